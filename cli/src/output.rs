@@ -1,0 +1,56 @@
+//! What commands say: to people on the terminal, to programs as JSON. The only place that prints.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// Writes one line for people to standard output.
+pub(crate) fn line(text: impl AsRef<str>) {
+    // a reader that has gone away (`joust … | head`) is no reason to fail
+    let _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());
+}
+
+/// Writes one line to standard error: notes beside a command's result.
+pub(crate) fn note(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
+}
+
+/// Writes values as JSON Lines to `path`, atomically, or to standard output.
+pub(crate) fn json_lines<T: Serialize>(path: Option<&Path>, rows: &[T]) -> anyhow::Result<()> {
+    match path {
+        Some(path) => Ok(joust_schema::jsonl::write(path, rows)?),
+        None => {
+            let mut out = std::io::stdout().lock();
+            for row in rows {
+                serde_json::to_writer(&mut out, row).context("writing to standard output")?;
+                writeln!(out).context("writing to standard output")?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Writes one JSON value to standard output.
+pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    line(serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// A progress bar on standard error; where that is no terminal, nothing is drawn.
+pub(crate) fn progress_bar(n_total: u64, unit: &str) -> ProgressBar {
+    let bar = ProgressBar::new(n_total);
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} {{msg}} [{{elapsed}} < {{eta}}]");
+    let style = ProgressStyle::with_template(&template)
+        .expect("the template is a constant with known placeholders. This is a bug.");
+    bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+    if std::io::stderr().is_terminal() {
+        bar.enable_steady_tick(Duration::from_millis(250));
+    } else {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
+}

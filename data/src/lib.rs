@@ -1,0 +1,1 @@
+//! The arithmetic task: questions, worked answers, flawed answers and a judge's thoughts.

@@ -1,0 +1,149 @@
+//! Which device and number format a model runs in, and what this machine has of them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Cuda, Device, Kind};
+
+use crate::error::Error;
+use crate::ffi;
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// The GPU where libtorch finds one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first CUDA device.
+    Cuda,
+}
+
+/// What weights are kept and computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DType {
+    /// bf16 on a GPU, f32 on the CPU.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+impl DeviceChoice {
+    /// The device, once it is known to be there.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where CUDA is asked for and libtorch finds none.
+    pub fn resolve(self) -> Result<Device, Error> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto if !ffi::has_cuda_driver() => Ok(Device::Cpu),
+            Self::Auto => Ok(if cuda_available() { Device::Cuda(0) } else { Device::Cpu }),
+            Self::Cuda if cuda_available() => Ok(Device::Cuda(0)),
+            Self::Cuda => Err(Error::Device(
+                "cuda was asked for, but libtorch finds no CUDA device; use device = \"cpu\""
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+impl DType {
+    /// The number format on `device`.
+    pub fn resolve(self, device: Device) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+            Self::Auto if device.is_cuda() => Kind::BFloat16,
+            Self::Auto => Kind::Float,
+        }
+    }
+}
+
+/// Whether libtorch has a CUDA device. Loads libtorch's CUDA library first: the answer of the
+/// first query stands for the life of the process.
+pub fn cuda_available() -> bool {
+    ffi::load_libtorch_cuda();
+    Cuda::is_available()
+}
+
+/// What `joust doctor` reports.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// libtorch's version.
+    pub libtorch: String,
+    /// Whether libtorch's CUDA library could be loaded.
+    pub libtorch_cuda: bool,
+    /// Number of CUDA devices.
+    pub n_cuda_devices: i64,
+    /// Threads that one operation may use.
+    pub n_intra_op_threads: i32,
+    /// Threads that independent operations may use.
+    pub n_inter_op_threads: i32,
+    /// Processors that this process may run on.
+    pub n_processors: usize,
+    /// What the processor has for low-precision matrix products.
+    pub cpu_features: Vec<&'static str>,
+    /// Number formats that were tried on the CPU with a small matrix product.
+    pub dtypes: Vec<DTypeSupport>,
+}
+
+/// One number format and whether a small matrix product in it works.
+#[derive(Clone, Debug, Serialize)]
+pub struct DTypeSupport {
+    /// Name of the format.
+    pub dtype: &'static str,
+    /// Whether it can be computed with.
+    pub matmul: bool,
+    /// Whether values can be stored in it.
+    pub storage: bool,
+}
+
+/// Looks at libtorch, the devices and the processor.
+pub fn report() -> Report {
+    let libtorch_cuda = ffi::load_libtorch_cuda();
+    let kinds = [
+        ("f32", Kind::Float),
+        ("bf16", Kind::BFloat16),
+        ("f16", Kind::Half),
+        ("f8_e4m3", Kind::Float8e4m3fn),
+    ];
+    let dtypes = kinds.map(|(dtype, kind)| {
+        let stored = tch::Tensor::ones([16, 16], (Kind::Float, Device::Cpu)).f_to_kind(kind);
+        let storage = stored.is_ok();
+        // libtorch writes a whole trace to the terminal when it refuses; f8 products are known to be
+        let matmul = kind != Kind::Float8e4m3fn
+            && stored.is_ok_and(|stored| stored.f_matmul(&stored).is_ok());
+        DTypeSupport { dtype, matmul, storage }
+    });
+    Report {
+        libtorch: ffi::libtorch_version(),
+        libtorch_cuda,
+        n_cuda_devices: if libtorch_cuda { Cuda::device_count() } else { 0 },
+        n_intra_op_threads: tch::get_num_threads(),
+        n_inter_op_threads: tch::get_num_interop_threads(),
+        n_processors: std::thread::available_parallelism().map_or(1, |n| n.get()),
+        cpu_features: cpu_features(),
+        dtypes: dtypes.to_vec(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_features() -> Vec<&'static str> {
+    let known = [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
+        ("amx-bf16", std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|s| s.contains("amx_bf16"))),
+    ];
+    known.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu_features() -> Vec<&'static str> {
+    Vec::new()
+}

@@ -1,0 +1,110 @@
+//! The errors of the engine, named by what the caller can do about them.
+
+use std::path::{Path, PathBuf};
+
+/// Everything that can go wrong between a model folder and a sampled token.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be opened, read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's word on it.
+        source: std::io::Error,
+    },
+    /// A file is there but does not hold what its format promises.
+    #[error("{}: {reason}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A model's configuration lacks a key or holds an impossible value.
+    #[error("{}: {reason}", path.display())]
+    BadConfig {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key and what is wrong with it.
+        reason: String,
+    },
+    /// The file is valid, but asks for something this engine does not do.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// What was asked for, and where.
+        what: String,
+    },
+    /// A checkpoint lacks a tensor that its configuration calls for.
+    #[error("tensor {name} is missing from the checkpoint{}", in_path(path))]
+    MissingTensor {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// The checkpoint, where known.
+        path: PathBuf,
+    },
+    /// A tensor's shape is not the one that the configuration calls for.
+    #[error("tensor {name} has shape {seen:?}, the configuration wants {wanted:?}")]
+    Shape {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// Its shape in the file.
+        seen: Vec<i64>,
+        /// The shape that the configuration implies.
+        wanted: Vec<i64>,
+    },
+    /// A prompt does not fit into the context.
+    #[error("the prompt has {tokens} tokens, the context holds {limit}; shorten it or raise max_context")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// The most that a prompt may have, so that one token can be sampled.
+        limit: usize,
+    },
+    /// A request without a single prompt token.
+    #[error("the prompt has no tokens; give it at least one (a BOS token, say)")]
+    EmptyPrompt,
+    /// A request whose settings contradict themselves.
+    #[error("bad request: {0}")]
+    BadRequest(String),
+    /// Text could not be tokenized or the tokenizer file is broken.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// A chat template is missing, broken or refused the messages.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// The device that was asked for is not there.
+    #[error("device: {0}")]
+    Device(String),
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Tensor(#[from] tch::TchError),
+    /// The waiting queue is full.
+    #[error("the queue holds {limit} requests already; try again later")]
+    QueueFull {
+        /// Its capacity.
+        limit: usize,
+    },
+}
+
+impl Error {
+    /// Wraps an I/O error with the path it happened at.
+    pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    /// A file whose content breaks its format.
+    pub fn bad_file(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::BadFile { path: path.into(), reason: reason.into() }
+    }
+
+    /// A model configuration with a missing or impossible value.
+    pub fn bad_config(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::BadConfig { path: path.into(), reason: reason.into() }
+    }
+}
+
+fn in_path(path: &Path) -> String {
+    if path.as_os_str().is_empty() { String::new() } else { format!(" {}", path.display()) }
+}

@@ -1,0 +1,75 @@
+//! The only unsafe code of joust: memory maps, and libtorch's shared libraries.
+//!
+//! Everything here is a small safe function; what they are for is their callers' business.
+
+use std::ffi::{CStr, OsStr, c_void};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use memmap2::Mmap;
+
+use crate::error::Error;
+
+/// Maps a file into memory, read-only.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be opened or mapped.
+pub fn mmap(path: &Path) -> Result<Mmap, Error> {
+    let file = std::fs::File::open(path).map_err(|source| Error::io(path, source))?;
+    // SAFETY: the map is read-only. A file that another process shortens meanwhile ends this one
+    // with SIGBUS; model files are written once and replaced by renaming, never in place.
+    unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))
+}
+
+/// Whether NVIDIA's driver library can be loaded, without loading libtorch's CUDA part.
+pub fn has_cuda_driver() -> bool {
+    open_library(c"libcuda.so.1")
+}
+
+/// Loads libtorch's CUDA library, once, and says whether that worked.
+///
+/// It must come before the first question to libtorch about CUDA, whose answer is kept. The
+/// library is not linked, so that one binary serves libtorch with and without CUDA.
+pub fn load_libtorch_cuda() -> bool {
+    static LOADED: OnceLock<bool> = OnceLock::new();
+    *LOADED.get_or_init(|| open_library(c"libtorch_cuda.so"))
+}
+
+fn open_library(name: &CStr) -> bool {
+    // SAFETY: `name` is a valid C string; the library's initialisers are those of CUDA and
+    // libtorch, which may run at any time; the handle is kept open for the life of the process.
+    !unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null()
+}
+
+/// The file that libtorch's CPU library was loaded from.
+pub fn libtorch_path() -> Option<PathBuf> {
+    let mut info = libc::Dl_info {
+        dli_fname: std::ptr::null(),
+        dli_fbase: std::ptr::null_mut(),
+        dli_sname: std::ptr::null(),
+        dli_saddr: std::ptr::null_mut(),
+    };
+    // SAFETY: both arguments are valid; a null symbol is not looked up further.
+    let found = unsafe {
+        let symbol: *mut c_void =
+            libc::dlsym(libc::RTLD_DEFAULT, c"aoti_torch_device_type_cpu".as_ptr());
+        !symbol.is_null() && libc::dladdr(symbol, &mut info) != 0 && !info.dli_fname.is_null()
+    };
+    // SAFETY: dladdr succeeded, so the name is a C string that lives as long as the library.
+    found.then(|| PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(info.dli_fname) }.to_bytes())))
+}
+
+/// libtorch's version, as the files around the library tell it.
+pub fn libtorch_version() -> String {
+    let root = libtorch_path().and_then(|path| Some(path.parent()?.parent()?.to_owned()));
+    let version = root.and_then(|root| {
+        if let Ok(text) = std::fs::read_to_string(root.join("build-version")) {
+            return Some(text.trim().to_owned());
+        }
+        let text = std::fs::read_to_string(root.join("version.py")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("__version__"))?;
+        Some(line.split(['\'', '"']).nth(1)?.to_owned())
+    });
+    version.unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,25 @@
+//! Decoder models on libtorch: token ids in, tokens and log-probabilities out.
+//!
+//! Reads and writes Hugging Face model folders and reads GGUF files; runs and differentiates the
+//! Qwen2 and Llama families. It does not know what a prompt is for, what a judge is, or a reward.
+
+pub mod config;
+pub mod device;
+mod engine;
+mod error;
+pub mod ffi;
+pub mod folder;
+pub mod forced;
+mod kv;
+pub mod model;
+mod runner;
+mod sampler;
+mod scheduler;
+pub mod tokenizer;
+pub mod weights;
+
+pub use config::ModelConfig;
+pub use engine::{Engine, EngineConfig, Request, RequestId, Sample, SamplingParams};
+pub use error::Error;
+pub use model::Decoder;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,116 @@
+//! The whole model: its forward passes and what training, publishing and saving ask of it.
+
+use tch::{Device, Kind, Tensor};
+
+use super::attention::{Attend, Causal};
+use super::layer::{Layer, linear, rms_norm};
+use super::rope::Rope;
+use crate::config::ModelConfig;
+use crate::error::Error;
+
+/// A decoder of the Qwen2 or Llama family with its weights on one device.
+pub struct Decoder {
+    pub(super) config: ModelConfig,
+    pub(super) embedding: Tensor,       // [V, H]
+    pub(super) layers: Vec<Layer>,
+    pub(super) final_norm: Tensor,      // [H]
+    pub(super) head: Option<Tensor>,    // [V, H]; None where it is the embedding
+    pub(super) rope: Rope,
+}
+
+impl Decoder {
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where the weights lie.
+    pub fn device(&self) -> Device {
+        self.embedding.device()
+    }
+
+    /// The kind that the weights are kept in.
+    pub fn kind(&self) -> Kind {
+        self.embedding.kind()
+    }
+
+    /// Hidden states after the final norm of a right-padded batch, causal, with gradients where
+    /// the parameters ask for them.
+    ///
+    /// # Shapes
+    /// `ids` [B, T] i64 → [B, T, H] in `compute`.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] where `ids` is not [B, T] or T exceeds the model's positions.
+    pub fn hidden(&self, ids: &Tensor, compute: Kind) -> Result<Tensor, Error> {
+        let size = ids.size();
+        let [n_rows, n_time] = size[..] else {
+            return Err(Error::BadRequest(format!("token ids have shape {size:?}, wanted [B, T]")));
+        };
+        if n_time > self.config.max_position as i64 {
+            return Err(Error::PromptTooLong {
+                tokens: n_time as usize,
+                limit: self.config.max_position,
+            });
+        }
+        let positions = Tensor::arange(n_time, (Kind::Int64, self.device()))
+            .repeat([n_rows]); // [B·T]
+        let mut causal = Causal { n_rows, n_time };
+        let hidden = self.forward(&ids.reshape([-1]), &positions, compute, &mut causal);
+        Ok(hidden.view([n_rows, n_time, self.config.hidden_size as i64]))
+    }
+
+    /// Hidden states after the final norm of flat tokens.
+    ///
+    /// # Shapes
+    /// `ids` and `positions` [N] i64 → [N, H] in `compute`.
+    pub(crate) fn forward(
+        &self,
+        ids: &Tensor,
+        positions: &Tensor,
+        compute: Kind,
+        attend: &mut dyn Attend,
+    ) -> Tensor {
+        let rotation = self.rope.at(positions, compute);
+        let mut x = Tensor::embedding(&self.embedding, ids, -1, false, false).to_kind(compute);
+        for (layer_idx, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&self.config, layer_idx, &x, &rotation, attend);
+        }
+        rms_norm(&x, &self.final_norm, self.config.rms_norm_eps)
+    }
+
+    /// Next-token logits: `hidden` [N, H] → [N, V] f32.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        Ok(linear(hidden, head, None).to_kind(Kind::Float))
+    }
+
+    /// Switches gradients of every parameter on or off.
+    pub fn set_requires_grad(&self, on: bool) {
+        for (_, parameter) in self.named_parameters() {
+            let _ = parameter.set_requires_grad(on);
+        }
+    }
+
+    /// Overwrites this model's weights with those of `other`, cast to this model's kind.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the two are not the same architecture; nothing is written then.
+    pub fn copy_from(&self, other: &Decoder) -> Result<(), Error> {
+        let (mine, theirs) = (self.named_parameters(), other.named_parameters());
+        for ((name, target), (_, source)) in mine.iter().zip(&theirs) {
+            if target.size() != source.size() || mine.len() != theirs.len() {
+                return Err(Error::Shape {
+                    name: name.clone(),
+                    seen: source.size(),
+                    wanted: target.size(),
+                });
+            }
+        }
+        let _guard = tch::no_grad_guard();
+        for ((_, mut target), (_, source)) in mine.into_iter().zip(theirs) {
+            target.f_copy_(&source)?;
+        }
+        Ok(())
+    }
+}

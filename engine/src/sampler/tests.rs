@@ -1,0 +1,58 @@
+//! The sampler against distributions worked out by hand.
+
+use tch::Tensor;
+
+use super::*;
+
+fn row(temperature: f64, top_p: f64, top_k: usize, uniform: f64) -> RowSampling {
+    RowSampling { temperature, top_p, top_k, uniform }
+}
+
+fn logits(probabilities: &[f32]) -> Tensor {
+    Tensor::from_slice(probabilities).log().unsqueeze(0)
+}
+
+/// The tokens drawn at 1,000 evenly spread uniforms, as shares.
+fn shares(probabilities: &[f32], temperature: f64, top_p: f64, top_k: usize) -> Vec<f64> {
+    let mut shares = vec![0.0; probabilities.len()];
+    for draw in 0..1000 {
+        let rows = [row(temperature, top_p, top_k, (draw as f64 + 0.5) / 1000.0)];
+        shares[sample(&logits(probabilities), &rows).unwrap()[0].token as usize] += 1e-3;
+    }
+    shares
+}
+
+fn check(probabilities: &[f32], temperature: f64, top_p: f64, top_k: usize, wanted: &[f64]) {
+    for (seen, wanted) in shares(probabilities, temperature, top_p, top_k).iter().zip(wanted) {
+        assert!((seen - wanted).abs() < 2e-3, "{seen} {wanted}");
+    }
+}
+
+#[test]
+fn draws_follow_temperature_top_k_and_top_p() {
+    let p = [0.5, 0.2, 0.3];
+    check(&p, 1.0, 1.0, 0, &[0.5, 0.2, 0.3]);
+    check(&p, 0.5, 1.0, 0, &[0.25 / 0.38, 0.04 / 0.38, 0.09 / 0.38]);
+    check(&p, 1.0, 1.0, 2, &[0.625, 0.0, 0.375]);
+    check(&p, 1.0, 0.7, 0, &[0.625, 0.0, 0.375]);
+    check(&p, 1.0, 0.5, 0, &[1.0, 0.0, 0.0]);
+    check(&p, 0.0, 1.0, 0, &[1.0, 0.0, 0.0]);
+    // top-p applies to what top-k left: 0.5/0.8 < 0.63
+    check(&p, 1.0, 0.63, 2, &[0.625, 0.0, 0.375]);
+}
+
+#[test]
+fn top_p_reaches_past_its_first_block_of_candidates() {
+    let n = 2000;
+    let flat = vec![1.0 / n as f32; n];
+    let kept = kept(&flat, &row(1.0, 0.9, 0, 0.0));
+    assert!((1795..=1805).contains(&kept.len()), "{}", kept.len());
+}
+
+#[test]
+fn logprobs_are_those_of_the_untempered_softmax() {
+    let p = [0.5f32, 0.2, 0.3];
+    let drawn = sample(&logits(&p), &[row(0.3, 0.9, 2, 0.1)]).unwrap()[0];
+    assert_eq!(drawn.token, 0);
+    assert!((drawn.logprob - 0.5f32.ln()).abs() < 1e-6);
+}

@@ -1,0 +1,1 @@
+//! Groups in; matches, verdicts, ratings and rewards out.

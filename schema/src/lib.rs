@@ -1,0 +1,1 @@
+//! The contracts between the stages: ids, Arrow tables, Parquet, IPC and JSON Lines.

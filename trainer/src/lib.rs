@@ -1,0 +1,1 @@
+//! Scored Arrow batches in, new weights out.
