@@ -10,6 +10,7 @@ mod error;
 pub mod ffi;
 pub mod folder;
 pub mod forced;
+mod gguf;
 mod kv;
 pub mod model;
 mod runner;

@@ -1,1 +1,20 @@
-//! The contracts between the stages: ids, Arrow tables, Parquet, IPC and JSON Lines.
+//! The contracts between the stages: ids, Arrow tables, Parquet, IPC and JSON Lines, seeds.
+//!
+//! Every stage speaks to the others in these types alone. No tensors, no sockets, no models.
+
+#![forbid(unsafe_code)]
+
+pub mod atomic;
+mod column;
+mod error;
+pub mod ids;
+pub mod ipc;
+pub mod jsonl;
+pub mod manifest;
+pub mod parquet;
+pub mod prompt;
+pub mod seed;
+pub mod table;
+pub mod tables;
+
+pub use error::Error;

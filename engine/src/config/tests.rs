@@ -1,0 +1,71 @@
+//! Both spellings are read, round trips hold, and what is wrong is named.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tch::Kind;
+
+use super::{ModelConfig, RopeScaling};
+
+fn qwen2() -> Value {
+    json!({
+        "model_type": "qwen2", "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 1e6,
+        "eos_token_id": [3, 4], "bos_token_id": null, "torch_dtype": "bfloat16",
+    })
+}
+
+fn read(value: &Value) -> Result<ModelConfig, String> {
+    ModelConfig::from_json(Path::new("config.json"), value).map_err(|error| error.to_string())
+}
+
+#[test]
+fn both_spellings_give_the_same_constants() {
+    let old = read(&qwen2()).unwrap();
+    assert_eq!((old.head_dim, old.rope_theta, old.attention_bias), (8, 1e6, true));
+    assert_eq!(old.eos_token_ids, [3, 4]);
+    let mut new = qwen2();
+    let keys = new.as_object_mut().unwrap();
+    keys.remove("rope_theta");
+    keys.remove("torch_dtype");
+    keys.insert("dtype".into(), json!("bfloat16"));
+    keys.insert("rope_parameters".into(), json!({"rope_theta": 1e6, "rope_type": "default"}));
+    assert_eq!(read(&new).unwrap(), old);
+    assert_eq!(read(&old.to_json(Kind::BFloat16)).unwrap(), old);
+}
+
+#[test]
+fn llama_scaling_survives_a_round_trip() {
+    let mut value = qwen2();
+    value["model_type"] = json!("llama");
+    value["rope_scaling"] = json!({
+        "type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    });
+    let config = read(&value).unwrap();
+    assert!(matches!(config.rope_scaling, Some(RopeScaling::Llama3 { factor: 8.0, .. })));
+    assert!(!config.attention_bias);
+    assert_eq!(read(&config.to_json(Kind::BFloat16)).unwrap(), config);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let cases: [(&str, Value, &str); 9] = [
+        ("rms_norm_eps", Value::Null, "config.json: key `rms_norm_eps` is missing"),
+        ("rope_theta", Value::Null, "config.json: key `rope_theta` is missing"),
+        ("vocab_size", json!(-1), "key `vocab_size` is -1, wanted a positive integer"),
+        ("model_type", json!("gpt2"), "model_type `gpt2` (wanted qwen2 or llama) is not supported"),
+        ("num_key_value_heads", json!(3), "no multiple of num_key_value_heads 3"),
+        ("use_sliding_window", json!(true), "use_sliding_window = true is not supported"),
+        ("rope_scaling", json!({"rope_type": "yarn"}), "type `yarn`"),
+        ("hidden_act", json!("gelu"), "hidden_act `gelu`"),
+        ("eos_token_id", json!("end"), "key `eos_token_id` is no token id"),
+    ];
+    for (key, bad, wanted) in cases {
+        let mut value = qwen2();
+        value[key] = bad;
+        let message = read(&value).unwrap_err();
+        assert!(message.contains(wanted), "{key}: {message}");
+    }
+}

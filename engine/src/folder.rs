@@ -1,0 +1,114 @@
+//! Model folders: what a name on the command line or in a config leads to, and what is written.
+//!
+//! A folder in Hugging Face's layout, or one GGUF file. It puts the parts together and knows
+//! nothing of what is inside them.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tch::Kind;
+
+use crate::config::{ModelConfig, token_ids};
+use crate::error::Error;
+use crate::tokenizer::Tokenizer;
+use crate::weights::{self, WeightMap};
+
+/// A model as its files give it.
+pub struct ModelFiles {
+    /// Its constants.
+    pub config: ModelConfig,
+    /// Its tensors, on the CPU.
+    pub weights: WeightMap,
+    /// Its tokenizer with the chat template.
+    pub tokenizer: Tokenizer,
+}
+
+/// Reads a model: a folder with `config.json`, a GGUF file, or a folder with one GGUF file.
+///
+/// # Errors
+/// What is missing or broken, by file.
+pub fn open(path: &Path) -> Result<ModelFiles, Error> {
+    if let Some(gguf) = gguf_at(path)? {
+        return crate::gguf::open(&gguf);
+    }
+    let config = open_config(path)?;
+    let tokenizer = Tokenizer::from_folder(path)?;
+    let weights = weights::read_folder(path)?;
+    Ok(ModelFiles { config, weights, tokenizer })
+}
+
+/// The GGUF file that `path` is or holds, if it is no folder in Hugging Face's layout.
+fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
+    let is_gguf = |path: &Path| path.extension().is_some_and(|ending| ending == "gguf");
+    let metadata = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
+    if metadata.is_file() {
+        return match is_gguf(path) {
+            true => Ok(Some(path.to_owned())),
+            false => Err(Error::bad_file(path, "not a model; wanted a folder or a .gguf file")),
+        };
+    }
+    if path.join("config.json").exists() {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(path).map_err(|source| Error::io(path, source))?;
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_gguf(path)).collect();
+    match files.len() {
+        1 => Ok(files.pop()),
+        0 => Err(Error::bad_file(path, "no model in this folder; wanted config.json or a .gguf file")),
+        n => Err(Error::bad_file(path, format!("{n} .gguf files in this folder; name one of them"))),
+    }
+}
+
+fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
+    let path = dir.join("config.json");
+    let mut config = ModelConfig::from_json(&path, &read_json(&path)?)?;
+    // chat models often name further end tokens for generation only
+    let path = dir.join("generation_config.json");
+    if path.exists() {
+        let generation = read_json(&path)?;
+        let ids = token_ids(generation.get("eos_token_id"))
+            .ok_or_else(|| Error::bad_config(&path, "key `eos_token_id` is no token id"))?;
+        for id in ids {
+            if !config.eos_token_ids.contains(&id) {
+                config.eos_token_ids.push(id);
+            }
+        }
+    }
+    Ok(config)
+}
+
+pub(crate) fn read_json(path: &Path) -> Result<Value, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Error::bad_file(path, format!("invalid JSON: {error}")))
+}
+
+/// Writes a model folder that `transformers` and vLLM load. The caller makes it atomic.
+///
+/// # Errors
+/// [`Error::Io`]
+pub fn save(
+    dir: &Path,
+    config: &ModelConfig,
+    weights: &WeightMap,
+    tokenizer: &Tokenizer,
+) -> Result<(), Error> {
+    std::fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
+    let kind = weights.values().next().map_or(Kind::Float, tch::Tensor::kind);
+    write_json(&dir.join("config.json"), &config.to_json(kind))?;
+    let generation = json!({
+        "_from_model_config": true,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_json(),
+    });
+    write_json(&dir.join("generation_config.json"), &generation)?;
+    weights::write_file(&dir.join("model.safetensors"), weights)?;
+    tokenizer.save(dir)
+}
+
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value)
+        .expect("a JSON value has string keys and prints. This is a bug.");
+    std::fs::write(path, text + "\n").map_err(|source| Error::io(path, source))
+}

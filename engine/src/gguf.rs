@@ -1,0 +1,48 @@
+//! A model from one GGUF file: constants, tokenizer and dequantised tensors put together.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tch::Tensor;
+
+use crate::config::ModelConfig;
+use crate::error::Error;
+use crate::folder::ModelFiles;
+use crate::tokenizer::{Tokenizer, gguf::tokenizer_from_gguf};
+use crate::weights::WeightMap;
+use crate::weights::gguf::{GgufFile, hf_name};
+
+/// Reads a GGUF file; quantised tensors become f32.
+///
+/// # Errors
+/// [`Error::BadFile`] for what is broken, [`Error::Unsupported`] for architectures, tokenizers and
+/// tensor types that the engine does not know.
+pub(crate) fn open(path: &Path) -> Result<ModelFiles, Error> {
+    let file = GgufFile::open(path)?;
+    let config = ModelConfig::from_json(path, &file.hf_config()?)?;
+    let mut weights = WeightMap::new();
+    for info in file.tensors() {
+        // tables of rotary frequencies and the like are computed here from the constants
+        let Some(name) = hf_name(&info.name) else { continue };
+        let shape: Vec<i64> = info.shape.iter().map(|&dim| dim as i64).collect();
+        weights.insert(name, Tensor::f_from_slice(&file.hf_values(info)?)?.f_view(&shape[..])?);
+    }
+    Ok(ModelFiles { config, weights, tokenizer: open_tokenizer(&file)? })
+}
+
+fn open_tokenizer(file: &GgufFile) -> Result<Tokenizer, Error> {
+    let (inner, described) = tokenizer_from_gguf(file)?;
+    let config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": described.bos,
+        "eos_token": described.eos,
+        "pad_token": described.eos,
+        "add_bos_token": described.add_bos,
+        "clean_up_tokenization_spaces": false,
+    });
+    let config = match config {
+        Value::Object(map) => map,
+        _ => serde_json::Map::new(),
+    };
+    Tokenizer::from_parts(inner, config, described.chat_template)
+}

@@ -1,0 +1,114 @@
+//! Chat templates: Jinja as transformers runs it.
+//!
+//! Blocks are trimmed as there, Python's string methods work, `raise_exception` and `tojson` are
+//! defined. The date functions are not: templates then use their fixed date, and a rendering is the
+//! same every day.
+
+use joust_schema::prompt::Message;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, Value, context};
+
+use crate::error::Error;
+
+const NAME: &str = "chat";
+
+/// A parsed chat template.
+pub(super) struct ChatTemplate {
+    source: String,
+    environment: Environment<'static>,
+}
+
+impl ChatTemplate {
+    /// # Errors
+    /// [`Error::Template`] with the line that does not parse.
+    pub(super) fn parse(source: String) -> Result<Self, Error> {
+        let mut environment = Environment::new();
+        let mut syntax = SyntaxConfig::builder();
+        syntax.trim_blocks(true).lstrip_blocks(true);
+        let syntax = syntax.build().expect("the delimiters are Jinja's own. This is a bug.");
+        environment.set_syntax(syntax);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.add_filter("tojson", to_json);
+        // transformers marks what the assistant said with tags that print nothing
+        let plain = ["generation", "endgeneration"].iter().fold(source.clone(), |text, tag| {
+            ["{%- ", "{% "].iter().fold(text, |text, open| {
+                [" -%}", " %}"]
+                    .iter()
+                    .fold(text, |text, close| text.replace(&format!("{open}{tag}{close}"), ""))
+            })
+        });
+        environment
+            .add_template_owned(NAME, plain)
+            .map_err(|error| Error::Template(format!("does not parse: {error}")))?;
+        Ok(Self { source, environment })
+    }
+
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    pub(super) fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        bos_token: &str,
+        eos_token: &str,
+    ) -> Result<String, Error> {
+        let template = self
+            .environment
+            .get_template(NAME)
+            .expect("the template was added when it was parsed. This is a bug.");
+        let messages = Value::from(Serde(messages));
+        template
+            .render(context! { messages, add_generation_prompt, bos_token, eos_token })
+            .map_err(|error| {
+                let detail = error.detail().map_or_else(|| error.to_string(), str::to_owned);
+                Error::Template(detail)
+            })
+    }
+}
+
+/// JSON in Python's spacing, non-ASCII as it is, nothing escaped for HTML.
+fn to_json(value: &Value) -> Result<Value, minijinja::Error> {
+    let failed = |error: serde_json::Error| {
+        minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())
+    };
+    let json: serde_json::Value = serde_json::to_value(value).map_err(failed)?;
+    let mut text = String::new();
+    write_python_json(&json, &mut text);
+    Ok(Value::from_safe_string(text))
+}
+
+fn write_python_json(value: &serde_json::Value, out: &mut String) {
+    use serde_json::Value as Json;
+    let separated = |out: &mut String, idx: usize| {
+        if idx > 0 {
+            out.push_str(", ");
+        }
+    };
+    match value {
+        Json::Array(items) => {
+            out.push('[');
+            for (idx, item) in items.iter().enumerate() {
+                separated(out, idx);
+                write_python_json(item, out);
+            }
+            out.push(']');
+        }
+        Json::Object(entries) => {
+            out.push('{');
+            for (idx, (key, item)) in entries.iter().enumerate() {
+                separated(out, idx);
+                out.push_str(&Json::String(key.clone()).to_string());
+                out.push_str(": ");
+                write_python_json(item, out);
+            }
+            out.push('}');
+        }
+        plain => out.push_str(&plain.to_string()),
+    }
+}

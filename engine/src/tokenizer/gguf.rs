@@ -1,0 +1,295 @@
+//! The tokenizer that a GGUF file carries, rebuilt for the `tokenizers` crate.
+//!
+//! It owns the mapping from llama.cpp's names of pre-tokenizers to how they split text. It reads
+//! byte-level BPE only (`tokenizer.ggml.model` = `gpt2`), and does not know chat templates: their
+//! text is handed on.
+
+use std::collections::HashMap;
+
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::NFC;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::tokenizer::SplitDelimiterBehavior;
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::error::Error;
+use crate::weights::gguf::{GgufFile, Value};
+
+/// A control token, such as `<|im_end|>`: matched in text as a whole, dropped when decoding.
+const TYPE_CONTROL: u64 = 3;
+/// A token that is matched as a whole, but is part of the text, such as `<think>`.
+const TYPE_USER_DEFINED: u64 = 4;
+
+const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const GPT2_SPLIT: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// llama.cpp's `default` applies these one after the other.
+const DEFAULT_SPLITS: [&str; 4] = [
+    r"[\p{P}\$\+<=>\^~\|]+",
+    GPT2_SPLIT,
+    r"\p{N}+",
+    r"[0-9][0-9][0-9]",
+];
+
+/// What a GGUF file says about its tokenizer beyond the vocabulary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GgufTokenizerConfig {
+    /// The token that begins a text.
+    pub bos: Option<String>,
+    /// The token that ends a text or a turn.
+    pub eos: Option<String>,
+    /// Whether a text to be completed starts with `bos`. The tokenizer's post-processor then
+    /// adds it where special tokens are asked for.
+    pub add_bos: bool,
+    /// The chat template, in Jinja.
+    pub chat_template: Option<String>,
+}
+
+/// How a file wants text to be split and merged.
+struct Splitting {
+    pre_tokenizer: PreTokenizerWrapper,
+    /// Whether a word that is a token stays whole even where no merges lead to it.
+    ignore_merges: bool,
+    /// Whether text is first brought into Unicode's composed form.
+    compose: bool,
+    /// Whether a file that does not say so wants `bos` added.
+    add_bos: bool,
+}
+
+/// Builds the tokenizer that a file describes.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a vocabulary other than byte-level BPE or an unknown pre-tokenizer,
+/// [`Error::BadFile`] where the vocabulary is missing or contradicts itself.
+pub fn tokenizer_from_gguf(file: &GgufFile) -> Result<(Tokenizer, GgufTokenizerConfig), Error> {
+    let bad = |reason: String| Error::bad_file(file.path(), reason);
+    match file
+        .metadata("tokenizer.ggml.model")
+        .and_then(Value::as_str)
+    {
+        Some("gpt2") => {}
+        Some(other) => {
+            let place = file.path().display();
+            let what = format!("{place}: tokenizer.ggml.model {other} (gpt2, byte-level BPE, is)");
+            return Err(Error::Unsupported { what });
+        }
+        None => {
+            return Err(bad(
+                "metadata key tokenizer.ggml.model is missing".to_owned()
+            ));
+        }
+    }
+    let splitting = splitting(file)?;
+    let tokens = tokens(file).map_err(bad)?;
+    let bpe = bpe(file, &tokens, splitting.ignore_merges).map_err(bad)?;
+    let mut tokenizer = Tokenizer::new(bpe);
+    if splitting.compose {
+        tokenizer
+            .with_normalizer(Some(NFC))
+            .map_err(|error| bad(error.to_string()))?;
+    }
+    tokenizer.with_pre_tokenizer(Some(splitting.pre_tokenizer));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+
+    let bos = named_token(file, &tokens, "bos").map_err(bad)?;
+    let eos = named_token(file, &tokens, "eos").map_err(bad)?;
+    let added = added_tokens(file, &tokens, [&bos, &eos]).map_err(bad)?;
+    tokenizer
+        .add_tokens(added)
+        .map_err(|error| bad(error.to_string()))?;
+
+    let add_bos = file
+        .metadata("tokenizer.ggml.add_bos_token")
+        .and_then(Value::as_bool);
+    let add_bos = add_bos.unwrap_or(splitting.add_bos) && bos.is_some();
+    if let Some(bos) = bos.as_deref().filter(|_| add_bos) {
+        let template = bos_template(&tokenizer, bos).map_err(bad)?;
+        tokenizer.with_post_processor(Some(template));
+    }
+    let template = file
+        .metadata("tokenizer.chat_template")
+        .and_then(Value::as_str);
+    let chat_template = template.map(str::to_owned);
+    Ok((
+        tokenizer,
+        GgufTokenizerConfig {
+            bos,
+            eos,
+            add_bos,
+            chat_template,
+        },
+    ))
+}
+
+/// The tokens in the order of their ids. An empty one gets llama.cpp's placeholder.
+fn tokens(file: &GgufFile) -> Result<Vec<String>, String> {
+    let values = strings(file, "tokenizer.ggml.tokens")?;
+    let name = |(id, token): (usize, &str)| match token {
+        "" => format!("[EMPTY_{id}]"),
+        token => token.to_owned(),
+    };
+    Ok(values.into_iter().enumerate().map(name).collect())
+}
+
+fn strings<'a>(file: &'a GgufFile, key: &str) -> Result<Vec<&'a str>, String> {
+    let values = file
+        .metadata(key)
+        .ok_or_else(|| format!("metadata key {key} is missing"))?;
+    let texts: Option<Vec<&str>> = values
+        .as_array()
+        .and_then(|values| values.iter().map(Value::as_str).collect());
+    texts.ok_or_else(|| format!("metadata key {key} is not a list of text"))
+}
+
+fn bpe(file: &GgufFile, tokens: &[String], ignore_merges: bool) -> Result<BPE, String> {
+    let mut vocab: HashMap<&str, u32> = HashMap::with_capacity(tokens.len());
+    for (id, token) in tokens.iter().enumerate() {
+        let id = u32::try_from(id).map_err(|_| format!("{} tokens", tokens.len()))?;
+        if let Some(first) = vocab.insert(token, id) {
+            return Err(format!("tokens {first} and {id} are both {token:?}"));
+        }
+    }
+    let mut merges = Vec::new();
+    for (rank, merge) in strings(file, "tokenizer.ggml.merges")?
+        .into_iter()
+        .enumerate()
+    {
+        // a token may begin with a space, so the first character never separates
+        let first_bytes = merge.chars().next().map_or(0, char::len_utf8);
+        let space = merge[first_bytes..].find(' ').map(|at| at + first_bytes);
+        let space = space.ok_or_else(|| format!("merge {rank}, {merge:?}, has no space"))?;
+        let (left, right) = (&merge[..space], &merge[space + 1..]);
+        let whole = format!("{left}{right}");
+        for part in [left, right, &whole] {
+            if !vocab.contains_key(part) {
+                return Err(format!("merge {rank}, {merge:?}, wants a token {part:?}"));
+            }
+        }
+        merges.push((left.to_owned(), right.to_owned()));
+    }
+    let vocab: Vocab = tokens
+        .iter()
+        .zip(0..)
+        .map(|(token, id)| (token.clone(), id))
+        .collect();
+    let builder = BPE::builder()
+        .vocab_and_merges(vocab, merges)
+        .ignore_merges(ignore_merges);
+    builder.build().map_err(|error| error.to_string())
+}
+
+/// The tokens that are matched in text before it is split: those that the file marks, and the
+/// ones that begin and end a text.
+fn added_tokens(
+    file: &GgufFile,
+    tokens: &[String],
+    named: [&Option<String>; 2],
+) -> Result<Vec<AddedToken>, String> {
+    let key = "tokenizer.ggml.token_type";
+    let types: Vec<u64> = match file.metadata(key) {
+        None => Vec::new(),
+        Some(value) => {
+            let types: Option<Vec<u64>> = value
+                .as_array()
+                .and_then(|types| types.iter().map(Value::as_u64).collect());
+            types.ok_or_else(|| format!("metadata key {key} is not a list of counts"))?
+        }
+    };
+    if !types.is_empty() && types.len() != tokens.len() {
+        let (n_types, n_tokens) = (types.len(), tokens.len());
+        return Err(format!("{key} has {n_types} entries for {n_tokens} tokens"));
+    }
+    let types = types.into_iter().chain(std::iter::repeat(0));
+    let is_named = |token: &String| named.into_iter().flatten().any(|name| name == token);
+    let added = tokens.iter().zip(types).filter_map(|(token, kind)| {
+        let special = kind == TYPE_CONTROL || is_named(token);
+        (special || kind == TYPE_USER_DEFINED)
+            .then(|| AddedToken::from(token.clone(), special).normalized(false))
+    });
+    Ok(added.collect())
+}
+
+/// The token behind `tokenizer.ggml.{name}_token_id`.
+fn named_token(file: &GgufFile, tokens: &[String], name: &str) -> Result<Option<String>, String> {
+    let key = format!("tokenizer.ggml.{name}_token_id");
+    let Some(value) = file.metadata(&key) else {
+        return Ok(None);
+    };
+    let id = value.as_u64().and_then(|id| usize::try_from(id).ok());
+    let token = id.and_then(|id| tokens.get(id));
+    let n_tokens = tokens.len();
+    let token =
+        token.ok_or_else(|| format!("{key} is {value:?}, the file has {n_tokens} tokens"))?;
+    Ok(Some(token.clone()))
+}
+
+fn bos_template(tokenizer: &Tokenizer, bos: &str) -> Result<TemplateProcessing, String> {
+    let id = tokenizer
+        .token_to_id(bos)
+        .ok_or_else(|| format!("{bos} has no id"))?;
+    // pieces are split at spaces and `:` sets a type id, so a name stands in for the token
+    let special = tokenizers::processors::template::SpecialToken::new(
+        "bos".to_owned(),
+        vec![id],
+        vec![bos.to_owned()],
+    );
+    let mut template = TemplateProcessing::builder();
+    template
+        .try_single("bos $A")
+        .map_err(|error| error.to_string())?;
+    template
+        .try_pair("bos $A $B:1")
+        .map_err(|error| error.to_string())?;
+    template.special_tokens(vec![special.map_err(|error| error.to_string())?]);
+    template.build().map_err(|error| error.to_string())
+}
+
+/// The splitting that `tokenizer.ggml.pre` names. Where a file has no such key, llama.cpp takes
+/// `default`, and so does this.
+fn splitting(file: &GgufFile) -> Result<Splitting, Error> {
+    let name = file
+        .metadata("tokenizer.ggml.pre")
+        .and_then(Value::as_str)
+        .unwrap_or("default");
+    let pre_tokenizer = match name {
+        "qwen2" | "deepseek-r1-qwen" => split_then_bytes(&[QWEN2_SPLIT]),
+        "llama-bpe" => split_then_bytes(&[LLAMA3_SPLIT]),
+        "default" => split_then_bytes(&DEFAULT_SPLITS),
+        "gpt-2" => Ok(byte_level(true).into()),
+        "smollm" => {
+            Ok(Sequence::new(vec![Digits::new(true).into(), byte_level(true).into()]).into())
+        }
+        other => {
+            let place = file.path().display();
+            let what = format!("{place}: tokenizer.ggml.pre {other}");
+            return Err(Error::Unsupported { what });
+        }
+    };
+    Ok(Splitting {
+        pre_tokenizer: pre_tokenizer.map_err(Error::Tokenizer)?,
+        ignore_merges: name == "llama-bpe",
+        compose: name == "qwen2",
+        add_bos: name == "llama-bpe",
+    })
+}
+
+fn byte_level(use_regex: bool) -> ByteLevel {
+    ByteLevel::new(false, true, use_regex)
+}
+
+fn split_then_bytes(patterns: &[&str]) -> Result<PreTokenizerWrapper, String> {
+    let mut steps: Vec<PreTokenizerWrapper> = Vec::with_capacity(patterns.len() + 1);
+    for pattern in patterns {
+        let pattern = SplitPattern::Regex((*pattern).to_owned());
+        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
+        steps.push(split.map_err(|error| error.to_string())?.into());
+    }
+    steps.push(byte_level(false).into());
+    Ok(Sequence::new(steps).into())
+}

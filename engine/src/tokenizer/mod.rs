@@ -1,0 +1,215 @@
+//! Between text and token ids: a tokenizer with its special tokens and chat template.
+//!
+//! The byte-pair encoding itself is the `tokenizers` library's; this adds what model folders say
+//! around it. It knows nothing of models.
+
+mod chat;
+pub(crate) mod gguf;
+mod stream;
+pub mod train;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use joust_schema::prompt::Message;
+use serde_json::{Map, Value, json};
+
+pub use stream::TextStream;
+
+use crate::error::Error;
+use crate::folder::{read_json, write_json};
+use chat::ChatTemplate;
+
+/// A tokenizer as a model folder describes it.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<tokenizers::Tokenizer>,
+    /// `tokenizer_config.json`, without the chat template.
+    config: Map<String, Value>,
+    template: Option<Arc<ChatTemplate>>,
+    bos: Option<String>,
+    eos: Option<String>,
+    eos_ids: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Puts a tokenizer together from its parts.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where BOS or EOS is not in the vocabulary, [`Error::Template`] where the
+    /// template does not parse.
+    pub(crate) fn from_parts(
+        inner: tokenizers::Tokenizer,
+        config: Map<String, Value>,
+        template: Option<String>,
+    ) -> Result<Self, Error> {
+        let bos = special_token(&config, "bos_token");
+        let eos = special_token(&config, "eos_token");
+        let id_of = |token: &String| {
+            inner.token_to_id(token).ok_or_else(|| {
+                Error::Tokenizer(format!("special token `{token}` is not in the vocabulary"))
+            })
+        };
+        if let Some(bos) = &bos {
+            id_of(bos)?;
+        }
+        let eos_ids = eos.as_ref().map(id_of).transpose()?.into_iter().collect();
+        let template = template.map(|source| ChatTemplate::parse(source).map(Arc::new)).transpose()?;
+        Ok(Self { inner: Arc::new(inner), config, template, bos, eos, eos_ids })
+    }
+
+    /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template of a model folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::BadFile`], and as the tokenizer's parts demand.
+    pub fn from_folder(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("tokenizer.json");
+        let bytes = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
+        let inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|error| Error::bad_file(&path, format!("not a readable tokenizer: {error}")))?;
+        let path = dir.join("tokenizer_config.json");
+        let mut config = match path.exists() {
+            true => match read_json(&path)? {
+                Value::Object(config) => config,
+                _ => return Err(Error::bad_file(&path, "wanted a JSON object")),
+            },
+            false => Map::new(),
+        };
+        let in_config = config.remove("chat_template").and_then(|value| default_template(&value));
+        let path = dir.join("chat_template.jinja");
+        let template = match path.exists() {
+            true => Some(std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?),
+            false => in_config,
+        };
+        Self::from_parts(inner, config, template)
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json` (with the chat template).
+    ///
+    /// # Errors
+    /// [`Error::Io`]
+    pub fn save(&self, dir: &Path) -> Result<(), Error> {
+        let text = self.inner.to_string(true).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let path = dir.join("tokenizer.json");
+        std::fs::write(&path, text).map_err(|source| Error::io(&path, source))?;
+        let mut config = self.config.clone();
+        if let Some(template) = &self.template {
+            config.insert("chat_template".to_owned(), json!(template.source()));
+        }
+        write_json(&dir.join("tokenizer_config.json"), &Value::Object(config))
+    }
+
+    /// Text to tokens, adding none. Special tokens that the text spells out are recognised.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`]
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        self.encode_with(text, false)
+    }
+
+    /// Text to tokens as a model expects its input: with a BOS where the tokenizer asks for one and
+    /// the text does not begin with it already.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`]
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let wants_bos = self.config.get("add_bos_token").and_then(Value::as_bool);
+        let Some(bos) = &self.bos else { return self.encode_with(text, true) };
+        if text.starts_with(bos.as_str()) {
+            return self.encode_with(text, false);
+        }
+        match wants_bos {
+            None => self.encode_with(text, true),
+            Some(wants_bos) => {
+                let mut ids = self.encode_with(text, false)?;
+                if wants_bos && let Some(id) = self.inner.token_to_id(bos) {
+                    ids.insert(0, id);
+                }
+                Ok(ids)
+            }
+        }
+    }
+
+    fn encode_with(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Error> {
+        let encoding = self
+            .inner
+            .encode_fast(text, add_special_tokens)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Tokens to text. Bytes that are no UTF-8 become U+FFFD; unknown ids are left out.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
+        self.inner.decode(ids, skip_special_tokens).unwrap_or_default()
+    }
+
+    /// Decodes token by token.
+    pub fn stream(&self) -> TextStream {
+        TextStream::new(Arc::clone(&self.inner))
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The id of a token given by its text.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The id of the begin-of-text token.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.token_id(self.bos.as_deref()?)
+    }
+
+    /// Tokens that end a text.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.eos_ids
+    }
+
+    /// Whether chat messages can be rendered.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Chat messages as the text that the model was trained on. It contains the special tokens, BOS
+    /// included where the template writes one: encode it with [`Tokenizer::encode`].
+    ///
+    /// # Errors
+    /// [`Error::Template`] where there is no template, or it refuses the messages.
+    pub fn render_chat(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, Error> {
+        let template = self.template.as_ref().ok_or_else(|| {
+            Error::Template("the model has none; give prompts as texts, not messages".to_owned())
+        })?;
+        let token = |token: &Option<String>| token.clone().unwrap_or_default();
+        template.render(messages, add_generation_prompt, &token(&self.bos), &token(&self.eos))
+    }
+}
+
+/// A special token's text: a string, or an object with `content`.
+fn special_token(config: &Map<String, Value>, key: &str) -> Option<String> {
+    let value = config.get(key)?;
+    let text = value.as_str().or_else(|| value.get("content").and_then(Value::as_str))?;
+    Some(text.to_owned())
+}
+
+/// A config's template: one text, or a list of named ones of which `default` is meant.
+fn default_template(value: &Value) -> Option<String> {
+    match value {
+        Value::String(template) => Some(template.clone()),
+        Value::Array(named) => {
+            let is_default = |entry: &&Value| entry["name"] == "default";
+            let entry = named.iter().find(is_default).or(named.first())?;
+            entry["template"].as_str().map(str::to_owned)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! A fresh tokenizer: bytes survive, digits stand alone, chats render, folders round-trip.
+
+use joust_schema::prompt::Message;
+use proptest::prelude::*;
+
+use super::Tokenizer;
+use super::train::{BpeConfig, PreTokenizer, bpe};
+
+fn config() -> BpeConfig {
+    BpeConfig {
+        vocab_size: 300,
+        pre_tokenizer: PreTokenizer::Digits,
+        bos_token: "<bos>".into(),
+        eos_token: "<eos>".into(),
+        special_tokens: vec!["<user>".into(), "<assistant>".into()],
+        added_tokens: vec!["<think>".into(), "</think>".into()],
+        chat_template: Some(
+            "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m['content'].strip() }}{% endfor %}\n\
+             {% if add_generation_prompt %}<assistant>{% endif %}"
+                .into(),
+        ),
+    }
+}
+
+fn fresh() -> Tokenizer {
+    let texts = (0..200).map(|i| format!("What is {i} plus {}? It is {}.", i + 7, 2 * i + 7));
+    bpe(texts, &config()).unwrap()
+}
+
+#[test]
+fn digits_stand_alone_and_phrases_merge() {
+    let tokenizer = fresh();
+    assert_eq!(tokenizer.vocab_size(), 300);
+    let ids = tokenizer.encode("What is 12").unwrap();
+    let pieces: Vec<String> = ids.iter().map(|&id| tokenizer.decode(&[id], false)).collect();
+    assert_eq!(pieces, ["What is ", "1", "2"]);
+    let ids = tokenizer.encode("<think>4</think>").unwrap();
+    assert_eq!(ids.len(), 3);
+    assert_eq!(tokenizer.decode(&ids, true), "<think>4</think>");
+    assert_eq!(tokenizer.decode(&tokenizer.encode("<user>4<eos>").unwrap(), true), "4");
+}
+
+#[test]
+fn one_bos_however_the_prompt_is_written() {
+    let tokenizer = fresh();
+    let bos = tokenizer.bos_id().unwrap();
+    let plain = tokenizer.encode_prompt("What is 1?").unwrap();
+    assert_eq!(plain[0], bos);
+    assert_eq!(tokenizer.encode_prompt("<bos>What is 1?").unwrap(), plain);
+    assert_eq!(tokenizer.encode("What is 1?").unwrap(), plain[1..]);
+}
+
+#[test]
+fn training_twice_gives_the_same_tokenizer() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fresh().save(a.path()).unwrap();
+    fresh().save(b.path()).unwrap();
+    let read = |dir: &std::path::Path| std::fs::read_to_string(dir.join("tokenizer.json")).unwrap();
+    assert_eq!(read(a.path()), read(b.path()));
+    let again = Tokenizer::from_folder(a.path()).unwrap();
+    let messages = [Message::new("user", " Hi ")];
+    assert_eq!(again.render_chat(&messages, true).unwrap(), "<bos><user>Hi<assistant>");
+    assert_eq!(again.eos_ids(), fresh().eos_ids());
+}
+
+#[test]
+fn templates_that_refuse_or_do_not_parse_say_so() {
+    let with = |template: &str| {
+        let config = BpeConfig { chat_template: Some(template.into()), ..config() };
+        bpe(std::iter::once("aa aa".to_owned()), &config)
+    };
+    let refusing = with("{{ raise_exception('roles must alternate') }}").unwrap();
+    let message = refusing.render_chat(&[], true).unwrap_err().to_string();
+    assert_eq!(message, "chat template: roles must alternate");
+    assert!(with("{% if %}").err().unwrap().to_string().contains("does not parse"));
+    let json = with("{{ {'a': [1, 'é<'], 'b': none} | tojson }}").unwrap();
+    assert_eq!(json.render_chat(&[], true).unwrap(), r#"{"a": [1, "é<"], "b": null}"#);
+}
+
+proptest! {
+    #[test]
+    fn any_text_survives_and_the_stream_agrees(text in "\\PC{0,40}") {
+        prop_assume!(!text.contains('\u{FFFD}'));
+        let tokenizer = fresh_once();
+        let ids = tokenizer.encode(&text).unwrap();
+        prop_assert_eq!(tokenizer.decode(&ids, false), text.clone());
+        let mut stream = tokenizer.stream();
+        for id in &ids {
+            stream.push(*id);
+        }
+        prop_assert_eq!(stream.text(), text);
+    }
+}
+
+fn fresh_once() -> &'static Tokenizer {
+    static ONCE: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
+    ONCE.get_or_init(fresh)
+}

@@ -1,0 +1,16 @@
+//! Checkpoint tensors by name, from and to files.
+//!
+//! Names are those of Hugging Face checkpoints; what they mean is the model's business.
+
+pub(crate) mod dequant;
+pub(crate) mod gguf;
+mod safetensors;
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+pub(crate) use self::safetensors::{read_folder, write_file};
+
+/// Tensors by their checkpoint name, on the CPU, in the file's number format.
+pub type WeightMap = BTreeMap<String, Tensor>;

@@ -1,0 +1,51 @@
+//! Bytes of the prompt and the removal of thoughts.
+
+use super::*;
+
+#[test]
+fn the_user_turn_has_the_published_bytes() {
+    let [system, user] = messages("What is {2+2}?", "4", "{5}");
+    assert_eq!(
+        (system.role.as_str(), user.role.as_str()),
+        ("system", "user")
+    );
+    assert_eq!(system.content, SYSTEM);
+    assert_eq!(
+        user.content,
+        "## Query\n\nWhat is {2+2}?\n\n## Assistant responses\n\n### Assistant 1\n\n4\n\n\n### Assistant 2\n\n{5}\n\n\
+         ## Analysis\n\nLet's analyze this step by step and decide which assistant is better, and then answer \
+         \\boxed{Assistant 1} or \\boxed{Assistant 2}."
+    );
+}
+
+#[test]
+fn the_system_text_has_the_published_shape() {
+    assert!(SYSTEM.starts_with("You are a helpful assistant in evaluating the quality of"));
+    assert!(SYSTEM.ends_with("Omit any other output.\n\n") && !SYSTEM.ends_with("\n\n\n"));
+    assert!(!SYSTEM.contains("\\\\boxed") && !SYSTEM.contains('\r'));
+    assert_eq!(SYSTEM.matches("\\boxed{Assistant ").count(), 2);
+    assert_eq!(SYSTEM.lines().count(), 13);
+    assert!(SYSTEM.lines().all(|line| line == line.trim()));
+}
+
+#[test]
+fn thoughts_are_removed() {
+    let cases = [
+        ("", ""),
+        ("  plain \n", "plain"),
+        ("<think>\nhm\n</think>\n\n 42 ", "42"),
+        ("hm</think>42", "42"),
+        ("<think>a</think>b<think>c</think> d", "d"),
+        ("<think>never closed", ""),
+        ("\n <think>", ""),
+        (
+            "the tag <think> in the middle",
+            "the tag <think> in the middle",
+        ),
+        ("only thought</think>", ""),
+        ("<think>\u{1f914}</think>\u{a0}été\u{a0}", "été"),
+    ];
+    for (text, answer) in cases {
+        assert_eq!(strip_thinking(text), answer, "{text:?}");
+    }
+}

@@ -1,0 +1,167 @@
+//! The single-elimination bracket: n - 1 matches, one winner, byes in the first round where n is no
+//! power of two.
+//!
+//! Knows slots and who advanced. It does not know by how many votes, and gives nobody a second
+//! chance.
+
+use std::cmp::Ordering;
+
+use joust_schema::seed::Seed;
+
+use super::{Format, MatchScore, SlotPairing};
+
+/// A place in the bracket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    /// A player is still to be found among two lower places.
+    Open,
+    /// The match for this place was handed out.
+    Playing,
+    /// This slot holds the place.
+    Held(usize),
+    /// Nobody: the missing opponent of a bye.
+    Empty,
+}
+
+/// A bracket as a binary heap: node 1 is the final, the children of node i are 2i and 2i + 1,
+/// leaves come last.
+#[derive(Debug)]
+pub(super) struct Knockout {
+    slot_keys: Vec<u64>,
+    seed: Seed,
+    nodes: Vec<Node>,
+}
+
+impl Knockout {
+    /// Places the slots so that slot 0 can meet slot 1 only in the final and byes go to the first
+    /// slots.
+    pub(super) fn new(slot_keys: Vec<u64>, seed: Seed) -> Self {
+        let n_slots = slot_keys.len();
+        let n_leaves = n_slots.next_power_of_two();
+        let mut nodes = vec![Node::Open; n_leaves];
+        nodes.extend(bracket_order(n_leaves).into_iter().map(|slot| {
+            if slot < n_slots {
+                Node::Held(slot)
+            } else {
+                Node::Empty
+            }
+        }));
+        let mut bracket = Self {
+            slot_keys,
+            seed,
+            nodes,
+        };
+        for node in (1..n_leaves).rev() {
+            bracket.pass_bye(node);
+        }
+        bracket
+    }
+
+    /// Advances a slot whose opponent is missing.
+    fn pass_bye(&mut self, node: usize) {
+        match (self.nodes[2 * node], self.nodes[2 * node + 1]) {
+            (Node::Held(slot), Node::Empty) | (Node::Empty, Node::Held(slot)) => {
+                self.nodes[node] = Node::Held(slot);
+            }
+            _ => {}
+        }
+    }
+
+    fn n_leaves(&self) -> usize {
+        self.nodes.len() / 2
+    }
+
+    /// The two slots of a match whose players are known.
+    fn players(&self, node: usize) -> Option<(usize, usize)> {
+        match (self.nodes[2 * node], self.nodes[2 * node + 1]) {
+            (Node::Held(a), Node::Held(b)) => Some((a, b)),
+            _ => None,
+        }
+    }
+
+    /// Rounds between a match and the first one: 0 for the lowest matches.
+    fn round(&self, node: usize) -> u32 {
+        self.n_leaves().ilog2() - 1 - node.ilog2()
+    }
+
+    /// Decides a draw by a coin that depends on the seed and the two keys, not on who is named
+    /// first.
+    fn coin(&self, a: usize, b: usize) -> usize {
+        let draw = |slot: usize, other: usize| {
+            self.seed
+                .child("draw_of", self.slot_keys[slot])
+                .child("against", self.slot_keys[other])
+                .0
+        };
+        match draw(a, b).cmp(&draw(b, a)) {
+            Ordering::Greater => a,
+            Ordering::Less => b,
+            Ordering::Equal => a.min(b),
+        }
+    }
+}
+
+impl Format for Knockout {
+    fn ready(&mut self) -> Vec<SlotPairing> {
+        let mut pairings = Vec::new();
+        for node in (1..self.n_leaves()).rev() {
+            if let (Node::Open, Some((a, b))) = (self.nodes[node], self.players(node)) {
+                self.nodes[node] = Node::Playing;
+                pairings.push(SlotPairing {
+                    a,
+                    b,
+                    round: self.round(node),
+                });
+            }
+        }
+        pairings
+    }
+
+    fn record(&mut self, a: usize, b: usize, score: MatchScore) -> bool {
+        let in_play = (1..self.n_leaves()).find(|&node| {
+            self.nodes[node] == Node::Playing
+                && self
+                    .players(node)
+                    .is_some_and(|pair| pair == (a, b) || pair == (b, a))
+        });
+        let Some(node) = in_play else { return false };
+        let winner = match score.outcome() {
+            Ordering::Greater => a,
+            Ordering::Less => b,
+            Ordering::Equal => self.coin(a, b),
+        };
+        self.nodes[node] = Node::Held(winner);
+        true
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.nodes[1], Node::Held(_) | Node::Empty)
+    }
+
+    fn winner(&self) -> Option<usize> {
+        match self.nodes[1] {
+            Node::Held(slot) => Some(slot),
+            _ => None,
+        }
+    }
+
+    fn n_matches_planned(&self) -> usize {
+        self.slot_keys.len().saturating_sub(1)
+    }
+}
+
+/// The usual order of seeds along the leaves: 0, then (0 1), (0 3 1 2), (0 7 3 4 1 6 2 5), and so
+/// on.
+///
+/// In each first match the two slots add up to `n_leaves - 1`, so at most one of them is missing.
+fn bracket_order(n_leaves: usize) -> Vec<usize> {
+    let mut order = vec![0];
+    while order.len() < n_leaves {
+        let last = 2 * order.len() - 1;
+        order = order
+            .into_iter()
+            .flat_map(|slot| [slot, last - slot])
+            .collect();
+    }
+    order
+}

@@ -1,0 +1,157 @@
+//! Swiss rounds: members of like score meet, nobody meets twice while that can be avoided.
+//!
+//! Knows the standings and whom each slot has met. It plans one round at a time and does not look
+//! further ahead, so a later round can come to a point where some rematch is unavoidable; then it
+//! has as few as possible.
+
+use super::matching::maximum_matching_size;
+use super::standings::Standings;
+use super::{Format, InPlay, MatchScore, SlotPairing};
+
+/// A Swiss tournament between slots.
+#[derive(Debug)]
+pub(super) struct Swiss {
+    standings: Standings,
+    in_play: InPlay,
+    n_rounds: u32,
+    n_rounds_paired: u32,
+}
+
+impl Swiss {
+    /// Plans `rounds`, or ceil(log2 n) + 1 where not given; at least one and at most as many as a
+    /// round robin needs.
+    pub(super) fn new(n_slots: usize, rounds: Option<u32>) -> Self {
+        let most = if n_slots.is_multiple_of(2) {
+            n_slots.saturating_sub(1)
+        } else {
+            n_slots
+        };
+        let most = u32::try_from(most).expect("A group is small. This is a bug.");
+        let n_rounds = if n_slots < 2 {
+            0
+        } else {
+            rounds
+                .unwrap_or_else(|| default_n_rounds(n_slots))
+                .clamp(1, most)
+        };
+        Self {
+            standings: Standings::new(n_slots),
+            in_play: InPlay::default(),
+            n_rounds,
+            n_rounds_paired: 0,
+        }
+    }
+}
+
+/// ceil(log2 n) + 1: one round more than a knockout needs.
+fn default_n_rounds(n_slots: usize) -> u32 {
+    n_slots.next_power_of_two().ilog2() + 1
+}
+
+impl Format for Swiss {
+    fn ready(&mut self) -> Vec<SlotPairing> {
+        if !self.in_play.is_empty() || self.n_rounds_paired == self.n_rounds {
+            return Vec::new();
+        }
+        let round = self.n_rounds_paired;
+        self.n_rounds_paired += 1;
+        let mut players = self.standings.ranked();
+        if !players.len().is_multiple_of(2) {
+            let resting = choose_bye(&self.standings, &mut players);
+            self.standings.record_bye(resting);
+        }
+        let pairs = pair_round(&self.standings, players);
+        for &(a, b) in &pairs {
+            self.in_play.push(a, b);
+        }
+        pairs
+            .into_iter()
+            .map(|(a, b)| SlotPairing { a, b, round })
+            .collect()
+    }
+
+    fn record(&mut self, a: usize, b: usize, score: MatchScore) -> bool {
+        let played = self.in_play.take(a, b);
+        if played {
+            self.standings.record(a, b, score);
+        }
+        played
+    }
+
+    fn is_done(&self) -> bool {
+        self.n_rounds_paired == self.n_rounds && self.in_play.is_empty()
+    }
+
+    fn winner(&self) -> Option<usize> {
+        if self.is_done() {
+            self.standings.best()
+        } else {
+            None
+        }
+    }
+
+    fn n_matches_planned(&self) -> usize {
+        self.n_rounds as usize * (self.standings.n_slots() / 2)
+    }
+}
+
+/// The most pairs of distinct slots among `players` that have not met.
+fn n_fresh_pairs(standings: &Standings, players: &[usize]) -> usize {
+    maximum_matching_size(players.len(), |i, j| {
+        standings.n_meetings(players[i], players[j]) == 0
+    })
+}
+
+/// Removes from the ranked players the one who rests, and returns it.
+///
+/// Among those whose rest leaves the fewest rematches to the others (none, if that can be had): who
+/// rested least, then the lowest ranked.
+fn choose_bye(standings: &Standings, players: &mut Vec<usize>) -> usize {
+    let n_pairs = players.len() / 2;
+    let mut lowest_first: Vec<usize> = (0..players.len()).rev().collect();
+    lowest_first.sort_by_key(|&at| standings.n_byes(players[at])); // stable: lowest rank first within
+    let mut best: Option<(usize, usize)> = None;
+    for at in lowest_first {
+        let mut others = players.clone();
+        others.remove(at);
+        let n_fresh = n_fresh_pairs(standings, &others);
+        if best.is_none_or(|(most, _)| n_fresh > most) {
+            best = Some((n_fresh, at));
+        }
+        if n_fresh == n_pairs {
+            break;
+        }
+    }
+    let (_, at) = best.expect("An odd number of players is not zero. This is a bug.");
+    players.remove(at)
+}
+
+/// Pairs an even number of ranked players with as few rematches as any pairing has.
+///
+/// From the top, each player meets the next in rank that leaves as many fresh pairs to the rest as
+/// the best pairing needs; the exact matching size of the rest decides, so that no greedy choice
+/// can force an avoidable rematch. An unavoidable rematch goes to those who met least often, then
+/// the next in rank.
+fn pair_round(standings: &Standings, mut players: Vec<usize>) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::with_capacity(players.len() / 2);
+    let mut n_fresh = n_fresh_pairs(standings, &players);
+    while !players.is_empty() {
+        let top = players.remove(0);
+        let mut candidates: Vec<usize> = (0..players.len()).collect();
+        // A stable sort: next in rank first among those met equally often.
+        candidates.sort_by_key(|&at| standings.n_meetings(top, players[at]));
+        let (at, n_left) = candidates
+            .into_iter()
+            .find_map(|at| {
+                let mut others = players.clone();
+                let opponent = others.remove(at);
+                let own = usize::from(standings.n_meetings(top, opponent) == 0);
+                let n_left = n_fresh_pairs(standings, &others);
+                (own + n_left == n_fresh).then_some((at, n_left))
+            })
+            .expect("Some opponent belongs to a best pairing. This is a bug.");
+        pairs.push((top, players.remove(at)));
+        n_fresh = n_left;
+    }
+    pairs
+}

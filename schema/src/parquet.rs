@@ -1,0 +1,109 @@
+//! Parquet in and out: zstd, statistics on scalar columns, atomic, readable by everyone.
+
+use std::fs::File;
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use crate::atomic;
+use crate::error::Error;
+use crate::table::Table;
+
+/// A row group is closed once it holds about this much.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// Writes rows as one file.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::BadFile`]; nothing half-written is left.
+pub fn write<T: Table>(path: &Path, rows: &[T]) -> Result<(), Error> {
+    write_batches(path, &T::schema(), &[T::to_batch(rows)?])
+}
+
+/// Writes batches of one schema as one file.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_batches(
+    path: &Path,
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+) -> Result<(), Error> {
+    let bad = |error: parquet::errors::ParquetError| Error::bad_file(path, error);
+    atomic::write_file(path, |file| {
+        let properties = properties(schema);
+        let mut writer =
+            ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(bad)?;
+        for batch in batches {
+            writer.write(batch).map_err(bad)?;
+            if writer.in_progress_size() >= ROW_GROUP_BYTES {
+                writer.flush().map_err(bad)?;
+            }
+        }
+        writer.close().map(|_| ()).map_err(bad)
+    })
+}
+
+/// Statistics help to skip rows by number or id; of texts and lists they would only copy values.
+fn properties(schema: &SchemaRef) -> WriterProperties {
+    let level = ZstdLevel::try_new(3).expect("3 is a level of zstd. This is a bug.");
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_created_by("joust".to_owned());
+    for field in schema.fields() {
+        let is_scalar = !matches!(field.data_type(), DataType::Utf8 | DataType::List(_));
+        if !is_scalar && !field.name().ends_with("_id") {
+            builder = builder.set_column_statistics_enabled(
+                ColumnPath::from(field.name().as_str()),
+                EnabledStatistics::None,
+            );
+        }
+    }
+    builder.build()
+}
+
+/// Reads all rows of one table.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::BadFile`] where it is no Parquet, [`Error::BadFile`] naming the column
+/// where it is another table.
+pub fn read<T: Table>(path: &Path) -> Result<Vec<T>, Error> {
+    let mut rows = Vec::new();
+    let batches = read_batches(path)?;
+    if batches.is_empty() {
+        let empty = RecordBatch::new_empty(schema(path)?);
+        T::from_batch(&empty).map_err(|error| Error::bad_file(path, error))?;
+    }
+    for batch in &batches {
+        rows.extend(T::from_batch(batch).map_err(|error| Error::bad_file(path, error))?);
+    }
+    Ok(rows)
+}
+
+/// Reads a file's batches, whatever they hold.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::BadFile`] where it is no Parquet.
+pub fn read_batches(path: &Path) -> Result<Vec<RecordBatch>, Error> {
+    let reader = open(path)?.build().map_err(|error| Error::bad_file(path, error))?;
+    reader.collect::<Result<_, _>>().map_err(|error| Error::bad_file(path, error))
+}
+
+/// The schema of a file, metadata included.
+///
+/// # Errors
+/// As [`read_batches`].
+pub fn schema(path: &Path) -> Result<SchemaRef, Error> {
+    Ok(open(path)?.schema().clone())
+}
+
+fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, Error> {
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Error::bad_file(path, error))
+}

@@ -1,0 +1,176 @@
+//! The tables that the stages exchange and that a run leaves behind, column by column.
+//!
+//! A null has the meaning that its column's comment gives it, never "zero".
+
+mod values;
+
+pub use values::{FinishReason, Status, Verdict};
+
+use crate::ids::{GroupId, MatchId, Member, PolicyVersion, PromptId};
+use crate::table::table;
+
+table! {
+    /// One sampled completion.
+    Rollout, "rollouts", "1.0" {
+        /// Training step, counted from 1; 0 outside of training.
+        step: i64,
+        /// The group it belongs to.
+        group_id: GroupId,
+        /// Its place in the group.
+        member: Member,
+        /// The prompt of the group.
+        prompt_id: PromptId,
+        /// The weights that sampled it.
+        policy_version: PolicyVersion,
+        /// The text that the policy continued, chat template applied.
+        prompt: String,
+        /// The sampled text, without special tokens and stop text.
+        completion: String,
+        /// The tokens of `prompt`.
+        prompt_token_ids: Vec<i32>,
+        /// The sampled tokens, the stop token included.
+        completion_token_ids: Vec<i32>,
+        /// Log-probability of each sampled token at sampling time, under the untempered softmax.
+        completion_logprobs: Vec<f32>,
+        /// Why sampling ended.
+        finish_reason: FinishReason,
+        /// Key of its draws.
+        seed: i64,
+    }
+}
+
+table! {
+    /// One match of two members.
+    Match, "matches", "1.0" {
+        /// Training step; 0 outside of training.
+        step: i64,
+        /// The group whose members meet.
+        group_id: GroupId,
+        /// Unique within the file.
+        match_id: MatchId,
+        /// Round of the tournament, counted from 1.
+        round: i32,
+        /// One of the two.
+        member_a: Member,
+        /// The other.
+        member_b: Member,
+        /// Valid votes for `member_a`.
+        votes_a: i32,
+        /// Valid votes for `member_b`.
+        votes_b: i32,
+        /// Votes that stayed invalid or failed, after their second try.
+        votes_invalid: i32,
+        /// Whether voting stopped because the majority could no longer change.
+        decided_early: bool,
+        /// The member with more valid votes; null for a draw and where no vote is valid.
+        winner: Option<Member>,
+    }
+}
+
+table! {
+    /// One judge sample.
+    Vote, "votes", "1.0" {
+        /// The match it was cast in.
+        match_id: MatchId,
+        /// Its place in the match, counted from 0.
+        vote: i32,
+        /// How many tries were made before this one for the same place.
+        attempt: i32,
+        /// Whether `member_a` was shown as the first answer.
+        a_shown_first: bool,
+        /// Which of the shown answers won.
+        verdict: Verdict,
+        /// The judge's whole output, or the reason why it gave none.
+        text: String,
+        /// Tokens of the judge's prompt.
+        prompt_tokens: i32,
+        /// Those of them whose computation was shared.
+        cached_prompt_tokens: i32,
+        /// Tokens that the judge wrote.
+        completion_tokens: i32,
+        /// Time from the judge's first work on it to its end; null in training runs, whose dumps
+        /// repeat byte for byte.
+        latency_ms: Option<f64>,
+        /// Key of its draws.
+        seed: i64,
+        /// The judge: model and a hash of its prompt template.
+        judge: String,
+    }
+}
+
+table! {
+    /// What one completion earned.
+    Reward, "rewards", "1.0" {
+        /// Its group.
+        group_id: GroupId,
+        /// Its place in the group.
+        member: Member,
+        /// Whether it has a reward, and why not.
+        status: Status,
+        /// The reward; null unless `status` is `scored`.
+        reward: Option<f64>,
+        /// Expected share of wins against the rest of the group, in [0, 1]; null without ratings.
+        win_rate: Option<f64>,
+        /// Elo number: base 10, scale 400, centre 1000; null without ratings.
+        rating: Option<f64>,
+        /// Standard error of `rating`, in the same unit; null where the method gives none.
+        rating_stderr: Option<f64>,
+        /// Matches won.
+        wins: i32,
+        /// Matches lost.
+        losses: i32,
+        /// 1 for the best of the group, equals share the better rank; null without ratings.
+        rank: Option<i32>,
+        /// What the trainer made of the reward; null until trained on.
+        advantage: Option<f64>,
+    }
+}
+
+table! {
+    /// The view people open: one completion with everything that is known about it.
+    Completion, "completions", "1.0" {
+        /// Training step; 0 outside of training.
+        step: i64,
+        /// The text that the policy continued.
+        prompt: String,
+        /// What it sampled.
+        completion: String,
+        /// The reward; null unless `status` is `scored`.
+        reward: Option<f64>,
+        /// What the trainer made of the reward; null where it was not trained on.
+        advantage: Option<f64>,
+        /// Its group.
+        group_id: GroupId,
+        /// Its place in the group.
+        member: Member,
+        /// The prompt of the group.
+        prompt_id: PromptId,
+        /// The weights that sampled it.
+        policy_version: PolicyVersion,
+        /// Whether it has a reward, and why not.
+        status: Status,
+        /// Expected share of wins against the rest of the group; null without ratings.
+        win_rate: Option<f64>,
+        /// Elo number; null without ratings.
+        rating: Option<f64>,
+        /// Standard error of `rating`; null where the method gives none.
+        rating_stderr: Option<f64>,
+        /// Matches won.
+        wins: i32,
+        /// Matches lost.
+        losses: i32,
+        /// 1 for the best of the group; null without ratings.
+        rank: Option<i32>,
+        /// Why sampling ended.
+        finish_reason: FinishReason,
+        /// Tokens sampled.
+        completion_tokens: i32,
+        /// The known answer, where the data set has one.
+        answer: Option<String>,
+        /// Whether the completion's final answer equals `answer`; null where there is none.
+        correct: Option<bool>,
+    }
+}
+
+#[cfg(test)]
+mod tests;
