@@ -71,6 +71,11 @@ pub fn cuda_available() -> bool {
     Cuda::is_available()
 }
 
+/// Sets how many threads one operation may use, for the whole process.
+pub fn set_threads(n_threads: usize) {
+    tch::set_num_threads(n_threads as i32);
+}
+
 /// What `joust doctor` reports.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {

@@ -5,10 +5,47 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use joust_engine::device::{DType, DeviceChoice};
 use joust_engine::{Engine, EngineConfig};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::merge::Merged;
+use crate::output;
 
 pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod logprobs;
+pub(crate) mod sft;
+
+/// Config files and overrides, and whether to only look at them.
+#[derive(Args)]
+pub(crate) struct ConfigArgs {
+    /// TOML files, merged left to right, and overrides like `trainer.steps=10`.
+    #[arg(required = true, value_name = "CONFIG.toml|KEY=VALUE")]
+    parts: Vec<String>,
+    /// Prints the resolved config and stops.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+impl ConfigArgs {
+    /// Reads the files and applies the overrides.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        // a file may have `=` in its name, a key has no `/` and does not end in `.toml`
+        let is_override =
+            |part: &&String| part.contains('=') && !std::path::Path::new(part).exists();
+        let (overrides, files): (Vec<&String>, Vec<&String>) =
+            self.parts.iter().partition(is_override);
+        let files: Vec<PathBuf> = files.into_iter().map(PathBuf::from).collect();
+        let overrides: Vec<String> = overrides.into_iter().cloned().collect();
+        Merged::read(&files, &overrides)?.into_config()
+    }
+
+    /// Prints the resolved config.
+    pub(crate) fn print<T: Serialize>(&self, config: &T) -> anyhow::Result<()> {
+        output::line(toml::to_string(config)?.trim_end());
+        Ok(())
+    }
+}
 
 /// Which model a command runs, and in what.
 #[derive(Args)]

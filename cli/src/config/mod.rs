@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::failure::UserError;
+
 pub(crate) mod merge;
-pub(crate) mod reference;
 pub(crate) mod sft;
-pub(crate) mod train;
 
 /// The run and its folder.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,13 @@ impl Default for RunSection {
 }
 
 impl RunSection {
+    /// Tells libtorch how many threads one operation may use.
+    pub(crate) fn set_threads(&self) {
+        if self.threads > 0 {
+            joust_engine::device::set_threads(self.threads);
+        }
+    }
+
     /// The run's folder.
     pub(crate) fn dir(&self) -> PathBuf {
         self.output_dir.join(&self.name)
@@ -50,5 +57,13 @@ pub(crate) struct CheckpointSection {
 impl Default for CheckpointSection {
     fn default() -> Self {
         Self { every: 0, keep_last: 2 }
+    }
+}
+
+/// One error that lists all problems of a config, if there are any.
+pub(crate) fn refuse(problems: Vec<String>) -> anyhow::Result<()> {
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(UserError::new(format!("config: {}", problems.join("; "))).into()),
     }
 }

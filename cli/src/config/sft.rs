@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use joust_data::TaskConfig;
+use joust_engine::config::{Family, ModelConfig};
+use joust_engine::Tokenizer;
 use joust_engine::device::{DType, DeviceChoice};
 use joust_engine::tokenizer::train::BpeConfig;
-use joust_trainer::sft::SftConfig;
+use joust_trainer::SftConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,22 @@ pub(crate) struct SftRun {
     pub(crate) checkpoint: super::CheckpointSection,
     /// The finished model, beside the last checkpoint.
     pub(crate) export: ExportSection,
+}
+
+impl SftRun {
+    /// Refuses what makes no sense, all problems at once.
+    pub(crate) fn validate(&self) -> anyhow::Result<()> {
+        let mut problems: Vec<String> =
+            self.trainer.validate().into_iter().map(|p| format!("trainer.{p}")).collect();
+        problems.extend(self.data.arithmetic.validate().iter().map(|p| format!("data.arithmetic.{p}")));
+        if self.model.path.is_some() == self.model.new.is_some() {
+            problems.push("wanted either `model.path` or `model.new`, not both or none".to_owned());
+        }
+        if let Some(new) = &self.model.new {
+            problems.extend(new.validate().iter().map(|p| format!("model.new.{p}")));
+        }
+        super::refuse(problems)
+    }
 }
 
 /// The model to train: an existing one, or a fresh one with a fresh tokenizer.
@@ -61,6 +79,62 @@ pub(crate) struct NewModel {
     pub(crate) rope_theta: f64,
 }
 
+impl NewModel {
+    fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("n_layers", self.n_layers),
+            ("n_heads", self.n_heads),
+            ("n_kv_heads", self.n_kv_heads),
+            ("max_position", self.max_position),
+        ];
+        for (key, value) in sizes {
+            if value == 0 {
+                problems.push(format!("{key} is 0, wanted at least 1"));
+            }
+        }
+        let n_heads = self.n_heads.max(1);
+        if !self.hidden_size.is_multiple_of(2 * n_heads) {
+            problems.push(format!(
+                "hidden_size is {}, wanted a multiple of twice n_heads ({n_heads})",
+                self.hidden_size
+            ));
+        }
+        if !n_heads.is_multiple_of(self.n_kv_heads.max(1)) {
+            problems.push(format!(
+                "n_kv_heads is {}, wanted a divisor of n_heads ({n_heads})",
+                self.n_kv_heads
+            ));
+        }
+        problems
+    }
+
+    /// The model's constants, with the vocabulary of `tokenizer`.
+    pub(crate) fn config(&self, tokenizer: &Tokenizer) -> ModelConfig {
+        ModelConfig {
+            family: Family::Qwen2,
+            vocab_size: tokenizer.vocab_size(),
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            n_layers: self.n_layers,
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            head_dim: self.hidden_size / self.n_heads,
+            max_position: self.max_position,
+            rms_norm_eps: 1e-6,
+            rope_theta: self.rope_theta,
+            rope_scaling: None,
+            tie_word_embeddings: true,
+            attention_bias: true,
+            bos_token_id: tokenizer.bos_id(),
+            eos_token_ids: tokenizer.eos_ids().to_vec(),
+            torch_dtype: None,
+        }
+    }
+}
+
 /// A fresh tokenizer.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +151,8 @@ pub(crate) struct NewTokenizer {
 pub(crate) struct DataSection {
     /// JSON Lines with `prompt` (text or chat messages) and `completion` (text).
     pub(crate) path: Option<PathBuf>,
+    /// Renders text prompts as a user's chat message.
+    pub(crate) chat: bool,
     /// A built-in task whose examples are drawn afresh at every step.
     pub(crate) task: Option<TaskKind>,
     /// Settings of the built-in task.

@@ -39,16 +39,16 @@ const DEFAULT_SPLITS: [&str; 4] = [
 
 /// What a GGUF file says about its tokenizer beyond the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GgufTokenizerConfig {
+pub(crate) struct GgufTokenizerConfig {
     /// The token that begins a text.
-    pub bos: Option<String>,
+    pub(crate) bos: Option<String>,
     /// The token that ends a text or a turn.
-    pub eos: Option<String>,
+    pub(crate) eos: Option<String>,
     /// Whether a text to be completed starts with `bos`. The tokenizer's post-processor then
     /// adds it where special tokens are asked for.
-    pub add_bos: bool,
+    pub(crate) add_bos: bool,
     /// The chat template, in Jinja.
-    pub chat_template: Option<String>,
+    pub(crate) chat_template: Option<String>,
 }
 
 /// How a file wants text to be split and merged.
@@ -67,7 +67,9 @@ struct Splitting {
 /// # Errors
 /// [`Error::Unsupported`] for a vocabulary other than byte-level BPE or an unknown pre-tokenizer,
 /// [`Error::BadFile`] where the vocabulary is missing or contradicts itself.
-pub fn tokenizer_from_gguf(file: &GgufFile) -> Result<(Tokenizer, GgufTokenizerConfig), Error> {
+pub(crate) fn tokenizer_from_gguf(
+    file: &GgufFile,
+) -> Result<(Tokenizer, GgufTokenizerConfig), Error> {
     let bad = |reason: String| Error::bad_file(file.path(), reason);
     match file
         .metadata("tokenizer.ggml.model")
@@ -76,7 +78,9 @@ pub fn tokenizer_from_gguf(file: &GgufFile) -> Result<(Tokenizer, GgufTokenizerC
         Some("gpt2") => {}
         Some(other) => {
             let place = file.path().display();
-            let what = format!("{place}: tokenizer.ggml.model {other} (gpt2, byte-level BPE, is)");
+            let what = format!(
+                "{place}: tokenizer.ggml.model {other} (only gpt2, byte-level BPE, can be read)"
+            );
             return Err(Error::Unsupported { what });
         }
         None => {
@@ -293,3 +297,6 @@ fn split_then_bytes(patterns: &[&str]) -> Result<PreTokenizerWrapper, String> {
     steps.push(byte_level(false).into());
     Ok(Sequence::new(steps).into())
 }
+
+#[cfg(test)]
+mod tests;

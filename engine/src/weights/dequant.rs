@@ -15,7 +15,7 @@ const K_SCALE_BYTES: usize = 12;
 
 /// How a tensor's values are stored. The K formats are those that ggml writes `Q4_K` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GgmlType {
+pub(crate) enum GgmlType {
     /// 32-bit float.
     F32,
     /// IEEE half precision.
@@ -45,7 +45,7 @@ impl GgmlType {
     ///
     /// # Errors
     /// A text that names the type, where it is not one of these.
-    pub fn from_id(id: u32) -> Result<Self, String> {
+    pub(crate) fn from_id(id: u32) -> Result<Self, String> {
         Ok(match id {
             0 => Self::F32,
             1 => Self::F16,
@@ -63,7 +63,7 @@ impl GgmlType {
     }
 
     /// The values in a block, 1 for the float types.
-    pub fn block_size(self) -> usize {
+    pub(crate) fn block_size(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => QK,
@@ -72,7 +72,7 @@ impl GgmlType {
     }
 
     /// The bytes of a block.
-    pub fn type_bytes(self) -> usize {
+    pub(crate) fn type_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
@@ -121,7 +121,7 @@ fn name_of_other(id: u32) -> String {
 ///
 /// # Errors
 /// A text with the sizes, where `bytes` are not exactly the blocks that `out` needs.
-pub fn dequantize(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), String> {
+pub(crate) fn dequantize(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), String> {
     let (block_size, type_bytes) = (ty.block_size(), ty.type_bytes());
     let n_blocks = bytes.len() / type_bytes;
     if !bytes.len().is_multiple_of(type_bytes)

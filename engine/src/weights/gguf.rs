@@ -21,7 +21,7 @@ use header::Header;
 
 /// A value of the metadata.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// An unsigned integer of 8, 16, 32 or 64 bits.
     Unsigned(u64),
     /// A signed integer of 8, 16, 32 or 64 bits.
@@ -40,7 +40,7 @@ pub enum Value {
 
 impl Value {
     /// The value as an integer, where it is one and not negative.
-    pub fn as_u64(&self) -> Option<u64> {
+    pub(crate) fn as_u64(&self) -> Option<u64> {
         match self {
             Self::Unsigned(value) => Some(*value),
             Self::Signed(value) => u64::try_from(*value).ok(),
@@ -49,7 +49,7 @@ impl Value {
     }
 
     /// The value as a float, where it is a number.
-    pub fn as_f64(&self) -> Option<f64> {
+    pub(crate) fn as_f64(&self) -> Option<f64> {
         match self {
             Self::Unsigned(value) => Some(*value as f64),
             Self::Signed(value) => Some(*value as f64),
@@ -60,7 +60,7 @@ impl Value {
     }
 
     /// The value as text, where it is a string.
-    pub fn as_str(&self) -> Option<&str> {
+    pub(crate) fn as_str(&self) -> Option<&str> {
         if let Self::String(value) = self {
             Some(value)
         } else {
@@ -69,7 +69,7 @@ impl Value {
     }
 
     /// The value as a boolean, where it is one.
-    pub fn as_bool(&self) -> Option<bool> {
+    pub(crate) fn as_bool(&self) -> Option<bool> {
         if let Self::Bool(value) = self {
             Some(*value)
         } else {
@@ -78,7 +78,7 @@ impl Value {
     }
 
     /// The value's elements, where it is an array.
-    pub fn as_array(&self) -> Option<&[Value]> {
+    pub(crate) fn as_array(&self) -> Option<&[Value]> {
         if let Self::Array(values) = self {
             Some(values)
         } else {
@@ -89,30 +89,29 @@ impl Value {
 
 /// Where a tensor lies in the file, and what it looks like there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TensorInfo {
+pub(crate) struct TensorInfo {
     /// Its name in llama.cpp's spelling, such as `blk.0.attn_q.weight`.
-    pub name: String,
+    pub(crate) name: String,
     /// Its shape, row-major: the reverse of the dimensions in the file.
-    pub shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     /// How its values are stored.
-    pub ggml_type: GgmlType,
+    pub(crate) ggml_type: GgmlType,
     /// Its first byte, counted from the start of the file.
-    pub offset: usize,
+    pub(crate) offset: usize,
     /// Its size in bytes.
-    pub n_bytes: usize,
+    pub(crate) n_bytes: usize,
 }
 
 impl TensorInfo {
     /// The number of its values.
-    pub fn n_elements(&self) -> usize {
+    pub(crate) fn n_elements(&self) -> usize {
         self.shape.iter().product()
     }
 }
 
 /// An open GGUF file.
 #[derive(Debug)]
-pub struct GgufFile {
+pub(crate) struct GgufFile {
     path: PathBuf,
     map: Mmap,
     header: Header,
@@ -124,7 +123,7 @@ impl GgufFile {
     /// # Errors
     /// [`Error::Io`] where it cannot be read, [`Error::BadFile`] where it is cut off or broken,
     /// [`Error::Unsupported`] where a tensor is of a type that [`GgmlType`] lacks.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let map = crate::ffi::mmap(path)?;
         let header = Header::parse(path, &map)?;
         Ok(Self {
@@ -135,27 +134,27 @@ impl GgufFile {
     }
 
     /// The file's path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The metadata value of a key.
-    pub fn metadata(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn metadata(&self, key: &str) -> Option<&Value> {
         self.header.metadata.get(key)
     }
 
     /// The tensors in the order of the file.
-    pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
         self.header.tensors.iter()
     }
 
     /// The tensor of a name, in llama.cpp's spelling.
-    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+    pub(crate) fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors().find(|info| info.name == name)
     }
 
     /// A tensor's bytes, as stored.
-    pub fn bytes(&self, info: &TensorInfo) -> &[u8] {
+    pub(crate) fn bytes(&self, info: &TensorInfo) -> &[u8] {
         self.map
             .get(info.offset..info.offset + info.n_bytes)
             .expect("a tensor's range was checked when its own file was opened. This is a bug.")
@@ -166,7 +165,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// [`Error::BadFile`] where the rows do not divide into the model's heads.
-    pub fn hf_values(&self, info: &TensorInfo) -> Result<Vec<f32>, Error> {
+    pub(crate) fn hf_values(&self, info: &TensorInfo) -> Result<Vec<f32>, Error> {
         let bad = |reason: String| Error::bad_file(&self.path, format!("{}: {reason}", info.name));
         let mut values = vec![0.0; info.n_elements()];
         dequantize(info.ggml_type, self.bytes(info), &mut values).map_err(bad)?;
@@ -180,7 +179,7 @@ impl GgufFile {
 }
 
 /// The Hugging Face name of a tensor, `None` where a decoder's checkpoint has no such tensor.
-pub fn hf_name(gguf_name: &str) -> Option<String> {
+pub(crate) fn hf_name(gguf_name: &str) -> Option<String> {
     match gguf_name {
         "token_embd.weight" => return Some("model.embed_tokens.weight".to_owned()),
         "output_norm.weight" => return Some("model.norm.weight".to_owned()),
@@ -214,7 +213,7 @@ pub fn hf_name(gguf_name: &str) -> Option<String> {
 ///
 /// # Errors
 /// A text that says which sizes do not fit together; `data` is then as it was.
-pub fn unpermute_rows(
+pub(crate) fn unpermute_rows(
     data: &mut Vec<f32>,
     rows: usize,
     cols: usize,
@@ -244,4 +243,4 @@ pub fn unpermute_rows(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

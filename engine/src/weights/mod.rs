@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-pub(crate) use self::safetensors::{read_folder, write_file};
+pub(crate) use self::safetensors::read_folder;
+pub use self::safetensors::{read_file, write_file};
 
 /// Tensors by their checkpoint name, on the CPU, in the file's number format.
 pub type WeightMap = BTreeMap<String, Tensor>;

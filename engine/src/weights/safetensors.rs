@@ -24,11 +24,10 @@ const INDEX: &str = "model.safetensors.index.json";
 /// shard holds is [`Error::MissingTensor`].
 pub(crate) fn read_folder(dir: &Path) -> Result<WeightMap, Error> {
     let index_path = dir.join(INDEX);
-    let mut weights = WeightMap::new();
     if dir.join(SINGLE).exists() || !index_path.exists() {
-        read_into(&dir.join(SINGLE), &mut weights)?;
-        return Ok(weights);
+        return read_file(&dir.join(SINGLE));
     }
+    let mut weights = WeightMap::new();
     let shard_of = read_index(&index_path)?;
     let shards: BTreeSet<&String> = shard_of.values().collect();
     for shard in shards {
@@ -38,6 +37,16 @@ pub(crate) fn read_folder(dir: &Path) -> Result<WeightMap, Error> {
         Some(name) => Err(Error::MissingTensor { name: name.clone(), path: index_path }),
         None => Ok(weights),
     }
+}
+
+/// Reads all tensors of one safetensors file.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::BadFile`]
+pub fn read_file(path: &Path) -> Result<WeightMap, Error> {
+    let mut weights = WeightMap::new();
+    read_into(path, &mut weights)?;
+    Ok(weights)
 }
 
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {

@@ -87,16 +87,20 @@ pub struct BradleyTerry {
 
 /// Fits strengths and position bias to the votes of a group (maximum a posteriori).
 ///
-/// Model, for every vote: logit P(a wins | a shown first) = theta_a - theta_b + beta, logit P(a
-/// wins | b shown first) = theta_a - theta_b - beta. Maximised: sum over votes of log P(vote) -
-/// sum_i theta_i^2 / (2 prior_sd^2) - beta^2 / (2 sd_beta^2), with sd_beta =
-/// [`POSITION_BIAS_PRIOR_SD`]. The prior keeps the fit finite where a member won or lost
-/// everything, the usual case in a small group. At the maximum the strengths add up to 0.
+/// ```text
+/// logit P(a wins | a shown first) = theta_a - theta_b + beta
+/// logit P(a wins | b shown first) = theta_a - theta_b - beta
+/// maximised: sum over votes of log P(vote)
+///            - sum_i theta_i^2 / (2 prior_sd^2) - beta^2 / (2 sd_beta^2)
+/// stderr_i^2 = e^T H^-1 e, with e = unit_i - 1/n on the strengths
+/// win_rate_i = mean over j != i of sigmoid(theta_i - theta_j)
+/// ```
 ///
-/// Newton's method on the strictly concave objective, each step halved until it does not lose.
-/// Standard errors: the inverse H^-1 of the negative Hessian at the maximum, projected on strengths
-/// of mean 0, since the group's common level is no finding: stderr_i^2 = e^T H^-1 e with e = unit_i
-/// - 1/n. win_rate_i = mean over j != i of sigmoid(theta_i - theta_j).
+/// sd_beta is [`POSITION_BIAS_PRIOR_SD`]. The prior keeps the fit finite where a member won or lost
+/// everything, the usual case in a small group; at the maximum the strengths add up to 0. H is the
+/// negative Hessian there; its inverse is projected on strengths of mean 0, since the group's common
+/// level is no finding. Newton's method on the strictly concave objective, each step halved until it
+/// does not lose.
 ///
 /// A judge that always names the answer shown first gives equal strengths wherever both orders of
 /// each match had the same number of votes; where they had not, beta explains what it can and the

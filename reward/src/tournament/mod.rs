@@ -83,7 +83,11 @@ impl MatchScore {
 pub enum RecordError {
     /// The two members are not playing each other now: never paired, not handed out yet, or
     /// recorded before.
-    #[error("no match between members {} and {} is in play, record each pairing from ready() once", a.0, b.0)]
+    #[error(
+        "no match between members {} and {} is in play, record each pairing from ready() once",
+        a.0,
+        b.0
+    )]
     NotPlaying {
         /// The first named member.
         a: Member,

@@ -1,12 +1,16 @@
 //! Swiss rounds: members of like score meet, nobody meets twice while that can be avoided.
 //!
-//! Knows the standings and whom each slot has met. It plans one round at a time and does not look
-//! further ahead, so a later round can come to a point where some rematch is unavoidable; then it
-//! has as few as possible.
+//! Knows the standings and whom each slot has met. It looks one round ahead and no further: in long
+//! tournaments of small groups a later round can come to a point where some rematch is unavoidable;
+//! then it has as few as possible.
 
 use super::matching::maximum_matching_size;
 use super::standings::Standings;
 use super::{Format, InPlay, MatchScore, SlotPairing};
+
+/// Pairings of one round that are looked at for one that does not spoil the next round. Six members
+/// have fifteen; larger groups hardly ever need a second.
+const MAX_PAIRINGS_TRIED: usize = 64;
 
 /// A Swiss tournament between slots.
 #[derive(Debug)]
@@ -60,7 +64,10 @@ impl Format for Swiss {
             let resting = choose_bye(&self.standings, &mut players);
             self.standings.record_bye(resting);
         }
-        let pairs = pair_round(&self.standings, players);
+        // With an odd number, the next round's rest mends what a look ahead would avoid.
+        let is_last = self.n_rounds_paired == self.n_rounds;
+        let look_ahead = !is_last && self.standings.n_slots().is_multiple_of(2);
+        let pairs = pair_round(&self.standings, &players, look_ahead);
         for &(a, b) in &pairs {
             self.in_play.push(a, b);
         }
@@ -109,7 +116,8 @@ fn n_fresh_pairs(standings: &Standings, players: &[usize]) -> usize {
 fn choose_bye(standings: &Standings, players: &mut Vec<usize>) -> usize {
     let n_pairs = players.len() / 2;
     let mut lowest_first: Vec<usize> = (0..players.len()).rev().collect();
-    lowest_first.sort_by_key(|&at| standings.n_byes(players[at])); // stable: lowest rank first within
+    // A stable sort: lowest rank first among those who rested equally often.
+    lowest_first.sort_by_key(|&at| standings.n_byes(players[at]));
     let mut best: Option<(usize, usize)> = None;
     for at in lowest_first {
         let mut others = players.clone();
@@ -131,27 +139,76 @@ fn choose_bye(standings: &Standings, players: &mut Vec<usize>) -> usize {
 /// From the top, each player meets the next in rank that leaves as many fresh pairs to the rest as
 /// the best pairing needs; the exact matching size of the rest decides, so that no greedy choice
 /// can force an avoidable rematch. An unavoidable rematch goes to those who met least often, then
-/// the next in rank.
-fn pair_round(standings: &Standings, mut players: Vec<usize>) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::with_capacity(players.len() / 2);
-    let mut n_fresh = n_fresh_pairs(standings, &players);
-    while !players.is_empty() {
-        let top = players.remove(0);
-        let mut candidates: Vec<usize> = (0..players.len()).collect();
+/// the next in rank. With `look_ahead`, the first such pairing is taken after which everyone can
+/// meet someone new once more, or simply the first if none of those tried is like that.
+fn pair_round(standings: &Standings, players: &[usize], look_ahead: bool) -> Vec<(usize, usize)> {
+    let mut search = PairSearch {
+        standings,
+        players,
+        look_ahead,
+        n_tried: 0,
+        first: None,
+        chosen: None,
+    };
+    search.extend(players, n_fresh_pairs(standings, players), &mut Vec::new());
+    let found = search.chosen.or(search.first);
+    found.expect("Some opponent belongs to a best pairing. This is a bug.")
+}
+
+/// A walk through the pairings of a round that have the fewest rematches, preferred ones first.
+struct PairSearch<'a> {
+    standings: &'a Standings,
+    players: &'a [usize],
+    look_ahead: bool,
+    n_tried: usize,
+    first: Option<Vec<(usize, usize)>>,
+    chosen: Option<Vec<(usize, usize)>>,
+}
+
+impl PairSearch<'_> {
+    /// Pairs the players left, of whom `n_fresh` pairs can be fresh; true where the search is over.
+    fn extend(&mut self, left: &[usize], n_fresh: usize, pairs: &mut Vec<(usize, usize)>) -> bool {
+        let Some((&top, rest)) = left.split_first() else {
+            return self.judge(pairs);
+        };
+        let mut candidates: Vec<usize> = (0..rest.len()).collect();
         // A stable sort: next in rank first among those met equally often.
-        candidates.sort_by_key(|&at| standings.n_meetings(top, players[at]));
-        let (at, n_left) = candidates
-            .into_iter()
-            .find_map(|at| {
-                let mut others = players.clone();
-                let opponent = others.remove(at);
-                let own = usize::from(standings.n_meetings(top, opponent) == 0);
-                let n_left = n_fresh_pairs(standings, &others);
-                (own + n_left == n_fresh).then_some((at, n_left))
-            })
-            .expect("Some opponent belongs to a best pairing. This is a bug.");
-        pairs.push((top, players.remove(at)));
-        n_fresh = n_left;
+        candidates.sort_by_key(|&at| self.standings.n_meetings(top, rest[at]));
+        for at in candidates {
+            let mut others = rest.to_vec();
+            let opponent = others.remove(at);
+            let own = usize::from(self.standings.n_meetings(top, opponent) == 0);
+            let n_left = n_fresh_pairs(self.standings, &others);
+            if own + n_left == n_fresh {
+                pairs.push((top, opponent));
+                if self.extend(&others, n_left, pairs) {
+                    return true;
+                }
+                pairs.pop();
+            }
+        }
+        false
     }
-    pairs
+
+    /// Keeps a complete pairing if it is good enough; true where no other needs to be tried.
+    fn judge(&mut self, pairs: &[(usize, usize)]) -> bool {
+        self.n_tried += 1;
+        if !self.look_ahead || self.leaves_a_fresh_round(pairs) {
+            self.chosen = Some(pairs.to_vec());
+        }
+        self.first.get_or_insert_with(|| pairs.to_vec());
+        self.chosen.is_some() || self.n_tried == MAX_PAIRINGS_TRIED
+    }
+
+    /// Tells whether, after these pairs, everyone could still meet someone new.
+    fn leaves_a_fresh_round(&self, pairs: &[(usize, usize)]) -> bool {
+        let players = self.players;
+        let n_fresh = maximum_matching_size(players.len(), |i, j| {
+            let (a, b) = (players[i], players[j]);
+            self.standings.n_meetings(a, b) == 0
+                && !pairs.contains(&(a, b))
+                && !pairs.contains(&(b, a))
+        });
+        n_fresh == players.len() / 2
+    }
 }

@@ -256,15 +256,26 @@ fn swiss_plans_its_rounds() {
 }
 
 #[test]
-fn large_swiss_groups_have_no_rematch() {
-    for n in [33, 63, 64] {
-        let played = play(TournamentKind::Swiss, &keys(n, 6), None, 1, judge);
-        let pairs: BTreeSet<_> = played
-            .pairings
-            .iter()
-            .map(|&(a, b, _)| (a.min(b), a.max(b)))
-            .collect();
-        assert_eq!(pairs.len(), played.pairings.len());
+fn default_swiss_rounds_have_no_rematch() {
+    let sizes = (2..=13)
+        .map(|n| (n, 200))
+        .chain([(16, 20), (33, 2), (63, 2), (64, 2)]);
+    for (n, n_groups) in sizes {
+        for salt in 0..n_groups {
+            for judge in [judge, perfect] {
+                let played = play(TournamentKind::Swiss, &keys(n, salt), None, salt, judge);
+                let pairs: BTreeSet<_> = played
+                    .pairings
+                    .iter()
+                    .map(|&(a, b, _)| (a.min(b), a.max(b)))
+                    .collect();
+                assert_eq!(
+                    pairs.len(),
+                    played.pairings.len(),
+                    "{n} members, group {salt}"
+                );
+            }
+        }
     }
 }
 

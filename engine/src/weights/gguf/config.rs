@@ -23,7 +23,7 @@ impl GgufFile {
     /// [`Error::BadFile`] where a key is missing or the architecture is neither `llama` nor
     /// `qwen2`; [`Error::Unsupported`] for experts, sliding windows, partial rotary embeddings and
     /// rotary scalings other than `linear` and Llama 3's.
-    pub fn hf_config(&self) -> Result<Json, Error> {
+    pub(crate) fn hf_config(&self) -> Result<Json, Error> {
         let arch = self.architecture()?;
         let (model_type, class) = match arch {
             "llama" => ("llama", "LlamaForCausalLM"),

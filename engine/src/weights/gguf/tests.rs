@@ -7,7 +7,7 @@ use super::*;
 
 /// Writes a GGUF file piece by piece.
 #[derive(Clone, Default)]
-struct Writer {
+pub(crate) struct Writer {
     values: Vec<u8>,
     n_values: u64,
     table: Vec<u8>,
@@ -21,7 +21,7 @@ impl Writer {
         out.extend(text.as_bytes());
     }
 
-    fn value(mut self, key: &str, type_id: u32, bytes: &[u8]) -> Self {
+    pub(crate) fn value(mut self, key: &str, type_id: u32, bytes: &[u8]) -> Self {
         Self::text(&mut self.values, key);
         self.values.extend(type_id.to_le_bytes());
         self.values.extend(bytes);
@@ -29,7 +29,7 @@ impl Writer {
         self
     }
 
-    fn u32(self, key: &str, value: u32) -> Self {
+    pub(crate) fn u32(self, key: &str, value: u32) -> Self {
         self.value(key, 4, &value.to_le_bytes())
     }
 
@@ -37,13 +37,13 @@ impl Writer {
         self.value(key, 6, &value.to_le_bytes())
     }
 
-    fn str(self, key: &str, text: &str) -> Self {
+    pub(crate) fn str(self, key: &str, text: &str) -> Self {
         let mut bytes = Vec::new();
         Self::text(&mut bytes, text);
         self.value(key, 8, &bytes)
     }
 
-    fn strings(self, key: &str, texts: &[&str]) -> Self {
+    pub(crate) fn strings(self, key: &str, texts: &[&str]) -> Self {
         let mut bytes = 8_u32.to_le_bytes().to_vec();
         bytes.extend((texts.len() as u64).to_le_bytes());
         for text in texts {
@@ -85,7 +85,7 @@ impl Writer {
         bytes
     }
 
-    fn open(&self) -> GgufFile {
+    pub(crate) fn open(&self) -> GgufFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&self.bytes(3)).unwrap();
         GgufFile::open(file.path()).unwrap()

@@ -1,0 +1,186 @@
+//! A run's folder: made, found again, and cleaned of what an interrupted run left unfinished.
+//!
+//! It knows files and steps, not what happens in a step.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use joust_schema::{atomic, jsonl, manifest};
+use joust_trainer::Metrics;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::config::RunSection;
+use crate::failure::UserError;
+
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+
+/// What to do with a folder that is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Existing {
+    /// Goes on from the newest checkpoint; starts anew where there is none.
+    #[arg(long, conflicts_with = "clean")]
+    pub(crate) resume: bool,
+    /// Deletes the run's folder first.
+    #[arg(long)]
+    pub(crate) clean: bool,
+}
+
+/// The folder of one run.
+pub(crate) struct RunFolder {
+    dir: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder and writes the resolved config into it.
+    ///
+    /// # Errors
+    /// A folder that is there already, unless `existing` says what to do; on resuming, a config
+    /// that is not the one the run was started with.
+    pub(crate) fn open<C: Serialize>(
+        run: &RunSection,
+        config: &C,
+        existing: Existing,
+    ) -> anyhow::Result<Self> {
+        let dir = run.dir();
+        let text = toml::to_string(config)?;
+        let is_there = dir.join(CONFIG).exists();
+        if existing.clean && dir.exists() {
+            if !is_there {
+                return Err(UserError::new(format!(
+                    "{}: --clean deletes only folders of runs, and there is no {CONFIG} in it",
+                    dir.display()
+                ))
+                .into());
+            }
+            std::fs::remove_dir_all(&dir)
+                .map_err(|source| joust_schema::Error::io(&dir, source))?;
+        } else if existing.resume && is_there {
+            check_same_config(&dir.join(CONFIG), &text)?;
+        } else if dir.exists() && std::fs::read_dir(&dir).is_ok_and(|mut all| all.next().is_some()) {
+            return Err(UserError::new(format!(
+                "{} is there already; go on with --resume, start over with --clean, or choose another run.name",
+                dir.display()
+            ))
+            .into());
+        }
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            atomic::write_file(&path, |file| {
+                let result = file.write_all(text.as_bytes());
+                result.map_err(|source| joust_schema::Error::io(&path, source))
+            })
+        };
+        write(CONFIG, &text)?;
+        write("run.json", &format!("{:#}\n", about(run)))?;
+        Ok(Self { dir })
+    }
+
+    /// The folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Forgets everything after `step`: what the resumed run will make again.
+    pub(crate) fn rewind(&self, step: u64) -> anyhow::Result<()> {
+        for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
+            atomic::sweep(&dir)?;
+        }
+        let later = |name: &str| {
+            let number = name.strip_prefix("step_").or(name.strip_prefix("completions_"));
+            let number = number.map(|rest| rest.trim_end_matches(".parquet"));
+            number.and_then(|rest| rest.parse::<u64>().ok()).is_some_and(|number| number > step)
+        };
+        for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
+            let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+            for entry in entries {
+                let path = entry.map_err(|source| joust_schema::Error::io(&dir, source))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if later(&name) {
+                    let removed = match path.is_dir() {
+                        true => std::fs::remove_dir_all(&path),
+                        false => std::fs::remove_file(&path),
+                    };
+                    removed.map_err(|source| joust_schema::Error::io(&path, source))?;
+                }
+            }
+        }
+        manifest::truncate(&self.dir, step as i64)?;
+        let path = self.dir.join(METRICS);
+        if path.exists() {
+            let mut lines = read_whole_lines(&path)?;
+            lines.retain(|line| line["step"].as_u64().is_some_and(|at| at <= step));
+            jsonl::write(&path, &lines)?;
+        }
+        Ok(())
+    }
+
+    /// Adds one step's figures to `metrics.jsonl`.
+    pub(crate) fn log(&self, step: u64, metrics: &Metrics) -> anyhow::Result<()> {
+        let mut line = Map::from_iter([("step".to_owned(), json!(step))]);
+        line.extend(metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
+        let path = self.dir.join(METRICS);
+        let io = |source| joust_schema::Error::io(&path, source);
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
+        file.write_all(jsonl::to_line(&line)?.as_bytes()).map_err(io)?;
+        Ok(())
+    }
+}
+
+/// The lines of a log whose last one may have been cut off by a kill.
+fn read_whole_lines(path: &Path) -> anyhow::Result<Vec<Value>> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?;
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+fn check_same_config(path: &Path, text: &str) -> anyhow::Result<()> {
+    let old =
+        std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?;
+    let (old, new) = (old.parse::<toml::Table>()?, text.parse::<toml::Table>()?);
+    match first_difference("", &old, &new) {
+        None => Ok(()),
+        Some(key) => Err(UserError::new(format!(
+            "{}: key `{key}` differs from the config of this start; resume with the same config, or start over with --clean",
+            path.display()
+        ))
+        .into()),
+    }
+}
+
+fn first_difference(at: &str, old: &toml::Table, new: &toml::Table) -> Option<String> {
+    let keys = old.keys().chain(new.keys());
+    for key in keys {
+        let name = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        match (old.get(key), new.get(key)) {
+            (Some(toml::Value::Table(old)), Some(toml::Value::Table(new))) => {
+                if let Some(found) = first_difference(&name, old, new) {
+                    return Some(found);
+                }
+            }
+            (old, new) if old == new => {}
+            _ => return Some(name),
+        }
+    }
+    None
+}
+
+/// What `run.json` says about where and by what the run was made.
+fn about(run: &RunSection) -> Value {
+    let git = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok();
+    let commit = git
+        .filter(|output| output.status.success())
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    json!({
+        "name": run.name,
+        "seed": run.seed,
+        "joust": env!("CARGO_PKG_VERSION"),
+        "git_commit": commit,
+        "libtorch": joust_engine::ffi::libtorch_version(),
+        "threads": run.threads,
+        "processors": std::thread::available_parallelism().map_or(1, |n| n.get()),
+        "command": std::env::args().collect::<Vec<_>>(),
+    })
+}

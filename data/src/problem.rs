@@ -1,0 +1,103 @@
+//! Problems: an operation on two numbers, and which of them are held out.
+
+use joust_schema::seed::Seed;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::draw::Draw;
+
+/// Share of the problems that is held out.
+const EVAL_SHARE: f64 = 0.1;
+
+/// Which problems are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Problems to learn from.
+    #[default]
+    Train,
+    /// Problems that never occur in training, whatever their wording.
+    Eval,
+}
+
+/// An operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Sum of two numbers of two or three digits.
+    Add,
+    /// Difference, never negative, of two numbers of two or three digits.
+    Sub,
+    /// Product of a two-digit number and a digit.
+    Mul,
+}
+
+impl Op {
+    pub(crate) fn symbol(self) -> char {
+        match self {
+            Self::Add => '+',
+            Self::Sub => '-',
+            Self::Mul => '*',
+        }
+    }
+}
+
+/// One problem: `a op b`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The operation.
+    pub op: Op,
+    /// First operand.
+    pub a: u32,
+    /// Second operand.
+    pub b: u32,
+}
+
+impl Problem {
+    /// The right number.
+    pub fn answer(&self) -> u32 {
+        match self.op {
+            Op::Add => self.a + self.b,
+            Op::Sub => self.a - self.b,
+            Op::Mul => self.a * self.b,
+        }
+    }
+
+    /// Whether it is held out: decided by its numbers alone, in either order where order is free.
+    pub fn split(&self) -> Split {
+        let (low, high) = match self.op {
+            Op::Sub => (self.a, self.b),
+            _ => (self.a.min(self.b), self.a.max(self.b)),
+        };
+        let key = format!("{low}{}{high}", self.op.symbol());
+        match Seed::new(0).child_str("arithmetic split", &key).unit() < EVAL_SHARE {
+            true => Split::Eval,
+            false => Split::Train,
+        }
+    }
+
+    /// Draws problems until one is of the wanted split.
+    pub(crate) fn draw(draw: &mut Draw, split: Split) -> Self {
+        loop {
+            let problem = Self::draw_any(draw);
+            if problem.split() == split {
+                return problem;
+            }
+        }
+    }
+
+    fn draw_any(draw: &mut Draw) -> Self {
+        let share = draw.unit();
+        let number = |draw: &mut Draw| match draw.chance(0.6) {
+            true => draw.between(10, 99),
+            false => draw.between(100, 999),
+        };
+        if share < 0.45 {
+            Self { op: Op::Add, a: number(draw), b: number(draw) }
+        } else if share < 0.75 {
+            let (x, y) = (number(draw), number(draw));
+            Self { op: Op::Sub, a: x.max(y), b: x.min(y) }
+        } else {
+            Self { op: Op::Mul, a: draw.between(10, 99), b: draw.between(2, 9) }
+        }
+    }
+}

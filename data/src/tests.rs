@@ -1,0 +1,127 @@
+//! What examples say is true, held-out problems stay out, and a seed is a seed.
+
+use std::collections::BTreeSet;
+
+use joust_schema::seed::Seed;
+use proptest::prelude::*;
+
+use super::*;
+use crate::draw::Draw;
+use crate::working::work;
+
+fn eval() -> TaskConfig {
+    TaskConfig { split: Split::Eval, ..TaskConfig::default() }
+}
+
+/// The last run of digits of a text.
+fn last_number(text: &str) -> Option<String> {
+    let digits: Vec<&str> =
+        text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
+    digits.last().map(|&number| number.to_owned())
+}
+
+#[test]
+fn worked_answers_read_like_paper() {
+    let lines = |op, a, b| work(&Problem { op, a, b }, &mut |_| false).line();
+    assert_eq!(lines(Op::Add, 47, 93), "47 + 93: 7+3=10, 4+9+1=14, so 140.");
+    assert_eq!(lines(Op::Add, 347, 53), "347 + 53: 7+3=10, 4+5+1=10, 3+0+1=4, so 400.");
+    assert_eq!(lines(Op::Sub, 103, 98), "103 - 98: 13-8=5, 9-9=0, 0-0=0, so 5.");
+    assert_eq!(lines(Op::Mul, 47, 6), "47 * 6: 7*6=42, 4*6+4=28, so 282.");
+    let forgetful = work(&Problem { op: Op::Add, a: 47, b: 93 }, &mut |_| true);
+    assert_eq!(forgetful.line(), "47 + 93: 7+3=10, 4+9=13, so 30.");
+    let forgetful = work(&Problem { op: Op::Sub, a: 52, b: 17 }, &mut |_| true);
+    assert_eq!(forgetful.line(), "52 - 17: 12-7=5, 5-1=4, so 45.");
+}
+
+#[test]
+fn careful_working_is_always_right() {
+    for idx in 0..5000 {
+        let problem = Problem::draw(&mut Draw::new(Seed::new(1).child("p", idx)), Split::Train);
+        assert_eq!(work(&problem, &mut |_| false).value, problem.answer(), "{problem:?}");
+    }
+}
+
+#[test]
+fn forgotten_carries_leave_about_half_right() {
+    let n = 5000;
+    let is_right = |idx: &u64| {
+        let example = policy_example(&TaskConfig::default(), Seed::new(2), *idx);
+        last_number(&example.completion).as_deref() == Some(&example.answer)
+    };
+    let share = (0..n).filter(is_right).count() as f64 / n as f64;
+    assert!((0.40..0.60).contains(&share), "{share}");
+}
+
+#[test]
+fn held_out_problems_never_occur_in_training() {
+    let numbers = |text: &str| -> BTreeSet<u32> {
+        let parts = text.split(|c: char| !c.is_ascii_digit());
+        parts.filter_map(|part| part.parse().ok()).collect()
+    };
+    let mut held_out = BTreeSet::new();
+    for idx in 0..3000 {
+        let mut draw = Draw::new(Seed::new(3).child("question", idx));
+        let problem = Problem::draw(&mut draw, Split::Eval);
+        assert_eq!(problem.split(), Split::Eval);
+        held_out.insert((problem.op.symbol(), problem.a.min(problem.b), problem.a.max(problem.b)));
+    }
+    for idx in 0..3000 {
+        let mut draw = Draw::new(Seed::new(3).child("other", idx));
+        let problem = Problem::draw(&mut draw, Split::Train);
+        let key = (problem.op.symbol(), problem.a.min(problem.b), problem.a.max(problem.b));
+        assert!(problem.op == Op::Sub || !held_out.contains(&key), "{problem:?}");
+    }
+    assert_eq!(numbers("Add 12 and 7."), BTreeSet::from([7, 12]));
+}
+
+#[test]
+fn pairs_are_labelled_by_their_final_numbers() {
+    let mut counts = [0; 3];
+    for idx in 0..4000 {
+        let pair = judge_pair(&eval(), Seed::new(4), idx);
+        for (text, right) in
+            [(&pair.answer_first, pair.first_right), (&pair.answer_second, pair.second_right)]
+        {
+            // answers in words, and cut-off working, state no final number in digits
+            let in_digits = last_number(text).is_some()
+                && (text.contains("so ") || text.contains("answer") || !text.contains(':'));
+            if in_digits {
+                let seen = last_number(text).unwrap();
+                assert_eq!(seen == pair.answer, right, "{text:?} {}", pair.answer);
+            }
+        }
+        if pair.first_right != pair.second_right {
+            assert_eq!(pair.verdict_first, pair.first_right);
+        }
+        let verdict = if pair.verdict_first { "1" } else { "2" };
+        assert!(pair.thought.ends_with(&format!("\\boxed{{Assistant {verdict}}}")));
+        assert!(pair.thought.contains(&format!("so {}.", pair.answer)));
+        assert_eq!(pair.thought.contains("Assistant 1 says") , true);
+        let n_right = pair.thought.matches(" right.").count();
+        let rights = usize::from(pair.first_right) + usize::from(pair.second_right);
+        assert_eq!(n_right, rights, "{}", pair.thought);
+        counts[rights] += 1;
+    }
+    let share = |count: i32| f64::from(count) / 4000.0;
+    assert!((0.09..0.15).contains(&share(counts[0])), "{counts:?}");
+    assert!((0.77..0.83).contains(&share(counts[1])), "{counts:?}");
+}
+
+#[test]
+fn numbers_in_words() {
+    assert_eq!(number::words(0), "zero");
+    assert_eq!(number::words(47), "forty-seven");
+    assert_eq!(number::words(340), "three hundred forty");
+    assert_eq!(number::words(1998), "one thousand nine hundred ninety-eight");
+}
+
+proptest! {
+    #[test]
+    fn an_example_depends_on_seed_and_index_alone(seed: u64, idx: u64) {
+        let config = TaskConfig::default();
+        let seed = Seed::new(seed);
+        prop_assert_eq!(policy_example(&config, seed, idx), policy_example(&config, seed, idx));
+        prop_assert_eq!(judge_pair(&config, seed, idx), judge_pair(&config, seed, idx));
+        prop_assert_eq!(super::question(&config, seed, idx), super::question(&config, seed, idx));
+    }
+}

@@ -1,0 +1,58 @@
+//! From rewards to advantages: each completion against the others of its group.
+//!
+//! Pure numbers. Members without a reward take no part: they are left out of mean and deviation and
+//! get no advantage.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Added to the deviation before dividing, as TRL does.
+const EPSILON: f64 = 1e-4;
+
+/// What the centred rewards are divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleRewards {
+    /// The deviation within the group: A = (r − mean) / (std + 1e-4) (GRPO, arXiv 2402.03300).
+    #[default]
+    Group,
+    /// The deviation over the whole batch.
+    Batch,
+    /// Nothing: A = r − mean (Dr. GRPO, arXiv 2503.20783).
+    None,
+}
+
+/// Advantages of a batch of groups, in the order given; `None` where the reward is.
+///
+/// Deviations are unbiased (n − 1). A group with fewer than two rewards, or with equal ones, gets
+/// advantages of 0: it says nothing about which completion is better.
+pub fn advantages(groups: &[Vec<Option<f64>>], scale: ScaleRewards) -> Vec<Vec<Option<f64>>> {
+    let all: Vec<f64> = groups.iter().flatten().flatten().copied().collect();
+    let batch_deviation = deviation(&all);
+    let of_group = |group: &Vec<Option<f64>>| {
+        let rewards: Vec<f64> = group.iter().flatten().copied().collect();
+        let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
+        let divisor = match scale {
+            ScaleRewards::Group => deviation(&rewards) + EPSILON,
+            ScaleRewards::Batch => batch_deviation + EPSILON,
+            ScaleRewards::None => 1.0,
+        };
+        let is_alone = rewards.len() < 2;
+        let advantage = |reward: f64| if is_alone { 0.0 } else { (reward - mean) / divisor };
+        group.iter().map(|reward| reward.map(advantage)).collect()
+    };
+    groups.iter().map(of_group).collect()
+}
+
+/// Unbiased standard deviation; 0 for fewer than two values.
+pub fn deviation(values: &[f64]) -> f64 {
+    if values.len() < 2 {
+        return 0.0;
+    }
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len() - 1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Training states on disk: a model folder that others load, and beside it what resuming needs.
+//!
+//! `checkpoints/step_00010/` holds the model in f32, so that nothing is lost, and `trainer_state/`
+//! the optimiser's running means and a JSON object of the caller's own.
+
+use std::path::{Path, PathBuf};
+
+use joust_engine::{Decoder, Tokenizer, folder, weights};
+use joust_schema::atomic;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tch::Kind;
+
+use crate::error::Error;
+use crate::grpo::GrpoTrainer;
+use crate::learner::Learner;
+use crate::sft::SftTrainer;
+
+const STATE_DIR: &str = "trainer_state";
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const STATE_FILE: &str = "state.json";
+
+/// A trainer whose state can be written and taken back.
+pub trait Trainer {
+    /// The model in training.
+    fn model(&self) -> &Decoder;
+    #[doc(hidden)]
+    fn learner(&mut self) -> LearnerAccess<'_>;
+}
+
+/// Lets this module reach a trainer's inside.
+#[doc(hidden)]
+pub struct LearnerAccess<'a>(&'a mut Learner);
+
+impl Trainer for SftTrainer {
+    fn model(&self) -> &Decoder {
+        &self.learner.model
+    }
+
+    fn learner(&mut self) -> LearnerAccess<'_> {
+        LearnerAccess(&mut self.learner)
+    }
+}
+
+impl Trainer for GrpoTrainer {
+    fn model(&self) -> &Decoder {
+        &self.learner.model
+    }
+
+    fn learner(&mut self) -> LearnerAccess<'_> {
+        LearnerAccess(&mut self.learner)
+    }
+}
+
+/// The folder of the checkpoint after `step`.
+pub fn path(run_dir: &Path, step: u64) -> PathBuf {
+    run_dir.join("checkpoints").join(format!("step_{step:05}"))
+}
+
+/// The newest complete checkpoint of a run, with its step.
+///
+/// # Errors
+/// [`joust_schema::Error::Io`] where the folder cannot be listed.
+pub fn latest(run_dir: &Path) -> Result<Option<(u64, PathBuf)>, Error> {
+    Ok(list(run_dir)?.pop())
+}
+
+fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let dir = run_dir.join("checkpoints");
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let io = |source| joust_schema::Error::io(&dir, source);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(step) = name.strip_prefix("step_").and_then(|step| step.parse().ok())
+            && path.join(STATE_DIR).join(STATE_FILE).exists()
+        {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Writes a checkpoint and deletes all but the `keep_last` newest (0 keeps all).
+///
+/// # Errors
+/// [`Error::Engine`] and [`Error::Schema`] for files that cannot be written; an older checkpoint is
+/// never touched before the new one is complete.
+pub fn save<S: Serialize>(
+    trainer: &mut impl Trainer,
+    tokenizer: &Tokenizer,
+    run_dir: &Path,
+    step: u64,
+    state: &S,
+    keep_last: usize,
+) -> Result<PathBuf, Error> {
+    let path = path(run_dir, step);
+    let LearnerAccess(learner) = trainer.learner();
+    atomic::write_dir::<Error>(&path, |dir| {
+        let model = &learner.model;
+        folder::save(dir, model.config(), &model.to_weights(Kind::Float), tokenizer)?;
+        let state_dir = dir.join(STATE_DIR);
+        let io = |source| joust_schema::Error::io(&state_dir, source);
+        std::fs::create_dir(&state_dir).map_err(io)?;
+        let means = learner.optimizer.state().into_iter().collect();
+        weights::write_file(&state_dir.join(OPTIMIZER_FILE), &means)?;
+        let text = serde_json::json!({
+            "n_updates": learner.optimizer.n_updates(),
+            "run": state,
+        });
+        std::fs::write(state_dir.join(STATE_FILE), format!("{text:#}\n")).map_err(io)?;
+        Ok(())
+    })?;
+    if keep_last > 0 {
+        let all = list(run_dir)?;
+        for (_, old) in &all[..all.len().saturating_sub(keep_last)] {
+            std::fs::remove_dir_all(old).map_err(|source| joust_schema::Error::io(old, source))?;
+        }
+    }
+    Ok(path)
+}
+
+/// Takes the optimiser's state of a checkpoint back into a trainer whose model was loaded from the
+/// same folder, and returns the caller's own object.
+///
+/// # Errors
+/// [`Error::Checkpoint`] names what does not fit.
+pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> Result<S, Error> {
+    let bad = |reason: String| Error::Checkpoint { path: path.to_owned(), reason };
+    let state_dir = path.join(STATE_DIR);
+    let text = std::fs::read_to_string(state_dir.join(STATE_FILE))
+        .map_err(|error| bad(format!("{STATE_DIR}/{STATE_FILE}: {error}")))?;
+    let mut state: Value =
+        serde_json::from_str(&text).map_err(|error| bad(format!("{STATE_FILE}: {error}")))?;
+    let n_updates = state["n_updates"]
+        .as_u64()
+        .ok_or_else(|| bad(format!("{STATE_FILE}: key `n_updates` is missing")))?;
+    let means = weights::read_file(&state_dir.join(OPTIMIZER_FILE))?;
+    let LearnerAccess(learner) = trainer.learner();
+    learner
+        .optimizer
+        .restore(n_updates, |name| means.get(name).map(tch::Tensor::shallow_clone))
+        .map_err(bad)?;
+    serde_json::from_value(state["run"].take())
+        .map_err(|error| bad(format!("{STATE_FILE}: {error}")))
+}

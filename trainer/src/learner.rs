@@ -1,0 +1,105 @@
+//! A model in training: f32 master weights, the optimiser and the count of updates.
+//!
+//! What both kinds of training share; which loss is minimised is their own business.
+
+use joust_engine::Decoder;
+use joust_engine::device::DType;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::error::Error;
+use crate::optim::{AdamW, OptimConfig};
+
+/// How a model is trained, whatever on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LearnerConfig {
+    /// What activations are computed in; master weights, gradients and softmax are f32.
+    pub compute_dtype: DType,
+    /// Most rows that go through the model at once; the rest of a batch is accumulated.
+    pub micro_batch_rows: usize,
+    /// About how many tokens go through the model at once, padding included.
+    pub micro_batch_tokens: usize,
+    /// The optimiser.
+    pub optim: OptimConfig,
+}
+
+impl Default for LearnerConfig {
+    fn default() -> Self {
+        Self {
+            compute_dtype: DType::Auto,
+            micro_batch_rows: 64,
+            micro_batch_tokens: 8_192,
+            optim: OptimConfig::default(),
+        }
+    }
+}
+
+impl LearnerConfig {
+    /// All that is wrong, each named by its key.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems: Vec<String> =
+            self.optim.validate().into_iter().map(|problem| format!("optim.{problem}")).collect();
+        for (key, value) in [
+            ("micro_batch_rows", self.micro_batch_rows),
+            ("micro_batch_tokens", self.micro_batch_tokens),
+        ] {
+            if value == 0 {
+                problems.push(format!("{key} is 0, wanted at least 1"));
+            }
+        }
+        problems
+    }
+}
+
+/// The model, its optimiser and its schedule.
+pub(crate) struct Learner {
+    pub(crate) model: Decoder,
+    pub(crate) optimizer: AdamW,
+    pub(crate) config: LearnerConfig,
+    pub(crate) compute: Kind,
+    /// Updates of the whole run, for the schedule.
+    pub(crate) n_updates_total: u64,
+}
+
+impl Learner {
+    /// Takes a model with f32 weights (f64 in tests).
+    pub(crate) fn new(model: Decoder, config: &LearnerConfig, n_updates_total: u64) -> Self {
+        let compute = match config.compute_dtype {
+            DType::Auto if !model.device().is_cuda() => model.kind(),
+            other => other.resolve(model.device()),
+        };
+        model.set_requires_grad(true);
+        let optimizer = AdamW::new(model.named_parameters(), &config.optim);
+        Self { model, optimizer, config: config.clone(), compute, n_updates_total }
+    }
+
+    /// The learning rate of the next update.
+    pub(crate) fn lr(&self) -> f64 {
+        let schedule = &self.config.optim.schedule;
+        self.config.optim.lr * schedule.factor(self.optimizer.n_updates(), self.n_updates_total)
+    }
+
+    /// Adds a loss's gradients to those of the coming update and returns its value.
+    pub(crate) fn accumulate(&mut self, loss: &Tensor) -> Result<f64, Error> {
+        let value = loss.double_value(&[]);
+        if !value.is_finite() {
+            self.optimizer.clear_gradients();
+            return Err(Error::NotFinite { loss: value, update: self.optimizer.n_updates() });
+        }
+        loss.f_backward()?;
+        Ok(value)
+    }
+
+    /// Makes the update and returns learning rate and gradient norm.
+    pub(crate) fn update(&mut self) -> Result<(f64, f64), Error> {
+        let lr = self.lr();
+        let norm = self.optimizer.grad_norm();
+        if !norm.is_finite() {
+            self.optimizer.clear_gradients();
+            return Err(Error::NotFinite { loss: norm, update: self.optimizer.n_updates() });
+        }
+        Ok((lr, self.optimizer.update(lr)))
+    }
+}

@@ -1,0 +1,189 @@
+//! AdamW with gradient clipping and a learning-rate schedule.
+//!
+//! Parameters are leaf tensors with gradients; whose they are is not known here. AdamW as in
+//! Loshchilov & Hutter, arXiv 1711.05101, in the order of operations of `torch.optim.AdamW`:
+//! p ← p·(1 − lr·λ);  m ← β₁m + (1 − β₁)g;  v ← β₂v + (1 − β₂)g²;
+//! p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).  Norms and biases do not decay.
+
+mod schedule;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+pub use schedule::{Schedule, ScheduleConfig};
+
+/// Settings of the optimiser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimConfig {
+    /// Learning rate at the schedule's peak.
+    pub lr: f64,
+    /// Decay of the gradient's running mean, in [0, 1).
+    pub beta1: f64,
+    /// Decay of the squared gradient's running mean, in [0, 1).
+    pub beta2: f64,
+    /// Added to the root of the squared gradient's mean.
+    pub eps: f64,
+    /// λ: share of the weight that is subtracted, times the learning rate; not for norms and biases.
+    pub weight_decay: f64,
+    /// Gradients with a larger norm over all parameters are scaled down to it; 0 switches it off.
+    pub max_grad_norm: f64,
+    /// The learning rate over time.
+    pub schedule: ScheduleConfig,
+}
+
+impl Default for OptimConfig {
+    fn default() -> Self {
+        Self {
+            lr: 1e-6,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            max_grad_norm: 1.0,
+            schedule: ScheduleConfig::default(),
+        }
+    }
+}
+
+impl OptimConfig {
+    /// All that is wrong, each named by its key.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |ok: bool, problem: String| {
+            if !ok {
+                problems.push(problem);
+            }
+        };
+        check(self.lr > 0.0, format!("lr is {}, wanted a positive number", self.lr));
+        for (key, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            check((0.0..1.0).contains(&value), format!("{key} is {value}, wanted 0 ≤ {key} < 1"));
+        }
+        check(self.eps > 0.0, format!("eps is {}, wanted a positive number", self.eps));
+        check(self.weight_decay >= 0.0, format!("weight_decay is {}, wanted ≥ 0", self.weight_decay));
+        check(self.max_grad_norm >= 0.0, format!("max_grad_norm is {}, wanted ≥ 0", self.max_grad_norm));
+        problems
+    }
+}
+
+/// One parameter with its running means.
+struct Slot {
+    name: String,
+    parameter: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    decays: bool,
+}
+
+/// AdamW over a model's parameters.
+pub struct AdamW {
+    slots: Vec<Slot>,
+    config: OptimConfig,
+    n_updates: u64,
+}
+
+impl AdamW {
+    /// Starts with running means of zero. One-dimensional parameters (norms, biases) do not decay.
+    pub fn new(parameters: Vec<(String, Tensor)>, config: &OptimConfig) -> Self {
+        let slot = |(name, parameter): (String, Tensor)| {
+            let (mean, square) = (parameter.detach().zeros_like(), parameter.detach().zeros_like());
+            let decays = parameter.dim() >= 2 && config.weight_decay > 0.0;
+            Slot { name, parameter, mean, square, decays }
+        };
+        let slots = parameters.into_iter().map(slot).collect();
+        Self { slots, config: config.clone(), n_updates: 0 }
+    }
+
+    /// Updates made so far.
+    pub fn n_updates(&self) -> u64 {
+        self.n_updates
+    }
+
+    /// Norm of all gradients together; parameters without one count as 0.
+    pub fn grad_norm(&self) -> f64 {
+        let _guard = tch::no_grad_guard();
+        let squares = self.slots.iter().filter_map(|slot| {
+            let grad = slot.parameter.grad();
+            grad.defined().then(|| grad.square().sum(Kind::Double).double_value(&[]))
+        });
+        squares.sum::<f64>().sqrt()
+    }
+
+    /// Clips the gradients, makes one update with learning rate `lr`, clears the gradients, and
+    /// returns their norm before clipping.
+    pub fn update(&mut self, lr: f64) -> f64 {
+        let norm = self.grad_norm();
+        let limit = self.config.max_grad_norm;
+        // torch.nn.utils.clip_grad_norm_ adds the same 1e-6
+        let scale = if limit > 0.0 { (limit / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        self.n_updates += 1;
+        let OptimConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
+        let t = self.n_updates as f64;
+        let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
+        let _guard = tch::no_grad_guard();
+        for slot in &mut self.slots {
+            let grad = slot.parameter.grad();
+            if !grad.defined() {
+                continue;
+            }
+            let grad = if scale < 1.0 { grad * scale } else { grad };
+            if slot.decays {
+                let _ = slot.parameter.g_mul_scalar_(1.0 - lr * weight_decay);
+            }
+            let _ = slot.mean.g_mul_scalar_(beta1).g_add_(&(&grad * (1.0 - beta1)));
+            let _ = slot.square.g_mul_scalar_(beta2).g_add_(&(grad.square() * (1.0 - beta2)));
+            let denominator = slot.square.sqrt() / correction2.sqrt() + eps;
+            let _ = slot.parameter.g_sub_(&(&slot.mean / denominator * (lr / correction1)));
+            slot.parameter.zero_grad();
+        }
+        norm
+    }
+
+    /// Clears all gradients without an update.
+    pub fn clear_gradients(&mut self) {
+        for slot in &mut self.slots {
+            slot.parameter.zero_grad();
+        }
+    }
+
+    /// The running means by name, for checkpoints.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let both = |slot: &Slot| {
+            let copy = |tensor: &Tensor| tensor.to_device(tch::Device::Cpu).copy();
+            [
+                (format!("exp_avg.{}", slot.name), copy(&slot.mean)),
+                (format!("exp_avg_sq.{}", slot.name), copy(&slot.square)),
+            ]
+        };
+        self.slots.iter().flat_map(both).collect()
+    }
+
+    /// Takes back what [`AdamW::state`] gave.
+    ///
+    /// # Errors
+    /// The name of the first tensor that is missing or has another shape.
+    pub fn restore(
+        &mut self,
+        n_updates: u64,
+        find: impl Fn(&str) -> Option<Tensor>,
+    ) -> Result<(), String> {
+        let _guard = tch::no_grad_guard();
+        for slot in &mut self.slots {
+            let parts = [("exp_avg", &mut slot.mean), ("exp_avg_sq", &mut slot.square)];
+            for (kind, target) in parts {
+                let name = format!("{kind}.{}", slot.name);
+                let saved = find(&name).ok_or_else(|| format!("tensor {name} is missing"))?;
+                if saved.size() != target.size() {
+                    return Err(format!("tensor {name} has shape {:?}", saved.size()));
+                }
+                target.copy_(&saved);
+            }
+        }
+        self.n_updates = n_updates;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

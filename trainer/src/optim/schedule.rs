@@ -1,0 +1,48 @@
+//! The learning rate over time: warm-up, then constant, cosine or linear, as transformers has them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What follows the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// The peak, to the end.
+    #[default]
+    Constant,
+    /// Half a cosine down to `min_ratio` of the peak.
+    Cosine,
+    /// A straight line down to `min_ratio` of the peak.
+    Linear,
+}
+
+/// Settings of the schedule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// What follows the warm-up.
+    pub kind: Schedule,
+    /// Updates in which the learning rate grows from 0 to its peak.
+    pub warmup_updates: u64,
+    /// Share of the peak that the last update has.
+    pub min_ratio: f64,
+}
+
+impl ScheduleConfig {
+    /// The learning rate of update `update` (counted from 0) of `n_updates`, as a share of the peak.
+    ///
+    /// `transformers.get_{constant,cosine,linear}_schedule_with_warmup` at step `update`.
+    pub fn factor(&self, update: u64, n_updates: u64) -> f64 {
+        if update < self.warmup_updates {
+            return update as f64 / self.warmup_updates.max(1) as f64;
+        }
+        let decaying = n_updates.saturating_sub(self.warmup_updates).max(1) as f64;
+        let progress = ((update - self.warmup_updates) as f64 / decaying).min(1.0);
+        let share = match self.kind {
+            Schedule::Constant => return 1.0,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            Schedule::Linear => 1.0 - progress,
+        };
+        self.min_ratio + (1.0 - self.min_ratio) * share
+    }
+}

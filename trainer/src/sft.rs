@@ -1,0 +1,129 @@
+//! Supervised fine-tuning: cross-entropy of given completions, prompts left out of the loss.
+
+use joust_engine::Decoder;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::Kind;
+
+use crate::Metrics;
+use crate::batch::{Batch, Row};
+use crate::error::Error;
+use crate::forward::token_logprobs;
+use crate::learner::{Learner, LearnerConfig};
+use crate::pack::micro_batches;
+
+/// Settings of supervised fine-tuning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SftConfig {
+    /// Updates of the whole run.
+    pub steps: u64,
+    /// Examples an update.
+    pub batch_size: usize,
+    /// Examples with more tokens, prompt and completion together, are left out and counted.
+    pub max_length: usize,
+    /// How the model is trained.
+    pub learner: LearnerConfig,
+}
+
+impl Default for SftConfig {
+    fn default() -> Self {
+        Self { steps: 1000, batch_size: 32, max_length: 2048, learner: LearnerConfig::default() }
+    }
+}
+
+impl SftConfig {
+    /// All that is wrong, each named by its key.
+    pub fn validate(&self) -> Vec<String> {
+        let learner = self.learner.validate().into_iter();
+        let mut problems: Vec<String> = learner.map(|p| format!("learner.{p}")).collect();
+        let positive = [
+            ("steps", self.steps as usize),
+            ("batch_size", self.batch_size),
+            ("max_length", self.max_length),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                problems.push(format!("{key} is 0, wanted at least 1"));
+            }
+        }
+        problems
+    }
+}
+
+/// One example: its prompt is given, its completion is learned.
+pub type SftExample = Row;
+
+/// A model in supervised fine-tuning.
+pub struct SftTrainer {
+    pub(crate) learner: Learner,
+    max_length: usize,
+}
+
+impl SftTrainer {
+    /// Takes a model with f32 master weights.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first thing that is wrong with the settings.
+    pub fn new(model: Decoder, config: &SftConfig) -> Result<Self, Error> {
+        if let Some(problem) = config.validate().into_iter().next() {
+            return Err(Error::Config(problem));
+        }
+        let max_length = config.max_length.min(model.config().max_position);
+        Ok(Self { learner: Learner::new(model, &config.learner, config.steps), max_length })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Decoder {
+        &self.learner.model
+    }
+
+    /// Updates made so far.
+    pub fn n_updates(&self) -> u64 {
+        self.learner.optimizer.n_updates()
+    }
+
+    /// One update: loss = −Σ log p(token) / number of completion tokens in the batch.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] where no example fits, [`Error::NotFinite`].
+    pub fn step(&mut self, examples: &[SftExample]) -> Result<Metrics, Error> {
+        let fits = |row: &&Row| {
+            !row.prompt.is_empty()
+                && !row.completion.is_empty()
+                && row.n_tokens() <= self.max_length
+        };
+        let rows: Vec<&Row> = examples.iter().filter(fits).collect();
+        if rows.is_empty() {
+            return Err(Error::Batch(format!(
+                "none of {} examples has a prompt, a completion and at most {} tokens",
+                examples.len(),
+                self.max_length
+            )));
+        }
+        let lengths: Vec<usize> = rows.iter().map(|row| row.n_tokens()).collect();
+        let n_targets: usize = rows.iter().map(|row| row.completion.len()).sum();
+        let LearnerConfig { micro_batch_rows, micro_batch_tokens, .. } = self.learner.config;
+        let (mut loss_sum, mut n_top, mut entropy) = (0.0, 0.0, 0.0);
+        for micro_batch in micro_batches(&lengths, micro_batch_rows, micro_batch_tokens) {
+            let part: Vec<&Row> = micro_batch.iter().map(|&row| rows[row]).collect();
+            let batch = Batch::new(&part, self.learner.model.device());
+            let tokens = token_logprobs(&self.learner.model, &batch, self.learner.compute, 1.0)?;
+            let loss = -tokens.logprobs.sum(Kind::Float) / n_targets as f64;
+            loss_sum += self.learner.accumulate(&loss)?;
+            n_top += tokens.is_top.sum(Kind::Int64).double_value(&[]);
+            entropy += tokens.entropies.sum(Kind::Double).double_value(&[]);
+        }
+        let (lr, grad_norm) = self.learner.update()?;
+        let n_tokens: usize = lengths.iter().sum();
+        Ok(Metrics::from([
+            ("loss".to_owned(), loss_sum),
+            ("grad_norm".to_owned(), grad_norm),
+            ("learning_rate".to_owned(), lr),
+            ("mean_token_accuracy".to_owned(), n_top / n_targets as f64),
+            ("entropy".to_owned(), entropy / n_targets as f64),
+            ("step_tokens".to_owned(), n_tokens as f64),
+            ("skipped_examples".to_owned(), (examples.len() - rows.len()) as f64),
+        ]))
+    }
+}
