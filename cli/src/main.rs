@@ -11,6 +11,7 @@ mod failure;
 mod output;
 mod process;
 mod run_folder;
+mod training;
 
 use std::process::ExitCode;
 
@@ -25,12 +26,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Trains a policy by GRPO on rewards from tournaments or rules.
+    Train(commands::train::TrainArgs),
     /// Fine-tunes a model on prompts with given completions.
     Sft(commands::sft::SftArgs),
     /// Continues prompts with a model.
     Generate(commands::generate::GenerateArgs),
     /// Scores given completions token by token.
     Logprobs(commands::logprobs::LogprobsArgs),
+    /// Writes questions, answers or judge pairs of a built-in task.
+    Data(commands::data::DataArgs),
     /// Reports libtorch, devices, number formats and threads.
     Doctor(commands::doctor::DoctorArgs),
 }
@@ -39,9 +44,11 @@ fn main() -> ExitCode {
     process::restart_with_settings();
     process::start_logs();
     let result = match Cli::parse().command {
+        Command::Train(args) => commands::train::run(args),
         Command::Sft(args) => commands::sft::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Logprobs(args) => commands::logprobs::run(args),
+        Command::Data(args) => commands::data::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
     };
     match result {

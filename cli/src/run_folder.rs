@@ -83,15 +83,16 @@ impl RunFolder {
         &self.dir
     }
 
-    /// Forgets everything after `step`: what the resumed run will make again.
-    pub(crate) fn rewind(&self, step: u64) -> anyhow::Result<()> {
+    /// Forgets everything after the checkpoint of `step`, or everything where there is none: the
+    /// resumed run will make it again.
+    pub(crate) fn rewind(&self, step: Option<u64>) -> anyhow::Result<()> {
         for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
             atomic::sweep(&dir)?;
         }
         let later = |name: &str| {
             let number = name.strip_prefix("step_").or(name.strip_prefix("completions_"));
             let number = number.map(|rest| rest.trim_end_matches(".parquet"));
-            number.and_then(|rest| rest.parse::<u64>().ok()).is_some_and(|number| number > step)
+            number.and_then(|rest| rest.parse::<u64>().ok()).is_some_and(|number| step.is_none_or(|step| number > step))
         };
         for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
             let Ok(entries) = std::fs::read_dir(&dir) else { continue };
@@ -107,11 +108,11 @@ impl RunFolder {
                 }
             }
         }
-        manifest::truncate(&self.dir, step as i64)?;
+        manifest::truncate(&self.dir, step.map_or(-1, |step| step as i64))?;
         let path = self.dir.join(METRICS);
         if path.exists() {
             let mut lines = read_whole_lines(&path)?;
-            lines.retain(|line| line["step"].as_u64().is_some_and(|at| at <= step));
+            lines.retain(|line| line["step"].as_u64().is_some_and(|at| step.is_some_and(|step| at <= step)));
             jsonl::write(&path, &lines)?;
         }
         Ok(())

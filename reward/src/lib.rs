@@ -5,7 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arena;
+mod config;
+pub mod dump;
+mod error;
+pub mod judge;
 pub mod prompt;
 pub mod rating;
+pub mod rule;
+mod scorer;
+//SERVER
 pub mod tournament;
 pub mod verdict;
+
+pub use arena::{GroupRequest, GroupResult};
+pub use config::{
+    JudgeConfig, JudgeKind, RatingConfig, RatingMethod, RewardConfig, RewardKind, TournamentConfig,
+};
+pub use error::Error;
+pub use scorer::Scorer;

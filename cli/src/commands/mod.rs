@@ -11,10 +11,12 @@ use serde::de::DeserializeOwned;
 use crate::config::merge::Merged;
 use crate::output;
 
+pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod logprobs;
 pub(crate) mod sft;
+pub(crate) mod train;
 
 /// Config files and overrides, and whether to only look at them.
 #[derive(Args)]

@@ -47,7 +47,7 @@ pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
     let found = if args.existing.resume { checkpoint::latest(run.dir())? } else { None };
     let (mut trainer, tokenizer, mut state) = match found {
         Some((step, path)) => {
-            run.rewind(step)?;
+            run.rewind(Some(step))?;
             let (model, tokenizer) = open_model(&path, &config.model)?;
             let mut trainer = SftTrainer::new(model, &config.trainer)?;
             let state: State = checkpoint::restore(&mut trainer, &path)?;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
             (trainer, tokenizer, state)
         }
         None => {
-            run.rewind(0)?;
+            run.rewind(None)?;
             let (model, tokenizer) = start(&config, &source, seed)?;
             let trainer = SftTrainer::new(model, &config.trainer)?;
             (trainer, tokenizer, State { step: 0, num_tokens: 0.0 })

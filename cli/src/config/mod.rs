@@ -9,6 +9,7 @@ use crate::failure::UserError;
 
 pub(crate) mod merge;
 pub(crate) mod sft;
+pub(crate) mod train;
 
 /// The run and its folder.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

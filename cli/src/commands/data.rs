@@ -1,0 +1,92 @@
+//! `joust data`: questions, worked answers or judge pairs of the built-in task as JSON Lines.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use joust_data::{Split, TaskConfig};
+use joust_schema::seed::Seed;
+use serde::Serialize;
+
+use crate::output;
+
+/// Arguments of `joust data`.
+#[derive(Args)]
+pub(crate) struct DataArgs {
+    /// What to write.
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Number of lines.
+    #[arg(long, default_value_t = 1000)]
+    n: u64,
+    /// Key of the draws.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Problems for training, or those held out.
+    #[arg(long, value_enum, default_value_t = SplitArg::Train)]
+    split: SplitArg,
+    /// Where the JSON lines go; standard output if left out.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// `prompt` and `answer`.
+    Questions,
+    /// `prompt`, `completion` and `answer`: worked answers that forget carries.
+    Answers,
+    /// `prompt`, `completion_a`, `completion_b` and `winner`: pairs of which one is right.
+    Pairs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SplitArg {
+    Train,
+    Eval,
+}
+
+#[derive(Serialize)]
+struct Question {
+    prompt: String,
+    answer: String,
+}
+
+#[derive(Serialize)]
+struct Pair {
+    prompt: String,
+    completion_a: String,
+    completion_b: String,
+    winner: char,
+}
+
+pub(crate) fn run(args: DataArgs) -> anyhow::Result<()> {
+    let split = match args.split {
+        SplitArg::Train => Split::Train,
+        SplitArg::Eval => Split::Eval,
+    };
+    let config = TaskConfig { split, ..TaskConfig::default() };
+    let seed = Seed::new(args.seed);
+    let output = args.output.as_deref();
+    match args.kind {
+        Kind::Questions => {
+            let rows = (0..args.n).map(|idx| joust_data::question(&config, seed, idx));
+            let rows = rows.map(|(prompt, answer)| Question { prompt, answer });
+            output::json_lines(output, &rows.collect::<Vec<_>>())
+        }
+        Kind::Answers => {
+            let rows = (0..args.n).map(|idx| joust_data::policy_example(&config, seed, idx));
+            output::json_lines(output, &rows.collect::<Vec<_>>())
+        }
+        Kind::Pairs => {
+            let pairs = (0..).map(|idx| joust_data::judge_pair(&config, seed, idx));
+            let decided = pairs.filter(|pair| pair.first_right != pair.second_right);
+            let rows = decided.take(args.n as usize).map(|pair| Pair {
+                prompt: pair.question,
+                completion_a: pair.answer_first,
+                completion_b: pair.answer_second,
+                winner: if pair.first_right { 'a' } else { 'b' },
+            });
+            output::json_lines(output, &rows.collect::<Vec<_>>())
+        }
+    }
+}

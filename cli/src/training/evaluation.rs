@@ -1,0 +1,78 @@
+//! Measuring a policy: completions of held-out prompts against their known answers.
+
+use joust_reward::rule;
+use joust_rollout::{GenerateRequest, PromptRow, PromptSource, PromptsConfig, RolloutWorkers};
+use joust_schema::ids::PolicyVersion;
+use joust_schema::seed::Seed;
+
+use crate::config::train::TrainRun;
+use crate::failure::UserError;
+
+/// Held-out prompts, and how they are answered.
+pub(crate) struct Evaluation {
+    prompts: Vec<PromptRow>,
+    samples: u32,
+    temperature: f64,
+}
+
+/// What was found.
+pub(crate) struct Found {
+    /// Share of right completions.
+    pub(crate) accuracy: f64,
+    /// Tokens a completion.
+    pub(crate) mean_length: f64,
+}
+
+impl Evaluation {
+    /// Reads the held-out prompts, where the config names some.
+    pub(crate) fn open(config: &TrainRun) -> anyhow::Result<Option<Self>> {
+        let Some(path) = &config.eval.path else { return Ok(None) };
+        let prompts = PromptsConfig {
+            path: path.clone(),
+            prompt_column: config.prompts.prompt_column.clone(),
+            answer_column: config.prompts.answer_column.clone(),
+            shuffle: false,
+            epochs: 1,
+            max_prompts: config.eval.max_prompts,
+        };
+        let prompts = PromptSource::open(&prompts, Seed::new(0))?.rows().to_vec();
+        if let Some(row) = prompts.iter().find(|row| row.answer.is_none()) {
+            return Err(UserError::new(format!(
+                "{}: prompt {} has no answer; wanted one in column `{}`",
+                path.display(),
+                row.prompt_id,
+                config.prompts.answer_column
+            ))
+            .into());
+        }
+        let temperature = config.eval.temperature.unwrap_or(config.rollout.temperature);
+        Ok(Some(Self { prompts, samples: config.eval.samples, temperature }))
+    }
+
+    /// Answers every prompt; the draws are the same at every step.
+    pub(crate) fn run(&self, workers: &mut RolloutWorkers, seed: Seed) -> anyhow::Result<Found> {
+        let request = GenerateRequest {
+            step: 0,
+            policy_version: PolicyVersion(0),
+            prompts: &self.prompts,
+            seed: seed.child("eval", 0),
+            group_size: Some(self.samples),
+            temperature: Some(self.temperature),
+        };
+        let batch = workers.generate(&request, &mut |_| {})?;
+        // prompts that were dropped count as wrong
+        let n_wanted = self.prompts.len() * self.samples as usize;
+        let n_right = batch
+            .groups
+            .iter()
+            .flat_map(|group| {
+                let answer = group.answer.as_deref().unwrap_or_default();
+                group.completions.iter().filter(|row| rule::is_correct(&row.completion, answer))
+            })
+            .count();
+        Ok(Found {
+            accuracy: n_right as f64 / n_wanted as f64,
+            mean_length: batch.n_tokens as f64 / n_wanted as f64,
+        })
+    }
+}

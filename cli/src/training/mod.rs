@@ -1,0 +1,201 @@
+//! The loop of `joust train`: prompts → rollouts → rewards → updates → new weights, step by step.
+//!
+//! It connects the stages and keeps their records; what happens inside a stage is the stage's.
+
+mod evaluation;
+mod records;
+mod start;
+mod summary;
+
+use std::time::Instant;
+
+use joust_engine::{Tokenizer, folder};
+use joust_reward::{GroupRequest, GroupResult, Scorer};
+use joust_rollout::{Cursor, GenerateRequest, PromptSource, RolloutBatch, RolloutWorkers};
+use joust_schema::ids::PolicyVersion;
+use joust_schema::seed::Seed;
+use joust_schema::table::Table as _;
+use joust_schema::tables::Reward;
+use joust_trainer::{GrpoTrainer, Metrics, StepInfo, checkpoint};
+use serde::{Deserialize, Serialize};
+
+use crate::config::train::TrainRun;
+use crate::output;
+use crate::run_folder::RunFolder;
+use evaluation::Evaluation;
+pub(crate) use start::start;
+
+/// What a checkpoint remembers beside weights and optimiser.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Steps that are over.
+    step: u64,
+    cursor: Cursor,
+    /// Tokens sampled so far.
+    num_tokens: u64,
+    /// Share of right answers before the first step, where it is measured.
+    accuracy_before: Option<f64>,
+}
+
+/// Everything a run works with.
+pub(crate) struct Training {
+    config: TrainRun,
+    run: RunFolder,
+    seed: Seed,
+    tokenizer: Tokenizer,
+    prompts: PromptSource,
+    workers: RolloutWorkers,
+    scorer: Scorer,
+    trainer: GrpoTrainer,
+    evaluation: Option<Evaluation>,
+    state: State,
+    /// The last step's groups, for the closing summary.
+    last: Option<(RolloutBatch, Vec<GroupResult>)>,
+}
+
+impl Training {
+    /// Runs to the last step and says how it went.
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        let n_steps = self.config.train.steps;
+        let started = Instant::now();
+        let bar = output::progress_bar(n_steps, "steps");
+        bar.set_position(self.state.step);
+        if self.state.step == 0 {
+            let mut metrics = Metrics::new();
+            self.state.accuracy_before = self.evaluate(&mut metrics)?;
+            if !metrics.is_empty() {
+                self.run.log(0, &metrics)?;
+            }
+        }
+        let mut accuracy = self.state.accuracy_before;
+        while self.state.step < n_steps {
+            let Some(mut metrics) = self.step(&bar)? else {
+                output::note("The prompts are used up; the run ends here.");
+                break;
+            };
+            let step = self.state.step;
+            let is_last = step == n_steps;
+            let every = self.config.eval.every;
+            if is_last || (every > 0 && step.is_multiple_of(every)) {
+                accuracy = self.evaluate(&mut metrics)?.or(accuracy);
+            }
+            self.run.log(step, &metrics)?;
+            output::progress(&bar, step, n_steps, 1, records::progress_line(&metrics, accuracy));
+            let every = self.config.checkpoint.every as u64;
+            if is_last || (every > 0 && step.is_multiple_of(every)) {
+                self.save()?;
+            }
+        }
+        bar.finish_and_clear();
+        self.export()?;
+        let seconds = started.elapsed().as_secs_f64();
+        summary::print(&summary::Summary {
+            run_dir: self.run.dir(),
+            steps: self.state.step,
+            seconds,
+            before: self.state.accuracy_before,
+            after: accuracy,
+            last: self.last.as_ref(),
+        });
+        Ok(())
+    }
+
+    /// One step; `None` where no prompts are left.
+    fn step(&mut self, bar: &indicatif::ProgressBar) -> anyhow::Result<Option<Metrics>> {
+        let prompts = self.prompts.next(self.config.train.prompts_per_step);
+        if prompts.is_empty() {
+            return Ok(None);
+        }
+        let step = self.state.step + 1;
+        let began = Instant::now();
+        let request = GenerateRequest {
+            step: step as i64,
+            policy_version: PolicyVersion(self.trainer.n_updates() as i64),
+            prompts: &prompts,
+            seed: self.seed,
+            group_size: None,
+            temperature: None,
+        };
+        let batch = self.workers.generate(&request, &mut |_| bar.tick())?;
+        let rollout_s = began.elapsed().as_secs_f64();
+        for dropped in &batch.dropped {
+            tracing::warn!(prompt_id = %dropped.prompt_id, reason = %dropped.reason, "A prompt was dropped.");
+        }
+
+        let began_reward = Instant::now();
+        let groups = batch.groups.iter().map(|group| GroupRequest {
+            step: step as i64,
+            group_id: group.group_id.clone(),
+            question: group.prompt.question(),
+            completions: group.completions.iter().map(|row| row.completion.clone()).collect(),
+            reference: group.answer.clone(),
+            seed: self.seed.child("reward", step).child_str("prompt", &group.prompt_id.0),
+            tournament: None,
+        });
+        let results = self.scorer.score_all(groups.collect(), &mut |_| bar.tick())?;
+        let reward_s = began_reward.elapsed().as_secs_f64();
+
+        let began_train = Instant::now();
+        let rollouts = batch.to_arrow()?;
+        let rewards: Vec<Reward> =
+            results.iter().flat_map(|result| result.rewards.iter().cloned()).collect();
+        let info = StepInfo {
+            seed: self.seed.child("train", step),
+            temperature: self.config.rollout.temperature,
+            max_completion_length: self.config.rollout.max_completion_length,
+        };
+        let (rewards, mut metrics) =
+            self.trainer.step(&rollouts, &Reward::to_batch(&rewards)?, &info)?;
+        self.workers.publish(self.trainer.model())?;
+        let train_s = began_train.elapsed().as_secs_f64();
+
+        let rewards = Reward::from_batch(&rewards)?;
+        records::write(&self.run, step, &batch, &rewards, &results)?;
+        self.state.step = step;
+        self.state.cursor = self.prompts.cursor();
+        self.state.num_tokens += batch.n_tokens as u64;
+        metrics.extend(records::metrics(&batch, &results));
+        let times = [("rollout_s", rollout_s), ("reward_s", reward_s), ("train_s", train_s)];
+        metrics.extend(times.map(|(name, value)| (format!("time/{name}"), value)));
+        let step_time = began.elapsed().as_secs_f64();
+        metrics.insert("step_time".to_owned(), step_time);
+        metrics.insert("num_tokens".to_owned(), self.state.num_tokens as f64);
+        let n_tokens = batch.n_tokens as f64 + metrics.get("judge/tokens").copied().unwrap_or(0.0);
+        metrics.insert("tokens_per_second".to_owned(), n_tokens / step_time);
+        self.last = Some((batch, results));
+        Ok(Some(metrics))
+    }
+
+    fn evaluate(&mut self, metrics: &mut Metrics) -> anyhow::Result<Option<f64>> {
+        let Some(evaluation) = &self.evaluation else { return Ok(None) };
+        let began = Instant::now();
+        let found = evaluation.run(&mut self.workers, self.seed)?;
+        metrics.insert("eval/accuracy".to_owned(), found.accuracy);
+        metrics.insert("eval/completions/mean_length".to_owned(), found.mean_length);
+        metrics.insert("time/eval_s".to_owned(), began.elapsed().as_secs_f64());
+        Ok(Some(found.accuracy))
+    }
+
+    fn save(&mut self) -> anyhow::Result<()> {
+        let keep_last = self.config.checkpoint.keep_last;
+        let step = self.state.step;
+        checkpoint::save(
+            &mut self.trainer,
+            &self.tokenizer,
+            self.run.dir(),
+            step,
+            &self.state,
+            keep_last,
+        )?;
+        Ok(())
+    }
+
+    fn export(&self) -> anyhow::Result<()> {
+        let Some(path) = &self.config.export.path else { return Ok(()) };
+        let kind = self.config.export.dtype.resolve(tch::Device::Cpu);
+        let model = self.trainer.model();
+        joust_schema::atomic::write_dir::<anyhow::Error>(path, |dir| {
+            Ok(folder::save(dir, model.config(), &model.to_weights(kind), &self.tokenizer)?)
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! From a config to a run that is ready for its next step: fresh, or where it was interrupted.
+
+use std::sync::Arc;
+
+use joust_engine::model::Decoder;
+use joust_engine::{Engine, EngineConfig, folder};
+use joust_reward::Scorer;
+use joust_rollout::{PromptSource, RolloutWorkers};
+use joust_schema::seed::Seed;
+use joust_trainer::{GrpoTrainer, checkpoint};
+use tch::Kind;
+
+use super::evaluation::Evaluation;
+use super::{State, Training};
+use crate::config::train::TrainRun;
+use crate::output;
+use crate::run_folder::{Existing, RunFolder};
+
+/// Opens everything that the run needs. Files that cannot be used are errors before the run's
+/// folder is touched.
+pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Training> {
+    config.validate()?;
+    config.run.set_threads();
+    let seed = Seed::new(config.run.seed);
+    let mut prompts = PromptSource::open(&config.prompts, seed.child("prompts", 0))?;
+    let evaluation = Evaluation::open(&config)?;
+    let device = config.policy.device.resolve()?;
+    let files = folder::open(&config.policy.path)?;
+    let origin = Decoder::from_weights(&files.config, &files.weights, device, Kind::Float)?;
+    // the judge may stay silent for a while when it is large
+    let scorer = Scorer::open(&config.reward, false)?;
+
+    let run = RunFolder::open(&config.run, &config, existing)?;
+    let found = if existing.resume { checkpoint::latest(run.dir())? } else { None };
+    run.rewind(found.as_ref().map(|(step, _)| *step))?;
+    let policy = match &found {
+        Some((_, path)) => {
+            let files = folder::open(path)?;
+            Decoder::from_weights(&files.config, &files.weights, device, Kind::Float)?
+        }
+        None => origin.duplicate(device, Kind::Float),
+    };
+    let engines = engines(&config, &policy, &files.tokenizer)?;
+    let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
+    let reference = (config.trainer.beta > 0.0).then_some(origin);
+    let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, config.train.steps)?;
+    let state = match &found {
+        Some((step, path)) => {
+            let state: State = checkpoint::restore(&mut trainer, path)?;
+            prompts.seek(state.cursor)?;
+            output::note(format!("Going on after step {step}."));
+            state
+        }
+        None => State::default(),
+    };
+    output::note(format!(
+        "{} M parameters, {} prompts, judge: {}, run folder: {}",
+        (trainer.model().n_parameters() as f64 / 1e5).round() / 10.0,
+        prompts.rows().len(),
+        scorer.judge_name(),
+        run.dir().display()
+    ));
+    Ok(Training {
+        config,
+        run,
+        seed,
+        tokenizer: files.tokenizer,
+        prompts,
+        workers,
+        scorer,
+        trainer,
+        evaluation,
+        state,
+        last: None,
+    })
+}
+
+/// One engine a worker, each with a copy of the policy.
+fn engines(
+    config: &TrainRun,
+    policy: &Decoder,
+    tokenizer: &joust_engine::Tokenizer,
+) -> anyhow::Result<Vec<Engine>> {
+    let engine_config = EngineConfig {
+        max_batch: config.rollout.max_batch,
+        max_context: config.policy.max_context,
+        dtype: config.policy.dtype,
+        device: config.policy.device,
+        ..EngineConfig::default()
+    };
+    let kind = config.policy.dtype.resolve(policy.device());
+    let tokenizer = Arc::new(tokenizer.clone());
+    let engine = |_| {
+        let copy = policy.duplicate(policy.device(), kind);
+        Ok(Engine::new(copy, Arc::clone(&tokenizer), &engine_config)?)
+    };
+    (0..config.rollout.workers).map(engine).collect()
+}
+

@@ -1,0 +1,117 @@
+//! The closing words of a run: what changed, one bracket, one thought, where everything is.
+
+use std::path::Path;
+
+use joust_reward::GroupResult;
+use joust_rollout::RolloutBatch;
+use joust_schema::ids::Member;
+use joust_schema::tables::Verdict;
+
+use crate::output::line;
+
+/// What there is to say.
+pub(crate) struct Summary<'a> {
+    pub(crate) run_dir: &'a Path,
+    pub(crate) steps: u64,
+    pub(crate) seconds: f64,
+    pub(crate) before: Option<f64>,
+    pub(crate) after: Option<f64>,
+    pub(crate) last: Option<&'a (RolloutBatch, Vec<GroupResult>)>,
+}
+
+/// Prints the summary.
+pub(crate) fn print(summary: &Summary<'_>) {
+    if let Some((batch, results)) = summary.last {
+        print_bracket(batch, results);
+    }
+    let (minutes, seconds) = (summary.seconds as u64 / 60, summary.seconds as u64 % 60);
+    line(format!("\n{} steps, {minutes} min {seconds} s in this start.", summary.steps));
+    if let (Some(before), Some(after)) = (summary.before, summary.after) {
+        line(format!(
+            "Accuracy on held-out prompts: {:.1} % before, {:.1} % now ({:+.1} points).",
+            before * 100.0,
+            after * 100.0,
+            (after - before) * 100.0
+        ));
+    }
+    let dir = summary.run_dir.display();
+    line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
+    line(format!("The view to open:    {dir}/completions/*.parquet (pandas, polars, DuckDB)"));
+    line(format!("Figures by step:     {dir}/metrics.jsonl"));
+    line(format!("The model:           {dir}/checkpoints/ (Hugging Face folders)"));
+}
+
+/// The tournament of the group whose rewards are furthest apart, and its first thought.
+fn print_bracket(batch: &RolloutBatch, results: &[GroupResult]) {
+    let spread = |result: &GroupResult| {
+        let rewards = || result.rewards.iter().filter_map(|row| row.reward);
+        rewards().fold(f64::MIN, f64::max) - rewards().fold(f64::MAX, f64::min)
+    };
+    let shown = results
+        .iter()
+        .filter(|result| !result.matches.is_empty())
+        .max_by(|a, b| spread(a).total_cmp(&spread(b)));
+    let Some(shown) = shown else { return };
+    let Some(group) = batch.groups.iter().find(|group| group.group_id == shown.group_id) else {
+        return;
+    };
+    let last_line = |member: Member| -> String {
+        let row = group.completions.iter().find(|row| row.member == member);
+        let text = row.map_or("", |row| row.completion.trim());
+        shorten(text.lines().last().unwrap_or_default(), 40)
+    };
+    line(format!("\nOne tournament of the last step: {}", shorten(&group.prompt.question(), 90)));
+    let mut round = 0;
+    for row in &shown.matches {
+        if row.round != round {
+            round = row.round;
+            line(format!("  round {round}"));
+        }
+        let mark = |member: Member| if row.winner == Some(member) { "▶" } else { " " };
+        line(format!(
+            "    {} {}: {:<40}  {}–{}  {} {}: {}",
+            mark(row.member_a),
+            row.member_a,
+            last_line(row.member_a),
+            row.votes_a,
+            row.votes_b,
+            mark(row.member_b),
+            row.member_b,
+            last_line(row.member_b)
+        ));
+    }
+    let mut ranking: Vec<_> = shown.rewards.iter().filter(|row| row.rank.is_some()).collect();
+    ranking.sort_by_key(|row| (row.rank, row.member));
+    line("  standings");
+    for row in ranking {
+        line(format!(
+            "    {:>2}. member {}  reward {:.3}  rating {:.0} ± {:.0}  {} won, {} lost{}",
+            row.rank.unwrap_or_default(),
+            row.member,
+            row.reward.unwrap_or(f64::NAN),
+            row.rating.unwrap_or(f64::NAN),
+            row.rating_stderr.unwrap_or(f64::NAN),
+            row.wins,
+            row.losses,
+            group.answer.as_ref().map_or(String::new(), |answer| {
+                let row = &group.completions[row.member.idx()];
+                let right = joust_reward::rule::is_correct(&row.completion, answer);
+                format!("  ({})", if right { "right" } else { "wrong" })
+            })
+        ));
+    }
+    if let Some(vote) = shown.votes.iter().find(|vote| vote.verdict != Verdict::Invalid) {
+        line(format!("\nOne thought of the judge (match {}):", vote.match_id));
+        for text in vote.text.trim().lines().filter(|text| !text.is_empty()) {
+            line(format!("  {text}"));
+        }
+    }
+}
+
+fn shorten(text: &str, n_chars: usize) -> String {
+    let text = text.replace('\n', " ");
+    match text.chars().count() > n_chars {
+        true => text.chars().take(n_chars - 1).chain(['…']).collect(),
+        false => text,
+    }
+}

@@ -1,0 +1,202 @@
+//! Settings of scoring: the judge, the tournament, the rating, and what becomes the reward.
+
+use std::path::PathBuf;
+
+use joust_engine::device::{DType, DeviceChoice};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rating::bradley_terry::BradleyTerryConfig;
+use crate::rating::elo::EloConfig;
+use crate::tournament::TournamentKind;
+
+/// How groups are scored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RewardConfig {
+    /// What becomes the reward.
+    pub kind: RewardKind,
+    /// Who compares two completions.
+    pub judge: JudgeConfig,
+    /// Who meets whom, and how often.
+    pub tournament: TournamentConfig,
+    /// How votes become ratings.
+    pub rating: RatingConfig,
+}
+
+/// What becomes the reward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardKind {
+    /// Expected share of wins against the rest of the group, in [0, 1].
+    #[default]
+    WinRate,
+    /// The Elo number: base 10, scale 400, centre 1000.
+    Rating,
+    /// 1 where the final answer equals the known one, else 0; no matches are played.
+    Correct,
+}
+
+/// Who compares two completions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeKind {
+    /// A reasoning reward model in this process.
+    #[default]
+    Engine,
+    /// The known answer; a keyed coin where both or neither are right. For tests.
+    Rule,
+    /// Votes recorded in a dump.
+    Replay,
+}
+
+/// The judge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct JudgeConfig {
+    /// Who compares two completions.
+    pub kind: JudgeKind,
+    /// Model folder or GGUF file of an `engine` judge.
+    pub model: Option<PathBuf>,
+    /// Folder with `matches.parquet` and `votes.parquet` of a `replay` judge.
+    pub dump: Option<PathBuf>,
+    /// Temperature of the judge's sampling; 0 takes the most probable tokens.
+    pub temperature: f64,
+    /// Probability mass of the most probable tokens that are drawn from, in (0, 1].
+    pub top_p: f64,
+    /// Most tokens of a thought with its verdict.
+    pub max_thinking_tokens: usize,
+    /// Most votes that the judge works on at once.
+    pub max_batch: usize,
+    /// Most tokens of the judge's prompt and thought together; 0 means the model's own limit.
+    pub max_context: usize,
+    /// What the judge's weights are kept and computed in.
+    pub dtype: DType,
+    /// Where the judge runs.
+    pub device: DeviceChoice,
+}
+
+impl Default for JudgeConfig {
+    fn default() -> Self {
+        Self {
+            kind: JudgeKind::Engine,
+            model: None,
+            dump: None,
+            temperature: 0.6,
+            top_p: 1.0,
+            max_thinking_tokens: 8_192,
+            max_batch: 64,
+            max_context: 0,
+            dtype: DType::Auto,
+            device: DeviceChoice::Auto,
+        }
+    }
+}
+
+/// Who meets whom, and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TournamentConfig {
+    /// Which pairs of a group meet.
+    pub kind: TournamentKind,
+    /// Rounds of a Swiss tournament; ⌈log₂ n⌉ + 1 if left out.
+    pub rounds: Option<u32>,
+    /// Votes a match, an odd number; the order in which the two answers are shown alternates.
+    pub votes: u32,
+    /// Stops voting in a match once the majority can no longer change.
+    pub early_stop: bool,
+}
+
+impl Default for TournamentConfig {
+    fn default() -> Self {
+        Self { kind: TournamentKind::Swiss, rounds: None, votes: 1, early_stop: true }
+    }
+}
+
+impl TournamentConfig {
+    /// All that is wrong, each named by its key.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.votes.is_multiple_of(2) {
+            problems.push(format!("votes is {}, wanted an odd number", self.votes));
+        }
+        if self.rounds == Some(0) {
+            problems.push("rounds is 0, wanted at least 1".to_owned());
+        }
+        problems
+    }
+}
+
+/// How votes become ratings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RatingMethod {
+    /// Strengths that make the votes most probable, with a prior and a position-bias term.
+    #[default]
+    BradleyTerry,
+    /// Online Elo in a keyed order of the votes.
+    Elo,
+    /// The plain share of votes won.
+    WinRate,
+}
+
+/// The rating.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RatingConfig {
+    /// How votes become ratings.
+    pub method: RatingMethod,
+    /// Settings of `bradley_terry`.
+    pub bradley_terry: BradleyTerryConfig,
+    /// Settings of `elo`.
+    pub elo: EloConfig,
+}
+
+impl RewardConfig {
+    /// All that is wrong, each named by its key.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let under = |prefix: &str, found: Vec<String>| {
+            found.into_iter().map(|problem| format!("{prefix}.{problem}")).collect::<Vec<_>>()
+        };
+        problems.extend(under("tournament", self.tournament.validate()));
+        problems.extend(under("rating.bradley_terry", self.rating.bradley_terry.validate()));
+        problems.extend(under("rating.elo", self.rating.elo.validate()));
+        if self.kind == RewardKind::Rating && self.rating.method == RatingMethod::WinRate {
+            problems.push("kind is rating, but rating.method win_rate gives no rating".to_owned());
+        }
+        if self.kind != RewardKind::Correct {
+            problems.extend(under("judge", self.judge.validate()));
+        }
+        problems
+    }
+}
+
+impl JudgeConfig {
+    fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        match self.kind {
+            JudgeKind::Engine if self.model.is_none() => {
+                problems.push("model is missing, wanted the judge's folder".to_owned());
+            }
+            JudgeKind::Replay if self.dump.is_none() => {
+                problems.push("dump is missing, wanted a folder with recorded votes".to_owned());
+            }
+            _ => {}
+        }
+        if self.temperature.is_nan() || self.temperature < 0.0 {
+            problems.push(format!("temperature is {}, wanted ≥ 0", self.temperature));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            problems.push(format!("top_p is {}, wanted above 0 and at most 1", self.top_p));
+        }
+        for (key, value) in
+            [("max_thinking_tokens", self.max_thinking_tokens), ("max_batch", self.max_batch)]
+        {
+            if value == 0 {
+                problems.push(format!("{key} is 0, wanted at least 1"));
+            }
+        }
+        problems
+    }
+}

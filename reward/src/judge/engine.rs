@@ -1,0 +1,125 @@
+//! A reasoning reward model in this process: renders the prompt, samples a thought, reads the
+//! verdict.
+
+use std::path::Path;
+
+use joust_engine::{Engine, EngineConfig, Request, RequestId, Sample, SamplingParams};
+
+use super::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use crate::config::JudgeConfig;
+use crate::error::Error;
+use crate::{prompt, verdict};
+
+/// The judge around an engine.
+pub struct EngineJudge {
+    engine: Engine,
+    name: String,
+    params: SamplingParams,
+    in_flight: Vec<VoteId>,
+    /// Requests that could not be served, until the next poll.
+    refused: Vec<VoteOutcome>,
+}
+
+impl EngineJudge {
+    /// Loads the judge's model.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for what is wrong with its files; [`Error::Config`] where it has no chat
+    /// template.
+    pub fn open(path: &Path, config: &JudgeConfig) -> Result<Self, Error> {
+        let engine = Engine::open(
+            path,
+            &EngineConfig {
+                max_batch: config.max_batch,
+                max_context: config.max_context,
+                dtype: config.dtype,
+                device: config.device,
+                max_queue: usize::MAX,
+                ..EngineConfig::default()
+            },
+        )?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Self::new(engine, &name, config)
+    }
+
+    /// Takes an engine that is loaded already.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the model has no chat template.
+    pub fn new(engine: Engine, name: &str, config: &JudgeConfig) -> Result<Self, Error> {
+        if !engine.tokenizer().has_chat_template() {
+            return Err(Error::Config(format!("judge {name} has no chat template")));
+        }
+        let template = prompt::messages("{question}", "{answer_first}", "{answer_second}");
+        let template = template.map(|message| message.content).concat();
+        let hash = &blake3::hash(template.as_bytes()).to_hex()[..8];
+        Ok(Self {
+            engine,
+            name: format!("{name} prompt:{hash}"),
+            params: SamplingParams {
+                max_tokens: config.max_thinking_tokens,
+                temperature: config.temperature,
+                top_p: config.top_p,
+                ..SamplingParams::default()
+            },
+            in_flight: Vec::new(),
+            refused: Vec::new(),
+        })
+    }
+
+    fn start(&mut self, request: &VoteRequest) -> Result<(), joust_engine::Error> {
+        let messages =
+            prompt::messages(&request.question, &request.answer_first, &request.answer_second);
+        let tokenizer = self.engine.tokenizer();
+        // the template writes the one BOS
+        let text = tokenizer.render_chat(&messages, true)?;
+        let prompt_token_ids = tokenizer.encode(&text)?;
+        let params = SamplingParams { seed: request.seed.0, ..self.params.clone() };
+        self.engine.submit(Request { id: RequestId(request.id.0), prompt_token_ids, params })
+    }
+}
+
+impl Judge for EngineJudge {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn submit(&mut self, request: VoteRequest) {
+        match self.start(&request) {
+            Ok(()) => self.in_flight.push(request.id),
+            Err(error) => {
+                self.refused.push((request.id, Err(JudgeError::Refused(error.to_string()))));
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Vec<VoteOutcome> {
+        let mut outcomes = std::mem::take(&mut self.refused);
+        while outcomes.is_empty() && self.engine.has_work() {
+            match self.engine.step() {
+                Ok(samples) => outcomes.extend(samples.into_iter().map(outcome)),
+                Err(error) => {
+                    let error = JudgeError::Failed(error.to_string());
+                    for id in &self.in_flight {
+                        self.engine.cancel(RequestId(id.0));
+                    }
+                    outcomes.extend(self.in_flight.iter().map(|&id| (id, Err(error.clone()))));
+                }
+            }
+        }
+        self.in_flight.retain(|id| !outcomes.iter().any(|(finished, _)| finished == id));
+        outcomes
+    }
+}
+
+fn outcome(sample: Sample) -> VoteOutcome {
+    let reply = VoteReply {
+        verdict: verdict::parse(&sample.text),
+        prompt_tokens: sample.prompt_tokens,
+        cached_prompt_tokens: sample.cached_prompt_tokens,
+        completion_tokens: sample.token_ids.len(),
+        latency_ms: sample.latency_ms,
+        text: sample.text,
+    };
+    (VoteId(sample.request_id.0), Ok(reply))
+}

@@ -1,0 +1,86 @@
+//! Who compares two completions: the seam between tournaments and whatever gives verdicts.
+//!
+//! A judge takes vote requests and gives outcomes, in any order, many at a time. It does not know
+//! tournaments.
+
+mod engine;
+mod replay;
+mod rule;
+
+use joust_schema::ids::MatchId;
+use joust_schema::seed::Seed;
+use joust_schema::tables::Verdict;
+
+pub use engine::EngineJudge;
+pub use replay::ReplayJudge;
+pub use rule::RuleJudge;
+
+/// Identifies a vote among those in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VoteId(pub u64);
+
+/// A question to the judge: which of two answers is better?
+#[derive(Clone, Debug)]
+pub struct VoteRequest {
+    /// Names the outcome.
+    pub id: VoteId,
+    /// The match.
+    pub match_id: MatchId,
+    /// The vote's place in the match.
+    pub vote: u32,
+    /// Tries before this one.
+    pub attempt: u32,
+    /// What was asked.
+    pub question: String,
+    /// The answer shown as Assistant 1.
+    pub answer_first: String,
+    /// The answer shown as Assistant 2.
+    pub answer_second: String,
+    /// The known answer; only a rule looks at it.
+    pub reference: Option<String>,
+    /// Key of the judge's draws.
+    pub seed: Seed,
+}
+
+/// What the judge said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VoteReply {
+    /// Which of the shown answers won.
+    pub verdict: Verdict,
+    /// The judge's whole output.
+    pub text: String,
+    /// Tokens of its prompt.
+    pub prompt_tokens: usize,
+    /// Those of them whose computation was shared.
+    pub cached_prompt_tokens: usize,
+    /// Tokens that it wrote.
+    pub completion_tokens: usize,
+    /// Time from first work to end.
+    pub latency_ms: f64,
+}
+
+/// Why there is no reply.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum JudgeError {
+    /// The same request would fail again: a prompt too long, a missing answer, no recorded vote.
+    #[error("{0}")]
+    Refused(String),
+    /// Something broke; a second try may do better.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A finished vote: its request's id, and the reply or why there is none.
+pub type VoteOutcome = (VoteId, Result<VoteReply, JudgeError>);
+
+/// Gives verdicts on pairs of answers.
+pub trait Judge: Send {
+    /// Who judges, for the dump: model and a hash of the prompt template.
+    fn name(&self) -> &str;
+
+    /// Takes a request. A request that cannot be served comes back as an outcome with its error.
+    fn submit(&mut self, request: VoteRequest);
+
+    /// Works until at least one vote is finished; empty where none is in flight.
+    fn poll(&mut self) -> Vec<VoteOutcome>;
+}

@@ -1,0 +1,155 @@
+//! Scoring as a whole: groups in, rewards with their evidence out, whatever the reward is.
+
+use joust_schema::ids::Member;
+use joust_schema::tables::{Reward, Status};
+
+use crate::arena::{Arena, GroupRequest, GroupResult};
+use crate::config::{JudgeKind, RewardConfig, RewardKind};
+use crate::error::Error;
+use crate::judge::{EngineJudge, Judge, ReplayJudge, RuleJudge};
+use crate::rule;
+
+/// A judge with the tournaments it is judging, or a rule.
+pub struct Scorer {
+    config: RewardConfig,
+    judge: Option<Box<dyn Judge>>,
+    arena: Arena,
+    /// Groups that a rule has scored, until the next pump.
+    by_rule: Vec<GroupResult>,
+}
+
+impl Scorer {
+    /// Loads the configured judge. `record_latency` writes its times into the votes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all that is wrong with the settings; what loading the judge gives.
+    pub fn open(config: &RewardConfig, record_latency: bool) -> Result<Self, Error> {
+        let problems = config.validate();
+        if !problems.is_empty() {
+            return Err(Error::Config(problems.join("; ")));
+        }
+        let missing = || Error::Config("judge.model or judge.dump is missing".to_owned());
+        let judge: Option<Box<dyn Judge>> = match (config.kind, config.judge.kind) {
+            (RewardKind::Correct, _) => None,
+            (_, JudgeKind::Rule) => Some(Box::<RuleJudge>::default()),
+            (_, JudgeKind::Engine) => {
+                let model = config.judge.model.as_ref().ok_or_else(missing)?;
+                Some(Box::new(EngineJudge::open(model, &config.judge)?))
+            }
+            (_, JudgeKind::Replay) => {
+                let dump = config.judge.dump.as_ref().ok_or_else(missing)?;
+                Some(Box::new(ReplayJudge::open(dump)?))
+            }
+        };
+        Ok(Self::with_judge(config, judge, record_latency))
+    }
+
+    /// Scores with a given judge; `None` scores by rule.
+    pub fn with_judge(
+        config: &RewardConfig,
+        judge: Option<Box<dyn Judge>>,
+        record_latency: bool,
+    ) -> Self {
+        let arena = Arena::new(config, record_latency);
+        Self { config: config.clone(), judge, arena, by_rule: Vec::new() }
+    }
+
+    /// Who judges.
+    pub fn judge_name(&self) -> &str {
+        self.judge.as_deref().map_or("rule", Judge::name)
+    }
+
+    /// How groups are scored.
+    pub fn config(&self) -> &RewardConfig {
+        &self.config
+    }
+
+    /// Takes a group in.
+    ///
+    /// # Errors
+    /// As [`Arena::add`].
+    pub fn add(&mut self, request: GroupRequest) -> Result<(), Error> {
+        match self.judge {
+            Some(_) => self.arena.add(request),
+            None if request.completions.is_empty() => Err(Error::Group {
+                group_id: request.group_id.0,
+                reason: "completions is empty, wanted at least one".to_owned(),
+            }),
+            None => {
+                self.by_rule.push(score_by_rule(&request));
+                Ok(())
+            }
+        }
+    }
+
+    /// Groups that are not finished.
+    pub fn n_open(&self) -> usize {
+        self.arena.n_open() + self.by_rule.len()
+    }
+
+    /// Votes that have been asked for and not been given.
+    pub fn n_in_flight(&self) -> usize {
+        self.arena.n_in_flight()
+    }
+
+    /// Works until at least one vote is in, and returns the groups that are finished with it.
+    pub fn pump(&mut self) -> Vec<GroupResult> {
+        match &mut self.judge {
+            Some(judge) => self.arena.pump(judge.as_mut()),
+            None => std::mem::take(&mut self.by_rule),
+        }
+    }
+
+    /// Scores groups to the end, in the order given. `progress` hears of every finished group.
+    ///
+    /// # Errors
+    /// As [`Arena::add`]; nothing is scored then.
+    pub fn score_all(
+        &mut self,
+        groups: Vec<GroupRequest>,
+        progress: &mut dyn FnMut(&GroupResult),
+    ) -> Result<Vec<GroupResult>, Error> {
+        let order: Vec<_> = groups.iter().map(|group| group.group_id.clone()).collect();
+        for group in groups {
+            self.add(group)?;
+        }
+        let mut finished = Vec::with_capacity(order.len());
+        while self.n_open() > 0 {
+            for result in self.pump() {
+                progress(&result);
+                finished.push(result);
+            }
+        }
+        let place = |result: &GroupResult| order.iter().position(|id| *id == result.group_id);
+        finished.sort_by_key(place);
+        Ok(finished)
+    }
+}
+
+/// Rewards of 1 and 0 by the known answer; without one there is no reward.
+fn score_by_rule(request: &GroupRequest) -> GroupResult {
+    let row = |(idx, completion): (usize, &String)| {
+        let correct = request.reference.as_ref().map(|known| rule::is_correct(completion, known));
+        Reward {
+            group_id: request.group_id.clone(),
+            member: Member(idx as u32),
+            status: if correct.is_some() { Status::Scored } else { Status::JudgeFailed },
+            reward: correct.map(|correct| if correct { 1.0 } else { 0.0 }),
+            win_rate: None,
+            rating: None,
+            rating_stderr: None,
+            wins: 0,
+            losses: 0,
+            rank: None,
+            advantage: None,
+        }
+    };
+    GroupResult {
+        group_id: request.group_id.clone(),
+        rewards: request.completions.iter().enumerate().map(row).collect(),
+        matches: Vec::new(),
+        votes: Vec::new(),
+        winner: None,
+        position_bias: None,
+    }
+}

@@ -1,0 +1,129 @@
+//! Settings of prompt sources and of sampling.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where prompts come from, and in which order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptsConfig {
+    /// JSON Lines (.jsonl, .ndjson, .json) or Parquet (.parquet).
+    pub path: PathBuf,
+    /// Column with the prompt: a text, or chat messages. `messages` is taken where it is missing.
+    pub prompt_column: String,
+    /// Column with the known answer, where there is one; verl's `reward_model.ground_truth` is
+    /// taken where it is missing.
+    pub answer_column: String,
+    /// Draws a new order for every epoch.
+    pub shuffle: bool,
+    /// Times that every prompt is used; 0 goes on for as long as the run does.
+    pub epochs: u64,
+    /// Uses only this many prompts, the first of the file; 0 uses all.
+    pub max_prompts: usize,
+}
+
+impl Default for PromptsConfig {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            prompt_column: "prompt".to_owned(),
+            answer_column: "answer".to_owned(),
+            shuffle: true,
+            epochs: 0,
+            max_prompts: 0,
+        }
+    }
+}
+
+/// Whether prompts go through the policy's chat template.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatTemplate {
+    /// Messages do, texts are continued as they are (TRL's convention).
+    #[default]
+    Auto,
+    /// Texts do too, as a user's message.
+    Always,
+}
+
+/// How groups are sampled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutConfig {
+    /// Completions a prompt (TRL: `num_generations`).
+    pub group_size: u32,
+    /// Most tokens of a completion.
+    pub max_completion_length: usize,
+    /// Temperature of sampling, above 0.
+    pub temperature: f64,
+    /// Probability mass of the most probable tokens that are drawn from, in (0, 1].
+    pub top_p: f64,
+    /// Number of the most probable tokens that are drawn from; 0 means all.
+    pub top_k: usize,
+    /// Texts that end a completion.
+    pub stop: Vec<String>,
+    /// Whether prompts go through the policy's chat template.
+    pub chat_template: ChatTemplate,
+    /// A system message put before chats that have none.
+    pub system_prompt: Option<String>,
+    /// Worker threads, each with a copy of the policy.
+    pub workers: usize,
+    /// Most samples that a worker runs at once.
+    pub max_batch: usize,
+    /// Most results that wait between a worker and the trainer.
+    pub queue_capacity: usize,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            group_size: 8,
+            max_completion_length: 256,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            stop: Vec::new(),
+            chat_template: ChatTemplate::Auto,
+            system_prompt: None,
+            workers: 1,
+            max_batch: 64,
+            queue_capacity: 256,
+        }
+    }
+}
+
+impl RolloutConfig {
+    /// All that is wrong, each named by its key.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.group_size < 2 {
+            problems.push(format!(
+                "group_size is {}, wanted at least 2: completions are compared within their group",
+                self.group_size
+            ));
+        }
+        let counts = [
+            ("max_completion_length", self.max_completion_length),
+            ("workers", self.workers),
+            ("max_batch", self.max_batch),
+            ("queue_capacity", self.queue_capacity),
+        ];
+        for (key, value) in counts {
+            if value == 0 {
+                problems.push(format!("{key} is 0, wanted at least 1"));
+            }
+        }
+        if self.temperature.is_nan() || self.temperature <= 0.0 {
+            problems.push(format!(
+                "temperature is {}, wanted above 0: equal completions teach nothing",
+                self.temperature
+            ));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            problems.push(format!("top_p is {}, wanted above 0 and at most 1", self.top_p));
+        }
+        problems
+    }
+}

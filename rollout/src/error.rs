@@ -1,0 +1,44 @@
+//! What can go wrong between a prompt file and a group, named by what the caller can do about it.
+
+use std::path::PathBuf;
+
+/// A failure to read prompts or to sample completions.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A prompt file is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Prompts {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and the mend.
+        reason: String,
+    },
+    /// One prompt is not what it should be.
+    #[error("{}:{line}: {reason}", path.display())]
+    Prompt {
+        /// The file.
+        path: PathBuf,
+        /// The line or row, counted from 1.
+        line: usize,
+        /// What is wrong with it, and the mend.
+        reason: String,
+    },
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Config(String),
+    /// A worker thread failed; the others are unharmed.
+    #[error("rollout worker {worker}: {reason}")]
+    Worker {
+        /// Number of the worker.
+        worker: usize,
+        /// What happened to it.
+        reason: String,
+    },
+    /// The policy or its tokenizer.
+    #[error(transparent)]
+    Engine(#[from] joust_engine::Error),
+    /// Tables or files.
+    #[error(transparent)]
+    Schema(#[from] joust_schema::Error),
+}
