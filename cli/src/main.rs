@@ -30,6 +30,10 @@ enum Command {
     Train(commands::train::TrainArgs),
     /// Fine-tunes a model on prompts with given completions.
     Sft(commands::sft::SftArgs),
+    /// Scores groups of completions and dumps matches, votes and rewards.
+    Score(commands::score::ScoreArgs),
+    /// Judges pairs of completions.
+    Judge(commands::judge::JudgeArgs),
     /// Continues prompts with a model.
     Generate(commands::generate::GenerateArgs),
     /// Scores given completions token by token.
@@ -46,6 +50,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => commands::train::run(args),
         Command::Sft(args) => commands::sft::run(args),
+        Command::Score(args) => commands::score::run(args),
+        Command::Judge(args) => commands::judge::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Logprobs(args) => commands::logprobs::run(args),
         Command::Data(args) => commands::data::run(args),

@@ -59,6 +59,11 @@ impl Scorer {
         self.judge.as_deref().map_or("rule", Judge::name)
     }
 
+    /// The judge alone; `None` where a rule scores.
+    pub fn into_judge(self) -> Option<Box<dyn Judge>> {
+        self.judge
+    }
+
     /// How groups are scored.
     pub fn config(&self) -> &RewardConfig {
         &self.config

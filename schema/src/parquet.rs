@@ -95,6 +95,23 @@ pub fn read_batches(path: &Path) -> Result<Vec<RecordBatch>, Error> {
     reader.collect::<Result<_, _>>().map_err(|error| Error::bad_file(path, error))
 }
 
+/// Reads a file's rows as JSON objects, nulls left out, whatever they hold.
+///
+/// # Errors
+/// As [`read_batches`].
+pub fn read_json(path: &Path) -> Result<Vec<serde_json::Value>, Error> {
+    let batches = read_batches(path)?;
+    let bad = |error: arrow::error::ArrowError| Error::bad_file(path, error);
+    let mut writer = arrow::json::ArrayWriter::new(Vec::new());
+    writer.write_batches(&batches.iter().collect::<Vec<_>>()).map_err(bad)?;
+    writer.finish().map_err(bad)?;
+    let bytes = writer.into_inner();
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_slice(&bytes).map_err(|error| Error::bad_file(path, error))
+}
+
 /// The schema of a file, metadata included.
 ///
 /// # Errors

@@ -9,12 +9,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::merge::Merged;
+use crate::config::score::{ScoreRun, UNUSED};
 use crate::output;
 
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod generate;
+pub(crate) mod judge;
 pub(crate) mod logprobs;
+pub(crate) mod score;
 pub(crate) mod sft;
 pub(crate) mod train;
 
@@ -32,6 +35,10 @@ pub(crate) struct ConfigArgs {
 impl ConfigArgs {
     /// Reads the files and applies the overrides.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        self.merged()?.into_config()
+    }
+
+    fn merged(&self) -> anyhow::Result<Merged> {
         // a file may have `=` in its name, a key has no `/` and does not end in `.toml`
         let is_override =
             |part: &&String| part.contains('=') && !std::path::Path::new(part).exists();
@@ -39,7 +46,12 @@ impl ConfigArgs {
             self.parts.iter().partition(is_override);
         let files: Vec<PathBuf> = files.into_iter().map(PathBuf::from).collect();
         let overrides: Vec<String> = overrides.into_iter().cloned().collect();
-        Merged::read(&files, &overrides)?.into_config()
+        Merged::read(&files, &overrides)
+    }
+
+    /// Reads a scoring config; sections of `joust train` that it has no use for are left out.
+    pub(crate) fn read_scoring(&self) -> anyhow::Result<ScoreRun> {
+        self.merged()?.without(&UNUSED).into_config()
     }
 
     /// Prints the resolved config.

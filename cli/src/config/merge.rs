@@ -39,6 +39,12 @@ impl Merged {
         Ok(Self { sources, table })
     }
 
+    /// Leaves sections out.
+    pub(crate) fn without(mut self, sections: &[&str]) -> Self {
+        self.table.retain(|key, _| !sections.contains(&key));
+        self
+    }
+
     /// Turns the table into a typed config; unknown keys and wrong types are errors.
     pub(crate) fn into_config<T: DeserializeOwned>(self) -> anyhow::Result<T> {
         let result: Result<T, _> = serde_path_to_error::deserialize(Value::Table(self.table.clone()));

@@ -44,19 +44,12 @@ fn json_rows(path: &Path) -> Result<Vec<(usize, JsonRow)>, Error> {
 }
 
 fn parquet_rows(path: &Path) -> Result<Vec<(usize, JsonRow)>, Error> {
-    let bad = |reason: String| Error::Prompts { path: path.to_owned(), reason };
-    let batches = joust_schema::parquet::read_batches(path)?;
-    let mut writer = arrow::json::ArrayWriter::new(Vec::new());
-    let batches: Vec<_> = batches.iter().collect();
-    writer.write_batches(&batches).map_err(|error| bad(error.to_string()))?;
-    writer.finish().map_err(|error| bad(error.to_string()))?;
-    let bytes = writer.into_inner();
-    if bytes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<JsonRow> =
-        serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-    Ok(rows.into_iter().enumerate().map(|(idx, row)| (idx + 1, row)).collect())
+    let rows = joust_schema::parquet::read_json(path)?;
+    let object = |(idx, row): (usize, Value)| match row {
+        Value::Object(row) => (idx + 1, row),
+        _ => (idx + 1, JsonRow::new()),
+    };
+    Ok(rows.into_iter().enumerate().map(object).collect())
 }
 
 fn prompt_row(

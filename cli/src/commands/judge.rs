@@ -1,0 +1,296 @@
+//! `joust judge`: pairs of completions in, votes out; with known winners, the judge's accuracy.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use joust_reward::judge::{Judge, VoteId, VoteRequest};
+use joust_reward::{Scorer, prompt};
+use joust_schema::ids::{GroupId, MatchId, Member};
+use joust_schema::parquet;
+use joust_schema::prompt::Prompt;
+use joust_schema::seed::Seed;
+use joust_schema::tables::{Match, Verdict, Vote};
+use serde::{Deserialize, Serialize};
+
+use crate::commands::ConfigArgs;
+use crate::config::score::ScoreRun;
+use crate::failure::UserError;
+use crate::output;
+
+/// Arguments of `joust judge`.
+#[derive(Args)]
+pub(crate) struct JudgeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// JSON Lines with `prompt`, `completion_a`, `completion_b`, and perhaps `winner` (`a` or `b`).
+    #[arg(long)]
+    input: PathBuf,
+    /// Folder for verdicts.jsonl, matches.parquet and votes.parquet.
+    #[arg(long)]
+    output: PathBuf,
+    /// Votes a pair, the order of presentation alternating; `reward.tournament.votes` if left out.
+    /// An even number shows both orders equally often.
+    #[arg(long)]
+    votes: Option<u32>,
+    /// Prints the figures as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Deserialize)]
+struct InputRow {
+    #[serde(alias = "messages")]
+    prompt: Prompt,
+    completion_a: String,
+    completion_b: String,
+    #[serde(default)]
+    winner: Option<Side>,
+    #[serde(default)]
+    answer: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Side {
+    A,
+    B,
+}
+
+#[derive(Serialize)]
+struct OutputRow {
+    pair_idx: usize,
+    votes_a: u32,
+    votes_b: u32,
+    votes_invalid: u32,
+    winner: Option<Side>,
+}
+
+/// Figures over all votes. Accuracies are over votes whose pair has a known winner; an invalid vote
+/// counts as wrong.
+#[derive(Default, Serialize)]
+struct Figures {
+    pairs: usize,
+    votes: usize,
+    invalid_votes: usize,
+    /// Share of the valid votes for the answer shown first.
+    first_share: Option<f64>,
+    /// Share of right votes.
+    accuracy: Option<f64>,
+    /// The same where the better answer was shown first, and second.
+    accuracy_better_first: Option<f64>,
+    accuracy_better_second: Option<f64>,
+    /// Share of the pairs with votes in both orders that agree on one winner.
+    consistency: Option<f64>,
+    seconds: f64,
+    judge_tokens_per_second: f64,
+}
+
+pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
+    let config: ScoreRun = args.config.read_scoring()?;
+    config.validate()?;
+    if args.config.dry_run {
+        return args.config.print(&config);
+    }
+    config.run.set_threads();
+    let n_votes = args.votes.unwrap_or(config.reward.tournament.votes);
+    if n_votes == 0 {
+        return Err(UserError::new("--votes is 0, wanted at least 1").into());
+    }
+    let rows: Vec<InputRow> = joust_schema::jsonl::read(&args.input)?;
+    let mut judge = Scorer::open(&config.reward, true)?
+        .into_judge()
+        .ok_or_else(|| UserError::new("reward.kind is correct, which needs no judge; choose win_rate"))?;
+    let began = std::time::Instant::now();
+    let votes = ask(judge.as_mut(), &rows, n_votes, Seed::new(config.run.seed));
+    let seconds = began.elapsed().as_secs_f64();
+
+    let matches: Vec<Match> =
+        (0..rows.len()).map(|pair_idx| match_row(pair_idx, &votes)).collect();
+    let lines: Vec<OutputRow> = matches.iter().enumerate().map(output_row).collect();
+    std::fs::create_dir_all(&args.output)
+        .map_err(|source| joust_schema::Error::io(&args.output, source))?;
+    parquet::write(&args.output.join("matches.parquet"), &matches)?;
+    let vote_rows: Vec<Vote> = votes.into_values().collect();
+    parquet::write(&args.output.join("votes.parquet"), &vote_rows)?;
+    output::json_lines(Some(&args.output.join("verdicts.jsonl")), &lines)?;
+    let figures = figures(&rows, &vote_rows, n_votes, seconds);
+    if args.json {
+        return output::json(&figures);
+    }
+    print(&figures);
+    output::line(format!("Votes: {}", args.output.display()));
+    Ok(())
+}
+
+/// All votes by pair and place.
+fn ask(
+    judge: &mut dyn Judge,
+    rows: &[InputRow],
+    n_votes: u32,
+    seed: Seed,
+) -> BTreeMap<(usize, u32), Vote> {
+    let mut asked = BTreeMap::new();
+    for (pair_idx, row) in rows.iter().enumerate() {
+        let seed = seed.child("judge", pair_idx as u64);
+        let starts_with_a = seed.child("order", 0).unit() < 0.5;
+        for vote in 0..n_votes {
+            let a_shown_first = starts_with_a == vote.is_multiple_of(2);
+            let id = VoteId(asked.len() as u64);
+            let shown = |text: &str| prompt::strip_thinking(text).to_owned();
+            let (a, b) = (shown(&row.completion_a), shown(&row.completion_b));
+            let (answer_first, answer_second) = if a_shown_first { (a, b) } else { (b, a) };
+            let seed = seed.child("vote", u64::from(vote));
+            asked.insert(id, (pair_idx, vote, a_shown_first, seed));
+            judge.submit(VoteRequest {
+                id,
+                match_id: match_id(pair_idx),
+                vote,
+                attempt: 0,
+                question: row.prompt.question(),
+                answer_first,
+                answer_second,
+                reference: row.answer.clone(),
+                seed,
+            });
+        }
+    }
+    let bar = output::progress_bar(asked.len() as u64, "votes");
+    let mut votes = BTreeMap::new();
+    while votes.len() < asked.len() {
+        for (id, result) in judge.poll() {
+            let Some(&(pair_idx, vote, a_shown_first, seed)) = asked.get(&id) else { continue };
+            let mut row = Vote {
+                match_id: match_id(pair_idx),
+                vote: vote as i32,
+                attempt: 0,
+                a_shown_first,
+                verdict: Verdict::Invalid,
+                text: String::new(),
+                prompt_tokens: 0,
+                cached_prompt_tokens: 0,
+                completion_tokens: 0,
+                latency_ms: None,
+                seed: seed.0 as i64,
+                judge: judge.name().to_owned(),
+            };
+            match result {
+                Ok(reply) => {
+                    row.verdict = reply.verdict;
+                    row.text = reply.text;
+                    row.prompt_tokens = reply.prompt_tokens as i32;
+                    row.cached_prompt_tokens = reply.cached_prompt_tokens as i32;
+                    row.completion_tokens = reply.completion_tokens as i32;
+                    row.latency_ms = Some(reply.latency_ms);
+                }
+                Err(error) => row.text = format!("[no reply] {error}"),
+            }
+            votes.insert((pair_idx, vote), row);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    votes
+}
+
+fn match_id(pair_idx: usize) -> MatchId {
+    MatchId(format!("{pair_idx:06}"))
+}
+
+fn match_row(pair_idx: usize, votes: &BTreeMap<(usize, u32), Vote>) -> Match {
+    let of_pair = votes.range((pair_idx, 0)..=(pair_idx, u32::MAX)).map(|(_, vote)| vote);
+    let for_a: Vec<Option<bool>> =
+        of_pair.map(|vote| vote.verdict.for_a(vote.a_shown_first)).collect();
+    let count = |wanted: Option<bool>| for_a.iter().filter(|vote| **vote == wanted).count() as i32;
+    let (votes_a, votes_b) = (count(Some(true)), count(Some(false)));
+    Match {
+        step: 0,
+        group_id: GroupId(format!("{pair_idx:06}")),
+        match_id: match_id(pair_idx),
+        round: 1,
+        member_a: Member(0),
+        member_b: Member(1),
+        votes_a,
+        votes_b,
+        votes_invalid: count(None),
+        decided_early: false,
+        winner: match votes_a.cmp(&votes_b) {
+            std::cmp::Ordering::Greater => Some(Member(0)),
+            std::cmp::Ordering::Less => Some(Member(1)),
+            std::cmp::Ordering::Equal => None,
+        },
+    }
+}
+
+fn output_row((pair_idx, row): (usize, &Match)) -> OutputRow {
+    OutputRow {
+        pair_idx,
+        votes_a: row.votes_a as u32,
+        votes_b: row.votes_b as u32,
+        votes_invalid: row.votes_invalid as u32,
+        winner: row.winner.map(|member| if member.0 == 0 { Side::A } else { Side::B }),
+    }
+}
+
+fn figures(rows: &[InputRow], votes: &[Vote], n_votes: u32, seconds: f64) -> Figures {
+    let share = |n: usize, of: usize| (of > 0).then(|| n as f64 / of as f64);
+    let n_invalid = votes.iter().filter(|vote| vote.verdict == Verdict::Invalid).count();
+    let n_first = votes.iter().filter(|vote| vote.verdict == Verdict::First).count();
+    // by whether the better answer was shown first: votes, right ones
+    let mut by_order = [(0, 0); 2];
+    for (at, vote) in votes.iter().enumerate() {
+        let Some(winner) = rows[at / n_votes as usize].winner else { continue };
+        let better_first = vote.a_shown_first == (winner == Side::A);
+        let wanted = if better_first { Verdict::First } else { Verdict::Second };
+        let slot = &mut by_order[usize::from(better_first)];
+        slot.0 += 1;
+        slot.1 += usize::from(vote.verdict == wanted);
+    }
+    let [second, first] = by_order;
+    let in_both: Vec<bool> = votes
+        .chunks(n_votes as usize)
+        .filter(|votes| votes.len() > 1)
+        .map(|votes| {
+            let wins: Vec<_> =
+                votes.iter().map(|vote| vote.verdict.for_a(vote.a_shown_first)).collect();
+            wins[0].is_some() && wins.iter().all(|win| *win == wins[0])
+        })
+        .collect();
+    let tokens: f64 = votes.iter().map(|vote| f64::from(vote.completion_tokens)).sum();
+    Figures {
+        pairs: rows.len(),
+        votes: votes.len(),
+        invalid_votes: n_invalid,
+        first_share: share(n_first, votes.len() - n_invalid),
+        accuracy: share(first.1 + second.1, first.0 + second.0),
+        accuracy_better_first: share(first.1, first.0),
+        accuracy_better_second: share(second.1, second.0),
+        consistency: share(in_both.iter().filter(|same| **same).count(), in_both.len()),
+        seconds,
+        judge_tokens_per_second: tokens / seconds.max(1e-9),
+    }
+}
+
+fn print(figures: &Figures) {
+    let percent = |share: Option<f64>| share.map(|share| format!("{:.1} %", share * 100.0));
+    output::line(format!(
+        "{} pairs, {} votes, {} invalid, {:.0} s, {:.0} judge tokens/s",
+        figures.pairs,
+        figures.votes,
+        figures.invalid_votes,
+        figures.seconds,
+        figures.judge_tokens_per_second
+    ));
+    let rows = [
+        ("votes for the answer shown first", figures.first_share),
+        ("accuracy", figures.accuracy),
+        ("  better answer shown first", figures.accuracy_better_first),
+        ("  better answer shown second", figures.accuracy_better_second),
+        ("pairs whose votes all agree", figures.consistency),
+    ];
+    for (name, share) in rows {
+        if let Some(text) = percent(share) {
+            output::line(format!("{name:<34} {text}"));
+        }
+    }
+}

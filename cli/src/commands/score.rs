@@ -1,0 +1,125 @@
+//! `joust score`: groups of completions in, rewards and the evidence for them out.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use joust_reward::{GroupRequest, Scorer, dump};
+use joust_schema::ids::GroupId;
+use joust_schema::prompt::Prompt;
+use joust_schema::seed::Seed;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::commands::ConfigArgs;
+use crate::config::score::ScoreRun;
+use crate::failure::UserError;
+use crate::output;
+
+/// Arguments of `joust score`.
+#[derive(Args)]
+pub(crate) struct ScoreArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// JSON Lines or Parquet with `prompt` or `messages`, `completions`, and perhaps `answer` and
+    /// `group_id`.
+    #[arg(long)]
+    input: PathBuf,
+    /// Folder for rewards.jsonl and the Parquet tables.
+    #[arg(long)]
+    output: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct InputRow {
+    #[serde(alias = "messages")]
+    prompt: Prompt,
+    completions: Vec<String>,
+    answer: Option<Value>,
+    group_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct OutputRow {
+    group_id: GroupId,
+    rewards: Vec<Option<f64>>,
+    statuses: Vec<&'static str>,
+    ranks: Vec<Option<i32>>,
+}
+
+pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
+    let config: ScoreRun = args.config.read_scoring()?;
+    config.validate()?;
+    if args.config.dry_run {
+        return args.config.print(&config);
+    }
+    config.run.set_threads();
+    let seed = Seed::new(config.run.seed);
+    let rows = read(&args.input)?;
+    let mut groups = Vec::with_capacity(rows.len());
+    for (line, row) in rows {
+        groups.push(group(&args.input, line, row, seed)?);
+    }
+    let mut scorer = Scorer::open(&config.reward, true)?;
+    let bar = output::progress_bar(groups.len() as u64, "groups");
+    let results = scorer.score_all(groups, &mut |_| bar.inc(1))?;
+    bar.finish_and_clear();
+    dump::write(&args.output, &results)?;
+    let lines: Vec<OutputRow> = results
+        .iter()
+        .map(|result| OutputRow {
+            group_id: result.group_id.clone(),
+            rewards: result.rewards.iter().map(|row| row.reward).collect(),
+            statuses: result.rewards.iter().map(|row| row.status.as_str()).collect(),
+            ranks: result.rewards.iter().map(|row| row.rank).collect(),
+        })
+        .collect();
+    let path = args.output.join("rewards.jsonl");
+    output::json_lines(Some(&path), &lines)?;
+    let n_votes: usize = results.iter().map(|result| result.votes.len()).sum();
+    let n_missing = lines.iter().flat_map(|line| &line.rewards).filter(|r| r.is_none()).count();
+    output::line(format!(
+        "{} groups, {n_votes} votes, {n_missing} completions without a reward: {}",
+        lines.len(),
+        args.output.display()
+    ));
+    Ok(())
+}
+
+fn group(input: &Path, line: usize, row: InputRow, seed: Seed) -> anyhow::Result<GroupRequest> {
+    let bad = |reason: &str| UserError::new(format!("{}:{line}: {reason}", input.display()));
+    if row.completions.is_empty() {
+        return Err(bad("completions is empty, wanted at least one").into());
+    }
+    if row.prompt.is_empty() {
+        return Err(bad("prompt is empty").into());
+    }
+    let question = row.prompt.question();
+    let answer = row.answer.and_then(|answer| match answer {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    });
+    Ok(GroupRequest {
+        step: 0,
+        group_id: GroupId(row.group_id.unwrap_or_else(|| format!("{line:06}"))),
+        seed: seed.child("score", line as u64),
+        question,
+        completions: row.completions,
+        reference: answer,
+        tournament: None,
+    })
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<(usize, InputRow)>> {
+    if path.extension().is_none_or(|ending| ending != "parquet") {
+        return Ok(joust_schema::jsonl::read_numbered(path)?);
+    }
+    let rows = joust_schema::parquet::read_json(path)?;
+    let parse = |(idx, row): (usize, Value)| {
+        let row = serde_json::from_value(row).map_err(|error| {
+            UserError::new(format!("{}: row {}: {error}", path.display(), idx + 1))
+        })?;
+        Ok((idx + 1, row))
+    };
+    rows.into_iter().enumerate().map(parse).collect()
+}
