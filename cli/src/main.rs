@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod examples;
 mod failure;
+mod metrics;
 mod output;
 mod process;
 mod run_folder;
@@ -30,18 +31,26 @@ enum Command {
     Train(commands::train::TrainArgs),
     /// Fine-tunes a model on prompts with given completions.
     Sft(commands::sft::SftArgs),
+    /// Runs the reward server.
+    Serve(commands::serve::ServeArgs),
     /// Scores groups of completions and dumps matches, votes and rewards.
     Score(commands::score::ScoreArgs),
     /// Judges pairs of completions.
     Judge(commands::judge::JudgeArgs),
+    /// Turns recorded matches into ratings.
+    Rate(commands::rate::RateArgs),
     /// Continues prompts with a model.
     Generate(commands::generate::GenerateArgs),
     /// Scores given completions token by token.
     Logprobs(commands::logprobs::LogprobsArgs),
+    /// Looks into dumps: tables, DPO pairs, best of n.
+    Dump(commands::dump::DumpArgs),
     /// Writes questions, answers or judge pairs of a built-in task.
     Data(commands::data::DataArgs),
     /// Reports libtorch, devices, number formats and threads.
     Doctor(commands::doctor::DoctorArgs),
+    /// Regenerates the reference pages under docs/ from the code.
+    Docs(commands::docs::DocsArgs),
 }
 
 fn main() -> ExitCode {
@@ -50,12 +59,16 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => commands::train::run(args),
         Command::Sft(args) => commands::sft::run(args),
+        Command::Serve(args) => commands::serve::run(args),
         Command::Score(args) => commands::score::run(args),
         Command::Judge(args) => commands::judge::run(args),
+        Command::Rate(args) => commands::rate::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Logprobs(args) => commands::logprobs::run(args),
+        Command::Dump(args) => commands::dump::run(args),
         Command::Data(args) => commands::data::run(args),
         Command::Doctor(args) => commands::doctor::run(args),
+        Command::Docs(args) => commands::docs::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

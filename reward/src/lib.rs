@@ -14,7 +14,7 @@ pub mod prompt;
 pub mod rating;
 pub mod rule;
 mod scorer;
-//SERVER
+pub mod server;
 pub mod tournament;
 pub mod verdict;
 

@@ -13,11 +13,15 @@ use crate::config::score::{ScoreRun, UNUSED};
 use crate::output;
 
 pub(crate) mod data;
+pub(crate) mod docs;
 pub(crate) mod doctor;
+pub(crate) mod dump;
 pub(crate) mod generate;
 pub(crate) mod judge;
 pub(crate) mod logprobs;
+pub(crate) mod rate;
 pub(crate) mod score;
+pub(crate) mod serve;
 pub(crate) mod sft;
 pub(crate) mod train;
 

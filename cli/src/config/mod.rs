@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::UserError;
 
 pub(crate) mod merge;
+pub(crate) mod reference;
 pub(crate) mod score;
 pub(crate) mod sft;
 pub(crate) mod train;

@@ -50,7 +50,8 @@ proptest! {
 
     #[test]
     fn a_number_is_found_at_the_end(value in -100_000i64..100_000) {
-        prop_assert!(is_correct(&format!("So it is {value}."), &value.to_string()));
-        prop_assert!(final_number(&format!("So it is {value}.")).is_some());
+        let text = format!("So it is {value}.");
+        prop_assert!(is_correct(&text, &value.to_string()));
+        prop_assert!(final_number(&text).is_some());
     }
 }

@@ -1,0 +1,95 @@
+//! Preference data out of dumps: DPO pairs and best-of-n.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use joust_schema::ids::GroupId;
+use joust_schema::tables::Completion;
+use serde::Serialize;
+
+use crate::output;
+
+/// Arguments of `joust dump pairs`.
+#[derive(Args)]
+pub(crate) struct PairsArgs {
+    /// A run's folder, or one completions file.
+    path: PathBuf,
+    /// Leaves pairs out whose rewards differ by less.
+    #[arg(long, default_value_t = 0.0)]
+    min_margin: f64,
+    /// Where the JSON lines go; standard output if left out.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+/// Arguments of `joust dump best`.
+#[derive(Args)]
+pub(crate) struct BestArgs {
+    /// A run's folder, or one completions file.
+    path: PathBuf,
+    /// Where the JSON lines go; standard output if left out.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Pair {
+    prompt: String,
+    chosen: String,
+    rejected: String,
+    chosen_reward: f64,
+    rejected_reward: f64,
+    group_id: GroupId,
+}
+
+#[derive(Serialize)]
+struct Best {
+    prompt: String,
+    completion: String,
+    reward: f64,
+    group_id: GroupId,
+}
+
+/// The scored completions of each group, best first.
+fn ranked(path: &std::path::Path) -> anyhow::Result<BTreeMap<GroupId, Vec<(f64, Completion)>>> {
+    let mut groups: BTreeMap<GroupId, Vec<(f64, Completion)>> = BTreeMap::new();
+    for row in super::completions(path)? {
+        if let Some(reward) = row.reward {
+            groups.entry(row.group_id.clone()).or_default().push((reward, row));
+        }
+    }
+    for rows in groups.values_mut() {
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.member.cmp(&b.1.member)));
+    }
+    Ok(groups)
+}
+
+pub(crate) fn pairs(args: PairsArgs) -> anyhow::Result<()> {
+    let mut pairs = Vec::new();
+    for (group_id, rows) in ranked(&args.path)? {
+        let (Some((best, chosen)), Some((worst, rejected))) = (rows.first(), rows.last()) else {
+            continue;
+        };
+        // equal rewards prefer nothing
+        if best > worst && best - worst >= args.min_margin {
+            pairs.push(Pair {
+                prompt: chosen.prompt.clone(),
+                chosen: chosen.completion.clone(),
+                rejected: rejected.completion.clone(),
+                chosen_reward: *best,
+                rejected_reward: *worst,
+                group_id,
+            });
+        }
+    }
+    output::json_lines(args.output.as_deref(), &pairs)
+}
+
+pub(crate) fn best(args: BestArgs) -> anyhow::Result<()> {
+    let best = ranked(&args.path)?.into_iter().filter_map(|(group_id, rows)| {
+        let (reward, row) = rows.into_iter().next()?;
+        Some(Best { prompt: row.prompt, completion: row.completion, reward, group_id })
+    });
+    output::json_lines(args.output.as_deref(), &best.collect::<Vec<_>>())
+}

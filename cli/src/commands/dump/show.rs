@@ -1,0 +1,92 @@
+//! `joust dump show`: rows as a table for people or as JSON lines.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use joust_schema::table::{TABLE_KEY, VERSION_KEY};
+use joust_schema::parquet;
+use serde_json::Value;
+
+use crate::output;
+
+/// Arguments of `joust dump show`.
+#[derive(Args)]
+pub(crate) struct ShowArgs {
+    /// A Parquet file, or a folder with some.
+    path: PathBuf,
+    /// Rows a file; 0 shows all.
+    #[arg(long, default_value_t = 10)]
+    rows: usize,
+    /// Only these columns, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Prints JSON lines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Longest text of a cell in a table.
+const CELL: usize = 48;
+
+pub(crate) fn run(args: ShowArgs) -> anyhow::Result<()> {
+    for file in super::files(&args.path)? {
+        let schema = parquet::schema(&file)?;
+        let rows = parquet::read_json(&file)?;
+        let n_shown = if args.rows == 0 { rows.len() } else { args.rows.min(rows.len()) };
+        let columns: Vec<String> = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .filter(|name| args.columns.is_empty() || args.columns.contains(name))
+            .collect();
+        if args.json {
+            for row in &rows[..n_shown] {
+                let picked = columns.iter().map(|name| (name.clone(), row[name].clone()));
+                output::line(Value::Object(picked.collect()).to_string());
+            }
+            continue;
+        }
+        let metadata = schema.metadata();
+        let contract = metadata.get(TABLE_KEY).zip(metadata.get(VERSION_KEY));
+        let contract = contract.map_or(String::new(), |(name, version)| format!(" ({name} {version})"));
+        output::line(format!("{}{contract}: {} rows", file.display(), rows.len()));
+        print_table(&columns, &rows[..n_shown]);
+        output::line("");
+    }
+    Ok(())
+}
+
+fn print_table(columns: &[String], rows: &[Value]) {
+    let cells: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|name| cell(&row[name])).collect()).collect();
+    let width = |column: usize| {
+        let texts = cells.iter().map(|row| row[column].chars().count());
+        texts.chain([columns[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let print = |row: &[String]| {
+        let parts = row.iter().zip(&widths).map(|(text, &width)| format!("{text:<width$}"));
+        output::line(parts.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    print(columns);
+    for row in &cells {
+        print(row);
+    }
+}
+
+fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.replace('\n', "⏎"),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => format!("{float:.4}"),
+            _ => number.to_string(),
+        },
+        Value::Array(items) => format!("[{}]", items.len()),
+        other => other.to_string(),
+    };
+    match text.chars().count() > CELL {
+        true => text.chars().take(CELL - 1).chain(['…']).collect(),
+        false => text,
+    }
+}

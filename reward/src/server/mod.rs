@@ -1,0 +1,42 @@
+//! The reward server: groups over HTTP in, rewards with their evidence out.
+//!
+//! Routes: `POST /v1/score_group`, `GET /health`. One OS thread owns the judge and all open
+//! tournaments; requests reach it through a bounded queue, so that groups of many clients are judged
+//! together. Sockets and time limits are tokio's, tensors never are.
+//!
+//! | status | when |
+//! |---|---|
+//! | 200 | the group was scored; members without a valid vote have a null reward and say so |
+//! | 400, 422 | the body is no JSON, or not a group |
+//! | 429 | the queue is full; `Retry-After` says when to come again |
+//! | 503 | the judge failed for every member, or has stopped |
+//! | 504 | the result took longer than the time limit |
+
+mod routes;
+mod thread;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use routes::router;
+pub use thread::ScorerHandle;
+pub use wire::{ScoreGroupRequest, ScoreGroupResponse};
+
+/// Limits of the server.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Most groups that wait or are being judged.
+    pub queue_capacity: usize,
+    /// Longest time that a request waits for its result.
+    pub timeout: Duration,
+    /// Folder for what is scored.
+    pub dump: Option<PathBuf>,
+    /// Groups a dumped set.
+    pub dump_every: usize,
+    /// Key of groups that bring no seed of their own.
+    pub seed: u64,
+}
+
+#[cfg(test)]
+mod tests;

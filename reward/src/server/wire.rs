@@ -1,0 +1,187 @@
+//! The JSON of the native route.
+
+use joust_schema::ids::{GroupId, Member};
+use joust_schema::prompt::{Message, Prompt};
+use joust_schema::seed::Seed;
+use joust_schema::tables::{Match, Reward, Status};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::arena::{GroupRequest, GroupResult};
+use crate::config::TournamentConfig;
+use crate::tournament::TournamentKind;
+
+/// Body of `POST /v1/score_group`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreGroupRequest {
+    /// What was asked, as a text.
+    pub prompt: Option<String>,
+    /// What was asked, as chat messages; instead of `prompt`.
+    pub messages: Option<Vec<Message>>,
+    /// The completions to compare; at least two.
+    pub completions: Vec<String>,
+    /// The known answer, for rules.
+    pub answer: Option<Value>,
+    /// `swiss`, `knockout` or `round_robin`, instead of the server's.
+    pub tournament: Option<TournamentKind>,
+    /// Rounds of a Swiss tournament, instead of the server's.
+    pub rounds: Option<u32>,
+    /// Votes a match (odd), instead of the server's.
+    pub votes: Option<u32>,
+    /// Key of every draw; a hash of the group if left out.
+    pub seed: Option<u64>,
+    /// Names the group in answer and dump; made from the seed if left out.
+    pub group_id: Option<String>,
+}
+
+/// Answer of `POST /v1/score_group`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScoreGroupResponse {
+    /// The group.
+    pub group_id: GroupId,
+    /// One number a completion, in their order; null where there is none.
+    pub rewards: Vec<Option<f64>>,
+    /// Why, one word a completion: `scored`, `judge_failed` …
+    pub statuses: Vec<Status>,
+    /// Everything known about each completion.
+    pub ratings: Vec<Rating>,
+    /// The matches that were played.
+    pub matches: Vec<MatchReport>,
+    /// The member that won the tournament.
+    pub winner: Option<Member>,
+    /// How much the judge prefers what it is shown first, in log-odds.
+    pub position_bias: Option<f64>,
+    /// Who judged.
+    pub judge: String,
+}
+
+/// One completion's standing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rating {
+    /// Its place in the group.
+    pub member: Member,
+    /// Elo number: base 10, scale 400, centre 1000.
+    pub rating: Option<f64>,
+    /// Its standard error.
+    pub rating_stderr: Option<f64>,
+    /// Expected share of wins against the rest of the group.
+    pub win_rate: Option<f64>,
+    /// Matches won.
+    pub wins: i32,
+    /// Matches lost.
+    pub losses: i32,
+    /// 1 for the best.
+    pub rank: Option<i32>,
+    /// Whether it has a reward, and why not.
+    pub status: Status,
+}
+
+/// One match.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MatchReport {
+    /// Round, counted from 1.
+    pub round: i32,
+    /// One member.
+    pub member_a: Member,
+    /// The other.
+    pub member_b: Member,
+    /// Valid votes for `member_a`.
+    pub votes_a: i32,
+    /// Valid votes for `member_b`.
+    pub votes_b: i32,
+    /// Votes without a valid verdict.
+    pub votes_invalid: i32,
+    /// The member with more votes.
+    pub winner: Option<Member>,
+}
+
+impl ScoreGroupRequest {
+    /// Checks the body and turns it into a group.
+    pub(super) fn into_group(
+        self,
+        defaults: &TournamentConfig,
+        server_seed: u64,
+    ) -> Result<GroupRequest, String> {
+        let prompt = match (self.prompt, self.messages) {
+            (Some(text), None) => Prompt::Text(text),
+            (None, Some(messages)) => Prompt::Messages(messages),
+            (Some(_), Some(_)) => return Err("prompt and messages are both given, wanted one".into()),
+            (None, None) => return Err("prompt is missing, wanted prompt or messages".into()),
+        };
+        if prompt.is_empty() {
+            return Err("prompt is empty".into());
+        }
+        if self.completions.is_empty() {
+            return Err("completions is empty, wanted at least two to compare".into());
+        }
+        let reference = match self.answer {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            Some(_) => return Err("answer is neither a text nor a number".into()),
+        };
+        let tournament = TournamentConfig {
+            kind: self.tournament.unwrap_or(defaults.kind),
+            rounds: self.rounds.or(defaults.rounds),
+            votes: self.votes.unwrap_or(defaults.votes),
+            early_stop: defaults.early_stop,
+        };
+        if let Some(problem) = tournament.validate().into_iter().next() {
+            return Err(problem);
+        }
+        let question = prompt.question();
+        // the same group gets the same draws, whenever it comes
+        let seed = match self.seed {
+            Some(seed) => Seed::new(seed),
+            None => {
+                let keyed = Seed::new(server_seed).child_str("prompt", &question);
+                self.completions.iter().fold(keyed, |seed, text| seed.child_str("completion", text))
+            }
+        };
+        let group_id = self.group_id.unwrap_or_else(|| format!("{:016x}", seed.0));
+        Ok(GroupRequest {
+            step: 0,
+            group_id: GroupId(group_id),
+            question,
+            completions: self.completions,
+            reference,
+            seed,
+            tournament: Some(tournament),
+        })
+    }
+}
+
+impl ScoreGroupResponse {
+    pub(super) fn new(result: &GroupResult, judge: String) -> Self {
+        let rating = |row: &Reward| Rating {
+            member: row.member,
+            rating: row.rating,
+            rating_stderr: row.rating_stderr,
+            win_rate: row.win_rate,
+            wins: row.wins,
+            losses: row.losses,
+            rank: row.rank,
+            status: row.status,
+        };
+        let report = |row: &Match| MatchReport {
+            round: row.round,
+            member_a: row.member_a,
+            member_b: row.member_b,
+            votes_a: row.votes_a,
+            votes_b: row.votes_b,
+            votes_invalid: row.votes_invalid,
+            winner: row.winner,
+        };
+        Self {
+            group_id: result.group_id.clone(),
+            rewards: result.rewards.iter().map(|row| row.reward).collect(),
+            statuses: result.rewards.iter().map(|row| row.status).collect(),
+            ratings: result.rewards.iter().map(rating).collect(),
+            matches: result.matches.iter().map(report).collect(),
+            winner: result.winner,
+            position_bias: result.position_bias,
+            judge,
+        }
+    }
+}
