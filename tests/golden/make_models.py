@@ -4,9 +4,9 @@
     pip install torch==2.11.0 transformers==5.23.0
     python tests/golden/make_models.py [OUTPUT_FOLDER]
 
-The same versions give the same bytes. The seeds are chosen so that the two best tokens are never
-nearly tied over the 64 greedy tokens; the script asserts it, and also that each constant of the
-configurations matters: a wrong rope theta, eps, bias or head size moves the logprobs visibly.
+The same versions give the same bytes. The seed of each model is the first one for which the two best
+tokens are never nearly tied over the 64 greedy tokens, and each constant of the configuration matters:
+a wrong rope theta, eps or bias moves the logprobs visibly.
 """
 
 import json
@@ -31,7 +31,7 @@ from transformers import (
 
 HERE = Path(__file__).resolve().parent
 LEAST_GAP = 5e-3
-SEEDS = {"tiny-qwen2": 0, "tiny-llama": 0, "tiny-llama3": 0}
+N_SEEDS = 40
 
 CORPUS = """What is the sum of 12 and 30? The sum is 42. What is the product of 6 and 7? The product is 42.
 The judge reads the question and both answers, then thinks about which answer is better.
@@ -389,6 +389,16 @@ def make(name, folder, seed):
     }
 
 
+def first_good(name, folder):
+    """The first seed whose model is fit for a golden."""
+    for seed in range(N_SEEDS):
+        try:
+            return make(name, folder, seed)
+        except AssertionError as error:
+            print(f"{name}: seed {seed} will not do ({error})", file=sys.stderr)
+    raise SystemExit(f"{name}: no good seed among {N_SEEDS}")
+
+
 def main():
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     golden = {
@@ -399,7 +409,7 @@ def main():
             "attention": "sdpa",
             "alignment": "greedy_logprobs[t] is of greedy_token_ids[t], prompt_logprobs[t] of token_ids[t + 1]",
         },
-        "models": {name: make(name, out / "models" / name, SEEDS[name]) for name in MODELS},
+        "models": {name: first_good(name, out / "models" / name) for name in MODELS},
     }
     reference.write_json(out / "parity.json", golden)
 
