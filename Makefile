@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup build test check quickstart models smollm2 docs clean
+.PHONY: help setup setup-test build test check quickstart models prompts smollm2 docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -22,7 +22,14 @@ endif
 build: setup ## target/release/joust
 	$(CARGO) build --release --locked
 
-test: setup ## all tests
+# polars reads the dumps in a test, as users would
+setup-test: setup .venv/polars
+.venv/polars:
+	test -d .venv || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check polars==2.1.0
+	touch .venv/polars
+
+test: setup-test ## all tests
 	$(CARGO) test --release --locked --workspace
 
 check: setup ## format, lints and documentation, warnings are errors
@@ -37,6 +44,10 @@ quickstart: build ## GRPO on a nano policy, taught by a nano reasoning judge (a 
 models: build ## remakes data/models from nothing (about an hour on two cores)
 	$(JOUST) sft configs/nano-policy.toml
 	$(JOUST) sft configs/nano-rrm.toml
+
+prompts: build ## remakes data/prompts
+	$(JOUST) data questions --n 2000 --seed 1 --split train --output data/prompts/arithmetic-train.jsonl
+	$(JOUST) data questions --n 250 --seed 2 --split eval --output data/prompts/arithmetic-eval.jsonl
 
 smollm2: setup .cache/smollm2/.done ## SmolLM2-135M-Instruct (GGUF) into .cache
 .cache/smollm2/.done:

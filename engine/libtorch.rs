@@ -4,7 +4,9 @@
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=../engine/libtorch.rs");
-    let Some(libtorch) = std::env::var_os("LIBTORCH") else { return };
+    let Some(libtorch) = std::env::var_os("LIBTORCH") else {
+        return;
+    };
     let lib = std::path::Path::new(&libtorch).join("lib");
     let lib = lib.canonicalize().unwrap_or(lib);
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());

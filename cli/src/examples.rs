@@ -39,7 +39,10 @@ impl ExampleSource {
             (None, Some(kind)) => {
                 Ok(Self::Task { kind, config: section.arithmetic.clone(), chat: section.chat })
             }
-            _ => Err(UserError::new("wanted either `data.path` or `data.task`, not both or none").into()),
+            _ => {
+                Err(UserError::new("wanted either `data.path` or `data.task`, not both or none")
+                    .into())
+            }
         }
     }
 

@@ -33,18 +33,61 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 }
 
 fn is_users(cause: &(dyn std::error::Error + 'static)) -> bool {
-    use joust_engine::Error as Engine;
-    if let Some(error) = cause.downcast_ref::<Engine>() {
-        return match error {
-            Engine::Io { source, .. } => is_users_io(source),
-            Engine::Tensor(_) | Engine::QueueFull { .. } => false,
-            _ => true,
-        };
+    if let Some(error) = cause.downcast_ref() {
+        return is_users_engine(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return is_users_schema(error);
     }
     if let Some(error) = cause.downcast_ref::<std::io::Error>() {
         return is_users_io(error);
     }
+    if let Some(error) = cause.downcast_ref::<joust_rollout::Error>() {
+        use joust_rollout::Error;
+        return match error {
+            Error::Engine(error) => is_users_engine(error),
+            Error::Schema(error) => is_users_schema(error),
+            Error::Prompts { .. } | Error::Prompt { .. } | Error::Config(_) => true,
+            _ => false,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<joust_reward::Error>() {
+        use joust_reward::Error;
+        return match error {
+            Error::Engine(error) => is_users_engine(error),
+            Error::Schema(error) => is_users_schema(error),
+            Error::Config(_) | Error::Group { .. } => true,
+            _ => false,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<joust_trainer::Error>() {
+        use joust_trainer::Error;
+        return match error {
+            Error::Engine(error) => is_users_engine(error),
+            Error::Schema(error) => is_users_schema(error),
+            Error::Config(_) | Error::Checkpoint { .. } => true,
+            _ => false,
+        };
+    }
     cause.is::<UserError>()
+}
+
+fn is_users_engine(error: &joust_engine::Error) -> bool {
+    use joust_engine::Error;
+    match error {
+        Error::Io { source, .. } => is_users_io(source),
+        Error::Tensor(_) | Error::QueueFull { .. } => false,
+        _ => true,
+    }
+}
+
+fn is_users_schema(error: &joust_schema::Error) -> bool {
+    use joust_schema::Error;
+    match error {
+        Error::Io { source, .. } => is_users_io(source),
+        Error::Line { .. } | Error::BadFile { .. } | Error::Table { .. } => true,
+        _ => false,
+    }
 }
 
 fn is_users_io(error: &std::io::Error) -> bool {

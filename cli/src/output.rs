@@ -57,7 +57,13 @@ pub(crate) fn progress_bar(n_total: u64, unit: &str) -> ProgressBar {
 
 /// Moves a progress bar to `position`; where there is no terminal, says the same in a line every
 /// `every` steps.
-pub(crate) fn progress(bar: &ProgressBar, position: u64, n_total: u64, every: u64, message: String) {
+pub(crate) fn progress(
+    bar: &ProgressBar,
+    position: u64,
+    n_total: u64,
+    every: u64,
+    message: String,
+) {
     bar.set_position(position);
     let is_due = position.is_multiple_of(every) || position == n_total || position == 1;
     if bar.is_hidden() && is_due {

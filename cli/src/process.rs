@@ -24,7 +24,9 @@ pub(crate) fn restart_with_settings() {
     if std::env::var_os(MARK).is_some() {
         return;
     }
-    let Ok(program) = std::env::current_exe() else { return };
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
     let mut command = std::process::Command::new(program);
     command.args(std::env::args_os().skip(1)).env(MARK, "1");
     for (name, value) in SETTINGS {

@@ -59,7 +59,8 @@ impl RunFolder {
                 .map_err(|source| joust_schema::Error::io(&dir, source))?;
         } else if existing.resume && is_there {
             check_same_config(&dir.join(CONFIG), &text)?;
-        } else if dir.exists() && std::fs::read_dir(&dir).is_ok_and(|mut all| all.next().is_some()) {
+        } else if dir.exists() && std::fs::read_dir(&dir).is_ok_and(|mut all| all.next().is_some())
+        {
             return Err(UserError::new(format!(
                 "{} is there already; go on with --resume, start over with --clean, or choose another run.name",
                 dir.display()
@@ -92,10 +93,14 @@ impl RunFolder {
         let later = |name: &str| {
             let number = name.strip_prefix("step_").or(name.strip_prefix("completions_"));
             let number = number.map(|rest| rest.trim_end_matches(".parquet"));
-            number.and_then(|rest| rest.parse::<u64>().ok()).is_some_and(|number| step.is_none_or(|step| number > step))
+            number
+                .and_then(|rest| rest.parse::<u64>().ok())
+                .is_some_and(|number| step.is_none_or(|step| number > step))
         };
         for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
-            let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+            let Ok(entries) = std::fs::read_dir(&dir) else {
+                continue;
+            };
             for entry in entries {
                 let path = entry.map_err(|source| joust_schema::Error::io(&dir, source))?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -112,7 +117,9 @@ impl RunFolder {
         let path = self.dir.join(METRICS);
         if path.exists() {
             let mut lines = read_whole_lines(&path)?;
-            lines.retain(|line| line["step"].as_u64().is_some_and(|at| step.is_some_and(|step| at <= step)));
+            lines.retain(|line| {
+                line["step"].as_u64().is_some_and(|at| step.is_some_and(|step| at <= step))
+            });
             jsonl::write(&path, &lines)?;
         }
         Ok(())

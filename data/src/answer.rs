@@ -21,27 +21,72 @@ pub(crate) struct Wish {
     pub(crate) worked: bool,
 }
 
-/// Phrasings with a final number `{v}`; `{p}` is the problem in symbols, `{w}` the working.
-const PHRASINGS: [&str; 18] = [
+/// Statements that end in the number `{v}`; `{p}` is the problem in symbols, `{w}` the working,
+/// `{x}` another number, which is taken back.
+const STATEMENTS: [&str; 32] = [
     "{v}",
     "{v}.",
     "= {v}",
     "The answer is {v}.",
+    "The answer is {v}",
     "Answer: {v}",
     "It is {v}.",
+    "It's {v}!",
     "{p} = {v}",
+    "{p} = {v}.",
     "{p} equals {v}.",
+    "{p} is {v}.",
     "\\boxed{{v}}",
     "The answer is $\\boxed{{v}}$.",
     "**{v}**",
     "The result is **{v}**.",
-    "I think it is {v}, but I am not sure.",
-    "Sure! {p} = {v}.",
-    "Let me see.\n\n{p} = {v}\n\nSo the answer is {v}.",
+    "The result is {v}.",
+    "The final answer is {v}.",
+    "Final answer: {v}",
+    "That makes {v}.",
+    "You get {v}.",
+    "The total is {v}.",
+    "There are {v}.",
+    "So it must be {v}.",
+    "I think it is {v}.",
+    "I believe the answer is {v}.",
+    "{p} = {v}\n\nSo the answer is {v}.",
     "We have to work out {p}. That makes {v}.",
+    "{p} = {x}. No, wait: it is {v}.",
+    "It is {x}. Let me check that again. The answer is {v}.",
     "{w}",
-    "Step by step: {w}",
+    "{w}\n\nSo the answer is {v}.",
 ];
+/// What may stand before and after a statement, and how often something does.
+const BEFORE: [&str; 14] = [
+    "Sure! ",
+    "Sure, ",
+    "Let me see.\n\n",
+    "Let's work it out. ",
+    "Let's think step by step. ",
+    "Step by step: ",
+    "Of course! ",
+    "Good question. ",
+    "Hmm, ",
+    "OK. ",
+    "To solve this, we calculate. ",
+    "First, we look at the numbers. ",
+    "I am not sure, but ",
+    "This one is easy. ",
+];
+const AFTER: [&str; 10] = [
+    " I hope this helps!",
+    " I am sure.",
+    " I am not sure.",
+    " Let me know if you need more help.",
+    "\n",
+    "\n\nDone.",
+    " That is my answer.",
+    " I checked it twice.",
+    " Have a nice day!",
+    " :)",
+];
+const FRAMED: f64 = 0.2;
 const SILENT: [&str; 6] =
     ["", "I don't know.", "Sorry, I cannot answer that.", "...", "That is hard to say.", "Hello!"];
 
@@ -87,15 +132,21 @@ fn phrased(problem: &Problem, work: &Work, draw: &mut Draw) -> Answer {
         return Answer { text, value: Some(work.value) };
     }
     let symbols = format!("{} {} {}", problem.a, problem.op.symbol(), problem.b);
-    let mut text = draw
-        .pick(&PHRASINGS)
-        .replace("{v}", &work.value.to_string())
+    let value = match work.value {
+        value if value >= 1000 && draw.chance(0.1) => {
+            format!("{},{:03}", value / 1000, value % 1000)
+        }
+        value => value.to_string(),
+    };
+    let statement = draw
+        .pick(&STATEMENTS)
+        .replace("{v}", &value)
         .replace("{p}", &symbols)
-        .replace("{w}", &work.line());
-    if draw.chance(0.1) {
-        text.push('\n');
-    }
-    Answer { text, value: Some(work.value) }
+        .replace("{w}", &work.line())
+        .replace("{x}", &wrong_value(problem, draw).to_string());
+    let before = if draw.chance(FRAMED) { *draw.pick(&BEFORE) } else { "" };
+    let after = if draw.chance(FRAMED) { *draw.pick(&AFTER) } else { "" };
+    Answer { text: format!("{before}{statement}{after}"), value: Some(work.value) }
 }
 
 /// No final number: a refusal, or working that was cut off.

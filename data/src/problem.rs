@@ -23,11 +23,11 @@ pub enum Split {
 /// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Sum of two numbers of two or three digits.
+    /// Sum of two numbers of up to three digits.
     Add,
-    /// Difference, never negative, of two numbers of two or three digits.
+    /// Difference, never negative, of two numbers of up to three digits.
     Sub,
-    /// Product of a two-digit number and a digit.
+    /// Product of a number of up to two digits and a digit.
     Mul,
 }
 
@@ -87,9 +87,10 @@ impl Problem {
 
     fn draw_any(draw: &mut Draw) -> Self {
         let share = draw.unit();
-        let number = |draw: &mut Draw| match draw.chance(0.6) {
-            true => draw.between(10, 99),
-            false => draw.between(100, 999),
+        let number = |draw: &mut Draw| match draw.unit() {
+            size if size < 0.08 => draw.between(1, 9),
+            size if size < 0.60 => draw.between(10, 99),
+            _ => draw.between(100, 999),
         };
         if share < 0.45 {
             Self { op: Op::Add, a: number(draw), b: number(draw) }
@@ -97,7 +98,7 @@ impl Problem {
             let (x, y) = (number(draw), number(draw));
             Self { op: Op::Sub, a: x.max(y), b: x.min(y) }
         } else {
-            Self { op: Op::Mul, a: draw.between(10, 99), b: draw.between(2, 9) }
+            Self { op: Op::Mul, a: draw.between(2, 99), b: draw.between(2, 9) }
         }
     }
 }

@@ -7,7 +7,10 @@ use crate::problem::{Op, Problem};
 /// Share of the questions whose numbers are written in words, where the wording allows it.
 const IN_WORDS: f64 = 0.2;
 
-const ADD: [&str; 12] = [
+const ADD: [&str; 15] = [
+    "{a} + {b}",
+    "{a}+{b}=?",
+    "Calculate {a}+{b}.",
     "What is {a} + {b}?",
     "{a} + {b} = ?",
     "Compute {a} + {b}.",
@@ -21,7 +24,10 @@ const ADD: [&str; 12] = [
     "There are {a} {t} in one box and {b} in another. How many {t} are there in both?",
     "{N} counted {a} {t}, and then {b} more {t} arrived. How many {t} are there?",
 ];
-const SUB: [&str; 11] = [
+const SUB: [&str; 14] = [
+    "{a} - {b}",
+    "{a}-{b}=?",
+    "Calculate {a}-{b}.",
     "What is {a} - {b}?",
     "{a} - {b} = ?",
     "Compute {a} - {b}.",
@@ -34,7 +40,11 @@ const SUB: [&str; 11] = [
     "A shop had {a} {t} and sold {b} of them. How many {t} are left?",
     "Of {a} {t}, {b} are lost. How many {t} remain?",
 ];
-const MUL: [&str; 10] = [
+const MUL: [&str; 14] = [
+    "{a} * {b}",
+    "{a}*{b}=?",
+    "What is {a} × {b}?",
+    "Calculate {a} x {b}.",
     "What is {a} * {b}?",
     "{a} * {b} = ?",
     "Compute {a} x {b}.",
@@ -46,6 +56,18 @@ const MUL: [&str; 10] = [
     "{N} buys {b} bags with {a} {t} each. How many {t} does {N} have?",
     "There are {b} rows of {a} {t}. How many {t} are there?",
 ];
+/// What may stand before and after a question, and how often something does.
+const BEFORE: [&str; 6] =
+    ["Question: ", "Q: ", "Hi! ", "Please help me. ", "Quick question: ", "Problem: "];
+const AFTER: [&str; 6] = [
+    " Show your work.",
+    " Think step by step.",
+    " Answer with a number.",
+    " Please explain.",
+    " Give only the result.",
+    " Thanks!",
+];
+const FRAMED: f64 = 0.08;
 const NAMES: [&str; 8] = ["Ada", "Ben", "Clara", "Emil", "Mia", "Noah", "Zoe", "Tom"];
 const THINGS: [&str; 8] =
     ["apples", "shells", "books", "coins", "stamps", "cards", "eggs", "marbles"];
@@ -58,17 +80,21 @@ pub(crate) fn question(problem: &Problem, draw: &mut Draw) -> String {
         Op::Mul => &MUL,
     };
     let template = *draw.pick(templates);
-    let has_symbol = template.contains(['*', '=']) || template.contains(" - ") || template.contains(" + ")
-        || template.contains(" x ");
+    let has_symbol = template.contains(['*', '=', '+', '-', '×']) || template.contains(" x ");
     let in_words = !has_symbol && draw.chance(IN_WORDS);
-    let write = |number: u32| if in_words { words(number) } else { number.to_string() };
+    let write = |number: u32| {
+        if in_words { words(number) } else { number.to_string() }
+    };
     let is_story = template.contains("{t}");
     let swapped = problem.op == Op::Mul && !is_story && draw.chance(0.3);
     let (a, b) = if swapped { (problem.b, problem.a) } else { (problem.a, problem.b) };
     let (name, thing) = (*draw.pick(&NAMES), *draw.pick(&THINGS));
-    template
+    let core = template
         .replace("{a}", &write(a))
         .replace("{b}", &write(b))
         .replace("{N}", name)
-        .replace("{t}", thing)
+        .replace("{t}", thing);
+    let before = if draw.chance(FRAMED) { *draw.pick(&BEFORE) } else { "" };
+    let after = if draw.chance(FRAMED) { *draw.pick(&AFTER) } else { "" };
+    format!("{before}{core}{after}")
 }

@@ -15,6 +15,7 @@ fn eval() -> TaskConfig {
 
 /// The last run of digits of a text.
 fn last_number(text: &str) -> Option<String> {
+    let text = text.replace(',', "");
     let digits: Vec<&str> =
         text.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
     digits.last().map(|&number| number.to_owned())
@@ -96,7 +97,7 @@ fn pairs_are_labelled_by_their_final_numbers() {
         let verdict = if pair.verdict_first { "1" } else { "2" };
         assert!(pair.thought.ends_with(&format!("\\boxed{{Assistant {verdict}}}")));
         assert!(pair.thought.contains(&format!("so {}.", pair.answer)));
-        assert_eq!(pair.thought.contains("Assistant 1 says") , true);
+        assert_eq!(pair.thought.contains("Assistant 1 says"), true);
         let n_right = pair.thought.matches(" right.").count();
         let rights = usize::from(pair.first_right) + usize::from(pair.second_right);
         assert_eq!(n_right, rights, "{}", pair.thought);

@@ -97,7 +97,9 @@ impl ModelConfig {
             Some("qwen2") => Family::Qwen2,
             Some("llama") => Family::Llama,
             Some(other) => {
-                return Err(keys.unsupported(format!("model_type `{other}` (wanted qwen2 or llama)")));
+                return Err(
+                    keys.unsupported(format!("model_type `{other}` (wanted qwen2 or llama)"))
+                );
             }
             None => return Err(keys.bad("key `model_type` is missing, wanted qwen2 or llama")),
         };
@@ -196,7 +198,9 @@ impl ModelConfig {
     fn rope_scaling_json(&self) -> Value {
         match self.rope_scaling {
             None => Value::Null,
-            Some(RopeScaling::Linear { factor }) => json!({"rope_type": "linear", "factor": factor}),
+            Some(RopeScaling::Linear { factor }) => {
+                json!({"rope_type": "linear", "factor": factor})
+            }
             Some(RopeScaling::Llama3 {
                 factor,
                 low_freq_factor,

@@ -143,7 +143,10 @@ fn cpu_features() -> Vec<&'static str> {
         ("avx2", std::arch::is_x86_feature_detected!("avx2")),
         ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
         ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
-        ("amx-bf16", std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|s| s.contains("amx_bf16"))),
+        (
+            "amx-bf16",
+            std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|s| s.contains("amx_bf16")),
+        ),
     ];
     known.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }

@@ -55,7 +55,9 @@ pub enum Error {
         wanted: Vec<i64>,
     },
     /// A prompt does not fit into the context.
-    #[error("the prompt has {tokens} tokens, the context holds {limit}; shorten it or raise max_context")]
+    #[error(
+        "the prompt has {tokens} tokens, the context holds {limit}; shorten it or raise max_context"
+    )]
     PromptTooLong {
         /// Tokens of the prompt.
         tokens: usize,

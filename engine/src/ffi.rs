@@ -57,7 +57,9 @@ pub fn libtorch_path() -> Option<PathBuf> {
         !symbol.is_null() && libc::dladdr(symbol, &mut info) != 0 && !info.dli_fname.is_null()
     };
     // SAFETY: dladdr succeeded, so the name is a C string that lives as long as the library.
-    found.then(|| PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(info.dli_fname) }.to_bytes())))
+    found.then(|| {
+        PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(info.dli_fname) }.to_bytes()))
+    })
 }
 
 /// libtorch's version, as the files around the library tell it.

@@ -55,8 +55,13 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_gguf(path)).collect();
     match files.len() {
         1 => Ok(files.pop()),
-        0 => Err(Error::bad_file(path, "no model in this folder; wanted config.json or a .gguf file")),
-        n => Err(Error::bad_file(path, format!("{n} .gguf files in this folder; name one of them"))),
+        0 => Err(Error::bad_file(
+            path,
+            "no model in this folder; wanted config.json or a .gguf file",
+        )),
+        n => {
+            Err(Error::bad_file(path, format!("{n} .gguf files in this folder; name one of them")))
+        }
     }
 }
 

@@ -23,7 +23,9 @@ pub(crate) fn open(path: &Path) -> Result<ModelFiles, Error> {
     let mut weights = WeightMap::new();
     for info in file.tensors() {
         // tables of rotary frequencies and the like are computed here from the constants
-        let Some(name) = hf_name(&info.name) else { continue };
+        let Some(name) = hf_name(&info.name) else {
+            continue;
+        };
         let shape: Vec<i64> = info.shape.iter().map(|&dim| dim as i64).collect();
         weights.insert(name, Tensor::f_from_slice(&file.hf_values(info)?)?.f_view(&shape[..])?);
     }

@@ -45,8 +45,8 @@ impl Runner {
             .flat_map(|(prompt_idx, &copies)| std::iter::repeat_n(prompt_idx as i64, copies))
             .collect();
         let ids = Tensor::from_slice(&ids).to_device(device);
-        let positions = Tensor::arange(n_time as i64, (Kind::Int64, device))
-            .repeat([prompts.len() as i64]); // [P·T]
+        let positions =
+            Tensor::arange(n_time as i64, (Kind::Int64, device)).repeat([prompts.len() as i64]); // [P·T]
         let mut attend = self.cache.prefill(prompts.len(), n_time, first_row, &prompt_of_row);
         let hidden = self.model.forward(&ids, &positions, self.model.kind(), &mut attend);
         let last = hidden.index_select(0, &Tensor::from_slice(&last).to_device(device)); // [P, H]

@@ -101,9 +101,8 @@ fn invert(candidates: impl Iterator<Item = (usize, f32)> + Clone, uniform: f64) 
 
 /// The tokens that top-k and top-p leave, most probable first, without sorting the vocabulary.
 fn kept(probabilities: &[f32], row: &RowSampling) -> Vec<(usize, f32)> {
-    let by_probability = |a: &(usize, f32), b: &(usize, f32)| {
-        b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0))
-    };
+    let by_probability =
+        |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0));
     let mut candidates: Vec<(usize, f32)> = probabilities.iter().copied().enumerate().collect();
     if row.top_k > 0 && row.top_k < candidates.len() {
         candidates.select_nth_unstable_by(row.top_k - 1, by_probability);

@@ -74,7 +74,9 @@ impl Scheduler {
         }
         let (mut n_prompts, mut longest) = (0, 0);
         while free > 0 {
-            let Some(waiting) = self.waiting.front_mut() else { break };
+            let Some(waiting) = self.waiting.front_mut() else {
+                break;
+            };
             longest = longest.max(waiting.request.prompt_token_ids.len());
             n_prompts += 1;
             if n_prompts > 1 && n_prompts * longest > self.limits.prefill_tokens {

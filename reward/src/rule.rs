@@ -93,7 +93,8 @@ fn last_number(text: &str) -> Option<Number> {
             b',' => {
                 start > 1
                     && bytes[start - 2].is_ascii_digit()
-                    && bytes[start..end].iter().take_while(|byte| byte.is_ascii_digit()).count() == 3
+                    && bytes[start..end].iter().take_while(|byte| byte.is_ascii_digit()).count()
+                        == 3
             }
             _ => false,
         };
@@ -102,16 +103,18 @@ fn last_number(text: &str) -> Option<Number> {
         }
         start -= 1;
     }
-    // a minus sign, unless it stands between two numbers
+    // a minus sign, unless it subtracts (`5 -3`) or joins a word (`item-3`)
     let before = text[..start].strip_suffix(['-', '\u{2212}']);
     let is_negative = before.is_some_and(|before| {
-        !before.trim_end().ends_with(|c: char| c.is_ascii_alphanumeric() || c == ')')
+        let subtracts = before.trim_end().ends_with(|c: char| c.is_ascii_digit() || c == ')');
+        !subtracts && !before.ends_with(char::is_alphanumeric)
     });
     let plain = text[start..end].replace(',', "");
     let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
     let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
     let whole = if whole.is_empty() { "0" } else { whole };
-    let mut value = if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") };
+    let mut value =
+        if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") };
     if is_negative && value != "0" {
         value.insert(0, '-');
     }

@@ -53,14 +53,8 @@ pub fn parse(text: &str) -> Verdict {
         return Verdict::Invalid;
     };
     let plain = plain.trim();
-    let plain = plain
-        .strip_suffix('.')
-        .unwrap_or(plain)
-        .trim_end()
-        .to_ascii_lowercase();
-    let rest = plain
-        .strip_prefix("assistant")
-        .or_else(|| plain.strip_prefix("solution"));
+    let plain = plain.strip_suffix('.').unwrap_or(plain).trim_end().to_ascii_lowercase();
+    let rest = plain.strip_prefix("assistant").or_else(|| plain.strip_prefix("solution"));
     match rest.map(str::trim_start) {
         Some("1") => Verdict::First,
         Some("2") => Verdict::Second,

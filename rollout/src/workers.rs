@@ -6,8 +6,8 @@
 mod worker;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use joust_engine::model::Decoder;
 use joust_engine::Engine;
+use joust_engine::model::Decoder;
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 
@@ -74,7 +74,9 @@ impl RolloutWorkers {
             let thread = std::thread::Builder::new()
                 .name(format!("rollout-{worker}"))
                 .spawn(move || run(worker, engine, &config, &receive, &report))
-                .map_err(|error| Error::Config(format!("no thread for worker {worker}: {error}")))?;
+                .map_err(|error| {
+                    Error::Config(format!("no thread for worker {worker}: {error}"))
+                })?;
             commands.push(command);
             threads.push(thread);
         }

@@ -127,16 +127,16 @@ macro_rules! list_cell {
             }
 
             fn to_array(values: Vec<Option<Self>>) -> ArrayRef {
-                let lists = values.into_iter().map(|list| list.map(|list| list.into_iter().map(Some)));
+                let lists =
+                    values.into_iter().map(|list| list.map(|list| list.into_iter().map(Some)));
                 Arc::new(ListArray::from_iter_primitive::<$arrow, _, _>(lists))
             }
 
             fn from_array(array: &ArrayRef) -> Result<Vec<Option<Self>>, String> {
                 let array = as_type(array, &Self::data_type())?;
                 let lists = array.as_list::<i32>().iter();
-                let values = lists.map(|list| {
-                    list.map(|list| list.as_primitive::<$arrow>().values().to_vec())
-                });
+                let values = lists
+                    .map(|list| list.map(|list| list.as_primitive::<$arrow>().values().to_vec()));
                 Ok(values.collect())
             }
         }
@@ -175,4 +175,3 @@ cell_as!(PolicyVersion, i64, |id: PolicyVersion| id.0, |n| Ok::<_, String>(Polic
 cell_as!(Member, i32, |member: Member| member.0 as i32, |n: i32| {
     u32::try_from(n).map(Member).map_err(|_| format!("holds member {n}, wanted 0 or more"))
 });
-

@@ -27,7 +27,8 @@ pub fn read_numbered<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
     let mut rows = Vec::new();
     for (line_idx, line) in BufReader::new(file).lines().enumerate() {
-        let bad = |reason: String| Error::Line { path: path.to_owned(), line: line_idx + 1, reason };
+        let bad =
+            |reason: String| Error::Line { path: path.to_owned(), line: line_idx + 1, reason };
         let line = line.map_err(|error| bad(format!("not readable as UTF-8 text: {error}")))?;
         if line.trim().is_empty() {
             continue;

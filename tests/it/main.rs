@@ -1,1 +1,14 @@
-//! Integration tests.
+//! Integration tests, one binary: models against transformers, commands as users type them, whole
+//! runs on the shipped models.
+
+mod batching;
+mod binary;
+mod contracts;
+mod dumps;
+mod errors;
+mod nano;
+mod parity;
+mod rate;
+mod serve;
+mod smollm2;
+mod train;

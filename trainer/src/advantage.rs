@@ -38,7 +38,9 @@ pub fn advantages(groups: &[Vec<Option<f64>>], scale: ScaleRewards) -> Vec<Vec<O
             ScaleRewards::None => 1.0,
         };
         let is_alone = rewards.len() < 2;
-        let advantage = |reward: f64| if is_alone { 0.0 } else { (reward - mean) / divisor };
+        let advantage = |reward: f64| {
+            if is_alone { 0.0 } else { (reward - mean) / divisor }
+        };
         group.iter().map(|reward| reward.map(advantage)).collect()
     };
     groups.iter().map(of_group).collect()

@@ -59,7 +59,9 @@ impl Batch {
             .index_fill(0, &places, 1.0)
             .view(shape);
         Self {
-            ids: Tensor::from_slice(&ids).view([rows.len() as i64, n_time as i64]).to_device(device),
+            ids: Tensor::from_slice(&ids)
+                .view([rows.len() as i64, n_time as i64])
+                .to_device(device),
             sources: Tensor::from_slice(&sources).to_device(device),
             targets: Tensor::from_slice(&targets).to_device(device),
             places: places.to_device(device),

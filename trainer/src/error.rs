@@ -11,7 +11,9 @@ pub enum Error {
     #[error("{0}")]
     Config(String),
     /// The loss is not a number; the weights have not been touched.
-    #[error("the loss is {loss} at update {update}; lower the learning rate or look at the rewards")]
+    #[error(
+        "the loss is {loss} at update {update}; lower the learning rate or look at the rewards"
+    )]
     NotFinite {
         /// The loss.
         loss: f64,

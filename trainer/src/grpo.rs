@@ -242,7 +242,8 @@ impl GrpoTrainer {
         let mut fixed = Fixed::default();
         if n_passes * n_updates > 1 {
             let compute = self.learner.compute;
-            fixed.old = Some(self.without_gradients(&self.learner.model, compute, trainees, info)?);
+            fixed.old =
+                Some(self.without_gradients(&self.learner.model, compute, trainees, info)?);
         }
         if let Some(reference) = &self.reference {
             let compute = self.learner.compute;
@@ -452,7 +453,9 @@ fn trainees(rollouts: &[Rollout], rewards: &[Reward]) -> Result<Vec<Trainee>, Er
             ))
         })?;
         let rollout = &rollouts[*row];
-        let Some(advantage) = reward.advantage else { continue };
+        let Some(advantage) = reward.advantage else {
+            continue;
+        };
         if rollout.completion_logprobs.len() != rollout.completion_token_ids.len() {
             return Err(Error::Batch(format!(
                 "group {} member {}: {} log-probabilities for {} tokens",

@@ -113,7 +113,9 @@ pub fn policy_loss(inputs: &LossInputs<'_>, config: &LossConfig, by: &Normalizer
         }
     };
     let count = |outside: Tensor, side: Tensor| {
-        (outside.logical_and(&side).to_kind(Kind::Double) * mask).sum(Kind::Double).double_value(&[])
+        (outside.logical_and(&side).to_kind(Kind::Double) * mask)
+            .sum(Kind::Double)
+            .double_value(&[])
     };
     let ratio = ratio.detach();
     Loss {

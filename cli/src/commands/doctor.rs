@@ -33,7 +33,9 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
     let report = &doctor.report;
     let cuda = match (report.libtorch_cuda, report.n_cuda_devices) {
         (false, _) => "no (libtorch's CUDA library does not load)".to_owned(),
-        (true, 0) => "no device (libtorch has CUDA, the machine has no GPU or no driver)".to_owned(),
+        (true, 0) => {
+            "no device (libtorch has CUDA, the machine has no GPU or no driver)".to_owned()
+        }
         (true, n_devices) => format!("{n_devices} device(s)"),
     };
     let dtypes: Vec<String> = report
@@ -50,14 +52,23 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
         ("libtorch", report.libtorch.clone()),
         ("cuda", cuda),
         ("dtypes on cpu", dtypes.join(", ")),
-        ("processor", format!("{} core(s), {}", report.n_processors, report.cpu_features.join(" "))),
+        (
+            "processor",
+            format!("{} core(s), {}", report.n_processors, report.cpu_features.join(" ")),
+        ),
         (
             "threads",
-            format!("{} within an operation, {} across", report.n_intra_op_threads, report.n_inter_op_threads),
+            format!(
+                "{} within an operation, {} across",
+                report.n_intra_op_threads, report.n_inter_op_threads
+            ),
         ),
         (
             "OMP_WAIT_POLICY",
-            doctor.omp_wait_policy.clone().unwrap_or_else(|| "unset (PASSIVE is better)".to_owned()),
+            doctor
+                .omp_wait_policy
+                .clone()
+                .unwrap_or_else(|| "unset (PASSIVE is better)".to_owned()),
         ),
     ];
     for (name, value) in rows {

@@ -38,7 +38,8 @@ pub(crate) fn run(args: DumpArgs) -> anyhow::Result<()> {
 
 /// The Parquet files at `path`: the file itself, or those of a folder and its subfolders, in order.
 fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let metadata = std::fs::metadata(path).map_err(|source| joust_schema::Error::io(path, source))?;
+    let metadata =
+        std::fs::metadata(path).map_err(|source| joust_schema::Error::io(path, source))?;
     if metadata.is_file() {
         return Ok(vec![path.to_owned()]);
     }
@@ -69,9 +70,11 @@ fn completions(path: &Path) -> anyhow::Result<Vec<Completion>> {
         file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("completions"))
     };
     let all = files(path)?;
-    let views: Vec<&PathBuf> = if path.is_file() { all.iter().collect() } else { all.iter().filter(is_view).collect() };
+    let views: Vec<&PathBuf> =
+        if path.is_file() { all.iter().collect() } else { all.iter().filter(is_view).collect() };
     if views.is_empty() {
-        let text = format!("{}: no completions_*.parquet here; wanted a run's folder", path.display());
+        let text =
+            format!("{}: no completions_*.parquet here; wanted a run's folder", path.display());
         return Err(UserError::new(text).into());
     }
     for file in views {

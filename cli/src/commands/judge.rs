@@ -98,15 +98,14 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
     let rows: Vec<InputRow> = joust_schema::jsonl::read(&args.input)?;
-    let mut judge = Scorer::open(&config.reward, true)?
-        .into_judge()
-        .ok_or_else(|| UserError::new("reward.kind is correct, which needs no judge; choose win_rate"))?;
+    let mut judge = Scorer::open(&config.reward, true)?.into_judge().ok_or_else(|| {
+        UserError::new("reward.kind is correct, which needs no judge; choose win_rate")
+    })?;
     let began = std::time::Instant::now();
     let votes = ask(judge.as_mut(), &rows, n_votes, Seed::new(config.run.seed));
     let seconds = began.elapsed().as_secs_f64();
 
-    let matches: Vec<Match> =
-        (0..rows.len()).map(|pair_idx| match_row(pair_idx, &votes)).collect();
+    let matches: Vec<Match> = (0..rows.len()).map(|pair_idx| match_row(pair_idx, &votes)).collect();
     let lines: Vec<OutputRow> = matches.iter().enumerate().map(output_row).collect();
     std::fs::create_dir_all(&args.output)
         .map_err(|source| joust_schema::Error::io(&args.output, source))?;
@@ -159,7 +158,9 @@ fn ask(
     let mut votes = BTreeMap::new();
     while votes.len() < asked.len() {
         for (id, result) in judge.poll() {
-            let Some(&(pair_idx, vote, a_shown_first, seed)) = asked.get(&id) else { continue };
+            let Some(&(pair_idx, vote, a_shown_first, seed)) = asked.get(&id) else {
+                continue;
+            };
             let mut row = Vote {
                 match_id: match_id(pair_idx),
                 vote: vote as i32,
@@ -239,7 +240,9 @@ fn figures(rows: &[InputRow], votes: &[Vote], n_votes: u32, seconds: f64) -> Fig
     // by whether the better answer was shown first: votes, right ones
     let mut by_order = [(0, 0); 2];
     for (at, vote) in votes.iter().enumerate() {
-        let Some(winner) = rows[at / n_votes as usize].winner else { continue };
+        let Some(winner) = rows[at / n_votes as usize].winner else {
+            continue;
+        };
         let better_first = vote.a_shown_first == (winner == Side::A);
         let wanted = if better_first { Verdict::First } else { Verdict::Second };
         let slot = &mut by_order[usize::from(better_first)];

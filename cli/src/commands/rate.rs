@@ -167,13 +167,14 @@ fn rate(
             let theta: Vec<f64> = fit.ratings.iter().map(|rating| rating.theta).collect();
             let beats = |a: usize, b: usize| 1.0 / (1.0 + (theta[b] - theta[a]).exp());
             let to_elo = ELO_SCALE / std::f64::consts::LN_10;
-            let rating = |(member, rating): (usize, &joust_reward::rating::bradley_terry::Rating)| {
-                (
-                    Some(elo_number(rating.theta)),
-                    Some(rating.stderr * to_elo),
-                    mean_of_others(&beats, member),
-                )
-            };
+            let rating =
+                |(member, rating): (usize, &joust_reward::rating::bradley_terry::Rating)| {
+                    (
+                        Some(elo_number(rating.theta)),
+                        Some(rating.stderr * to_elo),
+                        mean_of_others(&beats, member),
+                    )
+                };
             fit.ratings.iter().enumerate().map(rating).collect()
         }
         Method::Elo => {
@@ -197,7 +198,8 @@ fn rate(
     }
     let by = |(rating, _, win_rate): &(Option<f64>, Option<f64>, Option<f64>)| rating.or(*win_rate);
     let values: Vec<Option<f64>> = found.iter().map(by).collect();
-    let rank = |value: f64| values.iter().flatten().filter(|&&other| other > value + 1e-9).count() + 1;
+    let rank =
+        |value: f64| values.iter().flatten().filter(|&&other| other > value + 1e-9).count() + 1;
     let lines = members.iter().zip(&found).zip(&values);
     lines
         .map(|((member, &(rating, rating_stderr, win_rate)), value)| OutputRow {

@@ -126,7 +126,8 @@ fn start(
     if let Some(path) = &section.path {
         return open_model(path, section);
     }
-    let missing = |key: &str| UserError::new(format!("key `model.{key}` is missing for a fresh model"));
+    let missing =
+        |key: &str| UserError::new(format!("key `model.{key}` is missing for a fresh model"));
     let new = section.new.as_ref().ok_or_else(|| missing("new"))?;
     let fresh = section.tokenizer.as_ref().ok_or_else(|| missing("tokenizer"))?;
     let n_examples = fresh.n_examples as u64;

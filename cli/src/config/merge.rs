@@ -47,13 +47,15 @@ impl Merged {
 
     /// Turns the table into a typed config; unknown keys and wrong types are errors.
     pub(crate) fn into_config<T: DeserializeOwned>(self) -> anyhow::Result<T> {
-        let result: Result<T, _> = serde_path_to_error::deserialize(Value::Table(self.table.clone()));
+        let result: Result<T, _> =
+            serde_path_to_error::deserialize(Value::Table(self.table.clone()));
         result.map_err(|error| {
             let message = error.inner().to_string();
             let message = message.lines().next().unwrap_or_default().trim().to_owned();
             let mut key = error.path().to_string();
             // serde reports an unknown field at its parent; the key itself is the useful name
-            if let Some(field) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
+            if let Some(field) =
+                message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
                 && !key.ends_with(field)
             {
                 key = if key == "." { field.to_owned() } else { format!("{key}.{field}") };
@@ -74,21 +76,31 @@ fn read_file(path: &Path) -> anyhow::Result<Table> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| UserError::new(format!("config {}: {error}", path.display())))?;
     text.parse::<Table>().map_err(|error| {
-        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
-        UserError::new(format!("{}:{line}: {}", path.display(), error.message().replace('\n', ", ")))
-            .into()
+        let line = error
+            .span()
+            .map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        UserError::new(format!(
+            "{}:{line}: {}",
+            path.display(),
+            error.message().replace('\n', ", ")
+        ))
+        .into()
     })
 }
 
 /// `a.b=c`: c is TOML where it reads as such, else a string.
 fn parse_override(text: &str) -> anyhow::Result<Table> {
     let Some((key, value)) = text.split_once('=') else {
-        return Err(UserError::new(format!("override `{text}` has no `=`, wanted key.path=value")).into());
+        return Err(
+            UserError::new(format!("override `{text}` has no `=`, wanted key.path=value")).into()
+        );
     };
     let key = key.trim().trim_start_matches("--");
     let parts: Vec<&str> = key.split('.').collect();
     if parts.iter().any(|part| part.is_empty()) {
-        return Err(UserError::new(format!("override `{text}`: empty part in the key `{key}`")).into());
+        return Err(
+            UserError::new(format!("override `{text}`: empty part in the key `{key}`")).into()
+        );
     }
     let value = format!("value = {value}")
         .parse::<Table>()

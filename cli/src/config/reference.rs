@@ -23,7 +23,8 @@ pub(crate) fn page() -> String {
 }
 
 fn section<T: JsonSchema + Serialize>(command: &str, default: &T) -> String {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let settings =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let schema = SchemaGenerator::new(settings).into_root_schema_for::<T>();
     let defaults = serde_json::to_value(default).unwrap_or_default();
     let mut text = format!("\n## {command}\n");
@@ -48,7 +49,11 @@ fn tables(path: &str, schema: &Value, defaults: &Value, text: &mut String) {
                 value => format!("`{value}`"),
             };
             let meaning = one_line(&schema["description"]);
-            *text += &format!("| `{key}` | {} | {default} | {meaning}{} |\n", type_of(schema), choices(schema));
+            *text += &format!(
+                "| `{key}` | {} | {default} | {meaning}{} |\n",
+                type_of(schema),
+                choices(schema)
+            );
         }
     }
     for (key, schema) in nested {
@@ -96,7 +101,9 @@ fn choices(schema: &Value) -> String {
         Some(any) => any.iter().find(|schema| schema["oneOf"].is_array()),
         None => Some(schema),
     };
-    let Some(all) = from.and_then(|schema| schema["oneOf"].as_array()) else { return String::new() };
+    let Some(all) = from.and_then(|schema| schema["oneOf"].as_array()) else {
+        return String::new();
+    };
     let mut text = String::new();
     for choice in all {
         if let Some(word) = choice["const"].as_str() {

@@ -61,7 +61,8 @@ impl ScoreRun {
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
         let reward = self.reward.validate().into_iter();
         let mut problems: Vec<String> = reward.map(|problem| format!("reward.{problem}")).collect();
-        let counts = [("queue_capacity", self.serve.queue_capacity), ("dump_every", self.serve.dump_every)];
+        let counts =
+            [("queue_capacity", self.serve.queue_capacity), ("dump_every", self.serve.dump_every)];
         for (key, value) in counts {
             if value == 0 {
                 problems.push(format!("serve.{key} is 0, wanted at least 1"));

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use joust_data::TaskConfig;
-use joust_engine::config::{Family, ModelConfig};
 use joust_engine::Tokenizer;
+use joust_engine::config::{Family, ModelConfig};
 use joust_engine::device::{DType, DeviceChoice};
 use joust_engine::tokenizer::train::BpeConfig;
 use joust_trainer::SftConfig;
@@ -34,7 +34,8 @@ impl SftRun {
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
         let mut problems: Vec<String> =
             self.trainer.validate().into_iter().map(|p| format!("trainer.{p}")).collect();
-        problems.extend(self.data.arithmetic.validate().iter().map(|p| format!("data.arithmetic.{p}")));
+        problems
+            .extend(self.data.arithmetic.validate().iter().map(|p| format!("data.arithmetic.{p}")));
         if self.model.path.is_some() == self.model.new.is_some() {
             problems.push("wanted either `model.path` or `model.new`, not both or none".to_owned());
         }

@@ -26,7 +26,9 @@ pub(crate) struct Found {
 impl Evaluation {
     /// Reads the held-out prompts, where the config names some.
     pub(crate) fn open(config: &TrainRun) -> anyhow::Result<Option<Self>> {
-        let Some(path) = &config.eval.path else { return Ok(None) };
+        let Some(path) = &config.eval.path else {
+            return Ok(None);
+        };
         let prompts = PromptsConfig {
             path: path.clone(),
             prompt_column: config.prompts.prompt_column.clone(),

@@ -167,7 +167,9 @@ impl Training {
     }
 
     fn evaluate(&mut self, metrics: &mut Metrics) -> anyhow::Result<Option<f64>> {
-        let Some(evaluation) = &self.evaluation else { return Ok(None) };
+        let Some(evaluation) = &self.evaluation else {
+            return Ok(None);
+        };
         let began = Instant::now();
         let found = evaluation.run(&mut self.workers, self.seed)?;
         metrics.insert("eval/accuracy".to_owned(), found.accuracy);
@@ -191,7 +193,9 @@ impl Training {
     }
 
     fn export(&self) -> anyhow::Result<()> {
-        let Some(path) = &self.config.export.path else { return Ok(()) };
+        let Some(path) = &self.config.export.path else {
+            return Ok(());
+        };
         let kind = self.config.export.dtype.resolve(tch::Device::Cpu);
         let model = self.trainer.model();
         joust_schema::atomic::write_dir::<anyhow::Error>(path, |dir| {

@@ -88,9 +88,12 @@ pub(crate) fn metrics(batch: &RolloutBatch, results: &[GroupResult]) -> Metrics 
     let share = |n: usize, of: usize| n as f64 / of.max(1) as f64;
     let mut right: BTreeMap<(&str, Member), bool> = BTreeMap::new();
     for group in &batch.groups {
-        let Some(answer) = &group.answer else { continue };
+        let Some(answer) = &group.answer else {
+            continue;
+        };
         for row in &group.completions {
-            right.insert((&group.group_id.0, row.member), rule::is_correct(&row.completion, answer));
+            right
+                .insert((&group.group_id.0, row.member), rule::is_correct(&row.completion, answer));
         }
     }
     if !right.is_empty() {

@@ -96,4 +96,3 @@ fn engines(
     };
     (0..config.rollout.workers).map(engine).collect()
 }
-

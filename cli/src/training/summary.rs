@@ -67,7 +67,9 @@ fn print_bracket(batch: &RolloutBatch, results: &[GroupResult]) {
             round = row.round;
             line(format!("  round {round}"));
         }
-        let mark = |member: Member| if row.winner == Some(member) { "▶" } else { " " };
+        let mark = |member: Member| {
+            if row.winner == Some(member) { "▶" } else { " " }
+        };
         line(format!(
             "    {} {}: {:<40}  {}–{}  {} {}: {}",
             mark(row.member_a),

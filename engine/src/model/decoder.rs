@@ -11,10 +11,10 @@ use crate::error::Error;
 /// A decoder of the Qwen2 or Llama family with its weights on one device.
 pub struct Decoder {
     pub(super) config: ModelConfig,
-    pub(super) embedding: Tensor,       // [V, H]
+    pub(super) embedding: Tensor, // [V, H]
     pub(super) layers: Vec<Layer>,
-    pub(super) final_norm: Tensor,      // [H]
-    pub(super) head: Option<Tensor>,    // [V, H]; None where it is the embedding
+    pub(super) final_norm: Tensor,   // [H]
+    pub(super) head: Option<Tensor>, // [V, H]; None where it is the embedding
     pub(super) rope: Rope,
 }
 
@@ -53,8 +53,7 @@ impl Decoder {
                 limit: self.config.max_position,
             });
         }
-        let positions = Tensor::arange(n_time, (Kind::Int64, self.device()))
-            .repeat([n_rows]); // [B·T]
+        let positions = Tensor::arange(n_time, (Kind::Int64, self.device())).repeat([n_rows]); // [B·T]
         let mut causal = Causal { n_rows, n_time };
         let hidden = self.forward(&ids.reshape([-1]), &positions, compute, &mut causal);
         Ok(hidden.view([n_rows, n_time, self.config.hidden_size as i64]))

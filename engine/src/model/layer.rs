@@ -11,14 +11,14 @@ use crate::config::ModelConfig;
 
 /// The parameters of one layer.
 pub(crate) struct Layer {
-    pub(crate) input_norm: Tensor,        // [H]
-    pub(crate) qkv: Tensor,               // [(Hq + 2·Hkv)·D, H]
-    pub(crate) qkv_bias: Option<Tensor>,  // [(Hq + 2·Hkv)·D]
-    pub(crate) output: Tensor,            // [H, Hq·D]
+    pub(crate) input_norm: Tensor,          // [H]
+    pub(crate) qkv: Tensor,                 // [(Hq + 2·Hkv)·D, H]
+    pub(crate) qkv_bias: Option<Tensor>,    // [(Hq + 2·Hkv)·D]
+    pub(crate) output: Tensor,              // [H, Hq·D]
     pub(crate) output_bias: Option<Tensor>, // [H]
-    pub(crate) post_norm: Tensor,         // [H]
-    pub(crate) gate_up: Tensor,           // [2·I, H]
-    pub(crate) down: Tensor,              // [H, I]
+    pub(crate) post_norm: Tensor,           // [H]
+    pub(crate) gate_up: Tensor,             // [2·I, H]
+    pub(crate) down: Tensor,                // [H, I]
 }
 
 impl Layer {

@@ -49,7 +49,8 @@ impl Decoder {
                 Tensor::zeros(&dims, (Kind::Float, Device::Cpu))
             } else {
                 let n_values = shape.iter().product();
-                Tensor::from_slice(&normal_values(seed.child_str("init", name), n_values)).view(&dims[..])
+                Tensor::from_slice(&normal_values(seed.child_str("init", name), n_values))
+                    .view(&dims[..])
             };
             Ok(tensor.to_device(device).to_kind(kind))
         };
@@ -72,7 +73,8 @@ impl Decoder {
             let mut matrices = Vec::new();
             let mut biases = Vec::new();
             for (which, rows) in qkv {
-                matrices.push(take(&at(&format!("self_attn.{which}_proj.weight")), &[rows, hidden])?);
+                matrices
+                    .push(take(&at(&format!("self_attn.{which}_proj.weight")), &[rows, hidden])?);
                 if config.attention_bias {
                     biases.push(take(&at(&format!("self_attn.{which}_proj.bias")), &[rows])?);
                 }

@@ -44,9 +44,8 @@ fn gradients_reach_every_parameter_and_match_finite_differences() {
     let model = Decoder::random(&tiny(), Seed(2), Device::Cpu, Kind::Double);
     model.set_requires_grad(true);
     let ids = Tensor::from_slice(&[1i64, 5, 7, 3, 2, 9]).view([2, 3]);
-    let loss = |model: &Decoder| {
-        model.hidden(&ids, Kind::Double).unwrap().square().sum(Kind::Double)
-    };
+    let loss =
+        |model: &Decoder| model.hidden(&ids, Kind::Double).unwrap().square().sum(Kind::Double);
     loss(&model).backward();
     let (_guard, step) = (tch::no_grad_guard(), 1e-5);
     for (name, parameter) in model.named_parameters() {

@@ -28,10 +28,14 @@ impl ChatTemplate {
         syntax.trim_blocks(true).lstrip_blocks(true);
         let syntax = syntax.build().expect("the delimiters are Jinja's own. This is a bug.");
         environment.set_syntax(syntax);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<Value, minijinja::Error> {
+                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+            },
+        );
         environment.add_filter("tojson", to_json);
         // transformers marks what the assistant said with tags that print nothing
         let plain = ["generation", "endgeneration"].iter().fold(source.clone(), |text, tag| {
@@ -63,12 +67,12 @@ impl ChatTemplate {
             .get_template(NAME)
             .expect("the template was added when it was parsed. This is a bug.");
         let messages = Value::from(Serde(messages));
-        template
-            .render(context! { messages, add_generation_prompt, bos_token, eos_token })
-            .map_err(|error| {
+        template.render(context! { messages, add_generation_prompt, bos_token, eos_token }).map_err(
+            |error| {
                 let detail = error.detail().map_or_else(|| error.to_string(), str::to_owned);
                 Error::Template(detail)
-            })
+            },
+        )
     }
 }
 

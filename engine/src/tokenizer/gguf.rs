@@ -30,12 +30,8 @@ const LLAMA3_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L
 const GPT2_SPLIT: &str =
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// llama.cpp's `default` applies these one after the other.
-const DEFAULT_SPLITS: [&str; 4] = [
-    r"[\p{P}\$\+<=>\^~\|]+",
-    GPT2_SPLIT,
-    r"\p{N}+",
-    r"[0-9][0-9][0-9]",
-];
+const DEFAULT_SPLITS: [&str; 4] =
+    [r"[\p{P}\$\+<=>\^~\|]+", GPT2_SPLIT, r"\p{N}+", r"[0-9][0-9][0-9]"];
 
 /// What a GGUF file says about its tokenizer beyond the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,10 +67,7 @@ pub(crate) fn tokenizer_from_gguf(
     file: &GgufFile,
 ) -> Result<(Tokenizer, GgufTokenizerConfig), Error> {
     let bad = |reason: String| Error::bad_file(file.path(), reason);
-    match file
-        .metadata("tokenizer.ggml.model")
-        .and_then(Value::as_str)
-    {
+    match file.metadata("tokenizer.ggml.model").and_then(Value::as_str) {
         Some("gpt2") => {}
         Some(other) => {
             let place = file.path().display();
@@ -84,9 +77,7 @@ pub(crate) fn tokenizer_from_gguf(
             return Err(Error::Unsupported { what });
         }
         None => {
-            return Err(bad(
-                "metadata key tokenizer.ggml.model is missing".to_owned()
-            ));
+            return Err(bad("metadata key tokenizer.ggml.model is missing".to_owned()));
         }
     }
     let splitting = splitting(file)?;
@@ -94,9 +85,7 @@ pub(crate) fn tokenizer_from_gguf(
     let bpe = bpe(file, &tokens, splitting.ignore_merges).map_err(bad)?;
     let mut tokenizer = Tokenizer::new(bpe);
     if splitting.compose {
-        tokenizer
-            .with_normalizer(Some(NFC))
-            .map_err(|error| bad(error.to_string()))?;
+        tokenizer.with_normalizer(Some(NFC)).map_err(|error| bad(error.to_string()))?;
     }
     tokenizer.with_pre_tokenizer(Some(splitting.pre_tokenizer));
     tokenizer.with_decoder(Some(ByteLevel::default()));
@@ -104,31 +93,17 @@ pub(crate) fn tokenizer_from_gguf(
     let bos = named_token(file, &tokens, "bos").map_err(bad)?;
     let eos = named_token(file, &tokens, "eos").map_err(bad)?;
     let added = added_tokens(file, &tokens, [&bos, &eos]).map_err(bad)?;
-    tokenizer
-        .add_tokens(added)
-        .map_err(|error| bad(error.to_string()))?;
+    tokenizer.add_tokens(added).map_err(|error| bad(error.to_string()))?;
 
-    let add_bos = file
-        .metadata("tokenizer.ggml.add_bos_token")
-        .and_then(Value::as_bool);
+    let add_bos = file.metadata("tokenizer.ggml.add_bos_token").and_then(Value::as_bool);
     let add_bos = add_bos.unwrap_or(splitting.add_bos) && bos.is_some();
     if let Some(bos) = bos.as_deref().filter(|_| add_bos) {
         let template = bos_template(&tokenizer, bos).map_err(bad)?;
         tokenizer.with_post_processor(Some(template));
     }
-    let template = file
-        .metadata("tokenizer.chat_template")
-        .and_then(Value::as_str);
+    let template = file.metadata("tokenizer.chat_template").and_then(Value::as_str);
     let chat_template = template.map(str::to_owned);
-    Ok((
-        tokenizer,
-        GgufTokenizerConfig {
-            bos,
-            eos,
-            add_bos,
-            chat_template,
-        },
-    ))
+    Ok((tokenizer, GgufTokenizerConfig { bos, eos, add_bos, chat_template }))
 }
 
 /// The tokens in the order of their ids. An empty one gets llama.cpp's placeholder.
@@ -142,12 +117,9 @@ fn tokens(file: &GgufFile) -> Result<Vec<String>, String> {
 }
 
 fn strings<'a>(file: &'a GgufFile, key: &str) -> Result<Vec<&'a str>, String> {
-    let values = file
-        .metadata(key)
-        .ok_or_else(|| format!("metadata key {key} is missing"))?;
-    let texts: Option<Vec<&str>> = values
-        .as_array()
-        .and_then(|values| values.iter().map(Value::as_str).collect());
+    let values = file.metadata(key).ok_or_else(|| format!("metadata key {key} is missing"))?;
+    let texts: Option<Vec<&str>> =
+        values.as_array().and_then(|values| values.iter().map(Value::as_str).collect());
     texts.ok_or_else(|| format!("metadata key {key} is not a list of text"))
 }
 
@@ -160,10 +132,7 @@ fn bpe(file: &GgufFile, tokens: &[String], ignore_merges: bool) -> Result<BPE, S
         }
     }
     let mut merges = Vec::new();
-    for (rank, merge) in strings(file, "tokenizer.ggml.merges")?
-        .into_iter()
-        .enumerate()
-    {
+    for (rank, merge) in strings(file, "tokenizer.ggml.merges")?.into_iter().enumerate() {
         // a token may begin with a space, so the first character never separates
         let first_bytes = merge.chars().next().map_or(0, char::len_utf8);
         let space = merge[first_bytes..].find(' ').map(|at| at + first_bytes);
@@ -177,14 +146,8 @@ fn bpe(file: &GgufFile, tokens: &[String], ignore_merges: bool) -> Result<BPE, S
         }
         merges.push((left.to_owned(), right.to_owned()));
     }
-    let vocab: Vocab = tokens
-        .iter()
-        .zip(0..)
-        .map(|(token, id)| (token.clone(), id))
-        .collect();
-    let builder = BPE::builder()
-        .vocab_and_merges(vocab, merges)
-        .ignore_merges(ignore_merges);
+    let vocab: Vocab = tokens.iter().zip(0..).map(|(token, id)| (token.clone(), id)).collect();
+    let builder = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(ignore_merges);
     builder.build().map_err(|error| error.to_string())
 }
 
@@ -199,9 +162,8 @@ fn added_tokens(
     let types: Vec<u64> = match file.metadata(key) {
         None => Vec::new(),
         Some(value) => {
-            let types: Option<Vec<u64>> = value
-                .as_array()
-                .and_then(|types| types.iter().map(Value::as_u64).collect());
+            let types: Option<Vec<u64>> =
+                value.as_array().and_then(|types| types.iter().map(Value::as_u64).collect());
             types.ok_or_else(|| format!("metadata key {key} is not a list of counts"))?
         }
     };
@@ -234,9 +196,7 @@ fn named_token(file: &GgufFile, tokens: &[String], name: &str) -> Result<Option<
 }
 
 fn bos_template(tokenizer: &Tokenizer, bos: &str) -> Result<TemplateProcessing, String> {
-    let id = tokenizer
-        .token_to_id(bos)
-        .ok_or_else(|| format!("{bos} has no id"))?;
+    let id = tokenizer.token_to_id(bos).ok_or_else(|| format!("{bos} has no id"))?;
     // pieces are split at spaces and `:` sets a type id, so a name stands in for the token
     let special = tokenizers::processors::template::SpecialToken::new(
         "bos".to_owned(),
@@ -244,12 +204,8 @@ fn bos_template(tokenizer: &Tokenizer, bos: &str) -> Result<TemplateProcessing, 
         vec![bos.to_owned()],
     );
     let mut template = TemplateProcessing::builder();
-    template
-        .try_single("bos $A")
-        .map_err(|error| error.to_string())?;
-    template
-        .try_pair("bos $A $B:1")
-        .map_err(|error| error.to_string())?;
+    template.try_single("bos $A").map_err(|error| error.to_string())?;
+    template.try_pair("bos $A $B:1").map_err(|error| error.to_string())?;
     template.special_tokens(vec![special.map_err(|error| error.to_string())?]);
     template.build().map_err(|error| error.to_string())
 }
@@ -257,10 +213,7 @@ fn bos_template(tokenizer: &Tokenizer, bos: &str) -> Result<TemplateProcessing, 
 /// The splitting that `tokenizer.ggml.pre` names. Where a file has no such key, llama.cpp takes
 /// `default`, and so does this.
 fn splitting(file: &GgufFile) -> Result<Splitting, Error> {
-    let name = file
-        .metadata("tokenizer.ggml.pre")
-        .and_then(Value::as_str)
-        .unwrap_or("default");
+    let name = file.metadata("tokenizer.ggml.pre").and_then(Value::as_str).unwrap_or("default");
     let pre_tokenizer = match name {
         "qwen2" | "deepseek-r1-qwen" => split_then_bytes(&[QWEN2_SPLIT]),
         "llama-bpe" => split_then_bytes(&[LLAMA3_SPLIT]),

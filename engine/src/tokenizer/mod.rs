@@ -54,7 +54,8 @@ impl Tokenizer {
             id_of(bos)?;
         }
         let eos_ids = eos.as_ref().map(id_of).transpose()?.into_iter().collect();
-        let template = template.map(|source| ChatTemplate::parse(source).map(Arc::new)).transpose()?;
+        let template =
+            template.map(|source| ChatTemplate::parse(source).map(Arc::new)).transpose()?;
         Ok(Self { inner: Arc::new(inner), config, template, bos, eos, eos_ids })
     }
 
@@ -65,8 +66,9 @@ impl Tokenizer {
     pub fn from_folder(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|error| Error::bad_file(&path, format!("not a readable tokenizer: {error}")))?;
+        let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| {
+            Error::bad_file(&path, format!("not a readable tokenizer: {error}"))
+        })?;
         let path = dir.join("tokenizer_config.json");
         let mut config = match path.exists() {
             true => match read_json(&path)? {
@@ -78,7 +80,9 @@ impl Tokenizer {
         let in_config = config.remove("chat_template").and_then(|value| default_template(&value));
         let path = dir.join("chat_template.jinja");
         let template = match path.exists() {
-            true => Some(std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?),
+            true => {
+                Some(std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?)
+            }
             false => in_config,
         };
         Self::from_parts(inner, config, template)
@@ -89,7 +93,8 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Io`]
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
-        let text = self.inner.to_string(true).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let text =
+            self.inner.to_string(true).map_err(|error| Error::Tokenizer(error.to_string()))?;
         let path = dir.join("tokenizer.json");
         std::fs::write(&path, text).map_err(|source| Error::io(&path, source))?;
         let mut config = self.config.clone();
@@ -114,7 +119,9 @@ impl Tokenizer {
     /// [`Error::Tokenizer`]
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
         let wants_bos = self.config.get("add_bos_token").and_then(Value::as_bool);
-        let Some(bos) = &self.bos else { return self.encode_with(text, true) };
+        let Some(bos) = &self.bos else {
+            return self.encode_with(text, true);
+        };
         if text.starts_with(bos.as_str()) {
             return self.encode_with(text, false);
         }

@@ -26,7 +26,10 @@ impl TextStream {
         let before = decode(&self.ids[self.context_start..self.n_decoded]);
         let after = decode(&self.ids[self.context_start..]);
         // U+FFFD at the end is a character whose last bytes are still to come
-        if after.len() > before.len() && !after.ends_with('\u{FFFD}') && after.is_char_boundary(before.len()) {
+        if after.len() > before.len()
+            && !after.ends_with('\u{FFFD}')
+            && after.is_char_boundary(before.len())
+        {
             self.text.push_str(&after[before.len()..]);
             self.context_start = self.n_decoded;
             self.n_decoded = self.ids.len();

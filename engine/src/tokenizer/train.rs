@@ -56,7 +56,10 @@ pub struct BpeConfig {
 /// # Errors
 /// [`Error::Tokenizer`] where the vocabulary has no room for the 256 bytes and the special tokens,
 /// [`Error::Template`] where the template does not parse.
-pub fn bpe(texts: impl Iterator<Item = String> + Send, config: &BpeConfig) -> Result<Tokenizer, Error> {
+pub fn bpe(
+    texts: impl Iterator<Item = String> + Send,
+    config: &BpeConfig,
+) -> Result<Tokenizer, Error> {
     let failed = |error: tokenizers::Error| Error::Tokenizer(error.to_string());
     let names = [&config.bos_token, &config.eos_token];
     let mut tokens: Vec<AddedToken> = names
@@ -64,7 +67,12 @@ pub fn bpe(texts: impl Iterator<Item = String> + Send, config: &BpeConfig) -> Re
         .chain(&config.special_tokens)
         .map(|text| AddedToken::from(text.clone(), true).normalized(false))
         .collect();
-    tokens.extend(config.added_tokens.iter().map(|text| AddedToken::from(text.clone(), false).normalized(false)));
+    tokens.extend(
+        config
+            .added_tokens
+            .iter()
+            .map(|text| AddedToken::from(text.clone(), false).normalized(false)),
+    );
     let least = 256 + tokens.len();
     if config.vocab_size < least {
         return Err(Error::Tokenizer(format!(
@@ -81,7 +89,8 @@ pub fn bpe(texts: impl Iterator<Item = String> + Send, config: &BpeConfig) -> Re
         .build();
     let mut trainer = TrainerWrapper::BpeTrainer(trainer);
     let mut inner = tokenizers::Tokenizer::new(ModelWrapper::BPE(BPE::default()));
-    let byte_level = ByteLevel::new(false, true, config.pre_tokenizer == PreTokenizer::DigitsAndWords);
+    let byte_level =
+        ByteLevel::new(false, true, config.pre_tokenizer == PreTokenizer::DigitsAndWords);
     inner.with_pre_tokenizer(Some(PreTokenizerWrapper::Sequence(Sequence::new(vec![
         PreTokenizerWrapper::Digits(Digits::new(true)),
         PreTokenizerWrapper::ByteLevel(byte_level),

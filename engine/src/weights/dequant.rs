@@ -128,9 +128,7 @@ pub(crate) fn dequantize(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<
         || n_blocks.checked_mul(block_size) != Some(out.len())
     {
         let (seen, wanted) = (bytes.len(), out.len());
-        return Err(format!(
-            "{seen} bytes of {ty:?} do not hold {wanted} values"
-        ));
+        return Err(format!("{seen} bytes of {ty:?} do not hold {wanted} values"));
     }
     let decode: fn(&[u8], &mut [f32]) = match ty {
         GgmlType::F32 => |block, out| out[0] = f32::from_le_bytes(array(block, 0)),
@@ -145,10 +143,7 @@ pub(crate) fn dequantize(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<
         GgmlType::Q5K => q5_k,
         GgmlType::Q6K => q6_k,
     };
-    for (block, out) in bytes
-        .chunks_exact(type_bytes)
-        .zip(out.chunks_exact_mut(block_size))
-    {
+    for (block, out) in bytes.chunks_exact(type_bytes).zip(out.chunks_exact_mut(block_size)) {
         decode(block, out);
     }
     Ok(())

@@ -61,29 +61,17 @@ impl Value {
 
     /// The value as text, where it is a string.
     pub(crate) fn as_str(&self) -> Option<&str> {
-        if let Self::String(value) = self {
-            Some(value)
-        } else {
-            None
-        }
+        if let Self::String(value) = self { Some(value) } else { None }
     }
 
     /// The value as a boolean, where it is one.
     pub(crate) fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(value) = self {
-            Some(*value)
-        } else {
-            None
-        }
+        if let Self::Bool(value) = self { Some(*value) } else { None }
     }
 
     /// The value's elements, where it is an array.
     pub(crate) fn as_array(&self) -> Option<&[Value]> {
-        if let Self::Array(values) = self {
-            Some(values)
-        } else {
-            None
-        }
+        if let Self::Array(values) = self { Some(values) } else { None }
     }
 }
 
@@ -126,11 +114,7 @@ impl GgufFile {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let map = crate::ffi::mmap(path)?;
         let header = Header::parse(path, &map)?;
-        Ok(Self {
-            path: path.to_owned(),
-            map,
-            header,
-        })
+        Ok(Self { path: path.to_owned(), map, header })
     }
 
     /// The file's path.
@@ -220,15 +204,10 @@ pub(crate) fn unpermute_rows(
     n_heads: usize,
 ) -> Result<(), String> {
     if n_heads == 0 || !rows.is_multiple_of(n_heads) || !(rows / n_heads).is_multiple_of(2) {
-        return Err(format!(
-            "{rows} rows do not divide into {n_heads} heads of an even size"
-        ));
+        return Err(format!("{rows} rows do not divide into {n_heads} heads of an even size"));
     }
     if rows.checked_mul(cols) != Some(data.len()) {
-        return Err(format!(
-            "{} values are not {rows} rows of {cols}",
-            data.len()
-        ));
+        return Err(format!("{} values are not {rows} rows of {cols}", data.len()));
     }
     let head_dim = rows / n_heads;
     let mut ordered = Vec::with_capacity(data.len());

@@ -57,16 +57,21 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     let map = map.ok_or_else(|| Error::bad_file(path, "key `weight_map` is missing"))?;
     let entry = |(name, shard): (&String, &Value)| match shard.as_str() {
         // a shard lies in the folder itself, never elsewhere
-        Some(shard) if !shard.contains('/') && shard != ".." => Ok((name.clone(), shard.to_owned())),
-        _ => Err(Error::bad_file(path, format!("tensor {name} lies in {shard}, wanted a file name"))),
+        Some(shard) if !shard.contains('/') && shard != ".." => {
+            Ok((name.clone(), shard.to_owned()))
+        }
+        _ => {
+            Err(Error::bad_file(path, format!("tensor {name} lies in {shard}, wanted a file name")))
+        }
     };
     map.iter().map(entry).collect()
 }
 
 fn read_into(path: &Path, weights: &mut WeightMap) -> Result<(), Error> {
     let map = ffi::mmap(path)?;
-    let tensors = SafeTensors::deserialize(&map)
-        .map_err(|error| Error::bad_file(path, format!("not a readable safetensors file: {error}")))?;
+    let tensors = SafeTensors::deserialize(&map).map_err(|error| {
+        Error::bad_file(path, format!("not a readable safetensors file: {error}"))
+    })?;
     for (name, view) in tensors.iter() {
         let kind = kind_of(view.dtype()).ok_or_else(|| Error::Unsupported {
             what: format!("{}: tensor {name} of type {:?}", path.display(), view.dtype()),

@@ -58,6 +58,8 @@ pub(super) struct OpenGroup {
     keys: Vec<u64>,
     tournament: Tournament,
     bouts: Vec<Bout>,
+    /// Matches that each player opened as the answer shown first, less those it did not.
+    n_shown_first: Vec<i32>,
     asked: BTreeMap<VoteId, Asked>,
     votes: Vec<(usize, Vote)>,
 }
@@ -78,6 +80,7 @@ impl OpenGroup {
         let keys: Vec<u64> = players.iter().map(key).collect();
         let seed = request.seed.child("tournament", 0);
         let tournament = Tournament::new(rules.kind, &keys, rules.rounds, seed);
+        let n_shown_first = vec![0; players.len()];
         Self {
             request,
             rules,
@@ -86,6 +89,7 @@ impl OpenGroup {
             keys,
             tournament,
             bouts: Vec::new(),
+            n_shown_first,
             asked: BTreeMap::new(),
             votes: Vec::new(),
         }
@@ -97,7 +101,8 @@ impl OpenGroup {
             return Vec::new();
         }
         for pairing in self.tournament.ready() {
-            self.bouts.push(self.bout(pairing));
+            let bout = self.bout(pairing);
+            self.bouts.push(bout);
         }
         let mut requests = Vec::new();
         for bout_idx in 0..self.bouts.len() {
@@ -111,18 +116,28 @@ impl OpenGroup {
         requests
     }
 
-    fn bout(&self, pairing: Pairing) -> Bout {
+    /// A match to play. The player that was shown first less often opens it, so that what the judge
+    /// makes of the place evens out over the tournament; a keyed coin decides between equals.
+    fn bout(&mut self, pairing: Pairing) -> Bout {
         let (a, b) = (pairing.a.idx(), pairing.b.idx());
         // keyed by what is compared, so that members can be permuted
         let key = format!("{:016x}{:016x}", self.keys[a], self.keys[b]);
         let seed = self.request.seed.child_str("match", &key);
         let [member_a, member_b] = [a, b].map(|player| self.first_member(player));
         let group_id = &self.request.group_id;
+        let a_first_at_even = match self.n_shown_first[a].cmp(&self.n_shown_first[b]) {
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Greater => false,
+            std::cmp::Ordering::Equal => seed.child("order", 0).unit() < 0.5,
+        };
+        let (first, second) = if a_first_at_even { (a, b) } else { (b, a) };
+        self.n_shown_first[first] += 1;
+        self.n_shown_first[second] -= 1;
         Bout {
             pairing,
             seed,
             id: MatchId(format!("{group_id}/{}-{member_a}-{member_b}", pairing.round + 1)),
-            a_first_at_even: seed.child("order", 0).unit() < 0.5,
+            a_first_at_even,
             a_first: Order::default(),
             b_first: Order::default(),
             n_asked: 0,
@@ -168,10 +183,12 @@ impl OpenGroup {
         judge: &str,
         record_latency: bool,
     ) {
-        let Some(asked) = self.asked.remove(&id) else { return };
+        let Some(asked) = self.asked.remove(&id) else {
+            return;
+        };
         let bout = &mut self.bouts[asked.bout];
-        let can_retry = asked.attempt < SECOND_TRIES
-            && !matches!(outcome, Err(JudgeError::Refused(_)));
+        let can_retry =
+            asked.attempt < SECOND_TRIES && !matches!(outcome, Err(JudgeError::Refused(_)));
         let reply = outcome.unwrap_or_else(|error| VoteReply {
             verdict: Verdict::Invalid,
             text: format!("[no reply] {error}"),
@@ -316,8 +333,8 @@ impl Bout {
     fn wanted(&mut self, rules: &TournamentConfig) -> Vec<(u32, u32)> {
         let mut wanted = std::mem::take(&mut self.again);
         let all_in = self.n_asked == self.n_finished;
-        let is_open = self.n_finished < rules.votes
-            && !(rules.early_stop && self.is_decided(rules));
+        let is_open =
+            self.n_finished < rules.votes && !(rules.early_stop && self.is_decided(rules));
         if all_in && is_open && !self.is_recorded {
             let left = rules.votes - self.n_asked;
             let n_new = match rules.early_stop {

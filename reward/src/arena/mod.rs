@@ -113,18 +113,21 @@ impl Arena {
     /// and returns the groups that are done with it.
     pub fn pump(&mut self, judge: &mut dyn Judge) -> Vec<GroupResult> {
         for (&number, group) in &mut self.groups {
-            group.ask(&mut || {
-                self.n_votes += 1;
-                let id = VoteId(self.n_votes);
-                self.in_flight.insert(id, number);
-                id
-            })
-            .into_iter()
-            .for_each(|request| judge.submit(request));
+            group
+                .ask(&mut || {
+                    self.n_votes += 1;
+                    let id = VoteId(self.n_votes);
+                    self.in_flight.insert(id, number);
+                    id
+                })
+                .into_iter()
+                .for_each(|request| judge.submit(request));
         }
         for (id, outcome) in judge.poll() {
             // a judge that answers twice is answered by silence
-            let Some(number) = self.in_flight.remove(&id) else { continue };
+            let Some(number) = self.in_flight.remove(&id) else {
+                continue;
+            };
             if let Some(group) = self.groups.get_mut(&number) {
                 group.take(id, outcome, judge.name(), self.record_latency);
             }

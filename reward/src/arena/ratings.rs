@@ -44,8 +44,12 @@ pub(super) fn rewards(
         n_votes[game.a] += votes_a + votes_b;
         n_votes[game.b] += votes_a + votes_b;
         match votes_a.cmp(&votes_b) {
-            std::cmp::Ordering::Greater => (wins[game.a], losses[game.b]) = (wins[game.a] + 1, losses[game.b] + 1),
-            std::cmp::Ordering::Less => (wins[game.b], losses[game.a]) = (wins[game.b] + 1, losses[game.a] + 1),
+            std::cmp::Ordering::Greater => {
+                (wins[game.a], losses[game.b]) = (wins[game.a] + 1, losses[game.b] + 1)
+            }
+            std::cmp::Ordering::Less => {
+                (wins[game.b], losses[game.a]) = (wins[game.b] + 1, losses[game.a] + 1)
+            }
             std::cmp::Ordering::Equal => {}
         }
     }
@@ -62,14 +66,16 @@ pub(super) fn rewards(
         if all_equal {
             return Some(0.5);
         }
-        let Some(beats) = &rated.beats else { return rated.share[slot] };
-        let others = (0..n_members).filter(|&other| {
-            other != member && status(standing.slot_of[other]) == Status::Scored
-        });
+        let Some(beats) = &rated.beats else {
+            return rated.share[slot];
+        };
+        let others = (0..n_members)
+            .filter(|&other| other != member && status(standing.slot_of[other]) == Status::Scored);
         // slot order keeps the sum the same however the members are permuted
         let mut others: Vec<usize> = others.map(|other| standing.slot_of[other]).collect();
         others.sort_unstable();
-        let sum: f64 = others.iter().map(|&other| if other == slot { 0.5 } else { beats(slot, other) }).sum();
+        let sum: f64 =
+            others.iter().map(|&other| if other == slot { 0.5 } else { beats(slot, other) }).sum();
         (!others.is_empty()).then(|| sum / others.len() as f64)
     };
     let mut rows: Vec<Reward> = (0..n_members)

@@ -1,1 +1,328 @@
-//! t
+//! Groups through whole tournaments, with judges that are good, biased, broken or slow.
+
+use std::collections::BTreeMap;
+
+use joust_schema::ids::{GroupId, Member};
+use joust_schema::seed::Seed;
+use joust_schema::tables::{Reward, Status, Verdict};
+use proptest::prelude::*;
+
+use super::{Arena, GroupRequest, GroupResult};
+use crate::config::{RatingMethod, RewardConfig, TournamentConfig};
+use crate::judge::{Judge, JudgeError, VoteOutcome, VoteReply, VoteRequest};
+use crate::tournament::TournamentKind;
+
+const KINDS: [TournamentKind; 3] =
+    [TournamentKind::Knockout, TournamentKind::Swiss, TournamentKind::RoundRobin];
+
+/// A judge that answers by a function of the request, the newest request first.
+struct Scripted<F>(F, Vec<VoteRequest>);
+
+impl<F: FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send> Judge for Scripted<F> {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    fn submit(&mut self, request: VoteRequest) {
+        self.1.push(request);
+    }
+
+    fn poll(&mut self) -> Vec<VoteOutcome> {
+        let Some(request) = self.1.pop() else {
+            return Vec::new();
+        };
+        let reply = |verdict| VoteReply {
+            verdict,
+            text: verdict.to_string(),
+            prompt_tokens: 1,
+            cached_prompt_tokens: 0,
+            completion_tokens: 1,
+            latency_ms: 1.0,
+        };
+        vec![(request.id, (self.0)(&request).map(reply))]
+    }
+}
+
+fn judge(
+    script: impl FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send,
+) -> Scripted<impl FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send> {
+    Scripted(script, Vec::new())
+}
+
+/// Prefers the larger number.
+fn larger(request: &VoteRequest) -> Result<Verdict, JudgeError> {
+    let value = |text: &str| text.parse::<i64>().unwrap();
+    let first_wins = value(&request.answer_first) > value(&request.answer_second);
+    Ok(if first_wins { Verdict::First } else { Verdict::Second })
+}
+
+/// Prefers the larger number in four votes of five.
+fn noisy(request: &VoteRequest) -> Result<Verdict, JudgeError> {
+    let verdict = larger(request)?;
+    let errs = request.seed.child("err", 0).unit() < 0.2;
+    Ok(match (verdict, errs) {
+        (Verdict::First, false) | (Verdict::Second, true) => Verdict::First,
+        _ => Verdict::Second,
+    })
+}
+
+fn config(kind: TournamentKind, votes: u32) -> RewardConfig {
+    RewardConfig {
+        tournament: TournamentConfig { kind, votes, ..TournamentConfig::default() },
+        ..RewardConfig::default()
+    }
+}
+
+fn group(id: &str, completions: &[String]) -> GroupRequest {
+    GroupRequest {
+        step: 1,
+        group_id: GroupId::from(id),
+        question: "which is larger?".to_owned(),
+        completions: completions.to_vec(),
+        reference: None,
+        seed: Seed::new(5),
+        tournament: None,
+    }
+}
+
+fn numbers(n: usize) -> Vec<String> {
+    (0..n).map(|value| value.to_string()).collect()
+}
+
+fn play(config: &RewardConfig, judge: &mut dyn Judge, completions: &[String]) -> GroupResult {
+    let mut arena = Arena::new(config, false);
+    arena.add(group("g", completions)).unwrap();
+    loop {
+        if let Some(result) = arena.pump(judge).pop() {
+            assert_eq!((arena.n_open(), arena.n_in_flight()), (0, 0));
+            return result;
+        }
+    }
+}
+
+fn rewards(result: &GroupResult) -> Vec<f64> {
+    result.rewards.iter().map(|row| row.reward.unwrap()).collect()
+}
+
+#[test]
+fn a_perfect_judge_orders_the_group() {
+    for kind in KINDS {
+        let result = play(&config(kind, 1), &mut judge(larger), &numbers(8));
+        assert_eq!(result.winner, Some(Member(7)), "{kind:?}");
+        let rewards = rewards(&result);
+        assert!(rewards[7] > rewards[0], "{kind:?} {rewards:?}");
+        assert!(rewards.iter().all(|reward| (0.0..=1.0).contains(reward)));
+        assert!(result.rewards.iter().all(|row| row.status == Status::Scored));
+    }
+    let result = play(&config(TournamentKind::RoundRobin, 1), &mut judge(larger), &numbers(8));
+    let ranks: Vec<_> = result.rewards.iter().map(|row| row.rank.unwrap()).collect();
+    assert_eq!(ranks, [8, 7, 6, 5, 4, 3, 2, 1]);
+    assert!(result.rewards[7].rating.unwrap() > 1000.0);
+    assert!(result.rewards[7].rating_stderr.unwrap() > 0.0);
+}
+
+#[test]
+fn the_answer_shown_first_gains_nothing_from_a_judge_that_always_takes_it() {
+    for kind in KINDS {
+        let rigged = |_: &VoteRequest| Ok(Verdict::First);
+        let result = play(&config(kind, 1), &mut judge(rigged), &numbers(8));
+        assert!(result.position_bias.unwrap() > 1.0, "{:?}", result.position_bias);
+        // with one vote a match no schedule shows everyone first equally often
+        let rewards = rewards(&result);
+        let spread = rewards.iter().fold(0f64, |most, reward| most.max((reward - 0.5).abs()));
+        assert!(spread < 0.15, "{kind:?} {rewards:?}");
+        let many = play(&config(kind, 31), &mut judge(rigged), &numbers(8));
+        let rewards = self::rewards(&many);
+        let spread = rewards.iter().fold(0f64, |most, reward| most.max((reward - 0.5).abs()));
+        assert!(spread < 0.01, "{kind:?} {rewards:?}");
+    }
+}
+
+#[test]
+fn members_are_shown_first_about_equally_often() {
+    let mut first: BTreeMap<String, i32> = BTreeMap::new();
+    let mut counting = judge(|request: &VoteRequest| {
+        *first.entry(request.answer_first.clone()).or_default() += 1;
+        *first.entry(request.answer_second.clone()).or_default() -= 1;
+        noisy(request)
+    });
+    play(&config(TournamentKind::RoundRobin, 1), &mut counting, &numbers(9));
+    drop(counting);
+    assert!(first.values().all(|net| net.abs() <= 2), "{first:?}");
+}
+
+#[test]
+fn a_failed_judge_gives_no_rewards() {
+    for error in [JudgeError::Failed("gone".to_owned()), JudgeError::Refused("no".to_owned())] {
+        for kind in KINDS {
+            let mut n_asked = 0;
+            let script = |_: &VoteRequest| {
+                n_asked += 1;
+                Err(error.clone())
+            };
+            let result = play(&config(kind, 1), &mut judge(script), &numbers(4));
+            for row in &result.rewards {
+                assert_eq!(row.status, Status::JudgeFailed);
+                assert_eq!(
+                    (row.reward, row.win_rate, row.rating, row.rank),
+                    (None, None, None, None)
+                );
+            }
+            let n_matches = result.matches.len();
+            assert!(n_matches >= 3 && result.matches.iter().all(|row| row.winner.is_none()));
+            let tries = if matches!(error, JudgeError::Refused(_)) { 1 } else { 2 };
+            assert_eq!(n_asked, n_matches * tries, "failures are tried twice, refusals once");
+        }
+    }
+}
+
+#[test]
+fn only_members_without_a_valid_vote_go_unrewarded() {
+    let script = |request: &VoteRequest| match [&request.answer_first, &request.answer_second] {
+        shown if shown.iter().any(|text| *text == "3") => Ok(Verdict::Invalid),
+        _ => larger(request),
+    };
+    let result = play(&config(TournamentKind::RoundRobin, 3), &mut judge(script), &numbers(5));
+    let missing: Vec<bool> = result.rewards.iter().map(|row| row.reward.is_none()).collect();
+    assert_eq!(missing, [false, false, false, true, false]);
+    assert_eq!(result.rewards[3].status, Status::JudgeFailed);
+    assert_eq!(result.rewards[4].rank, Some(1));
+    let unclear =
+        result.matches.iter().find(|row| row.member_b == Member(3) || row.member_a == Member(3));
+    let unclear = unclear.unwrap();
+    assert_eq!((unclear.votes_a, unclear.votes_b, unclear.votes_invalid), (0, 0, 3));
+}
+
+#[test]
+fn an_invalid_vote_is_asked_for_once_more() {
+    let script = |request: &VoteRequest| match request.attempt {
+        0 => Ok(Verdict::Invalid),
+        _ => larger(request),
+    };
+    let result = play(&config(TournamentKind::RoundRobin, 1), &mut judge(script), &numbers(3));
+    assert_eq!(result.votes.len(), 6);
+    assert!(result.matches.iter().all(|row| row.votes_invalid == 0 && row.winner.is_some()));
+    let attempts: Vec<_> =
+        result.votes.iter().map(|vote| (vote.attempt, vote.verdict == Verdict::Invalid)).collect();
+    assert_eq!(attempts[..2], [(0, true), (1, false)]);
+}
+
+#[test]
+fn voting_stops_once_the_majority_is_safe() {
+    let result = play(&config(TournamentKind::RoundRobin, 5), &mut judge(larger), &numbers(2));
+    assert_eq!(result.votes.len(), 3);
+    assert!(result.matches[0].decided_early);
+    // both orders are shown
+    assert_ne!(result.votes[0].a_shown_first, result.votes[1].a_shown_first);
+    let mut patient = config(TournamentKind::RoundRobin, 5);
+    patient.tournament.early_stop = false;
+    let result = play(&patient, &mut judge(larger), &numbers(2));
+    assert_eq!(result.votes.len(), 5);
+    assert!(!result.matches[0].decided_early);
+}
+
+#[test]
+fn equal_completions_are_one_player() {
+    let completions: Vec<String> =
+        ["7", "<think>hm</think>\n7", "9", "7 ", "1"].map(str::to_owned).to_vec();
+    let script = |request: &VoteRequest| {
+        assert_ne!(request.answer_first, request.answer_second);
+        assert!(!request.answer_first.contains("think"));
+        larger(request)
+    };
+    let result = play(&config(TournamentKind::RoundRobin, 1), &mut judge(script), &completions);
+    assert_eq!(result.matches.len(), 3);
+    let rewards = rewards(&result);
+    assert_eq!((rewards[0], rewards[0]), (rewards[1], rewards[3]));
+    assert!(rewards[2] > rewards[0] && rewards[0] > rewards[4]);
+    let same = vec!["7".to_owned(); 4];
+    let result = play(&config(TournamentKind::Swiss, 1), &mut judge(script), &same);
+    assert_eq!(self::rewards(&result), [0.5; 4]);
+    assert!(result.votes.is_empty());
+}
+
+#[test]
+fn a_group_of_one_is_incomplete_and_none_is_refused() {
+    let result = play(&config(TournamentKind::Swiss, 1), &mut judge(larger), &numbers(1));
+    assert_eq!(result.rewards[0].status, Status::IncompleteGroup);
+    assert_eq!(result.rewards[0].reward, None);
+    let mut arena = Arena::new(&RewardConfig::default(), false);
+    let message = arena.add(group("empty", &[])).unwrap_err().to_string();
+    assert_eq!(message, "group empty: completions is empty, wanted at least one");
+}
+
+#[test]
+fn no_group_waits_for_another() {
+    let mut arena = Arena::new(&config(TournamentKind::Swiss, 1), false);
+    for id in ["slow", "quick"] {
+        let mut request = group(id, &numbers(8));
+        request.question = id.to_owned();
+        arena.add(request).unwrap();
+    }
+    let mut asked = Vec::new();
+    let mut both = judge(|request: &VoteRequest| {
+        asked.push(request.question.clone());
+        larger(request)
+    });
+    // the judge takes the newest request first, so that one group runs ahead
+    let first = loop {
+        if let Some(result) = arena.pump(&mut both).pop() {
+            break result;
+        }
+    };
+    assert_eq!(first.group_id.0, "quick");
+    assert_eq!(arena.n_open(), 1);
+    drop(both);
+    let n_quick = asked.iter().filter(|question| *question == "quick").count();
+    assert_eq!(n_quick, asked.len(), "the other group's votes were open all the while");
+}
+
+#[test]
+fn all_rating_methods_reward_the_better_ones() {
+    for method in [RatingMethod::BradleyTerry, RatingMethod::Elo, RatingMethod::WinRate] {
+        let mut config = config(TournamentKind::RoundRobin, 1);
+        config.rating.method = method;
+        let result = play(&config, &mut judge(larger), &numbers(6));
+        let rewards = rewards(&result);
+        assert!(rewards.is_sorted(), "{method:?} {rewards:?}");
+        assert_eq!(result.rewards[0].rating.is_some(), method != RatingMethod::WinRate);
+    }
+}
+
+fn by_text(completions: &[String], rewards: &[Reward]) -> BTreeMap<String, Reward> {
+    let anonymous = |row: &Reward| Reward { member: Member(0), ..row.clone() };
+    completions.iter().cloned().zip(rewards.iter().map(anonymous)).collect()
+}
+
+proptest! {
+    /// Rewards belong to completions, not to places.
+    #[test]
+    fn permuting_members_permutes_rewards_and_nothing_else(
+        (order, copies) in (2usize..12).prop_flat_map(|n| {
+            (Just((0..n).collect::<Vec<_>>()).prop_shuffle(), prop::collection::vec(0usize..n, 0..3))
+        }),
+        kind in prop::sample::select(&KINDS[..]),
+        method in prop::sample::select(&[RatingMethod::BradleyTerry, RatingMethod::Elo, RatingMethod::WinRate][..]),
+        votes in prop::sample::select(&[1u32, 3, 5][..]),
+        rounds in prop::option::of(1u32..6),
+    ) {
+        let mut config = config(kind, votes);
+        config.rating.method = method;
+        config.tournament.rounds = rounds;
+        let n = order.len();
+        // some completions occur more than once
+        let mut plain = numbers(n);
+        plain.extend(copies.iter().map(|copy| copy.to_string()));
+        let mut shuffled: Vec<String> = order.iter().map(|&idx| plain[idx].clone()).collect();
+        shuffled.extend(plain[n..].iter().rev().cloned());
+        let fails_sometimes = |request: &VoteRequest| match request.seed.child("fail", 0).unit() {
+            draw if draw < 0.1 => Ok(Verdict::Invalid),
+            _ => noisy(request),
+        };
+        let straight = play(&config, &mut judge(fails_sometimes), &plain);
+        let permuted = play(&config, &mut judge(fails_sometimes), &shuffled);
+        prop_assert_eq!(by_text(&plain, &straight.rewards), by_text(&shuffled, &permuted.rewards));
+        prop_assert_eq!(straight.votes.len(), permuted.votes.len());
+        prop_assert_eq!(straight.position_bias, permuted.position_bias);
+    }
+}

@@ -5,10 +5,7 @@ use super::*;
 #[test]
 fn the_user_turn_has_the_published_bytes() {
     let [system, user] = messages("What is {2+2}?", "4", "{5}");
-    assert_eq!(
-        (system.role.as_str(), user.role.as_str()),
-        ("system", "user")
-    );
+    assert_eq!((system.role.as_str(), user.role.as_str()), ("system", "user"));
     assert_eq!(system.content, SYSTEM);
     assert_eq!(
         user.content,
@@ -38,10 +35,7 @@ fn thoughts_are_removed() {
         ("<think>a</think>b<think>c</think> d", "d"),
         ("<think>never closed", ""),
         ("\n <think>", ""),
-        (
-            "the tag <think> in the middle",
-            "the tag <think> in the middle",
-        ),
+        ("the tag <think> in the middle", "the tag <think> in the middle"),
         ("only thought</think>", ""),
         ("<think>\u{1f914}</think>\u{a0}été\u{a0}", "été"),
     ];

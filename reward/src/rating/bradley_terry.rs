@@ -39,10 +39,7 @@ impl Default for BradleyTerryConfig {
     /// A spread of 1.5 logits is that of the simulated groups by which the number of Swiss rounds
     /// was chosen.
     fn default() -> Self {
-        Self {
-            prior_sd: 1.5,
-            position_bias: true,
-        }
+        Self { prior_sd: 1.5, position_bias: true }
     }
 }
 
@@ -51,10 +48,7 @@ impl BradleyTerryConfig {
     pub fn validate(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !(self.prior_sd > 0.0 && self.prior_sd.is_finite()) {
-            problems.push(format!(
-                "prior_sd is {}, wanted a number greater than 0",
-                self.prior_sd
-            ));
+            problems.push(format!("prior_sd is {}, wanted a number greater than 0", self.prior_sd));
         }
         problems
     }
@@ -115,11 +109,7 @@ pub struct BradleyTerry {
 pub fn bradley_terry(n: usize, games: &[Game], config: &BradleyTerryConfig) -> BradleyTerry {
     for game in games {
         let fits = game.a != game.b && game.a < n && game.b < n;
-        assert!(
-            fits,
-            "game {} against {} in a group of {n}. This is a bug.",
-            game.a, game.b
-        );
+        assert!(fits, "game {} against {} in a group of {n}. This is a bug.", game.a, game.b);
     }
     let problems = config.validate();
     assert!(problems.is_empty(), "{problems:?}. This is a bug.");
@@ -135,11 +125,7 @@ pub fn bradley_terry(n: usize, games: &[Game], config: &BradleyTerryConfig) -> B
         let largest = step.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
         let mut fraction = 1.0;
         let (next, next_value) = loop {
-            let next: Vec<f64> = at
-                .iter()
-                .zip(&step)
-                .map(|(x, s)| x + fraction * s)
-                .collect();
+            let next: Vec<f64> = at.iter().zip(&step).map(|(x, s)| x + fraction * s).collect();
             let next_value = posterior.log_density(&next);
             // Near the maximum rounding hides the gain of a good step; that near, the step is taken
             // as it is.
@@ -175,12 +161,7 @@ impl<'a> Posterior<'a> {
     fn new(n: usize, games: &'a [Game], config: &BradleyTerryConfig) -> Self {
         let mut precisions = vec![config.prior_sd.powi(-2); n];
         precisions.push(POSITION_BIAS_PRIOR_SD.powi(-2));
-        Self {
-            n,
-            games,
-            precisions,
-            position_bias: config.position_bias,
-        }
+        Self { n, games, precisions, position_bias: config.position_bias }
     }
 
     /// The sign of beta in a's logit, 0 where it is not fitted: beta then stays at its prior mean.
@@ -194,11 +175,7 @@ impl<'a> Posterior<'a> {
 
     /// The objective, up to a constant.
     fn log_density(&self, at: &[f64]) -> f64 {
-        let prior: f64 = at
-            .iter()
-            .zip(&self.precisions)
-            .map(|(x, p)| -0.5 * p * x * x)
-            .sum();
+        let prior: f64 = at.iter().zip(&self.precisions).map(|(x, p)| -0.5 * p * x * x).sum();
         let votes: f64 = self
             .games
             .iter()
@@ -214,11 +191,7 @@ impl<'a> Posterior<'a> {
     /// The gradient, and the negative Hessian row by row.
     fn gradient_and_curvature(&self, at: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let n_parameters = self.n + 1;
-        let mut gradient: Vec<f64> = at
-            .iter()
-            .zip(&self.precisions)
-            .map(|(x, p)| -p * x)
-            .collect();
+        let mut gradient: Vec<f64> = at.iter().zip(&self.precisions).map(|(x, p)| -p * x).collect();
         let mut curvature = vec![0.0; n_parameters * n_parameters];
         for (parameter, precision) in self.precisions.iter().enumerate() {
             curvature[parameter * n_parameters + parameter] = *precision;
@@ -230,11 +203,7 @@ impl<'a> Posterior<'a> {
                 let (votes_a, votes_b) = (f64::from(votes.a), f64::from(votes.b));
                 let slope = votes_a * p_b - votes_b * p_a;
                 let weight = (votes_a + votes_b) * p_a * p_b;
-                let row = [
-                    (game.a, 1.0),
-                    (game.b, -1.0),
-                    (self.n, self.bias_sign(sign)),
-                ];
+                let row = [(game.a, 1.0), (game.b, -1.0), (self.n, self.bias_sign(sign))];
                 for (i, x) in row {
                     gradient[i] += slope * x;
                     for (j, y) in row {
@@ -274,12 +243,7 @@ impl<'a> Posterior<'a> {
         } else {
             0.0
         };
-        BradleyTerry {
-            ratings,
-            position_bias: beta,
-            position_bias_stderr,
-            iterations,
-        }
+        BradleyTerry { ratings, position_bias: beta, position_bias_stderr, iterations }
     }
 }
 
@@ -288,13 +252,8 @@ fn expected_win_rate(thetas: &[f64], member: usize) -> f64 {
     if thetas.len() < 2 {
         return 0.5;
     }
-    let wins = thetas
-        .iter()
-        .enumerate()
-        .filter(|&(other, _)| other != member);
-    wins.map(|(_, theta)| sigmoid(thetas[member] - theta))
-        .sum::<f64>()
-        / (thetas.len() - 1) as f64
+    let wins = thetas.iter().enumerate().filter(|&(other, _)| other != member);
+    wins.map(|(_, theta)| sigmoid(thetas[member] - theta)).sum::<f64>() / (thetas.len() - 1) as f64
 }
 
 /// log sigmoid(x) without overflow or cancellation.

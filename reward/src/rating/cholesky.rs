@@ -17,9 +17,8 @@ impl Cholesky {
     pub(super) fn new(n: usize, mut matrix: Vec<f64>) -> Option<Self> {
         for row in 0..n {
             for column in 0..=row {
-                let dot: f64 = (0..column)
-                    .map(|k| matrix[row * n + k] * matrix[column * n + k])
-                    .sum();
+                let dot: f64 =
+                    (0..column).map(|k| matrix[row * n + k] * matrix[column * n + k]).sum();
                 let rest = matrix[row * n + column] - dot;
                 matrix[row * n + column] = if column < row {
                     rest / matrix[column * n + column]

@@ -23,10 +23,7 @@ pub struct EloConfig {
 
 impl Default for EloConfig {
     fn default() -> Self {
-        Self {
-            k: 32.0,
-            start: ELO_CENTRE,
-        }
+        Self { k: 32.0, start: ELO_CENTRE }
     }
 }
 
@@ -87,11 +84,7 @@ fn shuffled_votes(keys: &[u64], games: &[Game], seed: Seed) -> Vec<[usize; 2]> {
     let mut n_votes: BTreeMap<VoteClass, u32> = BTreeMap::new();
     for game in games {
         let a_is_lower = (keys[game.a], game.a) < (keys[game.b], game.b);
-        let members = if a_is_lower {
-            [game.a, game.b]
-        } else {
-            [game.b, game.a]
-        };
+        let members = if a_is_lower { [game.a, game.b] } else { [game.b, game.a] };
         for (a_first, votes) in [(true, game.a_first), (false, game.b_first)] {
             for (a_won, count) in [(true, votes.a), (false, votes.b)] {
                 let class = VoteClass {
@@ -109,29 +102,15 @@ fn shuffled_votes(keys: &[u64], games: &[Game], seed: Seed) -> Vec<[usize; 2]> {
     for (class, count) in n_votes {
         let kind = 2 * u64::from(class.lower_first) + u64::from(class.lower_won);
         let [lower, higher] = class.keys;
-        let of_class = seed
-            .child("lower", lower)
-            .child("higher", higher)
-            .child("kind", kind);
+        let of_class = seed.child("lower", lower).child("higher", higher).child("kind", kind);
         votes.extend((0..count).map(|vote| (of_class.child("vote", u64::from(vote)).0, class)));
     }
     votes.sort_unstable();
     votes
         .into_iter()
         .map(
-            |(
-                _,
-                VoteClass {
-                    members: [lower, higher],
-                    lower_won,
-                    ..
-                },
-            )| {
-                if lower_won {
-                    [lower, higher]
-                } else {
-                    [higher, lower]
-                }
+            |(_, VoteClass { members: [lower, higher], lower_won, .. })| {
+                if lower_won { [lower, higher] } else { [higher, lower] }
             },
         )
         .collect()

@@ -12,12 +12,7 @@ use super::*;
 
 fn game(a: usize, b: usize, a_first: [u32; 2], b_first: [u32; 2]) -> Game {
     let order = |[a, b]: [u32; 2]| Order { a, b };
-    Game {
-        a,
-        b,
-        a_first: order(a_first),
-        b_first: order(b_first),
-    }
+    Game { a, b, a_first: order(a_first), b_first: order(b_first) }
 }
 
 fn fit(n: usize, games: &[Game]) -> BradleyTerry {
@@ -31,10 +26,7 @@ fn thetas(fit: &BradleyTerry) -> Vec<f64> {
 fn assert_close(seen: &[f64], wanted: &[f64], tolerance: f64, what: &str) {
     assert_eq!(seen.len(), wanted.len(), "{what}");
     for (seen, wanted) in seen.iter().zip(wanted) {
-        assert!(
-            (seen - wanted).abs() <= tolerance,
-            "{what}: {seen} is not {wanted}"
-        );
+        assert!((seen - wanted).abs() <= tolerance, "{what}: {seen} is not {wanted}");
     }
 }
 
@@ -73,10 +65,7 @@ fn golden() -> Golden {
 }
 
 fn golden_games(games: &[[u32; 6]]) -> Vec<Game> {
-    games
-        .iter()
-        .map(|&[a, b, p, q, r, s]| game(a as usize, b as usize, [p, q], [r, s]))
-        .collect()
+    games.iter().map(|&[a, b, p, q, r, s]| game(a as usize, b as usize, [p, q], [r, s])).collect()
 }
 
 #[test]
@@ -96,28 +85,15 @@ fn the_posterior_is_that_of_scipy() {
         assert_close(&column(|r| r.stderr), &case.stderr, 2e-10, &case.name);
         assert_close(&column(|r| r.win_rate), &case.win_rate, 2e-10, &case.name);
         let bias = [fit.position_bias, fit.position_bias_stderr];
-        assert_close(
-            &bias,
-            &[case.position_bias, case.position_bias_stderr],
-            2e-10,
-            &case.name,
-        );
-        assert!(
-            fit.iterations <= 20,
-            "{}: {} iterations",
-            case.name,
-            fit.iterations
-        );
+        assert_close(&bias, &[case.position_bias, case.position_bias_stderr], 2e-10, &case.name);
+        assert!(fit.iterations <= 20, "{}: {} iterations", case.name, fit.iterations);
     }
 }
 
 #[test]
 fn a_vanishing_prior_gives_the_likelihood_fit_of_choix() {
     for case in golden().prior_free {
-        let config = BradleyTerryConfig {
-            prior_sd: 1e4,
-            position_bias: false,
-        };
+        let config = BradleyTerryConfig { prior_sd: 1e4, position_bias: false };
         let fit = bradley_terry(case.n, &golden_games(&case.games), &config);
         assert_close(&thetas(&fit), &case.theta, 2e-6, &case.name);
     }
@@ -126,34 +102,19 @@ fn a_vanishing_prior_gives_the_likelihood_fit_of_choix() {
 #[test]
 fn an_always_first_judge_rates_all_equal_where_orders_are_balanced() {
     // a full round robin, a bracket, and a graph of two parts with unlike numbers of votes
-    let round_robin = (0..7)
-        .flat_map(|b| (0..b).map(move |a| (a, b, 3)))
-        .collect();
-    let bracket = vec![
-        (0, 1, 1),
-        (2, 3, 1),
-        (4, 5, 1),
-        (0, 2, 1),
-        (4, 6, 1),
-        (0, 4, 1),
-    ];
+    let round_robin = (0..7).flat_map(|b| (0..b).map(move |a| (a, b, 3))).collect();
+    let bracket = vec![(0, 1, 1), (2, 3, 1), (4, 5, 1), (0, 2, 1), (4, 6, 1), (0, 4, 1)];
     let parts = vec![(0, 1, 1), (1, 2, 40), (3, 4, 7), (5, 6, 1000)];
     for pairs in [round_robin, bracket, parts] {
-        let games: Vec<Game> = pairs
-            .iter()
-            .map(|&(a, b, votes)| game(a, b, [votes, 0], [0, votes]))
-            .collect();
+        let games: Vec<Game> =
+            pairs.iter().map(|&(a, b, votes)| game(a, b, [votes, 0], [0, votes])).collect();
         let fit = fit(7, &games);
         assert!(fit.position_bias > 0.5, "{}", fit.position_bias);
         for rating in &fit.ratings {
             assert!(rating.theta.abs() < 1e-12 && (rating.win_rate - 0.5).abs() < 1e-12);
         }
         let elo_like = win_rate(7, &games);
-        assert!(
-            elo_like
-                .iter()
-                .all(|rate| rate.is_none_or(|rate| rate == 0.5))
-        );
+        assert!(elo_like.iter().all(|rate| rate.is_none_or(|rate| rate == 0.5)));
     }
 }
 
@@ -161,12 +122,7 @@ fn an_always_first_judge_rates_all_equal_where_orders_are_balanced() {
 fn an_always_second_judge_has_the_opposite_bias() {
     let first = fit(2, &[game(0, 1, [4, 0], [0, 4])]);
     let second = fit(2, &[game(0, 1, [0, 4], [4, 0])]);
-    assert_close(
-        &[second.position_bias],
-        &[-first.position_bias],
-        1e-12,
-        "bias",
-    );
+    assert_close(&[second.position_bias], &[-first.position_bias], 1e-12, "bias");
     assert_close(&thetas(&second), &[0.0, 0.0], 1e-12, "strengths");
 }
 
@@ -174,35 +130,23 @@ fn an_always_second_judge_has_the_opposite_bias() {
 fn unbalanced_orders_are_explained_by_the_position_term_as_far_as_they_can_be() {
     // One vote a match, won by whoever was shown first. In a ring everyone was first once and
     // second once: the position explains everything.
-    let ring: Vec<Game> = (0..6)
-        .map(|a| game(a, (a + 1) % 6, [1, 0], [0, 0]))
-        .collect();
+    let ring: Vec<Game> = (0..6).map(|a| game(a, (a + 1) % 6, [1, 0], [0, 0])).collect();
     assert_close(&thetas(&fit(6, &ring)), &[0.0; 6], 1e-12, "ring");
     // In a ladder the upper ones were first more often: only a part can be explained, and the rest
     // is shrunk.
-    let ladder: Vec<Game> = (0..6)
-        .flat_map(|b| (0..b).map(move |a| game(a, b, [1, 0], [0, 0])))
-        .collect();
-    let without = BradleyTerryConfig {
-        position_bias: false,
-        ..Default::default()
-    };
+    let ladder: Vec<Game> =
+        (0..6).flat_map(|b| (0..b).map(move |a| game(a, b, [1, 0], [0, 0]))).collect();
+    let without = BradleyTerryConfig { position_bias: false, ..Default::default() };
     let plain = thetas(&bradley_terry(6, &ladder, &without));
     let explained = thetas(&fit(6, &ladder));
     assert!(plain[0] > 1.0);
-    assert!(
-        explained[0] > 0.0 && explained[0] < 0.9 * plain[0],
-        "{explained:?} {plain:?}"
-    );
+    assert!(explained[0] > 0.0 && explained[0] < 0.9 * plain[0], "{explained:?} {plain:?}");
     // Unlike votes for unlike reasons: a judge with a bias and the truth, one vote in a random
     // order each.
     let fitted = fit(2, &[game(0, 1, [3, 1], [0, 0])]);
     let plain = bradley_terry(2, &[game(0, 1, [3, 1], [0, 0])], &without);
     assert!(fitted.ratings[0].theta < plain.ratings[0].theta && fitted.position_bias > 0.0);
-    assert!(
-        fitted.ratings[0].stderr > plain.ratings[0].stderr,
-        "less is known"
-    );
+    assert!(fitted.ratings[0].stderr > plain.ratings[0].stderr, "less is known");
 }
 
 #[test]
@@ -214,30 +158,18 @@ fn a_group_without_votes_keeps_its_prior() {
         for rating in fit.ratings {
             assert_eq!((rating.theta, rating.win_rate), (0.0, 0.5));
             let of_centred = 1.5 * (1.0 - 1.0 / n as f64).sqrt();
-            assert!(
-                (rating.stderr - of_centred).abs() < 1e-12,
-                "{}",
-                rating.stderr
-            );
+            assert!((rating.stderr - of_centred).abs() < 1e-12, "{}", rating.stderr);
         }
     }
-    let off = BradleyTerryConfig {
-        position_bias: false,
-        ..Default::default()
-    };
+    let off = BradleyTerryConfig { position_bias: false, ..Default::default() };
     let fit = bradley_terry(2, &[game(0, 1, [5, 0], [0, 1])], &off);
     assert_eq!((fit.position_bias, fit.position_bias_stderr), (0.0, 0.0));
 }
 
 #[test]
 fn a_member_that_won_everything_stays_finite() {
-    let games: Vec<Game> = (1..5)
-        .map(|b| game(0, b, [u32::MAX, 0], [u32::MAX, 0]))
-        .collect();
-    let config = BradleyTerryConfig {
-        prior_sd: 10.0,
-        position_bias: true,
-    };
+    let games: Vec<Game> = (1..5).map(|b| game(0, b, [u32::MAX, 0], [u32::MAX, 0])).collect();
+    let config = BradleyTerryConfig { prior_sd: 10.0, position_bias: true };
     let fit = bradley_terry(5, &games, &config);
     assert!(thetas(&fit).iter().all(|theta| theta.is_finite()));
     assert!(fit.ratings[0].win_rate > 0.999 && fit.ratings[0].win_rate <= 1.0);
@@ -246,86 +178,31 @@ fn a_member_that_won_everything_stays_finite() {
 
 #[test]
 fn bad_settings_are_named() {
-    let wrong = |prior_sd| {
-        BradleyTerryConfig {
-            prior_sd,
-            position_bias: true,
-        }
-        .validate()
-    };
-    assert_eq!(
-        wrong(0.0),
-        ["prior_sd is 0, wanted a number greater than 0"]
-    );
-    assert_eq!(
-        (
-            wrong(f64::NAN).len(),
-            wrong(f64::INFINITY).len(),
-            wrong(0.1).len()
-        ),
-        (1, 1, 0)
-    );
-    assert_eq!(
-        EloConfig {
-            k: -1.0,
-            start: f64::NAN
-        }
-        .validate()
-        .len(),
-        2
-    );
+    let wrong = |prior_sd| BradleyTerryConfig { prior_sd, position_bias: true }.validate();
+    assert_eq!(wrong(0.0), ["prior_sd is 0, wanted a number greater than 0"]);
+    assert_eq!((wrong(f64::NAN).len(), wrong(f64::INFINITY).len(), wrong(0.1).len()), (1, 1, 0));
+    assert_eq!(EloConfig { k: -1.0, start: f64::NAN }.validate().len(), 2);
     assert!(EloConfig::default().validate().is_empty());
     assert!(serde_json::from_str::<BradleyTerryConfig>(r#"{"prior": 1}"#).is_err());
     let parsed: EloConfig = serde_json::from_str(r#"{"k": 16}"#).unwrap();
-    assert_eq!(
-        parsed,
-        EloConfig {
-            k: 16.0,
-            start: 1000.0
-        }
-    );
+    assert_eq!(parsed, EloConfig { k: 16.0, start: 1000.0 });
 }
 
 #[test]
 fn elo_numbers_have_base_ten_and_scale_four_hundred() {
     assert_eq!(elo_number(0.0), 1000.0);
-    assert_close(
-        &[elo_number(std::f64::consts::LN_10)],
-        &[1400.0],
-        1e-9,
-        "odds of ten to one",
-    );
+    assert_close(&[elo_number(std::f64::consts::LN_10)], &[1400.0], 1e-9, "odds of ten to one");
 }
 
 #[test]
 fn elo_follows_the_textbook() {
     let config = EloConfig::default();
-    let one = elo(
-        &[7, 3],
-        &[game(0, 1, [0, 0], [1, 0])],
-        &config,
-        Seed::new(1),
-    );
-    assert_close(
-        &one,
-        &[1016.0, 984.0],
-        1e-12,
-        "an even match moves both by half of k",
-    );
-    let two = elo(
-        &[7, 3],
-        &[game(0, 1, [1, 0], [1, 0])],
-        &config,
-        Seed::new(1),
-    );
+    let one = elo(&[7, 3], &[game(0, 1, [0, 0], [1, 0])], &config, Seed::new(1));
+    assert_close(&one, &[1016.0, 984.0], 1e-12, "an even match moves both by half of k");
+    let two = elo(&[7, 3], &[game(0, 1, [1, 0], [1, 0])], &config, Seed::new(1));
     let expected = 1.0 / (1.0 + 10_f64.powf((984.0 - 1016.0) / 400.0));
     let gain = 16.0 + 32.0 * (1.0 - expected);
-    assert_close(
-        &two,
-        &[1000.0 + gain, 1000.0 - gain],
-        1e-9,
-        "the favourite gains less",
-    );
+    assert_close(&two, &[1000.0 + gain, 1000.0 - gain], 1e-9, "the favourite gains less");
     assert_eq!(elo(&[1, 2, 3], &[], &config, Seed::new(1)), [1000.0; 3]);
 }
 
@@ -339,15 +216,9 @@ fn elo_depends_on_the_seed() {
 
 #[test]
 fn win_rates_are_shares_of_valid_votes() {
-    let games = [
-        game(0, 1, [2, 1], [0, 0]),
-        game(2, 0, [1, 0], [1, 1]),
-        game(1, 3, [0, 0], [0, 0]),
-    ];
-    assert_eq!(
-        win_rate(4, &games),
-        [Some(0.5), Some(1.0 / 3.0), Some(2.0 / 3.0), None]
-    );
+    let games =
+        [game(0, 1, [2, 1], [0, 0]), game(2, 0, [1, 0], [1, 1]), game(1, 3, [0, 0], [0, 0])];
+    assert_eq!(win_rate(4, &games), [Some(0.5), Some(1.0 / 3.0), Some(2.0 / 3.0), None]);
 }
 
 /// Games of a group, an even share of them with votes in one order only.
@@ -364,16 +235,8 @@ fn any_group() -> impl Strategy<Value = (usize, Vec<Game>)> {
 
 /// Tells each game from the other member's side.
 fn swapped(game: &Game) -> Game {
-    let swap = |order: Order| Order {
-        a: order.b,
-        b: order.a,
-    };
-    Game {
-        a: game.b,
-        b: game.a,
-        a_first: swap(game.b_first),
-        b_first: swap(game.a_first),
-    }
+    let swap = |order: Order| Order { a: order.b, b: order.a };
+    Game { a: game.b, b: game.a, a_first: swap(game.b_first), b_first: swap(game.a_first) }
 }
 
 proptest! {

@@ -51,7 +51,10 @@ async fn score_group(State(scorer): State<ScorerHandle>, body: Bytes) -> Respons
         Err(Refused::Full) => {
             let mut response = failure(
                 StatusCode::TOO_MANY_REQUESTS,
-                &format!("the queue of {} groups is full; try again later", scorer.config.queue_capacity),
+                &format!(
+                    "the queue of {} groups is full; try again later",
+                    scorer.config.queue_capacity
+                ),
             );
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             return response;

@@ -114,11 +114,8 @@ async fn bad_bodies_are_named() {
         let text = json_of(response).await["error"].to_string();
         assert!(text.contains(wanted), "{body}: {text}");
     }
-    let response = app
-        .clone()
-        .oneshot(Request::get("/health").body(Body::empty()).unwrap())
-        .await
-        .unwrap();
+    let response =
+        app.clone().oneshot(Request::get("/health").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(json_of(response).await["judge"], "rule");
 }
 

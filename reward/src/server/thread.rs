@@ -202,14 +202,18 @@ impl Writer {
                 self.results.clear();
             }
             // a full disk must not stop the rewards; the groups wait for the next try
-            Err(error) => tracing::error!(%error, "Could not write the dump; it will be tried again."),
+            Err(error) => {
+                tracing::error!(%error, "Could not write the dump; it will be tried again.")
+            }
         }
     }
 }
 
 /// The number after the last set that is there.
 fn next_set(dir: &Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let numbers = names.filter_map(|name| name.strip_prefix("set_")?.parse::<usize>().ok());
     numbers.max().map_or(0, |last| last + 1)

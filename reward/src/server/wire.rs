@@ -106,7 +106,9 @@ impl ScoreGroupRequest {
         let prompt = match (self.prompt, self.messages) {
             (Some(text), None) => Prompt::Text(text),
             (None, Some(messages)) => Prompt::Messages(messages),
-            (Some(_), Some(_)) => return Err("prompt and messages are both given, wanted one".into()),
+            (Some(_), Some(_)) => {
+                return Err("prompt and messages are both given, wanted one".into());
+            }
             (None, None) => return Err("prompt is missing, wanted prompt or messages".into()),
         };
         if prompt.is_empty() {

@@ -39,18 +39,12 @@ impl Knockout {
         let n_slots = slot_keys.len();
         let n_leaves = n_slots.next_power_of_two();
         let mut nodes = vec![Node::Open; n_leaves];
-        nodes.extend(bracket_order(n_leaves).into_iter().map(|slot| {
-            if slot < n_slots {
-                Node::Held(slot)
-            } else {
-                Node::Empty
-            }
-        }));
-        let mut bracket = Self {
-            slot_keys,
-            seed,
-            nodes,
-        };
+        nodes.extend(
+            bracket_order(n_leaves)
+                .into_iter()
+                .map(|slot| if slot < n_slots { Node::Held(slot) } else { Node::Empty }),
+        );
+        let mut bracket = Self { slot_keys, seed, nodes };
         for node in (1..n_leaves).rev() {
             bracket.pass_bye(node);
         }
@@ -107,11 +101,7 @@ impl Format for Knockout {
         for node in (1..self.n_leaves()).rev() {
             if let (Node::Open, Some((a, b))) = (self.nodes[node], self.players(node)) {
                 self.nodes[node] = Node::Playing;
-                pairings.push(SlotPairing {
-                    a,
-                    b,
-                    round: self.round(node),
-                });
+                pairings.push(SlotPairing { a, b, round: self.round(node) });
             }
         }
         pairings
@@ -120,9 +110,7 @@ impl Format for Knockout {
     fn record(&mut self, a: usize, b: usize, score: MatchScore) -> bool {
         let in_play = (1..self.n_leaves()).find(|&node| {
             self.nodes[node] == Node::Playing
-                && self
-                    .players(node)
-                    .is_some_and(|pair| pair == (a, b) || pair == (b, a))
+                && self.players(node).is_some_and(|pair| pair == (a, b) || pair == (b, a))
         });
         let Some(node) = in_play else { return false };
         let winner = match score.outcome() {
@@ -158,10 +146,7 @@ fn bracket_order(n_leaves: usize) -> Vec<usize> {
     let mut order = vec![0];
     while order.len() < n_leaves {
         let last = 2 * order.len() - 1;
-        order = order
-            .into_iter()
-            .flat_map(|slot| [slot, last - slot])
-            .collect();
+        order = order.into_iter().flat_map(|slot| [slot, last - slot]).collect();
     }
     order
 }

@@ -13,11 +13,7 @@ pub(super) fn maximum_matching_size(
     adjacent: impl Fn(usize, usize) -> bool,
 ) -> usize {
     let neighbours = (0..n_vertices)
-        .map(|v| {
-            (0..n_vertices)
-                .filter(|&w| v != w && adjacent(v, w))
-                .collect()
-        })
+        .map(|v| (0..n_vertices).filter(|&w| v != w && adjacent(v, w)).collect())
         .collect();
     let mut search = Search {
         neighbours,
@@ -25,9 +21,7 @@ pub(super) fn maximum_matching_size(
         parent: vec![None; n_vertices],
         base: (0..n_vertices).collect(),
     };
-    (0..n_vertices)
-        .filter(|&root| search.partner[root].is_none() && search.augment(root))
-        .count()
+    (0..n_vertices).filter(|&root| search.partner[root].is_none() && search.augment(root)).count()
 }
 
 /// A matching that grows by augmenting paths.

@@ -71,10 +71,7 @@ impl MatchScore {
 
     /// The same match, told from the other member's side.
     fn swapped(self) -> Self {
-        Self {
-            votes_a: self.votes_b,
-            votes_b: self.votes_a,
-        }
+        Self { votes_a: self.votes_b, votes_b: self.votes_a }
     }
 }
 
@@ -162,11 +159,7 @@ impl Tournament {
             TournamentKind::Knockout => Box::new(Knockout::new(slot_keys, seed)),
             TournamentKind::RoundRobin => Box::new(RoundRobin::new(n_members)),
         };
-        Self {
-            members,
-            slots,
-            format,
-        }
+        Self { members, slots, format }
     }
 
     /// Hands out the pairings that can be played now and were not handed out before.
@@ -236,10 +229,7 @@ impl InPlay {
 
     /// Removes the match between `a` and `b`, whichever was named first; false where there is none.
     fn take(&mut self, a: usize, b: usize) -> bool {
-        let found = self
-            .0
-            .iter()
-            .position(|&pair| pair == (a, b) || pair == (b, a));
+        let found = self.0.iter().position(|&pair| pair == (a, b) || pair == (b, a));
         found.map(|at| self.0.swap_remove(at)).is_some()
     }
 

@@ -50,11 +50,7 @@ impl Format for RoundRobin {
     }
 
     fn winner(&self) -> Option<usize> {
-        if self.is_done() {
-            self.standings.best()
-        } else {
-            None
-        }
+        if self.is_done() { self.standings.best() } else { None }
     }
 
     fn n_matches_planned(&self) -> usize {

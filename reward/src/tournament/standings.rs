@@ -59,10 +59,7 @@ impl Standings {
 
     /// Counts the matches that two slots played against each other.
     pub(super) fn n_meetings(&self, a: usize, b: usize) -> usize {
-        self.results[a]
-            .iter()
-            .filter(|&&(other, _)| other == b)
-            .count()
+        self.results[a].iter().filter(|&&(other, _)| other == b).count()
     }
 
     /// The slots by points, then by seed order: the order in which a round is paired.
@@ -77,34 +74,23 @@ impl Standings {
         let level = highest((0..self.n_slots()).collect(), |slot| self.half_points[slot]);
         let level = highest(level, |slot| self.buchholz(slot));
         let among = level.clone();
-        highest(level, |slot| self.half_points_among(slot, &among))
-            .first()
-            .copied()
+        highest(level, |slot| self.half_points_among(slot, &among)).first().copied()
     }
 
     /// The half points of all opponents met; a bye adds none.
     fn buchholz(&self, slot: usize) -> u32 {
-        self.results[slot]
-            .iter()
-            .map(|&(other, _)| self.half_points[other])
-            .sum()
+        self.results[slot].iter().map(|&(other, _)| self.half_points[other]).sum()
     }
 
     /// The half points won against the named slots: head to head where there are two.
     fn half_points_among(&self, slot: usize, among: &[usize]) -> u32 {
         let results = self.results[slot].iter();
-        results
-            .filter(|(other, _)| among.contains(other))
-            .map(|&(_, won)| won)
-            .sum()
+        results.filter(|(other, _)| among.contains(other)).map(|&(_, won)| won).sum()
     }
 }
 
 /// Keeps the slots of the highest value, in their order.
 fn highest(slots: Vec<usize>, value: impl Fn(usize) -> u32) -> Vec<usize> {
     let top = slots.iter().map(|&slot| value(slot)).max();
-    slots
-        .into_iter()
-        .filter(|&slot| Some(value(slot)) == top)
-        .collect()
+    slots.into_iter().filter(|&slot| Some(value(slot)) == top).collect()
 }

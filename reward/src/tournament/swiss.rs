@@ -25,18 +25,12 @@ impl Swiss {
     /// Plans `rounds`, or ceil(log2 n) + 1 where not given; at least one and at most as many as a
     /// round robin needs.
     pub(super) fn new(n_slots: usize, rounds: Option<u32>) -> Self {
-        let most = if n_slots.is_multiple_of(2) {
-            n_slots.saturating_sub(1)
-        } else {
-            n_slots
-        };
+        let most = if n_slots.is_multiple_of(2) { n_slots.saturating_sub(1) } else { n_slots };
         let most = u32::try_from(most).expect("A group is small. This is a bug.");
         let n_rounds = if n_slots < 2 {
             0
         } else {
-            rounds
-                .unwrap_or_else(|| default_n_rounds(n_slots))
-                .clamp(1, most)
+            rounds.unwrap_or_else(|| default_n_rounds(n_slots)).clamp(1, most)
         };
         Self {
             standings: Standings::new(n_slots),
@@ -71,10 +65,7 @@ impl Format for Swiss {
         for &(a, b) in &pairs {
             self.in_play.push(a, b);
         }
-        pairs
-            .into_iter()
-            .map(|(a, b)| SlotPairing { a, b, round })
-            .collect()
+        pairs.into_iter().map(|(a, b)| SlotPairing { a, b, round }).collect()
     }
 
     fn record(&mut self, a: usize, b: usize, score: MatchScore) -> bool {
@@ -90,11 +81,7 @@ impl Format for Swiss {
     }
 
     fn winner(&self) -> Option<usize> {
-        if self.is_done() {
-            self.standings.best()
-        } else {
-            None
-        }
+        if self.is_done() { self.standings.best() } else { None }
     }
 
     fn n_matches_planned(&self) -> usize {
@@ -104,9 +91,7 @@ impl Format for Swiss {
 
 /// The most pairs of distinct slots among `players` that have not met.
 fn n_fresh_pairs(standings: &Standings, players: &[usize]) -> usize {
-    maximum_matching_size(players.len(), |i, j| {
-        standings.n_meetings(players[i], players[j]) == 0
-    })
+    maximum_matching_size(players.len(), |i, j| standings.n_meetings(players[i], players[j]) == 0)
 }
 
 /// Removes from the ranked players the one who rests, and returns it.
@@ -142,14 +127,8 @@ fn choose_bye(standings: &Standings, players: &mut Vec<usize>) -> usize {
 /// the next in rank. With `look_ahead`, the first such pairing is taken after which everyone can
 /// meet someone new once more, or simply the first if none of those tried is like that.
 fn pair_round(standings: &Standings, players: &[usize], look_ahead: bool) -> Vec<(usize, usize)> {
-    let mut search = PairSearch {
-        standings,
-        players,
-        look_ahead,
-        n_tried: 0,
-        first: None,
-        chosen: None,
-    };
+    let mut search =
+        PairSearch { standings, players, look_ahead, n_tried: 0, first: None, chosen: None };
     search.extend(players, n_fresh_pairs(standings, players), &mut Vec::new());
     let found = search.chosen.or(search.first);
     found.expect("Some opponent belongs to a best pairing. This is a bug.")

@@ -7,24 +7,15 @@ use proptest::prelude::*;
 use super::matching::maximum_matching_size;
 use super::*;
 
-const KINDS: [TournamentKind; 3] = [
-    TournamentKind::Swiss,
-    TournamentKind::Knockout,
-    TournamentKind::RoundRobin,
-];
+const KINDS: [TournamentKind; 3] =
+    [TournamentKind::Swiss, TournamentKind::Knockout, TournamentKind::RoundRobin];
 
 /// A score that depends on the two keys only; about one match in five is a draw.
 fn judge(key_a: u64, key_b: u64) -> MatchScore {
     let draw = |key: u64, other: u64| Seed::new(key).child("judge", other).unit();
     match (draw(key_a, key_b) + draw(key_b, key_a)) * 2.5 {
-        sum if sum < 1.2 => MatchScore {
-            votes_a: 0,
-            votes_b: 0,
-        },
-        sum if sum < 1.6 => MatchScore {
-            votes_a: 2,
-            votes_b: 2,
-        },
+        sum if sum < 1.2 => MatchScore { votes_a: 0, votes_b: 0 },
+        sum if sum < 1.6 => MatchScore { votes_a: 2, votes_b: 2 },
         _ => MatchScore {
             votes_a: (draw(key_a, key_b) * 6.0) as u32,
             votes_b: (draw(key_b, key_a) * 6.0) as u32,
@@ -34,16 +25,11 @@ fn judge(key_a: u64, key_b: u64) -> MatchScore {
 
 /// The stronger key wins every vote.
 fn perfect(key_a: u64, key_b: u64) -> MatchScore {
-    MatchScore {
-        votes_a: u32::from(key_a > key_b),
-        votes_b: u32::from(key_b > key_a),
-    }
+    MatchScore { votes_a: u32::from(key_a > key_b), votes_b: u32::from(key_b > key_a) }
 }
 
 fn keys(n: usize, salt: u64) -> Vec<u64> {
-    (0..n as u64)
-        .map(|idx| Seed::new(salt).child("key", idx).0)
-        .collect()
+    (0..n as u64).map(|idx| Seed::new(salt).child("key", idx).0).collect()
 }
 
 /// What happened, by key.
@@ -73,31 +59,18 @@ fn play(
         let key = |member: Member| keys[member.0 as usize];
         pairings.extend(ready.iter().map(|p| (key(p.a), key(p.b), p.round)));
         waiting.extend(ready);
-        assert!(
-            !waiting.is_empty(),
-            "a tournament that is not done has a match to play"
-        );
+        assert!(!waiting.is_empty(), "a tournament that is not done has a match to play");
         draw = draw.child("next", 0);
         let next = waiting.swap_remove((draw.unit() * waiting.len() as f64) as usize);
-        let (a, b) = if draw.0.is_multiple_of(2) {
-            (next.a, next.b)
-        } else {
-            (next.b, next.a)
-        };
+        let (a, b) = if draw.0.is_multiple_of(2) { (next.a, next.b) } else { (next.b, next.a) };
         let score = judge(key(a), key(b));
         assert_eq!(tournament.record(a, b, score), Ok(()));
-        assert_eq!(
-            tournament.record(a, b, score),
-            Err(RecordError::NotPlaying { a, b })
-        );
+        assert_eq!(tournament.record(a, b, score), Err(RecordError::NotPlaying { a, b }));
     }
     assert!(waiting.is_empty());
     assert_eq!(tournament.ready(), []);
     assert_eq!(pairings.len(), tournament.n_matches_planned());
-    Played {
-        pairings,
-        winner: tournament.winner().map(|member| keys[member.0 as usize]),
-    }
+    Played { pairings, winner: tournament.winner().map(|member| keys[member.0 as usize]) }
 }
 
 /// Members a round, which must be different ones.
@@ -105,10 +78,7 @@ fn members_by_round(played: &Played) -> BTreeMap<u32, BTreeSet<u64>> {
     let mut rounds: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
     for &(a, b, round) in &played.pairings {
         let members = rounds.entry(round).or_default();
-        assert!(
-            members.insert(a) && members.insert(b),
-            "one match a member and round"
-        );
+        assert!(members.insert(a) && members.insert(b), "one match a member and round");
     }
     rounds
 }
@@ -117,10 +87,7 @@ fn members_by_round(played: &Played) -> BTreeMap<u32, BTreeSet<u64>> {
 fn groups_of_none_and_one_are_done_at_once() {
     for kind in KINDS {
         let mut none = Tournament::new(kind, &[], None, Seed::new(1));
-        assert_eq!(
-            (none.is_done(), none.winner(), none.n_matches_planned()),
-            (true, None, 0)
-        );
+        assert_eq!((none.is_done(), none.winner(), none.n_matches_planned()), (true, None, 0));
         assert_eq!(none.ready(), []);
         let mut one = Tournament::new(kind, &[5], None, Seed::new(1));
         assert_eq!((one.is_done(), one.winner()), (true, Some(Member(0))));
@@ -135,19 +102,11 @@ fn a_knockout_of_any_size_has_one_winner() {
         for order in 0..3 {
             let played = play(TournamentKind::Knockout, &keys, None, order, perfect);
             assert_eq!(played.pairings.len(), n - 1);
-            assert_eq!(
-                played.winner,
-                keys.iter().max().copied(),
-                "the best of {n} wins"
-            );
+            assert_eq!(played.winner, keys.iter().max().copied(), "the best of {n} wins");
             let rounds = members_by_round(&played);
             assert_eq!(rounds.len(), n.next_power_of_two().ilog2() as usize);
             let first_round = n - n.next_power_of_two() / 2;
-            assert_eq!(
-                rounds[&0].len(),
-                2 * first_round,
-                "byes in the first round only"
-            );
+            assert_eq!(rounds[&0].len(), 2 * first_round, "byes in the first round only");
         }
     }
 }
@@ -157,35 +116,19 @@ fn a_knockout_releases_a_match_as_soon_as_its_players_are_known() {
     let mut tournament = Tournament::new(TournamentKind::Knockout, &keys(8, 1), None, Seed::new(2));
     let first = tournament.ready();
     assert_eq!(first.iter().map(|p| p.round).collect::<Vec<_>>(), [0; 4]);
-    let won = MatchScore {
-        votes_a: 1,
-        votes_b: 0,
-    };
+    let won = MatchScore { votes_a: 1, votes_b: 0 };
     let mut released = Vec::new();
     for pairing in &first[..2] {
         tournament.record(pairing.a, pairing.b, won).unwrap();
         released.extend(tournament.ready());
     }
-    assert_eq!(
-        released,
-        [Pairing {
-            a: first[1].a,
-            b: first[0].a,
-            round: 1
-        }]
-    );
+    assert_eq!(released, [Pairing { a: first[1].a, b: first[0].a, round: 1 }]);
 }
 
 #[test]
 fn a_draw_in_a_knockout_is_decided_by_a_fair_coin() {
     let n_seeds = 400;
-    for score in [
-        MatchScore::default(),
-        MatchScore {
-            votes_a: 3,
-            votes_b: 3,
-        },
-    ] {
+    for score in [MatchScore::default(), MatchScore { votes_a: 3, votes_b: 3 }] {
         let mut n_won = [0; 2];
         for seed in 0..n_seeds {
             let seed = Seed::new(seed);
@@ -194,10 +137,7 @@ fn a_draw_in_a_knockout_is_decided_by_a_fair_coin() {
             tournament.record(pairing.a, pairing.b, score).unwrap();
             n_won[tournament.winner().unwrap().0 as usize] += 1;
         }
-        assert!(
-            n_won.iter().all(|&won| won > n_seeds as usize * 2 / 5),
-            "{n_won:?}"
-        );
+        assert!(n_won.iter().all(|&won| won > n_seeds as usize * 2 / 5), "{n_won:?}");
     }
 }
 
@@ -206,15 +146,9 @@ fn a_round_robin_plays_every_pair_once_in_full_rounds() {
     for n in 2..=17 {
         let keys = keys(n, 4);
         let played = play(TournamentKind::RoundRobin, &keys, None, 1, perfect);
-        let pairs: BTreeSet<_> = played
-            .pairings
-            .iter()
-            .map(|&(a, b, _)| (a.min(b), a.max(b)))
-            .collect();
-        assert_eq!(
-            (pairs.len(), played.pairings.len()),
-            (n * (n - 1) / 2, n * (n - 1) / 2)
-        );
+        let pairs: BTreeSet<_> =
+            played.pairings.iter().map(|&(a, b, _)| (a.min(b), a.max(b))).collect();
+        assert_eq!((pairs.len(), played.pairings.len()), (n * (n - 1) / 2, n * (n - 1) / 2));
         let rounds = members_by_round(&played);
         assert_eq!(rounds.len(), if n % 2 == 0 { n - 1 } else { n });
         assert!(rounds.values().all(|members| members.len() == n / 2 * 2));
@@ -246,34 +180,21 @@ fn swiss_plans_its_rounds() {
         assert_eq!(rounds.len(), planned, "{n} members, {asked:?} rounds");
         assert!(rounds.values().all(|members| members.len() == n / 2 * 2));
         if asked.is_none() && n > 3 {
-            assert_eq!(
-                played.winner,
-                keys(n, 5).iter().max().copied(),
-                "{n} members"
-            );
+            assert_eq!(played.winner, keys(n, 5).iter().max().copied(), "{n} members");
         }
     }
 }
 
 #[test]
 fn default_swiss_rounds_have_no_rematch() {
-    let sizes = (2..=13)
-        .map(|n| (n, 200))
-        .chain([(16, 20), (33, 2), (63, 2), (64, 2)]);
+    let sizes = (2..=13).map(|n| (n, 200)).chain([(16, 20), (33, 2), (63, 2), (64, 2)]);
     for (n, n_groups) in sizes {
         for salt in 0..n_groups {
             for judge in [judge, perfect] {
                 let played = play(TournamentKind::Swiss, &keys(n, salt), None, salt, judge);
-                let pairs: BTreeSet<_> = played
-                    .pairings
-                    .iter()
-                    .map(|&(a, b, _)| (a.min(b), a.max(b)))
-                    .collect();
-                assert_eq!(
-                    pairs.len(),
-                    played.pairings.len(),
-                    "{n} members, group {salt}"
-                );
+                let pairs: BTreeSet<_> =
+                    played.pairings.iter().map(|&(a, b, _)| (a.min(b), a.max(b))).collect();
+                assert_eq!(pairs.len(), played.pairings.len(), "{n} members, group {salt}");
             }
         }
     }
@@ -281,39 +202,20 @@ fn default_swiss_rounds_have_no_rematch() {
 
 #[test]
 fn levels_are_broken_by_buchholz_then_head_to_head_then_seed_order() {
-    let won = MatchScore {
-        votes_a: 1,
-        votes_b: 0,
-    };
+    let won = MatchScore { votes_a: 1, votes_b: 0 };
     let standings = |decided: &[(usize, usize)], drawn: &[(usize, usize)]| {
         let mut standings = standings::Standings::new(5);
-        decided
-            .iter()
-            .for_each(|&(winner, loser)| standings.record(winner, loser, won));
-        drawn
-            .iter()
-            .for_each(|&(a, b)| standings.record(a, b, MatchScore::default()));
+        decided.iter().for_each(|&(winner, loser)| standings.record(winner, loser, won));
+        drawn.iter().for_each(|&(a, b)| standings.record(a, b, MatchScore::default()));
         standings
     };
     let level = standings(&[(0, 2), (1, 3)], &[(3, 4)]);
-    assert_eq!(
-        level.best(),
-        Some(1),
-        "1 beat 3, who has more points than 2"
-    );
-    assert_eq!(
-        level.ranked(),
-        [0, 1, 3, 4, 2],
-        "rounds are paired by points, then seed order"
-    );
+    assert_eq!(level.best(), Some(1), "1 beat 3, who has more points than 2");
+    assert_eq!(level.ranked(), [0, 1, 3, 4, 2], "rounds are paired by points, then seed order");
     let level = standings(&[(0, 2), (3, 1), (1, 2)], &[]);
     assert_eq!(level.best(), Some(3), "0 met the weakest only, 3 beat 1");
     let level = standings(&[(0, 2), (1, 3)], &[]);
-    assert_eq!(
-        level.best(),
-        Some(0),
-        "nothing but the seed order tells 0 from 1"
-    );
+    assert_eq!(level.best(), Some(0), "nothing but the seed order tells 0 from 1");
     assert_eq!(standings::Standings::new(3).best(), Some(0));
 }
 
@@ -321,15 +223,9 @@ fn levels_are_broken_by_buchholz_then_head_to_head_then_seed_order() {
 fn scores_of_matches_not_in_play_are_refused() {
     for kind in KINDS {
         let mut tournament = Tournament::new(kind, &keys(4, 7), None, Seed::new(1));
-        let score = MatchScore {
-            votes_a: 1,
-            votes_b: 0,
-        };
+        let score = MatchScore { votes_a: 1, votes_b: 0 };
         let (a, b) = (Member(0), Member(1));
-        assert_eq!(
-            tournament.record(a, b, score),
-            Err(RecordError::NotPlaying { a, b })
-        );
+        assert_eq!(tournament.record(a, b, score), Err(RecordError::NotPlaying { a, b }));
         let b = Member(4);
         assert_eq!(
             tournament.record(a, b, score).unwrap_err().to_string(),
@@ -368,38 +264,21 @@ fn check_swiss_rounds(keys: &[u64], rounds: u32, salt: u64) {
     while !tournament.is_done() {
         let pairings = tournament.ready();
         let fresh = |a: usize, b: usize| !met.contains(&(a.min(b), a.max(b)));
-        let pairs: Vec<(usize, usize)> = pairings
-            .iter()
-            .map(|p| (p.a.0 as usize, p.b.0 as usize))
-            .collect();
+        let pairs: Vec<(usize, usize)> =
+            pairings.iter().map(|p| (p.a.0 as usize, p.b.0 as usize)).collect();
         let n_fresh = pairs.iter().filter(|&&(a, b)| fresh(a, b)).count();
         let everyone = (1_u32 << n) - 1;
         if n.is_multiple_of(2) {
-            assert_eq!(
-                n_fresh,
-                most_fresh_pairs(everyone, &fresh),
-                "avoidable rematch"
-            );
+            assert_eq!(n_fresh, most_fresh_pairs(everyone, &fresh), "avoidable rematch");
         } else {
-            let resting = (0..n)
-                .find(|&m| pairs.iter().all(|&(a, b)| a != m && b != m))
-                .unwrap();
+            let resting = (0..n).find(|&m| pairs.iter().all(|&(a, b)| a != m && b != m)).unwrap();
             // fewest rematches, then fewest byes, then fewest points, then last in seed order
             let cost = |m: usize| {
                 let n_rematches = n / 2 - most_fresh_pairs(everyone & !(1 << m), &fresh);
-                (
-                    n_rematches,
-                    n_byes[m],
-                    half_points[m],
-                    usize::MAX - rank_of(m),
-                )
+                (n_rematches, n_byes[m], half_points[m], usize::MAX - rank_of(m))
             };
             assert_eq!(n / 2 - n_fresh, cost(resting).0, "avoidable rematch");
-            assert_eq!(
-                (0..n).min_by_key(|&m| cost(m)),
-                Some(resting),
-                "whose turn to rest"
-            );
+            assert_eq!((0..n).min_by_key(|&m| cost(m)), Some(resting), "whose turn to rest");
             n_byes[resting] += 1;
             half_points[resting] += 2;
         }
@@ -413,19 +292,13 @@ fn check_swiss_rounds(keys: &[u64], rounds: u32, salt: u64) {
             };
             half_points[a] += to_a;
             half_points[b] += to_b;
-            tournament
-                .record(Member(a as u32), Member(b as u32), score)
-                .unwrap();
+            tournament.record(Member(a as u32), Member(b as u32), score).unwrap();
         }
     }
 }
 
 fn tournament_position(tournament: &Tournament, member: usize) -> usize {
-    tournament
-        .seed_order()
-        .iter()
-        .position(|m| m.0 as usize == member)
-        .unwrap()
+    tournament.seed_order().iter().position(|m| m.0 as usize == member).unwrap()
 }
 
 /// Every graph on the vertices given by the bits of `edges`.
@@ -445,20 +318,14 @@ fn matching_by_trial(left: u32, adjacent: &dyn Fn(usize, usize) -> bool) -> usiz
     let others = left & (left - 1);
     let partners = (first + 1..32).filter(|&v| others & (1 << v) != 0 && adjacent(first, v));
     let matched = partners.map(|v| 1 + matching_by_trial(others & !(1 << v), adjacent));
-    matched
-        .max()
-        .unwrap_or(0)
-        .max(matching_by_trial(others, adjacent))
+    matched.max().unwrap_or(0).max(matching_by_trial(others, adjacent))
 }
 
 #[test]
 fn matchings_of_all_graphs_of_six_vertices() {
     for edges in 0..1 << 15 {
         let adjacent = graph(6, edges);
-        assert_eq!(
-            maximum_matching_size(6, &adjacent),
-            matching_by_trial(0b11_1111, &adjacent)
-        );
+        assert_eq!(maximum_matching_size(6, &adjacent), matching_by_trial(0b11_1111, &adjacent));
     }
 }
 

@@ -12,36 +12,21 @@ fn ugly_outputs() {
         (r"hm</think>\boxed{Assistant 1}", First),
         (r"<think>hm</think>\boxed{Assistant 2}", Second),
         (r"</think>\boxed{Solution 2}", Second),
-        (
-            r"</think>So the better one is $\boxed{Assistant 1}$.",
-            First,
-        ),
+        (r"</think>So the better one is $\boxed{Assistant 1}$.", First),
         // thoughts
         ("", Invalid),
         (r"\boxed{Assistant 1}", Invalid),
         (r"<think>\boxed{Assistant 1}", Invalid),
         (r"<think>\boxed{Assistant 1}</think>", Invalid),
         (r"<think>\boxed{Assistant 1}</think>Assistant 2", Invalid),
-        (
-            r"<think>\boxed{Assistant 1} or \boxed{Assistant 2}</think>\boxed{Assistant 1}",
-            First,
-        ),
-        (
-            r"</think>\boxed{Assistant 1}</think>\boxed{Assistant 2}",
-            Second,
-        ),
+        (r"<think>\boxed{Assistant 1} or \boxed{Assistant 2}</think>\boxed{Assistant 1}", First),
+        (r"</think>\boxed{Assistant 1}</think>\boxed{Assistant 2}", Second),
         (r"</think>\boxed{Assistant 1}</think>", Invalid),
         (r"</think >\boxed{Assistant 1}", Invalid),
         // several boxes
-        (
-            r"</think>\boxed{Assistant 1}, no: \boxed{Assistant 2}",
-            Second,
-        ),
+        (r"</think>\boxed{Assistant 1}, no: \boxed{Assistant 2}", Second),
         (r"</think>\boxed{Assistant 1} or \boxed{neither}", Invalid),
-        (
-            r"</think>\boxed{Assistant 1} wait, \boxed{Assistant 2",
-            Invalid,
-        ),
+        (r"</think>\boxed{Assistant 1} wait, \boxed{Assistant 2", Invalid),
         (r"</think>\boxed{Assistant 1}, in \boxed as asked", First),
         (r"</think>\boxed{\boxed{Assistant 1}}", First),
         // fonts, bold, spaces, period, case

@@ -1,1 +1,167 @@
-//! t
+//! Prompt files as people have them, their order, and where a cursor leads.
+
+use std::path::PathBuf;
+
+use joust_schema::prompt::{Message, Prompt};
+use joust_schema::seed::Seed;
+
+use super::{Cursor, PromptSource};
+use crate::config::PromptsConfig;
+
+struct File(tempfile::TempDir, PathBuf);
+
+fn file(name: &str, text: &str) -> File {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    File(dir, path)
+}
+
+fn open(file: &File, change: impl FnOnce(&mut PromptsConfig)) -> Result<PromptSource, String> {
+    let mut config = PromptsConfig { path: file.1.clone(), ..PromptsConfig::default() };
+    change(&mut config);
+    PromptSource::open(&config, Seed::new(3)).map_err(|error| error.to_string())
+}
+
+fn texts(source: &mut PromptSource, n: usize) -> Vec<String> {
+    source.next(n).into_iter().map(|row| row.prompt.question()).collect()
+}
+
+fn ten() -> File {
+    let lines: Vec<String> = (0..10).map(|idx| format!("{{\"prompt\":\"p{idx}\"}}")).collect();
+    file("p.jsonl", &lines.join("\n"))
+}
+
+#[test]
+fn texts_messages_and_answers_are_read() {
+    let file = file(
+        "p.jsonl",
+        r#"{"prompt": "2+2?", "answer": 4, "id": "first"}
+
+{"messages": [{"role": "user", "content": "3+3?"}], "answer": "6"}
+{"prompt": [{"role": "user", "content": "5+5?"}], "reward_model": {"ground_truth": "10"}}
+{"prompt": "[{\"role\": \"user\", \"content\": \"1+1?\"}]", "answer": null}
+"#,
+    );
+    let source = open(&file, |_| {}).unwrap();
+    let rows = source.rows();
+    assert_eq!(rows[0].prompt_id.0, "first");
+    assert_eq!(rows[0].prompt, Prompt::Text("2+2?".to_owned()));
+    assert_eq!(rows[1].prompt, Prompt::Messages(vec![Message::new("user", "3+3?")]));
+    let answers: Vec<_> = rows.iter().map(|row| row.answer.as_deref()).collect();
+    assert_eq!(answers, [Some("4"), Some("6"), Some("10"), None]);
+    assert!(matches!(rows[3].prompt, Prompt::Messages(_)));
+}
+
+#[test]
+fn epochs_shuffle_and_the_cursor_goes_on_where_it_was() {
+    let file = ten();
+    let mut source = open(&file, |_| {}).unwrap();
+    let first: Vec<String> = texts(&mut source, 10);
+    let second: Vec<String> = texts(&mut source, 10);
+    assert_ne!(first, second, "a new order for every epoch");
+    for epoch in [&first, &second] {
+        let mut sorted = epoch.clone();
+        sorted.sort();
+        assert_eq!(sorted, (0..10).map(|idx| format!("p{idx}")).collect::<Vec<_>>());
+    }
+    let mut half = open(&file, |_| {}).unwrap();
+    texts(&mut half, 7);
+    let cursor = half.cursor();
+    assert_eq!(cursor, Cursor { epoch: 0, position: 7 });
+    let wanted = texts(&mut half, 8);
+    let mut resumed = open(&file, |_| {}).unwrap();
+    resumed.seek(cursor).unwrap();
+    assert_eq!(texts(&mut resumed, 8), wanted);
+    let far = Cursor { epoch: 0, position: 10 };
+    let message = resumed.seek(far).unwrap_err().to_string();
+    assert_eq!(message, "the cursor stands at prompt 10 of an epoch, the file has 10");
+}
+
+#[test]
+fn epochs_end_and_prompts_can_be_limited() {
+    let file = ten();
+    let change = |config: &mut PromptsConfig| {
+        config.shuffle = false;
+        config.epochs = 2;
+        config.max_prompts = 3;
+    };
+    let mut source = open(&file, change).unwrap();
+    assert_eq!(texts(&mut source, 100), ["p0", "p1", "p2", "p0", "p1", "p2"]);
+    assert!(source.next(1).is_empty());
+}
+
+#[test]
+fn parquet_and_json_lines_give_the_same_prompts() {
+    use joust_schema::tables::Rollout;
+    // any table with a prompt column will do
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.parquet");
+    let rows: Vec<Rollout> = ["a", "b"].map(rollout).to_vec();
+    joust_schema::parquet::write(&path, &rows).unwrap();
+    let mut parquet = open(&File(dir, path), |config| config.shuffle = false).unwrap();
+    let lines = file(
+        "p.jsonl",
+        "{\"prompt\":\"a\",\"prompt_id\":\"a\"}\n{\"prompt\":\"b\",\"prompt_id\":\"b\"}\n",
+    );
+    let mut lines = open(&lines, |config| config.shuffle = false).unwrap();
+    assert_eq!(parquet.rows()[1].prompt_id, lines.rows()[1].prompt_id);
+    assert_eq!(texts(&mut parquet, 2), texts(&mut lines, 2));
+}
+
+fn rollout(text: &str) -> joust_schema::tables::Rollout {
+    use joust_schema::ids::{Member, PolicyVersion};
+    joust_schema::tables::Rollout {
+        step: 0,
+        group_id: text.into(),
+        member: Member(0),
+        prompt_id: text.into(),
+        policy_version: PolicyVersion(0),
+        prompt: text.to_owned(),
+        completion: String::new(),
+        prompt_token_ids: Vec::new(),
+        completion_token_ids: Vec::new(),
+        completion_logprobs: Vec::new(),
+        finish_reason: joust_schema::tables::FinishReason::Stop,
+        seed: 0,
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_named_with_its_line() {
+    let cases = [
+        ("p.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":", "p.jsonl:2: invalid JSON"),
+        (
+            "p.jsonl",
+            "{\"question\":\"a\"}",
+            "p.jsonl:1: column `prompt` is missing (there are: question); set prompt_column",
+        ),
+        (
+            "p.jsonl",
+            "{\"prompt\":7}",
+            "p.jsonl:1: column `prompt` is a number, wanted a text or a list of messages",
+        ),
+        ("p.jsonl", "{\"prompt\":\"\"}", "p.jsonl:1: column `prompt` is empty"),
+        (
+            "p.jsonl",
+            "{\"prompt\":[{\"role\":\"user\"}]}",
+            "p.jsonl:1: column `prompt` is no list of messages",
+        ),
+        (
+            "p.jsonl",
+            "{\"prompt\":\"a\",\"id\":\"x\"}\n{\"prompt\":\"b\",\"id\":\"x\"}",
+            "p.jsonl:2: prompt id `x` is on line 1 already",
+        ),
+        ("p.jsonl", "\n", "p.jsonl: no prompts in this file"),
+        ("p.csv", "prompt\na", "p.csv: unknown file type"),
+        ("p.parquet", "no", "p.parquet: "),
+    ];
+    for (name, text, wanted) in cases {
+        let message = open(&file(name, text), |_| {}).unwrap_err();
+        assert!(message.contains(wanted), "{text:?}: {message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+    let missing = PromptsConfig { path: "no/such.jsonl".into(), ..PromptsConfig::default() };
+    let message = PromptSource::open(&missing, Seed::new(0)).unwrap_err().to_string();
+    assert!(message.starts_with("no/such.jsonl: No such file"), "{message}");
+}

@@ -51,7 +51,9 @@ fn tables() -> (Vec<Rollout>, Vec<Reward>) {
                 prompt: String::new(),
                 completion: String::new(),
                 prompt_token_ids: vec![3, 4 + group as i32],
-                completion_token_ids: (0..n_tokens).map(|t| 5 + member as i32 * 9 + t as i32).collect(),
+                completion_token_ids: (0..n_tokens)
+                    .map(|t| 5 + member as i32 * 9 + t as i32)
+                    .collect(),
                 completion_logprobs: vec![-3.4; n_tokens],
                 finish_reason: if member == 0 { FinishReason::Stop } else { FinishReason::Length },
                 seed: 0,
@@ -86,7 +88,11 @@ fn info() -> StepInfo {
     StepInfo { seed: Seed::new(0), temperature: 1.0, max_completion_length: 8 }
 }
 
-fn run(config: &GrpoConfig, rollouts: &[Rollout], rewards: &[Reward]) -> (GrpoTrainer, Vec<Reward>, crate::Metrics) {
+fn run(
+    config: &GrpoConfig,
+    rollouts: &[Rollout],
+    rewards: &[Reward],
+) -> (GrpoTrainer, Vec<Reward>, crate::Metrics) {
     let reference = (config.beta > 0.0).then(model);
     let mut trainer = GrpoTrainer::new(model(), reference, config, 1).unwrap();
     let (scored, metrics) = trainer

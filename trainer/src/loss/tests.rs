@@ -98,11 +98,11 @@ fn micro_batches_add_up_to_the_batch() {
     for loss_type in [LossType::Grpo, LossType::Dapo, LossType::DrGrpo] {
         let config = case("", loss_type).config;
         let loss_of = |rows: std::ops::Range<i64>| {
-            let part = |key: &str| {
-                matrix(&inputs[key]).narrow(0, rows.start, rows.end - rows.start)
-            };
+            let part =
+                |key: &str| matrix(&inputs[key]).narrow(0, rows.start, rows.end - rows.start);
             let advantages: Vec<f64> = serde_json::from_value(inputs["adv"].clone()).unwrap();
-            let advantages = Tensor::from_slice(&advantages[rows.start as usize..rows.end as usize]);
+            let advantages =
+                Tensor::from_slice(&advantages[rows.start as usize..rows.end as usize]);
             let inputs = LossInputs {
                 logprobs: &part("logp"),
                 old_logprobs: Some(&part("old")),

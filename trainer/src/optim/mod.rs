@@ -61,8 +61,14 @@ impl OptimConfig {
             check((0.0..1.0).contains(&value), format!("{key} is {value}, wanted 0 ≤ {key} < 1"));
         }
         check(self.eps > 0.0, format!("eps is {}, wanted a positive number", self.eps));
-        check(self.weight_decay >= 0.0, format!("weight_decay is {}, wanted ≥ 0", self.weight_decay));
-        check(self.max_grad_norm >= 0.0, format!("max_grad_norm is {}, wanted ≥ 0", self.max_grad_norm));
+        check(
+            self.weight_decay >= 0.0,
+            format!("weight_decay is {}, wanted ≥ 0", self.weight_decay),
+        );
+        check(
+            self.max_grad_norm >= 0.0,
+            format!("max_grad_norm is {}, wanted ≥ 0", self.max_grad_norm),
+        );
         problems
     }
 }

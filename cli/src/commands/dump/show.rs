@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use joust_schema::table::{TABLE_KEY, VERSION_KEY};
 use joust_schema::parquet;
+use joust_schema::table::{TABLE_KEY, VERSION_KEY};
 use serde_json::Value;
 
 use crate::output;
@@ -48,7 +48,8 @@ pub(crate) fn run(args: ShowArgs) -> anyhow::Result<()> {
         }
         let metadata = schema.metadata();
         let contract = metadata.get(TABLE_KEY).zip(metadata.get(VERSION_KEY));
-        let contract = contract.map_or(String::new(), |(name, version)| format!(" ({name} {version})"));
+        let contract =
+            contract.map_or(String::new(), |(name, version)| format!(" ({name} {version})"));
         output::line(format!("{}{contract}: {} rows", file.display(), rows.len()));
         print_table(&columns, &rows[..n_shown]);
         output::line("");

@@ -55,11 +55,7 @@ fn text_is_split_as_the_file_names_it() {
         ("deepseek-r1-qwen", "a\n\na", &["a", "Ċ", "Ċ", "a"]),
         ("llama-bpe", "ab  12", &["ab", "Ġ", "Ġ", "12"]),
         ("default", "a'b 12", &["a", "'", "b", "Ġ", "12"]),
-        (
-            "qwen2",
-            "<|end|>a<think>  a<|end|>",
-            &["<|end|>", "a", "<think>", "Ġ", "Ġa", "<|end|>"],
-        ),
+        ("qwen2", "<|end|>a<think>  a<|end|>", &["<|end|>", "a", "<think>", "Ġ", "Ġa", "<|end|>"]),
     ];
     for (pre, text, wanted) in cases {
         let (tokenizer, _) = tokenizer_from_gguf(&with_merges(pre).open()).unwrap();
@@ -95,13 +91,13 @@ fn bos_is_added_where_the_file_or_its_family_wants_it() {
     assert_eq!(pieces(&tokenizer, "ab"), ["<|start|>", "ab"]);
     assert_eq!(tokenizer.encode("ab", false).unwrap().get_tokens(), ["ab"]);
 
-    let off = with_merges("llama-bpe")
-        .u32("tokenizer.ggml.bos_token_id", 0)
-        .value("tokenizer.ggml.add_bos_token", 7, &[0]);
+    let off = with_merges("llama-bpe").u32("tokenizer.ggml.bos_token_id", 0).value(
+        "tokenizer.ggml.add_bos_token",
+        7,
+        &[0],
+    );
     assert!(!tokenizer_from_gguf(&off.open()).unwrap().1.add_bos);
-    let none = tokenizer_from_gguf(&with_merges("llama-bpe").open())
-        .unwrap()
-        .1;
+    let none = tokenizer_from_gguf(&with_merges("llama-bpe").open()).unwrap().1;
     assert_eq!((none.bos, none.add_bos), (None, false));
 }
 
@@ -110,21 +106,12 @@ fn what_cannot_be_read_is_named() {
     let merges = |merges: &[&str]| writer("gpt2", "qwen2").strings("tokenizer.ggml.merges", merges);
     let cases = [
         (writer("llama", "default"), "tokenizer.ggml.model llama"),
-        (
-            with_merges("tekken"),
-            "tokenizer.ggml.pre tekken is not supported",
-        ),
+        (with_merges("tekken"), "tokenizer.ggml.pre tekken is not supported"),
         (Writer::default(), "tokenizer.ggml.model is missing"),
         (writer("gpt2", "qwen2"), "tokenizer.ggml.merges is missing"),
-        (
-            merges(&["a b", "b b"]),
-            "merge 1, \"b b\", wants a token \"bb\"",
-        ),
+        (merges(&["a b", "b b"]), "merge 1, \"b b\", wants a token \"bb\""),
         (merges(&["ab"]), "merge 0, \"ab\", has no space"),
-        (
-            with_merges("qwen2").u32("tokenizer.ggml.bos_token_id", 99),
-            "the file has 18 tokens",
-        ),
+        (with_merges("qwen2").u32("tokenizer.ggml.bos_token_id", 99), "the file has 18 tokens"),
         (
             Writer::default()
                 .str("tokenizer.ggml.model", "gpt2")

@@ -19,18 +19,13 @@ struct Case {
 }
 
 fn golden() -> Golden {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../tests/golden/gguf_dequant.json"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/gguf_dequant.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 fn hex(text: &str, digits: usize) -> Vec<u32> {
     let numbers = text.as_bytes().chunks_exact(digits);
-    numbers
-        .map(|n| u32::from_str_radix(std::str::from_utf8(n).unwrap(), 16).unwrap())
-        .collect()
+    numbers.map(|n| u32::from_str_radix(std::str::from_utf8(n).unwrap(), 16).unwrap()).collect()
 }
 
 #[test]
@@ -39,25 +34,14 @@ fn values_are_those_of_ggml_bit_for_bit() {
     assert_eq!(golden.cases.len(), 11);
     for case in golden.cases {
         let ty = GgmlType::from_id(case.id).unwrap();
-        assert_eq!(
-            (ty.block_size(), ty.type_bytes()),
-            (case.block_size, case.type_bytes)
-        );
-        let bytes: Vec<u8> = hex(&case.blocks, 2)
-            .iter()
-            .map(|byte| *byte as u8)
-            .collect();
+        assert_eq!((ty.block_size(), ty.type_bytes()), (case.block_size, case.type_bytes));
+        let bytes: Vec<u8> = hex(&case.blocks, 2).iter().map(|byte| *byte as u8).collect();
         let wanted = hex(&case.values, 8);
         let mut seen = vec![0.0; wanted.len()];
         dequantize(ty, &bytes, &mut seen).unwrap();
         for (idx, (seen, wanted)) in seen.iter().zip(&wanted).enumerate() {
             let wanted = f32::from_bits(*wanted);
-            assert_eq!(
-                seen.to_bits(),
-                wanted.to_bits(),
-                "{} {idx}: {seen} {wanted}",
-                case.name
-            );
+            assert_eq!(seen.to_bits(), wanted.to_bits(), "{} {idx}: {seen} {wanted}", case.name);
         }
     }
 }

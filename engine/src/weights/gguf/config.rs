@@ -44,28 +44,17 @@ impl GgufFile {
         set("model_type", json!(model_type));
         set("architectures", json!([class]));
         set("hidden_size", json!(hidden_size));
-        set(
-            "intermediate_size",
-            json!(self.required_u64(arch, "feed_forward_length")?),
-        );
-        set(
-            "num_hidden_layers",
-            json!(self.required_u64(arch, "block_count")?),
-        );
+        set("intermediate_size", json!(self.required_u64(arch, "feed_forward_length")?));
+        set("num_hidden_layers", json!(self.required_u64(arch, "block_count")?));
         set("num_attention_heads", json!(n_heads));
         set("num_key_value_heads", json!(n_kv_heads));
         if let Some(head_dim) = self.optional_u64(arch, "attention.key_length")? {
             set("head_dim", json!(head_dim));
         }
         set("hidden_act", json!("silu"));
-        set(
-            "max_position_embeddings",
-            json!(self.required_u64(arch, "context_length")?),
-        );
+        set("max_position_embeddings", json!(self.required_u64(arch, "context_length")?));
         let eps_key = format!("{arch}.attention.layer_norm_rms_epsilon");
-        let eps = self
-            .optional_f64(&eps_key)?
-            .ok_or_else(|| self.missing(&eps_key))?;
+        let eps = self.optional_f64(&eps_key)?.ok_or_else(|| self.missing(&eps_key))?;
         set("rms_norm_eps", json!(eps));
         let rope_theta = self.optional_f64(&format!("{arch}.rope.freq_base"))?;
         let rope_theta = rope_theta.unwrap_or(DEFAULT_ROPE_THETA);
@@ -75,10 +64,7 @@ impl GgufFile {
             set("rope_scaling", scaling);
         }
         set("vocab_size", json!(self.vocab_size(arch)?));
-        set(
-            "tie_word_embeddings",
-            json!(self.tensor("output.weight").is_none()),
-        );
+        set("tie_word_embeddings", json!(self.tensor("output.weight").is_none()));
         let has_bias = self.tensor("blk.0.attn_q.bias").is_some();
         set("attention_bias", json!(arch == "qwen2" || has_bias));
         if self.tensor("blk.0.ffn_up.bias").is_some() {
@@ -114,18 +100,13 @@ impl GgufFile {
 
     fn architecture(&self) -> Result<&str, Error> {
         let key = "general.architecture";
-        self.metadata(key)
-            .and_then(Value::as_str)
-            .ok_or_else(|| self.missing(key))
+        self.metadata(key).and_then(Value::as_str).ok_or_else(|| self.missing(key))
     }
 
     fn n_heads(&self, arch: &str) -> Result<u64, Error> {
         let n_heads = self.required_u64(arch, "attention.head_count")?;
         if n_heads == 0 {
-            return Err(Error::bad_file(
-                &self.path,
-                format!("{arch}.attention.head_count is 0"),
-            ));
+            return Err(Error::bad_file(&self.path, format!("{arch}.attention.head_count is 0")));
         }
         Ok(n_heads)
     }
@@ -147,12 +128,8 @@ impl GgufFile {
     /// The rows of the embedding, which the model's last layer must have too; the tokenizer's
     /// list may be shorter.
     fn vocab_size(&self, arch: &str) -> Result<u64, Error> {
-        let rows = self
-            .tensor("token_embd.weight")
-            .and_then(|info| info.shape.first());
-        let tokens = self
-            .metadata("tokenizer.ggml.tokens")
-            .and_then(Value::as_array);
+        let rows = self.tensor("token_embd.weight").and_then(|info| info.shape.first());
+        let tokens = self.metadata("tokenizer.ggml.tokens").and_then(Value::as_array);
         match rows.copied().or_else(|| tokens.map(<[Value]>::len)) {
             Some(n) => Ok(n as u64),
             None => self.required_u64(arch, "vocab_size"),
@@ -171,10 +148,7 @@ impl GgufFile {
         }
         let head_dim = self.head_dim(arch)?;
         for key in ["rope.dimension_count", "attention.value_length"] {
-            if let Some(value) = self
-                .optional_u64(arch, key)?
-                .filter(|value| *value != head_dim)
-            {
+            if let Some(value) = self.optional_u64(arch, key)?.filter(|value| *value != head_dim) {
                 let what = format!("{arch}.{key} of {value} with heads of {head_dim}");
                 return Err(self.unsupported(&what));
             }
@@ -186,14 +160,10 @@ impl GgufFile {
         let type_key = format!("{arch}.rope.scaling.type");
         let kind = match self.metadata(&type_key) {
             None => "none",
-            Some(value) => value
-                .as_str()
-                .ok_or_else(|| self.wrong_type(&type_key, "text"))?,
+            Some(value) => value.as_str().ok_or_else(|| self.wrong_type(&type_key, "text"))?,
         };
         let legacy = self.optional_f64(&format!("{arch}.rope.scale_linear"))?;
-        let factor = self
-            .optional_f64(&format!("{arch}.rope.scaling.factor"))?
-            .or(legacy);
+        let factor = self.optional_f64(&format!("{arch}.rope.scaling.factor"))?.or(legacy);
         match (kind, factor) {
             ("none", None) => self.llama3_scaling(theta, head_dim),
             ("none" | "linear", Some(1.0)) => Ok(None),
@@ -237,8 +207,7 @@ impl GgufFile {
     }
 
     fn required_u64(&self, prefix: &str, key: &str) -> Result<u64, Error> {
-        self.optional_u64(prefix, key)?
-            .ok_or_else(|| self.missing(&format!("{prefix}.{key}")))
+        self.optional_u64(prefix, key)?.ok_or_else(|| self.missing(&format!("{prefix}.{key}")))
     }
 
     fn optional_u64(&self, prefix: &str, key: &str) -> Result<Option<u64>, Error> {
@@ -246,10 +215,7 @@ impl GgufFile {
         let Some(value) = self.metadata(&key) else {
             return Ok(None);
         };
-        value
-            .as_u64()
-            .map(Some)
-            .ok_or_else(|| self.wrong_type(&key, "a count"))
+        value.as_u64().map(Some).ok_or_else(|| self.wrong_type(&key, "a count"))
     }
 
     /// A number, through the shortest decimal text of a 32-bit float: 1e-5, not 9.99999975e-6.
@@ -262,9 +228,7 @@ impl GgufFile {
             other => other.as_f64(),
         };
         let number = number.filter(|number: &f64| number.is_finite());
-        number
-            .map(Some)
-            .ok_or_else(|| self.wrong_type(key, "a finite number"))
+        number.map(Some).ok_or_else(|| self.wrong_type(key, "a finite number"))
     }
 
     fn missing(&self, key: &str) -> Error {
@@ -276,9 +240,7 @@ impl GgufFile {
     }
 
     fn unsupported(&self, what: &str) -> Error {
-        Error::Unsupported {
-            what: format!("{}: {what}", self.path.display()),
-        }
+        Error::Unsupported { what: format!("{}: {what}", self.path.display()) }
     }
 }
 

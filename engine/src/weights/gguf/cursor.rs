@@ -46,10 +46,7 @@ impl<'a> Cursor<'a> {
 
     /// The next `n` bytes; `what` names them in the error.
     pub(super) fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8], String> {
-        let taken = self
-            .position
-            .checked_add(n)
-            .and_then(|end| self.bytes.get(self.position..end));
+        let taken = self.position.checked_add(n).and_then(|end| self.bytes.get(self.position..end));
         let taken = taken.ok_or_else(|| {
             let left = self.bytes.len() - self.position;
             format!("the file ends in {what}: {n} bytes wanted, {left} left")
@@ -78,20 +75,14 @@ impl<'a> Cursor<'a> {
         let left = self.bytes.len() - self.position;
         match usize::try_from(count) {
             Ok(count) if count <= left / min_bytes => Ok(count),
-            _ => Err(format!(
-                "{count} {what} do not fit into the {left} bytes that are left"
-            )),
+            _ => Err(format!("{count} {what} do not fit into the {left} bytes that are left")),
         }
     }
 
     pub(super) fn string(&mut self, what: &str) -> Result<String, String> {
-        let n = self
-            .count("bytes of text", 1)
-            .map_err(|reason| format!("{what}: {reason}"))?;
+        let n = self.count("bytes of text", 1).map_err(|reason| format!("{what}: {reason}"))?;
         let text = self.take(n, what)?;
-        std::str::from_utf8(text)
-            .map(str::to_owned)
-            .map_err(|_| format!("{what} is not UTF-8"))
+        std::str::from_utf8(text).map(str::to_owned).map_err(|_| format!("{what} is not UTF-8"))
     }
 
     /// A metadata value of the type with this id.
@@ -130,9 +121,7 @@ impl<'a> Cursor<'a> {
         let type_id = self.u32("an array's type")?;
         let n = self.count("array elements", min_bytes(type_id))?;
         if n > MAX_ARRAY_ELEMENTS {
-            return Err(format!(
-                "{n} array elements, at most {MAX_ARRAY_ELEMENTS} are read"
-            ));
+            return Err(format!("{n} array elements, at most {MAX_ARRAY_ELEMENTS} are read"));
         }
         (0..n).map(|_| self.nested_value(type_id, depth)).collect()
     }

@@ -72,9 +72,7 @@ impl RawTensor {
         let name = cursor.string("its name")?;
         let n_dims = cursor.u32("its number of dimensions")? as usize;
         if n_dims > MAX_DIMS {
-            return Err(format!(
-                "{name} has {n_dims} dimensions, at most {MAX_DIMS} are allowed"
-            ));
+            return Err(format!("{name} has {n_dims} dimensions, at most {MAX_DIMS} are allowed"));
         }
         let dims: Result<Vec<usize>, String> = (0..n_dims)
             .map(|_| {
@@ -85,12 +83,7 @@ impl RawTensor {
         let dims = dims?;
         let type_id = cursor.u32("its type")?;
         let offset = cursor.u64("its offset")?;
-        Ok(Self {
-            name,
-            dims,
-            type_id,
-            offset,
-        })
+        Ok(Self { name, dims, type_id, offset })
     }
 
     fn locate(
@@ -107,33 +100,21 @@ impl RawTensor {
                 "rows of {row} values do not divide into {ggml_type:?} blocks of {block}"
             ));
         }
-        let n_elements = self
-            .dims
-            .iter()
-            .try_fold(1_usize, |product, dim| product.checked_mul(*dim));
+        let n_elements =
+            self.dims.iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim));
         let n_bytes = n_elements
             .and_then(|n| (n / block).checked_mul(ggml_type.type_bytes()))
             .ok_or_else(|| format!("the shape {:?} overflows", self.dims))?;
         if !self.offset.is_multiple_of(alignment as u64) {
-            return Err(format!(
-                "offset {} is not a multiple of {alignment}",
-                self.offset
-            ));
+            return Err(format!("offset {} is not a multiple of {alignment}", self.offset));
         }
-        let offset = usize::try_from(self.offset)
-            .ok()
-            .and_then(|offset| data_start.checked_add(offset));
+        let offset =
+            usize::try_from(self.offset).ok().and_then(|offset| data_start.checked_add(offset));
         let end = offset.and_then(|offset| offset.checked_add(n_bytes));
         match (offset, end) {
             (Some(offset), Some(end)) if end <= file_bytes => {
                 let shape = self.dims.into_iter().rev().collect();
-                Ok(TensorInfo {
-                    name: self.name,
-                    shape,
-                    ggml_type,
-                    offset,
-                    n_bytes,
-                })
+                Ok(TensorInfo { name: self.name, shape, ggml_type, offset, n_bytes })
             }
             _ => Err(format!(
                 "its {n_bytes} bytes at offset {} end after the file, which has {file_bytes} bytes",
@@ -152,9 +133,7 @@ fn read_counts(cursor: &mut Cursor<'_>) -> Result<(usize, usize), String> {
         return Err("the file is big-endian; only little-endian files can be read".to_owned());
     }
     if !(2..=3).contains(&version) {
-        return Err(format!(
-            "GGUF version {version}; versions 2 and 3 can be read"
-        ));
+        return Err(format!("GGUF version {version}; versions 2 and 3 can be read"));
     }
     let n_tensors = cursor.count("tensors", RawTensor::MIN_BYTES)?;
     // a key's length, a type and a value of one byte
@@ -165,9 +144,7 @@ fn read_counts(cursor: &mut Cursor<'_>) -> Result<(usize, usize), String> {
 fn read_metadata(cursor: &mut Cursor<'_>, n: usize) -> Result<BTreeMap<String, Value>, String> {
     let mut metadata = BTreeMap::new();
     for idx in 0..n {
-        let key = cursor
-            .string("a key")
-            .map_err(|reason| format!("metadata {idx}: {reason}"))?;
+        let key = cursor.string("a key").map_err(|reason| format!("metadata {idx}: {reason}"))?;
         let in_key = |reason: String| format!("metadata key {key}: {reason}");
         let type_id = cursor.u32("its type").map_err(in_key)?;
         let value = cursor.value(type_id).map_err(in_key)?;
@@ -186,8 +163,6 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<usize, String> {
     let alignment = value.as_u64().and_then(|value| u32::try_from(value).ok());
     match alignment {
         Some(alignment) if alignment.is_power_of_two() => Ok(alignment as usize),
-        _ => Err(format!(
-            "general.alignment is {value:?}, it must be a power of two"
-        )),
+        _ => Err(format!("general.alignment is {value:?}, it must be a power of two")),
     }
 }

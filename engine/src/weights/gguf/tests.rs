@@ -55,8 +55,7 @@ impl Writer {
     fn entry(mut self, name: &str, dims: &[u64], type_id: u32, offset: u64) -> Self {
         Self::text(&mut self.table, name);
         self.table.extend((dims.len() as u32).to_le_bytes());
-        self.table
-            .extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
+        self.table.extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
         self.table.extend(type_id.to_le_bytes());
         self.table.extend(offset.to_le_bytes());
         self.n_tensors += 1;
@@ -65,11 +64,9 @@ impl Writer {
 
     /// A tensor of 32-bit floats; `dims` innermost first.
     fn tensor(mut self, name: &str, dims: &[u64], values: &[f32]) -> Self {
-        self.data
-            .resize(self.data.len().next_multiple_of(DEFAULT_ALIGNMENT), 0);
+        self.data.resize(self.data.len().next_multiple_of(DEFAULT_ALIGNMENT), 0);
         let offset = self.data.len() as u64;
-        self.data
-            .extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        self.data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         self.entry(name, dims, 0, offset)
     }
 
@@ -142,25 +139,16 @@ fn header_and_tensors_are_read() {
     assert_eq!(file.metadata("d").and_then(Value::as_f64), Some(0.25));
     assert_eq!(file.metadata("text").and_then(Value::as_str), Some("ä"));
     let list = file.metadata("list").and_then(Value::as_array).unwrap();
-    assert_eq!(
-        list.iter().filter_map(Value::as_str).collect::<Vec<_>>(),
-        ["x", ""]
-    );
+    assert_eq!(list.iter().filter_map(Value::as_str).collect::<Vec<_>>(), ["x", ""]);
     assert_eq!(file.metadata("absent"), None);
 
     let names: Vec<&str> = file.tensors().map(|info| info.name.as_str()).collect();
     assert_eq!(names, ["w", "scalar"]);
     let info = file.tensor("w").unwrap();
-    assert_eq!(
-        (info.shape.as_slice(), info.n_bytes),
-        ([2, 3].as_slice(), 24)
-    );
+    assert_eq!((info.shape.as_slice(), info.n_bytes), ([2, 3].as_slice(), 24));
     assert_eq!(file.bytes(info)[4..8], 1.0_f32.to_le_bytes());
     let scalar = file.tensor("scalar").unwrap();
-    assert_eq!(
-        (scalar.n_elements(), file.bytes(scalar)),
-        (1, 2.5_f32.to_le_bytes().as_slice())
-    );
+    assert_eq!((scalar.n_elements(), file.bytes(scalar)), (1, 2.5_f32.to_le_bytes().as_slice()));
 }
 
 #[test]
@@ -178,64 +166,23 @@ fn what_is_wrong_is_named() {
     let mut huge_array = 0_u32.to_le_bytes().to_vec();
     huge_array.extend(huge);
     let cases = [
-        (
-            Writer::default().value("k", 77, &[]),
-            "metadata key k: 77 is not a value type of GGUF",
-        ),
-        (
-            Writer::default().value("k", 7, &[3]),
-            "metadata key k: 3 is not a boolean",
-        ),
-        (
-            Writer::default().value("k", 8, &huge),
-            "bytes of text do not fit into",
-        ),
-        (
-            Writer::default().value("k", 9, &huge_array),
-            "array elements do not fit into",
-        ),
-        (
-            Writer::default().u32("k", 1).u32("k", 1),
-            "metadata key k appears twice",
-        ),
-        (
-            Writer::default().u32("general.alignment", 3),
-            "it must be a power of two",
-        ),
-        (
-            Writer::default().entry("w", &[4, 4, 4, 4, 4], 0, 0),
-            "has 5 dimensions",
-        ),
-        (
-            Writer::default().entry("w", &[4], 0, 0),
-            "tensor w: its 16 bytes at offset 0 end after",
-        ),
-        (
-            Writer::default().entry("w", &[4], 0, 8),
-            "offset 8 is not a multiple of 32",
-        ),
-        (
-            Writer::default().entry("w", &[4], 0, !31),
-            "end after the file",
-        ),
-        (
-            Writer::default().entry("w", &[1 << 40, 1 << 40], 0, 0),
-            "overflows",
-        ),
-        (
-            Writer::default().entry("w", &[33], 8, 0),
-            "do not divide into Q8_0 blocks of 32",
-        ),
+        (Writer::default().value("k", 77, &[]), "metadata key k: 77 is not a value type of GGUF"),
+        (Writer::default().value("k", 7, &[3]), "metadata key k: 3 is not a boolean"),
+        (Writer::default().value("k", 8, &huge), "bytes of text do not fit into"),
+        (Writer::default().value("k", 9, &huge_array), "array elements do not fit into"),
+        (Writer::default().u32("k", 1).u32("k", 1), "metadata key k appears twice"),
+        (Writer::default().u32("general.alignment", 3), "it must be a power of two"),
+        (Writer::default().entry("w", &[4, 4, 4, 4, 4], 0, 0), "has 5 dimensions"),
+        (Writer::default().entry("w", &[4], 0, 0), "tensor w: its 16 bytes at offset 0 end after"),
+        (Writer::default().entry("w", &[4], 0, 8), "offset 8 is not a multiple of 32"),
+        (Writer::default().entry("w", &[4], 0, !31), "end after the file"),
+        (Writer::default().entry("w", &[1 << 40, 1 << 40], 0, 0), "overflows"),
+        (Writer::default().entry("w", &[33], 8, 0), "do not divide into Q8_0 blocks of 32"),
         (
             Writer::default().entry("w", &[256], 10, 0),
             "tensor w: tensor type Q2_K is not supported",
         ),
-        (
-            Writer::default()
-                .tensor("w", &[1], &[1.0])
-                .entry("w", &[1], 0, 0),
-            "w appears twice",
-        ),
+        (Writer::default().tensor("w", &[1], &[1.0]).entry("w", &[1], 0, 0), "w appears twice"),
     ];
     for (writer, wanted) in cases {
         let error = writer.error();
@@ -246,10 +193,7 @@ fn what_is_wrong_is_named() {
     assert!(version(4).contains("GGUF version 4"));
     assert!(version(3_u32.swap_bytes()).contains("big-endian"));
     assert!(parse(b"GGML....").unwrap_err().contains("not a GGUF file"));
-    let too_many = Writer {
-        n_tensors: 1 << 60,
-        ..Writer::default()
-    };
+    let too_many = Writer { n_tensors: 1 << 60, ..Writer::default() };
     assert!(too_many.error().contains("tensors do not fit into"));
 }
 
@@ -320,21 +264,10 @@ fn config_of_a_qwen2_with_its_own_output() {
 #[test]
 fn rotary_scalings() {
     let linear = model("llama").str("llama.rope.scaling.type", "linear");
-    let config = linear
-        .clone()
-        .f32("llama.rope.scaling.factor", 4.0)
-        .open()
-        .hf_config()
-        .unwrap();
-    assert_eq!(
-        config["rope_scaling"],
-        serde_json::json!({"rope_type": "linear", "factor": 4.0})
-    );
+    let config = linear.clone().f32("llama.rope.scaling.factor", 4.0).open().hf_config().unwrap();
+    assert_eq!(config["rope_scaling"], serde_json::json!({"rope_type": "linear", "factor": 4.0}));
     let error = linear.open().hf_config().unwrap_err().to_string();
-    assert!(
-        error.contains("llama.rope.scaling.factor is missing"),
-        "{error}"
-    );
+    assert!(error.contains("llama.rope.scaling.factor is missing"), "{error}");
 
     // the frequencies of heads of 4 with a base of 1e6 are 1 and 1e-3: the second makes 1.3 turns
     // in 8192 tokens, so its divisor lies between
@@ -342,14 +275,7 @@ fn rotary_scalings() {
     let smooth = (turns - 1.0) / 3.0;
     let between = 1.0 / ((1.0 - smooth) / 32.0 + smooth);
     let lower = model("llama").tensor("rope_freqs.weight", &[2], &[1.0, between as f32]);
-    assert!(
-        lower
-            .open()
-            .hf_config()
-            .unwrap_err()
-            .to_string()
-            .contains("rope_freqs.weight")
-    );
+    assert!(lower.open().hf_config().unwrap_err().to_string().contains("rope_freqs.weight"));
 }
 
 #[test]
@@ -389,10 +315,7 @@ fn llama3_scaling_is_recovered() {
         "original_max_position_embeddings": 8192,
     });
     assert_eq!(config["rope_scaling"], wanted);
-    assert_eq!(
-        (&config["num_key_value_heads"], &config["vocab_size"]),
-        (&1.into(), &5.into())
-    );
+    assert_eq!((&config["num_key_value_heads"], &config["vocab_size"]), (&1.into(), &5.into()));
 }
 
 #[test]
@@ -404,22 +327,10 @@ fn a_config_that_cannot_be_made_says_why() {
             Writer::default().str("general.architecture", "llama"),
             "llama.embedding_length is missing",
         ),
-        (
-            model("llama").u32("llama.expert_count", 8),
-            "llama.expert_count is not supported",
-        ),
-        (
-            model("qwen2").u32("qwen2.rope.dimension_count", 2),
-            "of 2 with heads of 4",
-        ),
-        (
-            model("llama").str("llama.rope.scaling.type", "yarn"),
-            "type yarn is not supported",
-        ),
-        (
-            model("llama").str("tokenizer.ggml.bos_token_id", "x"),
-            "is not a count",
-        ),
+        (model("llama").u32("llama.expert_count", 8), "llama.expert_count is not supported"),
+        (model("qwen2").u32("qwen2.rope.dimension_count", 2), "of 2 with heads of 4"),
+        (model("llama").str("llama.rope.scaling.type", "yarn"), "type yarn is not supported"),
+        (model("llama").str("tokenizer.ggml.bos_token_id", "x"), "is not a count"),
     ];
     for (writer, wanted) in cases {
         let error = writer.open().hf_config().unwrap_err().to_string();
@@ -433,42 +344,15 @@ fn names_become_those_of_hugging_face() {
         ("token_embd.weight", Some("model.embed_tokens.weight")),
         ("output_norm.weight", Some("model.norm.weight")),
         ("output.weight", Some("lm_head.weight")),
-        (
-            "blk.0.attn_norm.weight",
-            Some("model.layers.0.input_layernorm.weight"),
-        ),
-        (
-            "blk.12.ffn_norm.weight",
-            Some("model.layers.12.post_attention_layernorm.weight"),
-        ),
-        (
-            "blk.0.attn_q.weight",
-            Some("model.layers.0.self_attn.q_proj.weight"),
-        ),
-        (
-            "blk.0.attn_k.bias",
-            Some("model.layers.0.self_attn.k_proj.bias"),
-        ),
-        (
-            "blk.0.attn_v.bias",
-            Some("model.layers.0.self_attn.v_proj.bias"),
-        ),
-        (
-            "blk.0.attn_output.weight",
-            Some("model.layers.0.self_attn.o_proj.weight"),
-        ),
-        (
-            "blk.0.ffn_gate.weight",
-            Some("model.layers.0.mlp.gate_proj.weight"),
-        ),
-        (
-            "blk.0.ffn_up.weight",
-            Some("model.layers.0.mlp.up_proj.weight"),
-        ),
-        (
-            "blk.0.ffn_down.weight",
-            Some("model.layers.0.mlp.down_proj.weight"),
-        ),
+        ("blk.0.attn_norm.weight", Some("model.layers.0.input_layernorm.weight")),
+        ("blk.12.ffn_norm.weight", Some("model.layers.12.post_attention_layernorm.weight")),
+        ("blk.0.attn_q.weight", Some("model.layers.0.self_attn.q_proj.weight")),
+        ("blk.0.attn_k.bias", Some("model.layers.0.self_attn.k_proj.bias")),
+        ("blk.0.attn_v.bias", Some("model.layers.0.self_attn.v_proj.bias")),
+        ("blk.0.attn_output.weight", Some("model.layers.0.self_attn.o_proj.weight")),
+        ("blk.0.ffn_gate.weight", Some("model.layers.0.mlp.gate_proj.weight")),
+        ("blk.0.ffn_up.weight", Some("model.layers.0.mlp.up_proj.weight")),
+        ("blk.0.ffn_down.weight", Some("model.layers.0.mlp.down_proj.weight")),
         ("blk.x.ffn_down.weight", None),
         ("blk.0.attn_q.scale", None),
         ("rope_freqs.weight", None),
@@ -491,17 +375,9 @@ fn rows_return_to_their_order() {
     unpermute_rows(&mut bias, 6, 1, 1).unwrap();
     assert_eq!(bias, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
 
-    assert!(
-        unpermute_rows(&mut bias, 6, 1, 2)
-            .unwrap_err()
-            .contains("2 heads of an even size")
-    );
+    assert!(unpermute_rows(&mut bias, 6, 1, 2).unwrap_err().contains("2 heads of an even size"));
     assert!(unpermute_rows(&mut bias, 6, 1, 0).is_err());
-    assert!(
-        unpermute_rows(&mut bias, 6, 2, 1)
-            .unwrap_err()
-            .contains("6 rows of 2")
-    );
+    assert!(unpermute_rows(&mut bias, 6, 2, 1).unwrap_err().contains("6 rows of 2"));
 }
 
 #[test]
@@ -511,9 +387,7 @@ fn only_a_llama_file_is_reordered() {
         ("llama", [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]),
         ("qwen2", [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]),
     ] {
-        let file = model(arch)
-            .tensor("blk.0.attn_q.bias", &[8], &values)
-            .open();
+        let file = model(arch).tensor("blk.0.attn_q.bias", &[8], &values).open();
         let info = file.tensor("blk.0.attn_q.bias").unwrap();
         assert_eq!(file.hf_values(info).unwrap(), wanted);
         let info = file.tensor("token_embd.weight").unwrap();

@@ -1,0 +1,60 @@
+//! Runs the `joust` binary in the project's root, so that paths in configs hold.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The project's root.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// A command that is ready to run.
+pub(crate) fn joust<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_joust"));
+    command.args(args).current_dir(root()).stdin(Stdio::null()).env_remove("RUST_LOG");
+    command
+}
+
+/// Runs a command that must succeed and returns its standard output.
+pub(crate) fn succeed<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> String {
+    let output = joust(args).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command that must end with exit code 2 and one line of error, and returns the line.
+pub(crate) fn refuse<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> String {
+    let output = joust(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.trim().lines().count(), 1, "{text}");
+    assert!(text.starts_with("error: "), "{text}");
+    text.trim().to_owned()
+}
+
+/// What a command said.
+pub(crate) fn told(output: &Output) -> String {
+    format!(
+        "{}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Text as an argument.
+pub(crate) fn arg(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Writes a file into a folder and returns its path as an argument.
+pub(crate) fn file(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    arg(&path)
+}
+
+/// The lines of a JSON Lines file.
+pub(crate) fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}

@@ -1,0 +1,98 @@
+//! What others see of a dump: columns as documented, readable by polars, replayable.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::binary::{arg, file, json_lines, root, succeed, told};
+
+fn groups(dir: &std::path::Path) -> String {
+    let lines = [
+        json!({"prompt": "What is 12 + 30?", "completions": ["42", "43", "It is 41.", "42."], "answer": 42, "group_id": "first"}),
+        json!({"messages": [{"role": "user", "content": "What is 6 * 7?"}], "completions": ["6*7=42", "36"], "answer": "42"}),
+    ];
+    file(dir, "groups.jsonl", &lines.map(|line| line.to_string()).join("\n"))
+}
+
+fn score(dir: &std::path::Path, output: &str, more: &[&str]) -> String {
+    let config = arg(&root().join("configs/quickstart.toml"));
+    let (input, output) = (groups(dir), arg(&dir.join(output)));
+    let mut args = vec!["score", &config, "--input", &input, "--output", &output];
+    args.extend(more);
+    succeed(&args)
+}
+
+#[test]
+fn polars_reads_every_table_with_its_columns() {
+    let python = root().join(".venv/bin/python");
+    let has_polars = Command::new(&python).args(["-c", "import polars"]).output();
+    if !has_polars.is_ok_and(|output| output.status.success()) {
+        eprintln!("NOT RUN: polars is not in .venv; `make test` installs it");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    score(dir.path(), "scores", &["reward.judge.kind=rule"]);
+    let script = r#"
+import sys, polars
+dump = sys.argv[1]
+wanted = {
+    "rewards": "group_id member status reward win_rate rating rating_stderr wins losses rank advantage",
+    "matches": "step group_id match_id round member_a member_b votes_a votes_b votes_invalid decided_early winner",
+    "votes": "match_id vote attempt a_shown_first verdict text prompt_tokens cached_prompt_tokens completion_tokens latency_ms seed judge",
+}
+for table, columns in wanted.items():
+    frame = polars.read_parquet(f"{dump}/{table}.parquet")
+    assert frame.columns == columns.split(), (table, frame.columns)
+rewards = polars.read_parquet(f"{dump}/rewards.parquet").filter(polars.col("group_id") == "first")
+assert rewards["reward"].dtype == polars.Float64 and rewards["member"].to_list() == [0, 1, 2, 3]
+assert rewards["reward"][0] > rewards["reward"][1], rewards
+"#;
+    let output =
+        Command::new(python).args(["-c", script, &arg(&dir.path().join("scores"))]).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
+fn a_dump_is_shown_and_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    score(dir.path(), "scores", &["reward.judge.kind=rule"]);
+    let scores = dir.path().join("scores");
+    let text = succeed(&["dump", "show", &arg(&scores.join("rewards.parquet"))]);
+    assert!(text.contains("rewards.parquet (rewards 1.0): 6 rows"), "{text}");
+    let columns = [
+        "dump",
+        "show",
+        &arg(&scores.join("rewards.parquet")),
+        "--json",
+        "--columns",
+        "member,reward",
+    ];
+    let rows = json_lines(&succeed(&columns));
+    assert_eq!(rows[0].as_object().unwrap().len(), 2);
+
+    let replay = format!("reward.judge.dump={}", scores.display());
+    score(dir.path(), "again", &["reward.judge.kind=replay", &replay]);
+    let read =
+        |folder: &str, table: &str| std::fs::read(dir.path().join(folder).join(table)).unwrap();
+    assert_eq!(read("scores", "rewards.jsonl"), read("again", "rewards.jsonl"));
+    assert_eq!(read("scores", "matches.parquet"), read("again", "matches.parquet"));
+}
+
+#[test]
+fn groups_in_parquet_score_like_groups_in_json_lines() {
+    let python = root().join(".venv/bin/python");
+    let dir = tempfile::tempdir().unwrap();
+    let input = groups(dir.path());
+    let output = arg(&dir.path().join("groups.parquet"));
+    let script = "import sys, polars; polars.read_ndjson(sys.argv[1]).select('prompt', 'completions').head(1).write_parquet(sys.argv[2])";
+    let made = Command::new(python).args(["-c", script, &input, &output]).output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        eprintln!("NOT RUN: polars is not in .venv; `make test` installs it");
+        return;
+    }
+    let config = arg(&root().join("configs/quickstart.toml"));
+    let scores = arg(&dir.path().join("scores"));
+    let text = succeed(&["score", &config, "--input", &output, "--output", &scores]);
+    assert!(text.contains("1 groups"), "{text}");
+}

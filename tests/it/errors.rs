@@ -1,0 +1,171 @@
+//! Bad input: one line that names the place and the mend, exit code 2, nothing half-written.
+
+use std::path::Path;
+
+use crate::binary::{arg, file, refuse, root};
+
+const QUICKSTART: &str = "configs/quickstart.toml";
+const TINY: &str = "tests/golden/models/tiny-qwen2";
+
+fn entries(dir: &Path) -> usize {
+    std::fs::read_dir(dir).unwrap().count()
+}
+
+fn check(args: &[&str], wanted: &[&str]) {
+    let message = refuse(args);
+    for part in wanted {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+#[test]
+fn configs_are_refused_by_key_and_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let output_dir = format!("run.output_dir={}", dir.path().display());
+    let bad = |text: &str| file(dir.path(), "bad.toml", text);
+    let cases: [(&str, &[&str]); 6] = [
+        (
+            "[trainer.learner.optim]\nlearning_rate = 1.0",
+            &["trainer.learner.optim", "learning_rate"],
+        ),
+        ("[rollout]\ngroup_size = \"many\"", &["rollout.group_size"]),
+        ("[reward.tournament]\nvotes = 4", &["reward.tournament.votes is 4, wanted an odd number"]),
+        ("[reward.tournament]\nkind = \"swis\"", &["reward.tournament.kind", "swis"]),
+        ("[run\n", &["bad.toml"]),
+        ("[policy]\npath = \"no/such/model\"", &["no/such/model"]),
+    ];
+    for (text, wanted) in cases {
+        check(&["train", QUICKSTART, &bad(text), &output_dir], wanted);
+    }
+    check(&["train", QUICKSTART, "trainer.lr=1", &output_dir], &["trainer", "lr"]);
+    check(&["train", "configs/no-such.toml"], &["configs/no-such.toml"]);
+    check(&["train", QUICKSTART, "prompts.path=no/such.jsonl", &output_dir], &["no/such.jsonl"]);
+    let several = ["rollout.group_size=1", "reward.judge.top_p=0", "train.steps=0"];
+    let message = refuse(&[&["train", QUICKSTART, &output_dir], &several[..]].concat());
+    for key in ["rollout.group_size", "reward.judge.top_p", "train.steps"] {
+        assert!(message.contains(key), "all problems at once: {message}");
+    }
+    assert_eq!(entries(dir.path()), 1, "no run folder was made");
+}
+
+#[test]
+fn broken_model_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = file(dir.path(), "p.jsonl", "{\"prompt\":\"a\"}");
+    let generate = |model: &str, wanted: &[&str]| {
+        check(&["generate", "--model", model, "--input", &prompts], wanted);
+    };
+    let copy = |name: &str| {
+        let to = dir.path().join(name);
+        std::fs::create_dir(&to).unwrap();
+        for entry in std::fs::read_dir(root().join("tests/golden/models/tiny-llama")).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+        to
+    };
+    let model = copy("cut");
+    let weights = model.join("model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    generate(&arg(&model), &["model.safetensors"]);
+    std::fs::write(&weights, b"\xff\xff\xff\xff\xff\xff\xff\xff{}").unwrap();
+    generate(&arg(&model), &["model.safetensors"]);
+    std::fs::remove_file(&weights).unwrap();
+    generate(&arg(&model), &["safetensors"]);
+
+    let model = copy("config");
+    let text = std::fs::read_to_string(model.join("config.json")).unwrap();
+    let config = model.join("config.json");
+    std::fs::write(&config, text.replace("\"hidden_size\"", "\"hidden_sise\"")).unwrap();
+    generate(&arg(&model), &["config.json", "hidden_size"]);
+    std::fs::write(&config, text.replace("LlamaForCausalLM", "GPT2LMHeadModel")).unwrap();
+    generate(&arg(&model), &["GPT2LMHeadModel"]);
+    std::fs::write(&config, "{").unwrap();
+    generate(&arg(&model), &["config.json", "invalid JSON"]);
+    let model = copy("tokenizer");
+    std::fs::write(model.join("tokenizer.json"), "{}").unwrap();
+    generate(&arg(&model), &["tokenizer.json"]);
+
+    for (name, bytes) in
+        [("a.gguf", &b"GGUF"[..]), ("b.gguf", b"nonsense, and a little more of it")]
+    {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        generate(&arg(&path), &[name]);
+    }
+    let empty = dir.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    generate(&arg(&empty), &["no model in this folder; wanted config.json or a .gguf file"]);
+    generate("no/such/model", &["no/such/model"]);
+}
+
+#[test]
+fn prompts_that_do_not_fit_are_named_by_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = format!("{{\"prompt\":\"a\"}}\n{{\"prompt\":\"{}\"}}", "long ".repeat(4000));
+    let prompts = file(dir.path(), "p.jsonl", &long);
+    let wanted = ["p.jsonl:2", "tokens, the context holds", "shorten it"];
+    check(&["generate", "--model", TINY, "--input", &prompts], &wanted);
+    let prompts = file(dir.path(), "p.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":");
+    check(&["generate", "--model", TINY, "--input", &prompts], &["p.jsonl:2: invalid JSON"]);
+    let prompts = file(dir.path(), "p.jsonl", "{\"prompt\":\"a\"}");
+    let bad = ["generate", "--model", TINY, "--input", &prompts, "--top-p", "0"];
+    check(&bad, &["top_p is 0, wanted a number in (0, 1]"]);
+}
+
+#[test]
+fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = arg(&dir.path().join("out"));
+    let cases = [
+        ("{\"prompt\":\"a\",\"completions\":[]}", ":1: completions is empty"),
+        (
+            "{\"prompt\":\"a\",\"completions\":[\"b\"]}\n\n{\"completions\":[\"b\"]}",
+            ":3: missing field `prompt`",
+        ),
+        ("{\"prompt\":\"\",\"completions\":[\"b\"]}", ":1: prompt is empty"),
+        ("{\"prompt\":\"a\",", ":1: invalid JSON"),
+    ];
+    for (text, wanted) in cases {
+        let input = file(dir.path(), "groups.jsonl", text);
+        check(
+            &["score", QUICKSTART, "--input", &input, "--output", &output],
+            &["groups.jsonl", wanted],
+        );
+    }
+    let input = file(dir.path(), "pairs.jsonl", "{\"prompt\":\"a\",\"completion_a\":\"b\"}");
+    check(
+        &["judge", QUICKSTART, "--input", &input, "--output", &output],
+        &["pairs.jsonl:1: missing field `completion_b`"],
+    );
+    assert!(!Path::new(&output).exists());
+}
+
+#[test]
+fn a_run_folder_is_never_overwritten_by_accident() {
+    let dir = tempfile::tempdir().unwrap();
+    let output_dir = format!("run.output_dir={}", dir.path().display());
+    std::fs::create_dir(dir.path().join("quickstart")).unwrap();
+    std::fs::write(dir.path().join("quickstart/notes.txt"), "mine").unwrap();
+    check(&["train", QUICKSTART, &output_dir], &["is there already", "--resume", "--clean"]);
+    check(
+        &["train", QUICKSTART, &output_dir, "--clean"],
+        &["--clean deletes only folders of runs"],
+    );
+    let kept = std::fs::read_to_string(dir.path().join("quickstart/notes.txt")).unwrap();
+    assert_eq!(kept, "mine");
+}
+
+#[test]
+fn a_missing_device_is_named() {
+    if joust_engine::device::cuda_available() {
+        eprintln!("NOT RUN: this machine has a GPU");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = file(dir.path(), "p.jsonl", "{\"prompt\":\"a\"}");
+    let args = ["generate", "--model", TINY, "--input", &prompts, "--device", "cuda"];
+    check(&args, &["finds no CUDA device"]);
+}

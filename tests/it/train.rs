@@ -1,0 +1,158 @@
+//! Whole runs on the shipped models: they repeat to the byte, and a killed one ends as an unbroken one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::binary::{joust, succeed, told};
+
+/// A short run: its judge is the nano RRM, or the known answers.
+fn args(dir: &Path, more: &[&str]) -> Vec<String> {
+    let mut args: Vec<String> = ["train", "configs/quickstart.toml", "run.name=short"]
+        .into_iter()
+        .chain(["train.steps=4", "train.prompts_per_step=3", "rollout.group_size=4"])
+        .chain(["rollout.max_completion_length=40", "eval.max_prompts=12", "eval.every=2"])
+        .chain(["checkpoint.every=1", "checkpoint.keep_last=0"])
+        .map(str::to_owned)
+        .collect();
+    args.push(format!("run.output_dir={}", dir.display()));
+    args.extend(more.iter().map(|&text| text.to_owned()));
+    args
+}
+
+/// Every file of a run that has to repeat: name and content.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(dir).unwrap().to_owned();
+            // where and when the run was made, and how long its steps took
+            let differs = ["run.json", "metrics.jsonl", "config.toml"]
+                .iter()
+                .any(|skip| name == Path::new(skip));
+            match path.is_dir() {
+                true => open.push(path),
+                false if differs => {}
+                false => drop(found.insert(name, std::fs::read(path).unwrap())),
+            }
+        }
+    }
+    found
+}
+
+/// `metrics.jsonl` without times.
+fn metrics(dir: &Path) -> Vec<serde_json::Map<String, serde_json::Value>> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    let rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    rows.map(|mut row: serde_json::Map<_, _>| {
+        row.retain(|key, _| {
+            !key.starts_with("time/") && key != "step_time" && key != "tokens_per_second"
+        });
+        row
+    })
+    .collect()
+}
+
+fn same(a: &Path, b: &Path) {
+    let (a_files, b_files) = (files(a), files(b));
+    let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&a_files), names(&b_files));
+    for (name, content) in &a_files {
+        assert!(*content == b_files[name], "{} differs", name.display());
+    }
+    assert_eq!(metrics(a), metrics(b));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_a_killed_run_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str| dir.path().join(name);
+    for name in ["once", "again"] {
+        succeed(&args(&folder(name), &[]));
+    }
+    same(&folder("once/short"), &folder("again/short"));
+    let manifest = joust_schema::manifest::read(&folder("once/short")).unwrap();
+    assert_eq!(manifest.len(), 4 * 5);
+    for entry in &manifest {
+        let content = std::fs::read(folder("once/short").join(&entry.file)).unwrap();
+        assert_eq!(blake3::hash(&content).to_hex().to_string(), entry.blake3);
+    }
+
+    let mut child = joust(&args(&folder("killed"), &[]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !folder("killed/short/checkpoints/step_00002").exists() {
+        assert!(Instant::now() < deadline, "no checkpoint was written");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // what a kill in the middle of a write leaves
+    std::fs::create_dir(folder("killed/short/checkpoints/step_00009.tmp")).unwrap();
+    std::fs::write(folder("killed/short/step_00001/votes.parquet.tmp"), "half").unwrap();
+    let output = joust(&args(&folder("killed"), &["--resume"])).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("Going on after step"), "{}", told(&output));
+    std::fs::remove_file(folder("killed/short/step_00001/votes.parquet.tmp")).ok();
+    same(&folder("once/short"), &folder("killed/short"));
+
+    // another config is no resumption
+    let output =
+        joust(&args(&folder("killed"), &["--resume", "trainer.epsilon=0.3"])).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told(&output).contains("key `trainer.epsilon` differs"), "{}", told(&output));
+    // the resolved config starts the same run again
+    let resolved = folder("once/short/config.toml").display().to_string();
+    let output_dir = format!("run.output_dir={}", folder("resolved").display());
+    succeed(&["train", &resolved, &output_dir]);
+    same(&folder("once/short"), &folder("resolved/short"));
+}
+
+#[test]
+fn a_failing_judge_masks_its_groups_and_the_run_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // two tokens are never enough for a verdict
+    succeed(&args(dir.path(), &["reward.judge.max_thinking_tokens=2", "train.steps=2"]));
+    let run = dir.path().join("short");
+    let rewards: Vec<joust_schema::tables::Reward> =
+        joust_schema::parquet::read(&run.join("step_00001/rewards.parquet")).unwrap();
+    for row in &rewards {
+        assert_eq!(row.reward, None);
+        assert_eq!(row.advantage, None);
+        assert_ne!(row.status, joust_schema::tables::Status::Scored);
+    }
+    let last = metrics(&run).pop().unwrap();
+    assert_eq!(last["updates"], 0.0);
+    assert_eq!(last["frac_reward_missing"], 1.0);
+}
+
+#[test]
+fn a_rule_can_be_the_reward_and_every_figure_is_documented() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = [
+        "reward.kind=correct",
+        "trainer.beta=0.01",
+        "trainer.num_iterations=2",
+        "rollout.workers=2",
+    ];
+    let text = succeed(&args(dir.path(), &more));
+    assert!(text.contains("Accuracy on held-out prompts"), "{text}");
+    let page = succeed(&["docs", "--dir", &dir.path().join("docs").display().to_string()]);
+    assert!(page.contains("metrics.md"));
+    let page = std::fs::read_to_string(dir.path().join("docs/metrics.md")).unwrap();
+    let run = dir.path().join("short");
+    let raw = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    for line in raw.lines() {
+        let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        for key in row.keys() {
+            assert!(page.contains(&format!("| `{key}` |")), "{key} is not in docs/metrics.md");
+        }
+    }
+}
