@@ -48,6 +48,8 @@ models: build ## remakes data/models from nothing (about an hour on two cores)
 prompts: build ## remakes data/prompts
 	$(JOUST) data questions --n 2000 --seed 1 --split train --output data/prompts/arithmetic-train.jsonl
 	$(JOUST) data questions --n 250 --seed 2 --split eval --output data/prompts/arithmetic-eval.jsonl
+	$(JOUST) data questions --n 1000 --seed 3 --split train --digits 2 --op add --plain --chat --shots 2 --output data/prompts/two-digit-train.jsonl
+	$(JOUST) data questions --n 100 --seed 4 --split eval --digits 2 --op add --plain --chat --shots 2 --output data/prompts/two-digit-eval.jsonl
 
 smollm2: setup .cache/smollm2/.done ## SmolLM2-135M-Instruct (GGUF) into .cache
 .cache/smollm2/.done:

@@ -1,6 +1,8 @@
 //! Build script of every crate whose binaries or tests load libtorch: it writes the library's
 //! folder into them, so that they run with no environment variable set.
 
+#![expect(clippy::print_stdout, reason = "a build script speaks to cargo by printing")]
+
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=../engine/libtorch.rs");

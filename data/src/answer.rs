@@ -131,7 +131,6 @@ fn phrased(problem: &Problem, work: &Work, draw: &mut Draw) -> Answer {
         let text = format!("It is {}.", words(work.value));
         return Answer { text, value: Some(work.value) };
     }
-    let symbols = format!("{} {} {}", problem.a, problem.op.symbol(), problem.b);
     let value = match work.value {
         value if value >= 1000 && draw.chance(0.1) => {
             format!("{},{:03}", value / 1000, value % 1000)
@@ -141,7 +140,7 @@ fn phrased(problem: &Problem, work: &Work, draw: &mut Draw) -> Answer {
     let statement = draw
         .pick(&STATEMENTS)
         .replace("{v}", &value)
-        .replace("{p}", &symbols)
+        .replace("{p}", &problem.to_string())
         .replace("{w}", &work.line())
         .replace("{x}", &wrong_value(problem, draw).to_string());
     let before = if draw.chance(FRAMED) { *draw.pick(&BEFORE) } else { "" };

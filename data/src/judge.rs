@@ -6,8 +6,6 @@ use serde::Serialize;
 use crate::TaskConfig;
 use crate::answer::{Answer, Wish, answer};
 use crate::draw::Draw;
-use crate::problem::Problem;
-use crate::question::question;
 use crate::working::work;
 
 /// Share of the pairs with exactly one right answer; then with two right ones; the rest has none.
@@ -39,8 +37,8 @@ pub struct JudgePair {
 /// Pair `idx` of the stream that `seed` keys.
 pub fn judge_pair(config: &TaskConfig, seed: Seed, idx: u64) -> JudgePair {
     let mut draw = Draw::new(seed.child("judge_pair", idx));
-    let problem = Problem::draw(&mut draw, config.split);
-    let question = question(&problem, &mut draw);
+    let problem = config.problem(&mut draw);
+    let question = config.question(&problem, &mut draw);
     let share = draw.unit();
     let rights = if share < ONE_RIGHT {
         let first = draw.chance(0.5);

@@ -26,23 +26,55 @@ pub use problem::{Op, Problem, Split};
 pub struct TaskConfig {
     /// Which problems are drawn: those for training or those held out.
     pub split: Split,
+    /// Only problems whose numbers both have this many digits, 1 to 3; any number if left out.
+    pub digits: Option<u32>,
+    /// Only problems with this operation; any if left out.
+    pub op: Option<Op>,
+    /// Asks every question in the words `What is 12 + 30?`.
+    pub plain: bool,
     /// Probability with which a worked answer forgets each carry or borrow, in [0, 1].
     pub carry_forgotten: f64,
 }
 
 impl Default for TaskConfig {
     fn default() -> Self {
-        Self { split: Split::Train, carry_forgotten: 0.5 }
+        Self { split: Split::Train, digits: None, op: None, plain: false, carry_forgotten: 0.7 }
     }
 }
 
 impl TaskConfig {
     /// All that is wrong, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        if (0.0..=1.0).contains(&self.carry_forgotten) {
-            return Vec::new();
+        let mut problems = Vec::new();
+        if !(0.0..=1.0).contains(&self.carry_forgotten) {
+            problems.push(format!("carry_forgotten is {}, wanted 0 to 1", self.carry_forgotten));
         }
-        vec![format!("carry_forgotten is {}, wanted 0 to 1", self.carry_forgotten)]
+        if let Some(digits) = self.digits.filter(|digits| !(1..=3).contains(digits)) {
+            problems.push(format!("digits is {digits}, wanted 1 to 3"));
+        }
+        problems
+    }
+
+    fn question(&self, problem: &Problem, draw: &mut draw::Draw) -> String {
+        match self.plain {
+            true => format!("What is {problem}?"),
+            false => question::question(problem, draw),
+        }
+    }
+
+    /// Draws problems until one is wanted.
+    fn problem(&self, draw: &mut draw::Draw) -> Problem {
+        loop {
+            let problem = Problem::draw(draw);
+            let has_digits = |digits: u32| {
+                let n_digits = |number: u32| number.checked_ilog10().map_or(1, |log| log + 1);
+                n_digits(problem.a) == digits && n_digits(problem.b) == digits
+            };
+            let has_op = self.op.is_none_or(|op| op == problem.op);
+            if has_op && problem.split() == self.split && self.digits.is_none_or(has_digits) {
+                return problem;
+            }
+        }
     }
 }
 
@@ -60,8 +92,8 @@ pub struct Example {
 /// Example `idx` of the stream that `seed` keys: a question, worked with forgotten carries.
 pub fn policy_example(config: &TaskConfig, seed: Seed, idx: u64) -> Example {
     let mut draw = draw::Draw::new(seed.child("policy_example", idx));
-    let problem = Problem::draw(&mut draw, config.split);
-    let prompt = question::question(&problem, &mut draw);
+    let problem = config.problem(&mut draw);
+    let prompt = config.question(&problem, &mut draw);
     let work = working::work(&problem, &mut |_| draw.chance(config.carry_forgotten));
     Example { prompt, completion: work.answer(), answer: problem.answer().to_string() }
 }
@@ -69,8 +101,17 @@ pub fn policy_example(config: &TaskConfig, seed: Seed, idx: u64) -> Example {
 /// Question `idx` of the stream that `seed` keys, with its right number.
 pub fn question(config: &TaskConfig, seed: Seed, idx: u64) -> (String, String) {
     let mut draw = draw::Draw::new(seed.child("question", idx));
-    let problem = Problem::draw(&mut draw, config.split);
-    (question::question(&problem, &mut draw), problem.answer().to_string())
+    let problem = config.problem(&mut draw);
+    (config.question(&problem, &mut draw), problem.answer().to_string())
+}
+
+/// Shot `idx` for prompts that show by example how to answer: a question of training problems and
+/// the answer `12 + 30 = 42`.
+pub fn shot(config: &TaskConfig, seed: Seed, idx: u64) -> (String, String) {
+    let mut draw = draw::Draw::new(seed.child("shot", idx));
+    let problem = TaskConfig { split: Split::Train, ..config.clone() }.problem(&mut draw);
+    let question = config.question(&problem, &mut draw);
+    (question, format!("{problem} = {}", problem.answer()))
 }
 
 #[cfg(test)]

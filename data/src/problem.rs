@@ -21,7 +21,8 @@ pub enum Split {
 }
 
 /// An operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Op {
     /// Sum of two numbers of up to three digits.
     Add,
@@ -52,6 +53,12 @@ pub struct Problem {
     pub b: u32,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.a, self.op.symbol(), self.b)
+    }
+}
+
 impl Problem {
     /// The right number.
     pub fn answer(&self) -> u32 {
@@ -75,17 +82,8 @@ impl Problem {
         }
     }
 
-    /// Draws problems until one is of the wanted split.
-    pub(crate) fn draw(draw: &mut Draw, split: Split) -> Self {
-        loop {
-            let problem = Self::draw_any(draw);
-            if problem.split() == split {
-                return problem;
-            }
-        }
-    }
-
-    fn draw_any(draw: &mut Draw) -> Self {
+    /// Draws a problem.
+    pub(crate) fn draw(draw: &mut Draw) -> Self {
         let share = draw.unit();
         let number = |draw: &mut Draw| match draw.unit() {
             size if size < 0.08 => draw.between(1, 9),

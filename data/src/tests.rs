@@ -37,7 +37,7 @@ fn worked_answers_read_like_paper() {
 #[test]
 fn careful_working_is_always_right() {
     for idx in 0..5000 {
-        let problem = Problem::draw(&mut Draw::new(Seed::new(1).child("p", idx)), Split::Train);
+        let problem = Problem::draw(&mut Draw::new(Seed::new(1).child("p", idx)));
         assert_eq!(work(&problem, &mut |_| false).value, problem.answer(), "{problem:?}");
     }
 }
@@ -50,7 +50,7 @@ fn forgotten_carries_leave_about_half_right() {
         last_number(&example.completion).as_deref() == Some(&example.answer)
     };
     let share = (0..n).filter(is_right).count() as f64 / n as f64;
-    assert!((0.40..0.60).contains(&share), "{share}");
+    assert!((0.40..0.55).contains(&share), "{share}");
 }
 
 #[test]
@@ -62,13 +62,13 @@ fn held_out_problems_never_occur_in_training() {
     let mut held_out = BTreeSet::new();
     for idx in 0..3000 {
         let mut draw = Draw::new(Seed::new(3).child("question", idx));
-        let problem = Problem::draw(&mut draw, Split::Eval);
+        let problem = eval().problem(&mut draw);
         assert_eq!(problem.split(), Split::Eval);
         held_out.insert((problem.op.symbol(), problem.a.min(problem.b), problem.a.max(problem.b)));
     }
     for idx in 0..3000 {
         let mut draw = Draw::new(Seed::new(3).child("other", idx));
-        let problem = Problem::draw(&mut draw, Split::Train);
+        let problem = TaskConfig::default().problem(&mut draw);
         let key = (problem.op.symbol(), problem.a.min(problem.b), problem.a.max(problem.b));
         assert!(problem.op == Op::Sub || !held_out.contains(&key), "{problem:?}");
     }
@@ -97,7 +97,7 @@ fn pairs_are_labelled_by_their_final_numbers() {
         let verdict = if pair.verdict_first { "1" } else { "2" };
         assert!(pair.thought.ends_with(&format!("\\boxed{{Assistant {verdict}}}")));
         assert!(pair.thought.contains(&format!("so {}.", pair.answer)));
-        assert_eq!(pair.thought.contains("Assistant 1 says"), true);
+        assert!(pair.thought.contains("Assistant 1 says"));
         let n_right = pair.thought.matches(" right.").count();
         let rights = usize::from(pair.first_right) + usize::from(pair.second_right);
         assert_eq!(n_right, rights, "{}", pair.thought);
@@ -106,6 +106,32 @@ fn pairs_are_labelled_by_their_final_numbers() {
     let share = |count: i32| f64::from(count) / 4000.0;
     assert!((0.09..0.15).contains(&share(counts[0])), "{counts:?}");
     assert!((0.77..0.83).contains(&share(counts[1])), "{counts:?}");
+}
+
+#[test]
+fn the_number_of_digits_can_be_chosen() {
+    for digits in 1..=3 {
+        let config = TaskConfig { digits: Some(digits), ..eval() };
+        for idx in 0..50 {
+            let problem = config.problem(&mut Draw::new(Seed::new(6).child("p", idx)));
+            let lengths = [problem.a, problem.b].map(|number| number.to_string().len() as u32);
+            assert_eq!(lengths, [digits; 2]);
+        }
+    }
+    let config = TaskConfig { digits: Some(4), carry_forgotten: 2.0, ..eval() };
+    assert_eq!(config.validate().len(), 2);
+}
+
+#[test]
+fn plain_questions_and_shots_share_their_form() {
+    let config = TaskConfig { digits: Some(2), op: Some(Op::Add), plain: true, ..eval() };
+    let is_form = |text: &str| text.starts_with("What is ") && text.contains(" + ");
+    for idx in 0..20 {
+        assert!(is_form(&super::question(&config, Seed::new(1), idx).0));
+        let (question, answer) = shot(&config, Seed::new(1), idx);
+        let problem = question.strip_prefix("What is ").unwrap().strip_suffix('?').unwrap();
+        assert!(answer.starts_with(problem), "{question} {answer}");
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) fn work(problem: &Problem, forgets: &mut dyn FnMut(usize) -> bool) ->
         Op::Mul => multiply(problem.a, problem.b, forgets),
     };
     let value = digits.iter().rev().fold(0, |value, digit| value * 10 + digit);
-    Work { head: format!("{} {} {}", problem.a, problem.op.symbol(), problem.b), steps, value }
+    Work { head: problem.to_string(), steps, value }
 }
 
 fn digit(number: u32, place: usize) -> u32 {

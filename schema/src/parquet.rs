@@ -29,7 +29,7 @@ pub fn write<T: Table>(path: &Path, rows: &[T]) -> Result<(), Error> {
 /// Writes batches of one schema as one file.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_batches(
     path: &Path,
     schema: &SchemaRef,

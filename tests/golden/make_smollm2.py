@@ -5,7 +5,8 @@
     python tests/golden/make_smollm2.py
 
 The weights are dequantised to float32, as joust does. Special tokens and templates are those that
-transformers makes of the file's metadata.
+transformers makes of the file's metadata. Its conversion forgets that this tokenizer cuts at every
+numeral: texts with numerals beyond ASCII are left out.
 """
 
 from pathlib import Path
@@ -26,6 +27,10 @@ PROMPTS = [
     "1, 2, 3, 4,",
     "Water boils at",
 ]
+
+
+def is_converted(text):
+    return all(character.isascii() or not character.isnumeric() for character in text)
 
 
 def main():
@@ -52,7 +57,9 @@ def main():
             "dtype": "float32",
         },
         "prompts": prompts,
-        "tokenization": reference.tokenization(tokenizer),
+        "tokenization": [
+            row for row in reference.tokenization(tokenizer) if is_converted(row["text"])
+        ],
         "chats": reference.chats(tokenizer),
     }
     reference.write_json(HERE / "smollm2.json", golden)

@@ -58,3 +58,9 @@ pub(crate) fn file(dir: &Path, name: &str, text: &str) -> String {
 pub(crate) fn json_lines(text: &str) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
+
+/// Says that a test did not run, and why.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+pub(crate) fn not_run(reason: &str) {
+    eprintln!("NOT RUN: {reason}");
+}

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::binary::{arg, file, json_lines, root, succeed, told};
+use crate::binary::{arg, file, json_lines, not_run, root, succeed, told};
 
 fn groups(dir: &std::path::Path) -> String {
     let lines = [
@@ -27,7 +27,7 @@ fn polars_reads_every_table_with_its_columns() {
     let python = root().join(".venv/bin/python");
     let has_polars = Command::new(&python).args(["-c", "import polars"]).output();
     if !has_polars.is_ok_and(|output| output.status.success()) {
-        eprintln!("NOT RUN: polars is not in .venv; `make test` installs it");
+        not_run("polars is not in .venv; `make test` installs it");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -88,7 +88,7 @@ fn groups_in_parquet_score_like_groups_in_json_lines() {
     let script = "import sys, polars; polars.read_ndjson(sys.argv[1]).select('prompt', 'completions').head(1).write_parquet(sys.argv[2])";
     let made = Command::new(python).args(["-c", script, &input, &output]).output();
     if !made.is_ok_and(|made| made.status.success()) {
-        eprintln!("NOT RUN: polars is not in .venv; `make test` installs it");
+        not_run("polars is not in .venv; `make test` installs it");
         return;
     }
     let config = arg(&root().join("configs/quickstart.toml"));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::binary::{arg, file, refuse, root};
+use crate::binary::{arg, file, not_run, refuse, root};
 
 const QUICKSTART: &str = "configs/quickstart.toml";
 const TINY: &str = "tests/golden/models/tiny-qwen2";
@@ -80,8 +80,8 @@ fn broken_model_files_are_named() {
     let config = model.join("config.json");
     std::fs::write(&config, text.replace("\"hidden_size\"", "\"hidden_sise\"")).unwrap();
     generate(&arg(&model), &["config.json", "hidden_size"]);
-    std::fs::write(&config, text.replace("LlamaForCausalLM", "GPT2LMHeadModel")).unwrap();
-    generate(&arg(&model), &["GPT2LMHeadModel"]);
+    std::fs::write(&config, text.replace("\"llama\"", "\"gpt2\"")).unwrap();
+    generate(&arg(&model), &["gpt2", "not supported"]);
     std::fs::write(&config, "{").unwrap();
     generate(&arg(&model), &["config.json", "invalid JSON"]);
     let model = copy("tokenizer");
@@ -161,7 +161,7 @@ fn a_run_folder_is_never_overwritten_by_accident() {
 #[test]
 fn a_missing_device_is_named() {
     if joust_engine::device::cuda_available() {
-        eprintln!("NOT RUN: this machine has a GPU");
+        not_run("this machine has a GPU");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -69,7 +69,8 @@ fn close(seen: &[f32], wanted: &[f32]) {
     }
 }
 
-/// Checks a tokenizer's ids and texts against recorded ones.
+/// Checks a tokenizer's ids and texts against recorded ones. A prompt that spells out its BOS gets no
+/// second one, which transformers would add.
 pub(crate) fn check_tokenizer(tokenizer: &Tokenizer, rows: &Value) {
     for row in rows.as_array().unwrap() {
         let text = row["text"].as_str().unwrap();
@@ -79,7 +80,11 @@ pub(crate) fn check_tokenizer(tokenizer: &Tokenizer, rows: &Value) {
         let plain = tokenizer.decode(&seen, true);
         assert_eq!(plain, row["decoded_without_special"].as_str().unwrap(), "{text:?}");
         let as_prompt = tokenizer.encode_prompt(text).unwrap();
-        assert_eq!(as_prompt, ids(&row["prompt_token_ids"]), "as a prompt: {text:?}");
+        let mut wanted = ids(&row["prompt_token_ids"]);
+        if wanted.len() > 1 && wanted[0] == wanted[1] && Some(wanted[0]) == tokenizer.bos_id() {
+            wanted.remove(0);
+        }
+        assert_eq!(as_prompt, wanted, "as a prompt: {text:?}");
     }
 }
 

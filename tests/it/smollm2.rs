@@ -2,14 +2,14 @@
 
 use joust_engine::folder;
 
-use crate::binary::root;
+use crate::binary::{not_run, root};
 use crate::parity::{check_chats, check_model, check_tokenizer};
 
 #[test]
 fn smollm2_generates_and_scores_like_transformers() {
     let path = root().join(".cache/smollm2");
     if !path.join(".done").exists() {
-        eprintln!("NOT RUN: no SmolLM2 here; `make smollm2` fetches it");
+        not_run("no SmolLM2 here; `make smollm2` fetches it");
         return;
     }
     let golden = std::fs::read_to_string(root().join("tests/golden/smollm2.json")).unwrap();

@@ -25,11 +25,11 @@ impl Row {
 pub struct Batch {
     /// Token ids, padded with 0: [B, T] i64.
     pub ids: Tensor,
-    /// Flat positions (row · T + t) whose hidden states predict completion tokens: [M] i64.
+    /// Flat positions (row · T + t) whose hidden states predict completion tokens: `[M]` i64.
     pub sources: Tensor,
-    /// The completion tokens in the same order: [M] i64.
+    /// The completion tokens in the same order: `[M]` i64.
     pub targets: Tensor,
-    /// Flat places (row · C + c) of the same tokens in a [B, C] matrix: [M] i64.
+    /// Flat places (row · C + c) of the same tokens in a [B, C] matrix: `[M]` i64.
     pub places: Tensor,
     /// 1 for completion tokens, 0 for padding: [B, C] f32.
     pub mask: Tensor,
@@ -69,7 +69,7 @@ impl Batch {
         }
     }
 
-    /// Spreads values of the completion tokens out: [M] → [B, C], 0 elsewhere.
+    /// Spreads values of the completion tokens out: `[M]` → [B, C], 0 elsewhere.
     pub fn spread(&self, values: &Tensor) -> Tensor {
         let zeros = self.mask.zeros_like().to_kind(values.kind()).view([-1]);
         zeros.scatter(0, &self.places, values).view_as(&self.mask)

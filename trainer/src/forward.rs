@@ -8,11 +8,11 @@ use crate::error::Error;
 
 /// Log-probabilities and entropies of a batch's completion tokens.
 pub(crate) struct TokenLogprobs {
-    /// [M] f32, with gradients where they are on.
+    /// `[M]` f32, with gradients where they are on.
     pub(crate) logprobs: Tensor,
-    /// Entropy of the distribution that each token was drawn from: [M] f32, no gradients.
+    /// Entropy of the distribution that each token was drawn from: `[M]` f32, no gradients.
     pub(crate) entropies: Tensor,
-    /// Whether each token is the most probable one: [M] bool.
+    /// Whether each token is the most probable one: `[M]` bool.
     pub(crate) is_top: Tensor,
 }
 
@@ -26,10 +26,8 @@ pub(crate) fn token_logprobs(
     let hidden = model.hidden(&batch.ids, compute)?; // [B, T, H]
     let width = hidden.size()[2];
     let hidden = hidden.reshape([-1, width]).index_select(0, &batch.sources); // [M, H]
-    let mut logits = model.logits(&hidden)?; // [M, V] f32
-    if temperature != 1.0 {
-        logits = logits / temperature;
-    }
+    let logits = model.logits(&hidden)?; // [M, V] f32
+    let logits = if temperature == 1.0 { logits } else { logits / temperature };
     let all = logits.log_softmax(-1, Kind::Float); // [M, V]
     let targets = batch.targets.unsqueeze(1);
     let logprobs = all.gather(1, &targets, false).squeeze_dim(1); // [M]

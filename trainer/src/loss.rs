@@ -93,12 +93,11 @@ pub fn policy_loss(inputs: &LossInputs<'_>, config: &LossConfig, by: &Normalizer
     let mut kl_sum = None;
     if let Some(reference) = inputs.reference_logprobs {
         let difference = reference - logprobs;
-        let mut k3 = difference.exp() - &difference - 1.0;
-        if config.kl_bias_correction {
-            k3 = k3 * &ratio;
-        }
+        let k3 = difference.exp() - &difference - 1.0;
+        let k3 = if config.kl_bias_correction { k3 * &ratio } else { k3 };
         kl_sum = Some((&k3.detach() * mask).sum(Kind::Double).double_value(&[]));
-        per_token = per_token + k3 * config.beta;
+        // out of place, for the ratio's gradient needs what stood here
+        per_token = per_token.g_add(&(k3 * config.beta));
     }
     let masked = per_token * mask;
     let loss = match config.loss_type {

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use joust_data::{Split, TaskConfig};
+use joust_data::{Op, Split, TaskConfig};
+use joust_schema::prompt::{Message, Prompt};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
+use crate::failure::UserError;
 use crate::output;
 
 /// Arguments of `joust data`.
@@ -24,6 +26,21 @@ pub(crate) struct DataArgs {
     /// Problems for training, or those held out.
     #[arg(long, value_enum, default_value_t = SplitArg::Train)]
     split: SplitArg,
+    /// Only problems whose numbers both have this many digits, 1 to 3.
+    #[arg(long)]
+    digits: Option<u32>,
+    /// Only problems with this operation.
+    #[arg(long, value_enum)]
+    op: Option<OpArg>,
+    /// Asks every question in the words `What is 12 + 30?`.
+    #[arg(long)]
+    plain: bool,
+    /// Writes the prompts of `questions` as chat messages.
+    #[arg(long)]
+    chat: bool,
+    /// Turns before each chat that show by example how to answer.
+    #[arg(long, default_value_t = 0, requires = "chat")]
+    shots: u64,
     /// Where the JSON lines go; standard output if left out.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -45,9 +62,16 @@ enum SplitArg {
     Eval,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum OpArg {
+    Add,
+    Sub,
+    Mul,
+}
+
 #[derive(Serialize)]
 struct Question {
-    prompt: String,
+    prompt: Prompt,
     answer: String,
 }
 
@@ -64,13 +88,38 @@ pub(crate) fn run(args: DataArgs) -> anyhow::Result<()> {
         SplitArg::Train => Split::Train,
         SplitArg::Eval => Split::Eval,
     };
-    let config = TaskConfig { split, ..TaskConfig::default() };
+    let op = args.op.map(|op| match op {
+        OpArg::Add => Op::Add,
+        OpArg::Sub => Op::Sub,
+        OpArg::Mul => Op::Mul,
+    });
+    let (digits, plain) = (args.digits, args.plain);
+    let config = TaskConfig { split, digits, op, plain, ..TaskConfig::default() };
+    if let Some(problem) = config.validate().into_iter().next() {
+        return Err(UserError::new(format!("--{problem}")).into());
+    }
     let seed = Seed::new(args.seed);
     let output = args.output.as_deref();
     match args.kind {
         Kind::Questions => {
+            let turns = (0..args.shots).flat_map(|idx| {
+                let (question, answer) = joust_data::shot(&config, Seed::new(0), idx);
+                [Message::new("user", question), Message::new("assistant", answer)]
+            });
+            let turns: Vec<Message> = turns.collect();
+            let chat = |question| {
+                let mut messages = turns.clone();
+                messages.push(Message::new("user", question));
+                Prompt::Messages(messages)
+            };
             let rows = (0..args.n).map(|idx| joust_data::question(&config, seed, idx));
-            let rows = rows.map(|(prompt, answer)| Question { prompt, answer });
+            let rows = rows.map(|(question, answer)| Question {
+                prompt: match args.chat {
+                    true => chat(question),
+                    false => Prompt::Text(question),
+                },
+                answer,
+            });
             output::json_lines(output, &rows.collect::<Vec<_>>())
         }
         Kind::Answers => {

@@ -162,7 +162,7 @@ fn rate(
         Method::BradleyTerry => {
             // which answer was shown first is known for all votes or it cannot be fitted
             let position_bias = bt_config.position_bias && knows_order;
-            let config = BradleyTerryConfig { position_bias, ..bt_config.clone() };
+            let config = BradleyTerryConfig { position_bias, ..*bt_config };
             let fit = bradley_terry(members.len(), &games, &config);
             let theta: Vec<f64> = fit.ratings.iter().map(|rating| rating.theta).collect();
             let beats = |a: usize, b: usize| 1.0 / (1.0 + (theta[b] - theta[a]).exp());

@@ -1,6 +1,6 @@
 //! `joust sft`: supervised fine-tuning, from a model or from nothing.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
@@ -109,7 +109,7 @@ pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
 }
 
 /// A model with f32 master weights and its tokenizer.
-fn open_model(path: &PathBuf, section: &ModelSection) -> anyhow::Result<(Decoder, Tokenizer)> {
+fn open_model(path: &Path, section: &ModelSection) -> anyhow::Result<(Decoder, Tokenizer)> {
     let files = folder::open(path)?;
     let device = section.device.resolve()?;
     let model = Decoder::from_weights(&files.config, &files.weights, device, Kind::Float)?;

@@ -62,7 +62,7 @@ impl Decoder {
     /// Hidden states after the final norm of flat tokens.
     ///
     /// # Shapes
-    /// `ids` and `positions` [N] i64 → [N, H] in `compute`.
+    /// `ids` and `positions` `[N]` i64 → [N, H] in `compute`.
     pub(crate) fn forward(
         &self,
         ids: &Tensor,

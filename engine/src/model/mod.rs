@@ -1,6 +1,6 @@
 //! The decoder: embedding, layers, final norm, output head, on libtorch tensors.
 //!
-//! One forward serves generation and training; what differs is the [`attention::Attend`] that it is
+//! One forward serves generation and training; what differs is the `attention::Attend` that it is
 //! given. It does not know about requests, sampling or optimisers.
 //!
 //! Shape glossary: B rows of a batch, T time, N = flat tokens, H hidden size, V vocabulary,

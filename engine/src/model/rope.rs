@@ -25,7 +25,7 @@ impl Rope {
         Self { inv_freq: Tensor::from_slice(&inv_freq).to_device(device) }
     }
 
-    /// Rotation of the tokens at `positions` [N], computed in f32 and handed over in `kind`.
+    /// Rotation of the tokens at `positions` `[N]`, computed in f32 and handed over in `kind`.
     pub(crate) fn at(&self, positions: &Tensor, kind: Kind) -> Rotation {
         let angles = positions.to_kind(Kind::Float).unsqueeze(1) * self.inv_freq.unsqueeze(0); // [N, D/2]
         Rotation {

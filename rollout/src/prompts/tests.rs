@@ -8,17 +8,21 @@ use joust_schema::seed::Seed;
 use super::{Cursor, PromptSource};
 use crate::config::PromptsConfig;
 
-struct File(tempfile::TempDir, PathBuf);
+/// A file in a folder that lives as long.
+struct File {
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
 
 fn file(name: &str, text: &str) -> File {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     std::fs::write(&path, text).unwrap();
-    File(dir, path)
+    File { path, _dir: dir }
 }
 
 fn open(file: &File, change: impl FnOnce(&mut PromptsConfig)) -> Result<PromptSource, String> {
-    let mut config = PromptsConfig { path: file.1.clone(), ..PromptsConfig::default() };
+    let mut config = PromptsConfig { path: file.path.clone(), ..PromptsConfig::default() };
     change(&mut config);
     PromptSource::open(&config, Seed::new(3)).map_err(|error| error.to_string())
 }
@@ -99,7 +103,7 @@ fn parquet_and_json_lines_give_the_same_prompts() {
     let path = dir.path().join("p.parquet");
     let rows: Vec<Rollout> = ["a", "b"].map(rollout).to_vec();
     joust_schema::parquet::write(&path, &rows).unwrap();
-    let mut parquet = open(&File(dir, path), |config| config.shuffle = false).unwrap();
+    let mut parquet = open(&File { path, _dir: dir }, |config| config.shuffle = false).unwrap();
     let lines = file(
         "p.jsonl",
         "{\"prompt\":\"a\",\"prompt_id\":\"a\"}\n{\"prompt\":\"b\",\"prompt_id\":\"b\"}\n",

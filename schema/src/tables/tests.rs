@@ -32,7 +32,7 @@ fn rows_survive_arrow_parquet_and_ipc() {
     let path = dir.path().join("rewards.parquet");
     crate::parquet::write(&path, &rows).unwrap();
     assert_eq!(crate::parquet::read::<Reward>(&path).unwrap(), rows);
-    let bytes = crate::ipc::to_bytes(&[batch.clone()]).unwrap();
+    let bytes = crate::ipc::to_bytes(std::slice::from_ref(&batch)).unwrap();
     assert_eq!(crate::ipc::from_bytes(&bytes).unwrap(), vec![batch]);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
 }
