@@ -41,9 +41,10 @@ check: setup ## format, lints and documentation, warnings are errors
 quickstart: build ## GRPO on a nano policy, taught by a nano reasoning judge (a few minutes)
 	$(JOUST) train configs/quickstart.toml
 
-models: build ## remakes data/models from nothing (about an hour on two cores)
+models: build ## remakes data/models from nothing (a good hour on two cores)
 	$(JOUST) sft configs/nano-policy.toml
-	$(JOUST) sft configs/nano-rrm.toml
+	$(JOUST) sft configs/nano-rrm-1-known-words.toml
+	$(JOUST) sft configs/nano-rrm-2-any-words.toml
 
 prompts: build ## remakes data/prompts
 	$(JOUST) data questions --n 2000 --seed 1 --split train --output data/prompts/arithmetic-train.jsonl

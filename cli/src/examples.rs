@@ -1,5 +1,7 @@
 //! Where supervised examples come from: a file, or a built-in task.
 
+use std::cell::RefCell;
+
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_schema::prompt::{Message, Prompt};
@@ -12,9 +14,26 @@ use crate::failure::UserError;
 /// Examples by number.
 pub(crate) enum ExampleSource {
     /// The rows of a file, reshuffled each time they have all been seen.
-    File { rows: Vec<FileRow>, chat: bool },
+    File { rows: Vec<FileRow>, chat: bool, order: RefCell<EpochOrder> },
     /// A built-in task without end.
     Task { kind: TaskKind, config: TaskConfig, chat: bool },
+}
+
+/// The order of the epoch that was asked for last.
+#[derive(Default)]
+pub(crate) struct EpochOrder {
+    epoch: Option<u64>,
+    order: Vec<usize>,
+}
+
+/// One example.
+pub(crate) struct Example {
+    /// The prompt as the model reads it.
+    pub(crate) prompt: String,
+    /// Whether the chat template made it: its special tokens are in the text then.
+    pub(crate) is_chat: bool,
+    /// What is learned.
+    pub(crate) completion: String,
 }
 
 /// One line of a file.
@@ -23,6 +42,17 @@ pub(crate) struct FileRow {
     #[serde(alias = "messages")]
     prompt: Prompt,
     completion: String,
+}
+
+impl EpochOrder {
+    /// The row at `place` of an epoch.
+    fn at(&mut self, seed: Seed, epoch: u64, n_rows: u64, place: u64) -> usize {
+        if self.epoch != Some(epoch) {
+            self.order = seed.child("epoch", epoch).permutation(n_rows as usize);
+            self.epoch = Some(epoch);
+        }
+        self.order[place as usize]
+    }
 }
 
 impl ExampleSource {
@@ -34,7 +64,7 @@ impl ExampleSource {
                     let text = format!("{}: no examples in this file", path.display());
                     return Err(UserError::new(text).into());
                 }
-                Ok(Self::File { rows, chat: section.chat })
+                Ok(Self::File { rows, chat: section.chat, order: RefCell::default() })
             }
             (None, Some(kind)) => {
                 Ok(Self::Task { kind, config: section.arithmetic.clone(), chat: section.chat })
@@ -46,32 +76,31 @@ impl ExampleSource {
         }
     }
 
-    /// Example `idx`: the prompt as the model reads it, and the completion.
+    /// Example `idx`.
     pub(crate) fn example(
         &self,
         tokenizer: &Tokenizer,
         seed: Seed,
         idx: u64,
-    ) -> anyhow::Result<(String, String)> {
-        let render = |prompt: &Prompt, chat: bool| -> anyhow::Result<String> {
-            Ok(match prompt {
-                Prompt::Messages(messages) => tokenizer.render_chat(messages, true)?,
-                Prompt::Text(text) if chat => {
-                    tokenizer.render_chat(&[Message::new("user", text)], true)?
-                }
-                Prompt::Text(text) => text.clone(),
-            })
+    ) -> anyhow::Result<Example> {
+        let chat_example = |messages: &[Message], completion: String| -> anyhow::Result<Example> {
+            let prompt = tokenizer.render_chat(messages, true)?;
+            Ok(Example { prompt, is_chat: true, completion })
+        };
+        let render = |prompt: Prompt, chat: bool, completion: String| match prompt {
+            Prompt::Messages(messages) => chat_example(&messages, completion),
+            Prompt::Text(text) if chat => chat_example(&[Message::new("user", text)], completion),
+            Prompt::Text(prompt) => Ok(Example { prompt, is_chat: false, completion }),
         };
         match self {
-            Self::File { rows, chat } => {
+            Self::File { rows, chat, order } => {
                 let n_rows = rows.len() as u64;
-                let order = seed.child("epoch", idx / n_rows).permutation(rows.len());
-                let row = &rows[order[(idx % n_rows) as usize]];
-                Ok((render(&row.prompt, *chat)?, row.completion.clone()))
+                let row = &rows[order.borrow_mut().at(seed, idx / n_rows, n_rows, idx % n_rows)];
+                render(row.prompt.clone(), *chat, row.completion.clone())
             }
             Self::Task { kind: TaskKind::ArithmeticPolicy, config, chat } => {
                 let example = joust_data::policy_example(config, seed, idx);
-                Ok((render(&Prompt::Text(example.prompt), *chat)?, example.completion))
+                render(Prompt::Text(example.prompt), *chat, example.completion)
             }
             Self::Task { kind: TaskKind::ArithmeticJudge, config, .. } => {
                 let pair = joust_data::judge_pair(config, seed, idx);
@@ -80,7 +109,7 @@ impl ExampleSource {
                     &pair.answer_first,
                     &pair.answer_second,
                 );
-                Ok((tokenizer.render_chat(&messages, true)?, pair.thought))
+                chat_example(&messages, pair.thought)
             }
         }
     }

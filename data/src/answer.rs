@@ -3,6 +3,7 @@
 use crate::draw::Draw;
 use crate::number::words;
 use crate::problem::{Op, Problem};
+use crate::wild;
 use crate::working::{Work, work};
 
 /// An answer as a judge sees it.
@@ -19,6 +20,8 @@ pub(crate) struct Wish {
     pub(crate) right: bool,
     /// In the style of worked answers, as a policy writes them.
     pub(crate) worked: bool,
+    /// In free wording.
+    pub(crate) wild: bool,
 }
 
 /// Statements that end in the number `{v}`; `{p}` is the problem in symbols, `{w}` the working,
@@ -92,6 +95,10 @@ const SILENT: [&str; 6] =
 
 /// Writes an answer to `problem` as wished.
 pub(crate) fn answer(problem: &Problem, wish: Wish, draw: &mut Draw) -> Answer {
+    if wish.wild {
+        let value = if wish.right { problem.answer() } else { wrong_value(problem, draw) };
+        return Answer { text: wild::answer(problem, value, draw), value: Some(value) };
+    }
     if wish.right {
         return right_answer(problem, wish.worked, draw);
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::TaskConfig;
 use crate::answer::{Answer, Wish, answer};
 use crate::draw::Draw;
+use crate::wild;
 use crate::working::work;
 
 /// Share of the pairs with exactly one right answer; then with two right ones; the rest has none.
@@ -38,7 +39,11 @@ pub struct JudgePair {
 pub fn judge_pair(config: &TaskConfig, seed: Seed, idx: u64) -> JudgePair {
     let mut draw = Draw::new(seed.child("judge_pair", idx));
     let problem = config.problem(&mut draw);
-    let question = config.question(&problem, &mut draw);
+    let is_wild = |draw: &mut Draw| config.wild > 0.0 && draw.chance(config.wild);
+    let question = match is_wild(&mut draw) {
+        true => wild::question(&problem, &mut draw),
+        false => config.question(&problem, &mut draw),
+    };
     let share = draw.unit();
     let rights = if share < ONE_RIGHT {
         let first = draw.chance(0.5);
@@ -52,7 +57,8 @@ pub fn judge_pair(config: &TaskConfig, seed: Seed, idx: u64) -> JudgePair {
     let both_worked = draw.chance(0.5);
     let [first, second] = rights.map(|right| {
         let worked = both_worked || draw.chance(0.15);
-        answer(&problem, Wish { right, worked }, &mut draw)
+        let wild = !worked && is_wild(&mut draw);
+        answer(&problem, Wish { right, worked, wild }, &mut draw)
     });
     let right_value = problem.answer();
     let is_right = |answer: &Answer| answer.value == Some(right_value);

@@ -11,6 +11,7 @@ mod judge;
 mod number;
 mod problem;
 mod question;
+mod wild;
 mod working;
 
 use joust_schema::seed::Seed;
@@ -32,13 +33,22 @@ pub struct TaskConfig {
     pub op: Option<Op>,
     /// Asks every question in the words `What is 12 + 30?`.
     pub plain: bool,
+    /// Share of a judge pair's questions and plain answers that are worded freely, in [0, 1].
+    pub wild: f64,
     /// Probability with which a worked answer forgets each carry or borrow, in [0, 1].
     pub carry_forgotten: f64,
 }
 
 impl Default for TaskConfig {
     fn default() -> Self {
-        Self { split: Split::Train, digits: None, op: None, plain: false, carry_forgotten: 0.7 }
+        Self {
+            split: Split::Train,
+            digits: None,
+            op: None,
+            plain: false,
+            wild: 0.0,
+            carry_forgotten: 0.7,
+        }
     }
 }
 
@@ -46,8 +56,10 @@ impl TaskConfig {
     /// All that is wrong, each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if !(0.0..=1.0).contains(&self.carry_forgotten) {
-            problems.push(format!("carry_forgotten is {}, wanted 0 to 1", self.carry_forgotten));
+        for (key, share) in [("carry_forgotten", self.carry_forgotten), ("wild", self.wild)] {
+            if !(0.0..=1.0).contains(&share) {
+                problems.push(format!("{key} is {share}, wanted 0 to 1"));
+            }
         }
         if let Some(digits) = self.digits.filter(|digits| !(1..=3).contains(digits)) {
             problems.push(format!("digits is {digits}, wanted 1 to 3"));

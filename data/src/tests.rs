@@ -135,6 +135,26 @@ fn plain_questions_and_shots_share_their_form() {
 }
 
 #[test]
+fn free_wording_keeps_its_numbers() {
+    let config = TaskConfig { wild: 1.0, ..TaskConfig::default() };
+    let mut n_changed = 0;
+    for idx in 0..500 {
+        let pair = judge_pair(&config, Seed::new(8), idx);
+        assert!(pair.thought.contains(&format!("so {}.", pair.answer)));
+        n_changed += usize::from(pair != judge_pair(&TaskConfig::default(), Seed::new(8), idx));
+        let mut draw = Draw::new(Seed::new(8).child("wild", idx));
+        let problem = config.problem(&mut draw);
+        let text = wild::answer(&problem, 987, &mut draw);
+        assert_eq!(last_number(&text).as_deref(), Some("987"), "{text}");
+        let text = wild::question(&problem, &mut draw);
+        for number in [problem.a, problem.b] {
+            assert!(text.contains(&number.to_string()), "{text}");
+        }
+    }
+    assert_eq!(n_changed, 500);
+}
+
+#[test]
 fn numbers_in_words() {
     assert_eq!(number::words(0), "zero");
     assert_eq!(number::words(47), "forty-seven");

@@ -77,7 +77,21 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
     /// Number format of the checkpoint.
     pub torch_dtype: Option<Kind>,
+    /// What the files say that this engine does not use, for writing the model again.
+    pub kept: Kept,
 }
+
+/// Keys of a model's files that mean nothing here and something to others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kept {
+    /// Of `config.json`: those of [`KEPT_KEYS`] that it has.
+    pub config: Map<String, Value>,
+    /// All of `generation_config.json`.
+    pub generation: Map<String, Value>,
+}
+
+/// Keys of `config.json` that are written again as they were read.
+const KEPT_KEYS: [&str; 3] = ["pad_token_id", "sliding_window", "max_window_layers"];
 
 impl ModelConfig {
     /// Whether the attention's output projection has a bias: Llama's `attention_bias` covers it,
@@ -145,6 +159,7 @@ impl ModelConfig {
             bos_token_id: keys.token_ids("bos_token_id")?.first().copied(),
             eos_token_ids: keys.token_ids("eos_token_id")?,
             torch_dtype: keys.text("dtype").or(keys.text("torch_dtype")).and_then(kind_of),
+            kept: Kept { config: keys.kept(), generation: Map::new() },
         })
     }
 
@@ -182,6 +197,9 @@ impl ModelConfig {
             config["mlp_bias"] = json!(false);
         } else {
             config["use_sliding_window"] = json!(false);
+        }
+        for (key, value) in &self.kept.config {
+            config[key] = value.clone();
         }
         config
     }
@@ -256,6 +274,13 @@ struct Keys<'a> {
 impl Keys<'_> {
     fn bad(&self, reason: impl Into<String>) -> Error {
         Error::bad_config(self.path, reason)
+    }
+
+    fn kept(&self) -> Map<String, Value> {
+        let kept = KEPT_KEYS
+            .iter()
+            .filter_map(|&key| Some((key.to_owned(), self.value.get(key)?.clone())));
+        kept.collect()
     }
 
     fn unsupported(&self, what: String) -> Error {

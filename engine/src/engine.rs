@@ -313,6 +313,12 @@ impl Engine {
         }
     }
 
+    /// Drops all requests, waiting or running.
+    pub fn clear(&mut self) {
+        self.scheduler.clear();
+        self.running.clear();
+    }
+
     /// Replaces the weights, between steps.
     ///
     /// # Errors
@@ -414,12 +420,11 @@ impl Engine {
         let running = &mut self.running[row];
         running.token_ids.push(drawn.token);
         running.logprobs.push(drawn.logprob);
-        let params = &running.params;
-        let is_end = (!params.ignore_eos && self.end_tokens.contains(&drawn.token))
-            || params.stop_token_ids.contains(&drawn.token);
-        if is_end {
+        let params = Arc::clone(&running.params);
+        if self.is_end(&params, drawn.token) {
             return Some(FinishReason::Stop);
         }
+        let running = &mut self.running[row];
         if let Some(stream) = &mut running.stream {
             stream.push(drawn.token);
             if stop_position(stream.text(), &params.stop).is_some() {
@@ -428,6 +433,11 @@ impl Engine {
         }
         let is_full = running.prompt_tokens + running.token_ids.len() >= self.max_context;
         (is_full || running.token_ids.len() >= params.max_tokens).then_some(FinishReason::Length)
+    }
+
+    fn is_end(&self, params: &SamplingParams, token: u32) -> bool {
+        (!params.ignore_eos && self.end_tokens.contains(&token))
+            || params.stop_token_ids.contains(&token)
     }
 
     /// Takes the sample out of `row`; the last row moves into its place.
@@ -441,12 +451,16 @@ impl Engine {
     fn finish(&self, running: Running, finish_reason: FinishReason) -> Sample {
         let text = match &running.stream {
             // the stop text is cut off, and what came with it in the same token
-            Some(stream) => match stop_position(stream.text(), &running.params.stop) {
-                Some(end) => stream.text()[..end].to_owned(),
-                None => self.tokenizer.decode(&running.token_ids, true),
-            },
-            None => self.tokenizer.decode(&running.token_ids, true),
+            Some(stream) => stop_position(stream.text(), &running.params.stop)
+                .map(|end| stream.text()[..end].to_owned()),
+            None => None,
         };
+        let text = text.unwrap_or_else(|| {
+            // a token that ended the sample is no part of its text, special or not
+            let (newest, before) = running.token_ids.split_last().unwrap_or((&0, &[]));
+            let ended = self.is_end(&running.params, *newest);
+            self.tokenizer.decode(if ended { before } else { &running.token_ids }, true)
+        });
         Sample {
             request_id: running.request_id,
             index: running.index,

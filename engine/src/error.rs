@@ -82,6 +82,12 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Tensor(#[from] tch::TchError),
+    /// The model's output is no number: its weights are broken, or overflow in their number format.
+    #[error("the model gives a log-probability of {logprob}; its weights hold NaN or overflow")]
+    NotFinite {
+        /// What it gave.
+        logprob: f32,
+    },
     /// The waiting queue is full.
     #[error("the queue holds {limit} requests already; try again later")]
     QueueFull {

@@ -79,6 +79,9 @@ fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
                 config.eos_token_ids.push(id);
             }
         }
+        if let Value::Object(generation) = generation {
+            config.kept.generation = generation;
+        }
     }
     Ok(config)
 }
@@ -102,12 +105,13 @@ pub fn save(
     std::fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
     let kind = weights.values().next().map_or(Kind::Float, tch::Tensor::kind);
     write_json(&dir.join("config.json"), &config.to_json(kind))?;
-    let generation = json!({
-        "_from_model_config": true,
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": config.eos_json(),
-    });
-    write_json(&dir.join("generation_config.json"), &generation)?;
+    let mut generation = config.kept.generation.clone();
+    if generation.is_empty() {
+        generation.insert("_from_model_config".to_owned(), json!(true));
+        generation.insert("bos_token_id".to_owned(), json!(config.bos_token_id));
+    }
+    generation.insert("eos_token_id".to_owned(), config.eos_json());
+    write_json(&dir.join("generation_config.json"), &Value::Object(generation))?;
     weights::write_file(&dir.join("model.safetensors"), weights)?;
     tokenizer.save(dir)
 }

@@ -20,6 +20,15 @@ pub(crate) struct RowSampling {
     pub(crate) uniform: f64,
 }
 
+/// Temperatures below it are 0: dividing by them would leave the range of f32.
+const LEAST_TEMPERATURE: f64 = 1e-5;
+
+impl RowSampling {
+    fn is_greedy(&self) -> bool {
+        self.temperature < LEAST_TEMPERATURE
+    }
+}
+
 /// A token and its log-probability under the untempered softmax over the whole vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Drawn {
@@ -32,24 +41,39 @@ pub(crate) fn sample(logits: &Tensor, rows: &[RowSampling]) -> Result<Vec<Drawn>
     let _guard = tch::no_grad_guard();
     let vocab_size = logits.size()[1] as usize;
     let logprobs = logits.f_log_softmax(-1, Kind::Float)?;
-    let tempered = if rows.iter().all(|row| row.temperature == 1.0 || row.temperature == 0.0) {
-        logprobs.exp()
-    } else {
-        let inverse: Vec<f32> = rows
-            .iter()
-            .map(|row| if row.temperature > 0.0 { 1.0 / row.temperature as f32 } else { 1.0 })
-            .collect();
-        let inverse = Tensor::from_slice(&inverse).to_device(logits.device()).unsqueeze(1);
-        (logits * inverse).f_softmax(-1, Kind::Float)?
+    let best = logits.f_argmax(-1, false)?; // [B]
+    let best: Vec<i64> = best.try_into()?;
+    let probabilities = match rows.iter().all(RowSampling::is_greedy) {
+        true => Vec::new(),
+        false => to_vec(&tempered(logits, &logprobs, rows)?)?,
     };
-    let probabilities = to_vec(&tempered)?;
     let logprobs = to_vec(&logprobs)?;
     let drawn = rows.iter().enumerate().map(|(row_idx, row)| {
         let at = row_idx * vocab_size..(row_idx + 1) * vocab_size;
-        let token = choose(&probabilities[at.clone()], row);
-        Drawn { token: token as u32, logprob: logprobs[at][token] }
+        let token = match row.is_greedy() {
+            true => best[row_idx] as usize,
+            false => choose(&probabilities[at.clone()], row),
+        };
+        match logprobs[at][token] {
+            logprob if logprob.is_finite() => Ok(Drawn { token: token as u32, logprob }),
+            logprob => Err(Error::NotFinite { logprob }),
+        }
     });
-    Ok(drawn.collect())
+    drawn.collect()
+}
+
+/// Probabilities at each row's temperature: [B, V].
+fn tempered(logits: &Tensor, logprobs: &Tensor, rows: &[RowSampling]) -> Result<Tensor, Error> {
+    if rows.iter().all(|row| row.temperature == 1.0 || row.is_greedy()) {
+        return Ok(logprobs.f_exp()?);
+    }
+    let inverse = |row: &RowSampling| match row.is_greedy() {
+        true => 1.0,
+        false => 1.0 / row.temperature as f32,
+    };
+    let inverse: Vec<f32> = rows.iter().map(inverse).collect();
+    let inverse = Tensor::from_slice(&inverse).to_device(logits.device()).unsqueeze(1);
+    Ok((logits * inverse).f_softmax(-1, Kind::Float)?)
 }
 
 fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, Error> {
@@ -60,25 +84,11 @@ fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, Error> {
 
 /// Index of the drawn token among `probabilities`, which need not sum to exactly 1.
 fn choose(probabilities: &[f32], row: &RowSampling) -> usize {
-    if row.temperature == 0.0 {
-        return most_probable(probabilities);
-    }
     let all = probabilities.len();
     if (row.top_k == 0 || row.top_k >= all) && row.top_p >= 1.0 {
         return invert(probabilities.iter().copied().enumerate(), row.uniform);
     }
     invert(kept(probabilities, row).into_iter(), row.uniform)
-}
-
-/// The most probable token; the first of equals.
-fn most_probable(probabilities: &[f32]) -> usize {
-    let mut best = 0;
-    for (token, &probability) in probabilities.iter().enumerate() {
-        if probability > probabilities[best] {
-            best = token;
-        }
-    }
-    best
 }
 
 /// The first token at which the running sum passes `uniform` of the whole.

@@ -62,6 +62,11 @@ impl Scheduler {
         self.waiting.retain(|waiting| waiting.request.id != id);
     }
 
+    /// Forgets all waiting requests.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Takes the requests that start now, given how many rows are running.
     ///
     /// While the batch is more than half full, newcomers wait until a quarter of it is free: a

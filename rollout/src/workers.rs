@@ -5,6 +5,8 @@
 
 mod worker;
 
+use std::collections::BTreeMap;
+
 use crossbeam::channel::{Receiver, Sender, bounded};
 use joust_engine::Engine;
 use joust_engine::model::Decoder;
@@ -148,16 +150,17 @@ impl RolloutWorkers {
         self.commands[worker].send(command).map_err(|_| gone())
     }
 
-    /// Takes reports until every worker has said that it is done, and then the first failure.
+    /// Takes reports until every worker has said that it is done, and then the failure of the first
+    /// worker that has one.
     fn collect(&self, take: &mut dyn FnMut(usize, Outcome)) -> Result<(), Error> {
-        let mut failure = None;
+        let mut failures = BTreeMap::new();
         let mut n_done = 0;
         while n_done < self.n_workers() {
             match self.reports.recv() {
                 Ok(Report::Outcome(place, outcome)) => take(place, outcome),
                 Ok(Report::Done) => n_done += 1,
                 Ok(Report::Failed { worker, reason }) => {
-                    failure.get_or_insert(Error::Worker { worker, reason });
+                    failures.insert(worker, reason);
                     n_done += 1;
                 }
                 Err(_) => {
@@ -166,7 +169,10 @@ impl RolloutWorkers {
                 }
             }
         }
-        failure.map_or(Ok(()), Err)
+        match failures.into_iter().next() {
+            Some((worker, reason)) => Err(Error::Worker { worker, reason }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use joust_engine::{Engine, EngineConfig, Request, RequestId, SamplingParams, Tokenizer, forced};
+use joust_engine::{
+    Engine, EngineConfig, Request, RequestId, SamplingParams, Tokenizer, folder, forced,
+};
 use joust_schema::prompt::Message;
 use serde_json::Value;
 
@@ -117,4 +119,48 @@ fn tiny_tokenizers_and_templates_are_those_of_transformers() {
         n_chats += golden["chats"].as_array().unwrap().len();
     }
     assert!(n_chats > 0);
+}
+
+#[test]
+fn what_others_need_of_a_folder_survives_reading_and_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let original = root().join("tests/golden/models/tiny-qwen2");
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    std::fs::create_dir(&first).unwrap();
+    for entry in std::fs::read_dir(&original).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, first.join(path.file_name().unwrap())).unwrap();
+    }
+    let edit = |name: &str, change: &dyn Fn(&mut Value)| {
+        let text = std::fs::read_to_string(first.join(name)).unwrap();
+        let mut value = serde_json::from_str(&text).unwrap();
+        change(&mut value);
+        std::fs::write(first.join(name), value.to_string()).unwrap();
+    };
+    edit("config.json", &|config| {
+        config["sliding_window"] = 4096.into();
+        config["use_sliding_window"] = false.into();
+        config["pad_token_id"] = 1.into();
+    });
+    edit("generation_config.json", &|config| config["repetition_penalty"] = 1.1.into());
+    // limits of a data loader, which must not cut prompts
+    edit("tokenizer.json", &|tokenizer| {
+        tokenizer["truncation"] = serde_json::json!({
+            "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0
+        });
+    });
+    let files = folder::open(&first).unwrap();
+    assert!(files.tokenizer.encode("one two three four five six seven").unwrap().len() > 4);
+    folder::save(&second, &files.config, &files.weights, &files.tokenizer).unwrap();
+    let json = |name: &str| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(second.join(name)).unwrap()).unwrap()
+    };
+    assert_eq!(json("config.json")["sliding_window"], 4096);
+    assert_eq!(json("config.json")["pad_token_id"], 1);
+    assert_eq!(json("generation_config.json")["repetition_penalty"], 1.1);
+    let again = folder::open(&second).unwrap();
+    assert_eq!(again.config.kept, files.config.kept);
+    for (name, tensor) in &files.weights {
+        assert!(tensor.equal(&again.weights[name]), "{name}");
+    }
 }

@@ -10,7 +10,7 @@ use joust_engine::Decoder;
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
-use joust_schema::tables::{FinishReason, Reward, Rollout, Status};
+use joust_schema::tables::{FinishReason, Reward, Rollout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -45,7 +45,8 @@ pub struct GrpoConfig {
     pub num_iterations: usize,
     /// Updates that one pass is split into.
     pub updates_per_pass: usize,
-    /// Leaves completions out that were cut off at the length limit.
+    /// Leaves completions that were cut off at the length limit out of the loss; their rewards count
+    /// in their group's mean all the same.
     pub mask_truncated_completions: bool,
     /// How the model is trained.
     pub learner: LearnerConfig,
@@ -204,11 +205,11 @@ impl GrpoTrainer {
     ) -> Result<(RecordBatch, Metrics), Error> {
         let rollouts = Rollout::from_batch(rollouts)?;
         let mut rewards = Reward::from_batch(rewards)?;
+        let mut metrics = reward_metrics(&rollouts, &rewards);
+        self.assign_advantages(&mut rewards);
         if self.config.mask_truncated_completions {
             mask_truncated(&rollouts, &mut rewards)?;
         }
-        let mut metrics = reward_metrics(&rollouts, &rewards);
-        self.assign_advantages(&mut rewards);
         let trainees = trainees(&rollouts, &rewards)?;
         let sums = self.updates(&trainees, info)?;
         metrics.extend(sums.metrics(self.config.beta > 0.0));
@@ -406,6 +407,7 @@ impl Sums {
     }
 }
 
+/// Takes cut-off completions out of the loss. Their rewards count in their group's mean, as in TRL.
 fn mask_truncated(rollouts: &[Rollout], rewards: &mut [Reward]) -> Result<(), Error> {
     let by_member = index(rollouts)?;
     for reward in rewards {
@@ -413,9 +415,8 @@ fn mask_truncated(rollouts: &[Rollout], rewards: &mut [Reward]) -> Result<(), Er
         let is_cut = by_member
             .get(&key)
             .is_some_and(|&row| rollouts[row].finish_reason != FinishReason::Stop);
-        if is_cut && reward.status == Status::Scored {
-            reward.status = Status::Masked;
-            reward.reward = None;
+        if is_cut {
+            reward.advantage = None;
         }
     }
     Ok(())

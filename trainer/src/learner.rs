@@ -19,7 +19,8 @@ pub struct LearnerConfig {
     pub compute_dtype: DType,
     /// Most rows that go through the model at once; the rest of a batch is accumulated.
     pub micro_batch_rows: usize,
-    /// About how many tokens go through the model at once, padding included.
+    /// About how many tokens go through the model at once, padding included; fewer where the
+    /// vocabulary is large, so that a tensor of logits stays within 1 GiB.
     pub micro_batch_tokens: usize,
     /// The optimiser.
     pub optim: OptimConfig,
@@ -53,6 +54,9 @@ impl LearnerConfig {
     }
 }
 
+/// Most values of a micro-batch's logits; four or so such tensors are alive at once.
+const MAX_LOGITS: usize = 1 << 28;
+
 /// The model, its optimiser and its schedule.
 pub(crate) struct Learner {
     pub(crate) model: Decoder,
@@ -71,8 +75,11 @@ impl Learner {
             other => other.resolve(model.device()),
         };
         model.set_requires_grad(true);
+        let mut config = config.clone();
+        let most = (MAX_LOGITS / model.config().vocab_size).max(1);
+        config.micro_batch_tokens = config.micro_batch_tokens.min(most);
         let optimizer = AdamW::new(model.named_parameters(), &config.optim);
-        Self { model, optimizer, config: config.clone(), compute, n_updates_total }
+        Self { model, optimizer, config, compute, n_updates_total }
     }
 
     /// The learning rate of the next update.

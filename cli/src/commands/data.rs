@@ -35,6 +35,9 @@ pub(crate) struct DataArgs {
     /// Asks every question in the words `What is 12 + 30?`.
     #[arg(long)]
     plain: bool,
+    /// Share of the `pairs` that are worded freely, in [0, 1].
+    #[arg(long, default_value_t = 0.0)]
+    wild: f64,
     /// Writes the prompts of `questions` as chat messages.
     #[arg(long)]
     chat: bool,
@@ -93,8 +96,8 @@ pub(crate) fn run(args: DataArgs) -> anyhow::Result<()> {
         OpArg::Sub => Op::Sub,
         OpArg::Mul => Op::Mul,
     });
-    let (digits, plain) = (args.digits, args.plain);
-    let config = TaskConfig { split, digits, op, plain, ..TaskConfig::default() };
+    let DataArgs { digits, plain, wild, .. } = args;
+    let config = TaskConfig { split, digits, op, plain, wild, ..TaskConfig::default() };
     if let Some(problem) = config.validate().into_iter().next() {
         return Err(UserError::new(format!("--{problem}")).into());
     }

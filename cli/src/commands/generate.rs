@@ -44,6 +44,9 @@ pub(crate) struct GenerateArgs {
     /// A text that ends a sample; may be given several times.
     #[arg(long)]
     stop: Vec<String>,
+    /// A token that ends a sample, beside the model's own; may be given several times.
+    #[arg(long)]
+    stop_token_id: Vec<u32>,
     /// Goes on past the model's own end tokens.
     #[arg(long)]
     ignore_eos: bool,
@@ -70,11 +73,11 @@ struct OutputRow {
 }
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let rows: Vec<InputRow> = joust_schema::jsonl::read(&args.input)?;
+    let rows: Vec<(usize, InputRow)> = joust_schema::jsonl::read_numbered(&args.input)?;
     let mut engine = args.model.open_engine()?;
     let mut requests = Vec::with_capacity(rows.len());
-    for (prompt_idx, row) in rows.into_iter().enumerate() {
-        let place = || format!("{}:{}", args.input.display(), prompt_idx + 1);
+    for (prompt_idx, (line, row)) in rows.into_iter().enumerate() {
+        let place = || format!("{}:{line}", args.input.display());
         let prompt_token_ids = encode(&engine, row.prompt, args.chat)
             .map_err(|error| UserError::new(format!("{}: {error}", place())))?;
         let params = SamplingParams {
@@ -85,7 +88,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
             n: args.n,
             seed: joust_schema::seed::Seed(args.seed).child("prompt", prompt_idx as u64).0,
             stop: args.stop.clone(),
-            stop_token_ids: Vec::new(),
+            stop_token_ids: args.stop_token_id.clone(),
             ignore_eos: args.ignore_eos,
         };
         let request = Request { id: RequestId(prompt_idx as u64), prompt_token_ids, params };

@@ -38,12 +38,12 @@ struct OutputRow {
 }
 
 pub(crate) fn run(args: LogprobsArgs) -> anyhow::Result<()> {
-    let rows: Vec<InputRow> = joust_schema::jsonl::read(&args.input)?;
+    let rows: Vec<(usize, InputRow)> = joust_schema::jsonl::read_numbered(&args.input)?;
     let engine = args.model.open_engine()?;
     let tokenizer = engine.tokenizer();
     let bar = output::progress_bar(rows.len() as u64, "pairs");
     let mut scored = Vec::with_capacity(rows.len());
-    for (pair_idx, row) in rows.into_iter().enumerate() {
+    for (pair_idx, (line, row)) in rows.into_iter().enumerate() {
         let score = || -> Result<OutputRow, joust_engine::Error> {
             let prompt_token_ids = tokenizer.encode_prompt(&row.prompt)?;
             let token_ids = tokenizer.encode(&row.completion)?;
@@ -52,7 +52,7 @@ pub(crate) fn run(args: LogprobsArgs) -> anyhow::Result<()> {
             let sum = logprobs.iter().map(|&logprob| f64::from(logprob)).sum();
             Ok(OutputRow { pair_idx, prompt_token_ids, token_ids, logprobs, sum })
         };
-        let place = || format!("{}:{}", args.input.display(), pair_idx + 1);
+        let place = || format!("{}:{line}", args.input.display());
         scored.push(score().map_err(|error| UserError::new(format!("{}: {error}", place())))?);
         bar.inc(1);
     }

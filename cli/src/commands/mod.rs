@@ -113,8 +113,20 @@ impl ModelArgs {
                 DeviceArg::Cpu => DeviceChoice::Cpu,
                 DeviceArg::Cuda => DeviceChoice::Cuda,
             },
+            // a file's prompts all wait from the start
+            max_queue: usize::MAX,
             ..EngineConfig::default()
         };
-        Ok(Engine::open(&self.model, &config)?)
+        let engine = Engine::open(&self.model, &config)?;
+        let kept = &engine.model().config().kept.generation;
+        if let Some(penalty) = kept.get("repetition_penalty").and_then(serde_json::Value::as_f64)
+            && penalty != 1.0
+        {
+            output::note(format!(
+                "{}: repetition_penalty {penalty} of generation_config.json is not applied",
+                self.model.display()
+            ));
+        }
+        Ok(engine)
     }
 }

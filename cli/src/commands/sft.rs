@@ -137,8 +137,8 @@ fn start(
     let template = joust_engine::tokenizer::train::bpe(std::iter::empty(), &fresh.bpe)?;
     let texts = (0..n_examples)
         .map(|idx| {
-            let (prompt, completion) = source.example(&template, seed_of_texts, idx)?;
-            Ok(prompt + &completion)
+            let example = source.example(&template, seed_of_texts, idx)?;
+            Ok(example.prompt + &example.completion)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let tokenizer = joust_engine::tokenizer::train::bpe(texts.into_iter(), &fresh.bpe)?;
@@ -154,8 +154,13 @@ fn encode(
     seed: Seed,
     idx: u64,
 ) -> anyhow::Result<SftExample> {
-    let (prompt, completion) = source.example(tokenizer, seed, idx)?;
-    let mut completion = tokenizer.encode(&completion)?;
+    let example = source.example(tokenizer, seed, idx)?;
+    let mut completion = tokenizer.encode(&example.completion)?;
     completion.extend(tokenizer.eos_ids().first());
-    Ok(SftExample { prompt: tokenizer.encode(&prompt)?, completion })
+    let prompt = match example.is_chat {
+        true => tokenizer.encode(&example.prompt)?,
+        // with the BOS that sampling from a text prompt begins with
+        false => tokenizer.encode_prompt(&example.prompt)?,
+    };
+    Ok(SftExample { prompt, completion })
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
-use joust_engine::config::{Family, ModelConfig};
+use joust_engine::config::{Family, Kept, ModelConfig};
 use joust_engine::device::{DType, DeviceChoice};
 use joust_engine::tokenizer::train::BpeConfig;
 use joust_trainer::SftConfig;
@@ -132,6 +132,7 @@ impl NewModel {
             bos_token_id: tokenizer.bos_id(),
             eos_token_ids: tokenizer.eos_ids().to_vec(),
             torch_dtype: None,
+            kept: Kept::default(),
         }
     }
 }

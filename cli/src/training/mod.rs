@@ -20,6 +20,7 @@ use joust_trainer::{GrpoTrainer, Metrics, StepInfo, checkpoint};
 use serde::{Deserialize, Serialize};
 
 use crate::config::train::TrainRun;
+use crate::failure::UserError;
 use crate::output;
 use crate::run_folder::RunFolder;
 use evaluation::Evaluation;
@@ -35,6 +36,8 @@ pub(crate) struct State {
     num_tokens: u64,
     /// Share of right answers before the first step, where it is measured.
     accuracy_before: Option<f64>,
+    /// The newest such measurement.
+    accuracy: Option<f64>,
 }
 
 /// Everything a run works with.
@@ -63,24 +66,25 @@ impl Training {
         if self.state.step == 0 {
             let mut metrics = Metrics::new();
             self.state.accuracy_before = self.evaluate(&mut metrics)?;
+            self.state.accuracy = self.state.accuracy_before;
             if !metrics.is_empty() {
                 self.run.log(0, &metrics)?;
             }
         }
-        let mut accuracy = self.state.accuracy_before;
         while self.state.step < n_steps {
             let Some(mut metrics) = self.step(&bar)? else {
                 output::note("The prompts are used up; the run ends here.");
                 break;
             };
             let step = self.state.step;
-            let is_last = step == n_steps;
+            let is_last = step == n_steps || self.prompts.is_exhausted();
             let every = self.config.eval.every;
             if is_last || (every > 0 && step.is_multiple_of(every)) {
-                accuracy = self.evaluate(&mut metrics)?.or(accuracy);
+                self.state.accuracy = self.evaluate(&mut metrics)?.or(self.state.accuracy);
             }
             self.run.log(step, &metrics)?;
-            output::progress(&bar, step, n_steps, 1, records::progress_line(&metrics, accuracy));
+            let line = records::progress_line(&metrics, self.state.accuracy);
+            output::progress(&bar, step, n_steps, 1, line);
             let every = self.config.checkpoint.every as u64;
             if is_last || (every > 0 && step.is_multiple_of(every)) {
                 self.save()?;
@@ -94,7 +98,7 @@ impl Training {
             steps: self.state.step,
             seconds,
             before: self.state.accuracy_before,
-            after: accuracy,
+            after: self.state.accuracy,
             last: self.last.as_ref(),
         });
         Ok(())
@@ -120,6 +124,15 @@ impl Training {
         let rollout_s = began.elapsed().as_secs_f64();
         for dropped in &batch.dropped {
             tracing::warn!(prompt_id = %dropped.prompt_id, reason = %dropped.reason, "A prompt was dropped.");
+        }
+        if let (true, Some(first)) = (batch.groups.is_empty(), batch.dropped.first()) {
+            let text = format!(
+                "step {step}: none of {} prompts can be sampled from; prompt {}: {}",
+                batch.dropped.len(),
+                first.prompt_id,
+                first.reason
+            );
+            return Err(UserError::new(text).into());
         }
 
         let began_reward = Instant::now();

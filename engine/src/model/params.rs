@@ -66,7 +66,7 @@ impl Decoder {
         let hidden = config.hidden_size;
         let (q_rows, kv_rows) =
             (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
-        let mut layers = Vec::with_capacity(config.n_layers);
+        let mut layers = Vec::new();
         for layer_idx in 0..config.n_layers {
             let at = |rest: &str| format!("model.layers.{layer_idx}.{rest}");
             let qkv = ["q", "k", "v"].iter().zip([q_rows, kv_rows, kv_rows]);

@@ -4,7 +4,7 @@ use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
 use super::Decoder;
-use crate::config::{Family, ModelConfig};
+use crate::config::{Family, Kept, ModelConfig};
 
 fn tiny() -> ModelConfig {
     ModelConfig {
@@ -25,6 +25,7 @@ fn tiny() -> ModelConfig {
         bos_token_id: None,
         eos_token_ids: vec![0],
         torch_dtype: None,
+        kept: Kept::default(),
     }
 }
 

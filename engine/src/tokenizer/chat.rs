@@ -67,12 +67,15 @@ impl ChatTemplate {
             .get_template(NAME)
             .expect("the template was added when it was parsed. This is a bug.");
         let messages = Value::from(Serde(messages));
-        template.render(context! { messages, add_generation_prompt, bos_token, eos_token }).map_err(
-            |error| {
-                let detail = error.detail().map_or_else(|| error.to_string(), str::to_owned);
-                Error::Template(detail)
-            },
-        )
+        // transformers passes the last two as None, which templates ask for
+        let none = || Value::from(());
+        let context = context! {
+            messages, add_generation_prompt, bos_token, eos_token, tools => none(), documents => none()
+        };
+        template.render(context).map_err(|error| {
+            let detail = error.detail().map_or_else(|| error.to_string(), str::to_owned);
+            Error::Template(detail)
+        })
     }
 }
 

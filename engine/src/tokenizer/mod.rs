@@ -66,9 +66,13 @@ impl Tokenizer {
     pub fn from_folder(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| {
+        let unreadable = |error: tokenizers::Error| {
             Error::bad_file(&path, format!("not a readable tokenizer: {error}"))
-        })?;
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(unreadable)?;
+        // limits of somebody's data loader; a prompt that is too long is an error here
+        inner.with_truncation(None).map_err(unreadable)?;
+        inner.with_padding(None);
         let path = dir.join("tokenizer_config.json");
         let mut config = match path.exists() {
             true => match read_json(&path)? {

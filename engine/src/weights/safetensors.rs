@@ -3,12 +3,14 @@
 //! It checks that the files hold what their headers promise; which tensors a model needs is not
 //! known here.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::WeightMap;
 use crate::error::Error;
@@ -110,23 +112,44 @@ fn dtype_of(kind: Kind) -> Result<Dtype, Error> {
 /// # Errors
 /// [`Error::Io`]; [`Error::Unsupported`] for number formats that checkpoints do not have.
 pub fn write_file(path: &Path, weights: &WeightMap) -> Result<(), Error> {
-    let mut contents = Vec::with_capacity(weights.len());
-    for (name, tensor) in weights {
-        let tensor = tensor.contiguous();
-        let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
-        let mut bytes = vec![0u8; n_bytes];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        let shape: Vec<usize> = tensor.size().iter().map(|&dim| dim as usize).collect();
-        contents.push((name, dtype_of(tensor.kind())?, shape, bytes));
-    }
     let bad = |error: safetensors::SafeTensorError| Error::bad_file(path, error.to_string());
-    let views = contents
-        .iter()
-        .map(|(name, dtype, shape, bytes)| {
-            TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(bad)?;
+    let written = |(name, tensor): (&String, &Tensor)| {
+        let shape = tensor.size().iter().map(|&dim| dim as usize).collect();
+        let tensor = tensor.shallow_clone();
+        Ok((name.clone(), Written { dtype: dtype_of(tensor.kind())?, shape, tensor }))
+    };
+    let views = weights.iter().map(written).collect::<Result<Vec<_>, Error>>()?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::tensor::serialize_to_file(views, Some(metadata), path).map_err(bad)
+    safetensors::tensor::serialize_to_file(views, Some(metadata), path).map_err(bad)?;
+    // the library makes files that nobody else can read
+    let everyone = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(path, everyone).map_err(|source| Error::io(path, source))
+}
+
+/// A tensor whose bytes are made when they are written, one tensor at a time.
+struct Written {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    tensor: Tensor,
+}
+
+impl View for Written {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let tensor = self.tensor.to_device(Device::Cpu).contiguous();
+        let mut bytes = vec![0u8; self.data_len()];
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
 }

@@ -80,7 +80,8 @@ impl PromptSource {
         taken
     }
 
-    fn is_exhausted(&self) -> bool {
+    /// Whether the epochs are used up.
+    pub fn is_exhausted(&self) -> bool {
         self.epochs > 0 && self.cursor.epoch >= self.epochs
     }
 

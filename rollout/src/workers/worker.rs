@@ -75,6 +75,10 @@ pub(super) fn run(
             Command::Generate(jobs) => generate(&mut engine, config, jobs, reports),
             Command::Publish(weights) => engine.publish(&weights),
         }));
+        if !matches!(result, Ok(Ok(()))) {
+            // what was asked for is not wanted any more; the next command starts afresh
+            engine.clear();
+        }
         let report = match result {
             Ok(Ok(())) => Report::Done,
             Ok(Err(error)) => Report::Failed { worker, reason: error.to_string() },

@@ -153,13 +153,12 @@ impl AdamW {
         }
     }
 
-    /// The running means by name, for checkpoints.
+    /// The running means by name, for checkpoints: the tensors themselves, which updates change.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let both = |slot: &Slot| {
-            let copy = |tensor: &Tensor| tensor.to_device(tch::Device::Cpu).copy();
             [
-                (format!("exp_avg.{}", slot.name), copy(&slot.mean)),
-                (format!("exp_avg_sq.{}", slot.name), copy(&slot.square)),
+                (format!("exp_avg.{}", slot.name), slot.mean.shallow_clone()),
+                (format!("exp_avg_sq.{}", slot.name), slot.square.shallow_clone()),
             ]
         };
         self.slots.iter().flat_map(both).collect()
