@@ -44,7 +44,7 @@ quickstart: build ## GRPO on a nano policy, taught by a nano reasoning judge (a 
 models: build ## remakes data/models from nothing (a good hour on two cores)
 	$(JOUST) sft configs/nano-policy.toml
 	$(JOUST) sft configs/nano-rrm-1-known-words.toml
-	$(JOUST) sft configs/nano-rrm-2-any-words.toml
+	$(JOUST) sft configs/nano-rrm-2-any-answer.toml
 
 prompts: build ## remakes data/prompts
 	$(JOUST) data questions --n 2000 --seed 1 --split train --output data/prompts/arithmetic-train.jsonl

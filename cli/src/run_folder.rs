@@ -46,6 +46,10 @@ impl RunFolder {
     ) -> anyhow::Result<Self> {
         let dir = run.dir();
         let text = toml::to_string(config)?;
+        if existing.resume {
+            // a start that was killed at once has left nothing else
+            atomic::sweep(&dir)?;
+        }
         let is_there = dir.join(CONFIG).exists();
         if existing.clean && dir.exists() {
             if !is_there {

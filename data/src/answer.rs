@@ -4,7 +4,7 @@ use crate::draw::Draw;
 use crate::number::words;
 use crate::problem::{Op, Problem};
 use crate::wild;
-use crate::working::{Work, work};
+use crate::working::{Work, work, work_with};
 
 /// An answer as a judge sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +15,15 @@ pub(crate) struct Answer {
 }
 
 /// Whether an answer is to be right, and how it is to look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Wish {
     pub(crate) right: bool,
     /// In the style of worked answers, as a policy writes them.
     pub(crate) worked: bool,
     /// In free wording.
     pub(crate) wild: bool,
+    /// Probability that wrong working misleads: it works another problem, or builds on a slip.
+    pub(crate) misleading: f64,
 }
 
 /// Statements that end in the number `{v}`; `{p}` is the problem in symbols, `{w}` the working,
@@ -100,7 +102,7 @@ pub(crate) fn answer(problem: &Problem, wish: Wish, draw: &mut Draw) -> Answer {
         return Answer { text: wild::answer(problem, value, draw), value: Some(value) };
     }
     if wish.right {
-        return right_answer(problem, wish.worked, draw);
+        return right_answer(problem, wish, draw);
     }
     if draw.chance(if wish.worked { 0.03 } else { 0.1 }) {
         return silent_answer(problem, wish.worked, draw);
@@ -112,22 +114,22 @@ pub(crate) fn answer(problem: &Problem, wish: Wish, draw: &mut Draw) -> Answer {
         answer.push_str(&format!("\nThe answer is {value}."));
         return Answer { text: answer, value: Some(value) };
     }
-    let flawed = flawed_work(problem, draw);
+    let flawed = flawed_work(problem, wish.misleading, draw);
     match wish.worked {
         true => Answer { text: flawed.answer(), value: Some(flawed.value) },
         false => phrased(problem, &flawed, draw),
     }
 }
 
-fn right_answer(problem: &Problem, worked: bool, draw: &mut Draw) -> Answer {
+fn right_answer(problem: &Problem, wish: Wish, draw: &mut Draw) -> Answer {
     let right = work(problem, &mut |_| false);
-    if !worked {
+    if !wish.worked {
         return phrased(problem, &right, draw);
     }
     let mut text = right.answer();
     if draw.chance(0.04) {
         // the working is wrong, the final line is right all the same
-        let flawed = flawed_work(problem, draw);
+        let flawed = flawed_work(problem, wish.misleading, draw);
         text = format!("{}\nThe answer is {}.", flawed.line(), right.value);
     }
     Answer { text, value: Some(right.value) }
@@ -147,7 +149,7 @@ fn phrased(problem: &Problem, work: &Work, draw: &mut Draw) -> Answer {
     let statement = draw
         .pick(&STATEMENTS)
         .replace("{v}", &value)
-        .replace("{p}", &problem.to_string())
+        .replace("{p}", &work.head)
         .replace("{w}", &work.line())
         .replace("{x}", &wrong_value(problem, draw).to_string());
     let before = if draw.chance(FRAMED) { *draw.pick(&BEFORE) } else { "" };
@@ -168,8 +170,11 @@ fn silent_answer(problem: &Problem, worked: bool, draw: &mut Draw) -> Answer {
 
 /// Working that ends in a wrong number: by a forgotten carry where there is one, else by a number
 /// that is wrong in itself.
-fn flawed_work(problem: &Problem, draw: &mut Draw) -> Work {
+fn flawed_work(problem: &Problem, misleading: f64, draw: &mut Draw) -> Work {
     let right = work(problem, &mut |_| false);
+    if misleading > 0.0 && draw.chance(misleading) {
+        return misleading_work(problem, draw);
+    }
     if draw.chance(0.65) {
         for _ in 0..4 {
             let forgetful = work(problem, &mut |_| draw.chance(0.6));
@@ -188,6 +193,43 @@ fn flawed_work(problem: &Problem, draw: &mut Draw) -> Work {
         }
     }
     Work { head: right.head, steps, value }
+}
+
+/// Working that is sound but for its beginning: that of another problem, or with a slip that the rest
+/// builds on.
+fn misleading_work(problem: &Problem, draw: &mut Draw) -> Work {
+    loop {
+        let found = match draw.chance(0.5) {
+            true => {
+                let n_places = problem.a.max(problem.b).to_string().len() as u32;
+                let place = draw.between(0, n_places - 1) as usize;
+                let by = *draw.pick(&[-3, -2, -1, 1, 2, 3, 10, -10]);
+                work_with(problem, &mut |_| false, Some((place, by)))
+            }
+            false => work(&misread(problem, draw), &mut |_| false),
+        };
+        if found.value != problem.answer() {
+            return found;
+        }
+    }
+}
+
+/// Another problem: a digit or the operation is not the one that was asked for, or nothing is.
+fn misread(problem: &Problem, draw: &mut Draw) -> Problem {
+    let mut other = *problem;
+    match draw.between(0, 5) {
+        0 | 1 => other.a = change_digit(problem.a, draw),
+        2 | 3 => other.b = change_digit(problem.b, draw),
+        4 => other.op = *draw.pick(&[Op::Add, Op::Sub, Op::Mul]),
+        _ => other = Problem::draw(draw),
+    }
+    if other.op == Op::Mul && other.b > 9 {
+        other.b = draw.between(2, 9);
+    }
+    if other.op == Op::Sub && other.a < other.b {
+        (other.a, other.b) = (other.b, other.a);
+    }
+    other
 }
 
 /// A number near the right one in one of the ways in which people err.

@@ -58,7 +58,8 @@ pub fn judge_pair(config: &TaskConfig, seed: Seed, idx: u64) -> JudgePair {
     let [first, second] = rights.map(|right| {
         let worked = both_worked || draw.chance(0.15);
         let wild = !worked && is_wild(&mut draw);
-        answer(&problem, Wish { right, worked, wild }, &mut draw)
+        let wish = Wish { right, worked, wild, misleading: config.misleading };
+        answer(&problem, wish, &mut draw)
     });
     let right_value = problem.answer();
     let is_right = |answer: &Answer| answer.value == Some(right_value);

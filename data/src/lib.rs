@@ -35,6 +35,9 @@ pub struct TaskConfig {
     pub plain: bool,
     /// Share of a judge pair's questions and plain answers that are worded freely, in [0, 1].
     pub wild: f64,
+    /// Probability that wrong working in a judge pair misleads: it works another problem than the one
+    /// asked, or builds on a slip, in [0, 1].
+    pub misleading: f64,
     /// Probability with which a worked answer forgets each carry or borrow, in [0, 1].
     pub carry_forgotten: f64,
 }
@@ -47,6 +50,7 @@ impl Default for TaskConfig {
             op: None,
             plain: false,
             wild: 0.0,
+            misleading: 0.0,
             carry_forgotten: 0.7,
         }
     }
@@ -56,7 +60,11 @@ impl TaskConfig {
     /// All that is wrong, each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for (key, share) in [("carry_forgotten", self.carry_forgotten), ("wild", self.wild)] {
+        for (key, share) in [
+            ("carry_forgotten", self.carry_forgotten),
+            ("wild", self.wild),
+            ("misleading", self.misleading),
+        ] {
             if !(0.0..=1.0).contains(&share) {
                 problems.push(format!("{key} is {share}, wanted 0 to 1"));
             }

@@ -155,6 +155,22 @@ fn free_wording_keeps_its_numbers() {
 }
 
 #[test]
+fn misleading_working_is_wrong_and_labelled_so() {
+    let config = TaskConfig { misleading: 1.0, ..TaskConfig::default() };
+    let mut n_other_problems = 0;
+    for idx in 0..2000 {
+        let pair = judge_pair(&config, Seed::new(9), idx);
+        let n_right = pair.thought.matches(" right.").count();
+        assert_eq!(n_right, usize::from(pair.first_right) + usize::from(pair.second_right));
+        let head = pair.thought.split(':').next().unwrap();
+        let is_other =
+            |text: &str, right: bool| !right && text.contains(": ") && !text.contains(head);
+        n_other_problems += usize::from(is_other(&pair.answer_first, pair.first_right));
+    }
+    assert!(n_other_problems > 100, "{n_other_problems}");
+}
+
+#[test]
 fn numbers_in_words() {
     assert_eq!(number::words(0), "zero");
     assert_eq!(number::words(47), "forty-seven");

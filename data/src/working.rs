@@ -25,16 +25,36 @@ impl Work {
     }
 }
 
+/// A step that comes out wrong, and is built upon: its place and by how much.
+pub(crate) type Slip = Option<(usize, i32)>;
+
 /// Works `problem`; `forgets` is asked at every carry or borrow (given the digit's place) whether
 /// it is forgotten. What follows builds on the mistake.
 pub(crate) fn work(problem: &Problem, forgets: &mut dyn FnMut(usize) -> bool) -> Work {
+    work_with(problem, forgets, None)
+}
+
+/// The same with a slip.
+pub(crate) fn work_with(
+    problem: &Problem,
+    forgets: &mut dyn FnMut(usize) -> bool,
+    slip: Slip,
+) -> Work {
     let (steps, digits) = match problem.op {
-        Op::Add => add(problem.a, problem.b, forgets),
-        Op::Sub => subtract(problem.a, problem.b, forgets),
-        Op::Mul => multiply(problem.a, problem.b, forgets),
+        Op::Add => add(problem.a, problem.b, forgets, slip),
+        Op::Sub => subtract(problem.a, problem.b, forgets, slip),
+        Op::Mul => multiply(problem.a, problem.b, forgets, slip),
     };
     let value = digits.iter().rev().fold(0, |value, digit| value * 10 + digit);
     Work { head: problem.to_string(), steps, value }
+}
+
+/// What a step comes to, at most `most`.
+fn slipped(value: u32, place: usize, slip: Slip, most: u32) -> u32 {
+    match slip {
+        Some((at, by)) if at == place => value.saturating_add_signed(by).min(most),
+        _ => value,
+    }
 }
 
 fn digit(number: u32, place: usize) -> u32 {
@@ -46,11 +66,16 @@ fn n_digits(number: u32) -> usize {
 }
 
 /// Steps and digits from the right; the last entry may hold two digits' worth.
-fn add(a: u32, b: u32, forgets: &mut dyn FnMut(usize) -> bool) -> (Vec<String>, Vec<u32>) {
+fn add(
+    a: u32,
+    b: u32,
+    forgets: &mut dyn FnMut(usize) -> bool,
+    slip: Slip,
+) -> (Vec<String>, Vec<u32>) {
     let (mut steps, mut digits, mut carry) = (Vec::new(), Vec::new(), 0);
     for place in 0..n_digits(a.max(b)) {
         let (x, y) = (digit(a, place), digit(b, place));
-        let sum = x + y + carry;
+        let sum = slipped(x + y + carry, place, slip, 19);
         steps.push(match carry {
             0 => format!("{x}+{y}={sum}"),
             _ => format!("{x}+{y}+{carry}={sum}"),
@@ -62,7 +87,12 @@ fn add(a: u32, b: u32, forgets: &mut dyn FnMut(usize) -> bool) -> (Vec<String>, 
     (steps, digits)
 }
 
-fn subtract(a: u32, b: u32, forgets: &mut dyn FnMut(usize) -> bool) -> (Vec<String>, Vec<u32>) {
+fn subtract(
+    a: u32,
+    b: u32,
+    forgets: &mut dyn FnMut(usize) -> bool,
+    slip: Slip,
+) -> (Vec<String>, Vec<u32>) {
     let (mut steps, mut digits, mut borrow) = (Vec::new(), Vec::new(), 0i32);
     for place in 0..n_digits(a) {
         let (mut x, y) = (digit(a, place) as i32 - borrow, digit(b, place) as i32);
@@ -71,18 +101,24 @@ fn subtract(a: u32, b: u32, forgets: &mut dyn FnMut(usize) -> bool) -> (Vec<Stri
             x += 10;
             borrow = if forgets(place) { 0 } else { 1 };
         }
-        steps.push(format!("{x}-{y}={}", x - y));
-        digits.push((x - y) as u32);
+        let difference = slipped((x - y) as u32, place, slip, 9);
+        steps.push(format!("{x}-{y}={difference}"));
+        digits.push(difference);
     }
     (steps, digits)
 }
 
-fn multiply(a: u32, b: u32, forgets: &mut dyn FnMut(usize) -> bool) -> (Vec<String>, Vec<u32>) {
+fn multiply(
+    a: u32,
+    b: u32,
+    forgets: &mut dyn FnMut(usize) -> bool,
+    slip: Slip,
+) -> (Vec<String>, Vec<u32>) {
     let (mut steps, mut digits, mut carry) = (Vec::new(), Vec::new(), 0);
     let n_places = n_digits(a);
     for place in 0..n_places {
         let x = digit(a, place);
-        let product = x * b + carry;
+        let product = slipped(x * b + carry, place, slip, 99);
         steps.push(match carry {
             0 => format!("{x}*{b}={product}"),
             _ => format!("{x}*{b}+{carry}={product}"),

@@ -1,5 +1,7 @@
 //! Scoring as a whole: groups in, rewards with their evidence out, whatever the reward is.
 
+use std::collections::BTreeMap;
+
 use joust_schema::ids::Member;
 use joust_schema::tables::{Reward, Status};
 
@@ -105,7 +107,7 @@ impl Scorer {
         }
     }
 
-    /// Scores groups to the end, in the order given. `progress` hears of every finished group.
+    /// Scores groups to the end, in the order given; their ids are unique. `progress` hears of every finished group.
     ///
     /// # Errors
     /// As [`Arena::add`]; nothing is scored then.
@@ -114,19 +116,21 @@ impl Scorer {
         groups: Vec<GroupRequest>,
         progress: &mut dyn FnMut(&GroupResult),
     ) -> Result<Vec<GroupResult>, Error> {
-        let order: Vec<_> = groups.iter().map(|group| group.group_id.clone()).collect();
+        let n_groups = groups.len();
+        let ids = groups.iter().enumerate();
+        let place_of: BTreeMap<_, _> =
+            ids.map(|(place, group)| (group.group_id.clone(), place)).collect();
         for group in groups {
             self.add(group)?;
         }
-        let mut finished = Vec::with_capacity(order.len());
+        let mut finished = Vec::with_capacity(n_groups);
         while self.n_open() > 0 {
             for result in self.pump() {
                 progress(&result);
                 finished.push(result);
             }
         }
-        let place = |result: &GroupResult| order.iter().position(|id| *id == result.group_id);
-        finished.sort_by_key(place);
+        finished.sort_by_key(|result| place_of[&result.group_id]);
         Ok(finished)
     }
 }

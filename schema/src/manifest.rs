@@ -78,13 +78,22 @@ pub fn read(run_dir: &Path) -> Result<Vec<Entry>, Error> {
     jsonl::read(&run_dir.join(FILE))
 }
 
-/// Forgets the entries of steps after `last_step`: what a resumed run will make again.
+/// Forgets the entries of steps after `last_step`: what a resumed run will make again. A last line
+/// that a kill cut off goes, too.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Line`]
+/// [`Error::Io`], [`Error::Line`] for any other line that is no entry.
 pub fn truncate(run_dir: &Path, last_step: i64) -> Result<(), Error> {
-    if !run_dir.join(FILE).exists() {
+    let path = run_dir.join(FILE);
+    if !path.exists() {
         return Ok(());
+    }
+    let io = |source| Error::io(&path, source);
+    let text = std::fs::read(&path).map_err(io)?;
+    let n_whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    if n_whole < text.len() {
+        let file = OpenOptions::new().write(true).open(&path).map_err(io)?;
+        file.set_len(n_whole as u64).map_err(io)?;
     }
     let mut entries = read(run_dir)?;
     entries.retain(|entry| entry.step <= last_step);

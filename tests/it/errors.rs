@@ -127,6 +127,10 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
         ),
         ("{\"prompt\":\"\",\"completions\":[\"b\"]}", ":1: prompt is empty"),
         ("{\"prompt\":\"a\",", ":1: invalid JSON"),
+        (
+            "{\"prompt\":\"a\",\"completions\":[\"b\"],\"group_id\":\"x\"}\n{\"prompt\":\"c\",\"completions\":[\"b\"],\"group_id\":\"x\"}",
+            ":2: group_id `x` is on line 1 already",
+        ),
     ];
     for (text, wanted) in cases {
         let input = file(dir.path(), "groups.jsonl", text);

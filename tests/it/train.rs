@@ -97,6 +97,12 @@ fn the_same_seed_gives_the_same_bytes_and_a_killed_run_the_same_weights() {
     // what a kill in the middle of a write leaves
     std::fs::create_dir(folder("killed/short/checkpoints/step_00009.tmp")).unwrap();
     std::fs::write(folder("killed/short/step_00001/votes.parquet.tmp"), "half").unwrap();
+    for log in ["manifest.jsonl", "metrics.jsonl"] {
+        let path = folder("killed/short").join(log);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.push_str("{\"step\": 2, \"fi");
+        std::fs::write(&path, text).unwrap();
+    }
     let output = joust(&args(&folder("killed"), &["--resume"])).output().unwrap();
     assert!(output.status.success(), "{}", told(&output));
     assert!(told(&output).contains("Going on after step"), "{}", told(&output));

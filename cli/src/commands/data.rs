@@ -38,6 +38,9 @@ pub(crate) struct DataArgs {
     /// Share of the `pairs` that are worded freely, in [0, 1].
     #[arg(long, default_value_t = 0.0)]
     wild: f64,
+    /// Share of wrong working in `pairs` that misleads, in [0, 1].
+    #[arg(long, default_value_t = 0.0)]
+    misleading: f64,
     /// Writes the prompts of `questions` as chat messages.
     #[arg(long)]
     chat: bool,
@@ -96,8 +99,8 @@ pub(crate) fn run(args: DataArgs) -> anyhow::Result<()> {
         OpArg::Sub => Op::Sub,
         OpArg::Mul => Op::Mul,
     });
-    let DataArgs { digits, plain, wild, .. } = args;
-    let config = TaskConfig { split, digits, op, plain, wild, ..TaskConfig::default() };
+    let DataArgs { digits, plain, wild, misleading, .. } = args;
+    let config = TaskConfig { split, digits, op, plain, wild, misleading, ..TaskConfig::default() };
     if let Some(problem) = config.validate().into_iter().next() {
         return Err(UserError::new(format!("--{problem}")).into());
     }

@@ -1,5 +1,6 @@
 //! `joust score`: groups of completions in, rewards and the evidence for them out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -56,8 +57,18 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let seed = Seed::new(config.run.seed);
     let rows = read(&args.input)?;
     let mut groups = Vec::with_capacity(rows.len());
+    let mut line_of_id = BTreeMap::new();
     for (line, row) in rows {
-        groups.push(group(&args.input, line, row, seed)?);
+        let group = group(&args.input, line, row, seed)?;
+        if let Some(first) = line_of_id.insert(group.group_id.clone(), line) {
+            let text = format!(
+                "{}:{line}: group_id `{}` is on line {first} already; ids are unique",
+                args.input.display(),
+                group.group_id
+            );
+            return Err(UserError::new(text).into());
+        }
+        groups.push(group);
     }
     let mut scorer = Scorer::open(&config.reward, true)?;
     let bar = output::progress_bar(groups.len() as u64, "groups");

@@ -100,9 +100,7 @@ impl Judge for EngineJudge {
                 Ok(samples) => outcomes.extend(samples.into_iter().map(outcome)),
                 Err(error) => {
                     let error = JudgeError::Failed(error.to_string());
-                    for id in &self.in_flight {
-                        self.engine.cancel(RequestId(id.0));
-                    }
+                    self.engine.clear();
                     outcomes.extend(self.in_flight.iter().map(|&id| (id, Err(error.clone()))));
                 }
             }
