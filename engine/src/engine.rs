@@ -13,13 +13,13 @@ use joust_schema::tables::FinishReason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::device::{DType, DeviceChoice};
 use crate::error::Error;
 use crate::folder;
 use crate::model::Decoder;
 use crate::runner::Runner;
 use crate::sampler::{self, Drawn, RowSampling};
 use crate::scheduler::{Admission, Limits, Scheduler};
+use crate::settings::{EngineConfig, SamplingParams};
 use crate::tokenizer::{TextStream, Tokenizer};
 
 /// Identifies a request among those of one engine.
@@ -28,71 +28,6 @@ use crate::tokenizer::{TextStream, Tokenizer};
 )]
 #[serde(transparent)]
 pub struct RequestId(pub u64);
-
-/// How the samples of a request are drawn, and when they end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct SamplingParams {
-    /// Most tokens of a sample, its stop token included.
-    pub max_tokens: usize,
-    /// 0 takes the most probable token at every step.
-    pub temperature: f64,
-    /// Probability mass of the most probable tokens that are drawn from, in (0, 1].
-    pub top_p: f64,
-    /// Number of the most probable tokens that are drawn from; 0 means all.
-    pub top_k: usize,
-    /// Samples of the prompt.
-    pub n: u32,
-    /// Key of every draw; sample i draws from its i-th child.
-    pub seed: u64,
-    /// Texts that end a sample; they are not part of its text.
-    pub stop: Vec<String>,
-    /// Tokens that end a sample, beside the model's own.
-    pub stop_token_ids: Vec<u32>,
-    /// Goes on past the model's own end tokens (for benchmarks).
-    pub ignore_eos: bool,
-}
-
-impl Default for SamplingParams {
-    fn default() -> Self {
-        Self {
-            max_tokens: 256,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            n: 1,
-            seed: 0,
-            stop: Vec::new(),
-            stop_token_ids: Vec::new(),
-            ignore_eos: false,
-        }
-    }
-}
-
-impl SamplingParams {
-    /// Says what is wrong with the settings, if anything.
-    pub fn validate(&self) -> Result<(), Error> {
-        let bad = |what: &str, seen: String, wanted: &str| {
-            Err(Error::BadRequest(format!("{what} is {seen}, wanted {wanted}")))
-        };
-        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return bad("temperature", self.temperature.to_string(), "0 or more");
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return bad("top_p", self.top_p.to_string(), "a number in (0, 1]");
-        }
-        if self.n == 0 {
-            return bad("n", "0".to_owned(), "at least 1");
-        }
-        if self.max_tokens == 0 {
-            return bad("max_tokens", "0".to_owned(), "at least 1");
-        }
-        if self.stop.iter().any(String::is_empty) {
-            return bad("stop", "an empty text".to_owned(), "texts of at least one character");
-        }
-        Ok(())
-    }
-}
 
 /// A prompt and how to continue it.
 #[derive(Clone, Debug)]
@@ -127,52 +62,6 @@ pub struct Sample {
     pub cached_prompt_tokens: usize,
     /// From the first computation on the request to the end of the sample.
     pub latency_ms: f64,
-}
-
-/// Limits and placement of an engine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct EngineConfig {
-    /// Most samples that run at once.
-    pub max_batch: usize,
-    /// Most tokens of prompt and sample together; 0 means the model's own limit.
-    pub max_context: usize,
-    /// Most requests that wait; a further one is refused.
-    pub max_queue: usize,
-    /// Most prompt tokens that one prefill computes, padding included.
-    pub prefill_tokens: usize,
-    /// What the weights are kept and computed in.
-    pub dtype: DType,
-    /// Where the model runs.
-    pub device: DeviceChoice,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            max_batch: 64,
-            max_context: 0,
-            max_queue: 65_536,
-            prefill_tokens: 8_192,
-            dtype: DType::Auto,
-            device: DeviceChoice::Auto,
-        }
-    }
-}
-
-impl EngineConfig {
-    /// All that is wrong with the limits, each named by its key.
-    pub fn validate(&self) -> Vec<String> {
-        [
-            ("max_batch", self.max_batch),
-            ("max_queue", self.max_queue),
-            ("prefill_tokens", self.prefill_tokens),
-        ]
-        .into_iter()
-        .filter(|(_, value)| *value == 0)
-        .map(|(key, _)| format!("{key} is 0, wanted at least 1"))
-        .collect()
-    }
 }
 
 /// A sample on its way.

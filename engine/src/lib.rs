@@ -16,11 +16,13 @@ pub mod model;
 mod runner;
 mod sampler;
 mod scheduler;
+mod settings;
 pub mod tokenizer;
 pub mod weights;
 
 pub use config::ModelConfig;
-pub use engine::{Engine, EngineConfig, Request, RequestId, Sample, SamplingParams};
+pub use engine::{Engine, Request, RequestId, Sample};
 pub use error::Error;
 pub use model::Decoder;
+pub use settings::{EngineConfig, SamplingParams};
 pub use tokenizer::Tokenizer;

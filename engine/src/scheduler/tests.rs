@@ -1,7 +1,7 @@
 //! The scheduler with made-up requests.
 
 use super::*;
-use crate::engine::SamplingParams;
+use crate::settings::SamplingParams;
 
 fn request(id: u64, n_tokens: usize, n: u32) -> Request {
     let params = SamplingParams { n, ..SamplingParams::default() };
