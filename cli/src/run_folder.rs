@@ -46,11 +46,11 @@ impl RunFolder {
     ) -> anyhow::Result<Self> {
         let dir = run.dir();
         let text = toml::to_string(config)?;
-        if existing.resume {
-            // a start that was killed at once has left nothing else
-            atomic::sweep(&dir)?;
-        }
         let is_there = dir.join(CONFIG).exists();
+        let names = std::fs::read_dir(&dir).into_iter().flatten();
+        let mut names = names.filter_map(|entry| Some(entry.ok()?.file_name()));
+        // a start that was killed at once has left nothing but this
+        let is_empty = names.all(|name| name == "config.toml.tmp");
         if existing.clean && dir.exists() {
             if !is_there {
                 return Err(UserError::new(format!(
@@ -63,8 +63,7 @@ impl RunFolder {
                 .map_err(|source| joust_schema::Error::io(&dir, source))?;
         } else if existing.resume && is_there {
             check_same_config(&dir.join(CONFIG), &text)?;
-        } else if dir.exists() && std::fs::read_dir(&dir).is_ok_and(|mut all| all.next().is_some())
-        {
+        } else if !is_empty {
             return Err(UserError::new(format!(
                 "{} is there already; go on with --resume, start over with --clean, or choose another run.name",
                 dir.display()

@@ -65,6 +65,24 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
     }
 }
 
+/// Refuses to write a model over anything but a model.
+///
+/// # Errors
+/// [`Error::BadFile`] where `dir` is a file, or a folder that holds something else.
+pub fn check_target(dir: &Path) -> Result<(), Error> {
+    if !dir.exists() || dir.join("config.json").exists() {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(dir).map_err(|source| Error::io(dir, source))?;
+    match entries.count() {
+        0 => Ok(()),
+        _ => Err(Error::bad_file(
+            dir,
+            "this folder holds something that is no model; choose another",
+        )),
+    }
+}
+
 fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
     let path = dir.join("config.json");
     let mut config = ModelConfig::from_json(&path, &read_json(&path)?)?;

@@ -184,7 +184,7 @@ impl JudgeConfig {
             }
             _ => {}
         }
-        if self.temperature.is_nan() || self.temperature < 0.0 {
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             problems.push(format!("temperature is {}, wanted ≥ 0", self.temperature));
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {

@@ -115,11 +115,14 @@ impl RolloutConfig {
                 problems.push(format!("{key} is 0, wanted at least 1"));
             }
         }
-        if self.temperature.is_nan() || self.temperature <= 0.0 {
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             problems.push(format!(
                 "temperature is {}, wanted above 0: equal completions teach nothing",
                 self.temperature
             ));
+        }
+        if self.stop.iter().any(String::is_empty) {
+            problems.push("stop holds an empty text, wanted at least one character".to_owned());
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             problems.push(format!("top_p is {}, wanted above 0 and at most 1", self.top_p));

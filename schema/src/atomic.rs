@@ -67,7 +67,9 @@ pub fn write_dir<E: From<Error>>(
         sync_tree(&unfinished)?;
         if path.exists() {
             // the old folder goes only once the new one is complete
-            let old = path.with_extension(format!("old.{UNFINISHED}"));
+            let mut old = path.file_name().unwrap_or_default().to_owned();
+            old.push(format!(".old.{UNFINISHED}"));
+            let old = path.with_file_name(old);
             remove_if_there(&old)?;
             fs::rename(path, &old).map_err(io)?;
             fs::rename(&unfinished, path).map_err(io)?;

@@ -18,12 +18,17 @@ use crate::table::Table;
 /// A row group is closed once it holds about this much.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
+/// Rows that become Arrow columns together.
+const ROWS_A_BATCH: usize = 4096;
+
 /// Writes rows as one file.
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::BadFile`]; nothing half-written is left.
 pub fn write<T: Table>(path: &Path, rows: &[T]) -> Result<(), Error> {
-    write_batches(path, &T::schema(), &[T::to_batch(rows)?])
+    // in parts, for one Arrow column of text holds at most 2 GiB
+    let batches = rows.chunks(ROWS_A_BATCH).map(T::to_batch);
+    write_all(path, &T::schema(), batches)
 }
 
 /// Writes batches of one schema as one file.
@@ -35,13 +40,21 @@ pub fn write_batches(
     schema: &SchemaRef,
     batches: &[RecordBatch],
 ) -> Result<(), Error> {
-    let bad = |error: parquet::errors::ParquetError| Error::bad_file(path, error);
+    write_all(path, schema, batches.iter().cloned().map(Ok))
+}
+
+fn write_all(
+    path: &Path,
+    schema: &SchemaRef,
+    batches: impl Iterator<Item = Result<RecordBatch, Error>>,
+) -> Result<(), Error> {
+    let bad = |error: parquet::errors::ParquetError| Error::io(path, std::io::Error::other(error));
     atomic::write_file(path, |file| {
         let properties = properties(schema);
         let mut writer =
             ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(bad)?;
         for batch in batches {
-            writer.write(batch).map_err(bad)?;
+            writer.write(&batch?).map_err(bad)?;
             if writer.in_progress_size() >= ROW_GROUP_BYTES {
                 writer.flush().map_err(bad)?;
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use joust_reward::judge::{Judge, VoteId, VoteRequest};
-use joust_reward::{Scorer, prompt};
+use joust_reward::prompt;
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
 use joust_schema::prompt::Prompt;
@@ -13,7 +13,7 @@ use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 use serde::{Deserialize, Serialize};
 
-use crate::commands::ConfigArgs;
+use crate::commands::{ConfigArgs, open_scorer};
 use crate::config::score::ScoreRun;
 use crate::failure::UserError;
 use crate::output;
@@ -98,7 +98,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
     let rows: Vec<InputRow> = joust_schema::jsonl::read(&args.input)?;
-    let mut judge = Scorer::open(&config.reward, true)?.into_judge().ok_or_else(|| {
+    let mut judge = open_scorer(&config, &args.output)?.into_judge().ok_or_else(|| {
         UserError::new("reward.kind is correct, which needs no judge; choose win_rate")
     })?;
     let began = std::time::Instant::now();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use joust_engine::device::{DType, DeviceChoice};
 use joust_engine::{Engine, EngineConfig};
+use joust_reward::Scorer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -63,6 +64,13 @@ impl ConfigArgs {
         output::line(toml::to_string(config)?.trim_end());
         Ok(())
     }
+}
+
+/// Makes the output folder and loads the judge, in this order: judging is dear, and a place that
+/// cannot be written to is better known before.
+pub(crate) fn open_scorer(config: &ScoreRun, output: &std::path::Path) -> anyhow::Result<Scorer> {
+    std::fs::create_dir_all(output).map_err(|source| joust_schema::Error::io(output, source))?;
+    Ok(Scorer::open(&config.reward, true)?)
 }
 
 /// Which model a command runs, and in what.

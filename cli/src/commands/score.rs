@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use joust_reward::{GroupRequest, Scorer, dump};
+use joust_reward::{GroupRequest, dump};
 use joust_schema::ids::GroupId;
 use joust_schema::prompt::Prompt;
 use joust_schema::seed::Seed;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::commands::ConfigArgs;
+use crate::commands::{ConfigArgs, open_scorer};
 use crate::config::score::ScoreRun;
 use crate::failure::UserError;
 use crate::output;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         }
         groups.push(group);
     }
-    let mut scorer = Scorer::open(&config.reward, true)?;
+    let mut scorer = open_scorer(&config, &args.output)?;
     let bar = output::progress_bar(groups.len() as u64, "groups");
     let results = scorer.score_all(groups, &mut |_| bar.inc(1))?;
     bar.finish_and_clear();

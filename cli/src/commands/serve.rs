@@ -57,7 +57,6 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             .context("serving")
     })?;
     drop(runtime);
-    output::note("Stopping; the groups in play are finished first.");
     if thread.join().is_err() {
         anyhow::bail!("the scorer's thread panicked");
     }
@@ -78,4 +77,5 @@ async fn stop_signal() {
         _ = tokio::signal::ctrl_c() => {}
         () = terminated => {}
     }
+    output::note("Stopping; open requests are answered first.");
 }

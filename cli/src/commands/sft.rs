@@ -41,6 +41,9 @@ pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
         return args.config.print(&config);
     }
     config.run.set_threads();
+    if let Some(path) = &config.export.path {
+        folder::check_target(path)?;
+    }
     let source = ExampleSource::open(&config.data)?;
     let run = RunFolder::open(&config.run, &config, args.existing)?;
     let seed = Seed::new(config.run.seed);

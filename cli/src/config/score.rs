@@ -68,7 +68,7 @@ impl ScoreRun {
                 problems.push(format!("serve.{key} is 0, wanted at least 1"));
             }
         }
-        if self.serve.timeout_s.is_nan() || self.serve.timeout_s <= 0.0 {
+        if !(self.serve.timeout_s > 0.0 && self.serve.timeout_s <= 1e9) {
             problems.push(format!("serve.timeout_s is {}, wanted above 0", self.serve.timeout_s));
         }
         super::refuse(problems)

@@ -113,6 +113,9 @@ impl TrainRun {
         under("train", zero("steps", self.train.steps));
         under("train", zero("prompts_per_step", self.train.prompts_per_step as u64));
         under("eval", zero("samples", u64::from(self.eval.samples)));
+        if let Some(seen) = self.eval.temperature.filter(|seen| !(0.0..1e3).contains(seen)) {
+            under("eval", vec![format!("temperature is {seen}, wanted ≥ 0")]);
+        }
         super::refuse(problems)
     }
 }

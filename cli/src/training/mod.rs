@@ -125,7 +125,10 @@ impl Training {
         for dropped in &batch.dropped {
             tracing::warn!(prompt_id = %dropped.prompt_id, reason = %dropped.reason, "A prompt was dropped.");
         }
-        if let (true, Some(first)) = (batch.groups.is_empty(), batch.dropped.first()) {
+        // later in a run, one prompt that is too long must not stop what works
+        let is_new = self.state.num_tokens == 0;
+        if let (true, true, Some(first)) = (is_new, batch.groups.is_empty(), batch.dropped.first())
+        {
             let text = format!(
                 "step {step}: none of {} prompts can be sampled from; prompt {}: {}",
                 batch.dropped.len(),
@@ -209,6 +212,7 @@ impl Training {
         let Some(path) = &self.config.export.path else {
             return Ok(());
         };
+        folder::check_target(path)?;
         let kind = self.config.export.dtype.resolve(tch::Device::Cpu);
         let model = self.trainer.model();
         joust_schema::atomic::write_dir::<anyhow::Error>(path, |dir| {

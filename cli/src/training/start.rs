@@ -21,6 +21,9 @@ use crate::run_folder::{Existing, RunFolder};
 pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Training> {
     config.validate()?;
     config.run.set_threads();
+    if let Some(path) = &config.export.path {
+        folder::check_target(path)?;
+    }
     let seed = Seed::new(config.run.seed);
     let mut prompts = PromptSource::open(&config.prompts, seed.child("prompts", 0))?;
     let evaluation = Evaluation::open(&config)?;

@@ -30,6 +30,8 @@ pub struct Tokenizer {
     bos: Option<String>,
     eos: Option<String>,
     eos_ids: Vec<u32>,
+    /// The texts of the special tokens.
+    special: Vec<String>,
 }
 
 impl Tokenizer {
@@ -56,7 +58,11 @@ impl Tokenizer {
         let eos_ids = eos.as_ref().map(id_of).transpose()?.into_iter().collect();
         let template =
             template.map(|source| ChatTemplate::parse(source).map(Arc::new)).transpose()?;
-        Ok(Self { inner: Arc::new(inner), config, template, bos, eos, eos_ids })
+        let added = inner.get_added_tokens_decoder();
+        let mut special: Vec<String> =
+            added.into_values().filter(|token| token.special).map(|token| token.content).collect();
+        special.sort();
+        Ok(Self { inner: Arc::new(inner), config, template, bos, eos, eos_ids, special })
     }
 
     /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template of a model folder.
@@ -152,6 +158,20 @@ impl Tokenizer {
     /// Tokens to text. Bytes that are no UTF-8 become U+FFFD; unknown ids are left out.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
         self.inner.decode(ids, skip_special_tokens).unwrap_or_default()
+    }
+
+    /// The text with every special token that it spells out broken up by a space, so that encoding it
+    /// inside a rendered chat gives no control token. Texts without any are returned as they are.
+    pub fn disarm(&self, text: &str) -> String {
+        let mut disarmed = text.to_owned();
+        for token in &self.special {
+            let mut characters = token.chars();
+            let Some(first) = characters.next() else { continue };
+            while disarmed.contains(token.as_str()) {
+                disarmed = disarmed.replace(token, &format!("{first} {}", characters.as_str()));
+            }
+        }
+        disarmed
     }
 
     /// Decodes token by token.

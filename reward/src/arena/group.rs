@@ -15,7 +15,7 @@ use crate::config::{RewardConfig, TournamentConfig};
 use crate::judge::{JudgeError, VoteId, VoteReply, VoteRequest};
 use crate::prompt::strip_thinking;
 use crate::rating::{Game, Order};
-use crate::tournament::{MatchScore, Pairing, Tournament};
+use crate::tournament::{MatchScore, Pairing, Tournament, TournamentKind};
 
 /// Times that a vote without a valid verdict is asked for again.
 const SECOND_TRIES: u32 = 1;
@@ -266,8 +266,7 @@ impl OpenGroup {
             seed: self.request.seed.child("rating", 0),
         };
         let (rewards, position_bias) = rewards(&self.request.group_id, &standing, config);
-        let played = !self.bouts.is_empty();
-        let winner = self.tournament.winner().filter(|_| played);
+        let winner = self.tournament.winner().filter(|&player| self.has_earned(player));
         let winner = winner.map(|player| self.first_member(player.idx()));
         let mut order: Vec<usize> = (0..self.bouts.len()).collect();
         let place = |bout: &Bout| (bout.pairing.round, bout.id.clone());
@@ -285,6 +284,26 @@ impl OpenGroup {
             votes: self.votes.into_iter().map(|(_, vote)| vote).collect(),
             winner,
             position_bias,
+        }
+    }
+
+    /// Whether valid votes, and neither coins nor seed order, made this player the winner: a majority
+    /// in each of its matches of a knockout, at least one vote elsewhere.
+    fn has_earned(&self, player: Member) -> bool {
+        let votes = self.bouts.iter().filter_map(|bout| {
+            let (votes_a, votes_b) = bout.votes();
+            match player {
+                _ if bout.pairing.a == player => Some((votes_a, votes_b)),
+                _ if bout.pairing.b == player => Some((votes_b, votes_a)),
+                _ => None,
+            }
+        });
+        let votes: Vec<(u32, u32)> = votes.collect();
+        match self.rules.kind {
+            TournamentKind::Knockout => {
+                !votes.is_empty() && votes.iter().all(|(own, other)| own > other)
+            }
+            _ => votes.iter().any(|(own, _)| *own > 0),
         }
     }
 

@@ -168,6 +168,7 @@ fn a_failed_judge_gives_no_rewards() {
                     (None, None, None, None)
                 );
             }
+            assert_eq!(result.winner, None, "{kind:?}");
             let n_matches = result.matches.len();
             assert!(n_matches >= 3 && result.matches.iter().all(|row| row.winner.is_none()));
             let tries = if matches!(error, JudgeError::Refused(_)) { 1 } else { 2 };

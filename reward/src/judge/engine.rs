@@ -68,9 +68,12 @@ impl EngineJudge {
     }
 
     fn start(&mut self, request: &VoteRequest) -> Result<(), joust_engine::Error> {
-        let messages =
-            prompt::messages(&request.question, &request.answer_first, &request.answer_second);
         let tokenizer = self.engine.tokenizer();
+        // a policy that spells out the judge's control tokens must not take its turn
+        let [question, first, second] =
+            [&request.question, &request.answer_first, &request.answer_second]
+                .map(|text| tokenizer.disarm(text));
+        let messages = prompt::messages(&question, &first, &second);
         // the template writes the one BOS
         let text = tokenizer.render_chat(&messages, true)?;
         let prompt_token_ids = tokenizer.encode(&text)?;

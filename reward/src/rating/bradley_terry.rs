@@ -28,7 +28,7 @@ const MIN_STEP_FRACTION: f64 = 1e-9;
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct BradleyTerryConfig {
-    /// Standard deviation of the Gaussian prior on each strength, in logits, greater than 0.
+    /// Standard deviation of the Gaussian prior on each strength, in logits, 0.001 to 10000.
     /// Smaller pulls members with few votes closer together.
     pub prior_sd: f64,
     /// Whether to fit a term for the judge's preference for whichever answer is shown first.
@@ -47,8 +47,9 @@ impl BradleyTerryConfig {
     /// Returns every problem, each beginning with the key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if !(self.prior_sd > 0.0 && self.prior_sd.is_finite()) {
-            problems.push(format!("prior_sd is {}, wanted a number greater than 0", self.prior_sd));
+        // beyond, the curvature is singular in floating point
+        if !(1e-3..=1e4).contains(&self.prior_sd) {
+            problems.push(format!("prior_sd is {}, wanted 0.001 to 10000", self.prior_sd));
         }
         problems
     }

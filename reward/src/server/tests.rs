@@ -96,6 +96,37 @@ async fn a_group_is_scored_and_dumped() {
 }
 
 #[tokio::test]
+async fn members_may_be_permuted_and_chats_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let dump = dir.path().to_owned();
+    let change = |config: &mut ServerConfig| {
+        config.dump = Some(dump.clone());
+        config.dump_every = 3;
+    };
+    let app = server(Box::<RuleJudge>::default(), change);
+    let chat = |text: &str| json!([{"role": "assistant", "content": text}]);
+    let texts = ["4", "5", "6", "7", "8"];
+    let reversed: Vec<Value> = texts.iter().rev().map(|text| chat(text)).collect();
+    let mut bodies = Vec::new();
+    for completions in [json!(texts), json!(texts), json!(reversed)] {
+        let body = json!({"prompt": [{"role": "user", "content": "2+2?"}],
+                          "completions": completions, "answer": "4"});
+        let response = post(&app, &body.to_string()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        bodies.push(json_of(response).await);
+    }
+    let rewards =
+        |body: &Value| -> Vec<f64> { serde_json::from_value(body["rewards"].clone()).unwrap() };
+    let backwards: Vec<f64> = rewards(&bodies[2]).into_iter().rev().collect();
+    assert_eq!(rewards(&bodies[0]), backwards);
+    assert_eq!(bodies[0]["group_id"], bodies[1]["group_id"]);
+    let matches: Vec<joust_schema::tables::Match> =
+        joust_schema::parquet::read(&dump.join("set_00000/matches.parquet")).unwrap();
+    let ids: std::collections::BTreeSet<_> = matches.iter().map(|row| &row.match_id).collect();
+    assert_eq!(ids.len(), matches.len(), "match ids are unique within the file");
+}
+
+#[tokio::test]
 async fn bad_bodies_are_named() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let cases = [

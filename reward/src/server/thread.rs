@@ -143,7 +143,7 @@ fn run(mut scorer: Scorer, jobs: &Receiver<Job>, open: &AtomicUsize, mut writer:
             let shown = result.group_id.0.split_once('\u{0}').map(|(_, id)| id.to_owned());
             rename(&mut result, GroupId(shown.unwrap_or_default()));
             open.fetch_sub(1, Ordering::AcqRel);
-            writer.add(&result);
+            writer.add(result.clone());
             for reply in replies {
                 let _ = reply.send(Ok(result.clone()));
             }
@@ -151,10 +151,13 @@ fn run(mut scorer: Scorer, jobs: &Receiver<Job>, open: &AtomicUsize, mut writer:
     }
 }
 
-/// Puts the client's group id back where the unique one stands.
+/// Gives a result another group id, and its matches theirs.
 fn rename(result: &mut GroupResult, group_id: GroupId) {
     let inner = std::mem::replace(&mut result.group_id, group_id.clone());
-    let renamed = |text: &str| text.replace(&inner.0, &group_id.0);
+    let renamed = |text: &str| match text.strip_prefix(&inner.0) {
+        Some(rest) => format!("{group_id}{rest}"),
+        None => text.to_owned(),
+    };
     for row in &mut result.rewards {
         row.group_id = group_id.clone();
     }
@@ -181,9 +184,17 @@ impl Writer {
         Self { dir: config.dump.clone(), every: config.dump_every, n_written, results: Vec::new() }
     }
 
-    fn add(&mut self, result: &GroupResult) {
+    /// Takes a group in. Where its id is in the set already, the dump tells the two apart.
+    fn add(&mut self, mut result: GroupResult) {
         if self.dir.is_some() {
-            self.results.push(result.clone());
+            let shown = result.group_id.0.clone();
+            for number in 2.. {
+                if self.results.iter().all(|known| known.group_id != result.group_id) {
+                    break;
+                }
+                rename(&mut result, GroupId(format!("{shown}#{number}")));
+            }
+            self.results.push(result);
             if self.results.len() >= self.every {
                 self.flush();
             }

@@ -15,12 +15,12 @@ use crate::tournament::TournamentKind;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreGroupRequest {
-    /// What was asked, as a text.
-    pub prompt: Option<String>,
+    /// What was asked, as a text or as chat messages.
+    pub prompt: Option<Prompt>,
     /// What was asked, as chat messages; instead of `prompt`.
     pub messages: Option<Vec<Message>>,
-    /// The completions to compare; at least two.
-    pub completions: Vec<String>,
+    /// The completions to compare, at least two: texts, or chat messages of which the last is meant.
+    pub completions: Vec<Prompt>,
     /// The known answer, for rules.
     pub answer: Option<Value>,
     /// `swiss`, `knockout` or `round_robin`, instead of the server's.
@@ -31,7 +31,7 @@ pub struct ScoreGroupRequest {
     pub votes: Option<u32>,
     /// Key of every draw; a hash of the group if left out.
     pub seed: Option<u64>,
-    /// Names the group in answer and dump; made from the seed if left out.
+    /// Names the group in answer and dump; made from all of the group if left out.
     pub group_id: Option<String>,
 }
 
@@ -104,7 +104,7 @@ impl ScoreGroupRequest {
         server_seed: u64,
     ) -> Result<GroupRequest, String> {
         let prompt = match (self.prompt, self.messages) {
-            (Some(text), None) => Prompt::Text(text),
+            (Some(prompt), None) => prompt,
             (None, Some(messages)) => Prompt::Messages(messages),
             (Some(_), Some(_)) => {
                 return Err("prompt and messages are both given, wanted one".into());
@@ -114,7 +114,14 @@ impl ScoreGroupRequest {
         if prompt.is_empty() {
             return Err("prompt is empty".into());
         }
-        if self.completions.is_empty() {
+        let said = |completion: Prompt| match completion {
+            Prompt::Text(text) => text,
+            Prompt::Messages(mut messages) => {
+                messages.pop().map_or(String::new(), |last| last.content)
+            }
+        };
+        let completions: Vec<String> = self.completions.into_iter().map(said).collect();
+        if completions.is_empty() {
             return Err("completions is empty, wanted at least two to compare".into());
         }
         let reference = match self.answer {
@@ -138,15 +145,22 @@ impl ScoreGroupRequest {
             Some(seed) => Seed::new(seed),
             None => {
                 let keyed = Seed::new(server_seed).child_str("prompt", &question);
-                self.completions.iter().fold(keyed, |seed, text| seed.child_str("completion", text))
+                // sorted, for their places must not matter
+                let mut sorted: Vec<&String> = completions.iter().collect();
+                sorted.sort();
+                sorted.iter().fold(keyed, |seed, text| seed.child_str("completion", text))
             }
         };
-        let group_id = self.group_id.unwrap_or_else(|| format!("{:016x}", seed.0));
+        let group_id = self.group_id.unwrap_or_else(|| {
+            let key = seed.child_str("prompt", &question);
+            let key = completions.iter().fold(key, |key, text| key.child_str("completion", text));
+            format!("{:016x}", key.0)
+        });
         Ok(GroupRequest {
             step: 0,
             group_id: GroupId(group_id),
             question,
-            completions: self.completions,
+            completions,
             reference,
             seed,
             tournament: Some(tournament),

@@ -92,6 +92,9 @@ pub(super) fn reward_metrics(rollouts: &[Rollout], rewards: &[Reward]) -> Metric
     let without_spread = deviations.iter().filter(|deviation| **deviation < 1e-8).count();
     put("frac_reward_zero_std", without_spread as f64 / n_groups);
     put("frac_reward_missing", 1.0 - scored.len() as f64 / rewards.len().max(1) as f64);
+    if lengths.is_empty() {
+        return metrics;
+    }
     put("completions/mean_length", mean(&lengths));
     put("completions/min_length", lengths.iter().copied().fold(f64::INFINITY, f64::min));
     put("completions/max_length", lengths.iter().copied().fold(0.0, f64::max));
