@@ -84,7 +84,7 @@ pub struct ModelConfig {
 /// Keys of a model's files that mean nothing here and something to others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Kept {
-    /// Of `config.json`: those of [`KEPT_KEYS`] that it has.
+    /// Of `config.json`: those of `KEPT_KEYS` that it has.
     pub config: Map<String, Value>,
     /// All of `generation_config.json`.
     pub generation: Map<String, Value>,

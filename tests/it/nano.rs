@@ -58,6 +58,14 @@ fn the_judge_is_right_in_both_orders() {
 }
 
 #[test]
+fn the_judge_reads_answers_in_words_it_does_not_know() {
+    let text = std::fs::read_to_string(root().join("data/prompts/judge-unknown-answers.jsonl"));
+    let figures = judge(&crate::binary::json_lines(&text.unwrap()), "unknown.jsonl");
+    assert!(figures["accuracy"].as_f64().unwrap() >= 0.93, "{figures}");
+    assert_eq!(figures["invalid_votes"], 0);
+}
+
+#[test]
 fn two_right_or_two_wrong_answers_do_not_break_the_judge() {
     for n_right in [0, 2] {
         let figures = judge(&pairs(100, n_right), "equal.jsonl");
