@@ -39,12 +39,12 @@ check: setup ## format, lints and documentation, warnings are errors
 	$(JOUST) docs --check
 
 quickstart: build ## GRPO on a nano policy, taught by a nano reasoning judge (a few minutes)
-	$(JOUST) train configs/quickstart.toml
+	$(JOUST) train configs/quickstart.toml --clean
 
 models: build ## remakes data/models from nothing (a good hour on two cores)
-	$(JOUST) sft configs/nano-policy.toml
-	$(JOUST) sft configs/nano-rrm-1-known-words.toml
-	$(JOUST) sft configs/nano-rrm-2-any-answer.toml
+	$(JOUST) sft configs/nano-policy.toml --clean
+	$(JOUST) sft configs/nano-rrm-1-known-words.toml --clean
+	$(JOUST) sft configs/nano-rrm-2-any-answer.toml --clean
 
 prompts: build ## remakes data/prompts
 	$(JOUST) data questions --n 2000 --seed 1 --split train --output data/prompts/arithmetic-train.jsonl
