@@ -41,8 +41,10 @@ pub(crate) fn sample(logits: &Tensor, rows: &[RowSampling]) -> Result<Vec<Drawn>
     let _guard = tch::no_grad_guard();
     let vocab_size = logits.size()[1] as usize;
     let logprobs = logits.f_log_softmax(-1, Kind::Float)?;
-    let best = logits.f_argmax(-1, false)?; // [B]
-    let best: Vec<i64> = best.try_into()?;
+    let best: Vec<i64> = match rows.iter().any(RowSampling::is_greedy) {
+        true => logits.f_argmax(-1, false)?.try_into()?, // [B]
+        false => Vec::new(),
+    };
     let probabilities = match rows.iter().all(RowSampling::is_greedy) {
         true => Vec::new(),
         false => to_vec(&tempered(logits, &logprobs, rows)?)?,

@@ -161,14 +161,20 @@ impl Tokenizer {
     }
 
     /// The text with every special token that it spells out broken up by a space, so that encoding it
-    /// inside a rendered chat gives no control token. Texts without any are returned as they are.
+    /// inside a rendered chat gives no control token. Texts without any are returned as they are;
+    /// so are tokens of one character, which no space breaks.
     pub fn disarm(&self, text: &str) -> String {
         let mut disarmed = text.to_owned();
         for token in &self.special {
             let mut characters = token.chars();
             let Some(first) = characters.next() else { continue };
+            let broken = format!("{first} {}", characters.as_str());
+            // a space does not break a token of one character
+            if broken.contains(token.as_str()) {
+                continue;
+            }
             while disarmed.contains(token.as_str()) {
-                disarmed = disarmed.replace(token, &format!("{first} {}", characters.as_str()));
+                disarmed = disarmed.replace(token, &broken);
             }
         }
         disarmed

@@ -50,6 +50,9 @@ fn spelled_out_special_tokens_can_be_disarmed() {
     let ids = tokenizer.encode(&disarmed).unwrap();
     let special = ["<eos>", "<user>", "<assistant>"].map(|text| tokenizer.token_id(text).unwrap());
     assert!(ids.iter().all(|id| !special.contains(id)));
+    let short = BpeConfig { special_tokens: vec!["#".into()], ..config() };
+    let short = bpe(std::iter::once("#1 is 1".to_owned()), &short).unwrap();
+    assert_eq!(short.disarm("#1<eos>"), "#1< eos>");
 }
 
 #[test]
