@@ -47,6 +47,9 @@ enum Command {
     Dump(commands::dump::DumpArgs),
     /// Writes questions, answers or judge pairs of a built-in task.
     Data(commands::data::DataArgs),
+    /// Measures the parts, one JSON line each.
+    #[command(subcommand)]
+    Bench(commands::bench::BenchCommand),
     /// Reports libtorch, devices, number formats and threads.
     Doctor(commands::doctor::DoctorArgs),
     /// Regenerates the reference pages under docs/ from the code.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Logprobs(args) => commands::logprobs::run(args),
         Command::Dump(args) => commands::dump::run(args),
         Command::Data(args) => commands::data::run(args),
+        Command::Bench(command) => commands::bench::run(command),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Docs(args) => commands::docs::run(args),
     };

@@ -29,7 +29,8 @@ pub enum DType {
     Auto,
     /// 32-bit floats.
     F32,
-    /// bfloat16.
+    /// bfloat16; f32 on a CPU without bf16 instructions (AVX512-BF16, AMX), which would be slower
+    /// in it.
     Bf16,
 }
 
@@ -57,6 +58,7 @@ impl DType {
     pub fn resolve(self, device: Device) -> Kind {
         match self {
             Self::F32 => Kind::Float,
+            Self::Bf16 if device == Device::Cpu && !ffi::simd::has_bf16() => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
             Self::Auto if device.is_cuda() => Kind::BFloat16,
             Self::Auto => Kind::Float,
@@ -69,6 +71,36 @@ impl DType {
 pub fn cuda_available() -> bool {
     ffi::load_libtorch_cuda();
     Cuda::is_available()
+}
+
+/// Memory of the device altogether, in bytes.
+pub(crate) fn memory_bytes(device: Device) -> usize {
+    // libtorch tells nothing about a GPU's memory; 16 GiB are there on any that can run this
+    const GPU: usize = 16 << 30;
+    match device {
+        Device::Cpu => ffi::memory_bytes(),
+        _ => GPU,
+    }
+}
+
+/// The name of a number format, as the settings spell it.
+pub fn dtype_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Float => "f32",
+        Kind::BFloat16 => "bf16",
+        Kind::Half => "f16",
+        _ => "other",
+    }
+}
+
+/// Threads that one operation may use.
+pub fn n_threads() -> i32 {
+    tch::get_num_threads()
+}
+
+/// The most memory that this process has had, in bytes.
+pub fn peak_memory_bytes() -> usize {
+    ffi::peak_memory_bytes()
 }
 
 /// Sets how many threads one operation may use, for the whole process.

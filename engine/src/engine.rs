@@ -3,22 +3,24 @@
 //! The engine is synchronous and single-threaded: the same calls in the same order give the same
 //! samples. Threads, channels and sockets are its users' business, and so is what the tokens mean.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use joust_schema::seed::Seed;
 use joust_schema::tables::FinishReason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::device;
 use crate::error::Error;
 use crate::folder;
+use crate::kv::BLOCK_TOKENS;
 use crate::model::Decoder;
-use crate::runner::Runner;
+use crate::runner::{self, Runner};
 use crate::sampler::{self, Drawn, RowSampling};
-use crate::scheduler::{Admission, Limits, Scheduler};
+use crate::scheduler::{Chunk, Key, Limits, NewSequence, Scheduler, Sequence};
 use crate::settings::{EngineConfig, SamplingParams};
 use crate::tokenizer::{TextStream, Tokenizer};
 
@@ -38,6 +40,17 @@ pub struct Request {
     pub prompt_token_ids: Vec<u32>,
     /// How to sample.
     pub params: SamplingParams,
+    /// Higher is sooner; among equals the order of arrival counts.
+    pub priority: i32,
+    /// How long it may take from now on; what is not finished then ends as `abort`.
+    pub timeout: Option<Duration>,
+}
+
+impl Request {
+    /// A request of ordinary priority that may take its time.
+    pub fn new(id: RequestId, prompt_token_ids: Vec<u32>, params: SamplingParams) -> Self {
+        Self { id, prompt_token_ids, params, priority: 0, timeout: None }
+    }
 }
 
 /// A finished sample.
@@ -64,34 +77,38 @@ pub struct Sample {
     pub latency_ms: f64,
 }
 
-/// A sample on its way.
-struct Running {
-    request_id: RequestId,
-    index: u32,
-    seed: Seed,
-    params: Arc<SamplingParams>,
-    prompt_tokens: usize,
-    cached_prompt_tokens: usize,
-    token_ids: Vec<u32>,
-    logprobs: Vec<f32>,
-    stream: Option<TextStream>,
-    started: Instant,
+/// What an engine has done, and what its memory holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Prompt tokens of the requests that were started.
+    pub prompt_tokens: u64,
+    /// Prompt tokens that were computed; the others were there already.
+    pub computed_prompt_tokens: u64,
+    /// Samples that lost their memory to others and were computed again.
+    pub preemptions: u64,
+    /// Tokens that the key/value memory has room for.
+    pub kv_tokens: usize,
+    /// Tokens' worth of blocks that are free.
+    pub kv_free_tokens: usize,
+    /// Tokens' worth of blocks that only the prefix cache keeps.
+    pub kv_cached_tokens: usize,
 }
 
-impl Running {
-    fn sampling(&self) -> RowSampling {
-        RowSampling {
-            temperature: self.params.temperature,
-            top_p: self.params.top_p,
-            top_k: self.params.top_k,
-            uniform: self.seed.child("position", self.token_ids.len() as u64).unit(),
-        }
-    }
+/// A request on its way.
+struct Open {
+    id: RequestId,
+    params: Arc<SamplingParams>,
+    prompt_tokens: usize,
+    started: Option<Instant>,
+    n_left: u32,
+}
 
-    /// Tokens of it that the key/value memory holds: all but the newest.
-    fn stored_tokens(&self) -> usize {
-        self.prompt_tokens + self.token_ids.len() - 1
-    }
+/// A sample on its way, beyond what the scheduler knows of it.
+struct Running {
+    request: u64,
+    cached_prompt_tokens: usize,
+    logprobs: Vec<f32>,
+    stream: Option<TextStream>,
 }
 
 /// A model with the requests that it is working on.
@@ -99,16 +116,22 @@ pub struct Engine {
     runner: Runner,
     tokenizer: Arc<Tokenizer>,
     scheduler: Scheduler,
-    running: Vec<Running>,
+    /// By the number that the scheduler knows them by.
+    open: BTreeMap<u64, Open>,
+    running: BTreeMap<Key, Running>,
+    n_requests: u64,
+    started: Instant,
     end_tokens: BTreeSet<u32>,
     max_context: usize,
+    kv_tokens: usize,
 }
 
 impl Engine {
     /// Puts an engine around a model that is loaded already.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] where the limits make no sense.
+    /// [`Error::BadRequest`] where the limits make no sense or the memory for keys and values is
+    /// too small for anything.
     pub fn new(
         model: Decoder,
         tokenizer: Arc<Tokenizer>,
@@ -122,20 +145,28 @@ impl Engine {
             0 => own_limit,
             limit => limit.min(own_limit),
         };
+        let n_blocks = n_blocks(&model, config, max_context)?;
+        let kv_tokens = n_blocks * BLOCK_TOKENS;
         let end_tokens = tokenizer.eos_ids().iter().copied();
         let end_tokens = end_tokens.chain(model.config().eos_token_ids.iter().copied()).collect();
         let limits = Limits {
             max_batch: config.max_batch,
             max_queue: config.max_queue,
-            prefill_tokens: config.prefill_tokens,
+            step_tokens: config.step_tokens,
+            n_blocks,
+            prefix_cache: config.prefix_cache,
         };
         Ok(Self {
-            runner: Runner::new(model),
+            runner: Runner::new(model, n_blocks)?,
             tokenizer,
             scheduler: Scheduler::new(limits),
-            running: Vec::new(),
+            open: BTreeMap::new(),
+            running: BTreeMap::new(),
+            n_requests: 0,
+            started: Instant::now(),
             end_tokens,
-            max_context,
+            max_context: max_context.min(kv_tokens),
+            kv_tokens,
         })
     }
 
@@ -166,9 +197,27 @@ impl Engine {
         self.max_context
     }
 
+    /// Bytes that the keys and values of one token take.
+    pub fn kv_bytes_per_token(&self) -> usize {
+        runner::block_bytes(self.model()) / BLOCK_TOKENS
+    }
+
+    /// What it has done, and what its memory holds.
+    pub fn stats(&self) -> Stats {
+        let (counts, usage) = (self.scheduler.counts(), self.scheduler.usage());
+        Stats {
+            prompt_tokens: counts.prompt_tokens,
+            computed_prompt_tokens: counts.computed_prompt_tokens,
+            preemptions: counts.preemptions,
+            kv_tokens: self.kv_tokens,
+            kv_free_tokens: usage.n_free * BLOCK_TOKENS,
+            kv_cached_tokens: usage.n_cached * BLOCK_TOKENS,
+        }
+    }
+
     /// Whether anything waits or runs.
     pub fn has_work(&self) -> bool {
-        self.scheduler.has_waiting() || !self.running.is_empty()
+        self.scheduler.has_work()
     }
 
     /// Queues a request.
@@ -178,12 +227,15 @@ impl Engine {
     /// or a full queue. The engine goes on with the others.
     pub fn submit(&mut self, request: Request) -> Result<(), Error> {
         request.params.validate()?;
-        let n_tokens = request.prompt_token_ids.len();
-        if n_tokens == 0 {
+        let prompt_tokens = request.prompt_token_ids.len();
+        if prompt_tokens == 0 {
             return Err(Error::EmptyPrompt);
         }
-        if n_tokens >= self.max_context {
-            return Err(Error::PromptTooLong { tokens: n_tokens, limit: self.max_context - 1 });
+        if prompt_tokens >= self.max_context {
+            return Err(Error::PromptTooLong {
+                tokens: prompt_tokens,
+                limit: self.max_context - 1,
+            });
         }
         let vocab_size = self.model().config().vocab_size as u32;
         if let Some(id) = request.prompt_token_ids.iter().find(|&&id| id >= vocab_size) {
@@ -191,71 +243,80 @@ impl Engine {
                 "prompt token {id} is outside the model's vocabulary of {vocab_size}"
             )));
         }
-        self.scheduler.push(request)
+        self.scheduler.push(NewSequence {
+            request: self.n_requests,
+            prompt: request.prompt_token_ids,
+            n_samples: request.params.n,
+            priority: request.priority,
+            deadline: request.timeout.map(|timeout| self.started.elapsed() + timeout),
+        })?;
+        let open = Open {
+            id: request.id,
+            n_left: request.params.n,
+            params: Arc::new(request.params),
+            prompt_tokens,
+            started: None,
+        };
+        self.open.insert(self.n_requests, open);
+        self.n_requests += 1;
+        Ok(())
     }
 
-    /// Drops a request, waiting or running; its samples never come.
+    /// Drops a request, waiting or running; its samples never come, and its memory is free at once.
     pub fn cancel(&mut self, id: RequestId) {
-        self.scheduler.cancel(id);
-        while let Some(row) = self.running.iter().position(|running| running.request_id == id) {
-            self.remove(row);
+        let meant = self.open.iter().filter(|(_, open)| open.id == id);
+        let numbers: Vec<u64> = meant.map(|(&number, _)| number).collect();
+        for number in numbers {
+            self.open.remove(&number);
+            self.scheduler.cancel(number);
+            self.running.retain(|_, running| running.request != number);
         }
     }
 
     /// Drops all requests, waiting or running.
     pub fn clear(&mut self) {
         self.scheduler.clear();
+        self.open.clear();
         self.running.clear();
     }
 
-    /// Replaces the weights, between steps.
+    /// Goes over to the weights of `weights`, between two steps: copies them, unless they are the
+    /// model's own memory. What was remembered of prompts is forgotten.
     ///
     /// # Errors
     /// [`Error::BadRequest`] while samples are running; [`Error::Shape`] for another architecture.
     pub fn publish(&mut self, weights: &Decoder) -> Result<(), Error> {
-        if !self.running.is_empty() {
+        if self.scheduler.is_running() {
             return Err(Error::BadRequest("samples are running; publish between them".to_owned()));
         }
-        self.runner.model.copy_from(weights)
+        self.runner.publish(weights)?;
+        self.scheduler.forget_prefixes();
+        Ok(())
     }
 
-    /// Computes one prefill of newcomers or one token of every running sample, and returns the
-    /// samples that ended with it.
+    /// Computes one token of every running sample, and as much of the prompts as there is room
+    /// for, and returns the samples that ended with it.
     ///
     /// # Errors
-    /// A failure of libtorch; the engine's state is undefined after it.
+    /// A failure of libtorch, or a model that gives no numbers; all requests are dropped with it.
     pub fn step(&mut self) -> Result<Vec<Sample>, Error> {
-        let admitted = self.scheduler.admit(self.running.len());
-        let first_row = if admitted.is_empty() { 0 } else { self.running.len() };
-        let logits = if admitted.is_empty() {
-            if self.running.is_empty() {
-                return Ok(Vec::new());
-            }
-            let newest = self.running.iter().map(|running| {
-                *running.token_ids.last().expect("a running sample has a token. This is a bug.")
-            });
-            let tokens: Vec<u32> = newest.collect();
-            let lengths: Vec<usize> = self.running.iter().map(Running::stored_tokens).collect();
-            self.runner.decode(&tokens, &lengths)?
-        } else {
-            self.start(admitted)?
-        };
-        let rows: Vec<RowSampling> =
-            self.running[first_row..].iter().map(Running::sampling).collect();
-        let drawn = sampler::sample(&logits, &rows)?;
-        let mut finished = Vec::new();
-        for (row, drawn) in (first_row..).zip(&drawn) {
-            if let Some(reason) = self.append(row, *drawn) {
-                finished.push((row, reason));
+        let plan = self.scheduler.plan(self.started.elapsed());
+        let mut samples: Vec<Sample> = Vec::new();
+        for sequence in plan.expired {
+            let first = sequence.first_sample;
+            for index in first..first + sequence.n_samples {
+                samples.extend(self.finish(&sequence, index, FinishReason::Abort));
             }
         }
-        // from the back, so that the rows still to be removed keep their places
-        let mut samples = Vec::with_capacity(finished.len());
-        for (row, reason) in finished.into_iter().rev() {
-            let running = self.remove(row);
-            samples.push(self.finish(running, reason));
+        if !plan.chunks.is_empty() {
+            match self.compute(&plan.chunks) {
+                Ok(finished) => samples.extend(finished),
+                Err(error) => {
+                    self.clear();
+                    return Err(error);
+                }
+            }
         }
-        samples.reverse();
         Ok(samples)
     }
 
@@ -275,92 +336,149 @@ impl Engine {
         Ok(samples)
     }
 
-    fn start(&mut self, admitted: Vec<Admission>) -> Result<tch::Tensor, Error> {
-        let started = Instant::now();
-        let prompts: Vec<&[u32]> =
-            admitted.iter().map(|admission| &admission.request.prompt_token_ids[..]).collect();
-        let n_copies: Vec<usize> =
-            admitted.iter().map(|admission| admission.n_samples as usize).collect();
-        let logits = self.runner.prefill(&prompts, &n_copies, self.running.len())?;
-        for Admission { request, first_sample, n_samples } in admitted {
-            let prompt_tokens = request.prompt_token_ids.len();
-            let params = Arc::new(request.params);
-            for index in first_sample..first_sample + n_samples {
-                let stream = (!params.stop.is_empty()).then(|| self.tokenizer.stream());
-                self.running.push(Running {
-                    request_id: request.id,
-                    index,
-                    seed: Seed(params.seed).child("sample", u64::from(index)),
-                    params: Arc::clone(&params),
-                    prompt_tokens,
-                    cached_prompt_tokens: if index == first_sample { 0 } else { prompt_tokens },
-                    token_ids: Vec::new(),
-                    logprobs: Vec::new(),
-                    stream,
-                    started,
-                });
+    fn compute(&mut self, chunks: &[Chunk]) -> Result<Vec<Sample>, Error> {
+        let now = Instant::now();
+        for chunk in chunks {
+            if let Some(sequence) = self.scheduler.running(chunk.key)
+                && let Some(open) = self.open.get_mut(&sequence.request)
+            {
+                open.started.get_or_insert(now);
             }
         }
-        Ok(logits)
+        let logits = self.runner.forward(chunks)?;
+        let mut keys = Vec::new();
+        let mut draws = Vec::new();
+        let sampled = chunks.iter().filter(|chunk| chunk.n_samples > 0);
+        for (row, chunk) in sampled.enumerate() {
+            for (index, key) in self.scheduler.part(chunk.key) {
+                draws.push(self.draw(row, index, key));
+                keys.push(key);
+            }
+        }
+        let drawn = sampler::sample(&logits, &draws)?;
+        let mut samples = Vec::new();
+        for (key, drawn) in keys.into_iter().zip(drawn) {
+            if let Some(reason) = self.append(key, drawn)
+                && let Some(sequence) = self.scheduler.finish(key)
+            {
+                samples.extend(self.finish(&sequence, sequence.first_sample, reason));
+            }
+        }
+        Ok(samples)
     }
 
-    /// Adds a token to the sample in `row` and says whether it ends there.
-    fn append(&mut self, row: usize, drawn: Drawn) -> Option<FinishReason> {
-        let running = &mut self.running[row];
-        running.token_ids.push(drawn.token);
+    /// How the next token of a sample is drawn from `row` of the logits.
+    fn draw(&mut self, row: usize, index: u32, key: Key) -> RowSampling {
+        const KNOWN: &str = "a sequence that runs belongs to a request. This is a bug.";
+        let sequence = self.scheduler.running(key).expect(KNOWN);
+        let open = self.open.get(&sequence.request).expect(KNOWN);
+        let params = &open.params;
+        let n_generated = sequence.tokens.len() - sequence.n_prompt;
+        self.running.entry(key).or_insert_with(|| Running {
+            request: sequence.request,
+            cached_prompt_tokens: sequence.n_cached,
+            logprobs: Vec::new(),
+            stream: (!params.stop.is_empty()).then(|| self.tokenizer.stream()),
+        });
+        let seed = Seed(params.seed).child("sample", u64::from(index));
+        RowSampling {
+            row,
+            temperature: params.temperature,
+            top_p: params.top_p,
+            top_k: params.top_k,
+            uniform: seed.child("position", n_generated as u64).unit(),
+        }
+    }
+
+    /// Adds a token to a sample and says whether it ends there.
+    fn append(&mut self, key: Key, drawn: Drawn) -> Option<FinishReason> {
+        self.scheduler.append(key, drawn.token);
+        let running = self.running.get_mut(&key)?;
         running.logprobs.push(drawn.logprob);
-        let params = Arc::clone(&running.params);
-        if self.is_end(&params, drawn.token) {
+        let open = self.open.get(&running.request)?;
+        if is_end(&self.end_tokens, &open.params, drawn.token) {
             return Some(FinishReason::Stop);
         }
-        let running = &mut self.running[row];
         if let Some(stream) = &mut running.stream {
             stream.push(drawn.token);
-            if stop_position(stream.text(), &params.stop).is_some() {
+            if stop_position(stream.text(), &open.params.stop).is_some() {
                 return Some(FinishReason::Stop);
             }
         }
-        let is_full = running.prompt_tokens + running.token_ids.len() >= self.max_context;
-        (is_full || running.token_ids.len() >= params.max_tokens).then_some(FinishReason::Length)
+        let n_generated = running.logprobs.len();
+        let is_full = open.prompt_tokens + n_generated >= self.max_context;
+        (is_full || n_generated >= open.params.max_tokens).then_some(FinishReason::Length)
     }
 
-    fn is_end(&self, params: &SamplingParams, token: u32) -> bool {
-        (!params.ignore_eos && self.end_tokens.contains(&token))
-            || params.stop_token_ids.contains(&token)
-    }
-
-    /// Takes the sample out of `row`; the last row moves into its place.
-    fn remove(&mut self, row: usize) -> Running {
-        let last_row = self.running.len() - 1;
-        let n_tokens = self.running[last_row].stored_tokens();
-        self.runner.replace_row(row, last_row, n_tokens);
-        self.running.swap_remove(row)
-    }
-
-    fn finish(&self, running: Running, finish_reason: FinishReason) -> Sample {
-        let text = match &running.stream {
-            // the stop text is cut off, and what came with it in the same token
-            Some(stream) => stop_position(stream.text(), &running.params.stop)
-                .map(|end| stream.text()[..end].to_owned()),
-            None => None,
+    /// What became of a sample whose sequence is over.
+    fn finish(
+        &mut self,
+        sequence: &Sequence,
+        index: u32,
+        finish_reason: FinishReason,
+    ) -> Option<Sample> {
+        let running = self.running.remove(&sequence.key);
+        let open = self.open.get_mut(&sequence.request)?;
+        let (id, params) = (open.id, Arc::clone(&open.params));
+        let latency = open.started.map_or(Duration::ZERO, |started| started.elapsed());
+        open.n_left -= 1;
+        if open.n_left == 0 {
+            self.open.remove(&sequence.request);
+        }
+        let (cached_prompt_tokens, logprobs, stream) = match running {
+            Some(running) => (running.cached_prompt_tokens, running.logprobs, running.stream),
+            None => (0, Vec::new(), None),
         };
-        let text = text.unwrap_or_else(|| {
-            // a token that ended the sample is no part of its text, special or not
-            let (newest, before) = running.token_ids.split_last().unwrap_or((&0, &[]));
-            let ended = self.is_end(&running.params, *newest);
-            self.tokenizer.decode(if ended { before } else { &running.token_ids }, true)
+        let token_ids = sequence.tokens[sequence.n_prompt..].to_vec();
+        // the stop text is cut off, and what came with it in the same token
+        let cut = stream.and_then(|stream| {
+            let end = stop_position(stream.text(), &params.stop)?;
+            Some(stream.text()[..end].to_owned())
         });
-        Sample {
-            request_id: running.request_id,
-            index: running.index,
+        let text = cut.unwrap_or_else(|| {
+            // a token that ended the sample is no part of its text, special or not
+            let shown = match token_ids.split_last() {
+                Some((&newest, before)) if is_end(&self.end_tokens, &params, newest) => before,
+                _ => &token_ids[..],
+            };
+            self.tokenizer.decode(shown, true)
+        });
+        Some(Sample {
+            request_id: id,
+            index,
             text,
             finish_reason,
-            prompt_tokens: running.prompt_tokens,
-            cached_prompt_tokens: running.cached_prompt_tokens,
-            latency_ms: running.started.elapsed().as_secs_f64() * 1e3,
-            token_ids: running.token_ids,
-            logprobs: running.logprobs,
-        }
+            prompt_tokens: sequence.n_prompt,
+            cached_prompt_tokens,
+            latency_ms: latency.as_secs_f64() * 1e3,
+            token_ids,
+            logprobs,
+        })
+    }
+}
+
+fn is_end(end_tokens: &BTreeSet<u32>, params: &SamplingParams, token: u32) -> bool {
+    (!params.ignore_eos && end_tokens.contains(&token)) || params.stop_token_ids.contains(&token)
+}
+
+/// Blocks of key/value memory: as many as the settings give, or as `max_batch` full contexts need.
+fn n_blocks(model: &Decoder, config: &EngineConfig, max_context: usize) -> Result<usize, Error> {
+    let block_bytes = runner::block_bytes(model);
+    let limit = match config.kv_memory_mib {
+        0 => device::memory_bytes(model.device()) / 8,
+        mib => mib << 20,
+    };
+    let wanted = match config.kv_memory_mib {
+        0 => config.max_batch.saturating_mul(max_context.div_ceil(BLOCK_TOKENS) + 1),
+        _ => usize::MAX,
+    };
+    match wanted.min(limit / block_bytes) {
+        0 | 1 => Err(Error::BadRequest(format!(
+            "kv_memory_mib is {}, wanted at least {} for two blocks of {BLOCK_TOKENS} tokens",
+            limit >> 20,
+            (2 * block_bytes).div_ceil(1 << 20)
+        ))),
+        n_blocks => Ok(n_blocks),
     }
 }
 

@@ -3,7 +3,9 @@
 //! Reads and writes Hugging Face model folders and reads GGUF files; runs and differentiates the
 //! Qwen2 and Llama families. It does not know what a prompt is for, what a judge is, or a reward.
 
+mod batch;
 pub mod config;
+mod cpu;
 pub mod device;
 mod engine;
 mod error;
@@ -21,7 +23,7 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use config::ModelConfig;
-pub use engine::{Engine, Request, RequestId, Sample};
+pub use engine::{Engine, Request, RequestId, Sample, Stats};
 pub use error::Error;
 pub use model::Decoder;
 pub use settings::{EngineConfig, SamplingParams};

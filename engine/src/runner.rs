@@ -1,77 +1,84 @@
-//! Turns token ids into logits: the only part of the engine that runs the model.
+//! Turns a plan into logits: the only part of the engine that runs the model.
 //!
-//! It keeps the model and the key/value memory; it knows nothing of requests, seeds or stops.
+//! It keeps the model and the keys and values; it knows nothing of requests, seeds or stops. On a
+//! CPU the model runs on `cpu`; elsewhere on libtorch's own operations, `blocks`.
 
-use tch::{Kind, Tensor};
+mod blocks;
 
+use tch::{Device, Kind, Tensor};
+
+use crate::batch::{Batch, Row};
+use crate::cpu::{self, CpuRunner};
 use crate::error::Error;
-use crate::kv::KvCache;
+use crate::kv::BLOCK_TOKENS;
 use crate::model::Decoder;
+use crate::scheduler::Chunk;
+use blocks::KvBlocks;
 
-/// The model with the key/value memory of the samples it is running.
+enum Path {
+    Cpu(CpuRunner),
+    Libtorch(KvBlocks),
+}
+
+/// The model with the keys and values of the samples it is running.
 pub(crate) struct Runner {
     pub(crate) model: Decoder,
-    cache: KvCache,
+    path: Path,
+}
+
+/// Bytes that one block of keys and values takes.
+pub(crate) fn block_bytes(model: &Decoder) -> usize {
+    BLOCK_TOKENS * cpu::kv_bytes_per_token(model.config(), model.kind())
 }
 
 impl Runner {
-    pub(crate) fn new(model: Decoder) -> Self {
-        let cache = KvCache::new(model.config(), model.kind(), model.device());
-        Self { model, cache }
+    pub(crate) fn new(model: Decoder, n_blocks: usize) -> Result<Self, Error> {
+        let is_known = matches!(model.kind(), Kind::Float | Kind::BFloat16);
+        let path = match model.device() {
+            Device::Cpu if is_known => Path::Cpu(CpuRunner::new(&model, n_blocks)?),
+            _ => Path::Libtorch(KvBlocks::new(&model, n_blocks)?),
+        };
+        Ok(Self { model, path })
     }
 
-    /// Computes prompts into rows `first_row..`, prompt `i` into `n_copies[i]` rows of its own.
-    ///
-    /// Returns the logits of the last prompt token, one row a copy: [Σ n_copies, V] f32.
-    pub(crate) fn prefill(
-        &mut self,
-        prompts: &[&[u32]],
-        n_copies: &[usize],
-        first_row: usize,
-    ) -> Result<Tensor, Error> {
-        let _guard = tch::no_grad_guard();
-        let device = self.model.device();
-        let n_time = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
-        let mut ids = Vec::with_capacity(prompts.len() * n_time);
-        let mut last = Vec::with_capacity(prompts.len());
-        for (prompt_idx, prompt) in prompts.iter().enumerate() {
-            ids.extend(prompt.iter().map(|&id| i64::from(id)));
-            ids.resize((prompt_idx + 1) * n_time, 0);
-            last.push((prompt_idx * n_time + prompt.len() - 1) as i64);
-        }
-        let prompt_of_row: Vec<i64> = n_copies
-            .iter()
-            .enumerate()
-            .flat_map(|(prompt_idx, &copies)| std::iter::repeat_n(prompt_idx as i64, copies))
-            .collect();
-        let ids = Tensor::from_slice(&ids).to_device(device);
-        let positions =
-            Tensor::arange(n_time as i64, (Kind::Int64, device)).repeat([prompts.len() as i64]); // [P·T]
-        let mut attend = self.cache.prefill(prompts.len(), n_time, first_row, &prompt_of_row);
-        let hidden = self.model.forward(&ids, &positions, self.model.kind(), &mut attend);
-        let last = hidden.index_select(0, &Tensor::from_slice(&last).to_device(device)); // [P, H]
-        let logits = self.model.logits(&last)?; // [P, V]
-        Ok(logits.index_select(0, &Tensor::from_slice(&prompt_of_row).to_device(device)))
-    }
-
-    /// Appends `tokens[i]` to row `i`, which holds `lengths[i]` tokens, and returns the logits that
-    /// follow: [B, V] f32.
-    pub(crate) fn decode(&mut self, tokens: &[u32], lengths: &[usize]) -> Result<Tensor, Error> {
-        let _guard = tch::no_grad_guard();
-        let device = self.model.device();
-        let to_tensor = |values: Vec<i64>| Tensor::from_slice(&values).to_device(device);
-        let ids = to_tensor(tokens.iter().map(|&id| i64::from(id)).collect());
-        let positions = to_tensor(lengths.iter().map(|&length| length as i64).collect());
-        let mut attend = self.cache.decode(lengths);
-        let hidden = self.model.forward(&ids, &positions, self.model.kind(), &mut attend);
-        self.model.logits(&hidden)
-    }
-
-    /// Frees row `row` by moving the last row's `n_tokens` tokens into it.
-    pub(crate) fn replace_row(&mut self, row: usize, last_row: usize, n_tokens: usize) {
-        if row != last_row {
-            let _guard = tch::no_grad_guard();
-            self.cache.move_row(last_row, row, n_tokens);
+    /// Computes the chunks of one step: logits of the last token of each chunk that has samples,
+    /// in their order, [chunks with samples, V].
+    pub(crate) fn forward(&mut self, chunks: &[Chunk]) -> Result<Tensor, Error> {
+        let batch = batch(chunks);
+        match &mut self.path {
+            Path::Cpu(runner) => runner.forward(&batch),
+            Path::Libtorch(blocks) => blocks.forward(&self.model, &batch),
         }
     }
+
+    /// Overwrites the weights by those of `weights`, which may be the same memory.
+    pub(crate) fn publish(&mut self, weights: &Decoder) -> Result<(), Error> {
+        if !self.model.shares_weights_with(weights) {
+            self.model.copy_from(weights)?;
+        }
+        match &mut self.path {
+            Path::Cpu(runner) => runner.take_weights(&self.model),
+            Path::Libtorch(_) => Ok(()),
+        }
+    }
+}
+
+fn batch(chunks: &[Chunk]) -> Batch {
+    let mut batch = Batch::default();
+    for chunk in chunks {
+        let start = batch.tokens.len();
+        batch.tokens.extend(&chunk.tokens);
+        batch.positions.extend(chunk.positions.clone());
+        batch.slots.extend(&chunk.slots);
+        batch.rows.push(Row {
+            start,
+            len: chunk.tokens.len(),
+            position: chunk.positions.start,
+            spans: chunk.spans.clone(),
+        });
+        if chunk.n_samples > 0 {
+            batch.wanted.push(batch.tokens.len() - 1);
+        }
+    }
+    batch
 }

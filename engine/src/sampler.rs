@@ -1,31 +1,46 @@
 //! Draws the next token of each row from its logits.
 //!
 //! Temperature, then top-k, then top-p over what is left, as transformers and vLLM do it; one
-//! keyed uniform number a token decides, by inversion of the cumulative distribution. It knows
-//! nothing of requests and stops.
+//! keyed uniform number a token decides, by inversion of the cumulative distribution. The
+//! vocabulary is never sorted, and read as few times as the settings allow. It knows nothing of
+//! requests and stops.
 
-use tch::{Kind, Tensor};
+use half::bf16;
+use tch::{Device, Kind, Tensor};
 
+use crate::cpu::exp;
 use crate::error::Error;
+use crate::ffi::tensors::Plain;
+use crate::ffi::{simd, tensors, threads};
 
 /// How one row is to be sampled.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct RowSampling {
+    /// The row of the logits.
+    pub(crate) row: usize,
     /// 0 takes the most probable token.
     pub(crate) temperature: f64,
     /// Mass of the most probable tokens that are kept; 1 keeps all.
     pub(crate) top_p: f64,
     /// Number of the most probable tokens that are kept; 0 keeps all.
     pub(crate) top_k: usize,
-    /// The row's draw in [0, 1).
+    /// The draw in [0, 1).
     pub(crate) uniform: f64,
 }
 
 /// Temperatures below it are 0: dividing by them would leave the range of f32.
 const LEAST_TEMPERATURE: f64 = 1e-5;
 
+/// Tokens whose probabilities are summed in f32 before they are added up in f64.
+const CHUNK: usize = 1_024;
+
 impl RowSampling {
     fn is_greedy(&self) -> bool {
         self.temperature < LEAST_TEMPERATURE
+    }
+
+    fn keeps_all(&self, vocab_size: usize) -> bool {
+        (self.top_k == 0 || self.top_k >= vocab_size) && self.top_p >= 1.0
     }
 }
 
@@ -36,72 +51,129 @@ pub(crate) struct Drawn {
     pub(crate) logprob: f32,
 }
 
-/// Draws one token a row: `logits` [B, V] f32.
-pub(crate) fn sample(logits: &Tensor, rows: &[RowSampling]) -> Result<Vec<Drawn>, Error> {
-    let _guard = tch::no_grad_guard();
+/// Draws one token for each of `draws`: `logits` [B, V].
+///
+/// # Errors
+/// [`Error::NotFinite`] where the model's output is no number.
+pub(crate) fn sample(logits: &Tensor, draws: &[RowSampling]) -> Result<Vec<Drawn>, Error> {
     let vocab_size = logits.size()[1] as usize;
-    let logprobs = logits.f_log_softmax(-1, Kind::Float)?;
-    let best: Vec<i64> = match rows.iter().any(RowSampling::is_greedy) {
-        true => logits.f_argmax(-1, false)?.try_into()?, // [B]
-        false => Vec::new(),
+    let logits = logits.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let logits = match logits.kind() {
+        Kind::Float | Kind::BFloat16 => logits,
+        _ => logits.f_to_kind(Kind::Float)?,
     };
-    let probabilities = match rows.iter().all(RowSampling::is_greedy) {
-        true => Vec::new(),
-        false => to_vec(&tempered(logits, &logprobs, rows)?)?,
-    };
-    let logprobs = to_vec(&logprobs)?;
-    let drawn = rows.iter().enumerate().map(|(row_idx, row)| {
-        let at = row_idx * vocab_size..(row_idx + 1) * vocab_size;
-        let token = match row.is_greedy() {
-            true => best[row_idx] as usize,
-            false => choose(&probabilities[at.clone()], row),
-        };
-        match logprobs[at][token] {
-            logprob if logprob.is_finite() => Ok(Drawn { token: token as u32, logprob }),
-            logprob => Err(Error::NotFinite { logprob }),
-        }
+    match logits.kind() {
+        Kind::BFloat16 => sample_rows(tensors::slice::<bf16>(&logits), vocab_size, draws),
+        _ => sample_rows(tensors::slice::<f32>(&logits), vocab_size, draws),
+    }
+}
+
+fn sample_rows<T: Plain + Into<f32>>(
+    logits: &[T],
+    vocab_size: usize,
+    draws: &[RowSampling],
+) -> Result<Vec<Drawn>, Error> {
+    let mut drawn: Vec<Option<Result<Drawn, Error>>> = draws.iter().map(|_| None).collect();
+    let items: Vec<_> = draws.iter().zip(drawn.iter_mut()).collect();
+    let is_small = draws.len() * vocab_size < 32_768;
+    threads::for_each(items, is_small, |(draw, drawn)| {
+        let row = &logits[draw.row * vocab_size..][..vocab_size];
+        let wide: Vec<f32> = simd::vectorized(|| row.iter().map(|&logit| logit.into()).collect());
+        *drawn = Some(sample_row(&wide, draw));
     });
-    drawn.collect()
+    let results = drawn.into_iter().map(|drawn| drawn.expect("every draw is made. This is a bug."));
+    results.collect()
 }
 
-/// Probabilities at each row's temperature: [B, V].
-fn tempered(logits: &Tensor, logprobs: &Tensor, rows: &[RowSampling]) -> Result<Tensor, Error> {
-    if rows.iter().all(|row| row.temperature == 1.0 || row.is_greedy()) {
-        return Ok(logprobs.f_exp()?);
-    }
-    let inverse = |row: &RowSampling| match row.is_greedy() {
-        true => 1.0,
-        false => 1.0 / row.temperature as f32,
+fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
+    let best = highest(logits);
+    let peak = logits[best];
+    let plain = simd::vectorized(|| chunk_sums(logits, peak, 1.0));
+    let total: f64 = plain.iter().sum();
+    let token = if draw.is_greedy() {
+        best
+    } else {
+        let inverse = 1.0 / draw.temperature as f32;
+        if draw.keeps_all(logits.len()) {
+            let sums = match inverse == 1.0 {
+                true => plain,
+                false => simd::vectorized(|| chunk_sums(logits, peak, inverse)),
+            };
+            invert_in_chunks(logits, peak, inverse, &sums, draw.uniform)
+        } else {
+            let weights = |&logit: &f32| exp((logit - peak) * inverse);
+            let weights: Vec<f32> = simd::vectorized(|| logits.iter().map(weights).collect());
+            invert(&kept(&weights, draw), draw.uniform)
+        }
     };
-    let inverse: Vec<f32> = rows.iter().map(inverse).collect();
-    let inverse = Tensor::from_slice(&inverse).to_device(logits.device()).unsqueeze(1);
-    Ok((logits * inverse).f_softmax(-1, Kind::Float)?)
-}
-
-fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, Error> {
-    let mut values = vec![0f32; tensor.numel()];
-    tensor.f_copy_data(&mut values, tensor.numel())?;
-    Ok(values)
-}
-
-/// Index of the drawn token among `probabilities`, which need not sum to exactly 1.
-fn choose(probabilities: &[f32], row: &RowSampling) -> usize {
-    let all = probabilities.len();
-    if (row.top_k == 0 || row.top_k >= all) && row.top_p >= 1.0 {
-        return invert(probabilities.iter().copied().enumerate(), row.uniform);
+    match logits[token] - peak - total.ln() as f32 {
+        logprob if logprob.is_finite() => Ok(Drawn { token: token as u32, logprob }),
+        logprob => Err(Error::NotFinite { logprob }),
     }
-    invert(kept(probabilities, row).into_iter(), row.uniform)
 }
 
-/// The first token at which the running sum passes `uniform` of the whole.
-fn invert(candidates: impl Iterator<Item = (usize, f32)> + Clone, uniform: f64) -> usize {
-    let total: f64 = candidates.clone().map(|(_, probability)| f64::from(probability)).sum();
-    let wanted = uniform * total;
+/// The first of the highest; a NaN is never the highest, but makes the sums NaN.
+fn highest(logits: &[f32]) -> usize {
+    let peak = simd::vectorized(|| {
+        let mut peaks = [f32::NEG_INFINITY; 16];
+        let chunks = logits.chunks_exact(16);
+        let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for chunk in chunks {
+            for (peak, &logit) in peaks.iter_mut().zip(chunk) {
+                *peak = if logit > *peak { logit } else { *peak };
+            }
+        }
+        peaks.into_iter().fold(rest, f32::max)
+    });
+    logits.iter().position(|&logit| logit == peak).unwrap_or(0)
+}
+
+/// Σ exp((x − peak) · inverse) of each chunk of the vocabulary.
+#[inline(always)]
+fn chunk_sums(logits: &[f32], peak: f32, inverse: f32) -> Vec<f64> {
+    let sum = |chunk: &[f32]| {
+        let mut sums = [0f32; 16];
+        let parts = chunk.chunks_exact(16);
+        let rest: f32 = parts.remainder().iter().map(|&x| exp((x - peak) * inverse)).sum();
+        for part in parts {
+            for (sum, &x) in sums.iter_mut().zip(part) {
+                *sum += exp((x - peak) * inverse);
+            }
+        }
+        f64::from(sums.iter().sum::<f32>() + rest)
+    };
+    logits.chunks(CHUNK).map(sum).collect()
+}
+
+/// The first token at which the running sum passes `uniform` of the whole: the chunk first, then
+/// the token in it.
+fn invert_in_chunks(logits: &[f32], peak: f32, inverse: f32, sums: &[f64], uniform: f64) -> usize {
+    let mut wanted = uniform * sums.iter().sum::<f64>();
+    let mut chunk = 0;
+    while chunk + 1 < sums.len() && wanted >= sums[chunk] {
+        wanted -= sums[chunk];
+        chunk += 1;
+    }
+    let start = chunk * CHUNK;
+    let members = &logits[start..logits.len().min(start + CHUNK)];
+    let weights = members.iter().map(|&x| exp((x - peak) * inverse));
+    let candidates: Vec<(usize, f32)> = (start..).zip(weights).collect();
+    pass(&candidates, wanted)
+}
+
+/// The first candidate at which the running sum passes `uniform` of the whole.
+fn invert(candidates: &[(usize, f32)], uniform: f64) -> usize {
+    let total: f64 = candidates.iter().map(|&(_, weight)| f64::from(weight)).sum();
+    pass(candidates, uniform * total)
+}
+
+/// The first candidate at which the running sum passes `wanted`, or the last that has any weight.
+fn pass(candidates: &[(usize, f32)], wanted: f64) -> usize {
     let mut sum = 0.0;
-    let mut last = 0;
-    for (token, probability) in candidates {
-        if probability > 0.0 {
-            sum += f64::from(probability);
+    let mut last = candidates.first().map_or(0, |&(token, _)| token);
+    for &(token, weight) in candidates {
+        if weight > 0.0 {
+            sum += f64::from(weight);
             last = token;
             if sum > wanted {
                 break;
@@ -112,22 +184,22 @@ fn invert(candidates: impl Iterator<Item = (usize, f32)> + Clone, uniform: f64) 
 }
 
 /// The tokens that top-k and top-p leave, most probable first, without sorting the vocabulary.
-fn kept(probabilities: &[f32], row: &RowSampling) -> Vec<(usize, f32)> {
-    let by_probability =
+fn kept(weights: &[f32], row: &RowSampling) -> Vec<(usize, f32)> {
+    let by_weight =
         |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0));
-    let mut candidates: Vec<(usize, f32)> = probabilities.iter().copied().enumerate().collect();
+    let mut candidates: Vec<(usize, f32)> = weights.iter().copied().enumerate().collect();
     if row.top_k > 0 && row.top_k < candidates.len() {
-        candidates.select_nth_unstable_by(row.top_k - 1, by_probability);
+        candidates.select_nth_unstable_by(row.top_k - 1, by_weight);
         candidates.truncate(row.top_k);
     }
-    let total: f64 = candidates.iter().map(|&(_, probability)| f64::from(probability)).sum();
+    let total: f64 = candidates.iter().map(|&(_, weight)| f64::from(weight)).sum();
     let wanted = row.top_p * total;
     let mut n_sorted = 64.min(candidates.len());
     loop {
         if n_sorted < candidates.len() {
-            candidates.select_nth_unstable_by(n_sorted - 1, by_probability);
+            candidates.select_nth_unstable_by(n_sorted - 1, by_weight);
         }
-        candidates[..n_sorted].sort_unstable_by(by_probability);
+        candidates[..n_sorted].sort_unstable_by(by_weight);
         let mut sum = 0.0;
         for n_kept in 1..=n_sorted {
             sum += f64::from(candidates[n_kept - 1].1);

@@ -81,8 +81,14 @@ pub struct EngineConfig {
     pub max_context: usize,
     /// Most requests that wait; a further one is refused.
     pub max_queue: usize,
-    /// Most prompt tokens that one prefill computes, padding included.
-    pub prefill_tokens: usize,
+    /// Most tokens that one step computes, those of running samples first; a prompt that does not
+    /// fit is computed in chunks.
+    pub step_tokens: usize,
+    /// Memory for keys and values, in MiB; 0 takes what `max_batch` samples of `max_context` tokens
+    /// need, at most an eighth of the machine's memory. What finds no room waits.
+    pub kv_memory_mib: usize,
+    /// Keeps the keys and values of prompts for later requests that begin alike.
+    pub prefix_cache: bool,
     /// What the weights are kept and computed in.
     pub dtype: DType,
     /// Where the model runs.
@@ -95,7 +101,9 @@ impl Default for EngineConfig {
             max_batch: 64,
             max_context: 0,
             max_queue: 65_536,
-            prefill_tokens: 8_192,
+            step_tokens: 2_048,
+            kv_memory_mib: 0,
+            prefix_cache: true,
             dtype: DType::Auto,
             device: DeviceChoice::Auto,
         }
@@ -108,7 +116,7 @@ impl EngineConfig {
         [
             ("max_batch", self.max_batch),
             ("max_queue", self.max_queue),
-            ("prefill_tokens", self.prefill_tokens),
+            ("step_tokens", self.step_tokens),
         ]
         .into_iter()
         .filter(|(_, value)| *value == 0)

@@ -139,8 +139,7 @@ impl RolloutWorkers {
     /// [`Error::Worker`] where a worker cannot take them.
     pub fn publish(&mut self, policy: &Decoder) -> Result<(), Error> {
         for worker in 0..self.n_workers() {
-            let copy = policy.duplicate(policy.device(), policy.kind());
-            self.send(worker, Command::Publish(Box::new(copy)))?;
+            self.send(worker, Command::Publish(Box::new(policy.shared())))?;
         }
         self.collect(&mut |_, _| {})
     }

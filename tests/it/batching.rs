@@ -19,10 +19,10 @@ fn requests(n: u64) -> Vec<Request> {
         let seed = Seed::new(11).child("request", id);
         let length = 1 + (seed.child("length", 0).unit() * 40.0) as u64;
         let token = |at| 3 + (seed.child("token", at).unit() * 250.0) as u32;
-        Request {
-            id: RequestId(id),
-            prompt_token_ids: (0..length).map(token).collect(),
-            params: SamplingParams {
+        Request::new(
+            RequestId(id),
+            (0..length).map(token).collect(),
+            SamplingParams {
                 max_tokens: 4 + (seed.child("max_tokens", 0).unit() * 20.0) as usize,
                 temperature: if id.is_multiple_of(2) { 0.0 } else { 0.8 },
                 top_p: if id.is_multiple_of(3) { 0.9 } else { 1.0 },
@@ -31,7 +31,7 @@ fn requests(n: u64) -> Vec<Request> {
                 seed: id,
                 ..SamplingParams::default()
             },
-        }
+        )
     };
     (0..n).map(request).collect()
 }
@@ -63,7 +63,7 @@ fn neighbours_padding_and_order_change_nothing() {
     let mut reversed = requests(24);
     reversed.reverse();
     // a small batch and small prefills mix newcomers with rows that are half done
-    let tight = EngineConfig { max_batch: 5, prefill_tokens: 48, ..EngineConfig::default() };
+    let tight = EngineConfig { max_batch: 5, step_tokens: 48, ..EngineConfig::default() };
     same(&alone, &by_id(engine(&tight).generate(reversed).unwrap()));
 }
 
@@ -90,10 +90,9 @@ fn a_cancelled_request_leaves_the_others_as_they_are() {
 
 #[test]
 fn samples_of_one_prompt_differ_and_repeat() {
-    let request = |seed| Request {
-        id: RequestId(0),
-        prompt_token_ids: vec![5, 6, 7],
-        params: SamplingParams { n: 4, max_tokens: 12, seed, ..SamplingParams::default() },
+    let request = |seed| {
+        let params = SamplingParams { n: 4, max_tokens: 12, seed, ..SamplingParams::default() };
+        Request::new(RequestId(0), vec![5, 6, 7], params)
     };
     let run = |seed| engine(&EngineConfig::default()).generate(vec![request(seed)]).unwrap();
     let tokens = |samples: &[Sample]| -> Vec<Vec<u32>> {

@@ -44,10 +44,8 @@ pub(crate) fn check_model(path: &Path, prompts: &Value) {
         ignore_eos: true,
         ..SamplingParams::default()
     };
-    let request = |(idx, prompt): (usize, &Value)| Request {
-        id: RequestId(idx as u64),
-        prompt_token_ids: ids(&prompt["token_ids"]),
-        params: params.clone(),
+    let request = |(idx, prompt): (usize, &Value)| {
+        Request::new(RequestId(idx as u64), ids(&prompt["token_ids"]), params.clone())
     };
     // all prompts at once: they have different lengths
     let samples = engine.generate(prompts.iter().enumerate().map(request).collect()).unwrap();

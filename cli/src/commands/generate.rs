@@ -91,7 +91,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
             stop_token_ids: args.stop_token_id.clone(),
             ignore_eos: args.ignore_eos,
         };
-        let request = Request { id: RequestId(prompt_idx as u64), prompt_token_ids, params };
+        let request = Request::new(RequestId(prompt_idx as u64), prompt_token_ids, params);
         requests.push(request.clone());
         engine.submit(request).map_err(|error| UserError::new(format!("{}: {error}", place())))?;
     }

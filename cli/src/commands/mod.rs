@@ -13,6 +13,7 @@ use crate::config::merge::Merged;
 use crate::config::score::{ScoreRun, UNUSED};
 use crate::output;
 
+pub(crate) mod bench;
 pub(crate) mod data;
 pub(crate) mod docs;
 pub(crate) mod doctor;
@@ -109,7 +110,20 @@ enum DeviceArg {
 impl ModelArgs {
     /// Loads the model into an engine.
     pub(crate) fn open_engine(&self) -> anyhow::Result<Engine> {
-        let config = EngineConfig {
+        self.open_engine_with(|_| {})
+    }
+
+    /// The model's name: the last part of its path.
+    pub(crate) fn name(&self) -> String {
+        self.model.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Loads the model into an engine with settings of the command's own.
+    pub(crate) fn open_engine_with(
+        &self,
+        change: impl FnOnce(&mut EngineConfig),
+    ) -> anyhow::Result<Engine> {
+        let mut config = EngineConfig {
             max_batch: self.max_batch,
             dtype: match self.dtype {
                 DTypeArg::Auto => DType::Auto,
@@ -125,6 +139,7 @@ impl ModelArgs {
             max_queue: usize::MAX,
             ..EngineConfig::default()
         };
+        change(&mut config);
         let engine = Engine::open(&self.model, &config)?;
         let kept = &engine.model().config().kept.generation;
         if let Some(penalty) = kept.get("repetition_penalty").and_then(serde_json::Value::as_f64)

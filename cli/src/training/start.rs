@@ -78,7 +78,7 @@ pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Trai
     })
 }
 
-/// One engine a worker, each with a copy of the policy.
+/// One engine a worker, on the policy's own weights where they compute in its number format.
 fn engines(
     config: &TrainRun,
     policy: &Decoder,
@@ -94,8 +94,12 @@ fn engines(
     let kind = config.policy.dtype.resolve(policy.device());
     let tokenizer = Arc::new(tokenizer.clone());
     let engine = |_| {
-        let copy = policy.duplicate(policy.device(), kind);
-        Ok(Engine::new(copy, Arc::clone(&tokenizer), &engine_config)?)
+        // nothing samples while the trainer changes the weights, so they need to be there only once
+        let weights = match kind == policy.kind() {
+            true => policy.shared(),
+            false => policy.duplicate(policy.device(), kind),
+        };
+        Ok(Engine::new(weights, Arc::clone(&tokenizer), &engine_config)?)
     };
     (0..config.rollout.workers).map(engine).collect()
 }

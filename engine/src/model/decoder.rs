@@ -80,8 +80,37 @@ impl Decoder {
 
     /// Next-token logits: `hidden` [N, H] → [N, V] f32.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        Ok(linear(hidden, head, None).to_kind(Kind::Float))
+        Ok(linear(hidden, self.head(), None).to_kind(Kind::Float))
+    }
+
+    /// The layers.
+    pub(crate) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The token embedding [V, H].
+    pub(crate) fn embedding(&self) -> &Tensor {
+        &self.embedding
+    }
+
+    /// The weight of the last norm `[H]`.
+    pub(crate) fn final_norm(&self) -> &Tensor {
+        &self.final_norm
+    }
+
+    /// The weight of the output head [V, H].
+    pub(crate) fn head(&self) -> &Tensor {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// The rotary frequencies, one a pair of dimensions: [D/2] f32.
+    pub(crate) fn inv_freq(&self) -> &Tensor {
+        self.rope.inv_freq()
+    }
+
+    /// Whether the two are the same memory, so that a change of one is a change of the other.
+    pub fn shares_weights_with(&self, other: &Decoder) -> bool {
+        self.embedding.data_ptr() == other.embedding.data_ptr()
     }
 
     /// Switches gradients of every parameter on or off.

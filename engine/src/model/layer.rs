@@ -22,6 +22,21 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
+    /// The same parameters a second time, in the same memory.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Self {
+            input_norm: self.input_norm.shallow_clone(),
+            qkv: self.qkv.shallow_clone(),
+            qkv_bias: optional(&self.qkv_bias),
+            output: self.output.shallow_clone(),
+            output_bias: optional(&self.output_bias),
+            post_norm: self.post_norm.shallow_clone(),
+            gate_up: self.gate_up.shallow_clone(),
+            down: self.down.shallow_clone(),
+        }
+    }
+
     /// Runs the layer: `x` [N, H] → [N, H].
     pub(crate) fn forward(
         &self,

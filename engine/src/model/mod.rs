@@ -8,7 +8,7 @@
 
 pub(crate) mod attention;
 mod decoder;
-mod layer;
+pub(crate) mod layer;
 mod params;
 mod rope;
 #[cfg(test)]

@@ -166,10 +166,30 @@ impl Decoder {
         weights
     }
 
+    /// The same model a second time: both use the same memory, so that a change of one is a change of
+    /// the other.
+    pub fn shared(&self) -> Decoder {
+        let layers = self.layers.iter().map(Layer::shallow_clone).collect();
+        Decoder {
+            config: self.config.clone(),
+            embedding: self.embedding.shallow_clone(),
+            layers,
+            final_norm: self.final_norm.shallow_clone(),
+            head: self.head.as_ref().map(Tensor::shallow_clone),
+            rope: self.rope.shallow_clone(),
+        }
+    }
+
     /// A copy of the model on `device` in `kind` that shares no storage with it.
     pub fn duplicate(&self, device: Device, kind: Kind) -> Decoder {
         Self::from_weights(&self.config, &self.to_weights(kind), device, kind)
             .expect("a model's own tensors fit its configuration. This is a bug.")
+    }
+
+    /// Bytes of the weights.
+    pub fn n_bytes(&self) -> usize {
+        let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+        self.named_parameters().iter().map(|(_, tensor)| bytes(tensor)).sum()
     }
 
     /// Number of trainable values.

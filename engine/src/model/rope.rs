@@ -25,6 +25,15 @@ impl Rope {
         Self { inv_freq: Tensor::from_slice(&inv_freq).to_device(device) }
     }
 
+    pub(crate) fn shallow_clone(&self) -> Self {
+        Self { inv_freq: self.inv_freq.shallow_clone() }
+    }
+
+    /// One a pair of dimensions: [D/2] f32.
+    pub(crate) fn inv_freq(&self) -> &Tensor {
+        &self.inv_freq
+    }
+
     /// Rotation of the tokens at `positions` `[N]`, computed in f32 and handed over in `kind`.
     pub(crate) fn at(&self, positions: &Tensor, kind: Kind) -> Rotation {
         let angles = positions.to_kind(Kind::Float).unsqueeze(1) * self.inv_freq.unsqueeze(0); // [N, D/2]

@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::*;
 
 fn row(temperature: f64, top_p: f64, top_k: usize, uniform: f64) -> RowSampling {
-    RowSampling { temperature, top_p, top_k, uniform }
+    RowSampling { row: 0, temperature, top_p, top_k, uniform }
 }
 
 fn logits(probabilities: &[f32]) -> Tensor {

@@ -1,57 +1,214 @@
-//! The scheduler with made-up requests.
+//! The scheduler with made-up requests, a made-up model and a made-up clock.
+
+use std::collections::BTreeMap;
+
+use joust_schema::seed::Seed;
+use proptest::prelude::*;
 
 use super::*;
-use crate::settings::SamplingParams;
 
-fn request(id: u64, n_tokens: usize, n: u32) -> Request {
-    let params = SamplingParams { n, ..SamplingParams::default() };
-    Request { id: RequestId(id), prompt_token_ids: vec![1; n_tokens], params }
+fn limits() -> Limits {
+    Limits { max_batch: 4, max_queue: 100, step_tokens: 32, n_blocks: 64, prefix_cache: true }
 }
 
-fn scheduler(max_batch: usize, prefill_tokens: usize) -> Scheduler {
-    Scheduler::new(Limits { max_batch, max_queue: 3, prefill_tokens })
+fn request(request: u64, prompt: Vec<u32>, n_samples: u32) -> NewSequence {
+    NewSequence { request, prompt, n_samples, priority: 0, deadline: None }
 }
 
-fn plan(admitted: &[Admission]) -> Vec<(u64, u32, u32)> {
-    admitted.iter().map(|a| (a.request.id.0, a.first_sample, a.n_samples)).collect()
+fn prompt(id: u64, n_tokens: usize) -> Vec<u32> {
+    (0..n_tokens).map(|at| (id * 1_000 + at as u64) as u32).collect()
+}
+
+fn plan(scheduler: &mut Scheduler) -> Vec<(Key, Range<usize>, u32)> {
+    let chunks = scheduler.plan(Duration::ZERO).chunks;
+    chunks.into_iter().map(|chunk| (chunk.key, chunk.positions, chunk.n_samples)).collect()
 }
 
 #[test]
-fn admits_in_order_up_to_rows_and_token_budget() {
-    let mut scheduler = scheduler(4, 25);
-    for (id, n_tokens) in [(1, 10), (2, 12), (3, 2)] {
-        scheduler.push(request(id, n_tokens, 1)).unwrap();
+fn running_sequences_come_first_and_long_prompts_in_chunks() {
+    let mut scheduler = Scheduler::new(limits());
+    scheduler.push(request(1, prompt(1, 10), 1)).unwrap();
+    scheduler.push(request(2, prompt(2, 50), 1)).unwrap();
+    assert_eq!(plan(&mut scheduler), [(Key(1), 0..10, 1), (Key(2), 0..22, 0)]);
+    scheduler.append(Key(1), 7);
+    assert_eq!(plan(&mut scheduler), [(Key(1), 10..11, 1), (Key(2), 22..50, 1)]);
+}
+
+#[test]
+fn samples_share_one_prefill_and_join_as_seats_come_free() {
+    let mut scheduler = Scheduler::new(limits());
+    scheduler.push(request(1, prompt(1, 10), 6)).unwrap();
+    assert_eq!(plan(&mut scheduler), [(Key(1), 0..10, 4)]);
+    let keys = scheduler.part(Key(1));
+    assert_eq!(keys.iter().map(|&(sample, _)| sample).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    for &(_, key) in &keys {
+        scheduler.append(key, 7);
     }
-    // 2 prompts padded to 12 fit 25 tokens, 3 do not
-    assert_eq!(plan(&scheduler.admit(0)), [(1, 0, 1), (2, 0, 1)]);
-    assert_eq!(plan(&scheduler.admit(2)), [(3, 0, 1)]);
-    assert!(!scheduler.has_waiting());
-}
-
-#[test]
-fn a_long_prompt_runs_alone_and_many_samples_run_in_parts() {
-    let mut scheduler = scheduler(4, 5);
-    scheduler.push(request(1, 100, 6)).unwrap();
-    assert_eq!(plan(&scheduler.admit(0)), [(1, 0, 4)]);
-    assert!(scheduler.admit(4).is_empty());
-    assert_eq!(plan(&scheduler.admit(1)), [(1, 4, 2)]);
-}
-
-#[test]
-fn newcomers_wait_for_a_quarter_of_the_batch() {
-    let mut scheduler = scheduler(8, 100);
-    scheduler.push(request(1, 3, 1)).unwrap();
-    assert!(scheduler.admit(7).is_empty());
-    assert_eq!(plan(&scheduler.admit(6)), [(1, 0, 1)]);
-}
-
-#[test]
-fn a_full_queue_refuses_and_cancelled_requests_leave_it() {
-    let mut scheduler = scheduler(1, 100);
-    for id in 0..3 {
-        scheduler.push(request(id, 3, 1)).unwrap();
+    assert_eq!(plan(&mut scheduler).len(), 4, "no seat is free");
+    scheduler.finish(keys[1].1);
+    scheduler.finish(keys[2].1);
+    for key in [keys[0].1, keys[3].1] {
+        scheduler.append(key, 8);
     }
-    assert!(matches!(scheduler.push(request(9, 3, 1)), Err(Error::QueueFull { limit: 3 })));
-    scheduler.cancel(RequestId(0));
-    assert_eq!(plan(&scheduler.admit(0)), [(1, 0, 1)]);
+    let chunks = plan(&mut scheduler);
+    // the last prompt token is computed again, the rest is there
+    assert_eq!((chunks.len(), chunks[2].1.clone(), chunks[2].2), (3, 9..10, 2));
+}
+
+#[test]
+fn equal_prompts_of_one_step_are_computed_once() {
+    let mut scheduler = Scheduler::new(limits());
+    scheduler.push(request(1, prompt(1, 20), 1)).unwrap();
+    scheduler.push(request(2, prompt(1, 20), 1)).unwrap();
+    assert_eq!(plan(&mut scheduler), [(Key(1), 0..20, 1), (Key(2), 19..20, 1)]);
+    assert_eq!(scheduler.counts().computed_prompt_tokens, 21);
+    assert_eq!(scheduler.counts().prompt_tokens, 40);
+}
+
+#[test]
+fn higher_priority_goes_first_and_the_oldest_gets_its_turn() {
+    let mut scheduler = Scheduler::new(Limits { max_batch: 1, ..limits() });
+    scheduler.push(request(0, prompt(0, 3), 1)).unwrap();
+    let mut served = Vec::new();
+    for id in 1..20 {
+        scheduler.push(NewSequence { priority: 1, ..request(id, prompt(id, 3), 1) }).unwrap();
+    }
+    while scheduler.has_work() {
+        for chunk in scheduler.plan(Duration::ZERO).chunks {
+            served.push(scheduler.finish(chunk.key).unwrap().request);
+        }
+    }
+    assert_eq!(served[..8], [1, 2, 3, 4, 5, 6, 7, 0]);
+    assert_eq!(served.len(), 20);
+}
+
+#[test]
+fn a_full_queue_refuses_and_a_deadline_ends_what_waits_and_runs() {
+    let mut scheduler = Scheduler::new(Limits { max_batch: 1, max_queue: 2, ..limits() });
+    let soon = Some(Duration::from_secs(5));
+    scheduler.push(NewSequence { deadline: soon, ..request(1, prompt(1, 3), 1) }).unwrap();
+    scheduler.push(NewSequence { deadline: soon, ..request(2, prompt(2, 3), 1) }).unwrap();
+    let refused = scheduler.push(request(3, prompt(3, 3), 1));
+    assert!(matches!(refused, Err(Error::QueueFull { limit: 2 })));
+    assert_eq!(scheduler.plan(Duration::from_secs(4)).chunks.len(), 1);
+    let plan = scheduler.plan(Duration::from_secs(5));
+    let mut expired: Vec<u64> = plan.expired.iter().map(|sequence| sequence.request).collect();
+    expired.sort_unstable();
+    assert_eq!((expired, plan.chunks.len()), (vec![1, 2], 0));
+    assert!(!scheduler.has_work());
+    assert_eq!(scheduler.usage().n_free + scheduler.usage().n_cached, 64);
+}
+
+#[test]
+fn the_last_to_come_gives_its_memory_to_the_first() {
+    let mut scheduler = Scheduler::new(Limits { n_blocks: 4, step_tokens: 100, ..limits() });
+    scheduler.push(request(1, prompt(1, 30), 1)).unwrap();
+    scheduler.push(request(2, prompt(2, 30), 1)).unwrap();
+    assert_eq!(plan(&mut scheduler).len(), 2);
+    for token in 0..3 {
+        scheduler.append(Key(1), token);
+        scheduler.append(Key(2), token);
+        plan(&mut scheduler);
+    }
+    assert_eq!(scheduler.counts().preemptions, 1);
+    scheduler.finish(Key(1));
+    // computed again from the start, with what it had written
+    let chunks = plan(&mut scheduler);
+    assert_eq!((chunks[0].0, chunks[0].1.end), (Key(2), 33));
+}
+
+/// What a sequence's next token is, from its context alone.
+fn next_token(context: &[u32]) -> u32 {
+    let mix = |seed: Seed, &token: &u32| seed.child("token", u64::from(token));
+    (context.iter().fold(Seed::new(3), mix).0 % 5) as u32
+}
+
+/// Stands for the model: remembers which token each slot holds and checks every context.
+#[derive(Default)]
+struct Memory(BTreeMap<(u32, u32), u32>);
+
+impl Memory {
+    fn compute(&mut self, plan: &Plan) {
+        for chunk in &plan.chunks {
+            for (slot, &token) in chunk.slots.iter().zip(&chunk.tokens) {
+                self.0.insert((slot.block, slot.offset), token);
+            }
+        }
+    }
+
+    fn context(&self, spans: &[Span]) -> Vec<u32> {
+        let slots = spans.iter().flat_map(|span| (0..span.n_tokens).map(|at| (span.block, at)));
+        slots.map(|slot| self.0[&slot]).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn every_sample_is_what_it_would_be_alone(
+        shapes in prop::collection::vec((0u64..4, 1usize..50, 1u32..4, 1usize..20, 0i32..3, any::<bool>()), 1..30),
+        n_blocks in 5usize..40,
+        step_tokens in 1usize..60,
+        prefix_cache in any::<bool>(),
+    ) {
+        let mut scheduler = Scheduler::new(Limits {
+            max_batch: 6, max_queue: 1_000, step_tokens, n_blocks, prefix_cache,
+        });
+        for (id, &(stem, n_tokens, n_samples, _, priority, _)) in shapes.iter().enumerate() {
+            let mut tokens = prompt(stem, n_tokens);
+            tokens.push(if id % 2 == 0 { 1 } else { 2 });
+            let new = request(id as u64, tokens, n_samples);
+            scheduler.push(NewSequence { priority, ..new }).unwrap();
+        }
+        let mut memory = Memory::default();
+        let mut finished: BTreeMap<(u64, u32), Vec<u32>> = BTreeMap::new();
+        let mut n_steps = 0;
+        while scheduler.has_work() {
+            n_steps += 1;
+            prop_assert!(n_steps < 20_000, "it does not come to an end");
+            if n_steps == 5 {
+                for (id, shape) in shapes.iter().enumerate() {
+                    if shape.5 { scheduler.cancel(id as u64); }
+                }
+            }
+            let plan = scheduler.plan(Duration::ZERO);
+            let n_computed: usize = plan.chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+            prop_assert!(n_computed <= step_tokens);
+            memory.compute(&plan);
+            for chunk in &plan.chunks {
+                let context = memory.context(&chunk.spans);
+                prop_assert_eq!(context.len(), chunk.positions.end);
+                prop_assert_eq!(&context[chunk.positions.clone()], &chunk.tokens[..]);
+                if chunk.n_samples == 0 { continue; }
+                let keys = scheduler.part(chunk.key);
+                prop_assert_eq!(keys.len(), chunk.n_samples as usize);
+                for (_, key) in keys {
+                    scheduler.append(key, next_token(&context));
+                    let sequence = scheduler.running.iter().find(|s| s.key == key).unwrap();
+                    prop_assert_eq!(&sequence.tokens[..context.len()], &context[..]);
+                    let n_new = sequence.tokens.len() - sequence.n_prompt;
+                    if n_new == shapes[sequence.request as usize].3 {
+                        let done = scheduler.finish(key).unwrap();
+                        finished.insert((done.request, done.first_sample), done.tokens);
+                    }
+                }
+            }
+        }
+        for (id, shape) in shapes.iter().enumerate() {
+            for sample in 0..shape.2 {
+                let Some(tokens) = finished.get(&(id as u64, sample)) else {
+                    prop_assert!(shape.5, "only cancelled samples are missing");
+                    continue;
+                };
+                let n_prompt = shape.1 + 1;
+                for at in n_prompt..tokens.len() {
+                    prop_assert_eq!(tokens[at], next_token(&tokens[..at]));
+                }
+            }
+        }
+        let usage = scheduler.usage();
+        prop_assert_eq!(usage.n_free + usage.n_cached, n_blocks);
+        scheduler.forget_prefixes();
+        prop_assert_eq!(scheduler.usage().n_free, n_blocks);
+    }
 }

@@ -78,7 +78,7 @@ impl EngineJudge {
         let text = tokenizer.render_chat(&messages, true)?;
         let prompt_token_ids = tokenizer.encode(&text)?;
         let params = SamplingParams { seed: request.seed.0, ..self.params.clone() };
-        self.engine.submit(Request { id: RequestId(request.id.0), prompt_token_ids, params })
+        self.engine.submit(Request::new(RequestId(request.id.0), prompt_token_ids, params))
     }
 }
 

@@ -176,7 +176,7 @@ fn submit(
         ..SamplingParams::default()
     };
     let id = RequestId(job.place as u64);
-    engine.submit(Request { id, prompt_token_ids: prompt_token_ids.clone(), params })?;
+    engine.submit(Request::new(id, prompt_token_ids.clone(), params))?;
     Ok(Open { job, rendered, prompt_token_ids, samples: Vec::new(), n_wanted: n_samples as usize })
 }
 

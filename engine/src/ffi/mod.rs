@@ -1,6 +1,11 @@
-//! The only unsafe code of joust: memory maps, and libtorch's shared libraries.
+//! The only unsafe code of joust: memory maps, libtorch's shared libraries, slices of tensors,
+//! threads and vector instructions.
 //!
 //! Everything here is a small safe function; what they are for is their callers' business.
+
+pub(crate) mod simd;
+pub(crate) mod tensors;
+pub(crate) mod threads;
 
 use std::ffi::{CStr, OsStr, c_void};
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,6 +25,25 @@ pub fn mmap(path: &Path) -> Result<Mmap, Error> {
     // SAFETY: the map is read-only. A file that another process shortens meanwhile ends this one
     // with SIGBUS; model files are written once and replaced by renaming, never in place.
     unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))
+}
+
+/// The machine's memory in bytes.
+pub(crate) fn memory_bytes() -> usize {
+    // SAFETY: two questions about constants of the system.
+    let (pages, size) =
+        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    usize::try_from(pages).unwrap_or(0) * usize::try_from(size).unwrap_or(0)
+}
+
+/// The most memory that this process has had, in bytes.
+pub(crate) fn peak_memory_bytes() -> usize {
+    // SAFETY: a zeroed rusage is valid, and the call fills it in.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    usize::try_from(usage.ru_maxrss).unwrap_or(0) * 1_024
 }
 
 /// Whether NVIDIA's driver library can be loaded, without loading libtorch's CUDA part.

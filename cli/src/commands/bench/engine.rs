@@ -1,0 +1,148 @@
+//! `joust bench engine`: prefill and decode on random prompts, each sequence with a context of its
+//! own, greedy, without stops.
+
+use std::time::Instant;
+
+use clap::Args;
+use joust_engine::{Engine, Request, RequestId, SamplingParams};
+use joust_schema::seed::Seed;
+use serde::Serialize;
+
+use crate::commands::ModelArgs;
+use crate::output;
+
+/// Arguments of `joust bench engine`.
+#[derive(Args)]
+pub(crate) struct EngineArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Tokens of each prompt.
+    #[arg(long, default_value_t = 512)]
+    prompt: usize,
+    /// Tokens that are measured after each prompt.
+    #[arg(long, default_value_t = 64)]
+    new: usize,
+    /// Batch sizes to decode at.
+    #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
+    batch: Vec<usize>,
+    /// Times that each figure is measured; the median counts.
+    #[arg(long, default_value_t = 3)]
+    reps: usize,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    bench: &'static str,
+    program: &'static str,
+    model: String,
+    dtype: String,
+    threads: i32,
+    prompt: usize,
+    new: usize,
+    prefill_tokens_per_s: f64,
+    decode: Vec<Decode>,
+    weights_mb: f64,
+    kv_bytes_per_token: usize,
+    peak_rss_mb: f64,
+}
+
+#[derive(Serialize)]
+struct Decode {
+    batch: usize,
+    tokens_per_s: f64,
+    step_ms: f64,
+}
+
+pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
+    let largest = args.batch.iter().copied().max().unwrap_or(1).max(1);
+    let mut engine = args.model.open_engine_with(|config| config.max_batch = largest)?;
+    let mut prompts = Prompts { n_vocab: engine.model().config().vocab_size, n_made: 0 };
+    let mut prefill = Vec::new();
+    // the first one warms up
+    for _ in 0..=args.reps.max(3) {
+        let params = SamplingParams { max_tokens: 1, temperature: 0.0, ..Default::default() };
+        let start = Instant::now();
+        engine.generate(vec![prompts.request(args.prompt, params)])?;
+        prefill.push(start.elapsed().as_secs_f64());
+    }
+    let prefill_s = median(&mut prefill[1..]);
+    let mut decode = Vec::new();
+    for &batch in &args.batch {
+        let mut steps = Vec::new();
+        for _ in 0..args.reps {
+            steps.extend(decode_steps(&mut engine, &mut prompts, batch, &args)?);
+        }
+        let step_s = median(&mut steps);
+        decode.push(Decode { batch, tokens_per_s: batch as f64 / step_s, step_ms: step_s * 1e3 });
+    }
+    let model = engine.model();
+    output::json_lines(
+        None,
+        &[Figures {
+            bench: "engine",
+            program: "joust",
+            model: args.model.name(),
+            dtype: joust_engine::device::dtype_name(model.kind()).to_owned(),
+            threads: joust_engine::device::n_threads(),
+            prompt: args.prompt,
+            new: args.new,
+            prefill_tokens_per_s: args.prompt as f64 / prefill_s,
+            decode,
+            weights_mb: model.n_bytes() as f64 / 1e6,
+            kv_bytes_per_token: engine.kv_bytes_per_token(),
+            peak_rss_mb: joust_engine::device::peak_memory_bytes() as f64 / 1e6,
+        }],
+    )
+}
+
+/// Seconds of each of `new` steps in which all of `batch` sequences decode.
+fn decode_steps(
+    engine: &mut Engine,
+    prompts: &mut Prompts,
+    batch: usize,
+    args: &EngineArgs,
+) -> anyhow::Result<Vec<f64>> {
+    let before = engine.stats().computed_prompt_tokens;
+    let wanted = before + (batch * args.prompt) as u64;
+    for _ in 0..batch {
+        let params = SamplingParams {
+            // those that start first must last as long as the last
+            max_tokens: usize::MAX,
+            temperature: 0.0,
+            ignore_eos: true,
+            ..Default::default()
+        };
+        engine.submit(prompts.request(args.prompt, params))?;
+    }
+    while engine.stats().computed_prompt_tokens < wanted {
+        engine.step()?;
+    }
+    let mut steps = Vec::with_capacity(args.new);
+    for _ in 0..args.new {
+        let start = Instant::now();
+        engine.step()?;
+        steps.push(start.elapsed().as_secs_f64());
+    }
+    engine.clear();
+    Ok(steps)
+}
+
+/// Random prompts that share nothing.
+struct Prompts {
+    n_vocab: usize,
+    n_made: u64,
+}
+
+impl Prompts {
+    fn request(&mut self, n_tokens: usize, params: SamplingParams) -> Request {
+        let seed = Seed::new(0).child("prompt", self.n_made);
+        self.n_made += 1;
+        let token = |at: usize| (seed.child("token", at as u64).0 % self.n_vocab as u64) as u32;
+        Request::new(RequestId(self.n_made), (0..n_tokens).map(token).collect(), params)
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

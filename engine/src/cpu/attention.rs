@@ -1,0 +1,235 @@
+//! Keys and values of all layers in blocks, and grouped-query attention over them.
+//!
+//! The query heads that share a key/value head are rows of one small product. The softmax runs on
+//! from block to block (Dao et al., FlashAttention, arXiv 2205.14135): a running maximum, a running
+//! sum, and sums of values that are rescaled when the maximum grows.
+
+use super::element::Element;
+use super::math::exp;
+use super::plan::{Tile, View};
+use crate::ffi::simd::{self, LANES};
+use crate::ffi::threads;
+use crate::kv::{BLOCK_TOKENS, Slot};
+
+const _: () = assert!(BLOCK_TOKENS == LANES, "a block of keys is one vector of tokens");
+
+/// Keys and values of one layer: `[Hkv, blocks, block]` units each.
+struct LayerKv<E: Element> {
+    keys: Vec<E::Unit>,
+    values: Vec<E::Unit>,
+}
+
+/// Keys and values of all layers.
+pub(super) struct KvArena<E: Element> {
+    layers: Vec<LayerKv<E>>,
+    n_kv_heads: usize,
+    head_dim: usize,
+    /// D rounded up to whole vectors; what is beyond D is 0.
+    padded: usize,
+    n_blocks: usize,
+}
+
+/// The shape of one head's block in units.
+fn block_units<E: Element>(padded: usize) -> usize {
+    padded * BLOCK_TOKENS / E::PER_UNIT
+}
+
+/// Bytes of keys and values that one token takes in all layers.
+pub(super) fn bytes_per_token<E: Element>(
+    n_layers: usize,
+    n_kv_heads: usize,
+    head_dim: usize,
+) -> usize {
+    let padded = head_dim.next_multiple_of(LANES);
+    2 * n_layers * n_kv_heads * padded * size_of::<E>()
+}
+
+impl<E: Element> KvArena<E> {
+    pub(super) fn new(
+        n_layers: usize,
+        n_kv_heads: usize,
+        head_dim: usize,
+        n_blocks: usize,
+    ) -> Self {
+        let padded = head_dim.next_multiple_of(LANES);
+        let n_units = n_kv_heads * n_blocks * block_units::<E>(padded);
+        // pages of zeros that nobody has touched cost nothing
+        let zeros = || vec![E::Unit::default(); n_units];
+        let layers = (0..n_layers).map(|_| LayerKv { keys: zeros(), values: zeros() }).collect();
+        Self { layers, n_kv_heads, head_dim, padded, n_blocks }
+    }
+
+    /// Stores the keys and values of a batch: `qkv` [N, Hq + 2·Hkv, D], keys rotated.
+    pub(super) fn store(&mut self, layer: usize, qkv: &[E], n_q_heads: usize, slots: &[Slot]) {
+        let (head_dim, padded, n_kv_heads) = (self.head_dim, self.padded, self.n_kv_heads);
+        let width = (n_q_heads + 2 * n_kv_heads) * head_dim;
+        let per_head = self.n_blocks * block_units::<E>(padded);
+        let LayerKv { keys, values } = &mut self.layers[layer];
+        let keys = keys.chunks_exact_mut(per_head).enumerate();
+        let values = values.chunks_exact_mut(per_head).enumerate();
+        let items = keys.map(|(head, arena)| (n_q_heads + head, true, arena));
+        let items =
+            items.chain(values.map(|(head, arena)| (n_q_heads + n_kv_heads + head, false, arena)));
+        threads::for_each(items.collect(), slots.len() < 64, |(head, is_key, arena)| {
+            for (token, slot) in slots.iter().enumerate() {
+                let row = &qkv[token * width + head * head_dim..][..head_dim];
+                let units = block_units::<E>(padded);
+                let block = &mut arena[slot.block as usize * units..][..units];
+                let offset = slot.offset as usize;
+                if is_key {
+                    for (row_of_units, unit) in E::units(row).enumerate() {
+                        block[row_of_units * LANES + offset] = unit;
+                    }
+                } else {
+                    let place = offset % E::PER_UNIT;
+                    let units = &mut block[offset / E::PER_UNIT * padded..][..head_dim];
+                    for (unit, &value) in units.iter_mut().zip(row) {
+                        E::put(unit, place, value);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Attention of a batch: `qkv` [N, Hq + 2·Hkv, D] with rotated queries → `out` [N, Hq·D].
+    pub(super) fn attend(
+        &self,
+        layer: usize,
+        qkv: &[E],
+        n_q_heads: usize,
+        tiles: &[Tile],
+        out: &mut [E],
+    ) {
+        let n_groups = n_q_heads / self.n_kv_heads;
+        let width = (n_q_heads + 2 * self.n_kv_heads) * self.head_dim;
+        let mut cells: Vec<Option<&mut [E]>> =
+            out.chunks_exact_mut(n_groups * self.head_dim).map(Some).collect();
+        let mut items = Vec::with_capacity(tiles.len() * self.n_kv_heads);
+        for tile in tiles {
+            for head in 0..self.n_kv_heads {
+                let cell = |&token: &usize| cells[token * self.n_kv_heads + head].take();
+                let cells: Vec<&mut [E]> = tile.tokens.iter().filter_map(cell).collect();
+                items.push((tile, head, cells));
+            }
+        }
+        let n_views: usize = tiles.iter().map(|tile| tile.views.len() * tile.tokens.len()).sum();
+        threads::for_each(items, n_views * self.n_kv_heads < 128, |(tile, head, cells)| {
+            let query = |token: usize, group: usize| {
+                &qkv[token * width + (head * n_groups + group) * self.head_dim..][..self.head_dim]
+            };
+            self.attend_tile(layer, head, tile, n_groups, query, cells);
+        });
+    }
+
+    fn attend_tile<'q>(
+        &self,
+        layer: usize,
+        head: usize,
+        tile: &Tile,
+        n_groups: usize,
+        query: impl Fn(usize, usize) -> &'q [E],
+        cells: Vec<&mut [E]>,
+    ) {
+        let padded = self.padded;
+        let units_per_query = padded / E::PER_UNIT;
+        let n_queries = tile.tokens.len() * n_groups;
+        let mut queries = vec![E::Unit::default(); n_queries * units_per_query];
+        for (at, units) in queries.chunks_exact_mut(units_per_query).enumerate() {
+            let row = query(tile.tokens[at / n_groups], at % n_groups);
+            for (to, unit) in units.iter_mut().zip(E::units(row)) {
+                *to = unit;
+            }
+        }
+        let mut state = State {
+            maxima: vec![f32::NEG_INFINITY; n_queries],
+            totals: vec![0.0; n_queries],
+            sums: vec![0.0; n_queries * padded],
+        };
+        let mut scores = vec![[0f32; LANES]; n_queries];
+        let mut weights = vec![E::Weights::default(); n_queries];
+        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        let per_block = block_units::<E>(padded);
+        let LayerKv { keys, values } = &self.layers[layer];
+        for view in &tile.views {
+            let start = (head * self.n_blocks + view.block as usize) * per_block;
+            let range = view.tokens.start * n_groups..view.tokens.end * n_groups;
+            let scores = &mut scores[range.clone()];
+            let weights = &mut weights[range.clone()];
+            let queries = &queries[range.start * units_per_query..range.end * units_per_query];
+            E::scores(queries, &keys[start..start + per_block], scores);
+            state.take::<E>(view, n_groups, range.clone(), scale, scores, weights, padded);
+            let n_rows = (view.n_tokens as usize).div_ceil(E::PER_UNIT);
+            let sums = &mut state.sums[range.start * padded..range.end * padded];
+            E::weigh(weights, &values[start..start + n_rows * padded], sums);
+        }
+        for (token, cell) in cells.into_iter().enumerate() {
+            for (group, out) in cell.chunks_exact_mut(self.head_dim).enumerate() {
+                let at = token * n_groups + group;
+                let share = 1.0 / state.totals[at];
+                for (out, sum) in out.iter_mut().zip(&state.sums[at * padded..]) {
+                    *out = E::from_f32(sum * share);
+                }
+            }
+        }
+    }
+}
+
+/// Where each query's softmax is.
+struct State {
+    maxima: Vec<f32>,
+    totals: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+impl State {
+    /// Takes one block's scores in: rescales what was summed up to now and gives the weights of the
+    /// block's values.
+    #[expect(clippy::too_many_arguments, reason = "one block's worth of a loop's body")]
+    fn take<E: Element>(
+        &mut self,
+        view: &View,
+        n_groups: usize,
+        range: std::ops::Range<usize>,
+        scale: f32,
+        scores: &mut [[f32; LANES]],
+        weights: &mut [E::Weights],
+        padded: usize,
+    ) {
+        let n_tokens = view.n_tokens as usize;
+        simd::vectorized(|| {
+            for (at, query) in range.enumerate() {
+                let n_seen =
+                    match view.is_whole {
+                        true => n_tokens,
+                        false => (view.n_visible + (at / n_groups) as isize)
+                            .clamp(0, n_tokens as isize) as usize,
+                    };
+                let scores = &mut scores[at];
+                if n_seen == 0 {
+                    weights[at] = E::weights(&[0.0; LANES]);
+                    continue;
+                }
+                for (lane, score) in scores.iter_mut().enumerate() {
+                    *score = if lane < n_seen { *score * scale } else { f32::NEG_INFINITY };
+                }
+                let highest =
+                    scores.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+                let before = self.maxima[query];
+                if highest > before {
+                    self.maxima[query] = highest;
+                    let factor = exp(before - highest);
+                    self.totals[query] *= factor;
+                    for sum in &mut self.sums[query * padded..][..padded] {
+                        *sum *= factor;
+                    }
+                }
+                let maximum = self.maxima[query];
+                for score in scores.iter_mut() {
+                    *score = exp(*score - maximum);
+                }
+                self.totals[query] += scores.iter().sum::<f32>();
+                weights[at] = E::weights(scores);
+            }
+        });
+    }
+}

@@ -1,0 +1,136 @@
+//! The two number formats of the CPU path: how keys and values are stored in them and multiplied.
+
+use half::bf16;
+
+use crate::ffi::simd::{self, LANES};
+use crate::ffi::tensors::Plain;
+
+/// A number format of weights, activations, keys and values. Sums are f32 in both.
+///
+/// Keys and values are stored in units, of one number (f32) or two (bf16): keys as
+/// [D / PER_UNIT, 16 tokens] so that one vector holds the same dimensions of 16 tokens, values as
+/// [16 tokens / PER_UNIT, D].
+pub(super) trait Element: Plain + Default {
+    /// What is stored and multiplied at once.
+    type Unit: Copy + Default + Send + Sync + 'static;
+    /// Numbers in a unit.
+    const PER_UNIT: usize;
+    /// Weights of 16 tokens in units.
+    type Weights: Copy + Default + Send;
+
+    fn to_f32(self) -> f32;
+    fn from_f32(value: f32) -> Self;
+    /// One head's numbers in units; their number is even.
+    fn units(row: &[Self]) -> impl Iterator<Item = Self::Unit>;
+    /// Puts a number into a unit, at `place` of [0, PER_UNIT). The first place clears the others.
+    fn put(unit: &mut Self::Unit, place: usize, value: Self);
+    fn weights(weights: &[f32; LANES]) -> Self::Weights;
+    /// scores[i][t] = Σ_d queries[i][d] · keys[d][t].
+    fn scores(queries: &[Self::Unit], keys: &[Self::Unit], scores: &mut [[f32; LANES]]);
+    /// sums[i][d] += Σ_t weights[i][t] · values[t][d].
+    fn weigh(weights: &[Self::Weights], values: &[Self::Unit], sums: &mut [f32]);
+}
+
+impl Element for f32 {
+    type Unit = f32;
+    const PER_UNIT: usize = 1;
+    type Weights = [f32; LANES];
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+
+    fn units(row: &[Self]) -> impl Iterator<Item = Self::Unit> {
+        row.iter().copied()
+    }
+
+    fn put(unit: &mut Self::Unit, _place: usize, value: Self) {
+        *unit = value;
+    }
+
+    fn weights(weights: &[f32; LANES]) -> Self::Weights {
+        *weights
+    }
+
+    fn scores(queries: &[f32], keys: &[f32], scores: &mut [[f32; LANES]]) {
+        let head_dim = keys.len() / LANES;
+        simd::vectorized(|| {
+            for (query, scores) in queries.chunks_exact(head_dim).zip(scores) {
+                let mut sums = [0f32; LANES];
+                for (&q, keys) in query.iter().zip(keys.chunks_exact(LANES)) {
+                    for (sum, &key) in sums.iter_mut().zip(keys) {
+                        *sum += q * key;
+                    }
+                }
+                *scores = sums;
+            }
+        });
+    }
+
+    fn weigh(weights: &[[f32; LANES]], values: &[f32], sums: &mut [f32]) {
+        let head_dim = sums.len() / weights.len().max(1);
+        simd::vectorized(|| {
+            for (weights, sums) in weights.iter().zip(sums.chunks_exact_mut(head_dim)) {
+                for (&weight, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
+                    for (sum, &value) in sums.iter_mut().zip(values) {
+                        *sum += weight * value;
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Element for bf16 {
+    type Unit = u32;
+    const PER_UNIT: usize = 2;
+    type Weights = [u32; LANES / 2];
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    /// Rounds to the nearest, ties to even; without branches, so that loops over it vectorise.
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        let bits = value.to_bits();
+        let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
+        // a NaN must not round up into an infinity or beyond
+        let kept = if value.is_nan() { (bits >> 16) | 0x40 } else { rounded };
+        bf16::from_bits(kept as u16)
+    }
+
+    fn units(row: &[Self]) -> impl Iterator<Item = Self::Unit> {
+        row.chunks_exact(2).map(|pair| pack(pair[0], pair[1]))
+    }
+
+    fn put(unit: &mut Self::Unit, place: usize, value: Self) {
+        let bits = u32::from(value.to_bits());
+        *unit = if place == 0 { bits } else { (*unit & 0xffff) | (bits << 16) };
+    }
+
+    fn weights(weights: &[f32; LANES]) -> Self::Weights {
+        std::array::from_fn(|at| {
+            pack(Self::from_f32(weights[2 * at]), Self::from_f32(weights[2 * at + 1]))
+        })
+    }
+
+    fn scores(queries: &[u32], keys: &[u32], scores: &mut [[f32; LANES]]) {
+        simd::scores_bf16(queries, keys, scores);
+    }
+
+    fn weigh(weights: &[Self::Weights], values: &[u32], sums: &mut [f32]) {
+        simd::weigh_bf16(weights, values, sums);
+    }
+}
+
+fn pack(first: bf16, second: bf16) -> u32 {
+    u32::from(first.to_bits()) | (u32::from(second.to_bits()) << 16)
+}

@@ -1,0 +1,307 @@
+//! The decoder on a CPU without gradients: libtorch multiplies, everything between is done in
+//! place on plain memory.
+//!
+//! The residual stream is f32 in both number formats. bf16 weights are packed for oneDNN once; f32
+//! weights are the model's own. It knows nothing of requests or sampling.
+
+mod attention;
+mod element;
+mod math;
+mod plan;
+
+use half::bf16;
+use tch::{Device, Tensor};
+
+use self::attention::KvArena;
+use self::element::Element;
+use crate::batch::Batch;
+use crate::config::ModelConfig;
+use crate::error::Error;
+use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
+use crate::ffi::{simd, threads};
+use crate::model::Decoder;
+
+pub(crate) use math::exp;
+
+/// Query rows of a tile, so that their state stays in the first cache.
+const TILE_QUERIES: usize = 48;
+
+/// Values below which a row operation is not worth a second thread.
+const SMALL: usize = 16_384;
+
+/// A weight as it is multiplied.
+enum Weight {
+    Plain(Tensor),
+    Packed(PackedWeight),
+}
+
+struct Linear {
+    weight: Weight,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self, Error> {
+        let weight = match weight.kind() {
+            tch::Kind::BFloat16 => Weight::Packed(PackedWeight::new(weight)?),
+            _ => Weight::Plain(weight.detach()),
+        };
+        Ok(Self { weight, bias: bias.map(Tensor::detach) })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+        match &self.weight {
+            Weight::Plain(weight) => Ok(x.f_linear(weight, self.bias.as_ref())?),
+            Weight::Packed(weight) => weight.linear(x, self.bias.as_ref()),
+        }
+    }
+}
+
+struct Layer {
+    input_norm: Tensor,
+    qkv: Linear,
+    output: Linear,
+    post_norm: Tensor,
+    gate_up: Linear,
+    down: Linear,
+}
+
+/// A model's weights as the CPU path uses them.
+struct Weights {
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    final_norm: Tensor,
+    head: Linear,
+}
+
+impl Weights {
+    fn new(model: &Decoder) -> Result<Self, Error> {
+        let layers = model.layers().iter().map(|layer| {
+            Ok(Layer {
+                input_norm: layer.input_norm.detach(),
+                qkv: Linear::new(&layer.qkv, layer.qkv_bias.as_ref())?,
+                output: Linear::new(&layer.output, layer.output_bias.as_ref())?,
+                post_norm: layer.post_norm.detach(),
+                gate_up: Linear::new(&layer.gate_up, None)?,
+                down: Linear::new(&layer.down, None)?,
+            })
+        });
+        Ok(Self {
+            embedding: model.embedding().detach(),
+            layers: layers.collect::<Result<_, Error>>()?,
+            final_norm: model.final_norm().detach(),
+            head: Linear::new(model.head(), None)?,
+        })
+    }
+}
+
+/// Runs batches of one model, in one number format.
+struct Typed<E: Element> {
+    config: ModelConfig,
+    weights: Weights,
+    inv_freq: Vec<f32>,
+    arena: KvArena<E>,
+}
+
+/// The CPU path of a model.
+pub(crate) struct CpuRunner(Box<dyn Run>);
+
+trait Run: Send {
+    fn forward(&mut self, batch: &Batch) -> Result<Tensor, Error>;
+    fn take_weights(&mut self, model: &Decoder) -> Result<(), Error>;
+}
+
+impl CpuRunner {
+    /// Takes a model of f32 or bf16 on the CPU, with memory for `n_blocks` blocks.
+    pub(crate) fn new(model: &Decoder, n_blocks: usize) -> Result<Self, Error> {
+        Ok(Self(match model.kind() {
+            tch::Kind::BFloat16 => Box::new(Typed::<bf16>::new(model, n_blocks)?),
+            _ => Box::new(Typed::<f32>::new(model, n_blocks)?),
+        }))
+    }
+
+    /// Computes a batch: logits of the wanted tokens, [wanted, V] in the model's kind.
+    pub(crate) fn forward(&mut self, batch: &Batch) -> Result<Tensor, Error> {
+        self.0.forward(batch)
+    }
+
+    /// Goes over to the weights that `model` has now.
+    pub(crate) fn take_weights(&mut self, model: &Decoder) -> Result<(), Error> {
+        self.0.take_weights(model)
+    }
+}
+
+/// Bytes of keys and values that one token takes.
+pub(crate) fn kv_bytes_per_token(config: &ModelConfig, kind: tch::Kind) -> usize {
+    let (layers, heads, dim) = (config.n_layers, config.n_kv_heads, config.head_dim);
+    match kind {
+        tch::Kind::BFloat16 => attention::bytes_per_token::<bf16>(layers, heads, dim),
+        _ => attention::bytes_per_token::<f32>(layers, heads, dim),
+    }
+}
+
+/// Cosines and sines of a batch's positions: [N, D/2] each.
+struct Rotations {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl<E: Element> Typed<E> {
+    fn new(model: &Decoder, n_blocks: usize) -> Result<Self, Error> {
+        let config = model.config().clone();
+        let arena = KvArena::new(config.n_layers, config.n_kv_heads, config.head_dim, n_blocks);
+        Ok(Self {
+            weights: Weights::new(model)?,
+            inv_freq: slice::<f32>(&model.inv_freq()).to_vec(),
+            arena,
+            config,
+        })
+    }
+
+    fn empty(&self, n_rows: usize, width: usize) -> Tensor {
+        Tensor::empty([n_rows as i64, width as i64], (E::KIND, Device::Cpu))
+    }
+
+    fn rotations(&self, positions: &[usize]) -> Rotations {
+        let angles = positions
+            .iter()
+            .flat_map(|&position| self.inv_freq.iter().map(move |&freq| position as f32 * freq));
+        let (sin, cos) = angles.map(f32::sin_cos).unzip();
+        Rotations { cos, sin }
+    }
+
+    /// Rotates the queries and keys of `qkv` where they lie.
+    fn rotate(&self, qkv: &mut [E], rotations: &Rotations) {
+        let half = self.inv_freq.len();
+        let n_rotated = (self.config.n_heads + self.config.n_kv_heads) * self.config.head_dim;
+        let width = n_rotated + self.config.n_kv_heads * self.config.head_dim;
+        let is_small = qkv.len() < SMALL;
+        let n_rows = rows_a_part(qkv.len() / width);
+        let parts = qkv.chunks_mut(n_rows * width).enumerate().collect();
+        threads::for_each(parts, is_small, |(part, rows)| {
+            simd::vectorized(|| {
+                for (at, row) in rows.chunks_exact_mut(width).enumerate() {
+                    let at = (part * n_rows + at) * half;
+                    let (cos, sin) = (&rotations.cos[at..at + half], &rotations.sin[at..at + half]);
+                    math::rotate(&mut row[..n_rotated], cos, sin);
+                }
+            });
+        });
+    }
+
+    fn embed(&self, tokens: &[u32]) -> Vec<f32> {
+        let embedding = slice::<E>(&self.weights.embedding);
+        let hidden = self.config.hidden_size;
+        let rows = tokens.iter().map(|&token| &embedding[token as usize * hidden..][..hidden]);
+        rows.flatten().map(|value| value.to_f32()).collect()
+    }
+
+    fn norm(&self, x: &[f32], weight: &Tensor) -> Tensor {
+        let hidden = self.config.hidden_size;
+        let mut out = self.empty(x.len() / hidden, hidden);
+        let (weight, eps) = (slice::<E>(weight), self.config.rms_norm_eps as f32);
+        let n_values = rows_a_part(x.len() / hidden) * hidden;
+        let parts = x.chunks(n_values).zip(slice_mut::<E>(&mut out).chunks_mut(n_values));
+        threads::for_each(parts.collect(), x.len() < SMALL, |(x, out)| {
+            simd::vectorized(|| math::norm(x, weight, eps, out));
+        });
+        out
+    }
+
+    fn add_norm(&self, x: &mut [f32], more: &Tensor, weight: &Tensor) -> Tensor {
+        let hidden = self.config.hidden_size;
+        let mut out = self.empty(x.len() / hidden, hidden);
+        let (weight, eps) = (slice::<E>(weight), self.config.rms_norm_eps as f32);
+        let is_small = x.len() < SMALL;
+        let n_values = rows_a_part(x.len() / hidden) * hidden;
+        let more = slice::<E>(more).chunks(n_values);
+        let outs = slice_mut::<E>(&mut out).chunks_mut(n_values);
+        let parts = x.chunks_mut(n_values).zip(more).zip(outs).collect();
+        threads::for_each(parts, is_small, |((x, more), out)| {
+            simd::vectorized(|| math::add_norm(x, more, weight, eps, out));
+        });
+        out
+    }
+
+    fn gate(&self, gate_up: &Tensor) -> Tensor {
+        let width = self.config.intermediate_size;
+        let gate_up = slice::<E>(gate_up);
+        let n_rows = gate_up.len() / (2 * width);
+        let mut out = self.empty(n_rows, width);
+        let per_part = rows_a_part(n_rows);
+        let parts = gate_up
+            .chunks(per_part * 2 * width)
+            .zip(slice_mut::<E>(&mut out).chunks_mut(per_part * width));
+        threads::for_each(parts.collect(), gate_up.len() < SMALL, |(gate_up, out)| {
+            simd::vectorized(|| math::gate(gate_up, width, out));
+        });
+        out
+    }
+}
+
+/// Rows that one thread takes at a time.
+fn rows_a_part(n_rows: usize) -> usize {
+    n_rows.div_ceil(8).clamp(1, 64)
+}
+
+/// The rows of `x` [N, width] at `rows`.
+fn select<T: Copy>(x: &[T], width: usize, rows: &[usize]) -> Vec<T> {
+    rows.iter().flat_map(|&row| &x[row * width..][..width]).copied().collect()
+}
+
+impl<E: Element> Run for Typed<E> {
+    fn forward(&mut self, batch: &Batch) -> Result<Tensor, Error> {
+        let _guard = tch::no_grad_guard();
+        let n_tokens = batch.tokens.len();
+        let n_heads = self.config.n_heads;
+        let attended = n_heads * self.config.head_dim;
+        let n_groups = n_heads / self.config.n_kv_heads;
+        let tiles = plan::tiles(batch, (TILE_QUERIES / n_groups).max(1));
+        let rotations = self.rotations(&batch.positions);
+        let mut x = self.embed(&batch.tokens);
+        let mut normed = self.norm(&x, &self.weights.layers[0].input_norm);
+        let n_layers = self.weights.layers.len();
+        for at in 0..n_layers {
+            let mut qkv = self.weights.layers[at].qkv.forward(&normed)?;
+            self.rotate(slice_mut(&mut qkv), &rotations);
+            let qkv = slice::<E>(&qkv);
+            self.arena.store(at, qkv, n_heads, &batch.slots);
+            let is_last = at + 1 == n_layers;
+            if is_last && batch.wanted.is_empty() {
+                break;
+            }
+            let mut out = self.empty(n_tokens, attended);
+            self.arena.attend(at, qkv, n_heads, &tiles, slice_mut(&mut out));
+            if is_last && batch.wanted.len() < n_tokens {
+                // nothing after this layer looks at the other tokens
+                let mut kept = self.empty(batch.wanted.len(), attended);
+                slice_mut::<E>(&mut kept).copy_from_slice(&select(
+                    slice(&out),
+                    attended,
+                    &batch.wanted,
+                ));
+                out = kept;
+                x = select(&x, self.config.hidden_size, &batch.wanted);
+            }
+            let layer = &self.weights.layers[at];
+            let more = layer.output.forward(&out)?;
+            normed = self.add_norm(&mut x, &more, &layer.post_norm);
+            let gate_up = layer.gate_up.forward(&normed)?;
+            let more = layer.down.forward(&self.gate(&gate_up))?;
+            let next = match is_last {
+                true => &self.weights.final_norm,
+                false => &self.weights.layers[at + 1].input_norm,
+            };
+            normed = self.add_norm(&mut x, &more, next);
+        }
+        if batch.wanted.is_empty() {
+            return Ok(self.empty(0, self.config.vocab_size));
+        }
+        self.weights.head.forward(&normed)
+    }
+
+    fn take_weights(&mut self, model: &Decoder) -> Result<(), Error> {
+        self.weights = Weights::new(model)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Cuts a batch's attention into tiles: a few query tokens and the blocks that they look at.
+//!
+//! Tokens that share the beginning of their contexts meet in a tile and look at its blocks
+//! together, so that shared keys and values are read once for all of them; each token's softmax
+//! runs on from block to block, which is the log-sum-exp merge of the parts. No tensors.
+
+use std::ops::Range;
+
+use crate::batch::{Batch, Row};
+
+/// Query tokens that are computed together.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tile {
+    /// Their places in the batch.
+    pub(super) tokens: Vec<usize>,
+    /// What they look at, in the order of their contexts.
+    pub(super) views: Vec<View>,
+}
+
+/// A block and who looks at it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct View {
+    pub(super) block: u32,
+    /// The tokens of the tile that look at it.
+    pub(super) tokens: Range<usize>,
+    /// Slots that the first of them sees, which may be none.
+    pub(super) n_visible: isize,
+    /// Slots that are there; each further token sees one more up to it.
+    pub(super) n_tokens: u32,
+    /// Whether all tokens see all slots.
+    pub(super) is_whole: bool,
+}
+
+/// The tiles of a batch, of at most `max_tokens` tokens, the costly ones first.
+pub(super) fn tiles(batch: &Batch, max_tokens: usize) -> Vec<Tile> {
+    let mut tiles = Vec::new();
+    let mut single: Vec<&Row> = Vec::new();
+    for row in &batch.rows {
+        match row.len {
+            1 => single.push(row),
+            _ => tiles.extend(chunk_tiles(row, max_tokens)),
+        }
+    }
+    // the latest tokens look at the most
+    tiles.reverse();
+    single.sort_by(|a, b| a.spans.cmp(&b.spans));
+    for group in single.chunk_by(|a, b| a.spans.first() == b.spans.first()) {
+        for group in group.chunks(max_tokens) {
+            let mut views = Vec::new();
+            shared_views(group, 0..group.len(), 0, &mut views);
+            tiles.push(Tile { tokens: group.iter().map(|row| row.start).collect(), views });
+        }
+    }
+    tiles
+}
+
+/// Tiles of one sequence's following tokens.
+fn chunk_tiles(row: &Row, max_tokens: usize) -> Vec<Tile> {
+    let starts = (0..row.len).step_by(max_tokens);
+    let tile = |start: usize| {
+        let n_tokens = max_tokens.min(row.len - start);
+        let first = row.position + start;
+        let mut views = Vec::new();
+        let mut at = 0;
+        for span in &row.spans {
+            if at >= first + n_tokens {
+                break;
+            }
+            let n_visible = (first + 1) as isize - at as isize;
+            views.push(View {
+                block: span.block,
+                tokens: 0..n_tokens,
+                n_visible,
+                n_tokens: span.n_tokens,
+                is_whole: n_visible >= span.n_tokens as isize,
+            });
+            at += span.n_tokens as usize;
+        }
+        let tokens = (row.start + start..row.start + start + n_tokens).collect();
+        Tile { tokens, views }
+    };
+    starts.map(tile).collect()
+}
+
+/// What single tokens look at, from span `depth` on: together as long as they share it.
+fn shared_views(rows: &[&Row], range: Range<usize>, mut depth: usize, views: &mut Vec<View>) {
+    let group = &rows[range.clone()];
+    while let Some(span) = group[0].spans.get(depth)
+        && group.iter().all(|row| row.spans.get(depth) == Some(span))
+    {
+        views.push(View {
+            block: span.block,
+            tokens: range.clone(),
+            n_visible: span.n_tokens as isize,
+            n_tokens: span.n_tokens,
+            is_whole: true,
+        });
+        depth += 1;
+    }
+    let is_end = group.iter().all(|row| row.spans.get(depth).is_none());
+    if group.len() == 1 || is_end {
+        return;
+    }
+    let mut start = range.start;
+    for part in group.chunk_by(|a, b| a.spans.get(depth) == b.spans.get(depth)) {
+        shared_views(rows, start..start + part.len(), depth, views);
+        start += part.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::Span;
+
+    fn row(start: usize, len: usize, position: usize, spans: &[(u32, u32)]) -> Row {
+        let spans = spans.iter().map(|&(block, n_tokens)| Span { block, n_tokens }).collect();
+        Row { start, len, position, spans }
+    }
+
+    fn seen(tile: &Tile, token: usize) -> Vec<(u32, u32)> {
+        let views = tile.views.iter().filter(|view| view.tokens.contains(&token));
+        let seen = views.map(|view| {
+            let visible = view.n_visible + (token - view.tokens.start) as isize;
+            let n_seen = if view.is_whole { view.n_tokens as isize } else { visible };
+            (view.block, n_seen.clamp(0, view.n_tokens as isize) as u32)
+        });
+        seen.filter(|&(_, n_seen)| n_seen > 0).collect()
+    }
+
+    #[test]
+    fn single_tokens_look_at_shared_blocks_together() {
+        let rows = vec![
+            row(0, 1, 40, &[(3, 16), (4, 9), (7, 16)]),
+            row(1, 1, 9, &[(9, 10)]),
+            row(2, 1, 30, &[(3, 16), (4, 9), (8, 6)]),
+            row(3, 1, 16, &[(3, 16), (5, 1)]),
+        ];
+        let batch = Batch { rows, ..Batch::default() };
+        let tiles = tiles(&batch, 8);
+        assert_eq!(
+            tiles.iter().map(|tile| tile.tokens.clone()).collect::<Vec<_>>(),
+            [vec![0, 2, 3], vec![1]]
+        );
+        assert_eq!(tiles[0].views.iter().filter(|view| view.block == 3).count(), 1);
+        for (place, token) in [(0, 0), (1, 2), (2, 3)] {
+            let wanted: Vec<(u32, u32)> =
+                batch.rows[token].spans.iter().map(|span| (span.block, span.n_tokens)).collect();
+            assert_eq!(seen(&tiles[0], place), wanted);
+        }
+    }
+
+    #[test]
+    fn each_token_of_a_chunk_sees_itself_and_what_is_before() {
+        let batch =
+            Batch { rows: vec![row(5, 20, 10, &[(1, 7), (2, 16), (3, 7)])], ..Batch::default() };
+        for tile in tiles(&batch, 6) {
+            for (place, token) in tile.tokens.iter().enumerate() {
+                let n_seen: u32 = seen(&tile, place).iter().map(|(_, n)| n).sum();
+                assert_eq!(n_seen as usize, 10 + (token - 5) + 1);
+            }
+        }
+    }
+}

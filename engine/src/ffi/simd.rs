@@ -1,0 +1,211 @@
+//! Vector instructions, chosen when the program runs.
+
+use std::sync::OnceLock;
+
+/// Tokens of a block of keys: one vector register of f32.
+pub(crate) const LANES: usize = 16;
+
+/// Whether the processor multiplies bf16 vectors.
+pub(crate) fn has_bf16() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        return is_x86_feature_detected!("avx512bf16") && has_avx512();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("fma")
+}
+
+/// Runs `work` compiled for the widest vectors that the processor has. The compiler vectorises the
+/// plain loops of what it can inline.
+#[inline]
+pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if has_avx512() {
+            // SAFETY: the features were found at run time.
+            return unsafe { x86::with_avx512(work) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the features were found at run time.
+            return unsafe { x86::with_avx2(work) };
+        }
+    }
+    work()
+}
+
+/// Products of bf16 queries with a block of keys: `scores[i][t] = Σ_d q[i][d]·k[d][t]`.
+///
+/// `queries` holds rows of D/2 pairs of bf16, `keys` D/2 rows of [`LANES`] pairs: token t's values
+/// of dimensions 2j and 2j+1 are pair t of row j.
+pub(crate) fn scores_bf16(queries: &[u32], keys: &[u32], scores: &mut [[f32; LANES]]) {
+    let n_pairs = keys.len() / LANES;
+    assert!(keys.len() == n_pairs * LANES && queries.len() == scores.len() * n_pairs);
+    #[cfg(target_arch = "x86_64")]
+    if has_bf16() {
+        let mut at = 0;
+        while at < scores.len() {
+            let n = (scores.len() - at).min(4);
+            let queries = &queries[at * n_pairs..(at + n) * n_pairs];
+            let scores = &mut scores[at..at + n];
+            // SAFETY: the features were found at run time; the lengths were checked above.
+            unsafe {
+                match n {
+                    4 => x86::scores::<4>(queries, keys, scores),
+                    3 => x86::scores::<3>(queries, keys, scores),
+                    2 => x86::scores::<2>(queries, keys, scores),
+                    _ => x86::scores::<1>(queries, keys, scores),
+                }
+            }
+            at += n;
+        }
+        return;
+    }
+    for (query, scores) in queries.chunks_exact(n_pairs.max(1)).zip(scores) {
+        *scores = [0.0; LANES];
+        for (&pair, keys) in query.iter().zip(keys.chunks_exact(LANES)) {
+            for (score, &key) in scores.iter_mut().zip(keys) {
+                *score += low(pair) * low(key) + high(pair) * high(key);
+            }
+        }
+    }
+}
+
+/// Adds weighted bf16 values: `sums[i][d] += Σ_t w[i][t]·v[t][d]`.
+///
+/// `weights` holds for each sum a row of LANES/2 pairs of bf16, `values` rows of D pairs: row j has
+/// tokens 2j and 2j+1; rows that are missing at the end count as 0.
+pub(crate) fn weigh_bf16(weights: &[[u32; LANES / 2]], values: &[u32], sums: &mut [f32]) {
+    let head_dim = sums.len() / weights.len().max(1);
+    assert!(head_dim.is_multiple_of(LANES) && sums.len() == weights.len() * head_dim);
+    assert!(values.len().is_multiple_of(head_dim) && values.len() <= head_dim * LANES / 2);
+    #[cfg(target_arch = "x86_64")]
+    if has_bf16() {
+        for (weights, sums) in weights.iter().zip(sums.chunks_exact_mut(head_dim)) {
+            // SAFETY: the features were found at run time; the lengths were checked above.
+            unsafe { x86::weigh(weights, values, sums) };
+        }
+        return;
+    }
+    for (weights, sums) in weights.iter().zip(sums.chunks_exact_mut(head_dim)) {
+        for (&pair, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum += low(pair) * low(value) + high(pair) * high(value);
+            }
+        }
+    }
+}
+
+fn low(pair: u32) -> f32 {
+    f32::from_bits(pair << 16)
+}
+
+fn high(pair: u32) -> f32 {
+    f32::from_bits(pair & 0xffff_0000)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::LANES;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,avx2")]
+    pub(super) fn with_avx512<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn load(values: &[u32]) -> __m512bh {
+        assert!(values.len() >= LANES);
+        // SAFETY: 16 values of 4 bytes are there; the load needs no alignment. The two vector
+        // types differ in name only.
+        unsafe {
+            std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(values.as_ptr().cast()))
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn spread(pair: u32) -> __m512bh {
+        // SAFETY: the two vector types differ in name only.
+        unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(pair as i32)) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn scores<const N: usize>(
+        queries: &[u32],
+        keys: &[u32],
+        scores: &mut [[f32; LANES]],
+    ) {
+        let n_pairs = keys.len() / LANES;
+        let mut sums = [_mm512_setzero_ps(); N];
+        for (at, keys) in keys.chunks_exact(LANES).enumerate() {
+            let keys = load(keys);
+            for (query, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_dpbf16_ps(*sum, spread(queries[query * n_pairs + at]), keys);
+            }
+        }
+        for (scores, sum) in scores.iter_mut().zip(sums) {
+            // SAFETY: 16 f32 are written to an array of 16; the store needs no alignment.
+            unsafe { _mm512_storeu_ps(scores.as_mut_ptr(), sum) };
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn weigh(weights: &[u32; LANES / 2], values: &[u32], sums: &mut [f32]) {
+        let (head_dim, n_columns) = (sums.len(), sums.len() / LANES);
+        let mut first = 0;
+        while first < n_columns {
+            match n_columns - first {
+                4.. => weigh_columns::<4>(weights, values, sums, head_dim, first),
+                _ => weigh_columns::<1>(weights, values, sums, head_dim, first),
+            }
+            first += if n_columns - first >= 4 { 4 } else { 1 };
+        }
+    }
+
+    /// Columns `first·16..(first + N)·16` of [`weigh`].
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn weigh_columns<const N: usize>(
+        weights: &[u32; LANES / 2],
+        values: &[u32],
+        sums: &mut [f32],
+        head_dim: usize,
+        first: usize,
+    ) {
+        let sums = &mut sums[first * LANES..(first + N) * LANES];
+        let mut kept = [_mm512_setzero_ps(); N];
+        for (kept, sums) in kept.iter_mut().zip(sums.chunks_exact(LANES)) {
+            // SAFETY: the chunk has 16 f32; the load needs no alignment.
+            *kept = unsafe { _mm512_loadu_ps(sums.as_ptr()) };
+        }
+        for (&weight, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
+            let weight = spread(weight);
+            let values = &values[first * LANES..(first + N) * LANES];
+            for (kept, values) in kept.iter_mut().zip(values.chunks_exact(LANES)) {
+                *kept = _mm512_dpbf16_ps(*kept, weight, load(values));
+            }
+        }
+        for (kept, sums) in kept.iter().zip(sums.chunks_exact_mut(LANES)) {
+            // SAFETY: the chunk has 16 f32; the store needs no alignment.
+            unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *kept) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

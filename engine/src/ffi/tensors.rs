@@ -1,0 +1,132 @@
+//! CPU tensors as slices, and libtorch's products with prepacked weights.
+
+use std::ffi::{CStr, c_char, c_void};
+
+use half::bf16;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Error;
+
+/// A number format that CPU tensors are read and written in.
+pub(crate) trait Plain: Copy + Send + Sync + 'static {
+    /// Its name in libtorch.
+    const KIND: Kind;
+}
+
+impl Plain for f32 {
+    const KIND: Kind = Kind::Float;
+}
+
+impl Plain for bf16 {
+    const KIND: Kind = Kind::BFloat16;
+}
+
+fn check<T: Plain>(tensor: &Tensor) {
+    assert!(
+        tensor.kind() == T::KIND && tensor.device() == Device::Cpu && tensor.is_contiguous(),
+        "a slice is asked of a contiguous CPU tensor of its own kind. This is a bug."
+    );
+}
+
+/// The tensor's values in their order.
+pub(crate) fn slice<T: Plain>(tensor: &Tensor) -> &[T] {
+    check::<T>(tensor);
+    if tensor.numel() == 0 {
+        return &[];
+    }
+    // SAFETY: the tensor is contiguous, of T's kind and lives as long as the slice. Nothing here
+    // writes to a tensor that others read: steps of an engine are not concurrent with its weights'
+    // updates.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<T>(), tensor.numel()) }
+}
+
+/// The tensor's values in their order, to be written.
+pub(crate) fn slice_mut<T: Plain>(tensor: &mut Tensor) -> &mut [T] {
+    check::<T>(tensor);
+    if tensor.numel() == 0 {
+        return &mut [];
+    }
+    // SAFETY: as in `slice`; the exclusive borrow is of a tensor that the caller made itself.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), tensor.numel()) }
+}
+
+type Handle = *mut c_void;
+
+unsafe extern "C" {
+    fn aoti_torch_call_dispatcher(
+        op: *const c_char,
+        overload: *const c_char,
+        stack: *mut u64,
+    ) -> i32;
+    fn aoti_torch_new_tensor_handle(from: Handle, to: *mut Handle) -> i32;
+    fn aoti_torch_cpu__linear_pointwise(
+        x: Handle,
+        weight: Handle,
+        bias: *mut Handle,
+        attr: *const c_char,
+        scalars: *const *const f64,
+        n_scalars: i64,
+        algorithm: *const *const c_char,
+        out: *mut Handle,
+    ) -> i32;
+}
+
+/// libtorch's handle of a tensor, borrowed.
+fn handle(tensor: &Tensor) -> Handle {
+    tensor.as_ptr().cast_mut().cast()
+}
+
+fn refused(what: &str) -> Error {
+    Error::Tensor(tch::TchError::Torch(format!("{what} failed")))
+}
+
+/// A weight in the layout that oneDNN multiplies fastest.
+pub(crate) struct PackedWeight(Tensor);
+
+impl PackedWeight {
+    /// Packs a weight [N, K] on the CPU.
+    pub(crate) fn new(weight: &Tensor) -> Result<Self, Error> {
+        let weight = weight.detach().contiguous();
+        let mut owned: Handle = std::ptr::null_mut();
+        // SAFETY: the handle of a live tensor is copied; the dispatcher takes the copy over, and a
+        // null for the optional batch size; its answer is an owned handle in the first place.
+        let out = unsafe {
+            if aoti_torch_new_tensor_handle(handle(&weight), &raw mut owned) != 0 {
+                return Err(refused("copying a tensor's handle"));
+            }
+            let mut stack = [owned as u64, 0];
+            let op = c"mkldnn::_reorder_linear_weight".as_ptr();
+            if aoti_torch_call_dispatcher(op, c"".as_ptr(), stack.as_mut_ptr()) != 0 {
+                return Err(refused("packing a weight for oneDNN"));
+            }
+            Tensor::from_ptr((stack[0] as Handle).cast())
+        };
+        Ok(Self(out))
+    }
+
+    /// y = x·Wᵀ + b: `x` [M, K] → [M, N], in the weight's kind.
+    pub(crate) fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, Error> {
+        const NONE: &CStr = c"none";
+        let mut bias: Option<Handle> = bias.map(handle);
+        let mut out: Handle = std::ptr::null_mut();
+        // SAFETY: all handles are of live tensors, which the call borrows; no scalar and no
+        // algorithm are given; the answer is an owned handle.
+        unsafe {
+            let bias = bias.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
+            let status = aoti_torch_cpu__linear_pointwise(
+                handle(x),
+                handle(&self.0),
+                bias,
+                NONE.as_ptr(),
+                std::ptr::null(),
+                0,
+                std::ptr::null(),
+                &raw mut out,
+            );
+            match status {
+                0 => Ok(Tensor::from_ptr(out.cast())),
+                _ => Err(refused("a product with a packed weight")),
+            }
+        }
+    }
+}

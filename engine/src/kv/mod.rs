@@ -1,0 +1,231 @@
+//! The memory of keys and values as numbers: which block holds which tokens, who uses it, what may
+//! be thrown away. No tensors, no clock.
+//!
+//! Memory is cut into blocks of [`BLOCK_TOKENS`] slots. A sequence's context is a [`Table`] of
+//! spans: the first so many slots of a block, then those of another. Spans may be shorter than a
+//! block, so two sequences share their prefix to the token without copying anything: each goes on
+//! in a block of its own. Prompts are remembered in a [`prefix::PrefixTree`] for later requests.
+
+mod pool;
+mod prefix;
+
+use pool::Pool;
+use prefix::{Place, PrefixTree};
+
+/// Slots of a block.
+pub(crate) const BLOCK_TOKENS: usize = 16;
+
+/// The first `n_tokens` slots of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Span {
+    pub(crate) block: u32,
+    pub(crate) n_tokens: u32,
+}
+
+/// Where one token's keys and values go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) block: u32,
+    pub(crate) offset: u32,
+}
+
+/// The context of one sequence.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    spans: Vec<Span>,
+    n_tokens: usize,
+    /// Whether the last block is this sequence's to write to.
+    owns_tail: bool,
+    /// Where in the tree the context ends; none once it has left the tree.
+    place: Option<Place>,
+}
+
+impl Table {
+    /// Tokens that it holds.
+    pub(crate) fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// Its blocks, in order.
+    pub(crate) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    fn push(&mut self, slot: Slot) {
+        match self.spans.last_mut() {
+            Some(last) if last.block == slot.block => last.n_tokens += 1,
+            _ => self.spans.push(Span { block: slot.block, n_tokens: 1 }),
+        }
+        self.n_tokens += 1;
+    }
+}
+
+/// How much of the memory is used for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Blocks altogether.
+    pub(crate) n_blocks: usize,
+    /// Blocks that hold nothing.
+    pub(crate) n_free: usize,
+    /// Blocks that only the prefix cache keeps.
+    pub(crate) n_cached: usize,
+}
+
+/// All blocks, and what they remember.
+#[derive(Debug)]
+pub(crate) struct KvMemory {
+    pool: Pool,
+    tree: PrefixTree,
+    keeps_prefixes: bool,
+}
+
+impl KvMemory {
+    pub(crate) fn new(n_blocks: usize, keeps_prefixes: bool) -> Self {
+        Self { pool: Pool::new(n_blocks), tree: PrefixTree::default(), keeps_prefixes }
+    }
+
+    /// An empty context.
+    pub(crate) fn open(&self) -> Table {
+        let place = self.keeps_prefixes.then(Place::root);
+        Table { place, ..Table::default() }
+    }
+
+    /// Extends a context by as many of the tokens that follow it as are remembered, and says how
+    /// many those are.
+    pub(crate) fn reuse(&mut self, table: &mut Table, following: &[u32]) -> usize {
+        let mut n_reused = 0;
+        while let Some(place) = table.place {
+            let Some((next, span)) = self.tree.step(place, &following[n_reused..]) else { break };
+            let n_new = match table.spans.last_mut() {
+                Some(last) if last.block == span.block => {
+                    let n_new = span.n_tokens - last.n_tokens;
+                    *last = span;
+                    n_new
+                }
+                _ => {
+                    self.acquire(span.block);
+                    table.spans.push(span);
+                    table.owns_tail = false;
+                    span.n_tokens
+                }
+            };
+            n_reused += n_new as usize;
+            table.place = Some(next);
+        }
+        table.n_tokens += n_reused;
+        n_reused
+    }
+
+    /// Gives slots to the tokens that follow a context, to as many as there is room for.
+    /// `is_prompt` remembers them for other sequences.
+    pub(crate) fn extend(
+        &mut self,
+        table: &mut Table,
+        following: &[u32],
+        is_prompt: bool,
+    ) -> Vec<Slot> {
+        let mut slots = Vec::with_capacity(following.len());
+        for (at, &token) in following.iter().enumerate() {
+            if let Some(place) = table.place
+                && (!is_prompt || (at == 0 && self.tree.step(place, &following[..1]).is_some()))
+            {
+                // what is generated is the sequence's own business, and so is a remembered token
+                // that is computed again because its logits are wanted
+                table.place = None;
+            }
+            let tail = table.spans.last().copied();
+            let room =
+                tail.filter(|tail| table.owns_tail && (tail.n_tokens as usize) < BLOCK_TOKENS);
+            let slot = match room {
+                Some(tail) => Slot { block: tail.block, offset: tail.n_tokens },
+                None => match self.allocate() {
+                    Some(block) => Slot { block, offset: 0 },
+                    None => break,
+                },
+            };
+            if let Some(place) = table.place {
+                table.place = Some(self.remember(place, slot, token));
+            }
+            table.owns_tail = true;
+            table.push(slot);
+            slots.push(slot);
+        }
+        slots
+    }
+
+    /// A second context with the same content; the first one goes on writing to the last block.
+    pub(crate) fn fork(&mut self, table: &Table) -> Table {
+        for span in &table.spans {
+            self.acquire(span.block);
+        }
+        Table {
+            spans: table.spans.clone(),
+            n_tokens: table.n_tokens,
+            owns_tail: false,
+            place: table.place,
+        }
+    }
+
+    /// Gives a context's blocks back; what the tree remembers stays until the room is needed.
+    pub(crate) fn release(&mut self, table: Table) {
+        // from the back, so that leaves of the tree come free before what they hang on
+        for span in table.spans.iter().rev() {
+            let left = self.pool.release(span.block);
+            if left == 1
+                && let Some(node) = self.tree.node_of(span.block)
+            {
+                self.tree.set_unused(node);
+            }
+        }
+    }
+
+    /// Forgets all prefixes that no context uses.
+    pub(crate) fn forget(&mut self) {
+        while self.evict() {}
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            n_blocks: self.pool.n_blocks(),
+            n_free: self.pool.n_free(),
+            n_cached: self.tree.n_unused(),
+        }
+    }
+
+    fn acquire(&mut self, block: u32) {
+        self.pool.acquire(block);
+        if let Some(node) = self.tree.node_of(block) {
+            self.tree.set_used(node);
+        }
+    }
+
+    fn allocate(&mut self) -> Option<u32> {
+        loop {
+            if let Some(block) = self.pool.allocate() {
+                return Some(block);
+            }
+            if !self.evict() {
+                return None;
+            }
+        }
+    }
+
+    fn evict(&mut self) -> bool {
+        let Some(block) = self.tree.remove_oldest() else { return false };
+        let left = self.pool.release(block);
+        debug_assert_eq!(left, 0, "an unused prefix is held by the tree alone");
+        true
+    }
+
+    fn remember(&mut self, place: Place, slot: Slot, token: u32) -> Place {
+        if slot.offset == 0 {
+            self.pool.acquire(slot.block);
+            self.tree.add(place, slot.block, token)
+        } else {
+            self.tree.grow(place, token)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

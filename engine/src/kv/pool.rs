@@ -1,0 +1,46 @@
+//! Blocks by number, with a count of their users.
+
+/// Blocks 0..n and who holds them. Knows nothing of their content.
+#[derive(Debug)]
+pub(super) struct Pool {
+    users: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl Pool {
+    pub(super) fn new(n_blocks: usize) -> Self {
+        let n_blocks = u32::try_from(n_blocks).unwrap_or(u32::MAX);
+        // the lowest number is given out first: memory that was never used stays untouched
+        Self { users: vec![0; n_blocks as usize], free: (0..n_blocks).rev().collect() }
+    }
+
+    pub(super) fn n_blocks(&self) -> usize {
+        self.users.len()
+    }
+
+    pub(super) fn n_free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// A block with one user.
+    pub(super) fn allocate(&mut self) -> Option<u32> {
+        let block = self.free.pop()?;
+        self.users[block as usize] = 1;
+        Some(block)
+    }
+
+    /// Adds a user.
+    pub(super) fn acquire(&mut self, block: u32) {
+        self.users[block as usize] += 1;
+    }
+
+    /// Takes a user away and says how many are left; a block without users is free again.
+    pub(super) fn release(&mut self, block: u32) -> u32 {
+        let users = &mut self.users[block as usize];
+        *users = users.checked_sub(1).expect("a block is released by who holds it. This is a bug.");
+        if *users == 0 {
+            self.free.push(block);
+        }
+        *users
+    }
+}

@@ -1,0 +1,173 @@
+//! The prompts that were computed, as a tree of blocks.
+//!
+//! A node is a block with the tokens in it. A child hangs on a node at an offset: it goes on after
+//! the node's first so many tokens. Nodes that nothing uses and nothing hangs on are thrown away,
+//! the longest unused first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
+use super::{BLOCK_TOKENS, Span};
+
+type NodeId = u32;
+
+/// A place between two tokens of the tree: after the first `offset` tokens of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    node: NodeId,
+    offset: u32,
+}
+
+/// The node that holds no tokens.
+const ROOT: NodeId = 0;
+
+impl Place {
+    pub(super) fn root() -> Self {
+        Self { node: ROOT, offset: 0 }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    block: u32,
+    tokens: Vec<u32>,
+    parent: Option<Place>,
+    /// By the offset that they hang on and their tokens, so that neighbours share the most.
+    children: BTreeMap<(u32, Vec<u32>), NodeId>,
+    /// When it was last given up; none while it is used.
+    unused_since: Option<u64>,
+}
+
+/// The tree.
+#[derive(Debug)]
+pub(super) struct PrefixTree {
+    nodes: Vec<Node>,
+    vacant: Vec<NodeId>,
+    by_block: HashMap<u32, NodeId>,
+    /// Unused nodes without children.
+    leaves: BTreeSet<(u64, NodeId)>,
+    n_unused: usize,
+    clock: u64,
+}
+
+impl Default for PrefixTree {
+    fn default() -> Self {
+        Self {
+            nodes: vec![Node::default()],
+            vacant: Vec::new(),
+            by_block: HashMap::new(),
+            leaves: BTreeSet::new(),
+            n_unused: 0,
+            clock: 0,
+        }
+    }
+}
+
+impl PrefixTree {
+    pub(super) fn node_of(&self, block: u32) -> Option<NodeId> {
+        self.by_block.get(&block).copied()
+    }
+
+    /// Nodes that no context uses.
+    pub(super) fn n_unused(&self) -> usize {
+        self.n_unused
+    }
+
+    /// From a place, the place and the span one node further along `following`, or further within
+    /// the same node; none where the next token is not remembered.
+    pub(super) fn step(&self, place: Place, following: &[u32]) -> Option<(Place, Span)> {
+        let node = &self.nodes[place.node as usize];
+        let own = shared(&node.tokens[place.offset as usize..], following);
+        if own > 0 {
+            let offset = place.offset + own as u32;
+            let span = Span { block: node.block, n_tokens: offset };
+            return Some((Place { node: place.node, offset }, span));
+        }
+        let wanted = &following[..following.len().min(BLOCK_TOKENS)];
+        let key = (place.offset, wanted.to_vec());
+        let before = node.children.range((Unbounded, Included(&key))).next_back();
+        let after = node.children.range((Excluded(&key), Unbounded)).next();
+        let candidates = [before, after].into_iter().flatten();
+        let candidates = candidates.filter(|((offset, _), _)| *offset == place.offset);
+        let measured = candidates.map(|((_, tokens), &child)| (shared(tokens, wanted), child));
+        let (n_tokens, child) = measured.max_by_key(|&(n_tokens, _)| n_tokens)?;
+        (n_tokens > 0).then(|| {
+            let n_tokens = n_tokens as u32;
+            let span = Span { block: self.nodes[child as usize].block, n_tokens };
+            (Place { node: child, offset: n_tokens }, span)
+        })
+    }
+
+    /// Hangs a new node with one token on a place; it is in use.
+    pub(super) fn add(&mut self, place: Place, block: u32, token: u32) -> Place {
+        let node = Node { block, tokens: vec![token], parent: Some(place), ..Node::default() };
+        let id = match self.vacant.pop() {
+            Some(id) => {
+                self.nodes[id as usize] = node;
+                id
+            }
+            None => {
+                self.nodes.push(node);
+                (self.nodes.len() - 1) as NodeId
+            }
+        };
+        self.by_block.insert(block, id);
+        self.nodes[place.node as usize].children.insert((place.offset, vec![token]), id);
+        Place { node: id, offset: 1 }
+    }
+
+    /// Adds a token to the end of a node.
+    pub(super) fn grow(&mut self, place: Place, token: u32) -> Place {
+        let node = &mut self.nodes[place.node as usize];
+        debug_assert_eq!(node.tokens.len(), place.offset as usize, "growth is at the end");
+        let before = node.tokens.clone();
+        node.tokens.push(token);
+        let tokens = node.tokens.clone();
+        let parent = node.parent.expect("the root does not grow. This is a bug.");
+        let siblings = &mut self.nodes[parent.node as usize].children;
+        siblings.remove(&(parent.offset, before));
+        siblings.insert((parent.offset, tokens), place.node);
+        Place { node: place.node, offset: place.offset + 1 }
+    }
+
+    pub(super) fn set_used(&mut self, id: NodeId) {
+        if let Some(since) = self.nodes[id as usize].unused_since.take() {
+            self.leaves.remove(&(since, id));
+            self.n_unused -= 1;
+        }
+    }
+
+    pub(super) fn set_unused(&mut self, id: NodeId) {
+        self.clock += 1;
+        let node = &mut self.nodes[id as usize];
+        debug_assert!(node.unused_since.is_none(), "a node is given up once");
+        node.unused_since = Some(self.clock);
+        self.n_unused += 1;
+        if node.children.is_empty() {
+            self.leaves.insert((self.clock, id));
+        }
+    }
+
+    /// Takes out the unused leaf that was given up first and returns its block.
+    pub(super) fn remove_oldest(&mut self) -> Option<u32> {
+        let (_, id) = self.leaves.pop_first()?;
+        let node = std::mem::take(&mut self.nodes[id as usize]);
+        self.vacant.push(id);
+        self.by_block.remove(&node.block);
+        self.n_unused -= 1;
+        let place = node.parent.expect("the root is no leaf. This is a bug.");
+        let parent = &mut self.nodes[place.node as usize];
+        parent.children.remove(&(place.offset, node.tokens));
+        if parent.children.is_empty()
+            && let Some(since) = parent.unused_since
+        {
+            self.leaves.insert((since, place.node));
+        }
+        Some(node.block)
+    }
+}
+
+/// Length of the common beginning.
+fn shared(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}

@@ -1,0 +1,403 @@
+//! Decides what the next step computes: sequences in, a plan out. No tensors, no clock of its own.
+//!
+//! A step has one budget of tokens. Running sequences come first, a token each; the rest goes to
+//! prompts, in chunks where they are long. A sequence that finds no memory takes it from the one
+//! that came last, which is computed again later. It does not know what a token means or when a
+//! sample is finished.
+
+mod queue;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::kv::{KvMemory, Slot, Span, Table, Usage};
+use queue::{Place, Queue};
+
+/// Limits that a plan keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Most samples that run at once.
+    pub(crate) max_batch: usize,
+    /// Most requests that wait.
+    pub(crate) max_queue: usize,
+    /// Most tokens that a step computes.
+    pub(crate) step_tokens: usize,
+    /// Blocks of key/value memory.
+    pub(crate) n_blocks: usize,
+    /// Whether prompts are remembered for later requests.
+    pub(crate) prefix_cache: bool,
+}
+
+/// Names a sequence from its admission to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key(pub(crate) u64);
+
+/// Samples of one prompt that wait or run together until the prompt is computed.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    /// Of the newest sample that it stands for.
+    pub(crate) key: Key,
+    /// The request, as its owner numbers it.
+    pub(crate) request: u64,
+    /// Index of the first sample.
+    pub(crate) first_sample: u32,
+    /// Number of samples: 1 once the prompt is computed.
+    pub(crate) n_samples: u32,
+    /// Prompt and what was generated.
+    pub(crate) tokens: Vec<u32>,
+    /// How many of them are the prompt.
+    pub(crate) n_prompt: usize,
+    /// Prompt tokens that another sequence had computed before this one started.
+    pub(crate) n_cached: usize,
+    /// Whether it is to be counted still.
+    is_new: bool,
+    place: Place,
+    deadline: Option<Duration>,
+    table: Table,
+}
+
+/// A request as the scheduler sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSequence {
+    pub(crate) request: u64,
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) n_samples: u32,
+    /// Higher is sooner.
+    pub(crate) priority: i32,
+    /// When it is given up, on the clock that [`Scheduler::plan`] is told.
+    pub(crate) deadline: Option<Duration>,
+}
+
+/// Tokens of one sequence that a step computes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Chunk {
+    pub(crate) key: Key,
+    /// Their places in the sequence.
+    pub(crate) positions: Range<usize>,
+    /// The tokens.
+    pub(crate) tokens: Vec<u32>,
+    /// Where their keys and values go.
+    pub(crate) slots: Vec<Slot>,
+    /// The whole context, these tokens included.
+    pub(crate) spans: Vec<Span>,
+    /// Samples that continue from the last token: 0 where more of the prompt is to come.
+    pub(crate) n_samples: u32,
+}
+
+/// What one step does.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) chunks: Vec<Chunk>,
+    /// Sequences whose time is over; they are gone.
+    pub(crate) expired: Vec<Sequence>,
+}
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Prompt tokens of admitted requests, counted once a request.
+    pub(crate) prompt_tokens: u64,
+    /// Prompt tokens that were computed, again after a preemption included.
+    pub(crate) computed_prompt_tokens: u64,
+    /// Sequences that lost their memory and were computed again.
+    pub(crate) preemptions: u64,
+}
+
+/// The waiting and the running sequences.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    limits: Limits,
+    memory: KvMemory,
+    waiting: Queue,
+    /// By place in the queue, so that the last one is the one to lose its memory.
+    running: Vec<Sequence>,
+    n_arrived: u64,
+    n_keys: u64,
+    counts: Counts,
+}
+
+impl Scheduler {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            memory: KvMemory::new(limits.n_blocks, limits.prefix_cache),
+            waiting: Queue::default(),
+            running: Vec::new(),
+            n_arrived: 0,
+            n_keys: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes a request in.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`]
+    pub(crate) fn push(&mut self, new: NewSequence) -> Result<(), Error> {
+        if self.waiting.len() >= self.limits.max_queue {
+            return Err(Error::QueueFull { limit: self.limits.max_queue });
+        }
+        self.n_arrived += 1;
+        let place = Place::new(new.priority, self.n_arrived, 0);
+        let key = self.next_key();
+        self.waiting.push(Sequence {
+            key,
+            request: new.request,
+            first_sample: 0,
+            n_samples: new.n_samples,
+            n_prompt: new.prompt.len(),
+            n_cached: 0,
+            is_new: true,
+            tokens: new.prompt,
+            place,
+            deadline: new.deadline,
+            table: Table::default(),
+        });
+        Ok(())
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || !self.running.is_empty()
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// A running sequence.
+    pub(crate) fn running(&self, key: Key) -> Option<&Sequence> {
+        self.running.iter().find(|sequence| sequence.key == key)
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        self.memory.usage()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Drops a request's sequences, waiting or running; their memory is free at once.
+    pub(crate) fn cancel(&mut self, request: u64) {
+        self.waiting.remove(|sequence| sequence.request == request);
+        for at in (0..self.running.len()).rev() {
+            if self.running[at].request == request {
+                let sequence = self.running.remove(at);
+                self.memory.release(sequence.table);
+            }
+        }
+    }
+
+    /// Drops everything, and what was remembered with it.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.remove(|_| true);
+        for sequence in std::mem::take(&mut self.running) {
+            self.memory.release(sequence.table);
+        }
+        self.memory.forget();
+    }
+
+    /// Forgets the prefixes that no running sequence uses.
+    pub(crate) fn forget_prefixes(&mut self) {
+        self.memory.forget();
+    }
+
+    /// Plans the next step. Every chunk of it must be computed before the next plan: later
+    /// sequences may rely on what it stores, even within the step.
+    pub(crate) fn plan(&mut self, now: Duration) -> Plan {
+        let mut plan = Plan { expired: self.take_expired(now), ..Plan::default() };
+        let mut budget = self.limits.step_tokens;
+        let mut is_short_of_memory = false;
+        let mut at = 0;
+        while at < self.running.len() && budget > 0 {
+            match self.chunk(at, budget) {
+                Some(chunk) => {
+                    budget -= chunk.tokens.len();
+                    plan.chunks.push(chunk);
+                    at += 1;
+                }
+                None => {
+                    is_short_of_memory = true;
+                    self.preempt_last();
+                }
+            }
+        }
+        while budget > 0 && !is_short_of_memory {
+            let n_seats = self.running.iter().map(|sequence| sequence.n_samples as usize).sum();
+            let n_free = self.limits.max_batch.saturating_sub(n_seats);
+            let Some(mut sequence) = self.admit(n_free) else { break };
+            sequence.table = self.memory.open();
+            let place = sequence.place;
+            let at = self.running.partition_point(|other| other.place < place);
+            self.running.insert(at, sequence);
+            match self.chunk(at, budget) {
+                Some(chunk) => {
+                    let sequence = &mut self.running[at];
+                    sequence.n_cached = chunk.positions.start.min(sequence.n_prompt);
+                    if std::mem::take(&mut sequence.is_new) {
+                        self.counts.prompt_tokens += sequence.n_prompt as u64;
+                    }
+                    budget -= chunk.tokens.len();
+                    plan.chunks.push(chunk);
+                }
+                None => {
+                    is_short_of_memory = true;
+                    let sequence = self.running.remove(at);
+                    self.put_back(sequence);
+                    self.start_over_if_idle();
+                }
+            }
+        }
+        plan
+    }
+
+    /// Adds a token to a sequence whose chunk had a sample.
+    pub(crate) fn append(&mut self, key: Key, token: u32) {
+        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.key == key) {
+            sequence.tokens.push(token);
+        }
+    }
+
+    /// Parts a sequence of several samples into one a sample, once its prompt is computed, and
+    /// returns their keys in order.
+    pub(crate) fn part(&mut self, key: Key) -> Vec<(u32, Key)> {
+        let Some(at) = self.running.iter().position(|sequence| sequence.key == key) else {
+            return Vec::new();
+        };
+        let n_samples = self.running[at].n_samples;
+        let first_sample = self.running[at].first_sample;
+        let mut keys = vec![(first_sample, key)];
+        self.running[at].n_samples = 1;
+        for sample in first_sample + 1..first_sample + n_samples {
+            let key = self.next_key();
+            let from = &self.running[at];
+            let sequence = Sequence {
+                key,
+                request: from.request,
+                first_sample: sample,
+                n_samples: 1,
+                tokens: from.tokens.clone(),
+                n_prompt: from.n_prompt,
+                n_cached: from.n_prompt,
+                is_new: false,
+                place: from.place.of_sample(sample),
+                deadline: from.deadline,
+                table: self.memory.fork(&from.table),
+            };
+            let to = self.running.partition_point(|other| other.place < sequence.place);
+            self.running.insert(to, sequence);
+            keys.push((sample, key));
+        }
+        keys
+    }
+
+    /// Ends a sequence; its memory is free at once.
+    pub(crate) fn finish(&mut self, key: Key) -> Option<Sequence> {
+        let at = self.running.iter().position(|sequence| sequence.key == key)?;
+        let mut sequence = self.running.remove(at);
+        self.memory.release(std::mem::take(&mut sequence.table));
+        Some(sequence)
+    }
+
+    /// The next tokens of a running sequence, at most `budget`; none where there is no memory.
+    fn chunk(&mut self, at: usize, budget: usize) -> Option<Chunk> {
+        let Sequence { tokens, table, n_prompt, .. } = &mut self.running[at];
+        if table.n_tokens() < *n_prompt {
+            // another sequence may have computed what comes next; the last token is wanted anyway
+            self.memory.reuse(table, &tokens[table.n_tokens()..tokens.len() - 1]);
+        }
+        let start = table.n_tokens();
+        let end = tokens.len().min(start + budget);
+        let prompt_end = end.min(*n_prompt).max(start);
+        let mut slots = self.memory.extend(table, &tokens[start..prompt_end], true);
+        self.counts.computed_prompt_tokens += slots.len() as u64;
+        if start + slots.len() == prompt_end {
+            slots.extend(self.memory.extend(table, &tokens[prompt_end..end], false));
+        }
+        if slots.is_empty() {
+            return None;
+        }
+        let end = start + slots.len();
+        let sequence = &self.running[at];
+        Some(Chunk {
+            key: sequence.key,
+            positions: start..end,
+            tokens: sequence.tokens[start..end].to_vec(),
+            slots,
+            spans: sequence.table.spans().to_vec(),
+            n_samples: if end == sequence.tokens.len() { sequence.n_samples } else { 0 },
+        })
+    }
+
+    /// The next waiting sequence with at most `n_free` samples; the rest of them goes on waiting.
+    fn admit(&mut self, n_free: usize) -> Option<Sequence> {
+        if n_free == 0 {
+            return None;
+        }
+        let mut sequence = self.waiting.pop()?;
+        let n_samples = sequence.n_samples.min(u32::try_from(n_free).unwrap_or(u32::MAX));
+        if n_samples < sequence.n_samples {
+            let first_sample = sequence.first_sample + n_samples;
+            let key = self.next_key();
+            self.waiting.push(Sequence {
+                key,
+                request: sequence.request,
+                first_sample,
+                n_samples: sequence.n_samples - n_samples,
+                tokens: sequence.tokens.clone(),
+                n_prompt: sequence.n_prompt,
+                n_cached: 0,
+                is_new: false,
+                place: sequence.place.of_sample(first_sample),
+                deadline: sequence.deadline,
+                table: Table::default(),
+            });
+            sequence.n_samples = n_samples;
+        }
+        Some(sequence)
+    }
+
+    /// Takes the memory of the sequence that came last; it waits again, with what it has written.
+    fn preempt_last(&mut self) {
+        if let Some(sequence) = self.running.pop() {
+            self.counts.preemptions += 1;
+            self.put_back(sequence);
+            self.start_over_if_idle();
+        }
+    }
+
+    /// Where not even one sequence finds room, what is remembered is in its way: short spans of
+    /// blocks that it shares with nobody now.
+    fn start_over_if_idle(&mut self) {
+        if self.running.is_empty() {
+            self.memory.forget();
+        }
+    }
+
+    fn put_back(&mut self, mut sequence: Sequence) {
+        self.memory.release(std::mem::take(&mut sequence.table));
+        self.waiting.push(sequence);
+    }
+
+    fn take_expired(&mut self, now: Duration) -> Vec<Sequence> {
+        let is_over = |sequence: &Sequence| sequence.deadline.is_some_and(|end| end <= now);
+        let mut expired = self.waiting.remove(is_over);
+        for at in (0..self.running.len()).rev() {
+            if is_over(&self.running[at]) {
+                let mut sequence = self.running.remove(at);
+                self.memory.release(std::mem::take(&mut sequence.table));
+                expired.push(sequence);
+            }
+        }
+        expired
+    }
+
+    fn next_key(&mut self) -> Key {
+        self.n_keys += 1;
+        Key(self.n_keys)
+    }
+}
+
+#[cfg(test)]
+mod tests;
