@@ -280,6 +280,12 @@ impl Engine {
         self.running.clear();
     }
 
+    /// Forgets the prompts that are not being worked on: what comes next does not depend, in its
+    /// last bits, on what came before.
+    pub fn forget_prefixes(&mut self) {
+        self.scheduler.forget_prefixes();
+    }
+
     /// Goes over to the weights of `weights`, between two steps: copies them, unless they are the
     /// model's own memory. What was remembered of prompts is forgotten.
     ///

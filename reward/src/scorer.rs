@@ -107,7 +107,8 @@ impl Scorer {
         }
     }
 
-    /// Scores groups to the end, in the order given; their ids are unique. `progress` hears of every finished group.
+    /// Scores groups to the end, in the order given; their ids are unique. `progress` hears of every
+    /// finished group. The result does not depend on what was scored before.
     ///
     /// # Errors
     /// As [`Arena::add`]; nothing is scored then.
@@ -116,6 +117,9 @@ impl Scorer {
         groups: Vec<GroupRequest>,
         progress: &mut dyn FnMut(&GroupResult),
     ) -> Result<Vec<GroupResult>, Error> {
+        if let Some(judge) = &mut self.judge {
+            judge.forget();
+        }
         let n_groups = groups.len();
         let ids = groups.iter().enumerate();
         let place_of: BTreeMap<_, _> =

@@ -5,6 +5,7 @@ mod batching;
 mod binary;
 mod contracts;
 mod dumps;
+mod engine;
 mod errors;
 mod nano;
 mod parity;

@@ -54,22 +54,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         return args.config.print(&config);
     }
     config.run.set_threads();
-    let seed = Seed::new(config.run.seed);
-    let rows = read(&args.input)?;
-    let mut groups = Vec::with_capacity(rows.len());
-    let mut line_of_id = BTreeMap::new();
-    for (line, row) in rows {
-        let group = group(&args.input, line, row, seed)?;
-        if let Some(first) = line_of_id.insert(group.group_id.clone(), line) {
-            let text = format!(
-                "{}:{line}: group_id `{}` is on line {first} already; ids are unique",
-                args.input.display(),
-                group.group_id
-            );
-            return Err(UserError::new(text).into());
-        }
-        groups.push(group);
-    }
+    let groups = read_groups(&args.input, Seed::new(config.run.seed))?;
     let mut scorer = open_scorer(&config, &args.output)?;
     let bar = output::progress_bar(groups.len() as u64, "groups");
     let results = scorer.score_all(groups, &mut |_| bar.inc(1))?;
@@ -94,6 +79,29 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         args.output.display()
     ));
     Ok(())
+}
+
+/// Reads groups to be scored.
+///
+/// # Errors
+/// The first row that cannot be used, by its line.
+pub(crate) fn read_groups(input: &Path, seed: Seed) -> anyhow::Result<Vec<GroupRequest>> {
+    let rows = read(input)?;
+    let mut groups = Vec::with_capacity(rows.len());
+    let mut line_of_id = BTreeMap::new();
+    for (line, row) in rows {
+        let group = group(input, line, row, seed)?;
+        if let Some(first) = line_of_id.insert(group.group_id.clone(), line) {
+            let text = format!(
+                "{}:{line}: group_id `{}` is on line {first} already; ids are unique",
+                input.display(),
+                group.group_id
+            );
+            return Err(UserError::new(text).into());
+        }
+        groups.push(group);
+    }
+    Ok(groups)
 }
 
 fn group(input: &Path, line: usize, row: InputRow, seed: Seed) -> anyhow::Result<GroupRequest> {

@@ -60,6 +60,8 @@ pub(super) struct OpenGroup {
     bouts: Vec<Bout>,
     /// Matches that each player opened as the answer shown first, less those it did not.
     n_shown_first: Vec<i32>,
+    /// Players that were shown first in some match.
+    has_opened: Vec<bool>,
     asked: BTreeMap<VoteId, Asked>,
     votes: Vec<(usize, Vote)>,
 }
@@ -81,6 +83,7 @@ impl OpenGroup {
         let seed = request.seed.child("tournament", 0);
         let tournament = Tournament::new(rules.kind, &keys, rules.rounds, seed);
         let n_shown_first = vec![0; players.len()];
+        let has_opened = vec![false; players.len()];
         Self {
             request,
             rules,
@@ -90,6 +93,7 @@ impl OpenGroup {
             tournament,
             bouts: Vec::new(),
             n_shown_first,
+            has_opened,
             asked: BTreeMap::new(),
             votes: Vec::new(),
         }
@@ -105,7 +109,13 @@ impl OpenGroup {
             self.bouts.push(bout);
         }
         let mut requests = Vec::new();
-        for bout_idx in 0..self.bouts.len() {
+        // questions that begin alike follow each other, so that they meet in the judge's cache
+        let mut order: Vec<usize> = (0..self.bouts.len()).collect();
+        order.sort_by_key(|&bout| {
+            let (first, second) = self.bouts[bout].first_at_even();
+            (self.keys[first.idx()], self.keys[second.idx()])
+        });
+        for bout_idx in order {
             for (vote, attempt) in self.bouts[bout_idx].wanted(&self.rules) {
                 let id = next_id();
                 let (asked, request) = self.vote(id, bout_idx, vote, attempt);
@@ -117,7 +127,8 @@ impl OpenGroup {
     }
 
     /// A match to play. The player that was shown first less often opens it, so that what the judge
-    /// makes of the place evens out over the tournament; a keyed coin decides between equals.
+    /// makes of the place evens out over the tournament. Between equals one that opened a match before
+    /// does it again, else a keyed coin decides.
     fn bout(&mut self, pairing: Pairing) -> Bout {
         let (a, b) = (pairing.a.idx(), pairing.b.idx());
         // keyed by what is compared, so that members can be permuted
@@ -128,9 +139,14 @@ impl OpenGroup {
         let a_first_at_even = match self.n_shown_first[a].cmp(&self.n_shown_first[b]) {
             std::cmp::Ordering::Less => true,
             std::cmp::Ordering::Greater => false,
+            // a prompt that begins like an earlier one costs the judge less
+            std::cmp::Ordering::Equal if self.has_opened[a] != self.has_opened[b] => {
+                self.has_opened[a]
+            }
             std::cmp::Ordering::Equal => seed.child("order", 0).unit() < 0.5,
         };
         let (first, second) = if a_first_at_even { (a, b) } else { (b, a) };
+        self.has_opened[first] = true;
         self.n_shown_first[first] += 1;
         self.n_shown_first[second] -= 1;
         Bout {
@@ -332,6 +348,12 @@ impl OpenGroup {
 }
 
 impl Bout {
+    /// The players in the order in which even votes show them.
+    fn first_at_even(&self) -> (Member, Member) {
+        let Pairing { a, b, .. } = self.pairing;
+        if self.a_first_at_even { (a, b) } else { (b, a) }
+    }
+
     /// Valid votes for a and for b.
     fn votes(&self) -> (u32, u32) {
         (self.a_first.a + self.b_first.a, self.a_first.b + self.b_first.b)

@@ -67,7 +67,16 @@ impl EngineJudge {
         })
     }
 
-    fn start(&mut self, request: &VoteRequest) -> Result<(), joust_engine::Error> {
+    /// What the engine has done.
+    pub fn stats(&self) -> joust_engine::Stats {
+        self.engine.stats()
+    }
+
+    /// The prompt that a vote is asked with.
+    ///
+    /// # Errors
+    /// What the chat template or the tokenizer refuses.
+    pub fn prompt_token_ids(&self, request: &VoteRequest) -> Result<Vec<u32>, joust_engine::Error> {
         let tokenizer = self.engine.tokenizer();
         // a policy that spells out the judge's control tokens must not take its turn
         let [question, first, second] =
@@ -76,7 +85,11 @@ impl EngineJudge {
         let messages = prompt::messages(&question, &first, &second);
         // the template writes the one BOS
         let text = tokenizer.render_chat(&messages, true)?;
-        let prompt_token_ids = tokenizer.encode(&text)?;
+        tokenizer.encode(&text)
+    }
+
+    fn start(&mut self, request: &VoteRequest) -> Result<(), joust_engine::Error> {
+        let prompt_token_ids = self.prompt_token_ids(request)?;
         let params = SamplingParams { seed: request.seed.0, ..self.params.clone() };
         self.engine.submit(Request::new(RequestId(request.id.0), prompt_token_ids, params))
     }
@@ -94,6 +107,10 @@ impl Judge for EngineJudge {
                 self.refused.push((request.id, Err(JudgeError::Refused(error.to_string()))));
             }
         }
+    }
+
+    fn forget(&mut self) {
+        self.engine.forget_prefixes();
     }
 
     fn poll(&mut self) -> Vec<VoteOutcome> {

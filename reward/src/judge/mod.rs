@@ -4,6 +4,7 @@
 //! tournaments.
 
 mod engine;
+mod recording;
 mod replay;
 mod rule;
 
@@ -12,6 +13,7 @@ use joust_schema::seed::Seed;
 use joust_schema::tables::Verdict;
 
 pub use engine::EngineJudge;
+pub use recording::RecordingJudge;
 pub use replay::ReplayJudge;
 pub use rule::RuleJudge;
 
@@ -80,6 +82,10 @@ pub trait Judge: Send {
 
     /// Takes a request. A request that cannot be served comes back as an outcome with its error.
     fn submit(&mut self, request: VoteRequest);
+
+    /// Forgets what it keeps of earlier prompts, where it keeps anything: what follows is the same
+    /// then, to the last bit, as after a fresh start.
+    fn forget(&mut self) {}
 
     /// Works until at least one vote is finished; empty where none is in flight.
     fn poll(&mut self) -> Vec<VoteOutcome>;

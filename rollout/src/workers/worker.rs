@@ -112,6 +112,8 @@ fn generate(
     reports: &Sender<Report>,
 ) -> Result<(), joust_engine::Error> {
     let mut open: BTreeMap<u64, Open> = BTreeMap::new();
+    // a resumed run must not differ from one that remembers more
+    engine.forget_prefixes();
     // the other side has gone away where sending fails; there is nobody left to tell
     let say = |place: usize, outcome: Outcome| drop(reports.send(Report::Outcome(place, outcome)));
     for job in jobs {

@@ -1,0 +1,107 @@
+//! `joust bench judge`: plays tournaments of given groups and counts what the judge computed.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use joust_reward::arena::Arena;
+use joust_reward::judge::{EngineJudge, RecordingJudge};
+use joust_schema::seed::Seed;
+use serde::Serialize;
+
+use crate::commands::ConfigArgs;
+use crate::commands::score::read_groups;
+use crate::config::score::ScoreRun;
+use crate::failure::UserError;
+use crate::output;
+
+/// Arguments of `joust bench judge`.
+#[derive(Args)]
+pub(crate) struct JudgeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Groups as `joust score` takes them.
+    #[arg(long)]
+    input: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    bench: &'static str,
+    judge: String,
+    groups: usize,
+    matches: usize,
+    seconds: f64,
+    matches_per_s: f64,
+    /// Prompts that the judge was asked, votes of one match one by one.
+    prompts: usize,
+    /// Their tokens.
+    prompt_tokens: usize,
+    /// Their tokens where each shared beginning counts once: the least that can be computed.
+    trie_tokens: usize,
+    /// Prompt tokens that were computed.
+    computed_prompt_tokens: u64,
+    /// Share of the prompt tokens that was not computed.
+    cached_share: f64,
+    /// Tokens that the judge wrote.
+    completion_tokens: i64,
+    votes_asked: usize,
+    /// Votes that the rule of stopping made unnecessary.
+    votes_saved: usize,
+    preemptions: u64,
+}
+
+pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
+    let config: ScoreRun = args.config.read_scoring()?;
+    config.validate()?;
+    if args.config.dry_run {
+        return args.config.print(&config);
+    }
+    config.run.set_threads();
+    let model = config.reward.judge.model.as_ref().ok_or_else(|| {
+        UserError::new("reward.judge.model is missing, wanted the judge's folder".to_owned())
+    })?;
+    let groups = read_groups(&args.input, Seed::new(config.run.seed))?;
+    let n_groups = groups.len();
+    let mut judge = RecordingJudge::new(EngineJudge::open(model, &config.reward.judge)?);
+    let mut arena = Arena::new(&config.reward, false);
+    for group in groups {
+        arena.add(group)?;
+    }
+    let bar = output::progress_bar(n_groups as u64, "groups");
+    let start = Instant::now();
+    let mut results = Vec::new();
+    while arena.n_open() > 0 {
+        let finished = arena.pump(&mut judge);
+        bar.inc(finished.len() as u64);
+        results.extend(finished);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let stats = judge.inner().stats();
+    let votes = results.iter().flat_map(|result| &result.votes);
+    let n_matches: usize = results.iter().map(|result| result.matches.len()).sum();
+    let n_asked = votes.clone().filter(|vote| vote.attempt == 0).count();
+    let prompt_tokens = judge.prompt_tokens();
+    output::json_lines(
+        None,
+        &[Figures {
+            bench: "judge",
+            judge: joust_reward::judge::Judge::name(&judge).to_owned(),
+            groups: n_groups,
+            matches: n_matches,
+            seconds,
+            matches_per_s: n_matches as f64 / seconds,
+            prompts: judge.n_prompts(),
+            prompt_tokens,
+            trie_tokens: judge.trie_tokens(),
+            computed_prompt_tokens: stats.computed_prompt_tokens,
+            cached_share: 1.0 - stats.computed_prompt_tokens as f64 / prompt_tokens.max(1) as f64,
+            completion_tokens: votes.map(|vote| i64::from(vote.completion_tokens)).sum(),
+            votes_asked: n_asked,
+            votes_saved: (n_matches * config.reward.tournament.votes as usize)
+                .saturating_sub(n_asked),
+            preemptions: stats.preemptions,
+        }],
+    )
+}
