@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::rating::bradley_terry::BradleyTerryConfig;
 use crate::rating::elo::EloConfig;
 use crate::tournament::TournamentKind;
+use crate::votes::VoteRule;
 
 /// How groups are scored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,25 +102,20 @@ pub struct TournamentConfig {
     pub kind: TournamentKind,
     /// Rounds of a Swiss tournament; ⌈log₂ n⌉ + 1 if left out.
     pub rounds: Option<u32>,
-    /// Votes a match, an odd number; the order in which the two answers are shown alternates.
-    pub votes: u32,
-    /// Stops voting in a match once the majority can no longer change.
-    pub early_stop: bool,
+    /// Votes of a match, and what ends the voting.
+    pub votes: VoteRule,
 }
 
 impl Default for TournamentConfig {
     fn default() -> Self {
-        Self { kind: TournamentKind::Swiss, rounds: None, votes: 1, early_stop: true }
+        Self { kind: TournamentKind::Swiss, rounds: None, votes: VoteRule::default() }
     }
 }
 
 impl TournamentConfig {
     /// All that is wrong, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.votes.is_multiple_of(2) {
-            problems.push(format!("votes is {}, wanted an odd number", self.votes));
-        }
+        let mut problems = self.votes.validate();
         if self.rounds == Some(0) {
             problems.push("rounds is 0, wanted at least 1".to_owned());
         }

@@ -17,6 +17,7 @@ mod scorer;
 pub mod server;
 pub mod tournament;
 pub mod verdict;
+mod votes;
 
 pub use arena::{GroupRequest, GroupResult};
 pub use config::{
@@ -24,3 +25,4 @@ pub use config::{
 };
 pub use error::Error;
 pub use scorer::Scorer;
+pub use votes::{Stop, VoteRule};

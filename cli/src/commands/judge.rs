@@ -93,7 +93,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
         return args.config.print(&config);
     }
     config.run.set_threads();
-    let n_votes = args.votes.unwrap_or(config.reward.tournament.votes);
+    let n_votes = args.votes.unwrap_or(config.reward.tournament.votes.max);
     if n_votes == 0 {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }

@@ -191,16 +191,16 @@ impl OpenGroup {
         (Asked { bout: bout_idx, vote, attempt, a_shown_first, seed }, request)
     }
 
-    /// Takes the outcome of a vote.
+    /// Takes the outcome of a vote, and returns the votes that are no longer needed with it.
     pub(super) fn take(
         &mut self,
         id: VoteId,
         outcome: Result<VoteReply, JudgeError>,
         judge: &str,
         record_latency: bool,
-    ) {
+    ) -> Vec<VoteId> {
         let Some(asked) = self.asked.remove(&id) else {
-            return;
+            return Vec::new();
         };
         let bout = &mut self.bouts[asked.bout];
         let can_retry =
@@ -248,7 +248,15 @@ impl OpenGroup {
             self.tournament
                 .record(bout.pairing.a, bout.pairing.b, score)
                 .expect("a match that was handed out is recorded once. This is a bug.");
+            bout.again.clear();
+            let waiting = self.asked.iter().filter(|(_, other)| other.bout == asked.bout);
+            let unneeded: Vec<VoteId> = waiting.map(|(&id, _)| id).collect();
+            for id in &unneeded {
+                self.asked.remove(id);
+            }
+            return unneeded;
         }
+        Vec::new()
     }
 
     /// Whether all matches are over and no vote is on its way.
@@ -337,7 +345,7 @@ impl OpenGroup {
             votes_a: votes_a as i32,
             votes_b: votes_b as i32,
             votes_invalid: bout.n_invalid as i32,
-            decided_early: bout.n_finished < self.rules.votes,
+            decided_early: bout.n_finished < self.rules.votes.max,
             winner: match votes_a.cmp(&votes_b) {
                 std::cmp::Ordering::Greater => Some(member_a),
                 std::cmp::Ordering::Less => Some(member_b),
@@ -359,34 +367,20 @@ impl Bout {
         (self.a_first.a + self.b_first.a, self.a_first.b + self.b_first.b)
     }
 
-    /// Whether the votes that are still to come could change who has more.
-    fn is_decided(&self, rules: &TournamentConfig) -> bool {
-        let (votes_a, votes_b) = self.votes();
-        votes_a.abs_diff(votes_b) > rules.votes - self.n_finished
-    }
-
+    /// Whether no further vote is needed: the rule says so, and no vote that counts for it is asked
+    /// for a second time.
     fn is_over(&self, rules: &TournamentConfig) -> bool {
-        let waits = self.n_asked > self.n_finished;
-        !waits && (self.n_finished == rules.votes || (rules.early_stop && self.is_decided(rules)))
+        let (votes_a, votes_b) = self.votes();
+        rules.votes.is_decided(votes_a, votes_b, self.n_finished)
     }
 
     /// The votes to ask for now: second tries, and as many new ones as are sure to be needed.
     fn wanted(&mut self, rules: &TournamentConfig) -> Vec<(u32, u32)> {
         let mut wanted = std::mem::take(&mut self.again);
         let all_in = self.n_asked == self.n_finished;
-        let is_open =
-            self.n_finished < rules.votes && !(rules.early_stop && self.is_decided(rules));
-        if all_in && is_open && !self.is_recorded {
-            let left = rules.votes - self.n_asked;
-            let n_new = match rules.early_stop {
-                false => left,
-                // fewer could not decide the match
-                true => {
-                    let (votes_a, votes_b) = self.votes();
-                    let lead = votes_a.abs_diff(votes_b);
-                    ((left - lead) / 2 + 1).min(left)
-                }
-            };
+        if all_in && !self.is_recorded {
+            let (votes_a, votes_b) = self.votes();
+            let n_new = rules.votes.n_wanted(votes_a, votes_b, self.n_finished);
             wanted.extend((self.n_asked..self.n_asked + n_new).map(|vote| (vote, 0)));
             self.n_asked += n_new;
         }

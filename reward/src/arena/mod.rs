@@ -129,7 +129,10 @@ impl Arena {
                 continue;
             };
             if let Some(group) = self.groups.get_mut(&number) {
-                group.take(id, outcome, judge.name(), self.record_latency);
+                for id in group.take(id, outcome, judge.name(), self.record_latency) {
+                    self.in_flight.remove(&id);
+                    judge.cancel(id);
+                }
             }
         }
         let done: Vec<u64> = self

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 
 use super::{Arena, GroupRequest, GroupResult};
 use crate::config::{RatingMethod, RewardConfig, TournamentConfig};
-use crate::judge::{Judge, JudgeError, VoteOutcome, VoteReply, VoteRequest};
+use crate::judge::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::tournament::TournamentKind;
+use crate::votes::Stop;
 
 const KINDS: [TournamentKind; 3] =
     [TournamentKind::Knockout, TournamentKind::Swiss, TournamentKind::RoundRobin];
@@ -25,6 +26,10 @@ impl<F: FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send> Judge for Scr
 
     fn submit(&mut self, request: VoteRequest) {
         self.1.push(request);
+    }
+
+    fn cancel(&mut self, id: VoteId) {
+        self.1.retain(|request| request.id != id);
     }
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
@@ -68,7 +73,7 @@ fn noisy(request: &VoteRequest) -> Result<Verdict, JudgeError> {
 
 fn config(kind: TournamentKind, votes: u32) -> RewardConfig {
     RewardConfig {
-        tournament: TournamentConfig { kind, votes, ..TournamentConfig::default() },
+        tournament: TournamentConfig { kind, votes: votes.into(), ..TournamentConfig::default() },
         ..RewardConfig::default()
     }
 }
@@ -216,7 +221,7 @@ fn voting_stops_once_the_majority_is_safe() {
     // both orders are shown
     assert_ne!(result.votes[0].a_shown_first, result.votes[1].a_shown_first);
     let mut patient = config(TournamentKind::RoundRobin, 5);
-    patient.tournament.early_stop = false;
+    patient.tournament.votes.stop = Stop::Never;
     let result = play(&patient, &mut judge(larger), &numbers(2));
     assert_eq!(result.votes.len(), 5);
     assert!(!result.matches[0].decided_early);

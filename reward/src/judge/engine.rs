@@ -109,6 +109,11 @@ impl Judge for EngineJudge {
         }
     }
 
+    fn cancel(&mut self, id: VoteId) {
+        self.engine.cancel(RequestId(id.0));
+        self.in_flight.retain(|in_flight| *in_flight != id);
+    }
+
     fn forget(&mut self) {
         self.engine.forget_prefixes();
     }

@@ -83,6 +83,10 @@ pub trait Judge: Send {
     /// Takes a request. A request that cannot be served comes back as an outcome with its error.
     fn submit(&mut self, request: VoteRequest);
 
+    /// Drops a request whose vote is no longer needed; its outcome never comes, unless it was there
+    /// already.
+    fn cancel(&mut self, id: VoteId);
+
     /// Forgets what it keeps of earlier prompts, where it keeps anything: what follows is the same
     /// then, to the last bit, as after a fresh start.
     fn forget(&mut self) {}

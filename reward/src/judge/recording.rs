@@ -1,7 +1,7 @@
 //! An engine judge that keeps count of its prompts: what sharing their beginnings could save, and
 //! what it did save.
 
-use super::{EngineJudge, Judge, VoteOutcome, VoteRequest};
+use super::{EngineJudge, Judge, VoteId, VoteOutcome, VoteRequest};
 
 /// Hands everything on to the judge inside, and remembers what was asked.
 pub struct RecordingJudge {
@@ -52,6 +52,10 @@ impl Judge for RecordingJudge {
             self.prompts.push(prompt);
         }
         self.inner.submit(request);
+    }
+
+    fn cancel(&mut self, id: VoteId) {
+        self.inner.cancel(id);
     }
 
     fn forget(&mut self) {

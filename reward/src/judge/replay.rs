@@ -5,7 +5,7 @@ use std::path::Path;
 
 use joust_schema::tables::Vote;
 
-use super::{Judge, JudgeError, VoteOutcome, VoteReply, VoteRequest};
+use super::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::error::Error;
 
 /// Votes of a dump by match, place and attempt.
@@ -67,6 +67,10 @@ impl Judge for ReplayJudge {
             }),
         };
         self.finished.push((request.id, result));
+    }
+
+    fn cancel(&mut self, id: VoteId) {
+        self.finished.retain(|(finished, _)| *finished != id);
     }
 
     fn poll(&mut self) -> Vec<VoteOutcome> {

@@ -2,7 +2,7 @@
 
 use joust_schema::tables::Verdict;
 
-use super::{Judge, JudgeError, VoteOutcome, VoteReply, VoteRequest};
+use super::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::rule;
 
 /// Prefers the completion whose final answer is right; a coin keyed by the vote's seed decides where
@@ -40,6 +40,10 @@ impl Judge for RuleJudge {
             }
         };
         self.finished.push((request.id, result));
+    }
+
+    fn cancel(&mut self, id: VoteId) {
+        self.finished.retain(|(finished, _)| *finished != id);
     }
 
     fn poll(&mut self) -> Vec<VoteOutcome> {

@@ -10,7 +10,7 @@ use tower::ServiceExt as _;
 
 use super::{ScorerHandle, ServerConfig, router};
 use crate::config::RewardConfig;
-use crate::judge::{Judge, JudgeError, RuleJudge, VoteOutcome, VoteRequest};
+use crate::judge::{Judge, JudgeError, RuleJudge, VoteId, VoteOutcome, VoteRequest};
 use crate::scorer::Scorer;
 
 /// A judge that gives no verdict, ever.
@@ -24,6 +24,8 @@ impl Judge for Broken {
     fn submit(&mut self, request: VoteRequest) {
         self.0.push((request.id, Err(JudgeError::Failed("out of memory".to_owned()))));
     }
+
+    fn cancel(&mut self, _id: VoteId) {}
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
         std::mem::take(&mut self.0)
@@ -39,6 +41,8 @@ impl Judge for Silent {
     }
 
     fn submit(&mut self, _request: VoteRequest) {}
+
+    fn cancel(&mut self, _id: VoteId) {}
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
         std::thread::yield_now();

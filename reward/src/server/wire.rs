@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::arena::{GroupRequest, GroupResult};
 use crate::config::TournamentConfig;
 use crate::tournament::TournamentKind;
+use crate::votes::VoteRule;
 
 /// Body of `POST /v1/score_group`.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,7 +29,7 @@ pub struct ScoreGroupRequest {
     /// Rounds of a Swiss tournament, instead of the server's.
     pub rounds: Option<u32>,
     /// Votes a match (odd), instead of the server's.
-    pub votes: Option<u32>,
+    pub votes: Option<VoteRule>,
     /// Key of every draw; a hash of the group if left out.
     pub seed: Option<u64>,
     /// Names the group in answer and dump; made from all of the group if left out.
@@ -133,8 +134,7 @@ impl ScoreGroupRequest {
         let tournament = TournamentConfig {
             kind: self.tournament.unwrap_or(defaults.kind),
             rounds: self.rounds.or(defaults.rounds),
-            votes: self.votes.unwrap_or(defaults.votes),
-            early_stop: defaults.early_stop,
+            votes: self.votes.unwrap_or_else(|| defaults.votes.clone()),
         };
         if let Some(problem) = tournament.validate().into_iter().next() {
             return Err(problem);

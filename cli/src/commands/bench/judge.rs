@@ -99,7 +99,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
             cached_share: 1.0 - stats.computed_prompt_tokens as f64 / prompt_tokens.max(1) as f64,
             completion_tokens: votes.map(|vote| i64::from(vote.completion_tokens)).sum(),
             votes_asked: n_asked,
-            votes_saved: (n_matches * config.reward.tournament.votes as usize)
+            votes_saved: (n_matches * config.reward.tournament.votes.max as usize)
                 .saturating_sub(n_asked),
             preemptions: stats.preemptions,
         }],

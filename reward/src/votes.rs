@@ -1,0 +1,173 @@
+//! When a match has been voted on enough, and how many votes to ask for next. Pure counting.
+//!
+//! Rules that stop on what has been seen look at pairs of votes, one of each order of presentation:
+//! a judge that only likes the first place then never gets ahead, and what it thinks of the place
+//! cannot end a match.
+
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// What ends the voting in a match before its last vote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// Nothing: all votes are asked for.
+    Never,
+    /// The votes that are left cannot change who has more.
+    #[default]
+    Majority,
+    /// One side is `lead` votes ahead.
+    Lead,
+    /// The better side is the better one with probability `threshold`: the judge's preference has a
+    /// uniform prior, and a Beta posterior after the votes.
+    Posterior,
+}
+
+/// Votes of a match. A plain number n stands for `{ max = n, stop = "majority" }`.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(default)]
+pub struct VoteRule {
+    /// Most votes of a match; the order in which the two answers are shown alternates. An odd
+    /// number for `majority`.
+    pub max: u32,
+    /// What ends the voting before.
+    pub stop: Stop,
+    /// Votes that one side must be ahead for `lead`.
+    pub lead: u32,
+    /// Probability at which `posterior` stops, in (0.5, 1).
+    pub threshold: f64,
+    /// Votes that are asked for in advance, beyond those that are sure to be needed; where the match
+    /// is decided without them they are cancelled.
+    pub ahead: u32,
+}
+
+impl Default for VoteRule {
+    fn default() -> Self {
+        Self { max: 1, stop: Stop::Majority, lead: 2, threshold: 0.85, ahead: 0 }
+    }
+}
+
+impl From<u32> for VoteRule {
+    fn from(max: u32) -> Self {
+        Self { max, ..Self::default() }
+    }
+}
+
+impl<'de> Deserialize<'de> for VoteRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Table {
+            max: u32,
+            stop: Stop,
+            lead: u32,
+            threshold: f64,
+            ahead: u32,
+        }
+        impl Default for Table {
+            fn default() -> Self {
+                let VoteRule { max, stop, lead, threshold, ahead } = VoteRule::default();
+                Self { max, stop, lead, threshold, ahead }
+            }
+        }
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = VoteRule;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number of votes, or a table with max, stop, lead, threshold, ahead")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<VoteRule, E> {
+                let n = u32::try_from(n)
+                    .map_err(|_| E::custom(format!("{n} is no number of votes")))?;
+                Ok(VoteRule::from(n))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<VoteRule, E> {
+                let n = u32::try_from(n)
+                    .map_err(|_| E::custom(format!("{n} is no number of votes")))?;
+                Ok(VoteRule::from(n))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VoteRule, A::Error> {
+                let Table { max, stop, lead, threshold, ahead } =
+                    Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(VoteRule { max, stop, lead, threshold, ahead })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl VoteRule {
+    /// All that is wrong, each named by its key.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.max == 0 {
+            problems.push("votes is 0, wanted at least 1".to_owned());
+        } else if self.stop == Stop::Majority && self.max.is_multiple_of(2) {
+            problems.push(format!("votes is {}, wanted an odd number", self.max));
+        }
+        if self.stop == Stop::Lead && self.lead == 0 {
+            problems.push("votes.lead is 0, wanted at least 1".to_owned());
+        }
+        if !(self.threshold > 0.5 && self.threshold < 1.0) {
+            problems.push(format!(
+                "votes.threshold is {}, wanted a number in (0.5, 1)",
+                self.threshold
+            ));
+        }
+        problems
+    }
+
+    /// Whether `for_a` against `for_b` valid votes, with `n_finished` of all in, decide the match.
+    pub(crate) fn is_decided(&self, for_a: u32, for_b: u32, n_finished: u32) -> bool {
+        if n_finished >= self.max {
+            return true;
+        }
+        let lead = for_a.abs_diff(for_b);
+        match self.stop {
+            Stop::Never => false,
+            Stop::Majority => lead > self.max - n_finished,
+            Stop::Lead => n_finished.is_multiple_of(2) && lead >= self.lead,
+            Stop::Posterior => {
+                n_finished.is_multiple_of(2) && posterior(for_a, for_b) >= self.threshold
+            }
+        }
+    }
+
+    /// How many votes to ask for where `n_finished` are in and none is on its way: the least that
+    /// could decide the match, and `ahead` more.
+    pub(crate) fn n_wanted(&self, for_a: u32, for_b: u32, n_finished: u32) -> u32 {
+        if self.is_decided(for_a, for_b, n_finished) {
+            return 0;
+        }
+        let left = self.max - n_finished;
+        let (more, less) = (for_a.max(for_b), for_a.min(for_b));
+        let decides = |n: &u32| self.is_decided(more + n, less, n_finished + n);
+        let least = (1..=left).find(decides).unwrap_or(left);
+        (least + self.ahead).min(left)
+    }
+}
+
+/// Probability that the side with more votes is preferred by more than half, given the votes and a
+/// uniform prior: P(p > 1/2) for p ~ Beta(1 + more, 1 + less).
+///
+/// For whole numbers the regularised incomplete beta function is a binomial sum (NIST DLMF 8.17.5):
+/// it is the share of n = more + less + 1 fair coins' outcomes with at most `more` heads.
+fn posterior(for_a: u32, for_b: u32) -> f64 {
+    let (more, n) = (for_a.max(for_b), for_a + for_b + 1);
+    let mut ways = 1.0;
+    let mut sum = 0.0;
+    for heads in 0..=more {
+        sum += ways;
+        ways *= f64::from(n - heads) / f64::from(heads + 1);
+    }
+    sum / 2f64.powi(n as i32)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! The stopping rules, and what they cost and keep on judges of known accuracy.
+
+use joust_schema::ids::GroupId;
+use joust_schema::seed::Seed;
+use joust_schema::tables::Verdict;
+
+use super::*;
+use crate::arena::{Arena, GroupRequest};
+use crate::config::{RewardConfig, TournamentConfig};
+use crate::judge::{Judge, VoteId, VoteOutcome, VoteReply, VoteRequest};
+
+fn rule(max: u32, stop: Stop) -> VoteRule {
+    VoteRule { max, stop, ..VoteRule::default() }
+}
+
+#[test]
+fn the_posterior_is_that_of_the_beta_distribution() {
+    // scipy.stats.beta.sf(0.5, 1 + more, 1 + less)
+    for (more, less, wanted) in [
+        (0, 0, 0.5),
+        (1, 0, 0.75),
+        (2, 0, 0.875),
+        (4, 0, 0.96875),
+        (3, 1, 0.8125),
+        (9, 4, 0.910_217_285),
+    ] {
+        assert!((posterior(more, less) - wanted).abs() < 1e-9, "{}", posterior(more, less));
+        assert!((posterior(less, more) - wanted).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn the_first_votes_are_those_that_could_decide() {
+    assert_eq!(rule(16, Stop::Lead).n_wanted(0, 0, 0), 2);
+    assert_eq!(rule(16, Stop::Lead).n_wanted(1, 1, 2), 2);
+    assert_eq!(rule(16, Stop::Posterior).n_wanted(0, 0, 0), 2);
+    let strict = VoteRule { threshold: 0.95, ..rule(16, Stop::Posterior) };
+    assert_eq!(strict.n_wanted(0, 0, 0), 4);
+    assert_eq!(rule(5, Stop::Majority).n_wanted(0, 0, 0), 3);
+    assert_eq!(rule(5, Stop::Never).n_wanted(0, 0, 0), 5);
+    assert_eq!(VoteRule { ahead: 3, ..rule(16, Stop::Lead) }.n_wanted(0, 0, 0), 5);
+    for stop in [Stop::Never, Stop::Majority, Stop::Lead, Stop::Posterior] {
+        assert_eq!(rule(7, stop).n_wanted(4, 3, 7), 0);
+    }
+}
+
+#[test]
+fn a_number_and_a_table_are_read_and_mistakes_are_named() {
+    let read = |text: &str| toml::from_str::<TournamentConfig>(text).map(|config| config.votes);
+    assert_eq!(read("votes = 3").unwrap(), VoteRule::from(3));
+    let table = r#"votes = { max = 16, stop = "lead", lead = 3 }"#;
+    assert_eq!(read(table).unwrap(), VoteRule { lead: 3, ..rule(16, Stop::Lead) });
+    for (text, wanted) in [
+        ("votes = -1", "no number of votes"),
+        ("votes = { max = 4, top = 1 }", "unknown field `top`"),
+        ("votes = \"many\"", "a number of votes, or a table"),
+    ] {
+        assert!(read(text).unwrap_err().to_string().contains(wanted), "{text}");
+    }
+    assert_eq!(VoteRule::from(4).validate(), ["votes is 4, wanted an odd number"]);
+    assert!(rule(4, Stop::Lead).validate().is_empty());
+    assert_eq!(VoteRule { threshold: 1.0, ..rule(3, Stop::Posterior) }.validate().len(), 1);
+}
+
+/// Prefers the better of two answers ("good", "bad") with a probability that the question names,
+/// and adds to it what it thinks of the first place.
+struct Noisy {
+    for_first_place: f64,
+    n_asked: usize,
+    n_cancelled: usize,
+    waiting: Vec<VoteRequest>,
+    /// Votes that it gives at a time.
+    n_at_once: usize,
+}
+
+impl Judge for Noisy {
+    fn name(&self) -> &str {
+        "noisy"
+    }
+
+    fn submit(&mut self, request: VoteRequest) {
+        self.n_asked += 1;
+        self.waiting.push(request);
+    }
+
+    fn cancel(&mut self, id: VoteId) {
+        let before = self.waiting.len();
+        self.waiting.retain(|request| request.id != id);
+        self.n_cancelled += before - self.waiting.len();
+    }
+
+    fn poll(&mut self) -> Vec<VoteOutcome> {
+        let n = self.n_at_once.min(self.waiting.len());
+        let requests: Vec<VoteRequest> = self.waiting.drain(..n).collect();
+        requests.iter().map(|request| (request.id, Ok(self.reply(request)))).collect()
+    }
+}
+
+impl Noisy {
+    fn reply(&self, request: &VoteRequest) -> VoteReply {
+        let p: f64 = request.question.parse().unwrap();
+        let good_first = request.answer_first == "good";
+        let for_first = if good_first { p } else { 1.0 - p } + self.for_first_place;
+        let verdict =
+            if request.seed.unit() < for_first { Verdict::First } else { Verdict::Second };
+        VoteReply {
+            verdict,
+            text: String::new(),
+            prompt_tokens: 1,
+            cached_prompt_tokens: 0,
+            completion_tokens: 1,
+            latency_ms: 0.0,
+        }
+    }
+}
+
+fn noisy(for_first_place: f64) -> Noisy {
+    Noisy { for_first_place, n_asked: 0, n_cancelled: 0, waiting: Vec::new(), n_at_once: 10_000 }
+}
+
+/// Shares of pairs in which the good answer won, ties half, and votes a match.
+fn play(votes: &VoteRule, judge: &mut Noisy, accuracies: &[f64]) -> (f64, f64) {
+    let tournament = TournamentConfig { votes: votes.clone(), ..TournamentConfig::default() };
+    let config = RewardConfig { tournament, ..RewardConfig::default() };
+    let mut arena = Arena::new(&config, false);
+    for (idx, p) in accuracies.iter().enumerate() {
+        let group = GroupRequest {
+            step: 0,
+            group_id: GroupId(format!("{idx}")),
+            question: p.to_string(),
+            completions: vec!["good".to_owned(), "bad".to_owned()],
+            reference: None,
+            seed: Seed::new(1).child("pair", idx as u64),
+            tournament: None,
+        };
+        arena.add(group).unwrap();
+    }
+    let mut right = 0.0;
+    let mut n_votes = 0;
+    while arena.n_open() > 0 {
+        for result in arena.pump(judge) {
+            let row = &result.matches[0];
+            assert!(result.votes.len() <= votes.max as usize);
+            n_votes += result.votes.len();
+            right += match row.votes_a.cmp(&row.votes_b) {
+                std::cmp::Ordering::Equal => 0.5,
+                _ if row.winner.map(|member| member.0) == Some(0) => 1.0,
+                _ => 0.0,
+            };
+        }
+    }
+    (right / accuracies.len() as f64, n_votes as f64 / accuracies.len() as f64)
+}
+
+/// Draws of Beta(0.52, 0.05), the spread of a judge's accuracies over pairs that fits RRM-32B's
+/// gain from voting, by Jöhnk's method.
+fn accuracies(n: u64) -> Vec<f64> {
+    let draw = |pair: u64| {
+        let mut attempt = 0;
+        loop {
+            let key = Seed::new(4).child("pair", pair).child("attempt", attempt);
+            let x = key.child("x", 0).unit().powf(1.0 / 0.52);
+            let y = key.child("y", 0).unit().powf(1.0 / 0.05);
+            if x + y <= 1.0 && x + y > 0.0 {
+                return x / (x + y);
+            }
+            attempt += 1;
+        }
+    };
+    (0..n).map(draw).collect()
+}
+
+#[test]
+fn adaptive_votes_agree_as_well_for_a_quarter_of_the_votes() {
+    let accuracies = accuracies(4_000);
+    let (fixed, n_fixed) = play(&rule(16, Stop::Never), &mut noisy(0.0), &accuracies);
+    assert_eq!(n_fixed, 16.0);
+    // two standard errors of a difference of two shares
+    let noise = 2.0 * (2.0 * fixed * (1.0 - fixed) / 4_000.0).sqrt();
+    for stop in [Stop::Lead, Stop::Posterior] {
+        let (right, n_votes) = play(&rule(16, stop), &mut noisy(0.0), &accuracies);
+        assert!((right - fixed).abs() < noise, "{stop:?}: {right}, with 16 votes {fixed}");
+        assert!(n_votes <= 4.0, "{stop:?}: {n_votes} votes a match");
+    }
+    let (right, n_votes) = play(&rule(15, Stop::Majority), &mut noisy(0.0), &accuracies);
+    assert!((right - fixed).abs() < noise && n_votes < 10.0, "{right} {n_votes}");
+}
+
+#[test]
+fn a_judge_that_likes_the_first_place_never_gets_ahead() {
+    for stop in [Stop::Lead, Stop::Posterior] {
+        let votes = rule(16, stop);
+        let (right, n_votes) = play(&votes, &mut noisy(1.0), &[0.5; 20]);
+        assert_eq!((right, n_votes), (0.5, 16.0), "{stop:?}");
+    }
+}
+
+#[test]
+fn votes_asked_in_advance_are_cancelled_once_the_match_is_decided() {
+    let votes = VoteRule { ahead: 14, ..rule(16, Stop::Lead) };
+    // one vote at a time, so that the others can still be cancelled
+    let mut judge = Noisy { n_at_once: 1, ..noisy(0.0) };
+    let (right, n_votes) = play(&votes, &mut judge, &[1.0; 10]);
+    assert_eq!((right, n_votes), (1.0, 2.0));
+    assert_eq!((judge.n_asked, judge.n_cancelled), (160, 140));
+}
