@@ -10,8 +10,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::cpu::exp;
 use crate::error::Error;
+use crate::ffi::simd::vectorized;
 use crate::ffi::tensors::Plain;
-use crate::ffi::{simd, tensors, threads};
+use crate::ffi::{tensors, threads};
 
 /// How one row is to be sampled.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +69,14 @@ pub(crate) fn sample(logits: &Tensor, draws: &[RowSampling]) -> Result<Vec<Drawn
     }
 }
 
-fn sample_rows<T: Plain + Into<f32>>(
+/// A number format of logits.
+trait Number: Plain + Into<f32> {}
+
+impl Number for f32 {}
+
+impl Number for bf16 {}
+
+fn sample_rows<T: Number>(
     logits: &[T],
     vocab_size: usize,
     draws: &[RowSampling],
@@ -78,7 +86,8 @@ fn sample_rows<T: Plain + Into<f32>>(
     let is_small = draws.len() * vocab_size < 32_768;
     threads::for_each(items, is_small, |(draw, drawn)| {
         let row = &logits[draw.row * vocab_size..][..vocab_size];
-        let wide: Vec<f32> = simd::vectorized(|| row.iter().map(|&logit| logit.into()).collect());
+        let mut wide = vec![0f32; vocab_size];
+        widen(row, &mut wide);
         *drawn = Some(sample_row(&wide, draw));
     });
     let results = drawn.into_iter().map(|drawn| drawn.expect("every draw is made. This is a bug."));
@@ -88,7 +97,7 @@ fn sample_rows<T: Plain + Into<f32>>(
 fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
     let best = highest(logits);
     let peak = logits[best];
-    let plain = simd::vectorized(|| chunk_sums(logits, peak, 1.0));
+    let plain = chunk_sums(logits, peak, 1.0);
     let total: f64 = plain.iter().sum();
     let token = if draw.is_greedy() {
         best
@@ -97,12 +106,12 @@ fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
         if draw.keeps_all(logits.len()) {
             let sums = match inverse == 1.0 {
                 true => plain,
-                false => simd::vectorized(|| chunk_sums(logits, peak, inverse)),
+                false => chunk_sums(logits, peak, inverse),
             };
             invert_in_chunks(logits, peak, inverse, &sums, draw.uniform)
         } else {
-            let weights = |&logit: &f32| exp((logit - peak) * inverse);
-            let weights: Vec<f32> = simd::vectorized(|| logits.iter().map(weights).collect());
+            let mut weights = vec![0f32; logits.len()];
+            weigh(logits, peak, inverse, &mut weights);
             invert(&kept(&weights, draw), draw.uniform)
         }
     };
@@ -112,9 +121,31 @@ fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
     }
 }
 
+vectorized! {
+    fn widen<T: Number>(row: &[T], wide: &mut [f32]) {
+        for (wide, &value) in wide.iter_mut().zip(row) {
+            *wide = value.into();
+        }
+    }
+}
+
+vectorized! {
+    /// exp((x − peak) · inverse).
+    fn weigh(logits: &[f32], peak: f32, inverse: f32, weights: &mut [f32]) {
+        for (weight, &logit) in weights.iter_mut().zip(logits) {
+            *weight = exp((logit - peak) * inverse);
+        }
+    }
+}
+
 /// The first of the highest; a NaN is never the highest, but makes the sums NaN.
 fn highest(logits: &[f32]) -> usize {
-    let peak = simd::vectorized(|| {
+    let peak = peak(logits);
+    logits.iter().position(|&logit| logit == peak).unwrap_or(0)
+}
+
+vectorized! {
+    fn peak(logits: &[f32]) -> f32 {
         let mut peaks = [f32::NEG_INFINITY; 16];
         let chunks = logits.chunks_exact(16);
         let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -124,25 +155,29 @@ fn highest(logits: &[f32]) -> usize {
             }
         }
         peaks.into_iter().fold(rest, f32::max)
-    });
-    logits.iter().position(|&logit| logit == peak).unwrap_or(0)
+    }
 }
 
-/// Σ exp((x − peak) · inverse) of each chunk of the vocabulary.
-#[inline(always)]
-fn chunk_sums(logits: &[f32], peak: f32, inverse: f32) -> Vec<f64> {
-    let sum = |chunk: &[f32]| {
-        let mut sums = [0f32; 16];
-        let parts = chunk.chunks_exact(16);
-        let rest: f32 = parts.remainder().iter().map(|&x| exp((x - peak) * inverse)).sum();
-        for part in parts {
-            for (sum, &x) in sums.iter_mut().zip(part) {
-                *sum += exp((x - peak) * inverse);
+vectorized! {
+    /// Σ exp((x − peak) · inverse) of each chunk of the vocabulary.
+    fn chunk_sums(logits: &[f32], peak: f32, inverse: f32) -> Vec<f64> {
+        let mut all = Vec::with_capacity(logits.len().div_ceil(CHUNK));
+        for chunk in logits.chunks(CHUNK) {
+            let mut sums = [0f32; 16];
+            let parts = chunk.chunks_exact(16);
+            let mut rest = 0.0;
+            for &x in parts.remainder() {
+                rest += exp((x - peak) * inverse);
             }
+            for part in parts {
+                for (sum, &x) in sums.iter_mut().zip(part) {
+                    *sum += exp((x - peak) * inverse);
+                }
+            }
+            all.push(f64::from(sums.iter().sum::<f32>() + rest));
         }
-        f64::from(sums.iter().sum::<f32>() + rest)
-    };
-    logits.chunks(CHUNK).map(sum).collect()
+        all
+    }
 }
 
 /// The first token at which the running sum passes `uniform` of the whole: the chunk first, then

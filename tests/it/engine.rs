@@ -10,9 +10,7 @@ use joust_engine::{
     Decoder, Engine, EngineConfig, Request, RequestId, Sample, SamplingParams, folder,
 };
 use joust_reward::arena::{Arena, GroupRequest};
-use joust_reward::judge::{
-    EngineJudge, Judge as _, RecordingJudge, VoteId, VoteOutcome, VoteRequest,
-};
+use joust_reward::judge::{EngineJudge, RecordingJudge, VoteId, VoteOutcome, VoteRequest};
 use joust_reward::tournament::TournamentKind;
 use joust_reward::{JudgeConfig, RewardConfig, Stop, TournamentConfig, VoteRule};
 use joust_schema::ids::GroupId;

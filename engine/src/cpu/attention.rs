@@ -7,7 +7,7 @@
 use super::element::Element;
 use super::math::exp;
 use super::plan::{Tile, View};
-use crate::ffi::simd::{self, LANES};
+use crate::ffi::simd::{LANES, vectorized};
 use crate::ffi::threads;
 use crate::kv::{BLOCK_TOKENS, Slot};
 
@@ -157,7 +157,7 @@ impl<E: Element> KvArena<E> {
             let weights = &mut weights[range.clone()];
             let queries = &queries[range.start * units_per_query..range.end * units_per_query];
             E::scores(queries, &keys[start..start + per_block], scores);
-            state.take::<E>(view, n_groups, range.clone(), scale, scores, weights, padded);
+            soften::<E>(state.part(range.clone(), padded), view, n_groups, scale, scores, weights);
             let n_rows = (view.n_tokens as usize).div_ceil(E::PER_UNIT);
             let sums = &mut state.sums[range.start * padded..range.end * padded];
             E::weigh(weights, &values[start..start + n_rows * padded], sums);
@@ -181,55 +181,73 @@ struct State {
     sums: Vec<f32>,
 }
 
+/// Some queries of a [`State`].
+struct StatePart<'a> {
+    maxima: &'a mut [f32],
+    totals: &'a mut [f32],
+    sums: &'a mut [f32],
+}
+
 impl State {
+    fn part(&mut self, queries: std::ops::Range<usize>, padded: usize) -> StatePart<'_> {
+        StatePart {
+            maxima: &mut self.maxima[queries.clone()],
+            totals: &mut self.totals[queries.clone()],
+            sums: &mut self.sums[queries.start * padded..queries.end * padded],
+        }
+    }
+}
+
+vectorized! {
     /// Takes one block's scores in: rescales what was summed up to now and gives the weights of the
     /// block's values.
-    #[expect(clippy::too_many_arguments, reason = "one block's worth of a loop's body")]
-    fn take<E: Element>(
-        &mut self,
+    fn soften<E: Element>(
+        state: StatePart<'_>,
         view: &View,
         n_groups: usize,
-        range: std::ops::Range<usize>,
         scale: f32,
         scores: &mut [[f32; LANES]],
         weights: &mut [E::Weights],
-        padded: usize,
     ) {
+        let StatePart { maxima, totals, sums } = state;
         let n_tokens = view.n_tokens as usize;
-        simd::vectorized(|| {
-            for (at, query) in range.enumerate() {
-                let n_seen =
-                    match view.is_whole {
-                        true => n_tokens,
-                        false => (view.n_visible + (at / n_groups) as isize)
-                            .clamp(0, n_tokens as isize) as usize,
-                    };
-                let scores = &mut scores[at];
-                if n_seen == 0 {
-                    weights[at] = E::weights(&[0.0; LANES]);
-                    continue;
-                }
-                for (lane, score) in scores.iter_mut().enumerate() {
-                    *score = if lane < n_seen { *score * scale } else { f32::NEG_INFINITY };
-                }
-                let highest =
-                    scores.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
-                let before = self.maxima[query];
-                if highest > before {
-                    self.maxima[query] = highest;
-                    let factor = exp(before - highest);
-                    self.totals[query] *= factor;
-                    for sum in &mut self.sums[query * padded..][..padded] {
-                        *sum *= factor;
-                    }
-                }
-                let maximum = self.maxima[query];
-                for score in scores.iter_mut() {
-                    *score = exp(*score - maximum);
-                }
-                self.totals[query] += scores.iter().sum::<f32>();
-                weights[at] = E::weights(scores);
+        let padded = sums.len() / scores.len().max(1);
+        for (at, scores) in scores.iter_mut().enumerate() {
+            let n_seen = match view.is_whole {
+                true => n_tokens,
+                false => (view.n_visible + (at / n_groups) as isize).clamp(0, n_tokens as isize)
+                    as usize,
+            };
+            if n_seen == 0 {
+                weights[at] = E::weights(&[0.0; LANES]);
+                continue;
             }
-        });
+            for (lane, score) in scores.iter_mut().enumerate() {
+                *score = if lane < n_seen { *score * scale } else { f32::NEG_INFINITY };
+            }
+            let mut highest = f32::NEG_INFINITY;
+            for &score in scores.iter() {
+                highest = if score > highest { score } else { highest };
+            }
+            let before = maxima[at];
+            if highest > before {
+                maxima[at] = highest;
+                let factor = exp(before - highest);
+                totals[at] *= factor;
+                for sum in &mut sums[at * padded..(at + 1) * padded] {
+                    *sum *= factor;
+                }
+            }
+            let maximum = maxima[at];
+            let mut total = 0.0;
+            for score in scores.iter_mut() {
+                *score = exp(*score - maximum);
+            }
+            for score in scores.iter() {
+                total += score;
+            }
+            totals[at] += total;
+            weights[at] = E::weights(scores);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::ffi::simd::{self, LANES};
+use crate::ffi::simd::{self, LANES, vectorized};
 use crate::ffi::tensors::Plain;
 
 /// A number format of weights, activations, keys and values. Sums are f32 in both.
@@ -54,36 +54,52 @@ impl Element for f32 {
         *unit = value;
     }
 
+    #[inline(always)]
     fn weights(weights: &[f32; LANES]) -> Self::Weights {
         *weights
     }
 
     fn scores(queries: &[f32], keys: &[f32], scores: &mut [[f32; LANES]]) {
-        let head_dim = keys.len() / LANES;
-        simd::vectorized(|| {
-            for (query, scores) in queries.chunks_exact(head_dim).zip(scores) {
-                let mut sums = [0f32; LANES];
-                for (&q, keys) in query.iter().zip(keys.chunks_exact(LANES)) {
-                    for (sum, &key) in sums.iter_mut().zip(keys) {
-                        *sum += q * key;
-                    }
-                }
-                *scores = sums;
-            }
-        });
+        scores_f32(queries, keys, scores);
     }
 
     fn weigh(weights: &[[f32; LANES]], values: &[f32], sums: &mut [f32]) {
+        weigh_f32(weights, values, sums);
+    }
+}
+
+vectorized! {
+    fn scores_f32(queries: &[f32], keys: &[f32], scores: &mut [[f32; LANES]]) {
+        let head_dim = keys.len() / LANES;
+        for (query, scores) in queries.chunks_exact(head_dim).zip(scores) {
+            let mut sums = [0f32; LANES];
+            for (&q, keys) in query.iter().zip(keys.chunks_exact(LANES)) {
+                for (sum, &key) in sums.iter_mut().zip(keys) {
+                    *sum += q * key;
+                }
+            }
+            *scores = sums;
+        }
+    }
+}
+
+vectorized! {
+    fn weigh_f32(weights: &[[f32; LANES]], values: &[f32], sums: &mut [f32]) {
         let head_dim = sums.len() / weights.len().max(1);
-        simd::vectorized(|| {
-            for (weights, sums) in weights.iter().zip(sums.chunks_exact_mut(head_dim)) {
+        for (weights, sums) in weights.iter().zip(sums.chunks_exact_mut(head_dim)) {
+            // a vector of sums stays in its register over all tokens
+            for (at, sums) in sums.chunks_exact_mut(LANES).enumerate() {
+                let mut kept = [0f32; LANES];
+                kept.copy_from_slice(sums);
                 for (&weight, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
-                    for (sum, &value) in sums.iter_mut().zip(values) {
+                    let values = &values[at * LANES..(at + 1) * LANES];
+                    for (sum, &value) in kept.iter_mut().zip(values) {
                         *sum += weight * value;
                     }
                 }
+                sums.copy_from_slice(&kept);
             }
-        });
+        }
     }
 }
 
@@ -116,6 +132,7 @@ impl Element for bf16 {
         *unit = if place == 0 { bits } else { (*unit & 0xffff) | (bits << 16) };
     }
 
+    #[inline(always)]
     fn weights(weights: &[f32; LANES]) -> Self::Weights {
         std::array::from_fn(|at| {
             pack(Self::from_f32(weights[2 * at]), Self::from_f32(weights[2 * at + 1]))
@@ -131,6 +148,7 @@ impl Element for bf16 {
     }
 }
 
+#[inline(always)]
 fn pack(first: bf16, second: bf16) -> u32 {
     u32::from(first.to_bits()) | (u32::from(second.to_bits()) << 16)
 }

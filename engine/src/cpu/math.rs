@@ -1,6 +1,7 @@
 //! Row operations between the products: norms, the gate, rotations, exponentials.
 
 use super::element::Element;
+use crate::ffi::simd::vectorized;
 
 /// e^x in f32, in a form that loops vectorise: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]
 /// (the minimax coefficients of Cephes' `expf`); relative error below 2e-7. Below -87 it is 0, above 88 it stays
@@ -45,54 +46,72 @@ fn norm_row<E: Element>(x: &[f32], weight: &[E], eps: f32, out: &mut [E]) {
     }
 }
 
-/// The norm of rows of `width`.
-pub(super) fn norm<E: Element>(x: &[f32], weight: &[E], eps: f32, out: &mut [E]) {
-    let width = weight.len();
-    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        norm_row(x, weight, eps, out);
-    }
-}
-
-/// Adds `more` to `x`, and the norm of what that gives.
-pub(super) fn add_norm<E: Element>(
-    x: &mut [f32],
-    more: &[E],
-    weight: &[E],
-    eps: f32,
-    out: &mut [E],
-) {
-    let width = weight.len();
-    let rows = x.chunks_exact_mut(width).zip(more.chunks_exact(width));
-    for ((x, more), out) in rows.zip(out.chunks_exact_mut(width)) {
-        for (x, more) in x.iter_mut().zip(more) {
-            *x += more.to_f32();
-        }
-        norm_row(x, weight, eps, out);
-    }
-}
-
-/// silu(gate) · up, of rows [gate | up].
-pub(super) fn gate<E: Element>(gate_up: &[E], width: usize, out: &mut [E]) {
-    for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
-        let (gates, ups) = row.split_at(width);
-        for ((out, gate), up) in out.iter_mut().zip(gates).zip(ups) {
-            let gate = gate.to_f32();
-            let silu = E::from_f32(gate / (1.0 + exp(-gate))).to_f32();
-            *out = E::from_f32(silu * up.to_f32());
+vectorized! {
+    /// The norm of rows of `width`.
+    pub(super) fn norm<E: Element>(x: &[f32], weight: &[E], eps: f32, out: &mut [E]) {
+        let width = weight.len();
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            norm_row(x, weight, eps, out);
         }
     }
 }
 
-/// Rotates the first heads of a row, in the half-split layout; as many as `row` holds.
-pub(super) fn rotate<E: Element>(row: &mut [E], cos: &[f32], sin: &[f32]) {
-    let half = cos.len();
-    for head in row.chunks_exact_mut(2 * half) {
-        let (first, second) = head.split_at_mut(half);
-        let pairs = first.iter_mut().zip(second);
-        for ((a, b), (&cos, &sin)) in pairs.zip(cos.iter().zip(sin)) {
-            let (x, y) = (a.to_f32(), b.to_f32());
-            *a = E::from_f32(x * cos - y * sin);
-            *b = E::from_f32(y * cos + x * sin);
+vectorized! {
+    /// Adds `more` to `x`, and the norm of what that gives.
+    pub(super) fn add_norm<E: Element>(
+        x: &mut [f32],
+        more: &[E],
+        weight: &[E],
+        eps: f32,
+        out: &mut [E],
+    ) {
+        let width = weight.len();
+        let rows = x.chunks_exact_mut(width).zip(more.chunks_exact(width));
+        for ((x, more), out) in rows.zip(out.chunks_exact_mut(width)) {
+            for (x, more) in x.iter_mut().zip(more) {
+                *x += more.to_f32();
+            }
+            norm_row(x, weight, eps, out);
+        }
+    }
+}
+
+vectorized! {
+    /// silu(gate) · up, of rows [gate | up].
+    pub(super) fn gate<E: Element>(gate_up: &[E], width: usize, out: &mut [E]) {
+        for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+            let (gates, ups) = row.split_at(width);
+            for ((out, gate), up) in out.iter_mut().zip(gates).zip(ups) {
+                let gate = gate.to_f32();
+                let silu = E::from_f32(gate / (1.0 + exp(-gate))).to_f32();
+                *out = E::from_f32(silu * up.to_f32());
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Rotates the first `n_rotated` values of every row of `width`, in the half-split layout of
+    /// heads; `cos` and `sin` have D/2 values a row.
+    pub(super) fn rotate<E: Element>(
+        rows: &mut [E],
+        width: usize,
+        n_rotated: usize,
+        half: usize,
+        cos: &[f32],
+        sin: &[f32],
+    ) {
+        let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
+        for (row, (cos, sin)) in rows.chunks_exact_mut(width).zip(angles) {
+            for head in row[..n_rotated].chunks_exact_mut(2 * half) {
+                let (first, second) = head.split_at_mut(half);
+                let pairs = first.iter_mut().zip(second);
+                for ((a, b), (&cos, &sin)) in pairs.zip(cos.iter().zip(sin)) {
+                    let (x, y) = (a.to_f32(), b.to_f32());
+                    *a = E::from_f32(x * cos - y * sin);
+                    *b = E::from_f32(y * cos + x * sin);
+                }
+            }
         }
     }
 }

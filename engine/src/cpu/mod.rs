@@ -18,7 +18,7 @@ use crate::batch::Batch;
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
-use crate::ffi::{simd, threads};
+use crate::ffi::threads;
 use crate::model::Decoder;
 
 pub(crate) use math::exp;
@@ -179,13 +179,9 @@ impl<E: Element> Typed<E> {
         let n_rows = rows_a_part(qkv.len() / width);
         let parts = qkv.chunks_mut(n_rows * width).enumerate().collect();
         threads::for_each(parts, is_small, |(part, rows)| {
-            simd::vectorized(|| {
-                for (at, row) in rows.chunks_exact_mut(width).enumerate() {
-                    let at = (part * n_rows + at) * half;
-                    let (cos, sin) = (&rotations.cos[at..at + half], &rotations.sin[at..at + half]);
-                    math::rotate(&mut row[..n_rotated], cos, sin);
-                }
-            });
+            let from = part * n_rows * half;
+            let (cos, sin) = (&rotations.cos[from..], &rotations.sin[from..]);
+            math::rotate(rows, width, n_rotated, half, cos, sin);
         });
     }
 
@@ -203,7 +199,7 @@ impl<E: Element> Typed<E> {
         let n_values = rows_a_part(x.len() / hidden) * hidden;
         let parts = x.chunks(n_values).zip(slice_mut::<E>(&mut out).chunks_mut(n_values));
         threads::for_each(parts.collect(), x.len() < SMALL, |(x, out)| {
-            simd::vectorized(|| math::norm(x, weight, eps, out));
+            math::norm(x, weight, eps, out);
         });
         out
     }
@@ -218,7 +214,7 @@ impl<E: Element> Typed<E> {
         let outs = slice_mut::<E>(&mut out).chunks_mut(n_values);
         let parts = x.chunks_mut(n_values).zip(more).zip(outs).collect();
         threads::for_each(parts, is_small, |((x, more), out)| {
-            simd::vectorized(|| math::add_norm(x, more, weight, eps, out));
+            math::add_norm(x, more, weight, eps, out);
         });
         out
     }
@@ -233,7 +229,7 @@ impl<E: Element> Typed<E> {
             .chunks(per_part * 2 * width)
             .zip(slice_mut::<E>(&mut out).chunks_mut(per_part * width));
         threads::for_each(parts.collect(), gate_up.len() < SMALL, |(gate_up, out)| {
-            simd::vectorized(|| math::gate(gate_up, width, out));
+            math::gate(gate_up, width, out);
         });
         out
     }

@@ -17,31 +17,56 @@ pub(crate) fn has_bf16() -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn has_avx512() -> bool {
+pub(crate) fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("fma")
+        && has_avx2()
 }
 
-/// Runs `work` compiled for the widest vectors that the processor has. The compiler vectorises the
-/// plain loops of what it can inline.
-#[inline]
-pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if has_avx512() {
-            // SAFETY: the features were found at run time.
-            return unsafe { x86::with_avx512(work) };
+/// Defines a function that is compiled several times, for the widest vectors that processors have,
+/// and chosen among when it is called. The compiler vectorises the plain loops of its body and of
+/// what that inlines.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$generic:ident: $bound:path>)?
+        ($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $out)? {
+            #[inline(always)]
+            fn plain $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $out)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,avx2")]
+                fn avx512 $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $out)? {
+                    plain$(::<$generic>)?($($arg),*)
+                }
+
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2 $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $out)? {
+                    plain$(::<$generic>)?($($arg),*)
+                }
+
+                if $crate::ffi::simd::has_avx512() {
+                    // SAFETY: the features were found at run time.
+                    return unsafe { avx512$(::<$generic>)?($($arg),*) };
+                }
+                if $crate::ffi::simd::has_avx2() {
+                    // SAFETY: the features were found at run time.
+                    return unsafe { avx2$(::<$generic>)?($($arg),*) };
+                }
+            }
+            plain$(::<$generic>)?($($arg),*)
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were found at run time.
-            return unsafe { x86::with_avx2(work) };
-        }
-    }
-    work()
+    };
 }
+pub(crate) use vectorized;
 
 /// Products of bf16 queries with a block of keys: `scores[i][t] = Σ_d q[i][d]·k[d][t]`.
 ///
@@ -118,16 +143,6 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::LANES;
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,avx2")]
-    pub(super) fn with_avx512<R>(work: impl FnOnce() -> R) -> R {
-        work()
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
-        work()
-    }
 
     #[target_feature(enable = "avx512f")]
     fn load(values: &[u32]) -> __m512bh {
