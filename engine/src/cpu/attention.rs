@@ -142,7 +142,7 @@ impl<E: Element> KvArena<E> {
         }
         let mut state = State {
             maxima: vec![f32::NEG_INFINITY; n_queries],
-            totals: vec![0.0; n_queries],
+            totals: vec![[0.0; LANES]; n_queries],
             sums: vec![0.0; n_queries * padded],
         };
         let mut scores = vec![[0f32; LANES]; n_queries];
@@ -165,7 +165,7 @@ impl<E: Element> KvArena<E> {
         for (token, cell) in cells.into_iter().enumerate() {
             for (group, out) in cell.chunks_exact_mut(self.head_dim).enumerate() {
                 let at = token * n_groups + group;
-                let share = 1.0 / state.totals[at];
+                let share = 1.0 / state.totals[at].iter().sum::<f32>();
                 for (out, sum) in out.iter_mut().zip(&state.sums[at * padded..]) {
                     *out = E::from_f32(sum * share);
                 }
@@ -177,14 +177,15 @@ impl<E: Element> KvArena<E> {
 /// Where each query's softmax is.
 struct State {
     maxima: Vec<f32>,
-    totals: Vec<f32>,
+    /// Sums of weights, a lane each; they are added up at the end.
+    totals: Vec<[f32; LANES]>,
     sums: Vec<f32>,
 }
 
 /// Some queries of a [`State`].
 struct StatePart<'a> {
     maxima: &'a mut [f32],
-    totals: &'a mut [f32],
+    totals: &'a mut [[f32; LANES]],
     sums: &'a mut [f32],
 }
 
@@ -196,6 +197,15 @@ impl State {
             sums: &mut self.sums[queries.start * padded..queries.end * padded],
         }
     }
+}
+
+/// The highest of a vector, by halves: a chain of 16 comparisons would wait for each.
+#[inline(always)]
+fn highest(values: &[f32; LANES]) -> f32 {
+    let higher = |a: f32, b: f32| if b > a { b } else { a };
+    let eight: [f32; 8] = std::array::from_fn(|at| higher(values[at], values[at + 8]));
+    let four: [f32; 4] = std::array::from_fn(|at| higher(eight[at], eight[at + 4]));
+    higher(higher(four[0], four[2]), higher(four[1], four[3]))
 }
 
 vectorized! {
@@ -225,28 +235,25 @@ vectorized! {
             for (lane, score) in scores.iter_mut().enumerate() {
                 *score = if lane < n_seen { *score * scale } else { f32::NEG_INFINITY };
             }
-            let mut highest = f32::NEG_INFINITY;
-            for &score in scores.iter() {
-                highest = if score > highest { score } else { highest };
-            }
+            let highest = highest(scores);
             let before = maxima[at];
             if highest > before {
                 maxima[at] = highest;
                 let factor = exp(before - highest);
-                totals[at] *= factor;
+                for total in &mut totals[at] {
+                    *total *= factor;
+                }
                 for sum in &mut sums[at * padded..(at + 1) * padded] {
                     *sum *= factor;
                 }
             }
             let maximum = maxima[at];
-            let mut total = 0.0;
             for score in scores.iter_mut() {
                 *score = exp(*score - maximum);
             }
-            for score in scores.iter() {
-                total += score;
+            for (total, &score) in totals[at].iter_mut().zip(scores.iter()) {
+                *total += score;
             }
-            totals[at] += total;
             weights[at] = E::weights(scores);
         }
     }
