@@ -6,6 +6,7 @@
 
 mod attention;
 mod element;
+mod few;
 mod math;
 mod plan;
 
@@ -14,11 +15,12 @@ use tch::{Device, Tensor};
 
 use self::attention::KvArena;
 use self::element::Element;
+use self::few::FewRows;
 use crate::batch::Batch;
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
-use crate::ffi::threads;
+use crate::ffi::{simd, threads};
 use crate::model::Decoder;
 
 pub(crate) use math::exp;
@@ -29,21 +31,25 @@ const TILE_QUERIES: usize = 48;
 /// Values below which a row operation is not worth a second thread.
 const SMALL: usize = 16_384;
 
-/// A weight as it is multiplied.
-enum Weight {
-    Plain(Tensor),
-    Packed(PackedWeight),
-}
-
 struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
 }
 
+/// A weight as it is multiplied.
+enum Weight {
+    /// By libtorch, as it is.
+    Plain(Tensor),
+    /// In bf16: by oneDNN in its own layout; row by row where few tokens are multiplied.
+    Packed { packed: PackedWeight, few: Option<FewRows> },
+}
+
 impl Linear {
     fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self, Error> {
         let weight = match weight.kind() {
-            tch::Kind::BFloat16 => Weight::Packed(PackedWeight::new(weight)?),
+            tch::Kind::BFloat16 => {
+                Weight::Packed { packed: PackedWeight::new(weight)?, few: FewRows::new(weight) }
+            }
             _ => Weight::Plain(weight.detach()),
         };
         Ok(Self { weight, bias: bias.map(Tensor::detach) })
@@ -52,7 +58,16 @@ impl Linear {
     fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
         match &self.weight {
             Weight::Plain(weight) => Ok(x.f_linear(weight, self.bias.as_ref())?),
-            Weight::Packed(weight) => weight.linear(x, self.bias.as_ref()),
+            Weight::Packed { few: Some(few), .. }
+                if (1..=simd::FEW as i64).contains(&x.size()[0]) =>
+            {
+                let out = few.forward(x);
+                match &self.bias {
+                    Some(bias) => Ok(out.f_add(bias)?),
+                    None => Ok(out),
+                }
+            }
+            Weight::Packed { packed, .. } => packed.linear(x, self.bias.as_ref()),
         }
     }
 }

@@ -130,6 +130,60 @@ pub(crate) fn weigh_bf16(weights: &[[u32; LANES / 2]], values: &[u32], sums: &mu
     }
 }
 
+/// Most rows of x that [`linear_bf16`] takes.
+pub(crate) const FEW: usize = 4;
+
+/// Blocks of outputs that are computed together: enough sums on their way to hide the time that
+/// each addition takes.
+const TOGETHER: usize = 4;
+
+/// x·Wᵀ for few rows of x, where reading the weights is what takes time.
+///
+/// `x` holds rows of K/2 pairs of bf16; `weights` holds blocks of [`LANES`] outputs, each K/2 rows
+/// of LANES pairs, as the keys of [`scores_bf16`]. `put(m, b, values)` takes output block b of row
+/// m. Nothing is computed where the processor has no bf16 products: see [`has_bf16`].
+pub(crate) fn linear_bf16(
+    x: &[u32],
+    n_pairs: usize,
+    weights: &[u32],
+    mut put: impl FnMut(usize, usize, &[f32; LANES]),
+) {
+    let n_rows = x.len() / n_pairs;
+    let n_blocks = weights.len() / (n_pairs * LANES);
+    assert!((1..=FEW).contains(&n_rows) && x.len() == n_rows * n_pairs);
+    assert!(weights.len() == n_blocks * n_pairs * LANES && has_bf16());
+    #[cfg(target_arch = "x86_64")]
+    for first in (0..n_blocks).step_by(TOGETHER) {
+        let n = TOGETHER.min(n_blocks - first);
+        let weights = &weights[first * n_pairs * LANES..(first + n) * n_pairs * LANES];
+        let mut sums = [[[0f32; LANES]; TOGETHER]; FEW];
+        // SAFETY: the features were found at run time; the lengths were checked above.
+        unsafe {
+            match (n_rows, n) {
+                (1, TOGETHER) => x86::linear::<1, TOGETHER>(x, n_pairs, weights, &mut sums),
+                (2, TOGETHER) => x86::linear::<2, TOGETHER>(x, n_pairs, weights, &mut sums),
+                (3, TOGETHER) => x86::linear::<3, TOGETHER>(x, n_pairs, weights, &mut sums),
+                (_, TOGETHER) => x86::linear::<4, TOGETHER>(x, n_pairs, weights, &mut sums),
+                _ => {
+                    for block in 0..n {
+                        let weights = &weights[block * n_pairs * LANES..][..n_pairs * LANES];
+                        let mut one = vec![[0f32; LANES]; n_rows];
+                        scores_bf16(x, weights, &mut one);
+                        for (sums, one) in sums.iter_mut().zip(one) {
+                            sums[block] = one;
+                        }
+                    }
+                }
+            }
+        }
+        for (row, sums) in sums.iter().take(n_rows).enumerate() {
+            for (block, sums) in sums.iter().take(n).enumerate() {
+                put(row, first + block, sums);
+            }
+        }
+    }
+}
+
 fn low(pair: u32) -> f32 {
     f32::from_bits(pair << 16)
 }
@@ -177,6 +231,35 @@ mod x86 {
         for (scores, sum) in scores.iter_mut().zip(sums) {
             // SAFETY: 16 f32 are written to an array of 16; the store needs no alignment.
             unsafe { _mm512_storeu_ps(scores.as_mut_ptr(), sum) };
+        }
+    }
+
+    /// M rows of x with N blocks of outputs.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn linear<const M: usize, const N: usize>(
+        x: &[u32],
+        n_pairs: usize,
+        weights: &[u32],
+        out: &mut [[[f32; LANES]; super::TOGETHER]; super::FEW],
+    ) {
+        let blocks: [&[u32]; N] =
+            std::array::from_fn(|at| &weights[at * n_pairs * LANES..][..n_pairs * LANES]);
+        let rows: [&[u32]; M] = std::array::from_fn(|at| &x[at * n_pairs..][..n_pairs]);
+        let mut sums = [[_mm512_setzero_ps(); N]; M];
+        for pair in 0..n_pairs {
+            let spread = rows.map(|row| spread(row[pair]));
+            for (at, block) in blocks.iter().enumerate() {
+                let weights = load(&block[pair * LANES..(pair + 1) * LANES]);
+                for (sums, &x) in sums.iter_mut().zip(&spread) {
+                    sums[at] = _mm512_dpbf16_ps(sums[at], x, weights);
+                }
+            }
+        }
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                // SAFETY: 16 f32 are written to an array of 16; the store needs no alignment.
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+            }
         }
     }
 

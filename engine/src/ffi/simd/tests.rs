@@ -51,3 +51,32 @@ fn scores_and_weighted_sums_are_those_of_plain_arithmetic() {
         }
     }
 }
+
+#[test]
+fn few_rows_times_weights_are_those_of_plain_arithmetic() {
+    if !has_bf16() {
+        return;
+    }
+    let (n_pairs, n_blocks) = (24, 6);
+    let pairs = |from: usize, n: usize| -> Vec<u32> {
+        (from..from + n).map(|at| pair(value(2 * at), value(2 * at + 1))).collect()
+    };
+    let weights = pairs(5_000, n_blocks * n_pairs * LANES);
+    for n_rows in 1..=FEW {
+        let x = pairs(100 * n_rows, n_rows * n_pairs);
+        let mut n_put = 0;
+        linear_bf16(&x, n_pairs, &weights, |row, block, values| {
+            n_put += 1;
+            for (lane, seen) in values.iter().enumerate() {
+                let products = (0..n_pairs).map(|at| {
+                    let x = x[row * n_pairs + at];
+                    let w = weights[(block * n_pairs + at) * LANES + lane];
+                    low(x) * low(w) + high(x) * high(w)
+                });
+                let wanted: f32 = products.sum();
+                assert!((seen - wanted).abs() < 1e-3, "{seen} {wanted}");
+            }
+        });
+        assert_eq!(n_put, n_rows * n_blocks);
+    }
+}
