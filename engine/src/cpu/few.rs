@@ -40,7 +40,7 @@ impl FewRows {
         Some(Self { blocks, n_outputs, n_pairs })
     }
 
-    /// x·Wᵀ for 1 to [`simd::FEW`] tokens: `x` [M, K] → [M, N].
+    /// x·Wᵀ for 1 to [`simd::few`] tokens: `x` [M, K] → [M, N].
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         let n_rows = x.size()[0] as usize;
         let mut out =

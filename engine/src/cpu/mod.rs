@@ -59,7 +59,7 @@ impl Linear {
         match &self.weight {
             Weight::Plain(weight) => Ok(x.f_linear(weight, self.bias.as_ref())?),
             Weight::Packed { few: Some(few), .. }
-                if (1..=simd::FEW as i64).contains(&x.size()[0]) =>
+                if (1..=simd::few() as i64).contains(&x.size()[0]) =>
             {
                 let out = few.forward(x);
                 match &self.bias {

@@ -130,58 +130,81 @@ pub(crate) fn weigh_bf16(weights: &[[u32; LANES / 2]], values: &[u32], sums: &mu
     }
 }
 
-/// Most rows of x that [`linear_bf16`] takes.
-pub(crate) const FEW: usize = 4;
+/// Rows of x and blocks of outputs that are computed together: enough sums on their way to hide the
+/// time that each addition takes, few enough for the registers.
+const TILE: (usize, usize) = (4, 4);
 
-/// Blocks of outputs that are computed together: enough sums on their way to hide the time that
-/// each addition takes.
-const TOGETHER: usize = 4;
+/// Most rows of x for which [`linear_bf16`] is the faster way: beyond, the processor's matrix unit
+/// is worth its set-up, or a layout for large products.
+pub(crate) fn few() -> usize {
+    static FEW: OnceLock<usize> = OnceLock::new();
+    *FEW.get_or_init(|| {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        match (has_bf16(), info.contains("amx_bf16")) {
+            (false, _) => 0,
+            (true, true) => 8,
+            (true, false) => 64,
+        }
+    })
+}
 
-/// x·Wᵀ for few rows of x, where reading the weights is what takes time.
+/// x·Wᵀ for few rows of x, where reading the weights is what takes time: they are read once, in the
+/// order in which they lie.
 ///
 /// `x` holds rows of K/2 pairs of bf16; `weights` holds blocks of [`LANES`] outputs, each K/2 rows
 /// of LANES pairs, as the keys of [`scores_bf16`]. `put(m, b, values)` takes output block b of row
-/// m. Nothing is computed where the processor has no bf16 products: see [`has_bf16`].
+/// m. The processor must have bf16 products: see [`has_bf16`].
 pub(crate) fn linear_bf16(
     x: &[u32],
     n_pairs: usize,
     weights: &[u32],
     mut put: impl FnMut(usize, usize, &[f32; LANES]),
 ) {
-    let n_rows = x.len() / n_pairs;
     let n_blocks = weights.len() / (n_pairs * LANES);
-    assert!((1..=FEW).contains(&n_rows) && x.len() == n_rows * n_pairs);
     assert!(weights.len() == n_blocks * n_pairs * LANES && has_bf16());
-    #[cfg(target_arch = "x86_64")]
-    for first in (0..n_blocks).step_by(TOGETHER) {
-        let n = TOGETHER.min(n_blocks - first);
+    assert!(x.len().is_multiple_of(n_pairs));
+    for first in (0..n_blocks).step_by(TILE.1) {
+        let n = TILE.1.min(n_blocks - first);
         let weights = &weights[first * n_pairs * LANES..(first + n) * n_pairs * LANES];
-        let mut sums = [[[0f32; LANES]; TOGETHER]; FEW];
-        // SAFETY: the features were found at run time; the lengths were checked above.
-        unsafe {
-            match (n_rows, n) {
-                (1, TOGETHER) => x86::linear::<1, TOGETHER>(x, n_pairs, weights, &mut sums),
-                (2, TOGETHER) => x86::linear::<2, TOGETHER>(x, n_pairs, weights, &mut sums),
-                (3, TOGETHER) => x86::linear::<3, TOGETHER>(x, n_pairs, weights, &mut sums),
-                (_, TOGETHER) => x86::linear::<4, TOGETHER>(x, n_pairs, weights, &mut sums),
-                _ => {
-                    for block in 0..n {
-                        let weights = &weights[block * n_pairs * LANES..][..n_pairs * LANES];
-                        let mut one = vec![[0f32; LANES]; n_rows];
-                        scores_bf16(x, weights, &mut one);
-                        for (sums, one) in sums.iter_mut().zip(one) {
-                            sums[block] = one;
-                        }
-                    }
+        for (group, x) in x.chunks(TILE.0 * n_pairs).enumerate() {
+            let mut sums = [[[0f32; LANES]; TILE.1]; TILE.0];
+            tile(x, n_pairs, weights, n, &mut sums);
+            for (row, sums) in sums.iter().take(x.len() / n_pairs).enumerate() {
+                for (block, sums) in sums.iter().take(n).enumerate() {
+                    put(group * TILE.0 + row, first + block, sums);
                 }
             }
         }
-        for (row, sums) in sums.iter().take(n_rows).enumerate() {
-            for (block, sums) in sums.iter().take(n).enumerate() {
-                put(row, first + block, sums);
-            }
-        }
     }
+}
+
+/// One tile of [`linear_bf16`].
+fn tile(
+    x: &[u32],
+    n_pairs: usize,
+    weights: &[u32],
+    n_blocks: usize,
+    sums: &mut [[[f32; LANES]; TILE.1]; TILE.0],
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let n_rows = x.len() / n_pairs;
+        assert!(x.len() == n_rows * n_pairs && weights.len() == n_blocks * n_pairs * LANES);
+        macro_rules! sizes {
+            ($(($m:literal, $n:literal)),*) => {
+                // SAFETY: the caller has seen the features; the lengths were checked above.
+                match (n_rows, n_blocks) {
+                    $(($m, $n) => return unsafe {
+                        x86::linear::<$m, $n>(x, n_pairs, weights, sums)
+                    },)*
+                    _ => {}
+                }
+            };
+        }
+        sizes!((1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2), (2, 3), (2, 4));
+        sizes!((3, 1), (3, 2), (3, 3), (3, 4), (4, 1), (4, 2), (4, 3), (4, 4));
+    }
+    unreachable!("every size of a tile is listed. This is a bug.")
 }
 
 fn low(pair: u32) -> f32 {
@@ -240,7 +263,7 @@ mod x86 {
         x: &[u32],
         n_pairs: usize,
         weights: &[u32],
-        out: &mut [[[f32; LANES]; super::TOGETHER]; super::FEW],
+        out: &mut [[[f32; LANES]; super::TILE.1]; super::TILE.0],
     ) {
         let blocks: [&[u32]; N] =
             std::array::from_fn(|at| &weights[at * n_pairs * LANES..][..n_pairs * LANES]);
