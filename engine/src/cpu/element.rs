@@ -25,9 +25,9 @@ pub(super) trait Element: Plain + Default {
     /// Puts a number into a unit, at `place` of [0, PER_UNIT). The first place clears the others.
     fn put(unit: &mut Self::Unit, place: usize, value: Self);
     fn weights(weights: &[f32; LANES]) -> Self::Weights;
-    /// scores[i][t] = Σ_d queries[i][d] · keys[d][t].
+    /// `scores[i][t] = Σ_d queries[i][d] · keys[d][t]`
     fn scores(queries: &[Self::Unit], keys: &[Self::Unit], scores: &mut [[f32; LANES]]);
-    /// sums[i][d] += Σ_t weights[i][t] · values[t][d].
+    /// `sums[i][d] += Σ_t weights[i][t] · values[t][d]`
     fn weigh(weights: &[Self::Weights], values: &[Self::Unit], sums: &mut [f32]);
 }
 

@@ -167,7 +167,7 @@ impl<E: Element> Typed<E> {
         let arena = KvArena::new(config.n_layers, config.n_kv_heads, config.head_dim, n_blocks);
         Ok(Self {
             weights: Weights::new(model)?,
-            inv_freq: slice::<f32>(&model.inv_freq()).to_vec(),
+            inv_freq: slice::<f32>(model.inv_freq()).to_vec(),
             arena,
             config,
         })
