@@ -168,7 +168,7 @@ def main():
         "--flash-attention",
         choices=list(FLASH_ATTENTION),
         default="off",
-        help="the flash attention of llama.cpp decodes slower on a CPU (default: off)",
+        help="which of the two is faster depends on the machine and the batch (default: off)",
     )
     args = parser.parse_args()
     workload = bench.Workload.from_args(args)

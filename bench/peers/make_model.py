@@ -129,8 +129,8 @@ def check(folder, gguf_path):
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     ids = torch.tensor([prompt])
-    settings = GenerationConfig(max_new_tokens=N_CHECKED, do_sample=False, pad_token_id=0)
-    answer = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+    model.generation_config.eos_token_id = None  # llama.cpp is not stopped either
+    answer = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=N_CHECKED, do_sample=False)
     by_transformers = answer[0, len(prompt):].tolist()
 
     agree = prompts_agree and by_transformers == by_llama_cpp
