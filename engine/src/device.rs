@@ -83,14 +83,17 @@ pub(crate) fn memory_bytes(device: Device) -> usize {
     }
 }
 
+/// Number formats by the names that the settings and reports have for them.
+const NAMES: [(&str, Kind); 4] = [
+    ("f32", Kind::Float),
+    ("bf16", Kind::BFloat16),
+    ("f16", Kind::Half),
+    ("f8_e4m3", Kind::Float8e4m3fn),
+];
+
 /// The name of a number format, as the settings spell it.
 pub fn dtype_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Float => "f32",
-        Kind::BFloat16 => "bf16",
-        Kind::Half => "f16",
-        _ => "other",
-    }
+    NAMES.iter().find(|(_, named)| *named == kind).map_or("other", |(name, _)| name)
 }
 
 /// Threads that one operation may use.
@@ -143,13 +146,7 @@ pub struct DTypeSupport {
 /// Looks at libtorch, the devices and the processor.
 pub fn report() -> Report {
     let libtorch_cuda = ffi::load_libtorch_cuda();
-    let kinds = [
-        ("f32", Kind::Float),
-        ("bf16", Kind::BFloat16),
-        ("f16", Kind::Half),
-        ("f8_e4m3", Kind::Float8e4m3fn),
-    ];
-    let dtypes = kinds.map(|(dtype, kind)| {
+    let dtypes = NAMES.map(|(dtype, kind)| {
         let stored = tch::Tensor::ones([16, 16], (Kind::Float, Device::Cpu)).f_to_kind(kind);
         let storage = stored.is_ok();
         // libtorch writes a whole trace to the terminal when it refuses; f8 products are known to be
@@ -175,10 +172,7 @@ fn cpu_features() -> Vec<&'static str> {
         ("avx2", std::arch::is_x86_feature_detected!("avx2")),
         ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
         ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
-        (
-            "amx-bf16",
-            std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|s| s.contains("amx_bf16")),
-        ),
+        ("amx-bf16", ffi::simd::has_amx_bf16()),
     ];
     known.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }

@@ -15,6 +15,7 @@ pub mod forced;
 mod gguf;
 mod kv;
 pub mod model;
+mod request;
 mod runner;
 mod sampler;
 mod scheduler;
@@ -23,8 +24,9 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use config::ModelConfig;
-pub use engine::{Engine, Request, RequestId, Sample, Stats};
+pub use engine::Engine;
 pub use error::Error;
 pub use model::Decoder;
+pub use request::{Request, RequestId, Sample, Stats};
 pub use settings::{EngineConfig, SamplingParams};
 pub use tokenizer::Tokenizer;

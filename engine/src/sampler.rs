@@ -5,6 +5,8 @@
 //! vocabulary is never sorted, and read as few times as the settings allow. It knows nothing of
 //! requests and stops.
 
+use std::borrow::Cow;
+
 use half::bf16;
 use tch::{Device, Kind, Tensor};
 
@@ -70,11 +72,24 @@ pub(crate) fn sample(logits: &Tensor, draws: &[RowSampling]) -> Result<Vec<Drawn
 }
 
 /// A number format of logits.
-trait Number: Plain + Into<f32> {}
+trait Number: Plain {
+    /// A row in f32, copied only where it is in another format.
+    fn wide(row: &[Self]) -> Cow<'_, [f32]>;
+}
 
-impl Number for f32 {}
+impl Number for f32 {
+    fn wide(row: &[Self]) -> Cow<'_, [f32]> {
+        Cow::Borrowed(row)
+    }
+}
 
-impl Number for bf16 {}
+impl Number for bf16 {
+    fn wide(row: &[Self]) -> Cow<'_, [f32]> {
+        let mut wide = vec![0f32; row.len()];
+        widen(row, &mut wide);
+        Cow::Owned(wide)
+    }
+}
 
 fn sample_rows<T: Number>(
     logits: &[T],
@@ -86,9 +101,7 @@ fn sample_rows<T: Number>(
     let is_small = draws.len() * vocab_size < 32_768;
     threads::for_each(items, is_small, |(draw, drawn)| {
         let row = &logits[draw.row * vocab_size..][..vocab_size];
-        let mut wide = vec![0f32; vocab_size];
-        widen(row, &mut wide);
-        *drawn = Some(sample_row(&wide, draw));
+        *drawn = Some(sample_row(&T::wide(row), draw));
     });
     let results = drawn.into_iter().map(|drawn| drawn.expect("every draw is made. This is a bug."));
     results.collect()
@@ -122,7 +135,7 @@ fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
 }
 
 vectorized! {
-    fn widen<T: Number>(row: &[T], wide: &mut [f32]) {
+    fn widen(row: &[bf16], wide: &mut [f32]) {
         for (wide, &value) in wide.iter_mut().zip(row) {
             *wide = value.into();
         }

@@ -4,10 +4,12 @@
 //! a judge that only likes the first place then never gets ahead, and what it thinks of the place
 //! cannot end a match.
 
+use std::fmt::Display;
+
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What ends the voting in a match before its last vote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,8 +28,9 @@ pub enum Stop {
 }
 
 /// Votes of a match. A plain number n stands for `{ max = n, stop = "majority" }`.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-#[serde(default)]
+// `remote` makes the derived functions inherent: the table's side of the two forms below
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct VoteRule {
     /// Most votes of a match; the order in which the two answers are shown alternates. An odd
     /// number for `majority`.
@@ -55,25 +58,16 @@ impl From<u32> for VoteRule {
     }
 }
 
+impl Serialize for VoteRule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
 impl<'de> Deserialize<'de> for VoteRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        struct Table {
-            max: u32,
-            stop: Stop,
-            lead: u32,
-            threshold: f64,
-            ahead: u32,
-        }
-        impl Default for Table {
-            fn default() -> Self {
-                let VoteRule { max, stop, lead, threshold, ahead } = VoteRule::default();
-                Self { max, stop, lead, threshold, ahead }
-            }
-        }
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
+        struct NumberOrTable;
+        impl<'de> Visitor<'de> for NumberOrTable {
             type Value = VoteRule;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -81,25 +75,28 @@ impl<'de> Deserialize<'de> for VoteRule {
             }
 
             fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<VoteRule, E> {
-                let n = u32::try_from(n)
-                    .map_err(|_| E::custom(format!("{n} is no number of votes")))?;
-                Ok(VoteRule::from(n))
+                number(n)
             }
 
             fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<VoteRule, E> {
-                let n = u32::try_from(n)
-                    .map_err(|_| E::custom(format!("{n} is no number of votes")))?;
-                Ok(VoteRule::from(n))
+                number(n)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<VoteRule, A::Error> {
-                let Table { max, stop, lead, threshold, ahead } =
-                    Table::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(VoteRule { max, stop, lead, threshold, ahead })
+                VoteRule::deserialize(MapAccessDeserializer::new(map))
             }
         }
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(NumberOrTable)
     }
+}
+
+fn number<N, E>(n: N) -> Result<VoteRule, E>
+where
+    N: TryInto<u32> + Copy + Display,
+    E: serde::de::Error,
+{
+    let max = n.try_into().map_err(|_| E::custom(format!("{n} is no number of votes")))?;
+    Ok(VoteRule::from(max))
 }
 
 impl VoteRule {

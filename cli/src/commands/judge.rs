@@ -14,7 +14,6 @@ use joust_schema::tables::{Match, Verdict, Vote};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{ConfigArgs, open_scorer};
-use crate::config::score::ScoreRun;
 use crate::failure::UserError;
 use crate::output;
 
@@ -87,12 +86,7 @@ struct Figures {
 }
 
 pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
-    let config: ScoreRun = args.config.read_scoring()?;
-    config.validate()?;
-    if args.config.dry_run {
-        return args.config.print(&config);
-    }
-    config.run.set_threads();
+    let Some(config) = args.config.start_scoring()? else { return Ok(()) };
     let n_votes = args.votes.unwrap_or(config.reward.tournament.votes.max);
     if n_votes == 0 {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());

@@ -55,8 +55,21 @@ impl ConfigArgs {
         Merged::read(&files, &overrides)
     }
 
+    /// Starts a scoring command: the valid config, with its threads set; none where it was only to be
+    /// printed.
+    pub(crate) fn start_scoring(&self) -> anyhow::Result<Option<ScoreRun>> {
+        let config = self.read_scoring()?;
+        config.validate()?;
+        if self.dry_run {
+            self.print(&config)?;
+            return Ok(None);
+        }
+        config.run.set_threads();
+        Ok(Some(config))
+    }
+
     /// Reads a scoring config; sections of `joust train` that it has no use for are left out.
-    pub(crate) fn read_scoring(&self) -> anyhow::Result<ScoreRun> {
+    fn read_scoring(&self) -> anyhow::Result<ScoreRun> {
         self.merged()?.without(&UNUSED).into_config()
     }
 

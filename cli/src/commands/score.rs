@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::commands::{ConfigArgs, open_scorer};
-use crate::config::score::ScoreRun;
 use crate::failure::UserError;
 use crate::output;
 
@@ -48,12 +47,7 @@ struct OutputRow {
 }
 
 pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
-    let config: ScoreRun = args.config.read_scoring()?;
-    config.validate()?;
-    if args.config.dry_run {
-        return args.config.print(&config);
-    }
-    config.run.set_threads();
+    let Some(config) = args.config.start_scoring()? else { return Ok(()) };
     let groups = read_groups(&args.input, Seed::new(config.run.seed))?;
     let mut scorer = open_scorer(&config, &args.output)?;
     let bar = output::progress_bar(groups.len() as u64, "groups");

@@ -8,7 +8,6 @@ use joust_reward::Scorer;
 use joust_reward::server::{ScorerHandle, ServerConfig, router};
 
 use crate::commands::ConfigArgs;
-use crate::config::score::ScoreRun;
 use crate::failure::UserError;
 use crate::output;
 
@@ -20,12 +19,7 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
-    let config: ScoreRun = args.config.read_scoring()?;
-    config.validate()?;
-    if args.config.dry_run {
-        return args.config.print(&config);
-    }
-    config.run.set_threads();
+    let Some(config) = args.config.start_scoring()? else { return Ok(()) };
     let scorer = Scorer::open(&config.reward, true)?;
     let judge = scorer.judge_name().to_owned();
     let serve = &config.serve;

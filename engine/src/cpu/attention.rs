@@ -220,14 +220,10 @@ vectorized! {
         weights: &mut [E::Weights],
     ) {
         let StatePart { maxima, totals, sums } = state;
-        let n_tokens = view.n_tokens as usize;
+        let (is_whole, n_tokens) = (view.is_whole(), view.n_tokens as usize);
         let padded = sums.len() / scores.len().max(1);
         for (at, scores) in scores.iter_mut().enumerate() {
-            let n_seen = match view.is_whole {
-                true => n_tokens,
-                false => (view.n_visible + (at / n_groups) as isize).clamp(0, n_tokens as isize)
-                    as usize,
-            };
+            let n_seen = if is_whole { n_tokens } else { view.n_seen(at / n_groups) };
             if n_seen == 0 {
                 weights[at] = E::weights(&[0.0; LANES]);
                 continue;

@@ -27,8 +27,18 @@ pub(super) struct View {
     pub(super) n_visible: isize,
     /// Slots that are there; each further token sees one more up to it.
     pub(super) n_tokens: u32,
-    /// Whether all tokens see all slots.
-    pub(super) is_whole: bool,
+}
+
+impl View {
+    /// Whether all tokens see all slots: each sees at least as many as the first.
+    pub(super) fn is_whole(&self) -> bool {
+        self.n_visible >= self.n_tokens as isize
+    }
+
+    /// Slots that token `at` of those that look at it sees.
+    pub(super) fn n_seen(&self, at: usize) -> usize {
+        (self.n_visible + at as isize).clamp(0, self.n_tokens as isize) as usize
+    }
 }
 
 /// The tiles of a batch, of at most `max_tokens` tokens, the costly ones first.
@@ -66,13 +76,11 @@ fn chunk_tiles(row: &Row, max_tokens: usize) -> Vec<Tile> {
             if at >= first + n_tokens {
                 break;
             }
-            let n_visible = (first + 1) as isize - at as isize;
             views.push(View {
                 block: span.block,
                 tokens: 0..n_tokens,
-                n_visible,
+                n_visible: (first + 1) as isize - at as isize,
                 n_tokens: span.n_tokens,
-                is_whole: n_visible >= span.n_tokens as isize,
             });
             at += span.n_tokens as usize;
         }
@@ -93,7 +101,6 @@ fn shared_views(rows: &[&Row], range: Range<usize>, mut depth: usize, views: &mu
             tokens: range.clone(),
             n_visible: span.n_tokens as isize,
             n_tokens: span.n_tokens,
-            is_whole: true,
         });
         depth += 1;
     }
@@ -120,11 +127,7 @@ mod tests {
 
     fn seen(tile: &Tile, token: usize) -> Vec<(u32, u32)> {
         let views = tile.views.iter().filter(|view| view.tokens.contains(&token));
-        let seen = views.map(|view| {
-            let visible = view.n_visible + (token - view.tokens.start) as isize;
-            let n_seen = if view.is_whole { view.n_tokens as isize } else { visible };
-            (view.block, n_seen.clamp(0, view.n_tokens as isize) as u32)
-        });
+        let seen = views.map(|view| (view.block, view.n_seen(token - view.tokens.start) as u32));
         seen.filter(|&(_, n_seen)| n_seen > 0).collect()
     }
 

@@ -16,6 +16,14 @@ pub(crate) fn has_bf16() -> bool {
     })
 }
 
+/// Whether the processor has a matrix unit for bf16.
+pub(crate) fn has_amx_bf16() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains("amx_bf16"))
+    })
+}
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
@@ -137,15 +145,11 @@ const TILE: (usize, usize) = (4, 4);
 /// Most rows of x for which [`linear_bf16`] is the faster way: beyond, the processor's matrix unit
 /// is worth its set-up, or a layout for large products.
 pub(crate) fn few() -> usize {
-    static FEW: OnceLock<usize> = OnceLock::new();
-    *FEW.get_or_init(|| {
-        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        match (has_bf16(), info.contains("amx_bf16")) {
-            (false, _) => 0,
-            (true, true) => 8,
-            (true, false) => 64,
-        }
-    })
+    match (has_bf16(), has_amx_bf16()) {
+        (false, _) => 0,
+        (true, true) => 8,
+        (true, false) => 64,
+    }
 }
 
 /// x·Wᵀ for few rows of x, where reading the weights is what takes time: they are read once, in the

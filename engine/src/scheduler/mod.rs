@@ -57,6 +57,25 @@ pub(crate) struct Sequence {
     table: Table,
 }
 
+impl Sequence {
+    /// The same request's tokens for other samples, without memory.
+    fn of_samples(&self, key: Key, first_sample: u32, n_samples: u32) -> Self {
+        Self {
+            key,
+            request: self.request,
+            first_sample,
+            n_samples,
+            tokens: self.tokens.clone(),
+            n_prompt: self.n_prompt,
+            n_cached: 0,
+            is_new: false,
+            place: self.place.of_sample(first_sample),
+            deadline: self.deadline,
+            table: Table::default(),
+        }
+    }
+}
+
 /// A request as the scheduler sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct NewSequence {
@@ -183,8 +202,7 @@ impl Scheduler {
         self.waiting.remove(|sequence| sequence.request == request);
         for at in (0..self.running.len()).rev() {
             if self.running[at].request == request {
-                let sequence = self.running.remove(at);
-                self.memory.release(sequence.table);
+                self.stop(at);
             }
         }
     }
@@ -192,8 +210,8 @@ impl Scheduler {
     /// Drops everything, and what was remembered with it.
     pub(crate) fn clear(&mut self) {
         self.waiting.remove(|_| true);
-        for sequence in std::mem::take(&mut self.running) {
-            self.memory.release(sequence.table);
+        while !self.running.is_empty() {
+            self.stop(self.running.len() - 1);
         }
         self.memory.forget();
     }
@@ -243,9 +261,7 @@ impl Scheduler {
                 }
                 None => {
                     is_short_of_memory = true;
-                    let sequence = self.running.remove(at);
-                    self.put_back(sequence);
-                    self.start_over_if_idle();
+                    self.put_back(at);
                 }
             }
         }
@@ -273,17 +289,9 @@ impl Scheduler {
             let key = self.next_key();
             let from = &self.running[at];
             let sequence = Sequence {
-                key,
-                request: from.request,
-                first_sample: sample,
-                n_samples: 1,
-                tokens: from.tokens.clone(),
-                n_prompt: from.n_prompt,
                 n_cached: from.n_prompt,
-                is_new: false,
-                place: from.place.of_sample(sample),
-                deadline: from.deadline,
                 table: self.memory.fork(&from.table),
+                ..from.of_samples(key, sample, 1)
             };
             let to = self.running.partition_point(|other| other.place < sequence.place);
             self.running.insert(to, sequence);
@@ -295,9 +303,14 @@ impl Scheduler {
     /// Ends a sequence; its memory is free at once.
     pub(crate) fn finish(&mut self, key: Key) -> Option<Sequence> {
         let at = self.running.iter().position(|sequence| sequence.key == key)?;
+        Some(self.stop(at))
+    }
+
+    /// Takes a sequence out of the running; its memory is free at once.
+    fn stop(&mut self, at: usize) -> Sequence {
         let mut sequence = self.running.remove(at);
         self.memory.release(std::mem::take(&mut sequence.table));
-        Some(sequence)
+        sequence
     }
 
     /// The next tokens of a running sequence, at most `budget`; none where there is no memory.
@@ -340,19 +353,8 @@ impl Scheduler {
         if n_samples < sequence.n_samples {
             let first_sample = sequence.first_sample + n_samples;
             let key = self.next_key();
-            self.waiting.push(Sequence {
-                key,
-                request: sequence.request,
-                first_sample,
-                n_samples: sequence.n_samples - n_samples,
-                tokens: sequence.tokens.clone(),
-                n_prompt: sequence.n_prompt,
-                n_cached: 0,
-                is_new: false,
-                place: sequence.place.of_sample(first_sample),
-                deadline: sequence.deadline,
-                table: Table::default(),
-            });
+            let n_left = sequence.n_samples - n_samples;
+            self.waiting.push(sequence.of_samples(key, first_sample, n_left));
             sequence.n_samples = n_samples;
         }
         Some(sequence)
@@ -360,24 +362,20 @@ impl Scheduler {
 
     /// Takes the memory of the sequence that came last; it waits again, with what it has written.
     fn preempt_last(&mut self) {
-        if let Some(sequence) = self.running.pop() {
+        if let Some(last) = self.running.len().checked_sub(1) {
             self.counts.preemptions += 1;
-            self.put_back(sequence);
-            self.start_over_if_idle();
+            self.put_back(last);
         }
     }
 
-    /// Where not even one sequence finds room, what is remembered is in its way: short spans of
-    /// blocks that it shares with nobody now.
-    fn start_over_if_idle(&mut self) {
+    /// Takes a running sequence's memory and lets it wait. Where then not even one sequence has found
+    /// room, what is remembered is in its way: short spans of blocks that it shares with nobody now.
+    fn put_back(&mut self, at: usize) {
+        let sequence = self.stop(at);
+        self.waiting.push(sequence);
         if self.running.is_empty() {
             self.memory.forget();
         }
-    }
-
-    fn put_back(&mut self, mut sequence: Sequence) {
-        self.memory.release(std::mem::take(&mut sequence.table));
-        self.waiting.push(sequence);
     }
 
     fn take_expired(&mut self, now: Duration) -> Vec<Sequence> {
@@ -385,9 +383,7 @@ impl Scheduler {
         let mut expired = self.waiting.remove(is_over);
         for at in (0..self.running.len()).rev() {
             if is_over(&self.running[at]) {
-                let mut sequence = self.running.remove(at);
-                self.memory.release(std::mem::take(&mut sequence.table));
-                expired.push(sequence);
+                expired.push(self.stop(at));
             }
         }
         expired

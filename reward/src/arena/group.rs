@@ -367,14 +367,13 @@ impl Bout {
         (self.a_first.a + self.b_first.a, self.a_first.b + self.b_first.b)
     }
 
-    /// Whether no further vote is needed: the rule says so, and no vote that counts for it is asked
-    /// for a second time.
+    /// Whether the rule says that no further vote is needed.
     fn is_over(&self, rules: &TournamentConfig) -> bool {
         let (votes_a, votes_b) = self.votes();
         rules.votes.is_decided(votes_a, votes_b, self.n_finished)
     }
 
-    /// The votes to ask for now: second tries, and as many new ones as are sure to be needed.
+    /// The votes to ask for now: second tries, and as many new ones as the rule wants.
     fn wanted(&mut self, rules: &TournamentConfig) -> Vec<(u32, u32)> {
         let mut wanted = std::mem::take(&mut self.again);
         let all_in = self.n_asked == self.n_finished;

@@ -88,10 +88,21 @@ impl EngineJudge {
         tokenizer.encode(&text)
     }
 
-    fn start(&mut self, request: &VoteRequest) -> Result<(), joust_engine::Error> {
-        let prompt_token_ids = self.prompt_token_ids(request)?;
+    /// Takes a request whose prompt is made already, by [`EngineJudge::prompt_token_ids`].
+    pub(super) fn submit_prompt(
+        &mut self,
+        request: &VoteRequest,
+        prompt: Result<Vec<u32>, joust_engine::Error>,
+    ) {
         let params = SamplingParams { seed: request.seed.0, ..self.params.clone() };
-        self.engine.submit(Request::new(RequestId(request.id.0), prompt_token_ids, params))
+        let id = RequestId(request.id.0);
+        let taken = prompt.and_then(|prompt| self.engine.submit(Request::new(id, prompt, params)));
+        match taken {
+            Ok(()) => self.in_flight.push(request.id),
+            Err(error) => {
+                self.refused.push((request.id, Err(JudgeError::Refused(error.to_string()))));
+            }
+        }
     }
 }
 
@@ -101,12 +112,8 @@ impl Judge for EngineJudge {
     }
 
     fn submit(&mut self, request: VoteRequest) {
-        match self.start(&request) {
-            Ok(()) => self.in_flight.push(request.id),
-            Err(error) => {
-                self.refused.push((request.id, Err(JudgeError::Refused(error.to_string()))));
-            }
-        }
+        let prompt = self.prompt_token_ids(&request);
+        self.submit_prompt(&request, prompt);
     }
 
     fn cancel(&mut self, id: VoteId) {

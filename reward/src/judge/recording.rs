@@ -48,10 +48,9 @@ impl Judge for RecordingJudge {
 
     fn submit(&mut self, request: VoteRequest) {
         // what cannot be asked comes back from the judge with its reason
-        if let Ok(prompt) = self.inner.prompt_token_ids(&request) {
-            self.prompts.push(prompt);
-        }
-        self.inner.submit(request);
+        let prompt = self.inner.prompt_token_ids(&request);
+        self.prompts.extend(prompt.as_ref().ok().cloned());
+        self.inner.submit_prompt(&request, prompt);
     }
 
     fn cancel(&mut self, id: VoteId) {

@@ -28,7 +28,7 @@ pub struct ScoreGroupRequest {
     pub tournament: Option<TournamentKind>,
     /// Rounds of a Swiss tournament, instead of the server's.
     pub rounds: Option<u32>,
-    /// Votes a match (odd), instead of the server's.
+    /// Votes of a match, an odd number or a rule, instead of the server's.
     pub votes: Option<VoteRule>,
     /// Key of every draw; a hash of the group if left out.
     pub seed: Option<u64>,

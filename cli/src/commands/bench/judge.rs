@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::commands::ConfigArgs;
 use crate::commands::score::read_groups;
-use crate::config::score::ScoreRun;
 use crate::failure::UserError;
 use crate::output;
 
@@ -52,12 +51,7 @@ struct Figures {
 }
 
 pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
-    let config: ScoreRun = args.config.read_scoring()?;
-    config.validate()?;
-    if args.config.dry_run {
-        return args.config.print(&config);
-    }
-    config.run.set_threads();
+    let Some(config) = args.config.start_scoring()? else { return Ok(()) };
     let model = config.reward.judge.model.as_ref().ok_or_else(|| {
         UserError::new("reward.judge.model is missing, wanted the judge's folder".to_owned())
     })?;
