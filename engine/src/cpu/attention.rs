@@ -7,7 +7,7 @@
 use super::element::Element;
 use super::math::exp;
 use super::plan::{Tile, View};
-use crate::ffi::simd::{LANES, vectorized};
+use crate::ffi::simd::{LANES, RUN, Sums, vectorized};
 use crate::ffi::threads;
 use crate::kv::{BLOCK_TOKENS, Slot};
 
@@ -145,22 +145,27 @@ impl<E: Element> KvArena<E> {
             totals: vec![[0.0; LANES]; n_queries],
             sums: vec![0.0; n_queries * padded],
         };
-        let mut scores = vec![[0f32; LANES]; n_queries];
-        let mut weights = vec![E::Weights::default(); n_queries];
+        let mut scores = vec![Sums::default(); n_queries];
+        let mut weights = vec![[[E::default(); LANES]; RUN]; n_queries];
         let scale = 1.0 / (self.head_dim as f32).sqrt();
         let per_block = block_units::<E>(padded);
         let LayerKv { keys, values } = &self.layers[layer];
-        for view in &tile.views {
-            let start = (head * self.n_blocks + view.block as usize) * per_block;
-            let range = view.tokens.start * n_groups..view.tokens.end * n_groups;
+        let start = |view: &View| (head * self.n_blocks + view.block as usize) * per_block;
+        for run in tile.runs() {
+            let tokens = &run[0].tokens;
+            let range = tokens.start * n_groups..tokens.end * n_groups;
             let scores = &mut scores[range.clone()];
             let weights = &mut weights[range.clone()];
             let queries = &queries[range.start * units_per_query..range.end * units_per_query];
-            E::scores(queries, &keys[start..start + per_block], scores);
-            soften::<E>(state.part(range.clone(), padded), view, n_groups, scale, scores, weights);
-            let n_rows = (view.n_tokens as usize).div_ceil(E::PER_UNIT);
-            let sums = &mut state.sums[range.start * padded..range.end * padded];
-            E::weigh(weights, &values[start..start + n_rows * padded], sums);
+            let (mut k, mut v): ([&[E::Unit]; RUN], [&[E::Unit]; RUN]) = ([&[]; RUN], [&[]; RUN]);
+            for ((view, k), v) in run.iter().zip(&mut k).zip(&mut v) {
+                let n_rows = (view.n_tokens as usize).div_ceil(E::PER_UNIT);
+                *k = &keys[start(view)..][..per_block];
+                *v = &values[start(view)..][..n_rows * padded];
+            }
+            E::scores(queries, &k[..run.len()], scores);
+            soften::<E>(state.part(range.clone(), padded), run, n_groups, scale, scores, weights);
+            E::weigh(weights, &v[..run.len()], state.part(range, padded).sums);
         }
         for (token, cell) in cells.into_iter().enumerate() {
             for (group, out) in cell.chunks_exact_mut(self.head_dim).enumerate() {
@@ -199,43 +204,50 @@ impl State {
     }
 }
 
-/// The highest of a vector, by halves: a chain of 16 comparisons would wait for each.
+/// The highest of some vectors, by halves: a chain of comparisons would wait for each.
 #[inline(always)]
-fn highest(values: &[f32; LANES]) -> f32 {
+fn highest(values: &Sums) -> f32 {
     let higher = |a: f32, b: f32| if b > a { b } else { a };
-    let eight: [f32; 8] = std::array::from_fn(|at| higher(values[at], values[at + 8]));
+    let sixteen: [f32; LANES] = std::array::from_fn(|at| {
+        let lane = |block: usize| values[block][at];
+        higher(higher(lane(0), lane(1)), higher(lane(2), lane(3)))
+    });
+    let eight: [f32; 8] = std::array::from_fn(|at| higher(sixteen[at], sixteen[at + 8]));
     let four: [f32; 4] = std::array::from_fn(|at| higher(eight[at], eight[at + 4]));
     higher(higher(four[0], four[2]), higher(four[1], four[3]))
 }
 
 vectorized! {
-    /// Takes one block's scores in: rescales what was summed up to now and gives the weights of the
-    /// block's values.
+    /// Takes the scores of some blocks in: rescales what was summed up to now and gives the weights
+    /// of the blocks' values.
     fn soften<E: Element>(
         state: StatePart<'_>,
-        view: &View,
+        run: &[View],
         n_groups: usize,
         scale: f32,
-        scores: &mut [[f32; LANES]],
-        weights: &mut [E::Weights],
+        scores: &mut [Sums],
+        weights: &mut [[[E; LANES]; RUN]],
     ) {
         let StatePart { maxima, totals, sums } = state;
-        let (is_whole, n_tokens) = (view.is_whole(), view.n_tokens as usize);
+        let is_whole = run.len() == RUN && run.iter().all(View::is_full);
         let padded = sums.len() / scores.len().max(1);
         for (at, scores) in scores.iter_mut().enumerate() {
-            let n_seen = if is_whole { n_tokens } else { view.n_seen(at / n_groups) };
-            if n_seen == 0 {
-                weights[at] = E::weights(&[0.0; LANES]);
+            if !is_whole {
+                for (block, scores) in scores.iter_mut().enumerate() {
+                    let n_seen = run.get(block).map_or(0, |view| view.n_seen(at / n_groups));
+                    for (lane, score) in scores.iter_mut().enumerate() {
+                        *score = if lane < n_seen { *score } else { f32::NEG_INFINITY };
+                    }
+                }
+            }
+            let highest = highest(scores) * scale;
+            if highest == f32::NEG_INFINITY {
+                weights[at] = [[E::default(); LANES]; RUN];
                 continue;
             }
-            for (lane, score) in scores.iter_mut().enumerate() {
-                *score = if lane < n_seen { *score * scale } else { f32::NEG_INFINITY };
-            }
-            let highest = highest(scores);
-            let before = maxima[at];
-            if highest > before {
+            if highest > maxima[at] {
+                let factor = exp(maxima[at] - highest);
                 maxima[at] = highest;
-                let factor = exp(before - highest);
                 for total in &mut totals[at] {
                     *total *= factor;
                 }
@@ -244,13 +256,14 @@ vectorized! {
                 }
             }
             let maximum = maxima[at];
-            for score in scores.iter_mut() {
-                *score = exp(*score - maximum);
+            for (scores, weights) in scores.iter().zip(&mut weights[at]) {
+                let lanes = scores.iter().zip(weights).zip(&mut totals[at]);
+                for ((score, weight), total) in lanes {
+                    let share = exp(score * scale - maximum);
+                    *total += share;
+                    *weight = E::from_f32(share);
+                }
             }
-            for (total, &score) in totals[at].iter_mut().zip(scores.iter()) {
-                *total += score;
-            }
-            weights[at] = E::weights(scores);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::ffi::simd::{self, LANES, vectorized};
+use crate::ffi::simd::{self, LANES, RUN, Sums, vectorized};
 use crate::ffi::tensors::Plain;
 
 /// A number format of weights, activations, keys and values. Sums are f32 in both.
@@ -15,8 +15,6 @@ pub(super) trait Element: Plain + Default {
     type Unit: Copy + Default + Send + Sync + 'static;
     /// Numbers in a unit.
     const PER_UNIT: usize;
-    /// Weights of 16 tokens in units.
-    type Weights: Copy + Default + Send;
 
     fn to_f32(self) -> f32;
     fn from_f32(value: f32) -> Self;
@@ -24,17 +22,15 @@ pub(super) trait Element: Plain + Default {
     fn units(row: &[Self]) -> impl Iterator<Item = Self::Unit>;
     /// Puts a number into a unit, at `place` of [0, PER_UNIT). The first place clears the others.
     fn put(unit: &mut Self::Unit, place: usize, value: Self);
-    fn weights(weights: &[f32; LANES]) -> Self::Weights;
-    /// `scores[i][t] = Σ_d queries[i][d] · keys[d][t]`
-    fn scores(queries: &[Self::Unit], keys: &[Self::Unit], scores: &mut [[f32; LANES]]);
-    /// `sums[i][d] += Σ_t weights[i][t] · values[t][d]`
-    fn weigh(weights: &[Self::Weights], values: &[Self::Unit], sums: &mut [f32]);
+    /// `scores[i][b][t] = Σ_d queries[i][d] · keys[b][d][t]` for up to [`RUN`] blocks.
+    fn scores(queries: &[Self::Unit], keys: &[&[Self::Unit]], scores: &mut [Sums]);
+    /// `sums[i][d] += Σ_b Σ_t weights[i][b][t] · values[b][t][d]`
+    fn weigh(weights: &[[[Self; LANES]; RUN]], values: &[&[Self::Unit]], sums: &mut [f32]);
 }
 
 impl Element for f32 {
     type Unit = f32;
     const PER_UNIT: usize = 1;
-    type Weights = [f32; LANES];
 
     #[inline(always)]
     fn to_f32(self) -> f32 {
@@ -54,47 +50,46 @@ impl Element for f32 {
         *unit = value;
     }
 
-    #[inline(always)]
-    fn weights(weights: &[f32; LANES]) -> Self::Weights {
-        *weights
-    }
-
-    fn scores(queries: &[f32], keys: &[f32], scores: &mut [[f32; LANES]]) {
+    fn scores(queries: &[f32], keys: &[&[f32]], scores: &mut [Sums]) {
         scores_f32(queries, keys, scores);
     }
 
-    fn weigh(weights: &[[f32; LANES]], values: &[f32], sums: &mut [f32]) {
+    fn weigh(weights: &[[[f32; LANES]; RUN]], values: &[&[f32]], sums: &mut [f32]) {
         weigh_f32(weights, values, sums);
     }
 }
 
 vectorized! {
-    fn scores_f32(queries: &[f32], keys: &[f32], scores: &mut [[f32; LANES]]) {
-        let head_dim = keys.len() / LANES;
+    fn scores_f32(queries: &[f32], keys: &[&[f32]], scores: &mut [Sums]) {
+        let head_dim = queries.len() / scores.len().max(1);
         for (query, scores) in queries.chunks_exact(head_dim).zip(scores) {
-            let mut sums = [0f32; LANES];
-            for (&q, keys) in query.iter().zip(keys.chunks_exact(LANES)) {
-                for (sum, &key) in sums.iter_mut().zip(keys) {
-                    *sum += q * key;
+            for (keys, scores) in keys.iter().zip(scores) {
+                let mut sums = [0f32; LANES];
+                for (&q, keys) in query.iter().zip(keys.chunks_exact(LANES)) {
+                    for (sum, &key) in sums.iter_mut().zip(keys) {
+                        *sum += q * key;
+                    }
                 }
+                *scores = sums;
             }
-            *scores = sums;
         }
     }
 }
 
 vectorized! {
-    fn weigh_f32(weights: &[[f32; LANES]], values: &[f32], sums: &mut [f32]) {
+    fn weigh_f32(weights: &[[[f32; LANES]; RUN]], values: &[&[f32]], sums: &mut [f32]) {
         let head_dim = sums.len() / weights.len().max(1);
         for (weights, sums) in weights.iter().zip(sums.chunks_exact_mut(head_dim)) {
             // a vector of sums stays in its register over all tokens
             for (at, sums) in sums.chunks_exact_mut(LANES).enumerate() {
                 let mut kept = [0f32; LANES];
                 kept.copy_from_slice(sums);
-                for (&weight, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
-                    let values = &values[at * LANES..(at + 1) * LANES];
-                    for (sum, &value) in kept.iter_mut().zip(values) {
-                        *sum += weight * value;
+                for (weights, values) in weights.iter().zip(values) {
+                    for (&weight, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
+                        let values = &values[at * LANES..(at + 1) * LANES];
+                        for (sum, &value) in kept.iter_mut().zip(values) {
+                            *sum += weight * value;
+                        }
                     }
                 }
                 sums.copy_from_slice(&kept);
@@ -106,7 +101,6 @@ vectorized! {
 impl Element for bf16 {
     type Unit = u32;
     const PER_UNIT: usize = 2;
-    type Weights = [u32; LANES / 2];
 
     #[inline(always)]
     fn to_f32(self) -> f32 {
@@ -132,19 +126,12 @@ impl Element for bf16 {
         *unit = if place == 0 { bits } else { (*unit & 0xffff) | (bits << 16) };
     }
 
-    #[inline(always)]
-    fn weights(weights: &[f32; LANES]) -> Self::Weights {
-        std::array::from_fn(|at| {
-            pack(Self::from_f32(weights[2 * at]), Self::from_f32(weights[2 * at + 1]))
-        })
+    fn scores(queries: &[u32], keys: &[&[u32]], scores: &mut [Sums]) {
+        simd::products(queries, queries.len() / scores.len().max(1), keys, scores);
     }
 
-    fn scores(queries: &[u32], keys: &[u32], scores: &mut [[f32; LANES]]) {
-        simd::scores_bf16(queries, keys, scores);
-    }
-
-    fn weigh(weights: &[Self::Weights], values: &[u32], sums: &mut [f32]) {
-        simd::weigh_bf16(weights, values, sums);
+    fn weigh(weights: &[[[bf16; LANES]; RUN]], values: &[&[u32]], sums: &mut [f32]) {
+        simd::weigh(weights, values, sums);
     }
 }
 

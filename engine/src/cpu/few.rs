@@ -58,7 +58,7 @@ impl FewRows {
             }
         }
         threads::for_each(parts, false, |(weights, mut outs)| {
-            simd::linear_bf16(&x, self.n_pairs, weights, |row, block, values| {
+            simd::linear(&x, self.n_pairs, weights, |row, block, values| {
                 let out = outs[row][block * LANES..].iter_mut();
                 for (out, &value) in out.zip(values) {
                     *out = bf16::from_f32(value);

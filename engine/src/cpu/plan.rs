@@ -7,6 +7,8 @@
 use std::ops::Range;
 
 use crate::batch::{Batch, Row};
+use crate::ffi::simd::RUN;
+use crate::kv::BLOCK_TOKENS;
 
 /// Query tokens that are computed together.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +17,13 @@ pub(super) struct Tile {
     pub(super) tokens: Vec<usize>,
     /// What they look at, in the order of their contexts.
     pub(super) views: Vec<View>,
+}
+
+impl Tile {
+    /// What is looked at together: up to [`RUN`] blocks that the same tokens look at.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &[View]> {
+        self.views.chunk_by(|a, b| a.tokens == b.tokens).flat_map(|same| same.chunks(RUN))
+    }
 }
 
 /// A block and who looks at it.
@@ -30,9 +39,10 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Whether all tokens see all slots: each sees at least as many as the first.
-    pub(super) fn is_whole(&self) -> bool {
-        self.n_visible >= self.n_tokens as isize
+    /// Whether the block is full and all tokens see all of it: each sees at least as much as the
+    /// first.
+    pub(super) fn is_full(&self) -> bool {
+        self.n_tokens as usize == BLOCK_TOKENS && self.n_visible >= self.n_tokens as isize
     }
 
     /// Slots that token `at` of those that look at it sees.

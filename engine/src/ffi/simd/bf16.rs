@@ -1,0 +1,290 @@
+//! Products of bf16 vectors with sums in f32.
+//!
+//! A pair is two bf16 numbers in 32 bits: the processors multiply pairs. A block is [K/2 pairs,
+//! [`LANES`]]: lane l of row j holds numbers 2j and 2j+1 of column l.
+
+use half::bf16;
+
+use super::{LANES, has_amx_bf16, has_bf16};
+
+/// Blocks that are multiplied together.
+pub(crate) const RUN: usize = 4;
+
+/// One row's products with the columns of up to [`RUN`] blocks.
+pub(crate) type Sums = [[f32; LANES]; RUN];
+
+/// Rows that are multiplied together: with [`RUN`] enough sums on their way to hide the time that
+/// each addition takes, few enough for the registers.
+const ROWS: usize = 4;
+
+/// Products of rows with up to [`RUN`] blocks: `out[m][b][l] = Σ_k x[m][k]·blocks[b][k][l]`.
+///
+/// `x` holds rows of `n_pairs` pairs, each block `n_pairs` rows of [`LANES`] pairs. What `out` has
+/// for blocks that are not there stays.
+pub(crate) fn products(x: &[u32], n_pairs: usize, blocks: &[&[u32]], out: &mut [Sums]) {
+    assert!(n_pairs > 0 && x.len() == out.len() * n_pairs && blocks.len() <= RUN);
+    assert!(blocks.iter().all(|block| block.len() == n_pairs * LANES));
+    #[cfg(target_arch = "x86_64")]
+    if has_bf16() {
+        for (x, out) in x.chunks(ROWS * n_pairs).zip(out.chunks_mut(ROWS)) {
+            macro_rules! sizes {
+                ($(($m:literal, $n:literal)),*) => {
+                    match (out.len(), blocks.len()) {
+                        // SAFETY: the features were found at run time, the lengths checked above.
+                        $(($m, $n) => unsafe { x86::products::<$m, $n>(x, n_pairs, blocks, out) },)*
+                        _ => {}
+                    }
+                };
+            }
+            sizes!((1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2), (2, 3), (2, 4));
+            sizes!((3, 1), (3, 2), (3, 3), (3, 4), (4, 1), (4, 2), (4, 3), (4, 4));
+        }
+        return;
+    }
+    for (x, out) in x.chunks_exact(n_pairs).zip(out) {
+        for (block, sums) in blocks.iter().zip(out) {
+            *sums = [0.0; LANES];
+            for (&x, pairs) in x.iter().zip(block.chunks_exact(LANES)) {
+                for (sum, &pair) in sums.iter_mut().zip(pairs) {
+                    *sum += low(x) * low(pair) + high(x) * high(pair);
+                }
+            }
+        }
+    }
+}
+
+/// Adds weighted values: `sums[m][d] += Σ_b Σ_t weights[m][b][t]·values[b][t][d]`.
+///
+/// Each of `values` holds up to LANES/2 rows of D pairs: row j has numbers d of tokens 2j and 2j+1;
+/// rows that are missing at the end count as 0. `sums` holds a row of D for each of `weights`, D a
+/// multiple of [`LANES`].
+pub(crate) fn weigh(weights: &[[[bf16; LANES]; RUN]], values: &[&[u32]], sums: &mut [f32]) {
+    let width = sums.len() / weights.len().max(1);
+    assert!(width.is_multiple_of(LANES) && sums.len() == weights.len() * width);
+    assert!(values.len() <= RUN);
+    for values in values {
+        assert!(values.len().is_multiple_of(width) && values.len() <= width * LANES / 2);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if has_bf16() {
+        for (weights, sums) in weights.chunks(ROWS).zip(sums.chunks_mut(ROWS * width)) {
+            // SAFETY: the features were found at run time, the lengths checked above.
+            unsafe {
+                match weights.len() {
+                    4 => x86::weigh::<4>(weights, values, sums, width),
+                    3 => x86::weigh::<3>(weights, values, sums, width),
+                    2 => x86::weigh::<2>(weights, values, sums, width),
+                    _ => x86::weigh::<1>(weights, values, sums, width),
+                }
+            }
+        }
+        return;
+    }
+    for (weights, sums) in weights.iter().zip(sums.chunks_exact_mut(width)) {
+        for (weights, values) in weights.iter().zip(values) {
+            for (pair, values) in weights.chunks_exact(2).zip(values.chunks_exact(width)) {
+                let (first, second) = (pair[0].to_f32(), pair[1].to_f32());
+                for (sum, &value) in sums.iter_mut().zip(values) {
+                    *sum += first * low(value) + second * high(value);
+                }
+            }
+        }
+    }
+}
+
+/// Most rows of x for which [`linear`] is the faster way: beyond, the processor's matrix unit is
+/// worth its set-up, or a layout for large products.
+pub(crate) fn few() -> usize {
+    match (has_bf16(), has_amx_bf16()) {
+        (false, _) => 0,
+        (true, true) => 8,
+        (true, false) => 64,
+    }
+}
+
+/// x·Wᵀ for few rows of x, where reading the weights is what takes time: they are read once, in the
+/// order in which they lie.
+///
+/// `x` holds rows of K/2 pairs; `weights` holds blocks of [`LANES`] outputs. `put(m, b, values)`
+/// takes output block b of row m.
+pub(crate) fn linear(
+    x: &[u32],
+    n_pairs: usize,
+    weights: &[u32],
+    mut put: impl FnMut(usize, usize, &[f32; LANES]),
+) {
+    let per_block = n_pairs * LANES;
+    let mut sums = [Sums::default(); ROWS];
+    for (run, weights) in weights.chunks(RUN * per_block).enumerate() {
+        let n_blocks = weights.len() / per_block;
+        let mut blocks: [&[u32]; RUN] = [&[]; RUN];
+        for (block, weights) in blocks.iter_mut().zip(weights.chunks_exact(per_block)) {
+            *block = weights;
+        }
+        for (group, x) in x.chunks(ROWS * n_pairs).enumerate() {
+            let sums = &mut sums[..x.len() / n_pairs];
+            products(x, n_pairs, &blocks[..n_blocks], sums);
+            for (row, sums) in sums.iter().enumerate() {
+                for (block, values) in sums.iter().take(n_blocks).enumerate() {
+                    put(group * ROWS + row, run * RUN + block, values);
+                }
+            }
+        }
+    }
+}
+
+fn low(pair: u32) -> f32 {
+    f32::from_bits(pair << 16)
+}
+
+fn high(pair: u32) -> f32 {
+    f32::from_bits(pair & 0xffff_0000)
+}
+
+/// Reads are by pointer: checks of each would take longer than the products.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use half::bf16;
+
+    use super::{LANES, RUN, Sums};
+
+    /// 16 pairs from anywhere.
+    ///
+    /// # Safety
+    /// They are there to be read.
+    #[inline(always)]
+    unsafe fn load(pairs: *const u32) -> __m512bh {
+        // SAFETY: the load needs no alignment. The two vector types differ in name only.
+        unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(pairs.cast())) }
+    }
+
+    /// One pair in all places.
+    ///
+    /// # Safety
+    /// It is there to be read.
+    #[inline(always)]
+    unsafe fn spread(pair: *const u32) -> __m512bh {
+        // SAFETY: the read needs no alignment. The two vector types differ in name only.
+        unsafe {
+            std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(
+                pair.cast::<i32>().read_unaligned(),
+            ))
+        }
+    }
+
+    /// M rows with N blocks.
+    ///
+    /// # Safety
+    /// The processor has the features; x holds M rows of `n_pairs`, `blocks` N of
+    /// `n_pairs · LANES`, `out` M rows.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) unsafe fn products<const M: usize, const N: usize>(
+        x: &[u32],
+        n_pairs: usize,
+        blocks: &[&[u32]],
+        out: &mut [Sums],
+    ) {
+        let rows: [*const u32; M] = std::array::from_fn(|at| x[at * n_pairs..].as_ptr());
+        let blocks: [*const u32; N] = std::array::from_fn(|at| blocks[at].as_ptr());
+        let mut sums = [[_mm512_setzero_ps(); N]; M];
+        for pair in 0..n_pairs {
+            // SAFETY: `pair` is below `n_pairs`, of which rows and blocks have as many.
+            let (x, columns) = unsafe {
+                (
+                    rows.map(|row| spread(row.add(pair))),
+                    blocks.map(|block| load(block.add(pair * LANES))),
+                )
+            };
+            for (sums, &x) in sums.iter_mut().zip(&x) {
+                for (sum, &column) in sums.iter_mut().zip(&columns) {
+                    *sum = _mm512_dpbf16_ps(*sum, x, column);
+                }
+            }
+        }
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                // SAFETY: 16 f32 are written to an array of 16; the store needs no alignment.
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+            }
+        }
+    }
+
+    /// M rows of sums.
+    ///
+    /// # Safety
+    /// The processor has the features; `sums` holds M rows of `width`, `values` up to [`RUN`] times
+    /// up to LANES/2 rows of it.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) unsafe fn weigh<const M: usize>(
+        weights: &[[[bf16; LANES]; RUN]],
+        values: &[&[u32]],
+        sums: &mut [f32],
+        width: usize,
+    ) {
+        let mut column = 0;
+        while column < width {
+            // SAFETY: as of this function.
+            unsafe {
+                if width - column >= 4 * LANES {
+                    weigh_columns::<M, 4>(weights, values, sums, width, column);
+                    column += 4 * LANES;
+                } else {
+                    weigh_columns::<M, 1>(weights, values, sums, width, column);
+                    column += LANES;
+                }
+            }
+        }
+    }
+
+    /// N vectors of [`weigh`]'s columns, from `first` on.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn weigh_columns<const M: usize, const N: usize>(
+        weights: &[[[bf16; LANES]; RUN]],
+        values: &[&[u32]],
+        sums: &mut [f32],
+        width: usize,
+        first: usize,
+    ) {
+        let places: [*mut f32; M] =
+            std::array::from_fn(|at| sums[at * width + first..][..N * LANES].as_mut_ptr());
+        let mut kept = [[_mm512_setzero_ps(); N]; M];
+        for (kept, place) in kept.iter_mut().zip(places) {
+            for (at, kept) in kept.iter_mut().enumerate() {
+                // SAFETY: N vectors are there; the load needs no alignment.
+                *kept = unsafe { _mm512_loadu_ps(place.add(at * LANES)) };
+            }
+        }
+        for (block, values) in values.iter().enumerate() {
+            let weights: [*const u32; M] =
+                std::array::from_fn(|at| weights[at][block].as_ptr().cast());
+            let n_rows = values.len() / width;
+            let values = values.as_ptr();
+            for row in 0..n_rows {
+                // SAFETY: a block's weights are LANES/2 pairs, its values `n_rows` rows of `width`.
+                let (weights, columns) = unsafe {
+                    let values = values.add(row * width + first);
+                    (
+                        weights.map(|weights| spread(weights.add(row))),
+                        std::array::from_fn::<_, N, _>(|at| load(values.add(at * LANES))),
+                    )
+                };
+                for (kept, &weight) in kept.iter_mut().zip(&weights) {
+                    for (kept, &column) in kept.iter_mut().zip(&columns) {
+                        *kept = _mm512_dpbf16_ps(*kept, weight, column);
+                    }
+                }
+            }
+        }
+        for (kept, place) in kept.iter().zip(places) {
+            for (at, kept) in kept.iter().enumerate() {
+                // SAFETY: N vectors are there; the store needs no alignment.
+                unsafe { _mm512_storeu_ps(place.add(at * LANES), *kept) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
