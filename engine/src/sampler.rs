@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use half::bf16;
 use tch::{Device, Kind, Tensor};
 
-use crate::cpu::exp;
+use crate::cpu::{exp, highest};
 use crate::error::Error;
 use crate::ffi::simd::vectorized;
 use crate::ffi::tensors::Plain;
@@ -108,8 +108,9 @@ fn sample_rows<T: Number>(
 }
 
 fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
-    let best = highest(logits);
-    let peak = logits[best];
+    let peak = highest(logits);
+    // a NaN is never the highest, but makes the sums NaN
+    let best = logits.iter().position(|&logit| logit == peak).unwrap_or(0);
     let plain = chunk_sums(logits, peak, 1.0);
     let total: f64 = plain.iter().sum();
     let token = if draw.is_greedy() {
@@ -148,26 +149,6 @@ vectorized! {
         for (weight, &logit) in weights.iter_mut().zip(logits) {
             *weight = exp((logit - peak) * inverse);
         }
-    }
-}
-
-/// The first of the highest; a NaN is never the highest, but makes the sums NaN.
-fn highest(logits: &[f32]) -> usize {
-    let peak = peak(logits);
-    logits.iter().position(|&logit| logit == peak).unwrap_or(0)
-}
-
-vectorized! {
-    fn peak(logits: &[f32]) -> f32 {
-        let mut peaks = [f32::NEG_INFINITY; 16];
-        let chunks = logits.chunks_exact(16);
-        let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        for chunk in chunks {
-            for (peak, &logit) in peaks.iter_mut().zip(chunk) {
-                *peak = if logit > *peak { logit } else { *peak };
-            }
-        }
-        peaks.into_iter().fold(rest, f32::max)
     }
 }
 

@@ -4,24 +4,23 @@
 //! from block to block (Dao et al., FlashAttention, arXiv 2205.14135): a running maximum, a running
 //! sum, and sums of values that are rescaled when the maximum grows.
 
+use super::aligned::Aligned;
 use super::element::Element;
-use super::math::exp;
+use super::math::{self, exp};
 use super::plan::{Tile, View};
-use crate::ffi::simd::{LANES, RUN, Sums, vectorized};
-use crate::ffi::threads;
+use crate::ffi::simd::{LANES, RUN, vectorized};
+use crate::ffi::threads::{self, Parts};
 use crate::kv::{BLOCK_TOKENS, Slot};
+
+/// Scores that are kept at a time, so that they stay in the first cache.
+const SCORES: usize = 3_072;
 
 const _: () = assert!(BLOCK_TOKENS == LANES, "a block of keys is one vector of tokens");
 
-/// Keys and values of one layer: `[Hkv, blocks, block]` units each.
-struct LayerKv<E: Element> {
-    keys: Vec<E::Unit>,
-    values: Vec<E::Unit>,
-}
-
 /// Keys and values of all layers.
 pub(super) struct KvArena<E: Element> {
-    layers: Vec<LayerKv<E>>,
+    /// `[Hkv, blocks, keys | values]` units each: a block's values follow its keys in memory.
+    layers: Vec<Aligned<E::Unit>>,
     n_kv_heads: usize,
     head_dim: usize,
     /// D rounded up to whole vectors; what is beyond D is 0.
@@ -29,7 +28,7 @@ pub(super) struct KvArena<E: Element> {
     n_blocks: usize,
 }
 
-/// The shape of one head's block in units.
+/// Units of one head's keys, or values, of a block.
 fn block_units<E: Element>(padded: usize) -> usize {
     padded * BLOCK_TOKENS / E::PER_UNIT
 }
@@ -52,10 +51,8 @@ impl<E: Element> KvArena<E> {
         n_blocks: usize,
     ) -> Self {
         let padded = head_dim.next_multiple_of(LANES);
-        let n_units = n_kv_heads * n_blocks * block_units::<E>(padded);
-        // pages of zeros that nobody has touched cost nothing
-        let zeros = || vec![E::Unit::default(); n_units];
-        let layers = (0..n_layers).map(|_| LayerKv { keys: zeros(), values: zeros() }).collect();
+        let n_units = 2 * n_kv_heads * n_blocks * block_units::<E>(padded);
+        let layers = (0..n_layers).map(|_| Aligned::zeros(n_units)).collect();
         Self { layers, n_kv_heads, head_dim, padded, n_blocks }
     }
 
@@ -63,29 +60,21 @@ impl<E: Element> KvArena<E> {
     pub(super) fn store(&mut self, layer: usize, qkv: &[E], n_q_heads: usize, slots: &[Slot]) {
         let (head_dim, padded, n_kv_heads) = (self.head_dim, self.padded, self.n_kv_heads);
         let width = (n_q_heads + 2 * n_kv_heads) * head_dim;
-        let per_head = self.n_blocks * block_units::<E>(padded);
-        let LayerKv { keys, values } = &mut self.layers[layer];
-        let keys = keys.chunks_exact_mut(per_head).enumerate();
-        let values = values.chunks_exact_mut(per_head).enumerate();
-        let items = keys.map(|(head, arena)| (n_q_heads + head, true, arena));
-        let items =
-            items.chain(values.map(|(head, arena)| (n_q_heads + n_kv_heads + head, false, arena)));
-        threads::for_each(items.collect(), slots.len() < 64, |(head, is_key, arena)| {
+        let per_block = block_units::<E>(padded);
+        let heads = self.layers[layer].chunks_exact_mut(2 * self.n_blocks * per_block);
+        threads::for_each(heads.enumerate().collect(), slots.len() < 64, |(head, arena)| {
             for (token, slot) in slots.iter().enumerate() {
-                let row = &qkv[token * width + head * head_dim..][..head_dim];
-                let units = block_units::<E>(padded);
-                let block = &mut arena[slot.block as usize * units..][..units];
+                let row = |at: usize| &qkv[token * width + at * head_dim..][..head_dim];
+                let block = &mut arena[slot.block as usize * 2 * per_block..][..2 * per_block];
+                let (keys, values) = block.split_at_mut(per_block);
                 let offset = slot.offset as usize;
-                if is_key {
-                    for (row_of_units, unit) in E::units(row).enumerate() {
-                        block[row_of_units * LANES + offset] = unit;
-                    }
-                } else {
-                    let place = offset % E::PER_UNIT;
-                    let units = &mut block[offset / E::PER_UNIT * padded..][..head_dim];
-                    for (unit, &value) in units.iter_mut().zip(row) {
-                        E::put(unit, place, value);
-                    }
+                for (row_of_units, unit) in E::units(row(n_q_heads + head)).enumerate() {
+                    keys[row_of_units * LANES + offset] = unit;
+                }
+                let place = offset % E::PER_UNIT;
+                let units = &mut values[offset / E::PER_UNIT * padded..][..head_dim];
+                for (unit, &value) in units.iter_mut().zip(row(n_q_heads + n_kv_heads + head)) {
+                    E::put(unit, place, value);
                 }
             }
         });
@@ -102,25 +91,30 @@ impl<E: Element> KvArena<E> {
     ) {
         let n_groups = n_q_heads / self.n_kv_heads;
         let width = (n_q_heads + 2 * self.n_kv_heads) * self.head_dim;
-        let mut cells: Vec<Option<&mut [E]>> =
-            out.chunks_exact_mut(n_groups * self.head_dim).map(Some).collect();
-        let mut items = Vec::with_capacity(tiles.len() * self.n_kv_heads);
-        for tile in tiles {
-            for head in 0..self.n_kv_heads {
-                let cell = |&token: &usize| cells[token * self.n_kv_heads + head].take();
-                let cells: Vec<&mut [E]> = tile.tokens.iter().filter_map(cell).collect();
-                items.push((tile, head, cells));
-            }
-        }
+        let heads = |tile| (0..self.n_kv_heads).map(move |head| (tile, head));
+        let items: Vec<_> = tiles.iter().flat_map(heads).collect();
         let n_views: usize = tiles.iter().map(|tile| tile.views.len() * tile.tokens.len()).sum();
-        threads::for_each(items, n_views * self.n_kv_heads < 128, |(tile, head, cells)| {
+        let outs = Parts::new(out, n_groups * self.head_dim);
+        let is_small = n_views * self.n_kv_heads < 64;
+        threads::for_each_with(items, is_small, Scratch::default, |scratch, (tile, head)| {
             let query = |token: usize, group: usize| {
                 &qkv[token * width + (head * n_groups + group) * self.head_dim..][..self.head_dim]
             };
-            self.attend_tile(layer, head, tile, n_groups, query, cells);
+            self.attend_tile(layer, head, tile, n_groups, query, scratch);
+            for (at, &token) in tile.tokens.iter().enumerate() {
+                let out = outs.take(token * self.n_kv_heads + head);
+                for (group, out) in out.chunks_exact_mut(self.head_dim).enumerate() {
+                    let at = at * n_groups + group;
+                    let share = 1.0 / scratch.state.totals[at].iter().sum::<f32>();
+                    for (out, sum) in out.iter_mut().zip(&scratch.state.sums[at * self.padded..]) {
+                        *out = E::from_f32(sum * share);
+                    }
+                }
+            }
         });
     }
 
+    /// Leaves the sums of one head's tile in `scratch`.
     fn attend_tile<'q>(
         &self,
         layer: usize,
@@ -128,58 +122,76 @@ impl<E: Element> KvArena<E> {
         tile: &Tile,
         n_groups: usize,
         query: impl Fn(usize, usize) -> &'q [E],
-        cells: Vec<&mut [E]>,
+        scratch: &mut Scratch<E>,
     ) {
         let padded = self.padded;
         let units_per_query = padded / E::PER_UNIT;
         let n_queries = tile.tokens.len() * n_groups;
-        let mut queries = vec![E::Unit::default(); n_queries * units_per_query];
+        let Scratch { queries, state, scores, weights } = scratch;
+        queries.clear();
+        queries.resize(n_queries * units_per_query, E::Unit::default());
         for (at, units) in queries.chunks_exact_mut(units_per_query).enumerate() {
             let row = query(tile.tokens[at / n_groups], at % n_groups);
             for (to, unit) in units.iter_mut().zip(E::units(row)) {
                 *to = unit;
             }
         }
-        let mut state = State {
-            maxima: vec![f32::NEG_INFINITY; n_queries],
-            totals: vec![[0.0; LANES]; n_queries],
-            sums: vec![0.0; n_queries * padded],
-        };
-        let mut scores = vec![Sums::default(); n_queries];
-        let mut weights = vec![[[E::default(); LANES]; RUN]; n_queries];
+        state.reset(n_queries, padded);
         let scale = 1.0 / (self.head_dim as f32).sqrt();
         let per_block = block_units::<E>(padded);
-        let LayerKv { keys, values } = &self.layers[layer];
-        let start = |view: &View| (head * self.n_blocks + view.block as usize) * per_block;
-        for run in tile.runs() {
-            let tokens = &run[0].tokens;
-            let range = tokens.start * n_groups..tokens.end * n_groups;
-            let scores = &mut scores[range.clone()];
-            let weights = &mut weights[range.clone()];
+        let block = |view: &View| {
+            let start = (head * self.n_blocks + view.block as usize) * 2 * per_block;
+            self.layers[layer][start..start + 2 * per_block].split_at(per_block)
+        };
+        for same in tile.views.chunk_by(|a, b| a.tokens == b.tokens) {
+            let range = same[0].tokens.start * n_groups..same[0].tokens.end * n_groups;
+            let n_together = (SCORES / LANES / range.len()).max(1).next_multiple_of(RUN);
+            let n_seen_by = range.len();
             let queries = &queries[range.start * units_per_query..range.end * units_per_query];
-            let (mut k, mut v): ([&[E::Unit]; RUN], [&[E::Unit]; RUN]) = ([&[]; RUN], [&[]; RUN]);
-            for ((view, k), v) in run.iter().zip(&mut k).zip(&mut v) {
-                let n_rows = (view.n_tokens as usize).div_ceil(E::PER_UNIT);
-                *k = &keys[start(view)..][..per_block];
-                *v = &values[start(view)..][..n_rows * padded];
-            }
-            E::scores(queries, &k[..run.len()], scores);
-            soften::<E>(state.part(range.clone(), padded), run, n_groups, scale, scores, weights);
-            E::weigh(weights, &v[..run.len()], state.part(range, padded).sums);
-        }
-        for (token, cell) in cells.into_iter().enumerate() {
-            for (group, out) in cell.chunks_exact_mut(self.head_dim).enumerate() {
-                let at = token * n_groups + group;
-                let share = 1.0 / state.totals[at].iter().sum::<f32>();
-                for (out, sum) in out.iter_mut().zip(&state.sums[at * padded..]) {
-                    *out = E::from_f32(sum * share);
+            let mut state = state.part(range, padded);
+            for views in same.chunks(n_together) {
+                let stride = views.len() * LANES;
+                if scores.len() < n_seen_by * stride {
+                    scores.resize(n_seen_by * stride, 0.0);
+                    weights.resize(n_seen_by * stride, E::default());
+                }
+                let scores = &mut scores[..n_seen_by * stride];
+                let weights = &mut weights[..n_seen_by * stride];
+                for (at, run) in views.chunks(RUN).enumerate() {
+                    let mut keys: [&[E::Unit]; RUN] = [&[]; RUN];
+                    for (view, keys) in run.iter().zip(&mut keys) {
+                        *keys = block(view).0;
+                        crate::ffi::simd::prefetch(block(view).1);
+                    }
+                    let scores = &mut scores[at * RUN * LANES..];
+                    E::scores(queries, units_per_query, &keys[..run.len()], scores, stride);
+                }
+                soften::<E>(&mut state, views, n_groups, scale, scores, weights);
+                for (at, run) in views.chunks(RUN).enumerate() {
+                    let mut values: [&[E::Unit]; RUN] = [&[]; RUN];
+                    for (view, values) in run.iter().zip(&mut values) {
+                        let n_rows = (view.n_tokens as usize).div_ceil(E::PER_UNIT);
+                        *values = &block(view).1[..n_rows * padded];
+                    }
+                    let weights = &weights[at * RUN * LANES..];
+                    E::weigh(weights, stride, &values[..run.len()], state.sums, padded);
                 }
             }
         }
     }
 }
 
+/// What a thread needs for a tile.
+#[derive(Default)]
+struct Scratch<E: Element> {
+    queries: Vec<E::Unit>,
+    state: State,
+    scores: Vec<f32>,
+    weights: Vec<E>,
+}
+
 /// Where each query's softmax is.
+#[derive(Default)]
 struct State {
     maxima: Vec<f32>,
     /// Sums of weights, a lane each; they are added up at the end.
@@ -195,6 +207,15 @@ struct StatePart<'a> {
 }
 
 impl State {
+    fn reset(&mut self, n_queries: usize, padded: usize) {
+        self.maxima.clear();
+        self.maxima.resize(n_queries, f32::NEG_INFINITY);
+        self.totals.clear();
+        self.totals.resize(n_queries, [0.0; LANES]);
+        self.sums.clear();
+        self.sums.resize(n_queries * padded, 0.0);
+    }
+
     fn part(&mut self, queries: std::ops::Range<usize>, padded: usize) -> StatePart<'_> {
         StatePart {
             maxima: &mut self.maxima[queries.clone()],
@@ -204,66 +225,65 @@ impl State {
     }
 }
 
-/// The highest of some vectors, by halves: a chain of comparisons would wait for each.
-#[inline(always)]
-fn highest(values: &Sums) -> f32 {
-    let higher = |a: f32, b: f32| if b > a { b } else { a };
-    let sixteen: [f32; LANES] = std::array::from_fn(|at| {
-        let lane = |block: usize| values[block][at];
-        higher(higher(lane(0), lane(1)), higher(lane(2), lane(3)))
-    });
-    let eight: [f32; 8] = std::array::from_fn(|at| higher(sixteen[at], sixteen[at + 8]));
-    let four: [f32; 4] = std::array::from_fn(|at| higher(eight[at], eight[at + 4]));
-    higher(higher(four[0], four[2]), higher(four[1], four[3]))
+/// Takes the scores of some blocks in, [queries, blocks, 16]: rescales what was summed up to now and
+/// gives the weights of the blocks' values.
+fn soften<E: Element>(
+    state: &mut StatePart<'_>,
+    views: &[View],
+    n_groups: usize,
+    scale: f32,
+    scores: &mut [f32],
+    weights: &mut [E],
+) {
+    let stride = views.len() * LANES;
+    let padded = state.sums.len() / state.maxima.len();
+    for (block, view) in views.iter().enumerate().filter(|(_, view)| !view.is_full()) {
+        for (at, scores) in scores.chunks_exact_mut(stride).enumerate() {
+            let scores = &mut scores[block * LANES..(block + 1) * LANES];
+            scores[view.n_seen(at / n_groups)..].fill(f32::NEG_INFINITY);
+        }
+    }
+    let rows = scores.chunks_exact_mut(stride).zip(weights.chunks_exact_mut(stride));
+    for (at, (scores, weights)) in rows.enumerate() {
+        let highest = math::highest(scores) * scale;
+        if highest > state.maxima[at] {
+            rescale(state, at, padded, exp(state.maxima[at] - highest));
+            state.maxima[at] = highest;
+        }
+        shares(scores, scale, state.maxima[at], &mut state.totals[at], weights);
+    }
+}
+
+fn rescale(state: &mut StatePart<'_>, at: usize, padded: usize, factor: f32) {
+    for total in &mut state.totals[at] {
+        *total *= factor;
+    }
+    for sum in &mut state.sums[at * padded..(at + 1) * padded] {
+        *sum *= factor;
+    }
 }
 
 vectorized! {
-    /// Takes the scores of some blocks in: rescales what was summed up to now and gives the weights
-    /// of the blocks' values.
-    fn soften<E: Element>(
-        state: StatePart<'_>,
-        run: &[View],
-        n_groups: usize,
+    /// exp(score · scale − maximum), added to `totals` and as weights.
+    fn shares<E: Element>(
+        scores: &mut [f32],
         scale: f32,
-        scores: &mut [Sums],
-        weights: &mut [[[E; LANES]; RUN]],
+        maximum: f32,
+        totals: &mut [f32; LANES],
+        weights: &mut [E],
     ) {
-        let StatePart { maxima, totals, sums } = state;
-        let is_whole = run.len() == RUN && run.iter().all(View::is_full);
-        let padded = sums.len() / scores.len().max(1);
-        for (at, scores) in scores.iter_mut().enumerate() {
-            if !is_whole {
-                for (block, scores) in scores.iter_mut().enumerate() {
-                    let n_seen = run.get(block).map_or(0, |view| view.n_seen(at / n_groups));
-                    for (lane, score) in scores.iter_mut().enumerate() {
-                        *score = if lane < n_seen { *score } else { f32::NEG_INFINITY };
-                    }
-                }
+        // where nothing was seen yet, nothing is: -inf - -inf is no number
+        let maximum = maximum.max(f32::MIN);
+        for score in scores.iter_mut() {
+            *score = exp(*score * scale - maximum);
+        }
+        for scores in scores.chunks_exact(LANES) {
+            for (total, &score) in totals.iter_mut().zip(scores) {
+                *total += score;
             }
-            let highest = highest(scores) * scale;
-            if highest == f32::NEG_INFINITY {
-                weights[at] = [[E::default(); LANES]; RUN];
-                continue;
-            }
-            if highest > maxima[at] {
-                let factor = exp(maxima[at] - highest);
-                maxima[at] = highest;
-                for total in &mut totals[at] {
-                    *total *= factor;
-                }
-                for sum in &mut sums[at * padded..(at + 1) * padded] {
-                    *sum *= factor;
-                }
-            }
-            let maximum = maxima[at];
-            for (scores, weights) in scores.iter().zip(&mut weights[at]) {
-                let lanes = scores.iter().zip(weights).zip(&mut totals[at]);
-                for ((score, weight), total) in lanes {
-                    let share = exp(score * scale - maximum);
-                    *total += share;
-                    *weight = E::from_f32(share);
-                }
-            }
+        }
+        for (weight, &score) in weights.iter_mut().zip(scores.iter()) {
+            *weight = E::from_f32(score);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::ffi::simd::{self, LANES, RUN, Sums, vectorized};
+use crate::ffi::simd::{self, LANES, vectorized};
 use crate::ffi::tensors::Plain;
 
 /// A number format of weights, activations, keys and values. Sums are f32 in both.
@@ -22,10 +22,24 @@ pub(super) trait Element: Plain + Default {
     fn units(row: &[Self]) -> impl Iterator<Item = Self::Unit>;
     /// Puts a number into a unit, at `place` of [0, PER_UNIT). The first place clears the others.
     fn put(unit: &mut Self::Unit, place: usize, value: Self);
-    /// `scores[i][b][t] = Σ_d queries[i][d] · keys[b][d][t]` for up to [`RUN`] blocks.
-    fn scores(queries: &[Self::Unit], keys: &[&[Self::Unit]], scores: &mut [Sums]);
-    /// `sums[i][d] += Σ_b Σ_t weights[i][b][t] · values[b][t][d]`
-    fn weigh(weights: &[[[Self; LANES]; RUN]], values: &[&[Self::Unit]], sums: &mut [f32]);
+    /// `scores[i][b][t] = Σ_d queries[i][d] · keys[b][d][t]` for up to [`simd::RUN`] blocks:
+    /// `queries` [_, n_units], rows of `scores` `stride` apart.
+    fn scores(
+        queries: &[Self::Unit],
+        n_units: usize,
+        keys: &[&[Self::Unit]],
+        scores: &mut [f32],
+        stride: usize,
+    );
+    /// `sums[i][d] += Σ_b Σ_t weights[i][b][t] · values[b][t][d]`: rows of `weights` `stride` apart,
+    /// `sums` [_, width].
+    fn weigh(
+        weights: &[Self],
+        stride: usize,
+        values: &[&[Self::Unit]],
+        sums: &mut [f32],
+        width: usize,
+    );
 }
 
 impl Element for f32 {
@@ -50,42 +64,52 @@ impl Element for f32 {
         *unit = value;
     }
 
-    fn scores(queries: &[f32], keys: &[&[f32]], scores: &mut [Sums]) {
-        scores_f32(queries, keys, scores);
+    fn scores(queries: &[f32], width: usize, keys: &[&[f32]], scores: &mut [f32], stride: usize) {
+        scores_f32(queries, width, keys, scores, stride);
     }
 
-    fn weigh(weights: &[[[f32; LANES]; RUN]], values: &[&[f32]], sums: &mut [f32]) {
-        weigh_f32(weights, values, sums);
+    fn weigh(weights: &[f32], stride: usize, values: &[&[f32]], sums: &mut [f32], width: usize) {
+        weigh_f32(weights, stride, values, sums, width);
     }
 }
 
 vectorized! {
-    fn scores_f32(queries: &[f32], keys: &[&[f32]], scores: &mut [Sums]) {
-        let head_dim = queries.len() / scores.len().max(1);
-        for (query, scores) in queries.chunks_exact(head_dim).zip(scores) {
-            for (keys, scores) in keys.iter().zip(scores) {
+    fn scores_f32(
+        queries: &[f32],
+        width: usize,
+        keys: &[&[f32]],
+        scores: &mut [f32],
+        stride: usize,
+    ) {
+        for (query, scores) in queries.chunks_exact(width).zip(scores.chunks_mut(stride)) {
+            for (keys, scores) in keys.iter().zip(scores.chunks_exact_mut(LANES)) {
                 let mut sums = [0f32; LANES];
                 for (&q, keys) in query.iter().zip(keys.chunks_exact(LANES)) {
                     for (sum, &key) in sums.iter_mut().zip(keys) {
                         *sum += q * key;
                     }
                 }
-                *scores = sums;
+                scores.copy_from_slice(&sums);
             }
         }
     }
 }
 
 vectorized! {
-    fn weigh_f32(weights: &[[[f32; LANES]; RUN]], values: &[&[f32]], sums: &mut [f32]) {
-        let head_dim = sums.len() / weights.len().max(1);
-        for (weights, sums) in weights.iter().zip(sums.chunks_exact_mut(head_dim)) {
+    fn weigh_f32(
+        weights: &[f32],
+        stride: usize,
+        values: &[&[f32]],
+        sums: &mut [f32],
+        width: usize,
+    ) {
+        for (weights, sums) in weights.chunks(stride).zip(sums.chunks_exact_mut(width)) {
             // a vector of sums stays in its register over all tokens
             for (at, sums) in sums.chunks_exact_mut(LANES).enumerate() {
                 let mut kept = [0f32; LANES];
                 kept.copy_from_slice(sums);
-                for (weights, values) in weights.iter().zip(values) {
-                    for (&weight, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
+                for (weights, values) in weights.chunks_exact(LANES).zip(values) {
+                    for (&weight, values) in weights.iter().zip(values.chunks_exact(width)) {
                         let values = &values[at * LANES..(at + 1) * LANES];
                         for (sum, &value) in kept.iter_mut().zip(values) {
                             *sum += weight * value;
@@ -126,12 +150,12 @@ impl Element for bf16 {
         *unit = if place == 0 { bits } else { (*unit & 0xffff) | (bits << 16) };
     }
 
-    fn scores(queries: &[u32], keys: &[&[u32]], scores: &mut [Sums]) {
-        simd::products(queries, queries.len() / scores.len().max(1), keys, scores);
+    fn scores(queries: &[u32], n_pairs: usize, keys: &[&[u32]], scores: &mut [f32], stride: usize) {
+        simd::products(queries, n_pairs, keys, scores, stride);
     }
 
-    fn weigh(weights: &[[[bf16; LANES]; RUN]], values: &[&[u32]], sums: &mut [f32]) {
-        simd::weigh(weights, values, sums);
+    fn weigh(weights: &[bf16], stride: usize, values: &[&[u32]], sums: &mut [f32], width: usize) {
+        simd::weigh(weights, stride, values, sums, width);
     }
 }
 

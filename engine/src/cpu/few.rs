@@ -5,14 +5,19 @@
 use half::bf16;
 use tch::{Device, Kind, Tensor};
 
-use super::element::Element as _;
-use crate::ffi::simd::{self, LANES};
+use super::aligned::Aligned;
+use super::element::Element;
+use crate::ffi::simd::{self, LANES, RUN};
 use crate::ffi::tensors::{slice, slice_mut};
 use crate::ffi::threads;
 
-/// A weight [N, K] in blocks of 16 outputs: [N / 16, K / 2, 16] pairs.
+/// Outputs that are computed together.
+const OUTPUTS: usize = RUN * LANES;
+
+/// A weight [N, K] in runs of outputs: [N / 64, K / 2, 64] pairs, outputs that are missing in the
+/// last run 0.
 pub(super) struct FewRows {
-    blocks: Vec<u32>,
+    runs: Aligned<u32>,
     n_outputs: usize,
     n_pairs: usize,
 }
@@ -25,19 +30,19 @@ impl FewRows {
             return None;
         }
         let n_pairs = width / 2;
-        let per_block = n_pairs * LANES;
-        let mut blocks = vec![0u32; n_outputs.div_ceil(LANES) * per_block];
+        let per_run = simd::run_units(n_pairs);
+        let mut runs = Aligned::zeros(n_outputs.div_ceil(OUTPUTS) * per_run);
         let weight = weight.detach().contiguous();
-        let rows = slice::<bf16>(&weight).chunks(LANES * width);
-        let items: Vec<_> = blocks.chunks_exact_mut(per_block).zip(rows).collect();
-        threads::for_each(items, false, |(block, rows)| {
+        let rows = slice::<bf16>(&weight).chunks(OUTPUTS * width);
+        let items: Vec<_> = runs.chunks_exact_mut(per_run).zip(rows).collect();
+        threads::for_each(items, false, |(run, rows)| {
             for (lane, row) in rows.chunks_exact(width).enumerate() {
                 for (at, pair) in bf16::units(row).enumerate() {
-                    block[at * LANES + lane] = pair;
+                    run[at * OUTPUTS + lane] = pair;
                 }
             }
         });
-        Some(Self { blocks, n_outputs, n_pairs })
+        Some(Self { runs, n_outputs, n_pairs })
     }
 
     /// x·Wᵀ for 1 to [`simd::few`] tokens: `x` [M, K] → [M, N].
@@ -47,21 +52,20 @@ impl FewRows {
             Tensor::empty([n_rows as i64, self.n_outputs as i64], (Kind::BFloat16, Device::Cpu));
         let x: Vec<u32> = bf16::units(slice::<bf16>(x)).collect();
         // four parts a thread even out what one of them loses to others
-        let n_blocks = self.blocks.len() / (self.n_pairs * LANES);
-        let per_part = n_blocks.div_ceil(8).next_multiple_of(4);
-        let weights = self.blocks.chunks(per_part * self.n_pairs * LANES);
+        let per_run = simd::run_units(self.n_pairs);
+        let per_part = (self.runs.len() / per_run).div_ceil(8);
+        let weights = self.runs.chunks(per_part * per_run);
         let mut parts: Vec<(&[u32], Vec<&mut [bf16]>)> =
             weights.map(|weights| (weights, Vec::with_capacity(n_rows))).collect();
         for row in slice_mut::<bf16>(&mut out).chunks_exact_mut(self.n_outputs) {
-            for ((_, outs), columns) in parts.iter_mut().zip(row.chunks_mut(per_part * LANES)) {
+            for ((_, outs), columns) in parts.iter_mut().zip(row.chunks_mut(per_part * OUTPUTS)) {
                 outs.push(columns);
             }
         }
         threads::for_each(parts, false, |(weights, mut outs)| {
-            simd::linear(&x, self.n_pairs, weights, |row, block, values| {
-                let out = outs[row][block * LANES..].iter_mut();
-                for (out, &value) in out.zip(values) {
-                    *out = bf16::from_f32(value);
+            simd::linear(&x, self.n_pairs, weights, |row, run, sums| {
+                for (out, &sum) in outs[row][run * OUTPUTS..].iter_mut().zip(sums) {
+                    *out = Element::from_f32(sum);
                 }
             });
         });

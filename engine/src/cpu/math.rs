@@ -24,7 +24,9 @@ pub(crate) fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let y = p * r * r + r + 1.0;
-    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    // the lowest bits of `shifted` are n; a conversion from float to integer would not vectorise
+    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    let power = f32::from_bits(exponent << 23);
     if is_tiny { 0.0 } else { y * power }
 }
 
@@ -113,6 +115,21 @@ vectorized! {
                 }
             }
         }
+    }
+}
+
+vectorized! {
+    /// The highest value; a NaN is never the highest.
+    pub(crate) fn highest(values: &[f32]) -> f32 {
+        let mut tops = [f32::NEG_INFINITY; 16];
+        let chunks = values.chunks_exact(16);
+        let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        for chunk in chunks {
+            for (top, &value) in tops.iter_mut().zip(chunk) {
+                *top = if value > *top { value } else { *top };
+            }
+        }
+        tops.into_iter().fold(rest, f32::max)
     }
 }
 

@@ -4,6 +4,7 @@
 //! The residual stream is f32 in both number formats. bf16 weights are packed for oneDNN once; f32
 //! weights are the model's own. It knows nothing of requests or sampling.
 
+mod aligned;
 mod attention;
 mod element;
 mod few;
@@ -23,7 +24,7 @@ use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
 use crate::ffi::{simd, threads};
 use crate::model::Decoder;
 
-pub(crate) use math::exp;
+pub(crate) use math::{exp, highest};
 
 /// Query rows of a tile, so that their state stays in the first cache.
 const TILE_QUERIES: usize = 48;

@@ -7,7 +7,6 @@
 use std::ops::Range;
 
 use crate::batch::{Batch, Row};
-use crate::ffi::simd::RUN;
 use crate::kv::BLOCK_TOKENS;
 
 /// Query tokens that are computed together.
@@ -17,13 +16,6 @@ pub(super) struct Tile {
     pub(super) tokens: Vec<usize>,
     /// What they look at, in the order of their contexts.
     pub(super) views: Vec<View>,
-}
-
-impl Tile {
-    /// What is looked at together: up to [`RUN`] blocks that the same tokens look at.
-    pub(super) fn runs(&self) -> impl Iterator<Item = &[View]> {
-        self.views.chunk_by(|a, b| a.tokens == b.tokens).flat_map(|same| same.chunks(RUN))
-    }
 }
 
 /// A block and who looks at it.

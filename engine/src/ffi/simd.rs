@@ -4,7 +4,7 @@ mod bf16;
 
 use std::sync::OnceLock;
 
-pub(crate) use bf16::{RUN, Sums, few, linear, products, weigh};
+pub(crate) use bf16::{RUN, few, linear, products, run_units, weigh};
 
 /// Tokens of a block of keys: one vector register of f32.
 pub(crate) const LANES: usize = 16;
@@ -79,3 +79,20 @@ macro_rules! vectorized {
     };
 }
 pub(crate) use vectorized;
+
+/// Asks for memory that is needed soon.
+#[inline(always)]
+pub(crate) fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let start = values.as_ptr().cast::<i8>();
+        for offset in (0..size_of_val(values)).step_by(64) {
+            // SAFETY: a prefetch reads nothing; the address lies in the slice.
+            unsafe {
+                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(
+                    start.add(offset),
+                );
+            }
+        }
+    }
+}

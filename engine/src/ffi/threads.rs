@@ -1,6 +1,8 @@
 //! Work on OpenMP's threads, the same that libtorch computes on: one pool, no thread too many.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 type Parallel = unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, u32, u32);
@@ -41,16 +43,78 @@ fn in_parallel<F: Fn() + Sync>(n_threads: usize, work: &F) {
 /// Calls `work` with every item, on as many threads as libtorch uses; on this one alone where
 /// `is_small`. Items are handed out in order.
 pub(crate) fn for_each<T: Send>(items: Vec<T>, is_small: bool, work: impl Fn(T) + Sync) {
+    for_each_with(items, is_small, || (), |(), item| work(item));
+}
+
+/// As [`for_each`], with memory that each thread sets up for all its items.
+pub(crate) fn for_each_with<T: Send, S>(
+    items: Vec<T>,
+    is_small: bool,
+    set_up: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, T) + Sync,
+) {
     let n_threads = (tch::get_num_threads().max(1) as usize).min(items.len());
     if is_small || n_threads < 2 {
-        items.into_iter().for_each(work);
+        let mut memory = set_up();
+        items.into_iter().for_each(|item| work(&mut memory, item));
         return;
     }
     let items = Mutex::new(items.into_iter());
     let next = || items.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
     in_parallel(n_threads, &|| {
+        let mut memory = set_up();
         while let Some(item) = next() {
-            work(item);
+            work(&mut memory, item);
         }
     });
+}
+
+/// A slice in parts of one size that threads take for themselves, each once.
+pub(crate) struct Parts<'a, T> {
+    start: *mut T,
+    size: usize,
+    is_taken: Vec<AtomicBool>,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a part is given out once, as the exclusive reference that it is.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+
+impl<'a, T> Parts<'a, T> {
+    /// Parts of `size`; what is left over at the end is in none.
+    pub(crate) fn new(slice: &'a mut [T], size: usize) -> Self {
+        let is_taken = (0..slice.len() / size).map(|_| AtomicBool::new(false)).collect();
+        Self { start: slice.as_mut_ptr(), size, is_taken, slice: PhantomData }
+    }
+
+    /// Takes part `at`.
+    pub(crate) fn take(&self, at: usize) -> &'a mut [T] {
+        let was_taken = self.is_taken[at].swap(true, Ordering::Relaxed);
+        assert!(!was_taken, "each part is taken once. This is a bug.");
+        // SAFETY: part `at` lies in the slice, which is borrowed for 'a; no other part overlaps it,
+        // and nobody else has or gets this one.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at * self.size), self.size) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_take_parts_of_one_slice() {
+        let mut values = vec![0; 100];
+        let parts = Parts::new(&mut values, 3);
+        for_each((0..33).collect(), false, |at| parts.take(at).fill(at));
+        assert!((0..99).all(|at| values[at] == at / 3) && values[99] == 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "taken once")]
+    fn a_part_is_not_given_out_twice() {
+        let mut values = [0; 4];
+        let parts = Parts::new(&mut values, 2);
+        parts.take(1);
+        parts.take(1);
+    }
 }

@@ -10,28 +10,36 @@ use super::{LANES, has_amx_bf16, has_bf16};
 /// Blocks that are multiplied together.
 pub(crate) const RUN: usize = 4;
 
-/// One row's products with the columns of up to [`RUN`] blocks.
-pub(crate) type Sums = [[f32; LANES]; RUN];
-
 /// Rows that are multiplied together: with [`RUN`] enough sums on their way to hide the time that
 /// each addition takes, few enough for the registers.
 const ROWS: usize = 4;
 
 /// Products of rows with up to [`RUN`] blocks: `out[m][b][l] = Σ_k x[m][k]·blocks[b][k][l]`.
 ///
-/// `x` holds rows of `n_pairs` pairs, each block `n_pairs` rows of [`LANES`] pairs. What `out` has
-/// for blocks that are not there stays.
-pub(crate) fn products(x: &[u32], n_pairs: usize, blocks: &[&[u32]], out: &mut [Sums]) {
-    assert!(n_pairs > 0 && x.len() == out.len() * n_pairs && blocks.len() <= RUN);
+/// `x` holds rows of `n_pairs` pairs, each block `n_pairs` rows of [`LANES`] pairs; the rows of
+/// `out` are `stride` apart, and what they have after the blocks stays.
+pub(crate) fn products(
+    x: &[u32],
+    n_pairs: usize,
+    blocks: &[&[u32]],
+    out: &mut [f32],
+    stride: usize,
+) {
+    let n_rows = x.len() / n_pairs;
+    assert!(x.len() == n_rows * n_pairs && blocks.len() <= RUN);
     assert!(blocks.iter().all(|block| block.len() == n_pairs * LANES));
+    assert!(n_rows == 0 || out.len() >= (n_rows - 1) * stride + blocks.len() * LANES);
     #[cfg(target_arch = "x86_64")]
     if has_bf16() {
-        for (x, out) in x.chunks(ROWS * n_pairs).zip(out.chunks_mut(ROWS)) {
+        for (x, out) in x.chunks(ROWS * n_pairs).zip(out.chunks_mut(ROWS * stride)) {
             macro_rules! sizes {
                 ($(($m:literal, $n:literal)),*) => {
-                    match (out.len(), blocks.len()) {
+                    match (x.len() / n_pairs, blocks.len()) {
                         // SAFETY: the features were found at run time, the lengths checked above.
-                        $(($m, $n) => unsafe { x86::products::<$m, $n>(x, n_pairs, blocks, out) },)*
+                        $(($m, $n) => unsafe {
+                            let blocks = std::array::from_fn(|at| blocks[at].as_ptr());
+                            x86::products::<$m, $n, LANES>(x, n_pairs, blocks, out, stride);
+                        },)*
                         _ => {}
                     }
                 };
@@ -41,9 +49,9 @@ pub(crate) fn products(x: &[u32], n_pairs: usize, blocks: &[&[u32]], out: &mut [
         }
         return;
     }
-    for (x, out) in x.chunks_exact(n_pairs).zip(out) {
-        for (block, sums) in blocks.iter().zip(out) {
-            *sums = [0.0; LANES];
+    for (x, out) in x.chunks_exact(n_pairs).zip(out.chunks_mut(stride)) {
+        for (block, sums) in blocks.iter().zip(out.chunks_exact_mut(LANES)) {
+            sums.fill(0.0);
             for (&x, pairs) in x.iter().zip(block.chunks_exact(LANES)) {
                 for (sum, &pair) in sums.iter_mut().zip(pairs) {
                     *sum += low(x) * low(pair) + high(x) * high(pair);
@@ -55,33 +63,40 @@ pub(crate) fn products(x: &[u32], n_pairs: usize, blocks: &[&[u32]], out: &mut [
 
 /// Adds weighted values: `sums[m][d] += Σ_b Σ_t weights[m][b][t]·values[b][t][d]`.
 ///
-/// Each of `values` holds up to LANES/2 rows of D pairs: row j has numbers d of tokens 2j and 2j+1;
-/// rows that are missing at the end count as 0. `sums` holds a row of D for each of `weights`, D a
-/// multiple of [`LANES`].
-pub(crate) fn weigh(weights: &[[[bf16; LANES]; RUN]], values: &[&[u32]], sums: &mut [f32]) {
-    let width = sums.len() / weights.len().max(1);
-    assert!(width.is_multiple_of(LANES) && sums.len() == weights.len() * width);
+/// The rows of `weights` are `stride` apart and have [`LANES`] for each block. Each of up to [`RUN`]
+/// `values` holds up to LANES/2 rows of D pairs: row j has numbers d of tokens 2j and 2j+1; rows
+/// that are missing at the end count as 0. `sums` holds rows of D = `width`, a multiple of LANES.
+pub(crate) fn weigh(
+    weights: &[bf16],
+    stride: usize,
+    values: &[&[u32]],
+    sums: &mut [f32],
+    width: usize,
+) {
+    let n_rows = sums.len() / width;
+    assert!(width.is_multiple_of(LANES) && sums.len() == n_rows * width);
+    assert!(n_rows == 0 || weights.len() >= (n_rows - 1) * stride + values.len() * LANES);
     assert!(values.len() <= RUN);
     for values in values {
         assert!(values.len().is_multiple_of(width) && values.len() <= width * LANES / 2);
     }
     #[cfg(target_arch = "x86_64")]
     if has_bf16() {
-        for (weights, sums) in weights.chunks(ROWS).zip(sums.chunks_mut(ROWS * width)) {
+        for (weights, sums) in weights.chunks(ROWS * stride).zip(sums.chunks_mut(ROWS * width)) {
             // SAFETY: the features were found at run time, the lengths checked above.
             unsafe {
-                match weights.len() {
-                    4 => x86::weigh::<4>(weights, values, sums, width),
-                    3 => x86::weigh::<3>(weights, values, sums, width),
-                    2 => x86::weigh::<2>(weights, values, sums, width),
-                    _ => x86::weigh::<1>(weights, values, sums, width),
+                match sums.len() / width {
+                    4 => x86::weigh::<4>(weights, stride, values, sums, width),
+                    3 => x86::weigh::<3>(weights, stride, values, sums, width),
+                    2 => x86::weigh::<2>(weights, stride, values, sums, width),
+                    _ => x86::weigh::<1>(weights, stride, values, sums, width),
                 }
             }
         }
         return;
     }
-    for (weights, sums) in weights.iter().zip(sums.chunks_exact_mut(width)) {
-        for (weights, values) in weights.iter().zip(values) {
+    for (weights, sums) in weights.chunks(stride).zip(sums.chunks_exact_mut(width)) {
+        for (weights, values) in weights.chunks_exact(LANES).zip(values) {
             for (pair, values) in weights.chunks_exact(2).zip(values.chunks_exact(width)) {
                 let (first, second) = (pair[0].to_f32(), pair[1].to_f32());
                 for (sum, &value) in sums.iter_mut().zip(values) {
@@ -102,32 +117,43 @@ pub(crate) fn few() -> usize {
     }
 }
 
+/// Units of a weight's run of outputs with K/2 pairs.
+pub(crate) fn run_units(n_pairs: usize) -> usize {
+    n_pairs * RUN * LANES
+}
+
 /// x·Wᵀ for few rows of x, where reading the weights is what takes time: they are read once, in the
 /// order in which they lie.
 ///
-/// `x` holds rows of K/2 pairs; `weights` holds blocks of [`LANES`] outputs. `put(m, b, values)`
-/// takes output block b of row m.
+/// `x` holds rows of K/2 pairs; `weights` holds runs of RUN·LANES outputs, each K/2 rows of as many
+/// pairs. `put(m, r, sums)` takes run r of row m. The processor must have bf16 products: see
+/// [`has_bf16`].
 pub(crate) fn linear(
     x: &[u32],
     n_pairs: usize,
     weights: &[u32],
-    mut put: impl FnMut(usize, usize, &[f32; LANES]),
+    mut put: impl FnMut(usize, usize, &[f32]),
 ) {
-    let per_block = n_pairs * LANES;
-    let mut sums = [Sums::default(); ROWS];
-    for (run, weights) in weights.chunks(RUN * per_block).enumerate() {
-        let n_blocks = weights.len() / per_block;
-        let mut blocks: [&[u32]; RUN] = [&[]; RUN];
-        for (block, weights) in blocks.iter_mut().zip(weights.chunks_exact(per_block)) {
-            *block = weights;
-        }
+    assert!(has_bf16() && n_pairs > 0 && x.len().is_multiple_of(n_pairs));
+    const OUTPUTS: usize = RUN * LANES;
+    let mut sums = [0f32; ROWS * OUTPUTS];
+    for (run, weights) in weights.chunks_exact(run_units(n_pairs)).enumerate() {
         for (group, x) in x.chunks(ROWS * n_pairs).enumerate() {
-            let sums = &mut sums[..x.len() / n_pairs];
-            products(x, n_pairs, &blocks[..n_blocks], sums);
-            for (row, sums) in sums.iter().enumerate() {
-                for (block, values) in sums.iter().take(n_blocks).enumerate() {
-                    put(group * ROWS + row, run * RUN + block, values);
+            let n_rows = x.len() / n_pairs;
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the features were found at run time, the lengths are those of the chunks.
+            unsafe {
+                let blocks = std::array::from_fn(|at| weights[at * LANES..].as_ptr());
+                let out = &mut sums[..n_rows * OUTPUTS];
+                match n_rows {
+                    4 => x86::products::<4, RUN, OUTPUTS>(x, n_pairs, blocks, out, OUTPUTS),
+                    3 => x86::products::<3, RUN, OUTPUTS>(x, n_pairs, blocks, out, OUTPUTS),
+                    2 => x86::products::<2, RUN, OUTPUTS>(x, n_pairs, blocks, out, OUTPUTS),
+                    _ => x86::products::<1, RUN, OUTPUTS>(x, n_pairs, blocks, out, OUTPUTS),
                 }
+            }
+            for (row, sums) in sums.chunks_exact(OUTPUTS).take(n_rows).enumerate() {
+                put(group * ROWS + row, run, sums);
             }
         }
     }
@@ -148,7 +174,7 @@ mod x86 {
 
     use half::bf16;
 
-    use super::{LANES, RUN, Sums};
+    use super::LANES;
 
     /// 16 pairs from anywhere.
     ///
@@ -174,27 +200,27 @@ mod x86 {
         }
     }
 
-    /// M rows with N blocks.
+    /// M rows with N blocks, whose rows of LANES pairs lie STEP pairs apart.
     ///
     /// # Safety
-    /// The processor has the features; x holds M rows of `n_pairs`, `blocks` N of
-    /// `n_pairs · LANES`, `out` M rows.
+    /// The processor has the features; x holds M rows of `n_pairs`, each of `blocks` as many of
+    /// LANES pairs, `out` M rows of N·LANES, `stride` apart.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) unsafe fn products<const M: usize, const N: usize>(
+    pub(super) unsafe fn products<const M: usize, const N: usize, const STEP: usize>(
         x: &[u32],
         n_pairs: usize,
-        blocks: &[&[u32]],
-        out: &mut [Sums],
+        blocks: [*const u32; N],
+        out: &mut [f32],
+        stride: usize,
     ) {
         let rows: [*const u32; M] = std::array::from_fn(|at| x[at * n_pairs..].as_ptr());
-        let blocks: [*const u32; N] = std::array::from_fn(|at| blocks[at].as_ptr());
         let mut sums = [[_mm512_setzero_ps(); N]; M];
         for pair in 0..n_pairs {
             // SAFETY: `pair` is below `n_pairs`, of which rows and blocks have as many.
             let (x, columns) = unsafe {
                 (
                     rows.map(|row| spread(row.add(pair))),
-                    blocks.map(|block| load(block.add(pair * LANES))),
+                    blocks.map(|block| load(block.add(pair * STEP))),
                 )
             };
             for (sums, &x) in sums.iter_mut().zip(&x) {
@@ -203,10 +229,11 @@ mod x86 {
                 }
             }
         }
-        for (out, sums) in out.iter_mut().zip(sums) {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                // SAFETY: 16 f32 are written to an array of 16; the store needs no alignment.
-                unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sum) };
+        for (row, sums) in sums.into_iter().enumerate() {
+            let out = &mut out[row * stride..][..N * LANES];
+            for (at, sum) in sums.into_iter().enumerate() {
+                // SAFETY: N vectors are there; the store needs no alignment.
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(at * LANES), sum) };
             }
         }
     }
@@ -214,11 +241,12 @@ mod x86 {
     /// M rows of sums.
     ///
     /// # Safety
-    /// The processor has the features; `sums` holds M rows of `width`, `values` up to [`RUN`] times
-    /// up to LANES/2 rows of it.
+    /// The processor has the features; `sums` holds M rows of `width`, each of `values` up to
+    /// LANES/2 of them; `weights` holds M rows of LANES for each of `values`, `stride` apart.
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub(super) unsafe fn weigh<const M: usize>(
-        weights: &[[[bf16; LANES]; RUN]],
+        weights: &[bf16],
+        stride: usize,
         values: &[&[u32]],
         sums: &mut [f32],
         width: usize,
@@ -228,10 +256,10 @@ mod x86 {
             // SAFETY: as of this function.
             unsafe {
                 if width - column >= 4 * LANES {
-                    weigh_columns::<M, 4>(weights, values, sums, width, column);
+                    weigh_columns::<M, 4>(weights, stride, values, sums, width, column);
                     column += 4 * LANES;
                 } else {
-                    weigh_columns::<M, 1>(weights, values, sums, width, column);
+                    weigh_columns::<M, 1>(weights, stride, values, sums, width, column);
                     column += LANES;
                 }
             }
@@ -241,7 +269,8 @@ mod x86 {
     /// N vectors of [`weigh`]'s columns, from `first` on.
     #[target_feature(enable = "avx512f,avx512bf16")]
     unsafe fn weigh_columns<const M: usize, const N: usize>(
-        weights: &[[[bf16; LANES]; RUN]],
+        weights: &[bf16],
+        stride: usize,
         values: &[&[u32]],
         sums: &mut [f32],
         width: usize,
@@ -258,7 +287,7 @@ mod x86 {
         }
         for (block, values) in values.iter().enumerate() {
             let weights: [*const u32; M] =
-                std::array::from_fn(|at| weights[at][block].as_ptr().cast());
+                std::array::from_fn(|at| weights[at * stride + block * LANES..].as_ptr().cast());
             let n_rows = values.len() / width;
             let values = values.as_ptr();
             for row in 0..n_rows {
