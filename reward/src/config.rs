@@ -71,6 +71,14 @@ pub struct JudgeConfig {
     pub max_batch: usize,
     /// Most tokens of the judge's prompt and thought together; 0 means the model's own limit.
     pub max_context: usize,
+    /// Most tokens that one step computes, those of running votes first; a prompt that does not fit
+    /// is computed in chunks.
+    pub step_tokens: usize,
+    /// Memory for keys and values, in MiB; 0 takes what `max_batch` votes of the longest context
+    /// need, at most an eighth of the machine's memory. What finds no room waits.
+    pub kv_memory_mib: usize,
+    /// Keeps the keys and values of prompts for later ones that begin alike.
+    pub prefix_cache: bool,
     /// What the judge's weights are kept and computed in.
     pub dtype: DType,
     /// Where the judge runs.
@@ -88,6 +96,9 @@ impl Default for JudgeConfig {
             max_thinking_tokens: 8_192,
             max_batch: 64,
             max_context: 0,
+            step_tokens: 2_048,
+            kv_memory_mib: 0,
+            prefix_cache: true,
             dtype: DType::Auto,
             device: DeviceChoice::Auto,
         }
@@ -186,9 +197,11 @@ impl JudgeConfig {
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             problems.push(format!("top_p is {}, wanted above 0 and at most 1", self.top_p));
         }
-        for (key, value) in
-            [("max_thinking_tokens", self.max_thinking_tokens), ("max_batch", self.max_batch)]
-        {
+        for (key, value) in [
+            ("max_thinking_tokens", self.max_thinking_tokens),
+            ("max_batch", self.max_batch),
+            ("step_tokens", self.step_tokens),
+        ] {
             if value == 0 {
                 problems.push(format!("{key} is 0, wanted at least 1"));
             }

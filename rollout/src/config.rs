@@ -72,6 +72,14 @@ pub struct RolloutConfig {
     pub workers: usize,
     /// Most samples that a worker runs at once.
     pub max_batch: usize,
+    /// Most tokens that one step computes, those of running samples first; a prompt that does not fit
+    /// is computed in chunks.
+    pub step_tokens: usize,
+    /// Memory of a worker for keys and values, in MiB; 0 takes what `max_batch` samples of the
+    /// longest context need, at most an eighth of the machine's memory. What finds no room waits.
+    pub kv_memory_mib: usize,
+    /// Keeps the keys and values of prompts for later ones that begin alike.
+    pub prefix_cache: bool,
     /// Most results that wait between a worker and the trainer.
     pub queue_capacity: usize,
 }
@@ -89,6 +97,9 @@ impl Default for RolloutConfig {
             system_prompt: None,
             workers: 1,
             max_batch: 64,
+            step_tokens: 2_048,
+            kv_memory_mib: 0,
+            prefix_cache: true,
             queue_capacity: 256,
         }
     }
@@ -108,6 +119,7 @@ impl RolloutConfig {
             ("max_completion_length", self.max_completion_length),
             ("workers", self.workers),
             ("max_batch", self.max_batch),
+            ("step_tokens", self.step_tokens),
             ("queue_capacity", self.queue_capacity),
         ];
         for (key, value) in counts {

@@ -102,6 +102,10 @@ pub(crate) struct ModelArgs {
     /// Most samples that run at once.
     #[arg(long, default_value_t = 64)]
     max_batch: usize,
+    /// Memory for keys and values, in MiB; 0 takes what they need, at most an eighth of the
+    /// machine's.
+    #[arg(long, default_value_t = 0)]
+    kv_memory_mib: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -148,6 +152,7 @@ impl ModelArgs {
                 DeviceArg::Cpu => DeviceChoice::Cpu,
                 DeviceArg::Cuda => DeviceChoice::Cuda,
             },
+            kv_memory_mib: self.kv_memory_mib,
             // a file's prompts all wait from the start
             max_queue: usize::MAX,
             ..EngineConfig::default()

@@ -89,6 +89,9 @@ fn engines(
         max_context: config.policy.max_context,
         dtype: config.policy.dtype,
         device: config.policy.device,
+        step_tokens: config.rollout.step_tokens,
+        kv_memory_mib: config.rollout.kv_memory_mib,
+        prefix_cache: config.rollout.prefix_cache,
         ..EngineConfig::default()
     };
     let kind = config.policy.dtype.resolve(policy.device());

@@ -35,7 +35,9 @@ impl EngineJudge {
                 dtype: config.dtype,
                 device: config.device,
                 max_queue: usize::MAX,
-                ..EngineConfig::default()
+                step_tokens: config.step_tokens,
+                kv_memory_mib: config.kv_memory_mib,
+                prefix_cache: config.prefix_cache,
             },
         )?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
