@@ -16,9 +16,10 @@ use joust_reward::{JudgeConfig, RewardConfig, Stop, TournamentConfig, VoteRule};
 use joust_schema::ids::GroupId;
 use joust_schema::seed::Seed;
 use joust_schema::tables::Verdict;
+use serde_json::Value;
 use tch::{Device, Kind};
 
-use crate::binary::root;
+use crate::binary::{file, refuse, root, succeed};
 
 fn engine(config: &EngineConfig) -> Engine {
     Engine::open(&root().join("tests/golden/models/tiny-qwen2"), config).unwrap()
@@ -304,4 +305,43 @@ fn four_votes_of_one_prompt_are_one_prefill() {
     engine.submit(Request::new(RequestId(9), vec![8; 50], params)).unwrap();
     assert_eq!(engine.step().unwrap().len(), 4);
     assert_eq!(engine.stats().computed_prompt_tokens, 103);
+}
+
+/// What a config says about memory reaches the judge's engine.
+#[test]
+fn a_config_limits_the_memory_of_the_judge() {
+    let folder = tempfile::tempdir().unwrap();
+    let group = |a: u32, b: u32| {
+        let answers: Vec<String> =
+            (0..6).map(|off| format!("The answer is {}.", a + b + 10 * off)).collect();
+        serde_json::json!({ "prompt": format!("What is {a} + {b}?"), "completions": answers })
+    };
+    let groups: Vec<String> =
+        (0..8).map(|at| group(120 + 31 * at, 205 + 17 * at).to_string()).collect();
+    let input = file(folder.path(), "groups.jsonl", &groups.join("\n"));
+    let figures = |settings: &[&str]| {
+        let args = ["bench", "judge", "configs/quickstart.toml", "--input", &input];
+        let line = succeed(&[&args, settings].concat());
+        let figures: Value = serde_json::from_str(line.trim()).unwrap();
+        let count = |key: &str| figures[key].as_u64().unwrap();
+        assert_eq!(count("matches"), count("votes_asked"));
+        let keys = ["prompt_tokens", "computed_prompt_tokens", "preemptions", "completion_tokens"];
+        keys.map(count)
+    };
+    let [asked, computed, preemptions, written] = figures(&[]);
+    assert!(2 * computed < asked && preemptions == 0, "{computed} of {asked}");
+    assert_eq!(figures(&["reward.judge.prefix_cache=false"]), [asked, asked, 0, written]);
+    let tight = ["reward.judge.kv_memory_mib=1", "reward.judge.step_tokens=64"];
+    let [_, _, preemptions, written_in_little_memory] = figures(&tight);
+    assert!(preemptions > 0);
+    assert_eq!(written_in_little_memory, written);
+    let line = refuse(&[
+        "bench",
+        "judge",
+        "configs/quickstart.toml",
+        "--input",
+        &input,
+        "reward.judge.step_tokens=0",
+    ]);
+    assert!(line.contains("reward.judge.step_tokens is 0, wanted at least 1"), "{line}");
 }
