@@ -8,7 +8,7 @@ use super::aligned::Aligned;
 use super::element::Element;
 use super::math::{self, exp};
 use super::plan::{Tile, View};
-use crate::ffi::simd::{LANES, RUN, vectorized};
+use crate::ffi::simd::{LANES, RUN, prefetch, vectorized};
 use crate::ffi::threads::{self, Parts};
 use crate::kv::{BLOCK_TOKENS, Slot};
 
@@ -161,7 +161,7 @@ impl<E: Element> KvArena<E> {
                     let mut keys: [&[E::Unit]; RUN] = [&[]; RUN];
                     for (view, keys) in run.iter().zip(&mut keys) {
                         *keys = block(view).0;
-                        crate::ffi::simd::prefetch(block(view).1);
+                        prefetch(block(view).1);
                     }
                     let scores = &mut scores[at * RUN * LANES..];
                     E::scores(queries, units_per_query, &keys[..run.len()], scores, stride);

@@ -55,7 +55,11 @@ struct Decode {
 
 pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
     let largest = args.batch.iter().copied().max().unwrap_or(1).max(1);
-    let mut engine = args.model.open_engine_with(|config| config.max_batch = largest)?;
+    let mut engine = args.model.open_engine_with(|config| {
+        config.max_batch = largest;
+        // random prompts of a small vocabulary begin alike: each is computed in full all the same
+        config.prefix_cache = false;
+    })?;
     let mut prompts = Prompts { n_vocab: engine.model().config().vocab_size, n_made: 0 };
     let mut prefill = Vec::new();
     // the first one warms up
@@ -115,16 +119,29 @@ fn decode_steps(
         engine.submit(prompts.request(args.prompt, params))?;
     }
     while engine.stats().computed_prompt_tokens < wanted {
-        engine.step()?;
+        step(engine, batch, args)?;
     }
     let mut steps = Vec::with_capacity(args.new);
     for _ in 0..args.new {
         let start = Instant::now();
-        engine.step()?;
+        step(engine, batch, args)?;
         steps.push(start.elapsed().as_secs_f64());
     }
     engine.clear();
     Ok(steps)
+}
+
+/// A step that must end no sequence: the others would be measured without it.
+fn step(engine: &mut Engine, batch: usize, args: &EngineArgs) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        engine.step()?.is_empty(),
+        "{batch} prompts of {} tokens and {} new ones do not fit a context of {} tokens: those that start first decode \
+         while the others are read (--prompt, --new, --batch)",
+        args.prompt,
+        args.new,
+        engine.max_context(),
+    );
+    Ok(())
 }
 
 /// Random prompts that share nothing.
