@@ -41,6 +41,8 @@ fn configs_are_refused_by_key_and_file() {
     check(&["train", QUICKSTART, "trainer.lr=1", &output_dir], &["trainer", "lr"]);
     check(&["train", "configs/no-such.toml"], &["configs/no-such.toml"]);
     check(&["train", QUICKSTART, "prompts.path=no/such.jsonl", &output_dir], &["no/such.jsonl"]);
+    let no_tokens = ["train", QUICKSTART, "reward.judge.step_tokens=0", &output_dir];
+    check(&no_tokens, &["reward.judge.step_tokens is 0, wanted at least 1"]);
     let several = ["rollout.group_size=1", "reward.judge.top_p=0", "train.steps=0"];
     let message = refuse(&[&["train", QUICKSTART, &output_dir], &several[..]].concat());
     for key in ["rollout.group_size", "reward.judge.top_p", "train.steps"] {

@@ -144,7 +144,7 @@ fn step(engine: &mut Engine, batch: usize, args: &EngineArgs) -> anyhow::Result<
     Ok(())
 }
 
-/// Random prompts that share nothing.
+/// Random prompts, no two alike.
 struct Prompts {
     n_vocab: usize,
     n_made: u64,
