@@ -131,15 +131,19 @@ fn decode_steps(
     Ok(steps)
 }
 
-/// A step that must end no sequence: the others would be measured without it.
+/// A step after which all sequences are still at work: one that ended or lost its memory would
+/// leave the others to be measured without it.
 fn step(engine: &mut Engine, batch: usize, args: &EngineArgs) -> anyhow::Result<()> {
+    let ended = engine.step()?;
+    let stats = engine.stats();
     anyhow::ensure!(
-        engine.step()?.is_empty(),
-        "{batch} prompts of {} tokens and {} new ones do not fit a context of {} tokens: those that start first decode \
-         while the others are read (--prompt, --new, --batch)",
+        ended.is_empty() && stats.preemptions == 0,
+        "{batch} prompts of {} tokens and {} new ones do not fit contexts of {} tokens in a memory for {}: those that \
+         start first decode while the others are read (--prompt, --new, --batch, --kv-memory-mib)",
         args.prompt,
         args.new,
         engine.max_context(),
+        stats.kv_tokens,
     );
     Ok(())
 }
