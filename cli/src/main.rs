@@ -43,6 +43,8 @@ enum Command {
     Generate(commands::generate::GenerateArgs),
     /// Scores given completions token by token.
     Logprobs(commands::logprobs::LogprobsArgs),
+    /// Writes a model folder with its layers' matrices in FP8.
+    Quantize(commands::quantize::QuantizeArgs),
     /// Looks into dumps: tables, DPO pairs, best of n.
     Dump(commands::dump::DumpArgs),
     /// Writes questions, answers or judge pairs of a built-in task.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Rate(args) => commands::rate::run(args),
         Command::Generate(args) => commands::generate::run(args),
         Command::Logprobs(args) => commands::logprobs::run(args),
+        Command::Quantize(args) => commands::quantize::run(args),
         Command::Dump(args) => commands::dump::run(args),
         Command::Data(args) => commands::data::run(args),
         Command::Bench(command) => commands::bench::run(command),

@@ -3,12 +3,15 @@
 //! Nothing here is guessed: a constant that the file must give and does not is an error. It knows
 //! nothing of weights or devices.
 
+mod quantization;
+
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use crate::error::Error;
+pub use quantization::Fp8Layout;
 
 /// The decoder families that the engine runs. They differ in biases only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,9 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
     /// Number format of the checkpoint.
     pub torch_dtype: Option<Kind>,
+    /// How the checkpoint's FP8 matrices are scaled; none where it has none. A model written from here
+    /// has none.
+    pub fp8: Option<Fp8Layout>,
     /// What the files say that this engine does not use, for writing the model again.
     pub kept: Kept,
 }
@@ -159,6 +165,7 @@ impl ModelConfig {
             bos_token_id: keys.token_ids("bos_token_id")?.first().copied(),
             eos_token_ids: keys.token_ids("eos_token_id")?,
             torch_dtype: keys.text("dtype").or(keys.text("torch_dtype")).and_then(kind_of),
+            fp8: keys.fp8()?,
             kept: Kept { config: keys.kept(), generation: Map::new() },
         })
     }
@@ -340,10 +347,13 @@ impl Keys<'_> {
         if self.flag("mlp_bias") {
             return Err(self.unsupported("mlp_bias = true".to_owned()));
         }
-        if self.has("quantization_config") {
-            return Err(self.unsupported("quantization_config (a quantised checkpoint)".to_owned()));
-        }
         Ok(())
+    }
+
+    fn fp8(&self) -> Result<Option<Fp8Layout>, Error> {
+        let Some(config) = self.get("quantization_config") else { return Ok(None) };
+        let layout = quantization::parse(config);
+        layout.map(Some).map_err(|what| self.unsupported(format!("quantization_config: {what}")))
     }
 
     /// Base and scaling: at the top level, in `rope_scaling`, or in `rope_parameters`.

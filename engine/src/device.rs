@@ -6,6 +6,7 @@ use tch::{Cuda, Device, Kind};
 
 use crate::error::Error;
 use crate::ffi;
+use crate::model::Precision;
 
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +33,46 @@ pub enum DType {
     /// bfloat16; f32 on a CPU without bf16 instructions (AVX512-BF16, AMX), which would be slower
     /// in it.
     Bf16,
+}
+
+/// Which of a model's matrices are FP8 (E4M3, one scale an output channel, inputs quantised a token at
+/// a time).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// Those that the checkpoint has in FP8, on a GPU; none on a CPU, where they are dequantised.
+    #[default]
+    Auto,
+    /// None: FP8 checkpoints are dequantised.
+    Off,
+    /// The layers' matrices, quantised as they are loaded. On a CPU the GPU's numbers are emulated,
+    /// which is slow.
+    Fp8,
+    /// The output head too.
+    Fp8WithHead,
+}
+
+impl Quantization {
+    /// What a model's parameters are kept in on `device`. `is_fp8` says that the checkpoint has FP8
+    /// matrices.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for FP8 products of other activations than bf16 on a GPU.
+    pub fn resolve(self, device: Device, dtype: DType, is_fp8: bool) -> Result<Precision, Error> {
+        let kind = dtype.resolve(device);
+        let fp8_layers = match self {
+            Self::Auto => is_fp8 && device.is_cuda(),
+            Self::Off => false,
+            Self::Fp8 | Self::Fp8WithHead => true,
+        };
+        if fp8_layers && device.is_cuda() && kind != Kind::BFloat16 {
+            return Err(Error::BadRequest(format!(
+                "FP8 on a GPU goes with dtype bf16, not {}; set dtype = \"bf16\" or quantization = \"off\"",
+                dtype_name(kind)
+            )));
+        }
+        Ok(Precision { kind, fp8_layers, fp8_head: self == Self::Fp8WithHead })
+    }
 }
 
 impl DeviceChoice {

@@ -105,9 +105,10 @@ impl Engine {
     /// Whatever reading the files, choosing the device or moving the weights can give.
     pub fn open(path: &Path, config: &EngineConfig) -> Result<Self, Error> {
         let device = config.device.resolve()?;
-        let kind = config.dtype.resolve(device);
         let files = folder::open(path)?;
-        let model = Decoder::from_weights(&files.config, &files.weights, device, kind)?;
+        let is_fp8 = files.config.fp8.is_some();
+        let precision = config.quantization.resolve(device, config.dtype, is_fp8)?;
+        let model = Decoder::from_weights(&files.config, &files.weights, device, precision)?;
         Self::new(model, Arc::new(files.tokenizer), config)
     }
 

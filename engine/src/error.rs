@@ -88,6 +88,12 @@ pub enum Error {
         /// What it gave.
         logprob: f32,
     },
+    /// A weight matrix that is to be quantised holds values that are no numbers.
+    #[error("tensor {name} holds NaN or infinite values, which cannot be quantised")]
+    InfiniteWeight {
+        /// The tensor's name in the checkpoint.
+        name: String,
+    },
     /// The waiting queue is full.
     #[error("the queue holds {limit} requests already; try again later")]
     QueueFull {

@@ -11,14 +11,14 @@ use tch::Kind;
 use crate::config::{ModelConfig, token_ids};
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
-use crate::weights::{self, WeightMap};
+use crate::weights::{self, Checkpoint, WeightMap};
 
 /// A model as its files give it.
 pub struct ModelFiles {
     /// Its constants.
     pub config: ModelConfig,
-    /// Its tensors, on the CPU.
-    pub weights: WeightMap,
+    /// Its tensors.
+    pub weights: Checkpoint,
     /// Its tokenizer with the chat template.
     pub tokenizer: Tokenizer,
 }
@@ -33,7 +33,7 @@ pub fn open(path: &Path) -> Result<ModelFiles, Error> {
     }
     let config = open_config(path)?;
     let tokenizer = Tokenizer::from_folder(path)?;
-    let weights = weights::read_folder(path)?;
+    let weights = weights::safetensors::open_folder(path)?;
     Ok(ModelFiles { config, weights, tokenizer })
 }
 

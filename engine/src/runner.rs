@@ -1,7 +1,7 @@
 //! Turns a plan into logits: the only part of the engine that runs the model.
 //!
 //! It keeps the model and the keys and values; it knows nothing of requests, seeds or stops. On a
-//! CPU the model runs on `cpu`; elsewhere on libtorch's own operations, `blocks`.
+//! CPU a plain model runs on `cpu`; all others on libtorch's own operations, `blocks`.
 
 mod blocks;
 
@@ -35,7 +35,7 @@ impl Runner {
     pub(crate) fn new(model: Decoder, n_blocks: usize) -> Result<Self, Error> {
         let is_known = matches!(model.kind(), Kind::Float | Kind::BFloat16);
         let path = match model.device() {
-            Device::Cpu if is_known => Path::Cpu(CpuRunner::new(&model, n_blocks)?),
+            Device::Cpu if is_known && !model.is_quantized() => Path::Cpu(CpuRunner::new(&model, n_blocks)?),
             _ => Path::Libtorch(KvBlocks::new(&model, n_blocks)?),
         };
         Ok(Self { model, path })

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::device::{DType, DeviceChoice};
+use crate::device::{DType, DeviceChoice, Quantization};
 use crate::error::Error;
 
 /// How the samples of a request are drawn, and when they end.
@@ -91,6 +91,8 @@ pub struct EngineConfig {
     pub prefix_cache: bool,
     /// What the weights are kept and computed in.
     pub dtype: DType,
+    /// Which matrices are FP8.
+    pub quantization: Quantization,
     /// Where the model runs.
     pub device: DeviceChoice,
 }
@@ -105,6 +107,7 @@ impl Default for EngineConfig {
             kv_memory_mib: 0,
             prefix_cache: true,
             dtype: DType::Auto,
+            quantization: Quantization::Auto,
             device: DeviceChoice::Auto,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use joust_engine::device::{DType, DeviceChoice};
+use joust_engine::device::{DType, DeviceChoice, Quantization};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,8 @@ pub struct JudgeConfig {
     pub prefix_cache: bool,
     /// What the judge's weights are kept and computed in.
     pub dtype: DType,
+    /// Which of the judge's matrices are FP8.
+    pub quantization: Quantization,
     /// Where the judge runs.
     pub device: DeviceChoice,
 }
@@ -100,6 +102,7 @@ impl Default for JudgeConfig {
             kv_memory_mib: 0,
             prefix_cache: true,
             dtype: DType::Auto,
+            quantization: Quantization::Auto,
             device: DeviceChoice::Auto,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use joust_engine::device::Quantization;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,9 @@ pub struct RolloutConfig {
     pub chat_template: ChatTemplate,
     /// A system message put before chats that have none.
     pub system_prompt: Option<String>,
+    /// Which of the workers' matrices are FP8; `auto` means none. They are quantised anew from each
+    /// version of the policy.
+    pub quantization: Quantization,
     /// Worker threads, each with a copy of the policy.
     pub workers: usize,
     /// Most samples that a worker runs at once.
@@ -95,6 +99,7 @@ impl Default for RolloutConfig {
             stop: Vec::new(),
             chat_template: ChatTemplate::Auto,
             system_prompt: None,
+            quantization: Quantization::Auto,
             workers: 1,
             max_batch: 64,
             step_tokens: 2_048,

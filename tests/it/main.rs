@@ -7,6 +7,7 @@ mod contracts;
 mod dumps;
 mod engine;
 mod errors;
+mod fp8;
 mod nano;
 mod parity;
 mod rate;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use joust_engine::device::{DType, DeviceChoice};
+use joust_engine::device::{DType, DeviceChoice, Quantization};
 use joust_engine::{Engine, EngineConfig};
 use joust_reward::Scorer;
 use serde::Serialize;
@@ -21,6 +21,7 @@ pub(crate) mod dump;
 pub(crate) mod generate;
 pub(crate) mod judge;
 pub(crate) mod logprobs;
+pub(crate) mod quantize;
 pub(crate) mod rate;
 pub(crate) mod score;
 pub(crate) mod serve;
@@ -96,6 +97,9 @@ pub(crate) struct ModelArgs {
     /// What the weights are kept and computed in.
     #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
     dtype: DTypeArg,
+    /// Which matrices are FP8.
+    #[arg(long, value_enum, default_value_t = QuantizationArg::Auto)]
+    quantization: QuantizationArg,
     /// Where the model runs.
     #[arg(long, value_enum, default_value_t = DeviceArg::Auto)]
     device: DeviceArg,
@@ -115,6 +119,14 @@ enum DTypeArg {
     F32,
     #[value(alias = "bfloat16")]
     Bf16,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum QuantizationArg {
+    Auto,
+    Off,
+    Fp8,
+    Fp8WithHead,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -146,6 +158,12 @@ impl ModelArgs {
                 DTypeArg::Auto => DType::Auto,
                 DTypeArg::F32 => DType::F32,
                 DTypeArg::Bf16 => DType::Bf16,
+            },
+            quantization: match self.quantization {
+                QuantizationArg::Auto => Quantization::Auto,
+                QuantizationArg::Off => Quantization::Off,
+                QuantizationArg::Fp8 => Quantization::Fp8,
+                QuantizationArg::Fp8WithHead => Quantization::Fp8WithHead,
             },
             device: match self.device {
                 DeviceArg::Auto => DeviceChoice::Auto,

@@ -132,6 +132,7 @@ impl NewModel {
             bos_token_id: tokenizer.bos_id(),
             eos_token_ids: tokenizer.eos_ids().to_vec(),
             torch_dtype: None,
+            fp8: None,
             kept: Kept::default(),
         }
     }

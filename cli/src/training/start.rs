@@ -41,7 +41,7 @@ pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Trai
             let files = folder::open(path)?;
             Decoder::from_weights(&files.config, &files.weights, device, Kind::Float)?
         }
-        None => origin.duplicate(device, Kind::Float),
+        None => origin.duplicate(device, Kind::Float)?,
     };
     let engines = engines(&config, &policy, &files.tokenizer)?;
     let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
@@ -88,19 +88,21 @@ fn engines(
         max_batch: config.rollout.max_batch,
         max_context: config.policy.max_context,
         dtype: config.policy.dtype,
+        quantization: config.rollout.quantization,
         device: config.policy.device,
         step_tokens: config.rollout.step_tokens,
         kv_memory_mib: config.rollout.kv_memory_mib,
         prefix_cache: config.rollout.prefix_cache,
         ..EngineConfig::default()
     };
-    let kind = config.policy.dtype.resolve(policy.device());
+    let precision =
+        config.rollout.quantization.resolve(policy.device(), config.policy.dtype, false)?;
     let tokenizer = Arc::new(tokenizer.clone());
     let engine = |_| {
         // nothing samples while the trainer changes the weights, so they need to be there only once
-        let weights = match kind == policy.kind() {
+        let weights = match precision == policy.kind().into() {
             true => policy.shared(),
-            false => policy.duplicate(policy.device(), kind),
+            false => policy.duplicate(policy.device(), precision)?,
         };
         Ok(Engine::new(weights, Arc::clone(&tokenizer), &engine_config)?)
     };

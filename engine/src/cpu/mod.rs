@@ -22,7 +22,7 @@ use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
 use crate::ffi::{simd, threads};
-use crate::model::Decoder;
+use crate::model::{self, Decoder};
 
 pub(crate) use math::{exp, highest};
 
@@ -46,14 +46,15 @@ enum Weight {
 }
 
 impl Linear {
-    fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self, Error> {
+    fn new(linear: &model::Linear) -> Result<Self, Error> {
+        let weight = &linear.weight;
         let weight = match weight.kind() {
             tch::Kind::BFloat16 => {
                 Weight::Packed { packed: PackedWeight::new(weight)?, few: FewRows::new(weight) }
             }
             _ => Weight::Plain(weight.detach()),
         };
-        Ok(Self { weight, bias: bias.map(Tensor::detach) })
+        Ok(Self { weight, bias: linear.bias.as_ref().map(Tensor::detach) })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
@@ -95,18 +96,18 @@ impl Weights {
         let layers = model.layers().iter().map(|layer| {
             Ok(Layer {
                 input_norm: layer.input_norm.detach(),
-                qkv: Linear::new(&layer.qkv, layer.qkv_bias.as_ref())?,
-                output: Linear::new(&layer.output, layer.output_bias.as_ref())?,
+                qkv: Linear::new(&layer.qkv)?,
+                output: Linear::new(&layer.output)?,
                 post_norm: layer.post_norm.detach(),
-                gate_up: Linear::new(&layer.gate_up, None)?,
-                down: Linear::new(&layer.down, None)?,
+                gate_up: Linear::new(&layer.gate_up)?,
+                down: Linear::new(&layer.down)?,
             })
         });
         Ok(Self {
             embedding: model.embedding().detach(),
             layers: layers.collect::<Result<_, Error>>()?,
             final_norm: model.final_norm().detach(),
-            head: Linear::new(model.head(), None)?,
+            head: Linear::new(&model.head())?,
         })
     }
 }

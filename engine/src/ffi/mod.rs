@@ -27,6 +27,21 @@ pub fn mmap(path: &Path) -> Result<Mmap, Error> {
     unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))
 }
 
+/// Lets go of the pages of a map that have been read: they no longer count as this process's memory,
+/// and are read again where they are asked for.
+pub(crate) fn release_pages(map: &Mmap, range: std::ops::Range<usize>) {
+    // SAFETY: the map is of a file and read-only, so that dropped pages come back unchanged.
+    let advised = unsafe {
+        map.unchecked_advise_range(
+            memmap2::UncheckedAdvice::DontNeed,
+            range.start,
+            range.len(),
+        )
+    };
+    // where the system does not take the advice, the pages stay
+    let _ = advised;
+}
+
 /// The machine's memory in bytes.
 pub(crate) fn memory_bytes() -> usize {
     // SAFETY: two questions about constants of the system.

@@ -50,6 +50,49 @@ pub(crate) fn slice_mut<T: Plain>(tensor: &mut Tensor) -> &mut [T] {
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), tensor.numel()) }
 }
 
+/// The bytes of a contiguous CPU tensor of any kind.
+pub(crate) fn bytes(tensor: &Tensor) -> &[u8] {
+    assert!(
+        tensor.device() == Device::Cpu && tensor.is_contiguous(),
+        "bytes are asked of a contiguous CPU tensor. This is a bug."
+    );
+    let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    if n_bytes == 0 {
+        return &[];
+    }
+    // SAFETY: as in `slice`; any value's bytes are valid bytes.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), n_bytes) }
+}
+
+/// A tensor of `shape` and `kind` on `device` with the content of `bytes`, in one copy.
+///
+/// # Errors
+/// [`Error::Tensor`] where libtorch refuses.
+pub(crate) fn from_bytes(
+    bytes: &[u8],
+    shape: &[i64],
+    kind: Kind,
+    device: Device,
+) -> Result<Tensor, Error> {
+    let n_values = shape.iter().product::<i64>() as usize;
+    assert!(
+        bytes.len() == n_values * kind.elt_size_in_bytes(),
+        "the bytes are those of the tensor. This is a bug."
+    );
+    // a file may hold a value at any address, a tensor wants its own alignment
+    let is_aligned = (bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes());
+    if device == Device::Cpu || !is_aligned {
+        return Ok(Tensor::f_from_data_size(bytes, shape, kind)?.f_to_device(device)?);
+    }
+    // SAFETY: the memory is valid for the tensor's size and aligned; the tensor that borrows it is
+    // only read, by a copy that ends before the borrow does: a copy from memory that is not pinned
+    // waits for its end.
+    let borrowed = unsafe {
+        Tensor::f_from_blob(bytes.as_ptr(), shape, &[], kind, Device::Cpu)?
+    };
+    Ok(borrowed.f_to_device(device)?)
+}
+
 type Handle = *mut c_void;
 
 unsafe extern "C" {

@@ -3,10 +3,13 @@
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{Attend, Causal};
-use super::layer::{Layer, linear, rms_norm};
+use super::layer::{Layer, rms_norm};
+use super::linear::Linear;
+use super::params::SCALE;
 use super::rope::Rope;
 use crate::config::ModelConfig;
 use crate::error::Error;
+use crate::fp8;
 
 /// A decoder of the Qwen2 or Llama family with its weights on one device.
 pub struct Decoder {
@@ -14,7 +17,7 @@ pub struct Decoder {
     pub(super) embedding: Tensor, // [V, H]
     pub(super) layers: Vec<Layer>,
     pub(super) final_norm: Tensor,   // [H]
-    pub(super) head: Option<Tensor>, // [V, H]; None where it is the embedding
+    pub(super) head: Option<Linear>, // [V, H]; None where it is the embedding
     pub(super) rope: Rope,
 }
 
@@ -55,7 +58,7 @@ impl Decoder {
         }
         let positions = Tensor::arange(n_time, (Kind::Int64, self.device())).repeat([n_rows]); // [B·T]
         let mut causal = Causal { n_rows, n_time };
-        let hidden = self.forward(&ids.reshape([-1]), &positions, compute, &mut causal);
+        let hidden = self.forward(&ids.reshape([-1]), &positions, compute, &mut causal)?;
         Ok(hidden.view([n_rows, n_time, self.config.hidden_size as i64]))
     }
 
@@ -69,18 +72,21 @@ impl Decoder {
         positions: &Tensor,
         compute: Kind,
         attend: &mut dyn Attend,
-    ) -> Tensor {
+    ) -> Result<Tensor, Error> {
         let rotation = self.rope.at(positions, compute);
         let mut x = Tensor::embedding(&self.embedding, ids, -1, false, false).to_kind(compute);
         for (layer_idx, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&self.config, layer_idx, &x, &rotation, attend);
+            x = layer.forward(&self.config, layer_idx, &x, &rotation, attend)?;
         }
-        rms_norm(&x, &self.final_norm, self.config.rms_norm_eps)
+        Ok(rms_norm(&x, &self.final_norm, self.config.rms_norm_eps))
     }
 
     /// Next-token logits: `hidden` [N, H] → [N, V] f32.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
-        Ok(linear(hidden, self.head(), None).to_kind(Kind::Float))
+        Ok(self.head().forward(hidden)?.f_to_kind(Kind::Float)?)
     }
 
     /// The layers.
@@ -98,9 +104,19 @@ impl Decoder {
         &self.final_norm
     }
 
-    /// The weight of the output head [V, H].
-    pub(crate) fn head(&self) -> &Tensor {
-        self.head.as_ref().unwrap_or(&self.embedding)
+    /// The output head [V, H].
+    pub(crate) fn head(&self) -> Linear {
+        match &self.head {
+            Some(head) => head.shallow_clone(),
+            None => {
+                Linear { weight: self.embedding.shallow_clone(), scale: None, bias: None }
+            }
+        }
+    }
+
+    /// Whether any of the matrices is FP8.
+    pub fn is_quantized(&self) -> bool {
+        self.named_parameters().iter().any(|(name, _)| name.ends_with(SCALE))
     }
 
     /// The rotary frequencies, one a pair of dimensions: [D/2] f32.
@@ -120,25 +136,48 @@ impl Decoder {
         }
     }
 
-    /// Overwrites this model's weights with those of `other`, cast to this model's kind.
+    /// Overwrites this model's weights with those of `other`, cast to this model's kind, or quantised
+    /// where they are FP8 here.
     ///
     /// # Errors
     /// [`Error::Shape`] where the two are not the same architecture; nothing is written then.
     pub fn copy_from(&self, other: &Decoder) -> Result<(), Error> {
-        let (mine, theirs) = (self.named_parameters(), other.named_parameters());
-        for ((name, target), (_, source)) in mine.iter().zip(&theirs) {
-            if target.size() != source.size() || mine.len() != theirs.len() {
+        let _guard = tch::no_grad_guard();
+        let theirs = other.plain_parameters(other.kind());
+        let mut mine = self.named_parameters().into_iter().peekable();
+        let mut copies = Vec::new();
+        for (name, source) in &theirs {
+            let Some((my_name, target)) = mine.next() else {
+                return Err(other_layout(name, source));
+            };
+            if my_name != *name || target.size() != source.size() {
                 return Err(Error::Shape {
                     name: name.clone(),
                     seen: source.size(),
                     wanted: target.size(),
                 });
             }
+            let scale = mine.next_if(|(name, _)| name.ends_with(SCALE)).map(|(_, scale)| scale);
+            copies.push((name, source, target, scale));
         }
-        let _guard = tch::no_grad_guard();
-        for ((_, mut target), (_, source)) in mine.into_iter().zip(theirs) {
-            target.f_copy_(&source)?;
+        if let Some((name, target)) = mine.next() {
+            return Err(other_layout(&name, &target));
+        }
+        for (name, source, mut target, scale) in copies {
+            match scale {
+                Some(mut scale) => {
+                    let quantized = fp8::quantize(name, &source.f_to_device(target.device())?)?;
+                    target.f_copy_(&quantized.values)?;
+                    scale.f_copy_(&quantized.scale)?;
+                }
+                None => target.f_copy_(source)?,
+            }
         }
         Ok(())
     }
+}
+
+/// A tensor that only one of two models has.
+fn other_layout(name: &str, tensor: &Tensor) -> Error {
+    Error::Shape { name: name.to_owned(), seen: tensor.size(), wanted: Vec::new() }
 }

@@ -1,36 +1,32 @@
 //! One decoder layer: attention and gated MLP, each behind an RMSNorm and a residual.
 //!
-//! Projections that read the same input are held fused (`qkv`, `gate_up`). Weights may be kept in
-//! f32 while the activations are bf16: a linear casts its weight, and gradients flow back to it.
+//! Projections that read the same input are held fused (`qkv`, `gate_up`).
 
 use tch::{Kind, Tensor};
 
 use super::attention::Attend;
+use super::linear::Linear;
 use super::rope::Rotation;
 use crate::config::ModelConfig;
+use crate::error::Error;
 
 /// The parameters of one layer.
 pub(crate) struct Layer {
-    pub(crate) input_norm: Tensor,          // [H]
-    pub(crate) qkv: Tensor,                 // [(Hq + 2·Hkv)·D, H]
-    pub(crate) qkv_bias: Option<Tensor>,    // [(Hq + 2·Hkv)·D]
-    pub(crate) output: Tensor,              // [H, Hq·D]
-    pub(crate) output_bias: Option<Tensor>, // [H]
-    pub(crate) post_norm: Tensor,           // [H]
-    pub(crate) gate_up: Tensor,             // [2·I, H]
-    pub(crate) down: Tensor,                // [H, I]
+    pub(crate) input_norm: Tensor, // [H]
+    pub(crate) qkv: Linear,        // [(Hq + 2·Hkv)·D, H]
+    pub(crate) output: Linear,     // [H, Hq·D]
+    pub(crate) post_norm: Tensor,  // [H]
+    pub(crate) gate_up: Linear,    // [2·I, H]
+    pub(crate) down: Linear,       // [H, I]
 }
 
 impl Layer {
     /// The same parameters a second time, in the same memory.
     pub(crate) fn shallow_clone(&self) -> Self {
-        let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
         Self {
             input_norm: self.input_norm.shallow_clone(),
             qkv: self.qkv.shallow_clone(),
-            qkv_bias: optional(&self.qkv_bias),
             output: self.output.shallow_clone(),
-            output_bias: optional(&self.output_bias),
             post_norm: self.post_norm.shallow_clone(),
             gate_up: self.gate_up.shallow_clone(),
             down: self.down.shallow_clone(),
@@ -45,13 +41,13 @@ impl Layer {
         x: &Tensor,
         rotation: &Rotation,
         attend: &mut dyn Attend,
-    ) -> Tensor {
+    ) -> Result<Tensor, Error> {
         let n_q_heads = config.n_heads as i64;
         let n_kv_heads = config.n_kv_heads as i64;
         let head_dim = config.head_dim as i64;
 
         let normed = rms_norm(x, &self.input_norm, config.rms_norm_eps);
-        let qkv = linear(&normed, &self.qkv, self.qkv_bias.as_ref()).view([
+        let qkv = self.qkv.forward(&normed)?.view([
             -1,
             n_q_heads + 2 * n_kv_heads,
             head_dim,
@@ -59,21 +55,14 @@ impl Layer {
         let parts = qkv.split_with_sizes([n_q_heads + n_kv_heads, n_kv_heads], 1);
         let rotated = rotation.apply(&parts[0]).split_with_sizes([n_q_heads, n_kv_heads], 1);
         let attended = attend.attend(layer_idx, &rotated[0], &rotated[1], &parts[1]); // [N, Hq·D]
-        let x = x + linear(&attended, &self.output, self.output_bias.as_ref());
+        let x = x + self.output.forward(&attended)?;
 
         let normed = rms_norm(&x, &self.post_norm, config.rms_norm_eps);
-        let gate_up = linear(&normed, &self.gate_up, None); // [N, 2·I]
+        let gate_up = self.gate_up.forward(&normed)?; // [N, 2·I]
         let halves = gate_up.chunk(2, 1);
         let activated = halves[0].silu() * &halves[1]; // [N, I]
-        x + linear(&activated, &self.down, None)
+        Ok(x + self.down.forward(&activated)?)
     }
-}
-
-/// y = x·Wᵀ + b in the kind of `x`, whatever kind the weight is kept in.
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-    let kind = x.kind();
-    let bias = bias.map(|bias| bias.to_kind(kind));
-    x.linear(&weight.to_kind(kind), bias.as_ref())
 }
 
 /// x / sqrt(mean(x²) + eps) · weight, the mean in at least f32 (Zhang and Sennrich, arXiv

@@ -9,9 +9,13 @@
 pub(crate) mod attention;
 mod decoder;
 pub(crate) mod layer;
+mod linear;
 mod params;
 mod rope;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub use decoder::Decoder;
+pub(crate) use linear::Linear;
+pub use source::Precision;

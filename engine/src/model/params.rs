@@ -1,150 +1,144 @@
 //! Between a checkpoint's tensors and the decoder's fused ones, in both directions.
 
+use std::collections::BTreeMap;
+
 use joust_schema::seed::Seed;
-use rand::Rng as _;
 use tch::{Device, Kind, Tensor};
 
 use super::decoder::Decoder;
 use super::layer::Layer;
+use super::linear::Linear;
 use super::rope::Rope;
+use super::source::{FromCheckpoint, Matrix, Precision, Random, Source, fuse, stack};
 use crate::config::ModelConfig;
 use crate::error::Error;
-use crate::weights::WeightMap;
+use crate::weights::{Checkpoint, WeightMap};
 
-/// Standard deviation of freshly drawn weights, as in the Qwen2 and Llama recipes.
-const INIT_STD: f64 = 0.02;
+/// Last part of the name of an FP8 matrix's scale.
+pub(super) const SCALE: &str = "weight_scale";
 
 impl Decoder {
-    /// Builds the model from a checkpoint's tensors, moved to `device` and cast to `kind`.
+    /// Builds the model from a checkpoint's tensors, on `device` and in `precision`: FP8 matrices are
+    /// dequantised where they are to be plain, and plain ones quantised where they are to be FP8.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] and [`Error::Shape`] name the first tensor that does not fit.
     pub fn from_weights(
         config: &ModelConfig,
-        weights: &WeightMap,
+        checkpoint: &Checkpoint,
         device: Device,
-        kind: Kind,
+        precision: impl Into<Precision>,
     ) -> Result<Self, Error> {
-        let take = |name: &str, wanted: &[usize]| -> Result<Tensor, Error> {
-            let tensor = weights.get(name).ok_or_else(|| Error::MissingTensor {
-                name: name.to_owned(),
-                path: Default::default(),
-            })?;
-            let wanted: Vec<i64> = wanted.iter().map(|&dim| dim as i64).collect();
-            if tensor.size() != wanted {
-                return Err(Error::Shape { name: name.to_owned(), seen: tensor.size(), wanted });
-            }
-            Ok(tensor.f_to_device(device)?.f_to_kind(kind)?)
-        };
-        Self::build(config, device, take)
+        let (layout, precision) = (config.fp8, precision.into());
+        Self::build(config, &FromCheckpoint { checkpoint, layout, device, precision })
     }
 
     /// Draws a fresh model: matrices from N(0, 0.02²), norms 1, biases 0, keyed by `seed` and name.
     pub fn random(config: &ModelConfig, seed: Seed, device: Device, kind: Kind) -> Self {
-        let take = |name: &str, shape: &[usize]| -> Result<Tensor, Error> {
-            let dims: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
-            let tensor = if name.ends_with("norm.weight") {
-                Tensor::ones(&dims, (Kind::Float, Device::Cpu))
-            } else if name.ends_with("bias") {
-                Tensor::zeros(&dims, (Kind::Float, Device::Cpu))
-            } else {
-                let n_values = shape.iter().product();
-                Tensor::from_slice(&normal_values(seed.child_str("init", name), n_values))
-                    .view(&dims[..])
-            };
-            Ok(tensor.to_device(device).to_kind(kind))
-        };
-        Self::build(config, device, take)
+        Self::build(config, &Random { seed, device, precision: kind.into() })
             .expect("freshly drawn tensors have the shapes that were asked for. This is a bug.")
     }
 
-    fn build(
-        config: &ModelConfig,
-        device: Device,
-        take: impl Fn(&str, &[usize]) -> Result<Tensor, Error>,
-    ) -> Result<Self, Error> {
+    fn build(config: &ModelConfig, source: &impl Source) -> Result<Self, Error> {
+        let _guard = tch::no_grad_guard();
+        let precision = source.precision();
         let hidden = config.hidden_size;
         let (q_rows, kv_rows) =
             (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
         let mut layers = Vec::new();
         for layer_idx in 0..config.n_layers {
             let at = |rest: &str| format!("model.layers.{layer_idx}.{rest}");
-            let qkv = ["q", "k", "v"].iter().zip([q_rows, kv_rows, kv_rows]);
-            let mut matrices = Vec::new();
-            let mut biases = Vec::new();
-            for (which, rows) in qkv {
-                matrices
-                    .push(take(&at(&format!("self_attn.{which}_proj.weight")), &[rows, hidden])?);
-                if config.attention_bias {
-                    biases.push(take(&at(&format!("self_attn.{which}_proj.bias")), &[rows])?);
-                }
-            }
-            let output_bias = match config.has_output_bias() {
-                true => Some(take(&at("self_attn.o_proj.bias"), &[hidden])?),
-                false => None,
+            // matrices that read the same `width` inputs, by the names of their layers
+            let linear = |parts: &[(&str, usize)], width: usize, has_bias: bool| {
+                let matrices = parts.iter().map(|(name, rows)| {
+                    let name = at(&format!("{name}.weight"));
+                    source.matrix(&name, [*rows, width], precision.fp8_layers)
+                });
+                let biases = parts
+                    .iter()
+                    .filter(|_| has_bias)
+                    .map(|(name, rows)| source.plain(&at(&format!("{name}.bias")), &[*rows]));
+                let biases = biases.collect::<Result<Vec<_>, Error>>()?;
+                let bias = if has_bias { Some(stack(biases)?) } else { None };
+                fuse(matrices.collect::<Result<_, Error>>()?, precision.kind, bias)
             };
-            let gate = take(&at("mlp.gate_proj.weight"), &[config.intermediate_size, hidden])?;
-            let up = take(&at("mlp.up_proj.weight"), &[config.intermediate_size, hidden])?;
+            let (q, k, v) = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj");
+            let (gate, up) = ("mlp.gate_proj", "mlp.up_proj");
+            let width = config.intermediate_size;
             layers.push(Layer {
-                input_norm: take(&at("input_layernorm.weight"), &[hidden])?,
-                qkv: Tensor::cat(&matrices, 0),
-                qkv_bias: (!biases.is_empty()).then(|| Tensor::cat(&biases, 0)),
-                output: take(&at("self_attn.o_proj.weight"), &[hidden, q_rows])?.contiguous(),
-                output_bias,
-                post_norm: take(&at("post_attention_layernorm.weight"), &[hidden])?,
-                gate_up: Tensor::cat(&[gate, up], 0),
-                down: take(&at("mlp.down_proj.weight"), &[hidden, config.intermediate_size])?,
+                input_norm: source.plain(&at("input_layernorm.weight"), &[hidden])?,
+                qkv: linear(
+                    &[(q, q_rows), (k, kv_rows), (v, kv_rows)],
+                    hidden,
+                    config.attention_bias,
+                )?,
+                output: linear(
+                    &[("self_attn.o_proj", hidden)],
+                    q_rows,
+                    config.has_output_bias(),
+                )?,
+                post_norm: source.plain(&at("post_attention_layernorm.weight"), &[hidden])?,
+                gate_up: linear(&[(gate, width), (up, width)], hidden, false)?,
+                down: linear(&[("mlp.down_proj", hidden)], width, false)?,
             });
         }
-        let head = match config.tie_word_embeddings {
+        let shape = [config.vocab_size, hidden];
+        let embedding = source.plain("model.embed_tokens.weight", &shape)?;
+        let name = "lm_head.weight";
+        let own_head = match config.tie_word_embeddings {
             true => None,
-            false => Some(take("lm_head.weight", &[config.vocab_size, hidden])?),
+            false => Some(source.plain(name, &shape)?),
         };
-        let decoder = Self {
-            embedding: take("model.embed_tokens.weight", &[config.vocab_size, hidden])?,
+        let head = if precision.fp8_head {
+            let weight = own_head.as_ref().unwrap_or(&embedding);
+            Some(fuse(vec![Matrix::quantize(name, weight)?], precision.kind, None)?)
+        } else {
+            own_head.map(|weight| Linear { weight, scale: None, bias: None })
+        };
+        Ok(Self {
+            embedding,
             layers,
-            final_norm: take("model.norm.weight", &[hidden])?,
+            final_norm: source.plain("model.norm.weight", &[hidden])?,
             head,
-            rope: Rope::new(config, device),
+            rope: Rope::new(config, source.device()),
             config: config.clone(),
-        };
-        Ok(decoder)
+        })
     }
 
     /// The leaf tensors in a stable order, as shallow clones. Names are the checkpoint's, but for
-    /// the fused `qkv_proj` and `gate_up_proj`. One-dimensional ones are norms and biases.
+    /// the fused `qkv_proj` and `gate_up_proj`. One-dimensional ones are norms and biases; an FP8
+    /// matrix is followed by its `weight_scale`.
     pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
         let mut named = vec![("model.embed_tokens.weight".to_owned(), &self.embedding)];
+        fn push<'a>(named: &mut Vec<(String, &'a Tensor)>, name: String, linear: &'a Linear) {
+            named.push((format!("{name}.weight"), &linear.weight));
+            named.extend(linear.scale.as_ref().map(|scale| (format!("{name}.{SCALE}"), scale)));
+            named.extend(linear.bias.as_ref().map(|bias| (format!("{name}.bias"), bias)));
+        }
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             let at = |rest: &str| format!("model.layers.{layer_idx}.{rest}");
             named.push((at("input_layernorm.weight"), &layer.input_norm));
-            named.push((at("self_attn.qkv_proj.weight"), &layer.qkv));
-            if let Some(bias) = &layer.qkv_bias {
-                named.push((at("self_attn.qkv_proj.bias"), bias));
-            }
-            named.push((at("self_attn.o_proj.weight"), &layer.output));
-            if let Some(bias) = &layer.output_bias {
-                named.push((at("self_attn.o_proj.bias"), bias));
-            }
+            push(&mut named, at("self_attn.qkv_proj"), &layer.qkv);
+            push(&mut named, at("self_attn.o_proj"), &layer.output);
             named.push((at("post_attention_layernorm.weight"), &layer.post_norm));
-            named.push((at("mlp.gate_up_proj.weight"), &layer.gate_up));
-            named.push((at("mlp.down_proj.weight"), &layer.down));
+            push(&mut named, at("mlp.gate_up_proj"), &layer.gate_up);
+            push(&mut named, at("mlp.down_proj"), &layer.down);
         }
         named.push(("model.norm.weight".to_owned(), &self.final_norm));
         if let Some(head) = &self.head {
-            named.push(("lm_head.weight".to_owned(), head));
+            push(&mut named, "lm_head".to_owned(), head);
         }
         named.into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect()
     }
 
-    /// The checkpoint's tensors on the CPU in `kind`, fused ones taken apart again. They share no
-    /// storage with the model.
+    /// The checkpoint's tensors on the CPU in `kind`, fused ones taken apart again and FP8 ones
+    /// dequantised. They share no storage with the model.
     pub fn to_weights(&self, kind: Kind) -> WeightMap {
         let _guard = tch::no_grad_guard();
         let q_rows = (self.config.n_heads * self.config.head_dim) as i64;
         let kv_rows = (self.config.n_kv_heads * self.config.head_dim) as i64;
         let mut weights = WeightMap::new();
-        for (name, tensor) in self.named_parameters() {
+        for (name, tensor) in self.plain_parameters(kind) {
             let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind);
             let mut split = |fused: &str, parts: &[(&str, i64)]| {
                 let mut start = 0;
@@ -159,11 +153,33 @@ impl Decoder {
             } else if name.contains("gate_up_proj") {
                 let rows = self.config.intermediate_size as i64;
                 split("gate_up_proj", &[("gate_proj", rows), ("up_proj", rows)]);
+            } else if name == "lm_head.weight" && self.config.tie_word_embeddings {
+                // an FP8 copy of the embedding is no part of the checkpoint
             } else {
                 weights.insert(name, tensor.copy());
             }
         }
         weights
+    }
+
+    /// The named parameters without scales: FP8 matrices dequantised to `kind`, the rest as it is.
+    pub(super) fn plain_parameters(&self, kind: Kind) -> Vec<(String, Tensor)> {
+        let named = self.named_parameters();
+        let scales: BTreeMap<&str, &Tensor> =
+            named.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let plain = |(name, tensor): &(String, Tensor)| {
+            let scale = scales.get(format!("{name}_scale").as_str());
+            let scale = scale.map(|scale| scale.shallow_clone());
+            let linear = Linear { weight: tensor.shallow_clone(), scale, bias: None };
+            let weight = match &linear.scale {
+                Some(_) => linear
+                    .plain_weight(kind)
+                    .expect("a model's own FP8 matrices have a scale a row. This is a bug."),
+                None => linear.weight,
+            };
+            (name.clone(), weight)
+        };
+        named.iter().filter(|(name, _)| !name.ends_with(SCALE)).map(plain).collect()
     }
 
     /// The same model a second time: both use the same memory, so that a change of one is a change of
@@ -175,15 +191,24 @@ impl Decoder {
             embedding: self.embedding.shallow_clone(),
             layers,
             final_norm: self.final_norm.shallow_clone(),
-            head: self.head.as_ref().map(Tensor::shallow_clone),
+            head: self.head.as_ref().map(Linear::shallow_clone),
             rope: self.rope.shallow_clone(),
         }
     }
 
-    /// A copy of the model on `device` in `kind` that shares no storage with it.
-    pub fn duplicate(&self, device: Device, kind: Kind) -> Decoder {
-        Self::from_weights(&self.config, &self.to_weights(kind), device, kind)
-            .expect("a model's own tensors fit its configuration. This is a bug.")
+    /// A copy of the model on `device` in `precision` that shares no storage with it.
+    ///
+    /// # Errors
+    /// [`Error::InfiniteWeight`] where a weight that is to be quantised is no number.
+    pub fn duplicate(
+        &self,
+        device: Device,
+        precision: impl Into<Precision>,
+    ) -> Result<Decoder, Error> {
+        let precision = precision.into();
+        let config = ModelConfig { fp8: None, ..self.config.clone() };
+        let wide = if precision.fp8_layers { self.kind() } else { precision.kind };
+        Self::from_weights(&config, &self.to_weights(wide).into(), device, precision)
     }
 
     /// Bytes of the weights.
@@ -196,19 +221,4 @@ impl Decoder {
     pub fn n_parameters(&self) -> usize {
         self.named_parameters().iter().map(|(_, tensor)| tensor.numel()).sum()
     }
-}
-
-/// `n_values` draws of N(0, 0.02²) by the Box–Muller transform.
-fn normal_values(seed: Seed, n_values: usize) -> Vec<f32> {
-    let mut rng = seed.rng();
-    let mut unit = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-    let mut values = Vec::with_capacity(n_values + 1);
-    while values.len() < n_values {
-        let radius = (-2.0 * (1.0 - unit()).ln()).sqrt() * INIT_STD;
-        let angle = 2.0 * std::f64::consts::PI * unit();
-        values.push((radius * angle.cos()) as f32);
-        values.push((radius * angle.sin()) as f32);
-    }
-    values.truncate(n_values);
-    values
 }

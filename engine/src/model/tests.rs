@@ -3,7 +3,7 @@
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
-use super::Decoder;
+use super::{Decoder, Precision};
 use crate::config::{Family, Kept, ModelConfig};
 
 fn tiny() -> ModelConfig {
@@ -25,6 +25,7 @@ fn tiny() -> ModelConfig {
         bos_token_id: None,
         eos_token_ids: vec![0],
         torch_dtype: None,
+        fp8: None,
         kept: Kept::default(),
     }
 }
@@ -33,11 +34,12 @@ fn tiny() -> ModelConfig {
 fn weights_survive_fusing_and_splitting() {
     let model = Decoder::random(&tiny(), Seed(1), Device::Cpu, Kind::Float);
     let weights = model.to_weights(Kind::Float);
-    let again = Decoder::from_weights(&tiny(), &weights, Device::Cpu, Kind::Float).unwrap();
+    assert!(weights.contains_key("model.layers.1.self_attn.k_proj.bias"));
+    let checkpoint = weights.into();
+    let again = Decoder::from_weights(&tiny(), &checkpoint, Device::Cpu, Kind::Float).unwrap();
     for ((name, a), (_, b)) in model.named_parameters().iter().zip(again.named_parameters()) {
         assert!(a.equal(&b), "{name}");
     }
-    assert!(weights.contains_key("model.layers.1.self_attn.k_proj.bias"));
 }
 
 #[test]
@@ -76,4 +78,53 @@ fn publishing_refuses_another_architecture() {
     let other = Decoder::random(&tiny(), Seed(9), Device::Cpu, Kind::Float);
     model.copy_from(&other).unwrap();
     assert!(model.named_parameters()[0].1.equal(&other.named_parameters()[0].1));
+}
+
+const FP8: Precision = Precision { kind: Kind::Float, fp8_layers: true, fp8_head: false };
+
+#[test]
+fn an_fp8_model_is_the_plain_one_within_its_rounding_and_takes_published_weights() {
+    let model = Decoder::random(&tiny(), Seed(4), Device::Cpu, Kind::Float);
+    let ids = Tensor::from_slice(&[1i64, 5, 7, 3, 2, 9]).view([1, 6]);
+    let hidden = |model: &Decoder| {
+        let _guard = tch::no_grad_guard();
+        model.logits(&model.hidden(&ids, Kind::Float).unwrap().view([6, 32])).unwrap()
+    };
+    let distance = |a: &Tensor, b: &Tensor| ((a - b).norm() / b.norm()).double_value(&[]);
+    let fp8 = model.duplicate(Device::Cpu, FP8).unwrap();
+    assert!(fp8.is_quantized() && !model.is_quantized());
+    let off = distance(&hidden(&fp8), &hidden(&model));
+    assert!((1e-4..0.1).contains(&off), "{off}");
+    // the layers' matrices take a byte a value and four a row
+    let of_layers = |model: &Decoder| -> usize {
+        let of_layers = |(name, tensor): (String, Tensor)| {
+            let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
+            (name.contains("_proj") && !name.ends_with("bias")).then_some(bytes)
+        };
+        model.named_parameters().into_iter().filter_map(of_layers).sum()
+    };
+    let n_rows = 2 * (64 + 32 + 96 + 32);
+    assert_eq!(of_layers(&fp8), of_layers(&model) / 4 + 4 * n_rows);
+
+    let other = Decoder::random(&tiny(), Seed(5), Device::Cpu, Kind::Float);
+    fp8.copy_from(&other).unwrap();
+    let fresh = other.duplicate(Device::Cpu, FP8).unwrap();
+    assert!(hidden(&fp8).equal(&hidden(&fresh)));
+    // and its own checkpoint gives the same model again
+    let again = Decoder::from_weights(&tiny(), &fp8.to_weights(Kind::Float).into(), Device::Cpu, FP8);
+    assert!(distance(&hidden(&again.unwrap()), &hidden(&fp8)) < 1e-5);
+}
+
+#[test]
+fn the_head_is_fp8_only_where_that_is_asked_for() {
+    let model = Decoder::random(&tiny(), Seed(4), Device::Cpu, Kind::Float);
+    let with_head = model.duplicate(Device::Cpu, Precision { fp8_head: true, ..FP8 }).unwrap();
+    let heads = |model: &Decoder| {
+        let named = model.named_parameters();
+        named.iter().filter(|(name, _)| name == "lm_head.weight").map(|(_, t)| t.kind()).collect()
+    };
+    let (none, one): (Vec<Kind>, Vec<Kind>) =
+        (heads(&model.duplicate(Device::Cpu, FP8).unwrap()), heads(&with_head));
+    assert_eq!((none, one), (vec![], vec![Kind::Float8e4m3fn]));
+    assert!(!with_head.to_weights(Kind::Float).contains_key("lm_head.weight"));
 }

@@ -38,7 +38,7 @@ impl KvBlocks {
             Rows { kv: self, rows: &batch.rows, slots: to_tensor(slots.collect()), contexts };
         let ids = to_tensor(batch.tokens.iter().map(|&id| i64::from(id)).collect());
         let positions = to_tensor(batch.positions.iter().map(|&at| at as i64).collect());
-        let hidden = model.forward(&ids, &positions, model.kind(), &mut attend);
+        let hidden = model.forward(&ids, &positions, model.kind(), &mut attend)?;
         let wanted = to_tensor(batch.wanted.iter().map(|&at| at as i64).collect());
         model.logits(&hidden.index_select(0, &wanted))
     }

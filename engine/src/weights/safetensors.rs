@@ -7,38 +7,60 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use super::WeightMap;
+use super::checkpoint::{Checkpoint, InFile};
 use crate::error::Error;
 use crate::ffi;
+use crate::ffi::tensors;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const SINGLE: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
-/// Reads all tensors of a model folder.
+/// Opens the tensors of a model folder.
 ///
 /// # Errors
 /// [`Error::Io`] and [`Error::BadFile`] name the file; a tensor that the index promises and no
 /// shard holds is [`Error::MissingTensor`].
-pub(crate) fn read_folder(dir: &Path) -> Result<WeightMap, Error> {
+pub(crate) fn open_folder(dir: &Path) -> Result<Checkpoint, Error> {
+    let mut checkpoint = Checkpoint::default();
     let index_path = dir.join(INDEX);
-    if dir.join(SINGLE).exists() || !index_path.exists() {
-        return read_file(&dir.join(SINGLE));
-    }
-    let mut weights = WeightMap::new();
-    let shard_of = read_index(&index_path)?;
+    let Some(shard_of) = index(dir)? else {
+        open_into(&dir.join(SINGLE), &mut checkpoint)?;
+        return Ok(checkpoint);
+    };
     let shards: BTreeSet<&String> = shard_of.values().collect();
     for shard in shards {
-        read_into(&dir.join(shard), &mut weights)?;
+        open_into(&dir.join(shard), &mut checkpoint)?;
     }
-    match shard_of.keys().find(|name| !weights.contains_key(*name)) {
+    match shard_of.keys().find(|name| !checkpoint.contains(name)) {
         Some(name) => Err(Error::MissingTensor { name: name.clone(), path: index_path }),
-        None => Ok(weights),
+        None => Ok(checkpoint),
     }
+}
+
+/// Files of a folder's tensors, by the index; none where there is one file without an index.
+pub(crate) fn index(dir: &Path) -> Result<Option<BTreeMap<String, String>>, Error> {
+    let path = dir.join(INDEX);
+    match dir.join(SINGLE).exists() || !path.exists() {
+        true => Ok(None),
+        false => read_index(&path).map(Some),
+    }
+}
+
+/// Opens the tensors of one safetensors file.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::BadFile`]
+pub(crate) fn open_file(path: &Path) -> Result<Checkpoint, Error> {
+    let mut checkpoint = Checkpoint::default();
+    open_into(path, &mut checkpoint)?;
+    Ok(checkpoint)
 }
 
 /// Reads all tensors of one safetensors file.
@@ -46,9 +68,7 @@ pub(crate) fn read_folder(dir: &Path) -> Result<WeightMap, Error> {
 /// # Errors
 /// [`Error::Io`], [`Error::BadFile`]
 pub fn read_file(path: &Path) -> Result<WeightMap, Error> {
-    let mut weights = WeightMap::new();
-    read_into(path, &mut weights)?;
-    Ok(weights)
+    open_file(path)?.read_all()
 }
 
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
@@ -69,18 +89,23 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     map.iter().map(entry).collect()
 }
 
-fn read_into(path: &Path, weights: &mut WeightMap) -> Result<(), Error> {
-    let map = ffi::mmap(path)?;
-    let tensors = SafeTensors::deserialize(&map).map_err(|error| {
+fn open_into(path: &Path, checkpoint: &mut Checkpoint) -> Result<(), Error> {
+    let file = Arc::new(ffi::mmap(path)?);
+    let header = SafeTensors::deserialize(&file).map_err(|error| {
         Error::bad_file(path, format!("not a readable safetensors file: {error}"))
     })?;
-    for (name, view) in tensors.iter() {
+    for (name, view) in header.iter() {
         let kind = kind_of(view.dtype()).ok_or_else(|| Error::Unsupported {
             what: format!("{}: tensor {name} of type {:?}", path.display(), view.dtype()),
         })?;
-        let shape: Vec<i64> = view.shape().iter().map(|&dim| dim as i64).collect();
-        let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
-        weights.insert(name.to_owned(), tensor);
+        let start = view.data().as_ptr() as usize - file.as_ptr() as usize;
+        let place = InFile {
+            range: start..start + view.data().len(),
+            shape: view.shape().iter().map(|&dim| dim as i64).collect(),
+            file: Arc::clone(&file),
+            kind,
+        };
+        checkpoint.insert(name.to_owned(), place);
     }
     Ok(())
 }
@@ -91,17 +116,19 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
         Dtype::F32 => Some(Kind::Float),
         Dtype::F16 => Some(Kind::Half),
         Dtype::BF16 => Some(Kind::BFloat16),
+        Dtype::F8_E4M3 => Some(Kind::Float8e4m3fn),
         Dtype::I64 => Some(Kind::Int64),
         _ => None,
     }
 }
 
-fn dtype_of(kind: Kind) -> Result<Dtype, Error> {
+pub(crate) fn dtype_of(kind: Kind) -> Result<Dtype, Error> {
     match kind {
         Kind::Double => Ok(Dtype::F64),
         Kind::Float => Ok(Dtype::F32),
         Kind::Half => Ok(Dtype::F16),
         Kind::BFloat16 => Ok(Dtype::BF16),
+        Kind::Float8e4m3fn => Ok(Dtype::F8_E4M3),
         Kind::Int64 => Ok(Dtype::I64),
         other => Err(Error::Unsupported { what: format!("writing tensors of type {other:?}") }),
     }
@@ -112,18 +139,33 @@ fn dtype_of(kind: Kind) -> Result<Dtype, Error> {
 /// # Errors
 /// [`Error::Io`]; [`Error::Unsupported`] for number formats that checkpoints do not have.
 pub fn write_file(path: &Path, weights: &WeightMap) -> Result<(), Error> {
-    let bad = |error: safetensors::SafeTensorError| Error::bad_file(path, error.to_string());
     let written = |(name, tensor): (&String, &Tensor)| {
-        let shape = tensor.size().iter().map(|&dim| dim as usize).collect();
-        let tensor = tensor.shallow_clone();
-        Ok((name.clone(), Written { dtype: dtype_of(tensor.kind())?, shape, tensor }))
+        let written = Written {
+            dtype: dtype_of(tensor.kind())?,
+            shape: sizes(&tensor.size()),
+            tensor: tensor.shallow_clone(),
+        };
+        Ok((name.clone(), written))
     };
-    let views = weights.iter().map(written).collect::<Result<Vec<_>, Error>>()?;
+    write_views(path, weights.iter().map(written).collect::<Result<Vec<_>, Error>>()?)
+}
+
+/// Writes views as one file; each view's bytes are asked for when they are written.
+///
+/// # Errors
+/// [`Error::BadFile`]
+pub(crate) fn write_views<V: View>(path: &Path, views: Vec<(String, V)>) -> Result<(), Error> {
+    let bad = |error: safetensors::SafeTensorError| Error::bad_file(path, error.to_string());
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::tensor::serialize_to_file(views, Some(metadata), path).map_err(bad)?;
     // the library makes files that nobody else can read
     let everyone = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(path, everyone).map_err(|source| Error::io(path, source))
+}
+
+/// A shape as safetensors has it.
+pub(crate) fn sizes(shape: &[i64]) -> Vec<usize> {
+    shape.iter().map(|&dim| dim as usize).collect()
 }
 
 /// A tensor whose bytes are made when they are written, one tensor at a time.
@@ -144,9 +186,7 @@ impl View for Written {
 
     fn data(&self) -> Cow<'_, [u8]> {
         let tensor = self.tensor.to_device(Device::Cpu).contiguous();
-        let mut bytes = vec![0u8; self.data_len()];
-        tensor.copy_data_u8(&mut bytes, tensor.numel());
-        bytes.into()
+        tensors::bytes(&tensor).to_vec().into()
     }
 
     fn data_len(&self) -> usize {

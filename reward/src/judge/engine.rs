@@ -33,6 +33,7 @@ impl EngineJudge {
                 max_batch: config.max_batch,
                 max_context: config.max_context,
                 dtype: config.dtype,
+                quantization: config.quantization,
                 device: config.device,
                 max_queue: usize::MAX,
                 step_tokens: config.step_tokens,

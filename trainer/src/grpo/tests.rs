@@ -31,6 +31,7 @@ fn model() -> Decoder {
         bos_token_id: None,
         eos_token_ids: vec![0],
         torch_dtype: None,
+        fp8: None,
         kept: Kept::default(),
     };
     Decoder::random(&config, Seed::new(1), Device::Cpu, Kind::Float)

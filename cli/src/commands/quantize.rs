@@ -1,0 +1,49 @@
+//! `joust quantize`: a model folder with its layers' matrices in FP8.
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use clap::Args;
+use joust_engine::{folder, quantize};
+
+use crate::failure::UserError;
+use crate::output;
+
+/// Arguments of `joust quantize`.
+#[derive(Args)]
+pub(crate) struct QuantizeArgs {
+    /// Model folder in Hugging Face's layout.
+    #[arg(long)]
+    model: PathBuf,
+    /// Where the FP8 model goes; a model that is there is replaced.
+    #[arg(long)]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: QuantizeArgs) -> anyhow::Result<()> {
+    folder::check_target(&args.output)?;
+    let is_same = match (args.model.canonicalize(), args.output.canonicalize()) {
+        (Ok(model), Ok(output)) => model == output,
+        _ => false,
+    };
+    ensure!(!is_same, UserError::new("--output is --model; choose another folder".to_owned()));
+    let bar = output::progress_bar(0, "MB");
+    let mut summary = quantize::Summary::default();
+    joust_schema::atomic::write_dir::<anyhow::Error>(&args.output, |dir| {
+        summary = quantize::quantize_folder(&args.model, dir, &mut |done, total| {
+            bar.set_length((total / 1_000_000) as u64);
+            bar.set_position((done / 1_000_000) as u64);
+        })?;
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    output::line(format!(
+        "Wrote {}: {} matrices in FP8, {} tensors as they were, {:.1} of {:.1} MB.",
+        args.output.display(),
+        summary.n_quantized,
+        summary.n_kept,
+        summary.bytes_after as f64 / 1e6,
+        summary.bytes_before as f64 / 1e6,
+    ));
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! FP8 numbers (E4M3: 4 bits of exponent, 3 of mantissa, largest value 448, no infinities), and
+//! matrices of them with scales.
+//!
+//! A value is `q · scale`. Weights have one scale an output channel (what the products here use), one
+//! a tensor or one a block (what checkpoints may have); activations one a token. Sources: Micikevicius
+//! et al., arXiv 2209.05433; the scales as in vLLM's dynamic per-token quantisation. It does not know
+//! which matrices of a model are quantised.
+
+use half::bf16;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Error;
+use crate::ffi::tensors::{Plain, bytes, slice, slice_mut};
+use crate::ffi::threads;
+
+/// The largest value of E4M3.
+pub(crate) const LARGEST: f64 = 448.0;
+
+/// Smallest scale of an activation: its reciprocal stays far from overflow.
+const LEAST_SCALE: f64 = 1.0 / (LARGEST * 512.0);
+
+/// Values whose f32 copies are held at once while a matrix is quantised.
+const CHUNK: i64 = 1 << 23;
+
+/// Values below which dequantising is not worth a second thread.
+const SMALL: usize = 1 << 16;
+
+/// All 256 numbers of E4M3, by their bits.
+const fn table() -> [f32; 256] {
+    let mut table = [0.0; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let exponent = (bits >> 3) & 15;
+        let mantissa = (bits & 7) as f32;
+        let size = if exponent == 15 && mantissa == 7.0 {
+            f32::NAN
+        } else if exponent == 0 {
+            mantissa / 512.0 // subnormal: m/8 · 2⁻⁶
+        } else {
+            // the f32 of the same exponent, times 1 + m/8
+            f32::from_bits((exponent as u32 + 120) << 23) * (1.0 + mantissa / 8.0)
+        };
+        table[bits] = if bits < 128 { size } else { -size };
+        bits += 1;
+    }
+    table
+}
+
+static TABLE: [f32; 256] = table();
+
+/// A matrix in E4M3 and what its values are multiplied by.
+#[derive(Debug)]
+pub(crate) struct Quantized {
+    /// [N, K] E4M3.
+    pub(crate) values: Tensor,
+    /// [⌈N/bn⌉, ⌈K/bk⌉] f32: one a block.
+    pub(crate) scale: Tensor,
+    /// Rows and columns of a block, [bn, bk]; those at the edges may be cut. [1, K] is one scale an
+    /// output channel or token, [N, K] one for all.
+    pub(crate) block: [usize; 2],
+}
+
+/// Quantises the weight matrix `name` [N, K] of any float kind, one scale an output channel. Of its
+/// f32 values only a part is held at a time.
+///
+/// # Errors
+/// As [`channel_scale`].
+pub(crate) fn quantize(name: &str, weight: &Tensor) -> Result<Quantized, Error> {
+    let _guard = tch::no_grad_guard();
+    let (n_rows, width) = (weight.size()[0], weight.size()[1]);
+    let scale = channel_scale(name, weight)?;
+    let values = Tensor::f_empty([n_rows, width], (Kind::Float8e4m3fn, weight.device()))?;
+    for (start, rows) in row_chunks(n_rows, width) {
+        let chunk = weight.f_narrow(0, start, rows)?.f_to_kind(Kind::Float)?;
+        let divided = chunk.f_div(&scale.f_narrow(0, start, rows)?)?.f_clamp(-LARGEST, LARGEST)?;
+        values.f_narrow(0, start, rows)?.f_copy_(&divided.f_to_kind(Kind::Float8e4m3fn)?)?;
+    }
+    Ok(Quantized { values, scale, block: [1, width as usize] })
+}
+
+/// What the rows of the weight matrix `name` are divided by: each row's largest absolute value over
+/// 448, 1 for a row of zeros. [N, K] → [N, 1] f32.
+///
+/// # Errors
+/// [`Error::InfiniteWeight`] where it holds NaN or infinity.
+pub(crate) fn channel_scale(name: &str, weight: &Tensor) -> Result<Tensor, Error> {
+    let _guard = tch::no_grad_guard();
+    let mut parts = Vec::new();
+    for (start, rows) in row_chunks(weight.size()[0], weight.size()[1]) {
+        let chunk = weight.f_narrow(0, start, rows)?.f_abs()?;
+        parts.push(chunk.f_amax([-1i64].as_slice(), true)?.f_to_kind(Kind::Float)?);
+    }
+    let largest = Tensor::f_cat(&parts, 0)?;
+    if !f64::try_from(largest.f_sum(Kind::Double)?)?.is_finite() {
+        return Err(Error::InfiniteWeight { name: name.to_owned() });
+    }
+    let scale = largest.f_div_scalar(LARGEST)?;
+    Ok(scale.f_where_self(&largest.f_ne(0.0)?, &largest.ones_like())?)
+}
+
+/// First row and number of rows of parts that are small enough to be widened.
+fn row_chunks(n_rows: i64, width: i64) -> impl Iterator<Item = (i64, i64)> {
+    let at_once = (CHUNK / width.max(1)).max(1);
+    (0..n_rows).step_by(at_once as usize).map(move |start| (start, at_once.min(n_rows - start)))
+}
+
+/// Quantises activations [N, K], one scale a token: max(amax/448, 1/(448·512)); values are multiplied
+/// by its reciprocal.
+pub(crate) fn quantize_tokens(x: &Tensor) -> Result<Quantized, Error> {
+    let wide = x.f_to_kind(Kind::Float)?;
+    let scale = wide.f_abs()?.f_amax([-1i64].as_slice(), true)?.f_div_scalar(LARGEST)?;
+    let scale = scale.f_clamp_min(LEAST_SCALE)?; // [N, 1]
+    let values = wide.f_mul(&scale.f_reciprocal()?)?.f_clamp(-LARGEST, LARGEST)?;
+    let values = values.f_to_kind(Kind::Float8e4m3fn)?;
+    Ok(Quantized { block: [1, x.size()[1] as usize], values, scale })
+}
+
+impl Quantized {
+    /// Whether each row has one scale.
+    pub(crate) fn is_by_row(&self) -> bool {
+        self.block == [1, self.values.size()[1] as usize]
+    }
+
+    /// The same matrix on another device.
+    pub(crate) fn to_device(&self, device: Device) -> Result<Self, Error> {
+        let (values, scale) = (self.values.f_to_device(device)?, self.scale.f_to_device(device)?);
+        Ok(Self { values, scale, block: self.block })
+    }
+
+    /// The matrix in `kind`: [N, K].
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub(crate) fn dequantize(&self, kind: Kind) -> Result<Tensor, Error> {
+        if self.values.device() != Device::Cpu {
+            let is_block = !self.is_by_row() && self.scale.numel() > 1;
+            debug_assert!(!is_block, "blocks are taken apart on the CPU");
+            let wide = self.values.f_to_kind(Kind::Float)?.f_mul(&self.scale)?;
+            return Ok(wide.f_to_kind(kind)?);
+        }
+        match kind {
+            Kind::BFloat16 => self.dequantize_as::<bf16>(),
+            Kind::Float => self.dequantize_as::<f32>(),
+            other => Ok(self.dequantize_as::<f32>()?.f_to_kind(other)?),
+        }
+    }
+
+    fn dequantize_as<T: Rounded>(&self) -> Result<Tensor, Error> {
+        let (n_rows, width) = (self.values.size()[0] as usize, self.values.size()[1] as usize);
+        let [block_rows, block_columns] = self.block;
+        let mut out =
+            Tensor::f_empty([n_rows as i64, width as i64], (T::KIND, Device::Cpu))?;
+        if out.numel() == 0 {
+            return Ok(out);
+        }
+        let scale = self.scale.f_contiguous()?;
+        let scales = slice::<f32>(&scale);
+        let blocks_across = width.div_ceil(block_columns);
+        let values = self.values.f_contiguous()?;
+        let rows = bytes(&values).chunks(width).zip(slice_mut::<T>(&mut out).chunks_mut(width));
+        let rows: Vec<_> = rows.enumerate().collect();
+        threads::for_each(rows, n_rows * width < SMALL, |(row, (codes, out))| {
+            let scales = &scales[row / block_rows * blocks_across..][..blocks_across];
+            let parts = codes.chunks(block_columns).zip(out.chunks_mut(block_columns));
+            for ((codes, out), &scale) in parts.zip(scales) {
+                for (out, &code) in out.iter_mut().zip(codes) {
+                    *out = T::round(TABLE[code as usize] * scale);
+                }
+            }
+        });
+        Ok(out)
+    }
+
+    /// The same matrix with one scale a row. Scales of one a tensor are repeated; blocks are quantised
+    /// again, which rounds a second time.
+    ///
+    /// # Errors
+    /// As [`quantize`].
+    pub(crate) fn by_row(self, name: &str) -> Result<Self, Error> {
+        let (n_rows, width) = (self.values.size()[0], self.values.size()[1]);
+        if self.is_by_row() {
+            return Ok(self);
+        }
+        if self.scale.numel() == 1 {
+            let scale = self.scale.f_reshape([1, 1])?.f_expand([n_rows, 1], false)?;
+            return Ok(Self { scale: scale.f_contiguous()?, block: [1, width as usize], ..self });
+        }
+        quantize(name, &self.dequantize(Kind::Float)?)
+    }
+}
+
+/// A number format that f32 values are rounded to.
+trait Rounded: Plain {
+    fn round(value: f32) -> Self;
+}
+
+impl Rounded for f32 {
+    fn round(value: f32) -> Self {
+        value
+    }
+}
+
+impl Rounded for bf16 {
+    fn round(value: f32) -> Self {
+        bf16::from_f32(value)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! A model folder's matrices turned to FP8, file by file: what vLLM and this engine load as a
+//! compressed-tensors checkpoint with one scale an output channel and inputs quantised a token at a
+//! time.
+//!
+//! Each matrix is read, quantised and written before the next; the model is never in memory.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, View};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use crate::config::ModelConfig;
+use crate::error::Error;
+use crate::ffi::tensors::bytes;
+use crate::folder;
+use crate::fp8::{self, Quantized};
+use crate::weights::Checkpoint;
+use crate::weights::safetensors::{INDEX, SINGLE, dtype_of, index, open_file, sizes, write_views};
+
+/// The matrices of a layer that become FP8.
+const MATRICES: [&str; 7] = [
+    "self_attn.q_proj.weight",
+    "self_attn.k_proj.weight",
+    "self_attn.v_proj.weight",
+    "self_attn.o_proj.weight",
+    "mlp.gate_proj.weight",
+    "mlp.up_proj.weight",
+    "mlp.down_proj.weight",
+];
+
+/// What was quantised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Matrices that are FP8 now.
+    pub n_quantized: usize,
+    /// Tensors that stayed as they were.
+    pub n_kept: usize,
+    /// Bytes of all tensors before.
+    pub bytes_before: usize,
+    /// Bytes of all tensors now.
+    pub bytes_after: usize,
+}
+
+/// Writes the model folder `input` with its layers' matrices in FP8 to the empty folder `output`; the
+/// caller makes that atomic. `progress` is told how many bytes have been read of how many.
+///
+/// # Errors
+/// What is missing or broken in `input`, [`Error::Unsupported`] where it is quantised already or no
+/// folder in Hugging Face's layout, and [`Error::InfiniteWeight`] for a matrix that cannot be quantised.
+pub fn quantize_folder(
+    input: &Path,
+    output: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Summary, Error> {
+    let config_path = input.join("config.json");
+    let mut config = folder::read_json(&config_path)?;
+    if ModelConfig::from_json(&config_path, &config)?.fp8.is_some() {
+        return Err(Error::Unsupported {
+            what: format!("{}: quantising what is FP8 already", input.display()),
+        });
+    }
+    config["quantization_config"] = quantization_config();
+    let shard_of = index(input)?;
+    let shards: BTreeSet<String> = match &shard_of {
+        Some(shard_of) => shard_of.values().cloned().collect(),
+        None => BTreeSet::from([SINGLE.to_owned()]),
+    };
+    let mut opened = Vec::new();
+    for shard in shards {
+        opened.push((open_file(&input.join(&shard))?, shard));
+    }
+    let n_bytes = |(checkpoint, _): &(Checkpoint, String)| -> usize {
+        checkpoint.names().map(|name| checkpoint.n_bytes(name)).sum()
+    };
+    let total = opened.iter().map(n_bytes).sum();
+    let mut summary = Summary { bytes_before: total, ..Summary::default() };
+    let mut written = BTreeMap::new();
+    let mut n_read = 0;
+    let mut progress = |bytes: usize| {
+        n_read += bytes;
+        progress(n_read, total);
+    };
+    for (checkpoint, shard) in &opened {
+        let path = output.join(shard);
+        let names = write_shard(checkpoint, &path, &mut summary, &mut progress)?;
+        written.extend(names.into_iter().map(|name| (name, Value::from(shard.as_str()))));
+    }
+    if summary.n_quantized == 0 {
+        return Err(Error::bad_file(input, "none of its tensors is a matrix of a decoder layer"));
+    }
+    if shard_of.is_some() {
+        let index = json!({
+            "metadata": {"total_size": summary.bytes_after},
+            "weight_map": written.into_iter().collect::<serde_json::Map<_, _>>(),
+        });
+        folder::write_json(&output.join(INDEX), &index)?;
+    }
+    folder::write_json(&output.join("config.json"), &config)?;
+    copy_others(input, output)?;
+    Ok(summary)
+}
+
+/// As llm-compressor's FP8_DYNAMIC scheme writes it.
+fn quantization_config() -> Value {
+    json!({
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "quantization_status": "compressed",
+        "ignore": ["lm_head"],
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": {
+                    "num_bits": 8,
+                    "type": "float",
+                    "strategy": "channel",
+                    "symmetric": true,
+                    "dynamic": false,
+                },
+                "input_activations": {
+                    "num_bits": 8,
+                    "type": "float",
+                    "strategy": "token",
+                    "symmetric": true,
+                    "dynamic": true,
+                },
+            },
+        },
+    })
+}
+
+fn is_matrix(name: &str) -> bool {
+    let rest = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
+    rest.is_some_and(|(_, part)| MATRICES.contains(&part))
+}
+
+/// Writes one file and says which tensors are in it. `progress` is told the bytes of each tensor.
+fn write_shard(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    summary: &mut Summary,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<String>, Error> {
+    let state = RefCell::new(State { failure: None, progress });
+    let mut views = Vec::new();
+    for name in checkpoint.names() {
+        let shape = checkpoint.shape(name).unwrap_or_default();
+        let kind = checkpoint.kind(name).unwrap_or(Kind::Float);
+        let mut push = |written: String, dtype: Dtype, shape: Vec<usize>, part: Part| {
+            let tensor = Lazy { checkpoint, name: name.to_owned(), part, dtype, shape, state: &state };
+            summary.bytes_after += tensor.data_len();
+            views.push((written, tensor));
+        };
+        if is_matrix(name) && shape.len() == 2 {
+            let rows = shape[0] as usize;
+            push(name.to_owned(), Dtype::F8_E4M3, sizes(&shape), Part::Values);
+            push(format!("{name}_scale"), Dtype::F32, vec![rows, 1], Part::Scale);
+            summary.n_quantized += 1;
+        } else {
+            push(name.to_owned(), dtype_of(kind)?, sizes(&shape), Part::Whole);
+            summary.n_kept += 1;
+        }
+    }
+    let names = views.iter().map(|(name, _)| name.clone()).collect();
+    write_views(path, views)?;
+    match state.into_inner().failure {
+        Some(failure) => Err(failure),
+        None => Ok(names),
+    }
+}
+
+struct State<'a> {
+    /// The writer asks for bytes and takes no errors: the first one waits here for its end.
+    failure: Option<Error>,
+    progress: &'a mut dyn FnMut(usize),
+}
+
+/// What of a tensor is written.
+enum Part {
+    Whole,
+    Values,
+    Scale,
+}
+
+/// A tensor that is read and quantised when it is written.
+struct Lazy<'a, 'b> {
+    checkpoint: &'a Checkpoint,
+    name: String,
+    part: Part,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    state: &'a RefCell<State<'b>>,
+}
+
+impl Lazy<'_, '_> {
+    fn tensor(&self) -> Result<Tensor, Error> {
+        let tensor = self.checkpoint.read(&self.name, Device::Cpu)?;
+        match self.part {
+            Part::Whole => Ok(tensor),
+            Part::Values => {
+                let Quantized { values, .. } = fp8::quantize(&self.name, &tensor)?;
+                Ok(values)
+            }
+            Part::Scale => fp8::channel_scale(&self.name, &tensor),
+        }
+    }
+}
+
+impl View for Lazy<'_, '_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut state = self.state.borrow_mut();
+        let made = match state.failure {
+            Some(_) => None,
+            None => self.tensor().map_err(|error| state.failure = Some(error)).ok(),
+        };
+        if !matches!(self.part, Part::Scale) {
+            (state.progress)(self.checkpoint.n_bytes(&self.name));
+        }
+        match made {
+            Some(tensor) => bytes(&tensor).to_vec().into(),
+            None => vec![0; self.data_len()].into(),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        let n_values: usize = self.shape.iter().product();
+        n_values * self.dtype.bitsize() / 8
+    }
+}
+
+/// Copies what belongs to the model and is no weight: tokenizer, template, generation settings.
+fn copy_others(input: &Path, output: &Path) -> Result<(), Error> {
+    let entries = std::fs::read_dir(input).map_err(|source| Error::io(input, source))?;
+    for entry in entries {
+        let path = entry.map_err(|source| Error::io(input, source))?.path();
+        let (Some(name), true) = (path.file_name(), path.is_file()) else { continue };
+        let ending = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+        let is_text = ["json", "jinja", "model", "txt", "md"].contains(&ending.as_str())
+            || name == "LICENSE";
+        let target = output.join(name);
+        if is_text && !target.exists() && name != INDEX {
+            std::fs::copy(&path, &target).map_err(|source| Error::io(&path, source))?;
+        }
+    }
+    Ok(())
+}

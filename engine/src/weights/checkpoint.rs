@@ -1,0 +1,112 @@
+//! A checkpoint whose tensors are read when they are asked for, one at a time: a model that is
+//! quantised as it is loaded never lies in memory as a whole.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use tch::{Device, Kind, Tensor};
+
+use super::WeightMap;
+use crate::error::Error;
+use crate::ffi;
+use crate::ffi::tensors::from_bytes;
+
+/// Tensors by name, in files or in memory.
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    tensors: BTreeMap<String, Stored>,
+}
+
+#[derive(Debug)]
+enum Stored {
+    InMemory(Tensor),
+    InFile(InFile),
+}
+
+/// Where a tensor lies.
+#[derive(Clone, Debug)]
+pub(crate) struct InFile {
+    pub(crate) file: Arc<Mmap>,
+    pub(crate) range: Range<usize>,
+    pub(crate) shape: Vec<i64>,
+    pub(crate) kind: Kind,
+}
+
+impl InFile {
+    /// The tensor on `device`; its pages of the file count as this process's memory no longer.
+    pub(crate) fn read(&self, device: Device) -> Result<Tensor, Error> {
+        let bytes = &self.file[self.range.clone()];
+        let tensor = from_bytes(bytes, &self.shape, self.kind, device)?;
+        ffi::release_pages(&self.file, self.range.clone());
+        Ok(tensor)
+    }
+}
+
+impl Checkpoint {
+    /// The tensors' names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// A tensor's shape.
+    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        self.tensors.get(name).map(|stored| match stored {
+            Stored::InMemory(tensor) => tensor.size(),
+            Stored::InFile(place) => place.shape.clone(),
+        })
+    }
+
+    /// A tensor's number format.
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        self.tensors.get(name).map(|stored| match stored {
+            Stored::InMemory(tensor) => tensor.kind(),
+            Stored::InFile(place) => place.kind,
+        })
+    }
+
+    /// Bytes of a tensor; 0 where there is none of that name.
+    pub fn n_bytes(&self, name: &str) -> usize {
+        let n_values: i64 = self.shape(name).map_or(0, |shape| shape.iter().product());
+        n_values as usize * self.kind(name).map_or(0, Kind::elt_size_in_bytes)
+    }
+
+    /// Reads a tensor onto `device`, in its own number format.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`]; what libtorch refuses.
+    pub fn read(&self, name: &str, device: Device) -> Result<Tensor, Error> {
+        match self.tensors.get(name) {
+            Some(Stored::InMemory(tensor)) => Ok(tensor.f_to_device(device)?),
+            Some(Stored::InFile(place)) => place.read(device),
+            None => {
+                Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() })
+            }
+        }
+    }
+
+    /// All tensors on the CPU.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn read_all(&self) -> Result<WeightMap, Error> {
+        self.names().map(|name| Ok((name.to_owned(), self.read(name, Device::Cpu)?))).collect()
+    }
+
+    pub(crate) fn insert(&mut self, name: String, place: InFile) {
+        self.tensors.insert(name, Stored::InFile(place));
+    }
+}
+
+impl From<WeightMap> for Checkpoint {
+    fn from(weights: WeightMap) -> Self {
+        let stored = |(name, tensor)| (name, Stored::InMemory(tensor));
+        Self { tensors: weights.into_iter().map(stored).collect() }
+    }
+}

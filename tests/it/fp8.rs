@@ -1,0 +1,139 @@
+//! FP8 checkpoints against transformers and compressed-tensors, recorded in tests/golden/fp8.json by
+//! make_fp8.py, and `joust quantize`.
+
+use std::path::{Path, PathBuf};
+
+use joust_engine::device::Quantization;
+use joust_engine::{Engine, EngineConfig, folder, forced, weights};
+use serde_json::Value;
+
+use crate::binary::{arg, refuse, root, succeed};
+use crate::parity::{check_model, close, ids, numbers};
+
+fn golden() -> Value {
+    let text = std::fs::read_to_string(root().join("tests/golden/fp8.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn checkpoint(name: &str) -> PathBuf {
+    root().join("tests/golden/fp8").join(name)
+}
+
+#[test]
+fn fp8_checkpoints_of_each_layout_generate_like_transformers() {
+    for name in ["channel", "tensor", "block"] {
+        check_model(&checkpoint(name), &golden()["models"][name]["prompts"]);
+    }
+}
+
+/// Opens a model with the GPU's numbers emulated.
+fn emulated(path: &Path) -> Engine {
+    let config = EngineConfig { quantization: Quantization::Fp8, ..EngineConfig::default() };
+    Engine::open(path, &config).unwrap()
+}
+
+#[test]
+fn emulated_products_quantise_their_input_a_token_at_a_time() {
+    let rows = golden()["models"]["channel"]["activations"].as_array().unwrap().clone();
+    let engine = emulated(&checkpoint("channel"));
+    assert!(engine.model().is_quantized());
+    let mut n_sharp = 0;
+    for row in rows {
+        // an input near the middle of two FP8 numbers goes either way by the order of a sum: rows
+        // where that happens cannot be compared
+        if row["rounding_max_difference"].as_f64().unwrap() > 1e-3 {
+            continue;
+        }
+        let prompt = ids(&row["token_ids"]);
+        let wanted = numbers(&row["prompt_logprobs"]);
+        let seen = forced::logprobs(engine.model(), &prompt[..1], &prompt[1..]).unwrap();
+        close(&seen, &wanted);
+        let last = last_logprobs(&engine, &prompt);
+        let logits = numbers(&row["last_prompt_logits"]);
+        let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+        let wanted: Vec<f32> = logits.iter().map(|&x| x - total.ln() as f32).collect();
+        close(&last, &wanted);
+        n_sharp += 1;
+    }
+    assert!(n_sharp >= 4);
+}
+
+/// Log-probabilities of every token after the prompt.
+fn last_logprobs(engine: &Engine, prompt: &[u32]) -> Vec<f32> {
+    let vocab = engine.model().config().vocab_size as u32;
+    let after = |token| forced::logprobs(engine.model(), prompt, &[token]).unwrap()[0];
+    (0..vocab).map(after).collect()
+}
+
+#[test]
+fn quantize_writes_what_compressed_tensors_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("fp8");
+    let base = root().join("tests/golden/models/tiny-qwen2");
+    let quantize = |model: &Path, output: &Path| {
+        ["quantize".to_owned(), "--model".to_owned(), arg(model), "--output".to_owned(), arg(output)]
+    };
+    let said = succeed(&quantize(&base, &output));
+    assert!(said.contains("21 matrices in FP8"), "{said}");
+    // the same bytes as torch's, in a folder that the libraries were seen to load
+    let read = |path: &Path| folder::open(path).unwrap().weights.read_all().unwrap();
+    let (mine, theirs) = (read(&output), read(&checkpoint("channel")));
+    assert_eq!(mine.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    for (name, tensor) in &mine {
+        let (a, b) = (tensor, &theirs[name]);
+        assert_eq!((a.kind(), a.size()), (b.kind(), b.size()), "{name}");
+        assert!(a.view_dtype(tch::Kind::Uint8).equal(&b.view_dtype(tch::Kind::Uint8)), "{name}");
+    }
+    let json = |path: &Path| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(path.join("config.json")).unwrap()).unwrap()
+    };
+    let (mine, theirs) = (json(&output), json(&checkpoint("channel")));
+    assert_eq!(mine["quantization_config"], theirs["quantization_config"]);
+    assert_eq!(mine["hidden_size"], theirs["hidden_size"]);
+    check_model(&output, &golden()["models"]["channel"]["prompts"]);
+    let again = dir.path().join("again");
+    let error = refuse(&quantize(&output, &again));
+    assert!(error.contains("FP8 already"), "{error}");
+    assert!(!again.exists());
+}
+
+#[test]
+fn unknown_quantisations_are_refused_in_a_line_that_names_them() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(checkpoint("channel")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let path = dir.path().join("config.json");
+    let plain: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let group = "/quantization_config/config_groups/group_0/weights";
+    let cases: [(&str, Value, &str); 7] = [
+        ("/quantization_config/quant_method", "gptq".into(), "quant_method `gptq`"),
+        ("/quantization_config/format", "pack-quantized".into(), "pack-quantized"),
+        (&format!("{group}/num_bits"), 4.into(), "weights.num_bits 4 (wanted 8)"),
+        (&format!("{group}/type"), "int".into(), "weights.type \"int\""),
+        (&format!("{group}/strategy"), "group".into(), "weights.strategy `group`"),
+        (&format!("{group}/symmetric"), false.into(), "weights.symmetric false"),
+        ("/quantization_config/config_groups", serde_json::json!({}), "no config_groups"),
+    ];
+    for (pointer, value, wanted) in cases {
+        let mut config = plain.clone();
+        *config.pointer_mut(pointer).unwrap() = value;
+        std::fs::write(&path, config.to_string()).unwrap();
+        let error = Engine::open(dir.path(), &EngineConfig::default()).err().unwrap().to_string();
+        assert!(error.contains(wanted) && error.contains("config.json"), "{error}");
+    }
+    std::fs::write(&path, plain.to_string()).unwrap();
+    let tensors = dir.path().join("model.safetensors");
+    let mut kept = weights::read_file(&tensors).unwrap();
+    let name = "model.layers.1.mlp.up_proj.weight_scale";
+    let scale = kept.remove(name).unwrap();
+    let refused = |weights: &weights::WeightMap| {
+        weights::write_file(&tensors, weights).unwrap();
+        Engine::open(dir.path(), &EngineConfig::default()).err().unwrap().to_string()
+    };
+    assert!(refused(&kept).contains(&format!("{name} is missing")));
+    kept.insert(name.to_owned(), scale.narrow(0, 0, 7));
+    let error = refused(&kept);
+    assert!(error.contains(name) && error.contains("[7, 1]"), "{error}");
+}
