@@ -42,6 +42,16 @@ pub(crate) fn release_pages(map: &Mmap, range: std::ops::Range<usize>) {
     let _ = advised;
 }
 
+/// Gives memory that was freed back to the system: between large temporary tensors and small lasting
+/// ones, the allocator keeps holes that add up to more than the model.
+pub(crate) fn release_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: glibc's malloc_trim may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The machine's memory in bytes.
 pub(crate) fn memory_bytes() -> usize {
     // SAFETY: two questions about constants of the system.

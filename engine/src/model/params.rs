@@ -12,6 +12,7 @@ use super::rope::Rope;
 use super::source::{FromCheckpoint, Matrix, Precision, Random, Source, fuse, stack};
 use crate::config::ModelConfig;
 use crate::error::Error;
+use crate::ffi;
 use crate::weights::{Checkpoint, WeightMap};
 
 /// Last part of the name of an FP8 matrix's scale.
@@ -81,6 +82,7 @@ impl Decoder {
                 gate_up: linear(&[(gate, width), (up, width)], hidden, false)?,
                 down: linear(&[("mlp.down_proj", hidden)], width, false)?,
             });
+            ffi::release_freed_memory();
         }
         let shape = [config.vocab_size, hidden];
         let embedding = source.plain("model.embed_tokens.weight", &shape)?;
