@@ -1,0 +1,195 @@
+// What every kernel file is preceded by: number formats, 8-wide loads, reductions over a block.
+// Knows nothing about layers. No header is included: the run-time compiler has none at hand.
+//
+// Every block is a whole number of warps, every row width a multiple of 8, every base pointer
+// aligned to 16 bytes. All reductions have a fixed order: the same inputs give the same bits.
+
+typedef unsigned char u8;
+typedef unsigned short bf16;  // the bits of a bfloat16
+typedef unsigned long long u64;
+
+#ifndef JOUST_EMULATE
+// Under the emulator this makes the kernel callable; here cuLaunchKernel finds it by its name.
+#define JOUST_KERNEL(name)
+#define JOUST_DYNAMIC_SHARED(type, name)    \
+    extern __shared__ uint4 dynamic_shared[]; \
+    type* const name = (type*)dynamic_shared
+#endif
+
+#define DEVICE __device__ __forceinline__
+#define WHOLE_WARP 0xFFFFFFFFu
+
+DEVICE float negative_infinity() { return __uint_as_float(0xFF800000u); }
+
+DEVICE float f32_from_bf16(unsigned bits) { return __uint_as_float(bits << 16); }
+
+/// Rounds to nearest, ties to even; NaN stays NaN.
+DEVICE bf16 bf16_from_f32(float x) {
+    unsigned bits = __float_as_uint(x);
+    if (x != x) return (bf16)(bits >> 16 | 0x40);
+    return (bf16)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// ---- e4m3: 1 sign, 4 exponent and 3 mantissa bits, no infinity, largest value 448 ----
+
+#ifndef JOUST_EMULATE
+
+/// Rounds two floats to nearest even, clamped to +-448; NaN stays NaN.
+DEVICE uchar2 e4m3x2_from_f32(float first, float second) {
+    unsigned short both;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(both) : "f"(second), "f"(first));
+    return uchar2{(u8)(both & 0xFF), (u8)(both >> 8)};
+}
+
+DEVICE void f32_from_e4m3x2(unsigned both, float* y) {
+    asm("{\n"
+        ".reg .b32 halves;\n"
+        ".reg .b16 first, second;\n"
+        "cvt.rn.f16x2.e4m3x2 halves, %2;\n"
+        "mov.b32 {first, second}, halves;\n"
+        "cvt.f32.f16 %0, first;\n"
+        "cvt.f32.f16 %1, second;\n"
+        "}\n"
+        : "=f"(y[0]), "=f"(y[1])
+        : "h"((unsigned short)both));
+}
+
+#else
+
+static u8 e4m3_from_f32(float x) {
+    u8 sign = __float_as_uint(x) >> 31 << 7;
+    float size = fabsf(x);
+    if (x != x) return 0x7F;
+    if (size > 448.0f) size = 448.0f;
+    // Below the smallest normal number the steps are 2^-9 wide; the eighth is that number.
+    if (size < 0.015625f) return sign | (u8)rintf(size * 512.0f);
+    unsigned bits = __float_as_uint(size);
+    bits += 0x7FFFF + (bits >> 20 & 1);
+    return sign | (u8)((bits >> 20) - ((127 - 7) << 3));
+}
+
+static uchar2 e4m3x2_from_f32(float first, float second) {
+    return uchar2{e4m3_from_f32(first), e4m3_from_f32(second)};
+}
+
+static void f32_from_e4m3x2(unsigned both, float* y) {
+    for (int i = 0; i < 2; i++) {
+        unsigned bits = both >> 8 * i & 0xFF, exponent = bits >> 3 & 15, mantissa = bits & 7;
+        float size = exponent ? ldexpf(8 + mantissa, (int)exponent - 10) : ldexpf(mantissa, -9);
+        if ((bits & 0x7F) == 0x7F) size = NAN;
+        y[i] = bits & 0x80 ? -size : size;
+    }
+}
+
+#endif
+
+/// The scale that lets a row whose largest |y| is `amax` just fit; the floor keeps 1/scale finite.
+DEVICE float e4m3_scale(float amax) {
+    return fmaxf(amax / 448.0f, 1.0f / (448.0f * 512.0f));
+}
+
+// ---- eight numbers at a time ----
+
+DEVICE void unpack8(uint4 packed, float* y) {  // bf16
+    unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        y[2 * i] = __uint_as_float(words[i] << 16);
+        y[2 * i + 1] = __uint_as_float(words[i] & 0xFFFF0000u);
+    }
+}
+
+DEVICE void unpack8(uint2 packed, float* y) {  // e4m3
+    f32_from_e4m3x2(packed.x & 0xFFFF, y);
+    f32_from_e4m3x2(packed.x >> 16, y + 2);
+    f32_from_e4m3x2(packed.y & 0xFFFF, y + 4);
+    f32_from_e4m3x2(packed.y >> 16, y + 6);
+}
+
+DEVICE void load8(const bf16* x, float* y) { unpack8(*(const uint4*)x, y); }
+
+DEVICE void load8(const float* x, float* y) {
+    float4 a = ((const float4*)x)[0], b = ((const float4*)x)[1];
+    y[0] = a.x, y[1] = a.y, y[2] = a.z, y[3] = a.w;
+    y[4] = b.x, y[5] = b.y, y[6] = b.z, y[7] = b.w;
+}
+
+DEVICE void store8(float* x, const float* y) {
+    ((float4*)x)[0] = float4{y[0], y[1], y[2], y[3]};
+    ((float4*)x)[1] = float4{y[4], y[5], y[6], y[7]};
+}
+
+DEVICE void store8(bf16* x, const float* y) {
+    unsigned words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        words[i] = bf16_from_f32(y[2 * i]) | (unsigned)bf16_from_f32(y[2 * i + 1]) << 16;
+    *(uint4*)x = uint4{words[0], words[1], words[2], words[3]};
+}
+
+/// Stores y * inverse as e4m3. `inverse` is 1/scale, rounded once: one division for a whole row.
+DEVICE void store8_e4m3(u8* q, const float* y, float inverse) {
+    unsigned words[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        uchar2 both = e4m3x2_from_f32(y[2 * i] * inverse, y[2 * i + 1] * inverse);
+        words[i / 2] |= (both.x | (unsigned)both.y << 8) << 16 * (i % 2);
+    }
+    *(uint2*)q = uint2{words[0], words[1]};
+}
+
+/// NaN is ignored here; its own e4m3 is NaN, so it is not lost.
+DEVICE float max_abs8(float amax, const float* y) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) amax = fmaxf(amax, fabsf(y[i]));
+    return amax;
+}
+
+// ---- reductions; every thread gets the result ----
+
+DEVICE float warp_max(float x) {
+#pragma unroll
+    for (int by = 16; by > 0; by /= 2) x = fmaxf(x, __shfl_xor_sync(WHOLE_WARP, x, by));
+    return x;
+}
+
+DEVICE float warp_sum(float x) {
+#pragma unroll
+    for (int by = 16; by > 0; by /= 2) x += __shfl_xor_sync(WHOLE_WARP, x, by);
+    return x;
+}
+
+/// All threads of the block call it. x >= 0.
+DEVICE float block_max(float x) {
+    __shared__ float of_warp[32];
+    x = warp_max(x);
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = warp_max(threadIdx.x % 32 < blockDim.x / 32 ? of_warp[threadIdx.x % 32] : 0.0f);
+    __syncthreads();  // Before the next call writes of_warp.
+    return x;
+}
+
+/// All threads of the block call it.
+DEVICE float block_sum(float x) {
+    __shared__ float of_warp[32];
+    x = warp_sum(x);
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = warp_sum(threadIdx.x % 32 < blockDim.x / 32 ? of_warp[threadIdx.x % 32] : 0.0f);
+    __syncthreads();  // Before the next call writes of_warp.
+    return x;
+}
+
+/// Quantises a row of f32 that lies in shared memory, each thread the eights that it wrote itself
+/// (i = 8 * threadIdx.x, + 8 * blockDim.x, ..); `amax` is the largest |y| of this thread's.
+DEVICE void quantize_shared_row(const float* y, float amax, int width, u8* q, float* scale) {
+    float row_scale = e4m3_scale(block_max(amax));
+    float inverse = 1.0f / row_scale;
+    for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
+        float part[8];
+        load8(y + i, part);
+        store8_e4m3(q + i, part, inverse);
+    }
+    if (threadIdx.x == 0) *scale = row_scale;
+}

@@ -1,0 +1,45 @@
+// The gated activation of the feed-forward block: silu(gate) * up.
+
+DEVICE void gated8(const bf16* gate_up, int width, int i, float* y) {
+    float up[8];
+    load8(gate_up + i, y);
+    load8(gate_up + width + i, up);
+#pragma unroll
+    for (int j = 0; j < 8; j++) y[j] = y[j] / (1.0f + expf(-y[j])) * up[j];
+}
+
+/// gate_up [N, 2 * width] bf16 (gate first) -> q [N, width] e4m3, scale [N] f32.
+/// The row is computed twice rather than kept: it is read from L2 the second time.
+/// grid (N), block a multiple of 32 up to 1024, no dynamic shared memory.
+extern "C" __global__ void __launch_bounds__(1024)
+gate_quantize(const bf16* gate_up, int width, u8* q, float* scale) {
+    const bf16* row = gate_up + (long long)blockIdx.x * 2 * width;
+    u8* out = q + (long long)blockIdx.x * width;
+    float y[8], amax = 0.0f;
+    for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
+        gated8(row, width, i, y);
+        amax = max_abs8(amax, y);
+    }
+    float row_scale = e4m3_scale(block_max(amax));
+    float inverse = 1.0f / row_scale;
+    for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
+        gated8(row, width, i, y);
+        store8_e4m3(out + i, y, inverse);
+    }
+    if (threadIdx.x == 0) scale[blockIdx.x] = row_scale;
+}
+
+/// gate_up [N, 2 * width] bf16 (gate first) -> out [N, width] bf16.
+/// grid (N), block a multiple of 32 up to 1024, no dynamic shared memory.
+extern "C" __global__ void __launch_bounds__(1024)
+gate(const bf16* gate_up, int width, bf16* out) {
+    const bf16* row = gate_up + (long long)blockIdx.x * 2 * width;
+    for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
+        float y[8];
+        gated8(row, width, i, y);
+        store8(out + (long long)blockIdx.x * width + i, y);
+    }
+}
+
+JOUST_KERNEL(gate_quantize)
+JOUST_KERNEL(gate)

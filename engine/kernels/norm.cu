@@ -1,0 +1,61 @@
+// RMSNorm together with the residual addition before it. Does not know which layer it serves.
+
+/// Adds `more` to the row x, writes the normalised row to `y` (shared memory) and returns the
+/// largest |y| of this thread's part. A thread reads only what it wrote itself, hence no barrier.
+DEVICE float normalize_row(float* x, const bf16* more, const bf16* weight, float eps, int width,
+                           float* y) {
+    float part[8], other[8], squares = 0.0f, amax = 0.0f;
+    for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
+        load8(x + i, part);
+        if (more) {
+            load8(more + i, other);
+#pragma unroll
+            for (int j = 0; j < 8; j++) part[j] += other[j];
+            store8(x + i, part);
+        }
+#pragma unroll
+        for (int j = 0; j < 8; j++) squares += part[j] * part[j];
+        store8(y + i, part);
+    }
+    float inverse_rms = rsqrtf(block_sum(squares) / width + eps);
+    for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
+        load8(y + i, part);
+        load8(weight + i, other);
+#pragma unroll
+        for (int j = 0; j < 8; j++) part[j] = part[j] * inverse_rms * other[j];
+        store8(y + i, part);
+        amax = max_abs8(amax, part);
+    }
+    return amax;
+}
+
+/// x [N, width] f32 += more [N, width] (null: x stays as it is); y = x / rms(x) * weight [width]
+/// -> q [N, width] e4m3, scale [N] f32.
+/// grid (N), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
+/// KiB).
+extern "C" __global__ void __launch_bounds__(1024)
+add_norm_quantize(float* x, const bf16* more, const bf16* weight, float eps, int width, u8* q,
+                  float* scale) {
+    JOUST_DYNAMIC_SHARED(float, y);
+    long long row = (long long)blockIdx.x * width;
+    float amax = normalize_row(x + row, more ? more + row : more, weight, eps, width, y);
+    quantize_shared_row(y, amax, width, q + row, scale + blockIdx.x);
+}
+
+/// The same with y rounded to bf16 -> out [N, width].
+/// grid (N), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
+/// KiB).
+extern "C" __global__ void __launch_bounds__(1024)
+add_norm(float* x, const bf16* more, const bf16* weight, float eps, int width, bf16* out) {
+    JOUST_DYNAMIC_SHARED(float, y);
+    long long row = (long long)blockIdx.x * width;
+    normalize_row(x + row, more ? more + row : more, weight, eps, width, y);
+    for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
+        float part[8];
+        load8(y + i, part);
+        store8(out + row + i, part);
+    }
+}
+
+JOUST_KERNEL(add_norm_quantize)
+JOUST_KERNEL(add_norm)
