@@ -14,6 +14,7 @@ pub mod folder;
 pub mod forced;
 mod fp8;
 mod gguf;
+mod gpu;
 mod kv;
 pub mod model;
 pub mod quantize;
@@ -24,6 +25,13 @@ mod scheduler;
 mod settings;
 pub mod tokenizer;
 pub mod weights;
+
+/// Says that a test did not run, and why.
+#[cfg(test)]
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+pub(crate) fn tests_not_run(reason: &str) {
+    eprintln!("NOT RUN: {reason}");
+}
 
 pub use config::ModelConfig;
 pub use engine::Engine;

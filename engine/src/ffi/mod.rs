@@ -3,11 +3,15 @@
 //!
 //! Everything here is a small safe function; what they are for is their callers' business.
 
+pub(crate) mod cuda;
+#[cfg(test)]
+pub(crate) mod emulated;
+pub(crate) mod nvrtc;
 pub(crate) mod simd;
 pub(crate) mod tensors;
 pub(crate) mod threads;
 
-use std::ffi::{CStr, OsStr, c_void};
+use std::ffi::{CStr, CString, OsStr, c_void};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -83,6 +87,11 @@ pub fn has_cuda_driver() -> bool {
 pub fn load_libtorch_cuda() -> bool {
     static LOADED: OnceLock<bool> = OnceLock::new();
     *LOADED.get_or_init(|| open_library(c"libtorch_cuda.so"))
+}
+
+/// Opens a library by its path, or by its name where that has no folder.
+fn open_library_at(path: &Path) -> bool {
+    CString::new(path.as_os_str().as_bytes()).is_ok_and(|name| open_library(&name))
 }
 
 fn open_library(name: &CStr) -> bool {

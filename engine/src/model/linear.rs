@@ -42,24 +42,57 @@ impl Linear {
             return Ok(x.f_linear(&self.weight.f_to_kind(kind)?, bias.as_ref())?);
         };
         let x = quantize_tokens(x)?;
-        match self.weight.device() {
-            Device::Cuda(_) => self.scaled_product(&x, scale, kind),
-            _ => self.emulated_product(&x, scale, kind),
+        if self.weight.device() == Device::Cpu {
+            return self.emulated_product(&x, scale, kind);
         }
+        let size = [x.values.size()[0], self.weight.size()[0]];
+        let out = Tensor::f_empty(size, (kind, self.weight.device()))?;
+        self.scaled_product(&x.values, &x.scale, scale, &out)?;
+        Ok(out)
+    }
+
+    /// The product with inputs that are quantised already, written to `out`: `values` [M, K] E4M3, `scale`
+    /// `[M]` f32 → [M, N]. Allocates nothing on a GPU.
+    ///
+    /// # Errors
+    /// What libtorch refuses.
+    pub(crate) fn quantized_product(
+        &self,
+        values: &Tensor,
+        scale: &Tensor,
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let own = self.scale.as_ref();
+        let own = own.expect("only FP8 matrices are given FP8 inputs. This is a bug.");
+        let scale = scale.f_view([-1, 1])?;
+        if self.weight.device() != Device::Cpu {
+            return self.scaled_product(values, &scale, own, out);
+        }
+        let x = by_row(values, &scale);
+        out.shallow_clone().f_copy_(&self.emulated_product(&x, own, out.kind())?)?;
+        Ok(())
     }
 
     /// On FP8 tensor cores; sums are kept in less than f32 between two steps of the K dimension, as
     /// inference engines have it (`use_fast_accum`).
-    fn scaled_product(&self, x: &Quantized, scale: &Tensor, kind: Kind) -> Result<Tensor, Error> {
-        Ok(x.values.f_internal_scaled_mm(
+    fn scaled_product(
+        &self,
+        values: &Tensor,
+        token_scale: &Tensor,
+        scale: &Tensor,
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let _ = values.f_internal_scaled_mm_out(
+            out,
             &self.weight.f_transpose(0, 1)?,
-            &x.scale,
-            &scale.f_reshape([1, -1])?,
+            token_scale,
+            &scale.f_view([1, -1])?,
             self.bias.as_ref(),
             None,
-            kind,
+            out.kind(),
             true,
-        )?)
+        )?;
+        Ok(())
     }
 
     /// The same numbers, multiplied and summed in f32: what the tensor cores are tested against.

@@ -1,0 +1,340 @@
+//! A batch through all layers.
+
+use tch::{Kind, Tensor};
+
+use super::arena::{self, KvKind, LayerArena};
+use super::buffers::{self, Buffers, Capacity};
+use super::graphs::Graphs;
+use super::kernels::{Kernels, OnGpu, unfit};
+use super::ops::{Activations, Draws, Heads, Ops};
+use super::prefill::Prefill;
+use super::table::{Table, bucket, n_splits};
+use super::twins::Twins;
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::ffi::cuda::{self, Stream, StreamGuard};
+use crate::kv::BLOCK_TOKENS;
+use crate::model::{Decoder, Linear};
+use crate::sampler::{Drawn, RowSampling};
+
+/// What the runner of one engine is to be like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GpuSettings {
+    pub(crate) n_blocks: usize,
+    /// Most tokens of a step.
+    pub(crate) step_tokens: usize,
+    /// Most rows of a step.
+    pub(crate) max_batch: usize,
+    /// Most tokens of a sequence.
+    pub(crate) max_context: usize,
+    pub(crate) kv: KvKind,
+    /// Fused kernels, or libtorch's own operations.
+    pub(crate) kernels: bool,
+    /// Whether decoding steps are recorded and started as a whole.
+    pub(crate) graphs: bool,
+}
+
+impl GpuSettings {
+    fn capacity(&self) -> Capacity {
+        let n_rows = bucket(self.max_batch);
+        // contexts share prefixes to the token, so that some blocks are not full
+        let n_spans = self.max_context.div_ceil(BLOCK_TOKENS) + 64;
+        Capacity { n_tokens: self.step_tokens.max(n_rows), n_rows, n_spans }
+    }
+
+    /// Bytes that a step's intermediate results take.
+    pub(crate) fn buffer_bytes(&self, config: &crate::ModelConfig) -> usize {
+        self.capacity().bytes(config)
+    }
+}
+
+/// Runs batches of one model.
+pub(crate) struct GpuRunner {
+    heads: Heads,
+    eps: f64,
+    ops: Box<dyn Ops>,
+    arena: Vec<LayerArena>,
+    buffers: Buffers,
+    inv_freq: Tensor,
+    by_flash: bool,
+    /// Where the work goes; none off the GPU.
+    stream: Option<Stream>,
+    graphs: Option<Graphs>,
+}
+
+impl GpuRunner {
+    /// Takes a model of bf16 activations on a GPU.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the kernels do not compile or the memory does not suffice;
+    /// [`Error::Unsupported`] for shapes that the kernels are not written for.
+    pub(crate) fn new(model: &Decoder, settings: &GpuSettings) -> Result<Self, Error> {
+        let config = model.config();
+        let heads = buffers::heads(config);
+        let ops: Box<dyn Ops> = match settings.kernels {
+            true => {
+                let intermediate = config.intermediate_size as i64;
+                let sizes = (config.hidden_size as i64, config.vocab_size as i64);
+                if let Some(reason) = unfit(sizes.0, &heads, intermediate, sizes.1) {
+                    let what = format!("the GPU kernels: {reason}; set gpu_kernels = false");
+                    return Err(Error::Unsupported { what });
+                }
+                Box::new(Kernels { launcher: OnGpu::new(&heads, settings.kv)?, heads })
+            }
+            false => Box::new(Twins { heads }),
+        };
+        let stream = Stream::from_pool()?;
+        let mut runner = Self::with_ops(model, settings, ops)?;
+        runner.by_flash = settings.kernels;
+        // the twins look at numbers on the host between two operations, which cannot be recorded
+        runner.graphs = (settings.graphs && settings.kernels).then(|| Graphs::new(stream));
+        runner.stream = Some(stream);
+        Stream::current()?.synchronize()?;
+        Ok(runner)
+    }
+
+    /// Takes a model on any device.
+    pub(super) fn with_ops(
+        model: &Decoder,
+        settings: &GpuSettings,
+        ops: Box<dyn Ops>,
+    ) -> Result<Self, Error> {
+        let (config, device) = (model.config(), model.device());
+        Ok(Self {
+            heads: buffers::heads(config),
+            eps: config.rms_norm_eps,
+            ops,
+            arena: arena::allocate(config, settings.n_blocks, settings.kv, device)?,
+            buffers: Buffers::new(config, settings.capacity(), device)?,
+            inv_freq: model.inv_freq().shallow_clone(),
+            by_flash: false,
+            stream: None,
+            graphs: None,
+        })
+    }
+
+    fn enter(&self) -> Result<Option<StreamGuard>, Error> {
+        match &self.stream {
+            Some(stream) => {
+                cuda::enter()?;
+                stream.enter().map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Computes a batch: logits of the wanted tokens, [wanted, V] bf16, in memory that the next batch
+    /// overwrites.
+    ///
+    /// # Errors
+    /// What libtorch or the driver refuses.
+    pub(crate) fn forward(&mut self, model: &Decoder, batch: &Batch) -> Result<Tensor, Error> {
+        let _no_grad = tch::no_grad_guard();
+        let table = Table::new(batch);
+        self.grow(model, &table)?;
+        let _stream = self.enter()?;
+        let n_decoding = table.decoding.len();
+        let mut graphs = self.graphs.take();
+        let by_graph = table.is_plain_decode() && Graphs::takes(n_decoding);
+        let done = match &mut graphs {
+            Some(graphs) if by_graph => {
+                let n_rows = bucket(n_decoding);
+                let loaded = self.buffers.load(&table, n_rows);
+                loaded.and_then(|()| graphs.run(n_rows, || self.decode(model, n_rows as i64)))
+            }
+            _ => self.buffers.load(&table, n_decoding).and_then(|()| self.step(model, &table)),
+        };
+        self.graphs = graphs;
+        done?;
+        self.buffers.logits(table.wanted.len() as i64)
+    }
+
+    /// Sets more aside where a batch is larger than any before; what was recorded is forgotten.
+    fn grow(&mut self, model: &Decoder, table: &Table) -> Result<(), Error> {
+        let had = self.buffers.capacity;
+        let wanted = Capacity {
+            n_tokens: had.n_tokens.max(table.n_tokens()),
+            n_rows: had.n_rows.max(bucket(table.decoding.len().max(table.wanted.len()))),
+            n_spans: had.n_spans.max(table.longest()),
+        };
+        let sizes = |capacity: &Capacity| (capacity.n_tokens, capacity.n_rows, capacity.n_spans);
+        if sizes(&had) != sizes(&wanted) {
+            if let Some(graphs) = &mut self.graphs {
+                graphs.clear();
+            }
+            self.buffers = Buffers::new(model.config(), wanted, model.device())?;
+            if self.stream.is_some() {
+                Stream::current()?.synchronize()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A step of `n` rows of one token, all of whose logits are wanted.
+    fn decode(&self, model: &Decoder, n: i64) -> Result<(), Error> {
+        self.embed(model, n)?;
+        self.layers(model, n, n, None)?;
+        self.head(model, &self.buffers.residual(n)?, &self.buffers.added(n)?)
+    }
+
+    /// Any step.
+    fn step(&self, model: &Decoder, table: &Table) -> Result<(), Error> {
+        let n = table.n_tokens() as i64;
+        self.embed(model, n)?;
+        let prefill = match &table.prefilling[..] {
+            [] => None,
+            rows => Some(Prefill::new(rows, model.embedding(), self.by_flash)?),
+        };
+        self.layers(model, n, table.decoding.len() as i64, prefill.as_ref())?;
+        if table.wanted.is_empty() {
+            return Ok(());
+        }
+        let wanted = Tensor::f_from_slice(&table.wanted)?.f_to_device(model.device())?;
+        let of_wanted = |x: Tensor| x.f_index_select(0, &wanted);
+        self.head(
+            model,
+            &of_wanted(self.buffers.residual(n)?)?,
+            &of_wanted(self.buffers.added(n)?)?,
+        )
+    }
+
+    /// The tokens' embeddings to the residual stream.
+    fn embed(&self, model: &Decoder, n: i64) -> Result<(), Error> {
+        let rows = self.buffers.added(n)?;
+        let _ = model.embedding().f_index_select_out(&rows, 0, &self.buffers.tokens(n)?)?;
+        self.buffers.residual(n)?.f_copy_(&rows)?;
+        Ok(())
+    }
+
+    /// All layers. The last one's output is left to be added to the residual stream.
+    fn layers(
+        &self,
+        model: &Decoder,
+        n: i64,
+        n_decoding: i64,
+        prefill: Option<&Prefill>,
+    ) -> Result<(), Error> {
+        let buffers = &self.buffers;
+        let (residual, added, qkv) = (buffers.residual(n)?, buffers.added(n)?, buffers.qkv(n)?);
+        let (positions, slots) = (buffers.positions(n)?, buffers.slots(n)?);
+        let gate_up = buffers.gate_up(n)?;
+        let intermediate = gate_up.size()[1] / 2;
+        let mut more = None;
+        for (layer, arena) in model.layers().iter().zip(&self.arena) {
+            let input = self.input(&layer.qkv, n, residual.size()[1])?;
+            self.ops.add_norm(&residual, more, &layer.input_norm, self.eps, &input)?;
+            product(&layer.qkv, &input, &qkv)?;
+            self.ops.rope_append(&qkv, &positions, &self.inv_freq, &slots, arena)?;
+            let attended = self.input(&layer.output, n, self.heads.q_width())?;
+            self.attend(&qkv, arena, n_decoding, prefill, &attended)?;
+            product(&layer.output, &attended, &added)?;
+            let input = self.input(&layer.gate_up, n, residual.size()[1])?;
+            self.ops.add_norm(&residual, Some(&added), &layer.post_norm, self.eps, &input)?;
+            product(&layer.gate_up, &input, &gate_up)?;
+            let activated = self.input(&layer.down, n, intermediate)?;
+            self.ops.gate(&gate_up, &activated)?;
+            product(&layer.down, &activated, &added)?;
+            more = Some(&added);
+        }
+        Ok(())
+    }
+
+    /// Where the inputs of a matrix go, in what it takes.
+    fn input(&self, linear: &Linear, n: i64, width: i64) -> Result<Activations, Error> {
+        self.buffers.activations(n, width, linear.scale.is_some())
+    }
+
+    /// Attention of the decoding rows, which come first, and of the others.
+    fn attend(
+        &self,
+        qkv: &Tensor,
+        arena: &LayerArena,
+        n_decoding: i64,
+        prefill: Option<&Prefill>,
+        out: &Activations,
+    ) -> Result<(), Error> {
+        if n_decoding > 0 {
+            let n_splits = n_splits(n_decoding as usize) as i64;
+            let contexts = self.buffers.contexts(n_decoding, n_splits)?;
+            let [partial, lse] = self.buffers.partial(n_decoding, n_splits)?;
+            self.ops.attend(qkv, arena, &contexts, &partial, &lse)?;
+            self.ops.merge(&partial, &lse, &out.rows(0, n_decoding)?)?;
+        }
+        if let Some(prefill) = prefill {
+            let attended = prefill.attend(qkv, arena, &self.heads)?;
+            let n_others = attended.size()[0];
+            self.ops.quantize(&attended, &out.rows(n_decoding, n_others)?)?;
+        }
+        Ok(())
+    }
+
+    /// The last norm and the output head: `residual` and `added` [w, H] → the first w rows of the logits.
+    fn head(&self, model: &Decoder, residual: &Tensor, added: &Tensor) -> Result<(), Error> {
+        let head = model.head();
+        let n = residual.size()[0];
+        let input = self.input(&head, n, residual.size()[1])?;
+        self.ops.add_norm(residual, Some(added), model.final_norm(), self.eps, &input)?;
+        product(&head, &input, &self.buffers.logits(n)?)
+    }
+
+    /// Draws one token for each of `draws` from rows of `logits` [B, V].
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] where the model's output is no number.
+    pub(crate) fn sample(
+        &self,
+        logits: &Tensor,
+        draws: &[RowSampling],
+    ) -> Result<Vec<Drawn>, Error> {
+        let _no_grad = tch::no_grad_guard();
+        let _stream = self.enter()?;
+        let device = logits.device();
+        // several samples may be drawn from one row
+        let is_in_order = draws.iter().map(|draw| draw.row).eq(0..logits.size()[0] as usize);
+        let rows: Vec<i64> = draws.iter().map(|draw| draw.row as i64).collect();
+        let logits = match is_in_order {
+            true => logits.shallow_clone(),
+            false => logits.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to_device(device)?)?,
+        };
+        let f32s = |value: &dyn Fn(&RowSampling) -> f32| -> Result<Tensor, Error> {
+            let values: Vec<f32> = draws.iter().map(value).collect();
+            Ok(Tensor::f_from_slice(&values)?.f_to_device(device)?)
+        };
+        let top_k: Vec<i32> = draws.iter().map(|draw| draw.top_k as i32).collect();
+        let uniform: Vec<f64> = draws.iter().map(|draw| draw.uniform).collect();
+        let draws = Draws {
+            temperature: f32s(&|draw| draw.temperature as f32)?,
+            top_p: f32s(&|draw| draw.top_p as f32)?,
+            top_k: Tensor::f_from_slice(&top_k)?.f_to_device(device)?,
+            uniform: Tensor::f_from_slice(&uniform)?.f_to_device(device)?,
+        };
+        let n = rows.len() as i64;
+        let token = Tensor::f_zeros([n], (Kind::Int, device))?;
+        let logprob = Tensor::f_zeros([n], (Kind::Float, device))?;
+        self.ops.sample(&logits, &draws, &token, &logprob)?;
+        let tokens = Vec::<i64>::try_from(token.f_to_kind(Kind::Int64)?)?;
+        let logprobs = Vec::<f32>::try_from(logprob)?;
+        let drawn = tokens.into_iter().zip(logprobs).map(|(token, logprob)| {
+            match logprob.is_finite() {
+                true => Ok(Drawn { token: token as u32, logprob }),
+                false => Err(Error::NotFinite { logprob }),
+            }
+        });
+        drawn.collect()
+    }
+}
+
+/// y = x·Wᵀ + b, written to `out` [n, N] bf16. Allocates nothing on a GPU.
+fn product(linear: &Linear, x: &Activations, out: &Tensor) -> Result<(), Error> {
+    match x {
+        Activations::Plain(x) => {
+            let weight = linear.weight.f_transpose(0, 1)?;
+            let _ = match &linear.bias {
+                Some(bias) => bias.f_addmm_out(out, x, &weight)?,
+                None => x.f_mm_out(out, &weight)?,
+            };
+            Ok(())
+        }
+        Activations::Fp8(values, scale) => linear.quantized_product(values, scale, out),
+    }
+}

@@ -1,0 +1,53 @@
+//! Steps that were recorded, one for each batch size that they are filled up to.
+
+use std::collections::BTreeMap;
+
+use crate::error::Error;
+use crate::ffi::cuda::{Graph, Stream};
+
+/// Largest batch that is recorded; larger ones keep the GPU busy without.
+const LARGEST: usize = 256;
+
+/// Recorded steps by their number of rows.
+pub(super) struct Graphs {
+    stream: Stream,
+    recorded: BTreeMap<usize, Graph>,
+}
+
+impl Graphs {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, recorded: BTreeMap::new() }
+    }
+
+    /// Whether batches of this size are recorded.
+    pub(super) fn takes(n_rows: usize) -> bool {
+        (1..=LARGEST).contains(&n_rows)
+    }
+
+    /// Forgets all: what they were recorded with is there no longer.
+    pub(super) fn clear(&mut self) {
+        self.recorded.clear();
+    }
+
+    /// Computes a step of `n_rows` rows, by the recorded one where there is one. The first time it is
+    /// computed as it is, so that libraries set up what they need, and recorded for the next.
+    ///
+    /// # Errors
+    /// What `step` returns; [`Error::Device`] where it cannot be recorded.
+    pub(super) fn run(
+        &mut self,
+        n_rows: usize,
+        step: impl Fn() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if let Some(graph) = self.recorded.get(&n_rows) {
+            return graph.launch(&self.stream);
+        }
+        step()?;
+        self.stream.synchronize()?;
+        let graph = Graph::capture(&self.stream, &step).map_err(|error| {
+            Error::Device(format!("recording a step failed ({error}); set cuda_graphs = false"))
+        })?;
+        self.recorded.insert(n_rows, graph);
+        Ok(())
+    }
+}

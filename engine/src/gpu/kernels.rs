@@ -1,0 +1,329 @@
+//! The operations by the kernels of `engine/kernels`: which one, with how many threads, on what.
+//!
+//! Each file says there what its kernels take; here is checked that they get it. How a kernel is
+//! started is a trait: on the GPU, or in tests by an emulator on the CPU.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use super::arena::{KvKind, LayerArena};
+use super::ops::{Activations, Contexts, Draws, Heads, Ops};
+use super::source::{self, File};
+use crate::error::Error;
+use crate::ffi::cuda::{self, Arg, Function, Shape, Stream};
+use crate::ffi::nvrtc;
+
+/// Starts kernels by their names.
+pub(super) trait Launch: Send {
+    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error>;
+}
+
+/// Kernels on the GPU, in the order of libtorch's current stream.
+pub(super) struct OnGpu {
+    functions: BTreeMap<&'static str, Function>,
+}
+
+impl OnGpu {
+    /// Compiles the kernels for the GPU that is there and loads them.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the compiler's words; [`Error::Unsupported`] for shapes that the kernels
+    /// are not written for.
+    pub(super) fn new(heads: &Heads, kv: KvKind) -> Result<Self, Error> {
+        let (_, capability) = cuda::capability()?;
+        let mut functions = BTreeMap::new();
+        for file in source::files(heads, kv)? {
+            let code = compile(&file, &architecture(capability))?;
+            let loaded = cuda::load(&code, file.kernels)?;
+            functions.extend(file.kernels.iter().copied().zip(loaded));
+        }
+        Ok(Self { functions })
+    }
+}
+
+/// The compiler's name of a compute capability. Hopper's own instructions need the `a`.
+pub(super) fn architecture((major, minor): (i32, i32)) -> String {
+    format!("sm_{major}{minor}{}", if major == 9 { "a" } else { "" })
+}
+
+/// Compiles one file to machine code.
+pub(super) fn compile(file: &File, architecture: &str) -> Result<Vec<u8>, Error> {
+    nvrtc::compile(&file.source(), architecture, &file.defines)
+        .map_err(|words| Error::Device(format!("compiling {}: {words}", file.name)))
+}
+
+impl Launch for OnGpu {
+    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
+        let function = self.functions.get(kernel);
+        let function = *function.expect("every kernel is in a file's list. This is a bug.");
+        cuda::launch(function, shape, &Stream::current()?, args)
+    }
+}
+
+/// See [`Ops`].
+#[derive(Clone)]
+pub(super) struct Kernels<L> {
+    pub(super) launcher: L,
+    pub(super) heads: Heads,
+}
+
+/// Widest row that the kernels keep in a block's shared memory.
+const MAX_SHARED_WIDTH: i64 = 12_288;
+
+/// Threads of a block that takes eight values each of a row at a time.
+fn row_block(width: i64) -> u32 {
+    let eights = (width as u32).div_ceil(8);
+    // where one turn is not enough, as few turns as possible, of equal length
+    let turns = eights.div_ceil(1_024).max(1);
+    eights.div_ceil(turns).next_multiple_of(32).min(1_024)
+}
+
+fn check(tensor: &Tensor, kind: Kind, name: &str) {
+    assert!(
+        tensor.kind() == kind && tensor.is_contiguous(),
+        "a kernel's `{name}` is a contiguous tensor of {kind:?}. This is a bug."
+    );
+}
+
+impl<L: Launch> Kernels<L> {
+    /// One block a row.
+    fn rows(&self, kernel: &str, n_rows: i64, block: u32, shared: i64, args: &[Arg]) -> Result<(), Error> {
+        if n_rows == 0 {
+            return Ok(());
+        }
+        let shape = Shape { grid: [n_rows as u32, 1, 1], block, shared: shared as u32 };
+        self.launcher.launch(kernel, shape, args)
+    }
+
+    /// Starts the form of a kernel that writes activations as they are wanted.
+    fn write(
+        &self,
+        kernel: &str,
+        out: &Activations,
+        n_rows: i64,
+        width: i64,
+        shared: i64,
+        args: &[Arg],
+    ) -> Result<(), Error> {
+        let mut args = args.to_vec();
+        let kernel = match out {
+            Activations::Plain(out) => {
+                check(out, Kind::BFloat16, "out");
+                assert_eq!(out.size(), [n_rows, width], "the output's shape. This is a bug.");
+                args.push(Arg::tensor(out));
+                kernel.to_owned()
+            }
+            Activations::Fp8(values, scale) => {
+                check(values, Kind::Float8e4m3fn, "out");
+                check(scale, Kind::Float, "scale");
+                assert_eq!(values.size(), [n_rows, width], "the output's shape. This is a bug.");
+                assert_eq!(scale.size(), [n_rows], "the scales' shape. This is a bug.");
+                args.extend([Arg::tensor(values), Arg::tensor(scale)]);
+                format!("{kernel}_quantize")
+            }
+        };
+        self.rows(&kernel, n_rows, row_block(width), shared, &args)
+    }
+}
+
+impl<L: Launch> Ops for Kernels<L> {
+    fn add_norm(
+        &self,
+        x: &Tensor,
+        more: Option<&Tensor>,
+        weight: &Tensor,
+        eps: f64,
+        out: &Activations,
+    ) -> Result<(), Error> {
+        let (n_rows, width) = (x.size()[0], x.size()[1]);
+        check(x, Kind::Float, "x");
+        check(weight, Kind::BFloat16, "weight");
+        if let Some(more) = more {
+            check(more, Kind::BFloat16, "more");
+            assert_eq!(more.size(), x.size(), "what is added has x's shape. This is a bug.");
+        }
+        let args = [
+            Arg::tensor(x),
+            more.map_or(Arg::NULL, Arg::tensor),
+            Arg::tensor(weight),
+            Arg::F32(eps as f32),
+            Arg::I32(width as i32),
+        ];
+        self.write("add_norm", out, n_rows, width, 4 * width, &args)
+    }
+
+    fn gate(&self, gate_up: &Tensor, out: &Activations) -> Result<(), Error> {
+        let (n_rows, width) = (gate_up.size()[0], gate_up.size()[1] / 2);
+        check(gate_up, Kind::BFloat16, "gate_up");
+        let args = [Arg::tensor(gate_up), Arg::I32(width as i32)];
+        self.write("gate", out, n_rows, width, 0, &args)
+    }
+
+    fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error> {
+        let (n_rows, width) = (x.size()[0], x.size()[1]);
+        check(x, Kind::BFloat16, "x");
+        let Activations::Fp8(values, scale) = out else {
+            let Activations::Plain(out) = out else { return Ok(()) };
+            out.shallow_clone().f_copy_(x)?;
+            return Ok(());
+        };
+        check(values, Kind::Float8e4m3fn, "out");
+        check(scale, Kind::Float, "scale");
+        let args = [
+            Arg::tensor(x),
+            Arg::I64(width),
+            Arg::I32(width as i32),
+            Arg::tensor(values),
+            Arg::tensor(scale),
+        ];
+        self.rows("quantize_rows", n_rows, row_block(width), 0, &args)
+    }
+
+    fn rope_append(
+        &self,
+        qkv: &Tensor,
+        positions: &Tensor,
+        inv_freq: &Tensor,
+        slots: &Tensor,
+        arena: &LayerArena,
+    ) -> Result<(), Error> {
+        const HEADS_A_BLOCK: u32 = 4;
+        check(qkv, Kind::BFloat16, "qkv");
+        check(positions, Kind::Int, "positions");
+        check(inv_freq, Kind::Float, "inv_freq");
+        check(slots, Kind::Int64, "slots");
+        let n_rows = qkv.size()[0];
+        assert_eq!([positions.size()[0], slots.size()[0]], [n_rows; 2], "one a row. This is a bug.");
+        if n_rows == 0 {
+            return Ok(());
+        }
+        let Heads { n_heads, n_kv_heads, .. } = self.heads;
+        let n_all = (n_heads + 2 * n_kv_heads) as u32;
+        let shape = Shape {
+            grid: [n_rows as u32, n_all.div_ceil(HEADS_A_BLOCK), 1],
+            block: 32 * HEADS_A_BLOCK,
+            shared: 0,
+        };
+        let [key_scales, value_scales] = scale_args(arena);
+        self.launcher.launch("rope_append", shape, &[
+            Arg::tensor(qkv),
+            Arg::tensor(positions),
+            Arg::tensor(inv_freq),
+            Arg::tensor(slots),
+            Arg::I32(n_heads as i32),
+            Arg::I32(n_kv_heads as i32),
+            Arg::tensor(&arena.keys),
+            Arg::tensor(&arena.values),
+            key_scales,
+            value_scales,
+        ])
+    }
+
+    fn attend(
+        &self,
+        qkv: &Tensor,
+        arena: &LayerArena,
+        contexts: &Contexts,
+        partial: &Tensor,
+        lse: &Tensor,
+    ) -> Result<(), Error> {
+        check(qkv, Kind::BFloat16, "qkv");
+        check(&contexts.spans, Kind::Int, "spans");
+        check(&contexts.n_spans, Kind::Int, "n_spans");
+        check(partial, Kind::Float, "partial");
+        check(lse, Kind::Float, "lse");
+        let (n_rows, n_splits) = (contexts.n_spans.size()[0], contexts.n_splits);
+        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
+        assert!(qkv.size()[0] >= n_rows, "a query a row. This is a bug.");
+        assert_eq!(partial.size(), [n_rows, n_splits, n_heads * head_dim], "This is a bug.");
+        assert_eq!(lse.size(), [n_rows, n_splits, n_heads], "This is a bug.");
+        if n_rows == 0 {
+            return Ok(());
+        }
+        let shape = Shape {
+            grid: [n_rows as u32, n_kv_heads as u32, n_splits as u32],
+            block: 128,
+            shared: 0,
+        };
+        let [key_scales, value_scales] = scale_args(arena);
+        self.launcher.launch("attend", shape, &[
+            Arg::tensor(qkv),
+            Arg::I64(self.heads.qkv_width()),
+            Arg::tensor(&arena.keys),
+            Arg::tensor(&arena.values),
+            key_scales,
+            value_scales,
+            Arg::tensor(&contexts.spans),
+            Arg::tensor(&contexts.n_spans),
+            Arg::I32(contexts.spans.size()[1] as i32),
+            Arg::I32(n_kv_heads as i32),
+            Arg::I32(n_splits as i32),
+            Arg::F32(1.0 / (head_dim as f32).sqrt()),
+            Arg::tensor(partial),
+            Arg::tensor(lse),
+        ])
+    }
+
+    fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error> {
+        check(partial, Kind::Float, "partial");
+        check(lse, Kind::Float, "lse");
+        let (n_rows, width) = (lse.size()[0], self.heads.q_width());
+        let args = [
+            Arg::tensor(partial),
+            Arg::tensor(lse),
+            Arg::I32(lse.size()[1] as i32),
+            Arg::I32(width as i32),
+        ];
+        self.write("merge", out, n_rows, width, 4 * width, &args)
+    }
+
+    fn sample(
+        &self,
+        logits: &Tensor,
+        draws: &Draws,
+        token: &Tensor,
+        logprob: &Tensor,
+    ) -> Result<(), Error> {
+        check(logits, Kind::BFloat16, "logits");
+        check(&draws.temperature, Kind::Float, "temperature");
+        check(&draws.top_p, Kind::Float, "top_p");
+        check(&draws.top_k, Kind::Int, "top_k");
+        check(&draws.uniform, Kind::Double, "uniform");
+        check(token, Kind::Int, "token");
+        check(logprob, Kind::Float, "logprob");
+        self.rows("sample", logits.size()[0], 1_024, 0, &[
+            Arg::tensor(logits),
+            Arg::I32(logits.size()[1] as i32),
+            Arg::tensor(&draws.temperature),
+            Arg::tensor(&draws.top_p),
+            Arg::tensor(&draws.top_k),
+            Arg::tensor(&draws.uniform),
+            Arg::tensor(token),
+            Arg::tensor(logprob),
+        ])
+    }
+}
+
+fn scale_args(arena: &LayerArena) -> [Arg; 2] {
+    match &arena.scales {
+        Some([keys, values]) => [Arg::tensor(keys), Arg::tensor(values)],
+        None => [Arg::NULL; 2],
+    }
+}
+
+/// Why the kernels cannot run this model, if they cannot: the widths that they are written for.
+pub(super) fn unfit(hidden: i64, heads: &Heads, intermediate: i64, vocab: i64) -> Option<String> {
+    let widths = [
+        ("hidden_size", hidden),
+        ("heads times head_dim", heads.q_width()),
+        ("intermediate_size", intermediate),
+        ("vocab_size", vocab),
+    ];
+    let odd = widths.iter().find(|(_, width)| width % 8 != 0);
+    if let Some((name, width)) = odd {
+        return Some(format!("{name} {width} is no multiple of 8"));
+    }
+    let wide = widths[..2].iter().find(|(_, width)| *width > MAX_SHARED_WIDTH);
+    wide.map(|(name, width)| format!("{name} {width} is more than {MAX_SHARED_WIDTH}"))
+}

@@ -1,0 +1,134 @@
+//! What is computed between the products, as a trait: by kernels, or by libtorch's own operations.
+//!
+//! Shapes: n rows (tokens), H hidden size, K and N a matrix's inputs and outputs, I width of the MLP,
+//! Hq query heads, Hkv key/value heads, D head size, R decoding rows, S splits of their contexts.
+
+use tch::Tensor;
+
+use super::arena::LayerArena;
+use crate::error::Error;
+
+/// Activations as the next product wants them, written in place.
+#[derive(Debug)]
+pub(super) enum Activations {
+    /// [n, K] bf16.
+    Plain(Tensor),
+    /// [n, K] E4M3 and `[n]` f32, one scale a token.
+    Fp8(Tensor, Tensor),
+}
+
+impl Activations {
+    /// Some of the rows.
+    pub(super) fn rows(&self, start: i64, n_rows: i64) -> Result<Self, Error> {
+        Ok(match self {
+            Self::Plain(x) => Self::Plain(x.f_narrow(0, start, n_rows)?),
+            Self::Fp8(values, scale) => Self::Fp8(
+                values.f_narrow(0, start, n_rows)?,
+                scale.f_narrow(0, start, n_rows)?,
+            ),
+        })
+    }
+}
+
+/// Sizes that do not change from batch to batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heads {
+    /// Hq
+    pub(super) n_heads: i64,
+    /// Hkv
+    pub(super) n_kv_heads: i64,
+    /// D
+    pub(super) head_dim: i64,
+}
+
+impl Heads {
+    /// Values of a token's queries.
+    pub(super) fn q_width(&self) -> i64 {
+        self.n_heads * self.head_dim
+    }
+
+    /// Values of a token's queries, keys and values.
+    pub(super) fn qkv_width(&self) -> i64 {
+        (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+    }
+}
+
+/// The contexts of decoding rows, on the device.
+#[derive(Debug)]
+pub(super) struct Contexts {
+    /// [R, capacity] i32: block << 5 | tokens, the first so many slots of a block.
+    pub(super) spans: Tensor,
+    /// `[R]` i32; a row without spans is padding.
+    pub(super) n_spans: Tensor,
+    /// Parts that each context is cut into.
+    pub(super) n_splits: i64,
+}
+
+/// How rows of logits are drawn from: `[R]` each.
+#[derive(Debug)]
+pub(super) struct Draws {
+    /// f32; less than 1e-5 takes the most probable token.
+    pub(super) temperature: Tensor,
+    /// f32
+    pub(super) top_p: Tensor,
+    /// i32; 0 keeps all.
+    pub(super) top_k: Tensor,
+    /// f64 in [0, 1).
+    pub(super) uniform: Tensor,
+}
+
+/// The operations. All write to memory that their caller gives; none waits for the device.
+pub(super) trait Ops: Send {
+    /// `x` [n, H] f32 += `more` [n, H] bf16, where given; `out` = x / sqrt(mean(x²) + eps) · weight.
+    fn add_norm(
+        &self,
+        x: &Tensor,
+        more: Option<&Tensor>,
+        weight: &Tensor,
+        eps: f64,
+        out: &Activations,
+    ) -> Result<(), Error>;
+
+    /// `gate_up` [n, 2·I] bf16 → `out` = silu(gate) · up [n, I].
+    fn gate(&self, gate_up: &Tensor, out: &Activations) -> Result<(), Error>;
+
+    /// `x` [n, K] bf16 → `out` [n, K].
+    fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error>;
+
+    /// Rotates the queries of `qkv` [n, (Hq + 2·Hkv)·D] bf16 in place and stores rotated keys and the
+    /// values at `slots` `[n]` i64 (block · BLOCK_TOKENS + offset; negative: nowhere). `positions` `[n]`
+    /// i32, `inv_freq` [D/2] f32.
+    fn rope_append(
+        &self,
+        qkv: &Tensor,
+        positions: &Tensor,
+        inv_freq: &Tensor,
+        slots: &Tensor,
+        arena: &LayerArena,
+    ) -> Result<(), Error>;
+
+    /// Attention of the queries of `qkv`'s first R rows over their contexts, a split at a time:
+    /// `partial` [R, S, Hq·D] f32 and the natural logarithm of each split's sum of exponentials, `lse`
+    /// [R, S, Hq] f32.
+    fn attend(
+        &self,
+        qkv: &Tensor,
+        arena: &LayerArena,
+        contexts: &Contexts,
+        partial: &Tensor,
+        lse: &Tensor,
+    ) -> Result<(), Error>;
+
+    /// The splits put together: `out` [R, Hq·D].
+    fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error>;
+
+    /// One token a row of `logits` [R, V] bf16: `token` `[R]` i32 and `logprob` `[R]` f32 under the
+    /// untempered softmax.
+    fn sample(
+        &self,
+        logits: &Tensor,
+        draws: &Draws,
+        token: &Tensor,
+        logprob: &Tensor,
+    ) -> Result<(), Error>;
+}

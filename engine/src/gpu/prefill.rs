@@ -1,0 +1,106 @@
+//! Attention of rows with several tokens: their contexts are gathered from the blocks, and all rows go
+//! through one call of FlashAttention; off the GPU each row through plain softmax with a mask.
+
+use tch::{Kind, Tensor};
+
+use super::arena::LayerArena;
+use super::ops::Heads;
+use crate::batch::Row;
+use crate::error::Error;
+use crate::ffi::cuda::flash_attention;
+
+/// What all layers need to know of a batch's prefilling rows.
+pub(super) struct Prefill {
+    rows: Vec<Row>,
+    /// `[T]`: the slots of all contexts, one after the other.
+    blocks: Tensor,
+    offsets: Tensor,
+    /// `[rows + 1]` i32: where each row's queries and context begin.
+    starts: [Tensor; 2],
+    longest: [i64; 2],
+    by_flash: bool,
+}
+
+impl Prefill {
+    /// `like` gives the device; `by_flash` wants a GPU.
+    pub(super) fn new(rows: &[Row], like: &Tensor, by_flash: bool) -> Result<Self, Error> {
+        let spans = || rows.iter().flat_map(|row| &row.spans);
+        let blocks = spans().flat_map(|s| std::iter::repeat_n(i64::from(s.block), s.n_tokens as usize));
+        let offsets = spans().flat_map(|span| 0..i64::from(span.n_tokens));
+        let place = |values: Vec<i64>| Tensor::f_from_slice(&values)?.f_to_device(like.device());
+        let lengths = [|row: &Row| row.len, |row: &Row| row.position + row.len];
+        let starts = lengths.map(|length| {
+            let mut end = 0;
+            let ends = rows.iter().map(|row| {
+                end += length(row) as i32;
+                end
+            });
+            let starts: Vec<i32> = std::iter::once(0).chain(ends).collect();
+            Tensor::f_from_slice(&starts)?.f_to_device(like.device())
+        });
+        let [q_starts, k_starts] = starts;
+        Ok(Self {
+            blocks: place(blocks.collect())?,
+            offsets: place(offsets.collect())?,
+            starts: [q_starts?, k_starts?],
+            longest: lengths.map(|length| rows.iter().map(length).max().unwrap_or(0) as i64),
+            rows: rows.to_vec(),
+            by_flash,
+        })
+    }
+
+    /// Attention of these rows' queries, which are the last ones of `qkv` [n, (Hq + 2·Hkv)·D] bf16:
+    /// [M, Hq·D] bf16.
+    pub(super) fn attend(
+        &self,
+        qkv: &Tensor,
+        arena: &LayerArena,
+        heads: &Heads,
+    ) -> Result<Tensor, Error> {
+        let [keys, values] = arena.gather(&self.blocks, &self.offsets, Kind::BFloat16)?; // [T, Hkv, D]
+        let start = self.rows[0].start as i64;
+        let n_queries = qkv.size()[0] - start;
+        let q = qkv.f_narrow(0, start, n_queries)?.f_narrow(1, 0, heads.q_width())?;
+        let q = q.f_view([n_queries, heads.n_heads, heads.head_dim])?;
+        if self.by_flash {
+            let starts = [&self.starts[0], &self.starts[1]];
+            let out = flash_attention([&q, &keys, &values], starts, self.longest)?;
+            return Ok(out.f_view([n_queries, heads.q_width()])?);
+        }
+        let (mut q_start, mut k_start) = (0, 0);
+        let mut outs = Vec::new();
+        for row in &self.rows {
+            let (len, n_context) = (row.len as i64, (row.position + row.len) as i64);
+            let of_row = |x: &Tensor, start, len| x.f_narrow(0, start, len)?.f_transpose(0, 1);
+            let out = masked(
+                &of_row(&q, q_start, len)?,
+                &of_row(&keys, k_start, n_context)?,
+                &of_row(&values, k_start, n_context)?,
+                row.position as i64,
+            )?; // [Hq, len, D]
+            outs.push(out.f_transpose(0, 1)?.f_reshape([len, heads.q_width()])?);
+            q_start += len;
+            k_start += n_context;
+        }
+        Ok(Tensor::f_cat(&outs, 0)?)
+    }
+}
+
+/// Causal attention of one sequence in f32: `q` [Hq, M, D], `k` and `v` [Hkv, T, D] → [Hq, M, D] bf16. The
+/// first query has `position` keys before its own.
+fn masked(q: &Tensor, k: &Tensor, v: &Tensor, position: i64) -> Result<Tensor, Error> {
+    let (n_heads, len, head_dim) = (q.size()[0], q.size()[1], q.size()[2]);
+    let (n_kv_heads, n_context) = (k.size()[0], k.size()[1]);
+    let wide = |x: &Tensor| x.f_to_kind(Kind::Float);
+    let q = wide(q)?.f_reshape([n_kv_heads, n_heads / n_kv_heads * len, head_dim])?;
+    let scores = q.f_matmul(&wide(k)?.f_transpose(1, 2)?)? / (head_dim as f64).sqrt();
+    let options = (Kind::Int64, q.device());
+    let keys = Tensor::f_arange(n_context, options)?.f_unsqueeze(0)?;
+    let last = Tensor::f_arange(len, options)?.f_unsqueeze(1)? + position;
+    let hidden = keys.f_gt_tensor(&last)?; // [M, T]
+    let scores = scores.f_view([n_heads, len, n_context])?;
+    let scores = scores.f_masked_fill(&hidden, f64::NEG_INFINITY)?;
+    let weights = scores.f_softmax(-1, Kind::Float)?.f_view([n_kv_heads, -1, n_context])?;
+    let out = weights.f_matmul(&wide(v)?)?; // [Hkv, G·M, D]
+    Ok(out.f_view([n_heads, len, head_dim])?.f_to_kind(Kind::BFloat16)?)
+}

@@ -1,0 +1,80 @@
+//! The kernels' source and what it is compiled with.
+
+use super::arena::KvKind;
+use super::ops::Heads;
+use crate::error::Error;
+
+const COMMON: &str = include_str!("../../kernels/common.cuh");
+
+/// One file of kernels.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    /// Its name, for messages.
+    pub(super) name: &'static str,
+    /// Its own text, without what all files begin with.
+    pub(super) text: &'static str,
+    /// Its kernels.
+    pub(super) kernels: &'static [&'static str],
+    /// Macros with their values.
+    pub(super) defines: Vec<(&'static str, String)>,
+}
+
+impl File {
+    /// The whole text.
+    pub(super) fn source(&self) -> String {
+        format!("{COMMON}\n{}", self.text)
+    }
+}
+
+/// All files, for one model's shapes.
+///
+/// # Errors
+/// [`Error::Unsupported`] for heads that the kernels are not written for.
+pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
+    let groups = heads.n_heads / heads.n_kv_heads;
+    let is_known = heads.head_dim.count_ones() == 1 && (16..=256).contains(&heads.head_dim);
+    if !is_known || !(1..=16).contains(&groups) {
+        return Err(Error::Unsupported {
+            what: format!(
+                "the GPU kernels with head_dim {} and {groups} query heads a key/value head (wanted a power of two in 16..=256 and at most 16)",
+                heads.head_dim
+            ),
+        });
+    }
+    let head_dim = ("HEAD_DIM", heads.head_dim.to_string());
+    let kv_fp8 = ("KV_FP8", u8::from(kv.is_fp8()).to_string());
+    let file = |name, text, kernels, defines: &[(&'static str, String)]| File {
+        name,
+        text,
+        kernels,
+        defines: defines.to_vec(),
+    };
+    Ok(vec![
+        file(
+            "quantize.cu",
+            include_str!("../../kernels/quantize.cu"),
+            &["quantize_rows"],
+            &[],
+        ),
+        file(
+            "norm.cu",
+            include_str!("../../kernels/norm.cu"),
+            &["add_norm", "add_norm_quantize"],
+            &[],
+        ),
+        file("gate.cu", include_str!("../../kernels/gate.cu"), &["gate", "gate_quantize"], &[]),
+        file(
+            "rope.cu",
+            include_str!("../../kernels/rope.cu"),
+            &["rope_append"],
+            &[head_dim.clone(), kv_fp8.clone()],
+        ),
+        file(
+            "attention.cu",
+            include_str!("../../kernels/attention.cu"),
+            &["attend", "merge", "merge_quantize"],
+            &[head_dim, kv_fp8, ("GROUPS", groups.to_string())],
+        ),
+        file("sample.cu", include_str!("../../kernels/sample.cu"), &["sample"], &[]),
+    ])
+}

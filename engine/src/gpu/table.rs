@@ -1,0 +1,88 @@
+//! A batch in the order in which the GPU takes it: rows of one token first, which are decoded together,
+//! then the others. Plain numbers, no tensors.
+
+use crate::batch::{Batch, Row};
+use crate::kv::{BLOCK_TOKENS, Span};
+
+/// A batch with its rows in order.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Table {
+    pub(super) tokens: Vec<i64>,
+    pub(super) positions: Vec<i32>,
+    /// block · BLOCK_TOKENS + offset.
+    pub(super) slots: Vec<i64>,
+    /// The contexts of the rows of one token, each block << 5 | tokens.
+    pub(super) decoding: Vec<Vec<i32>>,
+    /// The other rows; their `start` is in this table.
+    pub(super) prefilling: Vec<Row>,
+    /// Where the wanted tokens are, in the order of the batch.
+    pub(super) wanted: Vec<i64>,
+}
+
+impl Table {
+    pub(super) fn new(batch: &Batch) -> Self {
+        let (decoding, prefilling): (Vec<&Row>, Vec<&Row>) =
+            batch.rows.iter().partition(|row| row.len == 1);
+        let mut table = Self::default();
+        let mut moved = vec![0; batch.tokens.len()];
+        for row in decoding.iter().chain(&prefilling) {
+            let start = table.tokens.len();
+            for (offset, at) in (row.start..row.start + row.len).enumerate() {
+                moved[at] = (start + offset) as i64;
+                table.tokens.push(i64::from(batch.tokens[at]));
+                table.positions.push(batch.positions[at] as i32);
+                let slot = batch.slots[at];
+                let place = slot.block as usize * BLOCK_TOKENS + slot.offset as usize;
+                table.slots.push(place as i64);
+            }
+            if row.len > 1 {
+                table.prefilling.push(Row { start, ..(*row).clone() });
+            } else {
+                table.decoding.push(row.spans.iter().map(pack).collect());
+            }
+        }
+        table.wanted = batch.wanted.iter().map(|&at| moved[at]).collect();
+        table
+    }
+
+    pub(super) fn n_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether it is one token a row, each wanted, in order: what a graph is recorded for.
+    pub(super) fn is_plain_decode(&self) -> bool {
+        self.prefilling.is_empty() && self.wanted.iter().copied().eq(0..self.n_tokens() as i64)
+    }
+
+    /// Most blocks of a decoding row's context.
+    pub(super) fn longest(&self) -> usize {
+        self.decoding.iter().map(Vec::len).max().unwrap_or(0)
+    }
+}
+
+fn pack(span: &Span) -> i32 {
+    (span.block << 5 | span.n_tokens) as i32
+}
+
+/// Batch sizes that graphs are recorded for; a batch is filled up to the next one.
+pub(super) fn bucket(n_rows: usize) -> usize {
+    match n_rows {
+        0..=2 => n_rows,
+        3..=8 => n_rows.next_power_of_two(),
+        9..=64 => n_rows.next_multiple_of(8),
+        _ => n_rows.next_multiple_of(16),
+    }
+}
+
+/// Parts that the contexts of `n_rows` rows are cut into: enough work for all of the GPU where rows are
+/// few, little to put together where they are many.
+pub(super) fn n_splits(n_rows: usize) -> usize {
+    match n_rows {
+        0..=4 => 32,
+        5..=8 => 16,
+        9..=32 => 8,
+        33..=64 => 4,
+        65..=128 => 2,
+        _ => 1,
+    }
+}

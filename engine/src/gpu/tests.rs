@@ -1,0 +1,375 @@
+//! The kernels, run by an emulator, against their libtorch twins; whole batches against the plain
+//! decoder; and every kernel through CUDA's compiler.
+
+use joust_schema::seed::Seed;
+use tch::{Device, Kind, Tensor};
+
+use super::arena::{self, KvKind};
+use super::emulator;
+use super::forward::{GpuRunner, GpuSettings};
+use super::kernels::{architecture, compile};
+use super::ops::{Activations, Contexts, Draws, Heads, Ops};
+use super::source;
+use super::table::{Table, bucket, n_splits};
+use super::twins::Twins;
+use crate::batch::{Batch, Row};
+use crate::config::{Family, Kept, ModelConfig};
+use crate::ffi::nvrtc;
+use crate::kv::{Slot, Span};
+use crate::model::{Decoder, Precision};
+
+const CPU: Device = Device::Cpu;
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        family: Family::Qwen2,
+        vocab_size: 304,
+        hidden_size: 64,
+        intermediate_size: 96,
+        n_layers: 2,
+        n_heads: 4,
+        n_kv_heads: 2,
+        head_dim: 16,
+        max_position: 512,
+        rms_norm_eps: 1e-6,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        tie_word_embeddings: false,
+        attention_bias: true,
+        bos_token_id: None,
+        eos_token_ids: vec![0],
+        torch_dtype: None,
+        fp8: None,
+        kept: Kept::default(),
+    }
+}
+
+const HEADS: Heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 16 };
+
+fn bf16(x: &Tensor) -> Tensor {
+    x.to_kind(Kind::BFloat16)
+}
+
+fn randn(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, CPU))
+}
+
+/// Empty activations of both forms.
+fn outs(n: i64, width: i64) -> [Activations; 2] {
+    let bytes = Tensor::zeros([n, width], (Kind::Uint8, CPU));
+    [
+        Activations::Plain(Tensor::zeros([n, width], (Kind::BFloat16, CPU))),
+        Activations::Fp8(
+            bytes.view_dtype(Kind::Float8e4m3fn),
+            Tensor::zeros([n], (Kind::Float, CPU)),
+        ),
+    ]
+}
+
+fn values(out: &Activations) -> Tensor {
+    match out {
+        Activations::Plain(x) => x.to_kind(Kind::Float),
+        Activations::Fp8(values, scale) => values.to_kind(Kind::Float) * scale.unsqueeze(1),
+    }
+}
+
+/// Fails where a few values more than a rounding apart, or any more than a step of the format.
+fn check_close(seen: &Activations, wanted: &Activations, what: &str) {
+    let (seen, wanted) = (values(seen), values(wanted));
+    let step = match wanted.size()[0] {
+        0 => return,
+        _ => wanted.abs().amax([-1i64].as_slice(), true) / 14.0 + wanted.abs() / 8.0,
+    };
+    let off = (&seen - &wanted).abs();
+    assert!(off.isfinite().all().int64_value(&[]) == 1, "{what}: no numbers");
+    let far = (&off - step).gt(0.0).sum(Kind::Int64).int64_value(&[]);
+    let differ = off.gt_tensor(&(wanted.abs() * 1e-3)).sum(Kind::Int64).int64_value(&[]);
+    let allowed = 2 + wanted.numel() as i64 / 100;
+    assert!(far == 0 && differ <= allowed, "{what}: {far} far off, {differ} differ");
+}
+
+fn check_row_kernels(kernels: &dyn Ops, twins: &dyn Ops) {
+    for (n, width) in [(0, 64), (1, 64), (3, 8), (5, 96), (2, 5_120)] {
+        let (x, more) = (randn(&[n, width]), bf16(&randn(&[n, width])));
+        let weight = bf16(&(randn(&[width]) + 1.0));
+        for more in [None, Some(&more)] {
+            for (seen, wanted) in outs(n, width).iter().zip(&outs(n, width)) {
+                let (a, b) = (x.copy(), x.copy());
+                kernels.add_norm(&a, more, &weight, 1e-6, seen).unwrap();
+                twins.add_norm(&b, more, &weight, 1e-6, wanted).unwrap();
+                assert!(a.equal(&b), "the residual");
+                check_close(seen, wanted, "add_norm");
+            }
+        }
+        let gate_up = bf16(&(randn(&[n, 2 * width]) * 3.0));
+        for (seen, wanted) in outs(n, width).iter().zip(&outs(n, width)) {
+            kernels.gate(&gate_up, seen).unwrap();
+            twins.gate(&gate_up, wanted).unwrap();
+            check_close(seen, wanted, "gate");
+            kernels.quantize(&more, seen).unwrap();
+            twins.quantize(&more, wanted).unwrap();
+            check_close(seen, wanted, "quantize");
+        }
+    }
+}
+
+/// Stores keys and values of a few tokens, with padding between them, then attends to them.
+fn check_attention(kernels: &dyn Ops, twins: &dyn Ops, kv: KvKind) {
+    let config = config();
+    let inv_freq: Vec<f32> = (0..8).map(|pair| 10_000f32.powf(-f32::from(pair as u8) / 8.0)).collect();
+    let inv_freq = Tensor::from_slice(&inv_freq);
+    let arenas = [(); 2].map(|()| arena::allocate(&config, 6, kv, CPU).unwrap().remove(0));
+    let n_tokens = 6 * 16;
+    let qkv = bf16(&randn(&[n_tokens, HEADS.qkv_width()]));
+    let slots: Vec<i64> = (0..n_tokens).map(|slot| if slot % 7 == 3 { -1 } else { slot }).collect();
+    let positions: Vec<i32> = (0..n_tokens).map(|at| (at * at) as i32).collect();
+    let (slots, positions) = (Tensor::from_slice(&slots), Tensor::from_slice(&positions));
+    let copies = [qkv.copy(), qkv.copy()];
+    for ((ops, copy), arena) in [kernels, twins].iter().zip(&copies).zip(&arenas) {
+        ops.rope_append(copy, &positions, &inv_freq, &slots, arena).unwrap();
+    }
+    let queries = |qkv: &Tensor| Activations::Plain(qkv.narrow(1, 0, HEADS.q_width()).contiguous());
+    check_close(&queries(&copies[0]), &queries(&copies[1]), "rotated queries");
+    let all: Vec<i64> = (0..n_tokens).collect();
+    let blocks = Tensor::from_slice(&all.iter().map(|slot| slot / 16).collect::<Vec<_>>());
+    let offsets = Tensor::from_slice(&all.iter().map(|slot| slot % 16).collect::<Vec<_>>());
+    let [seen, wanted] = [0, 1].map(|which| {
+        let gathered = arenas[which].gather(&blocks, &offsets, Kind::Float).unwrap();
+        Activations::Plain(Tensor::cat(&gathered, 0).view([-1, 16]))
+    });
+    check_close(&seen, &wanted, "stored keys and values");
+
+    // whole blocks, cut ones, one token, and padding; shared between rows
+    let contexts: [&[(i32, i32)]; 5] =
+        [&[(0, 16), (3, 16), (5, 2)], &[(0, 16), (3, 7), (4, 3), (1, 1)], &[(2, 1)], &[], &[(0, 3)]];
+    let capacity = 4;
+    let mut spans = vec![0i32; contexts.len() * capacity];
+    for (row, context) in contexts.iter().enumerate() {
+        for (at, (block, n)) in context.iter().enumerate() {
+            spans[row * capacity + at] = block << 5 | n;
+        }
+    }
+    let n_spans: Vec<i32> = contexts.iter().map(|context| context.len() as i32).collect();
+    for n_splits in [1, 2, 7] {
+        let contexts = Contexts {
+            spans: Tensor::from_slice(&spans).view([5, capacity as i64]),
+            n_spans: Tensor::from_slice(&n_spans),
+            n_splits,
+        };
+        let merged = |ops: &dyn Ops, out: &Activations| {
+            let garbage = f64::NAN;
+            let partial = Tensor::full([5, n_splits, HEADS.q_width()], garbage, (Kind::Float, CPU));
+            let lse = Tensor::full([5, n_splits, HEADS.n_heads], garbage, (Kind::Float, CPU));
+            // both read the same arena
+            ops.attend(&copies[1], &arenas[1], &contexts, &partial, &lse).unwrap();
+            ops.merge(&partial, &lse, out).unwrap();
+        };
+        for (seen, wanted) in outs(5, HEADS.q_width()).iter().zip(&outs(5, HEADS.q_width())) {
+            merged(kernels, seen);
+            merged(twins, wanted);
+            check_close(seen, wanted, "attention");
+            assert_eq!(values(seen).get(3).abs().sum(Kind::Float).double_value(&[]), 0.0, "padding");
+        }
+    }
+}
+
+fn check_sampler(kernels: &dyn Ops, twins: &dyn Ops) {
+    let n = 24;
+    let logits = bf16(&(randn(&[n, 304]) * 4.0));
+    let of = |values: &[f32]| -> Vec<f32> { (0..n as usize).map(|r| values[r % values.len()]).collect() };
+    let draws = |top_p: &[f32], top_k: &[i32]| Draws {
+        temperature: Tensor::from_slice(&of(&[0.0, 1.0, 0.6, 2.0])),
+        top_p: Tensor::from_slice(&of(top_p)),
+        top_k: Tensor::from_slice(&(0..n as usize).map(|r| top_k[r % top_k.len()]).collect::<Vec<_>>()),
+        uniform: Tensor::rand([n], (Kind::Double, CPU)),
+    };
+    let drawn = |ops: &dyn Ops, draws: &Draws| {
+        let (token, logprob) =
+            (Tensor::zeros([n], (Kind::Int, CPU)), Tensor::zeros([n], (Kind::Float, CPU)));
+        ops.sample(&logits, draws, &token, &logprob).unwrap();
+        (Vec::<i32>::try_from(token).unwrap(), Vec::<f32>::try_from(logprob).unwrap())
+    };
+    // unfiltered, or one token left: both draw in token order
+    for (top_p, top_k) in [([1.0, 1.0], [0, 0]), ([1.0, 1e-6], [1, 0])] {
+        let draws = draws(&top_p, &top_k);
+        let (seen, wanted) = (drawn(kernels, &draws), drawn(twins, &draws));
+        assert_eq!(seen.0, wanted.0);
+        for (a, b) in seen.1.iter().zip(&wanted.1) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+    // filtered: the kernel draws in token order from the same set, which is checked against a sort
+    let draws = draws(&[0.9, 0.5, 1.0], &[0, 20, 5, 3]);
+    let (tokens, _) = drawn(kernels, &draws);
+    let number = |tensor: &Tensor, row: usize| tensor.double_value(&[row as i64]);
+    for (row, &token) in tokens.iter().enumerate().filter(|(row, _)| row % 4 != 0) {
+        let weights = (logits.get(row as i64).to_kind(Kind::Double)
+            / number(&draws.temperature, row))
+        .softmax(-1, Kind::Double);
+        let weights = Vec::<f64>::try_from(weights).unwrap();
+        let mut order: Vec<usize> = (0..304).collect();
+        order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]).then(a.cmp(&b)));
+        let top_k = number(&draws.top_k, row) as usize;
+        order.truncate(if top_k == 0 { 304 } else { top_k });
+        let total: f64 = order.iter().map(|&at| weights[at]).sum();
+        let mut sum = 0.0;
+        let n_kept = order.iter().position(|&at| {
+            sum += weights[at];
+            sum >= number(&draws.top_p, row) * total
+        });
+        let mut kept = order[..=n_kept.unwrap_or(order.len() - 1)].to_vec();
+        kept.sort_unstable();
+        let total: f64 = kept.iter().map(|&at| weights[at]).sum();
+        let mut sum = 0.0;
+        let wanted = kept.iter().find(|&&at| {
+            sum += weights[at];
+            sum > number(&draws.uniform, row) * total
+        });
+        assert_eq!(token as usize, *wanted.unwrap(), "row {row}");
+    }
+    let broken = logits.get(1).copy();
+    let _ = broken.narrow(0, 5, 1).fill_(f64::NAN);
+    logits.get(1).copy_(&broken);
+    assert!(!drawn(kernels, &draws).1[1].is_finite());
+}
+
+#[test]
+fn kernels_compute_what_their_twins_do() {
+    tch::manual_seed(7);
+    for (kv, backwards) in [(KvKind::Bf16, false), (KvKind::Fp8, true)] {
+        let kernels = emulator::kernels(HEADS, kv, backwards);
+        let twins = Twins { heads: HEADS };
+        check_row_kernels(&kernels, &twins);
+        check_attention(&kernels, &twins, kv);
+        check_sampler(&kernels, &twins);
+        check_batches(kv, || Box::new(kernels.clone()));
+        check_batches(kv, || Box::new(Twins { heads: HEADS }));
+    }
+}
+
+/// Three sequences that begin alike, and one that does not, over two steps: prompts, then a mixture of
+/// decoding and a prompt's second chunk. All tokens' logits against the plain decoder's.
+fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
+    let config = config();
+    let plain = Decoder::random(&config, Seed(3), CPU, Kind::BFloat16);
+    let fp8 = Precision { kind: Kind::BFloat16, fp8_layers: true, fp8_head: false };
+    let mixed = Precision { fp8_head: true, ..fp8 };
+    for precision in [Kind::BFloat16.into(), fp8, mixed] {
+        let model = plain.duplicate(CPU, precision).unwrap();
+        let settings = GpuSettings {
+            n_blocks: 12,
+            step_tokens: 8,
+            max_batch: 2,
+            max_context: 16,
+            kv,
+            kernels: false,
+            graphs: false,
+        };
+        let mut runner = GpuRunner::with_ops(&model, &settings, ops()).unwrap();
+        let prompt: Vec<u32> = (0..37).map(|at| (at * 29 + 5) % 304).collect();
+        let other: Vec<u32> = (0..9).map(|at| (at * 53 + 11) % 304).collect();
+        let mut first = Batch::default();
+        push(&mut first, &prompt[..20], 0, &[(0, 16), (1, 4)]);
+        push(&mut first, &other, 0, &[(4, 9)]);
+        let mut second = Batch::default();
+        let shared = [(0, 16), (1, 4)];
+        let longer = [&shared[..], &[(2, 1)]].concat();
+        // a fork of the prompt, its next chunk behind a cut block, and the other sequence
+        push(&mut second, &[17], 20, &longer);
+        push(&mut second, &prompt[20..], 20, &[&shared[..], &[(3, 16), (5, 1)]].concat());
+        push(&mut second, &[200], 9, &[(4, 10)]);
+        let seen = [first, second].map(|batch| {
+            let logits = runner.forward(&model, &batch).unwrap();
+            logits.to_kind(Kind::Float).copy()
+        });
+        let wanted = |tokens: &[u32]| {
+            let _guard = tch::no_grad_guard();
+            let ids: Vec<i64> = tokens.iter().map(|&id| i64::from(id)).collect();
+            let hidden = model.hidden(&Tensor::from_slice(&ids).unsqueeze(0), Kind::BFloat16).unwrap();
+            model.logits(&hidden.squeeze_dim(0)).unwrap()
+        };
+        let fork = wanted(&[&prompt[..20], &[17]].concat()).narrow(0, 20, 1);
+        let (whole, rest) = (wanted(&prompt), wanted(&[&other[..], &[200]].concat()));
+        let wanted = [
+            Tensor::cat(&[whole.narrow(0, 0, 20), rest.narrow(0, 0, 9)], 0),
+            Tensor::cat(&[fork, whole.narrow(0, 20, 17), rest.narrow(0, 9, 1)], 0),
+        ];
+        // the plain decoder rounds to bf16 in more places; FP8 of keys and values adds its own
+        let bound = if kv == KvKind::Fp8 { 0.08 } else { 0.04 };
+        for (seen, wanted) in seen.iter().zip(&wanted) {
+            let off = ((seen - wanted).norm() / wanted.norm()).double_value(&[]);
+            assert!(off < bound, "{precision:?} {kv:?}: {off}");
+        }
+    }
+}
+
+/// Adds the tokens of a sequence from `position` on, all of them wanted.
+fn push(batch: &mut Batch, tokens: &[u32], position: usize, spans: &[(u32, u32)]) {
+    let start = batch.tokens.len();
+    let slots = spans.iter().flat_map(|&(block, n)| (0..n).map(move |offset| Slot { block, offset }));
+    batch.slots.extend(slots.skip(position).take(tokens.len()));
+    batch.tokens.extend(tokens);
+    batch.positions.extend(position..position + tokens.len());
+    let spans = spans.iter().map(|&(block, n_tokens)| Span { block, n_tokens });
+    batch.rows.push(Row { start, len: tokens.len(), position, spans: spans.collect() });
+    batch.wanted.extend(start..start + tokens.len());
+}
+
+#[test]
+fn decoding_rows_come_first_and_wanted_tokens_are_found_again() {
+    let mut batch = Batch::default();
+    push(&mut batch, &[1, 2, 3], 0, &[(0, 3)]);
+    push(&mut batch, &[4], 17, &[(1, 16), (2, 2)]);
+    push(&mut batch, &[5], 2, &[(3, 3)]);
+    let table = Table::new(&batch);
+    assert_eq!(table.tokens, [4, 5, 1, 2, 3]);
+    assert_eq!(table.positions, [17, 2, 0, 1, 2]);
+    assert_eq!(table.slots, [33, 50, 0, 1, 2]);
+    assert_eq!(table.decoding, [vec![1 << 5 | 16, 2 << 5 | 2], vec![3 << 5 | 3]]);
+    assert_eq!(table.wanted, [2, 3, 4, 0, 1]);
+    assert!(!table.is_plain_decode());
+    batch.rows.remove(0);
+    assert_eq!(Table::new(&batch).decoding.len(), 2);
+}
+
+#[test]
+fn batches_are_filled_up_to_few_sizes() {
+    let sizes: std::collections::BTreeSet<usize> = (1..=256).map(bucket).collect();
+    assert!(sizes.len() < 30 && (1..=256).all(|n| (n..n + 16).contains(&bucket(n))));
+    assert!((1..=256).all(|n| bucket(bucket(n)) == bucket(n)));
+    // a small batch gives every multiprocessor of a large GPU something to do
+    assert!((1..=256).all(|n| n * n_splits(n) * 8 >= 132));
+}
+
+#[test]
+fn cudas_compiler_takes_every_kernel() {
+    let beside_torch = crate::ffi::libtorch_path().and_then(|path| Some(path.parent()?.to_owned()));
+    let has_cuda = beside_torch.is_some_and(|dir| dir.join("libtorch_cuda.so").exists());
+    if !has_cuda && !nvrtc::is_present() {
+        crate::tests_not_run("the kernels' compilation: this libtorch comes without CUDA");
+        return;
+    }
+    // RRM-32B, Qwen2.5-1.5B, and the shapes of the tests
+    let shapes = [(40, 8, 128), (12, 2, 128), (4, 2, 16)];
+    for (n_heads, n_kv_heads, head_dim) in shapes {
+        for kv in [KvKind::Bf16, KvKind::Fp8] {
+            let heads = Heads { n_heads, n_kv_heads, head_dim };
+            for file in source::files(&heads, kv).unwrap() {
+                let code = compile(&file, &architecture((9, 0))).unwrap();
+                assert!(code.starts_with(b"\x7fELF"), "{}", file.name);
+            }
+        }
+    }
+    let heads = Heads { n_heads: 40, n_kv_heads: 8, head_dim: 128 };
+    for capability in [(8, 9), (10, 0), (12, 0)] {
+        for file in source::files(&heads, KvKind::Fp8).unwrap() {
+            compile(&file, &architecture(capability)).unwrap();
+        }
+    }
+    let mut broken = source::files(&heads, KvKind::Bf16).unwrap().remove(0);
+    broken.text = "this is no kernel";
+    let error = compile(&broken, "sm_90a").unwrap_err().to_string();
+    assert!(error.contains("quantize.cu") && error.contains("error"), "{error}");
+    let odd = source::files(&Heads { head_dim: 80, ..heads }, KvKind::Bf16).unwrap_err();
+    assert!(odd.to_string().contains("head_dim 80"), "{odd}");
+}
