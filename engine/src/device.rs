@@ -114,13 +114,14 @@ pub fn cuda_available() -> bool {
     Cuda::is_available()
 }
 
-/// Memory of the device altogether, in bytes.
-pub(crate) fn memory_bytes(device: Device) -> usize {
-    // libtorch tells nothing about a GPU's memory; 16 GiB are there on any that can run this
-    const GPU: usize = 16 << 30;
+/// Memory of the device that may be used, in bytes: all of the machine's, what is free of a GPU's.
+///
+/// # Errors
+/// [`Error::Device`] where the driver does not answer.
+pub fn memory_bytes(device: Device) -> Result<usize, Error> {
     match device {
-        Device::Cpu => ffi::memory_bytes(),
-        _ => GPU,
+        Device::Cpu => Ok(ffi::memory_bytes()),
+        _ => Ok(ffi::cuda::memory()?.0),
     }
 }
 
@@ -161,6 +162,10 @@ pub struct Report {
     pub libtorch_cuda: bool,
     /// Number of CUDA devices.
     pub n_cuda_devices: i64,
+    /// The first of them.
+    pub gpu: Option<Gpu>,
+    /// Whether CUDA's run-time compiler could be loaded, which the GPU kernels need.
+    pub cuda_compiler: bool,
     /// Threads that one operation may use.
     pub n_intra_op_threads: i32,
     /// Threads that independent operations may use.
@@ -171,6 +176,25 @@ pub struct Report {
     pub cpu_features: Vec<&'static str>,
     /// Number formats that were tried on the CPU with a small matrix product.
     pub dtypes: Vec<DTypeSupport>,
+}
+
+/// A GPU, as its driver describes it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gpu {
+    /// Its name.
+    pub name: String,
+    /// (9, 0) for Hopper.
+    pub compute_capability: (i32, i32),
+    /// Its memory, in bytes.
+    pub memory_bytes: usize,
+    /// What of it is free.
+    pub free_bytes: usize,
+}
+
+fn gpu() -> Result<Gpu, Error> {
+    let (name, compute_capability) = ffi::cuda::capability()?;
+    let (free_bytes, memory_bytes) = ffi::cuda::memory()?;
+    Ok(Gpu { name, compute_capability, memory_bytes, free_bytes })
 }
 
 /// One number format and whether a small matrix product in it works.
@@ -195,10 +219,13 @@ pub fn report() -> Report {
             && stored.is_ok_and(|stored| stored.f_matmul(&stored).is_ok());
         DTypeSupport { dtype, matmul, storage }
     });
+    let n_cuda_devices = if libtorch_cuda { Cuda::device_count() } else { 0 };
     Report {
         libtorch: ffi::libtorch_version(),
         libtorch_cuda,
-        n_cuda_devices: if libtorch_cuda { Cuda::device_count() } else { 0 },
+        n_cuda_devices,
+        gpu: if n_cuda_devices > 0 { gpu().ok() } else { None },
+        cuda_compiler: ffi::nvrtc::is_present(),
         n_intra_op_threads: tch::get_num_threads(),
         n_inter_op_threads: tch::get_num_interop_threads(),
         n_processors: std::thread::available_parallelism().map_or(1, |n| n.get()),

@@ -4,21 +4,22 @@
 //! samples. Threads, channels and sockets are its users' business, and so is what the tokens mean.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use joust_schema::seed::Seed;
 use joust_schema::tables::FinishReason;
 
+use crate::capacity::{self, Path};
 use crate::device;
 use crate::error::Error;
 use crate::folder;
 use crate::kv::BLOCK_TOKENS;
 use crate::model::Decoder;
 use crate::request::{Request, RequestId, Sample, Stats};
-use crate::runner::{self, Runner};
-use crate::sampler::{self, Drawn, RowSampling};
+use crate::runner::Runner;
+use crate::sampler::{Drawn, RowSampling};
 use crate::scheduler::{Chunk, Key, Limits, NewSequence, Scheduler, Sequence};
 use crate::settings::{EngineConfig, SamplingParams};
 use crate::tokenizer::{TextStream, Tokenizer};
@@ -53,6 +54,7 @@ pub struct Engine {
     end_tokens: BTreeSet<u32>,
     max_context: usize,
     kv_tokens: usize,
+    kv_bytes_per_token: usize,
 }
 
 impl Engine {
@@ -69,12 +71,8 @@ impl Engine {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::BadRequest(problem));
         }
-        let own_limit = model.config().max_position;
-        let max_context = match config.max_context {
-            0 => own_limit,
-            limit => limit.min(own_limit),
-        };
-        let n_blocks = n_blocks(&model, config, max_context)?;
+        let max_context = config.max_context_of(model.config());
+        let (path, n_blocks) = place(&model, config, max_context)?;
         let kv_tokens = n_blocks * BLOCK_TOKENS;
         let end_tokens = tokenizer.eos_ids().iter().copied();
         let end_tokens = end_tokens.chain(model.config().eos_token_ids.iter().copied()).collect();
@@ -86,7 +84,8 @@ impl Engine {
             prefix_cache: config.prefix_cache,
         };
         Ok(Self {
-            runner: Runner::new(model, n_blocks)?,
+            kv_bytes_per_token: path.kv_bytes_per_token(model.config(), model.kind()),
+            runner: Runner::new(model, path, config, n_blocks)?,
             tokenizer,
             scheduler: Scheduler::new(limits),
             open: BTreeMap::new(),
@@ -103,11 +102,15 @@ impl Engine {
     ///
     /// # Errors
     /// Whatever reading the files, choosing the device or moving the weights can give.
-    pub fn open(path: &Path, config: &EngineConfig) -> Result<Self, Error> {
+    pub fn open(path: &path::Path, config: &EngineConfig) -> Result<Self, Error> {
         let device = config.device.resolve()?;
         let files = folder::open(path)?;
         let is_fp8 = files.config.fp8.is_some();
         let precision = config.quantization.resolve(device, config.dtype, is_fp8)?;
+        if device.is_cuda() {
+            let memory = device::memory_bytes(device)?;
+            capacity::Plan::new(&files.config, config, device, memory)?.check(config)?;
+        }
         let model = Decoder::from_weights(&files.config, &files.weights, device, precision)?;
         Self::new(model, Arc::new(files.tokenizer), config)
     }
@@ -129,7 +132,7 @@ impl Engine {
 
     /// Bytes that the keys and values of one token take.
     pub fn kv_bytes_per_token(&self) -> usize {
-        runner::block_bytes(self.model()) / BLOCK_TOKENS
+        self.kv_bytes_per_token
     }
 
     /// What it has done, and what its memory holds.
@@ -291,7 +294,7 @@ impl Engine {
                 keys.push(key);
             }
         }
-        let drawn = sampler::sample(&logits, &draws)?;
+        let drawn = self.runner.sample(&logits, &draws)?;
         let mut samples = Vec::new();
         for (key, drawn) in keys.into_iter().zip(drawn) {
             if let Some(reason) = self.append(key, drawn)
@@ -397,24 +400,23 @@ fn is_end(end_tokens: &BTreeSet<u32>, params: &SamplingParams, token: u32) -> bo
     (!params.ignore_eos && end_tokens.contains(&token)) || params.stop_token_ids.contains(&token)
 }
 
-/// Blocks of key/value memory: as many as the settings give, or as `max_batch` full contexts need.
-fn n_blocks(model: &Decoder, config: &EngineConfig, max_context: usize) -> Result<usize, Error> {
-    let block_bytes = runner::block_bytes(model);
-    let limit = match config.kv_memory_mib {
-        0 => device::memory_bytes(model.device()) / 8,
-        mib => mib << 20,
-    };
-    let wanted = match config.kv_memory_mib {
-        0 => config.max_batch.saturating_mul(max_context.div_ceil(BLOCK_TOKENS) + 1),
-        _ => usize::MAX,
-    };
-    match wanted.min(limit / block_bytes) {
+/// The path that a model runs on, and the blocks of keys and values that there is room for.
+fn place(
+    model: &Decoder,
+    config: &EngineConfig,
+    max_context: usize,
+) -> Result<(Path, usize), Error> {
+    let device = model.device();
+    let path = Path::of(device, model.precision(), config)?;
+    let per_token = path.kv_bytes_per_token(model.config(), model.kind());
+    let available = capacity::left_for_kv(model.config(), path, config, max_context, device)?;
+    match capacity::kv_blocks(config, max_context, per_token, available) {
         0 | 1 => Err(Error::BadRequest(format!(
             "kv_memory_mib is {}, wanted at least {} for two blocks of {BLOCK_TOKENS} tokens",
-            limit >> 20,
-            (2 * block_bytes).div_ceil(1 << 20)
+            if config.kv_memory_mib == 0 { available >> 20 } else { config.kv_memory_mib },
+            (2 * BLOCK_TOKENS * per_token).div_ceil(1 << 20)
         ))),
-        n_blocks => Ok(n_blocks),
+        n_blocks => Ok((path, n_blocks)),
     }
 }
 

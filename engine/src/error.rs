@@ -88,6 +88,23 @@ pub enum Error {
         /// What it gave.
         logprob: f32,
     },
+    /// A model, its intermediate results and its keys and values are larger than the device's memory.
+    #[error(
+        "the model takes {} GiB, intermediate results and libraries {} GiB, keys and values {} GiB, \
+         and the device has {} GiB; set quantization = \"fp8\", a smaller step_tokens, max_batch, \
+         max_context or kv_memory_mib, or take a larger device",
+        gib(weights), gib(buffers), gib(kv), gib(memory)
+    )]
+    OutOfMemory {
+        /// What there is, in bytes.
+        memory: usize,
+        /// Bytes of the weights.
+        weights: usize,
+        /// Bytes of intermediate results and of the device's libraries.
+        buffers: usize,
+        /// Bytes of keys and values.
+        kv: usize,
+    },
     /// A weight matrix that is to be quantised holds values that are no numbers.
     #[error("tensor {name} holds NaN or infinite values, which cannot be quantised")]
     InfiniteWeight {
@@ -117,6 +134,10 @@ impl Error {
     pub fn bad_config(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::BadConfig { path: path.into(), reason: reason.into() }
     }
+}
+
+fn gib(bytes: &usize) -> String {
+    format!("{:.1}", *bytes as f64 / f64::from(1 << 30))
 }
 
 fn in_path(path: &Path) -> String {

@@ -83,7 +83,11 @@ pub fn check_target(dir: &Path) -> Result<(), Error> {
     }
 }
 
-fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
+/// Reads a model folder's constants, without its weights.
+///
+/// # Errors
+/// What is missing or broken in `config.json` or `generation_config.json`.
+pub fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
     let path = dir.join("config.json");
     let mut config = ModelConfig::from_json(&path, &read_json(&path)?)?;
     // chat models often name further end tokens for generation only

@@ -4,6 +4,7 @@
 //! Qwen2 and Llama families. It does not know what a prompt is for, what a judge is, or a reward.
 
 mod batch;
+pub mod capacity;
 pub mod config;
 mod cpu;
 pub mod device;
@@ -38,5 +39,5 @@ pub use engine::Engine;
 pub use error::Error;
 pub use model::{Decoder, Precision};
 pub use request::{Request, RequestId, Sample, Stats};
-pub use settings::{EngineConfig, SamplingParams};
+pub use settings::{EngineConfig, KvDType, SamplingParams};
 pub use tokenizer::Tokenizer;

@@ -1,53 +1,75 @@
 //! Turns a plan into logits: the only part of the engine that runs the model.
 //!
-//! It keeps the model and the keys and values; it knows nothing of requests, seeds or stops. On a
-//! CPU a plain model runs on `cpu`; all others on libtorch's own operations, `blocks`.
+//! It keeps the model and the keys and values; it knows nothing of requests, seeds or stops. A plain
+//! model on a CPU runs on `cpu`, one of bf16 activations on a GPU on `gpu`, all others on libtorch's own
+//! operations, `blocks`.
 
 mod blocks;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use crate::batch::{Batch, Row};
-use crate::cpu::{self, CpuRunner};
+use crate::capacity::{Path, gpu_settings};
+use crate::cpu::CpuRunner;
 use crate::error::Error;
-use crate::kv::BLOCK_TOKENS;
+use crate::gpu::GpuRunner;
 use crate::model::Decoder;
+use crate::sampler::{self, Drawn, RowSampling};
 use crate::scheduler::Chunk;
+use crate::settings::EngineConfig;
 use blocks::KvBlocks;
 
-enum Path {
+enum Work {
     Cpu(CpuRunner),
+    Gpu(GpuRunner),
     Libtorch(KvBlocks),
 }
 
 /// The model with the keys and values of the samples it is running.
 pub(crate) struct Runner {
     pub(crate) model: Decoder,
-    path: Path,
-}
-
-/// Bytes that one block of keys and values takes.
-pub(crate) fn block_bytes(model: &Decoder) -> usize {
-    BLOCK_TOKENS * cpu::kv_bytes_per_token(model.config(), model.kind())
+    work: Work,
 }
 
 impl Runner {
-    pub(crate) fn new(model: Decoder, n_blocks: usize) -> Result<Self, Error> {
-        let is_known = matches!(model.kind(), Kind::Float | Kind::BFloat16);
-        let path = match model.device() {
-            Device::Cpu if is_known && !model.is_quantized() => Path::Cpu(CpuRunner::new(&model, n_blocks)?),
-            _ => Path::Libtorch(KvBlocks::new(&model, n_blocks)?),
+    pub(crate) fn new(
+        model: Decoder,
+        path: Path,
+        config: &EngineConfig,
+        n_blocks: usize,
+    ) -> Result<Self, Error> {
+        let work = match path {
+            Path::Cpu => Work::Cpu(CpuRunner::new(&model, n_blocks)?),
+            Path::Gpu(kv) => {
+                let max_context = config.max_context_of(model.config());
+                let settings = gpu_settings(config, n_blocks, max_context, kv);
+                Work::Gpu(GpuRunner::new(&model, &settings)?)
+            }
+            Path::Libtorch => Work::Libtorch(KvBlocks::new(&model, n_blocks)?),
         };
-        Ok(Self { model, path })
+        Ok(Self { model, work })
     }
 
     /// Computes the chunks of one step: logits of the last token of each chunk that has samples,
     /// in their order, [chunks with samples, V].
     pub(crate) fn forward(&mut self, chunks: &[Chunk]) -> Result<Tensor, Error> {
         let batch = batch(chunks);
-        match &mut self.path {
-            Path::Cpu(runner) => runner.forward(&batch),
-            Path::Libtorch(blocks) => blocks.forward(&self.model, &batch),
+        match &mut self.work {
+            Work::Cpu(runner) => runner.forward(&batch),
+            Work::Gpu(runner) => runner.forward(&self.model, &batch),
+            Work::Libtorch(blocks) => blocks.forward(&self.model, &batch),
+        }
+    }
+
+    /// Draws one token for each of `draws` from what [`Runner::forward`] gave.
+    pub(crate) fn sample(
+        &self,
+        logits: &Tensor,
+        draws: &[RowSampling],
+    ) -> Result<Vec<Drawn>, Error> {
+        match &self.work {
+            Work::Gpu(runner) => runner.sample(logits, draws),
+            _ => sampler::sample(logits, draws),
         }
     }
 
@@ -56,9 +78,10 @@ impl Runner {
         if !self.model.shares_weights_with(weights) {
             self.model.copy_from(weights)?;
         }
-        match &mut self.path {
-            Path::Cpu(runner) => runner.take_weights(&self.model),
-            Path::Libtorch(_) => Ok(()),
+        match &mut self.work {
+            Work::Cpu(runner) => runner.take_weights(&self.model),
+            Work::Gpu(_) => GpuRunner::wait_for_weights(),
+            Work::Libtorch(_) => Ok(()),
         }
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::ModelConfig;
 use crate::device::{DType, DeviceChoice, Quantization};
 use crate::error::Error;
 
@@ -71,6 +72,17 @@ impl SamplingParams {
     }
 }
 
+/// What keys and values are kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KvDType {
+    /// What the model computes in.
+    #[default]
+    Auto,
+    /// E4M3 with one scale a token and head: half the memory of bf16. On a GPU only.
+    Fp8,
+}
+
 /// Limits and placement of an engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -85,7 +97,8 @@ pub struct EngineConfig {
     /// fit is computed in chunks.
     pub step_tokens: usize,
     /// Memory for keys and values, in MiB; 0 takes what `max_batch` samples of `max_context` tokens
-    /// need, at most an eighth of the machine's memory. What finds no room waits.
+    /// need, at most an eighth of the machine's memory, or what is left of a GPU's. What finds no
+    /// room waits.
     pub kv_memory_mib: usize,
     /// Keeps the keys and values of prompts for later requests that begin alike.
     pub prefix_cache: bool,
@@ -93,8 +106,14 @@ pub struct EngineConfig {
     pub dtype: DType,
     /// Which matrices are FP8.
     pub quantization: Quantization,
+    /// What keys and values are kept in.
+    pub kv_dtype: KvDType,
     /// Where the model runs.
     pub device: DeviceChoice,
+    /// Fused kernels on a GPU; without them libtorch's own operations, which are slow.
+    pub gpu_kernels: bool,
+    /// Records decoding steps on a GPU and starts each as a whole.
+    pub cuda_graphs: bool,
 }
 
 impl Default for EngineConfig {
@@ -108,12 +127,23 @@ impl Default for EngineConfig {
             prefix_cache: true,
             dtype: DType::Auto,
             quantization: Quantization::Auto,
+            kv_dtype: KvDType::Auto,
             device: DeviceChoice::Auto,
+            gpu_kernels: true,
+            cuda_graphs: true,
         }
     }
 }
 
 impl EngineConfig {
+    /// Most tokens of one sequence of a model.
+    pub(crate) fn max_context_of(&self, model: &ModelConfig) -> usize {
+        match self.max_context {
+            0 => model.max_position,
+            limit => limit.min(model.max_position),
+        }
+    }
+
     /// All that is wrong with the limits, each named by its key.
     pub fn validate(&self) -> Vec<String> {
         [

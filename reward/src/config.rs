@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use joust_engine::KvDType;
 use joust_engine::device::{DType, DeviceChoice, Quantization};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,7 +76,8 @@ pub struct JudgeConfig {
     /// is computed in chunks.
     pub step_tokens: usize,
     /// Memory for keys and values, in MiB; 0 takes what `max_batch` votes of the longest context
-    /// need, at most an eighth of the machine's memory. What finds no room waits.
+    /// need, at most an eighth of the machine's memory, or what is left of a GPU's. What finds no room
+    /// waits.
     pub kv_memory_mib: usize,
     /// Keeps the keys and values of prompts for later ones that begin alike.
     pub prefix_cache: bool,
@@ -83,8 +85,14 @@ pub struct JudgeConfig {
     pub dtype: DType,
     /// Which of the judge's matrices are FP8.
     pub quantization: Quantization,
+    /// What keys and values are kept in.
+    pub kv_dtype: KvDType,
     /// Where the judge runs.
     pub device: DeviceChoice,
+    /// Fused kernels on a GPU; without them libtorch's own operations, which are slow.
+    pub gpu_kernels: bool,
+    /// Records decoding steps on a GPU and starts each as a whole.
+    pub cuda_graphs: bool,
 }
 
 impl Default for JudgeConfig {
@@ -103,7 +111,10 @@ impl Default for JudgeConfig {
             prefix_cache: true,
             dtype: DType::Auto,
             quantization: Quantization::Auto,
+            kv_dtype: KvDType::Auto,
             device: DeviceChoice::Auto,
+            gpu_kernels: true,
+            cuda_graphs: true,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use joust_engine::KvDType;
 use joust_engine::device::Quantization;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,12 @@ pub struct RolloutConfig {
     /// Which of the workers' matrices are FP8; `auto` means none. They are quantised anew from each
     /// version of the policy.
     pub quantization: Quantization,
+    /// What keys and values are kept in.
+    pub kv_dtype: KvDType,
+    /// Fused kernels on a GPU; without them libtorch's own operations, which are slow.
+    pub gpu_kernels: bool,
+    /// Records decoding steps on a GPU and starts each as a whole.
+    pub cuda_graphs: bool,
     /// Worker threads, each with a copy of the policy.
     pub workers: usize,
     /// Most samples that a worker runs at once.
@@ -80,7 +87,8 @@ pub struct RolloutConfig {
     /// is computed in chunks.
     pub step_tokens: usize,
     /// Memory of a worker for keys and values, in MiB; 0 takes what `max_batch` samples of the
-    /// longest context need, at most an eighth of the machine's memory. What finds no room waits.
+    /// longest context need, at most an eighth of the machine's memory, or what is left of a GPU's. What
+    /// finds no room waits.
     pub kv_memory_mib: usize,
     /// Keeps the keys and values of prompts for later ones that begin alike.
     pub prefix_cache: bool,
@@ -100,6 +108,9 @@ impl Default for RolloutConfig {
             chat_template: ChatTemplate::Auto,
             system_prompt: None,
             quantization: Quantization::Auto,
+            kv_dtype: KvDType::Auto,
+            gpu_kernels: true,
+            cuda_graphs: true,
             workers: 1,
             max_batch: 64,
             step_tokens: 2_048,

@@ -7,7 +7,7 @@ use joust_engine::device::Quantization;
 use joust_engine::{Engine, EngineConfig, folder, forced, weights};
 use serde_json::Value;
 
-use crate::binary::{arg, refuse, root, succeed};
+use crate::binary::{arg, file, joust, refuse, root, succeed};
 use crate::parity::{check_model, close, ids, numbers};
 
 fn golden() -> Value {
@@ -136,4 +136,46 @@ fn unknown_quantisations_are_refused_in_a_line_that_names_them() {
     kept.insert(name.to_owned(), scale.narrow(0, 0, 7));
     let error = refused(&kept);
     assert!(error.contains(name) && error.contains("[7, 1]"), "{error}");
+}
+
+#[test]
+fn doctor_plans_a_model_before_it_is_loaded() {
+    let plan = |more: &[&str]| {
+        let args = ["doctor", "--json", "--model", "bench/gpu/rrm-32b"];
+        let args: Vec<&str> = args.iter().chain(more).copied().collect();
+        let report: Value = serde_json::from_str(&succeed(&args)).unwrap();
+        report["plan"].clone()
+    };
+    let h100 = ["--gpu-memory-gib", "79", "--quantization", "fp8", "--max-context", "8192"];
+    let (bf16, fp8) = (plan(&h100), plan(&[&h100[..], &["--kv-dtype", "fp8"]].concat()));
+    assert_eq!(bf16["weight_bytes"], fp8["weight_bytes"]);
+    let tokens = |plan: &Value| plan["kv_tokens"].as_u64().unwrap();
+    assert!(tokens(&fp8) > 19 * tokens(&bf16) / 10);
+    // a longer batch of prompts takes more beside the weights
+    let wide = plan(&[&h100[..], &["--step-tokens", "8192"]].concat());
+    assert!(tokens(&wide) < tokens(&bf16));
+    let small = ["doctor", "--model", "bench/gpu/rrm-32b", "--gpu-memory-gib", "40"];
+    let output = joust(&small).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("61.0 GiB") && told.contains("quantization = \"fp8\""), "{told}");
+    let negative = ["doctor", "--model", "bench/gpu/rrm-32b", "--gpu-memory-gib=-1"];
+    assert!(refuse(&negative).contains("--gpu-memory-gib is -1"));
+}
+
+#[test]
+fn what_only_a_gpu_does_is_refused_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = file(dir.path(), "prompts.jsonl", "{\"prompt\": \"1 + 1 =\"}\n");
+    let model = "data/models/nano-policy";
+    let generate = ["generate", "--model", model, "--input", &prompts, "--device", "cpu"];
+    let error = refuse(&[&generate[..], &["--kv-dtype", "fp8"]].concat());
+    assert!(error.contains("kv_dtype fp8") && error.contains("GPU"), "{error}");
+    let gguf = dir.path().join("model.gguf");
+    std::fs::write(&gguf, "GGUF").unwrap();
+    let output = arg(&dir.path().join("out"));
+    let error = refuse(&["quantize", "--model", &arg(&gguf), "--output", &output]);
+    assert!(error.contains("config.json"), "{error}");
+    let error = refuse(&["quantize", "--model", model, "--output", model]);
+    assert!(error.contains("--output is --model"), "{error}");
 }

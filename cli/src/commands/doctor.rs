@@ -1,13 +1,30 @@
-//! `joust doctor`: what this machine has, for choosing settings and for bug reports.
+//! `joust doctor`: what this machine has, and what of a model would fit into it, for choosing settings
+//! and for bug reports.
+
+use std::path::PathBuf;
 
 use clap::Args;
+use joust_engine::capacity::Plan;
+use joust_engine::{EngineConfig, device, folder};
 use serde::Serialize;
+use tch::Device;
 
+use crate::commands::EngineArgs;
+use crate::failure::UserError;
 use crate::output;
 
 /// Arguments of `joust doctor`.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
+    /// Says what fits into the device's memory if this model runs there: a folder with a config.json;
+    /// its weights are not looked at.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Plans for a GPU with this much free memory, in GiB, in place of the device that is here.
+    #[arg(long, requires = "model")]
+    gpu_memory_gib: Option<f64>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -17,26 +34,75 @@ pub(crate) struct DoctorArgs {
 struct Doctor {
     joust: &'static str,
     #[serde(flatten)]
-    report: joust_engine::device::Report,
+    report: device::Report,
     omp_wait_policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Plan>,
 }
 
 pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
+    let config = args.engine.config();
+    let plan = args.model.as_ref().map(|model| plan(model, &config, args.gpu_memory_gib));
+    let plan = plan.transpose()?;
     let doctor = Doctor {
         joust: env!("CARGO_PKG_VERSION"),
-        report: joust_engine::device::report(),
+        report: device::report(),
         omp_wait_policy: std::env::var("OMP_WAIT_POLICY").ok(),
+        plan,
     };
     if args.json {
-        return output::json(&doctor);
+        output::json(&doctor)?;
+    } else {
+        let machine = machine_rows(&doctor);
+        let planned = doctor.plan.iter().flat_map(plan_rows);
+        for (name, value) in machine.into_iter().chain(planned) {
+            output::line(format!("{name:<16} {value}"));
+        }
     }
+    match &doctor.plan {
+        Some(plan) => Ok(plan.check(&config)?),
+        None => Ok(()),
+    }
+}
+
+fn plan(
+    model: &std::path::Path,
+    config: &EngineConfig,
+    gpu_memory_gib: Option<f64>,
+) -> anyhow::Result<Plan> {
+    let model = folder::open_config(model)?;
+    let (device, memory) = match gpu_memory_gib {
+        Some(gib) if gib > 0.0 => (Device::Cuda(0), (gib * f64::from(1 << 30)) as usize),
+        Some(gib) => {
+            let problem = format!("--gpu-memory-gib is {gib}, wanted more than 0");
+            return Err(UserError::new(problem).into());
+        }
+        None => {
+            let device = config.device.resolve().map_err(|error| {
+                UserError::new(format!("{error}, or --gpu-memory-gib to plan for one elsewhere"))
+            })?;
+            (device, device::memory_bytes(device)?)
+        }
+    };
+    Ok(Plan::new(&model, config, device, memory)?)
+}
+
+fn machine_rows(doctor: &Doctor) -> Vec<(&'static str, String)> {
     let report = &doctor.report;
-    let cuda = match (report.libtorch_cuda, report.n_cuda_devices) {
+    let cuda = match (report.libtorch_cuda, &report.gpu) {
         (false, _) => "no (libtorch's CUDA library does not load)".to_owned(),
-        (true, 0) => {
+        (true, None) => {
             "no device (libtorch has CUDA, the machine has no GPU or no driver)".to_owned()
         }
-        (true, n_devices) => format!("{n_devices} device(s)"),
+        (true, Some(gpu)) => format!(
+            "{} device(s), {}, compute capability {}.{}, {} of {} GiB free",
+            report.n_cuda_devices,
+            gpu.name,
+            gpu.compute_capability.0,
+            gpu.compute_capability.1,
+            gib(gpu.free_bytes),
+            gib(gpu.memory_bytes),
+        ),
     };
     let dtypes: Vec<String> = report
         .dtypes
@@ -47,32 +113,56 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
             (false, false) => format!("{} no", support.dtype),
         })
         .collect();
-    let rows = [
+    let compiler = match report.cuda_compiler {
+        true => "yes (the GPU kernels can be compiled)",
+        false => "no (libnvrtc.so.13 does not load: no GPU kernels)",
+    };
+    let omp = doctor.omp_wait_policy.clone();
+    let processor = format!("{} core(s), {}", report.n_processors, report.cpu_features.join(" "));
+    let threads = format!(
+        "{} within an operation, {} across",
+        report.n_intra_op_threads, report.n_inter_op_threads
+    );
+    vec![
         ("joust", doctor.joust.to_owned()),
         ("libtorch", report.libtorch.clone()),
         ("cuda", cuda),
+        ("cuda compiler", compiler.to_owned()),
         ("dtypes on cpu", dtypes.join(", ")),
+        ("processor", processor),
+        ("threads", threads),
+        ("OMP_WAIT_POLICY", omp.unwrap_or_else(|| "unset (PASSIVE is better)".to_owned())),
+    ]
+}
+
+fn plan_rows(plan: &Plan) -> Vec<(&'static str, String)> {
+    let full = plan.kv_tokens / plan.max_context.max(1);
+    vec![
+        ("memory", format!("{} GiB", gib(plan.memory_bytes))),
+        ("weights", format!("{} GiB", gib(plan.weight_bytes))),
+        ("buffers", format!("{} GiB, set aside for a step", gib(plan.buffer_bytes))),
+        ("reserve", format!("{} GiB for the device's libraries", gib(plan.reserve_bytes))),
         (
-            "processor",
-            format!("{} core(s), {}", report.n_processors, report.cpu_features.join(" ")),
-        ),
-        (
-            "threads",
+            "keys and values",
             format!(
-                "{} within an operation, {} across",
-                report.n_intra_op_threads, report.n_inter_op_threads
+                "{} tokens at {:.1} KiB each, {} GiB",
+                plan.kv_tokens,
+                plan.kv_bytes_per_token as f64 / 1_024.0,
+                gib(plan.kv_tokens * plan.kv_bytes_per_token)
             ),
         ),
         (
-            "OMP_WAIT_POLICY",
-            doctor
-                .omp_wait_policy
-                .clone()
-                .unwrap_or_else(|| "unset (PASSIVE is better)".to_owned()),
+            "sequences",
+            format!(
+                "{} of {} at once; of full length ({} tokens) {full} fit",
+                plan.max_batch.min(plan.kv_tokens / 16),
+                plan.max_batch,
+                plan.max_context,
+            ),
         ),
-    ];
-    for (name, value) in rows {
-        output::line(format!("{name:<16} {value}"));
-    }
-    Ok(())
+    ]
+}
+
+fn gib(bytes: usize) -> String {
+    format!("{:.2}", bytes as f64 / f64::from(1 << 30))
 }

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use joust_engine::device::{DType, DeviceChoice, Quantization};
+use clap::Args;
 use joust_engine::{Engine, EngineConfig};
 use joust_reward::Scorer;
 use serde::Serialize;
@@ -94,46 +93,75 @@ pub(crate) struct ModelArgs {
     /// Model folder (Hugging Face) or GGUF file.
     #[arg(long)]
     model: PathBuf,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// How a model is run.
+#[derive(Args)]
+pub(crate) struct EngineArgs {
     /// What the weights are kept and computed in.
-    #[arg(long, value_enum, default_value_t = DTypeArg::Auto)]
-    dtype: DTypeArg,
+    #[arg(long, default_value = "auto", value_parser = known(&["auto", "f32", "bf16"]))]
+    dtype: String,
     /// Which matrices are FP8.
-    #[arg(long, value_enum, default_value_t = QuantizationArg::Auto)]
-    quantization: QuantizationArg,
+    #[arg(long, default_value = "auto", value_parser = known(&["auto", "off", "fp8", "fp8_with_head"]))]
+    quantization: String,
+    /// What keys and values are kept in.
+    #[arg(long, default_value = "auto", value_parser = known(&["auto", "fp8"]))]
+    kv_dtype: String,
     /// Where the model runs.
-    #[arg(long, value_enum, default_value_t = DeviceArg::Auto)]
-    device: DeviceArg,
+    #[arg(long, default_value = "auto", value_parser = known(&["auto", "cpu", "cuda"]))]
+    device: String,
     /// Most samples that run at once.
     #[arg(long, default_value_t = 64)]
     max_batch: usize,
+    /// Most tokens of prompt and sample together; 0 means the model's own limit.
+    #[arg(long, default_value_t = 0)]
+    max_context: usize,
+    /// Most tokens that one step computes.
+    #[arg(long, default_value_t = 2_048)]
+    step_tokens: usize,
     /// Memory for keys and values, in MiB; 0 takes what they need, at most an eighth of the
-    /// machine's.
+    /// machine's, or what is left of a GPU's.
     #[arg(long, default_value_t = 0)]
     kv_memory_mib: usize,
+    /// On a GPU, libtorch's own operations in place of the fused kernels.
+    #[arg(long)]
+    no_gpu_kernels: bool,
+    /// On a GPU, decoding steps that are not recorded.
+    #[arg(long)]
+    no_cuda_graphs: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum DTypeArg {
-    Auto,
-    #[value(alias = "float32")]
-    F32,
-    #[value(alias = "bfloat16")]
-    Bf16,
+fn known(values: &'static [&'static str]) -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(values)
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum QuantizationArg {
-    Auto,
-    Off,
-    Fp8,
-    Fp8WithHead,
+/// A setting by the name that config files have for it.
+fn setting<T: DeserializeOwned>(name: &str) -> T {
+    serde_json::from_value(name.into())
+        .expect("the command line takes the settings' own names. This is a bug.")
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum DeviceArg {
-    Auto,
-    Cpu,
-    Cuda,
+impl EngineArgs {
+    /// The engine's settings.
+    pub(crate) fn config(&self) -> EngineConfig {
+        EngineConfig {
+            max_batch: self.max_batch,
+            max_context: self.max_context,
+            step_tokens: self.step_tokens,
+            dtype: setting(&self.dtype),
+            quantization: setting(&self.quantization),
+            kv_dtype: setting(&self.kv_dtype),
+            device: setting(&self.device),
+            kv_memory_mib: self.kv_memory_mib,
+            gpu_kernels: !self.no_gpu_kernels,
+            cuda_graphs: !self.no_cuda_graphs,
+            // a file's prompts all wait from the start
+            max_queue: usize::MAX,
+            ..EngineConfig::default()
+        }
+    }
 }
 
 impl ModelArgs {
@@ -152,29 +180,7 @@ impl ModelArgs {
         &self,
         change: impl FnOnce(&mut EngineConfig),
     ) -> anyhow::Result<Engine> {
-        let mut config = EngineConfig {
-            max_batch: self.max_batch,
-            dtype: match self.dtype {
-                DTypeArg::Auto => DType::Auto,
-                DTypeArg::F32 => DType::F32,
-                DTypeArg::Bf16 => DType::Bf16,
-            },
-            quantization: match self.quantization {
-                QuantizationArg::Auto => Quantization::Auto,
-                QuantizationArg::Off => Quantization::Off,
-                QuantizationArg::Fp8 => Quantization::Fp8,
-                QuantizationArg::Fp8WithHead => Quantization::Fp8WithHead,
-            },
-            device: match self.device {
-                DeviceArg::Auto => DeviceChoice::Auto,
-                DeviceArg::Cpu => DeviceChoice::Cpu,
-                DeviceArg::Cuda => DeviceChoice::Cuda,
-            },
-            kv_memory_mib: self.kv_memory_mib,
-            // a file's prompts all wait from the start
-            max_queue: usize::MAX,
-            ..EngineConfig::default()
-        };
+        let mut config = self.engine.config();
         change(&mut config);
         let engine = Engine::open(&self.model, &config)?;
         let kept = &engine.model().config().kept.generation;

@@ -93,6 +93,9 @@ fn engines(
         step_tokens: config.rollout.step_tokens,
         kv_memory_mib: config.rollout.kv_memory_mib,
         prefix_cache: config.rollout.prefix_cache,
+        kv_dtype: config.rollout.kv_dtype,
+        gpu_kernels: config.rollout.gpu_kernels,
+        cuda_graphs: config.rollout.cuda_graphs,
         ..EngineConfig::default()
     };
     let precision =

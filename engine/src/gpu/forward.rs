@@ -71,6 +71,8 @@ impl GpuRunner {
     pub(crate) fn new(model: &Decoder, settings: &GpuSettings) -> Result<Self, Error> {
         let config = model.config();
         let heads = buffers::heads(config);
+        // what was loaded may still be on its way, on another stream
+        Self::wait_for_weights()?;
         let ops: Box<dyn Ops> = match settings.kernels {
             true => {
                 let intermediate = config.intermediate_size as i64;
@@ -111,6 +113,12 @@ impl GpuRunner {
             stream: None,
             graphs: None,
         })
+    }
+
+    /// Waits for weights that were written on libtorch's current stream, which is not the runner's.
+    pub(crate) fn wait_for_weights() -> Result<(), Error> {
+        cuda::enter()?;
+        Stream::current()?.synchronize()
     }
 
     fn enter(&self) -> Result<Option<StreamGuard>, Error> {

@@ -7,6 +7,7 @@ use super::layer::{Layer, rms_norm};
 use super::linear::Linear;
 use super::params::SCALE;
 use super::rope::Rope;
+use super::source::Precision;
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::fp8;
@@ -114,9 +115,23 @@ impl Decoder {
         }
     }
 
+    /// What the parameters are kept in.
+    pub fn precision(&self) -> Precision {
+        let is_fp8 = |linear: &Linear| linear.scale.is_some();
+        let of_layer = |layer: &Layer| {
+            [&layer.qkv, &layer.output, &layer.gate_up, &layer.down].into_iter().any(is_fp8)
+        };
+        Precision {
+            kind: self.kind(),
+            fp8_layers: self.layers.iter().any(of_layer),
+            fp8_head: self.head.as_ref().is_some_and(is_fp8),
+        }
+    }
+
     /// Whether any of the matrices is FP8.
     pub fn is_quantized(&self) -> bool {
-        self.named_parameters().iter().any(|(name, _)| name.ends_with(SCALE))
+        let precision = self.precision();
+        precision.fp8_layers || precision.fp8_head
     }
 
     /// The rotary frequencies, one a pair of dimensions: [D/2] f32.

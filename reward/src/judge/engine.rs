@@ -39,6 +39,9 @@ impl EngineJudge {
                 step_tokens: config.step_tokens,
                 kv_memory_mib: config.kv_memory_mib,
                 prefix_cache: config.prefix_cache,
+                kv_dtype: config.kv_dtype,
+                gpu_kernels: config.gpu_kernels,
+                cuda_graphs: config.cuda_graphs,
             },
         )?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();

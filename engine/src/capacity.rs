@@ -1,0 +1,247 @@
+//! What fits into a device's memory: weights, intermediate results, keys and values. Arithmetic on a
+//! model's constants; nothing is loaded.
+
+use serde::Serialize;
+use tch::{Device, Kind};
+
+use crate::config::ModelConfig;
+use crate::cpu;
+use crate::device;
+use crate::error::Error;
+use crate::gpu::{GpuSettings, KvKind};
+use crate::kv::BLOCK_TOKENS;
+use crate::model::Precision;
+use crate::settings::{EngineConfig, KvDType};
+
+/// What CUDA's context, the libraries' kernels and workspaces, and libtorch's allocator take beside
+/// what is planned.
+const GPU_RESERVE: usize = 3 << 29;
+
+/// Which of the engine's paths a model runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// Plain on a CPU.
+    Cpu,
+    /// With bf16 activations on a GPU.
+    Gpu(KvKind),
+    /// The rest: libtorch's own operations.
+    Libtorch,
+}
+
+impl Path {
+    /// # Errors
+    /// [`Error::BadRequest`] for FP8 keys and values on a path that has none.
+    pub(crate) fn of(
+        device: Device,
+        precision: Precision,
+        config: &EngineConfig,
+    ) -> Result<Self, Error> {
+        let is_quantized = precision.fp8_layers || precision.fp8_head;
+        let path = match (device, precision.kind) {
+            (Device::Cpu, Kind::Float | Kind::BFloat16) if !is_quantized => Self::Cpu,
+            (Device::Cuda(_), Kind::BFloat16) => Self::Gpu(match config.kv_dtype {
+                KvDType::Auto => KvKind::Bf16,
+                KvDType::Fp8 => KvKind::Fp8,
+            }),
+            _ => Self::Libtorch,
+        };
+        match (config.kv_dtype, path) {
+            (KvDType::Fp8, Self::Cpu | Self::Libtorch) => Err(Error::BadRequest(
+                "kv_dtype fp8 goes with dtype bf16 on a GPU; set kv_dtype = \"auto\"".to_owned(),
+            )),
+            _ => Ok(path),
+        }
+    }
+
+    /// Bytes of keys and values that one token takes.
+    pub(crate) fn kv_bytes_per_token(self, config: &ModelConfig, kind: Kind) -> usize {
+        match self {
+            Self::Cpu => cpu::kv_bytes_per_token(config, kind),
+            Self::Gpu(kv) => kv.bytes_per_token(config),
+            Self::Libtorch => {
+                let values = 2 * config.n_layers * config.n_kv_heads * config.head_dim;
+                values * kind.elt_size_in_bytes()
+            }
+        }
+    }
+}
+
+/// Bytes of a model's parameters. Matrices that an FP8 checkpoint keeps plain are counted as FP8.
+pub(crate) fn weight_bytes(config: &ModelConfig, precision: Precision) -> usize {
+    let plain = precision.kind.elt_size_in_bytes();
+    let matrix = |rows: usize, width: usize, is_fp8: bool| match is_fp8 {
+        true => rows * width + 4 * rows,
+        false => rows * width * plain,
+    };
+    let (hidden, width) = (config.hidden_size, config.intermediate_size);
+    let q_width = config.n_heads * config.head_dim;
+    let qkv_rows = q_width + 2 * config.n_kv_heads * config.head_dim;
+    let layer = |rows, width| matrix(rows, width, precision.fp8_layers);
+    let biases = if config.attention_bias { qkv_rows } else { 0 }
+        + if config.has_output_bias() { hidden } else { 0 };
+    let per_layer = layer(qkv_rows, hidden)
+        + layer(hidden, q_width)
+        + layer(2 * width, hidden)
+        + layer(hidden, width)
+        + (2 * hidden + biases) * plain;
+    let head = match config.tie_word_embeddings && !precision.fp8_head {
+        true => 0,
+        false => matrix(config.vocab_size, hidden, precision.fp8_head),
+    };
+    config.n_layers * per_layer + (config.vocab_size + 1) * hidden * plain + head
+}
+
+/// What is known before a model is loaded.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Bytes of the device's memory that may be used.
+    pub memory_bytes: usize,
+    /// Bytes of the weights.
+    pub weight_bytes: usize,
+    /// Bytes of a step's intermediate results, set aside once.
+    pub buffer_bytes: usize,
+    /// Bytes that the device's libraries take.
+    pub reserve_bytes: usize,
+    /// Bytes of keys and values that one token takes.
+    pub kv_bytes_per_token: usize,
+    /// Tokens of all sequences together that keys and values have room for.
+    pub kv_tokens: usize,
+    /// Most tokens of one sequence.
+    pub max_context: usize,
+    /// Most sequences at once.
+    pub max_batch: usize,
+}
+
+impl Plan {
+    /// Plans an engine in `memory` bytes of `device`.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] for settings that contradict themselves.
+    pub fn new(
+        model: &ModelConfig,
+        engine: &EngineConfig,
+        device: Device,
+        memory: usize,
+    ) -> Result<Self, Error> {
+        let precision =
+            engine.quantization.resolve(device, engine.dtype, model.fp8.is_some())?;
+        let path = Path::of(device, precision, engine)?;
+        let max_context = engine.max_context_of(model);
+        let kv_bytes_per_token = path.kv_bytes_per_token(model, precision.kind);
+        let weight_bytes = weight_bytes(model, precision);
+        let (buffer_bytes, reserve_bytes) = match path {
+            Path::Gpu(kv) => {
+                (gpu_settings(engine, 0, max_context, kv).buffer_bytes(model), GPU_RESERVE)
+            }
+            _ if device.is_cuda() => (0, GPU_RESERVE),
+            _ => (0, 0),
+        };
+        let mut plan = Self {
+            memory_bytes: memory,
+            weight_bytes,
+            buffer_bytes,
+            reserve_bytes,
+            kv_bytes_per_token,
+            kv_tokens: 0,
+            max_context,
+            max_batch: engine.max_batch,
+        };
+        let n_blocks = kv_blocks(engine, max_context, kv_bytes_per_token, plan.kv_memory(device));
+        plan.kv_tokens = n_blocks * BLOCK_TOKENS;
+        Ok(plan)
+    }
+
+    /// Bytes that keys and values may take.
+    fn kv_memory(&self, device: Device) -> usize {
+        match device {
+            Device::Cpu => self.memory_bytes / 8,
+            _ => self.memory_bytes.saturating_sub(self.fixed_bytes()),
+        }
+    }
+
+    /// Bytes that are needed whatever the sequences are.
+    pub fn fixed_bytes(&self) -> usize {
+        self.weight_bytes + self.buffer_bytes + self.reserve_bytes
+    }
+
+    /// Refuses what cannot fit.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] says what is needed, and which settings need less.
+    pub fn check(&self, engine: &EngineConfig) -> Result<(), Error> {
+        let wanted_kv = match engine.kv_memory_mib {
+            0 => 2 * BLOCK_TOKENS * self.kv_bytes_per_token,
+            mib => mib << 20,
+        };
+        if self.fixed_bytes() + wanted_kv <= self.memory_bytes {
+            return Ok(());
+        }
+        Err(Error::OutOfMemory {
+            memory: self.memory_bytes,
+            weights: self.weight_bytes,
+            buffers: self.buffer_bytes + self.reserve_bytes,
+            kv: wanted_kv,
+        })
+    }
+}
+
+/// Bytes that keys and values may take once the model is loaded.
+///
+/// # Errors
+/// [`Error::Device`] where a GPU's driver does not answer.
+pub(crate) fn left_for_kv(
+    model: &ModelConfig,
+    path: Path,
+    engine: &EngineConfig,
+    max_context: usize,
+    device: Device,
+) -> Result<usize, Error> {
+    let memory = device::memory_bytes(device)?;
+    let buffers = match path {
+        Path::Gpu(kv) => gpu_settings(engine, 0, max_context, kv).buffer_bytes(model),
+        _ => 0,
+    };
+    Ok(match device {
+        Device::Cpu => memory / 8,
+        _ => memory.saturating_sub(buffers + GPU_RESERVE),
+    })
+}
+
+/// Blocks of keys and values in `available` bytes: as many as the settings give, or as `max_batch` full
+/// contexts need.
+pub(crate) fn kv_blocks(
+    engine: &EngineConfig,
+    max_context: usize,
+    kv_bytes_per_token: usize,
+    available: usize,
+) -> usize {
+    let block_bytes = BLOCK_TOKENS * kv_bytes_per_token;
+    match engine.kv_memory_mib {
+        0 => {
+            let wanted = engine.max_batch.saturating_mul(max_context.div_ceil(BLOCK_TOKENS) + 1);
+            wanted.min(available / block_bytes)
+        }
+        mib => (mib << 20) / block_bytes,
+    }
+}
+
+/// The settings of the GPU's path.
+pub(crate) fn gpu_settings(
+    engine: &EngineConfig,
+    n_blocks: usize,
+    max_context: usize,
+    kv: KvKind,
+) -> GpuSettings {
+    GpuSettings {
+        n_blocks,
+        step_tokens: engine.step_tokens,
+        max_batch: engine.max_batch,
+        max_context,
+        kv,
+        kernels: engine.gpu_kernels,
+        graphs: engine.cuda_graphs,
+    }
+}
+
+#[cfg(test)]
+mod tests;
