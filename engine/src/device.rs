@@ -125,6 +125,12 @@ pub fn memory_bytes(device: Device) -> Result<usize, Error> {
     }
 }
 
+/// What of a GPU's memory is in use, by this process and others; none where there is no GPU.
+pub fn gpu_used_bytes() -> Option<usize> {
+    let (free, all) = ffi::cuda::memory().ok()?;
+    Some(all - free)
+}
+
 /// Number formats by the names that the settings and reports have for them.
 const NAMES: [(&str, Kind); 4] = [
     ("f32", Kind::Float),

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use joust_schema::seed::Seed;
 use joust_schema::tables::FinishReason;
+use tch::{Device, Kind};
 
 use crate::capacity::{self, Path};
 use crate::device;
 use crate::error::Error;
 use crate::folder;
 use crate::kv::BLOCK_TOKENS;
-use crate::model::Decoder;
+use crate::config::ModelConfig;
+use crate::model::{Decoder, Precision};
 use crate::request::{Request, RequestId, Sample, Stats};
 use crate::runner::Runner;
 use crate::sampler::{Drawn, RowSampling};
@@ -103,16 +105,46 @@ impl Engine {
     /// # Errors
     /// Whatever reading the files, choosing the device or moving the weights can give.
     pub fn open(path: &path::Path, config: &EngineConfig) -> Result<Self, Error> {
-        let device = config.device.resolve()?;
         let files = folder::open(path)?;
-        let is_fp8 = files.config.fp8.is_some();
-        let precision = config.quantization.resolve(device, config.dtype, is_fp8)?;
-        if device.is_cuda() {
-            let memory = device::memory_bytes(device)?;
-            capacity::Plan::new(&files.config, config, device, memory)?.check(config)?;
-        }
+        let (device, precision) = choose(&files.config, config)?;
         let model = Decoder::from_weights(&files.config, &files.weights, device, precision)?;
         Self::new(model, Arc::new(files.tokenizer), config)
+    }
+
+    /// An engine around random weights of a model's shape, for measuring: the folder needs a
+    /// `config.json` and a tokenizer.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_random(path: &path::Path, config: &EngineConfig) -> Result<Self, Error> {
+        let model = folder::open_config(path)?;
+        let tokenizer = Tokenizer::from_folder(path)?;
+        let (device, precision) = choose(&model, config)?;
+        let model = Decoder::drawn_on_device(&model, Seed(0), device, precision)?;
+        Self::new(model, Arc::new(tokenizer), config)
+    }
+
+    /// The model's logits for the token after `prompt`, [V].
+    ///
+    /// # Errors
+    /// As [`Engine::submit`] and [`Engine::step`]; [`Error::BadRequest`] while requests are being worked on.
+    pub fn next_logits(&mut self, prompt: &[u32]) -> Result<Vec<f32>, Error> {
+        if self.has_work() {
+            return Err(Error::BadRequest("logits are asked of an idle engine".to_owned()));
+        }
+        let params = SamplingParams { max_tokens: 1, ..SamplingParams::default() };
+        self.submit(Request::new(RequestId(0), prompt.to_vec(), params))?;
+        let logits = loop {
+            let plan = self.scheduler.plan(self.started.elapsed());
+            let logits = self.runner.forward(&plan.chunks);
+            match logits {
+                Ok(logits) if plan.chunks.iter().any(|chunk| chunk.n_samples > 0) => break Ok(logits),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.clear();
+        Ok(Vec::<f32>::try_from(logits?.f_to_kind(Kind::Float)?.f_view([-1])?)?)
     }
 
     /// The model's tokenizer.
@@ -398,6 +430,17 @@ impl Engine {
 
 fn is_end(end_tokens: &BTreeSet<u32>, params: &SamplingParams, token: u32) -> bool {
     (!params.ignore_eos && end_tokens.contains(&token)) || params.stop_token_ids.contains(&token)
+}
+
+/// Where a model goes and in what, once it is known to fit there.
+fn choose(model: &ModelConfig, config: &EngineConfig) -> Result<(Device, Precision), Error> {
+    let device = config.device.resolve()?;
+    let precision = config.quantization.resolve(device, config.dtype, model.fp8.is_some())?;
+    if device.is_cuda() {
+        let memory = device::memory_bytes(device)?;
+        capacity::Plan::new(model, config, device, memory)?.check(config)?;
+    }
+    Ok((device, precision))
 }
 
 /// The path that a model runs on, and the blocks of keys and values that there is room for.

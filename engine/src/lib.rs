@@ -34,6 +34,8 @@ pub(crate) fn tests_not_run(reason: &str) {
     eprintln!("NOT RUN: {reason}");
 }
 
+pub use gpu::measure;
+
 pub use config::ModelConfig;
 pub use engine::Engine;
 pub use error::Error;

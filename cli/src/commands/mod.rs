@@ -167,22 +167,7 @@ impl EngineArgs {
 impl ModelArgs {
     /// Loads the model into an engine.
     pub(crate) fn open_engine(&self) -> anyhow::Result<Engine> {
-        self.open_engine_with(|_| {})
-    }
-
-    /// The model's name: the last part of its path.
-    pub(crate) fn name(&self) -> String {
-        self.model.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    /// Loads the model into an engine with settings of the command's own.
-    pub(crate) fn open_engine_with(
-        &self,
-        change: impl FnOnce(&mut EngineConfig),
-    ) -> anyhow::Result<Engine> {
-        let mut config = self.engine.config();
-        change(&mut config);
-        let engine = Engine::open(&self.model, &config)?;
+        let engine = Engine::open(&self.model, &self.engine.config())?;
         let kept = &engine.model().config().kept.generation;
         if let Some(penalty) = kept.get("repetition_penalty").and_then(serde_json::Value::as_f64)
             && penalty != 1.0

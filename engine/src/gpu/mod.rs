@@ -12,6 +12,7 @@ mod emulator;
 mod forward;
 mod graphs;
 mod kernels;
+pub mod measure;
 mod ops;
 mod prefill;
 mod source;

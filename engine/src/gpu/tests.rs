@@ -4,16 +4,18 @@
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
-use super::arena::{self, KvKind};
+use super::arena::{self, KvKind, LayerArena};
 use super::emulator;
 use super::forward::{GpuRunner, GpuSettings};
 use super::kernels::{architecture, compile};
+use super::measure::{Sizes, measure_on_cpu, values};
 use super::ops::{Activations, Contexts, Draws, Heads, Ops};
 use super::source;
 use super::table::{Table, bucket, n_splits};
 use super::twins::Twins;
 use crate::batch::{Batch, Row};
 use crate::config::{Family, Kept, ModelConfig};
+use crate::error::Error;
 use crate::ffi::nvrtc;
 use crate::kv::{Slot, Span};
 use crate::model::{Decoder, Precision};
@@ -64,13 +66,6 @@ fn outs(n: i64, width: i64) -> [Activations; 2] {
             Tensor::zeros([n], (Kind::Float, CPU)),
         ),
     ]
-}
-
-fn values(out: &Activations) -> Tensor {
-    match out {
-        Activations::Plain(x) => x.to_kind(Kind::Float),
-        Activations::Fp8(values, scale) => values.to_kind(Kind::Float) * scale.unsqueeze(1),
-    }
 }
 
 /// Fails where a few values more than a rounding apart, or any more than a step of the format.
@@ -243,6 +238,7 @@ fn kernels_compute_what_their_twins_do() {
         check_attention(&kernels, &twins, kv);
         check_sampler(&kernels, &twins);
         check_batches(kv, || Box::new(kernels.clone()));
+        check_measurement(kv, &kernels);
         check_batches(kv, || Box::new(Twins { heads: HEADS }));
     }
 }
@@ -300,6 +296,81 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
             let off = ((seen - wanted).norm() / wanted.norm()).double_value(&[]);
             assert!(off < bound, "{precision:?} {kv:?}: {off}");
         }
+    }
+}
+
+/// What `joust bench gpu` reports, of kernels that are right and of one that is not.
+fn check_measurement(kv: KvKind, kernels: &dyn Ops) {
+    let sizes = Sizes { rows: vec![1, 3], context: 40, kv_fp8: kv == KvKind::Fp8, reps: 1 };
+    let measured = measure_on_cpu(&config(), kernels, &sizes).unwrap();
+    let wrong: Vec<_> = measured.iter().filter(|part| part.is_right == Some(false)).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let compared = measured.iter().filter(|part| part.is_right.is_some());
+    assert_eq!((measured.len(), compared.count()), (2 * 22, 2 * 16));
+    assert!(measured.iter().all(|part| part.us > 0.0));
+    let swapped = measure_on_cpu(&config(), &Swapped(Twins { heads: HEADS }), &sizes).unwrap();
+    let wrong = swapped.iter().filter(|part| part.is_right == Some(false));
+    assert!(wrong.map(|part| &part.part[..]).eq(["gate to bf16", "gate to fp8"].repeat(2)));
+}
+
+/// Operations one of which takes the gate for what it gates.
+struct Swapped(Twins);
+
+impl Ops for Swapped {
+    fn add_norm(
+        &self,
+        x: &Tensor,
+        more: Option<&Tensor>,
+        weight: &Tensor,
+        eps: f64,
+        out: &Activations,
+    ) -> Result<(), Error> {
+        self.0.add_norm(x, more, weight, eps, out)
+    }
+
+    fn gate(&self, gate_up: &Tensor, out: &Activations) -> Result<(), Error> {
+        let halves = gate_up.chunk(2, 1);
+        self.0.gate(&Tensor::cat(&[&halves[1], &halves[0]], 1), out)
+    }
+
+    fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error> {
+        self.0.quantize(x, out)
+    }
+
+    fn rope_append(
+        &self,
+        qkv: &Tensor,
+        positions: &Tensor,
+        inv_freq: &Tensor,
+        slots: &Tensor,
+        arena: &LayerArena,
+    ) -> Result<(), Error> {
+        self.0.rope_append(qkv, positions, inv_freq, slots, arena)
+    }
+
+    fn attend(
+        &self,
+        qkv: &Tensor,
+        arena: &LayerArena,
+        contexts: &Contexts,
+        partial: &Tensor,
+        lse: &Tensor,
+    ) -> Result<(), Error> {
+        self.0.attend(qkv, arena, contexts, partial, lse)
+    }
+
+    fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error> {
+        self.0.merge(partial, lse, out)
+    }
+
+    fn sample(
+        &self,
+        logits: &Tensor,
+        draws: &Draws,
+        token: &Tensor,
+        logprob: &Tensor,
+    ) -> Result<(), Error> {
+        self.0.sample(logits, draws, token, logprob)
     }
 }
 

@@ -9,7 +9,7 @@ use super::decoder::Decoder;
 use super::layer::Layer;
 use super::linear::Linear;
 use super::rope::Rope;
-use super::source::{FromCheckpoint, Matrix, Precision, Random, Source, fuse, stack};
+use super::source::{DrawnOnDevice, FromCheckpoint, Matrix, Precision, Random, Source, fuse, stack};
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi;
@@ -38,6 +38,20 @@ impl Decoder {
     pub fn random(config: &ModelConfig, seed: Seed, device: Device, kind: Kind) -> Self {
         Self::build(config, &Random { seed, device, precision: kind.into() })
             .expect("freshly drawn tensors have the shapes that were asked for. This is a bug.")
+    }
+
+    /// As [`Decoder::random`], drawn on the device by libtorch and in any precision, for measuring models
+    /// whose weights are not at hand. Uses libtorch's own generator.
+    ///
+    /// # Errors
+    /// What libtorch refuses, a lack of memory above all.
+    pub fn drawn_on_device(
+        config: &ModelConfig,
+        seed: Seed,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self, Error> {
+        Self::build(config, &DrawnOnDevice { seed, device, precision })
     }
 
     fn build(config: &ModelConfig, source: &impl Source) -> Result<Self, Error> {

@@ -226,6 +226,38 @@ impl Source for Random {
     }
 }
 
+/// As [`Random`], but drawn on the device by libtorch: fast enough for the largest models, and another
+/// draw on another device.
+pub(super) struct DrawnOnDevice {
+    pub(super) seed: Seed,
+    pub(super) device: Device,
+    pub(super) precision: Precision,
+}
+
+impl Source for DrawnOnDevice {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
+        let dims: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
+        let options = (Kind::Float, self.device);
+        let tensor = if name.ends_with("norm.weight") {
+            Tensor::f_ones(&dims, options)?
+        } else if name.ends_with("bias") {
+            Tensor::f_zeros(&dims, options)?
+        } else {
+            tch::manual_seed(self.seed.child_str("init", name).0 as i64);
+            Tensor::f_randn(&dims, options)?.f_mul_scalar_(INIT_STD)?
+        };
+        Ok(tensor.f_to_kind(self.precision.kind)?)
+    }
+}
+
 /// `n_values` draws of N(0, 0.02²) by the Box–Muller transform.
 fn normal_values(seed: Seed, n_values: usize) -> Vec<f32> {
     let mut rng = seed.rng();

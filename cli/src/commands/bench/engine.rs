@@ -8,14 +8,14 @@ use joust_engine::{Engine, Request, RequestId, SamplingParams};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
-use crate::commands::ModelArgs;
+use super::{BenchModel, median};
 use crate::output;
 
 /// Arguments of `joust bench engine`.
 #[derive(Args)]
-pub(crate) struct EngineArgs {
+pub(crate) struct BenchArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    model: BenchModel,
     /// Tokens of each prompt.
     #[arg(long, default_value_t = 512)]
     prompt: usize,
@@ -36,6 +36,8 @@ struct Figures {
     program: &'static str,
     model: String,
     dtype: String,
+    fp8: bool,
+    kv_dtype: String,
     threads: i32,
     prompt: usize,
     new: usize,
@@ -43,6 +45,8 @@ struct Figures {
     decode: Vec<Decode>,
     weights_mb: f64,
     kv_bytes_per_token: usize,
+    kv_tokens: usize,
+    gpu_used_mb: Option<f64>,
     peak_rss_mb: f64,
 }
 
@@ -53,9 +57,9 @@ struct Decode {
     step_ms: f64,
 }
 
-pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     let largest = args.batch.iter().copied().max().unwrap_or(1).max(1);
-    let mut engine = args.model.open_engine_with(|config| {
+    let mut engine = args.model.open(|config| {
         config.max_batch = largest;
         // random prompts of a small vocabulary begin alike: each is computed in full all the same
         config.prefix_cache = false;
@@ -87,6 +91,8 @@ pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
             program: "joust",
             model: args.model.name(),
             dtype: joust_engine::device::dtype_name(model.kind()).to_owned(),
+            fp8: model.is_quantized(),
+            kv_dtype: args.model.engine.kv_dtype.clone(),
             threads: joust_engine::device::n_threads(),
             prompt: args.prompt,
             new: args.new,
@@ -94,6 +100,8 @@ pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
             decode,
             weights_mb: model.n_bytes() as f64 / 1e6,
             kv_bytes_per_token: engine.kv_bytes_per_token(),
+            kv_tokens: engine.stats().kv_tokens,
+            gpu_used_mb: joust_engine::device::gpu_used_bytes().map(|bytes| bytes as f64 / 1e6),
             peak_rss_mb: joust_engine::device::peak_memory_bytes() as f64 / 1e6,
         }],
     )
@@ -104,7 +112,7 @@ fn decode_steps(
     engine: &mut Engine,
     prompts: &mut Prompts,
     batch: usize,
-    args: &EngineArgs,
+    args: &BenchArgs,
 ) -> anyhow::Result<Vec<f64>> {
     let before = engine.stats().computed_prompt_tokens;
     let wanted = before + (batch * args.prompt) as u64;
@@ -133,7 +141,7 @@ fn decode_steps(
 
 /// A step after which all sequences are still at work: one that ended or lost its memory would
 /// leave the others to be measured without it.
-fn step(engine: &mut Engine, batch: usize, args: &EngineArgs) -> anyhow::Result<()> {
+fn step(engine: &mut Engine, batch: usize, args: &BenchArgs) -> anyhow::Result<()> {
     let ended = engine.step()?;
     let stats = engine.stats();
     anyhow::ensure!(
@@ -161,9 +169,4 @@ impl Prompts {
         let token = |at: usize| (seed.child("token", at as u64).0 % self.n_vocab as u64) as u32;
         Request::new(RequestId(self.n_made), (0..n_tokens).map(token).collect(), params)
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

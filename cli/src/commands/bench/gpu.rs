@@ -1,0 +1,55 @@
+//! `joust bench gpu`: the parts of a step on the GPU that is here.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use joust_engine::measure::{Sizes, measure};
+use joust_engine::folder;
+
+use crate::failure::UserError;
+use crate::output;
+
+/// Arguments of `joust bench gpu`.
+#[derive(Args)]
+pub(crate) struct GpuArgs {
+    /// Model folder with a config.json, for its shapes.
+    #[arg(long)]
+    model: PathBuf,
+    /// Rows (tokens) of a step.
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
+    rows: Vec<usize>,
+    /// Tokens of each row's context.
+    #[arg(long, default_value_t = 2_048)]
+    context: usize,
+    /// Keys and values in FP8.
+    #[arg(long)]
+    kv_fp8: bool,
+    /// Times that each part runs between two looks at the clock; 0 only compares with the twins.
+    #[arg(long, default_value_t = 50)]
+    reps: usize,
+}
+
+pub(crate) fn run(args: GpuArgs) -> anyhow::Result<()> {
+    let config = folder::open_config(&args.model)?;
+    let measured = measure(
+        &config,
+        &Sizes {
+            rows: args.rows.into_iter().filter(|&rows| rows > 0).collect(),
+            context: args.context.max(1),
+            kv_fp8: args.kv_fp8,
+            reps: args.reps,
+        },
+    )?;
+    output::json_lines(None, &measured)?;
+    let wrong: Vec<String> = measured
+        .iter()
+        .filter(|part| part.is_right == Some(false))
+        .map(|part| format!("{} at {} rows", part.part, part.rows))
+        .collect();
+    match &wrong[..] {
+        [] => Ok(()),
+        wrong => {
+            Err(UserError::new(format!("not what their twins compute: {}", wrong.join(", "))).into())
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The parts of a step on the GPU that is here, one by one, at a model's shapes: whether each kernel
+//! computes what its twin does, how long it takes and how fast it moves its bytes.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+use super::arena::{self, KvKind, LayerArena};
+use super::buffers;
+use super::kernels::{Kernels, OnGpu};
+use super::ops::{Activations, Contexts, Draws, Heads, Ops};
+use super::table::n_splits;
+use super::twins::Twins;
+use crate::config::ModelConfig;
+use crate::error::Error;
+use crate::ffi::cuda::{self, Stream};
+use crate::fp8::{quantize, quantize_tokens};
+use crate::kv::BLOCK_TOKENS;
+use crate::model::Linear;
+
+/// What is measured, and at which sizes.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// Rows (tokens) of a step.
+    pub rows: Vec<usize>,
+    /// Tokens of each decoding row's context.
+    pub context: usize,
+    /// Whether keys and values are FP8.
+    pub kv_fp8: bool,
+    /// Times that each part runs between two looks at the clock; 0 only compares.
+    pub reps: usize,
+}
+
+/// One part at one size.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Its name.
+    pub part: String,
+    /// Rows of the step.
+    pub rows: usize,
+    /// Largest distance from the twin relative to the row's largest value; none for products.
+    pub deviation: Option<f64>,
+    /// Whether the distance is within a step of the number format.
+    pub is_right: Option<bool>,
+    /// Time of one run, in microseconds.
+    pub us: f64,
+    /// Bytes that must be read and written over that time, in GB/s.
+    pub gb_per_s: f64,
+    /// Multiplications and additions over that time, in TFLOP/s.
+    pub tflop_per_s: f64,
+}
+
+/// Largest distance that counts as right: a step of E4M3 or bf16, relative to the row's largest value.
+fn tolerance(out: &Activations) -> f64 {
+    match out {
+        Activations::Plain(_) => 1.0 / 128.0,
+        Activations::Fp8(..) => 1.0 / 14.0,
+    }
+}
+
+/// Activations as numbers: [n, K] f32.
+pub(super) fn values(out: &Activations) -> Tensor {
+    match out {
+        Activations::Plain(x) => x.to_kind(Kind::Float),
+        Activations::Fp8(values, scale) => values.to_kind(Kind::Float) * scale.unsqueeze(1),
+    }
+}
+
+/// The largest distance between two activations relative to each row's largest value.
+fn deviation(seen: &Activations, wanted: &Activations) -> f64 {
+    let (seen, wanted) = (values(seen), values(wanted));
+    let largest = wanted.abs().amax([-1i64].as_slice(), true).clamp_min(1e-20);
+    match ((seen - &wanted).abs() / largest).max().double_value(&[]) {
+        off if off.is_nan() => f64::INFINITY,
+        off => off,
+    }
+}
+
+/// A stage on which parts are run.
+struct Stage {
+    device: Device,
+    /// None off the GPU.
+    stream: Option<Stream>,
+    reps: usize,
+    found: Vec<Measured>,
+}
+
+impl Stage {
+    /// Runs a part until the clock can tell how long it takes. `bytes` and `flops` are those of one run.
+    fn time(
+        &self,
+        bytes: usize,
+        flops: f64,
+        run: &dyn Fn() -> Result<(), Error>,
+    ) -> Result<(f64, f64, f64), Error> {
+        if self.reps == 0 {
+            return Ok((0.0, 0.0, 0.0));
+        }
+        let wait = || self.stream.map_or(Ok(()), |stream| stream.synchronize());
+        run()?;
+        wait()?;
+        let start = Instant::now();
+        for _ in 0..self.reps {
+            run()?;
+        }
+        wait()?;
+        let seconds = start.elapsed().as_secs_f64() / self.reps as f64;
+        Ok((seconds * 1e6, bytes as f64 / seconds / 1e9, flops / seconds / 1e12))
+    }
+
+    /// Adds a part; `compared` is its deviation and what of it is allowed.
+    fn add(
+        &mut self,
+        part: &str,
+        rows: usize,
+        compared: Option<(f64, f64)>,
+        bytes: usize,
+        flops: f64,
+        run: &dyn Fn() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (us, gb_per_s, tflop_per_s) = self.time(bytes, flops, run)?;
+        self.found.push(Measured {
+            part: part.to_owned(),
+            rows,
+            deviation: compared.map(|(off, _)| off),
+            is_right: compared.map(|(off, allowed)| off <= allowed),
+            us,
+            gb_per_s,
+            tflop_per_s,
+        });
+        Ok(())
+    }
+
+    fn randn(&self, shape: &[i64]) -> Result<Tensor, Error> {
+        Ok(Tensor::f_randn(shape, (Kind::Float, self.device))?)
+    }
+
+    fn bf16(&self, shape: &[i64]) -> Result<Tensor, Error> {
+        Ok(self.randn(shape)?.f_to_kind(Kind::BFloat16)?)
+    }
+
+    /// Memory for activations of both forms.
+    fn outs(&self, n: i64, width: i64) -> Result<[Activations; 2], Error> {
+        let zeros = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, self.device));
+        let bytes = zeros(&[n, width], Kind::Uint8)?;
+        Ok([
+            Activations::Plain(zeros(&[n, width], Kind::BFloat16)?),
+            Activations::Fp8(bytes.f_view_dtype(Kind::Float8e4m3fn)?, zeros(&[n], Kind::Float)?),
+        ])
+    }
+
+    /// A kernel that writes activations, in both forms, against its twin.
+    fn both_forms(
+        &mut self,
+        name: &str,
+        [n, width]: [i64; 2],
+        bytes_in: usize,
+        run: &dyn Fn(bool, &Activations) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for (out, wanted) in self.outs(n, width)?.iter().zip(&self.outs(n, width)?) {
+            run(true, out)?;
+            run(false, wanted)?;
+            let compared = Some((deviation(out, wanted), tolerance(out)));
+            let (form, size) = match out {
+                Activations::Plain(_) => ("bf16", 2),
+                Activations::Fp8(..) => ("fp8", 1),
+            };
+            let bytes = bytes_in + size * (n * width) as usize;
+            let part = format!("{name} to {form}");
+            self.add(&part, n as usize, compared, bytes, 0.0, &|| run(true, out))?;
+        }
+        Ok(())
+    }
+}
+
+/// Compares and measures everything that a step of this model is made of.
+///
+/// # Errors
+/// [`Error::Device`] where there is no GPU or it fails; [`Error::Unsupported`] for shapes that the
+/// kernels are not written for.
+pub fn measure(config: &ModelConfig, sizes: &Sizes) -> Result<Vec<Measured>, Error> {
+    let _no_grad = tch::no_grad_guard();
+    let device = crate::device::DeviceChoice::Cuda.resolve()?;
+    cuda::enter()?;
+    tch::manual_seed(0);
+    let heads = buffers::heads(config);
+    let kv = if sizes.kv_fp8 { KvKind::Fp8 } else { KvKind::Bf16 };
+    let kernels = Kernels { launcher: OnGpu::new(&heads, kv)?, heads };
+    let twins = Twins { heads };
+    let stream = Some(Stream::current()?);
+    let mut stage = Stage { device, stream, reps: sizes.reps, found: Vec::new() };
+    copies(&mut stage)?;
+    parts(&mut stage, config, &kernels, &twins, sizes)?;
+    Ok(stage.found)
+}
+
+/// All that a step is made of, at each number of rows.
+fn parts(
+    stage: &mut Stage,
+    config: &ModelConfig,
+    kernels: &dyn Ops,
+    twins: &dyn Ops,
+    sizes: &Sizes,
+) -> Result<(), Error> {
+    let kv = if sizes.kv_fp8 { KvKind::Fp8 } else { KvKind::Bf16 };
+    for &n in &sizes.rows {
+        rows(stage, config, kernels, twins, n as i64)?;
+        attention(stage, config, kernels, twins, n as i64, sizes.context, kv)?;
+        sampling(stage, config, kernels, n as i64)?;
+        products(stage, config, &buffers::heads(config), n as i64)?;
+    }
+    Ok(())
+}
+
+/// As [`measure`], on the CPU with kernels and clock of a test's choice.
+#[cfg(test)]
+pub(super) fn measure_on_cpu(
+    config: &ModelConfig,
+    kernels: &dyn Ops,
+    sizes: &Sizes,
+) -> Result<Vec<Measured>, Error> {
+    let twins = Twins { heads: buffers::heads(config) };
+    let mut stage = Stage { device: Device::Cpu, stream: None, reps: sizes.reps, found: Vec::new() };
+    parts(&mut stage, config, kernels, &twins, sizes)?;
+    Ok(stage.found)
+}
+
+/// What the device's memory can do at most.
+fn copies(stage: &mut Stage) -> Result<(), Error> {
+    let n_bytes = 1 << 30;
+    let from = Tensor::f_zeros([n_bytes], (Kind::Uint8, stage.device))?;
+    let to = from.zeros_like();
+    let run = || {
+        to.shallow_clone().f_copy_(&from)?;
+        Ok(())
+    };
+    stage.add("copy in memory", 0, None, 2 * n_bytes as usize, 0.0, &run)
+}
+
+fn rows(
+    stage: &mut Stage,
+    config: &ModelConfig,
+    kernels: &dyn Ops,
+    twins: &dyn Ops,
+    n: i64,
+) -> Result<(), Error> {
+    let (hidden, width) = (config.hidden_size as i64, config.intermediate_size as i64);
+    let ops = |is_kernel: bool| if is_kernel { kernels } else { twins };
+    // zeros are added, so that every run finds the same
+    let (x, zeros) = (stage.randn(&[n, hidden])?, stage.bf16(&[n, hidden])?.f_zeros_like()?);
+    let weight = stage.bf16(&[hidden])?;
+    stage.both_forms("add_norm", [n, hidden], 10 * (n * hidden) as usize, &|is_kernel, out| {
+        ops(is_kernel).add_norm(&x, Some(&zeros), &weight, 1e-6, out)
+    })?;
+    let gate_up = stage.bf16(&[n, 2 * width])?;
+    stage.both_forms("gate", [n, width], 4 * (n * width) as usize, &|is_kernel, out| {
+        ops(is_kernel).gate(&gate_up, out)
+    })?;
+    let x = stage.bf16(&[n, width])?;
+    stage.both_forms("quantize", [n, width], 2 * (n * width) as usize, &|is_kernel, out| {
+        ops(is_kernel).quantize(&x, out)
+    })
+}
+
+/// The parts of attention over contexts of their own, and the storing of keys and values.
+fn attention(
+    stage: &mut Stage,
+    config: &ModelConfig,
+    kernels: &dyn Ops,
+    twins: &dyn Ops,
+    n: i64,
+    context: usize,
+    kv: KvKind,
+) -> Result<(), Error> {
+    let heads = buffers::heads(config);
+    let blocks_each = context.div_ceil(BLOCK_TOKENS).max(1) as i64;
+    let one_layer = ModelConfig { n_layers: 1, ..config.clone() };
+    let arena = |stage: &Stage| -> Result<LayerArena, Error> {
+        let n_blocks = (n * blocks_each) as usize;
+        Ok(arena::allocate(&one_layer, n_blocks, kv, stage.device)?.remove(0))
+    };
+    let arenas = [arena(stage)?, arena(stage)?];
+    let ops = |is_kernel: bool| if is_kernel { kernels } else { twins };
+    let device = stage.device;
+    let to_device = |tensor: Tensor| tensor.f_to_device(device);
+    let inv_freq: Vec<f32> = (0..heads.head_dim / 2)
+        .map(|pair| config.rope_theta.powf(-2.0 * pair as f64 / heads.head_dim as f64) as f32)
+        .collect();
+    let inv_freq = to_device(Tensor::f_from_slice(&inv_freq)?)?;
+    // a token in every slot of every block, a block's worth of rows at a time
+    for start in 0..BLOCK_TOKENS as i64 {
+        let n_blocks = n * blocks_each;
+        let slots: Vec<i64> = (0..n_blocks).map(|block| block * BLOCK_TOKENS as i64 + start).collect();
+        let positions: Vec<i32> =
+            (0..n_blocks).map(|block| (block % blocks_each * 16 + start) as i32).collect();
+        let qkv = stage.bf16(&[n_blocks, heads.qkv_width()])?;
+        let slots = to_device(Tensor::f_from_slice(&slots)?)?;
+        let positions = to_device(Tensor::f_from_slice(&positions)?)?;
+        for (is_kernel, arena) in [true, false].into_iter().zip(&arenas) {
+            let qkv = qkv.copy();
+            ops(is_kernel).rope_append(&qkv, &positions, &inv_freq, &slots, arena)?;
+        }
+    }
+    let all = |arena: &LayerArena| -> Result<Activations, Error> {
+        let ids = |tensor: Tensor| tensor.f_view([-1])?.f_to_device(device);
+        let n_slots = (n * blocks_each).min(4_096) * BLOCK_TOKENS as i64;
+        let options = (Kind::Int64, Device::Cpu);
+        let slots = Tensor::f_arange(n_slots, options)?;
+        let block = ids(slots.f_divide_scalar_mode(BLOCK_TOKENS as i64, "floor")?)?;
+        let offset = ids(slots.f_remainder(BLOCK_TOKENS as i64)?)?;
+        let gathered = arena.gather(&block, &offset, Kind::Float)?;
+        Ok(Activations::Plain(Tensor::f_cat(&gathered, 0)?.f_view([-1, heads.head_dim])?))
+    };
+    let stored = (deviation(&all(&arenas[0])?, &all(&arenas[1])?), if kv.is_fp8() { 1.0 / 14.0 } else { 1.0 / 128.0 });
+    let slots = to_device(Tensor::f_arange(n, (Kind::Int64, Device::Cpu))? * (blocks_each * 16))?;
+    let positions = to_device(Tensor::f_full([n], context as i64 - 1, (Kind::Int, Device::Cpu))?)?;
+    let qkv = stage.bf16(&[n, heads.qkv_width()])?;
+    let bytes = 4 * (n * heads.qkv_width()) as usize;
+    stage.add("rope_append", n as usize, Some(stored), bytes, 0.0, &|| {
+        kernels.rope_append(&qkv, &positions, &inv_freq, &slots, &arenas[1])
+    })?;
+
+    let spans = (0..n * blocks_each).map(|block| (block << 5 | 16) as i32).collect::<Vec<_>>();
+    let contexts = Contexts {
+        spans: to_device(Tensor::f_from_slice(&spans)?.f_view([n, blocks_each])?)?,
+        n_spans: to_device(Tensor::f_full([n], blocks_each, (Kind::Int, Device::Cpu))?)?,
+        n_splits: n_splits(n as usize) as i64,
+    };
+    let options = (Kind::Float, stage.device);
+    let partial = Tensor::f_zeros([n, contexts.n_splits, heads.q_width()], options)?;
+    let lse = Tensor::f_zeros([n, contexts.n_splits, heads.n_heads], options)?;
+    let n_tokens = (n * blocks_each) as usize * BLOCK_TOKENS;
+    let per_token = kv.bytes_per_token(&one_layer);
+    let flops = 4.0 * n_tokens as f64 * heads.q_width() as f64;
+    let attend = || kernels.attend(&qkv, &arenas[1], &contexts, &partial, &lse);
+    // both read the same arena; the twin goes row by row
+    let few = n.min(4);
+    let [out, wanted] = [few, few].map(|rows| stage.outs(rows, heads.q_width()));
+    let ([out, _], [wanted, _]) = (out?, wanted?);
+    let first = Contexts {
+        spans: contexts.spans.f_narrow(0, 0, few)?,
+        n_spans: contexts.n_spans.f_narrow(0, 0, few)?,
+        n_splits: contexts.n_splits,
+    };
+    for (is_kernel, out) in [(true, &out), (false, &wanted)] {
+        let (partial, lse) = (partial.f_narrow(0, 0, few)?, lse.f_narrow(0, 0, few)?);
+        ops(is_kernel).attend(&qkv, &arenas[1], &first, &partial, &lse)?;
+        ops(is_kernel).merge(&partial, &lse, out)?;
+    }
+    let compared = Some((deviation(&out, &wanted), tolerance(&out)));
+    stage.add("attend", n as usize, compared, n_tokens * per_token, flops, &attend)?;
+    attend()?;
+    let bytes = 4 * partial.numel();
+    stage.both_forms("merge", [n, heads.q_width()], bytes, &|is_kernel, out| {
+        ops(is_kernel).merge(&partial, &lse, out)
+    })
+}
+
+/// The sampler against the one on the CPU, unfiltered; with top-p it is only measured.
+fn sampling(
+    stage: &mut Stage,
+    config: &ModelConfig,
+    kernels: &dyn Ops,
+    n: i64,
+) -> Result<(), Error> {
+    let logits = (stage.randn(&[n, config.vocab_size as i64])? * 3.0).f_to_kind(Kind::BFloat16)?;
+    let (device, options) = (stage.device, (Kind::Float, stage.device));
+    let draws = |top_p: f64| -> Result<Draws, Error> {
+        Ok(Draws {
+            temperature: Tensor::f_full([n], 0.6, options)?,
+            top_p: Tensor::f_full([n], top_p, options)?,
+            top_k: Tensor::f_zeros([n], (Kind::Int, device))?,
+            uniform: Tensor::f_full([n], 0.37, (Kind::Double, device))?,
+        })
+    };
+    let token = Tensor::f_zeros([n], (Kind::Int, stage.device))?;
+    let logprob = Tensor::f_zeros([n], options)?;
+    let twins = Twins { heads: buffers::heads(config) };
+    for (name, top_p) in [("sample", 1.0), ("sample top_p 0.95", 0.95)] {
+        let draws = draws(top_p)?;
+        let run = || kernels.sample(&logits, &draws, &token, &logprob);
+        let compared = if top_p < 1.0 {
+            None
+        } else {
+            run()?;
+            let seen = Vec::<f64>::try_from(token.f_to_kind(Kind::Double)?)?;
+            twins.sample(&logits, &draws, &token, &logprob)?;
+            let wanted = Vec::<f64>::try_from(token.f_to_kind(Kind::Double)?)?;
+            // the two sum in different orders: a draw at the edge of two tokens may go either way
+            let n_other = seen.iter().zip(&wanted).filter(|(a, b)| a != b).count();
+            Some((n_other as f64 / n as f64, 0.05))
+        };
+        stage.add(name, n as usize, compared, 2 * logits.numel(), 0.0, &run)?;
+    }
+    Ok(())
+}
+
+/// The products of a layer and of the output head, in FP8 and in bf16.
+fn products(
+    stage: &mut Stage,
+    config: &ModelConfig,
+    heads: &Heads,
+    n: i64,
+) -> Result<(), Error> {
+    let (hidden, width) = (config.hidden_size as i64, config.intermediate_size as i64);
+    let matrices = [
+        ("qkv", heads.qkv_width(), hidden),
+        ("output", hidden, heads.q_width()),
+        ("gate_up", 2 * width, hidden),
+        ("down", hidden, width),
+        ("head", config.vocab_size as i64, hidden),
+    ];
+    for (name, n_out, n_in) in matrices {
+        let weight = (stage.randn(&[n_out, n_in])? * 0.02).f_to_kind(Kind::BFloat16)?;
+        let x = stage.bf16(&[n, n_in])?;
+        let out = Tensor::f_zeros([n, n_out], (Kind::BFloat16, stage.device))?;
+        let flops = 2.0 * (n * n_out) as f64 * n_in as f64;
+        let by_bf16 = weight.f_transpose(0, 1)?;
+        let bytes = 2 * (n_out * n_in + n * (n_in + n_out)) as usize;
+        let plain = || {
+            let _ = x.f_mm_out(&out, &by_bf16)?;
+            Ok(())
+        };
+        stage.add(&format!("{name} product in bf16"), n as usize, None, bytes, flops, &plain)?;
+        plain()?;
+        let wanted = Activations::Plain(out.copy());
+        let quantized = quantize(name, &weight)?;
+        let linear = Linear { weight: quantized.values, scale: Some(quantized.scale), bias: None };
+        let inputs = quantize_tokens(&x)?;
+        let run = || linear.quantized_product(&inputs.values, &inputs.scale, &out);
+        run()?;
+        let seen = Activations::Plain(out.copy());
+        let off = (values(&seen) - values(&wanted)).norm() / values(&wanted).norm();
+        let compared = Some((off.double_value(&[]), 0.06));
+        let bytes = (n_out * n_in + n * (n_in + 2 * n_out)) as usize;
+        stage.add(&format!("{name} product in fp8"), n as usize, compared, bytes, flops, &run)?;
+    }
+    Ok(())
+}
