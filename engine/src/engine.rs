@@ -16,6 +16,7 @@ use crate::capacity::{self, Path};
 use crate::device;
 use crate::error::Error;
 use crate::folder;
+use crate::fp8;
 use crate::kv::BLOCK_TOKENS;
 use crate::config::ModelConfig;
 use crate::model::{Decoder, Precision};
@@ -144,6 +145,7 @@ impl Engine {
             }
         };
         self.clear();
+        self.runner.wait()?;
         Ok(Vec::<f32>::try_from(logits?.f_to_kind(Kind::Float)?.f_view([-1])?)?)
     }
 
@@ -437,6 +439,7 @@ fn choose(model: &ModelConfig, config: &EngineConfig) -> Result<(Device, Precisi
     let device = config.device.resolve()?;
     let precision = config.quantization.resolve(device, config.dtype, model.fp8.is_some())?;
     if device.is_cuda() {
+        fp8::check_widths(model, precision)?;
         let memory = device::memory_bytes(device)?;
         capacity::Plan::new(model, config, device, memory)?.check(config)?;
     }

@@ -73,6 +73,14 @@ impl Runner {
         }
     }
 
+    /// Waits for what [`Runner::forward`] gave to be there, for those who read it themselves.
+    pub(crate) fn wait(&self) -> Result<(), Error> {
+        match &self.work {
+            Work::Gpu(runner) => runner.wait(),
+            _ => Ok(()),
+        }
+    }
+
     /// Overwrites the weights by those of `weights`, which may be the same memory.
     pub(crate) fn publish(&mut self, weights: &Decoder) -> Result<(), Error> {
         if !self.model.shares_weights_with(weights) {

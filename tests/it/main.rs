@@ -3,6 +3,7 @@
 
 mod batching;
 mod binary;
+mod configs;
 mod contracts;
 mod dumps;
 mod engine;

@@ -121,6 +121,11 @@ impl GpuRunner {
         Stream::current()?.synchronize()
     }
 
+    /// Waits for the work of the runner's own stream.
+    pub(crate) fn wait(&self) -> Result<(), Error> {
+        self.stream.map_or(Ok(()), |stream| stream.synchronize())
+    }
+
     fn enter(&self) -> Result<Option<StreamGuard>, Error> {
         match &self.stream {
             Some(stream) => {

@@ -19,6 +19,9 @@ pub(super) trait Launch: Send {
     fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error>;
 }
 
+/// The first GPUs with FP8: Ada, then Hopper.
+const LEAST_CAPABILITY: (i32, i32) = (8, 9);
+
 /// Kernels on the GPU, in the order of libtorch's current stream.
 pub(super) struct OnGpu {
     functions: BTreeMap<&'static str, Function>,
@@ -31,7 +34,13 @@ impl OnGpu {
     /// [`Error::Device`] with the compiler's words; [`Error::Unsupported`] for shapes that the kernels
     /// are not written for.
     pub(super) fn new(heads: &Heads, kv: KvKind) -> Result<Self, Error> {
-        let (_, capability) = cuda::capability()?;
+        let (name, capability) = cuda::capability()?;
+        if capability < LEAST_CAPABILITY {
+            let (major, minor) = capability;
+            return Err(Error::Device(format!(
+                "the GPU kernels want compute capability 8.9 or more, {name} has {major}.{minor}; set gpu_kernels = false"
+            )));
+        }
         let mut functions = BTreeMap::new();
         for file in source::files(heads, kv)? {
             let code = compile(&file, &architecture(capability))?;

@@ -51,7 +51,8 @@ impl Decoder {
         device: Device,
         precision: Precision,
     ) -> Result<Self, Error> {
-        Self::build(config, &DrawnOnDevice { seed, device, precision })
+        let n_layers = config.n_layers;
+        Self::build(config, &DrawnOnDevice { n_layers, seed, device, precision })
     }
 
     fn build(config: &ModelConfig, source: &impl Source) -> Result<Self, Error> {

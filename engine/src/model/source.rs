@@ -227,8 +227,11 @@ impl Source for Random {
 }
 
 /// As [`Random`], but drawn on the device by libtorch: fast enough for the largest models, and another
-/// draw on another device.
+/// draw on another device. The embedding is drawn from N(0, 1), and matrices that write to the residual
+/// stream smaller by √(2·layers), as GPT-2's are: in a deep model of equal draws every layer blows up the
+/// roundings of those before it, as in a trained one it does not.
 pub(super) struct DrawnOnDevice {
+    pub(super) n_layers: usize,
     pub(super) seed: Seed,
     pub(super) device: Device,
     pub(super) precision: Precision,
@@ -252,7 +255,14 @@ impl Source for DrawnOnDevice {
             Tensor::f_zeros(&dims, options)?
         } else {
             tch::manual_seed(self.seed.child_str("init", name).0 as i64);
-            Tensor::f_randn(&dims, options)?.f_mul_scalar_(INIT_STD)?
+            let std = match name.rsplit_once('.').map_or(name, |(matrix, _)| matrix) {
+                "model.embed_tokens" => 1.0,
+                matrix if matrix.ends_with("o_proj") || matrix.ends_with("down_proj") => {
+                    INIT_STD / (2.0 * self.n_layers as f64).sqrt()
+                }
+                _ => INIT_STD,
+            };
+            Tensor::f_randn(&dims, options)?.f_mul_scalar_(std)?
         };
         Ok(tensor.f_to_kind(self.precision.kind)?)
     }

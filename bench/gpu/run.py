@@ -1,0 +1,309 @@
+#!/usr/bin/env python3
+"""Runs everything that needs a GPU and writes it down: kernels against their twins, whole models against the
+reference, speed against the memory's limit and against transformers, memory against the plan.
+
+    python bench/gpu/run.py --joust target/release/joust --output gpu-results [--only kernels,decode] [--minutes 25]
+
+Wants a CUDA GPU with 80 GB (H100), and a Python with torch 2.11.0+cu130 (transformers too, for the peer); no Rust.
+The binary may come from another machine of the same architecture; libtorch is taken from this Python's torch.
+Weights are drawn on the GPU in the shape of RRM-32B. Every step has a time limit, and what fails is reported and
+does not stop the rest. Writes OUTPUT/results.jsonl (one line a figure) and OUTPUT/summary.md.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+GB = 1e9
+
+
+class Bench:
+    """One run: where its results go, and how long it may still take."""
+
+    def __init__(self, args):
+        self.joust = str(Path(args.joust).resolve())
+        self.output = Path(args.output)
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.rows = []
+        self.failures = []
+        self.end = time.time() + 60 * args.minutes
+        import torch
+
+        libraries = str(Path(torch.__file__).parent / "lib")
+        self.env = dict(os.environ, LD_LIBRARY_PATH=libraries + ":" + os.environ.get("LD_LIBRARY_PATH", ""))
+        self.model = Path(tempfile.mkdtemp()) / "rrm-32b"
+        shutil.copytree(HERE / "rrm-32b", self.model)
+        # any tokenizer will do: prompts are made of token ids
+        for path in (ROOT / "data/models/nano-rrm").iterdir():
+            if path.name.startswith("tokenizer"):
+                shutil.copy(path, self.model)
+
+    def add(self, step, figures):
+        row = {"step": step, **figures}
+        self.rows.append(row)
+        with open(self.output / "results.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def fail(self, step, why):
+        self.failures.append((step, why))
+        self.add(step, {"failed": why})
+        print(f"FAILED {step}: {why}", flush=True)
+
+    def run(self, step, args, seconds, prefix=()):
+        """Runs joust and returns the JSON lines it printed; None where it failed."""
+        left = self.end - time.time()
+        if left < 10:
+            self.fail(step, "no time left")
+            return None
+        command = [*prefix, self.joust, *map(str, args)]
+        print(f"{step}: {' '.join(command)}", flush=True)
+        start = time.time()
+        try:
+            done = subprocess.run(
+                command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=min(seconds, left)
+            )
+        except subprocess.TimeoutExpired:
+            self.fail(step, f"took more than {min(seconds, left):.0f} s")
+            return None
+        print(f"  {time.time() - start:.1f} s, exit code {done.returncode}", flush=True)
+        if done.returncode != 0:
+            self.fail(step, (done.stderr + done.stdout).strip()[-1500:])
+        lines = []
+        for line in done.stdout.splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                pass
+        for line in lines:
+            self.add(step, line)
+        return lines if done.returncode == 0 else None
+
+
+def machine(bench):
+    """What this machine is, and what of the model fits into it."""
+    args = ["doctor", "--model", bench.model, "--device", "cuda", "--quantization", "fp8", "--max-context", 8192]
+    done = subprocess.run(
+        [bench.joust, *map(str, args), "--json"], env=bench.env, cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        bench.fail("machine", done.stderr.strip())
+        return
+    report = json.loads(done.stdout)
+    bench.add("machine", {key: report[key] for key in ("joust", "libtorch", "gpu", "cuda_compiler", "plan")})
+
+
+def kernels(bench):
+    """Each kernel against its twin, and how fast it is."""
+    for kv in ([], ["--kv-fp8"]):
+        for context in (2048, 4096):
+            args = ["bench", "gpu", "--model", bench.model, "--context", context, *kv]
+            bench.run(f"kernels{''.join(kv)} at {context}", args, 120)
+    bench.run("kernels, prefill", ["bench", "gpu", "--model", bench.model, "--rows", "2048", "--context", 16], 120)
+
+
+def sanitizer(bench):
+    """compute-sanitizer on the kernels."""
+    if not shutil.which("compute-sanitizer"):
+        bench.fail("sanitizer", "compute-sanitizer is not installed")
+        return
+    prefix = ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9"]
+    for name, model, context in (
+        ("tiny", ROOT / "tests/golden/models/tiny-qwen2", 40),
+        ("rrm-32b", bench.model, 64),
+    ):
+        for kv in ([], ["--kv-fp8"]):
+            args = ["bench", "gpu", "--model", model, "--rows", "1,3", "--context", context, "--reps", 0, *kv]
+            if bench.run(f"sanitizer {name}{''.join(kv)}", args, 180, prefix) is not None:
+                bench.add(f"sanitizer {name}{''.join(kv)}", {"clean": True})
+
+
+def greedy(bench):
+    """The same greedy tokens on the GPU as on the CPU, in f32; and with and without kernels in bf16."""
+    prompts = bench.output / "prompts.jsonl"
+    texts = ["What is 17 + 25?", "Count down from nine:", "a", "The judge reads the question and both answers."]
+    prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts), encoding="utf-8")
+    models = ["data/models/nano-rrm", "data/models/nano-policy", *(
+        f"tests/golden/models/{name}" for name in ("tiny-qwen2", "tiny-llama", "tiny-llama3"))]
+
+    def tokens(model, more):
+        args = ["generate", "--model", model, "--input", prompts, "--max-tokens", 64, "--temperature", 0, *more]
+        done = subprocess.run([bench.joust, *map(str, args)], env=bench.env, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr.strip()[-800:])
+        return [json.loads(line)["token_ids"] for line in done.stdout.splitlines()]
+
+    def same(a, b):
+        """Tokens until the first difference, over all tokens."""
+        agreed = sum(next((i for i, (x, y) in enumerate(zip(p, q)) if x != y), len(p)) for p, q in zip(a, b))
+        return agreed, sum(map(len, a))
+
+    for model in models:
+        try:
+            cpu = tokens(model, ["--device", "cpu", "--dtype", "f32"])
+            agreed, all_tokens = same(cpu, tokens(model, ["--device", "cuda", "--dtype", "f32"]))
+            figures = {"model": model, "f32_agreed": agreed, "f32_tokens": all_tokens}
+            bf16 = ["--device", "cuda", "--dtype", "bf16"]
+            plain = tokens(model, [*bf16, "--no-gpu-kernels"])
+            for name, more in (
+                ("kernels", ["--no-cuda-graphs"]), ("graphs", []), ("fp8", ["--quantization", "fp8"]),
+                ("kv_fp8", ["--kv-dtype", "fp8"]),
+            ):
+                agreed, all_tokens = same(plain, tokens(model, [*bf16, *more]))
+                figures[f"bf16_{name}_agreed"] = agreed
+            bench.add("greedy", {**figures, "bf16_tokens": all_tokens})
+            if figures["f32_agreed"] != figures["f32_tokens"]:
+                bench.fail(f"greedy {model}", "other tokens than on the CPU")
+        except RuntimeError as error:
+            bench.fail(f"greedy {model}", str(error))
+
+
+def precision(bench):
+    """How far FP8 is from bf16, at the size of the judge and in a small trained model."""
+    limits = ["--max-context", 2048, "--kv-memory-mib", 1024]
+    args = ["bench", "precision", "--model", bench.model, "--random-weights", "--device", "cuda", *limits]
+    bench.run("precision rrm-32b", args, 240)
+    for model in ("data/models/nano-rrm", "data/models/nano-policy"):
+        args = ["bench", "precision", "--model", model, "--device", "cuda", "--prompt", 64]
+        bench.run(f"precision {Path(model).name}", args, 60)
+
+
+FP8 = ["--random-weights", "--device", "cuda", "--quantization", "fp8"]
+
+
+def decode(bench):
+    """Decoding and prefill of the judge, with what can be switched on and off."""
+    engine = ["bench", "engine", "--model", bench.model, *FP8]
+    at_2k = ["--prompt", 2048, "--max-context", 2304]
+    bench.run("decode, bf16 keys and values", [*engine, *at_2k, "--batch", "1,16,32,64"], 240)
+    bench.run("decode, fp8 keys and values", [*engine, *at_2k, "--batch", "1,16,32,64", "--kv-dtype", "fp8"], 240)
+    short = [*at_2k, "--batch", "1,16,64", "--reps", 1]
+    bench.run("decode without graphs", [*engine, *short, "--no-cuda-graphs"], 180)
+    few = ["--prompt", 2048, "--max-context", 2304, "--batch", "1,16", "--reps", 1, "--new", 8]
+    bench.run("decode without kernels", [*engine, *few, "--no-gpu-kernels"], 180)
+    bench.run("decode, fp8 head", [*engine[:-1], "fp8_with_head", *short], 180)
+    for step_tokens in (2048, 4096, 8192):
+        args = ["--prompt", 4096, "--max-context", 4352, "--batch", 1, "--new", 8, "--step-tokens", step_tokens]
+        bench.run(f"prefill in steps of {step_tokens}", [*engine, *args, "--reps", 5], 120)
+
+
+def votes(bench):
+    """16 votes on one prompt of 4,096 tokens against one."""
+    for kv in ("auto", "fp8"):
+        args = ["bench", "votes", "--model", bench.model, *FP8, "--kv-dtype", kv, "--reps", 2, "--votes", "1,4,16"]
+        bench.run(f"votes, {kv}", args, 180)
+
+
+def peer(bench):
+    """transformers in bf16 with the same shape, on the same GPU."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "transformers_peer.py"), str(bench.model)],
+        capture_output=True, text=True, timeout=max(10, min(300, bench.end - time.time())),
+    )
+    if done.returncode != 0:
+        bench.fail("transformers", done.stderr.strip()[-1500:])
+        return
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            bench.add("transformers", json.loads(line))
+
+
+STEPS = [machine, kernels, sanitizer, greedy, precision, decode, votes, peer]
+
+
+def summary(bench):
+    """The tables, and what of the memory's limit each figure is."""
+    lines = ["# GPU results", ""]
+    of = lambda part, rows=None: [
+        row for row in bench.rows if row.get("part") == part and (rows is None or row.get("rows") == rows)
+    ]
+    copy = max((row["gb_per_s"] for row in of("copy in memory")), default=0.0)
+    lines += [f"Copy in memory: {copy:.0f} GB/s of bytes read and written.", "", "## Decoding", ""]
+    lines += ["| step | batch | ms | tokens/s | floor ms | of the floor |", "|---|---|---|---|---|---|"]
+    for row in bench.rows:
+        if row.get("bench") != "engine":
+            continue
+        for figures in row["decode"]:
+            # on average half of the new tokens are there
+            context = row["prompt"] + row["new"] / 2
+            read = row["weights_mb"] * 1e6 - 2 * 152064 * 5120 + figures["batch"] * context * row["kv_bytes_per_token"]
+            floor = read / (copy * GB) * 1e3 if copy else float("nan")
+            lines.append(
+                f"| {row['step']} | {figures['batch']} | {figures['step_ms']:.2f} | {figures['tokens_per_s']:.0f} "
+                f"| {floor:.2f} | {100 * floor / figures['step_ms']:.0f} % |"
+            )
+    lines += ["", "## Prefill and memory", "", "| step | prompt | tokens/s | GPU memory used, GB |", "|---|---|---|---|"]
+    for row in bench.rows:
+        if row.get("bench") == "engine":
+            used = row.get("gpu_used_mb") or float("nan")
+            lines.append(f"| {row['step']} | {row['prompt']} | {row['prefill_tokens_per_s']:.0f} | {used / 1e3:.1f} |")
+    lines += ["", "## What a decoding step is made of", ""]
+    lines += ["Parts one by one, times the layers, bf16 keys and values at 2,048; the measured step beside them.", ""]
+    lines += ["| batch | products ms | attention ms | other kernels ms | head ms | sampler ms | sum ms | step ms |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for batch in (1, 16, 64):
+        us = {row["part"]: row["us"] for row in bench.rows
+              if row["step"] == "kernels at 2048" and row.get("rows") == batch}
+        if not us:
+            continue
+        products = 64 * sum(us[f"{name} product in fp8"] for name in ("qkv", "output", "gate_up", "down"))
+        attention = 64 * (us["attend"] + us["merge to fp8"])
+        other = 64 * (us["rope_append"] + 2 * us["add_norm to fp8"] + us["gate to fp8"])
+        head, sampler = us["head product in bf16"], us["sample"]
+        step = [f["step_ms"] for row in bench.rows if row["step"] == "decode, bf16 keys and values"
+                for f in row.get("decode", []) if f["batch"] == batch]
+        total = products + attention + other + head + sampler
+        cells = [products, attention, other, head, sampler, total]
+        lines.append(f"| {batch} | " + " | ".join(f"{cell / 1e3:.2f}" for cell in cells)
+                     + f" | {step[0] if step else float('nan'):.2f} |")
+    for title, keep in (
+        ("Precision", lambda row: row.get("bench") == "precision"),
+        ("Votes", lambda row: row.get("bench") == "votes"),
+        ("Greedy tokens", lambda row: row["step"] == "greedy"),
+        ("Sanitizer", lambda row: row["step"].startswith("sanitizer") and "clean" in row),
+        ("transformers", lambda row: row["step"] == "transformers"),
+        ("Kernels that are not right", lambda row: row.get("is_right") is False),
+        ("Machine", lambda row: row["step"] == "machine"),
+    ):
+        found = [row for row in bench.rows if keep(row)]
+        lines += ["", f"## {title}", "", *(f"- `{json.dumps(row)}`" for row in found)]
+        if not found:
+            lines.append("none")
+    lines += ["", "## Failures", "", *(f"- {step}: {why}" for step, why in bench.failures)]
+    if not bench.failures:
+        lines.append("none")
+    (bench.output / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--joust", default=str(ROOT / "target/release/joust"))
+    parser.add_argument("--output", default="gpu-results")
+    parser.add_argument("--only", default="", help="steps by name, with commas: " + ",".join(s.__name__ for s in STEPS))
+    parser.add_argument("--minutes", type=float, default=25.0)
+    args = parser.parse_args()
+    wanted = [name for name in args.only.split(",") if name]
+    unknown = set(wanted) - {step.__name__ for step in STEPS}
+    if unknown:
+        parser.error(f"unknown steps: {', '.join(sorted(unknown))}")
+    bench = Bench(args)
+    for step in STEPS:
+        if not wanted or step.__name__ in wanted:
+            try:
+                step(bench)
+            except Exception as error:  # the other steps are worth having
+                bench.fail(step.__name__, f"{type(error).__name__}: {error}")
+            summary(bench)
+    print((bench.output / "summary.md").read_text(encoding="utf-8"))
+    return 1 if bench.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
