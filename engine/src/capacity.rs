@@ -123,8 +123,7 @@ impl Plan {
         device: Device,
         memory: usize,
     ) -> Result<Self, Error> {
-        let precision =
-            engine.quantization.resolve(device, engine.dtype, model.fp8.is_some())?;
+        let precision = engine.quantization.resolve(device, engine.dtype, model.fp8.is_some())?;
         let path = Path::of(device, precision, engine)?;
         let max_context = engine.max_context_of(model);
         let kv_bytes_per_token = path.kv_bytes_per_token(model, precision.kind);

@@ -13,12 +13,12 @@ use joust_schema::tables::FinishReason;
 use tch::{Device, Kind};
 
 use crate::capacity::{self, Path};
+use crate::config::ModelConfig;
 use crate::device;
 use crate::error::Error;
 use crate::folder;
 use crate::fp8;
 use crate::kv::BLOCK_TOKENS;
-use crate::config::ModelConfig;
 use crate::model::{Decoder, Precision};
 use crate::request::{Request, RequestId, Sample, Stats};
 use crate::runner::Runner;
@@ -125,7 +125,7 @@ impl Engine {
         Self::new(model, Arc::new(tokenizer), config)
     }
 
-    /// The model's logits for the token after `prompt`, [V].
+    /// The model's logits for the token after `prompt`: `[V]`.
     ///
     /// # Errors
     /// As [`Engine::submit`] and [`Engine::step`]; [`Error::BadRequest`] while requests are being worked on.
@@ -139,7 +139,9 @@ impl Engine {
             let plan = self.scheduler.plan(self.started.elapsed());
             let logits = self.runner.forward(&plan.chunks);
             match logits {
-                Ok(logits) if plan.chunks.iter().any(|chunk| chunk.n_samples > 0) => break Ok(logits),
+                Ok(logits) if plan.chunks.iter().any(|chunk| chunk.n_samples > 0) => {
+                    break Ok(logits);
+                }
                 Ok(_) => {}
                 Err(error) => break Err(error),
             }

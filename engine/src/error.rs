@@ -93,7 +93,10 @@ pub enum Error {
         "the model takes {} GiB, intermediate results and libraries {} GiB, keys and values {} GiB, \
          and the device has {} GiB; set quantization = \"fp8\", a smaller step_tokens, max_batch, \
          max_context or kv_memory_mib, or take a larger device",
-        gib(weights), gib(buffers), gib(kv), gib(memory)
+        gib(weights),
+        gib(buffers),
+        gib(kv),
+        gib(memory)
     )]
     OutOfMemory {
         /// What there is, in bytes.

@@ -150,8 +150,7 @@ impl Quantized {
     fn dequantize_as<T: Rounded>(&self) -> Result<Tensor, Error> {
         let (n_rows, width) = (self.values.size()[0] as usize, self.values.size()[1] as usize);
         let [block_rows, block_columns] = self.block;
-        let mut out =
-            Tensor::f_empty([n_rows as i64, width as i64], (T::KIND, Device::Cpu))?;
+        let mut out = Tensor::f_empty([n_rows as i64, width as i64], (T::KIND, Device::Cpu))?;
         if out.numel() == 0 {
             return Ok(out);
         }

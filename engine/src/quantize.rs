@@ -151,7 +151,8 @@ fn write_shard(
         let shape = checkpoint.shape(name).unwrap_or_default();
         let kind = checkpoint.kind(name).unwrap_or(Kind::Float);
         let mut push = |written: String, dtype: Dtype, shape: Vec<usize>, part: Part| {
-            let tensor = Lazy { checkpoint, name: name.to_owned(), part, dtype, shape, state: &state };
+            let tensor =
+                Lazy { checkpoint, name: name.to_owned(), part, dtype, shape, state: &state };
             summary.bytes_after += tensor.data_len();
             views.push((written, tensor));
         };
@@ -247,8 +248,8 @@ fn copy_others(input: &Path, output: &Path) -> Result<(), Error> {
         let path = entry.map_err(|source| Error::io(input, source))?.path();
         let (Some(name), true) = (path.file_name(), path.is_file()) else { continue };
         let ending = path.extension().unwrap_or_default().to_string_lossy().into_owned();
-        let is_text = ["json", "jinja", "model", "txt", "md"].contains(&ending.as_str())
-            || name == "LICENSE";
+        let is_text =
+            ["json", "jinja", "model", "txt", "md"].contains(&ending.as_str()) || name == "LICENSE";
         let target = output.join(name);
         if is_text && !target.exists() && name != INDEX {
             std::fs::copy(&path, &target).map_err(|source| Error::io(&path, source))?;

@@ -21,7 +21,7 @@ use blocks::KvBlocks;
 
 enum Work {
     Cpu(CpuRunner),
-    Gpu(GpuRunner),
+    Gpu(Box<GpuRunner>),
     Libtorch(KvBlocks),
 }
 
@@ -43,7 +43,7 @@ impl Runner {
             Path::Gpu(kv) => {
                 let max_context = config.max_context_of(model.config());
                 let settings = gpu_settings(config, n_blocks, max_context, kv);
-                Work::Gpu(GpuRunner::new(&model, &settings)?)
+                Work::Gpu(Box::new(GpuRunner::new(&model, &settings)?))
             }
             Path::Libtorch => Work::Libtorch(KvBlocks::new(&model, n_blocks)?),
         };

@@ -71,7 +71,13 @@ fn quantize_writes_what_compressed_tensors_reads() {
     let output = dir.path().join("fp8");
     let base = root().join("tests/golden/models/tiny-qwen2");
     let quantize = |model: &Path, output: &Path| {
-        ["quantize".to_owned(), "--model".to_owned(), arg(model), "--output".to_owned(), arg(output)]
+        [
+            "quantize".to_owned(),
+            "--model".to_owned(),
+            arg(model),
+            "--output".to_owned(),
+            arg(output),
+        ]
     };
     let said = succeed(&quantize(&base, &output));
     assert!(said.contains("21 matrices in FP8"), "{said}");

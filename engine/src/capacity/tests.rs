@@ -81,15 +81,15 @@ fn rrm_32b_fits_one_h100_in_fp8_and_not_in_bf16_with_room() {
     fp8.check(&engine).unwrap();
     let bf16 = plan(&EngineConfig { kv_dtype: KvDType::Auto, ..engine.clone() });
     assert!((160_000..200_000).contains(&bf16.kv_tokens), "{bf16:?}");
-    let plain = EngineConfig {
-        quantization: Quantization::Off,
-        kv_dtype: KvDType::Auto,
-        ..engine.clone()
-    };
+    let plain =
+        EngineConfig { quantization: Quantization::Off, kv_dtype: KvDType::Auto, ..engine.clone() };
     assert!(plan(&plain).kv_tokens < 70_000);
     let small = Plan::new(&rrm_32b(), &engine, gpu, 24 * GIB).unwrap();
     let error = small.check(&engine).unwrap_err().to_string();
-    assert!(error.contains("32.") && error.contains("24.0 GiB") && error.contains("fp8"), "{error}");
+    assert!(
+        error.contains("32.") && error.contains("24.0 GiB") && error.contains("fp8"),
+        "{error}"
+    );
     let greedy = EngineConfig { kv_memory_mib: 60 << 10, ..engine };
     assert!(fp8.check(&greedy).unwrap_err().to_string().contains("kv_memory_mib"));
 }

@@ -120,7 +120,8 @@ unsafe impl Send for Function {}
 pub(crate) fn load(code: &[u8], names: &[&str]) -> Result<Vec<Function>, Error> {
     enter()?;
     // SAFETY: `code` is what the compiler made; the module is never unloaded.
-    let loaded = unsafe { module::load_data(code.as_ptr().cast()) }.map_err(failed("loading kernels"))?;
+    let loaded =
+        unsafe { module::load_data(code.as_ptr().cast()) }.map_err(failed("loading kernels"))?;
     let find = |name: &&str| {
         let c_name = CString::new(*name).expect("a kernel's name has no zero byte. This is a bug.");
         // SAFETY: the module is loaded.
@@ -235,7 +236,8 @@ impl Stream {
         // SAFETY: the signature is that of torch/csrc/stable/c/shim.h in 2.11; the stream is of
         // libtorch's pool, or its default one.
         let code = unsafe {
-            let function: SetCurrent = std::mem::transmute(symbol(c"torch_set_current_cuda_stream")?);
+            let function: SetCurrent =
+                std::mem::transmute(symbol(c"torch_set_current_cuda_stream")?);
             function(self.0, 0)
         };
         check("changing the stream", code)
@@ -362,7 +364,8 @@ pub(crate) fn flash_attention(
     // SAFETY: the signature is that of c_shim_cuda.h in 2.11; a tensor of tch is an at::Tensor*, which
     // is what the handles are. All arguments outlive the call.
     let code = unsafe {
-        let function: Flash = std::mem::transmute(symbol(c"aoti_torch_cuda__flash_attention_forward")?);
+        let function: Flash =
+            std::mem::transmute(symbol(c"aoti_torch_cuda__flash_attention_forward")?);
         function(
             handle(q),
             handle(k),

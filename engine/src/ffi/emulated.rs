@@ -13,16 +13,8 @@ unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
 
-type Entry = unsafe extern "C" fn(
-    c_uint,
-    c_uint,
-    c_uint,
-    c_uint,
-    c_uint,
-    c_uint,
-    c_ulong,
-    *mut *mut c_void,
-);
+type Entry =
+    unsafe extern "C" fn(c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_ulong, *mut *mut c_void);
 
 impl Library {
     pub(crate) fn open(path: &Path) -> Self {

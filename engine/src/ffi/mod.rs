@@ -36,11 +36,7 @@ pub fn mmap(path: &Path) -> Result<Mmap, Error> {
 pub(crate) fn release_pages(map: &Mmap, range: std::ops::Range<usize>) {
     // SAFETY: the map is of a file and read-only, so that dropped pages come back unchanged.
     let advised = unsafe {
-        map.unchecked_advise_range(
-            memmap2::UncheckedAdvice::DontNeed,
-            range.start,
-            range.len(),
-        )
+        map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
     };
     // where the system does not take the advice, the pages stay
     let _ = advised;

@@ -71,7 +71,9 @@ unsafe fn machine_code(program: sys::nvrtcProgram) -> Result<Vec<u8>, String> {
     unsafe {
         sys::nvrtcGetCUBINSize(program, &raw mut size).result().map_err(|e| format!("{e:?}"))?;
         let mut code = vec![0u8; size];
-        sys::nvrtcGetCUBIN(program, code.as_mut_ptr().cast()).result().map_err(|e| format!("{e:?}"))?;
+        sys::nvrtcGetCUBIN(program, code.as_mut_ptr().cast())
+            .result()
+            .map_err(|e| format!("{e:?}"))?;
         Ok(code)
     }
 }

@@ -87,9 +87,7 @@ pub(crate) fn from_bytes(
     // SAFETY: the memory is valid for the tensor's size and aligned; the tensor that borrows it is
     // only read, by a copy that ends before the borrow does: a copy from memory that is not pinned
     // waits for its end.
-    let borrowed = unsafe {
-        Tensor::f_from_blob(bytes.as_ptr(), shape, &[], kind, Device::Cpu)?
-    };
+    let borrowed = unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &[], kind, Device::Cpu)? };
     Ok(borrowed.f_to_device(device)?)
 }
 

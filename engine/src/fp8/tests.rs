@@ -22,7 +22,9 @@ fn the_table_is_libtorchs_for_all_256_codes() {
 #[test]
 fn scales_spread_over_a_matrix_a_row_or_a_block_cut_at_the_edges() {
     let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
-    let cases: [(&[f32], [i64; 2], [usize; 2], [f32; 15]); 3] = [
+    // scale, its shape, a block's rows and columns, the matrix
+    type Case<'a> = (&'a [f32], [i64; 2], [usize; 2], [f32; 15]);
+    let cases: [Case<'_>; 3] = [
         (&[2.0], [1, 1], [3, 5], values.map(|value| 2.0 * value)),
         (&[1.0, 10.0, 100.0], [3, 1], [1, 5], {
             std::array::from_fn(|at| values[at] * [1.0, 10.0, 100.0][at / 5])
@@ -74,7 +76,8 @@ fn tokens_are_quantised_each_for_itself_and_zeros_stay_zeros() {
     let quantized = quantize_tokens(&x).unwrap();
     let scale = Vec::<f32>::try_from(quantized.scale.view([-1])).unwrap();
     assert_eq!(scale, [LEAST_SCALE as f32, 4.48 / 448.0, LEAST_SCALE as f32]);
-    let plain = Vec::<f32>::try_from(quantized.dequantize(Kind::Float).unwrap().view([-1])).unwrap();
+    let plain =
+        Vec::<f32>::try_from(quantized.dequantize(Kind::Float).unwrap().view([-1])).unwrap();
     assert_eq!(plain[..3], [0.0; 3]);
     assert!((plain[5] - 4.48).abs() < 1e-6 && (plain[4] + 2.0).abs() < 2.0 / 16.0);
 }

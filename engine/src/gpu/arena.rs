@@ -40,7 +40,12 @@ pub(super) struct LayerArena {
 }
 
 impl LayerArena {
-    fn new(config: &ModelConfig, n_blocks: usize, kind: KvKind, device: Device) -> Result<Self, Error> {
+    fn new(
+        config: &ModelConfig,
+        n_blocks: usize,
+        kind: KvKind,
+        device: Device,
+    ) -> Result<Self, Error> {
         let shape = [n_blocks, config.n_kv_heads, BLOCK_TOKENS, config.head_dim];
         let shape = shape.map(|dim| dim as i64);
         let numbers = if kind.is_fp8() { Kind::Float8e4m3fn } else { Kind::BFloat16 };

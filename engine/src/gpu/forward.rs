@@ -307,7 +307,9 @@ impl GpuRunner {
         let rows: Vec<i64> = draws.iter().map(|draw| draw.row as i64).collect();
         let logits = match is_in_order {
             true => logits.shallow_clone(),
-            false => logits.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to_device(device)?)?,
+            false => {
+                logits.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to_device(device)?)?
+            }
         };
         let f32s = |value: &dyn Fn(&RowSampling) -> f32| -> Result<Tensor, Error> {
             let values: Vec<f32> = draws.iter().map(value).collect();
@@ -327,12 +329,11 @@ impl GpuRunner {
         self.ops.sample(&logits, &draws, &token, &logprob)?;
         let tokens = Vec::<i64>::try_from(token.f_to_kind(Kind::Int64)?)?;
         let logprobs = Vec::<f32>::try_from(logprob)?;
-        let drawn = tokens.into_iter().zip(logprobs).map(|(token, logprob)| {
-            match logprob.is_finite() {
+        let drawn =
+            tokens.into_iter().zip(logprobs).map(|(token, logprob)| match logprob.is_finite() {
                 true => Ok(Drawn { token: token as u32, logprob }),
                 false => Err(Error::NotFinite { logprob }),
-            }
-        });
+            });
         drawn.collect()
     }
 }

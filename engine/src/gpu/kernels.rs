@@ -97,7 +97,14 @@ fn check(tensor: &Tensor, kind: Kind, name: &str) {
 
 impl<L: Launch> Kernels<L> {
     /// One block a row.
-    fn rows(&self, kernel: &str, n_rows: i64, block: u32, shared: i64, args: &[Arg]) -> Result<(), Error> {
+    fn rows(
+        &self,
+        kernel: &str,
+        n_rows: i64,
+        block: u32,
+        shared: i64,
+        args: &[Arg],
+    ) -> Result<(), Error> {
         if n_rows == 0 {
             return Ok(());
         }
@@ -203,7 +210,11 @@ impl<L: Launch> Ops for Kernels<L> {
         check(inv_freq, Kind::Float, "inv_freq");
         check(slots, Kind::Int64, "slots");
         let n_rows = qkv.size()[0];
-        assert_eq!([positions.size()[0], slots.size()[0]], [n_rows; 2], "one a row. This is a bug.");
+        assert_eq!(
+            [positions.size()[0], slots.size()[0]],
+            [n_rows; 2],
+            "one a row. This is a bug."
+        );
         if n_rows == 0 {
             return Ok(());
         }
@@ -215,18 +226,22 @@ impl<L: Launch> Ops for Kernels<L> {
             shared: 0,
         };
         let [key_scales, value_scales] = scale_args(arena);
-        self.launcher.launch("rope_append", shape, &[
-            Arg::tensor(qkv),
-            Arg::tensor(positions),
-            Arg::tensor(inv_freq),
-            Arg::tensor(slots),
-            Arg::I32(n_heads as i32),
-            Arg::I32(n_kv_heads as i32),
-            Arg::tensor(&arena.keys),
-            Arg::tensor(&arena.values),
-            key_scales,
-            value_scales,
-        ])
+        self.launcher.launch(
+            "rope_append",
+            shape,
+            &[
+                Arg::tensor(qkv),
+                Arg::tensor(positions),
+                Arg::tensor(inv_freq),
+                Arg::tensor(slots),
+                Arg::I32(n_heads as i32),
+                Arg::I32(n_kv_heads as i32),
+                Arg::tensor(&arena.keys),
+                Arg::tensor(&arena.values),
+                key_scales,
+                value_scales,
+            ],
+        )
     }
 
     fn attend(
@@ -256,22 +271,26 @@ impl<L: Launch> Ops for Kernels<L> {
             shared: 0,
         };
         let [key_scales, value_scales] = scale_args(arena);
-        self.launcher.launch("attend", shape, &[
-            Arg::tensor(qkv),
-            Arg::I64(self.heads.qkv_width()),
-            Arg::tensor(&arena.keys),
-            Arg::tensor(&arena.values),
-            key_scales,
-            value_scales,
-            Arg::tensor(&contexts.spans),
-            Arg::tensor(&contexts.n_spans),
-            Arg::I32(contexts.spans.size()[1] as i32),
-            Arg::I32(n_kv_heads as i32),
-            Arg::I32(n_splits as i32),
-            Arg::F32(1.0 / (head_dim as f32).sqrt()),
-            Arg::tensor(partial),
-            Arg::tensor(lse),
-        ])
+        self.launcher.launch(
+            "attend",
+            shape,
+            &[
+                Arg::tensor(qkv),
+                Arg::I64(self.heads.qkv_width()),
+                Arg::tensor(&arena.keys),
+                Arg::tensor(&arena.values),
+                key_scales,
+                value_scales,
+                Arg::tensor(&contexts.spans),
+                Arg::tensor(&contexts.n_spans),
+                Arg::I32(contexts.spans.size()[1] as i32),
+                Arg::I32(n_kv_heads as i32),
+                Arg::I32(n_splits as i32),
+                Arg::F32(1.0 / (head_dim as f32).sqrt()),
+                Arg::tensor(partial),
+                Arg::tensor(lse),
+            ],
+        )
     }
 
     fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error> {
@@ -301,16 +320,22 @@ impl<L: Launch> Ops for Kernels<L> {
         check(&draws.uniform, Kind::Double, "uniform");
         check(token, Kind::Int, "token");
         check(logprob, Kind::Float, "logprob");
-        self.rows("sample", logits.size()[0], 1_024, 0, &[
-            Arg::tensor(logits),
-            Arg::I32(logits.size()[1] as i32),
-            Arg::tensor(&draws.temperature),
-            Arg::tensor(&draws.top_p),
-            Arg::tensor(&draws.top_k),
-            Arg::tensor(&draws.uniform),
-            Arg::tensor(token),
-            Arg::tensor(logprob),
-        ])
+        self.rows(
+            "sample",
+            logits.size()[0],
+            1_024,
+            0,
+            &[
+                Arg::tensor(logits),
+                Arg::I32(logits.size()[1] as i32),
+                Arg::tensor(&draws.temperature),
+                Arg::tensor(&draws.top_p),
+                Arg::tensor(&draws.top_k),
+                Arg::tensor(&draws.uniform),
+                Arg::tensor(token),
+                Arg::tensor(logprob),
+            ],
+        )
     }
 }
 

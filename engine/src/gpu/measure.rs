@@ -221,7 +221,8 @@ pub(super) fn measure_on_cpu(
     sizes: &Sizes,
 ) -> Result<Vec<Measured>, Error> {
     let twins = Twins { heads: buffers::heads(config) };
-    let mut stage = Stage { device: Device::Cpu, stream: None, reps: sizes.reps, found: Vec::new() };
+    let mut stage =
+        Stage { device: Device::Cpu, stream: None, reps: sizes.reps, found: Vec::new() };
     parts(&mut stage, config, kernels, &twins, sizes)?;
     Ok(stage.found)
 }
@@ -291,7 +292,8 @@ fn attention(
     // a token in every slot of every block, a block's worth of rows at a time
     for start in 0..BLOCK_TOKENS as i64 {
         let n_blocks = n * blocks_each;
-        let slots: Vec<i64> = (0..n_blocks).map(|block| block * BLOCK_TOKENS as i64 + start).collect();
+        let slots: Vec<i64> =
+            (0..n_blocks).map(|block| block * BLOCK_TOKENS as i64 + start).collect();
         let positions: Vec<i32> =
             (0..n_blocks).map(|block| (block % blocks_each * 16 + start) as i32).collect();
         let qkv = stage.bf16(&[n_blocks, heads.qkv_width()])?;
@@ -312,7 +314,10 @@ fn attention(
         let gathered = arena.gather(&block, &offset, Kind::Float)?;
         Ok(Activations::Plain(Tensor::f_cat(&gathered, 0)?.f_view([-1, heads.head_dim])?))
     };
-    let stored = (deviation(&all(&arenas[0])?, &all(&arenas[1])?), if kv.is_fp8() { 1.0 / 14.0 } else { 1.0 / 128.0 });
+    let stored = (
+        deviation(&all(&arenas[0])?, &all(&arenas[1])?),
+        if kv.is_fp8() { 1.0 / 14.0 } else { 1.0 / 128.0 },
+    );
     let slots = to_device(Tensor::f_arange(n, (Kind::Int64, Device::Cpu))? * (blocks_each * 16))?;
     let positions = to_device(Tensor::f_full([n], context as i64 - 1, (Kind::Int, Device::Cpu))?)?;
     let qkv = stage.bf16(&[n, heads.qkv_width()])?;
@@ -397,12 +402,7 @@ fn sampling(
 }
 
 /// The products of a layer and of the output head, in FP8 and in bf16.
-fn products(
-    stage: &mut Stage,
-    config: &ModelConfig,
-    heads: &Heads,
-    n: i64,
-) -> Result<(), Error> {
+fn products(stage: &mut Stage, config: &ModelConfig, heads: &Heads, n: i64) -> Result<(), Error> {
     let (hidden, width) = (config.hidden_size as i64, config.intermediate_size as i64);
     let matrices = [
         ("qkv", heads.qkv_width(), hidden),

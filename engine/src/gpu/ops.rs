@@ -22,10 +22,9 @@ impl Activations {
     pub(super) fn rows(&self, start: i64, n_rows: i64) -> Result<Self, Error> {
         Ok(match self {
             Self::Plain(x) => Self::Plain(x.f_narrow(0, start, n_rows)?),
-            Self::Fp8(values, scale) => Self::Fp8(
-                values.f_narrow(0, start, n_rows)?,
-                scale.f_narrow(0, start, n_rows)?,
-            ),
+            Self::Fp8(values, scale) => {
+                Self::Fp8(values.f_narrow(0, start, n_rows)?, scale.f_narrow(0, start, n_rows)?)
+            }
         })
     }
 }

@@ -25,7 +25,8 @@ impl Prefill {
     /// `like` gives the device; `by_flash` wants a GPU.
     pub(super) fn new(rows: &[Row], like: &Tensor, by_flash: bool) -> Result<Self, Error> {
         let spans = || rows.iter().flat_map(|row| &row.spans);
-        let blocks = spans().flat_map(|s| std::iter::repeat_n(i64::from(s.block), s.n_tokens as usize));
+        let blocks =
+            spans().flat_map(|s| std::iter::repeat_n(i64::from(s.block), s.n_tokens as usize));
         let offsets = spans().flat_map(|span| 0..i64::from(span.n_tokens));
         let place = |values: Vec<i64>| Tensor::f_from_slice(&values)?.f_to_device(like.device());
         let lengths = [|row: &Row| row.len, |row: &Row| row.position + row.len];

@@ -50,12 +50,7 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
         defines: defines.to_vec(),
     };
     Ok(vec![
-        file(
-            "quantize.cu",
-            include_str!("../../kernels/quantize.cu"),
-            &["quantize_rows"],
-            &[],
-        ),
+        file("quantize.cu", include_str!("../../kernels/quantize.cu"), &["quantize_rows"], &[]),
         file(
             "norm.cu",
             include_str!("../../kernels/norm.cu"),

@@ -111,7 +111,8 @@ fn check_row_kernels(kernels: &dyn Ops, twins: &dyn Ops) {
 /// Stores keys and values of a few tokens, with padding between them, then attends to them.
 fn check_attention(kernels: &dyn Ops, twins: &dyn Ops, kv: KvKind) {
     let config = config();
-    let inv_freq: Vec<f32> = (0..8).map(|pair| 10_000f32.powf(-f32::from(pair as u8) / 8.0)).collect();
+    let inv_freq: Vec<f32> =
+        (0..8).map(|pair| 10_000f32.powf(-f32::from(pair as u8) / 8.0)).collect();
     let inv_freq = Tensor::from_slice(&inv_freq);
     let arenas = [(); 2].map(|()| arena::allocate(&config, 6, kv, CPU).unwrap().remove(0));
     let n_tokens = 6 * 16;
@@ -135,8 +136,13 @@ fn check_attention(kernels: &dyn Ops, twins: &dyn Ops, kv: KvKind) {
     check_close(&seen, &wanted, "stored keys and values");
 
     // whole blocks, cut ones, one token, and padding; shared between rows
-    let contexts: [&[(i32, i32)]; 5] =
-        [&[(0, 16), (3, 16), (5, 2)], &[(0, 16), (3, 7), (4, 3), (1, 1)], &[(2, 1)], &[], &[(0, 3)]];
+    let contexts: [&[(i32, i32)]; 5] = [
+        &[(0, 16), (3, 16), (5, 2)],
+        &[(0, 16), (3, 7), (4, 3), (1, 1)],
+        &[(2, 1)],
+        &[],
+        &[(0, 3)],
+    ];
     let capacity = 4;
     let mut spans = vec![0i32; contexts.len() * capacity];
     for (row, context) in contexts.iter().enumerate() {
@@ -163,7 +169,11 @@ fn check_attention(kernels: &dyn Ops, twins: &dyn Ops, kv: KvKind) {
             merged(kernels, seen);
             merged(twins, wanted);
             check_close(seen, wanted, "attention");
-            assert_eq!(values(seen).get(3).abs().sum(Kind::Float).double_value(&[]), 0.0, "padding");
+            assert_eq!(
+                values(seen).get(3).abs().sum(Kind::Float).double_value(&[]),
+                0.0,
+                "padding"
+            );
         }
     }
 }
@@ -171,11 +181,15 @@ fn check_attention(kernels: &dyn Ops, twins: &dyn Ops, kv: KvKind) {
 fn check_sampler(kernels: &dyn Ops, twins: &dyn Ops) {
     let n = 24;
     let logits = bf16(&(randn(&[n, 304]) * 4.0));
-    let of = |values: &[f32]| -> Vec<f32> { (0..n as usize).map(|r| values[r % values.len()]).collect() };
+    let of = |values: &[f32]| -> Vec<f32> {
+        (0..n as usize).map(|r| values[r % values.len()]).collect()
+    };
     let draws = |top_p: &[f32], top_k: &[i32]| Draws {
         temperature: Tensor::from_slice(&of(&[0.0, 1.0, 0.6, 2.0])),
         top_p: Tensor::from_slice(&of(top_p)),
-        top_k: Tensor::from_slice(&(0..n as usize).map(|r| top_k[r % top_k.len()]).collect::<Vec<_>>()),
+        top_k: Tensor::from_slice(
+            &(0..n as usize).map(|r| top_k[r % top_k.len()]).collect::<Vec<_>>(),
+        ),
         uniform: Tensor::rand([n], (Kind::Double, CPU)),
     };
     let drawn = |ops: &dyn Ops, draws: &Draws| {
@@ -281,7 +295,8 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
         let wanted = |tokens: &[u32]| {
             let _guard = tch::no_grad_guard();
             let ids: Vec<i64> = tokens.iter().map(|&id| i64::from(id)).collect();
-            let hidden = model.hidden(&Tensor::from_slice(&ids).unsqueeze(0), Kind::BFloat16).unwrap();
+            let hidden =
+                model.hidden(&Tensor::from_slice(&ids).unsqueeze(0), Kind::BFloat16).unwrap();
             model.logits(&hidden.squeeze_dim(0)).unwrap()
         };
         let fork = wanted(&[&prompt[..20], &[17]].concat()).narrow(0, 20, 1);
@@ -377,7 +392,8 @@ impl Ops for Swapped {
 /// Adds the tokens of a sequence from `position` on, all of them wanted.
 fn push(batch: &mut Batch, tokens: &[u32], position: usize, spans: &[(u32, u32)]) {
     let start = batch.tokens.len();
-    let slots = spans.iter().flat_map(|&(block, n)| (0..n).map(move |offset| Slot { block, offset }));
+    let slots =
+        spans.iter().flat_map(|&(block, n)| (0..n).map(move |offset| Slot { block, offset }));
     batch.slots.extend(slots.skip(position).take(tokens.len()));
     batch.tokens.extend(tokens);
     batch.positions.extend(position..position + tokens.len());

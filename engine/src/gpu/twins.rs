@@ -133,7 +133,8 @@ impl Ops for Twins {
             }
             let spans = contexts.spans.f_get(row)?.f_narrow(0, 0, n_spans)?;
             let spans = Vec::<i64>::try_from(spans.f_to_kind(Kind::Int64)?)?;
-            let slots = spans.iter().flat_map(|&span| (0..span & 31).map(move |at| (span >> 5, at)));
+            let slots =
+                spans.iter().flat_map(|&span| (0..span & 31).map(move |at| (span >> 5, at)));
             let (blocks, offsets): (Vec<i64>, Vec<i64>) = slots.unzip();
             let place = |values: Vec<i64>| Tensor::f_from_slice(&values)?.f_to_device(qkv.device());
             let places = [place(blocks)?, place(offsets)?];
@@ -153,7 +154,8 @@ impl Ops for Twins {
 
     fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error> {
         let size = lse.size(); // [R, S, Hq]
-        let weights = lse.f_softmax(1, Kind::Float)?.f_nan_to_num(0.0, 0.0, 0.0)?.f_unsqueeze(-1)?;
+        let weights =
+            lse.f_softmax(1, Kind::Float)?.f_nan_to_num(0.0, 0.0, 0.0)?.f_unsqueeze(-1)?;
         let partial = partial.f_view([size[0], size[1], size[2], self.heads.head_dim])?;
         // an empty split was never written
         let parts = partial.f_where_self(&weights.f_gt(0.0)?, &partial.zeros_like())?;
@@ -168,7 +170,9 @@ impl Ops for Twins {
         token: &Tensor,
         logprob: &Tensor,
     ) -> Result<(), Error> {
-        let numbers = |tensor: &Tensor| Ok::<_, Error>(Vec::<f64>::try_from(tensor.f_to_kind(Kind::Double)?)?);
+        let numbers = |tensor: &Tensor| {
+            Ok::<_, Error>(Vec::<f64>::try_from(tensor.f_to_kind(Kind::Double)?)?)
+        };
         let (temperature, top_p) = (numbers(&draws.temperature)?, numbers(&draws.top_p)?);
         let (top_k, uniform) = (numbers(&draws.top_k)?, numbers(&draws.uniform)?);
         let rows = (0..temperature.len()).map(|row| RowSampling {

@@ -109,9 +109,7 @@ impl Decoder {
     pub(crate) fn head(&self) -> Linear {
         match &self.head {
             Some(head) => head.shallow_clone(),
-            None => {
-                Linear { weight: self.embedding.shallow_clone(), scale: None, bias: None }
-            }
+            None => Linear { weight: self.embedding.shallow_clone(), scale: None, bias: None },
         }
     }
 

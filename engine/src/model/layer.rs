@@ -47,11 +47,7 @@ impl Layer {
         let head_dim = config.head_dim as i64;
 
         let normed = rms_norm(x, &self.input_norm, config.rms_norm_eps);
-        let qkv = self.qkv.forward(&normed)?.view([
-            -1,
-            n_q_heads + 2 * n_kv_heads,
-            head_dim,
-        ]); // [N, Hq + 2·Hkv, D]
+        let qkv = self.qkv.forward(&normed)?.view([-1, n_q_heads + 2 * n_kv_heads, head_dim]); // [N, Hq + 2·Hkv, D]
         let parts = qkv.split_with_sizes([n_q_heads + n_kv_heads, n_kv_heads], 1);
         let rotated = rotation.apply(&parts[0]).split_with_sizes([n_q_heads, n_kv_heads], 1);
         let attended = attend.attend(layer_idx, &rotated[0], &rotated[1], &parts[1]); // [N, Hq·D]

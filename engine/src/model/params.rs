@@ -9,7 +9,9 @@ use super::decoder::Decoder;
 use super::layer::Layer;
 use super::linear::Linear;
 use super::rope::Rope;
-use super::source::{DrawnOnDevice, FromCheckpoint, Matrix, Precision, Random, Source, fuse, stack};
+use super::source::{
+    DrawnOnDevice, FromCheckpoint, Matrix, Precision, Random, Source, fuse, stack,
+};
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi;
@@ -88,11 +90,7 @@ impl Decoder {
                     hidden,
                     config.attention_bias,
                 )?,
-                output: linear(
-                    &[("self_attn.o_proj", hidden)],
-                    q_rows,
-                    config.has_output_bias(),
-                )?,
+                output: linear(&[("self_attn.o_proj", hidden)], q_rows, config.has_output_bias())?,
                 post_norm: source.plain(&at("post_attention_layernorm.weight"), &[hidden])?,
                 gate_up: linear(&[(gate, width), (up, width)], hidden, false)?,
                 down: linear(&[("mlp.down_proj", hidden)], width, false)?,

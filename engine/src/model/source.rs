@@ -67,11 +67,7 @@ pub(super) trait Source {
 }
 
 /// Puts matrices that read the same input on top of each other. One that is plain makes all plain.
-pub(super) fn fuse(
-    parts: Vec<Matrix>,
-    kind: Kind,
-    bias: Option<Tensor>,
-) -> Result<Linear, Error> {
+pub(super) fn fuse(parts: Vec<Matrix>, kind: Kind, bias: Option<Tensor>) -> Result<Linear, Error> {
     let fp8: Vec<&Quantized> = parts
         .iter()
         .filter_map(|part| match part {

@@ -111,7 +111,8 @@ fn an_fp8_model_is_the_plain_one_within_its_rounding_and_takes_published_weights
     let fresh = other.duplicate(Device::Cpu, FP8).unwrap();
     assert!(hidden(&fp8).equal(&hidden(&fresh)));
     // and its own checkpoint gives the same model again
-    let again = Decoder::from_weights(&tiny(), &fp8.to_weights(Kind::Float).into(), Device::Cpu, FP8);
+    let again =
+        Decoder::from_weights(&tiny(), &fp8.to_weights(Kind::Float).into(), Device::Cpu, FP8);
     assert!(distance(&hidden(&again.unwrap()), &hidden(&fp8)) < 1e-5);
 }
 

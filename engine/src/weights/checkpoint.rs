@@ -85,9 +85,7 @@ impl Checkpoint {
         match self.tensors.get(name) {
             Some(Stored::InMemory(tensor)) => Ok(tensor.f_to_device(device)?),
             Some(Stored::InFile(place)) => place.read(device),
-            None => {
-                Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() })
-            }
+            None => Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() }),
         }
     }
 

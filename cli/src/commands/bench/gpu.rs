@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use joust_engine::measure::{Sizes, measure};
 use joust_engine::folder;
+use joust_engine::measure::{Sizes, measure};
 
 use crate::failure::UserError;
 use crate::output;
@@ -49,7 +49,8 @@ pub(crate) fn run(args: GpuArgs) -> anyhow::Result<()> {
     match &wrong[..] {
         [] => Ok(()),
         wrong => {
-            Err(UserError::new(format!("not what their twins compute: {}", wrong.join(", "))).into())
+            Err(UserError::new(format!("not what their twins compute: {}", wrong.join(", ")))
+                .into())
         }
     }
 }
