@@ -8,9 +8,10 @@ use crate::config::ModelConfig;
 use crate::cpu;
 use crate::device;
 use crate::error::Error;
+use crate::fp8;
 use crate::gpu::{GpuSettings, KvKind};
 use crate::kv::BLOCK_TOKENS;
-use crate::model::Precision;
+use crate::model::{Decoder, Precision};
 use crate::settings::{EngineConfig, KvDType};
 
 /// What CUDA's context, the libraries' kernels and workspaces, and libtorch's allocator take beside
@@ -184,11 +185,46 @@ impl Plan {
     }
 }
 
+/// Where a model goes and in what, once it is known to fit there.
+pub(crate) fn choose(
+    model: &ModelConfig,
+    config: &EngineConfig,
+) -> Result<(Device, Precision), Error> {
+    let device = config.device.resolve()?;
+    let precision = config.quantization.resolve(device, config.dtype, model.fp8.is_some())?;
+    if device.is_cuda() {
+        fp8::check_widths(model, precision)?;
+        let memory = device::memory_bytes(device)?;
+        Plan::new(model, config, device, memory)?.check(config)?;
+    }
+    Ok((device, precision))
+}
+
+/// The path that a model runs on, and the blocks of keys and values that there is room for.
+pub(crate) fn place(
+    model: &Decoder,
+    config: &EngineConfig,
+    max_context: usize,
+) -> Result<(Path, usize), Error> {
+    let device = model.device();
+    let path = Path::of(device, model.precision(), config)?;
+    let per_token = path.kv_bytes_per_token(model.config(), model.kind());
+    let available = left_for_kv(model.config(), path, config, max_context, device)?;
+    match kv_blocks(config, max_context, per_token, available) {
+        0 | 1 => Err(Error::BadRequest(format!(
+            "kv_memory_mib is {}, wanted at least {} for two blocks of {BLOCK_TOKENS} tokens",
+            if config.kv_memory_mib == 0 { available >> 20 } else { config.kv_memory_mib },
+            (2 * BLOCK_TOKENS * per_token).div_ceil(1 << 20)
+        ))),
+        n_blocks => Ok((path, n_blocks)),
+    }
+}
+
 /// Bytes that keys and values may take once the model is loaded.
 ///
 /// # Errors
 /// [`Error::Device`] where a GPU's driver does not answer.
-pub(crate) fn left_for_kv(
+fn left_for_kv(
     model: &ModelConfig,
     path: Path,
     engine: &EngineConfig,
@@ -208,7 +244,7 @@ pub(crate) fn left_for_kv(
 
 /// Blocks of keys and values in `available` bytes: as many as the settings give, or as `max_batch` full
 /// contexts need.
-pub(crate) fn kv_blocks(
+fn kv_blocks(
     engine: &EngineConfig,
     max_context: usize,
     kv_bytes_per_token: usize,

@@ -3,6 +3,8 @@
 //! Nothing here is guessed: a constant that the file must give and does not is an error. It knows
 //! nothing of weights or devices.
 
+#[cfg(test)]
+pub(crate) mod examples;
 mod quantization;
 
 use std::path::Path;

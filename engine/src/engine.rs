@@ -4,22 +4,19 @@
 //! samples. Threads, channels and sockets are its users' business, and so is what the tokens mean.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use joust_schema::seed::Seed;
 use joust_schema::tables::FinishReason;
-use tch::{Device, Kind};
+use tch::Kind;
 
-use crate::capacity::{self, Path};
-use crate::config::ModelConfig;
-use crate::device;
+use crate::capacity;
 use crate::error::Error;
 use crate::folder;
-use crate::fp8;
 use crate::kv::BLOCK_TOKENS;
-use crate::model::{Decoder, Precision};
+use crate::model::Decoder;
 use crate::request::{Request, RequestId, Sample, Stats};
 use crate::runner::Runner;
 use crate::sampler::{Drawn, RowSampling};
@@ -75,7 +72,7 @@ impl Engine {
             return Err(Error::BadRequest(problem));
         }
         let max_context = config.max_context_of(model.config());
-        let (path, n_blocks) = place(&model, config, max_context)?;
+        let (path, n_blocks) = capacity::place(&model, config, max_context)?;
         let kv_tokens = n_blocks * BLOCK_TOKENS;
         let end_tokens = tokenizer.eos_ids().iter().copied();
         let end_tokens = end_tokens.chain(model.config().eos_token_ids.iter().copied()).collect();
@@ -105,9 +102,9 @@ impl Engine {
     ///
     /// # Errors
     /// Whatever reading the files, choosing the device or moving the weights can give.
-    pub fn open(path: &path::Path, config: &EngineConfig) -> Result<Self, Error> {
+    pub fn open(path: &Path, config: &EngineConfig) -> Result<Self, Error> {
         let files = folder::open(path)?;
-        let (device, precision) = choose(&files.config, config)?;
+        let (device, precision) = capacity::choose(&files.config, config)?;
         let model = Decoder::from_weights(&files.config, &files.weights, device, precision)?;
         Self::new(model, Arc::new(files.tokenizer), config)
     }
@@ -117,10 +114,10 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::open`].
-    pub fn open_random(path: &path::Path, config: &EngineConfig) -> Result<Self, Error> {
+    pub fn open_random(path: &Path, config: &EngineConfig) -> Result<Self, Error> {
         let model = folder::open_config(path)?;
         let tokenizer = Tokenizer::from_folder(path)?;
-        let (device, precision) = choose(&model, config)?;
+        let (device, precision) = capacity::choose(&model, config)?;
         let model = Decoder::drawn_on_device(&model, Seed(0), device, precision)?;
         Self::new(model, Arc::new(tokenizer), config)
     }
@@ -434,38 +431,6 @@ impl Engine {
 
 fn is_end(end_tokens: &BTreeSet<u32>, params: &SamplingParams, token: u32) -> bool {
     (!params.ignore_eos && end_tokens.contains(&token)) || params.stop_token_ids.contains(&token)
-}
-
-/// Where a model goes and in what, once it is known to fit there.
-fn choose(model: &ModelConfig, config: &EngineConfig) -> Result<(Device, Precision), Error> {
-    let device = config.device.resolve()?;
-    let precision = config.quantization.resolve(device, config.dtype, model.fp8.is_some())?;
-    if device.is_cuda() {
-        fp8::check_widths(model, precision)?;
-        let memory = device::memory_bytes(device)?;
-        capacity::Plan::new(model, config, device, memory)?.check(config)?;
-    }
-    Ok((device, precision))
-}
-
-/// The path that a model runs on, and the blocks of keys and values that there is room for.
-fn place(
-    model: &Decoder,
-    config: &EngineConfig,
-    max_context: usize,
-) -> Result<(Path, usize), Error> {
-    let device = model.device();
-    let path = Path::of(device, model.precision(), config)?;
-    let per_token = path.kv_bytes_per_token(model.config(), model.kind());
-    let available = capacity::left_for_kv(model.config(), path, config, max_context, device)?;
-    match capacity::kv_blocks(config, max_context, per_token, available) {
-        0 | 1 => Err(Error::BadRequest(format!(
-            "kv_memory_mib is {}, wanted at least {} for two blocks of {BLOCK_TOKENS} tokens",
-            if config.kv_memory_mib == 0 { available >> 20 } else { config.kv_memory_mib },
-            (2 * BLOCK_TOKENS * per_token).div_ceil(1 << 20)
-        ))),
-        n_blocks => Ok((path, n_blocks)),
-    }
 }
 
 /// Where the first of the stop texts begins.

@@ -3,33 +3,9 @@
 use joust_schema::seed::Seed;
 
 use super::*;
-use crate::config::{Family, Kept};
+use crate::config::examples::tiny;
 use crate::device::Quantization;
 use crate::model::Decoder;
-
-fn tiny(tied: bool) -> ModelConfig {
-    ModelConfig {
-        family: Family::Qwen2,
-        vocab_size: 48,
-        hidden_size: 32,
-        intermediate_size: 56,
-        n_layers: 3,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 8,
-        max_position: 64,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        tie_word_embeddings: tied,
-        attention_bias: true,
-        bos_token_id: None,
-        eos_token_ids: vec![0],
-        torch_dtype: None,
-        fp8: None,
-        kept: Kept::default(),
-    }
-}
 
 fn rrm_32b() -> ModelConfig {
     ModelConfig {
@@ -41,13 +17,15 @@ fn rrm_32b() -> ModelConfig {
         n_kv_heads: 8,
         head_dim: 128,
         max_position: 131_072,
-        ..tiny(false)
+        tie_word_embeddings: false,
+        ..tiny()
     }
 }
 
 #[test]
 fn planned_weights_are_those_of_the_model() {
-    for tied in [true, false] {
+    for tie_word_embeddings in [true, false] {
+        let config = ModelConfig { tie_word_embeddings, ..tiny() };
         for (kind, fp8_layers, fp8_head) in [
             (Kind::Float, false, false),
             (Kind::BFloat16, false, false),
@@ -55,9 +33,9 @@ fn planned_weights_are_those_of_the_model() {
             (Kind::Float, true, true),
         ] {
             let precision = Precision { kind, fp8_layers, fp8_head };
-            let plain = Decoder::random(&tiny(tied), Seed(1), Device::Cpu, Kind::Float);
+            let plain = Decoder::random(&config, Seed(1), Device::Cpu, Kind::Float);
             let model = plain.duplicate(Device::Cpu, precision).unwrap();
-            assert_eq!(weight_bytes(&tiny(tied), precision), model.n_bytes(), "{precision:?}");
+            assert_eq!(weight_bytes(&config, precision), model.n_bytes(), "{precision:?}");
         }
     }
 }

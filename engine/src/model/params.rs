@@ -10,7 +10,7 @@ use super::layer::Layer;
 use super::linear::Linear;
 use super::rope::Rope;
 use super::source::{
-    DrawnOnDevice, FromCheckpoint, Matrix, Precision, Random, Source, fuse, stack,
+    DrawnOnDevice, FromCheckpoint, Matrix, Precision, Random, Source, Target, fuse, stack,
 };
 use crate::config::ModelConfig;
 use crate::error::Error;
@@ -32,13 +32,13 @@ impl Decoder {
         device: Device,
         precision: impl Into<Precision>,
     ) -> Result<Self, Error> {
-        let (layout, precision) = (config.fp8, precision.into());
-        Self::build(config, &FromCheckpoint { checkpoint, layout, device, precision })
+        let target = Target { device, precision: precision.into() };
+        Self::build(config, &FromCheckpoint { checkpoint, layout: config.fp8, target })
     }
 
     /// Draws a fresh model: matrices from N(0, 0.02²), norms 1, biases 0, keyed by `seed` and name.
     pub fn random(config: &ModelConfig, seed: Seed, device: Device, kind: Kind) -> Self {
-        Self::build(config, &Random { seed, device, precision: kind.into() })
+        Self::build(config, &Random { seed, target: Target { device, precision: kind.into() } })
             .expect("freshly drawn tensors have the shapes that were asked for. This is a bug.")
     }
 
@@ -53,13 +53,13 @@ impl Decoder {
         device: Device,
         precision: Precision,
     ) -> Result<Self, Error> {
-        let n_layers = config.n_layers;
-        Self::build(config, &DrawnOnDevice { n_layers, seed, device, precision })
+        let target = Target { device, precision };
+        Self::build(config, &DrawnOnDevice { n_layers: config.n_layers, seed, target })
     }
 
     fn build(config: &ModelConfig, source: &impl Source) -> Result<Self, Error> {
         let _guard = tch::no_grad_guard();
-        let precision = source.precision();
+        let Target { device, precision } = source.target();
         let hidden = config.hidden_size;
         let (q_rows, kv_rows) =
             (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
@@ -115,7 +115,7 @@ impl Decoder {
             layers,
             final_norm: source.plain("model.norm.weight", &[hidden])?,
             head,
-            rope: Rope::new(config, source.device()),
+            rope: Rope::new(config, device),
             config: config.clone(),
         })
     }

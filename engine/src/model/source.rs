@@ -45,13 +45,17 @@ impl Matrix {
     }
 }
 
+/// Where a model's tensors are to lie, and what they are to be kept in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    pub(super) device: Device,
+    pub(super) precision: Precision,
+}
+
 /// Gives a model its tensors.
 pub(super) trait Source {
-    /// Where they are to lie.
-    fn device(&self) -> Device;
-
-    /// What they are to be kept in.
-    fn precision(&self) -> Precision;
+    /// What becomes of them.
+    fn target(&self) -> Target;
 
     /// A tensor of this shape, plain.
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error>;
@@ -103,8 +107,7 @@ pub(super) struct FromCheckpoint<'a> {
     pub(super) checkpoint: &'a Checkpoint,
     /// How its FP8 matrices are scaled; none where it is plain.
     pub(super) layout: Option<Fp8Layout>,
-    pub(super) device: Device,
-    pub(super) precision: Precision,
+    pub(super) target: Target,
 }
 
 impl FromCheckpoint<'_> {
@@ -118,10 +121,10 @@ impl FromCheckpoint<'_> {
             _ => {}
         }
         let [n_rows, width] = wanted[..] else {
-            return Ok(Matrix::Plain(self.checkpoint.read(name, self.device)?));
+            return Ok(Matrix::Plain(self.checkpoint.read(name, self.target.device)?));
         };
         if self.checkpoint.kind(name) != Some(Kind::Float8e4m3fn) {
-            return Ok(Matrix::Plain(self.checkpoint.read(name, self.device)?));
+            return Ok(Matrix::Plain(self.checkpoint.read(name, self.target.device)?));
         }
         let (scale_name, scale) = self.scale(name)?;
         let (n_rows, width) = (n_rows as usize, width as usize);
@@ -137,7 +140,7 @@ impl FromCheckpoint<'_> {
             return Err(Error::Shape { name: scale_name, seen, wanted: wanted.to_vec() });
         }
         // blocks are taken apart on the CPU
-        let device = if block_size.is_some() { Device::Cpu } else { self.device };
+        let device = if block_size.is_some() { Device::Cpu } else { self.target.device };
         Ok(Matrix::Fp8(Quantized {
             values: self.checkpoint.read(name, device)?,
             scale: scale.f_to_kind(Kind::Float)?.f_view(wanted)?.f_to_device(device)?,
@@ -154,23 +157,21 @@ impl FromCheckpoint<'_> {
     }
 
     fn place(&self, tensor: &Tensor) -> Result<Tensor, Error> {
-        Ok(tensor.f_to_kind(self.precision.kind)?.f_to_device(self.device)?)
+        Ok(tensor.f_to_kind(self.target.precision.kind)?.f_to_device(self.target.device)?)
     }
 }
 
 impl Source for FromCheckpoint<'_> {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn precision(&self) -> Precision {
-        self.precision
+    fn target(&self) -> Target {
+        self.target
     }
 
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
         match self.read(name, shape)? {
             Matrix::Plain(tensor) => self.place(&tensor),
-            Matrix::Fp8(quantized) => self.place(&quantized.dequantize(self.precision.kind)?),
+            Matrix::Fp8(quantized) => {
+                self.place(&quantized.dequantize(self.target.precision.kind)?)
+            }
         }
     }
 
@@ -178,10 +179,10 @@ impl Source for FromCheckpoint<'_> {
     fn matrix(&self, name: &str, shape: [usize; 2], fp8: bool) -> Result<Matrix, Error> {
         Ok(match self.read(name, &shape)? {
             Matrix::Fp8(quantized) if fp8 => {
-                Matrix::Fp8(quantized.by_row(name)?.to_device(self.device)?)
+                Matrix::Fp8(quantized.by_row(name)?.to_device(self.target.device)?)
             }
             Matrix::Fp8(quantized) => {
-                Matrix::Plain(self.place(&quantized.dequantize(self.precision.kind)?)?)
+                Matrix::Plain(self.place(&quantized.dequantize(self.target.precision.kind)?)?)
             }
             Matrix::Plain(weight) if fp8 && self.layout.is_none() => {
                 Matrix::quantize(name, &weight)?
@@ -191,34 +192,42 @@ impl Source for FromCheckpoint<'_> {
     }
 }
 
+/// A fresh tensor: norms 1, biases 0, the others by `draw`.
+fn fresh(
+    target: Target,
+    name: &str,
+    shape: &[usize],
+    draw: impl FnOnce(&[i64]) -> Result<Tensor, Error>,
+) -> Result<Tensor, Error> {
+    let dims: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
+    let options = (Kind::Float, target.device);
+    let tensor = if name.ends_with("norm.weight") {
+        Tensor::f_ones(&dims, options)?
+    } else if name.ends_with("bias") {
+        Tensor::f_zeros(&dims, options)?
+    } else {
+        draw(&dims)?.f_to_device(target.device)?
+    };
+    Ok(tensor.f_to_kind(target.precision.kind)?)
+}
+
 /// Fresh weights: matrices from N(0, 0.02²), norms 1, biases 0, each keyed by its name.
 pub(super) struct Random {
     pub(super) seed: Seed,
-    pub(super) device: Device,
-    pub(super) precision: Precision,
+    pub(super) target: Target,
 }
 
 impl Source for Random {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn precision(&self) -> Precision {
-        self.precision
+    fn target(&self) -> Target {
+        self.target
     }
 
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
-        let dims: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
-        let tensor = if name.ends_with("norm.weight") {
-            Tensor::f_ones(&dims, (Kind::Float, Device::Cpu))?
-        } else if name.ends_with("bias") {
-            Tensor::f_zeros(&dims, (Kind::Float, Device::Cpu))?
-        } else {
+        fresh(self.target, name, shape, |dims| {
             let n_values = shape.iter().product();
             let values = normal_values(self.seed.child_str("init", name), n_values);
-            Tensor::f_from_slice(&values)?.f_view(&dims[..])?
-        };
-        Ok(tensor.f_to_device(self.device)?.f_to_kind(self.precision.kind)?)
+            Ok(Tensor::f_from_slice(&values)?.f_view(dims)?)
+        })
     }
 }
 
@@ -229,28 +238,16 @@ impl Source for Random {
 pub(super) struct DrawnOnDevice {
     pub(super) n_layers: usize,
     pub(super) seed: Seed,
-    pub(super) device: Device,
-    pub(super) precision: Precision,
+    pub(super) target: Target,
 }
 
 impl Source for DrawnOnDevice {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn precision(&self) -> Precision {
-        self.precision
+    fn target(&self) -> Target {
+        self.target
     }
 
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
-        let dims: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
-        let options = (Kind::Float, self.device);
-        let tensor = if name.ends_with("norm.weight") {
-            Tensor::f_ones(&dims, options)?
-        } else if name.ends_with("bias") {
-            Tensor::f_zeros(&dims, options)?
-        } else {
-            tch::manual_seed(self.seed.child_str("init", name).0 as i64);
+        fresh(self.target, name, shape, |dims| {
             let std = match name.rsplit_once('.').map_or(name, |(matrix, _)| matrix) {
                 "model.embed_tokens" => 1.0,
                 matrix if matrix.ends_with("o_proj") || matrix.ends_with("down_proj") => {
@@ -258,9 +255,10 @@ impl Source for DrawnOnDevice {
                 }
                 _ => INIT_STD,
             };
-            Tensor::f_randn(&dims, options)?.f_mul_scalar_(std)?
-        };
-        Ok(tensor.f_to_kind(self.precision.kind)?)
+            tch::manual_seed(self.seed.child_str("init", name).0 as i64);
+            let mut drawn = Tensor::f_randn(dims, (Kind::Float, self.target.device))?;
+            Ok(drawn.f_mul_scalar_(std)?)
+        })
     }
 }
 

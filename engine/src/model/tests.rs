@@ -4,31 +4,8 @@ use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
 use super::{Decoder, Precision};
-use crate::config::{Family, Kept, ModelConfig};
-
-fn tiny() -> ModelConfig {
-    ModelConfig {
-        family: Family::Qwen2,
-        vocab_size: 40,
-        hidden_size: 32,
-        intermediate_size: 48,
-        n_layers: 2,
-        n_heads: 4,
-        n_kv_heads: 2,
-        head_dim: 8,
-        max_position: 64,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        tie_word_embeddings: true,
-        attention_bias: true,
-        bos_token_id: None,
-        eos_token_ids: vec![0],
-        torch_dtype: None,
-        fp8: None,
-        kept: Kept::default(),
-    }
-}
+use crate::config::ModelConfig;
+use crate::config::examples::tiny;
 
 #[test]
 fn weights_survive_fusing_and_splitting() {
