@@ -21,8 +21,10 @@ pub(crate) const LARGEST: f64 = 448.0;
 /// Smallest scale of an activation: its reciprocal stays far from overflow.
 const LEAST_SCALE: f64 = 1.0 / (LARGEST * 512.0);
 
-/// Values whose f32 copies are held at once while a matrix is quantised.
-const CHUNK: i64 = 1 << 23;
+/// Values whose f32 copies are held at once while a matrix is quantised: few, so that what is needed
+/// meanwhile leaves no holes that matter between what lasts; more on a GPU, which wants large parts.
+const CHUNK: i64 = 1 << 18;
+const GPU_CHUNK: i64 = 1 << 23;
 
 /// Values below which dequantising is not worth a second thread.
 const SMALL: usize = 1 << 16;
@@ -62,22 +64,45 @@ pub(crate) struct Quantized {
     pub(crate) block: [usize; 2],
 }
 
-/// Quantises the weight matrix `name` [N, K] of any float kind, one scale an output channel. Of its
-/// f32 values only a part is held at a time.
+/// Quantises the weight matrix `name` [N, K] of any float kind, one scale an output channel.
 ///
 /// # Errors
 /// As [`channel_scale`].
 pub(crate) fn quantize(name: &str, weight: &Tensor) -> Result<Quantized, Error> {
+    let out = Quantized::empty(weight.size()[0], weight.size()[1], weight.device())?;
+    quantize_into(name, weight, &out)?;
+    Ok(out)
+}
+
+/// As [`quantize`], into memory that is there: `out` is [N, K] with a scale a row.
+///
+/// # Errors
+/// As [`channel_scale`].
+pub(crate) fn quantize_into(name: &str, weight: &Tensor, out: &Quantized) -> Result<(), Error> {
+    quantize_parts(name, out, &|start, rows| Ok(weight.f_narrow(0, start, rows)?))
+}
+
+/// As [`quantize_into`], with a matrix that is read a few rows at a time: `rows_at` gives so many rows from
+/// the first one named on.
+///
+/// # Errors
+/// As [`channel_scale`], and what `rows_at` returns.
+pub(crate) fn quantize_parts(
+    name: &str,
+    out: &Quantized,
+    rows_at: &dyn Fn(i64, i64) -> Result<Tensor, Error>,
+) -> Result<(), Error> {
     let _guard = tch::no_grad_guard();
-    let (n_rows, width) = (weight.size()[0], weight.size()[1]);
-    let scale = channel_scale(name, weight)?;
-    let values = Tensor::f_empty([n_rows, width], (Kind::Float8e4m3fn, weight.device()))?;
-    for (start, rows) in row_chunks(n_rows, width) {
-        let chunk = weight.f_narrow(0, start, rows)?.f_to_kind(Kind::Float)?;
-        let divided = chunk.f_div(&scale.f_narrow(0, start, rows)?)?.f_clamp(-LARGEST, LARGEST)?;
-        values.f_narrow(0, start, rows)?.f_copy_(&divided.f_to_kind(Kind::Float8e4m3fn)?)?;
+    let device = out.values.device();
+    let (n_rows, width) = (out.values.size()[0], out.values.size()[1]);
+    for (start, rows) in row_chunks(n_rows, width, device) {
+        let chunk = rows_at(start, rows)?.f_to_device(device)?.f_to_kind(Kind::Float)?;
+        let part = out.rows(start, rows)?;
+        part.scale.shallow_clone().f_copy_(&scale_of_rows(&chunk)?)?;
+        let divided = chunk.f_div(&part.scale)?.f_clamp(-LARGEST, LARGEST)?;
+        part.copy_values(&divided.f_to_kind(Kind::Float8e4m3fn)?)?;
     }
-    Ok(Quantized { values, scale, block: [1, width as usize] })
+    check_finite(name, &out.scale)
 }
 
 /// What the rows of the weight matrix `name` are divided by: each row's largest absolute value over
@@ -87,22 +112,32 @@ pub(crate) fn quantize(name: &str, weight: &Tensor) -> Result<Quantized, Error> 
 /// [`Error::InfiniteWeight`] where it holds NaN or infinity.
 pub(crate) fn channel_scale(name: &str, weight: &Tensor) -> Result<Tensor, Error> {
     let _guard = tch::no_grad_guard();
-    let mut parts = Vec::new();
-    for (start, rows) in row_chunks(weight.size()[0], weight.size()[1]) {
-        let chunk = weight.f_narrow(0, start, rows)?.f_abs()?;
-        parts.push(chunk.f_amax([-1i64].as_slice(), true)?.f_to_kind(Kind::Float)?);
-    }
-    let largest = Tensor::f_cat(&parts, 0)?;
-    if !f64::try_from(largest.f_sum(Kind::Double)?)?.is_finite() {
-        return Err(Error::InfiniteWeight { name: name.to_owned() });
-    }
+    let chunks = row_chunks(weight.size()[0], weight.size()[1], weight.device());
+    let parts = chunks.map(|(start, rows)| {
+        scale_of_rows(&weight.f_narrow(0, start, rows)?.f_to_kind(Kind::Float)?)
+    });
+    let scale = Tensor::f_cat(&parts.collect::<Result<Vec<_>, Error>>()?, 0)?;
+    check_finite(name, &scale)?;
+    Ok(scale)
+}
+
+fn scale_of_rows(rows: &Tensor) -> Result<Tensor, Error> {
+    let largest = rows.f_abs()?.f_amax([-1i64].as_slice(), true)?;
     let scale = largest.f_div_scalar(LARGEST)?;
     Ok(scale.f_where_self(&largest.f_ne(0.0)?, &largest.ones_like())?)
 }
 
+fn check_finite(name: &str, scale: &Tensor) -> Result<(), Error> {
+    match f64::try_from(scale.f_sum(Kind::Double)?)? {
+        sum if sum.is_finite() => Ok(()),
+        _ => Err(Error::InfiniteWeight { name: name.to_owned() }),
+    }
+}
+
 /// First row and number of rows of parts that are small enough to be widened.
-fn row_chunks(n_rows: i64, width: i64) -> impl Iterator<Item = (i64, i64)> {
-    let at_once = (CHUNK / width.max(1)).max(1);
+fn row_chunks(n_rows: i64, width: i64, device: Device) -> impl Iterator<Item = (i64, i64)> {
+    let most = if device == Device::Cpu { CHUNK } else { GPU_CHUNK };
+    let at_once = (most / width.max(1)).max(1);
     (0..n_rows).step_by(at_once as usize).map(move |start| (start, at_once.min(n_rows - start)))
 }
 
@@ -118,15 +153,39 @@ pub(crate) fn quantize_tokens(x: &Tensor) -> Result<Quantized, Error> {
 }
 
 impl Quantized {
+    /// Memory for a matrix with a scale a row.
+    pub(crate) fn empty(n_rows: i64, width: i64, device: Device) -> Result<Self, Error> {
+        let bytes = Tensor::f_empty([n_rows, width], (Kind::Uint8, device))?;
+        Ok(Self {
+            values: bytes.f_view_dtype(Kind::Float8e4m3fn)?,
+            scale: Tensor::f_empty([n_rows, 1], (Kind::Float, device))?,
+            block: [1, width as usize],
+        })
+    }
+
+    /// Some rows of a matrix with a scale a row, in the same memory.
+    pub(crate) fn rows(&self, start: i64, n_rows: i64) -> Result<Self, Error> {
+        debug_assert!(self.is_by_row(), "rows are taken where each has its scale");
+        let (values, scale) =
+            (self.values.f_narrow(0, start, n_rows)?, self.scale.f_narrow(0, start, n_rows)?);
+        Ok(Self { values, scale, block: self.block })
+    }
+
+    /// Copies a matrix with a scale a row into this one's memory.
+    pub(crate) fn copy_from(&self, other: &Self) -> Result<(), Error> {
+        self.copy_values(&other.values)?;
+        Ok(self.scale.shallow_clone().f_copy_(&other.scale)?)
+    }
+
+    /// libtorch copies FP8 as the bytes that they are.
+    fn copy_values(&self, values: &Tensor) -> Result<(), Error> {
+        let bytes = values.f_view_dtype(Kind::Uint8)?;
+        Ok(self.values.f_view_dtype(Kind::Uint8)?.f_copy_(&bytes)?)
+    }
+
     /// Whether each row has one scale.
     pub(crate) fn is_by_row(&self) -> bool {
         self.block == [1, self.values.size()[1] as usize]
-    }
-
-    /// The same matrix on another device.
-    pub(crate) fn to_device(&self, device: Device) -> Result<Self, Error> {
-        let (values, scale) = (self.values.f_to_device(device)?, self.scale.f_to_device(device)?);
-        Ok(Self { values, scale, block: self.block })
     }
 
     /// The matrix in `kind`: [N, K].

@@ -185,3 +185,81 @@ fn what_only_a_gpu_does_is_refused_elsewhere() {
     let error = refuse(&["quantize", "--model", model, "--output", model]);
     assert!(error.contains("--output is --model"), "{error}");
 }
+
+/// A bf16 model folder with large layers and a small vocabulary; returns the bytes of its layers'
+/// matrices in FP8.
+fn write_large_model(dir: &Path, n_layers: usize) -> usize {
+    const HIDDEN: i64 = 1_024;
+    const WIDTH: i64 = 4_096;
+    let base = root().join("tests/golden/models/tiny-qwen2");
+    for entry in std::fs::read_dir(&base).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "safetensors") {
+            std::fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    std::fs::remove_file(dir.join("model.safetensors.index.json")).unwrap();
+    let path = dir.join("config.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    for (key, value) in [
+        ("hidden_size", HIDDEN),
+        ("intermediate_size", WIDTH),
+        ("num_hidden_layers", n_layers as i64),
+        ("num_attention_heads", 8),
+        ("num_key_value_heads", 8),
+        ("head_dim", 128),
+    ] {
+        config[key] = value.into();
+    }
+    config["tie_word_embeddings"] = true.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let drawn = |shape: &[i64]| {
+        let options = (tch::Kind::BFloat16, tch::Device::Cpu);
+        tch::Tensor::randn(shape, options) * 0.02
+    };
+    let mut tensors = weights::WeightMap::new();
+    let vocab = config["vocab_size"].as_i64().unwrap();
+    tensors.insert("model.embed_tokens.weight".to_owned(), drawn(&[vocab, HIDDEN]));
+    tensors.insert("model.norm.weight".to_owned(), drawn(&[HIDDEN]));
+    let mut bytes = 0;
+    for layer in 0..n_layers {
+        let mut insert = |name: &str, shape: &[i64]| {
+            tensors.insert(format!("model.layers.{layer}.{name}"), drawn(shape));
+            if let [rows, width] = shape {
+                bytes += (rows * width + 4 * rows) as usize;
+            }
+        };
+        for part in ["q", "k", "v"] {
+            insert(&format!("self_attn.{part}_proj.weight"), &[HIDDEN, HIDDEN]);
+            insert(&format!("self_attn.{part}_proj.bias"), &[HIDDEN]);
+        }
+        insert("self_attn.o_proj.weight", &[HIDDEN, HIDDEN]);
+        insert("mlp.gate_proj.weight", &[WIDTH, HIDDEN]);
+        insert("mlp.up_proj.weight", &[WIDTH, HIDDEN]);
+        insert("mlp.down_proj.weight", &[HIDDEN, WIDTH]);
+        insert("input_layernorm.weight", &[HIDDEN]);
+        insert("post_attention_layernorm.weight", &[HIDDEN]);
+    }
+    weights::write_file(&dir.join("model.safetensors"), &tensors).unwrap();
+    bytes
+}
+
+#[test]
+fn a_model_that_is_quantised_while_it_is_loaded_is_never_there_in_bf16() {
+    let measured = [2, 10].map(|n_layers| {
+        let dir = tempfile::tempdir().unwrap();
+        let fp8_bytes = write_large_model(dir.path(), n_layers);
+        let model = arg(dir.path());
+        let bench =
+            ["bench", "engine", "--model", &model, "--device", "cpu", "--quantization", "fp8"];
+        let short = ["--prompt", "2", "--new", "1", "--batch", "1", "--kv-memory-mib", "16"];
+        let line = succeed(&[&bench[..], &short, &["--max-context", "64", "--reps", "1"]].concat());
+        let figures: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(figures["fp8"], true);
+        (fp8_bytes as f64, figures["loading_rss_mb"].as_f64().unwrap() * 1e6)
+    });
+    let [(small, small_peak), (large, large_peak)] = measured;
+    let ratio = (large_peak - small_peak) / (large - small);
+    // the whole in bf16 would add 2
+    assert!(ratio < 1.3, "each byte of FP8 took {ratio} bytes of memory");
+}

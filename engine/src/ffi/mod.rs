@@ -34,22 +34,16 @@ pub fn mmap(path: &Path) -> Result<Mmap, Error> {
 /// Lets go of the pages of a map that have been read: they no longer count as this process's memory,
 /// and are read again where they are asked for.
 pub(crate) fn release_pages(map: &Mmap, range: std::ops::Range<usize>) {
+    // a page that is touched brings its neighbours with it, those before it too, which were let go of
+    // already
+    const NEIGHBOURS: usize = 2 << 20;
+    let range = range.start.saturating_sub(NEIGHBOURS)..range.end;
     // SAFETY: the map is of a file and read-only, so that dropped pages come back unchanged.
     let advised = unsafe {
         map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
     };
     // where the system does not take the advice, the pages stay
     let _ = advised;
-}
-
-/// Gives memory that was freed back to the system: between large temporary tensors and small lasting
-/// ones, the allocator keeps holes that add up to more than the model.
-pub(crate) fn release_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: glibc's malloc_trim may be called at any time, from any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// The machine's memory in bytes.

@@ -10,11 +10,11 @@ use super::layer::Layer;
 use super::linear::Linear;
 use super::rope::Rope;
 use super::source::{
-    DrawnOnDevice, FromCheckpoint, Matrix, Precision, Random, Source, Target, fuse, stack,
+    DrawnOnDevice, FromCheckpoint, Precision, Random, Source, Target, fused, stack,
 };
 use crate::config::ModelConfig;
 use crate::error::Error;
-use crate::ffi;
+use crate::fp8::{self, Quantized};
 use crate::weights::{Checkpoint, WeightMap};
 
 /// Last part of the name of an FP8 matrix's scale.
@@ -66,19 +66,20 @@ impl Decoder {
         let mut layers = Vec::new();
         for layer_idx in 0..config.n_layers {
             let at = |rest: &str| format!("model.layers.{layer_idx}.{rest}");
-            // matrices that read the same `width` inputs, by the names of their layers
             let linear = |parts: &[(&str, usize)], width: usize, has_bias: bool| {
-                let matrices = parts.iter().map(|(name, rows)| {
-                    let name = at(&format!("{name}.weight"));
-                    source.matrix(&name, [*rows, width], precision.fp8_layers)
-                });
-                let biases = parts
-                    .iter()
-                    .filter(|_| has_bias)
-                    .map(|(name, rows)| source.plain(&at(&format!("{name}.bias")), &[*rows]));
-                let biases = biases.collect::<Result<Vec<_>, Error>>()?;
-                let bias = if has_bias { Some(stack(biases)?) } else { None };
-                fuse(matrices.collect::<Result<_, Error>>()?, precision.kind, bias)
+                let named = |ending: &str| {
+                    let name =
+                        |&(name, rows): &(&str, usize)| (at(&format!("{name}.{ending}")), rows);
+                    parts.iter().map(name).collect::<Vec<_>>()
+                };
+                let bias = if has_bias {
+                    let biases = named("bias");
+                    let biases = biases.iter().map(|(name, rows)| source.plain(name, &[*rows]));
+                    Some(stack(biases.collect::<Result<_, Error>>()?)?)
+                } else {
+                    None
+                };
+                fused(source, &named("weight"), width, precision.fp8_layers, bias)
             };
             let (q, k, v) = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj");
             let (gate, up) = ("mlp.gate_proj", "mlp.up_proj");
@@ -95,7 +96,6 @@ impl Decoder {
                 gate_up: linear(&[(gate, width), (up, width)], hidden, false)?,
                 down: linear(&[("mlp.down_proj", hidden)], width, false)?,
             });
-            ffi::release_freed_memory();
         }
         let shape = [config.vocab_size, hidden];
         let embedding = source.plain("model.embed_tokens.weight", &shape)?;
@@ -106,7 +106,8 @@ impl Decoder {
         };
         let head = if precision.fp8_head {
             let weight = own_head.as_ref().unwrap_or(&embedding);
-            Some(fuse(vec![Matrix::quantize(name, weight)?], precision.kind, None)?)
+            let Quantized { values, scale, .. } = fp8::quantize(name, weight)?;
+            Some(Linear { weight: values, scale: Some(scale), bias: None })
         } else {
             own_head.map(|weight| Linear { weight, scale: None, bias: None })
         };

@@ -33,18 +33,6 @@ impl From<Kind> for Precision {
     }
 }
 
-/// A matrix [N, K] as a model keeps it.
-pub(super) enum Matrix {
-    Plain(Tensor),
-    Fp8(Quantized),
-}
-
-impl Matrix {
-    pub(super) fn quantize(name: &str, weight: &Tensor) -> Result<Self, Error> {
-        Ok(Self::Fp8(fp8::quantize(name, weight)?))
-    }
-}
-
 /// Where a model's tensors are to lie, and what they are to be kept in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
@@ -60,38 +48,40 @@ pub(super) trait Source {
     /// A tensor of this shape, plain.
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error>;
 
-    /// A matrix [N, K], FP8 if `fp8` and if the source does not keep it from being so.
-    fn matrix(&self, name: &str, shape: [usize; 2], fp8: bool) -> Result<Matrix, Error> {
-        let weight = self.plain(name, &shape)?;
-        match fp8 {
-            true => Matrix::quantize(name, &weight),
-            false => Ok(Matrix::Plain(weight)),
-        }
+    /// Whether a matrix stays plain where the others become FP8.
+    fn keeps_plain(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// Writes a matrix to `out`, [N, K] with a scale a row.
+    fn fp8(&self, name: &str, shape: [usize; 2], out: &Quantized) -> Result<(), Error> {
+        fp8::quantize_into(name, &self.plain(name, &shape)?, out)
     }
 }
 
-/// Puts matrices that read the same input on top of each other. One that is plain makes all plain.
-pub(super) fn fuse(parts: Vec<Matrix>, kind: Kind, bias: Option<Tensor>) -> Result<Linear, Error> {
-    let fp8: Vec<&Quantized> = parts
-        .iter()
-        .filter_map(|part| match part {
-            Matrix::Fp8(quantized) => Some(quantized),
-            Matrix::Plain(_) => None,
-        })
-        .collect();
-    if fp8.len() == parts.len() {
-        // libtorch copies FP8 as the bytes that they are
-        let bytes = fp8.iter().map(|part| part.values.f_view_dtype(Kind::Uint8));
-        let weight = stack(bytes.collect::<Result<_, _>>()?)?.f_view_dtype(Kind::Float8e4m3fn)?;
-        let scale = stack(fp8.iter().map(|part| part.scale.shallow_clone()).collect())?;
-        return Ok(Linear { weight, scale: Some(scale), bias });
+/// Matrices that read the same `width` inputs, on top of each other: `parts` are their names and rows.
+/// Where one of them stays plain, all do.
+pub(super) fn fused(
+    source: &dyn Source,
+    parts: &[(String, usize)],
+    width: usize,
+    fp8: bool,
+    bias: Option<Tensor>,
+) -> Result<Linear, Error> {
+    if !fp8 || parts.iter().any(|(name, _)| source.keeps_plain(name)) {
+        let matrices = parts.iter().map(|(name, rows)| source.plain(name, &[*rows, width]));
+        let weight = stack(matrices.collect::<Result<_, Error>>()?)?;
+        return Ok(Linear { weight, scale: None, bias });
     }
-    let plain = parts.into_iter().map(|part| match part {
-        Matrix::Plain(weight) => Ok(weight),
-        Matrix::Fp8(quantized) => quantized.dequantize(kind),
-    });
-    let weight = stack(plain.collect::<Result<_, Error>>()?)?;
-    Ok(Linear { weight, scale: None, bias })
+    // what lasts is set aside before what is needed meanwhile: else that leaves holes in memory
+    let n_rows: usize = parts.iter().map(|(_, rows)| rows).sum();
+    let out = Quantized::empty(n_rows as i64, width as i64, source.target().device)?;
+    let mut start = 0;
+    for (name, rows) in parts {
+        source.fp8(name, [*rows, width], &out.rows(start, *rows as i64)?)?;
+        start += *rows as i64;
+    }
+    Ok(Linear { weight: out.values, scale: Some(out.scale), bias })
 }
 
 /// Puts tensors on top of each other; one alone stays where it is.
@@ -100,6 +90,12 @@ pub(super) fn stack(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
         1 => Ok(parts.remove(0).f_contiguous()?),
         _ => Ok(Tensor::f_cat(&parts, 0)?),
     }
+}
+
+/// A tensor as a checkpoint has it.
+enum Stored {
+    Plain(Tensor),
+    Fp8(Quantized),
 }
 
 /// A checkpoint's tensors, checked against the shapes that the model wants.
@@ -111,20 +107,24 @@ pub(super) struct FromCheckpoint<'a> {
 }
 
 impl FromCheckpoint<'_> {
-    /// Reads a tensor, or a matrix of FP8 with its scale, once its shape is the wanted one.
-    fn read(&self, name: &str, wanted: &[usize]) -> Result<Matrix, Error> {
+    fn check_shape(&self, name: &str, wanted: &[usize]) -> Result<Vec<i64>, Error> {
         let wanted: Vec<i64> = wanted.iter().map(|&dim| dim as i64).collect();
         match self.checkpoint.shape(name) {
             Some(seen) if seen != wanted => {
-                return Err(Error::Shape { name: name.to_owned(), seen, wanted });
+                Err(Error::Shape { name: name.to_owned(), seen, wanted })
             }
-            _ => {}
+            _ => Ok(wanted),
         }
+    }
+
+    /// Reads a tensor, or a matrix of FP8 with its scale, once its shape is the wanted one.
+    fn read(&self, name: &str, wanted: &[usize]) -> Result<Stored, Error> {
+        let wanted = self.check_shape(name, wanted)?;
         let [n_rows, width] = wanted[..] else {
-            return Ok(Matrix::Plain(self.checkpoint.read(name, self.target.device)?));
+            return Ok(Stored::Plain(self.checkpoint.read(name, self.target.device)?));
         };
         if self.checkpoint.kind(name) != Some(Kind::Float8e4m3fn) {
-            return Ok(Matrix::Plain(self.checkpoint.read(name, self.target.device)?));
+            return Ok(Stored::Plain(self.checkpoint.read(name, self.target.device)?));
         }
         let (scale_name, scale) = self.scale(name)?;
         let (n_rows, width) = (n_rows as usize, width as usize);
@@ -141,7 +141,7 @@ impl FromCheckpoint<'_> {
         }
         // blocks are taken apart on the CPU
         let device = if block_size.is_some() { Device::Cpu } else { self.target.device };
-        Ok(Matrix::Fp8(Quantized {
+        Ok(Stored::Fp8(Quantized {
             values: self.checkpoint.read(name, device)?,
             scale: scale.f_to_kind(Kind::Float)?.f_view(wanted)?.f_to_device(device)?,
             block,
@@ -155,10 +155,6 @@ impl FromCheckpoint<'_> {
         let found = found.unwrap_or(&names[0]);
         Ok((found.clone(), self.checkpoint.read(found, Device::Cpu)?))
     }
-
-    fn place(&self, tensor: &Tensor) -> Result<Tensor, Error> {
-        Ok(tensor.f_to_kind(self.target.precision.kind)?.f_to_device(self.target.device)?)
-    }
 }
 
 impl Source for FromCheckpoint<'_> {
@@ -167,28 +163,30 @@ impl Source for FromCheckpoint<'_> {
     }
 
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
-        match self.read(name, shape)? {
-            Matrix::Plain(tensor) => self.place(&tensor),
-            Matrix::Fp8(quantized) => {
-                self.place(&quantized.dequantize(self.target.precision.kind)?)
-            }
-        }
+        let Target { device, precision } = self.target;
+        let tensor = match self.read(name, shape)? {
+            Stored::Plain(tensor) => tensor,
+            Stored::Fp8(quantized) => quantized.dequantize(precision.kind)?,
+        };
+        Ok(tensor.f_to_kind(precision.kind)?.f_to_device(device)?)
     }
 
     /// A matrix that an FP8 checkpoint has plain, by its `ignore` list, stays so.
-    fn matrix(&self, name: &str, shape: [usize; 2], fp8: bool) -> Result<Matrix, Error> {
-        Ok(match self.read(name, &shape)? {
-            Matrix::Fp8(quantized) if fp8 => {
-                Matrix::Fp8(quantized.by_row(name)?.to_device(self.target.device)?)
-            }
-            Matrix::Fp8(quantized) => {
-                Matrix::Plain(self.place(&quantized.dequantize(self.target.precision.kind)?)?)
-            }
-            Matrix::Plain(weight) if fp8 && self.layout.is_none() => {
-                Matrix::quantize(name, &weight)?
-            }
-            Matrix::Plain(weight) => Matrix::Plain(self.place(&weight)?),
-        })
+    fn keeps_plain(&self, name: &str) -> bool {
+        self.layout.is_some() && self.checkpoint.kind(name) != Some(Kind::Float8e4m3fn)
+    }
+
+    fn fp8(&self, name: &str, shape: [usize; 2], out: &Quantized) -> Result<(), Error> {
+        if self.checkpoint.kind(name) != Some(Kind::Float8e4m3fn) {
+            self.check_shape(name, &shape)?;
+            return fp8::quantize_parts(name, out, &|start, rows| {
+                self.checkpoint.read_rows(name, start, rows, self.target.device)
+            });
+        }
+        match self.read(name, &shape)? {
+            Stored::Plain(weight) => fp8::quantize_into(name, &weight, out),
+            Stored::Fp8(quantized) => out.copy_from(&quantized.by_row(name)?),
+        }
     }
 }
 

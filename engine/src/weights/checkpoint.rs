@@ -36,11 +36,20 @@ pub(crate) struct InFile {
 
 impl InFile {
     /// The tensor on `device`; its pages of the file count as this process's memory no longer.
-    pub(crate) fn read(&self, device: Device) -> Result<Tensor, Error> {
-        let bytes = &self.file[self.range.clone()];
-        let tensor = from_bytes(bytes, &self.shape, self.kind, device)?;
+    fn read(&self, device: Device) -> Result<Tensor, Error> {
+        let tensor = from_bytes(&self.file[self.range.clone()], &self.shape, self.kind, device)?;
         ffi::release_pages(&self.file, self.range.clone());
         Ok(tensor)
+    }
+
+    /// Some of its rows: what is between them and the next.
+    fn rows(&self, start: i64, n_rows: i64) -> Self {
+        let mut shape = self.shape.clone();
+        let row_bytes = self.range.len() / (shape[0].max(1) as usize);
+        shape[0] = n_rows;
+        let start = self.range.start + start as usize * row_bytes;
+        let range = start..start + n_rows as usize * row_bytes;
+        Self { file: Arc::clone(&self.file), range, shape, kind: self.kind }
     }
 }
 
@@ -86,6 +95,23 @@ impl Checkpoint {
             Some(Stored::InMemory(tensor)) => Ok(tensor.f_to_device(device)?),
             Some(Stored::InFile(place)) => place.read(device),
             None => Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() }),
+        }
+    }
+
+    /// Reads some rows of a tensor of at least one dimension onto `device`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn read_rows(
+        &self,
+        name: &str,
+        start: i64,
+        n_rows: i64,
+        device: Device,
+    ) -> Result<Tensor, Error> {
+        match self.tensors.get(name) {
+            Some(Stored::InFile(place)) => place.rows(start, n_rows).read(device),
+            _ => Ok(self.read(name, device)?.f_narrow(0, start, n_rows)?),
         }
     }
 

@@ -47,6 +47,8 @@ struct Figures {
     kv_bytes_per_token: usize,
     kv_tokens: usize,
     gpu_used_mb: Option<f64>,
+    /// Most memory of the host until the model was loaded, and at all.
+    loading_rss_mb: f64,
     peak_rss_mb: f64,
 }
 
@@ -64,6 +66,7 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         // random prompts of a small vocabulary begin alike: each is computed in full all the same
         config.prefix_cache = false;
     })?;
+    let loading_rss_mb = peak_rss_mb();
     let mut prompts = Prompts { n_vocab: engine.model().config().vocab_size, n_made: 0 };
     let mut prefill = Vec::new();
     // the first one warms up
@@ -102,9 +105,14 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
             kv_bytes_per_token: engine.kv_bytes_per_token(),
             kv_tokens: engine.stats().kv_tokens,
             gpu_used_mb: joust_engine::device::gpu_used_bytes().map(|bytes| bytes as f64 / 1e6),
-            peak_rss_mb: joust_engine::device::peak_memory_bytes() as f64 / 1e6,
+            loading_rss_mb,
+            peak_rss_mb: peak_rss_mb(),
         }],
     )
+}
+
+fn peak_rss_mb() -> f64 {
+    joust_engine::device::peak_memory_bytes() as f64 / 1e6
 }
 
 /// Seconds of each of `new` steps in which all of `batch` sequences decode.
