@@ -4,6 +4,9 @@ reference, speed against the memory's limit and against transformers, memory aga
 
     python bench/gpu/run.py --joust target/release/joust --output gpu-results [--only kernels,decode] [--minutes 25]
 
+It may be run in parts, with --only: results add up in OUTPUT, and the summary is of all of them. In the order of their
+worth: machine,products,kernels,decode (about 8 minutes) - votes,precision,peer - greedy,sanitizer.
+
 Wants a CUDA GPU with 80 GB (H100), and a Python with torch 2.11.0+cu130 (transformers too, for the peer); no Rust.
 The binary may come from another machine of the same architecture; libtorch is taken from this Python's torch.
 Weights are drawn on the GPU in the shape of RRM-32B. Every step has a time limit, and what fails is reported and
@@ -14,6 +17,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,10 +34,12 @@ class Bench:
 
     def __init__(self, args):
         self.joust = str(Path(args.joust).resolve())
-        self.output = Path(args.output)
+        self.output = Path(args.output).resolve()
         self.output.mkdir(parents=True, exist_ok=True)
-        self.rows = []
-        self.failures = []
+        earlier = self.output / "results.jsonl"
+        lines = earlier.read_text(encoding="utf-8").splitlines() if earlier.exists() else []
+        self.rows = [json.loads(line) for line in lines]
+        self.failures = [(row["step"], row["failed"]) for row in self.rows if "failed" in row]
         self.end = time.time() + 60 * args.minutes
         import torch
 
@@ -57,7 +63,7 @@ class Bench:
         self.add(step, {"failed": why})
         print(f"FAILED {step}: {why}", flush=True)
 
-    def run(self, step, args, seconds, prefix=()):
+    def run(self, step, args, seconds, prefix=(), env=None):
         """Runs joust and returns the JSON lines it printed; None where it failed."""
         left = self.end - time.time()
         if left < 10:
@@ -66,46 +72,93 @@ class Bench:
         command = [*prefix, self.joust, *map(str, args)]
         print(f"{step}: {' '.join(command)}", flush=True)
         start = time.time()
-        try:
-            done = subprocess.run(
-                command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=min(seconds, left)
-            )
-        except subprocess.TimeoutExpired:
+        code, out, err = finish(command, {**self.env, **(env or {})}, min(seconds, left))
+        print(f"  {time.time() - start:.1f} s, exit code {code}", flush=True)
+        if code is None:
             self.fail(step, f"took more than {min(seconds, left):.0f} s")
-            return None
-        print(f"  {time.time() - start:.1f} s, exit code {done.returncode}", flush=True)
-        if done.returncode != 0:
-            self.fail(step, (done.stderr + done.stdout).strip()[-1500:])
+        elif code != 0:
+            told = (err + out).strip()
+            self.fail(step, told if len(told) < 3000 else told[:1500] + " ... " + told[-1500:])
+        elif err.strip():
+            self.add(step, {"noted": err.strip()[:1500]})
         lines = []
-        for line in done.stdout.splitlines():
+        for line in out.splitlines():
             try:
                 lines.append(json.loads(line))
             except ValueError:
                 pass
         for line in lines:
             self.add(step, line)
-        return lines if done.returncode == 0 else None
+        return lines if code == 0 else None
+
+
+def finish(command, env, seconds):
+    """Runs a command to its end, or with all that it started to the end of its time: exit code (None then), output."""
+    process = subprocess.Popen(
+        command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        out, err = process.communicate(timeout=seconds)
+        return process.returncode, out, err
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        return None, out, err
 
 
 def machine(bench):
     """What this machine is, and what of the model fits into it."""
     args = ["doctor", "--model", bench.model, "--device", "cuda", "--quantization", "fp8", "--max-context", 8192]
-    done = subprocess.run(
-        [bench.joust, *map(str, args), "--json"], env=bench.env, cwd=ROOT, capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        bench.fail("machine", done.stderr.strip())
+    code, out, err = finish([bench.joust, *map(str, args), "--json"], bench.env, 60)
+    if code != 0:
+        bench.fail("machine", err.strip() or "no answer")
         return
-    report = json.loads(done.stdout)
+    report = json.loads(out)
     bench.add("machine", {key: report[key] for key in ("joust", "libtorch", "gpu", "cuda_compiler", "plan")})
+
+
+# cuBLASLt may refuse a scale a row for some shapes: which, and with which workspace
+PROBE = """
+import json, torch
+f8 = torch.float8_e4m3fn
+for k, n, has_bias in ((5120, 7168, 1), (5120, 5120, 0), (5120, 55296, 0), (27648, 5120, 0), (5120, 152064, 0)):
+    weight = torch.randn(n, k, device="cuda").to(f8).t()
+    bias = torch.zeros(n, device="cuda", dtype=torch.bfloat16) if has_bias else None
+    scale = torch.ones(1, n, device="cuda")
+    for m in (1, 2, 3, 4, 8, 15, 16, 17, 32, 48, 64, 128, 256, 257, 2048):
+        x = torch.randn(m, k, device="cuda").to(f8)
+        out = torch.empty(m, n, device="cuda", dtype=torch.bfloat16)
+        def run():
+            torch._scaled_mm(x, weight, scale_a=torch.ones(m, 1, device="cuda"), scale_b=scale, bias=bias,
+                             out_dtype=torch.bfloat16, use_fast_accum=True, out=out)
+            torch.cuda.synchronize()
+        try:
+            run()
+        except RuntimeError as error:
+            print(json.dumps({"refused": [m, k, n], "why": str(error)[:90]}))
+print(json.dumps({"probed": True}))
+"""
+
+
+def products(bench):
+    """Which FP8 products with a scale a row libtorch refuses."""
+    for workspace in ("1024", "32768"):
+        env = dict(os.environ, CUBLASLT_WORKSPACE_SIZE=workspace)
+        code, out, err = finish([sys.executable, "-c", PROBE], env, 90)
+        for line in out.splitlines():
+            if line.startswith("{"):
+                bench.add(f"products, workspace of {workspace} KiB", json.loads(line))
+        if code != 0:
+            bench.fail(f"products, workspace of {workspace} KiB", err.strip()[-800:] or "took more than 90 s")
 
 
 def kernels(bench):
     """Each kernel against its twin, and how fast it is."""
     for kv in ([], ["--kv-fp8"]):
-        for context in (2048, 4096):
-            args = ["bench", "gpu", "--model", bench.model, "--context", context, *kv]
-            bench.run(f"kernels{''.join(kv)} at {context}", args, 120)
+        args = ["bench", "gpu", "--model", bench.model, "--context", 2048, *kv]
+        bench.run(f"kernels{''.join(kv)} at 2048", args, 120)
+    args = ["bench", "gpu", "--model", bench.model, "--context", 2048, "--rows", "1,64"]
+    bench.run("kernels, small workspace", args, 120, env={"CUBLASLT_WORKSPACE_SIZE": "1024"})
     bench.run("kernels, prefill", ["bench", "gpu", "--model", bench.model, "--rows", "2048", "--context", 16], 120)
 
 
@@ -114,7 +167,8 @@ def sanitizer(bench):
     if not shutil.which("compute-sanitizer"):
         bench.fail("sanitizer", "compute-sanitizer is not installed")
         return
-    prefix = ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9"]
+    # libraries try driver calls that may fail; what counts is the memory that kernels touch
+    prefix = ["compute-sanitizer", "--tool", "memcheck", "--report-api-errors", "no", "--error-exitcode", "9"]
     for name, model, context in (
         ("tiny", ROOT / "tests/golden/models/tiny-qwen2", 40),
         ("rrm-32b", bench.model, 64),
@@ -135,10 +189,10 @@ def greedy(bench):
 
     def tokens(model, more):
         args = ["generate", "--model", model, "--input", prompts, "--max-tokens", 64, "--temperature", 0, *more]
-        done = subprocess.run([bench.joust, *map(str, args)], env=bench.env, cwd=ROOT, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr.strip()[-800:])
-        return [json.loads(line)["token_ids"] for line in done.stdout.splitlines()]
+        code, out, err = finish([bench.joust, *map(str, args)], bench.env, 60)
+        if code != 0:
+            raise RuntimeError(err.strip()[-800:] or "took more than 60 s")
+        return [json.loads(line)["token_ids"] for line in out.splitlines()]
 
     def same(a, b):
         """Tokens until the first difference, over all tokens."""
@@ -146,23 +200,27 @@ def greedy(bench):
         return agreed, sum(map(len, a))
 
     for model in models:
+        figures = {"model": model}
         try:
             cpu = tokens(model, ["--device", "cpu", "--dtype", "f32"])
             agreed, all_tokens = same(cpu, tokens(model, ["--device", "cuda", "--dtype", "f32"]))
-            figures = {"model": model, "f32_agreed": agreed, "f32_tokens": all_tokens}
+            figures.update(f32_agreed=agreed, f32_tokens=all_tokens)
+            if agreed != all_tokens:
+                bench.fail(f"greedy {model}", "other tokens than on the CPU")
             bf16 = ["--device", "cuda", "--dtype", "bf16"]
             plain = tokens(model, [*bf16, "--no-gpu-kernels"])
-            for name, more in (
-                ("kernels", ["--no-cuda-graphs"]), ("graphs", []), ("fp8", ["--quantization", "fp8"]),
-                ("kv_fp8", ["--kv-dtype", "fp8"]),
-            ):
-                agreed, all_tokens = same(plain, tokens(model, [*bf16, *more]))
-                figures[f"bf16_{name}_agreed"] = agreed
-            bench.add("greedy", {**figures, "bf16_tokens": all_tokens})
-            if figures["f32_agreed"] != figures["f32_tokens"]:
-                bench.fail(f"greedy {model}", "other tokens than on the CPU")
         except RuntimeError as error:
             bench.fail(f"greedy {model}", str(error))
+            continue
+        for name, more in (
+            ("kernels", ["--no-cuda-graphs"]), ("graphs", []), ("fp8", ["--quantization", "fp8"]),
+            ("kv_fp8", ["--kv-dtype", "fp8"]),
+        ):
+            try:
+                figures[f"bf16_{name}_agreed"] = same(plain, tokens(model, [*bf16, *more]))[0]
+            except RuntimeError as error:
+                figures[f"bf16_{name}_refused"] = str(error)
+        bench.add("greedy", {**figures, "bf16_tokens": sum(map(len, plain))})
 
 
 def precision(bench):
@@ -189,8 +247,9 @@ def decode(bench):
     few = ["--prompt", 2048, "--max-context", 2304, "--batch", "1,16", "--reps", 1, "--new", 8]
     bench.run("decode without kernels", [*engine, *few, "--no-gpu-kernels"], 180)
     bench.run("decode, fp8 head", [*engine[:-1], "fp8_with_head", *short], 180)
-    for step_tokens in (2048, 4096, 8192):
-        args = ["--prompt", 4096, "--max-context", 4352, "--batch", 1, "--new", 8, "--step-tokens", step_tokens]
+    for step_tokens, prompt in ((2048, 4096), (4096, 4096), (8192, 8192)):
+        args = ["--prompt", prompt, "--max-context", prompt + 256, "--batch", 1, "--new", 8]
+        args += ["--step-tokens", step_tokens]
         bench.run(f"prefill in steps of {step_tokens}", [*engine, *args, "--reps", 5], 120)
 
 
@@ -203,19 +262,16 @@ def votes(bench):
 
 def peer(bench):
     """transformers in bf16 with the same shape, on the same GPU."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "transformers_peer.py"), str(bench.model)],
-        capture_output=True, text=True, timeout=max(10, min(300, bench.end - time.time())),
-    )
-    if done.returncode != 0:
-        bench.fail("transformers", done.stderr.strip()[-1500:])
-        return
-    for line in done.stdout.splitlines():
+    command = [sys.executable, str(HERE / "transformers_peer.py"), str(bench.model)]
+    code, out, err = finish(command, dict(os.environ), max(10, min(300, bench.end - time.time())))
+    for line in out.splitlines():
         if line.startswith("{"):
             bench.add("transformers", json.loads(line))
+    if code != 0:
+        bench.fail("transformers", err.strip()[-1500:] or "took too long")
 
 
-STEPS = [machine, kernels, sanitizer, greedy, precision, decode, votes, peer]
+STEPS = [machine, products, kernels, decode, votes, precision, peer, greedy, sanitizer]
 
 
 def summary(bench):
@@ -231,8 +287,8 @@ def summary(bench):
         if row.get("bench") != "engine":
             continue
         for figures in row["decode"]:
-            # on average half of the new tokens are there
-            context = row["prompt"] + row["new"] / 2
+            # half of the new tokens are there on average, and those of the steps in which the others were read
+            context = row["prompt"] + row["new"] / 2 + figures["batch"] / 2
             read = row["weights_mb"] * 1e6 - 2 * 152064 * 5120 + figures["batch"] * context * row["kv_bytes_per_token"]
             floor = read / (copy * GB) * 1e3 if copy else float("nan")
             lines.append(
@@ -267,6 +323,8 @@ def summary(bench):
         ("Precision", lambda row: row.get("bench") == "precision"),
         ("Votes", lambda row: row.get("bench") == "votes"),
         ("Greedy tokens", lambda row: row["step"] == "greedy"),
+        ("Products with a scale a row that are refused", lambda row: "refused" in row),
+        ("Notes", lambda row: "noted" in row),
         ("Sanitizer", lambda row: row["step"].startswith("sanitizer") and "clean" in row),
         ("transformers", lambda row: row["step"] == "transformers"),
         ("Kernels that are not right", lambda row: row.get("is_right") is False),
@@ -298,9 +356,9 @@ def main():
         if not wanted or step.__name__ in wanted:
             try:
                 step(bench)
+                summary(bench)
             except Exception as error:  # the other steps are worth having
                 bench.fail(step.__name__, f"{type(error).__name__}: {error}")
-            summary(bench)
     print((bench.output / "summary.md").read_text(encoding="utf-8"))
     return 1 if bench.failures else 0
 

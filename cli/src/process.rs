@@ -1,6 +1,6 @@
-//! What the process itself needs before it starts work: OpenMP's and malloc's settings, logs.
+//! What the process itself needs before it starts work: settings of OpenMP, malloc and cuBLASLt, logs.
 //!
-//! Both libraries read their settings once, before `main`; so the program sets them and starts
+//! These libraries read their settings once, before `main`; so the program sets them and starts
 //! itself again. It knows nothing of commands.
 
 use std::os::unix::process::CommandExt as _;
@@ -13,13 +13,17 @@ const MARK: &str = "JOUST_STARTED";
 ///
 /// A thread that waits spins for a moment (about 10 µs) before it sleeps: between two products of a
 /// decode step that is enough not to be woken anew, which cost a third of the step at batch 1.
-const SETTINGS: [(&str, &str); 6] = [
+///
+/// cuBLASLt's workspace, in KiB: libtorch's 1 MiB is too little for products of few rows to be split over
+/// the whole GPU.
+const SETTINGS: [(&str, &str); 7] = [
     ("OMP_WAIT_POLICY", "PASSIVE"),
     ("GOMP_SPINCOUNT", "2000"),
     ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
     ("MALLOC_MMAP_THRESHOLD_", "68719476736"),
     ("MALLOC_TRIM_THRESHOLD_", "137438953472"),
     ("MALLOC_TOP_PAD_", "268435456"),
+    ("CUBLASLT_WORKSPACE_SIZE", "32768"),
 ];
 
 /// Starts the program again with its settings in the environment, unless that has been done.

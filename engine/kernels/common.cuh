@@ -1,4 +1,5 @@
-// What every kernel file is preceded by: number formats, 8-wide loads, reductions over a block.
+// What every kernel file is preceded by: number formats, 8-wide loads, tensor core products,
+// reductions over a block.
 // Knows nothing about layers. No header is included: the run-time compiler has none at hand.
 //
 // Every block is a whole number of warps, every row width a multiple of 8, every base pointer
@@ -144,6 +145,125 @@ DEVICE float max_abs8(float amax, const float* y) {
     for (int i = 0; i < 8; i++) amax = fmaxf(amax, fabsf(y[i]));
     return amax;
 }
+
+// ---- products on the tensor cores, and the loads that feed them ----
+
+#ifndef JOUST_EMULATE
+
+/// Loads 16 bytes of memory that no kernel writes meanwhile. Volatile, so that a load that is
+/// written ahead of its use stays ahead.
+DEVICE uint4 load16(const u8* from) {
+    uint4 y;
+    asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+                 : "=r"(y.x), "=r"(y.y), "=r"(y.z), "=r"(y.w)
+                 : "l"(from));
+    return y;
+}
+
+/// Begins to copy 16 bytes to shared memory, past L1 and the registers; zeros unless `wanted`.
+DEVICE void copy16_async(uint4* to, const u8* from, bool wanted) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n"
+                 :
+                 : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(wanted ? 16 : 0)
+                 : "memory");
+}
+
+/// Makes a group of the thread's copies since the group before.
+DEVICE void end_copy_group() { asm volatile("cp.async.commit_group;\n" : : : "memory"); }
+
+/// Waits until all groups of the thread but the last PENDING have arrived; only it sees them then.
+template <int PENDING>
+DEVICE void wait_for_copies() {
+    asm volatile("cp.async.wait_group %0;\n" : : "n"(PENDING) : "memory");
+}
+
+DEVICE void f16x4_from_e4m3x4(unsigned four, unsigned& first, unsigned& second) {
+    asm("{\n"
+        ".reg .b16 low, high;\n"
+        "mov.b32 {low, high}, %2;\n"
+        "cvt.rn.f16x2.e4m3x2 %0, low;\n"
+        "cvt.rn.f16x2.e4m3x2 %1, high;\n"
+        "}\n"
+        : "=&r"(first), "=r"(second)
+        : "r"(four));
+}
+
+DEVICE void mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};\n"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/// d [16, 8] f32 += a [16, 32] e4m3 times b [32, 8] e4m3, by all lanes of a warp. Lane l holds
+/// a: rows l / 4 (words 0 and 2) and l / 4 + 8 (1 and 3); k = l % 4 * 4 + byte, + 16 in 2 and 3;
+/// b: column l / 4; k = l % 4 * 4 + byte, + 16 in word 1;
+/// d: rows l / 4 (0 and 1) and l / 4 + 8 (2 and 3); columns l % 4 * 2 (0 and 2) and the next.
+/// The order of k is free, as long as a and b agree on it.
+DEVICE void mma_e4m3(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#if __CUDA_ARCH__ / 100 == 9
+    // Hopper has e4m3 only in wgmma. For the instruction below its compiler converts as well, but
+    // sums up from zero and adds the sum to d: four more instructions. The conversion is exact.
+    unsigned first[4], second[4], first_b[2], second_b[2];
+#pragma unroll
+    for (int i = 0; i < 4; i++) f16x4_from_e4m3x4(a[i], first[i], second[i]);
+#pragma unroll
+    for (int i = 0; i < 2; i++) f16x4_from_e4m3x4(b[i], first_b[i], second_b[i]);
+    mma_f16(d, first, first_b);
+    mma_f16(d, second, second_b);
+#else
+    asm("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};\n"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+#else
+
+static uint4 load16(const u8* from) { return *(const uint4*)from; }
+
+// Copies arrive as late as they may, so that a missing wait shows.
+struct Copy {
+    uint4* to;
+    const u8* from;
+    bool wanted;
+};
+static std::vector<std::vector<Copy>> copy_groups[1024];  // By threadIdx.x; the open one last.
+
+static void copy16_async(uint4* to, const u8* from, bool wanted) {
+    std::vector<std::vector<Copy>>& groups = copy_groups[threadIdx.x];
+    if (groups.empty()) groups.emplace_back();
+    groups.back().push_back({to, from, wanted});
+}
+
+static void end_copy_group() { copy_groups[threadIdx.x].emplace_back(); }
+
+template <int PENDING>
+static void wait_for_copies() {
+    std::vector<std::vector<Copy>>& groups = copy_groups[threadIdx.x];
+    for (; groups.size() > PENDING + 1; groups.erase(groups.begin()))
+        for (const Copy& copy : groups[0])
+            *copy.to = copy.wanted ? load16(copy.from) : uint4{0, 0, 0, 0};
+}
+
+static void mma_e4m3(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    int lane = threadIdx.x % 32, row = lane / 4, column = lane % 4 * 2;
+    u64 upper = a[0] | (u64)a[2] << 32, lower = a[1] | (u64)a[3] << 32, k8 = b[0] | (u64)b[1] << 32;
+    for (int i = 0; i < 4; i++) {  // Four lanes hold the k of a row or column, eight each.
+        u64 from[4] = {__shfl_sync(WHOLE_WARP, upper, row * 4 + i),
+                       __shfl_sync(WHOLE_WARP, lower, row * 4 + i),
+                       __shfl_sync(WHOLE_WARP, k8, column * 4 + i),
+                       __shfl_sync(WHOLE_WARP, k8, column * 4 + 4 + i)};
+        float y[4][8];
+        for (int j = 0; j < 16; j++)
+            f32_from_e4m3x2(from[j / 4] >> 16 * (j % 4) & 0xFFFF, y[j / 4] + 2 * (j % 4));
+        for (int k = 0; k < 8; k++)
+            for (int j = 0; j < 4; j++) d[j] += y[j / 2][k] * y[2 + j % 2][k];
+    }
+}
+
+#endif
 
 // ---- reductions; every thread gets the result ----
 

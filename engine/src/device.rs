@@ -121,8 +121,20 @@ pub fn cuda_available() -> bool {
 pub fn memory_bytes(device: Device) -> Result<usize, Error> {
     match device {
         Device::Cpu => Ok(ffi::memory_bytes()),
-        _ => Ok(ffi::cuda::memory()?.0),
+        _ => {
+            release_cached_memory(device);
+            Ok(ffi::cuda::memory()?.0)
+        }
     }
+}
+
+/// Makes libtorch give back the GPU memory that it keeps for later: what a model that is gone has left
+/// behind is no longer in the way of the next. libtorch has no C function for it, but does it before it
+/// reports that an allocation is too large.
+fn release_cached_memory(device: Device) {
+    const TOO_LARGE: i64 = 1 << 46;
+    let refused = tch::Tensor::f_empty([TOO_LARGE], (Kind::Uint8, device));
+    debug_assert!(refused.is_err(), "no device has 64 TiB");
 }
 
 /// What of a GPU's memory is in use, by this process and others; none where there is no GPU.

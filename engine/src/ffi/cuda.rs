@@ -3,7 +3,7 @@
 //!
 //! Both work on the same context, libtorch's. Tensors must have been made on the device before.
 
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::sync::OnceLock;
 
 use cudarc::driver::result::{ctx, device, graph, launch_kernel, module, primary_ctx, stream};
@@ -21,20 +21,21 @@ fn failed(what: &str) -> impl Fn(DriverError) -> Error + '_ {
 /// # Errors
 /// [`Error::Device`] where there is no driver or no GPU.
 pub(crate) fn enter() -> Result<(), Error> {
-    static CONTEXT: OnceLock<Option<usize>> = OnceLock::new();
+    static CONTEXT: OnceLock<Result<usize, String>> = OnceLock::new();
     let context = CONTEXT.get_or_init(|| {
         if !super::has_cuda_driver() {
-            return None;
+            return Err("there is none".to_owned());
         }
         let retained = || -> Result<usize, DriverError> {
             cudarc::driver::result::init()?;
             // SAFETY: the device was just asked for; the context is kept for the life of the process.
             Ok(unsafe { primary_ctx::retain(device::get(0)?)? } as usize)
         };
-        retained().ok()
+        retained().map_err(|error| format!("{error:?}"))
     });
-    let Some(context) = context else {
-        return Err(Error::Device("CUDA's driver finds no GPU".to_owned()));
+    let context = match context {
+        Ok(context) => context,
+        Err(reason) => return Err(Error::Device(format!("CUDA's driver finds no GPU: {reason}"))),
     };
     // SAFETY: the context is the device's primary one, which was retained above.
     unsafe { ctx::set_current(*context as sys::CUcontext) }.map_err(failed("setting the context"))
@@ -172,7 +173,7 @@ type SetCurrent = unsafe extern "C" fn(*mut c_void, i32) -> i32;
 type GetCurrent = unsafe extern "C" fn(i32, *mut *mut c_void) -> i32;
 
 /// A C function of libtorch's CUDA library.
-fn symbol(name: &'static std::ffi::CStr) -> Result<*mut c_void, Error> {
+fn symbol(name: &'static CStr) -> Result<*mut c_void, Error> {
     super::load_libtorch_cuda();
     // SAFETY: a lookup by name in the libraries that are loaded.
     let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
@@ -180,6 +181,20 @@ fn symbol(name: &'static std::ffi::CStr) -> Result<*mut c_void, Error> {
         true => Err(Error::Device(format!("libtorch has no function {name:?}; wanted 2.11"))),
         false => Ok(symbol),
     }
+}
+
+/// As [`symbol`], looked up once: some are called several times a layer.
+macro_rules! symbol_once {
+    ($name:literal) => {{
+        static FOUND: OnceLock<usize> = OnceLock::new();
+        match FOUND.get() {
+            Some(&found) => found as *mut c_void,
+            None => {
+                let found = symbol($name)?;
+                *FOUND.get_or_init(|| found as usize) as *mut c_void
+            }
+        }
+    }};
 }
 
 fn check(what: &str, code: i32) -> Result<(), Error> {
@@ -199,7 +214,7 @@ impl Stream {
         // SAFETY: the signature is that of torch/csrc/stable/c/shim.h in 2.11.
         let code = unsafe {
             let function: FromPool =
-                std::mem::transmute(symbol(c"torch_get_cuda_stream_from_pool")?);
+                std::mem::transmute(symbol_once!(c"torch_get_cuda_stream_from_pool"));
             function(false, 0, &raw mut found)
         };
         check("taking a stream", code)?;
@@ -215,7 +230,7 @@ impl Stream {
         // SAFETY: the signature is that of torch/csrc/inductor/aoti_torch/c/shim.h in 2.11.
         let code = unsafe {
             let function: GetCurrent =
-                std::mem::transmute(symbol(c"aoti_torch_get_current_cuda_stream")?);
+                std::mem::transmute(symbol_once!(c"aoti_torch_get_current_cuda_stream"));
             function(0, &raw mut found)
         };
         check("asking for the current stream", code)?;
@@ -237,7 +252,7 @@ impl Stream {
         // libtorch's pool, or its default one.
         let code = unsafe {
             let function: SetCurrent =
-                std::mem::transmute(symbol(c"torch_set_current_cuda_stream")?);
+                std::mem::transmute(symbol_once!(c"torch_set_current_cuda_stream"));
             function(self.0, 0)
         };
         check("changing the stream", code)
@@ -365,7 +380,7 @@ pub(crate) fn flash_attention(
     // is what the handles are. All arguments outlive the call.
     let code = unsafe {
         let function: Flash =
-            std::mem::transmute(symbol(c"aoti_torch_cuda__flash_attention_forward")?);
+            std::mem::transmute(symbol_once!(c"aoti_torch_cuda__flash_attention_forward"));
         function(
             handle(q),
             handle(k),

@@ -31,7 +31,7 @@ impl Launch for Emulated {
 pub(super) fn kernels(heads: Heads, kv: KvKind, backwards: bool) -> Kernels<Emulated> {
     let dir = tempfile::tempdir().unwrap();
     let compiled = source::files(&heads, kv).unwrap().into_iter().map(|file| {
-        let path = dir.path().join(file.name);
+        let path = dir.path().join(format!("{}-{}", file.kernels[0], file.name));
         std::fs::write(&path, file.source()).unwrap();
         let mut command = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()));
         let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulator.h");

@@ -6,7 +6,7 @@ use super::arena::{self, KvKind, LayerArena};
 use super::buffers::{self, Buffers, Capacity};
 use super::graphs::Graphs;
 use super::kernels::{Kernels, OnGpu, unfit};
-use super::ops::{Activations, Draws, Heads, Ops};
+use super::ops::{Activations, Draws, Heads, MOST_FEW, Ops};
 use super::prefill::Prefill;
 use super::table::{Table, bucket, n_splits};
 use super::twins::Twins;
@@ -16,6 +16,10 @@ use crate::ffi::cuda::{self, Stream, StreamGuard};
 use crate::kv::BLOCK_TOKENS;
 use crate::model::{Decoder, Linear};
 use crate::sampler::{Drawn, RowSampling};
+
+/// Tokens up to which FP8 products go through the kernel for few tokens: it reads the weights once, in
+/// tiles of 8 tokens, and should keep pace with the memory at two tiles. To be set by `joust bench gpu`.
+const FEW: i64 = 16;
 
 /// What the runner of one engine is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -236,17 +240,17 @@ impl GpuRunner {
         for (layer, arena) in model.layers().iter().zip(&self.arena) {
             let input = self.input(&layer.qkv, n, residual.size()[1])?;
             self.ops.add_norm(&residual, more, &layer.input_norm, self.eps, &input)?;
-            product(&layer.qkv, &input, &qkv)?;
+            self.product(&layer.qkv, &input, &qkv)?;
             self.ops.rope_append(&qkv, &positions, &self.inv_freq, &slots, arena)?;
             let attended = self.input(&layer.output, n, self.heads.q_width())?;
             self.attend(&qkv, arena, n_decoding, prefill, &attended)?;
-            product(&layer.output, &attended, &added)?;
+            self.product(&layer.output, &attended, &added)?;
             let input = self.input(&layer.gate_up, n, residual.size()[1])?;
             self.ops.add_norm(&residual, Some(&added), &layer.post_norm, self.eps, &input)?;
-            product(&layer.gate_up, &input, &gate_up)?;
+            self.product(&layer.gate_up, &input, &gate_up)?;
             let activated = self.input(&layer.down, n, intermediate)?;
             self.ops.gate(&gate_up, &activated)?;
-            product(&layer.down, &activated, &added)?;
+            self.product(&layer.down, &activated, &added)?;
             more = Some(&added);
         }
         Ok(())
@@ -287,7 +291,28 @@ impl GpuRunner {
         let n = residual.size()[0];
         let input = self.input(&head, n, residual.size()[1])?;
         self.ops.add_norm(residual, Some(added), model.final_norm(), self.eps, &input)?;
-        product(&head, &input, &self.buffers.logits(n)?)
+        self.product(&head, &input, &self.buffers.logits(n)?)
+    }
+
+    /// y = x·Wᵀ + b, written to `out` [n, N] bf16. Allocates nothing on a GPU.
+    fn product(&self, linear: &Linear, x: &Activations, out: &Tensor) -> Result<(), Error> {
+        match x {
+            Activations::Plain(x) => {
+                let weight = linear.weight.f_transpose(0, 1)?;
+                let _ = match &linear.bias {
+                    Some(bias) => bias.f_addmm_out(out, x, &weight)?,
+                    None => x.f_mm_out(out, &weight)?,
+                };
+                Ok(())
+            }
+            Activations::Fp8(values, scale) => {
+                let n = values.size()[0];
+                match n <= FEW || (n <= MOST_FEW && linear.is_refused(n)) {
+                    true => self.ops.few_product(linear, values, scale, out),
+                    false => linear.quantized_product(values, scale, out),
+                }
+            }
+        }
     }
 
     /// Draws one token for each of `draws` from rows of `logits` [B, V].
@@ -335,20 +360,5 @@ impl GpuRunner {
                 false => Err(Error::NotFinite { logprob }),
             });
         drawn.collect()
-    }
-}
-
-/// y = x·Wᵀ + b, written to `out` [n, N] bf16. Allocates nothing on a GPU.
-fn product(linear: &Linear, x: &Activations, out: &Tensor) -> Result<(), Error> {
-    match x {
-        Activations::Plain(x) => {
-            let weight = linear.weight.f_transpose(0, 1)?;
-            let _ = match &linear.bias {
-                Some(bias) => bias.f_addmm_out(out, x, &weight)?,
-                None => x.f_mm_out(out, &weight)?,
-            };
-            Ok(())
-        }
-        Activations::Fp8(values, scale) => linear.quantized_product(values, scale, out),
     }
 }

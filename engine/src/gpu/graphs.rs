@@ -1,6 +1,6 @@
 //! Steps that were recorded, one for each batch size that they are filled up to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
 use crate::ffi::cuda::{Graph, Stream};
@@ -12,11 +12,13 @@ const LARGEST: usize = 256;
 pub(super) struct Graphs {
     stream: Stream,
     recorded: BTreeMap<usize, Graph>,
+    /// Numbers of rows that could not be recorded.
+    unrecorded: BTreeSet<usize>,
 }
 
 impl Graphs {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, recorded: BTreeMap::new() }
+        Self { stream, recorded: BTreeMap::new(), unrecorded: BTreeSet::new() }
     }
 
     /// Whether batches of this size are recorded.
@@ -33,7 +35,7 @@ impl Graphs {
     /// computed as it is, so that libraries set up what they need, and recorded for the next.
     ///
     /// # Errors
-    /// What `step` returns; [`Error::Device`] where it cannot be recorded.
+    /// What `step` returns.
     pub(super) fn run(
         &mut self,
         n_rows: usize,
@@ -43,11 +45,19 @@ impl Graphs {
             return graph.launch(&self.stream);
         }
         step()?;
+        if self.unrecorded.contains(&n_rows) {
+            return Ok(());
+        }
         self.stream.synchronize()?;
-        let graph = Graph::capture(&self.stream, &step).map_err(|error| {
-            Error::Device(format!("recording a step failed ({error}); set cuda_graphs = false"))
-        })?;
-        self.recorded.insert(n_rows, graph);
+        match Graph::capture(&self.stream, &step) {
+            Ok(graph) => {
+                self.recorded.insert(n_rows, graph);
+            }
+            Err(error) => {
+                tracing::warn!(n_rows, %error, "A step cannot be recorded; it is started part by part.");
+                self.unrecorded.insert(n_rows);
+            }
+        }
         Ok(())
     }
 }

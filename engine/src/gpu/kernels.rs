@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use super::arena::{KvKind, LayerArena};
-use super::ops::{Activations, Contexts, Draws, Heads, Ops};
+use super::ops::{Activations, Contexts, Draws, Heads, MOST_FEW, Ops};
 use super::source::{self, File};
 use crate::error::Error;
 use crate::ffi::cuda::{self, Arg, Function, Shape, Stream};
 use crate::ffi::nvrtc;
+use crate::model::Linear;
 
 /// Starts kernels by their names.
 pub(super) trait Launch: Send {
@@ -77,8 +78,8 @@ pub(super) struct Kernels<L> {
     pub(super) heads: Heads,
 }
 
-/// Widest row that the kernels keep in a block's shared memory.
-const MAX_SHARED_WIDTH: i64 = 12_288;
+/// Widest row that the kernels keep in a block's shared memory, beside what they need themselves.
+const MAX_SHARED_WIDTH: i64 = 12_224;
 
 /// Threads of a block that takes eight values each of a row at a time.
 fn row_block(width: i64) -> u32 {
@@ -304,6 +305,54 @@ impl<L: Launch> Ops for Kernels<L> {
             Arg::I32(width as i32),
         ];
         self.write("merge", out, n_rows, width, 4 * width, &args)
+    }
+
+    fn few_product(
+        &self,
+        linear: &Linear,
+        values: &Tensor,
+        scale: &Tensor,
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let own = linear.scale.as_ref();
+        let own = own.expect("only FP8 matrices are given FP8 inputs. This is a bug.");
+        let (n_out, width) = (linear.weight.size()[0], linear.weight.size()[1]);
+        let n = values.size()[0];
+        check(&linear.weight, Kind::Float8e4m3fn, "weight");
+        check(own, Kind::Float, "weight_scale");
+        check(values, Kind::Float8e4m3fn, "x");
+        check(scale, Kind::Float, "x_scale");
+        check(out, Kind::BFloat16, "out");
+        if let Some(bias) = &linear.bias {
+            check(bias, Kind::BFloat16, "bias");
+        }
+        assert!(n <= MOST_FEW && n_out % 16 == 0 && width % 16 == 0, "This is a bug.");
+        assert_eq!((values.size(), out.size()), (vec![n, width], vec![n, n_out]), "This is a bug.");
+        assert_eq!(own.numel() as i64, n_out, "a scale a row. This is a bug.");
+        // tokens in tiles of 8, and output channels of a block
+        let (kernel, channels) = match n {
+            0 => return Ok(()),
+            1..=8 => ("few_product_1", 16),
+            9..=16 => ("few_product_2", 16),
+            17..=32 => ("few_product_4", 32),
+            _ => ("few_product_8", 32),
+        };
+        let grid = [(n_out as u32).div_ceil(channels), 1, 1];
+        self.launcher.launch(
+            kernel,
+            Shape { grid, block: 192, shared: 0 },
+            &[
+                Arg::tensor(&linear.weight),
+                Arg::tensor(own),
+                Arg::tensor(values),
+                Arg::tensor(scale),
+                linear.bias.as_ref().map_or(Arg::NULL, Arg::tensor),
+                Arg::I32(n as i32),
+                Arg::I32(width as i32),
+                Arg::I32(n_out as i32),
+                Arg::tensor(out),
+            ],
+        )
     }
 
     fn sample(

@@ -1,6 +1,7 @@
 //! The parts of a step on the GPU that is here, one by one, at a model's shapes: whether each kernel
 //! computes what its twin does, how long it takes and how fast it moves its bytes.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -9,13 +10,13 @@ use tch::{Device, Kind, Tensor};
 use super::arena::{self, KvKind, LayerArena};
 use super::buffers;
 use super::kernels::{Kernels, OnGpu};
-use super::ops::{Activations, Contexts, Draws, Heads, Ops};
+use super::ops::{Activations, Contexts, Draws, MOST_FEW, Ops};
 use super::table::n_splits;
 use super::twins::Twins;
 use crate::config::ModelConfig;
 use crate::error::Error;
-use crate::ffi::cuda::{self, Stream};
-use crate::fp8::{quantize, quantize_tokens};
+use crate::ffi::cuda::{self, Graph, Stream};
+use crate::fp8::{Quantized, quantize, quantize_tokens};
 use crate::kv::BLOCK_TOKENS;
 use crate::model::Linear;
 
@@ -51,13 +52,20 @@ pub struct Measured {
     pub tflop_per_s: f64,
 }
 
-/// Largest distance that counts as right: a step of E4M3 or bf16, relative to the row's largest value.
+/// Largest distance that counts as right, relative to the row's largest value: little more than a step
+/// of the number format, 1/14 in E4M3.
+const FP8_STEP: f64 = 1.0 / 13.0;
+const BF16_STEP: f64 = 1.0 / 127.0;
+
 fn tolerance(out: &Activations) -> f64 {
     match out {
-        Activations::Plain(_) => 1.0 / 128.0,
-        Activations::Fp8(..) => 1.0 / 14.0,
+        Activations::Plain(_) => BF16_STEP,
+        Activations::Fp8(..) => FP8_STEP,
     }
 }
+
+/// More than the last cache of any GPU holds.
+const CACHE_BYTES: i64 = 100 << 20;
 
 /// Activations as numbers: [n, K] f32.
 pub(super) fn values(out: &Activations) -> Tensor {
@@ -97,14 +105,26 @@ impl Stage {
         if self.reps == 0 {
             return Ok((0.0, 0.0, 0.0));
         }
-        let wait = || self.stream.map_or(Ok(()), |stream| stream.synchronize());
+        let all = || (0..self.reps).try_for_each(|_| run());
         run()?;
-        wait()?;
-        let start = Instant::now();
-        for _ in 0..self.reps {
-            run()?;
-        }
-        wait()?;
+        let start = match &self.stream {
+            // started as a whole, so that the host's part of each start is not measured
+            Some(stream) => {
+                stream.synchronize()?;
+                let recorded = Graph::capture(stream, all)?;
+                recorded.launch(stream)?;
+                stream.synchronize()?;
+                let start = Instant::now();
+                recorded.launch(stream)?;
+                stream.synchronize()?;
+                start
+            }
+            None => {
+                let start = Instant::now();
+                all()?;
+                start
+            }
+        };
         let seconds = start.elapsed().as_secs_f64() / self.reps as f64;
         Ok((seconds * 1e6, bytes as f64 / seconds / 1e9, flops / seconds / 1e12))
     }
@@ -188,8 +208,9 @@ pub fn measure(config: &ModelConfig, sizes: &Sizes) -> Result<Vec<Measured>, Err
     let kv = if sizes.kv_fp8 { KvKind::Fp8 } else { KvKind::Bf16 };
     let kernels = Kernels { launcher: OnGpu::new(&heads, kv)?, heads };
     let twins = Twins { heads };
-    let stream = Some(Stream::current()?);
-    let mut stage = Stage { device, stream, reps: sizes.reps, found: Vec::new() };
+    let stream = Stream::from_pool()?;
+    let _stream = stream.enter()?;
+    let mut stage = Stage { device, stream: Some(stream), reps: sizes.reps, found: Vec::new() };
     copies(&mut stage)?;
     parts(&mut stage, config, &kernels, &twins, sizes)?;
     Ok(stage.found)
@@ -208,7 +229,7 @@ fn parts(
         rows(stage, config, kernels, twins, n as i64)?;
         attention(stage, config, kernels, twins, n as i64, sizes.context, kv)?;
         sampling(stage, config, kernels, n as i64)?;
-        products(stage, config, &buffers::heads(config), n as i64)?;
+        products(stage, config, kernels, n as i64)?;
     }
     Ok(())
 }
@@ -316,7 +337,7 @@ fn attention(
     };
     let stored = (
         deviation(&all(&arenas[0])?, &all(&arenas[1])?),
-        if kv.is_fp8() { 1.0 / 14.0 } else { 1.0 / 128.0 },
+        if kv.is_fp8() { FP8_STEP } else { BF16_STEP },
     );
     let slots = to_device(Tensor::f_arange(n, (Kind::Int64, Device::Cpu))? * (blocks_each * 16))?;
     let positions = to_device(Tensor::f_full([n], context as i64 - 1, (Kind::Int, Device::Cpu))?)?;
@@ -402,7 +423,13 @@ fn sampling(
 }
 
 /// The products of a layer and of the output head, in FP8 and in bf16.
-fn products(stage: &mut Stage, config: &ModelConfig, heads: &Heads, n: i64) -> Result<(), Error> {
+fn products(
+    stage: &mut Stage,
+    config: &ModelConfig,
+    kernels: &dyn Ops,
+    n: i64,
+) -> Result<(), Error> {
+    let heads = buffers::heads(config);
     let (hidden, width) = (config.hidden_size as i64, config.intermediate_size as i64);
     let matrices = [
         ("qkv", heads.qkv_width(), hidden),
@@ -412,29 +439,56 @@ fn products(stage: &mut Stage, config: &ModelConfig, heads: &Heads, n: i64) -> R
         ("head", config.vocab_size as i64, hidden),
     ];
     for (name, n_out, n_in) in matrices {
-        let weight = (stage.randn(&[n_out, n_in])? * 0.02).f_to_kind(Kind::BFloat16)?;
+        // several copies of small matrices, so that none is still in the cache when its turn comes
+        let n_copies = (1 + CACHE_BYTES / (n_out * n_in)).min(4) as usize;
+        let turn = Cell::new(0);
+        let next = || {
+            turn.set((turn.get() + 1) % n_copies);
+            turn.get()
+        };
+        let drawn = |_| Ok((stage.randn(&[n_out, n_in])? * 0.02).f_to_kind(Kind::BFloat16)?);
+        let weights = (0..n_copies).map(drawn).collect::<Result<Vec<_>, Error>>()?;
         let x = stage.bf16(&[n, n_in])?;
         let out = Tensor::f_zeros([n, n_out], (Kind::BFloat16, stage.device))?;
         let flops = 2.0 * (n * n_out) as f64 * n_in as f64;
-        let by_bf16 = weight.f_transpose(0, 1)?;
-        let bytes = 2 * (n_out * n_in + n * (n_in + n_out)) as usize;
-        let plain = || {
-            let _ = x.f_mm_out(&out, &by_bf16)?;
+        let by_bf16 = |copy: usize| -> Result<(), Error> {
+            let _ = x.f_mm_out(&out, &weights[copy].f_transpose(0, 1)?)?;
             Ok(())
         };
-        stage.add(&format!("{name} product in bf16"), n as usize, None, bytes, flops, &plain)?;
-        plain()?;
+        by_bf16(0)?;
         let wanted = Activations::Plain(out.copy());
-        let quantized = quantize(name, &weight)?;
-        let linear = Linear { weight: quantized.values, scale: Some(quantized.scale), bias: None };
+        let bytes = 2 * (n_out * n_in + n * (n_in + n_out)) as usize;
+        let part = format!("{name} product in bf16");
+        stage.add(&part, n as usize, None, bytes, flops, &|| by_bf16(next()))?;
+
+        let linear = |weight: &Tensor| -> Result<Linear, Error> {
+            let Quantized { values, scale, .. } = quantize(name, weight)?;
+            Ok(Linear { weight: values, scale: Some(scale), bias: None })
+        };
+        let linears = weights.iter().map(linear).collect::<Result<Vec<_>, Error>>()?;
+        drop(weights);
         let inputs = quantize_tokens(&x)?;
-        let run = || linear.quantized_product(&inputs.values, &inputs.scale, &out);
-        run()?;
-        let seen = Activations::Plain(out.copy());
-        let off = (values(&seen) - values(&wanted)).norm() / values(&wanted).norm();
+        let by_fp8 =
+            |copy: usize| linears[copy].quantized_product(&inputs.values, &inputs.scale, &out);
+        by_fp8(0)?;
+        let off = (values(&Activations::Plain(out.copy())) - values(&wanted)).norm()
+            / values(&wanted).norm();
         let compared = Some((off.double_value(&[]), 0.06));
         let bytes = (n_out * n_in + n * (n_in + 2 * n_out)) as usize;
-        stage.add(&format!("{name} product in fp8"), n as usize, compared, bytes, flops, &run)?;
+        let part = format!("{name} product in fp8");
+        stage.add(&part, n as usize, compared, bytes, flops, &|| by_fp8(next()))?;
+        if n <= MOST_FEW {
+            let by_kernel = |copy: usize| {
+                kernels.few_product(&linears[copy], &inputs.values, &inputs.scale, &out)
+            };
+            by_fp8(0)?;
+            let wanted = Activations::Plain(out.copy());
+            by_kernel(0)?;
+            let seen = Activations::Plain(out.copy());
+            let compared = Some((deviation(&seen, &wanted), BF16_STEP));
+            let part = format!("{name} product in fp8, few tokens");
+            stage.add(&part, n as usize, compared, bytes, flops, &|| by_kernel(next()))?;
+        }
     }
     Ok(())
 }

@@ -7,6 +7,10 @@ use tch::Tensor;
 
 use super::arena::LayerArena;
 use crate::error::Error;
+use crate::model::Linear;
+
+/// Most tokens of [`Ops::few_product`].
+pub(super) const MOST_FEW: i64 = 64;
 
 /// Activations as the next product wants them, written in place.
 #[derive(Debug)]
@@ -120,6 +124,16 @@ pub(super) trait Ops: Send {
 
     /// The splits put together: `out` [R, Hq·D].
     fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error>;
+
+    /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most [`MOST_FEW`] tokens: `values` [n, K] E4M3,
+    /// `scale` `[n]` f32.
+    fn few_product(
+        &self,
+        linear: &Linear,
+        values: &Tensor,
+        scale: &Tensor,
+        out: &Tensor,
+    ) -> Result<(), Error>;
 
     /// One token a row of `logits` [R, V] bf16: `token` `[R]` i32 and `logprob` `[R]` f32 under the
     /// untempered softmax.

@@ -49,7 +49,18 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
         kernels,
         defines: defines.to_vec(),
     };
-    Ok(vec![
+    let few = [
+        ("1", &["few_product_1"] as &'static [&'static str]),
+        ("2", &["few_product_2"]),
+        ("4", &["few_product_4"]),
+        ("8", &["few_product_8"]),
+    ];
+    let few = few.map(|(n_tiles, kernels)| {
+        let defines = [("N_TILES", n_tiles.to_owned()), ("FEW_PRODUCT", kernels[0].to_owned())];
+        file("few.cu", include_str!("../../kernels/few.cu"), kernels, &defines)
+    });
+    let mut files = few.to_vec();
+    files.extend([
         file("quantize.cu", include_str!("../../kernels/quantize.cu"), &["quantize_rows"], &[]),
         file(
             "norm.cu",
@@ -71,5 +82,6 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
             &[head_dim, kv_fp8, ("GROUPS", groups.to_string())],
         ),
         file("sample.cu", include_str!("../../kernels/sample.cu"), &["sample"], &[]),
-    ])
+    ]);
+    Ok(files)
 }

@@ -19,8 +19,9 @@ use crate::config::examples::tiny;
 use crate::error::Error;
 use crate::ffi::cuda::{Arg, Shape};
 use crate::ffi::nvrtc;
+use crate::fp8::{quantize, quantize_tokens};
 use crate::kv::{Slot, Span};
-use crate::model::{Decoder, Precision};
+use crate::model::{Decoder, Linear, Precision};
 
 const CPU: Device = Device::Cpu;
 
@@ -241,6 +242,7 @@ fn kernels_compute_what_their_twins_do() {
         check_row_kernels(&kernels, &twins);
         check_attention(&kernels, &twins, kv);
         check_sampler(&kernels, &twins);
+        check_few_products(&kernels, &twins);
         check_batches(kv, || Box::new(kernels.clone()));
         check_measurement(kv, &kernels);
         check_batches(kv, || Box::new(Twins { heads: HEADS }));
@@ -304,6 +306,29 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     }
 }
 
+/// Products of up to 64 tokens, with and without a bias, at widths that fill no whole turn.
+fn check_few_products(kernels: &dyn Ops, twins: &dyn Ops) {
+    for (n, width, n_out) in [(1, 64, 48), (8, 80, 16), (9, 1_552, 64), (17, 96, 304), (64, 48, 80)]
+    {
+        for has_bias in [false, true] {
+            let weight = randn(&[n_out, width]) * (randn(&[n_out, 1]) * 2.0).exp();
+            let quantized = quantize("w", &weight).unwrap();
+            let linear = Linear {
+                weight: quantized.values,
+                scale: Some(quantized.scale),
+                bias: has_bias.then(|| bf16(&randn(&[n_out]))),
+            };
+            let x = quantize_tokens(&(randn(&[n, width]) * (randn(&[n, 1]) * 2.0).exp())).unwrap();
+            let product = |ops: &dyn Ops| {
+                let out = Tensor::full([n, n_out], f64::NAN, (Kind::BFloat16, CPU));
+                ops.few_product(&linear, &x.values, &x.scale.view([-1]), &out).unwrap();
+                Activations::Plain(out)
+            };
+            check_close(&product(kernels), &product(twins), "few tokens");
+        }
+    }
+}
+
 /// What `joust bench gpu` reports, of kernels that are right and of one that is not.
 fn check_measurement(kv: KvKind, kernels: &Kernels<Emulated>) {
     let sizes = Sizes { rows: vec![1, 3], context: 40, kv_fp8: kv == KvKind::Fp8, reps: 1 };
@@ -311,7 +336,7 @@ fn check_measurement(kv: KvKind, kernels: &Kernels<Emulated>) {
     let wrong: Vec<_> = measured.iter().filter(|part| part.is_right == Some(false)).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     let compared = measured.iter().filter(|part| part.is_right.is_some());
-    assert_eq!((measured.len(), compared.count()), (2 * 22, 2 * 16));
+    assert_eq!((measured.len(), compared.count()), (2 * 27, 2 * 21));
     assert!(measured.iter().all(|part| part.us > 0.0));
     let forgetful = Kernels { launcher: Forgetful(kernels.launcher.clone()), heads: HEADS };
     let forgotten = measure_on_cpu(&config(), &forgetful, &sizes).unwrap();
@@ -398,7 +423,7 @@ fn cudas_compiler_takes_every_kernel() {
     let mut broken = source::files(&heads, KvKind::Bf16).unwrap().remove(0);
     broken.text = "this is no kernel";
     let error = compile(&broken, "sm_90a").unwrap_err().to_string();
-    assert!(error.contains("quantize.cu") && error.contains("error"), "{error}");
+    assert!(error.contains("few.cu") && error.contains("error"), "{error}");
     let odd = source::files(&Heads { head_dim: 80, ..heads }, KvKind::Bf16).unwrap_err();
     assert!(odd.to_string().contains("head_dim 80"), "{odd}");
 }

@@ -8,6 +8,7 @@ use super::ops::{Activations, Contexts, Draws, Heads, Ops};
 use crate::error::Error;
 use crate::fp8::quantize_tokens;
 use crate::kv::BLOCK_TOKENS;
+use crate::model::Linear;
 use crate::sampler::{self, RowSampling};
 
 /// See [`Ops`].
@@ -161,6 +162,16 @@ impl Ops for Twins {
         let parts = partial.f_where_self(&weights.f_gt(0.0)?, &partial.zeros_like())?;
         let merged = (parts * weights).f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
         write(&merged.f_view([size[0], -1])?, out)
+    }
+
+    fn few_product(
+        &self,
+        linear: &Linear,
+        values: &Tensor,
+        scale: &Tensor,
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        linear.quantized_product(values, scale, out)
     }
 
     fn sample(

@@ -4,6 +4,9 @@
 //! gradients flow back to it. An FP8 weight has a scale an output channel and its input is quantised a
 //! token at a time; it has no gradients.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
@@ -18,6 +21,29 @@ pub(crate) struct Linear {
     pub(crate) scale: Option<Tensor>,
     /// `[N]`
     pub(crate) bias: Option<Tensor>,
+}
+
+/// Shapes [M, K, N] of FP8 products that cuBLASLt has refused with a scale a row.
+static REFUSED: Mutex<BTreeSet<[i64; 3]>> = Mutex::new(BTreeSet::new());
+
+fn is_refused(shape: [i64; 3]) -> bool {
+    REFUSED.lock().is_ok_and(|refused| refused.contains(&shape))
+}
+
+fn refuse(shape: [i64; 3], error: &tch::TchError) {
+    let [tokens, inputs, outputs] = shape;
+    let reason = error.to_string();
+    let reason = reason.lines().next().unwrap_or_default();
+    tracing::warn!(
+        tokens,
+        inputs,
+        outputs,
+        reason,
+        "An FP8 product with a scale a row is refused; it is scaled after."
+    );
+    if let Ok(mut refused) = REFUSED.lock() {
+        refused.insert(shape);
+    }
 }
 
 impl Linear {
@@ -47,7 +73,7 @@ impl Linear {
         }
         let size = [x.values.size()[0], self.weight.size()[0]];
         let out = Tensor::f_empty(size, (kind, self.weight.device()))?;
-        self.scaled_product(&x.values, &x.scale, scale, &out)?;
+        self.scaled_product(&x.values, &x.scale, &out)?;
         Ok(out)
     }
 
@@ -62,36 +88,59 @@ impl Linear {
         scale: &Tensor,
         out: &Tensor,
     ) -> Result<(), Error> {
-        let own = self.scale.as_ref();
-        let own = own.expect("only FP8 matrices are given FP8 inputs. This is a bug.");
         let scale = scale.f_view([-1, 1])?;
         if self.weight.device() != Device::Cpu {
-            return self.scaled_product(values, &scale, own, out);
+            return self.scaled_product(values, &scale, out);
         }
         let x = by_row(values, &scale);
-        out.shallow_clone().f_copy_(&self.emulated_product(&x, own, out.kind())?)?;
+        out.shallow_clone().f_copy_(&self.emulated_product(&x, self.own_scale(), out.kind())?)?;
         Ok(())
     }
 
+    /// Whether the product with `n` tokens was refused with a scale a row.
+    pub(crate) fn is_refused(&self, n: i64) -> bool {
+        let size = self.weight.size();
+        is_refused([n, size[1], size[0]])
+    }
+
+    fn own_scale(&self) -> &Tensor {
+        let scale = self.scale.as_ref();
+        scale.expect("only FP8 matrices are given FP8 inputs. This is a bug.")
+    }
+
     /// On FP8 tensor cores; sums are kept in less than f32 between two steps of the K dimension, as
-    /// inference engines have it (`use_fast_accum`).
-    fn scaled_product(
+    /// inference engines have it (`use_fast_accum`). cuBLASLt refuses some shapes with a scale a row:
+    /// they are multiplied with none and scaled after.
+    pub(super) fn scaled_product(
         &self,
         values: &Tensor,
         token_scale: &Tensor,
-        scale: &Tensor,
         out: &Tensor,
     ) -> Result<(), Error> {
-        let _ = values.f_internal_scaled_mm_out(
-            out,
-            &self.weight.f_transpose(0, 1)?,
-            token_scale,
-            &scale.f_view([1, -1])?,
-            self.bias.as_ref(),
-            None,
-            out.kind(),
-            true,
-        )?;
+        let weight = self.weight.f_transpose(0, 1)?;
+        let scale = self.own_scale().f_view([1, -1])?;
+        let product = |scales: [&Tensor; 2], bias: Option<&Tensor>| {
+            let [by_token, by_channel] = scales;
+            let kind = out.kind();
+            values.f_internal_scaled_mm_out(
+                out, &weight, by_token, by_channel, bias, None, kind, true,
+            )
+        };
+        let shape = [values.size()[0], weight.size()[0], weight.size()[1]];
+        if !is_refused(shape) {
+            match product([token_scale, &scale], self.bias.as_ref()) {
+                Ok(_) => return Ok(()),
+                Err(error) => refuse(shape, &error),
+            }
+        }
+        let one = unit_scale(out.device())?;
+        let _ = product([&one, &one], None)?;
+        let mut out = out.shallow_clone();
+        let _ = out.f_mul_(token_scale)?;
+        let _ = out.f_mul_(&scale)?;
+        if let Some(bias) = &self.bias {
+            let _ = out.f_add_(bias)?;
+        }
         Ok(())
     }
 
@@ -110,6 +159,17 @@ impl Linear {
             None => Ok(self.weight.f_to_kind(kind)?),
         }
     }
+}
+
+/// A scale of 1 for a whole matrix, made once: it is needed where nothing may be allocated.
+fn unit_scale(device: Device) -> Result<Tensor, Error> {
+    static ONE: Mutex<Option<Tensor>> = Mutex::new(None);
+    let mut one = ONE.lock().expect("nobody panics with the scale in hand. This is a bug.");
+    if one.is_none() {
+        *one = Some(Tensor::f_ones([1, 1], (Kind::Float, device))?);
+    }
+    let made = one.as_ref().map(Tensor::shallow_clone);
+    Ok(made.expect("it was made above. This is a bug."))
 }
 
 fn by_row(weight: &Tensor, scale: &Tensor) -> Quantized {

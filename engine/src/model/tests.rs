@@ -3,7 +3,7 @@
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
-use super::{Decoder, Precision};
+use super::{Decoder, Linear, Precision};
 use crate::config::ModelConfig;
 use crate::config::examples::tiny;
 
@@ -105,4 +105,30 @@ fn the_head_is_fp8_only_where_that_is_asked_for() {
         (heads(&model.duplicate(Device::Cpu, FP8).unwrap()), heads(&with_head));
     assert_eq!((none, one), (vec![], vec![Kind::Float8e4m3fn]));
     assert!(!with_head.to_weights(Kind::Float).contains_key("lm_head.weight"));
+}
+
+#[test]
+fn a_product_that_is_refused_with_a_scale_a_row_is_scaled_after() {
+    // libtorch's own FP8 product on a CPU knows one scale a matrix only
+    let drawn = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+    tch::manual_seed(5);
+    let quantized = crate::fp8::quantize("w", &(drawn(&[48, 32]) * 0.1)).unwrap();
+    let linear = Linear {
+        weight: quantized.values,
+        scale: Some(quantized.scale),
+        bias: Some(drawn(&[48]).to_kind(Kind::BFloat16)),
+    };
+    let x = crate::fp8::quantize_tokens(&drawn(&[5, 32])).unwrap();
+    let products = [true, false].map(|is_scaled| {
+        let out = Tensor::zeros([5, 48], (Kind::BFloat16, Device::Cpu));
+        let scale = x.scale.view([-1]);
+        match is_scaled {
+            true => linear.scaled_product(&x.values, &x.scale, &out).unwrap(),
+            false => linear.quantized_product(&x.values, &scale, &out).unwrap(),
+        }
+        out.to_kind(Kind::Float)
+    });
+    let off = (&products[0] - &products[1]).abs().max().double_value(&[]);
+    // a rounding to bf16 more, before the scales
+    assert!(off < products[1].abs().max().double_value(&[]) / 100.0, "{off}");
 }

@@ -78,16 +78,24 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     }
     let prefill_s = median(&mut prefill[1..]);
     let mut decode = Vec::new();
+    let mut failed = None;
     for &batch in &args.batch {
         let mut steps = Vec::new();
         for _ in 0..args.reps {
-            steps.extend(decode_steps(&mut engine, &mut prompts, batch, &args)?);
+            match decode_steps(&mut engine, &mut prompts, batch, &args) {
+                Ok(more) => steps.extend(more),
+                Err(error) => failed = Some(error),
+            }
+        }
+        if failed.is_some() {
+            // what was measured before is worth having
+            break;
         }
         let step_s = median(&mut steps);
         decode.push(Decode { batch, tokens_per_s: batch as f64 / step_s, step_ms: step_s * 1e3 });
     }
     let model = engine.model();
-    output::json_lines(
+    let printed = output::json_lines(
         None,
         &[Figures {
             bench: "engine",
@@ -108,7 +116,11 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
             loading_rss_mb,
             peak_rss_mb: peak_rss_mb(),
         }],
-    )
+    );
+    match failed {
+        Some(error) => printed.and(Err(error)),
+        None => printed,
+    }
 }
 
 fn peak_rss_mb() -> f64 {
