@@ -1,7 +1,8 @@
 //! The parts of a step on the GPU that is here, one by one, at a model's shapes: whether each kernel
 //! computes what its twin does, how long it takes and how fast it moves its bytes.
 
-use std::cell::Cell;
+mod products;
+
 use std::time::Instant;
 
 use serde::Serialize;
@@ -10,15 +11,13 @@ use tch::{Device, Kind, Tensor};
 use super::arena::{self, KvKind, LayerArena};
 use super::buffers;
 use super::kernels::{Kernels, OnGpu};
-use super::ops::{Activations, Contexts, Draws, MOST_FEW, Ops};
+use super::ops::{Activations, Contexts, Draws, Ops};
 use super::table::n_splits;
 use super::twins::Twins;
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::cuda::{self, Graph, Stream};
-use crate::fp8::{Quantized, quantize, quantize_tokens};
 use crate::kv::BLOCK_TOKENS;
-use crate::model::Linear;
 
 /// What is measured, and at which sizes.
 #[derive(Clone, Debug)]
@@ -63,9 +62,6 @@ fn tolerance(out: &Activations) -> f64 {
         Activations::Fp8(..) => FP8_STEP,
     }
 }
-
-/// More than the last cache of any GPU holds.
-const CACHE_BYTES: i64 = 100 << 20;
 
 /// Activations as numbers: [n, K] f32.
 pub(super) fn values(out: &Activations) -> Tensor {
@@ -229,7 +225,7 @@ fn parts(
         rows(stage, config, kernels, twins, n as i64)?;
         attention(stage, config, kernels, twins, n as i64, sizes.context, kv)?;
         sampling(stage, config, kernels, n as i64)?;
-        products(stage, config, kernels, n as i64)?;
+        products::measure(stage, config, kernels, n as i64)?;
     }
     Ok(())
 }
@@ -418,77 +414,6 @@ fn sampling(
             Some((n_other as f64 / n as f64, 0.05))
         };
         stage.add(name, n as usize, compared, 2 * logits.numel(), 0.0, &run)?;
-    }
-    Ok(())
-}
-
-/// The products of a layer and of the output head, in FP8 and in bf16.
-fn products(
-    stage: &mut Stage,
-    config: &ModelConfig,
-    kernels: &dyn Ops,
-    n: i64,
-) -> Result<(), Error> {
-    let heads = buffers::heads(config);
-    let (hidden, width) = (config.hidden_size as i64, config.intermediate_size as i64);
-    let matrices = [
-        ("qkv", heads.qkv_width(), hidden),
-        ("output", hidden, heads.q_width()),
-        ("gate_up", 2 * width, hidden),
-        ("down", hidden, width),
-        ("head", config.vocab_size as i64, hidden),
-    ];
-    for (name, n_out, n_in) in matrices {
-        // several copies of small matrices, so that none is still in the cache when its turn comes
-        let n_copies = (1 + CACHE_BYTES / (n_out * n_in)).min(4) as usize;
-        let turn = Cell::new(0);
-        let next = || {
-            turn.set((turn.get() + 1) % n_copies);
-            turn.get()
-        };
-        let drawn = |_| Ok((stage.randn(&[n_out, n_in])? * 0.02).f_to_kind(Kind::BFloat16)?);
-        let weights = (0..n_copies).map(drawn).collect::<Result<Vec<_>, Error>>()?;
-        let x = stage.bf16(&[n, n_in])?;
-        let out = Tensor::f_zeros([n, n_out], (Kind::BFloat16, stage.device))?;
-        let flops = 2.0 * (n * n_out) as f64 * n_in as f64;
-        let by_bf16 = |copy: usize| -> Result<(), Error> {
-            let _ = x.f_mm_out(&out, &weights[copy].f_transpose(0, 1)?)?;
-            Ok(())
-        };
-        by_bf16(0)?;
-        let wanted = Activations::Plain(out.copy());
-        let bytes = 2 * (n_out * n_in + n * (n_in + n_out)) as usize;
-        let part = format!("{name} product in bf16");
-        stage.add(&part, n as usize, None, bytes, flops, &|| by_bf16(next()))?;
-
-        let linear = |weight: &Tensor| -> Result<Linear, Error> {
-            let Quantized { values, scale, .. } = quantize(name, weight)?;
-            Ok(Linear { weight: values, scale: Some(scale), bias: None })
-        };
-        let linears = weights.iter().map(linear).collect::<Result<Vec<_>, Error>>()?;
-        drop(weights);
-        let inputs = quantize_tokens(&x)?;
-        let by_fp8 =
-            |copy: usize| linears[copy].quantized_product(&inputs.values, &inputs.scale, &out);
-        by_fp8(0)?;
-        let off = (values(&Activations::Plain(out.copy())) - values(&wanted)).norm()
-            / values(&wanted).norm();
-        let compared = Some((off.double_value(&[]), 0.06));
-        let bytes = (n_out * n_in + n * (n_in + 2 * n_out)) as usize;
-        let part = format!("{name} product in fp8");
-        stage.add(&part, n as usize, compared, bytes, flops, &|| by_fp8(next()))?;
-        if n <= MOST_FEW {
-            let by_kernel = |copy: usize| {
-                kernels.few_product(&linears[copy], &inputs.values, &inputs.scale, &out)
-            };
-            by_fp8(0)?;
-            let wanted = Activations::Plain(out.copy());
-            by_kernel(0)?;
-            let seen = Activations::Plain(out.copy());
-            let compared = Some((deviation(&seen, &wanted), BF16_STEP));
-            let part = format!("{name} product in fp8, few tokens");
-            stage.add(&part, n as usize, compared, bytes, flops, &|| by_kernel(next()))?;
-        }
     }
     Ok(())
 }
