@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use joust_reward::Scorer;
+use joust_reward::server::cohort::CohortConfig;
 use joust_reward::server::{ScorerHandle, ServerConfig, router};
 
 use crate::commands::ConfigArgs;
@@ -31,6 +32,13 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             dump: serve.dump.clone(),
             dump_every: serve.dump_every,
             seed: config.run.seed,
+            cohorts: CohortConfig {
+                group_size: serve.group_size,
+                collect: Duration::from_secs_f64(serve.collect_s),
+                keep: Duration::from_secs_f64(serve.keep_s),
+                incomplete: serve.incomplete,
+                max_open: serve.max_cohorts,
+            },
         },
     )?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

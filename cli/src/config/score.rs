@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use joust_reward::RewardConfig;
+use joust_reward::server::cohort::Incomplete;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,18 @@ pub(crate) struct ServeSection {
     pub(crate) queue_capacity: usize,
     /// Longest time that a request waits for its result, in seconds; then it is answered with 504.
     pub(crate) timeout_s: f64,
+    /// Members of a group whose completions come one by one (`/get_reward`, `/remote_rm`): the trainer's
+    /// samples a prompt.
+    pub(crate) group_size: usize,
+    /// Longest time from a group's first completion to its last, in seconds.
+    pub(crate) collect_s: f64,
+    /// What becomes of a group that is not complete by then: `fail` answers with an error, `partial` judges
+    /// those that came, `mask` answers without a reward where the protocol has a word for it.
+    pub(crate) incomplete: Incomplete,
+    /// How long results are kept for clients that ask again, in seconds.
+    pub(crate) keep_s: f64,
+    /// Most groups that are put together or judged at once; a further one is answered with 429.
+    pub(crate) max_cohorts: usize,
     /// Folder for what it scores, a Parquet set every `dump_every` groups; leave out for none.
     pub(crate) dump: Option<PathBuf>,
     /// Groups a set.
@@ -46,6 +59,11 @@ impl Default for ServeSection {
             port: 8000,
             queue_capacity: 256,
             timeout_s: 3600.0,
+            group_size: 8,
+            collect_s: 600.0,
+            incomplete: Incomplete::Fail,
+            keep_s: 900.0,
+            max_cohorts: 4096,
             dump: None,
             dump_every: 64,
         }
@@ -61,15 +79,27 @@ impl ScoreRun {
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
         let reward = self.reward.validate().into_iter();
         let mut problems: Vec<String> = reward.map(|problem| format!("reward.{problem}")).collect();
-        let counts =
-            [("queue_capacity", self.serve.queue_capacity), ("dump_every", self.serve.dump_every)];
-        for (key, value) in counts {
-            if value == 0 {
-                problems.push(format!("serve.{key} is 0, wanted at least 1"));
+        let serve = &self.serve;
+        let counts = [
+            ("queue_capacity", serve.queue_capacity, 1),
+            ("dump_every", serve.dump_every, 1),
+            ("group_size", serve.group_size, 2),
+            ("max_cohorts", serve.max_cohorts, 1),
+        ];
+        for (key, value, least) in counts {
+            if value < least {
+                problems.push(format!("serve.{key} is {value}, wanted at least {least}"));
             }
         }
-        if !(self.serve.timeout_s > 0.0 && self.serve.timeout_s <= 1e9) {
-            problems.push(format!("serve.timeout_s is {}, wanted above 0", self.serve.timeout_s));
+        let times = [
+            ("timeout_s", serve.timeout_s),
+            ("collect_s", serve.collect_s),
+            ("keep_s", serve.keep_s),
+        ];
+        for (key, value) in times {
+            if !(value > 0.0 && value <= 1e9) {
+                problems.push(format!("serve.{key} is {value}, wanted above 0"));
+            }
         }
         super::refuse(problems)
     }

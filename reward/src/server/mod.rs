@@ -1,24 +1,31 @@
 //! The reward server: groups over HTTP in, rewards with their evidence out.
 //!
-//! Routes: `POST /v1/score_group`, `GET /health`. One OS thread owns the judge and all open
-//! tournaments; requests reach it through a bounded queue, so that groups of many clients are judged
-//! together. Sockets and time limits are tokio's, tensors never are.
+//! Routes: `POST /v1/score_group` for a whole group, `POST /get_reward` (OpenRLHF) and `POST /remote_rm`
+//! (slime) for one completion, whose group is put together here, `GET /health`. One OS thread owns the
+//! judge and all open tournaments; requests reach it through a bounded queue, so that groups of many
+//! clients are judged together. Sockets and time limits are tokio's, tensors never are.
 //!
 //! | status | when |
 //! |---|---|
 //! | 200 | the group was scored; members without a valid vote have a null reward and say so |
 //! | 400, 422 | the body is no JSON, or not a group |
+//! | 409 | a member of the group is there already and says something else |
+//! | 410 | the group was judged without this member |
 //! | 429 | the queue is full; `Retry-After` says when to come again |
-//! | 503 | the judge failed for every member, or has stopped |
-//! | 504 | the result took longer than the time limit |
+//! | 503 | the judge failed for every member (for one completion: for it), or has stopped |
+//! | 504 | the result took longer than the time limit, or the group was not complete in time |
 
+mod barrier;
+pub mod cohort;
 mod routes;
+mod singles;
 mod thread;
 mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cohort::CohortConfig;
 pub use routes::router;
 pub use thread::ScorerHandle;
 pub use wire::{ScoreGroupRequest, ScoreGroupResponse};
@@ -36,6 +43,8 @@ pub struct ServerConfig {
     pub dump_every: usize,
     /// Key of groups that bring no seed of their own.
     pub seed: u64,
+    /// How groups are put together whose completions come one by one.
+    pub cohorts: CohortConfig,
 }
 
 #[cfg(test)]

@@ -10,37 +10,61 @@ use axum::{Json, extract::DefaultBodyLimit};
 use joust_schema::tables::Status;
 use serde_json::json;
 
+use super::barrier::Barrier;
+use super::singles;
 use super::thread::{Refused, ScorerHandle};
 use super::wire::{ScoreGroupRequest, ScoreGroupResponse};
 
 /// A group of long completions fits, a mistaken upload does not.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// The server's routes around a scorer.
+/// What all routes share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) scorer: ScorerHandle,
+    pub(super) barrier: Barrier,
+}
+
+/// The server's routes around a scorer. Must be called where tokio runs.
 pub fn router(scorer: ScorerHandle) -> Router {
+    let shared = Shared { barrier: Barrier::new(scorer.clone()), scorer };
     Router::new()
         .route("/health", get(health))
         .route("/v1/score_group", post(score_group))
+        .route("/get_reward", post(singles::openrlhf))
+        .route("/remote_rm", post(singles::slime))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(scorer)
+        .with_state(shared)
 }
 
-async fn health(State(scorer): State<ScorerHandle>) -> Json<serde_json::Value> {
+async fn health(State(shared): State<Shared>) -> Json<serde_json::Value> {
+    let scorer = &shared.scorer;
     Json(json!({
         "status": "ok",
         "judge": scorer.judge.as_ref(),
         "open_groups": scorer.n_open(),
         "queue_capacity": scorer.config.queue_capacity,
+        "open_cohorts": shared.barrier.n_open(),
+        "waiting_completions": shared.barrier.n_waiting(),
+        "group_size": scorer.config.cohorts.group_size,
     }))
 }
 
-async fn score_group(State(scorer): State<ScorerHandle>, body: Bytes) -> Response {
-    let request: ScoreGroupRequest = match serde_json::from_slice(&body) {
+/// Reads a JSON body: 400 for what is no JSON, 422 for what is not what was wanted.
+pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
+    serde_json::from_slice(body).map_err(|error| {
+        Box::new(match error.is_data() {
+            true => failure(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+            false => failure(StatusCode::BAD_REQUEST, &format!("invalid JSON: {error}")),
+        })
+    })
+}
+
+async fn score_group(State(shared): State<Shared>, body: Bytes) -> Response {
+    let scorer = &shared.scorer;
+    let request: ScoreGroupRequest = match read(&body) {
         Ok(request) => request,
-        Err(error) if error.is_data() => {
-            return failure(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string());
-        }
-        Err(error) => return failure(StatusCode::BAD_REQUEST, &format!("invalid JSON: {error}")),
+        Err(response) => return *response,
     };
     let group = match request.into_group(&scorer.tournament, scorer.config.seed) {
         Ok(group) => group,
@@ -49,15 +73,9 @@ async fn score_group(State(scorer): State<ScorerHandle>, body: Bytes) -> Respons
     let answer = match scorer.submit(group) {
         Ok(answer) => answer,
         Err(Refused::Full) => {
-            let mut response = failure(
-                StatusCode::TOO_MANY_REQUESTS,
-                &format!(
-                    "the queue of {} groups is full; try again later",
-                    scorer.config.queue_capacity
-                ),
-            );
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            return response;
+            let capacity = scorer.config.queue_capacity;
+            let reason = format!("the queue of {capacity} groups is full; try again later");
+            return later(StatusCode::TOO_MANY_REQUESTS, &reason);
         }
         Err(Refused::Stopped) => {
             return failure(StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped");
@@ -83,6 +101,13 @@ async fn score_group(State(scorer): State<ScorerHandle>, body: Bytes) -> Respons
     (status, Json(response)).into_response()
 }
 
-fn failure(status: StatusCode, reason: &str) -> Response {
+/// What may go better at the next try: `Retry-After` says when.
+pub(super) fn later(status: StatusCode, reason: &str) -> Response {
+    let mut response = failure(status, reason);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+pub(super) fn failure(status: StatusCode, reason: &str) -> Response {
     (status, Json(json!({ "error": reason }))).into_response()
 }

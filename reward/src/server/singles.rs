@@ -1,0 +1,260 @@
+//! Routes of trainers that ask for one completion at a time: OpenRLHF's `/get_reward` and slime's
+//! `/remote_rm`. The group is put together by the [`Barrier`].
+//!
+//! Protocols as read in OpenRLHF 0.11.2 (`openrlhf/utils/agent.py`, `serve_rm.py`) and slime
+//! (`slime/rollout/rm_hub`). Both clients retry whatever is no answer, and take any number for a reward:
+//! what is none is therefore an error to them, never a number.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use joust_schema::prompt::Prompt;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::barrier::{About, Arrival, Barrier, Late, Scored, Waiting};
+use super::cohort::{Answer, Key, Name, Refused};
+use super::routes::{Shared, failure, later, read};
+
+/// Headers that name a completion's group and place in it; without them the group is known by its
+/// prompt.
+const GROUP: &str = "x-joust-group";
+const ATTEMPT: &str = "x-joust-attempt";
+const MEMBER: &str = "x-joust-member";
+/// The client's own id of the request: the same one again is a retry.
+const REQUEST: &str = "x-request-id";
+
+/// Body of `/get_reward`: lists of one length, which is one in practice.
+#[derive(Deserialize)]
+pub(super) struct OpenRlhf {
+    /// Prompt and completion, special tokens included.
+    query: Vec<String>,
+    prompts: Vec<String>,
+    #[serde(default)]
+    labels: Vec<Value>,
+}
+
+/// Body of `/remote_rm`.
+#[derive(Deserialize)]
+pub(super) struct Slime {
+    prompt: Prompt,
+    response: String,
+    #[serde(default)]
+    label: Value,
+}
+
+#[derive(Deserialize)]
+pub(super) struct SlimeQuery {
+    /// Answers with an object that has the reward under this key (slime's `--reward-key`).
+    key: Option<String>,
+}
+
+pub(super) async fn openrlhf(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let body: OpenRlhf = match read(&body) {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    let n = body.query.len();
+    if n == 0 || body.prompts.len() != n || (!body.labels.is_empty() && body.labels.len() != n) {
+        let text = format!(
+            "query, prompts and labels have {n}, {} and {} entries, wanted as many of each, at least 1",
+            body.prompts.len(),
+            body.labels.len()
+        );
+        return failure(StatusCode::UNPROCESSABLE_ENTITY, &text);
+    }
+    let mut waiting = Vec::new();
+    for (at, (query, prompt)) in body.query.iter().zip(&body.prompts).enumerate() {
+        let Some(completion) = completion(query, prompt) else {
+            let text =
+                format!("query {at} does not hold its prompt, wanted the prompt and what follows");
+            return failure(StatusCode::UNPROCESSABLE_ENTITY, &text);
+        };
+        let label = body.labels.get(at).cloned().unwrap_or(Value::Null);
+        let prompt = Prompt::Text(prompt.clone());
+        match join(&shared.barrier, &headers, prompt, label, completion.to_owned(), at) {
+            Ok(one) => waiting.push(one),
+            Err(response) => return *response,
+        }
+    }
+    let mut scored = Vec::new();
+    for one in waiting {
+        match answer(&shared, one).await {
+            Ok(one) => scored.push(one),
+            Err(response) => return *response,
+        }
+    }
+    let rewards: Vec<f64> = scored.iter().map(|one| one.reward).collect();
+    // its logger makes tensors of these: numbers only, and what is not known of one is left out for all
+    let known = |value: fn(&Scored) -> Option<f64>| -> Option<Vec<f64>> {
+        scored.iter().map(value).collect()
+    };
+    let logs = [
+        ("rating", known(|one| one.rating)),
+        ("rating_stderr", known(|one| one.rating_stderr)),
+        ("rank", known(|one| one.rank.map(f64::from))),
+        ("wins", known(|one| Some(f64::from(one.wins)))),
+        ("losses", known(|one| Some(f64::from(one.losses)))),
+    ];
+    let logs: Map<String, Value> = logs
+        .into_iter()
+        .filter_map(|(name, values)| Some((name.to_owned(), json!(values?))))
+        .collect();
+    // what it filters by, in [0, 1]
+    let scores = known(|one| one.win_rate).unwrap_or_else(|| rewards.clone());
+    Json(json!({"rewards": rewards, "scores": scores, "extra_logs": logs})).into_response()
+}
+
+pub(super) async fn slime(
+    State(shared): State<Shared>,
+    Query(query): Query<SlimeQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let body: Slime = match read(&body) {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    let waiting = match join(&shared.barrier, &headers, body.prompt, body.label, body.response, 0) {
+        Ok(waiting) => waiting,
+        Err(response) => return *response,
+    };
+    match answer(&shared, waiting).await {
+        Ok(scored) => match query.key {
+            Some(key) => Json(json!({
+                key: scored.reward,
+                "win_rate": scored.win_rate,
+                "rating": scored.rating,
+                "rating_stderr": scored.rating_stderr,
+                "rank": scored.rank,
+            }))
+            .into_response(),
+            None => Json(json!(scored.reward)).into_response(),
+        },
+        Err(response) => *response,
+    }
+}
+
+/// What follows the prompt. Decoding puts a begin-of-text token before it, and an end token after the
+/// completion, which is no part of what was said.
+fn completion<'a>(query: &'a str, prompt: &str) -> Option<&'a str> {
+    let start = query.find(prompt.trim())? + prompt.trim().len();
+    let mut said = query[start..].trim();
+    while let Some(shorter) = without_end_token(said) {
+        said = shorter.trim_end();
+    }
+    Some(said)
+}
+
+/// Cuts off one token of the kind `<|im_end|>` or `</s>`.
+fn without_end_token(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_suffix("</s>") {
+        return Some(rest);
+    }
+    let (rest, token) = text.strip_suffix("|>")?.rsplit_once("<|")?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (!token.is_empty() && token.chars().all(is_name)).then_some(rest)
+}
+
+/// Brings one completion to its group. `at` is its place in the request.
+fn join(
+    barrier: &Barrier,
+    headers: &HeaderMap,
+    prompt: Prompt,
+    label: Value,
+    completion: String,
+    at: usize,
+) -> Result<Waiting, Box<Response>> {
+    let bad = |text: &str| Box::new(failure(StatusCode::UNPROCESSABLE_ENTITY, text));
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let number = |name: &str| match header(name) {
+        None => Ok(None),
+        Some(text) => match text.parse::<u64>() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(bad(&format!("header {name} is {text:?}, wanted a number"))),
+        },
+    };
+    if prompt.is_empty() {
+        return Err(bad("prompt is empty"));
+    }
+    if !matches!(label, Value::Null | Value::String(_) | Value::Number(_)) {
+        return Err(bad("label is neither a text nor a number"));
+    }
+    let group = header(GROUP).map(str::to_owned);
+    let key = match &group {
+        Some(group) => Key::Given { group: group.clone(), attempt: number(ATTEMPT)?.unwrap_or(0) },
+        None => {
+            let content = format!("{}\u{0}{label}", prompt.to_column());
+            Key::Content(blake3::hash(content.as_bytes()).to_hex().to_string())
+        }
+    };
+    let name = match (number(MEMBER)?, header(REQUEST)) {
+        (Some(member), _) => Some(Name::Place(member + at as u64)),
+        (None, Some(id)) => Some(Name::Request(format!("{id}#{at}"))),
+        (None, None) => None,
+    };
+    let about = About { prompt, answer: Some(label), group_id: group };
+    barrier.join(Arrival { key, name, completion, about }).map_err(|refused| {
+        Box::new(match refused {
+            Refused::Full => later(
+                StatusCode::TOO_MANY_REQUESTS,
+                "as many groups are open as may be (serve.max_cohorts); try again later",
+            ),
+            Refused::Conflict => failure(
+                StatusCode::CONFLICT,
+                "this member of the group is there already and says something else",
+            ),
+            Refused::Late => failure(
+                StatusCode::GONE,
+                "the group was judged without this member; a new attempt wants a new x-joust-attempt",
+            ),
+        })
+    })
+}
+
+/// The answer of one completion, or what its client is told instead.
+async fn answer(shared: &Shared, waiting: Waiting) -> Result<Scored, Box<Response>> {
+    let limits = &shared.scorer.config;
+    // collecting and judging have limits of their own; this one is for what neither ends
+    let limit = limits.cohorts.collect + limits.timeout + std::time::Duration::from_secs(1);
+    let (status, reason) = match waiting.answer(limit).await {
+        Ok(Answer::Judged(scored)) => return Ok(scored),
+        Ok(Answer::Failed(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        Ok(Answer::Incomplete { seen, wanted }) => {
+            let time = limits.cohorts.collect;
+            let reason = format!("{seen} of {wanted} members of the group came within {time:?}");
+            (StatusCode::GATEWAY_TIMEOUT, reason)
+        }
+        Ok(Answer::Masked) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "the group was not complete in time; this protocol has no word for no reward"
+                .to_owned(),
+        ),
+        Err(Late::TimedOut) => {
+            (StatusCode::GATEWAY_TIMEOUT, "no result in time; a retry finds it".to_owned())
+        }
+        Err(Late::Stopped) => (StatusCode::SERVICE_UNAVAILABLE, "the server stops".to_owned()),
+    };
+    Err(Box::new(later(status, &reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::completion;
+
+    #[test]
+    fn what_follows_the_prompt_is_judged_without_what_the_tokenizer_adds() {
+        let prompt = "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n";
+        let query = format!("{prompt}4 <|x y|> is it.<|im_end|>\n<|endoftext|>");
+        assert_eq!(completion(&query, prompt), Some("4 <|x y|> is it."));
+        assert_eq!(completion("<s>2+2? 4</s>", "2+2?"), Some("4"));
+        assert_eq!(completion("2+2?", "2+2?"), Some(""));
+        assert_eq!(completion("2 + 2? 4", "2+2?"), None);
+    }
+}
