@@ -112,5 +112,10 @@ pub(crate) fn page() -> String {
     for Metric { name, meaning } in METRICS {
         text += &format!("| `{name}` | {meaning} |\n");
     }
+    text += "\n## Of the server\n\n`GET /metrics` of `joust serve`, in OpenMetrics' format.\n\n\
+             | name | meaning |\n|---|---|\n";
+    for (name, meaning) in joust_reward::server::figures::FIGURES {
+        text += &format!("| `{name}` | {meaning}. |\n");
+    }
     text
 }

@@ -1,12 +1,13 @@
 //! `joust serve`: the reward server.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use joust_reward::Scorer;
 use joust_reward::server::cohort::CohortConfig;
-use joust_reward::server::{ScorerHandle, ServerConfig, router};
+use joust_reward::server::{ScorerHandle, Server, ServerConfig};
 
 use crate::commands::ConfigArgs;
 use crate::failure::UserError;
@@ -32,6 +33,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             dump: serve.dump.clone(),
             dump_every: serve.dump_every,
             seed: config.run.seed,
+            tokens: tokens(serve.token_file.as_deref())?,
             cohorts: CohortConfig {
                 group_size: serve.group_size,
                 collect: Duration::from_secs_f64(serve.collect_s),
@@ -53,10 +55,19 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         })?;
         let address = listener.local_addr().context("asking for the server's address")?;
         output::line(format!("joust serves on http://{address} (judge: {judge})"));
-        axum::serve(listener, router(handle))
-            .with_graceful_shutdown(stop_signal())
-            .await
-            .context("serving")
+        let server = Server::new(handle);
+        let router = server.router();
+        let stopped = async move {
+            stop_signal().await;
+            output::note("Stopping; open requests are answered first. Once more ends it at once.");
+            server.close();
+            tokio::spawn(async {
+                stop_signal().await;
+                output::note("Ended before all requests were answered.");
+                std::process::exit(1);
+            });
+        };
+        axum::serve(listener, router).with_graceful_shutdown(stopped).await.context("serving")
     })?;
     drop(runtime);
     if thread.join().is_err() {
@@ -79,5 +90,24 @@ async fn stop_signal() {
         _ = tokio::signal::ctrl_c() => {}
         () = terminated => {}
     }
-    output::note("Stopping; open requests are answered first.");
+}
+
+/// The tokens of a file and of the environment.
+fn tokens(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
+    let of_file = match file {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?
+        }
+        None => String::new(),
+    };
+    let of_environment = std::env::var("JOUST_TOKENS").unwrap_or_default();
+    let all = of_file.lines().chain(of_environment.split(',')).map(str::trim);
+    let tokens: Vec<String> = all.filter(|token| !token.is_empty()).map(str::to_owned).collect();
+    match (file, tokens.is_empty()) {
+        (Some(path), true) => {
+            let text = format!("serve.token_file: {} holds no token", path.display());
+            Err(UserError::new(text).into())
+        }
+        _ => Ok(tokens),
+    }
 }

@@ -46,6 +46,10 @@ pub(crate) struct ServeSection {
     pub(crate) keep_s: f64,
     /// Most groups that are put together or judged at once; a further one is answered with 429.
     pub(crate) max_cohorts: usize,
+    /// File with tokens, one a line, one of which every request must bring (`Authorization: Bearer TOKEN`);
+    /// those of the environment variable JOUST_TOKENS, with commas between, count too. Leave out both to
+    /// ask for none.
+    pub(crate) token_file: Option<PathBuf>,
     /// Folder for what it scores, a Parquet set every `dump_every` groups; leave out for none.
     pub(crate) dump: Option<PathBuf>,
     /// Groups a set.
@@ -64,6 +68,7 @@ impl Default for ServeSection {
             incomplete: Incomplete::Fail,
             keep_s: 900.0,
             max_cohorts: 4096,
+            token_file: None,
             dump: None,
             dump_every: 64,
         }

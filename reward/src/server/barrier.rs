@@ -62,6 +62,7 @@ struct Inner {
 struct State {
     cohorts: Cohorts<Scored, About>,
     waiting: BTreeMap<Ticket, oneshot::Sender<Answer<Scored>>>,
+    is_closed: bool,
 }
 
 /// A request that waits; when it is dropped, its client has gone.
@@ -76,7 +77,8 @@ impl Barrier {
     /// with the barrier.
     pub(super) fn new(scorer: ScorerHandle) -> Self {
         let config = scorer.config.cohorts;
-        let state = State { cohorts: Cohorts::new(config), waiting: BTreeMap::new() };
+        let state =
+            State { cohorts: Cohorts::new(config), waiting: BTreeMap::new(), is_closed: false };
         let inner = Arc::new(Inner {
             scorer,
             state: Mutex::new(state),
@@ -111,6 +113,16 @@ impl Barrier {
         self.inner.lock().waiting.len()
     }
 
+    /// Takes no more completions: groups that wait for members are told to come again.
+    pub(super) fn close(&self) {
+        self.inner.act(|cohorts, _| {
+            let waiting = cohorts.collecting();
+            let told = waiting.into_iter().flat_map(|id| cohorts.given_up(id, "the server stops"));
+            ((), told.collect())
+        });
+        self.inner.lock().is_closed = true;
+    }
+
     /// Takes a completion in and gives the way to its answer.
     ///
     /// # Errors
@@ -120,6 +132,9 @@ impl Barrier {
         let (send, answer) = oneshot::channel();
         let now = self.inner.started.elapsed();
         let mut state = self.inner.lock();
+        if state.is_closed {
+            return Err(Refused::Closed);
+        }
         let (ticket, events) = state.cohorts.join(now, &key, name, &completion, about)?;
         state.waiting.insert(ticket, send);
         let work = state.handle(events);

@@ -123,6 +123,8 @@ pub enum Refused {
     Conflict,
     /// The group was judged without this member.
     Late,
+    /// No completions are taken any more.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -330,6 +332,13 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
     pub fn given_up(&mut self, id: CohortId, reason: &str) -> Vec<Event<R, A>> {
         let answer = Answer::Failed(reason.to_owned());
         self.forget(id).into_iter().map(|ticket| Event::Answer(ticket, answer.clone())).collect()
+    }
+
+    /// Groups that wait for members.
+    pub fn collecting(&self) -> Vec<CohortId> {
+        let is_collecting = |state: State| matches!(state, State::Collecting { .. });
+        let found = self.cohorts.iter().filter(|(_, cohort)| is_collecting(cohort.state));
+        found.map(|(&id, _)| id).collect()
     }
 
     /// Ends what is to end by `now`.

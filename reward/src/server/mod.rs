@@ -1,7 +1,8 @@
 //! The reward server: groups over HTTP in, rewards with their evidence out.
 //!
 //! Routes: `POST /v1/score_group` for a whole group, `POST /get_reward` (OpenRLHF) and `POST /remote_rm`
-//! (slime) for one completion, whose group is put together here, `GET /health`. One OS thread owns the
+//! (slime) for one completion, whose group is put together here; `GET /health`, `/ready`, `/metrics`,
+//! `/info`, `/v1/models`. One OS thread owns the
 //! judge and all open tournaments; requests reach it through a bounded queue, so that groups of many
 //! clients are judged together. Sockets and time limits are tokio's, tensors never are.
 //!
@@ -9,14 +10,16 @@
 //! |---|---|
 //! | 200 | the group was scored; members without a valid vote have a null reward and say so |
 //! | 400, 422 | the body is no JSON, or not a group |
+//! | 401 | tokens are set, and the request brings none of them |
 //! | 409 | a member of the group is there already and says something else |
 //! | 410 | the group was judged without this member |
 //! | 429 | the queue is full; `Retry-After` says when to come again |
-//! | 503 | the judge failed for every member (for one completion: for it), or has stopped |
+//! | 503 | the judge failed for every member (for one completion: for it), or the judge or the server stops |
 //! | 504 | the result took longer than the time limit, or the group was not complete in time |
 
 mod barrier;
 pub mod cohort;
+pub mod figures;
 mod routes;
 mod singles;
 mod thread;
@@ -26,7 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cohort::CohortConfig;
-pub use routes::router;
+pub use routes::Server;
 pub use thread::ScorerHandle;
 pub use wire::{ScoreGroupRequest, ScoreGroupResponse};
 
@@ -43,6 +46,8 @@ pub struct ServerConfig {
     pub dump_every: usize,
     /// Key of groups that bring no seed of their own.
     pub seed: u64,
+    /// Tokens one of which every request must bring; none asks for none.
+    pub tokens: Vec<String>,
     /// How groups are put together whose completions come one by one.
     pub cohorts: CohortConfig,
 }

@@ -1,14 +1,19 @@
 //! The routes, and what each failure looks like to a client.
 
-use axum::Router;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, extract::DefaultBodyLimit};
+use axum::{Json, Router};
 use joust_schema::tables::Status;
 use serde_json::json;
+use subtle::{Choice, ConstantTimeEq as _};
 
 use super::barrier::Barrier;
 use super::singles;
@@ -18,36 +23,160 @@ use super::wire::{ScoreGroupRequest, ScoreGroupResponse};
 /// A group of long completions fits, a mistaken upload does not.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
+/// Routes that need no token: what watches the server asks them.
+const OPEN_ROUTES: [&str; 2] = ["/health", "/ready"];
+
+/// The routes by which requests are counted; others are one.
+const ROUTES: [&str; 8] = [
+    "/health",
+    "/ready",
+    "/metrics",
+    "/info",
+    "/v1/models",
+    "/v1/score_group",
+    "/get_reward",
+    "/remote_rm",
+];
+
 /// What all routes share.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) scorer: ScorerHandle,
     pub(super) barrier: Barrier,
+    is_closing: Arc<AtomicBool>,
 }
 
-/// The server's routes around a scorer. Must be called where tokio runs.
-pub fn router(scorer: ScorerHandle) -> Router {
-    let shared = Shared { barrier: Barrier::new(scorer.clone()), scorer };
-    Router::new()
-        .route("/health", get(health))
-        .route("/v1/score_group", post(score_group))
-        .route("/get_reward", post(singles::openrlhf))
-        .route("/remote_rm", post(singles::slime))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(shared)
+/// The server around a scorer.
+#[derive(Clone)]
+pub struct Server {
+    shared: Shared,
 }
 
-async fn health(State(shared): State<Shared>) -> Json<serde_json::Value> {
+impl Server {
+    /// Must be called where tokio runs.
+    pub fn new(scorer: ScorerHandle) -> Self {
+        let barrier = Barrier::new(scorer.clone());
+        Self { shared: Shared { scorer, barrier, is_closing: Arc::default() } }
+    }
+
+    /// Its routes.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/health", get(health))
+            .route("/ready", get(ready))
+            .route("/metrics", get(metrics))
+            .route("/info", get(info))
+            .route("/v1/models", get(models))
+            .route("/v1/score_group", post(score_group))
+            .route("/get_reward", post(singles::openrlhf))
+            .route("/remote_rm", post(singles::slime))
+            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+            .layer(middleware::from_fn_with_state(self.shared.clone(), watch))
+            .with_state(self.shared.clone())
+    }
+
+    /// Takes no new groups: what is judged is answered, groups that are still collected are told to come
+    /// again.
+    pub fn close(&self) {
+        self.shared.is_closing.store(true, Ordering::Release);
+        self.shared.barrier.close();
+    }
+}
+
+/// Asks for a token, where tokens are set, and counts the answer.
+async fn watch(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let path = request.uri().path();
+    let route = ROUTES.into_iter().find(|route| *route == path).unwrap_or("other");
+    let response = match is_allowed(&shared, &request) {
+        true => next.run(request).await,
+        false => {
+            let reason =
+                "wanted a header `Authorization: Bearer TOKEN` with a token of this server";
+            failure(StatusCode::UNAUTHORIZED, reason)
+        }
+    };
+    shared.scorer.figures.answered(route, response.status().as_u16(), started.elapsed());
+    response
+}
+
+fn is_allowed(shared: &Shared, request: &Request) -> bool {
+    let tokens = &shared.scorer.config.tokens;
+    if tokens.is_empty() || OPEN_ROUTES.contains(&request.uri().path()) {
+        return true;
+    }
+    let header = request.headers().get(header::AUTHORIZATION);
+    let given = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    // all are compared, each in constant time
+    given.is_some_and(|given| {
+        let matches = tokens.iter().map(|token| token.as_bytes().ct_eq(given.as_bytes()));
+        matches.fold(Choice::from(0), |any, one| any | one).into()
+    })
+}
+
+async fn health(State(shared): State<Shared>) -> Response {
     let scorer = &shared.scorer;
-    Json(json!({
-        "status": "ok",
+    let (status, word) = match scorer.is_running() {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped"),
+    };
+    let body = json!({
+        "status": word,
         "judge": scorer.judge.as_ref(),
         "open_groups": scorer.n_open(),
         "queue_capacity": scorer.config.queue_capacity,
         "open_cohorts": shared.barrier.n_open(),
         "waiting_completions": shared.barrier.n_waiting(),
         "group_size": scorer.config.cohorts.group_size,
+    });
+    (status, Json(body)).into_response()
+}
+
+/// Whether requests are welcome now.
+async fn ready(State(shared): State<Shared>) -> Response {
+    let scorer = &shared.scorer;
+    let reason = if shared.is_closing.load(Ordering::Acquire) {
+        "the server stops"
+    } else if !scorer.is_running() {
+        "the judge has stopped"
+    } else if scorer.n_open() >= scorer.config.queue_capacity {
+        "the queue is full"
+    } else {
+        return Json(json!({ "ready": true })).into_response();
+    };
+    let body = json!({ "ready": false, "reason": reason });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let barrier = &shared.barrier;
+    let page =
+        shared.scorer.figures.page(shared.scorer.n_open(), barrier.n_waiting(), barrier.n_open());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], page).into_response()
+}
+
+async fn info(State(shared): State<Shared>) -> Json<serde_json::Value> {
+    let config = &shared.scorer.config;
+    Json(json!({
+        "program": "joust",
+        "version": env!("CARGO_PKG_VERSION"),
+        "judge": shared.scorer.judge.as_ref(),
+        "tournament": shared.scorer.tournament.as_ref(),
+        "group_size": config.cohorts.group_size,
+        "collect_s": config.cohorts.collect.as_secs_f64(),
+        "incomplete": config.cohorts.incomplete,
+        "timeout_s": config.timeout.as_secs_f64(),
+        "queue_capacity": config.queue_capacity,
+        "max_body_bytes": MAX_BODY_BYTES,
+        "routes": ROUTES,
     }))
+}
+
+/// The judge, as OpenAI's clients list models.
+async fn models(State(shared): State<Shared>) -> Json<serde_json::Value> {
+    let model = json!({"id": shared.scorer.judge.as_ref(), "object": "model", "owned_by": "joust"});
+    Json(json!({"object": "list", "data": [model]}))
 }
 
 /// Reads a JSON body: 400 for what is no JSON, 422 for what is not what was wanted.
@@ -62,6 +191,9 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Box
 
 async fn score_group(State(shared): State<Shared>, body: Bytes) -> Response {
     let scorer = &shared.scorer;
+    if shared.is_closing.load(Ordering::Acquire) {
+        return later(StatusCode::SERVICE_UNAVAILABLE, "the server stops");
+    }
     let request: ScoreGroupRequest = match read(&body) {
         Ok(request) => request,
         Err(response) => return *response,

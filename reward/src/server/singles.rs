@@ -206,6 +206,7 @@ fn join(
                 StatusCode::TOO_MANY_REQUESTS,
                 "as many groups are open as may be (serve.max_cohorts); try again later",
             ),
+            Refused::Closed => later(StatusCode::SERVICE_UNAVAILABLE, "the server stops"),
             Refused::Conflict => failure(
                 StatusCode::CONFLICT,
                 "this member of the group is there already and says something else",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::cohort::{CohortConfig, Incomplete};
-use super::{ScorerHandle, ServerConfig, router};
+use super::{ScorerHandle, Server, ServerConfig};
 use crate::config::RewardConfig;
 use crate::judge::{Judge, JudgeError, RuleJudge, VoteId, VoteOutcome, VoteRequest};
 use crate::scorer::Scorer;
@@ -53,7 +53,7 @@ impl Judge for Silent {
     }
 }
 
-fn server(judge: Box<dyn Judge>, change: impl FnOnce(&mut ServerConfig)) -> Router {
+fn running(judge: Box<dyn Judge>, change: impl FnOnce(&mut ServerConfig)) -> Server {
     let scorer = Scorer::with_judge(&RewardConfig::default(), Some(judge), true);
     let mut config = ServerConfig {
         queue_capacity: 8,
@@ -61,6 +61,7 @@ fn server(judge: Box<dyn Judge>, change: impl FnOnce(&mut ServerConfig)) -> Rout
         dump: None,
         dump_every: 1,
         seed: 0,
+        tokens: Vec::new(),
         cohorts: CohortConfig {
             group_size: 3,
             collect: Duration::from_secs(10),
@@ -70,7 +71,11 @@ fn server(judge: Box<dyn Judge>, change: impl FnOnce(&mut ServerConfig)) -> Rout
         },
     };
     change(&mut config);
-    router(ScorerHandle::spawn(scorer, config).unwrap().0)
+    Server::new(ScorerHandle::spawn(scorer, config).unwrap().0)
+}
+
+fn server(judge: Box<dyn Judge>, change: impl FnOnce(&mut ServerConfig)) -> Router {
+    running(judge, change).router()
 }
 
 async fn post(app: &Router, body: &str) -> Response<Body> {
@@ -471,4 +476,127 @@ async fn many_clients_at_once_mix_no_groups_and_judge_none_twice() {
     assert_eq!(sizes.len(), whole.len(), "each whole group was judged once");
     assert!(sizes.values().all(|size| *size == SIZE));
     assert!(!dump.join("set_00001").exists());
+}
+
+/// A judge whose thread does not survive it.
+struct Panicking;
+
+impl Judge for Panicking {
+    fn name(&self) -> &str {
+        "panicking"
+    }
+
+    fn submit(&mut self, _request: VoteRequest) {}
+
+    fn cancel(&mut self, _id: VoteId) {}
+
+    fn poll(&mut self) -> Vec<VoteOutcome> {
+        panic!("the GPU fell off the bus")
+    }
+}
+
+async fn get(app: &Router, route: &str, token: Option<&str>) -> (u16, String) {
+    let mut request = Request::get(route);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn tokens_are_asked_for_where_they_are_set() {
+    let app = server(Box::<RuleJudge>::default(), |config| {
+        config.tokens = vec!["first".to_owned(), "second".to_owned()];
+    });
+    for route in ["/health", "/ready"] {
+        assert_eq!(get(&app, route, None).await.0, 200, "{route}");
+    }
+    for route in ["/metrics", "/info", "/v1/models", "/nothing"] {
+        for token in [None, Some(""), Some("firs"), Some("first "), Some("third")] {
+            let (status, body) = get(&app, route, token).await;
+            assert_eq!(status, 401, "{route} {token:?}");
+            assert!(!body.contains("second"), "{body}");
+        }
+    }
+    assert_eq!(get(&app, "/info", Some("second")).await.0, 200);
+    assert_eq!(get(&app, "/nothing", Some("first")).await.0, 404);
+    assert_eq!(post(&app, &group().to_string()).await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn figures_count_what_was_answered_and_judged() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    post(&app, &group().to_string()).await;
+    post(&app, "{").await;
+    get(&app, "/nothing/at/all", None).await;
+    let (status, page) = get(&app, "/metrics", None).await;
+    assert_eq!(status, 200);
+    for line in [
+        "joust_server_requests_total{route=\"/v1/score_group\",status=\"200\"} 1",
+        "joust_server_requests_total{route=\"/v1/score_group\",status=\"400\"} 1",
+        "joust_server_requests_total{route=\"other\",status=\"404\"} 1",
+        "joust_server_request_duration_seconds_count{route=\"/v1/score_group\"} 2",
+        "joust_reward_groups_total 1",
+        "joust_reward_completions_total{status=\"scored\"} 4",
+        "joust_server_open_groups 0",
+    ] {
+        assert!(page.lines().any(|seen| seen == line), "{line} is not in\n{page}");
+    }
+    // each is on the page, and none that has no meaning
+    for (name, meaning) in super::figures::FIGURES {
+        assert!(page.contains(name.trim_end_matches("_total")) && page.contains(meaning), "{name}");
+    }
+    let n_described = page.lines().filter(|line| line.starts_with("# HELP")).count();
+    assert_eq!(n_described, super::figures::FIGURES.len());
+    let (_, info) = get(&app, "/info", None).await;
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!((&info["program"], &info["group_size"]), (&json!("joust"), &json!(3)));
+    let (_, models) = get(&app, "/v1/models", None).await;
+    let models: Value = serde_json::from_str(&models).unwrap();
+    assert_eq!(models["data"][0]["id"], "rule");
+}
+
+#[tokio::test]
+async fn a_judge_whose_thread_ended_is_seen_from_outside() {
+    let app = server(Box::new(Panicking), |_| {});
+    assert_eq!(get(&app, "/health", None).await.0, 200);
+    assert_eq!(post(&app, &group().to_string()).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    loop {
+        let (status, body) = get(&app, "/health", None).await;
+        if status == 503 {
+            assert!(body.contains("the judge has stopped"), "{body}");
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let (status, body) = get(&app, "/ready", None).await;
+    assert!(status == 503 && body.contains("the judge has stopped"), "{body}");
+    let tasks =
+        [" 1", " 2", " 3"].map(|said| spawn(&app, "/get_reward", openrlhf("q?", said, "1")));
+    for task in tasks {
+        let (status, body) = task.await.unwrap();
+        assert!(status == 503 && body["error"].as_str().unwrap().contains("stopped"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_ends_what_is_collected_and_takes_nothing_new() {
+    let running = running(Box::<RuleJudge>::default(), |config| {
+        config.cohorts.collect = Duration::from_secs(600);
+    });
+    let app = running.router();
+    assert_eq!(get(&app, "/ready", None).await.0, 200);
+    let alone = spawn(&app, "/get_reward", openrlhf("2+2?", " 4", "4"));
+    until_waiting(&app, 1).await;
+    running.close();
+    let (status, body) = alone.await.unwrap();
+    assert_eq!((status, body["error"].as_str()), (503, Some("the server stops")));
+    assert_eq!(get(&app, "/ready", None).await.0, 503);
+    assert_eq!(get(&app, "/health", None).await.0, 200);
+    assert_eq!(post(&app, &group().to_string()).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let late = spawn(&app, "/get_reward", openrlhf("2+2?", " 5", "4"));
+    assert_eq!(late.await.unwrap().0, 503);
 }

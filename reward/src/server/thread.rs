@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
@@ -11,6 +11,7 @@ use joust_schema::ids::GroupId;
 use tokio::sync::oneshot;
 
 use super::ServerConfig;
+use super::figures::Figures;
 use crate::arena::{GroupRequest, GroupResult};
 use crate::config::TournamentConfig;
 use crate::dump;
@@ -41,6 +42,8 @@ pub(super) enum Refused {
 pub struct ScorerHandle {
     jobs: Sender<Job>,
     open: Arc<AtomicUsize>,
+    is_running: Arc<AtomicBool>,
+    pub(super) figures: Figures,
     pub(super) config: Arc<ServerConfig>,
     pub(super) judge: Arc<str>,
     pub(super) tournament: Arc<TournamentConfig>,
@@ -62,9 +65,12 @@ impl ScorerHandle {
         let (jobs, receive) = bounded(config.queue_capacity);
         let open = Arc::new(AtomicUsize::new(0));
         let config = Arc::new(config);
+        let (is_running, figures) = (Arc::new(AtomicBool::new(true)), Figures::new());
         let handle = Self {
             jobs,
             open: Arc::clone(&open),
+            is_running: Arc::clone(&is_running),
+            figures: figures.clone(),
             judge: scorer.judge_name().into(),
             tournament: Arc::new(scorer.config().tournament.clone()),
             config: Arc::clone(&config),
@@ -72,7 +78,11 @@ impl ScorerHandle {
         let writer = Writer::new(&config);
         let thread = std::thread::Builder::new()
             .name("scorer".to_owned())
-            .spawn(move || run(scorer, &receive, &open, writer))
+            .spawn(move || {
+                // also where the thread panics
+                let _running = Running(is_running);
+                run(scorer, &receive, &open, &figures, writer);
+            })
             .map_err(|error| Error::Config(format!("no thread for the scorer: {error}")))?;
         Ok((handle, thread))
     }
@@ -80,6 +90,11 @@ impl ScorerHandle {
     /// Groups that wait or are being judged.
     pub(super) fn n_open(&self) -> usize {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Whether the scorer's thread is there.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire)
     }
 
     /// Hands a group over.
@@ -102,7 +117,22 @@ impl ScorerHandle {
     }
 }
 
-fn run(mut scorer: Scorer, jobs: &Receiver<Job>, open: &AtomicUsize, mut writer: Writer) {
+/// Set to false when it goes.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+fn run(
+    mut scorer: Scorer,
+    jobs: &Receiver<Job>,
+    open: &AtomicUsize,
+    figures: &Figures,
+    mut writer: Writer,
+) {
     let mut waiting: BTreeMap<GroupId, Vec<oneshot::Sender<Reply>>> = BTreeMap::new();
     let mut n_taken: u64 = 0;
     loop {
@@ -143,6 +173,7 @@ fn run(mut scorer: Scorer, jobs: &Receiver<Job>, open: &AtomicUsize, mut writer:
             let shown = result.group_id.0.split_once('\u{0}').map(|(_, id)| id.to_owned());
             rename(&mut result, GroupId(shown.unwrap_or_default()));
             open.fetch_sub(1, Ordering::AcqRel);
+            figures.judged(&result);
             writer.add(result.clone());
             for reply in replies {
                 let _ = reply.send(Ok(result.clone()));

@@ -1,0 +1,150 @@
+//! What the server counts and measures, for Prometheus.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::arena::GroupResult;
+
+/// Names and meanings, as they stand in `/metrics` and in docs/metrics.md.
+pub const FIGURES: [(&str, &str); 9] = [
+    ("joust_server_requests_total", "Answers, by route and status"),
+    ("joust_server_request_duration_seconds", "Time from a request to its answer, by route"),
+    ("joust_server_open_groups", "Groups that wait for the judge or are being judged"),
+    ("joust_server_waiting_completions", "Completions that wait for their group"),
+    ("joust_server_open_cohorts", "Groups of single completions that are collected or judged"),
+    ("joust_reward_groups_total", "Groups that were judged"),
+    ("joust_reward_completions_total", "Completions of judged groups, by status"),
+    ("joust_reward_votes_total", "Judge samples, by verdict"),
+    ("joust_reward_judge_tokens_total", "Tokens that the judge wrote"),
+];
+
+fn meaning(name: &str) -> &'static str {
+    let found = FIGURES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, meaning)| *meaning).expect("every figure has a meaning. This is a bug.")
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfStatus {
+    status: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfVerdict {
+    verdict: String,
+}
+
+/// The server's figures.
+#[derive(Clone)]
+pub(super) struct Figures {
+    registry: Arc<Registry>,
+    requests: Family<RouteLabels, Counter>,
+    durations: Family<Route, Histogram, fn() -> Histogram>,
+    open_groups: Gauge,
+    waiting: Gauge,
+    open_cohorts: Gauge,
+    groups: Counter<u64, AtomicU64>,
+    completions: Family<OfStatus, Counter>,
+    votes: Family<OfVerdict, Counter>,
+    tokens: Counter<u64, AtomicU64>,
+}
+
+/// A millisecond to an hour: a rule answers at once, a reasoning judge takes its time.
+fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 3.0, 15))
+}
+
+impl Figures {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::default();
+        let mut figures = Self {
+            registry: Arc::new(Registry::default()),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(durations as fn() -> Histogram),
+            open_groups: Gauge::default(),
+            waiting: Gauge::default(),
+            open_cohorts: Gauge::default(),
+            groups: Counter::default(),
+            completions: Family::default(),
+            votes: Family::default(),
+            tokens: Counter::default(),
+        };
+        // counters get their `_total` from the format
+        let counter = |name: &'static str| (name.trim_end_matches("_total"), meaning(name));
+        let (name, help) = counter("joust_server_requests_total");
+        registry.register(name, help, figures.requests.clone());
+        let name = "joust_server_request_duration_seconds";
+        registry.register(name, meaning(name), figures.durations.clone());
+        for (name, gauge) in [
+            ("joust_server_open_groups", &figures.open_groups),
+            ("joust_server_waiting_completions", &figures.waiting),
+            ("joust_server_open_cohorts", &figures.open_cohorts),
+        ] {
+            registry.register(name, meaning(name), gauge.clone());
+        }
+        let (name, help) = counter("joust_reward_groups_total");
+        registry.register(name, help, figures.groups.clone());
+        let (name, help) = counter("joust_reward_completions_total");
+        registry.register(name, help, figures.completions.clone());
+        let (name, help) = counter("joust_reward_votes_total");
+        registry.register(name, help, figures.votes.clone());
+        let (name, help) = counter("joust_reward_judge_tokens_total");
+        registry.register(name, help, figures.tokens.clone());
+        figures.registry = Arc::new(registry);
+        figures
+    }
+
+    /// Counts an answer.
+    pub(super) fn answered(&self, route: &str, status: u16, took: Duration) {
+        let labels = RouteLabels { route: route.to_owned(), status };
+        self.requests.get_or_create(&labels).inc();
+        let route = Route { route: route.to_owned() };
+        self.durations.get_or_create(&route).observe(took.as_secs_f64());
+    }
+
+    /// Counts a judged group.
+    pub(super) fn judged(&self, result: &GroupResult) {
+        self.groups.inc();
+        for row in &result.rewards {
+            let labels = OfStatus { status: row.status.to_string() };
+            self.completions.get_or_create(&labels).inc();
+        }
+        for row in &result.votes {
+            let labels = OfVerdict { verdict: row.verdict.to_string() };
+            self.votes.get_or_create(&labels).inc();
+            self.tokens.inc_by(u64::try_from(row.completion_tokens).unwrap_or(0));
+        }
+    }
+
+    /// The page that Prometheus reads, with what is open now.
+    pub(super) fn page(&self, open_groups: usize, waiting: usize, open_cohorts: usize) -> String {
+        for (gauge, value) in [
+            (&self.open_groups, open_groups),
+            (&self.waiting, waiting),
+            (&self.open_cohorts, open_cohorts),
+        ] {
+            gauge.set(value as i64);
+        }
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry).expect("a string takes any text. This is a bug.");
+        page
+    }
+}
