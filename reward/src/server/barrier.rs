@@ -237,14 +237,10 @@ impl Inner {
         let config = &self.scorer.config;
         let request = ScoreGroupRequest {
             prompt: Some(about.prompt),
-            messages: None,
             completions: completions.into_iter().map(Prompt::Text).collect(),
             answer: about.answer,
-            tournament: None,
-            rounds: None,
-            votes: None,
-            seed: None,
             group_id: about.group_id,
+            ..ScoreGroupRequest::default()
         };
         let group = request.into_group(&self.scorer.tournament, config.seed)?;
         let answer = self.scorer.submit(group).map_err(|refused| match refused {

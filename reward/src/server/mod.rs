@@ -1,7 +1,8 @@
 //! The reward server: groups over HTTP in, rewards with their evidence out.
 //!
-//! Routes: `POST /v1/score_group` for a whole group, `POST /get_reward` (OpenRLHF) and `POST /remote_rm`
-//! (slime) for one completion, whose group is put together here; `GET /health`, `/ready`, `/metrics`,
+//! Routes: `POST /v1/score_group`, `/compare` (NeMo-Gym), `/rerank` and `/v1/rerank` (vLLM) for a whole group;
+//! `POST /get_reward` (OpenRLHF), `/remote_rm` (slime) and `/verify` (NeMo-Gym) for one completion, whose
+//! group is put together here; `GET /health`, `/ready`, `/metrics`,
 //! `/info`, `/v1/models`. One OS thread owns the
 //! judge and all open tournaments; requests reach it through a bounded queue, so that groups of many
 //! clients are judged together. Sockets and time limits are tokio's, tensors never are.
@@ -20,6 +21,8 @@
 mod barrier;
 pub mod cohort;
 pub mod figures;
+mod groups;
+mod responses;
 mod routes;
 mod singles;
 mod thread;

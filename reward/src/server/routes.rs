@@ -4,21 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use joust_schema::tables::Status;
 use serde_json::json;
 use subtle::{Choice, ConstantTimeEq as _};
 
 use super::barrier::Barrier;
-use super::singles;
-use super::thread::{Refused, ScorerHandle};
-use super::wire::{ScoreGroupRequest, ScoreGroupResponse};
+use super::thread::ScorerHandle;
+use super::{groups, singles};
 
 /// A group of long completions fits, a mistaken upload does not.
 const MAX_BODY_BYTES: usize = 64 << 20;
@@ -27,13 +24,17 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 const OPEN_ROUTES: [&str; 2] = ["/health", "/ready"];
 
 /// The routes by which requests are counted; others are one.
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 12] = [
     "/health",
     "/ready",
     "/metrics",
     "/info",
     "/v1/models",
     "/v1/score_group",
+    "/compare",
+    "/rerank",
+    "/v1/rerank",
+    "/verify",
     "/get_reward",
     "/remote_rm",
 ];
@@ -44,6 +45,13 @@ pub(super) struct Shared {
     pub(super) scorer: ScorerHandle,
     pub(super) barrier: Barrier,
     is_closing: Arc<AtomicBool>,
+}
+
+impl Shared {
+    /// Whether no new groups are taken.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
 }
 
 /// The server around a scorer.
@@ -67,7 +75,11 @@ impl Server {
             .route("/metrics", get(metrics))
             .route("/info", get(info))
             .route("/v1/models", get(models))
-            .route("/v1/score_group", post(score_group))
+            .route("/v1/score_group", post(groups::score_group))
+            .route("/compare", post(groups::compare))
+            .route("/rerank", post(groups::rerank))
+            .route("/v1/rerank", post(groups::rerank))
+            .route("/verify", post(singles::nemo_gym))
             .route("/get_reward", post(singles::openrlhf))
             .route("/remote_rm", post(singles::slime))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -135,7 +147,7 @@ async fn health(State(shared): State<Shared>) -> Response {
 /// Whether requests are welcome now.
 async fn ready(State(shared): State<Shared>) -> Response {
     let scorer = &shared.scorer;
-    let reason = if shared.is_closing.load(Ordering::Acquire) {
+    let reason = if shared.is_closing() {
         "the server stops"
     } else if !scorer.is_running() {
         "the judge has stopped"
@@ -187,50 +199,6 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Box
             false => failure(StatusCode::BAD_REQUEST, &format!("invalid JSON: {error}")),
         })
     })
-}
-
-async fn score_group(State(shared): State<Shared>, body: Bytes) -> Response {
-    let scorer = &shared.scorer;
-    if shared.is_closing.load(Ordering::Acquire) {
-        return later(StatusCode::SERVICE_UNAVAILABLE, "the server stops");
-    }
-    let request: ScoreGroupRequest = match read(&body) {
-        Ok(request) => request,
-        Err(response) => return *response,
-    };
-    let group = match request.into_group(&scorer.tournament, scorer.config.seed) {
-        Ok(group) => group,
-        Err(reason) => return failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
-    };
-    let answer = match scorer.submit(group) {
-        Ok(answer) => answer,
-        Err(Refused::Full) => {
-            let capacity = scorer.config.queue_capacity;
-            let reason = format!("the queue of {capacity} groups is full; try again later");
-            return later(StatusCode::TOO_MANY_REQUESTS, &reason);
-        }
-        Err(Refused::Stopped) => {
-            return failure(StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped");
-        }
-    };
-    let result = match tokio::time::timeout(scorer.config.timeout, answer).await {
-        Err(_) => {
-            let text = format!("no result within {:?}", scorer.config.timeout);
-            return failure(StatusCode::GATEWAY_TIMEOUT, &text);
-        }
-        Ok(Err(_)) => return failure(StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped"),
-        Ok(Ok(Err(reason))) => return failure(StatusCode::UNPROCESSABLE_ENTITY, &reason),
-        Ok(Ok(Ok(result))) => result,
-    };
-    let all_failed = result.rewards.iter().all(|row| row.status == Status::JudgeFailed);
-    let status = if all_failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let mut response = json!(ScoreGroupResponse::new(&result, scorer.judge.to_string()));
-    if all_failed {
-        let reason = result.votes.iter().map(|vote| vote.text.as_str()).next_back();
-        let reason = reason.unwrap_or("no votes");
-        response["error"] = json!(format!("the judge gave no valid vote: {reason}"));
-    }
-    (status, Json(response)).into_response()
 }
 
 /// What may go better at the next try: `Retry-After` says when.

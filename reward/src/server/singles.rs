@@ -1,9 +1,11 @@
-//! Routes of trainers that ask for one completion at a time: OpenRLHF's `/get_reward` and slime's
-//! `/remote_rm`. The group is put together by the [`Barrier`].
+//! Routes of trainers that ask for one completion at a time: OpenRLHF's `/get_reward`, slime's
+//! `/remote_rm` and NeMo-Gym's `/verify`. The group is put together by the [`Barrier`].
 //!
-//! Protocols as read in OpenRLHF 0.11.2 (`openrlhf/utils/agent.py`, `serve_rm.py`) and slime
-//! (`slime/rollout/rm_hub`). Both clients retry whatever is no answer, and take any number for a reward:
-//! what is none is therefore an error to them, never a number.
+//! Protocols as read in OpenRLHF 0.11.2 (`openrlhf/utils/agent.py`, `serve_rm.py`), slime
+//! (`slime/rollout/rm_hub`) and NVIDIA NeMo-Gym. The first two clients retry whatever is no answer, and
+//! take any number for a reward: what is none is therefore an error to them, never a number.
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -16,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::barrier::{About, Arrival, Barrier, Late, Scored, Waiting};
 use super::cohort::{Answer, Key, Name, Refused};
+use super::responses::{self, Conversation, Output};
 use super::routes::{Shared, failure, later, read};
 
 /// Headers that name a completion's group and place in it; without them the group is known by its
@@ -141,6 +144,78 @@ pub(super) async fn slime(
     }
 }
 
+/// Body of `/verify`; what else is in it comes back with the answer.
+#[derive(Deserialize)]
+pub(super) struct NemoGym {
+    responses_create_params: CreateParams,
+    response: Output,
+    #[serde(rename = "_ng_group_id")]
+    group_id: Option<Value>,
+    #[serde(rename = "_ng_group_attempt")]
+    attempt: Option<u64>,
+    #[serde(rename = "_ng_rollout_index")]
+    rollout_index: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CreateParams {
+    input: Conversation,
+}
+
+/// Answers with the request's body and a `reward`. A completion without one has `reward` 0 and a
+/// `_ng_failure_class`, by which NeMo-Gym takes it out of training and figures.
+pub(super) async fn nemo_gym(State(shared): State<Shared>, body: Bytes) -> Response {
+    let (request, mut answer): (NemoGym, Value) = match (read(&body), read(&body)) {
+        (Ok(request), Ok(body)) => (request, body),
+        (Err(response), _) | (_, Err(response)) => return *response,
+    };
+    let prompt = responses::prompt(&request.responses_create_params.input, None);
+    if prompt.is_empty() {
+        return failure(StatusCode::UNPROCESSABLE_ENTITY, "responses_create_params.input is empty");
+    }
+    let group = request.group_id.map(|id| match id {
+        Value::String(text) => text,
+        other => other.to_string(),
+    });
+    let key = match &group {
+        Some(group) => Key::Given { group: group.clone(), attempt: request.attempt.unwrap_or(0) },
+        None => content_key(&prompt, &Value::Null),
+    };
+    let arrival = Arrival {
+        key,
+        name: request.rollout_index.map(Name::Place),
+        completion: request.response.text(),
+        about: About { prompt, answer: None, group_id: group },
+    };
+    let waiting = match shared.barrier.join(arrival) {
+        Ok(waiting) => waiting,
+        Err(refused) => return refusal(refused),
+    };
+    let (class, reason) = match waiting.answer(limit(&shared)).await {
+        Ok(Answer::Judged(scored)) => {
+            answer["reward"] = json!(scored.reward);
+            answer["reward_components"] = json!({
+                "win_rate": scored.win_rate,
+                "rating": scored.rating,
+            });
+            return Json(answer).into_response();
+        }
+        Ok(Answer::Failed(reason)) => ("judge_failed", reason),
+        Ok(Answer::Masked) => ("masked", "the group was not complete in time".to_owned()),
+        Ok(Answer::Incomplete { seen, wanted }) => {
+            ("incomplete_group", format!("{seen} of {wanted} members of the group came in time"))
+        }
+        Err(Late::TimedOut) => ("timeout", "no result in time".to_owned()),
+        Err(Late::Stopped) => {
+            return later(StatusCode::SERVICE_UNAVAILABLE, "the server stops");
+        }
+    };
+    answer["reward"] = json!(0.0);
+    answer["_ng_failure_class"] = json!(class);
+    answer["_ng_failure_judge_error"] = json!(reason);
+    Json(answer).into_response()
+}
+
 /// What follows the prompt. Decoding puts a begin-of-text token before it, and an end token after the
 /// completion, which is no part of what was said.
 fn completion<'a>(query: &'a str, prompt: &str) -> Option<&'a str> {
@@ -189,10 +264,7 @@ fn join(
     let group = header(GROUP).map(str::to_owned);
     let key = match &group {
         Some(group) => Key::Given { group: group.clone(), attempt: number(ATTEMPT)?.unwrap_or(0) },
-        None => {
-            let content = format!("{}\u{0}{label}", prompt.to_column());
-            Key::Content(blake3::hash(content.as_bytes()).to_hex().to_string())
-        }
+        None => content_key(&prompt, &label),
     };
     let name = match (number(MEMBER)?, header(REQUEST)) {
         (Some(member), _) => Some(Name::Place(member + at as u64)),
@@ -200,35 +272,48 @@ fn join(
         (None, None) => None,
     };
     let about = About { prompt, answer: Some(label), group_id: group };
-    barrier.join(Arrival { key, name, completion, about }).map_err(|refused| {
-        Box::new(match refused {
-            Refused::Full => later(
-                StatusCode::TOO_MANY_REQUESTS,
-                "as many groups are open as may be (serve.max_cohorts); try again later",
-            ),
-            Refused::Closed => later(StatusCode::SERVICE_UNAVAILABLE, "the server stops"),
-            Refused::Conflict => failure(
-                StatusCode::CONFLICT,
-                "this member of the group is there already and says something else",
-            ),
-            Refused::Late => failure(
-                StatusCode::GONE,
-                "the group was judged without this member; a new attempt wants a new x-joust-attempt",
-            ),
-        })
-    })
+    let arrival = Arrival { key, name, completion, about };
+    barrier.join(arrival).map_err(|refused| Box::new(refusal(refused)))
+}
+
+/// All who ask the same, with the same known answer, are one group.
+fn content_key(prompt: &Prompt, label: &Value) -> Key {
+    let content = format!("{}\u{0}{label}", prompt.to_column());
+    Key::Content(blake3::hash(content.as_bytes()).to_hex().to_string())
+}
+
+/// What a client is told whose completion was not taken.
+fn refusal(refused: Refused) -> Response {
+    match refused {
+        Refused::Full => later(
+            StatusCode::TOO_MANY_REQUESTS,
+            "as many groups are open as may be (serve.max_cohorts); try again later",
+        ),
+        Refused::Closed => later(StatusCode::SERVICE_UNAVAILABLE, "the server stops"),
+        Refused::Conflict => failure(
+            StatusCode::CONFLICT,
+            "this member of the group is there already and says something else",
+        ),
+        Refused::Late => failure(
+            StatusCode::GONE,
+            "the group was judged without this member; a new attempt wants a new number of it",
+        ),
+    }
+}
+
+/// Collecting and judging have limits of their own; this one is for what neither ends.
+fn limit(shared: &Shared) -> Duration {
+    let limits = &shared.scorer.config;
+    limits.cohorts.collect + limits.timeout + Duration::from_secs(1)
 }
 
 /// The answer of one completion, or what its client is told instead.
 async fn answer(shared: &Shared, waiting: Waiting) -> Result<Scored, Box<Response>> {
-    let limits = &shared.scorer.config;
-    // collecting and judging have limits of their own; this one is for what neither ends
-    let limit = limits.cohorts.collect + limits.timeout + std::time::Duration::from_secs(1);
-    let (status, reason) = match waiting.answer(limit).await {
+    let (status, reason) = match waiting.answer(limit(shared)).await {
         Ok(Answer::Judged(scored)) => return Ok(scored),
         Ok(Answer::Failed(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason),
         Ok(Answer::Incomplete { seen, wanted }) => {
-            let time = limits.cohorts.collect;
+            let time = shared.scorer.config.cohorts.collect;
             let reason = format!("{seen} of {wanted} members of the group came within {time:?}");
             (StatusCode::GATEWAY_TIMEOUT, reason)
         }

@@ -7,13 +7,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use joust_schema::seed::Seed;
+use joust_schema::tables::Verdict;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::cohort::{CohortConfig, Incomplete};
 use super::{ScorerHandle, Server, ServerConfig};
 use crate::config::RewardConfig;
-use crate::judge::{Judge, JudgeError, RuleJudge, VoteId, VoteOutcome, VoteRequest};
+use crate::judge::{Judge, JudgeError, RuleJudge, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::scorer::Scorer;
 
 /// A judge that gives no verdict, ever.
@@ -108,6 +109,19 @@ async fn a_group_is_scored_and_dumped() {
     assert_eq!(body["statuses"][0], "scored");
     let again = json_of(post(&app, &group().to_string()).await).await;
     assert_eq!(again, body, "the same group gets the same answer");
+    let mut asking = group();
+    asking["traces"] = json!(true);
+    let traced = json_of(post(&app, &asking.to_string()).await).await;
+    let traces = traced["traces"].as_array().unwrap();
+    assert_eq!(traces.len(), 6);
+    for trace in traces {
+        let (first, second) = (&trace["shown_first"], &trace["shown_second"]);
+        let better = if trace["verdict"] == "first" { first } else { second };
+        let right = [json!(0), json!(2)];
+        let is_even = right.contains(first) == right.contains(second);
+        assert!(is_even || right.contains(better), "{trace}");
+        assert!(trace["text"].is_string());
+    }
     let matches: Vec<joust_schema::tables::Match> =
         joust_schema::parquet::read(&dump.join("set_00000/matches.parquet")).unwrap();
     assert_eq!(matches[0].group_id.0, "g/1");
@@ -599,4 +613,110 @@ async fn a_server_that_stops_ends_what_is_collected_and_takes_nothing_new() {
     assert_eq!(post(&app, &group().to_string()).await.status(), StatusCode::SERVICE_UNAVAILABLE);
     let late = spawn(&app, "/get_reward", openrlhf("2+2?", " 5", "4"));
     assert_eq!(late.await.unwrap().0, 503);
+}
+
+/// A Responses object, as NeMo-Gym has it.
+fn said(text: &str) -> Value {
+    json!({"id": "resp", "object": "response", "output": [
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}]})
+}
+
+/// A judge that prefers the longer answer: groups of these protocols bring no known answer.
+struct Longer(Vec<VoteOutcome>);
+
+impl Judge for Longer {
+    fn name(&self) -> &str {
+        "longer"
+    }
+
+    fn submit(&mut self, request: VoteRequest) {
+        let is_first = request.answer_first.len() > request.answer_second.len();
+        let reply = VoteReply {
+            verdict: if is_first { Verdict::First } else { Verdict::Second },
+            text: "longer".to_owned(),
+            prompt_tokens: 5,
+            cached_prompt_tokens: 0,
+            completion_tokens: 1,
+            latency_ms: 0.0,
+        };
+        self.0.push((request.id, Ok(reply)));
+    }
+
+    fn cancel(&mut self, _id: VoteId) {}
+
+    fn poll(&mut self) -> Vec<VoteOutcome> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+#[tokio::test]
+async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
+    let app = server(Box::new(Longer(Vec::new())), |_| {});
+    let body = json!({
+        "conversation_history": [{"role": "user", "content": "Tell me."}],
+        "response_objs": [said("a"), said("a longer one"), said("middle")],
+    });
+    let response = send(&app, "/compare", &[], &body).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let answer = json_of(response).await;
+    let rewards: Vec<f64> = serde_json::from_value(answer["rewards"].clone()).unwrap();
+    assert!(rewards[1] > rewards[2] && rewards[2] > rewards[0], "{rewards:?}");
+    let comparisons = answer["comparison_results"].as_array().unwrap();
+    assert!(!comparisons.is_empty());
+    for row in comparisons {
+        let ranking = row["ranking"].as_f64().unwrap();
+        let (i, j) = (row["response_i"].as_u64().unwrap(), row["response_j"].as_u64().unwrap());
+        let first_won = rewards[i as usize] > rewards[j as usize];
+        assert_eq!(ranking, if first_won { 1.0 } else { 6.0 }, "{row}");
+        assert_eq!(row["score_1"].as_f64() > row["score_2"].as_f64(), first_won);
+    }
+    assert!(answer["metrics"]["mean_individual_score"].is_number());
+
+    let member = |at: u64, text: &str| {
+        json!({"responses_create_params": {"input": "Tell me."}, "response": said(text),
+               "_ng_group_id": 7, "_ng_group_attempt": 1, "_ng_rollout_index": at, "kept": [1]})
+    };
+    let texts = ["a", "a longer one", "middle"];
+    let tasks: Vec<_> =
+        (0..).zip(texts).map(|(at, text)| spawn(&app, "/verify", member(at, text))).collect();
+    for (task, wanted) in tasks.into_iter().zip(rewards) {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!((status, &answer["kept"]), (200, &json!([1])), "the body comes back");
+        assert!(answer["_ng_failure_class"].is_null());
+        assert!((answer["reward"].as_f64().unwrap() - wanted).abs() < 0.2, "{answer} {wanted}");
+    }
+
+    // what is no reward is named as the client names it
+    let broken = server(Box::new(Broken(Vec::new())), |_| {});
+    let tasks: Vec<_> =
+        (0..).zip(texts).map(|(at, text)| spawn(&broken, "/verify", member(at, text))).collect();
+    for task in tasks {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!((status, &answer["_ng_failure_class"]), (200, &json!("judge_failed")));
+        assert!(answer["_ng_failure_judge_error"].as_str().unwrap().contains("no valid vote"));
+    }
+    let response = send(&broken, "/compare", &[], &body).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn documents_are_ranked_best_first() {
+    let app = server(Box::new(Longer(Vec::new())), |_| {});
+    let body = json!({"model": "any", "query": "Tell me.", "top_n": 2,
+                      "documents": ["a", {"text": "a longer one"}, "middle"]});
+    for route in ["/rerank", "/v1/rerank"] {
+        let answer = json_of(send(&app, route, &[], &body).await).await;
+        let results = answer["results"].as_array().unwrap();
+        let order: Vec<u64> = results.iter().map(|row| row["index"].as_u64().unwrap()).collect();
+        assert_eq!(order, [1, 2], "{answer}");
+        assert_eq!(results[0]["document"]["text"], "a longer one");
+        assert!(results[0]["relevance_score"].as_f64() > results[1]["relevance_score"].as_f64());
+        assert_eq!(answer["model"], "any");
+        assert!(answer["usage"]["total_tokens"].as_i64().unwrap() > 0);
+    }
+    let alone = send(&app, "/rerank", &[], &json!({"query": "q", "documents": ["a"]})).await;
+    assert_eq!(alone.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let broken = server(Box::new(Broken(Vec::new())), |_| {});
+    assert_eq!(send(&broken, "/rerank", &[], &body).await.status(), 503);
 }

@@ -3,7 +3,7 @@
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::seed::Seed;
-use joust_schema::tables::{Match, Reward, Status};
+use joust_schema::tables::{Match, Reward, Status, Verdict, Vote};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::tournament::TournamentKind;
 use crate::votes::VoteRule;
 
 /// Body of `POST /v1/score_group`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreGroupRequest {
     /// What was asked, as a text or as chat messages.
@@ -34,6 +34,9 @@ pub struct ScoreGroupRequest {
     pub seed: Option<u64>,
     /// Names the group in answer and dump; made from all of the group if left out.
     pub group_id: Option<String>,
+    /// Answers with what the judge said, too.
+    #[serde(default)]
+    pub traces: bool,
 }
 
 /// Answer of `POST /v1/score_group`.
@@ -55,6 +58,22 @@ pub struct ScoreGroupResponse {
     pub position_bias: Option<f64>,
     /// Who judged.
     pub judge: String,
+    /// What the judge said, where that was asked for: by match, in the order of the votes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<Vec<Trace>>,
+}
+
+/// One vote with the judge's own words.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trace {
+    /// The member that was shown as Assistant 1.
+    pub shown_first: Member,
+    /// The member that was shown as Assistant 2.
+    pub shown_second: Member,
+    /// Which of the two is preferred, or `invalid`.
+    pub verdict: Verdict,
+    /// The judge's whole output, or the reason why it gave none.
+    pub text: String,
 }
 
 /// One completion's standing.
@@ -168,8 +187,16 @@ impl ScoreGroupRequest {
     }
 }
 
+/// A vote with the members that were shown.
+fn trace(result: &GroupResult, vote: &Vote) -> Option<Trace> {
+    let of_match = result.matches.iter().find(|row| row.match_id == vote.match_id)?;
+    let (a, b) = (of_match.member_a, of_match.member_b);
+    let (shown_first, shown_second) = if vote.a_shown_first { (a, b) } else { (b, a) };
+    Some(Trace { shown_first, shown_second, verdict: vote.verdict, text: vote.text.clone() })
+}
+
 impl ScoreGroupResponse {
-    pub(super) fn new(result: &GroupResult, judge: String) -> Self {
+    pub(super) fn new(result: &GroupResult, judge: String, traces: bool) -> Self {
         let rating = |row: &Reward| Rating {
             member: row.member,
             rating: row.rating,
@@ -198,6 +225,8 @@ impl ScoreGroupResponse {
             winner: result.winner,
             position_bias: result.position_bias,
             judge,
+            traces: traces
+                .then(|| result.votes.iter().filter_map(|row| trace(result, row)).collect()),
         }
     }
 }

@@ -1,0 +1,117 @@
+//! Conversations and answers in the form of OpenAI's Responses, as NeMo-Gym sends them.
+
+use joust_schema::prompt::{Message, Prompt};
+use serde::Deserialize;
+
+/// The turns before the answer: a text, or items.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Conversation {
+    Text(String),
+    Items(Vec<Item>),
+}
+
+/// A model's output: items of which the messages count, not the reasoning.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Output {
+    output: Vec<Item>,
+}
+
+/// One item; other kinds than messages (reasoning, tool calls) have no role.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Item {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    role: Option<String>,
+    #[serde(default)]
+    content: Option<Content>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+/// A part of a message; parts without a text (images, refusals) say nothing here.
+#[derive(Clone, Debug, Deserialize)]
+struct Part {
+    #[serde(default)]
+    text: Option<String>,
+}
+
+impl Item {
+    fn is_message(&self) -> bool {
+        self.kind.as_deref().is_none_or(|kind| kind == "message")
+    }
+
+    fn text(&self) -> String {
+        match &self.content {
+            None => String::new(),
+            Some(Content::Text(text)) => text.clone(),
+            Some(Content::Parts(parts)) => {
+                parts.iter().filter_map(|part| part.text.as_deref()).collect()
+            }
+        }
+    }
+}
+
+impl Output {
+    /// What the model says in the end: its last message.
+    pub(super) fn text(&self) -> String {
+        let last = self.output.iter().rfind(|item| item.is_message());
+        last.map(Item::text).unwrap_or_default()
+    }
+}
+
+/// The conversation as a prompt; `principle` is what to judge by, as a message of the system's.
+pub(super) fn prompt(conversation: &Conversation, principle: Option<&str>) -> Prompt {
+    let mut messages: Vec<Message> = match conversation {
+        Conversation::Text(text) => vec![Message::new("user", text)],
+        Conversation::Items(items) => items
+            .iter()
+            .filter(|item| item.is_message())
+            .map(|item| Message::new(item.role.as_deref().unwrap_or("user"), item.text()))
+            .collect(),
+    };
+    if let Some(principle) = principle {
+        messages.insert(0, Message::new("system", principle));
+    }
+    Prompt::Messages(messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_message_counts_and_reasoning_does_not() {
+        let output: Output = serde_json::from_value(json!({"id": "r", "output": [
+            {"type": "message", "role": "assistant", "content": "a draft"},
+            {"type": "message", "role": "assistant", "content": [
+                {"type": "output_text", "text": "It is ", "annotations": []},
+                {"type": "output_text", "text": "4."}]},
+            {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+        ]}))
+        .unwrap();
+        assert_eq!(output.text(), "It is 4.");
+        let empty: Output = serde_json::from_value(json!({"output": []})).unwrap();
+        assert_eq!(empty.text(), "");
+    }
+
+    #[test]
+    fn conversations_come_as_texts_and_as_items() {
+        let items: Conversation = serde_json::from_value(json!([
+            {"role": "user", "content": [{"type": "input_text", "text": "2+2?"}]},
+            {"type": "function_call", "name": "f", "arguments": "{}"}
+        ]))
+        .unwrap();
+        assert_eq!(prompt(&items, None).question(), "2+2?");
+        let text: Conversation = serde_json::from_value(json!("2+2?")).unwrap();
+        assert_eq!(prompt(&text, Some("Be brief.")).question(), "Be brief.\n\n2+2?");
+    }
+}
