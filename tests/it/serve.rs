@@ -81,3 +81,69 @@ fn a_group_is_scored_and_a_stopped_server_leaves_its_dump() {
     assert_eq!(votes.len(), 12);
     assert!(votes.iter().all(|vote| vote.text.contains("</think>")));
 }
+
+/// Runs Python as the tests' other clients do, with the example's folder on its path.
+fn python(code: &str) -> String {
+    let output = std::process::Command::new(root().join(".venv/bin/python"))
+        .args(["-B", "-c", code])
+        .current_dir(root().join("examples/trl"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn trls_reward_function_is_called_as_trl_calls_it() {
+    let server = Server::start(&["reward.judge.temperature=0", "serve.queue_capacity=1"]);
+    // two groups at once at a queue of one: the second is told to come again
+    let code = format!(
+        r#"
+import asyncio, json
+from tournament_reward import TournamentReward, async_tournament_reward
+prompts = [[{{"role": "user", "content": text}}] for text in ["What is 47 + 93?"] * 4 + ["What is 6 * 7?"] * 4]
+said = ["The answer is 140.", "The answer is 130.", "It is 150.", "The answer is 140."]
+said += ["6 * 7 = 42. The answer is 42.", "The answer is 48.", "The answer is 36.", "The answer is 42."]
+completions = [[{{"role": "assistant", "content": text}}] for text in said]
+extra, metrics = {{}}, {{}}
+reward = TournamentReward("http://{address}", num_generations=4, tournament="round_robin", seed=3)
+rewards = reward(prompts=prompts, completions=completions, completion_ids=[[1]] * 8, trainer_state=None,
+                 log_extra=extra.__setitem__, log_metric=metrics.__setitem__)
+again = async_tournament_reward("http://{address}", num_generations=4, tournament="round_robin", seed=3)
+same = asyncio.run(again(prompts=prompts, completions=completions)) == rewards
+problems = []
+for wrong in (lambda: TournamentReward("http://{address}", 3)(prompts, completions),
+              lambda: TournamentReward("http://{address}", 8)(prompts, completions),
+              lambda: TournamentReward("http://{address}", 4, votes=2)(prompts, completions),
+              lambda: TournamentReward("http://127.0.0.1:9", 4, timeout=0.1)(prompts, completions)):
+    try:
+        wrong()
+    except (ValueError, RuntimeError) as error:
+        problems.append(str(error))
+print(json.dumps([rewards, extra, metrics, same, problems]))
+"#,
+        address = server.1
+    );
+    let answer: Value = serde_json::from_str(&python(&code)).unwrap();
+    let rewards: Vec<f64> = serde_json::from_value(answer[0].clone()).unwrap();
+    assert!(rewards[0] == rewards[3] && rewards[0] > rewards[1] && rewards[0] > rewards[2]);
+    assert!(rewards[4].min(rewards[7]) > rewards[5].max(rewards[6]), "{rewards:?}");
+    for column in ["rating", "rating_stderr", "status", "judge"] {
+        assert_eq!(answer[1][column].as_array().unwrap().len(), 8, "{column}");
+    }
+    let words = answer[1]["judge"][1].as_str().unwrap();
+    assert!(words.contains("</think>") && words.contains("against 0"), "{words}");
+    // the two that say the same are one player
+    assert_eq!(answer[2]["tournament/matches"], json!((3.0 + 6.0) / 2.0));
+    assert_eq!(answer[3], true);
+    let problems = answer[4].as_array().unwrap();
+    for (problem, wanted) in problems.iter().zip([
+        "no whole groups of 3",
+        "no group of 8",
+        "votes is 2",
+        "no answer within",
+    ]) {
+        assert!(problem.as_str().unwrap().contains(wanted), "{problem}");
+    }
+    assert_eq!(problems.len(), 4);
+}
