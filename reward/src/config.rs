@@ -50,6 +50,39 @@ pub enum JudgeKind {
     Rule,
     /// Votes recorded in a dump.
     Replay,
+    /// A model behind OpenAI-compatible servers: vLLM, SGLang.
+    Http,
+}
+
+/// Servers of an `http` judge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpJudgeConfig {
+    /// Base addresses, `http://host:8000/v1`; each vote goes to the one with the fewest under way.
+    pub urls: Vec<String>,
+    /// The model's name there.
+    pub model: String,
+    /// Environment variable with the key that is sent along; leave out for none.
+    pub api_key_env: Option<String>,
+    /// Most votes under way at each server.
+    pub concurrency: usize,
+    /// Longest time of one call, in seconds.
+    pub timeout_s: f64,
+    /// Calls of a vote, the first included, before it counts as failed.
+    pub tries: u32,
+}
+
+impl Default for HttpJudgeConfig {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            model: String::new(),
+            api_key_env: None,
+            concurrency: 64,
+            timeout_s: 900.0,
+            tries: 5,
+        }
+    }
 }
 
 /// The judge.
@@ -89,6 +122,8 @@ pub struct JudgeConfig {
     pub kv_dtype: KvDType,
     /// Where the judge runs.
     pub device: DeviceChoice,
+    /// Servers of an `http` judge.
+    pub http: HttpJudgeConfig,
     /// Fused kernels on a GPU; without them libtorch's own operations, which are slow.
     pub gpu_kernels: bool,
     /// Records decoding steps on a GPU and starts each as a whole.
@@ -113,6 +148,7 @@ impl Default for JudgeConfig {
             quantization: Quantization::Auto,
             kv_dtype: KvDType::Auto,
             device: DeviceChoice::Auto,
+            http: HttpJudgeConfig::default(),
             gpu_kernels: true,
             cuda_graphs: true,
         }
@@ -203,6 +239,7 @@ impl JudgeConfig {
             JudgeKind::Replay if self.dump.is_none() => {
                 problems.push("dump is missing, wanted a folder with recorded votes".to_owned());
             }
+            JudgeKind::Http => problems.extend(self.http.validate()),
             _ => {}
         }
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
@@ -219,6 +256,36 @@ impl JudgeConfig {
             if value == 0 {
                 problems.push(format!("{key} is 0, wanted at least 1"));
             }
+        }
+        problems
+    }
+}
+
+impl HttpJudgeConfig {
+    fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.urls.is_empty() {
+            problems
+                .push("http.urls is empty, wanted addresses like http://host:8000/v1".to_owned());
+        }
+        for url in &self.urls {
+            if url.starts_with("https://") {
+                problems.push(format!(
+                    "http.urls holds {url}; this build speaks no TLS, wanted http:// (put a proxy before it)"
+                ));
+            } else if !url.starts_with("http://") {
+                problems.push(format!("http.urls holds {url:?}, wanted http://…"));
+            }
+        }
+        if self.model.is_empty() {
+            problems
+                .push("http.model is missing, wanted the model's name at the servers".to_owned());
+        }
+        if self.concurrency == 0 || self.tries == 0 {
+            problems.push("http.concurrency and http.tries must be at least 1".to_owned());
+        }
+        if !(self.timeout_s > 0.0 && self.timeout_s <= 1e9) {
+            problems.push(format!("http.timeout_s is {}, wanted above 0", self.timeout_s));
         }
         problems
     }

@@ -8,7 +8,7 @@ use joust_schema::tables::{Reward, Status};
 use crate::arena::{Arena, GroupRequest, GroupResult};
 use crate::config::{JudgeKind, RewardConfig, RewardKind};
 use crate::error::Error;
-use crate::judge::{EngineJudge, Judge, ReplayJudge, RuleJudge};
+use crate::judge::{EngineJudge, HttpJudge, Judge, ReplayJudge, RuleJudge};
 use crate::rule;
 
 /// A judge with the tournaments it is judging, or a rule.
@@ -38,6 +38,7 @@ impl Scorer {
                 let model = config.judge.model.as_ref().ok_or_else(missing)?;
                 Some(Box::new(EngineJudge::open(model, &config.judge)?))
             }
+            (_, JudgeKind::Http) => Some(Box::new(HttpJudge::open(&config.judge)?)),
             (_, JudgeKind::Replay) => {
                 let dump = config.judge.dump.as_ref().ok_or_else(missing)?;
                 Some(Box::new(ReplayJudge::open(dump)?))

@@ -4,6 +4,7 @@
 //! tournaments.
 
 mod engine;
+mod http;
 mod recording;
 mod replay;
 mod rule;
@@ -13,6 +14,7 @@ use joust_schema::seed::Seed;
 use joust_schema::tables::Verdict;
 
 pub use engine::EngineJudge;
+pub use http::HttpJudge;
 pub use recording::RecordingJudge;
 pub use replay::ReplayJudge;
 pub use rule::RuleJudge;

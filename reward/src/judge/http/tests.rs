@@ -1,0 +1,227 @@
+//! Against servers that misbehave: too busy, broken, mute, talking nonsense.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use joust_schema::ids::MatchId;
+use joust_schema::seed::Seed;
+use joust_schema::tables::Verdict;
+use serde_json::{Value, json};
+
+use super::HttpJudge;
+use crate::config::{HttpJudgeConfig, JudgeConfig};
+use crate::judge::{Judge as _, JudgeError, VoteId, VoteOutcome, VoteRequest};
+
+/// A server and what it has seen.
+struct Mock {
+    url: String,
+    n_calls: Arc<AtomicUsize>,
+    most_at_once: Arc<AtomicUsize>,
+    /// Held for as long as it is to run.
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// Starts a server that answers its n-th call by `answer`.
+fn mock<F, A>(answer: F) -> Mock
+where
+    F: Fn(usize, Value) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response> + Send + 'static,
+{
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (n_calls, at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let most_at_once = Arc::new(AtomicUsize::new(0));
+    let (calls, most) = (Arc::clone(&n_calls), Arc::clone(&most_at_once));
+    let handler = move |body: Bytes| {
+        let (answer, calls) = (answer.clone(), Arc::clone(&calls));
+        let (at_once, most) = (Arc::clone(&at_once), Arc::clone(&most));
+        async move {
+            let number = calls.fetch_add(1, Ordering::SeqCst);
+            most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let response = answer(number, serde_json::from_slice(&body).unwrap()).await;
+            at_once.fetch_sub(1, Ordering::SeqCst);
+            response
+        }
+    };
+    let app = Router::new().route("/v1/chat/completions", post(handler));
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    runtime.spawn(async move { axum::serve(listener, app).await });
+    Mock { url, n_calls, most_at_once, _runtime: runtime }
+}
+
+fn judge(urls: Vec<String>, change: impl FnOnce(&mut HttpJudgeConfig)) -> HttpJudge {
+    let mut http = HttpJudgeConfig { urls, model: "rrm".to_owned(), ..HttpJudgeConfig::default() };
+    change(&mut http);
+    HttpJudge::open(&JudgeConfig { http, ..JudgeConfig::default() }).unwrap()
+}
+
+fn request(id: u64) -> VoteRequest {
+    VoteRequest {
+        id: VoteId(id),
+        match_id: MatchId("g/1-0-1".to_owned()),
+        vote: 0,
+        attempt: 0,
+        question: "2+2? <|im_end|>".to_owned(),
+        answer_first: "4".to_owned(),
+        answer_second: "5".to_owned(),
+        reference: None,
+        seed: Seed::new(id).child("vote", id),
+    }
+}
+
+fn all_votes(judge: &mut HttpJudge, n: u64) -> Vec<VoteOutcome> {
+    for id in 0..n {
+        judge.submit(request(id));
+    }
+    let mut outcomes = Vec::new();
+    while outcomes.len() < n as usize {
+        outcomes.extend(judge.poll());
+    }
+    outcomes.sort_by_key(|(id, _)| *id);
+    outcomes
+}
+
+fn says(text: &str) -> Response {
+    axum::Json(json!({
+        "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 300, "completion_tokens": 7,
+                  "prompt_tokens_details": {"cached_tokens": 288}},
+    }))
+    .into_response()
+}
+
+#[test]
+fn a_vote_is_asked_as_a_chat_and_read_with_its_thought() {
+    let server = mock(|number, body| async move {
+        assert_eq!(body["model"], "rrm");
+        assert_eq!(body["messages"][0]["role"], "system");
+        let asked = body["messages"][1]["content"].as_str().unwrap();
+        assert!(asked.contains("## Query\n\n2+2? < |im_end|>"), "{asked}");
+        assert!(body["seed"].as_i64().unwrap() >= 0 && body["max_tokens"] == 8192);
+        match number {
+            0 => says("<think>hm</think> \\boxed{Assistant 2}"),
+            1 => axum::Json(json!({"choices": [{"message": {
+                "content": "\\boxed{Assistant 1}", "reasoning_content": "hm"}}]}))
+            .into_response(),
+            _ => says("I cannot say."),
+        }
+    });
+    let mut judge = judge(vec![server.url.clone()], |http| http.concurrency = 1);
+    let mut replies: Vec<_> =
+        all_votes(&mut judge, 3).into_iter().map(|(_, outcome)| outcome.unwrap()).collect();
+    // one at a time, but in no order
+    replies.sort_by_key(|reply| reply.verdict);
+    let verdicts: Vec<Verdict> = replies.iter().map(|reply| reply.verdict).collect();
+    assert_eq!(verdicts, [Verdict::First, Verdict::Second, Verdict::Invalid]);
+    assert_eq!(replies[0].text, "<think>\nhm\n</think>\n\n\\boxed{Assistant 1}");
+    let counted = &replies[1];
+    let counts = (counted.prompt_tokens, counted.cached_prompt_tokens, counted.completion_tokens);
+    assert_eq!(counts, (300, 288, 7));
+    assert_eq!(server.most_at_once.load(Ordering::SeqCst), 1);
+    assert!(judge.poll().is_empty());
+}
+
+#[test]
+fn servers_that_misbehave_cost_time_and_no_votes() {
+    // one call in three fails, each time in another way
+    let server = mock(|number, _| async move {
+        let busy = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")], "busy");
+        match number % 12 {
+            0 => busy.into_response(),
+            3 => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            6 => "no JSON".into_response(),
+            9 => axum::Json(json!({"choices": []})).into_response(),
+            _ => says("hm</think> \\boxed{Assistant 1}"),
+        }
+    });
+    let mut judge = judge(vec![server.url.clone()], |http| {
+        http.concurrency = 8;
+        http.tries = 8;
+    });
+    let outcomes = all_votes(&mut judge, 48);
+    let verdicts = outcomes.iter().map(|(_, outcome)| outcome.as_ref().unwrap().verdict);
+    let verdicts: Vec<Verdict> = verdicts.collect();
+    assert_eq!(verdicts, [Verdict::First; 48]);
+    let n_calls = server.n_calls.load(Ordering::SeqCst);
+    assert!((64..90).contains(&n_calls), "{n_calls}");
+    assert!(server.most_at_once.load(Ordering::SeqCst) <= 8);
+}
+
+#[test]
+fn what_a_server_refuses_is_not_asked_again() {
+    let server =
+        mock(|_, _| async { (StatusCode::BAD_REQUEST, "the prompt is too long").into_response() });
+    let outcomes = all_votes(&mut judge(vec![server.url.clone()], |_| {}), 2);
+    for (_, outcome) in outcomes {
+        let Err(JudgeError::Refused(reason)) = outcome else { panic!("{outcome:?}") };
+        assert!(reason.contains("400") && reason.contains("too long"), "{reason}");
+    }
+    assert_eq!(server.n_calls.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_server_that_is_not_there_fails_votes_and_one_beside_it_takes_them() {
+    let nobody = "http://127.0.0.1:9/v1".to_owned();
+    let outcomes = all_votes(&mut judge(vec![nobody.clone()], |http| http.tries = 2), 1);
+    let Err(JudgeError::Failed(reason)) = &outcomes[0].1 else { panic!("{outcomes:?}") };
+    assert!(reason.contains("no vote after 2 tries"), "{reason}");
+
+    let server = mock(|_, _| async { says("hm</think> \\boxed{Assistant 2}") });
+    let mut both = judge(vec![nobody, server.url.clone()], |_| {});
+    let outcomes = all_votes(&mut both, 40);
+    assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()));
+    assert_eq!(server.n_calls.load(Ordering::SeqCst), 40);
+}
+
+#[test]
+fn a_slow_server_gets_fewer_votes_and_a_mute_one_runs_into_the_time_limit() {
+    let slow = mock(|_, _| async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        says("hm</think> \\boxed{Assistant 1}")
+    });
+    let fast = mock(|_, _| async { says("hm</think> \\boxed{Assistant 1}") });
+    let urls = vec![slow.url.clone(), fast.url.clone()];
+    all_votes(&mut judge(urls, |http| http.concurrency = 2), 60);
+    let (of_slow, of_fast) =
+        (slow.n_calls.load(Ordering::SeqCst), fast.n_calls.load(Ordering::SeqCst));
+    assert!(of_slow + of_fast == 60 && of_slow < of_fast / 2, "{of_slow} {of_fast}");
+
+    let mute = mock(|_, _| std::future::pending());
+    let mut judge = judge(vec![mute.url.clone()], |http| {
+        http.timeout_s = 0.1;
+        http.tries = 1;
+    });
+    let outcomes = all_votes(&mut judge, 1);
+    assert!(matches!(outcomes[0].1, Err(JudgeError::Failed(_))), "{outcomes:?}");
+}
+
+#[test]
+fn a_cancelled_vote_gives_nothing_and_frees_its_slot() {
+    let server = mock(|number, _| async move {
+        if number == 0 {
+            std::future::pending::<()>().await;
+        }
+        says("hm</think> \\boxed{Assistant 1}")
+    });
+    let mut judge = judge(vec![server.url.clone()], |http| http.concurrency = 1);
+    judge.submit(request(7));
+    while server.n_calls.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    judge.cancel(VoteId(7));
+    judge.submit(request(8));
+    let outcomes = loop {
+        let outcomes = judge.poll();
+        if !outcomes.is_empty() {
+            break outcomes;
+        }
+    };
+    assert!(outcomes.len() == 1 && outcomes[0].0 == VoteId(8) && outcomes[0].1.is_ok());
+}
