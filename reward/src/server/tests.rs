@@ -423,7 +423,7 @@ async fn many_clients_at_once_mix_no_groups_and_judge_none_twice() {
         config.dump = Some(dump.clone());
         config.dump_every = whole.len();
         config.cohorts.group_size = SIZE as usize;
-        config.cohorts.collect = Duration::from_secs(4);
+        config.cohorts.collect = Duration::from_secs(6);
         config.cohorts.max_open = 64;
     });
     let mut order: Vec<u64> = members().collect();
