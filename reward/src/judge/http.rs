@@ -281,9 +281,9 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// A pause of a second, doubled with each try up to half a minute, times a keyed factor in [0.5, 1).
+/// A pause of 0.1 s, doubled with each try up to half a minute, times a keyed factor in [0.5, 1).
 fn backoff(attempt: u32, jitter: Seed) -> Duration {
-    let whole = Duration::from_secs(1 << attempt.min(5)).min(Duration::from_secs(30));
+    let whole = Duration::from_millis(100 << attempt.min(10)).min(Duration::from_secs(30));
     whole.mul_f64(0.5 + jitter.unit() / 2.0)
 }
 
