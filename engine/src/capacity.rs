@@ -37,9 +37,8 @@ impl Path {
         precision: Precision,
         config: &EngineConfig,
     ) -> Result<Self, Error> {
-        let is_quantized = precision.fp8_layers || precision.fp8_head;
         let path = match (device, precision.kind) {
-            (Device::Cpu, Kind::Float | Kind::BFloat16) if !is_quantized => Self::Cpu,
+            (Device::Cpu, Kind::Float | Kind::BFloat16) if !precision.is_quantized() => Self::Cpu,
             (Device::Cuda(_), Kind::BFloat16) => Self::Gpu(match config.kv_dtype {
                 KvDType::Auto => KvKind::Bf16,
                 KvDType::Fp8 => KvKind::Fp8,
@@ -51,6 +50,14 @@ impl Path {
                 "kv_dtype fp8 goes with dtype bf16 on a GPU; set kv_dtype = \"auto\"".to_owned(),
             )),
             _ => Ok(path),
+        }
+    }
+
+    /// Bytes of a step's intermediate results, where they are set aside once.
+    fn buffer_bytes(self, model: &ModelConfig, engine: &EngineConfig, max_context: usize) -> usize {
+        match self {
+            Self::Gpu(kv) => gpu_settings(engine, 0, max_context, kv).buffer_bytes(model),
+            Self::Cpu | Self::Libtorch => 0,
         }
     }
 
@@ -129,13 +136,8 @@ impl Plan {
         let max_context = engine.max_context_of(model);
         let kv_bytes_per_token = path.kv_bytes_per_token(model, precision.kind);
         let weight_bytes = weight_bytes(model, precision);
-        let (buffer_bytes, reserve_bytes) = match path {
-            Path::Gpu(kv) => {
-                (gpu_settings(engine, 0, max_context, kv).buffer_bytes(model), GPU_RESERVE)
-            }
-            _ if device.is_cuda() => (0, GPU_RESERVE),
-            _ => (0, 0),
-        };
+        let buffer_bytes = path.buffer_bytes(model, engine, max_context);
+        let reserve_bytes = if device.is_cuda() { GPU_RESERVE } else { 0 };
         let mut plan = Self {
             memory_bytes: memory,
             weight_bytes,
@@ -146,17 +148,10 @@ impl Plan {
             max_context,
             max_batch: engine.max_batch,
         };
-        let n_blocks = kv_blocks(engine, max_context, kv_bytes_per_token, plan.kv_memory(device));
+        let available = kv_memory(device, memory, plan.fixed_bytes());
+        let n_blocks = kv_blocks(engine, max_context, kv_bytes_per_token, available);
         plan.kv_tokens = n_blocks * BLOCK_TOKENS;
         Ok(plan)
-    }
-
-    /// Bytes that keys and values may take.
-    fn kv_memory(&self, device: Device) -> usize {
-        match device {
-            Device::Cpu => self.memory_bytes / 8,
-            _ => self.memory_bytes.saturating_sub(self.fixed_bytes()),
-        }
     }
 
     /// Bytes that are needed whatever the sequences are.
@@ -209,7 +204,9 @@ pub(crate) fn place(
     let device = model.device();
     let path = Path::of(device, model.precision(), config)?;
     let per_token = path.kv_bytes_per_token(model.config(), model.kind());
-    let available = left_for_kv(model.config(), path, config, max_context, device)?;
+    // the weights are in the memory already
+    let set_aside = path.buffer_bytes(model.config(), config, max_context) + GPU_RESERVE;
+    let available = kv_memory(device, device::memory_bytes(device)?, set_aside);
     match kv_blocks(config, max_context, per_token, available) {
         0 | 1 => Err(Error::BadRequest(format!(
             "kv_memory_mib is {}, wanted at least {} for two blocks of {BLOCK_TOKENS} tokens",
@@ -220,26 +217,12 @@ pub(crate) fn place(
     }
 }
 
-/// Bytes that keys and values may take once the model is loaded.
-///
-/// # Errors
-/// [`Error::Device`] where a GPU's driver does not answer.
-fn left_for_kv(
-    model: &ModelConfig,
-    path: Path,
-    engine: &EngineConfig,
-    max_context: usize,
-    device: Device,
-) -> Result<usize, Error> {
-    let memory = device::memory_bytes(device)?;
-    let buffers = match path {
-        Path::Gpu(kv) => gpu_settings(engine, 0, max_context, kv).buffer_bytes(model),
-        _ => 0,
-    };
-    Ok(match device {
+/// Bytes that keys and values may take of `memory`: an eighth of the machine's, what is left of a GPU's.
+fn kv_memory(device: Device, memory: usize, set_aside: usize) -> usize {
+    match device {
         Device::Cpu => memory / 8,
-        _ => memory.saturating_sub(buffers + GPU_RESERVE),
-    })
+        _ => memory.saturating_sub(set_aside),
+    }
 }
 
 /// Blocks of keys and values in `available` bytes: as many as the settings give, or as `max_batch` full

@@ -128,8 +128,7 @@ impl Decoder {
 
     /// Whether any of the matrices is FP8.
     pub fn is_quantized(&self) -> bool {
-        let precision = self.precision();
-        precision.fp8_layers || precision.fp8_head
+        self.precision().is_quantized()
     }
 
     /// The rotary frequencies, one a pair of dimensions: [D/2] f32.

@@ -27,6 +27,13 @@ pub struct Precision {
     pub fp8_head: bool,
 }
 
+impl Precision {
+    /// Whether any of the matrices is FP8.
+    pub(crate) fn is_quantized(self) -> bool {
+        self.fp8_layers || self.fp8_head
+    }
+}
+
 impl From<Kind> for Precision {
     fn from(kind: Kind) -> Self {
         Self { kind, fp8_layers: false, fp8_head: false }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::cohort::{Answer, CohortId, Cohorts, Event, Key, Name, Refused, Ticket};
-use super::thread::{self, ScorerHandle};
+use super::thread::{ScorerHandle, Unscored};
 use super::wire::ScoreGroupRequest;
 use crate::arena::GroupResult;
 
@@ -97,7 +97,7 @@ impl Barrier {
                     () = tokio::time::sleep_until(until) => {}
                     () = inner.changed.notified() => {}
                 }
-                inner.act(|cohorts, now| ((), cohorts.tick(now)));
+                inner.act(|cohorts, now| cohorts.tick(now));
             }
         });
         Self { inner }
@@ -115,12 +115,13 @@ impl Barrier {
 
     /// Takes no more completions: groups that wait for members are told to come again.
     pub(super) fn close(&self) {
+        // first, so that none comes between
+        self.inner.lock().is_closed = true;
         self.inner.act(|cohorts, _| {
             let waiting = cohorts.collecting();
             let told = waiting.into_iter().flat_map(|id| cohorts.given_up(id, "the server stops"));
-            ((), told.collect())
+            told.collect()
         });
-        self.inner.lock().is_closed = true;
     }
 
     /// Takes a completion in and gives the way to its answer.
@@ -203,32 +204,26 @@ impl Inner {
     }
 
     /// Changes the cohorts and does what follows.
-    fn act<T>(
+    fn act(
         self: &Arc<Self>,
-        change: impl FnOnce(&mut Cohorts<Scored, About>, Duration) -> (T, Vec<Event<Scored, About>>),
-    ) -> T {
+        change: impl FnOnce(&mut Cohorts<Scored, About>, Duration) -> Vec<Event<Scored, About>>,
+    ) {
         let mut state = self.lock();
-        let (result, events) = change(&mut state.cohorts, self.started.elapsed());
+        let events = change(&mut state.cohorts, self.started.elapsed());
         let work = state.handle(events);
         drop(state);
         self.judge(work);
-        result
     }
 
     fn judge(self: &Arc<Self>, work: Work) {
         for (cohort, about, completions) in work {
             let inner = Arc::clone(self);
             tokio::spawn(async move {
-                match inner.scored(about, completions).await {
-                    Ok(result) => {
-                        inner.act(|cohorts, now| {
-                            ((), cohorts.finished(now, cohort, answers(&result)))
-                        });
-                    }
-                    Err(reason) => {
-                        inner.act(|cohorts, _| ((), cohorts.given_up(cohort, &reason)));
-                    }
-                }
+                let scored = inner.scored(about, completions).await;
+                inner.act(|cohorts, now| match &scored {
+                    Ok(result) => cohorts.finished(now, cohort, answers(result)),
+                    Err(reason) => cohorts.given_up(cohort, reason),
+                });
             });
         }
     }
@@ -243,17 +238,10 @@ impl Inner {
             ..ScoreGroupRequest::default()
         };
         let group = request.into_group(&self.scorer.tournament, config.seed)?;
-        let answer = self.scorer.submit(group).map_err(|refused| match refused {
-            thread::Refused::Full => {
-                format!("the queue of {} groups is full", config.queue_capacity)
-            }
-            thread::Refused::Stopped => "the judge has stopped".to_owned(),
-        })?;
-        match tokio::time::timeout(config.timeout, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err("the judge has stopped".to_owned()),
-            Err(_) => Err(format!("no result within {:?}", config.timeout)),
-        }
+        self.scorer.score(group).await.map_err(|why| match why {
+            Unscored::Full(reason) | Unscored::TooLate(reason) | Unscored::Bad(reason) => reason,
+            Unscored::Stopped => "the judge has stopped".to_owned(),
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::responses::{self, Conversation, Output};
 use super::routes::{Shared, failure, later, read};
-use super::thread::Refused;
+use super::thread::Unscored;
 use super::wire::{ScoreGroupRequest, ScoreGroupResponse};
 use crate::arena::GroupResult;
 
@@ -50,22 +50,25 @@ async fn score(shared: &Shared, request: ScoreGroupRequest) -> Result<GroupResul
     let group = request
         .into_group(&scorer.tournament, scorer.config.seed)
         .map_err(|reason| refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason))?;
-    let answer = scorer.submit(group).map_err(|refused| match refused {
-        Refused::Full => {
-            let capacity = scorer.config.queue_capacity;
-            let reason = format!("the queue of {capacity} groups is full; try again later");
-            Box::new(later(StatusCode::TOO_MANY_REQUESTS, &reason))
+    scorer.score(group).await.map_err(|why| match why {
+        Unscored::Full(reason) => {
+            Box::new(later(StatusCode::TOO_MANY_REQUESTS, &format!("{reason}; try again later")))
         }
-        Refused::Stopped => refuse(StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped"),
-    })?;
-    match tokio::time::timeout(scorer.config.timeout, answer).await {
-        Err(_) => {
-            let reason = format!("no result within {:?}", scorer.config.timeout);
-            Err(refuse(StatusCode::GATEWAY_TIMEOUT, &reason))
-        }
-        Ok(Err(_)) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped")),
-        Ok(Ok(Err(reason))) => Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason)),
-        Ok(Ok(Ok(result))) => Ok(result),
+        Unscored::Stopped => refuse(StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped"),
+        Unscored::TooLate(reason) => refuse(StatusCode::GATEWAY_TIMEOUT, &reason),
+        Unscored::Bad(reason) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason),
+    })
+}
+
+/// As [`score`], for protocols in which a group without any reward is an error.
+async fn score_any(
+    shared: &Shared,
+    request: ScoreGroupRequest,
+) -> Result<GroupResult, Box<Response>> {
+    let result = score(shared, request).await?;
+    match why_all_failed(&result) {
+        Some(reason) => Err(Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &reason))),
+        None => Ok(result),
     }
 }
 
@@ -96,13 +99,10 @@ pub(super) async fn compare(State(shared): State<Shared>, body: Bytes) -> Respon
         completions,
         ..ScoreGroupRequest::default()
     };
-    let result = match score(&shared, request).await {
+    let result = match score_any(&shared, request).await {
         Ok(result) => result,
         Err(response) => return *response,
     };
-    if let Some(reason) = why_all_failed(&result) {
-        return later(StatusCode::SERVICE_UNAVAILABLE, &reason);
-    }
     let comparison = |row: &joust_schema::tables::Match| {
         let (a, b) = (f64::from(row.votes_a), f64::from(row.votes_b));
         // 1 where all votes are for the first, 6 where all are for the second; 3.5 where they are even
@@ -175,13 +175,10 @@ pub(super) async fn rerank(State(shared): State<Shared>, body: Bytes) -> Respons
         completions: texts.iter().cloned().map(Prompt::Text).collect(),
         ..ScoreGroupRequest::default()
     };
-    let result = match score(&shared, request).await {
+    let result = match score_any(&shared, request).await {
         Ok(result) => result,
         Err(response) => return *response,
     };
-    if let Some(reason) = why_all_failed(&result) {
-        return later(StatusCode::SERVICE_UNAVAILABLE, &reason);
-    }
     let rows = result.rewards.iter().enumerate();
     let mut scored: Vec<(usize, f64)> =
         rows.filter_map(|(at, row)| Some((at, row.win_rate.or(row.reward)?))).collect();

@@ -30,11 +30,23 @@ struct Job {
 }
 
 /// Why a group was not taken.
-pub(super) enum Refused {
+enum Refused {
     /// The queue is full.
     Full,
     /// The scorer's thread has ended.
     Stopped,
+}
+
+/// Why a group has no result.
+pub(super) enum Unscored {
+    /// The queue is full.
+    Full(String),
+    /// The scorer's thread has ended.
+    Stopped,
+    /// It took longer than the time limit.
+    TooLate(String),
+    /// It is no group that can be scored.
+    Bad(String),
 }
 
 /// The way to the scorer's thread.
@@ -97,8 +109,24 @@ impl ScorerHandle {
         self.is_running.load(Ordering::Acquire)
     }
 
+    /// Scores a group: hands it over and waits for its result.
+    pub(super) async fn score(&self, group: GroupRequest) -> Result<GroupResult, Unscored> {
+        let answer = self.submit(group).map_err(|refused| match refused {
+            Refused::Full => {
+                let capacity = self.config.queue_capacity;
+                Unscored::Full(format!("the queue of {capacity} groups is full"))
+            }
+            Refused::Stopped => Unscored::Stopped,
+        })?;
+        match tokio::time::timeout(self.config.timeout, answer).await {
+            Ok(Ok(result)) => result.map_err(Unscored::Bad),
+            Ok(Err(_)) => Err(Unscored::Stopped),
+            Err(_) => Err(Unscored::TooLate(format!("no result within {:?}", self.config.timeout))),
+        }
+    }
+
     /// Hands a group over.
-    pub(super) fn submit(&self, group: GroupRequest) -> Result<oneshot::Receiver<Reply>, Refused> {
+    fn submit(&self, group: GroupRequest) -> Result<oneshot::Receiver<Reply>, Refused> {
         // counted before it is sent, so that the limit holds for groups in play as well
         let n_open = self.open.fetch_add(1, Ordering::AcqRel);
         let give_back = || self.open.fetch_sub(1, Ordering::AcqRel);
