@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use joust_engine::KvDType;
 use joust_engine::device::{DType, DeviceChoice, Quantization};
+use joust_schema::seed::Seed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rating::bradley_terry::BradleyTerryConfig;
 use crate::rating::elo::EloConfig;
-use crate::tournament::TournamentKind;
+use crate::tournament::{Tournament, TournamentKind};
 use crate::votes::VoteRule;
 
 /// How groups are scored.
@@ -174,6 +175,12 @@ impl Default for TournamentConfig {
 }
 
 impl TournamentConfig {
+    /// Matches that `n` different completions play.
+    pub fn n_matches(&self, n: usize) -> u64 {
+        let keys: Vec<u64> = (0..n as u64).collect();
+        Tournament::new(self.kind, &keys, self.rounds, Seed::new(0)).n_matches_planned() as u64
+    }
+
     /// All that is wrong, each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = self.votes.validate();

@@ -2,25 +2,61 @@
 
 use std::path::Path;
 
+use joust_schema::ids::PromptId;
 use joust_schema::parquet;
 use joust_schema::table::Table;
-use joust_schema::tables::{Match, Reward, Vote};
+use joust_schema::tables::{Completion, Match, Reward, Vote};
 
-use crate::arena::GroupResult;
+use crate::arena::{GroupRequest, GroupResult};
 use crate::error::Error;
+use crate::rule;
 
 /// A written file: its name, its table and its number of rows.
 pub type Written = (String, &'static str, usize);
 
-/// Writes `matches.parquet`, `votes.parquet` and `rewards.parquet` into `dir`.
+/// Writes all that is known of scored groups into `dir`: `matches.parquet`, `votes.parquet`,
+/// `rewards.parquet`, and `completions.parquet` with what was asked and said. `results` are those of
+/// `groups`, in their order.
 ///
 /// # Errors
 /// [`Error::Schema`]; no file is left half-written.
-pub fn write(dir: &Path, results: &[GroupResult]) -> Result<Vec<Written>, Error> {
+pub fn write(
+    dir: &Path,
+    groups: &[GroupRequest],
+    results: &[GroupResult],
+) -> Result<Vec<Written>, Error> {
     let rewards = results.iter().flat_map(|result| result.rewards.iter().cloned()).collect();
     let mut written = write_evidence(dir, results)?;
     written.push(write_table::<Reward>(dir, rewards)?);
+    let completions = groups.iter().zip(results).flat_map(|(group, result)| view(group, result));
+    written.push(write_table::<Completion>(dir, completions.collect())?);
     Ok(written)
+}
+
+/// Rows of the view people open, of completions that were not sampled by this program.
+fn view(group: &GroupRequest, result: &GroupResult) -> impl Iterator<Item = Completion> {
+    group.completions.iter().zip(&result.rewards).map(|(completion, row)| Completion {
+        step: group.step,
+        prompt: group.question.clone(),
+        completion: completion.clone(),
+        reward: row.reward,
+        advantage: row.advantage,
+        group_id: row.group_id.clone(),
+        member: row.member,
+        prompt_id: PromptId(group.group_id.0.clone()),
+        policy_version: None,
+        status: row.status,
+        win_rate: row.win_rate,
+        rating: row.rating,
+        rating_stderr: row.rating_stderr,
+        wins: row.wins,
+        losses: row.losses,
+        rank: row.rank,
+        finish_reason: None,
+        completion_tokens: None,
+        answer: group.reference.clone(),
+        correct: group.reference.as_ref().map(|known| rule::is_correct(completion, known)),
+    })
 }
 
 /// Writes `matches.parquet` and `votes.parquet` into `dir`.

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use joust_schema::ids::Member;
+use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::{Reward, Status};
 
-use crate::arena::{Arena, GroupRequest, GroupResult};
+use crate::arena::{Arena, GroupRequest, GroupResult, Progress};
 use crate::config::{JudgeKind, RewardConfig, RewardKind};
 use crate::error::Error;
-use crate::judge::{EngineJudge, HttpJudge, Judge, ReplayJudge, RuleJudge};
+use crate::judge::{
+    ChatReply, ChatRequest, EngineJudge, HttpJudge, Judge, JudgeError, ReplayJudge, RuleJudge, VoteId,
+};
 use crate::rule;
+
+/// Marks the ids of conversations, which the arena's votes never reach.
+const CHATS: u64 = 1 << 63;
 
 /// A judge with the tournaments it is judging, or a rule.
 pub struct Scorer {
@@ -100,11 +105,63 @@ impl Scorer {
         self.arena.n_in_flight()
     }
 
-    /// Works until at least one vote is in, and returns the groups that are finished with it.
+    /// Votes that keep the judge busy: with as many under way, further groups gain nothing by being begun.
+    pub fn n_busy(&self) -> usize {
+        let judge = &self.config.judge;
+        match judge.kind {
+            JudgeKind::Engine => 2 * judge.max_batch,
+            JudgeKind::Http => 2 * judge.http.concurrency * judge.http.urls.len(),
+            JudgeKind::Rule | JudgeKind::Replay => usize::MAX,
+        }
+    }
+
+    /// Asks the judge for what the groups that were added need first.
+    pub fn ask(&mut self) {
+        if let Some(judge) = &mut self.judge {
+            self.arena.ask(judge.as_mut());
+        }
+    }
+
+    /// Works for a moment, and returns the groups that are finished with it.
     pub fn pump(&mut self) -> Vec<GroupResult> {
         match &mut self.judge {
             Some(judge) => self.arena.pump(judge.as_mut()),
             None => std::mem::take(&mut self.by_rule),
+        }
+    }
+
+    /// How far the groups are that are being played.
+    pub fn progress(&self) -> impl Iterator<Item = (&GroupId, Progress)> {
+        self.arena.progress()
+    }
+
+    /// Drops a group that is being played; says whether it was there.
+    pub fn cancel(&mut self, group_id: &GroupId) -> bool {
+        let judge = self.judge.as_mut();
+        judge.is_some_and(|judge| self.arena.cancel(group_id, judge.as_mut()))
+    }
+
+    /// Asks the judge's model itself; [`Scorer::pump`] works on it too, [`Scorer::chats`] gives the answers.
+    ///
+    /// # Errors
+    /// [`JudgeError::Refused`] where there is no model.
+    pub fn chat(&mut self, number: u64, request: ChatRequest) -> Result<(), JudgeError> {
+        match &mut self.judge {
+            Some(judge) => judge.chat(VoteId(CHATS | number), request),
+            None => Err(JudgeError::Refused("a rule is no model to talk to".to_owned())),
+        }
+    }
+
+    /// Answers that were finished since the last call, under their numbers.
+    pub fn chats(&mut self) -> Vec<(u64, Result<ChatReply, JudgeError>)> {
+        let finished = self.judge.as_mut().map_or_else(Vec::new, |judge| judge.chats());
+        finished.into_iter().map(|(id, outcome)| (id.0 & !CHATS, outcome)).collect()
+    }
+
+    /// Drops a conversation whose answer nobody wants any more.
+    pub fn cancel_chat(&mut self, number: u64) {
+        if let Some(judge) = &mut self.judge {
+            judge.cancel(VoteId(CHATS | number));
         }
     }
 

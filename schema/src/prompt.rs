@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One chat message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
@@ -21,7 +21,7 @@ impl Message {
 }
 
 /// A prompt: a text, or chat messages that a chat template turns into one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum Prompt {
     /// A text that the policy continues as it is.

@@ -51,9 +51,9 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let groups = read_groups(&args.input, Seed::new(config.run.seed))?;
     let mut scorer = open_scorer(&config, &args.output)?;
     let bar = output::progress_bar(groups.len() as u64, "groups");
-    let results = scorer.score_all(groups, &mut |_| bar.inc(1))?;
+    let results = scorer.score_all(groups.clone(), &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
-    dump::write(&args.output, &results)?;
+    dump::write(&args.output, &groups, &results)?;
     let lines: Vec<OutputRow> = results
         .iter()
         .map(|result| OutputRow {

@@ -1,5 +1,6 @@
 //! `joust serve`: the reward server.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,11 +8,14 @@ use anyhow::Context as _;
 use clap::Args;
 use joust_reward::Scorer;
 use joust_reward::server::cohort::CohortConfig;
-use joust_reward::server::{ScorerHandle, Server, ServerConfig};
+use joust_reward::server::{DumpConfig, ScorerHandle, Server, ServerConfig};
 
 use crate::commands::ConfigArgs;
 use crate::failure::UserError;
 use crate::output;
+
+/// A set of the dump is written once the journal of its groups is this large, however few they are.
+const MAX_SET_BYTES: u64 = 256 << 20;
 
 /// Arguments of `joust serve`.
 #[derive(Args)]
@@ -29,9 +33,17 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         scorer,
         ServerConfig {
             queue_capacity: serve.queue_capacity,
+            queue_tokens: serve.queue_tokens,
             timeout: Duration::from_secs_f64(serve.timeout_s),
-            dump: serve.dump.clone(),
-            dump_every: serve.dump_every,
+            keep_bytes: serve.keep_mib << 20,
+            dump: serve.dump.clone().map(|dir| DumpConfig {
+                dir,
+                every_groups: serve.dump_every,
+                every: Duration::from_secs_f64(serve.dump_every_s),
+                max_set_bytes: MAX_SET_BYTES,
+                keep: Duration::from_secs_f64(serve.keep_s),
+                keep_bytes: (serve.keep_mib as u64) << 20,
+            }),
             seed: config.run.seed,
             tokens: tokens(serve.token_file.as_deref())?,
             cohorts: CohortConfig {
@@ -67,7 +79,8 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
                 std::process::exit(1);
             });
         };
-        axum::serve(listener, router).with_graceful_shutdown(stopped).await.context("serving")
+        axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+            .with_graceful_shutdown(stopped).await.context("serving")
     })?;
     drop(runtime);
     if thread.join().is_err() {

@@ -32,6 +32,9 @@ pub(crate) struct ServeSection {
     pub(crate) port: u16,
     /// Most groups that wait or are being judged; a further one is answered with 429.
     pub(crate) queue_capacity: usize,
+    /// Most estimated judge tokens of those groups; a further group is answered with 429. 0: as many as can be
+    /// judged within `timeout_s` at the judge's measured pace.
+    pub(crate) queue_tokens: u64,
     /// Longest time that a request waits for its result, in seconds; then it is answered with 504.
     pub(crate) timeout_s: f64,
     /// Members of a group whose completions come one by one (`/get_reward`, `/remote_rm`): the trainer's
@@ -42,18 +45,23 @@ pub(crate) struct ServeSection {
     /// What becomes of a group that is not complete by then: `fail` answers with an error, `partial` judges
     /// those that came, `mask` answers without a reward where the protocol has a word for it.
     pub(crate) incomplete: Incomplete,
-    /// How long results are kept for clients that ask again, in seconds.
+    /// How long results are kept for clients that ask again, in seconds; with a `dump`, also over a restart.
     pub(crate) keep_s: f64,
+    /// Most memory for them, and most disk for the dump's journal, in MiB; the oldest go first.
+    pub(crate) keep_mib: usize,
     /// Most groups that are put together or judged at once; a further one is answered with 429.
     pub(crate) max_cohorts: usize,
     /// File with tokens, one a line, one of which every request must bring (`Authorization: Bearer TOKEN`);
     /// those of the environment variable JOUST_TOKENS, with commas between, count too. Leave out both to
     /// ask for none.
     pub(crate) token_file: Option<PathBuf>,
-    /// Folder for what it scores, a Parquet set every `dump_every` groups; leave out for none.
+    /// Folder for what it scores: a journal, by which a restarted server knows what it has answered and
+    /// accepted, and sets of Parquet tables. Leave out for none.
     pub(crate) dump: Option<PathBuf>,
-    /// Groups a set.
+    /// Groups of a set.
     pub(crate) dump_every: usize,
+    /// Age at which a set is written, however few its groups, in seconds.
+    pub(crate) dump_every_s: f64,
 }
 
 impl Default for ServeSection {
@@ -62,15 +70,18 @@ impl Default for ServeSection {
             host: "127.0.0.1".to_owned(),
             port: 8000,
             queue_capacity: 256,
+            queue_tokens: 0,
             timeout_s: 3600.0,
             group_size: 8,
             collect_s: 600.0,
             incomplete: Incomplete::Fail,
             keep_s: 900.0,
+            keep_mib: 512,
             max_cohorts: 4096,
             token_file: None,
             dump: None,
             dump_every: 64,
+            dump_every_s: 60.0,
         }
     }
 }
@@ -100,6 +111,7 @@ impl ScoreRun {
             ("timeout_s", serve.timeout_s),
             ("collect_s", serve.collect_s),
             ("keep_s", serve.keep_s),
+            ("dump_every_s", serve.dump_every_s),
         ];
         for (key, value) in times {
             if !(value > 0.0 && value <= 1e9) {

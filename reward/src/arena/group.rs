@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use joust_schema::ids::{MatchId, Member};
+use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 
 use super::ratings::{Standing, rewards};
-use super::{GroupRequest, GroupResult};
+use super::{GroupRequest, GroupResult, Progress};
 use crate::config::{RewardConfig, TournamentConfig};
 use crate::judge::{JudgeError, VoteId, VoteReply, VoteRequest};
 use crate::prompt::strip_thinking;
@@ -257,6 +257,20 @@ impl OpenGroup {
             return unneeded;
         }
         Vec::new()
+    }
+
+    /// Its name.
+    pub(super) fn id(&self) -> &GroupId {
+        &self.request.group_id
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            matches_over: self.bouts.iter().filter(|bout| bout.is_recorded).count(),
+            matches_begun: self.bouts.len(),
+            votes: self.votes.len(),
+        }
     }
 
     /// Whether all matches are over and no vote is on its way.

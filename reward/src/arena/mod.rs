@@ -14,11 +14,11 @@ use joust_schema::tables::{Match, Reward, Vote};
 
 use crate::config::{RewardConfig, TournamentConfig};
 use crate::error::Error;
-use crate::judge::{Judge, VoteId};
+use crate::judge::{Judge, VoteId, VoteOutcome};
 use group::OpenGroup;
 
 /// A group to be scored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct GroupRequest {
     /// Training step; 0 outside of training.
     pub step: i64,
@@ -37,7 +37,7 @@ pub struct GroupRequest {
 }
 
 /// What became of a group: rows of the `rewards`, `matches` and `votes` tables.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct GroupResult {
     /// The group.
     pub group_id: GroupId,
@@ -52,6 +52,17 @@ pub struct GroupResult {
     /// How much the judge prefers what it is shown first, in log-odds; none where the rating does
     /// not measure it.
     pub position_bias: Option<f64>,
+}
+
+/// How far a group is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Progress {
+    /// Matches that are over.
+    pub matches_over: usize,
+    /// Matches that have begun, those that are over included; later rounds add to them.
+    pub matches_begun: usize,
+    /// Votes that were cast, invalid ones included.
+    pub votes: usize,
 }
 
 /// The tournaments that are being played.
@@ -112,6 +123,13 @@ impl Arena {
     /// Asks for every vote that can be asked for, lets the judge work until something is finished,
     /// and returns the groups that are done with it.
     pub fn pump(&mut self, judge: &mut dyn Judge) -> Vec<GroupResult> {
+        self.ask(judge);
+        let outcomes = judge.poll();
+        self.take(outcomes, judge)
+    }
+
+    /// Asks for every vote that can be asked for now and has not been.
+    pub fn ask(&mut self, judge: &mut dyn Judge) {
         for (&number, group) in &mut self.groups {
             group
                 .ask(&mut || {
@@ -123,7 +141,15 @@ impl Arena {
                 .into_iter()
                 .for_each(|request| judge.submit(request));
         }
-        for (id, outcome) in judge.poll() {
+    }
+
+    /// Takes what the judge has finished, and returns the groups that are done with it.
+    pub fn take(
+        &mut self,
+        outcomes: Vec<VoteOutcome>,
+        judge: &mut dyn Judge,
+    ) -> Vec<GroupResult> {
+        for (id, outcome) in outcomes {
             // a judge that answers twice is answered by silence
             let Some(number) = self.in_flight.remove(&id) else {
                 continue;
@@ -143,6 +169,21 @@ impl Arena {
             .collect();
         let finished = done.into_iter().filter_map(|number| self.groups.remove(&number));
         finished.map(|group| group.finish(&self.config)).collect()
+    }
+
+    /// How far the groups are that are being played.
+    pub fn progress(&self) -> impl Iterator<Item = (&GroupId, Progress)> {
+        self.groups.values().map(|group| (group.id(), group.progress()))
+    }
+
+    /// Drops a group with the votes that are under way for it; says whether it was there.
+    pub fn cancel(&mut self, group_id: &GroupId, judge: &mut dyn Judge) -> bool {
+        let found = self.groups.iter().find(|(_, group)| group.id() == group_id);
+        let Some((&number, _)) = found else { return false };
+        self.groups.remove(&number);
+        let unneeded = self.in_flight.extract_if(.., |_, of| *of == number);
+        unneeded.for_each(|(id, _)| judge.cancel(id));
+        true
     }
 }
 

@@ -1,14 +1,23 @@
 //! A reasoning reward model in this process: renders the prompt, samples a thought, reads the
 //! verdict.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use joust_engine::{Engine, EngineConfig, Request, RequestId, Sample, SamplingParams};
+use joust_schema::prompt::Message;
+use joust_schema::tables::FinishReason;
 
-use super::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use super::{
+    ChatOutcome, ChatReply, ChatRequest, Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest,
+};
 use crate::config::JudgeConfig;
 use crate::error::Error;
 use crate::{prompt, verdict};
+
+/// How long [`Judge::poll`] works on thoughts none of which ends.
+const TURN: Duration = Duration::from_millis(20);
 
 /// The judge around an engine.
 pub struct EngineJudge {
@@ -18,6 +27,9 @@ pub struct EngineJudge {
     in_flight: Vec<VoteId>,
     /// Requests that could not be served, until the next poll.
     refused: Vec<VoteOutcome>,
+    /// Conversations that are under way, and those that are finished.
+    chats_in_flight: BTreeSet<VoteId>,
+    chats: Vec<ChatOutcome>,
 }
 
 impl EngineJudge {
@@ -70,6 +82,8 @@ impl EngineJudge {
             },
             in_flight: Vec::new(),
             refused: Vec::new(),
+            chats_in_flight: BTreeSet::new(),
+            chats: Vec::new(),
         })
     }
 
@@ -125,6 +139,7 @@ impl Judge for EngineJudge {
     fn cancel(&mut self, id: VoteId) {
         self.engine.cancel(RequestId(id.0));
         self.in_flight.retain(|in_flight| *in_flight != id);
+        self.chats_in_flight.remove(&id);
     }
 
     fn forget(&mut self) {
@@ -133,29 +148,77 @@ impl Judge for EngineJudge {
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
         let mut outcomes = std::mem::take(&mut self.refused);
-        while outcomes.is_empty() && self.engine.has_work() {
+        let started = Instant::now();
+        // others are let in between, so that a new group need not wait for the end of a thought
+        while outcomes.is_empty()
+            && self.chats.is_empty()
+            && self.engine.has_work()
+            && started.elapsed() < TURN
+        {
             match self.engine.step() {
-                Ok(samples) => outcomes.extend(samples.into_iter().map(outcome)),
+                Ok(samples) => {
+                    for sample in samples {
+                        let id = VoteId(sample.request_id.0);
+                        match self.chats_in_flight.remove(&id) {
+                            true => self.chats.push((id, Ok(chat_reply(sample)))),
+                            false => outcomes.push((id, Ok(vote_reply(sample)))),
+                        }
+                    }
+                }
                 Err(error) => {
                     let error = JudgeError::Failed(error.to_string());
                     self.engine.clear();
                     outcomes.extend(self.in_flight.iter().map(|&id| (id, Err(error.clone()))));
+                    let chats = std::mem::take(&mut self.chats_in_flight);
+                    self.chats.extend(chats.into_iter().map(|id| (id, Err(error.clone()))));
                 }
             }
         }
         self.in_flight.retain(|id| !outcomes.iter().any(|(finished, _)| finished == id));
         outcomes
     }
+
+    fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
+        let tokenizer = self.engine.tokenizer();
+        let disarmed = |message: Message| Message::new(message.role, tokenizer.disarm(&message.content));
+        let messages: Vec<Message> = request.messages.into_iter().map(disarmed).collect();
+        let params = SamplingParams {
+            max_tokens: request.max_tokens.unwrap_or(self.params.max_tokens),
+            temperature: request.temperature.unwrap_or(self.params.temperature),
+            top_p: request.top_p.unwrap_or(self.params.top_p),
+            seed: request.seed.0,
+            ..self.params.clone()
+        };
+        let prompt = tokenizer.render_chat(&messages, true).and_then(|text| tokenizer.encode(&text));
+        let taken = prompt.and_then(|prompt| {
+            self.engine.submit(Request::new(RequestId(id.0), prompt, params))
+        });
+        taken.map_err(|error| JudgeError::Refused(error.to_string()))?;
+        self.chats_in_flight.insert(id);
+        Ok(())
+    }
+
+    fn chats(&mut self) -> Vec<ChatOutcome> {
+        std::mem::take(&mut self.chats)
+    }
 }
 
-fn outcome(sample: Sample) -> VoteOutcome {
-    let reply = VoteReply {
+fn vote_reply(sample: Sample) -> VoteReply {
+    VoteReply {
         verdict: verdict::parse(&sample.text),
         prompt_tokens: sample.prompt_tokens,
         cached_prompt_tokens: sample.cached_prompt_tokens,
         completion_tokens: sample.token_ids.len(),
         latency_ms: sample.latency_ms,
         text: sample.text,
-    };
-    (VoteId(sample.request_id.0), Ok(reply))
+    }
+}
+
+fn chat_reply(sample: Sample) -> ChatReply {
+    ChatReply {
+        prompt_tokens: sample.prompt_tokens,
+        completion_tokens: sample.token_ids.len(),
+        is_whole: sample.finish_reason == FinishReason::Stop,
+        text: sample.text,
+    }
 }

@@ -10,6 +10,7 @@ mod replay;
 mod rule;
 
 use joust_schema::ids::MatchId;
+use joust_schema::prompt::Message;
 use joust_schema::seed::Seed;
 use joust_schema::tables::Verdict;
 
@@ -77,6 +78,37 @@ pub enum JudgeError {
 /// A finished vote: its request's id, and the reply or why there is none.
 pub type VoteOutcome = (VoteId, Result<VoteReply, JudgeError>);
 
+/// A conversation for the judge's model itself, outside of any match.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    /// What was said so far.
+    pub messages: Vec<Message>,
+    /// Most tokens of the answer; the judge's own bound where none is given.
+    pub max_tokens: Option<usize>,
+    /// Temperature, instead of the judge's.
+    pub temperature: Option<f64>,
+    /// Probability mass that is drawn from, instead of the judge's.
+    pub top_p: Option<f64>,
+    /// Key of its draws.
+    pub seed: Seed,
+}
+
+/// What the judge's model answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatReply {
+    /// Its answer, a thought included.
+    pub text: String,
+    /// Tokens of the conversation.
+    pub prompt_tokens: usize,
+    /// Tokens that it wrote.
+    pub completion_tokens: usize,
+    /// Whether it ended by itself, not at the limit of tokens.
+    pub is_whole: bool,
+}
+
+/// A finished conversation: its request's id, and the reply or why there is none.
+pub type ChatOutcome = (VoteId, Result<ChatReply, JudgeError>);
+
 /// Gives verdicts on pairs of answers.
 pub trait Judge: Send {
     /// Who judges, for the dump: model and a hash of the prompt template.
@@ -93,6 +125,22 @@ pub trait Judge: Send {
     /// then, to the last bit, as after a fresh start.
     fn forget(&mut self) {}
 
-    /// Works until at least one vote is finished; empty where none is in flight.
+    /// Works for a moment and gives the votes that are finished: perhaps none, where none is in flight or
+    /// the next one takes its time.
     fn poll(&mut self) -> Vec<VoteOutcome>;
+
+    /// Takes a conversation, under an id that no vote has; [`Judge::poll`] works on it, [`Judge::chats`]
+    /// gives its answer.
+    ///
+    /// # Errors
+    /// [`JudgeError::Refused`] where the judge is no model.
+    fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
+        let _ = (id, request);
+        Err(JudgeError::Refused(format!("the judge ({}) is no model to talk to", self.name())))
+    }
+
+    /// Conversations that were finished since the last call.
+    fn chats(&mut self) -> Vec<ChatOutcome> {
+        Vec::new()
+    }
 }

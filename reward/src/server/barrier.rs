@@ -6,19 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use joust_schema::prompt::Prompt;
-use joust_schema::tables::Status;
+use joust_schema::tables::{Reward, Status};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::cohort::{Answer, CohortId, Cohorts, Event, Key, Name, Refused, Ticket};
-use super::thread::{ScorerHandle, Unscored};
+use super::desk::{ScorerHandle, Unscored};
+use super::recorder::Restored;
+use super::results::{CohortRecord, GroupKey, Judged};
 use super::wire::ScoreGroupRequest;
-use crate::arena::GroupResult;
 
 /// What a member's judging gave.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Scored {
+    /// Its group, and its place in it.
+    pub(super) group: GroupKey,
+    pub(super) member: usize,
     pub(super) reward: f64,
     pub(super) win_rate: Option<f64>,
     pub(super) rating: Option<f64>,
@@ -34,6 +38,8 @@ pub(super) struct About {
     pub(super) prompt: Prompt,
     pub(super) answer: Option<Value>,
     pub(super) group_id: Option<String>,
+    /// Who asks, for fair shares.
+    pub(super) client: String,
 }
 
 /// One completion with what is known of it.
@@ -77,8 +83,9 @@ impl Barrier {
     /// with the barrier.
     pub(super) fn new(scorer: ScorerHandle) -> Self {
         let config = scorer.config.cohorts;
-        let state =
-            State { cohorts: Cohorts::new(config), waiting: BTreeMap::new(), is_closed: false };
+        let mut cohorts = Cohorts::new(config);
+        restore(&mut cohorts, config.keep, scorer.take_restored());
+        let state = State { cohorts, waiting: BTreeMap::new(), is_closed: false };
         let inner = Arc::new(Inner {
             scorer,
             state: Mutex::new(state),
@@ -138,7 +145,7 @@ impl Barrier {
         }
         let (ticket, events) = state.cohorts.join(now, &key, name, &completion, about)?;
         state.waiting.insert(ticket, send);
-        let work = state.handle(events);
+        let work = state.handle(events, &self.inner.scorer);
         drop(state);
         self.inner.judge(work);
         self.inner.changed.notify_one();
@@ -174,22 +181,36 @@ impl Drop for Waiting {
     }
 }
 
+/// A group that is to be judged.
+struct Complete {
+    cohort: CohortId,
+    key: Key,
+    about: About,
+    members: Vec<(Option<Name>, String)>,
+}
+
 /// Groups that are to be judged.
-type Work = Vec<(CohortId, About, Vec<String>)>;
+type Work = Vec<Complete>;
 
 impl State {
     /// Answers who is to be answered, and gives back what is to be judged.
-    fn handle(&mut self, events: Vec<Event<Scored, About>>) -> Work {
+    fn handle(&mut self, events: Vec<Event<Scored, About>>, scorer: &ScorerHandle) -> Work {
         let mut work = Work::new();
         for event in events {
             match event {
-                Event::Judge { cohort, about, completions } => {
-                    work.push((cohort, about, completions));
+                Event::Judge { cohort, key, about, members } => {
+                    work.push(Complete { cohort, key, about, members });
                 }
                 Event::Answer(ticket, answer) => {
-                    if let Some(waiting) = self.waiting.remove(&ticket) {
-                        // a client that has just gone needs no answer
-                        let _ = waiting.send(answer);
+                    let place = match &answer {
+                        Answer::Judged(scored) => Some((scored.group, scored.member)),
+                        _ => None,
+                    };
+                    // a client that has just gone needs no answer
+                    let waiting = self.waiting.remove(&ticket);
+                    let is_told = waiting.is_some_and(|waiting| waiting.send(answer).is_ok());
+                    if let (true, Some((group, member))) = (is_told, place) {
+                        scorer.delivered(group, member);
                     }
                 }
             }
@@ -210,26 +231,31 @@ impl Inner {
     ) {
         let mut state = self.lock();
         let events = change(&mut state.cohorts, self.started.elapsed());
-        let work = state.handle(events);
+        let work = state.handle(events, &self.scorer);
         drop(state);
         self.judge(work);
     }
 
     fn judge(self: &Arc<Self>, work: Work) {
-        for (cohort, about, completions) in work {
+        for complete in work {
             let inner = Arc::clone(self);
             tokio::spawn(async move {
-                let scored = inner.scored(about, completions).await;
+                let cohort = complete.cohort;
+                let scored = inner.scored(complete).await;
                 inner.act(|cohorts, now| match &scored {
-                    Ok(result) => cohorts.finished(now, cohort, answers(result)),
+                    Ok(judged) => cohorts.finished(now, cohort, answers(judged)),
                     Err(reason) => cohorts.given_up(cohort, reason),
                 });
             });
         }
     }
 
-    async fn scored(&self, about: About, completions: Vec<String>) -> Result<GroupResult, String> {
+    /// The group's result. One in which the judge failed for all is none: who comes again has it judged
+    /// again.
+    async fn scored(&self, complete: Complete) -> Result<Arc<Judged>, String> {
+        let Complete { key, about, members, .. } = complete;
         let config = &self.scorer.config;
+        let (names, completions): (Vec<_>, Vec<_>) = members.into_iter().unzip();
         let request = ScoreGroupRequest {
             prompt: Some(about.prompt),
             completions: completions.into_iter().map(Prompt::Text).collect(),
@@ -238,17 +264,27 @@ impl Inner {
             ..ScoreGroupRequest::default()
         };
         let group = request.into_group(&self.scorer.tournament, config.seed)?;
-        self.scorer.score(group).await.map_err(|why| match why {
-            Unscored::Full(reason) | Unscored::TooLate(reason) | Unscored::Bad(reason) => reason,
+        let cohort = Some(CohortRecord { key, names });
+        let scored = self.scorer.score(group, &about.client, cohort).await;
+        let judged = scored.map_err(|why| match why {
+            Unscored::Full(full) => full.reason,
+            Unscored::TooLate(reason) | Unscored::Bad(reason) => reason,
             Unscored::Stopped => "the judge has stopped".to_owned(),
-        })
+            Unscored::Cancelled => "its judging was cancelled".to_owned(),
+        })?;
+        match judged.why_all_failed() {
+            Some(reason) => Err(reason),
+            None => Ok(judged),
+        }
     }
 }
 
 /// Answers of a group's members, in their order.
-fn answers(result: &GroupResult) -> Vec<Answer<Scored>> {
-    let answer = |row: &joust_schema::tables::Reward| match row.reward {
+fn answers(judged: &Judged) -> Vec<Answer<Scored>> {
+    let answer = |(member, row): (usize, &Reward)| match row.reward {
         Some(reward) if row.status == Status::Scored => Answer::Judged(Scored {
+            group: judged.key,
+            member,
             reward,
             win_rate: row.win_rate,
             rating: row.rating,
@@ -259,5 +295,27 @@ fn answers(result: &GroupResult) -> Vec<Answer<Scored>> {
         }),
         _ => Answer::Failed(format!("the judge gave no valid vote ({})", row.status)),
     };
-    result.rewards.iter().map(answer).collect()
+    judged.result.rewards.iter().enumerate().map(answer).collect()
+}
+
+/// Groups whose members came one by one before this start, and which of them have got their answers.
+fn restore(cohorts: &mut Cohorts<Scored, About>, keep: Duration, restored: Restored) {
+    for (age, judged) in restored.judged {
+        let Some(CohortRecord { key, names }) = &judged.cohort else { continue };
+        if judged.why_all_failed().is_some() {
+            continue;
+        }
+        let said = judged.group.completions.iter().cloned();
+        let members = names.iter().cloned().zip(said).zip(answers(&judged)).enumerate();
+        let member = |(at, ((name, completion), answer))| {
+            (name, completion, answer, restored.delivered.contains(&(judged.key, at)))
+        };
+        let about = About {
+            prompt: Prompt::Text(judged.group.question.clone()),
+            answer: None,
+            group_id: None,
+            client: String::new(),
+        };
+        cohorts.restore(keep.saturating_sub(age), key, about, members.map(member).collect());
+    }
 }

@@ -50,7 +50,10 @@ pub enum Incomplete {
 }
 
 /// Which group a completion belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Key {
     /// The client's own id of the group, with its attempt.
     Given {
@@ -64,7 +67,8 @@ pub enum Key {
 }
 
 /// Which member a completion is, where the client says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Name {
     /// Its place in the group.
     Place(u64),
@@ -105,10 +109,12 @@ pub enum Event<R, A = ()> {
     Judge {
         /// The group.
         cohort: CohortId,
+        /// How it is known.
+        key: Key,
         /// What its first member brought along.
         about: A,
-        /// What its members say, in the order in which they came.
-        completions: Vec<String>,
+        /// What its members are called and say, in the order in which they came.
+        members: Vec<(Option<Name>, String)>,
     },
     /// Answer a request that waits.
     Answer(Ticket, Answer<R>),
@@ -328,6 +334,30 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         events
     }
 
+    /// A group that was judged before this program was started: who asks for one of its `members` again
+    /// gets its answer until `until`. The last of a member says whether its client has got it.
+    pub fn restore(
+        &mut self,
+        until: Duration,
+        key: &Key,
+        about: A,
+        members: Vec<(Option<Name>, String, Answer<R>, bool)>,
+    ) {
+        self.n_cohorts += 1;
+        let id = CohortId(self.n_cohorts);
+        let member = |(name, completion, answer, is_delivered)| Member {
+            name,
+            completion,
+            waiting: Vec::new(),
+            answer: Some(answer),
+            is_delivered,
+        };
+        let members = members.into_iter().map(member).collect();
+        let cohort = Cohort { key: key.clone(), about, state: State::Over { until }, members };
+        self.cohorts.insert(id, cohort);
+        self.by_key.entry(key.clone()).or_default().push(id);
+    }
+
     /// A group could not be judged: its members are told so, and may come again as if they had never come.
     pub fn given_up(&mut self, id: CohortId, reason: &str) -> Vec<Event<R, A>> {
         let answer = Answer::Failed(reason.to_owned());
@@ -400,8 +430,9 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
 
 fn judge<R, A: Clone>(id: CohortId, cohort: &mut Cohort<R, A>) -> Event<R, A> {
     cohort.state = State::Judging;
-    let completions = cohort.members.iter().map(|member| member.completion.clone()).collect();
-    Event::Judge { cohort: id, about: cohort.about.clone(), completions }
+    let said = |member: &Member<R>| (member.name.clone(), member.completion.clone());
+    let members = cohort.members.iter().map(said).collect();
+    Event::Judge { cohort: id, key: cohort.key.clone(), about: cohort.about.clone(), members }
 }
 
 #[cfg(test)]

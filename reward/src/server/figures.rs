@@ -14,16 +14,31 @@ use prometheus_client::registry::Registry;
 use crate::arena::GroupResult;
 
 /// Names and meanings, as they stand in `/metrics` and in docs/metrics.md.
-pub const FIGURES: [(&str, &str); 9] = [
+pub const FIGURES: [(&str, &str); 14] = [
     ("joust_server_requests_total", "Answers, by route and status"),
     ("joust_server_request_duration_seconds", "Time from a request to its answer, by route"),
     ("joust_server_open_groups", "Groups that wait for the judge or are being judged"),
     ("joust_server_waiting_completions", "Completions that wait for their group"),
     ("joust_server_open_cohorts", "Groups of single completions that are collected or judged"),
+    ("joust_server_queue_tokens", "Estimated judge tokens of the groups that wait or are judged"),
+    ("joust_server_kept_results", "Results that are kept for clients that ask again"),
+    ("joust_server_kept_bytes", "Memory of the results that are kept"),
+    ("joust_server_known_total", "Groups that were answered by another request's judging"),
+    ("joust_server_dump_errors_total", "Writes of journal or dump that failed"),
     ("joust_reward_groups_total", "Groups that were judged"),
     ("joust_reward_completions_total", "Completions of judged groups, by status"),
     ("joust_reward_votes_total", "Judge samples, by verdict"),
     ("joust_reward_judge_tokens_total", "Tokens that the judge wrote"),
+];
+
+/// Figures that go up and down.
+pub(super) const GAUGES: [&str; 6] = [
+    "joust_server_open_groups",
+    "joust_server_queue_tokens",
+    "joust_server_waiting_completions",
+    "joust_server_open_cohorts",
+    "joust_server_kept_results",
+    "joust_server_kept_bytes",
 ];
 
 fn meaning(name: &str) -> &'static str {
@@ -58,9 +73,10 @@ pub(super) struct Figures {
     registry: Arc<Registry>,
     requests: Family<RouteLabels, Counter>,
     durations: Family<Route, Histogram, fn() -> Histogram>,
-    open_groups: Gauge,
-    waiting: Gauge,
-    open_cohorts: Gauge,
+    /// In the order of [`GAUGES`].
+    gauges: [Gauge; GAUGES.len()],
+    known: Counter,
+    dump_errors: Counter,
     groups: Counter<u64, AtomicU64>,
     completions: Family<OfStatus, Counter>,
     votes: Family<OfVerdict, Counter>,
@@ -79,9 +95,9 @@ impl Figures {
             registry: Arc::new(Registry::default()),
             requests: Family::default(),
             durations: Family::new_with_constructor(durations as fn() -> Histogram),
-            open_groups: Gauge::default(),
-            waiting: Gauge::default(),
-            open_cohorts: Gauge::default(),
+            gauges: Default::default(),
+            known: Counter::default(),
+            dump_errors: Counter::default(),
             groups: Counter::default(),
             completions: Family::default(),
             votes: Family::default(),
@@ -93,13 +109,13 @@ impl Figures {
         registry.register(name, help, figures.requests.clone());
         let name = "joust_server_request_duration_seconds";
         registry.register(name, meaning(name), figures.durations.clone());
-        for (name, gauge) in [
-            ("joust_server_open_groups", &figures.open_groups),
-            ("joust_server_waiting_completions", &figures.waiting),
-            ("joust_server_open_cohorts", &figures.open_cohorts),
-        ] {
+        for (name, gauge) in GAUGES.into_iter().zip(&figures.gauges) {
             registry.register(name, meaning(name), gauge.clone());
         }
+        let (name, help) = counter("joust_server_known_total");
+        registry.register(name, help, figures.known.clone());
+        let (name, help) = counter("joust_server_dump_errors_total");
+        registry.register(name, help, figures.dump_errors.clone());
         let (name, help) = counter("joust_reward_groups_total");
         registry.register(name, help, figures.groups.clone());
         let (name, help) = counter("joust_reward_completions_total");
@@ -134,13 +150,19 @@ impl Figures {
         }
     }
 
-    /// The page that Prometheus reads, with what is open now.
-    pub(super) fn page(&self, open_groups: usize, waiting: usize, open_cohorts: usize) -> String {
-        for (gauge, value) in [
-            (&self.open_groups, open_groups),
-            (&self.waiting, waiting),
-            (&self.open_cohorts, open_cohorts),
-        ] {
+    /// Counts a group that needed no judging of its own.
+    pub(super) fn was_known(&self) {
+        self.known.inc();
+    }
+
+    /// Counts a write of journal or dump that failed.
+    pub(super) fn dump_failed(&self) {
+        self.dump_errors.inc();
+    }
+
+    /// The page that Prometheus reads, with the present values of [`GAUGES`].
+    pub(super) fn page(&self, values: [u64; GAUGES.len()]) -> String {
+        for (gauge, value) in self.gauges.iter().zip(values) {
             gauge.set(value as i64);
         }
         let mut page = String::new();

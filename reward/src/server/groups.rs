@@ -3,35 +3,41 @@
 //!
 //! Protocols as read in NVIDIA NeMo-Gym (`genrm_compare`) and vLLM (`/rerank`, `/v1/rerank`).
 
-use axum::Json;
-use axum::body::Bytes;
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use joust_schema::prompt::Prompt;
 use joust_schema::tables::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::input::{Client, Input};
 use super::responses::{self, Conversation, Output};
-use super::routes::{Shared, failure, later, read};
-use super::thread::Unscored;
+use super::results::Judged;
+use super::routes::{Shared, failure, later, unscored};
 use super::wire::{ScoreGroupRequest, ScoreGroupResponse};
-use crate::arena::GroupResult;
+use crate::arena::GroupRequest;
 
-pub(super) async fn score_group(State(shared): State<Shared>, body: Bytes) -> Response {
-    let request: ScoreGroupRequest = match read(&body) {
-        Ok(request) => request,
-        Err(response) => return *response,
-    };
+pub(super) async fn score_group(
+    State(shared): State<Shared>,
+    Extension(client): Extension<Client>,
+    Input(request): Input<ScoreGroupRequest>,
+) -> Response {
     let traces = request.traces;
-    let result = match score(&shared, request).await {
-        Ok(result) => result,
-        Err(response) => return *response,
-    };
+    match score(&shared, request, &client).await {
+        Ok(judged) => answer(&shared, &judged, traces),
+        Err(response) => *response,
+    }
+}
+
+/// The native answer; 503 where the judge failed for all members.
+pub(super) fn answer(shared: &Shared, judged: &Judged, traces: bool) -> Response {
     let judge = shared.scorer.judge.to_string();
-    let mut answer = json!(ScoreGroupResponse::new(&result, judge, traces));
-    match why_all_failed(&result) {
+    let mut answer = json!(ScoreGroupResponse::new(&judged.result, judge, traces));
+    match judged.why_all_failed() {
         Some(reason) => {
             answer["error"] = json!(reason);
             (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
@@ -40,43 +46,41 @@ pub(super) async fn score_group(State(shared): State<Shared>, body: Bytes) -> Re
     }
 }
 
-/// Scores a group, or says what its client is told instead.
-async fn score(shared: &Shared, request: ScoreGroupRequest) -> Result<GroupResult, Box<Response>> {
+/// The group that a request asks for, or what its client is told instead.
+pub(super) fn group(
+    shared: &Shared,
+    request: ScoreGroupRequest,
+) -> Result<GroupRequest, Box<Response>> {
     let scorer = &shared.scorer;
-    let refuse = |status: StatusCode, reason: &str| Box::new(failure(status, reason));
     if shared.is_closing() {
         return Err(Box::new(later(StatusCode::SERVICE_UNAVAILABLE, "the server stops")));
     }
-    let group = request
-        .into_group(&scorer.tournament, scorer.config.seed)
-        .map_err(|reason| refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason))?;
-    scorer.score(group).await.map_err(|why| match why {
-        Unscored::Full(reason) => {
-            Box::new(later(StatusCode::TOO_MANY_REQUESTS, &format!("{reason}; try again later")))
-        }
-        Unscored::Stopped => refuse(StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped"),
-        Unscored::TooLate(reason) => refuse(StatusCode::GATEWAY_TIMEOUT, &reason),
-        Unscored::Bad(reason) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason),
-    })
+    let group = request.into_group(&scorer.tournament, scorer.config.seed);
+    group.map_err(|reason| Box::new(failure(StatusCode::UNPROCESSABLE_ENTITY, &reason)))
+}
+
+/// Scores a group, or says what its client is told instead.
+async fn score(
+    shared: &Shared,
+    request: ScoreGroupRequest,
+    client: &Client,
+) -> Result<Arc<Judged>, Box<Response>> {
+    let group = group(shared, request)?;
+    let scored = shared.scorer.score(group, &client.0, None).await;
+    scored.map_err(|why| Box::new(unscored(&why)))
 }
 
 /// As [`score`], for protocols in which a group without any reward is an error.
-async fn score_any(
+pub(super) async fn score_any(
     shared: &Shared,
     request: ScoreGroupRequest,
-) -> Result<GroupResult, Box<Response>> {
-    let result = score(shared, request).await?;
-    match why_all_failed(&result) {
+    client: &Client,
+) -> Result<Arc<Judged>, Box<Response>> {
+    let judged = score(shared, request, client).await?;
+    match judged.why_all_failed() {
         Some(reason) => Err(Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &reason))),
-        None => Ok(result),
+        None => Ok(judged),
     }
-}
-
-/// Why no member has a reward, where the judge failed for all.
-fn why_all_failed(result: &GroupResult) -> Option<String> {
-    let all_failed = result.rewards.iter().all(|row| row.status == Status::JudgeFailed);
-    let reason = result.votes.iter().map(|vote| vote.text.as_str()).next_back();
-    all_failed.then(|| format!("the judge gave no valid vote: {}", reason.unwrap_or("no votes")))
 }
 
 /// Body of `/compare`.
@@ -88,21 +92,22 @@ pub(super) struct Compare {
     principle: Option<String>,
 }
 
-pub(super) async fn compare(State(shared): State<Shared>, body: Bytes) -> Response {
-    let body: Compare = match read(&body) {
-        Ok(body) => body,
-        Err(response) => return *response,
-    };
+pub(super) async fn compare(
+    State(shared): State<Shared>,
+    Extension(client): Extension<Client>,
+    Input(body): Input<Compare>,
+) -> Response {
     let completions = body.response_objs.iter().map(|output| Prompt::Text(output.text())).collect();
     let request = ScoreGroupRequest {
         prompt: Some(responses::prompt(&body.conversation_history, body.principle.as_deref())),
         completions,
         ..ScoreGroupRequest::default()
     };
-    let result = match score_any(&shared, request).await {
-        Ok(result) => result,
+    let judged = match score_any(&shared, request, &client).await {
+        Ok(judged) => judged,
         Err(response) => return *response,
     };
+    let result = &judged.result;
     let comparison = |row: &joust_schema::tables::Match| {
         let (a, b) = (f64::from(row.votes_a), f64::from(row.votes_b));
         // 1 where all votes are for the first, 6 where all are for the second; 3.5 where they are even
@@ -153,11 +158,11 @@ enum Document {
 }
 
 /// The documents are completions of the query, best first. One without a reward is no result.
-pub(super) async fn rerank(State(shared): State<Shared>, body: Bytes) -> Response {
-    let body: Rerank = match read(&body) {
-        Ok(body) => body,
-        Err(response) => return *response,
-    };
+pub(super) async fn rerank(
+    State(shared): State<Shared>,
+    Extension(client): Extension<Client>,
+    Input(body): Input<Rerank>,
+) -> Response {
     let texts: Vec<String> = body
         .documents
         .into_iter()
@@ -175,10 +180,11 @@ pub(super) async fn rerank(State(shared): State<Shared>, body: Bytes) -> Respons
         completions: texts.iter().cloned().map(Prompt::Text).collect(),
         ..ScoreGroupRequest::default()
     };
-    let result = match score_any(&shared, request).await {
-        Ok(result) => result,
+    let judged = match score_any(&shared, request, &client).await {
+        Ok(judged) => judged,
         Err(response) => return *response,
     };
+    let result = &judged.result;
     let rows = result.rewards.iter().enumerate();
     let mut scored: Vec<(usize, f64)> =
         rows.filter_map(|(at, row)| Some((at, row.win_rate.or(row.reward)?))).collect();

@@ -19,11 +19,21 @@
 //! | 504 | the result took longer than the time limit, or the group was not complete in time |
 
 mod barrier;
+mod chat;
 pub mod cohort;
+mod desk;
 pub mod figures;
 mod groups;
+mod input;
+mod jobs;
+mod journal;
+mod load;
+mod queue;
+mod recorder;
 mod responses;
+mod results;
 mod routes;
+mod scores;
 mod singles;
 mod thread;
 mod wire;
@@ -32,27 +42,68 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cohort::CohortConfig;
+pub use desk::ScorerHandle;
+use joust_schema::ids::GroupId;
 pub use routes::Server;
-pub use thread::ScorerHandle;
 pub use wire::{ScoreGroupRequest, ScoreGroupResponse};
+
+use crate::arena::GroupResult;
 
 /// Limits of the server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Most groups that wait or are being judged.
     pub queue_capacity: usize,
+    /// Most estimated tokens of them; 0: as many as can be judged within `timeout` at the judge's pace.
+    pub queue_tokens: u64,
     /// Longest time that a request waits for its result.
     pub timeout: Duration,
-    /// Folder for what is scored.
-    pub dump: Option<PathBuf>,
-    /// Groups a dumped set.
-    pub dump_every: usize,
+    /// Most memory for results that are kept for clients that ask again.
+    pub keep_bytes: usize,
+    /// Where what is scored is kept on disk; none keeps it in memory only.
+    pub dump: Option<DumpConfig>,
     /// Key of groups that bring no seed of their own.
     pub seed: u64,
     /// Tokens one of which every request must bring; none asks for none.
     pub tokens: Vec<String>,
     /// How groups are put together whose completions come one by one.
     pub cohorts: CohortConfig,
+}
+
+/// What is scored, on disk.
+#[derive(Clone, Debug)]
+pub struct DumpConfig {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Groups of a set.
+    pub every_groups: usize,
+    /// Age at which a set is written, however few its groups.
+    pub every: Duration,
+    /// Size of the journal at which a set is written.
+    pub max_set_bytes: u64,
+    /// How long the journal is kept behind the sets.
+    pub keep: Duration,
+    /// Most bytes of it.
+    pub keep_bytes: u64,
+}
+
+/// Gives a result another group id, and its matches theirs.
+fn rename(result: &mut GroupResult, group_id: GroupId) {
+    let inner = std::mem::replace(&mut result.group_id, group_id.clone());
+    let renamed = |text: &str| match text.strip_prefix(&inner.0) {
+        Some(rest) => format!("{group_id}{rest}"),
+        None => text.to_owned(),
+    };
+    for row in &mut result.rewards {
+        row.group_id = group_id.clone();
+    }
+    for row in &mut result.matches {
+        row.group_id = group_id.clone();
+        row.match_id.0 = renamed(&row.match_id.0);
+    }
+    for row in &mut result.votes {
+        row.match_id.0 = renamed(&row.match_id.0);
+    }
 }
 
 #[cfg(test)]

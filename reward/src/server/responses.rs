@@ -1,10 +1,11 @@
 //! Conversations and answers in the form of OpenAI's Responses, as NeMo-Gym sends them.
 
 use joust_schema::prompt::{Message, Prompt};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// The turns before the answer: a text, or items.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Conversation {
     Text(String),
@@ -12,13 +13,13 @@ pub(super) enum Conversation {
 }
 
 /// A model's output: items of which the messages count, not the reasoning.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub(super) struct Output {
     output: Vec<Item>,
 }
 
 /// One item; other kinds than messages (reasoning, tool calls) have no role.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub(super) struct Item {
     #[serde(default, rename = "type")]
     kind: Option<String>,
@@ -28,16 +29,27 @@ pub(super) struct Item {
     content: Option<Content>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// What a message says: a text, or parts.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
-enum Content {
+pub(super) enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
+impl Content {
+    /// All texts together.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Parts(parts) => parts.iter().filter_map(|part| part.text.as_deref()).collect(),
+        }
+    }
+}
+
 /// A part of a message; parts without a text (images, refusals) say nothing here.
-#[derive(Clone, Debug, Deserialize)]
-struct Part {
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub(super) struct Part {
     #[serde(default)]
     text: Option<String>,
 }
@@ -48,13 +60,7 @@ impl Item {
     }
 
     fn text(&self) -> String {
-        match &self.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text.clone(),
-            Some(Content::Parts(parts)) => {
-                parts.iter().filter_map(|part| part.text.as_deref()).collect()
-            }
-        }
+        self.content.as_ref().map(Content::text).unwrap_or_default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -11,14 +11,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
-use subtle::{Choice, ConstantTimeEq as _};
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, CtOption};
 
 use super::barrier::Barrier;
-use super::thread::ScorerHandle;
-use super::{groups, singles};
-
-/// A group of long completions fits, a mistaken upload does not.
-const MAX_BODY_BYTES: usize = 64 << 20;
+use super::desk::{ScorerHandle, Unscored};
+use super::input::{Client, MAX_BODY_BYTES, header_text};
+use super::{chat, groups, jobs, scores, singles};
 
 /// Routes that need no token: what watches the server asks them.
 const OPEN_ROUTES: [&str; 2] = ["/health", "/ready"];
@@ -57,7 +55,7 @@ impl Shared {
 /// The server around a scorer.
 #[derive(Clone)]
 pub struct Server {
-    shared: Shared,
+    pub(super) shared: Shared,
 }
 
 impl Server {
@@ -79,6 +77,12 @@ impl Server {
             .route("/compare", post(groups::compare))
             .route("/rerank", post(groups::rerank))
             .route("/v1/rerank", post(groups::rerank))
+            .route("/v1/jobs", post(jobs::accept))
+            .route("/v1/jobs/{job_id}", get(jobs::show).delete(jobs::cancel))
+            .route("/v1/jobs/{job_id}/events", get(jobs::events))
+            .route("/v1/chat/completions", post(chat::completions))
+            .route("/score", post(scores::score))
+            .route("/classify", post(scores::classify))
             .route("/verify", post(singles::nemo_gym))
             .route("/get_reward", post(singles::openrlhf))
             .route("/remote_rm", post(singles::slime))
@@ -96,13 +100,17 @@ impl Server {
 }
 
 /// Asks for a token, where tokens are set, and counts the answer.
-async fn watch(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+async fn watch(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let path = request.uri().path();
     let route = ROUTES.into_iter().find(|route| *route == path).unwrap_or("other");
-    let response = match is_allowed(&shared, &request) {
-        true => next.run(request).await,
-        false => {
+    let response = match token(&shared, &request) {
+        Ok(number) => {
+            let client = Client::of(&request, number);
+            request.extensions_mut().insert(client);
+            next.run(request).await
+        }
+        Err(Unauthorized) => {
             let reason =
                 "wanted a header `Authorization: Bearer TOKEN` with a token of this server";
             failure(StatusCode::UNAUTHORIZED, reason)
@@ -112,18 +120,23 @@ async fn watch(State(shared): State<Shared>, request: Request, next: Next) -> Re
     response
 }
 
-fn is_allowed(shared: &Shared, request: &Request) -> bool {
+/// A token is wanted, and none of them was brought.
+struct Unauthorized;
+
+/// The number of the request's token; none where none is wanted.
+fn token(shared: &Shared, request: &Request) -> Result<Option<usize>, Unauthorized> {
     let tokens = &shared.scorer.config.tokens;
     if tokens.is_empty() || OPEN_ROUTES.contains(&request.uri().path()) {
-        return true;
+        return Ok(None);
     }
-    let header = request.headers().get(header::AUTHORIZATION);
-    let given = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let header = header_text(request.headers(), header::AUTHORIZATION.as_str());
+    let given = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Unauthorized)?;
     // all are compared, each in constant time
-    given.is_some_and(|given| {
-        let matches = tokens.iter().map(|token| token.as_bytes().ct_eq(given.as_bytes()));
-        matches.fold(Choice::from(0), |any, one| any | one).into()
-    })
+    let matches = tokens.iter().map(|token| token.as_bytes().ct_eq(given.as_bytes()));
+    let found = matches.enumerate().fold(CtOption::new(0, Choice::from(0)), |found, (at, is_it)| {
+        CtOption::conditional_select(&found, &CtOption::new(at as u64, Choice::from(1)), is_it)
+    });
+    Option::from(found).map(|at: u64| Some(at as usize)).ok_or(Unauthorized)
 }
 
 async fn health(State(shared): State<Shared>) -> Response {
@@ -161,9 +174,16 @@ async fn ready(State(shared): State<Shared>) -> Response {
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
-    let barrier = &shared.barrier;
-    let page =
-        shared.scorer.figures.page(shared.scorer.n_open(), barrier.n_waiting(), barrier.n_open());
+    let Shared { scorer, barrier, .. } = &shared;
+    let (n_kept, kept_bytes) = scorer.n_kept();
+    let page = scorer.figures.page([
+        scorer.n_open() as u64,
+        scorer.n_tokens(),
+        barrier.n_waiting() as u64,
+        barrier.n_open() as u64,
+        n_kept as u64,
+        kept_bytes as u64,
+    ]);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], page).into_response()
 }
@@ -191,21 +211,30 @@ async fn models(State(shared): State<Shared>) -> Json<serde_json::Value> {
     Json(json!({"object": "list", "data": [model]}))
 }
 
-/// Reads a JSON body: 400 for what is no JSON, 422 for what is not what was wanted.
-pub(super) fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
-    serde_json::from_slice(body).map_err(|error| {
-        Box::new(match error.is_data() {
-            true => failure(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
-            false => failure(StatusCode::BAD_REQUEST, &format!("invalid JSON: {error}")),
-        })
-    })
-}
-
 /// What may go better at the next try: `Retry-After` says when.
 pub(super) fn later(status: StatusCode, reason: &str) -> Response {
+    later_by(status, reason, Duration::from_secs(1))
+}
+
+fn later_by(status: StatusCode, reason: &str, after: Duration) -> Response {
     let mut response = failure(status, reason);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    let seconds = HeaderValue::from(after.as_secs_f64().ceil() as u64);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
     response
+}
+
+/// What a client is told whose group has no result.
+pub(super) fn unscored(why: &Unscored) -> Response {
+    match why {
+        Unscored::Full(full) => {
+            let reason = format!("{}; try again later", full.reason);
+            later_by(StatusCode::TOO_MANY_REQUESTS, &reason, full.after)
+        }
+        Unscored::Stopped => failure(StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped"),
+        Unscored::TooLate(reason) => later(StatusCode::GATEWAY_TIMEOUT, reason),
+        Unscored::Cancelled => failure(StatusCode::CONFLICT, "the group's judging was cancelled"),
+        Unscored::Bad(reason) => failure(StatusCode::UNPROCESSABLE_ENTITY, reason),
+    }
 }
 
 pub(super) fn failure(status: StatusCode, reason: &str) -> Response {

@@ -7,19 +7,19 @@
 
 use std::time::Duration;
 
-use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use joust_schema::prompt::Prompt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::barrier::{About, Arrival, Barrier, Late, Scored, Waiting};
+use super::barrier::{About, Arrival, Late, Scored, Waiting};
 use super::cohort::{Answer, Key, Name, Refused};
 use super::responses::{self, Conversation, Output};
-use super::routes::{Shared, failure, later, read};
+use super::input::{Client, Input, header_text};
+use super::routes::{Shared, failure, later};
 
 /// Headers that name a completion's group and place in it; without them the group is known by its
 /// prompt.
@@ -56,13 +56,10 @@ pub(super) struct SlimeQuery {
 
 pub(super) async fn openrlhf(
     State(shared): State<Shared>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
-    body: Bytes,
+    Input(body): Input<OpenRlhf>,
 ) -> Response {
-    let body: OpenRlhf = match read(&body) {
-        Ok(body) => body,
-        Err(response) => return *response,
-    };
     let n = body.query.len();
     if n == 0 || body.prompts.len() != n || (!body.labels.is_empty() && body.labels.len() != n) {
         let text = format!(
@@ -81,7 +78,8 @@ pub(super) async fn openrlhf(
         };
         let label = body.labels.get(at).cloned().unwrap_or(Value::Null);
         let prompt = Prompt::Text(prompt.clone());
-        match join(&shared.barrier, &headers, prompt, label, completion.to_owned(), at) {
+        let one = One { prompt, label, completion: completion.to_owned(), at };
+        match join(&shared, &client, &headers, one) {
             Ok(one) => waiting.push(one),
             Err(response) => return *response,
         }
@@ -117,14 +115,12 @@ pub(super) async fn openrlhf(
 pub(super) async fn slime(
     State(shared): State<Shared>,
     Query(query): Query<SlimeQuery>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
-    body: Bytes,
+    Input(body): Input<Slime>,
 ) -> Response {
-    let body: Slime = match read(&body) {
-        Ok(body) => body,
-        Err(response) => return *response,
-    };
-    let waiting = match join(&shared.barrier, &headers, body.prompt, body.label, body.response, 0) {
+    let one = One { prompt: body.prompt, label: body.label, completion: body.response, at: 0 };
+    let waiting = match join(&shared, &client, &headers, one) {
         Ok(waiting) => waiting,
         Err(response) => return *response,
     };
@@ -164,10 +160,14 @@ struct CreateParams {
 
 /// Answers with the request's body and a `reward`. A completion without one has `reward` 0 and a
 /// `_ng_failure_class`, by which NeMo-Gym takes it out of training and figures.
-pub(super) async fn nemo_gym(State(shared): State<Shared>, body: Bytes) -> Response {
-    let (request, mut answer): (NemoGym, Value) = match (read(&body), read(&body)) {
-        (Ok(request), Ok(body)) => (request, body),
-        (Err(response), _) | (_, Err(response)) => return *response,
+pub(super) async fn nemo_gym(
+    State(shared): State<Shared>,
+    Extension(client): Extension<Client>,
+    Input(mut answer): Input<Value>,
+) -> Response {
+    let request = match NemoGym::deserialize(&answer) {
+        Ok(request) => request,
+        Err(error) => return failure(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
     };
     let prompt = responses::prompt(&request.responses_create_params.input, None);
     if prompt.is_empty() {
@@ -185,7 +185,7 @@ pub(super) async fn nemo_gym(State(shared): State<Shared>, body: Bytes) -> Respo
         key,
         name: request.rollout_index.map(Name::Place),
         completion: request.response.text(),
-        about: About { prompt, answer: None, group_id: group },
+        about: About { prompt, answer: None, group_id: group, client: client.0 },
     };
     let waiting = match shared.barrier.join(arrival) {
         Ok(waiting) => waiting,
@@ -237,17 +237,26 @@ fn without_end_token(text: &str) -> Option<&str> {
     (!token.is_empty() && token.chars().all(is_name)).then_some(rest)
 }
 
-/// Brings one completion to its group. `at` is its place in the request.
-fn join(
-    barrier: &Barrier,
+/// One completion of a request.
+pub(super) struct One {
+    pub(super) prompt: Prompt,
+    /// The known answer.
+    pub(super) label: Value,
+    pub(super) completion: String,
+    /// Its place in the request.
+    pub(super) at: usize,
+}
+
+/// Brings one completion to its group.
+pub(super) fn join(
+    shared: &Shared,
+    client: &Client,
     headers: &HeaderMap,
-    prompt: Prompt,
-    label: Value,
-    completion: String,
-    at: usize,
+    one: One,
 ) -> Result<Waiting, Box<Response>> {
+    let One { prompt, label, completion, at } = one;
     let bad = |text: &str| Box::new(failure(StatusCode::UNPROCESSABLE_ENTITY, text));
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let header = |name: &str| header_text(headers, name);
     let number = |name: &str| match header(name) {
         None => Ok(None),
         Some(text) => match text.parse::<u64>() {
@@ -271,9 +280,9 @@ fn join(
         (None, Some(id)) => Some(Name::Request(format!("{id}#{at}"))),
         (None, None) => None,
     };
-    let about = About { prompt, answer: Some(label), group_id: group };
+    let about = About { prompt, answer: Some(label), group_id: group, client: client.0.clone() };
     let arrival = Arrival { key, name, completion, about };
-    barrier.join(arrival).map_err(|refused| Box::new(refusal(refused)))
+    shared.barrier.join(arrival).map_err(|refused| Box::new(refusal(refused)))
 }
 
 /// All who ask the same, with the same known answer, are one group.
@@ -308,7 +317,7 @@ fn limit(shared: &Shared) -> Duration {
 }
 
 /// The answer of one completion, or what its client is told instead.
-async fn answer(shared: &Shared, waiting: Waiting) -> Result<Scored, Box<Response>> {
+pub(super) async fn answer(shared: &Shared, waiting: Waiting) -> Result<Scored, Box<Response>> {
     let (status, reason) = match waiting.answer(limit(shared)).await {
         Ok(Answer::Judged(scored)) => return Ok(scored),
         Ok(Answer::Failed(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason),

@@ -1,6 +1,11 @@
 //! The routes as a client sees them, without sockets.
 
+mod jobs;
+mod protocols;
+mod restart;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,7 +17,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::cohort::{CohortConfig, Incomplete};
-use super::{ScorerHandle, Server, ServerConfig};
+use super::{DumpConfig, ScorerHandle, Server, ServerConfig};
 use crate::config::RewardConfig;
 use crate::judge::{Judge, JudgeError, RuleJudge, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::scorer::Scorer;
@@ -54,13 +59,24 @@ impl Judge for Silent {
     }
 }
 
-fn running(judge: Box<dyn Judge>, change: impl FnOnce(&mut ServerConfig)) -> Server {
-    let scorer = Scorer::with_judge(&RewardConfig::default(), Some(judge), true);
-    let mut config = ServerConfig {
+fn dump_into(dir: &Path, every_groups: usize) -> DumpConfig {
+    DumpConfig {
+        dir: dir.to_owned(),
+        every_groups,
+        every: Duration::from_secs(3600),
+        max_set_bytes: 1 << 20,
+        keep: Duration::from_secs(60),
+        keep_bytes: 1 << 20,
+    }
+}
+
+fn plain_config() -> ServerConfig {
+    ServerConfig {
         queue_capacity: 8,
+        queue_tokens: 0,
         timeout: Duration::from_secs(30),
+        keep_bytes: 1 << 20,
         dump: None,
-        dump_every: 1,
         seed: 0,
         tokens: Vec::new(),
         cohorts: CohortConfig {
@@ -70,7 +86,23 @@ fn running(judge: Box<dyn Judge>, change: impl FnOnce(&mut ServerConfig)) -> Ser
             incomplete: Incomplete::Fail,
             max_open: 8,
         },
-    };
+    }
+}
+
+/// The rows of a set, which another thread writes.
+fn rows_of<T: joust_schema::table::Table>(dir: &Path, set: usize) -> Vec<T> {
+    let set = dir.join(format!("set_{set:05}"));
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while !set.exists() {
+        assert!(std::time::Instant::now() < end, "{} was not written", set.display());
+        std::thread::yield_now();
+    }
+    joust_schema::parquet::read(&set.join(format!("{}.parquet", T::NAME))).unwrap()
+}
+
+fn running(judge: Box<dyn Judge>, change: impl FnOnce(&mut ServerConfig)) -> Server {
+    let scorer = Scorer::with_judge(&RewardConfig::default(), Some(judge), true);
+    let mut config = plain_config();
     change(&mut config);
     Server::new(ScorerHandle::spawn(scorer, config).unwrap().0)
 }
@@ -98,7 +130,7 @@ fn group() -> Value {
 async fn a_group_is_scored_and_dumped() {
     let dir = tempfile::tempdir().unwrap();
     let dump = dir.path().to_owned();
-    let app = server(Box::<RuleJudge>::default(), |config| config.dump = Some(dump.clone()));
+    let app = server(Box::<RuleJudge>::default(), |config| config.dump = Some(dump_into(&dump, 1)));
     let response = post(&app, &group().to_string()).await;
     assert_eq!(response.status(), StatusCode::OK);
     let body = json_of(response).await;
@@ -122,8 +154,7 @@ async fn a_group_is_scored_and_dumped() {
         assert!(is_even || right.contains(better), "{trace}");
         assert!(trace["text"].is_string());
     }
-    let matches: Vec<joust_schema::tables::Match> =
-        joust_schema::parquet::read(&dump.join("set_00000/matches.parquet")).unwrap();
+    let matches: Vec<joust_schema::tables::Match> = rows_of(&dump, 0);
     assert_eq!(matches[0].group_id.0, "g/1");
     assert!(matches[0].match_id.0.starts_with("g/1/1-"), "{}", matches[0].match_id);
 }
@@ -133,8 +164,7 @@ async fn members_may_be_permuted_and_chats_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let dump = dir.path().to_owned();
     let change = |config: &mut ServerConfig| {
-        config.dump = Some(dump.clone());
-        config.dump_every = 3;
+        config.dump = Some(dump_into(&dump, 2));
     };
     let app = server(Box::<RuleJudge>::default(), change);
     let chat = |text: &str| json!([{"role": "assistant", "content": text}]);
@@ -153,8 +183,7 @@ async fn members_may_be_permuted_and_chats_are_read() {
     let backwards: Vec<f64> = rewards(&bodies[2]).into_iter().rev().collect();
     assert_eq!(rewards(&bodies[0]), backwards);
     assert_eq!(bodies[0]["group_id"], bodies[1]["group_id"]);
-    let matches: Vec<joust_schema::tables::Match> =
-        joust_schema::parquet::read(&dump.join("set_00000/matches.parquet")).unwrap();
+    let matches: Vec<joust_schema::tables::Match> = rows_of(&dump, 0);
     let ids: std::collections::BTreeSet<_> = matches.iter().map(|row| &row.match_id).collect();
     assert_eq!(ids.len(), matches.len(), "match ids are unique within the file");
 }
@@ -202,7 +231,9 @@ async fn a_full_queue_and_a_late_result_are_told_apart() {
         async move { post(&app, &group().to_string()).await.status() }
     });
     tokio::task::yield_now().await;
-    let second = post(&app, &group().to_string()).await;
+    let mut other = group();
+    other["prompt"] = json!("3+1?");
+    let second = post(&app, &other.to_string()).await;
     assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(second.headers()["retry-after"], "1");
     assert_eq!(first.await.unwrap(), StatusCode::GATEWAY_TIMEOUT);
@@ -420,8 +451,7 @@ async fn many_clients_at_once_mix_no_groups_and_judge_none_twice() {
     let dump = dir.path().to_owned();
     let app = server(Box::<RuleJudge>::default(), |config| {
         config.queue_capacity = 64;
-        config.dump = Some(dump.clone());
-        config.dump_every = whole.len();
+        config.dump = Some(dump_into(&dump, whole.len()));
         config.cohorts.group_size = SIZE as usize;
         config.cohorts.collect = Duration::from_secs(6);
         config.cohorts.max_open = 64;
@@ -482,7 +512,7 @@ async fn many_clients_at_once_mix_no_groups_and_judge_none_twice() {
         assert!(wrong.iter().all(|reward| *reward < least), "group {group}: {right:?} {wrong:?}");
     }
     let rewards: Vec<joust_schema::tables::Reward> =
-        joust_schema::parquet::read(&dump.join("set_00000/rewards.parquet")).unwrap();
+        rows_of(&dump, 0);
     let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
     for row in rewards {
         *sizes.entry(row.group_id.0).or_default() += 1;

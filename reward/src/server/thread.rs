@@ -1,290 +1,194 @@
-//! The thread that owns the judge: takes groups from the queue, plays them together, answers each.
+//! The thread that owns the judge: takes groups in their fair order, plays them together, keeps and answers
+//! each. It knows nothing of HTTP.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use joust_schema::ids::GroupId;
 use tokio::sync::oneshot;
 
-use super::ServerConfig;
+use super::desk::{Command, Desk, Order};
 use super::figures::Figures;
-use crate::arena::{GroupRequest, GroupResult};
-use crate::config::TournamentConfig;
-use crate::dump;
-use crate::error::Error;
+use super::journal::Entry;
+use super::queue::{FairQueue, Place};
+use super::recorder::Recorder;
+use super::rename;
+use super::results::{GroupKey, Judged, Unjudged};
+use crate::arena::GroupResult;
+use crate::judge::{ChatReply, JudgeError};
 use crate::scorer::Scorer;
 
-/// An idle scorer writes what it has scored after this long.
-const IDLE: Duration = Duration::from_secs(5);
+/// An idle thread looks up this often: for sets that are old enough to be written.
+const IDLE: Duration = Duration::from_millis(500);
 
-type Reply = Result<GroupResult, String>;
+type ChatSender = oneshot::Sender<Result<ChatReply, JudgeError>>;
 
-/// A group on its way to the scorer, with the way back.
-struct Job {
-    group: GroupRequest,
-    reply: oneshot::Sender<Reply>,
-}
-
-/// Why a group was not taken.
-enum Refused {
-    /// The queue is full.
-    Full,
-    /// The scorer's thread has ended.
-    Stopped,
-}
-
-/// Why a group has no result.
-pub(super) enum Unscored {
-    /// The queue is full.
-    Full(String),
-    /// The scorer's thread has ended.
-    Stopped,
-    /// It took longer than the time limit.
-    TooLate(String),
-    /// It is no group that can be scored.
-    Bad(String),
-}
-
-/// The way to the scorer's thread.
-#[derive(Clone)]
-pub struct ScorerHandle {
-    jobs: Sender<Job>,
-    open: Arc<AtomicUsize>,
-    is_running: Arc<AtomicBool>,
+/// The thread's own.
+pub(super) struct Worker {
+    pub(super) scorer: Scorer,
+    pub(super) commands: Receiver<Command>,
+    pub(super) desk: Arc<Desk>,
     pub(super) figures: Figures,
-    pub(super) config: Arc<ServerConfig>,
-    pub(super) judge: Arc<str>,
-    pub(super) tournament: Arc<TournamentConfig>,
+    pub(super) recorder: Option<Recorder>,
+    pub(super) queue: FairQueue<Order>,
+    /// Where groups wait in the queue.
+    pub(super) places: BTreeMap<GroupKey, Place>,
+    /// Groups that are being judged.
+    pub(super) playing: BTreeMap<GroupKey, Order>,
+    pub(super) chats: BTreeMap<u64, ChatSender>,
+    pub(super) n_chats: u64,
 }
 
-impl ScorerHandle {
-    /// Starts the thread. It ends once every handle is gone and its groups are scored.
-    ///
-    /// # Errors
-    /// [`Error::Config`] where no thread can be started or the dump's folder cannot be made.
-    pub fn spawn(
-        scorer: Scorer,
-        config: ServerConfig,
-    ) -> Result<(Self, std::thread::JoinHandle<()>), Error> {
-        if let Some(dir) = &config.dump {
-            std::fs::create_dir_all(dir)
-                .map_err(|source| Error::Schema(joust_schema::Error::io(dir, source)))?;
-        }
-        let (jobs, receive) = bounded(config.queue_capacity);
-        let open = Arc::new(AtomicUsize::new(0));
-        let config = Arc::new(config);
-        let (is_running, figures) = (Arc::new(AtomicBool::new(true)), Figures::new());
-        let handle = Self {
-            jobs,
-            open: Arc::clone(&open),
-            is_running: Arc::clone(&is_running),
-            figures: figures.clone(),
-            judge: scorer.judge_name().into(),
-            tournament: Arc::new(scorer.config().tournament.clone()),
-            config: Arc::clone(&config),
-        };
-        let writer = Writer::new(&config);
-        let thread = std::thread::Builder::new()
-            .name("scorer".to_owned())
-            .spawn(move || {
-                // also where the thread panics
-                let _running = Running(is_running);
-                run(scorer, &receive, &open, &figures, writer);
-            })
-            .map_err(|error| Error::Config(format!("no thread for the scorer: {error}")))?;
-        Ok((handle, thread))
-    }
-
-    /// Groups that wait or are being judged.
-    pub(super) fn n_open(&self) -> usize {
-        self.open.load(Ordering::Acquire)
-    }
-
-    /// Whether the scorer's thread is there.
-    pub(super) fn is_running(&self) -> bool {
-        self.is_running.load(Ordering::Acquire)
-    }
-
-    /// Scores a group: hands it over and waits for its result.
-    pub(super) async fn score(&self, group: GroupRequest) -> Result<GroupResult, Unscored> {
-        let answer = self.submit(group).map_err(|refused| match refused {
-            Refused::Full => {
-                let capacity = self.config.queue_capacity;
-                Unscored::Full(format!("the queue of {capacity} groups is full"))
-            }
-            Refused::Stopped => Unscored::Stopped,
-        })?;
-        match tokio::time::timeout(self.config.timeout, answer).await {
-            Ok(Ok(result)) => result.map_err(Unscored::Bad),
-            Ok(Err(_)) => Err(Unscored::Stopped),
-            Err(_) => Err(Unscored::TooLate(format!("no result within {:?}", self.config.timeout))),
-        }
-    }
-
-    /// Hands a group over.
-    fn submit(&self, group: GroupRequest) -> Result<oneshot::Receiver<Reply>, Refused> {
-        // counted before it is sent, so that the limit holds for groups in play as well
-        let n_open = self.open.fetch_add(1, Ordering::AcqRel);
-        let give_back = || self.open.fetch_sub(1, Ordering::AcqRel);
-        if n_open >= self.config.queue_capacity {
-            give_back();
-            return Err(Refused::Full);
-        }
-        let (reply, answer) = oneshot::channel();
-        match self.jobs.try_send(Job { group, reply }) {
-            Ok(()) => Ok(answer),
-            Err(error) => {
-                give_back();
-                Err(if error.is_full() { Refused::Full } else { Refused::Stopped })
-            }
-        }
-    }
-}
-
-/// Set to false when it goes.
-struct Running(Arc<AtomicBool>);
+/// Tells everybody that the thread has ended, also where it panicked.
+struct Running(Arc<Desk>);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.stop();
     }
 }
 
-fn run(
-    mut scorer: Scorer,
-    jobs: &Receiver<Job>,
-    open: &AtomicUsize,
-    figures: &Figures,
-    mut writer: Writer,
-) {
-    let mut waiting: BTreeMap<GroupId, Vec<oneshot::Sender<Reply>>> = BTreeMap::new();
-    let mut n_taken: u64 = 0;
-    loop {
-        // wait only while there is nothing to do
-        let next = match scorer.n_open() {
-            0 => jobs.recv_timeout(IDLE).map_err(|error| error == RecvTimeoutError::Timeout),
-            _ => jobs.try_recv().map_err(|error| error == TryRecvError::Empty),
+impl Worker {
+    /// Runs until every way to the thread is gone and all is judged.
+    pub(super) fn run(mut self) {
+        let _running = Running(Arc::clone(&self.desk));
+        loop {
+            let is_open = self.take_commands();
+            self.begin_groups();
+            if self.is_busy() {
+                for result in self.scorer.pump() {
+                    self.finish(result);
+                }
+                self.answer_chats();
+                self.desk.advance(self.scorer.progress().filter_map(|(group_id, progress)| {
+                    Some((GroupKey::from_str(&group_id.0).ok()?, progress))
+                }));
+            } else if !is_open {
+                break;
+            }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.tick();
+            }
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.close();
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.scorer.n_open() > 0 || !self.chats.is_empty()
+    }
+
+    /// Takes what has come; waits only while there is nothing to do. False once nothing can come any more.
+    fn take_commands(&mut self) -> bool {
+        if !self.is_busy() && self.queue.is_empty() {
+            match self.commands.recv_timeout(IDLE) {
+                Ok(command) => self.take(command),
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.take(command),
+                Err(error) => return error == TryRecvError::Empty,
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Judge(order) => {
+                let (key, client) = (order.key, order.client.clone());
+                let place = self.queue.push(&client, order.tokens, *order);
+                self.places.insert(key, place);
+            }
+            Command::Cancel(key) => self.cancel(key),
+            Command::Accept { key, group, client, kept } => {
+                // what is over by now needs no keeping
+                if self.places.contains_key(&key) || self.playing.contains_key(&key) {
+                    self.note(Entry::Accepted { key, group, client });
+                }
+                let _ = kept.send(());
+            }
+            Command::Delivered { key, member } => self.note(Entry::Delivered { key, member }),
+            Command::Chat(request, reply) => {
+                self.n_chats += 1;
+                match self.scorer.chat(self.n_chats, *request) {
+                    Ok(()) => drop(self.chats.insert(self.n_chats, reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, entry: Entry) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(entry);
+        }
+    }
+
+    /// Begins groups while the judge could do more.
+    fn begin_groups(&mut self) {
+        while self.scorer.n_open() == 0 || self.scorer.n_in_flight() < self.scorer.n_busy() {
+            let Some(order) = self.queue.pop() else { return };
+            self.places.remove(&order.key);
+            let mut group = order.group.clone();
+            // two clients may use one group id at once; inside, ids are unique
+            group.group_id = GroupId(order.key.to_string());
+            match self.scorer.add(group) {
+                Ok(()) => {
+                    self.playing.insert(order.key, order);
+                    self.scorer.ask();
+                }
+                Err(error) => self.desk.gone(&order, Unjudged::Bad(error.to_string())),
+            }
+        }
+    }
+
+    fn cancel(&mut self, key: GroupKey) {
+        let waiting = self.places.remove(&key).and_then(|place| self.queue.remove(place));
+        let order = match waiting {
+            Some(order) => order,
+            None => {
+                let Some(order) = self.playing.remove(&key) else { return };
+                self.scorer.cancel(&GroupId(key.to_string()));
+                order
+            }
         };
-        match next {
-            Ok(Job { mut group, reply }) => {
-                // two clients may use one group id at once; inside, ids are unique
-                n_taken += 1;
-                let shown = group.group_id.clone();
-                group.group_id = GroupId(format!("{n_taken}\u{0}{shown}"));
-                let inner = group.group_id.clone();
-                match scorer.add(group) {
-                    Ok(()) => waiting.entry(inner).or_default().push(reply),
-                    Err(error) => {
-                        open.fetch_sub(1, Ordering::AcqRel);
-                        // a client that has gone away needs no answer
-                        let _ = reply.send(Err(error.to_string()));
-                    }
-                }
-                continue;
-            }
-            Err(is_open) => {
-                if scorer.n_open() == 0 {
-                    writer.flush();
-                    if !is_open {
-                        return;
-                    }
-                    continue;
-                }
+        self.note(Entry::Cancelled { key });
+        self.desk.gone(&order, Unjudged::Cancelled);
+    }
+
+    fn finish(&mut self, mut result: GroupResult) {
+        let key = GroupKey::from_str(&result.group_id.0).ok();
+        let Some(order) = key.and_then(|key| self.playing.remove(&key)) else { return };
+        rename(&mut result, order.group.group_id.clone());
+        self.figures.judged(&result);
+        let Order { key, group, cohort, tokens, .. } = order;
+        let judged = Arc::new(Judged { key, group, result, cohort });
+        if let Some(recorder) = &mut self.recorder {
+            recorder.judged(&judged);
+        }
+        self.desk.finish(judged, tokens);
+    }
+
+    fn answer_chats(&mut self) {
+        for (number, outcome) in self.scorer.chats() {
+            if let Some(reply) = self.chats.remove(&number) {
+                // a client that has gone away needs no answer
+                let _ = reply.send(outcome);
             }
         }
-        for mut result in scorer.pump() {
-            let replies = waiting.remove(&result.group_id).unwrap_or_default();
-            let shown = result.group_id.0.split_once('\u{0}').map(|(_, id)| id.to_owned());
-            rename(&mut result, GroupId(shown.unwrap_or_default()));
-            open.fetch_sub(1, Ordering::AcqRel);
-            figures.judged(&result);
-            writer.add(result.clone());
-            for reply in replies {
-                let _ = reply.send(Ok(result.clone()));
+        let scorer = &mut self.scorer;
+        self.chats.retain(|&number, reply| {
+            if reply.is_closed() {
+                scorer.cancel_chat(number);
             }
-        }
+            !reply.is_closed()
+        });
     }
-}
-
-/// Gives a result another group id, and its matches theirs.
-fn rename(result: &mut GroupResult, group_id: GroupId) {
-    let inner = std::mem::replace(&mut result.group_id, group_id.clone());
-    let renamed = |text: &str| match text.strip_prefix(&inner.0) {
-        Some(rest) => format!("{group_id}{rest}"),
-        None => text.to_owned(),
-    };
-    for row in &mut result.rewards {
-        row.group_id = group_id.clone();
-    }
-    for row in &mut result.matches {
-        row.group_id = group_id.clone();
-        row.match_id.0 = renamed(&row.match_id.0);
-    }
-    for row in &mut result.votes {
-        row.match_id.0 = renamed(&row.match_id.0);
-    }
-}
-
-/// Writes scored groups in sets, where a folder is configured.
-struct Writer {
-    dir: Option<PathBuf>,
-    every: usize,
-    n_written: usize,
-    results: Vec<GroupResult>,
-}
-
-impl Writer {
-    fn new(config: &ServerConfig) -> Self {
-        let n_written = config.dump.as_deref().map_or(0, next_set);
-        Self { dir: config.dump.clone(), every: config.dump_every, n_written, results: Vec::new() }
-    }
-
-    /// Takes a group in. Where its id is in the set already, the dump tells the two apart.
-    fn add(&mut self, mut result: GroupResult) {
-        if self.dir.is_some() {
-            let shown = result.group_id.0.clone();
-            for number in 2.. {
-                if self.results.iter().all(|known| known.group_id != result.group_id) {
-                    break;
-                }
-                rename(&mut result, GroupId(format!("{shown}#{number}")));
-            }
-            self.results.push(result);
-            if self.results.len() >= self.every {
-                self.flush();
-            }
-        }
-    }
-
-    fn flush(&mut self) {
-        let Some(dir) = &self.dir else { return };
-        if self.results.is_empty() {
-            return;
-        }
-        let set = dir.join(format!("set_{:05}", self.n_written));
-        match dump::write(&set, &self.results) {
-            Ok(_) => {
-                self.n_written += 1;
-                self.results.clear();
-            }
-            // a full disk must not stop the rewards; the groups wait for the next try
-            Err(error) => {
-                tracing::error!(%error, "Could not write the dump; it will be tried again.")
-            }
-        }
-    }
-}
-
-/// The number after the last set that is there.
-fn next_set(dir: &Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return 0;
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let numbers = names.filter_map(|name| name.strip_prefix("set_")?.parse::<usize>().ok());
-    numbers.max().map_or(0, |last| last + 1)
 }

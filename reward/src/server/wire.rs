@@ -4,6 +4,7 @@ use joust_schema::ids::{GroupId, Member};
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Reward, Status, Verdict, Vote};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,8 +13,11 @@ use crate::config::TournamentConfig;
 use crate::tournament::TournamentKind;
 use crate::votes::VoteRule;
 
+/// Most completions of a group: a round robin of them has half a million matches.
+const MAX_COMPLETIONS: usize = 1024;
+
 /// Body of `POST /v1/score_group`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreGroupRequest {
     /// What was asked, as a text or as chat messages.
@@ -40,7 +44,7 @@ pub struct ScoreGroupRequest {
 }
 
 /// Answer of `POST /v1/score_group`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ScoreGroupResponse {
     /// The group.
     pub group_id: GroupId,
@@ -64,7 +68,7 @@ pub struct ScoreGroupResponse {
 }
 
 /// One vote with the judge's own words.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Trace {
     /// The member that was shown as Assistant 1.
     pub shown_first: Member,
@@ -77,7 +81,7 @@ pub struct Trace {
 }
 
 /// One completion's standing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Rating {
     /// Its place in the group.
     pub member: Member,
@@ -98,7 +102,7 @@ pub struct Rating {
 }
 
 /// One match.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MatchReport {
     /// Round, counted from 1.
     pub round: i32,
@@ -143,6 +147,10 @@ impl ScoreGroupRequest {
         let completions: Vec<String> = self.completions.into_iter().map(said).collect();
         if completions.is_empty() {
             return Err("completions is empty, wanted at least two to compare".into());
+        }
+        if completions.len() > MAX_COMPLETIONS {
+            let n = completions.len();
+            return Err(format!("completions has {n} entries, wanted at most {MAX_COMPLETIONS}"));
         }
         let reference = match self.answer {
             None | Some(Value::Null) => None,

@@ -128,7 +128,7 @@ table! {
 
 table! {
     /// The view people open: one completion with everything that is known about it.
-    Completion, "completions", "1.0" {
+    Completion, "completions", "1.1" {
         /// Training step; 0 outside of training.
         step: i64,
         /// The text that the policy continued.
@@ -145,8 +145,8 @@ table! {
         member: Member,
         /// The prompt of the group.
         prompt_id: PromptId,
-        /// The weights that sampled it.
-        policy_version: PolicyVersion,
+        /// The weights that sampled it; null where it was not sampled by this program.
+        policy_version: Option<PolicyVersion>,
         /// Whether it has a reward, and why not.
         status: Status,
         /// Expected share of wins against the rest of the group; null without ratings.
@@ -161,10 +161,10 @@ table! {
         losses: i32,
         /// 1 for the best of the group; null without ratings.
         rank: Option<i32>,
-        /// Why sampling ended.
-        finish_reason: FinishReason,
-        /// Tokens sampled.
-        completion_tokens: i32,
+        /// Why sampling ended; null where it was not sampled by this program.
+        finish_reason: Option<FinishReason>,
+        /// Tokens sampled; null where it was not sampled by this program.
+        completion_tokens: Option<i32>,
         /// The known answer, where the data set has one.
         answer: Option<String>,
         /// Whether the completion's final answer equals `answer`; null where there is none.

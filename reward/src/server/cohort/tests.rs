@@ -30,9 +30,14 @@ fn given(group: &str) -> Key {
 
 /// Answers a group by what its members say.
 fn echo(cohorts: &mut Cohorts<String>, now: Duration, event: &Event<String>) -> Vec<Event<String>> {
-    let Event::Judge { cohort, completions, .. } = event else { panic!("{event:?}") };
-    let answers = completions.iter().cloned().map(Answer::Judged).collect();
+    let Event::Judge { cohort, members, .. } = event else { panic!("{event:?}") };
+    let answers = members.iter().map(|(_, said)| Answer::Judged(said.clone())).collect();
     cohorts.finished(now, *cohort, answers)
+}
+
+/// What the members of a complete group say.
+fn words(members: &[(Option<Name>, String)]) -> Vec<String> {
+    members.iter().map(|(_, said)| said.clone()).collect()
 }
 
 fn answered(ticket: Ticket, text: &str) -> Event<String> {
@@ -47,8 +52,8 @@ fn the_last_member_completes_a_group_and_each_gets_its_own_answer() {
     let (b, _) = cohorts.join(at(1), &content("p"), None, "b", ()).unwrap();
     assert_eq!((none, cohorts.n_open()), (vec![], 2));
     let (c, events) = cohorts.join(at(2), &content("p"), None, "c", ()).unwrap();
-    let [Event::Judge { completions, .. }] = &events[..] else { panic!("{events:?}") };
-    assert_eq!(completions, &["a", "b", "c"]);
+    let [Event::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(words(members), ["a", "b", "c"]);
     let answers = echo(&mut cohorts, at(3), &events[0]);
     assert_eq!(answers, [answered(a, "a"), answered(b, "b"), answered(c, "c")]);
     assert_eq!(cohorts.n_open(), 1);
@@ -251,7 +256,8 @@ proptest! {
                           verdicts: &mut Vec<Event<String>>| {
             for event in events {
                 match event {
-                    Event::Judge { ref completions, .. } => {
+                    Event::Judge { ref members, .. } => {
+                        let completions = words(members);
                         let group: usize = completions[0].split(':').next().unwrap().parse().unwrap();
                         let own = |text: &String| text.starts_with(&format!("{group}:"));
                         assert!(completions.iter().all(own), "a foreign member: {completions:?}");
@@ -311,4 +317,24 @@ proptest! {
         cohorts.tick(at(now + 100));
         prop_assert_eq!(cohorts.n_known(), 0);
     }
+}
+
+#[test]
+fn a_group_of_an_earlier_start_answers_its_members_again() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let judged = |text: &str| Answer::Judged(format!("{text}!"));
+    let named = |place, text: &str| (Some(Name::Place(place)), text.to_owned(), judged(text), false);
+    cohorts.restore(at(60), &given("g"), (), vec![named(0, "a"), named(1, "b"), named(2, "c")]);
+    let told = (None, "a".to_owned(), judged("a"), true);
+    let untold = (None, "b".to_owned(), judged("b"), false);
+    cohorts.restore(at(60), &content("p"), (), vec![told, untold.clone(), untold]);
+    assert_eq!(cohorts.n_open(), 0);
+    let (b, events) = cohorts.join(at(1), &given("g"), Some(Name::Place(1)), "b", ()).unwrap();
+    assert_eq!(events, [answered(b, "b!")]);
+    let (one, events) = cohorts.join(at(1), &content("p"), None, "b", ()).unwrap();
+    assert_eq!(events, [answered(one, "b!")]);
+    // a member that has got its answer is no retry: it begins a new group
+    let (_, events) = cohorts.join(at(1), &content("p"), None, "a", ()).unwrap();
+    assert_eq!((events, cohorts.n_open()), (vec![], 1));
+    assert!(cohorts.tick(at(60)).len() == 1 && cohorts.n_known() == 0);
 }

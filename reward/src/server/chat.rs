@@ -1,0 +1,159 @@
+//! The judge's model itself, as OpenAI's chat completions: what verl's generative reward models and the
+//! `http` judge of another joust call.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::future::join_all;
+use joust_schema::prompt::Message;
+use joust_schema::seed::Seed;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::desk::Unscored;
+use super::input::Input;
+use super::journal::unix_now;
+use super::responses::Content;
+use super::routes::{Shared, failure, later, unscored};
+use crate::judge::ChatRequest;
+
+/// Most answers of a request.
+const MAX_ANSWERS: u32 = 128;
+
+/// Body of `/v1/chat/completions`.
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct Chat {
+    /// The judge's name, as `/v1/models` tells it; not looked at.
+    model: Option<String>,
+    /// The conversation.
+    messages: Vec<Turn>,
+    /// Most tokens of an answer; the judge's own bound if left out.
+    #[serde(alias = "max_completion_tokens")]
+    max_tokens: Option<usize>,
+    /// In [0, 2]; the judge's own if left out.
+    temperature: Option<f64>,
+    /// In (0, 1]; the judge's own if left out.
+    top_p: Option<f64>,
+    /// Answers.
+    n: Option<u32>,
+    /// Key of the draws.
+    seed: Option<i64>,
+    /// Only false: an answer comes as a whole.
+    #[serde(default)]
+    stream: Option<bool>,
+    /// Not offered.
+    #[schemars(with = "Option<()>")]
+    stop: Option<Value>,
+    /// Not offered.
+    #[schemars(with = "Option<()>")]
+    tools: Option<Value>,
+    /// Not offered.
+    #[schemars(with = "Option<()>")]
+    response_format: Option<Value>,
+    /// Only false.
+    logprobs: Option<bool>,
+}
+
+/// One message.
+#[derive(Deserialize, JsonSchema)]
+struct Turn {
+    /// `system`, `user` or `assistant`.
+    role: String,
+    /// A text, or parts of which those with a text count.
+    content: Content,
+}
+
+impl Chat {
+    /// What cannot be done.
+    fn problem(&self) -> Option<String> {
+        let has = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
+        let within = |value: Option<f64>, least: f64, most: f64| {
+            value.is_some_and(|value| !(least..=most).contains(&value))
+        };
+        let n = self.n.unwrap_or(1);
+        if self.messages.is_empty() {
+            return Some("messages is empty".to_owned());
+        }
+        if !(1..=MAX_ANSWERS).contains(&n) {
+            return Some(format!("n is {n}, wanted 1 to {MAX_ANSWERS}"));
+        }
+        if self.max_tokens == Some(0) {
+            return Some("max_tokens is 0, wanted at least 1".to_owned());
+        }
+        if within(self.temperature, 0.0, 2.0) {
+            return Some("temperature must be in [0, 2]".to_owned());
+        }
+        if within(self.top_p, f64::MIN_POSITIVE, 1.0) {
+            return Some("top_p must be in (0, 1]".to_owned());
+        }
+        let refused = [
+            ("stream", self.stream == Some(true)),
+            ("logprobs", self.logprobs == Some(true)),
+            ("stop", has(&self.stop)),
+            ("tools", has(&self.tools)),
+            ("response_format", has(&self.response_format)),
+        ];
+        let found = refused.into_iter().find(|(_, is_there)| *is_there);
+        found.map(|(name, _)| format!("{name} is not offered; leave it out"))
+    }
+}
+
+pub(super) async fn completions(
+    State(shared): State<Shared>,
+    Input(body): Input<Chat>,
+) -> Response {
+    if let Some(problem) = body.problem() {
+        return failure(StatusCode::UNPROCESSABLE_ENTITY, &problem);
+    }
+    if shared.is_closing() {
+        return later(StatusCode::SERVICE_UNAVAILABLE, "the server stops");
+    }
+    let messages: Vec<Message> =
+        body.messages.iter().map(|turn| Message::new(&turn.role, turn.content.text())).collect();
+    let seed = Seed::new(match body.seed {
+        Some(seed) => seed as u64,
+        None => {
+            let said = messages.iter().map(|message| message.content.as_str());
+            said.fold(Seed::new(shared.scorer.config.seed), |seed, text| seed.child_str("said", text)).0
+        }
+    });
+    let ask = |number: u32| {
+        shared.scorer.chat(ChatRequest {
+            messages: messages.clone(),
+            max_tokens: body.max_tokens,
+            temperature: body.temperature,
+            top_p: body.top_p,
+            seed: seed.child("choice", u64::from(number)),
+        })
+    };
+    let replies = join_all((0..body.n.unwrap_or(1)).map(ask)).await;
+    let replies = match replies.into_iter().collect::<Result<Vec<_>, Unscored>>() {
+        Ok(replies) => replies,
+        Err(why) => return unscored(&why),
+    };
+    let choice = |(index, reply): (usize, &crate::judge::ChatReply)| {
+        json!({
+            "index": index,
+            "message": {"role": "assistant", "content": reply.text},
+            "finish_reason": if reply.is_whole { "stop" } else { "length" },
+            "logprobs": null,
+        })
+    };
+    let prompt_tokens = replies.first().map_or(0, |reply| reply.prompt_tokens);
+    let completion_tokens: usize = replies.iter().map(|reply| reply.completion_tokens).sum();
+    Json(json!({
+        "id": format!("chatcmpl-{:016x}", seed.0),
+        "object": "chat.completion",
+        "created": unix_now() as u64,
+        "model": body.model.unwrap_or_else(|| shared.scorer.judge.to_string()),
+        "choices": replies.iter().enumerate().map(choice).collect::<Vec<Value>>(),
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    }))
+    .into_response()
+}

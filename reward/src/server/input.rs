@@ -1,0 +1,89 @@
+//! What a request brings: who asks, and its body, read within limits of size, time and depth.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::de::DeserializeOwned;
+
+use super::routes::{Shared, failure};
+
+/// A group of long completions fits, a mistaken upload does not.
+pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
+
+/// Longest time from a request's head to the end of its body.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// The header by which clients behind one address, or with one token, are told apart.
+const CLIENT: &str = "x-joust-client";
+
+/// Who asks: clients have equal shares of the judge.
+#[derive(Clone, Debug)]
+pub(super) struct Client(pub(super) String);
+
+impl Client {
+    /// By the name that it gives itself, its token (`token` is that token's number) or its address.
+    pub(super) fn of(request: &Request, token: Option<usize>) -> Self {
+        let name = header_text(request.headers(), CLIENT).map(str::to_owned);
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let of_token = token.map(|number| format!("token {number}"));
+        let of_address = || address.map(|ConnectInfo(address)| address.ip().to_string());
+        Self(name.or(of_token).or_else(of_address).unwrap_or_default())
+    }
+}
+
+/// A header's text.
+pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A JSON body.
+pub(super) struct Input<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Input<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Response> {
+        let body = body(request, shared).await?;
+        read(&body).map(Self)
+    }
+}
+
+/// The whole body: 413 where it is too large, 408 where it takes too long.
+pub(super) async fn body(request: Request, shared: &Shared) -> Result<Bytes, Response> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, shared)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) => {
+            let rejection = rejection.into_response();
+            Err(match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+                status => failure(status, "the body could not be read to its end"),
+            })
+        }
+        Err(_) => {
+            let reason = format!("the body did not come within {BODY_TIME:?}");
+            Err(failure(StatusCode::REQUEST_TIMEOUT, &reason))
+        }
+    }
+}
+
+fn too_large() -> Response {
+    let reason = format!("the body is larger than {} MiB", MAX_BODY_BYTES >> 20);
+    failure(StatusCode::PAYLOAD_TOO_LARGE, &reason)
+}
+
+/// Reads a JSON body: 400 for what is no JSON, 422 for what is not what was wanted.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
+    serde_json::from_slice(body).map_err(|error| match error.is_data() {
+        true => failure(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        false => failure(StatusCode::BAD_REQUEST, &format!("invalid JSON: {error}")),
+    })
+}

@@ -1,0 +1,216 @@
+//! The journal on disk: what was judged, whom it was told, and which jobs were accepted, a JSON line each,
+//! so that a server that was killed knows it again.
+//!
+//! Segments `journal_00012.jsonl` lie in the folder of the dump; segment 12 holds the groups that become
+//! `set_00012`. Lines are handed to the operating system before anything is answered, which is enough
+//! for a killed process, and reach the disk a moment later (for a killed machine). A last line that was
+//! cut off is left out. A lock on the folder keeps a second server out of it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use joust_schema::Error;
+use serde::{Deserialize, Serialize};
+
+use super::results::{GroupKey, Judged};
+use crate::arena::GroupRequest;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Entry {
+    /// A group was judged.
+    Judged {
+        /// When, in seconds since 1970.
+        at: f64,
+        /// The group.
+        #[serde(with = "shared")]
+        judged: Arc<Judged>,
+    },
+    /// A member of a group whose members came one by one has got its answer.
+    Delivered {
+        /// The group.
+        key: GroupKey,
+        /// Its place in it.
+        member: usize,
+    },
+    /// A job was accepted: its client will ask for the result later.
+    Accepted {
+        /// The group.
+        key: GroupKey,
+        /// What is to be judged.
+        group: Box<GroupRequest>,
+        /// Whose it is.
+        client: String,
+    },
+    /// A job was cancelled.
+    Cancelled {
+        /// The group.
+        key: GroupKey,
+    },
+}
+
+/// A shared group is written like one that is not.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use super::Judged;
+
+    pub(super) fn serialize<S: Serializer>(
+        judged: &Arc<Judged>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        judged.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<Judged>, D::Error> {
+        Judged::deserialize(deserializer).map(Arc::new)
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+/// The segment that is being written.
+pub(super) struct Journal {
+    dir: PathBuf,
+    number: usize,
+    file: File,
+    n_bytes: u64,
+    /// Held while the server runs.
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens the folder and begins a segment after all that are there.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::BadFile`] where another server writes there.
+    pub(super) fn open(dir: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
+        let path = dir.join("lock");
+        let io = |source| Error::io(&path, source);
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let reason = "another server writes its dump here; wanted another serve.dump";
+                return Err(Error::bad_file(dir, reason));
+            }
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        let last = segments(dir)?.into_iter().chain(sets(dir)?).max();
+        let number = last.map_or(0, |last| last + 1);
+        let file = begin(dir, number)?;
+        Ok(Self { dir: dir.to_owned(), number, file, n_bytes: 0, _lock: lock })
+    }
+
+    /// The segment's number.
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Bytes of the segment.
+    pub(super) fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// [`Error::Io`]
+    pub(super) fn append(&mut self, entry: &Entry) -> Result<(), Error> {
+        let path = segment_path(&self.dir, self.number);
+        let line = joust_schema::jsonl::to_line(entry).map_err(|error| Error::bad_file(&path, error))?;
+        // one write, so that a kill leaves at most one line in parts
+        self.file.write_all(line.as_bytes()).map_err(|source| Error::io(&path, source))?;
+        self.n_bytes += line.len() as u64;
+        Ok(())
+    }
+
+    /// Begins the next segment, and returns the number of the one that is closed with it.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the old segment goes on then.
+    pub(super) fn rotate(&mut self) -> Result<usize, Error> {
+        let closed = self.number;
+        self.file = begin(&self.dir, closed + 1)?;
+        self.number = closed + 1;
+        self.n_bytes = 0;
+        Ok(closed)
+    }
+}
+
+fn begin(dir: &Path, number: usize) -> Result<File, Error> {
+    let path = segment_path(dir, number);
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    file.map_err(|source| Error::io(path, source))
+}
+
+/// The file of a segment.
+pub(super) fn segment_path(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("journal_{number:05}.jsonl"))
+}
+
+/// The folder of a segment's tables.
+pub(super) fn set_path(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("set_{number:05}"))
+}
+
+/// Numbers of the segments that are there, in order.
+///
+/// # Errors
+/// [`Error::Io`]
+pub(super) fn segments(dir: &Path) -> Result<Vec<usize>, Error> {
+    numbers(dir, "journal_", ".jsonl")
+}
+
+/// Numbers of the sets that are there, in order.
+///
+/// # Errors
+/// [`Error::Io`]
+pub(super) fn sets(dir: &Path) -> Result<Vec<usize>, Error> {
+    numbers(dir, "set_", "")
+}
+
+fn numbers(dir: &Path, before: &str, after: &str) -> Result<Vec<usize>, Error> {
+    let io = |source| Error::io(dir, source);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        let name = name.to_string_lossy();
+        let number = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        found.extend(number.and_then(|number| number.parse::<usize>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The lines of a segment, and how many could not be read: a last one that was cut off, say.
+///
+/// # Errors
+/// [`Error::Io`]
+pub(super) fn read(path: &Path) -> Result<(Vec<Entry>, usize), Error> {
+    let io = |source| Error::io(path, source);
+    let mut reader = BufReader::new(File::open(path).map_err(io)?);
+    let (mut entries, mut n_bad) = (Vec::new(), 0);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).map_err(io)? > 0 {
+        match serde_json::from_slice(&line) {
+            Ok(entry) if line.ends_with(b"\n") => entries.push(entry),
+            _ => n_bad += 1,
+        }
+        line.clear();
+    }
+    Ok((entries, n_bad))
+}
