@@ -9,7 +9,8 @@ use crate::arena::{Arena, GroupRequest, GroupResult, Progress};
 use crate::config::{JudgeKind, RewardConfig, RewardKind};
 use crate::error::Error;
 use crate::judge::{
-    ChatReply, ChatRequest, EngineJudge, HttpJudge, Judge, JudgeError, ReplayJudge, RuleJudge, VoteId,
+    ChatReply, ChatRequest, EngineJudge, HttpJudge, Judge, JudgeError, ReplayJudge, RuleJudge,
+    VoteId,
 };
 use crate::rule;
 

@@ -80,7 +80,9 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             });
         };
         axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-            .with_graceful_shutdown(stopped).await.context("serving")
+            .with_graceful_shutdown(stopped)
+            .await
+            .context("serving")
     })?;
     drop(runtime);
     if thread.join().is_err() {

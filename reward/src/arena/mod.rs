@@ -144,11 +144,7 @@ impl Arena {
     }
 
     /// Takes what the judge has finished, and returns the groups that are done with it.
-    pub fn take(
-        &mut self,
-        outcomes: Vec<VoteOutcome>,
-        judge: &mut dyn Judge,
-    ) -> Vec<GroupResult> {
+    pub fn take(&mut self, outcomes: Vec<VoteOutcome>, judge: &mut dyn Judge) -> Vec<GroupResult> {
         for (id, outcome) in outcomes {
             // a judge that answers twice is answered by silence
             let Some(number) = self.in_flight.remove(&id) else {

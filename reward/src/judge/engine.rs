@@ -10,7 +10,8 @@ use joust_schema::prompt::Message;
 use joust_schema::tables::FinishReason;
 
 use super::{
-    ChatOutcome, ChatReply, ChatRequest, Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest,
+    ChatOutcome, ChatReply, ChatRequest, Judge, JudgeError, VoteId, VoteOutcome, VoteReply,
+    VoteRequest,
 };
 use crate::config::JudgeConfig;
 use crate::error::Error;
@@ -180,7 +181,8 @@ impl Judge for EngineJudge {
 
     fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
         let tokenizer = self.engine.tokenizer();
-        let disarmed = |message: Message| Message::new(message.role, tokenizer.disarm(&message.content));
+        let disarmed =
+            |message: Message| Message::new(message.role, tokenizer.disarm(&message.content));
         let messages: Vec<Message> = request.messages.into_iter().map(disarmed).collect();
         let params = SamplingParams {
             max_tokens: request.max_tokens.unwrap_or(self.params.max_tokens),
@@ -189,10 +191,10 @@ impl Judge for EngineJudge {
             seed: request.seed.0,
             ..self.params.clone()
         };
-        let prompt = tokenizer.render_chat(&messages, true).and_then(|text| tokenizer.encode(&text));
-        let taken = prompt.and_then(|prompt| {
-            self.engine.submit(Request::new(RequestId(id.0), prompt, params))
-        });
+        let prompt =
+            tokenizer.render_chat(&messages, true).and_then(|text| tokenizer.encode(&text));
+        let taken = prompt
+            .and_then(|prompt| self.engine.submit(Request::new(RequestId(id.0), prompt, params)));
         taken.map_err(|error| JudgeError::Refused(error.to_string()))?;
         self.chats_in_flight.insert(id);
         Ok(())

@@ -116,7 +116,10 @@ pub(super) async fn completions(
         Some(seed) => seed as u64,
         None => {
             let said = messages.iter().map(|message| message.content.as_str());
-            said.fold(Seed::new(shared.scorer.config.seed), |seed, text| seed.child_str("said", text)).0
+            said.fold(Seed::new(shared.scorer.config.seed), |seed, text| {
+                seed.child_str("said", text)
+            })
+            .0
         }
     });
     let ask = |number: u32| {

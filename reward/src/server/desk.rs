@@ -41,9 +41,17 @@ pub(super) struct Order {
 pub(super) enum Command {
     Judge(Box<Order>),
     Cancel(GroupKey),
-    Delivered { key: GroupKey, member: usize },
+    Delivered {
+        key: GroupKey,
+        member: usize,
+    },
     /// Keep a job in mind; then say so.
-    Accept { key: GroupKey, group: Box<GroupRequest>, client: String, kept: oneshot::Sender<()> },
+    Accept {
+        key: GroupKey,
+        group: Box<GroupRequest>,
+        client: String,
+        kept: oneshot::Sender<()>,
+    },
     Chat(Box<ChatRequest>, oneshot::Sender<Result<ChatReply, JudgeError>>),
 }
 

@@ -9,10 +9,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use joust_schema::ids::Member;
 use joust_schema::prompt::Prompt;
 use joust_schema::tables::Status;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::input::{Client, Input};
 use super::responses::{self, Conversation, Output};
@@ -84,9 +86,12 @@ pub(super) async fn score_any(
 }
 
 /// Body of `/compare`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Compare {
+    /// What was asked.
     conversation_history: Conversation,
+    /// What was answered, at least one.
+    #[schemars(length(min = 1))]
     response_objs: Vec<Output>,
     /// What to judge by, as a further message.
     principle: Option<String>,
@@ -109,48 +114,111 @@ pub(super) async fn compare(
     };
     let result = &judged.result;
     let comparison = |row: &joust_schema::tables::Match| {
-        let (a, b) = (f64::from(row.votes_a), f64::from(row.votes_b));
+        let (score_1, score_2) = (f64::from(row.votes_a), f64::from(row.votes_b));
         // 1 where all votes are for the first, 6 where all are for the second; 3.5 where they are even
-        let share = if a + b > 0.0 { a / (a + b) } else { 0.5 };
-        json!({
-            "response_i": row.member_a,
-            "response_j": row.member_b,
-            "judge_idx": 0,
-            "score_1": a,
-            "score_2": b,
-            "ranking": 1.0 + 5.0 * (1.0 - share),
-        })
+        let share = if score_1 + score_2 > 0.0 { score_1 / (score_1 + score_2) } else { 0.5 };
+        Comparison {
+            response_i: row.member_a,
+            response_j: row.member_b,
+            judge_idx: 0,
+            score_1,
+            score_2,
+            ranking: 1.0 + 5.0 * (1.0 - share),
+        }
     };
     let scores: Vec<f64> = result.rewards.iter().filter_map(|row| row.reward).collect();
     let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
     let squares = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>();
-    let rewards: Vec<Option<f64>> = result.rewards.iter().map(|row| row.reward).collect();
-    let statuses: Vec<Status> = result.rewards.iter().map(|row| row.status).collect();
-    Json(json!({
-        "rewards": rewards,
-        "statuses": statuses,
-        "comparison_results": result.matches.iter().map(comparison).collect::<Vec<Value>>(),
-        "metrics": {
-            "mean_individual_score": mean,
-            "std_individual_score": (squares / scores.len().max(1) as f64).sqrt(),
+    Json(CompareAnswer {
+        rewards: result.rewards.iter().map(|row| row.reward).collect(),
+        statuses: result.rewards.iter().map(|row| row.status).collect(),
+        comparison_results: result.matches.iter().map(comparison).collect(),
+        metrics: CompareMetrics {
+            mean_individual_score: mean,
+            std_individual_score: (squares / scores.len().max(1) as f64).sqrt(),
         },
-    }))
+    })
     .into_response()
 }
 
+/// Answer of `/compare`.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct CompareAnswer {
+    /// One a response; null where the judge gave no valid vote.
+    rewards: Vec<Option<f64>>,
+    /// Why.
+    statuses: Vec<Status>,
+    comparison_results: Vec<Comparison>,
+    metrics: CompareMetrics,
+}
+
+/// One match.
+#[derive(Serialize, JsonSchema)]
+struct Comparison {
+    response_i: Member,
+    response_j: Member,
+    judge_idx: u32,
+    /// Votes for the first.
+    score_1: f64,
+    /// Votes for the second.
+    score_2: f64,
+    /// 1 where all votes are for the first, 6 where all are for the second.
+    ranking: f64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct CompareMetrics {
+    mean_individual_score: f64,
+    std_individual_score: f64,
+}
+
 /// Body of the rerank routes.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Rerank {
+    /// What was asked.
     query: Prompt,
+    /// What was answered, at least two.
+    #[schemars(length(min = 2))]
     documents: Vec<Document>,
     /// Most results; 0 and none mean all.
     #[serde(default)]
     top_n: Option<usize>,
+    /// Comes back with the answer.
     #[serde(default)]
     model: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// Answer of the rerank routes.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RerankAnswer {
+    id: String,
+    model: String,
+    usage: Usage,
+    /// Best first; documents without a reward are left out.
+    results: Vec<Ranked>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Usage {
+    /// Tokens of the judge's prompts and thoughts.
+    total_tokens: i64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Ranked {
+    /// Its place among the documents.
+    index: usize,
+    document: Said,
+    /// Expected share of wins, in [0, 1].
+    relevance_score: f64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Said {
+    text: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Document {
     Text(String),
@@ -192,19 +260,18 @@ pub(super) async fn rerank(
     if let Some(most) = body.top_n.filter(|most| *most > 0) {
         scored.truncate(most);
     }
-    let results: Vec<Value> = scored
-        .iter()
-        .map(|&(at, score)| {
-            json!({"index": at, "document": {"text": texts[at]}, "relevance_score": score})
-        })
-        .collect();
+    let results = scored.iter().map(|&(index, relevance_score)| Ranked {
+        index,
+        document: Said { text: texts[index].clone() },
+        relevance_score,
+    });
     let tokens =
         result.votes.iter().map(|vote| i64::from(vote.prompt_tokens + vote.completion_tokens));
-    Json(json!({
-        "id": format!("rerank-{}", result.group_id),
-        "model": body.model.unwrap_or_else(|| shared.scorer.judge.to_string()),
-        "usage": {"total_tokens": tokens.sum::<i64>()},
-        "results": results,
-    }))
+    Json(RerankAnswer {
+        id: format!("rerank-{}", result.group_id),
+        model: body.model.unwrap_or_else(|| shared.scorer.judge.to_string()),
+        usage: Usage { total_tokens: tokens.sum() },
+        results: results.collect(),
+    })
     .into_response()
 }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, FromRequest, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::de::DeserializeOwned;
@@ -49,6 +50,22 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Input<T> {
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Response> {
         let body = body(request, shared).await?;
         read(&body).map(Self)
+    }
+}
+
+/// Parameters after the question mark.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Shared> for Params<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Response> {
+        match Query::from_request_parts(parts, shared).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(rejection) => {
+                Err(failure(StatusCode::UNPROCESSABLE_ENTITY, &rejection.body_text()))
+            }
+        }
     }
 }
 

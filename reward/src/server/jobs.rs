@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::groups;
-use super::input::{Client, Input};
+use super::input::{Client, Input, Params};
 use super::results::{GroupKey, Stage, Unjudged};
 use super::routes::{Shared, failure, unscored};
 use super::wire::{ScoreGroupRequest, ScoreGroupResponse};
@@ -122,7 +122,7 @@ pub(super) async fn accept(
 pub(super) async fn show(
     State(shared): State<Shared>,
     Path(id): Path<String>,
-    Query(show): Query<Show>,
+    Params(show): Params<Show>,
 ) -> Response {
     match find(&shared, &id) {
         Ok((key, stage)) => Json(Job::new(&shared, key, stage, show.traces)).into_response(),
@@ -154,7 +154,7 @@ pub(super) async fn cancel(State(shared): State<Shared>, Path(id): Path<String>)
 pub(super) async fn events(
     State(shared): State<Shared>,
     Path(id): Path<String>,
-    Query(show): Query<Show>,
+    Params(show): Params<Show>,
 ) -> Response {
     match find(&shared, &id) {
         Ok((key, _)) => {

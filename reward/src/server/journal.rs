@@ -131,7 +131,8 @@ impl Journal {
     /// [`Error::Io`]
     pub(super) fn append(&mut self, entry: &Entry) -> Result<(), Error> {
         let path = segment_path(&self.dir, self.number);
-        let line = joust_schema::jsonl::to_line(entry).map_err(|error| Error::bad_file(&path, error))?;
+        let line =
+            joust_schema::jsonl::to_line(entry).map_err(|error| Error::bad_file(&path, error))?;
         // one write, so that a kill leaves at most one line in parts
         self.file.write_all(line.as_bytes()).map_err(|source| Error::io(&path, source))?;
         self.n_bytes += line.len() as u64;

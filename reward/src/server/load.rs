@@ -55,7 +55,14 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, n_groups: 0, n_tokens: 0, done: (0.0, 0.0), n_done: 0, since: Duration::ZERO }
+        Self {
+            limits,
+            n_groups: 0,
+            n_tokens: 0,
+            done: (0.0, 0.0),
+            n_done: 0,
+            since: Duration::ZERO,
+        }
     }
 
     /// Groups that wait or are judged.
@@ -108,8 +115,7 @@ impl Load {
         self.gone(tokens);
         let seconds = now.saturating_sub(self.since).as_secs_f64();
         self.since = now;
-        self.done =
-            (self.done.0 * MEMORY + tokens as f64, self.done.1 * MEMORY + seconds);
+        self.done = (self.done.0 * MEMORY + tokens as f64, self.done.1 * MEMORY + seconds);
         self.n_done = self.n_done.saturating_add(1);
     }
 
@@ -134,11 +140,7 @@ impl Load {
 }
 
 /// Estimated tokens of a group: `thought` a vote, and the vote's prompt.
-pub(super) fn estimate(
-    group: &GroupRequest,
-    tournament: &TournamentConfig,
-    thought: usize,
-) -> u64 {
+pub(super) fn estimate(group: &GroupRequest, tournament: &TournamentConfig, thought: usize) -> u64 {
     let n = group.completions.len();
     let bytes: usize = group.completions.iter().map(String::len).sum();
     let frame: usize = prompt::messages("", "", "").iter().map(|part| part.content.len()).sum();

@@ -18,6 +18,7 @@
 //! | 503 | the judge failed for every member (for one completion: for it), or the judge or the server stops |
 //! | 504 | the result took longer than the time limit, or the group was not complete in time |
 
+mod api;
 mod barrier;
 mod chat;
 pub mod cohort;

@@ -174,7 +174,9 @@ fn write_sets(config: &DumpConfig, sets: &Receiver<Closed>, figures: &Figures) {
             figures.dump_failed();
             tracing::error!(%error, "Could not write a set of the dump; it will be tried again.");
             if sets_are_over(sets) {
-                tracing::error!("The last sets are in the journal only; the next start writes them.");
+                tracing::error!(
+                    "The last sets are in the journal only; the next start writes them."
+                );
                 return;
             }
             std::thread::sleep(TRY_AGAIN);
@@ -272,7 +274,8 @@ fn restore(config: &DumpConfig, next: usize) -> Result<Restored, Error> {
         }
         if groups.is_empty() {
             // nothing but notes, which are of no use once results are forgotten
-            let age = fs::metadata(&path).and_then(|file| file.modified()?.elapsed().map_err(std::io::Error::other));
+            let age = fs::metadata(&path)
+                .and_then(|file| file.modified()?.elapsed().map_err(std::io::Error::other));
             if n_entries == 0 || age.is_ok_and(|age| age > config.keep) {
                 fs::remove_file(&path).map_err(|source| joust_schema::Error::io(&path, source))?;
             }
@@ -282,7 +285,10 @@ fn restore(config: &DumpConfig, next: usize) -> Result<Restored, Error> {
         }
     }
     if n_bad > 0 {
-        tracing::warn!(lines = n_bad, "The journal has lines that were cut off; they are left out.");
+        tracing::warn!(
+            lines = n_bad,
+            "The journal has lines that were cut off; they are left out."
+        );
     }
     Ok(restored)
 }

@@ -177,7 +177,9 @@ impl Results {
             return Some(Found::Running(receive));
         }
         match &self.kept.get(&key)?.outcome {
-            Ok(judged) if judged.why_all_failed().is_none() => Some(Found::Over(Arc::clone(judged))),
+            Ok(judged) if judged.why_all_failed().is_none() => {
+                Some(Found::Over(Arc::clone(judged)))
+            }
             _ => None,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -12,30 +12,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, CtOption};
+use utoipa_swagger_ui::SwaggerUi;
 
 use super::barrier::Barrier;
 use super::desk::{ScorerHandle, Unscored};
 use super::input::{Client, MAX_BODY_BYTES, header_text};
-use super::{chat, groups, jobs, scores, singles};
+use super::{api, chat, groups, jobs, scores, singles};
 
 /// Routes that need no token: what watches the server asks them.
-const OPEN_ROUTES: [&str; 2] = ["/health", "/ready"];
-
-/// The routes by which requests are counted; others are one.
-const ROUTES: [&str; 12] = [
-    "/health",
-    "/ready",
-    "/metrics",
-    "/info",
-    "/v1/models",
-    "/v1/score_group",
-    "/compare",
-    "/rerank",
-    "/v1/rerank",
-    "/verify",
-    "/get_reward",
-    "/remote_rm",
-];
+pub(super) const OPEN_ROUTES: [&str; 2] = ["/health", "/ready"];
 
 /// What all routes share.
 #[derive(Clone)]
@@ -67,7 +52,11 @@ impl Server {
 
     /// Its routes.
     pub fn router(&self) -> Router {
+        let description = api::description(!self.shared.scorer.config.tokens.is_empty());
+        // the page itself needs no token: what it asks does
+        let page = SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", description);
         Router::new()
+            .merge(page)
             .route("/health", get(health))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
@@ -86,6 +75,10 @@ impl Server {
             .route("/verify", post(singles::nemo_gym))
             .route("/get_reward", post(singles::openrlhf))
             .route("/remote_rm", post(singles::slime))
+            .fallback(async || failure(StatusCode::NOT_FOUND, "no such route; see /docs"))
+            .method_not_allowed_fallback(async || {
+                failure(StatusCode::METHOD_NOT_ALLOWED, "the route wants another method; see /docs")
+            })
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .layer(middleware::from_fn_with_state(self.shared.clone(), watch))
             .with_state(self.shared.clone())
@@ -102,8 +95,8 @@ impl Server {
 /// Asks for a token, where tokens are set, and counts the answer.
 async fn watch(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let path = request.uri().path();
-    let route = ROUTES.into_iter().find(|route| *route == path).unwrap_or("other");
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("other", MatchedPath::as_str);
     let response = match token(&shared, &request) {
         Ok(number) => {
             let client = Client::of(&request, number);
@@ -133,9 +126,10 @@ fn token(shared: &Shared, request: &Request) -> Result<Option<usize>, Unauthoriz
     let given = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Unauthorized)?;
     // all are compared, each in constant time
     let matches = tokens.iter().map(|token| token.as_bytes().ct_eq(given.as_bytes()));
-    let found = matches.enumerate().fold(CtOption::new(0, Choice::from(0)), |found, (at, is_it)| {
-        CtOption::conditional_select(&found, &CtOption::new(at as u64, Choice::from(1)), is_it)
-    });
+    let found =
+        matches.enumerate().fold(CtOption::new(0, Choice::from(0)), |found, (at, is_it)| {
+            CtOption::conditional_select(&found, &CtOption::new(at as u64, Choice::from(1)), is_it)
+        });
     Option::from(found).map(|at: u64| Some(at as usize)).ok_or(Unauthorized)
 }
 
@@ -190,6 +184,7 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 
 async fn info(State(shared): State<Shared>) -> Json<serde_json::Value> {
     let config = &shared.scorer.config;
+    let routes: Vec<&str> = api::operations().iter().map(|operation| operation.path).collect();
     Json(json!({
         "program": "joust",
         "version": env!("CARGO_PKG_VERSION"),
@@ -201,7 +196,7 @@ async fn info(State(shared): State<Shared>) -> Json<serde_json::Value> {
         "timeout_s": config.timeout.as_secs_f64(),
         "queue_capacity": config.queue_capacity,
         "max_body_bytes": MAX_BODY_BYTES,
-        "routes": ROUTES,
+        "routes": routes,
     }))
 }
 

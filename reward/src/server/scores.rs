@@ -87,7 +87,8 @@ pub(super) async fn score(
         Ok(scores) => scores,
         Err(response) => return *response,
     };
-    let row = |(index, score): (usize, &f64)| json!({"index": index, "object": "score", "score": score});
+    let row =
+        |(index, score): (usize, &f64)| json!({"index": index, "object": "score", "score": score});
     list(&shared, "score", body.model, scores.iter().enumerate().map(row).collect())
 }
 
@@ -99,6 +100,17 @@ pub(super) struct Classify {
     input: Option<Texts>,
     /// The same (SGLang).
     text: Option<Texts>,
+}
+
+/// Answer of `/classify`.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum ClassifyAnswer {
+    /// vLLM's list.
+    List(serde_json::Map<String, Value>),
+    /// SGLang's.
+    Bare(Vec<Value>),
 }
 
 pub(super) async fn classify(
@@ -130,9 +142,7 @@ pub(super) async fn classify(
         let row = |score: &f64| json!({"embedding": [score], "meta_info": {}});
         return Json(json!(scores.iter().map(row).collect::<Vec<Value>>())).into_response();
     }
-    let row = |(index, score): (usize, &f64)| {
-        json!({"index": index, "label": "reward", "probs": [score], "num_classes": 1})
-    };
+    let row = |(index, score): (usize, &f64)| json!({"index": index, "label": "reward", "probs": [score], "num_classes": 1});
     list(&shared, "classify", body.model, scores.iter().enumerate().map(row).collect())
 }
 

@@ -5,20 +5,22 @@
 //! (`slime/rollout/rm_hub`) and NVIDIA NeMo-Gym. The first two clients retry whatever is no answer, and
 //! take any number for a reward: what is none is therefore an error to them, never a number.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use joust_schema::prompt::Prompt;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::barrier::{About, Arrival, Late, Scored, Waiting};
 use super::cohort::{Answer, Key, Name, Refused};
+use super::input::{Client, Input, Params, header_text};
 use super::responses::{self, Conversation, Output};
-use super::input::{Client, Input, header_text};
 use super::routes::{Shared, failure, later};
 
 /// Headers that name a completion's group and place in it; without them the group is known by its
@@ -30,22 +32,71 @@ const MEMBER: &str = "x-joust-member";
 const REQUEST: &str = "x-request-id";
 
 /// Body of `/get_reward`: lists of one length, which is one in practice.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct OpenRlhf {
     /// Prompt and completion, special tokens included.
     query: Vec<String>,
     prompts: Vec<String>,
+    /// Known answers: texts, numbers or nulls.
     #[serde(default)]
+    #[schemars(with = "Vec<Known>")]
     labels: Vec<Value>,
 }
 
 /// Body of `/remote_rm`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct Slime {
+    /// What was asked.
     prompt: Prompt,
+    /// What was answered.
     response: String,
+    /// The known answer.
     #[serde(default)]
+    #[schemars(with = "Known")]
     label: Value,
+}
+
+/// The known answer in a description of a body.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Known {
+    Text(String),
+    Number(f64),
+    None(()),
+}
+
+/// Answer of `/remote_rm`.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum SlimeAnswer {
+    /// The reward.
+    Reward(f64),
+    /// With `?key=`: the reward under that key, and what else is known.
+    Known(Map<String, Value>),
+}
+
+/// Answer of `/get_reward`: lists of the length of `query`.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct OpenRlhfAnswer {
+    /// The rewards.
+    rewards: Vec<f64>,
+    /// Expected shares of wins, in [0, 1]: what OpenRLHF filters prompts by.
+    scores: Vec<f64>,
+    /// Numbers for its log.
+    extra_logs: BTreeMap<&'static str, Vec<f64>>,
+}
+
+/// Answer of `/verify`: the request, and
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct NemoGymAnswer {
+    /// the reward; 0 beside a failure class, by which NeMo-Gym leaves it out.
+    reward: f64,
+    /// Why there is none.
+    #[serde(rename = "_ng_failure_class")]
+    failure_class: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -103,18 +154,15 @@ pub(super) async fn openrlhf(
         ("wins", known(|one| Some(f64::from(one.wins)))),
         ("losses", known(|one| Some(f64::from(one.losses)))),
     ];
-    let logs: Map<String, Value> = logs
-        .into_iter()
-        .filter_map(|(name, values)| Some((name.to_owned(), json!(values?))))
-        .collect();
+    let extra_logs = logs.into_iter().filter_map(|(name, values)| Some((name, values?))).collect();
     // what it filters by, in [0, 1]
     let scores = known(|one| one.win_rate).unwrap_or_else(|| rewards.clone());
-    Json(json!({"rewards": rewards, "scores": scores, "extra_logs": logs})).into_response()
+    Json(OpenRlhfAnswer { rewards, scores, extra_logs }).into_response()
 }
 
 pub(super) async fn slime(
     State(shared): State<Shared>,
-    Query(query): Query<SlimeQuery>,
+    Params(query): Params<SlimeQuery>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
     Input(body): Input<Slime>,
@@ -141,19 +189,22 @@ pub(super) async fn slime(
 }
 
 /// Body of `/verify`; what else is in it comes back with the answer.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct NemoGym {
     responses_create_params: CreateParams,
     response: Output,
+    /// The client's own id of the group.
     #[serde(rename = "_ng_group_id")]
     group_id: Option<Value>,
+    /// Counts judgings of it.
     #[serde(rename = "_ng_group_attempt")]
     attempt: Option<u64>,
+    /// The place in it.
     #[serde(rename = "_ng_rollout_index")]
     rollout_index: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct CreateParams {
     input: Conversation,
 }

@@ -511,8 +511,7 @@ async fn many_clients_at_once_mix_no_groups_and_judge_none_twice() {
         let least = right.iter().copied().fold(f64::INFINITY, f64::min);
         assert!(wrong.iter().all(|reward| *reward < least), "group {group}: {right:?} {wrong:?}");
     }
-    let rewards: Vec<joust_schema::tables::Reward> =
-        rows_of(&dump, 0);
+    let rewards: Vec<joust_schema::tables::Reward> = rows_of(&dump, 0);
     let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
     for row in rewards {
         *sizes.entry(row.group_id.0).or_default() += 1;

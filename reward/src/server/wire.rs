@@ -26,7 +26,8 @@ pub struct ScoreGroupRequest {
     pub messages: Option<Vec<Message>>,
     /// The completions to compare, at least two: texts, or chat messages of which the last is meant.
     pub completions: Vec<Prompt>,
-    /// The known answer, for rules.
+    /// The known answer, a text or a number, for rules.
+    #[schemars(with = "Option<Known>")]
     pub answer: Option<Value>,
     /// `swiss`, `knockout` or `round_robin`, instead of the server's.
     pub tournament: Option<TournamentKind>,
@@ -41,6 +42,15 @@ pub struct ScoreGroupRequest {
     /// Answers with what the judge said, too.
     #[serde(default)]
     pub traces: bool,
+}
+
+/// The known answer in a description of a body.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Known {
+    Text(String),
+    Number(f64),
 }
 
 /// Answer of `POST /v1/score_group`.

@@ -323,7 +323,8 @@ proptest! {
 fn a_group_of_an_earlier_start_answers_its_members_again() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let judged = |text: &str| Answer::Judged(format!("{text}!"));
-    let named = |place, text: &str| (Some(Name::Place(place)), text.to_owned(), judged(text), false);
+    let named =
+        |place, text: &str| (Some(Name::Place(place)), text.to_owned(), judged(text), false);
     cohorts.restore(at(60), &given("g"), (), vec![named(0, "a"), named(1, "b"), named(2, "c")]);
     let told = (None, "a".to_owned(), judged("a"), true);
     let untold = (None, "b".to_owned(), judged("b"), false);

@@ -27,7 +27,8 @@ async fn a_job_is_accepted_looked_at_and_done() {
     assert_eq!(done["result"]["traces"].as_array().unwrap().len(), 6);
     let scored = json_of(post(&app, &group().to_string()).await).await;
     assert_eq!(done["result"]["rewards"], scored["rewards"]);
-    for missing in ["/v1/jobs/00000000000000000000000000000000", "/v1/jobs/x", "/v1/jobs/x/events"] {
+    for missing in ["/v1/jobs/00000000000000000000000000000000", "/v1/jobs/x", "/v1/jobs/x/events"]
+    {
         assert_eq!(get(&app, missing).await.status(), StatusCode::NOT_FOUND, "{missing}");
     }
 }
@@ -73,7 +74,8 @@ async fn a_job_that_was_accepted_is_judged_after_a_kill() {
     let dump = copy.path().to_owned();
     let app = server(Box::<RuleJudge>::default(), |config| config.dump = Some(dump_into(&dump, 1)));
     let place = format!("/v1/jobs/{}/events", job["job_id"].as_str().unwrap());
-    let events = axum::body::to_bytes(get(&app, &place).await.into_body(), usize::MAX).await.unwrap();
+    let events =
+        axum::body::to_bytes(get(&app, &place).await.into_body(), usize::MAX).await.unwrap();
     assert!(String::from_utf8_lossy(&events).contains("event: done"), "{events:?}");
 }
 
@@ -115,7 +117,10 @@ async fn the_judges_model_can_be_talked_to() {
     let answer = json_of(send(&app, "/v1/chat/completions", &[], &body).await).await;
     assert_eq!(answer["choices"][1]["message"]["content"], "a b 5");
     assert_eq!(answer["choices"][1]["index"], 1);
-    assert_eq!(answer["usage"], json!({"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}));
+    assert_eq!(
+        answer["usage"],
+        json!({"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11})
+    );
     let turn = json!([{"role": "user", "content": "a"}]);
     for (key, value) in [
         ("stream", json!(true)),

@@ -62,15 +62,23 @@ async fn a_query_with_documents_is_scored_as_a_group() {
 #[tokio::test]
 async fn conversations_are_classified() {
     let app = server(Box::<Alphabet>::default(), |_| {});
-    let chat = |said: &str| format!("<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>");
+    let chat = |said: &str| {
+        format!("<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>")
+    };
     let all = json!([chat("4"), chat("5"), chat("6")]);
     let vllm = json_of(send(&app, "/classify", &[], &json!({"input": all})).await).await;
     assert_eq!(vllm["data"][2]["num_classes"], 1);
     let probs = |at: usize| vllm["data"][at]["probs"][0].as_f64().unwrap();
     assert!(probs(0) > probs(1) && probs(1) > probs(2), "{vllm}");
-    let sglang = json_of(send(&app, "/classify", &[], &json!({"model": "m", "text": all})).await).await;
+    let sglang =
+        json_of(send(&app, "/classify", &[], &json!({"model": "m", "text": all})).await).await;
     assert!(sglang[1]["embedding"][0].is_number(), "{sglang}");
-    for wrong in [json!({"input": "2+2? 4"}), json!({}), json!({"input": []}), json!({"input": "a", "text": "a"})] {
+    for wrong in [
+        json!({"input": "2+2? 4"}),
+        json!({}),
+        json!({"input": []}),
+        json!({"input": "a", "text": "a"}),
+    ] {
         let response = send(&app, "/classify", &[], &wrong).await;
         assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
     }
@@ -101,7 +109,8 @@ async fn bodies_that_are_too_large_too_deep_or_no_text_are_refused() {
     let (status, _) = ask(Body::from_stream(futures_util::stream::iter(pieces))).await;
     assert_eq!(status, 413);
     let many: Vec<String> = (0..2000).map(|number| number.to_string()).collect();
-    let (status, reason) = ask(Body::from(json!({"prompt": "a", "completions": many}).to_string())).await;
+    let (status, reason) =
+        ask(Body::from(json!({"prompt": "a", "completions": many}).to_string())).await;
     assert_eq!(status, 422);
     assert!(reason.contains("2000 entries, wanted at most 1024"), "{reason}");
 }

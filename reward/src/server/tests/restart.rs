@@ -97,7 +97,8 @@ async fn members_that_had_no_answer_yet_get_it_after_the_kill_and_others_begin_a
         named("1", "5", app.clone()),
         named("2", "6", app.clone())
     );
-    let nameless = ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
+    let nameless =
+        ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
     for task in nameless {
         assert_eq!(task.await.unwrap().0, 200);
     }
@@ -114,7 +115,8 @@ async fn members_that_had_no_answer_yet_get_it_after_the_kill_and_others_begin_a
     assert_eq!(named("2", "6", app.clone()).await, c);
     assert_eq!(votes.load(Ordering::Relaxed), 0);
     // the nameless ones have their answers: the same words belong to a new group, which is known as a whole
-    let nameless = ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
+    let nameless =
+        ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
     for task in nameless {
         assert_eq!(task.await.unwrap().0, 200);
     }
@@ -125,7 +127,8 @@ async fn members_that_had_no_answer_yet_get_it_after_the_kill_and_others_begin_a
 async fn a_second_server_keeps_out_of_the_folder() {
     let dir = tempfile::tempdir().unwrap();
     let (_server, _) = start(dir.path());
-    let scorer = Scorer::with_judge(&RewardConfig::default(), Some(Box::<RuleJudge>::default()), true);
+    let scorer =
+        Scorer::with_judge(&RewardConfig::default(), Some(Box::<RuleJudge>::default()), true);
     let mut config = plain_config();
     config.dump = Some(dump_into(dir.path(), 1));
     let error = ScorerHandle::spawn(scorer, config).err().unwrap().to_string();
