@@ -133,6 +133,10 @@ pub struct JudgeConfig {
     pub device: DeviceChoice,
     /// Servers of an `http` judge.
     pub http: HttpJudgeConfig,
+    /// Memory for verdicts, in MiB; 0 keeps none. The same comparison in another group then gets the
+    /// same votes without the judge being asked, and votes depend on what was judged before. Commands
+    /// and training steps that score a set of groups begin with none.
+    pub verdict_cache_mib: usize,
     /// Fused kernels on a GPU; without them libtorch's own operations, which are slow.
     pub gpu_kernels: bool,
     /// Records decoding steps on a GPU and starts each as a whole.
@@ -158,6 +162,7 @@ impl Default for JudgeConfig {
             kv_dtype: KvDType::Auto,
             device: DeviceChoice::Auto,
             http: HttpJudgeConfig::default(),
+            verdict_cache_mib: 0,
             gpu_kernels: true,
             cuda_graphs: true,
         }
@@ -257,6 +262,13 @@ impl JudgeConfig {
                 "http.samples_per_call is {} at temperature 0, where all samples are the same and \
                  servers refuse to take several; wanted 1",
                 self.http.samples_per_call
+            ));
+        }
+        if matches!(self.kind, JudgeKind::Rule | JudgeKind::Replay) && self.verdict_cache_mib > 0 {
+            problems.push(format!(
+                "verdict_cache_mib is {}, wanted 0: what a rule or a dump says depends on more than \
+                 the two answers",
+                self.verdict_cache_mib
             ));
         }
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
