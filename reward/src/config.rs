@@ -59,14 +59,21 @@ pub enum JudgeKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpJudgeConfig {
-    /// Base addresses, `http://host:8000/v1`; each vote goes to the one with the fewest under way.
+    /// Base addresses, `http://host:8000/v1`; each call goes to the one with the fewest votes under way.
     pub urls: Vec<String>,
     /// The model's name there.
     pub model: String,
     /// Environment variable with the key that is sent along; leave out for none.
     pub api_key_env: Option<String>,
-    /// Most votes under way at each server.
+    /// Most votes under way at each server; a call that asks for several counts as several.
     pub concurrency: usize,
+    /// Most votes that share a call: those that ask exactly the same at the same time are asked for by
+    /// the field `n`, so that the server computes their prompt once. Of the tokens they wrote the
+    /// server tells the sum; each vote gets a share by the length of its text.
+    pub samples_per_call: usize,
+    /// Most calls that start at each server in any minute, evenly spread, further tries included; 0
+    /// sets no limit.
+    pub requests_per_minute: u32,
     /// Longest time of one call, in seconds.
     pub timeout_s: f64,
     /// Calls of a vote, the first included, before it counts as failed.
@@ -80,6 +87,8 @@ impl Default for HttpJudgeConfig {
             model: String::new(),
             api_key_env: None,
             concurrency: 64,
+            samples_per_call: 1,
+            requests_per_minute: 0,
             timeout_s: 900.0,
             tries: 5,
         }
@@ -125,6 +134,10 @@ pub struct JudgeConfig {
     pub device: DeviceChoice,
     /// Servers of an `http` judge.
     pub http: HttpJudgeConfig,
+    /// Memory for verdicts, in MiB; 0 keeps none. The same comparison in another group then gets the
+    /// same votes without the judge being asked, and votes depend on what was judged before. Commands
+    /// and training steps that score a set of groups begin with none.
+    pub verdict_cache_mib: usize,
     /// Fused kernels on a GPU; without them libtorch's own operations, which are slow.
     pub gpu_kernels: bool,
     /// Records decoding steps on a GPU and starts each as a whole.
@@ -150,6 +163,7 @@ impl Default for JudgeConfig {
             kv_dtype: KvDType::Auto,
             device: DeviceChoice::Auto,
             http: HttpJudgeConfig::default(),
+            verdict_cache_mib: 0,
             gpu_kernels: true,
             cuda_graphs: true,
         }
@@ -249,6 +263,21 @@ impl JudgeConfig {
             JudgeKind::Http => problems.extend(self.http.validate()),
             _ => {}
         }
+        if self.kind == JudgeKind::Http && self.http.samples_per_call > 1 && self.temperature == 0.0
+        {
+            problems.push(format!(
+                "http.samples_per_call is {} at temperature 0, where all samples are the same and \
+                 servers refuse to take several; wanted 1",
+                self.http.samples_per_call
+            ));
+        }
+        if matches!(self.kind, JudgeKind::Rule | JudgeKind::Replay) && self.verdict_cache_mib > 0 {
+            problems.push(format!(
+                "verdict_cache_mib is {}, wanted 0: what a rule or a dump says depends on more than \
+                 the two answers",
+                self.verdict_cache_mib
+            ));
+        }
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             problems.push(format!("temperature is {}, wanted ≥ 0", self.temperature));
         }
@@ -290,6 +319,12 @@ impl HttpJudgeConfig {
         }
         if self.concurrency == 0 || self.tries == 0 {
             problems.push("http.concurrency and http.tries must be at least 1".to_owned());
+        }
+        if !(1..=self.concurrency.max(1)).contains(&self.samples_per_call) {
+            problems.push(format!(
+                "http.samples_per_call is {}, wanted at least 1 and at most http.concurrency, {}",
+                self.samples_per_call, self.concurrency
+            ));
         }
         if !(self.timeout_s > 0.0 && self.timeout_s <= 1e9) {
             problems.push(format!("http.timeout_s is {}, wanted above 0", self.timeout_s));

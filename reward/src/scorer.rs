@@ -1,6 +1,7 @@
 //! Scoring as a whole: groups in, rewards with their evidence out, whatever the reward is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::{Reward, Status};
@@ -9,8 +10,8 @@ use crate::arena::{Arena, GroupRequest, GroupResult, Progress};
 use crate::config::{JudgeKind, RewardConfig, RewardKind};
 use crate::error::Error;
 use crate::judge::{
-    ChatReply, ChatRequest, EngineJudge, HttpJudge, Judge, JudgeError, ReplayJudge, RuleJudge,
-    VoteId,
+    CacheStats, CachedJudge, ChatReply, ChatRequest, EngineJudge, HttpJudge, Judge, JudgeError,
+    ReplayJudge, RuleJudge, VoteId,
 };
 use crate::rule;
 
@@ -21,6 +22,7 @@ const CHATS: u64 = 1 << 63;
 pub struct Scorer {
     config: RewardConfig,
     judge: Option<Box<dyn Judge>>,
+    cache_stats: Option<Arc<CacheStats>>,
     arena: Arena,
     /// Groups that a rule has scored, until the next pump.
     by_rule: Vec<GroupResult>,
@@ -53,19 +55,32 @@ impl Scorer {
         Ok(Self::with_judge(config, judge, record_latency))
     }
 
-    /// Scores with a given judge; `None` scores by rule.
+    /// Scores with a given judge, behind the configured cache; `None` scores by rule.
     pub fn with_judge(
         config: &RewardConfig,
         judge: Option<Box<dyn Judge>>,
         record_latency: bool,
     ) -> Self {
         let arena = Arena::new(config, record_latency);
-        Self { config: config.clone(), judge, arena, by_rule: Vec::new() }
+        let (judge, cache_stats) = match judge {
+            Some(judge) if config.judge.verdict_cache_mib > 0 => {
+                let cached = CachedJudge::new(judge, &config.judge);
+                let stats = cached.stats();
+                (Some(Box::new(cached) as Box<dyn Judge>), Some(stats))
+            }
+            judge => (judge, None),
+        };
+        Self { config: config.clone(), judge, cache_stats, arena, by_rule: Vec::new() }
     }
 
     /// Who judges.
     pub fn judge_name(&self) -> &str {
         self.judge.as_deref().map_or("rule", Judge::name)
+    }
+
+    /// What the cache of verdicts counts; none where there is no cache.
+    pub fn cache_stats(&self) -> Option<Arc<CacheStats>> {
+        self.cache_stats.clone()
     }
 
     /// The judge alone; `None` where a rule scores.

@@ -3,6 +3,7 @@
 //! A judge takes vote requests and gives outcomes, in any order, many at a time. It does not know
 //! tournaments.
 
+mod cached;
 mod engine;
 mod http;
 mod recording;
@@ -14,6 +15,7 @@ use joust_schema::prompt::Message;
 use joust_schema::seed::Seed;
 use joust_schema::tables::Verdict;
 
+pub use cached::{CacheStats, CachedJudge};
 pub use engine::EngineJudge;
 pub use http::HttpJudge;
 pub use recording::RecordingJudge;

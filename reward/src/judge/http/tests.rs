@@ -1,5 +1,6 @@
 //! Against servers that misbehave: too busy, broken, mute, talking nonsense.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use joust_schema::tables::Verdict;
 use serde_json::{Value, json};
 
 use super::HttpJudge;
-use crate::config::{HttpJudgeConfig, JudgeConfig};
+use crate::config::{HttpJudgeConfig, JudgeConfig, JudgeKind, RewardConfig};
 use crate::judge::{Judge as _, JudgeError, VoteId, VoteOutcome, VoteRequest};
 
 /// A server and what it has seen.
@@ -212,16 +213,219 @@ fn a_cancelled_vote_gives_nothing_and_frees_its_slot() {
     });
     let mut judge = judge(vec![server.url.clone()], |http| http.concurrency = 1);
     judge.submit(request(7));
-    while server.n_calls.load(Ordering::SeqCst) == 0 {
-        std::thread::yield_now();
-    }
+    polled_until(&mut judge, &server, 1);
     judge.cancel(VoteId(7));
     judge.submit(request(8));
+    let outcomes = next_outcomes(&mut judge);
+    assert!(outcomes.len() == 1 && outcomes[0].0 == VoteId(8) && outcomes[0].1.is_ok());
+}
+
+/// Polls a judge that gives nothing, until the server has had so many calls.
+fn polled_until(judge: &mut HttpJudge, server: &Mock, n_calls: usize) {
+    while server.n_calls.load(Ordering::SeqCst) < n_calls {
+        assert!(judge.poll().is_empty());
+    }
+}
+
+fn next_outcomes(judge: &mut HttpJudge) -> Vec<VoteOutcome> {
+    loop {
+        let outcomes = judge.poll();
+        if !outcomes.is_empty() {
+            return outcomes;
+        }
+    }
+}
+
+/// What a server answers that takes `n` samples: the thought's length tells the choice, and for whom
+/// it judges alternates.
+fn choices(n: usize) -> Response {
+    let choice = |index: usize| {
+        let content =
+            format!("{}</think> \\boxed{{Assistant {}}}", "h".repeat(index), index % 2 + 1);
+        json!({"index": index, "message": {"content": content}})
+    };
+    // in any order
+    let choices: Vec<Value> = (0..n).rev().map(choice).collect();
+    axum::Json(json!({
+        "choices": choices,
+        "usage": {"prompt_tokens": 300, "completion_tokens": 1_001,
+                  "prompt_tokens_details": {"cached_tokens": 16}},
+    }))
+    .into_response()
+}
+
+/// A vote whose answers are shown in the other order.
+fn turned(id: u64) -> VoteRequest {
+    let request = request(id);
+    let (answer_first, answer_second) = (request.answer_second, request.answer_first);
+    VoteRequest { answer_first, answer_second, ..request }
+}
+
+#[test]
+fn votes_that_ask_the_same_share_a_call() {
+    let (send, bodies) = crossbeam::channel::unbounded();
+    let server = mock(move |_, body| {
+        send.send(body.clone()).unwrap();
+        async move { choices(body["n"].as_u64().unwrap_or(1) as usize) }
+    });
+    let mut judge = judge(vec![server.url.clone()], |http| http.samples_per_call = 3);
+    for id in 0..8 {
+        judge.submit(if id % 2 == 0 { request(id) } else { turned(id) });
+    }
+    let mut outcomes = Vec::new();
+    while outcomes.len() < 8 {
+        outcomes.extend(judge.poll());
+    }
+    outcomes.sort_by_key(|(id, _)| *id);
+    let replies: Vec<_> = outcomes.into_iter().map(|(_, outcome)| outcome.unwrap()).collect();
+    // 0, 2, 4 and 1, 3, 5 shared calls; 6 and 7 were left
+    let lengths: Vec<usize> = replies.iter().map(|reply| reply.text.find('<').unwrap()).collect();
+    assert_eq!(lengths, [0, 0, 1, 1, 2, 2, 0, 0], "each vote has its own choice");
+    let verdicts: Vec<Verdict> = replies.iter().map(|reply| reply.verdict).collect();
+    let [first, second] = [Verdict::First, Verdict::Second];
+    assert_eq!(verdicts, [first, first, second, second, first, first, first, first]);
+    let counts = |vote: usize| (replies[vote].prompt_tokens, replies[vote].cached_prompt_tokens);
+    assert_eq!([0, 2, 4, 6].map(counts), [(300, 16), (300, 300), (300, 300), (300, 16)]);
+    let written = |votes: &[usize]| -> usize {
+        votes.iter().map(|vote| replies[*vote].completion_tokens).sum()
+    };
+    assert_eq!([written(&[0, 2, 4]), written(&[1, 3, 5]), written(&[6])], [1_001; 3]);
+    let bodies: Vec<Value> = bodies.try_iter().collect();
+    let mut wanted: Vec<Option<u64>> = bodies.iter().map(|body| body["n"].as_u64()).collect();
+    wanted.sort();
+    assert_eq!(wanted, [None, None, Some(3), Some(3)]);
+    let seeds: BTreeSet<i64> = bodies.iter().map(|body| body["seed"].as_i64().unwrap()).collect();
+    assert_eq!(seeds.len(), 4);
+}
+
+#[test]
+fn what_a_server_leaves_out_of_a_shared_call_is_asked_alone() {
+    let server = mock(|_, body| async move {
+        assert!(body.get("n").is_none_or(|n| n == 6));
+        says("hm</think> \\boxed{Assistant 1}")
+    });
+    let mut judge = judge(vec![server.url.clone()], |http| {
+        http.samples_per_call = 6;
+        http.tries = 2;
+    });
+    let outcomes = all_votes(&mut judge, 6);
+    assert!(outcomes.iter().all(|(_, outcome)| outcome.as_ref().unwrap().completion_tokens == 7));
+    assert_eq!(server.n_calls.load(Ordering::SeqCst), 6);
+
+    judge.calls = self::judge(vec![server.url.clone()], |http| http.tries = 1).calls;
+    let outcomes = all_votes(&mut judge, 6);
+    let (given, failed): (Vec<_>, Vec<_>) =
+        outcomes.into_iter().partition(|(_, outcome)| outcome.is_ok());
+    assert_eq!((given.len(), failed.len()), (1, 5), "no vote is invented");
+    let Err(JudgeError::Failed(reason)) = &failed[0].1 else { panic!("{failed:?}") };
+    assert!(reason.contains("1 choices for 6 votes"), "{reason}");
+}
+
+#[test]
+fn a_shared_call_that_fails_is_tried_again_for_those_that_still_want_it() {
+    let (send, asked) = crossbeam::channel::unbounded();
+    let server = mock(move |number, body| {
+        send.send(body["n"].as_u64()).unwrap();
+        async move {
+            match number {
+                0 => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")], "").into_response(),
+                _ => choices(body["n"].as_u64().unwrap_or(1) as usize),
+            }
+        }
+    });
+    let mut judge = judge(vec![server.url.clone()], |http| http.samples_per_call = 4);
+    for id in 0..4 {
+        judge.submit(request(id));
+    }
+    polled_until(&mut judge, &server, 1);
+    judge.cancel(VoteId(1));
+    let mut outcomes = next_outcomes(&mut judge);
+    while outcomes.len() < 3 {
+        outcomes.extend(judge.poll());
+    }
+    let ids: Vec<u64> = outcomes.iter().map(|(id, _)| id.0).collect();
+    assert_eq!(ids, [0, 2, 3]);
+    assert_eq!(asked.try_iter().collect::<Vec<_>>(), [Some(4), Some(3)]);
+}
+
+#[test]
+fn cancelling_one_vote_of_a_shared_call_leaves_the_others_and_all_of_them_end_it() {
+    let release = Arc::new(tokio::sync::Notify::new());
+    let held = Arc::clone(&release);
+    let server = mock(move |_, body| {
+        let held = Arc::clone(&held);
+        async move {
+            held.notified().await;
+            choices(body["n"].as_u64().unwrap_or(1) as usize)
+        }
+    });
+    let mut judge = judge(vec![server.url.clone()], |http| {
+        (http.samples_per_call, http.concurrency) = (2, 2);
+    });
+    for id in 0..4 {
+        judge.submit(request(id));
+    }
+    judge.submit(turned(9));
+    judge.cancel(VoteId(9));
+    polled_until(&mut judge, &server, 1);
+    judge.cancel(VoteId(0));
+    release.notify_one();
+    let outcomes = next_outcomes(&mut judge);
+    assert!(outcomes.len() == 1 && outcomes[0].0 == VoteId(1), "{outcomes:?}");
+    assert_eq!(outcomes[0].1.as_ref().unwrap().verdict, Verdict::Second, "its own choice");
+    // the second call has no place before the first has ended
+    polled_until(&mut judge, &server, 2);
+    judge.cancel(VoteId(2));
+    judge.cancel(VoteId(3));
+    assert!(judge.poll().is_empty() && judge.under_way.is_empty());
+    // the place of the call that nobody wants is free again
+    judge.submit(request(5));
+    polled_until(&mut judge, &server, 3);
     let outcomes = loop {
+        // the server may still wait for the one that nobody wants
+        release.notify_one();
         let outcomes = judge.poll();
         if !outcomes.is_empty() {
             break outcomes;
         }
     };
-    assert!(outcomes.len() == 1 && outcomes[0].0 == VoteId(8) && outcomes[0].1.is_ok());
+    assert!(outcomes.len() == 1 && outcomes[0].0 == VoteId(5), "{outcomes:?}");
+}
+
+#[test]
+fn a_server_is_called_no_more_often_than_its_limit_says() {
+    let server = mock(|_, _| async { says("hm</think> \\boxed{Assistant 1}") });
+    let mut judge = judge(vec![server.url.clone()], |http| http.requests_per_minute = 6_100);
+    let started = std::time::Instant::now();
+    all_votes(&mut judge, 120);
+    // a hundred at once, the others a hundredth of a second apart
+    assert!(started.elapsed() >= Duration::from_millis(200), "{:?}", started.elapsed());
+    assert_eq!(server.n_calls.load(Ordering::SeqCst), 120);
+}
+
+#[test]
+fn settings_that_cannot_be_kept_are_named() {
+    let problems = |change: &dyn Fn(&mut JudgeConfig)| {
+        let http = HttpJudgeConfig {
+            urls: vec!["http://host:8000/v1".to_owned()],
+            model: "rrm".to_owned(),
+            samples_per_call: 4,
+            ..HttpJudgeConfig::default()
+        };
+        let mut judge = JudgeConfig { kind: JudgeKind::Http, http, ..JudgeConfig::default() };
+        change(&mut judge);
+        RewardConfig { judge, ..RewardConfig::default() }.validate().join("\n")
+    };
+    assert_eq!(problems(&|_| {}), "");
+    for (change, wanted) in [
+        (
+            (|judge| judge.http.samples_per_call = 0) as fn(&mut JudgeConfig),
+            "is 0, wanted at least 1",
+        ),
+        (|judge| judge.http.concurrency = 3, "at most http.concurrency, 3"),
+        (|judge| judge.temperature = 0.0, "is 4 at temperature 0"),
+    ] {
+        let found = problems(&change);
+        assert!(found.contains("judge.http.samples_per_call") && found.contains(wanted), "{found}");
+    }
 }

@@ -15,6 +15,9 @@ pub(super) struct Ask<'a> {
     pub(super) top_p: f64,
     pub(super) max_tokens: usize,
     pub(super) seed: i64,
+    /// Choices wanted; left out for one, so that servers without the field are asked as ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) n: Option<usize>,
 }
 
 /// What is used of the answer.
@@ -27,6 +30,8 @@ pub(super) struct Answer {
 
 #[derive(Deserialize)]
 struct Choice {
+    #[serde(default)]
+    index: usize,
     message: Said,
 }
 
@@ -64,23 +69,80 @@ pub(super) fn messages(request: &VoteRequest) -> [Message; 2] {
 }
 
 impl Answer {
-    /// The vote; none where the server gave no choice.
-    pub(super) fn into_reply(self, latency_ms: f64) -> Option<VoteReply> {
-        let said = self.choices.into_iter().next()?.message;
-        let content = said.content.unwrap_or_default();
-        let text = match said.reasoning_content.filter(|thought| !thought.is_empty()) {
-            Some(thought) => format!("<think>\n{thought}\n</think>\n\n{content}"),
-            None => content,
-        };
+    /// One vote a choice, at most `n_wanted`; fewer where the server gave fewer.
+    ///
+    /// The prompt is computed once: for all votes but the first it counts as shared. Of the choices'
+    /// tokens the server tells only the sum. Each vote gets a share by the length of its text, an
+    /// estimate; the shares add up to the sum.
+    pub(super) fn into_replies(self, n_wanted: usize, latency_ms: f64) -> Vec<VoteReply> {
+        let mut choices = self.choices;
+        choices.sort_by_key(|choice| choice.index);
+        choices.truncate(n_wanted);
+        let texts: Vec<String> = choices.into_iter().map(|choice| choice.message.text()).collect();
         let usage = self.usage.unwrap_or_default();
         let cached = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
-        Some(VoteReply {
+        let lengths: Vec<usize> = texts.iter().map(|text| text.chars().count()).collect();
+        let completion_tokens = shares(usage.completion_tokens, &lengths);
+        let reply = |(place, (text, completion_tokens)): (usize, (String, usize))| VoteReply {
             verdict: verdict::parse(&text),
             text,
             prompt_tokens: usage.prompt_tokens,
-            cached_prompt_tokens: cached.unwrap_or(0),
-            completion_tokens: usage.completion_tokens,
+            cached_prompt_tokens: match place {
+                0 => cached.unwrap_or(0),
+                _ => usage.prompt_tokens,
+            },
+            completion_tokens,
             latency_ms,
-        })
+        };
+        texts.into_iter().zip(completion_tokens).enumerate().map(reply).collect()
+    }
+}
+
+impl Said {
+    /// The thought and what was said after it, as a model without a reasoning parser writes them.
+    fn text(self) -> String {
+        let content = self.content.unwrap_or_default();
+        match self.reasoning_content.filter(|thought| !thought.is_empty()) {
+            Some(thought) => format!("<think>\n{thought}\n</think>\n\n{content}"),
+            None => content,
+        }
+    }
+}
+
+/// Divides `total` in proportion to the lengths, each with one added for its end; the parts add up to
+/// `total`.
+fn shares(total: usize, lengths: &[usize]) -> Vec<usize> {
+    let weight = |length: &usize| *length as u128 + 1;
+    let whole: u128 = lengths.iter().map(weight).sum();
+    let (mut so_far, mut given) = (0, 0);
+    let share = |length| {
+        so_far += weight(length);
+        let upto = (total as u128 * so_far / whole) as usize;
+        let share = upto - given;
+        given = upto;
+        share
+    };
+    lengths.iter().map(share).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tokens_go_by_the_length_of_the_texts() {
+        assert_eq!(shares(100, &[9, 29, 59]), [10, 30, 60]);
+        assert_eq!(shares(7, &[0, 0]), [3, 4]);
+        assert!(shares(7, &[]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn shares_add_up(total: usize, lengths in prop::collection::vec(0_usize..1 << 40, 1..9)) {
+            let shares = shares(total, &lengths);
+            prop_assert_eq!(shares.iter().map(|share| *share as u128).sum::<u128>(), total as u128);
+        }
     }
 }

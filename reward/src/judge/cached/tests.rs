@@ -1,0 +1,372 @@
+//! Around a judge that counts what it is asked for: what it is spared, and that nobody is forgotten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use joust_schema::ids::{GroupId, MatchId};
+use joust_schema::seed::Seed;
+use joust_schema::tables::Verdict;
+use proptest::prelude::*;
+
+use super::CachedJudge;
+use crate::arena::{GroupRequest, GroupResult};
+use crate::config::{JudgeConfig, JudgeKind, RewardConfig};
+use crate::judge::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use crate::scorer::Scorer;
+
+/// What a [`Counting`] judge has seen.
+#[derive(Default)]
+struct Seen {
+    open: Vec<VoteRequest>,
+    n_asked: usize,
+    n_cancelled: usize,
+    n_forgotten: usize,
+    /// Outcomes that the next poll gives.
+    per_poll: usize,
+    /// Whether a cancelled vote's outcome comes nevertheless, as it may where it was there already.
+    is_late: bool,
+}
+
+/// Answers the vote that is open for longest; the first answer's first letter says how.
+struct Counting(Arc<Mutex<Seen>>);
+
+impl Judge for Counting {
+    fn name(&self) -> &str {
+        "counting"
+    }
+
+    fn submit(&mut self, request: VoteRequest) {
+        let mut seen = self.0.lock().unwrap();
+        seen.n_asked += 1;
+        seen.open.push(request);
+    }
+
+    fn cancel(&mut self, id: VoteId) {
+        let mut seen = self.0.lock().unwrap();
+        seen.n_cancelled += 1;
+        if !seen.is_late {
+            seen.open.retain(|request| request.id != id);
+        }
+    }
+
+    fn forget(&mut self) {
+        self.0.lock().unwrap().n_forgotten += 1;
+    }
+
+    fn poll(&mut self) -> Vec<VoteOutcome> {
+        let mut seen = self.0.lock().unwrap();
+        let n = seen.per_poll.min(seen.open.len());
+        seen.open.drain(..n).map(|request| (request.id, answer(&request))).collect()
+    }
+}
+
+fn answer(request: &VoteRequest) -> Result<VoteReply, JudgeError> {
+    let verdict = match request.answer_first.chars().next() {
+        Some('x') => return Err(JudgeError::Failed("broken".to_owned())),
+        Some('?') => Verdict::Invalid,
+        // a coin for each draw, so that a draw made again would show
+        _ if request.seed.unit() < 0.5 => Verdict::First,
+        _ => Verdict::Second,
+    };
+    Ok(VoteReply {
+        verdict,
+        text: format!("{} {} {}", request.answer_first, request.vote, request.seed.0),
+        prompt_tokens: 300,
+        cached_prompt_tokens: 16,
+        completion_tokens: 7,
+        latency_ms: 5.0,
+    })
+}
+
+fn cached(change: impl FnOnce(&mut JudgeConfig)) -> (CachedJudge, Arc<Mutex<Seen>>) {
+    let seen = Arc::new(Mutex::new(Seen { per_poll: 1, ..Seen::default() }));
+    let mut config = JudgeConfig { verdict_cache_mib: 1, ..JudgeConfig::default() };
+    change(&mut config);
+    (CachedJudge::new(Box::new(Counting(Arc::clone(&seen))), &config), seen)
+}
+
+fn request(id: u64, first: &str) -> VoteRequest {
+    VoteRequest {
+        id: VoteId(id),
+        match_id: MatchId(format!("g{id}/1-0-1")),
+        vote: 0,
+        attempt: 0,
+        question: "2+2?".to_owned(),
+        answer_first: first.to_owned(),
+        answer_second: "5".to_owned(),
+        reference: None,
+        seed: Seed::new(id),
+    }
+}
+
+/// Submits one vote and polls it to its end.
+fn asked(judge: &mut CachedJudge, request: VoteRequest) -> Result<VoteReply, JudgeError> {
+    let id = request.id;
+    judge.submit(request);
+    let mut outcomes = judge.poll();
+    assert!(outcomes.len() == 1 && outcomes[0].0 == id, "{outcomes:?}");
+    outcomes.remove(0).1
+}
+
+#[test]
+fn the_same_vote_is_asked_once_and_costs_nothing_again() {
+    let (mut judge, seen) = cached(|_| {});
+    let first = asked(&mut judge, request(1, "4")).unwrap();
+    let again = asked(&mut judge, request(2, "4")).unwrap();
+    assert_eq!(again, VoteReply { cached_prompt_tokens: 300, latency_ms: 0.0, ..first });
+    assert_eq!(seen.lock().unwrap().n_asked, 1);
+    let stats = judge.stats();
+    assert_eq!([stats.hits(), stats.joined(), stats.misses(), stats.shared_tokens()], [1, 0, 1, 7]);
+    assert!(stats.bytes() > 0 && stats.bytes() < 1_000, "{}", stats.bytes());
+}
+
+#[test]
+fn whatever_differs_is_another_vote_but_for_the_draw_and_the_match() {
+    let (mut judge, seen) = cached(|_| {});
+    let same = request(0, "4");
+    let others = [
+        VoteRequest { question: "2+2?5".to_owned(), answer_second: String::new(), ..same.clone() },
+        VoteRequest { answer_first: "45".to_owned(), answer_second: String::new(), ..same.clone() },
+        VoteRequest { answer_first: "5".to_owned(), answer_second: "4".to_owned(), ..same.clone() },
+        VoteRequest { vote: 1, ..same.clone() },
+        VoteRequest { attempt: 1, ..same.clone() },
+        VoteRequest { vote: 1, attempt: 1, ..same.clone() },
+    ];
+    asked(&mut judge, same).unwrap();
+    for (n, other) in others.into_iter().enumerate() {
+        asked(&mut judge, other).unwrap();
+        assert_eq!(seen.lock().unwrap().n_asked, n + 2);
+    }
+    let known = request(0, "4");
+    let keys: BTreeSet<[u8; 32]> = [
+        cached(|_| {}).0,
+        cached(|config| config.temperature = 0.7).0,
+        cached(|config| config.top_p = 0.9).0,
+        cached(|config| config.max_thinking_tokens = 9).0,
+    ]
+    .map(|judge| judge.key(&known))
+    .into();
+    assert_eq!(keys.len(), 4);
+}
+
+#[test]
+fn what_is_no_vote_is_not_kept() {
+    let (mut judge, seen) = cached(|_| {});
+    for id in 0..2 {
+        assert_eq!(asked(&mut judge, request(id, "?")).unwrap().verdict, Verdict::Invalid);
+        asked(&mut judge, request(id, "x")).unwrap_err();
+    }
+    assert_eq!((seen.lock().unwrap().n_asked, judge.stats().bytes()), (4, 0));
+}
+
+#[test]
+fn a_vote_under_way_serves_all_who_want_it_and_the_first_left_has_its_costs() {
+    let (mut judge, seen) = cached(|_| {});
+    for id in 1..=4 {
+        judge.submit(request(id, "4"));
+    }
+    judge.cancel(VoteId(1));
+    judge.cancel(VoteId(3));
+    assert_eq!(seen.lock().unwrap().n_cancelled, 0, "others wait for it");
+    let costs = |(id, outcome): VoteOutcome| {
+        let reply = outcome.unwrap();
+        (id.0, reply.text, reply.cached_prompt_tokens, reply.latency_ms)
+    };
+    let text = format!("4 0 {}", Seed::new(1).0);
+    let outcomes: Vec<_> = judge.poll().into_iter().map(costs).collect();
+    assert_eq!(outcomes, [(2, text.clone(), 16, 5.0), (4, text, 300, 0.0)]);
+    let stats = judge.stats();
+    assert_eq!([stats.hits(), stats.joined(), stats.misses()], [0, 3, 1]);
+
+    judge.submit(request(5, "6"));
+    judge.submit(request(6, "6"));
+    judge.cancel(VoteId(6));
+    judge.cancel(VoteId(5));
+    assert_eq!(seen.lock().unwrap().n_cancelled, 1, "nobody waits for it");
+    assert!(judge.poll().is_empty());
+    asked(&mut judge, request(7, "6")).unwrap();
+}
+
+#[test]
+fn what_is_there_does_not_wait_for_the_judge_nor_the_judge_for_it() {
+    let (mut judge, _) = cached(|_| {});
+    asked(&mut judge, request(1, "4")).unwrap();
+    judge.submit(request(2, "6"));
+    let mut ids = Vec::new();
+    for id in 3..5 {
+        judge.submit(request(id, "4"));
+        ids.push(judge.poll().into_iter().map(|(id, _)| id.0).collect::<Vec<_>>());
+    }
+    assert_eq!(ids, [vec![3], vec![4, 2]]);
+}
+
+#[test]
+fn what_was_asked_before_all_was_forgotten_is_neither_joined_nor_kept() {
+    let (mut judge, seen) = cached(|_| {});
+    asked(&mut judge, request(1, "4")).unwrap();
+    judge.submit(request(2, "6"));
+    judge.forget();
+    assert_eq!((judge.stats().bytes(), seen.lock().unwrap().n_forgotten), (0, 1));
+    judge.submit(request(3, "6"));
+    asked_ids(&mut judge, &[2]);
+    judge.submit(request(4, "6"));
+    asked_ids(&mut judge, &[3, 4]);
+    asked(&mut judge, request(5, "4")).unwrap();
+    assert_eq!(seen.lock().unwrap().n_asked, 4);
+}
+
+fn asked_ids(judge: &mut CachedJudge, wanted: &[u64]) {
+    let ids: Vec<u64> = judge.poll().into_iter().map(|(id, _)| id.0).collect();
+    assert_eq!(ids, wanted);
+}
+
+fn group(id: &str, seed: u64) -> GroupRequest {
+    GroupRequest {
+        step: 0,
+        group_id: GroupId(id.to_owned()),
+        question: "2+2?".to_owned(),
+        completions: ["4", "5", "22", "four"].map(str::to_owned).to_vec(),
+        reference: None,
+        seed: Seed::new(seed),
+        tournament: None,
+    }
+}
+
+fn verdicts(result: &GroupResult) -> Vec<(i32, String)> {
+    result.votes.iter().map(|vote| (vote.vote, vote.text.clone())).collect()
+}
+
+#[test]
+fn a_set_of_groups_is_scored_as_if_nothing_had_been_scored_before() {
+    let seen = Arc::new(Mutex::new(Seen { per_poll: 1, ..Seen::default() }));
+    let judge = JudgeConfig { verdict_cache_mib: 1, ..JudgeConfig::default() };
+    let config = RewardConfig { judge, ..RewardConfig::default() };
+    let scorer = |seen: &Arc<Mutex<Seen>>| {
+        Scorer::with_judge(&config, Some(Box::new(Counting(Arc::clone(seen)))), false)
+    };
+    let groups = || vec![group("a", 1), group("b", 1)];
+    let mut fresh = scorer(&seen);
+    let wanted = fresh.score_all(groups(), &mut |_| {}).unwrap();
+    let stats = fresh.cache_stats().unwrap();
+    assert_eq!(stats.misses(), stats.joined() + stats.hits(), "one group asks for both");
+    assert_eq!(verdicts(&wanted[0]), verdicts(&wanted[1]));
+
+    let mut used = scorer(&seen);
+    // the same comparisons with other draws
+    let other = used.score_all(vec![group("a", 2)], &mut |_| {}).unwrap();
+    assert_ne!(verdicts(&other[0]), verdicts(&wanted[0]));
+    assert_eq!(used.score_all(groups(), &mut |_| {}).unwrap(), wanted);
+
+    // the server's way: what was judged before serves again
+    let n_asked = seen.lock().unwrap().n_asked;
+    used.add(group("c", 1)).unwrap();
+    let mut results = Vec::new();
+    while used.n_open() > 0 {
+        results.extend(used.pump());
+    }
+    assert_eq!(verdicts(&results[0]), verdicts(&wanted[0]));
+    assert_eq!(seen.lock().unwrap().n_asked, n_asked);
+}
+
+#[test]
+fn judges_whose_votes_depend_on_more_than_the_answers_are_refused_a_cache() {
+    for (kind, is_refused) in
+        [(JudgeKind::Rule, true), (JudgeKind::Replay, true), (JudgeKind::Engine, false)]
+    {
+        let (model, dump) = (Some("judge".into()), Some("dump".into()));
+        let judge =
+            JudgeConfig { kind, model, dump, verdict_cache_mib: 8, ..JudgeConfig::default() };
+        let problems = RewardConfig { judge, ..RewardConfig::default() }.validate();
+        let named = problems.iter().any(|problem| problem.contains("judge.verdict_cache_mib is 8"));
+        assert_eq!(named, is_refused, "{problems:?}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    /// A vote on one of a few comparisons.
+    Submit(usize),
+    /// Cancels one of those submitted so far, finished or not.
+    Cancel(prop::sample::Index),
+    /// The judge inside finishes so many.
+    Poll(usize),
+    Forget,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => (0_usize..5).prop_map(Act::Submit),
+        3 => any::<prop::sample::Index>().prop_map(Act::Cancel),
+        4 => (0_usize..4).prop_map(Act::Poll),
+        1 => Just(Act::Forget),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_vote_that_is_not_cancelled_has_one_outcome(
+        acts in prop::collection::vec(act(), 1..80),
+        is_late: bool,
+    ) {
+        let (mut judge, seen) = cached(|_| {});
+        seen.lock().unwrap().is_late = is_late;
+        let answers = ["4", "5", "22", "?", "x"];
+        let mut submitted: BTreeMap<u64, usize> = BTreeMap::new();
+        let mut cancelled = BTreeSet::new();
+        let mut outcomes: BTreeMap<u64, Result<VoteReply, JudgeError>> = BTreeMap::new();
+        let mut has_forgotten = false;
+        // all are polled to their end, and there is an end
+        let rest = std::iter::repeat_n(Act::Poll(3), 2 * acts.len() + 2);
+        for act in acts.into_iter().chain(rest) {
+            match act {
+                Act::Submit(which) => {
+                    let id = submitted.len() as u64;
+                    submitted.insert(id, which);
+                    judge.submit(request(id, answers[which]));
+                }
+                Act::Cancel(which) if !submitted.is_empty() => {
+                    let id = which.index(submitted.len()) as u64;
+                    judge.cancel(VoteId(id));
+                    if !outcomes.contains_key(&id) {
+                        cancelled.insert(id);
+                    }
+                }
+                Act::Cancel(_) => {}
+                Act::Poll(n) => {
+                    seen.lock().unwrap().per_poll = n;
+                    for (id, outcome) in judge.poll() {
+                        prop_assert!(!cancelled.contains(&id.0), "{id:?} was cancelled");
+                        prop_assert!(outcomes.insert(id.0, outcome).is_none(), "{id:?} twice");
+                    }
+                }
+                Act::Forget => {
+                    judge.forget();
+                    has_forgotten = true;
+                }
+            }
+            let seen = seen.lock().unwrap();
+            let wanted = seen.open.iter().filter(|vote| judge.under_way.contains_key(&vote.id));
+            let open: Vec<&str> = wanted.map(|vote| &*vote.answer_first).collect();
+            let distinct: BTreeSet<&str> = open.iter().copied().collect();
+            prop_assert!(has_forgotten || open.len() == distinct.len(), "asked twice: {open:?}");
+        }
+        for (id, which) in &submitted {
+            let outcome = outcomes.get(id);
+            prop_assert_eq!(outcome.is_none(), cancelled.contains(id), "{}", id);
+            match outcome {
+                None => {}
+                Some(Err(_)) => prop_assert_eq!(answers[*which], "x"),
+                Some(Ok(reply)) => {
+                    let begins = format!("{} 0 ", answers[*which]);
+                    prop_assert!(reply.text.starts_with(&begins));
+                }
+            }
+        }
+        let (stats, seen) = (judge.stats(), seen.lock().unwrap());
+        let n_submitted = submitted.len() as u64;
+        prop_assert_eq!(stats.hits() + stats.joined() + stats.misses(), n_submitted);
+        prop_assert_eq!(stats.misses(), seen.n_asked as u64);
+        prop_assert!(judge.under_way.is_empty() && judge.waiting.is_empty());
+        prop_assert!(judge.joinable.is_empty() && judge.ready.is_empty());
+    }
+}
