@@ -162,8 +162,8 @@ struct CreateParams {
     input: Conversation,
 }
 
-/// Answers with the request's body and a `reward`. A completion without one has `reward` 0 and a
-/// `_ng_failure_class`, by which NeMo-Gym takes it out of training and figures.
+/// Answers with the request's body and a `reward`. A completion without one has `reward` 0 and all marks by
+/// which NeMo-Gym takes it out of training and figures.
 pub(super) async fn nemo_gym(State(shared): State<Shared>, body: Bytes) -> Response {
     let (request, mut answer): (NemoGym, Value) = match (read(&body), read(&body)) {
         (Ok(request), Ok(body)) => (request, body),
@@ -210,10 +210,27 @@ pub(super) async fn nemo_gym(State(shared): State<Shared>, body: Bytes) -> Respo
             return later(StatusCode::SERVICE_UNAVAILABLE, "the server stops");
         }
     };
+    mark_failed(&mut answer, class, &reason);
+    Json(answer).into_response()
+}
+
+/// Marks an answer as none. NeMo-Gym's collection of rollouts reads `_ng_failure_class`, its figures (since
+/// 0.7) `mask_sample`, NeMo-RL the one in `instance_config`.
+fn mark_failed(answer: &mut Value, class: &str, reason: &str) {
     answer["reward"] = json!(0.0);
     answer["_ng_failure_class"] = json!(class);
     answer["_ng_failure_judge_error"] = json!(reason);
-    Json(answer).into_response()
+    answer["mask_sample"] = json!(true);
+    // one of its own kinds, or one with the name of the server before it
+    answer["failure_kind"] = match class {
+        "judge_failed" => json!(class),
+        _ => json!(format!("joust:{class}")),
+    };
+    answer["failure_reason"] = json!(reason);
+    if !answer["instance_config"].is_object() {
+        answer["instance_config"] = json!({});
+    }
+    answer["instance_config"]["mask_sample"] = json!(true);
 }
 
 /// What follows the prompt. Decoding puts a begin-of-text token before it, and an end token after the
