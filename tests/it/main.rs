@@ -13,5 +13,6 @@ mod nano;
 mod parity;
 mod rate;
 mod serve;
+mod serving;
 mod smollm2;
 mod train;
