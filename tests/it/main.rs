@@ -8,6 +8,7 @@ mod contracts;
 mod dumps;
 mod engine;
 mod errors;
+mod examples;
 mod fp8;
 mod nano;
 mod parity;
