@@ -1,51 +1,8 @@
 //! The reward server over a real socket, with the shipped judge: one group, then a polite end.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
-
 use serde_json::{Value, json};
 
-use crate::binary::{arg, joust, root};
-
-/// A server that is killed where a test fails.
-struct Server(Child, String);
-
-impl Server {
-    /// Starts it on a free port and waits for the line that names it.
-    fn start(more: &[&str]) -> Self {
-        let config = arg(&root().join("configs/quickstart.toml"));
-        let mut args = vec!["serve", &config, "serve.port=0"];
-        args.extend(more);
-        let mut child = joust(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split("http://").nth(1).unwrap().split(' ').next().unwrap().to_owned();
-        Self(child, address)
-    }
-
-    fn request(&self, head: &str, body: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(&self.1).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{head} HTTP/1.1\r\nHost: joust\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let status = text.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = text.split("\r\n\r\n").nth(1).unwrap();
-        (status, serde_json::from_str(body).unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::serving::{Server, python};
 
 #[test]
 fn a_group_is_scored_and_a_stopped_server_leaves_its_dump() {
@@ -73,24 +30,13 @@ fn a_group_is_scored_and_a_stopped_server_leaves_its_dump() {
     let (status, error) = server.request("POST /v1/score_group", "{}");
     assert_eq!(status, 422, "{error}");
 
-    let pid = server.0.id().to_string();
+    let pid = server.process.id().to_string();
     std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-    assert!(server.0.wait().unwrap().success());
+    assert!(server.process.wait().unwrap().success());
     let votes: Vec<joust_schema::tables::Vote> =
         joust_schema::parquet::read(&dir.path().join("set_00000/votes.parquet")).unwrap();
     assert_eq!(votes.len(), 12);
     assert!(votes.iter().all(|vote| vote.text.contains("</think>")));
-}
-
-/// Runs Python as the tests' other clients do, with the example's folder on its path.
-fn python(code: &str) -> String {
-    let output = std::process::Command::new(root().join(".venv/bin/python"))
-        .args(["-B", "-c", code])
-        .current_dir(root().join("examples/trl"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -122,9 +68,9 @@ for wrong in (lambda: TournamentReward("http://{address}", 3)(prompts, completio
         problems.append(str(error))
 print(json.dumps([rewards, extra, metrics, same, problems]))
 "#,
-        address = server.1
+        address = server.address
     );
-    let answer: Value = serde_json::from_str(&python(&code)).unwrap();
+    let answer: Value = serde_json::from_str(&python("examples/trl", &["-c", &code])).unwrap();
     let rewards: Vec<f64> = serde_json::from_value(answer[0].clone()).unwrap();
     assert!(rewards[0] == rewards[3] && rewards[0] > rewards[1] && rewards[0] > rewards[2]);
     assert!(rewards[4].min(rewards[7]) > rewards[5].max(rewards[6]), "{rewards:?}");

@@ -89,8 +89,10 @@ pub struct CohortId(pub u64);
 pub enum Answer<R> {
     /// What the judging of its group gave it.
     Judged(R),
-    /// Its group was judged and gave it none: the judge failed, or could not be asked.
+    /// Its group was judged and gave it none.
     Failed(String),
+    /// Its group could not be judged; another try may do better.
+    GivenUp(String),
     /// Its group was not complete in time.
     Incomplete {
         /// Members that had come.
@@ -360,7 +362,7 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
 
     /// A group could not be judged: its members are told so, and may come again as if they had never come.
     pub fn given_up(&mut self, id: CohortId, reason: &str) -> Vec<Event<R, A>> {
-        let answer = Answer::Failed(reason.to_owned());
+        let answer = Answer::GivenUp(reason.to_owned());
         self.forget(id).into_iter().map(|ticket| Event::Answer(ticket, answer.clone())).collect()
     }
 

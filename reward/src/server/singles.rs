@@ -209,15 +209,16 @@ struct CreateParams {
     input: Conversation,
 }
 
-/// Answers with the request's body and a `reward`. A completion without one has `reward` 0 and a
-/// `_ng_failure_class`, by which NeMo-Gym takes it out of training and figures.
+/// Answers with the request's body and a `reward`. A completion without one has `reward` 0 and all marks by
+/// which NeMo-Gym takes it out of training and figures.
 pub(super) async fn nemo_gym(
     State(shared): State<Shared>,
     Extension(client): Extension<Client>,
     Input(mut answer): Input<Value>,
 ) -> Response {
     let request = match NemoGym::deserialize(&answer) {
-        Ok(request) => request,
+        Ok(request) if answer.is_object() => request,
+        Ok(_) => return failure(StatusCode::UNPROCESSABLE_ENTITY, "wanted an object"),
         Err(error) => return failure(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
     };
     let prompt = responses::prompt(&request.responses_create_params.input, None);
@@ -251,7 +252,7 @@ pub(super) async fn nemo_gym(
             });
             return Json(answer).into_response();
         }
-        Ok(Answer::Failed(reason)) => ("judge_failed", reason),
+        Ok(Answer::Failed(reason) | Answer::GivenUp(reason)) => ("judge_failed", reason),
         Ok(Answer::Masked) => ("masked", "the group was not complete in time".to_owned()),
         Ok(Answer::Incomplete { seen, wanted }) => {
             ("incomplete_group", format!("{seen} of {wanted} members of the group came in time"))
@@ -261,10 +262,27 @@ pub(super) async fn nemo_gym(
             return later(StatusCode::SERVICE_UNAVAILABLE, "the server stops");
         }
     };
+    mark_failed(&mut answer, class, &reason);
+    Json(answer).into_response()
+}
+
+/// Marks an answer as none. NeMo-Gym's collection of rollouts reads `_ng_failure_class`, its figures (since
+/// 0.7) `mask_sample`, NeMo-RL the one in `instance_config`.
+fn mark_failed(answer: &mut Value, class: &str, reason: &str) {
     answer["reward"] = json!(0.0);
     answer["_ng_failure_class"] = json!(class);
     answer["_ng_failure_judge_error"] = json!(reason);
-    Json(answer).into_response()
+    answer["mask_sample"] = json!(true);
+    // one of its own kinds, or one with the name of the server before it
+    answer["failure_kind"] = match class {
+        "judge_failed" => json!(class),
+        _ => json!(format!("joust:{class}")),
+    };
+    answer["failure_reason"] = json!(reason);
+    if !answer["instance_config"].is_object() {
+        answer["instance_config"] = json!({});
+    }
+    answer["instance_config"]["mask_sample"] = json!(true);
 }
 
 /// What follows the prompt. Decoding puts a begin-of-text token before it, and an end token after the
@@ -371,7 +389,11 @@ fn limit(shared: &Shared) -> Duration {
 pub(super) async fn answer(shared: &Shared, waiting: Waiting) -> Result<Scored, Box<Response>> {
     let (status, reason) = match waiting.answer(limit(shared)).await {
         Ok(Answer::Judged(scored)) => return Ok(scored),
-        Ok(Answer::Failed(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        // who asks again gets the same answer, so that nothing says when to come again
+        Ok(Answer::Failed(reason)) => {
+            return Err(Box::new(failure(StatusCode::SERVICE_UNAVAILABLE, &reason)));
+        }
+        Ok(Answer::GivenUp(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason),
         Ok(Answer::Incomplete { seen, wanted }) => {
             let time = shared.scorer.config.cohorts.collect;
             let reason = format!("{seen} of {wanted} members of the group came within {time:?}");

@@ -712,7 +712,7 @@ async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
     for (task, wanted) in tasks.into_iter().zip(rewards) {
         let (status, answer) = task.await.unwrap();
         assert_eq!((status, &answer["kept"]), (200, &json!([1])), "the body comes back");
-        assert!(answer["_ng_failure_class"].is_null());
+        assert!(answer["_ng_failure_class"].is_null() && answer["mask_sample"].is_null());
         assert!((answer["reward"].as_f64().unwrap() - wanted).abs() < 0.2, "{answer} {wanted}");
     }
 
@@ -724,6 +724,11 @@ async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
         let (status, answer) = task.await.unwrap();
         assert_eq!((status, &answer["_ng_failure_class"]), (200, &json!("judge_failed")));
         assert!(answer["_ng_failure_judge_error"].as_str().unwrap().contains("no valid vote"));
+        // the marks of its later versions, and of NeMo-RL
+        assert_eq!(answer["mask_sample"], true);
+        assert_eq!(answer["failure_kind"], "judge_failed");
+        assert_eq!(answer["failure_reason"], answer["_ng_failure_judge_error"]);
+        assert_eq!(answer["instance_config"]["mask_sample"], true);
     }
     let response = send(&broken, "/compare", &[], &body).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -1,0 +1,134 @@
+//! The code of `examples/` against a running server, called as each trainer calls it, and the clients that are part of
+//! the trainers, by their published protocols. The Python beside this file does the calling; what stands in for a
+//! trainer's own classes is there.
+
+use serde_json::{Value, json};
+
+use crate::serving::{Server, python};
+
+/// A server that collects groups of four.
+fn server(more: &[&str]) -> Server {
+    let settings = [
+        "serve.group_size=4",
+        "reward.judge.temperature=0",
+        "reward.tournament.kind=\"round_robin\"",
+    ];
+    Server::start(&[&settings[..], more].concat())
+}
+
+/// What a client says at the end.
+fn client(file: &str, server: &Server, case: &[&str]) -> Value {
+    let args = [&[file, server.address.as_str()], case].concat();
+    serde_json::from_str(&python("tests/it/examples", &args)).unwrap()
+}
+
+/// Whether the right answers came first in each of `n` groups.
+fn check_right(told: &Value, n: usize) {
+    assert_eq!(told, &json!(vec![true; n]));
+}
+
+fn check_contains(text: &Value, wanted: &str) {
+    assert!(text.as_str().unwrap().contains(wanted), "{text}");
+}
+
+#[test]
+fn openrlhf_gets_numbers_or_an_error() {
+    // a member that is kept waiting by a lack of threads would end its group
+    let told = client("openrlhf.py", &server(&["serve.collect_s=20"]), &["whole"]);
+    let url = &told["url"];
+    check_right(&url["right"], 8);
+    assert_eq!(
+        (&url["numbers"], &url["same"], &url["bounded"]),
+        (&json!(true), &json!(true), &json!(true))
+    );
+    for name in ["reward", "score", "rating", "rating_stderr", "rank", "wins", "losses"] {
+        assert_eq!(url["shapes"][name], json!([1, 1]), "{name}");
+    }
+    check_right(&told["executor"]["right"], 12);
+
+    let told = client("openrlhf.py", &server(&["serve.collect_s=1"]), &["incomplete"]);
+    assert_eq!(told["url"], Value::Null);
+    check_contains(&told["executor"], "504");
+    check_contains(&told["executor"], "1 of 4 members");
+}
+
+#[test]
+fn verls_function_and_manager_score_groups_by_uid_and_by_question() {
+    // eight groups may be open: members of others are told to come again
+    let open = server(&["serve.collect_s=20", "serve.max_cohorts=8"]);
+    let told = client("verl.py", &open, &["whole"]);
+    for way in ["manager", "naive"] {
+        check_right(&told[way]["right"], 10);
+        let keys = told[way]["keys"].as_array().unwrap();
+        assert!(keys.contains(&json!("score")) && keys.contains(&json!("win_rate")), "{keys:?}");
+    }
+
+    let told = client("verl.py", &server(&["serve.collect_s=1"]), &["incomplete"]);
+    check_contains(&told[0], "1 of 4 members");
+    check_contains(&told[1], "gave no reward");
+    check_contains(&told[2], "prompt is empty");
+}
+
+#[test]
+fn slimes_groups_may_come_whole_or_sample_by_sample() {
+    // a queue of four: the other groups are told to come again
+    let told = client("slime.py", &server(&["serve.queue_capacity=4"]), &["whole"]);
+    check_right(&told["group"], 10);
+    check_right(&told["url"], 8);
+    assert_eq!((&told["question"], &told["kept"]), (&json!(true), &json!(true)));
+
+    let told = client("slime.py", &server(&["serve.collect_s=1"]), &["incomplete"]);
+    check_contains(&told["alone"], "504");
+    let missing = &told["missing"];
+    for (at, status) in ["scored", "scored", "judge_failed", "scored"].into_iter().enumerate() {
+        assert_eq!(
+            (&missing[at][1], &missing[at][2]),
+            (&json!(at == 2), &json!(status)),
+            "{missing}"
+        );
+    }
+    let reward = |at: usize| missing[at][0].as_f64().unwrap();
+    assert!((reward(2) - (reward(0) + reward(1) + reward(3)) / 3.0).abs() < 1e-9, "{missing}");
+    assert!(reward(0).min(reward(3)) > reward(1), "{missing}");
+    check_contains(&told["problems"][0], "different prompts");
+    check_contains(&told["problems"][1], "422");
+}
+
+#[test]
+fn nemo_gym_gets_its_body_back_with_a_reward_or_a_failure_class() {
+    let told = client("nemo_gym.py", &server(&[]), &["whole"]);
+    check_right(&told["right"], 3);
+    assert_eq!((&told["whole"], &told["kept"]), (&json!(true), &json!(true)));
+    let compare = &told["compare"];
+    assert_eq!(compare["status"], 200);
+    let rewards: Vec<f64> = serde_json::from_value(compare["rewards"].clone()).unwrap();
+    assert!(rewards[0] == rewards[3] && rewards[0] > rewards[1] && rewards[0] > rewards[2]);
+    assert_eq!(compare["metrics"], json!(["mean_individual_score", "std_individual_score"]));
+
+    let told = client("nemo_gym.py", &server(&["serve.collect_s=1"]), &["incomplete"]);
+    assert_eq!(
+        (&told["failed"]["reward"], &told["failed"]["mask_sample"]),
+        (&json!(0.0), &json!(true))
+    );
+    assert_eq!(told["failed"]["failure_kind"], "joust:incomplete_group");
+    assert_eq!(told["failed"]["_ng_failure_class"], "incomplete_group");
+    check_contains(&told["failed"]["_ng_failure_judge_error"], "1 of 4 members");
+    check_contains(&told["refused"], "JudgeError");
+    check_contains(&told["lost"], "404");
+}
+
+#[test]
+fn ms_swifts_plugin_sends_whole_groups_and_makes_no_number_of_a_failure() {
+    let told = client("ms_swift.py", &server(&["serve.queue_capacity=2"]), &[]);
+    check_right(&told["right"], 6);
+    let missing = told["missing"].as_array().unwrap();
+    let is_null: Vec<bool> = missing.iter().map(Value::is_null).collect();
+    assert_eq!(is_null, [false, false, true, false]);
+    for (at, wanted) in
+        ["are no group of 3", "are no group of 8", "are no group of 5", "scale_rewards gdpo", "422"]
+            .into_iter()
+            .enumerate()
+    {
+        check_contains(&told["problems"][at], wanted);
+    }
+}
