@@ -184,7 +184,7 @@ fn open_groups_are_bounded_and_a_group_that_is_given_up_may_come_again() {
     let told = cohorts.given_up(*cohort, "the queue is full");
     assert_eq!(told.len(), 3);
     assert!(
-        matches!(&told[0], Event::Answer(_, Answer::Failed(reason)) if reason.contains("full"))
+        matches!(&told[0], Event::Answer(_, Answer::GivenUp(reason)) if reason.contains("full"))
     );
     assert_eq!(cohorts.join(at(1), &content("e"), None, "x", ()).unwrap().1, []);
 }
