@@ -1,21 +1,32 @@
 //! `joust serve`: the reward server.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use clap::Args;
+use hyper_util::rt::TokioTimer;
 use joust_reward::Scorer;
 use joust_reward::server::cohort::CohortConfig;
 use joust_reward::server::{DumpConfig, ScorerHandle, Server, ServerConfig};
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
 use crate::commands::ConfigArgs;
+use crate::config::score::ServeSection;
 use crate::failure::UserError;
 use crate::output;
 
 /// A set of the dump is written once the journal of its groups is this large, however few they are.
 const MAX_SET_BYTES: u64 = 256 << 20;
+
+/// Longest time from a connection's start to the end of a request's head.
+const HEAD_TIME: Duration = Duration::from_secs(30);
 
 /// Arguments of `joust serve`.
 #[derive(Args)]
@@ -26,6 +37,9 @@ pub(crate) struct ServeArgs {
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let Some(config) = args.config.start_scoring()? else { return Ok(()) };
+    // what is wrong with it is said before the judge is loaded
+    let tls = tls(&config.serve)?;
+    let tokens = tokens(config.serve.token_file.as_deref())?;
     let scorer = Scorer::open(&config.reward, true)?;
     let judge = scorer.judge_name().to_owned();
     let serve = &config.serve;
@@ -45,7 +59,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
                 keep_bytes: (serve.keep_mib as u64) << 20,
             }),
             seed: config.run.seed,
-            tokens: tokens(serve.token_file.as_deref())?,
+            tokens,
             cohorts: CohortConfig {
                 group_size: serve.group_size,
                 collect: Duration::from_secs_f64(serve.collect_s),
@@ -60,35 +74,78 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the server's threads")?;
+    let address = format!("{}:{}", serve.host, serve.port);
+    let listener = TcpListener::bind(&address).map_err(|error| {
+        UserError::new(format!("{address}: {error}; choose another serve.host or serve.port"))
+    })?;
+    let address = listener.local_addr().context("asking for the server's address")?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     runtime.block_on(async {
-        let address = format!("{}:{}", serve.host, serve.port);
-        let listener = tokio::net::TcpListener::bind(&address).await.map_err(|error| {
-            UserError::new(format!("{address}: {error}; choose another serve.host or serve.port"))
-        })?;
-        let address = listener.local_addr().context("asking for the server's address")?;
-        output::line(format!("joust serves on http://{address} (judge: {judge})"));
         let server = Server::new(handle);
-        let router = server.router();
-        let stopped = async move {
-            stop_signal().await;
-            output::note("Stopping; open requests are answered first. Once more ends it at once.");
-            server.close();
-            tokio::spawn(async {
-                stop_signal().await;
-                output::note("Ended before all requests were answered.");
-                std::process::exit(1);
-            });
-        };
-        axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-            .with_graceful_shutdown(stopped)
-            .await
-            .context("serving")
+        output::line(format!("joust serves on {scheme}://{address} (judge: {judge})"));
+        listen(server, listener, tls).await.context("serving")
     })?;
     drop(runtime);
     if thread.join().is_err() {
         anyhow::bail!("the scorer's thread panicked");
     }
     Ok(())
+}
+
+/// Serves until it is told to stop, and then until all that is judged is answered.
+async fn listen(
+    server: Server,
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let service = server.router().into_make_service_with_connect_info::<SocketAddr>();
+    let handle = Handle::new();
+    let stopping = handle.clone();
+    tokio::spawn(async move {
+        stop_signal().await;
+        output::note("Stopping; open requests are answered first. Once more ends it at once.");
+        server.close();
+        stopping.graceful_shutdown(None);
+        stop_signal().await;
+        output::note("Ended before all requests were answered.");
+        std::process::exit(1);
+    });
+    let mut plain = axum_server::from_tcp(listener)?.handle(handle);
+    let http = plain.http_builder();
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
+    match tls {
+        Some(config) => {
+            let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(config));
+            plain.acceptor(acceptor).serve(service).await
+        }
+        None => plain.serve(service).await,
+    }
+}
+
+/// The server's certificate and key, where they are given.
+fn tls(serve: &ServeSection) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+    let (Some(certificates), Some(key)) = (&serve.tls_cert, &serve.tls_key) else {
+        return Ok(None);
+    };
+    let bad = |path: &Path, error: &dyn std::fmt::Display| {
+        UserError::new(format!("{}: {error}", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(certificates)
+        .and_then(|chain| chain.collect::<Result<Vec<_>, _>>())
+        .map_err(|error| bad(certificates, &error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("choosing TLS versions")?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|error| bad(certificates, &error))?;
+    let mut config = config;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(Arc::new(config)))
 }
 
 /// Completes at Ctrl-C or at the signal that schedulers send.

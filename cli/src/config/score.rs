@@ -55,6 +55,10 @@ pub(crate) struct ServeSection {
     /// those of the environment variable JOUST_TOKENS, with commas between, count too. Leave out both to
     /// ask for none.
     pub(crate) token_file: Option<PathBuf>,
+    /// File with the server's certificate and those that lead to it (PEM), for TLS; with `tls_key`.
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// File with the certificate's private key (PEM).
+    pub(crate) tls_key: Option<PathBuf>,
     /// Folder for what it scores: a journal, by which a restarted server knows what it has answered and
     /// accepted, and sets of Parquet tables. Leave out for none.
     pub(crate) dump: Option<PathBuf>,
@@ -79,6 +83,8 @@ impl Default for ServeSection {
             keep_mib: 512,
             max_cohorts: 4096,
             token_file: None,
+            tls_cert: None,
+            tls_key: None,
             dump: None,
             dump_every: 64,
             dump_every_s: 60.0,
@@ -117,6 +123,10 @@ impl ScoreRun {
             if !(value > 0.0 && value <= 1e9) {
                 problems.push(format!("serve.{key} is {value}, wanted above 0"));
             }
+        }
+        if serve.tls_cert.is_some() != serve.tls_key.is_some() {
+            problems
+                .push("serve.tls_cert and serve.tls_key go together; one is missing".to_owned());
         }
         super::refuse(problems)
     }
