@@ -73,7 +73,7 @@ async fn score_any(
 }
 
 /// Why no member has a reward, where the judge failed for all.
-fn why_all_failed(result: &GroupResult) -> Option<String> {
+pub(super) fn why_all_failed(result: &GroupResult) -> Option<String> {
     let all_failed = result.rewards.iter().all(|row| row.status == Status::JudgeFailed);
     let reason = result.votes.iter().map(|vote| vote.text.as_str()).next_back();
     all_failed.then(|| format!("the judge gave no valid vote: {}", reason.unwrap_or("no votes")))

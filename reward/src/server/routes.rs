@@ -15,22 +15,23 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::barrier::Barrier;
 use super::thread::ScorerHandle;
-use super::{groups, singles};
+use super::{flight, groups, singles, streams};
 
 /// A group of long completions fits, a mistaken upload does not.
-const MAX_BODY_BYTES: usize = 64 << 20;
+pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// Routes that need no token: what watches the server asks them.
 const OPEN_ROUTES: [&str; 2] = ["/health", "/ready"];
 
 /// The routes by which requests are counted; others are one.
-const ROUTES: [&str; 12] = [
+const ROUTES: [&str; 13] = [
     "/health",
     "/ready",
     "/metrics",
     "/info",
     "/v1/models",
     "/v1/score_group",
+    "/v1/score_groups",
     "/compare",
     "/rerank",
     "/v1/rerank",
@@ -76,6 +77,8 @@ impl Server {
             .route("/info", get(info))
             .route("/v1/models", get(models))
             .route("/v1/score_group", post(groups::score_group))
+            .route("/v1/score_groups", post(streams::score_groups))
+            .route_service(flight::ROUTE, flight::service(self.shared.clone()))
             .route("/compare", post(groups::compare))
             .route("/rerank", post(groups::rerank))
             .route("/v1/rerank", post(groups::rerank))
@@ -99,13 +102,19 @@ impl Server {
 async fn watch(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let path = request.uri().path();
-    let route = ROUTES.into_iter().find(|route| *route == path).unwrap_or("other");
+    let route = match path.starts_with(flight::PREFIX) {
+        true => flight::PREFIX,
+        false => ROUTES.into_iter().find(|route| *route == path).unwrap_or("other"),
+    };
     let response = match is_allowed(&shared, &request) {
         true => next.run(request).await,
         false => {
             let reason =
                 "wanted a header `Authorization: Bearer TOKEN` with a token of this server";
-            failure(StatusCode::UNAUTHORIZED, reason)
+            match route {
+                flight::PREFIX => flight::unauthenticated(reason),
+                _ => failure(StatusCode::UNAUTHORIZED, reason),
+            }
         }
     };
     shared.scorer.figures.answered(route, response.status().as_u16(), started.elapsed());

@@ -1,5 +1,8 @@
 //! The routes as a client sees them, without sockets.
 
+mod flight;
+mod streams;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
