@@ -135,11 +135,12 @@ impl FlightService for Flight {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
-        if self.0.is_closing() {
-            return Err(Failure::closing().into());
-        }
         let mut messages = request.into_inner();
-        let first = messages.message().await?;
+        let first = tokio::select! {
+            biased;
+            () = turns::until_closing(&self.0) => return Err(Failure::closing().into()),
+            first = messages.message() => first?,
+        };
         check(first.as_ref().and_then(|first| first.flight_descriptor.as_ref()))?;
         let messages = stream::iter(first.map(Ok)).chain(messages);
         let answering = Answering {

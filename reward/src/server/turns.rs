@@ -125,7 +125,7 @@ fn max_under_way(shared: &Shared) -> usize {
 }
 
 /// Completes when the server takes no more groups.
-async fn until_closing(shared: &Shared) {
+pub(super) async fn until_closing(shared: &Shared) {
     while !shared.is_closing() {
         tokio::time::sleep(AGAIN).await;
     }

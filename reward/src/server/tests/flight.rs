@@ -132,9 +132,18 @@ async fn failures_have_grpcs_names() {
     assert_eq!(pairs(&seen).keys().collect::<Vec<_>>(), ["a"], "what was judged is answered");
     let error = client.do_get(arrow_flight::Ticket::new("score")).await.unwrap_err();
     assert!(matches!(error, FlightError::Tonic(status) if status.code() == Code::Unimplemented));
+    // one that says nothing does not keep the server from stopping
+    let mut silent = FlightClient::new_from_inner(client.inner().clone());
+    let silent = tokio::spawn(async move {
+        let messages = stream::pending::<RecordBatch>();
+        exchange(&mut silent, None, messages).await.1
+    });
+    tokio::task::yield_now().await;
     server.close();
+    let stops = Err((Code::Unavailable, "the server stops".to_owned()));
+    assert_eq!(silent.await.unwrap(), stops);
     let (_, end) = exchange(&mut client, score(), one()).await;
-    assert_eq!(end, Err((Code::Unavailable, "the server stops".to_owned())));
+    assert_eq!(end, stops);
 }
 
 #[tokio::test]
