@@ -1,4 +1,7 @@
-//! The reward server over a real socket, with the shipped judge: one group, then a polite end.
+//! The reward server over a real socket, with the shipped judge: one group, streams of groups, a polite end.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
@@ -37,6 +40,95 @@ fn a_group_is_scored_and_a_stopped_server_leaves_its_dump() {
         joust_schema::parquet::read(&dir.path().join("set_00000/votes.parquet")).unwrap();
     assert_eq!(votes.len(), 12);
     assert!(votes.iter().all(|vote| vote.text.contains("</think>")));
+}
+
+#[test]
+fn a_group_of_a_stream_is_answered_before_the_rest_is_sent() {
+    let server = Server::start(&["reward.judge.temperature=0"]);
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    // a server that waits for the rest fails the test rather than holding it up
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let head = "POST /v1/score_groups HTTP/1.1\r\nHost: joust\r\nConnection: close\r\n\
+                Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let mut next = || -> Value {
+        let mut line = String::new();
+        while !line.starts_with('{') {
+            line.clear();
+            assert!(answers.read_line(&mut line).unwrap() > 0, "the answer ended");
+        }
+        serde_json::from_str(&line).unwrap()
+    };
+    for index in 0..2 {
+        let group = json!({"prompt": "What is 47 + 93?", "votes": 1,
+                           "completions": ["The answer is 140.", "The answer is 130."]});
+        let line = format!("{group}\n");
+        write!(stream, "{:x}\r\n{line}\r\n", line.len()).unwrap();
+        let answer = next();
+        assert_eq!(answer["index"], index);
+        let rewards: Vec<f64> = serde_json::from_value(answer["rewards"].clone()).unwrap();
+        assert!(rewards[0] > rewards[1], "{answer}");
+    }
+    stream.write_all(b"2\r\n{\n\r\n0\r\n\r\n").unwrap();
+    let last = next();
+    assert_eq!((&last["index"], &last["status"]), (&json!(2), &json!(400)));
+    let mut end = String::new();
+    answers.read_to_string(&mut end).unwrap();
+    assert!(end.ends_with("0\r\n\r\n"), "{end:?}");
+}
+
+#[test]
+fn polars_tables_are_scored_and_a_stream_that_breaks_off_is_an_error_to_it() {
+    let server = Server::start(&["reward.judge.temperature=0"]);
+    let code = format!(
+        r#"
+import http.client, io, json, urllib.request
+import polars as pl
+def score(table):
+    sink = io.BytesIO()
+    table.write_ipc_stream(sink)
+    headers = {{"Content-Type": "application/vnd.apache.arrow.stream"}}
+    request = urllib.request.Request("http://{address}/v1/score_groups", sink.getvalue(), headers)
+    return urllib.request.urlopen(request).read()
+table = pl.DataFrame({{
+    "group_id": ["a"] * 3 + ["b"] * 2,
+    "prompt": ["What is 47 + 93?"] * 3 + ["What is 6 * 7?"] * 2,
+    "completion": ["The answer is 140.", "The answer is 130.", "It is 150.", "The answer is 41.", "The answer is 42."],
+    "member": [2, 1, 0, 5, 6],
+    "other": [[1.0]] * 5,
+}})
+rows = []
+for kind in (pl.String, pl.Categorical):
+    read = pl.read_ipc_stream(io.BytesIO(score(table.with_columns(pl.col("group_id", "prompt").cast(kind)))))
+    rows.append(read.sort("group_id", "member", descending=[False, True]).rows(named=True))
+def problem(table):
+    try:
+        score(table)
+    except http.client.IncompleteRead as error:
+        part = error.partial
+        try:
+            pl.read_ipc_stream(io.BytesIO(part))
+        except Exception:
+            return [part.decode(errors="replace").split("broken off: ")[-1].strip(), "unreadable"]
+        return ["read as if it were whole"]
+    except urllib.error.HTTPError as error:
+        return [error.code, json.load(error)["error"]]
+problems = [problem(table.drop("prompt")), problem(table.with_columns(member=pl.Series([2, 1, 0, 5, 5])))]
+print(json.dumps([rows, problems]))
+"#,
+        address = server.address
+    );
+    let answer: Value = serde_json::from_str(&python("examples/trl", &["-c", &code])).unwrap();
+    assert_eq!(answer[0][0], answer[0][1], "words may be keyed");
+    let rows = answer[0][0].as_array().unwrap();
+    let members: Vec<_> = rows.iter().map(|row| row["member"].as_u64().unwrap()).collect();
+    assert_eq!(members, [2, 1, 0, 6, 5]);
+    let reward = |at: usize| rows[at]["reward"].as_f64().unwrap();
+    assert!(reward(0) > reward(1) && reward(0) > reward(2) && reward(3) > reward(4), "{rows:?}");
+    assert!(rows.iter().all(|row| row["status"] == "scored"));
+    assert_eq!(answer[1][0], json!([422, "column prompt is missing"]));
+    assert_eq!(answer[1][1], json!(["row 4: group b has member 5 twice", "unreadable"]));
 }
 
 #[test]

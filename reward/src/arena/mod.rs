@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use joust_schema::ids::GroupId;
 use joust_schema::seed::Seed;
-use joust_schema::tables::{Match, Reward, Vote};
+use joust_schema::tables::{Match, Reward, Status, Vote};
 
 use crate::config::{RewardConfig, TournamentConfig};
 use crate::error::Error;
@@ -52,6 +52,16 @@ pub struct GroupResult {
     /// How much the judge prefers what it is shown first, in log-odds; none where the rating does
     /// not measure it.
     pub position_bias: Option<f64>,
+}
+
+impl GroupResult {
+    /// Why no member has a reward, where the judge failed for all.
+    pub fn why_all_failed(&self) -> Option<String> {
+        let all_failed = self.rewards.iter().all(|row| row.status == Status::JudgeFailed);
+        let reason = self.votes.iter().map(|vote| vote.text.as_str()).next_back();
+        all_failed
+            .then(|| format!("the judge gave no valid vote: {}", reason.unwrap_or("no votes")))
+    }
 }
 
 /// How far a group is.

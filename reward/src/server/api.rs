@@ -6,7 +6,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{chat, groups, jobs, scores, singles, wire};
+use super::{chat, groups, jobs, scores, singles, streams, wire};
 
 /// Makes a type's schema.
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -17,7 +17,7 @@ pub(super) struct Operation {
     pub(super) path: &'static str,
     tag: &'static str,
     summary: &'static str,
-    body: Option<(&'static str, SchemaOf)>,
+    body: Option<SchemaOf>,
     /// Parameters of path, query and headers.
     parameters: &'static [Parameter],
     ok: u16,
@@ -67,7 +67,7 @@ macro_rules! operation {
             path: $path,
             tag: $tag,
             summary: $summary,
-            body: None$(.or(Some((JSON, $body as SchemaOf))))?,
+            body: None$(.or(Some($body as SchemaOf)))?,
             parameters: $parameters,
             ok: $ok,
             answer: ($kind, $answer),
@@ -82,6 +82,9 @@ pub(super) fn operations() -> Vec<Operation> {
         operation!("post" "/v1/score_group", "groups", "Scores a group of completions of one prompt by a tournament",
             body of::<wire::ScoreGroupRequest>, parameters &[],
             200 JSON, of::<wire::ScoreGroupResponse>, problems OF_GROUPS),
+        operation!("post" "/v1/score_groups", "groups", "Scores many groups, a JSON line each, answered in lines as they are judged; an Arrow stream of completions is answered by one of rewards",
+            body of::<wire::ScoreGroupRequest>, parameters &[],
+            200 "application/x-ndjson", text, problems &[400, 413, 415, 422, 429, 503]),
         operation!("post" "/v1/jobs", "jobs", "Accepts a group whose result is asked for later",
             body of::<wire::ScoreGroupRequest>, parameters &[],
             202 JSON, of::<jobs::Job>, problems &[400, 408, 413, 422, 429, 503]),
@@ -90,7 +93,7 @@ pub(super) fn operations() -> Vec<Operation> {
         operation!("delete" "/v1/jobs/{job_id}", "jobs", "Cancels a job",
             parameters &[JOB], 200 JSON, of::<jobs::Job>, problems &[404, 429, 503]),
         operation!("get" "/v1/jobs/{job_id}/events", "jobs", "A job's progress as server-sent events, its result as the last",
-            parameters &[JOB, TRACES], 200 "text/event-stream", text, problems &[404, 422]),
+            parameters &[JOB, TRACES], 200 "text/event-stream", object, problems &[404, 422]),
         operation!("post" "/get_reward", "trainers", "OpenRLHF: rewards of completions whose group is put together here",
             body of::<singles::OpenRlhf>, parameters &[GROUP, ATTEMPT, MEMBER, REQUEST],
             200 JSON, of::<singles::OpenRlhfAnswer>, problems OF_SINGLES),
@@ -215,9 +218,16 @@ impl Operation {
             });
             described["parameters"] = parameters.collect();
         }
-        if let Some((kind, schema)) = self.body {
-            described["requestBody"] =
-                json!({"required": true, "content": {kind: {"schema": schema(generator)}}});
+        if let Some(schema) = self.body {
+            let content = match self.path {
+                // a line of it is in the form of the schema
+                streams::PATH => json!({
+                    streams::JSON_LINES[0]: {"schema": {"type": "string"}, "itemSchema": schema(generator)},
+                    streams::ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}},
+                }),
+                _ => json!({JSON: {"schema": schema(generator)}}),
+            };
+            described["requestBody"] = json!({"required": true, "content": content});
         }
         if wants_token && !is_open {
             described["security"] = json!([{"token": []}]);
@@ -236,6 +246,7 @@ fn meaning(status: u16) -> &'static str {
         409 => "a member says something else than before, or the judging was cancelled",
         410 => "the group was judged without this member",
         413 => "the body is too large",
+        415 => "the body is of another kind",
         422 => "the request is not what was wanted",
         429 => "there is no room for it now",
         503 => "the judge failed, or the judge or the server stops",

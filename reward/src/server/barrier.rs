@@ -272,7 +272,7 @@ impl Inner {
             Unscored::Stopped => "the judge has stopped".to_owned(),
             Unscored::Cancelled => "its judging was cancelled".to_owned(),
         })?;
-        match judged.why_all_failed() {
+        match judged.result.why_all_failed() {
             Some(reason) => Err(reason),
             None => Ok(judged),
         }
@@ -302,7 +302,7 @@ fn answers(judged: &Judged) -> Vec<Answer<Scored>> {
 fn restore(cohorts: &mut Cohorts<Scored, About>, keep: Duration, restored: Restored) {
     for (age, judged) in restored.judged {
         let Some(CohortRecord { key, names }) = &judged.cohort else { continue };
-        if judged.why_all_failed().is_some() {
+        if judged.result.why_all_failed().is_some() {
             continue;
         }
         let said = judged.group.completions.iter().cloned();

@@ -39,7 +39,7 @@ pub(super) async fn score_group(
 pub(super) fn answer(shared: &Shared, judged: &Judged, traces: bool) -> Response {
     let judge = shared.scorer.judge.to_string();
     let mut answer = json!(ScoreGroupResponse::new(&judged.result, judge, traces));
-    match judged.why_all_failed() {
+    match judged.result.why_all_failed() {
         Some(reason) => {
             answer["error"] = json!(reason);
             (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
@@ -79,7 +79,7 @@ pub(super) async fn score_any(
     client: &Client,
 ) -> Result<Arc<Judged>, Box<Response>> {
     let judged = score(shared, request, client).await?;
-    match judged.why_all_failed() {
+    match judged.result.why_all_failed() {
         Some(reason) => Err(Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &reason))),
         None => Ok(judged),
     }

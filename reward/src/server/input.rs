@@ -22,7 +22,7 @@ const BODY_TIME: Duration = Duration::from_secs(60);
 const CLIENT: &str = "x-joust-client";
 
 /// Who asks: clients have equal shares of the judge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Client(pub(super) String);
 
 impl Client {

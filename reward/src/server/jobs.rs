@@ -71,7 +71,7 @@ impl Job {
                 (job.status, job.progress) = (JobStatus::Running, Some(progress));
             }
             Stage::Over(Ok(judged)) => {
-                job.error = judged.why_all_failed();
+                job.error = judged.result.why_all_failed();
                 job.status = if job.error.is_some() { JobStatus::Failed } else { JobStatus::Done };
                 let judge = shared.scorer.judge.to_string();
                 job.result = Some(ScoreGroupResponse::new(&judged.result, judge, traces));

@@ -2,8 +2,8 @@
 //!
 //! Routes: `POST /v1/score_group`, `/compare` (NeMo-Gym), `/rerank` and `/v1/rerank` (vLLM) for a whole group;
 //! `POST /get_reward` (OpenRLHF), `/remote_rm` (slime) and `/verify` (NeMo-Gym) for one completion, whose
-//! group is put together here; `GET /health`, `/ready`, `/metrics`,
-//! `/info`, `/v1/models`. One OS thread owns the
+//! group is put together here; `POST /v1/score_groups` and Arrow Flight's `DoExchange` for streams of groups;
+//! `GET /health`, `/ready`, `/metrics`, `/info`, `/v1/models`. One OS thread owns the
 //! judge and all open tournaments; requests reach it through a bounded queue, so that groups of many
 //! clients are judged together. Sockets and time limits are tokio's, tensors never are.
 //!
@@ -14,6 +14,7 @@
 //! | 401 | tokens are set, and the request brings none of them |
 //! | 409 | a member of the group is there already and says something else |
 //! | 410 | the group was judged without this member |
+//! | 413, 415 | a line, batch or group of a stream is too large; the stream is neither JSON lines nor Arrow |
 //! | 429 | the queue is full; `Retry-After` says when to come again |
 //! | 503 | the judge failed for every member (for one completion: for it), or the judge or the server stops |
 //! | 504 | the result took longer than the time limit, or the group was not complete in time |
@@ -24,10 +25,13 @@ mod chat;
 pub mod cohort;
 mod desk;
 pub mod figures;
+mod flight;
 mod groups;
 mod input;
+mod ipc;
 mod jobs;
 mod journal;
+mod lines;
 mod load;
 mod queue;
 mod recorder;
@@ -36,7 +40,10 @@ mod results;
 mod routes;
 mod scores;
 mod singles;
+mod streams;
+mod table;
 mod thread;
+mod turns;
 mod wire;
 
 use std::path::PathBuf;

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use joust_schema::tables::Status;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
@@ -84,15 +83,6 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    /// Why no member has a reward, where the judge failed for all.
-    pub(super) fn why_all_failed(&self) -> Option<String> {
-        let rewards = &self.result.rewards;
-        let all_failed = rewards.iter().all(|row| row.status == Status::JudgeFailed);
-        let reason = self.result.votes.iter().map(|vote| vote.text.as_str()).next_back();
-        all_failed
-            .then(|| format!("the judge gave no valid vote: {}", reason.unwrap_or("no votes")))
-    }
-
     /// Its size in memory, about.
     fn n_bytes(&self) -> usize {
         let texts = self.group.completions.iter().map(String::len).sum::<usize>();
@@ -177,7 +167,7 @@ impl Results {
             return Some(Found::Running(receive));
         }
         match &self.kept.get(&key)?.outcome {
-            Ok(judged) if judged.why_all_failed().is_none() => {
+            Ok(judged) if judged.result.why_all_failed().is_none() => {
                 Some(Found::Over(Arc::clone(judged)))
             }
             _ => None,

@@ -17,7 +17,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::barrier::Barrier;
 use super::desk::{ScorerHandle, Unscored};
 use super::input::{Client, MAX_BODY_BYTES, header_text};
-use super::{api, chat, groups, jobs, scores, singles};
+use super::{api, chat, flight, groups, jobs, scores, singles, streams};
 
 /// Routes that need no token: what watches the server asks them.
 pub(super) const OPEN_ROUTES: [&str; 2] = ["/health", "/ready"];
@@ -63,6 +63,8 @@ impl Server {
             .route("/info", get(info))
             .route("/v1/models", get(models))
             .route("/v1/score_group", post(groups::score_group))
+            .route(streams::PATH, post(streams::score_groups))
+            .route_service(flight::ROUTE, flight::service(self.shared.clone()))
             .route("/compare", post(groups::compare))
             .route("/rerank", post(groups::rerank))
             .route("/v1/rerank", post(groups::rerank))
@@ -106,7 +108,10 @@ async fn watch(State(shared): State<Shared>, mut request: Request, next: Next) -
         Err(Unauthorized) => {
             let reason =
                 "wanted a header `Authorization: Bearer TOKEN` with a token of this server";
-            failure(StatusCode::UNAUTHORIZED, reason)
+            match route {
+                flight::ROUTE => flight::unauthenticated(reason),
+                _ => failure(StatusCode::UNAUTHORIZED, reason),
+            }
         }
     };
     shared.scorer.figures.answered(route, response.status().as_u16(), started.elapsed());

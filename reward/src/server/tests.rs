@@ -1,8 +1,10 @@
 //! The routes as a client sees them, without sockets.
 
+mod flight;
 mod jobs;
 mod protocols;
 mod restart;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

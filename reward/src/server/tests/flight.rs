@@ -1,0 +1,166 @@
+//! Arrow Flight over a real socket, by the client of arrow-flight.
+
+use arrow::array::RecordBatch;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::utils::batches_to_flight_data;
+use arrow_flight::{Criteria, FlightClient, FlightData, FlightDescriptor};
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use joust_schema::table::Table as _;
+use joust_schema::tables::Reward;
+use tokio::sync::mpsc;
+use tonic::Code;
+use tonic::transport::Endpoint;
+
+use super::streams::{pairs, table};
+use super::*;
+
+/// A client of a server on a free port.
+async fn client(server: &Server) -> FlightClient {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = server.router();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    FlightClient::new(endpoint.connect().await.unwrap())
+}
+
+/// Exchanges batches, and says how the exchange ended.
+async fn exchange(
+    client: &mut FlightClient,
+    descriptor: Option<FlightDescriptor>,
+    batches: impl Stream<Item = RecordBatch> + Send + 'static,
+) -> (Vec<RecordBatch>, Result<(), (Code, String)>) {
+    let messages = FlightDataEncoderBuilder::new()
+        .with_flight_descriptor(descriptor)
+        .with_max_flight_data_size(usize::MAX)
+        .build(batches.map(Ok));
+    let ended = |error: FlightError| match error {
+        FlightError::Tonic(status) => (status.code(), status.message().to_owned()),
+        other => panic!("{other}"),
+    };
+    let mut answers = match client.do_exchange(messages).await {
+        Ok(answers) => answers,
+        Err(error) => return (Vec::new(), Err(ended(error))),
+    };
+    let mut seen = Vec::new();
+    loop {
+        match answers.try_next().await {
+            Ok(Some(batch)) => seen.push(batch),
+            Ok(None) => return (seen, Ok(())),
+            Err(error) => return (seen, Err(ended(error))),
+        }
+    }
+}
+
+fn score() -> Option<FlightDescriptor> {
+    Some(FlightDescriptor::new_cmd("score"))
+}
+
+#[tokio::test]
+async fn rollouts_are_exchanged_for_rewards() {
+    let mut client = client(&running(Box::<RuleJudge>::default(), |_| {})).await;
+    for descriptor in [score(), Some(FlightDescriptor::new_path(vec!["score".to_owned()]))] {
+        let batches = [table(&["a", "b"], None), table(&["c", "d", "e"], None)];
+        let (seen, end) = exchange(&mut client, descriptor, stream::iter(batches)).await;
+        assert_eq!(end, Ok(()));
+        assert_eq!(seen[0].schema(), Reward::schema());
+        let pairs = pairs(&seen);
+        assert_eq!(pairs.keys().collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
+        assert!(pairs.values().all(|pair| pair[0] > pair[1]), "{pairs:?}");
+    }
+    // a message that is larger than what gRPC takes of itself
+    let long = "x".repeat(3 << 20);
+    let (seen, end) = exchange(&mut client, score(), stream::iter([table(&[&long], None)])).await;
+    assert_eq!(end, Ok(()));
+    assert_eq!(pairs(&seen).len(), 1);
+    // no group at all
+    let (seen, end) = exchange(&mut client, score(), stream::iter([table(&[], None)])).await;
+    assert_eq!((pairs(&seen).len(), end), (0, Ok(())));
+
+    assert_eq!(client.get_schema(score().unwrap()).await.unwrap(), *Reward::schema());
+    let listed = client.list_flights(Criteria::default().expression).await.unwrap();
+    let listed: Vec<_> = listed.try_collect().await.unwrap();
+    assert_eq!(listed[0].flight_descriptor, score());
+    assert_eq!(client.get_flight_info(score().unwrap()).await.unwrap(), listed[0]);
+}
+
+#[tokio::test]
+async fn a_client_may_wait_for_a_group_before_it_sends_the_next() {
+    let mut client = client(&running(Box::<RuleJudge>::default(), |_| {})).await;
+    let (send, receive) = mpsc::unbounded_channel::<FlightData>();
+    let messages =
+        stream::unfold(receive, |mut receive| async { Some((Ok(receive.recv().await?), receive)) });
+    // the encoder would leave batches without rows out
+    let batches = ["a", "", "b", "", "c"].map(|id| match id {
+        "" => table(&[], None),
+        id => table(&[id], None),
+    });
+    let mut parts = batches_to_flight_data(&batches[0].schema(), batches.to_vec()).unwrap();
+    parts[0].flight_descriptor = score();
+    let mut parts = parts.into_iter();
+    let mut send_next = |n| parts.by_ref().take(n).for_each(|part| send.send(part).unwrap());
+    send_next(3);
+    let mut answers = client.do_exchange(messages).await.unwrap();
+    for now in ["a", "b"] {
+        let batch = answers.try_next().await.unwrap().unwrap();
+        assert_eq!(pairs(&[batch]).keys().collect::<Vec<_>>(), [now]);
+        send_next(2);
+    }
+    drop(send);
+    let last: Vec<_> = answers.try_collect().await.unwrap();
+    assert_eq!(pairs(&last).keys().collect::<Vec<_>>(), ["c"]);
+}
+
+#[tokio::test]
+async fn failures_have_grpcs_names() {
+    let server = running(Box::<RuleJudge>::default(), |_| {});
+    let mut client = client(&server).await;
+    let one = || stream::iter([table(&["a"], None)]);
+    for descriptor in [None, Some(FlightDescriptor::new_cmd("judge"))] {
+        let (_, end) = exchange(&mut client, descriptor, one()).await;
+        assert_eq!(end, Err((Code::InvalidArgument, "wanted a descriptor `score`".to_owned())));
+    }
+    let without = table(&["a"], None).project(&[0, 1]).unwrap();
+    let (seen, end) = exchange(&mut client, score(), stream::iter([without])).await;
+    let missing = "column completion is missing".to_owned();
+    assert_eq!((seen.len(), end), (0, Err((Code::InvalidArgument, missing))));
+    let (seen, end) =
+        exchange(&mut client, score(), stream::iter([table(&["a", "b"], Some(3))])).await;
+    let two_prompts = "row 3: group b has two prompts".to_owned();
+    assert_eq!(end, Err((Code::InvalidArgument, two_prompts)));
+    assert_eq!(pairs(&seen).keys().collect::<Vec<_>>(), ["a"], "what was judged is answered");
+    let error = client.do_get(arrow_flight::Ticket::new("score")).await.unwrap_err();
+    assert!(matches!(error, FlightError::Tonic(status) if status.code() == Code::Unimplemented));
+    // one that says nothing does not keep the server from stopping
+    let mut silent = FlightClient::new_from_inner(client.inner().clone());
+    let silent = tokio::spawn(async move {
+        let messages = stream::pending::<RecordBatch>();
+        exchange(&mut silent, None, messages).await.1
+    });
+    tokio::task::yield_now().await;
+    server.close();
+    let stops = Err((Code::Unavailable, "the server stops".to_owned()));
+    assert_eq!(silent.await.unwrap(), stops);
+    let (_, end) = exchange(&mut client, score(), one()).await;
+    assert_eq!(end, stops);
+}
+
+#[tokio::test]
+async fn tokens_are_those_of_the_other_routes() {
+    let server = running(Box::<RuleJudge>::default(), |config| {
+        config.tokens = vec!["secret".to_owned()];
+    });
+    let mut client = client(&server).await;
+    let one = || stream::iter([table(&["a"], None)]);
+    let (_, end) = exchange(&mut client, score(), one()).await;
+    let (code, reason) = end.unwrap_err();
+    assert_eq!(code, Code::Unauthenticated);
+    assert!(reason.contains("wanted a header `Authorization: Bearer TOKEN`"), "{reason}");
+    client.add_header("authorization", "Bearer secret").unwrap();
+    let (seen, end) = exchange(&mut client, score(), one()).await;
+    assert_eq!((seen.len(), end), (1, Ok(())));
+    let (_, page) = get(&server.router(), "/metrics", Some("secret")).await;
+    let route = "route=\"/arrow.flight.protocol.FlightService\"";
+    assert!(page.contains(route), "{page}");
+}

@@ -1,0 +1,216 @@
+//! Groups of a stream on their way to the scorer and back: a bounded number at a time, answers in the order
+//! in which they come. Knows neither HTTP nor Arrow.
+//!
+//! A task of its own does the work, so that a client may send all before it reads anything: answers wait
+//! here, up to [`MAX_WAITING_BYTES`]. When the client goes, the task is dropped with the stream of answers,
+//! and what has not been handed to the scorer never is.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::desk::Unscored;
+use super::input::Client;
+use super::routes::{Shared, failure, later};
+use super::table::Unreadable;
+use super::wire::ScoreGroupRequest;
+use crate::arena::GroupResult;
+
+/// Answers that wait for a client to read them.
+const MAX_WAITING_BYTES: u32 = 64 << 20;
+
+/// How soon a full queue is asked again, and how soon it is seen that the server stops.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What a client is told instead of a result, as a status of HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) reason: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into() }
+    }
+
+    pub(super) fn closing() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the server stops")
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                later(self.status, &self.reason)
+            }
+            status => failure(status, &self.reason),
+        }
+    }
+}
+
+impl From<Unreadable> for Failure {
+    fn from(why: Unreadable) -> Self {
+        let status = match &why {
+            Unreadable::NoArrow(_) => StatusCode::BAD_REQUEST,
+            Unreadable::BadTable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Unreadable::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        Self::new(status, why.to_string())
+    }
+}
+
+/// A group of a stream; `tag` is what its answer needs to know.
+pub(super) struct Ask<T> {
+    pub(super) tag: T,
+    /// A failure where it could not be read, and others can.
+    pub(super) request: Result<ScoreGroupRequest, Failure>,
+}
+
+/// What a stream of answers is made of; the end comes once, and last.
+#[derive(Debug)]
+pub(super) enum Event<A> {
+    Answer(A),
+    End(Result<(), Failure>),
+}
+
+/// Makes an answer of a result; a failure ends the stream.
+pub(super) struct Answering<F, A> {
+    pub(super) answer: F,
+    /// Bytes of an answer, for the limit of those that wait.
+    pub(super) n_bytes: fn(&A) -> usize,
+}
+
+/// Scores a group; waits where the queue is full.
+async fn score_in_turn(
+    shared: &Shared,
+    client: &Client,
+    request: ScoreGroupRequest,
+) -> Result<GroupResult, Failure> {
+    let scorer = &shared.scorer;
+    let group = request.into_group(&scorer.tournament, scorer.config.seed);
+    let group = group.map_err(|reason| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, reason))?;
+    loop {
+        if shared.is_closing() {
+            return Err(Failure::closing());
+        }
+        let (status, reason) = match scorer.score(group.clone(), &client.0, None).await {
+            Ok(judged) => return Ok(judged.result.clone()),
+            Err(Unscored::Full(_)) => {
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+            Err(Unscored::Stopped) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped".to_owned())
+            }
+            Err(Unscored::TooLate(reason)) => (StatusCode::GATEWAY_TIMEOUT, reason),
+            Err(Unscored::Cancelled) => {
+                (StatusCode::CONFLICT, "its judging was cancelled".to_owned())
+            }
+            Err(Unscored::Bad(reason)) => (StatusCode::UNPROCESSABLE_ENTITY, reason),
+        };
+        return Err(Failure::new(status, reason));
+    }
+}
+
+/// Most groups of one stream that are under way: half of the queue, so that others find room in it.
+fn max_under_way(shared: &Shared) -> usize {
+    (shared.scorer.config.queue_capacity / 2).max(1)
+}
+
+/// Completes when the server takes no more groups.
+pub(super) async fn until_closing(shared: &Shared) {
+    while !shared.is_closing() {
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Scores the groups of a stream and gives their answers as they come. Must be called where tokio runs.
+pub(super) fn answers<T, A, F>(
+    shared: Shared,
+    client: Client,
+    asks: impl Stream<Item = Result<Ask<T>, Failure>> + Send + 'static,
+    answering: Answering<F, A>,
+) -> impl Stream<Item = Event<A>> + Send + 'static
+where
+    T: Send + 'static,
+    A: Send + 'static,
+    F: FnMut(T, Result<GroupResult, Failure>) -> Result<A, Failure> + Send + 'static,
+{
+    let (send, receive) = mpsc::unbounded_channel();
+    let outbox = Outbox { send, room: Arc::new(Semaphore::new(MAX_WAITING_BYTES as usize)) };
+    let mut task = JoinSet::new();
+    task.spawn(async move { play(&shared, &client, asks, answering, &outbox).await });
+    stream::unfold(Some((receive, task)), |state| async {
+        let (mut receive, mut task) = state?;
+        if let Some((answer, _room)) = receive.recv().await {
+            return Some((Event::Answer(answer), Some((receive, task))));
+        }
+        let end = task.join_next().await.and_then(Result::ok).unwrap_or_else(|| {
+            let reason = "reading the stream broke down";
+            Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, reason))
+        });
+        Some((Event::End(end), None))
+    })
+}
+
+/// Answers that wait to be read; their number is limited by `room`.
+struct Outbox<A> {
+    send: mpsc::UnboundedSender<(A, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+impl<A> Outbox<A> {
+    async fn put(&self, answer: A, n_bytes: usize) {
+        let n_bytes = u32::try_from(n_bytes).unwrap_or(u32::MAX).min(MAX_WAITING_BYTES);
+        let room = Arc::clone(&self.room).acquire_many_owned(n_bytes).await;
+        let room = room.expect("nobody closes the semaphore. This is a bug.");
+        // a client that has gone needs no answer; this task ends with it
+        let _ = self.send.send((answer, room));
+    }
+}
+
+async fn play<T, A, F>(
+    shared: &Shared,
+    client: &Client,
+    asks: impl Stream<Item = Result<Ask<T>, Failure>>,
+    Answering { mut answer, n_bytes }: Answering<F, A>,
+    outbox: &Outbox<A>,
+) -> Result<(), Failure>
+where
+    F: FnMut(T, Result<GroupResult, Failure>) -> Result<A, Failure>,
+{
+    let mut asks = pin!(asks);
+    let mut closing = pin!(until_closing(shared));
+    let mut under_way = FuturesUnordered::new();
+    // whether all has been read, or why no more is
+    let mut end = None;
+    while end.is_none() || !under_way.is_empty() {
+        let may_read = end.is_none() && under_way.len() < max_under_way(shared);
+        tokio::select! {
+            Some((tag, result)) = under_way.next(), if !under_way.is_empty() => {
+                let answer = answer(tag, result)?;
+                let n_bytes = n_bytes(&answer);
+                outbox.put(answer, n_bytes).await;
+            }
+            ask = asks.next(), if may_read => match ask {
+                None => end = Some(Ok(())),
+                Some(Err(why)) => end = Some(Err(why)),
+                Some(Ok(Ask { tag, request })) => under_way.push(async move {
+                    let result = match request {
+                        Ok(request) => score_in_turn(shared, client, request).await,
+                        Err(why) => Err(why),
+                    };
+                    (tag, result)
+                }),
+            },
+            () = &mut closing, if end.is_none() => end = Some(Err(Failure::closing())),
+        }
+    }
+    end.unwrap_or(Ok(()))
+}
