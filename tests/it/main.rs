@@ -10,6 +10,7 @@ mod engine;
 mod errors;
 mod examples;
 mod fp8;
+mod killed;
 mod nano;
 mod parity;
 mod rate;

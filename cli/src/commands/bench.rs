@@ -4,6 +4,7 @@ mod engine;
 mod gpu;
 mod judge;
 mod precision;
+mod server;
 mod votes;
 
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub(crate) enum BenchCommand {
     Precision(precision::PrecisionArgs),
     /// Several samples of one prompt against one.
     Votes(votes::VotesArgs),
+    /// The reward server on a socket: latency of single completions at a rate, and its costs over the bare judge.
+    Server(server::ServerArgs),
     /// Tournaments of given groups: matches per second, and how much of the prompts was computed.
     Judge(judge::JudgeArgs),
 }
@@ -34,6 +37,7 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Gpu(args) => gpu::run(args),
         BenchCommand::Precision(args) => precision::run(args),
         BenchCommand::Votes(args) => votes::run(args),
+        BenchCommand::Server(args) => server::run(args),
         BenchCommand::Judge(args) => judge::run(args),
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,7 +19,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::commands::ConfigArgs;
-use crate::config::score::ServeSection;
+use crate::config::score::{ScoreRun, ServeSection};
 use crate::failure::UserError;
 use crate::output;
 
@@ -40,10 +41,40 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     // what is wrong with it is said before the judge is loaded
     let tls = tls(&config.serve)?;
     let tokens = tokens(config.serve.token_file.as_deref())?;
-    let scorer = Scorer::open(&config.reward, true)?;
-    let judge = scorer.judge_name().to_owned();
+    let (handle, thread) = open(&config, tokens)?;
+    let judge = handle.judge().to_owned();
     let serve = &config.serve;
-    let (handle, thread) = ScorerHandle::spawn(
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the server's threads")?;
+    let address = format!("{}:{}", serve.host, serve.port);
+    let listener = TcpListener::bind(&address).map_err(|error| {
+        UserError::new(format!("{address}: {error}; choose another serve.host or serve.port"))
+    })?;
+    let address = listener.local_addr().context("asking for the server's address")?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    runtime.block_on(async {
+        let server = Server::new(handle);
+        output::line(format!("joust serves on {scheme}://{address} (judge: {judge})"));
+        listen(server, listener, tls).await.context("serving")
+    })?;
+    drop(runtime);
+    if thread.join().is_err() {
+        anyhow::bail!("the scorer's thread panicked");
+    }
+    Ok(())
+}
+
+/// Loads the judge and starts the thread that owns it.
+pub(super) fn open(
+    config: &ScoreRun,
+    tokens: Vec<String>,
+) -> anyhow::Result<(ScorerHandle, JoinHandle<()>)> {
+    let scorer = Scorer::open(&config.reward, true)?;
+    let serve = &config.serve;
+    let started = ScorerHandle::spawn(
         scorer,
         ServerConfig {
             queue_capacity: serve.queue_capacity,
@@ -68,28 +99,8 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
                 max_open: serve.max_cohorts,
             },
         },
-    )?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("starting the server's threads")?;
-    let address = format!("{}:{}", serve.host, serve.port);
-    let listener = TcpListener::bind(&address).map_err(|error| {
-        UserError::new(format!("{address}: {error}; choose another serve.host or serve.port"))
-    })?;
-    let address = listener.local_addr().context("asking for the server's address")?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    runtime.block_on(async {
-        let server = Server::new(handle);
-        output::line(format!("joust serves on {scheme}://{address} (judge: {judge})"));
-        listen(server, listener, tls).await.context("serving")
-    })?;
-    drop(runtime);
-    if thread.join().is_err() {
-        anyhow::bail!("the scorer's thread panicked");
-    }
-    Ok(())
+    );
+    Ok(started?)
 }
 
 /// Serves until it is told to stop, and then until all that is judged is answered.
@@ -98,7 +109,6 @@ async fn listen(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> std::io::Result<()> {
-    listener.set_nonblocking(true)?;
     let service = server.router().into_make_service_with_connect_info::<SocketAddr>();
     let handle = Handle::new();
     let stopping = handle.clone();
@@ -111,10 +121,7 @@ async fn listen(
         output::note("Ended before all requests were answered.");
         std::process::exit(1);
     });
-    let mut plain = axum_server::from_tcp(listener)?.handle(handle);
-    let http = plain.http_builder();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
+    let plain = plain(listener)?.handle(handle);
     match tls {
         Some(config) => {
             let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(config));
@@ -122,6 +129,16 @@ async fn listen(
         }
         None => plain.serve(service).await,
     }
+}
+
+/// A server on a socket, with limits for slow clients.
+pub(super) fn plain(listener: TcpListener) -> std::io::Result<axum_server::Server<SocketAddr>> {
+    listener.set_nonblocking(true)?;
+    let mut server = axum_server::from_tcp(listener)?;
+    let http = server.http_builder();
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
+    Ok(server)
 }
 
 /// The server's certificate and key, where they are given.

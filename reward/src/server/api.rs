@@ -29,6 +29,16 @@ pub(super) struct Operation {
 /// A parameter: where it stands, its name, what it is, its type.
 type Parameter = (&'static str, &'static str, &'static str, &'static str);
 
+/// Kinds of operations, in the order in which they are shown.
+const TAGS: [(&str, &str); 6] = [
+    ("groups", "Completions of one prompt, all at once"),
+    ("jobs", "Groups whose result is asked for later"),
+    ("trainers", "What trainers ask for; groups of single completions are put together here"),
+    ("scores", "Scores as inference servers give them"),
+    ("judge", "The judge's model itself"),
+    ("operation", "For those who run the server"),
+];
+
 const JSON: &str = "application/json";
 const JOB: Parameter = ("path", "job_id", "The job's id", "string");
 const TRACES: Parameter = ("query", "traces", "Shows what the judge said", "boolean");
@@ -171,6 +181,7 @@ pub(super) fn description(wants_token: bool) -> Value {
             "license": {"name": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
+        "tags": TAGS.map(|(name, what)| json!({"name": name, "description": what})),
         "paths": paths,
         "components": components,
     })

@@ -198,6 +198,11 @@ impl ScorerHandle {
         Ok((handle, thread))
     }
 
+    /// Who judges.
+    pub fn judge(&self) -> &str {
+        &self.judge
+    }
+
     /// Judges the jobs that a killed server had accepted.
     fn go_on(&self) {
         let jobs = std::mem::take(&mut self.restored().jobs);

@@ -114,6 +114,8 @@ async fn watch(State(shared): State<Shared>, mut request: Request, next: Next) -
             }
         }
     };
+    // all methods of Flight are one route
+    let route = route.strip_suffix("/{method}").unwrap_or(route);
     shared.scorer.figures.answered(route, response.status().as_u16(), started.elapsed());
     response
 }

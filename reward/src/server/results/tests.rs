@@ -2,7 +2,7 @@
 
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::seed::Seed;
-use joust_schema::tables::{Reward, Vote};
+use joust_schema::tables::{Reward, Status, Vote};
 
 use super::*;
 

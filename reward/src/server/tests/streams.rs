@@ -13,7 +13,7 @@ use joust_schema::tables::{Reward, Status};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::server::routes::MAX_BODY_BYTES;
+use crate::server::input::MAX_BODY_BYTES;
 
 const LINES: &str = "application/x-ndjson";
 const ARROW: &str = "application/vnd.apache.arrow.stream";
