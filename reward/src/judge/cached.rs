@@ -213,7 +213,8 @@ impl Judge for CachedJudge {
         // what is there need not wait for the judge, nor the judge for ever for what is there
         let passes_over = !outcomes.is_empty() && !self.has_passed_over;
         self.has_passed_over = passes_over;
-        if !passes_over && !(self.under_way.is_empty() && self.chats.is_empty()) {
+        let is_idle = self.under_way.is_empty() && self.chats.is_empty();
+        if !passes_over && !is_idle {
             for outcome in self.inner.poll() {
                 outcomes.extend(self.finish(outcome));
             }

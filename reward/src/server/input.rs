@@ -49,7 +49,11 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Input<T> {
 
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Response> {
         let body = body(request, shared).await?;
-        read(&body).map(Self)
+        // 400 for what is no JSON, 422 for what is not what was wanted
+        serde_json::from_slice(&body).map(Self).map_err(|error| match error.is_data() {
+            true => failure(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+            false => failure(StatusCode::BAD_REQUEST, &format!("invalid JSON: {error}")),
+        })
     }
 }
 
@@ -70,7 +74,7 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Params<T> {
 }
 
 /// The whole body: 413 where it is too large, 408 where it takes too long.
-pub(super) async fn body(request: Request, shared: &Shared) -> Result<Bytes, Response> {
+async fn body(request: Request, shared: &Shared) -> Result<Bytes, Response> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
@@ -95,12 +99,4 @@ pub(super) async fn body(request: Request, shared: &Shared) -> Result<Bytes, Res
 fn too_large() -> Response {
     let reason = format!("the body is larger than {} MiB", MAX_BODY_BYTES >> 20);
     failure(StatusCode::PAYLOAD_TOO_LARGE, &reason)
-}
-
-/// Reads a JSON body: 400 for what is no JSON, 422 for what is not what was wanted.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
-    serde_json::from_slice(body).map_err(|error| match error.is_data() {
-        true => failure(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
-        false => failure(StatusCode::BAD_REQUEST, &format!("invalid JSON: {error}")),
-    })
 }

@@ -84,7 +84,7 @@ fn who_asks_for_what_is_under_way_waits_for_it_and_later_gets_it_at_once() {
 fn a_result_without_any_vote_and_a_cancelled_group_are_asked_for_again() {
     let mut results = Results::new(10 * SECOND, 1 << 20);
     let failed = judged("q", Status::JudgeFailed);
-    let _ = results.begin(failed.key);
+    drop(results.begin(failed.key));
     results.finish(SECOND, failed.key, Ok(Arc::clone(&failed)));
     assert!(results.find(SECOND, failed.key).is_none());
     assert_eq!(results.stage(failed.key), Some(Stage::Over(Ok(failed))), "but it can be looked at");
@@ -101,7 +101,7 @@ fn memory_is_bounded_and_the_oldest_go_first() {
     let mut results = Results::new(1000 * SECOND, 3 * one);
     let all: Vec<_> = (0..5).map(|number| judged(&format!("q{number}"), Status::Scored)).collect();
     for (number, judged) in all.iter().enumerate() {
-        let _ = results.begin(judged.key);
+        drop(results.begin(judged.key));
         results.finish(SECOND * number as u32, judged.key, Ok(Arc::clone(judged)));
     }
     assert_eq!(results.n_kept(), (3, 3 * one));
