@@ -58,13 +58,15 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         let server = Server::new(handle);
         output::line(format!("joust serves on {scheme}://{address} (judge: {judge})"));
-        listen(server, listener, tls).await.context("serving")
-    })?;
-    drop(runtime);
-    if thread.join().is_err() {
-        anyhow::bail!("the scorer's thread panicked");
-    }
-    Ok(())
+        let limit = Duration::from_secs_f64(serve.timeout_s);
+        listen(server, listener, tls, limit).await.context("serving")?;
+        // jobs that nobody waits for are judged to the end, too; a second signal still ends it
+        let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+        match ended {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(anyhow::anyhow!("the scorer's thread panicked")),
+        }
+    })
 }
 
 /// Loads the judge and starts the thread that owns it.
@@ -88,6 +90,7 @@ pub(super) fn open(
                 max_set_bytes: MAX_SET_BYTES,
                 keep: Duration::from_secs_f64(serve.keep_s),
                 keep_bytes: (serve.keep_mib as u64) << 20,
+                judged_by: String::new(),
             }),
             seed: config.run.seed,
             tokens,
@@ -108,6 +111,7 @@ async fn listen(
     server: Server,
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
+    limit: Duration,
 ) -> std::io::Result<()> {
     let service = server.router().into_make_service_with_connect_info::<SocketAddr>();
     let handle = Handle::new();
@@ -116,7 +120,10 @@ async fn listen(
         stop_signal().await;
         output::note("Stopping; open requests are answered first. Once more ends it at once.");
         server.close();
-        stopping.graceful_shutdown(None);
+        // the judge's thread ends with the last way to it
+        drop(server);
+        // a client that does not read its answer holds the end up no longer than others would wait
+        stopping.graceful_shutdown(Some(limit));
         stop_signal().await;
         output::note("Ended before all requests were answered.");
         std::process::exit(1);

@@ -107,6 +107,7 @@ impl ScoreRun {
             ("dump_every", serve.dump_every, 1),
             ("group_size", serve.group_size, 2),
             ("max_cohorts", serve.max_cohorts, 1),
+            ("keep_mib", serve.keep_mib, 1),
         ];
         for (key, value, least) in counts {
             if value < least {

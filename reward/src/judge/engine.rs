@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use joust_engine::{Engine, EngineConfig, Request, RequestId, Sample, SamplingParams};
 use joust_schema::prompt::Message;
@@ -17,8 +16,9 @@ use crate::config::JudgeConfig;
 use crate::error::Error;
 use crate::{prompt, verdict};
 
-/// How long [`Judge::poll`] works on thoughts none of which ends.
-const TURN: Duration = Duration::from_millis(20);
+/// Steps that [`Judge::poll`] works on thoughts none of which ends: a number, for a time would make what is
+/// computed together depend on the machine's mood.
+const TURN: usize = 8;
 
 /// The judge around an engine.
 pub struct EngineJudge {
@@ -149,13 +149,14 @@ impl Judge for EngineJudge {
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
         let mut outcomes = std::mem::take(&mut self.refused);
-        let started = Instant::now();
+        let mut n_steps = 0;
         // others are let in between, so that a new group need not wait for the end of a thought
         while outcomes.is_empty()
             && self.chats.is_empty()
             && self.engine.has_work()
-            && started.elapsed() < TURN
+            && n_steps < TURN
         {
+            n_steps += 1;
             match self.engine.step() {
                 Ok(samples) => {
                     for sample in samples {

@@ -1,19 +1,18 @@
 //! The judge's model itself, as OpenAI's chat completions: what verl's generative reward models and the
 //! `http` judge of another joust call.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::future::join_all;
+use axum::{Extension, Json};
+use futures_util::future::try_join_all;
 use joust_schema::prompt::Message;
 use joust_schema::seed::Seed;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::desk::Unscored;
-use super::input::Input;
+use super::input::{Client, Input};
 use super::journal::unix_now;
 use super::responses::Content;
 use super::routes::{Shared, failure, later, unscored};
@@ -21,6 +20,9 @@ use crate::judge::ChatRequest;
 
 /// Most answers of a request.
 const MAX_ANSWERS: u32 = 128;
+
+/// Most tokens of an answer: more than any model's context.
+const MAX_TOKENS: usize = 1 << 20;
 
 /// Body of `/v1/chat/completions`.
 #[derive(Deserialize, JsonSchema)]
@@ -79,8 +81,8 @@ impl Chat {
         if !(1..=MAX_ANSWERS).contains(&n) {
             return Some(format!("n is {n}, wanted 1 to {MAX_ANSWERS}"));
         }
-        if self.max_tokens == Some(0) {
-            return Some("max_tokens is 0, wanted at least 1".to_owned());
+        if let Some(most) = self.max_tokens.filter(|most| !(1..=MAX_TOKENS).contains(most)) {
+            return Some(format!("max_tokens is {most}, wanted 1 to {MAX_TOKENS}"));
         }
         if within(self.temperature, 0.0, 2.0) {
             return Some("temperature must be in [0, 2]".to_owned());
@@ -102,6 +104,7 @@ impl Chat {
 
 pub(super) async fn completions(
     State(shared): State<Shared>,
+    Extension(client): Extension<Client>,
     Input(body): Input<Chat>,
 ) -> Response {
     if let Some(problem) = body.problem() {
@@ -123,16 +126,16 @@ pub(super) async fn completions(
         }
     });
     let ask = |number: u32| {
-        shared.scorer.chat(ChatRequest {
+        let request = ChatRequest {
             messages: messages.clone(),
             max_tokens: body.max_tokens,
             temperature: body.temperature,
             top_p: body.top_p,
             seed: seed.child("choice", u64::from(number)),
-        })
+        };
+        shared.scorer.chat(request, &client.0)
     };
-    let replies = join_all((0..body.n.unwrap_or(1)).map(ask)).await;
-    let replies = match replies.into_iter().collect::<Result<Vec<_>, Unscored>>() {
+    let replies = match try_join_all((0..body.n.unwrap_or(1)).map(ask)).await {
         Ok(replies) => replies,
         Err(why) => return unscored(&why),
     };

@@ -67,7 +67,7 @@ pub enum Key {
 }
 
 /// Which member a completion is, where the client says so.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Name {
     /// Its place in the group.
@@ -115,7 +115,7 @@ pub enum Event<R, A = ()> {
         key: Key,
         /// What its first member brought along.
         about: A,
-        /// What its members are called and say, in the order in which they came.
+        /// What its members are called and say, in an order that is the same however they came.
         members: Vec<(Option<Name>, String)>,
     },
     /// Answer a request that waits.
@@ -224,8 +224,11 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         self.tickets.insert(ticket, place);
         let is_complete = cohort.members.len() == self.config.group_size;
         let is_collecting = matches!(cohort.state, State::Collecting { .. });
-        let events =
-            if is_complete && is_collecting { vec![judge(place.0, cohort)] } else { vec![] };
+        let events = if is_complete && is_collecting {
+            vec![judge(place.0, cohort, &mut self.tickets)]
+        } else {
+            vec![]
+        };
         Ok((ticket, events))
     }
 
@@ -390,7 +393,7 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
             }
             let seen = cohort.members.len();
             if self.config.incomplete == Incomplete::Partial && seen > 1 {
-                events.push(judge(id, cohort));
+                events.push(judge(id, cohort, &mut self.tickets));
                 continue;
             }
             let answer = match self.config.incomplete {
@@ -430,8 +433,19 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
     }
 }
 
-fn judge<R, A: Clone>(id: CohortId, cohort: &mut Cohort<R, A>) -> Event<R, A> {
+/// Hands a group over. Its members get their order: one that is judged anew is the same group then, however
+/// they came.
+fn judge<R, A: Clone>(
+    id: CohortId,
+    cohort: &mut Cohort<R, A>,
+    tickets: &mut BTreeMap<Ticket, (CohortId, usize)>,
+) -> Event<R, A> {
     cohort.state = State::Judging;
+    let place = |member: &Member<R>| (member.name.clone(), member.completion.clone());
+    cohort.members.sort_by_cached_key(place);
+    for (at, member) in cohort.members.iter().enumerate() {
+        tickets.extend(member.waiting.iter().map(|&ticket| (ticket, (id, at))));
+    }
     let said = |member: &Member<R>| (member.name.clone(), member.completion.clone());
     let members = cohort.members.iter().map(said).collect();
     Event::Judge { cohort: id, key: cohort.key.clone(), about: cohort.about.clone(), members }

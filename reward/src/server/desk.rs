@@ -1,11 +1,10 @@
 //! The way to the judge: refuses what there is no room for, hands the rest over, and gives everyone who asks
 //! for the same group the one result of its one judging.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, TrySendError, bounded};
+use crossbeam::channel::{Sender, bounded};
 use tokio::sync::{oneshot, watch};
 
 use super::ServerConfig;
@@ -18,7 +17,7 @@ use super::thread::Worker;
 use crate::arena::{GroupRequest, Progress};
 use crate::config::TournamentConfig;
 use crate::error::Error;
-use crate::judge::{ChatReply, ChatRequest, JudgeError};
+use crate::judge::{CacheStats, ChatReply, ChatRequest, JudgeError};
 use crate::scorer::Scorer;
 
 /// Notes and cancellations that may wait for the thread, beside the groups.
@@ -74,7 +73,8 @@ pub(super) enum Unscored {
 pub(super) struct Desk {
     state: Mutex<State>,
     started: Instant,
-    is_running: AtomicBool,
+    /// False once the thread has ended.
+    is_running: watch::Sender<bool>,
 }
 
 struct State {
@@ -92,10 +92,10 @@ impl Desk {
     }
 
     /// A group is judged.
-    pub(super) fn finish(&self, judged: Arc<Judged>, tokens: u64) {
+    pub(super) fn finish(&self, judged: Arc<Judged>, client: &str, tokens: u64) {
         let now = self.now();
         let mut state = self.lock();
-        state.load.finished(now, tokens);
+        state.load.finished(now, client, tokens);
         state.results.finish(now, judged.key, Ok(judged));
     }
 
@@ -103,7 +103,7 @@ impl Desk {
     pub(super) fn gone(&self, order: &Order, why: Unjudged) {
         let now = self.now();
         let mut state = self.lock();
-        state.load.gone(order.tokens);
+        state.load.gone(&order.client, order.tokens);
         state.results.finish(now, order.key, Err(why));
     }
 
@@ -115,10 +115,11 @@ impl Desk {
 
     /// The thread has ended: nobody waits for it any more.
     pub(super) fn stop(&self) {
-        self.is_running.store(false, Ordering::Release);
         // also where the thread panicked in the middle of something
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         state.results.stop();
+        drop(state);
+        self.is_running.send_replace(false);
     }
 }
 
@@ -131,6 +132,8 @@ pub struct ScorerHandle {
     thought_tokens: usize,
     pub(super) figures: Figures,
     pub(super) config: Arc<ServerConfig>,
+    /// What the verdict cache counts, where there is one.
+    pub(super) cache: Option<Arc<CacheStats>>,
     pub(super) judge: Arc<str>,
     pub(super) tournament: Arc<TournamentConfig>,
 }
@@ -146,6 +149,13 @@ impl ScorerHandle {
         config: ServerConfig,
     ) -> Result<(Self, std::thread::JoinHandle<()>), Error> {
         let figures = Figures::new();
+        let mut config = config;
+        if let Some(dump) = &mut config.dump {
+            let settings = serde_json::to_string(scorer.config());
+            let settings = settings.expect("settings are plain data. This is a bug.");
+            let hash = blake3::hash(settings.as_bytes()).to_hex();
+            dump.judged_by = format!("{} {}", scorer.judge_name(), &hash[..16]);
+        }
         let (recorder, restored) = match &config.dump {
             Some(dump) => {
                 let (recorder, restored) = Recorder::open(dump, &figures)?;
@@ -165,7 +175,7 @@ impl ScorerHandle {
         let desk = Arc::new(Desk {
             state: Mutex::new(State { results, load: Load::new(limits) }),
             started: Instant::now(),
-            is_running: AtomicBool::new(true),
+            is_running: watch::Sender::new(true),
         });
         let (commands, receive) = bounded(config.queue_capacity + restored.jobs.len() + MAX_NOTES);
         let handle = Self {
@@ -174,6 +184,7 @@ impl ScorerHandle {
             restored: Arc::new(Mutex::new(restored)),
             thought_tokens: scorer.config().judge.max_thinking_tokens / 2,
             figures: figures.clone(),
+            cache: scorer.cache_stats(),
             judge: scorer.judge_name().into(),
             tournament: Arc::new(scorer.config().tournament.clone()),
             config: Arc::new(config),
@@ -206,15 +217,15 @@ impl ScorerHandle {
     /// Judges the jobs that a killed server had accepted.
     fn go_on(&self) {
         let jobs = std::mem::take(&mut self.restored().jobs);
-        for (key, group, client) in jobs {
+        for (key, (group, client)) in jobs {
             let (kept, _) = oneshot::channel();
             let accept = |(_, _)| {
                 let (group, client) = (Box::new(group.clone()), client.clone());
-                self.commands
-                    .try_send(Command::Accept { key, group, client, kept })
-                    .map_err(|error| refused(&error))
+                let accept = Command::Accept { key, group, client, kept };
+                self.commands.try_send(accept).map_err(|_| self.refused())
             };
-            if let Err(why) = self.begin(group.clone(), &client, None).and_then(accept) {
+            // it was accepted once: there is room for it
+            if let Err(why) = self.begin(group.clone(), &client, None, true).and_then(accept) {
                 tracing::warn!(job = %key, ?why, "A job of the last start could not be taken up again.");
             }
         }
@@ -246,7 +257,7 @@ impl ScorerHandle {
 
     /// Whether the judge's thread is there.
     pub(super) fn is_running(&self) -> bool {
-        self.desk.is_running.load(Ordering::Acquire)
+        *self.desk.is_running.borrow()
     }
 
     /// The result of a group: a known one, that of the judging that is under way, or of its own.
@@ -256,7 +267,7 @@ impl ScorerHandle {
         client: &str,
         cohort: Option<CohortRecord>,
     ) -> Result<Arc<Judged>, Unscored> {
-        let receive = match self.begin(group, client, cohort)? {
+        let receive = match self.begin(group, client, cohort, false)? {
             (_, Found::Over(judged)) => return Ok(judged),
             (_, Found::Running(receive)) => receive,
         };
@@ -274,13 +285,13 @@ impl ScorerHandle {
         group: GroupRequest,
         client: &str,
     ) -> Result<GroupKey, Unscored> {
-        let (key, found) = self.begin(group.clone(), client, None)?;
+        let (key, found) = self.begin(group.clone(), client, None, false)?;
         if let Found::Running(_) = found {
             let (kept, answer) = oneshot::channel();
             let client = client.to_owned();
             let accept = Command::Accept { key, group: Box::new(group), client, kept };
-            self.commands.try_send(accept).map_err(|error| refused(&error))?;
-            answer.await.map_err(|_| Unscored::Stopped)?;
+            self.commands.try_send(accept).map_err(|_| self.refused())?;
+            self.unless_stopped(answer).await?;
         }
         Ok(key)
     }
@@ -290,6 +301,7 @@ impl ScorerHandle {
         group: GroupRequest,
         client: &str,
         cohort: Option<CohortRecord>,
+        is_accepted: bool,
     ) -> Result<(GroupKey, Found), Unscored> {
         let key = GroupKey::of(&group);
         let tournament = group.tournament.as_ref().unwrap_or(&self.tournament);
@@ -303,16 +315,40 @@ impl ScorerHandle {
         if !self.is_running() {
             return Err(Unscored::Stopped);
         }
-        state.load.take(now, tokens).map_err(Unscored::Full)?;
+        match is_accepted {
+            true => state.load.add(now, client, tokens),
+            false => state.load.take(now, client, tokens).map_err(Unscored::Full)?,
+        }
         let receive = state.results.begin(key);
         let client = client.to_owned();
         let order = Order { key, group, client, cohort, tokens };
         if let Err(error) = self.commands.try_send(Command::Judge(Box::new(order))) {
-            state.load.gone(tokens);
+            let Command::Judge(order) = error.into_inner() else { return Err(Unscored::Stopped) };
+            state.load.gone(&order.client, tokens);
             state.results.withdraw(key);
-            return Err(refused(&error));
+            return Err(self.refused());
         }
         Ok((key, Found::Running(receive)))
+    }
+
+    /// Waits for what the thread says; it may end instead.
+    async fn unless_stopped<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, Unscored> {
+        let mut is_running = self.desk.is_running.subscribe();
+        tokio::select! {
+            answer = answer => answer.map_err(|_| Unscored::Stopped),
+            _ = is_running.wait_for(|is_running| !is_running) => Err(Unscored::Stopped),
+        }
+    }
+
+    /// Why the thread takes nothing now.
+    fn refused(&self) -> Unscored {
+        if !self.is_running() {
+            return Unscored::Stopped;
+        }
+        Unscored::Full(Full {
+            reason: "too much waits for the judge's thread".to_owned(),
+            after: Duration::from_secs(1),
+        })
     }
 
     /// How far a group is; none where it is not known.
@@ -327,7 +363,7 @@ impl ScorerHandle {
 
     /// Asks for the end of a group's judging; all who wait for it are told.
     pub(super) fn cancel(&self, key: GroupKey) -> Result<(), Unscored> {
-        self.commands.try_send(Command::Cancel(key)).map_err(|error| refused(&error))
+        self.commands.try_send(Command::Cancel(key)).map_err(|_| self.refused())
     }
 
     /// A member of a group whose members came one by one has got its answer.
@@ -337,21 +373,25 @@ impl ScorerHandle {
     }
 
     /// Asks the judge's model itself.
-    pub(super) async fn chat(&self, request: ChatRequest) -> Result<ChatReply, Unscored> {
+    pub(super) async fn chat(
+        &self,
+        request: ChatRequest,
+        client: &str,
+    ) -> Result<ChatReply, Unscored> {
         let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
         let tokens = (bytes / 4 + request.max_tokens.unwrap_or(self.thought_tokens)) as u64;
         let now = self.desk.now();
-        self.desk.lock().load.take(now, tokens).map_err(Unscored::Full)?;
-        let _room = Room { desk: &self.desk, tokens };
+        self.desk.lock().load.take(now, client, tokens).map_err(Unscored::Full)?;
+        let _room = Room { desk: &self.desk, client, tokens };
         let (reply, answer) = oneshot::channel();
         let sent = self.commands.try_send(Command::Chat(Box::new(request), reply));
-        sent.map_err(|error| refused(&error))?;
-        match tokio::time::timeout(self.config.timeout, answer).await {
+        sent.map_err(|_| self.refused())?;
+        match tokio::time::timeout(self.config.timeout, self.unless_stopped(answer)).await {
             Ok(Ok(Ok(reply))) => Ok(reply),
             Ok(Ok(Err(JudgeError::Refused(reason) | JudgeError::Failed(reason)))) => {
                 Err(Unscored::Bad(reason))
             }
-            Ok(Err(_)) => Err(Unscored::Stopped),
+            Ok(Err(why)) => Err(why),
             Err(_) => Err(Unscored::TooLate(format!("no answer within {:?}", self.config.timeout))),
         }
     }
@@ -360,12 +400,13 @@ impl ScorerHandle {
 /// Given back when it goes.
 struct Room<'a> {
     desk: &'a Desk,
+    client: &'a str,
     tokens: u64,
 }
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
-        self.desk.lock().load.gone(self.tokens);
+        self.desk.lock().load.gone(self.client, self.tokens);
     }
 }
 
@@ -375,14 +416,4 @@ pub(super) fn of_outcome(outcome: Outcome) -> Result<Arc<Judged>, Unscored> {
         Unjudged::Bad(reason) => Unscored::Bad(reason),
         Unjudged::Cancelled => Unscored::Cancelled,
     })
-}
-
-fn refused<T>(error: &TrySendError<T>) -> Unscored {
-    match error {
-        TrySendError::Full(_) => Unscored::Full(Full {
-            reason: "too much waits for the judge's thread".to_owned(),
-            after: Duration::from_secs(1),
-        }),
-        TrySendError::Disconnected(_) => Unscored::Stopped,
-    }
 }

@@ -32,7 +32,8 @@ impl Client {
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let of_token = token.map(|number| format!("token {number}"));
         let of_address = || address.map(|ConnectInfo(address)| address.ip().to_string());
-        Self(name.or(of_token).or_else(of_address).unwrap_or_default())
+        let known = of_token.or_else(of_address).unwrap_or_default();
+        Self(name.map_or(known.clone(), |name| format!("{known} {name}")))
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) enum Entry {
     Judged {
         /// When, in seconds since 1970.
         at: f64,
+        /// By whom and how: results of another judge, or by other settings, are no answers.
+        by: String,
         /// The group.
         #[serde(with = "shared")]
         judged: Arc<Judged>,
@@ -134,7 +136,11 @@ impl Journal {
         let line =
             joust_schema::jsonl::to_line(entry).map_err(|error| Error::bad_file(&path, error))?;
         // one write, so that a kill leaves at most one line in parts
-        self.file.write_all(line.as_bytes()).map_err(|source| Error::io(&path, source))?;
+        if let Err(source) = self.file.write_all(line.as_bytes()) {
+            // what is there of it must not spoil the next line
+            let _ = self.file.set_len(self.n_bytes);
+            return Err(Error::io(&path, source));
+        }
         self.n_bytes += line.len() as u64;
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! times a vote's prompt and thought. How good the estimate is does not matter much, for the judge's pace
 //! is measured in the same unit.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::arena::GroupRequest;
@@ -46,6 +47,8 @@ pub(super) struct Load {
     limits: Limits,
     n_groups: usize,
     n_tokens: u64,
+    /// Groups of each client.
+    of_clients: BTreeMap<String, usize>,
     /// Tokens of finished groups and the seconds they took, the older the less they weigh.
     done: (f64, f64),
     n_done: u32,
@@ -57,6 +60,7 @@ impl Load {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
+            of_clients: BTreeMap::new(),
             n_groups: 0,
             n_tokens: 0,
             done: (0.0, 0.0),
@@ -78,14 +82,19 @@ impl Load {
     /// Takes a group of so many estimated tokens in.
     ///
     /// # Errors
-    /// [`Full`]; nothing has changed then. A first group is always taken, however large.
-    pub(super) fn take(&mut self, now: Duration, tokens: u64) -> Result<(), Full> {
+    /// [`Full`]; nothing has changed then. A first group is always taken, however large. One client finds room
+    /// for three quarters of the groups at most, so that others do.
+    pub(super) fn take(&mut self, now: Duration, client: &str, tokens: u64) -> Result<(), Full> {
         let Limits { groups, tokens: most, time } = self.limits;
         let full = |reason: String| Err(Full { reason, after: self.pause() });
         if self.n_groups >= groups {
             return full(format!("the queue of {groups} groups is full"));
         }
-        let with = self.n_tokens + tokens;
+        let most_of_one = groups - groups / 4;
+        if self.of_clients.get(client).is_some_and(|&own| own >= most_of_one) {
+            return full(format!("{most_of_one} groups of this client wait, and others want room"));
+        }
+        let with = self.n_tokens.saturating_add(tokens);
         if most > 0 && with > most && self.n_groups > 0 {
             let waiting = self.n_tokens;
             return full(format!(
@@ -102,17 +111,23 @@ impl Load {
                 "at its pace the judge would need {wait:.0} s, and a request waits {time:?} at most"
             ));
         }
+        self.add(now, client, tokens);
+        Ok(())
+    }
+
+    /// Takes a group in, whatever the limits say.
+    pub(super) fn add(&mut self, now: Duration, client: &str, tokens: u64) {
         if self.n_groups == 0 {
             self.since = now;
         }
         self.n_groups += 1;
-        self.n_tokens = with;
-        Ok(())
+        self.n_tokens = self.n_tokens.saturating_add(tokens);
+        *self.of_clients.entry(client.to_owned()).or_default() += 1;
     }
 
     /// A group is finished.
-    pub(super) fn finished(&mut self, now: Duration, tokens: u64) {
-        self.gone(tokens);
+    pub(super) fn finished(&mut self, now: Duration, client: &str, tokens: u64) {
+        self.gone(client, tokens);
         let seconds = now.saturating_sub(self.since).as_secs_f64();
         self.since = now;
         self.done = (self.done.0 * MEMORY + tokens as f64, self.done.1 * MEMORY + seconds);
@@ -120,9 +135,15 @@ impl Load {
     }
 
     /// A group is no longer there, without having been judged.
-    pub(super) fn gone(&mut self, tokens: u64) {
+    pub(super) fn gone(&mut self, client: &str, tokens: u64) {
         self.n_groups -= 1;
-        self.n_tokens -= tokens;
+        self.n_tokens = self.n_tokens.saturating_sub(tokens);
+        if let Some(own) = self.of_clients.get_mut(client) {
+            *own -= 1;
+            if *own == 0 {
+                self.of_clients.remove(client);
+            }
+        }
     }
 
     /// Estimated tokens a second, once enough groups were judged.
@@ -146,7 +167,7 @@ pub(super) fn estimate(group: &GroupRequest, tournament: &TournamentConfig, thou
     let frame: usize = prompt::messages("", "", "").iter().map(|part| part.content.len()).sum();
     let a_prompt = (frame + group.question.len() + 2 * bytes / n.max(1)) / BYTES_A_TOKEN;
     let votes = tournament.n_matches(n) * u64::from(tournament.votes.max);
-    votes * (a_prompt + thought) as u64
+    votes.saturating_mul((a_prompt + thought) as u64)
 }
 
 #[cfg(test)]
@@ -162,16 +183,31 @@ mod tests {
     #[test]
     fn groups_and_tokens_are_bounded_but_a_first_group_always_fits() {
         let mut load = load(3, 100, 10);
-        load.take(SECOND, 1000).unwrap();
-        let full = load.take(SECOND, 1).unwrap_err();
+        load.take(SECOND, "a", 1000).unwrap();
+        let full = load.take(SECOND, "a", 1).unwrap_err();
         assert!(full.reason.contains("about 1000 tokens wait"), "{}", full.reason);
         assert_eq!(full.after, SECOND);
-        load.gone(1000);
+        load.gone("a", 1000);
         for _ in 0..3 {
-            load.take(SECOND, 30).unwrap();
+            load.take(SECOND, "a", 30).unwrap();
         }
-        assert!(load.take(SECOND, 1).unwrap_err().reason.contains("queue of 3 groups is full"));
+        assert!(
+            load.take(SECOND, "a", 1).unwrap_err().reason.contains("queue of 3 groups is full")
+        );
         assert_eq!((load.n_groups(), load.n_tokens()), (3, 90));
+    }
+
+    #[test]
+    fn one_client_leaves_room_for_others() {
+        let mut load = load(8, 0, 10);
+        for _ in 0..6 {
+            load.take(SECOND, "a", 1).unwrap();
+        }
+        assert!(load.take(SECOND, "a", 1).unwrap_err().reason.contains("6 groups of this client"));
+        load.take(SECOND, "b", 1).unwrap();
+        load.gone("a", 1);
+        load.take(SECOND, "a", 1).unwrap();
+        assert_eq!(load.n_groups(), 7);
     }
 
     #[test]
@@ -180,16 +216,16 @@ mod tests {
         // 50 tokens a second, with a pause that is no work
         for at in 0..10 {
             let now = SECOND * (10 * at);
-            load.take(now, 100).unwrap();
-            load.finished(now + 2 * SECOND, 100);
+            load.take(now, "a", 100).unwrap();
+            load.finished(now + 2 * SECOND, "a", 100);
         }
         let pace = load.pace().unwrap();
         assert!((pace - 50.0).abs() < 1e-9, "{pace}");
         let now = SECOND * 1000;
         for _ in 0..5 {
-            load.take(now, 100).unwrap();
+            load.take(now, "a", 100).unwrap();
         }
-        let full = load.take(now, 100).unwrap_err();
+        let full = load.take(now, "a", 100).unwrap_err();
         assert!(full.reason.contains("would need 12 s"), "{}", full.reason);
         assert_eq!(full.after, 2 * SECOND);
     }

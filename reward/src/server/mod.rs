@@ -93,6 +93,8 @@ pub struct DumpConfig {
     pub keep: Duration,
     /// Most bytes of it.
     pub keep_bytes: u64,
+    /// Who judges and how; set by [`ScorerHandle::spawn`].
+    pub judged_by: String,
 }
 
 /// Gives a result another group id, and its matches theirs.

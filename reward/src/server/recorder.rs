@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use joust_schema::ids::GroupId;
 
 use super::figures::Figures;
@@ -37,7 +38,7 @@ pub(super) struct Restored {
     /// Members that have got their answers.
     pub(super) delivered: BTreeSet<(GroupKey, usize)>,
     /// Jobs that were accepted and not finished.
-    pub(super) jobs: Vec<(GroupKey, GroupRequest, String)>,
+    pub(super) jobs: BTreeMap<GroupKey, (GroupRequest, String)>,
 }
 
 /// A set on its way to the disk.
@@ -55,6 +56,7 @@ pub(super) struct Recorder {
     jobs: BTreeMap<GroupKey, Entry>,
     began: Instant,
     writer: Sender<Closed>,
+    closing: Closing,
     thread: JoinHandle<()>,
     figures: Figures,
 }
@@ -71,10 +73,11 @@ impl Recorder {
         joust_schema::atomic::sweep(dir)?;
         let restored = restore(config, journal.number())?;
         let (writer, sets) = bounded(MAX_WAITING);
-        let (own, told) = (config.clone(), figures.clone());
+        let closing = Closing::default();
+        let (own, told, of_thread) = (config.clone(), figures.clone(), closing.clone());
         let thread = std::thread::Builder::new()
             .name("dump".to_owned())
-            .spawn(move || write_sets(&own, &sets, &told))
+            .spawn(move || write_sets(&own, &sets, &told, &of_thread))
             .map_err(|error| Error::Config(format!("no thread for the dump: {error}")))?;
         let recorder = Self {
             config: config.clone(),
@@ -83,6 +86,7 @@ impl Recorder {
             jobs: BTreeMap::new(),
             began: Instant::now(),
             writer,
+            closing,
             thread,
             figures: figures.clone(),
         };
@@ -92,7 +96,8 @@ impl Recorder {
     /// Keeps a group that was judged; to be called before anybody is told.
     pub(super) fn judged(&mut self, judged: &Arc<Judged>) {
         self.jobs.remove(&judged.key);
-        self.append(&Entry::Judged { at: unix_now(), judged: Arc::clone(judged) });
+        let (at, by) = (unix_now(), self.config.judged_by.clone());
+        self.append(&Entry::Judged { at, by, judged: Arc::clone(judged) });
         if self.groups.is_empty() {
             self.began = Instant::now();
         }
@@ -106,6 +111,11 @@ impl Recorder {
 
     /// Keeps a note.
     pub(super) fn note(&mut self, entry: Entry) {
+        if let Entry::Accepted { key, .. } = &entry
+            && self.jobs.contains_key(key)
+        {
+            return;
+        }
         self.append(&entry);
         match &entry {
             Entry::Accepted { key, .. } => drop(self.jobs.insert(*key, entry)),
@@ -151,6 +161,8 @@ impl Recorder {
 
     /// Writes what is left and waits for it.
     pub(super) fn close(mut self) {
+        self.closing.0.store(true, Ordering::Release);
+        self.thread.thread().unpark();
         if !self.groups.is_empty() {
             match self.journal.rotate() {
                 Ok(number) => {
@@ -167,30 +179,28 @@ impl Recorder {
     }
 }
 
+/// Whether the server ends: then what cannot be written is left to the next start.
+#[derive(Clone, Default)]
+struct Closing(Arc<AtomicBool>);
+
 /// The thread that writes sets, and clears the journal away behind them.
-fn write_sets(config: &DumpConfig, sets: &Receiver<Closed>, figures: &Figures) {
+fn write_sets(config: &DumpConfig, sets: &Receiver<Closed>, figures: &Figures, closing: &Closing) {
     while let Ok(set) = sets.recv() {
         while let Err(error) = write_set(&config.dir, set.number, &set.groups) {
             figures.dump_failed();
             tracing::error!(%error, "Could not write a set of the dump; it will be tried again.");
-            if sets_are_over(sets) {
+            if closing.0.load(Ordering::Acquire) {
                 tracing::error!(
                     "The last sets are in the journal only; the next start writes them."
                 );
                 return;
             }
-            std::thread::sleep(TRY_AGAIN);
+            std::thread::park_timeout(TRY_AGAIN);
         }
         if let Err(error) = clear(config) {
             tracing::warn!(%error, "Could not clear old segments of the journal away.");
         }
     }
-}
-
-/// Whether the server ends.
-fn sets_are_over(sets: &Receiver<Closed>) -> bool {
-    sets.is_empty()
-        && sets.recv_timeout(Duration::ZERO).err() == Some(RecvTimeoutError::Disconnected)
 }
 
 fn write_set(dir: &Path, number: usize, groups: &[Arc<Judged>]) -> Result<(), Error> {
@@ -252,13 +262,14 @@ fn restore(config: &DumpConfig, next: usize) -> Result<Restored, Error> {
         let (entries, bad) = journal::read(&path)?;
         n_bad += bad;
         let n_entries = entries.len();
-        let mut groups = Vec::new();
+        let (mut groups, mut has_jobs) = (Vec::new(), false);
         for entry in entries {
             match entry {
-                Entry::Judged { at, judged } => {
-                    restored.jobs.retain(|(key, ..)| *key != judged.key);
+                Entry::Judged { at, by, judged } => {
+                    restored.jobs.remove(&judged.key);
                     let age = Duration::from_secs_f64((now - at).clamp(0.0, 1e12));
-                    if age < config.keep {
+                    // what another judge made of it is history, no answer
+                    if age < config.keep && by == config.judged_by {
                         restored.judged.push((age, Arc::clone(&judged)));
                     }
                     groups.push(judged);
@@ -267,16 +278,17 @@ fn restore(config: &DumpConfig, next: usize) -> Result<Restored, Error> {
                     restored.delivered.insert((key, member));
                 }
                 Entry::Accepted { key, group, client } => {
-                    restored.jobs.push((key, *group, client));
+                    has_jobs = true;
+                    restored.jobs.insert(key, (*group, client));
                 }
-                Entry::Cancelled { key } => restored.jobs.retain(|(job, ..)| *job != key),
+                Entry::Cancelled { key } => drop(restored.jobs.remove(&key)),
             }
         }
         if groups.is_empty() {
             // nothing but notes, which are of no use once results are forgotten
             let age = fs::metadata(&path)
                 .and_then(|file| file.modified()?.elapsed().map_err(std::io::Error::other));
-            if n_entries == 0 || age.is_ok_and(|age| age > config.keep) {
+            if n_entries == 0 || !has_jobs && age.is_ok_and(|age| age > config.keep) {
                 fs::remove_file(&path).map_err(|source| joust_schema::Error::io(&path, source))?;
             }
         } else if !sets.contains(&number) {

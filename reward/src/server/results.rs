@@ -4,7 +4,7 @@
 //! A result is kept for a while, and while there is room. One in which the judge failed for every member
 //! is no result to keep: who asks again has it judged again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ pub(super) struct Results {
     running: BTreeMap<GroupKey, Running>,
     kept: BTreeMap<GroupKey, Kept>,
     /// Kept groups by when they are forgotten.
-    by_age: BTreeMap<(Duration, GroupKey), ()>,
+    by_age: BTreeSet<(Duration, GroupKey)>,
     n_bytes: usize,
 }
 
@@ -152,7 +152,7 @@ impl Results {
             max_bytes,
             running: BTreeMap::new(),
             kept: BTreeMap::new(),
-            by_age: BTreeMap::new(),
+            by_age: BTreeSet::new(),
             n_bytes: 0,
         }
     }
@@ -223,7 +223,7 @@ impl Results {
         let n_bytes = outcome.as_ref().map_or(100, |judged| judged.n_bytes());
         self.n_bytes += n_bytes;
         self.kept.insert(key, Kept { outcome, until, n_bytes });
-        self.by_age.insert((until, key), ());
+        self.by_age.insert((until, key));
         self.forget_old(now);
     }
 
@@ -235,7 +235,7 @@ impl Results {
     }
 
     fn forget_old(&mut self, now: Duration) {
-        while let Some((&(until, key), ())) = self.by_age.first_key_value()
+        while let Some(&(until, key)) = self.by_age.first()
             && (until <= now || self.n_bytes > self.max_bytes)
         {
             self.drop_kept(key);

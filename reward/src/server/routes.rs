@@ -53,7 +53,7 @@ impl Server {
     /// Its routes.
     pub fn router(&self) -> Router {
         let description = api::description(!self.shared.scorer.config.tokens.is_empty());
-        // the page itself needs no token: what it asks does
+        // page and description need no token: what is asked from the page does
         let page = SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", description);
         Router::new()
             .merge(page)
@@ -126,7 +126,9 @@ struct Unauthorized;
 /// The number of the request's token; none where none is wanted.
 fn token(shared: &Shared, request: &Request) -> Result<Option<usize>, Unauthorized> {
     let tokens = &shared.scorer.config.tokens;
-    if tokens.is_empty() || OPEN_ROUTES.contains(&request.uri().path()) {
+    let path = request.uri().path();
+    let is_page = path == "/docs" || path.starts_with("/docs/") || path == "/openapi.json";
+    if tokens.is_empty() || is_page || OPEN_ROUTES.contains(&path) {
         return Ok(None);
     }
     let header = header_text(request.headers(), header::AUTHORIZATION.as_str());
@@ -184,6 +186,8 @@ async fn metrics(State(shared): State<Shared>) -> Response {
         barrier.n_open() as u64,
         n_kept as u64,
         kept_bytes as u64,
+        scorer.cache.as_ref().map_or(0, |cache| cache.hits() + cache.joined()),
+        scorer.cache.as_ref().map_or(0, |cache| cache.shared_tokens()),
     ]);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], page).into_response()

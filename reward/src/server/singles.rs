@@ -345,7 +345,7 @@ pub(super) fn join(
         None => content_key(&prompt, &label),
     };
     let name = match (number(MEMBER)?, header(REQUEST)) {
-        (Some(member), _) => Some(Name::Place(member + at as u64)),
+        (Some(member), _) => Some(Name::Place(member.saturating_add(at as u64))),
         (None, Some(id)) => Some(Name::Request(format!("{id}#{at}"))),
         (None, None) => None,
     };

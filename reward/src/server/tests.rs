@@ -69,6 +69,7 @@ fn dump_into(dir: &Path, every_groups: usize) -> DumpConfig {
         max_set_bytes: 1 << 20,
         keep: Duration::from_secs(60),
         keep_bytes: 1 << 20,
+        judged_by: String::new(),
     }
 }
 

@@ -168,12 +168,12 @@ impl Worker {
         let Some(order) = key.and_then(|key| self.playing.remove(&key)) else { return };
         rename(&mut result, order.group.group_id.clone());
         self.figures.judged(&result);
-        let Order { key, group, cohort, tokens, .. } = order;
+        let Order { key, group, client, cohort, tokens } = order;
         let judged = Arc::new(Judged { key, group, result, cohort });
         if let Some(recorder) = &mut self.recorder {
             recorder.judged(&judged);
         }
-        self.desk.finish(judged, tokens);
+        self.desk.finish(judged, &client, tokens);
     }
 
     fn answer_chats(&mut self) {

@@ -16,6 +16,9 @@ use crate::votes::VoteRule;
 /// Most completions of a group: a round robin of them has half a million matches.
 const MAX_COMPLETIONS: usize = 1024;
 
+/// Most votes of a match, and most rounds.
+const MAX_VOTES: u32 = 1024;
+
 /// Body of `POST /v1/score_group`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -175,6 +178,13 @@ impl ScoreGroupRequest {
         };
         if let Some(problem) = tournament.validate().into_iter().next() {
             return Err(problem);
+        }
+        for (name, value) in
+            [("votes", tournament.votes.max), ("rounds", tournament.rounds.unwrap_or(1))]
+        {
+            if value > MAX_VOTES {
+                return Err(format!("{name} is {value}, wanted at most {MAX_VOTES}"));
+            }
         }
         let question = prompt.question();
         // the same group gets the same draws, whenever it comes
