@@ -233,7 +233,7 @@ impl Operation {
             let content = match self.path {
                 // a line of it is in the form of the schema
                 streams::PATH => json!({
-                    streams::JSON_LINES[0]: {"schema": {"type": "string"}, "itemSchema": schema(generator)},
+                    streams::JSON_LINES[0]: {"schema": {"type": "string"}, "x-item-schema": schema(generator)},
                     streams::ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}},
                 }),
                 _ => json!({JSON: {"schema": schema(generator)}}),

@@ -123,3 +123,55 @@ async fn a_body_that_never_ends_is_given_up() {
     let response = app.oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
 }
+
+/// All places in a description that refer to another one.
+fn references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            found.extend(object.get("$ref").and_then(|place| Some(place.as_str()?.to_owned())));
+            object.values().for_each(|value| references(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_route_that_is_described_is_there_and_the_description_is_whole() {
+    let app = server(Box::<RuleJudge>::default(), |config| {
+        config.cohorts.collect = Duration::from_millis(1);
+    });
+    let get = Request::get("/openapi.json").body(Body::empty()).unwrap();
+    let described = json_of(app.clone().oneshot(get).await.unwrap()).await;
+    assert_eq!(described, crate::server::api::description(false));
+    let mut found = BTreeSet::new();
+    references(&described, &mut found);
+    assert!(found.len() > 10, "{found:?}");
+    for place in found {
+        let target = described.pointer(place.trim_start_matches('#'));
+        assert!(target.is_some(), "{place} is not there");
+    }
+    for operation in crate::server::api::operations() {
+        let path = operation.path.replace("{job_id}", "x");
+        let method = operation.method.to_uppercase();
+        let request = Request::builder().method(&method[..]).uri(&path);
+        let response = app.clone().oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap();
+        let status = response.status().as_u16().to_string();
+        let answers = &described["paths"][operation.path][operation.method]["responses"];
+        assert!(answers.get(&status).is_some(), "{method} {path} answers {status}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_open_and_what_it_asks_is_not() {
+    let app = server(Box::<RuleJudge>::default(), |config| config.tokens = vec!["t".to_owned()]);
+    for (path, status) in [("/docs/", 200), ("/openapi.json", 200), ("/info", 401), ("/docsx", 401)]
+    {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{path}");
+    }
+    let get = Request::get("/openapi.json").body(Body::empty()).unwrap();
+    let described = json_of(app.oneshot(get).await.unwrap()).await;
+    assert_eq!(described["paths"]["/v1/score_group"]["post"]["security"], json!([{"token": []}]));
+}
