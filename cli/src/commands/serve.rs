@@ -1,5 +1,7 @@
 //! `joust serve`: the reward server.
 
+mod accept;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,9 +16,10 @@ use hyper_util::rt::TokioTimer;
 use joust_reward::Scorer;
 use joust_reward::server::cohort::CohortConfig;
 use joust_reward::server::{DumpConfig, ScorerHandle, Server, ServerConfig};
-
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use accept::FirstByte;
 
 use crate::commands::ConfigArgs;
 use crate::config::score::{ScoreRun, ServeSection};
@@ -132,6 +135,7 @@ async fn listen(
     match tls {
         Some(config) => {
             let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(config));
+            let acceptor = acceptor.acceptor(FirstByte(HEAD_TIME));
             plain.acceptor(acceptor).serve(service).await
         }
         None => plain.serve(service).await,
@@ -139,9 +143,11 @@ async fn listen(
 }
 
 /// A server on a socket, with limits for slow clients.
-pub(super) fn plain(listener: TcpListener) -> std::io::Result<axum_server::Server<SocketAddr>> {
+pub(super) fn plain(
+    listener: TcpListener,
+) -> std::io::Result<axum_server::Server<SocketAddr, FirstByte>> {
     listener.set_nonblocking(true)?;
-    let mut server = axum_server::from_tcp(listener)?;
+    let mut server = axum_server::from_tcp(listener)?.acceptor(FirstByte(HEAD_TIME));
     let http = server.http_builder();
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
