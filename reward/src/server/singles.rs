@@ -1,5 +1,5 @@
 //! Routes of trainers that ask for one completion at a time: OpenRLHF's `/get_reward`, slime's
-//! `/remote_rm` and NeMo-Gym's `/verify`. The group is put together by the [`Barrier`].
+//! `/remote_rm` and NeMo-Gym's `/verify`. The group is put together by the `barrier`.
 //!
 //! Protocols as read in OpenRLHF 0.11.2 (`openrlhf/utils/agent.py`, `serve_rm.py`), slime
 //! (`slime/rollout/rm_hub`) and NVIDIA NeMo-Gym. The first two clients retry whatever is no answer, and
