@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::cohort::{Answer, CohortId, Cohorts, Event, Key, Name, Refused, Ticket};
-use super::desk::{ScorerHandle, Unscored};
+use super::desk::ScorerHandle;
 use super::recorder::Restored;
 use super::results::{CohortRecord, GroupKey, Judged};
 use super::wire::ScoreGroupRequest;
@@ -266,12 +266,7 @@ impl Inner {
         let group = request.into_group(&self.scorer.tournament, config.seed)?;
         let cohort = Some(CohortRecord { key, names });
         let scored = self.scorer.score(group, &about.client, cohort).await;
-        let judged = scored.map_err(|why| match why {
-            Unscored::Full(full) => full.reason,
-            Unscored::TooLate(reason) | Unscored::Bad(reason) => reason,
-            Unscored::Stopped => "the judge has stopped".to_owned(),
-            Unscored::Cancelled => "its judging was cancelled".to_owned(),
-        })?;
+        let judged = scored.map_err(|why| why.to_string())?;
         match judged.result.why_all_failed() {
             Some(reason) => Err(reason),
             None => Ok(judged),

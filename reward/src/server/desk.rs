@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use crossbeam::channel::{Sender, bounded};
 use tokio::sync::{oneshot, watch};
 
@@ -54,19 +55,37 @@ pub(super) enum Command {
     Chat(Box<ChatRequest>, oneshot::Sender<Result<ChatReply, JudgeError>>),
 }
 
-/// Why a group has no result.
-#[derive(Clone, Debug)]
+/// Why a group has no result, as every protocol tells it.
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Unscored {
     /// There is no room for it now.
+    #[error("{}", .0.reason)]
     Full(Full),
     /// The judge's thread has ended.
+    #[error("the judge has stopped")]
     Stopped,
     /// It took longer than the time limit; the work goes on, and who asks again finds it.
+    #[error("{0}")]
     TooLate(String),
     /// It was cancelled.
+    #[error("the group's judging was cancelled")]
     Cancelled,
     /// It is no group that can be scored.
+    #[error("{0}")]
     Bad(String),
+}
+
+impl Unscored {
+    /// What it is in HTTP.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Full(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooLate(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Cancelled => StatusCode::CONFLICT,
+            Self::Bad(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        }
+    }
 }
 
 /// What threads and requests share.
@@ -218,14 +237,9 @@ impl ScorerHandle {
     fn go_on(&self) {
         let jobs = std::mem::take(&mut self.restored().jobs);
         for (key, (group, client)) in jobs {
-            let (kept, _) = oneshot::channel();
-            let accept = |(_, _)| {
-                let (group, client) = (Box::new(group.clone()), client.clone());
-                let accept = Command::Accept { key, group, client, kept };
-                self.commands.try_send(accept).map_err(|_| self.refused())
-            };
             // it was accepted once: there is room for it
-            if let Err(why) = self.begin(group.clone(), &client, None, true).and_then(accept) {
+            let begun = self.begin(group.clone(), &client, None, true);
+            if let Err(why) = begun.and_then(|_| self.keep_job(key, group, &client)) {
                 tracing::warn!(job = %key, ?why, "A job of the last start could not be taken up again.");
             }
         }
@@ -287,13 +301,24 @@ impl ScorerHandle {
     ) -> Result<GroupKey, Unscored> {
         let (key, found) = self.begin(group.clone(), client, None, false)?;
         if let Found::Running(_) = found {
-            let (kept, answer) = oneshot::channel();
-            let client = client.to_owned();
-            let accept = Command::Accept { key, group: Box::new(group), client, kept };
-            self.commands.try_send(accept).map_err(|_| self.refused())?;
-            self.unless_stopped(answer).await?;
+            let kept = self.keep_job(key, group, client)?;
+            self.unless_stopped(kept).await?;
         }
         Ok(key)
+    }
+
+    /// Has a job kept in mind; the answer comes once it is.
+    fn keep_job(
+        &self,
+        key: GroupKey,
+        group: GroupRequest,
+        client: &str,
+    ) -> Result<oneshot::Receiver<()>, Unscored> {
+        let (kept, answer) = oneshot::channel();
+        let client = client.to_owned();
+        let accept = Command::Accept { key, group: Box::new(group), client, kept };
+        self.commands.try_send(accept).map_err(|_| self.refused())?;
+        Ok(answer)
     }
 
     fn begin(

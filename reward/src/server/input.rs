@@ -50,11 +50,18 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Input<T> {
 
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Response> {
         let body = body(request, shared).await?;
-        // 400 for what is no JSON, 422 for what is not what was wanted
-        serde_json::from_slice(&body).map(Self).map_err(|error| match error.is_data() {
-            true => failure(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
-            false => failure(StatusCode::BAD_REQUEST, &format!("invalid JSON: {error}")),
+        serde_json::from_slice(&body).map(Self).map_err(|error| {
+            let (status, reason) = why_unreadable(&error);
+            failure(status, &reason)
         })
+    }
+}
+
+/// What is wrong with a JSON text: 400 for what is no JSON, 422 for what is not what was wanted.
+pub(super) fn why_unreadable(error: &serde_json::Error) -> (StatusCode, String) {
+    match error.is_data() {
+        true => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        false => (StatusCode::BAD_REQUEST, format!("invalid JSON: {error}")),
     }
 }
 

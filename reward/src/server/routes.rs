@@ -231,15 +231,11 @@ fn later_by(status: StatusCode, reason: &str, after: Duration) -> Response {
 
 /// What a client is told whose group has no result.
 pub(super) fn unscored(why: &Unscored) -> Response {
+    let (status, reason) = (why.status(), why.to_string());
     match why {
-        Unscored::Full(full) => {
-            let reason = format!("{}; try again later", full.reason);
-            later_by(StatusCode::TOO_MANY_REQUESTS, &reason, full.after)
-        }
-        Unscored::Stopped => failure(StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped"),
-        Unscored::TooLate(reason) => later(StatusCode::GATEWAY_TIMEOUT, reason),
-        Unscored::Cancelled => failure(StatusCode::CONFLICT, "the group's judging was cancelled"),
-        Unscored::Bad(reason) => failure(StatusCode::UNPROCESSABLE_ENTITY, reason),
+        Unscored::Full(full) => later_by(status, &format!("{reason}; try again later"), full.after),
+        Unscored::TooLate(_) => later(status, &reason),
+        Unscored::Stopped | Unscored::Cancelled | Unscored::Bad(_) => failure(status, &reason),
     }
 }
 

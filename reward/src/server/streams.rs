@@ -13,7 +13,7 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use joust_schema::tables::{Reward, Status};
 use serde_json::{Value, json};
 
-use super::input::{Client, MAX_BODY_BYTES};
+use super::input::{Client, MAX_BODY_BYTES, why_unreadable};
 use super::ipc::{self, Reader, Writer};
 use super::lines::{Lines, TooLong};
 use super::routes::Shared;
@@ -160,9 +160,9 @@ fn parsed(line: &[u8], index: u64) -> Option<Ask<Line>> {
         return None;
     }
     let request: Result<ScoreGroupRequest, Failure> =
-        serde_json::from_slice(line).map_err(|error| match error.is_data() {
-            true => Failure::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
-            false => Failure::new(StatusCode::BAD_REQUEST, format!("invalid JSON: {error}")),
+        serde_json::from_slice(line).map_err(|error| {
+            let (status, reason) = why_unreadable(&error);
+            Failure::new(status, reason)
         });
     let traces = request.as_ref().is_ok_and(|request| request.traces);
     Some(Ask { tag: Line { index, traces }, request })

@@ -99,22 +99,11 @@ async fn score_in_turn(
         if shared.is_closing() {
             return Err(Failure::closing());
         }
-        let (status, reason) = match scorer.score(group.clone(), &client.0, None).await {
+        match scorer.score(group.clone(), &client.0, None).await {
             Ok(judged) => return Ok(judged.result.clone()),
-            Err(Unscored::Full(_)) => {
-                tokio::time::sleep(AGAIN).await;
-                continue;
-            }
-            Err(Unscored::Stopped) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "the judge has stopped".to_owned())
-            }
-            Err(Unscored::TooLate(reason)) => (StatusCode::GATEWAY_TIMEOUT, reason),
-            Err(Unscored::Cancelled) => {
-                (StatusCode::CONFLICT, "its judging was cancelled".to_owned())
-            }
-            Err(Unscored::Bad(reason)) => (StatusCode::UNPROCESSABLE_ENTITY, reason),
-        };
-        return Err(Failure::new(status, reason));
+            Err(Unscored::Full(_)) => tokio::time::sleep(AGAIN).await,
+            Err(why) => return Err(Failure::new(why.status(), why.to_string())),
+        }
     }
 }
 
