@@ -116,19 +116,22 @@ impl Scorer {
         self.arena.n_open() + self.by_rule.len()
     }
 
-    /// Votes that have been asked for and not been given.
-    pub fn n_in_flight(&self) -> usize {
-        self.arena.n_in_flight()
+    /// Whether the judge could do more than the groups that are being played ask for. With twice its batch of
+    /// votes under way further groups gain nothing by being begun.
+    pub fn wants_more(&self) -> bool {
+        self.wants_more_beside(0)
     }
 
-    /// Votes that keep the judge busy: with as many under way, further groups gain nothing by being begun.
-    pub fn n_busy(&self) -> usize {
+    /// As [`Scorer::wants_more`], where it answers `n_chats` conversations beside the groups.
+    pub fn wants_more_beside(&self, n_chats: usize) -> bool {
         let judge = &self.config.judge;
-        match judge.kind {
+        let n_busy = match judge.kind {
             JudgeKind::Engine => 2 * judge.max_batch,
             JudgeKind::Http => 2 * judge.http.concurrency * judge.http.urls.len(),
             JudgeKind::Rule | JudgeKind::Replay => usize::MAX,
-        }
+        };
+        let n_asked = self.arena.n_in_flight() + n_chats;
+        n_asked == 0 || n_asked < n_busy
     }
 
     /// Asks the judge for what the groups that were added need first.

@@ -133,7 +133,7 @@ impl Worker {
 
     /// Begins groups while the judge could do more.
     fn begin_groups(&mut self) {
-        while self.scorer.n_open() == 0 || self.scorer.n_in_flight() < self.scorer.n_busy() {
+        while self.scorer.wants_more_beside(self.chats.len()) {
             let Some(order) = self.queue.pop() else { return };
             self.places.remove(&order.key);
             let mut group = order.group.clone();

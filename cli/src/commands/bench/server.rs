@@ -65,6 +65,8 @@ struct Costs {
     server_s: f64,
     /// Median over the turns of the server's time against the bare judge's, less one.
     overhead: f64,
+    /// The same of each turn: how far they lie apart says what the median is worth.
+    overheads: Vec<f64>,
 }
 
 pub(crate) fn run(args: ServerArgs) -> anyhow::Result<()> {
@@ -156,7 +158,8 @@ async fn latencies(
 /// The same groups by the judge alone and through the server, in turns.
 async fn costs(config: &ScoreRun, groups: &[GroupRequest], turns: u32) -> anyhow::Result<Costs> {
     let mut config = config.clone();
-    config.serve.queue_capacity = config.serve.queue_capacity.max(groups.len());
+    // one client may fill three quarters of the queue
+    config.serve.queue_capacity = config.serve.queue_capacity.max(2 * groups.len());
     let mut scorer = Scorer::open(&config.reward, true)?;
     let (url, _) = start(&config)?;
     let (url, client) = (format!("{url}/v1/score_group"), reqwest::Client::new());
@@ -169,11 +172,16 @@ async fn costs(config: &ScoreRun, groups: &[GroupRequest], turns: u32) -> anyhow
             .enumerate()
             .map(|(at, group)| GroupRequest { seed: seed(at), ..group.clone() });
         let began = Instant::now();
-        // as the server does it: what is known of earlier prompts stays known
-        for group in turned {
-            scorer.add(group)?;
-        }
-        while scorer.n_open() > 0 {
+        // in the server's order, which ends groups early and not all at once at the end; and as there, what is
+        // known of earlier prompts stays known
+        let mut turned = turned.peekable();
+        while scorer.n_open() > 0 || turned.peek().is_some() {
+            while scorer.wants_more()
+                && let Some(group) = turned.next()
+            {
+                scorer.add(group)?;
+                scorer.ask();
+            }
             drop(scorer.pump());
         }
         bare.push(began.elapsed().as_secs_f64());
@@ -199,6 +207,7 @@ async fn costs(config: &ScoreRun, groups: &[GroupRequest], turns: u32) -> anyhow
         groups: groups.len(),
         bare_s: median(&mut bare),
         server_s: median(&mut served),
+        overheads: ratios.clone(),
         overhead: median(&mut ratios),
     })
 }
