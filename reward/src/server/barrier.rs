@@ -300,17 +300,12 @@ fn restore(cohorts: &mut Cohorts<Scored, About>, keep: Duration, restored: Resto
         if judged.result.why_all_failed().is_some() {
             continue;
         }
-        let said = judged.group.completions.iter().cloned();
+        let said = judged.group.completions.iter().map(String::as_str);
         let members = names.iter().cloned().zip(said).zip(answers(&judged)).enumerate();
         let member = |(at, ((name, completion), answer))| {
             (name, completion, answer, restored.delivered.contains(&(judged.key, at)))
         };
-        let about = About {
-            prompt: Prompt::Text(judged.group.question.clone()),
-            answer: None,
-            group_id: None,
-            client: String::new(),
-        };
-        cohorts.restore(keep.saturating_sub(age), key, about, members.map(member).collect());
+        let until = keep.saturating_sub(age);
+        cohorts.restore(until, key, members.map(member).collect());
     }
 }

@@ -8,141 +8,32 @@
 //! same, and one whose client has gone away is a retry of it. A retry never adds a member, and never has
 //! anything judged a second time.
 
-use std::collections::BTreeMap;
+mod terms;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How groups are collected.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CohortConfig {
-    /// Members of a group.
-    pub group_size: usize,
-    /// Longest time from the first member to the last.
-    pub collect: Duration,
-    /// How long a result is kept for those who ask again.
-    pub keep: Duration,
-    /// What becomes of a group whose time is over.
-    pub incomplete: Incomplete,
-    /// Most groups that are collected or judged at once.
-    pub max_open: usize,
-}
-
-/// What becomes of a group that is not complete in time.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    serde::Serialize,
-    serde::Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Incomplete {
-    /// Its members get an error, so that the client may try again.
-    #[default]
-    Fail,
-    /// Those that are there are judged, if they are at least two.
-    Partial,
-    /// Its members get no reward and no error.
-    Mask,
-}
-
-/// Which group a completion belongs to.
-#[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Key {
-    /// The client's own id of the group, with its attempt.
-    Given {
-        /// The id.
-        group: String,
-        /// Counts up where a client has a group judged anew.
-        attempt: u64,
-    },
-    /// Made from the prompt: all who ask the same at one time are one group.
-    Content(String),
-}
-
-/// Which member a completion is, where the client says so.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Name {
-    /// Its place in the group.
-    Place(u64),
-    /// The client's own id of the request.
-    Request(String),
-}
-
-/// A request that waits for its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// A group that has been handed over for judging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CohortId(pub u64);
-
-/// What one member gets.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer<R> {
-    /// What the judging of its group gave it.
-    Judged(R),
-    /// Its group was judged and gave it none.
-    Failed(String),
-    /// Its group could not be judged; another try may do better.
-    GivenUp(String),
-    /// Its group was not complete in time.
-    Incomplete {
-        /// Members that had come.
-        seen: usize,
-        /// Members that the group wants.
-        wanted: usize,
-    },
-    /// As `Incomplete`, where the policy is to answer without a reward.
-    Masked,
-}
-
-/// What is to be done. `R` is what a member's judging gives, `A` what is known of a group.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event<R, A = ()> {
-    /// Judge these completions; then call [`Cohorts::finished`].
-    Judge {
-        /// The group.
-        cohort: CohortId,
-        /// How it is known.
-        key: Key,
-        /// What its first member brought along.
-        about: A,
-        /// What its members are called and say, in an order that is the same however they came.
-        members: Vec<(Option<Name>, String)>,
-    },
-    /// Answer a request that waits.
-    Answer(Ticket, Answer<R>),
-}
-
-/// Why a completion was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// As many groups are open as may be.
-    Full,
-    /// The member is there already and says something else.
-    Conflict,
-    /// The group was judged without this member.
-    Late,
-    /// No completions are taken any more.
-    Closed,
-}
+pub use terms::{Answer, CohortConfig, CohortId, Event, Incomplete, Key, Name, Refused, Ticket};
 
 #[derive(Debug)]
 struct Member<R> {
     name: Option<Name>,
+    /// What it says, until it has its answer.
     completion: String,
+    /// Knows it again after that.
+    digest: Digest,
     waiting: Vec<Ticket>,
     answer: Option<Answer<R>>,
     /// Whether somebody has got the answer.
     is_delivered: bool,
+}
+
+/// A hash of what a member says.
+type Digest = [u8; 16];
+
+fn digest(completion: &str) -> Digest {
+    let hash = blake3::hash(completion.as_bytes());
+    hash.as_bytes()[..16].try_into().expect("a hash has 32 bytes. This is a bug.")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,10 +43,21 @@ enum State {
     Over { until: Duration },
 }
 
+impl State {
+    /// When it ends by itself.
+    fn until(self) -> Option<Duration> {
+        match self {
+            Self::Collecting { until } | Self::Over { until } => Some(until),
+            Self::Judging => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Cohort<R, A> {
     key: Key,
-    about: A,
+    /// None once it has been handed over.
+    about: Option<A>,
     state: State,
     members: Vec<Member<R>>,
 }
@@ -166,19 +68,25 @@ pub struct Cohorts<R, A = ()> {
     config: CohortConfig,
     cohorts: BTreeMap<CohortId, Cohort<R, A>>,
     by_key: BTreeMap<Key, Vec<CohortId>>,
+    /// Groups by when they end by themselves.
+    deadlines: BTreeSet<(Duration, CohortId)>,
+    /// Groups that are collected or judged.
+    n_open: usize,
     /// Where each request waits.
     tickets: BTreeMap<Ticket, (CohortId, usize)>,
     n_cohorts: u64,
     n_tickets: u64,
 }
 
-impl<R: Clone, A: Clone> Cohorts<R, A> {
+impl<R: Clone, A> Cohorts<R, A> {
     /// No groups.
     pub fn new(config: CohortConfig) -> Self {
         Self {
             config,
             cohorts: BTreeMap::new(),
             by_key: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            n_open: 0,
             tickets: BTreeMap::new(),
             n_cohorts: 0,
             n_tickets: 0,
@@ -187,8 +95,7 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
 
     /// Groups that are collected or judged.
     pub fn n_open(&self) -> usize {
-        let is_open = |cohort: &&Cohort<R, A>| !matches!(cohort.state, State::Over { .. });
-        self.cohorts.values().filter(is_open).count()
+        self.n_open
     }
 
     /// Groups that are known, those that are over included.
@@ -196,7 +103,8 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         self.cohorts.len()
     }
 
-    /// Takes a completion in; `about` counts where it begins a group. The request waits under the ticket; its answer may be among the events.
+    /// Takes a completion in; `about` counts where it begins a group. The request waits under the ticket; its
+    /// answer may be among the events.
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
@@ -208,9 +116,21 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         completion: &str,
         about: A,
     ) -> Result<(Ticket, Vec<Event<R, A>>), Refused> {
-        let place = match self.find(key, name.as_ref(), completion)? {
+        let digest = digest(completion);
+        let place = match self.find(key, name.as_ref(), digest)? {
             Some(place) => place,
-            None => self.add(now, key, name, completion, about)?,
+            None => {
+                let completion = completion.to_owned();
+                let member = Member {
+                    name,
+                    completion,
+                    digest,
+                    waiting: Vec::new(),
+                    answer: None,
+                    is_delivered: false,
+                };
+                self.add(now, key, member, about)?
+            }
         };
         self.n_tickets += 1;
         let ticket = Ticket(self.n_tickets);
@@ -225,7 +145,7 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         let is_complete = cohort.members.len() == self.config.group_size;
         let is_collecting = matches!(cohort.state, State::Collecting { .. });
         let events = if is_complete && is_collecting {
-            vec![judge(place.0, cohort, &mut self.tickets)]
+            self.judge(place.0).into_iter().collect()
         } else {
             vec![]
         };
@@ -237,7 +157,7 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         &self,
         key: &Key,
         name: Option<&Name>,
-        completion: &str,
+        digest: Digest,
     ) -> Result<Option<(CohortId, usize)>, Refused> {
         let known = self.by_key.get(key).map_or(&[][..], Vec::as_slice);
         // the newest first: a retry belongs to the last attempt
@@ -251,13 +171,13 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
                 }
                 None => cohort.members.iter().position(|member| {
                     member.name.is_none()
-                        && member.completion == completion
+                        && member.digest == digest
                         && member.waiting.is_empty()
                         && !member.is_delivered
                 }),
             };
             match found {
-                Some(at) if cohort.members[at].completion == completion => {
+                Some(at) if cohort.members[at].digest == digest => {
                     return Ok(Some((id, at)));
                 }
                 // the same place in a group that a client has judged once more without saying so
@@ -274,17 +194,9 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         &mut self,
         now: Duration,
         key: &Key,
-        name: Option<Name>,
-        completion: &str,
+        member: Member<R>,
         about: A,
     ) -> Result<(CohortId, usize), Refused> {
-        let member = Member {
-            name,
-            completion: completion.to_owned(),
-            waiting: Vec::new(),
-            answer: None,
-            is_delivered: false,
-        };
         let known = self.by_key.get(key).map_or(&[][..], Vec::as_slice);
         let is_collecting =
             |id: &&CohortId| matches!(self.cohorts[*id].state, State::Collecting { .. });
@@ -300,12 +212,37 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         if self.n_open() >= self.config.max_open {
             return Err(Refused::Full);
         }
+        let state = State::Collecting { until: now + self.config.collect };
+        self.n_open += 1;
+        let about = Some(about);
+        Ok((self.insert(Cohort { key: key.clone(), about, state, members: vec![member] }), 0))
+    }
+
+    fn insert(&mut self, cohort: Cohort<R, A>) -> CohortId {
         self.n_cohorts += 1;
         let id = CohortId(self.n_cohorts);
-        let state = State::Collecting { until: now + self.config.collect };
-        self.cohorts.insert(id, Cohort { key: key.clone(), about, state, members: vec![member] });
-        self.by_key.entry(key.clone()).or_default().push(id);
-        Ok((id, 0))
+        self.deadlines.extend(cohort.state.until().map(|until| (until, id)));
+        self.by_key.entry(cohort.key.clone()).or_default().push(id);
+        self.cohorts.insert(id, cohort);
+        id
+    }
+
+    /// Hands a group over. Its members get their order: one that is judged anew is the same group then,
+    /// however they came.
+    fn judge(&mut self, id: CohortId) -> Option<Event<R, A>> {
+        let cohort = self.cohorts.get_mut(&id)?;
+        let about = cohort.about.take()?;
+        if let Some(until) = cohort.state.until() {
+            self.deadlines.remove(&(until, id));
+        }
+        cohort.state = State::Judging;
+        let said = |member: &Member<R>| (member.name.clone(), member.completion.clone());
+        cohort.members.sort_by_cached_key(said);
+        for (at, member) in cohort.members.iter().enumerate() {
+            self.tickets.extend(member.waiting.iter().map(|&ticket| (ticket, (id, at))));
+        }
+        let members = cohort.members.iter().map(said).collect();
+        Some(Event::Judge { cohort: id, key: cohort.key.clone(), about, members })
     }
 
     /// A client has gone away. Its member stays, for the client may come back.
@@ -325,8 +262,11 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         answers: Vec<Answer<R>>,
     ) -> Vec<Event<R, A>> {
         let until = now + self.config.keep;
-        let Some(cohort) = self.cohorts.get_mut(&id) else { return Vec::new() };
+        let judging = self.cohorts.get_mut(&id).filter(|cohort| cohort.state == State::Judging);
+        let Some(cohort) = judging else { return Vec::new() };
         cohort.state = State::Over { until };
+        self.deadlines.insert((until, id));
+        self.n_open -= 1;
         let mut events = Vec::new();
         for (member, answer) in cohort.members.iter_mut().zip(answers) {
             for ticket in std::mem::take(&mut member.waiting) {
@@ -335,6 +275,7 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
                 events.push(Event::Answer(ticket, answer.clone()));
             }
             member.answer = Some(answer);
+            member.completion = String::new();
         }
         events
     }
@@ -345,22 +286,19 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         &mut self,
         until: Duration,
         key: &Key,
-        about: A,
-        members: Vec<(Option<Name>, String, Answer<R>, bool)>,
+        members: Vec<(Option<Name>, &str, Answer<R>, bool)>,
     ) {
-        self.n_cohorts += 1;
-        let id = CohortId(self.n_cohorts);
         let member = |(name, completion, answer, is_delivered)| Member {
             name,
-            completion,
+            completion: String::new(),
+            digest: digest(completion),
             waiting: Vec::new(),
             answer: Some(answer),
             is_delivered,
         };
         let members = members.into_iter().map(member).collect();
-        let cohort = Cohort { key: key.clone(), about, state: State::Over { until }, members };
-        self.cohorts.insert(id, cohort);
-        self.by_key.entry(key.clone()).or_default().push(id);
+        let state = State::Over { until };
+        self.insert(Cohort { key: key.clone(), about: None, state, members });
     }
 
     /// A group could not be judged: its members are told so, and may come again as if they had never come.
@@ -378,28 +316,22 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
 
     /// Ends what is to end by `now`.
     pub fn tick(&mut self, now: Duration) -> Vec<Event<R, A>> {
-        let is_due = |state: State| match state {
-            State::Collecting { until } | State::Over { until } => until <= now,
-            State::Judging => false,
-        };
-        let due = self.cohorts.iter().filter(|(_, cohort)| is_due(cohort.state));
-        let due: Vec<CohortId> = due.map(|(&id, _)| id).collect();
         let mut events = Vec::new();
-        for id in due {
-            let cohort = self.cohorts.get_mut(&id).expect("it was just listed. This is a bug.");
-            if matches!(cohort.state, State::Over { .. }) {
-                self.forget(id);
-                continue;
-            }
+        while let Some(&(until, id)) = self.deadlines.first()
+            && until <= now
+        {
+            let cohort = self.cohorts.get(&id).expect("it has a deadline. This is a bug.");
             let seen = cohort.members.len();
-            if self.config.incomplete == Incomplete::Partial && seen > 1 {
-                events.push(judge(id, cohort, &mut self.tickets));
+            let is_collecting = matches!(cohort.state, State::Collecting { .. });
+            if is_collecting && self.config.incomplete == Incomplete::Partial && seen > 1 {
+                events.extend(self.judge(id));
                 continue;
             }
             let answer = match self.config.incomplete {
                 Incomplete::Mask => Answer::Masked,
                 _ => Answer::Incomplete { seen, wanted: self.config.group_size },
             };
+            // nobody waits in one that is over
             let tickets = self.forget(id);
             events.extend(tickets.into_iter().map(|ticket| Event::Answer(ticket, answer.clone())));
         }
@@ -408,16 +340,18 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
 
     /// When [`Cohorts::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let until = |cohort: &Cohort<R, A>| match cohort.state {
-            State::Collecting { until } | State::Over { until } => Some(until),
-            State::Judging => None,
-        };
-        self.cohorts.values().filter_map(until).min()
+        self.deadlines.first().map(|(until, _)| *until)
     }
 
     /// Drops a group and returns the requests that waited in it.
     fn forget(&mut self, id: CohortId) -> Vec<Ticket> {
         let Some(cohort) = self.cohorts.remove(&id) else { return Vec::new() };
+        if let Some(until) = cohort.state.until() {
+            self.deadlines.remove(&(until, id));
+        }
+        if !matches!(cohort.state, State::Over { .. }) {
+            self.n_open -= 1;
+        }
         if let Some(known) = self.by_key.get_mut(&cohort.key) {
             known.retain(|other| *other != id);
             if known.is_empty() {
@@ -431,24 +365,6 @@ impl<R: Clone, A: Clone> Cohorts<R, A> {
         }
         tickets
     }
-}
-
-/// Hands a group over. Its members get their order: one that is judged anew is the same group then, however
-/// they came.
-fn judge<R, A: Clone>(
-    id: CohortId,
-    cohort: &mut Cohort<R, A>,
-    tickets: &mut BTreeMap<Ticket, (CohortId, usize)>,
-) -> Event<R, A> {
-    cohort.state = State::Judging;
-    let place = |member: &Member<R>| (member.name.clone(), member.completion.clone());
-    cohort.members.sort_by_cached_key(place);
-    for (at, member) in cohort.members.iter().enumerate() {
-        tickets.extend(member.waiting.iter().map(|&ticket| (ticket, (id, at))));
-    }
-    let said = |member: &Member<R>| (member.name.clone(), member.completion.clone());
-    let members = cohort.members.iter().map(said).collect();
-    Event::Judge { cohort: id, key: cohort.key.clone(), about: cohort.about.clone(), members }
 }
 
 #[cfg(test)]

@@ -314,8 +314,9 @@ proptest! {
         if policy != Incomplete::Partial {
             prop_assert_eq!(judged.len(), whole.len());
         }
+        prop_assert_eq!(cohorts.n_open(), 0);
         cohorts.tick(at(now + 100));
-        prop_assert_eq!(cohorts.n_known(), 0);
+        prop_assert_eq!((cohorts.n_known(), cohorts.next_deadline()), (0, None));
     }
 }
 
@@ -323,12 +324,11 @@ proptest! {
 fn a_group_of_an_earlier_start_answers_its_members_again() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let judged = |text: &str| Answer::Judged(format!("{text}!"));
-    let named =
-        |place, text: &str| (Some(Name::Place(place)), text.to_owned(), judged(text), false);
-    cohorts.restore(at(60), &given("g"), (), vec![named(0, "a"), named(1, "b"), named(2, "c")]);
-    let told = (None, "a".to_owned(), judged("a"), true);
-    let untold = (None, "b".to_owned(), judged("b"), false);
-    cohorts.restore(at(60), &content("p"), (), vec![told, untold.clone(), untold]);
+    let named = |place, text| (Some(Name::Place(place)), text, judged(text), false);
+    cohorts.restore(at(60), &given("g"), vec![named(0, "a"), named(1, "b"), named(2, "c")]);
+    let told = (None, "a", judged("a"), true);
+    let untold = (None, "b", judged("b"), false);
+    cohorts.restore(at(60), &content("p"), vec![told, untold.clone(), untold]);
     assert_eq!(cohorts.n_open(), 0);
     let (b, events) = cohorts.join(at(1), &given("g"), Some(Name::Place(1)), "b", ()).unwrap();
     assert_eq!(events, [answered(b, "b!")]);
