@@ -189,6 +189,7 @@ impl Judge for EngineJudge {
             max_tokens: request.max_tokens.unwrap_or(self.params.max_tokens),
             temperature: request.temperature.unwrap_or(self.params.temperature),
             top_p: request.top_p.unwrap_or(self.params.top_p),
+            stop: request.stop,
             seed: request.seed.0,
             ..self.params.clone()
         };

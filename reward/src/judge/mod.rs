@@ -91,6 +91,8 @@ pub struct ChatRequest {
     pub temperature: Option<f64>,
     /// Probability mass that is drawn from, instead of the judge's.
     pub top_p: Option<f64>,
+    /// Texts that end the answer and are no part of it.
+    pub stop: Vec<String>,
     /// Key of its draws.
     pub seed: Seed,
 }

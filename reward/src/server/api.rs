@@ -100,8 +100,8 @@ pub(super) fn operations() -> Vec<Operation> {
             202 JSON, of::<jobs::Job>, problems &[400, 408, 413, 422, 429, 503]),
         operation!("get" "/v1/jobs/{job_id}", "jobs", "How far a job is, and its result",
             parameters &[JOB, TRACES], 200 JSON, of::<jobs::Job>, problems &[404, 422]),
-        operation!("delete" "/v1/jobs/{job_id}", "jobs", "Cancels a job",
-            parameters &[JOB], 200 JSON, of::<jobs::Job>, problems &[404, 429, 503]),
+        operation!("delete" "/v1/jobs/{job_id}", "jobs", "Cancels a job, unless other requests wait for the same group",
+            parameters &[JOB], 200 JSON, of::<jobs::Job>, problems &[404, 409, 429, 503]),
         operation!("get" "/v1/jobs/{job_id}/events", "jobs", "A job's progress as server-sent events, its result as the last",
             parameters &[JOB, TRACES], 200 "text/event-stream", object, problems &[404, 422]),
         operation!("post" "/get_reward", "trainers", "OpenRLHF: rewards of completions whose group is put together here",
@@ -254,7 +254,9 @@ fn meaning(status: u16) -> &'static str {
         401 => "tokens are set, and the request brings none of them",
         404 => "there is no such job",
         408 => "the body took too long",
-        409 => "a member says something else than before, or the judging was cancelled",
+        409 => {
+            "a member says something else than before, the judging was cancelled, or others wait for what is to be cancelled"
+        }
         410 => "the group was judged without this member",
         413 => "the body is too large",
         415 => "the body is of another kind",

@@ -45,9 +45,8 @@ pub(super) struct Chat {
     /// Only false: an answer comes as a whole.
     #[serde(default)]
     stream: Option<bool>,
-    /// Not offered.
-    #[schemars(with = "Option<()>")]
-    stop: Option<Value>,
+    /// Texts that end an answer and are no part of it, four at most.
+    stop: Option<Stop>,
     /// Not offered.
     #[schemars(with = "Option<()>")]
     tools: Option<Value>,
@@ -57,6 +56,17 @@ pub(super) struct Chat {
     /// Only false.
     logprobs: Option<bool>,
 }
+
+/// One text or some.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Stop {
+    One(String),
+    Some(#[schemars(length(max = 4))] Vec<String>),
+}
+
+/// Most texts that end an answer.
+const MAX_STOPS: usize = 4;
 
 /// One message.
 #[derive(Deserialize, JsonSchema)]
@@ -68,6 +78,15 @@ struct Turn {
 }
 
 impl Chat {
+    /// Texts that end an answer.
+    fn stops(&self) -> &[String] {
+        match &self.stop {
+            Some(Stop::One(text)) => std::slice::from_ref(text),
+            Some(Stop::Some(texts)) => texts,
+            None => &[],
+        }
+    }
+
     /// What cannot be done.
     fn problem(&self) -> Option<String> {
         let has = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
@@ -90,10 +109,13 @@ impl Chat {
         if within(self.top_p, f64::MIN_POSITIVE, 1.0) {
             return Some("top_p must be in (0, 1]".to_owned());
         }
+        let stops = self.stops();
+        if stops.len() > MAX_STOPS || stops.iter().any(String::is_empty) {
+            return Some(format!("stop wants at most {MAX_STOPS} texts, none of them empty"));
+        }
         let refused = [
             ("stream", self.stream == Some(true)),
             ("logprobs", self.logprobs == Some(true)),
-            ("stop", has(&self.stop)),
             ("tools", has(&self.tools)),
             ("response_format", has(&self.response_format)),
         ];
@@ -131,6 +153,7 @@ pub(super) async fn completions(
             max_tokens: body.max_tokens,
             temperature: body.temperature,
             top_p: body.top_p,
+            stop: body.stops().to_vec(),
             seed: seed.child("choice", u64::from(number)),
         };
         shared.scorer.chat(request, &client.0)

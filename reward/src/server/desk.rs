@@ -52,7 +52,17 @@ pub(super) enum Command {
         client: String,
         kept: oneshot::Sender<()>,
     },
-    Chat(Box<ChatRequest>, oneshot::Sender<Result<ChatReply, JudgeError>>),
+    Chat(Box<Chat>),
+}
+
+/// A conversation to be answered.
+pub(super) struct Chat {
+    pub(super) request: ChatRequest,
+    /// Who asks, for fair shares.
+    pub(super) client: String,
+    /// Its estimated size.
+    pub(super) tokens: u64,
+    pub(super) reply: oneshot::Sender<Result<ChatReply, JudgeError>>,
 }
 
 /// Why a group has no result, as every protocol tells it.
@@ -70,6 +80,9 @@ pub(super) enum Unscored {
     /// It was cancelled.
     #[error("the group's judging was cancelled")]
     Cancelled,
+    /// It is not to be cancelled: others wait for it.
+    #[error("other requests wait for the same group ({0}); its judging goes on")]
+    Wanted(usize),
     /// It is no group that can be scored.
     #[error("{0}")]
     Bad(String),
@@ -82,7 +95,7 @@ impl Unscored {
             Self::Full(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Stopped => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLate(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Cancelled => StatusCode::CONFLICT,
+            Self::Cancelled | Self::Wanted(_) => StatusCode::CONFLICT,
             Self::Bad(_) => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
@@ -94,6 +107,8 @@ pub(super) struct Desk {
     started: Instant,
     /// False once the thread has ended.
     is_running: watch::Sender<bool>,
+    /// Changes whenever there is more room than before.
+    room: watch::Sender<()>,
 }
 
 struct State {
@@ -116,6 +131,7 @@ impl Desk {
         let mut state = self.lock();
         state.load.finished(now, client, tokens);
         state.results.finish(now, judged.key, Ok(judged));
+        self.room.send_replace(());
     }
 
     /// A group will not be judged.
@@ -124,6 +140,7 @@ impl Desk {
         let mut state = self.lock();
         state.load.gone(&order.client, order.tokens);
         state.results.finish(now, order.key, Err(why));
+        self.room.send_replace(());
     }
 
     /// Groups have come further.
@@ -195,6 +212,7 @@ impl ScorerHandle {
             state: Mutex::new(State { results, load: Load::new(limits) }),
             started: Instant::now(),
             is_running: watch::Sender::new(true),
+            room: watch::Sender::new(()),
         });
         let (commands, receive) = bounded(config.queue_capacity + restored.jobs.len() + MAX_NOTES);
         let handle = Self {
@@ -238,7 +256,8 @@ impl ScorerHandle {
         let jobs = std::mem::take(&mut self.restored().jobs);
         for (key, (group, client)) in jobs {
             // it was accepted once: there is room for it
-            let begun = self.begin(group.clone(), &client, None, true);
+            let order = self.order(group.clone(), &client, None);
+            let begun = self.begin(order, true).map_err(|(why, _)| why);
             if let Err(why) = begun.and_then(|_| self.keep_job(key, group, &client)) {
                 tracing::warn!(job = %key, ?why, "A job of the last start could not be taken up again.");
             }
@@ -281,9 +300,16 @@ impl ScorerHandle {
         client: &str,
         cohort: Option<CohortRecord>,
     ) -> Result<Arc<Judged>, Unscored> {
-        let receive = match self.begin(group, client, cohort, false)? {
-            (_, Found::Over(judged)) => return Ok(judged),
-            (_, Found::Running(receive)) => receive,
+        let order = self.order(group, client, cohort);
+        let found = self.begin(order, false).map_err(|(why, _)| why)?;
+        self.result(found).await
+    }
+
+    /// The result of a group that was found.
+    pub(super) async fn result(&self, found: Found) -> Result<Arc<Judged>, Unscored> {
+        let receive = match found {
+            Found::Over(judged) => return Ok(judged),
+            Found::Running(receive) => receive,
         };
         match tokio::time::timeout(self.config.timeout, receive).await {
             Ok(Ok(outcome)) => of_outcome(outcome),
@@ -299,7 +325,9 @@ impl ScorerHandle {
         group: GroupRequest,
         client: &str,
     ) -> Result<GroupKey, Unscored> {
-        let (key, found) = self.begin(group.clone(), client, None, false)?;
+        let order = self.order(group.clone(), client, None);
+        let key = order.key;
+        let found = self.begin(order, false).map_err(|(why, _)| why)?;
         if let Found::Running(_) = found {
             let kept = self.keep_job(key, group, client)?;
             self.unless_stopped(kept).await?;
@@ -321,39 +349,70 @@ impl ScorerHandle {
         Ok(answer)
     }
 
-    fn begin(
+    /// What is to be judged, with all that is known of it before.
+    pub(super) fn order(
         &self,
         group: GroupRequest,
         client: &str,
         cohort: Option<CohortRecord>,
-        is_accepted: bool,
-    ) -> Result<(GroupKey, Found), Unscored> {
+    ) -> Box<Order> {
         let key = GroupKey::of(&group);
         let tournament = group.tournament.as_ref().unwrap_or(&self.tournament);
         let tokens = estimate(&group, tournament, self.thought_tokens);
+        Box::new(Order { key, group, client: client.to_owned(), cohort, tokens })
+    }
+
+    /// Hands an order over once there is room for it, and takes it out of `order` then. To be called again
+    /// where it was not waited for to the end.
+    pub(super) async fn begin_in_turn(
+        &self,
+        order: &mut Option<Box<Order>>,
+    ) -> Result<Found, Unscored> {
+        let mut room = self.desk.room.subscribe();
+        loop {
+            let waiting = order.take().expect("it is called with an order. This is a bug.");
+            match self.begin(waiting, false) {
+                Ok(found) => return Ok(found),
+                Err((Unscored::Full(full), waiting)) => {
+                    *order = Some(waiting);
+                    // room that nobody tells of: the judge has become faster, its thread has caught up
+                    let _ = tokio::time::timeout(full.after, room.changed()).await;
+                }
+                Err((why, _)) => return Err(why),
+            }
+        }
+    }
+
+    /// Hands an order over, where nobody has asked for the same; gives it back where it is refused.
+    /// `is_accepted` finds room for it always.
+    fn begin(&self, order: Box<Order>, is_accepted: bool) -> Result<Found, (Unscored, Box<Order>)> {
+        let (key, tokens) = (order.key, order.tokens);
         let now = self.desk.now();
         let mut state = self.desk.lock();
         if let Some(found) = state.results.find(now, key) {
             self.figures.was_known();
-            return Ok((key, found));
+            return Ok(found);
         }
         if !self.is_running() {
-            return Err(Unscored::Stopped);
+            return Err((Unscored::Stopped, order));
         }
-        match is_accepted {
-            true => state.load.add(now, client, tokens),
-            false => state.load.take(now, client, tokens).map_err(Unscored::Full)?,
+        if is_accepted {
+            state.load.add(now, &order.client, tokens);
+        } else if let Err(full) = state.load.take(now, &order.client, tokens) {
+            return Err((Unscored::Full(full), order));
         }
         let receive = state.results.begin(key);
-        let client = client.to_owned();
-        let order = Order { key, group, client, cohort, tokens };
-        if let Err(error) = self.commands.try_send(Command::Judge(Box::new(order))) {
-            let Command::Judge(order) = error.into_inner() else { return Err(Unscored::Stopped) };
-            state.load.gone(&order.client, tokens);
-            state.results.withdraw(key);
-            return Err(self.refused());
+        match self.commands.try_send(Command::Judge(order)) {
+            Ok(()) => Ok(Found::Running(receive)),
+            Err(error) => {
+                let Command::Judge(order) = error.into_inner() else {
+                    unreachable!("what was sent comes back. This is a bug.")
+                };
+                state.load.gone(&order.client, tokens);
+                state.results.withdraw(key);
+                Err((self.refused(), order))
+            }
         }
-        Ok((key, Found::Running(receive)))
     }
 
     /// Waits for what the thread says; it may end instead.
@@ -386,8 +445,12 @@ impl ScorerHandle {
         self.desk.lock().results.watch(key)
     }
 
-    /// Asks for the end of a group's judging; all who wait for it are told.
+    /// Asks for the end of a group's judging, where nobody waits for it.
     pub(super) fn cancel(&self, key: GroupKey) -> Result<(), Unscored> {
+        match self.desk.lock().results.n_waiting(key) {
+            0 => {}
+            n => return Err(Unscored::Wanted(n)),
+        }
         self.commands.try_send(Command::Cancel(key)).map_err(|_| self.refused())
     }
 
@@ -409,7 +472,8 @@ impl ScorerHandle {
         self.desk.lock().load.take(now, client, tokens).map_err(Unscored::Full)?;
         let _room = Room { desk: &self.desk, client, tokens };
         let (reply, answer) = oneshot::channel();
-        let sent = self.commands.try_send(Command::Chat(Box::new(request), reply));
+        let chat = Chat { request, client: client.to_owned(), tokens, reply };
+        let sent = self.commands.try_send(Command::Chat(Box::new(chat)));
         sent.map_err(|_| self.refused())?;
         match tokio::time::timeout(self.config.timeout, self.unless_stopped(answer)).await {
             Ok(Ok(Ok(reply))) => Ok(reply),
@@ -432,6 +496,7 @@ struct Room<'a> {
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         self.desk.lock().load.gone(self.client, self.tokens);
+        self.desk.room.send_replace(());
     }
 }
 

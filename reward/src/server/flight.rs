@@ -137,7 +137,7 @@ impl FlightService for Flight {
         let mut messages = request.into_inner();
         let first = tokio::select! {
             biased;
-            () = turns::until_closing(&self.0) => return Err(Failure::closing().into()),
+            () = self.0.until_closing() => return Err(Failure::closing().into()),
             first = messages.message() => first?,
         };
         check(first.as_ref().and_then(|first| first.flight_descriptor.as_ref()))?;

@@ -2,7 +2,8 @@
 //! so that a server that was killed knows it again.
 //!
 //! Segments `journal_00012.jsonl` lie in the folder of the dump; segment 12 holds the groups that become
-//! `set_00012`. Lines are handed to the operating system before anything is answered, which is enough
+//! `set_00012`, and is called `journal_00012_written.jsonl` once it has: a set that is moved away stays
+//! away. Lines are handed to the operating system before anything is answered, which is enough
 //! for a killed process, and reach the disk a moment later (for a killed machine). A last line that was
 //! cut off is left out. A lock on the folder keeps a second server out of it.
 
@@ -111,7 +112,8 @@ impl Journal {
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        let last = segments(dir)?.into_iter().chain(sets(dir)?).max();
+        let known = segments(dir)?.into_iter().map(|segment| segment.number);
+        let last = known.chain(sets(dir)?).max();
         let number = last.map_or(0, |last| last + 1);
         let file = begin(dir, number)?;
         Ok(Self { dir: dir.to_owned(), number, file, n_bytes: 0, _lock: lock })
@@ -164,7 +166,7 @@ fn begin(dir: &Path, number: usize) -> Result<File, Error> {
     file.map_err(|source| Error::io(path, source))
 }
 
-/// The file of a segment.
+/// The file of a segment whose set is not written.
 pub(super) fn segment_path(dir: &Path, number: usize) -> PathBuf {
     dir.join(format!("journal_{number:05}.jsonl"))
 }
@@ -174,12 +176,49 @@ pub(super) fn set_path(dir: &Path, number: usize) -> PathBuf {
     dir.join(format!("set_{number:05}"))
 }
 
-/// Numbers of the segments that are there, in order.
+/// A segment that is there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Segment {
+    pub(super) number: usize,
+    /// Whether its groups have become a set.
+    pub(super) is_written: bool,
+    pub(super) path: PathBuf,
+}
+
+/// The segments that are there, in order.
 ///
 /// # Errors
 /// [`Error::Io`]
-pub(super) fn segments(dir: &Path) -> Result<Vec<usize>, Error> {
-    numbers(dir, "journal_", ".jsonl")
+pub(super) fn segments(dir: &Path) -> Result<Vec<Segment>, Error> {
+    let open = numbers(dir, "journal_", ".jsonl")?.into_iter().map(|number| Segment {
+        number,
+        is_written: false,
+        path: segment_path(dir, number),
+    });
+    let written = numbers(dir, "journal_", WRITTEN)?.into_iter().map(|number| Segment {
+        number,
+        is_written: true,
+        path: written_path(dir, number),
+    });
+    let mut segments: Vec<Segment> = open.chain(written).collect();
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// How the name of a segment ends whose set is written.
+const WRITTEN: &str = "_written.jsonl";
+
+fn written_path(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("journal_{number:05}{WRITTEN}"))
+}
+
+/// Remembers that a segment's set is written.
+///
+/// # Errors
+/// [`Error::Io`]
+pub(super) fn mark_written(dir: &Path, number: usize) -> Result<(), Error> {
+    let path = segment_path(dir, number);
+    fs::rename(&path, written_path(dir, number)).map_err(|source| Error::io(path, source))
 }
 
 /// Numbers of the sets that are there, in order.

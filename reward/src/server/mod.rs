@@ -12,7 +12,7 @@
 //! | 200 | the group was scored; members without a valid vote have a null reward and say so |
 //! | 400, 422 | the body is no JSON, or not a group |
 //! | 401 | tokens are set, and the request brings none of them |
-//! | 409 | a member of the group is there already and says something else |
+//! | 409 | a member of the group is there already and says something else; its judging was cancelled; others wait for a job that is to be cancelled |
 //! | 410 | the group was judged without this member |
 //! | 413, 415 | a line, batch or group of a stream is too large; the stream is neither JSON lines nor Arrow |
 //! | 429 | the queue is full; `Retry-After` says when to come again |

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -197,6 +197,10 @@ fn write_sets(config: &DumpConfig, sets: &Receiver<Closed>, figures: &Figures, c
             }
             std::thread::park_timeout(TRY_AGAIN);
         }
+        // where this fails, the next start writes the set once more only if it is not there
+        if let Err(error) = journal::mark_written(&config.dir, set.number) {
+            tracing::warn!(%error, "Could not mark a segment of the journal as written.");
+        }
         if let Err(error) = clear(config) {
             tracing::warn!(%error, "Could not clear old segments of the journal away.");
         }
@@ -224,19 +228,13 @@ fn write_set(dir: &Path, number: usize, groups: &[Arc<Judged>]) -> Result<(), Er
     })
 }
 
-/// Segments whose set is written, oldest first.
-fn written_segments(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let sets: BTreeSet<usize> = journal::sets(dir)?.into_iter().collect();
-    let segments = journal::segments(dir)?.into_iter().filter(|number| sets.contains(number));
-    Ok(segments.map(|number| journal::segment_path(dir, number)).collect())
-}
-
 /// Deletes segments that nobody will ask for any more: those that are older than results are kept, and the
 /// oldest where all are too large.
 fn clear(config: &DumpConfig) -> Result<(), Error> {
     let io = |path: &Path, source| Error::Schema(joust_schema::Error::io(path, source));
     let mut segments = Vec::new();
-    for path in written_segments(&config.dir)? {
+    let written = journal::segments(&config.dir)?.into_iter().filter(|segment| segment.is_written);
+    for path in written.map(|segment| segment.path) {
         let metadata = fs::metadata(&path).map_err(|source| io(&path, source))?;
         let age = metadata.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
         segments.push((path, age, metadata.len()));
@@ -257,8 +255,8 @@ fn restore(config: &DumpConfig, next: usize) -> Result<Restored, Error> {
     let sets: BTreeSet<usize> = journal::sets(dir)?.into_iter().collect();
     let (mut restored, now) = (Restored::default(), unix_now());
     let mut n_bad = 0;
-    for number in journal::segments(dir)?.into_iter().filter(|number| *number < next) {
-        let path = journal::segment_path(dir, number);
+    let segments = journal::segments(dir)?.into_iter().filter(|segment| segment.number < next);
+    for journal::Segment { number, is_written, path } in segments {
         let (entries, bad) = journal::read(&path)?;
         n_bad += bad;
         let n_entries = entries.len();
@@ -291,9 +289,13 @@ fn restore(config: &DumpConfig, next: usize) -> Result<Restored, Error> {
             if n_entries == 0 || !has_jobs && age.is_ok_and(|age| age > config.keep) {
                 fs::remove_file(&path).map_err(|source| joust_schema::Error::io(&path, source))?;
             }
-        } else if !sets.contains(&number) {
-            write_set(dir, number, &groups)?;
-            tracing::info!(set = number, groups = groups.len(), "Wrote what a server had left.");
+        } else if !is_written {
+            if !sets.contains(&number) {
+                write_set(dir, number, &groups)?;
+                let groups = groups.len();
+                tracing::info!(set = number, groups, "Wrote what a server had left.");
+            }
+            journal::mark_written(dir, number)?;
         }
     }
     if n_bad > 0 {

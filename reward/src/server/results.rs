@@ -255,6 +255,12 @@ impl Results {
         self.running.get(&key).map(|running| running.stage.subscribe())
     }
 
+    /// Requests that wait for a group that is under way.
+    pub(super) fn n_waiting(&self, key: GroupKey) -> usize {
+        let waiting = self.running.get(&key).map_or(&[][..], |running| &running.waiting);
+        waiting.iter().filter(|waiting| !waiting.is_closed()).count()
+    }
+
     /// Nothing will be finished any more: who waits is told so by the end of the way.
     pub(super) fn stop(&mut self) {
         self.running.clear();

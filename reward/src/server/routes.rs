@@ -1,7 +1,6 @@
 //! The routes, and what each failure looks like to a client.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -12,6 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, CtOption};
+use tokio::sync::watch;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::barrier::Barrier;
@@ -27,13 +27,20 @@ pub(super) const OPEN_ROUTES: [&str; 2] = ["/health", "/ready"];
 pub(super) struct Shared {
     pub(super) scorer: ScorerHandle,
     pub(super) barrier: Barrier,
-    is_closing: Arc<AtomicBool>,
+    is_closing: Arc<watch::Sender<bool>>,
 }
 
 impl Shared {
     /// Whether no new groups are taken.
     pub(super) fn is_closing(&self) -> bool {
-        self.is_closing.load(Ordering::Acquire)
+        *self.is_closing.borrow()
+    }
+
+    /// Completes when no new groups are taken any more.
+    pub(super) async fn until_closing(&self) {
+        let mut is_closing = self.is_closing.subscribe();
+        // the sender is here, and does not go meanwhile
+        let _ = is_closing.wait_for(|is_closing| *is_closing).await;
     }
 }
 
@@ -82,20 +89,20 @@ impl Server {
                 failure(StatusCode::METHOD_NOT_ALLOWED, "the route wants another method; see /docs")
             })
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-            .layer(middleware::from_fn_with_state(self.shared.clone(), watch))
+            .layer(middleware::from_fn_with_state(self.shared.clone(), observe))
             .with_state(self.shared.clone())
     }
 
     /// Takes no new groups: what is judged is answered, groups that are still collected are told to come
     /// again.
     pub fn close(&self) {
-        self.shared.is_closing.store(true, Ordering::Release);
+        self.shared.is_closing.send_replace(true);
         self.shared.barrier.close();
     }
 }
 
 /// Asks for a token, where tokens are set, and counts the answer.
-async fn watch(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+async fn observe(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("other", MatchedPath::as_str);
@@ -235,7 +242,9 @@ pub(super) fn unscored(why: &Unscored) -> Response {
     match why {
         Unscored::Full(full) => later_by(status, &format!("{reason}; try again later"), full.after),
         Unscored::TooLate(_) => later(status, &reason),
-        Unscored::Stopped | Unscored::Cancelled | Unscored::Bad(_) => failure(status, &reason),
+        Unscored::Stopped | Unscored::Cancelled | Unscored::Wanted(_) | Unscored::Bad(_) => {
+            failure(status, &reason)
+        }
     }
 }
 

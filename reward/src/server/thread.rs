@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use joust_schema::ids::GroupId;
 use tokio::sync::oneshot;
 
-use super::desk::{Command, Desk, Order};
+use super::desk::{Chat, Command, Desk, Order};
 use super::figures::Figures;
 use super::journal::Entry;
 use super::queue::{FairQueue, Place};
@@ -24,6 +24,12 @@ use crate::scorer::Scorer;
 /// An idle thread looks up this often: for sets that are old enough to be written.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// What the judge is to do.
+pub(super) enum Work {
+    Group(Box<Order>),
+    Chat(Box<Chat>),
+}
+
 type ChatSender = oneshot::Sender<Result<ChatReply, JudgeError>>;
 
 /// The thread's own.
@@ -33,7 +39,7 @@ pub(super) struct Worker {
     pub(super) desk: Arc<Desk>,
     pub(super) figures: Figures,
     pub(super) recorder: Option<Recorder>,
-    pub(super) queue: FairQueue<Order>,
+    pub(super) queue: FairQueue<Work>,
     /// Where groups wait in the queue.
     pub(super) places: BTreeMap<GroupKey, Place>,
     /// Groups that are being judged.
@@ -57,7 +63,7 @@ impl Worker {
         let _running = Running(Arc::clone(&self.desk));
         loop {
             let is_open = self.take_commands();
-            self.begin_groups();
+            self.begin_work();
             if self.is_busy() {
                 for result in self.scorer.pump() {
                     self.finish(result);
@@ -103,7 +109,7 @@ impl Worker {
         match command {
             Command::Judge(order) => {
                 let (key, client) = (order.key, order.client.clone());
-                let place = self.queue.push(&client, order.tokens, *order);
+                let place = self.queue.push(&client, order.tokens, Work::Group(order));
                 self.places.insert(key, place);
             }
             Command::Cancel(key) => self.cancel(key),
@@ -115,12 +121,9 @@ impl Worker {
                 let _ = kept.send(());
             }
             Command::Delivered { key, member } => self.note(Entry::Delivered { key, member }),
-            Command::Chat(request, reply) => {
-                self.n_chats += 1;
-                match self.scorer.chat(self.n_chats, *request) {
-                    Ok(()) => drop(self.chats.insert(self.n_chats, reply)),
-                    Err(error) => drop(reply.send(Err(error))),
-                }
+            Command::Chat(chat) => {
+                let client = chat.client.clone();
+                self.queue.push(&client, chat.tokens, Work::Chat(chat));
             }
         }
     }
@@ -131,29 +134,48 @@ impl Worker {
         }
     }
 
-    /// Begins groups while the judge could do more.
-    fn begin_groups(&mut self) {
+    /// Begins what waits while the judge could do more.
+    fn begin_work(&mut self) {
         while self.scorer.wants_more_beside(self.chats.len()) {
-            let Some(order) = self.queue.pop() else { return };
-            self.places.remove(&order.key);
-            let mut group = order.group.clone();
-            // two clients may use one group id at once; inside, ids are unique
-            group.group_id = GroupId(order.key.to_string());
-            match self.scorer.add(group) {
-                Ok(()) => {
-                    self.playing.insert(order.key, order);
-                    self.scorer.ask();
-                }
-                Err(error) => self.desk.gone(&order, Unjudged::Bad(error.to_string())),
+            match self.queue.pop() {
+                Some(Work::Group(order)) => self.begin_group(*order),
+                Some(Work::Chat(chat)) => self.begin_chat(*chat),
+                None => return,
             }
+        }
+    }
+
+    fn begin_group(&mut self, order: Order) {
+        self.places.remove(&order.key);
+        let mut group = order.group.clone();
+        // two clients may use one group id at once; inside, ids are unique
+        group.group_id = GroupId(order.key.to_string());
+        match self.scorer.add(group) {
+            Ok(()) => {
+                self.playing.insert(order.key, order);
+                self.scorer.ask();
+            }
+            Err(error) => self.desk.gone(&order, Unjudged::Bad(error.to_string())),
+        }
+    }
+
+    fn begin_chat(&mut self, Chat { request, reply, .. }: Chat) {
+        if reply.is_closed() {
+            return;
+        }
+        self.n_chats += 1;
+        match self.scorer.chat(self.n_chats, request) {
+            Ok(()) => drop(self.chats.insert(self.n_chats, reply)),
+            // a client that has gone away needs no answer
+            Err(error) => drop(reply.send(Err(error))),
         }
     }
 
     fn cancel(&mut self, key: GroupKey) {
         let waiting = self.places.remove(&key).and_then(|place| self.queue.remove(place));
         let order = match waiting {
-            Some(order) => order,
-            None => {
+            Some(Work::Group(order)) => *order,
+            _ => {
                 let Some(order) = self.playing.remove(&key) else { return };
                 self.scorer.cancel(&GroupId(key.to_string()));
                 order

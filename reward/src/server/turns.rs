@@ -3,11 +3,11 @@
 //!
 //! A task of its own does the work, so that a client may send all before it reads anything: answers wait
 //! here, up to [`MAX_WAITING_BYTES`]. When the client goes, the task is dropped with the stream of answers,
-//! and what has not been handed to the scorer never is.
+//! and what has not been handed to the scorer never is. A group for which the queue has no room holds up the
+//! reading of the next, so that one group of a stream waits here at most.
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -15,8 +15,9 @@ use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::desk::Unscored;
+use super::desk::{Order, Unscored};
 use super::input::Client;
+use super::results::Found;
 use super::routes::{Shared, failure, later};
 use super::table::Unreadable;
 use super::wire::ScoreGroupRequest;
@@ -24,9 +25,6 @@ use crate::arena::GroupResult;
 
 /// Answers that wait for a client to read them.
 const MAX_WAITING_BYTES: u32 = 64 << 20;
-
-/// How soon a full queue is asked again, and how soon it is seen that the server stops.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// What a client is told instead of a result, as a status of HTTP.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +49,12 @@ impl Failure {
             }
             status => failure(status, &self.reason),
         }
+    }
+}
+
+impl From<Unscored> for Failure {
+    fn from(why: Unscored) -> Self {
+        Self::new(why.status(), why.to_string())
     }
 }
 
@@ -86,37 +90,27 @@ pub(super) struct Answering<F, A> {
     pub(super) n_bytes: fn(&A) -> usize,
 }
 
-/// Scores a group; waits where the queue is full.
-async fn score_in_turn(
+/// A group that waits for room in the queue.
+struct Next<T> {
+    tag: T,
+    order: Option<Box<Order>>,
+}
+
+/// The order of a group that was asked for.
+fn order(
     shared: &Shared,
     client: &Client,
     request: ScoreGroupRequest,
-) -> Result<GroupResult, Failure> {
+) -> Result<Box<Order>, Failure> {
     let scorer = &shared.scorer;
     let group = request.into_group(&scorer.tournament, scorer.config.seed);
     let group = group.map_err(|reason| Failure::new(StatusCode::UNPROCESSABLE_ENTITY, reason))?;
-    loop {
-        if shared.is_closing() {
-            return Err(Failure::closing());
-        }
-        match scorer.score(group.clone(), &client.0, None).await {
-            Ok(judged) => return Ok(judged.result.clone()),
-            Err(Unscored::Full(_)) => tokio::time::sleep(AGAIN).await,
-            Err(why) => return Err(Failure::new(why.status(), why.to_string())),
-        }
-    }
+    Ok(scorer.order(group, &client.0, None))
 }
 
 /// Most groups of one stream that are under way: half of the queue, so that others find room in it.
 fn max_under_way(shared: &Shared) -> usize {
     (shared.scorer.config.queue_capacity / 2).max(1)
-}
-
-/// Completes when the server takes no more groups.
-pub(super) async fn until_closing(shared: &Shared) {
-    while !shared.is_closing() {
-        tokio::time::sleep(AGAIN).await;
-    }
 }
 
 /// Scores the groups of a stream and gives their answers as they come. Must be called where tokio runs.
@@ -175,31 +169,70 @@ where
     F: FnMut(T, Result<GroupResult, Failure>) -> Result<A, Failure>,
 {
     let mut asks = pin!(asks);
-    let mut closing = pin!(until_closing(shared));
+    let mut closing = pin!(shared.until_closing());
     let mut under_way = FuturesUnordered::new();
+    let mut next: Option<Next<T>> = None;
     // whether all has been read, or why no more is
     let mut end = None;
-    while end.is_none() || !under_way.is_empty() {
-        let may_read = end.is_none() && under_way.len() < max_under_way(shared);
-        tokio::select! {
+    while end.is_none() || next.is_some() || !under_way.is_empty() {
+        let has_room = next.is_none() && under_way.len() < max_under_way(shared);
+        let may_close = end.is_none() || next.is_some();
+        let waiting = next.as_mut().map(|next| &mut next.order);
+        // what has no result is answered in its turn, too
+        let (tag, found) = tokio::select! {
             Some((tag, result)) = under_way.next(), if !under_way.is_empty() => {
                 let answer = answer(tag, result)?;
                 let n_bytes = n_bytes(&answer);
                 outbox.put(answer, n_bytes).await;
+                continue;
             }
-            ask = asks.next(), if may_read => match ask {
-                None => end = Some(Ok(())),
-                Some(Err(why)) => end = Some(Err(why)),
-                Some(Ok(Ask { tag, request })) => under_way.push(async move {
-                    let result = match request {
-                        Ok(request) => score_in_turn(shared, client, request).await,
-                        Err(why) => Err(why),
-                    };
-                    (tag, result)
-                }),
+            ask = asks.next(), if end.is_none() && has_room => match ask {
+                None => {
+                    end = Some(Ok(()));
+                    continue;
+                }
+                Some(Err(why)) => {
+                    end = Some(Err(why));
+                    continue;
+                }
+                Some(Ok(Ask { tag, request })) => {
+                    match request.and_then(|request| order(shared, client, request)) {
+                        Ok(order) => {
+                            next = Some(Next { tag, order: Some(order) });
+                            continue;
+                        }
+                        Err(why) => (tag, Err(why)),
+                    }
+                }
             },
-            () = &mut closing, if end.is_none() => end = Some(Err(Failure::closing())),
-        }
+            found = in_turn(shared, waiting) => {
+                let Some(Next { tag, .. }) = next.take() else { continue };
+                (tag, found.map_err(Failure::from))
+            }
+            () = &mut closing, if may_close => {
+                end = end.or(Some(Err(Failure::closing())));
+                let Some(Next { tag, .. }) = next.take() else { continue };
+                (tag, Err(Failure::closing()))
+            }
+        };
+        under_way.push(async move {
+            let judged = match found {
+                Ok(found) => shared.scorer.result(found).await.map_err(Failure::from),
+                Err(why) => Err(why),
+            };
+            (tag, judged.map(|judged| judged.result.clone()))
+        });
     }
     end.unwrap_or(Ok(()))
+}
+
+/// Hands over what waits; never ends where nothing does.
+async fn in_turn(
+    shared: &Shared,
+    waiting: Option<&mut Option<Box<Order>>>,
+) -> Result<Found, Unscored> {
+    match waiting {
+        Some(order) => shared.scorer.begin_in_turn(order).await,
+        None => std::future::pending().await,
+    }
 }

@@ -34,7 +34,7 @@ async fn a_job_is_accepted_looked_at_and_done() {
 }
 
 #[tokio::test]
-async fn a_job_can_be_cancelled_and_who_waits_for_it_is_told() {
+async fn a_job_can_be_cancelled_while_nobody_waits_for_its_group() {
     let app = server(Box::new(Silent), |config| config.queue_capacity = 1);
     let job = json_of(send(&app, "/v1/jobs", &[], &group()).await).await;
     let place = format!("/v1/jobs/{}", job["job_id"].as_str().unwrap());
@@ -42,6 +42,11 @@ async fn a_job_can_be_cancelled_and_who_waits_for_it_is_told() {
         let app = app.clone();
         async move { post(&app, &group().to_string()).await.status() }
     });
+    let delete = async || {
+        let delete = Request::delete(&place).body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(delete).await.unwrap();
+        (response.status(), json_of(response).await)
+    };
     let end = std::time::Instant::now() + Duration::from_secs(30);
     loop {
         let job = json_of(get(&app, &place).await).await;
@@ -52,10 +57,13 @@ async fn a_job_can_be_cancelled_and_who_waits_for_it_is_told() {
         assert!(std::time::Instant::now() < end, "{job}");
         tokio::task::yield_now().await;
     }
-    let delete = Request::delete(&place).body(Body::empty()).unwrap();
-    let cancelled = json_of(app.clone().oneshot(delete).await.unwrap()).await;
-    assert_eq!(cancelled["status"], "cancelled");
-    assert_eq!(waiting.await.unwrap(), StatusCode::CONFLICT);
+    let (status, body) = delete().await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    assert!(body["error"].as_str().unwrap().contains("other requests wait"), "{body}");
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    let (status, body) = delete().await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("cancelled")));
     // there is room again
     let mut other = group();
     other["prompt"] = json!("3+1?");
@@ -98,7 +106,7 @@ impl Judge for Echo {
 
     fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
         let said = &request.messages.last().unwrap().content;
-        let text = format!("{said} {}", request.max_tokens.unwrap_or(0));
+        let text = format!("{said} {}{}", request.max_tokens.unwrap_or(0), request.stop.concat());
         let reply = ChatReply { text, prompt_tokens: 7, completion_tokens: 2, is_whole: true };
         self.0.push((id, Ok(reply)));
         Ok(())
@@ -122,11 +130,18 @@ async fn the_judges_model_can_be_talked_to() {
         json!({"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11})
     );
     let turn = json!([{"role": "user", "content": "a"}]);
+    for (stop, text) in [(json!("."), "a 0."), (json!(["x", "y"]), "a 0xy"), (json!(null), "a 0")] {
+        let body = json!({"messages": turn, "stop": stop});
+        let answer = json_of(send(&app, "/v1/chat/completions", &[], &body).await).await;
+        assert_eq!(answer["choices"][0]["message"]["content"], text);
+    }
     for (key, value) in [
         ("stream", json!(true)),
         ("n", json!(0)),
         ("temperature", json!(-1)),
         ("tools", json!([{}])),
+        ("stop", json!([""])),
+        ("stop", json!(["a", "b", "c", "d", "e"])),
         ("messages", json!([])),
     ] {
         let mut body = json!({"messages": turn});

@@ -151,8 +151,30 @@ async fn segments_go_when_their_time_is_over_and_sets_stay() {
         assert_eq!(rows_of::<Reward>(&dump, number).len(), 4);
     }
     let end = std::time::Instant::now() + Duration::from_secs(30);
-    while journal::segments(&dump).unwrap() != [3] {
+    let left = || journal::segments(&dump).unwrap().iter().map(|it| it.number).collect::<Vec<_>>();
+    while left() != [3] {
+        assert!(std::time::Instant::now() < end, "{:?}", left());
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn a_set_that_was_moved_away_is_not_written_again_and_its_groups_are_still_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let dump = dir.path().to_owned();
+    let judge = Counting(RuleJudge::default(), Arc::default());
+    let app = server(Box::new(judge), |config| config.dump = Some(dump_into(&dump, 1)));
+    post(&app, &group().to_string()).await;
+    assert_eq!(rows_of::<Reward>(&dump, 0).len(), 4);
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while !journal::segments(&dump).unwrap()[0].is_written {
         assert!(std::time::Instant::now() < end, "{:?}", journal::segments(&dump));
         std::thread::yield_now();
     }
+    // the copy has the files, not the sets
+    let copy = killed(&dump);
+    let (server, votes) = start(copy.path());
+    assert_eq!(post(&server.router(), &group().to_string()).await.status(), StatusCode::OK);
+    assert_eq!(votes.load(Ordering::Relaxed), 0);
+    assert!(journal::sets(copy.path()).unwrap().is_empty());
 }
