@@ -45,6 +45,13 @@ pub fn messages(question: &str, answer_first: &str, answer_second: &str) -> [Mes
     [Message::new("system", SYSTEM), Message::new("user", user)]
 }
 
+/// Eight hexadecimal digits that stand for the template: another one gives other verdicts.
+pub fn template_hash() -> String {
+    let parts = messages("{question}", "{answer_first}", "{answer_second}");
+    let text = parts.map(|message| message.content).concat();
+    blake3::hash(text.as_bytes()).to_hex()[..8].to_owned()
+}
+
 /// Returns what a policy answered after its thoughts: the text after the last `</think>`, trimmed.
 ///
 /// A thought that was opened at the start and never closed was cut off before any answer: the

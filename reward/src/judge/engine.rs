@@ -69,12 +69,9 @@ impl EngineJudge {
         if !engine.tokenizer().has_chat_template() {
             return Err(Error::Config(format!("judge {name} has no chat template")));
         }
-        let template = prompt::messages("{question}", "{answer_first}", "{answer_second}");
-        let template = template.map(|message| message.content).concat();
-        let hash = &blake3::hash(template.as_bytes()).to_hex()[..8];
         Ok(Self {
             engine,
-            name: format!("{name} prompt:{hash}"),
+            name: format!("{name} prompt:{}", prompt::template_hash()),
             params: SamplingParams {
                 max_tokens: config.max_thinking_tokens,
                 temperature: config.temperature,

@@ -19,9 +19,10 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use tokio::task::AbortHandle;
 
-use super::{Judge, VoteId, VoteOutcome, VoteRequest};
+use super::{ChatOutcome, ChatRequest, Judge, JudgeError, VoteId, VoteOutcome, VoteRequest};
 use crate::config::JudgeConfig;
 use crate::error::Error;
+use crate::prompt;
 use calls::{Calls, Report, Wanted};
 
 /// How long [`Judge::poll`] waits where nothing is there yet.
@@ -36,6 +37,9 @@ pub struct HttpJudge {
     /// Votes that were submitted since the last poll.
     collected: Vec<VoteRequest>,
     under_way: BTreeMap<VoteId, Call>,
+    chats_under_way: BTreeMap<VoteId, AbortHandle>,
+    /// Conversations that are finished.
+    chats: Vec<ChatOutcome>,
     send: Sender<Report>,
     receive: Receiver<Report>,
 }
@@ -77,12 +81,14 @@ impl HttpJudge {
         };
         let (send, receive) = unbounded();
         Ok(Self {
-            name: format!("{} (http)", http.model),
+            name: format!("{} (http) prompt:{}", http.model, prompt::template_hash()),
             samples_per_call: http.samples_per_call,
             calls: Arc::new(calls),
             runtime,
             collected: Vec::new(),
             under_way: BTreeMap::new(),
+            chats_under_way: BTreeMap::new(),
+            chats: Vec::new(),
             send,
             receive,
         })
@@ -118,6 +124,9 @@ impl Judge for HttpJudge {
         {
             call.task.abort();
         }
+        if let Some(chat) = self.chats_under_way.remove(&id) {
+            chat.abort();
+        }
     }
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
@@ -125,7 +134,7 @@ impl Judge for HttpJudge {
         for votes in together(collected, self.samples_per_call) {
             self.start(votes, 0);
         }
-        if self.under_way.is_empty() {
+        if self.under_way.is_empty() && self.chats_under_way.is_empty() {
             return Vec::new();
         }
         let first = self.receive.recv_timeout(POLL).into_iter();
@@ -140,10 +149,28 @@ impl Judge for HttpJudge {
                 Report::Again(vote, n_tried) if self.under_way.contains_key(&vote.id) => {
                     self.start(vec![vote], n_tried);
                 }
-                Report::Over(_) | Report::Again(..) => {}
+                Report::Chat((id, outcome)) if self.chats_under_way.remove(&id).is_some() => {
+                    self.chats.push((id, outcome));
+                }
+                Report::Over(_) | Report::Again(..) | Report::Chat(_) => {}
             }
         }
         outcomes
+    }
+
+    fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
+        let (calls, send) = (Arc::clone(&self.calls), self.send.clone());
+        let task = self.runtime.spawn(async move {
+            let outcome = calls.converse(request).await;
+            // where the judge is gone, nobody wants it
+            let _ = send.send(Report::Chat((id, outcome)));
+        });
+        self.chats_under_way.insert(id, task.abort_handle());
+        Ok(())
+    }
+
+    fn chats(&mut self) -> Vec<ChatOutcome> {
+        std::mem::take(&mut self.chats)
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Chat {
     #[serde(default)]
     stream: Option<bool>,
     /// Texts that end an answer and are no part of it, four at most.
-    stop: Option<Stop>,
+    stop: Option<StopTexts>,
     /// Not offered.
     #[schemars(with = "Option<()>")]
     tools: Option<Value>,
@@ -60,7 +60,7 @@ pub(super) struct Chat {
 /// One text or some.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
-enum Stop {
+enum StopTexts {
     One(String),
     Some(#[schemars(length(max = 4))] Vec<String>),
 }
@@ -81,8 +81,8 @@ impl Chat {
     /// Texts that end an answer.
     fn stops(&self) -> &[String] {
         match &self.stop {
-            Some(Stop::One(text)) => std::slice::from_ref(text),
-            Some(Stop::Some(texts)) => texts,
+            Some(StopTexts::One(text)) => std::slice::from_ref(text),
+            Some(StopTexts::Some(texts)) => texts,
             None => &[],
         }
     }

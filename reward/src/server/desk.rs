@@ -83,9 +83,12 @@ pub(super) enum Unscored {
     /// It is not to be cancelled: others wait for it.
     #[error("other requests wait for the same group ({0}); its judging goes on")]
     Wanted(usize),
-    /// It is no group that can be scored.
+    /// It is nothing that the judge can do.
     #[error("{0}")]
     Bad(String),
+    /// The judge failed; another try may do better.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl Unscored {
@@ -93,7 +96,7 @@ impl Unscored {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Full(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Stopped | Self::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLate(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Cancelled | Self::Wanted(_) => StatusCode::CONFLICT,
             Self::Bad(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -477,9 +480,8 @@ impl ScorerHandle {
         sent.map_err(|_| self.refused())?;
         match tokio::time::timeout(self.config.timeout, self.unless_stopped(answer)).await {
             Ok(Ok(Ok(reply))) => Ok(reply),
-            Ok(Ok(Err(JudgeError::Refused(reason) | JudgeError::Failed(reason)))) => {
-                Err(Unscored::Bad(reason))
-            }
+            Ok(Ok(Err(JudgeError::Refused(reason)))) => Err(Unscored::Bad(reason)),
+            Ok(Ok(Err(JudgeError::Failed(reason)))) => Err(Unscored::Failed(reason)),
             Ok(Err(why)) => Err(why),
             Err(_) => Err(Unscored::TooLate(format!("no answer within {:?}", self.config.timeout))),
         }

@@ -241,7 +241,7 @@ pub(super) fn unscored(why: &Unscored) -> Response {
     let (status, reason) = (why.status(), why.to_string());
     match why {
         Unscored::Full(full) => later_by(status, &format!("{reason}; try again later"), full.after),
-        Unscored::TooLate(_) => later(status, &reason),
+        Unscored::TooLate(_) | Unscored::Failed(_) => later(status, &reason),
         Unscored::Stopped | Unscored::Cancelled | Unscored::Wanted(_) | Unscored::Bad(_) => {
             failure(status, &reason)
         }

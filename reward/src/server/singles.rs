@@ -22,6 +22,7 @@ use super::cohort::{Answer, Key, Name, Refused};
 use super::input::{Client, Input, Params, header_text};
 use super::responses::{self, Conversation, Output};
 use super::routes::{Shared, failure, later};
+use super::wire::Known;
 
 /// Headers that name a completion's group and place in it; without them the group is known by its
 /// prompt.
@@ -39,7 +40,7 @@ pub(super) struct OpenRlhf {
     prompts: Vec<String>,
     /// Known answers: texts, numbers or nulls.
     #[serde(default)]
-    #[schemars(with = "Vec<Known>")]
+    #[schemars(with = "Vec<Option<Known>>")]
     labels: Vec<Value>,
 }
 
@@ -52,18 +53,8 @@ pub(super) struct Slime {
     response: String,
     /// The known answer.
     #[serde(default)]
-    #[schemars(with = "Known")]
+    #[schemars(with = "Option<Known>")]
     label: Value,
-}
-
-/// The known answer in a description of a body.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only its schema is used")]
-enum Known {
-    Text(String),
-    Number(f64),
-    None(()),
 }
 
 /// Answer of `/remote_rm`.

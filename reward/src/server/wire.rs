@@ -51,7 +51,7 @@ pub struct ScoreGroupRequest {
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
-enum Known {
+pub(super) enum Known {
     Text(String),
     Number(f64),
 }

@@ -8,14 +8,17 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
+use joust_schema::prompt::Message;
 use joust_schema::seed::Seed;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::servers::{Choice, End, Servers};
-use super::wire::{Answer, Ask, messages};
+use super::wire::{Answer, Ask, disarmed, messages};
 use crate::config::JudgeConfig;
-use crate::judge::{JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use crate::judge::{
+    ChatOutcome, ChatReply, ChatRequest, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest,
+};
 
 /// What a call tells the judge.
 pub(super) enum Report {
@@ -23,6 +26,8 @@ pub(super) enum Report {
     Over(VoteOutcome),
     /// The server gave fewer choices than votes; this one is to be asked alone, after so many tries.
     Again(VoteRequest, u32),
+    /// A conversation is over.
+    Chat(ChatOutcome),
 }
 
 /// The votes of a call that are still wanted.
@@ -144,9 +149,46 @@ impl Calls {
                 }
                 return;
             }
-            let jitter = seed_of(&votes).child("http", u64::from(attempt));
-            tokio::time::sleep(pause.unwrap_or(backoff(attempt, jitter))).await;
+            rest(attempt, pause, seed_of(&votes)).await;
         }
+    }
+
+    /// Asks the model itself, as [`Calls::serve`] asks for a vote.
+    pub(super) async fn converse(&self, request: ChatRequest) -> Result<ChatReply, JudgeError> {
+        let turn = |said: Message| Message::new(said.role, disarmed(&said.content));
+        let ask = Ask {
+            temperature: request.temperature.unwrap_or(self.config.temperature),
+            top_p: request.top_p.unwrap_or(self.config.top_p),
+            max_tokens: request.max_tokens.unwrap_or(self.config.max_thinking_tokens),
+            stop: request.stop,
+            ..self.plain(request.messages.into_iter().map(turn).collect(), request.seed)
+        };
+        let tries = self.config.http.tries;
+        let mut last = String::new();
+        for attempt in 0..tries {
+            match self.reply(&ask).await {
+                Ok(reply) => return Ok(reply),
+                Err(Problem::Refused(reason)) => return Err(JudgeError::Refused(reason)),
+                Err(Problem::Retry(reason, pause)) => {
+                    last = reason;
+                    if attempt + 1 < tries {
+                        rest(attempt, pause, request.seed).await;
+                    }
+                }
+            }
+        }
+        Err(JudgeError::Failed(format!("no answer after {tries} tries; last: {last}")))
+    }
+
+    async fn reply(&self, ask: &Ask<'_>) -> Result<ChatReply, Problem> {
+        let place = self.place(1).await?;
+        let url = &self.urls[place.server];
+        let answered = self.post(url, ask).await.and_then(|answer| {
+            let no_choice = || Problem::Retry(format!("{url}: no choices"), None);
+            answer.into_chat_reply().ok_or_else(no_choice)
+        });
+        place.over_with(&answered);
+        answered
     }
 
     /// One call to the server that has the fewest votes under way. Votes that nobody wants any more
@@ -173,10 +215,7 @@ impl Calls {
                 false => Ok(replies),
             }
         });
-        place.over(match called {
-            Err(Problem::Retry(..)) => End::Failed,
-            _ => End::Answered,
-        });
+        place.over_with(&called);
         let n_given = called.as_ref().map_or(n_wanted, Vec::len);
         if n_given < n_wanted && !self.is_known_as_short[server].swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -215,17 +254,28 @@ impl Calls {
 
     /// Asks a server for votes that all have the prompt of the first.
     async fn ask(&self, url: &str, votes: &[VoteRequest]) -> Result<Answer, Problem> {
-        let body = Ask {
+        let n = (votes.len() > 1).then_some(votes.len());
+        let ask = Ask { n, ..self.plain(messages(&votes[0]).to_vec(), seed_of(votes)) };
+        self.post(url, &ask).await
+    }
+
+    /// A call with the judge's own sampling.
+    fn plain(&self, messages: Vec<Message>, seed: Seed) -> Ask<'_> {
+        Ask {
             model: &self.config.http.model,
-            messages: messages(&votes[0]),
+            messages,
             temperature: self.config.temperature,
             top_p: self.config.top_p,
             max_tokens: self.config.max_thinking_tokens,
             // servers want a number that is not negative
-            seed: (seed_of(votes).0 >> 1) as i64,
-            n: (votes.len() > 1).then_some(votes.len()),
-        };
-        let mut call = self.client.post(url).json(&body);
+            seed: (seed.0 >> 1) as i64,
+            stop: Vec::new(),
+            n: None,
+        }
+    }
+
+    async fn post(&self, url: &str, ask: &Ask<'_>) -> Result<Answer, Problem> {
+        let mut call = self.client.post(url).json(ask);
         if let Some(key) = &self.api_key {
             call = call.bearer_auth(key);
         }
@@ -271,8 +321,12 @@ impl Place<'_> {
         }
     }
 
-    fn over(mut self, end: End) {
-        self.end = end;
+    /// The call has ended so.
+    fn over_with<T>(mut self, called: &Result<T, Problem>) {
+        self.end = match called {
+            Err(Problem::Retry(..)) => End::Failed,
+            _ => End::Answered,
+        };
     }
 }
 
@@ -288,6 +342,12 @@ impl Drop for Place<'_> {
 fn seed_of(votes: &[VoteRequest]) -> Seed {
     let seeds = votes.iter().map(|vote| vote.seed);
     seeds.reduce(|seed, vote| seed.child("beside", vote.0)).unwrap_or(Seed(0))
+}
+
+/// Waits before the next try, as long as the server says, where it does.
+async fn rest(attempt: u32, pause: Option<Duration>, key: Seed) {
+    let jitter = key.child("http", u64::from(attempt));
+    tokio::time::sleep(pause.unwrap_or(backoff(attempt, jitter))).await;
 }
 
 /// A pause of 0.1 s, doubled with each try up to half a minute, times a keyed factor in [0.5, 1).

@@ -11,13 +11,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use joust_schema::ids::MatchId;
+use joust_schema::prompt::Message;
 use joust_schema::seed::Seed;
 use joust_schema::tables::Verdict;
 use serde_json::{Value, json};
 
 use super::HttpJudge;
 use crate::config::{HttpJudgeConfig, JudgeConfig, JudgeKind, RewardConfig};
-use crate::judge::{Judge as _, JudgeError, VoteId, VoteOutcome, VoteRequest};
+use crate::judge::{
+    ChatReply, ChatRequest, Judge as _, JudgeError, VoteId, VoteOutcome, VoteRequest,
+};
 
 /// A server and what it has seen.
 struct Mock {
@@ -127,6 +130,49 @@ fn a_vote_is_asked_as_a_chat_and_read_with_its_thought() {
     assert_eq!(counts, (300, 288, 7));
     assert_eq!(server.most_at_once.load(Ordering::SeqCst), 1);
     assert!(judge.poll().is_empty());
+}
+
+fn chat(judge: &mut HttpJudge, id: u64) -> Result<ChatReply, JudgeError> {
+    let request = ChatRequest {
+        messages: vec![Message::new("user", "2+2? <|im_end|>")],
+        max_tokens: Some(9),
+        temperature: Some(0.0),
+        top_p: None,
+        stop: vec![".".to_owned()],
+        seed: Seed::new(id),
+    };
+    judge.chat(VoteId(id), request).unwrap();
+    loop {
+        assert!(judge.poll().is_empty());
+        if let Some((answered, outcome)) = judge.chats().pop() {
+            assert_eq!(answered, VoteId(id));
+            return outcome;
+        }
+    }
+}
+
+#[test]
+fn a_conversation_is_passed_on_with_its_own_sampling() {
+    let server = mock(|number, body| async move {
+        assert_eq!(body["messages"], json!([{"role": "user", "content": "2+2? < |im_end|>"}]));
+        assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(9), &json!(0.0)));
+        assert_eq!((&body["stop"], body.get("n")), (&json!(["."]), None));
+        match number {
+            0 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            1 => says("4"),
+            2 => (StatusCode::BAD_REQUEST, "no").into_response(),
+            _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    });
+    let mut judge = judge(vec![server.url.clone()], |http| http.tries = 2);
+    let reply = chat(&mut judge, 1).unwrap();
+    assert_eq!((reply.text.as_str(), reply.is_whole), ("4", true));
+    assert_eq!((reply.prompt_tokens, reply.completion_tokens), (300, 7));
+    let refused = chat(&mut judge, 2).unwrap_err();
+    assert!(matches!(&refused, JudgeError::Refused(reason) if reason.ends_with("no")), "{refused}");
+    let failed = chat(&mut judge, 3).unwrap_err();
+    assert!(failed.to_string().starts_with("no answer after 2 tries"), "{failed}");
+    judge.cancel(VoteId(3));
 }
 
 #[test]

@@ -1,20 +1,22 @@
-//! A vote as an OpenAI chat completion, and what comes back.
+//! A vote or a conversation as an OpenAI chat completion, and what comes back.
 
 use joust_schema::prompt::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::judge::{VoteReply, VoteRequest};
+use crate::judge::{ChatReply, VoteReply, VoteRequest};
 use crate::{prompt, verdict};
 
 /// Body of `POST /v1/chat/completions`.
 #[derive(Serialize)]
 pub(super) struct Ask<'a> {
     pub(super) model: &'a str,
-    pub(super) messages: [Message; 2],
+    pub(super) messages: Vec<Message>,
     pub(super) temperature: f64,
     pub(super) top_p: f64,
     pub(super) max_tokens: usize,
     pub(super) seed: i64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) stop: Vec<String>,
     /// Choices wanted; left out for one, so that servers without the field are asked as ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) n: Option<usize>,
@@ -33,6 +35,8 @@ struct Choice {
     #[serde(default)]
     index: usize,
     message: Said,
+    #[serde(default)]
+    finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -59,13 +63,17 @@ struct Details {
     cached_tokens: Option<usize>,
 }
 
-/// The judge's prompt. The server's tokenizer would read control tokens that a policy spells out; a
-/// space after their first character keeps it from that.
+/// The judge's prompt.
 pub(super) fn messages(request: &VoteRequest) -> [Message; 2] {
-    let disarmed = [&request.question, &request.answer_first, &request.answer_second]
-        .map(|text| text.replace("<|", "< |").replace("<｜", "< ｜"));
-    let [question, first, second] = &disarmed;
-    prompt::messages(question, first, second)
+    let texts = [&request.question, &request.answer_first, &request.answer_second];
+    let [question, first, second] = texts.map(|text| disarmed(text));
+    prompt::messages(&question, &first, &second)
+}
+
+/// The server's tokenizer would read control tokens that a policy spells out; a space after their first
+/// character keeps it from that.
+pub(super) fn disarmed(text: &str) -> String {
+    text.replace("<|", "< |").replace("<｜", "< ｜")
 }
 
 impl Answer {
@@ -95,6 +103,20 @@ impl Answer {
             latency_ms,
         };
         texts.into_iter().zip(completion_tokens).enumerate().map(reply).collect()
+    }
+}
+
+impl Answer {
+    /// The first choice; none where there is none.
+    pub(super) fn into_chat_reply(self) -> Option<ChatReply> {
+        let usage = self.usage.unwrap_or_default();
+        let choice = self.choices.into_iter().min_by_key(|choice| choice.index)?;
+        Some(ChatReply {
+            is_whole: choice.finish_reason.is_none_or(|reason| reason != "length"),
+            text: choice.message.text(),
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+        })
     }
 }
 
