@@ -132,6 +132,26 @@ fn a_vote_is_asked_as_a_chat_and_read_with_its_thought() {
     assert!(judge.poll().is_empty());
 }
 
+#[test]
+fn a_prompt_that_a_server_gives_back_is_no_verdict() {
+    let server = mock(|number, body| async move {
+        let asked = body["messages"][1]["content"].as_str().unwrap().to_owned();
+        let after = if number == 0 { "" } else { " \\boxed{Assistant 1}" };
+        let message = json!({
+            "content": format!("You are a helpful assistant.\n{asked}<｜Assistant｜>{after}"),
+            "reasoning_content": "one and one and",
+        });
+        axum::Json(json!({"choices": [{"message": message, "finish_reason": "length"}]}))
+            .into_response()
+    });
+    let mut judge = judge(vec![server.url.clone()], |http| http.concurrency = 1);
+    let outcomes = all_votes(&mut judge, 2);
+    let mut verdicts: Vec<Verdict> =
+        outcomes.into_iter().map(|(_, outcome)| outcome.unwrap().verdict).collect();
+    verdicts.sort();
+    assert_eq!(verdicts, [Verdict::First, Verdict::Invalid]);
+}
+
 fn chat(judge: &mut HttpJudge, id: u64) -> Result<ChatReply, JudgeError> {
     let request = ChatRequest {
         messages: vec![Message::new("user", "2+2? <|im_end|>")],

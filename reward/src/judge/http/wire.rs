@@ -124,11 +124,18 @@ impl Said {
     /// The thought and what was said after it, as a model without a reasoning parser writes them.
     fn text(self) -> String {
         let content = self.content.unwrap_or_default();
+        let said = without_prompt(&content);
         match self.reasoning_content.filter(|thought| !thought.is_empty()) {
-            Some(thought) => format!("<think>\n{thought}\n</think>\n\n{content}"),
-            None => content,
+            Some(thought) => format!("<think>\n{thought}\n</think>\n\n{said}"),
+            None => said.to_owned(),
         }
     }
+}
+
+/// What a server says after the judge's prompt, where it gives that back: transformers 5.23 does so for a
+/// thought that was cut off. The prompt names both verdicts, and is none.
+fn without_prompt(content: &str) -> &str {
+    content.rfind(prompt::ANALYSIS).map_or(content, |at| &content[at + prompt::ANALYSIS.len()..])
 }
 
 /// Divides `total` in proportion to the lengths, each with one added for its end; the parts add up to
