@@ -61,7 +61,7 @@ def main():
 
     def send(task):
         (group, member), is_given_up = task
-        # another seed, other groups: what the server has judged it does not judge again
+        # another seed, other groups (for 80 seeds): what the server has judged it does not judge again
         a, b = 10 + group, 7 + args.seed % 80
         said = a + b if member == 0 else a + b + WRONG[(member - 1) % len(WRONG)]
         prompt = f"What is {a} + {b}?"

@@ -372,8 +372,11 @@ impl Engine {
             return Some(FinishReason::Stop);
         }
         if let Some(stream) = &mut running.stream {
+            let n_seen = stream.text().len();
             stream.push(drawn.token);
-            if stop_position(stream.text(), &open.params.stop).is_some() {
+            if stop_position(unseen(stream.text(), n_seen, &open.params.stop), &open.params.stop)
+                .is_some()
+            {
                 return Some(FinishReason::Stop);
             }
         }
@@ -431,6 +434,16 @@ impl Engine {
 
 fn is_end(end_tokens: &BTreeSet<u32>, params: &SamplingParams, token: u32) -> bool {
     (!params.ignore_eos && end_tokens.contains(&token)) || params.stop_token_ids.contains(&token)
+}
+
+/// The end of a text in which no stop text lay whole before byte `n_seen`: all where one may lie now.
+fn unseen<'a>(text: &'a str, n_seen: usize, stop: &[String]) -> &'a str {
+    let longest = stop.iter().map(String::len).max().unwrap_or(0);
+    let mut start = n_seen.saturating_sub(longest);
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    &text[start..]
 }
 
 /// Where the first of the stop texts begins.

@@ -29,6 +29,9 @@ pub const ANALYSIS: &str = r"## Analysis
 
 Let's analyze this step by step and decide which assistant is better, and then answer \boxed{Assistant 1} or \boxed{Assistant 2}.";
 
+/// The header before the two answers.
+pub const ANSWERS: &str = "## Assistant responses";
+
 const THINK_OPEN: &str = "<think>";
 const THINK_CLOSE: &str = "</think>";
 
@@ -38,7 +41,7 @@ const THINK_CLOSE: &str = "</think>";
 /// inserted as they are: remove thoughts first with [`strip_thinking`].
 pub fn messages(question: &str, answer_first: &str, answer_second: &str) -> [Message; 2] {
     let user = format!(
-        "## Query\n\n{question}\n\n## Assistant responses\n\n\
+        "## Query\n\n{question}\n\n{ANSWERS}\n\n\
          ### Assistant 1\n\n{answer_first}\n\n\n\
          ### Assistant 2\n\n{answer_second}\n\n{ANALYSIS}"
     );

@@ -130,8 +130,7 @@ impl Scorer {
             JudgeKind::Http => 2 * judge.http.concurrency * judge.http.urls.len(),
             JudgeKind::Rule | JudgeKind::Replay => usize::MAX,
         };
-        let n_asked = self.arena.n_in_flight() + n_chats;
-        n_asked == 0 || n_asked < n_busy
+        self.arena.n_in_flight() + n_chats < n_busy
     }
 
     /// Asks the judge for what the groups that were added need first.
@@ -241,5 +240,6 @@ fn score_by_rule(request: &GroupRequest) -> GroupResult {
         votes: Vec::new(),
         winner: None,
         position_bias: None,
+        is_refused: request.reference.is_none(),
     }
 }

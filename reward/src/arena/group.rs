@@ -64,6 +64,8 @@ pub(super) struct OpenGroup {
     has_opened: Vec<bool>,
     asked: BTreeMap<VoteId, Asked>,
     votes: Vec<(usize, Vote)>,
+    /// Votes that the judge refused.
+    n_refused: usize,
 }
 
 impl OpenGroup {
@@ -96,6 +98,7 @@ impl OpenGroup {
             has_opened,
             asked: BTreeMap::new(),
             votes: Vec::new(),
+            n_refused: 0,
         }
     }
 
@@ -203,8 +206,9 @@ impl OpenGroup {
             return Vec::new();
         };
         let bout = &mut self.bouts[asked.bout];
-        let can_retry =
-            asked.attempt < SECOND_TRIES && !matches!(outcome, Err(JudgeError::Refused(_)));
+        let is_refused = matches!(outcome, Err(JudgeError::Refused(_)));
+        let can_retry = asked.attempt < SECOND_TRIES && !is_refused;
+        self.n_refused += usize::from(is_refused);
         let reply = outcome.unwrap_or_else(|error| VoteReply {
             verdict: Verdict::Invalid,
             text: format!("[no reply] {error}"),
@@ -315,6 +319,7 @@ impl OpenGroup {
         }
         let matches = order.iter().map(|&bout| self.match_row(&self.bouts[bout])).collect();
         self.votes.sort_by_key(|(bout, vote)| (rank[*bout], vote.vote, vote.attempt));
+        let is_refused = self.n_refused > 0 && self.n_refused == self.votes.len();
         GroupResult {
             group_id: self.request.group_id.clone(),
             rewards,
@@ -322,6 +327,7 @@ impl OpenGroup {
             votes: self.votes.into_iter().map(|(_, vote)| vote).collect(),
             winner,
             position_bias,
+            is_refused,
         }
     }
 

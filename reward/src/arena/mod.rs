@@ -52,10 +52,13 @@ pub struct GroupResult {
     /// How much the judge prefers what it is shown first, in log-odds; none where the rating does
     /// not measure it.
     pub position_bias: Option<f64>,
+    /// Whether the judge refused every vote: it would again.
+    #[serde(default)]
+    pub is_refused: bool,
 }
 
 impl GroupResult {
-    /// Why no member has a reward, where the judge failed for all.
+    /// Why no member has a reward, where the judge failed for all or refused them.
     pub fn why_all_failed(&self) -> Option<String> {
         let all_failed = self.rewards.iter().all(|row| row.status == Status::JudgeFailed);
         let reason = self.votes.iter().map(|vote| vote.text.as_str()).next_back();

@@ -4,7 +4,7 @@
 //! votes under way, a bounded number at once and a minute; what fails by a server's fault is tried
 //! again elsewhere, with growing pauses; a server that keeps failing is left alone for a while. What a
 //! server refuses as wrong is not tried again. A vote that stays without an answer is a failed vote,
-//! never a verdict.
+//! never a verdict. Conversations go the same way, each in a call of its own.
 
 mod breaker;
 mod calls;

@@ -100,7 +100,7 @@ pub(super) fn operations() -> Vec<Operation> {
             202 JSON, of::<jobs::Job>, problems &[400, 408, 413, 422, 429, 503]),
         operation!("get" "/v1/jobs/{job_id}", "jobs", "How far a job is, and its result",
             parameters &[JOB, TRACES], 200 JSON, of::<jobs::Job>, problems &[404, 422]),
-        operation!("delete" "/v1/jobs/{job_id}", "jobs", "Cancels a job, unless other requests wait for the same group",
+        operation!("delete" "/v1/jobs/{job_id}", "jobs", "Cancels a job, unless others want the same group",
             parameters &[JOB], 200 JSON, of::<jobs::Job>, problems &[404, 409, 429, 503]),
         operation!("get" "/v1/jobs/{job_id}/events", "jobs", "A job's progress as server-sent events, its result as the last",
             parameters &[JOB, TRACES], 200 "text/event-stream", object, problems &[404, 422]),
@@ -255,12 +255,12 @@ fn meaning(status: u16) -> &'static str {
         404 => "there is no such job",
         408 => "the body took too long",
         409 => {
-            "a member says something else than before, the judging was cancelled, or others wait for what is to be cancelled"
+            "a member says something else than before, the judging was cancelled, or others want what is to be cancelled"
         }
         410 => "the group was judged without this member",
         413 => "the body is too large",
         415 => "the body is of another kind",
-        422 => "the request is not what was wanted",
+        422 => "the request is not what was wanted, or nothing that the judge can do",
         429 => "there is no room for it now",
         503 => "the judge failed, or the judge or the server stops",
         504 => "no result, or no whole group, in time",

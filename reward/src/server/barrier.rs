@@ -268,14 +268,15 @@ impl Inner {
         let scored = self.scorer.score(group, &about.client, cohort).await;
         let judged = scored.map_err(|why| why.to_string())?;
         match judged.result.why_all_failed() {
-            Some(reason) => Err(reason),
-            None => Ok(judged),
+            Some(reason) if !judged.result.is_refused => Err(reason),
+            _ => Ok(judged),
         }
     }
 }
 
 /// Answers of a group's members, in their order.
 fn answers(judged: &Judged) -> Vec<Answer<Scored>> {
+    let refused = judged.result.why_all_failed().filter(|_| judged.result.is_refused);
     let answer = |(member, row): (usize, &Reward)| match row.reward {
         Some(reward) if row.status == Status::Scored => Answer::Judged(Scored {
             group: judged.key,
@@ -288,7 +289,10 @@ fn answers(judged: &Judged) -> Vec<Answer<Scored>> {
             wins: row.wins,
             losses: row.losses,
         }),
-        _ => Answer::Failed(format!("the judge gave no valid vote ({})", row.status)),
+        _ => match &refused {
+            Some(reason) => Answer::Refused(reason.clone()),
+            None => Answer::Failed(format!("the judge gave no valid vote ({})", row.status)),
+        },
     };
     judged.result.rewards.iter().enumerate().map(answer).collect()
 }

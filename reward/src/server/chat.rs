@@ -59,14 +59,15 @@ pub(super) struct Chat {
 
 /// One text or some.
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "stop is neither a text nor a list of texts")]
 enum StopTexts {
-    One(String),
+    One(#[schemars(length(min = 1, max = 1000))] String),
     Some(#[schemars(length(max = 4))] Vec<String>),
 }
 
-/// Most texts that end an answer.
+/// Most texts that end an answer, and most bytes of one.
 const MAX_STOPS: usize = 4;
+const MAX_STOP_BYTES: usize = 1000;
 
 /// One message.
 #[derive(Deserialize, JsonSchema)]
@@ -110,8 +111,11 @@ impl Chat {
             return Some("top_p must be in (0, 1]".to_owned());
         }
         let stops = self.stops();
-        if stops.len() > MAX_STOPS || stops.iter().any(String::is_empty) {
-            return Some(format!("stop wants at most {MAX_STOPS} texts, none of them empty"));
+        let is_bad = |stop: &String| !(1..=MAX_STOP_BYTES).contains(&stop.len());
+        if stops.len() > MAX_STOPS || stops.iter().any(is_bad) {
+            return Some(format!(
+                "stop wants at most {MAX_STOPS} texts of 1 to {MAX_STOP_BYTES} bytes"
+            ));
         }
         let refused = [
             ("stream", self.stream == Some(true)),

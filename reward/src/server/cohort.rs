@@ -18,9 +18,9 @@ pub use terms::{Answer, CohortConfig, CohortId, Event, Incomplete, Key, Name, Re
 #[derive(Debug)]
 struct Member<R> {
     name: Option<Name>,
-    /// What it says, until it has its answer.
+    /// What it says, until its group is handed over.
     completion: String,
-    /// Knows it again after that.
+    /// Knows it again.
     digest: Digest,
     waiting: Vec<Ticket>,
     answer: Option<Answer<R>>,
@@ -144,11 +144,7 @@ impl<R: Clone, A> Cohorts<R, A> {
         self.tickets.insert(ticket, place);
         let is_complete = cohort.members.len() == self.config.group_size;
         let is_collecting = matches!(cohort.state, State::Collecting { .. });
-        let events = if is_complete && is_collecting {
-            self.judge(place.0).into_iter().collect()
-        } else {
-            vec![]
-        };
+        let events = if is_complete && is_collecting { vec![self.judge(place.0)] } else { vec![] };
         Ok((ticket, events))
     }
 
@@ -227,22 +223,24 @@ impl<R: Clone, A> Cohorts<R, A> {
         id
     }
 
-    /// Hands a group over. Its members get their order: one that is judged anew is the same group then,
-    /// however they came.
-    fn judge(&mut self, id: CohortId) -> Option<Event<R, A>> {
-        let cohort = self.cohorts.get_mut(&id)?;
-        let about = cohort.about.take()?;
+    /// Hands a group over that is being collected. Its members get their order: one that is judged anew is the
+    /// same group then, however they came.
+    fn judge(&mut self, id: CohortId) -> Event<R, A> {
+        const KNOWN: &str = "a group that is collected is known. This is a bug.";
+        let cohort = self.cohorts.get_mut(&id).expect(KNOWN);
+        let about = cohort.about.take().expect(KNOWN);
         if let Some(until) = cohort.state.until() {
             self.deadlines.remove(&(until, id));
         }
         cohort.state = State::Judging;
-        let said = |member: &Member<R>| (member.name.clone(), member.completion.clone());
-        cohort.members.sort_by_cached_key(said);
+        cohort.members.sort_by(|a, b| (&a.name, &a.completion).cmp(&(&b.name, &b.completion)));
         for (at, member) in cohort.members.iter().enumerate() {
             self.tickets.extend(member.waiting.iter().map(|&ticket| (ticket, (id, at))));
         }
-        let members = cohort.members.iter().map(said).collect();
-        Some(Event::Judge { cohort: id, key: cohort.key.clone(), about, members })
+        let said =
+            |member: &mut Member<R>| (member.name.clone(), std::mem::take(&mut member.completion));
+        let members = cohort.members.iter_mut().map(said).collect();
+        Event::Judge { cohort: id, key: cohort.key.clone(), about, members }
     }
 
     /// A client has gone away. Its member stays, for the client may come back.
@@ -275,7 +273,6 @@ impl<R: Clone, A> Cohorts<R, A> {
                 events.push(Event::Answer(ticket, answer.clone()));
             }
             member.answer = Some(answer);
-            member.completion = String::new();
         }
         events
     }
@@ -324,7 +321,7 @@ impl<R: Clone, A> Cohorts<R, A> {
             let seen = cohort.members.len();
             let is_collecting = matches!(cohort.state, State::Collecting { .. });
             if is_collecting && self.config.incomplete == Incomplete::Partial && seen > 1 {
-                events.extend(self.judge(id));
+                events.push(self.judge(id));
                 continue;
             }
             let answer = match self.config.incomplete {

@@ -1,7 +1,7 @@
 //! The way to the judge: refuses what there is no room for, hands the rest over, and gives everyone who asks
 //! for the same group the one result of its one judging.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -40,7 +40,12 @@ pub(super) struct Order {
 /// What the thread is told.
 pub(super) enum Command {
     Judge(Box<Order>),
-    Cancel(GroupKey),
+    Cancel {
+        key: GroupKey,
+        client: String,
+        /// How many others want it, where it is not cancelled for that.
+        answer: oneshot::Sender<Result<(), usize>>,
+    },
     Delivered {
         key: GroupKey,
         member: usize,
@@ -58,14 +63,16 @@ pub(super) enum Command {
 /// A conversation to be answered.
 pub(super) struct Chat {
     pub(super) request: ChatRequest,
-    /// Who asks, for fair shares.
-    pub(super) client: String,
-    /// Its estimated size.
-    pub(super) tokens: u64,
-    pub(super) reply: oneshot::Sender<Result<ChatReply, JudgeError>>,
+    pub(super) asker: Asker,
 }
 
-/// Why a group has no result, as every protocol tells it.
+/// Who waits for a conversation's answer; takes up room until it goes.
+pub(super) struct Asker {
+    pub(super) reply: oneshot::Sender<Result<ChatReply, JudgeError>>,
+    pub(super) room: Room,
+}
+
+/// Why nothing came of what was asked, as every protocol tells it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Unscored {
     /// There is no room for it now.
@@ -81,7 +88,7 @@ pub(super) enum Unscored {
     #[error("the group's judging was cancelled")]
     Cancelled,
     /// It is not to be cancelled: others wait for it.
-    #[error("other requests wait for the same group ({0}); its judging goes on")]
+    #[error("others want the same group ({0}); its judging goes on")]
     Wanted(usize),
     /// It is nothing that the judge can do.
     #[error("{0}")]
@@ -146,6 +153,33 @@ impl Desk {
         self.room.send_replace(());
     }
 
+    /// Ends the judging of a group that nobody wants but `client`; false where it is not under way.
+    ///
+    /// # Errors
+    /// How many others want it; nothing has changed then but that `client` has no job any more.
+    pub(super) fn cancel(&self, key: GroupKey, client: &str) -> Result<bool, usize> {
+        let now = self.now();
+        let mut state = self.lock();
+        match state.results.n_wanting(key, client) {
+            None => Ok(false),
+            Some(0) => {
+                // at once, so that who asks from now on has it judged anew
+                state.results.finish(now, key, Err(Unjudged::Cancelled));
+                Ok(true)
+            }
+            Some(others) => Err(others),
+        }
+    }
+
+    /// A group whose judging was ended takes up no more room.
+    pub(super) fn leave(&self, client: &str, tokens: u64) {
+        // also where a thread has panicked in the middle of something: this may run while one unwinds
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.load.gone(client, tokens);
+        drop(state);
+        self.room.send_replace(());
+    }
+
     /// Groups have come further.
     pub(super) fn advance(&self, groups: impl Iterator<Item = (GroupKey, Progress)>) {
         let mut state = self.lock();
@@ -155,10 +189,11 @@ impl Desk {
     /// The thread has ended: nobody waits for it any more.
     pub(super) fn stop(&self) {
         // also where the thread panicked in the middle of something
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.results.stop();
-        drop(state);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // first, so that none begins to wait between
         self.is_running.send_replace(false);
+        state.results.stop();
+        self.room.send_replace(());
     }
 }
 
@@ -238,6 +273,7 @@ impl ScorerHandle {
             queue: FairQueue::new(),
             places: Default::default(),
             playing: Default::default(),
+            n_waiting_chats: 0,
             chats: Default::default(),
             n_chats: 0,
         };
@@ -347,6 +383,7 @@ impl ScorerHandle {
     ) -> Result<oneshot::Receiver<()>, Unscored> {
         let (kept, answer) = oneshot::channel();
         let client = client.to_owned();
+        self.desk.lock().results.hold(key, &client);
         let accept = Command::Accept { key, group: Box::new(group), client, kept };
         self.commands.try_send(accept).map_err(|_| self.refused())?;
         Ok(answer)
@@ -448,13 +485,12 @@ impl ScorerHandle {
         self.desk.lock().results.watch(key)
     }
 
-    /// Asks for the end of a group's judging, where nobody waits for it.
-    pub(super) fn cancel(&self, key: GroupKey) -> Result<(), Unscored> {
-        match self.desk.lock().results.n_waiting(key) {
-            0 => {}
-            n => return Err(Unscored::Wanted(n)),
-        }
-        self.commands.try_send(Command::Cancel(key)).map_err(|_| self.refused())
+    /// Ends a group's judging, where nobody wants it but `client`.
+    pub(super) async fn cancel(&self, key: GroupKey, client: &str) -> Result<(), Unscored> {
+        let (answer, ended) = oneshot::channel();
+        let cancel = Command::Cancel { key, client: client.to_owned(), answer };
+        self.commands.try_send(cancel).map_err(|_| self.refused())?;
+        self.unless_stopped(ended).await?.map_err(Unscored::Wanted)
     }
 
     /// A member of a group whose members came one by one has got its answer.
@@ -473,9 +509,9 @@ impl ScorerHandle {
         let tokens = (bytes / 4 + request.max_tokens.unwrap_or(self.thought_tokens)) as u64;
         let now = self.desk.now();
         self.desk.lock().load.take(now, client, tokens).map_err(Unscored::Full)?;
-        let _room = Room { desk: &self.desk, client, tokens };
+        let room = Room { desk: Arc::clone(&self.desk), client: client.to_owned(), tokens };
         let (reply, answer) = oneshot::channel();
-        let chat = Chat { request, client: client.to_owned(), tokens, reply };
+        let chat = Chat { request, asker: Asker { reply, room } };
         let sent = self.commands.try_send(Command::Chat(Box::new(chat)));
         sent.map_err(|_| self.refused())?;
         match tokio::time::timeout(self.config.timeout, self.unless_stopped(answer)).await {
@@ -488,17 +524,16 @@ impl ScorerHandle {
     }
 }
 
-/// Given back when it goes.
-struct Room<'a> {
-    desk: &'a Desk,
-    client: &'a str,
-    tokens: u64,
+/// Room before the judge, given back when it goes.
+pub(super) struct Room {
+    desk: Arc<Desk>,
+    pub(super) client: String,
+    pub(super) tokens: u64,
 }
 
-impl Drop for Room<'_> {
+impl Drop for Room {
     fn drop(&mut self) {
-        self.desk.lock().load.gone(self.client, self.tokens);
-        self.desk.room.send_replace(());
+        self.desk.leave(&self.client, self.tokens);
     }
 }
 

@@ -21,7 +21,7 @@ use super::responses::{self, Conversation, Output};
 use super::results::Judged;
 use super::routes::{Shared, failure, later, unscored};
 use super::wire::{ScoreGroupRequest, ScoreGroupResponse};
-use crate::arena::GroupRequest;
+use crate::arena::{GroupRequest, GroupResult};
 
 pub(super) async fn score_group(
     State(shared): State<Shared>,
@@ -35,14 +35,22 @@ pub(super) async fn score_group(
     }
 }
 
-/// The native answer; 503 where the judge failed for all members.
+/// The status of a group for which there is no reward: whether another try may do better.
+pub(super) fn status_without_rewards(result: &GroupResult) -> StatusCode {
+    match result.is_refused {
+        true => StatusCode::UNPROCESSABLE_ENTITY,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The native answer; 503 where the judge failed for all members, 422 where it refused them.
 pub(super) fn answer(shared: &Shared, judged: &Judged, traces: bool) -> Response {
     let judge = shared.scorer.judge.to_string();
     let mut answer = json!(ScoreGroupResponse::new(&judged.result, judge, traces));
     match judged.result.why_all_failed() {
         Some(reason) => {
             answer["error"] = json!(reason);
-            (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
+            (status_without_rewards(&judged.result), Json(answer)).into_response()
         }
         None => Json(answer).into_response(),
     }
@@ -80,7 +88,10 @@ pub(super) async fn score_any(
 ) -> Result<Arc<Judged>, Box<Response>> {
     let judged = score(shared, request, client).await?;
     match judged.result.why_all_failed() {
-        Some(reason) => Err(Box::new(later(StatusCode::SERVICE_UNAVAILABLE, &reason))),
+        Some(reason) => Err(Box::new(match status_without_rewards(&judged.result) {
+            StatusCode::SERVICE_UNAVAILABLE => later(StatusCode::SERVICE_UNAVAILABLE, &reason),
+            status => failure(status, &reason),
+        })),
         None => Ok(judged),
     }
 }

@@ -130,18 +130,20 @@ pub(super) async fn show(
     }
 }
 
-/// Ends a job; one that is over stays as it is.
-pub(super) async fn cancel(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
-    let (key, _) = match find(&shared, &id) {
+/// Ends a job, unless others want the same group; one that is over stays as it is.
+pub(super) async fn cancel(
+    State(shared): State<Shared>,
+    Extension(client): Extension<Client>,
+    Path(id): Path<String>,
+) -> Response {
+    let (key, stage) = match find(&shared, &id) {
         Ok(found) => found,
         Err(response) => return *response,
     };
-    if let Some(mut stages) = shared.scorer.watch(key) {
-        if let Err(why) = shared.scorer.cancel(key) {
-            return unscored(&why);
-        }
-        // an error is the end of the judge's thread, after which nothing changes any more
-        let _ = stages.wait_for(|stage| matches!(stage, Stage::Over(_))).await;
+    if !matches!(stage, Stage::Over(_))
+        && let Err(why) = shared.scorer.cancel(key, &client.0).await
+    {
+        return unscored(&why);
     }
     match find(&shared, &id) {
         Ok((key, stage)) => Json(Job::new(&shared, key, stage, false)).into_response(),

@@ -2,8 +2,8 @@
 //! so that a server that was killed knows it again.
 //!
 //! Segments `journal_00012.jsonl` lie in the folder of the dump; segment 12 holds the groups that become
-//! `set_00012`, and is called `journal_00012_written.jsonl` once it has: a set that is moved away stays
-//! away. Lines are handed to the operating system before anything is answered, which is enough
+//! `set_00012`, and is called `journal_00012_written.jsonl` once they have. A set that is moved away after
+//! that is not written again. Lines are handed to the operating system before anything is answered, which is enough
 //! for a killed process, and reach the disk a moment later (for a killed machine). A last line that was
 //! cut off is left out. A lock on the folder keeps a second server out of it.
 
@@ -190,19 +190,13 @@ pub(super) struct Segment {
 /// # Errors
 /// [`Error::Io`]
 pub(super) fn segments(dir: &Path) -> Result<Vec<Segment>, Error> {
-    let open = numbers(dir, "journal_", ".jsonl")?.into_iter().map(|number| Segment {
-        number,
-        is_written: false,
-        path: segment_path(dir, number),
-    });
-    let written = numbers(dir, "journal_", WRITTEN)?.into_iter().map(|number| Segment {
-        number,
-        is_written: true,
-        path: written_path(dir, number),
-    });
-    let mut segments: Vec<Segment> = open.chain(written).collect();
-    segments.sort_unstable();
-    Ok(segments)
+    let segment = |name: &str| {
+        let rest = name.strip_prefix("journal_")?;
+        let written = rest.strip_suffix(WRITTEN);
+        let number = written.or_else(|| rest.strip_suffix(".jsonl"))?.parse().ok()?;
+        Some(Segment { number, is_written: written.is_some(), path: dir.join(name) })
+    };
+    found(dir, segment)
 }
 
 /// How the name of a segment ends whose set is written.
@@ -226,17 +220,15 @@ pub(super) fn mark_written(dir: &Path, number: usize) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Io`]
 pub(super) fn sets(dir: &Path) -> Result<Vec<usize>, Error> {
-    numbers(dir, "set_", "")
+    found(dir, |name| name.strip_prefix("set_")?.parse().ok())
 }
 
-fn numbers(dir: &Path, before: &str, after: &str) -> Result<Vec<usize>, Error> {
+/// What the names of a folder's entries stand for, in order.
+fn found<T: Ord>(dir: &Path, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Error> {
     let io = |source| Error::io(dir, source);
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
-        let name = entry.map_err(io)?.file_name();
-        let name = name.to_string_lossy();
-        let number = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-        found.extend(number.and_then(|number| number.parse::<usize>().ok()));
+        found.extend(read(&entry.map_err(io)?.file_name().to_string_lossy()));
     }
     found.sort_unstable();
     Ok(found)

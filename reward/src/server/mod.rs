@@ -3,20 +3,22 @@
 //! Routes: `POST /v1/score_group`, `/compare` (NeMo-Gym), `/rerank` and `/v1/rerank` (vLLM) for a whole group;
 //! `POST /get_reward` (OpenRLHF), `/remote_rm` (slime) and `/verify` (NeMo-Gym) for one completion, whose
 //! group is put together here; `POST /v1/score_groups` and Arrow Flight's `DoExchange` for streams of groups;
-//! `GET /health`, `/ready`, `/metrics`, `/info`, `/v1/models`. One OS thread owns the
+//! `/v1/jobs` for groups whose result is asked for later; `/score`, `/classify` and
+//! `/v1/chat/completions` as other servers offer them; `GET /health`, `/ready`, `/metrics`, `/info`,
+//! `/v1/models`. One OS thread owns the
 //! judge and all open tournaments; requests reach it through a bounded queue, so that groups of many
 //! clients are judged together. Sockets and time limits are tokio's, tensors never are.
 //!
 //! | status | when |
 //! |---|---|
 //! | 200 | the group was scored; members without a valid vote have a null reward and say so |
-//! | 400, 422 | the body is no JSON, or not a group |
+//! | 400, 422 | the body is no JSON, or not a group; the judge refuses it, and would again |
 //! | 401 | tokens are set, and the request brings none of them |
-//! | 409 | a member of the group is there already and says something else; its judging was cancelled; others wait for a job that is to be cancelled |
+//! | 409 | a member of the group is there already and says something else; its judging was cancelled; others want a job that is to be cancelled |
 //! | 410 | the group was judged without this member |
 //! | 413, 415 | a line, batch or group of a stream is too large; the stream is neither JSON lines nor Arrow |
 //! | 429 | the queue is full; `Retry-After` says when to come again |
-//! | 503 | the judge failed for every member (for one completion: for it), or the judge or the server stops |
+//! | 503 | the judge failed for every member (for one completion: for it; for a conversation: in it), or the judge or the server stops |
 //! | 504 | the result took longer than the time limit, or the group was not complete in time |
 
 mod api;

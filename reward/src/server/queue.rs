@@ -48,6 +48,11 @@ impl<T> FairQueue<T> {
         self.entries.remove(&place)
     }
 
+    /// Drops the entries that are not to be kept.
+    pub(super) fn retain(&mut self, mut is_kept: impl FnMut(&T) -> bool) {
+        self.entries.retain(|_, entry| is_kept(entry));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -72,6 +77,9 @@ mod tests {
         assert_eq!(queue.remove(place), None);
         let next: Vec<_> = (0..5).map_while(|_| queue.pop()).collect();
         assert_eq!(next, [("a", 1), ("b", 1), ("a", 2), ("a", 3), ("a", 4)]);
+        queue.retain(|(_, number)| number % 50 == 0);
+        assert_eq!(queue.pop(), Some(("a", 50)));
+        assert!(queue.is_empty());
     }
 
     proptest! {

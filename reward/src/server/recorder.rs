@@ -185,6 +185,8 @@ struct Closing(Arc<AtomicBool>);
 
 /// The thread that writes sets, and clears the journal away behind them.
 fn write_sets(config: &DumpConfig, sets: &Receiver<Closed>, figures: &Figures, closing: &Closing) {
+    // segments whose sets are written and that are not called so yet
+    let mut unmarked = Vec::new();
     while let Ok(set) = sets.recv() {
         while let Err(error) = write_set(&config.dir, set.number, &set.groups) {
             figures.dump_failed();
@@ -197,14 +199,22 @@ fn write_sets(config: &DumpConfig, sets: &Receiver<Closed>, figures: &Figures, c
             }
             std::thread::park_timeout(TRY_AGAIN);
         }
-        // where this fails, the next start writes the set once more only if it is not there
-        if let Err(error) = journal::mark_written(&config.dir, set.number) {
-            tracing::warn!(%error, "Could not mark a segment of the journal as written.");
-        }
+        unmarked.push(set.number);
+        unmarked.retain(|&number| !is_marked(&config.dir, number));
         if let Err(error) = clear(config) {
             tracing::warn!(%error, "Could not clear old segments of the journal away.");
         }
     }
+}
+
+/// Calls a segment written whose set is there; where that fails, it is tried again: nothing is lost meanwhile
+/// but the order in the folder.
+fn is_marked(dir: &Path, number: usize) -> bool {
+    let marked = journal::mark_written(dir, number);
+    if let Err(error) = &marked {
+        tracing::warn!(%error, "Could not mark a segment of the journal as written.");
+    }
+    marked.is_ok()
 }
 
 fn write_set(dir: &Path, number: usize, groups: &[Arc<Judged>]) -> Result<(), Error> {
@@ -260,7 +270,7 @@ fn restore(config: &DumpConfig, next: usize) -> Result<Restored, Error> {
         let (entries, bad) = journal::read(&path)?;
         n_bad += bad;
         let n_entries = entries.len();
-        let (mut groups, mut has_jobs) = (Vec::new(), false);
+        let mut groups = Vec::new();
         for entry in entries {
             match entry {
                 Entry::Judged { at, by, judged } => {
@@ -276,26 +286,21 @@ fn restore(config: &DumpConfig, next: usize) -> Result<Restored, Error> {
                     restored.delivered.insert((key, member));
                 }
                 Entry::Accepted { key, group, client } => {
-                    has_jobs = true;
                     restored.jobs.insert(key, (*group, client));
                 }
                 Entry::Cancelled { key } => drop(restored.jobs.remove(&key)),
             }
         }
-        if groups.is_empty() {
-            // nothing but notes, which are of no use once results are forgotten
-            let age = fs::metadata(&path)
-                .and_then(|file| file.modified()?.elapsed().map_err(std::io::Error::other));
-            if n_entries == 0 || !has_jobs && age.is_ok_and(|age| age > config.keep) {
-                fs::remove_file(&path).map_err(|source| joust_schema::Error::io(&path, source))?;
-            }
+        if n_entries == 0 {
+            fs::remove_file(&path).map_err(|source| joust_schema::Error::io(&path, source))?;
         } else if !is_written {
-            if !sets.contains(&number) {
+            // notes alone make no set; jobs that they name are named anew in this start's segment
+            if !groups.is_empty() && !sets.contains(&number) {
                 write_set(dir, number, &groups)?;
                 let groups = groups.len();
                 tracing::info!(set = number, groups, "Wrote what a server had left.");
             }
-            journal::mark_written(dir, number)?;
+            is_marked(dir, number);
         }
     }
     if n_bad > 0 {

@@ -124,6 +124,8 @@ pub(super) enum Found {
 
 struct Running {
     waiting: Vec<oneshot::Sender<Outcome>>,
+    /// Clients that ask for the outcome later.
+    jobs_of: BTreeSet<String>,
     stage: watch::Sender<Stage>,
 }
 
@@ -179,7 +181,7 @@ impl Results {
         self.drop_kept(key);
         let (send, receive) = oneshot::channel();
         let (stage, _) = watch::channel(Stage::Queued);
-        self.running.insert(key, Running { waiting: vec![send], stage });
+        self.running.insert(key, Running { waiting: vec![send], jobs_of: BTreeSet::new(), stage });
         receive
     }
 
@@ -255,10 +257,20 @@ impl Results {
         self.running.get(&key).map(|running| running.stage.subscribe())
     }
 
-    /// Requests that wait for a group that is under way.
-    pub(super) fn n_waiting(&self, key: GroupKey) -> usize {
-        let waiting = self.running.get(&key).map_or(&[][..], |running| &running.waiting);
-        waiting.iter().filter(|waiting| !waiting.is_closed()).count()
+    /// A client has a job of a group that is under way.
+    pub(super) fn hold(&mut self, key: GroupKey, client: &str) {
+        if let Some(running) = self.running.get_mut(&key) {
+            running.jobs_of.insert(client.to_owned());
+        }
+    }
+
+    /// Takes a client's job away, and counts the requests that wait for the group and the clients that have a job
+    /// of it; none where it is not under way.
+    pub(super) fn n_wanting(&mut self, key: GroupKey, client: &str) -> Option<usize> {
+        let running = self.running.get_mut(&key)?;
+        running.jobs_of.remove(client);
+        let waiting = running.waiting.iter().filter(|waiting| !waiting.is_closed());
+        Some(waiting.count() + running.jobs_of.len())
     }
 
     /// Nothing will be finished any more: who waits is told so by the end of the way.

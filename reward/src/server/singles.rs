@@ -243,7 +243,9 @@ pub(super) async fn nemo_gym(
             });
             return Json(answer).into_response();
         }
-        Ok(Answer::Failed(reason) | Answer::GivenUp(reason)) => ("judge_failed", reason),
+        Ok(Answer::Failed(reason) | Answer::Refused(reason) | Answer::GivenUp(reason)) => {
+            ("judge_failed", reason)
+        }
         Ok(Answer::Masked) => ("masked", "the group was not complete in time".to_owned()),
         Ok(Answer::Incomplete { seen, wanted }) => {
             ("incomplete_group", format!("{seen} of {wanted} members of the group came in time"))
@@ -383,6 +385,9 @@ pub(super) async fn answer(shared: &Shared, waiting: Waiting) -> Result<Scored, 
         // who asks again gets the same answer, so that nothing says when to come again
         Ok(Answer::Failed(reason)) => {
             return Err(Box::new(failure(StatusCode::SERVICE_UNAVAILABLE, &reason)));
+        }
+        Ok(Answer::Refused(reason)) => {
+            return Err(Box::new(failure(StatusCode::UNPROCESSABLE_ENTITY, &reason)));
         }
         Ok(Answer::GivenUp(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason),
         Ok(Answer::Incomplete { seen, wanted }) => {

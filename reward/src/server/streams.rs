@@ -13,6 +13,7 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use joust_schema::tables::{Reward, Status};
 use serde_json::{Value, json};
 
+use super::groups;
 use super::input::{Client, MAX_BODY_BYTES, why_unreadable};
 use super::ipc::{self, Reader, Writer};
 use super::lines::{Lines, TooLong};
@@ -93,7 +94,7 @@ fn answered(line: Line, result: Result<GroupResult, Failure>, judge: String) -> 
             answer["index"] = json!(line.index);
             if let Some(reason) = result.why_all_failed() {
                 answer["error"] = json!(reason);
-                answer["status"] = json!(StatusCode::SERVICE_UNAVAILABLE.as_u16());
+                answer["status"] = json!(groups::status_without_rewards(&result).as_u16());
             }
             answer
         }

@@ -226,6 +226,28 @@ async fn a_failed_judge_is_never_a_number() {
     assert!(body["error"].to_string().contains("out of memory"));
 }
 
+#[tokio::test]
+async fn what_the_judge_refuses_is_the_clients_to_mend() {
+    let app = server(Box::<RuleJudge>::default(), |config| config.cohorts.group_size = 2);
+    let unknown = json!({"prompt": "2+2?", "completions": ["4", "5"]});
+    let response = post(&app, &unknown.to_string()).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let answer = json_of(response).await;
+    assert!(answer["error"].as_str().unwrap().contains("no known answer"), "{answer}");
+    assert_eq!(answer["rewards"], json!([null, null]));
+    let documents = json!({"query": "2+2?", "documents": ["4", "5"]});
+    let response = send(&app, "/rerank", &[], &documents).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(response.headers().get("retry-after"), None);
+    let singles = ["4", "5"]
+        .map(|said| spawn(&app, "/remote_rm", json!({"prompt": "2+2?", "response": said})));
+    for single in singles {
+        let (status, answer) = single.await.unwrap();
+        assert_eq!(status, 422);
+        assert!(answer["error"].as_str().unwrap().contains("no known answer"), "{answer}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_and_a_late_result_are_told_apart() {
     let app = server(Box::new(Silent), |config| config.queue_capacity = 1);

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use joust_schema::ids::GroupId;
-use tokio::sync::oneshot;
 
-use super::desk::{Chat, Command, Desk, Order};
+use super::desk::{Asker, Chat, Command, Desk, Order};
 use super::figures::Figures;
 use super::journal::Entry;
 use super::queue::{FairQueue, Place};
@@ -18,7 +17,6 @@ use super::recorder::Recorder;
 use super::rename;
 use super::results::{GroupKey, Judged, Unjudged};
 use crate::arena::GroupResult;
-use crate::judge::{ChatReply, JudgeError};
 use crate::scorer::Scorer;
 
 /// An idle thread looks up this often: for sets that are old enough to be written.
@@ -29,8 +27,6 @@ pub(super) enum Work {
     Group(Box<Order>),
     Chat(Box<Chat>),
 }
-
-type ChatSender = oneshot::Sender<Result<ChatReply, JudgeError>>;
 
 /// The thread's own.
 pub(super) struct Worker {
@@ -44,7 +40,9 @@ pub(super) struct Worker {
     pub(super) places: BTreeMap<GroupKey, Place>,
     /// Groups that are being judged.
     pub(super) playing: BTreeMap<GroupKey, Order>,
-    pub(super) chats: BTreeMap<u64, ChatSender>,
+    /// Conversations that wait, and those that are being answered.
+    pub(super) n_waiting_chats: usize,
+    pub(super) chats: BTreeMap<u64, Asker>,
     pub(super) n_chats: u64,
 }
 
@@ -63,6 +61,7 @@ impl Worker {
         let _running = Running(Arc::clone(&self.desk));
         loop {
             let is_open = self.take_commands();
+            self.forget_chats();
             self.begin_work();
             if self.is_busy() {
                 for result in self.scorer.pump() {
@@ -112,7 +111,10 @@ impl Worker {
                 let place = self.queue.push(&client, order.tokens, Work::Group(order));
                 self.places.insert(key, place);
             }
-            Command::Cancel(key) => self.cancel(key),
+            Command::Cancel { key, client, answer } => {
+                // a client that has gone away needs no answer
+                let _ = answer.send(self.cancel(key, &client));
+            }
             Command::Accept { key, group, client, kept } => {
                 // what is over by now needs no keeping
                 if self.places.contains_key(&key) || self.playing.contains_key(&key) {
@@ -122,8 +124,9 @@ impl Worker {
             }
             Command::Delivered { key, member } => self.note(Entry::Delivered { key, member }),
             Command::Chat(chat) => {
-                let client = chat.client.clone();
-                self.queue.push(&client, chat.tokens, Work::Chat(chat));
+                let client = chat.asker.room.client.clone();
+                self.n_waiting_chats += 1;
+                self.queue.push(&client, chat.asker.room.tokens, Work::Chat(chat));
             }
         }
     }
@@ -159,30 +162,53 @@ impl Worker {
         }
     }
 
-    fn begin_chat(&mut self, Chat { request, reply, .. }: Chat) {
-        if reply.is_closed() {
-            return;
-        }
+    fn begin_chat(&mut self, Chat { request, asker }: Chat) {
+        self.n_waiting_chats -= 1;
         self.n_chats += 1;
         match self.scorer.chat(self.n_chats, request) {
-            Ok(()) => drop(self.chats.insert(self.n_chats, reply)),
+            Ok(()) => drop(self.chats.insert(self.n_chats, asker)),
             // a client that has gone away needs no answer
-            Err(error) => drop(reply.send(Err(error))),
+            Err(error) => drop(asker.reply.send(Err(error))),
         }
     }
 
-    fn cancel(&mut self, key: GroupKey) {
+    /// Lets go of conversations whose clients have gone.
+    fn forget_chats(&mut self) {
+        if self.n_waiting_chats > 0 {
+            let n_waiting = &mut self.n_waiting_chats;
+            self.queue.retain(|work| {
+                let is_gone = matches!(work, Work::Chat(chat) if chat.asker.reply.is_closed());
+                *n_waiting -= usize::from(is_gone);
+                !is_gone
+            });
+        }
+        let scorer = &mut self.scorer;
+        self.chats.retain(|&number, asker| {
+            if asker.reply.is_closed() {
+                scorer.cancel_chat(number);
+            }
+            !asker.reply.is_closed()
+        });
+    }
+
+    fn cancel(&mut self, key: GroupKey, client: &str) -> Result<(), usize> {
+        if !self.desk.cancel(key, client)? {
+            return Ok(());
+        }
         let waiting = self.places.remove(&key).and_then(|place| self.queue.remove(place));
         let order = match waiting {
-            Some(Work::Group(order)) => *order,
-            _ => {
-                let Some(order) = self.playing.remove(&key) else { return };
+            Some(Work::Group(order)) => Some(*order),
+            Some(Work::Chat(_)) => unreachable!("places are those of groups. This is a bug."),
+            None => {
                 self.scorer.cancel(&GroupId(key.to_string()));
-                order
+                self.playing.remove(&key)
             }
         };
         self.note(Entry::Cancelled { key });
-        self.desk.gone(&order, Unjudged::Cancelled);
+        if let Some(order) = order {
+            self.desk.leave(&order.client, order.tokens);
+        }
+        Ok(())
     }
 
     fn finish(&mut self, mut result: GroupResult) {
@@ -200,17 +226,10 @@ impl Worker {
 
     fn answer_chats(&mut self) {
         for (number, outcome) in self.scorer.chats() {
-            if let Some(reply) = self.chats.remove(&number) {
+            if let Some(asker) = self.chats.remove(&number) {
                 // a client that has gone away needs no answer
-                let _ = reply.send(outcome);
+                let _ = asker.reply.send(outcome);
             }
         }
-        let scorer = &mut self.scorer;
-        self.chats.retain(|&number, reply| {
-            if reply.is_closed() {
-                scorer.cancel_chat(number);
-            }
-            !reply.is_closed()
-        });
     }
 }

@@ -14,6 +14,7 @@ use axum::response::Response;
 use futures_util::stream::{self, FuturesUnordered, Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::desk::{Order, Unscored};
 use super::input::Client;
@@ -90,10 +91,11 @@ pub(super) struct Answering<F, A> {
     pub(super) n_bytes: fn(&A) -> usize,
 }
 
-/// A group that waits for room in the queue.
+/// A group that waits for room in the queue, until its time is over.
 struct Next<T> {
     tag: T,
     order: Option<Box<Order>>,
+    until: Instant,
 }
 
 /// The order of a group that was asked for.
@@ -177,7 +179,7 @@ where
     while end.is_none() || next.is_some() || !under_way.is_empty() {
         let has_room = next.is_none() && under_way.len() < max_under_way(shared);
         let may_close = end.is_none() || next.is_some();
-        let waiting = next.as_mut().map(|next| &mut next.order);
+        let waiting = next.as_mut().map(|next| (&mut next.order, next.until));
         // what has no result is answered in its turn, too
         let (tag, found) = tokio::select! {
             Some((tag, result)) = under_way.next(), if !under_way.is_empty() => {
@@ -198,7 +200,8 @@ where
                 Some(Ok(Ask { tag, request })) => {
                     match request.and_then(|request| order(shared, client, request)) {
                         Ok(order) => {
-                            next = Some(Next { tag, order: Some(order) });
+                            let until = Instant::now() + shared.scorer.config.timeout;
+                            next = Some(Next { tag, order: Some(order), until });
                             continue;
                         }
                         Err(why) => (tag, Err(why)),
@@ -226,13 +229,15 @@ where
     end.unwrap_or(Ok(()))
 }
 
-/// Hands over what waits; never ends where nothing does.
+/// Hands over what waits once there is room for it; never ends where nothing waits.
 async fn in_turn(
     shared: &Shared,
-    waiting: Option<&mut Option<Box<Order>>>,
+    waiting: Option<(&mut Option<Box<Order>>, Instant)>,
 ) -> Result<Found, Unscored> {
-    match waiting {
-        Some(order) => shared.scorer.begin_in_turn(order).await,
-        None => std::future::pending().await,
-    }
+    let Some((order, until)) = waiting else { return std::future::pending().await };
+    let begun = tokio::time::timeout_at(until, shared.scorer.begin_in_turn(order)).await;
+    begun.unwrap_or_else(|_| {
+        let time = shared.scorer.config.timeout;
+        Err(Unscored::TooLate(format!("the queue had no room for it within {time:?}")))
+    })
 }

@@ -75,7 +75,7 @@ enum Problem {
     /// Another try, perhaps elsewhere, may do better; after this pause, where the server says.
     Retry(String, Option<Duration>),
     /// The same call would fail again.
-    Refused(String),
+    Final(JudgeError),
 }
 
 impl Calls {
@@ -134,10 +134,9 @@ impl Calls {
                     }
                     return;
                 }
-                Err(Problem::Refused(reason)) => {
+                Err(Problem::Final(error)) => {
                     for vote in votes {
-                        let error = JudgeError::Refused(reason.clone());
-                        report(Report::Over((vote.id, Err(error))));
+                        report(Report::Over((vote.id, Err(error.clone()))));
                     }
                     return;
                 }
@@ -168,7 +167,7 @@ impl Calls {
         for attempt in 0..tries {
             match self.reply(&ask).await {
                 Ok(reply) => return Ok(reply),
-                Err(Problem::Refused(reason)) => return Err(JudgeError::Refused(reason)),
+                Err(Problem::Final(error)) => return Err(error),
                 Err(Problem::Retry(reason, pause)) => {
                     last = reason;
                     if attempt + 1 < tries {
@@ -289,12 +288,14 @@ impl Calls {
         let after = after.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let told: String = response.text().await.unwrap_or_default().chars().take(200).collect();
         let reason = format!("{url}: {status} {told}");
-        // too many, too slow, or its own fault; all else is ours
+        // too many, too slow, or its own fault; then what is wrong with the vote; all else is wrong with this
+        // program's settings: another try is of no use, and the vote is not to blame
         match status.as_u16() {
             408 | 425 | 429 | 500..=599 => {
                 Err(Problem::Retry(reason, after.map(|s| Duration::from_secs(s.min(60)))))
             }
-            _ => Err(Problem::Refused(reason)),
+            400 | 413 | 414 | 422 => Err(Problem::Final(JudgeError::Refused(reason))),
+            _ => Err(Problem::Final(JudgeError::Failed(reason))),
         }
     }
 

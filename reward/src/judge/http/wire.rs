@@ -86,7 +86,12 @@ impl Answer {
         let mut choices = self.choices;
         choices.sort_by_key(|choice| choice.index);
         choices.truncate(n_wanted);
-        let texts: Vec<String> = choices.into_iter().map(|choice| choice.message.text()).collect();
+        let said = |choice: Choice| {
+            let content =
+                choice.message.content.as_deref().map(|text| without_prompt(text).to_owned());
+            Said { content, ..choice.message }.text()
+        };
+        let texts: Vec<String> = choices.into_iter().map(said).collect();
         let usage = self.usage.unwrap_or_default();
         let cached = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
         let lengths: Vec<usize> = texts.iter().map(|text| text.chars().count()).collect();
@@ -124,18 +129,21 @@ impl Said {
     /// The thought and what was said after it, as a model without a reasoning parser writes them.
     fn text(self) -> String {
         let content = self.content.unwrap_or_default();
-        let said = without_prompt(&content);
         match self.reasoning_content.filter(|thought| !thought.is_empty()) {
-            Some(thought) => format!("<think>\n{thought}\n</think>\n\n{said}"),
-            None => said.to_owned(),
+            Some(thought) => format!("<think>\n{thought}\n</think>\n\n{content}"),
+            None => content,
         }
     }
 }
 
 /// What a server says after the judge's prompt, where it gives that back: transformers 5.23 does so for a
-/// thought that was cut off. The prompt names both verdicts, and is none.
+/// thought that was cut off. The prompt names both verdicts, and is none. A judge that quotes the prompt's
+/// last words gives back no answers with them.
 fn without_prompt(content: &str) -> &str {
-    content.rfind(prompt::ANALYSIS).map_or(content, |at| &content[at + prompt::ANALYSIS.len()..])
+    match content.rsplit_once(prompt::ANALYSIS) {
+        Some((before, after)) if before.contains(prompt::ANSWERS) => after,
+        _ => content,
+    }
 }
 
 /// Divides `total` in proportion to the lengths, each with one added for its end; the parts add up to

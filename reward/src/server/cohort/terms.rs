@@ -82,6 +82,8 @@ pub enum Answer<R> {
     Judged(R),
     /// Its group was judged and gave it none.
     Failed(String),
+    /// The judge refused its group, and would again.
+    Refused(String),
     /// Its group could not be judged; another try may do better.
     GivenUp(String),
     /// Its group was not complete in time.

@@ -42,6 +42,7 @@ fn judged(question: &str, status: Status) -> Arc<Judged> {
         votes: Vec::<Vote>::new(),
         winner: None,
         position_bias: None,
+        is_refused: false,
     };
     Arc::new(Judged { key: GroupKey::of(&group), group, result, cohort: None })
 }

@@ -258,6 +258,7 @@ fn results_are_rows_of_the_rewards_table() {
         votes: Vec::new(),
         winner: None,
         position_bias: None,
+        is_refused: false,
     };
     let judged = Reward::from_batch(&rewards(&labels, &result).unwrap()).unwrap();
     let seen: Vec<_> = judged.iter().map(|row| (row.member, row.reward)).collect();

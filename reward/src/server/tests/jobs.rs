@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::judge::{ChatOutcome, ChatReply, ChatRequest};
+use crate::server::journal;
 
 async fn get(app: &Router, path: &str) -> Response<Body> {
     app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()
@@ -62,10 +63,16 @@ async fn a_job_can_be_cancelled_while_nobody_waits_for_its_group() {
     }
     let (status, body) = delete().await;
     assert_eq!(status, StatusCode::CONFLICT, "{body}");
-    assert!(body["error"].as_str().unwrap().contains("other requests wait"), "{body}");
+    assert!(body["error"].as_str().unwrap().contains("others want"), "{body}");
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
-    let (status, body) = delete().await;
+    // another client's job of the same group
+    let other = [("x-joust-client", "b")];
+    assert_eq!(send(&app, "/v1/jobs", &other, &group()).await.status(), StatusCode::ACCEPTED);
+    assert_eq!(delete().await.0, StatusCode::CONFLICT);
+    let theirs = Request::delete(&place).header("x-joust-client", "b").body(Body::empty()).unwrap();
+    let response = app.clone().oneshot(theirs).await.unwrap();
+    let (status, body) = (response.status(), json_of(response).await);
     assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("cancelled")));
     // there is room again
     let mut other = group();
@@ -83,11 +90,20 @@ async fn a_job_that_was_accepted_is_judged_after_a_kill() {
     let name = "journal_00000.jsonl";
     std::fs::copy(dump.join(name), copy.path().join(name)).unwrap();
     let dump = copy.path().to_owned();
-    let app = server(Box::<RuleJudge>::default(), |config| config.dump = Some(dump_into(&dump, 1)));
+    let app = server(Box::<RuleJudge>::default(), |config| {
+        config.dump = Some(DumpConfig { keep_bytes: 1, ..dump_into(&dump, 1) });
+    });
     let place = format!("/v1/jobs/{}/events", job["job_id"].as_str().unwrap());
     let events =
         axum::body::to_bytes(get(&app, &place).await.into_body(), usize::MAX).await.unwrap();
     assert!(String::from_utf8_lossy(&events).contains("event: done"), "{events:?}");
+    // the segment that knows it as open goes with the one that knows its result, or it would come back
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let open = || journal::segments(&dump).unwrap().iter().map(|it| it.number).collect::<Vec<_>>();
+    while open() != [2] {
+        assert!(std::time::Instant::now() < end, "{:?}", open());
+        std::thread::yield_now();
+    }
 }
 
 /// A model that answers with what it was told last.
