@@ -22,6 +22,7 @@ use crate::runner::Runner;
 use crate::sampler::{Drawn, RowSampling};
 use crate::scheduler::{Chunk, Key, Limits, NewSequence, Scheduler, Sequence};
 use crate::settings::{EngineConfig, SamplingParams};
+use crate::stops;
 use crate::tokenizer::{TextStream, Tokenizer};
 
 /// A request on its way.
@@ -374,9 +375,7 @@ impl Engine {
         if let Some(stream) = &mut running.stream {
             let n_seen = stream.text().len();
             stream.push(drawn.token);
-            if stop_position(unseen(stream.text(), n_seen, &open.params.stop), &open.params.stop)
-                .is_some()
-            {
+            if stops::has_come(stream.text(), n_seen, &open.params.stop) {
                 return Some(FinishReason::Stop);
             }
         }
@@ -407,7 +406,7 @@ impl Engine {
         let token_ids = sequence.tokens[sequence.n_prompt..].to_vec();
         // the stop text is cut off, and what came with it in the same token
         let cut = stream.and_then(|stream| {
-            let end = stop_position(stream.text(), &params.stop)?;
+            let end = stops::position(stream.text(), &params.stop)?;
             Some(stream.text()[..end].to_owned())
         });
         let text = cut.unwrap_or_else(|| {
@@ -434,19 +433,4 @@ impl Engine {
 
 fn is_end(end_tokens: &BTreeSet<u32>, params: &SamplingParams, token: u32) -> bool {
     (!params.ignore_eos && end_tokens.contains(&token)) || params.stop_token_ids.contains(&token)
-}
-
-/// The end of a text in which no stop text lay whole before byte `n_seen`: all where one may lie now.
-fn unseen<'a>(text: &'a str, n_seen: usize, stop: &[String]) -> &'a str {
-    let longest = stop.iter().map(String::len).max().unwrap_or(0);
-    let mut start = n_seen.saturating_sub(longest);
-    while !text.is_char_boundary(start) {
-        start -= 1;
-    }
-    &text[start..]
-}
-
-/// Where the first of the stop texts begins.
-fn stop_position(text: &str, stop: &[String]) -> Option<usize> {
-    stop.iter().filter_map(|stop| text.find(stop.as_str())).min()
 }

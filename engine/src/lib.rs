@@ -24,6 +24,7 @@ mod runner;
 mod sampler;
 mod scheduler;
 mod settings;
+mod stops;
 pub mod tokenizer;
 pub mod weights;
 
