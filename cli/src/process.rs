@@ -3,6 +3,7 @@
 //! These libraries read their settings once, before `main`; so the program sets them and starts
 //! itself again. It knows nothing of commands.
 
+use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 
 /// Set in the second start, so that there is never a third.
@@ -51,5 +52,9 @@ pub(crate) fn restart_with_settings() {
 pub(crate) fn start_logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }

@@ -22,7 +22,7 @@ impl Message {
 
 /// A prompt: a text, or chat messages that a chat template turns into one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "wanted a text or a list of chat messages")]
 pub enum Prompt {
     /// A text that the policy continues as it is.
     Text(String),

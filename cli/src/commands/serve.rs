@@ -149,7 +149,7 @@ pub(super) fn plain(
     listener.set_nonblocking(true)?;
     let mut server = axum_server::from_tcp(listener)?.acceptor(FirstByte(HEAD_TIME));
     let http = server.http_builder();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).half_close(true);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
     Ok(server)
 }
@@ -202,12 +202,18 @@ fn tokens(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
         }
         None => String::new(),
     };
-    let of_environment = std::env::var("JOUST_TOKENS").unwrap_or_default();
+    let variable = std::env::var("JOUST_TOKENS").ok();
+    let is_set = variable.is_some();
+    let of_environment = variable.unwrap_or_default();
     let all = of_file.lines().chain(of_environment.split(',')).map(str::trim);
     let tokens: Vec<String> = all.filter(|token| !token.is_empty()).map(str::to_owned).collect();
-    match (file, tokens.is_empty()) {
-        (Some(path), true) => {
+    match file {
+        Some(path) if tokens.is_empty() => {
             let text = format!("serve.token_file: {} holds no token", path.display());
+            Err(UserError::new(text).into())
+        }
+        None if tokens.is_empty() && is_set => {
+            let text = "JOUST_TOKENS is set and holds no token; unset it to serve without";
             Err(UserError::new(text).into())
         }
         _ => Ok(tokens),

@@ -10,7 +10,7 @@ use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 
 use super::ratings::{Standing, rewards};
-use super::{GroupRequest, GroupResult, Progress};
+use super::{GroupRequest, GroupResult, NO_REPLY, Progress};
 use crate::config::{RewardConfig, TournamentConfig};
 use crate::judge::{JudgeError, VoteId, VoteReply, VoteRequest};
 use crate::prompt::strip_thinking;
@@ -211,7 +211,7 @@ impl OpenGroup {
         self.n_refused += usize::from(is_refused);
         let reply = outcome.unwrap_or_else(|error| VoteReply {
             verdict: Verdict::Invalid,
-            text: format!("[no reply] {error}"),
+            text: format!("{NO_REPLY}{error}"),
             prompt_tokens: 0,
             cached_prompt_tokens: 0,
             completion_tokens: 0,

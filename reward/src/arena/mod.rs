@@ -57,13 +57,19 @@ pub struct GroupResult {
     pub is_refused: bool,
 }
 
+/// What the text of a vote begins with that the judge did not give.
+const NO_REPLY: &str = "[no reply] ";
+
 impl GroupResult {
     /// Why no member has a reward, where the judge failed for all or refused them.
     pub fn why_all_failed(&self) -> Option<String> {
         let all_failed = self.rewards.iter().all(|row| row.status == Status::JudgeFailed);
-        let reason = self.votes.iter().map(|vote| vote.text.as_str()).next_back();
-        all_failed
-            .then(|| format!("the judge gave no valid vote: {}", reason.unwrap_or("no votes")))
+        let reason = || match self.votes.last().and_then(|vote| vote.text.strip_prefix(NO_REPLY)) {
+            Some(error) => error.lines().next().unwrap_or_default().chars().take(300).collect(),
+            None if self.votes.is_empty() => "no votes".to_owned(),
+            None => "no verdict in what it said".to_owned(),
+        };
+        all_failed.then(|| format!("the judge gave no valid vote: {}", reason()))
     }
 }
 

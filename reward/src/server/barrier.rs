@@ -2,6 +2,7 @@
 //! the judging around [`Cohorts`].
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -40,6 +41,14 @@ pub(super) struct About {
     pub(super) group_id: Option<String>,
     /// Who asks, for fair shares.
     pub(super) client: String,
+}
+
+/// Of one group where prompt and known answer are the same.
+impl Hash for About {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.prompt.to_column().hash(state);
+        self.answer.as_ref().map(Value::to_string).hash(state);
+    }
 }
 
 /// One completion with what is known of it.

@@ -18,6 +18,9 @@ use super::responses::Content;
 use super::routes::{Shared, failure, later, unscored};
 use crate::judge::ChatRequest;
 
+/// Who may say a message.
+const ROLES: [&str; 3] = ["system", "user", "assistant"];
+
 /// Most answers of a request.
 const MAX_ANSWERS: u32 = 128;
 
@@ -90,13 +93,21 @@ impl Chat {
 
     /// What cannot be done.
     fn problem(&self) -> Option<String> {
-        let has = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
+        let is_nothing = |value: &Value| match value {
+            Value::Null => true,
+            Value::Array(list) => list.is_empty(),
+            other => other["type"] == "text",
+        };
+        let has = |value: &Option<Value>| value.as_ref().is_some_and(|value| !is_nothing(value));
         let within = |value: Option<f64>, least: f64, most: f64| {
             value.is_some_and(|value| !(least..=most).contains(&value))
         };
         let n = self.n.unwrap_or(1);
         if self.messages.is_empty() {
             return Some("messages is empty".to_owned());
+        }
+        if let Some(turn) = self.messages.iter().find(|turn| !ROLES.contains(&&turn.role[..])) {
+            return Some(format!("role is {:?}, wanted one of {}", turn.role, ROLES.join(", ")));
         }
         if !(1..=MAX_ANSWERS).contains(&n) {
             return Some(format!("n is {n}, wanted 1 to {MAX_ANSWERS}"));

@@ -5,12 +5,13 @@
 //! the client's own id of the request) are told apart by that name: the same name again is a retry, which
 //! attaches to the member that is there. Members without a name are told apart by what can be known: a
 //! completion that is already there and whose client is still waiting is another member that says the
-//! same, and one whose client has gone away is a retry of it. A retry never adds a member, and never has
-//! anything judged a second time.
+//! same, and one whose client has gone away is a retry of it. Where a retry can be known, it adds no member
+//! and has nothing judged a second time.
 
 mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::Duration;
 
 pub use terms::{Answer, CohortConfig, CohortId, Event, Incomplete, Key, Name, Refused, Ticket};
@@ -30,6 +31,13 @@ struct Member<R> {
 
 /// A hash of what a member says.
 type Digest = [u8; 16];
+
+/// Tells groups apart within this process.
+fn hash_of(about: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    about.hash(&mut hasher);
+    hasher.finish()
+}
 
 fn digest(completion: &str) -> Digest {
     let hash = blake3::hash(completion.as_bytes());
@@ -58,6 +66,8 @@ struct Cohort<R, A> {
     key: Key,
     /// None once it has been handed over.
     about: Option<A>,
+    /// A hash of what it is about; none where it is from before this start.
+    asked: Option<u64>,
     state: State,
     members: Vec<Member<R>>,
 }
@@ -78,7 +88,7 @@ pub struct Cohorts<R, A = ()> {
     n_tickets: u64,
 }
 
-impl<R: Clone, A> Cohorts<R, A> {
+impl<R: Clone, A: Hash> Cohorts<R, A> {
     /// No groups.
     pub fn new(config: CohortConfig) -> Self {
         Self {
@@ -116,7 +126,12 @@ impl<R: Clone, A> Cohorts<R, A> {
         completion: &str,
         about: A,
     ) -> Result<(Ticket, Vec<Event<R, A>>), Refused> {
-        let digest = digest(completion);
+        let (digest, asked) = (digest(completion), hash_of(&about));
+        let known = self.by_key.get(key).map_or(&[][..], Vec::as_slice);
+        let differs = |id| self.cohorts[id].asked.is_some_and(|other| other != asked);
+        if known.iter().any(differs) {
+            return Err(Refused::OtherQuestion);
+        }
         let place = match self.find(key, name.as_ref(), digest)? {
             Some(place) => place,
             None => {
@@ -172,7 +187,10 @@ impl<R: Clone, A> Cohorts<R, A> {
                         && !member.is_delivered
                 }),
             };
+            // a place says nothing of which of the prompt's groups it is in, where that has no name
+            let may_be_new = matches!((key, name), (Key::Content(_), Some(Name::Place(_))));
             match found {
+                Some(at) if may_be_new && cohort.members[at].is_delivered => {}
                 Some(at) if cohort.members[at].digest == digest => {
                     return Ok(Some((id, at)));
                 }
@@ -210,8 +228,9 @@ impl<R: Clone, A> Cohorts<R, A> {
         }
         let state = State::Collecting { until: now + self.config.collect };
         self.n_open += 1;
-        let about = Some(about);
-        Ok((self.insert(Cohort { key: key.clone(), about, state, members: vec![member] }), 0))
+        let asked = Some(hash_of(&about));
+        let (key, about, members) = (key.clone(), Some(about), vec![member]);
+        Ok((self.insert(Cohort { key, about, asked, state, members }), 0))
     }
 
     fn insert(&mut self, cohort: Cohort<R, A>) -> CohortId {
@@ -295,7 +314,7 @@ impl<R: Clone, A> Cohorts<R, A> {
         };
         let members = members.into_iter().map(member).collect();
         let state = State::Over { until };
-        self.insert(Cohort { key: key.clone(), about: None, state, members });
+        self.insert(Cohort { key: key.clone(), about: None, asked: None, state, members });
     }
 
     /// A group could not be judged: its members are told so, and may come again as if they had never come.

@@ -252,7 +252,8 @@ impl ScorerHandle {
             is_running: watch::Sender::new(true),
             room: watch::Sender::new(()),
         });
-        let (commands, receive) = bounded(config.queue_capacity + restored.jobs.len() + MAX_NOTES);
+        let (commands, receive) =
+            bounded(2 * config.queue_capacity + restored.jobs.len() + MAX_NOTES);
         let handle = Self {
             commands,
             desk: Arc::clone(&desk),
@@ -477,7 +478,8 @@ impl ScorerHandle {
 
     /// How far a group is; none where it is not known.
     pub(super) fn stage(&self, key: GroupKey) -> Option<Stage> {
-        self.desk.lock().results.stage(key)
+        let now = self.desk.now();
+        self.desk.lock().results.stage(now, key)
     }
 
     /// Hears of every stage of a group that is under way.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use joust_schema::ids::Member;
@@ -14,7 +14,7 @@ use joust_schema::prompt::Prompt;
 use joust_schema::tables::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::input::{Client, Input};
 use super::responses::{self, Conversation, Output};
@@ -43,6 +43,16 @@ pub(super) fn status_without_rewards(result: &GroupResult) -> StatusCode {
     }
 }
 
+/// An answer without rewards, which says when to come again where that may help.
+fn without_rewards(status: StatusCode, answer: Value) -> Response {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            (status, [(header::RETRY_AFTER, "1")], Json(answer)).into_response()
+        }
+        _ => (status, Json(answer)).into_response(),
+    }
+}
+
 /// The native answer; 503 where the judge failed for all members, 422 where it refused them.
 pub(super) fn answer(shared: &Shared, judged: &Judged, traces: bool) -> Response {
     let judge = shared.scorer.judge.to_string();
@@ -50,7 +60,7 @@ pub(super) fn answer(shared: &Shared, judged: &Judged, traces: bool) -> Response
     match judged.result.why_all_failed() {
         Some(reason) => {
             answer["error"] = json!(reason);
-            (status_without_rewards(&judged.result), Json(answer)).into_response()
+            without_rewards(status_without_rewards(&judged.result), answer)
         }
         None => Json(answer).into_response(),
     }
@@ -88,10 +98,10 @@ pub(super) async fn score_any(
 ) -> Result<Arc<Judged>, Box<Response>> {
     let judged = score(shared, request, client).await?;
     match judged.result.why_all_failed() {
-        Some(reason) => Err(Box::new(match status_without_rewards(&judged.result) {
-            StatusCode::SERVICE_UNAVAILABLE => later(StatusCode::SERVICE_UNAVAILABLE, &reason),
-            status => failure(status, &reason),
-        })),
+        Some(reason) => {
+            let status = status_without_rewards(&judged.result);
+            Err(Box::new(without_rewards(status, json!({ "error": reason }))))
+        }
         None => Ok(judged),
     }
 }
@@ -230,7 +240,7 @@ struct Said {
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a document is neither a text nor an object with one")]
 enum Document {
     Text(String),
     Object { text: String },

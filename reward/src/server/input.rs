@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -37,9 +37,24 @@ impl Client {
     }
 }
 
-/// A header's text.
+/// A header's text; one that is empty says nothing.
 pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
+    let text = std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
+    Some(text).filter(|text| !text.trim().is_empty())
+}
+
+/// A job's id out of the path.
+pub(super) struct JobId(pub(super) String);
+
+impl FromRequestParts<Shared> for JobId {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Response> {
+        match Path::from_request_parts(parts, shared).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(failure(StatusCode::NOT_FOUND, "there is no such job")),
+        }
+    }
 }
 
 /// A JSON body.
@@ -50,15 +65,23 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Input<T> {
 
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Response> {
         let body = body(request, shared).await?;
-        serde_json::from_slice(&body).map(Self).map_err(|error| {
-            let (status, reason) = why_unreadable(&error);
-            failure(status, &reason)
-        })
+        object(&body).map(Self).map_err(|(status, reason)| failure(status, &reason))
     }
 }
 
+/// Reads a JSON object; lists are none, though their places could be taken for fields.
+///
+/// # Errors
+/// What is wrong with the text: 400 for what is no JSON, 422 for what is not what was wanted.
+pub(super) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, (StatusCode, String)> {
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, "wanted an object, not a list".to_owned()));
+    }
+    serde_json::from_slice(text).map_err(|error| why_unreadable(&error))
+}
+
 /// What is wrong with a JSON text: 400 for what is no JSON, 422 for what is not what was wanted.
-pub(super) fn why_unreadable(error: &serde_json::Error) -> (StatusCode, String) {
+fn why_unreadable(error: &serde_json::Error) -> (StatusCode, String) {
     match error.is_data() {
         true => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
         false => (StatusCode::BAD_REQUEST, format!("invalid JSON: {error}")),

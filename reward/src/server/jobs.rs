@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::groups;
-use super::input::{Client, Input, Params};
+use super::input::{Client, Input, JobId, Params};
 use super::results::{GroupKey, Stage, Unjudged};
 use super::routes::{Shared, failure, unscored};
 use super::wire::{ScoreGroupRequest, ScoreGroupResponse};
@@ -121,7 +121,7 @@ pub(super) async fn accept(
 /// How far a job is.
 pub(super) async fn show(
     State(shared): State<Shared>,
-    Path(id): Path<String>,
+    JobId(id): JobId,
     Params(show): Params<Show>,
 ) -> Response {
     match find(&shared, &id) {
@@ -134,7 +134,7 @@ pub(super) async fn show(
 pub(super) async fn cancel(
     State(shared): State<Shared>,
     Extension(client): Extension<Client>,
-    Path(id): Path<String>,
+    JobId(id): JobId,
 ) -> Response {
     let (key, stage) = match find(&shared, &id) {
         Ok(found) => found,
@@ -155,7 +155,7 @@ pub(super) async fn cancel(
 /// job as data.
 pub(super) async fn events(
     State(shared): State<Shared>,
-    Path(id): Path<String>,
+    JobId(id): JobId,
     Params(show): Params<Show>,
 ) -> Response {
     match find(&shared, &id) {

@@ -82,17 +82,14 @@ impl Load {
     /// Takes a group of so many estimated tokens in.
     ///
     /// # Errors
-    /// [`Full`]; nothing has changed then. A first group is always taken, however large. One client finds room
-    /// for three quarters of the groups at most, so that others do.
+    /// [`Full`]; nothing has changed then. A first group is always taken, however large. A client that has
+    /// none waiting finds room for one where others fill the queue: a quarter of it is kept beside for that.
     pub(super) fn take(&mut self, now: Duration, client: &str, tokens: u64) -> Result<(), Full> {
         let Limits { groups, tokens: most, time } = self.limits;
         let full = |reason: String| Err(Full { reason, after: self.pause() });
-        if self.n_groups >= groups {
+        let beside = if self.of_clients.contains_key(client) { 0 } else { groups.div_ceil(4) };
+        if self.n_groups >= groups + beside {
             return full(format!("the queue of {groups} groups is full"));
-        }
-        let most_of_one = groups - groups / 4;
-        if self.of_clients.get(client).is_some_and(|&own| own >= most_of_one) {
-            return full(format!("{most_of_one} groups of this client wait, and others want room"));
         }
         let with = self.n_tokens.saturating_add(tokens);
         if most > 0 && with > most && self.n_groups > 0 {
@@ -198,16 +195,23 @@ mod tests {
     }
 
     #[test]
-    fn one_client_leaves_room_for_others() {
+    fn a_client_that_has_nothing_waiting_finds_room_beside_one_that_fills_the_queue() {
         let mut load = load(8, 0, 10);
-        for _ in 0..6 {
+        for _ in 0..8 {
             load.take(SECOND, "a", 1).unwrap();
         }
-        assert!(load.take(SECOND, "a", 1).unwrap_err().reason.contains("6 groups of this client"));
+        let full = |load: &mut Load, client| {
+            load.take(SECOND, client, 1).unwrap_err().reason.contains("queue of 8 groups is full")
+        };
+        assert!(full(&mut load, "a"));
         load.take(SECOND, "b", 1).unwrap();
+        assert!(full(&mut load, "b"));
+        load.take(SECOND, "c", 1).unwrap();
+        assert!(full(&mut load, "d"), "no more than a quarter beside");
         load.gone("a", 1);
-        load.take(SECOND, "a", 1).unwrap();
-        assert_eq!(load.n_groups(), 7);
+        assert!(full(&mut load, "a"));
+        load.take(SECOND, "d", 1).unwrap();
+        assert_eq!(load.n_groups(), 10);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// The turns before the answer: a text, or items.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "wanted a text or a list of items")]
 pub(super) enum Conversation {
     Text(String),
     Items(Vec<Item>),
@@ -31,7 +31,7 @@ pub(super) struct Item {
 
 /// What a message says: a text, or parts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "content is neither a text nor a list of parts")]
 pub(super) enum Content {
     Text(String),
     Parts(Vec<Part>),

@@ -245,7 +245,8 @@ impl Results {
     }
 
     /// How far a group is; none where it is not known.
-    pub(super) fn stage(&self, key: GroupKey) -> Option<Stage> {
+    pub(super) fn stage(&mut self, now: Duration, key: GroupKey) -> Option<Stage> {
+        self.forget_old(now);
         match self.running.get(&key) {
             Some(running) => Some(running.stage.borrow().clone()),
             None => Some(Stage::Over(self.kept.get(&key)?.outcome.clone())),

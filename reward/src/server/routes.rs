@@ -117,7 +117,10 @@ async fn observe(State(shared): State<Shared>, mut request: Request, next: Next)
                 "wanted a header `Authorization: Bearer TOKEN` with a token of this server";
             match route {
                 flight::ROUTE => flight::unauthenticated(reason),
-                _ => failure(StatusCode::UNAUTHORIZED, reason),
+                _ => {
+                    let response = failure(StatusCode::UNAUTHORIZED, reason);
+                    ([(header::WWW_AUTHENTICATE, "Bearer")], response).into_response()
+                }
             }
         }
     };
@@ -139,7 +142,11 @@ fn token(shared: &Shared, request: &Request) -> Result<Option<usize>, Unauthoriz
         return Ok(None);
     }
     let header = header_text(request.headers(), header::AUTHORIZATION.as_str());
-    let given = header.and_then(|value| value.strip_prefix("Bearer ")).ok_or(Unauthorized)?;
+    let (scheme, given) = header.and_then(|value| value.split_once(' ')).ok_or(Unauthorized)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Unauthorized);
+    }
+    let given = given.trim_start();
     // all are compared, each in constant time
     let matches = tokens.iter().map(|token| token.as_bytes().ct_eq(given.as_bytes()));
     let found =

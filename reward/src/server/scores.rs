@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::groups::score_any;
 use super::input::{Client, Input};
 use super::journal::unix_now;
-use super::routes::{Shared, failure, later};
+use super::routes::{Shared, failure};
 use super::singles::{One, answer, join};
 use super::wire::ScoreGroupRequest;
 
@@ -38,7 +38,7 @@ const ENDS: [&str; 6] =
 
 /// A text or several.
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "wanted a text or a list of texts")]
 enum Texts {
     One(String),
     Many(Vec<String>),
@@ -179,8 +179,9 @@ async fn whole_group(
     let judged = score_any(shared, request, client).await?;
     let scores = judged.result.rewards.iter().map(|row| row.win_rate.or(row.reward));
     scores.collect::<Option<Vec<f64>>>().ok_or_else(|| {
+        // who asks again gets the same answer, so that nothing says when to come again
         let reason = "the judge gave no valid vote for some of the documents";
-        Box::new(later(StatusCode::SERVICE_UNAVAILABLE, reason))
+        Box::new(failure(StatusCode::SERVICE_UNAVAILABLE, reason))
     })
 }
 
@@ -191,11 +192,13 @@ async fn one_by_one(
     headers: &HeaderMap,
     pairs: Vec<(String, String)>,
 ) -> Result<Vec<f64>, Box<Response>> {
-    let mut waiting = Vec::new();
-    for (at, (prompt, completion)) in pairs.into_iter().enumerate() {
-        let one = One { prompt: Prompt::Text(prompt), label: Value::Null, completion, at };
-        waiting.push(join(shared, client, headers, one)?);
-    }
+    let one = |(at, (prompt, completion))| One {
+        prompt: Prompt::Text(prompt),
+        label: Value::Null,
+        completion,
+        at,
+    };
+    let waiting = join(shared, client, headers, pairs.into_iter().enumerate().map(one).collect())?;
     let answers = join_all(waiting.into_iter().map(|one| answer(shared, one))).await;
     let score = |answer: Result<super::barrier::Scored, _>| {
         answer.map(|scored| scored.win_rate.unwrap_or(scored.reward))

@@ -111,7 +111,7 @@ pub(super) async fn openrlhf(
         );
         return failure(StatusCode::UNPROCESSABLE_ENTITY, &text);
     }
-    let mut waiting = Vec::new();
+    let mut ones = Vec::new();
     for (at, (query, prompt)) in body.query.iter().zip(&body.prompts).enumerate() {
         let Some(completion) = completion(query, prompt) else {
             let text =
@@ -120,12 +120,12 @@ pub(super) async fn openrlhf(
         };
         let label = body.labels.get(at).cloned().unwrap_or(Value::Null);
         let prompt = Prompt::Text(prompt.clone());
-        let one = One { prompt, label, completion: completion.to_owned(), at };
-        match join(&shared, &client, &headers, one) {
-            Ok(one) => waiting.push(one),
-            Err(response) => return *response,
-        }
+        ones.push(One { prompt, label, completion: completion.to_owned(), at });
     }
+    let waiting = match join(&shared, &client, &headers, ones) {
+        Ok(waiting) => waiting,
+        Err(response) => return *response,
+    };
     let mut scored = Vec::new();
     for one in waiting {
         match answer(&shared, one).await {
@@ -159,18 +159,19 @@ pub(super) async fn slime(
     Input(body): Input<Slime>,
 ) -> Response {
     let one = One { prompt: body.prompt, label: body.label, completion: body.response, at: 0 };
-    let waiting = match join(&shared, &client, &headers, one) {
-        Ok(waiting) => waiting,
+    let waiting = match join(&shared, &client, &headers, vec![one]) {
+        Ok(mut waiting) => waiting.remove(0),
         Err(response) => return *response,
     };
     match answer(&shared, waiting).await {
         Ok(scored) => match query.key {
+            // the reward last: its key may be any
             Some(key) => Json(json!({
-                key: scored.reward,
                 "win_rate": scored.win_rate,
                 "rating": scored.rating,
                 "rating_stderr": scored.rating_stderr,
                 "rank": scored.rank,
+                key: scored.reward,
             }))
             .into_response(),
             None => Json(json!(scored.reward)).into_response(),
@@ -309,13 +310,21 @@ pub(super) struct One {
     pub(super) at: usize,
 }
 
-/// Brings one completion to its group.
+/// Brings completions to their groups: all or, where something is wrong with one, none.
 pub(super) fn join(
     shared: &Shared,
     client: &Client,
     headers: &HeaderMap,
-    one: One,
-) -> Result<Waiting, Box<Response>> {
+    ones: Vec<One>,
+) -> Result<Vec<Waiting>, Box<Response>> {
+    let arrivals: Vec<Arrival> =
+        ones.into_iter().map(|one| arrival(client, headers, one)).collect::<Result<_, _>>()?;
+    let join = |arrival| shared.barrier.join(arrival);
+    arrivals.into_iter().map(join).collect::<Result<_, _>>().map_err(|why| Box::new(refusal(why)))
+}
+
+/// A completion with what is known of it.
+fn arrival(client: &Client, headers: &HeaderMap, one: One) -> Result<Arrival, Box<Response>> {
     let One { prompt, label, completion, at } = one;
     let bad = |text: &str| Box::new(failure(StatusCode::UNPROCESSABLE_ENTITY, text));
     let header = |name: &str| header_text(headers, name);
@@ -333,9 +342,12 @@ pub(super) fn join(
         return Err(bad("label is neither a text nor a number"));
     }
     let group = header(GROUP).map(str::to_owned);
-    let key = match &group {
-        Some(group) => Key::Given { group: group.clone(), attempt: number(ATTEMPT)?.unwrap_or(0) },
-        None => content_key(&prompt, &label),
+    let key = match (&group, number(ATTEMPT)?) {
+        (Some(group), attempt) => {
+            Key::Given { group: group.clone(), attempt: attempt.unwrap_or(0) }
+        }
+        (None, None) => content_key(&prompt, &label),
+        (None, Some(_)) => return Err(bad(&format!("header {ATTEMPT} comes without {GROUP}"))),
     };
     let name = match (number(MEMBER)?, header(REQUEST)) {
         (Some(member), _) => Some(Name::Place(member.saturating_add(at as u64))),
@@ -343,8 +355,7 @@ pub(super) fn join(
         (None, None) => None,
     };
     let about = About { prompt, answer: Some(label), group_id: group, client: client.0.clone() };
-    let arrival = Arrival { key, name, completion, about };
-    shared.barrier.join(arrival).map_err(|refused| Box::new(refusal(refused)))
+    Ok(Arrival { key, name, completion, about })
 }
 
 /// All who ask the same, with the same known answer, are one group.
@@ -364,6 +375,10 @@ fn refusal(refused: Refused) -> Response {
         Refused::Conflict => failure(
             StatusCode::CONFLICT,
             "this member of the group is there already and says something else",
+        ),
+        Refused::OtherQuestion => failure(
+            StatusCode::CONFLICT,
+            "the group of this name has another prompt or another known answer",
         ),
         Refused::Late => failure(
             StatusCode::GONE,

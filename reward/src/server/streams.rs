@@ -14,7 +14,7 @@ use joust_schema::tables::{Reward, Status};
 use serde_json::{Value, json};
 
 use super::groups;
-use super::input::{Client, MAX_BODY_BYTES, why_unreadable};
+use super::input::{Client, MAX_BODY_BYTES, object};
 use super::ipc::{self, Reader, Writer};
 use super::lines::{Lines, TooLong};
 use super::routes::Shared;
@@ -161,10 +161,7 @@ fn parsed(line: &[u8], index: u64) -> Option<Ask<Line>> {
         return None;
     }
     let request: Result<ScoreGroupRequest, Failure> =
-        serde_json::from_slice(line).map_err(|error| {
-            let (status, reason) = why_unreadable(&error);
-            Failure::new(status, reason)
-        });
+        object(line).map_err(|(status, reason)| Failure::new(status, reason));
     let traces = request.as_ref().is_ok_and(|request| request.traces);
     Some(Ask { tag: Line { index, traces }, request })
 }

@@ -196,7 +196,7 @@ async fn bad_bodies_are_named() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let cases = [
         ("{", 400, "invalid JSON"),
-        ("[]", 422, "invalid"),
+        ("[]", 422, "wanted an object"),
         (r#"{"completions": ["a"]}"#, 422, "prompt is missing"),
         (r#"{"prompt": "", "completions": ["a"]}"#, 422, "prompt is empty"),
         (r#"{"prompt": "a", "completions": []}"#, 422, "completions is empty"),
@@ -224,6 +224,48 @@ async fn a_failed_judge_is_never_a_number() {
     assert_eq!(body["rewards"], json!([null, null, null, null]));
     assert_eq!(body["statuses"][3], "judge_failed");
     assert!(body["error"].to_string().contains("out of memory"));
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_leaves_nothing_behind() {
+    let app = server(Box::<RuleJudge>::default(), |config| config.cohorts.group_size = 2);
+    let mut two = openrlhf("2+2?", "phantom", "4");
+    for (key, more) in [("query", "nothing"), ("prompts", "zzz"), ("labels", "4")] {
+        two[key].as_array_mut().unwrap().push(json!(more));
+    }
+    let response = send(&app, "/get_reward", &[], &two).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let whole = ["4", "5"].map(|said| spawn(&app, "/get_reward", openrlhf("2+2?", said, "4")));
+    for one in whole {
+        assert_eq!(one.await.unwrap().0, 200);
+    }
+}
+
+#[tokio::test]
+async fn members_of_a_named_group_have_one_prompt() {
+    let app = server(Box::<RuleJudge>::default(), |config| config.cohorts.group_size = 2);
+    let named = |group: &'static str, prompt: &'static str, said: &'static str| {
+        let app = app.clone();
+        tokio::spawn(async move {
+            let body = json!({"prompt": prompt, "response": said, "label": "4"});
+            send(&app, "/remote_rm", &[("x-joust-group", group)], &body).await.status().as_u16()
+        })
+    };
+    let first = named("g", "2+2?", "4");
+    tokio::task::yield_now().await;
+    assert_eq!(named("g", "3+1?", "4").await.unwrap(), 409);
+    assert_eq!(named("g", "2+2?", "5").await.unwrap(), 200);
+    assert_eq!(first.await.unwrap(), 200);
+    // an empty name is none
+    let first = named("", "2+2+0?", "4");
+    let other = named(" ", "3+1+0?", "4");
+    assert_eq!(named("", "2+2+0?", "5").await.unwrap(), 200);
+    assert_eq!(named("", "3+1+0?", "5").await.unwrap(), 200);
+    assert_eq!((first.await.unwrap(), other.await.unwrap()), (200, 200));
+    let headers = [("x-joust-attempt", "2")];
+    let body = json!({"prompt": "2+2?", "response": "4", "label": "4"});
+    let response = send(&app, "/remote_rm", &headers, &body).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
 }
 
 #[tokio::test]

@@ -62,6 +62,11 @@ impl Standings {
         self.results[a].iter().filter(|&&(other, _)| other == b).count()
     }
 
+    /// The most matches that any slot has played.
+    pub(super) fn most_played(&self) -> usize {
+        self.results.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
     /// The slots by points, then by seed order: the order in which a round is paired.
     pub(super) fn ranked(&self) -> Vec<usize> {
         let mut slots: Vec<usize> = (0..self.n_slots()).collect();

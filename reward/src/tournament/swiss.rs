@@ -89,8 +89,18 @@ impl Format for Swiss {
     }
 }
 
+/// Whether `n_players`, an even number, can all meet someone new where none has met more than `n_met` others. By
+/// Dirac's theorem (1952) a graph whose vertices all have half of the others for neighbours has a
+/// Hamiltonian cycle, every second edge of which is such a pairing.
+pub(super) fn all_can_meet(n_players: usize, n_met: usize) -> bool {
+    n_players == 0 || n_players.saturating_sub(1 + n_met) >= n_players.div_ceil(2)
+}
+
 /// The most pairs of distinct slots among `players` that have not met.
 fn n_fresh_pairs(standings: &Standings, players: &[usize]) -> usize {
+    if all_can_meet(players.len(), standings.most_played()) {
+        return players.len() / 2;
+    }
     maximum_matching_size(players.len(), |i, j| standings.n_meetings(players[i], players[j]) == 0)
 }
 
@@ -182,6 +192,9 @@ impl PairSearch<'_> {
     /// Tells whether, after these pairs, everyone could still meet someone new.
     fn leaves_a_fresh_round(&self, pairs: &[(usize, usize)]) -> bool {
         let players = self.players;
+        if all_can_meet(players.len(), self.standings.most_played() + 1) {
+            return true;
+        }
         let n_fresh = maximum_matching_size(players.len(), |i, j| {
             let (a, b) = (players[i], players[j]);
             self.standings.n_meetings(a, b) == 0

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::matching::maximum_matching_size;
+use super::swiss::all_can_meet;
 use super::*;
 
 const KINDS: [TournamentKind; 3] =
@@ -333,6 +334,27 @@ fn permutation(n: usize, salt: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by_key(|&idx| Seed::new(salt).child("permute", idx as u64).0);
     order
+}
+
+proptest! {
+    /// What is said without a search is what the search finds.
+    #[test]
+    fn who_has_met_few_can_meet_someone_new(
+        half in 0usize..9,
+        rounds in prop::collection::vec(any::<u64>(), 0..8),
+    ) {
+        let n = 2 * half;
+        let mut met = BTreeSet::new();
+        for &round in &rounds {
+            let mut order: Vec<usize> = (0..n).collect();
+            order.sort_by_key(|&at| Seed::new(round).child("at", at as u64).0);
+            met.extend(order.chunks(2).map(|pair| (pair[0].min(pair[1]), pair[0].max(pair[1]))));
+        }
+        if all_can_meet(n, rounds.len()) {
+            let fresh = |a: usize, b: usize| !met.contains(&(a.min(b), a.max(b)));
+            prop_assert_eq!(maximum_matching_size(n, fresh), half);
+        }
+    }
 }
 
 proptest! {

@@ -158,8 +158,7 @@ async fn latencies(
 /// The same groups by the judge alone and through the server, in turns.
 async fn costs(config: &ScoreRun, groups: &[GroupRequest], turns: u32) -> anyhow::Result<Costs> {
     let mut config = config.clone();
-    // one client may fill three quarters of the queue
-    config.serve.queue_capacity = config.serve.queue_capacity.max(2 * groups.len());
+    config.serve.queue_capacity = config.serve.queue_capacity.max(groups.len());
     let mut scorer = Scorer::open(&config.reward, true)?;
     let (url, _) = start(&config)?;
     let (url, client) = (format!("{url}/v1/score_group"), reqwest::Client::new());

@@ -10,7 +10,7 @@ const FAILURES: u32 = 10;
 const FIRST_REST: Duration = Duration::from_secs(1);
 
 /// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(300);
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// What is known of one server.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -86,7 +86,7 @@ mod tests {
         for _ in 0..100 {
             breaker.failed(second(20));
         }
-        assert_eq!(breaker.rests_until(), second(320), "no rest is longer than five minutes");
+        assert_eq!(breaker.rests_until(), second(50), "no rest is longer than half a minute");
     }
 
     #[test]

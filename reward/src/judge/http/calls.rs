@@ -286,7 +286,13 @@ impl Calls {
         }
         let after = response.headers().get("retry-after");
         let after = after.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        let told: String = response.text().await.unwrap_or_default().chars().take(200).collect();
+        // one that refuses a key may give it back in its words, which clients read
+        let told = match status.as_u16() {
+            401 | 403 => String::new(),
+            _ => response.text().await.unwrap_or_default(),
+        };
+        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told: String = told.chars().take(200).collect();
         let reason = format!("{url}: {status} {told}");
         // too many, too slow, or its own fault; then what is wrong with the vote; all else is wrong with this
         // program's settings: another try is of no use, and the vote is not to blame

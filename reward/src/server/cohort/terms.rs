@@ -122,6 +122,8 @@ pub enum Refused {
     Full,
     /// The member is there already and says something else.
     Conflict,
+    /// The group is about something else.
+    OtherQuestion,
     /// The group was judged without this member.
     Late,
     /// No completions are taken any more.

@@ -321,6 +321,41 @@ proptest! {
 }
 
 #[test]
+fn a_group_with_a_name_is_about_one_question() {
+    let mut cohorts = Cohorts::<String, u8>::new(config(Incomplete::Fail));
+    let key = given("g");
+    cohorts.join(at(0), &key, Some(Name::Place(0)), "a", 1).unwrap();
+    let other = cohorts.join(at(0), &key, Some(Name::Place(1)), "b", 2);
+    assert_eq!(other.unwrap_err(), Refused::OtherQuestion);
+    cohorts.join(at(0), &key, Some(Name::Place(1)), "b", 1).unwrap();
+    let (_, events) = cohorts.join(at(0), &key, Some(Name::Place(2)), "c", 1).unwrap();
+    assert!(matches!(&events[..], [Event::Judge { members, .. }] if members.len() == 3));
+    let other = cohorts.join(at(0), &key, Some(Name::Place(2)), "c", 2);
+    assert_eq!(other.unwrap_err(), Refused::OtherQuestion, "also once it is judged");
+}
+
+#[test]
+fn a_place_in_a_group_without_a_name_is_asked_for_anew_once_it_was_answered() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let key = content("p");
+    let mut play = |now, said: [&str; 3]| {
+        let mut answers = Vec::new();
+        for (place, text) in said.into_iter().enumerate() {
+            let name = Some(Name::Place(place as u64));
+            let (_, events) = cohorts.join(at(now), &key, name, text, ()).unwrap();
+            assert_eq!(events.is_empty(), place < 2, "place {place} at {now}");
+            if let [event] = &events[..] {
+                answers = echo(&mut cohorts, at(now), event);
+            }
+        }
+        answers.len()
+    };
+    assert_eq!(play(0, ["same", "b", "c"]), 3);
+    // the next epoch: one of the members says the same
+    assert_eq!(play(10, ["same", "d", "e"]), 3);
+}
+
+#[test]
 fn a_group_of_an_earlier_start_answers_its_members_again() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let judged = |text: &str| Answer::Judged(format!("{text}!"));

@@ -68,10 +68,10 @@ fn who_asks_for_what_is_under_way_waits_for_it_and_later_gets_it_at_once() {
     assert!(results.find(SECOND, done.key).is_none());
     let mut first = results.begin(done.key);
     let Some(Found::Running(mut second)) = results.find(SECOND, done.key) else { panic!() };
-    assert_eq!(results.stage(done.key), Some(Stage::Queued));
+    assert_eq!(results.stage(Duration::ZERO, done.key), Some(Stage::Queued));
     results.advance(done.key, Progress { matches_over: 1, matches_begun: 2, votes: 3 });
     assert!(
-        matches!(results.stage(done.key), Some(Stage::Running(progress)) if progress.votes == 3)
+        matches!(results.stage(Duration::ZERO, done.key), Some(Stage::Running(progress)) if progress.votes == 3)
     );
     results.finish(SECOND, done.key, Ok(Arc::clone(&done)));
     assert_eq!(first.try_recv().unwrap(), Ok(Arc::clone(&done)));
@@ -88,7 +88,11 @@ fn a_result_without_any_vote_and_a_cancelled_group_are_asked_for_again() {
     drop(results.begin(failed.key));
     results.finish(SECOND, failed.key, Ok(Arc::clone(&failed)));
     assert!(results.find(SECOND, failed.key).is_none());
-    assert_eq!(results.stage(failed.key), Some(Stage::Over(Ok(failed))), "but it can be looked at");
+    assert_eq!(
+        results.stage(Duration::ZERO, failed.key),
+        Some(Stage::Over(Ok(failed))),
+        "but it can be looked at"
+    );
     let key = GroupKey::of(&group("r"));
     let mut waiting = results.begin(key);
     results.finish(SECOND, key, Err(Unjudged::Cancelled));
