@@ -30,7 +30,8 @@ pub(crate) struct ServeSection {
     pub(crate) host: String,
     /// Port that it listens on.
     pub(crate) port: u16,
-    /// Most groups that wait or are being judged; a further one is answered with 429.
+    /// Most groups that wait or are being judged; a further one is answered with 429. A client that has none waiting
+    /// finds room for one beside them.
     pub(crate) queue_capacity: usize,
     /// Most estimated judge tokens of those groups; a further group is answered with 429. 0: as many as can be
     /// judged within `timeout_s` at the judge's measured pace.
