@@ -255,9 +255,11 @@ def decode(bench):
 
 def votes(bench):
     """16 votes on one prompt of 4,096 tokens against one."""
-    for kv in ("auto", "fp8"):
-        args = ["bench", "votes", "--model", bench.model, *FP8, "--kv-dtype", kv, "--reps", 2, "--votes", "1,4,16"]
-        bench.run(f"votes, {kv}", args, 180)
+    for name, more in (
+        ("auto", []), ("fp8", ["--kv-dtype", "fp8"]), ("each context by itself", ["--no-shared-attention"]),
+    ):
+        args = ["bench", "votes", "--model", bench.model, *FP8, *more, "--reps", 2, "--votes", "1,4,16"]
+        bench.run(f"votes, {name}", args, 180)
 
 
 def peer(bench):

@@ -258,6 +258,7 @@ pub(crate) fn gpu_settings(
         kv,
         kernels: engine.gpu_kernels,
         graphs: engine.cuda_graphs,
+        shared_attention: engine.shared_attention,
     }
 }
 

@@ -114,6 +114,8 @@ pub struct EngineConfig {
     pub gpu_kernels: bool,
     /// Records decoding steps on a GPU and starts each as a whole.
     pub cuda_graphs: bool,
+    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of them.
+    pub shared_attention: bool,
 }
 
 impl Default for EngineConfig {
@@ -131,6 +133,7 @@ impl Default for EngineConfig {
             device: DeviceChoice::Auto,
             gpu_kernels: true,
             cuda_graphs: true,
+            shared_attention: true,
         }
     }
 }

@@ -142,6 +142,8 @@ pub struct JudgeConfig {
     pub gpu_kernels: bool,
     /// Records decoding steps on a GPU and starts each as a whole.
     pub cuda_graphs: bool,
+    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of them.
+    pub shared_attention: bool,
 }
 
 impl Default for JudgeConfig {
@@ -166,6 +168,7 @@ impl Default for JudgeConfig {
             verdict_cache_mib: 0,
             gpu_kernels: true,
             cuda_graphs: true,
+            shared_attention: true,
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct RolloutConfig {
     pub gpu_kernels: bool,
     /// Records decoding steps on a GPU and starts each as a whole.
     pub cuda_graphs: bool,
+    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of them.
+    pub shared_attention: bool,
     /// Worker threads, each with a copy of the policy.
     pub workers: usize,
     /// Most samples that a worker runs at once.
@@ -111,6 +113,7 @@ impl Default for RolloutConfig {
             kv_dtype: KvDType::Auto,
             gpu_kernels: true,
             cuda_graphs: true,
+            shared_attention: true,
             workers: 1,
             max_batch: 64,
             step_tokens: 2_048,

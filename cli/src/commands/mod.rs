@@ -131,6 +131,9 @@ pub(crate) struct EngineArgs {
     /// On a GPU, decoding steps that are not recorded.
     #[arg(long)]
     no_cuda_graphs: bool,
+    /// On a GPU, contexts that are read row by row, also where they begin alike.
+    #[arg(long)]
+    no_shared_attention: bool,
 }
 
 fn known(values: &'static [&'static str]) -> clap::builder::PossibleValuesParser {
@@ -157,6 +160,7 @@ impl EngineArgs {
             kv_memory_mib: self.kv_memory_mib,
             gpu_kernels: !self.no_gpu_kernels,
             cuda_graphs: !self.no_cuda_graphs,
+            shared_attention: !self.no_shared_attention,
             // a file's prompts all wait from the start
             max_queue: usize::MAX,
             ..EngineConfig::default()

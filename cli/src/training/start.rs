@@ -96,6 +96,7 @@ fn engines(
         kv_dtype: config.rollout.kv_dtype,
         gpu_kernels: config.rollout.gpu_kernels,
         cuda_graphs: config.rollout.cuda_graphs,
+        shared_attention: config.rollout.shared_attention,
         ..EngineConfig::default()
     };
     let precision =

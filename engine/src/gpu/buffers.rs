@@ -3,7 +3,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::ops::{Activations, Contexts, Heads};
+use super::ops::{Activations, Contexts, Heads, Shared};
+use super::sharing::{BUNDLE_ROWS, Sharing, most_bundles};
 use super::table::{Table, n_splits};
 use crate::config::ModelConfig;
 use crate::error::Error;
@@ -34,13 +35,14 @@ impl Capacity {
         let per_split = 4 * (heads.q_width() + heads.n_heads) as usize;
         self.n_tokens * per_token
             + splits * per_split
-            + self.n_rows * (2 * config.vocab_size + 4 * self.n_spans + 4)
+            + self.n_rows * (2 * config.vocab_size + 4 * self.n_spans + 8)
+            + most_bundles(self.n_rows) * 4 * (BUNDLE_ROWS + 1)
     }
 }
 
-/// Rows of partial results that any number of rows up to `n_rows` needs.
+/// Rows of partial results that any number of rows up to `n_rows` needs, those of bundles included.
 fn most_splits(n_rows: usize) -> usize {
-    (1..=n_rows).map(|rows| rows * n_splits(rows)).max().unwrap_or(0)
+    (1..=n_rows).map(|rows| rows * 2 * n_splits(rows)).max().unwrap_or(0)
 }
 
 pub(super) fn heads(config: &ModelConfig) -> Heads {
@@ -66,6 +68,9 @@ pub(super) struct Buffers {
     slots: Tensor,
     spans: Tensor,
     n_spans: Tensor,
+    n_shared: Tensor,
+    bundle_rows: Tensor,
+    bundle_spans: Tensor,
     residual: Tensor,
     added: Tensor,
     plain: Tensor,
@@ -102,6 +107,9 @@ impl Buffers {
             slots: zeros(n_tokens, Kind::Int64)?,
             spans: zeros(n_rows * capacity.n_spans as i64, Kind::Int)?,
             n_spans: zeros(n_rows, Kind::Int)?,
+            n_shared: zeros(n_rows, Kind::Int)?,
+            bundle_rows: zeros((most_bundles(capacity.n_rows) * BUNDLE_ROWS) as i64, Kind::Int)?,
+            bundle_spans: zeros(most_bundles(capacity.n_rows) as i64, Kind::Int)?,
             residual: zeros(n_tokens * hidden, Kind::Float)?,
             added: zeros(n_tokens * hidden, Kind::BFloat16)?,
             plain: zeros(n_tokens * width, Kind::BFloat16)?,
@@ -120,7 +128,12 @@ impl Buffers {
 
     /// Copies a batch to the device, filled up to `n_rows` rows of one token if it is more than there
     /// are.
-    pub(super) fn load(&self, table: &Table, n_rows: usize) -> Result<(), Error> {
+    pub(super) fn load(
+        &self,
+        table: &Table,
+        n_rows: usize,
+        sharing: Option<&Sharing>,
+    ) -> Result<(), Error> {
         let n_tokens = table.n_tokens().max(n_rows);
         let fill = |mut values: Vec<i64>, with: i64| {
             values.resize(n_tokens, with);
@@ -142,7 +155,18 @@ impl Buffers {
             n_spans[row] = context.len() as i32;
         }
         copy(&self.spans, &Tensor::f_from_slice(&spans)?)?;
-        copy(&self.n_spans, &Tensor::f_from_slice(&n_spans)?)
+        copy(&self.n_spans, &Tensor::f_from_slice(&n_spans)?)?;
+        let Some(sharing) = sharing else { return Ok(()) };
+        let padded = |values: &[i32], n: usize| {
+            let mut values = values.to_vec();
+            values.resize(n, 0);
+            Tensor::f_from_slice(&values)
+        };
+        // those that are not there have no spans: their rows are not looked at
+        let n_bundles = most_bundles(n_rows);
+        copy(&self.n_shared, &padded(&sharing.n_shared, n_rows)?)?;
+        copy(&self.bundle_rows, &padded(sharing.rows.as_flattened(), n_bundles * BUNDLE_ROWS)?)?;
+        copy(&self.bundle_spans, &padded(&sharing.n_spans, n_bundles)?)
     }
 
     pub(super) fn tokens(&self, n: i64) -> Result<Tensor, Error> {
@@ -157,9 +181,24 @@ impl Buffers {
         Ok(self.slots.f_narrow(0, 0, n)?)
     }
 
-    pub(super) fn contexts(&self, n_rows: i64, n_splits: i64) -> Result<Contexts, Error> {
-        let spans = view(&self.spans, n_rows, self.capacity.n_spans as i64)?;
-        Ok(Contexts { spans, n_spans: self.n_spans.f_narrow(0, 0, n_rows)?, n_splits })
+    /// The contexts of the first rows, with their bundles where rows share something.
+    pub(super) fn contexts(&self, n_rows: i64, is_shared: bool) -> Result<Contexts, Error> {
+        let n_splits = n_splits(n_rows as usize) as i64;
+        let n_bundles = most_bundles(n_rows as usize) as i64;
+        let shared = || -> Result<Shared, Error> {
+            Ok(Shared {
+                n_shared: self.n_shared.f_narrow(0, 0, n_rows)?,
+                rows: view(&self.bundle_rows, n_bundles, BUNDLE_ROWS as i64)?,
+                n_spans: self.bundle_spans.f_narrow(0, 0, n_bundles)?,
+                n_splits,
+            })
+        };
+        Ok(Contexts {
+            spans: view(&self.spans, n_rows, self.capacity.n_spans as i64)?,
+            n_spans: self.n_spans.f_narrow(0, 0, n_rows)?,
+            n_splits,
+            shared: is_shared.then(shared).transpose()?,
+        })
     }
 
     /// The residual stream: [n, H] f32.

@@ -6,9 +6,10 @@ use super::arena::{self, KvKind, LayerArena};
 use super::buffers::{self, Buffers, Capacity};
 use super::graphs::Graphs;
 use super::kernels::{Kernels, OnGpu, unfit};
-use super::ops::{Activations, Draws, Heads, MOST_FEW, Ops};
+use super::ops::{Activations, Contexts, Draws, Heads, MOST_FEW, Ops};
 use super::prefill::Prefill;
-use super::table::{Table, bucket, n_splits};
+use super::sharing::Sharing;
+use super::table::{Table, bucket};
 use super::twins::Twins;
 use crate::batch::Batch;
 use crate::error::Error;
@@ -36,6 +37,8 @@ pub(crate) struct GpuSettings {
     pub(crate) kernels: bool,
     /// Whether decoding steps are recorded and started as a whole.
     pub(crate) graphs: bool,
+    /// Whether what decoding rows begin with alike is read once for all of them.
+    pub(crate) shared_attention: bool,
 }
 
 impl GpuSettings {
@@ -61,6 +64,7 @@ pub(crate) struct GpuRunner {
     buffers: Buffers,
     inv_freq: Tensor,
     by_flash: bool,
+    shared_attention: bool,
     /// Where the work goes; none off the GPU.
     stream: Option<Stream>,
     graphs: Option<Graphs>,
@@ -114,6 +118,7 @@ impl GpuRunner {
             buffers: Buffers::new(config, settings.capacity(), device)?,
             inv_freq: model.inv_freq().shallow_clone(),
             by_flash: false,
+            shared_attention: settings.shared_attention,
             stream: None,
             graphs: None,
         })
@@ -151,15 +156,18 @@ impl GpuRunner {
         self.grow(model, &table)?;
         let _stream = self.enter()?;
         let n_decoding = table.decoding.len();
+        let sharing = self.shared_attention.then(|| Sharing::of(&table.decoding)).flatten();
+        let is_shared = sharing.is_some();
+        let load = |n_rows| self.buffers.load(&table, n_rows, sharing.as_ref());
         let mut graphs = self.graphs.take();
         let by_graph = table.is_plain_decode() && Graphs::takes(n_decoding);
         let done = match &mut graphs {
             Some(graphs) if by_graph => {
                 let n_rows = bucket(n_decoding);
-                let loaded = self.buffers.load(&table, n_rows);
-                loaded.and_then(|()| graphs.run(n_rows, || self.decode(model, n_rows as i64)))
+                let decode = || self.decode(model, n_rows as i64, is_shared);
+                load(n_rows).and_then(|()| graphs.run((n_rows, is_shared), decode))
             }
-            _ => self.buffers.load(&table, n_decoding).and_then(|()| self.step(model, &table)),
+            _ => load(n_decoding).and_then(|()| self.step(model, &table, is_shared)),
         };
         self.graphs = graphs;
         done?;
@@ -188,21 +196,26 @@ impl GpuRunner {
     }
 
     /// A step of `n` rows of one token, all of whose logits are wanted.
-    fn decode(&self, model: &Decoder, n: i64) -> Result<(), Error> {
+    fn decode(&self, model: &Decoder, n: i64, is_shared: bool) -> Result<(), Error> {
         self.embed(model, n)?;
-        self.layers(model, n, n, None)?;
+        let decoding = self.buffers.contexts(n, is_shared)?;
+        self.layers(model, n, Some(&decoding), None)?;
         self.head(model, &self.buffers.residual(n)?, &self.buffers.added(n)?)
     }
 
     /// Any step.
-    fn step(&self, model: &Decoder, table: &Table) -> Result<(), Error> {
-        let n = table.n_tokens() as i64;
+    fn step(&self, model: &Decoder, table: &Table, is_shared: bool) -> Result<(), Error> {
+        let (n, n_decoding) = (table.n_tokens() as i64, table.decoding.len() as i64);
+        let decoding = match n_decoding {
+            0 => None,
+            n => Some(self.buffers.contexts(n, is_shared)?),
+        };
         self.embed(model, n)?;
         let prefill = match &table.prefilling[..] {
             [] => None,
             rows => Some(Prefill::new(rows, model.embedding(), self.by_flash)?),
         };
-        self.layers(model, n, table.decoding.len() as i64, prefill.as_ref())?;
+        self.layers(model, n, decoding.as_ref(), prefill.as_ref())?;
         if table.wanted.is_empty() {
             return Ok(());
         }
@@ -228,7 +241,7 @@ impl GpuRunner {
         &self,
         model: &Decoder,
         n: i64,
-        n_decoding: i64,
+        decoding: Option<&Contexts>,
         prefill: Option<&Prefill>,
     ) -> Result<(), Error> {
         let buffers = &self.buffers;
@@ -243,7 +256,7 @@ impl GpuRunner {
             self.product(&layer.qkv, &input, &qkv)?;
             self.ops.rope_append(&qkv, &positions, &self.inv_freq, &slots, arena)?;
             let attended = self.input(&layer.output, n, self.heads.q_width())?;
-            self.attend(&qkv, arena, n_decoding, prefill, &attended)?;
+            self.attend(&qkv, arena, decoding, prefill, &attended)?;
             self.product(&layer.output, &attended, &added)?;
             let input = self.input(&layer.gate_up, n, residual.size()[1])?;
             self.ops.add_norm(&residual, Some(&added), &layer.post_norm, self.eps, &input)?;
@@ -266,15 +279,14 @@ impl GpuRunner {
         &self,
         qkv: &Tensor,
         arena: &LayerArena,
-        n_decoding: i64,
+        decoding: Option<&Contexts>,
         prefill: Option<&Prefill>,
         out: &Activations,
     ) -> Result<(), Error> {
-        if n_decoding > 0 {
-            let n_splits = n_splits(n_decoding as usize) as i64;
-            let contexts = self.buffers.contexts(n_decoding, n_splits)?;
-            let [partial, lse] = self.buffers.partial(n_decoding, n_splits)?;
-            self.ops.attend(qkv, arena, &contexts, &partial, &lse)?;
+        let n_decoding = decoding.map_or(0, |contexts| contexts.n_spans.size()[0]);
+        if let Some(contexts) = decoding {
+            let [partial, lse] = self.buffers.partial(n_decoding, contexts.n_all_splits())?;
+            self.ops.attend(qkv, arena, contexts, &partial, &lse)?;
             self.ops.merge(&partial, &lse, &out.rows(0, n_decoding)?)?;
         }
         if let Some(prefill) = prefill {

@@ -1,4 +1,4 @@
-//! Steps that were recorded, one for each batch size that they are filled up to.
+//! Steps that were recorded, one for each batch size that they are filled up to and kind of step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,15 @@ use crate::ffi::cuda::{Graph, Stream};
 /// Largest batch that is recorded; larger ones keep the GPU busy without.
 const LARGEST: usize = 256;
 
-/// Recorded steps by their number of rows.
+/// Number of rows of a step, and whether some of them share what they begin with.
+pub(super) type StepKind = (usize, bool);
+
+/// Recorded steps.
 pub(super) struct Graphs {
     stream: Stream,
-    recorded: BTreeMap<usize, Graph>,
-    /// Numbers of rows that could not be recorded.
-    unrecorded: BTreeSet<usize>,
+    recorded: BTreeMap<StepKind, Graph>,
+    /// Steps that could not be recorded.
+    unrecorded: BTreeSet<StepKind>,
 }
 
 impl Graphs {
@@ -31,31 +34,30 @@ impl Graphs {
         self.recorded.clear();
     }
 
-    /// Computes a step of `n_rows` rows, by the recorded one where there is one. The first time it is
-    /// computed as it is, so that libraries set up what they need, and recorded for the next.
+    /// Computes a step, by the recorded one of its kind where there is one. The first time it is computed as it is, so that libraries set up what they need, and recorded for the next.
     ///
     /// # Errors
     /// What `step` returns.
     pub(super) fn run(
         &mut self,
-        n_rows: usize,
+        kind: StepKind,
         step: impl Fn() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if let Some(graph) = self.recorded.get(&n_rows) {
+        if let Some(graph) = self.recorded.get(&kind) {
             return graph.launch(&self.stream);
         }
         step()?;
-        if self.unrecorded.contains(&n_rows) {
+        if self.unrecorded.contains(&kind) {
             return Ok(());
         }
         self.stream.synchronize()?;
         match Graph::capture(&self.stream, &step) {
             Ok(graph) => {
-                self.recorded.insert(n_rows, graph);
+                self.recorded.insert(kind, graph);
             }
             Err(error) => {
-                tracing::warn!(n_rows, %error, "A step cannot be recorded; it is started part by part.");
-                self.unrecorded.insert(n_rows);
+                tracing::warn!(n_rows = kind.0, %error, "A step cannot be recorded; it is started part by part.");
+                self.unrecorded.insert(kind);
             }
         }
         Ok(())

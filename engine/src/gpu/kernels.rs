@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::arena::{KvKind, LayerArena};
 use super::ops::{Activations, Contexts, Draws, Heads, MOST_FEW, Ops};
+use super::sharing::BUNDLE_ROWS;
 use super::source::{self, File};
 use crate::error::Error;
 use crate::ffi::cuda::{self, Arg, Function, Shape, Stream};
@@ -259,10 +260,11 @@ impl<L: Launch> Ops for Kernels<L> {
         check(partial, Kind::Float, "partial");
         check(lse, Kind::Float, "lse");
         let (n_rows, n_splits) = (contexts.n_spans.size()[0], contexts.n_splits);
+        let n_all_splits = contexts.n_all_splits();
         let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
         assert!(qkv.size()[0] >= n_rows, "a query a row. This is a bug.");
-        assert_eq!(partial.size(), [n_rows, n_splits, n_heads * head_dim], "This is a bug.");
-        assert_eq!(lse.size(), [n_rows, n_splits, n_heads], "This is a bug.");
+        assert_eq!(partial.size(), [n_rows, n_all_splits, n_heads * head_dim], "This is a bug.");
+        assert_eq!(lse.size(), [n_rows, n_all_splits, n_heads], "This is a bug.");
         if n_rows == 0 {
             return Ok(());
         }
@@ -272,10 +274,8 @@ impl<L: Launch> Ops for Kernels<L> {
             shared: 0,
         };
         let [key_scales, value_scales] = scale_args(arena);
-        self.launcher.launch(
-            "attend",
-            shape,
-            &[
+        let args = |which: &[Arg], n_splits: i64| {
+            let before = [
                 Arg::tensor(qkv),
                 Arg::I64(self.heads.qkv_width()),
                 Arg::tensor(&arena.keys),
@@ -283,15 +283,37 @@ impl<L: Launch> Ops for Kernels<L> {
                 key_scales,
                 value_scales,
                 Arg::tensor(&contexts.spans),
-                Arg::tensor(&contexts.n_spans),
+            ];
+            let after = [
                 Arg::I32(contexts.spans.size()[1] as i32),
                 Arg::I32(n_kv_heads as i32),
                 Arg::I32(n_splits as i32),
+                Arg::I32(n_all_splits as i32),
                 Arg::F32(1.0 / (head_dim as f32).sqrt()),
                 Arg::tensor(partial),
                 Arg::tensor(lse),
-            ],
-        )
+            ];
+            [&before, which, &after].concat()
+        };
+        let n_shared = contexts.shared.as_ref().map(|shared| Arg::tensor(&shared.n_shared));
+        let which = [Arg::tensor(&contexts.n_spans), n_shared.unwrap_or(Arg::NULL)];
+        self.launcher.launch("attend", shape, &args(&which, n_splits))?;
+        let Some(shared) = &contexts.shared else { return Ok(()) };
+        check(&shared.n_shared, Kind::Int, "n_shared");
+        check(&shared.rows, Kind::Int, "rows");
+        check(&shared.n_spans, Kind::Int, "n_spans");
+        let n_bundles = shared.n_spans.size()[0];
+        assert_eq!(shared.rows.size(), [n_bundles, BUNDLE_ROWS as i64], "This is a bug.");
+        if n_bundles == 0 {
+            return Ok(());
+        }
+        let shape = Shape {
+            grid: [n_bundles as u32, n_kv_heads as u32, shared.n_splits as u32],
+            block: 32 * BUNDLE_ROWS as u32,
+            shared: 0,
+        };
+        let which = [Arg::tensor(&shared.rows), Arg::tensor(&shared.n_spans)];
+        self.launcher.launch("attend_shared", shape, &args(&which, shared.n_splits))
     }
 
     fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error> {

@@ -11,7 +11,8 @@ use tch::{Device, Kind, Tensor};
 use super::arena::{self, KvKind, LayerArena};
 use super::buffers;
 use super::kernels::{Kernels, OnGpu};
-use super::ops::{Activations, Contexts, Draws, Ops};
+use super::ops::{Activations, Contexts, Draws, Heads, Ops, Shared};
+use super::sharing::{BUNDLE_ROWS, Sharing};
 use super::table::n_splits;
 use super::twins::Twins;
 use crate::config::ModelConfig;
@@ -348,6 +349,7 @@ fn attention(
         spans: to_device(Tensor::f_from_slice(&spans)?.f_view([n, blocks_each])?)?,
         n_spans: to_device(Tensor::f_full([n], blocks_each, (Kind::Int, Device::Cpu))?)?,
         n_splits: n_splits(n as usize) as i64,
+        shared: None,
     };
     let options = (Kind::Float, stage.device);
     let partial = Tensor::f_zeros([n, contexts.n_splits, heads.q_width()], options)?;
@@ -364,6 +366,7 @@ fn attention(
         spans: contexts.spans.f_narrow(0, 0, few)?,
         n_spans: contexts.n_spans.f_narrow(0, 0, few)?,
         n_splits: contexts.n_splits,
+        shared: None,
     };
     for (is_kernel, out) in [(true, &out), (false, &wanted)] {
         let (partial, lse) = (partial.f_narrow(0, 0, few)?, lse.f_narrow(0, 0, few)?);
@@ -376,6 +379,68 @@ fn attention(
     let bytes = 4 * partial.numel();
     stage.both_forms("merge", [n, heads.q_width()], bytes, &|is_kernel, out| {
         ops(is_kernel).merge(&partial, &lse, out)
+    })?;
+    match n > 1 && blocks_each > 1 {
+        true => alike(stage, &ops, &heads, (&qkv, &arenas[1]), [n, blocks_each], per_token),
+        false => Ok(()),
+    }
+}
+
+/// Attention of `n` rows whose contexts of `blocks_each` blocks are one but for the last block.
+fn alike<'a>(
+    stage: &mut Stage,
+    ops: &dyn Fn(bool) -> &'a dyn Ops,
+    heads: &Heads,
+    (qkv, arena): (&Tensor, &LayerArena),
+    [n, blocks_each]: [i64; 2],
+    per_token: usize,
+) -> Result<(), Error> {
+    let device = stage.device;
+    let to_device = |values: &[i32]| Tensor::f_from_slice(values)?.f_to_device(device);
+    let n_shared = blocks_each - 1;
+    let contexts = |n_rows: i64| -> Result<Contexts, Error> {
+        let block = |row: i64, at: i64| if at < n_shared { at } else { row * blocks_each + at };
+        let spans: Vec<i32> = (0..n_rows)
+            .flat_map(|row| (0..blocks_each).map(move |at| (block(row, at) << 5 | 16) as i32))
+            .collect();
+        let mut sharing = Sharing::none(n_rows as usize);
+        sharing.add(&(0..n_rows as usize).collect::<Vec<_>>(), n_shared as usize);
+        let n_splits = n_splits(n_rows as usize) as i64;
+        let rows = to_device(sharing.rows.as_flattened())?;
+        Ok(Contexts {
+            spans: to_device(&spans)?.f_view([n_rows, blocks_each])?,
+            n_spans: to_device(&vec![blocks_each as i32; n_rows as usize])?,
+            n_splits,
+            shared: Some(Shared {
+                n_shared: to_device(&sharing.n_shared)?,
+                rows: rows.f_view([-1, BUNDLE_ROWS as i64])?,
+                n_spans: to_device(&sharing.n_spans)?,
+                n_splits,
+            }),
+        })
+    };
+    let partial = |n_rows: i64, n_splits: i64| -> Result<[Tensor; 2], Error> {
+        let options = (Kind::Float, device);
+        let zeros = |width: i64| Tensor::f_zeros([n_rows, n_splits, width], options);
+        Ok([zeros(heads.q_width())?, zeros(heads.n_heads)?])
+    };
+    // the twin goes row by row
+    let few = n.min(4);
+    let few_contexts = contexts(few)?;
+    let [out, wanted] = [few, few].map(|rows| stage.outs(rows, heads.q_width()));
+    let ([out, _], [wanted, _]) = (out?, wanted?);
+    for (is_kernel, out) in [(true, &out), (false, &wanted)] {
+        let [partial, lse] = partial(few, few_contexts.n_all_splits())?;
+        ops(is_kernel).attend(qkv, arena, &few_contexts, &partial, &lse)?;
+        ops(is_kernel).merge(&partial, &lse, out)?;
+    }
+    let compared = Some((deviation(&out, &wanted), tolerance(&out)));
+    let contexts = contexts(n)?;
+    let [partial, lse] = partial(n, contexts.n_all_splits())?;
+    let bytes = (n_shared + n) as usize * BLOCK_TOKENS * per_token;
+    let flops = 4.0 * (n * blocks_each) as f64 * BLOCK_TOKENS as f64 * heads.q_width() as f64;
+    stage.add("attend, alike", n as usize, compared, bytes, flops, &|| {
+        ops(true).attend(qkv, arena, &contexts, &partial, &lse)
     })
 }
 

@@ -15,6 +15,7 @@ mod kernels;
 pub mod measure;
 mod ops;
 mod prefill;
+mod sharing;
 mod source;
 mod table;
 #[cfg(test)]

@@ -63,7 +63,29 @@ pub(super) struct Contexts {
     pub(super) spans: Tensor,
     /// `[R]` i32; a row without spans is padding.
     pub(super) n_spans: Tensor,
-    /// Parts that each context is cut into.
+    /// Parts that each context is cut into, without what it shares.
+    pub(super) n_splits: i64,
+    /// What rows begin with alike; none reads each context by itself.
+    pub(super) shared: Option<Shared>,
+}
+
+impl Contexts {
+    /// Splits of a row in all.
+    pub(super) fn n_all_splits(&self) -> i64 {
+        self.n_splits + self.shared.as_ref().map_or(0, |shared| shared.n_splits)
+    }
+}
+
+/// Bundles of rows that begin alike, on the device (see [`super::sharing::Sharing`]).
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// `[R]` i32: spans that a row leaves to its bundle.
+    pub(super) n_shared: Tensor,
+    /// [B, BUNDLE_ROWS] i32: the rows of each bundle, filled up with -1.
+    pub(super) rows: Tensor,
+    /// `[B]` i32: spans that all of a bundle's rows begin with; 0 is no bundle.
+    pub(super) n_spans: Tensor,
+    /// Parts that a bundle's spans are cut into: the last splits of each of its rows.
     pub(super) n_splits: i64,
 }
 
@@ -112,7 +134,8 @@ pub(super) trait Ops: Send {
 
     /// Attention of the queries of `qkv`'s first R rows over their contexts, a split at a time:
     /// `partial` [R, S, Hq·D] f32 and the natural logarithm of each split's sum of exponentials, `lse`
-    /// [R, S, Hq] f32.
+    /// [R, S, Hq] f32; S is [`Contexts::n_all_splits`]. Which part of a context is in which split is left
+    /// open.
     fn attend(
         &self,
         qkv: &Tensor,

@@ -5,13 +5,16 @@ use super::ops::Heads;
 use crate::error::Error;
 
 const COMMON: &str = include_str!("../../kernels/common.cuh");
+const SOFTMAX: &str = include_str!("../../kernels/softmax.cuh");
 
 /// One file of kernels.
 #[derive(Clone, Debug)]
 pub(super) struct File {
     /// Its name, for messages.
     pub(super) name: &'static str,
-    /// Its own text, without what all files begin with.
+    /// What it has in common with some others.
+    pub(super) header: &'static str,
+    /// Its own text, without what files have in common.
     pub(super) text: &'static str,
     /// Its kernels.
     pub(super) kernels: &'static [&'static str],
@@ -22,7 +25,7 @@ pub(super) struct File {
 impl File {
     /// The whole text.
     pub(super) fn source(&self) -> String {
-        format!("{COMMON}\n{}", self.text)
+        format!("{COMMON}\n{}\n{}", self.header, self.text)
     }
 }
 
@@ -45,6 +48,7 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
     let kv_fp8 = ("KV_FP8", u8::from(kv.is_fp8()).to_string());
     let file = |name, text, kernels, defines: &[(&'static str, String)]| File {
         name,
+        header: "",
         text,
         kernels,
         defines: defines.to_vec(),
@@ -59,6 +63,7 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
         let defines = [("N_TILES", n_tiles.to_owned()), ("FEW_PRODUCT", kernels[0].to_owned())];
         file("few.cu", include_str!("../../kernels/few.cu"), kernels, &defines)
     });
+    let of_heads = [head_dim.clone(), kv_fp8.clone(), ("GROUPS", groups.to_string())];
     let mut files = few.to_vec();
     files.extend([
         file("quantize.cu", include_str!("../../kernels/quantize.cu"), &["quantize_rows"], &[]),
@@ -73,14 +78,26 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
             "rope.cu",
             include_str!("../../kernels/rope.cu"),
             &["rope_append"],
-            &[head_dim.clone(), kv_fp8.clone()],
+            &[head_dim, kv_fp8],
         ),
-        file(
-            "attention.cu",
-            include_str!("../../kernels/attention.cu"),
-            &["attend", "merge", "merge_quantize"],
-            &[head_dim, kv_fp8, ("GROUPS", groups.to_string())],
-        ),
+        File {
+            header: SOFTMAX,
+            ..file(
+                "attention.cu",
+                include_str!("../../kernels/attention.cu"),
+                &["attend", "merge", "merge_quantize"],
+                &of_heads,
+            )
+        },
+        File {
+            header: SOFTMAX,
+            ..file(
+                "shared.cu",
+                include_str!("../../kernels/shared.cu"),
+                &["attend_shared"],
+                &of_heads,
+            )
+        },
         file("sample.cu", include_str!("../../kernels/sample.cu"), &["sample"], &[]),
     ]);
     Ok(files)

@@ -4,12 +4,13 @@
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
-use super::arena::{self, KvKind};
+use super::arena::{self, KvKind, LayerArena};
 use super::emulator::{self, Emulated};
 use super::forward::{GpuRunner, GpuSettings};
 use super::kernels::{Kernels, Launch, architecture, compile};
 use super::measure::{Sizes, measure_on_cpu, values};
-use super::ops::{Activations, Contexts, Draws, Heads, Ops};
+use super::ops::{Activations, Contexts, Draws, Heads, Ops, Shared};
+use super::sharing::{BUNDLE_ROWS, Sharing};
 use super::source;
 use super::table::{Table, bucket, n_splits};
 use super::twins::Twins;
@@ -147,6 +148,7 @@ fn check_attention(kernels: &dyn Ops, twins: &dyn Ops, kv: KvKind) {
             spans: Tensor::from_slice(&spans).view([5, capacity as i64]),
             n_spans: Tensor::from_slice(&n_spans),
             n_splits,
+            shared: None,
         };
         let merged = |ops: &dyn Ops, out: &Activations| {
             let garbage = f64::NAN;
@@ -167,6 +169,91 @@ fn check_attention(kernels: &dyn Ops, twins: &dyn Ops, kv: KvKind) {
             );
         }
     }
+    check_shared_attention(kernels, twins, &copies[1], &arenas[1]);
+}
+
+/// Two bundles of rows that begin with two whole spans and a cut one, one row with nothing of its own, strangers,
+/// padding, and a bundle that is not there.
+fn check_shared_attention(kernels: &dyn Ops, twins: &dyn Ops, qkv: &Tensor, arena: &LayerArena) {
+    let start = [(0, 16), (5, 16), (3, 7)];
+    let mut contexts: Vec<Vec<(i32, i32)>> =
+        (0..11).map(|row| [&start[..], &[(1 + row % 2, 1 + row)]].concat()).collect();
+    contexts[4].truncate(3);
+    contexts.insert(2, vec![(0, 16), (4, 16)]);
+    contexts.insert(6, vec![]);
+    let (n_rows, capacity) = (contexts.len(), 5);
+    let mut spans = vec![0i32; n_rows * capacity];
+    for (row, context) in contexts.iter().enumerate() {
+        for (at, (block, n)) in context.iter().enumerate() {
+            spans[row * capacity + at] = block << 5 | n;
+        }
+    }
+    let alike: Vec<i32> =
+        (0..n_rows as i32).filter(|row| contexts[*row as usize].starts_with(&start)).collect();
+    let mut rows: Vec<i32> = alike.clone();
+    rows.resize(3 * BUNDLE_ROWS, -1);
+    rows[2 * BUNDLE_ROWS..].fill(0);
+    let n_shared: Vec<i32> =
+        (0..n_rows as i32).map(|row| if alike.contains(&row) { 3 } else { 0 }).collect();
+    let n_spans: Vec<i32> = contexts.iter().map(|context| context.len() as i32).collect();
+    for (n_splits, n_shared_splits) in [(1, 1), (2, 4), (7, 2)] {
+        let contexts = Contexts {
+            spans: Tensor::from_slice(&spans).view([n_rows as i64, capacity as i64]),
+            n_spans: Tensor::from_slice(&n_spans),
+            n_splits,
+            shared: Some(Shared {
+                n_shared: Tensor::from_slice(&n_shared),
+                rows: Tensor::from_slice(&rows).view([3, BUNDLE_ROWS as i64]),
+                n_spans: Tensor::from_slice(&[3i32, 3, 0]),
+                n_splits: n_shared_splits,
+            }),
+        };
+        let (n, all) = (n_rows as i64, contexts.n_all_splits());
+        let merged = |ops: &dyn Ops, out: &Activations| {
+            let partial = Tensor::full([n, all, HEADS.q_width()], f64::NAN, (Kind::Float, CPU));
+            let lse = Tensor::full([n, all, HEADS.n_heads], f64::NAN, (Kind::Float, CPU));
+            ops.attend(qkv, arena, &contexts, &partial, &lse).unwrap();
+            ops.merge(&partial, &lse, out).unwrap();
+        };
+        let ([seen, _], [wanted, _]) = (outs(n, HEADS.q_width()), outs(n, HEADS.q_width()));
+        merged(kernels, &seen);
+        merged(twins, &wanted);
+        check_close(&seen, &wanted, "shared attention");
+    }
+}
+
+/// Forks of one long prompt and a stranger, each decoding a token: with what they share read once, and without.
+fn check_shared_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
+    let model = Decoder::random(&config(), Seed(5), CPU, Kind::BFloat16);
+    let prompt: Vec<u32> = (0..16 * 17).map(|at| (at * 29 + 5) % 304).collect();
+    let shared: Vec<(u32, u32)> = (0..17).map(|block| (block, 16)).collect();
+    let mut first = Batch::default();
+    push(&mut first, &prompt, 0, &shared);
+    push(&mut first, &[7, 8, 9], 0, &[(17, 3)]);
+    let mut second = Batch::default();
+    for fork in 0..3 {
+        push(&mut second, &[fork + 40], prompt.len(), &[&shared[..], &[(18 + fork, 1)]].concat());
+    }
+    push(&mut second, &[200], 3, &[(17, 4)]);
+    let sharing = Sharing::of(&Table::new(&second).decoding).unwrap();
+    assert_eq!((sharing.n_shared, sharing.n_spans), (vec![17, 17, 17, 0], vec![17]));
+    let logits = [true, false].map(|shared_attention| {
+        let settings = GpuSettings {
+            n_blocks: 24,
+            step_tokens: 8,
+            max_batch: 2,
+            max_context: 16,
+            kv,
+            kernels: false,
+            graphs: false,
+            shared_attention,
+        };
+        let mut runner = GpuRunner::with_ops(&model, &settings, ops()).unwrap();
+        let _ = runner.forward(&model, &first).unwrap();
+        runner.forward(&model, &second).unwrap().to_kind(Kind::Float).copy()
+    });
+    let off = ((&logits[0] - &logits[1]).norm() / logits[1].norm()).double_value(&[]);
+    assert!(off < 0.01, "{kv:?}: {off}");
 }
 
 fn check_sampler(kernels: &dyn Ops, twins: &dyn Ops) {
@@ -244,6 +331,7 @@ fn kernels_compute_what_their_twins_do() {
         check_sampler(&kernels, &twins);
         check_few_products(&kernels, &twins);
         check_batches(kv, || Box::new(kernels.clone()));
+        check_shared_batches(kv, || Box::new(kernels.clone()));
         check_measurement(kv, &kernels);
         check_batches(kv, || Box::new(Twins { heads: HEADS }));
     }
@@ -266,6 +354,7 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
             kv,
             kernels: false,
             graphs: false,
+            shared_attention: true,
         };
         let mut runner = GpuRunner::with_ops(&model, &settings, ops()).unwrap();
         let prompt: Vec<u32> = (0..37).map(|at| (at * 29 + 5) % 304).collect();
@@ -336,7 +425,8 @@ fn check_measurement(kv: KvKind, kernels: &Kernels<Emulated>) {
     let wrong: Vec<_> = measured.iter().filter(|part| part.is_right == Some(false)).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     let compared = measured.iter().filter(|part| part.is_right.is_some());
-    assert_eq!((measured.len(), compared.count()), (2 * 27, 2 * 21));
+    // one part is only there for more than one row
+    assert_eq!((measured.len(), compared.count()), (2 * 27 + 1, 2 * 21 + 1));
     assert!(measured.iter().all(|part| part.us > 0.0));
     let forgetful = Kernels { launcher: Forgetful(kernels.launcher.clone()), heads: HEADS };
     let forgotten = measure_on_cpu(&config(), &forgetful, &sizes).unwrap();

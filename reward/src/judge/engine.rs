@@ -55,6 +55,7 @@ impl EngineJudge {
                 kv_dtype: config.kv_dtype,
                 gpu_kernels: config.gpu_kernels,
                 cuda_graphs: config.cuda_graphs,
+                shared_attention: config.shared_attention,
             },
         )?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();

@@ -1,0 +1,175 @@
+//! Rows whose contexts begin alike, put together so that what they share is read once for all of them.
+//! Plain numbers, no tensors.
+
+/// Rows of a bundle, as `shared.cu` takes them.
+pub(super) const BUNDLE_ROWS: usize = 8;
+
+/// Fewest spans that are worth a pass of their own: 256 tokens.
+const LEAST_SPANS: usize = 16;
+
+/// Most neighbours that are looked at together.
+const MOST_ALIKE: usize = 64;
+
+/// Which rows share how much.
+#[derive(Debug, PartialEq)]
+pub(super) struct Sharing {
+    /// Spans that each row leaves to its bundle.
+    pub(super) n_shared: Vec<i32>,
+    /// The rows of each bundle, filled up with -1.
+    pub(super) rows: Vec<[i32; BUNDLE_ROWS]>,
+    /// Spans that all of a bundle's rows begin with.
+    pub(super) n_spans: Vec<i32>,
+}
+
+impl Sharing {
+    /// The bundles that save the most reads of spans, among those of neighbours in the contexts' order; none where
+    /// nothing is saved.
+    pub(super) fn of(contexts: &[Vec<i32>]) -> Option<Self> {
+        let mut order: Vec<usize> = (0..contexts.len()).collect();
+        order.sort_by(|&a, &b| contexts[a].cmp(&contexts[b]));
+        let alike = |(at, &row): (usize, &usize)| match at {
+            0 => 0,
+            _ => n_alike(&contexts[order[at - 1]], &contexts[row]),
+        };
+        // what each one shares with the one before it
+        let shared: Vec<usize> = order.iter().enumerate().map(alike).collect();
+        let mut sharing = Self::none(contexts.len());
+        for (start, end, n_spans) in groups(&shared) {
+            sharing.add(&order[start..end], n_spans);
+        }
+        (!sharing.rows.is_empty()).then_some(sharing)
+    }
+
+    /// Rows that share nothing.
+    pub(super) fn none(n_rows: usize) -> Self {
+        Self { n_shared: vec![0; n_rows], rows: Vec::new(), n_spans: Vec::new() }
+    }
+
+    /// Puts rows together that begin with the same spans.
+    pub(super) fn add(&mut self, rows: &[usize], n_spans: usize) {
+        for &row in rows {
+            self.n_shared[row] = n_spans as i32;
+        }
+        for rows in rows.chunks(BUNDLE_ROWS) {
+            let mut bundle = [-1; BUNDLE_ROWS];
+            for (place, &row) in bundle.iter_mut().zip(rows) {
+                *place = row as i32;
+            }
+            self.rows.push(bundle);
+            self.n_spans.push(n_spans as i32);
+        }
+    }
+}
+
+/// Most bundles of so many rows: none has a group of fewer than two.
+pub(super) fn most_bundles(n_rows: usize) -> usize {
+    n_rows / 2
+}
+
+fn n_alike(a: &[i32], b: &[i32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Groups of neighbours (first, past the last, spans they share) that together save the most.
+fn groups(shared: &[usize]) -> Vec<(usize, usize, usize)> {
+    // of the first so many rows: the most that is saved, and the group that the last of them ends
+    let mut best = vec![(0, None)];
+    for end in 1..=shared.len() {
+        let mut most = (best[end - 1].0, None);
+        let mut least = usize::MAX;
+        for start in (end.saturating_sub(MOST_ALIKE)..end - 1).rev() {
+            least = least.min(shared[start + 1]);
+            if least < LEAST_SPANS {
+                break;
+            }
+            let n_rows = end - start;
+            let saved = best[start].0 + (n_rows - n_rows.div_ceil(BUNDLE_ROWS)) * least;
+            if saved > most.0 {
+                most = (saved, Some((start, end, least)));
+            }
+        }
+        best.push(most);
+    }
+    let mut found = Vec::new();
+    let mut end = shared.len();
+    while end > 0 {
+        match best[end].1 {
+            Some(group) => {
+                found.push(group);
+                end = group.0;
+            }
+            None => end -= 1,
+        }
+    }
+    found.reverse();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A context that begins with so many spans of one kind each.
+    fn context(parts: &[(i32, usize)]) -> Vec<i32> {
+        parts.iter().flat_map(|&(kind, n)| (0..n as i32).map(move |at| kind * 1000 + at)).collect()
+    }
+
+    #[test]
+    fn votes_on_one_prompt_are_bundles_of_eight_and_strangers_are_alone() {
+        let mut contexts: Vec<Vec<i32>> =
+            (0..10).map(|own| context(&[(1, 100), (10 + own, 3)])).collect();
+        contexts.insert(4, context(&[(2, 50)]));
+        let sharing = Sharing::of(&contexts).unwrap();
+        assert_eq!(sharing.n_shared, [100, 100, 100, 100, 0, 100, 100, 100, 100, 100, 100]);
+        assert_eq!(sharing.rows[0], [0, 1, 2, 3, 5, 6, 7, 8]);
+        assert_eq!(sharing.rows[1], [9, 10, -1, -1, -1, -1, -1, -1]);
+        assert_eq!(sharing.n_spans, [100, 100]);
+        // a ninth alone would save nothing
+        contexts.pop();
+        assert_eq!(Sharing::of(&contexts).unwrap().n_shared[9], 0);
+        assert_eq!(Sharing::of(&contexts[4..5]), None);
+        assert_eq!(Sharing::of(&[]), None);
+    }
+
+    #[test]
+    fn what_few_share_long_counts_more_than_what_all_share_short() {
+        // one system prompt, two questions
+        let contexts: Vec<Vec<i32>> =
+            (0..5).map(|own| context(&[(1, 20), (2 + own / 2, 200), (10 + own, 2)])).collect();
+        let sharing = Sharing::of(&contexts).unwrap();
+        assert_eq!(sharing.n_shared, [220, 220, 220, 220, 0]);
+        // too short for a pass of its own
+        let short: Vec<Vec<i32>> = (0..5).map(|own| context(&[(1, 15), (9 + own, 90)])).collect();
+        assert_eq!(Sharing::of(&short), None);
+    }
+
+    proptest! {
+        #[test]
+        fn bundles_share_what_they_say(
+            contexts in prop::collection::vec(
+                (0usize..4, 0usize..40, 0usize..4).prop_map(|(kind, n, own)| {
+                    context(&[(kind as i32, n), (7 + own as i32, 5)])
+                }),
+                0..30,
+            ),
+        ) {
+            let Some(sharing) = Sharing::of(&contexts) else { return Ok(()) };
+            prop_assert!(sharing.rows.len() <= most_bundles(contexts.len()));
+            let mut n_seen = vec![0; contexts.len()];
+            for (rows, &n_spans) in sharing.rows.iter().zip(&sharing.n_spans) {
+                prop_assert!(n_spans >= LEAST_SPANS as i32);
+                let first = &contexts[rows[0] as usize][..n_spans as usize];
+                for &row in rows.iter().filter(|row| **row >= 0) {
+                    prop_assert_eq!(&contexts[row as usize][..n_spans as usize], first);
+                    prop_assert_eq!(sharing.n_shared[row as usize], n_spans);
+                    n_seen[row as usize] += 1;
+                }
+            }
+            for (n_seen, n_shared) in n_seen.iter().zip(&sharing.n_shared) {
+                prop_assert_eq!(*n_seen, i32::from(*n_shared > 0));
+            }
+        }
+    }
+}
