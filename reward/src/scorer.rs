@@ -11,7 +11,7 @@ use crate::config::{JudgeKind, RewardConfig, RewardKind};
 use crate::error::Error;
 use crate::judge::{
     CacheStats, CachedJudge, ChatReply, ChatRequest, EngineJudge, HttpJudge, Judge, JudgeError,
-    ReplayJudge, RuleJudge, VoteId,
+    JudgeServers, ReplayJudge, RuleJudge, VoteId,
 };
 use crate::rule;
 
@@ -81,6 +81,11 @@ impl Scorer {
     /// What the cache of verdicts counts; none where there is no cache.
     pub fn cache_stats(&self) -> Option<Arc<CacheStats>> {
         self.cache_stats.clone()
+    }
+
+    /// The servers that the judge asks; none where it is in this process.
+    pub fn judge_servers(&self) -> Option<Arc<dyn JudgeServers>> {
+        self.judge.as_ref().and_then(|judge| judge.servers())
     }
 
     /// The judge alone; `None` where a rule scores.

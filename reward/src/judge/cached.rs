@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use joust_schema::tables::Verdict;
 
 use super::{
-    ChatOutcome, ChatRequest, Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest,
+    ChatOutcome, ChatRequest, Judge, JudgeError, JudgeServers, VoteId, VoteOutcome, VoteReply,
+    VoteRequest,
 };
 use crate::config::JudgeConfig;
 use kept::{Kept, Key};
@@ -153,6 +154,10 @@ impl CachedJudge {
 impl Judge for CachedJudge {
     fn name(&self) -> &str {
         self.inner.name()
+    }
+
+    fn servers(&self) -> Option<Arc<dyn JudgeServers>> {
+        self.inner.servers()
     }
 
     fn submit(&mut self, request: VoteRequest) {

@@ -19,7 +19,9 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use tokio::task::AbortHandle;
 
-use super::{ChatOutcome, ChatRequest, Judge, JudgeError, VoteId, VoteOutcome, VoteRequest};
+use super::{
+    ChatOutcome, ChatRequest, Judge, JudgeError, JudgeServers, VoteId, VoteOutcome, VoteRequest,
+};
 use crate::config::JudgeConfig;
 use crate::error::Error;
 use crate::prompt;
@@ -171,6 +173,10 @@ impl Judge for HttpJudge {
 
     fn chats(&mut self) -> Vec<ChatOutcome> {
         std::mem::take(&mut self.chats)
+    }
+
+    fn servers(&self) -> Option<Arc<dyn JudgeServers>> {
+        Some(Arc::clone(&self.calls) as Arc<dyn JudgeServers>)
     }
 }
 

@@ -10,6 +10,8 @@ mod recording;
 mod replay;
 mod rule;
 
+use std::sync::Arc;
+
 use joust_schema::ids::MatchId;
 use joust_schema::prompt::Message;
 use joust_schema::seed::Seed;
@@ -113,6 +115,15 @@ pub struct ChatReply {
 /// A finished conversation: its request's id, and the reply or why there is none.
 pub type ChatOutcome = (VoteId, Result<ChatReply, JudgeError>);
 
+/// The servers that a judge asks, as others look at them.
+pub trait JudgeServers: Send + Sync {
+    /// How many there are.
+    fn n(&self) -> usize;
+
+    /// How many are left alone now, after failures.
+    fn n_resting(&self) -> usize;
+}
+
 /// Gives verdicts on pairs of answers.
 pub trait Judge: Send {
     /// Who judges, for the dump: model and a hash of the prompt template.
@@ -146,5 +157,10 @@ pub trait Judge: Send {
     /// Conversations that were finished since the last call.
     fn chats(&mut self) -> Vec<ChatOutcome> {
         Vec::new()
+    }
+
+    /// The servers that it asks; none where it is in this process.
+    fn servers(&self) -> Option<Arc<dyn JudgeServers>> {
+        None
     }
 }

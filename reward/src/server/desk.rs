@@ -18,7 +18,7 @@ use super::thread::Worker;
 use crate::arena::{GroupRequest, Progress};
 use crate::config::TournamentConfig;
 use crate::error::Error;
-use crate::judge::{CacheStats, ChatReply, ChatRequest, JudgeError};
+use crate::judge::{CacheStats, ChatReply, ChatRequest, JudgeError, JudgeServers};
 use crate::scorer::Scorer;
 
 /// Notes and cancellations that may wait for the thread, beside the groups.
@@ -208,6 +208,7 @@ pub struct ScorerHandle {
     pub(super) config: Arc<ServerConfig>,
     /// What the verdict cache counts, where there is one.
     pub(super) cache: Option<Arc<CacheStats>>,
+    pub(super) servers: Option<Arc<dyn JudgeServers>>,
     pub(super) judge: Arc<str>,
     pub(super) tournament: Arc<TournamentConfig>,
 }
@@ -261,6 +262,7 @@ impl ScorerHandle {
             thought_tokens: scorer.config().judge.max_thinking_tokens / 2,
             figures: figures.clone(),
             cache: scorer.cache_stats(),
+            servers: scorer.judge_servers(),
             judge: scorer.judge_name().into(),
             tournament: Arc::new(scorer.config().tournament.clone()),
             config: Arc::new(config),

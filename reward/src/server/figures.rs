@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use crate::arena::GroupResult;
 
 /// Names and meanings, as they stand in `/metrics` and in docs/metrics.md.
-pub const FIGURES: [(&str, &str); 16] = [
+pub const FIGURES: [(&str, &str); 17] = [
     ("joust_server_requests_total", "Answers, by route and status"),
     ("joust_server_request_duration_seconds", "Time from a request to its answer, by route"),
     ("joust_server_open_groups", "Groups that wait for the judge or are being judged"),
@@ -28,6 +28,7 @@ pub const FIGURES: [(&str, &str); 16] = [
         "Votes that the verdict cache gave, or that joined one under way",
     ),
     ("joust_server_cached_tokens", "Tokens in them, which the judge did not write again"),
+    ("joust_server_resting_judges", "Servers of the judge that are left alone after failures"),
     ("joust_server_known_total", "Groups that were answered by another request's judging"),
     ("joust_server_dump_errors_total", "Writes of journal or dump that failed"),
     ("joust_reward_groups_total", "Groups that were judged"),
@@ -37,7 +38,7 @@ pub const FIGURES: [(&str, &str); 16] = [
 ];
 
 /// Figures that go up and down.
-pub(super) const GAUGES: [&str; 8] = [
+pub(super) const GAUGES: [&str; 9] = [
     "joust_server_open_groups",
     "joust_server_queue_tokens",
     "joust_server_waiting_completions",
@@ -46,6 +47,7 @@ pub(super) const GAUGES: [&str; 8] = [
     "joust_server_kept_bytes",
     "joust_server_cached_votes",
     "joust_server_cached_tokens",
+    "joust_server_resting_judges",
 ];
 
 fn meaning(name: &str) -> &'static str {

@@ -181,6 +181,8 @@ async fn ready(State(shared): State<Shared>) -> Response {
         "the server stops"
     } else if !scorer.is_running() {
         "the judge has stopped"
+    } else if scorer.servers.as_ref().is_some_and(|servers| servers.n_resting() == servers.n()) {
+        "all servers of the judge rest after failures"
     } else if scorer.n_open() >= scorer.config.queue_capacity {
         "the queue is full"
     } else {
@@ -202,6 +204,7 @@ async fn metrics(State(shared): State<Shared>) -> Response {
         kept_bytes as u64,
         scorer.cache.as_ref().map_or(0, |cache| cache.hits() + cache.joined()),
         scorer.cache.as_ref().map_or(0, |cache| cache.shared_tokens()),
+        scorer.servers.as_ref().map_or(0, |servers| servers.n_resting() as u64),
     ]);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], page).into_response()

@@ -8,6 +8,7 @@ mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,7 +22,9 @@ use tower::ServiceExt as _;
 use super::cohort::{CohortConfig, Incomplete};
 use super::{DumpConfig, ScorerHandle, Server, ServerConfig};
 use crate::config::RewardConfig;
-use crate::judge::{Judge, JudgeError, RuleJudge, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use crate::judge::{
+    Judge, JudgeError, JudgeServers, RuleJudge, VoteId, VoteOutcome, VoteReply, VoteRequest,
+};
 use crate::scorer::Scorer;
 
 /// A judge that gives no verdict, ever.
@@ -667,6 +670,47 @@ async fn figures_count_what_was_answered_and_judged() {
     let (_, models) = get(&app, "/v1/models", None).await;
     let models: Value = serde_json::from_str(&models).unwrap();
     assert_eq!(models["data"][0]["id"], "rule");
+}
+
+/// A judge all of whose servers are left alone.
+struct Resting;
+
+impl Judge for Resting {
+    fn name(&self) -> &str {
+        "resting"
+    }
+
+    fn submit(&mut self, _request: VoteRequest) {}
+
+    fn cancel(&mut self, _id: VoteId) {}
+
+    fn poll(&mut self) -> Vec<VoteOutcome> {
+        Vec::new()
+    }
+
+    fn servers(&self) -> Option<Arc<dyn JudgeServers>> {
+        Some(Arc::new(Self))
+    }
+}
+
+impl JudgeServers for Resting {
+    fn n(&self) -> usize {
+        2
+    }
+
+    fn n_resting(&self) -> usize {
+        2
+    }
+}
+
+#[tokio::test]
+async fn a_judge_whose_servers_all_rest_is_not_ready() {
+    let app = server(Box::new(Resting), |_| {});
+    let (status, body) = get(&app, "/ready", None).await;
+    assert_eq!(status, 503);
+    assert!(body.contains("all servers of the judge rest"), "{body}");
+    let (_, page) = get(&app, "/metrics", None).await;
+    assert!(page.contains("joust_server_resting_judges 2\n"), "{page}");
 }
 
 #[tokio::test]

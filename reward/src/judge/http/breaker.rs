@@ -27,6 +27,11 @@ impl Breaker {
         self.failures < FAILURES || (now >= self.rests_until && !self.is_trying)
     }
 
+    /// Whether it is left alone after failures.
+    pub(super) fn rests(&self, now: Duration) -> bool {
+        self.failures >= FAILURES && now < self.rests_until
+    }
+
     /// When a call may be sent again.
     pub(super) fn rests_until(&self) -> Duration {
         self.rests_until
@@ -72,7 +77,8 @@ mod tests {
             breaker.failed(second(1));
         }
         assert!(!breaker.allows(second(1)) && breaker.rests_until() == second(2));
-        assert!(breaker.allows(second(2)));
+        assert!(breaker.rests(second(1)));
+        assert!(breaker.allows(second(2)) && !breaker.rests(second(2)));
         breaker.sent();
         assert!(!breaker.allows(second(7)), "one call at a time finds out");
         breaker.failed(second(8));

@@ -17,7 +17,8 @@ use super::servers::{Choice, End, Servers};
 use super::wire::{Answer, Ask, disarmed, messages};
 use crate::config::JudgeConfig;
 use crate::judge::{
-    ChatOutcome, ChatReply, ChatRequest, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest,
+    ChatOutcome, ChatReply, ChatRequest, JudgeError, JudgeServers, VoteId, VoteOutcome, VoteReply,
+    VoteRequest,
 };
 
 /// What a call tells the judge.
@@ -307,6 +308,17 @@ impl Calls {
 
     fn lock(&self) -> MutexGuard<'_, Servers> {
         self.servers.lock().expect("nobody panics with the servers in hand. This is a bug.")
+    }
+}
+
+impl JudgeServers for Calls {
+    fn n(&self) -> usize {
+        self.urls.len()
+    }
+
+    fn n_resting(&self) -> usize {
+        let now = self.started.elapsed();
+        self.lock().n_resting(now)
     }
 }
 

@@ -80,6 +80,11 @@ impl Servers {
         Choice::Wait(next.min())
     }
 
+    /// Servers that are left alone after failures.
+    pub(super) fn n_resting(&self, now: Duration) -> usize {
+        self.states.iter().filter(|state| state.breaker.rests(now)).count()
+    }
+
     /// Gives the places of votes back that a call no longer asks for.
     pub(super) fn leave(&mut self, server: usize, n_votes: usize) {
         self.states[server].n_votes -= n_votes;
@@ -140,6 +145,7 @@ mod tests {
         failing(&mut servers, 0);
         let until = NOW + Duration::from_secs(1);
         assert_eq!(servers.choose(1, NOW), Choice::Rest(until));
+        assert_eq!((servers.n_resting(NOW), servers.n_resting(until)), (1, 0));
         assert_eq!(servers.choose(1, until), Choice::Send(0));
         assert_eq!(servers.choose(1, until), Choice::Wait(None), "the trial tells");
         servers.over(0, 1, End::Failed, until);
