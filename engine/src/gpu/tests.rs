@@ -75,6 +75,31 @@ fn check_close(seen: &Activations, wanted: &Activations, what: &str) {
     assert!(far == 0 && differ <= allowed, "{what}: {far} far off, {differ} differ");
 }
 
+/// A runner that is smaller than what it is given, so that it has to grow.
+fn settings(n_blocks: usize, kv: KvKind, shared_attention: bool) -> GpuSettings {
+    GpuSettings {
+        n_blocks,
+        step_tokens: 8,
+        max_batch: 2,
+        max_context: 16,
+        kv,
+        kernels: false,
+        graphs: false,
+        shared_attention,
+    }
+}
+
+/// The spans (block, tokens) of each context, a row of `capacity` each.
+fn packed(contexts: &[impl AsRef<[(i32, i32)]>], capacity: usize) -> Vec<i32> {
+    let mut spans = vec![0; contexts.len() * capacity];
+    for (row, context) in spans.chunks_mut(capacity).zip(contexts) {
+        for (at, (block, n)) in context.as_ref().iter().enumerate() {
+            row[at] = block << 5 | n;
+        }
+    }
+    spans
+}
+
 fn check_row_kernels(kernels: &dyn Ops, twins: &dyn Ops) {
     for (n, width) in [(0, 64), (1, 64), (3, 8), (5, 96), (2, 5_120)] {
         let (x, more) = (randn(&[n, width]), bf16(&randn(&[n, width])));
@@ -136,12 +161,7 @@ fn check_attention(kernels: &dyn Ops, twins: &dyn Ops, kv: KvKind) {
         &[(0, 3)],
     ];
     let capacity = 4;
-    let mut spans = vec![0i32; contexts.len() * capacity];
-    for (row, context) in contexts.iter().enumerate() {
-        for (at, (block, n)) in context.iter().enumerate() {
-            spans[row * capacity + at] = block << 5 | n;
-        }
-    }
+    let spans = packed(&contexts, capacity);
     let n_spans: Vec<i32> = contexts.iter().map(|context| context.len() as i32).collect();
     for n_splits in [1, 2, 7] {
         let contexts = Contexts {
@@ -182,12 +202,7 @@ fn check_shared_attention(kernels: &dyn Ops, twins: &dyn Ops, qkv: &Tensor, aren
     contexts.insert(2, vec![(0, 16), (4, 16)]);
     contexts.insert(6, vec![]);
     let (n_rows, capacity) = (contexts.len(), 5);
-    let mut spans = vec![0i32; n_rows * capacity];
-    for (row, context) in contexts.iter().enumerate() {
-        for (at, (block, n)) in context.iter().enumerate() {
-            spans[row * capacity + at] = block << 5 | n;
-        }
-    }
+    let spans = packed(&contexts, capacity);
     let alike: Vec<i32> =
         (0..n_rows as i32).filter(|row| contexts[*row as usize].starts_with(&start)).collect();
     let mut rows: Vec<i32> = alike.clone();
@@ -238,16 +253,7 @@ fn check_shared_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     let sharing = Sharing::of(&Table::new(&second).decoding).unwrap();
     assert_eq!((sharing.n_shared, sharing.n_spans), (vec![17, 17, 17, 0], vec![17]));
     let logits = [true, false].map(|shared_attention| {
-        let settings = GpuSettings {
-            n_blocks: 24,
-            step_tokens: 8,
-            max_batch: 2,
-            max_context: 16,
-            kv,
-            kernels: false,
-            graphs: false,
-            shared_attention,
-        };
+        let settings = settings(24, kv, shared_attention);
         let mut runner = GpuRunner::with_ops(&model, &settings, ops()).unwrap();
         let _ = runner.forward(&model, &first).unwrap();
         runner.forward(&model, &second).unwrap().to_kind(Kind::Float).copy()
@@ -346,16 +352,7 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     let mixed = Precision { fp8_head: true, ..fp8 };
     for precision in [Kind::BFloat16.into(), fp8, mixed] {
         let model = plain.duplicate(CPU, precision).unwrap();
-        let settings = GpuSettings {
-            n_blocks: 12,
-            step_tokens: 8,
-            max_batch: 2,
-            max_context: 16,
-            kv,
-            kernels: false,
-            graphs: false,
-            shared_attention: true,
-        };
+        let settings = settings(12, kv, true);
         let mut runner = GpuRunner::with_ops(&model, &settings, ops()).unwrap();
         let prompt: Vec<u32> = (0..37).map(|at| (at * 29 + 5) % 304).collect();
         let other: Vec<u32> = (0..9).map(|at| (at * 53 + 11) % 304).collect();

@@ -4,17 +4,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
 use crossbeam::channel::{Sender, bounded};
 use tokio::sync::{oneshot, watch};
 
 use super::ServerConfig;
+use super::commands::{Asker, Chat, Command, Order, Room};
 use super::figures::Figures;
 use super::load::{Full, Limits, Load, estimate};
 use super::queue::FairQueue;
 use super::recorder::{Recorder, Restored};
-use super::results::{CohortRecord, Found, GroupKey, Judged, Outcome, Results, Stage, Unjudged};
+use super::results::{CohortRecord, Found, GroupKey, Judged, Results, Stage, Unjudged};
 use super::thread::Worker;
+use super::unscored::{Unscored, of_outcome};
 use crate::arena::{GroupRequest, Progress};
 use crate::config::TournamentConfig;
 use crate::error::Error;
@@ -23,93 +24,6 @@ use crate::scorer::Scorer;
 
 /// Notes and cancellations that may wait for the thread, beside the groups.
 const MAX_NOTES: usize = 4096;
-
-/// A group to be judged.
-#[derive(Clone, Debug)]
-pub(super) struct Order {
-    pub(super) key: GroupKey,
-    pub(super) group: GroupRequest,
-    /// Who asks, for fair shares.
-    pub(super) client: String,
-    /// Where it was put together from single completions.
-    pub(super) cohort: Option<CohortRecord>,
-    /// Its estimated size.
-    pub(super) tokens: u64,
-}
-
-/// What the thread is told.
-pub(super) enum Command {
-    Judge(Box<Order>),
-    Cancel {
-        key: GroupKey,
-        client: String,
-        /// How many others want it, where it is not cancelled for that.
-        answer: oneshot::Sender<Result<(), usize>>,
-    },
-    Delivered {
-        key: GroupKey,
-        member: usize,
-    },
-    /// Keep a job in mind; then say so.
-    Accept {
-        key: GroupKey,
-        group: Box<GroupRequest>,
-        client: String,
-        kept: oneshot::Sender<()>,
-    },
-    Chat(Box<Chat>),
-}
-
-/// A conversation to be answered.
-pub(super) struct Chat {
-    pub(super) request: ChatRequest,
-    pub(super) asker: Asker,
-}
-
-/// Who waits for a conversation's answer; takes up room until it goes.
-pub(super) struct Asker {
-    pub(super) reply: oneshot::Sender<Result<ChatReply, JudgeError>>,
-    pub(super) room: Room,
-}
-
-/// Why nothing came of what was asked, as every protocol tells it.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum Unscored {
-    /// There is no room for it now.
-    #[error("{}", .0.reason)]
-    Full(Full),
-    /// The judge's thread has ended.
-    #[error("the judge has stopped")]
-    Stopped,
-    /// It took longer than the time limit; the work goes on, and who asks again finds it.
-    #[error("{0}")]
-    TooLate(String),
-    /// It was cancelled.
-    #[error("the group's judging was cancelled")]
-    Cancelled,
-    /// It is not to be cancelled: others wait for it.
-    #[error("others want the same group ({0}); its judging goes on")]
-    Wanted(usize),
-    /// It is nothing that the judge can do.
-    #[error("{0}")]
-    Bad(String),
-    /// The judge failed; another try may do better.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl Unscored {
-    /// What it is in HTTP.
-    pub(super) fn status(&self) -> StatusCode {
-        match self {
-            Self::Full(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Stopped | Self::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooLate(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Cancelled | Self::Wanted(_) => StatusCode::CONFLICT,
-            Self::Bad(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        }
-    }
-}
 
 /// What threads and requests share.
 pub(super) struct Desk {
@@ -526,25 +440,4 @@ impl ScorerHandle {
             Err(_) => Err(Unscored::TooLate(format!("no answer within {:?}", self.config.timeout))),
         }
     }
-}
-
-/// Room before the judge, given back when it goes.
-pub(super) struct Room {
-    desk: Arc<Desk>,
-    pub(super) client: String,
-    pub(super) tokens: u64,
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.desk.leave(&self.client, self.tokens);
-    }
-}
-
-/// What an outcome means to who waited for it.
-pub(super) fn of_outcome(outcome: Outcome) -> Result<Arc<Judged>, Unscored> {
-    outcome.map_err(|why| match why {
-        Unjudged::Bad(reason) => Unscored::Bad(reason),
-        Unjudged::Cancelled => Unscored::Cancelled,
-    })
 }

@@ -25,6 +25,7 @@ mod api;
 mod barrier;
 mod chat;
 pub mod cohort;
+mod commands;
 mod desk;
 pub mod figures;
 mod flight;
@@ -46,6 +47,7 @@ mod streams;
 mod table;
 mod thread;
 mod turns;
+mod unscored;
 mod wire;
 
 use std::path::PathBuf;

@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::barrier::Barrier;
-use super::desk::{ScorerHandle, Unscored};
+use super::desk::ScorerHandle;
 use super::input::{Client, MAX_BODY_BYTES, header_text};
+use super::unscored::Unscored;
 use super::{api, chat, flight, groups, jobs, scores, singles, streams};
 
 /// Routes that need no token: what watches the server asks them.

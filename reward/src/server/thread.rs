@@ -9,7 +9,8 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use joust_schema::ids::GroupId;
 
-use super::desk::{Asker, Chat, Command, Desk, Order};
+use super::commands::{Asker, Chat, Command, Order};
+use super::desk::Desk;
 use super::figures::Figures;
 use super::journal::Entry;
 use super::queue::{FairQueue, Place};

@@ -16,11 +16,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::desk::{Order, Unscored};
+use super::commands::Order;
 use super::input::Client;
 use super::results::Found;
 use super::routes::{Shared, failure, later};
 use super::table::Unreadable;
+use super::unscored::Unscored;
 use super::wire::ScoreGroupRequest;
 use crate::arena::GroupResult;
 
