@@ -2,9 +2,12 @@
 // and the merge of the splits. Does not know sequences or prefixes: a row's context is a list of
 // spans, and rows may share blocks. What many rows begin with may be left to shared.cu.
 //
-// Macros and arenas as in softmax.cuh.
+// Macros and arenas as in attention.cuh.
 
 constexpr int WARPS = 4;
+// A warp has 8 KiB of bf16 on its way, half of it of e4m3: with D = 128, 96 or 64 KiB a
+// multiprocessor, where 25 keep the memory busy. As many as registers allow, otherwise.
+constexpr int BLOCKS_A_MULTIPROCESSOR = HEAD_DIM == 128 && HEAD_TILES == 1 ? (KV_FP8 ? 4 : 3) : 1;
 
 /// q row r at q + r * q_stride [Hq, D] bf16, query head h with kv head h / G; spans [R, max_spans]
 /// i32, each block << 5 | n_tokens (1..16, the first slots of that block); n_spans [R] (0:
@@ -16,21 +19,20 @@ constexpr int WARPS = 4;
 /// marked empty, too.
 /// grid (R, Hkv, n_splits), block 128, no dynamic shared memory. Rows come fastest, so that rows
 /// with the same beginning run at the same time and meet in L2.
-extern "C" __global__ void __launch_bounds__(WARPS * 32)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS_A_MULTIPROCESSOR)
 attend(const bf16* __restrict__ q, long long q_stride, const KV* __restrict__ keys,
        const KV* __restrict__ values, const float* __restrict__ key_scales,
        const float* __restrict__ value_scales, const int* __restrict__ spans,
        const int* __restrict__ n_spans, const int* __restrict__ n_shared, int max_spans,
-       int n_kv_heads, int n_splits, int n_all_splits, float softmax_scale, float* __restrict__ partial, float* __restrict__ lse) {
-    __shared__ float warp_values[WARPS][HEADS][HEAD_DIM];
-    __shared__ float warp_peak[WARPS][HEADS], warp_sum[WARPS][HEADS];
+       int n_kv_heads, int n_splits, int n_all_splits, float softmax_scale,
+       float* __restrict__ partial, float* __restrict__ lse) {
+    __shared__ float warp_values[WARPS][8][HEAD_DIM], warp_peak[WARPS][8], warp_sum[WARPS][8];
     int row = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z;
-    int warp = threadIdx.x / 32, set = threadIdx.x % 32 / LANES, dim = threadIdx.x % LANES * 8;
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int first_own = n_shared ? n_shared[row] : 0;
     int per = (n_spans[row] - first_own + n_splits - 1) / n_splits;
     int first = first_own + split * per;
-    int end = first + per < n_spans[row] ? first + per : n_spans[row];
-    const int* row_spans = spans + (long long)row * max_spans;
+    int end = least(first + per, n_spans[row]);
     // The place of this row, split and kv head in lse, and (times HEAD_DIM) in partial.
     long long out = (((long long)row * n_all_splits + split) * n_kv_heads + kv_head) * GROUPS;
     if (split == 0 && first_own == 0 && threadIdx.x < GROUPS) {
@@ -42,66 +44,45 @@ attend(const bf16* __restrict__ q, long long q_stride, const KV* __restrict__ ke
         return;
     }
 
-    for (int pass = 0; pass < PASSES; pass++) {
-        Running state;
-        float query[HEADS][8];
-        begin(state, query, q + row * q_stride, kv_head, pass, dim, softmax_scale);
-
-        int next = first + warp < end ? row_spans[first + warp] : 0;
-        for (int s = first + warp; s < end; s += WARPS) {
-            int n_tokens = next & 31;
-            long long slot = ((long long)(next >> 5) * n_kv_heads + kv_head) * 16;
-            next = s + WARPS < end ? row_spans[s + WARPS] : 0;
-            for (int offset = set; offset - set < n_tokens; offset += SETS * TOKENS) {
-                // Zero, because a slot that is not in the span may hold NaN.
-                Packed key[TOKENS] = {}, value[TOKENS] = {};
+    Running<HEAD_TILES> state;
+    Query<HEAD_TILES> query;
+    const bf16* own_q = q + row * q_stride + kv_head * GROUPS * HEAD_DIM;
 #pragma unroll
-                for (int t = 0; t < TOKENS; t++) {
-                    long long place = (slot + offset + t * SETS) * HEAD_DIM + dim;
-                    if (offset + t * SETS >= n_tokens) continue;
-                    key[t] = *(const Packed*)(keys + place);
-                    value[t] = *(const Packed*)(values + place);
-                }
-                int own = offset + dim / 8 / LANES_A_TOKEN * SETS;
-                float key_scale = 1.0f, value_scale = 1.0f;
-#if KV_FP8
-                if (own < n_tokens) {
-                    key_scale = key_scales[slot + own];
-                    value_scale = value_scales[slot + own];
-                }
-#endif
-                take(state, query, key, value, key_scale, value_scale, own < n_tokens);
-            }
-        }
+    for (int h = 0; h < HEAD_TILES; h++)
+        query.load(h, own_q + 8 * h * HEAD_DIM, GROUPS - 8 * h, softmax_scale);
+    const int* row_spans = spans + (long long)row * max_spans;
+    int next = first + warp < end ? row_spans[first + warp] : 0;
+    for (int s = first + warp; s < end; s += WARPS) {
+        Block block(keys, values, key_scales, value_scales, next, n_kv_heads, kv_head);
+        next = s + WARPS < end ? row_spans[s + WARPS] : 0;
+        take<InOrder>(state, query, block);
+    }
+    gather_sums(state);
 
-        gather_sums(state);
-        merge_sets(state);
-        if (pass > 0) __syncthreads();  // The pass before may still be read.
-        if (set == 0) {
+    float scale[2] = {state.value_power, state.value_power};
 #pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                store8(&warp_values[warp][h][dim], state.values[h]);
-                if (dim == 0) {
-                    warp_peak[warp][h] = state.peak[h];
-                    warp_sum[warp][h] = state.sum[h];
-                }
-            }
+    for (int h = 0; h < HEAD_TILES; h++) {
+        if (h > 0) __syncthreads();  // The eight heads before may still be read.
+        store_values(state, h, scale, 8, &warp_values[warp][0][0]);
+        if (lane % 4 == 0) {
+            warp_peak[warp][lane / 4] = state.peak[h];
+            warp_sum[warp][lane / 4] = state.sum[h];
         }
         __syncthreads();
-        for (int i = threadIdx.x; i < HEADS * HEAD_DIM; i += WARPS * 32) {
-            int h = i / HEAD_DIM, head = pass * HEADS + h;
-            if (head >= GROUPS) continue;
+        int n_heads = least(GROUPS - 8 * h, 8);
+        for (int i = threadIdx.x; i < n_heads * HEAD_DIM; i += WARPS * 32) {
+            int head = i / HEAD_DIM;
             float peak = VERY_LOW, sum = 0.0f, y = 0.0f;
 #pragma unroll
-            for (int w = 0; w < WARPS; w++) peak = fmaxf(peak, warp_peak[w][h]);
+            for (int w = 0; w < WARPS; w++) peak = fmaxf(peak, warp_peak[w][head]);
 #pragma unroll
             for (int w = 0; w < WARPS; w++) {
-                float shrink = exp2f(warp_peak[w][h] - peak);
-                sum += warp_sum[w][h] * shrink;
-                y += warp_values[w][h][i % HEAD_DIM] * shrink;
+                float shrink = exp2f(warp_peak[w][head] - peak);
+                sum += warp_sum[w][head] * shrink;
+                y += warp_values[w][head][i % HEAD_DIM] * shrink;
             }
-            partial[(out + head) * HEAD_DIM + i % HEAD_DIM] = y / sum;
-            if (i % HEAD_DIM == 0) lse[out + head] = log_sum(peak, sum);
+            partial[(out + 8 * h) * HEAD_DIM + i] = y / sum;
+            if (i % HEAD_DIM == 0) lse[out + 8 * h + head] = log_sum(peak, sum);
         }
     }
 }

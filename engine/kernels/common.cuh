@@ -18,6 +18,11 @@ typedef unsigned long long u64;
 #endif
 
 #define DEVICE __device__ __forceinline__
+#ifndef JOUST_EMULATE
+#define MEMBER DEVICE
+#else
+#define MEMBER  // There the above makes a function static, which has another meaning in a class.
+#endif
 #define WHOLE_WARP 0xFFFFFFFFu
 
 DEVICE float negative_infinity() { return __uint_as_float(0xFF800000u); }
@@ -188,6 +193,30 @@ DEVICE void f16x4_from_e4m3x4(unsigned four, unsigned& first, unsigned& second) 
         : "r"(four));
 }
 
+/// Two floats rounded to nearest even, the first in the lower half.
+DEVICE unsigned bf16x2_from_f32(float first, float second) {
+    unsigned both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+    return both;
+}
+
+DEVICE unsigned f16x2_from_f32(float first, float second) {
+    unsigned both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+    return both;
+}
+
+/// d [16, 8] f32 += a [16, 16] times b [16, 8], by all lanes of a warp. Lane l holds
+/// a: rows l / 4 (words 0 and 2) and l / 4 + 8 (1 and 3); k = l % 4 * 2 and the next, + 8 in 2 and 3;
+/// b: column l / 4; k = l % 4 * 2 and the next, + 8 in word 1;
+/// d: as below.
+DEVICE void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};\n"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 DEVICE void mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};\n"
@@ -247,20 +276,75 @@ static void wait_for_copies() {
             *copy.to = copy.wanted ? load16(copy.from) : uint4{0, 0, 0, 0};
 }
 
-static void mma_e4m3(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+static float f32_from_f16(unsigned bits) {
+    unsigned exponent = bits >> 10 & 31, mantissa = bits & 0x3FF;
+    float size = exponent ? ldexpf(1024 + mantissa, (int)exponent - 25) : ldexpf(mantissa, -24);
+    if (exponent == 31) size = mantissa ? NAN : INFINITY;
+    return bits & 0x8000 ? -size : size;
+}
+
+static unsigned f16_from_f32(float x) {
+    unsigned sign = __float_as_uint(x) >> 31 << 15;
+    float size = fabsf(x);
+    if (x != x) return 0x7FFF;
+    if (size >= 65520.0f) return sign | 0x7C00;
+    // Below the smallest normal number the steps are 2^-24 wide; the 1024th is that number.
+    if (size < 6.103515625e-5f) return sign | (unsigned)rintf(ldexpf(size, 24));
+    unsigned bits = __float_as_uint(size);
+    bits += 0xFFF + (bits >> 13 & 1);
+    return sign | ((bits >> 13) - ((127 - 15) << 10));
+}
+
+static unsigned bf16x2_from_f32(float first, float second) {
+    return bf16_from_f32(first) | (unsigned)bf16_from_f32(second) << 16;
+}
+
+static unsigned f16x2_from_f32(float first, float second) {
+    return f16_from_f32(first) | f16_from_f32(second) << 16;
+}
+
+static void f16x4_from_e4m3x4(unsigned four, unsigned& first, unsigned& second) {
+    float y[4];
+    f32_from_e4m3x2(four & 0xFFFF, y);
+    f32_from_e4m3x2(four >> 16, y + 2);
+    first = f16x2_from_f32(y[0], y[1]);
+    second = f16x2_from_f32(y[2], y[3]);
+}
+
+/// What the tensor cores do, of 64 / N bits a number; `unpack` makes floats of N of them.
+template <int N, class Unpack>
+static void emulate_mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                        Unpack unpack) {
     int lane = threadIdx.x % 32, row = lane / 4, column = lane % 4 * 2;
-    u64 upper = a[0] | (u64)a[2] << 32, lower = a[1] | (u64)a[3] << 32, k8 = b[0] | (u64)b[1] << 32;
-    for (int i = 0; i < 4; i++) {  // Four lanes hold the k of a row or column, eight each.
+    u64 upper = a[0] | (u64)a[2] << 32, lower = a[1] | (u64)a[3] << 32, own = b[0] | (u64)b[1] << 32;
+    for (int i = 0; i < 4; i++) {  // Four lanes hold the k of a row or column, N each.
         u64 from[4] = {__shfl_sync(WHOLE_WARP, upper, row * 4 + i),
                        __shfl_sync(WHOLE_WARP, lower, row * 4 + i),
-                       __shfl_sync(WHOLE_WARP, k8, column * 4 + i),
-                       __shfl_sync(WHOLE_WARP, k8, column * 4 + 4 + i)};
-        float y[4][8];
-        for (int j = 0; j < 16; j++)
-            f32_from_e4m3x2(from[j / 4] >> 16 * (j % 4) & 0xFFFF, y[j / 4] + 2 * (j % 4));
-        for (int k = 0; k < 8; k++)
+                       __shfl_sync(WHOLE_WARP, own, column * 4 + i),
+                       __shfl_sync(WHOLE_WARP, own, column * 4 + 4 + i)};
+        float y[4][N];
+        for (int j = 0; j < 4; j++) unpack(from[j], y[j]);
+        for (int k = 0; k < N; k++)
             for (int j = 0; j < 4; j++) d[j] += y[j / 2][k] * y[2 + j % 2][k];
     }
+}
+
+static void mma_e4m3(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    emulate_mma<8>(d, a, b, [](u64 bits, float* y) {
+        for (int i = 0; i < 4; i++) f32_from_e4m3x2(bits >> 16 * i & 0xFFFF, y + 2 * i);
+    });
+}
+
+static void mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    emulate_mma<4>(d, a, b, [](u64 bits, float* y) {
+        for (int i = 0; i < 4; i++) y[i] = f32_from_f16(bits >> 16 * i & 0xFFFF);
+    });
+}
+
+static void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    emulate_mma<4>(d, a, b, [](u64 bits, float* y) {
+        for (int i = 0; i < 4; i++) y[i] = f32_from_bf16(bits >> 16 * i & 0xFFFF);
+    });
 }
 
 #endif

@@ -34,6 +34,7 @@ VECTOR(uchar2, 2, unsigned char x, y);
 VECTOR(ushort2, 4, unsigned short x, y);
 VECTOR(uint2, 8, unsigned x, y);
 VECTOR(uint4, 16, unsigned x, y, z, w);
+VECTOR(float2, 8, float x, y);
 VECTOR(float4, 16, float x, y, z, w);
 #undef VECTOR
 
@@ -236,6 +237,12 @@ static T atomicAdd(T* address, T value) {
 }
 
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+static inline unsigned __byte_perm(unsigned low, unsigned high, unsigned select) {
+    uint64_t bytes = low | (uint64_t)high << 32;
+    unsigned y = 0;
+    for (int i = 0; i < 4; i++) y |= unsigned(bytes >> 8 * (select >> 4 * i & 7) & 0xFF) << 8 * i;
+    return y;
+}
 static inline int __ffs(int x) { return __builtin_ffs(x); }
 static inline unsigned __float_as_uint(float x) { unsigned u; memcpy(&u, &x, 4); return u; }
 static inline float __uint_as_float(unsigned u) { float x; memcpy(&x, &u, 4); return x; }

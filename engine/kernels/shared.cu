@@ -1,34 +1,61 @@
 // Attention of many rows over what their contexts begin with: keys and values are read once for ROWS
-// rows, a warp each, and used from shared memory. The results are splits of those rows, which
-// attention.cu merges with the others (the cascade of Hydragen and FlashInfer, as one more split).
+// rows and used from shared memory. The results are splits of those rows, which attention.cu merges
+// with the others (the cascade of Hydragen and FlashInfer, as one more split).
 //
-// Macros and arenas as in softmax.cuh.
+// Macros and arenas as in attention.cuh.
 
 constexpr int ROWS = 8;
-constexpr int THREADS = ROWS * 32;
-// A span's keys, then its values, in pieces of eight dimensions.
-constexpr int PIECES = 2 * 16 * LANES;
-constexpr int PIECES_A_THREAD = (PIECES + THREADS - 1) / THREADS;
+// A warp has two tiles: two rows, or one with more than eight heads a kv head.
+constexpr int WARP_ROWS = HEAD_TILES == 1 ? 2 : 1;
+constexpr int THREADS = ROWS / WARP_ROWS * 32;
+constexpr int BLOCK_BYTES = BLOCK_TOKENS * HEAD_DIM * sizeof(KV);
+// Blocks of keys and values in shared memory: one in use, the others on their way.
+constexpr int STAGES = least(8, 40960 / (2 * BLOCK_BYTES));
 
-/// This thread's pieces of one span; zero for slots that are not in it, which may hold NaN.
-DEVICE void fetch(Packed* pieces, const KV* keys, const KV* values, int span, int n_kv_heads,
-                  int kv_head) {
-    long long slot = ((long long)(span >> 5) * n_kv_heads + kv_head) * 16;
-#pragma unroll
-    for (int j = 0; j < PIECES_A_THREAD; j++) {
-        int piece = threadIdx.x + j * THREADS, token = piece / LANES % 16;
-        pieces[j] = {};
-        if (piece >= PIECES || token >= (span & 31)) continue;
-        const KV* from = piece < 16 * LANES ? keys : values;
-        pieces[j] = *(const Packed*)(from + (slot + token) * HEAD_DIM + piece % LANES * 8);
+// A copy's 16 bytes, and how many of them a token has.
+constexpr int CHUNK = 16 / sizeof(KV), CHUNKS = HEAD_DIM / CHUNK;
+
+/// Chunks of a token in another order for each token, so that the lanes that load at the same time
+/// find theirs in different banks: of keys two neighbouring tokens with four chunks each, of values
+/// every other token with two.
+struct Scattered {
+    static MEMBER int place(int token, int dim) {
+        int turn = ((token & 6) ^ (token & 1) << 2) % CHUNKS;
+        return token * HEAD_DIM + (dim ^ turn * CHUNK);
     }
+};
+
+struct alignas(16) Stage {
+    KV keys[BLOCK_TOKENS * HEAD_DIM], values[BLOCK_TOKENS * HEAD_DIM];
+    float key_scales[KV_FP8 ? BLOCK_TOKENS : 4], value_scales[KV_FP8 ? BLOCK_TOKENS : 4];
+};
+
+/// Begins to copy a block, by all threads.
+DEVICE void copy_block(Stage& stage, const Block& block) {
+    constexpr int AT_ONCE = THREADS / CHUNKS;  // tokens
+#pragma unroll
+    for (int first = 0; first < BLOCK_TOKENS; first += AT_ONCE) {
+        int token = first + threadIdx.x / CHUNKS, dim = threadIdx.x % CHUNKS * CHUNK;
+        if (AT_ONCE > BLOCK_TOKENS && token >= BLOCK_TOKENS) continue;
+        int to = Scattered::place(token, dim), from = InOrder::place(token, dim);
+        copy16_async((uint4*)(stage.keys + to), (const u8*)(block.keys + from), true);
+        copy16_async((uint4*)(stage.values + to), (const u8*)(block.values + from), true);
+    }
+#if KV_FP8
+    if (threadIdx.x < BLOCK_TOKENS / 4) {
+        int at = threadIdx.x * 4;
+        copy16_async((uint4*)(stage.key_scales + at), (const u8*)(block.key_scales + at), true);
+        copy16_async((uint4*)(stage.value_scales + at), (const u8*)(block.value_scales + at), true);
+    }
+#endif
 }
 
 /// q, spans, arenas and outputs as for `attend`. rows [B, ROWS] i32: the rows of a bundle, filled up
 /// with -1; n_spans [B] i32: so many spans all of them begin with (0: no bundle), which the first
 /// row's list gives. Split s < n_splits takes the s-th part of them, ceil(n / n_splits) spans each.
 /// -> splits n_all_splits - n_splits + s of partial and lse.
-/// grid (B, Hkv, n_splits), block 256, no dynamic shared memory.
+/// grid (B, Hkv, n_splits), block 128 for up to 8 query heads a kv head, 256 for more; no dynamic
+/// shared memory.
 extern "C" __global__ void __launch_bounds__(THREADS)
 attend_shared(const bf16* __restrict__ q, long long q_stride, const KV* __restrict__ keys,
               const KV* __restrict__ values, const float* __restrict__ key_scales,
@@ -36,81 +63,61 @@ attend_shared(const bf16* __restrict__ q, long long q_stride, const KV* __restri
               const int* __restrict__ rows, const int* __restrict__ n_spans, int max_spans,
               int n_kv_heads, int n_splits, int n_all_splits, float softmax_scale,
               float* __restrict__ partial, float* __restrict__ lse) {
-    __shared__ Packed tile[PIECES];
-    __shared__ float scales[2][16];
-    int bundle = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z;
-    int n = n_spans[bundle];
+    __shared__ Stage stages[STAGES];
+    int bundle = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z, n = n_spans[bundle];
     if (n == 0) return;
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, set = lane / LANES;
-    int dim = lane % LANES * 8, row = rows[bundle * ROWS + warp];
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, leader = rows[bundle * ROWS];
     int per = (n + n_splits - 1) / n_splits;
-    int first = split * per;
-    int end = first + per < n ? first + per : n;
-    long long out_split = (long long)row * n_all_splits + n_all_splits - n_splits + split;
-    long long out = (out_split * n_kv_heads + kv_head) * GROUPS;
-    if (first >= end) {
-        if (row >= 0 && lane < GROUPS) lse[out + lane] = negative_infinity();
-        return;
+    int first = split * per, end = least(first + per, n);
+
+    // The row of each tile, or -1, its first head there, and the place of that in lse.
+    int row[2], head[2];
+    long long out[2];
+    Running<2> state;
+    Query<2> query;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        row[h] = rows[bundle * ROWS + (WARP_ROWS == 2 ? 2 * warp + h : warp)];
+        head[h] = WARP_ROWS == 2 ? 0 : 8 * h;
+        long long out_split = (long long)row[h] * n_all_splits + n_all_splits - n_splits + split;
+        out[h] = (out_split * n_kv_heads + kv_head) * GROUPS + head[h];
+        // A tile without a row computes the leader's, and writes nothing.
+        const bf16* own_q = q + (row[h] < 0 ? leader : row[h]) * q_stride;
+        query.load(h, own_q + (kv_head * GROUPS + head[h]) * HEAD_DIM, GROUPS - head[h], softmax_scale);
     }
-    const int* own_spans = spans + (long long)rows[bundle * ROWS] * max_spans;
+    const int* shared_spans = spans + (long long)leader * max_spans;
+    auto copy = [&](int s, int stage) {
+        if (s < end)
+            copy_block(stages[stage], Block(keys, values, key_scales, value_scales, shared_spans[s],
+                                            n_kv_heads, kv_head));
+        end_copy_group();  // One for each block, also where there is none.
+    };
+    for (int i = 0; i < STAGES - 1; i++) copy(first + i, i);
+    int current = 0, last = STAGES - 1;
+    for (int s = first; s < end; s++) {
+        wait_for_copies<STAGES - 2>();
+        __syncthreads();  // All have what they copied of this block, and have left the one before.
+        copy(s + STAGES - 1, last);
+        const Stage& stage = stages[current];
+        take<Scattered>(state, query, Block(stage.keys, stage.values, stage.key_scales,
+                                            stage.value_scales, shared_spans[s]));
+        last = current;
+        current = current + 1 < STAGES ? current + 1 : 0;
+    }
+    gather_sums(state);
 
-    for (int pass = 0; pass < PASSES; pass++) {
-        Running state;
-        float query[HEADS][8];
-        // A warp without a row computes the first one's, and writes nothing.
-        int asking = row >= 0 ? row : rows[bundle * ROWS];
-        begin(state, query, q + asking * q_stride, kv_head, pass, dim, softmax_scale);
-        Packed next[PIECES_A_THREAD];
-        fetch(next, keys, values, own_spans[first], n_kv_heads, kv_head);
-        for (int s = first; s < end; s++) {
-            int span = own_spans[s], n_tokens = span & 31;
-            __syncthreads();  // The tile before may still be read.
 #pragma unroll
-            for (int j = 0; j < PIECES_A_THREAD; j++) {
-                int piece = threadIdx.x + j * THREADS;
-                if (piece < PIECES) tile[piece] = next[j];
-            }
-#if KV_FP8
-            if (threadIdx.x < 32 && lane % 16 < n_tokens) {
-                long long slot = ((long long)(span >> 5) * n_kv_heads + kv_head) * 16;
-                scales[lane / 16][lane % 16] = (lane < 16 ? key_scales : value_scales)[slot + lane % 16];
-            }
-#endif
-            __syncthreads();
-            // On its way while this one is used.
-            if (s + 1 < end) fetch(next, keys, values, own_spans[s + 1], n_kv_heads, kv_head);
-            for (int offset = set; offset - set < n_tokens; offset += SETS * TOKENS) {
-                Packed key[TOKENS], value[TOKENS];
+    for (int h = 0; h < 2; h++) {
+        float scale[2];
 #pragma unroll
-                for (int t = 0; t < TOKENS; t++) {
-                    int piece = (offset + t * SETS) * LANES + dim / 8;
-                    key[t] = tile[piece];
-                    value[t] = tile[16 * LANES + piece];
-                }
-                int own = offset + dim / 8 / LANES_A_TOKEN * SETS;
-                float key_scale = 1.0f, value_scale = 1.0f;
-#if KV_FP8
-                if (own < n_tokens) {
-                    key_scale = scales[0][own];
-                    value_scale = scales[1][own];
-                }
-#endif
-                take(state, query, key, value, key_scale, value_scale, own < n_tokens);
-            }
-        }
-
-        gather_sums(state);
-        merge_sets(state);
-        if (row < 0 || set != 0) continue;
-#pragma unroll
-        for (int h = 0; h < HEADS; h++) {
-            int head = pass * HEADS + h;
-            if (head >= GROUPS) continue;
-#pragma unroll
-            for (int i = 0; i < 8; i++) state.values[h][i] /= state.sum[h];
-            store8(partial + (out + head) * HEAD_DIM + dim, state.values[h]);
-            if (dim == 0) lse[out + head] = log_sum(state.peak[h], state.sum[h]);
-        }
+        for (int e = 0; e < 2; e++)
+            scale[e] = state.value_power / __shfl_sync(WHOLE_WARP, state.sum[h], lane % 4 * 8 + 4 * e);
+        if (row[h] < 0) continue;
+        int n_heads = GROUPS - head[h];
+        if (first < end) store_values(state, h, scale, n_heads, partial + out[h] * HEAD_DIM);
+        if (lane % 4 == 0 && lane / 4 < n_heads)
+            lse[out[h] + lane / 4] =
+                first < end ? log_sum(state.peak[h], state.sum[h]) : negative_infinity();
     }
 }
 

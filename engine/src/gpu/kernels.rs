@@ -307,9 +307,11 @@ impl<L: Launch> Ops for Kernels<L> {
         if n_bundles == 0 {
             return Ok(());
         }
+        // a warp has two rows, or one with more than eight query heads a key/value head
+        let warp_rows = if n_heads / n_kv_heads <= 8 { 2 } else { 1 };
         let shape = Shape {
             grid: [n_bundles as u32, n_kv_heads as u32, shared.n_splits as u32],
-            block: 32 * BUNDLE_ROWS as u32,
+            block: 32 * BUNDLE_ROWS as u32 / warp_rows,
             shared: 0,
         };
         let which = [Arg::tensor(&shared.rows), Arg::tensor(&shared.n_spans)];

@@ -5,7 +5,7 @@ use super::ops::Heads;
 use crate::error::Error;
 
 const COMMON: &str = include_str!("../../kernels/common.cuh");
-const SOFTMAX: &str = include_str!("../../kernels/softmax.cuh");
+const ATTENTION: &str = include_str!("../../kernels/attention.cuh");
 
 /// One file of kernels.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
             &[head_dim, kv_fp8],
         ),
         File {
-            header: SOFTMAX,
+            header: ATTENTION,
             ..file(
                 "attention.cu",
                 include_str!("../../kernels/attention.cu"),
@@ -90,7 +90,7 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
             )
         },
         File {
-            header: SOFTMAX,
+            header: ATTENTION,
             ..file(
                 "shared.cu",
                 include_str!("../../kernels/shared.cu"),

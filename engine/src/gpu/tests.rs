@@ -4,13 +4,13 @@
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
-use super::arena::{self, KvKind, LayerArena};
+use super::arena::KvKind;
 use super::emulator::{self, Emulated};
 use super::forward::{GpuRunner, GpuSettings};
 use super::kernels::{Kernels, Launch, architecture, compile};
 use super::measure::{Sizes, measure_on_cpu, values};
-use super::ops::{Activations, Contexts, Draws, Heads, Ops, Shared};
-use super::sharing::{BUNDLE_ROWS, Sharing};
+use super::ops::{Activations, Draws, Heads, Ops};
+use super::sharing::Sharing;
 use super::source;
 use super::table::{Table, bucket, n_splits};
 use super::twins::Twins;
@@ -23,6 +23,8 @@ use crate::ffi::nvrtc;
 use crate::fp8::{quantize, quantize_tokens};
 use crate::kv::{Slot, Span};
 use crate::model::{Decoder, Linear, Precision};
+
+mod attention;
 
 const CPU: Device = Device::Cpu;
 
@@ -89,17 +91,6 @@ fn settings(n_blocks: usize, kv: KvKind, shared_attention: bool) -> GpuSettings 
     }
 }
 
-/// The spans (block, tokens) of each context, a row of `capacity` each.
-fn packed(contexts: &[impl AsRef<[(i32, i32)]>], capacity: usize) -> Vec<i32> {
-    let mut spans = vec![0; contexts.len() * capacity];
-    for (row, context) in spans.chunks_mut(capacity).zip(contexts) {
-        for (at, (block, n)) in context.as_ref().iter().enumerate() {
-            row[at] = block << 5 | n;
-        }
-    }
-    spans
-}
-
 fn check_row_kernels(kernels: &dyn Ops, twins: &dyn Ops) {
     for (n, width) in [(0, 64), (1, 64), (3, 8), (5, 96), (2, 5_120)] {
         let (x, more) = (randn(&[n, width]), bf16(&randn(&[n, width])));
@@ -122,118 +113,6 @@ fn check_row_kernels(kernels: &dyn Ops, twins: &dyn Ops) {
             twins.quantize(&more, wanted).unwrap();
             check_close(seen, wanted, "quantize");
         }
-    }
-}
-
-/// Stores keys and values of a few tokens, with padding between them, then attends to them.
-fn check_attention(kernels: &dyn Ops, twins: &dyn Ops, kv: KvKind) {
-    let config = config();
-    let inv_freq: Vec<f32> =
-        (0..8).map(|pair| 10_000f32.powf(-f32::from(pair as u8) / 8.0)).collect();
-    let inv_freq = Tensor::from_slice(&inv_freq);
-    let arenas = [(); 2].map(|()| arena::allocate(&config, 6, kv, CPU).unwrap().remove(0));
-    let n_tokens = 6 * 16;
-    let qkv = bf16(&randn(&[n_tokens, HEADS.qkv_width()]));
-    let slots: Vec<i64> = (0..n_tokens).map(|slot| if slot % 7 == 3 { -1 } else { slot }).collect();
-    let positions: Vec<i32> = (0..n_tokens).map(|at| (at * at) as i32).collect();
-    let (slots, positions) = (Tensor::from_slice(&slots), Tensor::from_slice(&positions));
-    let copies = [qkv.copy(), qkv.copy()];
-    for ((ops, copy), arena) in [kernels, twins].iter().zip(&copies).zip(&arenas) {
-        ops.rope_append(copy, &positions, &inv_freq, &slots, arena).unwrap();
-    }
-    let queries = |qkv: &Tensor| Activations::Plain(qkv.narrow(1, 0, HEADS.q_width()).contiguous());
-    check_close(&queries(&copies[0]), &queries(&copies[1]), "rotated queries");
-    let all: Vec<i64> = (0..n_tokens).collect();
-    let blocks = Tensor::from_slice(&all.iter().map(|slot| slot / 16).collect::<Vec<_>>());
-    let offsets = Tensor::from_slice(&all.iter().map(|slot| slot % 16).collect::<Vec<_>>());
-    let [seen, wanted] = [0, 1].map(|which| {
-        let gathered = arenas[which].gather(&blocks, &offsets, Kind::Float).unwrap();
-        Activations::Plain(Tensor::cat(&gathered, 0).view([-1, 16]))
-    });
-    check_close(&seen, &wanted, "stored keys and values");
-
-    // whole blocks, cut ones, one token, and padding; shared between rows
-    let contexts: [&[(i32, i32)]; 5] = [
-        &[(0, 16), (3, 16), (5, 2)],
-        &[(0, 16), (3, 7), (4, 3), (1, 1)],
-        &[(2, 1)],
-        &[],
-        &[(0, 3)],
-    ];
-    let capacity = 4;
-    let spans = packed(&contexts, capacity);
-    let n_spans: Vec<i32> = contexts.iter().map(|context| context.len() as i32).collect();
-    for n_splits in [1, 2, 7] {
-        let contexts = Contexts {
-            spans: Tensor::from_slice(&spans).view([5, capacity as i64]),
-            n_spans: Tensor::from_slice(&n_spans),
-            n_splits,
-            shared: None,
-        };
-        let merged = |ops: &dyn Ops, out: &Activations| {
-            let garbage = f64::NAN;
-            let partial = Tensor::full([5, n_splits, HEADS.q_width()], garbage, (Kind::Float, CPU));
-            let lse = Tensor::full([5, n_splits, HEADS.n_heads], garbage, (Kind::Float, CPU));
-            // both read the same arena
-            ops.attend(&copies[1], &arenas[1], &contexts, &partial, &lse).unwrap();
-            ops.merge(&partial, &lse, out).unwrap();
-        };
-        for (seen, wanted) in outs(5, HEADS.q_width()).iter().zip(&outs(5, HEADS.q_width())) {
-            merged(kernels, seen);
-            merged(twins, wanted);
-            check_close(seen, wanted, "attention");
-            assert_eq!(
-                values(seen).get(3).abs().sum(Kind::Float).double_value(&[]),
-                0.0,
-                "padding"
-            );
-        }
-    }
-    check_shared_attention(kernels, twins, &copies[1], &arenas[1]);
-}
-
-/// Two bundles of rows that begin with two whole spans and a cut one, one row with nothing of its own, strangers,
-/// padding, and a bundle that is not there.
-fn check_shared_attention(kernels: &dyn Ops, twins: &dyn Ops, qkv: &Tensor, arena: &LayerArena) {
-    let start = [(0, 16), (5, 16), (3, 7)];
-    let mut contexts: Vec<Vec<(i32, i32)>> =
-        (0..11).map(|row| [&start[..], &[(1 + row % 2, 1 + row)]].concat()).collect();
-    contexts[4].truncate(3);
-    contexts.insert(2, vec![(0, 16), (4, 16)]);
-    contexts.insert(6, vec![]);
-    let (n_rows, capacity) = (contexts.len(), 5);
-    let spans = packed(&contexts, capacity);
-    let alike: Vec<i32> =
-        (0..n_rows as i32).filter(|row| contexts[*row as usize].starts_with(&start)).collect();
-    let mut rows: Vec<i32> = alike.clone();
-    rows.resize(3 * BUNDLE_ROWS, -1);
-    rows[2 * BUNDLE_ROWS..].fill(0);
-    let n_shared: Vec<i32> =
-        (0..n_rows as i32).map(|row| if alike.contains(&row) { 3 } else { 0 }).collect();
-    let n_spans: Vec<i32> = contexts.iter().map(|context| context.len() as i32).collect();
-    for (n_splits, n_shared_splits) in [(1, 1), (2, 4), (7, 2)] {
-        let contexts = Contexts {
-            spans: Tensor::from_slice(&spans).view([n_rows as i64, capacity as i64]),
-            n_spans: Tensor::from_slice(&n_spans),
-            n_splits,
-            shared: Some(Shared {
-                n_shared: Tensor::from_slice(&n_shared),
-                rows: Tensor::from_slice(&rows).view([3, BUNDLE_ROWS as i64]),
-                n_spans: Tensor::from_slice(&[3i32, 3, 0]),
-                n_splits: n_shared_splits,
-            }),
-        };
-        let (n, all) = (n_rows as i64, contexts.n_all_splits());
-        let merged = |ops: &dyn Ops, out: &Activations| {
-            let partial = Tensor::full([n, all, HEADS.q_width()], f64::NAN, (Kind::Float, CPU));
-            let lse = Tensor::full([n, all, HEADS.n_heads], f64::NAN, (Kind::Float, CPU));
-            ops.attend(qkv, arena, &contexts, &partial, &lse).unwrap();
-            ops.merge(&partial, &lse, out).unwrap();
-        };
-        let ([seen, _], [wanted, _]) = (outs(n, HEADS.q_width()), outs(n, HEADS.q_width()));
-        merged(kernels, &seen);
-        merged(twins, &wanted);
-        check_close(&seen, &wanted, "shared attention");
     }
 }
 
@@ -333,13 +212,22 @@ fn kernels_compute_what_their_twins_do() {
         let kernels = emulator::kernels(HEADS, kv, backwards);
         let twins = Twins { heads: HEADS };
         check_row_kernels(&kernels, &twins);
-        check_attention(&kernels, &twins, kv);
+        attention::check(&kernels, &twins, HEADS, kv);
         check_sampler(&kernels, &twins);
         check_few_products(&kernels, &twins);
         check_batches(kv, || Box::new(kernels.clone()));
         check_shared_batches(kv, || Box::new(kernels.clone()));
         check_measurement(kv, &kernels);
         check_batches(kv, || Box::new(Twins { heads: HEADS }));
+    }
+    // one and two tiles of query heads; loads of a few bytes to several of 16
+    let shapes = [(5, 1, 128), (14, 2, 64), (12, 1, 32), (9, 1, 256)];
+    for (n_heads, n_kv_heads, head_dim) in shapes {
+        let heads = Heads { n_heads, n_kv_heads, head_dim };
+        for (kv, backwards) in [(KvKind::Bf16, true), (KvKind::Fp8, false)] {
+            let kernels = emulator::kernels(heads, kv, backwards);
+            attention::check(&kernels, &Twins { heads }, heads, kv);
+        }
     }
 }
 

@@ -1,0 +1,400 @@
+// Attention of one query token over tokens of a paged cache, by one warp on the tensor cores: what
+// the two attention files share.
+//
+// -DHEAD_DIM=D (a power of two, 16..256), -DGROUPS=G (query heads a kv head, 1..16), -DKV_FP8=0|1.
+// Arenas: [n_blocks, Hkv, 16, D]; with KV_FP8 e4m3 with one f32 scale a token and head in
+// [n_blocks, Hkv, 16].
+//
+// A warp takes the 16 tokens of a block at a time, for up to 16 query heads in tiles of 8: with so
+// few heads for so many bytes the tensor cores are mostly idle, but the other units would be too
+// slow for the memory. Lane l is in row g = l / 4 of a fragment and has the part q = l % 4 of it.
+// Scores are queries [16 heads, D] times keys [D, 8 tokens], twice: of a tile the lane has head g and
+// tokens 2q, 2q + 1, 2q + 8 and 2q + 9. As they lie there they are the right factor of values
+// [D, 16 tokens] times weights [16 tokens, 8 heads], of which the lane has heads 2q and 2q + 1.
+//
+// A sum over dimensions has no order and a row of an output any name, so fragments are filled with
+// the bytes as wide loads bring them: of a key the lane has the chunks q, q + 4, .., of a value the
+// chunks g, g + 8, ...
+
+#if KV_FP8
+typedef u8 KV;
+#else
+typedef bf16 KV;
+#endif
+
+DEVICE constexpr int least(int a, int b) { return a < b ? a : b; }
+
+constexpr int BLOCK_TOKENS = 16;
+// Tiles of the query heads of a kv head.
+constexpr int HEAD_TILES = (GROUPS + 7) / 8;
+// Products over 16 dimensions that a score is made of, and of 16 dimensions that an output has.
+constexpr int STEPS = HEAD_DIM / 16;
+// Dimensions of a token that a lane has, and of a chunk of them, which is one load.
+constexpr int KEY_DIMS = HEAD_DIM / 4, KEY_CHUNK = least(KEY_DIMS, 16 / sizeof(KV));
+constexpr int VALUE_DIMS = HEAD_DIM / 8, VALUE_CHUNK = least(VALUE_DIMS, 16 / sizeof(KV));
+
+// A running maximum starts here rather than at -inf, whose difference from itself is NaN.
+constexpr float VERY_LOW = -1e30f;
+
+/// BYTES bytes, with zeros up to a whole word.
+template <int BYTES>
+struct Chunk {
+    unsigned words[(BYTES + 3) / 4];
+};
+
+template <int BYTES>
+DEVICE Chunk<BYTES> load_chunk(const void* from) {
+    Chunk<BYTES> y;
+    if constexpr (BYTES == 16) {
+        uint4 all = *(const uint4*)from;
+        y.words[0] = all.x, y.words[1] = all.y, y.words[2] = all.z, y.words[3] = all.w;
+    } else if constexpr (BYTES == 8) {
+        uint2 all = *(const uint2*)from;
+        y.words[0] = all.x, y.words[1] = all.y;
+    } else if constexpr (BYTES == 4) {
+        y.words[0] = *(const unsigned*)from;
+    } else {
+        y.words[0] = *(const unsigned short*)from;
+    }
+    return y;
+}
+
+/// The tokens of a span of one kv head. A span is block << 5 | tokens, the first 1..16 of the block.
+struct Block {
+    const KV *keys, *values;
+    const float *key_scales, *value_scales;
+    int n_tokens;
+
+    /// Where it lies in the arenas.
+    MEMBER Block(const KV* keys, const KV* values, const float* key_scales,
+                 const float* value_scales, int span, int n_kv_heads, int kv_head)
+        : n_tokens(span & 31) {
+        long long token = ((long long)(span >> 5) * n_kv_heads + kv_head) * BLOCK_TOKENS;
+        this->keys = keys + token * HEAD_DIM;
+        this->values = values + token * HEAD_DIM;
+        this->key_scales = key_scales + token;
+        this->value_scales = value_scales + token;
+    }
+
+    /// Where it was copied to.
+    MEMBER Block(const KV* keys, const KV* values, const float* key_scales,
+                 const float* value_scales, int span)
+        : keys(keys), values(values), key_scales(key_scales), value_scales(value_scales),
+          n_tokens(span & 31) {}
+};
+
+/// Where in a block's keys or values a chunk begins: tokens one after the other.
+struct InOrder {
+    static MEMBER int place(int token, int dim) { return token * HEAD_DIM + dim; }
+};
+
+/// A lane's part of a block's keys: those of tokens g and g + 8.
+struct Keys {
+    Chunk<KEY_CHUNK * sizeof(KV)> chunks[2][KEY_DIMS / KEY_CHUNK];
+};
+
+/// A lane's part of a block's values: those of tokens 2q, 2q + 1, 2q + 8 and 2q + 9.
+struct Values {
+    Chunk<VALUE_CHUNK * sizeof(KV)> chunks[4][VALUE_DIMS / VALUE_CHUNK];
+};
+
+/// What the keys and values of the lane's four tokens are multiplied by.
+struct Scales {
+    float key[4], value[4];
+};
+
+/// The lane's i-th token of the four that it has scores of.
+DEVICE int own_token(int i) { return threadIdx.x % 4 * 2 + i % 2 + i / 2 * 8; }
+
+// Where a span has fewer than 16 tokens, its last one is loaded again: other slots may hold NaN,
+// which no weight of zero would take away.
+
+template <class Order>
+DEVICE void load_keys(Keys& keys, const Block& block) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int token = least(threadIdx.x % 32 / 4 + 8 * i, block.n_tokens - 1);
+#pragma unroll
+        for (int c = 0; c < KEY_DIMS / KEY_CHUNK; c++) {
+            int dim = (c * 4 + threadIdx.x % 4) * KEY_CHUNK;
+            keys.chunks[i][c] = load_chunk<KEY_CHUNK * sizeof(KV)>(block.keys + Order::place(token, dim));
+        }
+    }
+}
+
+template <class Order>
+DEVICE void load_values(Values& values, const Block& block) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int token = least(own_token(i), block.n_tokens - 1);
+#pragma unroll
+        for (int c = 0; c < VALUE_DIMS / VALUE_CHUNK; c++) {
+            int dim = (c * 8 + threadIdx.x % 32 / 4) * VALUE_CHUNK;
+            values.chunks[i][c] =
+                load_chunk<VALUE_CHUNK * sizeof(KV)>(block.values + Order::place(token, dim));
+        }
+    }
+}
+
+DEVICE void load_scales(Scales& scales, const Block& block) {
+#if KV_FP8
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+        float2 key = *(const float2*)(block.key_scales + own_token(i));
+        float2 value = *(const float2*)(block.value_scales + own_token(i));
+        scales.key[i] = key.x, scales.key[i + 1] = key.y;
+        scales.value[i] = value.x, scales.value[i + 1] = value.y;
+    }
+#endif
+}
+
+/// The largest power of two that is not above x >= 0; 0 where x is below the normal numbers.
+DEVICE float power_below(float x) {
+    return __uint_as_float(__float_as_uint(x) & 0x7F800000u);
+}
+
+/// 1 / power of a power of two up to 2^126, exactly; 2^127 for 0.
+DEVICE float inverse_of(float power) {
+    return __uint_as_float(0x7F000000u - __float_as_uint(power));
+}
+
+/// The left factor of the scores: for each tile and step the lane's four dimensions of head g, as they
+/// are in bf16, or for e4m3 keys in f16.
+template <int TILES>
+struct Query {
+    unsigned words[TILES][STEPS][2];
+    float scale[TILES];  // what scores are multiplied by to be powers of two
+
+    /// Fills a tile with q [n_heads, D]; further heads of it are zero.
+    MEMBER void load(int tile, const bf16* q, int n_heads, float softmax_scale) {
+        int head = threadIdx.x % 32 / 4;
+        scale[tile] = softmax_scale * 1.44269504f;  // log2(e)
+#pragma unroll
+        for (int c = 0; c < KEY_DIMS / KEY_CHUNK; c++) {
+            int dim = (c * 4 + threadIdx.x % 4) * KEY_CHUNK;
+#pragma unroll
+            for (int i = 0; i < KEY_CHUNK; i += 4) {
+                uint2 four = {};
+                if (head < n_heads) four = *(const uint2*)(q + head * HEAD_DIM + dim + i);
+                unsigned* to = words[tile][(c * KEY_CHUNK + i) / 4];
+                to[0] = four.x, to[1] = four.y;
+            }
+        }
+#if KV_FP8
+        to_f16(tile);
+#endif
+    }
+
+    /// Divided by a power of two first, which brings the largest to 1 .. 2.
+    MEMBER void to_f16(int tile) {
+        float largest = 0.0f;
+#pragma unroll
+        for (int s = 0; s < STEPS; s++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                largest = fmaxf(largest, fmaxf(fabsf(f32_from_bf16(words[tile][s][i] & 0xFFFF)),
+                                               fabsf(f32_from_bf16(words[tile][s][i] >> 16))));
+        largest = fmaxf(largest, __shfl_xor_sync(WHOLE_WARP, largest, 1));
+        largest = fmaxf(largest, __shfl_xor_sync(WHOLE_WARP, largest, 2));
+        float power = power_below(largest), inverse = inverse_of(power);
+        scale[tile] *= power;
+#pragma unroll
+        for (int s = 0; s < STEPS; s++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                words[tile][s][i] = f16x2_from_f32(f32_from_bf16(words[tile][s][i] & 0xFFFF) * inverse,
+                                                f32_from_bf16(words[tile][s][i] >> 16) * inverse);
+    }
+};
+
+/// The running softmax. Of each tile: of head g the maximum (in powers of two) and the sum over this
+/// lane's tokens; of heads 2q and 2q + 1 the lane's dimensions of the weighted sum of values, which are
+/// the chunks g, g + 8, .. one after the other, the j-th of them of head 2q + e in
+/// values[j / 2][j % 2 * 2 + e]. They are divided by value_power, the power of two below the largest
+/// scale of a value so far, so that weights fit into f16.
+template <int TILES>
+struct Running {
+    float peak[TILES], sum[TILES], values[TILES][STEPS][4];
+    float value_power = KV_FP8 ? 0.0f : 1.0f;
+
+    MEMBER Running() {
+#pragma unroll
+        for (int h = 0; h < TILES; h++) {
+            peak[h] = VERY_LOW;
+            sum[h] = 0.0f;
+#pragma unroll
+            for (int s = 0; s < STEPS; s++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) values[h][s][i] = 0.0f;
+        }
+    }
+};
+
+/// Those of the lane's head g of each tile and its four tokens.
+template <int TILES>
+DEVICE void score(float (&scores)[TILES][4], const Query<TILES>& query, const Keys& keys) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        float sums[4] = {};
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) {
+            unsigned a[4] = {query.words[0][s][0], 0, query.words[0][s][1], 0}, b[2];
+            if constexpr (TILES == 2) a[1] = query.words[1][s][0], a[3] = query.words[1][s][1];
+            int at = s * 4 % KEY_CHUNK * sizeof(KV) / 4;
+            const unsigned* words = keys.chunks[i][s * 4 / KEY_CHUNK].words + at;
+#if KV_FP8
+            f16x4_from_e4m3x4(words[0], b[0], b[1]);
+            mma_f16(sums, a, b);
+#else
+            b[0] = words[0], b[1] = words[1];
+            mma_bf16(sums, a, b);
+#endif
+        }
+#pragma unroll
+        for (int h = 0; h < TILES; h++)
+            scores[h][2 * i] = sums[2 * h], scores[h][2 * i + 1] = sums[2 * h + 1];
+    }
+}
+
+/// Takes the scores of the lane's four tokens into the softmax: their weights, as the right factor of
+/// the values. Tokens from n_tokens on have none.
+template <int TILES>
+DEVICE void weigh(Running<TILES>& state, unsigned (&weights)[TILES][2],
+                  float (&scores)[TILES][4], const Query<TILES>& query, const Scales& scales,
+                  int n_tokens) {
+    float peak[TILES], value_power = state.value_power;
+    bool grew = false;
+#pragma unroll
+    for (int h = 0; h < TILES; h++) {
+        peak[h] = state.peak[h];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float factor = KV_FP8 ? query.scale[h] * scales.key[i] : query.scale[h];
+            scores[h][i] = own_token(i) < n_tokens ? scores[h][i] * factor : negative_infinity();
+            peak[h] = fmaxf(peak[h], scores[h][i]);
+        }
+        peak[h] = fmaxf(peak[h], __shfl_xor_sync(WHOLE_WARP, peak[h], 1));
+        peak[h] = fmaxf(peak[h], __shfl_xor_sync(WHOLE_WARP, peak[h], 2));
+        grew |= peak[h] > state.peak[h];
+    }
+#if KV_FP8
+    float largest = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (own_token(i) < n_tokens) largest = fmaxf(largest, scales.value[i]);
+    largest = fmaxf(largest, __shfl_xor_sync(WHOLE_WARP, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(WHOLE_WARP, largest, 2));
+    value_power = fmaxf(value_power, power_below(largest));
+    grew |= value_power > state.value_power;
+#endif
+    // Rare after the first tokens. Where nothing grew the factors would all be 1.
+    if (__ballot_sync(WHOLE_WARP, grew)) {
+        float shrink_values = state.value_power * inverse_of(value_power);
+        state.value_power = value_power;
+#pragma unroll
+        for (int h = 0; h < TILES; h++) {
+            float shrink = exp2f(state.peak[h] - peak[h]);
+            state.peak[h] = peak[h];
+            state.sum[h] *= shrink;
+            float own[2];
+#pragma unroll
+            for (int e = 0; e < 2; e++)
+                own[e] = __shfl_sync(WHOLE_WARP, shrink, threadIdx.x % 4 * 8 + 4 * e) * shrink_values;
+#pragma unroll
+            for (int s = 0; s < STEPS; s++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) state.values[h][s][i] *= own[i % 2];
+        }
+    }
+#pragma unroll
+    for (int h = 0; h < TILES; h++) {
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) {
+            float pair[2];
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                pair[e] = exp2f(scores[h][i + e] - state.peak[h]);
+                state.sum[h] += pair[e];
+#if KV_FP8
+                pair[e] *= own_token(i + e) < n_tokens ? scales.value[i + e] * inverse_of(state.value_power) : 0.0f;
+#endif
+            }
+            weights[h][i / 2] =
+                KV_FP8 ? f16x2_from_f32(pair[0], pair[1]) : bf16x2_from_f32(pair[0], pair[1]);
+        }
+    }
+}
+
+/// Adds the weighted values.
+template <int TILES>
+DEVICE void add(Running<TILES>& state, const Values& values, const unsigned (&weights)[TILES][2]) {
+#pragma unroll
+    for (int s = 0; s < STEPS; s++) {
+        // Two dimensions of the lane's four tokens.
+        unsigned two[4], a[4];
+        int bytes = 2 * s % VALUE_CHUNK * sizeof(KV);
+#pragma unroll
+        for (int i = 0; i < 4; i++) two[i] = values.chunks[i][2 * s / VALUE_CHUNK].words[bytes / 4];
+#if KV_FP8
+        unsigned select = bytes % 4 ? 0x7362 : 0x5140;
+#pragma unroll
+        for (int i = 0; i < 4; i += 2)
+            f16x4_from_e4m3x4(__byte_perm(two[i], two[i + 1], select), a[i], a[i + 1]);
+#pragma unroll
+        for (int h = 0; h < TILES; h++) mma_f16(state.values[h][s], a, weights[h]);
+#else
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            a[i] = __byte_perm(two[i / 2 * 2], two[i / 2 * 2 + 1], i % 2 ? 0x7632 : 0x5410);
+#pragma unroll
+        for (int h = 0; h < TILES; h++) mma_bf16(state.values[h][s], a, weights[h]);
+#endif
+    }
+}
+
+/// Takes a block's tokens into the softmax. All of them are on their way before any is used.
+template <class Order, int TILES>
+DEVICE void take(Running<TILES>& state, const Query<TILES>& query, const Block& block) {
+    Keys keys;
+    Values values;
+    Scales scales;
+    load_keys<Order>(keys, block);
+    load_scales(scales, block);
+    load_values<Order>(values, block);
+    float scores[TILES][4];
+    unsigned weights[TILES][2];
+    score(scores, query, keys);
+    weigh(state, weights, scores, query, scales, block.n_tokens);
+    add(state, values, weights);
+}
+
+/// Adds up the sums of the lanes that have the same heads; all of them get the result.
+template <int TILES>
+DEVICE void gather_sums(Running<TILES>& state) {
+#pragma unroll
+    for (int h = 0; h < TILES; h++) {
+        state.sum[h] += __shfl_xor_sync(WHOLE_WARP, state.sum[h], 1);
+        state.sum[h] += __shfl_xor_sync(WHOLE_WARP, state.sum[h], 2);
+    }
+}
+
+/// Stores the weighted sums of values of tile h, times scale[e] for head 2q + e, to `to`
+/// [heads, D]; only those before n_heads.
+template <int TILES>
+DEVICE void store_values(const Running<TILES>& state, int h, const float (&scale)[2], int n_heads, float* to) {
+#pragma unroll
+    for (int e = 0; e < 2; e++) {
+        int head = threadIdx.x % 4 * 2 + e;
+        if (head >= n_heads) continue;
+#pragma unroll
+        for (int j = 0; j < VALUE_DIMS; j += 2) {
+            int chunk = j / VALUE_CHUNK * 8 + threadIdx.x % 32 / 4;
+            const float* own = state.values[h][j / 2];
+            *(float2*)(to + head * HEAD_DIM + chunk * VALUE_CHUNK + j % VALUE_CHUNK) =
+                float2{own[e] * scale[e], own[2 + e] * scale[e]};
+        }
+    }
+}
+
+/// The natural logarithm of a sum of powers of two.
+DEVICE float log_sum(float peak, float sum) { return peak * 0.69314718f + logf(sum); }

@@ -1,0 +1,212 @@
+//! Attention: storing keys and values, and what queries make of them.
+
+use tch::{Kind, Tensor};
+
+use super::{CPU, bf16, check_close, config, outs, randn};
+use crate::ModelConfig;
+use crate::gpu::arena::{self, KvKind, LayerArena};
+use crate::gpu::ops::{Activations, Contexts, Heads, Ops, Shared};
+use crate::gpu::sharing::BUNDLE_ROWS;
+
+const N_BLOCKS: usize = 12;
+
+/// Stores keys and values of a few tokens, with padding between them, then attends to them.
+pub(super) fn check(kernels: &dyn Ops, twins: &dyn Ops, heads: Heads, kv: KvKind) {
+    let head_dim = heads.head_dim;
+    let config = ModelConfig {
+        n_heads: heads.n_heads as usize,
+        n_kv_heads: heads.n_kv_heads as usize,
+        head_dim: head_dim as usize,
+        ..config()
+    };
+    let inv_freq: Vec<f32> = (0..head_dim / 2)
+        .map(|pair| 10_000f32.powf(-2.0 * pair as f32 / head_dim as f32))
+        .collect();
+    let inv_freq = Tensor::from_slice(&inv_freq);
+    let arenas = [(); 2].map(|()| arena::allocate(&config, N_BLOCKS, kv, CPU).unwrap().remove(0));
+    let n_tokens = 16 * N_BLOCKS as i64;
+    // values of sizes that differ from token to token: those of FP8 have a scale each
+    let value_width = heads.n_kv_heads * head_dim;
+    let others = randn(&[n_tokens, heads.qkv_width() - value_width]);
+    let sizes = (randn(&[n_tokens, 1]) * 2.0).exp();
+    let qkv = bf16(&Tensor::cat(&[others, randn(&[n_tokens, value_width]) * sizes], 1));
+    let slots: Vec<i64> = (0..n_tokens).map(|slot| if slot % 7 == 3 { -1 } else { slot }).collect();
+    let positions: Vec<i32> = (0..n_tokens).map(|at| (at * at) as i32).collect();
+    let (slots, positions) = (Tensor::from_slice(&slots), Tensor::from_slice(&positions));
+    let copies = [qkv.copy(), qkv.copy()];
+    for ((ops, copy), arena) in [kernels, twins].iter().zip(&copies).zip(&arenas) {
+        ops.rope_append(copy, &positions, &inv_freq, &slots, arena).unwrap();
+    }
+    let queries = |qkv: &Tensor| Activations::Plain(qkv.narrow(1, 0, heads.q_width()).contiguous());
+    check_close(&queries(&copies[0]), &queries(&copies[1]), "rotated queries");
+    let all: Vec<i64> = (0..n_tokens).collect();
+    let blocks = Tensor::from_slice(&all.iter().map(|slot| slot / 16).collect::<Vec<_>>());
+    let offsets = Tensor::from_slice(&all.iter().map(|slot| slot % 16).collect::<Vec<_>>());
+    let [seen, wanted] = [0, 1].map(|which| {
+        let gathered = arenas[which].gather(&blocks, &offsets, Kind::Float).unwrap();
+        Activations::Plain(Tensor::cat(&gathered, 0).view([-1, head_dim]))
+    });
+    check_close(&seen, &wanted, "stored keys and values");
+
+    // both read the same arena
+    let [_, qkv] = &copies;
+    let [_, arena] = &arenas;
+    spoil(arena, CUT.0, CUT.1);
+    let pair = Pair { kernels, twins, heads, qkv, arena };
+    check_own(&pair);
+    check_shared(&pair);
+}
+
+/// A block of which only the first tokens are in use.
+const CUT: (i32, i32) = (3, 7);
+
+/// Makes what lies in a block behind its first tokens no numbers.
+fn spoil(arena: &LayerArena, block: i32, n_tokens: i32) {
+    let rest = |tensor: &Tensor| {
+        tensor.get(block.into()).narrow(1, n_tokens.into(), i64::from(16 - n_tokens))
+    };
+    for tensor in [&arena.keys, &arena.values] {
+        let _ = match &arena.scales {
+            None => rest(tensor).fill_(f64::NAN),
+            Some(_) => rest(&tensor.view_dtype(Kind::Uint8)).fill_(0x7F),
+        };
+    }
+    for scales in arena.scales.iter().flatten() {
+        let _ = rest(scales).fill_(f64::NAN);
+    }
+}
+
+/// The kernels and their twins, and what both attend to.
+struct Pair<'a> {
+    kernels: &'a dyn Ops,
+    twins: &'a dyn Ops,
+    heads: Heads,
+    qkv: &'a Tensor,
+    arena: &'a LayerArena,
+}
+
+impl Pair<'_> {
+    /// Compares the attention of all rows, put together in f32, and the sums of exponentials; then the
+    /// merges of the same splits. The kernels' weights are rounded to the values' format: bf16, or f16 for
+    /// FP8.
+    fn compare(&self, contexts: &Contexts, what: &str) {
+        let (n, all) = (contexts.n_spans.size()[0], contexts.n_all_splits());
+        let attended = |ops: &dyn Ops| {
+            let partial =
+                Tensor::full([n, all, self.heads.q_width()], f64::NAN, (Kind::Float, CPU));
+            let lse = Tensor::full([n, all, self.heads.n_heads], f64::NAN, (Kind::Float, CPU));
+            ops.attend(self.qkv, self.arena, contexts, &partial, &lse).unwrap();
+            [partial, lse]
+        };
+        let seen = attended(self.kernels);
+        let ([y, sums], [wanted_y, wanted_sums]) =
+            (self.together(&seen), self.together(&attended(self.twins)));
+        let off = (&y - &wanted_y).norm_scalaropt_dim(2, [-1i64].as_slice(), false);
+        let size = wanted_y.norm_scalaropt_dim(2, [-1i64].as_slice(), false);
+        let off =
+            (off / size.clamp_min(1e-9)).nan_to_num(f64::MAX, 0.0, 0.0).max().double_value(&[]);
+        let bound = if self.arena.scales.is_some() { 1e-3 } else { 5e-3 };
+        assert!(off < bound, "{what}, {:?}: {off} off", self.heads);
+        let off = (sums - wanted_sums).abs().nan_to_num(0.0, 0.0, 0.0).max().double_value(&[]);
+        assert!(off < 1e-4, "{what}, {:?}: sums {off} off", self.heads);
+
+        let (seen_outs, wanted_outs) =
+            (outs(n, self.heads.q_width()), outs(n, self.heads.q_width()));
+        for (of_kernel, of_twin) in seen_outs.iter().zip(&wanted_outs) {
+            self.kernels.merge(&seen[0], &seen[1], of_kernel).unwrap();
+            self.twins.merge(&seen[0], &seen[1], of_twin).unwrap();
+            check_close(of_kernel, of_twin, "merge");
+        }
+    }
+
+    /// All splits of a row: [R, Hq, D] and the logarithms of their sums [R, Hq].
+    fn together(&self, [partial, lse]: &[Tensor; 2]) -> [Tensor; 2] {
+        let Heads { n_heads, head_dim, .. } = self.heads;
+        let size = lse.size();
+        let partial = partial.view([size[0], size[1], n_heads, head_dim]);
+        let weights = lse.softmax(1, Kind::Float).nan_to_num(0.0, 0.0, 0.0).unsqueeze(-1);
+        // what an empty split holds is not written
+        let weighted = (&partial * &weights).where_self(&weights.gt(0.0), &partial.zeros_like());
+        let y = weighted.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+        [y, lse.logsumexp([1i64].as_slice(), false)]
+    }
+}
+
+/// The spans (block, tokens) of each context, a row of `capacity` each.
+fn packed(contexts: &[impl AsRef<[(i32, i32)]>], capacity: usize) -> Tensor {
+    let mut spans = vec![0; contexts.len() * capacity];
+    for (row, context) in spans.chunks_mut(capacity).zip(contexts) {
+        for (at, (block, n)) in context.as_ref().iter().enumerate() {
+            row[at] = block << 5 | n;
+        }
+    }
+    Tensor::from_slice(&spans).view([contexts.len() as i64, capacity as i64])
+}
+
+/// Whole blocks, cut ones, one token, and padding; blocks that rows share; more blocks than warps.
+fn check_own(pair: &Pair) {
+    let long: Vec<(i32, i32)> = (4..N_BLOCKS as i32).map(|block| (block, 16)).collect();
+    let contexts: [&[(i32, i32)]; 6] = [
+        &[(0, 16), (4, 16), (5, 2)],
+        &[(0, 16), CUT, (4, 3), (1, 1)],
+        &[(2, 1)],
+        &[],
+        &long,
+        &[(0, 3)],
+    ];
+    let n_spans: Vec<i32> = contexts.iter().map(|context| context.len() as i32).collect();
+    for n_splits in [1, 2, 7] {
+        let contexts = Contexts {
+            spans: packed(&contexts, 9),
+            n_spans: Tensor::from_slice(&n_spans),
+            n_splits,
+            shared: None,
+        };
+        pair.compare(&contexts, "attention");
+    }
+}
+
+/// Two bundles of rows that begin with two whole spans and a cut one, one row with nothing of its own, strangers,
+/// padding, a bundle that is not there, and one of two rows with more spans than are on their way at once.
+fn check_shared(pair: &Pair) {
+    let start = [(0, 16), (5, 16), CUT];
+    let long: Vec<(i32, i32)> = (1..N_BLOCKS as i32).rev().map(|block| (block, 5)).collect();
+    let mut contexts: Vec<Vec<(i32, i32)>> =
+        (0..11).map(|row| [&start[..], &[(1 + row % 2, 1 + row)]].concat()).collect();
+    contexts[4].truncate(3);
+    contexts.insert(2, vec![(0, 16), (4, 16)]);
+    contexts.insert(6, vec![]);
+    contexts.push(long.clone());
+    contexts.push([&long[..], &[(0, 9)]].concat());
+    let n_rows = contexts.len() as i32;
+    let alike = |start: &[(i32, i32)]| -> Vec<i32> {
+        (0..n_rows).filter(|row| contexts[*row as usize].starts_with(start)).collect()
+    };
+    let mut rows = alike(&start);
+    assert_eq!(rows.len(), 11);
+    rows.resize(2 * BUNDLE_ROWS, -1);
+    rows.extend([0; BUNDLE_ROWS]);
+    rows.extend(alike(&long));
+    rows.resize(4 * BUNDLE_ROWS, -1);
+    let n_shared = |row: i32| match &contexts[row as usize] {
+        context if context.starts_with(&start) => start.len() as i32,
+        context if context.starts_with(&long) => long.len() as i32,
+        _ => 0,
+    };
+    let n_shared: Vec<i32> = (0..n_rows).map(n_shared).collect();
+    let n_spans: Vec<i32> = contexts.iter().map(|context| context.len() as i32).collect();
+    for (n_splits, n_shared_splits) in [(1, 1), (2, 4), (7, 2)] {
+        let contexts = Contexts {
+            spans: packed(&contexts, N_BLOCKS),
+            n_spans: Tensor::from_slice(&n_spans),
+            n_splits,
+            shared: Some(Shared {
+                n_shared: Tensor::from_slice(&n_shared),
+                rows: Tensor::from_slice(&rows).view([4, BUNDLE_ROWS as i64]),
+                n_spans: Tensor::from_slice(&[3, 3, 0, long.len() as i32]),
+                n_splits: n_shared_splits,
+            }),
+        };
+        pair.compare(&contexts, "shared attention");
+    }
+}
