@@ -117,11 +117,13 @@ DEVICE float merge_row(const float* partial, const float* lse, int n_splits, int
 
 /// partial [R, n_splits, width] f32, lse [R, n_splits, Hq] f32, width = Hq * D -> q [R, width]
 /// e4m3, scale [R] f32.
-/// grid (R), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
+/// Blocks from n_rows = R on fetch next_bytes each of `next`.
+/// grid (R or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
 /// KiB).
 extern "C" __global__ void __launch_bounds__(1024)
 merge_quantize(const float* partial, const float* lse, int n_splits, int width, u8* q,
-               float* scale) {
+               float* scale, int n_rows, const u8* next, int next_bytes) {
+    if (fetches_ahead(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
     long long first_split = (long long)blockIdx.x * n_splits;
     float amax = merge_row(partial + first_split * width, lse + first_split * (width / HEAD_DIM),
@@ -130,10 +132,13 @@ merge_quantize(const float* partial, const float* lse, int n_splits, int width, 
 }
 
 /// The same, rounded to bf16 -> out [R, width].
-/// grid (R), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
+/// Blocks from n_rows = R on fetch next_bytes each of `next`.
+/// grid (R or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
 /// KiB).
 extern "C" __global__ void __launch_bounds__(1024)
-merge(const float* partial, const float* lse, int n_splits, int width, bf16* out) {
+merge(const float* partial, const float* lse, int n_splits, int width, bf16* out, int n_rows,
+      const u8* next, int next_bytes) {
+    if (fetches_ahead(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
     long long first_split = (long long)blockIdx.x * n_splits;
     merge_row(partial + first_split * width, lse + first_split * (width / HEAD_DIM), n_splits,

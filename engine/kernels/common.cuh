@@ -349,6 +349,33 @@ static void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[
 
 #endif
 
+// ---- fetching what the next kernel reads ----
+
+/// 16 bytes at least, a multiple of 16: on their way to L2 when the kernel has ended, or not at all.
+DEVICE void fetch_to_l2(const u8* from, unsigned n_bytes) {
+#ifdef JOUST_EMULATE
+    (void)((const volatile u8*)from)[0];
+    (void)((const volatile u8*)from)[n_bytes - 1];
+#elif __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;\n"
+                 :
+                 : "l"(__cvta_generic_to_global(from)), "r"(n_bytes));
+#endif
+}
+
+/// Whether this block, one behind those of the rows, has no row and was there only to fetch its part,
+/// `n_bytes` (a multiple of 16), of `next`: the weights that the product after this kernel reads.
+/// Between two products the memory has little to do otherwise.
+DEVICE bool fetches_ahead(int n_rows, const u8* next, int n_bytes) {
+    constexpr int AT_ONCE = 16384;
+    int part = (int)blockIdx.x - n_rows;
+    if (part < 0) return false;
+    next += (long long)part * n_bytes;
+    for (int at = threadIdx.x * AT_ONCE; at < n_bytes; at += blockDim.x * AT_ONCE)
+        fetch_to_l2(next + at, n_bytes - at < AT_ONCE ? n_bytes - at : AT_ONCE);
+    return true;
+}
+
 // ---- reductions; every thread gets the result ----
 
 DEVICE float warp_max(float x) {

@@ -10,9 +10,12 @@ DEVICE void gated8(const bf16* gate_up, int width, int i, float* y) {
 
 /// gate_up [N, 2 * width] bf16 (gate first) -> q [N, width] e4m3, scale [N] f32.
 /// The row is computed twice rather than kept: it is read from L2 the second time.
-/// grid (N), block a multiple of 32 up to 1024, no dynamic shared memory.
+/// Blocks from n_rows = N on fetch next_bytes each of `next`.
+/// grid (N or more), block a multiple of 32 up to 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(1024)
-gate_quantize(const bf16* gate_up, int width, u8* q, float* scale) {
+gate_quantize(const bf16* gate_up, int width, u8* q, float* scale, int n_rows, const u8* next,
+              int next_bytes) {
+    if (fetches_ahead(n_rows, next, next_bytes)) return;
     const bf16* row = gate_up + (long long)blockIdx.x * 2 * width;
     u8* out = q + (long long)blockIdx.x * width;
     float y[8], amax = 0.0f;
@@ -30,9 +33,11 @@ gate_quantize(const bf16* gate_up, int width, u8* q, float* scale) {
 }
 
 /// gate_up [N, 2 * width] bf16 (gate first) -> out [N, width] bf16.
-/// grid (N), block a multiple of 32 up to 1024, no dynamic shared memory.
+/// Blocks from n_rows = N on fetch next_bytes each of `next`.
+/// grid (N or more), block a multiple of 32 up to 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(1024)
-gate(const bf16* gate_up, int width, bf16* out) {
+gate(const bf16* gate_up, int width, bf16* out, int n_rows, const u8* next, int next_bytes) {
+    if (fetches_ahead(n_rows, next, next_bytes)) return;
     const bf16* row = gate_up + (long long)blockIdx.x * 2 * width;
     for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
         float y[8];

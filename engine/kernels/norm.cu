@@ -31,11 +31,13 @@ DEVICE float normalize_row(float* x, const bf16* more, const bf16* weight, float
 
 /// x [N, width] f32 += more [N, width] (null: x stays as it is); y = x / rms(x) * weight [width]
 /// -> q [N, width] e4m3, scale [N] f32.
-/// grid (N), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
+/// Blocks from n_rows = N on fetch next_bytes each of `next`.
+/// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
 /// KiB).
 extern "C" __global__ void __launch_bounds__(1024)
 add_norm_quantize(float* x, const bf16* more, const bf16* weight, float eps, int width, u8* q,
-                  float* scale) {
+                  float* scale, int n_rows, const u8* next, int next_bytes) {
+    if (fetches_ahead(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
     long long row = (long long)blockIdx.x * width;
     float amax = normalize_row(x + row, more ? more + row : more, weight, eps, width, y);
@@ -43,10 +45,13 @@ add_norm_quantize(float* x, const bf16* more, const bf16* weight, float eps, int
 }
 
 /// The same with y rounded to bf16 -> out [N, width].
-/// grid (N), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
+/// Blocks from n_rows = N on fetch next_bytes each of `next`.
+/// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
 /// KiB).
 extern "C" __global__ void __launch_bounds__(1024)
-add_norm(float* x, const bf16* more, const bf16* weight, float eps, int width, bf16* out) {
+add_norm(float* x, const bf16* more, const bf16* weight, float eps, int width, bf16* out, int n_rows,
+         const u8* next, int next_bytes) {
+    if (fetches_ahead(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
     long long row = (long long)blockIdx.x * width;
     normalize_row(x + row, more ? more + row : more, weight, eps, width, y);

@@ -134,6 +134,9 @@ pub(crate) struct EngineArgs {
     /// On a GPU, contexts that are read row by row, also where they begin alike.
     #[arg(long)]
     no_shared_attention: bool,
+    /// On a GPU, most of a product's weights that are fetched before it, in MiB.
+    #[arg(long, default_value_t = EngineConfig::default().fetch_ahead_mib)]
+    fetch_ahead_mib: usize,
 }
 
 fn known(values: &'static [&'static str]) -> clap::builder::PossibleValuesParser {
@@ -161,6 +164,7 @@ impl EngineArgs {
             gpu_kernels: !self.no_gpu_kernels,
             cuda_graphs: !self.no_cuda_graphs,
             shared_attention: !self.no_shared_attention,
+            fetch_ahead_mib: self.fetch_ahead_mib,
             // a file's prompts all wait from the start
             max_queue: usize::MAX,
             ..EngineConfig::default()

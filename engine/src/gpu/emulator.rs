@@ -51,5 +51,7 @@ pub(super) fn kernels(heads: Heads, kv: KvKind, backwards: bool) -> Kernels<Emul
         library.set_backwards(backwards);
         library
     });
-    Kernels { launcher: Emulated { libraries: Arc::new(compiled.collect()) }, heads }
+    // more than most of the tests' matrices have
+    let fetch_ahead = 40_000;
+    Kernels { launcher: Emulated { libraries: Arc::new(compiled.collect()) }, heads, fetch_ahead }
 }

@@ -39,6 +39,8 @@ pub(crate) struct GpuSettings {
     pub(crate) graphs: bool,
     /// Whether what decoding rows begin with alike is read once for all of them.
     pub(crate) shared_attention: bool,
+    /// Most bytes of a product's weights that the kernel before it fetches.
+    pub(crate) fetch_ahead: usize,
 }
 
 impl GpuSettings {
@@ -89,7 +91,8 @@ impl GpuRunner {
                     let what = format!("the GPU kernels: {reason}; set gpu_kernels = false");
                     return Err(Error::Unsupported { what });
                 }
-                Box::new(Kernels { launcher: OnGpu::new(&heads, settings.kv)?, heads })
+                let launcher = OnGpu::new(&heads, settings.kv)?;
+                Box::new(Kernels { launcher, heads, fetch_ahead: settings.fetch_ahead as i64 })
             }
             false => Box::new(Twins { heads }),
         };
@@ -252,17 +255,19 @@ impl GpuRunner {
         let mut more = None;
         for (layer, arena) in model.layers().iter().zip(&self.arena) {
             let input = self.input(&layer.qkv, n, residual.size()[1])?;
-            self.ops.add_norm(&residual, more, &layer.input_norm, self.eps, &input)?;
+            let next = Some(&layer.qkv);
+            self.ops.add_norm(&residual, more, &layer.input_norm, self.eps, &input, next)?;
             self.product(&layer.qkv, &input, &qkv)?;
             self.ops.rope_append(&qkv, &positions, &self.inv_freq, &slots, arena)?;
             let attended = self.input(&layer.output, n, self.heads.q_width())?;
-            self.attend(&qkv, arena, decoding, prefill, &attended)?;
+            self.attend(&qkv, arena, decoding, prefill, &attended, &layer.output)?;
             self.product(&layer.output, &attended, &added)?;
             let input = self.input(&layer.gate_up, n, residual.size()[1])?;
-            self.ops.add_norm(&residual, Some(&added), &layer.post_norm, self.eps, &input)?;
+            let (attended, next) = (Some(&added), Some(&layer.gate_up));
+            self.ops.add_norm(&residual, attended, &layer.post_norm, self.eps, &input, next)?;
             self.product(&layer.gate_up, &input, &gate_up)?;
             let activated = self.input(&layer.down, n, intermediate)?;
-            self.ops.gate(&gate_up, &activated)?;
+            self.ops.gate(&gate_up, &activated, Some(&layer.down))?;
             self.product(&layer.down, &activated, &added)?;
             more = Some(&added);
         }
@@ -282,12 +287,14 @@ impl GpuRunner {
         decoding: Option<&Contexts>,
         prefill: Option<&Prefill>,
         out: &Activations,
+        next: &Linear,
     ) -> Result<(), Error> {
         let n_decoding = decoding.map_or(0, |contexts| contexts.n_spans.size()[0]);
         if let Some(contexts) = decoding {
             let [partial, lse] = self.buffers.partial(n_decoding, contexts.n_all_splits())?;
             self.ops.attend(qkv, arena, contexts, &partial, &lse)?;
-            self.ops.merge(&partial, &lse, &out.rows(0, n_decoding)?)?;
+            let next = prefill.is_none().then_some(next);
+            self.ops.merge(&partial, &lse, &out.rows(0, n_decoding)?, next)?;
         }
         if let Some(prefill) = prefill {
             let attended = prefill.attend(qkv, arena, &self.heads)?;
@@ -302,7 +309,8 @@ impl GpuRunner {
         let head = model.head();
         let n = residual.size()[0];
         let input = self.input(&head, n, residual.size()[1])?;
-        self.ops.add_norm(residual, Some(added), model.final_norm(), self.eps, &input)?;
+        let next = Some(&head);
+        self.ops.add_norm(residual, Some(added), model.final_norm(), self.eps, &input, next)?;
         self.product(&head, &input, &self.buffers.logits(n)?)
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use super::arena::{KvKind, LayerArena};
-use super::ops::{Activations, Contexts, Draws, Heads, MOST_FEW, Ops};
+use super::ops::{Activations, Contexts, Draws, Heads, MOST_FEW, Next, Ops};
 use super::sharing::BUNDLE_ROWS;
 use super::source::{self, File};
 use crate::error::Error;
@@ -77,6 +77,8 @@ impl Launch for OnGpu {
 pub(super) struct Kernels<L> {
     pub(super) launcher: L,
     pub(super) heads: Heads,
+    /// Most bytes of the next product's weights that a kernel fetches.
+    pub(super) fetch_ahead: i64,
 }
 
 /// Widest row that the kernels keep in a block's shared memory, beside what they need themselves.
@@ -114,15 +116,16 @@ impl<L: Launch> Kernels<L> {
         self.launcher.launch(kernel, shape, args)
     }
 
-    /// Starts the form of a kernel that writes activations as they are wanted.
+    /// Starts the form of a kernel that writes activations as they are wanted, one block a row and some
+    /// that fetch what comes next.
     fn write(
         &self,
         kernel: &str,
         out: &Activations,
-        n_rows: i64,
-        width: i64,
+        [n_rows, width]: [i64; 2],
         shared: i64,
         args: &[Arg],
+        next: Next,
     ) -> Result<(), Error> {
         let mut args = args.to_vec();
         let kernel = match out {
@@ -141,9 +144,26 @@ impl<L: Launch> Kernels<L> {
                 format!("{kernel}_quantize")
             }
         };
-        self.rows(&kernel, n_rows, row_block(width), shared, &args)
+        let (weights, bytes_each) = self.ahead(n_rows, next);
+        args.extend([Arg::I32(n_rows as i32), weights, Arg::I32(bytes_each as i32)]);
+        let n_blocks = if bytes_each > 0 { n_rows + FETCHING_BLOCKS } else { n_rows };
+        self.rows(&kernel, n_blocks, row_block(width), shared, &args)
+    }
+
+    /// The weights of the next product, and how many bytes of them each fetching block asks for: none
+    /// where rows are none, or so many that they keep the GPU busy.
+    fn ahead(&self, n_rows: i64, next: Next) -> (Arg, i64) {
+        let Some(Linear { weight, .. }) = next.filter(|_| (1..=MOST_FEW).contains(&n_rows)) else {
+            return (Arg::NULL, 0);
+        };
+        let n_bytes = (weight.numel() * weight.kind().elt_size_in_bytes()) as i64;
+        let each = n_bytes.min(self.fetch_ahead) / FETCHING_BLOCKS / 16 * 16;
+        (Arg::tensor(weight), each)
     }
 }
+
+/// Blocks beside those of the rows, about one a multiprocessor.
+const FETCHING_BLOCKS: i64 = 128;
 
 impl<L: Launch> Ops for Kernels<L> {
     fn add_norm(
@@ -153,6 +173,7 @@ impl<L: Launch> Ops for Kernels<L> {
         weight: &Tensor,
         eps: f64,
         out: &Activations,
+        next: Next,
     ) -> Result<(), Error> {
         let (n_rows, width) = (x.size()[0], x.size()[1]);
         check(x, Kind::Float, "x");
@@ -168,14 +189,14 @@ impl<L: Launch> Ops for Kernels<L> {
             Arg::F32(eps as f32),
             Arg::I32(width as i32),
         ];
-        self.write("add_norm", out, n_rows, width, 4 * width, &args)
+        self.write("add_norm", out, [n_rows, width], 4 * width, &args, next)
     }
 
-    fn gate(&self, gate_up: &Tensor, out: &Activations) -> Result<(), Error> {
+    fn gate(&self, gate_up: &Tensor, out: &Activations, next: Next) -> Result<(), Error> {
         let (n_rows, width) = (gate_up.size()[0], gate_up.size()[1] / 2);
         check(gate_up, Kind::BFloat16, "gate_up");
         let args = [Arg::tensor(gate_up), Arg::I32(width as i32)];
-        self.write("gate", out, n_rows, width, 0, &args)
+        self.write("gate", out, [n_rows, width], 0, &args, next)
     }
 
     fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error> {
@@ -318,7 +339,13 @@ impl<L: Launch> Ops for Kernels<L> {
         self.launcher.launch("attend_shared", shape, &args(&which, shared.n_splits))
     }
 
-    fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error> {
+    fn merge(
+        &self,
+        partial: &Tensor,
+        lse: &Tensor,
+        out: &Activations,
+        next: Next,
+    ) -> Result<(), Error> {
         check(partial, Kind::Float, "partial");
         check(lse, Kind::Float, "lse");
         let (n_rows, width) = (lse.size()[0], self.heads.q_width());
@@ -328,7 +355,7 @@ impl<L: Launch> Ops for Kernels<L> {
             Arg::I32(lse.size()[1] as i32),
             Arg::I32(width as i32),
         ];
-        self.write("merge", out, n_rows, width, 4 * width, &args)
+        self.write("merge", out, [n_rows, width], 4 * width, &args, next)
     }
 
     fn few_product(

@@ -203,7 +203,7 @@ pub fn measure(config: &ModelConfig, sizes: &Sizes) -> Result<Vec<Measured>, Err
     tch::manual_seed(0);
     let heads = buffers::heads(config);
     let kv = if sizes.kv_fp8 { KvKind::Fp8 } else { KvKind::Bf16 };
-    let kernels = Kernels { launcher: OnGpu::new(&heads, kv)?, heads };
+    let kernels = Kernels { launcher: OnGpu::new(&heads, kv)?, heads, fetch_ahead: 0 };
     let twins = Twins { heads };
     let stream = Stream::from_pool()?;
     let _stream = stream.enter()?;
@@ -270,11 +270,11 @@ fn rows(
     let (x, zeros) = (stage.randn(&[n, hidden])?, stage.bf16(&[n, hidden])?.f_zeros_like()?);
     let weight = stage.bf16(&[hidden])?;
     stage.both_forms("add_norm", [n, hidden], 10 * (n * hidden) as usize, &|is_kernel, out| {
-        ops(is_kernel).add_norm(&x, Some(&zeros), &weight, 1e-6, out)
+        ops(is_kernel).add_norm(&x, Some(&zeros), &weight, 1e-6, out, None)
     })?;
     let gate_up = stage.bf16(&[n, 2 * width])?;
     stage.both_forms("gate", [n, width], 4 * (n * width) as usize, &|is_kernel, out| {
-        ops(is_kernel).gate(&gate_up, out)
+        ops(is_kernel).gate(&gate_up, out, None)
     })?;
     let x = stage.bf16(&[n, width])?;
     stage.both_forms("quantize", [n, width], 2 * (n * width) as usize, &|is_kernel, out| {
@@ -371,14 +371,14 @@ fn attention(
     for (is_kernel, out) in [(true, &out), (false, &wanted)] {
         let (partial, lse) = (partial.f_narrow(0, 0, few)?, lse.f_narrow(0, 0, few)?);
         ops(is_kernel).attend(&qkv, &arenas[1], &first, &partial, &lse)?;
-        ops(is_kernel).merge(&partial, &lse, out)?;
+        ops(is_kernel).merge(&partial, &lse, out, None)?;
     }
     let compared = Some((deviation(&out, &wanted), tolerance(&out)));
     stage.add("attend", n as usize, compared, n_tokens * per_token, flops, &attend)?;
     attend()?;
     let bytes = 4 * partial.numel();
     stage.both_forms("merge", [n, heads.q_width()], bytes, &|is_kernel, out| {
-        ops(is_kernel).merge(&partial, &lse, out)
+        ops(is_kernel).merge(&partial, &lse, out, None)
     })?;
     match n > 1 && blocks_each > 1 {
         true => alike(stage, &ops, &heads, (&qkv, &arenas[1]), [n, blocks_each], per_token),
@@ -432,7 +432,7 @@ fn alike<'a>(
     for (is_kernel, out) in [(true, &out), (false, &wanted)] {
         let [partial, lse] = partial(few, few_contexts.n_all_splits())?;
         ops(is_kernel).attend(qkv, arena, &few_contexts, &partial, &lse)?;
-        ops(is_kernel).merge(&partial, &lse, out)?;
+        ops(is_kernel).merge(&partial, &lse, out, None)?;
     }
     let compared = Some((deviation(&out, &wanted), tolerance(&out)));
     let contexts = contexts(n)?;

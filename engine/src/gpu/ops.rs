@@ -102,6 +102,9 @@ pub(super) struct Draws {
     pub(super) uniform: Tensor,
 }
 
+/// The matrix of the product that comes next, if one does: a part of it may be fetched meanwhile.
+pub(super) type Next<'a> = Option<&'a Linear>;
+
 /// The operations. All write to memory that their caller gives; none waits for the device.
 pub(super) trait Ops: Send {
     /// `x` [n, H] f32 += `more` [n, H] bf16, where given; `out` = x / sqrt(mean(x²) + eps) · weight.
@@ -112,10 +115,11 @@ pub(super) trait Ops: Send {
         weight: &Tensor,
         eps: f64,
         out: &Activations,
+        next: Next,
     ) -> Result<(), Error>;
 
     /// `gate_up` [n, 2·I] bf16 → `out` = silu(gate) · up [n, I].
-    fn gate(&self, gate_up: &Tensor, out: &Activations) -> Result<(), Error>;
+    fn gate(&self, gate_up: &Tensor, out: &Activations, next: Next) -> Result<(), Error>;
 
     /// `x` [n, K] bf16 → `out` [n, K].
     fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error>;
@@ -146,7 +150,13 @@ pub(super) trait Ops: Send {
     ) -> Result<(), Error>;
 
     /// The splits put together: `out` [R, Hq·D].
-    fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error>;
+    fn merge(
+        &self,
+        partial: &Tensor,
+        lse: &Tensor,
+        out: &Activations,
+        next: Next,
+    ) -> Result<(), Error>;
 
     /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most [`MOST_FEW`] tokens: `values` [n, K] E4M3,
     /// `scale` `[n]` f32.

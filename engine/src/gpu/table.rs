@@ -78,8 +78,7 @@ pub(super) fn bucket(n_rows: usize) -> usize {
 /// few, little to put together where they are many.
 pub(super) fn n_splits(n_rows: usize) -> usize {
     match n_rows {
-        0..=4 => 32,
-        5..=8 => 16,
+        0..=8 => 16,
         9..=32 => 8,
         33..=64 => 4,
         65..=128 => 2,

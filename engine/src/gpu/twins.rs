@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::arena::LayerArena;
-use super::ops::{Activations, Contexts, Draws, Heads, Ops};
+use super::ops::{Activations, Contexts, Draws, Heads, Next, Ops};
 use crate::error::Error;
 use crate::fp8::quantize_tokens;
 use crate::kv::BLOCK_TOKENS;
@@ -49,6 +49,7 @@ impl Ops for Twins {
         weight: &Tensor,
         eps: f64,
         out: &Activations,
+        _next: Next,
     ) -> Result<(), Error> {
         if let Some(more) = more {
             let _ = x.shallow_clone().f_add_(more)?;
@@ -58,7 +59,7 @@ impl Ops for Twins {
         write(&y.f_mul(&weight.f_to_kind(Kind::Float)?)?, out)
     }
 
-    fn gate(&self, gate_up: &Tensor, out: &Activations) -> Result<(), Error> {
+    fn gate(&self, gate_up: &Tensor, out: &Activations, _next: Next) -> Result<(), Error> {
         let halves = gate_up.f_to_kind(Kind::Float)?.f_chunk(2, 1)?;
         write(&halves[0].f_silu()?.f_mul(&halves[1])?, out)
     }
@@ -153,7 +154,13 @@ impl Ops for Twins {
         Ok(())
     }
 
-    fn merge(&self, partial: &Tensor, lse: &Tensor, out: &Activations) -> Result<(), Error> {
+    fn merge(
+        &self,
+        partial: &Tensor,
+        lse: &Tensor,
+        out: &Activations,
+        _next: Next,
+    ) -> Result<(), Error> {
         let size = lse.size(); // [R, S, Hq]
         let weights =
             lse.f_softmax(1, Kind::Float)?.f_nan_to_num(0.0, 0.0, 0.0)?.f_unsqueeze(-1)?;

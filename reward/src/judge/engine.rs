@@ -56,6 +56,7 @@ impl EngineJudge {
                 gpu_kernels: config.gpu_kernels,
                 cuda_graphs: config.cuda_graphs,
                 shared_attention: config.shared_attention,
+                ..EngineConfig::default()
             },
         )?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{CPU, bf16, check_close, config, outs, randn};
+use super::{CPU, bf16, check_close, config, outs, plain, randn};
 use crate::ModelConfig;
 use crate::gpu::arena::{self, KvKind, LayerArena};
 use crate::gpu::ops::{Activations, Contexts, Heads, Ops, Shared};
@@ -110,11 +110,12 @@ impl Pair<'_> {
         let off = (sums - wanted_sums).abs().nan_to_num(0.0, 0.0, 0.0).max().double_value(&[]);
         assert!(off < 1e-4, "{what}, {:?}: sums {off} off", self.heads);
 
+        let next = plain(&randn(&[64, self.heads.q_width()]));
         let (seen_outs, wanted_outs) =
             (outs(n, self.heads.q_width()), outs(n, self.heads.q_width()));
         for (of_kernel, of_twin) in seen_outs.iter().zip(&wanted_outs) {
-            self.kernels.merge(&seen[0], &seen[1], of_kernel).unwrap();
-            self.twins.merge(&seen[0], &seen[1], of_twin).unwrap();
+            self.kernels.merge(&seen[0], &seen[1], of_kernel, Some(&next)).unwrap();
+            self.twins.merge(&seen[0], &seen[1], of_twin, None).unwrap();
             check_close(of_kernel, of_twin, "merge");
         }
     }
