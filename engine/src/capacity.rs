@@ -9,7 +9,7 @@ use crate::cpu;
 use crate::device;
 use crate::error::Error;
 use crate::fp8;
-use crate::gpu::{GpuSettings, KvKind};
+use crate::gpu::{self, GpuSettings, KvKind};
 use crate::kv::BLOCK_TOKENS;
 use crate::model::{Decoder, Precision};
 use crate::settings::{EngineConfig, KvDType};
@@ -118,21 +118,33 @@ pub struct Plan {
     pub max_context: usize,
     /// Most sequences at once.
     pub max_batch: usize,
+    /// Whether the layers' matrices are FP8.
+    pub is_fp8: bool,
 }
 
 impl Plan {
     /// Plans an engine in `memory` bytes of `device`.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] for settings that contradict themselves.
+    /// [`Error::BadRequest`] for settings that contradict themselves, [`Error::Unsupported`] for shapes
+    /// that a GPU does not take.
     pub fn new(
         model: &ModelConfig,
         engine: &EngineConfig,
         device: Device,
         memory: usize,
     ) -> Result<Self, Error> {
+        if let Some(problem) = engine.validate().into_iter().next() {
+            return Err(Error::BadRequest(problem));
+        }
         let precision = engine.quantization.resolve(device, engine.dtype, model.fp8.is_some())?;
         let path = Path::of(device, precision, engine)?;
+        if device.is_cuda() {
+            fp8::check_widths(model, precision)?;
+        }
+        if let (Path::Gpu(kv), true) = (path, engine.gpu_kernels) {
+            gpu::check_model(model, kv)?;
+        }
         let max_context = engine.max_context_of(model);
         let kv_bytes_per_token = path.kv_bytes_per_token(model, precision.kind);
         let weight_bytes = weight_bytes(model, precision);
@@ -147,6 +159,7 @@ impl Plan {
             kv_tokens: 0,
             max_context,
             max_batch: engine.max_batch,
+            is_fp8: precision.fp8_layers,
         };
         let available = kv_memory(device, memory, plan.fixed_bytes());
         let n_blocks = kv_blocks(engine, max_context, kv_bytes_per_token, available);
@@ -169,13 +182,17 @@ impl Plan {
             mib => mib << 20,
         };
         if self.fixed_bytes() + wanted_kv <= self.memory_bytes {
-            return Ok(());
+            return match self.kv_tokens / BLOCK_TOKENS {
+                0 | 1 => Err(too_few_blocks(engine.kv_memory_mib, self.kv_bytes_per_token)),
+                _ => Ok(()),
+            };
         }
         Err(Error::OutOfMemory {
             memory: self.memory_bytes,
             weights: self.weight_bytes,
             buffers: self.buffer_bytes + self.reserve_bytes,
             kv: wanted_kv,
+            mends: if self.is_fp8 { "" } else { "quantization = \"fp8\", " },
         })
     }
 }
@@ -188,7 +205,6 @@ pub(crate) fn choose(
     let device = config.device.resolve()?;
     let precision = config.quantization.resolve(device, config.dtype, model.fp8.is_some())?;
     if device.is_cuda() {
-        fp8::check_widths(model, precision)?;
         let memory = device::memory_bytes(device)?;
         Plan::new(model, config, device, memory)?.check(config)?;
     }
@@ -208,13 +224,20 @@ pub(crate) fn place(
     let set_aside = path.buffer_bytes(model.config(), config, max_context) + GPU_RESERVE;
     let available = kv_memory(device, device::memory_bytes(device)?, set_aside);
     match kv_blocks(config, max_context, per_token, available) {
-        0 | 1 => Err(Error::BadRequest(format!(
-            "kv_memory_mib is {}, wanted at least {} for two blocks of {BLOCK_TOKENS} tokens",
-            if config.kv_memory_mib == 0 { available >> 20 } else { config.kv_memory_mib },
-            (2 * BLOCK_TOKENS * per_token).div_ceil(1 << 20)
-        ))),
+        0 | 1 => {
+            let mib =
+                if config.kv_memory_mib == 0 { available >> 20 } else { config.kv_memory_mib };
+            Err(too_few_blocks(mib, per_token))
+        }
         n_blocks => Ok((path, n_blocks)),
     }
+}
+
+fn too_few_blocks(mib: usize, kv_bytes_per_token: usize) -> Error {
+    Error::BadRequest(format!(
+        "kv_memory_mib is {mib}, wanted at least {} for two blocks of {BLOCK_TOKENS} tokens",
+        (2 * BLOCK_TOKENS * kv_bytes_per_token).div_ceil(1 << 20)
+    ))
 }
 
 /// Bytes that keys and values may take of `memory`: an eighth of the machine's, what is left of a GPU's.

@@ -106,7 +106,7 @@ impl Engine {
     pub fn open(path: &Path, config: &EngineConfig) -> Result<Self, Error> {
         let files = folder::open(path)?;
         let (device, precision) = capacity::choose(&files.config, config)?;
-        let model = Decoder::from_weights(&files.config, &files.weights, device, precision)?;
+        let model = files.decoder(device, precision)?;
         Self::new(model, Arc::new(files.tokenizer), config)
     }
 

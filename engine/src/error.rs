@@ -54,6 +54,14 @@ pub enum Error {
         /// The shape that the configuration implies.
         wanted: Vec<i64>,
     },
+    /// A tensor is not what the configuration says of it.
+    #[error("tensor {name} {reason}")]
+    BadTensor {
+        /// The tensor's name in the checkpoint.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A prompt does not fit into the context.
     #[error(
         "the prompt has {tokens} tokens, the context holds {limit}; shorten it or raise max_context"
@@ -91,7 +99,7 @@ pub enum Error {
     /// A model, its intermediate results and its keys and values are larger than the device's memory.
     #[error(
         "the model takes {} GiB, intermediate results and libraries {} GiB, keys and values {} GiB, \
-         and the device has {} GiB; set quantization = \"fp8\", a smaller step_tokens, max_batch, \
+         and the device has {} GiB; set {mends}a smaller step_tokens, max_batch, \
          max_context or kv_memory_mib, or take a larger device",
         gib(weights),
         gib(buffers),
@@ -107,9 +115,11 @@ pub enum Error {
         buffers: usize,
         /// Bytes of keys and values.
         kv: usize,
+        /// Settings that take less and are not set yet, each with a comma.
+        mends: &'static str,
     },
-    /// A weight matrix that is to be quantised holds values that are no numbers.
-    #[error("tensor {name} holds NaN or infinite values, which cannot be quantised")]
+    /// A weight matrix that is to be quantised, or a scale, holds values that are no numbers.
+    #[error("tensor {name} holds NaN or infinite values")]
     InfiniteWeight {
         /// The tensor's name in the checkpoint.
         name: String,
@@ -123,6 +133,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Says of what is wrong with a tensor in which model's.
+    pub(crate) fn of_model(self, model: &Path) -> Self {
+        match self {
+            Self::MissingTensor { name, path } if path.as_os_str().is_empty() => {
+                Self::MissingTensor { name, path: model.to_owned() }
+            }
+            Self::Shape { .. } | Self::BadTensor { .. } | Self::InfiniteWeight { .. } => {
+                Self::bad_file(model, self.to_string())
+            }
+            other => other,
+        }
+    }
+
     /// Wraps an I/O error with the path it happened at.
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source }

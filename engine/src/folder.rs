@@ -6,15 +6,18 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tch::Kind;
+use tch::{Device, Kind};
 
 use crate::config::{ModelConfig, token_ids};
 use crate::error::Error;
+use crate::model::{Decoder, Precision};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{self, Checkpoint, WeightMap};
 
 /// A model as its files give it.
 pub struct ModelFiles {
+    /// Where they lie.
+    pub path: PathBuf,
     /// Its constants.
     pub config: ModelConfig,
     /// Its tensors.
@@ -34,7 +37,22 @@ pub fn open(path: &Path) -> Result<ModelFiles, Error> {
     let config = open_config(path)?;
     let tokenizer = Tokenizer::from_folder(path)?;
     let weights = weights::safetensors::open_folder(path)?;
-    Ok(ModelFiles { config, weights, tokenizer })
+    Ok(ModelFiles { path: path.to_owned(), config, weights, tokenizer })
+}
+
+impl ModelFiles {
+    /// Builds the model on `device` in `precision`.
+    ///
+    /// # Errors
+    /// As [`Decoder::from_weights`], with the model's path.
+    pub fn decoder(
+        &self,
+        device: Device,
+        precision: impl Into<Precision>,
+    ) -> Result<Decoder, Error> {
+        Decoder::from_weights(&self.config, &self.weights, device, precision)
+            .map_err(|error| error.of_model(&self.path))
+    }
 }
 
 /// The GGUF file that `path` is or holds, if it is no folder in Hugging Face's layout.
@@ -70,16 +88,64 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
 /// # Errors
 /// [`Error::BadFile`] where `dir` is a file, or a folder that holds something else.
 pub fn check_target(dir: &Path) -> Result<(), Error> {
-    if !dir.exists() || dir.join("config.json").exists() {
+    if !dir.exists() {
         return Ok(());
     }
-    let entries = std::fs::read_dir(dir).map_err(|source| Error::io(dir, source))?;
-    match entries.count() {
-        0 => Ok(()),
-        _ => Err(Error::bad_file(
-            dir,
-            "this folder holds something that is no model; choose another",
+    let bad = |what: &str| {
+        Err(Error::bad_file(dir, format!("this folder holds {what}; choose another for the model")))
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(|source| Error::io(dir, source))? {
+        let path = entry.map_err(|source| Error::io(dir, source))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !(path.is_file() && (is_beside_weights(&name) || name.ends_with(".safetensors"))
+            || path.is_dir() && name == MORE_TEMPLATES)
+        {
+            return bad(&format!("{name}, which is part of no model"));
+        }
+        names.push(name);
+    }
+    let is_model = names.iter().any(|name| name == "config.json")
+        && names.iter().any(|name| name.ends_with(".safetensors"));
+    match is_model || names.is_empty() {
+        true => Ok(()),
+        false => bad("something that is no model"),
+    }
+}
+
+/// The one folder that a model folder has: chat templates beside the default one.
+pub(crate) const MORE_TEMPLATES: &str = "additional_chat_templates";
+
+/// Whether a file belongs to a model and is no weight: configuration, tokenizer, template, and words about
+/// it.
+pub(crate) fn is_beside_weights(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let is_words = ["LICENSE", "NOTICE", "README.md", "vocab.txt", "merges.txt"].contains(&name);
+    is_words || ["json", "jinja", "model", "tiktoken"].contains(&ending)
+}
+
+/// Refuses to write one folder into, over or around another.
+///
+/// # Errors
+/// [`Error::BadFile`], and [`Error::Io`] where `input` is not there.
+pub fn check_apart(input: &Path, output: &Path) -> Result<(), Error> {
+    let real = |path: &Path| path.canonicalize().map_err(|source| Error::io(path, source));
+    let input = real(input)?;
+    // of what is not there yet, the part that is
+    let mut there = std::path::absolute(output).map_err(|source| Error::io(output, source))?;
+    let mut rest = PathBuf::new();
+    while !there.exists() {
+        let Some(name) = there.file_name() else { break };
+        rest = Path::new(name).join(rest);
+        there.pop();
+    }
+    let output_place = real(&there)?.join(rest);
+    match input.starts_with(&output_place) || output_place.starts_with(&input) {
+        true => Err(Error::bad_file(
+            output,
+            format!("is {}, or one lies in the other; choose another folder", input.display()),
         )),
+        false => Ok(()),
     }
 }
 
@@ -88,6 +154,9 @@ pub fn check_target(dir: &Path) -> Result<(), Error> {
 /// # Errors
 /// What is missing or broken in `config.json` or `generation_config.json`.
 pub fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
+    if dir.is_file() {
+        return Err(Error::bad_file(dir, "is a file; wanted a folder with a config.json"));
+    }
     let path = dir.join("config.json");
     let mut config = ModelConfig::from_json(&path, &read_json(&path)?)?;
     // chat models often name further end tokens for generation only

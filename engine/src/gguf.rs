@@ -29,7 +29,12 @@ pub(crate) fn open(path: &Path) -> Result<ModelFiles, Error> {
         let shape: Vec<i64> = info.shape.iter().map(|&dim| dim as i64).collect();
         weights.insert(name, Tensor::f_from_slice(&file.hf_values(info)?)?.f_view(&shape[..])?);
     }
-    Ok(ModelFiles { config, weights: weights.into(), tokenizer: open_tokenizer(&file)? })
+    Ok(ModelFiles {
+        path: path.to_owned(),
+        config,
+        weights: weights.into(),
+        tokenizer: open_tokenizer(&file)?,
+    })
 }
 
 fn open_tokenizer(file: &GgufFile) -> Result<Tokenizer, Error> {

@@ -18,8 +18,11 @@ use crate::error::Error;
 use crate::ffi::tensors::bytes;
 use crate::folder;
 use crate::fp8::{self, Quantized};
+use crate::model::Decoder;
 use crate::weights::Checkpoint;
-use crate::weights::safetensors::{INDEX, SINGLE, dtype_of, index, open_file, sizes, write_views};
+use crate::weights::safetensors::{
+    INDEX, SINGLE, dtype_of, index, open_file, open_folder, sizes, write_views,
+};
 
 /// The matrices of a layer that become FP8.
 const MATRICES: [&str; 7] = [
@@ -49,20 +52,30 @@ pub struct Summary {
 /// caller makes that atomic. `progress` is told how many bytes have been read of how many.
 ///
 /// # Errors
-/// What is missing or broken in `input`, [`Error::Unsupported`] where it is quantised already or no
-/// folder in Hugging Face's layout, and [`Error::InfiniteWeight`] for a matrix that cannot be quantised.
+/// What is missing or broken in `input`; [`Error::BadFile`] where it is quantised already, no folder in
+/// Hugging Face's layout, or holds a matrix that cannot be quantised.
 pub fn quantize_folder(
     input: &Path,
     output: &Path,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Summary, Error> {
     let config_path = input.join("config.json");
-    let mut config = folder::read_json(&config_path)?;
-    if ModelConfig::from_json(&config_path, &config)?.fp8.is_some() {
-        return Err(Error::Unsupported {
-            what: format!("{}: quantising what is FP8 already", input.display()),
-        });
+    if !config_path.exists() {
+        let wanted =
+            "wanted a folder in Hugging Face's layout, with config.json and safetensors files";
+        return Err(Error::bad_file(input, format!("cannot be quantised; {wanted}")));
     }
+    let mut config = folder::read_json(&config_path)?;
+    let model = ModelConfig::from_json(&config_path, &config)?;
+    let all = open_folder(input)?;
+    if model.fp8.is_some() {
+        return Err(Error::bad_file(input, "is quantised already, by its config.json"));
+    }
+    if let Some(name) = all.names().find(|name| all.kind(name) == Some(Kind::Float8e4m3fn)) {
+        return Err(Error::bad_file(input, format!("is quantised already: tensor {name} is FP8")));
+    }
+    // before anything is written
+    Decoder::inspect(&model, &all).map_err(|error| error.of_model(input))?;
     config["quantization_config"] = quantization_config();
     let shard_of = index(input)?;
     let shards: BTreeSet<String> = match &shard_of {
@@ -86,7 +99,8 @@ pub fn quantize_folder(
     };
     for (checkpoint, shard) in &opened {
         let path = output.join(shard);
-        let names = write_shard(checkpoint, &path, &mut summary, &mut progress)?;
+        let names = write_shard(checkpoint, &path, &mut summary, &mut progress)
+            .map_err(|error| error.of_model(input))?;
         written.extend(names.into_iter().map(|name| (name, Value::from(shard.as_str()))));
     }
     if summary.n_quantized == 0 {
@@ -241,18 +255,22 @@ impl View for Lazy<'_, '_> {
     }
 }
 
-/// Copies what belongs to the model and is no weight: tokenizer, template, generation settings.
+/// Copies what belongs to the model and is no weight: tokenizer, templates, generation settings.
 fn copy_others(input: &Path, output: &Path) -> Result<(), Error> {
-    let entries = std::fs::read_dir(input).map_err(|source| Error::io(input, source))?;
-    for entry in entries {
-        let path = entry.map_err(|source| Error::io(input, source))?.path();
-        let (Some(name), true) = (path.file_name(), path.is_file()) else { continue };
-        let ending = path.extension().unwrap_or_default().to_string_lossy().into_owned();
-        let is_text =
-            ["json", "jinja", "model", "txt", "md"].contains(&ending.as_str()) || name == "LICENSE";
-        let target = output.join(name);
-        if is_text && !target.exists() && name != INDEX {
-            std::fs::copy(&path, &target).map_err(|source| Error::io(&path, source))?;
+    let io = |path: &Path, source| Error::io(path, source);
+    for entry in std::fs::read_dir(input).map_err(|source| io(input, source))? {
+        let path = entry.map_err(|source| io(input, source))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let target = output.join(&name);
+        if name == folder::MORE_TEMPLATES && path.is_dir() {
+            std::fs::create_dir(&target).map_err(|source| io(&target, source))?;
+            copy_others(&path, &target)?;
+        }
+        // an index of weights is of those before; so is another tool's word on their quantisation
+        let is_about_weights = name.ends_with(".index.json") || name == "hf_quant_config.json";
+        let is_wanted = path.is_file() && folder::is_beside_weights(&name) && !is_about_weights;
+        if is_wanted && !target.exists() {
+            std::fs::copy(&path, &target).map_err(|source| io(&path, source))?;
         }
     }
     Ok(())

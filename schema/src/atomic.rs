@@ -48,11 +48,15 @@ pub fn write_file(
     result
 }
 
+/// In an unfinished folder: who has it locked is still filling it.
+const MARK: &str = ".unfinished";
+
 /// Fills a folder with `fill`, and puts it in its place once all of it is on disk. A folder that
 /// was there before is replaced.
 ///
 /// # Errors
-/// What `fill` returns, or [`Error::Io`]; nothing is left behind then.
+/// What `fill` returns, or [`Error::Io`]; nothing is left behind then. [`Error::BadFile`] where another
+/// program is writing the same folder, or something else has the unfinished one's name.
 pub fn write_dir<E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
@@ -60,17 +64,16 @@ pub fn write_dir<E: From<Error>>(
     let io = |source| Error::io(path, source);
     fs::create_dir_all(parent(path)).map_err(io)?;
     let unfinished = beside(path);
+    let mark = begin(&unfinished)?;
     let result = (|| {
-        remove_if_there(&unfinished)?;
-        fs::create_dir(&unfinished).map_err(io)?;
         fill(&unfinished)?;
         sync_tree(&unfinished)?;
+        fs::remove_file(unfinished.join(MARK)).map_err(io)?;
         if path.exists() {
             // the old folder goes only once the new one is complete
             let mut old = path.file_name().unwrap_or_default().to_owned();
-            old.push(format!(".old.{UNFINISHED}"));
+            old.push(format!(".old.{}.{UNFINISHED}", std::process::id()));
             let old = path.with_file_name(old);
-            remove_if_there(&old)?;
             fs::rename(path, &old).map_err(io)?;
             fs::rename(&unfinished, path).map_err(io)?;
             remove_if_there(&old)?;
@@ -82,7 +85,28 @@ pub fn write_dir<E: From<Error>>(
     if result.is_err() {
         let _ = fs::remove_dir_all(&unfinished);
     }
+    drop(mark);
     result
+}
+
+/// Makes the unfinished folder with its mark, locked. What an interrupted program left goes.
+fn begin(unfinished: &Path) -> Result<File, Error> {
+    let io = |source| Error::io(unfinished, source);
+    let mark = unfinished.join(MARK);
+    if fs::symlink_metadata(unfinished).is_ok() {
+        let left = File::open(&mark).map_err(|_| {
+            Error::bad_file(unfinished, "is in the way of what is to be written; move it away")
+        })?;
+        if left.try_lock().is_err() {
+            return Err(Error::bad_file(unfinished, "another program is writing this"));
+        }
+        fs::remove_dir_all(unfinished).map_err(io)?;
+    }
+    // whoever makes it has it
+    fs::create_dir(unfinished).map_err(io)?;
+    let mark = File::create(&mark).map_err(io)?;
+    mark.lock().map_err(io)?;
+    Ok(mark)
 }
 
 /// Deletes what an interrupted program left unfinished in `dir` (not in its subfolders).
@@ -161,8 +185,33 @@ mod tests {
             .unwrap();
             assert_eq!(fs::read_to_string(path.join("f")).unwrap(), text);
         }
+        let fails = |_: &Path| Err(Error::bad_file("x", "broken"));
+        write_dir::<Error>(&path, fails).unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
         fs::create_dir(dir.path().join("half.tmp")).unwrap();
         sweep(dir.path()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_unfinished_folder_is_its_writers_until_that_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        let write = || write_dir::<Error>(&path, |_| Ok(()));
+        write_dir::<Error>(&path, |_| {
+            let error = write().unwrap_err().to_string();
+            assert!(error.contains("another program"), "{error}");
+            Ok(())
+        })
+        .unwrap();
+        // a killed program's is taken over, somebody else's is not
+        let unfinished = dir.path().join("model.tmp");
+        fs::create_dir(&unfinished).unwrap();
+        let error = write().unwrap_err().to_string();
+        assert!(error.contains("in the way"), "{error}");
+        fs::write(unfinished.join(MARK), "").unwrap();
+        write().unwrap();
+        assert!(!unfinished.exists());
     }
 }

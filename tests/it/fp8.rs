@@ -99,17 +99,113 @@ fn quantize_writes_what_compressed_tensors_reads() {
     check_model(&output, &golden()["models"]["channel"]["prompts"]);
     let again = dir.path().join("again");
     let error = refuse(&quantize(&output, &again));
-    assert!(error.contains("FP8 already"), "{error}");
+    assert!(error.contains("quantised already"), "{error}");
     assert!(!again.exists());
+}
+
+/// Copies the files of a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn quantize_touches_nothing_but_a_model_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = root().join("tests/golden/models/tiny-qwen2");
+    let at = |name: &str| dir.path().join(name);
+    let quantize = |model: &Path, output: &Path| {
+        refuse(&["quantize", "--model", &arg(model), "--output", &arg(output)])
+    };
+    // a folder around the model, in it, and a name that is in the way
+    copy(&base, &at("run"));
+    copy(&base, &at("run/checkpoint"));
+    copy(&base, &at("out.tmp"));
+    let names = |dir: &Path| std::fs::read_dir(dir).unwrap().count();
+    let before = (names(&at("run")), names(&at("out.tmp")));
+    for output in ["run", "run/checkpoint/fp8", "run/checkpoint"] {
+        let error = quantize(&at("run/checkpoint"), &at(output));
+        assert!(error.contains("choose another folder"), "{error}");
+    }
+    let error = quantize(&at("out.tmp"), &at("out"));
+    assert!(error.contains("in the way"), "{error}");
+    // a folder with a config.json that holds other things, too
+    copy(&base, &at("work"));
+    std::fs::write(at("work/thesis.txt"), "years").unwrap();
+    let error = quantize(&base, &at("work"));
+    assert!(error.contains("thesis.txt"), "{error}");
+    assert_eq!((names(&at("run")), names(&at("out.tmp"))), before);
+    assert_eq!(std::fs::read_to_string(at("work/thesis.txt")).unwrap(), "years");
+    // FP8 without a word of it in config.json, and a model that lacks a tensor: a good output stays
+    copy(&base, &at("good"));
+    copy(&checkpoint("block"), &at("fp8"));
+    let config = at("fp8/config.json");
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    json.as_object_mut().unwrap().remove("quantization_config");
+    std::fs::write(&config, json.to_string()).unwrap();
+    let error = quantize(&at("fp8"), &at("good"));
+    assert!(error.contains("down_proj.weight is FP8"), "{error}");
+    copy(&base, &at("short"));
+    let config = at("short/config.json");
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
+    json["num_hidden_layers"] = 4.into();
+    std::fs::write(&config, json.to_string()).unwrap();
+    let error = quantize(&at("short"), &at("good"));
+    assert!(error.contains("model.layers.3") && error.contains("missing"), "{error}");
+    let weights = |dir: &Path| std::fs::read(dir.join("model-00001-of-00003.safetensors")).unwrap();
+    assert!(weights(&at("good")) == weights(&base));
+}
+
+#[test]
+fn what_config_and_tensors_contradict_each_other_in_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    copy(&checkpoint("channel"), dir.path());
+    let tensors = dir.path().join("model.safetensors");
+    let kept = weights::read_file(&tensors).unwrap();
+    let refused = |weights: &weights::WeightMap| {
+        weights::write_file(&tensors, weights).unwrap();
+        Engine::open(dir.path(), &EngineConfig::default()).err().unwrap().to_string()
+    };
+    let is_fp8 = |tensor: &tch::Tensor| tensor.kind() == tch::Kind::Float8e4m3fn;
+    let with = |change: &dyn Fn(&str, &tch::Tensor) -> Option<tch::Tensor>| {
+        let entry =
+            |(name, tensor): (&String, &tch::Tensor)| Some((name.clone(), change(name, tensor)?));
+        kept.iter().filter_map(entry).collect::<weights::WeightMap>()
+    };
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let one = with(&|at, tensor| {
+        Some(if at == name { tensor.to_kind(tch::Kind::BFloat16) } else { tensor.shallow_clone() })
+    });
+    let error = refused(&one);
+    assert!(error.contains(name) && error.contains("has a scale"), "{error}");
+    let none = with(&|_, tensor| {
+        Some(if is_fp8(tensor) {
+            tensor.to_kind(tch::Kind::BFloat16)
+        } else {
+            tensor.shallow_clone()
+        })
+    });
+    let error = refused(&none);
+    assert!(error.contains("quantization_config"), "{error}");
+    let broken = with(&|at, tensor| {
+        Some(match at.strip_suffix("_scale") {
+            Some(at) if at == name => tensor * f64::NAN,
+            _ => tensor.shallow_clone(),
+        })
+    });
+    let error = refused(&broken);
+    assert!(error.contains(&format!("{name}_scale holds NaN")), "{error}");
+    let path = arg(dir.path());
+    assert!(error.contains(&path), "{error}");
 }
 
 #[test]
 fn unknown_quantisations_are_refused_in_a_line_that_names_them() {
     let dir = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(checkpoint("channel")).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
-    }
+    copy(&checkpoint("channel"), dir.path());
     let path = dir.path().join("config.json");
     let plain: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     let group = "/quantization_config/config_groups/group_0/weights";
@@ -167,6 +263,14 @@ fn doctor_plans_a_model_before_it_is_loaded() {
     assert!(told.contains("61.0 GiB") && told.contains("quantization = \"fp8\""), "{told}");
     let negative = ["doctor", "--model", "bench/gpu/rrm-32b", "--gpu-memory-gib=-1"];
     assert!(refuse(&negative).contains("--gpu-memory-gib is -1"));
+    // what the engine would refuse
+    let at = |more: &[&str]| {
+        let gpu = ["doctor", "--model", "bench/gpu/rrm-32b", "--gpu-memory-gib", "79"];
+        refuse(&[&gpu[..], &["--quantization", "fp8"], more].concat())
+    };
+    assert!(at(&["--kv-memory-mib", "1"]).contains("two blocks"));
+    assert!(at(&["--max-batch", "0"]).contains("max_batch"));
+    assert!(at(&["--device", "cpu"]).contains("--gpu-memory-gib"));
 }
 
 #[test]
@@ -183,7 +287,7 @@ fn what_only_a_gpu_does_is_refused_elsewhere() {
     let error = refuse(&["quantize", "--model", &arg(&gguf), "--output", &output]);
     assert!(error.contains("config.json"), "{error}");
     let error = refuse(&["quantize", "--model", model, "--output", model]);
-    assert!(error.contains("--output is --model"), "{error}");
+    assert!(error.contains("choose another folder"), "{error}");
 }
 
 /// A bf16 model folder with large layers and a small vocabulary; returns the bytes of its layers'

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use joust_engine::capacity::Plan;
-use joust_engine::{EngineConfig, device, folder};
+use joust_engine::device::{self, DeviceChoice};
+use joust_engine::{EngineConfig, folder};
 use serde::Serialize;
 use tch::Device;
 
@@ -65,6 +66,9 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
     }
 }
 
+/// More than any GPU has.
+const MOST_GIB: f64 = 100_000.0;
+
 fn plan(
     model: &std::path::Path,
     config: &EngineConfig,
@@ -72,9 +76,17 @@ fn plan(
 ) -> anyhow::Result<Plan> {
     let model = folder::open_config(model)?;
     let (device, memory) = match gpu_memory_gib {
-        Some(gib) if gib > 0.0 => (Device::Cuda(0), (gib * f64::from(1 << 30)) as usize),
+        Some(_) if config.device == DeviceChoice::Cpu => {
+            let problem =
+                "--gpu-memory-gib plans for a GPU, --device is cpu; leave one of them out";
+            return Err(UserError::new(problem.to_owned()).into());
+        }
+        Some(gib) if gib > 0.0 && gib <= MOST_GIB => {
+            (Device::Cuda(0), (gib * f64::from(1 << 30)) as usize)
+        }
         Some(gib) => {
-            let problem = format!("--gpu-memory-gib is {gib}, wanted more than 0");
+            let problem =
+                format!("--gpu-memory-gib is {gib}, wanted more than 0, at most {MOST_GIB}");
             return Err(UserError::new(problem).into());
         }
         None => {

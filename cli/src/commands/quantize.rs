@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
 use clap::Args;
 use joust_engine::{folder, quantize};
 
-use crate::failure::UserError;
 use crate::output;
 
 /// Arguments of `joust quantize`.
@@ -21,12 +19,8 @@ pub(crate) struct QuantizeArgs {
 }
 
 pub(crate) fn run(args: QuantizeArgs) -> anyhow::Result<()> {
+    folder::check_apart(&args.model, &args.output)?;
     folder::check_target(&args.output)?;
-    let is_same = match (args.model.canonicalize(), args.output.canonicalize()) {
-        (Ok(model), Ok(output)) => model == output,
-        _ => false,
-    };
-    ensure!(!is_same, UserError::new("--output is --model; choose another folder".to_owned()));
     let bar = output::progress_bar(0, "MB");
     let mut summary = quantize::Summary::default();
     joust_schema::atomic::write_dir::<anyhow::Error>(&args.output, |dir| {

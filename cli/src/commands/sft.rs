@@ -115,7 +115,7 @@ pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
 fn open_model(path: &Path, section: &ModelSection) -> anyhow::Result<(Decoder, Tokenizer)> {
     let files = folder::open(path)?;
     let device = section.device.resolve()?;
-    let model = Decoder::from_weights(&files.config, &files.weights, device, Kind::Float)?;
+    let model = files.decoder(device, Kind::Float)?;
     Ok((model, files.tokenizer))
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Trai
     let evaluation = Evaluation::open(&config)?;
     let device = config.policy.device.resolve()?;
     let files = folder::open(&config.policy.path)?;
-    let origin = Decoder::from_weights(&files.config, &files.weights, device, Kind::Float)?;
+    let origin = files.decoder(device, Kind::Float)?;
     // the judge may stay silent for a while when it is large
     let scorer = Scorer::open(&config.reward, false)?;
 
@@ -39,7 +39,7 @@ pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Trai
     let policy = match &found {
         Some((_, path)) => {
             let files = folder::open(path)?;
-            Decoder::from_weights(&files.config, &files.weights, device, Kind::Float)?
+            files.decoder(device, Kind::Float)?
         }
         None => origin.duplicate(device, Kind::Float)?,
     };

@@ -62,12 +62,30 @@ fn rrm_32b_fits_one_h100_in_fp8_and_not_in_bf16_with_room() {
     let plain =
         EngineConfig { quantization: Quantization::Off, kv_dtype: KvDType::Auto, ..engine.clone() };
     assert!(plan(&plain).kv_tokens < 70_000);
-    let small = Plan::new(&rrm_32b(), &engine, gpu, 24 * GIB).unwrap();
-    let error = small.check(&engine).unwrap_err().to_string();
-    assert!(
-        error.contains("32.") && error.contains("24.0 GiB") && error.contains("fp8"),
-        "{error}"
-    );
-    let greedy = EngineConfig { kv_memory_mib: 60 << 10, ..engine };
+    let small = |engine: &EngineConfig| {
+        let plan = Plan::new(&rrm_32b(), engine, gpu, 24 * GIB).unwrap();
+        plan.check(engine).unwrap_err().to_string()
+    };
+    let error = small(&engine);
+    assert!(error.contains("32.") && error.contains("24.0 GiB"), "{error}");
+    // a mend that is set already is none
+    assert!(!error.contains("quantization") && small(&plain).contains("quantization"), "{error}");
+    let greedy = EngineConfig { kv_memory_mib: 60 << 10, ..engine.clone() };
     assert!(fp8.check(&greedy).unwrap_err().to_string().contains("kv_memory_mib"));
+    let tight = EngineConfig { kv_memory_mib: 1, ..engine.clone() };
+    assert!(plan(&tight).check(&tight).unwrap_err().to_string().contains("two blocks"));
+}
+
+#[test]
+fn a_plan_refuses_what_the_engine_would() {
+    let refusal = |model: ModelConfig, engine: EngineConfig| {
+        Plan::new(&model, &engine, Device::Cuda(0), 79 << 30).unwrap_err().to_string()
+    };
+    let fp8 = EngineConfig { quantization: Quantization::Fp8, ..EngineConfig::default() };
+    let none = EngineConfig { max_batch: 0, ..EngineConfig::default() };
+    assert!(refusal(rrm_32b(), none).contains("max_batch"));
+    let odd = ModelConfig { intermediate_size: 27_640, ..rrm_32b() };
+    assert!(refusal(odd, fp8).contains("intermediate_size"));
+    let heads = ModelConfig { head_dim: 80, ..rrm_32b() };
+    assert!(refusal(heads, EngineConfig::default()).contains("head_dim 80"));
 }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 /// How a checkpoint's FP8 matrices are scaled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fp8Layout {
-    /// Rows and columns that share a scale, [bn, bk]; none where the scale's shape tells: one a matrix
-    /// or one an output channel.
+    /// Rows and columns that share a scale, [bn, bk], where the scale's shape does not tell: one is for the
+    /// matrix, one a row for the output channels.
     pub block: Option<[usize; 2]>,
 }
 
@@ -68,10 +68,15 @@ fn compressed_tensors(config: &Value) -> Result<Fp8Layout, String> {
         }
         layouts.push(group_layout(group.get("weights")).map_err(at)?);
     }
-    match &layouts[..] {
-        [] => Err("no config_groups".to_owned()),
-        [first, rest @ ..] if rest.iter().all(|layout| layout == first) => Ok(*first),
-        _ => Err("config_groups with different blocks".to_owned()),
+    // which matrices have them shows in their scales
+    let mut blocks = layouts.iter().filter_map(|layout| layout.block);
+    let block = blocks.next();
+    match layouts.is_empty() {
+        true => Err("no config_groups".to_owned()),
+        false if blocks.any(|other| Some(other) != block) => {
+            Err("config_groups with different blocks".to_owned())
+        }
+        false => Ok(Fp8Layout { block }),
     }
 }
 

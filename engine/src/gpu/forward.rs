@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::arena::{self, KvKind, LayerArena};
 use super::buffers::{self, Buffers, Capacity};
 use super::graphs::Graphs;
-use super::kernels::{Kernels, OnGpu, unfit};
+use super::kernels::{Kernels, OnGpu, check_model};
 use super::ops::{Activations, Contexts, Draws, Heads, MOST_FEW, Ops};
 use super::prefill::Prefill;
 use super::sharing::Sharing;
@@ -85,12 +85,7 @@ impl GpuRunner {
         Self::wait_for_weights()?;
         let ops: Box<dyn Ops> = match settings.kernels {
             true => {
-                let intermediate = config.intermediate_size as i64;
-                let sizes = (config.hidden_size as i64, config.vocab_size as i64);
-                if let Some(reason) = unfit(sizes.0, &heads, intermediate, sizes.1) {
-                    let what = format!("the GPU kernels: {reason}; set gpu_kernels = false");
-                    return Err(Error::Unsupported { what });
-                }
+                check_model(config, settings.kv)?;
                 let launcher = OnGpu::new(&heads, settings.kv)?;
                 Box::new(Kernels { launcher, heads, fetch_ahead: settings.fetch_ahead as i64 })
             }

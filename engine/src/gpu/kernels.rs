@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use super::arena::{KvKind, LayerArena};
+use super::buffers;
 use super::ops::{Activations, Contexts, Draws, Heads, MOST_FEW, Next, Ops};
 use super::sharing::BUNDLE_ROWS;
 use super::source::{self, File};
+use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::cuda::{self, Arg, Function, Shape, Stream};
 use crate::ffi::nvrtc;
@@ -446,18 +448,26 @@ fn scale_args(arena: &LayerArena) -> [Arg; 2] {
     }
 }
 
-/// Why the kernels cannot run this model, if they cannot: the widths that they are written for.
-pub(super) fn unfit(hidden: i64, heads: &Heads, intermediate: i64, vocab: i64) -> Option<String> {
+/// Refuses models of other widths and heads than the kernels are written for.
+///
+/// # Errors
+/// [`Error::Unsupported`]
+pub(crate) fn check_model(config: &ModelConfig, kv: KvKind) -> Result<(), Error> {
+    let heads = buffers::heads(config);
     let widths = [
-        ("hidden_size", hidden),
+        ("hidden_size", config.hidden_size as i64),
         ("heads times head_dim", heads.q_width()),
-        ("intermediate_size", intermediate),
-        ("vocab_size", vocab),
+        ("intermediate_size", config.intermediate_size as i64),
+        ("vocab_size", config.vocab_size as i64),
     ];
     let odd = widths.iter().find(|(_, width)| width % 8 != 0);
-    if let Some((name, width)) = odd {
-        return Some(format!("{name} {width} is no multiple of 8"));
-    }
+    let odd = odd.map(|(name, width)| format!("{name} {width} is no multiple of 8"));
     let wide = widths[..2].iter().find(|(_, width)| *width > MAX_SHARED_WIDTH);
-    wide.map(|(name, width)| format!("{name} {width} is more than {MAX_SHARED_WIDTH}"))
+    let wide = wide.map(|(name, width)| format!("{name} {width} is more than {MAX_SHARED_WIDTH}"));
+    match odd.or(wide) {
+        Some(reason) => Err(Error::Unsupported {
+            what: format!("the GPU kernels: {reason}; set gpu_kernels = false"),
+        }),
+        None => source::files(&heads, kv).map(|_| ()),
+    }
 }

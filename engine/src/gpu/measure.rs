@@ -198,7 +198,8 @@ impl Stage {
 /// kernels are not written for.
 pub fn measure(config: &ModelConfig, sizes: &Sizes) -> Result<Vec<Measured>, Error> {
     let _no_grad = tch::no_grad_guard();
-    let device = crate::device::DeviceChoice::Cuda.resolve()?;
+    let missing = |_| Error::Device("libtorch finds no CUDA device to measure".to_owned());
+    let device = crate::device::DeviceChoice::Cuda.resolve().map_err(missing)?;
     cuda::enter()?;
     tch::manual_seed(0);
     let heads = buffers::heads(config);

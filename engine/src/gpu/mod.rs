@@ -24,3 +24,4 @@ mod twins;
 
 pub(crate) use arena::KvKind;
 pub(crate) use forward::{GpuRunner, GpuSettings};
+pub(crate) use kernels::check_model;

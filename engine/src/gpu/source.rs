@@ -39,7 +39,7 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
     if !is_known || !(1..=16).contains(&groups) {
         return Err(Error::Unsupported {
             what: format!(
-                "the GPU kernels with head_dim {} and {groups} query heads a key/value head (wanted a power of two in 16..=256 and at most 16)",
+                "the GPU kernels with head_dim {} and {groups} query heads a key/value head (wanted a power of two in 16..=256 and at most 16); set gpu_kernels = false",
                 heads.head_dim
             ),
         });

@@ -10,7 +10,7 @@ use super::layer::Layer;
 use super::linear::Linear;
 use super::rope::Rope;
 use super::source::{
-    DrawnOnDevice, FromCheckpoint, Precision, Random, Source, Target, fused, stack,
+    DrawnOnDevice, FromCheckpoint, Inspected, Precision, Random, Source, Target, fused, stack,
 };
 use crate::config::ModelConfig;
 use crate::error::Error;
@@ -25,7 +25,8 @@ impl Decoder {
     /// dequantised where they are to be plain, and plain ones quantised where they are to be FP8.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] and [`Error::Shape`] name the first tensor that does not fit.
+    /// [`Error::MissingTensor`], [`Error::Shape`] and [`Error::BadTensor`] name the first tensor that does
+    /// not fit.
     pub fn from_weights(
         config: &ModelConfig,
         checkpoint: &Checkpoint,
@@ -33,7 +34,26 @@ impl Decoder {
         precision: impl Into<Precision>,
     ) -> Result<Self, Error> {
         let target = Target { device, precision: precision.into() };
+        let mut kinds = checkpoint.names().map(|name| (name, checkpoint.kind(name)));
+        if config.fp8.is_some() && kinds.all(|(_, kind)| kind != Some(Kind::Float8e4m3fn)) {
+            return Err(Error::BadTensor {
+                name: "model.layers.0.self_attn.q_proj.weight".to_owned(),
+                reason: "is not FP8, nor is any other, but config.json says so; take its \
+                         quantization_config out"
+                    .to_owned(),
+            });
+        }
         Self::build(config, &FromCheckpoint { checkpoint, layout: config.fp8, target })
+    }
+
+    /// Whether a checkpoint has all tensors of a model in their shapes. Reads none of them.
+    ///
+    /// # Errors
+    /// As [`Decoder::from_weights`].
+    pub(crate) fn inspect(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let target = Target { device: Device::Cpu, precision: Kind::Float.into() };
+        let source = FromCheckpoint { checkpoint, layout: config.fp8, target };
+        Self::build(config, &Inspected(source)).map(|_| ())
     }
 
     /// Draws a fresh model: matrices from N(0, 0.02²), norms 1, biases 0, keyed by `seed` and name.

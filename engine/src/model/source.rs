@@ -124,30 +124,58 @@ impl FromCheckpoint<'_> {
         }
     }
 
+    /// Refuses numbers that are no weights, and plain ones that have a scale.
+    fn check_kind(&self, name: &str, kind: Kind) -> Result<(), Error> {
+        let bad = |reason: String| Err(Error::BadTensor { name: name.to_owned(), reason });
+        match kind {
+            Kind::Float8e4m3fn => Ok(()),
+            Kind::Int64 => bad("is of type Int64, which no weight is".to_owned()),
+            _ if self.layout.is_some() && self.scale_name(name).is_some() => {
+                bad(format!("is of type {kind:?} and has a scale, which only FP8 tensors have"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reads a tensor, or a matrix of FP8 with its scale, once its shape is the wanted one.
     fn read(&self, name: &str, wanted: &[usize]) -> Result<Stored, Error> {
         let wanted = self.check_shape(name, wanted)?;
-        let [n_rows, width] = wanted[..] else {
+        let kind = self.checkpoint.kind(name);
+        if let Some(kind) = kind {
+            self.check_kind(name, kind)?;
+        }
+        let (&[n_rows, width], Some(Kind::Float8e4m3fn)) = (&wanted[..], kind) else {
             return Ok(Stored::Plain(self.checkpoint.read(name, self.target.device)?));
         };
-        if self.checkpoint.kind(name) != Some(Kind::Float8e4m3fn) {
-            return Ok(Stored::Plain(self.checkpoint.read(name, self.target.device)?));
-        }
         let (scale_name, scale) = self.scale(name)?;
         let (n_rows, width) = (n_rows as usize, width as usize);
         let block_size = self.layout.and_then(|layout| layout.block);
+        let grid = |block: [usize; 2]| -> [i64; 2] {
+            [n_rows.div_ceil(block[0]) as i64, width.div_ceil(block[1]) as i64]
+        };
+        let has_grid = |grid: [i64; 2]| {
+            let seen = scale.size();
+            scale.numel() as i64 == grid[0] * grid[1] && (seen.len() != 2 || seen == grid)
+        };
+        // a checkpoint may have blocks in some of its matrices only
+        let by_row = [1, width];
         let block = match block_size {
             _ if scale.numel() == 1 => [n_rows, width],
-            None => [1, width],
-            Some(block) => block,
+            Some(block) if has_grid(grid(block)) || !has_grid(grid(by_row)) => block,
+            _ => by_row,
         };
-        let wanted = [n_rows.div_ceil(block[0]) as i64, width.div_ceil(block[1]) as i64];
-        let seen = scale.size();
-        if scale.numel() as i64 != wanted[0] * wanted[1] || (seen.len() == 2 && seen != wanted) {
-            return Err(Error::Shape { name: scale_name, seen, wanted: wanted.to_vec() });
+        let wanted = grid(block);
+        if !has_grid(wanted) {
+            let (seen, wanted) = (scale.size(), wanted.to_vec());
+            return Err(Error::Shape { name: scale_name, seen, wanted });
+        }
+        let sum = f64::try_from(scale.f_sum(Kind::Double)?)?;
+        if !sum.is_finite() {
+            return Err(Error::InfiniteWeight { name: scale_name });
         }
         // blocks are taken apart on the CPU
-        let device = if block_size.is_some() { Device::Cpu } else { self.target.device };
+        let is_block = block != by_row && scale.numel() > 1;
+        let device = if is_block { Device::Cpu } else { self.target.device };
         Ok(Stored::Fp8(Quantized {
             values: self.checkpoint.read(name, device)?,
             scale: scale.f_to_kind(Kind::Float)?.f_view(wanted)?.f_to_device(device)?,
@@ -157,10 +185,14 @@ impl FromCheckpoint<'_> {
 
     /// The scale of the FP8 matrix `name`, under one of the names that checkpoints have for it.
     fn scale(&self, name: &str) -> Result<(String, Tensor), Error> {
-        let names = [format!("{name}_scale"), format!("{name}_scale_inv")];
-        let found = names.iter().find(|name| self.checkpoint.contains(name));
-        let found = found.unwrap_or(&names[0]);
-        Ok((found.clone(), self.checkpoint.read(found, Device::Cpu)?))
+        let found = self.scale_name(name).unwrap_or_else(|| format!("{name}_scale"));
+        let scale = self.checkpoint.read(&found, Device::Cpu)?;
+        Ok((found, scale))
+    }
+
+    fn scale_name(&self, name: &str) -> Option<String> {
+        let mut names = [format!("{name}_scale"), format!("{name}_scale_inv")].into_iter();
+        names.find(|name| self.checkpoint.contains(name))
     }
 }
 
@@ -184,8 +216,10 @@ impl Source for FromCheckpoint<'_> {
     }
 
     fn fp8(&self, name: &str, shape: [usize; 2], out: &Quantized) -> Result<(), Error> {
-        if self.checkpoint.kind(name) != Some(Kind::Float8e4m3fn) {
+        let kind = self.checkpoint.kind(name);
+        if kind != Some(Kind::Float8e4m3fn) {
             self.check_shape(name, &shape)?;
+            kind.map_or(Ok(()), |kind| self.check_kind(name, kind))?;
             return fp8::quantize_parts(name, out, &|start, rows| {
                 self.checkpoint.read_rows(name, start, rows, self.target.device)
             });
@@ -194,6 +228,25 @@ impl Source for FromCheckpoint<'_> {
             Stored::Plain(weight) => fp8::quantize_into(name, &weight, out),
             Stored::Fp8(quantized) => out.copy_from(&quantized.by_row(name)?),
         }
+    }
+}
+
+/// A checkpoint whose tensors are only looked at: a model of nothing can be built of it where all are
+/// there, in their shapes.
+pub(super) struct Inspected<'a>(pub(super) FromCheckpoint<'a>);
+
+impl Source for Inspected<'_> {
+    fn target(&self) -> Target {
+        self.0.target
+    }
+
+    fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
+        let Some(kind) = self.0.checkpoint.kind(name) else {
+            return Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() });
+        };
+        self.0.check_shape(name, shape)?;
+        self.0.check_kind(name, kind)?;
+        Ok(Tensor::f_empty([0], (Kind::Float, Device::Cpu))?)
     }
 }
 

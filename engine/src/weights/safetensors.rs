@@ -31,6 +31,14 @@ pub(crate) fn open_folder(dir: &Path) -> Result<Checkpoint, Error> {
     let mut checkpoint = Checkpoint::default();
     let index_path = dir.join(INDEX);
     let Some(shard_of) = index(dir)? else {
+        let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+        let found = pickled.iter().find(|name| dir.join(name).exists());
+        if let (Some(name), false) = (found, dir.join(SINGLE).exists()) {
+            let reason = format!(
+                "its weights are in {name}; wanted safetensors, as save_pretrained of transformers writes them"
+            );
+            return Err(Error::bad_file(dir, reason));
+        }
         open_into(&dir.join(SINGLE), &mut checkpoint)?;
         return Ok(checkpoint);
     };
