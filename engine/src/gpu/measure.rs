@@ -1,6 +1,7 @@
 //! The parts of a step on the GPU that is here, one by one, at a model's shapes: whether each kernel
 //! computes what its twin does, how long it takes and how fast it moves its bytes.
 
+mod attention;
 mod products;
 
 use std::time::Instant;
@@ -8,17 +9,14 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::arena::{self, KvKind, LayerArena};
+use super::arena::KvKind;
 use super::buffers;
 use super::kernels::{Kernels, OnGpu};
-use super::ops::{Activations, Contexts, Draws, Heads, Ops, Shared};
-use super::sharing::{BUNDLE_ROWS, Sharing};
-use super::table::n_splits;
+use super::ops::{Activations, Draws, Ops};
 use super::twins::Twins;
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::cuda::{self, Graph, Stream};
-use crate::kv::BLOCK_TOKENS;
 
 /// What is measured, and at which sizes.
 #[derive(Clone, Debug)]
@@ -225,7 +223,7 @@ fn parts(
     let kv = if sizes.kv_fp8 { KvKind::Fp8 } else { KvKind::Bf16 };
     for &n in &sizes.rows {
         rows(stage, config, kernels, twins, n as i64)?;
-        attention(stage, config, kernels, twins, n as i64, sizes.context, kv)?;
+        attention::measure(stage, config, [kernels, twins], n as i64, sizes.context, kv)?;
         sampling(stage, config, kernels, n as i64)?;
         products::measure(stage, config, kernels, n as i64)?;
     }
@@ -280,168 +278,6 @@ fn rows(
     let x = stage.bf16(&[n, width])?;
     stage.both_forms("quantize", [n, width], 2 * (n * width) as usize, &|is_kernel, out| {
         ops(is_kernel).quantize(&x, out)
-    })
-}
-
-/// The parts of attention over contexts of their own, and the storing of keys and values.
-fn attention(
-    stage: &mut Stage,
-    config: &ModelConfig,
-    kernels: &dyn Ops,
-    twins: &dyn Ops,
-    n: i64,
-    context: usize,
-    kv: KvKind,
-) -> Result<(), Error> {
-    let heads = buffers::heads(config);
-    let blocks_each = context.div_ceil(BLOCK_TOKENS).max(1) as i64;
-    let one_layer = ModelConfig { n_layers: 1, ..config.clone() };
-    let arena = |stage: &Stage| -> Result<LayerArena, Error> {
-        let n_blocks = (n * blocks_each) as usize;
-        Ok(arena::allocate(&one_layer, n_blocks, kv, stage.device)?.remove(0))
-    };
-    let arenas = [arena(stage)?, arena(stage)?];
-    let ops = |is_kernel: bool| if is_kernel { kernels } else { twins };
-    let device = stage.device;
-    let to_device = |tensor: Tensor| tensor.f_to_device(device);
-    let inv_freq: Vec<f32> = (0..heads.head_dim / 2)
-        .map(|pair| config.rope_theta.powf(-2.0 * pair as f64 / heads.head_dim as f64) as f32)
-        .collect();
-    let inv_freq = to_device(Tensor::f_from_slice(&inv_freq)?)?;
-    // a token in every slot of every block, a block's worth of rows at a time
-    for start in 0..BLOCK_TOKENS as i64 {
-        let n_blocks = n * blocks_each;
-        let slots: Vec<i64> =
-            (0..n_blocks).map(|block| block * BLOCK_TOKENS as i64 + start).collect();
-        let positions: Vec<i32> =
-            (0..n_blocks).map(|block| (block % blocks_each * 16 + start) as i32).collect();
-        let qkv = stage.bf16(&[n_blocks, heads.qkv_width()])?;
-        let slots = to_device(Tensor::f_from_slice(&slots)?)?;
-        let positions = to_device(Tensor::f_from_slice(&positions)?)?;
-        for (is_kernel, arena) in [true, false].into_iter().zip(&arenas) {
-            let qkv = qkv.copy();
-            ops(is_kernel).rope_append(&qkv, &positions, &inv_freq, &slots, arena)?;
-        }
-    }
-    let all = |arena: &LayerArena| -> Result<Activations, Error> {
-        let ids = |tensor: Tensor| tensor.f_view([-1])?.f_to_device(device);
-        let n_slots = (n * blocks_each).min(4_096) * BLOCK_TOKENS as i64;
-        let options = (Kind::Int64, Device::Cpu);
-        let slots = Tensor::f_arange(n_slots, options)?;
-        let block = ids(slots.f_divide_scalar_mode(BLOCK_TOKENS as i64, "floor")?)?;
-        let offset = ids(slots.f_remainder(BLOCK_TOKENS as i64)?)?;
-        let gathered = arena.gather(&block, &offset, Kind::Float)?;
-        Ok(Activations::Plain(Tensor::f_cat(&gathered, 0)?.f_view([-1, heads.head_dim])?))
-    };
-    let stored = (
-        deviation(&all(&arenas[0])?, &all(&arenas[1])?),
-        if kv.is_fp8() { FP8_STEP } else { BF16_STEP },
-    );
-    let slots = to_device(Tensor::f_arange(n, (Kind::Int64, Device::Cpu))? * (blocks_each * 16))?;
-    let positions = to_device(Tensor::f_full([n], context as i64 - 1, (Kind::Int, Device::Cpu))?)?;
-    let qkv = stage.bf16(&[n, heads.qkv_width()])?;
-    let bytes = 4 * (n * heads.qkv_width()) as usize;
-    stage.add("rope_append", n as usize, Some(stored), bytes, 0.0, &|| {
-        kernels.rope_append(&qkv, &positions, &inv_freq, &slots, &arenas[1])
-    })?;
-
-    let spans = (0..n * blocks_each).map(|block| (block << 5 | 16) as i32).collect::<Vec<_>>();
-    let contexts = Contexts {
-        spans: to_device(Tensor::f_from_slice(&spans)?.f_view([n, blocks_each])?)?,
-        n_spans: to_device(Tensor::f_full([n], blocks_each, (Kind::Int, Device::Cpu))?)?,
-        n_splits: n_splits(n as usize) as i64,
-        shared: None,
-    };
-    let options = (Kind::Float, stage.device);
-    let partial = Tensor::f_zeros([n, contexts.n_splits, heads.q_width()], options)?;
-    let lse = Tensor::f_zeros([n, contexts.n_splits, heads.n_heads], options)?;
-    let n_tokens = (n * blocks_each) as usize * BLOCK_TOKENS;
-    let per_token = kv.bytes_per_token(&one_layer);
-    let flops = 4.0 * n_tokens as f64 * heads.q_width() as f64;
-    let attend = || kernels.attend(&qkv, &arenas[1], &contexts, &partial, &lse);
-    // both read the same arena; the twin goes row by row
-    let few = n.min(4);
-    let [out, wanted] = [few, few].map(|rows| stage.outs(rows, heads.q_width()));
-    let ([out, _], [wanted, _]) = (out?, wanted?);
-    let first = Contexts {
-        spans: contexts.spans.f_narrow(0, 0, few)?,
-        n_spans: contexts.n_spans.f_narrow(0, 0, few)?,
-        n_splits: contexts.n_splits,
-        shared: None,
-    };
-    for (is_kernel, out) in [(true, &out), (false, &wanted)] {
-        let (partial, lse) = (partial.f_narrow(0, 0, few)?, lse.f_narrow(0, 0, few)?);
-        ops(is_kernel).attend(&qkv, &arenas[1], &first, &partial, &lse)?;
-        ops(is_kernel).merge(&partial, &lse, out, None)?;
-    }
-    let compared = Some((deviation(&out, &wanted), tolerance(&out)));
-    stage.add("attend", n as usize, compared, n_tokens * per_token, flops, &attend)?;
-    attend()?;
-    let bytes = 4 * partial.numel();
-    stage.both_forms("merge", [n, heads.q_width()], bytes, &|is_kernel, out| {
-        ops(is_kernel).merge(&partial, &lse, out, None)
-    })?;
-    match n > 1 && blocks_each > 1 {
-        true => alike(stage, &ops, &heads, (&qkv, &arenas[1]), [n, blocks_each], per_token),
-        false => Ok(()),
-    }
-}
-
-/// Attention of `n` rows whose contexts of `blocks_each` blocks are one but for the last block.
-fn alike<'a>(
-    stage: &mut Stage,
-    ops: &dyn Fn(bool) -> &'a dyn Ops,
-    heads: &Heads,
-    (qkv, arena): (&Tensor, &LayerArena),
-    [n, blocks_each]: [i64; 2],
-    per_token: usize,
-) -> Result<(), Error> {
-    let device = stage.device;
-    let to_device = |values: &[i32]| Tensor::f_from_slice(values)?.f_to_device(device);
-    let n_shared = blocks_each - 1;
-    let contexts = |n_rows: i64| -> Result<Contexts, Error> {
-        let block = |row: i64, at: i64| if at < n_shared { at } else { row * blocks_each + at };
-        let spans: Vec<i32> = (0..n_rows)
-            .flat_map(|row| (0..blocks_each).map(move |at| (block(row, at) << 5 | 16) as i32))
-            .collect();
-        let mut sharing = Sharing::none(n_rows as usize);
-        sharing.add(&(0..n_rows as usize).collect::<Vec<_>>(), n_shared as usize);
-        let n_splits = n_splits(n_rows as usize) as i64;
-        let rows = to_device(sharing.rows.as_flattened())?;
-        Ok(Contexts {
-            spans: to_device(&spans)?.f_view([n_rows, blocks_each])?,
-            n_spans: to_device(&vec![blocks_each as i32; n_rows as usize])?,
-            n_splits,
-            shared: Some(Shared {
-                n_shared: to_device(&sharing.n_shared)?,
-                rows: rows.f_view([-1, BUNDLE_ROWS as i64])?,
-                n_spans: to_device(&sharing.n_spans)?,
-                n_splits,
-            }),
-        })
-    };
-    let partial = |n_rows: i64, n_splits: i64| -> Result<[Tensor; 2], Error> {
-        let options = (Kind::Float, device);
-        let zeros = |width: i64| Tensor::f_zeros([n_rows, n_splits, width], options);
-        Ok([zeros(heads.q_width())?, zeros(heads.n_heads)?])
-    };
-    // the twin goes row by row
-    let few = n.min(4);
-    let few_contexts = contexts(few)?;
-    let [out, wanted] = [few, few].map(|rows| stage.outs(rows, heads.q_width()));
-    let ([out, _], [wanted, _]) = (out?, wanted?);
-    for (is_kernel, out) in [(true, &out), (false, &wanted)] {
-        let [partial, lse] = partial(few, few_contexts.n_all_splits())?;
-        ops(is_kernel).attend(qkv, arena, &few_contexts, &partial, &lse)?;
-        ops(is_kernel).merge(&partial, &lse, out, None)?;
-    }
-    let compared = Some((deviation(&out, &wanted), tolerance(&out)));
-    let contexts = contexts(n)?;
-    let [partial, lse] = partial(n, contexts.n_all_splits())?;
-    let bytes = (n_shared + n) as usize * BLOCK_TOKENS * per_token;
-    let flops = 4.0 * (n * blocks_each) as f64 * BLOCK_TOKENS as f64 * heads.q_width() as f64;
-    stage.add("attend, alike", n as usize, compared, bytes, flops, &|| {
-        ops(true).attend(qkv, arena, &contexts, &partial, &lse)
     })
 }
 

@@ -1,0 +1,211 @@
+//! Attention over contexts of each row's own and over one that all begin with, and the storing of keys
+//! and values.
+
+use tch::{Kind, Tensor};
+
+use super::{BF16_STEP, FP8_STEP, Stage, deviation, tolerance};
+use crate::config::ModelConfig;
+use crate::error::Error;
+use crate::gpu::arena::{self, KvKind, LayerArena};
+use crate::gpu::buffers;
+use crate::gpu::ops::{Activations, Contexts, Heads, Ops, Shared};
+use crate::gpu::sharing::{BUNDLE_ROWS, Sharing};
+use crate::gpu::table::n_splits;
+use crate::kv::BLOCK_TOKENS;
+
+/// Rows that are compared with the twin, which goes row by row.
+const COMPARED_ROWS: i64 = 4;
+
+/// The kernels and their twins, and what their queries attend to.
+struct Bench<'a> {
+    stage: &'a mut Stage,
+    ops: [&'a dyn Ops; 2],
+    heads: Heads,
+    arenas: [LayerArena; 2],
+    qkv: Tensor,
+    /// Rows, and blocks of each row's context.
+    n: i64,
+    blocks_each: i64,
+    bytes_per_token: usize,
+}
+
+/// Measures `n` rows with contexts of `context` tokens.
+pub(super) fn measure(
+    stage: &mut Stage,
+    config: &ModelConfig,
+    ops: [&dyn Ops; 2],
+    n: i64,
+    context: usize,
+    kv: KvKind,
+) -> Result<(), Error> {
+    let heads = buffers::heads(config);
+    let blocks_each = context.div_ceil(BLOCK_TOKENS).max(1) as i64;
+    let one_layer = ModelConfig { n_layers: 1, ..config.clone() };
+    let arena = || -> Result<LayerArena, Error> {
+        let n_blocks = (n * blocks_each) as usize;
+        Ok(arena::allocate(&one_layer, n_blocks, kv, stage.device)?.remove(0))
+    };
+    let arenas = [arena()?, arena()?];
+    let qkv = stage.bf16(&[n, heads.qkv_width()])?;
+    let bytes_per_token = kv.bytes_per_token(&one_layer);
+    let mut bench = Bench { stage, ops, heads, arenas, qkv, n, blocks_each, bytes_per_token };
+    bench.store(config, context, kv)?;
+    bench.own()?;
+    match n > 1 && blocks_each > 1 {
+        true => bench.alike(),
+        false => Ok(()),
+    }
+}
+
+impl Bench<'_> {
+    fn to_device(&self, tensor: Tensor) -> Result<Tensor, Error> {
+        Ok(tensor.f_to_device(self.stage.device)?)
+    }
+
+    fn i32s(&self, values: &[i32]) -> Result<Tensor, Error> {
+        self.to_device(Tensor::f_from_slice(values)?)
+    }
+
+    /// Fills both arenas, a token in every slot of every block, a block's worth of rows at a time, and
+    /// measures the storing of one a row.
+    fn store(&mut self, config: &ModelConfig, context: usize, kv: KvKind) -> Result<(), Error> {
+        const BLOCK: i64 = BLOCK_TOKENS as i64;
+        let Self { n, blocks_each, heads, .. } = *self;
+        let n_blocks = n * blocks_each;
+        let inv_freq: Vec<f32> = (0..heads.head_dim / 2)
+            .map(|pair| config.rope_theta.powf(-2.0 * pair as f64 / heads.head_dim as f64) as f32)
+            .collect();
+        let inv_freq = self.to_device(Tensor::f_from_slice(&inv_freq)?)?;
+        for start in 0..BLOCK {
+            let slots: Vec<i64> = (0..n_blocks).map(|block| block * BLOCK + start).collect();
+            let positions: Vec<i32> =
+                (0..n_blocks).map(|block| (block % blocks_each * BLOCK + start) as i32).collect();
+            let qkv = self.stage.bf16(&[n_blocks, heads.qkv_width()])?;
+            let slots = self.to_device(Tensor::f_from_slice(&slots)?)?;
+            let positions = self.i32s(&positions)?;
+            for (ops, arena) in self.ops.iter().zip(&self.arenas) {
+                ops.rope_append(&qkv.copy(), &positions, &inv_freq, &slots, arena)?;
+            }
+        }
+        let [seen, wanted] = [self.stored(0)?, self.stored(1)?];
+        let step = if kv.is_fp8() { FP8_STEP } else { BF16_STEP };
+        let compared = Some((deviation(&seen, &wanted), step));
+        let slots = Tensor::f_arange(n, (Kind::Int64, tch::Device::Cpu))? * (blocks_each * BLOCK);
+        let slots = self.to_device(slots)?;
+        let positions = self.i32s(&vec![context as i32 - 1; n as usize])?;
+        let bytes = 4 * (n * heads.qkv_width()) as usize;
+        let ([kernels, _], arena) = (self.ops, &self.arenas[1]);
+        self.stage.add("rope_append", n as usize, compared, bytes, 0.0, &|| {
+            kernels.rope_append(&self.qkv, &positions, &inv_freq, &slots, arena)
+        })
+    }
+
+    /// What an arena holds, or as much of it as is quickly compared.
+    fn stored(&self, which: usize) -> Result<Activations, Error> {
+        let n_slots = (self.n * self.blocks_each).min(4_096) * BLOCK_TOKENS as i64;
+        let slots = Tensor::f_arange(n_slots, (Kind::Int64, tch::Device::Cpu))?;
+        let block = self.to_device(slots.f_divide_scalar_mode(BLOCK_TOKENS as i64, "floor")?)?;
+        let offset = self.to_device(slots.f_remainder(BLOCK_TOKENS as i64)?)?;
+        let gathered = self.arenas[which].gather(&block, &offset, Kind::Float)?;
+        Ok(Activations::Plain(Tensor::f_cat(&gathered, 0)?.f_view([-1, self.heads.head_dim])?))
+    }
+
+    /// Each row's context by itself, and the merge of its splits.
+    fn own(&mut self) -> Result<(), Error> {
+        let (n, blocks_each) = (self.n, self.blocks_each);
+        let contexts = |n_rows: i64| -> Result<Contexts, Error> {
+            let spans: Vec<i32> =
+                (0..n_rows * blocks_each).map(|block| (block << 5 | 16) as i32).collect();
+            Ok(Contexts {
+                spans: self.i32s(&spans)?.f_view([n_rows, blocks_each])?,
+                n_spans: self.i32s(&vec![blocks_each as i32; n_rows as usize])?,
+                n_splits: n_splits(n as usize) as i64,
+                shared: None,
+            })
+        };
+        let compared = self.compare(&contexts(n.min(COMPARED_ROWS))?)?;
+        let contexts = contexts(n)?;
+        let [partial, lse] = self.splits(&contexts)?;
+        let n_blocks = (n * blocks_each) as usize;
+        self.attend("attend", compared, &contexts, [&partial, &lse], n_blocks)?;
+        let [kernels, twins] = self.ops;
+        kernels.attend(&self.qkv, &self.arenas[1], &contexts, &partial, &lse)?;
+        let bytes = 4 * partial.numel();
+        self.stage.both_forms("merge", [n, self.heads.q_width()], bytes, &|is_kernel, out| {
+            let ops = if is_kernel { kernels } else { twins };
+            ops.merge(&partial, &lse, out, None)
+        })
+    }
+
+    /// Contexts that are one but for the last block.
+    fn alike(&mut self) -> Result<(), Error> {
+        let (n, blocks_each) = (self.n, self.blocks_each);
+        let n_shared = blocks_each - 1;
+        let contexts = |n_rows: i64| -> Result<Contexts, Error> {
+            let block = |row: i64, at: i64| if at < n_shared { at } else { row * blocks_each + at };
+            let spans: Vec<i32> = (0..n_rows)
+                .flat_map(|row| (0..blocks_each).map(move |at| (block(row, at) << 5 | 16) as i32))
+                .collect();
+            let mut sharing = Sharing::none(n_rows as usize);
+            sharing.add(&(0..n_rows as usize).collect::<Vec<_>>(), n_shared as usize);
+            let n_splits = n_splits(n_rows as usize) as i64;
+            let rows = self.i32s(sharing.rows.as_flattened())?;
+            Ok(Contexts {
+                spans: self.i32s(&spans)?.f_view([n_rows, blocks_each])?,
+                n_spans: self.i32s(&vec![blocks_each as i32; n_rows as usize])?,
+                n_splits,
+                shared: Some(Shared {
+                    n_shared: self.i32s(&sharing.n_shared)?,
+                    rows: rows.f_view([-1, BUNDLE_ROWS as i64])?,
+                    n_spans: self.i32s(&sharing.n_spans)?,
+                    n_splits,
+                }),
+            })
+        };
+        let compared = self.compare(&contexts(n.min(COMPARED_ROWS))?)?;
+        let contexts = contexts(n)?;
+        let [partial, lse] = self.splits(&contexts)?;
+        let n_blocks = (n_shared + n) as usize;
+        self.attend("attend, alike", compared, &contexts, [&partial, &lse], n_blocks)
+    }
+
+    /// Measures the attention of all rows, which reads `n_blocks` blocks.
+    fn attend(
+        &mut self,
+        part: &str,
+        compared: (f64, f64),
+        contexts: &Contexts,
+        [partial, lse]: [&Tensor; 2],
+        n_blocks: usize,
+    ) -> Result<(), Error> {
+        let n_tokens = self.n * self.blocks_each * BLOCK_TOKENS as i64;
+        let flops = 4.0 * n_tokens as f64 * self.heads.q_width() as f64;
+        let bytes = n_blocks * BLOCK_TOKENS * self.bytes_per_token;
+        let ([kernels, _], arena) = (self.ops, &self.arenas[1]);
+        self.stage.add(part, self.n as usize, Some(compared), bytes, flops, &|| {
+            kernels.attend(&self.qkv, arena, contexts, partial, lse)
+        })
+    }
+
+    /// How far the kernels are from their twins, and how far they may be: both read the same arena.
+    fn compare(&self, contexts: &Contexts) -> Result<(f64, f64), Error> {
+        let attended = |ops: &dyn Ops| -> Result<Activations, Error> {
+            let [out, _] = self.stage.outs(contexts.n_spans.size()[0], self.heads.q_width())?;
+            let [partial, lse] = self.splits(contexts)?;
+            ops.attend(&self.qkv, &self.arenas[1], contexts, &partial, &lse)?;
+            ops.merge(&partial, &lse, &out, None)?;
+            Ok(out)
+        };
+        let (out, wanted) = (attended(self.ops[0])?, attended(self.ops[1])?);
+        Ok((deviation(&out, &wanted), tolerance(&out)))
+    }
+
+    /// Memory for the splits of all rows.
+    fn splits(&self, contexts: &Contexts) -> Result<[Tensor; 2], Error> {
+        let [n_rows, n_splits] = [contexts.n_spans.size()[0], contexts.n_all_splits()];
+        let zeros = |width: i64| {
+            Tensor::f_zeros([n_rows, n_splits, width], (Kind::Float, self.stage.device))
+        };
+        Ok([zeros(self.heads.q_width())?, zeros(self.heads.n_heads)?])
+    }
+}
