@@ -47,12 +47,12 @@ DEVICE void store_head(T* head, const float (*y)[4], int lane, float inverse) {
 /// One warp a token and head: grid (N, ceil((Hq + 2 Hkv) / W)), block 32 * W, no dynamic shared
 /// memory.
 extern "C" __global__ void __launch_bounds__(1024)
-rope_append(bf16* qkv, const int* positions, const float* inv_freq, const long long* slots,
+rope_append(bf16* qkv, const int* positions, const float* inv_freq, const int* slots,
             int n_heads, int n_kv_heads, KV* keys, KV* values, float* key_scales,
             float* value_scales) {
     int token = blockIdx.x, lane = threadIdx.x % 32;
     int head = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;
-    long long slot = slots[token];
+    int slot = slots[token];
     if (slot < 0 || head >= n_heads + 2 * n_kv_heads) return;
     bf16* x = qkv + ((long long)token * (n_heads + 2 * n_kv_heads) + head) * HEAD_DIM;
     bool is_value = head >= n_heads + n_kv_heads;
@@ -78,7 +78,7 @@ rope_append(bf16* qkv, const int* positions, const float* inv_freq, const long l
     if (head < n_heads) return store_head(x, y, lane, 1.0f);
 
     int kv_head = (head - n_heads) % n_kv_heads;
-    long long place = ((slot / 16) * n_kv_heads + kv_head) * 16 + slot % 16;
+    long long place = ((long long)(slot / 16) * n_kv_heads + kv_head) * 16 + slot % 16;
     float inverse = 1.0f;
 #if KV_FP8
     float scale = e4m3_scale(warp_max(amax));

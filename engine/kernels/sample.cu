@@ -259,8 +259,9 @@ DEVICE int find_token(const Row& row, const Cut& cut, const Mass& mass, u64 targ
     }
 }
 
-/// logits [R, V] bf16, temperature, top_p (1: all), top_k (0: all), uniform in [0, 1) each [R]
-/// -> token [R], logprob [R] f32 of the softmax over the whole vocabulary at temperature 1.
+/// logits [R, V] bf16, draws [4, R]: temperature, top_p (1: all), top_k (0: all), uniform in [0, 1)
+/// -> drawn [2, R]: the token and its logprob in the softmax over the whole vocabulary at temperature
+/// 1. One format for all, so that one copy brings them.
 /// temperature < 1e-5 takes the first of the largest. Else top_k keeps the k most probable, then
 /// top_p the fewest most probable of those whose weight reaches top_p of theirs (of equal logits
 /// the first tokens are kept, by both); the token is the first in token order at which the running
@@ -268,16 +269,18 @@ DEVICE int find_token(const Row& row, const Cut& cut, const Mass& mass, u64 targ
 /// A row with a NaN, or whose largest logit is infinite, gets logprob NaN.
 /// grid (R), block 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
-sample(const bf16* logits, int vocab_size, const float* temperature, const float* top_p,
-       const int* top_k, const double* uniform, int* token, float* logprob) {
+sample(const bf16* logits, int vocab_size, int n_rows, const double* draws, double* drawn) {
     int r = blockIdx.x;
+    float temperature = (float)draws[r];
+    double top_p = draws[n_rows + r], uniform = draws[3LL * n_rows + r];
+    int top_k = (int)draws[2LL * n_rows + r];
     Row row = {logits + (long long)r * vocab_size, vocab_size, 0.0f, 1.0f};
     int peak_token;
     row.peak = find_peak(row, peak_token);
     if (!(fabsf(row.peak) <= 3.4028235e38f)) {
         if (threadIdx.x == 0) {
-            token[r] = peak_token;
-            logprob[r] = __uint_as_float(0x7FC00000u);
+            drawn[r] = peak_token;
+            drawn[n_rows + r] = __uint_as_float(0x7FC00000u);
         }
         return;
     }
@@ -285,20 +288,20 @@ sample(const bf16* logits, int vocab_size, const float* temperature, const float
     Mass mass = measure(row, cut);
     double log_total = log((double)mass.total / UNITS);
 
-    int drawn = threadIdx.x == 0 ? peak_token : -1;
-    if (temperature[r] >= 1e-5f) {
-        if (temperature[r] != 1.0f) {
-            row.inverse_temperature = 1.0f / temperature[r];
+    int token = threadIdx.x == 0 ? peak_token : -1;
+    if (temperature >= 1e-5f) {
+        if (temperature != 1.0f) {
+            row.inverse_temperature = 1.0f / temperature;
             mass = measure(row, cut);
         }
         u64 rest;
-        if (top_k[r] > 0 && top_k[r] < vocab_size) {
-            cut.key = find_key(row, cut, false, top_k[r], rest);
+        if (top_k > 0 && top_k < vocab_size) {
+            cut.key = find_key(row, cut, false, top_k, rest);
             cut.n_ties = (unsigned)rest;
             mass = measure(row, cut);
         }
-        if (top_p[r] < 1.0f) {
-            double wanted = ceil((double)top_p[r] * (double)mass.total);
+        if (top_p < 1.0) {
+            double wanted = ceil(top_p * (double)mass.total);
             u64 target = wanted < 1.0 ? 1 : (u64)wanted;
             if (target > mass.total) target = mass.total;
             unsigned key = find_key(row, cut, true, target, rest);
@@ -306,14 +309,14 @@ sample(const bf16* logits, int vocab_size, const float* temperature, const float
             cut = {key, (unsigned)((rest + each - 1) / each)};
             mass = measure(row, cut);
         }
-        u64 target = (u64)(uniform[r] * (double)mass.total);
+        u64 target = (u64)(uniform * (double)mass.total);
         if (target >= mass.total) target = mass.total - 1;
-        drawn = find_token(row, cut, mass, target);
+        token = find_token(row, cut, mass, target);
     }
-    if (drawn >= 0) {
-        float x = f32_from_bf16(row.logits[drawn]);
-        token[r] = drawn;
-        logprob[r] = (float)((double)(x - row.peak) - log_total);
+    if (token >= 0) {
+        float x = f32_from_bf16(row.logits[token]);
+        drawn[r] = token;
+        drawn[n_rows + r] = (double)(x - row.peak) - log_total;
     }
 }
 

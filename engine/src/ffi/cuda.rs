@@ -280,6 +280,34 @@ impl Drop for StreamGuard {
     }
 }
 
+/// A stream that records, and what it recorded: both end with it, also where the work panics.
+struct Recording {
+    stream: Option<sys::CUstream>,
+    graph: Option<sys::CUgraph>,
+}
+
+impl Recording {
+    fn end(&mut self) -> Result<sys::CUgraph, DriverError> {
+        let stream = self.stream.take().expect("a recording ends once. This is a bug.");
+        // SAFETY: the stream captures since this was made.
+        let graph = unsafe { stream::end_capture(stream)? };
+        self.graph = Some(graph);
+        Ok(graph)
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if self.stream.is_some() {
+            let _ = self.end();
+        }
+        if let Some(graph) = self.graph {
+            // SAFETY: the graph is destroyed once.
+            let _ = unsafe { graph::destroy(graph) };
+        }
+    }
+}
+
 /// Work on the GPU that was recorded once and is started as a whole.
 #[derive(Debug)]
 pub(crate) struct Graph(sys::CUgraphExec);
@@ -301,19 +329,12 @@ impl Graph {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is valid and captures nothing yet.
         unsafe { stream::begin_capture(raw, mode) }.map_err(failed("starting to record"))?;
-        let worked = work();
-        // SAFETY: the stream captures since the call above. The recording must end in any case.
-        let recorded = unsafe { stream::end_capture(raw) };
-        worked?;
-        let recorded = recorded.map_err(failed("recording"))?;
+        let mut recording = Recording { stream: Some(raw), graph: None };
+        work()?;
+        let recorded = recording.end().map_err(failed("recording"))?;
         // SAFETY: the graph was just recorded; the executable one does not need it.
-        unsafe {
-            let made = graph::instantiate(recorded, sys::CUgraphInstantiate_flags(0));
-            let destroyed = graph::destroy(recorded);
-            let made = made.map_err(failed("making a graph"))?;
-            destroyed.map_err(failed("making a graph"))?;
-            Ok(Self(made))
-        }
+        let made = unsafe { graph::instantiate(recorded, sys::CUgraphInstantiate_flags(0)) };
+        made.map(Self).map_err(failed("making a graph"))
     }
 
     /// Starts the recorded work on `stream`.

@@ -3,14 +3,14 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::ops::{Activations, Contexts, Heads, Shared};
-use super::sharing::{BUNDLE_ROWS, Sharing, most_bundles};
-use super::table::{Table, n_splits};
+use super::numbers::{self, Numbers};
+use super::ops::{Activations, Heads};
+use super::table::n_splits;
 use crate::config::ModelConfig;
 use crate::error::Error;
 
 /// How much is set aside.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Capacity {
     /// Most tokens of a step.
     pub(super) n_tokens: usize,
@@ -18,6 +18,8 @@ pub(super) struct Capacity {
     pub(super) n_rows: usize,
     /// Most blocks of a context.
     pub(super) n_spans: usize,
+    /// Most tokens whose keys and values are gathered at a time.
+    pub(super) n_gathered: usize,
 }
 
 impl Capacity {
@@ -29,14 +31,14 @@ impl Capacity {
             + 2 * config.hidden_size // what is added to it
             + 3 * width + 4 // activations in bf16 and FP8
             + 2 * heads.qkv_width() as usize
-            + 4 * config.intermediate_size
-            + 20;
+            + 4 * config.intermediate_size;
         let splits = most_splits(self.n_rows);
         let per_split = 4 * (heads.q_width() + heads.n_heads) as usize;
         self.n_tokens * per_token
             + splits * per_split
-            + self.n_rows * (2 * config.vocab_size + 4 * self.n_spans + 8)
-            + most_bundles(self.n_rows) * 4 * (BUNDLE_ROWS + 1)
+            + self.n_rows * 2 * config.vocab_size
+            + 4 * numbers::count(self.n_tokens, self.n_rows, self.n_spans)
+            + self.n_gathered * 4 * config.n_kv_heads * config.head_dim
     }
 }
 
@@ -63,14 +65,7 @@ fn widest(config: &ModelConfig) -> usize {
 pub(super) struct Buffers {
     pub(super) capacity: Capacity,
     heads: Heads,
-    tokens: Tensor,
-    positions: Tensor,
-    slots: Tensor,
-    spans: Tensor,
-    n_spans: Tensor,
-    n_shared: Tensor,
-    bundle_rows: Tensor,
-    bundle_spans: Tensor,
+    pub(super) numbers: Numbers,
     residual: Tensor,
     added: Tensor,
     plain: Tensor,
@@ -80,6 +75,7 @@ pub(super) struct Buffers {
     gate_up: Tensor,
     partial: Tensor,
     lse: Tensor,
+    gathered: Tensor,
     logits: Tensor,
     hidden: i64,
     intermediate: i64,
@@ -99,17 +95,12 @@ impl Buffers {
         let intermediate = config.intermediate_size as i64;
         let width = widest(config) as i64;
         let zeros = |n_values: i64, kind| Tensor::f_zeros([n_values], (kind, device));
+        let numbers = Numbers::new(capacity.n_tokens, capacity.n_rows, capacity.n_spans, device)?;
+        let n_gathered = 2 * capacity.n_gathered as i64 * heads.n_kv_heads * heads.head_dim;
         Ok(Self {
             capacity,
             heads,
-            tokens: zeros(n_tokens, Kind::Int64)?,
-            positions: zeros(n_tokens, Kind::Int)?,
-            slots: zeros(n_tokens, Kind::Int64)?,
-            spans: zeros(n_rows * capacity.n_spans as i64, Kind::Int)?,
-            n_spans: zeros(n_rows, Kind::Int)?,
-            n_shared: zeros(n_rows, Kind::Int)?,
-            bundle_rows: zeros((most_bundles(capacity.n_rows) * BUNDLE_ROWS) as i64, Kind::Int)?,
-            bundle_spans: zeros(most_bundles(capacity.n_rows) as i64, Kind::Int)?,
+            numbers,
             residual: zeros(n_tokens * hidden, Kind::Float)?,
             added: zeros(n_tokens * hidden, Kind::BFloat16)?,
             plain: zeros(n_tokens * width, Kind::BFloat16)?,
@@ -119,6 +110,7 @@ impl Buffers {
             gate_up: zeros(n_tokens * 2 * intermediate, Kind::BFloat16)?,
             partial: zeros(splits * heads.q_width(), Kind::Float)?,
             lse: zeros(splits * heads.n_heads, Kind::Float)?,
+            gathered: zeros(n_gathered, Kind::BFloat16)?,
             logits: zeros(n_rows * vocab, Kind::BFloat16)?,
             hidden,
             intermediate,
@@ -126,79 +118,15 @@ impl Buffers {
         })
     }
 
-    /// Copies a batch to the device, filled up to `n_rows` rows of one token if it is more than there
-    /// are.
-    pub(super) fn load(
-        &self,
-        table: &Table,
-        n_rows: usize,
-        sharing: Option<&Sharing>,
-    ) -> Result<(), Error> {
-        let n_tokens = table.n_tokens().max(n_rows);
-        let fill = |mut values: Vec<i64>, with: i64| {
-            values.resize(n_tokens, with);
-            values
+    /// Memory for gathered keys and values: two of [T, Hkv, D] bf16.
+    pub(super) fn gathered(&self, n_tokens: i64) -> Result<[Tensor; 2], Error> {
+        let Heads { n_kv_heads, head_dim, .. } = self.heads;
+        let n_values = n_tokens * n_kv_heads * head_dim;
+        let part = |which: i64| -> Result<Tensor, Error> {
+            let flat = self.gathered.f_narrow(0, which * n_values, n_values)?;
+            Ok(flat.f_view([n_tokens, n_kv_heads, head_dim])?)
         };
-        let copy = |to: &Tensor, from: &Tensor| -> Result<(), Error> {
-            Ok(to.f_narrow(0, 0, from.size()[0])?.f_copy_(from)?)
-        };
-        copy(&self.tokens, &Tensor::f_from_slice(&fill(table.tokens.clone(), 0))?)?;
-        copy(&self.slots, &Tensor::f_from_slice(&fill(table.slots.clone(), -1))?)?;
-        let mut positions = table.positions.clone();
-        positions.resize(n_tokens, 0);
-        copy(&self.positions, &Tensor::f_from_slice(&positions)?)?;
-        let width = self.capacity.n_spans;
-        let mut spans = vec![0; n_rows * width];
-        let mut n_spans = vec![0; n_rows];
-        for (row, context) in table.decoding.iter().enumerate() {
-            spans[row * width..][..context.len()].copy_from_slice(context);
-            n_spans[row] = context.len() as i32;
-        }
-        copy(&self.spans, &Tensor::f_from_slice(&spans)?)?;
-        copy(&self.n_spans, &Tensor::f_from_slice(&n_spans)?)?;
-        let Some(sharing) = sharing else { return Ok(()) };
-        let padded = |values: &[i32], n: usize| {
-            let mut values = values.to_vec();
-            values.resize(n, 0);
-            Tensor::f_from_slice(&values)
-        };
-        // those that are not there have no spans: their rows are not looked at
-        let n_bundles = most_bundles(n_rows);
-        copy(&self.n_shared, &padded(&sharing.n_shared, n_rows)?)?;
-        copy(&self.bundle_rows, &padded(sharing.rows.as_flattened(), n_bundles * BUNDLE_ROWS)?)?;
-        copy(&self.bundle_spans, &padded(&sharing.n_spans, n_bundles)?)
-    }
-
-    pub(super) fn tokens(&self, n: i64) -> Result<Tensor, Error> {
-        Ok(self.tokens.f_narrow(0, 0, n)?)
-    }
-
-    pub(super) fn positions(&self, n: i64) -> Result<Tensor, Error> {
-        Ok(self.positions.f_narrow(0, 0, n)?)
-    }
-
-    pub(super) fn slots(&self, n: i64) -> Result<Tensor, Error> {
-        Ok(self.slots.f_narrow(0, 0, n)?)
-    }
-
-    /// The contexts of the first rows, with their bundles where rows share something.
-    pub(super) fn contexts(&self, n_rows: i64, is_shared: bool) -> Result<Contexts, Error> {
-        let n_splits = n_splits(n_rows as usize) as i64;
-        let n_bundles = most_bundles(n_rows as usize) as i64;
-        let shared = || -> Result<Shared, Error> {
-            Ok(Shared {
-                n_shared: self.n_shared.f_narrow(0, 0, n_rows)?,
-                rows: view(&self.bundle_rows, n_bundles, BUNDLE_ROWS as i64)?,
-                n_spans: self.bundle_spans.f_narrow(0, 0, n_bundles)?,
-                n_splits,
-            })
-        };
-        Ok(Contexts {
-            spans: view(&self.spans, n_rows, self.capacity.n_spans as i64)?,
-            n_spans: self.n_spans.f_narrow(0, 0, n_rows)?,
-            n_splits,
-            shared: is_shared.then(shared).transpose()?,
-        })
+        Ok([part(0)?, part(1)?])
     }
 
     /// The residual stream: [n, H] f32.

@@ -6,7 +6,8 @@ use super::arena::{self, KvKind, LayerArena};
 use super::buffers::{self, Buffers, Capacity};
 use super::graphs::Graphs;
 use super::kernels::{Kernels, OnGpu, check_model};
-use super::ops::{Activations, Contexts, Draws, Heads, MOST_FEW, Ops};
+use super::numbers::Layout;
+use super::ops::{Activations, Contexts, Heads, MOST_FEW, Ops};
 use super::prefill::Prefill;
 use super::sharing::Sharing;
 use super::table::{Table, bucket};
@@ -48,12 +49,21 @@ impl GpuSettings {
         let n_rows = bucket(self.max_batch);
         // contexts share prefixes to the token, so that some blocks are not full
         let n_spans = self.max_context.div_ceil(BLOCK_TOKENS) + 64;
-        Capacity { n_tokens: self.step_tokens.max(n_rows), n_rows, n_spans }
+        // several prompts' contexts together, or the longest one
+        let n_gathered = (self.max_batch * self.max_context).min(32_768).max(self.max_context);
+        Capacity { n_tokens: self.step_tokens.max(n_rows), n_rows, n_spans, n_gathered }
     }
 
     /// Bytes that a step's intermediate results take.
     pub(crate) fn buffer_bytes(&self, config: &crate::ModelConfig) -> usize {
         self.capacity().bytes(config)
+    }
+}
+
+impl Drop for GpuRunner {
+    fn drop(&mut self) {
+        // its memory may not be given to others while it is in use; a GPU that fails is no longer used
+        let _ = self.wait();
     }
 }
 
@@ -156,17 +166,17 @@ impl GpuRunner {
         let n_decoding = table.decoding.len();
         let sharing = self.shared_attention.then(|| Sharing::of(&table.decoding)).flatten();
         let is_shared = sharing.is_some();
-        let load = |n_rows| self.buffers.load(&table, n_rows, sharing.as_ref());
         let mut graphs = self.graphs.take();
         let by_graph = table.is_plain_decode() && Graphs::takes(n_decoding);
-        let done = match &mut graphs {
+        let n_rows = if by_graph && graphs.is_some() { bucket(n_decoding) } else { n_decoding };
+        let layout = Layout { n_tokens: table.n_tokens().max(n_rows), n_rows, is_shared };
+        let loaded = self.buffers.numbers.load(layout, &table, sharing.as_ref());
+        let done = loaded.and_then(|()| match &mut graphs {
             Some(graphs) if by_graph => {
-                let n_rows = bucket(n_decoding);
-                let decode = || self.decode(model, n_rows as i64, is_shared);
-                load(n_rows).and_then(|()| graphs.run((n_rows, is_shared), decode))
+                graphs.run((n_rows, is_shared), || self.decode(model, layout))
             }
-            _ => load(n_decoding).and_then(|()| self.step(model, &table, is_shared)),
-        };
+            _ => self.step(model, &table, layout),
+        });
         self.graphs = graphs;
         done?;
         self.buffers.logits(table.wanted.len() as i64)
@@ -179,13 +189,17 @@ impl GpuRunner {
             n_tokens: had.n_tokens.max(table.n_tokens()),
             n_rows: had.n_rows.max(bucket(table.decoding.len().max(table.wanted.len()))),
             n_spans: had.n_spans.max(table.longest()),
+            n_gathered: had.n_gathered.max(table.longest_prefill()),
         };
-        let sizes = |capacity: &Capacity| (capacity.n_tokens, capacity.n_rows, capacity.n_spans);
-        if sizes(&had) != sizes(&wanted) {
+        if had != wanted {
+            // what is computed still uses those that are there
+            self.wait()?;
             if let Some(graphs) = &mut self.graphs {
                 graphs.clear();
             }
-            self.buffers = Buffers::new(model.config(), wanted, model.device())?;
+            let device = model.device();
+            self.buffers = Buffers::new(model.config(), Capacity::default(), device)?;
+            self.buffers = Buffers::new(model.config(), wanted, device)?;
             if self.stream.is_some() {
                 Stream::current()?.synchronize()?;
             }
@@ -193,27 +207,26 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// A step of `n` rows of one token, all of whose logits are wanted.
-    fn decode(&self, model: &Decoder, n: i64, is_shared: bool) -> Result<(), Error> {
-        self.embed(model, n)?;
-        let decoding = self.buffers.contexts(n, is_shared)?;
-        self.layers(model, n, Some(&decoding), None)?;
+    /// A step of rows of one token, all of whose logits are wanted.
+    fn decode(&self, model: &Decoder, layout: Layout) -> Result<(), Error> {
+        let n = layout.n_rows as i64;
+        self.embed(model, layout)?;
+        let decoding = self.buffers.numbers.contexts(layout)?;
+        self.layers(model, layout, Some(&decoding), &[])?;
         self.head(model, &self.buffers.residual(n)?, &self.buffers.added(n)?)
     }
 
     /// Any step.
-    fn step(&self, model: &Decoder, table: &Table, is_shared: bool) -> Result<(), Error> {
-        let (n, n_decoding) = (table.n_tokens() as i64, table.decoding.len() as i64);
-        let decoding = match n_decoding {
+    fn step(&self, model: &Decoder, table: &Table, layout: Layout) -> Result<(), Error> {
+        let n = layout.n_tokens as i64;
+        let decoding = match layout.n_rows {
             0 => None,
-            n => Some(self.buffers.contexts(n, is_shared)?),
+            _ => Some(self.buffers.numbers.contexts(layout)?),
         };
-        self.embed(model, n)?;
-        let prefill = match &table.prefilling[..] {
-            [] => None,
-            rows => Some(Prefill::new(rows, model.embedding(), self.by_flash)?),
-        };
-        self.layers(model, n, decoding.as_ref(), prefill.as_ref())?;
+        self.embed(model, layout)?;
+        let (rows, most) = (&table.prefilling, self.buffers.capacity.n_gathered);
+        let prefill = Prefill::groups(rows, most, model.embedding(), self.by_flash)?;
+        self.layers(model, layout, decoding.as_ref(), &prefill)?;
         if table.wanted.is_empty() {
             return Ok(());
         }
@@ -227,9 +240,10 @@ impl GpuRunner {
     }
 
     /// The tokens' embeddings to the residual stream.
-    fn embed(&self, model: &Decoder, n: i64) -> Result<(), Error> {
-        let rows = self.buffers.added(n)?;
-        let _ = model.embedding().f_index_select_out(&rows, 0, &self.buffers.tokens(n)?)?;
+    fn embed(&self, model: &Decoder, layout: Layout) -> Result<(), Error> {
+        let n = layout.n_tokens as i64;
+        let (rows, tokens) = (self.buffers.added(n)?, self.buffers.numbers.tokens(layout)?);
+        let _ = model.embedding().f_index_select_out(&rows, 0, &tokens)?;
         self.buffers.residual(n)?.f_copy_(&rows)?;
         Ok(())
     }
@@ -238,13 +252,14 @@ impl GpuRunner {
     fn layers(
         &self,
         model: &Decoder,
-        n: i64,
+        layout: Layout,
         decoding: Option<&Contexts>,
-        prefill: Option<&Prefill>,
+        prefill: &[Prefill],
     ) -> Result<(), Error> {
-        let buffers = &self.buffers;
+        let (buffers, n) = (&self.buffers, layout.n_tokens as i64);
         let (residual, added, qkv) = (buffers.residual(n)?, buffers.added(n)?, buffers.qkv(n)?);
-        let (positions, slots) = (buffers.positions(n)?, buffers.slots(n)?);
+        let (positions, slots) =
+            (buffers.numbers.positions(layout)?, buffers.numbers.slots(layout)?);
         let gate_up = buffers.gate_up(n)?;
         let intermediate = gate_up.size()[1] / 2;
         let mut more = None;
@@ -280,7 +295,7 @@ impl GpuRunner {
         qkv: &Tensor,
         arena: &LayerArena,
         decoding: Option<&Contexts>,
-        prefill: Option<&Prefill>,
+        prefill: &[Prefill],
         out: &Activations,
         next: &Linear,
     ) -> Result<(), Error> {
@@ -288,13 +303,14 @@ impl GpuRunner {
         if let Some(contexts) = decoding {
             let [partial, lse] = self.buffers.partial(n_decoding, contexts.n_all_splits())?;
             self.ops.attend(qkv, arena, contexts, &partial, &lse)?;
-            let next = prefill.is_none().then_some(next);
+            let next = prefill.is_empty().then_some(next);
             self.ops.merge(&partial, &lse, &out.rows(0, n_decoding)?, next)?;
         }
-        if let Some(prefill) = prefill {
-            let attended = prefill.attend(qkv, arena, &self.heads)?;
-            let n_others = attended.size()[0];
-            self.ops.quantize(&attended, &out.rows(n_decoding, n_others)?)?;
+        for group in prefill {
+            let gathered = self.buffers.gathered(group.n_gathered())?;
+            let attended = group.attend(&*self.ops, qkv, arena, &self.heads, &gathered)?;
+            let (start, n) = group.place();
+            self.ops.quantize(&attended, &out.rows(start, n)?)?;
         }
         Ok(())
     }
@@ -351,29 +367,26 @@ impl GpuRunner {
                 logits.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to_device(device)?)?
             }
         };
-        let f32s = |value: &dyn Fn(&RowSampling) -> f32| -> Result<Tensor, Error> {
-            let values: Vec<f32> = draws.iter().map(value).collect();
-            Ok(Tensor::f_from_slice(&values)?.f_to_device(device)?)
-        };
-        let top_k: Vec<i32> = draws.iter().map(|draw| draw.top_k as i32).collect();
-        let uniform: Vec<f64> = draws.iter().map(|draw| draw.uniform).collect();
-        let draws = Draws {
-            temperature: f32s(&|draw| draw.temperature as f32)?,
-            top_p: f32s(&|draw| draw.top_p as f32)?,
-            top_k: Tensor::f_from_slice(&top_k)?.f_to_device(device)?,
-            uniform: Tensor::f_from_slice(&uniform)?.f_to_device(device)?,
-        };
+        let numbers: [fn(&RowSampling) -> f64; 4] = [
+            |draw| draw.temperature,
+            |draw| draw.top_p,
+            |draw| draw.top_k as f64,
+            |draw| draw.uniform,
+        ];
+        let numbers: Vec<f64> = numbers.iter().flat_map(|of| draws.iter().map(of)).collect();
         let n = rows.len() as i64;
-        let token = Tensor::f_zeros([n], (Kind::Int, device))?;
-        let logprob = Tensor::f_zeros([n], (Kind::Float, device))?;
-        self.ops.sample(&logits, &draws, &token, &logprob)?;
-        let tokens = Vec::<i64>::try_from(token.f_to_kind(Kind::Int64)?)?;
-        let logprobs = Vec::<f32>::try_from(logprob)?;
-        let drawn =
-            tokens.into_iter().zip(logprobs).map(|(token, logprob)| match logprob.is_finite() {
+        let draws = Tensor::f_from_slice(&numbers)?.f_view([4, n])?.f_to_device(device)?;
+        let drawn = Tensor::f_empty([2, n], (Kind::Double, device))?;
+        self.ops.sample(&logits, &draws, &drawn)?;
+        let drawn = Vec::<f64>::try_from(drawn.f_view([-1])?)?;
+        let (tokens, logprobs) = drawn.split_at(rows.len());
+        let drawn = tokens.iter().zip(logprobs).map(|(&token, &logprob)| {
+            let logprob = logprob as f32;
+            match logprob.is_finite() {
                 true => Ok(Drawn { token: token as u32, logprob }),
                 false => Err(Error::NotFinite { logprob }),
-            });
+            }
+        });
         drawn.collect()
     }
 }

@@ -34,7 +34,8 @@ impl Graphs {
         self.recorded.clear();
     }
 
-    /// Computes a step, by the recorded one of its kind where there is one. The first time it is computed as it is, so that libraries set up what they need, and recorded for the next.
+    /// Computes a step, by the recorded one of its kind where there is one. The first time it is computed as it is, so that libraries set up what they
+    /// need, and recorded for the next. A step that is computed again finds the same.
     ///
     /// # Errors
     /// What `step` returns.
@@ -50,6 +51,8 @@ impl Graphs {
         if self.unrecorded.contains(&kind) {
             return Ok(());
         }
+        // a second time by what the first one found out: a product that was refused goes another way
+        step()?;
         self.stream.synchronize()?;
         match Graph::capture(&self.stream, &step) {
             Ok(graph) => {

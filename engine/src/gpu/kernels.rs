@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::arena::{KvKind, LayerArena};
 use super::buffers;
-use super::ops::{Activations, Contexts, Draws, Heads, MOST_FEW, Next, Ops};
+use super::ops::{Activations, Contexts, Heads, MOST_FEW, Next, Ops};
 use super::sharing::BUNDLE_ROWS;
 use super::source::{self, File};
 use crate::config::ModelConfig;
@@ -233,7 +233,7 @@ impl<L: Launch> Ops for Kernels<L> {
         check(qkv, Kind::BFloat16, "qkv");
         check(positions, Kind::Int, "positions");
         check(inv_freq, Kind::Float, "inv_freq");
-        check(slots, Kind::Int64, "slots");
+        check(slots, Kind::Int, "slots");
         let n_rows = qkv.size()[0];
         assert_eq!(
             [positions.size()[0], slots.size()[0]],
@@ -267,6 +267,28 @@ impl<L: Launch> Ops for Kernels<L> {
                 value_scales,
             ],
         )
+    }
+
+    fn gather(&self, arena: &LayerArena, slots: &Tensor, out: &[Tensor; 2]) -> Result<(), Error> {
+        check(slots, Kind::Int, "slots");
+        let Heads { n_kv_heads, head_dim, .. } = self.heads;
+        let n_slots = slots.size()[0];
+        for out in out {
+            check(out, Kind::BFloat16, "out");
+            assert_eq!(out.size(), [n_slots, n_kv_heads, head_dim], "This is a bug.");
+        }
+        let [key_scales, value_scales] = scale_args(arena);
+        let args = [
+            Arg::tensor(&arena.keys),
+            Arg::tensor(&arena.values),
+            key_scales,
+            value_scales,
+            Arg::tensor(slots),
+            Arg::I32(n_kv_heads as i32),
+            Arg::tensor(&out[0]),
+            Arg::tensor(&out[1]),
+        ];
+        self.rows("gather", n_slots, row_block(n_kv_heads * head_dim), 0, &args)
     }
 
     fn attend(
@@ -408,36 +430,24 @@ impl<L: Launch> Ops for Kernels<L> {
         )
     }
 
-    fn sample(
-        &self,
-        logits: &Tensor,
-        draws: &Draws,
-        token: &Tensor,
-        logprob: &Tensor,
-    ) -> Result<(), Error> {
+    fn sample(&self, logits: &Tensor, draws: &Tensor, drawn: &Tensor) -> Result<(), Error> {
         check(logits, Kind::BFloat16, "logits");
-        check(&draws.temperature, Kind::Float, "temperature");
-        check(&draws.top_p, Kind::Float, "top_p");
-        check(&draws.top_k, Kind::Int, "top_k");
-        check(&draws.uniform, Kind::Double, "uniform");
-        check(token, Kind::Int, "token");
-        check(logprob, Kind::Float, "logprob");
-        self.rows(
-            "sample",
-            logits.size()[0],
-            1_024,
-            0,
-            &[
-                Arg::tensor(logits),
-                Arg::I32(logits.size()[1] as i32),
-                Arg::tensor(&draws.temperature),
-                Arg::tensor(&draws.top_p),
-                Arg::tensor(&draws.top_k),
-                Arg::tensor(&draws.uniform),
-                Arg::tensor(token),
-                Arg::tensor(logprob),
-            ],
-        )
+        check(draws, Kind::Double, "draws");
+        check(drawn, Kind::Double, "drawn");
+        let (n_rows, vocab) = (logits.size()[0], logits.size()[1]);
+        assert_eq!(
+            (draws.size(), drawn.size()),
+            (vec![4, n_rows], vec![2, n_rows]),
+            "This is a bug."
+        );
+        let args = [
+            Arg::tensor(logits),
+            Arg::I32(vocab as i32),
+            Arg::I32(n_rows as i32),
+            Arg::tensor(draws),
+            Arg::tensor(drawn),
+        ];
+        self.rows("sample", n_rows, 1_024, 0, &args)
     }
 }
 

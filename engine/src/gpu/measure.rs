@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 use super::arena::KvKind;
 use super::buffers;
 use super::kernels::{Kernels, OnGpu};
-use super::ops::{Activations, Draws, Ops};
+use super::ops::{Activations, Ops};
 use super::twins::Twins;
 use crate::config::ModelConfig;
 use crate::error::Error;
@@ -48,6 +48,16 @@ pub struct Measured {
     pub gb_per_s: f64,
     /// Multiplications and additions over that time, in TFLOP/s.
     pub tflop_per_s: f64,
+    /// Why there are no figures, where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+impl Measured {
+    /// Whether it ran, and computed what its twin does where it has one.
+    pub fn is_good(&self) -> bool {
+        self.failed.is_none() && self.is_right != Some(false)
+    }
 }
 
 /// Largest distance that counts as right, relative to the row's largest value: little more than a step
@@ -81,15 +91,16 @@ fn deviation(seen: &Activations, wanted: &Activations) -> f64 {
 }
 
 /// A stage on which parts are run.
-struct Stage {
+struct Stage<'a> {
     device: Device,
     /// None off the GPU.
     stream: Option<Stream>,
     reps: usize,
-    found: Vec<Measured>,
+    /// Is told each part when it is measured: what comes later may never come.
+    report: &'a mut dyn FnMut(Measured),
 }
 
-impl Stage {
+impl Stage<'_> {
     /// Runs a part until the clock can tell how long it takes. `bytes` and `flops` are those of one run.
     fn time(
         &self,
@@ -135,7 +146,7 @@ impl Stage {
         run: &dyn Fn() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (us, gb_per_s, tflop_per_s) = self.time(bytes, flops, run)?;
-        self.found.push(Measured {
+        (self.report)(Measured {
             part: part.to_owned(),
             rows,
             deviation: compared.map(|(off, _)| off),
@@ -143,8 +154,30 @@ impl Stage {
             us,
             gb_per_s,
             tflop_per_s,
+            failed: None,
         });
         Ok(())
+    }
+
+    /// Runs some parts; where one fails the rest of them is left out, and that is reported.
+    fn try_parts(
+        &mut self,
+        name: &str,
+        rows: usize,
+        run: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) {
+        if let Err(error) = run(self) {
+            (self.report)(Measured {
+                part: name.to_owned(),
+                rows,
+                deviation: None,
+                is_right: None,
+                us: 0.0,
+                gb_per_s: 0.0,
+                tflop_per_s: 0.0,
+                failed: Some(error.to_string().lines().next().unwrap_or_default().to_owned()),
+            });
+        }
     }
 
     fn randn(&self, shape: &[i64]) -> Result<Tensor, Error> {
@@ -189,12 +222,17 @@ impl Stage {
     }
 }
 
-/// Compares and measures everything that a step of this model is made of.
+/// Compares and measures everything that a step of this model is made of. `report` is told each part as
+/// it is done; a part that fails does not stop the others.
 ///
 /// # Errors
-/// [`Error::Device`] where there is no GPU or it fails; [`Error::Unsupported`] for shapes that the
-/// kernels are not written for.
-pub fn measure(config: &ModelConfig, sizes: &Sizes) -> Result<Vec<Measured>, Error> {
+/// [`Error::Device`] where there is no GPU; [`Error::Unsupported`] for shapes that the kernels are not
+/// written for.
+pub fn measure(
+    config: &ModelConfig,
+    sizes: &Sizes,
+    report: &mut dyn FnMut(Measured),
+) -> Result<(), Error> {
     let _no_grad = tch::no_grad_guard();
     let missing = |_| Error::Device("libtorch finds no CUDA device to measure".to_owned());
     let device = crate::device::DeviceChoice::Cuda.resolve().map_err(missing)?;
@@ -206,10 +244,10 @@ pub fn measure(config: &ModelConfig, sizes: &Sizes) -> Result<Vec<Measured>, Err
     let twins = Twins { heads };
     let stream = Stream::from_pool()?;
     let _stream = stream.enter()?;
-    let mut stage = Stage { device, stream: Some(stream), reps: sizes.reps, found: Vec::new() };
-    copies(&mut stage)?;
-    parts(&mut stage, config, &kernels, &twins, sizes)?;
-    Ok(stage.found)
+    let mut stage = Stage { device, stream: Some(stream), reps: sizes.reps, report };
+    stage.try_parts("copy in memory", 0, copies);
+    parts(&mut stage, config, &kernels, &twins, sizes);
+    Ok(())
 }
 
 /// All that a step is made of, at each number of rows.
@@ -219,15 +257,17 @@ fn parts(
     kernels: &dyn Ops,
     twins: &dyn Ops,
     sizes: &Sizes,
-) -> Result<(), Error> {
+) {
     let kv = if sizes.kv_fp8 { KvKind::Fp8 } else { KvKind::Bf16 };
-    for &n in &sizes.rows {
-        rows(stage, config, kernels, twins, n as i64)?;
-        attention::measure(stage, config, [kernels, twins], n as i64, sizes.context, kv)?;
-        sampling(stage, config, kernels, n as i64)?;
-        products::measure(stage, config, kernels, n as i64)?;
+    for &n_rows in &sizes.rows {
+        let n = n_rows as i64;
+        stage.try_parts("rows", n_rows, |stage| rows(stage, config, kernels, twins, n));
+        stage.try_parts("attention", n_rows, |stage| {
+            attention::measure(stage, config, [kernels, twins], n, sizes.context, kv)
+        });
+        stage.try_parts("sampling", n_rows, |stage| sampling(stage, config, kernels, n));
+        products::measure(stage, config, kernels, n);
     }
-    Ok(())
 }
 
 /// As [`measure`], on the CPU with kernels and clock of a test's choice.
@@ -236,12 +276,13 @@ pub(super) fn measure_on_cpu(
     config: &ModelConfig,
     kernels: &dyn Ops,
     sizes: &Sizes,
-) -> Result<Vec<Measured>, Error> {
+) -> Vec<Measured> {
     let twins = Twins { heads: buffers::heads(config) };
-    let mut stage =
-        Stage { device: Device::Cpu, stream: None, reps: sizes.reps, found: Vec::new() };
-    parts(&mut stage, config, kernels, &twins, sizes)?;
-    Ok(stage.found)
+    let mut found = Vec::new();
+    let report = &mut |part| found.push(part);
+    let mut stage = Stage { device: Device::Cpu, stream: None, reps: sizes.reps, report };
+    parts(&mut stage, config, kernels, &twins, sizes);
+    found
 }
 
 /// What the device's memory can do at most.
@@ -289,28 +330,24 @@ fn sampling(
     n: i64,
 ) -> Result<(), Error> {
     let logits = (stage.randn(&[n, config.vocab_size as i64])? * 3.0).f_to_kind(Kind::BFloat16)?;
-    let (device, options) = (stage.device, (Kind::Float, stage.device));
-    let draws = |top_p: f64| -> Result<Draws, Error> {
-        Ok(Draws {
-            temperature: Tensor::f_full([n], 0.6, options)?,
-            top_p: Tensor::f_full([n], top_p, options)?,
-            top_k: Tensor::f_zeros([n], (Kind::Int, device))?,
-            uniform: Tensor::f_full([n], 0.37, (Kind::Double, device))?,
-        })
+    let device = stage.device;
+    let draws = |top_p: f64| -> Result<Tensor, Error> {
+        let of_row = Tensor::f_from_slice(&[0.6, top_p, 0.0, 0.37])?.f_unsqueeze(1)?;
+        Ok(of_row.f_expand([4, n], false)?.f_contiguous()?.f_to_device(device)?)
     };
-    let token = Tensor::f_zeros([n], (Kind::Int, stage.device))?;
-    let logprob = Tensor::f_zeros([n], options)?;
+    let drawn = Tensor::f_zeros([2, n], (Kind::Double, stage.device))?;
     let twins = Twins { heads: buffers::heads(config) };
     for (name, top_p) in [("sample", 1.0), ("sample top_p 0.95", 0.95)] {
         let draws = draws(top_p)?;
-        let run = || kernels.sample(&logits, &draws, &token, &logprob);
+        let run = || kernels.sample(&logits, &draws, &drawn);
         let compared = if top_p < 1.0 {
             None
         } else {
-            run()?;
-            let seen = Vec::<f64>::try_from(token.f_to_kind(Kind::Double)?)?;
-            twins.sample(&logits, &draws, &token, &logprob)?;
-            let wanted = Vec::<f64>::try_from(token.f_to_kind(Kind::Double)?)?;
+            let tokens = |ops: &dyn Ops| -> Result<Vec<f64>, Error> {
+                ops.sample(&logits, &draws, &drawn)?;
+                Ok(Vec::<f64>::try_from(drawn.f_get(0)?)?)
+            };
+            let (seen, wanted) = (tokens(kernels)?, tokens(&twins)?);
             // the two sum in different orders: a draw at the edge of two tokens may go either way
             let n_other = seen.iter().zip(&wanted).filter(|(a, b)| a != b).count();
             Some((n_other as f64 / n as f64, 0.05))

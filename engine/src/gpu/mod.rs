@@ -13,6 +13,7 @@ mod forward;
 mod graphs;
 mod kernels;
 pub mod measure;
+mod numbers;
 mod ops;
 mod prefill;
 mod sharing;

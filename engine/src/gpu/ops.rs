@@ -89,19 +89,6 @@ pub(super) struct Shared {
     pub(super) n_splits: i64,
 }
 
-/// How rows of logits are drawn from: `[R]` each.
-#[derive(Debug)]
-pub(super) struct Draws {
-    /// f32; less than 1e-5 takes the most probable token.
-    pub(super) temperature: Tensor,
-    /// f32
-    pub(super) top_p: Tensor,
-    /// i32; 0 keeps all.
-    pub(super) top_k: Tensor,
-    /// f64 in [0, 1).
-    pub(super) uniform: Tensor,
-}
-
 /// The matrix of the product that comes next, if one does: a part of it may be fetched meanwhile.
 pub(super) type Next<'a> = Option<&'a Linear>;
 
@@ -125,7 +112,7 @@ pub(super) trait Ops: Send {
     fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error>;
 
     /// Rotates the queries of `qkv` [n, (Hq + 2·Hkv)·D] bf16 in place and stores rotated keys and the
-    /// values at `slots` `[n]` i64 (block · BLOCK_TOKENS + offset; negative: nowhere). `positions` `[n]`
+    /// values at `slots` `[n]` i32 (block · BLOCK_TOKENS + offset; negative: nowhere). `positions` `[n]`
     /// i32, `inv_freq` [D/2] f32.
     fn rope_append(
         &self,
@@ -135,6 +122,9 @@ pub(super) trait Ops: Send {
         slots: &Tensor,
         arena: &LayerArena,
     ) -> Result<(), Error>;
+
+    /// Keys and values at `slots` `[T]` i32: two of [T, Hkv, D] bf16.
+    fn gather(&self, arena: &LayerArena, slots: &Tensor, out: &[Tensor; 2]) -> Result<(), Error>;
 
     /// Attention of the queries of `qkv`'s first R rows over their contexts, a split at a time:
     /// `partial` [R, S, Hq·D] f32 and the natural logarithm of each split's sum of exponentials, `lse`
@@ -168,13 +158,8 @@ pub(super) trait Ops: Send {
         out: &Tensor,
     ) -> Result<(), Error>;
 
-    /// One token a row of `logits` [R, V] bf16: `token` `[R]` i32 and `logprob` `[R]` f32 under the
-    /// untempered softmax.
-    fn sample(
-        &self,
-        logits: &Tensor,
-        draws: &Draws,
-        token: &Tensor,
-        logprob: &Tensor,
-    ) -> Result<(), Error>;
+    /// One token a row of `logits` [R, V] bf16. `draws` [4, R] f64: temperature (below 1e-5 takes the most
+    /// probable token), top-p, top-k (0 keeps all), and a draw from [0, 1); `drawn` [2, R] f64: the token
+    /// and its log-probability under the untempered softmax.
+    fn sample(&self, logits: &Tensor, draws: &Tensor, drawn: &Tensor) -> Result<(), Error>;
 }

@@ -1,82 +1,123 @@
-//! Attention of rows with several tokens: their contexts are gathered from the blocks, and all rows go
-//! through one call of FlashAttention; off the GPU each row through plain softmax with a mask.
+//! Attention of rows with several tokens: their contexts are gathered from the blocks, a group of rows
+//! at a time, which goes through one call of FlashAttention; off the GPU each row through plain softmax
+//! with a mask.
 
 use tch::{Kind, Tensor};
 
 use super::arena::LayerArena;
-use super::ops::Heads;
+use super::ops::{Heads, Ops};
 use crate::batch::Row;
 use crate::error::Error;
 use crate::ffi::cuda::flash_attention;
+use crate::kv::BLOCK_TOKENS;
 
-/// What all layers need to know of a batch's prefilling rows.
+/// What all layers need to know of some prefilling rows whose contexts are gathered together.
 pub(super) struct Prefill {
     rows: Vec<Row>,
-    /// `[T]`: the slots of all contexts, one after the other.
-    blocks: Tensor,
-    offsets: Tensor,
+    /// `[T]` i32: the slots of all contexts, one after the other.
+    slots: Tensor,
     /// `[rows + 1]` i32: where each row's queries and context begin.
     starts: [Tensor; 2],
     longest: [i64; 2],
     by_flash: bool,
 }
 
+/// Tokens of a row's context.
+fn n_context(row: &Row) -> usize {
+    row.position + row.len
+}
+
 impl Prefill {
-    /// `like` gives the device; `by_flash` wants a GPU.
-    pub(super) fn new(rows: &[Row], like: &Tensor, by_flash: bool) -> Result<Self, Error> {
-        let spans = || rows.iter().flat_map(|row| &row.spans);
-        let blocks =
-            spans().flat_map(|s| std::iter::repeat_n(i64::from(s.block), s.n_tokens as usize));
-        let offsets = spans().flat_map(|span| 0..i64::from(span.n_tokens));
-        let place = |values: Vec<i64>| Tensor::f_from_slice(&values)?.f_to_device(like.device());
-        let lengths = [|row: &Row| row.len, |row: &Row| row.position + row.len];
+    /// Rows in groups whose contexts have at most `most` tokens together, or of one row. `like` gives
+    /// the device; `by_flash` wants a GPU.
+    pub(super) fn groups(
+        rows: &[Row],
+        most: usize,
+        like: &Tensor,
+        by_flash: bool,
+    ) -> Result<Vec<Self>, Error> {
+        let mut groups: Vec<Vec<Row>> = Vec::new();
+        let mut n_gathered = 0;
+        for row in rows {
+            n_gathered += n_context(row);
+            match groups.last_mut() {
+                Some(group) if n_gathered <= most => group.push(row.clone()),
+                _ => {
+                    groups.push(vec![row.clone()]);
+                    n_gathered = n_context(row);
+                }
+            }
+        }
+        groups.into_iter().map(|group| Self::new(group, like, by_flash)).collect()
+    }
+
+    fn new(rows: Vec<Row>, like: &Tensor, by_flash: bool) -> Result<Self, Error> {
+        let place = |values: &[i32]| Tensor::f_from_slice(values)?.f_to_device(like.device());
+        let spans = rows.iter().flat_map(|row| &row.spans);
+        let slots = spans.flat_map(|span| {
+            let first = span.block as i32 * BLOCK_TOKENS as i32;
+            first..first + span.n_tokens as i32
+        });
+        let slots = place(&slots.collect::<Vec<_>>())?;
+        let lengths = [|row: &Row| row.len, n_context];
         let starts = lengths.map(|length| {
             let mut end = 0;
             let ends = rows.iter().map(|row| {
                 end += length(row) as i32;
                 end
             });
-            let starts: Vec<i32> = std::iter::once(0).chain(ends).collect();
-            Tensor::f_from_slice(&starts)?.f_to_device(like.device())
+            place(&std::iter::once(0).chain(ends).collect::<Vec<_>>())
         });
         let [q_starts, k_starts] = starts;
         Ok(Self {
-            blocks: place(blocks.collect())?,
-            offsets: place(offsets.collect())?,
+            slots,
             starts: [q_starts?, k_starts?],
             longest: lengths.map(|length| rows.iter().map(length).max().unwrap_or(0) as i64),
-            rows: rows.to_vec(),
+            rows,
             by_flash,
         })
     }
 
-    /// Attention of these rows' queries, which are the last ones of `qkv` [n, (Hq + 2·Hkv)·D] bf16:
-    /// [M, Hq·D] bf16.
+    /// Where these rows' tokens begin in the step, and how many there are.
+    pub(super) fn place(&self) -> (i64, i64) {
+        let n: usize = self.rows.iter().map(|row| row.len).sum();
+        (self.rows[0].start as i64, n as i64)
+    }
+
+    /// Tokens of the contexts.
+    pub(super) fn n_gathered(&self) -> i64 {
+        self.slots.size()[0]
+    }
+
+    /// Attention of these rows' queries, out of `qkv` [n, (Hq + 2·Hkv)·D] bf16: [M, Hq·D] bf16.
+    /// `gathered` are two of [T, Hkv, D] bf16, which are overwritten.
     pub(super) fn attend(
         &self,
+        ops: &dyn Ops,
         qkv: &Tensor,
         arena: &LayerArena,
         heads: &Heads,
+        gathered: &[Tensor; 2],
     ) -> Result<Tensor, Error> {
-        let [keys, values] = arena.gather(&self.blocks, &self.offsets, Kind::BFloat16)?; // [T, Hkv, D]
-        let start = self.rows[0].start as i64;
-        let n_queries = qkv.size()[0] - start;
+        ops.gather(arena, &self.slots, gathered)?;
+        let [keys, values] = gathered;
+        let (start, n_queries) = self.place();
         let q = qkv.f_narrow(0, start, n_queries)?.f_narrow(1, 0, heads.q_width())?;
         let q = q.f_view([n_queries, heads.n_heads, heads.head_dim])?;
         if self.by_flash {
             let starts = [&self.starts[0], &self.starts[1]];
-            let out = flash_attention([&q, &keys, &values], starts, self.longest)?;
+            let out = flash_attention([&q, keys, values], starts, self.longest)?;
             return Ok(out.f_view([n_queries, heads.q_width()])?);
         }
         let (mut q_start, mut k_start) = (0, 0);
         let mut outs = Vec::new();
         for row in &self.rows {
-            let (len, n_context) = (row.len as i64, (row.position + row.len) as i64);
+            let (len, n_context) = (row.len as i64, n_context(row) as i64);
             let of_row = |x: &Tensor, start, len| x.f_narrow(0, start, len)?.f_transpose(0, 1);
             let out = masked(
                 &of_row(&q, q_start, len)?,
-                &of_row(&keys, k_start, n_context)?,
-                &of_row(&values, k_start, n_context)?,
+                &of_row(keys, k_start, n_context)?,
+                &of_row(values, k_start, n_context)?,
                 row.position as i64,
             )?; // [Hq, len, D]
             outs.push(out.f_transpose(0, 1)?.f_reshape([len, heads.q_width()])?);

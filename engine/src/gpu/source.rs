@@ -78,6 +78,12 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
             "rope.cu",
             include_str!("../../kernels/rope.cu"),
             &["rope_append"],
+            &[head_dim.clone(), kv_fp8.clone()],
+        ),
+        file(
+            "gather.cu",
+            include_str!("../../kernels/gather.cu"),
+            &["gather"],
             &[head_dim, kv_fp8],
         ),
         File {

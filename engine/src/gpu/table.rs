@@ -7,10 +7,10 @@ use crate::kv::{BLOCK_TOKENS, Span};
 /// A batch with its rows in order.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Table {
-    pub(super) tokens: Vec<i64>,
+    pub(super) tokens: Vec<i32>,
     pub(super) positions: Vec<i32>,
     /// block · BLOCK_TOKENS + offset.
-    pub(super) slots: Vec<i64>,
+    pub(super) slots: Vec<i32>,
     /// The contexts of the rows of one token, each block << 5 | tokens.
     pub(super) decoding: Vec<Vec<i32>>,
     /// The other rows; their `start` is in this table.
@@ -29,11 +29,11 @@ impl Table {
             let start = table.tokens.len();
             for (offset, at) in (row.start..row.start + row.len).enumerate() {
                 moved[at] = (start + offset) as i64;
-                table.tokens.push(i64::from(batch.tokens[at]));
+                table.tokens.push(batch.tokens[at] as i32);
                 table.positions.push(batch.positions[at] as i32);
                 let slot = batch.slots[at];
                 let place = slot.block as usize * BLOCK_TOKENS + slot.offset as usize;
-                table.slots.push(place as i64);
+                table.slots.push(place as i32);
             }
             if row.len > 1 {
                 table.prefilling.push(Row { start, ..(*row).clone() });
@@ -52,6 +52,11 @@ impl Table {
     /// Whether it is one token a row, each wanted, in order: what a graph is recorded for.
     pub(super) fn is_plain_decode(&self) -> bool {
         self.prefilling.is_empty() && self.wanted.iter().copied().eq(0..self.n_tokens() as i64)
+    }
+
+    /// Most tokens of the context of a row that is not decoded.
+    pub(super) fn longest_prefill(&self) -> usize {
+        self.prefilling.iter().map(|row| row.position + row.len).max().unwrap_or(0)
     }
 
     /// Most blocks of a decoding row's context.

@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::arena::LayerArena;
-use super::ops::{Activations, Contexts, Draws, Heads, Next, Ops};
+use super::ops::{Activations, Contexts, Heads, Next, Ops};
 use crate::error::Error;
 use crate::fp8::quantize_tokens;
 use crate::kv::BLOCK_TOKENS;
@@ -89,7 +89,7 @@ impl Ops for Twins {
         let chosen = parts_of_rotated[0].f_where_self(&is_real.f_view([-1, 1, 1])?, &kept)?;
         queries.shallow_clone().f_copy_(&chosen)?;
         let rows = is_real.f_nonzero()?.f_view([-1])?;
-        let slots = slots.f_index_select(0, &rows)?;
+        let slots = slots.f_index_select(0, &rows)?.f_to_kind(Kind::Int64)?;
         let block = slots.f_divide_scalar_mode(BLOCK_TOKENS as i64, "floor")?;
         let offset = slots.f_remainder(BLOCK_TOKENS as i64)?;
         let index = [Some(&block), None, Some(&offset)];
@@ -111,6 +111,17 @@ impl Ops for Twins {
                     let _ = scales.f_index_put_(&index, &scale, false)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn gather(&self, arena: &LayerArena, slots: &Tensor, out: &[Tensor; 2]) -> Result<(), Error> {
+        let slots = slots.f_to_kind(Kind::Int64)?;
+        let block = slots.f_divide_scalar_mode(BLOCK_TOKENS as i64, "floor")?;
+        let offset = slots.f_remainder(BLOCK_TOKENS as i64)?;
+        let gathered = arena.gather(&block, &offset, Kind::BFloat16)?;
+        for (out, gathered) in out.iter().zip(&gathered) {
+            out.shallow_clone().f_copy_(gathered)?;
         }
         Ok(())
     }
@@ -181,18 +192,12 @@ impl Ops for Twins {
         linear.quantized_product(values, scale, out)
     }
 
-    fn sample(
-        &self,
-        logits: &Tensor,
-        draws: &Draws,
-        token: &Tensor,
-        logprob: &Tensor,
-    ) -> Result<(), Error> {
-        let numbers = |tensor: &Tensor| {
-            Ok::<_, Error>(Vec::<f64>::try_from(tensor.f_to_kind(Kind::Double)?)?)
+    fn sample(&self, logits: &Tensor, draws: &Tensor, drawn: &Tensor) -> Result<(), Error> {
+        let numbers = |which: i64| -> Result<Vec<f64>, Error> {
+            Ok(Vec::<f64>::try_from(draws.f_get(which)?)?)
         };
-        let (temperature, top_p) = (numbers(&draws.temperature)?, numbers(&draws.top_p)?);
-        let (top_k, uniform) = (numbers(&draws.top_k)?, numbers(&draws.uniform)?);
+        let (temperature, top_p) = (numbers(0)?, numbers(1)?);
+        let (top_k, uniform) = (numbers(2)?, numbers(3)?);
         let rows = (0..temperature.len()).map(|row| RowSampling {
             row,
             temperature: temperature[row],
@@ -200,11 +205,11 @@ impl Ops for Twins {
             top_k: top_k[row] as usize,
             uniform: uniform[row],
         });
-        let drawn = sampler::sample(logits, &rows.collect::<Vec<_>>())?;
-        let tokens: Vec<i32> = drawn.iter().map(|drawn| drawn.token as i32).collect();
-        let logprobs: Vec<f32> = drawn.iter().map(|drawn| drawn.logprob).collect();
-        token.shallow_clone().f_copy_(&Tensor::f_from_slice(&tokens)?)?;
-        logprob.shallow_clone().f_copy_(&Tensor::f_from_slice(&logprobs)?)?;
-        Ok(())
+        let sampled = sampler::sample(logits, &rows.collect::<Vec<_>>())?;
+        let tokens = sampled.iter().map(|drawn| f64::from(drawn.token));
+        let logprobs = sampled.iter().map(|drawn| f64::from(drawn.logprob));
+        let both: Vec<f64> = tokens.chain(logprobs).collect();
+        let both = Tensor::f_from_slice(&both)?.f_view_as(drawn)?;
+        Ok(drawn.shallow_clone().f_copy_(&both)?)
     }
 }

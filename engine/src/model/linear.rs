@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
+use crate::ffi::cuda;
 use crate::fp8::{Quantized, quantize_tokens};
 
 /// A weight [N, K] with its bias.
@@ -167,6 +168,10 @@ fn unit_scale(device: Device) -> Result<Tensor, Error> {
     let mut one = ONE.lock().expect("nobody panics with the scale in hand. This is a bug.");
     if one.is_none() {
         *one = Some(Tensor::f_ones([1, 1], (Kind::Float, device))?);
+        // other threads use it on other streams
+        if device.is_cuda() {
+            cuda::Stream::current()?.synchronize()?;
+        }
     }
     let made = one.as_ref().map(Tensor::shallow_clone);
     Ok(made.expect("it was made above. This is a bug."))

@@ -31,26 +31,29 @@ pub(crate) struct GpuArgs {
 
 pub(crate) fn run(args: GpuArgs) -> anyhow::Result<()> {
     let config = folder::open_config(&args.model)?;
-    let measured = measure(
-        &config,
-        &Sizes {
-            rows: args.rows.into_iter().filter(|&rows| rows > 0).collect(),
-            context: args.context.max(1),
-            kv_fp8: args.kv_fp8,
-            reps: args.reps,
-        },
-    )?;
-    output::json_lines(None, &measured)?;
-    let wrong: Vec<String> = measured
-        .iter()
-        .filter(|part| part.is_right == Some(false))
-        .map(|part| format!("{} at {} rows", part.part, part.rows))
-        .collect();
+    let sizes = Sizes {
+        rows: args.rows.into_iter().filter(|&rows| rows > 0).collect(),
+        context: args.context.max(1),
+        kv_fp8: args.kv_fp8,
+        reps: args.reps,
+    };
+    let (mut wrong, mut printed) = (Vec::new(), Ok(()));
+    measure(&config, &sizes, &mut |part| {
+        if !part.is_good() {
+            wrong.push(format!("{} at {} rows", part.part, part.rows));
+        }
+        // at once: what comes later may take the program down
+        if printed.is_ok() {
+            printed = output::json_lines(None, &[part]);
+        }
+    })?;
+    printed?;
     match &wrong[..] {
         [] => Ok(()),
-        wrong => {
-            Err(UserError::new(format!("not what their twins compute: {}", wrong.join(", ")))
-                .into())
-        }
+        wrong => Err(UserError::new(format!(
+            "failed, or not what their twins compute: {}",
+            wrong.join(", ")
+        ))
+        .into()),
     }
 }

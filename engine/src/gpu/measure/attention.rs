@@ -17,8 +17,8 @@ use crate::kv::BLOCK_TOKENS;
 const COMPARED_ROWS: i64 = 4;
 
 /// The kernels and their twins, and what their queries attend to.
-struct Bench<'a> {
-    stage: &'a mut Stage,
+struct Bench<'a, 'b> {
+    stage: &'a mut Stage<'b>,
     ops: [&'a dyn Ops; 2],
     heads: Heads,
     arenas: [LayerArena; 2],
@@ -57,7 +57,7 @@ pub(super) fn measure(
     }
 }
 
-impl Bench<'_> {
+impl Bench<'_, '_> {
     fn to_device(&self, tensor: Tensor) -> Result<Tensor, Error> {
         Ok(tensor.f_to_device(self.stage.device)?)
     }
@@ -77,11 +77,12 @@ impl Bench<'_> {
             .collect();
         let inv_freq = self.to_device(Tensor::f_from_slice(&inv_freq)?)?;
         for start in 0..BLOCK {
-            let slots: Vec<i64> = (0..n_blocks).map(|block| block * BLOCK + start).collect();
+            let slots: Vec<i32> =
+                (0..n_blocks).map(|block| (block * BLOCK + start) as i32).collect();
             let positions: Vec<i32> =
                 (0..n_blocks).map(|block| (block % blocks_each * BLOCK + start) as i32).collect();
             let qkv = self.stage.bf16(&[n_blocks, heads.qkv_width()])?;
-            let slots = self.to_device(Tensor::f_from_slice(&slots)?)?;
+            let slots = self.i32s(&slots)?;
             let positions = self.i32s(&positions)?;
             for (ops, arena) in self.ops.iter().zip(&self.arenas) {
                 ops.rope_append(&qkv.copy(), &positions, &inv_freq, &slots, arena)?;
@@ -90,8 +91,8 @@ impl Bench<'_> {
         let [seen, wanted] = [self.stored(0)?, self.stored(1)?];
         let step = if kv.is_fp8() { FP8_STEP } else { BF16_STEP };
         let compared = Some((deviation(&seen, &wanted), step));
-        let slots = Tensor::f_arange(n, (Kind::Int64, tch::Device::Cpu))? * (blocks_each * BLOCK);
-        let slots = self.to_device(slots)?;
+        let slots: Vec<i32> = (0..n).map(|row| (row * blocks_each * BLOCK) as i32).collect();
+        let slots = self.i32s(&slots)?;
         let positions = self.i32s(&vec![context as i32 - 1; n as usize])?;
         let bytes = 4 * (n * heads.qkv_width()) as usize;
         let ([kernels, _], arena) = (self.ops, &self.arenas[1]);

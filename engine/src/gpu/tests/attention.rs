@@ -30,7 +30,8 @@ pub(super) fn check(kernels: &dyn Ops, twins: &dyn Ops, heads: Heads, kv: KvKind
     let others = randn(&[n_tokens, heads.qkv_width() - value_width]);
     let sizes = (randn(&[n_tokens, 1]) * 2.0).exp();
     let qkv = bf16(&Tensor::cat(&[others, randn(&[n_tokens, value_width]) * sizes], 1));
-    let slots: Vec<i64> = (0..n_tokens).map(|slot| if slot % 7 == 3 { -1 } else { slot }).collect();
+    let slots: Vec<i32> =
+        (0..n_tokens as i32).map(|slot| if slot % 7 == 3 { -1 } else { slot }).collect();
     let positions: Vec<i32> = (0..n_tokens).map(|at| (at * at) as i32).collect();
     let (slots, positions) = (Tensor::from_slice(&slots), Tensor::from_slice(&positions));
     let copies = [qkv.copy(), qkv.copy()];
@@ -47,6 +48,17 @@ pub(super) fn check(kernels: &dyn Ops, twins: &dyn Ops, heads: Heads, kv: KvKind
         Activations::Plain(Tensor::cat(&gathered, 0).view([-1, head_dim]))
     });
     check_close(&seen, &wanted, "stored keys and values");
+
+    // forwards and backwards, some twice
+    let slots: Vec<i32> = (0..40).chain((9..n_tokens as i32).rev()).collect();
+    let slots = Tensor::from_slice(&slots);
+    let [seen, wanted] = [kernels, twins].map(|ops| {
+        let size = [slots.size()[0], heads.n_kv_heads, head_dim];
+        let out = [(); 2].map(|()| Tensor::full(size, f64::NAN, (Kind::BFloat16, CPU)));
+        ops.gather(&arenas[1], &slots, &out).unwrap();
+        out
+    });
+    assert!(seen[0].equal(&wanted[0]) && seen[1].equal(&wanted[1]), "gathered");
 
     // both read the same arena
     let [_, qkv] = &copies;

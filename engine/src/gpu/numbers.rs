@@ -1,0 +1,117 @@
+//! A batch's numbers on the device, in one piece, so that one copy brings them there.
+
+use tch::{Device, Kind, Tensor};
+
+use super::ops::{Contexts, Shared};
+use super::sharing::{BUNDLE_ROWS, Sharing, most_bundles};
+use super::table::{Table, n_splits};
+use crate::error::Error;
+
+/// Where which numbers lie. Steps with the same layout find them in the same places.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Tokens of the step.
+    pub(super) n_tokens: usize,
+    /// Rows of one token, the first ones.
+    pub(super) n_rows: usize,
+    /// Whether some of them share what they begin with.
+    pub(super) is_shared: bool,
+}
+
+/// See the module: `[capacity]` i32.
+pub(super) struct Numbers {
+    all: Tensor,
+    /// Blocks that a row's context has room for.
+    n_spans: usize,
+}
+
+/// How many numbers a layout has.
+pub(super) fn count(n_tokens: usize, n_rows: usize, n_spans: usize) -> usize {
+    3 * n_tokens + n_rows * (2 + n_spans) + most_bundles(n_rows) * (BUNDLE_ROWS + 1)
+}
+
+impl Numbers {
+    pub(super) fn new(
+        n_tokens: usize,
+        n_rows: usize,
+        n_spans: usize,
+        device: Device,
+    ) -> Result<Self, Error> {
+        let n = count(n_tokens, n_rows, n_spans) as i64;
+        Ok(Self { all: Tensor::f_zeros([n], (Kind::Int, device))?, n_spans })
+    }
+
+    /// Copies a batch to the device, filled up with padding to the layout's tokens and rows.
+    pub(super) fn load(
+        &self,
+        layout: Layout,
+        table: &Table,
+        sharing: Option<&Sharing>,
+    ) -> Result<(), Error> {
+        let Layout { n_tokens, n_rows, is_shared } = layout;
+        let n_bundles = most_bundles(n_rows);
+        let mut all = Vec::with_capacity(count(n_tokens, n_rows, self.n_spans));
+        let mut push = |values: &[i32], n: usize, with: i32| {
+            all.extend_from_slice(values);
+            all.extend(std::iter::repeat_n(with, n - values.len()));
+        };
+        push(&table.tokens, n_tokens, 0);
+        push(&table.positions, n_tokens, 0);
+        push(&table.slots, n_tokens, -1);
+        let n_spans: Vec<i32> = table.decoding.iter().map(|spans| spans.len() as i32).collect();
+        push(&n_spans, n_rows, 0);
+        if let (true, Some(sharing)) = (is_shared, sharing) {
+            // bundles that are not there have no spans: their rows are not looked at
+            push(&sharing.n_shared, n_rows, 0);
+            push(sharing.rows.as_flattened(), n_bundles * BUNDLE_ROWS, 0);
+            push(&sharing.n_spans, n_bundles, 0);
+        }
+        for context in &table.decoding {
+            push(context, self.n_spans, 0);
+        }
+        let from = Tensor::f_from_slice(&all)?;
+        Ok(self.all.f_narrow(0, 0, all.len() as i64)?.f_copy_(&from)?)
+    }
+
+    fn part(&self, start: usize, n: usize) -> Result<Tensor, Error> {
+        Ok(self.all.f_narrow(0, start as i64, n as i64)?)
+    }
+
+    /// `[n]` i32
+    pub(super) fn tokens(&self, layout: Layout) -> Result<Tensor, Error> {
+        self.part(0, layout.n_tokens)
+    }
+
+    /// `[n]` i32
+    pub(super) fn positions(&self, layout: Layout) -> Result<Tensor, Error> {
+        self.part(layout.n_tokens, layout.n_tokens)
+    }
+
+    /// `[n]` i32: block · BLOCK_TOKENS + offset, negative for padding.
+    pub(super) fn slots(&self, layout: Layout) -> Result<Tensor, Error> {
+        self.part(2 * layout.n_tokens, layout.n_tokens)
+    }
+
+    /// The contexts of the rows of one token, with their bundles where rows share something.
+    pub(super) fn contexts(&self, layout: Layout) -> Result<Contexts, Error> {
+        let Layout { n_tokens, n_rows, is_shared } = layout;
+        let (n_splits, n_bundles) = (n_splits(n_rows) as i64, most_bundles(n_rows));
+        let mut at = 3 * n_tokens;
+        let mut next = |n: usize| {
+            at += n;
+            self.part(at - n, n)
+        };
+        let n_spans = next(n_rows)?;
+        let shared = match is_shared {
+            true => Some(Shared {
+                n_shared: next(n_rows)?,
+                rows: next(n_bundles * BUNDLE_ROWS)?.f_view([-1, BUNDLE_ROWS as i64])?,
+                n_spans: next(n_bundles)?,
+                n_splits,
+            }),
+            false => None,
+        };
+        let spans = next(n_rows * self.n_spans)?.f_view([n_rows as i64, self.n_spans as i64])?;
+        Ok(Contexts { spans, n_spans, n_splits, shared })
+    }
+}
