@@ -5,9 +5,10 @@
 // Macros and arenas as in attention.cuh.
 
 constexpr int WARPS = 4;
-// A warp has 8 KiB of bf16 on its way, half of it of e4m3: with D = 128, 96 or 64 KiB a
-// multiprocessor, where 25 keep the memory busy. As many as registers allow, otherwise.
-constexpr int BLOCKS_A_MULTIPROCESSOR = HEAD_DIM == 128 && HEAD_TILES == 1 ? (KV_FP8 ? 4 : 3) : 1;
+// With D = 128 a warp has 8 KiB of bf16 on its way, about half of it of e4m3: 96 or 48 KiB a
+// multiprocessor, where 25 keep the memory busy. With one block more the compiler spills registers,
+// and loads most values after the first product. Otherwise as many as registers allow.
+constexpr int BLOCKS_A_MULTIPROCESSOR = HEAD_DIM == 128 && HEAD_TILES == 1 ? 3 : 1;
 
 /// q row r at q + r * q_stride [Hq, D] bf16, query head h with kv head h / G; spans [R, max_spans]
 /// i32, each block << 5 | n_tokens (1..16, the first slots of that block); n_spans [R] (0:
@@ -26,7 +27,8 @@ attend(const bf16* __restrict__ q, long long q_stride, const KV* __restrict__ ke
        const int* __restrict__ n_spans, const int* __restrict__ n_shared, int max_spans,
        int n_kv_heads, int n_splits, int n_all_splits, float softmax_scale,
        float* __restrict__ partial, float* __restrict__ lse) {
-    __shared__ float warp_values[WARPS][8][HEAD_DIM], warp_peak[WARPS][8], warp_sum[WARPS][8];
+    alignas(16) __shared__ float warp_values[WARPS][8][HEAD_DIM];
+    __shared__ float warp_peak[WARPS][8], warp_sum[WARPS][8];
     int row = blockIdx.x, kv_head = blockIdx.y, split = blockIdx.z;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int first_own = n_shared ? n_shared[row] : 0;

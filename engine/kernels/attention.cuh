@@ -210,8 +210,8 @@ struct Query {
 /// The running softmax. Of each tile: of head g the maximum (in powers of two) and the sum over this
 /// lane's tokens; of heads 2q and 2q + 1 the lane's dimensions of the weighted sum of values, which are
 /// the chunks g, g + 8, .. one after the other, the j-th of them of head 2q + e in
-/// values[j / 2][j % 2 * 2 + e]. They are divided by value_power, the power of two below the largest
-/// scale of a value so far, so that weights fit into f16.
+/// values[j / 2][j % 2 * 2 + e]. They are divided by value_power, 2^-14 of the power of two below the
+/// largest scale of a value so far, so that weights fit into f16.
 template <int TILES>
 struct Running {
     float peak[TILES], sum[TILES], values[TILES][STEPS][4];
@@ -284,7 +284,9 @@ DEVICE void weigh(Running<TILES>& state, unsigned (&weights)[TILES][2],
         if (own_token(i) < n_tokens) largest = fmaxf(largest, scales.value[i]);
     largest = fmaxf(largest, __shfl_xor_sync(WHOLE_WARP, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(WHOLE_WARP, largest, 2));
-    value_power = fmaxf(value_power, power_below(largest));
+    // Weights reach 2^15 then, of the 2^16 that f16 holds: small ones of many tokens may count as
+    // much as a large one whose value is nothing (an attention sink).
+    value_power = fmaxf(value_power, power_below(largest) * 6.103515625e-5f);  // 2^-14
     grew |= value_power > state.value_power;
 #endif
     // Rare after the first tokens. Where nothing grew the factors would all be 1.

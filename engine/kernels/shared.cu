@@ -86,21 +86,26 @@ attend_shared(const bf16* __restrict__ q, long long q_stride, const KV* __restri
         query.load(h, own_q + (kv_head * GROUPS + head[h]) * HEAD_DIM, GROUPS - head[h], softmax_scale);
     }
     const int* shared_spans = spans + (long long)leader * max_spans;
-    auto copy = [&](int s, int stage) {
-        if (s < end)
-            copy_block(stages[stage], Block(keys, values, key_scales, value_scales, shared_spans[s],
-                                            n_kv_heads, kv_head));
+    auto span_at = [&](int s) { return s < end ? shared_spans[s] : 0; };
+    auto copy = [&](int span, int stage) {
+        if (span)
+            copy_block(stages[stage],
+                       Block(keys, values, key_scales, value_scales, span, n_kv_heads, kv_head));
         end_copy_group();  // One for each block, also where there is none.
     };
-    for (int i = 0; i < STAGES - 1; i++) copy(first + i, i);
+    for (int i = 0; i < STAGES - 1; i++) copy(span_at(first + i), i);
     int current = 0, last = STAGES - 1;
+    // Of the next block to be copied and of the one that is used: known before they are wanted.
+    int next = span_at(first + STAGES - 1), own = span_at(first);
     for (int s = first; s < end; s++) {
         wait_for_copies<STAGES - 2>();
         __syncthreads();  // All have what they copied of this block, and have left the one before.
-        copy(s + STAGES - 1, last);
+        copy(next, last);
+        next = span_at(s + STAGES);
         const Stage& stage = stages[current];
-        take<Scattered>(state, query, Block(stage.keys, stage.values, stage.key_scales,
-                                            stage.value_scales, shared_spans[s]));
+        Block block(stage.keys, stage.values, stage.key_scales, stage.value_scales, own);
+        own = span_at(s + 1);
+        take<Scattered>(state, query, block);
         last = current;
         current = current + 1 < STAGES ? current + 1 : 0;
     }

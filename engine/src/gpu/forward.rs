@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::arena::{self, KvKind, LayerArena};
 use super::buffers::{self, Buffers, Capacity};
 use super::graphs::Graphs;
-use super::kernels::{Kernels, OnGpu, check_model};
+use super::kernels::{Kernels, check_model};
 use super::numbers::Layout;
 use super::ops::{Activations, Contexts, Heads, MOST_FEW, Ops};
 use super::prefill::Prefill;
@@ -96,8 +96,7 @@ impl GpuRunner {
         let ops: Box<dyn Ops> = match settings.kernels {
             true => {
                 check_model(config, settings.kv)?;
-                let launcher = OnGpu::new(&heads, settings.kv)?;
-                Box::new(Kernels { launcher, heads, fetch_ahead: settings.fetch_ahead as i64 })
+                Box::new(Kernels::on_gpu(heads, settings.kv, settings.fetch_ahead)?)
             }
             false => Box::new(Twins { heads }),
         };

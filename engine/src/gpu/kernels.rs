@@ -83,6 +83,20 @@ pub(super) struct Kernels<L> {
     pub(super) fetch_ahead: i64,
 }
 
+impl Kernels<OnGpu> {
+    /// The kernels for a model's heads on the GPU that is there; each fetches at most `fetch_ahead` bytes
+    /// of the next product's weights.
+    ///
+    /// # Errors
+    /// As [`OnGpu::new`].
+    pub(super) fn on_gpu(heads: Heads, kv: KvKind, fetch_ahead: usize) -> Result<Self, Error> {
+        let launcher = OnGpu::new(&heads, kv)?;
+        // GPUs before Hopper have no instruction for it
+        let can_fetch = cuda::capability()?.1 >= (9, 0);
+        Ok(Self { launcher, heads, fetch_ahead: if can_fetch { fetch_ahead as i64 } else { 0 } })
+    }
+}
+
 /// Widest row that the kernels keep in a block's shared memory, beside what they need themselves.
 const MAX_SHARED_WIDTH: i64 = 12_224;
 

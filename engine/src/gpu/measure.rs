@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::arena::KvKind;
 use super::buffers;
-use super::kernels::{Kernels, OnGpu};
+use super::kernels::Kernels;
 use super::ops::{Activations, Ops};
 use super::twins::Twins;
 use crate::config::ModelConfig;
@@ -240,7 +240,7 @@ pub fn measure(
     tch::manual_seed(0);
     let heads = buffers::heads(config);
     let kv = if sizes.kv_fp8 { KvKind::Fp8 } else { KvKind::Bf16 };
-    let kernels = Kernels { launcher: OnGpu::new(&heads, kv)?, heads, fetch_ahead: 0 };
+    let kernels = Kernels::on_gpu(heads, kv, 0)?;
     let twins = Twins { heads };
     let stream = Stream::from_pool()?;
     let _stream = stream.enter()?;

@@ -30,6 +30,11 @@ pub(super) fn check(kernels: &dyn Ops, twins: &dyn Ops, heads: Heads, kv: KvKind
     let others = randn(&[n_tokens, heads.qkv_width() - value_width]);
     let sizes = (randn(&[n_tokens, 1]) * 2.0).exp();
     let qkv = bf16(&Tensor::cat(&[others, randn(&[n_tokens, value_width]) * sizes], 1));
+    // an attention sink for one head of the first row: nearly all of its weight, and nothing in it
+    let (of_query, of_key) = (qkv.get(0).narrow(0, 0, head_dim), heads.q_width());
+    let sink = &of_query * (14.0 / (head_dim as f64).sqrt());
+    qkv.get(0).narrow(0, of_key, head_dim).copy_(&sink);
+    let _ = qkv.get(0).narrow(0, heads.qkv_width() - value_width, value_width).fill_(0.0);
     let slots: Vec<i32> =
         (0..n_tokens as i32).map(|slot| if slot % 7 == 3 { -1 } else { slot }).collect();
     let positions: Vec<i32> = (0..n_tokens).map(|at| (at * at) as i32).collect();
