@@ -77,7 +77,7 @@ class Bench:
         if code is None:
             self.fail(step, f"took more than {min(seconds, left):.0f} s")
         elif code != 0:
-            told = (err + out).strip()
+            told = err.strip() or out.strip()
             self.fail(step, told if len(told) < 3000 else told[:1500] + " ... " + told[-1500:])
         elif err.strip():
             self.add(step, {"noted": err.strip()[:1500]})
