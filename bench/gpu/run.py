@@ -246,8 +246,6 @@ def decode(bench):
     bench.run("decode, fp8 keys and values", [*engine, *at_2k, "--batch", "1,16,32,64", "--kv-dtype", "fp8"], 240)
     short = [*at_2k, "--batch", "1,16,64", "--reps", 1]
     bench.run("decode without graphs", [*engine, *short, "--no-cuda-graphs"], 180)
-    for mib in (0, 24):
-        bench.run(f"decode, {mib} MiB fetched ahead", [*engine, *short, "--fetch-ahead-mib", mib], 180)
     few = ["--prompt", 2048, "--max-context", 2304, "--batch", "1,16", "--reps", 1, "--new", 8]
     bench.run("decode without kernels", [*engine, *few, "--no-gpu-kernels"], 180)
     bench.run("decode, fp8 head", [*engine[:-1], "fp8_with_head", *short], 180)
@@ -255,6 +253,8 @@ def decode(bench):
         args = ["--prompt", prompt, "--max-context", prompt + 256, "--batch", 1, "--new", 8]
         args += ["--step-tokens", step_tokens]
         bench.run(f"prefill in steps of {step_tokens}", [*engine, *args, "--reps", 5], 120)
+    for mib in (0, 24):
+        bench.run(f"decode, {mib} MiB fetched ahead", [*engine, *short, "--fetch-ahead-mib", mib], 180)
 
 
 def votes(bench):
