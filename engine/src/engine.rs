@@ -74,6 +74,20 @@ impl Engine {
         }
         let max_context = config.max_context_of(model.config());
         let (path, n_blocks) = capacity::place(&model, config, max_context)?;
+        let runner = Runner::new(model, path, config, n_blocks)?;
+        Ok(Self::around(runner, path, n_blocks, tokenizer, config))
+    }
+
+    /// Puts an engine around a runner with `n_blocks` blocks.
+    pub(crate) fn around(
+        runner: Runner,
+        path: capacity::Path,
+        n_blocks: usize,
+        tokenizer: Arc<Tokenizer>,
+        config: &EngineConfig,
+    ) -> Self {
+        let model = &runner.model;
+        let max_context = config.max_context_of(model.config());
         let kv_tokens = n_blocks * BLOCK_TOKENS;
         let end_tokens = tokenizer.eos_ids().iter().copied();
         let end_tokens = end_tokens.chain(model.config().eos_token_ids.iter().copied()).collect();
@@ -84,9 +98,9 @@ impl Engine {
             n_blocks,
             prefix_cache: config.prefix_cache,
         };
-        Ok(Self {
+        Self {
             kv_bytes_per_token: path.kv_bytes_per_token(model.config(), model.kind()),
-            runner: Runner::new(model, path, config, n_blocks)?,
+            runner,
             tokenizer,
             scheduler: Scheduler::new(limits),
             open: BTreeMap::new(),
@@ -96,7 +110,7 @@ impl Engine {
             end_tokens,
             max_context: max_context.min(kv_tokens),
             kv_tokens,
-        })
+        }
     }
 
     /// Loads a model folder or GGUF file and puts an engine around it.

@@ -50,6 +50,12 @@ impl Runner {
         Ok(Self { model, work })
     }
 
+    /// A runner of the GPU's path, wherever that runs.
+    #[cfg(test)]
+    pub(crate) fn of_gpu(model: Decoder, runner: GpuRunner) -> Self {
+        Self { model, work: Work::Gpu(Box::new(runner)) }
+    }
+
     /// Computes the chunks of one step: logits of the last token of each chunk that has samples,
     /// in their order, [chunks with samples, V].
     pub(crate) fn forward(&mut self, chunks: &[Chunk]) -> Result<Tensor, Error> {

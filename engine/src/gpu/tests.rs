@@ -25,6 +25,7 @@ use crate::kv::{Slot, Span};
 use crate::model::{Decoder, Linear, Precision};
 
 mod attention;
+mod engine;
 
 const CPU: Device = Device::Cpu;
 
@@ -205,6 +206,13 @@ fn check_sampler(kernels: &dyn Ops, twins: &dyn Ops) {
     let _ = broken.narrow(0, 5, 1).fill_(f64::NAN);
     logits.get(1).copy_(&broken);
     assert!(!drawn(kernels, &draws)[1][1].is_finite());
+}
+
+#[test]
+fn an_engine_on_the_kernels_says_what_the_plain_one_says() {
+    for kv in [KvKind::Bf16, KvKind::Fp8] {
+        engine::check(kv);
+    }
 }
 
 #[test]
