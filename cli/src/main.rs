@@ -7,6 +7,7 @@
 mod commands;
 mod config;
 mod examples;
+mod export;
 mod failure;
 mod metrics;
 mod output;

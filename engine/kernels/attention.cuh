@@ -16,12 +16,6 @@
 // the bytes as wide loads bring them: of a key the lane has the chunks q, q + 4, .., of a value the
 // chunks g, g + 8, ...
 
-#if KV_FP8
-typedef u8 KV;
-#else
-typedef bf16 KV;
-#endif
-
 DEVICE constexpr int least(int a, int b) { return a < b ? a : b; }
 
 constexpr int BLOCK_TOKENS = 16;

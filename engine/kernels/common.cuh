@@ -9,6 +9,15 @@ typedef unsigned char u8;
 typedef unsigned short bf16;  // the bits of a bfloat16
 typedef unsigned long long u64;
 
+// What keys and values are kept in, in the files that know of them.
+#ifdef KV_FP8
+#if KV_FP8
+typedef u8 KV;
+#else
+typedef bf16 KV;
+#endif
+#endif
+
 #ifndef JOUST_EMULATE
 // Under the emulator this makes the kernel callable; here cuLaunchKernel finds it by its name.
 #define JOUST_KERNEL(name)

@@ -3,12 +3,6 @@
 //
 // -DHEAD_DIM=D (a multiple of 8), -DKV_FP8=0|1. Arenas as in rope.cu.
 
-#if KV_FP8
-typedef u8 KV;
-#else
-typedef bf16 KV;
-#endif
-
 DEVICE void copy8(const KV* from, const float* scale, bf16* to) {
 #if KV_FP8
     float y[8];

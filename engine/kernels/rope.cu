@@ -5,12 +5,6 @@
 // Arenas: [n_blocks, Hkv, 16, D]; slot = block * 16 + offset. With KV_FP8 they hold e4m3, and the
 // scale arenas [n_blocks, Hkv, 16] one f32 for each token and head.
 
-#if KV_FP8
-typedef u8 KV;
-#else
-typedef bf16 KV;
-#endif
-
 // A lane owns pairs of neighbours: elements i, i + 1 of the first half and the same of the second.
 constexpr int HALF = HEAD_DIM / 2;
 constexpr int PAIRS = (HALF + 63) / 64;

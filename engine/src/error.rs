@@ -62,6 +62,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The configuration has FP8 tensors, the checkpoint none.
+    #[error("no tensor is FP8, but config.json has a quantization_config; take it out")]
+    NotFp8,
     /// A prompt does not fit into the context.
     #[error(
         "the prompt has {tokens} tokens, the context holds {limit}; shorten it or raise max_context"
@@ -133,15 +136,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// Says of what is wrong with a tensor in which model's.
+    /// Adds the model's path to what is wrong with a tensor.
     pub(crate) fn of_model(self, model: &Path) -> Self {
         match self {
             Self::MissingTensor { name, path } if path.as_os_str().is_empty() => {
                 Self::MissingTensor { name, path: model.to_owned() }
             }
-            Self::Shape { .. } | Self::BadTensor { .. } | Self::InfiniteWeight { .. } => {
-                Self::bad_file(model, self.to_string())
-            }
+            Self::Shape { .. }
+            | Self::BadTensor { .. }
+            | Self::InfiniteWeight { .. }
+            | Self::NotFp8 => Self::bad_file(model, self.to_string()),
             other => other,
         }
     }

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use joust_schema::atomic::{self, MARK};
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 
@@ -86,10 +87,16 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
 /// Refuses to write a model over anything but a model.
 ///
 /// # Errors
-/// [`Error::BadFile`] where `dir` is a file, or a folder that holds something else.
+/// [`Error::BadFile`] where `dir` is a file, or a folder that holds something else, or where it cannot
+/// be written because something is in the way.
 pub fn check_target(dir: &Path) -> Result<(), Error> {
+    atomic::check_free(dir)
+        .map_err(|error| Error::bad_file(dir, format!("cannot be written: {error}")))?;
     if !dir.exists() {
         return Ok(());
+    }
+    if !dir.is_dir() {
+        return Err(Error::bad_file(dir, "is a file; choose another place for the model"));
     }
     let bad = |what: &str| {
         Err(Error::bad_file(dir, format!("this folder holds {what}; choose another for the model")))
@@ -98,9 +105,8 @@ pub fn check_target(dir: &Path) -> Result<(), Error> {
     for entry in std::fs::read_dir(dir).map_err(|source| Error::io(dir, source))? {
         let path = entry.map_err(|source| Error::io(dir, source))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !(path.is_file() && (is_beside_weights(&name) || name.ends_with(".safetensors"))
-            || path.is_dir() && name == MORE_TEMPLATES)
-        {
+        let is_known = is_beside_weights(&name) || name.ends_with(".safetensors") || name == MARK;
+        if !(path.is_file() && is_known || path.is_dir() && name == MORE_TEMPLATES) {
             return bad(&format!("{name}, which is part of no model"));
         }
         names.push(name);
@@ -119,9 +125,12 @@ pub(crate) const MORE_TEMPLATES: &str = "additional_chat_templates";
 /// Whether a file belongs to a model and is no weight: configuration, tokenizer, template, and words about
 /// it.
 pub(crate) fn is_beside_weights(name: &str) -> bool {
+    const WORDS: [&str; 4] = ["LICENSE", "NOTICE", "README", "USE_POLICY"];
+    const FILES: [&str; 3] = ["vocab.txt", "merges.txt", ".gitattributes"];
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    let is_words = ["LICENSE", "NOTICE", "README.md", "vocab.txt", "merges.txt"].contains(&name);
-    is_words || ["json", "jinja", "model", "tiktoken"].contains(&ending)
+    WORDS.iter().any(|word| name.starts_with(word))
+        || FILES.contains(&name)
+        || ["json", "jinja", "model", "tiktoken"].contains(&ending)
 }
 
 /// Refuses to write one folder into, over or around another.

@@ -127,7 +127,11 @@ fn scale_of_rows(rows: &Tensor) -> Result<Tensor, Error> {
     Ok(scale.f_where_self(&largest.f_ne(0.0)?, &largest.ones_like())?)
 }
 
-fn check_finite(name: &str, scale: &Tensor) -> Result<(), Error> {
+/// Refuses scales that are no numbers, and so what they are the scales of.
+///
+/// # Errors
+/// [`Error::InfiniteWeight`]
+pub(crate) fn check_finite(name: &str, scale: &Tensor) -> Result<(), Error> {
     match f64::try_from(scale.f_sum(Kind::Double)?)? {
         sum if sum.is_finite() => Ok(()),
         _ => Err(Error::InfiniteWeight { name: name.to_owned() }),

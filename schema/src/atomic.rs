@@ -1,7 +1,8 @@
 //! Files and folders that appear whole or not at all: written beside their place, synced, renamed.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -48,15 +49,22 @@ pub fn write_file(
     result
 }
 
-/// In an unfinished folder: who has it locked is still filling it.
-const MARK: &str = ".unfinished";
+/// In a folder that is not finished, or no longer wanted: who has it locked is still at work on it.
+pub const MARK: &str = ".unfinished";
+
+/// Where the folder that `path` replaces waits for its end.
+fn replaced(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".old.{UNFINISHED}"));
+    path.with_file_name(name)
+}
 
 /// Fills a folder with `fill`, and puts it in its place once all of it is on disk. A folder that
 /// was there before is replaced.
 ///
 /// # Errors
-/// What `fill` returns, or [`Error::Io`]; nothing is left behind then. [`Error::BadFile`] where another
-/// program is writing the same folder, or something else has the unfinished one's name.
+/// What `fill` returns, or [`Error::Io`]; nothing is left behind then, and what was there stays. As
+/// [`check_free`].
 pub fn write_dir<E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
@@ -64,22 +72,13 @@ pub fn write_dir<E: From<Error>>(
     let io = |source| Error::io(path, source);
     fs::create_dir_all(parent(path)).map_err(io)?;
     let unfinished = beside(path);
-    let mark = begin(&unfinished)?;
+    let mark = begin(path)?;
     let result = (|| {
         fill(&unfinished)?;
         sync_tree(&unfinished)?;
-        fs::remove_file(unfinished.join(MARK)).map_err(io)?;
-        if path.exists() {
-            // the old folder goes only once the new one is complete
-            let mut old = path.file_name().unwrap_or_default().to_owned();
-            old.push(format!(".old.{}.{UNFINISHED}", std::process::id()));
-            let old = path.with_file_name(old);
-            fs::rename(path, &old).map_err(io)?;
-            fs::rename(&unfinished, path).map_err(io)?;
-            remove_if_there(&old)?;
-        } else {
-            fs::rename(&unfinished, path).map_err(io)?;
-        }
+        put(&unfinished, path).map_err(io)?;
+        // last of all: what has a mark may be taken away, what has none may not
+        fs::remove_file(path.join(MARK)).map_err(io)?;
         Ok(sync_dir(parent(path))?)
     })();
     if result.is_err() {
@@ -89,27 +88,81 @@ pub fn write_dir<E: From<Error>>(
     result
 }
 
-/// Makes the unfinished folder with its mark, locked. What an interrupted program left goes.
-fn begin(unfinished: &Path) -> Result<File, Error> {
-    let io = |source| Error::io(unfinished, source);
-    let mark = unfinished.join(MARK);
-    if fs::symlink_metadata(unfinished).is_ok() {
-        let left = File::open(&mark).map_err(|_| {
-            Error::bad_file(unfinished, "is in the way of what is to be written; move it away")
-        })?;
-        if left.try_lock().is_err() {
-            return Err(Error::bad_file(unfinished, "another program is writing this"));
-        }
-        fs::remove_dir_all(unfinished).map_err(io)?;
+/// Renames a finished folder. The one that was there before goes only once the new one is in its place.
+fn put(finished: &Path, path: &Path) -> std::io::Result<()> {
+    if !path.exists() {
+        return fs::rename(finished, path);
     }
-    // whoever makes it has it
-    fs::create_dir(unfinished).map_err(io)?;
-    let mark = File::create(&mark).map_err(io)?;
-    mark.lock().map_err(io)?;
-    Ok(mark)
+    let old = replaced(path);
+    File::create(path.join(MARK))?;
+    fs::rename(path, &old)?;
+    if let Err(error) = fs::rename(finished, path) {
+        fs::rename(&old, path)?;
+        fs::remove_file(path.join(MARK))?;
+        return Err(error);
+    }
+    fs::remove_dir_all(&old)
 }
 
-/// Deletes what an interrupted program left unfinished in `dir` (not in its subfolders).
+/// Whether a folder may be written: nothing has the names that it needs beside its own, but what an
+/// interrupted program left there.
+///
+/// # Errors
+/// [`Error::BadFile`] where another program is writing it, or something else has such a name.
+pub fn check_free(path: &Path) -> Result<(), Error> {
+    [beside(path), replaced(path)].iter().try_for_each(|path| left(path).map(|_| ()))
+}
+
+/// The mark of what an interrupted program left at `path`, locked where the file system has locks.
+fn left(path: &Path) -> Result<Option<File>, Error> {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(None);
+    }
+    let Ok(mark) = File::open(path.join(MARK)) else {
+        return Err(Error::bad_file(path, "is in the way of what is to be written; move it away"));
+    };
+    lock(&mark, path).map(|()| Some(mark))
+}
+
+/// Takes a folder by its open mark.
+fn lock(mark: &File, folder: &Path) -> Result<(), Error> {
+    let others = || Error::bad_file(folder, "another program is writing this");
+    // a file system without locks has no answer to who is at work
+    if let Err(TryLockError::WouldBlock) = mark.try_lock() {
+        return Err(others());
+    }
+    // another program may have removed it and begun anew between its opening and its locking
+    let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let same = match (mark.metadata(), fs::metadata(folder.join(MARK))) {
+        (Ok(mine), Ok(there)) => id(mine) == id(there),
+        _ => false,
+    };
+    if same { Ok(()) } else { Err(others()) }
+}
+
+/// Makes the unfinished folder with its mark, locked. What an interrupted program left goes.
+fn begin(path: &Path) -> Result<File, Error> {
+    check_free(path)?;
+    for folder in [beside(path), replaced(path)] {
+        if let Some(_mark) = left(&folder)? {
+            fs::remove_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
+        }
+    }
+    let unfinished = beside(path);
+    let io = |source| Error::io(&unfinished, source);
+    // whoever makes it has it
+    fs::create_dir(&unfinished).map_err(io)?;
+    let begun = File::create(unfinished.join(MARK))
+        .map_err(io)
+        .and_then(|mark| lock(&mark, &unfinished).map(|()| mark));
+    if let Err(Error::Io { .. }) = &begun {
+        let _ = fs::remove_dir_all(&unfinished);
+    }
+    begun
+}
+
+/// Deletes what an interrupted program left unfinished in `dir` (not in its subfolders), but what
+/// another one is writing.
 ///
 /// # Errors
 /// [`Error::Io`]
@@ -120,7 +173,9 @@ pub fn sweep(dir: &Path) -> Result<(), Error> {
     }
     for entry in fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|ending| ending == UNFINISHED) {
+        let mark = File::open(path.join(MARK));
+        let is_in_work = mark.is_ok_and(|mark| lock(&mark, &path).is_err());
+        if !is_in_work && path.extension().is_some_and(|ending| ending == UNFINISHED) {
             remove_if_there(&path)?;
         }
     }
@@ -202,16 +257,57 @@ mod tests {
         write_dir::<Error>(&path, |_| {
             let error = write().unwrap_err().to_string();
             assert!(error.contains("another program"), "{error}");
+            sweep(dir.path()).unwrap();
             Ok(())
         })
         .unwrap();
-        // a killed program's is taken over, somebody else's is not
-        let unfinished = dir.path().join("model.tmp");
-        fs::create_dir(&unfinished).unwrap();
-        let error = write().unwrap_err().to_string();
-        assert!(error.contains("in the way"), "{error}");
-        fs::write(unfinished.join(MARK), "").unwrap();
-        write().unwrap();
-        assert!(!unfinished.exists());
+        for name in ["model.tmp", "model.old.tmp"] {
+            // a killed program's goes, somebody else's is not touched
+            let in_the_way = dir.path().join(name);
+            fs::create_dir(&in_the_way).unwrap();
+            for error in [write().unwrap_err(), check_free(&path).unwrap_err()] {
+                assert!(error.to_string().contains("in the way"), "{error}");
+            }
+            fs::write(in_the_way.join(MARK), "").unwrap();
+            write().unwrap();
+            assert!(!in_the_way.exists());
+        }
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_mark_that_was_taken_over_is_not_ones_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = File::create(dir.path().join(MARK)).unwrap();
+        fs::remove_file(dir.path().join(MARK)).unwrap();
+        lock(&mark, dir.path()).unwrap_err();
+        fs::write(dir.path().join(MARK), "").unwrap();
+        lock(&mark, dir.path()).unwrap_err();
+    }
+
+    #[test]
+    fn of_many_writers_at_once_each_writes_all_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        let write = |text: String| {
+            write_dir::<Error>(&path, |dir| {
+                for name in ["a", "b", "c"] {
+                    fs::write(dir.join(name), &text).map_err(|e| Error::io(dir, e))?;
+                }
+                Ok(())
+            })
+        };
+        let n_written: usize = std::thread::scope(|scope| {
+            let many = |writer: usize| {
+                (0..50).filter(|turn| write(format!("{writer} {turn}")).is_ok()).count()
+            };
+            let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || many(writer))).collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+        });
+        assert!(n_written > 0);
+        let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
+        assert_eq!((read("a"), read("a")), (read("b"), read("c")));
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 3);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

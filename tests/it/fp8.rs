@@ -126,12 +126,28 @@ fn quantize_touches_nothing_but_a_model_of_its_own() {
     copy(&base, &at("out.tmp"));
     let names = |dir: &Path| std::fs::read_dir(dir).unwrap().count();
     let before = (names(&at("run")), names(&at("out.tmp")));
-    for output in ["run", "run/checkpoint/fp8", "run/checkpoint"] {
+    std::os::unix::fs::symlink(at("run"), at("link")).unwrap();
+    for output in [
+        "run",
+        "run/",
+        "run/checkpoint/fp8",
+        "run/checkpoint",
+        "run/../run/checkpoint/.",
+        "link/checkpoint/fp8",
+    ] {
         let error = quantize(&at("run/checkpoint"), &at(output));
         assert!(error.contains("choose another folder"), "{error}");
     }
     let error = quantize(&at("out.tmp"), &at("out"));
     assert!(error.contains("in the way"), "{error}");
+    // over a model as other tools write one
+    copy(&base, &at("theirs"));
+    for name in ["tokenizer.model", "LICENSE.txt", "USE_POLICY.md", ".gitattributes", "README.md"] {
+        std::fs::write(at("theirs").join(name), "words").unwrap();
+    }
+    succeed(&["quantize", "--model", &arg(&base), "--output", &arg(&at("theirs"))]);
+    assert!(!at("theirs/LICENSE.txt").exists());
+    succeed(&["quantize", "--model", &arg(&at("out.tmp")), "--output", &arg(&at("theirs"))]);
     // a folder with a config.json that holds other things, too
     copy(&base, &at("work"));
     std::fs::write(at("work/thesis.txt"), "years").unwrap();

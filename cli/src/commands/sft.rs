@@ -14,6 +14,7 @@ use tch::Kind;
 use crate::commands::ConfigArgs;
 use crate::config::sft::{ModelSection, SftRun};
 use crate::examples::ExampleSource;
+use crate::export;
 use crate::failure::UserError;
 use crate::output;
 use crate::run_folder::{Existing, RunFolder};
@@ -41,9 +42,7 @@ pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
         return args.config.print(&config);
     }
     config.run.set_threads();
-    if let Some(path) = &config.export.path {
-        folder::check_target(path)?;
-    }
+    export::check(&config.export)?;
     let source = ExampleSource::open(&config.data)?;
     let run = RunFolder::open(&config.run, &config, args.existing)?;
     let seed = Seed::new(config.run.seed);
@@ -100,12 +99,8 @@ pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
         }
     }
     bar.finish_and_clear();
+    export::write(&config.export, trainer.model(), &tokenizer)?;
     if let Some(path) = &config.export.path {
-        let kind = config.export.dtype.resolve(tch::Device::Cpu);
-        let model = trainer.model();
-        joust_schema::atomic::write_dir::<anyhow::Error>(path, |dir| {
-            Ok(folder::save(dir, model.config(), &model.to_weights(kind), &tokenizer)?)
-        })?;
         output::line(format!("Wrote {}.", path.display()));
     }
     Ok(())

@@ -9,7 +9,7 @@ mod summary;
 
 use std::time::Instant;
 
-use joust_engine::{Tokenizer, folder};
+use joust_engine::Tokenizer;
 use joust_reward::{GroupRequest, GroupResult, Scorer};
 use joust_rollout::{Cursor, GenerateRequest, PromptSource, RolloutBatch, RolloutWorkers};
 use joust_schema::ids::PolicyVersion;
@@ -20,6 +20,7 @@ use joust_trainer::{GrpoTrainer, Metrics, StepInfo, checkpoint};
 use serde::{Deserialize, Serialize};
 
 use crate::config::train::TrainRun;
+use crate::export;
 use crate::failure::UserError;
 use crate::output;
 use crate::run_folder::RunFolder;
@@ -91,7 +92,7 @@ impl Training {
             }
         }
         bar.finish_and_clear();
-        self.export()?;
+        export::write(&self.config.export, self.trainer.model(), &self.tokenizer)?;
         let seconds = started.elapsed().as_secs_f64();
         summary::print(&summary::Summary {
             run_dir: self.run.dir(),
@@ -206,17 +207,5 @@ impl Training {
             keep_last,
         )?;
         Ok(())
-    }
-
-    fn export(&self) -> anyhow::Result<()> {
-        let Some(path) = &self.config.export.path else {
-            return Ok(());
-        };
-        folder::check_target(path)?;
-        let kind = self.config.export.dtype.resolve(tch::Device::Cpu);
-        let model = self.trainer.model();
-        joust_schema::atomic::write_dir::<anyhow::Error>(path, |dir| {
-            Ok(folder::save(dir, model.config(), &model.to_weights(kind), &self.tokenizer)?)
-        })
     }
 }

@@ -13,6 +13,7 @@ use tch::Kind;
 use super::evaluation::Evaluation;
 use super::{State, Training};
 use crate::config::train::TrainRun;
+use crate::export;
 use crate::output;
 use crate::run_folder::{Existing, RunFolder};
 
@@ -21,9 +22,7 @@ use crate::run_folder::{Existing, RunFolder};
 pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Training> {
     config.validate()?;
     config.run.set_threads();
-    if let Some(path) = &config.export.path {
-        folder::check_target(path)?;
-    }
+    export::check(&config.export)?;
     let seed = Seed::new(config.run.seed);
     let mut prompts = PromptSource::open(&config.prompts, seed.child("prompts", 0))?;
     let evaluation = Evaluation::open(&config)?;

@@ -7,9 +7,6 @@ use crate::error::Error;
 use crate::fp8::Quantized;
 use crate::kv::BLOCK_TOKENS;
 
-/// Slots that are turned from FP8 at a time: that goes through f32.
-const SLICE: i64 = 8_192;
-
 /// What keys and values are kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KvKind {
@@ -72,24 +69,6 @@ impl LayerArena {
         offsets: &Tensor,
         kind: Kind,
     ) -> Result<[Tensor; 2], Error> {
-        let n_slots = blocks.size()[0];
-        if self.scales.is_some() && n_slots > SLICE {
-            let starts = (0..n_slots).step_by(SLICE as usize);
-            let slices = starts.map(|start| {
-                let len = SLICE.min(n_slots - start);
-                self.gather(
-                    &blocks.f_narrow(0, start, len)?,
-                    &offsets.f_narrow(0, start, len)?,
-                    kind,
-                )
-            });
-            let slices = slices.collect::<Result<Vec<_>, Error>>()?;
-            let joined = |which: usize| {
-                let parts: Vec<&Tensor> = slices.iter().map(|slice| &slice[which]).collect();
-                Tensor::f_cat(&parts, 0)
-            };
-            return Ok([joined(0)?, joined(1)?]);
-        }
         let index = [Some(blocks), None, Some(offsets)];
         let one = |arena: &Tensor, which: usize| -> Result<Tensor, Error> {
             let Some(scales) = &self.scales else {

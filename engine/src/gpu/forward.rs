@@ -50,20 +50,14 @@ impl GpuSettings {
         // contexts share prefixes to the token, so that some blocks are not full
         let n_spans = self.max_context.div_ceil(BLOCK_TOKENS) + 64;
         // several prompts' contexts together, or the longest one
-        let n_gathered = (self.max_batch * self.max_context).min(32_768).max(self.max_context);
+        let n_gathered =
+            self.max_batch.saturating_mul(self.max_context).min(32_768).max(self.max_context);
         Capacity { n_tokens: self.step_tokens.max(n_rows), n_rows, n_spans, n_gathered }
     }
 
     /// Bytes that a step's intermediate results take.
     pub(crate) fn buffer_bytes(&self, config: &crate::ModelConfig) -> usize {
         self.capacity().bytes(config)
-    }
-}
-
-impl Drop for GpuRunner {
-    fn drop(&mut self) {
-        // its memory may not be given to others while it is in use; a GPU that fails is no longer used
-        let _ = self.wait();
     }
 }
 
@@ -80,6 +74,13 @@ pub(crate) struct GpuRunner {
     /// Where the work goes; none off the GPU.
     stream: Option<Stream>,
     graphs: Option<Graphs>,
+}
+
+impl Drop for GpuRunner {
+    fn drop(&mut self) {
+        // its memory may not be given to others while it is in use; a GPU that fails is no longer used
+        let _ = self.wait();
+    }
 }
 
 impl GpuRunner {

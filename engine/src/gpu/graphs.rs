@@ -34,8 +34,9 @@ impl Graphs {
         self.recorded.clear();
     }
 
-    /// Computes a step, by the recorded one of its kind where there is one. The first time it is computed as it is, so that libraries set up what they
-    /// need, and recorded for the next. A step that is computed again finds the same.
+    /// Computes a step, by the recorded one of its kind where there is one. The first time it is computed as
+    /// it is, twice, so that libraries set up what they need, and recorded for the next time. A step that is
+    /// computed again finds the same.
     ///
     /// # Errors
     /// What `step` returns.

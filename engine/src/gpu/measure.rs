@@ -11,12 +11,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::arena::KvKind;
 use super::buffers;
-use super::kernels::Kernels;
+use super::kernels::{Kernels, check_model};
 use super::ops::{Activations, Ops};
 use super::twins::Twins;
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::cuda::{self, Graph, Stream};
+use crate::model::Linear;
+use crate::settings::EngineConfig;
 
 /// What is measured, and at which sizes.
 #[derive(Clone, Debug)]
@@ -38,9 +40,10 @@ pub struct Measured {
     pub part: String,
     /// Rows of the step.
     pub rows: usize,
-    /// Largest distance from the twin relative to the row's largest value; none for products.
+    /// Largest distance from the twin relative to the row's largest value; of FP8 products that of the
+    /// norms from bf16's; of the sampler the share of other tokens.
     pub deviation: Option<f64>,
-    /// Whether the distance is within a step of the number format.
+    /// Whether the distance is as small as rounding makes it.
     pub is_right: Option<bool>,
     /// Time of one run, in microseconds.
     pub us: f64,
@@ -166,7 +169,14 @@ impl Stage<'_> {
         rows: usize,
         run: impl FnOnce(&mut Self) -> Result<(), Error>,
     ) {
-        if let Err(error) = run(self) {
+        // much of libtorch's reading of numbers panics where the GPU has failed
+        let run = std::panic::AssertUnwindSafe(|| run(self));
+        let failed = match std::panic::catch_unwind(run) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("panicked".to_owned()),
+        };
+        if let Some(failed) = failed {
             (self.report)(Measured {
                 part: name.to_owned(),
                 rows,
@@ -175,7 +185,7 @@ impl Stage<'_> {
                 us: 0.0,
                 gb_per_s: 0.0,
                 tflop_per_s: 0.0,
-                failed: Some(error.to_string().lines().next().unwrap_or_default().to_owned()),
+                failed: Some(failed.lines().next().unwrap_or_default().to_owned()),
             });
         }
     }
@@ -186,6 +196,11 @@ impl Stage<'_> {
 
     fn bf16(&self, shape: &[i64]) -> Result<Tensor, Error> {
         Ok(self.randn(shape)?.f_to_kind(Kind::BFloat16)?)
+    }
+
+    /// A matrix of which a part may be fetched, as in a step.
+    fn next_product(&self, width: i64) -> Result<Linear, Error> {
+        Ok(Linear { weight: self.bf16(&[1_024, width])?, scale: None, bias: None })
     }
 
     /// Memory for activations of both forms.
@@ -240,7 +255,8 @@ pub fn measure(
     tch::manual_seed(0);
     let heads = buffers::heads(config);
     let kv = if sizes.kv_fp8 { KvKind::Fp8 } else { KvKind::Bf16 };
-    let kernels = Kernels::on_gpu(heads, kv, 0)?;
+    check_model(config, kv)?;
+    let kernels = Kernels::on_gpu(heads, kv, EngineConfig::default().fetch_ahead_mib << 20)?;
     let twins = Twins { heads };
     let stream = Stream::from_pool()?;
     let _stream = stream.enter()?;
@@ -309,12 +325,14 @@ fn rows(
     // zeros are added, so that every run finds the same
     let (x, zeros) = (stage.randn(&[n, hidden])?, stage.bf16(&[n, hidden])?.f_zeros_like()?);
     let weight = stage.bf16(&[hidden])?;
+    let next = stage.next_product(hidden)?;
     stage.both_forms("add_norm", [n, hidden], 10 * (n * hidden) as usize, &|is_kernel, out| {
-        ops(is_kernel).add_norm(&x, Some(&zeros), &weight, 1e-6, out, None)
+        ops(is_kernel).add_norm(&x, Some(&zeros), &weight, 1e-6, out, Some(&next))
     })?;
     let gate_up = stage.bf16(&[n, 2 * width])?;
+    let next = stage.next_product(width)?;
     stage.both_forms("gate", [n, width], 4 * (n * width) as usize, &|is_kernel, out| {
-        ops(is_kernel).gate(&gate_up, out, None)
+        ops(is_kernel).gate(&gate_up, out, Some(&next))
     })?;
     let x = stage.bf16(&[n, width])?;
     stage.both_forms("quantize", [n, width], 2 * (n * width) as usize, &|is_kernel, out| {

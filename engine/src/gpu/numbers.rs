@@ -115,3 +115,48 @@ impl Numbers {
         Ok(Contexts { spans, n_spans, n_splits, shared })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(tensor: &Tensor) -> Vec<i32> {
+        Vec::try_from(tensor.f_view([-1]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_batch_is_filled_up_with_padding_that_hides_the_one_before() {
+        let numbers = Numbers::new(4, 4, 3, Device::Cpu).unwrap();
+        let table = Table {
+            tokens: vec![5, 6, 7],
+            positions: vec![1, 2, 3],
+            slots: vec![10, 20, 30],
+            decoding: vec![vec![33, 65], vec![33, 65, 97], vec![129]],
+            ..Table::default()
+        };
+        let mut sharing = Sharing::none(3);
+        sharing.add(&[0, 1], 2);
+        for is_shared in [false, true, false] {
+            let _ = numbers.all.shallow_clone().fill_(77);
+            let layout = Layout { n_tokens: 4, n_rows: 4, is_shared };
+            numbers.load(layout, &table, is_shared.then_some(&sharing)).unwrap();
+            assert_eq!(read(&numbers.tokens(layout).unwrap()), [5, 6, 7, 0]);
+            assert_eq!(read(&numbers.positions(layout).unwrap()), [1, 2, 3, 0]);
+            assert_eq!(read(&numbers.slots(layout).unwrap()), [10, 20, 30, -1]);
+            let contexts = numbers.contexts(layout).unwrap();
+            assert_eq!(read(&contexts.n_spans), [2, 3, 1, 0]);
+            // what lies beyond a row's spans is not looked at
+            let spans = read(&contexts.spans);
+            assert_eq!(spans[..9], [33, 65, 0, 33, 65, 97, 129, 0, 0]);
+            assert_eq!(contexts.spans.size(), [4, 3]);
+            let Some(shared) = contexts.shared else {
+                assert!(!is_shared);
+                continue;
+            };
+            assert_eq!(read(&shared.n_shared), [2, 2, 0, 0]);
+            assert_eq!(read(&shared.n_spans), [2, 0]);
+            assert_eq!(read(&shared.rows)[..3], [0, 1, -1]);
+            assert_eq!(shared.rows.size(), [2, BUNDLE_ROWS as i64]);
+        }
+    }
+}

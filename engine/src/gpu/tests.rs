@@ -328,6 +328,25 @@ fn check_measurement(kv: KvKind, kernels: &Kernels<Emulated>) {
     let forgotten = measure_on_cpu(&config(), &forgetful, &sizes);
     let wrong = forgotten.iter().filter(|part| part.is_right == Some(false));
     assert!(wrong.map(|part| &part.part[..]).eq(["gate to bf16", "gate to fp8"].repeat(2)));
+    // one that fails takes its own parts with it, and no others
+    let launcher = Failing(kernels.launcher.clone());
+    let failing = Kernels { launcher, heads: HEADS, fetch_ahead: 0 };
+    let failed = measure_on_cpu(&config(), &failing, &sizes);
+    let bad = failed.iter().filter(|part| !part.is_good());
+    assert!(bad.map(|part| &part.part[..]).eq(["sampling", "sampling"]));
+    assert_eq!(failed.len(), measured.len() - 2 * 2 + 2);
+}
+
+/// A launcher that fails at one kernel.
+struct Failing(Emulated);
+
+impl Launch for Failing {
+    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
+        match kernel {
+            "sample" => Err(Error::Device("out of order".to_owned())),
+            _ => self.0.launch(kernel, shape, args),
+        }
+    }
 }
 
 /// A launcher that forgets one kernel.

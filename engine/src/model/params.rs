@@ -26,7 +26,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`] and [`Error::BadTensor`] name the first tensor that does
-    /// not fit.
+    /// not fit; [`Error::NotFp8`].
     pub fn from_weights(
         config: &ModelConfig,
         checkpoint: &Checkpoint,
@@ -34,14 +34,9 @@ impl Decoder {
         precision: impl Into<Precision>,
     ) -> Result<Self, Error> {
         let target = Target { device, precision: precision.into() };
-        let mut kinds = checkpoint.names().map(|name| (name, checkpoint.kind(name)));
-        if config.fp8.is_some() && kinds.all(|(_, kind)| kind != Some(Kind::Float8e4m3fn)) {
-            return Err(Error::BadTensor {
-                name: "model.layers.0.self_attn.q_proj.weight".to_owned(),
-                reason: "is not FP8, nor is any other, but config.json says so; take its \
-                         quantization_config out"
-                    .to_owned(),
-            });
+        let is_fp8 = |name| checkpoint.kind(name) == Some(Kind::Float8e4m3fn);
+        if config.fp8.is_some() && !checkpoint.names().any(is_fp8) {
+            return Err(Error::NotFp8);
         }
         Self::build(config, &FromCheckpoint { checkpoint, layout: config.fp8, target })
     }

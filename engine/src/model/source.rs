@@ -124,13 +124,16 @@ impl FromCheckpoint<'_> {
         }
     }
 
-    /// Refuses numbers that are no weights, and plain ones that have a scale.
+    /// Refuses numbers that are no weights, plain ones that have a scale, and FP8 of anything but a matrix.
     fn check_kind(&self, name: &str, kind: Kind) -> Result<(), Error> {
         let bad = |reason: String| Err(Error::BadTensor { name: name.to_owned(), reason });
         match kind {
+            Kind::Float8e4m3fn if self.checkpoint.shape(name).is_some_and(|s| s.len() != 2) => {
+                bad("is FP8 and no matrix".to_owned())
+            }
             Kind::Float8e4m3fn => Ok(()),
             Kind::Int64 => bad("is of type Int64, which no weight is".to_owned()),
-            _ if self.layout.is_some() && self.scale_name(name).is_some() => {
+            _ if self.scale_name(name).is_some() => {
                 bad(format!("is of type {kind:?} and has a scale, which only FP8 tensors have"))
             }
             _ => Ok(()),
@@ -150,35 +153,29 @@ impl FromCheckpoint<'_> {
         let (scale_name, scale) = self.scale(name)?;
         let (n_rows, width) = (n_rows as usize, width as usize);
         let block_size = self.layout.and_then(|layout| layout.block);
-        let grid = |block: [usize; 2]| -> [i64; 2] {
-            [n_rows.div_ceil(block[0]) as i64, width.div_ceil(block[1]) as i64]
-        };
-        let has_grid = |grid: [i64; 2]| {
-            let seen = scale.size();
-            scale.numel() as i64 == grid[0] * grid[1] && (seen.len() != 2 || seen == grid)
+        let grid = |block: [usize; 2]| -> Vec<i64> {
+            vec![n_rows.div_ceil(block[0]) as i64, width.div_ceil(block[1]) as i64]
         };
         // a checkpoint may have blocks in some of its matrices only
-        let by_row = [1, width];
+        let (seen, by_row) = (scale.size(), [1, width]);
+        let is_by_row = scale.numel() == n_rows && (seen.len() != 2 || seen == grid(by_row));
         let block = match block_size {
             _ if scale.numel() == 1 => [n_rows, width],
-            Some(block) if has_grid(grid(block)) || !has_grid(grid(by_row)) => block,
-            _ => by_row,
+            Some(block) if seen == grid(block) => block,
+            _ if is_by_row => by_row,
+            other => {
+                let wanted = grid(other.unwrap_or(by_row));
+                return Err(Error::Shape { name: scale_name, seen, wanted });
+            }
         };
+        fp8::check_finite(&scale_name, &scale)?;
         let wanted = grid(block);
-        if !has_grid(wanted) {
-            let (seen, wanted) = (scale.size(), wanted.to_vec());
-            return Err(Error::Shape { name: scale_name, seen, wanted });
-        }
-        let sum = f64::try_from(scale.f_sum(Kind::Double)?)?;
-        if !sum.is_finite() {
-            return Err(Error::InfiniteWeight { name: scale_name });
-        }
         // blocks are taken apart on the CPU
         let is_block = block != by_row && scale.numel() > 1;
         let device = if is_block { Device::Cpu } else { self.target.device };
         Ok(Stored::Fp8(Quantized {
             values: self.checkpoint.read(name, device)?,
-            scale: scale.f_to_kind(Kind::Float)?.f_view(wanted)?.f_to_device(device)?,
+            scale: scale.f_to_kind(Kind::Float)?.f_view(&wanted[..])?.f_to_device(device)?,
             block,
         }))
     }

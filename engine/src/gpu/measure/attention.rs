@@ -132,9 +132,10 @@ impl Bench<'_, '_> {
         let [kernels, twins] = self.ops;
         kernels.attend(&self.qkv, &self.arenas[1], &contexts, &partial, &lse)?;
         let bytes = 4 * partial.numel();
+        let next = self.stage.next_product(self.heads.q_width())?;
         self.stage.both_forms("merge", [n, self.heads.q_width()], bytes, &|is_kernel, out| {
             let ops = if is_kernel { kernels } else { twins };
-            ops.merge(&partial, &lse, out, None)
+            ops.merge(&partial, &lse, out, Some(&next))
         })
     }
 
