@@ -11,6 +11,8 @@ use tch::{Device, Kind};
 
 use crate::config::{ModelConfig, token_ids};
 use crate::error::Error;
+use crate::gguf;
+use crate::json;
 use crate::model::{Decoder, Precision};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{self, Checkpoint, WeightMap};
@@ -32,12 +34,13 @@ pub struct ModelFiles {
 /// # Errors
 /// What is missing or broken, by file.
 pub fn open(path: &Path) -> Result<ModelFiles, Error> {
-    if let Some(gguf) = gguf_at(path)? {
-        return crate::gguf::open(&gguf);
-    }
-    let config = open_config(path)?;
-    let tokenizer = Tokenizer::from_folder(path)?;
-    let weights = weights::safetensors::open_folder(path)?;
+    let (config, weights, tokenizer) = match gguf_at(path)? {
+        Some(file) => gguf::open(&file)?,
+        None => {
+            let (config, tokenizer) = (open_config(path)?, Tokenizer::from_folder(path)?);
+            (config, weights::safetensors::open_folder(path)?, tokenizer)
+        }
+    };
     Ok(ModelFiles { path: path.to_owned(), config, weights, tokenizer })
 }
 
@@ -167,11 +170,11 @@ pub fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
         return Err(Error::bad_file(dir, "is a file; wanted a folder with a config.json"));
     }
     let path = dir.join("config.json");
-    let mut config = ModelConfig::from_json(&path, &read_json(&path)?)?;
+    let mut config = ModelConfig::from_json(&path, &json::read(&path)?)?;
     // chat models often name further end tokens for generation only
     let path = dir.join("generation_config.json");
     if path.exists() {
-        let generation = read_json(&path)?;
+        let generation = json::read(&path)?;
         let ids = token_ids(generation.get("eos_token_id"))
             .ok_or_else(|| Error::bad_config(&path, "key `eos_token_id` is no token id"))?;
         for id in ids {
@@ -186,12 +189,6 @@ pub fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
     Ok(config)
 }
 
-pub(crate) fn read_json(path: &Path) -> Result<Value, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
-    serde_json::from_str(&text)
-        .map_err(|error| Error::bad_file(path, format!("invalid JSON: {error}")))
-}
-
 /// Writes a model folder that `transformers` and vLLM load. The caller makes it atomic.
 ///
 /// # Errors
@@ -204,20 +201,14 @@ pub fn save(
 ) -> Result<(), Error> {
     std::fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
     let kind = weights.values().next().map_or(Kind::Float, tch::Tensor::kind);
-    write_json(&dir.join("config.json"), &config.to_json(kind))?;
+    json::write(&dir.join("config.json"), &config.to_json(kind))?;
     let mut generation = config.kept.generation.clone();
     if generation.is_empty() {
         generation.insert("_from_model_config".to_owned(), json!(true));
         generation.insert("bos_token_id".to_owned(), json!(config.bos_token_id));
     }
     generation.insert("eos_token_id".to_owned(), config.eos_json());
-    write_json(&dir.join("generation_config.json"), &Value::Object(generation))?;
+    json::write(&dir.join("generation_config.json"), &Value::Object(generation))?;
     weights::write_file(&dir.join("model.safetensors"), weights)?;
     tokenizer.save(dir)
-}
-
-pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value)
-        .expect("a JSON value has string keys and prints. This is a bug.");
-    std::fs::write(path, text + "\n").map_err(|source| Error::io(path, source))
 }

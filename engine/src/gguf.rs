@@ -7,17 +7,16 @@ use tch::Tensor;
 
 use crate::config::ModelConfig;
 use crate::error::Error;
-use crate::folder::ModelFiles;
 use crate::tokenizer::{Tokenizer, gguf::tokenizer_from_gguf};
-use crate::weights::WeightMap;
 use crate::weights::gguf::{GgufFile, hf_name};
+use crate::weights::{Checkpoint, WeightMap};
 
 /// Reads a GGUF file; quantised tensors become f32.
 ///
 /// # Errors
 /// [`Error::BadFile`] for what is broken, [`Error::Unsupported`] for architectures, tokenizers and
 /// tensor types that the engine does not know.
-pub(crate) fn open(path: &Path) -> Result<ModelFiles, Error> {
+pub(crate) fn open(path: &Path) -> Result<(ModelConfig, Checkpoint, Tokenizer), Error> {
     let file = GgufFile::open(path)?;
     let config = ModelConfig::from_json(path, &file.hf_config()?)?;
     let mut weights = WeightMap::new();
@@ -29,12 +28,7 @@ pub(crate) fn open(path: &Path) -> Result<ModelFiles, Error> {
         let shape: Vec<i64> = info.shape.iter().map(|&dim| dim as i64).collect();
         weights.insert(name, Tensor::f_from_slice(&file.hf_values(info)?)?.f_view(&shape[..])?);
     }
-    Ok(ModelFiles {
-        path: path.to_owned(),
-        config,
-        weights: weights.into(),
-        tokenizer: open_tokenizer(&file)?,
-    })
+    Ok((config, weights.into(), open_tokenizer(&file)?))
 }
 
 fn open_tokenizer(file: &GgufFile) -> Result<Tokenizer, Error> {

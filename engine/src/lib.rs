@@ -16,6 +16,7 @@ pub mod forced;
 mod fp8;
 mod gguf;
 mod gpu;
+mod json;
 mod kv;
 pub mod model;
 pub mod quantize;

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::ffi::tensors::bytes;
 use crate::folder;
 use crate::fp8::{self, Quantized};
+use crate::json;
 use crate::model::Decoder;
 use crate::weights::Checkpoint;
 use crate::weights::safetensors::{
@@ -65,7 +66,7 @@ pub fn quantize_folder(
             "wanted a folder in Hugging Face's layout, with config.json and safetensors files";
         return Err(Error::bad_file(input, format!("cannot be quantised; {wanted}")));
     }
-    let mut config = folder::read_json(&config_path)?;
+    let mut config = json::read(&config_path)?;
     let model = ModelConfig::from_json(&config_path, &config)?;
     let all = open_folder(input)?;
     if model.fp8.is_some() {
@@ -111,9 +112,9 @@ pub fn quantize_folder(
             "metadata": {"total_size": summary.bytes_after},
             "weight_map": written.into_iter().collect::<serde_json::Map<_, _>>(),
         });
-        folder::write_json(&output.join(INDEX), &index)?;
+        json::write(&output.join(INDEX), &index)?;
     }
-    folder::write_json(&output.join("config.json"), &config)?;
+    json::write(&output.join("config.json"), &config)?;
     copy_others(input, output)?;
     Ok(summary)
 }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 pub use stream::TextStream;
 
 use crate::error::Error;
-use crate::folder::{read_json, write_json};
+use crate::json;
 use chat::ChatTemplate;
 
 /// A tokenizer as a model folder describes it.
@@ -81,7 +81,7 @@ impl Tokenizer {
         inner.with_padding(None);
         let path = dir.join("tokenizer_config.json");
         let mut config = match path.exists() {
-            true => match read_json(&path)? {
+            true => match json::read(&path)? {
                 Value::Object(config) => config,
                 _ => return Err(Error::bad_file(&path, "wanted a JSON object")),
             },
@@ -111,7 +111,7 @@ impl Tokenizer {
         if let Some(template) = &self.template {
             config.insert("chat_template".to_owned(), json!(template.source()));
         }
-        write_json(&dir.join("tokenizer_config.json"), &Value::Object(config))
+        json::write(&dir.join("tokenizer_config.json"), &Value::Object(config))
     }
 
     /// Text to tokens, adding none. Special tokens that the text spells out are recognised.
