@@ -282,7 +282,7 @@ pub(crate) fn gpu_settings(
         kernels: engine.gpu_kernels,
         graphs: engine.cuda_graphs,
         shared_attention: engine.shared_attention,
-        fetch_ahead: engine.fetch_ahead_mib << 20,
+        fetch_ahead: engine.fetch_ahead_mib.saturating_mul(1 << 20),
     }
 }
 

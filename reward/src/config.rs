@@ -144,6 +144,9 @@ pub struct JudgeConfig {
     pub cuda_graphs: bool,
     /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of them.
     pub shared_attention: bool,
+    /// Most of a product's weights that a GPU fetches into its last cache before it, in MiB, while few
+    /// rows leave the memory idle; 0 fetches nothing.
+    pub fetch_ahead_mib: usize,
 }
 
 impl Default for JudgeConfig {
@@ -169,6 +172,7 @@ impl Default for JudgeConfig {
             gpu_kernels: true,
             cuda_graphs: true,
             shared_attention: true,
+            fetch_ahead_mib: 12,
         }
     }
 }

@@ -81,6 +81,9 @@ pub struct RolloutConfig {
     pub cuda_graphs: bool,
     /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of them.
     pub shared_attention: bool,
+    /// Most of a product's weights that a GPU fetches into its last cache before it, in MiB, while few
+    /// rows leave the memory idle; 0 fetches nothing.
+    pub fetch_ahead_mib: usize,
     /// Worker threads, each with a copy of the policy.
     pub workers: usize,
     /// Most samples that a worker runs at once.
@@ -114,6 +117,7 @@ impl Default for RolloutConfig {
             gpu_kernels: true,
             cuda_graphs: true,
             shared_attention: true,
+            fetch_ahead_mib: 12,
             workers: 1,
             max_batch: 64,
             step_tokens: 2_048,

@@ -96,6 +96,7 @@ fn engines(
         gpu_kernels: config.rollout.gpu_kernels,
         cuda_graphs: config.rollout.cuda_graphs,
         shared_attention: config.rollout.shared_attention,
+        fetch_ahead_mib: config.rollout.fetch_ahead_mib,
         ..EngineConfig::default()
     };
     let precision =

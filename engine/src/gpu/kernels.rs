@@ -93,7 +93,8 @@ impl Kernels<OnGpu> {
         let launcher = OnGpu::new(&heads, kv)?;
         // GPUs before Hopper have no instruction for it
         let can_fetch = cuda::capability()?.1 >= (9, 0);
-        Ok(Self { launcher, heads, fetch_ahead: if can_fetch { fetch_ahead as i64 } else { 0 } })
+        let fetch_ahead = if can_fetch { fetch_ahead } else { 0 };
+        Ok(Self { launcher, heads, fetch_ahead: i64::try_from(fetch_ahead).unwrap_or(i64::MAX) })
     }
 }
 

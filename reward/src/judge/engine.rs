@@ -56,7 +56,7 @@ impl EngineJudge {
                 gpu_kernels: config.gpu_kernels,
                 cuda_graphs: config.cuda_graphs,
                 shared_attention: config.shared_attention,
-                fetch_ahead_mib: EngineConfig::default().fetch_ahead_mib,
+                fetch_ahead_mib: config.fetch_ahead_mib,
             },
         )?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
