@@ -55,7 +55,8 @@ attend(const bf16* __restrict__ q, long long q_stride, const KV* __restrict__ ke
     const int* row_spans = spans + (long long)row * max_spans;
     int next = first + warp < end ? row_spans[first + warp] : 0;
     for (int s = first + warp; s < end; s += WARPS) {
-        Block block(keys, values, key_scales, value_scales, next, n_kv_heads, kv_head);
+        Block block =
+            block_at(keys, values, key_scales, value_scales, next, n_kv_heads, kv_head);
         next = s + WARPS < end ? row_spans[s + WARPS] : 0;
         take<InOrder>(state, query, block);
     }

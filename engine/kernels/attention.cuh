@@ -58,24 +58,15 @@ struct Block {
     const KV *keys, *values;
     const float *key_scales, *value_scales;
     int n_tokens;
-
-    /// Where it lies in the arenas.
-    MEMBER Block(const KV* keys, const KV* values, const float* key_scales,
-                 const float* value_scales, int span, int n_kv_heads, int kv_head)
-        : n_tokens(span & 31) {
-        long long token = ((long long)(span >> 5) * n_kv_heads + kv_head) * BLOCK_TOKENS;
-        this->keys = keys + token * HEAD_DIM;
-        this->values = values + token * HEAD_DIM;
-        this->key_scales = key_scales + token;
-        this->value_scales = value_scales + token;
-    }
-
-    /// Where it was copied to.
-    MEMBER Block(const KV* keys, const KV* values, const float* key_scales,
-                 const float* value_scales, int span)
-        : keys(keys), values(values), key_scales(key_scales), value_scales(value_scales),
-          n_tokens(span & 31) {}
 };
+
+/// Where a span of one kv head lies in the arenas.
+DEVICE Block block_at(const KV* keys, const KV* values, const float* key_scales,
+                      const float* value_scales, int span, int n_kv_heads, int kv_head) {
+    long long token = ((long long)(span >> 5) * n_kv_heads + kv_head) * BLOCK_TOKENS;
+    return Block{keys + token * HEAD_DIM, values + token * HEAD_DIM, key_scales + token,
+                 value_scales + token, span & 31};
+}
 
 /// Where in a block's keys or values a chunk begins: tokens one after the other.
 struct InOrder {

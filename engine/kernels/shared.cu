@@ -89,8 +89,8 @@ attend_shared(const bf16* __restrict__ q, long long q_stride, const KV* __restri
     auto span_at = [&](int s) { return s < end ? shared_spans[s] : 0; };
     auto copy = [&](int span, int stage) {
         if (span)
-            copy_block(stages[stage],
-                       Block(keys, values, key_scales, value_scales, span, n_kv_heads, kv_head));
+            copy_block(stages[stage], block_at(keys, values, key_scales, value_scales, span,
+                                               n_kv_heads, kv_head));
         end_copy_group();  // One for each block, also where there is none.
     };
     for (int i = 0; i < STAGES - 1; i++) copy(span_at(first + i), i);
@@ -103,7 +103,7 @@ attend_shared(const bf16* __restrict__ q, long long q_stride, const KV* __restri
         copy(next, last);
         next = span_at(s + STAGES);
         const Stage& stage = stages[current];
-        Block block(stage.keys, stage.values, stage.key_scales, stage.value_scales, own);
+        Block block{stage.keys, stage.values, stage.key_scales, stage.value_scales, own & 31};
         own = span_at(s + 1);
         take<Scattered>(state, query, block);
         last = current;

@@ -10,10 +10,20 @@ use crate::error::Error;
 /// Ending of what is not finished yet.
 const UNFINISHED: &str = "tmp";
 
-fn beside(path: &Path) -> PathBuf {
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{UNFINISHED}"));
+    name.push(ending);
     path.with_file_name(name)
+}
+
+/// Where what is to be `path` is written.
+fn beside(path: &Path) -> PathBuf {
+    with_ending(path, &format!(".{UNFINISHED}"))
+}
+
+/// Where the folder that `path` replaces waits for its end.
+fn replaced(path: &Path) -> PathBuf {
+    with_ending(path, &format!(".old.{UNFINISHED}"))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -51,13 +61,6 @@ pub fn write_file(
 
 /// In a folder that is not finished, or no longer wanted: who has it locked is still at work on it.
 pub const MARK: &str = ".unfinished";
-
-/// Where the folder that `path` replaces waits for its end.
-fn replaced(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".old.{UNFINISHED}"));
-    path.with_file_name(name)
-}
 
 /// Fills a folder with `fill`, and puts it in its place once all of it is on disk. A folder that
 /// was there before is replaced.
@@ -110,7 +113,13 @@ fn put(finished: &Path, path: &Path) -> std::io::Result<()> {
 /// # Errors
 /// [`Error::BadFile`] where another program is writing it, or something else has such a name.
 pub fn check_free(path: &Path) -> Result<(), Error> {
-    [beside(path), replaced(path)].iter().try_for_each(|path| left(path).map(|_| ()))
+    leftovers(path).map(|_| ())
+}
+
+/// What an interrupted program left in the folders beside `path`, each with its mark.
+fn leftovers(path: &Path) -> Result<Vec<(PathBuf, File)>, Error> {
+    let found = |folder: PathBuf| Ok(left(&folder)?.map(|mark| (folder, mark)));
+    [beside(path), replaced(path)].into_iter().map(found).filter_map(Result::transpose).collect()
 }
 
 /// The mark of what an interrupted program left at `path`, locked where the file system has locks.
@@ -142,11 +151,8 @@ fn lock(mark: &File, folder: &Path) -> Result<(), Error> {
 
 /// Makes the unfinished folder with its mark, locked. What an interrupted program left goes.
 fn begin(path: &Path) -> Result<File, Error> {
-    check_free(path)?;
-    for folder in [beside(path), replaced(path)] {
-        if let Some(_mark) = left(&folder)? {
-            fs::remove_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
-        }
+    for (folder, _mark) in leftovers(path)? {
+        fs::remove_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
     }
     let unfinished = beside(path);
     let io = |source| Error::io(&unfinished, source);

@@ -112,6 +112,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Changes a model's config.json.
+fn edit_config(dir: &Path, edit: impl FnOnce(&mut Value)) {
+    let path = dir.join("config.json");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    edit(&mut config);
+    std::fs::write(&path, config.to_string()).unwrap();
+}
+
 #[test]
 fn quantize_touches_nothing_but_a_model_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
@@ -158,17 +166,13 @@ fn quantize_touches_nothing_but_a_model_of_its_own() {
     // FP8 without a word of it in config.json, and a model that lacks a tensor: a good output stays
     copy(&base, &at("good"));
     copy(&checkpoint("block"), &at("fp8"));
-    let config = at("fp8/config.json");
-    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
-    json.as_object_mut().unwrap().remove("quantization_config");
-    std::fs::write(&config, json.to_string()).unwrap();
+    edit_config(&at("fp8"), |config| {
+        config.as_object_mut().unwrap().remove("quantization_config");
+    });
     let error = quantize(&at("fp8"), &at("good"));
     assert!(error.contains("down_proj.weight is FP8"), "{error}");
     copy(&base, &at("short"));
-    let config = at("short/config.json");
-    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(&config).unwrap()).unwrap();
-    json["num_hidden_layers"] = 4.into();
-    std::fs::write(&config, json.to_string()).unwrap();
+    edit_config(&at("short"), |config| config["num_hidden_layers"] = 4.into());
     let error = quantize(&at("short"), &at("good"));
     assert!(error.contains("model.layers.3") && error.contains("missing"), "{error}");
     let weights = |dir: &Path| std::fs::read(dir.join("model-00001-of-00003.safetensors")).unwrap();

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use super::arena::KvKind;
-use super::kernels::{Kernels, Launch};
+use super::kernels::Kernels;
+use super::launch::Launch;
 use super::ops::Heads;
 use super::source;
 use crate::error::Error;

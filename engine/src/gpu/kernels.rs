@@ -1,78 +1,20 @@
 //! The operations by the kernels of `engine/kernels`: which one, with how many threads, on what.
 //!
 //! Each file says there what its kernels take; here is checked that they get it. How a kernel is
-//! started is a trait: on the GPU, or in tests by an emulator on the CPU.
-
-use std::collections::BTreeMap;
+//! started is known elsewhere: on the GPU by `launch`, in tests by an emulator on the CPU.
 
 use tch::{Kind, Tensor};
 
 use super::arena::{KvKind, LayerArena};
 use super::buffers;
+use super::launch::{Launch, OnGpu};
 use super::ops::{Activations, Contexts, Heads, MOST_FEW, Next, Ops};
 use super::sharing::BUNDLE_ROWS;
-use super::source::{self, File};
+use super::source;
 use crate::config::ModelConfig;
 use crate::error::Error;
-use crate::ffi::cuda::{self, Arg, Function, Shape, Stream};
-use crate::ffi::nvrtc;
+use crate::ffi::cuda::{Arg, Shape};
 use crate::model::Linear;
-
-/// Starts kernels by their names.
-pub(super) trait Launch: Send {
-    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error>;
-}
-
-/// The first GPUs with FP8: Ada, then Hopper.
-const LEAST_CAPABILITY: (i32, i32) = (8, 9);
-
-/// Kernels on the GPU, in the order of libtorch's current stream.
-pub(super) struct OnGpu {
-    functions: BTreeMap<&'static str, Function>,
-}
-
-impl OnGpu {
-    /// Compiles the kernels for the GPU that is there and loads them.
-    ///
-    /// # Errors
-    /// [`Error::Device`] with the compiler's words; [`Error::Unsupported`] for shapes that the kernels
-    /// are not written for.
-    pub(super) fn new(heads: &Heads, kv: KvKind) -> Result<Self, Error> {
-        let (name, capability) = cuda::capability()?;
-        if capability < LEAST_CAPABILITY {
-            let (major, minor) = capability;
-            return Err(Error::Device(format!(
-                "the GPU kernels want compute capability 8.9 or more, {name} has {major}.{minor}; set gpu_kernels = false"
-            )));
-        }
-        let mut functions = BTreeMap::new();
-        for file in source::files(heads, kv)? {
-            let code = compile(&file, &architecture(capability))?;
-            let loaded = cuda::load(&code, file.kernels)?;
-            functions.extend(file.kernels.iter().copied().zip(loaded));
-        }
-        Ok(Self { functions })
-    }
-}
-
-/// The compiler's name of a compute capability. Hopper's own instructions need the `a`.
-pub(super) fn architecture((major, minor): (i32, i32)) -> String {
-    format!("sm_{major}{minor}{}", if major == 9 { "a" } else { "" })
-}
-
-/// Compiles one file to machine code.
-pub(super) fn compile(file: &File, architecture: &str) -> Result<Vec<u8>, Error> {
-    nvrtc::compile(&file.source(), architecture, &file.defines)
-        .map_err(|words| Error::Device(format!("compiling {}: {words}", file.name)))
-}
-
-impl Launch for OnGpu {
-    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
-        let function = self.functions.get(kernel);
-        let function = *function.expect("every kernel is in a file's list. This is a bug.");
-        cuda::launch(function, shape, &Stream::current()?, args)
-    }
-}
 
 /// See [`Ops`].
 #[derive(Clone)]
@@ -91,9 +33,7 @@ impl Kernels<OnGpu> {
     /// As [`OnGpu::new`].
     pub(super) fn on_gpu(heads: Heads, kv: KvKind, fetch_ahead: usize) -> Result<Self, Error> {
         let launcher = OnGpu::new(&heads, kv)?;
-        // GPUs before Hopper have no instruction for it
-        let can_fetch = cuda::capability()?.1 >= (9, 0);
-        let fetch_ahead = if can_fetch { fetch_ahead } else { 0 };
+        let fetch_ahead = if launcher.can_fetch { fetch_ahead } else { 0 };
         Ok(Self { launcher, heads, fetch_ahead: i64::try_from(fetch_ahead).unwrap_or(i64::MAX) })
     }
 }

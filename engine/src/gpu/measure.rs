@@ -34,7 +34,7 @@ pub struct Sizes {
 }
 
 /// One part at one size.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Measured {
     /// Its name.
     pub part: String,
@@ -180,12 +180,8 @@ impl Stage<'_> {
             (self.report)(Measured {
                 part: name.to_owned(),
                 rows,
-                deviation: None,
-                is_right: None,
-                us: 0.0,
-                gb_per_s: 0.0,
-                tflop_per_s: 0.0,
                 failed: Some(failed.lines().next().unwrap_or_default().to_owned()),
+                ..Measured::default()
             });
         }
     }

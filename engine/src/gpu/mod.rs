@@ -12,6 +12,7 @@ mod emulator;
 mod forward;
 mod graphs;
 mod kernels;
+mod launch;
 pub mod measure;
 mod numbers;
 mod ops;

@@ -49,6 +49,7 @@ impl Numbers {
         sharing: Option<&Sharing>,
     ) -> Result<(), Error> {
         let Layout { n_tokens, n_rows, is_shared } = layout;
+        debug_assert_eq!(is_shared, sharing.is_some(), "the layout is that of the batch");
         let n_bundles = most_bundles(n_rows);
         let mut all = Vec::with_capacity(count(n_tokens, n_rows, self.n_spans));
         let mut push = |values: &[i32], n: usize, with: i32| {
@@ -60,7 +61,7 @@ impl Numbers {
         push(&table.slots, n_tokens, -1);
         let n_spans: Vec<i32> = table.decoding.iter().map(|spans| spans.len() as i32).collect();
         push(&n_spans, n_rows, 0);
-        if let (true, Some(sharing)) = (is_shared, sharing) {
+        if let Some(sharing) = sharing {
             // bundles that are not there have no spans: their rows are not looked at
             push(&sharing.n_shared, n_rows, 0);
             push(sharing.rows.as_flattened(), n_bundles * BUNDLE_ROWS, 0);

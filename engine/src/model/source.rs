@@ -114,44 +114,35 @@ pub(super) struct FromCheckpoint<'a> {
 }
 
 impl FromCheckpoint<'_> {
-    fn check_shape(&self, name: &str, wanted: &[usize]) -> Result<Vec<i64>, Error> {
+    /// The number format of a tensor of the wanted shape. Refuses numbers that are no weights, plain ones
+    /// that have a scale, and FP8 of anything but a matrix.
+    fn check(&self, name: &str, wanted: &[usize]) -> Result<Kind, Error> {
+        let (Some(seen), Some(kind)) = (self.checkpoint.shape(name), self.checkpoint.kind(name))
+        else {
+            return Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() });
+        };
         let wanted: Vec<i64> = wanted.iter().map(|&dim| dim as i64).collect();
-        match self.checkpoint.shape(name) {
-            Some(seen) if seen != wanted => {
-                Err(Error::Shape { name: name.to_owned(), seen, wanted })
-            }
-            _ => Ok(wanted),
+        if seen != wanted {
+            return Err(Error::Shape { name: name.to_owned(), seen, wanted });
         }
-    }
-
-    /// Refuses numbers that are no weights, plain ones that have a scale, and FP8 of anything but a matrix.
-    fn check_kind(&self, name: &str, kind: Kind) -> Result<(), Error> {
         let bad = |reason: String| Err(Error::BadTensor { name: name.to_owned(), reason });
         match kind {
-            Kind::Float8e4m3fn if self.checkpoint.shape(name).is_some_and(|s| s.len() != 2) => {
-                bad("is FP8 and no matrix".to_owned())
-            }
-            Kind::Float8e4m3fn => Ok(()),
+            Kind::Float8e4m3fn if seen.len() != 2 => bad("is FP8 and no matrix".to_owned()),
+            Kind::Float8e4m3fn => Ok(kind),
             Kind::Int64 => bad("is of type Int64, which no weight is".to_owned()),
             _ if self.scale_name(name).is_some() => {
                 bad(format!("is of type {kind:?} and has a scale, which only FP8 tensors have"))
             }
-            _ => Ok(()),
+            _ => Ok(kind),
         }
     }
 
     /// Reads a tensor, or a matrix of FP8 with its scale, once its shape is the wanted one.
     fn read(&self, name: &str, wanted: &[usize]) -> Result<Stored, Error> {
-        let wanted = self.check_shape(name, wanted)?;
-        let kind = self.checkpoint.kind(name);
-        if let Some(kind) = kind {
-            self.check_kind(name, kind)?;
-        }
-        let (&[n_rows, width], Some(Kind::Float8e4m3fn)) = (&wanted[..], kind) else {
+        let (Kind::Float8e4m3fn, &[n_rows, width]) = (self.check(name, wanted)?, wanted) else {
             return Ok(Stored::Plain(self.checkpoint.read(name, self.target.device)?));
         };
         let (scale_name, scale) = self.scale(name)?;
-        let (n_rows, width) = (n_rows as usize, width as usize);
         let block_size = self.layout.and_then(|layout| layout.block);
         let grid = |block: [usize; 2]| -> Vec<i64> {
             vec![n_rows.div_ceil(block[0]) as i64, width.div_ceil(block[1]) as i64]
@@ -213,10 +204,7 @@ impl Source for FromCheckpoint<'_> {
     }
 
     fn fp8(&self, name: &str, shape: [usize; 2], out: &Quantized) -> Result<(), Error> {
-        let kind = self.checkpoint.kind(name);
-        if kind != Some(Kind::Float8e4m3fn) {
-            self.check_shape(name, &shape)?;
-            kind.map_or(Ok(()), |kind| self.check_kind(name, kind))?;
+        if self.check(name, &shape)? != Kind::Float8e4m3fn {
             return fp8::quantize_parts(name, out, &|start, rows| {
                 self.checkpoint.read_rows(name, start, rows, self.target.device)
             });
@@ -238,11 +226,7 @@ impl Source for Inspected<'_> {
     }
 
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
-        let Some(kind) = self.0.checkpoint.kind(name) else {
-            return Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() });
-        };
-        self.0.check_shape(name, shape)?;
-        self.0.check_kind(name, kind)?;
+        self.0.check(name, shape)?;
         Ok(Tensor::f_empty([0], (Kind::Float, Device::Cpu))?)
     }
 }

@@ -113,27 +113,12 @@ impl Bench<'_, '_> {
 
     /// Each row's context by itself, and the merge of its splits.
     fn own(&mut self) -> Result<(), Error> {
-        let (n, blocks_each) = (self.n, self.blocks_each);
-        let contexts = |n_rows: i64| -> Result<Contexts, Error> {
-            let spans: Vec<i32> =
-                (0..n_rows * blocks_each).map(|block| (block << 5 | 16) as i32).collect();
-            Ok(Contexts {
-                spans: self.i32s(&spans)?.f_view([n_rows, blocks_each])?,
-                n_spans: self.i32s(&vec![blocks_each as i32; n_rows as usize])?,
-                n_splits: n_splits(n as usize) as i64,
-                shared: None,
-            })
-        };
-        let compared = self.compare(&contexts(n.min(COMPARED_ROWS))?)?;
-        let contexts = contexts(n)?;
-        let [partial, lse] = self.splits(&contexts)?;
-        let n_blocks = (n * blocks_each) as usize;
-        self.attend("attend", compared, &contexts, [&partial, &lse], n_blocks)?;
+        let [partial, lse] = self.attend("attend", 0)?;
         let [kernels, twins] = self.ops;
-        kernels.attend(&self.qkv, &self.arenas[1], &contexts, &partial, &lse)?;
         let bytes = 4 * partial.numel();
-        let next = self.stage.next_product(self.heads.q_width())?;
-        self.stage.both_forms("merge", [n, self.heads.q_width()], bytes, &|is_kernel, out| {
+        let width = self.heads.q_width();
+        let next = self.stage.next_product(width)?;
+        self.stage.both_forms("merge", [self.n, width], bytes, &|is_kernel, out| {
             let ops = if is_kernel { kernels } else { twins };
             ops.merge(&partial, &lse, out, Some(&next))
         })
@@ -141,51 +126,52 @@ impl Bench<'_, '_> {
 
     /// Contexts that are one but for the last block.
     fn alike(&mut self) -> Result<(), Error> {
-        let (n, blocks_each) = (self.n, self.blocks_each);
-        let n_shared = blocks_each - 1;
-        let contexts = |n_rows: i64| -> Result<Contexts, Error> {
-            let block = |row: i64, at: i64| if at < n_shared { at } else { row * blocks_each + at };
-            let spans: Vec<i32> = (0..n_rows)
-                .flat_map(|row| (0..blocks_each).map(move |at| (block(row, at) << 5 | 16) as i32))
-                .collect();
-            let mut sharing = Sharing::none(n_rows as usize);
-            sharing.add(&(0..n_rows as usize).collect::<Vec<_>>(), n_shared as usize);
-            let n_splits = n_splits(n_rows as usize) as i64;
-            let rows = self.i32s(sharing.rows.as_flattened())?;
-            Ok(Contexts {
-                spans: self.i32s(&spans)?.f_view([n_rows, blocks_each])?,
-                n_spans: self.i32s(&vec![blocks_each as i32; n_rows as usize])?,
-                n_splits,
-                shared: Some(Shared {
-                    n_shared: self.i32s(&sharing.n_shared)?,
-                    rows: rows.f_view([-1, BUNDLE_ROWS as i64])?,
-                    n_spans: self.i32s(&sharing.n_spans)?,
-                    n_splits,
-                }),
-            })
-        };
-        let compared = self.compare(&contexts(n.min(COMPARED_ROWS))?)?;
-        let contexts = contexts(n)?;
-        let [partial, lse] = self.splits(&contexts)?;
-        let n_blocks = (n_shared + n) as usize;
-        self.attend("attend, alike", compared, &contexts, [&partial, &lse], n_blocks)
+        self.attend("attend, alike", self.blocks_each - 1).map(|_| ())
     }
 
-    /// Measures the attention of all rows, which reads `n_blocks` blocks.
-    fn attend(
-        &mut self,
-        part: &str,
-        compared: (f64, f64),
-        contexts: &Contexts,
-        [partial, lse]: [&Tensor; 2],
-        n_blocks: usize,
-    ) -> Result<(), Error> {
-        let n_tokens = self.n * self.blocks_each * BLOCK_TOKENS as i64;
-        let flops = 4.0 * n_tokens as f64 * self.heads.q_width() as f64;
+    /// Measures the attention of rows whose contexts begin with `n_shared` blocks that are the same. Returns
+    /// the splits.
+    fn attend(&mut self, part: &str, n_shared: i64) -> Result<[Tensor; 2], Error> {
+        let (n, blocks_each) = (self.n, self.blocks_each);
+        let compared = self.compare(&self.contexts(n.min(COMPARED_ROWS), n_shared)?)?;
+        let contexts = self.contexts(n, n_shared)?;
+        let [partial, lse] = self.splits(&contexts)?;
+        let n_blocks = (n_shared + n * (blocks_each - n_shared)) as usize;
         let bytes = n_blocks * BLOCK_TOKENS * self.bytes_per_token;
+        let n_tokens = n * blocks_each * BLOCK_TOKENS as i64;
+        let flops = 4.0 * n_tokens as f64 * self.heads.q_width() as f64;
         let ([kernels, _], arena) = (self.ops, &self.arenas[1]);
-        self.stage.add(part, self.n as usize, Some(compared), bytes, flops, &|| {
-            kernels.attend(&self.qkv, arena, contexts, partial, lse)
+        let attend = || kernels.attend(&self.qkv, arena, &contexts, &partial, &lse);
+        self.stage.add(part, n as usize, Some(compared), bytes, flops, &attend)?;
+        // where nothing is timed nothing has run
+        attend()?;
+        Ok([partial, lse])
+    }
+
+    /// The contexts of the first rows.
+    fn contexts(&self, n_rows: i64, n_shared: i64) -> Result<Contexts, Error> {
+        let blocks_each = self.blocks_each;
+        let block = |row: i64, at: i64| if at < n_shared { at } else { row * blocks_each + at };
+        let spans: Vec<i32> = (0..n_rows)
+            .flat_map(|row| (0..blocks_each).map(move |at| (block(row, at) << 5 | 16) as i32))
+            .collect();
+        let n_splits = n_splits(self.n as usize) as i64;
+        let mut sharing = Sharing::none(n_rows as usize);
+        sharing.add(&(0..n_rows as usize).collect::<Vec<_>>(), n_shared as usize);
+        let shared = || -> Result<Shared, Error> {
+            let rows = self.i32s(sharing.rows.as_flattened())?;
+            Ok(Shared {
+                n_shared: self.i32s(&sharing.n_shared)?,
+                rows: rows.f_view([-1, BUNDLE_ROWS as i64])?,
+                n_spans: self.i32s(&sharing.n_spans)?,
+                n_splits,
+            })
+        };
+        Ok(Contexts {
+            spans: self.i32s(&spans)?.f_view([n_rows, blocks_each])?,
+            n_spans: self.i32s(&vec![blocks_each as i32; n_rows as usize])?,
+            n_splits,
+            shared: if n_shared > 0 { Some(shared()?) } else { None },
         })
     }
 

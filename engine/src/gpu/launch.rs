@@ -1,0 +1,69 @@
+//! How kernels are started: a trait, and the GPU that is there, for which they are compiled.
+
+use std::collections::BTreeMap;
+
+use super::arena::KvKind;
+use super::ops::Heads;
+use super::source::{self, File};
+use crate::error::Error;
+use crate::ffi::cuda::{self, Arg, Function, Shape, Stream};
+use crate::ffi::nvrtc;
+
+/// Starts kernels by their names.
+pub(super) trait Launch: Send {
+    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error>;
+}
+
+/// The first GPUs with FP8: Ada, then Hopper.
+const LEAST_CAPABILITY: (i32, i32) = (8, 9);
+const HOPPER: (i32, i32) = (9, 0);
+
+/// Kernels on the GPU, in the order of libtorch's current stream.
+pub(super) struct OnGpu {
+    functions: BTreeMap<&'static str, Function>,
+    /// Whether it has an instruction that fetches memory into L2.
+    pub(super) can_fetch: bool,
+}
+
+impl OnGpu {
+    /// Compiles the kernels for the GPU that is there and loads them.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the compiler's words; [`Error::Unsupported`] for shapes that the kernels
+    /// are not written for.
+    pub(super) fn new(heads: &Heads, kv: KvKind) -> Result<Self, Error> {
+        let (name, capability) = cuda::capability()?;
+        if capability < LEAST_CAPABILITY {
+            let (major, minor) = capability;
+            return Err(Error::Device(format!(
+                "the GPU kernels want compute capability 8.9 or more, {name} has {major}.{minor}; set gpu_kernels = false"
+            )));
+        }
+        let mut functions = BTreeMap::new();
+        for file in source::files(heads, kv)? {
+            let code = compile(&file, &architecture(capability))?;
+            let loaded = cuda::load(&code, file.kernels)?;
+            functions.extend(file.kernels.iter().copied().zip(loaded));
+        }
+        Ok(Self { functions, can_fetch: capability >= HOPPER })
+    }
+}
+
+/// The compiler's name of a compute capability. Hopper's own instructions need the `a`.
+pub(super) fn architecture((major, minor): (i32, i32)) -> String {
+    format!("sm_{major}{minor}{}", if major == 9 { "a" } else { "" })
+}
+
+/// Compiles one file to machine code.
+pub(super) fn compile(file: &File, architecture: &str) -> Result<Vec<u8>, Error> {
+    nvrtc::compile(&file.source(), architecture, &file.defines)
+        .map_err(|words| Error::Device(format!("compiling {}: {words}", file.name)))
+}
+
+impl Launch for OnGpu {
+    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
+        let function = self.functions.get(kernel);
+        let function = *function.expect("every kernel is in a file's list. This is a bug.");
+        cuda::launch(function, shape, &Stream::current()?, args)
+    }
+}
