@@ -152,7 +152,12 @@ fn lock(mark: &File, folder: &Path) -> Result<(), Error> {
 /// Makes the unfinished folder with its mark, locked. What an interrupted program left goes.
 fn begin(path: &Path) -> Result<File, Error> {
     for (folder, _mark) in leftovers(path)? {
-        fs::remove_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
+        // killed between two renames: what was to be replaced is all that there is
+        let cleared = match folder == replaced(path) && !path.exists() {
+            true => fs::rename(&folder, path).and_then(|()| fs::remove_file(path.join(MARK))),
+            false => fs::remove_dir_all(&folder),
+        };
+        cleared.map_err(|source| Error::io(&folder, source))?;
     }
     let unfinished = beside(path);
     let io = |source| Error::io(&unfinished, source);
@@ -279,6 +284,19 @@ mod tests {
             assert!(!in_the_way.exists());
         }
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_to_be_replaced_stays_where_the_program_was_killed_between_two_renames() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        fs::create_dir(replaced(&path)).unwrap();
+        fs::write(replaced(&path).join(MARK), "").unwrap();
+        fs::write(replaced(&path).join("f"), "old").unwrap();
+        write_dir::<Error>(&path, |_| Err(Error::bad_file("x", "broken"))).unwrap_err();
+        assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "old");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
