@@ -114,7 +114,7 @@ pub(crate) fn page() -> String {
     }
     text += "\n## Of the server\n\n`GET /metrics` of `joust serve`, in OpenMetrics' format.\n\n\
              | name | meaning |\n|---|---|\n";
-    for (name, meaning) in joust_reward::server::figures::FIGURES {
+    for (name, meaning) in joust_server::figures::FIGURES {
         text += &format!("| `{name}` | {meaning}. |\n");
     }
     text

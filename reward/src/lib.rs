@@ -14,7 +14,6 @@ pub mod prompt;
 pub mod rating;
 pub mod rule;
 mod scorer;
-pub mod server;
 pub mod tournament;
 pub mod verdict;
 mod votes;

@@ -5,12 +5,13 @@ use std::process::Command;
 
 use crate::binary::root;
 
-const ALLOWED: [(&str, &[&str]); 7] = [
+const ALLOWED: [(&str, &[&str]); 8] = [
     ("joust-schema", &[]),
     ("joust-engine", &["joust-schema"]),
     ("joust-data", &["joust-schema"]),
     ("joust-rollout", &["joust-schema", "joust-engine"]),
     ("joust-reward", &["joust-schema", "joust-engine"]),
+    ("joust-server", &["joust-schema", "joust-reward"]),
     ("joust-trainer", &["joust-schema", "joust-engine"]),
     (
         "joust",
@@ -20,6 +21,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
             "joust-data",
             "joust-rollout",
             "joust-reward",
+            "joust-server",
             "joust-trainer",
         ],
     ),

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use joust_reward::server::Server;
 use joust_reward::{GroupRequest, Scorer};
 use joust_schema::seed::Seed;
+use joust_server::Server;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -1,0 +1,176 @@
+//! Jobs: accepted, looked at, cancelled, remembered.
+
+use super::*;
+use crate::journal;
+use joust_reward::judge::{ChatOutcome, ChatReply, ChatRequest};
+
+async fn get(app: &Router, path: &str) -> Response<Body> {
+    app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_job_is_accepted_looked_at_and_done() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let response = send(&app, "/v1/jobs", &[], &group()).await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    let place = response.headers()["location"].to_str().unwrap().to_owned();
+    let job = json_of(response).await;
+    assert_eq!(place, format!("/v1/jobs/{}", job["job_id"].as_str().unwrap()));
+    // its events end with its end
+    let events = get(&app, &format!("{place}/events")).await;
+    assert_eq!(events.headers()["content-type"], "text/event-stream");
+    let events = axum::body::to_bytes(events.into_body(), usize::MAX).await.unwrap();
+    let events = String::from_utf8(events.to_vec()).unwrap();
+    let last = events.trim_end().rsplit("\n\n").next().unwrap();
+    assert!(last.starts_with("event: done\ndata: {"), "{events}");
+    let done = json_of(get(&app, &format!("{place}?traces=true")).await).await;
+    assert_eq!(done["status"], "done");
+    assert_eq!(done["result"]["traces"].as_array().unwrap().len(), 6);
+    let scored = json_of(post(&app, &group().to_string()).await).await;
+    assert_eq!(done["result"]["rewards"], scored["rewards"]);
+    for missing in ["/v1/jobs/00000000000000000000000000000000", "/v1/jobs/x", "/v1/jobs/x/events"]
+    {
+        assert_eq!(get(&app, missing).await.status(), StatusCode::NOT_FOUND, "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_can_be_cancelled_while_nobody_waits_for_its_group() {
+    let app = server(Box::new(Silent), |config| config.queue_capacity = 1);
+    let job = json_of(send(&app, "/v1/jobs", &[], &group()).await).await;
+    let place = format!("/v1/jobs/{}", job["job_id"].as_str().unwrap());
+    let waiting = tokio::spawn({
+        let app = app.clone();
+        async move { post(&app, &group().to_string()).await.status() }
+    });
+    let delete = async || {
+        let delete = Request::delete(&place).body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(delete).await.unwrap();
+        (response.status(), json_of(response).await)
+    };
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let job = json_of(get(&app, &place).await).await;
+        if job["status"] == "running" {
+            assert_eq!(job["progress"], json!({"matches_over": 0, "matches_begun": 6, "votes": 0}));
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "{job}");
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let (status, body) = delete().await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+    assert!(body["error"].as_str().unwrap().contains("others want"), "{body}");
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    // another client's job of the same group
+    let other = [("x-joust-client", "b")];
+    assert_eq!(send(&app, "/v1/jobs", &other, &group()).await.status(), StatusCode::ACCEPTED);
+    assert_eq!(delete().await.0, StatusCode::CONFLICT);
+    let theirs = Request::delete(&place).header("x-joust-client", "b").body(Body::empty()).unwrap();
+    let response = app.clone().oneshot(theirs).await.unwrap();
+    let (status, body) = (response.status(), json_of(response).await);
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("cancelled")));
+    // there is room again
+    let mut other = group();
+    other["prompt"] = json!("3+1?");
+    assert_eq!(send(&app, "/v1/jobs", &[], &other).await.status(), StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_job_that_was_accepted_is_judged_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let dump = dir.path().to_owned();
+    let app = server(Box::new(Silent), |config| config.dump = Some(dump_into(&dump, 1)));
+    let job = json_of(send(&app, "/v1/jobs", &[], &group()).await).await;
+    let copy = tempfile::tempdir().unwrap();
+    let name = "journal_00000.jsonl";
+    std::fs::copy(dump.join(name), copy.path().join(name)).unwrap();
+    let dump = copy.path().to_owned();
+    let app = server(Box::<RuleJudge>::default(), |config| {
+        config.dump = Some(DumpConfig { keep_bytes: 1, ..dump_into(&dump, 1) });
+    });
+    let place = format!("/v1/jobs/{}/events", job["job_id"].as_str().unwrap());
+    let events =
+        axum::body::to_bytes(get(&app, &place).await.into_body(), usize::MAX).await.unwrap();
+    assert!(String::from_utf8_lossy(&events).contains("event: done"), "{events:?}");
+    // the segment that knows it as open goes with the one that knows its result, or it would come back
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let open = || journal::segments(&dump).unwrap().iter().map(|it| it.number).collect::<Vec<_>>();
+    while open() != [2] {
+        assert!(std::time::Instant::now() < end, "{:?}", open());
+        std::thread::yield_now();
+    }
+}
+
+/// A model that answers with what it was told last.
+#[derive(Default)]
+struct Echo(Vec<ChatOutcome>);
+
+impl Judge for Echo {
+    fn name(&self) -> &str {
+        "echo"
+    }
+
+    fn submit(&mut self, _request: VoteRequest) {}
+
+    fn cancel(&mut self, _id: VoteId) {}
+
+    fn poll(&mut self) -> Vec<VoteOutcome> {
+        Vec::new()
+    }
+
+    fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
+        let said = &request.messages.last().unwrap().content;
+        let text = format!("{said} {}{}", request.max_tokens.unwrap_or(0), request.stop.concat());
+        let reply = ChatReply { text, prompt_tokens: 7, completion_tokens: 2, is_whole: true };
+        self.0.push((id, Ok(reply)));
+        Ok(())
+    }
+
+    fn chats(&mut self) -> Vec<ChatOutcome> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+#[tokio::test]
+async fn the_judges_model_can_be_talked_to() {
+    let app = server(Box::<Echo>::default(), |_| {});
+    let parts = json!([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]);
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": parts}], "n": 2, "max_tokens": 5});
+    let answer = json_of(send(&app, "/v1/chat/completions", &[], &body).await).await;
+    assert_eq!(answer["choices"][1]["message"]["content"], "a b 5");
+    assert_eq!(answer["choices"][1]["index"], 1);
+    assert_eq!(
+        answer["usage"],
+        json!({"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11})
+    );
+    let turn = json!([{"role": "user", "content": "a"}]);
+    for (stop, text) in [(json!("."), "a 0."), (json!(["x", "y"]), "a 0xy"), (json!(null), "a 0")] {
+        let body = json!({"messages": turn, "stop": stop});
+        let answer = json_of(send(&app, "/v1/chat/completions", &[], &body).await).await;
+        assert_eq!(answer["choices"][0]["message"]["content"], text);
+    }
+    for (key, value) in [
+        ("stream", json!(true)),
+        ("n", json!(0)),
+        ("temperature", json!(-1)),
+        ("tools", json!([{}])),
+        ("stop", json!([""])),
+        ("stop", json!(["a", "b", "c", "d", "e"])),
+        ("messages", json!([])),
+    ] {
+        let mut body = json!({"messages": turn});
+        body[key] = value;
+        let response = send(&app, "/v1/chat/completions", &[], &body).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(json_of(response).await["error"].as_str().unwrap().contains(key));
+    }
+    let rule = server(Box::<RuleJudge>::default(), |_| {});
+    let response = send(&rule, "/v1/chat/completions", &[], &json!({"messages": turn})).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(json_of(response).await["error"].as_str().unwrap().contains("no model to talk to"));
+}

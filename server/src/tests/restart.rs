@@ -1,0 +1,180 @@
+//! What a server knows again that was killed or stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use joust_schema::tables::{Completion, Reward, Vote};
+
+use super::*;
+use crate::journal;
+
+/// A rule judge that counts what it is asked.
+struct Counting(RuleJudge, Arc<AtomicUsize>);
+
+impl Judge for Counting {
+    fn name(&self) -> &str {
+        "counting"
+    }
+
+    fn submit(&mut self, request: VoteRequest) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.submit(request);
+    }
+
+    fn cancel(&mut self, id: VoteId) {
+        self.0.cancel(id);
+    }
+
+    fn poll(&mut self) -> Vec<VoteOutcome> {
+        self.0.poll()
+    }
+}
+
+/// A server over a folder, with the number of votes that its judge was asked for.
+fn start(dump: &Path) -> (Server, Arc<AtomicUsize>) {
+    let votes = Arc::new(AtomicUsize::new(0));
+    let judge = Counting(RuleJudge::default(), Arc::clone(&votes));
+    (running(Box::new(judge), |config| config.dump = Some(dump_into(dump, 100))), votes)
+}
+
+/// Copies a folder as a kill leaves it: what the program has handed to the operating system.
+fn killed(dump: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dump).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    copy
+}
+
+#[tokio::test]
+async fn a_group_that_was_judged_before_a_kill_is_not_judged_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, votes) = start(dir.path());
+    let mut asked = group();
+    asked["traces"] = json!(true);
+    let first = json_of(post(&server.router(), &asked.to_string()).await).await;
+    assert_eq!(votes.load(Ordering::Relaxed), 6);
+    let again = json_of(post(&server.router(), &asked.to_string()).await).await;
+    assert_eq!((again, votes.load(Ordering::Relaxed)), (first.clone(), 6));
+
+    let copy = killed(dir.path());
+    // the kill came in the middle of a line
+    let segment = journal::segment_path(copy.path(), 0);
+    let mut text = std::fs::read(&segment).unwrap();
+    text.extend(br#"{"judged":{"at":1"#);
+    std::fs::write(&segment, text).unwrap();
+    let (server, votes) = start(copy.path());
+    let after = json_of(post(&server.router(), &asked.to_string()).await).await;
+    assert_eq!((after, votes.load(Ordering::Relaxed)), (first, 0));
+    // and what had not become tables yet has
+    let rows: Vec<Vote> = rows_of(copy.path(), 0);
+    assert_eq!(rows.len(), 6);
+    let rows: Vec<Completion> = rows_of(copy.path(), 0);
+    assert_eq!(rows[1].completion, "5");
+    assert_eq!((rows[1].correct, rows[1].completion_tokens), (Some(false), None));
+    let mut other = group();
+    other["prompt"] = json!("3+1?");
+    post(&server.router(), &other.to_string()).await;
+    assert_eq!(votes.load(Ordering::Relaxed), 6);
+}
+
+#[tokio::test]
+async fn members_that_had_no_answer_yet_get_it_after_the_kill_and_others_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _) = start(dir.path());
+    let named = |member: &'static str, said: &'static str, app: Router| async move {
+        let headers = [("x-joust-group", "g"), ("x-joust-member", member)];
+        let body = json!({"prompt": "2+2?", "response": said, "label": "4"});
+        let response = send(&app, "/remote_rm", &headers, &body).await;
+        (response.status().as_u16(), json_of(response).await)
+    };
+    let app = server.router();
+    let (a, b, c) = tokio::join!(
+        named("0", "4", app.clone()),
+        named("1", "5", app.clone()),
+        named("2", "6", app.clone())
+    );
+    let nameless =
+        ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
+    for task in nameless {
+        assert_eq!(task.await.unwrap().0, 200);
+    }
+    // the notes of what was delivered are written between two groups
+    let mut last = group();
+    last["group_id"] = json!("last");
+    post(&app, &last.to_string()).await;
+
+    let copy = killed(dir.path());
+    let (server, votes) = start(copy.path());
+    let app = server.router();
+    assert_eq!(named("1", "5", app.clone()).await, b);
+    assert_eq!(named("0", "4", app.clone()).await, a);
+    assert_eq!(named("2", "6", app.clone()).await, c);
+    assert_eq!(votes.load(Ordering::Relaxed), 0);
+    // the nameless ones have their answers: the same words belong to a new group, which is known as a whole
+    let nameless =
+        ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
+    for task in nameless {
+        assert_eq!(task.await.unwrap().0, 200);
+    }
+    assert_eq!(server.shared.barrier.n_open(), 0);
+}
+
+#[tokio::test]
+async fn a_second_server_keeps_out_of_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_server, _) = start(dir.path());
+    let scorer =
+        Scorer::with_judge(&RewardConfig::default(), Some(Box::<RuleJudge>::default()), true);
+    let mut config = plain_config();
+    config.dump = Some(dump_into(dir.path(), 1));
+    let error = ScorerHandle::spawn(scorer, config).err().unwrap().to_string();
+    assert!(error.contains("another server writes its dump here"), "{error}");
+}
+
+#[tokio::test]
+async fn segments_go_when_their_time_is_over_and_sets_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let dump = dir.path().to_owned();
+    let server = running(Box::<RuleJudge>::default(), |config| {
+        config.dump = Some(DumpConfig { keep_bytes: 1, ..dump_into(&dump, 1) });
+    });
+    for number in 0..3 {
+        let mut asked = group();
+        asked["group_id"] = json!(format!("g{number}"));
+        post(&server.router(), &asked.to_string()).await;
+    }
+    for number in 0..3 {
+        assert_eq!(rows_of::<Reward>(&dump, number).len(), 4);
+    }
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    let left = || journal::segments(&dump).unwrap().iter().map(|it| it.number).collect::<Vec<_>>();
+    while left() != [3] {
+        assert!(std::time::Instant::now() < end, "{:?}", left());
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn a_set_that_was_moved_away_is_not_written_again_and_its_groups_are_still_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let dump = dir.path().to_owned();
+    let judge = Counting(RuleJudge::default(), Arc::default());
+    let app = server(Box::new(judge), |config| config.dump = Some(dump_into(&dump, 1)));
+    post(&app, &group().to_string()).await;
+    assert_eq!(rows_of::<Reward>(&dump, 0).len(), 4);
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while !journal::segments(&dump).unwrap()[0].is_written {
+        assert!(std::time::Instant::now() < end, "{:?}", journal::segments(&dump));
+        std::thread::yield_now();
+    }
+    // the copy has the files, not the sets
+    let copy = killed(&dump);
+    let (server, votes) = start(copy.path());
+    assert_eq!(post(&server.router(), &group().to_string()).await.status(), StatusCode::OK);
+    assert_eq!(votes.load(Ordering::Relaxed), 0);
+    assert!(journal::sets(copy.path()).unwrap().is_empty());
+}

@@ -1,0 +1,260 @@
+//! The JSON of the native route.
+
+use joust_schema::ids::{GroupId, Member};
+use joust_schema::prompt::{Message, Prompt};
+use joust_schema::seed::Seed;
+use joust_schema::tables::{Match, Reward, Status, Verdict, Vote};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use joust_reward::TournamentConfig;
+use joust_reward::VoteRule;
+use joust_reward::arena::{GroupRequest, GroupResult};
+use joust_reward::tournament::TournamentKind;
+
+/// Most completions of a group: a round robin of them has half a million matches.
+const MAX_COMPLETIONS: usize = 1024;
+
+/// Most votes of a match, and most rounds.
+const MAX_VOTES: u32 = 1024;
+
+/// Body of `POST /v1/score_group`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreGroupRequest {
+    /// What was asked, as a text or as chat messages.
+    pub prompt: Option<Prompt>,
+    /// What was asked, as chat messages; instead of `prompt`.
+    pub messages: Option<Vec<Message>>,
+    /// The completions to compare, at least two: texts, or chat messages of which the last is meant.
+    pub completions: Vec<Prompt>,
+    /// The known answer, a text or a number, for rules.
+    #[schemars(with = "Option<Known>")]
+    pub answer: Option<Value>,
+    /// `swiss`, `knockout` or `round_robin`, instead of the server's.
+    pub tournament: Option<TournamentKind>,
+    /// Rounds of a Swiss tournament, instead of the server's.
+    pub rounds: Option<u32>,
+    /// Votes of a match, an odd number or a rule, instead of the server's.
+    pub votes: Option<VoteRule>,
+    /// Key of every draw; a hash of the group if left out.
+    pub seed: Option<u64>,
+    /// Names the group in answer and dump; made from all of the group if left out.
+    pub group_id: Option<String>,
+    /// Answers with what the judge said, too.
+    #[serde(default)]
+    pub traces: bool,
+}
+
+/// The known answer in a description of a body.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) enum Known {
+    Text(String),
+    Number(f64),
+}
+
+/// Answer of `POST /v1/score_group`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ScoreGroupResponse {
+    /// The group.
+    pub group_id: GroupId,
+    /// One number a completion, in their order; null where there is none.
+    pub rewards: Vec<Option<f64>>,
+    /// Why, one word a completion: `scored`, `judge_failed` …
+    pub statuses: Vec<Status>,
+    /// Everything known about each completion.
+    pub ratings: Vec<Rating>,
+    /// The matches that were played.
+    pub matches: Vec<MatchReport>,
+    /// The member that won the tournament.
+    pub winner: Option<Member>,
+    /// How much the judge prefers what it is shown first, in log-odds.
+    pub position_bias: Option<f64>,
+    /// Who judged.
+    pub judge: String,
+    /// What the judge said, where that was asked for: by match, in the order of the votes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<Vec<Trace>>,
+}
+
+/// One vote with the judge's own words.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Trace {
+    /// The member that was shown as Assistant 1.
+    pub shown_first: Member,
+    /// The member that was shown as Assistant 2.
+    pub shown_second: Member,
+    /// Which of the two is preferred, or `invalid`.
+    pub verdict: Verdict,
+    /// The judge's whole output, or the reason why it gave none.
+    pub text: String,
+}
+
+/// One completion's standing.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Rating {
+    /// Its place in the group.
+    pub member: Member,
+    /// Elo number: base 10, scale 400, centre 1000.
+    pub rating: Option<f64>,
+    /// Its standard error.
+    pub rating_stderr: Option<f64>,
+    /// Expected share of wins against the rest of the group.
+    pub win_rate: Option<f64>,
+    /// Matches won.
+    pub wins: i32,
+    /// Matches lost.
+    pub losses: i32,
+    /// 1 for the best.
+    pub rank: Option<i32>,
+    /// Whether it has a reward, and why not.
+    pub status: Status,
+}
+
+/// One match.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MatchReport {
+    /// Round, counted from 1.
+    pub round: i32,
+    /// One member.
+    pub member_a: Member,
+    /// The other.
+    pub member_b: Member,
+    /// Valid votes for `member_a`.
+    pub votes_a: i32,
+    /// Valid votes for `member_b`.
+    pub votes_b: i32,
+    /// Votes without a valid verdict.
+    pub votes_invalid: i32,
+    /// The member with more votes.
+    pub winner: Option<Member>,
+}
+
+impl ScoreGroupRequest {
+    /// Checks the body and turns it into a group.
+    pub(crate) fn into_group(
+        self,
+        defaults: &TournamentConfig,
+        server_seed: u64,
+    ) -> Result<GroupRequest, String> {
+        let prompt = match (self.prompt, self.messages) {
+            (Some(prompt), None) => prompt,
+            (None, Some(messages)) => Prompt::Messages(messages),
+            (Some(_), Some(_)) => {
+                return Err("prompt and messages are both given, wanted one".into());
+            }
+            (None, None) => return Err("prompt is missing, wanted prompt or messages".into()),
+        };
+        if prompt.is_empty() {
+            return Err("prompt is empty".into());
+        }
+        let said = |completion: Prompt| match completion {
+            Prompt::Text(text) => text,
+            Prompt::Messages(mut messages) => {
+                messages.pop().map_or(String::new(), |last| last.content)
+            }
+        };
+        let completions: Vec<String> = self.completions.into_iter().map(said).collect();
+        if completions.is_empty() {
+            return Err("completions is empty, wanted at least two to compare".into());
+        }
+        if completions.len() > MAX_COMPLETIONS {
+            let n = completions.len();
+            return Err(format!("completions has {n} entries, wanted at most {MAX_COMPLETIONS}"));
+        }
+        let reference = match self.answer {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            Some(_) => return Err("answer is neither a text nor a number".into()),
+        };
+        let tournament = TournamentConfig {
+            kind: self.tournament.unwrap_or(defaults.kind),
+            rounds: self.rounds.or(defaults.rounds),
+            votes: self.votes.unwrap_or_else(|| defaults.votes.clone()),
+        };
+        if let Some(problem) = tournament.validate().into_iter().next() {
+            return Err(problem);
+        }
+        for (name, value) in
+            [("votes", tournament.votes.max), ("rounds", tournament.rounds.unwrap_or(1))]
+        {
+            if value > MAX_VOTES {
+                return Err(format!("{name} is {value}, wanted at most {MAX_VOTES}"));
+            }
+        }
+        let question = prompt.question();
+        // the same group gets the same draws, whenever it comes
+        let seed = match self.seed {
+            Some(seed) => Seed::new(seed),
+            None => {
+                let keyed = Seed::new(server_seed).child_str("prompt", &question);
+                // sorted, for their places must not matter
+                let mut sorted: Vec<&String> = completions.iter().collect();
+                sorted.sort();
+                sorted.iter().fold(keyed, |seed, text| seed.child_str("completion", text))
+            }
+        };
+        let group_id = self.group_id.unwrap_or_else(|| {
+            let key = seed.child_str("prompt", &question);
+            let key = completions.iter().fold(key, |key, text| key.child_str("completion", text));
+            format!("{:016x}", key.0)
+        });
+        Ok(GroupRequest {
+            step: 0,
+            group_id: GroupId(group_id),
+            question,
+            completions,
+            reference,
+            seed,
+            tournament: Some(tournament),
+        })
+    }
+}
+
+/// A vote with the members that were shown.
+fn trace(result: &GroupResult, vote: &Vote) -> Option<Trace> {
+    let of_match = result.matches.iter().find(|row| row.match_id == vote.match_id)?;
+    let (a, b) = (of_match.member_a, of_match.member_b);
+    let (shown_first, shown_second) = if vote.a_shown_first { (a, b) } else { (b, a) };
+    Some(Trace { shown_first, shown_second, verdict: vote.verdict, text: vote.text.clone() })
+}
+
+impl ScoreGroupResponse {
+    pub(crate) fn new(result: &GroupResult, judge: String, traces: bool) -> Self {
+        let rating = |row: &Reward| Rating {
+            member: row.member,
+            rating: row.rating,
+            rating_stderr: row.rating_stderr,
+            win_rate: row.win_rate,
+            wins: row.wins,
+            losses: row.losses,
+            rank: row.rank,
+            status: row.status,
+        };
+        let report = |row: &Match| MatchReport {
+            round: row.round,
+            member_a: row.member_a,
+            member_b: row.member_b,
+            votes_a: row.votes_a,
+            votes_b: row.votes_b,
+            votes_invalid: row.votes_invalid,
+            winner: row.winner,
+        };
+        Self {
+            group_id: result.group_id.clone(),
+            rewards: result.rewards.iter().map(|row| row.reward).collect(),
+            statuses: result.rewards.iter().map(|row| row.status).collect(),
+            ratings: result.rewards.iter().map(rating).collect(),
+            matches: result.matches.iter().map(report).collect(),
+            winner: result.winner,
+            position_bias: result.position_bias,
+            judge,
+            traces: traces
+                .then(|| result.votes.iter().filter_map(|row| trace(result, row)).collect()),
+        }
+    }
+}
