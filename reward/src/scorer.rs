@@ -1,22 +1,19 @@
 //! Scoring as a whole: groups in, rewards with their evidence out, whatever the reward is.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use joust_schema::ids::{GroupId, Member};
+use joust_schema::ids::Member;
 use joust_schema::tables::{Reward, Status};
 
-use crate::arena::{Arena, GroupRequest, GroupResult, Progress};
+use crate::arena::{Arena, GroupHandle, GroupRequest, GroupResult, Handles, Progress};
 use crate::config::{JudgeKind, RewardConfig, RewardKind};
 use crate::error::Error;
 use crate::judge::{
-    CacheStats, CachedJudge, ChatReply, ChatRequest, EngineJudge, HttpJudge, Judge, JudgeError,
-    JudgeServers, ReplayJudge, RuleJudge, VoteId,
+    CacheStats, CachedJudge, ChatId, ChatOutcome, ChatRequest, EngineJudge, HttpJudge, Judge,
+    JudgeError, JudgeServers, ReplayJudge, RuleJudge,
 };
 use crate::rule;
-
-/// Marks the ids of conversations, which the arena's votes never reach.
-const CHATS: u64 = 1 << 63;
 
 /// A judge with the tournaments it is judging, or a rule.
 pub struct Scorer {
@@ -25,7 +22,10 @@ pub struct Scorer {
     cache_stats: Option<Arc<CacheStats>>,
     arena: Arena,
     /// Groups that a rule has scored, until the next pump.
-    by_rule: Vec<GroupResult>,
+    by_rule: Vec<(GroupHandle, GroupResult)>,
+    rule_handles: Handles,
+    n_chats: u64,
+    open_chats: BTreeSet<ChatId>,
 }
 
 impl Scorer {
@@ -70,7 +70,16 @@ impl Scorer {
             }
             judge => (judge, None),
         };
-        Self { config: config.clone(), judge, cache_stats, arena, by_rule: Vec::new() }
+        Self {
+            config: config.clone(),
+            judge,
+            cache_stats,
+            arena,
+            by_rule: Vec::new(),
+            rule_handles: Handles::default(),
+            n_chats: 0,
+            open_chats: BTreeSet::new(),
+        }
     }
 
     /// Who judges.
@@ -98,11 +107,11 @@ impl Scorer {
         &self.config
     }
 
-    /// Takes a group in.
+    /// Takes a group in. The handle names it from then on.
     ///
     /// # Errors
     /// As [`Arena::add`].
-    pub fn add(&mut self, request: GroupRequest) -> Result<(), Error> {
+    pub fn add(&mut self, request: GroupRequest) -> Result<GroupHandle, Error> {
         match self.judge {
             Some(_) => self.arena.add(request),
             None if request.completions.is_empty() => Err(Error::Group {
@@ -110,8 +119,9 @@ impl Scorer {
                 reason: "completions is empty, wanted at least one".to_owned(),
             }),
             None => {
-                self.by_rule.push(score_by_rule(&request));
-                Ok(())
+                let handle = self.rule_handles.next();
+                self.by_rule.push((handle, score_by_rule(&request)));
+                Ok(handle)
             }
         }
     }
@@ -121,21 +131,11 @@ impl Scorer {
         self.arena.n_open() + self.by_rule.len()
     }
 
-    /// Whether the judge could do more than the groups that are being played ask for. With twice its batch of
-    /// votes under way further groups gain nothing by being begun.
+    /// Whether the judge could do more than the open groups and conversations ask of it. Beyond
+    /// twice its capacity in votes, a further group gains nothing by being begun.
     pub fn wants_more(&self) -> bool {
-        self.wants_more_beside(0)
-    }
-
-    /// As [`Scorer::wants_more`], where it answers `n_chats` conversations beside the groups.
-    pub fn wants_more_beside(&self, n_chats: usize) -> bool {
-        let judge = &self.config.judge;
-        let n_busy = match judge.kind {
-            JudgeKind::Engine => 2 * judge.max_batch,
-            JudgeKind::Http => 2 * judge.http.concurrency * judge.http.urls.len(),
-            JudgeKind::Rule | JudgeKind::Replay => usize::MAX,
-        };
-        self.arena.n_in_flight() + n_chats < n_busy
+        let capacity = self.judge.as_ref().map_or(usize::MAX, |judge| judge.capacity());
+        self.arena.n_in_flight() + self.open_chats.len() < capacity.saturating_mul(2)
     }
 
     /// Asks the judge for what the groups that were added need first.
@@ -145,51 +145,71 @@ impl Scorer {
         }
     }
 
-    /// Works for a moment, and returns the groups that are finished with it.
-    pub fn pump(&mut self) -> Vec<GroupResult> {
+    /// Works for a moment, and returns the groups that finished, by handle.
+    pub fn pump(&mut self) -> Vec<(GroupHandle, GroupResult)> {
         match &mut self.judge {
             Some(judge) => self.arena.pump(judge.as_mut()),
             None => std::mem::take(&mut self.by_rule),
         }
     }
 
-    /// How far the groups are that are being played.
-    pub fn progress(&self) -> impl Iterator<Item = (&GroupId, Progress)> {
+    /// Progress of each open group.
+    pub fn progress(&self) -> impl Iterator<Item = (GroupHandle, Progress)> {
         self.arena.progress()
     }
 
-    /// Drops a group that is being played; says whether it was there.
-    pub fn cancel(&mut self, group_id: &GroupId) -> bool {
-        let judge = self.judge.as_mut();
-        judge.is_some_and(|judge| self.arena.cancel(group_id, judge.as_mut()))
+    /// Drops an open group; false if it is not open.
+    pub fn cancel(&mut self, handle: GroupHandle) -> bool {
+        match &mut self.judge {
+            Some(judge) => self.arena.cancel(handle, judge.as_mut()),
+            None => {
+                let n_before = self.by_rule.len();
+                self.by_rule.retain(|(finished, _)| *finished != handle);
+                self.by_rule.len() < n_before
+            }
+        }
     }
 
-    /// Asks the judge's model itself; [`Scorer::pump`] works on it too, [`Scorer::chats`] gives the answers.
+    /// Asks the judge's model itself. [`Scorer::pump`] works on it too,
+    /// [`Scorer::take_finished_chats`] returns the answer.
     ///
     /// # Errors
-    /// [`JudgeError::Refused`] where there is no model.
-    pub fn chat(&mut self, number: u64, request: ChatRequest) -> Result<(), JudgeError> {
-        match &mut self.judge {
-            Some(judge) => judge.chat(VoteId(CHATS | number), request),
-            None => Err(JudgeError::Refused("a rule is no model to talk to".to_owned())),
+    /// [`JudgeError::Refused`] if the judge is no model.
+    pub fn add_chat(&mut self, request: ChatRequest) -> Result<ChatId, JudgeError> {
+        let Some(judge) = &mut self.judge else {
+            return Err(JudgeError::Refused("a rule is no model to talk to".to_owned()));
+        };
+        let no_model = format!("the judge ({}) is no model to talk to", judge.name());
+        let model = judge.chat_model().ok_or(JudgeError::Refused(no_model))?;
+        self.n_chats += 1;
+        let id = ChatId(self.n_chats);
+        model.submit_chat(id, request)?;
+        self.open_chats.insert(id);
+        Ok(id)
+    }
+
+    /// Returns the conversations that finished since the last call.
+    pub fn take_finished_chats(&mut self) -> Vec<ChatOutcome> {
+        let finished = match self.judge.as_mut().and_then(|judge| judge.chat_model()) {
+            Some(model) => model.take_finished_chats(),
+            None => Vec::new(),
+        };
+        for (id, _) in &finished {
+            self.open_chats.remove(id);
+        }
+        finished
+    }
+
+    /// Drops a conversation whose answer is no longer needed.
+    pub fn cancel_chat(&mut self, id: ChatId) {
+        self.open_chats.remove(&id);
+        if let Some(model) = self.judge.as_mut().and_then(|judge| judge.chat_model()) {
+            model.cancel_chat(id);
         }
     }
 
-    /// Answers that were finished since the last call, under their numbers.
-    pub fn chats(&mut self) -> Vec<(u64, Result<ChatReply, JudgeError>)> {
-        let finished = self.judge.as_mut().map_or_else(Vec::new, |judge| judge.chats());
-        finished.into_iter().map(|(id, outcome)| (id.0 & !CHATS, outcome)).collect()
-    }
-
-    /// Drops a conversation whose answer nobody wants any more.
-    pub fn cancel_chat(&mut self, number: u64) {
-        if let Some(judge) = &mut self.judge {
-            judge.cancel(VoteId(CHATS | number));
-        }
-    }
-
-    /// Scores groups to the end, in the order given; their ids are unique. `progress` hears of every
-    /// finished group. The result does not depend on what was scored before.
+    /// Scores groups to the end, in the order given. `progress` hears of every finished group. The
+    /// result does not depend on what was scored before.
     ///
     /// # Errors
     /// As [`Arena::add`]; nothing is scored then.
@@ -199,24 +219,30 @@ impl Scorer {
         progress: &mut dyn FnMut(&GroupResult),
     ) -> Result<Vec<GroupResult>, Error> {
         if let Some(judge) = &mut self.judge {
-            judge.forget();
+            judge.clear_caches();
         }
-        let n_groups = groups.len();
-        let ids = groups.iter().enumerate();
-        let place_of: BTreeMap<_, _> =
-            ids.map(|(place, group)| (group.group_id.clone(), place)).collect();
+        let mut finished = Vec::with_capacity(groups.len());
+        let mut handles = Vec::with_capacity(groups.len());
         for group in groups {
-            self.add(group)?;
-        }
-        let mut finished = Vec::with_capacity(n_groups);
-        while self.n_open() > 0 {
-            for result in self.pump() {
-                progress(&result);
-                finished.push(result);
+            match self.add(group) {
+                Ok(handle) => handles.push(handle),
+                Err(error) => {
+                    for handle in handles {
+                        self.cancel(handle);
+                    }
+                    return Err(error);
+                }
             }
         }
-        finished.sort_by_key(|result| place_of[&result.group_id]);
-        Ok(finished)
+        while self.n_open() > 0 {
+            for (handle, result) in self.pump() {
+                progress(&result);
+                finished.push((handle, result));
+            }
+        }
+        // handles ascend in the order in which the groups were added
+        finished.sort_by_key(|(handle, _)| *handle);
+        Ok(finished.into_iter().map(|(_, result)| result).collect())
     }
 }
 

@@ -190,9 +190,9 @@ impl ScorerHandle {
             queue: FairQueue::new(),
             places: Default::default(),
             playing: Default::default(),
+            handles: Default::default(),
             n_waiting_chats: 0,
             chats: Default::default(),
-            n_chats: 0,
         };
         let thread = std::thread::Builder::new()
             .name("scorer".to_owned())

@@ -182,7 +182,11 @@ async fn ready(State(shared): State<Shared>) -> Response {
         "the server stops"
     } else if !scorer.is_running() {
         "the judge has stopped"
-    } else if scorer.servers.as_ref().is_some_and(|servers| servers.n_resting() == servers.n()) {
+    } else if scorer
+        .servers
+        .as_ref()
+        .is_some_and(|servers| servers.n_resting() == servers.n_servers())
+    {
         "all servers of the judge rest after failures"
     } else if scorer.n_open() >= scorer.config.queue_capacity {
         "the queue is full"

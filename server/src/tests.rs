@@ -8,7 +8,6 @@ mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -23,45 +22,29 @@ use super::cohort::{CohortConfig, Incomplete};
 use super::{DumpConfig, ScorerHandle, Server, ServerConfig};
 use joust_reward::RewardConfig;
 use joust_reward::Scorer;
-use joust_reward::judge::{
-    Judge, JudgeError, JudgeServers, RuleJudge, VoteId, VoteOutcome, VoteReply, VoteRequest,
-};
+use joust_reward::judge::{Judge, RuleJudge, ScriptedJudge};
 
-/// A judge that gives no verdict, ever.
-struct Broken(Vec<VoteOutcome>);
-
-impl Judge for Broken {
-    fn name(&self) -> &str {
-        "broken"
-    }
-
-    fn submit(&mut self, request: VoteRequest) {
-        self.0.push((request.id, Err(JudgeError::Failed("out of memory".to_owned()))));
-    }
-
-    fn cancel(&mut self, _id: VoteId) {}
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        std::mem::take(&mut self.0)
-    }
+/// A judge whose every vote fails.
+fn broken() -> Box<dyn Judge> {
+    Box::new(ScriptedJudge::failing("out of memory").named("broken"))
 }
 
-/// A judge that never answers.
-struct Silent;
+/// A judge that never replies.
+fn silent() -> Box<dyn Judge> {
+    Box::new(ScriptedJudge::silent())
+}
 
-impl Judge for Silent {
-    fn name(&self) -> &str {
-        "silent"
-    }
+/// A judge whose thread panics at the first vote.
+fn panicking() -> Box<dyn Judge> {
+    Box::new(ScriptedJudge::new(|_| panic!("the GPU fell off the bus")))
+}
 
-    fn submit(&mut self, _request: VoteRequest) {}
-
-    fn cancel(&mut self, _id: VoteId) {}
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        std::thread::yield_now();
-        Vec::new()
-    }
+/// A judge that prefers the longer answer: groups of some protocols bring no known answer.
+fn longer() -> Box<dyn Judge> {
+    Box::new(ScriptedJudge::of_verdicts(|vote| {
+        let is_first = vote.answer_first.len() > vote.answer_second.len();
+        Ok(if is_first { Verdict::First } else { Verdict::Second })
+    }))
 }
 
 fn dump_into(dir: &Path, every_groups: usize) -> DumpConfig {
@@ -220,7 +203,7 @@ async fn bad_bodies_are_named() {
 
 #[tokio::test]
 async fn a_failed_judge_is_never_a_number() {
-    let app = server(Box::new(Broken(Vec::new())), |_| {});
+    let app = server(broken(), |_| {});
     let response = post(&app, &group().to_string()).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body = json_of(response).await;
@@ -295,7 +278,7 @@ async fn what_the_judge_refuses_is_the_clients_to_mend() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_and_a_late_result_are_told_apart() {
-    let app = server(Box::new(Silent), |config| config.queue_capacity = 1);
+    let app = server(silent(), |config| config.queue_capacity = 1);
     let first = tokio::spawn({
         let app = app.clone();
         async move { post(&app, &group().to_string()).await.status() }
@@ -401,7 +384,7 @@ async fn what_is_no_reward_is_an_error_to_clients_that_take_any_number() {
         assert_eq!(task.await.unwrap().0, 200);
     }
 
-    let broken = server(Box::new(Broken(Vec::new())), |_| {});
+    let broken = server(broken(), |_| {});
     let three =
         [" 4", " 5", " 6"].map(|said| spawn(&broken, "/get_reward", openrlhf("2+2?", said, "4")));
     for task in three {
@@ -591,23 +574,6 @@ async fn many_clients_at_once_mix_no_groups_and_judge_none_twice() {
     assert!(!dump.join("set_00001").exists());
 }
 
-/// A judge whose thread does not survive it.
-struct Panicking;
-
-impl Judge for Panicking {
-    fn name(&self) -> &str {
-        "panicking"
-    }
-
-    fn submit(&mut self, _request: VoteRequest) {}
-
-    fn cancel(&mut self, _id: VoteId) {}
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        panic!("the GPU fell off the bus")
-    }
-}
-
 async fn get(app: &Router, route: &str, token: Option<&str>) -> (u16, String) {
     let mut request = Request::get(route);
     if let Some(token) = token {
@@ -672,40 +638,9 @@ async fn figures_count_what_was_answered_and_judged() {
     assert_eq!(models["data"][0]["id"], "rule");
 }
 
-/// A judge all of whose servers are left alone.
-struct Resting;
-
-impl Judge for Resting {
-    fn name(&self) -> &str {
-        "resting"
-    }
-
-    fn submit(&mut self, _request: VoteRequest) {}
-
-    fn cancel(&mut self, _id: VoteId) {}
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        Vec::new()
-    }
-
-    fn servers(&self) -> Option<Arc<dyn JudgeServers>> {
-        Some(Arc::new(Self))
-    }
-}
-
-impl JudgeServers for Resting {
-    fn n(&self) -> usize {
-        2
-    }
-
-    fn n_resting(&self) -> usize {
-        2
-    }
-}
-
 #[tokio::test]
 async fn a_judge_whose_servers_all_rest_is_not_ready() {
-    let app = server(Box::new(Resting), |_| {});
+    let app = server(Box::new(ScriptedJudge::silent().with_servers(2, 2)), |_| {});
     let (status, body) = get(&app, "/ready", None).await;
     assert_eq!(status, 503);
     assert!(body.contains("all servers of the judge rest"), "{body}");
@@ -715,7 +650,7 @@ async fn a_judge_whose_servers_all_rest_is_not_ready() {
 
 #[tokio::test]
 async fn a_judge_whose_thread_ended_is_seen_from_outside() {
-    let app = server(Box::new(Panicking), |_| {});
+    let app = server(panicking(), |_| {});
     assert_eq!(get(&app, "/health", None).await.0, 200);
     assert_eq!(post(&app, &group().to_string()).await.status(), StatusCode::SERVICE_UNAVAILABLE);
     loop {
@@ -762,37 +697,9 @@ fn said(text: &str) -> Value {
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}]})
 }
 
-/// A judge that prefers the longer answer: groups of these protocols bring no known answer.
-struct Longer(Vec<VoteOutcome>);
-
-impl Judge for Longer {
-    fn name(&self) -> &str {
-        "longer"
-    }
-
-    fn submit(&mut self, request: VoteRequest) {
-        let is_first = request.answer_first.len() > request.answer_second.len();
-        let reply = VoteReply {
-            verdict: if is_first { Verdict::First } else { Verdict::Second },
-            text: "longer".to_owned(),
-            prompt_tokens: 5,
-            cached_prompt_tokens: 0,
-            completion_tokens: 1,
-            latency_ms: 0.0,
-        };
-        self.0.push((request.id, Ok(reply)));
-    }
-
-    fn cancel(&mut self, _id: VoteId) {}
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        std::mem::take(&mut self.0)
-    }
-}
-
 #[tokio::test]
 async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
-    let app = server(Box::new(Longer(Vec::new())), |_| {});
+    let app = server(longer(), |_| {});
     let body = json!({
         "conversation_history": [{"role": "user", "content": "Tell me."}],
         "response_objs": [said("a"), said("a longer one"), said("middle")],
@@ -828,7 +735,7 @@ async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
     }
 
     // what is no reward is named as the client names it
-    let broken = server(Box::new(Broken(Vec::new())), |_| {});
+    let broken = server(broken(), |_| {});
     let tasks: Vec<_> =
         (0..).zip(texts).map(|(at, text)| spawn(&broken, "/verify", member(at, text))).collect();
     for task in tasks {
@@ -847,7 +754,7 @@ async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
 
 #[tokio::test]
 async fn documents_are_ranked_best_first() {
-    let app = server(Box::new(Longer(Vec::new())), |_| {});
+    let app = server(longer(), |_| {});
     let body = json!({"model": "any", "query": "Tell me.", "top_n": 2,
                       "documents": ["a", {"text": "a longer one"}, "middle"]});
     for route in ["/rerank", "/v1/rerank"] {
@@ -862,6 +769,6 @@ async fn documents_are_ranked_best_first() {
     }
     let alone = send(&app, "/rerank", &[], &json!({"query": "q", "documents": ["a"]})).await;
     assert_eq!(alone.status(), StatusCode::UNPROCESSABLE_ENTITY);
-    let broken = server(Box::new(Broken(Vec::new())), |_| {});
+    let broken = server(broken(), |_| {});
     assert_eq!(send(&broken, "/rerank", &[], &body).await.status(), 503);
 }

@@ -2,12 +2,10 @@
 //! each. It knows nothing of HTTP.
 
 use std::collections::BTreeMap;
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
-use joust_schema::ids::GroupId;
 
 use super::commands::{Asker, Chat, Command, Order};
 use super::desk::Desk;
@@ -15,10 +13,10 @@ use super::figures::Figures;
 use super::journal::Entry;
 use super::queue::{FairQueue, Place};
 use super::recorder::Recorder;
-use super::rename;
 use super::results::{GroupKey, Judged, Unjudged};
 use joust_reward::Scorer;
-use joust_reward::arena::GroupResult;
+use joust_reward::arena::{GroupHandle, GroupResult};
+use joust_reward::judge::ChatId;
 
 /// An idle thread looks up this often: for sets that are old enough to be written.
 const IDLE: Duration = Duration::from_millis(500);
@@ -39,12 +37,12 @@ pub(crate) struct Worker {
     pub(crate) queue: FairQueue<Work>,
     /// Where groups wait in the queue.
     pub(crate) places: BTreeMap<GroupKey, Place>,
-    /// Groups that are being judged.
-    pub(crate) playing: BTreeMap<GroupKey, Order>,
+    /// Groups that are being judged, and the handle of each key.
+    pub(crate) playing: BTreeMap<GroupHandle, Order>,
+    pub(crate) handles: BTreeMap<GroupKey, GroupHandle>,
     /// Conversations that wait, and those that are being answered.
     pub(crate) n_waiting_chats: usize,
-    pub(crate) chats: BTreeMap<u64, Asker>,
-    pub(crate) n_chats: u64,
+    pub(crate) chats: BTreeMap<ChatId, Asker>,
 }
 
 /// Tells everybody that the thread has ended, also where it panicked.
@@ -65,12 +63,12 @@ impl Worker {
             self.forget_chats();
             self.begin_work();
             if self.is_busy() {
-                for result in self.scorer.pump() {
-                    self.finish(result);
+                for (handle, result) in self.scorer.pump() {
+                    self.finish(handle, result);
                 }
                 self.answer_chats();
-                self.desk.advance(self.scorer.progress().filter_map(|(group_id, progress)| {
-                    Some((GroupKey::from_str(&group_id.0).ok()?, progress))
+                self.desk.advance(self.scorer.progress().filter_map(|(handle, progress)| {
+                    Some((self.playing.get(&handle)?.key, progress))
                 }));
             } else if !is_open {
                 break;
@@ -118,7 +116,7 @@ impl Worker {
             }
             Command::Accept { key, group, client, kept } => {
                 // what is over by now needs no keeping
-                if self.places.contains_key(&key) || self.playing.contains_key(&key) {
+                if self.places.contains_key(&key) || self.handles.contains_key(&key) {
                     self.note(Entry::Accepted { key, group, client });
                 }
                 let _ = kept.send(());
@@ -140,7 +138,7 @@ impl Worker {
 
     /// Begins what waits while the judge could do more.
     fn begin_work(&mut self) {
-        while self.scorer.wants_more_beside(self.chats.len()) {
+        while self.scorer.wants_more() {
             match self.queue.pop() {
                 Some(Work::Group(order)) => self.begin_group(*order),
                 Some(Work::Chat(chat)) => self.begin_chat(*chat),
@@ -151,12 +149,10 @@ impl Worker {
 
     fn begin_group(&mut self, order: Order) {
         self.places.remove(&order.key);
-        let mut group = order.group.clone();
-        // two clients may use one group id at once; inside, ids are unique
-        group.group_id = GroupId(order.key.to_string());
-        match self.scorer.add(group) {
-            Ok(()) => {
-                self.playing.insert(order.key, order);
+        match self.scorer.add(order.group.clone()) {
+            Ok(handle) => {
+                self.handles.insert(order.key, handle);
+                self.playing.insert(handle, order);
                 self.scorer.ask();
             }
             Err(error) => self.desk.gone(&order, Unjudged::Bad(error.to_string())),
@@ -165,9 +161,8 @@ impl Worker {
 
     fn begin_chat(&mut self, Chat { request, asker }: Chat) {
         self.n_waiting_chats -= 1;
-        self.n_chats += 1;
-        match self.scorer.chat(self.n_chats, request) {
-            Ok(()) => drop(self.chats.insert(self.n_chats, asker)),
+        match self.scorer.add_chat(request) {
+            Ok(id) => drop(self.chats.insert(id, asker)),
             // a client that has gone away needs no answer
             Err(error) => drop(asker.reply.send(Err(error))),
         }
@@ -184,9 +179,9 @@ impl Worker {
             });
         }
         let scorer = &mut self.scorer;
-        self.chats.retain(|&number, asker| {
+        self.chats.retain(|&id, asker| {
             if asker.reply.is_closed() {
-                scorer.cancel_chat(number);
+                scorer.cancel_chat(id);
             }
             !asker.reply.is_closed()
         });
@@ -200,10 +195,10 @@ impl Worker {
         let order = match waiting {
             Some(Work::Group(order)) => Some(*order),
             Some(Work::Chat(_)) => unreachable!("places are those of groups. This is a bug."),
-            None => {
-                self.scorer.cancel(&GroupId(key.to_string()));
-                self.playing.remove(&key)
-            }
+            None => self.handles.remove(&key).and_then(|handle| {
+                self.scorer.cancel(handle);
+                self.playing.remove(&handle)
+            }),
         };
         self.note(Entry::Cancelled { key });
         if let Some(order) = order {
@@ -212,10 +207,9 @@ impl Worker {
         Ok(())
     }
 
-    fn finish(&mut self, mut result: GroupResult) {
-        let key = GroupKey::from_str(&result.group_id.0).ok();
-        let Some(order) = key.and_then(|key| self.playing.remove(&key)) else { return };
-        rename(&mut result, order.group.group_id.clone());
+    fn finish(&mut self, handle: GroupHandle, result: GroupResult) {
+        let Some(order) = self.playing.remove(&handle) else { return };
+        self.handles.remove(&order.key);
         self.figures.judged(&result);
         let Order { key, group, client, cohort, tokens } = order;
         let judged = Arc::new(Judged { key, group, result, cohort });
@@ -226,8 +220,8 @@ impl Worker {
     }
 
     fn answer_chats(&mut self) {
-        for (number, outcome) in self.scorer.chats() {
-            if let Some(asker) = self.chats.remove(&number) {
+        for (id, outcome) in self.scorer.take_finished_chats() {
+            if let Some(asker) = self.chats.remove(&id) {
                 // a client that has gone away needs no answer
                 let _ = asker.reply.send(outcome);
             }

@@ -227,6 +227,10 @@ impl joust_reward::judge::Judge for Decided {
         self.0.name()
     }
 
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
     fn submit(&mut self, request: VoteRequest) {
         self.0.submit(request);
     }

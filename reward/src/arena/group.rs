@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use joust_schema::ids::{GroupId, MatchId, Member};
+use joust_schema::ids::{MatchId, Member};
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 
 use super::ratings::{Standing, rewards};
-use super::{GroupRequest, GroupResult, NO_REPLY, Progress};
+use super::request::GroupRequest;
+use super::result::{GroupResult, NO_REPLY, Progress};
 use crate::config::{RewardConfig, TournamentConfig};
 use crate::judge::{JudgeError, VoteId, VoteReply, VoteRequest};
 use crate::prompt::strip_thinking;
@@ -261,11 +262,6 @@ impl OpenGroup {
             return unneeded;
         }
         Vec::new()
-    }
-
-    /// Its name.
-    pub(super) fn id(&self) -> &GroupId {
-        &self.request.group_id
     }
 
     /// How far it is.

@@ -9,49 +9,18 @@ use proptest::prelude::*;
 
 use super::{Arena, GroupRequest, GroupResult};
 use crate::config::{RatingMethod, RewardConfig, TournamentConfig};
-use crate::judge::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use crate::judge::{Judge, JudgeError, ScriptedJudge, VoteRequest};
 use crate::tournament::TournamentKind;
 use crate::votes::Stop;
 
 const KINDS: [TournamentKind; 3] =
     [TournamentKind::Knockout, TournamentKind::Swiss, TournamentKind::RoundRobin];
 
-/// A judge that answers by a function of the request, the newest request first.
-struct Scripted<F>(F, Vec<VoteRequest>);
-
-impl<F: FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send> Judge for Scripted<F> {
-    fn name(&self) -> &str {
-        "scripted"
-    }
-
-    fn submit(&mut self, request: VoteRequest) {
-        self.1.push(request);
-    }
-
-    fn cancel(&mut self, id: VoteId) {
-        self.1.retain(|request| request.id != id);
-    }
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        let Some(request) = self.1.pop() else {
-            return Vec::new();
-        };
-        let reply = |verdict| VoteReply {
-            verdict,
-            text: verdict.to_string(),
-            prompt_tokens: 1,
-            cached_prompt_tokens: 0,
-            completion_tokens: 1,
-            latency_ms: 1.0,
-        };
-        vec![(request.id, (self.0)(&request).map(reply))]
-    }
-}
-
-fn judge(
-    script: impl FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send,
-) -> Scripted<impl FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send> {
-    Scripted(script, Vec::new())
+/// Gives the verdicts of `script`, the newest request first.
+fn judge<'s>(
+    script: impl FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send + 's,
+) -> ScriptedJudge<'s> {
+    ScriptedJudge::of_verdicts(script).newest_first()
 }
 
 /// Prefers the larger number.
@@ -98,7 +67,7 @@ fn play(config: &RewardConfig, judge: &mut dyn Judge, completions: &[String]) ->
     let mut arena = Arena::new(config, false);
     arena.add(group("g", completions)).unwrap();
     loop {
-        if let Some(result) = arena.pump(judge).pop() {
+        if let Some((_, result)) = arena.pump(judge).pop() {
             assert_eq!((arena.n_open(), arena.n_in_flight()), (0, 0));
             return result;
         }
@@ -260,11 +229,11 @@ fn a_group_of_one_is_incomplete_and_none_is_refused() {
 #[test]
 fn no_group_waits_for_another() {
     let mut arena = Arena::new(&config(TournamentKind::Swiss, 1), false);
-    for id in ["slow", "quick"] {
+    let handles = ["slow", "quick"].map(|id| {
         let mut request = group(id, &numbers(8));
         request.question = id.to_owned();
-        arena.add(request).unwrap();
-    }
+        arena.add(request).unwrap()
+    });
     let mut asked = Vec::new();
     let mut both = judge(|request: &VoteRequest| {
         asked.push(request.question.clone());
@@ -272,7 +241,8 @@ fn no_group_waits_for_another() {
     });
     // the judge takes the newest request first, so that one group runs ahead
     let first = loop {
-        if let Some(result) = arena.pump(&mut both).pop() {
+        if let Some((handle, result)) = arena.pump(&mut both).pop() {
+            assert_eq!(handle, handles[1]);
             break result;
         }
     };

@@ -8,16 +8,15 @@
 
 mod kept;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use joust_schema::tables::Verdict;
 
-use super::{
-    ChatOutcome, ChatRequest, Judge, JudgeError, JudgeServers, VoteId, VoteOutcome, VoteReply,
-    VoteRequest,
-};
+use super::chat::ChatModel;
+use super::interface::{Judge, JudgeServers};
+use super::vote::{VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::config::JudgeConfig;
 use kept::{Kept, Key};
 
@@ -70,8 +69,6 @@ pub struct CachedJudge {
     joinable: BTreeMap<Key, VoteId>,
     /// What each one that waits waits for.
     waiting: BTreeMap<VoteId, VoteId>,
-    /// Conversations under way, which the judge inside knows by the same ids: no vote has them.
-    chats: BTreeSet<VoteId>,
     /// Outcomes that need no judge, until the next poll.
     ready: Vec<VoteOutcome>,
     /// The last poll left the judge inside alone.
@@ -101,7 +98,6 @@ impl CachedJudge {
             under_way: BTreeMap::new(),
             joinable: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            chats: BTreeSet::new(),
             ready: Vec::new(),
             has_passed_over: false,
             n_asked: 0,
@@ -156,6 +152,10 @@ impl Judge for CachedJudge {
         self.inner.name()
     }
 
+    fn capacity(&self) -> usize {
+        self.inner.capacity()
+    }
+
     fn servers(&self) -> Option<Arc<dyn JudgeServers>> {
         self.inner.servers()
     }
@@ -189,9 +189,6 @@ impl Judge for CachedJudge {
 
     fn cancel(&mut self, id: VoteId) {
         self.ready.retain(|(ready, _)| *ready != id);
-        if self.chats.remove(&id) {
-            self.inner.cancel(id);
-        }
         let Some(asked) = self.waiting.remove(&id) else { return };
         let vote = self.under_way.get_mut(&asked);
         let vote = vote.expect("what is waited for is under way. This is a bug.");
@@ -206,11 +203,11 @@ impl Judge for CachedJudge {
     }
 
     /// What is under way goes on for those who wait for it; it is neither kept nor joined any more.
-    fn forget(&mut self) {
+    fn clear_caches(&mut self) {
         self.kept.clear();
         self.joinable.clear();
         self.stats.bytes.store(0, Ordering::Relaxed);
-        self.inner.forget();
+        self.inner.clear_caches();
     }
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
@@ -218,8 +215,7 @@ impl Judge for CachedJudge {
         // what is there need not wait for the judge, nor the judge for ever for what is there
         let passes_over = !outcomes.is_empty() && !self.has_passed_over;
         self.has_passed_over = passes_over;
-        let is_idle = self.under_way.is_empty() && self.chats.is_empty();
-        if !passes_over && !is_idle {
+        if !passes_over {
             for outcome in self.inner.poll() {
                 outcomes.extend(self.finish(outcome));
             }
@@ -227,18 +223,8 @@ impl Judge for CachedJudge {
         outcomes
     }
 
-    fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
-        self.inner.chat(id, request)?;
-        self.chats.insert(id);
-        Ok(())
-    }
-
-    fn chats(&mut self) -> Vec<ChatOutcome> {
-        let finished = self.inner.chats();
-        for (id, _) in &finished {
-            self.chats.remove(id);
-        }
-        finished
+    fn chat_model(&mut self) -> Option<&mut dyn ChatModel> {
+        self.inner.chat_model()
     }
 }
 

@@ -1,36 +1,75 @@
 //! A reasoning reward model in this process: renders the prompt, samples a thought, reads the
 //! verdict.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use joust_engine::{Engine, EngineConfig, Request, RequestId, Sample, SamplingParams};
 use joust_schema::prompt::Message;
 use joust_schema::tables::FinishReason;
 
-use super::{
-    ChatOutcome, ChatReply, ChatRequest, Judge, JudgeError, VoteId, VoteOutcome, VoteReply,
-    VoteRequest,
-};
+use super::chat::{ChatId, ChatModel, ChatOutcome, ChatReply, ChatRequest};
+use super::interface::Judge;
+use super::vote::{JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::config::JudgeConfig;
 use crate::error::Error;
 use crate::{prompt, verdict};
 
-/// Steps that [`Judge::poll`] works on thoughts none of which ends: a number, for a time would make what is
-/// computed together depend on the machine's mood.
-const TURN: usize = 8;
+/// Maximum number of engine steps in one [`Judge::poll`] while no sample ends. A count and not a
+/// time, which would make the composition of batches depend on the machine's load.
+const MAX_STEPS_PER_POLL: usize = 8;
 
-/// The judge around an engine.
+/// A judge around an engine in this process.
 pub struct EngineJudge {
     engine: Engine,
     name: String,
+    max_batch: usize,
     params: SamplingParams,
-    in_flight: Vec<VoteId>,
-    /// Requests that could not be served, until the next poll.
+    in_flight: InFlight,
+    /// Votes that the engine refused, until the next poll.
     refused: Vec<VoteOutcome>,
-    /// Conversations that are under way, and those that are finished.
-    chats_in_flight: BTreeSet<VoteId>,
-    chats: Vec<ChatOutcome>,
+    /// Conversations that finished since they were last taken.
+    finished_chats: Vec<ChatOutcome>,
+}
+
+/// What an engine request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Purpose {
+    Vote(VoteId),
+    Chat(ChatId),
+}
+
+/// Requests that the engine works on.
+#[derive(Default)]
+struct InFlight {
+    purposes: BTreeMap<RequestId, Purpose>,
+    request_ids: BTreeMap<Purpose, RequestId>,
+    n_requests: u64,
+}
+
+impl InFlight {
+    fn next_id(&self) -> RequestId {
+        RequestId(self.n_requests)
+    }
+
+    fn insert(&mut self, purpose: Purpose) {
+        let id = self.next_id();
+        self.n_requests += 1;
+        self.purposes.insert(id, purpose);
+        self.request_ids.insert(purpose, id);
+    }
+
+    fn remove(&mut self, id: RequestId) -> Option<Purpose> {
+        let purpose = self.purposes.remove(&id)?;
+        self.request_ids.remove(&purpose);
+        Some(purpose)
+    }
+
+    /// Removes all requests, and returns what they were for in the order of their submission.
+    fn take_all(&mut self) -> impl Iterator<Item = Purpose> + use<> {
+        self.request_ids.clear();
+        std::mem::take(&mut self.purposes).into_values()
+    }
 }
 
 impl EngineJudge {
@@ -74,16 +113,16 @@ impl EngineJudge {
         Ok(Self {
             engine,
             name: format!("{name} prompt:{}", prompt::template_hash()),
+            max_batch: config.max_batch,
             params: SamplingParams {
                 max_tokens: config.max_thinking_tokens,
                 temperature: config.temperature,
                 top_p: config.top_p,
                 ..SamplingParams::default()
             },
-            in_flight: Vec::new(),
+            in_flight: InFlight::default(),
             refused: Vec::new(),
-            chats_in_flight: BTreeSet::new(),
-            chats: Vec::new(),
+            finished_chats: Vec::new(),
         })
     }
 
@@ -115,14 +154,58 @@ impl EngineJudge {
         prompt: Result<Vec<u32>, joust_engine::Error>,
     ) {
         let params = SamplingParams { seed: request.seed.0, ..self.params.clone() };
-        let id = RequestId(request.id.0);
-        let taken = prompt.and_then(|prompt| self.engine.submit(Request::new(id, prompt, params)));
-        match taken {
-            Ok(()) => self.in_flight.push(request.id),
+        let submitted = prompt
+            .and_then(|prompt| self.submit_to_engine(Purpose::Vote(request.id), prompt, params));
+        if let Err(error) = submitted {
+            self.refused.push((request.id, Err(JudgeError::Refused(error.to_string()))));
+        }
+    }
+
+    fn submit_to_engine(
+        &mut self,
+        purpose: Purpose,
+        prompt: Vec<u32>,
+        params: SamplingParams,
+    ) -> Result<(), joust_engine::Error> {
+        self.engine.submit(Request::new(self.in_flight.next_id(), prompt, params))?;
+        self.in_flight.insert(purpose);
+        Ok(())
+    }
+
+    fn cancel_request(&mut self, purpose: Purpose) {
+        if let Some(&id) = self.in_flight.request_ids.get(&purpose) {
+            self.in_flight.remove(id);
+            self.engine.cancel(id);
+        }
+    }
+
+    /// Computes one step and returns the votes that ended with it.
+    fn step(&mut self) -> Vec<VoteOutcome> {
+        let mut outcomes = Vec::new();
+        match self.engine.step() {
+            Ok(samples) => {
+                for sample in samples {
+                    match self.in_flight.remove(sample.request_id) {
+                        Some(Purpose::Vote(id)) => outcomes.push((id, Ok(vote_reply(sample)))),
+                        Some(Purpose::Chat(id)) => {
+                            self.finished_chats.push((id, Ok(chat_reply(sample))));
+                        }
+                        None => {}
+                    }
+                }
+            }
             Err(error) => {
-                self.refused.push((request.id, Err(JudgeError::Refused(error.to_string()))));
+                let error = JudgeError::Failed(error.to_string());
+                self.engine.clear();
+                for purpose in self.in_flight.take_all() {
+                    match purpose {
+                        Purpose::Vote(id) => outcomes.push((id, Err(error.clone()))),
+                        Purpose::Chat(id) => self.finished_chats.push((id, Err(error.clone()))),
+                    }
+                }
             }
         }
+        outcomes
     }
 }
 
@@ -131,55 +214,46 @@ impl Judge for EngineJudge {
         &self.name
     }
 
+    fn capacity(&self) -> usize {
+        self.max_batch
+    }
+
     fn submit(&mut self, request: VoteRequest) {
         let prompt = self.prompt_token_ids(&request);
         self.submit_prompt(&request, prompt);
     }
 
     fn cancel(&mut self, id: VoteId) {
-        self.engine.cancel(RequestId(id.0));
-        self.in_flight.retain(|in_flight| *in_flight != id);
-        self.chats_in_flight.remove(&id);
+        self.refused.retain(|(refused, _)| *refused != id);
+        self.cancel_request(Purpose::Vote(id));
     }
 
-    fn forget(&mut self) {
+    fn clear_caches(&mut self) {
         self.engine.forget_prefixes();
     }
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
         let mut outcomes = std::mem::take(&mut self.refused);
         let mut n_steps = 0;
-        // others are let in between, so that a new group need not wait for the end of a thought
+        // a poll ends before the longest thought does, so that a new group need not wait for it
         while outcomes.is_empty()
-            && self.chats.is_empty()
+            && self.finished_chats.is_empty()
             && self.engine.has_work()
-            && n_steps < TURN
+            && n_steps < MAX_STEPS_PER_POLL
         {
             n_steps += 1;
-            match self.engine.step() {
-                Ok(samples) => {
-                    for sample in samples {
-                        let id = VoteId(sample.request_id.0);
-                        match self.chats_in_flight.remove(&id) {
-                            true => self.chats.push((id, Ok(chat_reply(sample)))),
-                            false => outcomes.push((id, Ok(vote_reply(sample)))),
-                        }
-                    }
-                }
-                Err(error) => {
-                    let error = JudgeError::Failed(error.to_string());
-                    self.engine.clear();
-                    outcomes.extend(self.in_flight.iter().map(|&id| (id, Err(error.clone()))));
-                    let chats = std::mem::take(&mut self.chats_in_flight);
-                    self.chats.extend(chats.into_iter().map(|id| (id, Err(error.clone()))));
-                }
-            }
+            outcomes.extend(self.step());
         }
-        self.in_flight.retain(|id| !outcomes.iter().any(|(finished, _)| finished == id));
         outcomes
     }
 
-    fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
+    fn chat_model(&mut self) -> Option<&mut dyn ChatModel> {
+        Some(self)
+    }
+}
+
+impl ChatModel for EngineJudge {
+    fn submit_chat(&mut self, id: ChatId, request: ChatRequest) -> Result<(), JudgeError> {
         let tokenizer = self.engine.tokenizer();
         let disarmed =
             |message: Message| Message::new(message.role, tokenizer.disarm(&message.content));
@@ -194,15 +268,17 @@ impl Judge for EngineJudge {
         };
         let prompt =
             tokenizer.render_chat(&messages, true).and_then(|text| tokenizer.encode(&text));
-        let taken = prompt
-            .and_then(|prompt| self.engine.submit(Request::new(RequestId(id.0), prompt, params)));
-        taken.map_err(|error| JudgeError::Refused(error.to_string()))?;
-        self.chats_in_flight.insert(id);
-        Ok(())
+        prompt
+            .and_then(|prompt| self.submit_to_engine(Purpose::Chat(id), prompt, params))
+            .map_err(|error| JudgeError::Refused(error.to_string()))
     }
 
-    fn chats(&mut self) -> Vec<ChatOutcome> {
-        std::mem::take(&mut self.chats)
+    fn cancel_chat(&mut self, id: ChatId) {
+        self.cancel_request(Purpose::Chat(id));
+    }
+
+    fn take_finished_chats(&mut self) -> Vec<ChatOutcome> {
+        std::mem::take(&mut self.finished_chats)
     }
 }
 

@@ -19,9 +19,9 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use tokio::task::AbortHandle;
 
-use super::{
-    ChatOutcome, ChatRequest, Judge, JudgeError, JudgeServers, VoteId, VoteOutcome, VoteRequest,
-};
+use super::chat::{ChatId, ChatModel, ChatOutcome, ChatRequest};
+use super::interface::{Judge, JudgeServers};
+use super::vote::{JudgeError, VoteId, VoteOutcome, VoteRequest};
 use crate::config::JudgeConfig;
 use crate::error::Error;
 use crate::prompt;
@@ -33,13 +33,14 @@ const POLL: Duration = Duration::from_millis(20);
 /// See the module.
 pub struct HttpJudge {
     name: String,
+    capacity: usize,
     samples_per_call: usize,
     calls: Arc<Calls>,
     runtime: tokio::runtime::Runtime,
     /// Votes that were submitted since the last poll.
     collected: Vec<VoteRequest>,
     under_way: BTreeMap<VoteId, Call>,
-    chats_under_way: BTreeMap<VoteId, AbortHandle>,
+    chats_under_way: BTreeMap<ChatId, AbortHandle>,
     /// Conversations that are finished.
     chats: Vec<ChatOutcome>,
     send: Sender<Report>,
@@ -84,6 +85,7 @@ impl HttpJudge {
         let (send, receive) = unbounded();
         Ok(Self {
             name: format!("{} (http) prompt:{}", http.model, prompt::template_hash()),
+            capacity: http.concurrency * http.urls.len(),
             samples_per_call: http.samples_per_call,
             calls: Arc::new(calls),
             runtime,
@@ -115,6 +117,10 @@ impl Judge for HttpJudge {
         &self.name
     }
 
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     fn submit(&mut self, request: VoteRequest) {
         self.collected.push(request);
     }
@@ -125,9 +131,6 @@ impl Judge for HttpJudge {
             && !call.wanted.cancel(id)
         {
             call.task.abort();
-        }
-        if let Some(chat) = self.chats_under_way.remove(&id) {
-            chat.abort();
         }
     }
 
@@ -160,7 +163,17 @@ impl Judge for HttpJudge {
         outcomes
     }
 
-    fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
+    fn chat_model(&mut self) -> Option<&mut dyn ChatModel> {
+        Some(self)
+    }
+
+    fn servers(&self) -> Option<Arc<dyn JudgeServers>> {
+        Some(Arc::clone(&self.calls) as Arc<dyn JudgeServers>)
+    }
+}
+
+impl ChatModel for HttpJudge {
+    fn submit_chat(&mut self, id: ChatId, request: ChatRequest) -> Result<(), JudgeError> {
         let (calls, send) = (Arc::clone(&self.calls), self.send.clone());
         let task = self.runtime.spawn(async move {
             let outcome = calls.converse(request).await;
@@ -171,12 +184,14 @@ impl Judge for HttpJudge {
         Ok(())
     }
 
-    fn chats(&mut self) -> Vec<ChatOutcome> {
-        std::mem::take(&mut self.chats)
+    fn cancel_chat(&mut self, id: ChatId) {
+        if let Some(chat) = self.chats_under_way.remove(&id) {
+            chat.abort();
+        }
     }
 
-    fn servers(&self) -> Option<Arc<dyn JudgeServers>> {
-        Some(Arc::clone(&self.calls) as Arc<dyn JudgeServers>)
+    fn take_finished_chats(&mut self) -> Vec<ChatOutcome> {
+        std::mem::take(&mut self.chats)
     }
 }
 

@@ -1,7 +1,9 @@
 //! An engine judge that keeps count of its prompts: what sharing their beginnings could save, and
 //! what it did save.
 
-use super::{EngineJudge, Judge, VoteId, VoteOutcome, VoteRequest};
+use super::engine::EngineJudge;
+use super::interface::Judge;
+use super::vote::{VoteId, VoteOutcome, VoteRequest};
 
 /// Hands everything on to the judge inside, and remembers what was asked.
 pub struct RecordingJudge {
@@ -46,6 +48,10 @@ impl Judge for RecordingJudge {
         self.inner.name()
     }
 
+    fn capacity(&self) -> usize {
+        self.inner.capacity()
+    }
+
     fn submit(&mut self, request: VoteRequest) {
         // what cannot be asked comes back from the judge with its reason
         let prompt = self.inner.prompt_token_ids(&request);
@@ -57,8 +63,8 @@ impl Judge for RecordingJudge {
         self.inner.cancel(id);
     }
 
-    fn forget(&mut self) {
-        self.inner.forget();
+    fn clear_caches(&mut self) {
+        self.inner.clear_caches();
     }
 
     fn poll(&mut self) -> Vec<VoteOutcome> {

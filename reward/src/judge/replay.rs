@@ -5,7 +5,8 @@ use std::path::Path;
 
 use joust_schema::tables::Vote;
 
-use super::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use super::interface::Judge;
+use super::vote::{JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::error::Error;
 
 /// Votes of a dump by match, place and attempt.
@@ -48,6 +49,10 @@ impl ReplayJudge {
 impl Judge for ReplayJudge {
     fn name(&self) -> &str {
         "replay"
+    }
+
+    fn capacity(&self) -> usize {
+        usize::MAX
     }
 
     fn submit(&mut self, request: VoteRequest) {

@@ -2,14 +2,37 @@
 
 use joust_schema::tables::Verdict;
 
-use super::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use super::interface::Judge;
+use super::vote::{JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::rule;
 
-/// Prefers the completion whose final answer is right; a coin keyed by the vote's seed decides where
-/// both or neither are.
+/// Prefers the completion whose final answer is correct; if both or neither are, a coin keyed by the
+/// vote's seed decides.
 #[derive(Default)]
 pub struct RuleJudge {
     finished: Vec<VoteOutcome>,
+}
+
+impl RuleJudge {
+    /// The reply to a vote.
+    ///
+    /// # Errors
+    /// [`JudgeError::Refused`] without a known answer.
+    pub fn reply(request: &VoteRequest) -> Result<VoteReply, JudgeError> {
+        let Some(reference) = &request.reference else {
+            return Err(JudgeError::Refused("the group has no known answer".to_owned()));
+        };
+        let first = rule::is_correct(&request.answer_first, reference);
+        let second = rule::is_correct(&request.answer_second, reference);
+        let verdict = match (first, second) {
+            (true, false) => Verdict::First,
+            (false, true) => Verdict::Second,
+            _ if request.seed.unit() < 0.5 => Verdict::First,
+            _ => Verdict::Second,
+        };
+        let text = format!("first right: {first}, second right: {second}");
+        Ok(VoteReply::without_tokens(verdict, text))
+    }
 }
 
 impl Judge for RuleJudge {
@@ -17,29 +40,12 @@ impl Judge for RuleJudge {
         "rule"
     }
 
+    fn capacity(&self) -> usize {
+        usize::MAX
+    }
+
     fn submit(&mut self, request: VoteRequest) {
-        let result = match &request.reference {
-            None => Err(JudgeError::Refused("the group has no known answer".to_owned())),
-            Some(reference) => {
-                let first = rule::is_correct(&request.answer_first, reference);
-                let second = rule::is_correct(&request.answer_second, reference);
-                let verdict = match (first, second) {
-                    (true, false) => Verdict::First,
-                    (false, true) => Verdict::Second,
-                    _ if request.seed.unit() < 0.5 => Verdict::First,
-                    _ => Verdict::Second,
-                };
-                Ok(VoteReply {
-                    verdict,
-                    text: format!("first right: {first}, second right: {second}"),
-                    prompt_tokens: 0,
-                    cached_prompt_tokens: 0,
-                    completion_tokens: 0,
-                    latency_ms: 0.0,
-                })
-            }
-        };
-        self.finished.push((request.id, result));
+        self.finished.push((request.id, Self::reply(&request)));
     }
 
     fn cancel(&mut self, id: VoteId) {

@@ -7,7 +7,7 @@ use joust_schema::tables::Verdict;
 use super::*;
 use crate::arena::{Arena, GroupRequest};
 use crate::config::{RewardConfig, TournamentConfig};
-use crate::judge::{Judge, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use crate::judge::ScriptedJudge;
 
 fn rule(max: u32, stop: Stop) -> VoteRule {
     VoteRule { max, stop, ..VoteRule::default() }
@@ -63,63 +63,18 @@ fn a_number_and_a_table_are_read_and_mistakes_are_named() {
 }
 
 /// Prefers the better of two answers ("good", "bad") with a probability that the question names,
-/// and adds to it what it thinks of the first place.
-struct Noisy {
-    for_first_place: f64,
-    n_asked: usize,
-    n_cancelled: usize,
-    waiting: Vec<VoteRequest>,
-    /// Votes that it gives at a time.
-    n_at_once: usize,
-}
-
-impl Judge for Noisy {
-    fn name(&self) -> &str {
-        "noisy"
-    }
-
-    fn submit(&mut self, request: VoteRequest) {
-        self.n_asked += 1;
-        self.waiting.push(request);
-    }
-
-    fn cancel(&mut self, id: VoteId) {
-        let before = self.waiting.len();
-        self.waiting.retain(|request| request.id != id);
-        self.n_cancelled += before - self.waiting.len();
-    }
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        let n = self.n_at_once.min(self.waiting.len());
-        let requests: Vec<VoteRequest> = self.waiting.drain(..n).collect();
-        requests.iter().map(|request| (request.id, Ok(self.reply(request)))).collect()
-    }
-}
-
-impl Noisy {
-    fn reply(&self, request: &VoteRequest) -> VoteReply {
+/// and adds to it its preference for the first place.
+fn noisy(for_first_place: f64) -> ScriptedJudge<'static> {
+    ScriptedJudge::of_verdicts(move |request| {
         let p: f64 = request.question.parse().unwrap();
         let good_first = request.answer_first == "good";
-        let for_first = if good_first { p } else { 1.0 - p } + self.for_first_place;
-        let verdict =
-            if request.seed.unit() < for_first { Verdict::First } else { Verdict::Second };
-        VoteReply {
-            verdict,
-            text: String::new(),
-            prompt_tokens: 1,
-            cached_prompt_tokens: 0,
-            completion_tokens: 1,
-            latency_ms: 0.0,
-        }
-    }
-}
-
-fn noisy(for_first_place: f64) -> Noisy {
-    Noisy { for_first_place, n_asked: 0, n_cancelled: 0, waiting: Vec::new(), n_at_once: 10_000 }
+        let for_first = if good_first { p } else { 1.0 - p } + for_first_place;
+        Ok(if request.seed.unit() < for_first { Verdict::First } else { Verdict::Second })
+    })
 }
 
 /// Shares of pairs in which the good answer won, ties half, and votes a match.
-fn play(votes: &VoteRule, judge: &mut Noisy, accuracies: &[f64]) -> (f64, f64) {
+fn play(votes: &VoteRule, judge: &mut ScriptedJudge<'_>, accuracies: &[f64]) -> (f64, f64) {
     let tournament = TournamentConfig { votes: votes.clone(), ..TournamentConfig::default() };
     let config = RewardConfig { tournament, ..RewardConfig::default() };
     let mut arena = Arena::new(&config, false);
@@ -138,7 +93,7 @@ fn play(votes: &VoteRule, judge: &mut Noisy, accuracies: &[f64]) -> (f64, f64) {
     let mut right = 0.0;
     let mut n_votes = 0;
     while arena.n_open() > 0 {
-        for result in arena.pump(judge) {
+        for (_, result) in arena.pump(judge) {
             let row = &result.matches[0];
             assert!(result.votes.len() <= votes.max as usize);
             n_votes += result.votes.len();
@@ -199,8 +154,9 @@ fn a_judge_that_likes_the_first_place_never_gets_ahead() {
 fn votes_asked_in_advance_are_cancelled_once_the_match_is_decided() {
     let votes = VoteRule { ahead: 14, ..rule(16, Stop::Lead) };
     // one vote at a time, so that the others can still be cancelled
-    let mut judge = Noisy { n_at_once: 1, ..noisy(0.0) };
+    let mut judge = noisy(0.0);
+    judge.control().set_max_replies_per_poll(1);
     let (right, n_votes) = play(&votes, &mut judge, &[1.0; 10]);
     assert_eq!((right, n_votes), (1.0, 2.0));
-    assert_eq!((judge.n_asked, judge.n_cancelled), (160, 140));
+    assert_eq!((judge.control().n_submitted(), judge.control().cancelled().len()), (160, 140));
 }

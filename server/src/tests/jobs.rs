@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::journal;
-use joust_reward::judge::{ChatOutcome, ChatReply, ChatRequest};
+use joust_reward::judge::ChatReply;
 
 async fn get(app: &Router, path: &str) -> Response<Body> {
     app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()
@@ -36,7 +36,7 @@ async fn a_job_is_accepted_looked_at_and_done() {
 
 #[tokio::test]
 async fn a_job_can_be_cancelled_while_nobody_waits_for_its_group() {
-    let app = server(Box::new(Silent), |config| config.queue_capacity = 1);
+    let app = server(silent(), |config| config.queue_capacity = 1);
     let job = json_of(send(&app, "/v1/jobs", &[], &group()).await).await;
     let place = format!("/v1/jobs/{}", job["job_id"].as_str().unwrap());
     let waiting = tokio::spawn({
@@ -84,7 +84,7 @@ async fn a_job_can_be_cancelled_while_nobody_waits_for_its_group() {
 async fn a_job_that_was_accepted_is_judged_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let dump = dir.path().to_owned();
-    let app = server(Box::new(Silent), |config| config.dump = Some(dump_into(&dump, 1)));
+    let app = server(silent(), |config| config.dump = Some(dump_into(&dump, 1)));
     let job = json_of(send(&app, "/v1/jobs", &[], &group()).await).await;
     let copy = tempfile::tempdir().unwrap();
     let name = "journal_00000.jsonl";
@@ -106,39 +106,18 @@ async fn a_job_that_was_accepted_is_judged_after_a_kill() {
     }
 }
 
-/// A model that answers with what it was told last.
-#[derive(Default)]
-struct Echo(Vec<ChatOutcome>);
-
-impl Judge for Echo {
-    fn name(&self) -> &str {
-        "echo"
-    }
-
-    fn submit(&mut self, _request: VoteRequest) {}
-
-    fn cancel(&mut self, _id: VoteId) {}
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        Vec::new()
-    }
-
-    fn chat(&mut self, id: VoteId, request: ChatRequest) -> Result<(), JudgeError> {
+/// A model that answers with the last message.
+fn echo() -> Box<dyn Judge> {
+    Box::new(ScriptedJudge::silent().with_chat(|request| {
         let said = &request.messages.last().unwrap().content;
         let text = format!("{said} {}{}", request.max_tokens.unwrap_or(0), request.stop.concat());
-        let reply = ChatReply { text, prompt_tokens: 7, completion_tokens: 2, is_whole: true };
-        self.0.push((id, Ok(reply)));
-        Ok(())
-    }
-
-    fn chats(&mut self) -> Vec<ChatOutcome> {
-        std::mem::take(&mut self.0)
-    }
+        Ok(ChatReply { text, prompt_tokens: 7, completion_tokens: 2, is_whole: true })
+    }))
 }
 
 #[tokio::test]
 async fn the_judges_model_can_be_talked_to() {
-    let app = server(Box::<Echo>::default(), |_| {});
+    let app = server(echo(), |_| {});
     let parts = json!([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]);
     let body = json!({"model": "m", "messages": [{"role": "user", "content": parts}], "n": 2, "max_tokens": 5});
     let answer = json_of(send(&app, "/v1/chat/completions", &[], &body).await).await;

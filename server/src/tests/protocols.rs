@@ -1,39 +1,20 @@
 //! Scores as vLLM and SGLang serve them, and the limits of what is taken.
 
 use super::*;
+use joust_reward::judge::VoteReply;
 
-/// A judge that prefers what comes first in the alphabet.
-#[derive(Default)]
-struct Alphabet(Vec<VoteOutcome>);
-
-impl Judge for Alphabet {
-    fn name(&self) -> &str {
-        "alphabet"
-    }
-
-    fn submit(&mut self, request: VoteRequest) {
-        let is_first = request.answer_first < request.answer_second;
-        let reply = VoteReply {
-            verdict: if is_first { Verdict::First } else { Verdict::Second },
-            text: String::new(),
-            prompt_tokens: 0,
-            cached_prompt_tokens: 0,
-            completion_tokens: 0,
-            latency_ms: 0.0,
-        };
-        self.0.push((request.id, Ok(reply)));
-    }
-
-    fn cancel(&mut self, _id: VoteId) {}
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        std::mem::take(&mut self.0)
-    }
+/// A judge that prefers the answer that comes first in the alphabet.
+fn alphabet() -> Box<dyn Judge> {
+    Box::new(ScriptedJudge::new(|vote| {
+        let is_first = vote.answer_first < vote.answer_second;
+        let verdict = if is_first { Verdict::First } else { Verdict::Second };
+        Ok(VoteReply::without_tokens(verdict, String::new()))
+    }))
 }
 
 #[tokio::test]
 async fn a_query_with_documents_is_scored_as_a_group() {
-    let app = server(Box::<Alphabet>::default(), |_| {});
+    let app = server(alphabet(), |_| {});
     for body in [
         json!({"queries": "2+2?", "documents": ["4", "5", "4"]}),
         json!({"model": "m", "text_1": ["2+2?"], "text_2": ["4", "5", "4"]}),
@@ -61,7 +42,7 @@ async fn a_query_with_documents_is_scored_as_a_group() {
 
 #[tokio::test]
 async fn conversations_are_classified() {
-    let app = server(Box::<Alphabet>::default(), |_| {});
+    let app = server(alphabet(), |_| {});
     let chat = |said: &str| {
         format!("<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>")
     };

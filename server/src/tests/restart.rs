@@ -1,40 +1,22 @@
 //! What a server knows again that was killed or stopped.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use joust_schema::tables::{Completion, Reward, Vote};
 
 use super::*;
 use crate::journal;
+use joust_reward::judge::{RuleJudge, ScriptControl};
 
-/// A rule judge that counts what it is asked.
-struct Counting(RuleJudge, Arc<AtomicUsize>);
-
-impl Judge for Counting {
-    fn name(&self) -> &str {
-        "counting"
-    }
-
-    fn submit(&mut self, request: VoteRequest) {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        self.0.submit(request);
-    }
-
-    fn cancel(&mut self, id: VoteId) {
-        self.0.cancel(id);
-    }
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        self.0.poll()
-    }
+/// A judge that knows the answer, and its votes so far.
+fn counting() -> (Box<dyn Judge>, ScriptControl) {
+    let judge = ScriptedJudge::new(RuleJudge::reply).named("counting");
+    let control = judge.control();
+    (Box::new(judge), control)
 }
 
-/// A server over a folder, with the number of votes that its judge was asked for.
-fn start(dump: &Path) -> (Server, Arc<AtomicUsize>) {
-    let votes = Arc::new(AtomicUsize::new(0));
-    let judge = Counting(RuleJudge::default(), Arc::clone(&votes));
-    (running(Box::new(judge), |config| config.dump = Some(dump_into(dump, 100))), votes)
+/// A server over a folder, with the votes that its judge was asked for.
+fn start(dump: &Path) -> (Server, ScriptControl) {
+    let (judge, votes) = counting();
+    (running(judge, |config| config.dump = Some(dump_into(dump, 100))), votes)
 }
 
 /// Copies a folder as a kill leaves it: what the program has handed to the operating system.
@@ -56,9 +38,9 @@ async fn a_group_that_was_judged_before_a_kill_is_not_judged_again() {
     let mut asked = group();
     asked["traces"] = json!(true);
     let first = json_of(post(&server.router(), &asked.to_string()).await).await;
-    assert_eq!(votes.load(Ordering::Relaxed), 6);
+    assert_eq!(votes.n_submitted(), 6);
     let again = json_of(post(&server.router(), &asked.to_string()).await).await;
-    assert_eq!((again, votes.load(Ordering::Relaxed)), (first.clone(), 6));
+    assert_eq!((again, votes.n_submitted()), (first.clone(), 6));
 
     let copy = killed(dir.path());
     // the kill came in the middle of a line
@@ -68,7 +50,7 @@ async fn a_group_that_was_judged_before_a_kill_is_not_judged_again() {
     std::fs::write(&segment, text).unwrap();
     let (server, votes) = start(copy.path());
     let after = json_of(post(&server.router(), &asked.to_string()).await).await;
-    assert_eq!((after, votes.load(Ordering::Relaxed)), (first, 0));
+    assert_eq!((after, votes.n_submitted()), (first, 0));
     // and what had not become tables yet has
     let rows: Vec<Vote> = rows_of(copy.path(), 0);
     assert_eq!(rows.len(), 6);
@@ -78,7 +60,7 @@ async fn a_group_that_was_judged_before_a_kill_is_not_judged_again() {
     let mut other = group();
     other["prompt"] = json!("3+1?");
     post(&server.router(), &other.to_string()).await;
-    assert_eq!(votes.load(Ordering::Relaxed), 6);
+    assert_eq!(votes.n_submitted(), 6);
 }
 
 #[tokio::test]
@@ -113,7 +95,7 @@ async fn members_that_had_no_answer_yet_get_it_after_the_kill_and_others_begin_a
     assert_eq!(named("1", "5", app.clone()).await, b);
     assert_eq!(named("0", "4", app.clone()).await, a);
     assert_eq!(named("2", "6", app.clone()).await, c);
-    assert_eq!(votes.load(Ordering::Relaxed), 0);
+    assert_eq!(votes.n_submitted(), 0);
     // the nameless ones have their answers: the same words belong to a new group, which is known as a whole
     let nameless =
         ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
@@ -162,8 +144,7 @@ async fn segments_go_when_their_time_is_over_and_sets_stay() {
 async fn a_set_that_was_moved_away_is_not_written_again_and_its_groups_are_still_known() {
     let dir = tempfile::tempdir().unwrap();
     let dump = dir.path().to_owned();
-    let judge = Counting(RuleJudge::default(), Arc::default());
-    let app = server(Box::new(judge), |config| config.dump = Some(dump_into(&dump, 1)));
+    let app = server(counting().0, |config| config.dump = Some(dump_into(&dump, 1)));
     post(&app, &group().to_string()).await;
     assert_eq!(rows_of::<Reward>(&dump, 0).len(), 4);
     let end = std::time::Instant::now() + Duration::from_secs(30);
@@ -175,6 +156,6 @@ async fn a_set_that_was_moved_away_is_not_written_again_and_its_groups_are_still
     let copy = killed(&dump);
     let (server, votes) = start(copy.path());
     assert_eq!(post(&server.router(), &group().to_string()).await.status(), StatusCode::OK);
-    assert_eq!(votes.load(Ordering::Relaxed), 0);
+    assert_eq!(votes.n_submitted(), 0);
     assert!(journal::sets(copy.path()).unwrap().is_empty());
 }

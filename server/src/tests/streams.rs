@@ -105,7 +105,7 @@ async fn a_group_is_answered_before_the_next_one_is_sent() {
 
 #[tokio::test]
 async fn a_failed_judge_is_a_line_that_says_so() {
-    let app = server(Box::new(Broken(Vec::new())), |_| {});
+    let app = server(broken(), |_| {});
     let lines = lines_of(stream_in(&app, LINES, Body::from(group_line("g"))).await).await;
     assert_eq!((&lines[0]["index"], &lines[0]["status"]), (&json!(0), &json!(503)));
     assert_eq!(lines[0]["rewards"], json!([null, null, null, null]));
@@ -114,7 +114,7 @@ async fn a_failed_judge_is_a_line_that_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn late_groups_are_named_and_the_stream_goes_on() {
-    let app = server(Box::new(Silent), |_| {});
+    let app = server(silent(), |_| {});
     let body = (0..3).map(|at| group_line(&format!("g{at}"))).collect::<String>();
     let lines = lines_of(stream_in(&app, LINES, Body::from(body)).await).await;
     let seen: Vec<_> = lines.iter().map(|line| line["status"].as_u64()).collect();
@@ -129,7 +129,7 @@ async fn n_open(app: &Router) -> u64 {
 
 #[tokio::test]
 async fn a_stream_takes_half_of_the_queue_and_a_client_that_went_gets_no_more() {
-    let app = server(Box::new(Silent), |config| config.queue_capacity = 6);
+    let app = server(silent(), |config| config.queue_capacity = 6);
     let n_sent = Arc::new(AtomicUsize::new(0));
     let counted = {
         let n_sent = Arc::clone(&n_sent);
@@ -309,7 +309,7 @@ async fn a_body_that_is_no_table_of_groups_has_a_status_of_its_own() {
         let text = json_of(response).await["error"].to_string();
         assert!(text.contains(wanted), "{text}");
     }
-    let gone = server(Box::new(Panicking), |_| {});
+    let gone = server(panicking(), |_| {});
     let body = Body::from(ipc::to_bytes(&[whole]).unwrap());
     assert_eq!(stream_in(&gone, ARROW, body).await.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
@@ -347,10 +347,10 @@ async fn check_no_rewards(judge: Box<dyn Judge>, wanted: Status) {
 
 #[tokio::test]
 async fn what_the_judge_failed_at_is_a_row_without_a_reward() {
-    check_no_rewards(Box::new(Broken(Vec::new())), Status::JudgeFailed).await;
+    check_no_rewards(broken(), Status::JudgeFailed).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_judge_did_not_do_in_time_is_a_row_without_a_reward() {
-    check_no_rewards(Box::new(Silent), Status::Timeout).await;
+    check_no_rewards(silent(), Status::Timeout).await;
 }

@@ -68,7 +68,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     while arena.n_open() > 0 {
         let finished = arena.pump(&mut judge);
         bar.inc(finished.len() as u64);
-        results.extend(finished);
+        results.extend(finished.into_iter().map(|(_, result)| result));
     }
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();

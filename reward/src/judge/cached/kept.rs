@@ -4,7 +4,7 @@
 
 use lru::LruCache;
 
-use crate::judge::VoteReply;
+use crate::judge::vote::VoteReply;
 
 /// A comparison, as a hash.
 pub(super) type Key = [u8; 32];

@@ -1,7 +1,6 @@
-//! Around a judge that counts what it is asked for: what it is spared, and that nobody is forgotten.
+//! Votes that the inner judge is spared, and that each request gets one outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
 
 use joust_schema::ids::{GroupId, MatchId};
 use joust_schema::seed::Seed;
@@ -11,54 +10,10 @@ use proptest::prelude::*;
 use super::CachedJudge;
 use crate::arena::{GroupRequest, GroupResult};
 use crate::config::{JudgeConfig, JudgeKind, RewardConfig};
-use crate::judge::{Judge, JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
+use crate::judge::{
+    Judge, JudgeError, ScriptControl, ScriptedJudge, VoteId, VoteOutcome, VoteReply, VoteRequest,
+};
 use crate::scorer::Scorer;
-
-/// What a [`Counting`] judge has seen.
-#[derive(Default)]
-struct Seen {
-    open: Vec<VoteRequest>,
-    n_asked: usize,
-    n_cancelled: usize,
-    n_forgotten: usize,
-    /// Outcomes that the next poll gives.
-    per_poll: usize,
-    /// Whether a cancelled vote's outcome comes nevertheless, as it may where it was there already.
-    is_late: bool,
-}
-
-/// Answers the vote that is open for longest; the first answer's first letter says how.
-struct Counting(Arc<Mutex<Seen>>);
-
-impl Judge for Counting {
-    fn name(&self) -> &str {
-        "counting"
-    }
-
-    fn submit(&mut self, request: VoteRequest) {
-        let mut seen = self.0.lock().unwrap();
-        seen.n_asked += 1;
-        seen.open.push(request);
-    }
-
-    fn cancel(&mut self, id: VoteId) {
-        let mut seen = self.0.lock().unwrap();
-        seen.n_cancelled += 1;
-        if !seen.is_late {
-            seen.open.retain(|request| request.id != id);
-        }
-    }
-
-    fn forget(&mut self) {
-        self.0.lock().unwrap().n_forgotten += 1;
-    }
-
-    fn poll(&mut self) -> Vec<VoteOutcome> {
-        let mut seen = self.0.lock().unwrap();
-        let n = seen.per_poll.min(seen.open.len());
-        seen.open.drain(..n).map(|request| (request.id, answer(&request))).collect()
-    }
-}
 
 fn answer(request: &VoteRequest) -> Result<VoteReply, JudgeError> {
     let verdict = match request.answer_first.chars().next() {
@@ -78,11 +33,19 @@ fn answer(request: &VoteRequest) -> Result<VoteReply, JudgeError> {
     })
 }
 
-fn cached(change: impl FnOnce(&mut JudgeConfig)) -> (CachedJudge, Arc<Mutex<Seen>>) {
-    let seen = Arc::new(Mutex::new(Seen { per_poll: 1, ..Seen::default() }));
+/// A judge that replies by [`answer`], one vote per poll.
+fn inner() -> (ScriptedJudge<'static>, ScriptControl) {
+    let judge = ScriptedJudge::new(answer);
+    let control = judge.control();
+    control.set_max_replies_per_poll(1);
+    (judge, control)
+}
+
+fn cached(change: impl FnOnce(&mut JudgeConfig)) -> (CachedJudge, ScriptControl) {
     let mut config = JudgeConfig { verdict_cache_mib: 1, ..JudgeConfig::default() };
     change(&mut config);
-    (CachedJudge::new(Box::new(Counting(Arc::clone(&seen))), &config), seen)
+    let (judge, control) = inner();
+    (CachedJudge::new(Box::new(judge), &config), control)
 }
 
 fn request(id: u64, first: &str) -> VoteRequest {
@@ -114,7 +77,7 @@ fn the_same_vote_is_asked_once_and_costs_nothing_again() {
     let first = asked(&mut judge, request(1, "4")).unwrap();
     let again = asked(&mut judge, request(2, "4")).unwrap();
     assert_eq!(again, VoteReply { cached_prompt_tokens: 300, latency_ms: 0.0, ..first });
-    assert_eq!(seen.lock().unwrap().n_asked, 1);
+    assert_eq!(seen.n_submitted(), 1);
     let stats = judge.stats();
     assert_eq!([stats.hits(), stats.joined(), stats.misses(), stats.shared_tokens()], [1, 0, 1, 7]);
     assert!(stats.bytes() > 0 && stats.bytes() < 1_000, "{}", stats.bytes());
@@ -135,7 +98,7 @@ fn whatever_differs_is_another_vote_but_for_the_draw_and_the_match() {
     asked(&mut judge, same).unwrap();
     for (n, other) in others.into_iter().enumerate() {
         asked(&mut judge, other).unwrap();
-        assert_eq!(seen.lock().unwrap().n_asked, n + 2);
+        assert_eq!(seen.n_submitted(), n + 2);
     }
     let known = request(0, "4");
     let keys: BTreeSet<[u8; 32]> = [
@@ -156,7 +119,7 @@ fn what_is_no_vote_is_not_kept() {
         assert_eq!(asked(&mut judge, request(id, "?")).unwrap().verdict, Verdict::Invalid);
         asked(&mut judge, request(id, "x")).unwrap_err();
     }
-    assert_eq!((seen.lock().unwrap().n_asked, judge.stats().bytes()), (4, 0));
+    assert_eq!((seen.n_submitted(), judge.stats().bytes()), (4, 0));
 }
 
 #[test]
@@ -167,7 +130,7 @@ fn a_vote_under_way_serves_all_who_want_it_and_the_first_left_has_its_costs() {
     }
     judge.cancel(VoteId(1));
     judge.cancel(VoteId(3));
-    assert_eq!(seen.lock().unwrap().n_cancelled, 0, "others wait for it");
+    assert_eq!(seen.cancelled().len(), 0, "others wait for it");
     let costs = |(id, outcome): VoteOutcome| {
         let reply = outcome.unwrap();
         (id.0, reply.text, reply.cached_prompt_tokens, reply.latency_ms)
@@ -182,7 +145,7 @@ fn a_vote_under_way_serves_all_who_want_it_and_the_first_left_has_its_costs() {
     judge.submit(request(6, "6"));
     judge.cancel(VoteId(6));
     judge.cancel(VoteId(5));
-    assert_eq!(seen.lock().unwrap().n_cancelled, 1, "nobody waits for it");
+    assert_eq!(seen.cancelled().len(), 1, "nobody waits for it");
     assert!(judge.poll().is_empty());
     asked(&mut judge, request(7, "6")).unwrap();
 }
@@ -205,14 +168,14 @@ fn what_was_asked_before_all_was_forgotten_is_neither_joined_nor_kept() {
     let (mut judge, seen) = cached(|_| {});
     asked(&mut judge, request(1, "4")).unwrap();
     judge.submit(request(2, "6"));
-    judge.forget();
-    assert_eq!((judge.stats().bytes(), seen.lock().unwrap().n_forgotten), (0, 1));
+    judge.clear_caches();
+    assert_eq!((judge.stats().bytes(), seen.n_cache_clears()), (0, 1));
     judge.submit(request(3, "6"));
     asked_ids(&mut judge, &[2]);
     judge.submit(request(4, "6"));
     asked_ids(&mut judge, &[3, 4]);
     asked(&mut judge, request(5, "4")).unwrap();
-    assert_eq!(seen.lock().unwrap().n_asked, 4);
+    assert_eq!(seen.n_submitted(), 4);
 }
 
 fn asked_ids(judge: &mut CachedJudge, wanted: &[u64]) {
@@ -238,34 +201,34 @@ fn verdicts(result: &GroupResult) -> Vec<(i32, String)> {
 
 #[test]
 fn a_set_of_groups_is_scored_as_if_nothing_had_been_scored_before() {
-    let seen = Arc::new(Mutex::new(Seen { per_poll: 1, ..Seen::default() }));
     let judge = JudgeConfig { verdict_cache_mib: 1, ..JudgeConfig::default() };
     let config = RewardConfig { judge, ..RewardConfig::default() };
-    let scorer = |seen: &Arc<Mutex<Seen>>| {
-        Scorer::with_judge(&config, Some(Box::new(Counting(Arc::clone(seen)))), false)
+    let scorer = || {
+        let (judge, control) = inner();
+        (Scorer::with_judge(&config, Some(Box::new(judge)), false), control)
     };
     let groups = || vec![group("a", 1), group("b", 1)];
-    let mut fresh = scorer(&seen);
+    let (mut fresh, _) = scorer();
     let wanted = fresh.score_all(groups(), &mut |_| {}).unwrap();
     let stats = fresh.cache_stats().unwrap();
     assert_eq!(stats.misses(), stats.joined() + stats.hits(), "one group asks for both");
     assert_eq!(verdicts(&wanted[0]), verdicts(&wanted[1]));
 
-    let mut used = scorer(&seen);
+    let (mut used, seen) = scorer();
     // the same comparisons with other draws
     let other = used.score_all(vec![group("a", 2)], &mut |_| {}).unwrap();
     assert_ne!(verdicts(&other[0]), verdicts(&wanted[0]));
     assert_eq!(used.score_all(groups(), &mut |_| {}).unwrap(), wanted);
 
     // the server's way: what was judged before serves again
-    let n_asked = seen.lock().unwrap().n_asked;
+    let n_asked = seen.n_submitted();
     used.add(group("c", 1)).unwrap();
     let mut results = Vec::new();
     while used.n_open() > 0 {
-        results.extend(used.pump());
+        results.extend(used.pump().into_iter().map(|(_, result)| result));
     }
     assert_eq!(verdicts(&results[0]), verdicts(&wanted[0]));
-    assert_eq!(seen.lock().unwrap().n_asked, n_asked);
+    assert_eq!(seen.n_submitted(), n_asked);
 }
 
 #[test]
@@ -309,7 +272,7 @@ proptest! {
         is_late: bool,
     ) {
         let (mut judge, seen) = cached(|_| {});
-        seen.lock().unwrap().is_late = is_late;
+        seen.set_ignores_cancels(is_late);
         let answers = ["4", "5", "22", "?", "x"];
         let mut submitted: BTreeMap<u64, usize> = BTreeMap::new();
         let mut cancelled = BTreeSet::new();
@@ -333,19 +296,19 @@ proptest! {
                 }
                 Act::Cancel(_) => {}
                 Act::Poll(n) => {
-                    seen.lock().unwrap().per_poll = n;
+                    seen.set_max_replies_per_poll(n);
                     for (id, outcome) in judge.poll() {
                         prop_assert!(!cancelled.contains(&id.0), "{id:?} was cancelled");
                         prop_assert!(outcomes.insert(id.0, outcome).is_none(), "{id:?} twice");
                     }
                 }
                 Act::Forget => {
-                    judge.forget();
+                    judge.clear_caches();
                     has_forgotten = true;
                 }
             }
-            let seen = seen.lock().unwrap();
-            let wanted = seen.open.iter().filter(|vote| judge.under_way.contains_key(&vote.id));
+            let waiting = seen.waiting();
+            let wanted = waiting.iter().filter(|vote| judge.under_way.contains_key(&vote.id));
             let open: Vec<&str> = wanted.map(|vote| &*vote.answer_first).collect();
             let distinct: BTreeSet<&str> = open.iter().copied().collect();
             prop_assert!(has_forgotten || open.len() == distinct.len(), "asked twice: {open:?}");
@@ -362,10 +325,10 @@ proptest! {
                 }
             }
         }
-        let (stats, seen) = (judge.stats(), seen.lock().unwrap());
+        let stats = judge.stats();
         let n_submitted = submitted.len() as u64;
         prop_assert_eq!(stats.hits() + stats.joined() + stats.misses(), n_submitted);
-        prop_assert_eq!(stats.misses(), seen.n_asked as u64);
+        prop_assert_eq!(stats.misses(), seen.n_submitted() as u64);
         prop_assert!(judge.under_way.is_empty() && judge.waiting.is_empty());
         prop_assert!(judge.joinable.is_empty() && judge.ready.is_empty());
     }

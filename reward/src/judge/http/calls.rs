@@ -16,10 +16,9 @@ use tokio::time::Instant;
 use super::servers::{Choice, End, Servers};
 use super::wire::{Answer, Ask, disarmed, messages};
 use crate::config::JudgeConfig;
-use crate::judge::{
-    ChatOutcome, ChatReply, ChatRequest, JudgeError, JudgeServers, VoteId, VoteOutcome, VoteReply,
-    VoteRequest,
-};
+use crate::judge::chat::{ChatOutcome, ChatReply, ChatRequest};
+use crate::judge::interface::JudgeServers;
+use crate::judge::vote::{JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
 
 /// What a call tells the judge.
 pub(super) enum Report {
@@ -312,7 +311,7 @@ impl Calls {
 }
 
 impl JudgeServers for Calls {
-    fn n(&self) -> usize {
+    fn n_servers(&self) -> usize {
         self.urls.len()
     }
 

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use super::HttpJudge;
 use crate::config::{HttpJudgeConfig, JudgeConfig, JudgeKind, RewardConfig};
 use crate::judge::{
-    ChatReply, ChatRequest, Judge as _, JudgeError, VoteId, VoteOutcome, VoteRequest,
+    ChatId, ChatModel as _, ChatReply, ChatRequest, Judge as _, JudgeError, VoteId, VoteOutcome,
+    VoteRequest,
 };
 
 /// A server and what it has seen.
@@ -161,11 +162,11 @@ fn chat(judge: &mut HttpJudge, id: u64) -> Result<ChatReply, JudgeError> {
         stop: vec![".".to_owned()],
         seed: Seed::new(id),
     };
-    judge.chat(VoteId(id), request).unwrap();
+    judge.submit_chat(ChatId(id), request).unwrap();
     loop {
         assert!(judge.poll().is_empty());
-        if let Some((answered, outcome)) = judge.chats().pop() {
-            assert_eq!(answered, VoteId(id));
+        if let Some((answered, outcome)) = judge.take_finished_chats().pop() {
+            assert_eq!(answered, ChatId(id));
             return outcome;
         }
     }
@@ -192,7 +193,7 @@ fn a_conversation_is_passed_on_with_its_own_sampling() {
     assert!(matches!(&refused, JudgeError::Refused(reason) if reason.ends_with("no")), "{refused}");
     let failed = chat(&mut judge, 3).unwrap_err();
     assert!(failed.to_string().starts_with("no answer after 2 tries"), "{failed}");
-    judge.cancel(VoteId(3));
+    judge.cancel_chat(ChatId(3));
 }
 
 #[test]

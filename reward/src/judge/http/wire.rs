@@ -3,7 +3,8 @@
 use joust_schema::prompt::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::judge::{ChatReply, VoteReply, VoteRequest};
+use crate::judge::chat::ChatReply;
+use crate::judge::vote::{VoteReply, VoteRequest};
 use crate::{prompt, verdict};
 
 /// Body of `POST /v1/chat/completions`.

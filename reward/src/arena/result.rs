@@ -1,0 +1,54 @@
+//! A scored group, and how far one is that is being scored.
+//!
+//! It does not know how a group is scored.
+
+use joust_schema::ids::{GroupId, Member};
+use joust_schema::tables::{Match, Reward, Status, Vote};
+
+/// A scored group: rows of the `rewards`, `matches` and `votes` tables.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct GroupResult {
+    /// Name of the group.
+    pub group_id: GroupId,
+    /// One row per member, in order.
+    pub rewards: Vec<Reward>,
+    /// Matches by round and members.
+    pub matches: Vec<Match>,
+    /// Votes by match, position and attempt.
+    pub votes: Vec<Vote>,
+    /// The member that won the tournament; none if nothing was compared.
+    pub winner: Option<Member>,
+    /// Log-odds by which the judge prefers the answer shown first; none if the rating does not
+    /// measure it.
+    pub position_bias: Option<f64>,
+    /// True if the judge refused every vote, and would refuse it again.
+    #[serde(default)]
+    pub is_refused: bool,
+}
+
+/// Begins the text of a vote without a reply from the judge; the error follows.
+pub(super) const NO_REPLY: &str = "[no reply] ";
+
+impl GroupResult {
+    /// Why no member has a reward, if the judge failed for all of them or refused all.
+    pub fn why_all_failed(&self) -> Option<String> {
+        let all_failed = self.rewards.iter().all(|row| row.status == Status::JudgeFailed);
+        let reason = || match self.votes.last().and_then(|vote| vote.text.strip_prefix(NO_REPLY)) {
+            Some(error) => error.lines().next().unwrap_or_default().chars().take(300).collect(),
+            None if self.votes.is_empty() => "no votes".to_owned(),
+            None => "no verdict in what it said".to_owned(),
+        };
+        all_failed.then(|| format!("the judge gave no valid vote: {}", reason()))
+    }
+}
+
+/// Progress of a group that is being scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Progress {
+    /// Matches that are over.
+    pub matches_over: usize,
+    /// Matches that have begun, those that are over included; later rounds add to them.
+    pub matches_begun: usize,
+    /// Votes that were cast, invalid ones included.
+    pub votes: usize,
+}

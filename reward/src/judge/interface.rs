@@ -1,0 +1,52 @@
+//! The trait that tournaments know a judge by.
+//!
+//! It does not know tournaments, nor any judge.
+
+use std::sync::Arc;
+
+use super::chat::ChatModel;
+use super::vote::{VoteId, VoteOutcome, VoteRequest};
+
+/// Gives verdicts on pairs of answers: takes vote requests and gives outcomes, in any order, many
+/// at a time.
+pub trait Judge: Send {
+    /// Name of the judge in the dump: model and a hash of the prompt template.
+    fn name(&self) -> &str;
+
+    /// Number of votes that the judge works on at once; `usize::MAX` if there is no limit.
+    fn capacity(&self) -> usize;
+
+    /// Takes a request. A request that cannot be served comes back as an outcome with its error.
+    fn submit(&mut self, request: VoteRequest);
+
+    /// Drops a request whose vote is no longer needed; its outcome never comes, unless it was
+    /// finished already.
+    fn cancel(&mut self, id: VoteId);
+
+    /// Works for a moment and returns the votes that finished: none if none is in flight or the
+    /// next one takes longer.
+    fn poll(&mut self) -> Vec<VoteOutcome>;
+
+    /// Drops whatever the judge remembers of earlier prompts. Later results are then the same, to
+    /// the last bit, as after a fresh start.
+    fn clear_caches(&mut self) {}
+
+    /// The judge as a model to talk to; `None` if it is no model.
+    fn chat_model(&mut self) -> Option<&mut dyn ChatModel> {
+        None
+    }
+
+    /// The servers that the judge calls; `None` if it runs in this process.
+    fn servers(&self) -> Option<Arc<dyn JudgeServers>> {
+        None
+    }
+}
+
+/// State of the servers that a judge calls.
+pub trait JudgeServers: Send + Sync {
+    /// Number of servers.
+    fn n_servers(&self) -> usize;
+
+    /// Number of servers that get no calls now, after failures.
+    fn n_resting(&self) -> usize;
+}

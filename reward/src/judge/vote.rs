@@ -1,0 +1,79 @@
+//! Votes: a question to a judge, its reply, and why there may be none.
+//!
+//! Plain data. It does not know tournaments, nor how a judge works.
+
+use joust_schema::ids::MatchId;
+use joust_schema::seed::Seed;
+use joust_schema::tables::Verdict;
+
+/// Identifies a vote among those in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VoteId(pub u64);
+
+/// A question to the judge: which of two answers is better?
+#[derive(Clone, Debug)]
+pub struct VoteRequest {
+    /// Names the outcome.
+    pub id: VoteId,
+    /// The match.
+    pub match_id: MatchId,
+    /// Position of the vote in its match, counted from 0.
+    pub vote: u32,
+    /// Number of attempts before this one.
+    pub attempt: u32,
+    /// The prompt that both answers reply to.
+    pub question: String,
+    /// The answer shown as Assistant 1.
+    pub answer_first: String,
+    /// The answer shown as Assistant 2.
+    pub answer_second: String,
+    /// The known answer; only a rule reads it.
+    pub reference: Option<String>,
+    /// Seed of the judge's draws.
+    pub seed: Seed,
+}
+
+/// A judge's reply to a [`VoteRequest`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct VoteReply {
+    /// Which of the shown answers won.
+    pub verdict: Verdict,
+    /// The judge's whole output.
+    pub text: String,
+    /// Number of tokens of the judge's prompt.
+    pub prompt_tokens: usize,
+    /// Number of prompt tokens whose keys and values were reused, not computed.
+    pub cached_prompt_tokens: usize,
+    /// Number of tokens that the judge generated.
+    pub completion_tokens: usize,
+    /// Time from the first work on the vote to its end.
+    pub latency_ms: f64,
+}
+
+impl VoteReply {
+    /// A reply that took no tokens and no time.
+    pub fn without_tokens(verdict: Verdict, text: String) -> Self {
+        Self {
+            verdict,
+            text,
+            prompt_tokens: 0,
+            cached_prompt_tokens: 0,
+            completion_tokens: 0,
+            latency_ms: 0.0,
+        }
+    }
+}
+
+/// Why a judge gives no reply.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum JudgeError {
+    /// The same request would fail again: a prompt too long, a missing answer, no recorded vote.
+    #[error("{0}")]
+    Refused(String),
+    /// Something broke; a second attempt may succeed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A finished vote: the id of its request, and the reply or why there is none.
+pub type VoteOutcome = (VoteId, Result<VoteReply, JudgeError>);
