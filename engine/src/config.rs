@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod examples;
+pub(crate) mod family;
 mod quantization;
 
 use std::path::Path;
@@ -13,16 +14,9 @@ use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use crate::error::Error;
+use family::Bias;
+pub use family::Family;
 pub use quantization::Fp8Layout;
-
-/// The decoder families that the engine runs. They differ in biases only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// Qwen2, Qwen2.5, R1-Distill-Qwen, RRM: biases on queries, keys and values.
-    Qwen2,
-    /// Llama, SmolLM2: no biases, unless `attention_bias` says otherwise.
-    Llama,
-}
 
 /// How the rotary frequencies are changed for contexts longer than those of pre-training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,8 +42,8 @@ pub enum RopeScaling {
 /// A decoder model's constants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
-    /// Which family's layout the weights have.
-    pub family: Family,
+    /// Description of the model's family.
+    pub family: &'static Family,
     /// Rows of the embedding.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -102,10 +96,9 @@ pub struct Kept {
 const KEPT_KEYS: [&str; 3] = ["pad_token_id", "sliding_window", "max_window_layers"];
 
 impl ModelConfig {
-    /// Whether the attention's output projection has a bias: Llama's `attention_bias` covers it,
-    /// Qwen2's does not.
+    /// Whether the attention's output projection has a bias.
     pub(crate) fn has_output_bias(&self) -> bool {
-        self.family == Family::Llama && self.attention_bias
+        self.family.output_bias.is_present(self.attention_bias)
     }
 
     /// Reads a `config.json`, in the spelling of transformers 4 or 5.
@@ -115,21 +108,19 @@ impl ModelConfig {
     /// this engine does not do.
     pub fn from_json(path: &Path, value: &Value) -> Result<Self, Error> {
         let keys = Keys { path, value };
-        let family = match keys.text("model_type") {
-            Some("qwen2") => Family::Qwen2,
-            Some("llama") => Family::Llama,
-            Some(other) => {
-                return Err(
-                    keys.unsupported(format!("model_type `{other}` (wanted qwen2 or llama)"))
-                );
-            }
-            None => return Err(keys.bad("key `model_type` is missing, wanted qwen2 or llama")),
+        let wanted = Family::model_types();
+        let Some(model_type) = keys.text("model_type") else {
+            return Err(keys.bad(format!("key `model_type` is missing, wanted {wanted}")));
         };
-        keys.refuse_what_is_not_done()?;
+        let Some(family) = Family::of_model_type(model_type) else {
+            let what = format!("model_type `{model_type}` (wanted {wanted})");
+            return Err(keys.unsupported(what));
+        };
+        keys.refuse_unsupported(family)?;
         let (hidden_size, n_heads) = (keys.size("hidden_size")?, keys.size("num_attention_heads")?);
-        let n_kv_heads = match (family, keys.has("num_key_value_heads")) {
-            (Family::Llama, false) => n_heads,
-            _ => keys.size("num_key_value_heads")?,
+        let n_kv_heads = match family.optional_kv_heads && !keys.has("num_key_value_heads") {
+            true => n_heads,
+            false => keys.size("num_key_value_heads")?,
         };
         let head_dim = if keys.has("head_dim") {
             keys.size("head_dim")?
@@ -159,11 +150,11 @@ impl ModelConfig {
             n_kv_heads,
             head_dim,
             max_position: keys.size("max_position_embeddings")?,
-            rms_norm_eps: keys.positive("rms_norm_eps")?,
+            rms_norm_eps: keys.positive(family.norm_eps_key)?,
             rope_theta,
             rope_scaling,
             tie_word_embeddings: keys.flag("tie_word_embeddings"),
-            attention_bias: family == Family::Qwen2 || keys.flag("attention_bias"),
+            attention_bias: family.qkv_bias.is_present(keys.flag("attention_bias")),
             bos_token_id: keys.token_ids("bos_token_id")?.first().copied(),
             eos_token_ids: keys.token_ids("eos_token_id")?,
             torch_dtype: keys.text("dtype").or(keys.text("torch_dtype")).and_then(kind_of),
@@ -174,13 +165,10 @@ impl ModelConfig {
 
     /// The `config.json` of this model with weights in `kind`; transformers 4 and 5 and vLLM read it.
     pub fn to_json(&self, kind: Kind) -> Value {
-        let (model_type, architecture) = match self.family {
-            Family::Qwen2 => ("qwen2", "Qwen2ForCausalLM"),
-            Family::Llama => ("llama", "LlamaForCausalLM"),
-        };
+        let family = self.family;
         let mut config = json!({
-            "architectures": [architecture],
-            "model_type": model_type,
+            "architectures": [family.architecture],
+            "model_type": family.model_type,
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
@@ -189,11 +177,11 @@ impl ModelConfig {
             "num_key_value_heads": self.n_kv_heads,
             "head_dim": self.head_dim,
             "max_position_embeddings": self.max_position,
-            "rms_norm_eps": self.rms_norm_eps,
+            (family.norm_eps_key): self.rms_norm_eps,
             "rope_theta": self.rope_theta,
             "rope_scaling": self.rope_scaling_json(),
             "tie_word_embeddings": self.tie_word_embeddings,
-            "hidden_act": "silu",
+            "hidden_act": family.activation,
             "attention_dropout": 0.0,
             "initializer_range": 0.02,
             "use_cache": true,
@@ -201,11 +189,11 @@ impl ModelConfig {
             "eos_token_id": self.eos_json(),
             "torch_dtype": dtype_name(kind),
         });
-        if self.family == Family::Llama {
+        if family.qkv_bias == Bias::AttentionBias {
             config["attention_bias"] = json!(self.attention_bias);
-            config["mlp_bias"] = json!(false);
-        } else {
-            config["use_sliding_window"] = json!(false);
+        }
+        for feature in family.absent_features {
+            config[feature] = json!(false);
         }
         for (key, value) in &self.kept.config {
             config[key] = value.clone();
@@ -337,11 +325,12 @@ impl Keys<'_> {
             .ok_or_else(|| self.bad(format!("key `{key}` is no token id and no list of them")))
     }
 
-    fn refuse_what_is_not_done(&self) -> Result<(), Error> {
+    fn refuse_unsupported(&self, family: &Family) -> Result<(), Error> {
+        let wanted = family.activation;
         if let Some(act) = self.text("hidden_act")
-            && act != "silu"
+            && act != wanted
         {
-            return Err(self.unsupported(format!("hidden_act `{act}` (wanted silu)")));
+            return Err(self.unsupported(format!("hidden_act `{act}` (wanted {wanted})")));
         }
         if self.flag("use_sliding_window") {
             return Err(self.unsupported("use_sliding_window = true".to_owned()));
@@ -359,16 +348,16 @@ impl Keys<'_> {
     }
 
     /// Base and scaling: at the top level, in `rope_scaling`, or in `rope_parameters`.
-    fn rope(&self, family: Family) -> Result<(f64, Option<RopeScaling>), Error> {
+    fn rope(&self, family: &Family) -> Result<(f64, Option<RopeScaling>), Error> {
         let empty = Map::new();
         let table = |key: &str| self.get(key).and_then(Value::as_object);
         let parameters = table("rope_parameters");
         let scaling = parameters.or_else(|| table("rope_scaling")).unwrap_or(&empty);
         let theta = match parameters.and_then(|p| p.get("rope_theta")).or(self.get("rope_theta")) {
             Some(value) => self.positive_value("rope_theta", value)?,
-            // the first Llama checkpoints were written before the key existed
-            None if family == Family::Llama => 10_000.0,
-            None => return Err(self.bad("key `rope_theta` is missing")),
+            None => {
+                family.default_rope_theta.ok_or_else(|| self.bad("key `rope_theta` is missing"))?
+            }
         };
         let number = |key: &str| -> Result<f64, Error> {
             let value = scaling

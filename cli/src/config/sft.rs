@@ -115,7 +115,7 @@ impl NewModel {
     /// The model's constants, with the vocabulary of `tokenizer`.
     pub(crate) fn config(&self, tokenizer: &Tokenizer) -> ModelConfig {
         ModelConfig {
-            family: Family::Qwen2,
+            family: Family::QWEN2,
             vocab_size: tokenizer.vocab_size(),
             hidden_size: self.hidden_size,
             intermediate_size: self.intermediate_size,

@@ -4,7 +4,7 @@ use super::{Family, Kept, ModelConfig};
 
 pub(crate) fn tiny() -> ModelConfig {
     ModelConfig {
-        family: Family::Qwen2,
+        family: Family::QWEN2,
         vocab_size: 40,
         hidden_size: 32,
         intermediate_size: 48,

@@ -14,7 +14,7 @@ use crate::optim::OptimConfig;
 
 fn model() -> Decoder {
     let config = ModelConfig {
-        family: Family::Qwen2,
+        family: Family::QWEN2,
         vocab_size: 30,
         hidden_size: 16,
         intermediate_size: 24,

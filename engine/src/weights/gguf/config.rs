@@ -1,11 +1,13 @@
 //! From a GGUF file's metadata to the `config.json` of a Hugging Face folder.
 //!
-//! It knows llama.cpp's keys for the architectures `llama` and `qwen2`. It does not know which of
-//! the settings the engine can run; it only refuses files that the result could not describe.
+//! It knows llama.cpp's keys, which are the same for all families. It does not know which of the
+//! settings the engine can run; it only refuses files that the result could not describe.
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{GgufFile, Value};
+use super::file::GgufFile;
+use super::value::Value;
+use crate::config::Family;
 use crate::error::Error;
 use crate::weights::dequant::dequantize;
 
@@ -20,18 +22,14 @@ impl GgufFile {
     /// The model's `config.json`, made from the metadata.
     ///
     /// # Errors
-    /// [`Error::BadFile`] where a key is missing or the architecture is neither `llama` nor
-    /// `qwen2`; [`Error::Unsupported`] for experts, sliding windows, partial rotary embeddings and
+    /// [`Error::BadFile`] where a key is missing or the architecture is of no known family; [`Error::Unsupported`] for experts, sliding windows, partial rotary embeddings and
     /// rotary scalings other than `linear` and Llama 3's.
     pub(crate) fn hf_config(&self) -> Result<Json, Error> {
         let arch = self.architecture()?;
-        let (model_type, class) = match arch {
-            "llama" => ("llama", "LlamaForCausalLM"),
-            "qwen2" => ("qwen2", "Qwen2ForCausalLM"),
-            other => {
-                let reason = format!("architecture {other} is not known; llama and qwen2 are");
-                return Err(Error::bad_file(&self.path, reason));
-            }
+        let Some(family) = Family::of_gguf(arch) else {
+            let wanted = Family::gguf_architectures();
+            let reason = format!("architecture {arch} is not known (wanted {wanted})");
+            return Err(Error::bad_file(&self.path, reason));
         };
         let hidden_size = self.required_u64(arch, "embedding_length")?;
         let n_heads = self.n_heads(arch)?;
@@ -41,8 +39,8 @@ impl GgufFile {
         let mut set = |key: &str, value: Json| {
             config.insert(key.to_owned(), value);
         };
-        set("model_type", json!(model_type));
-        set("architectures", json!([class]));
+        set("model_type", json!(family.model_type));
+        set("architectures", json!([family.architecture]));
         set("hidden_size", json!(hidden_size));
         set("intermediate_size", json!(self.required_u64(arch, "feed_forward_length")?));
         set("num_hidden_layers", json!(self.required_u64(arch, "block_count")?));
@@ -51,11 +49,11 @@ impl GgufFile {
         if let Some(head_dim) = self.optional_u64(arch, "attention.key_length")? {
             set("head_dim", json!(head_dim));
         }
-        set("hidden_act", json!("silu"));
+        set("hidden_act", json!(family.activation));
         set("max_position_embeddings", json!(self.required_u64(arch, "context_length")?));
         let eps_key = format!("{arch}.attention.layer_norm_rms_epsilon");
         let eps = self.optional_f64(&eps_key)?.ok_or_else(|| self.missing(&eps_key))?;
-        set("rms_norm_eps", json!(eps));
+        set(family.norm_eps_key, json!(eps));
         let rope_theta = self.optional_f64(&format!("{arch}.rope.freq_base"))?;
         let rope_theta = rope_theta.unwrap_or(DEFAULT_ROPE_THETA);
         set("rope_theta", json!(rope_theta));
@@ -66,7 +64,7 @@ impl GgufFile {
         set("vocab_size", json!(self.vocab_size(arch)?));
         set("tie_word_embeddings", json!(self.tensor("output.weight").is_none()));
         let has_bias = self.tensor("blk.0.attn_q.bias").is_some();
-        set("attention_bias", json!(arch == "qwen2" || has_bias));
+        set("attention_bias", json!(family.qkv_bias.is_present(has_bias)));
         if self.tensor("blk.0.ffn_up.bias").is_some() {
             set("mlp_bias", json!(true));
         }
@@ -84,7 +82,7 @@ impl GgufFile {
     /// The heads whose rows llama.cpp's converter has reordered in this tensor, if it has.
     pub(super) fn permuted_heads(&self, tensor_name: &str) -> Result<Option<usize>, Error> {
         let arch = self.architecture()?;
-        if arch != "llama" {
+        if Family::of_gguf(arch).is_none_or(|family| !family.gguf_permutes_rows) {
             return Ok(None);
         }
         let n_heads = if tensor_name.contains(".attn_q.") {
