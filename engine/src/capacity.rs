@@ -8,7 +8,6 @@ use crate::config::ModelConfig;
 use crate::cpu;
 use crate::device;
 use crate::error::Error;
-use crate::fp8;
 use crate::gpu::{self, GpuSettings, KvKind};
 use crate::kv::BLOCK_TOKENS;
 use crate::model::{Decoder, Precision};
@@ -140,7 +139,7 @@ impl Plan {
         let precision = engine.quantization.resolve(device, engine.dtype, model.fp8.is_some())?;
         let path = Path::of(device, precision, engine)?;
         if device.is_cuda() {
-            fp8::check_widths(model, precision)?;
+            check_fp8_widths(model, precision)?;
         }
         if let (Path::Gpu(kv), true) = (path, engine.gpu_kernels) {
             gpu::check_model(model, kv)?;
@@ -283,6 +282,29 @@ pub(crate) fn gpu_settings(
         graphs: engine.cuda_graphs,
         shared_attention: engine.shared_attention,
         fetch_ahead: engine.fetch_ahead_mib.saturating_mul(1 << 20),
+    }
+}
+
+/// Refuses matrices that FP8 tensor cores do not take: both sides must be multiples of 16.
+///
+/// # Errors
+/// [`Error::Unsupported`]
+fn check_fp8_widths(config: &ModelConfig, precision: Precision) -> Result<(), Error> {
+    let q_width = config.n_heads * config.head_dim;
+    let of_layers = [
+        ("hidden_size", config.hidden_size),
+        ("intermediate_size", config.intermediate_size),
+        ("num_attention_heads times head_dim", q_width),
+        ("num_key_value_heads times head_dim", config.n_kv_heads * config.head_dim),
+    ];
+    let of_head = [("hidden_size", config.hidden_size), ("vocab_size", config.vocab_size)];
+    let checked = of_layers.iter().filter(|_| precision.fp8_layers);
+    let mut checked = checked.chain(of_head.iter().filter(|_| precision.fp8_head));
+    match checked.find(|(_, width)| width % 16 != 0) {
+        Some((name, width)) => Err(Error::Unsupported {
+            what: format!("FP8 on a GPU with {name} {width} (wanted a multiple of 16)"),
+        }),
+        None => Ok(()),
     }
 }
 

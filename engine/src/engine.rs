@@ -20,13 +20,13 @@ use crate::model::Decoder;
 use crate::request::{Request, RequestId, Sample, Stats};
 use crate::runner::Runner;
 use crate::sampler::{Drawn, RowSampling};
-use crate::scheduler::{Chunk, Key, Limits, NewSequence, Scheduler, Sequence};
+use crate::scheduler::{Chunk, Limits, QueuedRequest, Scheduler, Sequence, SequenceKey};
 use crate::settings::{EngineConfig, SamplingParams};
 use crate::stops;
 use crate::tokenizer::{TextStream, Tokenizer};
 
 /// A request on its way.
-struct Open {
+struct OpenRequest {
     id: RequestId,
     params: Arc<SamplingParams>,
     prompt_tokens: usize,
@@ -35,7 +35,7 @@ struct Open {
 }
 
 /// A sample on its way, beyond what the scheduler knows of it.
-struct Running {
+struct RunningSample {
     request: u64,
     cached_prompt_tokens: usize,
     logprobs: Vec<f32>,
@@ -48,8 +48,8 @@ pub struct Engine {
     tokenizer: Arc<Tokenizer>,
     scheduler: Scheduler,
     /// By the number that the scheduler knows them by.
-    open: BTreeMap<u64, Open>,
-    running: BTreeMap<Key, Running>,
+    open: BTreeMap<u64, OpenRequest>,
+    running: BTreeMap<SequenceKey, RunningSample>,
     n_requests: u64,
     started: Instant,
     end_tokens: BTreeSet<u32>,
@@ -224,14 +224,14 @@ impl Engine {
                 "prompt token {id} is outside the model's vocabulary of {vocab_size}"
             )));
         }
-        self.scheduler.push(NewSequence {
+        self.scheduler.push(QueuedRequest {
             request: self.n_requests,
             prompt: request.prompt_token_ids,
             n_samples: request.params.n,
             priority: request.priority,
             deadline: request.timeout.map(|timeout| self.started.elapsed() + timeout),
         })?;
-        let open = Open {
+        let open = OpenRequest {
             id: request.id,
             n_left: request.params.n,
             params: Arc::new(request.params),
@@ -337,7 +337,7 @@ impl Engine {
         let mut draws = Vec::new();
         let sampled = chunks.iter().filter(|chunk| chunk.n_samples > 0);
         for (row, chunk) in sampled.enumerate() {
-            for (index, key) in self.scheduler.part(chunk.key) {
+            for (index, key) in self.scheduler.split_samples(chunk.key) {
                 draws.push(self.draw(row, index, key));
                 keys.push(key);
             }
@@ -355,13 +355,13 @@ impl Engine {
     }
 
     /// How the next token of a sample is drawn from `row` of the logits.
-    fn draw(&mut self, row: usize, index: u32, key: Key) -> RowSampling {
+    fn draw(&mut self, row: usize, index: u32, key: SequenceKey) -> RowSampling {
         const KNOWN: &str = "a sequence that runs belongs to a request. This is a bug.";
         let sequence = self.scheduler.running(key).expect(KNOWN);
         let open = self.open.get(&sequence.request).expect(KNOWN);
         let params = &open.params;
         let n_generated = sequence.tokens.len() - sequence.n_prompt;
-        self.running.entry(key).or_insert_with(|| Running {
+        self.running.entry(key).or_insert_with(|| RunningSample {
             request: sequence.request,
             cached_prompt_tokens: sequence.n_cached,
             logprobs: Vec::new(),
@@ -378,7 +378,7 @@ impl Engine {
     }
 
     /// Adds a token to a sample and says whether it ends there.
-    fn append(&mut self, key: Key, drawn: Drawn) -> Option<FinishReason> {
+    fn append(&mut self, key: SequenceKey, drawn: Drawn) -> Option<FinishReason> {
         self.scheduler.append(key, drawn.token);
         let running = self.running.get_mut(&key)?;
         running.logprobs.push(drawn.logprob);

@@ -9,11 +9,9 @@
 use half::bf16;
 use tch::{Device, Kind, Tensor};
 
-use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::tensors::{Plain, bytes, slice, slice_mut};
 use crate::ffi::threads;
-use crate::model::Precision;
 
 /// The largest value of E4M3.
 pub(crate) const LARGEST: f64 = 448.0;
@@ -250,29 +248,6 @@ impl Quantized {
             return Ok(Self { scale: scale.f_contiguous()?, block: [1, width as usize], ..self });
         }
         quantize(name, &self.dequantize(Kind::Float)?)
-    }
-}
-
-/// Refuses matrices that FP8 tensor cores do not take: both sides must be multiples of 16.
-///
-/// # Errors
-/// [`Error::Unsupported`]
-pub(crate) fn check_widths(config: &ModelConfig, precision: Precision) -> Result<(), Error> {
-    let q_width = config.n_heads * config.head_dim;
-    let of_layers = [
-        ("hidden_size", config.hidden_size),
-        ("intermediate_size", config.intermediate_size),
-        ("num_attention_heads times head_dim", q_width),
-        ("num_key_value_heads times head_dim", config.n_kv_heads * config.head_dim),
-    ];
-    let of_head = [("hidden_size", config.hidden_size), ("vocab_size", config.vocab_size)];
-    let checked = of_layers.iter().filter(|_| precision.fp8_layers);
-    let mut checked = checked.chain(of_head.iter().filter(|_| precision.fp8_head));
-    match checked.find(|(_, width)| width % 16 != 0) {
-        Some((name, width)) => Err(Error::Unsupported {
-            what: format!("FP8 on a GPU with {name} {width} (wanted a multiple of 16)"),
-        }),
-        None => Ok(()),
     }
 }
 

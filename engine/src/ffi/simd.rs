@@ -1,46 +1,12 @@
 //! Vector instructions, chosen when the program runs.
 
 mod bf16;
-
-use std::sync::OnceLock;
+mod features;
 
 pub(crate) use bf16::{RUN, few, linear, products, run_units, weigh};
-
-/// Tokens of a block of keys: one vector register of f32.
-pub(crate) const LANES: usize = 16;
-
-/// Whether the processor multiplies bf16 vectors.
-pub(crate) fn has_bf16() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| {
-        #[cfg(target_arch = "x86_64")]
-        return is_x86_feature_detected!("avx512bf16") && has_avx512();
-        #[cfg(not(target_arch = "x86_64"))]
-        false
-    })
-}
-
-/// Whether the processor has a matrix unit for bf16.
-pub(crate) fn has_amx_bf16() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| {
-        std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| info.contains("amx_bf16"))
-    })
-}
-
+pub(crate) use features::{LANES, has_amx_bf16, has_bf16};
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && has_avx2()
-}
+pub(crate) use features::{has_avx2, has_avx512};
 
 /// Defines a function that is compiled several times, for the widest vectors that processors have,
 /// and chosen among when it is called. The compiler vectorises the plain loops of its body and of

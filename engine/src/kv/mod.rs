@@ -1,46 +1,31 @@
 //! The memory of keys and values as numbers: which block holds which tokens, who uses it, what may
 //! be thrown away. No tensors, no clock.
 //!
-//! Memory is cut into blocks of [`BLOCK_TOKENS`] slots. A sequence's context is a [`Table`] of
+//! Memory is cut into blocks of [`BLOCK_TOKENS`] slots. A sequence's context is a [`BlockTable`] of
 //! spans: the first so many slots of a block, then those of another. Spans may be shorter than a
 //! block, so two sequences share their prefix to the token without copying anything: each goes on
 //! in a block of its own. Prompts are remembered in a [`prefix::PrefixTree`] for later requests.
 
+mod block;
 mod pool;
 mod prefix;
 
-use pool::Pool;
-use prefix::{Place, PrefixTree};
-
-/// Slots of a block.
-pub(crate) const BLOCK_TOKENS: usize = 16;
-
-/// The first `n_tokens` slots of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Span {
-    pub(crate) block: u32,
-    pub(crate) n_tokens: u32,
-}
-
-/// Where one token's keys and values go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
-    pub(crate) block: u32,
-    pub(crate) offset: u32,
-}
+pub(crate) use block::{BLOCK_TOKENS, Slot, Span};
+use pool::BlockPool;
+use prefix::{PrefixTree, TreePosition};
 
 /// The context of one sequence.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub(crate) struct BlockTable {
     spans: Vec<Span>,
     n_tokens: usize,
     /// Whether the last block is this sequence's to write to.
     owns_tail: bool,
     /// Where in the tree the context ends; none once it has left the tree.
-    place: Option<Place>,
+    position: Option<TreePosition>,
 }
 
-impl Table {
+impl BlockTable {
     /// Tokens that it holds.
     pub(crate) fn n_tokens(&self) -> usize {
         self.n_tokens
@@ -62,7 +47,7 @@ impl Table {
 
 /// How much of the memory is used for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub(crate) struct KvUsage {
     /// Blocks altogether.
     pub(crate) n_blocks: usize,
     /// Blocks that hold nothing.
@@ -74,28 +59,30 @@ pub(crate) struct Usage {
 /// All blocks, and what they remember.
 #[derive(Debug)]
 pub(crate) struct KvMemory {
-    pool: Pool,
+    pool: BlockPool,
     tree: PrefixTree,
     keeps_prefixes: bool,
 }
 
 impl KvMemory {
     pub(crate) fn new(n_blocks: usize, keeps_prefixes: bool) -> Self {
-        Self { pool: Pool::new(n_blocks), tree: PrefixTree::default(), keeps_prefixes }
+        Self { pool: BlockPool::new(n_blocks), tree: PrefixTree::default(), keeps_prefixes }
     }
 
     /// An empty context.
-    pub(crate) fn open(&self) -> Table {
-        let place = self.keeps_prefixes.then(Place::root);
-        Table { place, ..Table::default() }
+    pub(crate) fn open(&self) -> BlockTable {
+        let position = self.keeps_prefixes.then(TreePosition::root);
+        BlockTable { position, ..BlockTable::default() }
     }
 
     /// Extends a context by as many of the tokens that follow it as are remembered, and says how
     /// many those are.
-    pub(crate) fn reuse(&mut self, table: &mut Table, following: &[u32]) -> usize {
+    pub(crate) fn reuse(&mut self, table: &mut BlockTable, following: &[u32]) -> usize {
         let mut n_reused = 0;
-        while let Some(place) = table.place {
-            let Some((next, span)) = self.tree.step(place, &following[n_reused..]) else { break };
+        while let Some(position) = table.position {
+            let Some((next, span)) = self.tree.step(position, &following[n_reused..]) else {
+                break;
+            };
             let n_new = match table.spans.last_mut() {
                 Some(last) if last.block == span.block => {
                     let n_new = span.n_tokens - last.n_tokens;
@@ -110,7 +97,7 @@ impl KvMemory {
                 }
             };
             n_reused += n_new as usize;
-            table.place = Some(next);
+            table.position = Some(next);
         }
         table.n_tokens += n_reused;
         n_reused
@@ -120,18 +107,18 @@ impl KvMemory {
     /// `is_prompt` remembers them for other sequences.
     pub(crate) fn extend(
         &mut self,
-        table: &mut Table,
+        table: &mut BlockTable,
         following: &[u32],
         is_prompt: bool,
     ) -> Vec<Slot> {
         let mut slots = Vec::with_capacity(following.len());
         for (at, &token) in following.iter().enumerate() {
-            if let Some(place) = table.place
-                && (!is_prompt || (at == 0 && self.tree.step(place, &following[..1]).is_some()))
+            if let Some(position) = table.position
+                && (!is_prompt || (at == 0 && self.tree.step(position, &following[..1]).is_some()))
             {
                 // what is generated is the sequence's own business, and so is a remembered token
                 // that is computed again because its logits are wanted
-                table.place = None;
+                table.position = None;
             }
             let tail = table.spans.last().copied();
             let room =
@@ -143,8 +130,8 @@ impl KvMemory {
                     None => break,
                 },
             };
-            if let Some(place) = table.place {
-                table.place = Some(self.remember(place, slot, token));
+            if let Some(position) = table.position {
+                table.position = Some(self.remember(position, slot, token));
             }
             table.owns_tail = true;
             table.push(slot);
@@ -154,20 +141,20 @@ impl KvMemory {
     }
 
     /// A second context with the same content; the first one goes on writing to the last block.
-    pub(crate) fn fork(&mut self, table: &Table) -> Table {
+    pub(crate) fn fork(&mut self, table: &BlockTable) -> BlockTable {
         for span in &table.spans {
             self.acquire(span.block);
         }
-        Table {
+        BlockTable {
             spans: table.spans.clone(),
             n_tokens: table.n_tokens,
             owns_tail: false,
-            place: table.place,
+            position: table.position,
         }
     }
 
     /// Gives a context's blocks back; what the tree remembers stays until the room is needed.
-    pub(crate) fn release(&mut self, table: Table) {
+    pub(crate) fn release(&mut self, table: BlockTable) {
         // from the back, so that leaves of the tree come free before what they hang on
         for span in table.spans.iter().rev() {
             let left = self.pool.release(span.block);
@@ -184,8 +171,8 @@ impl KvMemory {
         while self.evict() {}
     }
 
-    pub(crate) fn usage(&self) -> Usage {
-        Usage {
+    pub(crate) fn usage(&self) -> KvUsage {
+        KvUsage {
             n_blocks: self.pool.n_blocks(),
             n_free: self.pool.n_free(),
             n_cached: self.tree.n_unused(),
@@ -217,12 +204,12 @@ impl KvMemory {
         true
     }
 
-    fn remember(&mut self, place: Place, slot: Slot, token: u32) -> Place {
+    fn remember(&mut self, position: TreePosition, slot: Slot, token: u32) -> TreePosition {
         if slot.offset == 0 {
             self.pool.acquire(slot.block);
-            self.tree.add(place, slot.block, token)
+            self.tree.add(position, slot.block, token)
         } else {
-            self.tree.grow(place, token)
+            self.tree.grow(position, token)
         }
     }
 }

@@ -2,12 +2,12 @@
 
 /// Blocks 0..n and who holds them. Knows nothing of their content.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct BlockPool {
     users: Vec<u32>,
     free: Vec<u32>,
 }
 
-impl Pool {
+impl BlockPool {
     pub(super) fn new(n_blocks: usize) -> Self {
         let n_blocks = u32::try_from(n_blocks).unwrap_or(u32::MAX);
         // the lowest number is given out first: memory that was never used stays untouched

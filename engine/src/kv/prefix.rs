@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use super::{BLOCK_TOKENS, Span};
+use super::block::{BLOCK_TOKENS, Span};
 
 type NodeId = u32;
 
-/// A place between two tokens of the tree: after the first `offset` tokens of a node.
+/// A position between two tokens of the tree: after the first `offset` tokens of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct TreePosition {
     node: NodeId,
     offset: u32,
 }
@@ -21,17 +21,17 @@ pub(super) struct Place {
 /// The node that holds no tokens.
 const ROOT: NodeId = 0;
 
-impl Place {
+impl TreePosition {
     pub(super) fn root() -> Self {
         Self { node: ROOT, offset: 0 }
     }
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct PrefixNode {
     block: u32,
     tokens: Vec<u32>,
-    parent: Option<Place>,
+    parent: Option<TreePosition>,
     /// By the offset that they hang on and their tokens, so that neighbours share the most.
     children: BTreeMap<(u32, Vec<u32>), NodeId>,
     /// When it was last given up; none while it is used.
@@ -41,7 +41,7 @@ struct Node {
 /// The tree.
 #[derive(Debug)]
 pub(super) struct PrefixTree {
-    nodes: Vec<Node>,
+    nodes: Vec<PrefixNode>,
     vacant: Vec<NodeId>,
     by_block: HashMap<u32, NodeId>,
     /// Unused nodes without children.
@@ -53,7 +53,7 @@ pub(super) struct PrefixTree {
 impl Default for PrefixTree {
     fn default() -> Self {
         Self {
-            nodes: vec![Node::default()],
+            nodes: vec![PrefixNode::default()],
             vacant: Vec::new(),
             by_block: HashMap::new(),
             leaves: BTreeSet::new(),
@@ -73,34 +73,43 @@ impl PrefixTree {
         self.n_unused
     }
 
-    /// From a place, the place and the span one node further along `following`, or further within
+    /// From a position, the position and the span one node further along `following`, or further within
     /// the same node; none where the next token is not remembered.
-    pub(super) fn step(&self, place: Place, following: &[u32]) -> Option<(Place, Span)> {
-        let node = &self.nodes[place.node as usize];
-        let own = shared(&node.tokens[place.offset as usize..], following);
+    pub(super) fn step(
+        &self,
+        position: TreePosition,
+        following: &[u32],
+    ) -> Option<(TreePosition, Span)> {
+        let node = &self.nodes[position.node as usize];
+        let own = shared(&node.tokens[position.offset as usize..], following);
         if own > 0 {
-            let offset = place.offset + own as u32;
+            let offset = position.offset + own as u32;
             let span = Span { block: node.block, n_tokens: offset };
-            return Some((Place { node: place.node, offset }, span));
+            return Some((TreePosition { node: position.node, offset }, span));
         }
         let wanted = &following[..following.len().min(BLOCK_TOKENS)];
-        let key = (place.offset, wanted.to_vec());
+        let key = (position.offset, wanted.to_vec());
         let before = node.children.range((Unbounded, Included(&key))).next_back();
         let after = node.children.range((Excluded(&key), Unbounded)).next();
         let candidates = [before, after].into_iter().flatten();
-        let candidates = candidates.filter(|((offset, _), _)| *offset == place.offset);
+        let candidates = candidates.filter(|((offset, _), _)| *offset == position.offset);
         let measured = candidates.map(|((_, tokens), &child)| (shared(tokens, wanted), child));
         let (n_tokens, child) = measured.max_by_key(|&(n_tokens, _)| n_tokens)?;
         (n_tokens > 0).then(|| {
             let n_tokens = n_tokens as u32;
             let span = Span { block: self.nodes[child as usize].block, n_tokens };
-            (Place { node: child, offset: n_tokens }, span)
+            (TreePosition { node: child, offset: n_tokens }, span)
         })
     }
 
-    /// Hangs a new node with one token on a place; it is in use.
-    pub(super) fn add(&mut self, place: Place, block: u32, token: u32) -> Place {
-        let node = Node { block, tokens: vec![token], parent: Some(place), ..Node::default() };
+    /// Hangs a new node with one token on a position; it is in use.
+    pub(super) fn add(&mut self, position: TreePosition, block: u32, token: u32) -> TreePosition {
+        let node = PrefixNode {
+            block,
+            tokens: vec![token],
+            parent: Some(position),
+            ..PrefixNode::default()
+        };
         let id = match self.vacant.pop() {
             Some(id) => {
                 self.nodes[id as usize] = node;
@@ -112,22 +121,22 @@ impl PrefixTree {
             }
         };
         self.by_block.insert(block, id);
-        self.nodes[place.node as usize].children.insert((place.offset, vec![token]), id);
-        Place { node: id, offset: 1 }
+        self.nodes[position.node as usize].children.insert((position.offset, vec![token]), id);
+        TreePosition { node: id, offset: 1 }
     }
 
     /// Adds a token to the end of a node.
-    pub(super) fn grow(&mut self, place: Place, token: u32) -> Place {
-        let node = &mut self.nodes[place.node as usize];
-        debug_assert_eq!(node.tokens.len(), place.offset as usize, "growth is at the end");
+    pub(super) fn grow(&mut self, position: TreePosition, token: u32) -> TreePosition {
+        let node = &mut self.nodes[position.node as usize];
+        debug_assert_eq!(node.tokens.len(), position.offset as usize, "growth is at the end");
         let before = node.tokens.clone();
         node.tokens.push(token);
         let tokens = node.tokens.clone();
         let parent = node.parent.expect("the root does not grow. This is a bug.");
         let siblings = &mut self.nodes[parent.node as usize].children;
         siblings.remove(&(parent.offset, before));
-        siblings.insert((parent.offset, tokens), place.node);
-        Place { node: place.node, offset: place.offset + 1 }
+        siblings.insert((parent.offset, tokens), position.node);
+        TreePosition { node: position.node, offset: position.offset + 1 }
     }
 
     pub(super) fn set_used(&mut self, id: NodeId) {
@@ -155,13 +164,13 @@ impl PrefixTree {
         self.vacant.push(id);
         self.by_block.remove(&node.block);
         self.n_unused -= 1;
-        let place = node.parent.expect("the root is no leaf. This is a bug.");
-        let parent = &mut self.nodes[place.node as usize];
-        parent.children.remove(&(place.offset, node.tokens));
+        let position = node.parent.expect("the root is no leaf. This is a bug.");
+        let parent = &mut self.nodes[position.node as usize];
+        parent.children.remove(&(position.offset, node.tokens));
         if parent.children.is_empty()
             && let Some(since) = parent.unused_since
         {
-            self.leaves.insert((since, place.node));
+            self.leaves.insert((since, position.node));
         }
         Some(node.block)
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn compute(memory: &mut KvMemory, prompt: &[u32]) -> (Table, usize) {
+fn compute(memory: &mut KvMemory, prompt: &[u32]) -> (BlockTable, usize) {
     let mut table = memory.open();
     let n_reused = memory.reuse(&mut table, &prompt[..prompt.len() - 1]);
     let slots = memory.extend(&mut table, &prompt[n_reused..], true);
@@ -44,7 +44,7 @@ fn a_fork_shares_all_blocks_and_writes_to_its_own() {
     memory.release(a);
     memory.release(b);
     // what was generated is forgotten, the prompt is not
-    assert_eq!(memory.usage(), Usage { n_blocks: 8, n_free: 7, n_cached: 1 });
+    assert_eq!(memory.usage(), KvUsage { n_blocks: 8, n_free: 7, n_cached: 1 });
     assert_eq!(compute(&mut memory, &[1, 2, 3, 7]).1, 1);
 }
 
@@ -73,7 +73,7 @@ fn without_prefixes_everything_is_free_at_the_end() {
     assert_eq!(computed, 20);
     memory.release(a);
     memory.release(b);
-    assert_eq!(memory.usage(), Usage { n_blocks: 4, n_free: 4, n_cached: 0 });
+    assert_eq!(memory.usage(), KvUsage { n_blocks: 4, n_free: 4, n_cached: 0 });
 }
 
 proptest! {
@@ -99,6 +99,6 @@ proptest! {
             memory.release(table);
         }
         memory.forget();
-        prop_assert_eq!(memory.usage(), Usage { n_blocks: 4_096, n_free: 4_096, n_cached: 0 });
+        prop_assert_eq!(memory.usage(), KvUsage { n_blocks: 4_096, n_free: 4_096, n_cached: 0 });
     }
 }

@@ -4,8 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::attention::{Attend, Causal};
 use super::layer::{Layer, rms_norm};
-use super::linear::Linear;
-use super::params::SCALE;
+use super::linear::{Linear, SCALE};
 use super::rope::Rope;
 use super::source::Precision;
 use crate::config::ModelConfig;

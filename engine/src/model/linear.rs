@@ -13,6 +13,9 @@ use crate::error::Error;
 use crate::ffi::cuda;
 use crate::fp8::{Quantized, quantize_tokens};
 
+/// Last part of the name of an FP8 matrix's scale.
+pub(super) const SCALE: &str = "weight_scale";
+
 /// A weight [N, K] with its bias.
 #[derive(Debug)]
 pub(crate) struct Linear {

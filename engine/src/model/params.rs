@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::decoder::Decoder;
 use super::layer::Layer;
-use super::linear::Linear;
+use super::linear::{Linear, SCALE};
 use super::rope::Rope;
 use super::source::{
     DrawnOnDevice, FromCheckpoint, Inspected, Precision, Random, Source, Target, fused, stack,
@@ -16,9 +16,6 @@ use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::fp8::{self, Quantized};
 use crate::weights::{Checkpoint, WeightMap};
-
-/// Last part of the name of an FP8 matrix's scale.
-pub(super) const SCALE: &str = "weight_scale";
 
 impl Decoder {
     /// Builds the model from a checkpoint's tensors, on `device` and in `precision`: FP8 matrices are

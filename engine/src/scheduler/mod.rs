@@ -6,122 +6,17 @@
 //! sample is finished.
 
 mod queue;
+mod types;
 
-use std::ops::Range;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::kv::{KvMemory, Slot, Span, Table, Usage};
-use queue::{Place, Queue};
-
-/// Limits that a plan keeps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Most samples that run at once.
-    pub(crate) max_batch: usize,
-    /// Most requests that wait.
-    pub(crate) max_queue: usize,
-    /// Most tokens that a step computes.
-    pub(crate) step_tokens: usize,
-    /// Blocks of key/value memory.
-    pub(crate) n_blocks: usize,
-    /// Whether prompts are remembered for later requests.
-    pub(crate) prefix_cache: bool,
-}
-
-/// Names a sequence from its admission to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key(pub(crate) u64);
-
-/// Samples of one prompt that wait or run together until the prompt is computed.
-#[derive(Debug)]
-pub(crate) struct Sequence {
-    /// Of the newest sample that it stands for.
-    pub(crate) key: Key,
-    /// The request, as its owner numbers it.
-    pub(crate) request: u64,
-    /// Index of the first sample.
-    pub(crate) first_sample: u32,
-    /// Number of samples: 1 once the prompt is computed.
-    pub(crate) n_samples: u32,
-    /// Prompt and what was generated.
-    pub(crate) tokens: Vec<u32>,
-    /// How many of them are the prompt.
-    pub(crate) n_prompt: usize,
-    /// Prompt tokens that another sequence had computed before this one started.
-    pub(crate) n_cached: usize,
-    /// Whether it is to be counted still.
-    is_new: bool,
-    place: Place,
-    deadline: Option<Duration>,
-    table: Table,
-}
-
-impl Sequence {
-    /// The same request's tokens for other samples, without memory.
-    fn of_samples(&self, key: Key, first_sample: u32, n_samples: u32) -> Self {
-        Self {
-            key,
-            request: self.request,
-            first_sample,
-            n_samples,
-            tokens: self.tokens.clone(),
-            n_prompt: self.n_prompt,
-            n_cached: 0,
-            is_new: false,
-            place: self.place.of_sample(first_sample),
-            deadline: self.deadline,
-            table: Table::default(),
-        }
-    }
-}
-
-/// A request as the scheduler sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct NewSequence {
-    pub(crate) request: u64,
-    pub(crate) prompt: Vec<u32>,
-    pub(crate) n_samples: u32,
-    /// Higher is sooner.
-    pub(crate) priority: i32,
-    /// When it is given up, on the clock that [`Scheduler::plan`] is told.
-    pub(crate) deadline: Option<Duration>,
-}
-
-/// Tokens of one sequence that a step computes.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Chunk {
-    pub(crate) key: Key,
-    /// Their places in the sequence.
-    pub(crate) positions: Range<usize>,
-    /// The tokens.
-    pub(crate) tokens: Vec<u32>,
-    /// Where their keys and values go.
-    pub(crate) slots: Vec<Slot>,
-    /// The whole context, these tokens included.
-    pub(crate) spans: Vec<Span>,
-    /// Samples that continue from the last token: 0 where more of the prompt is to come.
-    pub(crate) n_samples: u32,
-}
-
-/// What one step does.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
-    pub(crate) chunks: Vec<Chunk>,
-    /// Sequences whose time is over; they are gone.
-    pub(crate) expired: Vec<Sequence>,
-}
-
-/// Totals since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Prompt tokens of admitted requests, counted once a request.
-    pub(crate) prompt_tokens: u64,
-    /// Prompt tokens that were computed, again after a preemption included.
-    pub(crate) computed_prompt_tokens: u64,
-    /// Sequences that lost their memory and were computed again.
-    pub(crate) preemptions: u64,
-}
+use crate::kv::{BlockTable, KvMemory, KvUsage};
+use queue::Queue;
+use types::QueuePosition;
+pub(crate) use types::{
+    Chunk, Limits, QueuedRequest, SchedulerCounts, Sequence, SequenceKey, StepPlan,
+};
 
 /// The waiting and the running sequences.
 #[derive(Debug)]
@@ -133,7 +28,7 @@ pub(crate) struct Scheduler {
     running: Vec<Sequence>,
     n_arrived: u64,
     n_keys: u64,
-    counts: Counts,
+    counts: SchedulerCounts,
 }
 
 impl Scheduler {
@@ -145,7 +40,7 @@ impl Scheduler {
             running: Vec::new(),
             n_arrived: 0,
             n_keys: 0,
-            counts: Counts::default(),
+            counts: SchedulerCounts::default(),
         }
     }
 
@@ -153,12 +48,12 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`Error::QueueFull`]
-    pub(crate) fn push(&mut self, new: NewSequence) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, new: QueuedRequest) -> Result<(), Error> {
         if self.waiting.len() >= self.limits.max_queue {
             return Err(Error::QueueFull { limit: self.limits.max_queue });
         }
         self.n_arrived += 1;
-        let place = Place::new(new.priority, self.n_arrived, 0);
+        let position = QueuePosition::new(new.priority, self.n_arrived, 0);
         let key = self.next_key();
         self.waiting.push(Sequence {
             key,
@@ -169,9 +64,9 @@ impl Scheduler {
             n_cached: 0,
             is_new: true,
             tokens: new.prompt,
-            place,
+            position,
             deadline: new.deadline,
-            table: Table::default(),
+            table: BlockTable::default(),
         });
         Ok(())
     }
@@ -185,24 +80,24 @@ impl Scheduler {
     }
 
     /// A running sequence.
-    pub(crate) fn running(&self, key: Key) -> Option<&Sequence> {
+    pub(crate) fn running(&self, key: SequenceKey) -> Option<&Sequence> {
         self.running.iter().find(|sequence| sequence.key == key)
     }
 
-    pub(crate) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> KvUsage {
         self.memory.usage()
     }
 
-    pub(crate) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> SchedulerCounts {
         self.counts
     }
 
     /// Drops a request's sequences, waiting or running; their memory is free at once.
     pub(crate) fn cancel(&mut self, request: u64) {
         self.waiting.remove(|sequence| sequence.request == request);
-        for at in (0..self.running.len()).rev() {
-            if self.running[at].request == request {
-                self.stop(at);
+        for idx in (0..self.running.len()).rev() {
+            if self.running[idx].request == request {
+                self.release(idx);
             }
         }
     }
@@ -211,7 +106,7 @@ impl Scheduler {
     pub(crate) fn clear(&mut self) {
         self.waiting.remove(|_| true);
         while !self.running.is_empty() {
-            self.stop(self.running.len() - 1);
+            self.release(self.running.len() - 1);
         }
         self.memory.forget();
     }
@@ -223,17 +118,18 @@ impl Scheduler {
 
     /// Plans the next step. Every chunk of it must be computed before the next plan: later
     /// sequences may rely on what it stores, even within the step.
-    pub(crate) fn plan(&mut self, now: Duration) -> Plan {
-        let mut plan = Plan { expired: self.take_expired(now), ..Plan::default() };
+    pub(crate) fn plan(&mut self, now: Duration) -> StepPlan {
+        let mut plan = StepPlan { expired: self.take_expired(now), ..StepPlan::default() };
         let mut budget = self.limits.step_tokens;
         let mut is_short_of_memory = false;
-        let mut at = 0;
-        while at < self.running.len() && budget > 0 {
-            match self.chunk(at, budget) {
+        // running sequences first
+        let mut idx = 0;
+        while idx < self.running.len() && budget > 0 {
+            match self.chunk(idx, budget) {
                 Some(chunk) => {
                     budget -= chunk.tokens.len();
                     plan.chunks.push(chunk);
-                    at += 1;
+                    idx += 1;
                 }
                 None => {
                     is_short_of_memory = true;
@@ -241,17 +137,18 @@ impl Scheduler {
                 }
             }
         }
+        // then admit waiting prompts
         while budget > 0 && !is_short_of_memory {
             let n_seats = self.running.iter().map(|sequence| sequence.n_samples as usize).sum();
             let n_free = self.limits.max_batch.saturating_sub(n_seats);
             let Some(mut sequence) = self.admit(n_free) else { break };
             sequence.table = self.memory.open();
-            let place = sequence.place;
-            let at = self.running.partition_point(|other| other.place < place);
-            self.running.insert(at, sequence);
-            match self.chunk(at, budget) {
+            let position = sequence.position;
+            let idx = self.running.partition_point(|other| other.position < position);
+            self.running.insert(idx, sequence);
+            match self.chunk(idx, budget) {
                 Some(chunk) => {
-                    let sequence = &mut self.running[at];
+                    let sequence = &mut self.running[idx];
                     sequence.n_cached = chunk.positions.start.min(sequence.n_prompt);
                     if std::mem::take(&mut sequence.is_new) {
                         self.counts.prompt_tokens += sequence.n_prompt as u64;
@@ -261,7 +158,7 @@ impl Scheduler {
                 }
                 None => {
                     is_short_of_memory = true;
-                    self.put_back(at);
+                    self.requeue(idx);
                 }
             }
         }
@@ -269,7 +166,7 @@ impl Scheduler {
     }
 
     /// Adds a token to a sequence whose chunk had a sample.
-    pub(crate) fn append(&mut self, key: Key, token: u32) {
+    pub(crate) fn append(&mut self, key: SequenceKey, token: u32) {
         if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.key == key) {
             sequence.tokens.push(token);
         }
@@ -277,23 +174,23 @@ impl Scheduler {
 
     /// Parts a sequence of several samples into one a sample, once its prompt is computed, and
     /// returns their keys in order.
-    pub(crate) fn part(&mut self, key: Key) -> Vec<(u32, Key)> {
-        let Some(at) = self.running.iter().position(|sequence| sequence.key == key) else {
+    pub(crate) fn split_samples(&mut self, key: SequenceKey) -> Vec<(u32, SequenceKey)> {
+        let Some(idx) = self.running.iter().position(|sequence| sequence.key == key) else {
             return Vec::new();
         };
-        let n_samples = self.running[at].n_samples;
-        let first_sample = self.running[at].first_sample;
+        let n_samples = self.running[idx].n_samples;
+        let first_sample = self.running[idx].first_sample;
         let mut keys = vec![(first_sample, key)];
-        self.running[at].n_samples = 1;
+        self.running[idx].n_samples = 1;
         for sample in first_sample + 1..first_sample + n_samples {
             let key = self.next_key();
-            let from = &self.running[at];
+            let from = &self.running[idx];
             let sequence = Sequence {
                 n_cached: from.n_prompt,
                 table: self.memory.fork(&from.table),
                 ..from.of_samples(key, sample, 1)
             };
-            let to = self.running.partition_point(|other| other.place < sequence.place);
+            let to = self.running.partition_point(|other| other.position < sequence.position);
             self.running.insert(to, sequence);
             keys.push((sample, key));
         }
@@ -301,21 +198,21 @@ impl Scheduler {
     }
 
     /// Ends a sequence; its memory is free at once.
-    pub(crate) fn finish(&mut self, key: Key) -> Option<Sequence> {
-        let at = self.running.iter().position(|sequence| sequence.key == key)?;
-        Some(self.stop(at))
+    pub(crate) fn finish(&mut self, key: SequenceKey) -> Option<Sequence> {
+        let idx = self.running.iter().position(|sequence| sequence.key == key)?;
+        Some(self.release(idx))
     }
 
     /// Takes a sequence out of the running; its memory is free at once.
-    fn stop(&mut self, at: usize) -> Sequence {
-        let mut sequence = self.running.remove(at);
+    fn release(&mut self, idx: usize) -> Sequence {
+        let mut sequence = self.running.remove(idx);
         self.memory.release(std::mem::take(&mut sequence.table));
         sequence
     }
 
     /// The next tokens of a running sequence, at most `budget`; none where there is no memory.
-    fn chunk(&mut self, at: usize, budget: usize) -> Option<Chunk> {
-        let Sequence { tokens, table, n_prompt, .. } = &mut self.running[at];
+    fn chunk(&mut self, idx: usize, budget: usize) -> Option<Chunk> {
+        let Sequence { tokens, table, n_prompt, .. } = &mut self.running[idx];
         if table.n_tokens() < *n_prompt {
             // another sequence may have computed what comes next; the last token is wanted anyway
             self.memory.reuse(table, &tokens[table.n_tokens()..tokens.len() - 1]);
@@ -332,7 +229,7 @@ impl Scheduler {
             return None;
         }
         let end = start + slots.len();
-        let sequence = &self.running[at];
+        let sequence = &self.running[idx];
         Some(Chunk {
             key: sequence.key,
             positions: start..end,
@@ -364,14 +261,14 @@ impl Scheduler {
     fn preempt_last(&mut self) {
         if let Some(last) = self.running.len().checked_sub(1) {
             self.counts.preemptions += 1;
-            self.put_back(last);
+            self.requeue(last);
         }
     }
 
     /// Takes a running sequence's memory and lets it wait. Where then not even one sequence has found
     /// room, what is remembered is in its way: short spans of blocks that it shares with nobody now.
-    fn put_back(&mut self, at: usize) {
-        let sequence = self.stop(at);
+    fn requeue(&mut self, idx: usize) {
+        let sequence = self.release(idx);
         self.waiting.push(sequence);
         if self.running.is_empty() {
             self.memory.forget();
@@ -381,17 +278,17 @@ impl Scheduler {
     fn take_expired(&mut self, now: Duration) -> Vec<Sequence> {
         let is_over = |sequence: &Sequence| sequence.deadline.is_some_and(|end| end <= now);
         let mut expired = self.waiting.remove(is_over);
-        for at in (0..self.running.len()).rev() {
-            if is_over(&self.running[at]) {
-                expired.push(self.stop(at));
+        for idx in (0..self.running.len()).rev() {
+            if is_over(&self.running[idx]) {
+                expired.push(self.release(idx));
             }
         }
         expired
     }
 
-    fn next_key(&mut self) -> Key {
+    fn next_key(&mut self) -> SequenceKey {
         self.n_keys += 1;
-        Key(self.n_keys)
+        SequenceKey(self.n_keys)
     }
 }
 

@@ -1,25 +1,27 @@
 //! The scheduler with made-up requests, a made-up model and a made-up clock.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use joust_schema::seed::Seed;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kv::Span;
 
 fn limits() -> Limits {
     Limits { max_batch: 4, max_queue: 100, step_tokens: 32, n_blocks: 64, prefix_cache: true }
 }
 
-fn request(request: u64, prompt: Vec<u32>, n_samples: u32) -> NewSequence {
-    NewSequence { request, prompt, n_samples, priority: 0, deadline: None }
+fn request(request: u64, prompt: Vec<u32>, n_samples: u32) -> QueuedRequest {
+    QueuedRequest { request, prompt, n_samples, priority: 0, deadline: None }
 }
 
 fn prompt(id: u64, n_tokens: usize) -> Vec<u32> {
     (0..n_tokens).map(|at| (id * 1_000 + at as u64) as u32).collect()
 }
 
-fn plan(scheduler: &mut Scheduler) -> Vec<(Key, Range<usize>, u32)> {
+fn plan(scheduler: &mut Scheduler) -> Vec<(SequenceKey, Range<usize>, u32)> {
     let chunks = scheduler.plan(Duration::ZERO).chunks;
     chunks.into_iter().map(|chunk| (chunk.key, chunk.positions, chunk.n_samples)).collect()
 }
@@ -29,17 +31,17 @@ fn running_sequences_come_first_and_long_prompts_in_chunks() {
     let mut scheduler = Scheduler::new(limits());
     scheduler.push(request(1, prompt(1, 10), 1)).unwrap();
     scheduler.push(request(2, prompt(2, 50), 1)).unwrap();
-    assert_eq!(plan(&mut scheduler), [(Key(1), 0..10, 1), (Key(2), 0..22, 0)]);
-    scheduler.append(Key(1), 7);
-    assert_eq!(plan(&mut scheduler), [(Key(1), 10..11, 1), (Key(2), 22..50, 1)]);
+    assert_eq!(plan(&mut scheduler), [(SequenceKey(1), 0..10, 1), (SequenceKey(2), 0..22, 0)]);
+    scheduler.append(SequenceKey(1), 7);
+    assert_eq!(plan(&mut scheduler), [(SequenceKey(1), 10..11, 1), (SequenceKey(2), 22..50, 1)]);
 }
 
 #[test]
 fn samples_share_one_prefill_and_join_as_seats_come_free() {
     let mut scheduler = Scheduler::new(limits());
     scheduler.push(request(1, prompt(1, 10), 6)).unwrap();
-    assert_eq!(plan(&mut scheduler), [(Key(1), 0..10, 4)]);
-    let keys = scheduler.part(Key(1));
+    assert_eq!(plan(&mut scheduler), [(SequenceKey(1), 0..10, 4)]);
+    let keys = scheduler.split_samples(SequenceKey(1));
     assert_eq!(keys.iter().map(|&(sample, _)| sample).collect::<Vec<_>>(), [0, 1, 2, 3]);
     for &(_, key) in &keys {
         scheduler.append(key, 7);
@@ -60,7 +62,7 @@ fn equal_prompts_of_one_step_are_computed_once() {
     let mut scheduler = Scheduler::new(limits());
     scheduler.push(request(1, prompt(1, 20), 1)).unwrap();
     scheduler.push(request(2, prompt(1, 20), 1)).unwrap();
-    assert_eq!(plan(&mut scheduler), [(Key(1), 0..20, 1), (Key(2), 19..20, 1)]);
+    assert_eq!(plan(&mut scheduler), [(SequenceKey(1), 0..20, 1), (SequenceKey(2), 19..20, 1)]);
     assert_eq!(scheduler.counts().computed_prompt_tokens, 21);
     assert_eq!(scheduler.counts().prompt_tokens, 40);
 }
@@ -71,7 +73,7 @@ fn higher_priority_goes_first_and_the_oldest_gets_its_turn() {
     scheduler.push(request(0, prompt(0, 3), 1)).unwrap();
     let mut served = Vec::new();
     for id in 1..20 {
-        scheduler.push(NewSequence { priority: 1, ..request(id, prompt(id, 3), 1) }).unwrap();
+        scheduler.push(QueuedRequest { priority: 1, ..request(id, prompt(id, 3), 1) }).unwrap();
     }
     while scheduler.has_work() {
         for chunk in scheduler.plan(Duration::ZERO).chunks {
@@ -86,8 +88,8 @@ fn higher_priority_goes_first_and_the_oldest_gets_its_turn() {
 fn a_full_queue_refuses_and_a_deadline_ends_what_waits_and_runs() {
     let mut scheduler = Scheduler::new(Limits { max_batch: 1, max_queue: 2, ..limits() });
     let soon = Some(Duration::from_secs(5));
-    scheduler.push(NewSequence { deadline: soon, ..request(1, prompt(1, 3), 1) }).unwrap();
-    scheduler.push(NewSequence { deadline: soon, ..request(2, prompt(2, 3), 1) }).unwrap();
+    scheduler.push(QueuedRequest { deadline: soon, ..request(1, prompt(1, 3), 1) }).unwrap();
+    scheduler.push(QueuedRequest { deadline: soon, ..request(2, prompt(2, 3), 1) }).unwrap();
     let refused = scheduler.push(request(3, prompt(3, 3), 1));
     assert!(matches!(refused, Err(Error::QueueFull { limit: 2 })));
     assert_eq!(scheduler.plan(Duration::from_secs(4)).chunks.len(), 1);
@@ -106,15 +108,15 @@ fn the_last_to_come_gives_its_memory_to_the_first() {
     scheduler.push(request(2, prompt(2, 30), 1)).unwrap();
     assert_eq!(plan(&mut scheduler).len(), 2);
     for token in 0..3 {
-        scheduler.append(Key(1), token);
-        scheduler.append(Key(2), token);
+        scheduler.append(SequenceKey(1), token);
+        scheduler.append(SequenceKey(2), token);
         plan(&mut scheduler);
     }
     assert_eq!(scheduler.counts().preemptions, 1);
-    scheduler.finish(Key(1));
+    scheduler.finish(SequenceKey(1));
     // computed again from the start, with what it had written
     let chunks = plan(&mut scheduler);
-    assert_eq!((chunks[0].0, chunks[0].1.end), (Key(2), 33));
+    assert_eq!((chunks[0].0, chunks[0].1.end), (SequenceKey(2), 33));
 }
 
 /// What a sequence's next token is, from its context alone.
@@ -128,7 +130,7 @@ fn next_token(context: &[u32]) -> u32 {
 struct Memory(BTreeMap<(u32, u32), u32>);
 
 impl Memory {
-    fn compute(&mut self, plan: &Plan) {
+    fn compute(&mut self, plan: &StepPlan) {
         for chunk in &plan.chunks {
             for (slot, &token) in chunk.slots.iter().zip(&chunk.tokens) {
                 self.0.insert((slot.block, slot.offset), token);
@@ -158,7 +160,7 @@ proptest! {
             let mut tokens = prompt(stem, n_tokens);
             tokens.push(if id % 2 == 0 { 1 } else { 2 });
             let new = request(id as u64, tokens, n_samples);
-            scheduler.push(NewSequence { priority, ..new }).unwrap();
+            scheduler.push(QueuedRequest { priority, ..new }).unwrap();
         }
         let mut memory = Memory::default();
         let mut finished: BTreeMap<(u64, u32), Vec<u32>> = BTreeMap::new();
@@ -180,7 +182,7 @@ proptest! {
                 prop_assert_eq!(context.len(), chunk.positions.end);
                 prop_assert_eq!(&context[chunk.positions.clone()], &chunk.tokens[..]);
                 if chunk.n_samples == 0 { continue; }
-                let keys = scheduler.part(chunk.key);
+                let keys = scheduler.split_samples(chunk.key);
                 prop_assert_eq!(keys.len(), chunk.n_samples as usize);
                 for (_, key) in keys {
                     scheduler.append(key, next_token(&context));

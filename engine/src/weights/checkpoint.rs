@@ -8,10 +8,12 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use tch::{Device, Kind, Tensor};
 
-use super::WeightMap;
 use crate::error::Error;
 use crate::ffi;
 use crate::ffi::tensors::from_bytes;
+
+/// Tensors by their checkpoint name, on the CPU, in the file's number format.
+pub type WeightMap = BTreeMap<String, Tensor>;
 
 /// Tensors by name, in files or in memory.
 #[derive(Debug, Default)]

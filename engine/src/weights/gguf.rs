@@ -6,144 +6,19 @@
 //!
 //! Format: versions 2 and 3, little-endian, as described in ggml's `docs/gguf.md`.
 
-use std::path::{Path, PathBuf};
-
-use memmap2::Mmap;
-
 use crate::error::Error;
-use crate::weights::dequant::{GgmlType, dequantize};
+use crate::weights::dequant::dequantize;
 
 mod config;
 mod cursor;
+mod file;
 mod header;
+mod value;
 
-use header::Header;
-
-/// A value of the metadata.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
-    /// An unsigned integer of 8, 16, 32 or 64 bits.
-    Unsigned(u64),
-    /// A signed integer of 8, 16, 32 or 64 bits.
-    Signed(i64),
-    /// A 32-bit float.
-    F32(f32),
-    /// A 64-bit float.
-    F64(f64),
-    /// A boolean.
-    Bool(bool),
-    /// A UTF-8 string.
-    String(String),
-    /// A list of values of one type.
-    Array(Vec<Value>),
-}
-
-impl Value {
-    /// The value as an integer, where it is one and not negative.
-    pub(crate) fn as_u64(&self) -> Option<u64> {
-        match self {
-            Self::Unsigned(value) => Some(*value),
-            Self::Signed(value) => u64::try_from(*value).ok(),
-            _ => None,
-        }
-    }
-
-    /// The value as a float, where it is a number.
-    pub(crate) fn as_f64(&self) -> Option<f64> {
-        match self {
-            Self::Unsigned(value) => Some(*value as f64),
-            Self::Signed(value) => Some(*value as f64),
-            Self::F32(value) => Some(f64::from(*value)),
-            Self::F64(value) => Some(*value),
-            _ => None,
-        }
-    }
-
-    /// The value as text, where it is a string.
-    pub(crate) fn as_str(&self) -> Option<&str> {
-        if let Self::String(value) = self { Some(value) } else { None }
-    }
-
-    /// The value as a boolean, where it is one.
-    pub(crate) fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(value) = self { Some(*value) } else { None }
-    }
-
-    /// The value's elements, where it is an array.
-    pub(crate) fn as_array(&self) -> Option<&[Value]> {
-        if let Self::Array(values) = self { Some(values) } else { None }
-    }
-}
-
-/// Where a tensor lies in the file, and what it looks like there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TensorInfo {
-    /// Its name in llama.cpp's spelling, such as `blk.0.attn_q.weight`.
-    pub(crate) name: String,
-    /// Its shape, row-major: the reverse of the dimensions in the file.
-    pub(crate) shape: Vec<usize>,
-    /// How its values are stored.
-    pub(crate) ggml_type: GgmlType,
-    /// Its first byte, counted from the start of the file.
-    pub(crate) offset: usize,
-    /// Its size in bytes.
-    pub(crate) n_bytes: usize,
-}
-
-impl TensorInfo {
-    /// The number of its values.
-    pub(crate) fn n_elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-}
-
-/// An open GGUF file.
-#[derive(Debug)]
-pub(crate) struct GgufFile {
-    path: PathBuf,
-    map: Mmap,
-    header: Header,
-}
+pub(crate) use file::GgufFile;
+pub(crate) use value::{TensorInfo, Value};
 
 impl GgufFile {
-    /// Maps a file and reads everything but its tensors' bytes.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where it cannot be read, [`Error::BadFile`] where it is cut off or broken,
-    /// [`Error::Unsupported`] where a tensor is of a type that [`GgmlType`] lacks.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let map = crate::ffi::mmap(path)?;
-        let header = Header::parse(path, &map)?;
-        Ok(Self { path: path.to_owned(), map, header })
-    }
-
-    /// The file's path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The metadata value of a key.
-    pub(crate) fn metadata(&self, key: &str) -> Option<&Value> {
-        self.header.metadata.get(key)
-    }
-
-    /// The tensors in the order of the file.
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
-        self.header.tensors.iter()
-    }
-
-    /// The tensor of a name, in llama.cpp's spelling.
-    pub(crate) fn tensor(&self, name: &str) -> Option<&TensorInfo> {
-        self.tensors().find(|info| info.name == name)
-    }
-
-    /// A tensor's bytes, as stored.
-    pub(crate) fn bytes(&self, info: &TensorInfo) -> &[u8] {
-        self.map
-            .get(info.offset..info.offset + info.n_bytes)
-            .expect("a tensor's range was checked when its own file was opened. This is a bug.")
-    }
-
     /// A tensor's values, row-major, as a Hugging Face folder would hold them: dequantized, and
     /// with llama.cpp's row order of the query and key projections undone.
     ///

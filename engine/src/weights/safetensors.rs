@@ -13,8 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::WeightMap;
-use super::checkpoint::{Checkpoint, InFile};
+use super::checkpoint::{Checkpoint, InFile, WeightMap};
 use crate::error::Error;
 use crate::ffi;
 use crate::ffi::tensors;

@@ -5,7 +5,7 @@
 
 use half::bf16;
 
-use super::{LANES, has_amx_bf16, has_bf16};
+use super::features::{LANES, has_amx_bf16, has_bf16};
 
 /// Blocks that are multiplied together.
 pub(crate) const RUN: usize = 4;
@@ -174,7 +174,7 @@ mod x86 {
 
     use half::bf16;
 
-    use super::LANES;
+    use super::super::features::LANES;
 
     /// 16 pairs from anywhere.
     ///

@@ -4,7 +4,7 @@
 //! tensors a file should have. Every count is held against the bytes that are left before
 //! anything is allocated for it.
 
-use super::Value;
+use super::value::Value;
 
 /// An array of more elements than any vocabulary has is taken for a broken file.
 const MAX_ARRAY_ELEMENTS: usize = 1 << 24;

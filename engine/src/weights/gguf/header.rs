@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::cursor::Cursor;
-use super::{TensorInfo, Value};
+use super::value::{TensorInfo, Value};
 use crate::error::Error;
 use crate::weights::dequant::GgmlType;
 

@@ -1,8 +1,9 @@
 use std::io::Write as _;
+use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::header::{DEFAULT_ALIGNMENT, MAGIC};
+use super::header::{DEFAULT_ALIGNMENT, Header, MAGIC};
 use super::*;
 
 /// Writes a GGUF file piece by piece.
