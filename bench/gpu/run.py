@@ -314,12 +314,12 @@ def summary(bench):
         us = {row["part"]: row["us"] for row in bench.rows
               if row["step"] == "kernels at 2048" and row.get("rows") == batch and "failed" not in row}
         parts = [f"{name} product in fp8" for name in ("qkv", "output", "gate_up", "down")]
-        parts += ["attend", "merge to fp8", "rope_append", "add_norm to fp8", "gate to fp8", "head product in bf16", "sample"]
+        parts += ["attend_decode", "merge_splits to fp8", "rope_append", "rmsnorm_residual to fp8", "silu_mul to fp8", "head product in bf16", "sample"]
         if any(part not in us for part in parts):
             continue
         products = 64 * sum(us[f"{name} product in fp8"] for name in ("qkv", "output", "gate_up", "down"))
-        attention = 64 * (us["attend"] + us["merge to fp8"])
-        other = 64 * (us["rope_append"] + 2 * us["add_norm to fp8"] + us["gate to fp8"])
+        attention = 64 * (us["attend_decode"] + us["merge_splits to fp8"])
+        other = 64 * (us["rope_append"] + 2 * us["rmsnorm_residual to fp8"] + us["silu_mul to fp8"])
         head, sampler = us["head product in bf16"], us["sample"]
         step = [f["step_ms"] for row in bench.rows if row["step"] == "decode, bf16 keys and values"
                 for f in row.get("decode", []) if f["batch"] == batch]

@@ -1,6 +1,6 @@
 // Attention of one query token a row over a paged cache, split over the context (flash decoding),
 // and the merge of the splits. Does not know sequences or prefixes: a row's context is a list of
-// spans, and rows may share blocks. What many rows begin with may be left to shared.cu.
+// spans, and rows may share blocks. What many rows begin with may be left to cascade.cu.
 //
 // Macros and arenas as in attention.cuh.
 
@@ -21,7 +21,7 @@ constexpr int BLOCKS_A_MULTIPROCESSOR = HEAD_DIM == 128 && HEAD_TILES == 1 ? 3 :
 /// grid (R, Hkv, n_splits), block 128, no dynamic shared memory. Rows come fastest, so that rows
 /// with the same beginning run at the same time and meet in L2.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS_A_MULTIPROCESSOR)
-attend(const bf16* __restrict__ q, long long q_stride, const KV* __restrict__ keys,
+attend_decode(const bf16* __restrict__ q, long long q_stride, const KV* __restrict__ keys,
        const KV* __restrict__ values, const float* __restrict__ key_scales,
        const float* __restrict__ value_scales, const int* __restrict__ spans,
        const int* __restrict__ n_spans, const int* __restrict__ n_shared, int max_spans,
@@ -124,7 +124,7 @@ DEVICE float merge_row(const float* partial, const float* lse, int n_splits, int
 /// grid (R or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
 /// KiB).
 extern "C" __global__ void __launch_bounds__(1024)
-merge_quantize(const float* partial, const float* lse, int n_splits, int width, u8* q,
+merge_splits_quantize(const float* partial, const float* lse, int n_splits, int width, u8* q,
                float* scale, int n_rows, const u8* next, int next_bytes) {
     if (fetches_ahead(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
@@ -139,7 +139,7 @@ merge_quantize(const float* partial, const float* lse, int n_splits, int width, 
 /// grid (R or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
 /// KiB).
 extern "C" __global__ void __launch_bounds__(1024)
-merge(const float* partial, const float* lse, int n_splits, int width, bf16* out, int n_rows,
+merge_splits(const float* partial, const float* lse, int n_splits, int width, bf16* out, int n_rows,
       const u8* next, int next_bytes) {
     if (fetches_ahead(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
@@ -152,7 +152,3 @@ merge(const float* partial, const float* lse, int n_splits, int width, bf16* out
         store8(out + (long long)blockIdx.x * width + i, part);
     }
 }
-
-JOUST_KERNEL(attend)
-JOUST_KERNEL(merge_quantize)
-JOUST_KERNEL(merge)

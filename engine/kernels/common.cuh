@@ -19,8 +19,6 @@ typedef bf16 KV;
 #endif
 
 #ifndef JOUST_EMULATE
-// Under the emulator this makes the kernel callable; here cuLaunchKernel finds it by its name.
-#define JOUST_KERNEL(name)
 #define JOUST_DYNAMIC_SHARED(type, name)    \
     extern __shared__ uint4 dynamic_shared[]; \
     type* const name = (type*)dynamic_shared

@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <type_traits>
 #include <ucontext.h>
 #include <utility>
 #include <vector>
@@ -184,6 +185,17 @@ static void launch(void (*kernel)(P...), Index grid, Index block, size_t bytes, 
     launch(kernel, grid, block, bytes, args, std::index_sequence_for<P...>());
 }
 
+// A parameter's type, a pointer without the const of what it points to.
+template <class T> struct Plain { using type = T; };
+template <class T> struct Plain<const T*> { using type = T*; };
+template <class... T> struct Types {};
+
+/// Whether a kernel's parameters have these types.
+template <class... Declared, class... P>
+constexpr bool takes(void (*)(P...)) {
+    return std::is_same<Types<Declared...>, Types<typename Plain<P>::type...>>::value;
+}
+
 /// The value that lane `source` of this warp brought to the same operation.
 template <class T>
 static T shuffle(unsigned mask, T value, unsigned source, int operation) {
@@ -248,7 +260,10 @@ static inline unsigned __float_as_uint(float x) { unsigned u; memcpy(&u, &x, 4);
 static inline float __uint_as_float(unsigned u) { float x; memcpy(&x, &u, 4); return x; }
 
 #define JOUST_DYNAMIC_SHARED(type, name) type* const name = (type*)emulator::dynamic_shared
-#define JOUST_KERNEL(name)                                                                      \
+// Makes a kernel callable. What follows its name are its parameters' types as gpu/kernels.rs declares
+// them; a kernel that takes others does not compile.
+#define JOUST_KERNEL(name, ...)                                                                 \
+    static_assert(emulator::takes<__VA_ARGS__>(name), #name ": gpu/kernels.rs declares others");\
     extern "C" void emulate_##name(unsigned gx, unsigned gy, unsigned gz, unsigned bx,          \
                                    unsigned by, unsigned bz, unsigned long shared_bytes,        \
                                    void** args) {                                               \

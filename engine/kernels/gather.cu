@@ -18,7 +18,7 @@ DEVICE void copy8(const KV* from, const float* scale, bf16* to) {
 /// slots [T] -> out_keys, out_values [T, Hkv, D] bf16.
 /// grid (T), block a multiple of 32 up to 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(1024)
-gather(const KV* keys, const KV* values, const float* key_scales, const float* value_scales,
+gather_kv(const KV* keys, const KV* values, const float* key_scales, const float* value_scales,
        const int* slots, int n_kv_heads, bf16* out_keys, bf16* out_values) {
     int slot = slots[blockIdx.x], width = n_kv_heads * HEAD_DIM;
     long long out = (long long)blockIdx.x * width;
@@ -29,5 +29,3 @@ gather(const KV* keys, const KV* values, const float* key_scales, const float* v
         copy8(values + from, value_scales + place, out_values + out + i);
     }
 }
-
-JOUST_KERNEL(gather)

@@ -35,7 +35,7 @@ DEVICE float normalize_row(float* x, const bf16* more, const bf16* weight, float
 /// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
 /// KiB).
 extern "C" __global__ void __launch_bounds__(1024)
-add_norm_quantize(float* x, const bf16* more, const bf16* weight, float eps, int width, u8* q,
+rmsnorm_residual_quantize(float* x, const bf16* more, const bf16* weight, float eps, int width, u8* q,
                   float* scale, int n_rows, const u8* next, int next_bytes) {
     if (fetches_ahead(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
@@ -49,7 +49,7 @@ add_norm_quantize(float* x, const bf16* more, const bf16* weight, float eps, int
 /// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
 /// KiB).
 extern "C" __global__ void __launch_bounds__(1024)
-add_norm(float* x, const bf16* more, const bf16* weight, float eps, int width, bf16* out, int n_rows,
+rmsnorm_residual(float* x, const bf16* more, const bf16* weight, float eps, int width, bf16* out, int n_rows,
          const u8* next, int next_bytes) {
     if (fetches_ahead(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
@@ -61,6 +61,3 @@ add_norm(float* x, const bf16* more, const bf16* weight, float eps, int width, b
         store8(out + row + i, part);
     }
 }
-
-JOUST_KERNEL(add_norm_quantize)
-JOUST_KERNEL(add_norm)

@@ -20,5 +20,3 @@ quantize_rows(const bf16* x, long long x_stride, int width, u8* q, float* scale)
     }
     if (threadIdx.x == 0) scale[blockIdx.x] = row_scale;
 }
-
-JOUST_KERNEL(quantize_rows)

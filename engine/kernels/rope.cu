@@ -81,5 +81,3 @@ rope_append(bf16* qkv, const int* positions, const float* inv_freq, const int* s
 #endif
     store_head((is_value ? values : keys) + place * HEAD_DIM, y, lane, inverse);
 }
-
-JOUST_KERNEL(rope_append)

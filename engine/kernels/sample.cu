@@ -319,5 +319,3 @@ sample(const bf16* logits, int vocab_size, int n_rows, const double* draws, doub
         drawn[n_rows + r] = (double)(x - row.peak) - log_total;
     }
 }
-
-JOUST_KERNEL(sample)

@@ -60,7 +60,7 @@ vectorized! {
 
 vectorized! {
     /// Adds `more` to `x`, and the norm of what that gives.
-    pub(super) fn add_norm<E: Element>(
+    pub(super) fn rmsnorm_residual<E: Element>(
         x: &mut [f32],
         more: &[E],
         weight: &[E],
@@ -80,7 +80,7 @@ vectorized! {
 
 vectorized! {
     /// silu(gate) · up, of rows [gate | up].
-    pub(super) fn gate<E: Element>(gate_up: &[E], width: usize, out: &mut [E]) {
+    pub(super) fn silu_mul<E: Element>(gate_up: &[E], width: usize, out: &mut [E]) {
         for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
             let (gates, ups) = row.split_at(width);
             for ((out, gate), up) in out.iter_mut().zip(gates).zip(ups) {

@@ -7,7 +7,7 @@
 mod aligned;
 mod attention;
 mod element;
-mod few;
+mod gemv;
 mod math;
 mod plan;
 
@@ -16,7 +16,7 @@ use tch::{Device, Tensor};
 
 use self::attention::KvArena;
 use self::element::Element;
-use self::few::FewRows;
+use self::gemv::GemvWeight;
 use crate::batch::Batch;
 use crate::config::ModelConfig;
 use crate::error::Error;
@@ -32,98 +32,99 @@ const TILE_QUERIES: usize = 48;
 /// Values below which a row operation is not worth a second thread.
 const SMALL: usize = 16_384;
 
-struct Linear {
-    weight: Weight,
+struct CpuLinear {
+    weight: CpuWeight,
     bias: Option<Tensor>,
 }
 
 /// A weight as it is multiplied.
-enum Weight {
+enum CpuWeight {
     /// By libtorch, as it is.
     Plain(Tensor),
     /// In bf16: by oneDNN in its own layout; row by row where few tokens are multiplied.
-    Packed { packed: PackedWeight, few: Option<FewRows> },
+    Packed { packed: PackedWeight, gemv: Option<GemvWeight> },
 }
 
-impl Linear {
+impl CpuLinear {
     fn new(linear: &model::Linear) -> Result<Self, Error> {
         let weight = &linear.weight;
         let weight = match weight.kind() {
-            tch::Kind::BFloat16 => {
-                Weight::Packed { packed: PackedWeight::new(weight)?, few: FewRows::new(weight) }
-            }
-            _ => Weight::Plain(weight.detach()),
+            tch::Kind::BFloat16 => CpuWeight::Packed {
+                packed: PackedWeight::new(weight)?,
+                gemv: GemvWeight::new(weight),
+            },
+            _ => CpuWeight::Plain(weight.detach()),
         };
         Ok(Self { weight, bias: linear.bias.as_ref().map(Tensor::detach) })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
         match &self.weight {
-            Weight::Plain(weight) => Ok(x.f_linear(weight, self.bias.as_ref())?),
-            Weight::Packed { few: Some(few), .. }
-                if (1..=simd::few() as i64).contains(&x.size()[0]) =>
+            CpuWeight::Plain(weight) => Ok(x.f_linear(weight, self.bias.as_ref())?),
+            CpuWeight::Packed { gemv: Some(gemv), .. }
+                if (1..=simd::max_gemv_rows() as i64).contains(&x.size()[0]) =>
             {
-                let out = few.forward(x);
+                let out = gemv.forward(x);
                 match &self.bias {
                     Some(bias) => Ok(out.f_add(bias)?),
                     None => Ok(out),
                 }
             }
-            Weight::Packed { packed, .. } => packed.linear(x, self.bias.as_ref()),
+            CpuWeight::Packed { packed, .. } => packed.linear(x, self.bias.as_ref()),
         }
     }
 }
 
-struct Layer {
+struct CpuLayer {
     input_norm: Tensor,
-    qkv: Linear,
-    output: Linear,
+    qkv: CpuLinear,
+    output: CpuLinear,
     post_norm: Tensor,
-    gate_up: Linear,
-    down: Linear,
+    gate_up: CpuLinear,
+    down: CpuLinear,
 }
 
 /// A model's weights as the CPU path uses them.
-struct Weights {
+struct CpuWeights {
     embedding: Tensor,
-    layers: Vec<Layer>,
+    layers: Vec<CpuLayer>,
     final_norm: Tensor,
-    head: Linear,
+    head: CpuLinear,
 }
 
-impl Weights {
+impl CpuWeights {
     fn new(model: &Decoder) -> Result<Self, Error> {
         let layers = model.layers().iter().map(|layer| {
-            Ok(Layer {
+            Ok(CpuLayer {
                 input_norm: layer.input_norm.detach(),
-                qkv: Linear::new(&layer.qkv)?,
-                output: Linear::new(&layer.output)?,
+                qkv: CpuLinear::new(&layer.qkv)?,
+                output: CpuLinear::new(&layer.output)?,
                 post_norm: layer.post_norm.detach(),
-                gate_up: Linear::new(&layer.gate_up)?,
-                down: Linear::new(&layer.down)?,
+                gate_up: CpuLinear::new(&layer.gate_up)?,
+                down: CpuLinear::new(&layer.down)?,
             })
         });
         Ok(Self {
             embedding: model.embedding().detach(),
             layers: layers.collect::<Result<_, Error>>()?,
             final_norm: model.final_norm().detach(),
-            head: Linear::new(&model.head())?,
+            head: CpuLinear::new(&model.head())?,
         })
     }
 }
 
 /// Runs batches of one model, in one number format.
-struct Typed<E: Element> {
+struct TypedRunner<E: Element> {
     config: ModelConfig,
-    weights: Weights,
+    weights: CpuWeights,
     inv_freq: Vec<f32>,
     arena: KvArena<E>,
 }
 
 /// The CPU path of a model.
-pub(crate) struct CpuRunner(Box<dyn Run>);
+pub(crate) struct CpuRunner(Box<dyn RunBatch>);
 
-trait Run: Send {
+trait RunBatch: Send {
     fn forward(&mut self, batch: &Batch) -> Result<Tensor, Error>;
     fn take_weights(&mut self, model: &Decoder) -> Result<(), Error>;
 }
@@ -132,8 +133,8 @@ impl CpuRunner {
     /// Takes a model of f32 or bf16 on the CPU, with memory for `n_blocks` blocks.
     pub(crate) fn new(model: &Decoder, n_blocks: usize) -> Result<Self, Error> {
         Ok(Self(match model.kind() {
-            tch::Kind::BFloat16 => Box::new(Typed::<bf16>::new(model, n_blocks)?),
-            _ => Box::new(Typed::<f32>::new(model, n_blocks)?),
+            tch::Kind::BFloat16 => Box::new(TypedRunner::<bf16>::new(model, n_blocks)?),
+            _ => Box::new(TypedRunner::<f32>::new(model, n_blocks)?),
         }))
     }
 
@@ -163,12 +164,12 @@ struct Rotations {
     sin: Vec<f32>,
 }
 
-impl<E: Element> Typed<E> {
+impl<E: Element> TypedRunner<E> {
     fn new(model: &Decoder, n_blocks: usize) -> Result<Self, Error> {
         let config = model.config().clone();
         let arena = KvArena::new(config.n_layers, config.n_kv_heads, config.head_dim, n_blocks);
         Ok(Self {
-            weights: Weights::new(model)?,
+            weights: CpuWeights::new(model)?,
             inv_freq: slice::<f32>(model.inv_freq()).to_vec(),
             arena,
             config,
@@ -193,7 +194,7 @@ impl<E: Element> Typed<E> {
         let n_rotated = (self.config.n_heads + self.config.n_kv_heads) * self.config.head_dim;
         let width = n_rotated + self.config.n_kv_heads * self.config.head_dim;
         let is_small = qkv.len() < SMALL;
-        let n_rows = rows_a_part(qkv.len() / width);
+        let n_rows = rows_per_part(qkv.len() / width);
         let parts = qkv.chunks_mut(n_rows * width).enumerate().collect();
         threads::for_each(parts, is_small, |(part, rows)| {
             let from = part * n_rows * half;
@@ -213,7 +214,7 @@ impl<E: Element> Typed<E> {
         let hidden = self.config.hidden_size;
         let mut out = self.empty(x.len() / hidden, hidden);
         let (weight, eps) = (slice::<E>(weight), self.config.rms_norm_eps as f32);
-        let n_values = rows_a_part(x.len() / hidden) * hidden;
+        let n_values = rows_per_part(x.len() / hidden) * hidden;
         let parts = x.chunks(n_values).zip(slice_mut::<E>(&mut out).chunks_mut(n_values));
         threads::for_each(parts.collect(), x.len() < SMALL, |(x, out)| {
             math::norm(x, weight, eps, out);
@@ -221,39 +222,39 @@ impl<E: Element> Typed<E> {
         out
     }
 
-    fn add_norm(&self, x: &mut [f32], more: &Tensor, weight: &Tensor) -> Tensor {
+    fn rmsnorm_residual(&self, x: &mut [f32], more: &Tensor, weight: &Tensor) -> Tensor {
         let hidden = self.config.hidden_size;
         let mut out = self.empty(x.len() / hidden, hidden);
         let (weight, eps) = (slice::<E>(weight), self.config.rms_norm_eps as f32);
         let is_small = x.len() < SMALL;
-        let n_values = rows_a_part(x.len() / hidden) * hidden;
+        let n_values = rows_per_part(x.len() / hidden) * hidden;
         let more = slice::<E>(more).chunks(n_values);
         let outs = slice_mut::<E>(&mut out).chunks_mut(n_values);
         let parts = x.chunks_mut(n_values).zip(more).zip(outs).collect();
         threads::for_each(parts, is_small, |((x, more), out)| {
-            math::add_norm(x, more, weight, eps, out);
+            math::rmsnorm_residual(x, more, weight, eps, out);
         });
         out
     }
 
-    fn gate(&self, gate_up: &Tensor) -> Tensor {
+    fn silu_mul(&self, gate_up: &Tensor) -> Tensor {
         let width = self.config.intermediate_size;
         let gate_up = slice::<E>(gate_up);
         let n_rows = gate_up.len() / (2 * width);
         let mut out = self.empty(n_rows, width);
-        let per_part = rows_a_part(n_rows);
+        let per_part = rows_per_part(n_rows);
         let parts = gate_up
             .chunks(per_part * 2 * width)
             .zip(slice_mut::<E>(&mut out).chunks_mut(per_part * width));
         threads::for_each(parts.collect(), gate_up.len() < SMALL, |(gate_up, out)| {
-            math::gate(gate_up, width, out);
+            math::silu_mul(gate_up, width, out);
         });
         out
     }
 }
 
 /// Rows that one thread takes at a time.
-fn rows_a_part(n_rows: usize) -> usize {
+fn rows_per_part(n_rows: usize) -> usize {
     n_rows.div_ceil(8).clamp(1, 64)
 }
 
@@ -262,7 +263,7 @@ fn select<T: Copy>(x: &[T], width: usize, rows: &[usize]) -> Vec<T> {
     rows.iter().flat_map(|&row| &x[row * width..][..width]).copied().collect()
 }
 
-impl<E: Element> Run for Typed<E> {
+impl<E: Element> RunBatch for TypedRunner<E> {
     fn forward(&mut self, batch: &Batch) -> Result<Tensor, Error> {
         let _guard = tch::no_grad_guard();
         let n_tokens = batch.tokens.len();
@@ -298,14 +299,14 @@ impl<E: Element> Run for Typed<E> {
             }
             let layer = &self.weights.layers[at];
             let more = layer.output.forward(&out)?;
-            normed = self.add_norm(&mut x, &more, &layer.post_norm);
+            normed = self.rmsnorm_residual(&mut x, &more, &layer.post_norm);
             let gate_up = layer.gate_up.forward(&normed)?;
-            let more = layer.down.forward(&self.gate(&gate_up))?;
+            let more = layer.down.forward(&self.silu_mul(&gate_up))?;
             let next = match is_last {
                 true => &self.weights.final_norm,
                 false => &self.weights.layers[at + 1].input_norm,
             };
-            normed = self.add_norm(&mut x, &more, next);
+            normed = self.rmsnorm_residual(&mut x, &more, next);
         }
         if batch.wanted.is_empty() {
             return Ok(self.empty(0, self.config.vocab_size));
@@ -314,7 +315,7 @@ impl<E: Element> Run for Typed<E> {
     }
 
     fn take_weights(&mut self, model: &Decoder) -> Result<(), Error> {
-        self.weights = Weights::new(model)?;
+        self.weights = CpuWeights::new(model)?;
         Ok(())
     }
 }

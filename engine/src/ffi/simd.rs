@@ -3,7 +3,7 @@
 mod bf16;
 mod features;
 
-pub(crate) use bf16::{RUN, few, linear, products, run_units, weigh};
+pub(crate) use bf16::{RUN, linear, max_gemv_rows, products, run_units, weigh};
 pub(crate) use features::{LANES, has_amx_bf16, has_bf16};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use features::{has_avx2, has_avx512};

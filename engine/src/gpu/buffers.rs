@@ -3,9 +3,9 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::numbers::{self, Numbers};
+use super::device_batch::{self, DeviceBatch};
 use super::ops::{Activations, Heads};
-use super::table::n_splits;
+use super::tuning::n_splits;
 use crate::config::ModelConfig;
 use crate::error::Error;
 
@@ -37,7 +37,7 @@ impl Capacity {
         self.n_tokens * per_token
             + splits * per_split
             + self.n_rows * 2 * config.vocab_size
-            + 4 * numbers::count(self.n_tokens, self.n_rows, self.n_spans)
+            + 4 * device_batch::count(self.n_tokens, self.n_rows, self.n_spans)
             + self.n_gathered * 4 * config.n_kv_heads * config.head_dim
     }
 }
@@ -65,7 +65,7 @@ fn widest(config: &ModelConfig) -> usize {
 pub(super) struct Buffers {
     pub(super) capacity: Capacity,
     heads: Heads,
-    pub(super) numbers: Numbers,
+    pub(super) numbers: DeviceBatch,
     residual: Tensor,
     added: Tensor,
     plain: Tensor,
@@ -95,7 +95,8 @@ impl Buffers {
         let intermediate = config.intermediate_size as i64;
         let width = widest(config) as i64;
         let zeros = |n_values: i64, kind| Tensor::f_zeros([n_values], (kind, device));
-        let numbers = Numbers::new(capacity.n_tokens, capacity.n_rows, capacity.n_spans, device)?;
+        let numbers =
+            DeviceBatch::new(capacity.n_tokens, capacity.n_rows, capacity.n_spans, device)?;
         let n_gathered = 2 * capacity.n_gathered as i64 * heads.n_kv_heads * heads.head_dim;
         Ok(Self {
             capacity,

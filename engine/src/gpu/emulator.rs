@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use super::arena::KvKind;
-use super::kernels::Kernels;
+use super::kernel_ops::KernelOps;
 use super::launch::Launch;
 use super::ops::Heads;
 use super::source;
@@ -16,11 +16,11 @@ use crate::ffi::emulated::Library;
 
 /// The libraries of all files.
 #[derive(Clone)]
-pub(super) struct Emulated {
+pub(super) struct EmulatorLauncher {
     libraries: Arc<Vec<Library>>,
 }
 
-impl Launch for Emulated {
+impl Launch for EmulatorLauncher {
     fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
         let library = self.libraries.iter().find(|library| library.has(kernel));
         library.unwrap_or_else(|| panic!("no file has {kernel}")).launch(kernel, shape, args);
@@ -29,11 +29,15 @@ impl Launch for Emulated {
 }
 
 /// The kernels for a model's shapes, with threads that take turns forwards or backwards.
-pub(super) fn kernels(heads: Heads, kv: KvKind, backwards: bool) -> Kernels<Emulated> {
+pub(super) fn kernels(heads: Heads, kv: KvKind, backwards: bool) -> KernelOps<EmulatorLauncher> {
     let dir = tempfile::tempdir().unwrap();
     let compiled = source::files(&heads, kv).unwrap().into_iter().map(|file| {
-        let path = dir.path().join(format!("{}-{}", file.kernels[0], file.name));
-        std::fs::write(&path, file.source()).unwrap();
+        let path = dir.path().join(format!("{}-{}", file.kernels[0].name, file.name));
+        let callable = file.kernels.iter().map(|kernel| {
+            format!("JOUST_KERNEL({}, {})\n", kernel.name, kernel.c_types().join(", "))
+        });
+        let source = [file.source()].into_iter().chain(callable).collect::<Vec<_>>().join("\n");
+        std::fs::write(&path, source).unwrap();
         let mut command = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()));
         let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulator.h");
         let library = PathBuf::from(format!("{}.so", path.display()));
@@ -54,5 +58,9 @@ pub(super) fn kernels(heads: Heads, kv: KvKind, backwards: bool) -> Kernels<Emul
     });
     // more than most of the tests' matrices have
     let fetch_ahead = 40_000;
-    Kernels { launcher: Emulated { libraries: Arc::new(compiled.collect()) }, heads, fetch_ahead }
+    KernelOps {
+        launcher: EmulatorLauncher { libraries: Arc::new(compiled.collect()) },
+        heads,
+        fetch_ahead,
+    }
 }

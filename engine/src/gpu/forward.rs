@@ -3,25 +3,22 @@
 use tch::{Kind, Tensor};
 
 use super::arena::{self, KvKind, LayerArena};
+use super::batch::GpuBatch;
 use super::buffers::{self, Buffers, Capacity};
+use super::cascade::CascadePlan;
+use super::device_batch::BatchLayout;
 use super::graphs::Graphs;
-use super::kernels::{Kernels, check_model};
-use super::numbers::Layout;
-use super::ops::{Activations, Contexts, Heads, MOST_FEW, Ops};
+use super::kernel_ops::{KernelOps, check_model};
+use super::ops::{Activations, DecodeContexts, Heads, Ops};
 use super::prefill::Prefill;
-use super::sharing::Sharing;
-use super::table::{Table, bucket};
-use super::twins::Twins;
+use super::reference::ReferenceOps;
+use super::tuning::{SKINNY_GEMM_MAX_TOKENS, SKINNY_GEMM_TOKENS, graph_rows};
 use crate::batch::Batch;
 use crate::error::Error;
 use crate::ffi::cuda::{self, Stream, StreamGuard};
 use crate::kv::BLOCK_TOKENS;
 use crate::model::{Decoder, Linear};
 use crate::sampler::{Drawn, RowSampling};
-
-/// Tokens up to which FP8 products go through the kernel for few tokens: it reads the weights once, in
-/// tiles of 8 tokens, and should keep pace with the memory at two tiles. To be set by `joust bench gpu`.
-const FEW: i64 = 16;
 
 /// What the runner of one engine is to be like.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +43,7 @@ pub(crate) struct GpuSettings {
 
 impl GpuSettings {
     fn capacity(&self) -> Capacity {
-        let n_rows = bucket(self.max_batch);
+        let n_rows = graph_rows(self.max_batch);
         // contexts share prefixes to the token, so that some blocks are not full
         let n_spans = self.max_context.div_ceil(BLOCK_TOKENS) + 64;
         // several prompts' contexts together, or the longest one
@@ -97,14 +94,14 @@ impl GpuRunner {
         let ops: Box<dyn Ops> = match settings.kernels {
             true => {
                 check_model(config, settings.kv)?;
-                Box::new(Kernels::on_gpu(heads, settings.kv, settings.fetch_ahead)?)
+                Box::new(KernelOps::on_gpu(heads, settings.kv, settings.fetch_ahead)?)
             }
-            false => Box::new(Twins { heads }),
+            false => Box::new(ReferenceOps { heads }),
         };
         let stream = Stream::from_pool()?;
         let mut runner = Self::with_ops(model, settings, ops)?;
         runner.by_flash = settings.kernels;
-        // the twins look at numbers on the host between two operations, which cannot be recorded
+        // the reference look at numbers on the host between two operations, which cannot be recorded
         runner.graphs = (settings.graphs && settings.kernels).then(|| Graphs::new(stream));
         runner.stream = Some(stream);
         Stream::current()?.synchronize()?;
@@ -160,16 +157,16 @@ impl GpuRunner {
     /// What libtorch or the driver refuses.
     pub(crate) fn forward(&mut self, model: &Decoder, batch: &Batch) -> Result<Tensor, Error> {
         let _no_grad = tch::no_grad_guard();
-        let table = Table::new(batch);
+        let table = GpuBatch::new(batch);
         self.grow(model, &table)?;
         let _stream = self.enter()?;
         let n_decoding = table.decoding.len();
-        let sharing = self.shared_attention.then(|| Sharing::of(&table.decoding)).flatten();
+        let sharing = self.shared_attention.then(|| CascadePlan::of(&table.decoding)).flatten();
         let is_shared = sharing.is_some();
         let mut graphs = self.graphs.take();
         let by_graph = table.is_plain_decode() && Graphs::takes(n_decoding);
-        let n_rows = if by_graph && graphs.is_some() { bucket(n_decoding) } else { n_decoding };
-        let layout = Layout { n_tokens: table.n_tokens().max(n_rows), n_rows, is_shared };
+        let n_rows = if by_graph && graphs.is_some() { graph_rows(n_decoding) } else { n_decoding };
+        let layout = BatchLayout { n_tokens: table.n_tokens().max(n_rows), n_rows, is_shared };
         let loaded = self.buffers.numbers.load(layout, &table, sharing.as_ref());
         let done = loaded.and_then(|()| match &mut graphs {
             Some(graphs) if by_graph => {
@@ -183,11 +180,11 @@ impl GpuRunner {
     }
 
     /// Sets more aside where a batch is larger than any before; what was recorded is forgotten.
-    fn grow(&mut self, model: &Decoder, table: &Table) -> Result<(), Error> {
+    fn grow(&mut self, model: &Decoder, table: &GpuBatch) -> Result<(), Error> {
         let had = self.buffers.capacity;
         let wanted = Capacity {
             n_tokens: had.n_tokens.max(table.n_tokens()),
-            n_rows: had.n_rows.max(bucket(table.decoding.len().max(table.wanted.len()))),
+            n_rows: had.n_rows.max(graph_rows(table.decoding.len().max(table.wanted.len()))),
             n_spans: had.n_spans.max(table.longest()),
             n_gathered: had.n_gathered.max(table.longest_prefill()),
         };
@@ -208,7 +205,7 @@ impl GpuRunner {
     }
 
     /// A step of rows of one token, all of whose logits are wanted.
-    fn decode(&self, model: &Decoder, layout: Layout) -> Result<(), Error> {
+    fn decode(&self, model: &Decoder, layout: BatchLayout) -> Result<(), Error> {
         let n = layout.n_rows as i64;
         self.embed(model, layout)?;
         let decoding = self.buffers.numbers.contexts(layout)?;
@@ -217,7 +214,7 @@ impl GpuRunner {
     }
 
     /// Any step.
-    fn step(&self, model: &Decoder, table: &Table, layout: Layout) -> Result<(), Error> {
+    fn step(&self, model: &Decoder, table: &GpuBatch, layout: BatchLayout) -> Result<(), Error> {
         let n = layout.n_tokens as i64;
         let decoding = match layout.n_rows {
             0 => None,
@@ -240,7 +237,7 @@ impl GpuRunner {
     }
 
     /// The tokens' embeddings to the residual stream.
-    fn embed(&self, model: &Decoder, layout: Layout) -> Result<(), Error> {
+    fn embed(&self, model: &Decoder, layout: BatchLayout) -> Result<(), Error> {
         let n = layout.n_tokens as i64;
         let (rows, tokens) = (self.buffers.added(n)?, self.buffers.numbers.tokens(layout)?);
         let _ = model.embedding().f_index_select_out(&rows, 0, &tokens)?;
@@ -252,8 +249,8 @@ impl GpuRunner {
     fn layers(
         &self,
         model: &Decoder,
-        layout: Layout,
-        decoding: Option<&Contexts>,
+        layout: BatchLayout,
+        decoding: Option<&DecodeContexts>,
         prefill: &[Prefill],
     ) -> Result<(), Error> {
         let (buffers, n) = (&self.buffers, layout.n_tokens as i64);
@@ -266,7 +263,14 @@ impl GpuRunner {
         for (layer, arena) in model.layers().iter().zip(&self.arena) {
             let input = self.input(&layer.qkv, n, residual.size()[1])?;
             let next = Some(&layer.qkv);
-            self.ops.add_norm(&residual, more, &layer.input_norm, self.eps, &input, next)?;
+            self.ops.rmsnorm_residual(
+                &residual,
+                more,
+                &layer.input_norm,
+                self.eps,
+                &input,
+                next,
+            )?;
             self.product(&layer.qkv, &input, &qkv)?;
             self.ops.rope_append(&qkv, &positions, &self.inv_freq, &slots, arena)?;
             let attended = self.input(&layer.output, n, self.heads.q_width())?;
@@ -274,10 +278,17 @@ impl GpuRunner {
             self.product(&layer.output, &attended, &added)?;
             let input = self.input(&layer.gate_up, n, residual.size()[1])?;
             let (attended, next) = (Some(&added), Some(&layer.gate_up));
-            self.ops.add_norm(&residual, attended, &layer.post_norm, self.eps, &input, next)?;
+            self.ops.rmsnorm_residual(
+                &residual,
+                attended,
+                &layer.post_norm,
+                self.eps,
+                &input,
+                next,
+            )?;
             self.product(&layer.gate_up, &input, &gate_up)?;
             let activated = self.input(&layer.down, n, intermediate)?;
-            self.ops.gate(&gate_up, &activated, Some(&layer.down))?;
+            self.ops.silu_mul(&gate_up, &activated, Some(&layer.down))?;
             self.product(&layer.down, &activated, &added)?;
             more = Some(&added);
         }
@@ -294,7 +305,7 @@ impl GpuRunner {
         &self,
         qkv: &Tensor,
         arena: &LayerArena,
-        decoding: Option<&Contexts>,
+        decoding: Option<&DecodeContexts>,
         prefill: &[Prefill],
         out: &Activations,
         next: &Linear,
@@ -302,9 +313,9 @@ impl GpuRunner {
         let n_decoding = decoding.map_or(0, |contexts| contexts.n_spans.size()[0]);
         if let Some(contexts) = decoding {
             let [partial, lse] = self.buffers.partial(n_decoding, contexts.n_all_splits())?;
-            self.ops.attend(qkv, arena, contexts, &partial, &lse)?;
+            self.ops.attend_decode(qkv, arena, contexts, &partial, &lse)?;
             let next = prefill.is_empty().then_some(next);
-            self.ops.merge(&partial, &lse, &out.rows(0, n_decoding)?, next)?;
+            self.ops.merge_splits(&partial, &lse, &out.rows(0, n_decoding)?, next)?;
         }
         for group in prefill {
             let gathered = self.buffers.gathered(group.n_gathered())?;
@@ -321,7 +332,14 @@ impl GpuRunner {
         let n = residual.size()[0];
         let input = self.input(&head, n, residual.size()[1])?;
         let next = Some(&head);
-        self.ops.add_norm(residual, Some(added), model.final_norm(), self.eps, &input, next)?;
+        self.ops.rmsnorm_residual(
+            residual,
+            Some(added),
+            model.final_norm(),
+            self.eps,
+            &input,
+            next,
+        )?;
         self.product(&head, &input, &self.buffers.logits(n)?)
     }
 
@@ -338,8 +356,10 @@ impl GpuRunner {
             }
             Activations::Fp8(values, scale) => {
                 let n = values.size()[0];
-                match n <= FEW || (n <= MOST_FEW && linear.is_refused(n)) {
-                    true => self.ops.few_product(linear, values, scale, out),
+                match n <= SKINNY_GEMM_TOKENS
+                    || (n <= SKINNY_GEMM_MAX_TOKENS && linear.is_refused(n))
+                {
+                    true => self.ops.gemm_w8a8_skinny(linear, values, scale, out),
                     false => linear.quantized_product(values, scale, out),
                 }
             }

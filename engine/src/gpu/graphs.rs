@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::tuning::GRAPH_MAX_ROWS;
 use crate::error::Error;
 use crate::ffi::cuda::{Graph, Stream};
-
-/// Largest batch that is recorded; larger ones keep the GPU busy without.
-const LARGEST: usize = 256;
 
 /// Number of rows of a step, and whether some of them share what they begin with.
 pub(super) type StepKind = (usize, bool);
@@ -26,7 +24,7 @@ impl Graphs {
 
     /// Whether batches of this size are recorded.
     pub(super) fn takes(n_rows: usize) -> bool {
-        (1..=LARGEST).contains(&n_rows)
+        (1..=GRAPH_MAX_ROWS).contains(&n_rows)
     }
 
     /// Forgets all: what they were recorded with is there no longer.

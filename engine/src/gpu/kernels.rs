@@ -1,438 +1,273 @@
-//! The operations by the kernels of `engine/kernels`: which one, with how many threads, on what.
-//!
-//! Each file says there what its kernels take; here is checked that they get it. How a kernel is
-//! started is known elsewhere: on the GPU by `launch`, in tests by an emulator on the CPU.
+//! The kernels of `engine/kernels`, each declared once: parameters in the order of the source, with
+//! number formats and shapes, and what runs it. What a kernel computes stands in its source file.
 
-use tch::{Kind, Tensor};
+use super::cascade::BUNDLE_ROWS;
+use super::kernel::Dim::{
+    AllSplits, Bundles, HeadDim, Heads, KvBlocks, KvHeads, MaxSpans, Outputs, Prefetchers, QWidth,
+    QkvWidth, Rows, Splits, Vocab, Width,
+};
+use super::kernel::Format::{Bf16, Bytes, E4m3, F32, F64, I32, Kv};
+use super::kernel::Param::{F32Value, I32Value, Optional, Tensor};
+use super::kernel::Size::{AtLeast, Fixed, Is, Over, Times};
+use super::kernel::{Dims, Kernel, Param};
+use crate::ffi::cuda::Shape;
+use crate::kv::BLOCK_TOKENS;
 
-use super::arena::{KvKind, LayerArena};
-use super::buffers;
-use super::launch::{Launch, OnGpu};
-use super::ops::{Activations, Contexts, Heads, MOST_FEW, Next, Ops};
-use super::sharing::BUNDLE_ROWS;
-use super::source;
-use crate::config::ModelConfig;
-use crate::error::Error;
-use crate::ffi::cuda::{Arg, Shape};
-use crate::model::Linear;
+/// Widest row that a kernel keeps in a block's shared memory, beside what it needs itself.
+pub(super) const MAX_SHARED_WIDTH: i64 = 12_224;
 
-/// See [`Ops`].
-#[derive(Clone)]
-pub(super) struct Kernels<L> {
-    pub(super) launcher: L,
-    pub(super) heads: Heads,
-    /// Most bytes of the next product's weights that a kernel fetches.
-    pub(super) fetch_ahead: i64,
+/// A kernel that writes the next product's inputs, in both forms of them.
+pub(super) struct Forms {
+    /// Writes bf16.
+    pub(super) plain: Kernel,
+    /// Writes E4M3 with one scale per row; its name ends in `_quantize`.
+    pub(super) fp8: Kernel,
 }
 
-impl Kernels<OnGpu> {
-    /// The kernels for a model's heads on the GPU that is there; each fetches at most `fetch_ahead` bytes
-    /// of the next product's weights.
-    ///
-    /// # Errors
-    /// As [`OnGpu::new`].
-    pub(super) fn on_gpu(heads: Heads, kv: KvKind, fetch_ahead: usize) -> Result<Self, Error> {
-        let launcher = OnGpu::new(&heads, kv)?;
-        let fetch_ahead = if launcher.can_fetch { fetch_ahead } else { 0 };
-        Ok(Self { launcher, heads, fetch_ahead: i64::try_from(fetch_ahead).unwrap_or(i64::MAX) })
+/// Declares both forms of a kernel: its own parameters, then the output, then the weights of which
+/// the blocks behind those of the rows prefetch a part.
+macro_rules! forms {
+    ($name:literal, [$($param:expr),* $(,)?], $shape:expr) => {
+        Forms {
+            plain: Kernel {
+                name: $name,
+                params: &[
+                    $($param,)*
+                    Tensor("out", Bf16, &[Is(Rows), Is(Width)]),
+                    Param::I32(Rows),
+                    Optional("next", Bytes, &[]),
+                    I32Value("next_bytes"),
+                ],
+                shape: $shape,
+            },
+            fp8: Kernel {
+                name: concat!($name, "_quantize"),
+                params: &[
+                    $($param,)*
+                    Tensor("q", E4m3, &[Is(Rows), Is(Width)]),
+                    Tensor("scale", F32, &[Is(Rows)]),
+                    Param::I32(Rows),
+                    Optional("next", Bytes, &[]),
+                    I32Value("next_bytes"),
+                ],
+                shape: $shape,
+            },
+        }
+    };
+}
+
+/// RMSNorm of the residual stream after adding to it.
+pub(super) const RMSNORM_RESIDUAL: Forms = forms!(
+    "rmsnorm_residual",
+    [
+        Tensor("x", F32, &[Is(Rows), Is(Width)]),
+        Optional("added", Bf16, &[Is(Rows), Is(Width)]),
+        Tensor("weight", Bf16, &[Is(Width)]),
+        F32Value("eps"),
+        Param::I32(Width),
+    ],
+    |dims| Shape { shared: 4 * dims.count(Width), ..block_per_row(dims) }
+);
+
+/// Gated activation of the MLP.
+pub(super) const SILU_MUL: Forms = forms!(
+    "silu_mul",
+    [Tensor("gate_up", Bf16, &[Is(Rows), Times(2, Width)]), Param::I32(Width)],
+    block_per_row
+);
+
+/// Merge of the splits of decode attention.
+pub(super) const MERGE_SPLITS: Forms = forms!(
+    "merge_splits",
+    [
+        Tensor("partial", F32, &[Is(Rows), Is(AllSplits), Is(QWidth)]),
+        Tensor("lse", F32, &[Is(Rows), Is(AllSplits), Is(Heads)]),
+        Param::I32(AllSplits),
+        Param::I32(Width),
+    ],
+    |dims| Shape { shared: 4 * dims.count(Width), ..block_per_row(dims) }
+);
+
+/// bf16 rows to E4M3 with one scale per row.
+pub(super) const QUANTIZE_ROWS: Kernel = Kernel {
+    name: "quantize_rows",
+    params: &[
+        Tensor("x", Bf16, &[Is(Rows), Is(Width)]),
+        Param::I64(Width),
+        Param::I32(Width),
+        Tensor("q", E4m3, &[Is(Rows), Is(Width)]),
+        Tensor("scale", F32, &[Is(Rows)]),
+    ],
+    shape: block_per_row,
+};
+
+/// A layer's keys or values, and the scale of each token and head where they are E4M3.
+const BLOCKS: &[super::kernel::Size] =
+    &[Is(KvBlocks), Is(KvHeads), Fixed(BLOCK_TOKENS as i64), Is(HeadDim)];
+const SCALES: &[super::kernel::Size] = &[Is(KvBlocks), Is(KvHeads), Fixed(BLOCK_TOKENS as i64)];
+
+/// Rotary embedding of queries and keys, and the storing of keys and values.
+pub(super) const ROPE_APPEND: Kernel = Kernel {
+    name: "rope_append",
+    params: &[
+        Tensor("qkv", Bf16, &[Is(Rows), Is(QkvWidth)]),
+        Tensor("positions", I32, &[Is(Rows)]),
+        Tensor("inv_freq", F32, &[Over(HeadDim, 2)]),
+        Tensor("slots", I32, &[Is(Rows)]),
+        Param::I32(Heads),
+        Param::I32(KvHeads),
+        Tensor("keys", Kv, BLOCKS),
+        Tensor("values", Kv, BLOCKS),
+        Optional("key_scales", F32, SCALES),
+        Optional("value_scales", F32, SCALES),
+    ],
+    shape: |dims| {
+        const HEADS_PER_BLOCK: u32 = 4;
+        let n_all = dims.count(Heads) + 2 * dims.count(KvHeads);
+        Shape {
+            grid: [dims.count(Rows), n_all.div_ceil(HEADS_PER_BLOCK), 1],
+            block: 32 * HEADS_PER_BLOCK,
+            shared: 0,
+        }
+    },
+};
+
+/// Keys and values of a list of slots, in bf16.
+pub(super) const GATHER_KV: Kernel = Kernel {
+    name: "gather_kv",
+    params: &[
+        Tensor("keys", Kv, BLOCKS),
+        Tensor("values", Kv, BLOCKS),
+        Optional("key_scales", F32, SCALES),
+        Optional("value_scales", F32, SCALES),
+        Tensor("slots", I32, &[Is(Rows)]),
+        Param::I32(KvHeads),
+        Tensor("out_keys", Bf16, &[Is(Rows), Is(KvHeads), Is(HeadDim)]),
+        Tensor("out_values", Bf16, &[Is(Rows), Is(KvHeads), Is(HeadDim)]),
+    ],
+    shape: |dims| Shape {
+        grid: [dims.count(Rows), 1, 1],
+        block: row_block(dims.get(KvHeads) * dims.get(HeadDim)),
+        shared: 0,
+    },
+};
+
+/// Declares an attention kernel over paged contexts by the two parameters that say which spans of
+/// which rows it takes.
+macro_rules! attention {
+    ($name:literal, [$first:expr, $second:expr], $shape:expr) => {
+        Kernel {
+            name: $name,
+            params: &[
+                Tensor("q", Bf16, &[AtLeast(Rows), Is(QkvWidth)]),
+                Param::I64(QkvWidth),
+                Tensor("keys", Kv, BLOCKS),
+                Tensor("values", Kv, BLOCKS),
+                Optional("key_scales", F32, SCALES),
+                Optional("value_scales", F32, SCALES),
+                Tensor("spans", I32, &[Is(Rows), Is(MaxSpans)]),
+                $first,
+                $second,
+                Param::I32(MaxSpans),
+                Param::I32(KvHeads),
+                Param::I32(Splits),
+                Param::I32(AllSplits),
+                F32Value("softmax_scale"),
+                Tensor("partial", F32, &[Is(Rows), Is(AllSplits), Is(QWidth)]),
+                Tensor("lse", F32, &[Is(Rows), Is(AllSplits), Is(Heads)]),
+            ],
+            shape: $shape,
+        }
+    };
+}
+
+/// Attention of one query token per row over its context.
+pub(super) const ATTEND_DECODE: Kernel = attention!(
+    "attend_decode",
+    [Tensor("n_spans", I32, &[Is(Rows)]), Optional("n_shared", I32, &[Is(Rows)])],
+    |dims| Shape {
+        grid: [dims.count(Rows), dims.count(KvHeads), dims.count(Splits)],
+        block: 128,
+        shared: 0,
     }
+);
+
+/// Cascade attention: bundles of rows over the prefix that they share.
+pub(super) const ATTEND_CASCADE: Kernel = attention!(
+    "attend_cascade",
+    [
+        Tensor("rows", I32, &[Is(Bundles), Fixed(BUNDLE_ROWS as i64)]),
+        Tensor("n_spans", I32, &[Is(Bundles)])
+    ],
+    |dims| {
+        // a warp has two rows, or one with more than eight query heads per key/value head
+        let warp_rows = if dims.get(Heads) / dims.get(KvHeads) <= 8 { 2 } else { 1 };
+        Shape {
+            grid: [dims.count(Bundles), dims.count(KvHeads), dims.count(Splits)],
+            block: 32 * BUNDLE_ROWS as u32 / warp_rows,
+            shared: 0,
+        }
+    }
+);
+
+/// Declares an instance of the skinny GEMM by the output channels per block.
+macro_rules! skinny_gemm {
+    ($name:literal, $channels:literal) => {
+        Kernel {
+            name: $name,
+            params: &[
+                Tensor("weight", E4m3, &[Is(Outputs), Is(Width)]),
+                Tensor("weight_scale", F32, &[Is(Outputs)]),
+                Tensor("x", E4m3, &[Is(Rows), Is(Width)]),
+                Tensor("x_scale", F32, &[Is(Rows)]),
+                Optional("bias", Bf16, &[Is(Outputs)]),
+                Param::I32(Rows),
+                Param::I32(Width),
+                Param::I32(Outputs),
+                Tensor("out", Bf16, &[Is(Rows), Is(Outputs)]),
+            ],
+            shape: |dims| Shape {
+                grid: [dims.count(Outputs).div_ceil($channels), 1, 1],
+                block: 192,
+                shared: 0,
+            },
+        }
+    };
 }
 
-/// Widest row that the kernels keep in a block's shared memory, beside what they need themselves.
-const MAX_SHARED_WIDTH: i64 = 12_224;
+/// FP8 product of up to 8 tokens.
+pub(super) const GEMM_W8A8_SKINNY_8: Kernel = skinny_gemm!("gemm_w8a8_skinny_8", 16);
+/// FP8 product of up to 16 tokens.
+pub(super) const GEMM_W8A8_SKINNY_16: Kernel = skinny_gemm!("gemm_w8a8_skinny_16", 16);
+/// FP8 product of up to 32 tokens.
+pub(super) const GEMM_W8A8_SKINNY_32: Kernel = skinny_gemm!("gemm_w8a8_skinny_32", 32);
+/// FP8 product of up to 64 tokens.
+pub(super) const GEMM_W8A8_SKINNY_64: Kernel = skinny_gemm!("gemm_w8a8_skinny_64", 32);
 
-/// Threads of a block that takes eight values each of a row at a time.
+/// One token per row of logits.
+pub(super) const SAMPLE: Kernel = Kernel {
+    name: "sample",
+    params: &[
+        Tensor("logits", Bf16, &[Is(Rows), Is(Vocab)]),
+        Param::I32(Vocab),
+        Param::I32(Rows),
+        Tensor("draws", F64, &[Fixed(4), Is(Rows)]),
+        Tensor("drawn", F64, &[Fixed(2), Is(Rows)]),
+    ],
+    shape: |dims| Shape { grid: [dims.count(Rows), 1, 1], block: 1_024, shared: 0 },
+};
+
+/// One block per row, and those that prefetch.
+fn block_per_row(dims: &Dims) -> Shape {
+    let n_rows = dims.count(Rows);
+    let n_prefetchers = if n_rows > 0 { dims.count(Prefetchers) } else { 0 };
+    Shape { grid: [n_rows + n_prefetchers, 1, 1], block: row_block(dims.get(Width)), shared: 0 }
+}
+
+/// Threads of a block that takes eight values per thread of a row at a time.
 fn row_block(width: i64) -> u32 {
     let eights = (width as u32).div_ceil(8);
     // where one turn is not enough, as few turns as possible, of equal length
     let turns = eights.div_ceil(1_024).max(1);
     eights.div_ceil(turns).next_multiple_of(32).min(1_024)
-}
-
-fn check(tensor: &Tensor, kind: Kind, name: &str) {
-    assert!(
-        tensor.kind() == kind && tensor.is_contiguous(),
-        "a kernel's `{name}` is a contiguous tensor of {kind:?}. This is a bug."
-    );
-}
-
-impl<L: Launch> Kernels<L> {
-    /// One block a row.
-    fn rows(
-        &self,
-        kernel: &str,
-        n_rows: i64,
-        block: u32,
-        shared: i64,
-        args: &[Arg],
-    ) -> Result<(), Error> {
-        if n_rows == 0 {
-            return Ok(());
-        }
-        let shape = Shape { grid: [n_rows as u32, 1, 1], block, shared: shared as u32 };
-        self.launcher.launch(kernel, shape, args)
-    }
-
-    /// Starts the form of a kernel that writes activations as they are wanted, one block a row and some
-    /// that fetch what comes next.
-    fn write(
-        &self,
-        kernel: &str,
-        out: &Activations,
-        [n_rows, width]: [i64; 2],
-        shared: i64,
-        args: &[Arg],
-        next: Next,
-    ) -> Result<(), Error> {
-        let mut args = args.to_vec();
-        let kernel = match out {
-            Activations::Plain(out) => {
-                check(out, Kind::BFloat16, "out");
-                assert_eq!(out.size(), [n_rows, width], "the output's shape. This is a bug.");
-                args.push(Arg::tensor(out));
-                kernel.to_owned()
-            }
-            Activations::Fp8(values, scale) => {
-                check(values, Kind::Float8e4m3fn, "out");
-                check(scale, Kind::Float, "scale");
-                assert_eq!(values.size(), [n_rows, width], "the output's shape. This is a bug.");
-                assert_eq!(scale.size(), [n_rows], "the scales' shape. This is a bug.");
-                args.extend([Arg::tensor(values), Arg::tensor(scale)]);
-                format!("{kernel}_quantize")
-            }
-        };
-        let (weights, bytes_each) = self.ahead(n_rows, next);
-        args.extend([Arg::I32(n_rows as i32), weights, Arg::I32(bytes_each as i32)]);
-        let n_blocks = if bytes_each > 0 { n_rows + FETCHING_BLOCKS } else { n_rows };
-        self.rows(&kernel, n_blocks, row_block(width), shared, &args)
-    }
-
-    /// The weights of the next product, and how many bytes of them each fetching block asks for: none
-    /// where rows are none, or so many that they keep the GPU busy.
-    fn ahead(&self, n_rows: i64, next: Next) -> (Arg, i64) {
-        let Some(Linear { weight, .. }) = next.filter(|_| (1..=MOST_FEW).contains(&n_rows)) else {
-            return (Arg::NULL, 0);
-        };
-        let n_bytes = (weight.numel() * weight.kind().elt_size_in_bytes()) as i64;
-        let each = n_bytes.min(self.fetch_ahead) / FETCHING_BLOCKS / 16 * 16;
-        (Arg::tensor(weight), each)
-    }
-}
-
-/// Blocks beside those of the rows, about one a multiprocessor.
-const FETCHING_BLOCKS: i64 = 128;
-
-impl<L: Launch> Ops for Kernels<L> {
-    fn add_norm(
-        &self,
-        x: &Tensor,
-        more: Option<&Tensor>,
-        weight: &Tensor,
-        eps: f64,
-        out: &Activations,
-        next: Next,
-    ) -> Result<(), Error> {
-        let (n_rows, width) = (x.size()[0], x.size()[1]);
-        check(x, Kind::Float, "x");
-        check(weight, Kind::BFloat16, "weight");
-        if let Some(more) = more {
-            check(more, Kind::BFloat16, "more");
-            assert_eq!(more.size(), x.size(), "what is added has x's shape. This is a bug.");
-        }
-        let args = [
-            Arg::tensor(x),
-            more.map_or(Arg::NULL, Arg::tensor),
-            Arg::tensor(weight),
-            Arg::F32(eps as f32),
-            Arg::I32(width as i32),
-        ];
-        self.write("add_norm", out, [n_rows, width], 4 * width, &args, next)
-    }
-
-    fn gate(&self, gate_up: &Tensor, out: &Activations, next: Next) -> Result<(), Error> {
-        let (n_rows, width) = (gate_up.size()[0], gate_up.size()[1] / 2);
-        check(gate_up, Kind::BFloat16, "gate_up");
-        let args = [Arg::tensor(gate_up), Arg::I32(width as i32)];
-        self.write("gate", out, [n_rows, width], 0, &args, next)
-    }
-
-    fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error> {
-        let (n_rows, width) = (x.size()[0], x.size()[1]);
-        check(x, Kind::BFloat16, "x");
-        let Activations::Fp8(values, scale) = out else {
-            let Activations::Plain(out) = out else { return Ok(()) };
-            out.shallow_clone().f_copy_(x)?;
-            return Ok(());
-        };
-        check(values, Kind::Float8e4m3fn, "out");
-        check(scale, Kind::Float, "scale");
-        let args = [
-            Arg::tensor(x),
-            Arg::I64(width),
-            Arg::I32(width as i32),
-            Arg::tensor(values),
-            Arg::tensor(scale),
-        ];
-        self.rows("quantize_rows", n_rows, row_block(width), 0, &args)
-    }
-
-    fn rope_append(
-        &self,
-        qkv: &Tensor,
-        positions: &Tensor,
-        inv_freq: &Tensor,
-        slots: &Tensor,
-        arena: &LayerArena,
-    ) -> Result<(), Error> {
-        const HEADS_A_BLOCK: u32 = 4;
-        check(qkv, Kind::BFloat16, "qkv");
-        check(positions, Kind::Int, "positions");
-        check(inv_freq, Kind::Float, "inv_freq");
-        check(slots, Kind::Int, "slots");
-        let n_rows = qkv.size()[0];
-        assert_eq!(
-            [positions.size()[0], slots.size()[0]],
-            [n_rows; 2],
-            "one a row. This is a bug."
-        );
-        if n_rows == 0 {
-            return Ok(());
-        }
-        let Heads { n_heads, n_kv_heads, .. } = self.heads;
-        let n_all = (n_heads + 2 * n_kv_heads) as u32;
-        let shape = Shape {
-            grid: [n_rows as u32, n_all.div_ceil(HEADS_A_BLOCK), 1],
-            block: 32 * HEADS_A_BLOCK,
-            shared: 0,
-        };
-        let [key_scales, value_scales] = scale_args(arena);
-        self.launcher.launch(
-            "rope_append",
-            shape,
-            &[
-                Arg::tensor(qkv),
-                Arg::tensor(positions),
-                Arg::tensor(inv_freq),
-                Arg::tensor(slots),
-                Arg::I32(n_heads as i32),
-                Arg::I32(n_kv_heads as i32),
-                Arg::tensor(&arena.keys),
-                Arg::tensor(&arena.values),
-                key_scales,
-                value_scales,
-            ],
-        )
-    }
-
-    fn gather(&self, arena: &LayerArena, slots: &Tensor, out: &[Tensor; 2]) -> Result<(), Error> {
-        check(slots, Kind::Int, "slots");
-        let Heads { n_kv_heads, head_dim, .. } = self.heads;
-        let n_slots = slots.size()[0];
-        for out in out {
-            check(out, Kind::BFloat16, "out");
-            assert_eq!(out.size(), [n_slots, n_kv_heads, head_dim], "This is a bug.");
-        }
-        let [key_scales, value_scales] = scale_args(arena);
-        let args = [
-            Arg::tensor(&arena.keys),
-            Arg::tensor(&arena.values),
-            key_scales,
-            value_scales,
-            Arg::tensor(slots),
-            Arg::I32(n_kv_heads as i32),
-            Arg::tensor(&out[0]),
-            Arg::tensor(&out[1]),
-        ];
-        self.rows("gather", n_slots, row_block(n_kv_heads * head_dim), 0, &args)
-    }
-
-    fn attend(
-        &self,
-        qkv: &Tensor,
-        arena: &LayerArena,
-        contexts: &Contexts,
-        partial: &Tensor,
-        lse: &Tensor,
-    ) -> Result<(), Error> {
-        check(qkv, Kind::BFloat16, "qkv");
-        check(&contexts.spans, Kind::Int, "spans");
-        check(&contexts.n_spans, Kind::Int, "n_spans");
-        check(partial, Kind::Float, "partial");
-        check(lse, Kind::Float, "lse");
-        let (n_rows, n_splits) = (contexts.n_spans.size()[0], contexts.n_splits);
-        let n_all_splits = contexts.n_all_splits();
-        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
-        assert!(qkv.size()[0] >= n_rows, "a query a row. This is a bug.");
-        assert_eq!(partial.size(), [n_rows, n_all_splits, n_heads * head_dim], "This is a bug.");
-        assert_eq!(lse.size(), [n_rows, n_all_splits, n_heads], "This is a bug.");
-        if n_rows == 0 {
-            return Ok(());
-        }
-        let shape = Shape {
-            grid: [n_rows as u32, n_kv_heads as u32, n_splits as u32],
-            block: 128,
-            shared: 0,
-        };
-        let [key_scales, value_scales] = scale_args(arena);
-        let args = |which: &[Arg], n_splits: i64| {
-            let before = [
-                Arg::tensor(qkv),
-                Arg::I64(self.heads.qkv_width()),
-                Arg::tensor(&arena.keys),
-                Arg::tensor(&arena.values),
-                key_scales,
-                value_scales,
-                Arg::tensor(&contexts.spans),
-            ];
-            let after = [
-                Arg::I32(contexts.spans.size()[1] as i32),
-                Arg::I32(n_kv_heads as i32),
-                Arg::I32(n_splits as i32),
-                Arg::I32(n_all_splits as i32),
-                Arg::F32(1.0 / (head_dim as f32).sqrt()),
-                Arg::tensor(partial),
-                Arg::tensor(lse),
-            ];
-            [&before, which, &after].concat()
-        };
-        let n_shared = contexts.shared.as_ref().map(|shared| Arg::tensor(&shared.n_shared));
-        let which = [Arg::tensor(&contexts.n_spans), n_shared.unwrap_or(Arg::NULL)];
-        self.launcher.launch("attend", shape, &args(&which, n_splits))?;
-        let Some(shared) = &contexts.shared else { return Ok(()) };
-        check(&shared.n_shared, Kind::Int, "n_shared");
-        check(&shared.rows, Kind::Int, "rows");
-        check(&shared.n_spans, Kind::Int, "n_spans");
-        let n_bundles = shared.n_spans.size()[0];
-        assert_eq!(shared.rows.size(), [n_bundles, BUNDLE_ROWS as i64], "This is a bug.");
-        if n_bundles == 0 {
-            return Ok(());
-        }
-        // a warp has two rows, or one with more than eight query heads a key/value head
-        let warp_rows = if n_heads / n_kv_heads <= 8 { 2 } else { 1 };
-        let shape = Shape {
-            grid: [n_bundles as u32, n_kv_heads as u32, shared.n_splits as u32],
-            block: 32 * BUNDLE_ROWS as u32 / warp_rows,
-            shared: 0,
-        };
-        let which = [Arg::tensor(&shared.rows), Arg::tensor(&shared.n_spans)];
-        self.launcher.launch("attend_shared", shape, &args(&which, shared.n_splits))
-    }
-
-    fn merge(
-        &self,
-        partial: &Tensor,
-        lse: &Tensor,
-        out: &Activations,
-        next: Next,
-    ) -> Result<(), Error> {
-        check(partial, Kind::Float, "partial");
-        check(lse, Kind::Float, "lse");
-        let (n_rows, width) = (lse.size()[0], self.heads.q_width());
-        let args = [
-            Arg::tensor(partial),
-            Arg::tensor(lse),
-            Arg::I32(lse.size()[1] as i32),
-            Arg::I32(width as i32),
-        ];
-        self.write("merge", out, [n_rows, width], 4 * width, &args, next)
-    }
-
-    fn few_product(
-        &self,
-        linear: &Linear,
-        values: &Tensor,
-        scale: &Tensor,
-        out: &Tensor,
-    ) -> Result<(), Error> {
-        let own = linear.scale.as_ref();
-        let own = own.expect("only FP8 matrices are given FP8 inputs. This is a bug.");
-        let (n_out, width) = (linear.weight.size()[0], linear.weight.size()[1]);
-        let n = values.size()[0];
-        check(&linear.weight, Kind::Float8e4m3fn, "weight");
-        check(own, Kind::Float, "weight_scale");
-        check(values, Kind::Float8e4m3fn, "x");
-        check(scale, Kind::Float, "x_scale");
-        check(out, Kind::BFloat16, "out");
-        if let Some(bias) = &linear.bias {
-            check(bias, Kind::BFloat16, "bias");
-        }
-        assert!(n <= MOST_FEW && n_out % 16 == 0 && width % 16 == 0, "This is a bug.");
-        assert_eq!((values.size(), out.size()), (vec![n, width], vec![n, n_out]), "This is a bug.");
-        assert_eq!(own.numel() as i64, n_out, "a scale a row. This is a bug.");
-        // tokens in tiles of 8, and output channels of a block
-        let (kernel, channels) = match n {
-            0 => return Ok(()),
-            1..=8 => ("few_product_1", 16),
-            9..=16 => ("few_product_2", 16),
-            17..=32 => ("few_product_4", 32),
-            _ => ("few_product_8", 32),
-        };
-        let grid = [(n_out as u32).div_ceil(channels), 1, 1];
-        self.launcher.launch(
-            kernel,
-            Shape { grid, block: 192, shared: 0 },
-            &[
-                Arg::tensor(&linear.weight),
-                Arg::tensor(own),
-                Arg::tensor(values),
-                Arg::tensor(scale),
-                linear.bias.as_ref().map_or(Arg::NULL, Arg::tensor),
-                Arg::I32(n as i32),
-                Arg::I32(width as i32),
-                Arg::I32(n_out as i32),
-                Arg::tensor(out),
-            ],
-        )
-    }
-
-    fn sample(&self, logits: &Tensor, draws: &Tensor, drawn: &Tensor) -> Result<(), Error> {
-        check(logits, Kind::BFloat16, "logits");
-        check(draws, Kind::Double, "draws");
-        check(drawn, Kind::Double, "drawn");
-        let (n_rows, vocab) = (logits.size()[0], logits.size()[1]);
-        assert_eq!(
-            (draws.size(), drawn.size()),
-            (vec![4, n_rows], vec![2, n_rows]),
-            "This is a bug."
-        );
-        let args = [
-            Arg::tensor(logits),
-            Arg::I32(vocab as i32),
-            Arg::I32(n_rows as i32),
-            Arg::tensor(draws),
-            Arg::tensor(drawn),
-        ];
-        self.rows("sample", n_rows, 1_024, 0, &args)
-    }
-}
-
-fn scale_args(arena: &LayerArena) -> [Arg; 2] {
-    match &arena.scales {
-        Some([keys, values]) => [Arg::tensor(keys), Arg::tensor(values)],
-        None => [Arg::NULL; 2],
-    }
-}
-
-/// Refuses models of other widths and heads than the kernels are written for.
-///
-/// # Errors
-/// [`Error::Unsupported`]
-pub(crate) fn check_model(config: &ModelConfig, kv: KvKind) -> Result<(), Error> {
-    let heads = buffers::heads(config);
-    let widths = [
-        ("hidden_size", config.hidden_size as i64),
-        ("heads times head_dim", heads.q_width()),
-        ("intermediate_size", config.intermediate_size as i64),
-        ("vocab_size", config.vocab_size as i64),
-    ];
-    let odd = widths.iter().find(|(_, width)| width % 8 != 0);
-    let odd = odd.map(|(name, width)| format!("{name} {width} is no multiple of 8"));
-    let wide = widths[..2].iter().find(|(_, width)| *width > MAX_SHARED_WIDTH);
-    let wide = wide.map(|(name, width)| format!("{name} {width} is more than {MAX_SHARED_WIDTH}"));
-    match odd.or(wide) {
-        Some(reason) => Err(Error::Unsupported {
-            what: format!("the GPU kernels: {reason}; set gpu_kernels = false"),
-        }),
-        None => source::files(&heads, kv).map(|_| ()),
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::arena::KvKind;
 use super::ops::Heads;
-use super::source::{self, File};
+use super::source::{self, KernelFile};
 use crate::error::Error;
 use crate::ffi::cuda::{self, Arg, Function, Shape, Stream};
 use crate::ffi::nvrtc;
@@ -15,17 +15,17 @@ pub(super) trait Launch: Send {
 }
 
 /// The first GPUs with FP8: Ada, then Hopper.
-const LEAST_CAPABILITY: (i32, i32) = (8, 9);
+const MIN_CAPABILITY: (i32, i32) = (8, 9);
 const HOPPER: (i32, i32) = (9, 0);
 
-/// Kernels on the GPU, in the order of libtorch's current stream.
-pub(super) struct OnGpu {
+/// KernelOps on the GPU, in the order of libtorch's current stream.
+pub(super) struct GpuLauncher {
     functions: BTreeMap<&'static str, Function>,
     /// Whether it has an instruction that fetches memory into L2.
-    pub(super) can_fetch: bool,
+    pub(super) can_prefetch: bool,
 }
 
-impl OnGpu {
+impl GpuLauncher {
     /// Compiles the kernels for the GPU that is there and loads them.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl OnGpu {
     /// are not written for.
     pub(super) fn new(heads: &Heads, kv: KvKind) -> Result<Self, Error> {
         let (name, capability) = cuda::capability()?;
-        if capability < LEAST_CAPABILITY {
+        if capability < MIN_CAPABILITY {
             let (major, minor) = capability;
             return Err(Error::Device(format!(
                 "the GPU kernels want compute capability 8.9 or more, {name} has {major}.{minor}; set gpu_kernels = false"
@@ -42,10 +42,11 @@ impl OnGpu {
         let mut functions = BTreeMap::new();
         for file in source::files(heads, kv)? {
             let code = compile(&file, &architecture(capability))?;
-            let loaded = cuda::load(&code, file.kernels)?;
-            functions.extend(file.kernels.iter().copied().zip(loaded));
+            let names: Vec<&str> = file.kernels.iter().map(|kernel| kernel.name).collect();
+            let loaded = cuda::load(&code, &names)?;
+            functions.extend(names.into_iter().zip(loaded));
         }
-        Ok(Self { functions, can_fetch: capability >= HOPPER })
+        Ok(Self { functions, can_prefetch: capability >= HOPPER })
     }
 }
 
@@ -55,12 +56,12 @@ pub(super) fn architecture((major, minor): (i32, i32)) -> String {
 }
 
 /// Compiles one file to machine code.
-pub(super) fn compile(file: &File, architecture: &str) -> Result<Vec<u8>, Error> {
+pub(super) fn compile(file: &KernelFile, architecture: &str) -> Result<Vec<u8>, Error> {
     nvrtc::compile(&file.source(), architecture, &file.defines)
         .map_err(|words| Error::Device(format!("compiling {}: {words}", file.name)))
 }
 
-impl Launch for OnGpu {
+impl Launch for GpuLauncher {
     fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
         let function = self.functions.get(kernel);
         let function = *function.expect("every kernel is in a file's list. This is a bug.");

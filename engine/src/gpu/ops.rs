@@ -9,9 +9,6 @@ use super::arena::LayerArena;
 use crate::error::Error;
 use crate::model::Linear;
 
-/// Most tokens of [`Ops::few_product`].
-pub(super) const MOST_FEW: i64 = 64;
-
 /// Activations as the next product wants them, written in place.
 #[derive(Debug)]
 pub(super) enum Activations {
@@ -33,7 +30,7 @@ impl Activations {
     }
 }
 
-/// Sizes that do not change from batch to batch.
+/// MeasureSizes that do not change from batch to batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heads {
     /// Hq
@@ -58,7 +55,7 @@ impl Heads {
 
 /// The contexts of decoding rows, on the device.
 #[derive(Debug)]
-pub(super) struct Contexts {
+pub(super) struct DecodeContexts {
     /// [R, capacity] i32: block << 5 | tokens, the first so many slots of a block.
     pub(super) spans: Tensor,
     /// `[R]` i32; a row without spans is padding.
@@ -66,19 +63,19 @@ pub(super) struct Contexts {
     /// Parts that each context is cut into, without what it shares.
     pub(super) n_splits: i64,
     /// What rows begin with alike; none reads each context by itself.
-    pub(super) shared: Option<Shared>,
+    pub(super) cascade: Option<CascadeBundles>,
 }
 
-impl Contexts {
+impl DecodeContexts {
     /// Splits of a row in all.
     pub(super) fn n_all_splits(&self) -> i64 {
-        self.n_splits + self.shared.as_ref().map_or(0, |shared| shared.n_splits)
+        self.n_splits + self.cascade.as_ref().map_or(0, |cascade| cascade.n_splits)
     }
 }
 
-/// Bundles of rows that begin alike, on the device (see [`super::sharing::Sharing`]).
+/// Bundles of rows that begin alike, on the device (see [`super::cascade::CascadePlan`]).
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct CascadeBundles {
     /// `[R]` i32: spans that a row leaves to its bundle.
     pub(super) n_shared: Tensor,
     /// [B, BUNDLE_ROWS] i32: the rows of each bundle, filled up with -1.
@@ -90,23 +87,23 @@ pub(super) struct Shared {
 }
 
 /// The matrix of the product that comes next, if one does: a part of it may be fetched meanwhile.
-pub(super) type Next<'a> = Option<&'a Linear>;
+pub(super) type Prefetch<'a> = Option<&'a Linear>;
 
 /// The operations. All write to memory that their caller gives; none waits for the device.
 pub(super) trait Ops: Send {
     /// `x` [n, H] f32 += `more` [n, H] bf16, where given; `out` = x / sqrt(mean(x²) + eps) · weight.
-    fn add_norm(
+    fn rmsnorm_residual(
         &self,
         x: &Tensor,
         more: Option<&Tensor>,
         weight: &Tensor,
         eps: f64,
         out: &Activations,
-        next: Next,
+        next: Prefetch,
     ) -> Result<(), Error>;
 
     /// `gate_up` [n, 2·I] bf16 → `out` = silu(gate) · up [n, I].
-    fn gate(&self, gate_up: &Tensor, out: &Activations, next: Next) -> Result<(), Error>;
+    fn silu_mul(&self, gate_up: &Tensor, out: &Activations, next: Prefetch) -> Result<(), Error>;
 
     /// `x` [n, K] bf16 → `out` [n, K].
     fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error>;
@@ -124,33 +121,34 @@ pub(super) trait Ops: Send {
     ) -> Result<(), Error>;
 
     /// Keys and values at `slots` `[T]` i32: two of [T, Hkv, D] bf16.
-    fn gather(&self, arena: &LayerArena, slots: &Tensor, out: &[Tensor; 2]) -> Result<(), Error>;
+    fn gather_kv(&self, arena: &LayerArena, slots: &Tensor, out: &[Tensor; 2])
+    -> Result<(), Error>;
 
     /// Attention of the queries of `qkv`'s first R rows over their contexts, a split at a time:
     /// `partial` [R, S, Hq·D] f32 and the natural logarithm of each split's sum of exponentials, `lse`
-    /// [R, S, Hq] f32; S is [`Contexts::n_all_splits`]. Which part of a context is in which split is left
+    /// [R, S, Hq] f32; S is [`DecodeContexts::n_all_splits`]. Which part of a context is in which split is left
     /// open.
-    fn attend(
+    fn attend_decode(
         &self,
         qkv: &Tensor,
         arena: &LayerArena,
-        contexts: &Contexts,
+        contexts: &DecodeContexts,
         partial: &Tensor,
         lse: &Tensor,
     ) -> Result<(), Error>;
 
     /// The splits put together: `out` [R, Hq·D].
-    fn merge(
+    fn merge_splits(
         &self,
         partial: &Tensor,
         lse: &Tensor,
         out: &Activations,
-        next: Next,
+        next: Prefetch,
     ) -> Result<(), Error>;
 
-    /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most [`MOST_FEW`] tokens: `values` [n, K] E4M3,
+    /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most [`SKINNY_GEMM_MAX_TOKENS`] tokens: `values` [n, K] E4M3,
     /// `scale` `[n]` f32.
-    fn few_product(
+    fn gemm_w8a8_skinny(
         &self,
         linear: &Linear,
         values: &Tensor,

@@ -99,7 +99,7 @@ impl Prefill {
         heads: &Heads,
         gathered: &[Tensor; 2],
     ) -> Result<Tensor, Error> {
-        ops.gather(arena, &self.slots, gathered)?;
+        ops.gather_kv(arena, &self.slots, gathered)?;
         let [keys, values] = gathered;
         let (start, n_queries) = self.place();
         let q = qkv.f_narrow(0, start, n_queries)?.f_narrow(1, 0, heads.q_width())?;

@@ -1,7 +1,10 @@
 //! The kernels' source and what it is compiled with.
 
 use super::arena::KvKind;
+use super::kernel::Kernel;
+use super::kernels;
 use super::ops::Heads;
+use super::tuning::SKINNY_GEMM_CHUNKS_AHEAD;
 use crate::error::Error;
 
 const COMMON: &str = include_str!("../../kernels/common.cuh");
@@ -9,7 +12,7 @@ const ATTENTION: &str = include_str!("../../kernels/attention.cuh");
 
 /// One file of kernels.
 #[derive(Clone, Debug)]
-pub(super) struct File {
+pub(super) struct KernelFile {
     /// Its name, for messages.
     pub(super) name: &'static str,
     /// What it has in common with some others.
@@ -17,12 +20,12 @@ pub(super) struct File {
     /// Its own text, without what files have in common.
     pub(super) text: &'static str,
     /// Its kernels.
-    pub(super) kernels: &'static [&'static str],
+    pub(super) kernels: &'static [&'static Kernel],
     /// Macros with their values.
     pub(super) defines: Vec<(&'static str, String)>,
 }
 
-impl File {
+impl KernelFile {
     /// The whole text.
     pub(super) fn source(&self) -> String {
         format!("{COMMON}\n{}\n{}", self.header, self.text)
@@ -33,7 +36,7 @@ impl File {
 ///
 /// # Errors
 /// [`Error::Unsupported`] for heads that the kernels are not written for.
-pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
+pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<KernelFile>, Error> {
     let groups = heads.n_heads / heads.n_kv_heads;
     let is_known = heads.head_dim.count_ones() == 1 && (16..=256).contains(&heads.head_dim);
     if !is_known || !(1..=16).contains(&groups) {
@@ -46,65 +49,74 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<File>, Error> {
     }
     let head_dim = ("HEAD_DIM", heads.head_dim.to_string());
     let kv_fp8 = ("KV_FP8", u8::from(kv.is_fp8()).to_string());
-    let file = |name, text, kernels, defines: &[(&'static str, String)]| File {
+    let file = |name, text, kernels, defines: &[(&'static str, String)]| KernelFile {
         name,
         header: "",
         text,
         kernels,
         defines: defines.to_vec(),
     };
-    let few = [
-        ("1", &["few_product_1"] as &'static [&'static str]),
-        ("2", &["few_product_2"]),
-        ("4", &["few_product_4"]),
-        ("8", &["few_product_8"]),
+    let skinny: [(&str, &'static [&'static Kernel]); 4] = [
+        ("1", &[&kernels::GEMM_W8A8_SKINNY_8]),
+        ("2", &[&kernels::GEMM_W8A8_SKINNY_16]),
+        ("4", &[&kernels::GEMM_W8A8_SKINNY_32]),
+        ("8", &[&kernels::GEMM_W8A8_SKINNY_64]),
     ];
-    let few = few.map(|(n_tiles, kernels)| {
-        let defines = [("N_TILES", n_tiles.to_owned()), ("FEW_PRODUCT", kernels[0].to_owned())];
-        file("few.cu", include_str!("../../kernels/few.cu"), kernels, &defines)
+    let skinny = skinny.map(|(n_tiles, kernels)| {
+        let defines = [
+            ("N_TILES", n_tiles.to_owned()),
+            ("CHUNKS_AHEAD", SKINNY_GEMM_CHUNKS_AHEAD.to_string()),
+            ("SKINNY_GEMM", kernels[0].name.to_owned()),
+        ];
+        file("gemm_skinny.cu", include_str!("../../kernels/gemm_skinny.cu"), kernels, &defines)
     });
-    let of_heads = [head_dim.clone(), kv_fp8.clone(), ("GROUPS", groups.to_string())];
-    let mut files = few.to_vec();
+    let of_kv = [head_dim.clone(), kv_fp8.clone()];
+    let of_heads = [head_dim, kv_fp8, ("GROUPS", groups.to_string())];
+    let mut files = skinny.to_vec();
     files.extend([
-        file("quantize.cu", include_str!("../../kernels/quantize.cu"), &["quantize_rows"], &[]),
+        file(
+            "quantize.cu",
+            include_str!("../../kernels/quantize.cu"),
+            &[&kernels::QUANTIZE_ROWS],
+            &[],
+        ),
         file(
             "norm.cu",
             include_str!("../../kernels/norm.cu"),
-            &["add_norm", "add_norm_quantize"],
+            &[&kernels::RMSNORM_RESIDUAL.plain, &kernels::RMSNORM_RESIDUAL.fp8],
             &[],
         ),
-        file("gate.cu", include_str!("../../kernels/gate.cu"), &["gate", "gate_quantize"], &[]),
         file(
-            "rope.cu",
-            include_str!("../../kernels/rope.cu"),
-            &["rope_append"],
-            &[head_dim.clone(), kv_fp8.clone()],
+            "silu_mul.cu",
+            include_str!("../../kernels/silu_mul.cu"),
+            &[&kernels::SILU_MUL.plain, &kernels::SILU_MUL.fp8],
+            &[],
         ),
-        file(
-            "gather.cu",
-            include_str!("../../kernels/gather.cu"),
-            &["gather"],
-            &[head_dim, kv_fp8],
-        ),
-        File {
+        file("rope.cu", include_str!("../../kernels/rope.cu"), &[&kernels::ROPE_APPEND], &of_kv),
+        file("gather.cu", include_str!("../../kernels/gather.cu"), &[&kernels::GATHER_KV], &of_kv),
+        KernelFile {
             header: ATTENTION,
             ..file(
                 "attention.cu",
                 include_str!("../../kernels/attention.cu"),
-                &["attend", "merge", "merge_quantize"],
+                &[
+                    &kernels::ATTEND_DECODE,
+                    &kernels::MERGE_SPLITS.plain,
+                    &kernels::MERGE_SPLITS.fp8,
+                ],
                 &of_heads,
             )
         },
-        File {
+        KernelFile {
             header: ATTENTION,
             ..file(
-                "shared.cu",
-                include_str!("../../kernels/shared.cu"),
-                &["attend_shared"],
+                "cascade.cu",
+                include_str!("../../kernels/cascade.cu"),
+                &[&kernels::ATTEND_CASCADE],
                 &of_heads,
             )
         },
-        file("sample.cu", include_str!("../../kernels/sample.cu"), &["sample"], &[]),
+        file("sample.cu", include_str!("../../kernels/sample.cu"), &[&kernels::SAMPLE], &[]),
     ]);
     Ok(files)
 }

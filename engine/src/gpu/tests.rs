@@ -1,20 +1,22 @@
-//! The kernels, run by an emulator, against their libtorch twins; whole batches against the plain
+//! The kernels, run by an emulator, against the reference operations; whole batches against the plain
 //! decoder; and every kernel through CUDA's compiler.
 
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
 use super::arena::KvKind;
-use super::emulator::{self, Emulated};
+use super::batch::GpuBatch;
+use super::cascade::CascadePlan;
+use super::emulator::{self, EmulatorLauncher};
 use super::forward::{GpuRunner, GpuSettings};
-use super::kernels::Kernels;
+use super::kernel_ops::KernelOps;
 use super::launch::{Launch, architecture, compile};
-use super::measure::{Sizes, measure_on_cpu, values};
+use super::measure::stage::values;
+use super::measure::{MeasureSizes, measure_on_cpu};
 use super::ops::{Activations, Heads, Ops};
-use super::sharing::Sharing;
+use super::reference::ReferenceOps;
 use super::source;
-use super::table::{Table, bucket, n_splits};
-use super::twins::Twins;
+use super::tuning::{graph_rows, n_splits};
 use crate::batch::{Batch, Row};
 use crate::config::ModelConfig;
 use crate::config::examples::tiny;
@@ -99,7 +101,7 @@ fn settings(n_blocks: usize, kv: KvKind, shared_attention: bool) -> GpuSettings 
     }
 }
 
-fn check_row_kernels(kernels: &dyn Ops, twins: &dyn Ops) {
+fn check_row_kernels(kernels: &dyn Ops, reference: &dyn Ops) {
     for (n, width) in [(0, 64), (1, 64), (3, 8), (5, 96), (2, 5_120), (65, 64)] {
         let next = (width > 8).then(|| plain(&randn(&[48, width])));
         let (x, more) = (randn(&[n, width]), bf16(&randn(&[n, width])));
@@ -107,19 +109,19 @@ fn check_row_kernels(kernels: &dyn Ops, twins: &dyn Ops) {
         for more in [None, Some(&more)] {
             for (seen, wanted) in outs(n, width).iter().zip(&outs(n, width)) {
                 let (a, b) = (x.copy(), x.copy());
-                kernels.add_norm(&a, more, &weight, 1e-6, seen, next.as_ref()).unwrap();
-                twins.add_norm(&b, more, &weight, 1e-6, wanted, None).unwrap();
+                kernels.rmsnorm_residual(&a, more, &weight, 1e-6, seen, next.as_ref()).unwrap();
+                reference.rmsnorm_residual(&b, more, &weight, 1e-6, wanted, None).unwrap();
                 assert!(a.equal(&b), "the residual");
-                check_close(seen, wanted, "add_norm");
+                check_close(seen, wanted, "rmsnorm_residual");
             }
         }
         let gate_up = bf16(&(randn(&[n, 2 * width]) * 3.0));
         for (seen, wanted) in outs(n, width).iter().zip(&outs(n, width)) {
-            kernels.gate(&gate_up, seen, next.as_ref()).unwrap();
-            twins.gate(&gate_up, wanted, None).unwrap();
+            kernels.silu_mul(&gate_up, seen, next.as_ref()).unwrap();
+            reference.silu_mul(&gate_up, wanted, None).unwrap();
             check_close(seen, wanted, "gate");
             kernels.quantize(&more, seen).unwrap();
-            twins.quantize(&more, wanted).unwrap();
+            reference.quantize(&more, wanted).unwrap();
             check_close(seen, wanted, "quantize");
         }
     }
@@ -138,7 +140,7 @@ fn check_shared_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
         push(&mut second, &[fork + 40], prompt.len(), &[&shared[..], &[(18 + fork, 1)]].concat());
     }
     push(&mut second, &[200], 3, &[(17, 4)]);
-    let sharing = Sharing::of(&Table::new(&second).decoding).unwrap();
+    let sharing = CascadePlan::of(&GpuBatch::new(&second).decoding).unwrap();
     assert_eq!((sharing.n_shared, sharing.n_spans), (vec![17, 17, 17, 0], vec![17]));
     let logits = [true, false].map(|shared_attention| {
         let settings = settings(24, kv, shared_attention);
@@ -150,7 +152,7 @@ fn check_shared_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     assert!(off < 0.01, "{kv:?}: {off}");
 }
 
-fn check_sampler(kernels: &dyn Ops, twins: &dyn Ops) {
+fn check_sampler(kernels: &dyn Ops, reference: &dyn Ops) {
     let n = 24;
     let logits = bf16(&(randn(&[n, 304]) * 4.0));
     let of = |values: &[f64]| -> Vec<f64> {
@@ -169,7 +171,7 @@ fn check_sampler(kernels: &dyn Ops, twins: &dyn Ops) {
     // unfiltered, or one token left: both draw in token order
     for (top_p, top_k) in [([1.0, 1.0], [0.0, 0.0]), ([1.0, 1e-6], [1.0, 0.0])] {
         let draws = draws(&top_p, &top_k);
-        let ([tokens, logprobs], wanted) = (drawn(kernels, &draws), drawn(twins, &draws));
+        let ([tokens, logprobs], wanted) = (drawn(kernels, &draws), drawn(reference, &draws));
         assert_eq!(tokens, wanted[0]);
         for (a, b) in logprobs.iter().zip(&wanted[1]) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
@@ -221,15 +223,15 @@ fn kernels_compute_what_their_twins_do() {
     tch::manual_seed(7);
     for (kv, backwards) in [(KvKind::Bf16, false), (KvKind::Fp8, true)] {
         let kernels = emulator::kernels(HEADS, kv, backwards);
-        let twins = Twins { heads: HEADS };
-        check_row_kernels(&kernels, &twins);
-        attention::check(&kernels, &twins, HEADS, kv);
-        check_sampler(&kernels, &twins);
-        check_few_products(&kernels, &twins);
+        let reference = ReferenceOps { heads: HEADS };
+        check_row_kernels(&kernels, &reference);
+        attention::check(&kernels, &reference, HEADS, kv);
+        check_sampler(&kernels, &reference);
+        check_few_products(&kernels, &reference);
         check_batches(kv, || Box::new(kernels.clone()));
         check_shared_batches(kv, || Box::new(kernels.clone()));
         check_measurement(kv, &kernels);
-        check_batches(kv, || Box::new(Twins { heads: HEADS }));
+        check_batches(kv, || Box::new(ReferenceOps { heads: HEADS }));
     }
     // one and two tiles of query heads; loads of a few bytes to several of 16
     let shapes = [(5, 1, 128), (14, 2, 64), (12, 1, 32), (9, 1, 256)];
@@ -237,7 +239,7 @@ fn kernels_compute_what_their_twins_do() {
         let heads = Heads { n_heads, n_kv_heads, head_dim };
         for (kv, backwards) in [(KvKind::Bf16, true), (KvKind::Fp8, false)] {
             let kernels = emulator::kernels(heads, kv, backwards);
-            attention::check(&kernels, &Twins { heads }, heads, kv);
+            attention::check(&kernels, &ReferenceOps { heads }, heads, kv);
         }
     }
 }
@@ -292,7 +294,7 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
 }
 
 /// Products of up to 64 tokens, with and without a bias, at widths that fill no whole turn.
-fn check_few_products(kernels: &dyn Ops, twins: &dyn Ops) {
+fn check_few_products(kernels: &dyn Ops, reference: &dyn Ops) {
     for (n, width, n_out) in [(1, 64, 48), (8, 80, 16), (9, 1_552, 64), (17, 96, 304), (64, 48, 80)]
     {
         for has_bias in [false, true] {
@@ -306,17 +308,17 @@ fn check_few_products(kernels: &dyn Ops, twins: &dyn Ops) {
             let x = quantize_tokens(&(randn(&[n, width]) * (randn(&[n, 1]) * 2.0).exp())).unwrap();
             let product = |ops: &dyn Ops| {
                 let out = Tensor::full([n, n_out], f64::NAN, (Kind::BFloat16, CPU));
-                ops.few_product(&linear, &x.values, &x.scale.view([-1]), &out).unwrap();
+                ops.gemm_w8a8_skinny(&linear, &x.values, &x.scale.view([-1]), &out).unwrap();
                 Activations::Plain(out)
             };
-            check_close(&product(kernels), &product(twins), "few tokens");
+            check_close(&product(kernels), &product(reference), "few tokens");
         }
     }
 }
 
 /// What `joust bench gpu` reports, of kernels that are right and of one that is not.
-fn check_measurement(kv: KvKind, kernels: &Kernels<Emulated>) {
-    let sizes = Sizes { rows: vec![1, 3], context: 40, kv_fp8: kv == KvKind::Fp8, reps: 1 };
+fn check_measurement(kv: KvKind, kernels: &KernelOps<EmulatorLauncher>) {
+    let sizes = MeasureSizes { rows: vec![1, 3], context: 40, kv_fp8: kv == KvKind::Fp8, reps: 1 };
     let measured = measure_on_cpu(&config(), kernels, &sizes);
     let wrong: Vec<_> = measured.iter().filter(|part| !part.is_good()).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
@@ -325,13 +327,13 @@ fn check_measurement(kv: KvKind, kernels: &Kernels<Emulated>) {
     assert_eq!((measured.len(), compared.count()), (2 * 27 + 1, 2 * 21 + 1));
     assert!(measured.iter().all(|part| part.us > 0.0));
     let forgetful =
-        Kernels { launcher: Forgetful(kernels.launcher.clone()), heads: HEADS, fetch_ahead: 0 };
+        KernelOps { launcher: Forgetful(kernels.launcher.clone()), heads: HEADS, fetch_ahead: 0 };
     let forgotten = measure_on_cpu(&config(), &forgetful, &sizes);
     let wrong = forgotten.iter().filter(|part| part.is_right == Some(false));
-    assert!(wrong.map(|part| &part.part[..]).eq(["gate to bf16", "gate to fp8"].repeat(2)));
+    assert!(wrong.map(|part| &part.part[..]).eq(["silu_mul to bf16", "silu_mul to fp8"].repeat(2)));
     // one that fails takes its own parts with it, and no others
     let launcher = Failing(kernels.launcher.clone());
-    let failing = Kernels { launcher, heads: HEADS, fetch_ahead: 0 };
+    let failing = KernelOps { launcher, heads: HEADS, fetch_ahead: 0 };
     let failed = measure_on_cpu(&config(), &failing, &sizes);
     let bad = failed.iter().filter(|part| !part.is_good());
     assert!(bad.map(|part| &part.part[..]).eq(["sampling", "sampling"]));
@@ -339,7 +341,7 @@ fn check_measurement(kv: KvKind, kernels: &Kernels<Emulated>) {
 }
 
 /// A launcher that fails at one kernel.
-struct Failing(Emulated);
+struct Failing(EmulatorLauncher);
 
 impl Launch for Failing {
     fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
@@ -351,11 +353,11 @@ impl Launch for Failing {
 }
 
 /// A launcher that forgets one kernel.
-struct Forgetful(Emulated);
+struct Forgetful(EmulatorLauncher);
 
 impl Launch for Forgetful {
     fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
-        match kernel.starts_with("gate") {
+        match kernel.starts_with("silu_mul") {
             true => Ok(()),
             false => self.0.launch(kernel, shape, args),
         }
@@ -381,7 +383,7 @@ fn decoding_rows_come_first_and_wanted_tokens_are_found_again() {
     push(&mut batch, &[1, 2, 3], 0, &[(0, 3)]);
     push(&mut batch, &[4], 17, &[(1, 16), (2, 2)]);
     push(&mut batch, &[5], 2, &[(3, 3)]);
-    let table = Table::new(&batch);
+    let table = GpuBatch::new(&batch);
     assert_eq!(table.tokens, [4, 5, 1, 2, 3]);
     assert_eq!(table.positions, [17, 2, 0, 1, 2]);
     assert_eq!(table.slots, [33, 50, 0, 1, 2]);
@@ -389,14 +391,14 @@ fn decoding_rows_come_first_and_wanted_tokens_are_found_again() {
     assert_eq!(table.wanted, [2, 3, 4, 0, 1]);
     assert!(!table.is_plain_decode());
     batch.rows.remove(0);
-    assert_eq!(Table::new(&batch).decoding.len(), 2);
+    assert_eq!(GpuBatch::new(&batch).decoding.len(), 2);
 }
 
 #[test]
 fn batches_are_filled_up_to_few_sizes() {
-    let sizes: std::collections::BTreeSet<usize> = (1..=256).map(bucket).collect();
-    assert!(sizes.len() < 30 && (1..=256).all(|n| (n..n + 16).contains(&bucket(n))));
-    assert!((1..=256).all(|n| bucket(bucket(n)) == bucket(n)));
+    let sizes: std::collections::BTreeSet<usize> = (1..=256).map(graph_rows).collect();
+    assert!(sizes.len() < 30 && (1..=256).all(|n| (n..n + 16).contains(&graph_rows(n))));
+    assert!((1..=256).all(|n| graph_rows(graph_rows(n)) == graph_rows(n)));
     // a small batch gives almost every one of a large GPU's 132 multiprocessors something to do
     assert!((1..=256).all(|n| n * n_splits(n) * 8 >= 128));
 }
@@ -429,7 +431,7 @@ fn cudas_compiler_takes_every_kernel() {
     let mut broken = source::files(&heads, KvKind::Bf16).unwrap().remove(0);
     broken.text = "this is no kernel";
     let error = compile(&broken, "sm_90a").unwrap_err().to_string();
-    assert!(error.contains("few.cu") && error.contains("error"), "{error}");
+    assert!(error.contains("gemm_skinny.cu") && error.contains("error"), "{error}");
     let odd = source::files(&Heads { head_dim: 80, ..heads }, KvKind::Bf16).unwrap_err();
     assert!(odd.to_string().contains("head_dim 80"), "{odd}");
 }

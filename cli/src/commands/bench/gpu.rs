@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use joust_engine::folder;
-use joust_engine::measure::{Sizes, measure};
+use joust_engine::measure::{MeasureSizes, measure};
 
 use crate::failure::UserError;
 use crate::output;
@@ -31,7 +31,7 @@ pub(crate) struct GpuArgs {
 
 pub(crate) fn run(args: GpuArgs) -> anyhow::Result<()> {
     let config = folder::open_config(&args.model)?;
-    let sizes = Sizes {
+    let sizes = MeasureSizes {
         rows: args.rows.into_iter().filter(|&rows| rows > 0).collect(),
         context: args.context.max(1),
         kv_fp8: args.kv_fp8,

@@ -107,9 +107,9 @@ pub(crate) fn weigh(
     }
 }
 
-/// Most rows of x for which [`linear`] is the faster way: beyond, the processor's matrix unit is
-/// worth its set-up, or a layout for large products.
-pub(crate) fn few() -> usize {
+/// Largest number of rows of x for which [`linear`] beats oneDNN's GEMM, which needs a set-up of the
+/// matrix unit or a layout for large products.
+pub(crate) fn max_gemv_rows() -> usize {
     match (has_bf16(), has_amx_bf16()) {
         (false, _) => 0,
         (true, true) => 8,

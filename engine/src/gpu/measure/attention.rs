@@ -3,22 +3,22 @@
 
 use tch::{Kind, Tensor};
 
-use super::{BF16_STEP, FP8_STEP, Stage, deviation, tolerance};
+use super::stage::{BF16_STEP, FP8_STEP, MeasureStage, deviation, tolerance};
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::gpu::arena::{self, KvKind, LayerArena};
 use crate::gpu::buffers;
-use crate::gpu::ops::{Activations, Contexts, Heads, Ops, Shared};
-use crate::gpu::sharing::{BUNDLE_ROWS, Sharing};
-use crate::gpu::table::n_splits;
+use crate::gpu::cascade::{BUNDLE_ROWS, CascadePlan};
+use crate::gpu::ops::{Activations, CascadeBundles, DecodeContexts, Heads, Ops};
+use crate::gpu::tuning::n_splits;
 use crate::kv::BLOCK_TOKENS;
 
-/// Rows that are compared with the twin, which goes row by row.
+/// Rows that are compared with the reference, which goes row by row.
 const COMPARED_ROWS: i64 = 4;
 
-/// The kernels and their twins, and what their queries attend to.
-struct Bench<'a, 'b> {
-    stage: &'a mut Stage<'b>,
+/// The kernels and their references, and what their queries attend to.
+struct AttentionBench<'a, 'b> {
+    stage: &'a mut MeasureStage<'b>,
     ops: [&'a dyn Ops; 2],
     heads: Heads,
     arenas: [LayerArena; 2],
@@ -31,7 +31,7 @@ struct Bench<'a, 'b> {
 
 /// Measures `n` rows with contexts of `context` tokens.
 pub(super) fn measure(
-    stage: &mut Stage,
+    stage: &mut MeasureStage,
     config: &ModelConfig,
     ops: [&dyn Ops; 2],
     n: i64,
@@ -48,16 +48,17 @@ pub(super) fn measure(
     let arenas = [arena()?, arena()?];
     let qkv = stage.bf16(&[n, heads.qkv_width()])?;
     let bytes_per_token = kv.bytes_per_token(&one_layer);
-    let mut bench = Bench { stage, ops, heads, arenas, qkv, n, blocks_each, bytes_per_token };
+    let mut bench =
+        AttentionBench { stage, ops, heads, arenas, qkv, n, blocks_each, bytes_per_token };
     bench.store(config, context, kv)?;
-    bench.own()?;
+    bench.measure_unshared()?;
     match n > 1 && blocks_each > 1 {
-        true => bench.alike(),
+        true => bench.measure_shared(),
         false => Ok(()),
     }
 }
 
-impl Bench<'_, '_> {
+impl AttentionBench<'_, '_> {
     fn to_device(&self, tensor: Tensor) -> Result<Tensor, Error> {
         Ok(tensor.f_to_device(self.stage.device)?)
     }
@@ -112,21 +113,21 @@ impl Bench<'_, '_> {
     }
 
     /// Each row's context by itself, and the merge of its splits.
-    fn own(&mut self) -> Result<(), Error> {
-        let [partial, lse] = self.attend("attend", 0)?;
-        let [kernels, twins] = self.ops;
+    fn measure_unshared(&mut self) -> Result<(), Error> {
+        let [partial, lse] = self.attend("attend_decode", 0)?;
+        let [kernels, reference] = self.ops;
         let bytes = 4 * partial.numel();
         let width = self.heads.q_width();
         let next = self.stage.next_product(width)?;
-        self.stage.both_forms("merge", [self.n, width], bytes, &|is_kernel, out| {
-            let ops = if is_kernel { kernels } else { twins };
-            ops.merge(&partial, &lse, out, Some(&next))
+        self.stage.both_forms("merge_splits", [self.n, width], bytes, &|is_kernel, out| {
+            let ops = if is_kernel { kernels } else { reference };
+            ops.merge_splits(&partial, &lse, out, Some(&next))
         })
     }
 
-    /// Contexts that are one but for the last block.
-    fn alike(&mut self) -> Result<(), Error> {
-        self.attend("attend, alike", self.blocks_each - 1).map(|_| ())
+    /// DecodeContexts that are one but for the last block.
+    fn measure_shared(&mut self) -> Result<(), Error> {
+        self.attend("attend_decode, shared prefix", self.blocks_each - 1).map(|_| ())
     }
 
     /// Measures the attention of rows whose contexts begin with `n_shared` blocks that are the same. Returns
@@ -141,7 +142,7 @@ impl Bench<'_, '_> {
         let n_tokens = n * blocks_each * BLOCK_TOKENS as i64;
         let flops = 4.0 * n_tokens as f64 * self.heads.q_width() as f64;
         let ([kernels, _], arena) = (self.ops, &self.arenas[1]);
-        let attend = || kernels.attend(&self.qkv, arena, &contexts, &partial, &lse);
+        let attend = || kernels.attend_decode(&self.qkv, arena, &contexts, &partial, &lse);
         self.stage.add(part, n as usize, Some(compared), bytes, flops, &attend)?;
         // where nothing is timed nothing has run
         attend()?;
@@ -149,39 +150,39 @@ impl Bench<'_, '_> {
     }
 
     /// The contexts of the first rows.
-    fn contexts(&self, n_rows: i64, n_shared: i64) -> Result<Contexts, Error> {
+    fn contexts(&self, n_rows: i64, n_shared: i64) -> Result<DecodeContexts, Error> {
         let blocks_each = self.blocks_each;
         let block = |row: i64, at: i64| if at < n_shared { at } else { row * blocks_each + at };
         let spans: Vec<i32> = (0..n_rows)
             .flat_map(|row| (0..blocks_each).map(move |at| (block(row, at) << 5 | 16) as i32))
             .collect();
         let n_splits = n_splits(self.n as usize) as i64;
-        let mut sharing = Sharing::none(n_rows as usize);
+        let mut sharing = CascadePlan::none(n_rows as usize);
         sharing.add(&(0..n_rows as usize).collect::<Vec<_>>(), n_shared as usize);
-        let shared = || -> Result<Shared, Error> {
+        let shared = || -> Result<CascadeBundles, Error> {
             let rows = self.i32s(sharing.rows.as_flattened())?;
-            Ok(Shared {
+            Ok(CascadeBundles {
                 n_shared: self.i32s(&sharing.n_shared)?,
                 rows: rows.f_view([-1, BUNDLE_ROWS as i64])?,
                 n_spans: self.i32s(&sharing.n_spans)?,
                 n_splits,
             })
         };
-        Ok(Contexts {
+        Ok(DecodeContexts {
             spans: self.i32s(&spans)?.f_view([n_rows, blocks_each])?,
             n_spans: self.i32s(&vec![blocks_each as i32; n_rows as usize])?,
             n_splits,
-            shared: if n_shared > 0 { Some(shared()?) } else { None },
+            cascade: if n_shared > 0 { Some(shared()?) } else { None },
         })
     }
 
-    /// How far the kernels are from their twins, and how far they may be: both read the same arena.
-    fn compare(&self, contexts: &Contexts) -> Result<(f64, f64), Error> {
+    /// How far the kernels are from their references, and how far they may be: both read the same arena.
+    fn compare(&self, contexts: &DecodeContexts) -> Result<(f64, f64), Error> {
         let attended = |ops: &dyn Ops| -> Result<Activations, Error> {
             let [out, _] = self.stage.outs(contexts.n_spans.size()[0], self.heads.q_width())?;
             let [partial, lse] = self.splits(contexts)?;
-            ops.attend(&self.qkv, &self.arenas[1], contexts, &partial, &lse)?;
-            ops.merge(&partial, &lse, &out, None)?;
+            ops.attend_decode(&self.qkv, &self.arenas[1], contexts, &partial, &lse)?;
+            ops.merge_splits(&partial, &lse, &out, None)?;
             Ok(out)
         };
         let (out, wanted) = (attended(self.ops[0])?, attended(self.ops[1])?);
@@ -189,7 +190,7 @@ impl Bench<'_, '_> {
     }
 
     /// Memory for the splits of all rows.
-    fn splits(&self, contexts: &Contexts) -> Result<[Tensor; 2], Error> {
+    fn splits(&self, contexts: &DecodeContexts) -> Result<[Tensor; 2], Error> {
         let [n_rows, n_splits] = [contexts.n_spans.size()[0], contexts.n_all_splits()];
         let zeros = |width: i64| {
             Tensor::f_zeros([n_rows, n_splits, width], (Kind::Float, self.stage.device))

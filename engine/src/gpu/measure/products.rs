@@ -4,19 +4,20 @@ use std::cell::Cell;
 
 use tch::{Kind, Tensor};
 
-use super::{BF16_STEP, Stage, deviation, values};
+use super::stage::{BF16_STEP, MeasureStage, deviation, values};
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::fp8::{Quantized, quantize, quantize_tokens};
 use crate::gpu::buffers;
-use crate::gpu::ops::{Activations, MOST_FEW, Ops};
+use crate::gpu::ops::{Activations, Ops};
+use crate::gpu::tuning::SKINNY_GEMM_MAX_TOKENS;
 use crate::model::Linear;
 
 /// More than the last cache of any GPU holds.
 const CACHE_BYTES: i64 = 100 << 20;
 
 /// The products of a layer and of the output head, in FP8 and in bf16.
-pub(super) fn measure(stage: &mut Stage, config: &ModelConfig, kernels: &dyn Ops, n: i64) {
+pub(super) fn measure(stage: &mut MeasureStage, config: &ModelConfig, kernels: &dyn Ops, n: i64) {
     let heads = buffers::heads(config);
     let (hidden, width) = (config.hidden_size as i64, config.intermediate_size as i64);
     let matrices = [
@@ -35,7 +36,7 @@ pub(super) fn measure(stage: &mut Stage, config: &ModelConfig, kernels: &dyn Ops
 
 /// One matrix [N, K] times `n` tokens.
 fn matrix(
-    stage: &mut Stage,
+    stage: &mut MeasureStage,
     kernels: &dyn Ops,
     name: &str,
     [n_out, n_in]: [i64; 2],
@@ -78,9 +79,10 @@ fn matrix(
     let bytes = (n_out * n_in + n * (n_in + 2 * n_out)) as usize;
     let part = format!("{name} product in fp8");
     stage.add(&part, n as usize, compared, bytes, flops, &|| by_fp8(next()))?;
-    if n <= MOST_FEW {
-        let by_kernel =
-            |copy: usize| kernels.few_product(&linears[copy], &inputs.values, &inputs.scale, &out);
+    if n <= SKINNY_GEMM_MAX_TOKENS {
+        let by_kernel = |copy: usize| {
+            kernels.gemm_w8a8_skinny(&linears[copy], &inputs.values, &inputs.scale, &out)
+        };
         by_fp8(0)?;
         let wanted = Activations::Plain(out.copy());
         by_kernel(0)?;

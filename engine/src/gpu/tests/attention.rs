@@ -5,13 +5,13 @@ use tch::{Kind, Tensor};
 use super::{CPU, bf16, check_close, config, outs, plain, randn};
 use crate::ModelConfig;
 use crate::gpu::arena::{self, KvKind, LayerArena};
-use crate::gpu::ops::{Activations, Contexts, Heads, Ops, Shared};
-use crate::gpu::sharing::BUNDLE_ROWS;
+use crate::gpu::cascade::BUNDLE_ROWS;
+use crate::gpu::ops::{Activations, CascadeBundles, DecodeContexts, Heads, Ops};
 
 const N_BLOCKS: usize = 12;
 
 /// Stores keys and values of a few tokens, with padding between them, then attends to them.
-pub(super) fn check(kernels: &dyn Ops, twins: &dyn Ops, heads: Heads, kv: KvKind) {
+pub(super) fn check(kernels: &dyn Ops, reference: &dyn Ops, heads: Heads, kv: KvKind) {
     let head_dim = heads.head_dim;
     let config = ModelConfig {
         n_heads: heads.n_heads as usize,
@@ -40,7 +40,7 @@ pub(super) fn check(kernels: &dyn Ops, twins: &dyn Ops, heads: Heads, kv: KvKind
     let positions: Vec<i32> = (0..n_tokens).map(|at| (at * at) as i32).collect();
     let (slots, positions) = (Tensor::from_slice(&slots), Tensor::from_slice(&positions));
     let copies = [qkv.copy(), qkv.copy()];
-    for ((ops, copy), arena) in [kernels, twins].iter().zip(&copies).zip(&arenas) {
+    for ((ops, copy), arena) in [kernels, reference].iter().zip(&copies).zip(&arenas) {
         ops.rope_append(copy, &positions, &inv_freq, &slots, arena).unwrap();
     }
     let queries = |qkv: &Tensor| Activations::Plain(qkv.narrow(1, 0, heads.q_width()).contiguous());
@@ -57,10 +57,10 @@ pub(super) fn check(kernels: &dyn Ops, twins: &dyn Ops, heads: Heads, kv: KvKind
     // forwards and backwards, some twice
     let slots: Vec<i32> = (0..40).chain((9..n_tokens as i32).rev()).collect();
     let slots = Tensor::from_slice(&slots);
-    let [seen, wanted] = [kernels, twins].map(|ops| {
+    let [seen, wanted] = [kernels, reference].map(|ops| {
         let size = [slots.size()[0], heads.n_kv_heads, head_dim];
         let out = [(); 2].map(|()| Tensor::full(size, f64::NAN, (Kind::BFloat16, CPU)));
-        ops.gather(&arenas[1], &slots, &out).unwrap();
+        ops.gather_kv(&arenas[1], &slots, &out).unwrap();
         out
     });
     assert!(seen[0].equal(&wanted[0]) && seen[1].equal(&wanted[1]), "gathered");
@@ -69,7 +69,7 @@ pub(super) fn check(kernels: &dyn Ops, twins: &dyn Ops, heads: Heads, kv: KvKind
     let [_, qkv] = &copies;
     let [_, arena] = &arenas;
     spoil(arena, CUT.0, CUT.1);
-    let pair = Pair { kernels, twins, heads, qkv, arena };
+    let pair = Pair { kernels, reference, heads, qkv, arena };
     check_own(&pair);
     check_shared(&pair);
 }
@@ -93,10 +93,10 @@ fn spoil(arena: &LayerArena, block: i32, n_tokens: i32) {
     }
 }
 
-/// The kernels and their twins, and what both attend to.
+/// The kernels and their references, and what both attend to.
 struct Pair<'a> {
     kernels: &'a dyn Ops,
-    twins: &'a dyn Ops,
+    reference: &'a dyn Ops,
     heads: Heads,
     qkv: &'a Tensor,
     arena: &'a LayerArena,
@@ -106,18 +106,18 @@ impl Pair<'_> {
     /// Compares the attention of all rows, put together in f32, and the sums of exponentials; then the
     /// merges of the same splits. The kernels' weights are rounded to the values' format: bf16, or f16 for
     /// FP8.
-    fn compare(&self, contexts: &Contexts, what: &str) {
+    fn compare(&self, contexts: &DecodeContexts, what: &str) {
         let (n, all) = (contexts.n_spans.size()[0], contexts.n_all_splits());
         let attended = |ops: &dyn Ops| {
             let partial =
                 Tensor::full([n, all, self.heads.q_width()], f64::NAN, (Kind::Float, CPU));
             let lse = Tensor::full([n, all, self.heads.n_heads], f64::NAN, (Kind::Float, CPU));
-            ops.attend(self.qkv, self.arena, contexts, &partial, &lse).unwrap();
+            ops.attend_decode(self.qkv, self.arena, contexts, &partial, &lse).unwrap();
             [partial, lse]
         };
         let seen = attended(self.kernels);
         let ([y, sums], [wanted_y, wanted_sums]) =
-            (self.together(&seen), self.together(&attended(self.twins)));
+            (self.together(&seen), self.together(&attended(self.reference)));
         let off = (&y - &wanted_y).norm_scalaropt_dim(2, [-1i64].as_slice(), false);
         let size = wanted_y.norm_scalaropt_dim(2, [-1i64].as_slice(), false);
         let off =
@@ -130,10 +130,10 @@ impl Pair<'_> {
         let next = plain(&randn(&[64, self.heads.q_width()]));
         let (seen_outs, wanted_outs) =
             (outs(n, self.heads.q_width()), outs(n, self.heads.q_width()));
-        for (of_kernel, of_twin) in seen_outs.iter().zip(&wanted_outs) {
-            self.kernels.merge(&seen[0], &seen[1], of_kernel, Some(&next)).unwrap();
-            self.twins.merge(&seen[0], &seen[1], of_twin, None).unwrap();
-            check_close(of_kernel, of_twin, "merge");
+        for (of_kernel, of_reference) in seen_outs.iter().zip(&wanted_outs) {
+            self.kernels.merge_splits(&seen[0], &seen[1], of_kernel, Some(&next)).unwrap();
+            self.reference.merge_splits(&seen[0], &seen[1], of_reference, None).unwrap();
+            check_close(of_kernel, of_reference, "merge");
         }
     }
 
@@ -174,11 +174,11 @@ fn check_own(pair: &Pair) {
     ];
     let n_spans: Vec<i32> = contexts.iter().map(|context| context.len() as i32).collect();
     for n_splits in [1, 2, 7] {
-        let contexts = Contexts {
+        let contexts = DecodeContexts {
             spans: packed(&contexts, 9),
             n_spans: Tensor::from_slice(&n_spans),
             n_splits,
-            shared: None,
+            cascade: None,
         };
         pair.compare(&contexts, "attention");
     }
@@ -214,11 +214,11 @@ fn check_shared(pair: &Pair) {
     let n_shared: Vec<i32> = (0..n_rows).map(n_shared).collect();
     let n_spans: Vec<i32> = contexts.iter().map(|context| context.len() as i32).collect();
     for (n_splits, n_shared_splits) in [(1, 1), (2, 4), (7, 2)] {
-        let contexts = Contexts {
+        let contexts = DecodeContexts {
             spans: packed(&contexts, N_BLOCKS),
             n_spans: Tensor::from_slice(&n_spans),
             n_splits,
-            shared: Some(Shared {
+            cascade: Some(CascadeBundles {
                 n_shared: Tensor::from_slice(&n_shared),
                 rows: Tensor::from_slice(&rows).view([4, BUNDLE_ROWS as i64]),
                 n_spans: Tensor::from_slice(&[3, 3, 0, long.len() as i32]),

@@ -50,14 +50,14 @@ DEVICE void copy_block(Stage& stage, const Block& block) {
 #endif
 }
 
-/// q, spans, arenas and outputs as for `attend`. rows [B, ROWS] i32: the rows of a bundle, filled up
+/// q, spans, arenas and outputs as for `attend_decode`. rows [B, ROWS] i32: the rows of a bundle, filled up
 /// with -1; n_spans [B] i32: so many spans all of them begin with (0: no bundle), which the first
 /// row's list gives. Split s < n_splits takes the s-th part of them, ceil(n / n_splits) spans each.
 /// -> splits n_all_splits - n_splits + s of partial and lse.
 /// grid (B, Hkv, n_splits), block 128 for up to 8 query heads a kv head, 256 for more; no dynamic
 /// shared memory.
 extern "C" __global__ void __launch_bounds__(THREADS)
-attend_shared(const bf16* __restrict__ q, long long q_stride, const KV* __restrict__ keys,
+attend_cascade(const bf16* __restrict__ q, long long q_stride, const KV* __restrict__ keys,
               const KV* __restrict__ values, const float* __restrict__ key_scales,
               const float* __restrict__ value_scales, const int* __restrict__ spans,
               const int* __restrict__ rows, const int* __restrict__ n_spans, int max_spans,
@@ -125,5 +125,3 @@ attend_shared(const bf16* __restrict__ q, long long q_stride, const KV* __restri
                 first < end ? log_sum(state.peak[h], state.sum[h]) : negative_infinity();
     }
 }
-
-JOUST_KERNEL(attend_shared)

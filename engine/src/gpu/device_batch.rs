@@ -2,14 +2,15 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::ops::{Contexts, Shared};
-use super::sharing::{BUNDLE_ROWS, Sharing, most_bundles};
-use super::table::{Table, n_splits};
+use super::batch::GpuBatch;
+use super::cascade::{BUNDLE_ROWS, CascadePlan, most_bundles};
+use super::ops::{CascadeBundles, DecodeContexts};
+use super::tuning::n_splits;
 use crate::error::Error;
 
 /// Where which numbers lie. Steps with the same layout find them in the same places.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
+pub(super) struct BatchLayout {
     /// Tokens of the step.
     pub(super) n_tokens: usize,
     /// Rows of one token, the first ones.
@@ -19,7 +20,7 @@ pub(super) struct Layout {
 }
 
 /// See the module: `[capacity]` i32.
-pub(super) struct Numbers {
+pub(super) struct DeviceBatch {
     all: Tensor,
     /// Blocks that a row's context has room for.
     n_spans: usize,
@@ -30,7 +31,7 @@ pub(super) fn count(n_tokens: usize, n_rows: usize, n_spans: usize) -> usize {
     3 * n_tokens + n_rows * (2 + n_spans) + most_bundles(n_rows) * (BUNDLE_ROWS + 1)
 }
 
-impl Numbers {
+impl DeviceBatch {
     pub(super) fn new(
         n_tokens: usize,
         n_rows: usize,
@@ -44,11 +45,11 @@ impl Numbers {
     /// Copies a batch to the device, filled up with padding to the layout's tokens and rows.
     pub(super) fn load(
         &self,
-        layout: Layout,
-        table: &Table,
-        sharing: Option<&Sharing>,
+        layout: BatchLayout,
+        table: &GpuBatch,
+        sharing: Option<&CascadePlan>,
     ) -> Result<(), Error> {
-        let Layout { n_tokens, n_rows, is_shared } = layout;
+        let BatchLayout { n_tokens, n_rows, is_shared } = layout;
         debug_assert_eq!(is_shared, sharing.is_some(), "the layout is that of the batch");
         let n_bundles = most_bundles(n_rows);
         let mut all = Vec::with_capacity(count(n_tokens, n_rows, self.n_spans));
@@ -79,23 +80,23 @@ impl Numbers {
     }
 
     /// `[n]` i32
-    pub(super) fn tokens(&self, layout: Layout) -> Result<Tensor, Error> {
+    pub(super) fn tokens(&self, layout: BatchLayout) -> Result<Tensor, Error> {
         self.part(0, layout.n_tokens)
     }
 
     /// `[n]` i32
-    pub(super) fn positions(&self, layout: Layout) -> Result<Tensor, Error> {
+    pub(super) fn positions(&self, layout: BatchLayout) -> Result<Tensor, Error> {
         self.part(layout.n_tokens, layout.n_tokens)
     }
 
     /// `[n]` i32: block · BLOCK_TOKENS + offset, negative for padding.
-    pub(super) fn slots(&self, layout: Layout) -> Result<Tensor, Error> {
+    pub(super) fn slots(&self, layout: BatchLayout) -> Result<Tensor, Error> {
         self.part(2 * layout.n_tokens, layout.n_tokens)
     }
 
     /// The contexts of the rows of one token, with their bundles where rows share something.
-    pub(super) fn contexts(&self, layout: Layout) -> Result<Contexts, Error> {
-        let Layout { n_tokens, n_rows, is_shared } = layout;
+    pub(super) fn contexts(&self, layout: BatchLayout) -> Result<DecodeContexts, Error> {
+        let BatchLayout { n_tokens, n_rows, is_shared } = layout;
         let (n_splits, n_bundles) = (n_splits(n_rows) as i64, most_bundles(n_rows));
         let mut at = 3 * n_tokens;
         let mut next = |n: usize| {
@@ -104,7 +105,7 @@ impl Numbers {
         };
         let n_spans = next(n_rows)?;
         let shared = match is_shared {
-            true => Some(Shared {
+            true => Some(CascadeBundles {
                 n_shared: next(n_rows)?,
                 rows: next(n_bundles * BUNDLE_ROWS)?.f_view([-1, BUNDLE_ROWS as i64])?,
                 n_spans: next(n_bundles)?,
@@ -113,7 +114,7 @@ impl Numbers {
             false => None,
         };
         let spans = next(n_rows * self.n_spans)?.f_view([n_rows as i64, self.n_spans as i64])?;
-        Ok(Contexts { spans, n_spans, n_splits, shared })
+        Ok(DecodeContexts { spans, n_spans, n_splits, cascade: shared })
     }
 }
 
@@ -127,19 +128,19 @@ mod tests {
 
     #[test]
     fn a_batch_is_filled_up_with_padding_that_hides_the_one_before() {
-        let numbers = Numbers::new(4, 4, 3, Device::Cpu).unwrap();
-        let table = Table {
+        let numbers = DeviceBatch::new(4, 4, 3, Device::Cpu).unwrap();
+        let table = GpuBatch {
             tokens: vec![5, 6, 7],
             positions: vec![1, 2, 3],
             slots: vec![10, 20, 30],
             decoding: vec![vec![33, 65], vec![33, 65, 97], vec![129]],
-            ..Table::default()
+            ..GpuBatch::default()
         };
-        let mut sharing = Sharing::none(3);
+        let mut sharing = CascadePlan::none(3);
         sharing.add(&[0, 1], 2);
         for is_shared in [false, true, false] {
             let _ = numbers.all.shallow_clone().fill_(77);
-            let layout = Layout { n_tokens: 4, n_rows: 4, is_shared };
+            let layout = BatchLayout { n_tokens: 4, n_rows: 4, is_shared };
             numbers.load(layout, &table, is_shared.then_some(&sharing)).unwrap();
             assert_eq!(read(&numbers.tokens(layout).unwrap()), [5, 6, 7, 0]);
             assert_eq!(read(&numbers.positions(layout).unwrap()), [1, 2, 3, 0]);
@@ -150,7 +151,7 @@ mod tests {
             let spans = read(&contexts.spans);
             assert_eq!(spans[..9], [33, 65, 0, 33, 65, 97, 129, 0, 0]);
             assert_eq!(contexts.spans.size(), [4, 3]);
-            let Some(shared) = contexts.shared else {
+            let Some(shared) = contexts.cascade else {
                 assert!(!is_shared);
                 continue;
             };

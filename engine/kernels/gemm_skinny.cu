@@ -32,7 +32,7 @@ constexpr int TURN = 2 * CHUNK;
 constexpr int ROUND = WARPS * TURN;
 // Chunks whose weights are under way: 4 KiB a warp, 24 KiB a block. With 3.35 TB/s and 0.8 us of
 // latency it takes 20 KiB a multiprocessor to keep the memory busy.
-constexpr int AHEAD = 4 / ROW_TILES;
+constexpr int AHEAD = CHUNKS_AHEAD / ROW_TILES;
 
 /// Where chunk `i` of a warp begins, from where its chunk 0 does.
 DEVICE constexpr int chunk_offset(int i) { return i / 2 * ROUND + i % 2 * CHUNK; }
@@ -66,7 +66,7 @@ DEVICE uint4 load_token(const u8* x, unsigned row, int at, int width) {
 /// grid (n_out / 16) for 1 or 2 tiles, (n_out / 32, rounded up) for 4 or 8; block 192, no dynamic
 /// shared memory.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS_A_MULTIPROCESSOR)
-FEW_PRODUCT(const u8* __restrict__ weight, const float* __restrict__ weight_scale,
+SKINNY_GEMM(const u8* __restrict__ weight, const float* __restrict__ weight_scale,
             const u8* __restrict__ x, const float* __restrict__ x_scale,
             const bf16* __restrict__ bias, int n, int width, int n_out, bf16* __restrict__ out) {
     __shared__ Weights queue[WARPS][AHEAD];
@@ -169,7 +169,3 @@ FEW_PRODUCT(const u8* __restrict__ weight, const float* __restrict__ weight_scal
         }
     }
 }
-
-// Through one more macro, which puts in the name that FEW_PRODUCT stands for.
-#define NAMED_KERNEL(name) JOUST_KERNEL(name)
-NAMED_KERNEL(FEW_PRODUCT)

@@ -6,7 +6,7 @@ use crate::kv::{BLOCK_TOKENS, Span};
 
 /// A batch with its rows in order.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Table {
+pub(super) struct GpuBatch {
     pub(super) tokens: Vec<i32>,
     pub(super) positions: Vec<i32>,
     /// block · BLOCK_TOKENS + offset.
@@ -19,7 +19,7 @@ pub(super) struct Table {
     pub(super) wanted: Vec<i64>,
 }
 
-impl Table {
+impl GpuBatch {
     pub(super) fn new(batch: &Batch) -> Self {
         let (decoding, prefilling): (Vec<&Row>, Vec<&Row>) =
             batch.rows.iter().partition(|row| row.len == 1);
@@ -67,26 +67,4 @@ impl Table {
 
 fn pack(span: &Span) -> i32 {
     (span.block << 5 | span.n_tokens) as i32
-}
-
-/// Batch sizes that graphs are recorded for; a batch is filled up to the next one.
-pub(super) fn bucket(n_rows: usize) -> usize {
-    match n_rows {
-        0..=2 => n_rows,
-        3..=8 => n_rows.next_power_of_two(),
-        9..=64 => n_rows.next_multiple_of(8),
-        _ => n_rows.next_multiple_of(16),
-    }
-}
-
-/// Parts that the contexts of `n_rows` rows are cut into: enough work for all of the GPU where rows are
-/// few, little to put together where they are many.
-pub(super) fn n_splits(n_rows: usize) -> usize {
-    match n_rows {
-        0..=8 => 16,
-        9..=32 => 8,
-        33..=64 => 4,
-        65..=128 => 2,
-        _ => 1,
-    }
 }

@@ -13,7 +13,7 @@ DEVICE void gated8(const bf16* gate_up, int width, int i, float* y) {
 /// Blocks from n_rows = N on fetch next_bytes each of `next`.
 /// grid (N or more), block a multiple of 32 up to 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(1024)
-gate_quantize(const bf16* gate_up, int width, u8* q, float* scale, int n_rows, const u8* next,
+silu_mul_quantize(const bf16* gate_up, int width, u8* q, float* scale, int n_rows, const u8* next,
               int next_bytes) {
     if (fetches_ahead(n_rows, next, next_bytes)) return;
     const bf16* row = gate_up + (long long)blockIdx.x * 2 * width;
@@ -36,7 +36,7 @@ gate_quantize(const bf16* gate_up, int width, u8* q, float* scale, int n_rows, c
 /// Blocks from n_rows = N on fetch next_bytes each of `next`.
 /// grid (N or more), block a multiple of 32 up to 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(1024)
-gate(const bf16* gate_up, int width, bf16* out, int n_rows, const u8* next, int next_bytes) {
+silu_mul(const bf16* gate_up, int width, bf16* out, int n_rows, const u8* next, int next_bytes) {
     if (fetches_ahead(n_rows, next, next_bytes)) return;
     const bf16* row = gate_up + (long long)blockIdx.x * 2 * width;
     for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
@@ -45,6 +45,3 @@ gate(const bf16* gate_up, int width, bf16* out, int n_rows, const u8* next, int 
         store8(out + (long long)blockIdx.x * width + i, y);
     }
 }
-
-JOUST_KERNEL(gate_quantize)
-JOUST_KERNEL(gate)

@@ -16,13 +16,13 @@ const OUTPUTS: usize = RUN * LANES;
 
 /// A weight [N, K] in runs of outputs: [N / 64, K / 2, 64] pairs, outputs that are missing in the
 /// last run 0.
-pub(super) struct FewRows {
+pub(super) struct GemvWeight {
     runs: Aligned<u32>,
     n_outputs: usize,
     n_pairs: usize,
 }
 
-impl FewRows {
+impl GemvWeight {
     /// Lays a weight out; none where the processor has no bf16 products, or K is odd.
     pub(super) fn new(weight: &Tensor) -> Option<Self> {
         let (n_outputs, width) = (weight.size()[0] as usize, weight.size()[1] as usize);
@@ -45,7 +45,7 @@ impl FewRows {
         Some(Self { runs, n_outputs, n_pairs })
     }
 
-    /// x·Wᵀ for 1 to [`simd::few`] tokens: `x` [M, K] → [M, N].
+    /// x·Wᵀ for 1 to [`simd::max_gemv_rows`] tokens: `x` [M, K] → [M, N].
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         let n_rows = x.size()[0] as usize;
         let mut out =

@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 
 use super::arena::LayerArena;
-use super::ops::{Activations, Contexts, Heads, Next, Ops};
+use super::ops::{Activations, DecodeContexts, Heads, Ops, Prefetch};
 use crate::error::Error;
 use crate::fp8::quantize_tokens;
 use crate::kv::BLOCK_TOKENS;
@@ -12,7 +12,7 @@ use crate::model::Linear;
 use crate::sampler::{self, RowSampling};
 
 /// See [`Ops`].
-pub(super) struct Twins {
+pub(super) struct ReferenceOps {
     pub(super) heads: Heads,
 }
 
@@ -29,7 +29,7 @@ fn write(y: &Tensor, out: &Activations) -> Result<(), Error> {
     Ok(())
 }
 
-impl Twins {
+impl ReferenceOps {
     /// The halves of each head turned: [n, heads, D] f32.
     fn rotate(&self, x: &Tensor, positions: &Tensor, inv_freq: &Tensor) -> Result<Tensor, Error> {
         let angles = positions.f_to_kind(Kind::Float)?.f_unsqueeze(1)? * inv_freq.f_unsqueeze(0)?;
@@ -41,15 +41,15 @@ impl Twins {
     }
 }
 
-impl Ops for Twins {
-    fn add_norm(
+impl Ops for ReferenceOps {
+    fn rmsnorm_residual(
         &self,
         x: &Tensor,
         more: Option<&Tensor>,
         weight: &Tensor,
         eps: f64,
         out: &Activations,
-        _next: Next,
+        _next: Prefetch,
     ) -> Result<(), Error> {
         if let Some(more) = more {
             let _ = x.shallow_clone().f_add_(more)?;
@@ -59,7 +59,7 @@ impl Ops for Twins {
         write(&y.f_mul(&weight.f_to_kind(Kind::Float)?)?, out)
     }
 
-    fn gate(&self, gate_up: &Tensor, out: &Activations, _next: Next) -> Result<(), Error> {
+    fn silu_mul(&self, gate_up: &Tensor, out: &Activations, _next: Prefetch) -> Result<(), Error> {
         let halves = gate_up.f_to_kind(Kind::Float)?.f_chunk(2, 1)?;
         write(&halves[0].f_silu()?.f_mul(&halves[1])?, out)
     }
@@ -115,7 +115,12 @@ impl Ops for Twins {
         Ok(())
     }
 
-    fn gather(&self, arena: &LayerArena, slots: &Tensor, out: &[Tensor; 2]) -> Result<(), Error> {
+    fn gather_kv(
+        &self,
+        arena: &LayerArena,
+        slots: &Tensor,
+        out: &[Tensor; 2],
+    ) -> Result<(), Error> {
         let slots = slots.f_to_kind(Kind::Int64)?;
         let block = slots.f_divide_scalar_mode(BLOCK_TOKENS as i64, "floor")?;
         let offset = slots.f_remainder(BLOCK_TOKENS as i64)?;
@@ -127,11 +132,11 @@ impl Ops for Twins {
     }
 
     /// The first split holds everything, the others are empty.
-    fn attend(
+    fn attend_decode(
         &self,
         qkv: &Tensor,
         arena: &LayerArena,
-        contexts: &Contexts,
+        contexts: &DecodeContexts,
         partial: &Tensor,
         lse: &Tensor,
     ) -> Result<(), Error> {
@@ -165,12 +170,12 @@ impl Ops for Twins {
         Ok(())
     }
 
-    fn merge(
+    fn merge_splits(
         &self,
         partial: &Tensor,
         lse: &Tensor,
         out: &Activations,
-        _next: Next,
+        _next: Prefetch,
     ) -> Result<(), Error> {
         let size = lse.size(); // [R, S, Hq]
         let weights =
@@ -182,7 +187,7 @@ impl Ops for Twins {
         write(&merged.f_view([size[0], -1])?, out)
     }
 
-    fn few_product(
+    fn gemm_w8a8_skinny(
         &self,
         linear: &Linear,
         values: &Tensor,

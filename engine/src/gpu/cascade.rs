@@ -1,18 +1,14 @@
 //! Rows whose contexts begin alike, put together so that what they share is read once for all of them.
 //! Plain numbers, no tensors.
 
+use super::tuning::{CASCADE_MAX_GROUP, CASCADE_MIN_SPANS};
+
 /// Rows of a bundle, as `shared.cu` takes them.
 pub(super) const BUNDLE_ROWS: usize = 8;
 
-/// Fewest spans that are worth a pass of their own: 256 tokens.
-const LEAST_SPANS: usize = 16;
-
-/// Most neighbours that are looked at together.
-const MOST_ALIKE: usize = 64;
-
 /// Which rows share how much.
 #[derive(Debug, PartialEq)]
-pub(super) struct Sharing {
+pub(super) struct CascadePlan {
     /// Spans that each row leaves to its bundle.
     pub(super) n_shared: Vec<i32>,
     /// The rows of each bundle, filled up with -1.
@@ -21,7 +17,7 @@ pub(super) struct Sharing {
     pub(super) n_spans: Vec<i32>,
 }
 
-impl Sharing {
+impl CascadePlan {
     /// The bundles that save the most reads of spans, among those of neighbours in the contexts' order; none where
     /// nothing is saved.
     pub(super) fn of(contexts: &[Vec<i32>]) -> Option<Self> {
@@ -77,9 +73,9 @@ fn groups(shared: &[usize]) -> Vec<(usize, usize, usize)> {
     for end in 1..=shared.len() {
         let mut most = (best[end - 1].0, None);
         let mut least = usize::MAX;
-        for start in (end.saturating_sub(MOST_ALIKE)..end - 1).rev() {
+        for start in (end.saturating_sub(CASCADE_MAX_GROUP)..end - 1).rev() {
             least = least.min(shared[start + 1]);
-            if least < LEAST_SPANS {
+            if least < CASCADE_MIN_SPANS {
                 break;
             }
             let n_rows = end - start;
@@ -121,16 +117,16 @@ mod tests {
         let mut contexts: Vec<Vec<i32>> =
             (0..10).map(|own| context(&[(1, 100), (10 + own, 3)])).collect();
         contexts.insert(4, context(&[(2, 50)]));
-        let sharing = Sharing::of(&contexts).unwrap();
+        let sharing = CascadePlan::of(&contexts).unwrap();
         assert_eq!(sharing.n_shared, [100, 100, 100, 100, 0, 100, 100, 100, 100, 100, 100]);
         assert_eq!(sharing.rows[0], [0, 1, 2, 3, 5, 6, 7, 8]);
         assert_eq!(sharing.rows[1], [9, 10, -1, -1, -1, -1, -1, -1]);
         assert_eq!(sharing.n_spans, [100, 100]);
         // a ninth alone would save nothing
         contexts.pop();
-        assert_eq!(Sharing::of(&contexts).unwrap().n_shared[9], 0);
-        assert_eq!(Sharing::of(&contexts[4..5]), None);
-        assert_eq!(Sharing::of(&[]), None);
+        assert_eq!(CascadePlan::of(&contexts).unwrap().n_shared[9], 0);
+        assert_eq!(CascadePlan::of(&contexts[4..5]), None);
+        assert_eq!(CascadePlan::of(&[]), None);
     }
 
     #[test]
@@ -138,11 +134,11 @@ mod tests {
         // one system prompt, two questions
         let contexts: Vec<Vec<i32>> =
             (0..5).map(|own| context(&[(1, 20), (2 + own / 2, 200), (10 + own, 2)])).collect();
-        let sharing = Sharing::of(&contexts).unwrap();
+        let sharing = CascadePlan::of(&contexts).unwrap();
         assert_eq!(sharing.n_shared, [220, 220, 220, 220, 0]);
         // too short for a pass of its own
         let short: Vec<Vec<i32>> = (0..5).map(|own| context(&[(1, 15), (9 + own, 90)])).collect();
-        assert_eq!(Sharing::of(&short), None);
+        assert_eq!(CascadePlan::of(&short), None);
     }
 
     proptest! {
@@ -155,11 +151,11 @@ mod tests {
                 0..30,
             ),
         ) {
-            let Some(sharing) = Sharing::of(&contexts) else { return Ok(()) };
+            let Some(sharing) = CascadePlan::of(&contexts) else { return Ok(()) };
             prop_assert!(sharing.rows.len() <= most_bundles(contexts.len()));
             let mut n_seen = vec![0; contexts.len()];
             for (rows, &n_spans) in sharing.rows.iter().zip(&sharing.n_spans) {
-                prop_assert!(n_spans >= LEAST_SPANS as i32);
+                prop_assert!(n_spans >= CASCADE_MIN_SPANS as i32);
                 let first = &contexts[rows[0] as usize][..n_spans as usize];
                 for &row in rows.iter().filter(|row| **row >= 0) {
                     prop_assert_eq!(&contexts[row as usize][..n_spans as usize], first);

@@ -1,0 +1,269 @@
+//! The operations by the kernels: which one, with which values. How a kernel is declared and checked
+//! is in `kernels` and `kernel`; how it is started, in `launch` on a GPU and in an emulator in tests.
+
+use tch::Tensor;
+
+use super::arena::{KvKind, LayerArena};
+use super::buffers;
+use super::kernel::{Dim, Dims, Kernel, Value};
+use super::kernels::{
+    ATTEND_CASCADE, ATTEND_DECODE, Forms, GATHER_KV, GEMM_W8A8_SKINNY_8, GEMM_W8A8_SKINNY_16,
+    GEMM_W8A8_SKINNY_32, GEMM_W8A8_SKINNY_64, MAX_SHARED_WIDTH, MERGE_SPLITS, QUANTIZE_ROWS,
+    RMSNORM_RESIDUAL, ROPE_APPEND, SAMPLE, SILU_MUL,
+};
+use super::launch::{GpuLauncher, Launch};
+use super::ops::{Activations, DecodeContexts, Heads, Ops, Prefetch};
+use super::source;
+use super::tuning::{PREFETCH_BLOCKS, SKINNY_GEMM_MAX_TOKENS};
+use crate::config::ModelConfig;
+use crate::error::Error;
+use crate::model::Linear;
+
+/// See [`Ops`].
+#[derive(Clone)]
+pub(super) struct KernelOps<L> {
+    pub(super) launcher: L,
+    pub(super) heads: Heads,
+    /// Maximum number of bytes of the next product's weights that a kernel prefetches.
+    pub(super) fetch_ahead: i64,
+}
+
+impl KernelOps<GpuLauncher> {
+    /// The kernels for a model's heads on the present GPU; each prefetches at most `fetch_ahead` bytes
+    /// of the next product's weights.
+    ///
+    /// # Errors
+    /// As [`GpuLauncher::new`].
+    pub(super) fn on_gpu(heads: Heads, kv: KvKind, fetch_ahead: usize) -> Result<Self, Error> {
+        let launcher = GpuLauncher::new(&heads, kv)?;
+        let fetch_ahead = if launcher.can_prefetch { fetch_ahead } else { 0 };
+        Ok(Self { launcher, heads, fetch_ahead: i64::try_from(fetch_ahead).unwrap_or(i64::MAX) })
+    }
+}
+
+impl<L: Launch> KernelOps<L> {
+    /// Checks the values of a kernel's parameters against its declaration and starts it.
+    fn launch(&self, kernel: &Kernel, known: &[(Dim, i64)], values: &[Value]) -> Result<(), Error> {
+        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
+        let of_model = [
+            (Dim::Heads, n_heads),
+            (Dim::KvHeads, n_kv_heads),
+            (Dim::HeadDim, head_dim),
+            (Dim::QWidth, self.heads.q_width()),
+            (Dim::QkvWidth, self.heads.qkv_width()),
+        ];
+        let dims = Dims::default().with(&of_model).with(known);
+        match kernel.bind(dims, values) {
+            Some((shape, args)) => self.launcher.launch(kernel.name, shape, &args),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the form of a kernel that writes activations of `n_rows` rows as `out` wants them, with
+    /// blocks that prefetch a part of `next`.
+    fn launch_form(
+        &self,
+        forms: &Forms,
+        n_rows: i64,
+        values: &[Value],
+        out: &Activations,
+        next: Prefetch,
+    ) -> Result<(), Error> {
+        let (kernel, outs) = match out {
+            Activations::Plain(out) => (&forms.plain, vec![Value::Tensor(out)]),
+            Activations::Fp8(values, scale) => {
+                (&forms.fp8, vec![Value::Tensor(values), Value::Tensor(scale)])
+            }
+        };
+        let (weight, bytes_each) = self.prefetch(n_rows, next);
+        let n_prefetchers = if bytes_each > 0 { PREFETCH_BLOCKS } else { 0 };
+        let last = [Value::Optional(weight), Value::I32(bytes_each as i32)];
+        let known = [(Dim::Prefetchers, n_prefetchers)];
+        self.launch(kernel, &known, &[values, &outs, &last].concat())
+    }
+
+    /// The weights of the next product, and the bytes of them that each prefetching block asks for:
+    /// none where there are no rows, or so many that they keep the GPU busy.
+    fn prefetch<'a>(&self, n_rows: i64, next: Prefetch<'a>) -> (Option<&'a Tensor>, i64) {
+        let has_time = (1..=SKINNY_GEMM_MAX_TOKENS).contains(&n_rows);
+        let Some(Linear { weight, .. }) = next.filter(|_| has_time) else {
+            return (None, 0);
+        };
+        let n_bytes = (weight.numel() * weight.kind().elt_size_in_bytes()) as i64;
+        (Some(weight), n_bytes.min(self.fetch_ahead) / PREFETCH_BLOCKS / 16 * 16)
+    }
+}
+
+impl<L: Launch> Ops for KernelOps<L> {
+    fn rmsnorm_residual(
+        &self,
+        x: &Tensor,
+        added: Option<&Tensor>,
+        weight: &Tensor,
+        eps: f64,
+        out: &Activations,
+        next: Prefetch,
+    ) -> Result<(), Error> {
+        let values = [
+            Value::Tensor(x),
+            Value::Optional(added),
+            Value::Tensor(weight),
+            Value::F32(eps as f32),
+        ];
+        self.launch_form(&RMSNORM_RESIDUAL, x.size()[0], &values, out, next)
+    }
+
+    fn silu_mul(&self, gate_up: &Tensor, out: &Activations, next: Prefetch) -> Result<(), Error> {
+        self.launch_form(&SILU_MUL, gate_up.size()[0], &[Value::Tensor(gate_up)], out, next)
+    }
+
+    fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error> {
+        match out {
+            Activations::Plain(out) => Ok(out.shallow_clone().f_copy_(x)?),
+            Activations::Fp8(values, scale) => self.launch(
+                &QUANTIZE_ROWS,
+                &[(Dim::Prefetchers, 0)],
+                &[Value::Tensor(x), Value::Tensor(values), Value::Tensor(scale)],
+            ),
+        }
+    }
+
+    fn rope_append(
+        &self,
+        qkv: &Tensor,
+        positions: &Tensor,
+        inv_freq: &Tensor,
+        slots: &Tensor,
+        arena: &LayerArena,
+    ) -> Result<(), Error> {
+        let before = [qkv, positions, inv_freq, slots].map(Value::Tensor);
+        self.launch(&ROPE_APPEND, &[], &[&before[..], &arena_values(arena)].concat())
+    }
+
+    fn gather_kv(
+        &self,
+        arena: &LayerArena,
+        slots: &Tensor,
+        out: &[Tensor; 2],
+    ) -> Result<(), Error> {
+        let after = [slots, &out[0], &out[1]].map(Value::Tensor);
+        self.launch(&GATHER_KV, &[], &[&arena_values(arena)[..], &after].concat())
+    }
+
+    fn attend_decode(
+        &self,
+        qkv: &Tensor,
+        arena: &LayerArena,
+        contexts: &DecodeContexts,
+        partial: &Tensor,
+        lse: &Tensor,
+    ) -> Result<(), Error> {
+        let attend = |kernel: &Kernel, which: [Value; 2], n_splits: i64| {
+            let known = [(Dim::Splits, n_splits), (Dim::AllSplits, contexts.n_all_splits())];
+            let scale = 1.0 / (self.heads.head_dim as f32).sqrt();
+            let after = [Value::F32(scale), Value::Tensor(partial), Value::Tensor(lse)];
+            let values = [
+                &[Value::Tensor(qkv)][..],
+                &arena_values(arena),
+                &[Value::Tensor(&contexts.spans)],
+                &which,
+                &after,
+            ];
+            self.launch(kernel, &known, &values.concat())
+        };
+        let cascade = contexts.cascade.as_ref();
+        let n_shared = cascade.map(|cascade| &cascade.n_shared);
+        let which = [Value::Tensor(&contexts.n_spans), Value::Optional(n_shared)];
+        attend(&ATTEND_DECODE, which, contexts.n_splits)?;
+        match cascade {
+            Some(cascade) => {
+                let which = [&cascade.rows, &cascade.n_spans].map(Value::Tensor);
+                attend(&ATTEND_CASCADE, which, cascade.n_splits)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn merge_splits(
+        &self,
+        partial: &Tensor,
+        lse: &Tensor,
+        out: &Activations,
+        next: Prefetch,
+    ) -> Result<(), Error> {
+        let values = [Value::Tensor(partial), Value::Tensor(lse)];
+        self.launch_form(&MERGE_SPLITS, lse.size()[0], &values, out, next)
+    }
+
+    fn gemm_w8a8_skinny(
+        &self,
+        linear: &Linear,
+        values: &Tensor,
+        scale: &Tensor,
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let weight_scale = linear.scale.as_ref();
+        let weight_scale =
+            weight_scale.expect("only FP8 matrices are given FP8 inputs. This is a bug.");
+        let sides = linear.weight.size();
+        let n = values.size()[0];
+        let kernel = match n {
+            0 => return Ok(()),
+            1..=8 => &GEMM_W8A8_SKINNY_8,
+            9..=16 => &GEMM_W8A8_SKINNY_16,
+            17..=32 => &GEMM_W8A8_SKINNY_32,
+            33..=SKINNY_GEMM_MAX_TOKENS => &GEMM_W8A8_SKINNY_64,
+            _ => panic!("a skinny GEMM of {n} tokens. This is a bug."),
+        };
+        let is_aligned = sides.iter().all(|side| side % 16 == 0);
+        assert!(is_aligned, "{}: a matrix of {sides:?}. This is a bug.", kernel.name);
+        let values = [
+            Value::Tensor(&linear.weight),
+            Value::Tensor(weight_scale),
+            Value::Tensor(values),
+            Value::Tensor(scale),
+            Value::Optional(linear.bias.as_ref()),
+            Value::Tensor(out),
+        ];
+        self.launch(kernel, &[], &values)
+    }
+
+    fn sample(&self, logits: &Tensor, draws: &Tensor, drawn: &Tensor) -> Result<(), Error> {
+        self.launch(&SAMPLE, &[], &[logits, draws, drawn].map(Value::Tensor))
+    }
+}
+
+/// Keys and values of a layer and their scales, as four parameters.
+fn arena_values(arena: &LayerArena) -> [Value<'_>; 4] {
+    let scales = arena.scales.as_ref();
+    [
+        Value::Tensor(&arena.keys),
+        Value::Tensor(&arena.values),
+        Value::Optional(scales.map(|[keys, _]| keys)),
+        Value::Optional(scales.map(|[_, values]| values)),
+    ]
+}
+
+/// Refuses models of other widths and heads than the kernels are written for.
+///
+/// # Errors
+/// [`Error::Unsupported`]
+pub(crate) fn check_model(config: &ModelConfig, kv: KvKind) -> Result<(), Error> {
+    let heads = buffers::heads(config);
+    let widths = [
+        ("hidden_size", config.hidden_size as i64),
+        ("heads times head_dim", heads.q_width()),
+        ("intermediate_size", config.intermediate_size as i64),
+        ("vocab_size", config.vocab_size as i64),
+    ];
+    let odd = widths.iter().find(|(_, width)| width % 8 != 0);
+    let odd = odd.map(|(name, width)| format!("{name} {width} is no multiple of 8"));
+    let wide = widths[..2].iter().find(|(_, width)| *width > MAX_SHARED_WIDTH);
+    let wide = wide.map(|(name, width)| format!("{name} {width} is more than {MAX_SHARED_WIDTH}"));
+    match odd.or(wide) {
+        Some(reason) => Err(Error::Unsupported {
+            what: format!("the GPU kernels: {reason}; set gpu_kernels = false"),
+        }),
+        None => source::files(&heads, kv).map(|_| ()),
+    }
+}
