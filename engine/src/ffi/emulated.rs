@@ -13,7 +13,7 @@ unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
 
-type Entry =
+type EntryPoint =
     unsafe extern "C" fn(c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_ulong, *mut *mut c_void);
 
 impl Library {
@@ -35,10 +35,6 @@ impl Library {
         }
     }
 
-    pub(crate) fn has(&self, kernel: &str) -> bool {
-        !self.symbol(kernel).is_null()
-    }
-
     fn symbol(&self, kernel: &str) -> *mut c_void {
         let name = CString::new(format!("emulate_{kernel}")).unwrap();
         // SAFETY: a lookup by name.
@@ -53,7 +49,7 @@ impl Library {
         // SAFETY: the macro JOUST_KERNEL defines this signature; the arguments are the kernel's, as on
         // the GPU.
         unsafe {
-            let entry: Entry = std::mem::transmute(symbol);
+            let entry: EntryPoint = std::mem::transmute(symbol);
             entry(x, y, z, shape.block, 1, 1, c_ulong::from(shape.shared), addresses.as_mut_ptr());
         }
     }

@@ -1,66 +1,79 @@
 //! The kernels on the CPU: compiled by the C++ compiler that libtorch's bindings need as well, run by
 //! engine/kernels/emulator.h.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::arena::KvKind;
 use super::kernel_ops::KernelOps;
 use super::launch::Launch;
 use super::ops::Heads;
-use super::source;
+use super::source::{self, KernelFile};
 use crate::error::Error;
 use crate::ffi::cuda::{Arg, Shape};
 use crate::ffi::emulated::Library;
 
-/// The libraries of all files.
+/// The files of kernels for a model's shapes; a file is compiled when a kernel of it is first started.
 #[derive(Clone)]
 pub(super) struct EmulatorLauncher {
-    libraries: Arc<Vec<Library>>,
+    files: Arc<Vec<KernelFile>>,
+    /// Whether threads and blocks take turns from the last to the first.
+    backwards: bool,
 }
 
 impl Launch for EmulatorLauncher {
     fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
-        let library = self.libraries.iter().find(|library| library.has(kernel));
-        library.unwrap_or_else(|| panic!("no file has {kernel}")).launch(kernel, shape, args);
+        let has = |file: &&KernelFile| file.kernels.iter().any(|other| other.name == kernel);
+        let file = self.files.iter().find(has);
+        let file = file.unwrap_or_else(|| panic!("no file has {kernel}"));
+        library(file, self.backwards).launch(kernel, shape, args);
         Ok(())
     }
 }
 
-/// The kernels for a model's shapes, with threads that take turns forwards or backwards.
+/// The kernels for a model's shapes.
 pub(super) fn kernels(heads: Heads, kv: KvKind, backwards: bool) -> KernelOps<EmulatorLauncher> {
-    let dir = tempfile::tempdir().unwrap();
-    let compiled = source::files(&heads, kv).unwrap().into_iter().map(|file| {
-        let path = dir.path().join(format!("{}-{}", file.kernels[0].name, file.name));
-        let callable = file.kernels.iter().map(|kernel| {
-            format!("JOUST_KERNEL({}, {})\n", kernel.name, kernel.c_types().join(", "))
-        });
-        let source = [file.source()].into_iter().chain(callable).collect::<Vec<_>>().join("\n");
-        std::fs::write(&path, source).unwrap();
-        let mut command = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()));
-        let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulator.h");
-        let library = PathBuf::from(format!("{}.so", path.display()));
-        command
-            .args(["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-DJOUST_EMULATE", "-include"])
-            .arg(header)
-            .args(file.defines.iter().map(|(name, value)| format!("-D{name}={value}")))
-            .args(["-x", "c++"])
-            .arg(&path)
-            .arg("-o")
-            .arg(&library);
-        let output = command.output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {told}", file.name);
-        let library = Library::open(&library);
-        library.set_backwards(backwards);
-        library
-    });
+    let files = Arc::new(source::files(&heads, kv).unwrap());
     // more than most of the tests' matrices have
     let fetch_ahead = 40_000;
-    KernelOps {
-        launcher: EmulatorLauncher { libraries: Arc::new(compiled.collect()) },
-        heads,
-        fetch_ahead,
-    }
+    KernelOps { launcher: EmulatorLauncher { files, backwards }, heads, fetch_ahead }
+}
+
+/// The library of a file with its macros, which all tests of the process share.
+fn library(file: &KernelFile, backwards: bool) -> Arc<Library> {
+    type Compiled = BTreeMap<(&'static str, String, bool), Arc<OnceLock<Arc<Library>>>>;
+    static COMPILED: Mutex<Compiled> = Mutex::new(BTreeMap::new());
+    let key = (file.name, format!("{:?}", file.defines), backwards);
+    let cell = Arc::clone(COMPILED.lock().unwrap().entry(key).or_default());
+    Arc::clone(cell.get_or_init(|| Arc::new(compile(file, backwards))))
+}
+
+fn compile(file: &KernelFile, backwards: bool) -> Library {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(file.name);
+    let callable = file
+        .kernels
+        .iter()
+        .map(|kernel| format!("JOUST_KERNEL({}, {})\n", kernel.name, kernel.c_types().join(", ")));
+    let source = [file.source()].into_iter().chain(callable).collect::<Vec<_>>().join("\n");
+    std::fs::write(&path, source).unwrap();
+    let mut command = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()));
+    let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/emulator.h");
+    let library = PathBuf::from(format!("{}.so", path.display()));
+    command
+        .args(["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-DJOUST_EMULATE", "-include"])
+        .arg(header)
+        .args(file.defines.iter().map(|(name, value)| format!("-D{name}={value}")))
+        .args(["-x", "c++"])
+        .arg(&path)
+        .arg("-o")
+        .arg(&library);
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", file.name);
+    let library = Library::open(&library);
+    library.set_backwards(backwards);
+    library
 }

@@ -2,16 +2,42 @@
 
 use tch::{Kind, Tensor};
 
-use super::{CPU, bf16, check_close, config, outs, plain, randn};
+use super::{CPU, Draw, HEADS, bf16, check_close, config, outs, plain};
 use crate::ModelConfig;
 use crate::gpu::arena::{self, KvKind, LayerArena};
 use crate::gpu::cascade::BUNDLE_ROWS;
+use crate::gpu::emulator;
 use crate::gpu::ops::{Activations, CascadeBundles, DecodeContexts, Heads, Ops};
+use crate::gpu::reference::ReferenceOps;
 
 const N_BLOCKS: usize = 12;
 
+#[test]
+fn attention_is_the_reference_with_bf16_kv() {
+    check(HEADS, KvKind::Bf16, false, 21);
+}
+
+#[test]
+fn attention_is_the_reference_with_fp8_kv() {
+    check(HEADS, KvKind::Fp8, true, 22);
+}
+
+#[test]
+fn attention_is_the_reference_with_one_and_two_tiles_of_heads_of_all_sizes() {
+    // loads of a few bytes to several of 16
+    let shapes = [(5, 1, 128), (14, 2, 64), (12, 1, 32), (9, 1, 256)];
+    for (seed, (n_heads, n_kv_heads, head_dim)) in (23..).zip(shapes) {
+        let heads = Heads { n_heads, n_kv_heads, head_dim };
+        check(heads, KvKind::Bf16, true, seed);
+        check(heads, KvKind::Fp8, false, seed);
+    }
+}
+
 /// Stores keys and values of a few tokens, with padding between them, then attends to them.
-pub(super) fn check(kernels: &dyn Ops, reference: &dyn Ops, heads: Heads, kv: KvKind) {
+fn check(heads: Heads, kv: KvKind, backwards: bool, seed: u64) {
+    let draw = &Draw::new(seed);
+    let (kernels, reference): (&dyn Ops, &dyn Ops) =
+        (&emulator::kernels(heads, kv, backwards), &ReferenceOps { heads });
     let head_dim = heads.head_dim;
     let config = ModelConfig {
         n_heads: heads.n_heads as usize,
@@ -27,9 +53,9 @@ pub(super) fn check(kernels: &dyn Ops, reference: &dyn Ops, heads: Heads, kv: Kv
     let n_tokens = 16 * N_BLOCKS as i64;
     // values of sizes that differ from token to token: those of FP8 have a scale each
     let value_width = heads.n_kv_heads * head_dim;
-    let others = randn(&[n_tokens, heads.qkv_width() - value_width]);
-    let sizes = (randn(&[n_tokens, 1]) * 2.0).exp();
-    let qkv = bf16(&Tensor::cat(&[others, randn(&[n_tokens, value_width]) * sizes], 1));
+    let others = draw.randn(&[n_tokens, heads.qkv_width() - value_width]);
+    let sizes = (draw.randn(&[n_tokens, 1]) * 2.0).exp();
+    let qkv = bf16(&Tensor::cat(&[others, draw.randn(&[n_tokens, value_width]) * sizes], 1));
     // an attention sink for one head of the first row: nearly all of its weight, and nothing in it
     let (of_query, of_key) = (qkv.get(0).narrow(0, 0, head_dim), heads.q_width());
     let sink = &of_query * (14.0 / (head_dim as f64).sqrt());
@@ -69,7 +95,7 @@ pub(super) fn check(kernels: &dyn Ops, reference: &dyn Ops, heads: Heads, kv: Kv
     let [_, qkv] = &copies;
     let [_, arena] = &arenas;
     spoil(arena, CUT.0, CUT.1);
-    let pair = Pair { kernels, reference, heads, qkv, arena };
+    let pair = Pair { draw, kernels, reference, heads, qkv, arena };
     check_own(&pair);
     check_shared(&pair);
 }
@@ -95,6 +121,7 @@ fn spoil(arena: &LayerArena, block: i32, n_tokens: i32) {
 
 /// The kernels and their references, and what both attend to.
 struct Pair<'a> {
+    draw: &'a Draw,
     kernels: &'a dyn Ops,
     reference: &'a dyn Ops,
     heads: Heads,
@@ -127,7 +154,7 @@ impl Pair<'_> {
         let off = (sums - wanted_sums).abs().nan_to_num(0.0, 0.0, 0.0).max().double_value(&[]);
         assert!(off < 1e-4, "{what}, {:?}: sums {off} off", self.heads);
 
-        let next = plain(&randn(&[64, self.heads.q_width()]));
+        let next = plain(&self.draw.randn(&[64, self.heads.q_width()]));
         let (seen_outs, wanted_outs) =
             (outs(n, self.heads.q_width()), outs(n, self.heads.q_width()));
         for (of_kernel, of_reference) in seen_outs.iter().zip(&wanted_outs) {

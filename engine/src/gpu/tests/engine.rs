@@ -48,7 +48,14 @@ fn tokens(engine: &mut Engine) -> Vec<Vec<u32>> {
     samples.into_iter().map(|sample| sample.token_ids).collect()
 }
 
-pub(super) fn check(kv: KvKind) {
+#[test]
+fn engine_on_the_kernels_says_what_the_plain_engine_says() {
+    for kv in [KvKind::Bf16, KvKind::Fp8] {
+        check(kv);
+    }
+}
+
+fn check(kv: KvKind) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/models/nano-policy");
     let plain = EngineConfig { max_batch: 1, prefix_cache: false, ..EngineConfig::default() };
     let wanted = tokens(&mut Engine::open(&path, &plain).unwrap());

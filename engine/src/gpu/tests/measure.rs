@@ -1,0 +1,65 @@
+//! What `joust bench gpu` reports, of kernels that are right and of some that are not.
+
+use super::{HEADS, config};
+use crate::error::Error;
+use crate::ffi::cuda::{Arg, Shape};
+use crate::gpu::arena::KvKind;
+use crate::gpu::emulator::{self, EmulatorLauncher};
+use crate::gpu::kernel_ops::KernelOps;
+use crate::gpu::launch::Launch;
+use crate::gpu::measure::{MeasureSizes, measure_on_cpu};
+
+#[test]
+fn measure_finds_wrong_and_failing_kernels() {
+    for kv in [KvKind::Bf16, KvKind::Fp8] {
+        check(kv, &emulator::kernels(HEADS, kv, kv == KvKind::Fp8));
+    }
+}
+
+/// What `joust bench gpu` reports, of kernels that are right and of one that is not.
+fn check(kv: KvKind, kernels: &KernelOps<EmulatorLauncher>) {
+    let sizes = MeasureSizes { rows: vec![1, 3], context: 40, kv_fp8: kv == KvKind::Fp8, reps: 1 };
+    let measured = measure_on_cpu(&config(), kernels, &sizes);
+    let wrong: Vec<_> = measured.iter().filter(|part| !part.is_good()).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let compared = measured.iter().filter(|part| part.is_right.is_some());
+    // one part is only there for more than one row
+    assert_eq!((measured.len(), compared.count()), (2 * 27 + 1, 2 * 21 + 1));
+    assert!(measured.iter().all(|part| part.us > 0.0));
+    let forgetful =
+        KernelOps { launcher: Forgetful(kernels.launcher.clone()), heads: HEADS, fetch_ahead: 0 };
+    let forgotten = measure_on_cpu(&config(), &forgetful, &sizes);
+    let wrong = forgotten.iter().filter(|part| part.is_right == Some(false));
+    assert!(wrong.map(|part| &part.part[..]).eq(["silu_mul to bf16", "silu_mul to fp8"].repeat(2)));
+    // one that fails takes its own parts with it, and no others
+    let launcher = Failing(kernels.launcher.clone());
+    let failing = KernelOps { launcher, heads: HEADS, fetch_ahead: 0 };
+    let failed = measure_on_cpu(&config(), &failing, &sizes);
+    let bad = failed.iter().filter(|part| !part.is_good());
+    assert!(bad.map(|part| &part.part[..]).eq(["sampling", "sampling"]));
+    assert_eq!(failed.len(), measured.len() - 2 * 2 + 2);
+}
+
+/// A launcher that fails at one kernel.
+struct Failing(EmulatorLauncher);
+
+impl Launch for Failing {
+    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
+        match kernel {
+            "sample" => Err(Error::Device("out of order".to_owned())),
+            _ => self.0.launch(kernel, shape, args),
+        }
+    }
+}
+
+/// A launcher that forgets one kernel.
+struct Forgetful(EmulatorLauncher);
+
+impl Launch for Forgetful {
+    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
+        match kernel.starts_with("silu_mul") {
+            true => Ok(()),
+            false => self.0.launch(kernel, shape, args),
+        }
+    }
+}
