@@ -9,6 +9,7 @@ pub mod arena;
 mod config;
 pub mod dump;
 mod error;
+mod index;
 pub mod judge;
 pub mod prompt;
 pub mod rating;
@@ -23,5 +24,6 @@ pub use config::{
     JudgeConfig, JudgeKind, RatingConfig, RatingMethod, RewardConfig, RewardKind, TournamentConfig,
 };
 pub use error::Error;
+pub use index::PlayerIdx;
 pub use scorer::Scorer;
 pub use votes::{Stop, VoteRule};

@@ -138,10 +138,10 @@ impl Scorer {
         self.arena.n_in_flight() + self.open_chats.len() < capacity.saturating_mul(2)
     }
 
-    /// Asks the judge for what the groups that were added need first.
-    pub fn ask(&mut self) {
+    /// Requests the votes that can be requested now, without waiting for the next pump.
+    pub fn request_votes(&mut self) {
         if let Some(judge) = &mut self.judge {
-            self.arena.ask(judge.as_mut());
+            self.arena.request_votes(judge.as_mut());
         }
     }
 

@@ -153,7 +153,7 @@ impl Worker {
             Ok(handle) => {
                 self.handles.insert(order.key, handle);
                 self.playing.insert(handle, order);
-                self.scorer.ask();
+                self.scorer.request_votes();
             }
             Err(error) => self.desk.gone(&order, Unjudged::Bad(error.to_string())),
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use joust_reward::rating::bradley_terry::{BradleyTerryConfig, bradley_terry};
 use joust_reward::rating::elo::{EloConfig, elo};
-use joust_reward::rating::{ELO_SCALE, Game, Order, elo_number, win_rate};
+use joust_reward::rating::{ELO_SCALE, MatchVotes, VoteCounts, elo_number, win_rate};
 use joust_schema::seed::Seed;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -134,22 +134,22 @@ fn rate(
     members.dedup();
     let idx_of = |name: &Name| members.binary_search(&name).unwrap_or_default();
     let knows_order = rows.iter().all(|row| row.a_shown_first.is_some());
-    let games: Vec<Game> = rows
+    let matches: Vec<MatchVotes> = rows
         .iter()
         .map(|row| {
-            let votes = Order { a: row.votes_a, b: row.votes_b };
+            let votes = VoteCounts { a: row.votes_a, b: row.votes_b };
             let (a_first, b_first) = match row.a_shown_first {
-                Some(false) => (Order::default(), votes),
-                _ => (votes, Order::default()),
+                Some(false) => (VoteCounts::default(), votes),
+                _ => (votes, VoteCounts::default()),
             };
-            Game { a: idx_of(&row.member_a), b: idx_of(&row.member_b), a_first, b_first }
+            MatchVotes { a: idx_of(&row.member_a), b: idx_of(&row.member_b), a_first, b_first }
         })
         .collect();
-    let shares = win_rate(members.len(), &games);
+    let shares = win_rate(members.len(), &matches);
     let n_votes: Vec<u64> = (0..members.len())
         .map(|member| {
-            let of_member = games.iter().filter(|game| game.a == member || game.b == member);
-            of_member.map(|game| game.votes_a() + game.votes_b()).sum()
+            let of_member = matches.iter().filter(|votes| votes.a == member || votes.b == member);
+            of_member.map(|votes| votes.votes_a() + game.votes_b()).sum()
         })
         .collect();
     let mean_of_others = |beats: &dyn Fn(usize, usize) -> f64, member: usize| {
@@ -163,12 +163,12 @@ fn rate(
             // which answer was shown first is known for all votes or it cannot be fitted
             let position_bias = bt_config.position_bias && knows_order;
             let config = BradleyTerryConfig { position_bias, ..*bt_config };
-            let fit = bradley_terry(members.len(), &games, &config);
+            let fit = bradley_terry(members.len(), &matches, &config);
             let theta: Vec<f64> = fit.ratings.iter().map(|rating| rating.theta).collect();
             let beats = |a: usize, b: usize| 1.0 / (1.0 + (theta[b] - theta[a]).exp());
             let to_elo = ELO_SCALE / std::f64::consts::LN_10;
             let rating =
-                |(member, rating): (usize, &joust_reward::rating::bradley_terry::Rating)| {
+                |(member, rating): (usize, &joust_reward::rating::bradley_terry::Strength)| {
                     (
                         Some(elo_number(rating.theta)),
                         Some(rating.stderr * to_elo),
@@ -181,7 +181,7 @@ fn rate(
             let name = |member: &&Name| serde_json::to_string(member).unwrap_or_default();
             let key = |member: &&Name| Seed::new(0).child_str("member", &name(member)).0;
             let keys: Vec<u64> = members.iter().map(key).collect();
-            let numbers = elo(&keys, &games, elo_config, Seed::new(args.seed));
+            let numbers = elo(&keys, &matches, elo_config, Seed::new(args.seed));
             let beats = |a: usize, b: usize| {
                 1.0 / (1.0 + 10f64.powf((numbers[b] - numbers[a]) / ELO_SCALE))
             };

@@ -1,12 +1,17 @@
-//! Plays the tournaments of many groups at once, so that the judge always has enough to do.
+//! The arena: plays the tournaments of many groups at once, so that the judge always has enough
+//! votes to work on.
 //!
 //! Pure but for the judge it is handed: no threads, no clock. A round of one group never waits for
 //! another group. The same calls in the same order give the same results.
 
+mod evidence;
 mod group;
-mod ratings;
+mod match_state;
+mod opening;
+mod players;
 mod request;
 mod result;
+mod rewards;
 
 use std::collections::BTreeMap;
 
@@ -17,9 +22,10 @@ pub use result::{GroupResult, Progress};
 use crate::config::RewardConfig;
 use crate::error::Error;
 use crate::judge::{Judge, VoteId, VoteOutcome};
+use evidence::VoteSource;
 use group::OpenGroup;
 
-/// The tournaments that are being played.
+/// The tournaments of all open groups.
 pub struct Arena {
     config: RewardConfig,
     record_latency: bool,
@@ -30,7 +36,7 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// An empty arena. `record_latency` writes the judge's times into the votes.
+    /// An empty arena. With `record_latency` the judge's times are written into the votes.
     pub fn new(config: &RewardConfig, record_latency: bool) -> Self {
         Self {
             config: config.clone(),
@@ -64,29 +70,29 @@ impl Arena {
         Ok(handle)
     }
 
-    /// Groups that are not finished.
+    /// Number of groups that are not finished.
     pub fn n_open(&self) -> usize {
         self.groups.len()
     }
 
-    /// Votes that have been asked for and not been given.
+    /// Number of votes that were requested and have no outcome yet.
     pub fn n_in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Asks for every vote that can be asked for, lets the judge work until something is finished,
-    /// and returns the groups that are done with it.
+    /// Requests all votes that can be requested, lets the judge work for a moment, and returns the
+    /// groups that finished, by handle.
     pub fn pump(&mut self, judge: &mut dyn Judge) -> Vec<(GroupHandle, GroupResult)> {
-        self.ask(judge);
+        self.request_votes(judge);
         let outcomes = judge.poll();
-        self.take(outcomes, judge)
+        self.take_outcomes(outcomes, judge)
     }
 
-    /// Asks for every vote that can be asked for now and has not been.
-    pub fn ask(&mut self, judge: &mut dyn Judge) {
+    /// Requests all votes that can be requested now and were not requested before.
+    pub fn request_votes(&mut self, judge: &mut dyn Judge) {
         for (&handle, group) in &mut self.groups {
             group
-                .ask(&mut || {
+                .take_wanted_votes(&mut || {
                     self.n_votes += 1;
                     let id = VoteId(self.n_votes);
                     self.in_flight.insert(id, handle);
@@ -98,7 +104,7 @@ impl Arena {
     }
 
     /// Takes outcomes of the judge, and returns the groups that they finish, by handle.
-    pub fn take(
+    pub fn take_outcomes(
         &mut self,
         outcomes: Vec<VoteOutcome>,
         judge: &mut dyn Judge,
@@ -109,7 +115,9 @@ impl Arena {
                 continue;
             };
             if let Some(group) = self.groups.get_mut(&handle) {
-                for id in group.take(id, outcome, judge.name(), self.record_latency) {
+                let record_latency = self.record_latency;
+                let source = VoteSource { judge: judge.name(), record_latency };
+                for id in group.take_outcome(id, outcome, source) {
                     self.in_flight.remove(&id);
                     judge.cancel(id);
                 }

@@ -1,15 +1,16 @@
 //! Bradley-Terry strengths of a group with standard errors, and the judge's position bias, from
 //! vote counts.
 //!
-//! Knows votes by presentation order. It does not depend on the order of games or votes, and gives
-//! every member a rating: one that played nothing has strength 0 and the error of the prior, so the
+//! Knows votes by presentation order. It does not depend on the order of matches or votes, and gives
+//! every player a rating: one without a match has strength 0 and the error of the prior, so the
 //! caller decides whether it counts.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cholesky::Cholesky;
-use super::{Game, sigmoid};
+use super::scale::sigmoid;
+use super::votes::{MatchVotes, VoteCounts};
 
 /// Prior standard deviation of the position bias, in logits.
 ///
@@ -29,9 +30,9 @@ const MIN_STEP_FRACTION: f64 = 1e-9;
 #[serde(default, deny_unknown_fields)]
 pub struct BradleyTerryConfig {
     /// Standard deviation of the Gaussian prior on each strength, in logits, 0.001 to 10000.
-    /// Smaller pulls members with few votes closer together.
+    /// A smaller value pulls completions with few votes closer together.
     pub prior_sd: f64,
-    /// Whether to fit a term for the judge's preference for whichever answer is shown first.
+    /// Fits a term for the judge's preference for the answer that is shown first.
     pub position_bias: bool,
 }
 
@@ -55,9 +56,9 @@ impl BradleyTerryConfig {
     }
 }
 
-/// A member's strength within its group.
+/// A player's strength within its group.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rating {
+pub struct Strength {
     /// Strength in logits; the group's mean is 0.
     pub theta: f64,
     /// Standard error of `theta`, in logits.
@@ -70,11 +71,11 @@ pub struct Rating {
 /// A fitted group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BradleyTerry {
-    /// One rating a member.
-    pub ratings: Vec<Rating>,
-    /// Logits by which the judge prefers the answer shown first; 0 where it was not fitted.
+    /// One strength per player.
+    pub ratings: Vec<Strength>,
+    /// Logits by which the judge prefers the answer shown first; 0 if it was not fitted.
     pub position_bias: f64,
-    /// Standard error of `position_bias`, in logits; 0 where it was not fitted.
+    /// Standard error of `position_bias`, in logits; 0 if it was not fitted.
     pub position_bias_stderr: f64,
     /// Newton steps taken.
     pub iterations: usize,
@@ -91,31 +92,35 @@ pub struct BradleyTerry {
 /// win_rate_i = mean over j != i of sigmoid(theta_i - theta_j)
 /// ```
 ///
-/// sd_beta is [`POSITION_BIAS_PRIOR_SD`]. The prior keeps the fit finite where a member won or lost
+/// sd_beta is [`POSITION_BIAS_PRIOR_SD`]. The prior keeps the fit finite if a player won or lost
 /// everything, the usual case in a small group; at the maximum the strengths add up to 0. H is the
 /// negative Hessian there; its inverse is projected on strengths of mean 0, since the group's common
 /// level is no finding. Newton's method on the strictly concave objective, each step halved until it
 /// does not lose.
 ///
-/// A judge that always names the answer shown first gives equal strengths wherever both orders of
-/// each match had the same number of votes; where they had not, beta explains what it can and the
-/// rest stays in the strengths.
+/// A judge that always names the answer shown first gives equal strengths if both orders of each
+/// match had the same number of votes; otherwise beta explains what it can and the rest stays in the
+/// strengths.
 ///
 /// Source: Bradley and Terry, "Rank Analysis of Incomplete Block Designs", 1952; the order term is
 /// that of Davidson and Beaver, "On Extending the Bradley-Terry Model to Incorporate Within-Pair
 /// Order Effects", 1977.
 ///
 /// # Panics
-/// If a game names a member outside `0..n` or one member twice, or if the config does not validate.
-pub fn bradley_terry(n: usize, games: &[Game], config: &BradleyTerryConfig) -> BradleyTerry {
-    for game in games {
-        let fits = game.a != game.b && game.a < n && game.b < n;
-        assert!(fits, "game {} against {} in a group of {n}. This is a bug.", game.a, game.b);
+/// If a match names a player outside `0..n` or one player twice, or if the config does not validate.
+pub fn bradley_terry(
+    n: usize,
+    matches: &[MatchVotes],
+    config: &BradleyTerryConfig,
+) -> BradleyTerry {
+    for pair in matches {
+        let fits = pair.a != pair.b && pair.a < n && pair.b < n;
+        assert!(fits, "match {} against {} in a group of {n}. This is a bug.", pair.a, pair.b);
     }
     let problems = config.validate();
     assert!(problems.is_empty(), "{problems:?}. This is a bug.");
 
-    let posterior = Posterior::new(n, games, config);
+    let posterior = Posterior::new(n, matches, config);
     let mut at = vec![0.0; n + 1];
     let mut value = posterior.log_density(&at);
     let mut iterations = 0;
@@ -146,43 +151,43 @@ pub fn bradley_terry(n: usize, games: &[Game], config: &BradleyTerryConfig) -> B
 /// The log posterior of strengths and bias; the parameters are theta_0 .. theta_(n-1), beta.
 struct Posterior<'a> {
     n: usize,
-    games: &'a [Game],
+    matches: &'a [MatchVotes],
     /// 1 / sd^2 of each parameter.
     precisions: Vec<f64>,
     /// Whether beta may leave 0.
     position_bias: bool,
 }
 
-/// The two orders of a game with the sign that beta has in a's logit.
-fn orders(game: &Game) -> [(f64, super::Order); 2] {
-    [(1.0, game.a_first), (-1.0, game.b_first)]
+/// The two presentation orders of a match with the sign that beta has in a's logit.
+fn orders(pair: &MatchVotes) -> [(f64, VoteCounts); 2] {
+    [(1.0, pair.a_first), (-1.0, pair.b_first)]
 }
 
 impl<'a> Posterior<'a> {
-    fn new(n: usize, games: &'a [Game], config: &BradleyTerryConfig) -> Self {
+    fn new(n: usize, matches: &'a [MatchVotes], config: &BradleyTerryConfig) -> Self {
         let mut precisions = vec![config.prior_sd.powi(-2); n];
         precisions.push(POSITION_BIAS_PRIOR_SD.powi(-2));
-        Self { n, games, precisions, position_bias: config.position_bias }
+        Self { n, matches, precisions, position_bias: config.position_bias }
     }
 
-    /// The sign of beta in a's logit, 0 where it is not fitted: beta then stays at its prior mean.
+    /// The sign of beta in a's logit, 0 if it is not fitted: beta then stays at its prior mean.
     fn bias_sign(&self, sign: f64) -> f64 {
         if self.position_bias { sign } else { 0.0 }
     }
 
-    fn logit(&self, at: &[f64], game: &Game, sign: f64) -> f64 {
-        at[game.a] - at[game.b] + self.bias_sign(sign) * at[self.n]
+    fn logit(&self, at: &[f64], pair: &MatchVotes, sign: f64) -> f64 {
+        at[pair.a] - at[pair.b] + self.bias_sign(sign) * at[self.n]
     }
 
     /// The objective, up to a constant.
     fn log_density(&self, at: &[f64]) -> f64 {
         let prior: f64 = at.iter().zip(&self.precisions).map(|(x, p)| -0.5 * p * x * x).sum();
         let votes: f64 = self
-            .games
+            .matches
             .iter()
-            .flat_map(|game| orders(game).map(|(sign, votes)| (game, sign, votes)))
-            .map(|(game, sign, votes)| {
-                let logit = self.logit(at, game, sign);
+            .flat_map(|pair| orders(pair).map(|(sign, votes)| (pair, sign, votes)))
+            .map(|(pair, sign, votes)| {
+                let logit = self.logit(at, pair, sign);
                 f64::from(votes.a) * log_sigmoid(logit) + f64::from(votes.b) * log_sigmoid(-logit)
             })
             .sum();
@@ -197,14 +202,14 @@ impl<'a> Posterior<'a> {
         for (parameter, precision) in self.precisions.iter().enumerate() {
             curvature[parameter * n_parameters + parameter] = *precision;
         }
-        for game in self.games {
-            for (sign, votes) in orders(game) {
-                let logit = self.logit(at, game, sign);
+        for pair in self.matches {
+            for (sign, votes) in orders(pair) {
+                let logit = self.logit(at, pair, sign);
                 let (p_a, p_b) = (sigmoid(logit), sigmoid(-logit));
                 let (votes_a, votes_b) = (f64::from(votes.a), f64::from(votes.b));
                 let slope = votes_a * p_b - votes_b * p_a;
                 let weight = (votes_a + votes_b) * p_a * p_b;
-                let row = [(game.a, 1.0), (game.b, -1.0), (self.n, self.bias_sign(sign))];
+                let row = [(pair.a, 1.0), (pair.b, -1.0), (self.n, self.bias_sign(sign))];
                 for (i, x) in row {
                     gradient[i] += slope * x;
                     for (j, y) in row {
@@ -226,14 +231,14 @@ impl<'a> Posterior<'a> {
         let ratings = thetas
             .iter()
             .enumerate()
-            .map(|(member, &theta)| {
+            .map(|(player, &theta)| {
                 let mut contrast = vec![-1.0 / n as f64; n];
-                contrast[member] += 1.0;
+                contrast[player] += 1.0;
                 contrast.push(0.0);
-                Rating {
+                Strength {
                     theta,
                     stderr: inverse.inverse_quadratic_form(&contrast).sqrt(),
-                    win_rate: expected_win_rate(&thetas, member),
+                    win_rate: expected_win_rate(&thetas, player),
                 }
             })
             .collect();
@@ -248,13 +253,13 @@ impl<'a> Posterior<'a> {
     }
 }
 
-/// Mean over the others of sigmoid(theta_member - theta_other); 0.5 where there is no other.
-fn expected_win_rate(thetas: &[f64], member: usize) -> f64 {
+/// Mean over the others of sigmoid(theta_player - theta_other); 0.5 without any other.
+fn expected_win_rate(thetas: &[f64], player: usize) -> f64 {
     if thetas.len() < 2 {
         return 0.5;
     }
-    let wins = thetas.iter().enumerate().filter(|&(other, _)| other != member);
-    wins.map(|(_, theta)| sigmoid(thetas[member] - theta)).sum::<f64>() / (thetas.len() - 1) as f64
+    let wins = thetas.iter().enumerate().filter(|&(other, _)| other != player);
+    wins.map(|(_, theta)| sigmoid(thetas[player] - theta)).sum::<f64>() / (thetas.len() - 1) as f64
 }
 
 /// log sigmoid(x) without overflow or cancellation.

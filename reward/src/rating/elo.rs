@@ -1,7 +1,7 @@
-//! Online Elo: one update a vote, in a seeded order.
+//! Online Elo: one update per vote, in a seeded order.
 //!
-//! For those who want the classical number; it depends on the order of votes and does not know
-//! position bias. See `bradley_terry` for the fit that has neither fault.
+//! The classical number. It depends on the order of votes and does not know position bias; the fit
+//! of `bradley_terry` has neither fault.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,16 @@ use joust_schema::seed::Seed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ELO_CENTRE, ELO_SCALE, Game, sigmoid};
+use super::scale::{ELO_CENTRE, ELO_SCALE, sigmoid};
+use super::votes::MatchVotes;
 
-/// How far one vote moves a rating, and where ratings begin.
+/// Settings of online Elo.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct EloConfig {
     /// Elo points at stake in one vote, greater than 0.
     pub k: f64,
-    /// Elo number of every member before the first vote.
+    /// Elo number of every completion before the first vote.
     pub start: f64,
 }
 
@@ -41,36 +42,36 @@ impl EloConfig {
     }
 }
 
-/// Votes that are alike: which two members, who was shown first, who won. Told from the member of
-/// the lower key.
+/// Votes that cannot be told apart: the same two players, the same one shown first, the same one
+/// winning. Told from the side of the player with the lower key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct VoteClass {
-    /// Keys of the two members, the lower one first.
+    /// Keys of the two players, the lower one first.
     keys: [u64; 2],
     lower_first: bool,
     lower_won: bool,
-    /// Positions of the two members, in the order of the keys.
-    members: [usize; 2],
+    /// Numbers of the two players, in the order of the keys.
+    players: [usize; 2],
 }
 
-/// Plays the votes one after the other and returns the Elo number of each member, in the order of
+/// Applies the votes one after the other and returns the Elo number of each player, in the order of
 /// `keys`.
 ///
 /// After each vote the winner gains, and the loser gives, k (1 - p) with p = 1 / (1 + 10^((R_loser
 /// - R_winner) / 400)).
 ///
-/// `keys` holds one key a member. The order of votes is drawn from the seed and the keys of the two
-/// members of each vote, so it depends neither on the members' positions nor on the order of games
-/// nor on who is named a: permuting the members permutes the numbers. Equal keys are told apart by
-/// position.
+/// `keys` holds one key per player. The order of votes is drawn from the seed and the keys of the two
+/// players of each vote. It depends neither on the players' numbers, nor on the order of matches, nor
+/// on which player is a: permuting the players permutes the Elo numbers. Equal keys are told apart
+/// by number.
 ///
 /// Source: A. Elo, "The Rating of Chessplayers", 1978.
 ///
 /// # Panics
-/// If a game names a member without a key.
-pub fn elo(keys: &[u64], games: &[Game], config: &EloConfig, seed: Seed) -> Vec<f64> {
+/// If a match names a player without a key.
+pub fn elo(keys: &[u64], matches: &[MatchVotes], config: &EloConfig, seed: Seed) -> Vec<f64> {
     let mut ratings = vec![config.start; keys.len()];
-    for [winner, loser] in shuffled_votes(keys, games, seed) {
+    for [winner, loser] in shuffled_votes(keys, matches, seed) {
         let ln_odds = (ratings[winner] - ratings[loser]) * std::f64::consts::LN_10 / ELO_SCALE;
         let gain = config.k * sigmoid(-ln_odds);
         ratings[winner] += gain;
@@ -80,18 +81,18 @@ pub fn elo(keys: &[u64], games: &[Game], config: &EloConfig, seed: Seed) -> Vec<
 }
 
 /// Every vote as winner and loser, in the drawn order.
-fn shuffled_votes(keys: &[u64], games: &[Game], seed: Seed) -> Vec<[usize; 2]> {
+fn shuffled_votes(keys: &[u64], matches: &[MatchVotes], seed: Seed) -> Vec<[usize; 2]> {
     let mut n_votes: BTreeMap<VoteClass, u32> = BTreeMap::new();
-    for game in games {
-        let a_is_lower = (keys[game.a], game.a) < (keys[game.b], game.b);
-        let members = if a_is_lower { [game.a, game.b] } else { [game.b, game.a] };
-        for (a_first, votes) in [(true, game.a_first), (false, game.b_first)] {
+    for pair in matches {
+        let a_is_lower = (keys[pair.a], pair.a) < (keys[pair.b], pair.b);
+        let players = if a_is_lower { [pair.a, pair.b] } else { [pair.b, pair.a] };
+        for (a_first, votes) in [(true, pair.a_first), (false, pair.b_first)] {
             for (a_won, count) in [(true, votes.a), (false, votes.b)] {
                 let class = VoteClass {
-                    keys: members.map(|member| keys[member]),
+                    keys: players.map(|player| keys[player]),
                     lower_first: a_first == a_is_lower,
                     lower_won: a_won == a_is_lower,
-                    members,
+                    players,
                 };
                 *n_votes.entry(class).or_default() += count;
             }
@@ -109,7 +110,7 @@ fn shuffled_votes(keys: &[u64], games: &[Game], seed: Seed) -> Vec<[usize; 2]> {
     votes
         .into_iter()
         .map(
-            |(_, VoteClass { members: [lower, higher], lower_won, .. })| {
+            |(_, VoteClass { players: [lower, higher], lower_won, .. })| {
                 if lower_won { [lower, higher] } else { [higher, lower] }
             },
         )

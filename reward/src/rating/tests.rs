@@ -10,13 +10,13 @@ use super::bradley_terry::{
 use super::elo::{EloConfig, elo};
 use super::*;
 
-fn game(a: usize, b: usize, a_first: [u32; 2], b_first: [u32; 2]) -> Game {
-    let order = |[a, b]: [u32; 2]| Order { a, b };
-    Game { a, b, a_first: order(a_first), b_first: order(b_first) }
+fn match_votes(a: usize, b: usize, a_first: [u32; 2], b_first: [u32; 2]) -> MatchVotes {
+    let order = |[a, b]: [u32; 2]| VoteCounts { a, b };
+    MatchVotes { a, b, a_first: order(a_first), b_first: order(b_first) }
 }
 
-fn fit(n: usize, games: &[Game]) -> BradleyTerry {
-    bradley_terry(n, games, &BradleyTerryConfig::default())
+fn fit(n: usize, matches: &[MatchVotes]) -> BradleyTerry {
+    bradley_terry(n, matches, &BradleyTerryConfig::default())
 }
 
 fn thetas(fit: &BradleyTerry) -> Vec<f64> {
@@ -64,12 +64,14 @@ fn golden() -> Golden {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn golden_games(games: &[[u32; 6]]) -> Vec<Game> {
-    games.iter().map(|&[a, b, p, q, r, s]| game(a as usize, b as usize, [p, q], [r, s])).collect()
+fn golden_matches(rows: &[[u32; 6]]) -> Vec<MatchVotes> {
+    rows.iter()
+        .map(|&[a, b, p, q, r, s]| match_votes(a as usize, b as usize, [p, q], [r, s]))
+        .collect()
 }
 
 #[test]
-fn the_posterior_is_that_of_scipy() {
+fn bradley_terry_has_the_posterior_of_scipy() {
     let golden = golden();
     assert_eq!(golden.position_bias_prior_sd, POSITION_BIAS_PRIOR_SD);
     for case in golden.cases {
@@ -77,8 +79,8 @@ fn the_posterior_is_that_of_scipy() {
             prior_sd: case.prior_sd,
             position_bias: case.position_bias_fitted,
         };
-        let fit = bradley_terry(case.n, &golden_games(&case.games), &config);
-        let column = |value: fn(&bradley_terry::Rating) -> f64| -> Vec<f64> {
+        let fit = bradley_terry(case.n, &golden_matches(&case.games), &config);
+        let column = |value: fn(&bradley_terry::Strength) -> f64| -> Vec<f64> {
             fit.ratings.iter().map(value).collect()
         };
         assert_close(&column(|r| r.theta), &case.theta, 2e-10, &case.name);
@@ -91,51 +93,52 @@ fn the_posterior_is_that_of_scipy() {
 }
 
 #[test]
-fn a_vanishing_prior_gives_the_likelihood_fit_of_choix() {
+fn bradley_terry_with_a_vanishing_prior_is_the_fit_of_choix() {
     for case in golden().prior_free {
         let config = BradleyTerryConfig { prior_sd: 1e4, position_bias: false };
-        let fit = bradley_terry(case.n, &golden_games(&case.games), &config);
+        let fit = bradley_terry(case.n, &golden_matches(&case.games), &config);
         assert_close(&thetas(&fit), &case.theta, 2e-6, &case.name);
     }
 }
 
 #[test]
-fn an_always_first_judge_rates_all_equal_where_orders_are_balanced() {
+fn bradley_terry_rates_all_equal_under_an_always_first_judge_in_balanced_orders() {
     // a full round robin, a bracket, and a graph of two parts with unlike numbers of votes
     let round_robin = (0..7).flat_map(|b| (0..b).map(move |a| (a, b, 3))).collect();
     let bracket = vec![(0, 1, 1), (2, 3, 1), (4, 5, 1), (0, 2, 1), (4, 6, 1), (0, 4, 1)];
     let parts = vec![(0, 1, 1), (1, 2, 40), (3, 4, 7), (5, 6, 1000)];
     for pairs in [round_robin, bracket, parts] {
-        let games: Vec<Game> =
-            pairs.iter().map(|&(a, b, votes)| game(a, b, [votes, 0], [0, votes])).collect();
-        let fit = fit(7, &games);
+        let matches: Vec<MatchVotes> =
+            pairs.iter().map(|&(a, b, votes)| match_votes(a, b, [votes, 0], [0, votes])).collect();
+        let fit = fit(7, &matches);
         assert!(fit.position_bias > 0.5, "{}", fit.position_bias);
         for rating in &fit.ratings {
             assert!(rating.theta.abs() < 1e-12 && (rating.win_rate - 0.5).abs() < 1e-12);
         }
-        let elo_like = win_rate(7, &games);
+        let elo_like = win_rate(7, &matches);
         assert!(elo_like.iter().all(|rate| rate.is_none_or(|rate| rate == 0.5)));
     }
 }
 
 #[test]
-fn an_always_second_judge_has_the_opposite_bias() {
-    let first = fit(2, &[game(0, 1, [4, 0], [0, 4])]);
-    let second = fit(2, &[game(0, 1, [0, 4], [4, 0])]);
+fn bradley_terry_fits_the_opposite_bias_of_an_always_second_judge() {
+    let first = fit(2, &[match_votes(0, 1, [4, 0], [0, 4])]);
+    let second = fit(2, &[match_votes(0, 1, [0, 4], [4, 0])]);
     assert_close(&[second.position_bias], &[-first.position_bias], 1e-12, "bias");
     assert_close(&thetas(&second), &[0.0, 0.0], 1e-12, "strengths");
 }
 
 #[test]
-fn unbalanced_orders_are_explained_by_the_position_term_as_far_as_they_can_be() {
+fn bradley_terry_explains_unbalanced_orders_by_the_position_term() {
     // One vote a match, won by whoever was shown first. In a ring everyone was first once and
     // second once: the position explains everything.
-    let ring: Vec<Game> = (0..6).map(|a| game(a, (a + 1) % 6, [1, 0], [0, 0])).collect();
+    let ring: Vec<MatchVotes> =
+        (0..6).map(|a| match_votes(a, (a + 1) % 6, [1, 0], [0, 0])).collect();
     assert_close(&thetas(&fit(6, &ring)), &[0.0; 6], 1e-12, "ring");
     // In a ladder the upper ones were first more often: only a part can be explained, and the rest
     // is shrunk.
-    let ladder: Vec<Game> =
-        (0..6).flat_map(|b| (0..b).map(move |a| game(a, b, [1, 0], [0, 0]))).collect();
+    let ladder: Vec<MatchVotes> =
+        (0..6).flat_map(|b| (0..b).map(move |a| match_votes(a, b, [1, 0], [0, 0]))).collect();
     let without = BradleyTerryConfig { position_bias: false, ..Default::default() };
     let plain = thetas(&bradley_terry(6, &ladder, &without));
     let explained = thetas(&fit(6, &ladder));
@@ -143,14 +146,14 @@ fn unbalanced_orders_are_explained_by_the_position_term_as_far_as_they_can_be() 
     assert!(explained[0] > 0.0 && explained[0] < 0.9 * plain[0], "{explained:?} {plain:?}");
     // Unlike votes for unlike reasons: a judge with a bias and the truth, one vote in a random
     // order each.
-    let fitted = fit(2, &[game(0, 1, [3, 1], [0, 0])]);
-    let plain = bradley_terry(2, &[game(0, 1, [3, 1], [0, 0])], &without);
+    let fitted = fit(2, &[match_votes(0, 1, [3, 1], [0, 0])]);
+    let plain = bradley_terry(2, &[match_votes(0, 1, [3, 1], [0, 0])], &without);
     assert!(fitted.ratings[0].theta < plain.ratings[0].theta && fitted.position_bias > 0.0);
     assert!(fitted.ratings[0].stderr > plain.ratings[0].stderr, "less is known");
 }
 
 #[test]
-fn a_group_without_votes_keeps_its_prior() {
+fn bradley_terry_keeps_the_prior_without_votes() {
     for n in 0..4 {
         let fit = fit(n, &[]);
         assert_eq!((fit.position_bias, fit.position_bias_stderr), (0.0, 1.0));
@@ -162,22 +165,23 @@ fn a_group_without_votes_keeps_its_prior() {
         }
     }
     let off = BradleyTerryConfig { position_bias: false, ..Default::default() };
-    let fit = bradley_terry(2, &[game(0, 1, [5, 0], [0, 1])], &off);
+    let fit = bradley_terry(2, &[match_votes(0, 1, [5, 0], [0, 1])], &off);
     assert_eq!((fit.position_bias, fit.position_bias_stderr), (0.0, 0.0));
 }
 
 #[test]
-fn a_member_that_won_everything_stays_finite() {
-    let games: Vec<Game> = (1..5).map(|b| game(0, b, [u32::MAX, 0], [u32::MAX, 0])).collect();
+fn bradley_terry_stays_finite_for_a_player_that_won_everything() {
+    let matches: Vec<MatchVotes> =
+        (1..5).map(|b| match_votes(0, b, [u32::MAX, 0], [u32::MAX, 0])).collect();
     let config = BradleyTerryConfig { prior_sd: 10.0, position_bias: true };
-    let fit = bradley_terry(5, &games, &config);
+    let fit = bradley_terry(5, &matches, &config);
     assert!(thetas(&fit).iter().all(|theta| theta.is_finite()));
     assert!(fit.ratings[0].win_rate > 0.999 && fit.ratings[0].win_rate <= 1.0);
     assert!(fit.iterations < 200, "{}", fit.iterations);
 }
 
 #[test]
-fn bad_settings_are_named() {
+fn rating_settings_that_are_wrong_are_named() {
     let wrong = |prior_sd| BradleyTerryConfig { prior_sd, position_bias: true }.validate();
     assert_eq!(wrong(0.0), ["prior_sd is 0, wanted 0.001 to 10000"]);
     assert_eq!((wrong(f64::NAN).len(), wrong(f64::INFINITY).len(), wrong(0.1).len()), (1, 1, 0));
@@ -197,9 +201,9 @@ fn elo_numbers_have_base_ten_and_scale_four_hundred() {
 #[test]
 fn elo_follows_the_textbook() {
     let config = EloConfig::default();
-    let one = elo(&[7, 3], &[game(0, 1, [0, 0], [1, 0])], &config, Seed::new(1));
+    let one = elo(&[7, 3], &[match_votes(0, 1, [0, 0], [1, 0])], &config, Seed::new(1));
     assert_close(&one, &[1016.0, 984.0], 1e-12, "an even match moves both by half of k");
-    let two = elo(&[7, 3], &[game(0, 1, [1, 0], [1, 0])], &config, Seed::new(1));
+    let two = elo(&[7, 3], &[match_votes(0, 1, [1, 0], [1, 0])], &config, Seed::new(1));
     let expected = 1.0 / (1.0 + 10_f64.powf((984.0 - 1016.0) / 400.0));
     let gain = 16.0 + 32.0 * (1.0 - expected);
     assert_close(&two, &[1000.0 + gain, 1000.0 - gain], 1e-9, "the favourite gains less");
@@ -208,66 +212,69 @@ fn elo_follows_the_textbook() {
 
 #[test]
 fn elo_depends_on_the_seed() {
-    let games = [game(0, 1, [2, 1], [1, 2]), game(1, 2, [2, 0], [1, 1])];
-    let of = |seed| elo(&[1, 2, 3], &games, &EloConfig::default(), Seed::new(seed));
+    let matches = [match_votes(0, 1, [2, 1], [1, 2]), match_votes(1, 2, [2, 0], [1, 1])];
+    let of = |seed| elo(&[1, 2, 3], &matches, &EloConfig::default(), Seed::new(seed));
     assert_eq!(of(1), of(1));
     assert!((2..10).any(|seed| of(seed) != of(1)));
 }
 
 #[test]
-fn win_rates_are_shares_of_valid_votes() {
-    let games =
-        [game(0, 1, [2, 1], [0, 0]), game(2, 0, [1, 0], [1, 1]), game(1, 3, [0, 0], [0, 0])];
-    assert_eq!(win_rate(4, &games), [Some(0.5), Some(1.0 / 3.0), Some(2.0 / 3.0), None]);
+fn win_rate_is_the_share_of_valid_votes() {
+    let matches = [
+        match_votes(0, 1, [2, 1], [0, 0]),
+        match_votes(2, 0, [1, 0], [1, 1]),
+        match_votes(1, 3, [0, 0], [0, 0]),
+    ];
+    assert_eq!(win_rate(4, &matches), [Some(0.5), Some(1.0 / 3.0), Some(2.0 / 3.0), None]);
 }
 
 /// Games of a group, an even share of them with votes in one order only.
-fn any_games(n: usize) -> impl Strategy<Value = Vec<Game>> {
+fn any_matches(n: usize) -> impl Strategy<Value = Vec<MatchVotes>> {
     let votes = [0_u32..4, 0..4, 0..4, 0..4];
     let one = (0..n, 1..n, votes)
-        .prop_map(move |(a, gap, [p, q, r, s])| game(a, (a + gap) % n, [p, q], [r, s]));
+        .prop_map(move |(a, gap, [p, q, r, s])| match_votes(a, (a + gap) % n, [p, q], [r, s]));
     prop::collection::vec(one, 0..3 * n)
 }
 
-fn any_group() -> impl Strategy<Value = (usize, Vec<Game>)> {
-    (2_usize..10).prop_flat_map(|n| any_games(n).prop_map(move |games| (n, games)))
+fn any_group() -> impl Strategy<Value = (usize, Vec<MatchVotes>)> {
+    (2_usize..10).prop_flat_map(|n| any_matches(n).prop_map(move |matches| (n, matches)))
 }
 
-/// Tells each game from the other member's side.
-fn swapped(game: &Game) -> Game {
-    let swap = |order: Order| Order { a: order.b, b: order.a };
-    Game { a: game.b, b: game.a, a_first: swap(game.b_first), b_first: swap(game.a_first) }
+/// Tells each pair from the other member's side.
+fn swapped(pair: &MatchVotes) -> MatchVotes {
+    let swap = |order: VoteCounts| VoteCounts { a: order.b, b: order.a };
+    MatchVotes { a: pair.b, b: pair.a, a_first: swap(pair.b_first), b_first: swap(pair.a_first) }
 }
 
 proptest! {
     #[test]
-    fn permuting_the_members_permutes_the_ratings((n, games) in any_group(), salt in any::<u64>()) {
+    fn ratings_are_permuted_with_the_players((n, matches) in any_group(), salt in any::<u64>()) {
         let keys: Vec<u64> = (0..n as u64).map(|idx| Seed::new(salt).child("key", idx).0).collect();
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by_key(|&idx| Seed::new(salt).child("permute", idx as u64).0);
-        // Member order[i] moves to position i, games are listed backwards, and every other one is
+        // Member order[i] moves to position i, matches are listed backwards, and every other one is
         // told by the other side.
         let place = |member: usize| order.iter().position(|&m| m == member).unwrap();
-        let moved: Vec<Game> = games
+        let moved: Vec<MatchVotes> = matches
             .iter()
             .rev()
-            .map(|game| Game { a: place(game.a), b: place(game.b), ..*game })
+            .map(|pair| MatchVotes { a: place(pair.a), b: place(pair.b), ..*pair })
             .enumerate()
-            .map(|(idx, game)| if idx % 2 == 0 { game } else { swapped(&game) })
+            .map(|(idx, pair)| if idx % 2 == 0 { pair } else { swapped(&pair) })
             .collect();
         let moved_keys: Vec<u64> = order.iter().map(|&member| keys[member]).collect();
 
         let (config, seed) = (EloConfig::default(), Seed::new(salt));
-        let expected = elo(&keys, &games, &config, seed);
+        let expected = elo(&keys, &matches, &config, seed);
         let seen = elo(&moved_keys, &moved, &config, seed);
         let permuted: Vec<_> = order.iter().map(|&m| expected[m]).collect();
         prop_assert_eq!(seen, permuted);
 
-        let expected = win_rate(n, &games);
+        let expected = win_rate(n, &matches);
         let permuted: Vec<_> = order.iter().map(|&m| expected[m]).collect();
         prop_assert_eq!(win_rate(n, &moved), permuted);
 
-        let (expected, seen) = (fit(n, &games), fit(n, &moved));
+        let (expected, seen) = (fit(n, &matches), fit(n, &moved));
         let expected_thetas = thetas(&expected);
         let permuted: Vec<f64> = order.iter().map(|&m| expected_thetas[m]).collect();
         assert_close(&thetas(&seen), &permuted, 1e-11, "strengths");
@@ -275,9 +282,9 @@ proptest! {
     }
 
     #[test]
-    fn fits_are_finite_centred_and_quick((n, games) in any_group(), prior_sd in 0.05_f64..50.0) {
+    fn bradley_terry_is_finite_centred_and_quick((n, matches) in any_group(), prior_sd in 0.05_f64..50.0) {
         let config = BradleyTerryConfig { prior_sd, position_bias: true };
-        let fit = bradley_terry(n, &games, &config);
+        let fit = bradley_terry(n, &matches, &config);
         let thetas = thetas(&fit);
         prop_assert!(thetas.iter().sum::<f64>().abs() < 1e-9);
         prop_assert!(fit.iterations < 50, "{} iterations", fit.iterations);
@@ -289,7 +296,7 @@ proptest! {
         let mean = fit.ratings.iter().map(|r| r.win_rate).sum::<f64>() / n as f64;
         prop_assert!((mean - 0.5).abs() < 1e-12);
         // what one member wins another loses
-        let numbers = elo(&vec![1; n], &games, &EloConfig::default(), Seed::new(0));
+        let numbers = elo(&vec![1; n], &matches, &EloConfig::default(), Seed::new(0));
         prop_assert!((numbers.iter().sum::<f64>() - 1000.0 * n as f64).abs() < 1e-6);
     }
 }

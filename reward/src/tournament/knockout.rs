@@ -1,25 +1,26 @@
-//! The single-elimination bracket: n - 1 matches, one winner, byes in the first round where n is no
+//! Knockout: a single-elimination bracket of n - 1 matches, with byes in the first round if n is no
 //! power of two.
 //!
-//! Knows slots and who advanced. It does not know by how many votes, and gives nobody a second
-//! chance.
+//! Knows which slot advanced. It does not know by how many votes; a slot that lost is out.
 
 use std::cmp::Ordering;
 
 use joust_schema::seed::Seed;
 
-use super::{Format, MatchScore, SlotPairing};
+use super::format::{Format, SlotMatch};
+use super::score::MatchScore;
+use crate::index::SlotIdx;
 
-/// A place in the bracket.
+/// A position in the bracket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
-    /// A player is still to be found among two lower places.
+    /// To be taken by the winner of a match that was not handed out yet.
     Open,
-    /// The match for this place was handed out.
+    /// To be taken by the winner of a match in play.
     Playing,
-    /// This slot holds the place.
-    Held(usize),
-    /// Nobody: the missing opponent of a bye.
+    /// Taken by this slot.
+    Held(SlotIdx),
+    /// The missing opponent of a bye.
     Empty,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Knockout {
 }
 
 impl Knockout {
-    /// Places the slots so that slot 0 can meet slot 1 only in the final and byes go to the first
+    /// Arranges the slots so that slot 0 can meet slot 1 only in the final and byes go to the first
     /// slots.
     pub(super) fn new(slot_keys: Vec<u64>, seed: Seed) -> Self {
         let n_slots = slot_keys.len();
@@ -42,7 +43,7 @@ impl Knockout {
         nodes.extend(
             bracket_order(n_leaves)
                 .into_iter()
-                .map(|slot| if slot < n_slots { Node::Held(slot) } else { Node::Empty }),
+                .map(|slot| if slot < n_slots { Node::Held(SlotIdx(slot)) } else { Node::Empty }),
         );
         let mut bracket = Self { slot_keys, seed, nodes };
         for node in (1..n_leaves).rev() {
@@ -65,26 +66,25 @@ impl Knockout {
         self.nodes.len() / 2
     }
 
-    /// The two slots of a match whose players are known.
-    fn players(&self, node: usize) -> Option<(usize, usize)> {
+    /// The two slots of a match, once both are known.
+    fn opponents(&self, node: usize) -> Option<(SlotIdx, SlotIdx)> {
         match (self.nodes[2 * node], self.nodes[2 * node + 1]) {
             (Node::Held(a), Node::Held(b)) => Some((a, b)),
             _ => None,
         }
     }
 
-    /// Rounds between a match and the first one: 0 for the lowest matches.
+    /// The round of a match, counted from 0.
     fn round(&self, node: usize) -> u32 {
         self.n_leaves().ilog2() - 1 - node.ilog2()
     }
 
-    /// Decides a draw by a coin that depends on the seed and the two keys, not on who is named
-    /// first.
-    fn coin(&self, a: usize, b: usize) -> usize {
-        let draw = |slot: usize, other: usize| {
+    /// Decides a draw by a coin that depends on the seed and the two keys, not on their order.
+    fn coin(&self, a: SlotIdx, b: SlotIdx) -> SlotIdx {
+        let draw = |slot: SlotIdx, other: SlotIdx| {
             self.seed
-                .child("draw_of", self.slot_keys[slot])
-                .child("against", self.slot_keys[other])
+                .child("draw_of", self.slot_keys[slot.0])
+                .child("against", self.slot_keys[other.0])
                 .0
         };
         match draw(a, b).cmp(&draw(b, a)) {
@@ -96,21 +96,21 @@ impl Knockout {
 }
 
 impl Format for Knockout {
-    fn ready(&mut self) -> Vec<SlotPairing> {
-        let mut pairings = Vec::new();
+    fn take_ready_matches(&mut self) -> Vec<SlotMatch> {
+        let mut matches = Vec::new();
         for node in (1..self.n_leaves()).rev() {
-            if let (Node::Open, Some((a, b))) = (self.nodes[node], self.players(node)) {
+            if let (Node::Open, Some((a, b))) = (self.nodes[node], self.opponents(node)) {
                 self.nodes[node] = Node::Playing;
-                pairings.push(SlotPairing { a, b, round: self.round(node) });
+                matches.push(SlotMatch { a, b, round: self.round(node) });
             }
         }
-        pairings
+        matches
     }
 
-    fn record(&mut self, a: usize, b: usize, score: MatchScore) -> bool {
+    fn record_score(&mut self, a: SlotIdx, b: SlotIdx, score: MatchScore) -> bool {
         let in_play = (1..self.n_leaves()).find(|&node| {
             self.nodes[node] == Node::Playing
-                && self.players(node).is_some_and(|pair| pair == (a, b) || pair == (b, a))
+                && self.opponents(node).is_some_and(|pair| pair == (a, b) || pair == (b, a))
         });
         let Some(node) = in_play else { return false };
         let winner = match score.outcome() {
@@ -126,7 +126,7 @@ impl Format for Knockout {
         matches!(self.nodes[1], Node::Held(_) | Node::Empty)
     }
 
-    fn winner(&self) -> Option<usize> {
+    fn winner(&self) -> Option<SlotIdx> {
         match self.nodes[1] {
             Node::Held(slot) => Some(slot),
             _ => None,
@@ -138,10 +138,10 @@ impl Format for Knockout {
     }
 }
 
-/// The usual order of seeds along the leaves: 0, then (0 1), (0 3 1 2), (0 7 3 4 1 6 2 5), and so
+/// The usual order of slots along the leaves: 0, then (0 1), (0 3 1 2), (0 7 3 4 1 6 2 5), and so
 /// on.
 ///
-/// In each first match the two slots add up to `n_leaves - 1`, so at most one of them is missing.
+/// The two slots of each first match add up to `n_leaves - 1`, so at most one of them is missing.
 fn bracket_order(n_leaves: usize) -> Vec<usize> {
     let mut order = vec![0];
     while order.len() < n_leaves {

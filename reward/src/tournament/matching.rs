@@ -1,13 +1,13 @@
-//! The size of a maximum matching in a small graph, by Edmonds' blossom algorithm.
+//! Size of a maximum matching in a small graph, by Edmonds' blossom algorithm.
 //!
 //! Knows vertices and edges only. Reference: J. Edmonds, "Paths, Trees, and Flowers", 1965; O(n^3).
 
 use std::collections::VecDeque;
 
-/// Returns the most edges without a common vertex in the graph of `n_vertices` whose edges
-/// `adjacent` names.
+/// Returns the maximum number of edges without a common vertex in the graph of `n_vertices` whose
+/// edges `adjacent` tells.
 ///
-/// `adjacent` must be symmetric; it is not asked about a vertex and itself.
+/// `adjacent` must be symmetric; it is not called with a vertex and itself.
 pub(super) fn maximum_matching_size(
     n_vertices: usize,
     adjacent: impl Fn(usize, usize) -> bool,
@@ -15,7 +15,7 @@ pub(super) fn maximum_matching_size(
     let neighbours = (0..n_vertices)
         .map(|v| (0..n_vertices).filter(|&w| v != w && adjacent(v, w)).collect())
         .collect();
-    let mut search = Search {
+    let mut search = PathSearch {
         neighbours,
         partner: vec![None; n_vertices],
         parent: vec![None; n_vertices],
@@ -25,7 +25,7 @@ pub(super) fn maximum_matching_size(
 }
 
 /// A matching that grows by augmenting paths.
-struct Search {
+struct PathSearch {
     neighbours: Vec<Vec<usize>>,
     partner: Vec<Option<usize>>,
     /// In the alternating tree: the vertex before an odd vertex.
@@ -34,8 +34,8 @@ struct Search {
     base: Vec<usize>,
 }
 
-impl Search {
-    /// Looks for an augmenting path from a free vertex and flips it; true if the matching grew.
+impl PathSearch {
+    /// Searches an augmenting path from a free vertex and flips it; true if the matching grew.
     fn augment(&mut self, root: usize) -> bool {
         let n_vertices = self.neighbours.len();
         self.parent.fill(None);
@@ -46,8 +46,8 @@ impl Search {
         is_even[root] = true;
         let mut queue = VecDeque::from([root]);
         while let Some(v) = queue.pop_front() {
-            for at in 0..self.neighbours[v].len() {
-                let w = self.neighbours[v][at];
+            for idx in 0..self.neighbours[v].len() {
+                let w = self.neighbours[v][idx];
                 if self.base[v] == self.base[w] || self.partner[v] == Some(w) {
                     continue;
                 }
@@ -112,8 +112,8 @@ impl Search {
         self.partner[even].and_then(|odd| self.parent[odd])
     }
 
-    /// Marks the blossoms from an even vertex up to `top` and lets its odd vertices be entered from
-    /// `child`.
+    /// Marks the blossoms from an even vertex up to `top`, and makes `child` the parent of the
+    /// path's even vertices.
     fn mark_path(&mut self, from: usize, top: usize, child: usize, in_blossom: &mut [bool]) {
         let (mut vertex, mut child) = (from, child);
         while self.base[vertex] != top {

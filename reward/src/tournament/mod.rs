@@ -1,41 +1,41 @@
-//! Owns who meets whom: brackets, Swiss rounds and round robins as state machines without I/O.
+//! Tournaments: which players of a group meet, as state machines without I/O. One file per format.
 //!
-//! In: the members' keys and the scores of finished matches. Out: pairings that can be played now,
-//! and a winner. It does not know judges, votes one by one, presentation order or ratings; a bye is
-//! no match and never leaves here.
+//! In: the players' keys and the scores of finished matches. Out: matches that can be played now,
+//! and a winner. It does not know judges, single votes, presentation order or ratings; a bye is no
+//! match and is never handed out.
 //!
-//! Inside, members are *slots*: positions in the seed order, which depends on the tournament's seed
-//! and on the members' keys only. Everything is decided on slots, so permuting the members (with
-//! their keys) permutes pairings and results and changes nothing else. A published Swiss
-//! implementation that mixed up list positions and members credited points to the wrong ones; the
-//! property tests here rule that out.
+//! Formats work on *slots*: positions in the seed order, which depends on the tournament's seed and
+//! on the players' keys only. Permuting the players (with their keys) therefore permutes matches and
+//! results and changes nothing else. A published Swiss implementation confused list positions with
+//! members and credited points to the wrong ones; typed indices and property tests rule that out.
 
+mod format;
 mod knockout;
 mod matching;
 mod round_robin;
+mod score;
 mod standings;
 mod swiss;
 
-use std::cmp::Ordering;
-use std::fmt::Debug;
-
-use joust_schema::ids::Member;
 use joust_schema::seed::Seed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::format::{Format, SlotMatch};
 use self::knockout::Knockout;
 use self::round_robin::RoundRobin;
+pub use self::score::MatchScore;
 use self::swiss::Swiss;
+use crate::index::{PlayerIdx, SlotIdx};
 
 /// Which pairs of a group meet.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum TournamentKind {
-    /// A few rounds between members of like score without rematches: most of a round robin's
+    /// A few rounds between members of similar score without rematches: most of a round robin's
     /// information for about half of its matches.
     Swiss,
-    /// A random bracket, n - 1 matches: the choice for best-of-n, too little information for a
+    /// A random bracket of n - 1 matches: the choice for best-of-n, too little information for a
     /// reward.
     Knockout,
     /// Every pair once, n(n-1)/2 matches.
@@ -44,197 +44,137 @@ pub enum TournamentKind {
 
 /// A match that can be played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Pairing {
-    /// One member.
-    pub a: Member,
-    /// The other member.
-    pub b: Member,
+pub struct ReadyMatch {
+    /// One player.
+    pub a: PlayerIdx,
+    /// The other player.
+    pub b: PlayerIdx,
     /// The round, counted from 0.
     pub round: u32,
 }
 
-/// Valid votes of a finished match. Invalid votes are not counted anywhere here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct MatchScore {
-    /// Votes for the first named member.
-    pub votes_a: u32,
-    /// Votes for the second named member.
-    pub votes_b: u32,
-}
-
-impl MatchScore {
-    /// Compares the votes: `Greater` where the first named member won, `Equal` for a draw or
-    /// without any valid vote.
-    pub fn outcome(self) -> Ordering {
-        self.votes_a.cmp(&self.votes_b)
-    }
-
-    /// The same match, told from the other member's side.
-    fn swapped(self) -> Self {
-        Self { votes_a: self.votes_b, votes_b: self.votes_a }
-    }
-}
-
-/// A score that no match in play is waiting for.
+/// A score for a match that is not in play.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RecordError {
-    /// The two members are not playing each other now: never paired, not handed out yet, or
+    /// The two players are not playing each other now: never matched, not handed out yet, or
     /// recorded before.
     #[error(
-        "no match between members {} and {} is in play, record each pairing from ready() once",
-        a.0,
-        b.0
+        "no match between players {a} and {b} is in play, wanted each match of \
+         take_ready_matches() to be recorded once"
     )]
     NotPlaying {
-        /// The first named member.
-        a: Member,
-        /// The second named member.
-        b: Member,
+        /// The player named first.
+        a: PlayerIdx,
+        /// The player named second.
+        b: PlayerIdx,
     },
 }
 
-/// A match between two slots, as the formats see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SlotPairing {
-    a: usize,
-    b: usize,
-    round: u32,
-}
-
-/// What a kind of tournament decides, on slots.
-trait Format: Debug + Send {
-    /// Hands out the matches that can be played and were not handed out before.
-    fn ready(&mut self) -> Vec<SlotPairing>;
-    /// Takes the score of a match in play; false where `a` and `b` (in this order or the other)
-    /// play no match.
-    fn record(&mut self, a: usize, b: usize, score: MatchScore) -> bool;
-    /// Tells whether every match was recorded.
-    fn is_done(&self) -> bool;
-    /// The best slot, once done.
-    fn winner(&self) -> Option<usize>;
-    /// Matches of the whole tournament.
-    fn n_matches_planned(&self) -> usize;
-}
-
-/// One group's tournament.
+/// The tournament of one group.
 ///
-/// Call [`ready`](Self::ready), play what it returns in any order, [`record`](Self::record) each
-/// score, and call `ready` again after any score until [`is_done`](Self::is_done).
+/// Call [`take_ready_matches`](Self::take_ready_matches), play its matches in any order,
+/// [`record_score`](Self::record_score) each score, and ask for ready matches again after any score
+/// until [`is_done`](Self::is_done).
 #[derive(Debug)]
 pub struct Tournament {
-    /// The member in each slot.
-    members: Vec<Member>,
-    /// The slot of each member.
-    slots: Vec<usize>,
+    /// The player in each slot.
+    players: Vec<PlayerIdx>,
+    /// The slot of each player.
+    slots: Vec<SlotIdx>,
     format: Box<dyn Format>,
 }
 
 impl Tournament {
     /// Draws the seed order and sets the tournament up.
     ///
-    /// `member_keys` holds one key a member, the hash of what distinguishes it (its completion).
+    /// `player_keys` holds one key per player, the hash of what distinguishes it (its completion).
     /// Equal keys are ordered by position: give equal completions different keys, or their exchange
-    /// changes who plays whom. `rounds` is read by [`TournamentKind::Swiss`] only.
-    pub fn new(kind: TournamentKind, member_keys: &[u64], rounds: Option<u32>, seed: Seed) -> Self {
-        let mut order: Vec<(Seed, u64, usize)> = member_keys
+    /// changes who plays whom. Only [`TournamentKind::Swiss`] reads `rounds`.
+    pub fn new(kind: TournamentKind, player_keys: &[u64], rounds: Option<u32>, seed: Seed) -> Self {
+        let mut order: Vec<(Seed, u64, usize)> = player_keys
             .iter()
             .enumerate()
             .map(|(idx, &key)| (seed.child("seed_order", key), key, idx))
             .collect();
         order.sort_by_key(|&(draw, key, idx)| (draw.0, key, idx));
-        let n_members = order.len();
-        let mut slots = vec![0; n_members];
+        let n_players = order.len();
+        let mut slots = vec![SlotIdx(0); n_players];
         for (slot, &(_, _, idx)) in order.iter().enumerate() {
-            slots[idx] = slot;
+            slots[idx] = SlotIdx(slot);
         }
         let slot_keys: Vec<u64> = order.iter().map(|&(_, key, _)| key).collect();
-        let members = order
-            .iter()
-            .map(|&(_, _, idx)| {
-                Member(u32::try_from(idx).expect("A group is small. This is a bug."))
-            })
-            .collect();
+        let players = order.iter().map(|&(_, _, idx)| PlayerIdx(idx)).collect();
         let format: Box<dyn Format> = match kind {
-            TournamentKind::Swiss => Box::new(Swiss::new(n_members, rounds)),
+            TournamentKind::Swiss => Box::new(Swiss::new(n_players, rounds)),
             TournamentKind::Knockout => Box::new(Knockout::new(slot_keys, seed)),
-            TournamentKind::RoundRobin => Box::new(RoundRobin::new(n_members)),
+            TournamentKind::RoundRobin => Box::new(RoundRobin::new(n_players)),
         };
-        Self { members, slots, format }
+        Self { players, slots, format }
     }
 
-    /// Hands out the pairings that can be played now and were not handed out before.
+    /// Returns the matches that can be played now and were not returned before.
     ///
     /// A knockout releases a match as soon as its two players are known, Swiss a round when the one
     /// before is complete, a round robin everything at once.
-    pub fn ready(&mut self) -> Vec<Pairing> {
-        let pairings = self.format.ready();
-        pairings
-            .into_iter()
-            .map(|SlotPairing { a, b, round }| Pairing {
-                a: self.members[a],
-                b: self.members[b],
-                round,
-            })
-            .collect()
+    pub fn take_ready_matches(&mut self) -> Vec<ReadyMatch> {
+        let matches = self.format.take_ready_matches();
+        let of_players = |SlotMatch { a, b, round }| ReadyMatch {
+            a: self.players[a.0],
+            b: self.players[b.0],
+            round,
+        };
+        matches.into_iter().map(of_players).collect()
     }
 
     /// Records the score of a match in play; `score` counts votes for `a` and for `b` as named
     /// here.
     ///
-    /// Equal votes, or none, are a draw: in a knockout a coin keyed by the seed and both members'
+    /// Equal votes, or none, are a draw: in a knockout a coin keyed by the seed and both players'
     /// keys decides who advances; in Swiss and round robin each gets half a point, which only
-    /// orders later pairings and the winner.
-    pub fn record(&mut self, a: Member, b: Member, score: MatchScore) -> Result<(), RecordError> {
-        let slot = |member: Member| self.slots.get(member.0 as usize).copied();
-        let known = slot(a).zip(slot(b));
-        match known {
-            Some((slot_a, slot_b)) if self.format.record(slot_a, slot_b, score) => Ok(()),
+    /// orders later matches and the winner.
+    ///
+    /// # Errors
+    /// [`RecordError::NotPlaying`] if `a` and `b` are not playing each other.
+    pub fn record_score(
+        &mut self,
+        a: PlayerIdx,
+        b: PlayerIdx,
+        score: MatchScore,
+    ) -> Result<(), RecordError> {
+        let slot = |player: PlayerIdx| self.slots.get(player.0).copied();
+        match slot(a).zip(slot(b)) {
+            Some((slot_a, slot_b)) if self.format.record_score(slot_a, slot_b, score) => Ok(()),
             _ => Err(RecordError::NotPlaying { a, b }),
         }
     }
 
-    /// Tells whether every match was recorded.
+    /// Whether every match was recorded.
     pub fn is_done(&self) -> bool {
         self.format.is_done()
     }
 
-    /// Returns the winner once the tournament is done; none before, and none without members.
+    /// Returns the winner once the tournament is done; none before, and none without players.
     ///
-    /// A knockout is won by the last one standing. Swiss and round robin order by points, then by
-    /// the points of the opponents met (Buchholz), then by the points from matches among those
-    /// still level, then by seed order.
-    pub fn winner(&self) -> Option<Member> {
-        self.format.winner().map(|slot| self.members[slot])
+    /// A knockout is won by the winner of the final. Swiss and round robin order by points, then by
+    /// the points of the opponents met (Buchholz), then by the points from matches among the players
+    /// that are still level, then by seed order.
+    pub fn winner(&self) -> Option<PlayerIdx> {
+        self.format.winner().map(|slot| self.players[slot.0])
     }
 
-    /// Returns the number of matches of the whole tournament, byes not counted.
+    /// Number of matches of the whole tournament, byes not counted.
     pub fn n_matches_planned(&self) -> usize {
         self.format.n_matches_planned()
     }
 
-    /// Returns the members in seed order, the order that permuting them does not change.
-    pub fn seed_order(&self) -> &[Member] {
-        &self.members
-    }
-}
-
-/// Matches that were handed out and not recorded yet.
-#[derive(Debug, Default)]
-struct InPlay(Vec<(usize, usize)>);
-
-impl InPlay {
-    fn push(&mut self, a: usize, b: usize) {
-        self.0.push((a, b));
+    /// The players in seed order, the order that permuting them does not change.
+    pub fn seed_order(&self) -> &[PlayerIdx] {
+        &self.players
     }
 
-    /// Removes the match between `a` and `b`, whichever was named first; false where there is none.
-    fn take(&mut self, a: usize, b: usize) -> bool {
-        let found = self.0.iter().position(|&pair| pair == (a, b) || pair == (b, a));
-        found.map(|at| self.0.swap_remove(at)).is_some()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The slot of a player.
+    pub(crate) fn slot(&self, player: PlayerIdx) -> SlotIdx {
+        self.slots[player.0]
     }
 }
 

@@ -1,55 +1,57 @@
-//! Every pair once, in the rounds of the circle method, all handed out at once.
+//! Round robin: every pair once, in the rounds of the circle method, all handed out at once.
 //!
-//! Knows which pairs are still out. It does not order the matches: any order of recording gives the
-//! same result.
+//! Knows which matches are in play. It does not order them: any order of recording gives the same
+//! result.
 
+use super::format::{Format, MatchesInPlay, SlotMatch};
+use super::score::MatchScore;
 use super::standings::Standings;
-use super::{Format, InPlay, MatchScore, SlotPairing};
+use crate::index::SlotIdx;
 
 /// A round robin between slots.
 #[derive(Debug)]
 pub(super) struct RoundRobin {
     standings: Standings,
-    in_play: InPlay,
-    handed_out: bool,
+    in_play: MatchesInPlay,
+    is_handed_out: bool,
 }
 
 impl RoundRobin {
     pub(super) fn new(n_slots: usize) -> Self {
         Self {
             standings: Standings::new(n_slots),
-            in_play: InPlay::default(),
-            handed_out: n_slots < 2,
+            in_play: MatchesInPlay::default(),
+            is_handed_out: n_slots < 2,
         }
     }
 }
 
 impl Format for RoundRobin {
-    fn ready(&mut self) -> Vec<SlotPairing> {
-        if self.handed_out {
+    fn take_ready_matches(&mut self) -> Vec<SlotMatch> {
+        if self.is_handed_out {
             return Vec::new();
         }
-        self.handed_out = true;
-        let pairings = circle(self.standings.n_slots());
-        for pairing in &pairings {
-            self.in_play.push(pairing.a, pairing.b);
+        self.is_handed_out = true;
+        let matches = circle(self.standings.n_slots());
+        for ready in &matches {
+            self.in_play.insert(ready.a, ready.b);
         }
-        pairings
+        matches
     }
 
-    fn record(&mut self, a: usize, b: usize, score: MatchScore) -> bool {
-        let played = self.in_play.take(a, b);
-        if played {
-            self.standings.record(a, b, score);
+    fn record_score(&mut self, a: SlotIdx, b: SlotIdx, score: MatchScore) -> bool {
+        let was_in_play = self.in_play.remove(a, b);
+        if was_in_play {
+            self.standings.record_score(a, b, score);
         }
-        played
+        was_in_play
     }
 
     fn is_done(&self) -> bool {
-        self.handed_out && self.in_play.is_empty()
+        self.is_handed_out && self.in_play.is_empty()
     }
 
-    fn winner(&self) -> Option<usize> {
+    fn winner(&self) -> Option<SlotIdx> {
         if self.is_done() { self.standings.best() } else { None }
     }
 
@@ -59,22 +61,22 @@ impl Format for RoundRobin {
     }
 }
 
-/// The circle method: one place stays, the others turn by one place a round; whoever faces the
-/// extra place of an odd number rests. Nobody plays twice in a round: n - 1 rounds for even n, n
-/// for odd n.
-fn circle(n_slots: usize) -> Vec<SlotPairing> {
-    let n_places = n_slots.next_multiple_of(2);
-    let mut places: Vec<usize> = (0..n_places).collect();
-    let mut pairings = Vec::with_capacity(n_slots * n_slots / 2);
-    for round in 0..n_places.saturating_sub(1) {
-        for place in 0..n_places / 2 {
-            let (a, b) = (places[place], places[n_places - 1 - place]);
+/// The circle method: one position stays, the others rotate by one position per round; the slot
+/// opposite the extra position of an odd number rests. No slot plays twice in a round: n - 1 rounds
+/// for even n, n for odd n.
+fn circle(n_slots: usize) -> Vec<SlotMatch> {
+    let n_positions = n_slots.next_multiple_of(2);
+    let mut positions: Vec<usize> = (0..n_positions).collect();
+    let mut matches = Vec::with_capacity(n_slots * n_slots / 2);
+    for round in 0..n_positions.saturating_sub(1) {
+        for position in 0..n_positions / 2 {
+            let (a, b) = (positions[position], positions[n_positions - 1 - position]);
             if a < n_slots && b < n_slots {
                 let round = u32::try_from(round).expect("A group is small. This is a bug.");
-                pairings.push(SlotPairing { a, b, round });
+                matches.push(SlotMatch { a: SlotIdx(a), b: SlotIdx(b), round });
             }
         }
-        places[1..].rotate_right(1);
+        positions[1..].rotate_right(1);
     }
-    pairings
+    matches
 }

@@ -1,22 +1,27 @@
-//! Swiss rounds: members of like score meet, nobody meets twice while that can be avoided.
+//! Swiss: slots of similar score meet, and no two meet twice while that can be avoided.
 //!
-//! Knows the standings and whom each slot has met. It looks one round ahead and no further: in long
-//! tournaments of small groups a later round can come to a point where some rematch is unavoidable;
-//! then it has as few as possible.
+//! Knows the standings and which slots have met. It looks one round ahead and no further: in long
+//! tournaments of small groups a later round may have unavoidable rematches; it then has as few as
+//! possible.
 
+use super::format::{Format, MatchesInPlay, SlotMatch};
 use super::matching::maximum_matching_size;
+use super::score::MatchScore;
 use super::standings::Standings;
-use super::{Format, InPlay, MatchScore, SlotPairing};
+use crate::index::SlotIdx;
 
-/// Pairings of one round that are looked at for one that does not spoil the next round. Six members
-/// have fifteen; larger groups hardly ever need a second.
-const MAX_PAIRINGS_TRIED: usize = 64;
+/// Two slots that meet in a round.
+type Pair = (SlotIdx, SlotIdx);
+
+/// Maximum number of draws of one round that are examined for one that leaves a next round without
+/// rematches. Six slots have fifteen; larger groups hardly ever need a second.
+const MAX_DRAWS_TRIED: usize = 64;
 
 /// A Swiss tournament between slots.
 #[derive(Debug)]
 pub(super) struct Swiss {
     standings: Standings,
-    in_play: InPlay,
+    in_play: MatchesInPlay,
     n_rounds: u32,
     n_rounds_paired: u32,
 }
@@ -34,7 +39,7 @@ impl Swiss {
         };
         Self {
             standings: Standings::new(n_slots),
-            in_play: InPlay::default(),
+            in_play: MatchesInPlay::default(),
             n_rounds,
             n_rounds_paired: 0,
         }
@@ -47,40 +52,40 @@ fn default_n_rounds(n_slots: usize) -> u32 {
 }
 
 impl Format for Swiss {
-    fn ready(&mut self) -> Vec<SlotPairing> {
+    fn take_ready_matches(&mut self) -> Vec<SlotMatch> {
         if !self.in_play.is_empty() || self.n_rounds_paired == self.n_rounds {
             return Vec::new();
         }
         let round = self.n_rounds_paired;
         self.n_rounds_paired += 1;
-        let mut players = self.standings.ranked();
-        if !players.len().is_multiple_of(2) {
-            let resting = choose_bye(&self.standings, &mut players);
+        let mut slots = self.standings.ranked();
+        if !slots.len().is_multiple_of(2) {
+            let resting = choose_bye(&self.standings, &mut slots);
             self.standings.record_bye(resting);
         }
-        // With an odd number, the next round's rest mends what a look ahead would avoid.
+        // With an odd number, the next round's bye can avoid the rematch.
         let is_last = self.n_rounds_paired == self.n_rounds;
         let look_ahead = !is_last && self.standings.n_slots().is_multiple_of(2);
-        let pairs = pair_round(&self.standings, &players, look_ahead);
+        let pairs = draw_round(&self.standings, &slots, look_ahead);
         for &(a, b) in &pairs {
-            self.in_play.push(a, b);
+            self.in_play.insert(a, b);
         }
-        pairs.into_iter().map(|(a, b)| SlotPairing { a, b, round }).collect()
+        pairs.into_iter().map(|(a, b)| SlotMatch { a, b, round }).collect()
     }
 
-    fn record(&mut self, a: usize, b: usize, score: MatchScore) -> bool {
-        let played = self.in_play.take(a, b);
-        if played {
-            self.standings.record(a, b, score);
+    fn record_score(&mut self, a: SlotIdx, b: SlotIdx, score: MatchScore) -> bool {
+        let was_in_play = self.in_play.remove(a, b);
+        if was_in_play {
+            self.standings.record_score(a, b, score);
         }
-        played
+        was_in_play
     }
 
     fn is_done(&self) -> bool {
         self.n_rounds_paired == self.n_rounds && self.in_play.is_empty()
     }
 
-    fn winner(&self) -> Option<usize> {
+    fn winner(&self) -> Option<SlotIdx> {
         if self.is_done() { self.standings.best() } else { None }
     }
 
@@ -89,83 +94,83 @@ impl Format for Swiss {
     }
 }
 
-/// Whether `n_players`, an even number, can all meet someone new where none has met more than `n_met` others. By
-/// Dirac's theorem (1952) a graph whose vertices all have half of the others for neighbours has a
-/// Hamiltonian cycle, every second edge of which is such a pairing.
-pub(super) fn all_can_meet(n_players: usize, n_met: usize) -> bool {
-    n_players == 0 || n_players.saturating_sub(1 + n_met) >= n_players.div_ceil(2)
+/// Whether `n_slots`, an even number, can all meet a new opponent if none has met more than `n_met`
+/// others. By Dirac's theorem (1952) a graph in which every vertex is adjacent to at least half of
+/// the others has a Hamiltonian cycle; every second edge of it is such a round.
+pub(super) fn all_can_meet(n_slots: usize, n_met: usize) -> bool {
+    n_slots == 0 || n_slots.saturating_sub(1 + n_met) >= n_slots.div_ceil(2)
 }
 
-/// The most pairs of distinct slots among `players` that have not met.
-fn n_fresh_pairs(standings: &Standings, players: &[usize]) -> usize {
-    if all_can_meet(players.len(), standings.most_played()) {
-        return players.len() / 2;
+/// Maximum number of disjoint pairs among `slots` that have not met.
+fn n_fresh_pairs(standings: &Standings, slots: &[SlotIdx]) -> usize {
+    if all_can_meet(slots.len(), standings.max_played()) {
+        return slots.len() / 2;
     }
-    maximum_matching_size(players.len(), |i, j| standings.n_meetings(players[i], players[j]) == 0)
+    maximum_matching_size(slots.len(), |i, j| standings.n_meetings(slots[i], slots[j]) == 0)
 }
 
-/// Removes from the ranked players the one who rests, and returns it.
+/// Removes from the ranked slots the one that gets the bye, and returns it.
 ///
-/// Among those whose rest leaves the fewest rematches to the others (none, if that can be had): who
-/// rested least, then the lowest ranked.
-fn choose_bye(standings: &Standings, players: &mut Vec<usize>) -> usize {
-    let n_pairs = players.len() / 2;
-    let mut lowest_first: Vec<usize> = (0..players.len()).rev().collect();
-    // A stable sort: lowest rank first among those who rested equally often.
-    lowest_first.sort_by_key(|&at| standings.n_byes(players[at]));
+/// The bye leaves as few rematches to the others as any does (none, if possible). Among such byes,
+/// the slot with the fewest byes so far gets it, then the lowest ranked.
+fn choose_bye(standings: &Standings, slots: &mut Vec<SlotIdx>) -> SlotIdx {
+    let n_pairs = slots.len() / 2;
+    let mut lowest_first: Vec<usize> = (0..slots.len()).rev().collect();
+    // A stable sort: lowest rank first among slots with equally many byes.
+    lowest_first.sort_by_key(|&rank| standings.n_byes(slots[rank]));
     let mut best: Option<(usize, usize)> = None;
-    for at in lowest_first {
-        let mut others = players.clone();
-        others.remove(at);
+    for rank in lowest_first {
+        let mut others = slots.clone();
+        others.remove(rank);
         let n_fresh = n_fresh_pairs(standings, &others);
         if best.is_none_or(|(most, _)| n_fresh > most) {
-            best = Some((n_fresh, at));
+            best = Some((n_fresh, rank));
         }
         if n_fresh == n_pairs {
             break;
         }
     }
-    let (_, at) = best.expect("An odd number of players is not zero. This is a bug.");
-    players.remove(at)
+    let (_, rank) = best.expect("An odd number of slots is not zero. This is a bug.");
+    slots.remove(rank)
 }
 
-/// Pairs an even number of ranked players with as few rematches as any pairing has.
+/// Draws a round of an even number of ranked slots, with as few rematches as any draw has.
 ///
-/// From the top, each player meets the next in rank that leaves as many fresh pairs to the rest as
-/// the best pairing needs; the exact matching size of the rest decides, so that no greedy choice
-/// can force an avoidable rematch. An unavoidable rematch goes to those who met least often, then
-/// the next in rank. With `look_ahead`, the first such pairing is taken after which everyone can
-/// meet someone new once more, or simply the first if none of those tried is like that.
-fn pair_round(standings: &Standings, players: &[usize], look_ahead: bool) -> Vec<(usize, usize)> {
+/// From the top, each slot meets the next in rank that leaves as many fresh pairs to the rest as
+/// the best draw needs. The exact matching size of the rest decides, so that no greedy choice can
+/// force an avoidable rematch. An unavoidable rematch goes to the slots that met least often, then
+/// to the next in rank. With `look_ahead`, the first such draw is taken after which every slot can
+/// meet a new opponent once more, or the first of all if none that was tried is like that.
+fn draw_round(standings: &Standings, slots: &[SlotIdx], look_ahead: bool) -> Vec<Pair> {
     let mut search =
-        PairSearch { standings, players, look_ahead, n_tried: 0, first: None, chosen: None };
-    search.extend(players, n_fresh_pairs(standings, players), &mut Vec::new());
+        DrawSearch { standings, slots, look_ahead, n_tried: 0, first: None, chosen: None };
+    search.extend(slots, n_fresh_pairs(standings, slots), &mut Vec::new());
     let found = search.chosen.or(search.first);
-    found.expect("Some opponent belongs to a best pairing. This is a bug.")
+    found.expect("Some opponent belongs to a best draw. This is a bug.")
 }
 
-/// A walk through the pairings of a round that have the fewest rematches, preferred ones first.
-struct PairSearch<'a> {
+/// A walk through the draws of a round that have the fewest rematches, preferred ones first.
+struct DrawSearch<'a> {
     standings: &'a Standings,
-    players: &'a [usize],
+    slots: &'a [SlotIdx],
     look_ahead: bool,
     n_tried: usize,
-    first: Option<Vec<(usize, usize)>>,
-    chosen: Option<Vec<(usize, usize)>>,
+    first: Option<Vec<Pair>>,
+    chosen: Option<Vec<Pair>>,
 }
 
-impl PairSearch<'_> {
-    /// Pairs the players left, of whom `n_fresh` pairs can be fresh; true where the search is over.
-    fn extend(&mut self, left: &[usize], n_fresh: usize, pairs: &mut Vec<(usize, usize)>) -> bool {
+impl DrawSearch<'_> {
+    /// Pairs the slots left, of which `n_fresh` pairs can be fresh; true if the search is over.
+    fn extend(&mut self, left: &[SlotIdx], n_fresh: usize, pairs: &mut Vec<Pair>) -> bool {
         let Some((&top, rest)) = left.split_first() else {
-            return self.judge(pairs);
+            return self.examine(pairs);
         };
         let mut candidates: Vec<usize> = (0..rest.len()).collect();
-        // A stable sort: next in rank first among those met equally often.
-        candidates.sort_by_key(|&at| self.standings.n_meetings(top, rest[at]));
-        for at in candidates {
+        // A stable sort: next in rank first among slots met equally often.
+        candidates.sort_by_key(|&rank| self.standings.n_meetings(top, rest[rank]));
+        for rank in candidates {
             let mut others = rest.to_vec();
-            let opponent = others.remove(at);
+            let opponent = others.remove(rank);
             let own = usize::from(self.standings.n_meetings(top, opponent) == 0);
             let n_left = n_fresh_pairs(self.standings, &others);
             if own + n_left == n_fresh {
@@ -179,28 +184,28 @@ impl PairSearch<'_> {
         false
     }
 
-    /// Keeps a complete pairing if it is good enough; true where no other needs to be tried.
-    fn judge(&mut self, pairs: &[(usize, usize)]) -> bool {
+    /// Keeps a complete draw if it is good enough; true if no other needs to be tried.
+    fn examine(&mut self, pairs: &[Pair]) -> bool {
         self.n_tried += 1;
         if !self.look_ahead || self.leaves_a_fresh_round(pairs) {
             self.chosen = Some(pairs.to_vec());
         }
         self.first.get_or_insert_with(|| pairs.to_vec());
-        self.chosen.is_some() || self.n_tried == MAX_PAIRINGS_TRIED
+        self.chosen.is_some() || self.n_tried == MAX_DRAWS_TRIED
     }
 
-    /// Tells whether, after these pairs, everyone could still meet someone new.
-    fn leaves_a_fresh_round(&self, pairs: &[(usize, usize)]) -> bool {
-        let players = self.players;
-        if all_can_meet(players.len(), self.standings.most_played() + 1) {
+    /// Whether every slot could meet a new opponent once more after these pairs.
+    fn leaves_a_fresh_round(&self, pairs: &[Pair]) -> bool {
+        let slots = self.slots;
+        if all_can_meet(slots.len(), self.standings.max_played() + 1) {
             return true;
         }
-        let n_fresh = maximum_matching_size(players.len(), |i, j| {
-            let (a, b) = (players[i], players[j]);
+        let n_fresh = maximum_matching_size(slots.len(), |i, j| {
+            let (a, b) = (slots[i], slots[j]);
             self.standings.n_meetings(a, b) == 0
                 && !pairs.contains(&(a, b))
                 && !pairs.contains(&(b, a))
         });
-        n_fresh == players.len() / 2
+        n_fresh == slots.len() / 2
     }
 }

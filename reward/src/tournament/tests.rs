@@ -1,5 +1,7 @@
-//! Counts, rounds and rematches of every kind, and that permuting members permutes the tournament.
+//! Counts, rounds and rematches of every format, and that permuting players permutes the
+//! tournament.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -36,12 +38,12 @@ fn keys(n: usize, salt: u64) -> Vec<u64> {
 /// What happened, by key.
 #[derive(Debug, PartialEq)]
 struct Played {
-    pairings: Vec<(u64, u64, u32)>,
+    matches: Vec<(u64, u64, u32)>,
     winner: Option<u64>,
 }
 
-/// Plays to the end; scores are recorded in an order drawn from `order`, and by either member's
-/// name.
+/// Plays to the end; scores are recorded in an order drawn from `order`, with the players in either
+/// order.
 fn play(
     kind: TournamentKind,
     keys: &[u64],
@@ -50,61 +52,61 @@ fn play(
     judge: impl Fn(u64, u64) -> MatchScore,
 ) -> Played {
     let mut tournament = Tournament::new(kind, keys, rounds, Seed::new(17));
-    let mut waiting: Vec<Pairing> = Vec::new();
-    let mut pairings = Vec::new();
+    let mut waiting: Vec<ReadyMatch> = Vec::new();
+    let mut matches = Vec::new();
     let mut draw = Seed::new(order);
     while !tournament.is_done() {
         assert_eq!(tournament.winner(), None);
-        let ready = tournament.ready();
-        assert_eq!(tournament.ready(), [], "a pairing is handed out once");
-        let key = |member: Member| keys[member.0 as usize];
-        pairings.extend(ready.iter().map(|p| (key(p.a), key(p.b), p.round)));
+        let ready = tournament.take_ready_matches();
+        assert_eq!(tournament.take_ready_matches(), [], "a match is handed out once");
+        let key = |player: PlayerIdx| keys[player.0];
+        matches.extend(ready.iter().map(|p| (key(p.a), key(p.b), p.round)));
         waiting.extend(ready);
         assert!(!waiting.is_empty(), "a tournament that is not done has a match to play");
         draw = draw.child("next", 0);
         let next = waiting.swap_remove((draw.unit() * waiting.len() as f64) as usize);
         let (a, b) = if draw.0.is_multiple_of(2) { (next.a, next.b) } else { (next.b, next.a) };
         let score = judge(key(a), key(b));
-        assert_eq!(tournament.record(a, b, score), Ok(()));
-        assert_eq!(tournament.record(a, b, score), Err(RecordError::NotPlaying { a, b }));
+        assert_eq!(tournament.record_score(a, b, score), Ok(()));
+        assert_eq!(tournament.record_score(a, b, score), Err(RecordError::NotPlaying { a, b }));
     }
     assert!(waiting.is_empty());
-    assert_eq!(tournament.ready(), []);
-    assert_eq!(pairings.len(), tournament.n_matches_planned());
-    Played { pairings, winner: tournament.winner().map(|member| keys[member.0 as usize]) }
+    assert_eq!(tournament.take_ready_matches(), []);
+    assert_eq!(matches.len(), tournament.n_matches_planned());
+    Played { matches, winner: tournament.winner().map(|player| keys[player.0]) }
 }
 
-/// Members a round, which must be different ones.
-fn members_by_round(played: &Played) -> BTreeMap<u32, BTreeSet<u64>> {
+/// Players per round, which must be different ones.
+fn players_by_round(played: &Played) -> BTreeMap<u32, BTreeSet<u64>> {
     let mut rounds: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
-    for &(a, b, round) in &played.pairings {
+    for &(a, b, round) in &played.matches {
         let members = rounds.entry(round).or_default();
-        assert!(members.insert(a) && members.insert(b), "one match a member and round");
+        assert!(members.insert(a) && members.insert(b), "one match per player and round");
     }
     rounds
 }
 
 #[test]
-fn groups_of_none_and_one_are_done_at_once() {
+fn tournament_of_none_or_one_is_done_at_once() {
     for kind in KINDS {
         let mut none = Tournament::new(kind, &[], None, Seed::new(1));
         assert_eq!((none.is_done(), none.winner(), none.n_matches_planned()), (true, None, 0));
-        assert_eq!(none.ready(), []);
+        assert_eq!(none.take_ready_matches(), []);
         let mut one = Tournament::new(kind, &[5], None, Seed::new(1));
-        assert_eq!((one.is_done(), one.winner()), (true, Some(Member(0))));
-        assert_eq!((one.ready(), one.n_matches_planned()), (vec![], 0));
+        assert_eq!((one.is_done(), one.winner()), (true, Some(PlayerIdx(0))));
+        assert_eq!((one.take_ready_matches(), one.n_matches_planned()), (vec![], 0));
     }
 }
 
 #[test]
-fn a_knockout_of_any_size_has_one_winner() {
+fn knockout_of_any_size_has_one_winner() {
     for n in 2..=64 {
         let keys = keys(n, 3);
         for order in 0..3 {
             let played = play(TournamentKind::Knockout, &keys, None, order, perfect);
-            assert_eq!(played.pairings.len(), n - 1);
+            assert_eq!(played.matches.len(), n - 1);
             assert_eq!(played.winner, keys.iter().max().copied(), "the best of {n} wins");
-            let rounds = members_by_round(&played);
+            let rounds = players_by_round(&played);
             assert_eq!(rounds.len(), n.next_power_of_two().ilog2() as usize);
             let first_round = n - n.next_power_of_two() / 2;
             assert_eq!(rounds[&0].len(), 2 * first_round, "byes in the first round only");
@@ -113,44 +115,44 @@ fn a_knockout_of_any_size_has_one_winner() {
 }
 
 #[test]
-fn a_knockout_releases_a_match_as_soon_as_its_players_are_known() {
+fn knockout_releases_a_match_as_soon_as_its_players_are_known() {
     let mut tournament = Tournament::new(TournamentKind::Knockout, &keys(8, 1), None, Seed::new(2));
-    let first = tournament.ready();
+    let first = tournament.take_ready_matches();
     assert_eq!(first.iter().map(|p| p.round).collect::<Vec<_>>(), [0; 4]);
     let won = MatchScore { votes_a: 1, votes_b: 0 };
     let mut released = Vec::new();
-    for pairing in &first[..2] {
-        tournament.record(pairing.a, pairing.b, won).unwrap();
-        released.extend(tournament.ready());
+    for ready in &first[..2] {
+        tournament.record_score(ready.a, ready.b, won).unwrap();
+        released.extend(tournament.take_ready_matches());
     }
-    assert_eq!(released, [Pairing { a: first[1].a, b: first[0].a, round: 1 }]);
+    assert_eq!(released, [ReadyMatch { a: first[1].a, b: first[0].a, round: 1 }]);
 }
 
 #[test]
-fn a_draw_in_a_knockout_is_decided_by_a_fair_coin() {
+fn knockout_decides_a_draw_by_a_fair_coin() {
     let n_seeds = 400;
     for score in [MatchScore::default(), MatchScore { votes_a: 3, votes_b: 3 }] {
         let mut n_won = [0; 2];
         for seed in 0..n_seeds {
             let seed = Seed::new(seed);
             let mut tournament = Tournament::new(TournamentKind::Knockout, &[8, 9], None, seed);
-            let pairing = tournament.ready()[0];
-            tournament.record(pairing.a, pairing.b, score).unwrap();
-            n_won[tournament.winner().unwrap().0 as usize] += 1;
+            let ready = tournament.take_ready_matches()[0];
+            tournament.record_score(ready.a, ready.b, score).unwrap();
+            n_won[tournament.winner().unwrap().0] += 1;
         }
         assert!(n_won.iter().all(|&won| won > n_seeds as usize * 2 / 5), "{n_won:?}");
     }
 }
 
 #[test]
-fn a_round_robin_plays_every_pair_once_in_full_rounds() {
+fn round_robin_plays_every_pair_once_in_full_rounds() {
     for n in 2..=17 {
         let keys = keys(n, 4);
         let played = play(TournamentKind::RoundRobin, &keys, None, 1, perfect);
         let pairs: BTreeSet<_> =
-            played.pairings.iter().map(|&(a, b, _)| (a.min(b), a.max(b))).collect();
-        assert_eq!((pairs.len(), played.pairings.len()), (n * (n - 1) / 2, n * (n - 1) / 2));
-        let rounds = members_by_round(&played);
+            played.matches.iter().map(|&(a, b, _)| (a.min(b), a.max(b))).collect();
+        assert_eq!((pairs.len(), played.matches.len()), (n * (n - 1) / 2, n * (n - 1) / 2));
+        let rounds = players_by_round(&played);
         assert_eq!(rounds.len(), if n % 2 == 0 { n - 1 } else { n });
         assert!(rounds.values().all(|members| members.len() == n / 2 * 2));
         assert_eq!(played.winner, keys.iter().max().copied());
@@ -177,7 +179,7 @@ fn swiss_plans_its_rounds() {
     ];
     for (n, asked, planned) in cases {
         let played = play(TournamentKind::Swiss, &keys(n, 5), asked, 1, perfect);
-        let rounds = members_by_round(&played);
+        let rounds = players_by_round(&played);
         assert_eq!(rounds.len(), planned, "{n} members, {asked:?} rounds");
         assert!(rounds.values().all(|members| members.len() == n / 2 * 2));
         if asked.is_none() && n > 3 {
@@ -187,55 +189,64 @@ fn swiss_plans_its_rounds() {
 }
 
 #[test]
-fn default_swiss_rounds_have_no_rematch() {
+fn swiss_has_no_rematch_in_its_default_rounds() {
     let sizes = (2..=13).map(|n| (n, 200)).chain([(16, 20), (33, 2), (63, 2), (64, 2)]);
     for (n, n_groups) in sizes {
         for salt in 0..n_groups {
             for judge in [judge, perfect] {
                 let played = play(TournamentKind::Swiss, &keys(n, salt), None, salt, judge);
                 let pairs: BTreeSet<_> =
-                    played.pairings.iter().map(|&(a, b, _)| (a.min(b), a.max(b))).collect();
-                assert_eq!(pairs.len(), played.pairings.len(), "{n} members, group {salt}");
+                    played.matches.iter().map(|&(a, b, _)| (a.min(b), a.max(b))).collect();
+                assert_eq!(pairs.len(), played.matches.len(), "{n} members, group {salt}");
             }
         }
     }
 }
 
 #[test]
-fn levels_are_broken_by_buchholz_then_head_to_head_then_seed_order() {
+fn standings_break_ties_by_buchholz_then_head_to_head_then_seed_order() {
     let won = MatchScore { votes_a: 1, votes_b: 0 };
     let standings = |decided: &[(usize, usize)], drawn: &[(usize, usize)]| {
         let mut standings = standings::Standings::new(5);
-        decided.iter().for_each(|&(winner, loser)| standings.record(winner, loser, won));
-        drawn.iter().for_each(|&(a, b)| standings.record(a, b, MatchScore::default()));
+        decided.iter().for_each(|&(winner, loser)| {
+            standings.record_score(SlotIdx(winner), SlotIdx(loser), won)
+        });
+        drawn.iter().for_each(|&(a, b)| {
+            standings.record_score(SlotIdx(a), SlotIdx(b), MatchScore::default())
+        });
         standings
     };
     let level = standings(&[(0, 2), (1, 3)], &[(3, 4)]);
-    assert_eq!(level.best(), Some(1), "1 beat 3, who has more points than 2");
-    assert_eq!(level.ranked(), [0, 1, 3, 4, 2], "rounds are paired by points, then seed order");
+    assert_eq!(level.best(), Some(SlotIdx(1)), "1 beat 3, who has more points than 2");
+    assert_eq!(
+        level.ranked(),
+        [0, 1, 3, 4, 2].map(SlotIdx),
+        "rounds are paired by points, then seed order"
+    );
     let level = standings(&[(0, 2), (3, 1), (1, 2)], &[]);
-    assert_eq!(level.best(), Some(3), "0 met the weakest only, 3 beat 1");
+    assert_eq!(level.best(), Some(SlotIdx(3)), "0 met the weakest only, 3 beat 1");
     let level = standings(&[(0, 2), (1, 3)], &[]);
-    assert_eq!(level.best(), Some(0), "nothing but the seed order tells 0 from 1");
-    assert_eq!(standings::Standings::new(3).best(), Some(0));
+    assert_eq!(level.best(), Some(SlotIdx(0)), "nothing but the seed order tells 0 from 1");
+    assert_eq!(standings::Standings::new(3).best(), Some(SlotIdx(0)));
 }
 
 #[test]
-fn scores_of_matches_not_in_play_are_refused() {
+fn tournament_refuses_scores_of_matches_not_in_play() {
     for kind in KINDS {
         let mut tournament = Tournament::new(kind, &keys(4, 7), None, Seed::new(1));
         let score = MatchScore { votes_a: 1, votes_b: 0 };
-        let (a, b) = (Member(0), Member(1));
-        assert_eq!(tournament.record(a, b, score), Err(RecordError::NotPlaying { a, b }));
-        let b = Member(4);
+        let (a, b) = (PlayerIdx(0), PlayerIdx(1));
+        assert_eq!(tournament.record_score(a, b, score), Err(RecordError::NotPlaying { a, b }));
+        let b = PlayerIdx(4);
         assert_eq!(
-            tournament.record(a, b, score).unwrap_err().to_string(),
-            "no match between members 0 and 4 is in play, record each pairing from ready() once"
+            tournament.record_score(a, b, score).unwrap_err().to_string(),
+            "no match between players 0 and 4 is in play, wanted each match of take_ready_matches() \
+             to be recorded once"
         );
     }
 }
 
-/// The most fresh pairs in a perfect pairing of the members in `left`, by trying all.
+/// Maximum number of fresh pairs in a perfect matching of the players in `left`, by trying all.
 fn most_fresh_pairs(left: u32, fresh: &dyn Fn(usize, usize) -> bool) -> usize {
     if left == 0 {
         return 0;
@@ -251,7 +262,7 @@ fn most_fresh_pairs(left: u32, fresh: &dyn Fn(usize, usize) -> bool) -> usize {
         .unwrap_or(0)
 }
 
-/// Plays a Swiss tournament and checks each round against all possible pairings.
+/// Plays a Swiss tournament and checks each round against all possible draws.
 fn check_swiss_rounds(keys: &[u64], rounds: u32, salt: u64) {
     let n = keys.len();
     let kind = TournamentKind::Swiss;
@@ -263,10 +274,9 @@ fn check_swiss_rounds(keys: &[u64], rounds: u32, salt: u64) {
     let mut half_points = vec![0_u32; n];
     let mut n_byes = vec![0; n];
     while !tournament.is_done() {
-        let pairings = tournament.ready();
+        let ready = tournament.take_ready_matches();
         let fresh = |a: usize, b: usize| !met.contains(&(a.min(b), a.max(b)));
-        let pairs: Vec<(usize, usize)> =
-            pairings.iter().map(|p| (p.a.0 as usize, p.b.0 as usize)).collect();
+        let pairs: Vec<(usize, usize)> = ready.iter().map(|p| (p.a.0, p.b.0)).collect();
         let n_fresh = pairs.iter().filter(|&&(a, b)| fresh(a, b)).count();
         let everyone = (1_u32 << n) - 1;
         if n.is_multiple_of(2) {
@@ -293,13 +303,13 @@ fn check_swiss_rounds(keys: &[u64], rounds: u32, salt: u64) {
             };
             half_points[a] += to_a;
             half_points[b] += to_b;
-            tournament.record(Member(a as u32), Member(b as u32), score).unwrap();
+            tournament.record_score(PlayerIdx(a), PlayerIdx(b), score).unwrap();
         }
     }
 }
 
 fn tournament_position(tournament: &Tournament, member: usize) -> usize {
-    tournament.seed_order().iter().position(|m| m.0 as usize == member).unwrap()
+    tournament.seed_order().iter().position(|m| m.0 == member).unwrap()
 }
 
 /// Every graph on the vertices given by the bits of `edges`.
@@ -323,7 +333,7 @@ fn matching_by_trial(left: u32, adjacent: &dyn Fn(usize, usize) -> bool) -> usiz
 }
 
 #[test]
-fn matchings_of_all_graphs_of_six_vertices() {
+fn matching_is_maximum_in_all_graphs_of_six_vertices() {
     for edges in 0..1 << 15 {
         let adjacent = graph(6, edges);
         assert_eq!(maximum_matching_size(6, &adjacent), matching_by_trial(0b11_1111, &adjacent));
@@ -337,9 +347,9 @@ fn permutation(n: usize, salt: u64) -> Vec<usize> {
 }
 
 proptest! {
-    /// What is said without a search is what the search finds.
+    /// The shortcut without a search agrees with the search.
     #[test]
-    fn who_has_met_few_can_meet_someone_new(
+    fn swiss_finds_a_fresh_round_while_few_have_met(
         half in 0usize..9,
         rounds in prop::collection::vec(any::<u64>(), 0..8),
     ) {
@@ -359,7 +369,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn matchings_of_random_graphs(
+    fn matching_is_maximum_in_random_graphs(
         n in 7_usize..=11,
         edges in any::<u64>(),
         thin in any::<u64>(),
@@ -370,7 +380,7 @@ proptest! {
     }
 
     #[test]
-    fn permuting_the_members_permutes_the_tournament(
+    fn tournament_is_permuted_with_its_players(
         n in 2_usize..=20,
         salt in any::<u64>(),
         rounds in prop::option::of(1_u32..8),
@@ -386,13 +396,13 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_recording_changes_nothing(n in 2_usize..=20, salt in any::<u64>()) {
+    fn tournament_does_not_depend_on_the_order_of_recording(n in 2_usize..=20, salt in any::<u64>()) {
         let keys = keys(n, salt);
         for kind in KINDS {
             let mut one = play(kind, &keys, None, salt, judge);
             let mut other = play(kind, &keys, None, !salt, judge);
-            one.pairings.sort_unstable();
-            other.pairings.sort_unstable();
+            one.matches.sort_unstable();
+            other.matches.sort_unstable();
             prop_assert_eq!(one, other);
         }
     }
@@ -403,9 +413,9 @@ proptest! {
     }
 
     #[test]
-    fn planned_matches_are_played(n in 2_usize..=24, salt in any::<u64>()) {
+    fn tournament_plays_the_planned_matches(n in 2_usize..=24, salt in any::<u64>()) {
         let keys = keys(n, salt);
-        let count = |kind| play(kind, &keys, None, salt, judge).pairings.len();
+        let count = |kind| play(kind, &keys, None, salt, judge).matches.len();
         prop_assert_eq!(count(TournamentKind::Knockout), n - 1);
         prop_assert_eq!(count(TournamentKind::RoundRobin), n * (n - 1) / 2);
         let rounds = (n as f64).log2().ceil() as usize + 1;

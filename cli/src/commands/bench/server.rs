@@ -179,7 +179,7 @@ async fn costs(config: &ScoreRun, groups: &[GroupRequest], turns: u32) -> anyhow
                 && let Some(group) = turned.next()
             {
                 scorer.add(group)?;
-                scorer.ask();
+                scorer.request_votes();
             }
             drop(scorer.pump());
         }

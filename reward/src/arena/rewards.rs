@@ -1,4 +1,9 @@
-//! From a group's votes to its rewards, whichever method is configured.
+//! From a group's votes to its rewards, by the configured rating method.
+//!
+//! Works on slots, whose order permuting the members does not change. It does not know how the
+//! votes came about.
+
+use std::cmp::Ordering;
 
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::seed::Seed;
@@ -7,72 +12,86 @@ use joust_schema::tables::{Reward, Status};
 use crate::config::{RatingMethod, RewardConfig, RewardKind};
 use crate::rating::bradley_terry::bradley_terry;
 use crate::rating::elo::elo;
-use crate::rating::{ELO_SCALE, Game, elo_number, win_rate};
+use crate::rating::{ELO_SCALE, MatchVotes, elo_number, win_rate};
 
-/// A finished tournament: members are slots, equal completions the same one.
-pub(super) struct Standing<'a> {
-    /// The slot of each member.
-    pub(super) slot_of: &'a [usize],
-    /// The key of each slot.
-    pub(super) keys: &'a [u64],
-    pub(super) games: &'a [Game],
+/// The votes of a finished tournament, by slot.
+pub(super) struct Standing {
+    /// Per member: its slot. Members with equal completions share one.
+    pub(super) slot_of_member: Vec<usize>,
+    /// Per slot: its key.
+    pub(super) keys: Vec<u64>,
+    pub(super) matches: Vec<MatchVotes>,
     pub(super) seed: Seed,
 }
 
-/// What a method says about the slots.
-struct Rated {
+/// What a rating method says about the slots.
+struct SlotRatings {
     /// Elo number and its standard error.
     rating: Vec<Option<(f64, Option<f64>)>>,
-    /// Probability that one slot beats another; `None` where only a plain share is known.
+    /// Probability that one slot beats another; `None` if only a plain share is known.
     beats: Option<Box<dyn Fn(usize, usize) -> f64>>,
     share: Vec<Option<f64>>,
     position_bias: Option<f64>,
 }
 
-/// The rewards of a group, and the judge's position bias where it was measured.
+/// Number of votes and of matches won and lost, per slot.
+struct SlotCounts {
+    votes: Vec<u64>,
+    wins: Vec<i32>,
+    losses: Vec<i32>,
+}
+
+impl SlotCounts {
+    fn of(matches: &[MatchVotes], n_slots: usize) -> Self {
+        let (votes, wins, losses) = (vec![0; n_slots], vec![0; n_slots], vec![0; n_slots]);
+        let mut counts = Self { votes, wins, losses };
+        for of_match in matches {
+            let (votes_a, votes_b) = (of_match.votes_a(), of_match.votes_b());
+            for slot in [of_match.a, of_match.b] {
+                counts.votes[slot] += votes_a + votes_b;
+            }
+            let (winner, loser) = match votes_a.cmp(&votes_b) {
+                Ordering::Greater => (of_match.a, of_match.b),
+                Ordering::Less => (of_match.b, of_match.a),
+                Ordering::Equal => continue,
+            };
+            counts.wins[winner] += 1;
+            counts.losses[loser] += 1;
+        }
+        counts
+    }
+}
+
+/// The rewards of a group, and the judge's position bias if it was measured.
 pub(super) fn rewards(
     group_id: &GroupId,
-    standing: &Standing<'_>,
+    standing: &Standing,
     config: &RewardConfig,
 ) -> (Vec<Reward>, Option<f64>) {
-    let n_members = standing.slot_of.len();
+    let n_members = standing.slot_of_member.len();
     let n_slots = standing.keys.len();
-    let mut n_votes = vec![0; n_slots];
-    let (mut wins, mut losses) = (vec![0; n_slots], vec![0; n_slots]);
-    for game in standing.games {
-        let (votes_a, votes_b) = (game.votes_a(), game.votes_b());
-        n_votes[game.a] += votes_a + votes_b;
-        n_votes[game.b] += votes_a + votes_b;
-        match votes_a.cmp(&votes_b) {
-            std::cmp::Ordering::Greater => {
-                (wins[game.a], losses[game.b]) = (wins[game.a] + 1, losses[game.b] + 1)
-            }
-            std::cmp::Ordering::Less => {
-                (wins[game.b], losses[game.a]) = (wins[game.b] + 1, losses[game.a] + 1)
-            }
-            std::cmp::Ordering::Equal => {}
-        }
-    }
-    let rated = rate(standing, config);
-    // a group of equal completions needs no votes to be known as equal
+    let counts = SlotCounts::of(&standing.matches, n_slots);
+    let rated = rate_slots(standing, config);
+    // members of equal completions need no votes to be equal
     let all_equal = n_slots == 1;
-    let status = |slot: usize| match (n_members, all_equal || n_votes[slot] > 0) {
+    let status = |slot: usize| match (n_members, all_equal || counts.votes[slot] > 0) {
         (1, _) => Status::IncompleteGroup,
         (_, true) => Status::Scored,
         (_, false) => Status::JudgeFailed,
     };
     let expected = |member: usize| -> Option<f64> {
-        let slot = standing.slot_of[member];
+        let slot = standing.slot_of_member[member];
         if all_equal {
             return Some(0.5);
         }
         let Some(beats) = &rated.beats else {
             return rated.share[slot];
         };
-        let others = (0..n_members)
-            .filter(|&other| other != member && status(standing.slot_of[other]) == Status::Scored);
+        let others = (0..n_members).filter(|&other| {
+            other != member && status(standing.slot_of_member[other]) == Status::Scored
+        });
         // slot order keeps the sum the same however the members are permuted
-        let mut others: Vec<usize> = others.map(|other| standing.slot_of[other]).collect();
+        let mut others: Vec<usize> = others.map(|other| standing.slot_of_member[other]).collect();
         others.sort_unstable();
         let sum: f64 =
             others.iter().map(|&other| if other == slot { 0.5 } else { beats(slot, other) }).sum();
@@ -80,7 +99,7 @@ pub(super) fn rewards(
     };
     let mut rows: Vec<Reward> = (0..n_members)
         .map(|member| {
-            let slot = standing.slot_of[member];
+            let slot = standing.slot_of_member[member];
             let status = status(slot);
             let is_scored = status == Status::Scored;
             let win_rate = expected(member).filter(|_| is_scored);
@@ -96,26 +115,26 @@ pub(super) fn rewards(
                 win_rate,
                 rating: rating.map(|(value, _)| value),
                 rating_stderr: rating.and_then(|(_, stderr)| stderr),
-                wins: wins[slot],
-                losses: losses[slot],
+                wins: counts.wins[slot],
+                losses: counts.losses[slot],
                 rank: None,
                 advantage: None,
             }
         })
         .collect();
-    rank(&mut rows);
+    assign_ranks(&mut rows);
     (rows, rated.position_bias)
 }
 
-fn rate(standing: &Standing<'_>, config: &RewardConfig) -> Rated {
+fn rate_slots(standing: &Standing, config: &RewardConfig) -> SlotRatings {
     let n_slots = standing.keys.len();
-    let share = win_rate(n_slots, standing.games);
+    let share = win_rate(n_slots, &standing.matches);
     match config.rating.method {
         RatingMethod::WinRate => {
-            Rated { rating: vec![None; n_slots], beats: None, share, position_bias: None }
+            SlotRatings { rating: vec![None; n_slots], beats: None, share, position_bias: None }
         }
         RatingMethod::BradleyTerry => {
-            let fit = bradley_terry(n_slots, standing.games, &config.rating.bradley_terry);
+            let fit = bradley_terry(n_slots, &standing.matches, &config.rating.bradley_terry);
             let theta: Vec<f64> = fit.ratings.iter().map(|rating| rating.theta).collect();
             let to_elo = ELO_SCALE / std::f64::consts::LN_10;
             let rating = fit
@@ -124,8 +143,8 @@ fn rate(standing: &Standing<'_>, config: &RewardConfig) -> Rated {
                 .map(|rating| Some((elo_number(rating.theta), Some(rating.stderr * to_elo))))
                 .collect();
             let beats = move |a: usize, b: usize| 1.0 / (1.0 + (theta[b] - theta[a]).exp());
-            let bias = config.rating.bradley_terry.position_bias && !standing.games.is_empty();
-            Rated {
+            let bias = config.rating.bradley_terry.position_bias && !standing.matches.is_empty();
+            SlotRatings {
                 rating,
                 beats: Some(Box::new(beats)),
                 share,
@@ -133,18 +152,18 @@ fn rate(standing: &Standing<'_>, config: &RewardConfig) -> Rated {
             }
         }
         RatingMethod::Elo => {
-            let numbers = elo(standing.keys, standing.games, &config.rating.elo, standing.seed);
+            let numbers = elo(&standing.keys, &standing.matches, &config.rating.elo, standing.seed);
             let rating = numbers.iter().map(|&number| Some((number, None))).collect();
             let beats = move |a: usize, b: usize| {
                 1.0 / (1.0 + 10f64.powf((numbers[b] - numbers[a]) / ELO_SCALE))
             };
-            Rated { rating, beats: Some(Box::new(beats)), share, position_bias: None }
+            SlotRatings { rating, beats: Some(Box::new(beats)), share, position_bias: None }
         }
     }
 }
 
-/// 1 for the best; members within rounding of each other share the better rank.
-fn rank(rows: &mut [Reward]) {
+/// Ranks the rows: 1 for the best; members within rounding of each other share the better rank.
+fn assign_ranks(rows: &mut [Reward]) {
     const SAME: f64 = 1e-12;
     let known: Vec<Option<f64>> = rows.iter().map(|row| row.win_rate).collect();
     for row in rows.iter_mut() {

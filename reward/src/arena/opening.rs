@@ -1,0 +1,43 @@
+//! Which player of a match is shown first in its even votes: pure, and keyed by what is compared.
+//!
+//! It does not know votes: in a match the order of presentation alternates.
+
+use std::cmp::Ordering;
+
+use joust_schema::seed::Seed;
+
+use crate::index::PlayerIdx;
+
+/// Which players opened the matches of a group so far. To *open* a match is to be shown first in
+/// its even votes.
+pub(super) struct Openings {
+    /// Per player: number of matches that it opened, less those that its opponent opened.
+    balance: Vec<i32>,
+    has_opened: Vec<bool>,
+}
+
+impl Openings {
+    pub(super) fn new(n_players: usize) -> Self {
+        Self { balance: vec![0; n_players], has_opened: vec![false; n_players] }
+    }
+
+    /// Decides whether `a` opens its match with `b`, and counts it.
+    ///
+    /// The player with the lower balance opens, so that the judge's preference for a position evens
+    /// out over the tournament. At equal balance a player that opened a match before does it again,
+    /// else a coin keyed by `match_seed` decides.
+    pub(super) fn a_opens(&mut self, a: PlayerIdx, b: PlayerIdx, match_seed: Seed) -> bool {
+        let a_opens = match self.balance[a.0].cmp(&self.balance[b.0]) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            // a prompt that begins like an earlier one costs the judge less
+            Ordering::Equal if self.has_opened[a.0] != self.has_opened[b.0] => self.has_opened[a.0],
+            Ordering::Equal => match_seed.child("order", 0).unit() < 0.5,
+        };
+        let (first, second) = if a_opens { (a, b) } else { (b, a) };
+        self.has_opened[first.0] = true;
+        self.balance[first.0] += 1;
+        self.balance[second.0] -= 1;
+        a_opens
+    }
+}
