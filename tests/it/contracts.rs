@@ -5,12 +5,13 @@ use std::process::Command;
 
 use crate::binary::root;
 
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("joust-schema", &[]),
+    ("joust-fleet", &["joust-schema"]),
     ("joust-engine", &["joust-schema"]),
     ("joust-data", &["joust-schema"]),
     ("joust-rollout", &["joust-schema", "joust-engine"]),
-    ("joust-reward", &["joust-schema", "joust-engine"]),
+    ("joust-reward", &["joust-schema", "joust-fleet", "joust-engine"]),
     ("joust-server", &["joust-schema", "joust-reward"]),
     ("joust-trainer", &["joust-schema", "joust-engine"]),
     (

@@ -444,7 +444,7 @@ fn cancelling_one_vote_of_a_shared_call_leaves_the_others_and_all_of_them_end_it
     polled_until(&mut judge, &server, 2);
     judge.cancel(VoteId(2));
     judge.cancel(VoteId(3));
-    assert!(judge.poll().is_empty() && judge.under_way.is_empty());
+    assert!(judge.poll().is_empty() && judge.in_flight.is_empty());
     // the place of the call that nobody wants is free again
     judge.submit(request(5));
     polled_until(&mut judge, &server, 3);

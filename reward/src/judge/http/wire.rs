@@ -1,4 +1,6 @@
-//! A vote or a conversation as an OpenAI chat completion, and what comes back.
+//! The wire format: a vote or a conversation as an OpenAI chat completion, and the answer.
+//!
+//! It does not know servers.
 
 use joust_schema::prompt::Message;
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,7 @@ use crate::{prompt, verdict};
 
 /// Body of `POST /v1/chat/completions`.
 #[derive(Serialize)]
-pub(super) struct Ask<'a> {
+pub(super) struct ChatBody<'a> {
     pub(super) model: &'a str,
     pub(super) messages: Vec<Message>,
     pub(super) temperature: f64,
@@ -18,79 +20,79 @@ pub(super) struct Ask<'a> {
     pub(super) seed: i64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) stop: Vec<String>,
-    /// Choices wanted; left out for one, so that servers without the field are asked as ever.
+    /// Number of choices wanted; left out for one, for servers that do not know the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) n: Option<usize>,
 }
 
-/// What is used of the answer.
+/// The fields of the answer that are used.
 #[derive(Deserialize)]
-pub(super) struct Answer {
-    choices: Vec<Choice>,
+pub(super) struct ChatCompletion {
+    choices: Vec<CompletionChoice>,
     #[serde(default)]
-    usage: Option<Usage>,
+    usage: Option<TokenUsage>,
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct CompletionChoice {
     #[serde(default)]
     index: usize,
-    message: Said,
+    message: CompletionMessage,
     #[serde(default)]
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct CompletionMessage {
     content: Option<String>,
-    /// The thought, where the server takes it apart (vLLM's and SGLang's reasoning parsers).
+    /// The thought, if the server splits it off (vLLM's and SGLang's reasoning parsers).
     #[serde(alias = "reasoning")]
     reasoning_content: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
-struct Usage {
+struct TokenUsage {
     #[serde(default)]
     prompt_tokens: usize,
     #[serde(default)]
     completion_tokens: usize,
     #[serde(default)]
-    prompt_tokens_details: Option<Details>,
+    prompt_tokens_details: Option<PromptTokensDetails>,
 }
 
 #[derive(Deserialize)]
-struct Details {
+struct PromptTokensDetails {
     #[serde(default)]
     cached_tokens: Option<usize>,
 }
 
-/// The judge's prompt.
-pub(super) fn messages(request: &VoteRequest) -> [Message; 2] {
+/// The judge's prompt for a vote.
+pub(super) fn vote_messages(request: &VoteRequest) -> [Message; 2] {
     let texts = [&request.question, &request.answer_first, &request.answer_second];
     let [question, first, second] = texts.map(|text| disarmed(text));
     prompt::messages(&question, &first, &second)
 }
 
-/// The server's tokenizer would read control tokens that a policy spells out; a space after their first
-/// character keeps it from that.
+/// Breaks control tokens that a policy spells out by a space after their first character, so that the
+/// server's tokenizer reads them as text.
 pub(super) fn disarmed(text: &str) -> String {
     text.replace("<|", "< |").replace("<｜", "< ｜")
 }
 
-impl Answer {
-    /// One vote a choice, at most `n_wanted`; fewer where the server gave fewer.
+impl ChatCompletion {
+    /// One vote per choice, at most `n_wanted`; fewer if the server gave fewer.
     ///
-    /// The prompt is computed once: for all votes but the first it counts as shared. Of the choices'
-    /// tokens the server tells only the sum. Each vote gets a share by the length of its text, an
+    /// The prompt is computed once: for all votes but the first it counts as cached. The server tells
+    /// only the sum of the choices' tokens. Each vote gets a share by the length of its text, an
     /// estimate; the shares add up to the sum.
     pub(super) fn into_replies(self, n_wanted: usize, latency_ms: f64) -> Vec<VoteReply> {
         let mut choices = self.choices;
         choices.sort_by_key(|choice| choice.index);
         choices.truncate(n_wanted);
-        let said = |choice: Choice| {
+        let said = |choice: CompletionChoice| {
             let content =
                 choice.message.content.as_deref().map(|text| without_prompt(text).to_owned());
-            Said { content, ..choice.message }.text()
+            CompletionMessage { content, ..choice.message }.text()
         };
         let texts: Vec<String> = choices.into_iter().map(said).collect();
         let usage = self.usage.unwrap_or_default();
@@ -112,8 +114,8 @@ impl Answer {
     }
 }
 
-impl Answer {
-    /// The first choice; none where there is none.
+impl ChatCompletion {
+    /// The first choice, if there is one.
     pub(super) fn into_chat_reply(self) -> Option<ChatReply> {
         let usage = self.usage.unwrap_or_default();
         let choice = self.choices.into_iter().min_by_key(|choice| choice.index)?;
@@ -126,8 +128,8 @@ impl Answer {
     }
 }
 
-impl Said {
-    /// The thought and what was said after it, as a model without a reasoning parser writes them.
+impl CompletionMessage {
+    /// The thought and the answer, as a server without a reasoning parser gives them.
     fn text(self) -> String {
         let content = self.content.unwrap_or_default();
         match self.reasoning_content.filter(|thought| !thought.is_empty()) {
@@ -137,9 +139,9 @@ impl Said {
     }
 }
 
-/// What a server says after the judge's prompt, where it gives that back: transformers 5.23 does so for a
-/// thought that was cut off. The prompt names both verdicts, and is none. A judge that quotes the prompt's
-/// last words gives back no answers with them.
+/// Removes the judge's prompt from the start of a server's output: transformers 5.23 repeats it for a
+/// thought that was cut off. The prompt names both verdicts and is none. A judge that only quotes the
+/// prompt's last words does not repeat the answers with them.
 fn without_prompt(content: &str) -> &str {
     match content.rsplit_once(prompt::ANALYSIS) {
         Some((before, after)) if before.contains(prompt::ANSWERS) => after,
@@ -147,7 +149,7 @@ fn without_prompt(content: &str) -> &str {
     }
 }
 
-/// Divides `total` in proportion to the lengths, each with one added for its end; the parts add up to
+/// Divides `total` in proportion to the lengths, each plus one for its end; the parts add up to
 /// `total`.
 fn shares(total: usize, lengths: &[usize]) -> Vec<usize> {
     let weight = |length: &usize| *length as u128 + 1;
@@ -155,9 +157,9 @@ fn shares(total: usize, lengths: &[usize]) -> Vec<usize> {
     let (mut so_far, mut given) = (0, 0);
     let share = |length| {
         so_far += weight(length);
-        let upto = (total as u128 * so_far / whole) as usize;
-        let share = upto - given;
-        given = upto;
+        let up_to = (total as u128 * so_far / whole) as usize;
+        let share = up_to - given;
+        given = up_to;
         share
     };
     lengths.iter().map(share).collect()
@@ -170,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_go_by_the_length_of_the_texts() {
+    fn shares_go_by_the_length_of_the_texts() {
         assert_eq!(shares(100, &[9, 29, 59]), [10, 30, 60]);
         assert_eq!(shares(7, &[0, 0]), [3, 4]);
         assert!(shares(7, &[]).is_empty());

@@ -1,20 +1,20 @@
-//! Spaces a server's calls so that no minute holds more than its limit: a pure state machine; the
-//! caller has the clock.
+//! Rate limit: spaces the calls to a server so that no minute holds more than its limit. A pure state
+//! machine; the caller has the clock.
 //!
-//! The generic cell rate algorithm (ITU-T I.371): each call moves the moment up to which the limit is
-//! used up by one interval, and a call may start a little before that moment. So a second's worth of
-//! calls that were not made may be caught up on. The interval is 61/60 of what the limit says, so that
-//! a minute which begins with such a second keeps the limit too.
+//! The generic cell rate algorithm (ITU-T I.371): each call moves the time up to which the limit is
+//! used up by one interval, and a call may start a little before that time. One second's worth of
+//! unused calls may thus be made up for. The interval is 61/60 of the limit's, so that a minute which
+//! begins with such a second keeps the limit too.
 
 use std::time::Duration;
 
-/// A minute, and the second that may be caught up on.
+/// A minute, and the second that may be made up for.
 const SPREAD: Duration = Duration::from_secs(61);
 
-/// What is known of one server's calls.
+/// Rate of the calls to one server.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Pace {
-    /// Time between two calls; zero where there is no limit.
+    /// Time between two calls; zero without a limit.
     interval: Duration,
     /// How long before `used_up_to` a call may start.
     ahead: Duration,
@@ -22,7 +22,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// At most so many calls in any minute; 0 sets no limit.
+    /// A limit of so many calls in any minute; 0 sets none.
     pub(super) fn new(calls_per_minute: u32) -> Self {
         let Some(interval) = SPREAD.checked_div(calls_per_minute) else {
             return Self::default();
@@ -34,13 +34,13 @@ impl Pace {
         Self { interval, ahead, used_up_to: Duration::ZERO }
     }
 
-    /// When the next call may start; a moment that has passed means now.
+    /// Time at which the next call may start; a past time means now.
     pub(super) fn ready_at(&self) -> Duration {
         self.used_up_to.saturating_sub(self.ahead)
     }
 
     /// A call starts.
-    pub(super) fn sent(&mut self, now: Duration) {
+    pub(super) fn record_sent(&mut self, now: Duration) {
         self.used_up_to = self.used_up_to.max(now) + self.interval;
     }
 }
@@ -51,20 +51,20 @@ mod tests {
 
     use super::*;
 
-    /// Starts calls as soon as they may, from the moments at which they come up.
+    /// Starts calls as soon as they may, from the times at which they are wanted.
     fn starts(limit: u32, wanted: impl Iterator<Item = Duration>) -> Vec<Duration> {
         let mut pace = Pace::new(limit);
         let mut now = Duration::ZERO;
         let start = |at: Duration| {
             now = now.max(at).max(pace.ready_at());
-            pace.sent(now);
+            pace.record_sent(now);
             now
         };
         wanted.map(start).collect()
     }
 
     #[test]
-    fn calls_that_come_at_once_are_spread_over_the_minute() {
+    fn pace_spreads_simultaneous_calls_over_the_minute() {
         let starts = starts(600, std::iter::repeat_n(Duration::ZERO, 600));
         let in_first = |s: u64| starts.iter().filter(|at| **at < Duration::from_secs(s)).count();
         assert_eq!([in_first(1), in_first(2), in_first(31)], [18, 28, 313]);
@@ -72,19 +72,19 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nothing_waits() {
+    fn pace_without_a_limit_delays_nothing() {
         assert_eq!(starts(0, std::iter::repeat_n(Duration::ZERO, 100)), [Duration::ZERO; 100]);
     }
 
     #[test]
-    fn a_low_limit_spaces_single_calls() {
+    fn pace_spaces_single_calls_at_a_low_limit() {
         let starts = starts(1, std::iter::repeat_n(Duration::ZERO, 2));
         assert!(starts[0] == Duration::ZERO && starts[1] > Duration::from_secs(60), "{starts:?}");
     }
 
     proptest! {
         #[test]
-        fn no_minute_holds_more_than_the_limit_and_little_is_lost(
+        fn pace_keeps_the_limit_in_every_minute_and_wastes_little(
             limit in 1_u32..3_000,
             pauses in prop::collection::vec(prop_oneof![
                 20 => Just(0_u64),
@@ -103,7 +103,7 @@ mod tests {
                 let in_minute = starts[first..].iter().take_while(|at| **at <= *start + minute);
                 prop_assert!(in_minute.count() <= limit as usize);
             }
-            // calls that all wait go out at 60 / 61 of the limit, and nobody waits for nothing
+            // waiting calls start at 60 / 61 of the limit, and none waits without need
             let last = *starts.last().expect("one at least");
             let most = at + minute.mul_f64(61.0 / 60.0 / f64::from(limit)) * starts.len() as u32;
             prop_assert!(last <= most + Duration::from_millis(1), "{last:?} {most:?}");

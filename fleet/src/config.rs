@@ -1,0 +1,23 @@
+//! Settings of a fleet.
+//!
+//! Plain values. The crate that owns the config section names the keys and checks the bounds.
+
+use std::time::Duration;
+
+/// The servers of a fleet and the limits on calls to them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetConfig {
+    /// Full address of the endpoint at each server, at least one.
+    pub urls: Vec<String>,
+    /// Bearer token that is sent with each call, if any.
+    pub api_key: Option<String>,
+    /// Maximum number of slots in use at each server, at least 1.
+    pub concurrency: usize,
+    /// Maximum number of calls that start at each server in any minute, retries included; 0 sets no
+    /// limit.
+    pub requests_per_minute: u32,
+    /// Maximum time of one call.
+    pub timeout: Duration,
+    /// Maximum number of attempts of a call, the first included; at least 1.
+    pub tries: u32,
+}

@@ -1,0 +1,20 @@
+//! Calls to a set of servers that answer JSON with JSON.
+//!
+//! In: a [`Call`], which makes its request body and reads the answer. Out: its reply, or why there
+//! is none. A call goes to the least loaded server; the crate bounds the slots in use and the
+//! requests per minute of each server, retries faults with growing pauses, and stops calling a
+//! server that keeps failing. It does not know what is asked: no prompts, votes or verdicts.
+
+#![forbid(unsafe_code)]
+
+mod breaker;
+mod call;
+mod config;
+mod fleet;
+mod pace;
+mod pool;
+mod slots;
+
+pub use call::{Call, CallError, Finished};
+pub use config::FleetConfig;
+pub use fleet::{Error, Fleet};

@@ -1,0 +1,167 @@
+//! Which server takes the next call: the one with the fewest slots in use among those that are
+//! healthy, have room, and are within their rate. A pure state machine; the caller has the clock.
+//!
+//! It does not know what is asked.
+
+use std::time::Duration;
+
+use super::breaker::Breaker;
+use super::pace::Pace;
+
+/// All servers, by their positions in the config.
+pub(crate) struct ServerPool {
+    max_slots: usize,
+    servers: Vec<ServerState>,
+}
+
+struct ServerState {
+    breaker: Breaker,
+    pace: Pace,
+    n_slots: usize,
+}
+
+/// What to do with a call.
+#[derive(Debug, PartialEq)]
+pub(crate) enum SlotChoice {
+    /// Send it to this server; its slots are taken.
+    Send(usize),
+    /// Wait until a call ends, or until this moment.
+    Wait(Option<Duration>),
+    /// All servers rest after failures, the first until this moment.
+    AllRest(Duration),
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum CallEnd {
+    /// The server answered, if only by refusing a wrong request.
+    Answered,
+    /// It failed by the server's fault.
+    Failed,
+    /// It was given up before its end, which tells nothing of the server.
+    GivenUp,
+}
+
+impl ServerPool {
+    /// `n` servers with at most `max_slots` in use at each.
+    pub(crate) fn new(n: usize, max_slots: usize, calls_per_minute: u32) -> Self {
+        let server = || ServerState {
+            breaker: Breaker::default(),
+            pace: Pace::new(calls_per_minute),
+            n_slots: 0,
+        };
+        Self { max_slots, servers: std::iter::repeat_with(server).take(n).collect() }
+    }
+
+    /// Finds a server for a call that takes `n_slots`, at most `max_slots`.
+    pub(crate) fn choose(&mut self, n_slots: usize, now: Duration) -> SlotChoice {
+        let has_room = |server: &ServerState| server.n_slots + n_slots <= self.max_slots;
+        let can_take = |server: &ServerState| {
+            server.breaker.allows(now) && has_room(server) && server.pace.ready_at() <= now
+        };
+        let free = self.servers.iter().enumerate().filter(|(_, server)| can_take(server));
+        if let Some((idx, _)) = free.min_by_key(|(_, server)| server.n_slots) {
+            let server = &mut self.servers[idx];
+            server.n_slots += n_slots;
+            server.breaker.record_sent();
+            server.pace.record_sent(now);
+            return SlotChoice::Send(idx);
+        }
+        let rests = |server: &ServerState| {
+            let until = server.breaker.rests_until();
+            (!server.breaker.allows(now) && until > now).then_some(until)
+        };
+        if self.servers.iter().all(|server| rests(server).is_some()) {
+            return SlotChoice::AllRest(self.servers.iter().filter_map(rests).min().unwrap_or(now));
+        }
+        // a server without room, or on trial with one call, is free again when a call ends
+        let paced = |server: &ServerState| {
+            let is_paced = server.breaker.allows(now) && has_room(server);
+            is_paced.then(|| server.pace.ready_at())
+        };
+        let next = self.servers.iter().filter_map(|server| rests(server).or_else(|| paced(server)));
+        SlotChoice::Wait(next.min())
+    }
+
+    /// Number of servers that rest after failures.
+    pub(crate) fn n_resting(&self, now: Duration) -> usize {
+        self.servers.iter().filter(|server| server.breaker.rests(now)).count()
+    }
+
+    /// Gives back slots that a call no longer takes.
+    pub(crate) fn release(&mut self, server: usize, n_slots: usize) {
+        self.servers[server].n_slots -= n_slots;
+    }
+
+    /// Ends a call that takes `n_slots`.
+    pub(crate) fn end_call(&mut self, server: usize, n_slots: usize, end: CallEnd, now: Duration) {
+        self.release(server, n_slots);
+        let breaker = &mut self.servers[server].breaker;
+        match end {
+            CallEnd::Answered => breaker.record_answer(),
+            CallEnd::Failed => breaker.record_failure(now),
+            CallEnd::GivenUp => breaker.record_given_up(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn failing(pool: &mut ServerPool, server: usize) {
+        for _ in 0..10 {
+            pool.servers[server].n_slots += 1;
+            pool.end_call(server, 1, CallEnd::Failed, NOW);
+        }
+    }
+
+    #[test]
+    fn pool_counts_slots_and_gives_no_server_more_than_its_share() {
+        let mut pool = ServerPool::new(2, 4, 0);
+        let chosen = [3, 2, 2, 2].map(|n_slots| pool.choose(n_slots, NOW));
+        let [a, b] = [SlotChoice::Send(0), SlotChoice::Send(1)];
+        assert_eq!(chosen, [a, b, SlotChoice::Send(1), SlotChoice::Wait(None)]);
+        assert_eq!(pool.choose(1, NOW), SlotChoice::Send(0), "one finds the last place");
+        pool.release(1, 1);
+        assert_eq!(pool.choose(2, NOW), SlotChoice::Wait(None));
+        pool.end_call(1, 1, CallEnd::Answered, NOW);
+        assert_eq!(pool.choose(2, NOW), SlotChoice::Send(1));
+    }
+
+    #[test]
+    fn pool_leaves_the_calls_of_a_resting_server_to_others_without_crowding_them() {
+        let mut pool = ServerPool::new(2, 1, 0);
+        failing(&mut pool, 0);
+        assert_eq!(pool.choose(1, NOW), SlotChoice::Send(1));
+        let until = NOW + Duration::from_secs(1);
+        assert_eq!(pool.choose(1, NOW), SlotChoice::Wait(Some(until)));
+        assert_eq!(pool.choose(1, until), SlotChoice::Send(0), "one call tries it");
+        assert_eq!(pool.choose(1, until), SlotChoice::Wait(None));
+    }
+
+    #[test]
+    fn pool_tells_how_long_all_rest_and_waits_for_the_call_on_trial() {
+        let mut pool = ServerPool::new(1, 2, 0);
+        failing(&mut pool, 0);
+        let until = NOW + Duration::from_secs(1);
+        assert_eq!(pool.choose(1, NOW), SlotChoice::AllRest(until));
+        assert_eq!((pool.n_resting(NOW), pool.n_resting(until)), (1, 0));
+        assert_eq!(pool.choose(1, until), SlotChoice::Send(0));
+        assert_eq!(pool.choose(1, until), SlotChoice::Wait(None), "the trial tells");
+        pool.end_call(0, 1, CallEnd::Failed, until);
+        assert_eq!(pool.choose(1, until), SlotChoice::AllRest(until + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn pool_leaves_calls_to_others_at_a_rate_limit_and_names_the_moment() {
+        let mut pool = ServerPool::new(2, 8, 60);
+        let chosen = [(); 2].map(|()| pool.choose(1, NOW));
+        assert_eq!(chosen, [SlotChoice::Send(0), SlotChoice::Send(1)]);
+        let SlotChoice::Wait(Some(at)) = pool.choose(1, NOW) else { panic!("over the limit") };
+        assert!(at > NOW + Duration::from_secs(1) && at < NOW + Duration::from_secs(2));
+        assert_eq!(pool.choose(1, at), SlotChoice::Send(0));
+    }
+}
