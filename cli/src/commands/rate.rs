@@ -149,7 +149,7 @@ fn rate(
     let n_votes: Vec<u64> = (0..members.len())
         .map(|member| {
             let of_member = matches.iter().filter(|votes| votes.a == member || votes.b == member);
-            of_member.map(|votes| votes.votes_a() + game.votes_b()).sum()
+            of_member.map(|votes| votes.votes_a() + votes.votes_b()).sum()
         })
         .collect();
     let mean_of_others = |beats: &dyn Fn(usize, usize) -> f64, member: usize| {
