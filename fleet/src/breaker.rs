@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Number of failures in a row after which a server rests: more than a server that answers two calls
-/// in three has by chance.
+/// Number of failures in a row after which a server rests: more than a server that answers two
+/// calls in three has by chance.
 const MAX_FAILURES: u32 = 10;
 
 /// Length of the first rest; it doubles with each further failure.

@@ -1,6 +1,6 @@
 //! The call loop: waits for a server, sends, retries.
 //!
-//! It does not know what is asked, but for whether it is still wanted.
+//! It does not know what a call asks, only whether the call is still wanted.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! Rate limit: spaces the calls to a server so that no minute holds more than its limit. A pure state
-//! machine; the caller has the clock.
+//! Rate limit: spaces the calls to a server so that no minute holds more than its limit. A pure
+//! state machine; the caller has the clock.
 //!
 //! The generic cell rate algorithm (ITU-T I.371): each call moves the time up to which the limit is
 //! used up by one interval, and a call may start a little before that time. One second's worth of
-//! unused calls may thus be made up for. The interval is 61/60 of the limit's, so that a minute which
-//! begins with such a second keeps the limit too.
+//! unused calls may thus be made up for. The interval is 61/60 of the limit's, so that a minute
+//! which begins with such a second keeps the limit too.
 
 use std::time::Duration;
 

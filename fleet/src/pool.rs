@@ -1,7 +1,7 @@
 //! Which server takes the next call: the one with the fewest slots in use among those that are
 //! healthy, have room, and are within their rate. A pure state machine; the caller has the clock.
 //!
-//! It does not know what is asked.
+//! It does not know what a call asks.
 
 use std::time::Duration;
 

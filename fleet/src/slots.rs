@@ -1,7 +1,7 @@
 //! Slots at the servers: a call waits here for a server with room, first come, first served, and
 //! gives its slots back when it ends.
 //!
-//! It has the clock that the pure `pool` lacks. It does not know what is asked.
+//! It has the clock that the pure `pool` lacks. It does not know what a call asks.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;

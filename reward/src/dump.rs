@@ -1,4 +1,6 @@
-//! The evidence on disk: matches, votes and rewards as Parquet.
+//! Dumps: matches, votes and rewards as Parquet files.
+//!
+//! It does not know how groups are scored.
 
 use std::path::Path;
 
@@ -12,11 +14,11 @@ use crate::error::Error;
 use crate::rule;
 
 /// A written file: its name, its table and its number of rows.
-pub type Written = (String, &'static str, usize);
+pub type WrittenFile = (String, &'static str, usize);
 
-/// Writes all that is known of scored groups into `dir`: `matches.parquet`, `votes.parquet`,
-/// `rewards.parquet`, and `completions.parquet` with what was asked and said. `results` are those of
-/// `groups`, in their order.
+/// Writes scored groups into `dir`: `matches.parquet`, `votes.parquet`, `rewards.parquet`, and
+/// `completions.parquet` with prompts and completions. `results` belong to `groups`, in their
+/// order.
 ///
 /// # Errors
 /// [`Error::Schema`]; no file is left half-written.
@@ -24,17 +26,18 @@ pub fn write(
     dir: &Path,
     groups: &[GroupRequest],
     results: &[GroupResult],
-) -> Result<Vec<Written>, Error> {
+) -> Result<Vec<WrittenFile>, Error> {
     let rewards = results.iter().flat_map(|result| result.rewards.iter().cloned()).collect();
     let mut written = write_evidence(dir, results)?;
     written.push(write_table::<Reward>(dir, rewards)?);
-    let completions = groups.iter().zip(results).flat_map(|(group, result)| view(group, result));
+    let completions =
+        groups.iter().zip(results).flat_map(|(group, result)| completion_rows(group, result));
     written.push(write_table::<Completion>(dir, completions.collect())?);
     Ok(written)
 }
 
-/// Rows of the view people open, of completions that were not sampled by this program.
-fn view(group: &GroupRequest, result: &GroupResult) -> impl Iterator<Item = Completion> {
+/// Rows of the `completions` table, for completions that this program did not sample.
+fn completion_rows(group: &GroupRequest, result: &GroupResult) -> impl Iterator<Item = Completion> {
     group.completions.iter().zip(&result.rewards).map(|(completion, row)| Completion {
         step: group.step,
         prompt: group.question.clone(),
@@ -63,13 +66,13 @@ fn view(group: &GroupRequest, result: &GroupResult) -> impl Iterator<Item = Comp
 ///
 /// # Errors
 /// [`Error::Schema`]; no file is left half-written.
-pub fn write_evidence(dir: &Path, results: &[GroupResult]) -> Result<Vec<Written>, Error> {
+pub fn write_evidence(dir: &Path, results: &[GroupResult]) -> Result<Vec<WrittenFile>, Error> {
     let matches = results.iter().flat_map(|result| result.matches.iter().cloned()).collect();
     let votes = results.iter().flat_map(|result| result.votes.iter().cloned()).collect();
     Ok(vec![write_table::<Match>(dir, matches)?, write_table::<Vote>(dir, votes)?])
 }
 
-fn write_table<T: Table>(dir: &Path, rows: Vec<T>) -> Result<Written, Error> {
+fn write_table<T: Table>(dir: &Path, rows: Vec<T>) -> Result<WrittenFile, Error> {
     let file = format!("{}.parquet", T::NAME);
     parquet::write(&dir.join(&file), &rows)?;
     Ok((file, T::NAME, rows.len()))

@@ -1,4 +1,4 @@
-//! What can go wrong in scoring, named by what the caller can do about it.
+//! Errors of scoring, named by what the caller can do about them.
 //!
 //! A judge call that fails is no error of scoring: it is a missing vote, and a status in the
 //! result.
@@ -7,21 +7,21 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting makes no sense.
+    /// A setting is wrong.
     #[error("{0}")]
     Config(String),
-    /// A group that cannot be scored as it is.
+    /// A group cannot be scored.
     #[error("group {group_id}: {reason}")]
     Group {
         /// The group.
         group_id: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The judge's model or its tokenizer.
+    /// The judge's model or its tokenizer failed.
     #[error("judge: {0}")]
     Engine(#[from] joust_engine::Error),
-    /// Tables or files.
+    /// A table or a file failed.
     #[error(transparent)]
     Schema(#[from] joust_schema::Error),
 }

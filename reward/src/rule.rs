@@ -1,4 +1,4 @@
-//! Verifiable answers: the final answer of a completion against the known one.
+//! Verifiable answers: compares the final answer of a completion with the known one.
 //!
 //! The final answer is the content of the last `\boxed{…}`, else the last number, else the text
 //! after the last "answer is", else the whole text. Numbers are compared as numbers (`1,200` equals
@@ -18,7 +18,7 @@ pub fn is_correct(completion: &str, reference: &str) -> bool {
 }
 
 /// The last number that a completion states, in its last box if it has one; thoughts do not count.
-pub fn final_number(completion: &str) -> Option<Number> {
+pub fn final_number(completion: &str) -> Option<FinalNumber> {
     let text = strip_thinking(completion);
     match last_boxed(text) {
         Some(content) => last_number(content),
@@ -66,10 +66,10 @@ fn last_boxed(text: &str) -> Option<&str> {
 
 /// A decimal number without leading and trailing zeros, so that equal numbers are equal texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Number(String);
+pub struct FinalNumber(String);
 
-/// The number that `text` is, and nothing else.
-fn number(text: &str) -> Option<Number> {
+/// The number, if `text` is one and nothing else.
+fn number(text: &str) -> Option<FinalNumber> {
     let text = text.trim().trim_start_matches('$').trim_end_matches(['.', '%']);
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let is_number = digits.starts_with(|c: char| c.is_ascii_digit())
@@ -77,7 +77,7 @@ fn number(text: &str) -> Option<Number> {
     if is_number { last_number(text) } else { None }
 }
 
-fn last_number(text: &str) -> Option<Number> {
+fn last_number(text: &str) -> Option<FinalNumber> {
     let bytes = text.as_bytes();
     let end = bytes.iter().rposition(u8::is_ascii_digit)? + 1;
     let mut start = end - 1;
@@ -118,7 +118,7 @@ fn last_number(text: &str) -> Option<Number> {
     if is_negative && value != "0" {
         value.insert(0, '-');
     }
-    Some(Number(value))
+    Some(FinalNumber(value))
 }
 
 #[cfg(test)]

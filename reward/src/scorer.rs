@@ -1,4 +1,6 @@
-//! Scoring as a whole: groups in, rewards with their evidence out, whatever the reward is.
+//! Scoring: groups in, rewards with their evidence out, by a judge or a rule.
+//!
+//! It does not know where groups come from.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::judge::{
 };
 use crate::rule;
 
-/// A judge with the tournaments it is judging, or a rule.
+/// A judge with its open groups, or a rule.
 pub struct Scorer {
     config: RewardConfig,
     judge: Option<Box<dyn Judge>>,
@@ -29,10 +31,10 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Loads the configured judge. `record_latency` writes its times into the votes.
+    /// Loads the configured judge. With `record_latency` its times are written into the votes.
     ///
     /// # Errors
-    /// [`Error::Config`] with all that is wrong with the settings; what loading the judge gives.
+    /// [`Error::Config`] with all problems of the settings; the errors of loading the judge.
     pub fn open(config: &RewardConfig, record_latency: bool) -> Result<Self, Error> {
         let problems = config.validate();
         if !problems.is_empty() {
@@ -55,7 +57,7 @@ impl Scorer {
         Ok(Self::with_judge(config, judge, record_latency))
     }
 
-    /// Scores with a given judge, behind the configured cache; `None` scores by rule.
+    /// Scores by a given judge, behind the configured cache; `None` scores by the rule.
     pub fn with_judge(
         config: &RewardConfig,
         judge: Option<Box<dyn Judge>>,
@@ -82,27 +84,27 @@ impl Scorer {
         }
     }
 
-    /// Who judges.
+    /// Name of the judge.
     pub fn judge_name(&self) -> &str {
         self.judge.as_deref().map_or("rule", Judge::name)
     }
 
-    /// What the cache of verdicts counts; none where there is no cache.
+    /// Counters of the verdict cache, if there is one.
     pub fn cache_stats(&self) -> Option<Arc<CacheStats>> {
         self.cache_stats.clone()
     }
 
-    /// The servers that the judge asks; none where it is in this process.
+    /// The servers that the judge calls; `None` if it runs in this process.
     pub fn judge_servers(&self) -> Option<Arc<dyn JudgeServers>> {
         self.judge.as_ref().and_then(|judge| judge.servers())
     }
 
-    /// The judge alone; `None` where a rule scores.
+    /// The judge alone; `None` if the rule scores.
     pub fn into_judge(self) -> Option<Box<dyn Judge>> {
         self.judge
     }
 
-    /// How groups are scored.
+    /// The settings.
     pub fn config(&self) -> &RewardConfig {
         &self.config
     }
@@ -126,7 +128,7 @@ impl Scorer {
         }
     }
 
-    /// Groups that are not finished.
+    /// Number of groups that are not finished.
     pub fn n_open(&self) -> usize {
         self.arena.n_open() + self.by_rule.len()
     }
@@ -246,7 +248,7 @@ impl Scorer {
     }
 }
 
-/// Rewards of 1 and 0 by the known answer; without one there is no reward.
+/// Rewards of 1 and 0 by the known answer; no reward without one.
 fn score_by_rule(request: &GroupRequest) -> GroupResult {
     let row = |(idx, completion): (usize, &String)| {
         let correct = request.reference.as_ref().map(|known| rule::is_correct(completion, known));

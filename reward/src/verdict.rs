@@ -1,15 +1,15 @@
-//! Reads the judge's verdict out of the text it produced.
+//! Reads the judge's verdict from its output.
 //!
-//! It does not know who was shown first, nor what happens to an invalid verdict (see the arena).
-//! The rule follows the Reward Reasoning Model (arXiv 2505.14674) and the reward code of its
-//! training: only the last box counts.
+//! It does not know which player was shown first, nor what happens to an invalid verdict (see the
+//! arena). The rule follows the Reward Reasoning Model (arXiv 2505.14674) and the reward code of
+//! its training: only the last box counts.
 
 use joust_schema::tables::Verdict;
 
 /// The end of the judge's thoughts.
 const THINK_CLOSE: &str = "</think>";
 
-/// Commands that only choose a font and may wrap the answer or a part of it.
+/// Commands that only choose a font; they may wrap the answer or a part of it.
 const FONT_COMMANDS: [&str; 18] = [
     "text",
     "textbf",

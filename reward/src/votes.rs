@@ -1,8 +1,8 @@
-//! When a match has been voted on enough, and how many votes to ask for next. Pure counting.
+//! The rule that ends the voting in a match, and how many votes to request next. Pure counting.
 //!
-//! Rules that stop on what has been seen look at pairs of votes, one of each order of presentation:
-//! a judge that only likes the first place then never gets ahead, and what it thinks of the place
-//! cannot end a match.
+//! Rules that stop on the votes so far look at pairs of votes, one per presentation order. A judge
+//! that only prefers the first position is then never ahead, and its preference for a position
+//! cannot end a match. The rule does not know judges.
 
 use std::fmt::Display;
 
@@ -11,38 +11,38 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What ends the voting in a match before its last vote.
+/// Condition that ends the voting in a match before its last vote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
-    /// Nothing: all votes are asked for.
+    /// None: all votes are requested.
     Never,
-    /// The votes that are left cannot change who has more.
+    /// The remaining votes cannot change which side has more.
     #[default]
     Majority,
     /// One side is `lead` votes ahead.
     Lead,
-    /// The better side is the better one with probability `threshold`: the judge's preference has a
-    /// uniform prior, and a Beta posterior after the votes.
+    /// The side with more votes is the better one with probability `threshold`: the judge's
+    /// preference has a uniform prior, and a Beta posterior after the votes.
     Posterior,
 }
 
-/// Votes of a match. A plain number n stands for `{ max = n, stop = "majority" }`.
-// `remote` makes the derived functions inherent: the table's side of the two forms below
+/// Votes per match. A plain number n stands for `{ max = n, stop = "majority" }`.
+// `remote` makes the derived functions inherent: they read the table form, `deserialize` both forms
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct VoteRule {
-    /// Most votes of a match; the order in which the two answers are shown alternates. An odd
-    /// number for `majority`.
+    /// Maximum number of votes per match; the order in which the two answers are shown alternates.
+    /// An odd number for `majority`.
     pub max: u32,
-    /// What ends the voting before.
+    /// Condition that ends the voting before `max` votes.
     pub stop: Stop,
-    /// Votes that one side must be ahead for `lead`.
+    /// Number of votes that one side must be ahead for `lead`.
     pub lead: u32,
     /// Probability at which `posterior` stops, in (0.5, 1).
     pub threshold: f64,
-    /// Votes that are asked for in advance, beyond those that are sure to be needed; where the match
-    /// is decided without them they are cancelled.
+    /// Number of votes that are requested in advance, beyond the votes that are certainly needed;
+    /// they are cancelled if the match is decided without them.
     pub ahead: u32,
 }
 
@@ -100,7 +100,7 @@ where
 }
 
 impl VoteRule {
-    /// All that is wrong, each named by its key.
+    /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.max == 0 {
@@ -120,7 +120,7 @@ impl VoteRule {
         problems
     }
 
-    /// Whether `for_a` against `for_b` valid votes, with `n_finished` of all in, decide the match.
+    /// Whether `for_a` against `for_b` valid votes decide the match when `n_finished` votes are in.
     pub(crate) fn is_decided(&self, for_a: u32, for_b: u32, n_finished: u32) -> bool {
         if n_finished >= self.max {
             return true;
@@ -136,8 +136,8 @@ impl VoteRule {
         }
     }
 
-    /// How many votes to ask for where `n_finished` are in and none is on its way: the least that
-    /// could decide the match, and `ahead` more.
+    /// Number of votes to request when `n_finished` are in and none is in flight: the smallest
+    /// number that could decide the match, and `ahead` more.
     pub(crate) fn n_wanted(&self, for_a: u32, for_b: u32, n_finished: u32) -> u32 {
         if self.is_decided(for_a, for_b, n_finished) {
             return 0;
@@ -150,11 +150,11 @@ impl VoteRule {
     }
 }
 
-/// Probability that the side with more votes is preferred by more than half, given the votes and a
-/// uniform prior: P(p > 1/2) for p ~ Beta(1 + more, 1 + less).
+/// Probability that the judge prefers the side with more votes in more than half of all votes,
+/// given a uniform prior: P(p > 1/2) for p ~ Beta(1 + more, 1 + less).
 ///
 /// For whole numbers the regularised incomplete beta function is a binomial sum (NIST DLMF 8.17.5):
-/// it is the share of n = more + less + 1 fair coins' outcomes with at most `more` heads.
+/// the share of the outcomes of n = more + less + 1 fair coins with at most `more` heads.
 fn posterior(for_a: u32, for_b: u32) -> f64 {
     let (more, n) = (for_a.max(for_b), for_a + for_b + 1);
     let mut ways = 1.0;

@@ -48,8 +48,8 @@ impl Arena {
         }
     }
 
-    /// Takes a group in; its first votes are requested at the next [`Arena::pump`]. The handle names
-    /// it from then on.
+    /// Takes a group in; its first votes are requested at the next [`Arena::pump`]. The handle
+    /// names it from then on.
     ///
     /// # Errors
     /// [`Error::Group`] for a group without completions, [`Error::Config`] for a tournament of its

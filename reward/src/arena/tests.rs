@@ -16,6 +16,9 @@ use crate::votes::Stop;
 const KINDS: [TournamentKind; 3] =
     [TournamentKind::Knockout, TournamentKind::Swiss, TournamentKind::RoundRobin];
 
+const METHODS: [RatingMethod; 3] =
+    [RatingMethod::BradleyTerry, RatingMethod::Elo, RatingMethod::WinRate];
+
 /// Gives the verdicts of `script`, the newest request first.
 fn judge<'s>(
     script: impl FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send + 's,
@@ -79,7 +82,7 @@ fn rewards(result: &GroupResult) -> Vec<f64> {
 }
 
 #[test]
-fn a_perfect_judge_orders_the_group() {
+fn arena_orders_the_group_with_a_perfect_judge() {
     for kind in KINDS {
         let result = play(&config(kind, 1), &mut judge(larger), &numbers(8));
         assert_eq!(result.winner, Some(Member(7)), "{kind:?}");
@@ -96,7 +99,7 @@ fn a_perfect_judge_orders_the_group() {
 }
 
 #[test]
-fn a_judge_that_always_takes_the_first_answer_rewards_all_alike() {
+fn rewards_are_equal_under_a_judge_that_always_takes_the_first_answer() {
     let spread = |kind, votes| {
         let rigged = |_: &VoteRequest| Ok(Verdict::First);
         let result = play(&config(kind, votes), &mut judge(rigged), &numbers(8));
@@ -113,7 +116,7 @@ fn a_judge_that_always_takes_the_first_answer_rewards_all_alike() {
 }
 
 #[test]
-fn members_are_shown_first_about_equally_often() {
+fn openings_are_about_equally_many_per_player() {
     let mut first: BTreeMap<String, i32> = BTreeMap::new();
     let mut counting = judge(|request: &VoteRequest| {
         *first.entry(request.answer_first.clone()).or_default() += 1;
@@ -126,7 +129,7 @@ fn members_are_shown_first_about_equally_often() {
 }
 
 #[test]
-fn a_failed_judge_gives_no_rewards() {
+fn rewards_are_missing_after_a_failed_judge() {
     for error in [JudgeError::Failed("gone".to_owned()), JudgeError::Refused("no".to_owned())] {
         for kind in KINDS {
             let mut n_asked = 0;
@@ -152,7 +155,7 @@ fn a_failed_judge_gives_no_rewards() {
 }
 
 #[test]
-fn only_members_without_a_valid_vote_go_unrewarded() {
+fn rewards_are_missing_only_for_members_without_a_valid_vote() {
     let script = |request: &VoteRequest| match [&request.answer_first, &request.answer_second] {
         shown if shown.iter().any(|text| *text == "3") => Ok(Verdict::Invalid),
         _ => larger(request),
@@ -169,7 +172,7 @@ fn only_members_without_a_valid_vote_go_unrewarded() {
 }
 
 #[test]
-fn an_invalid_vote_is_asked_for_once_more() {
+fn invalid_vote_is_requested_once_more() {
     let script = |request: &VoteRequest| match request.attempt {
         0 => Ok(Verdict::Invalid),
         _ => larger(request),
@@ -183,7 +186,7 @@ fn an_invalid_vote_is_asked_for_once_more() {
 }
 
 #[test]
-fn voting_stops_once_the_majority_is_safe() {
+fn match_is_decided_once_the_majority_is_safe() {
     let result = play(&config(TournamentKind::RoundRobin, 5), &mut judge(larger), &numbers(2));
     assert_eq!(result.votes.len(), 3);
     assert!(result.matches[0].decided_early);
@@ -197,7 +200,7 @@ fn voting_stops_once_the_majority_is_safe() {
 }
 
 #[test]
-fn equal_completions_are_one_player() {
+fn players_are_distinct_completions() {
     let completions: Vec<String> =
         ["7", "<think>hm</think>\n7", "9", "7 ", "1"].map(str::to_owned).to_vec();
     let script = |request: &VoteRequest| {
@@ -217,7 +220,7 @@ fn equal_completions_are_one_player() {
 }
 
 #[test]
-fn a_group_of_one_is_incomplete_and_none_is_refused() {
+fn group_of_one_is_incomplete_and_of_none_is_refused() {
     let result = play(&config(TournamentKind::Swiss, 1), &mut judge(larger), &numbers(1));
     assert_eq!(result.rewards[0].status, Status::IncompleteGroup);
     assert_eq!(result.rewards[0].reward, None);
@@ -227,7 +230,7 @@ fn a_group_of_one_is_incomplete_and_none_is_refused() {
 }
 
 #[test]
-fn no_group_waits_for_another() {
+fn group_never_waits_for_another() {
     let mut arena = Arena::new(&config(TournamentKind::Swiss, 1), false);
     let handles = ["slow", "quick"].map(|id| {
         let mut request = group(id, &numbers(8));
@@ -254,8 +257,8 @@ fn no_group_waits_for_another() {
 }
 
 #[test]
-fn all_rating_methods_reward_the_better_ones() {
-    for method in [RatingMethod::BradleyTerry, RatingMethod::Elo, RatingMethod::WinRate] {
+fn rating_methods_all_reward_the_better_completions() {
+    for method in METHODS {
         let mut config = config(TournamentKind::RoundRobin, 1);
         config.rating.method = method;
         let result = play(&config, &mut judge(larger), &numbers(6));
@@ -273,12 +276,13 @@ fn by_text(completions: &[String], rewards: &[Reward]) -> BTreeMap<String, Rewar
 proptest! {
     /// Rewards belong to completions, not to places.
     #[test]
-    fn permuting_members_permutes_rewards_and_nothing_else(
+    fn rewards_are_permuted_with_the_members_and_nothing_else_changes(
         (order, copies) in (2usize..12).prop_flat_map(|n| {
-            (Just((0..n).collect::<Vec<_>>()).prop_shuffle(), prop::collection::vec(0usize..n, 0..3))
+            let order = Just((0..n).collect::<Vec<_>>()).prop_shuffle();
+            (order, prop::collection::vec(0usize..n, 0..3))
         }),
         kind in prop::sample::select(&KINDS[..]),
-        method in prop::sample::select(&[RatingMethod::BradleyTerry, RatingMethod::Elo, RatingMethod::WinRate][..]),
+        method in prop::sample::select(&METHODS[..]),
         votes in prop::sample::select(&[1u32, 3, 5][..]),
         rounds in prop::option::of(1u32..6),
     ) {

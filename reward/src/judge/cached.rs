@@ -1,12 +1,12 @@
-//! A judge that asks the judge inside once for what several want: verdicts are kept, and a vote that
-//! is under way serves all who want it.
+//! A cache before another judge: replies are cached, and a vote in flight serves all requests for
+//! it (single flight).
 //!
-//! The same vote is the same place and try of a comparison with the same question, the same answers in
-//! the same order, the same judge and settings of sampling. The key of its draws is not looked at: the
-//! draw that was made first stands for all. Only replies with a valid verdict are kept. It does not
-//! know groups.
+//! Two requests are for the same vote if they have the same position and attempt, question and
+//! answers in the same order, judge and sampling settings. The seed of the draws is not compared:
+//! the first draw serves all. Only replies with a valid verdict are cached. The cache does not know
+//! groups.
 
-mod kept;
+mod replies;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use super::chat::ChatModel;
 use super::interface::{Judge, JudgeServers};
 use super::vote::{VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::config::JudgeConfig;
-use kept::{Kept, Key};
+use replies::{ReplyCache, VoteKey};
 
-/// What a [`CachedJudge`] counts; shared with whoever shows it.
+/// Counters of a [`CachedJudge`], shared with its readers.
 #[derive(Debug, Default)]
 pub struct CacheStats {
     hits: AtomicU64,
@@ -31,55 +31,57 @@ pub struct CacheStats {
 }
 
 impl CacheStats {
-    /// Votes that were there.
+    /// Number of votes that were answered from the cache.
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// Votes that joined the same one under way.
+    /// Number of votes that joined the same vote in flight.
     pub fn joined(&self) -> u64 {
         self.joined.load(Ordering::Relaxed)
     }
 
-    /// Votes that the judge inside was asked for.
+    /// Number of votes that the inner judge was asked for.
     pub fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// Completion tokens in replies that the judge did not write again.
+    /// Number of completion tokens in replies that the inner judge did not generate again.
     pub fn shared_tokens(&self) -> u64 {
         self.shared_tokens.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are taken now.
+    /// Number of bytes in use.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 }
 
-/// See the module.
+/// A judge behind a cache.
 pub struct CachedJudge {
     inner: Box<dyn Judge>,
-    /// The judge and its settings of sampling.
-    fingerprint: Key,
-    kept: Kept,
-    /// Votes that the judge inside works on, by its ids: they outlive those of who asked.
-    under_way: BTreeMap<VoteId, UnderWay>,
-    /// Where the next one with the same key finds it.
-    joinable: BTreeMap<Key, VoteId>,
-    /// What each one that waits waits for.
+    /// Hash of the judge and its sampling settings.
+    fingerprint: VoteKey,
+    replies: ReplyCache,
+    /// Votes that the inner judge works on, by the ids that it knows: such a vote may outlive the
+    /// request that began it.
+    in_flight: BTreeMap<VoteId, SharedVote>,
+    /// Key of a vote → the vote in flight that the next request for it joins.
+    joinable: BTreeMap<VoteKey, VoteId>,
+    /// Waiting request → the vote in flight whose outcome it will get.
     waiting: BTreeMap<VoteId, VoteId>,
-    /// Outcomes that need no judge, until the next poll.
+    /// Outcomes from the cache, until the next poll.
     ready: Vec<VoteOutcome>,
-    /// The last poll left the judge inside alone.
+    /// Whether the last poll did not poll the inner judge.
     has_passed_over: bool,
     n_asked: u64,
     stats: Arc<CacheStats>,
 }
 
-struct UnderWay {
-    key: Key,
-    /// Who wants it; the first that is left has its costs.
+/// A vote in flight.
+struct SharedVote {
+    key: VoteKey,
+    /// Requests that wait for it; the first one that is left is billed for its tokens.
     wanted_by: Vec<VoteId>,
 }
 
@@ -94,8 +96,8 @@ impl CachedJudge {
         Self {
             inner,
             fingerprint: *hasher.finalize().as_bytes(),
-            kept: Kept::new(config.verdict_cache_mib.saturating_mul(1 << 20)),
-            under_way: BTreeMap::new(),
+            replies: ReplyCache::new(config.verdict_cache_mib.saturating_mul(1 << 20)),
+            in_flight: BTreeMap::new(),
             joinable: BTreeMap::new(),
             waiting: BTreeMap::new(),
             ready: Vec::new(),
@@ -105,12 +107,12 @@ impl CachedJudge {
         }
     }
 
-    /// What it counts.
+    /// The counters.
     pub fn stats(&self) -> Arc<CacheStats> {
         Arc::clone(&self.stats)
     }
 
-    fn key(&self, request: &VoteRequest) -> Key {
+    fn key(&self, request: &VoteRequest) -> VoteKey {
         let mut hasher = blake3::Hasher::new_keyed(&self.fingerprint);
         for text in [&request.question, &request.answer_first, &request.answer_second] {
             hash_text(&mut hasher, text);
@@ -120,20 +122,20 @@ impl CachedJudge {
         *hasher.finalize().as_bytes()
     }
 
-    /// Hands an outcome of the judge inside to all who wait for it.
+    /// Gives an outcome of the inner judge to all requests that wait for it.
     fn finish(&mut self, (asked, outcome): VoteOutcome) -> Vec<VoteOutcome> {
-        // one that everybody cancelled may have been there already
-        let Some(vote) = self.under_way.remove(&asked) else {
+        // a vote that all requests cancelled may have been finished already
+        let Some(vote) = self.in_flight.remove(&asked) else {
             return Vec::new();
         };
-        // what was asked before all was forgotten is not kept
+        // a vote that was requested before the cache was cleared is not cached
         if self.joinable.get(&vote.key) == Some(&asked) {
             self.joinable.remove(&vote.key);
             if let Ok(reply) = &outcome
                 && reply.verdict != Verdict::Invalid
             {
-                self.kept.keep(vote.key, reply.clone());
-                self.stats.bytes.store(self.kept.n_bytes() as u64, Ordering::Relaxed);
+                self.replies.insert(vote.key, reply.clone());
+                self.stats.bytes.store(self.replies.n_bytes() as u64, Ordering::Relaxed);
             }
         }
         for id in &vote.wanted_by {
@@ -162,7 +164,7 @@ impl Judge for CachedJudge {
 
     fn submit(&mut self, request: VoteRequest) {
         let (id, key) = (request.id, self.key(&request));
-        if let Some(reply) = self.kept.get(&key) {
+        if let Some(reply) = self.replies.get(&key) {
             self.stats.hits.fetch_add(1, Ordering::Relaxed);
             self.ready.push((id, Ok(shared(reply, &self.stats))));
             return;
@@ -177,34 +179,35 @@ impl Judge for CachedJudge {
                 self.n_asked += 1;
                 let asked = VoteId(self.n_asked);
                 self.joinable.insert(key, asked);
-                self.under_way.insert(asked, UnderWay { key, wanted_by: Vec::new() });
+                self.in_flight.insert(asked, SharedVote { key, wanted_by: Vec::new() });
                 self.inner.submit(VoteRequest { id: asked, ..request });
                 asked
             }
         };
-        let vote = self.under_way.get_mut(&asked);
-        vote.expect("what can be joined is under way. This is a bug.").wanted_by.push(id);
+        let vote = self.in_flight.get_mut(&asked);
+        vote.expect("a joinable vote is in flight. This is a bug.").wanted_by.push(id);
         self.waiting.insert(id, asked);
     }
 
     fn cancel(&mut self, id: VoteId) {
         self.ready.retain(|(ready, _)| *ready != id);
         let Some(asked) = self.waiting.remove(&id) else { return };
-        let vote = self.under_way.get_mut(&asked);
-        let vote = vote.expect("what is waited for is under way. This is a bug.");
+        let vote = self.in_flight.get_mut(&asked);
+        let vote = vote.expect("an awaited vote is in flight. This is a bug.");
         vote.wanted_by.retain(|wants| *wants != id);
         if vote.wanted_by.is_empty() {
             if self.joinable.get(&vote.key) == Some(&asked) {
                 self.joinable.remove(&vote.key);
             }
-            self.under_way.remove(&asked);
+            self.in_flight.remove(&asked);
             self.inner.cancel(asked);
         }
     }
 
-    /// What is under way goes on for those who wait for it; it is neither kept nor joined any more.
+    /// Votes in flight go on for the requests that wait for them, but are neither cached nor
+    /// joined.
     fn clear_caches(&mut self) {
-        self.kept.clear();
+        self.replies.clear();
         self.joinable.clear();
         self.stats.bytes.store(0, Ordering::Relaxed);
         self.inner.clear_caches();
@@ -212,7 +215,7 @@ impl Judge for CachedJudge {
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
         let mut outcomes = std::mem::take(&mut self.ready);
-        // what is there need not wait for the judge, nor the judge for ever for what is there
+        // outcomes from the cache do not wait for the inner judge, nor it for a stream of them
         let passes_over = !outcomes.is_empty() && !self.has_passed_over;
         self.has_passed_over = passes_over;
         if !passes_over {
@@ -228,13 +231,13 @@ impl Judge for CachedJudge {
     }
 }
 
-/// A reply for one who did not have to ask: it cost nothing and took no time.
+/// The reply for a request that the inner judge was not asked for: no tokens and no time.
 fn shared(reply: &VoteReply, stats: &CacheStats) -> VoteReply {
     stats.shared_tokens.fetch_add(reply.completion_tokens as u64, Ordering::Relaxed);
     VoteReply { cached_prompt_tokens: reply.prompt_tokens, latency_ms: 0.0, ..reply.clone() }
 }
 
-/// A text and where it ends, so that no two lists of texts look alike.
+/// Hashes a text with its length, so that no two lists of texts have one hash.
 fn hash_text(hasher: &mut blake3::Hasher, text: &str) {
     hasher.update(&(text.len() as u64).to_le_bytes());
     hasher.update(text.as_bytes());

@@ -1,5 +1,7 @@
-//! A reasoning reward model in this process: renders the prompt, samples a thought, reads the
-//! verdict.
+//! A judge that is a reasoning reward model in this process: renders the prompt, samples a thought,
+//! reads the verdict.
+//!
+//! It does not know how tokens are computed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -76,8 +78,7 @@ impl EngineJudge {
     /// Loads the judge's model.
     ///
     /// # Errors
-    /// [`Error::Engine`] for what is wrong with its files; [`Error::Config`] where it has no chat
-    /// template.
+    /// [`Error::Engine`] for wrong files; [`Error::Config`] if the model has no chat template.
     pub fn open(path: &Path, config: &JudgeConfig) -> Result<Self, Error> {
         let engine = Engine::open(
             path,
@@ -102,10 +103,10 @@ impl EngineJudge {
         Self::new(engine, &name, config)
     }
 
-    /// Takes an engine that is loaded already.
+    /// A judge around a loaded engine.
     ///
     /// # Errors
-    /// [`Error::Config`] where the model has no chat template.
+    /// [`Error::Config`] if the model has no chat template.
     pub fn new(engine: Engine, name: &str, config: &JudgeConfig) -> Result<Self, Error> {
         if !engine.tokenizer().has_chat_template() {
             return Err(Error::Config(format!("judge {name} has no chat template")));
@@ -126,18 +127,18 @@ impl EngineJudge {
         })
     }
 
-    /// What the engine has done.
+    /// Counters of the engine.
     pub fn stats(&self) -> joust_engine::Stats {
         self.engine.stats()
     }
 
-    /// The prompt that a vote is asked with.
+    /// The judge's prompt for a vote.
     ///
     /// # Errors
-    /// What the chat template or the tokenizer refuses.
+    /// If the chat template or the tokenizer refuses the texts.
     pub fn prompt_token_ids(&self, request: &VoteRequest) -> Result<Vec<u32>, joust_engine::Error> {
         let tokenizer = self.engine.tokenizer();
-        // a policy that spells out the judge's control tokens must not take its turn
+        // control tokens that a policy spells out are text
         let [question, first, second] =
             [&request.question, &request.answer_first, &request.answer_second]
                 .map(|text| tokenizer.disarm(text));
@@ -147,7 +148,7 @@ impl EngineJudge {
         tokenizer.encode(&text)
     }
 
-    /// Takes a request whose prompt is made already, by [`EngineJudge::prompt_token_ids`].
+    /// Takes a request with its prompt of [`EngineJudge::prompt_token_ids`].
     pub(super) fn submit_prompt(
         &mut self,
         request: &VoteRequest,

@@ -1,9 +1,9 @@
 //! A judge behind one or more OpenAI-compatible servers (vLLM, SGLang, llama.cpp).
 //!
-//! Votes that ask the same at the same time may share a call. A fleet makes the calls: it chooses the
-//! server, bounds the load and retries faults. A vote that stays without an answer is a failed vote,
-//! never a verdict. Conversations go the same way, each in a call of its own. The judge does not know
-//! how a server is chosen.
+//! Votes that ask the same at the same time may share a call. A fleet makes the calls: it chooses
+//! the server, bounds the load and retries faults. A vote that stays without an answer is a failed
+//! vote, never a verdict. Conversations go the same way, each in a call of its own. The judge does
+//! not know how a server is chosen.
 
 mod calls;
 mod shared;
@@ -22,7 +22,7 @@ use super::vote::{JudgeError, VoteId, VoteOutcome, VoteRequest};
 use crate::config::JudgeConfig;
 use crate::error::Error;
 use crate::prompt;
-use calls::{JudgeCalls, Report};
+use calls::{CallReport, JudgeCalls};
 use joust_fleet::{Fleet, FleetConfig};
 use shared::{WantedVotes, group_by_prompt};
 
@@ -42,8 +42,8 @@ pub struct HttpJudge {
     chats_in_flight: BTreeMap<ChatId, AbortHandle>,
     /// Conversations that finished since they were last taken.
     finished_chats: Vec<ChatOutcome>,
-    send: Sender<Report>,
-    receive: Receiver<Report>,
+    send: Sender<CallReport>,
+    receive: Receiver<CallReport>,
 }
 
 /// The call that a vote is in.
@@ -147,21 +147,23 @@ impl Judge for HttpJudge {
             return Vec::new();
         }
         let first = self.receive.recv_timeout(MAX_POLL).into_iter();
-        let reports: Vec<Report> = first.chain(self.receive.try_iter()).collect();
+        let reports: Vec<CallReport> = first.chain(self.receive.try_iter()).collect();
         let mut outcomes = Vec::new();
         for report in reports {
             // a vote may have been cancelled at the last moment
             match report {
-                Report::VoteOver((id, outcome)) if self.in_flight.remove(&id).is_some() => {
+                CallReport::VoteOver((id, outcome)) if self.in_flight.remove(&id).is_some() => {
                     outcomes.push((id, outcome));
                 }
-                Report::AskAlone(vote, n_tried) if self.in_flight.contains_key(&vote.id) => {
+                CallReport::AskAlone(vote, n_tried) if self.in_flight.contains_key(&vote.id) => {
                     self.start_call(vec![vote], n_tried);
                 }
-                Report::ChatOver((id, outcome)) if self.chats_in_flight.remove(&id).is_some() => {
+                CallReport::ChatOver((id, outcome))
+                    if self.chats_in_flight.remove(&id).is_some() =>
+                {
                     self.finished_chats.push((id, outcome));
                 }
-                Report::VoteOver(_) | Report::AskAlone(..) | Report::ChatOver(_) => {}
+                CallReport::VoteOver(_) | CallReport::AskAlone(..) | CallReport::ChatOver(_) => {}
             }
         }
         outcomes
@@ -182,7 +184,7 @@ impl ChatModel for HttpJudge {
         let task = self.runtime.spawn(async move {
             let outcome = calls.ask_chat(request).await;
             // if the judge is gone, its reports are not needed
-            let _ = send.send(Report::ChatOver((id, outcome)));
+            let _ = send.send(CallReport::ChatOver((id, outcome)));
         });
         self.chats_in_flight.insert(id, task.abort_handle());
         Ok(())

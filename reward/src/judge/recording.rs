@@ -1,39 +1,39 @@
-//! An engine judge that keeps count of its prompts: what sharing their beginnings could save, and
-//! what it did save.
+//! An engine judge that records its prompts, to measure how much computation prefix sharing can
+//! save and does save. It does not change a vote.
 
 use super::engine::EngineJudge;
 use super::interface::Judge;
 use super::vote::{VoteId, VoteOutcome, VoteRequest};
 
-/// Hands everything on to the judge inside, and remembers what was asked.
+/// Passes all votes to the inner judge and records their prompts.
 pub struct RecordingJudge {
     inner: EngineJudge,
     prompts: Vec<Vec<u32>>,
 }
 
 impl RecordingJudge {
-    /// Puts the recorder around a judge.
+    /// Records the prompts of a judge.
     pub fn new(inner: EngineJudge) -> Self {
         Self { inner, prompts: Vec::new() }
     }
 
-    /// The judge inside.
+    /// The inner judge.
     pub fn inner(&self) -> &EngineJudge {
         &self.inner
     }
 
-    /// Prompts that were asked, votes of one match one by one.
+    /// Number of prompts, one per vote.
     pub fn n_prompts(&self) -> usize {
         self.prompts.len()
     }
 
-    /// Tokens of all prompts together.
+    /// Number of tokens of all prompts.
     pub fn prompt_tokens(&self) -> usize {
         self.prompts.iter().map(Vec::len).sum()
     }
 
-    /// Tokens of the prompts where each beginning that several share counts once: the size of their
-    /// trie, the least that can be computed.
+    /// Number of tokens of all prompts if each shared prefix counts once: the size of their trie,
+    /// the smallest number that must be computed.
     pub fn trie_tokens(&self) -> usize {
         let mut sorted: Vec<&Vec<u32>> = self.prompts.iter().collect();
         sorted.sort();
@@ -53,7 +53,7 @@ impl Judge for RecordingJudge {
     }
 
     fn submit(&mut self, request: VoteRequest) {
-        // what cannot be asked comes back from the judge with its reason
+        // a vote without a prompt comes back from the inner judge with the reason
         let prompt = self.inner.prompt_token_ids(&request);
         self.prompts.extend(prompt.as_ref().ok().cloned());
         self.inner.submit_prompt(&request, prompt);

@@ -1,4 +1,6 @@
-//! A judge that repeats recorded votes: the same tournament again without a model.
+//! A judge that repeats the votes of a dump: the same tournament again without a model.
+//!
+//! It does not compare answers; a vote is found by its match.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +11,7 @@ use super::interface::Judge;
 use super::vote::{JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::error::Error;
 
-/// Votes of a dump by match, place and attempt.
+/// Votes of a dump by match, position and attempt.
 pub struct ReplayJudge {
     recorded: BTreeMap<(String, i32, i32), Vote>,
     finished: Vec<VoteOutcome>,
@@ -19,7 +21,7 @@ impl ReplayJudge {
     /// Reads `votes.parquet` of a dump's folder, or of every `step_*` folder of a run.
     ///
     /// # Errors
-    /// [`Error::Schema`] where a file is missing or broken.
+    /// [`Error::Schema`] if a file is missing or broken.
     pub fn open(dump: &Path) -> Result<Self, Error> {
         let mut files = vec![dump.join("votes.parquet")];
         if !files[0].exists() {

@@ -1,4 +1,6 @@
-//! A judge that looks at the known answer: the right completion wins.
+//! A judge that reads the known answer: the correct completion wins.
+//!
+//! It knows no model.
 
 use joust_schema::tables::Verdict;
 
@@ -6,8 +8,8 @@ use super::interface::Judge;
 use super::vote::{JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
 use crate::rule;
 
-/// Prefers the completion whose final answer is correct; if both or neither are, a coin keyed by the
-/// vote's seed decides.
+/// Prefers the completion whose final answer is correct; if both or neither are, a coin keyed by
+/// the vote's seed decides.
 #[derive(Default)]
 pub struct RuleJudge {
     finished: Vec<VoteOutcome>,

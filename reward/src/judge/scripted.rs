@@ -32,8 +32,8 @@ pub struct ScriptedJudge<'s> {
     control: ScriptControl,
 }
 
-/// A handle that outlives the move of a [`ScriptedJudge`] into a scorer: reads what the judge was
-/// asked, and decides how many votes it replies to.
+/// A handle to a [`ScriptedJudge`] that a scorer owns: reads the votes that the judge got, and sets
+/// how many of them it replies to.
 #[derive(Clone, Default)]
 pub struct ScriptControl(Arc<Mutex<ScriptState>>);
 

@@ -3,20 +3,22 @@
 use super::*;
 
 #[test]
-fn the_user_turn_has_the_published_bytes() {
+fn prompt_user_turn_has_the_published_bytes() {
     let [system, user] = messages("What is {2+2}?", "4", "{5}");
     assert_eq!((system.role.as_str(), user.role.as_str()), ("system", "user"));
     assert_eq!(system.content, SYSTEM);
     assert_eq!(
         user.content,
-        "## Query\n\nWhat is {2+2}?\n\n## Assistant responses\n\n### Assistant 1\n\n4\n\n\n### Assistant 2\n\n{5}\n\n\
-         ## Analysis\n\nLet's analyze this step by step and decide which assistant is better, and then answer \
+        "## Query\n\nWhat is {2+2}?\n\n## Assistant responses\n\n\
+         ### Assistant 1\n\n4\n\n\n### Assistant 2\n\n{5}\n\n\
+         ## Analysis\n\nLet's analyze this step by step and decide which assistant is better, \
+         and then answer \
          \\boxed{Assistant 1} or \\boxed{Assistant 2}."
     );
 }
 
 #[test]
-fn the_system_text_has_the_published_shape() {
+fn prompt_system_text_has_the_published_shape() {
     assert!(SYSTEM.starts_with("You are a helpful assistant in evaluating the quality of"));
     assert!(SYSTEM.ends_with("Omit any other output.\n\n") && !SYSTEM.ends_with("\n\n\n"));
     assert!(!SYSTEM.contains("\\\\boxed") && !SYSTEM.contains('\r'));
@@ -26,7 +28,7 @@ fn the_system_text_has_the_published_shape() {
 }
 
 #[test]
-fn thoughts_are_removed() {
+fn strip_thinking_removes_thoughts() {
     let cases = [
         ("", ""),
         ("  plain \n", "plain"),

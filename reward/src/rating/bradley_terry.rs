@@ -1,9 +1,9 @@
 //! Bradley-Terry strengths of a group with standard errors, and the judge's position bias, from
 //! vote counts.
 //!
-//! Knows votes by presentation order. It does not depend on the order of matches or votes, and gives
-//! every player a rating: one without a match has strength 0 and the error of the prior, so the
-//! caller decides whether it counts.
+//! Knows votes by presentation order. It does not depend on the order of matches or votes, and
+//! gives every player a rating: one without a match has strength 0 and the error of the prior, so
+//! the caller decides whether it counts.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -94,20 +94,21 @@ pub struct BradleyTerry {
 ///
 /// sd_beta is [`POSITION_BIAS_PRIOR_SD`]. The prior keeps the fit finite if a player won or lost
 /// everything, the usual case in a small group; at the maximum the strengths add up to 0. H is the
-/// negative Hessian there; its inverse is projected on strengths of mean 0, since the group's common
-/// level is no finding. Newton's method on the strictly concave objective, each step halved until it
-/// does not lose.
+/// negative Hessian there; its inverse is projected on strengths of mean 0, since the group's
+/// common level is no finding. Newton's method on the strictly concave objective, each step halved
+/// until it does not lose.
 ///
 /// A judge that always names the answer shown first gives equal strengths if both orders of each
-/// match had the same number of votes; otherwise beta explains what it can and the rest stays in the
-/// strengths.
+/// match had the same number of votes; otherwise beta explains what it can and the rest stays in
+/// the strengths.
 ///
 /// Source: Bradley and Terry, "Rank Analysis of Incomplete Block Designs", 1952; the order term is
 /// that of Davidson and Beaver, "On Extending the Bradley-Terry Model to Incorporate Within-Pair
 /// Order Effects", 1977.
 ///
 /// # Panics
-/// If a match names a player outside `0..n` or one player twice, or if the config does not validate.
+/// If a match names a player outside `0..n` or one player twice, or if the config does not
+/// validate.
 pub fn bradley_terry(
     n: usize,
     matches: &[MatchVotes],

@@ -60,10 +60,10 @@ struct VoteClass {
 /// After each vote the winner gains, and the loser gives, k (1 - p) with p = 1 / (1 + 10^((R_loser
 /// - R_winner) / 400)).
 ///
-/// `keys` holds one key per player. The order of votes is drawn from the seed and the keys of the two
-/// players of each vote. It depends neither on the players' numbers, nor on the order of matches, nor
-/// on which player is a: permuting the players permutes the Elo numbers. Equal keys are told apart
-/// by number.
+/// `keys` holds one key per player. The order of votes is drawn from the seed and the keys of the
+/// two players of each vote. It depends neither on the players' numbers, nor on the order of
+/// matches, nor on which player is a: permuting the players permutes the Elo numbers. Equal keys
+/// are told apart by number.
 ///
 /// Source: A. Elo, "The Rating of Chessplayers", 1978.
 ///

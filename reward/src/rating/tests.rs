@@ -282,7 +282,10 @@ proptest! {
     }
 
     #[test]
-    fn bradley_terry_is_finite_centred_and_quick((n, matches) in any_group(), prior_sd in 0.05_f64..50.0) {
+    fn bradley_terry_is_finite_centred_and_quick(
+        (n, matches) in any_group(),
+        prior_sd in 0.05_f64..50.0,
+    ) {
         let config = BradleyTerryConfig { prior_sd, position_bias: true };
         let fit = bradley_terry(n, &matches, &config);
         let thetas = thetas(&fit);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{final_number, is_correct};
 
 #[test]
-fn the_final_answer_counts() {
+fn rule_compares_the_final_answer() {
     let right = [
         ("140", "140"),
         ("47 + 93: 7+3=10, 4+9+1=14, so 140.\nThe answer is 140.", "140"),
@@ -47,12 +47,12 @@ fn the_final_answer_counts() {
 
 proptest! {
     #[test]
-    fn any_text_is_survived(text in "\\PC*", reference in "\\PC{0,8}") {
+    fn rule_survives_any_text(text in "\\PC*", reference in "\\PC{0,8}") {
         let _ = is_correct(&text, &reference);
     }
 
     #[test]
-    fn a_number_is_found_at_the_end(value in -100_000i64..100_000) {
+    fn rule_finds_a_number_at_the_end(value in -100_000i64..100_000) {
         let text = format!("So it is {value}.");
         prop_assert!(is_correct(&text, &value.to_string()));
         prop_assert!(final_number(&text).is_some());

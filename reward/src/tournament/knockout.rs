@@ -13,7 +13,7 @@ use crate::index::SlotIdx;
 
 /// A position in the bracket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
+enum BracketNode {
     /// To be taken by the winner of a match that was not handed out yet.
     Open,
     /// To be taken by the winner of a match in play.
@@ -30,7 +30,7 @@ enum Node {
 pub(super) struct Knockout {
     slot_keys: Vec<u64>,
     seed: Seed,
-    nodes: Vec<Node>,
+    nodes: Vec<BracketNode>,
 }
 
 impl Knockout {
@@ -39,12 +39,10 @@ impl Knockout {
     pub(super) fn new(slot_keys: Vec<u64>, seed: Seed) -> Self {
         let n_slots = slot_keys.len();
         let n_leaves = n_slots.next_power_of_two();
-        let mut nodes = vec![Node::Open; n_leaves];
-        nodes.extend(
-            bracket_order(n_leaves)
-                .into_iter()
-                .map(|slot| if slot < n_slots { Node::Held(SlotIdx(slot)) } else { Node::Empty }),
-        );
+        let mut nodes = vec![BracketNode::Open; n_leaves];
+        nodes.extend(bracket_order(n_leaves).into_iter().map(|slot| {
+            if slot < n_slots { BracketNode::Held(SlotIdx(slot)) } else { BracketNode::Empty }
+        }));
         let mut bracket = Self { slot_keys, seed, nodes };
         for node in (1..n_leaves).rev() {
             bracket.pass_bye(node);
@@ -55,8 +53,9 @@ impl Knockout {
     /// Advances a slot whose opponent is missing.
     fn pass_bye(&mut self, node: usize) {
         match (self.nodes[2 * node], self.nodes[2 * node + 1]) {
-            (Node::Held(slot), Node::Empty) | (Node::Empty, Node::Held(slot)) => {
-                self.nodes[node] = Node::Held(slot);
+            (BracketNode::Held(slot), BracketNode::Empty)
+            | (BracketNode::Empty, BracketNode::Held(slot)) => {
+                self.nodes[node] = BracketNode::Held(slot);
             }
             _ => {}
         }
@@ -69,7 +68,7 @@ impl Knockout {
     /// The two slots of a match, once both are known.
     fn opponents(&self, node: usize) -> Option<(SlotIdx, SlotIdx)> {
         match (self.nodes[2 * node], self.nodes[2 * node + 1]) {
-            (Node::Held(a), Node::Held(b)) => Some((a, b)),
+            (BracketNode::Held(a), BracketNode::Held(b)) => Some((a, b)),
             _ => None,
         }
     }
@@ -99,8 +98,8 @@ impl Format for Knockout {
     fn take_ready_matches(&mut self) -> Vec<SlotMatch> {
         let mut matches = Vec::new();
         for node in (1..self.n_leaves()).rev() {
-            if let (Node::Open, Some((a, b))) = (self.nodes[node], self.opponents(node)) {
-                self.nodes[node] = Node::Playing;
+            if let (BracketNode::Open, Some((a, b))) = (self.nodes[node], self.opponents(node)) {
+                self.nodes[node] = BracketNode::Playing;
                 matches.push(SlotMatch { a, b, round: self.round(node) });
             }
         }
@@ -109,7 +108,7 @@ impl Format for Knockout {
 
     fn record_score(&mut self, a: SlotIdx, b: SlotIdx, score: MatchScore) -> bool {
         let in_play = (1..self.n_leaves()).find(|&node| {
-            self.nodes[node] == Node::Playing
+            self.nodes[node] == BracketNode::Playing
                 && self.opponents(node).is_some_and(|pair| pair == (a, b) || pair == (b, a))
         });
         let Some(node) = in_play else { return false };
@@ -118,17 +117,17 @@ impl Format for Knockout {
             Ordering::Less => b,
             Ordering::Equal => self.coin(a, b),
         };
-        self.nodes[node] = Node::Held(winner);
+        self.nodes[node] = BracketNode::Held(winner);
         true
     }
 
     fn is_done(&self) -> bool {
-        matches!(self.nodes[1], Node::Held(_) | Node::Empty)
+        matches!(self.nodes[1], BracketNode::Held(_) | BracketNode::Empty)
     }
 
     fn winner(&self) -> Option<SlotIdx> {
         match self.nodes[1] {
-            Node::Held(slot) => Some(slot),
+            BracketNode::Held(slot) => Some(slot),
             _ => None,
         }
     }

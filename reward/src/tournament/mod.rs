@@ -5,9 +5,10 @@
 //! match and is never handed out.
 //!
 //! Formats work on *slots*: positions in the seed order, which depends on the tournament's seed and
-//! on the players' keys only. Permuting the players (with their keys) therefore permutes matches and
-//! results and changes nothing else. A published Swiss implementation confused list positions with
-//! members and credited points to the wrong ones; typed indices and property tests rule that out.
+//! on the players' keys only. Permuting the players (with their keys) therefore permutes matches
+//! and results and changes nothing else. A published Swiss implementation confused list positions
+//! with members and credited points to the wrong ones; typed indices and property tests rule that
+//! out.
 
 mod format;
 mod knockout;
@@ -156,8 +157,8 @@ impl Tournament {
     /// Returns the winner once the tournament is done; none before, and none without players.
     ///
     /// A knockout is won by the winner of the final. Swiss and round robin order by points, then by
-    /// the points of the opponents met (Buchholz), then by the points from matches among the players
-    /// that are still level, then by seed order.
+    /// the points of the opponents met (Buchholz), then by the points from matches among the
+    /// players that are still level, then by seed order.
     pub fn winner(&self) -> Option<PlayerIdx> {
         self.format.winner().map(|slot| self.players[slot.0])
     }

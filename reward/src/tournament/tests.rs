@@ -240,8 +240,8 @@ fn tournament_refuses_scores_of_matches_not_in_play() {
         let b = PlayerIdx(4);
         assert_eq!(
             tournament.record_score(a, b, score).unwrap_err().to_string(),
-            "no match between players 0 and 4 is in play, wanted each match of take_ready_matches() \
-             to be recorded once"
+            "no match between players 0 and 4 is in play, \
+             wanted each match of take_ready_matches() to be recorded once"
         );
     }
 }
@@ -396,7 +396,7 @@ proptest! {
     }
 
     #[test]
-    fn tournament_does_not_depend_on_the_order_of_recording(n in 2_usize..=20, salt in any::<u64>()) {
+    fn tournament_ignores_the_order_of_recording(n in 2_usize..=20, salt in any::<u64>()) {
         let keys = keys(n, salt);
         for kind in KINDS {
             let mut one = play(kind, &keys, None, salt, judge);

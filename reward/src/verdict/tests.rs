@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn ugly_outputs() {
+fn verdict_is_read_from_ugly_outputs() {
     let cases = [
         // the plain form, with and without the opening tag that the template supplies
         (r"hm</think>\boxed{Assistant 1}", First),
@@ -104,14 +104,14 @@ fn fragment() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn arbitrary_text_never_panics(text in any::<String>()) {
+    fn verdict_of_arbitrary_text_never_panics(text in any::<String>()) {
         parse(&text);
         parse(&format!("</think>\\boxed{{{text}"));
         parse(&format!("</think>\\boxed{{{text}}}"));
     }
 
     #[test]
-    fn composed_text_never_panics(fragments in prop::collection::vec(fragment(), 0..24)) {
+    fn verdict_of_fragments_never_panics(fragments in prop::collection::vec(fragment(), 0..24)) {
         let text = fragments.concat();
         if parse(&text) != Invalid {
             prop_assert!(text.contains("</think>") && text.contains(r"\boxed"));
@@ -119,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn what_stands_before_the_answer_does_not_matter(
+    fn verdict_does_not_depend_on_the_text_before_the_answer(
         fragments in prop::collection::vec(fragment(), 0..24),
         second in any::<bool>(),
     ) {

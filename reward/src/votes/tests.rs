@@ -1,4 +1,4 @@
-//! The stopping rules, and what they cost and keep on judges of known accuracy.
+//! The stop rules: their votes and their accuracy with judges of known accuracy.
 
 use joust_schema::ids::GroupId;
 use joust_schema::seed::Seed;
@@ -14,7 +14,7 @@ fn rule(max: u32, stop: Stop) -> VoteRule {
 }
 
 #[test]
-fn the_posterior_is_that_of_the_beta_distribution() {
+fn posterior_is_that_of_the_beta_distribution() {
     // scipy.stats.beta.sf(0.5, 1 + more, 1 + less)
     for (more, less, wanted) in [
         (0, 0, 0.5),
@@ -30,7 +30,7 @@ fn the_posterior_is_that_of_the_beta_distribution() {
 }
 
 #[test]
-fn the_first_votes_are_those_that_could_decide() {
+fn vote_rule_first_requests_the_votes_that_could_decide() {
     assert_eq!(rule(16, Stop::Lead).n_wanted(0, 0, 0), 2);
     assert_eq!(rule(16, Stop::Lead).n_wanted(1, 1, 2), 2);
     assert_eq!(rule(16, Stop::Posterior).n_wanted(0, 0, 0), 2);
@@ -45,7 +45,7 @@ fn the_first_votes_are_those_that_could_decide() {
 }
 
 #[test]
-fn a_number_and_a_table_are_read_and_mistakes_are_named() {
+fn vote_rule_reads_a_number_or_a_table_and_names_mistakes() {
     let read = |text: &str| toml::from_str::<TournamentConfig>(text).map(|config| config.votes);
     assert_eq!(read("votes = 3").unwrap(), VoteRule::from(3));
     let table = r#"votes = { max = 16, stop = "lead", lead = 3 }"#;
@@ -126,7 +126,7 @@ fn accuracies(n: u64) -> Vec<f64> {
 }
 
 #[test]
-fn adaptive_votes_agree_as_well_for_a_quarter_of_the_votes() {
+fn vote_rule_that_adapts_agrees_as_well_for_a_quarter_of_the_votes() {
     let accuracies = accuracies(4_000);
     let (fixed, n_fixed) = play(&rule(16, Stop::Never), &mut noisy(0.0), &accuracies);
     assert_eq!(n_fixed, 16.0);
@@ -142,7 +142,7 @@ fn adaptive_votes_agree_as_well_for_a_quarter_of_the_votes() {
 }
 
 #[test]
-fn a_judge_that_likes_the_first_place_never_gets_ahead() {
+fn vote_rule_is_never_ended_by_a_judge_that_prefers_the_first_place() {
     for stop in [Stop::Lead, Stop::Posterior] {
         let votes = rule(16, stop);
         let (right, n_votes) = play(&votes, &mut noisy(1.0), &[0.5; 20]);
@@ -151,7 +151,7 @@ fn a_judge_that_likes_the_first_place_never_gets_ahead() {
 }
 
 #[test]
-fn votes_asked_in_advance_are_cancelled_once_the_match_is_decided() {
+fn votes_requested_in_advance_are_cancelled_once_the_match_is_decided() {
     let votes = VoteRule { ahead: 14, ..rule(16, Stop::Lead) };
     // one vote at a time, so that the others can still be cancelled
     let mut judge = noisy(0.0);

@@ -72,7 +72,7 @@ fn asked(judge: &mut CachedJudge, request: VoteRequest) -> Result<VoteReply, Jud
 }
 
 #[test]
-fn the_same_vote_is_asked_once_and_costs_nothing_again() {
+fn cache_asks_the_same_vote_once_and_bills_it_once() {
     let (mut judge, seen) = cached(|_| {});
     let first = asked(&mut judge, request(1, "4")).unwrap();
     let again = asked(&mut judge, request(2, "4")).unwrap();
@@ -84,7 +84,7 @@ fn the_same_vote_is_asked_once_and_costs_nothing_again() {
 }
 
 #[test]
-fn whatever_differs_is_another_vote_but_for_the_draw_and_the_match() {
+fn cache_key_covers_all_but_the_seed_and_the_match() {
     let (mut judge, seen) = cached(|_| {});
     let same = request(0, "4");
     let others = [
@@ -113,7 +113,7 @@ fn whatever_differs_is_another_vote_but_for_the_draw_and_the_match() {
 }
 
 #[test]
-fn what_is_no_vote_is_not_kept() {
+fn cache_keeps_no_invalid_and_no_failed_votes() {
     let (mut judge, seen) = cached(|_| {});
     for id in 0..2 {
         assert_eq!(asked(&mut judge, request(id, "?")).unwrap().verdict, Verdict::Invalid);
@@ -123,7 +123,7 @@ fn what_is_no_vote_is_not_kept() {
 }
 
 #[test]
-fn a_vote_under_way_serves_all_who_want_it_and_the_first_left_has_its_costs() {
+fn cache_joins_votes_in_flight_and_bills_the_first_that_is_left() {
     let (mut judge, seen) = cached(|_| {});
     for id in 1..=4 {
         judge.submit(request(id, "4"));
@@ -151,7 +151,7 @@ fn a_vote_under_way_serves_all_who_want_it_and_the_first_left_has_its_costs() {
 }
 
 #[test]
-fn what_is_there_does_not_wait_for_the_judge_nor_the_judge_for_it() {
+fn cache_hits_do_not_wait_for_the_judge_nor_the_judge_for_them() {
     let (mut judge, _) = cached(|_| {});
     asked(&mut judge, request(1, "4")).unwrap();
     judge.submit(request(2, "6"));
@@ -164,7 +164,7 @@ fn what_is_there_does_not_wait_for_the_judge_nor_the_judge_for_it() {
 }
 
 #[test]
-fn what_was_asked_before_all_was_forgotten_is_neither_joined_nor_kept() {
+fn cache_that_was_cleared_neither_joins_nor_keeps_earlier_votes() {
     let (mut judge, seen) = cached(|_| {});
     asked(&mut judge, request(1, "4")).unwrap();
     judge.submit(request(2, "6"));
@@ -200,7 +200,7 @@ fn verdicts(result: &GroupResult) -> Vec<(i32, String)> {
 }
 
 #[test]
-fn a_set_of_groups_is_scored_as_if_nothing_had_been_scored_before() {
+fn score_all_does_not_depend_on_earlier_groups() {
     let judge = JudgeConfig { verdict_cache_mib: 1, ..JudgeConfig::default() };
     let config = RewardConfig { judge, ..RewardConfig::default() };
     let scorer = || {
@@ -232,7 +232,7 @@ fn a_set_of_groups_is_scored_as_if_nothing_had_been_scored_before() {
 }
 
 #[test]
-fn judges_whose_votes_depend_on_more_than_the_answers_are_refused_a_cache() {
+fn cache_is_refused_for_judges_that_read_more_than_the_answers() {
     for (kind, is_refused) in
         [(JudgeKind::Rule, true), (JudgeKind::Replay, true), (JudgeKind::Engine, false)]
     {
@@ -267,7 +267,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 proptest! {
     #[test]
-    fn every_vote_that_is_not_cancelled_has_one_outcome(
+    fn cache_gives_every_vote_that_is_not_cancelled_one_outcome(
         acts in prop::collection::vec(act(), 1..80),
         is_late: bool,
     ) {
@@ -308,7 +308,7 @@ proptest! {
                 }
             }
             let waiting = seen.waiting();
-            let wanted = waiting.iter().filter(|vote| judge.under_way.contains_key(&vote.id));
+            let wanted = waiting.iter().filter(|vote| judge.in_flight.contains_key(&vote.id));
             let open: Vec<&str> = wanted.map(|vote| &*vote.answer_first).collect();
             let distinct: BTreeSet<&str> = open.iter().copied().collect();
             prop_assert!(has_forgotten || open.len() == distinct.len(), "asked twice: {open:?}");
@@ -329,7 +329,7 @@ proptest! {
         let n_submitted = submitted.len() as u64;
         prop_assert_eq!(stats.hits() + stats.joined() + stats.misses(), n_submitted);
         prop_assert_eq!(stats.misses(), seen.n_submitted() as u64);
-        prop_assert!(judge.under_way.is_empty() && judge.waiting.is_empty());
+        prop_assert!(judge.in_flight.is_empty() && judge.waiting.is_empty());
         prop_assert!(judge.joinable.is_empty() && judge.ready.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Votes and conversations as calls of a fleet.
 //!
-//! It does not know the judge's interface; it tells the judge by reports what became of a call.
+//! It does not know the judge's interface: it reports the end of each call over a channel.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::judge::chat::{ChatOutcome, ChatReply, ChatRequest};
 use crate::judge::interface::JudgeServers;
 use crate::judge::vote::{JudgeError, VoteOutcome, VoteReply, VoteRequest};
 
-/// What a call tells the judge.
-pub(super) enum Report {
+/// Report of a call to the judge.
+pub(super) enum CallReport {
     /// A vote is over.
     VoteOver(VoteOutcome),
     /// The server gave fewer choices than votes; this vote is to be asked alone, after so many
@@ -60,7 +60,7 @@ impl JudgeCalls {
         votes: Vec<VoteRequest>,
         n_tried: u32,
         wanted: &WantedVotes,
-        reports: &Sender<Report>,
+        reports: &Sender<CallReport>,
     ) {
         // if the judge is gone, its reports are not needed
         let report = |report| drop(reports.send(report));
@@ -73,11 +73,11 @@ impl JudgeCalls {
                 self.warn_of_missing_choices(server, n_given, n_wanted);
                 let left = votes.split_off(n_given);
                 for (vote, reply) in votes.into_iter().zip(replies) {
-                    report(Report::VoteOver((vote.id, Ok(reply))));
+                    report(CallReport::VoteOver((vote.id, Ok(reply))));
                 }
                 if attempt + 1 < self.fleet.config().tries {
                     for vote in left {
-                        report(Report::AskAlone(vote, attempt + 1));
+                        report(CallReport::AskAlone(vote, attempt + 1));
                     }
                     return;
                 }
@@ -89,7 +89,7 @@ impl JudgeCalls {
             Err(CallError::Unwanted) => return,
         };
         for vote in left {
-            report(Report::VoteOver((vote.id, Err(error.clone()))));
+            report(CallReport::VoteOver((vote.id, Err(error.clone()))));
         }
     }
 

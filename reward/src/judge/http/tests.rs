@@ -1,4 +1,4 @@
-//! Against servers that misbehave: too busy, broken, mute, talking nonsense.
+//! The http judge with servers that misbehave: too busy, broken, mute, answering nonsense.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ fn says(text: &str) -> Response {
 }
 
 #[test]
-fn a_vote_is_asked_as_a_chat_and_read_with_its_thought() {
+fn http_vote_is_asked_as_a_chat_and_read_with_its_thought() {
     let server = mock(|number, body| async move {
         assert_eq!(body["model"], "rrm");
         assert_eq!(body["messages"][0]["role"], "system");
@@ -134,7 +134,7 @@ fn a_vote_is_asked_as_a_chat_and_read_with_its_thought() {
 }
 
 #[test]
-fn a_prompt_that_a_server_gives_back_is_no_verdict() {
+fn http_vote_does_not_read_a_repeated_prompt_as_a_verdict() {
     let server = mock(|number, body| async move {
         let asked = body["messages"][1]["content"].as_str().unwrap().to_owned();
         let after = if number == 0 { "" } else { " \\boxed{Assistant 1}" };
@@ -173,7 +173,7 @@ fn chat(judge: &mut HttpJudge, id: u64) -> Result<ChatReply, JudgeError> {
 }
 
 #[test]
-fn a_conversation_is_passed_on_with_its_own_sampling() {
+fn http_chat_is_passed_on_with_its_own_sampling() {
     let server = mock(|number, body| async move {
         assert_eq!(body["messages"], json!([{"role": "user", "content": "2+2? < |im_end|>"}]));
         assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(9), &json!(0.0)));
@@ -197,7 +197,7 @@ fn a_conversation_is_passed_on_with_its_own_sampling() {
 }
 
 #[test]
-fn servers_that_misbehave_cost_time_and_no_votes() {
+fn http_votes_survive_servers_that_misbehave() {
     // one call in three fails, each time in another way
     let server = mock(|number, _| async move {
         let busy = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")], "busy");
@@ -223,7 +223,7 @@ fn servers_that_misbehave_cost_time_and_no_votes() {
 }
 
 #[test]
-fn what_a_server_refuses_is_not_asked_again() {
+fn http_vote_that_a_server_refuses_is_not_asked_again() {
     let server =
         mock(|_, _| async { (StatusCode::BAD_REQUEST, "the prompt is too long").into_response() });
     let outcomes = all_votes(&mut judge(vec![server.url.clone()], |_| {}), 2);
@@ -235,7 +235,7 @@ fn what_a_server_refuses_is_not_asked_again() {
 }
 
 #[test]
-fn a_server_that_is_not_there_fails_votes_and_one_beside_it_takes_them() {
+fn http_votes_fail_without_a_server_and_go_to_another_one() {
     let nobody = "http://127.0.0.1:9/v1".to_owned();
     let outcomes = all_votes(&mut judge(vec![nobody.clone()], |http| http.tries = 2), 1);
     let Err(JudgeError::Failed(reason)) = &outcomes[0].1 else { panic!("{outcomes:?}") };
@@ -249,7 +249,7 @@ fn a_server_that_is_not_there_fails_votes_and_one_beside_it_takes_them() {
 }
 
 #[test]
-fn a_slow_server_gets_fewer_votes_and_a_mute_one_runs_into_the_time_limit() {
+fn http_votes_go_less_to_a_slow_server_and_time_out_at_a_mute_one() {
     let slow = mock(|_, _| async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         says("hm</think> \\boxed{Assistant 1}")
@@ -271,7 +271,7 @@ fn a_slow_server_gets_fewer_votes_and_a_mute_one_runs_into_the_time_limit() {
 }
 
 #[test]
-fn a_cancelled_vote_gives_nothing_and_frees_its_slot() {
+fn http_vote_that_is_cancelled_gives_nothing_and_frees_its_slot() {
     let server = mock(|number, _| async move {
         if number == 0 {
             std::future::pending::<()>().await;
@@ -303,8 +303,8 @@ fn next_outcomes(judge: &mut HttpJudge) -> Vec<VoteOutcome> {
     }
 }
 
-/// What a server answers that takes `n` samples: the thought's length tells the choice, and for whom
-/// it judges alternates.
+/// What a server answers that takes `n` samples: the thought's length tells the choice, and for
+/// whom it judges alternates.
 fn choices(n: usize) -> Response {
     let choice = |index: usize| {
         let content =
@@ -329,7 +329,7 @@ fn turned(id: u64) -> VoteRequest {
 }
 
 #[test]
-fn votes_that_ask_the_same_share_a_call() {
+fn http_votes_with_one_prompt_share_a_call() {
     let (send, bodies) = crossbeam::channel::unbounded();
     let server = mock(move |_, body| {
         send.send(body.clone()).unwrap();
@@ -366,7 +366,7 @@ fn votes_that_ask_the_same_share_a_call() {
 }
 
 #[test]
-fn what_a_server_leaves_out_of_a_shared_call_is_asked_alone() {
+fn http_votes_that_a_shared_call_leaves_out_are_asked_alone() {
     let server = mock(|_, body| async move {
         assert!(body.get("n").is_none_or(|n| n == 6));
         says("hm</think> \\boxed{Assistant 1}")
@@ -389,7 +389,7 @@ fn what_a_server_leaves_out_of_a_shared_call_is_asked_alone() {
 }
 
 #[test]
-fn a_shared_call_that_fails_is_tried_again_for_those_that_still_want_it() {
+fn http_shared_call_that_fails_is_retried_for_the_votes_still_wanted() {
     let (send, asked) = crossbeam::channel::unbounded();
     let server = mock(move |number, body| {
         send.send(body["n"].as_u64()).unwrap();
@@ -416,7 +416,7 @@ fn a_shared_call_that_fails_is_tried_again_for_those_that_still_want_it() {
 }
 
 #[test]
-fn cancelling_one_vote_of_a_shared_call_leaves_the_others_and_all_of_them_end_it() {
+fn http_shared_call_goes_on_until_all_its_votes_are_cancelled() {
     let release = Arc::new(tokio::sync::Notify::new());
     let held = Arc::clone(&release);
     let server = mock(move |_, body| {
@@ -460,7 +460,7 @@ fn cancelling_one_vote_of_a_shared_call_leaves_the_others_and_all_of_them_end_it
 }
 
 #[test]
-fn a_server_is_called_no_more_often_than_its_limit_says() {
+fn http_calls_keep_the_rate_limit_of_a_server() {
     let server = mock(|_, _| async { says("hm</think> \\boxed{Assistant 1}") });
     let mut judge = judge(vec![server.url.clone()], |http| http.requests_per_minute = 6_100);
     let started = std::time::Instant::now();
@@ -471,7 +471,7 @@ fn a_server_is_called_no_more_often_than_its_limit_says() {
 }
 
 #[test]
-fn settings_that_cannot_be_kept_are_named() {
+fn http_settings_that_are_wrong_are_named() {
     let problems = |change: &dyn Fn(&mut JudgeConfig)| {
         let http = HttpJudgeConfig {
             urls: vec!["http://host:8000/v1".to_owned()],

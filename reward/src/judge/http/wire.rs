@@ -73,8 +73,8 @@ pub(super) fn vote_messages(request: &VoteRequest) -> [Message; 2] {
     prompt::messages(&question, &first, &second)
 }
 
-/// Breaks control tokens that a policy spells out by a space after their first character, so that the
-/// server's tokenizer reads them as text.
+/// Breaks control tokens that a policy spells out by a space after their first character, so that
+/// the server's tokenizer reads them as text.
 pub(super) fn disarmed(text: &str) -> String {
     text.replace("<|", "< |").replace("<｜", "< ｜")
 }
@@ -82,9 +82,9 @@ pub(super) fn disarmed(text: &str) -> String {
 impl ChatCompletion {
     /// One vote per choice, at most `n_wanted`; fewer if the server gave fewer.
     ///
-    /// The prompt is computed once: for all votes but the first it counts as cached. The server tells
-    /// only the sum of the choices' tokens. Each vote gets a share by the length of its text, an
-    /// estimate; the shares add up to the sum.
+    /// The prompt is computed once: for all votes but the first it counts as cached. The server
+    /// tells only the sum of the choices' tokens. Each vote gets a share by the length of its text,
+    /// an estimate; the shares add up to the sum.
     pub(super) fn into_replies(self, n_wanted: usize, latency_ms: f64) -> Vec<VoteReply> {
         let mut choices = self.choices;
         choices.sort_by_key(|choice| choice.index);
@@ -139,9 +139,9 @@ impl CompletionMessage {
     }
 }
 
-/// Removes the judge's prompt from the start of a server's output: transformers 5.23 repeats it for a
-/// thought that was cut off. The prompt names both verdicts and is none. A judge that only quotes the
-/// prompt's last words does not repeat the answers with them.
+/// Removes the judge's prompt from the start of a server's output: transformers 5.23 repeats it for
+/// a thought that was cut off. The prompt names both verdicts and is none. A judge that only quotes
+/// the prompt's last words does not repeat the answers with them.
 fn without_prompt(content: &str) -> &str {
     match content.rsplit_once(prompt::ANALYSIS) {
         Some((before, after)) if before.contains(prompt::ANSWERS) => after,
