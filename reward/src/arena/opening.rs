@@ -41,3 +41,30 @@ impl Openings {
         a_opens
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: PlayerIdx = PlayerIdx(0);
+    const B: PlayerIdx = PlayerIdx(1);
+    const C: PlayerIdx = PlayerIdx(2);
+
+    #[test]
+    fn opening_goes_to_the_lower_balance_then_to_a_player_that_opened_before() {
+        let seed = Seed::new(3);
+        let mut openings = Openings::new(3);
+        let a_opened = openings.a_opens(A, B, seed);
+        let (first, second) = if a_opened { (A, B) } else { (B, A) };
+        assert!(openings.a_opens(second, first, seed), "the opponent has the lower balance");
+        assert!(openings.a_opens(first, C, seed), "at equal balance, C has opened nothing");
+        assert!(!openings.a_opens(first, C, seed), "now C has the lower balance");
+    }
+
+    #[test]
+    fn opening_of_new_players_is_a_fair_coin() {
+        let a_opens = |key| Openings::new(2).a_opens(A, B, Seed::new(key));
+        let n_a = (0..400).filter(|&key| a_opens(key)).count();
+        assert!((150..250).contains(&n_a), "{n_a}");
+    }
+}

@@ -18,7 +18,7 @@ pub(super) struct SlotMatch {
 }
 
 /// Decides which slots meet and which one wins.
-pub(super) trait Format: Debug + Send {
+pub(super) trait TournamentFormat: Debug + Send {
     /// Returns the matches that can be played now and were not returned before.
     fn take_ready_matches(&mut self) -> Vec<SlotMatch>;
 

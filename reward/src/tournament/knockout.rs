@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use joust_schema::seed::Seed;
 
-use super::format::{Format, SlotMatch};
+use super::format::{SlotMatch, TournamentFormat};
 use super::score::MatchScore;
 use crate::index::SlotIdx;
 
@@ -94,7 +94,7 @@ impl Knockout {
     }
 }
 
-impl Format for Knockout {
+impl TournamentFormat for Knockout {
     fn take_ready_matches(&mut self) -> Vec<SlotMatch> {
         let mut matches = Vec::new();
         for node in (1..self.n_leaves()).rev() {

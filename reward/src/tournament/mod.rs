@@ -22,7 +22,7 @@ use joust_schema::seed::Seed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::format::{Format, SlotMatch};
+use self::format::{SlotMatch, TournamentFormat};
 use self::knockout::Knockout;
 use self::round_robin::RoundRobin;
 pub use self::score::MatchScore;
@@ -82,7 +82,7 @@ pub struct Tournament {
     players: Vec<PlayerIdx>,
     /// The slot of each player.
     slots: Vec<SlotIdx>,
-    format: Box<dyn Format>,
+    format: Box<dyn TournamentFormat>,
 }
 
 impl Tournament {
@@ -105,7 +105,7 @@ impl Tournament {
         }
         let slot_keys: Vec<u64> = order.iter().map(|&(_, key, _)| key).collect();
         let players = order.iter().map(|&(_, _, idx)| PlayerIdx(idx)).collect();
-        let format: Box<dyn Format> = match kind {
+        let format: Box<dyn TournamentFormat> = match kind {
             TournamentKind::Swiss => Box::new(Swiss::new(n_players, rounds)),
             TournamentKind::Knockout => Box::new(Knockout::new(slot_keys, seed)),
             TournamentKind::RoundRobin => Box::new(RoundRobin::new(n_players)),

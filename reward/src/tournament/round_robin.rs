@@ -3,7 +3,7 @@
 //! Knows which matches are in play. It does not order them: any order of recording gives the same
 //! result.
 
-use super::format::{Format, MatchesInPlay, SlotMatch};
+use super::format::{MatchesInPlay, SlotMatch, TournamentFormat};
 use super::score::MatchScore;
 use super::standings::Standings;
 use crate::index::SlotIdx;
@@ -26,7 +26,7 @@ impl RoundRobin {
     }
 }
 
-impl Format for RoundRobin {
+impl TournamentFormat for RoundRobin {
     fn take_ready_matches(&mut self) -> Vec<SlotMatch> {
         if self.is_handed_out {
             return Vec::new();

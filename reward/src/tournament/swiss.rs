@@ -4,14 +4,14 @@
 //! tournaments of small groups a later round may have unavoidable rematches; it then has as few as
 //! possible.
 
-use super::format::{Format, MatchesInPlay, SlotMatch};
+use super::format::{MatchesInPlay, SlotMatch, TournamentFormat};
 use super::matching::maximum_matching_size;
 use super::score::MatchScore;
 use super::standings::Standings;
 use crate::index::SlotIdx;
 
 /// Two slots that meet in a round.
-type Pair = (SlotIdx, SlotIdx);
+type SlotPair = (SlotIdx, SlotIdx);
 
 /// Maximum number of draws of one round that are examined for one that leaves a next round without
 /// rematches. Six slots have fifteen; larger groups hardly ever need a second.
@@ -51,7 +51,7 @@ fn default_n_rounds(n_slots: usize) -> u32 {
     n_slots.next_power_of_two().ilog2() + 1
 }
 
-impl Format for Swiss {
+impl TournamentFormat for Swiss {
     fn take_ready_matches(&mut self) -> Vec<SlotMatch> {
         if !self.in_play.is_empty() || self.n_rounds_paired == self.n_rounds {
             return Vec::new();
@@ -141,7 +141,7 @@ fn choose_bye(standings: &Standings, slots: &mut Vec<SlotIdx>) -> SlotIdx {
 /// force an avoidable rematch. An unavoidable rematch goes to the slots that met least often, then
 /// to the next in rank. With `look_ahead`, the first such draw is taken after which every slot can
 /// meet a new opponent once more, or the first of all if none that was tried is like that.
-fn draw_round(standings: &Standings, slots: &[SlotIdx], look_ahead: bool) -> Vec<Pair> {
+fn draw_round(standings: &Standings, slots: &[SlotIdx], look_ahead: bool) -> Vec<SlotPair> {
     let mut search =
         DrawSearch { standings, slots, look_ahead, n_tried: 0, first: None, chosen: None };
     search.extend(slots, n_fresh_pairs(standings, slots), &mut Vec::new());
@@ -155,13 +155,13 @@ struct DrawSearch<'a> {
     slots: &'a [SlotIdx],
     look_ahead: bool,
     n_tried: usize,
-    first: Option<Vec<Pair>>,
-    chosen: Option<Vec<Pair>>,
+    first: Option<Vec<SlotPair>>,
+    chosen: Option<Vec<SlotPair>>,
 }
 
 impl DrawSearch<'_> {
     /// Pairs the slots left, of which `n_fresh` pairs can be fresh; true if the search is over.
-    fn extend(&mut self, left: &[SlotIdx], n_fresh: usize, pairs: &mut Vec<Pair>) -> bool {
+    fn extend(&mut self, left: &[SlotIdx], n_fresh: usize, pairs: &mut Vec<SlotPair>) -> bool {
         let Some((&top, rest)) = left.split_first() else {
             return self.examine(pairs);
         };
@@ -185,7 +185,7 @@ impl DrawSearch<'_> {
     }
 
     /// Keeps a complete draw if it is good enough; true if no other needs to be tried.
-    fn examine(&mut self, pairs: &[Pair]) -> bool {
+    fn examine(&mut self, pairs: &[SlotPair]) -> bool {
         self.n_tried += 1;
         if !self.look_ahead || self.leaves_a_fresh_round(pairs) {
             self.chosen = Some(pairs.to_vec());
@@ -195,7 +195,7 @@ impl DrawSearch<'_> {
     }
 
     /// Whether every slot could meet a new opponent once more after these pairs.
-    fn leaves_a_fresh_round(&self, pairs: &[Pair]) -> bool {
+    fn leaves_a_fresh_round(&self, pairs: &[SlotPair]) -> bool {
         let slots = self.slots;
         if all_can_meet(slots.len(), self.standings.max_played() + 1) {
             return true;
