@@ -52,8 +52,8 @@ impl Arena {
     /// names it from then on.
     ///
     /// # Errors
-    /// [`Error::Group`] for a group without completions, [`Error::Config`] for a tournament of its
-    /// own that makes no sense.
+    /// [`Error::Group`] for a group without completions, [`Error::Config`] for wrong
+    /// tournament settings of its own.
     pub fn add(&mut self, request: GroupRequest) -> Result<GroupHandle, Error> {
         if request.completions.is_empty() {
             return Err(Error::Group {

@@ -1,9 +1,9 @@
 //! A judge behind one or more OpenAI-compatible servers (vLLM, SGLang, llama.cpp).
 //!
-//! Votes that ask the same at the same time may share a call. A fleet makes the calls: it chooses
-//! the server, bounds the load and retries faults. A vote that stays without an answer is a failed
-//! vote, never a verdict. Conversations go the same way, each in a call of its own. The judge does
-//! not know how a server is chosen.
+//! Votes with the same prompt that are submitted at the same time may share a call. A fleet makes
+//! the calls: it chooses the server, bounds the load and retries faults. A vote that stays without
+//! an answer is a failed vote, never a verdict. Conversations go the same way, each in a call of
+//! its own. The judge does not know how a server is chosen.
 
 mod calls;
 mod shared;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
+use joust_fleet::{Fleet, FleetConfig};
 use tokio::task::AbortHandle;
 
 use super::chat::{ChatId, ChatModel, ChatOutcome, ChatRequest};
@@ -23,7 +24,6 @@ use crate::config::JudgeConfig;
 use crate::error::Error;
 use crate::prompt;
 use calls::{CallReport, JudgeCalls};
-use joust_fleet::{Fleet, FleetConfig};
 use shared::{WantedVotes, group_by_prompt};
 
 /// Maximum time that [`Judge::poll`] waits for the first report.
