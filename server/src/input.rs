@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 
-use super::routes::{Shared, failure};
+use crate::problem::Problem;
+use crate::state::ServerState;
 
 /// A group of long completions fits, a mistaken upload does not.
 pub(crate) const MAX_BODY_BYTES: usize = 64 << 20;
@@ -23,7 +24,7 @@ const CLIENT: &str = "x-joust-client";
 
 /// Who asks: clients have equal shares of the judge.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Client(pub(super) String);
+pub(crate) struct Client(pub(crate) String);
 
 impl Client {
     /// By the name that it gives itself, its token (`token` is that token's number) or its address.
@@ -44,28 +45,28 @@ pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a 
 }
 
 /// A job's id out of the path.
-pub(crate) struct JobId(pub(super) String);
+pub(crate) struct JobId(pub(crate) String);
 
-impl FromRequestParts<Shared> for JobId {
-    type Rejection = Response;
+impl FromRequestParts<ServerState> for JobId {
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, shared: &ServerState) -> Result<Self, Problem> {
         match Path::from_request_parts(parts, shared).await {
             Ok(Path(id)) => Ok(Self(id)),
-            Err(_) => Err(failure(StatusCode::NOT_FOUND, "there is no such job")),
+            Err(_) => Err(Problem::NotFound("there is no such job".to_owned())),
         }
     }
 }
 
 /// A JSON body.
-pub(crate) struct Input<T>(pub(super) T);
+pub(crate) struct Input<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<Shared> for Input<T> {
-    type Rejection = Response;
+impl<T: DeserializeOwned> FromRequest<ServerState> for Input<T> {
+    type Rejection = Problem;
 
-    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Response> {
+    async fn from_request(request: Request, shared: &ServerState) -> Result<Self, Problem> {
         let body = body(request, shared).await?;
-        object(&body).map(Self).map_err(|(status, reason)| failure(status, &reason))
+        object(&body).map(Self)
     }
 }
 
@@ -73,39 +74,37 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Input<T> {
 ///
 /// # Errors
 /// What is wrong with the text: 400 for what is no JSON, 422 for what is not what was wanted.
-pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, (StatusCode, String)> {
+pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     if text.trim_ascii_start().starts_with(b"[") {
-        return Err((StatusCode::UNPROCESSABLE_ENTITY, "wanted an object, not a list".to_owned()));
+        return Err(Problem::Invalid("wanted an object, not a list".to_owned()));
     }
     serde_json::from_slice(text).map_err(|error| why_unreadable(&error))
 }
 
 /// What is wrong with a JSON text: 400 for what is no JSON, 422 for what is not what was wanted.
-fn why_unreadable(error: &serde_json::Error) -> (StatusCode, String) {
+fn why_unreadable(error: &serde_json::Error) -> Problem {
     match error.is_data() {
-        true => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
-        false => (StatusCode::BAD_REQUEST, format!("invalid JSON: {error}")),
+        true => Problem::Invalid(error.to_string()),
+        false => Problem::Malformed(format!("invalid JSON: {error}")),
     }
 }
 
 /// Parameters after the question mark.
-pub(crate) struct Params<T>(pub(super) T);
+pub(crate) struct Params<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequestParts<Shared> for Params<T> {
-    type Rejection = Response;
+impl<T: DeserializeOwned> FromRequestParts<ServerState> for Params<T> {
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, shared: &ServerState) -> Result<Self, Problem> {
         match Query::from_request_parts(parts, shared).await {
             Ok(Query(params)) => Ok(Self(params)),
-            Err(rejection) => {
-                Err(failure(StatusCode::UNPROCESSABLE_ENTITY, &rejection.body_text()))
-            }
+            Err(rejection) => Err(Problem::Invalid(rejection.body_text())),
         }
     }
 }
 
 /// The whole body: 413 where it is too large, 408 where it takes too long.
-async fn body(request: Request, shared: &Shared) -> Result<Bytes, Response> {
+async fn body(request: Request, shared: &ServerState) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
@@ -113,21 +112,14 @@ async fn body(request: Request, shared: &Shared) -> Result<Bytes, Response> {
     }
     match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, shared)).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(rejection)) => {
-            let rejection = rejection.into_response();
-            Err(match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-                status => failure(status, "the body could not be read to its end"),
-            })
+        Ok(Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)))) => {
+            Err(too_large())
         }
-        Err(_) => {
-            let reason = format!("the body did not come within {BODY_TIME:?}");
-            Err(failure(StatusCode::REQUEST_TIMEOUT, &reason))
-        }
+        Ok(Err(_)) => Err(Problem::Malformed("the body could not be read to its end".to_owned())),
+        Err(_) => Err(Problem::BodyTimeout(BODY_TIME)),
     }
 }
 
-fn too_large() -> Response {
-    let reason = format!("the body is larger than {} MiB", MAX_BODY_BYTES >> 20);
-    failure(StatusCode::PAYLOAD_TOO_LARGE, &reason)
+fn too_large() -> Problem {
+    Problem::TooLarge(format!("the body is larger than {} MiB", MAX_BODY_BYTES >> 20))
 }

@@ -18,7 +18,7 @@ use joust_schema::tables::Verdict;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::cohort::{CohortConfig, Incomplete};
+use super::cohort::terms::{CohortConfig, Incomplete};
 use super::{DumpConfig, ScorerHandle, Server, ServerConfig};
 use joust_reward::RewardConfig;
 use joust_reward::Scorer;

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::problem::Problem;
+
 use joust_reward::TournamentConfig;
 use joust_reward::VoteRule;
 use joust_reward::arena::{GroupRequest, GroupResult};
@@ -135,7 +137,18 @@ pub struct MatchReport {
 
 impl ScoreGroupRequest {
     /// Checks the body and turns it into a group.
+    ///
+    /// # Errors
+    /// [`Problem::Invalid`]
     pub(crate) fn into_group(
+        self,
+        defaults: &TournamentConfig,
+        server_seed: u64,
+    ) -> Result<GroupRequest, Problem> {
+        self.checked(defaults, server_seed).map_err(Problem::Invalid)
+    }
+
+    fn checked(
         self,
         defaults: &TournamentConfig,
         server_seed: u64,

@@ -14,7 +14,7 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use clap::Args;
 use hyper_util::rt::TokioTimer;
 use joust_reward::Scorer;
-use joust_server::cohort::CohortConfig;
+use joust_server::cohort::terms::CohortConfig;
 use joust_server::{DumpConfig, ScorerHandle, Server, ServerConfig};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

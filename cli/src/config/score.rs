@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use joust_reward::RewardConfig;
-use joust_server::cohort::Incomplete;
+use joust_server::cohort::terms::Incomplete;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::problem::Problem;
+
 /// How groups are collected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CohortConfig {
@@ -45,7 +47,7 @@ pub enum Incomplete {
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Key {
+pub(crate) enum CohortKey {
     /// The client's own id of the group, with its attempt.
     Given {
         /// The id.
@@ -60,7 +62,7 @@ pub enum Key {
 /// Which member a completion is, where the client says so.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Name {
+pub(crate) enum MemberName {
     /// Its place in the group.
     Place(u64),
     /// The client's own id of the request.
@@ -69,63 +71,29 @@ pub enum Name {
 
 /// A request that waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub(crate) struct Ticket(pub(super) u64);
 
 /// A group that has been handed over for judging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CohortId(pub u64);
+pub(crate) struct CohortId(pub(super) u64);
 
-/// What one member gets.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer<R> {
-    /// What the judging of its group gave it.
-    Judged(R),
-    /// Its group was judged and gave it none.
-    Failed(String),
-    /// The judge refused its group, and would again.
-    Refused(String),
-    /// Its group could not be judged; another try may do better.
-    GivenUp(String),
-    /// Its group was not complete in time.
-    Incomplete {
-        /// Members that had come.
-        seen: usize,
-        /// Members that the group wants.
-        wanted: usize,
-    },
-    /// As `Incomplete`, where the policy is to answer without a reward.
-    Masked,
-}
+/// What one member gets; problems are `NoVotes`, `Invalid`, `GivenUp`, `Incomplete` or `Masked`.
+pub(crate) type MemberAnswer<R> = Result<R, Problem>;
 
 /// What is to be done. `R` is what a member's judging gives, `A` what is known of a group.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event<R, A = ()> {
-    /// Judge these completions; then call [`super::Cohorts::finished`].
+pub(crate) enum CohortEvent<R, A = ()> {
+    /// Judge these completions; then call [`super::machine::Cohorts::finished`].
     Judge {
         /// The group.
         cohort: CohortId,
         /// How it is known.
-        key: Key,
+        key: CohortKey,
         /// What its first member brought along.
         about: A,
         /// What its members are called and say, in an order that is the same however they came.
-        members: Vec<(Option<Name>, String)>,
+        members: Vec<(Option<MemberName>, String)>,
     },
     /// Answer a request that waits.
-    Answer(Ticket, Answer<R>),
-}
-
-/// Why a completion was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// As many groups are open as may be.
-    Full,
-    /// The member is there already and says something else.
-    Conflict,
-    /// The group is about something else.
-    OtherQuestion,
-    /// The group was judged without this member.
-    Late,
-    /// No completions are taken any more.
-    Closed,
+    Answer(Ticket, MemberAnswer<R>),
 }

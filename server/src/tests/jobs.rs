@@ -1,7 +1,7 @@
 //! Jobs: accepted, looked at, cancelled, remembered.
 
 use super::*;
-use crate::journal;
+use crate::dump::journal;
 use joust_reward::judge::ChatReply;
 
 async fn get(app: &Router, path: &str) -> Response<Body> {

@@ -124,7 +124,7 @@ async fn every_route_that_is_described_is_there_and_the_description_is_whole() {
     });
     let get = Request::get("/openapi.json").body(Body::empty()).unwrap();
     let described = json_of(app.clone().oneshot(get).await.unwrap()).await;
-    assert_eq!(described, crate::api::description(false));
+    assert_eq!(described, crate::openapi::description(&crate::api::operations(), false));
     let mut found = BTreeSet::new();
     references(&described, &mut found);
     assert!(found.len() > 10, "{found:?}");

@@ -3,7 +3,7 @@
 use joust_schema::tables::{Completion, Reward, Vote};
 
 use super::*;
-use crate::journal;
+use crate::dump::journal;
 use joust_reward::judge::{RuleJudge, ScriptControl};
 
 /// A judge that knows the answer, and its votes so far.
@@ -102,7 +102,7 @@ async fn members_that_had_no_answer_yet_get_it_after_the_kill_and_others_begin_a
     for task in nameless {
         assert_eq!(task.await.unwrap().0, 200);
     }
-    assert_eq!(server.shared.barrier.n_open(), 0);
+    assert_eq!(server.state.barrier.n_open(), 0);
 }
 
 #[tokio::test]

@@ -1,0 +1,381 @@
+//! Groups that arrive in pieces: shuffled, repeated, late, or never whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn config(incomplete: Incomplete) -> CohortConfig {
+    CohortConfig {
+        group_size: 3,
+        collect: Duration::from_secs(10),
+        keep: Duration::from_secs(60),
+        incomplete,
+        max_open: 4,
+    }
+}
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn content(prompt: &str) -> CohortKey {
+    CohortKey::Content(prompt.to_owned())
+}
+
+fn given(group: &str) -> CohortKey {
+    CohortKey::Given { group: group.to_owned(), attempt: 0 }
+}
+
+/// Answers a group by what its members say.
+fn echo(
+    cohorts: &mut Cohorts<String>,
+    now: Duration,
+    event: &CohortEvent<String>,
+) -> Vec<CohortEvent<String>> {
+    let CohortEvent::Judge { cohort, members, .. } = event else { panic!("{event:?}") };
+    let answers = members.iter().map(|(_, said)| Ok(said.clone())).collect();
+    cohorts.finished(now, *cohort, answers)
+}
+
+/// What the members of a complete group say.
+fn words(members: &[(Option<MemberName>, String)]) -> Vec<String> {
+    members.iter().map(|(_, said)| said.clone()).collect()
+}
+
+fn answered(ticket: Ticket, text: &str) -> CohortEvent<String> {
+    CohortEvent::Answer(ticket, Ok(text.to_owned()))
+}
+
+#[test]
+fn the_last_member_completes_a_group_and_each_gets_its_own_answer() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let (a, none) = cohorts.join(at(0), &content("p"), None, "a", ()).unwrap();
+    let (other, _) = cohorts.join(at(0), &content("q"), None, "a", ()).unwrap();
+    let (b, _) = cohorts.join(at(1), &content("p"), None, "b", ()).unwrap();
+    assert_eq!((none, cohorts.n_open()), (vec![], 2));
+    let (c, events) = cohorts.join(at(2), &content("p"), None, "c", ()).unwrap();
+    let [CohortEvent::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(words(members), ["a", "b", "c"]);
+    let answers = echo(&mut cohorts, at(3), &events[0]);
+    assert_eq!(answers, [answered(a, "a"), answered(b, "b"), answered(c, "c")]);
+    assert_eq!(cohorts.n_open(), 1);
+    // the other prompt's group is still collected
+    let failed = Err(Problem::Incomplete { seen: 1, wanted: 3, within: at(10) });
+    assert_eq!(cohorts.tick(at(10)), [CohortEvent::Answer(other, failed)]);
+}
+
+#[test]
+fn members_may_say_the_same_and_a_retry_is_none_of_them() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let key = content("p");
+    let (first, _) = cohorts.join(at(0), &key, None, "same", ()).unwrap();
+    let (second, _) = cohorts.join(at(0), &key, None, "same", ()).unwrap();
+    // its client gave up, and comes again
+    cohorts.leave(first);
+    let (again, events) = cohorts.join(at(1), &key, None, "same", ()).unwrap();
+    assert!(events.is_empty(), "a retry completes nothing");
+    let (third, events) = cohorts.join(at(2), &key, None, "other", ()).unwrap();
+    let waiting: BTreeSet<Ticket> = [again, second, third].into();
+    // while it is judged, another one goes and comes
+    cohorts.leave(second);
+    let (second, none) = cohorts.join(at(3), &key, None, "same", ()).unwrap();
+    assert_eq!((none, cohorts.n_open()), (vec![], 1));
+    let answers = echo(&mut cohorts, at(4), &events[0]);
+    let tickets: BTreeSet<Ticket> = answers
+        .iter()
+        .map(|event| match event {
+            CohortEvent::Answer(ticket, _) => *ticket,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(tickets.len(), 3);
+    assert!(tickets.contains(&again) && tickets.contains(&second) && tickets.contains(&third));
+    assert_ne!(waiting, tickets, "the request that left is not answered");
+}
+
+#[test]
+fn an_answer_that_nobody_got_is_kept_and_one_that_was_got_begins_a_new_group() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let key = content("p");
+    let (gone, _) = cohorts.join(at(0), &key, None, "a", ()).unwrap();
+    for text in ["b", "c"] {
+        let (_, events) = cohorts.join(at(0), &key, None, text, ()).unwrap();
+        if let [event] = &events[..] {
+            cohorts.leave(gone);
+            echo(&mut cohorts, at(1), event);
+        }
+    }
+    let (again, events) = cohorts.join(at(20), &key, None, "a", ()).unwrap();
+    assert_eq!(events, [answered(again, "a")]);
+    // the next epoch asks the same: nothing of it is a retry
+    assert_eq!(cohorts.join(at(30), &key, None, "a", ()).unwrap().1, []);
+    assert_eq!(cohorts.join(at(30), &key, None, "b", ()).unwrap().1, []);
+    assert_eq!(cohorts.n_known(), 2);
+    cohorts.tick(at(100));
+    assert_eq!(cohorts.n_known(), 0, "nothing is kept for ever");
+    assert_eq!(cohorts.next_deadline(), None);
+}
+
+#[test]
+fn named_members_are_never_taken_twice() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let key = given("g");
+    let place = |at| Some(MemberName::Place(at));
+    let (a, _) = cohorts.join(at(0), &key, place(0), "same", ()).unwrap();
+    let (b, _) = cohorts.join(at(0), &key, place(1), "same", ()).unwrap();
+    // a second request for a member that still waits
+    let (twin, _) = cohorts.join(at(0), &key, place(1), "same", ()).unwrap();
+    assert_eq!(cohorts.join(at(0), &key, place(1), "else", ()), Err(Problem::MemberDiffers));
+    let (c, events) = cohorts.join(at(1), &key, place(2), "c", ()).unwrap();
+    let answers = echo(&mut cohorts, at(2), &events[0]);
+    let wanted =
+        [answered(a, "same"), answered(b, "same"), answered(twin, "same"), answered(c, "c")];
+    assert_eq!(answers, wanted);
+    // asked again, it is answered again; one that was not there is too late; a new attempt is new
+    let (again, events) = cohorts.join(at(30), &key, place(2), "c", ()).unwrap();
+    assert_eq!(events, [answered(again, "c")]);
+    assert_eq!(cohorts.join(at(30), &key, place(3), "d", ()), Err(Problem::GroupClosed));
+    let next = CohortKey::Given { group: "g".to_owned(), attempt: 1 };
+    assert_eq!(cohorts.join(at(30), &next, place(2), "c", ()).unwrap().1, []);
+}
+
+#[test]
+fn incomplete_groups_end_by_the_policy() {
+    for (policy, wanted) in [
+        (Incomplete::Fail, Some(Err(Problem::Incomplete { seen: 2, wanted: 3, within: at(10) }))),
+        (Incomplete::Mask, Some(Err(Problem::Masked))),
+        (Incomplete::Partial, None),
+    ] {
+        let mut cohorts = Cohorts::new(config(policy));
+        let (a, _) = cohorts.join(at(0), &content("p"), None, "a", ()).unwrap();
+        let (b, _) = cohorts.join(at(5), &content("p"), None, "b", ()).unwrap();
+        assert_eq!(cohorts.next_deadline(), Some(at(10)));
+        assert_eq!(cohorts.tick(at(9)), []);
+        let events = cohorts.tick(at(10));
+        match wanted {
+            Some(answer) => {
+                let wanted = [a, b].map(|ticket| CohortEvent::Answer(ticket, answer.clone()));
+                assert_eq!(events, wanted);
+                assert_eq!(cohorts.n_known(), 0);
+            }
+            None => {
+                let answers = echo(&mut cohorts, at(11), &events[0]);
+                assert_eq!(answers, [answered(a, "a"), answered(b, "b")]);
+            }
+        }
+        // one alone is compared with nobody
+        let (alone, _) = cohorts.join(at(20), &content("q"), None, "a", ()).unwrap();
+        let events = cohorts.tick(at(30));
+        let told = matches!(&events[..], [CohortEvent::Answer(ticket, Err(Problem::Incomplete { .. } | Problem::Masked))]
+            if *ticket == alone);
+        assert!(told, "{policy:?}: {events:?}");
+    }
+}
+
+#[test]
+fn open_groups_are_bounded_and_a_group_that_is_given_up_may_come_again() {
+    let mut cohorts: Cohorts<String> = Cohorts::new(config(Incomplete::Fail));
+    for prompt in ["a", "b", "c", "d"] {
+        cohorts.join(at(0), &content(prompt), None, "x", ()).unwrap();
+    }
+    assert_eq!(cohorts.join(at(0), &content("e"), None, "x", ()), Err(Problem::TooManyCohorts));
+    // those that are open go on
+    cohorts.join(at(0), &content("a"), None, "y", ()).unwrap();
+    let (_, events) = cohorts.join(at(0), &content("a"), None, "z", ()).unwrap();
+    let [CohortEvent::Judge { cohort, .. }] = &events[..] else { panic!("{events:?}") };
+    let told = cohorts.given_up(*cohort, "the queue is full");
+    assert_eq!(told.len(), 3);
+    assert!(
+        matches!(&told[0], CohortEvent::Answer(_, Err(Problem::GivenUp(reason))) if reason.contains("full"))
+    );
+    assert_eq!(cohorts.join(at(1), &content("e"), None, "x", ()).unwrap().1, []);
+}
+
+/// What a client does with one member.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Sent,
+    /// Sent twice at once.
+    Doubled,
+    /// Sent, given up, sent again.
+    Retried,
+    Never,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        16 => Just(Fate::Sent),
+        2 => Just(Fate::Doubled),
+        2 => Just(Fate::Retried),
+        1 => Just(Fate::Never),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Groups of named and of nameless members; nameless ones are not doubled, for then nobody could
+    /// tell what is meant. Every group that is whole is judged once, with its own members, whatever the
+    /// order; the others end by the policy; nobody who waits is left without an answer.
+    #[test]
+    fn every_whole_group_is_judged_once_with_its_own_members(
+        fates in prop::collection::vec(prop::collection::vec(fate(), 3), 1..8),
+        named in any::<bool>(),
+        policy in prop_oneof![Just(Incomplete::Fail), Just(Incomplete::Partial), Just(Incomplete::Mask)],
+        order in prop::collection::vec(any::<prop::sample::Index>(), 128),
+        late_verdicts in any::<bool>(),
+    ) {
+        let mut cohorts = Cohorts::new(CohortConfig { max_open: 64, ..config(policy) });
+        // (group, member, whether the request is given up once it is in)
+        let mut requests: Vec<(usize, usize, bool)> = Vec::new();
+        let mut whole = BTreeSet::new();
+        for (group, fates) in fates.iter().enumerate() {
+            let is_there = |fate: &Fate| !matches!(fate, Fate::Never);
+            if fates.iter().all(is_there) {
+                whole.insert(group);
+            }
+            for (member, fate) in fates.iter().enumerate() {
+                match fate {
+                    Fate::Never => {}
+                    Fate::Doubled if named => requests.extend([(group, member, false); 2]),
+                    Fate::Sent | Fate::Doubled => requests.push((group, member, false)),
+                    Fate::Retried => requests.push((group, member, true)),
+                }
+            }
+        }
+        // members 0 and 1 of a group say the same
+        let said = |group: usize, member: usize| format!("{group}:{}", member.max(1));
+        let key = |group: usize| match named {
+            true => given(&format!("{group}")),
+            false => content(&format!("{group}")),
+        };
+        let mut judged: BTreeMap<usize, u32> = BTreeMap::new();
+        let mut waiting: BTreeMap<Ticket, String> = BTreeMap::new();
+        let mut verdicts: Vec<CohortEvent<String>> = Vec::new();
+        let mut order = order.into_iter();
+        let mut handle = |events: Vec<CohortEvent<String>>,
+                          waiting: &mut BTreeMap<Ticket, String>,
+                          verdicts: &mut Vec<CohortEvent<String>>| {
+            for event in events {
+                match event {
+                    CohortEvent::Judge { ref members, .. } => {
+                        let completions = words(members);
+                        let group: usize = completions[0].split(':').next().unwrap().parse().unwrap();
+                        let own = |text: &String| text.starts_with(&format!("{group}:"));
+                        assert!(completions.iter().all(own), "a foreign member: {completions:?}");
+                        *judged.entry(group).or_default() += 1;
+                        if completions.len() == 3 {
+                            let mut sorted = completions.clone();
+                            sorted.sort();
+                            assert_eq!(sorted, [said(group, 0), said(group, 1), said(group, 2)]);
+                        }
+                        verdicts.push(event);
+                    }
+                    CohortEvent::Answer(ticket, answer) => {
+                        let text = waiting.remove(&ticket).expect("an answer for nobody");
+                        if let Ok(seen) = answer {
+                            assert_eq!(seen, text);
+                        }
+                    }
+                }
+            }
+        };
+        let mut now = 0;
+        while !requests.is_empty() {
+            let (group, member, gives_up) = match order.next() {
+                Some(index) => requests.swap_remove(index.index(requests.len())),
+                None => requests.remove(0),
+            };
+            let name = named.then_some(MemberName::Place(member as u64));
+            let text = said(group, member);
+            let (ticket, events) = cohorts.join(at(now), &key(group), name, &text, ()).unwrap();
+            waiting.insert(ticket, text);
+            handle(events, &mut waiting, &mut verdicts);
+            if gives_up && waiting.remove(&ticket).is_some() {
+                cohorts.leave(ticket);
+                requests.push((group, member, false));
+            }
+            if !late_verdicts {
+                for event in std::mem::take(&mut verdicts) {
+                    let events = echo(&mut cohorts, at(now), &event);
+                    handle(events, &mut waiting, &mut verdicts);
+                }
+            }
+        }
+        now += 20;
+        let events = cohorts.tick(at(now));
+        handle(events, &mut waiting, &mut verdicts);
+        for event in std::mem::take(&mut verdicts) {
+            let events = echo(&mut cohorts, at(now), &event);
+            handle(events, &mut waiting, &mut verdicts);
+        }
+        prop_assert!(waiting.is_empty(), "requests without an answer: {waiting:?}");
+        for group in &whole {
+            prop_assert_eq!(judged.get(group), Some(&1), "group {}", group);
+        }
+        if policy != Incomplete::Partial {
+            prop_assert_eq!(judged.len(), whole.len());
+        }
+        prop_assert_eq!(cohorts.n_open(), 0);
+        cohorts.tick(at(now + 100));
+        prop_assert_eq!((cohorts.n_known(), cohorts.next_deadline()), (0, None));
+    }
+}
+
+#[test]
+fn a_group_with_a_name_is_about_one_question() {
+    let mut cohorts = Cohorts::<String, u8>::new(config(Incomplete::Fail));
+    let key = given("g");
+    cohorts.join(at(0), &key, Some(MemberName::Place(0)), "a", 1).unwrap();
+    let other = cohorts.join(at(0), &key, Some(MemberName::Place(1)), "b", 2);
+    assert_eq!(other.unwrap_err(), Problem::QuestionDiffers);
+    cohorts.join(at(0), &key, Some(MemberName::Place(1)), "b", 1).unwrap();
+    let (_, events) = cohorts.join(at(0), &key, Some(MemberName::Place(2)), "c", 1).unwrap();
+    assert!(matches!(&events[..], [CohortEvent::Judge { members, .. }] if members.len() == 3));
+    let other = cohorts.join(at(0), &key, Some(MemberName::Place(2)), "c", 2);
+    assert_eq!(other.unwrap_err(), Problem::QuestionDiffers, "also once it is judged");
+}
+
+#[test]
+fn a_place_in_a_group_without_a_name_is_asked_for_anew_once_it_was_answered() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let key = content("p");
+    let mut play = |now, said: [&str; 3]| {
+        let mut answers = Vec::new();
+        for (place, text) in said.into_iter().enumerate() {
+            let name = Some(MemberName::Place(place as u64));
+            let (_, events) = cohorts.join(at(now), &key, name, text, ()).unwrap();
+            assert_eq!(events.is_empty(), place < 2, "place {place} at {now}");
+            if let [event] = &events[..] {
+                answers = echo(&mut cohorts, at(now), event);
+            }
+        }
+        answers.len()
+    };
+    assert_eq!(play(0, ["same", "b", "c"]), 3);
+    // the next epoch: one of the members says the same
+    assert_eq!(play(10, ["same", "d", "e"]), 3);
+}
+
+#[test]
+fn a_group_of_an_earlier_start_answers_its_members_again() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let judged = |text: &str| Ok(format!("{text}!"));
+    let named = |place, text| (Some(MemberName::Place(place)), text, judged(text), false);
+    cohorts.restore(at(60), &given("g"), vec![named(0, "a"), named(1, "b"), named(2, "c")]);
+    let told = (None, "a", judged("a"), true);
+    let untold = (None, "b", judged("b"), false);
+    cohorts.restore(at(60), &content("p"), vec![told, untold.clone(), untold]);
+    assert_eq!(cohorts.n_open(), 0);
+    let (b, events) =
+        cohorts.join(at(1), &given("g"), Some(MemberName::Place(1)), "b", ()).unwrap();
+    assert_eq!(events, [answered(b, "b!")]);
+    let (one, events) = cohorts.join(at(1), &content("p"), None, "b", ()).unwrap();
+    assert_eq!(events, [answered(one, "b!")]);
+    // a member that has got its answer is no retry: it begins a new group
+    let (_, events) = cohorts.join(at(1), &content("p"), None, "a", ()).unwrap();
+    assert_eq!((events, cohorts.n_open()), (vec![], 1));
+    assert!(cohorts.tick(at(60)).len() == 1 && cohorts.n_known() == 0);
+}

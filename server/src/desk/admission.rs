@@ -1,0 +1,240 @@
+//! How much work lies before the judge, how fast it does it, and whether there is room for more. Pure:
+//! the time comes from outside.
+//!
+//! Work is estimated in tokens, before anything is judged: a group's matches times the votes of a match
+//! times a vote's prompt and thought. How good the estimate is does not matter much, for the judge's pace
+//! is measured in the same unit.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::problem::Problem;
+
+use joust_reward::TournamentConfig;
+use joust_reward::arena::GroupRequest;
+use joust_reward::prompt;
+
+/// Bytes of text a token, about.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// How fast the judge's pace forgets: the weight of what was known after a further group.
+const PACE_EMA_DECAY: f64 = 0.95;
+
+/// Groups after which the pace is believed.
+const MIN_GROUPS_FOR_PACE: u32 = 8;
+
+/// What may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Most groups that wait or are judged.
+    pub(crate) groups: usize,
+    /// Most estimated tokens of them; 0: what can be judged within `time`.
+    pub(crate) tokens: u64,
+    /// Longest time that a request waits.
+    pub(crate) time: Duration,
+}
+
+/// The work before the judge.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limits: Limits,
+    n_groups: usize,
+    n_tokens: u64,
+    /// Groups of each client.
+    of_clients: BTreeMap<String, usize>,
+    /// Tokens of finished groups and the seconds they took, the older the less they weigh.
+    done: (f64, f64),
+    n_done: u32,
+    /// Since when the judge works on what is finished next.
+    since: Duration,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            of_clients: BTreeMap::new(),
+            n_groups: 0,
+            n_tokens: 0,
+            done: (0.0, 0.0),
+            n_done: 0,
+            since: Duration::ZERO,
+        }
+    }
+
+    /// Groups that wait or are judged.
+    pub(crate) fn n_groups(&self) -> usize {
+        self.n_groups
+    }
+
+    /// Their estimated tokens.
+    pub(crate) fn n_tokens(&self) -> u64 {
+        self.n_tokens
+    }
+
+    /// Takes a group of so many estimated tokens in.
+    ///
+    /// # Errors
+    /// [`Problem::QueueFull`]; nothing has changed then. A first group is always taken, however large. A client that has
+    /// none waiting finds room for one where others fill the queue: a quarter of it is kept beside for that.
+    pub(crate) fn try_admit(
+        &mut self,
+        now: Duration,
+        client: &str,
+        tokens: u64,
+    ) -> Result<(), Problem> {
+        let Limits { groups, tokens: most, time } = self.limits;
+        let full = |reason: String| Err(Problem::QueueFull { reason, after: self.pause() });
+        let beside = if self.of_clients.contains_key(client) { 0 } else { groups.div_ceil(4) };
+        if self.n_groups >= groups + beside {
+            return full(format!("the queue of {groups} groups is full"));
+        }
+        let with = self.n_tokens.saturating_add(tokens);
+        if most > 0 && with > most && self.n_groups > 0 {
+            let waiting = self.n_tokens;
+            return full(format!(
+                "about {waiting} tokens wait for the judge, and {most} may (serve.queue_tokens)"
+            ));
+        }
+        if most == 0
+            && self.n_groups > 0
+            && let Some(pace) = self.pace()
+            && with as f64 / pace > time.as_secs_f64()
+        {
+            let wait = with as f64 / pace;
+            return full(format!(
+                "at its pace the judge would need {wait:.0} s, and a request waits {time:?} at most"
+            ));
+        }
+        self.admit_unchecked(now, client, tokens);
+        Ok(())
+    }
+
+    /// Takes a group in, whatever the limits say.
+    pub(crate) fn admit_unchecked(&mut self, now: Duration, client: &str, tokens: u64) {
+        if self.n_groups == 0 {
+            self.since = now;
+        }
+        self.n_groups += 1;
+        self.n_tokens = self.n_tokens.saturating_add(tokens);
+        *self.of_clients.entry(client.to_owned()).or_default() += 1;
+    }
+
+    /// A group is finished.
+    pub(crate) fn finished(&mut self, now: Duration, client: &str, tokens: u64) {
+        self.release(client, tokens);
+        let seconds = now.saturating_sub(self.since).as_secs_f64();
+        self.since = now;
+        self.done =
+            (self.done.0 * PACE_EMA_DECAY + tokens as f64, self.done.1 * PACE_EMA_DECAY + seconds);
+        self.n_done = self.n_done.saturating_add(1);
+    }
+
+    /// A group is no longer there, without having been judged.
+    pub(crate) fn release(&mut self, client: &str, tokens: u64) {
+        self.n_groups -= 1;
+        self.n_tokens = self.n_tokens.saturating_sub(tokens);
+        if let Some(own) = self.of_clients.get_mut(client) {
+            *own -= 1;
+            if *own == 0 {
+                self.of_clients.remove(client);
+            }
+        }
+    }
+
+    /// Estimated tokens a second, once enough groups were judged.
+    pub(crate) fn pace(&self) -> Option<f64> {
+        let (tokens, seconds) = self.done;
+        (self.n_done >= MIN_GROUPS_FOR_PACE && seconds > 0.0).then(|| tokens / seconds)
+    }
+
+    /// How long one group takes, about: then there is room again.
+    fn pause(&self) -> Duration {
+        let a_group = self.n_tokens as f64 / self.n_groups.max(1) as f64;
+        let seconds = self.pace().map_or(1.0, |pace| a_group / pace);
+        Duration::from_secs_f64(seconds.clamp(1.0, 60.0))
+    }
+}
+
+/// Estimated tokens of a group: `thought` a vote, and the vote's prompt.
+pub(crate) fn estimate(group: &GroupRequest, tournament: &TournamentConfig, thought: usize) -> u64 {
+    let n = group.completions.len();
+    let bytes: usize = group.completions.iter().map(String::len).sum();
+    let frame: usize = prompt::messages("", "", "").iter().map(|part| part.content.len()).sum();
+    let a_prompt = (frame + group.question.len() + 2 * bytes / n.max(1)) / BYTES_PER_TOKEN;
+    let votes = tournament.n_matches(n) * u64::from(tournament.votes.max);
+    votes.saturating_mul((a_prompt + thought) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn refused(admitted: Result<(), Problem>) -> (String, Duration) {
+        match admitted {
+            Err(Problem::QueueFull { reason, after }) => (reason, after),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn admission(groups: usize, tokens: u64, time: u64) -> Admission {
+        Admission::new(Limits { groups, tokens, time: SECOND * time as u32 })
+    }
+
+    #[test]
+    fn groups_and_tokens_are_bounded_but_a_first_group_always_fits() {
+        let mut load = admission(3, 100, 10);
+        load.try_admit(SECOND, "a", 1000).unwrap();
+        let (reason, after) = refused(load.try_admit(SECOND, "a", 1));
+        assert!(reason.contains("about 1000 tokens wait"), "{reason}");
+        assert_eq!(after, SECOND);
+        load.release("a", 1000);
+        for _ in 0..3 {
+            load.try_admit(SECOND, "a", 30).unwrap();
+        }
+        assert!(refused(load.try_admit(SECOND, "a", 1)).0.contains("queue of 3 groups is full"));
+        assert_eq!((load.n_groups(), load.n_tokens()), (3, 90));
+    }
+
+    #[test]
+    fn a_client_that_has_nothing_waiting_finds_room_beside_one_that_fills_the_queue() {
+        let mut load = admission(8, 0, 10);
+        for _ in 0..8 {
+            load.try_admit(SECOND, "a", 1).unwrap();
+        }
+        let full = |load: &mut Admission, client| {
+            refused(load.try_admit(SECOND, client, 1)).0.contains("queue of 8 groups is full")
+        };
+        assert!(full(&mut load, "a"));
+        load.try_admit(SECOND, "b", 1).unwrap();
+        assert!(full(&mut load, "b"));
+        load.try_admit(SECOND, "c", 1).unwrap();
+        assert!(full(&mut load, "d"), "no more than a quarter beside");
+        load.release("a", 1);
+        assert!(full(&mut load, "a"));
+        load.try_admit(SECOND, "d", 1).unwrap();
+        assert_eq!(load.n_groups(), 10);
+    }
+
+    #[test]
+    fn what_could_not_be_judged_in_time_is_not_taken() {
+        let mut load = admission(100, 0, 11);
+        // 50 tokens a second, with a pause that is no work
+        for at in 0..10 {
+            let now = SECOND * (10 * at);
+            load.try_admit(now, "a", 100).unwrap();
+            load.finished(now + 2 * SECOND, "a", 100);
+        }
+        let pace = load.pace().unwrap();
+        assert!((pace - 50.0).abs() < 1e-9, "{pace}");
+        let now = SECOND * 1000;
+        for _ in 0..5 {
+            load.try_admit(now, "a", 100).unwrap();
+        }
+        let (reason, after) = refused(load.try_admit(now, "a", 100));
+        assert!(reason.contains("would need 12 s"), "{reason}");
+        assert_eq!(after, 2 * SECOND);
+    }
+}

@@ -1,0 +1,125 @@
+//! Ledger of groups, shared by requests and the judge thread: results in flight and cached, admitted work.
+//!
+//! Knows neither the judge nor the commands to its thread.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::admission::{Admission, Limits};
+use super::results::Results;
+use crate::judged::{GroupKey, Judged};
+use crate::problem::Problem;
+use joust_reward::arena::Progress;
+
+/// The ledger behind its lock.
+pub(crate) struct Ledger {
+    state: Mutex<LedgerState>,
+    started: Instant,
+    /// False once the judge thread has ended.
+    pub(super) is_running: watch::Sender<bool>,
+    /// Changes whenever admitted work is released.
+    pub(super) released: watch::Sender<()>,
+}
+
+/// What the lock guards.
+pub(super) struct LedgerState {
+    pub(super) results: Results,
+    pub(super) admission: Admission,
+}
+
+impl Ledger {
+    /// A ledger with the results of an earlier start.
+    pub(super) fn new(limits: Limits, results: Results) -> Self {
+        Self {
+            state: Mutex::new(LedgerState { results, admission: Admission::new(limits) }),
+            started: Instant::now(),
+            is_running: watch::Sender::new(true),
+            released: watch::Sender::new(()),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, LedgerState> {
+        self.state.lock().expect("ledger lock poisoned. This is a bug.")
+    }
+
+    /// Time since the start.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Records the result of a group and releases its admission.
+    pub(super) fn finish(&self, judged: Arc<Judged>, client: &str, tokens: u64) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.admission.finished(now, client, tokens);
+        state.results.finish(now, judged.key, Ok(judged));
+        self.released.send_replace(());
+    }
+
+    /// Records that a group cannot be judged and releases its admission.
+    pub(super) fn fail(&self, key: GroupKey, client: &str, tokens: u64, why: Problem) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.admission.release(client, tokens);
+        state.results.finish(now, key, Err(why));
+        self.released.send_replace(());
+    }
+
+    /// Cancels a group that only `client` wants; false if it is not in flight.
+    ///
+    /// # Errors
+    /// Number of others that want it; the job of `client` is removed all the same.
+    pub(super) fn cancel_group(&self, key: GroupKey, client: &str) -> Result<bool, usize> {
+        let now = self.now();
+        let mut state = self.lock();
+        match state.results.n_wanting(key, client) {
+            None => Ok(false),
+            Some(0) => {
+                // at once, so that a later request has the group judged anew
+                state.results.finish(now, key, Err(Problem::Cancelled));
+                Ok(true)
+            }
+            Some(others) => Err(others),
+        }
+    }
+
+    /// Releases the admission of a cancelled group or an answered conversation.
+    pub(super) fn release(&self, client: &str, tokens: u64) {
+        // a permit may be dropped while a thread unwinds: ignore a poisoned lock
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.admission.release(client, tokens);
+        drop(state);
+        self.released.send_replace(());
+    }
+
+    /// Records the progress of groups.
+    pub(super) fn advance(&self, groups: impl Iterator<Item = (GroupKey, Progress)>) {
+        let mut state = self.lock();
+        groups.for_each(|(key, progress)| state.results.advance(key, progress));
+    }
+
+    /// Records that the judge thread has ended, and wakes every request that waits for it.
+    pub(super) fn stop(&self) {
+        // the thread may have panicked with the lock held
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // before the results are cleared, so that no request begins to wait in between
+        self.is_running.send_replace(false);
+        state.results.stop();
+        self.released.send_replace(());
+    }
+}
+
+/// Admitted work of a conversation; dropping it releases the admission.
+pub(crate) struct AdmissionPermit {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) client: String,
+    pub(super) tokens: u64,
+}
+
+impl Drop for AdmissionPermit {
+    fn drop(&mut self) {
+        self.ledger.release(&self.client, self.tokens);
+    }
+}

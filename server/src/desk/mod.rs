@@ -1,0 +1,11 @@
+//! Handle to the judge thread: admission control, single flight, dispatch and cancellation.
+//!
+//! `ledger ← commands ← thread ← handle`; `admission`, `fair_queue` and `results` are the pure parts.
+
+pub(crate) mod admission;
+pub(crate) mod commands;
+pub(crate) mod fair_queue;
+pub(crate) mod handle;
+pub(crate) mod ledger;
+pub(crate) mod results;
+pub(crate) mod thread;

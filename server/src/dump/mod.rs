@@ -1,0 +1,5 @@
+//! Results on disk: the journal, and the sets of Parquet tables that are made of it.
+
+pub(crate) mod journal;
+pub(crate) mod recorder;
+pub(crate) mod sets;

@@ -1,0 +1,94 @@
+//! A judged group and its key: the hash of all that defines a group.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cohort::terms::{CohortKey, MemberName};
+use crate::problem::Problem;
+use joust_reward::arena::{GroupRequest, GroupResult};
+
+/// A hash of all that a group is: the same group has the same key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct GroupKey(u128);
+
+impl GroupKey {
+    pub(crate) fn of(group: &GroupRequest) -> Self {
+        let text = serde_json::to_vec(group).expect("a group is plain data. This is a bug.");
+        let bytes = blake3::hash(&text).as_bytes()[..16].try_into();
+        Self(u128::from_be_bytes(bytes.expect("a hash has 32 bytes. This is a bug.")))
+    }
+}
+
+impl std::fmt::Display for GroupKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl std::fmt::Debug for GroupKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl From<GroupKey> for String {
+    fn from(key: GroupKey) -> Self {
+        key.to_string()
+    }
+}
+
+impl std::str::FromStr for GroupKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match u128::from_str_radix(text, 16) {
+            Ok(number) if text.len() == 32 => Ok(Self(number)),
+            _ => Err(format!("{text:?} is no key, wanted 32 hexadecimal digits")),
+        }
+    }
+}
+
+impl TryFrom<String> for GroupKey {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A group whose members came one by one: how to know them again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CohortRecord {
+    pub(crate) key: CohortKey,
+    /// One a member; none for those that did not name themselves.
+    pub(crate) names: Vec<Option<MemberName>>,
+}
+
+/// A group that was judged, with all that is known of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Judged {
+    pub(crate) key: GroupKey,
+    pub(crate) group: GroupRequest,
+    pub(crate) result: GroupResult,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cohort: Option<CohortRecord>,
+}
+
+impl Judged {
+    /// Its size in memory, about.
+    pub(crate) fn n_bytes(&self) -> usize {
+        let texts = self.group.completions.iter().map(String::len).sum::<usize>();
+        let votes = self.result.votes.iter().map(|vote| vote.text.len() + 200).sum::<usize>();
+        texts + votes + self.group.question.len() + 200 * self.result.rewards.len() + 500
+    }
+}
+
+/// The problem of a group in which no member has a reward: the judge refused all votes (and would
+/// again) or failed at all of them.
+pub(crate) fn problem_of(result: &GroupResult) -> Option<Problem> {
+    let reason = result.why_all_failed()?;
+    Some(match result.is_refused {
+        true => Problem::Invalid(reason),
+        false => Problem::JudgeFailed(reason),
+    })
+}

@@ -1,0 +1,259 @@
+//! An operation (one method of one route), and the OpenAPI document made from all of them: schemas come from
+//! the types that the handlers read and write.
+//!
+//! Knows no handler by name; the table stands in `api`.
+
+use axum::handler::Handler;
+use axum::routing::{self, MethodRouter};
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use crate::problem::meaning;
+use crate::protocols::streams::{ARROW_STREAM, JSON_LINES};
+use crate::state::ServerState;
+
+/// Makes a type's schema.
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// A parameter: location, name, description, type.
+pub(crate) type Parameter = (&'static str, &'static str, &'static str, &'static str);
+
+const JSON: &str = "application/json";
+
+/// One method of one route: its handler and its description.
+pub(crate) struct Operation {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    tag: &'static str,
+    summary: &'static str,
+    body: Option<SchemaOf>,
+    /// Parameters of path, query and headers.
+    parameters: &'static [Parameter],
+    /// Status, content type and schema of success.
+    answer: (u16, &'static str, SchemaOf),
+    /// Statuses of problems.
+    problems: &'static [u16],
+    /// True if the route needs no token.
+    pub(crate) is_open: bool,
+    /// True if the body is a stream of groups.
+    is_stream: bool,
+    pub(crate) handler: MethodRouter<ServerState>,
+}
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+fn object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object"})
+}
+
+fn text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string"})
+}
+
+/// `GET path`, answered with a JSON object unless said otherwise.
+pub(crate) fn get<H: Handler<T, ServerState>, T: 'static>(
+    path: &'static str,
+    handler: H,
+) -> Operation {
+    Operation::new("get", path, routing::get(handler))
+}
+
+/// `POST path`.
+pub(crate) fn post<H: Handler<T, ServerState>, T: 'static>(
+    path: &'static str,
+    handler: H,
+) -> Operation {
+    Operation::new("post", path, routing::post(handler))
+}
+
+/// `DELETE path`.
+pub(crate) fn delete<H: Handler<T, ServerState>, T: 'static>(
+    path: &'static str,
+    handler: H,
+) -> Operation {
+    Operation::new("delete", path, routing::delete(handler))
+}
+
+impl Operation {
+    fn new(method: &'static str, path: &'static str, handler: MethodRouter<ServerState>) -> Self {
+        Self {
+            method,
+            path,
+            tag: "",
+            summary: "",
+            body: None,
+            parameters: &[],
+            answer: (200, JSON, object),
+            problems: &[],
+            is_open: false,
+            is_stream: false,
+            handler,
+        }
+    }
+
+    /// Tag and summary.
+    pub(crate) fn says(self, tag: &'static str, summary: &'static str) -> Self {
+        Self { tag, summary, ..self }
+    }
+
+    /// Type of the JSON body.
+    pub(crate) fn reads<T: JsonSchema>(self) -> Self {
+        Self { body: Some(of::<T>), ..self }
+    }
+
+    /// Type of one group of a streamed body.
+    pub(crate) fn reads_stream_of<T: JsonSchema>(self) -> Self {
+        Self { body: Some(of::<T>), is_stream: true, ..self }
+    }
+
+    /// Parameters of path, query and headers.
+    pub(crate) fn takes(self, parameters: &'static [Parameter]) -> Self {
+        Self { parameters, ..self }
+    }
+
+    /// Type of the JSON answer.
+    pub(crate) fn answers<T: JsonSchema>(self) -> Self {
+        Self { answer: (200, JSON, of::<T>), ..self }
+    }
+
+    /// As [`Operation::answers`], with 202.
+    pub(crate) fn accepts<T: JsonSchema>(self) -> Self {
+        Self { answer: (202, JSON, of::<T>), ..self }
+    }
+
+    /// Content type of a text answer.
+    pub(crate) fn answers_text(self, kind: &'static str) -> Self {
+        Self { answer: (200, kind, text), ..self }
+    }
+
+    /// Content type of a stream of objects.
+    pub(crate) fn answers_events(self, kind: &'static str) -> Self {
+        Self { answer: (200, kind, object), ..self }
+    }
+
+    /// Statuses of problems.
+    pub(crate) fn problems(self, problems: &'static [u16]) -> Self {
+        Self { problems, ..self }
+    }
+
+    /// The route needs no token.
+    pub(crate) fn open(self) -> Self {
+        Self { is_open: true, ..self }
+    }
+}
+
+/// Kinds of operations, in the order in which they are shown.
+const TAGS: [(&str, &str); 6] = [
+    ("groups", "Completions of one prompt, all at once"),
+    ("jobs", "Groups whose result is asked for later"),
+    ("trainers", "What trainers ask for; groups of single completions are put together here"),
+    ("scores", "Scores as inference servers give them"),
+    ("judge", "The judge's model itself"),
+    ("operation", "For those who run the server"),
+];
+
+/// The OpenAPI description; `wants_token` where the server asks for one.
+pub(crate) fn description(operations: &[Operation], wants_token: bool) -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
+    for operation in operations {
+        let described = operation.describe(&mut generator, wants_token);
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        path[operation.method] = described;
+    }
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert(
+        "Problem".to_owned(),
+        json!({
+            "type": "object",
+            "required": ["error"],
+            "properties": {"error": {"type": "string", "description": "what is wrong, and what was wanted"}},
+        }),
+    );
+    let mut components = json!({"schemas": schemas});
+    if wants_token {
+        components["securitySchemes"] = json!({"token": {"type": "http", "scheme": "bearer"}});
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "joust",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Rewards by tournaments: a reasoning judge compares the completions of a prompt two at \
+                            a time, and its votes become rewards. A failed judgement is never a number.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": TAGS.map(|(name, what)| json!({"name": name, "description": what})),
+        "paths": paths,
+        "components": components,
+    })
+}
+
+impl Operation {
+    fn describe(&self, generator: &mut SchemaGenerator, wants_token: bool) -> Value {
+        let (ok, kind, answer) = self.answer;
+        let mut responses = Map::new();
+        responses.insert(
+            ok.to_string(),
+            json!({"description": "the answer", "content": {kind: {"schema": answer(generator)}}}),
+        );
+        let is_open = self.is_open;
+        let unauthorized = (wants_token && !is_open).then_some(401);
+        for status in self.problems.iter().copied().chain(unauthorized) {
+            let problem = json!({"$ref": "#/components/schemas/Problem"});
+            let schema = if is_open { json!({"type": "object"}) } else { problem };
+            let mut response =
+                json!({"description": meaning(status), "content": {JSON: {"schema": schema}}});
+            if matches!(status, 429 | 503 | 504) {
+                let seconds = json!({"type": "integer"});
+                response["headers"] = json!({
+                    "Retry-After": {"description": "seconds after which another try may do better", "schema": seconds},
+                });
+            }
+            responses.insert(status.to_string(), response);
+        }
+        let name = self.path.replace(['/', '{', '}'], " ");
+        let name = name.split_whitespace().collect::<Vec<_>>().join("_");
+        let mut described = json!({
+            "operationId": format!("{}_{name}", self.method),
+            "tags": [self.tag],
+            "summary": self.summary,
+            "responses": responses,
+        });
+        if !self.parameters.is_empty() {
+            let parameters = self.parameters.iter().map(|(place, name, what, kind)| {
+                let minimum = if *kind == "integer" { json!({"minimum": 0}) } else { json!({}) };
+                let mut schema = json!({"type": kind});
+                schema.as_object_mut().into_iter().for_each(|schema| {
+                    schema.extend(minimum.as_object().cloned().unwrap_or_default());
+                });
+                json!({"in": place, "name": name, "description": what, "required": *place == "path", "schema": schema})
+            });
+            described["parameters"] = parameters.collect();
+        }
+        if let Some(schema) = self.body {
+            let content = if self.is_stream {
+                // each line has the schema
+                let lines = json!({"type": "string"});
+                json!({
+                    JSON_LINES[0]: {"schema": lines, "x-item-schema": schema(generator)},
+                    ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}},
+                })
+            } else {
+                json!({JSON: {"schema": schema(generator)}})
+            };
+            described["requestBody"] = json!({"required": true, "content": content});
+        }
+        if wants_token && !is_open {
+            described["security"] = json!([{"token": []}]);
+        }
+        described
+    }
+}

@@ -1,0 +1,206 @@
+//! Why a request has no result, and the one table from that to HTTP.
+//!
+//! Knows no protocol: one with its own envelope (NeMo-Gym, Flight, JSON lines) maps a `Problem` to it.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// Why a request has no result. [`Problem::http`] gives each its status.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Problem {
+    /// The body is not JSON, not an Arrow stream, or breaks off.
+    #[error("{0}")]
+    Malformed(String),
+    /// Tokens are configured and the request has none of them.
+    #[error("wanted a header `Authorization: Bearer TOKEN` with a token of this server")]
+    Unauthorized,
+    /// No such route or job.
+    #[error("{0}")]
+    NotFound(String),
+    /// The route exists for another method.
+    #[error("the route wants another method; see /docs")]
+    WrongMethod,
+    /// The client took too long to send the body.
+    #[error("the body did not come within {0:?}")]
+    BodyTimeout(Duration),
+    /// The judging of the group was cancelled.
+    #[error("the group's judging was cancelled")]
+    Cancelled,
+    /// The group cannot be cancelled: so many other requests or jobs want its result.
+    #[error("others want the same group ({0}); its judging goes on")]
+    StillWanted(usize),
+    /// A member of this name already came with another completion.
+    #[error("this member of the group already came with another completion")]
+    MemberDiffers,
+    /// The group of this name has another prompt or known answer.
+    #[error("the group of this name has another prompt or another known answer")]
+    QuestionDiffers,
+    /// The group was judged without this member.
+    #[error("the group was judged without this member; a new attempt needs a new attempt number")]
+    GroupClosed,
+    /// The body, a line, a batch or a group exceeds its limit.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The body has a content type that the route does not read.
+    #[error("{0}")]
+    UnsupportedType(String),
+    /// The request is not valid, or the judge refuses it and would again.
+    #[error("{0}")]
+    Invalid(String),
+    /// Admission control: no room in the queue before the judge.
+    #[error("{reason}; try again later")]
+    QueueFull {
+        /// The limit that is reached.
+        reason: String,
+        /// Time after which a retry is sensible.
+        after: Duration,
+    },
+    /// As many cohorts are open as `serve.max_cohorts` allows.
+    #[error("too many open groups (limit: serve.max_cohorts); try again later")]
+    TooManyCohorts,
+    /// The server shuts down.
+    #[error("the server stops")]
+    ServerStopping,
+    /// The judge thread has ended.
+    #[error("the judge has stopped")]
+    JudgeStopped,
+    /// The server is up and takes no requests now.
+    #[error("{0}")]
+    NotReady(String),
+    /// The judge failed; a retry is judged anew.
+    #[error("{0}")]
+    JudgeFailed(String),
+    /// The judge gave no valid vote; a retry finds the same cached result.
+    #[error("{0}")]
+    NoVotes(String),
+    /// The cohort was given up before it had a result; a retry starts anew.
+    #[error("{0}")]
+    GivenUp(String),
+    /// No result within the time limit; the judging goes on, and a retry finds it.
+    #[error("{0}")]
+    TooLate(String),
+    /// The cohort was not complete in time.
+    #[error("{seen} of {wanted} members of the group came within {within:?}")]
+    Incomplete {
+        /// Members that came.
+        seen: usize,
+        /// Members of a whole group.
+        wanted: usize,
+        /// The time limit.
+        within: Duration,
+    },
+    /// As `Incomplete`, where the policy is to answer without a reward.
+    #[error("the group was not complete in time")]
+    Masked,
+    /// A problem of one group of a stream.
+    #[error("group {group_id}: {problem}")]
+    InGroup {
+        /// The client's name of the group.
+        group_id: String,
+        /// What is wrong with it.
+        problem: Box<Problem>,
+    },
+    /// A failure of this program.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Problem {
+    /// The table: status, and the time after which a retry may succeed (`Retry-After`).
+    fn http(&self) -> (StatusCode, Option<Duration>) {
+        const SOON: Option<Duration> = Some(Duration::from_secs(1));
+        match self {
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, None),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, None),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, None),
+            Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
+            Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, None),
+            Self::Cancelled
+            | Self::StillWanted(_)
+            | Self::MemberDiffers
+            | Self::QuestionDiffers => (StatusCode::CONFLICT, None),
+            Self::GroupClosed => (StatusCode::GONE, None),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            Self::UnsupportedType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
+            Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+            Self::QueueFull { after, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(*after)),
+            Self::TooManyCohorts => (StatusCode::TOO_MANY_REQUESTS, SOON),
+            Self::ServerStopping | Self::JudgeFailed(_) | Self::GivenUp(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, SOON)
+            }
+            Self::JudgeStopped | Self::NotReady(_) | Self::NoVotes(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, None)
+            }
+            Self::TooLate(_) | Self::Incomplete { .. } | Self::Masked => {
+                (StatusCode::GATEWAY_TIMEOUT, SOON)
+            }
+            Self::InGroup { problem, .. } => problem.http(),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
+        }
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.http().0
+    }
+
+    /// The status as a number, for envelopes other than HTTP.
+    pub(crate) fn code(&self) -> u16 {
+        self.status().as_u16()
+    }
+
+    /// The problem of the group `group_id` of a stream.
+    pub(crate) fn in_group(self, group_id: &impl ToString) -> Self {
+        Self::InGroup { group_id: group_id.to_string(), problem: Box::new(self) }
+    }
+
+    /// The response with a body of the protocol's own.
+    pub(crate) fn response_with(&self, body: Value) -> Response {
+        let (status, retry_after) = self.http();
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(after) = retry_after {
+            let seconds = after.as_secs_f64().ceil() as u64;
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.response_with(json!({ "error": self.to_string() }))
+    }
+}
+
+/// Meaning of a status in the OpenAPI document.
+pub(crate) fn meaning(status: u16) -> &'static str {
+    match status {
+        400 => "The body is not JSON.",
+        401 => "Tokens are configured and the request has none of them.",
+        404 => "No such job.",
+        408 => "The body took too long.",
+        409 => {
+            "The member already came with another completion, the judging was cancelled, or others \
+             want the job that is to be cancelled."
+        }
+        410 => "The group was judged without this member.",
+        413 => "The body is too large.",
+        415 => "The body has another content type.",
+        422 => "The request is not valid, or the judge refuses it.",
+        429 => "The queue is full.",
+        503 => "The judge failed, or the judge or the server stops.",
+        504 => "No result, or no complete group, in time.",
+        _ => StatusCode::from_u16(status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or("See the documentation."),
+    }
+}

@@ -1,0 +1,196 @@
+//! The judge's model itself, as OpenAI's chat completions: what verl's generative reward models and the
+//! `http` judge of another joust call.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use futures_util::future::try_join_all;
+use joust_schema::prompt::Message;
+use joust_schema::seed::Seed;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::responses::Content;
+use crate::dump::journal::unix_now;
+use crate::input::{Client, Input};
+use crate::problem::Problem;
+use crate::state::ServerState;
+use joust_reward::judge::ChatRequest;
+
+/// Who may say a message.
+const ROLES: [&str; 3] = ["system", "user", "assistant"];
+
+/// Most answers of a request.
+const MAX_ANSWERS: u32 = 128;
+
+/// Most tokens of an answer: more than any model's context.
+const MAX_TOKENS: usize = 1 << 20;
+
+/// Body of `/v1/chat/completions`.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct Chat {
+    /// The judge's name, as `/v1/models` tells it; not looked at.
+    model: Option<String>,
+    /// The conversation.
+    messages: Vec<Turn>,
+    /// Most tokens of an answer; the judge's own bound if left out.
+    #[serde(alias = "max_completion_tokens")]
+    max_tokens: Option<usize>,
+    /// In [0, 2]; the judge's own if left out.
+    temperature: Option<f64>,
+    /// In (0, 1]; the judge's own if left out.
+    top_p: Option<f64>,
+    /// Answers.
+    n: Option<u32>,
+    /// Key of the draws.
+    seed: Option<i64>,
+    /// Only false: an answer comes as a whole.
+    #[serde(default)]
+    stream: Option<bool>,
+    /// Texts that end an answer and are no part of it, four at most.
+    stop: Option<StopTexts>,
+    /// Not offered.
+    #[schemars(with = "Option<()>")]
+    tools: Option<Value>,
+    /// Not offered.
+    #[schemars(with = "Option<()>")]
+    response_format: Option<Value>,
+    /// Only false.
+    logprobs: Option<bool>,
+}
+
+/// One text or some.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "stop is neither a text nor a list of texts")]
+enum StopTexts {
+    One(#[schemars(length(min = 1, max = 1000))] String),
+    Some(#[schemars(length(max = 4))] Vec<String>),
+}
+
+/// Most texts that end an answer, and most bytes of one.
+const MAX_STOPS: usize = 4;
+const MAX_STOP_BYTES: usize = 1000;
+
+/// One message.
+#[derive(Deserialize, JsonSchema)]
+struct Turn {
+    /// `system`, `user` or `assistant`.
+    role: String,
+    /// A text, or parts of which those with a text count.
+    content: Content,
+}
+
+impl Chat {
+    /// Texts that end an answer.
+    fn stops(&self) -> &[String] {
+        match &self.stop {
+            Some(StopTexts::One(text)) => std::slice::from_ref(text),
+            Some(StopTexts::Some(texts)) => texts,
+            None => &[],
+        }
+    }
+
+    /// What cannot be done.
+    fn problem(&self) -> Option<String> {
+        let is_nothing = |value: &Value| match value {
+            Value::Null => true,
+            Value::Array(list) => list.is_empty(),
+            other => other["type"] == "text",
+        };
+        let has = |value: &Option<Value>| value.as_ref().is_some_and(|value| !is_nothing(value));
+        let within = |value: Option<f64>, least: f64, most: f64| {
+            value.is_some_and(|value| !(least..=most).contains(&value))
+        };
+        let n = self.n.unwrap_or(1);
+        if self.messages.is_empty() {
+            return Some("messages is empty".to_owned());
+        }
+        if let Some(turn) = self.messages.iter().find(|turn| !ROLES.contains(&&turn.role[..])) {
+            return Some(format!("role is {:?}, wanted one of {}", turn.role, ROLES.join(", ")));
+        }
+        if !(1..=MAX_ANSWERS).contains(&n) {
+            return Some(format!("n is {n}, wanted 1 to {MAX_ANSWERS}"));
+        }
+        if let Some(most) = self.max_tokens.filter(|most| !(1..=MAX_TOKENS).contains(most)) {
+            return Some(format!("max_tokens is {most}, wanted 1 to {MAX_TOKENS}"));
+        }
+        if within(self.temperature, 0.0, 2.0) {
+            return Some("temperature must be in [0, 2]".to_owned());
+        }
+        if within(self.top_p, f64::MIN_POSITIVE, 1.0) {
+            return Some("top_p must be in (0, 1]".to_owned());
+        }
+        let stops = self.stops();
+        let is_bad = |stop: &String| !(1..=MAX_STOP_BYTES).contains(&stop.len());
+        if stops.len() > MAX_STOPS || stops.iter().any(is_bad) {
+            return Some(format!(
+                "stop wants at most {MAX_STOPS} texts of 1 to {MAX_STOP_BYTES} bytes"
+            ));
+        }
+        let refused = [
+            ("stream", self.stream == Some(true)),
+            ("logprobs", self.logprobs == Some(true)),
+            ("tools", has(&self.tools)),
+            ("response_format", has(&self.response_format)),
+        ];
+        let found = refused.into_iter().find(|(_, is_there)| *is_there);
+        found.map(|(name, _)| format!("{name} is not offered; leave it out"))
+    }
+}
+
+pub(crate) async fn completions(
+    State(state): State<ServerState>,
+    Extension(client): Extension<Client>,
+    Input(body): Input<Chat>,
+) -> Result<Json<Value>, Problem> {
+    if let Some(problem) = body.problem() {
+        return Err(Problem::Invalid(problem));
+    }
+    state.check_open()?;
+    let messages: Vec<Message> =
+        body.messages.iter().map(|turn| Message::new(&turn.role, turn.content.text())).collect();
+    let seed = Seed::new(match body.seed {
+        Some(seed) => seed as u64,
+        None => {
+            let said = messages.iter().map(|message| message.content.as_str());
+            said.fold(Seed::new(state.scorer.config.seed), |seed, text| {
+                seed.child_str("said", text)
+            })
+            .0
+        }
+    });
+    let ask = |number: u32| {
+        let request = ChatRequest {
+            messages: messages.clone(),
+            max_tokens: body.max_tokens,
+            temperature: body.temperature,
+            top_p: body.top_p,
+            stop: body.stops().to_vec(),
+            seed: seed.child("choice", u64::from(number)),
+        };
+        state.scorer.chat(request, &client.0)
+    };
+    let replies = try_join_all((0..body.n.unwrap_or(1)).map(ask)).await?;
+    let choice = |(index, reply): (usize, &joust_reward::judge::ChatReply)| {
+        json!({
+            "index": index,
+            "message": {"role": "assistant", "content": reply.text},
+            "finish_reason": if reply.is_whole { "stop" } else { "length" },
+            "logprobs": null,
+        })
+    };
+    let prompt_tokens = replies.first().map_or(0, |reply| reply.prompt_tokens);
+    let completion_tokens: usize = replies.iter().map(|reply| reply.completion_tokens).sum();
+    Ok(Json(json!({
+        "id": format!("chatcmpl-{:016x}", seed.0),
+        "object": "chat.completion",
+        "created": unix_now() as u64,
+        "model": body.model.unwrap_or_else(|| state.scorer.judge.to_string()),
+        "choices": replies.iter().enumerate().map(choice).collect::<Vec<Value>>(),
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    })))
+}

@@ -1,0 +1,205 @@
+//! Arrow Flight: tables of completions against tables of rewards, over gRPC on the port of the other routes.
+//!
+//! `DoExchange` with the descriptor `score` (a command or a path). The rest of Flight, data that lies on a
+//! server, is not here.
+
+use arrow::array::RecordBatch;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+};
+use axum::response::{IntoResponse as _, Response as HttpResponse};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
+use joust_schema::table::Table as _;
+use joust_schema::tables::Reward;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::streams;
+use super::turns::{self, Answering, StreamEvent};
+use crate::input::{Client, MAX_BODY_BYTES};
+use crate::problem::Problem;
+use crate::state::ServerState;
+
+/// The paths of its methods.
+pub(crate) const ROUTE: &str = "/arrow.flight.protocol.FlightService/{method}";
+
+/// By this name the exchange is asked for.
+const SCORE: &str = "score";
+
+/// The service.
+pub(crate) struct Flight(ServerState);
+
+/// The service as one of axum's.
+pub(crate) fn service(state: ServerState) -> FlightServiceServer<Flight> {
+    FlightServiceServer::new(Flight(state))
+        .max_decoding_message_size(MAX_BODY_BYTES)
+        .max_encoding_message_size(MAX_BODY_BYTES)
+}
+
+/// A problem as a gRPC response, for refusals before the service is called.
+pub(crate) fn refused(problem: Problem) -> HttpResponse {
+    Status::from(problem).into_http::<axum::body::Body>().into_response()
+}
+
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        let code = match problem.code() {
+            400 | 422 => Code::InvalidArgument,
+            401 => Code::Unauthenticated,
+            413 | 429 => Code::ResourceExhausted,
+            503 => Code::Unavailable,
+            504 => Code::DeadlineExceeded,
+            _ => Code::Internal,
+        };
+        Self::new(code, problem.to_string())
+    }
+}
+
+/// What is wrong with what a client sends.
+fn unreadable(error: FlightError) -> Problem {
+    let invalid = |reason: String| Problem::Malformed(reason);
+    match error {
+        FlightError::Tonic(status) => match status.code() {
+            Code::OutOfRange | Code::ResourceExhausted => {
+                Problem::TooLarge(status.message().to_owned())
+            }
+            _ => invalid(status.message().to_owned()),
+        },
+        error => invalid(error.to_string()),
+    }
+}
+
+/// Refuses a descriptor of something else.
+fn check(descriptor: Option<&FlightDescriptor>) -> Result<(), Status> {
+    let wanted = || Status::invalid_argument(format!("wanted a descriptor `{SCORE}`"));
+    let descriptor = descriptor.ok_or_else(wanted)?;
+    let is_score = descriptor.cmd == SCORE || descriptor.path == [SCORE];
+    if is_score { Ok(()) } else { Err(wanted()) }
+}
+
+/// What is known of the exchange: its descriptor and the columns of its answer.
+fn info() -> Result<FlightInfo, Status> {
+    let info = FlightInfo::new().with_descriptor(FlightDescriptor::new_cmd(SCORE));
+    info.try_with_schema(&Reward::schema()).map_err(|error| Status::internal(error.to_string()))
+}
+
+/// Batches out of Flight's messages; a batch without rows where none comes, so that its columns can be
+/// looked at.
+fn batches(
+    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> impl Stream<Item = Result<RecordBatch, Problem>> + Send {
+    // a message may hold nothing but a client's notes
+    let with_data = messages.try_filter(|message| {
+        let has_data = !message.data_header.is_empty();
+        async move { has_data }
+    });
+    let decoded = FlightRecordBatchStream::new_from_flight_data(with_data.map_err(Into::into));
+    stream::unfold((decoded, 0_usize), |(mut decoded, n_batches)| async move {
+        let batch = match decoded.next().await {
+            Some(batch) => batch.map_err(unreadable),
+            None if n_batches > 0 => return None,
+            None => match decoded.schema() {
+                Some(schema) => Ok(RecordBatch::new_empty(schema.clone())),
+                None => Err(Problem::Malformed("there is no schema".to_owned())),
+            },
+        };
+        Some((batch, (decoded, n_batches + 1)))
+    })
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+fn not_here<T>(what: &str) -> Answer<T> {
+    Err(Status::unimplemented(format!("no {what} here, only DoExchange with `{SCORE}`")))
+}
+
+#[tonic::async_trait]
+impl FlightService for Flight {
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoGetStream = Answers<FlightData>;
+    type DoPutStream = Answers<PutResult>;
+    type DoExchangeStream = Answers<FlightData>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+
+    async fn do_exchange(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Answer<Self::DoExchangeStream> {
+        let client = request.extensions().get::<Client>().cloned().unwrap_or_default();
+        let mut messages = request.into_inner();
+        let first = tokio::select! {
+            biased;
+            () = self.0.until_closing() => return Err(Problem::ServerStopping.into()),
+            first = messages.message() => first?,
+        };
+        check(first.as_ref().and_then(|first| first.flight_descriptor.as_ref()))?;
+        let messages = stream::iter(first.map(Ok)).chain(messages);
+        let answering = Answering {
+            answer: |labels, result| streams::rewards(&labels, result),
+            n_bytes: RecordBatch::get_array_memory_size,
+        };
+        let asks = streams::asks(batches(messages));
+        let events = turns::answers(self.0.clone(), client, asks, answering);
+        let rewards = events.filter_map(|event| async {
+            match event {
+                StreamEvent::Answer(batch) => Some(Ok(batch)),
+                StreamEvent::End(Ok(())) => None,
+                StreamEvent::End(Err(why)) => Some(Err(FlightError::from(Status::from(why)))),
+            }
+        });
+        let encoder = FlightDataEncoderBuilder::new().with_schema(Reward::schema());
+        Ok(Response::new(encoder.build(rewards).map_err(Status::from).boxed()))
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        check(Some(request.get_ref()))?;
+        let schema = SchemaResult::try_from(SchemaAsIpc::new(
+            &Reward::schema(),
+            &arrow::ipc::writer::IpcWriteOptions::default(),
+        ));
+        Ok(Response::new(schema.map_err(|error| Status::internal(error.to_string()))?))
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        check(Some(request.get_ref()))?;
+        Ok(Response::new(info()?))
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        Ok(Response::new(stream::iter([info()]).boxed()))
+    }
+
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Answer<Self::HandshakeStream> {
+        not_here("Handshake")
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        not_here("PollFlightInfo")
+    }
+
+    async fn do_get(&self, _: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        not_here("DoGet")
+    }
+
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        not_here("DoPut")
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {
+        not_here("DoAction")
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        not_here("ListActions")
+    }
+}

@@ -1,0 +1,192 @@
+//! Bytes of an Arrow IPC stream that come and go in pieces. Pure: pieces in, batches out, and back.
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamWriter;
+use axum::body::Bytes;
+use joust_schema::table::Table;
+
+use crate::problem::Problem;
+
+/// Marks a message in a stream; its length follows.
+const CONTINUATION: [u8; 4] = [0xff; 4];
+
+/// Reads batches.
+pub(crate) struct Reader {
+    max_bytes: usize,
+    decoder: StreamDecoder,
+    piece: Buffer,
+    /// Bytes since the last batch.
+    n_bytes: usize,
+    n_batches: usize,
+}
+
+impl Reader {
+    /// A batch, with the dictionaries before it, has at most `max_bytes`.
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        let (decoder, piece) = (StreamDecoder::new(), Buffer::from(Bytes::new()));
+        Self { max_bytes, decoder, piece, n_bytes: 0, n_batches: 0 }
+    }
+
+    /// Takes a piece in, once [`Reader::next`] has given all batches of the pieces before.
+    pub(crate) fn push(&mut self, piece: Bytes) {
+        self.piece = Buffer::from(piece);
+    }
+
+    /// The next whole batch.
+    ///
+    /// # Errors
+    /// [`Problem::Malformed`] and [`Problem::TooLarge`]; nothing more can be read then.
+    pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, Problem> {
+        let n_before = self.piece.len();
+        let batch = self.decoder.decode(&mut self.piece).map_err(no_arrow)?;
+        self.n_bytes += n_before - self.piece.len();
+        if self.n_bytes > self.max_bytes {
+            let max = self.max_bytes;
+            return Err(Problem::TooLarge(format!("a batch is larger than {max} bytes")));
+        }
+        if batch.is_some() {
+            self.n_bytes = 0;
+            self.n_batches += 1;
+        }
+        Ok(batch)
+    }
+
+    /// To be asked when no more pieces come: a batch without rows where there was none, so that its columns
+    /// can be looked at.
+    ///
+    /// # Errors
+    /// [`Problem::Malformed`] where the stream is not whole.
+    pub(crate) fn finish(&mut self) -> Result<Option<RecordBatch>, Problem> {
+        self.decoder.finish().map_err(no_arrow)?;
+        match self.decoder.schema() {
+            None => Err(Problem::Malformed("no Arrow stream: there is no schema".to_owned())),
+            Some(schema) if self.n_batches == 0 => Ok(Some(RecordBatch::new_empty(schema))),
+            Some(_) => Ok(None),
+        }
+    }
+}
+
+fn no_arrow(error: ArrowError) -> Problem {
+    Problem::Malformed(format!("no Arrow stream: {error}"))
+}
+
+/// Writes batches of one table.
+pub(crate) struct Writer {
+    writer: StreamWriter<Vec<u8>>,
+}
+
+impl Writer {
+    /// # Errors
+    /// Arrow's; none is known for the tables of this program.
+    pub(crate) fn new<T: Table>() -> Result<Self, ArrowError> {
+        Ok(Self { writer: StreamWriter::try_new(Vec::new(), &T::schema())? })
+    }
+
+    /// What has been written since the last time.
+    pub(crate) fn take(&mut self) -> Bytes {
+        std::mem::take(self.writer.get_mut()).into()
+    }
+
+    /// # Errors
+    /// For batches of another table.
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+        self.writer.write(batch)
+    }
+}
+
+/// The end of a whole stream.
+pub(crate) fn end() -> Bytes {
+    [CONTINUATION, [0; 4]].concat().into()
+}
+
+/// The end of a stream that is not whole: the reason in the place of a message, so that people can find it
+/// and no reader takes the stream for a whole one.
+pub(crate) fn broken_off(reason: &str) -> Bytes {
+    let mut text = format!("broken off: {reason}").into_bytes();
+    // messages are padded to eight bytes
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let length = i32::try_from(text.len()).unwrap_or(i32::MAX).to_le_bytes();
+    [&CONTINUATION[..], &length, &text].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+    use arrow::ipc::reader::StreamReader;
+    use joust_schema::tables::{Reward, Status};
+
+    use super::*;
+
+    /// Batches out of bytes in pieces of `n`.
+    fn read(bytes: &[u8], n: usize, max_bytes: usize) -> Result<Vec<RecordBatch>, Problem> {
+        let mut reader = Reader::new(max_bytes);
+        let mut batches = Vec::new();
+        for piece in bytes.chunks(n) {
+            reader.push(Bytes::copy_from_slice(piece));
+            while let Some(batch) = reader.next()? {
+                batches.push(batch);
+            }
+        }
+        batches.extend(reader.finish()?);
+        Ok(batches)
+    }
+
+    fn rewards(group_id: &str) -> RecordBatch {
+        let row = Reward {
+            group_id: group_id.into(),
+            member: joust_schema::ids::Member(3),
+            status: Status::Scored,
+            reward: Some(0.5),
+            win_rate: None,
+            rating: None,
+            rating_stderr: None,
+            wins: 1,
+            losses: 2,
+            rank: None,
+            advantage: None,
+        };
+        Reward::to_batch(&[row]).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_in_pieces_is_read_in_pieces() {
+        let batches = [rewards("a"), rewards("b")];
+        let mut writer = Writer::new::<Reward>().unwrap();
+        let mut bytes = writer.take().to_vec();
+        for batch in &batches {
+            writer.write(batch).unwrap();
+            bytes.extend(writer.take());
+        }
+        for n in [1, 7, 64, bytes.len()] {
+            assert_eq!(read(&bytes, n, 4096).unwrap(), batches, "the end may be left out");
+            let whole = [&bytes[..], &end()].concat();
+            assert_eq!(read(&whole, n, 4096).unwrap(), batches);
+            assert!(matches!(read(&whole, n, 500), Err(Problem::TooLarge(_))), "{n}");
+            let cut = read(&bytes[..bytes.len() - 1], n, 4096);
+            assert!(matches!(cut, Err(Problem::Malformed(_))), "{cut:?}");
+            let broken = [&bytes[..], &broken_off("the judge has stopped")].concat();
+            assert!(matches!(read(&broken, n, 4096), Err(Problem::Malformed(_))), "{n}");
+        }
+        let broken = [&bytes[..], &broken_off("the judge has stopped")].concat();
+        let seen: Vec<_> = StreamReader::try_new(&broken[..], None).unwrap().collect();
+        assert!(seen.len() == 3 && seen[2].is_err(), "other readers notice it too");
+    }
+
+    #[test]
+    fn a_stream_without_batches_has_its_columns_and_none_at_all_is_named() {
+        let column: ArrayRef = Arc::new(StringArray::from(Vec::<&str>::new()));
+        let empty = RecordBatch::try_from_iter([("prompt", column)]).unwrap();
+        let mut writer = StreamWriter::try_new(Vec::new(), &empty.schema()).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(read(writer.get_ref(), 5, 4096).unwrap(), [empty]);
+        for bytes in [&b""[..], b"{\"prompt\": 1}", b"ARROW1\0\0\xff\xff\xff\xff"] {
+            let seen = read(bytes, 100, 4096);
+            assert!(matches!(seen, Err(Problem::Malformed(_))), "{seen:?}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The rerank routes of vLLM, Jina and Cohere: documents of a query, best first.
+//!
+//! Protocol as read in vLLM (`/rerank`, `/v1/rerank`).
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use joust_schema::prompt::Prompt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::native::score_any;
+use crate::input::{Client, Input};
+use crate::problem::Problem;
+use crate::state::ServerState;
+use crate::wire::ScoreGroupRequest;
+
+/// Body of the rerank routes.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct Rerank {
+    /// What was asked.
+    query: Prompt,
+    /// What was answered, at least two.
+    #[schemars(length(min = 2))]
+    documents: Vec<Document>,
+    /// Most results; 0 and none mean all.
+    #[serde(default)]
+    top_n: Option<usize>,
+    /// Comes back with the answer.
+    #[serde(default)]
+    model: Option<String>,
+}
+
+/// Answer of the rerank routes.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct RerankAnswer {
+    id: String,
+    model: String,
+    usage: Usage,
+    /// Best first; documents without a reward are left out.
+    results: Vec<Ranked>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Usage {
+    /// Tokens of the judge's prompts and thoughts.
+    total_tokens: i64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Ranked {
+    /// Its place among the documents.
+    index: usize,
+    document: Said,
+    /// Expected share of wins, in [0, 1].
+    relevance_score: f64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Said {
+    text: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a document is neither a text nor an object with one")]
+enum Document {
+    Text(String),
+    Object { text: String },
+}
+
+/// The documents are completions of the query, best first. One without a reward is no result.
+pub(crate) async fn rerank(
+    State(state): State<ServerState>,
+    Extension(client): Extension<Client>,
+    Input(body): Input<Rerank>,
+) -> Result<Json<RerankAnswer>, Problem> {
+    let texts: Vec<String> = body
+        .documents
+        .into_iter()
+        .map(|document| match document {
+            Document::Text(text) | Document::Object { text } => text,
+        })
+        .collect();
+    if texts.len() < 2 {
+        let reason =
+            format!("documents has {} entries, wanted at least two to compare", texts.len());
+        return Err(Problem::Invalid(reason));
+    }
+    let request = ScoreGroupRequest {
+        prompt: Some(body.query),
+        completions: texts.iter().cloned().map(Prompt::Text).collect(),
+        ..ScoreGroupRequest::default()
+    };
+    let judged = score_any(&state, request, &client).await?;
+    let result = &judged.result;
+    let rows = result.rewards.iter().enumerate();
+    let mut scored: Vec<(usize, f64)> =
+        rows.filter_map(|(at, row)| Some((at, row.win_rate.or(row.reward)?))).collect();
+    scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    if let Some(most) = body.top_n.filter(|most| *most > 0) {
+        scored.truncate(most);
+    }
+    let results = scored.iter().map(|&(index, relevance_score)| Ranked {
+        index,
+        document: Said { text: texts[index].clone() },
+        relevance_score,
+    });
+    let tokens =
+        result.votes.iter().map(|vote| i64::from(vote.prompt_tokens + vote.completion_tokens));
+    Ok(Json(RerankAnswer {
+        id: format!("rerank-{}", result.group_id),
+        model: body.model.unwrap_or_else(|| state.scorer.judge.to_string()),
+        usage: Usage { total_tokens: tokens.sum() },
+        results: results.collect(),
+    }))
+}
