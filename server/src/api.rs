@@ -1,5 +1,5 @@
-//! The table of operations: path, types, handler. Router and OpenAPI document are both made from it, so that
-//! neither can miss a route.
+//! The table of operations: path, types, handler. Router and OpenAPI document are both made from
+//! it, so that neither can miss a route.
 
 use crate::openapi::{Operation, Parameter, delete, get, post};
 use crate::protocols::{
@@ -8,15 +8,16 @@ use crate::protocols::{
 use crate::wire;
 
 const JOB: Parameter = ("path", "job_id", "The job's id", "string");
-const TRACES: Parameter = ("query", "traces", "Shows what the judge said", "boolean");
-const GROUP: Parameter = ("header", "x-joust-group", "Names the group", "string");
-const ATTEMPT: Parameter = ("header", "x-joust-attempt", "Counts judgings of a group", "integer");
-const MEMBER: Parameter = ("header", "x-joust-member", "Place in the group", "integer");
-const REQUEST: Parameter = ("header", "x-request-id", "The same again is a retry", "string");
+const TRACES: Parameter = ("query", "traces", "Adds the judge's outputs", "boolean");
+const GROUP: Parameter = ("header", "x-joust-group", "Name of the group", "string");
+const ATTEMPT: Parameter = ("header", "x-joust-attempt", "Attempt number of the group", "integer");
+const MEMBER: Parameter = ("header", "x-joust-member", "Index in the group", "integer");
+const REQUEST: Parameter =
+    ("header", "x-request-id", "Id of the request; the same id again is a retry", "string");
 const KEY: Parameter =
     ("query", "key", "Answers with an object, the reward under this key", "string");
 
-/// Problems of routes that read a group, and of those that read one completion.
+/// Problems of routes that read a group.
 const OF_GROUPS: &[u16] = &[400, 408, 409, 413, 422, 429, 503, 504];
 const OF_SINGLES: &[u16] = &[400, 408, 409, 410, 413, 422, 429, 503, 504];
 

@@ -10,7 +10,8 @@ use crate::cohort::terms::CohortConfig;
 pub struct ServerConfig {
     /// Most groups that wait or are being judged.
     pub queue_capacity: usize,
-    /// Most estimated tokens of them; 0: as many as can be judged within `timeout` at the judge's pace.
+    /// Most estimated tokens of them; 0: as many as can be judged within `timeout` at the judge's
+    /// pace.
     pub queue_tokens: u64,
     /// Longest time that a request waits for its result.
     pub timeout: Duration,

@@ -1,4 +1,4 @@
-//! What the server counts and measures, for Prometheus.
+//! Metrics of the server in Prometheus format.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -37,7 +37,7 @@ pub const FIGURES: [(&str, &str); 17] = [
     ("joust_reward_judge_tokens_total", "Tokens that the judge wrote"),
 ];
 
-/// Figures that go up and down.
+/// Names of the gauges.
 pub(crate) const GAUGES: [&str; 9] = [
     "joust_server_open_groups",
     "joust_server_queue_tokens",
@@ -76,7 +76,7 @@ struct OfVerdict {
     verdict: String,
 }
 
-/// The server's figures.
+/// The server's metrics.
 #[derive(Clone)]
 pub(crate) struct Figures {
     registry: Arc<Registry>,

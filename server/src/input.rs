@@ -1,4 +1,4 @@
-//! What a request brings: who asks, and its body, read within limits of size, time and depth.
+//! Input of a request: the client's name, and its body, read within limits of size, time and depth.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::problem::Problem;
 use crate::state::ServerState;
 
-/// A group of long completions fits, a mistaken upload does not.
+/// Maximum size of a body: fits a group of long completions.
 pub(crate) const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// Longest time from a request's head to the end of its body.
@@ -22,7 +22,7 @@ const BODY_TIME: Duration = Duration::from_secs(60);
 /// The header by which clients behind one address, or with one token, are told apart.
 const CLIENT: &str = "x-joust-client";
 
-/// Who asks: clients have equal shares of the judge.
+/// Name of the client; clients have equal shares of the judge.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Client(pub(crate) String);
 
@@ -38,7 +38,7 @@ impl Client {
     }
 }
 
-/// A header's text; one that is empty says nothing.
+/// Text of a header; none if it is blank.
 pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let text = std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
     Some(text).filter(|text| !text.trim().is_empty())
@@ -103,7 +103,7 @@ impl<T: DeserializeOwned> FromRequestParts<ServerState> for Params<T> {
     }
 }
 
-/// The whole body: 413 where it is too large, 408 where it takes too long.
+/// The whole body: 413 if it is too large, 408 if it takes too long.
 async fn body(request: Request, shared: &ServerState) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());

@@ -1,4 +1,4 @@
-//! A judged group and its key: the hash of all that defines a group.
+//! A judged group and its key: the hash of everything that defines a group.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,10 @@
 //! The reward service: groups over HTTP and Arrow Flight in, rewards with their evidence out.
 //!
-//! `problem ← state ← input ← protocols ← api ← routes`. `cohort` puts groups together whose completions
-//! arrive one request each, `desk` is the handle to the judge thread, `dump` keeps results on disk. One OS
-//! thread owns the judge and all open tournaments; sockets and time limits are tokio's, tensors never are.
-//! Knows nothing of how a group is judged. The statuses stand in [`problem`](self), in one table.
+//! `problem ← state ← input ← protocols ← api ← routes`. `cohort` puts groups together whose
+//! completions arrive one request each, `desk` is the handle to the judge thread, `dump` keeps
+//! results on disk. One OS thread owns the judge and all open tournaments; sockets and time limits
+//! are tokio's, tensors never are. Knows nothing of how a group is judged. The statuses stand in
+//! [`problem`](self), in one table.
 
 #![forbid(unsafe_code)]
 

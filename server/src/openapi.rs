@@ -1,5 +1,5 @@
-//! An operation (one method of one route), and the OpenAPI document made from all of them: schemas come from
-//! the types that the handlers read and write.
+//! An operation (one method of one route), and the OpenAPI document made from all of them: schemas
+//! come from the types that the handlers read and write.
 //!
 //! Knows no handler by name; the table stands in `api`.
 
@@ -20,6 +20,10 @@ type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 pub(crate) type Parameter = (&'static str, &'static str, &'static str, &'static str);
 
 const JSON: &str = "application/json";
+
+const DESCRIPTION: &str = "Rewards by tournaments: a reasoning judge compares the completions of a \
+                           prompt two at a time, and its votes become rewards. A failed \
+                           judgement is never a number.";
 
 /// One method of one route: its handler and its description.
 pub(crate) struct Operation {
@@ -147,12 +151,15 @@ impl Operation {
 
 /// Kinds of operations, in the order in which they are shown.
 const TAGS: [(&str, &str); 6] = [
-    ("groups", "Completions of one prompt, all at once"),
+    ("groups", "Completions of one prompt in one request"),
     ("jobs", "Groups whose result is asked for later"),
-    ("trainers", "What trainers ask for; groups of single completions are put together here"),
+    (
+        "trainers",
+        "Protocols of trainers; groups of single completions are put together by the server",
+    ),
     ("scores", "Scores as inference servers give them"),
     ("judge", "The judge's model itself"),
-    ("operation", "For those who run the server"),
+    ("operation", "For operators"),
 ];
 
 /// The OpenAPI description; `wants_token` where the server asks for one.
@@ -173,7 +180,9 @@ pub(crate) fn description(operations: &[Operation], wants_token: bool) -> Value 
         json!({
             "type": "object",
             "required": ["error"],
-            "properties": {"error": {"type": "string", "description": "what is wrong, and what was wanted"}},
+            "properties": {
+                "error": {"type": "string", "description": "What is wrong, and what was wanted."},
+            },
         }),
     );
     let mut components = json!({"schemas": schemas});
@@ -185,8 +194,7 @@ pub(crate) fn description(operations: &[Operation], wants_token: bool) -> Value 
         "info": {
             "title": "joust",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Rewards by tournaments: a reasoning judge compares the completions of a prompt two at \
-                            a time, and its votes become rewards. A failed judgement is never a number.",
+            "description": DESCRIPTION,
             "license": {"name": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -213,8 +221,9 @@ impl Operation {
                 json!({"description": meaning(status), "content": {JSON: {"schema": schema}}});
             if matches!(status, 429 | 503 | 504) {
                 let seconds = json!({"type": "integer"});
+                let what = "Seconds after which a retry may succeed.";
                 response["headers"] = json!({
-                    "Retry-After": {"description": "seconds after which another try may do better", "schema": seconds},
+                    "Retry-After": {"description": what, "schema": seconds},
                 });
             }
             responses.insert(status.to_string(), response);
@@ -234,7 +243,13 @@ impl Operation {
                 schema.as_object_mut().into_iter().for_each(|schema| {
                     schema.extend(minimum.as_object().cloned().unwrap_or_default());
                 });
-                json!({"in": place, "name": name, "description": what, "required": *place == "path", "schema": schema})
+                json!({
+                    "in": place,
+                    "name": name,
+                    "description": what,
+                    "required": *place == "path",
+                    "schema": schema,
+                })
             });
             described["parameters"] = parameters.collect();
         }

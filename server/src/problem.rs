@@ -1,6 +1,7 @@
 //! Why a request has no result, and the one table from that to HTTP.
 //!
-//! Knows no protocol: one with its own envelope (NeMo-Gym, Flight, JSON lines) maps a `Problem` to it.
+//! Knows no protocol: one with its own envelope (NeMo-Gym, Flight, JSON lines) maps a `Problem` to
+//! it.
 
 use std::time::Duration;
 

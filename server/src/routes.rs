@@ -66,8 +66,8 @@ impl Server {
             .with_state(self.state.clone())
     }
 
-    /// Begins the shutdown: groups at the judge are answered, open cohorts are given up, new groups are
-    /// refused.
+    /// Begins the shutdown: groups at the judge are answered, open cohorts are given up, new groups
+    /// are refused.
     pub fn close(&self) {
         self.state.close();
     }

@@ -1,4 +1,5 @@
-//! What all handlers share: the handle to the judge, the barrier, and whether the server shuts down.
+//! What all handlers share: the handle to the judge, the barrier, and whether the server shuts
+//! down.
 //!
 //! Knows no routes.
 

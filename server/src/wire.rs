@@ -1,4 +1,4 @@
-//! The JSON of the native route.
+//! JSON of a group and of its result in the native protocol, and the checks of a group.
 
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::prompt::{Message, Prompt};
@@ -15,36 +15,37 @@ use joust_reward::VoteRule;
 use joust_reward::arena::{GroupRequest, GroupResult};
 use joust_reward::tournament::TournamentKind;
 
-/// Most completions of a group: a round robin of them has half a million matches.
+/// Maximum number of completions per group: a round robin of them has half a million matches.
 const MAX_COMPLETIONS: usize = 1024;
 
-/// Most votes of a match, and most rounds.
+/// Maximum number of votes per match and of rounds.
 const MAX_VOTES: u32 = 1024;
 
 /// Body of `POST /v1/score_group`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreGroupRequest {
-    /// What was asked, as a text or as chat messages.
+    /// The prompt, as a text or as chat messages.
     pub prompt: Option<Prompt>,
-    /// What was asked, as chat messages; instead of `prompt`.
+    /// The prompt as chat messages; instead of `prompt`.
     pub messages: Option<Vec<Message>>,
-    /// The completions to compare, at least two: texts, or chat messages of which the last is meant.
+    /// The completions to compare, at least two: texts, or chat messages of which the last is
+    /// meant.
     pub completions: Vec<Prompt>,
     /// The known answer, a text or a number, for rules.
     #[schemars(with = "Option<Known>")]
     pub answer: Option<Value>,
     /// `swiss`, `knockout` or `round_robin`, instead of the server's.
     pub tournament: Option<TournamentKind>,
-    /// Rounds of a Swiss tournament, instead of the server's.
+    /// Number of rounds of a Swiss tournament, instead of the server's.
     pub rounds: Option<u32>,
-    /// Votes of a match, an odd number or a rule, instead of the server's.
+    /// Votes per match, an odd number or a rule, instead of the server's.
     pub votes: Option<VoteRule>,
-    /// Key of every draw; a hash of the group if left out.
+    /// Seed of every draw; a hash of the group if left out.
     pub seed: Option<u64>,
-    /// Names the group in answer and dump; made from all of the group if left out.
+    /// Name of the group in answer and dump; a hash of the group if left out.
     pub group_id: Option<String>,
-    /// Answers with what the judge said, too.
+    /// Adds the judge's outputs to the answer.
     #[serde(default)]
     pub traces: bool,
 }
@@ -63,11 +64,11 @@ pub(crate) enum Known {
 pub struct ScoreGroupResponse {
     /// The group.
     pub group_id: GroupId,
-    /// One number a completion, in their order; null where there is none.
+    /// One number per completion, in their order; null if it has no reward.
     pub rewards: Vec<Option<f64>>,
-    /// Why, one word a completion: `scored`, `judge_failed` …
+    /// One status per completion: `scored`, `judge_failed` …
     pub statuses: Vec<Status>,
-    /// Everything known about each completion.
+    /// Ratings per completion.
     pub ratings: Vec<Rating>,
     /// The matches that were played.
     pub matches: Vec<MatchReport>,
@@ -75,9 +76,9 @@ pub struct ScoreGroupResponse {
     pub winner: Option<Member>,
     /// How much the judge prefers what it is shown first, in log-odds.
     pub position_bias: Option<f64>,
-    /// Who judged.
+    /// Name of the judge.
     pub judge: String,
-    /// What the judge said, where that was asked for: by match, in the order of the votes.
+    /// Judge outputs, if requested: by match, in the order of the votes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces: Option<Vec<Trace>>,
 }
@@ -98,7 +99,7 @@ pub struct Trace {
 /// One completion's standing.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Rating {
-    /// Its place in the group.
+    /// Index in the group.
     pub member: Member,
     /// Elo number: base 10, scale 400, centre 1000.
     pub rating: Option<f64>,
@@ -112,7 +113,7 @@ pub struct Rating {
     pub losses: i32,
     /// 1 for the best.
     pub rank: Option<i32>,
-    /// Whether it has a reward, and why not.
+    /// `scored`, or why there is no reward.
     pub status: Status,
 }
 

@@ -1,5 +1,7 @@
-//! Between requests of one completion each and the scorer, which wants groups: the clock, the waiting and
-//! the judging around [`Cohorts`].
+//! Barrier between requests of one completion each and the scorer, which takes groups: it gives
+//! [`Cohorts`] a clock, waiting requests and the judge.
+//!
+//! Knows no protocol.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -90,8 +92,8 @@ pub(crate) struct Waiting {
 }
 
 impl Barrier {
-    /// A barrier before `scorer`. Must be called where tokio runs: it keeps the time in a task, which ends
-    /// with the barrier.
+    /// A barrier before `scorer`. Must be called where tokio runs: it keeps the time in a task,
+    /// which ends with the barrier.
     pub(crate) fn new(scorer: ScorerHandle) -> Self {
         let config = scorer.config.cohorts;
         let mut cohorts = Cohorts::new(config);
@@ -194,6 +196,9 @@ struct Complete {
 /// Groups that are to be judged.
 type Work = Vec<Complete>;
 
+type ScoredCohorts = Cohorts<Scored, About>;
+type ScoredEvent = CohortEvent<Scored, About>;
+
 impl State {
     /// Answers who is to be answered, and gives back what is to be judged.
     fn handle(&mut self, events: Vec<CohortEvent<Scored, About>>, scorer: &ScorerHandle) -> Work {
@@ -229,7 +234,7 @@ impl Inner {
     /// Changes the cohorts and does what follows.
     fn act(
         self: &Arc<Self>,
-        change: impl FnOnce(&mut Cohorts<Scored, About>, Duration) -> Vec<CohortEvent<Scored, About>>,
+        change: impl FnOnce(&mut ScoredCohorts, Duration) -> Vec<ScoredEvent>,
     ) {
         let mut state = self.lock();
         let events = change(&mut state.cohorts, self.started.elapsed());
@@ -252,8 +257,8 @@ impl Inner {
         }
     }
 
-    /// The group's result. One in which the judge failed for all is none: who comes again has it judged
-    /// again.
+    /// The group's result. One in which the judge failed for all is none: who comes again has it
+    /// judged again.
     async fn scored(&self, complete: Complete) -> Result<Arc<Judged>, Problem> {
         let Complete { key, about, members, .. } = complete;
         let config = &self.scorer.config;
@@ -302,7 +307,8 @@ fn answers(judged: &Judged) -> Vec<MemberAnswer<Scored>> {
     judged.result.rewards.iter().enumerate().map(answer).collect()
 }
 
-/// Groups whose members came one by one before this start, and which of them have got their answers.
+/// Groups whose members came one by one before this start, and which of them have got their
+/// answers.
 fn restore(cohorts: &mut Cohorts<Scored, About>, keep: Duration, restored: Restored) {
     for (age, judged) in restored.judged {
         let Some(CohortRecord { key, names }) = &judged.cohort else { continue };

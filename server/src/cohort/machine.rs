@@ -1,12 +1,11 @@
-//! Holds completions that arrive one by one until their group is complete: a pure state machine without
-//! a clock, sockets or threads.
+//! Cohorts: groups whose completions arrive one request each. A pure state machine: no clock,
+//! sockets or threads.
 //!
-//! A cohort is the group of one prompt on its way. Members that name themselves (a place in the group, or
-//! the client's own id of the request) are told apart by that name: the same name again is a retry, which
-//! attaches to the member that is there. Members without a name are told apart by what can be known: a
-//! completion that is already there and whose client is still waiting is another member that says the
-//! same, and one whose client has gone away is a retry of it. Where a retry can be known, it adds no member
-//! and has nothing judged a second time.
+//! A retry attaches to its member: it adds none and has nothing judged a second time. A member with
+//! a name (its place in the group, or the client's request id) is found by that name. A member
+//! without a name is found by its text: if the request of the member with that text still waits,
+//! the new request is another member with the same text; if its client has gone, the new request is
+//! a retry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -115,8 +114,8 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
         self.cohorts.len()
     }
 
-    /// Takes a completion in; `about` counts where it begins a group. The request waits under the ticket; its
-    /// answer may be among the events.
+    /// Takes a completion in; `about` counts where it begins a group. The request waits under the
+    /// ticket; its answer may be among the events.
     ///
     /// # Errors
     /// [`Problem`]; nothing has changed then.
@@ -245,8 +244,8 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
         id
     }
 
-    /// Hands a group over that is being collected. Its members get their order: one that is judged anew is the
-    /// same group then, however they came.
+    /// Hands a group over that is being collected. Its members get their order: one that is judged
+    /// anew is the same group then, however they came.
     fn judge(&mut self, id: CohortId) -> CohortEvent<R, A> {
         const KNOWN: &str = "a group that is collected is known. This is a bug.";
         let cohort = self.cohorts.get_mut(&id).expect(KNOWN);
@@ -299,8 +298,9 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
         events
     }
 
-    /// A group that was judged before this program was started: who asks for one of its `members` again
-    /// gets its answer until `until`. The last of a member says whether its client has got it.
+    /// A group that was judged before this program was started: who asks for one of its `members`
+    /// again gets its answer until `until`. The last of a member says whether its client has got
+    /// it.
     pub(crate) fn restore(
         &mut self,
         until: Duration,
@@ -320,7 +320,8 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
         self.insert(Cohort { key: key.clone(), about: None, asked: None, state, members });
     }
 
-    /// A group could not be judged: its members are told so, and may come again as if they had never come.
+    /// A group could not be judged: its members are told so, and may come again as if they had
+    /// never come.
     pub(crate) fn given_up(&mut self, id: CohortId, reason: &str) -> Vec<CohortEvent<R, A>> {
         let answer = Err(Problem::GivenUp(reason.to_owned()));
         self.forget(id)

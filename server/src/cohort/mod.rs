@@ -1,5 +1,5 @@
-//! Groups of completions that arrive one request each: the terms, the state machine, and the barrier that
-//! gives it a clock and the judge.
+//! Groups of completions that arrive one request each: the terms, the state machine, and the
+//! barrier that gives it a clock and the judge.
 
 pub(crate) mod barrier;
 pub(crate) mod machine;

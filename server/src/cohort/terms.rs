@@ -1,4 +1,4 @@
-//! The words of the barrier: what comes in, what is done, and what each member is told.
+//! Types of the barrier and its state machine: settings, keys, names, events and answers.
 
 use std::time::Duration;
 

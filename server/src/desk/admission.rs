@@ -1,9 +1,9 @@
-//! How much work lies before the judge, how fast it does it, and whether there is room for more. Pure:
-//! the time comes from outside.
+//! Admission control: work before the judge, its measured pace, and the limits. Pure: the caller
+//! passes the time.
 //!
-//! Work is estimated in tokens, before anything is judged: a group's matches times the votes of a match
-//! times a vote's prompt and thought. How good the estimate is does not matter much, for the judge's pace
-//! is measured in the same unit.
+//! Work is estimated in tokens before judging: matches of the group × votes per match × (prompt +
+//! thought) tokens per vote. The estimate may be off by a factor, since the pace is measured in the
+//! same unit.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use joust_reward::TournamentConfig;
 use joust_reward::arena::GroupRequest;
 use joust_reward::prompt;
 
-/// Bytes of text a token, about.
+/// Approximate bytes of text per token.
 const BYTES_PER_TOKEN: usize = 4;
 
-/// How fast the judge's pace forgets: the weight of what was known after a further group.
+/// Decay of the moving average of the pace, per group.
 const PACE_EMA_DECAY: f64 = 0.95;
 
-/// Groups after which the pace is believed.
+/// Number of groups after which the pace is used.
 const MIN_GROUPS_FOR_PACE: u32 = 8;
 
-/// What may wait.
+/// Limits of the queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Most groups that wait or are judged.
+    /// Maximum number of queued and judged groups.
     pub(crate) groups: usize,
     /// Most estimated tokens of them; 0: what can be judged within `time`.
     pub(crate) tokens: u64,
-    /// Longest time that a request waits.
+    /// Maximum time that a request waits.
     pub(crate) time: Duration,
 }
 
-/// The work before the judge.
+/// Admitted work.
 #[derive(Debug)]
 pub(crate) struct Admission {
     limits: Limits,
     n_groups: usize,
     n_tokens: u64,
-    /// Groups of each client.
+    /// Number of groups per client.
     of_clients: BTreeMap<String, usize>,
     /// Tokens of finished groups and the seconds they took, the older the less they weigh.
     done: (f64, f64),
@@ -72,11 +72,12 @@ impl Admission {
         self.n_tokens
     }
 
-    /// Takes a group of so many estimated tokens in.
+    /// Admits a group of so many estimated tokens.
     ///
     /// # Errors
-    /// [`Problem::QueueFull`]; nothing has changed then. A first group is always taken, however large. A client that has
-    /// none waiting finds room for one where others fill the queue: a quarter of it is kept beside for that.
+    /// [`Problem::QueueFull`]; nothing has changed then. A first group is always taken, however
+    /// large. A client that has none waiting finds room for one where others fill the queue: a
+    /// quarter of it is kept beside for that.
     pub(crate) fn try_admit(
         &mut self,
         now: Duration,
@@ -110,7 +111,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Takes a group in, whatever the limits say.
+    /// Admits a group regardless of the limits.
     pub(crate) fn admit_unchecked(&mut self, now: Duration, client: &str, tokens: u64) {
         if self.n_groups == 0 {
             self.since = now;
@@ -130,7 +131,7 @@ impl Admission {
         self.n_done = self.n_done.saturating_add(1);
     }
 
-    /// A group is no longer there, without having been judged.
+    /// Releases a group that was not judged.
     pub(crate) fn release(&mut self, client: &str, tokens: u64) {
         self.n_groups -= 1;
         self.n_tokens = self.n_tokens.saturating_sub(tokens);
@@ -142,28 +143,28 @@ impl Admission {
         }
     }
 
-    /// Estimated tokens a second, once enough groups were judged.
+    /// Estimated tokens per second, once enough groups were judged.
     pub(crate) fn pace(&self) -> Option<f64> {
         let (tokens, seconds) = self.done;
         (self.n_done >= MIN_GROUPS_FOR_PACE && seconds > 0.0).then(|| tokens / seconds)
     }
 
-    /// How long one group takes, about: then there is room again.
+    /// Estimated time per group, after which there is room again.
     fn pause(&self) -> Duration {
-        let a_group = self.n_tokens as f64 / self.n_groups.max(1) as f64;
-        let seconds = self.pace().map_or(1.0, |pace| a_group / pace);
+        let tokens_per_group = self.n_tokens as f64 / self.n_groups.max(1) as f64;
+        let seconds = self.pace().map_or(1.0, |pace| tokens_per_group / pace);
         Duration::from_secs_f64(seconds.clamp(1.0, 60.0))
     }
 }
 
-/// Estimated tokens of a group: `thought` a vote, and the vote's prompt.
+/// Estimated judge tokens of a group: per vote the prompt and `thought` tokens.
 pub(crate) fn estimate(group: &GroupRequest, tournament: &TournamentConfig, thought: usize) -> u64 {
     let n = group.completions.len();
     let bytes: usize = group.completions.iter().map(String::len).sum();
     let frame: usize = prompt::messages("", "", "").iter().map(|part| part.content.len()).sum();
-    let a_prompt = (frame + group.question.len() + 2 * bytes / n.max(1)) / BYTES_PER_TOKEN;
+    let prompt_tokens = (frame + group.question.len() + 2 * bytes / n.max(1)) / BYTES_PER_TOKEN;
     let votes = tournament.n_matches(n) * u64::from(tournament.votes.max);
-    votes.saturating_mul((a_prompt + thought) as u64)
+    votes.saturating_mul((prompt_tokens + thought) as u64)
 }
 
 #[cfg(test)]

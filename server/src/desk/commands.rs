@@ -1,4 +1,4 @@
-//! What the judge's thread is told.
+//! Commands to the judge thread.
 
 use tokio::sync::oneshot;
 
@@ -12,28 +12,28 @@ use joust_reward::judge::{ChatReply, ChatRequest, JudgeError};
 pub(crate) struct ScoreRequest {
     pub(crate) key: GroupKey,
     pub(crate) group: GroupRequest,
-    /// Who asks, for fair shares.
+    /// Client, for fair shares.
     pub(crate) client: String,
-    /// Where it was put together from single completions.
+    /// Set for a group of single completions.
     pub(crate) cohort: Option<CohortRecord>,
-    /// Its estimated size.
+    /// Estimated judge tokens.
     pub(crate) tokens: u64,
 }
 
-/// What the thread is told.
+/// A command.
 pub(crate) enum Command {
     Judge(Box<ScoreRequest>),
     Cancel {
         key: GroupKey,
         client: String,
-        /// How many others want it, where it is not cancelled for that.
+        /// Number of others that want the group, which is not cancelled then.
         answer: oneshot::Sender<Result<(), usize>>,
     },
     Delivered {
         key: GroupKey,
         member: usize,
     },
-    /// Keep a job in mind; then say so.
+    /// Record a job, then report it.
     Accept {
         key: GroupKey,
         group: Box<GroupRequest>,
@@ -43,13 +43,13 @@ pub(crate) enum Command {
     Chat(Box<QueuedChat>),
 }
 
-/// A conversation to be answered.
+/// A conversation for the judge's model.
 pub(crate) struct QueuedChat {
     pub(crate) request: ChatRequest,
     pub(crate) pending: PendingChat,
 }
 
-/// Who waits for a conversation's answer; takes up room until it goes.
+/// The request that waits for the answer, with its admission.
 pub(crate) struct PendingChat {
     pub(crate) reply: oneshot::Sender<Result<ChatReply, JudgeError>>,
     pub(crate) permit: AdmissionPermit,

@@ -1,9 +1,8 @@
-//! Whose group the judge gets next: equal shares of its work for all clients that wait. Pure: no clock, no
-//! threads.
+//! Fair queue: which client's group the judge gets next. Pure: no clock, no threads.
 //!
-//! Start-time fair queueing (Goyal, Vin and Cheng, 1996): an entry starts, in virtual time, when the one
-//! before it of the same client ends; who starts first is next. A client with a thousand groups in the
-//! queue delays another one's first group by one group, not by a thousand.
+//! Start-time fair queueing (Goyal, Vin and Cheng, 1996): in virtual time, an entry starts when the
+//! previous entry of the same client ends; the earliest start is served first. A client with a
+//! thousand queued groups delays the first group of another client by one group.
 
 use std::collections::BTreeMap;
 
@@ -83,7 +82,8 @@ mod tests {
     }
 
     proptest! {
-        /// While both wait, the work given to two clients never differs by more than one entry of each.
+        /// While both wait, the work given to two clients never differs by more than one entry of
+        /// each.
         #[test]
         fn shares_are_equal(
             costs_a in prop::collection::vec(1u64..50, 20..60),

@@ -23,10 +23,10 @@ use joust_reward::Scorer;
 use joust_reward::TournamentConfig;
 use joust_reward::judge::{CacheStats, ChatReply, ChatRequest, JudgeError, JudgeServers};
 
-/// Notes and cancellations that may wait for the thread, beside the groups.
+/// Maximum number of notes and cancellations that wait for the thread, beside the groups.
 const MAX_NOTES: usize = 4096;
 
-/// The way to the judge's thread.
+/// Handle to the judge thread.
 #[derive(Clone)]
 pub struct ScorerHandle {
     commands: Sender<Command>,
@@ -46,8 +46,8 @@ impl ScorerHandle {
     /// Starts the thread. It ends once every handle is gone and its groups are scored.
     ///
     /// # Errors
-    /// [`Error::Config`] where no thread can be started; [`Error::Schema`] where the dump's folder cannot be
-    /// used.
+    /// [`Error::Config`] where no thread can be started; [`Error::Schema`] where the dump's folder
+    /// cannot be used.
     pub fn spawn(
         scorer: Scorer,
         config: ServerConfig,
@@ -112,12 +112,12 @@ impl ScorerHandle {
         Ok((handle, thread))
     }
 
-    /// Who judges.
+    /// Name of the judge.
     pub fn judge(&self) -> &str {
         &self.judge
     }
 
-    /// Judges the jobs that a killed server had accepted.
+    /// Resumes the jobs that an earlier start accepted.
     fn resume_jobs(&self) {
         let jobs = std::mem::take(&mut self.restored().jobs);
         for (key, (group, client)) in jobs {
@@ -125,7 +125,7 @@ impl ScorerHandle {
             let request = self.request(group.clone(), &client, None);
             let begun = self.begin(request, true).map_err(|(why, _)| why);
             if let Err(why) = begun.and_then(|_| self.keep_job(key, group, &client)) {
-                tracing::warn!(job = %key, ?why, "A job of the last start could not be taken up again.");
+                tracing::warn!(job = %key, ?why, "A job of the last start could not be resumed.");
             }
         }
     }
@@ -139,22 +139,22 @@ impl ScorerHandle {
         std::mem::take(&mut self.restored())
     }
 
-    /// Groups that wait or are being judged.
+    /// Number of queued and judged groups.
     pub(crate) fn n_open(&self) -> usize {
         self.ledger.lock().admission.n_groups()
     }
 
-    /// Their estimated tokens.
+    /// Estimated judge tokens of those groups.
     pub(crate) fn n_tokens(&self) -> u64 {
         self.ledger.lock().admission.n_tokens()
     }
 
-    /// Results that are kept, and their size in bytes.
+    /// Number and bytes of cached results.
     pub(crate) fn n_kept(&self) -> (usize, usize) {
         self.ledger.lock().results.n_kept()
     }
 
-    /// Whether the judge's thread is there.
+    /// False once the judge thread has ended.
     pub(crate) fn is_running(&self) -> bool {
         *self.ledger.is_running.borrow()
     }
@@ -184,8 +184,8 @@ impl ScorerHandle {
         }
     }
 
-    /// Hands a group over whose result is asked for later, and returns what to ask by. What was accepted is
-    /// judged also where the server is killed and started again.
+    /// Hands a group over whose result is asked for later, and returns what to ask by. What was
+    /// accepted is judged also where the server is killed and started again.
     pub(crate) async fn accept(
         &self,
         group: GroupRequest,
@@ -201,7 +201,7 @@ impl ScorerHandle {
         Ok(key)
     }
 
-    /// Has a job kept in mind; the answer comes once it is.
+    /// Records a job; the receiver completes once it is in the journal.
     fn keep_job(
         &self,
         key: GroupKey,
@@ -229,8 +229,8 @@ impl ScorerHandle {
         Box::new(ScoreRequest { key, group, client: client.to_owned(), cohort, tokens })
     }
 
-    /// Hands an request over once there is room for it, and takes it out of `request` then. To be called again
-    /// where it was not waited for to the end.
+    /// Hands a request over once there is room for it, and takes it out of `request` then. To be
+    /// called again where it was not waited for to the end.
     pub(crate) async fn begin_in_turn(
         &self,
         request: &mut Option<Box<ScoreRequest>>,
@@ -242,7 +242,8 @@ impl ScorerHandle {
                 Ok(found) => return Ok(found),
                 Err((Problem::QueueFull { after, .. }, waiting)) => {
                     *request = Some(waiting);
-                    // room that nobody tells of: the judge has become faster, its thread has caught up
+                    // room that nobody tells of: the judge has become faster, its thread has caught
+                    // up
                     let _ = tokio::time::timeout(after, released.changed()).await;
                 }
                 Err((why, _)) => return Err(why),
@@ -250,8 +251,8 @@ impl ScorerHandle {
         }
     }
 
-    /// Hands an request over, where nobody has asked for the same; gives it back where it is refused.
-    /// `is_accepted` finds room for it always.
+    /// Hands a request over, where nobody has asked for the same; gives it back where it is
+    /// refused. `is_accepted` finds room for it always.
     fn begin(
         &self,
         request: Box<ScoreRequest>,
@@ -286,7 +287,7 @@ impl ScorerHandle {
         }
     }
 
-    /// Waits for what the thread says; it may end instead.
+    /// Waits for an answer of the thread, or for its end.
     async fn unless_stopped<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, Problem> {
         let mut is_running = self.ledger.is_running.subscribe();
         tokio::select! {
@@ -295,7 +296,7 @@ impl ScorerHandle {
         }
     }
 
-    /// Why the thread takes nothing now.
+    /// Why the thread took no command.
     fn refused(&self) -> Problem {
         if !self.is_running() {
             return Problem::JudgeStopped;
@@ -306,13 +307,13 @@ impl ScorerHandle {
         }
     }
 
-    /// How far a group is; none where it is not known.
+    /// Stage of a group; none if it is unknown.
     pub(crate) fn stage(&self, key: GroupKey) -> Option<Stage> {
         let now = self.ledger.now();
         self.ledger.lock().results.stage(now, key)
     }
 
-    /// Hears of every stage of a group that is under way.
+    /// Receives every stage of a group in flight.
     pub(crate) fn watch(&self, key: GroupKey) -> Option<watch::Receiver<Stage>> {
         self.ledger.lock().results.watch(key)
     }
@@ -327,11 +328,12 @@ impl ScorerHandle {
 
     /// A member of a group whose members came one by one has got its answer.
     pub(crate) fn delivered(&self, key: GroupKey, member: usize) {
-        // where there is no room for the note, a restarted server would answer that member once more
+        // where there is no room for the note, a restarted server would answer that member once
+        // more
         let _ = self.commands.try_send(Command::Delivered { key, member });
     }
 
-    /// Asks the judge's model itself.
+    /// Sends a conversation to the judge's model.
     pub(crate) async fn chat(
         &self,
         request: ChatRequest,

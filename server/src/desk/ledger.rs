@@ -1,4 +1,5 @@
-//! Ledger of groups, shared by requests and the judge thread: results in flight and cached, admitted work.
+//! Ledger of groups, shared by requests and the judge thread: results in flight and cached,
+//! admitted work.
 //!
 //! Knows neither the judge nor the commands to its thread.
 

@@ -1,6 +1,7 @@
 //! Handle to the judge thread: admission control, single flight, dispatch and cancellation.
 //!
-//! `ledger ← commands ← thread ← handle`; `admission`, `fair_queue` and `results` are the pure parts.
+//! `ledger ← commands ← thread ← handle`; `admission`, `fair_queue` and `results` are the pure
+//! parts.
 
 pub(crate) mod admission;
 pub(crate) mod commands;

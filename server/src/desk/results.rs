@@ -1,8 +1,8 @@
-//! What is being judged and what was judged, by what was asked: who asks the same again waits for the
-//! judging that is under way, or gets the result that is there. Pure: the time comes from outside.
+//! In-flight and cached results by group key, with TTL and byte limit: single flight for identical
+//! groups. Pure: the caller passes the time.
 //!
-//! A result is kept for a while, and while there is room. One in which the judge failed for every member
-//! is no result to keep: who asks again has it judged again.
+//! A result in which the judge failed for every member is shown to jobs only: a further request has
+//! the group judged anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,31 +14,31 @@ use crate::judged::{GroupKey, Judged};
 use crate::problem::Problem;
 use joust_reward::arena::Progress;
 
-/// What the judging of a group came to.
+/// Outcome of the judging of a group.
 pub(crate) type Outcome = Result<Arc<Judged>, Problem>;
 
-/// How far a group is.
+/// Stage of a group.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Stage {
-    /// It waits for the judge.
+    /// Queued.
     Queued,
-    /// It is being judged.
+    /// At the judge.
     Running(Progress),
     /// It is over.
     Over(Outcome),
 }
 
-/// The way to a group's outcome.
+/// A group found by its key.
 pub(crate) enum Found {
-    /// It is there.
+    /// Its cached result.
     Over(Arc<Judged>),
-    /// It is under way.
+    /// The receiver of its outcome.
     Running(oneshot::Receiver<Outcome>),
 }
 
 struct Running {
     waiting: Vec<oneshot::Sender<Outcome>>,
-    /// Clients that ask for the outcome later.
+    /// Clients with a job of this group.
     jobs_of: BTreeSet<String>,
     stage: watch::Sender<Stage>,
 }
@@ -49,19 +49,20 @@ struct Kept {
     n_bytes: usize,
 }
 
-/// All groups that are under way or kept.
+/// All groups in flight or cached.
 pub(crate) struct Results {
     keep: Duration,
     max_bytes: usize,
     running: BTreeMap<GroupKey, Running>,
     kept: BTreeMap<GroupKey, Kept>,
-    /// Kept groups by when they are forgotten.
+    /// Cached groups by expiry.
     by_age: BTreeSet<(Duration, GroupKey)>,
     n_bytes: usize,
 }
 
 impl Results {
-    /// None. Results are kept for `keep`, the oldest less long where they need more than `max_bytes`.
+    /// None. Results are kept for `keep`, the oldest less long where they need more than
+    /// `max_bytes`.
     pub(crate) fn new(keep: Duration, max_bytes: usize) -> Self {
         Self {
             keep,
@@ -104,7 +105,7 @@ impl Results {
         self.running.remove(&key);
     }
 
-    /// A group has come further.
+    /// Records progress.
     pub(crate) fn advance(&mut self, key: GroupKey, progress: Progress) {
         if let Some(running) = self.running.get_mut(&key) {
             running.stage.send_if_modified(|stage| {
@@ -179,8 +180,8 @@ impl Results {
         }
     }
 
-    /// Takes a client's job away, and counts the requests that wait for the group and the clients that have a job
-    /// of it; none where it is not under way.
+    /// Takes a client's job away, and counts the requests that wait for the group and the clients
+    /// that have a job of it; none where it is not under way.
     pub(crate) fn n_wanting(&mut self, key: GroupKey, client: &str) -> Option<usize> {
         let running = self.running.get_mut(&key)?;
         running.jobs_of.remove(client);

@@ -1,5 +1,6 @@
-//! The thread that owns the judge: takes groups in their fair request, plays them together, keeps and answers
-//! each. It knows nothing of HTTP.
+//! The judge thread: takes groups in fair order, plays them together, records and answers each.
+//!
+//! Knows nothing of HTTP.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,16 +20,16 @@ use joust_reward::Scorer;
 use joust_reward::arena::{GroupHandle, GroupResult};
 use joust_reward::judge::ChatId;
 
-/// An idle thread looks up this often: for sets that are old enough to be written.
+/// Interval at which an idle thread checks for sets that are old enough to be written.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// What the judge is to do.
+/// An entry of the queue.
 pub(crate) enum Work {
     Group(Box<ScoreRequest>),
     Chat(Box<QueuedChat>),
 }
 
-/// The thread's own.
+/// State of the judge thread.
 pub(crate) struct Worker {
     pub(crate) scorer: Scorer,
     pub(crate) commands: Receiver<Command>,
@@ -36,7 +37,7 @@ pub(crate) struct Worker {
     pub(crate) figures: Figures,
     pub(crate) recorder: Option<Recorder>,
     pub(crate) queue: FairQueue<Work>,
-    /// Where groups wait in the queue.
+    /// Position of each queued group.
     pub(crate) places: BTreeMap<GroupKey, Place>,
     /// Groups that are being judged, and the handle of each key.
     pub(crate) playing: BTreeMap<GroupHandle, ScoreRequest>,
@@ -46,7 +47,7 @@ pub(crate) struct Worker {
     pub(crate) chats: BTreeMap<ChatId, PendingChat>,
 }
 
-/// Tells everybody that the thread has ended, also where it panicked.
+/// Reports the end of the thread, also after a panic.
 struct Running(Arc<Ledger>);
 
 impl Drop for Running {
@@ -56,7 +57,7 @@ impl Drop for Running {
 }
 
 impl Worker {
-    /// Runs until every way to the thread is gone and all is judged.
+    /// Runs until every handle is dropped and all groups are judged.
     pub(crate) fn run(mut self) {
         let _running = Running(Arc::clone(&self.ledger));
         loop {
@@ -87,7 +88,8 @@ impl Worker {
         self.scorer.n_open() > 0 || !self.chats.is_empty()
     }
 
-    /// Takes what has come; waits only while there is nothing to do. False once nothing can come any more.
+    /// Takes what has come; waits only while there is nothing to do. False once nothing can come
+    /// any more.
     fn take_commands(&mut self) -> bool {
         if !self.is_busy() && self.queue.is_empty() {
             match self.commands.recv_timeout(IDLE) {
@@ -112,7 +114,7 @@ impl Worker {
                 self.places.insert(key, place);
             }
             Command::Cancel { key, client, answer } => {
-                // a client that has gone away needs no answer
+                // the client may have gone
                 let _ = answer.send(self.cancel(key, &client));
             }
             Command::Accept { key, group, client, kept } => {
@@ -137,7 +139,7 @@ impl Worker {
         }
     }
 
-    /// Begins what waits while the judge could do more.
+    /// Starts queued work while the judge has capacity.
     fn begin_work(&mut self) {
         while self.scorer.wants_more() {
             match self.queue.pop() {
@@ -167,12 +169,12 @@ impl Worker {
         self.n_waiting_chats -= 1;
         match self.scorer.add_chat(request) {
             Ok(id) => drop(self.chats.insert(id, pending)),
-            // a client that has gone away needs no answer
+            // the client may have gone
             Err(error) => drop(pending.reply.send(Err(error))),
         }
     }
 
-    /// Lets go of conversations whose clients have gone.
+    /// Drops conversations whose clients have gone.
     fn forget_chats(&mut self) {
         if self.n_waiting_chats > 0 {
             let n_waiting = &mut self.n_waiting_chats;
@@ -226,7 +228,7 @@ impl Worker {
     fn answer_chats(&mut self) {
         for (id, outcome) in self.scorer.take_finished_chats() {
             if let Some(pending) = self.chats.remove(&id) {
-                // a client that has gone away needs no answer
+                // the client may have gone
                 let _ = pending.reply.send(outcome);
             }
         }

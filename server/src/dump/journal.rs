@@ -1,11 +1,12 @@
-//! The journal on disk: what was judged, whom it was told, and which jobs were accepted, a JSON line each,
-//! so that a server that was killed knows it again.
+//! Journal on disk: judged groups, delivered answers and accepted jobs, one JSON line each; a
+//! restarted server reads it.
 //!
-//! Segments `journal_00012.jsonl` lie in the folder of the dump; segment 12 holds the groups that become
-//! `set_00012`, and is called `journal_00012_written.jsonl` once they have. A set that is moved away after
-//! that is not written again. Lines are handed to the operating system before anything is answered, which is enough
-//! for a killed process, and reach the disk a moment later (for a killed machine). A last line that was
-//! cut off is left out. A lock on the folder keeps a second server out of it.
+//! Segments `journal_00012.jsonl` lie in the dump folder. Segment 12 holds the groups of
+//! `set_00012` and is renamed to `journal_00012_written.jsonl` once that set is written; a set that
+//! is moved away later is not written again. A line is handed to the operating system before its
+//! result is answered: this survives a killed process. It reaches the disk a moment later, for a
+//! machine that loses power. An incomplete last line is skipped. A lock on the folder keeps other
+//! servers out.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,9 +1,8 @@
-//! Keeps what the server judges: first in the journal, before anybody is told; then, a set of groups at a
-//! time, as Parquet tables (`set_00012/completions.parquet`, `rewards`, `matches`, `votes`), which a thread
-//! of its own writes. A set appears as a whole or not at all, when it has enough groups, is old enough or
-//! large enough.
+//! Recorder of the judge thread: writes each result to the journal before it is answered, and
+//! closes a set once it has enough groups, bytes or age.
 //!
-//! A full disk stops no rewards: what could not be written is counted, stays in memory and is tried again.
+//! A full disk does not stop rewards: failed writes are counted, the groups stay in memory and are
+//! tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,7 +23,7 @@ use joust_reward::{Error, GroupRequest};
 /// Maximum number of closed sets that wait for the disk; further groups stay in their segment.
 const MAX_WAITING: usize = 4;
 
-/// What a server knew when it ended.
+/// State of an earlier start, from its journal.
 #[derive(Default)]
 pub(crate) struct Restored {
     /// Groups that were judged, with their age.
@@ -35,7 +34,7 @@ pub(crate) struct Restored {
     pub(crate) jobs: BTreeMap<GroupKey, (GroupRequest, String)>,
 }
 
-/// See the module.
+/// Writes results; owned by the judge thread.
 pub(crate) struct Recorder {
     config: DumpConfig,
     journal: Journal,
@@ -50,10 +49,12 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Opens the folder: writes the sets that a killed server left in its journal, and reads what it knew.
+    /// Opens the folder: writes the sets that a killed server left in its journal, and reads what
+    /// it knew.
     ///
     /// # Errors
-    /// [`Error::Schema`] where the folder cannot be read or written, or another server writes there.
+    /// [`Error::Schema`] where the folder cannot be read or written, or another server writes
+    /// there.
     pub(crate) fn open(config: &DumpConfig, figures: &Figures) -> Result<(Self, Restored), Error> {
         let dir = &config.dir;
         // the lock first: what another server writes at this moment is not to be touched
@@ -81,7 +82,7 @@ impl Recorder {
         Ok((recorder, restored))
     }
 
-    /// Keeps a group that was judged; to be called before anybody is told.
+    /// Records a judged group; must be called before it is answered.
     pub(crate) fn judged(&mut self, judged: &Arc<Judged>) {
         self.jobs.remove(&judged.key);
         let (at, by) = (unix_now(), self.config.judged_by.clone());
@@ -97,7 +98,7 @@ impl Recorder {
         }
     }
 
-    /// Keeps a note.
+    /// Records a note.
     pub(crate) fn note(&mut self, entry: Entry) {
         if let Entry::Accepted { key, .. } = &entry
             && self.jobs.contains_key(key)
@@ -119,7 +120,7 @@ impl Recorder {
         }
     }
 
-    /// Closes a set that is old enough.
+    /// Closes the set once it is old enough.
     pub(crate) fn tick(&mut self) {
         if !self.groups.is_empty() && self.began.elapsed() >= self.config.every {
             self.rotate();
@@ -142,12 +143,15 @@ impl Recorder {
             }
             Err(error) => {
                 self.figures.dump_failed();
-                tracing::error!(%error, "Could not begin a segment of the journal; the old one goes on.");
+                tracing::error!(
+                    %error,
+                    "Could not begin a journal segment; the old one goes on."
+                );
             }
         }
     }
 
-    /// Writes what is left and waits for it.
+    /// Writes the last set and waits for it.
     pub(crate) fn close(mut self) {
         self.closing.0.store(true, Ordering::Release);
         self.thread.thread().unpark();

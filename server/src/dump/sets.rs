@@ -1,4 +1,5 @@
-//! Sets of Parquet tables, written by a thread of their own, and the removal of journal segments behind them.
+//! Sets of Parquet tables, written by a thread of their own, and the removal of journal segments
+//! behind them.
 //!
 //! Knows neither the journal's lines nor the judge.
 
@@ -61,8 +62,8 @@ pub(super) fn write_sets(
     }
 }
 
-/// Calls a segment written whose set is there; where that fails, it is tried again: nothing is lost meanwhile
-/// but the order in the folder.
+/// Calls a segment written whose set is there; where that fails, it is tried again: nothing is lost
+/// meanwhile but the order in the folder.
 pub(super) fn is_marked(dir: &Path, number: usize) -> bool {
     let marked = journal::mark_written(dir, number);
     if let Err(error) = &marked {
@@ -92,8 +93,8 @@ pub(super) fn write_set(dir: &Path, number: usize, groups: &[Arc<Judged>]) -> Re
     })
 }
 
-/// Deletes segments that nobody will ask for any more: those that are older than results are kept, and the
-/// oldest where all are too large.
+/// Deletes segments that nobody will ask for any more: those that are older than results are kept,
+/// and the oldest where all are too large.
 fn clear(config: &DumpConfig) -> Result<(), Error> {
     let io = |path: &Path, source| Error::Schema(joust_schema::Error::io(path, source));
     let mut segments = Vec::new();

@@ -1,5 +1,5 @@
-//! The judge's model itself, as OpenAI's chat completions: what verl's generative reward models and the
-//! `http` judge of another joust call.
+//! The judge's model as OpenAI's chat completions, for verl's generative reward models and the
+//! `http` judge of another joust.
 
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -17,37 +17,37 @@ use crate::problem::Problem;
 use crate::state::ServerState;
 use joust_reward::judge::ChatRequest;
 
-/// Who may say a message.
+/// Roles of messages.
 const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
-/// Most answers of a request.
+/// Maximum number of answers per request.
 const MAX_ANSWERS: u32 = 128;
 
-/// Most tokens of an answer: more than any model's context.
+/// Maximum number of tokens per answer: more than any model's context.
 const MAX_TOKENS: usize = 1 << 20;
 
 /// Body of `/v1/chat/completions`.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Chat {
-    /// The judge's name, as `/v1/models` tells it; not looked at.
+    /// Name of the model; ignored.
     model: Option<String>,
     /// The conversation.
     messages: Vec<Turn>,
-    /// Most tokens of an answer; the judge's own bound if left out.
+    /// Maximum tokens per answer; the judge's own bound if left out.
     #[serde(alias = "max_completion_tokens")]
     max_tokens: Option<usize>,
     /// In [0, 2]; the judge's own if left out.
     temperature: Option<f64>,
     /// In (0, 1]; the judge's own if left out.
     top_p: Option<f64>,
-    /// Answers.
+    /// Number of answers.
     n: Option<u32>,
-    /// Key of the draws.
+    /// Seed of the draws.
     seed: Option<i64>,
-    /// Only false: an answer comes as a whole.
+    /// Only false: streaming is not offered.
     #[serde(default)]
     stream: Option<bool>,
-    /// Texts that end an answer and are no part of it, four at most.
+    /// Stop texts, at most four; not part of the answer.
     stop: Option<StopTexts>,
     /// Not offered.
     #[schemars(with = "Option<()>")]
@@ -90,7 +90,7 @@ impl Chat {
         }
     }
 
-    /// What cannot be done.
+    /// The first problem of the request.
     fn problem(&self) -> Option<String> {
         let is_nothing = |value: &Value| match value {
             Value::Null => true,

@@ -1,6 +1,7 @@
 //! Text of applied chat templates: where an assistant turn begins, and which tokens end an answer.
 
-/// What precedes an assistant turn in the chat templates of Qwen, Llama 3, Gemma, Mistral, DeepSeek and Phi.
+/// What precedes an assistant turn in the chat templates of Qwen, Llama 3, Gemma, Mistral, DeepSeek
+/// and Phi.
 pub(crate) const ASSISTANT: [&str; 6] = [
     "<|im_start|>assistant",
     "<|start_header_id|>assistant<|end_header_id|>",
@@ -26,8 +27,8 @@ pub(crate) fn split(text: &str) -> Option<(String, String)> {
     (!prompt.is_empty()).then(|| (prompt.to_owned(), said.to_owned()))
 }
 
-/// The completion after the prompt in a decoded query. Decoding adds a begin-of-text token before the
-/// prompt and an end token after the completion; neither is part of the completion.
+/// The completion after the prompt in a decoded query. Decoding adds a begin-of-text token before
+/// the prompt and an end token after the completion; neither is part of the completion.
 pub(crate) fn completion_after<'a>(query: &'a str, prompt: &str) -> Option<&'a str> {
     let start = query.find(prompt.trim())? + prompt.trim().len();
     let mut said = query[start..].trim();

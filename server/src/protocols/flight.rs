@@ -1,7 +1,8 @@
-//! Arrow Flight: tables of completions against tables of rewards, over gRPC on the port of the other routes.
+//! Arrow Flight: tables of completions in, tables of rewards out, over gRPC on the port of the
+//! other routes.
 //!
-//! `DoExchange` with the descriptor `score` (a command or a path). The rest of Flight, data that lies on a
-//! server, is not here.
+//! `DoExchange` with the descriptor `score` (a command or a path). The methods for data stored on a
+//! server are not implemented.
 
 use arrow::array::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -87,8 +88,8 @@ fn info() -> Result<FlightInfo, Status> {
     info.try_with_schema(&Reward::schema()).map_err(|error| Status::internal(error.to_string()))
 }
 
-/// Batches out of Flight's messages; a batch without rows where none comes, so that its columns can be
-/// looked at.
+/// Batches out of Flight's messages; a batch without rows where none comes, so that its columns can
+/// be looked at.
 fn batches(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> impl Stream<Item = Result<RecordBatch, Problem>> + Send {

@@ -1,4 +1,4 @@
-//! Bytes of an Arrow IPC stream that come and go in pieces. Pure: pieces in, batches out, and back.
+//! Arrow IPC streams in pieces: bytes in, batches out, and back. Pure.
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
@@ -54,8 +54,8 @@ impl Reader {
         Ok(batch)
     }
 
-    /// To be asked when no more pieces come: a batch without rows where there was none, so that its columns
-    /// can be looked at.
+    /// To be asked when no more pieces come: a batch without rows where there was none, so that its
+    /// columns can be looked at.
     ///
     /// # Errors
     /// [`Problem::Malformed`] where the stream is not whole.
@@ -102,8 +102,8 @@ pub(crate) fn end() -> Bytes {
     [CONTINUATION, [0; 4]].concat().into()
 }
 
-/// The end of a stream that is not whole: the reason in the place of a message, so that people can find it
-/// and no reader takes the stream for a whole one.
+/// The end of a stream that is not whole: the reason in the place of a message, so that people can
+/// find it and no reader takes the stream for a whole one.
 pub(crate) fn broken_off(reason: &str) -> Bytes {
     let mut text = format!("broken off: {reason}").into_bytes();
     // messages are padded to eight bytes

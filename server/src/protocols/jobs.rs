@@ -1,8 +1,8 @@
-//! Jobs: groups whose result is asked for later, for tournaments that last longer than a client waits, with
-//! their progress as server-sent events.
+//! Jobs: groups whose result is asked for later, for tournaments that last longer than a client
+//! waits; progress as server-sent events.
 //!
-//! A job's id is the key of what is asked: who posts the same group twice gets the same job, and a job that
-//! was accepted is known again after a restart.
+//! The job id is the group key: the same group posted twice is the same job, and an accepted job
+//! survives a restart.
 
 use std::convert::Infallible;
 
@@ -24,30 +24,30 @@ use crate::state::ServerState;
 use crate::wire::{ScoreGroupRequest, ScoreGroupResponse};
 use joust_reward::arena::Progress;
 
-/// How far a job is.
+/// Status of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum JobStatus {
-    /// It waits for the judge.
+    /// Queued for the judge.
     Queued,
-    /// It is being judged.
+    /// At the judge.
     Running,
-    /// It has a result.
+    /// Has a result.
     Done,
-    /// It has none: the judge failed for every member.
+    /// The judge failed for every member.
     Failed,
-    /// It was cancelled.
+    /// Cancelled.
     Cancelled,
 }
 
 /// A job.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Job {
-    /// What to ask by.
+    /// Id of the job.
     job_id: String,
-    /// How far it is.
+    /// Status.
     status: JobStatus,
-    /// Matches and votes so far, while it is being judged.
+    /// Matches and votes so far, while the group is judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
     /// The answer of `/v1/score_group`, once it is over.
@@ -87,10 +87,10 @@ impl Job {
     }
 }
 
-/// What to show of a job.
+/// Parameters of a job.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Show {
-    /// Shows what the judge said, too.
+    /// Adds the judge's outputs.
     #[serde(default)]
     traces: bool,
 }
@@ -114,7 +114,7 @@ pub(crate) async fn accept(
     Ok(response)
 }
 
-/// How far a job is.
+/// Status of a job.
 pub(crate) async fn show(
     State(state): State<ServerState>,
     JobId(id): JobId,
@@ -138,8 +138,8 @@ pub(crate) async fn cancel(
     Ok(Json(Job::new(&state, key, stage, false)))
 }
 
-/// A job's progress as server-sent events `progress`, then its end as `done`, `failed` or `cancelled` with the
-/// job as data.
+/// A job's progress as server-sent events `progress`, then its end as `done`, `failed` or
+/// `cancelled` with the job as data.
 pub(crate) async fn events(
     State(state): State<ServerState>,
     JobId(id): JobId,

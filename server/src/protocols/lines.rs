@@ -1,4 +1,4 @@
-//! Bytes that come in pieces as lines of a limited length. Pure.
+//! Bytes in pieces to lines of a limited length. Pure.
 
 /// Lines that are coming in.
 pub(crate) struct Lines {

@@ -14,8 +14,8 @@ use crate::state::ServerState;
 use crate::wire::{ScoreGroupRequest, ScoreGroupResponse};
 use joust_reward::GroupRequest;
 
-/// `POST /v1/score_group`: 503 if the judge failed for all members, 422 if it refused them; the body is
-/// the full answer in either case.
+/// `POST /v1/score_group`: 503 if the judge failed for all members, 422 if it refused them; the
+/// body is the full answer in either case.
 pub(crate) async fn score_group(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,

@@ -1,5 +1,5 @@
-//! NeMo-Gym: `/verify` for one rollout, whose group is put together by the barrier, and `/compare` for a
-//! whole group (`genrm_compare`).
+//! NeMo-Gym: `/verify` for one rollout, whose group is put together by the barrier, and `/compare`
+//! for a whole group (`genrm_compare`).
 
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -31,7 +31,7 @@ pub(crate) struct NemoGym {
     /// Counts judgings of it.
     #[serde(rename = "_ng_group_attempt")]
     attempt: Option<u64>,
-    /// The place in it.
+    /// Index in the group.
     #[serde(rename = "_ng_rollout_index")]
     rollout_index: Option<u64>,
 }
@@ -41,8 +41,8 @@ struct CreateParams {
     input: Conversation,
 }
 
-/// Answers with the request's body and a `reward`. A completion without one has `reward` 0 and all marks by
-/// which NeMo-Gym takes it out of training and figures.
+/// Answers with the request's body and a `reward`. A completion without one has `reward` 0 and all
+/// marks by which NeMo-Gym takes it out of training and figures.
 pub(crate) async fn verify(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
@@ -101,7 +101,8 @@ fn failure_class(problem: &Problem) -> Option<&'static str> {
     }
 }
 
-/// Marks an answer as none. NeMo-Gym's collection of rollouts reads `_ng_failure_class`, its figures (since
+/// Marks an answer as none. NeMo-Gym's collection of rollouts reads `_ng_failure_class`, its
+/// figures (since
 /// 0.7) `mask_sample`, NeMo-RL the one in `instance_config`.
 fn mark_failed(answer: &mut Value, class: &str, reason: &str) {
     answer["reward"] = json!(0.0);
@@ -126,7 +127,7 @@ fn mark_failed(answer: &mut Value, class: &str, reason: &str) {
 pub(crate) struct NemoGymAnswer {
     /// the reward; 0 beside a failure class, by which NeMo-Gym leaves it out.
     reward: f64,
-    /// Why there is none.
+    /// Why there is no reward.
     #[serde(rename = "_ng_failure_class")]
     failure_class: Option<String>,
 }
@@ -134,12 +135,12 @@ pub(crate) struct NemoGymAnswer {
 /// Body of `/compare`.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Compare {
-    /// What was asked.
+    /// The conversation before the responses.
     conversation_history: Conversation,
-    /// What was answered, at least one.
+    /// The responses, at least one.
     #[schemars(length(min = 1))]
     response_objs: Vec<Output>,
-    /// What to judge by, as a further message.
+    /// Criterion of the judge, as a further message.
     principle: Option<String>,
 }
 
@@ -158,7 +159,8 @@ pub(crate) async fn compare(
     let result = &judged.result;
     let comparison = |row: &joust_schema::tables::Match| {
         let (score_1, score_2) = (f64::from(row.votes_a), f64::from(row.votes_b));
-        // 1 where all votes are for the first, 6 where all are for the second; 3.5 where they are even
+        // 1 where all votes are for the first, 6 where all are for the second; 3.5 where they are
+        // even
         let share = if score_1 + score_2 > 0.0 { score_1 / (score_1 + score_2) } else { 0.5 };
         Comparison {
             response_i: row.member_a,
@@ -186,9 +188,9 @@ pub(crate) async fn compare(
 /// Answer of `/compare`.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct CompareAnswer {
-    /// One a response; null where the judge gave no valid vote.
+    /// One per response; null if the judge gave no valid vote.
     rewards: Vec<Option<f64>>,
-    /// Why.
+    /// One status per response.
     statuses: Vec<Status>,
     comparison_results: Vec<Comparison>,
     metrics: CompareMetrics,

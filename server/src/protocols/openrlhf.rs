@@ -1,7 +1,8 @@
 //! OpenRLHF's `/get_reward`: rewards of completions whose group is put together by the barrier.
 //!
-//! Protocol as read in OpenRLHF 0.11.2 (`openrlhf/utils/agent.py`, `serve_rm.py`). The client retries on
-//! errors and takes any number for a reward: a missing reward is therefore an error, never a number.
+//! Protocol as read in OpenRLHF 0.11.2 (`openrlhf/utils/agent.py`, `serve_rm.py`). The client
+//! retries on errors and takes any number for a reward: a missing reward is therefore an error,
+//! never a number.
 
 use std::collections::BTreeMap;
 
@@ -38,9 +39,9 @@ pub(crate) struct OpenRlhf {
 pub(crate) struct OpenRlhfAnswer {
     /// The rewards.
     rewards: Vec<f64>,
-    /// Expected shares of wins, in [0, 1]: what OpenRLHF filters prompts by.
+    /// Expected win rates, in [0, 1], by which OpenRLHF filters prompts.
     scores: Vec<f64>,
-    /// Numbers for its log.
+    /// Numbers for the log of OpenRLHF.
     extra_logs: BTreeMap<&'static str, Vec<f64>>,
 }
 
@@ -54,7 +55,8 @@ pub(crate) async fn get_reward(
     let n = body.query.len();
     if n == 0 || body.prompts.len() != n || (!body.labels.is_empty() && body.labels.len() != n) {
         let text = format!(
-            "query, prompts and labels have {n}, {} and {} entries, wanted as many of each, at least 1",
+            "query, prompts and labels have {n}, {} and {} entries, wanted as many of each, at \
+             least 1",
             body.prompts.len(),
             body.labels.len()
         );
@@ -77,7 +79,8 @@ pub(crate) async fn get_reward(
         scored.push(answer(&state, one).await?);
     }
     let rewards: Vec<f64> = scored.iter().map(|one| one.reward).collect();
-    // its logger makes tensors of these: numbers only, and what is not known of one is left out for all
+    // its logger makes tensors of these: numbers only, and what is not known of one is left out for
+    // all
     let known = |value: fn(&Scored) -> Option<f64>| -> Option<Vec<f64>> {
         scored.iter().map(value).collect()
     };
@@ -89,7 +92,7 @@ pub(crate) async fn get_reward(
         ("losses", known(|one| Some(f64::from(one.losses)))),
     ];
     let extra_logs = logs.into_iter().filter_map(|(name, values)| Some((name, values?))).collect();
-    // what it filters by, in [0, 1]
+    // OpenRLHF filters by these, in [0, 1]
     let scores = known(|one| one.win_rate).unwrap_or_else(|| rewards.clone());
     Ok(Json(OpenRlhfAnswer { rewards, scores, extra_logs }))
 }

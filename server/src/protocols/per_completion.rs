@@ -1,4 +1,5 @@
-//! Requests of one completion each: their headers, their cohort key, and the way through the barrier.
+//! Requests of one completion each: their headers, their cohort key, and the way through the
+//! barrier.
 //!
 //! Shared by OpenRLHF, slime, NeMo-Gym and vLLM; knows no body of theirs.
 
@@ -32,7 +33,7 @@ pub(crate) struct CompletionRequest {
     pub(crate) at: usize,
 }
 
-/// Brings completions to their groups: all or, where something is wrong with one, none.
+/// Adds completions to their cohorts: all, or none if one is not valid.
 pub(crate) fn join(
     state: &ServerState,
     client: &Client,
@@ -45,7 +46,7 @@ pub(crate) fn join(
     arrivals.into_iter().map(join).collect::<Result<_, _>>()
 }
 
-/// A completion with what is known of it.
+/// A completion with its cohort key and name.
 fn arrival(
     client: &Client,
     headers: &HeaderMap,
@@ -84,13 +85,13 @@ fn arrival(
     Ok(Arrival { key, name, completion, about })
 }
 
-/// All who ask the same, with the same known answer, are one group.
+/// Requests with the same prompt and known answer are one group.
 pub(crate) fn content_key(prompt: &Prompt, label: &Value) -> CohortKey {
     let content = format!("{}\u{0}{label}", prompt.to_column());
     CohortKey::Content(blake3::hash(content.as_bytes()).to_hex().to_string())
 }
 
-/// Collecting and judging have limits of their own; this one is for what neither ends.
+/// Last resort: collecting and judging have limits of their own.
 pub(crate) fn limit(state: &ServerState) -> Duration {
     let limits = &state.scorer.config;
     limits.cohorts.collect + limits.timeout + Duration::from_secs(1)

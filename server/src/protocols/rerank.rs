@@ -17,15 +17,15 @@ use crate::wire::ScoreGroupRequest;
 /// Body of the rerank routes.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Rerank {
-    /// What was asked.
+    /// The query.
     query: Prompt,
-    /// What was answered, at least two.
+    /// The documents, at least two.
     #[schemars(length(min = 2))]
     documents: Vec<Document>,
-    /// Most results; 0 and none mean all.
+    /// Maximum number of results; 0 or none for all.
     #[serde(default)]
     top_n: Option<usize>,
-    /// Comes back with the answer.
+    /// Returned in the answer.
     #[serde(default)]
     model: Option<String>,
 }
@@ -48,7 +48,7 @@ struct Usage {
 
 #[derive(Serialize, JsonSchema)]
 struct Ranked {
-    /// Its place among the documents.
+    /// Index of the document.
     index: usize,
     document: Said,
     /// Expected share of wins, in [0, 1].

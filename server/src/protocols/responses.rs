@@ -101,7 +101,8 @@ mod tests {
             {"type": "message", "role": "assistant", "content": [
                 {"type": "output_text", "text": "It is ", "annotations": []},
                 {"type": "output_text", "text": "4."}]},
-            {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+            {"type": "reasoning", "summary": [], "content": [
+                {"type": "reasoning_text", "text": "hm"}]}
         ]}))
         .unwrap();
         assert_eq!(output.text(), "It is 4.");

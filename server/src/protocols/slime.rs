@@ -1,7 +1,7 @@
 //! slime's `/remote_rm`: the reward of one completion; its group is put together by the barrier.
 //!
-//! Protocol as read in `slime/rollout/rm_hub`. The client retries on errors and takes any number for a
-//! reward: a missing reward is therefore an error, never a number.
+//! Protocol as read in `slime/rollout/rm_hub`. The client retries on errors and takes any number
+//! for a reward: a missing reward is therefore an error, never a number.
 
 use axum::extract::State;
 use axum::http::HeaderMap;

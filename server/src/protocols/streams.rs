@@ -1,5 +1,5 @@
-//! `POST /v1/score_groups`: many groups in one request, read while the client sends them and answered as they
-//! are judged, as JSON lines or as an Arrow stream.
+//! `POST /v1/score_groups`: many groups in one request, read while the client sends them and
+//! answered as they are judged, as JSON lines or as an Arrow stream.
 
 use std::convert::Infallible;
 
@@ -161,7 +161,8 @@ fn parsed(line: &[u8], index: u64) -> Option<Ask<Line>> {
     Some(Ask { tag: Line { index, traces }, request })
 }
 
-/// The answer waits for the first group, so that a body that is no table of groups gets a status of its own.
+/// The answer waits for the first group, so that a body that is no table of groups gets a status of
+/// its own.
 async fn arrow(
     state: ServerState,
     client: Client,
@@ -203,7 +204,8 @@ async fn arrow(
     Ok(([(header::CONTENT_TYPE, ARROW_STREAM)], body).into_response())
 }
 
-/// The rows of a group. What the judge did not do in time has no reward; other failures end the stream.
+/// The rows of a group. What the judge did not do in time has no reward; other failures end the
+/// stream.
 pub(crate) fn rewards(
     labels: &Labels,
     result: Result<GroupResult, Problem>,

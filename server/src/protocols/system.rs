@@ -1,4 +1,5 @@
-//! Routes for operators: liveness, readiness, settings, metrics, the model's name, the OpenAPI document.
+//! Routes for operators: liveness, readiness, settings, metrics, the model's name, the OpenAPI
+//! document.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! Tables of completions as groups, and results as tables of rewards. Pure: batches in, batches out; bytes,
-//! sockets and the judge are elsewhere.
+//! Arrow tables of completions to groups, and results to tables of rewards. Pure: knows no bytes,
+//! sockets or judge.
 //!
-//! In: a row a completion with the columns `group_id`, `prompt` and `completion`, and, where they are there,
-//! `member` and `answer`; a `rollouts` table as it is. Rows of a group come next to each other. Out: rows of
+//! In: one row per completion with the columns `group_id`, `prompt` and `completion`, optionally
+//! `member` and `answer`; a `rollouts` table as it is. Rows of a group are adjacent. Out: rows of
 //! the `rewards` table.
 
 mod texts;
@@ -45,8 +45,8 @@ pub(crate) struct Groups {
     /// Rows of the batch after `columns`.
     rest: Option<RecordBatch>,
     open: Option<Group>,
-    /// Hashes of the groups that have ended: eight bytes a group, so that a table in another order is
-    /// noticed.
+    /// Hashes of the groups that have ended: eight bytes a group, so that a table in another order
+    /// is noticed.
     ended: BTreeSet<u64>,
 }
 
@@ -86,8 +86,9 @@ impl Groups {
         }
     }
 
-    /// Takes a batch in; the one before must have been read to its end by [`Groups::next`]. A batch without
-    /// rows ends the group that is open: for clients that wait for its rewards before they send more.
+    /// Takes a batch in; the one before must have been read to its end by [`Groups::next`]. A batch
+    /// without rows ends the group that is open: for clients that wait for its rewards before they
+    /// send more.
     ///
     /// # Errors
     /// [`Problem::Invalid`] where a column is missing or has another type.
@@ -254,7 +255,8 @@ impl Group {
     }
 }
 
-/// The reverse of [`Prompt::to_column`]: a list of chat messages as JSON is a chat, all else a text.
+/// The reverse of [`Prompt::to_column`]: a list of chat messages as JSON is a chat, all else a
+/// text.
 fn prompt(text: String) -> Prompt {
     match serde_json::from_str::<Vec<Message>>(&text) {
         Ok(messages) if !messages.is_empty() => Prompt::Messages(messages),

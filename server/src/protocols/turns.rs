@@ -1,10 +1,10 @@
-//! Groups of a stream on their way to the scorer and back: a bounded number at a time, answers in the order
-//! in which they come. Knows neither HTTP nor Arrow.
+//! Groups of a stream on their way to the judge and back: a bounded number at a time, answered as
+//! results arrive. Knows neither HTTP nor Arrow.
 //!
-//! A task of its own does the work, so that a client may send all before it reads anything: answers wait
-//! here, up to [`MAX_WAITING_BYTES`]. When the client goes, the task is dropped with the stream of answers,
-//! and what has not been handed to the scorer never is. A group for which the queue has no room holds up the
-//! reading of the next, so that one group of a stream waits here at most.
+//! The work runs in a task of its own, so that a client may send everything before it reads an
+//! answer; up to [`MAX_WAITING_BYTES`] of answers wait. When the client goes, the task is dropped
+//! with the stream of answers, and groups not yet submitted never are. A group without room in the
+//! queue pauses reading: at most one group per stream waits.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -69,7 +69,8 @@ fn max_under_way(state: &ServerState) -> usize {
     (state.scorer.config.queue_capacity / 2).max(1)
 }
 
-/// Scores the groups of a stream and gives their answers as they come. Must be called where tokio runs.
+/// Scores the groups of a stream and gives their answers as they come. Must be called where tokio
+/// runs.
 pub(crate) fn answers<T, A, F>(
     state: ServerState,
     client: Client,

@@ -1,8 +1,9 @@
 //! Scores as vLLM and SGLang serve them: `/score` for a query and its documents, `/classify` for
-//! conversations that end in an answer (the discriminative reward models of verl and Skywork's clients).
+//! conversations that end in an answer (discriminative reward models of verl and Skywork's
+//! clients).
 //!
-//! One query with several documents is a whole group. All else comes one completion at a time, and the
-//! group is put together as for OpenRLHF.
+//! One query with several documents is a whole group. Otherwise each text is a single completion,
+//! and its group is put together by the barrier.
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -149,7 +150,8 @@ fn refuse(reason: &str) -> Problem {
     Problem::Invalid(reason.to_owned())
 }
 
-/// Scores of one query's documents. These clients take a number for each: where one has none, all have none.
+/// Scores of one query's documents. These clients take a number for each: where one has none, all
+/// have none.
 async fn whole_group(
     state: &ServerState,
     client: &Client,

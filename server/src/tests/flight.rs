@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
+use super::fixture::*;
 use super::streams::{pairs, table};
-use super::*;
 
 /// A client of a server on a free port.
 async fn client(server: &Server) -> FlightClient {
@@ -58,7 +58,7 @@ fn score() -> Option<FlightDescriptor> {
 }
 
 #[tokio::test]
-async fn rollouts_are_exchanged_for_rewards() {
+async fn do_exchange_answers_completions_with_rewards() {
     let mut client = client(&running(Box::<RuleJudge>::default(), |_| {})).await;
     for descriptor in [score(), Some(FlightDescriptor::new_path(vec!["score".to_owned()]))] {
         let batches = [table(&["a", "b"], None), table(&["c", "d", "e"], None)];
@@ -86,7 +86,7 @@ async fn rollouts_are_exchanged_for_rewards() {
 }
 
 #[tokio::test]
-async fn a_client_may_wait_for_a_group_before_it_sends_the_next() {
+async fn do_exchange_answers_a_group_before_the_next_is_sent() {
     let mut client = client(&running(Box::<RuleJudge>::default(), |_| {})).await;
     let (send, receive) = mpsc::unbounded_channel::<FlightData>();
     let messages =
@@ -113,7 +113,7 @@ async fn a_client_may_wait_for_a_group_before_it_sends_the_next() {
 }
 
 #[tokio::test]
-async fn failures_have_grpcs_names() {
+async fn do_exchange_maps_problems_to_grpc_codes() {
     let server = running(Box::<RuleJudge>::default(), |_| {});
     let mut client = client(&server).await;
     let one = || stream::iter([table(&["a"], None)]);
@@ -147,7 +147,7 @@ async fn failures_have_grpcs_names() {
 }
 
 #[tokio::test]
-async fn tokens_are_those_of_the_other_routes() {
+async fn do_exchange_requires_the_tokens_of_the_other_routes() {
     let server = running(Box::<RuleJudge>::default(), |config| {
         config.tokens = vec!["secret".to_owned()];
     });

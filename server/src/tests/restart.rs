@@ -2,7 +2,7 @@
 
 use joust_schema::tables::{Completion, Reward, Vote};
 
-use super::*;
+use super::fixture::*;
 use crate::dump::journal;
 use joust_reward::judge::{RuleJudge, ScriptControl};
 
@@ -32,7 +32,7 @@ fn killed(dump: &Path) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn a_group_that_was_judged_before_a_kill_is_not_judged_again() {
+async fn restart_judges_no_group_again_that_was_judged_before_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let (server, votes) = start(dir.path());
     let mut asked = group();
@@ -64,7 +64,7 @@ async fn a_group_that_was_judged_before_a_kill_is_not_judged_again() {
 }
 
 #[tokio::test]
-async fn members_that_had_no_answer_yet_get_it_after_the_kill_and_others_begin_anew() {
+async fn restart_answers_members_without_an_answer_and_begins_others_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (server, _) = start(dir.path());
     let named = |member: &'static str, said: &'static str, app: Router| async move {
@@ -96,7 +96,8 @@ async fn members_that_had_no_answer_yet_get_it_after_the_kill_and_others_begin_a
     assert_eq!(named("0", "4", app.clone()).await, a);
     assert_eq!(named("2", "6", app.clone()).await, c);
     assert_eq!(votes.n_submitted(), 0);
-    // the nameless ones have their answers: the same words belong to a new group, which is known as a whole
+    // the nameless ones have their answers: the same words belong to a new group, which is known as
+    // a whole
     let nameless =
         ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
     for task in nameless {
@@ -106,7 +107,7 @@ async fn members_that_had_no_answer_yet_get_it_after_the_kill_and_others_begin_a
 }
 
 #[tokio::test]
-async fn a_second_server_keeps_out_of_the_folder() {
+async fn dump_folder_is_locked_against_a_second_server() {
     let dir = tempfile::tempdir().unwrap();
     let (_server, _) = start(dir.path());
     let scorer =
@@ -118,7 +119,7 @@ async fn a_second_server_keeps_out_of_the_folder() {
 }
 
 #[tokio::test]
-async fn segments_go_when_their_time_is_over_and_sets_stay() {
+async fn journal_segments_expire_and_sets_stay() {
     let dir = tempfile::tempdir().unwrap();
     let dump = dir.path().to_owned();
     let server = running(Box::<RuleJudge>::default(), |config| {
@@ -141,7 +142,7 @@ async fn segments_go_when_their_time_is_over_and_sets_stay() {
 }
 
 #[tokio::test]
-async fn a_set_that_was_moved_away_is_not_written_again_and_its_groups_are_still_known() {
+async fn restart_writes_no_set_again_that_was_moved_away() {
     let dir = tempfile::tempdir().unwrap();
     let dump = dir.path().to_owned();
     let app = server(counting().0, |config| config.dump = Some(dump_into(&dump, 1)));

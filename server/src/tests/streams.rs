@@ -12,7 +12,7 @@ use joust_schema::table::{TABLE_KEY, Table as _};
 use joust_schema::tables::{Reward, Status};
 use tokio::sync::mpsc;
 
-use super::*;
+use super::fixture::*;
 use crate::input::MAX_BODY_BYTES;
 
 const LINES: &str = "application/x-ndjson";
@@ -48,7 +48,7 @@ async fn lines_of(response: Response<Body>) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn each_line_is_answered_as_a_request_of_its_own_would_be() {
+async fn score_groups_answers_each_line_as_a_request_of_its_own() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let bad = r#"{"prompt": "", "completions": ["a"]}"#;
     let mut traced = group();
@@ -87,7 +87,7 @@ async fn each_line_is_answered_as_a_request_of_its_own_would_be() {
 }
 
 #[tokio::test]
-async fn a_group_is_answered_before_the_next_one_is_sent() {
+async fn score_groups_answers_a_line_before_the_next_is_sent() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let (send, body) = slowly();
     let mut answers = stream_in(&app, LINES, body).await.into_body().into_data_stream();
@@ -104,7 +104,7 @@ async fn a_group_is_answered_before_the_next_one_is_sent() {
 }
 
 #[tokio::test]
-async fn a_failed_judge_is_a_line_that_says_so() {
+async fn score_groups_answers_a_failed_judge_with_status_503_in_the_line() {
     let app = server(broken(), |_| {});
     let lines = lines_of(stream_in(&app, LINES, Body::from(group_line("g"))).await).await;
     assert_eq!((&lines[0]["index"], &lines[0]["status"]), (&json!(0), &json!(503)));
@@ -113,7 +113,7 @@ async fn a_failed_judge_is_a_line_that_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn late_groups_are_named_and_the_stream_goes_on() {
+async fn score_groups_answers_late_groups_with_504_and_goes_on() {
     let app = server(silent(), |_| {});
     let body = (0..3).map(|at| group_line(&format!("g{at}"))).collect::<String>();
     let lines = lines_of(stream_in(&app, LINES, Body::from(body)).await).await;
@@ -128,7 +128,7 @@ async fn n_open(app: &Router) -> u64 {
 }
 
 #[tokio::test]
-async fn a_stream_takes_half_of_the_queue_and_a_client_that_went_gets_no_more() {
+async fn score_groups_takes_half_of_the_queue_and_stops_reading_when_the_client_has_gone() {
     let app = server(silent(), |config| config.queue_capacity = 6);
     let n_sent = Arc::new(AtomicUsize::new(0));
     let counted = {
@@ -154,7 +154,7 @@ async fn a_stream_takes_half_of_the_queue_and_a_client_that_went_gets_no_more() 
 }
 
 #[tokio::test]
-async fn streams_wait_where_the_queue_is_full() {
+async fn score_groups_waits_while_the_queue_is_full() {
     let app = server(Box::<RuleJudge>::default(), |config| config.queue_capacity = 1);
     let mut tasks = Vec::new();
     for _ in 0..4 {
@@ -172,7 +172,7 @@ async fn streams_wait_where_the_queue_is_full() {
 }
 
 #[tokio::test]
-async fn a_line_without_an_end_ends_the_stream() {
+async fn score_groups_ends_at_a_line_without_an_end() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let mebibyte = Bytes::from(vec![b' '; 1 << 20]);
     let first = stream::iter([Bytes::from(group_line("g"))]);
@@ -185,7 +185,7 @@ async fn a_line_without_an_end_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_ends_a_stream_that_a_client_keeps_open() {
+async fn score_groups_ends_when_the_server_stops() {
     let running = running(Box::<RuleJudge>::default(), |_| {});
     let app = running.router();
     let (send, body) = slowly();
@@ -201,7 +201,8 @@ async fn a_server_that_stops_ends_a_stream_that_a_client_keeps_open() {
     assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
 
-/// A table of groups of two, the first of which is right; the prompt of the group is its id, or another.
+/// A table of groups of two, the first of which is right; the prompt of the group is its id, or
+/// another.
 pub(super) fn table(ids: &[&str], change_prompt: Option<usize>) -> RecordBatch {
     let twice = |values: Vec<String>| -> ArrayRef {
         let rows = values.iter().flat_map(|value| [value.as_str(), value.as_str()]);
@@ -235,7 +236,7 @@ pub(super) fn pairs(batches: &[RecordBatch]) -> BTreeMap<String, [Option<f64>; 2
 }
 
 #[tokio::test]
-async fn a_table_of_completions_is_answered_by_a_table_of_rewards() {
+async fn score_groups_answers_an_arrow_table_with_a_table_of_rewards() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let bytes = ipc::to_bytes(&[table(&["a", "b"], None), table(&["c", "d", "e"], None)]).unwrap();
     let pieces: Vec<_> = bytes.chunks(100).map(Bytes::copy_from_slice).collect();
@@ -263,7 +264,7 @@ async fn a_table_of_completions_is_answered_by_a_table_of_rewards() {
 }
 
 #[tokio::test]
-async fn a_group_of_a_table_is_answered_before_the_table_has_ended() {
+async fn score_groups_answers_a_group_before_the_table_has_ended() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let bytes = ipc::to_bytes(&[table(&["a"], None), table(&["b"], None)]).unwrap();
     let (first, rest) = bytes.split_at(bytes.len() - 8);
@@ -286,7 +287,7 @@ async fn a_group_of_a_table_is_answered_before_the_table_has_ended() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_table_of_groups_has_a_status_of_its_own() {
+async fn score_groups_answers_a_body_that_is_not_a_table_with_its_status() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let whole = table(&["a", "b"], None);
     let without = ipc::to_bytes(&[whole.project(&[0, 1, 3]).unwrap()]).unwrap();
@@ -315,7 +316,7 @@ async fn a_body_that_is_no_table_of_groups_has_a_status_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_failure_in_the_middle_is_seen_by_readers_and_by_clients() {
+async fn score_groups_breaks_off_visibly_after_a_problem_in_the_middle() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let bytes = ipc::to_bytes(&[table(&["a", "b"], Some(3))]).unwrap();
     let response = stream_in(&app, ARROW, Body::from(bytes)).await;
@@ -346,11 +347,11 @@ async fn check_no_rewards(judge: Box<dyn Judge>, wanted: Status) {
 }
 
 #[tokio::test]
-async fn what_the_judge_failed_at_is_a_row_without_a_reward() {
+async fn score_groups_writes_a_row_without_reward_for_a_failed_judge() {
     check_no_rewards(broken(), Status::JudgeFailed).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_judge_did_not_do_in_time_is_a_row_without_a_reward() {
+async fn score_groups_writes_a_row_without_reward_for_a_late_group() {
     check_no_rewards(silent(), Status::Timeout).await;
 }

@@ -168,7 +168,8 @@ fn incomplete_groups_end_by_the_policy() {
         // one alone is compared with nobody
         let (alone, _) = cohorts.join(at(20), &content("q"), None, "a", ()).unwrap();
         let events = cohorts.tick(at(30));
-        let told = matches!(&events[..], [CohortEvent::Answer(ticket, Err(Problem::Incomplete { .. } | Problem::Masked))]
+        use Problem::{Incomplete, Masked};
+        let told = matches!(&events[..], [CohortEvent::Answer(ticket, Err(Incomplete { .. } | Masked))]
             if *ticket == alone);
         assert!(told, "{policy:?}: {events:?}");
     }
@@ -216,9 +217,10 @@ fn fate() -> impl Strategy<Value = Fate> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// Groups of named and of nameless members; nameless ones are not doubled, for then nobody could
-    /// tell what is meant. Every group that is whole is judged once, with its own members, whatever the
-    /// order; the others end by the policy; nobody who waits is left without an answer.
+    /// Groups of named and of nameless members; nameless ones are not doubled, for then nobody
+    /// could tell what is meant. Every group that is whole is judged once, with its own members,
+    /// whatever the order; the others end by the policy; nobody who waits is left without an
+    /// answer.
     #[test]
     fn every_whole_group_is_judged_once_with_its_own_members(
         fates in prop::collection::vec(prop::collection::vec(fate(), 3), 1..8),

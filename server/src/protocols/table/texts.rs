@@ -1,4 +1,4 @@
-//! A column of text in whichever of Arrow's forms it comes, read row by row: nothing is unpacked, so that a
+//! A text column in any of Arrow's string types, read row by row. Nothing is unpacked, so that a
 //! small message cannot become a large one.
 
 use arrow::array::{

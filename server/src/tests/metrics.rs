@@ -1,0 +1,36 @@
+//! `/metrics`, `/info` and `/v1/models`.
+
+use super::fixture::*;
+
+#[tokio::test]
+async fn metrics_count_answers_and_judged_groups() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    post(&app, &group().to_string()).await;
+    post(&app, "{").await;
+    get(&app, "/nothing/at/all", None).await;
+    let (status, page) = get(&app, "/metrics", None).await;
+    assert_eq!(status, 200);
+    for line in [
+        "joust_server_requests_total{route=\"/v1/score_group\",status=\"200\"} 1",
+        "joust_server_requests_total{route=\"/v1/score_group\",status=\"400\"} 1",
+        "joust_server_requests_total{route=\"other\",status=\"404\"} 1",
+        "joust_server_request_duration_seconds_count{route=\"/v1/score_group\"} 2",
+        "joust_reward_groups_total 1",
+        "joust_reward_completions_total{status=\"scored\"} 4",
+        "joust_server_open_groups 0",
+    ] {
+        assert!(page.lines().any(|seen| seen == line), "{line} is not in\n{page}");
+    }
+    // each is on the page, and none that has no meaning
+    for (name, meaning) in crate::figures::FIGURES {
+        assert!(page.contains(name.trim_end_matches("_total")) && page.contains(meaning), "{name}");
+    }
+    let n_described = page.lines().filter(|line| line.starts_with("# HELP")).count();
+    assert_eq!(n_described, crate::figures::FIGURES.len());
+    let (_, info) = get(&app, "/info", None).await;
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!((&info["program"], &info["group_size"]), (&json!("joust"), &json!(3)));
+    let (_, models) = get(&app, "/v1/models", None).await;
+    let models: Value = serde_json::from_str(&models).unwrap();
+    assert_eq!(models["data"][0]["id"], "rule");
+}

@@ -1,0 +1,66 @@
+//! NeMo-Gym's `/compare` and `/verify`.
+
+use super::fixture::*;
+
+/// A Responses object, as NeMo-Gym has it.
+fn said(text: &str) -> Value {
+    json!({"id": "resp", "object": "response", "output": [
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "role": "assistant", "content": [
+            {"type": "output_text", "text": text}]}]})
+}
+
+#[tokio::test]
+async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
+    let app = server(longer(), |_| {});
+    let body = json!({
+        "conversation_history": [{"role": "user", "content": "Tell me."}],
+        "response_objs": [said("a"), said("a longer one"), said("middle")],
+    });
+    let response = send(&app, "/compare", &[], &body).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let answer = json_of(response).await;
+    let rewards: Vec<f64> = serde_json::from_value(answer["rewards"].clone()).unwrap();
+    assert!(rewards[1] > rewards[2] && rewards[2] > rewards[0], "{rewards:?}");
+    let comparisons = answer["comparison_results"].as_array().unwrap();
+    assert!(!comparisons.is_empty());
+    for row in comparisons {
+        let ranking = row["ranking"].as_f64().unwrap();
+        let (i, j) = (row["response_i"].as_u64().unwrap(), row["response_j"].as_u64().unwrap());
+        let first_won = rewards[i as usize] > rewards[j as usize];
+        assert_eq!(ranking, if first_won { 1.0 } else { 6.0 }, "{row}");
+        assert_eq!(row["score_1"].as_f64() > row["score_2"].as_f64(), first_won);
+    }
+    assert!(answer["metrics"]["mean_individual_score"].is_number());
+
+    let member = |at: u64, text: &str| {
+        json!({"responses_create_params": {"input": "Tell me."}, "response": said(text),
+               "_ng_group_id": 7, "_ng_group_attempt": 1, "_ng_rollout_index": at, "kept": [1]})
+    };
+    let texts = ["a", "a longer one", "middle"];
+    let tasks: Vec<_> =
+        (0..).zip(texts).map(|(at, text)| spawn(&app, "/verify", member(at, text))).collect();
+    for (task, wanted) in tasks.into_iter().zip(rewards) {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!((status, &answer["kept"]), (200, &json!([1])), "the body comes back");
+        assert!(answer["_ng_failure_class"].is_null() && answer["mask_sample"].is_null());
+        assert!((answer["reward"].as_f64().unwrap() - wanted).abs() < 0.2, "{answer} {wanted}");
+    }
+
+    // what is no reward is named as the client names it
+    let broken = server(broken(), |_| {});
+    let tasks: Vec<_> =
+        (0..).zip(texts).map(|(at, text)| spawn(&broken, "/verify", member(at, text))).collect();
+    for task in tasks {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!((status, &answer["_ng_failure_class"]), (200, &json!("judge_failed")));
+        assert!(answer["_ng_failure_judge_error"].as_str().unwrap().contains("no valid vote"));
+        // the marks of its later versions, and of NeMo-RL
+        assert_eq!(answer["mask_sample"], true);
+        assert_eq!(answer["failure_kind"], "judge_failed");
+        assert_eq!(answer["failure_reason"], answer["_ng_failure_judge_error"]);
+        assert_eq!(answer["instance_config"]["mask_sample"], true);
+    }
+    let response = send(&broken, "/compare", &[], &body).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+}

@@ -1,0 +1,266 @@
+//! OpenRLHF's `/get_reward`, and what the barrier does for every protocol of single completions.
+
+use super::fixture::*;
+
+#[tokio::test]
+async fn get_reward_adds_no_member_for_a_refused_request() {
+    let app = server(Box::<RuleJudge>::default(), |config| config.cohorts.group_size = 2);
+    let mut two = openrlhf("2+2?", "phantom", "4");
+    for (key, more) in [("query", "nothing"), ("prompts", "zzz"), ("labels", "4")] {
+        two[key].as_array_mut().unwrap().push(json!(more));
+    }
+    let response = send(&app, "/get_reward", &[], &two).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let whole = ["4", "5"].map(|said| spawn(&app, "/get_reward", openrlhf("2+2?", said, "4")));
+    for one in whole {
+        assert_eq!(one.await.unwrap().0, 200);
+    }
+}
+
+#[tokio::test]
+async fn get_reward_and_remote_rm_score_single_completions_as_a_group() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let mut tasks = Vec::new();
+    for said in [" 4", " 5", " 22"] {
+        tasks.push(spawn(&app, "/get_reward", openrlhf("2+2?", said, "4")));
+    }
+    // another group, by the other protocol
+    for said in ["7", "8", "7"] {
+        let prompt = json!([{"role": "user", "content": "3+4?"}]);
+        let body = json!({"prompt": prompt, "response": said, "label": "7"});
+        tasks.push(spawn(&app, "/remote_rm", body));
+    }
+    let mut answers = Vec::new();
+    for task in tasks {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        answers.push(answer);
+    }
+    let reward = |answer: &Value| answer["rewards"][0].as_f64().unwrap();
+    assert!(reward(&answers[0]) > reward(&answers[1]) && reward(&answers[0]) > reward(&answers[2]));
+    for answer in &answers[..3] {
+        assert_eq!(answer["rewards"].as_array().unwrap().len(), 1);
+        let score = answer["scores"][0].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&score));
+        // the client makes tensors of these
+        for values in answer["extra_logs"].as_object().unwrap().values() {
+            assert!(values[0].is_number(), "{answer}");
+        }
+    }
+    let slime: Vec<f64> = answers[3..].iter().map(|answer| answer.as_f64().unwrap()).collect();
+    assert!(slime[0] > slime[1] && slime[0] == slime[2], "{slime:?}");
+}
+
+#[tokio::test]
+async fn get_reward_takes_a_whole_group_and_remote_rm_a_reward_key() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let query = json!(["q 1", "q 2", "q 3"]);
+    let body = json!({"query": query, "prompts": ["q", "q", "q"], "labels": ["1", "1", "1"]});
+    let response = send(&app, "/get_reward", &[], &body).await;
+    let answer = json_of(response).await;
+    let rewards: Vec<f64> = serde_json::from_value(answer["rewards"].clone()).unwrap();
+    assert!(rewards[0] > rewards[1] && rewards[0] > rewards[2], "{rewards:?}");
+    let one = |said: &str| json!({"prompt": "p", "response": said, "label": "1"});
+    let tasks = ["1", "2", "3"].map(|said| spawn(&app, "/remote_rm?key=score", one(said)));
+    for task in tasks {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!(status, 200);
+        assert!(answer["score"].is_number() && answer["win_rate"].is_number(), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn get_reward_answers_504_for_an_incomplete_group_and_503_for_a_failed_judge() {
+    let soon = Duration::from_millis(100);
+    let app = server(Box::<RuleJudge>::default(), |config| config.cohorts.collect = soon);
+    let alone = spawn(&app, "/get_reward", openrlhf("2+2?", " 4", "4"));
+    let (status, answer) = alone.await.unwrap();
+    assert_eq!(status, 504);
+    assert!(answer["error"].as_str().unwrap().contains("1 of 3 members"), "{answer}");
+
+    let partial = server(Box::<RuleJudge>::default(), |config| {
+        config.cohorts.incomplete = Incomplete::Partial;
+        config.cohorts.collect = soon;
+    });
+    let two = [" 4", " 5"].map(|said| spawn(&partial, "/get_reward", openrlhf("2+2?", said, "4")));
+    for task in two {
+        assert_eq!(task.await.unwrap().0, 200);
+    }
+
+    let broken = server(broken(), |_| {});
+    let three =
+        [" 4", " 5", " 6"].map(|said| spawn(&broken, "/get_reward", openrlhf("2+2?", said, "4")));
+    for task in three {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!(status, 503);
+        assert!(answer["error"].as_str().unwrap().contains("no valid vote"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn get_reward_judges_a_named_member_once() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let join = |member: &'static str, said: &'static str| {
+        let app = app.clone();
+        tokio::spawn(async move {
+            let headers = [("x-joust-group", "g"), ("x-joust-member", member)];
+            let response = send(&app, "/get_reward", &headers, &openrlhf("2+2?", said, "4")).await;
+            (response.status().as_u16(), json_of(response).await)
+        })
+    };
+    let (first, twin) = (join("0", " 4"), join("0", " 4"));
+    tokio::task::yield_now().await;
+    assert_eq!(join("0", " 5").await.unwrap().0, 409);
+    let others = [join("1", " 5"), join("2", " 4")];
+    let mut rewards = Vec::new();
+    for task in [first, twin].into_iter().chain(others) {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        rewards.push(answer["rewards"][0].as_f64().unwrap());
+    }
+    assert!(rewards[0] == rewards[1] && rewards[0] == rewards[3] && rewards[0] > rewards[2]);
+    // again: the same answer; one more: too late
+    assert_eq!(join("1", " 5").await.unwrap().1["rewards"][0].as_f64(), Some(rewards[2]));
+    assert_eq!(join("3", " 6").await.unwrap().0, 410);
+}
+
+#[tokio::test]
+async fn get_reward_retry_attaches_to_the_member_of_a_client_that_gave_up() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let gone = spawn(&app, "/get_reward", openrlhf("2+2?", " 4", "4"));
+    let other = spawn(&app, "/get_reward", openrlhf("2+2?", " 5", "4"));
+    until_waiting(&app, 2).await;
+    gone.abort();
+    assert!(gone.await.is_err());
+    until_waiting(&app, 1).await;
+    let again = spawn(&app, "/get_reward", openrlhf("2+2?", " 4", "4"));
+    until_waiting(&app, 2).await;
+    let last = spawn(&app, "/get_reward", openrlhf("2+2?", " 6", "4"));
+    for task in [other, again, last] {
+        assert_eq!(task.await.unwrap().0, 200);
+    }
+}
+
+#[tokio::test]
+async fn get_reward_and_remote_rm_name_what_is_wrong_with_a_body() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let one = json!({"prompt": "p", "response": "r"});
+    let cases = [
+        ("/get_reward", json!({"query": [], "prompts": []}), 422, "have 0, 0 and 0 entries"),
+        ("/get_reward", json!({"query": ["ab"], "prompts": ["a", "b"]}), 422, "1, 2 and 0"),
+        (
+            "/get_reward",
+            json!({"query": ["x y"], "prompts": ["z"]}),
+            422,
+            "does not hold its prompt",
+        ),
+        ("/get_reward", json!({"prompts": ["z"]}), 422, "missing field `query`"),
+        ("/remote_rm", json!({"prompt": "", "response": "r"}), 422, "prompt is empty"),
+        (
+            "/remote_rm",
+            json!({"prompt": "p", "response": "r", "label": {}}),
+            422,
+            "label is neither",
+        ),
+        ("/remote_rm", json!({"prompt": "p", "response": 3}), 422, "invalid type"),
+    ];
+    for (route, body, status, wanted) in cases {
+        let response = send(&app, route, &[], &body).await;
+        assert_eq!(response.status().as_u16(), status, "{body}");
+        let text = json_of(response).await["error"].to_string();
+        assert!(text.contains(wanted), "{body}: {text}");
+    }
+    let headers = [("x-joust-group", "g"), ("x-joust-member", "first")];
+    let response = send(&app, "/remote_rm", &headers, &one).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(json_of(response).await["error"].to_string().contains("wanted a number"));
+}
+
+/// 40 groups of 8 by 64 clients at once, in random order: one request in ten is sent twice (with
+/// its own id), one in twenty is given up and sent again, one member in twenty never comes. Members
+/// say the same as others of their group. Every whole group is judged once, with its own members;
+/// the others fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn get_reward_of_many_clients_mixes_no_groups_and_judges_none_twice() {
+    const GROUPS: u64 = 40;
+    const SIZE: u64 = 8;
+    let drawn = |what: &str, at: u64| Seed::new(9).child_str("test", what).child("at", at).unit();
+    let is_missing = |at: u64| drawn("missing", at) < 0.05;
+    let members = || (0..GROUPS * SIZE).filter(|&at| !is_missing(at));
+    let whole: BTreeSet<u64> =
+        (0..GROUPS).filter(|group| !(0..SIZE).any(|at| is_missing(group * SIZE + at))).collect();
+    assert!((10..40).contains(&whole.len()), "{}", whole.len());
+
+    let dir = tempfile::tempdir().unwrap();
+    let dump = dir.path().to_owned();
+    let app = server(Box::<RuleJudge>::default(), |config| {
+        config.queue_capacity = 64;
+        config.dump = Some(dump_into(&dump, whole.len()));
+        config.cohorts.group_size = SIZE as usize;
+        config.cohorts.collect = Duration::from_secs(6);
+        config.cohorts.max_open = 64;
+    });
+    let mut order: Vec<u64> = members().collect();
+    order.sort_by_key(|&at| Seed::new(3).child("order", at).0);
+    // a client has a rollout of each of its groups under way
+    let clients = std::sync::Arc::new(tokio::sync::Semaphore::new(64 * 8));
+    let mut tasks = Vec::new();
+    for at in order {
+        let (group, member) = (at / SIZE, at % SIZE);
+        let (app, clients) = (app.clone(), std::sync::Arc::clone(&clients));
+        let is_double = drawn("double", at) < 0.1;
+        let is_retry = drawn("retry", at) < 0.05;
+        tasks.push(tokio::spawn(async move {
+            let _client = clients.acquire().await.unwrap();
+            // every other one is right, and half of each kind say the same
+            let said = if member % 2 == 0 { group } else { group + member / 4 + 1 };
+            let body =
+                openrlhf(&format!("group {group}?"), &format!(" {said}"), &group.to_string());
+            let id = format!("{at}");
+            let once = || async {
+                let response = send(&app, "/get_reward", &[("x-request-id", &id)], &body).await;
+                (response.status().as_u16(), json_of(response).await)
+            };
+            if is_retry {
+                // the client's own time limit
+                let _ = tokio::time::timeout(Duration::from_millis(20), once()).await;
+            }
+            let answer = match is_double {
+                true => {
+                    let (first, second) = tokio::join!(once(), once());
+                    assert_eq!(first, second);
+                    first
+                }
+                false => once().await,
+            };
+            (group, member, answer)
+        }));
+    }
+    let mut right: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    let mut wrong: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for task in tasks {
+        let (group, member, (status, answer)) = task.await.unwrap();
+        match whole.contains(&group) {
+            true => {
+                assert_eq!(status, 200, "group {group}: {answer}");
+                let kind = if member % 2 == 0 { &mut right } else { &mut wrong };
+                kind.entry(group).or_default().push(answer["rewards"][0].as_f64().unwrap());
+            }
+            false => assert_eq!(status, 504, "group {group}: {answer}"),
+        }
+    }
+    for group in &whole {
+        let (right, wrong) = (&right[group], &wrong[group]);
+        assert_eq!((right.len(), wrong.len()), (4, 4));
+        let least = right.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(wrong.iter().all(|reward| *reward < least), "group {group}: {right:?} {wrong:?}");
+    }
+    let rewards: Vec<joust_schema::tables::Reward> = rows_of(&dump, 0);
+    let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
+    for row in rewards {
+        *sizes.entry(row.group_id.0).or_default() += 1;
+    }
+    assert_eq!(sizes.len(), whole.len(), "each whole group was judged once");
+    assert!(sizes.values().all(|size| *size == SIZE));
+    assert!(!dump.join("set_00001").exists());
+}

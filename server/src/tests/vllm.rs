@@ -1,0 +1,67 @@
+//! `/score` and `/classify` of vLLM and SGLang.
+
+use joust_reward::judge::VoteReply;
+
+use super::fixture::*;
+
+/// A judge that prefers the answer that comes first in the alphabet.
+fn alphabet() -> Box<dyn Judge> {
+    Box::new(ScriptedJudge::new(|vote| {
+        let is_first = vote.answer_first < vote.answer_second;
+        let verdict = if is_first { Verdict::First } else { Verdict::Second };
+        Ok(VoteReply::without_tokens(verdict, String::new()))
+    }))
+}
+
+#[tokio::test]
+async fn score_scores_a_query_with_documents_as_a_group() {
+    let app = server(alphabet(), |_| {});
+    for body in [
+        json!({"queries": "2+2?", "documents": ["4", "5", "4"]}),
+        json!({"model": "m", "text_1": ["2+2?"], "text_2": ["4", "5", "4"]}),
+    ] {
+        let answer = json_of(send(&app, "/score", &[], &body).await).await;
+        let scores: Vec<f64> = answer["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["score"].as_f64().unwrap())
+            .collect();
+        assert_eq!(scores.len(), 3);
+        assert_eq!((scores[0], answer["data"][1]["index"].as_u64()), (scores[2], Some(1)));
+        assert!(scores[0] > scores[1]);
+    }
+    let pairs = |said: &str| json!({"queries": ["2+2?"], "documents": [said]});
+    let tasks = ["4", "5", "6"].map(|said| spawn(&app, "/score", pairs(said)));
+    for task in tasks {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!((status, answer["data"].as_array().unwrap().len()), (200, 1), "{answer}");
+    }
+    let uneven = json!({"queries": ["a", "b"], "documents": ["c", "d", "e"]});
+    assert_eq!(send(&app, "/score", &[], &uneven).await.status(), StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn classify_scores_conversations() {
+    let app = server(alphabet(), |_| {});
+    let chat = |said: &str| {
+        format!("<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>")
+    };
+    let all = json!([chat("4"), chat("5"), chat("6")]);
+    let vllm = json_of(send(&app, "/classify", &[], &json!({"input": all})).await).await;
+    assert_eq!(vllm["data"][2]["num_classes"], 1);
+    let probs = |at: usize| vllm["data"][at]["probs"][0].as_f64().unwrap();
+    assert!(probs(0) > probs(1) && probs(1) > probs(2), "{vllm}");
+    let sglang =
+        json_of(send(&app, "/classify", &[], &json!({"model": "m", "text": all})).await).await;
+    assert!(sglang[1]["embedding"][0].is_number(), "{sglang}");
+    for wrong in [
+        json!({"input": "2+2? 4"}),
+        json!({}),
+        json!({"input": []}),
+        json!({"input": "a", "text": "a"}),
+    ] {
+        let response = send(&app, "/classify", &[], &wrong).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
+    }
+}
