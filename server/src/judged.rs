@@ -1,6 +1,7 @@
 //! A judged group and its key: the hash of everything that defines a group.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::cohort::terms::{CohortKey, MemberName};
 use crate::problem::Problem;
@@ -12,10 +13,12 @@ use joust_reward::arena::{GroupRequest, GroupResult};
 pub(crate) struct GroupKey(u128);
 
 impl GroupKey {
-    pub(crate) fn of(group: &GroupRequest) -> Self {
-        let text = serde_json::to_vec(group).expect("a group is plain data. This is a bug.");
-        let bytes = blake3::hash(&text).as_bytes()[..16].try_into();
-        Self(u128::from_be_bytes(bytes.expect("a hash has 32 bytes. This is a bug.")))
+    /// The key of a group, and the JSON that was hashed: the journal writes the same text.
+    pub(crate) fn of(group: &GroupRequest) -> (Self, Box<RawValue>) {
+        let json = to_raw_value(group).expect("a group is plain data. This is a bug.");
+        let bytes = blake3::hash(json.get().as_bytes()).as_bytes()[..16].try_into();
+        let number = u128::from_be_bytes(bytes.expect("a hash has 32 bytes. This is a bug."));
+        (Self(number), json)
     }
 }
 

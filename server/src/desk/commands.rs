@@ -1,5 +1,6 @@
 //! Commands to the judge thread.
 
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::ledger::AdmissionPermit;
@@ -12,6 +13,8 @@ use joust_reward::judge::{ChatReply, ChatRequest, JudgeError};
 pub(crate) struct ScoreRequest {
     pub(crate) key: GroupKey,
     pub(crate) group: GroupRequest,
+    /// The group as JSON, for the journal.
+    pub(crate) group_json: Box<RawValue>,
     /// Client, for fair shares.
     pub(crate) client: String,
     /// Set for a group of single completions.

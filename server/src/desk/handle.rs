@@ -223,10 +223,10 @@ impl ScorerHandle {
         client: &str,
         cohort: Option<CohortRecord>,
     ) -> Box<ScoreRequest> {
-        let key = GroupKey::of(&group);
+        let (key, group_json) = GroupKey::of(&group);
         let tournament = group.tournament.as_ref().unwrap_or(&self.tournament);
         let tokens = estimate(&group, tournament, self.thought_tokens);
-        Box::new(ScoreRequest { key, group, client: client.to_owned(), cohort, tokens })
+        Box::new(ScoreRequest { key, group, group_json, client: client.to_owned(), cohort, tokens })
     }
 
     /// Hands a request over once there is room for it, and takes it out of `request` then. To be

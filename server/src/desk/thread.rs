@@ -217,10 +217,10 @@ impl Worker {
         let Some(request) = self.playing.remove(&handle) else { return };
         self.handles.remove(&request.key);
         self.figures.judged(&result);
-        let ScoreRequest { key, group, client, cohort, tokens } = request;
+        let ScoreRequest { key, group, group_json, client, cohort, tokens } = request;
         let judged = Arc::new(Judged { key, group, result, cohort });
         if let Some(recorder) = &mut self.recorder {
-            recorder.judged(&judged);
+            recorder.judged(&judged, &group_json);
         }
         self.ledger.finish(judged, &client, tokens);
     }

@@ -16,9 +16,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use joust_schema::Error;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::judged::{GroupKey, Judged};
-use joust_reward::arena::GroupRequest;
+use crate::judged::{CohortRecord, GroupKey, Judged};
+use joust_reward::arena::{GroupRequest, GroupResult};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +56,33 @@ pub(crate) enum Entry {
         /// The group.
         key: GroupKey,
     },
+}
+
+/// A line to be written without a second serialisation of its group; read as [`Entry`].
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Line<'a> {
+    /// See [`Entry::Judged`].
+    Judged { at: f64, by: &'a str, judged: JudgedLine<'a> },
+}
+
+/// The fields of [`Judged`], with the group as JSON.
+#[derive(Serialize)]
+pub(crate) struct JudgedLine<'a> {
+    key: GroupKey,
+    group: &'a RawValue,
+    result: &'a GroupResult,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cohort: Option<&'a CohortRecord>,
+}
+
+impl<'a> Line<'a> {
+    /// The line of a judged group.
+    pub(crate) fn judged(at: f64, by: &'a str, judged: &'a Judged, group: &'a RawValue) -> Self {
+        let Judged { key, result, cohort, .. } = judged;
+        let judged = JudgedLine { key: *key, group, result, cohort: cohort.as_ref() };
+        Self::Judged { at, by, judged }
+    }
 }
 
 /// A shared group is written like one that is not.
@@ -134,7 +162,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Io`]
-    pub(crate) fn append(&mut self, entry: &Entry) -> Result<(), Error> {
+    pub(crate) fn append(&mut self, entry: &impl Serialize) -> Result<(), Error> {
         let path = segment_path(&self.dir, self.number);
         let line =
             joust_schema::jsonl::to_line(entry).map_err(|error| Error::bad_file(&path, error))?;

@@ -12,8 +12,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
+use serde_json::value::RawValue;
 
-use super::journal::{self, Entry, Journal, unix_now};
+use super::journal::{self, Entry, Journal, Line, unix_now};
 use super::sets::{ClosedSet, Closing, is_marked, write_set, write_sets};
 use crate::config::DumpConfig;
 use crate::figures::Figures;
@@ -83,10 +84,11 @@ impl Recorder {
     }
 
     /// Records a judged group; must be called before it is answered.
-    pub(crate) fn judged(&mut self, judged: &Arc<Judged>) {
+    pub(crate) fn judged(&mut self, judged: &Arc<Judged>, group_json: &RawValue) {
         self.jobs.remove(&judged.key);
-        let (at, by) = (unix_now(), self.config.judged_by.clone());
-        self.append(&Entry::Judged { at, by, judged: Arc::clone(judged) });
+        let line = Line::judged(unix_now(), &self.config.judged_by, judged, group_json);
+        let written = self.journal.append(&line);
+        self.count_failure(written);
         if self.groups.is_empty() {
             self.began = Instant::now();
         }
@@ -114,7 +116,12 @@ impl Recorder {
     }
 
     fn append(&mut self, entry: &Entry) {
-        if let Err(error) = self.journal.append(entry) {
+        let written = self.journal.append(entry);
+        self.count_failure(written);
+    }
+
+    fn count_failure(&self, written: Result<(), joust_schema::Error>) {
+        if let Err(error) = written {
             self.figures.dump_failed();
             tracing::error!(%error, "Could not write the journal; rewards go on.");
         }

@@ -7,6 +7,10 @@ use joust_schema::tables::{Reward, Status, Vote};
 use super::*;
 use joust_reward::arena::{GroupRequest, GroupResult};
 
+fn key_of(group: &GroupRequest) -> GroupKey {
+    GroupKey::of(group).0
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn group(question: &str) -> GroupRequest {
@@ -45,21 +49,21 @@ fn judged(question: &str, status: Status) -> Arc<Judged> {
         position_bias: None,
         is_refused: false,
     };
-    Arc::new(Judged { key: GroupKey::of(&group), group, result, cohort: None })
+    Arc::new(Judged { key: key_of(&group), group, result, cohort: None })
 }
 
 #[test]
 fn a_key_is_all_of_a_group_and_survives_being_written() {
-    let key = GroupKey::of(&group("q"));
+    let key = key_of(&group("q"));
     assert_eq!(key.to_string().parse(), Ok(key));
     assert!("12".parse::<GroupKey>().is_err());
     let mut other = group("q");
     other.seed = Seed::new(2);
-    assert_ne!(GroupKey::of(&other), key);
-    assert_ne!(GroupKey::of(&group("r")), key);
+    assert_ne!(key_of(&other), key);
+    assert_ne!(key_of(&group("r")), key);
     let text = serde_json::to_string(&judged("q", Status::Scored).as_ref()).unwrap();
     let read: Judged = serde_json::from_str(&text).unwrap();
-    assert_eq!((read.key, GroupKey::of(&read.group)), (key, key), "written groups keep their key");
+    assert_eq!((read.key, key_of(&read.group)), (key, key), "written groups keep their key");
 }
 
 #[test]
@@ -94,7 +98,7 @@ fn a_result_without_any_vote_and_a_cancelled_group_are_asked_for_again() {
         Some(Stage::Over(Ok(failed))),
         "but it can be looked at"
     );
-    let key = GroupKey::of(&group("r"));
+    let key = key_of(&group("r"));
     let mut waiting = results.begin(key);
     results.finish(SECOND, key, Err(Problem::Cancelled));
     assert_eq!(waiting.try_recv().unwrap(), Err(Problem::Cancelled));
@@ -117,4 +121,15 @@ fn memory_is_bounded_and_the_oldest_go_first() {
     let old = judged("old", Status::Scored);
     results.restore(Duration::ZERO, 999 * SECOND, Arc::clone(&old));
     assert!(results.find(SECOND / 2, old.key).is_none(), "there is no room for the oldest");
+}
+
+#[test]
+fn journal_line_with_the_hashed_json_reads_as_the_entry() {
+    use crate::dump::journal::{Entry, Line};
+    let judged = judged("q", Status::Scored);
+    let (_, json) = GroupKey::of(&judged.group);
+    let line = serde_json::to_string(&Line::judged(1.5, "rule", &judged, &json)).unwrap();
+    let entry = Entry::Judged { at: 1.5, by: "rule".to_owned(), judged };
+    assert_eq!(line, serde_json::to_string(&entry).unwrap());
+    assert_eq!(serde_json::from_str::<Entry>(&line).unwrap(), entry);
 }
