@@ -1,9 +1,126 @@
-//! Settings of the server.
+//! The `[serve]` section, and the limits of the server made from it.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cohort::terms::CohortConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cohort::terms::{CohortConfig, Incomplete};
+
+/// Journal size at which a set is written, however few its groups.
+const MAX_SET_BYTES: u64 = 256 << 20;
+
+/// The reward server.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServeConfig {
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on.
+    pub port: u16,
+    /// Maximum number of queued and judged groups; a further group is answered with 429. A client
+    /// without a queued group is admitted beside them, up to a quarter more.
+    pub queue_capacity: usize,
+    /// Maximum estimated judge tokens of queued and judged groups; a further group is answered with
+    /// 429. 0: as many as can be judged within `timeout_s` at the measured pace of the judge.
+    pub queue_tokens: u64,
+    /// Maximum time that a request waits for its result, in seconds; then it is answered with 504.
+    pub timeout_s: f64,
+    /// Number of members of a group whose completions arrive one request each (`/get_reward`,
+    /// `/remote_rm`): the trainer's samples per prompt.
+    pub group_size: usize,
+    /// Maximum time from the first to the last completion of a group of single completions, in
+    /// seconds.
+    pub collect_s: f64,
+    /// Policy for a group that is not complete after `collect_s`: `fail` answers with an error,
+    /// `partial` judges the members that came, `mask` answers without a reward where the protocol
+    /// has a value for it.
+    pub incomplete: Incomplete,
+    /// Time for which results are cached for repeated requests, in seconds; with a `dump`, also
+    /// over a restart.
+    pub keep_s: f64,
+    /// Maximum memory for cached results and maximum disk for the journal, in MiB; oldest evicted
+    /// first.
+    pub keep_mib: usize,
+    /// Maximum number of groups of single completions that are collected or judged; a further group
+    /// is answered with 429.
+    pub max_cohorts: usize,
+    /// File with tokens, one per line. Every request must have one of them (`Authorization: Bearer
+    /// TOKEN`), or one of the environment variable JOUST_TOKENS (separated by commas). Without
+    /// both, no token is required.
+    pub token_file: Option<PathBuf>,
+    /// File with the server's certificate chain (PEM), for TLS; with `tls_key`.
+    pub tls_cert: Option<PathBuf>,
+    /// File with the certificate's private key (PEM).
+    pub tls_key: Option<PathBuf>,
+    /// Folder for results: a journal, from which a restarted server knows its answers and accepted
+    /// jobs, and sets of Parquet tables. Without it, results are kept in memory only.
+    pub dump: Option<PathBuf>,
+    /// Number of groups per set of Parquet tables.
+    pub dump_every: usize,
+    /// Maximum age of a set before it is written, in seconds.
+    pub dump_every_s: f64,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 8000,
+            queue_capacity: 256,
+            queue_tokens: 0,
+            timeout_s: 3600.0,
+            group_size: 8,
+            collect_s: 600.0,
+            incomplete: Incomplete::Fail,
+            keep_s: 900.0,
+            keep_mib: 512,
+            max_cohorts: 4096,
+            token_file: None,
+            tls_cert: None,
+            tls_key: None,
+            dump: None,
+            dump_every: 64,
+            dump_every_s: 60.0,
+        }
+    }
+}
+
+impl ServeConfig {
+    /// All problems, each named by its key.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let counts = [
+            ("queue_capacity", self.queue_capacity, 1),
+            ("dump_every", self.dump_every, 1),
+            ("group_size", self.group_size, 2),
+            ("max_cohorts", self.max_cohorts, 1),
+            ("keep_mib", self.keep_mib, 1),
+        ];
+        for (key, value, least) in counts {
+            if value < least {
+                problems.push(format!("{key} is {value}, wanted at least {least}"));
+            }
+        }
+        let times = [
+            ("timeout_s", self.timeout_s),
+            ("collect_s", self.collect_s),
+            ("keep_s", self.keep_s),
+            ("dump_every_s", self.dump_every_s),
+        ];
+        for (key, value) in times {
+            if !(value > 0.0 && value <= 1e9) {
+                problems.push(format!("{key} is {value}, wanted above 0"));
+            }
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            problems
+                .push("serve.tls_cert and serve.tls_key go together; one is missing".to_owned());
+        }
+        problems
+    }
+}
 
 /// Limits of the server.
 #[derive(Clone, Debug)]
@@ -44,4 +161,36 @@ pub struct DumpConfig {
     pub keep_bytes: u64,
     /// Who judges and how; set by [`crate::ScorerHandle::spawn`].
     pub judged_by: String,
+}
+
+impl ServerConfig {
+    /// The limits of the `[serve]` section; `seed` is that of the run.
+    pub fn new(serve: &ServeConfig, seed: u64, tokens: Vec<String>) -> Self {
+        let keep = Duration::from_secs_f64(serve.keep_s);
+        let dump = serve.dump.clone().map(|dir| DumpConfig {
+            dir,
+            every_groups: serve.dump_every,
+            every: Duration::from_secs_f64(serve.dump_every_s),
+            max_set_bytes: MAX_SET_BYTES,
+            keep,
+            keep_bytes: (serve.keep_mib as u64) << 20,
+            judged_by: String::new(),
+        });
+        Self {
+            queue_capacity: serve.queue_capacity,
+            queue_tokens: serve.queue_tokens,
+            timeout: Duration::from_secs_f64(serve.timeout_s),
+            keep_bytes: serve.keep_mib << 20,
+            dump,
+            seed,
+            tokens,
+            cohorts: CohortConfig {
+                group_size: serve.group_size,
+                collect: Duration::from_secs_f64(serve.collect_s),
+                keep,
+                incomplete: serve.incomplete,
+                max_open: serve.max_cohorts,
+            },
+        }
+    }
 }

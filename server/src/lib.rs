@@ -23,7 +23,7 @@ mod routes;
 mod state;
 mod wire;
 
-pub use config::{DumpConfig, ServerConfig};
+pub use config::{DumpConfig, ServeConfig, ServerConfig};
 pub use desk::handle::ScorerHandle;
 pub use routes::Server;
 pub use wire::{ScoreGroupRequest, ScoreGroupResponse};

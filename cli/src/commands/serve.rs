@@ -14,20 +14,16 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use clap::Args;
 use hyper_util::rt::TokioTimer;
 use joust_reward::Scorer;
-use joust_server::cohort::terms::CohortConfig;
-use joust_server::{DumpConfig, ScorerHandle, Server, ServerConfig};
+use joust_server::{ScorerHandle, ServeConfig, Server, ServerConfig};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use accept::FirstByte;
 
 use crate::commands::ConfigArgs;
-use crate::config::score::{ScoreRun, ServeSection};
+use crate::config::score::ScoreRun;
 use crate::failure::UserError;
 use crate::output;
-
-/// A set of the dump is written once the journal of its groups is this large, however few they are.
-const MAX_SET_BYTES: u64 = 256 << 20;
 
 /// Longest time from a connection's start to the end of a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -78,35 +74,8 @@ pub(super) fn open(
     tokens: Vec<String>,
 ) -> anyhow::Result<(ScorerHandle, JoinHandle<()>)> {
     let scorer = Scorer::open(&config.reward, true)?;
-    let serve = &config.serve;
-    let started = ScorerHandle::spawn(
-        scorer,
-        ServerConfig {
-            queue_capacity: serve.queue_capacity,
-            queue_tokens: serve.queue_tokens,
-            timeout: Duration::from_secs_f64(serve.timeout_s),
-            keep_bytes: serve.keep_mib << 20,
-            dump: serve.dump.clone().map(|dir| DumpConfig {
-                dir,
-                every_groups: serve.dump_every,
-                every: Duration::from_secs_f64(serve.dump_every_s),
-                max_set_bytes: MAX_SET_BYTES,
-                keep: Duration::from_secs_f64(serve.keep_s),
-                keep_bytes: (serve.keep_mib as u64) << 20,
-                judged_by: String::new(),
-            }),
-            seed: config.run.seed,
-            tokens,
-            cohorts: CohortConfig {
-                group_size: serve.group_size,
-                collect: Duration::from_secs_f64(serve.collect_s),
-                keep: Duration::from_secs_f64(serve.keep_s),
-                incomplete: serve.incomplete,
-                max_open: serve.max_cohorts,
-            },
-        },
-    );
-    Ok(started?)
+    let limits = ServerConfig::new(&config.serve, config.run.seed, tokens);
+    Ok(ScorerHandle::spawn(scorer, limits)?)
 }
 
 /// Serves until it is told to stop, and then until all that is judged is answered.
@@ -155,7 +124,7 @@ pub(super) fn plain(
 }
 
 /// The server's certificate and key, where they are given.
-fn tls(serve: &ServeSection) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+fn tls(serve: &ServeConfig) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
     let (Some(certificates), Some(key)) = (&serve.tls_cert, &serve.tls_key) else {
         return Ok(None);
     };

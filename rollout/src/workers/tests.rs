@@ -1,4 +1,5 @@
-//! Worker threads around a tiny model: same groups whoever does the work, and failures that are told.
+//! Worker threads around a tiny model: same groups whoever does the work, and failures that are
+//! told.
 
 use std::path::Path;
 
