@@ -1,5 +1,4 @@
-//! What the process itself needs before it starts work: settings of OpenMP, malloc and cuBLASLt,
-//! logs.
+//! What the process itself needs before it starts work: settings of OpenMP, malloc and cuBLASLt, logs.
 //!
 //! These libraries read their settings once, before `main`; so the program sets them and starts
 //! itself again. It knows nothing of commands.
@@ -16,8 +15,8 @@ const MARK: &str = "JOUST_STARTED";
 /// A thread that waits spins for a moment (about 10 µs) before it sleeps: between two products of a
 /// decode step that is enough not to be woken anew, which cost a third of the step at batch 1.
 ///
-/// cuBLASLt's workspace, in KiB: libtorch's 1 MiB is too little for products of few rows to be
-/// split over the whole GPU.
+/// cuBLASLt's workspace, in KiB: libtorch's 1 MiB is too little for products of few rows to be split over
+/// the whole GPU.
 const SETTINGS: [(&str, &str); 7] = [
     ("OMP_WAIT_POLICY", "PASSIVE"),
     ("GOMP_SPINCOUNT", "2000"),

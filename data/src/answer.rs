@@ -195,8 +195,8 @@ fn flawed_work(problem: &Problem, misleading: f64, draw: &mut Draw) -> Work {
     Work { head: right.head, steps, value }
 }
 
-/// Working that is sound but for its beginning: that of another problem, or with a slip that the
-/// rest builds on.
+/// Working that is sound but for its beginning: that of another problem, or with a slip that the rest
+/// builds on.
 fn misleading_work(problem: &Problem, draw: &mut Draw) -> Work {
     loop {
         let found = match draw.chance(0.5) {

@@ -35,8 +35,8 @@ pub struct TaskConfig {
     pub plain: bool,
     /// Share of a judge pair's questions and plain answers that are worded freely, in [0, 1].
     pub wild: f64,
-    /// Probability that wrong working in a judge pair misleads: it works another problem than the
-    /// one asked, or builds on a slip, in [0, 1].
+    /// Probability that wrong working in a judge pair misleads: it works another problem than the one
+    /// asked, or builds on a slip, in [0, 1].
     pub misleading: f64,
     /// Probability with which a worked answer forgets each carry or borrow, in [0, 1].
     pub carry_forgotten: f64,

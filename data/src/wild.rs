@@ -1,5 +1,5 @@
-//! Free wording: questions and answers wrapped in words that no list of phrasings foresees, so that
-//! a judge learns to read what it does not know.
+//! Free wording: questions and answers wrapped in words that no list of phrasings foresees, so that a
+//! judge learns to read what it does not know.
 
 use std::sync::LazyLock;
 

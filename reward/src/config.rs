@@ -59,8 +59,7 @@ pub enum JudgeKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpJudgeConfig {
-    /// Base addresses, `http://host:8000/v1`; each call goes to the one with the fewest votes under
-    /// way.
+    /// Base addresses, `http://host:8000/v1`; each call goes to the one with the fewest votes under way.
     pub urls: Vec<String>,
     /// The model's name there.
     pub model: String,
@@ -68,9 +67,9 @@ pub struct HttpJudgeConfig {
     pub api_key_env: Option<String>,
     /// Most votes under way at each server; a call that asks for several counts as several.
     pub concurrency: usize,
-    /// Most votes that share a call: those that ask exactly the same at the same time are asked for
-    /// by the field `n`, so that the server computes their prompt once. Of the tokens they wrote
-    /// the server tells the sum; each vote gets a share by the length of its text.
+    /// Most votes that share a call: those that ask exactly the same at the same time are asked for by
+    /// the field `n`, so that the server computes their prompt once. Of the tokens they wrote the
+    /// server tells the sum; each vote gets a share by the length of its text.
     pub samples_per_call: usize,
     /// Most calls that start at each server in any minute, evenly spread, further tries included; 0
     /// sets no limit.
@@ -120,8 +119,8 @@ pub struct JudgeConfig {
     /// is computed in chunks.
     pub step_tokens: usize,
     /// Memory for keys and values, in MiB; 0 takes what `max_batch` votes of the longest context
-    /// need, at most an eighth of the machine's memory, or what is left of a GPU's. What finds no
-    /// room waits.
+    /// need, at most an eighth of the machine's memory, or what is left of a GPU's. What finds no room
+    /// waits.
     pub kv_memory_mib: usize,
     /// Keeps the keys and values of prompts for later ones that begin alike.
     pub prefix_cache: bool,
@@ -135,19 +134,18 @@ pub struct JudgeConfig {
     pub device: DeviceChoice,
     /// Servers of an `http` judge.
     pub http: HttpJudgeConfig,
-    /// Memory for verdicts, in MiB; 0 keeps none. The same comparison in another group then gets
-    /// the same votes without the judge being asked, and votes depend on what was judged before.
-    /// Commands and training steps that score a set of groups begin with none.
+    /// Memory for verdicts, in MiB; 0 keeps none. The same comparison in another group then gets the
+    /// same votes without the judge being asked, and votes depend on what was judged before. Commands
+    /// and training steps that score a set of groups begin with none.
     pub verdict_cache_mib: usize,
     /// Fused kernels on a GPU; without them libtorch's own operations, which are slow.
     pub gpu_kernels: bool,
     /// Records decoding steps on a GPU and starts each as a whole.
     pub cuda_graphs: bool,
-    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of
-    /// them.
+    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of them.
     pub shared_attention: bool,
-    /// Most of a product's weights that a GPU fetches into its last cache before it, in MiB, while
-    /// few rows leave the memory idle; 0 fetches nothing.
+    /// Most of a product's weights that a GPU fetches into its last cache before it, in MiB, while few
+    /// rows leave the memory idle; 0 fetches nothing.
     pub fetch_ahead_mib: usize,
 }
 

@@ -79,22 +79,21 @@ pub struct RolloutConfig {
     pub gpu_kernels: bool,
     /// Records decoding steps on a GPU and starts each as a whole.
     pub cuda_graphs: bool,
-    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of
-    /// them.
+    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of them.
     pub shared_attention: bool,
-    /// Most of a product's weights that a GPU fetches into its last cache before it, in MiB, while
-    /// few rows leave the memory idle; 0 fetches nothing.
+    /// Most of a product's weights that a GPU fetches into its last cache before it, in MiB, while few
+    /// rows leave the memory idle; 0 fetches nothing.
     pub fetch_ahead_mib: usize,
     /// Worker threads, each with a copy of the policy.
     pub workers: usize,
     /// Most samples that a worker runs at once.
     pub max_batch: usize,
-    /// Most tokens that one step computes, those of running samples first; a prompt that does not
-    /// fit is computed in chunks.
+    /// Most tokens that one step computes, those of running samples first; a prompt that does not fit
+    /// is computed in chunks.
     pub step_tokens: usize,
     /// Memory of a worker for keys and values, in MiB; 0 takes what `max_batch` samples of the
-    /// longest context need, at most an eighth of the machine's memory, or what is left of a GPU's.
-    /// What finds no room waits.
+    /// longest context need, at most an eighth of the machine's memory, or what is left of a GPU's. What
+    /// finds no room waits.
     pub kv_memory_mib: usize,
     /// Keeps the keys and values of prompts for later ones that begin alike.
     pub prefix_cache: bool,

@@ -91,8 +91,7 @@ pub fn write_dir<E: From<Error>>(
     result
 }
 
-/// Renames a finished folder. The one that was there before goes only once the new one is in its
-/// place.
+/// Renames a finished folder. The one that was there before goes only once the new one is in its place.
 fn put(finished: &Path, path: &Path) -> std::io::Result<()> {
     if !path.exists() {
         return fs::rename(finished, path);

@@ -1,6 +1,6 @@
-//! The code of `examples/` against a running server, called as each trainer calls it, and the
-//! clients that are part of the trainers, by their published protocols. The Python beside this file
-//! does the calling; what stands in for a trainer's own classes is there.
+//! The code of `examples/` against a running server, called as each trainer calls it, and the clients that are part of
+//! the trainers, by their published protocols. The Python beside this file does the calling; what stands in for a
+//! trainer's own classes is there.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! FP8 checkpoints against transformers and compressed-tensors, recorded in tests/golden/fp8.json
-//! by make_fp8.py, and `joust quantize`.
+//! FP8 checkpoints against transformers and compressed-tensors, recorded in tests/golden/fp8.json by
+//! make_fp8.py, and `joust quantize`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! A server that is killed under load and started again: clients that ask again get their answers,
-//! nothing that was judged is judged twice, and every file of the dump can be read.
+//! A server that is killed under load and started again: clients that ask again get their answers, nothing
+//! that was judged is judged twice, and every file of the dump can be read.
 
 use std::collections::BTreeMap;
 use std::path::Path;

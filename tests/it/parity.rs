@@ -69,8 +69,8 @@ pub(crate) fn close(seen: &[f32], wanted: &[f32]) {
     }
 }
 
-/// Checks a tokenizer's ids and texts against recorded ones. A prompt that spells out its BOS gets
-/// no second one, which transformers would add.
+/// Checks a tokenizer's ids and texts against recorded ones. A prompt that spells out its BOS gets no
+/// second one, which transformers would add.
 pub(crate) fn check_tokenizer(tokenizer: &Tokenizer, rows: &Value) {
     for row in rows.as_array().unwrap() {
         let text = row["text"].as_str().unwrap();

@@ -1,5 +1,4 @@
-//! The reward server over a real socket, with the shipped judge: one group, streams of groups, a
-//! polite end.
+//! The reward server over a real socket, with the shipped judge: one group, streams of groups, a polite end.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

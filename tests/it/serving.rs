@@ -1,5 +1,4 @@
-//! A running `joust serve` with the shipped judge, and Python beside it, as clients of other
-//! trainers see them.
+//! A running `joust serve` with the shipped judge, and Python beside it, as clients of other trainers see them.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -53,8 +52,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs Python in a folder of the project, with that folder on its path, and returns what it
-/// printed.
+/// Runs Python in a folder of the project, with that folder on its path, and returns what it printed.
 pub(crate) fn python(folder: &str, args: &[&str]) -> String {
     let output = Command::new(root().join(".venv/bin/python"))
         .arg("-B")

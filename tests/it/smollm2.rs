@@ -1,5 +1,4 @@
-//! SmolLM2-135M-Instruct from its GGUF file against transformers; runs where `make smollm2` has
-//! been.
+//! SmolLM2-135M-Instruct from its GGUF file against transformers; runs where `make smollm2` has been.
 
 use joust_engine::folder;
 

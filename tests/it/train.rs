@@ -1,5 +1,4 @@
-//! Whole runs on the shipped models: they repeat to the byte, and a killed one ends as an unbroken
-//! one.
+//! Whole runs on the shipped models: they repeat to the byte, and a killed one ends as an unbroken one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -2,9 +2,9 @@
 //!
 //! Pure numbers; the result depends on the lengths alone.
 
-/// Splits rows 0..lengths.len() into micro-batches of at most `max_rows` rows and about
-/// `max_tokens` tokens, padding included. Rows of similar length go together; a row longer than the
-/// limit goes alone.
+/// Splits rows 0..lengths.len() into micro-batches of at most `max_rows` rows and about `max_tokens`
+/// tokens, padding included. Rows of similar length go together; a row longer than the limit goes
+/// alone.
 pub(crate) fn micro_batches(
     lengths: &[usize],
     max_rows: usize,

@@ -25,8 +25,7 @@ pub(crate) enum BenchCommand {
     Precision(precision::PrecisionArgs),
     /// Several samples of one prompt against one.
     Votes(votes::VotesArgs),
-    /// The reward server on a socket: latency of single completions at a rate, and its costs over
-    /// the bare judge.
+    /// The reward server on a socket: latency of single completions at a rate, and its costs over the bare judge.
     Server(server::ServerArgs),
     /// Tournaments of given groups: matches per second, and how much of the prompts was computed.
     Judge(judge::JudgeArgs),

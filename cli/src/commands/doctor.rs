@@ -1,5 +1,5 @@
-//! `joust doctor`: what this machine has, and what of a model would fit into it, for choosing
-//! settings and for bug reports.
+//! `joust doctor`: what this machine has, and what of a model would fit into it, for choosing settings
+//! and for bug reports.
 
 use std::path::PathBuf;
 
@@ -17,8 +17,8 @@ use crate::output;
 /// Arguments of `joust doctor`.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
-    /// Says what fits into the device's memory if this model runs there: a folder with a
-    /// config.json; its weights are not looked at.
+    /// Says what fits into the device's memory if this model runs there: a folder with a config.json;
+    /// its weights are not looked at.
     #[arg(long)]
     model: Option<PathBuf>,
     #[command(flatten)]

@@ -55,8 +55,8 @@ impl ConfigArgs {
         Merged::read(&files, &overrides)
     }
 
-    /// Starts a scoring command: the valid config, with its threads set; none where it was only to
-    /// be printed.
+    /// Starts a scoring command: the valid config, with its threads set; none where it was only to be
+    /// printed.
     pub(crate) fn start_scoring(&self) -> anyhow::Result<Option<ScoreRun>> {
         let config = self.read_scoring()?;
         config.validate()?;

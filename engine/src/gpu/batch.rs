@@ -1,5 +1,5 @@
-//! A batch in the order in which the GPU takes it: rows of one token first, which are decoded
-//! together, then the others. Plain numbers, no tensors.
+//! A batch in the order in which the GPU takes it: rows of one token first, which are decoded together,
+//! then the others. Plain numbers, no tensors.
 
 use crate::batch::{Batch, Row};
 use crate::kv::{BLOCK_TOKENS, Span};

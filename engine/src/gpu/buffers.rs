@@ -1,5 +1,5 @@
-//! Memory that the steps share, set aside once: nothing is allocated while a decoding step is
-//! computed, so that it can be recorded.
+//! Memory that the steps share, set aside once: nothing is allocated while a decoding step is computed, so
+//! that it can be recorded.
 
 use tch::{Device, Kind, Tensor};
 

@@ -1,5 +1,5 @@
-//! Rows whose contexts begin alike, put together so that what they share is read once for all of
-//! them. Plain numbers, no tensors.
+//! Rows whose contexts begin alike, put together so that what they share is read once for all of them.
+//! Plain numbers, no tensors.
 
 use super::tuning::{CASCADE_MAX_GROUP, CASCADE_MIN_SPANS};
 
@@ -18,8 +18,8 @@ pub(super) struct CascadePlan {
 }
 
 impl CascadePlan {
-    /// The bundles that save the most reads of spans, among those of neighbours in the contexts'
-    /// order; none where nothing is saved.
+    /// The bundles that save the most reads of spans, among those of neighbours in the contexts' order; none where
+    /// nothing is saved.
     pub(super) fn of(contexts: &[Vec<i32>]) -> Option<Self> {
         let mut order: Vec<usize> = (0..contexts.len()).collect();
         order.sort_by(|&a, &b| contexts[a].cmp(&contexts[b]));

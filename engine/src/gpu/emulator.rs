@@ -1,5 +1,5 @@
-//! The kernels on the CPU: compiled by the C++ compiler that libtorch's bindings need as well, run
-//! by engine/kernels/emulator.h.
+//! The kernels on the CPU: compiled by the C++ compiler that libtorch's bindings need as well, run by
+//! engine/kernels/emulator.h.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,7 @@ use crate::error::Error;
 use crate::ffi::cuda::{Arg, Shape};
 use crate::ffi::emulated::Library;
 
-/// The files of kernels for a model's shapes; a file is compiled when a kernel of it is first
-/// started.
+/// The files of kernels for a model's shapes; a file is compiled when a kernel of it is first started.
 #[derive(Clone)]
 pub(super) struct EmulatorLauncher {
     files: Arc<Vec<KernelFile>>,

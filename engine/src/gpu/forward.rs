@@ -75,8 +75,7 @@ pub(crate) struct GpuRunner {
 
 impl Drop for GpuRunner {
     fn drop(&mut self) {
-        // its memory may not be given to others while it is in use; a GPU that fails is no longer
-        // used
+        // its memory may not be given to others while it is in use; a GPU that fails is no longer used
         let _ = self.wait();
     }
 }
@@ -102,8 +101,7 @@ impl GpuRunner {
         let stream = Stream::from_pool()?;
         let mut runner = Self::with_ops(model, settings, ops)?;
         runner.by_flash = settings.kernels;
-        // the reference look at numbers on the host between two operations, which cannot be
-        // recorded
+        // the reference look at numbers on the host between two operations, which cannot be recorded
         runner.graphs = (settings.graphs && settings.kernels).then(|| Graphs::new(stream));
         runner.stream = Some(stream);
         Stream::current()?.synchronize()?;
@@ -152,8 +150,8 @@ impl GpuRunner {
         }
     }
 
-    /// Computes a batch: logits of the wanted tokens, [wanted, V] bf16, in memory that the next
-    /// batch overwrites.
+    /// Computes a batch: logits of the wanted tokens, [wanted, V] bf16, in memory that the next batch
+    /// overwrites.
     ///
     /// # Errors
     /// What libtorch or the driver refuses.
@@ -328,8 +326,7 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// The last norm and the output head: `residual` and `added` [w, H] → the first w rows of the
-    /// logits.
+    /// The last norm and the output head: `residual` and `added` [w, H] → the first w rows of the logits.
     fn head(&self, model: &Decoder, residual: &Tensor, added: &Tensor) -> Result<(), Error> {
         let head = model.head();
         let n = residual.size()[0];

@@ -32,9 +32,9 @@ impl Graphs {
         self.recorded.clear();
     }
 
-    /// Computes a step, by the recorded one of its kind where there is one. The first time it is
-    /// computed as it is, twice, so that libraries set up what they need, and recorded for the next
-    /// time. A step that is computed again finds the same.
+    /// Computes a step, by the recorded one of its kind where there is one. The first time it is computed as
+    /// it is, twice, so that libraries set up what they need, and recorded for the next time. A step that is
+    /// computed again finds the same.
     ///
     /// # Errors
     /// What `step` returns.
@@ -50,8 +50,7 @@ impl Graphs {
         if self.unrecorded.contains(&kind) {
             return Ok(());
         }
-        // a second time by what the first one found out: a product that was refused goes another
-        // way
+        // a second time by what the first one found out: a product that was refused goes another way
         step()?;
         self.stream.synchronize()?;
         match Graph::capture(&self.stream, &step) {

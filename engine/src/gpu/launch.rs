@@ -29,8 +29,8 @@ impl GpuLauncher {
     /// Compiles the kernels for the GPU that is there and loads them.
     ///
     /// # Errors
-    /// [`Error::Device`] with the compiler's words; [`Error::Unsupported`] for shapes that the
-    /// kernels are not written for.
+    /// [`Error::Device`] with the compiler's words; [`Error::Unsupported`] for shapes that the kernels
+    /// are not written for.
     pub(super) fn new(heads: &Heads, kv: KvKind) -> Result<Self, Error> {
         let (name, capability) = cuda::capability()?;
         if capability < MIN_CAPABILITY {

@@ -1,10 +1,9 @@
-//! The decoder on a GPU, without gradients: products by libtorch, everything between them by
-//! kernels that fuse what belongs together, all in memory that is set aside once.
+//! The decoder on a GPU, without gradients: products by libtorch, everything between them by kernels
+//! that fuse what belongs together, all in memory that is set aside once.
 //!
-//! The residual stream is f32, activations are bf16, FP8 where the matrix that takes them is. What
-//! the kernels do is a trait with a plain libtorch reference, so that all of this runs and is
-//! tested on a CPU as well. It knows nothing of requests or sampling parameters beyond one row's
-//! numbers.
+//! The residual stream is f32, activations are bf16, FP8 where the matrix that takes them is. What the
+//! kernels do is a trait with a plain libtorch reference, so that all of this runs and is tested on a CPU as
+//! well. It knows nothing of requests or sampling parameters beyond one row's numbers.
 
 mod arena;
 mod batch;

@@ -1,8 +1,7 @@
 //! What is computed between the products, as a trait: by kernels, or by libtorch's own operations.
 //!
-//! Shapes: n rows (tokens), H hidden size, K and N a matrix's inputs and outputs, I width of the
-//! MLP, Hq query heads, Hkv key/value heads, D head size, R decoding rows, S splits of their
-//! contexts.
+//! Shapes: n rows (tokens), H hidden size, K and N a matrix's inputs and outputs, I width of the MLP,
+//! Hq query heads, Hkv key/value heads, D head size, R decoding rows, S splits of their contexts.
 
 use tch::Tensor;
 
@@ -92,8 +91,7 @@ pub(super) type Prefetch<'a> = Option<&'a Linear>;
 
 /// The operations. All write to memory that their caller gives; none waits for the device.
 pub(super) trait Ops: Send {
-    /// `x` [n, H] f32 += `more` [n, H] bf16, where given; `out` = x / sqrt(mean(x²) + eps) ·
-    /// weight.
+    /// `x` [n, H] f32 += `more` [n, H] bf16, where given; `out` = x / sqrt(mean(x²) + eps) · weight.
     fn rmsnorm_residual(
         &self,
         x: &Tensor,
@@ -110,9 +108,9 @@ pub(super) trait Ops: Send {
     /// `x` [n, K] bf16 → `out` [n, K].
     fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error>;
 
-    /// Rotates the queries of `qkv` [n, (Hq + 2·Hkv)·D] bf16 in place and stores rotated keys and
-    /// the values at `slots` `[n]` i32 (block · BLOCK_TOKENS + offset; negative: nowhere).
-    /// `positions` `[n]` i32, `inv_freq` [D/2] f32.
+    /// Rotates the queries of `qkv` [n, (Hq + 2·Hkv)·D] bf16 in place and stores rotated keys and the
+    /// values at `slots` `[n]` i32 (block · BLOCK_TOKENS + offset; negative: nowhere). `positions` `[n]`
+    /// i32, `inv_freq` [D/2] f32.
     fn rope_append(
         &self,
         qkv: &Tensor,
@@ -127,9 +125,9 @@ pub(super) trait Ops: Send {
     -> Result<(), Error>;
 
     /// Attention of the queries of `qkv`'s first R rows over their contexts, a split at a time:
-    /// `partial` [R, S, Hq·D] f32 and the natural logarithm of each split's sum of exponentials,
-    /// `lse` [R, S, Hq] f32; S is [`DecodeContexts::n_all_splits`]. Which part of a context is in
-    /// which split is left open.
+    /// `partial` [R, S, Hq·D] f32 and the natural logarithm of each split's sum of exponentials, `lse`
+    /// [R, S, Hq] f32; S is [`DecodeContexts::n_all_splits`]. Which part of a context is in which split is left
+    /// open.
     fn attend_decode(
         &self,
         qkv: &Tensor,
@@ -148,8 +146,8 @@ pub(super) trait Ops: Send {
         next: Prefetch,
     ) -> Result<(), Error>;
 
-    /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most [`SKINNY_GEMM_MAX_TOKENS`] tokens:
-    /// `values` [n, K] E4M3, `scale` `[n]` f32.
+    /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most [`SKINNY_GEMM_MAX_TOKENS`] tokens: `values` [n, K] E4M3,
+    /// `scale` `[n]` f32.
     fn gemm_w8a8_skinny(
         &self,
         linear: &Linear,
@@ -158,8 +156,8 @@ pub(super) trait Ops: Send {
         out: &Tensor,
     ) -> Result<(), Error>;
 
-    /// One token a row of `logits` [R, V] bf16. `draws` [4, R] f64: temperature (below 1e-5 takes
-    /// the most probable token), top-p, top-k (0 keeps all), and a draw from [0, 1); `drawn` [2, R]
-    /// f64: the token and its log-probability under the untempered softmax.
+    /// One token a row of `logits` [R, V] bf16. `draws` [4, R] f64: temperature (below 1e-5 takes the most
+    /// probable token), top-p, top-k (0 keeps all), and a draw from [0, 1); `drawn` [2, R] f64: the token
+    /// and its log-probability under the untempered softmax.
     fn sample(&self, logits: &Tensor, draws: &Tensor, drawn: &Tensor) -> Result<(), Error>;
 }

@@ -1,6 +1,6 @@
-//! Attention of rows with several tokens: their contexts are gathered from the blocks, a group of
-//! rows at a time, which goes through one call of FlashAttention; off the GPU each row through
-//! plain softmax with a mask.
+//! Attention of rows with several tokens: their contexts are gathered from the blocks, a group of rows
+//! at a time, which goes through one call of FlashAttention; off the GPU each row through plain softmax
+//! with a mask.
 
 use tch::{Kind, Tensor};
 
@@ -28,8 +28,8 @@ fn n_context(row: &Row) -> usize {
 }
 
 impl Prefill {
-    /// Rows in groups whose contexts have at most `most` tokens together, or of one row. `like`
-    /// gives the device; `by_flash` wants a GPU.
+    /// Rows in groups whose contexts have at most `most` tokens together, or of one row. `like` gives
+    /// the device; `by_flash` wants a GPU.
     pub(super) fn groups(
         rows: &[Row],
         most: usize,
@@ -128,8 +128,8 @@ impl Prefill {
     }
 }
 
-/// Causal attention of one sequence in f32: `q` [Hq, M, D], `k` and `v` [Hkv, T, D] → [Hq, M, D]
-/// bf16. The first query has `position` keys before its own.
+/// Causal attention of one sequence in f32: `q` [Hq, M, D], `k` and `v` [Hkv, T, D] → [Hq, M, D] bf16. The
+/// first query has `position` keys before its own.
 fn masked(q: &Tensor, k: &Tensor, v: &Tensor, position: i64) -> Result<Tensor, Error> {
     let (n_heads, len, head_dim) = (q.size()[0], q.size()[1], q.size()[2]);
     let (n_kv_heads, n_context) = (k.size()[0], k.size()[1]);

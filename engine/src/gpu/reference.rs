@@ -1,5 +1,5 @@
-//! The operations by libtorch, on any device: what the kernels are tested against, and what runs
-//! where they are switched off. Plain rather than fast.
+//! The operations by libtorch, on any device: what the kernels are tested against, and what runs where
+//! they are switched off. Plain rather than fast.
 
 use tch::{Kind, Tensor};
 

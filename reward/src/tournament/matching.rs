@@ -112,8 +112,8 @@ impl PathSearch {
         self.partner[even].and_then(|odd| self.parent[odd])
     }
 
-    /// Marks the blossoms from an even vertex up to `top`, and sets the parents of the even
-    /// vertices on the way, beginning with `child`.
+    /// Marks the blossoms from an even vertex up to `top`, and sets the parents of the even vertices
+    /// on the way, beginning with `child`.
     fn mark_path(&mut self, from: usize, top: usize, child: usize, in_blossom: &mut [bool]) {
         let (mut vertex, mut child) = (from, child);
         while self.base[vertex] != top {

@@ -1,5 +1,4 @@
-//! Worker threads around a tiny model: same groups whoever does the work, and failures that are
-//! told.
+//! Worker threads around a tiny model: same groups whoever does the work, and failures that are told.
 
 use std::path::Path;
 

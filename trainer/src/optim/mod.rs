@@ -25,8 +25,7 @@ pub struct OptimConfig {
     pub beta2: f64,
     /// Added to the root of the squared gradient's mean.
     pub eps: f64,
-    /// λ: share of the weight that is subtracted, times the learning rate; not for norms and
-    /// biases.
+    /// λ: share of the weight that is subtracted, times the learning rate; not for norms and biases.
     pub weight_decay: f64,
     /// Gradients with a larger norm over all parameters are scaled down to it; 0 switches it off.
     pub max_grad_norm: f64,

@@ -1,10 +1,9 @@
-//! `joust bench server`: what the reward server adds, on a socket of this machine, with its clients
-//! in the same process.
+//! `joust bench server`: what the reward server adds, on a socket of this machine, with its clients in the same
+//! process.
 //!
-//! Latency: single completions come at a fixed rate, as slime sends them, whatever has been
-//! answered; the time of each counts from when its group's last member was sent, for before that
-//! there is nothing to answer. Costs: the same groups through `/v1/score_group` and by the judge
-//! alone, in turns.
+//! Latency: single completions come at a fixed rate, as slime sends them, whatever has been answered; the
+//! time of each counts from when its group's last member was sent, for before that there is nothing to
+//! answer. Costs: the same groups through `/v1/score_group` and by the judge alone, in turns.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -36,8 +35,7 @@ pub(crate) struct ServerArgs {
     /// How long they come.
     #[arg(long, default_value_t = 10)]
     seconds: u32,
-    /// Groups as `joust score` takes them, with answers; measures the costs over the bare judge,
-    /// too.
+    /// Groups as `joust score` takes them, with answers; measures the costs over the bare judge, too.
     #[arg(long)]
     input: Option<PathBuf>,
     /// Turns of that measurement; the median counts.
@@ -173,8 +171,8 @@ async fn costs(config: &ScoreRun, groups: &[GroupRequest], turns: u32) -> anyhow
             .enumerate()
             .map(|(at, group)| GroupRequest { seed: seed(at), ..group.clone() });
         let began = Instant::now();
-        // in the server's order, which ends groups early and not all at once at the end; and as
-        // there, what is known of earlier prompts stays known
+        // in the server's order, which ends groups early and not all at once at the end; and as there, what is
+        // known of earlier prompts stays known
         let mut turned = turned.peekable();
         while scorer.n_open() > 0 || turned.peek().is_some() {
             while scorer.wants_more()

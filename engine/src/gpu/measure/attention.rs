@@ -1,5 +1,5 @@
-//! Attention over contexts of each row's own and over one that all begin with, and the storing of
-//! keys and values.
+//! Attention over contexts of each row's own and over one that all begin with, and the storing of keys
+//! and values.
 
 use tch::{Kind, Tensor};
 
@@ -67,8 +67,8 @@ impl AttentionBench<'_, '_> {
         self.to_device(Tensor::f_from_slice(values)?)
     }
 
-    /// Fills both arenas, a token in every slot of every block, a block's worth of rows at a time,
-    /// and measures the storing of one a row.
+    /// Fills both arenas, a token in every slot of every block, a block's worth of rows at a time, and
+    /// measures the storing of one a row.
     fn store(&mut self, config: &ModelConfig, context: usize, kv: KvKind) -> Result<(), Error> {
         const BLOCK: i64 = BLOCK_TOKENS as i64;
         let Self { n, blocks_each, heads, .. } = *self;
@@ -130,8 +130,8 @@ impl AttentionBench<'_, '_> {
         self.attend("attend_decode, shared prefix", self.blocks_each - 1).map(|_| ())
     }
 
-    /// Measures the attention of rows whose contexts begin with `n_shared` blocks that are the
-    /// same. Returns the splits.
+    /// Measures the attention of rows whose contexts begin with `n_shared` blocks that are the same. Returns
+    /// the splits.
     fn attend(&mut self, part: &str, n_shared: i64) -> Result<[Tensor; 2], Error> {
         let (n, blocks_each) = (self.n, self.blocks_each);
         let compared = self.compare(&self.contexts(n.min(COMPARED_ROWS), n_shared)?)?;
@@ -176,8 +176,7 @@ impl AttentionBench<'_, '_> {
         })
     }
 
-    /// How far the kernels are from their references, and how far they may be: both read the same
-    /// arena.
+    /// How far the kernels are from their references, and how far they may be: both read the same arena.
     fn compare(&self, contexts: &DecodeContexts) -> Result<(f64, f64), Error> {
         let attended = |ops: &dyn Ops| -> Result<Activations, Error> {
             let [out, _] = self.stage.outs(contexts.n_spans.size()[0], self.heads.q_width())?;

@@ -1,5 +1,5 @@
-//! The parts of a step on the GPU that is here, one by one, at a model's shapes: whether each
-//! kernel computes what its reference does, how long it takes and how fast it moves its bytes.
+//! The parts of a step on the GPU that is here, one by one, at a model's shapes: whether each kernel
+//! computes what its reference does, how long it takes and how fast it moves its bytes.
 
 mod attention;
 mod products;
@@ -32,12 +32,12 @@ pub struct MeasureSizes {
     pub reps: usize,
 }
 
-/// Compares and measures everything that a step of this model is made of. `report` is told each
-/// part as it is done; a part that fails does not stop the others.
+/// Compares and measures everything that a step of this model is made of. `report` is told each part as
+/// it is done; a part that fails does not stop the others.
 ///
 /// # Errors
-/// [`Error::Device`] where there is no GPU; [`Error::Unsupported`] for shapes that the kernels are
-/// not written for.
+/// [`Error::Device`] where there is no GPU; [`Error::Unsupported`] for shapes that the kernels are not
+/// written for.
 pub fn measure(
     config: &ModelConfig,
     sizes: &MeasureSizes,

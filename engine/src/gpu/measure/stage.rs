@@ -18,8 +18,8 @@ pub struct KernelMeasurement {
     pub part: String,
     /// Rows of the step.
     pub rows: usize,
-    /// Largest distance from the reference relative to the row's largest value; of FP8 products
-    /// that of the norms from bf16's; of the sampler the share of other tokens.
+    /// Largest distance from the reference relative to the row's largest value; of FP8 products that of the
+    /// norms from bf16's; of the sampler the share of other tokens.
     pub deviation: Option<f64>,
     /// Whether the distance is as small as rounding makes it.
     pub is_right: Option<bool>,
@@ -41,8 +41,8 @@ impl KernelMeasurement {
     }
 }
 
-/// Largest distance that counts as right, relative to the row's largest value: little more than a
-/// step of the number format, 1/14 in E4M3.
+/// Largest distance that counts as right, relative to the row's largest value: little more than a step
+/// of the number format, 1/14 in E4M3.
 pub(super) const FP8_STEP: f64 = 1.0 / 13.0;
 pub(super) const BF16_STEP: f64 = 1.0 / 127.0;
 
@@ -82,8 +82,7 @@ pub(super) struct MeasureStage<'a> {
 }
 
 impl MeasureStage<'_> {
-    /// Runs a part until the clock can tell how long it takes. `bytes` and `flops` are those of one
-    /// run.
+    /// Runs a part until the clock can tell how long it takes. `bytes` and `flops` are those of one run.
     fn time(
         &self,
         bytes: usize,
