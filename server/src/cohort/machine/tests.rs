@@ -168,9 +168,9 @@ fn incomplete_groups_end_by_the_policy() {
         // one alone is compared with nobody
         let (alone, _) = cohorts.join(at(20), &content("q"), None, "a", ()).unwrap();
         let events = cohorts.tick(at(30));
-        use Problem::{Incomplete, Masked};
-        let told = matches!(&events[..], [CohortEvent::Answer(ticket, Err(Incomplete { .. } | Masked))]
-            if *ticket == alone);
+        let is_late = |problem: &_| matches!(problem, Problem::Incomplete { .. } | Problem::Masked);
+        let told = matches!(&events[..], [CohortEvent::Answer(ticket, Err(problem))]
+            if *ticket == alone && is_late(problem));
         assert!(told, "{policy:?}: {events:?}");
     }
 }
@@ -188,9 +188,10 @@ fn open_groups_are_bounded_and_a_group_that_is_given_up_may_come_again() {
     let [CohortEvent::Judge { cohort, .. }] = &events[..] else { panic!("{events:?}") };
     let told = cohorts.given_up(*cohort, "the queue is full");
     assert_eq!(told.len(), 3);
-    assert!(
-        matches!(&told[0], CohortEvent::Answer(_, Err(Problem::GivenUp(reason))) if reason.contains("full"))
-    );
+    let CohortEvent::Answer(_, Err(Problem::GivenUp(reason))) = &told[0] else {
+        panic!("{told:?}")
+    };
+    assert!(reason.contains("full"));
     assert_eq!(cohorts.join(at(1), &content("e"), None, "x", ()).unwrap().1, []);
 }
 
@@ -225,7 +226,11 @@ proptest! {
     fn every_whole_group_is_judged_once_with_its_own_members(
         fates in prop::collection::vec(prop::collection::vec(fate(), 3), 1..8),
         named in any::<bool>(),
-        policy in prop_oneof![Just(Incomplete::Fail), Just(Incomplete::Partial), Just(Incomplete::Mask)],
+        policy in prop_oneof![
+            Just(Incomplete::Fail),
+            Just(Incomplete::Partial),
+            Just(Incomplete::Mask)
+        ],
         order in prop::collection::vec(any::<prop::sample::Index>(), 128),
         late_verdicts in any::<bool>(),
     ) {
@@ -264,7 +269,8 @@ proptest! {
                 match event {
                     CohortEvent::Judge { ref members, .. } => {
                         let completions = words(members);
-                        let group: usize = completions[0].split(':').next().unwrap().parse().unwrap();
+                        let group = completions[0].split(':').next().unwrap();
+                        let group: usize = group.parse().unwrap();
                         let own = |text: &String| text.starts_with(&format!("{group}:"));
                         assert!(completions.iter().all(own), "a foreign member: {completions:?}");
                         *judged.entry(group).or_default() += 1;

@@ -75,9 +75,8 @@ fn who_asks_for_what_is_under_way_waits_for_it_and_later_gets_it_at_once() {
     let Some(Found::Running(mut second)) = results.find(SECOND, done.key) else { panic!() };
     assert_eq!(results.stage(Duration::ZERO, done.key), Some(Stage::Queued));
     results.advance(done.key, Progress { matches_over: 1, matches_begun: 2, votes: 3 });
-    assert!(
-        matches!(results.stage(Duration::ZERO, done.key), Some(Stage::Running(progress)) if progress.votes == 3)
-    );
+    let Some(Stage::Running(progress)) = results.stage(Duration::ZERO, done.key) else { panic!() };
+    assert_eq!(progress.votes, 3);
     results.finish(SECOND, done.key, Ok(Arc::clone(&done)));
     assert_eq!(first.try_recv().unwrap(), Ok(Arc::clone(&done)));
     assert_eq!(second.try_recv().unwrap(), Ok(Arc::clone(&done)));
