@@ -129,7 +129,14 @@ pub(crate) async fn classify(
         let row = |score: &f64| json!({"embedding": [score], "meta_info": {}});
         return Ok(Json(json!(scores.iter().map(row).collect::<Vec<Value>>())));
     }
-    let row = |(index, score): (usize, &f64)| json!({"index": index, "label": "reward", "probs": [score], "num_classes": 1});
+    let row = |(index, score): (usize, &f64)| {
+        json!({
+            "index": index,
+            "label": "reward",
+            "probs": [score],
+            "num_classes": 1,
+        })
+    };
     Ok(list(&state, "classify", body.model, scores.iter().enumerate().map(row).collect()))
 }
 
