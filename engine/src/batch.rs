@@ -4,7 +4,7 @@ use crate::kv::{Slot, Span};
 
 /// Tokens of one sequence that follow each other.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Row {
+pub(crate) struct BatchRow {
     /// Its first token in the batch.
     pub(crate) start: usize,
     /// Its tokens in the batch.
@@ -17,7 +17,7 @@ pub(crate) struct Row {
 
 /// A forward pass. Keys and values of all tokens are stored before any token looks at them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Batch {
+pub(crate) struct ForwardBatch {
     /// The tokens, row by row: N.
     pub(crate) tokens: Vec<u32>,
     /// Their places in their sequences.
@@ -25,7 +25,7 @@ pub(crate) struct Batch {
     /// Where their keys and values go.
     pub(crate) slots: Vec<Slot>,
     /// The rows.
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<BatchRow>,
     /// Tokens whose next-token logits are wanted.
     pub(crate) wanted: Vec<usize>,
 }

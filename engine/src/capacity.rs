@@ -19,7 +19,7 @@ const GPU_RESERVE: usize = 3 << 29;
 
 /// Which of the engine's paths a model runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Path {
+pub(crate) enum ExecutionPath {
     /// Plain on a CPU.
     Cpu,
     /// With bf16 activations on a GPU.
@@ -28,7 +28,7 @@ pub(crate) enum Path {
     Libtorch,
 }
 
-impl Path {
+impl ExecutionPath {
     /// # Errors
     /// [`Error::BadRequest`] for FP8 keys and values on a path that has none.
     pub(crate) fn of(
@@ -100,7 +100,7 @@ pub(crate) fn weight_bytes(config: &ModelConfig, precision: Precision) -> usize 
 
 /// What is known before a model is loaded.
 #[derive(Clone, Debug, Serialize)]
-pub struct Plan {
+pub struct CapacityPlan {
     /// Bytes of the device's memory that may be used.
     pub memory_bytes: usize,
     /// Bytes of the weights.
@@ -121,7 +121,7 @@ pub struct Plan {
     pub is_fp8: bool,
 }
 
-impl Plan {
+impl CapacityPlan {
     /// Plans an engine in `memory` bytes of `device`.
     ///
     /// # Errors
@@ -137,11 +137,11 @@ impl Plan {
             return Err(Error::BadRequest(problem));
         }
         let precision = engine.quantization.resolve(device, engine.dtype, model.fp8.is_some())?;
-        let path = Path::of(device, precision, engine)?;
+        let path = ExecutionPath::of(device, precision, engine)?;
         if device.is_cuda() {
             check_fp8_widths(model, precision)?;
         }
-        if let (Path::Gpu(kv), true) = (path, engine.gpu_kernels) {
+        if let (ExecutionPath::Gpu(kv), true) = (path, engine.gpu_kernels) {
             gpu::check_model(model, kv)?;
         }
         let max_context = engine.max_context_of(model);
@@ -205,7 +205,7 @@ pub(crate) fn choose(
     let precision = config.quantization.resolve(device, config.dtype, model.fp8.is_some())?;
     if device.is_cuda() {
         let memory = device::memory_bytes(device)?;
-        Plan::new(model, config, device, memory)?.check(config)?;
+        CapacityPlan::new(model, config, device, memory)?.check(config)?;
     }
     Ok((device, precision))
 }
@@ -215,9 +215,9 @@ pub(crate) fn place(
     model: &Decoder,
     config: &EngineConfig,
     max_context: usize,
-) -> Result<(Path, usize), Error> {
+) -> Result<(ExecutionPath, usize), Error> {
     let device = model.device();
-    let path = Path::of(device, model.precision(), config)?;
+    let path = ExecutionPath::of(device, model.precision(), config)?;
     let per_token = path.kv_bytes_per_token(model.config(), model.kind());
     // the weights are in the memory already
     let set_aside = path.buffer_bytes(model.config(), config, max_context) + GPU_RESERVE;

@@ -80,12 +80,12 @@ pub struct ModelConfig {
     /// has none.
     pub fp8: Option<Fp8Layout>,
     /// What the files say that this engine does not use, for writing the model again.
-    pub kept: Kept,
+    pub kept: PassthroughKeys,
 }
 
 /// Keys of a model's files that mean nothing here and something to others.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Kept {
+pub struct PassthroughKeys {
     /// Of `config.json`: those of `KEPT_KEYS` that it has.
     pub config: Map<String, Value>,
     /// All of `generation_config.json`.
@@ -159,7 +159,7 @@ impl ModelConfig {
             eos_token_ids: keys.token_ids("eos_token_id")?,
             torch_dtype: keys.text("dtype").or(keys.text("torch_dtype")).and_then(kind_of),
             fp8: keys.fp8()?,
-            kept: Kept { config: keys.kept(), generation: Map::new() },
+            kept: PassthroughKeys { config: keys.kept(), generation: Map::new() },
         })
     }
 

@@ -20,7 +20,7 @@ use crate::model::Decoder;
 use crate::request::{Request, RequestId, Sample, Stats};
 use crate::runner::Runner;
 use crate::sampler::{Drawn, RowSampling};
-use crate::scheduler::{Chunk, Limits, QueuedRequest, Scheduler, Sequence, SequenceKey};
+use crate::scheduler::{Chunk, QueuedRequest, Scheduler, SchedulerLimits, Sequence, SequenceKey};
 use crate::settings::{EngineConfig, SamplingParams};
 use crate::stops;
 use crate::tokenizer::{TextStream, Tokenizer};
@@ -81,7 +81,7 @@ impl Engine {
     /// Puts an engine around a runner with `n_blocks` blocks.
     pub(crate) fn around(
         runner: Runner,
-        path: capacity::Path,
+        path: capacity::ExecutionPath,
         n_blocks: usize,
         tokenizer: Arc<Tokenizer>,
         config: &EngineConfig,
@@ -91,7 +91,7 @@ impl Engine {
         let kv_tokens = n_blocks * BLOCK_TOKENS;
         let end_tokens = tokenizer.eos_ids().iter().copied();
         let end_tokens = end_tokens.chain(model.config().eos_token_ids.iter().copied()).collect();
-        let limits = Limits {
+        let limits = SchedulerLimits {
             max_batch: config.max_batch,
             max_queue: config.max_queue,
             step_tokens: config.step_tokens,

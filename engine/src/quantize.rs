@@ -38,7 +38,7 @@ const MATRICES: [&str; 7] = [
 
 /// What was quantised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct QuantizeSummary {
     /// Matrices that are FP8 now.
     pub n_quantized: usize,
     /// Tensors that stayed as they were.
@@ -59,7 +59,7 @@ pub fn quantize_folder(
     input: &Path,
     output: &Path,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Summary, Error> {
+) -> Result<QuantizeSummary, Error> {
     let config_path = input.join("config.json");
     if !config_path.exists() {
         let wanted =
@@ -91,7 +91,7 @@ pub fn quantize_folder(
         checkpoint.names().map(|name| checkpoint.n_bytes(name)).sum()
     };
     let total = opened.iter().map(n_bytes).sum();
-    let mut summary = Summary { bytes_before: total, ..Summary::default() };
+    let mut summary = QuantizeSummary { bytes_before: total, ..QuantizeSummary::default() };
     let mut written = BTreeMap::new();
     let mut n_read = 0;
     let mut progress = |bytes: usize| {
@@ -157,27 +157,27 @@ fn is_matrix(name: &str) -> bool {
 fn write_shard(
     checkpoint: &Checkpoint,
     path: &Path,
-    summary: &mut Summary,
+    summary: &mut QuantizeSummary,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<String>, Error> {
-    let state = RefCell::new(State { failure: None, progress });
+    let state = RefCell::new(WriteProgress { failure: None, progress });
     let mut views = Vec::new();
     for name in checkpoint.names() {
         let shape = checkpoint.shape(name).unwrap_or_default();
         let kind = checkpoint.kind(name).unwrap_or(Kind::Float);
-        let mut push = |written: String, dtype: Dtype, shape: Vec<usize>, part: Part| {
+        let mut push = |written: String, dtype: Dtype, shape: Vec<usize>, part: TensorPart| {
             let tensor =
-                Lazy { checkpoint, name: name.to_owned(), part, dtype, shape, state: &state };
+                LazyTensor { checkpoint, name: name.to_owned(), part, dtype, shape, state: &state };
             summary.bytes_after += tensor.data_len();
             views.push((written, tensor));
         };
         if is_matrix(name) && shape.len() == 2 {
             let rows = shape[0] as usize;
-            push(name.to_owned(), Dtype::F8_E4M3, sizes(&shape), Part::Values);
-            push(format!("{name}_scale"), Dtype::F32, vec![rows, 1], Part::Scale);
+            push(name.to_owned(), Dtype::F8_E4M3, sizes(&shape), TensorPart::Values);
+            push(format!("{name}_scale"), Dtype::F32, vec![rows, 1], TensorPart::Scale);
             summary.n_quantized += 1;
         } else {
-            push(name.to_owned(), dtype_of(kind)?, sizes(&shape), Part::Whole);
+            push(name.to_owned(), dtype_of(kind)?, sizes(&shape), TensorPart::Whole);
             summary.n_kept += 1;
         }
     }
@@ -189,44 +189,44 @@ fn write_shard(
     }
 }
 
-struct State<'a> {
+struct WriteProgress<'a> {
     /// The writer asks for bytes and takes no errors: the first one waits here for its end.
     failure: Option<Error>,
     progress: &'a mut dyn FnMut(usize),
 }
 
 /// What of a tensor is written.
-enum Part {
+enum TensorPart {
     Whole,
     Values,
     Scale,
 }
 
 /// A tensor that is read and quantised when it is written.
-struct Lazy<'a, 'b> {
+struct LazyTensor<'a, 'b> {
     checkpoint: &'a Checkpoint,
     name: String,
-    part: Part,
+    part: TensorPart,
     dtype: Dtype,
     shape: Vec<usize>,
-    state: &'a RefCell<State<'b>>,
+    state: &'a RefCell<WriteProgress<'b>>,
 }
 
-impl Lazy<'_, '_> {
+impl LazyTensor<'_, '_> {
     fn tensor(&self) -> Result<Tensor, Error> {
         let tensor = self.checkpoint.read(&self.name, Device::Cpu)?;
         match self.part {
-            Part::Whole => Ok(tensor),
-            Part::Values => {
+            TensorPart::Whole => Ok(tensor),
+            TensorPart::Values => {
                 let Quantized { values, .. } = fp8::quantize(&self.name, &tensor)?;
                 Ok(values)
             }
-            Part::Scale => fp8::channel_scale(&self.name, &tensor),
+            TensorPart::Scale => fp8::channel_scale(&self.name, &tensor),
         }
     }
 }
 
-impl View for Lazy<'_, '_> {
+impl View for LazyTensor<'_, '_> {
     fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -241,7 +241,7 @@ impl View for Lazy<'_, '_> {
             Some(_) => None,
             None => self.tensor().map_err(|error| state.failure = Some(error)).ok(),
         };
-        if !matches!(self.part, Part::Scale) {
+        if !matches!(self.part, TensorPart::Scale) {
             (state.progress)(self.checkpoint.n_bytes(&self.name));
         }
         match made {

@@ -8,8 +8,8 @@ mod blocks;
 
 use tch::Tensor;
 
-use crate::batch::{Batch, Row};
-use crate::capacity::{Path, gpu_settings};
+use crate::batch::{BatchRow, ForwardBatch};
+use crate::capacity::{ExecutionPath, gpu_settings};
 use crate::cpu::CpuRunner;
 use crate::error::Error;
 use crate::gpu::GpuRunner;
@@ -19,7 +19,7 @@ use crate::scheduler::Chunk;
 use crate::settings::EngineConfig;
 use blocks::KvBlocks;
 
-enum Work {
+enum DeviceRunner {
     Cpu(CpuRunner),
     Gpu(Box<GpuRunner>),
     Libtorch(KvBlocks),
@@ -28,42 +28,42 @@ enum Work {
 /// The model with the keys and values of the samples it is running.
 pub(crate) struct Runner {
     pub(crate) model: Decoder,
-    work: Work,
+    runner: DeviceRunner,
 }
 
 impl Runner {
     pub(crate) fn new(
         model: Decoder,
-        path: Path,
+        path: ExecutionPath,
         config: &EngineConfig,
         n_blocks: usize,
     ) -> Result<Self, Error> {
-        let work = match path {
-            Path::Cpu => Work::Cpu(CpuRunner::new(&model, n_blocks)?),
-            Path::Gpu(kv) => {
+        let runner = match path {
+            ExecutionPath::Cpu => DeviceRunner::Cpu(CpuRunner::new(&model, n_blocks)?),
+            ExecutionPath::Gpu(kv) => {
                 let max_context = config.max_context_of(model.config());
                 let settings = gpu_settings(config, n_blocks, max_context, kv);
-                Work::Gpu(Box::new(GpuRunner::new(&model, &settings)?))
+                DeviceRunner::Gpu(Box::new(GpuRunner::new(&model, &settings)?))
             }
-            Path::Libtorch => Work::Libtorch(KvBlocks::new(&model, n_blocks)?),
+            ExecutionPath::Libtorch => DeviceRunner::Libtorch(KvBlocks::new(&model, n_blocks)?),
         };
-        Ok(Self { model, work })
+        Ok(Self { model, runner })
     }
 
     /// A runner of the GPU's path, wherever that runs.
     #[cfg(test)]
     pub(crate) fn of_gpu(model: Decoder, runner: GpuRunner) -> Self {
-        Self { model, work: Work::Gpu(Box::new(runner)) }
+        Self { model, runner: DeviceRunner::Gpu(Box::new(runner)) }
     }
 
     /// Computes the chunks of one step: logits of the last token of each chunk that has samples,
     /// in their order, [chunks with samples, V].
     pub(crate) fn forward(&mut self, chunks: &[Chunk]) -> Result<Tensor, Error> {
         let batch = batch(chunks);
-        match &mut self.work {
-            Work::Cpu(runner) => runner.forward(&batch),
-            Work::Gpu(runner) => runner.forward(&self.model, &batch),
-            Work::Libtorch(blocks) => blocks.forward(&self.model, &batch),
+        match &mut self.runner {
+            DeviceRunner::Cpu(runner) => runner.forward(&batch),
+            DeviceRunner::Gpu(runner) => runner.forward(&self.model, &batch),
+            DeviceRunner::Libtorch(blocks) => blocks.forward(&self.model, &batch),
         }
     }
 
@@ -73,16 +73,16 @@ impl Runner {
         logits: &Tensor,
         draws: &[RowSampling],
     ) -> Result<Vec<Drawn>, Error> {
-        match &self.work {
-            Work::Gpu(runner) => runner.sample(logits, draws),
+        match &self.runner {
+            DeviceRunner::Gpu(runner) => runner.sample(logits, draws),
             _ => sampler::sample(logits, draws),
         }
     }
 
     /// Waits for what [`Runner::forward`] gave to be there, for those who read it themselves.
     pub(crate) fn wait(&self) -> Result<(), Error> {
-        match &self.work {
-            Work::Gpu(runner) => runner.wait(),
+        match &self.runner {
+            DeviceRunner::Gpu(runner) => runner.wait(),
             _ => Ok(()),
         }
     }
@@ -92,22 +92,22 @@ impl Runner {
         if !self.model.shares_weights_with(weights) {
             self.model.copy_from(weights)?;
         }
-        match &mut self.work {
-            Work::Cpu(runner) => runner.take_weights(&self.model),
-            Work::Gpu(_) => GpuRunner::wait_for_weights(),
-            Work::Libtorch(_) => Ok(()),
+        match &mut self.runner {
+            DeviceRunner::Cpu(runner) => runner.take_weights(&self.model),
+            DeviceRunner::Gpu(_) => GpuRunner::wait_for_weights(),
+            DeviceRunner::Libtorch(_) => Ok(()),
         }
     }
 }
 
-fn batch(chunks: &[Chunk]) -> Batch {
-    let mut batch = Batch::default();
+fn batch(chunks: &[Chunk]) -> ForwardBatch {
+    let mut batch = ForwardBatch::default();
     for chunk in chunks {
         let start = batch.tokens.len();
         batch.tokens.extend(&chunk.tokens);
         batch.positions.extend(chunk.positions.clone());
         batch.slots.extend(&chunk.slots);
-        batch.rows.push(Row {
+        batch.rows.push(BatchRow {
             start,
             len: chunk.tokens.len(),
             position: chunk.positions.start,

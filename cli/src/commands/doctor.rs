@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use joust_engine::capacity::Plan;
+use joust_engine::capacity::CapacityPlan;
 use joust_engine::device::{self, DeviceChoice};
 use joust_engine::{EngineConfig, folder};
 use serde::Serialize;
@@ -38,7 +38,7 @@ struct Doctor {
     report: device::Report,
     omp_wait_policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    plan: Option<Plan>,
+    plan: Option<CapacityPlan>,
 }
 
 pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
@@ -73,7 +73,7 @@ fn plan(
     model: &std::path::Path,
     config: &EngineConfig,
     gpu_memory_gib: Option<f64>,
-) -> anyhow::Result<Plan> {
+) -> anyhow::Result<CapacityPlan> {
     let model = folder::open_config(model)?;
     let (device, memory) = match gpu_memory_gib {
         Some(_) if config.device == DeviceChoice::Cpu => {
@@ -96,7 +96,7 @@ fn plan(
             (device, device::memory_bytes(device)?)
         }
     };
-    Ok(Plan::new(&model, config, device, memory)?)
+    Ok(CapacityPlan::new(&model, config, device, memory)?)
 }
 
 fn machine_rows(doctor: &Doctor) -> Vec<(&'static str, String)> {
@@ -147,7 +147,7 @@ fn machine_rows(doctor: &Doctor) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn plan_rows(plan: &Plan) -> Vec<(&'static str, String)> {
+fn plan_rows(plan: &CapacityPlan) -> Vec<(&'static str, String)> {
     let full = plan.kv_tokens / plan.max_context.max(1);
     vec![
         ("memory", format!("{} GiB", gib(plan.memory_bytes))),

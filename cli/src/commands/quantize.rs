@@ -22,7 +22,7 @@ pub(crate) fn run(args: QuantizeArgs) -> anyhow::Result<()> {
     folder::check_apart(&args.model, &args.output)?;
     folder::check_target(&args.output)?;
     let bar = output::progress_bar(0, "MB");
-    let mut summary = quantize::Summary::default();
+    let mut summary = quantize::QuantizeSummary::default();
     joust_schema::atomic::write_dir::<anyhow::Error>(&args.output, |dir| {
         summary = quantize::quantize_folder(&args.model, dir, &mut |done, total| {
             bar.set_length((total / 1_000_000) as u64);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
-use joust_engine::config::{Family, Kept, ModelConfig};
+use joust_engine::config::{Family, ModelConfig, PassthroughKeys};
 use joust_engine::device::{DType, DeviceChoice};
 use joust_engine::tokenizer::train::BpeConfig;
 use joust_trainer::SftConfig;
@@ -133,7 +133,7 @@ impl NewModel {
             eos_token_ids: tokenizer.eos_ids().to_vec(),
             torch_dtype: None,
             fp8: None,
-            kept: Kept::default(),
+            kept: PassthroughKeys::default(),
         }
     }
 }

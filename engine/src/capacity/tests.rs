@@ -50,7 +50,8 @@ fn rrm_32b_fits_one_h100_in_fp8_and_not_in_bf16_with_room() {
         max_context: 32_768,
         ..EngineConfig::default()
     };
-    let plan = |engine: &EngineConfig| Plan::new(&rrm_32b(), engine, gpu, 79 * GIB).unwrap();
+    let plan =
+        |engine: &EngineConfig| CapacityPlan::new(&rrm_32b(), engine, gpu, 79 * GIB).unwrap();
     let fp8 = plan(&engine);
     assert!((34.2..34.5).contains(&(fp8.weight_bytes as f64 / 1e9)), "{fp8:?}");
     // 128 KiB of FP8 a token and its scales
@@ -63,7 +64,7 @@ fn rrm_32b_fits_one_h100_in_fp8_and_not_in_bf16_with_room() {
         EngineConfig { quantization: Quantization::Off, kv_dtype: KvDType::Auto, ..engine.clone() };
     assert!(plan(&plain).kv_tokens < 70_000);
     let small = |engine: &EngineConfig| {
-        let plan = Plan::new(&rrm_32b(), engine, gpu, 24 * GIB).unwrap();
+        let plan = CapacityPlan::new(&rrm_32b(), engine, gpu, 24 * GIB).unwrap();
         plan.check(engine).unwrap_err().to_string()
     };
     let error = small(&engine);
@@ -79,7 +80,7 @@ fn rrm_32b_fits_one_h100_in_fp8_and_not_in_bf16_with_room() {
 #[test]
 fn a_plan_refuses_what_the_engine_would() {
     let refusal = |model: ModelConfig, engine: EngineConfig| {
-        Plan::new(&model, &engine, Device::Cuda(0), 79 << 30).unwrap_err().to_string()
+        CapacityPlan::new(&model, &engine, Device::Cuda(0), 79 << 30).unwrap_err().to_string()
     };
     let fp8 = EngineConfig { quantization: Quantization::Fp8, ..EngineConfig::default() };
     let none = EngineConfig { max_batch: 0, ..EngineConfig::default() };

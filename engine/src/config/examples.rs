@@ -1,6 +1,6 @@
 //! Constants of a model that is small enough for tests.
 
-use super::{Family, Kept, ModelConfig};
+use super::{Family, ModelConfig, PassthroughKeys};
 
 pub(crate) fn tiny() -> ModelConfig {
     ModelConfig {
@@ -22,6 +22,6 @@ pub(crate) fn tiny() -> ModelConfig {
         eos_token_ids: vec![0],
         torch_dtype: None,
         fp8: None,
-        kept: Kept::default(),
+        kept: PassthroughKeys::default(),
     }
 }

@@ -185,28 +185,28 @@ impl<E: Element> KvArena<E> {
 #[derive(Default)]
 struct Scratch<E: Element> {
     queries: Vec<E::Unit>,
-    state: State,
+    state: SoftmaxState,
     scores: Vec<f32>,
     weights: Vec<E>,
 }
 
 /// Where each query's softmax is.
 #[derive(Default)]
-struct State {
+struct SoftmaxState {
     maxima: Vec<f32>,
     /// Sums of weights, a lane each; they are added up at the end.
     totals: Vec<[f32; LANES]>,
     sums: Vec<f32>,
 }
 
-/// Some queries of a [`State`].
+/// Some queries of a [`SoftmaxState`].
 struct StatePart<'a> {
     maxima: &'a mut [f32],
     totals: &'a mut [[f32; LANES]],
     sums: &'a mut [f32],
 }
 
-impl State {
+impl SoftmaxState {
     fn reset(&mut self, n_queries: usize, padded: usize) {
         self.maxima.clear();
         self.maxima.resize(n_queries, f32::NEG_INFINITY);

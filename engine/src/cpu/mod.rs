@@ -17,7 +17,7 @@ use tch::{Device, Tensor};
 use self::attention::KvArena;
 use self::element::Element;
 use self::gemv::GemvWeight;
-use crate::batch::Batch;
+use crate::batch::ForwardBatch;
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
@@ -125,7 +125,7 @@ struct TypedRunner<E: Element> {
 pub(crate) struct CpuRunner(Box<dyn RunBatch>);
 
 trait RunBatch: Send {
-    fn forward(&mut self, batch: &Batch) -> Result<Tensor, Error>;
+    fn forward(&mut self, batch: &ForwardBatch) -> Result<Tensor, Error>;
     fn take_weights(&mut self, model: &Decoder) -> Result<(), Error>;
 }
 
@@ -139,7 +139,7 @@ impl CpuRunner {
     }
 
     /// Computes a batch: logits of the wanted tokens, [wanted, V] in the model's kind.
-    pub(crate) fn forward(&mut self, batch: &Batch) -> Result<Tensor, Error> {
+    pub(crate) fn forward(&mut self, batch: &ForwardBatch) -> Result<Tensor, Error> {
         self.0.forward(batch)
     }
 
@@ -264,7 +264,7 @@ fn select<T: Copy>(x: &[T], width: usize, rows: &[usize]) -> Vec<T> {
 }
 
 impl<E: Element> RunBatch for TypedRunner<E> {
-    fn forward(&mut self, batch: &Batch) -> Result<Tensor, Error> {
+    fn forward(&mut self, batch: &ForwardBatch) -> Result<Tensor, Error> {
         let _guard = tch::no_grad_guard();
         let n_tokens = batch.tokens.len();
         let n_heads = self.config.n_heads;

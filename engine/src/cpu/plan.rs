@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::batch::{Batch, Row};
+use crate::batch::{BatchRow, ForwardBatch};
 use crate::kv::BLOCK_TOKENS;
 
 /// Query tokens that are computed together.
@@ -44,9 +44,9 @@ impl View {
 }
 
 /// The tiles of a batch, of at most `max_tokens` tokens, the costly ones first.
-pub(super) fn tiles(batch: &Batch, max_tokens: usize) -> Vec<Tile> {
+pub(super) fn tiles(batch: &ForwardBatch, max_tokens: usize) -> Vec<Tile> {
     let mut tiles = Vec::new();
-    let mut single: Vec<&Row> = Vec::new();
+    let mut single: Vec<&BatchRow> = Vec::new();
     for row in &batch.rows {
         match row.len {
             1 => single.push(row),
@@ -67,7 +67,7 @@ pub(super) fn tiles(batch: &Batch, max_tokens: usize) -> Vec<Tile> {
 }
 
 /// Tiles of one sequence's following tokens.
-fn chunk_tiles(row: &Row, max_tokens: usize) -> Vec<Tile> {
+fn chunk_tiles(row: &BatchRow, max_tokens: usize) -> Vec<Tile> {
     let starts = (0..row.len).step_by(max_tokens);
     let tile = |start: usize| {
         let n_tokens = max_tokens.min(row.len - start);
@@ -93,7 +93,7 @@ fn chunk_tiles(row: &Row, max_tokens: usize) -> Vec<Tile> {
 }
 
 /// What single tokens look at, from span `depth` on: together as long as they share it.
-fn shared_views(rows: &[&Row], range: Range<usize>, mut depth: usize, views: &mut Vec<View>) {
+fn shared_views(rows: &[&BatchRow], range: Range<usize>, mut depth: usize, views: &mut Vec<View>) {
     let group = &rows[range.clone()];
     while let Some(span) = group[0].spans.get(depth)
         && group.iter().all(|row| row.spans.get(depth) == Some(span))
@@ -122,9 +122,9 @@ mod tests {
     use super::*;
     use crate::kv::Span;
 
-    fn row(start: usize, len: usize, position: usize, spans: &[(u32, u32)]) -> Row {
+    fn row(start: usize, len: usize, position: usize, spans: &[(u32, u32)]) -> BatchRow {
         let spans = spans.iter().map(|&(block, n_tokens)| Span { block, n_tokens }).collect();
-        Row { start, len, position, spans }
+        BatchRow { start, len, position, spans }
     }
 
     fn seen(tile: &Tile, token: usize) -> Vec<(u32, u32)> {
@@ -141,7 +141,7 @@ mod tests {
             row(2, 1, 30, &[(3, 16), (4, 9), (8, 6)]),
             row(3, 1, 16, &[(3, 16), (5, 1)]),
         ];
-        let batch = Batch { rows, ..Batch::default() };
+        let batch = ForwardBatch { rows, ..ForwardBatch::default() };
         let tiles = tiles(&batch, 8);
         assert_eq!(
             tiles.iter().map(|tile| tile.tokens.clone()).collect::<Vec<_>>(),
@@ -157,8 +157,10 @@ mod tests {
 
     #[test]
     fn each_token_of_a_chunk_sees_itself_and_what_is_before() {
-        let batch =
-            Batch { rows: vec![row(5, 20, 10, &[(1, 7), (2, 16), (3, 7)])], ..Batch::default() };
+        let batch = ForwardBatch {
+            rows: vec![row(5, 20, 10, &[(1, 7), (2, 16), (3, 7)])],
+            ..ForwardBatch::default()
+        };
         for tile in tiles(&batch, 6) {
             for (place, token) in tile.tokens.iter().enumerate() {
                 let n_seen: u32 = seen(&tile, place).iter().map(|(_, n)| n).sum();

@@ -71,14 +71,14 @@ pub(crate) fn capability() -> Result<(String, (i32, i32)), Error> {
 
 /// One argument of a kernel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Arg {
+pub(crate) enum KernelArg {
     Pointer(*mut c_void),
     I32(i32),
     I64(i64),
     F32(f32),
 }
 
-impl Arg {
+impl KernelArg {
     /// The address of a tensor's first value.
     pub(crate) fn tensor(tensor: &Tensor) -> Self {
         Self::Pointer(tensor.data_ptr())
@@ -100,7 +100,7 @@ impl Arg {
 
 /// How many blocks of how many threads run a kernel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
+pub(crate) struct LaunchShape {
     pub(crate) grid: [u32; 3],
     pub(crate) block: u32,
     /// Dynamic shared memory of a block, in bytes.
@@ -139,11 +139,11 @@ pub(crate) fn load(code: &[u8], names: &[&str]) -> Result<Vec<Function>, Error> 
 /// [`Error::Device`]
 pub(crate) fn launch(
     function: Function,
-    shape: Shape,
-    stream: &Stream,
-    args: &[Arg],
+    shape: LaunchShape,
+    stream: &CudaStream,
+    args: &[KernelArg],
 ) -> Result<(), Error> {
-    let mut addresses: Vec<*mut c_void> = args.iter().map(Arg::address).collect();
+    let mut addresses: Vec<*mut c_void> = args.iter().map(KernelArg::address).collect();
     let [x, y, z] = shape.grid;
     // SAFETY: the function is loaded; the addresses live until the call returns, which copies what
     // they point to; the tensors live as long as the work on the stream, because they are freed in the
@@ -163,10 +163,10 @@ pub(crate) fn launch(
 
 /// A queue of work on the GPU, of libtorch's pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stream(*mut c_void);
+pub(crate) struct CudaStream(*mut c_void);
 
 // SAFETY: a handle of the driver; streams may be used from any thread.
-unsafe impl Send for Stream {}
+unsafe impl Send for CudaStream {}
 
 type FromPool = unsafe extern "C" fn(bool, i32, *mut *mut c_void) -> i32;
 type SetCurrent = unsafe extern "C" fn(*mut c_void, i32) -> i32;
@@ -204,7 +204,7 @@ fn check(what: &str, code: i32) -> Result<(), Error> {
     }
 }
 
-impl Stream {
+impl CudaStream {
     /// A stream of libtorch's pool.
     ///
     /// # Errors
@@ -268,9 +268,9 @@ impl Stream {
     }
 }
 
-/// See [`Stream::enter`].
+/// See [`CudaStream::enter`].
 pub(crate) struct StreamGuard {
-    before: Stream,
+    before: CudaStream,
 }
 
 impl Drop for StreamGuard {
@@ -321,7 +321,7 @@ impl Graph {
     /// # Errors
     /// What `work` returns; [`Error::Device`] where something cannot be recorded.
     pub(crate) fn capture(
-        on: &Stream,
+        on: &CudaStream,
         work: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let raw = on.0.cast();
@@ -341,7 +341,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Device`]
-    pub(crate) fn launch(&self, on: &Stream) -> Result<(), Error> {
+    pub(crate) fn launch(&self, on: &CudaStream) -> Result<(), Error> {
         // SAFETY: the graph is valid; the tensors that it was recorded with are kept by its owner.
         unsafe { graph::launch(self.0, on.0.cast()) }.map_err(failed("starting a graph"))
     }
@@ -354,13 +354,13 @@ impl Drop for Graph {
     }
 }
 
-type Handle = *mut c_void;
+type GraphHandle = *mut c_void;
 type Flash = unsafe extern "C" fn(
-    Handle,
-    Handle,
-    Handle,
-    *mut Handle,
-    *mut Handle,
+    GraphHandle,
+    GraphHandle,
+    GraphHandle,
+    *mut GraphHandle,
+    *mut GraphHandle,
     i64,
     i64,
     f64,
@@ -369,13 +369,13 @@ type Flash = unsafe extern "C" fn(
     *mut f64,
     *mut i64,
     *mut i64,
-    *mut Handle,
-    *mut Handle,
-    *mut Handle,
-    *mut Handle,
-    *mut Handle,
-    *mut Handle,
-    *mut Handle,
+    *mut GraphHandle,
+    *mut GraphHandle,
+    *mut GraphHandle,
+    *mut GraphHandle,
+    *mut GraphHandle,
+    *mut GraphHandle,
+    *mut GraphHandle,
 ) -> i32;
 
 /// Causal attention of sequences that lie one after the other (FlashAttention-2's variable-length

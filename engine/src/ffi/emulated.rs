@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_int, c_uint, c_ulong, c_void};
 use std::path::Path;
 
-use super::cuda::{Arg, Shape};
+use super::cuda::{KernelArg, LaunchShape};
 
 /// A library of kernels, open for the life of the process.
 pub(crate) struct Library(*mut c_void);
@@ -41,10 +41,10 @@ impl Library {
         unsafe { libc::dlsym(self.0, name.as_ptr()) }
     }
 
-    pub(crate) fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) {
+    pub(crate) fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) {
         let symbol = self.symbol(kernel);
         assert!(!symbol.is_null(), "no kernel {kernel}");
-        let mut addresses: Vec<*mut c_void> = args.iter().map(Arg::address).collect();
+        let mut addresses: Vec<*mut c_void> = args.iter().map(KernelArg::address).collect();
         let [x, y, z] = shape.grid;
         // SAFETY: the macro JOUST_KERNEL defines this signature; the arguments are the kernel's, as on
         // the GPU.

@@ -1,7 +1,7 @@
 //! A batch in the order in which the GPU takes it: rows of one token first, which are decoded together,
 //! then the others. Plain numbers, no tensors.
 
-use crate::batch::{Batch, Row};
+use crate::batch::{BatchRow, ForwardBatch};
 use crate::kv::{BLOCK_TOKENS, Span};
 
 /// A batch with its rows in order.
@@ -14,14 +14,14 @@ pub(super) struct GpuBatch {
     /// The contexts of the rows of one token, each block << 5 | tokens.
     pub(super) decoding: Vec<Vec<i32>>,
     /// The other rows; their `start` is in this table.
-    pub(super) prefilling: Vec<Row>,
+    pub(super) prefilling: Vec<BatchRow>,
     /// Where the wanted tokens are, in the order of the batch.
     pub(super) wanted: Vec<i64>,
 }
 
 impl GpuBatch {
-    pub(super) fn new(batch: &Batch) -> Self {
-        let (decoding, prefilling): (Vec<&Row>, Vec<&Row>) =
+    pub(super) fn new(batch: &ForwardBatch) -> Self {
+        let (decoding, prefilling): (Vec<&BatchRow>, Vec<&BatchRow>) =
             batch.rows.iter().partition(|row| row.len == 1);
         let mut table = Self::default();
         let mut moved = vec![0; batch.tokens.len()];
@@ -36,7 +36,7 @@ impl GpuBatch {
                 table.slots.push(place as i32);
             }
             if row.len > 1 {
-                table.prefilling.push(Row { start, ..(*row).clone() });
+                table.prefilling.push(BatchRow { start, ..(*row).clone() });
             } else {
                 table.decoding.push(row.spans.iter().map(pack).collect());
             }

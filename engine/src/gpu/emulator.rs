@@ -12,7 +12,7 @@ use super::launch::Launch;
 use super::ops::Heads;
 use super::source::{self, KernelFile};
 use crate::error::Error;
-use crate::ffi::cuda::{Arg, Shape};
+use crate::ffi::cuda::{KernelArg, LaunchShape};
 use crate::ffi::emulated::Library;
 
 /// The files of kernels for a model's shapes; a file is compiled when a kernel of it is first started.
@@ -24,7 +24,7 @@ pub(super) struct EmulatorLauncher {
 }
 
 impl Launch for EmulatorLauncher {
-    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
+    fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) -> Result<(), Error> {
         let has = |file: &&KernelFile| file.kernels.iter().any(|other| other.name == kernel);
         let file = self.files.iter().find(has);
         let file = file.unwrap_or_else(|| panic!("no file has {kernel}"));

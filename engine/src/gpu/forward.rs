@@ -13,9 +13,9 @@ use super::ops::{Activations, DecodeContexts, Heads, Ops};
 use super::prefill::Prefill;
 use super::reference::ReferenceOps;
 use super::tuning::{SKINNY_GEMM_MAX_TOKENS, SKINNY_GEMM_TOKENS, graph_rows};
-use crate::batch::Batch;
+use crate::batch::ForwardBatch;
 use crate::error::Error;
-use crate::ffi::cuda::{self, Stream, StreamGuard};
+use crate::ffi::cuda::{self, CudaStream, StreamGuard};
 use crate::kv::BLOCK_TOKENS;
 use crate::model::{Decoder, Linear};
 use crate::sampler::{Drawn, RowSampling};
@@ -69,7 +69,7 @@ pub(crate) struct GpuRunner {
     by_flash: bool,
     shared_attention: bool,
     /// Where the work goes; none off the GPU.
-    stream: Option<Stream>,
+    stream: Option<CudaStream>,
     graphs: Option<Graphs>,
 }
 
@@ -98,13 +98,13 @@ impl GpuRunner {
             }
             false => Box::new(ReferenceOps { heads }),
         };
-        let stream = Stream::from_pool()?;
+        let stream = CudaStream::from_pool()?;
         let mut runner = Self::with_ops(model, settings, ops)?;
         runner.by_flash = settings.kernels;
         // the reference look at numbers on the host between two operations, which cannot be recorded
         runner.graphs = (settings.graphs && settings.kernels).then(|| Graphs::new(stream));
         runner.stream = Some(stream);
-        Stream::current()?.synchronize()?;
+        CudaStream::current()?.synchronize()?;
         Ok(runner)
     }
 
@@ -132,7 +132,7 @@ impl GpuRunner {
     /// Waits for weights that were written on libtorch's current stream, which is not the runner's.
     pub(crate) fn wait_for_weights() -> Result<(), Error> {
         cuda::enter()?;
-        Stream::current()?.synchronize()
+        CudaStream::current()?.synchronize()
     }
 
     /// Waits for the work of the runner's own stream.
@@ -155,7 +155,11 @@ impl GpuRunner {
     ///
     /// # Errors
     /// What libtorch or the driver refuses.
-    pub(crate) fn forward(&mut self, model: &Decoder, batch: &Batch) -> Result<Tensor, Error> {
+    pub(crate) fn forward(
+        &mut self,
+        model: &Decoder,
+        batch: &ForwardBatch,
+    ) -> Result<Tensor, Error> {
         let _no_grad = tch::no_grad_guard();
         let table = GpuBatch::new(batch);
         self.grow(model, &table)?;
@@ -198,7 +202,7 @@ impl GpuRunner {
             self.buffers = Buffers::new(model.config(), Capacity::default(), device)?;
             self.buffers = Buffers::new(model.config(), wanted, device)?;
             if self.stream.is_some() {
-                Stream::current()?.synchronize()?;
+                CudaStream::current()?.synchronize()?;
             }
         }
         Ok(())

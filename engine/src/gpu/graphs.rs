@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tuning::GRAPH_MAX_ROWS;
 use crate::error::Error;
-use crate::ffi::cuda::{Graph, Stream};
+use crate::ffi::cuda::{CudaStream, Graph};
 
 /// Number of rows of a step, and whether some of them share what they begin with.
 pub(super) type StepKind = (usize, bool);
 
 /// Recorded steps.
 pub(super) struct Graphs {
-    stream: Stream,
+    stream: CudaStream,
     recorded: BTreeMap<StepKind, Graph>,
     /// Steps that could not be recorded.
     unrecorded: BTreeSet<StepKind>,
 }
 
 impl Graphs {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: CudaStream) -> Self {
         Self { stream, recorded: BTreeMap::new(), unrecorded: BTreeSet::new() }
     }
 

@@ -4,7 +4,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::ffi::cuda::{Arg, Shape};
+use crate::ffi::cuda::{KernelArg, LaunchShape};
 
 /// A size that the declarations refer to by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Param {
 
 /// What a caller passes for a parameter.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Value<'a> {
+pub(super) enum ArgValue<'a> {
     Tensor(&'a Tensor),
     Optional(Option<&'a Tensor>),
     F32(f32),
@@ -173,7 +173,7 @@ pub(super) struct Kernel {
     /// Its parameters in order.
     pub(super) params: &'static [Param],
     /// Grid, threads per block and dynamic shared memory.
-    pub(super) shape: fn(&Dims) -> Shape,
+    pub(super) shape: fn(&Dims) -> LaunchShape,
 }
 
 impl Kernel {
@@ -181,7 +181,11 @@ impl Kernel {
     ///
     /// # Panics
     /// Where a value is not what the declaration says; the message names kernel and parameter.
-    pub(super) fn bind(&self, mut dims: Dims, values: &[Value]) -> Option<(Shape, Vec<Arg>)> {
+    pub(super) fn bind(
+        &self,
+        mut dims: Dims,
+        values: &[ArgValue],
+    ) -> Option<(LaunchShape, Vec<KernelArg>)> {
         let name = self.name;
         let passed = |param: &&Param| !matches!(param, Param::I32(_) | Param::I64(_));
         let expected = self.params.iter().filter(passed).count();
@@ -196,13 +200,13 @@ impl Kernel {
         let mut values = values.iter();
         let mut next = || *values.next().expect("they were counted above. This is a bug.");
         let arg = |param: &Param| match param {
-            Param::I32(dim) => Arg::I32(dims.get(*dim) as i32),
-            Param::I64(dim) => Arg::I64(dims.get(*dim)),
+            Param::I32(dim) => KernelArg::I32(dims.get(*dim) as i32),
+            Param::I64(dim) => KernelArg::I64(dims.get(*dim)),
             _ => match next() {
-                Value::Tensor(tensor) => Arg::tensor(tensor),
-                Value::Optional(tensor) => tensor.map_or(Arg::NULL, Arg::tensor),
-                Value::F32(value) => Arg::F32(value),
-                Value::I32(value) => Arg::I32(value),
+                ArgValue::Tensor(tensor) => KernelArg::tensor(tensor),
+                ArgValue::Optional(tensor) => tensor.map_or(KernelArg::NULL, KernelArg::tensor),
+                ArgValue::F32(value) => KernelArg::F32(value),
+                ArgValue::I32(value) => KernelArg::I32(value),
             },
         };
         let args = self.params.iter().map(arg).collect();
@@ -210,17 +214,17 @@ impl Kernel {
         (!shape.grid.contains(&0)).then_some((shape, args))
     }
 
-    fn check(&self, param: &Param, value: &Value, dims: &mut Dims, is_bound: bool) {
+    fn check(&self, param: &Param, value: &ArgValue, dims: &mut Dims, is_bound: bool) {
         let (param, format, shape, tensor) = match (*param, *value) {
-            (Param::Tensor(param, format, shape), Value::Tensor(tensor)) => {
+            (Param::Tensor(param, format, shape), ArgValue::Tensor(tensor)) => {
                 (param, format, shape, tensor)
             }
-            (Param::Optional(param, format, shape), Value::Optional(Some(tensor))) => {
+            (Param::Optional(param, format, shape), ArgValue::Optional(Some(tensor))) => {
                 (param, format, shape, tensor)
             }
-            (Param::Optional(..), Value::Optional(None))
-            | (Param::F32Value(_), Value::F32(_))
-            | (Param::I32Value(_), Value::I32(_)) => return,
+            (Param::Optional(..), ArgValue::Optional(None))
+            | (Param::F32Value(_), ArgValue::F32(_))
+            | (Param::I32Value(_), ArgValue::I32(_)) => return,
             (param, value) => panic!(
                 "{}: `{}` is {value:?}, wanted {param:?}. This is a bug.",
                 self.name,

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::arena::{KvKind, LayerArena};
 use super::buffers;
-use super::kernel::{Dim, Dims, Kernel, Value};
+use super::kernel::{ArgValue, Dim, Dims, Kernel};
 use super::kernels::{
     ATTEND_CASCADE, ATTEND_DECODE, Forms, GATHER_KV, GEMM_W8A8_SKINNY_8, GEMM_W8A8_SKINNY_16,
     GEMM_W8A8_SKINNY_32, GEMM_W8A8_SKINNY_64, MAX_SHARED_WIDTH, MERGE_SPLITS, QUANTIZE_ROWS,
@@ -43,7 +43,12 @@ impl KernelOps<GpuLauncher> {
 
 impl<L: Launch> KernelOps<L> {
     /// Checks the values of a kernel's parameters against its declaration and starts it.
-    fn launch(&self, kernel: &Kernel, known: &[(Dim, i64)], values: &[Value]) -> Result<(), Error> {
+    fn launch(
+        &self,
+        kernel: &Kernel,
+        known: &[(Dim, i64)],
+        values: &[ArgValue],
+    ) -> Result<(), Error> {
         let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
         let of_model = [
             (Dim::Heads, n_heads),
@@ -65,19 +70,19 @@ impl<L: Launch> KernelOps<L> {
         &self,
         forms: &Forms,
         n_rows: i64,
-        values: &[Value],
+        values: &[ArgValue],
         out: &Activations,
         next: Prefetch,
     ) -> Result<(), Error> {
         let (kernel, outs) = match out {
-            Activations::Plain(out) => (&forms.plain, vec![Value::Tensor(out)]),
+            Activations::Plain(out) => (&forms.plain, vec![ArgValue::Tensor(out)]),
             Activations::Fp8(values, scale) => {
-                (&forms.fp8, vec![Value::Tensor(values), Value::Tensor(scale)])
+                (&forms.fp8, vec![ArgValue::Tensor(values), ArgValue::Tensor(scale)])
             }
         };
         let (weight, bytes_each) = self.prefetch(n_rows, next);
         let n_prefetchers = if bytes_each > 0 { PREFETCH_BLOCKS } else { 0 };
-        let last = [Value::Optional(weight), Value::I32(bytes_each as i32)];
+        let last = [ArgValue::Optional(weight), ArgValue::I32(bytes_each as i32)];
         let known = [(Dim::Prefetchers, n_prefetchers)];
         self.launch(kernel, &known, &[values, &outs, &last].concat())
     }
@@ -105,16 +110,16 @@ impl<L: Launch> Ops for KernelOps<L> {
         next: Prefetch,
     ) -> Result<(), Error> {
         let values = [
-            Value::Tensor(x),
-            Value::Optional(added),
-            Value::Tensor(weight),
-            Value::F32(eps as f32),
+            ArgValue::Tensor(x),
+            ArgValue::Optional(added),
+            ArgValue::Tensor(weight),
+            ArgValue::F32(eps as f32),
         ];
         self.launch_form(&RMSNORM_RESIDUAL, x.size()[0], &values, out, next)
     }
 
     fn silu_mul(&self, gate_up: &Tensor, out: &Activations, next: Prefetch) -> Result<(), Error> {
-        self.launch_form(&SILU_MUL, gate_up.size()[0], &[Value::Tensor(gate_up)], out, next)
+        self.launch_form(&SILU_MUL, gate_up.size()[0], &[ArgValue::Tensor(gate_up)], out, next)
     }
 
     fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error> {
@@ -123,7 +128,7 @@ impl<L: Launch> Ops for KernelOps<L> {
             Activations::Fp8(values, scale) => self.launch(
                 &QUANTIZE_ROWS,
                 &[(Dim::Prefetchers, 0)],
-                &[Value::Tensor(x), Value::Tensor(values), Value::Tensor(scale)],
+                &[ArgValue::Tensor(x), ArgValue::Tensor(values), ArgValue::Tensor(scale)],
             ),
         }
     }
@@ -136,7 +141,7 @@ impl<L: Launch> Ops for KernelOps<L> {
         slots: &Tensor,
         arena: &LayerArena,
     ) -> Result<(), Error> {
-        let before = [qkv, positions, inv_freq, slots].map(Value::Tensor);
+        let before = [qkv, positions, inv_freq, slots].map(ArgValue::Tensor);
         self.launch(&ROPE_APPEND, &[], &[&before[..], &arena_values(arena)].concat())
     }
 
@@ -146,7 +151,7 @@ impl<L: Launch> Ops for KernelOps<L> {
         slots: &Tensor,
         out: &[Tensor; 2],
     ) -> Result<(), Error> {
-        let after = [slots, &out[0], &out[1]].map(Value::Tensor);
+        let after = [slots, &out[0], &out[1]].map(ArgValue::Tensor);
         self.launch(&GATHER_KV, &[], &[&arena_values(arena)[..], &after].concat())
     }
 
@@ -158,14 +163,14 @@ impl<L: Launch> Ops for KernelOps<L> {
         partial: &Tensor,
         lse: &Tensor,
     ) -> Result<(), Error> {
-        let attend = |kernel: &Kernel, which: [Value; 2], n_splits: i64| {
+        let attend = |kernel: &Kernel, which: [ArgValue; 2], n_splits: i64| {
             let known = [(Dim::Splits, n_splits), (Dim::AllSplits, contexts.n_all_splits())];
             let scale = 1.0 / (self.heads.head_dim as f32).sqrt();
-            let after = [Value::F32(scale), Value::Tensor(partial), Value::Tensor(lse)];
+            let after = [ArgValue::F32(scale), ArgValue::Tensor(partial), ArgValue::Tensor(lse)];
             let values = [
-                &[Value::Tensor(qkv)][..],
+                &[ArgValue::Tensor(qkv)][..],
                 &arena_values(arena),
-                &[Value::Tensor(&contexts.spans)],
+                &[ArgValue::Tensor(&contexts.spans)],
                 &which,
                 &after,
             ];
@@ -173,11 +178,11 @@ impl<L: Launch> Ops for KernelOps<L> {
         };
         let cascade = contexts.cascade.as_ref();
         let n_shared = cascade.map(|cascade| &cascade.n_shared);
-        let which = [Value::Tensor(&contexts.n_spans), Value::Optional(n_shared)];
+        let which = [ArgValue::Tensor(&contexts.n_spans), ArgValue::Optional(n_shared)];
         attend(&ATTEND_DECODE, which, contexts.n_splits)?;
         match cascade {
             Some(cascade) => {
-                let which = [&cascade.rows, &cascade.n_spans].map(Value::Tensor);
+                let which = [&cascade.rows, &cascade.n_spans].map(ArgValue::Tensor);
                 attend(&ATTEND_CASCADE, which, cascade.n_splits)
             }
             None => Ok(()),
@@ -191,7 +196,7 @@ impl<L: Launch> Ops for KernelOps<L> {
         out: &Activations,
         next: Prefetch,
     ) -> Result<(), Error> {
-        let values = [Value::Tensor(partial), Value::Tensor(lse)];
+        let values = [ArgValue::Tensor(partial), ArgValue::Tensor(lse)];
         self.launch_form(&MERGE_SPLITS, lse.size()[0], &values, out, next)
     }
 
@@ -218,29 +223,29 @@ impl<L: Launch> Ops for KernelOps<L> {
         let is_aligned = sides.iter().all(|side| side % 16 == 0);
         assert!(is_aligned, "{}: a matrix of {sides:?}. This is a bug.", kernel.name);
         let values = [
-            Value::Tensor(&linear.weight),
-            Value::Tensor(weight_scale),
-            Value::Tensor(values),
-            Value::Tensor(scale),
-            Value::Optional(linear.bias.as_ref()),
-            Value::Tensor(out),
+            ArgValue::Tensor(&linear.weight),
+            ArgValue::Tensor(weight_scale),
+            ArgValue::Tensor(values),
+            ArgValue::Tensor(scale),
+            ArgValue::Optional(linear.bias.as_ref()),
+            ArgValue::Tensor(out),
         ];
         self.launch(kernel, &[], &values)
     }
 
     fn sample(&self, logits: &Tensor, draws: &Tensor, drawn: &Tensor) -> Result<(), Error> {
-        self.launch(&SAMPLE, &[], &[logits, draws, drawn].map(Value::Tensor))
+        self.launch(&SAMPLE, &[], &[logits, draws, drawn].map(ArgValue::Tensor))
     }
 }
 
 /// Keys and values of a layer and their scales, as four parameters.
-fn arena_values(arena: &LayerArena) -> [Value<'_>; 4] {
+fn arena_values(arena: &LayerArena) -> [ArgValue<'_>; 4] {
     let scales = arena.scales.as_ref();
     [
-        Value::Tensor(&arena.keys),
-        Value::Tensor(&arena.values),
-        Value::Optional(scales.map(|[keys, _]| keys)),
-        Value::Optional(scales.map(|[_, values]| values)),
+        ArgValue::Tensor(&arena.keys),
+        ArgValue::Tensor(&arena.values),
+        ArgValue::Optional(scales.map(|[keys, _]| keys)),
+        ArgValue::Optional(scales.map(|[_, values]| values)),
     ]
 }
 

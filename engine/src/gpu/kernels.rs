@@ -10,7 +10,7 @@ use super::kernel::Format::{Bf16, Bytes, E4m3, F32, F64, I32, Kv};
 use super::kernel::Param::{F32Value, I32Value, Optional, Tensor};
 use super::kernel::Size::{AtLeast, Fixed, Is, Over, Times};
 use super::kernel::{Dims, Kernel, Param};
-use crate::ffi::cuda::Shape;
+use crate::ffi::cuda::LaunchShape;
 use crate::kv::BLOCK_TOKENS;
 
 /// Widest row that a kernel keeps in a block's shared memory, beside what it needs itself.
@@ -66,7 +66,7 @@ pub(super) const RMSNORM_RESIDUAL: Forms = forms!(
         F32Value("eps"),
         Param::I32(Width),
     ],
-    |dims| Shape { shared: 4 * dims.count(Width), ..block_per_row(dims) }
+    |dims| LaunchShape { shared: 4 * dims.count(Width), ..block_per_row(dims) }
 );
 
 /// Gated activation of the MLP.
@@ -85,7 +85,7 @@ pub(super) const MERGE_SPLITS: Forms = forms!(
         Param::I32(AllSplits),
         Param::I32(Width),
     ],
-    |dims| Shape { shared: 4 * dims.count(Width), ..block_per_row(dims) }
+    |dims| LaunchShape { shared: 4 * dims.count(Width), ..block_per_row(dims) }
 );
 
 /// bf16 rows to E4M3 with one scale per row.
@@ -124,7 +124,7 @@ pub(super) const ROPE_APPEND: Kernel = Kernel {
     shape: |dims| {
         const HEADS_PER_BLOCK: u32 = 4;
         let n_all = dims.count(Heads) + 2 * dims.count(KvHeads);
-        Shape {
+        LaunchShape {
             grid: [dims.count(Rows), n_all.div_ceil(HEADS_PER_BLOCK), 1],
             block: 32 * HEADS_PER_BLOCK,
             shared: 0,
@@ -145,7 +145,7 @@ pub(super) const GATHER_KV: Kernel = Kernel {
         Tensor("out_keys", Bf16, &[Is(Rows), Is(KvHeads), Is(HeadDim)]),
         Tensor("out_values", Bf16, &[Is(Rows), Is(KvHeads), Is(HeadDim)]),
     ],
-    shape: |dims| Shape {
+    shape: |dims| LaunchShape {
         grid: [dims.count(Rows), 1, 1],
         block: row_block(dims.get(KvHeads) * dims.get(HeadDim)),
         shared: 0,
@@ -185,7 +185,7 @@ macro_rules! attention {
 pub(super) const ATTEND_DECODE: Kernel = attention!(
     "attend_decode",
     [Tensor("n_spans", I32, &[Is(Rows)]), Optional("n_shared", I32, &[Is(Rows)])],
-    |dims| Shape {
+    |dims| LaunchShape {
         grid: [dims.count(Rows), dims.count(KvHeads), dims.count(Splits)],
         block: 128,
         shared: 0,
@@ -202,7 +202,7 @@ pub(super) const ATTEND_CASCADE: Kernel = attention!(
     |dims| {
         // a warp has two rows, or one with more than eight query heads per key/value head
         let warp_rows = if dims.get(Heads) / dims.get(KvHeads) <= 8 { 2 } else { 1 };
-        Shape {
+        LaunchShape {
             grid: [dims.count(Bundles), dims.count(KvHeads), dims.count(Splits)],
             block: 32 * BUNDLE_ROWS as u32 / warp_rows,
             shared: 0,
@@ -226,7 +226,7 @@ macro_rules! skinny_gemm {
                 Param::I32(Outputs),
                 Tensor("out", Bf16, &[Is(Rows), Is(Outputs)]),
             ],
-            shape: |dims| Shape {
+            shape: |dims| LaunchShape {
                 grid: [dims.count(Outputs).div_ceil($channels), 1, 1],
                 block: 192,
                 shared: 0,
@@ -254,14 +254,18 @@ pub(super) const SAMPLE: Kernel = Kernel {
         Tensor("draws", F64, &[Fixed(4), Is(Rows)]),
         Tensor("drawn", F64, &[Fixed(2), Is(Rows)]),
     ],
-    shape: |dims| Shape { grid: [dims.count(Rows), 1, 1], block: 1_024, shared: 0 },
+    shape: |dims| LaunchShape { grid: [dims.count(Rows), 1, 1], block: 1_024, shared: 0 },
 };
 
 /// One block per row, and those that prefetch.
-fn block_per_row(dims: &Dims) -> Shape {
+fn block_per_row(dims: &Dims) -> LaunchShape {
     let n_rows = dims.count(Rows);
     let n_prefetchers = if n_rows > 0 { dims.count(Prefetchers) } else { 0 };
-    Shape { grid: [n_rows + n_prefetchers, 1, 1], block: row_block(dims.get(Width)), shared: 0 }
+    LaunchShape {
+        grid: [n_rows + n_prefetchers, 1, 1],
+        block: row_block(dims.get(Width)),
+        shared: 0,
+    }
 }
 
 /// Threads of a block that takes eight values per thread of a row at a time.

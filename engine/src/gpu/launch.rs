@@ -6,12 +6,12 @@ use super::arena::KvKind;
 use super::ops::Heads;
 use super::source::{self, KernelFile};
 use crate::error::Error;
-use crate::ffi::cuda::{self, Arg, Function, Shape, Stream};
+use crate::ffi::cuda::{self, CudaStream, Function, KernelArg, LaunchShape};
 use crate::ffi::nvrtc;
 
 /// Starts kernels by their names.
 pub(super) trait Launch: Send {
-    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error>;
+    fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) -> Result<(), Error>;
 }
 
 /// The first GPUs with FP8: Ada, then Hopper.
@@ -62,9 +62,9 @@ pub(super) fn compile(file: &KernelFile, architecture: &str) -> Result<Vec<u8>, 
 }
 
 impl Launch for GpuLauncher {
-    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
+    fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) -> Result<(), Error> {
         let function = self.functions.get(kernel);
         let function = *function.expect("every kernel is in a file's list. This is a bug.");
-        cuda::launch(function, shape, &Stream::current()?, args)
+        cuda::launch(function, shape, &CudaStream::current()?, args)
     }
 }

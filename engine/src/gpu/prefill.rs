@@ -6,14 +6,14 @@ use tch::{Kind, Tensor};
 
 use super::arena::LayerArena;
 use super::ops::{Heads, Ops};
-use crate::batch::Row;
+use crate::batch::BatchRow;
 use crate::error::Error;
 use crate::ffi::cuda::flash_attention;
 use crate::kv::BLOCK_TOKENS;
 
 /// What all layers need to know of some prefilling rows whose contexts are gathered together.
 pub(super) struct Prefill {
-    rows: Vec<Row>,
+    rows: Vec<BatchRow>,
     /// `[T]` i32: the slots of all contexts, one after the other.
     slots: Tensor,
     /// `[rows + 1]` i32: where each row's queries and context begin.
@@ -23,7 +23,7 @@ pub(super) struct Prefill {
 }
 
 /// Tokens of a row's context.
-fn n_context(row: &Row) -> usize {
+fn n_context(row: &BatchRow) -> usize {
     row.position + row.len
 }
 
@@ -31,12 +31,12 @@ impl Prefill {
     /// Rows in groups whose contexts have at most `most` tokens together, or of one row. `like` gives
     /// the device; `by_flash` wants a GPU.
     pub(super) fn groups(
-        rows: &[Row],
+        rows: &[BatchRow],
         most: usize,
         like: &Tensor,
         by_flash: bool,
     ) -> Result<Vec<Self>, Error> {
-        let mut groups: Vec<Vec<Row>> = Vec::new();
+        let mut groups: Vec<Vec<BatchRow>> = Vec::new();
         let mut n_gathered = 0;
         for row in rows {
             n_gathered += n_context(row);
@@ -51,7 +51,7 @@ impl Prefill {
         groups.into_iter().map(|group| Self::new(group, like, by_flash)).collect()
     }
 
-    fn new(rows: Vec<Row>, like: &Tensor, by_flash: bool) -> Result<Self, Error> {
+    fn new(rows: Vec<BatchRow>, like: &Tensor, by_flash: bool) -> Result<Self, Error> {
         let place = |values: &[i32]| Tensor::f_from_slice(values)?.f_to_device(like.device());
         let spans = rows.iter().flat_map(|row| &row.spans);
         let slots = spans.flat_map(|span| {
@@ -59,7 +59,7 @@ impl Prefill {
             first..first + span.n_tokens as i32
         });
         let slots = place(&slots.collect::<Vec<_>>())?;
-        let lengths = [|row: &Row| row.len, n_context];
+        let lengths = [|row: &BatchRow| row.len, n_context];
         let starts = lengths.map(|length| {
             let mut end = 0;
             let ends = rows.iter().map(|row| {

@@ -11,7 +11,7 @@ use super::arena::KvKind;
 use super::forward::GpuSettings;
 use super::measure::stage::values;
 use super::ops::{Activations, Heads};
-use crate::batch::{Batch, Row};
+use crate::batch::{BatchRow, ForwardBatch};
 use crate::config::ModelConfig;
 use crate::config::examples::tiny;
 use crate::kv::{Slot, Span};
@@ -118,7 +118,7 @@ fn settings(n_blocks: usize, kv: KvKind, shared_attention: bool) -> GpuSettings 
 }
 
 /// Adds the tokens of a sequence from `position` on, all of them wanted.
-fn push(batch: &mut Batch, tokens: &[u32], position: usize, spans: &[(u32, u32)]) {
+fn push(batch: &mut ForwardBatch, tokens: &[u32], position: usize, spans: &[(u32, u32)]) {
     let start = batch.tokens.len();
     let slots =
         spans.iter().flat_map(|&(block, n)| (0..n).map(move |offset| Slot { block, offset }));
@@ -126,6 +126,6 @@ fn push(batch: &mut Batch, tokens: &[u32], position: usize, spans: &[(u32, u32)]
     batch.tokens.extend(tokens);
     batch.positions.extend(position..position + tokens.len());
     let spans = spans.iter().map(|&(block, n_tokens)| Span { block, n_tokens });
-    batch.rows.push(Row { start, len: tokens.len(), position, spans: spans.collect() });
+    batch.rows.push(BatchRow { start, len: tokens.len(), position, spans: spans.collect() });
     batch.wanted.extend(start..start + tokens.len());
 }

@@ -173,7 +173,7 @@ fn unit_scale(device: Device) -> Result<Tensor, Error> {
         *one = Some(Tensor::f_ones([1, 1], (Kind::Float, device))?);
         // other threads use it on other streams
         if device.is_cuda() {
-            cuda::Stream::current()?.synchronize()?;
+            cuda::CudaStream::current()?.synchronize()?;
         }
     }
     let made = one.as_ref().map(Tensor::shallow_clone);

@@ -10,7 +10,8 @@ use super::layer::Layer;
 use super::linear::{Linear, SCALE};
 use super::rope::Rope;
 use super::source::{
-    DrawnOnDevice, FromCheckpoint, Inspected, Precision, Random, Source, Target, fused, stack,
+    DrawnOnDevice, FromCheckpoint, InspectedCheckpoint, Precision, RandomWeights, WeightSource,
+    WeightTarget, fused, stack,
 };
 use crate::config::ModelConfig;
 use crate::error::Error;
@@ -30,7 +31,7 @@ impl Decoder {
         device: Device,
         precision: impl Into<Precision>,
     ) -> Result<Self, Error> {
-        let target = Target { device, precision: precision.into() };
+        let target = WeightTarget { device, precision: precision.into() };
         let is_fp8 = |name| checkpoint.kind(name) == Some(Kind::Float8e4m3fn);
         if config.fp8.is_some() && !checkpoint.names().any(is_fp8) {
             return Err(Error::NotFp8);
@@ -43,15 +44,18 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::from_weights`].
     pub(crate) fn inspect(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(), Error> {
-        let target = Target { device: Device::Cpu, precision: Kind::Float.into() };
+        let target = WeightTarget { device: Device::Cpu, precision: Kind::Float.into() };
         let source = FromCheckpoint { checkpoint, layout: config.fp8, target };
-        Self::build(config, &Inspected(source)).map(|_| ())
+        Self::build(config, &InspectedCheckpoint(source)).map(|_| ())
     }
 
     /// Draws a fresh model: matrices from N(0, 0.02²), norms 1, biases 0, keyed by `seed` and name.
     pub fn random(config: &ModelConfig, seed: Seed, device: Device, kind: Kind) -> Self {
-        Self::build(config, &Random { seed, target: Target { device, precision: kind.into() } })
-            .expect("freshly drawn tensors have the shapes that were asked for. This is a bug.")
+        Self::build(
+            config,
+            &RandomWeights { seed, target: WeightTarget { device, precision: kind.into() } },
+        )
+        .expect("freshly drawn tensors have the shapes that were asked for. This is a bug.")
     }
 
     /// As [`Decoder::random`], drawn on the device by libtorch and in any precision, for measuring models
@@ -65,13 +69,13 @@ impl Decoder {
         device: Device,
         precision: Precision,
     ) -> Result<Self, Error> {
-        let target = Target { device, precision };
+        let target = WeightTarget { device, precision };
         Self::build(config, &DrawnOnDevice { n_layers: config.n_layers, seed, target })
     }
 
-    fn build(config: &ModelConfig, source: &impl Source) -> Result<Self, Error> {
+    fn build(config: &ModelConfig, source: &impl WeightSource) -> Result<Self, Error> {
         let _guard = tch::no_grad_guard();
-        let Target { device, precision } = source.target();
+        let WeightTarget { device, precision } = source.target();
         let hidden = config.hidden_size;
         let (q_rows, kv_rows) =
             (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);

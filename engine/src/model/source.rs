@@ -42,15 +42,15 @@ impl From<Kind> for Precision {
 
 /// Where a model's tensors are to lie, and what they are to be kept in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
+pub(super) struct WeightTarget {
     pub(super) device: Device,
     pub(super) precision: Precision,
 }
 
 /// Gives a model its tensors.
-pub(super) trait Source {
+pub(super) trait WeightSource {
     /// What becomes of them.
-    fn target(&self) -> Target;
+    fn target(&self) -> WeightTarget;
 
     /// A tensor of this shape, plain.
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error>;
@@ -69,7 +69,7 @@ pub(super) trait Source {
 /// Matrices that read the same `width` inputs, on top of each other: `parts` are their names and rows.
 /// Where one of them stays plain, all do.
 pub(super) fn fused(
-    source: &dyn Source,
+    source: &dyn WeightSource,
     parts: &[(String, usize)],
     width: usize,
     fp8: bool,
@@ -100,7 +100,7 @@ pub(super) fn stack(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
 }
 
 /// A tensor as a checkpoint has it.
-enum Stored {
+enum StoredTensor {
     Plain(Tensor),
     Fp8(Quantized),
 }
@@ -110,7 +110,7 @@ pub(super) struct FromCheckpoint<'a> {
     pub(super) checkpoint: &'a Checkpoint,
     /// How its FP8 matrices are scaled; none where it is plain.
     pub(super) layout: Option<Fp8Layout>,
-    pub(super) target: Target,
+    pub(super) target: WeightTarget,
 }
 
 impl FromCheckpoint<'_> {
@@ -138,9 +138,9 @@ impl FromCheckpoint<'_> {
     }
 
     /// Reads a tensor, or a matrix of FP8 with its scale, once its shape is the wanted one.
-    fn read(&self, name: &str, wanted: &[usize]) -> Result<Stored, Error> {
+    fn read(&self, name: &str, wanted: &[usize]) -> Result<StoredTensor, Error> {
         let (Kind::Float8e4m3fn, &[n_rows, width]) = (self.check(name, wanted)?, wanted) else {
-            return Ok(Stored::Plain(self.checkpoint.read(name, self.target.device)?));
+            return Ok(StoredTensor::Plain(self.checkpoint.read(name, self.target.device)?));
         };
         let (scale_name, scale) = self.scale(name)?;
         let block_size = self.layout.and_then(|layout| layout.block);
@@ -164,7 +164,7 @@ impl FromCheckpoint<'_> {
         // blocks are taken apart on the CPU
         let is_block = block != by_row && scale.numel() > 1;
         let device = if is_block { Device::Cpu } else { self.target.device };
-        Ok(Stored::Fp8(Quantized {
+        Ok(StoredTensor::Fp8(Quantized {
             values: self.checkpoint.read(name, device)?,
             scale: scale.f_to_kind(Kind::Float)?.f_view(&wanted[..])?.f_to_device(device)?,
             block,
@@ -184,16 +184,16 @@ impl FromCheckpoint<'_> {
     }
 }
 
-impl Source for FromCheckpoint<'_> {
-    fn target(&self) -> Target {
+impl WeightSource for FromCheckpoint<'_> {
+    fn target(&self) -> WeightTarget {
         self.target
     }
 
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
-        let Target { device, precision } = self.target;
+        let WeightTarget { device, precision } = self.target;
         let tensor = match self.read(name, shape)? {
-            Stored::Plain(tensor) => tensor,
-            Stored::Fp8(quantized) => quantized.dequantize(precision.kind)?,
+            StoredTensor::Plain(tensor) => tensor,
+            StoredTensor::Fp8(quantized) => quantized.dequantize(precision.kind)?,
         };
         Ok(tensor.f_to_kind(precision.kind)?.f_to_device(device)?)
     }
@@ -210,18 +210,18 @@ impl Source for FromCheckpoint<'_> {
             });
         }
         match self.read(name, &shape)? {
-            Stored::Plain(weight) => fp8::quantize_into(name, &weight, out),
-            Stored::Fp8(quantized) => out.copy_from(&quantized.by_row(name)?),
+            StoredTensor::Plain(weight) => fp8::quantize_into(name, &weight, out),
+            StoredTensor::Fp8(quantized) => out.copy_from(&quantized.by_row(name)?),
         }
     }
 }
 
 /// A checkpoint whose tensors are only looked at: a model of nothing can be built of it where all are
 /// there, in their shapes.
-pub(super) struct Inspected<'a>(pub(super) FromCheckpoint<'a>);
+pub(super) struct InspectedCheckpoint<'a>(pub(super) FromCheckpoint<'a>);
 
-impl Source for Inspected<'_> {
-    fn target(&self) -> Target {
+impl WeightSource for InspectedCheckpoint<'_> {
+    fn target(&self) -> WeightTarget {
         self.0.target
     }
 
@@ -233,7 +233,7 @@ impl Source for Inspected<'_> {
 
 /// A fresh tensor: norms 1, biases 0, the others by `draw`.
 fn fresh(
-    target: Target,
+    target: WeightTarget,
     name: &str,
     shape: &[usize],
     draw: impl FnOnce(&[i64]) -> Result<Tensor, Error>,
@@ -251,13 +251,13 @@ fn fresh(
 }
 
 /// Fresh weights: matrices from N(0, 0.02²), norms 1, biases 0, each keyed by its name.
-pub(super) struct Random {
+pub(super) struct RandomWeights {
     pub(super) seed: Seed,
-    pub(super) target: Target,
+    pub(super) target: WeightTarget,
 }
 
-impl Source for Random {
-    fn target(&self) -> Target {
+impl WeightSource for RandomWeights {
+    fn target(&self) -> WeightTarget {
         self.target
     }
 
@@ -270,18 +270,18 @@ impl Source for Random {
     }
 }
 
-/// As [`Random`], but drawn on the device by libtorch: fast enough for the largest models, and another
+/// As [`RandomWeights`], but drawn on the device by libtorch: fast enough for the largest models, and another
 /// draw on another device. The embedding is drawn from N(0, 1), and matrices that write to the residual
 /// stream smaller by √(2·layers), as GPT-2's are: in a deep model of equal draws every layer blows up the
 /// roundings of those before it, as in a trained one it does not.
 pub(super) struct DrawnOnDevice {
     pub(super) n_layers: usize,
     pub(super) seed: Seed,
-    pub(super) target: Target,
+    pub(super) target: WeightTarget,
 }
 
-impl Source for DrawnOnDevice {
-    fn target(&self) -> Target {
+impl WeightSource for DrawnOnDevice {
+    fn target(&self) -> WeightTarget {
         self.target
     }
 

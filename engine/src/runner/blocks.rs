@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::batch::{Batch, Row};
+use crate::batch::{BatchRow, ForwardBatch};
 use crate::error::Error;
 use crate::kv::BLOCK_TOKENS;
 use crate::model::Decoder;
@@ -27,7 +27,11 @@ impl KvBlocks {
     }
 
     /// Computes a batch: logits of the wanted tokens, [wanted, V] f32.
-    pub(super) fn forward(&mut self, model: &Decoder, batch: &Batch) -> Result<Tensor, Error> {
+    pub(super) fn forward(
+        &mut self,
+        model: &Decoder,
+        batch: &ForwardBatch,
+    ) -> Result<Tensor, Error> {
         let _guard = tch::no_grad_guard();
         let to_tensor = |values: Vec<i64>| Tensor::from_slice(&values).to_device(model.device());
         let slots = batch.slots.iter();
@@ -45,7 +49,7 @@ impl KvBlocks {
 }
 
 /// The slots of a row's context, in order.
-fn context(row: &Row) -> Vec<i64> {
+fn context(row: &BatchRow) -> Vec<i64> {
     let spans = row.spans.iter().flat_map(|span| {
         let first = i64::from(span.block) * BLOCK_TOKENS as i64;
         first..first + i64::from(span.n_tokens)
@@ -56,7 +60,7 @@ fn context(row: &Row) -> Vec<i64> {
 /// Attention of one batch.
 struct Rows<'a> {
     kv: &'a mut KvBlocks,
-    rows: &'a [Row],
+    rows: &'a [BatchRow],
     slots: Tensor,
     contexts: Vec<Tensor>,
 }

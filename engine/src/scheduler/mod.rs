@@ -15,13 +15,13 @@ use crate::kv::{BlockTable, KvMemory, KvUsage};
 use queue::Queue;
 use types::QueuePosition;
 pub(crate) use types::{
-    Chunk, Limits, QueuedRequest, SchedulerCounts, Sequence, SequenceKey, StepPlan,
+    Chunk, QueuedRequest, SchedulerCounts, SchedulerLimits, Sequence, SequenceKey, StepPlan,
 };
 
 /// The waiting and the running sequences.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
-    limits: Limits,
+    limits: SchedulerLimits,
     memory: KvMemory,
     waiting: Queue,
     /// By place in the queue, so that the last one is the one to lose its memory.
@@ -32,7 +32,7 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: SchedulerLimits) -> Self {
         Self {
             limits,
             memory: KvMemory::new(limits.n_blocks, limits.prefix_cache),

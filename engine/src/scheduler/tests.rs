@@ -9,8 +9,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::kv::Span;
 
-fn limits() -> Limits {
-    Limits { max_batch: 4, max_queue: 100, step_tokens: 32, n_blocks: 64, prefix_cache: true }
+fn limits() -> SchedulerLimits {
+    SchedulerLimits {
+        max_batch: 4,
+        max_queue: 100,
+        step_tokens: 32,
+        n_blocks: 64,
+        prefix_cache: true,
+    }
 }
 
 fn request(request: u64, prompt: Vec<u32>, n_samples: u32) -> QueuedRequest {
@@ -69,7 +75,7 @@ fn equal_prompts_of_one_step_are_computed_once() {
 
 #[test]
 fn higher_priority_goes_first_and_the_oldest_gets_its_turn() {
-    let mut scheduler = Scheduler::new(Limits { max_batch: 1, ..limits() });
+    let mut scheduler = Scheduler::new(SchedulerLimits { max_batch: 1, ..limits() });
     scheduler.push(request(0, prompt(0, 3), 1)).unwrap();
     let mut served = Vec::new();
     for id in 1..20 {
@@ -86,7 +92,7 @@ fn higher_priority_goes_first_and_the_oldest_gets_its_turn() {
 
 #[test]
 fn a_full_queue_refuses_and_a_deadline_ends_what_waits_and_runs() {
-    let mut scheduler = Scheduler::new(Limits { max_batch: 1, max_queue: 2, ..limits() });
+    let mut scheduler = Scheduler::new(SchedulerLimits { max_batch: 1, max_queue: 2, ..limits() });
     let soon = Some(Duration::from_secs(5));
     scheduler.push(QueuedRequest { deadline: soon, ..request(1, prompt(1, 3), 1) }).unwrap();
     scheduler.push(QueuedRequest { deadline: soon, ..request(2, prompt(2, 3), 1) }).unwrap();
@@ -103,7 +109,8 @@ fn a_full_queue_refuses_and_a_deadline_ends_what_waits_and_runs() {
 
 #[test]
 fn the_last_to_come_gives_its_memory_to_the_first() {
-    let mut scheduler = Scheduler::new(Limits { n_blocks: 4, step_tokens: 100, ..limits() });
+    let mut scheduler =
+        Scheduler::new(SchedulerLimits { n_blocks: 4, step_tokens: 100, ..limits() });
     scheduler.push(request(1, prompt(1, 30), 1)).unwrap();
     scheduler.push(request(2, prompt(2, 30), 1)).unwrap();
     assert_eq!(plan(&mut scheduler).len(), 2);
@@ -153,7 +160,7 @@ proptest! {
         step_tokens in 1usize..60,
         prefix_cache in any::<bool>(),
     ) {
-        let mut scheduler = Scheduler::new(Limits {
+        let mut scheduler = Scheduler::new(SchedulerLimits {
             max_batch: 6, max_queue: 1_000, step_tokens, n_blocks, prefix_cache,
         });
         for (id, &(stem, n_tokens, n_samples, _, priority, _)) in shapes.iter().enumerate() {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::kv::{BlockTable, Slot, Span};
 
-/// Limits that a plan keeps.
+/// Limits of a plan.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct SchedulerLimits {
     /// Most samples that run at once.
     pub(crate) max_batch: usize,
     /// Most requests that wait.

@@ -18,7 +18,7 @@ use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::error::Error;
-use crate::weights::gguf::{GgufFile, Value};
+use crate::weights::gguf::{GgufFile, GgufValue};
 
 /// A control token, such as `<|im_end|>`: matched in text as a whole, dropped when decoding.
 const TYPE_CONTROL: u64 = 3;
@@ -67,7 +67,7 @@ pub(crate) fn tokenizer_from_gguf(
     file: &GgufFile,
 ) -> Result<(Tokenizer, GgufTokenizerConfig), Error> {
     let bad = |reason: String| Error::bad_file(file.path(), reason);
-    match file.metadata("tokenizer.ggml.model").and_then(Value::as_str) {
+    match file.metadata("tokenizer.ggml.model").and_then(GgufValue::as_str) {
         Some("gpt2") => {}
         Some(other) => {
             let place = file.path().display();
@@ -95,13 +95,13 @@ pub(crate) fn tokenizer_from_gguf(
     let added = added_tokens(file, &tokens, [&bos, &eos]).map_err(bad)?;
     tokenizer.add_tokens(added).map_err(|error| bad(error.to_string()))?;
 
-    let add_bos = file.metadata("tokenizer.ggml.add_bos_token").and_then(Value::as_bool);
+    let add_bos = file.metadata("tokenizer.ggml.add_bos_token").and_then(GgufValue::as_bool);
     let add_bos = add_bos.unwrap_or(splitting.add_bos) && bos.is_some();
     if let Some(bos) = bos.as_deref().filter(|_| add_bos) {
         let template = bos_template(&tokenizer, bos).map_err(bad)?;
         tokenizer.with_post_processor(Some(template));
     }
-    let template = file.metadata("tokenizer.chat_template").and_then(Value::as_str);
+    let template = file.metadata("tokenizer.chat_template").and_then(GgufValue::as_str);
     let chat_template = template.map(str::to_owned);
     Ok((tokenizer, GgufTokenizerConfig { bos, eos, add_bos, chat_template }))
 }
@@ -119,7 +119,7 @@ fn tokens(file: &GgufFile) -> Result<Vec<String>, String> {
 fn strings<'a>(file: &'a GgufFile, key: &str) -> Result<Vec<&'a str>, String> {
     let values = file.metadata(key).ok_or_else(|| format!("metadata key {key} is missing"))?;
     let texts: Option<Vec<&str>> =
-        values.as_array().and_then(|values| values.iter().map(Value::as_str).collect());
+        values.as_array().and_then(|values| values.iter().map(GgufValue::as_str).collect());
     texts.ok_or_else(|| format!("metadata key {key} is not a list of text"))
 }
 
@@ -163,7 +163,7 @@ fn added_tokens(
         None => Vec::new(),
         Some(value) => {
             let types: Option<Vec<u64>> =
-                value.as_array().and_then(|types| types.iter().map(Value::as_u64).collect());
+                value.as_array().and_then(|types| types.iter().map(GgufValue::as_u64).collect());
             types.ok_or_else(|| format!("metadata key {key} is not a list of counts"))?
         }
     };
@@ -213,7 +213,7 @@ fn bos_template(tokenizer: &Tokenizer, bos: &str) -> Result<TemplateProcessing, 
 /// The splitting that `tokenizer.ggml.pre` names. Where a file has no such key, llama.cpp takes
 /// `default`, and so does this.
 fn splitting(file: &GgufFile) -> Result<Splitting, Error> {
-    let name = file.metadata("tokenizer.ggml.pre").and_then(Value::as_str).unwrap_or("default");
+    let name = file.metadata("tokenizer.ggml.pre").and_then(GgufValue::as_str).unwrap_or("default");
     let pre_tokenizer = match name {
         "qwen2" | "deepseek-r1-qwen" => split_then_bytes(&[QWEN2_SPLIT]),
         "llama-bpe" => split_then_bytes(&[LLAMA3_SPLIT]),

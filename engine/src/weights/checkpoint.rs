@@ -18,25 +18,25 @@ pub type WeightMap = BTreeMap<String, Tensor>;
 /// Tensors by name, in files or in memory.
 #[derive(Debug, Default)]
 pub struct Checkpoint {
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, TensorLocation>,
 }
 
 #[derive(Debug)]
-enum Stored {
+enum TensorLocation {
     InMemory(Tensor),
-    InFile(InFile),
+    FileTensor(FileTensor),
 }
 
 /// Where a tensor lies.
 #[derive(Clone, Debug)]
-pub(crate) struct InFile {
+pub(crate) struct FileTensor {
     pub(crate) file: Arc<Mmap>,
     pub(crate) range: Range<usize>,
     pub(crate) shape: Vec<i64>,
     pub(crate) kind: Kind,
 }
 
-impl InFile {
+impl FileTensor {
     /// The tensor on `device`; its pages of the file count as this process's memory no longer.
     fn read(&self, device: Device) -> Result<Tensor, Error> {
         let tensor = from_bytes(&self.file[self.range.clone()], &self.shape, self.kind, device)?;
@@ -69,16 +69,16 @@ impl Checkpoint {
     /// A tensor's shape.
     pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
         self.tensors.get(name).map(|stored| match stored {
-            Stored::InMemory(tensor) => tensor.size(),
-            Stored::InFile(place) => place.shape.clone(),
+            TensorLocation::InMemory(tensor) => tensor.size(),
+            TensorLocation::FileTensor(place) => place.shape.clone(),
         })
     }
 
     /// A tensor's number format.
     pub fn kind(&self, name: &str) -> Option<Kind> {
         self.tensors.get(name).map(|stored| match stored {
-            Stored::InMemory(tensor) => tensor.kind(),
-            Stored::InFile(place) => place.kind,
+            TensorLocation::InMemory(tensor) => tensor.kind(),
+            TensorLocation::FileTensor(place) => place.kind,
         })
     }
 
@@ -94,8 +94,8 @@ impl Checkpoint {
     /// [`Error::MissingTensor`]; what libtorch refuses.
     pub fn read(&self, name: &str, device: Device) -> Result<Tensor, Error> {
         match self.tensors.get(name) {
-            Some(Stored::InMemory(tensor)) => Ok(tensor.f_to_device(device)?),
-            Some(Stored::InFile(place)) => place.read(device),
+            Some(TensorLocation::InMemory(tensor)) => Ok(tensor.f_to_device(device)?),
+            Some(TensorLocation::FileTensor(place)) => place.read(device),
             None => Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() }),
         }
     }
@@ -112,7 +112,7 @@ impl Checkpoint {
         device: Device,
     ) -> Result<Tensor, Error> {
         match self.tensors.get(name) {
-            Some(Stored::InFile(place)) => place.rows(start, n_rows).read(device),
+            Some(TensorLocation::FileTensor(place)) => place.rows(start, n_rows).read(device),
             _ => Ok(self.read(name, device)?.f_narrow(0, start, n_rows)?),
         }
     }
@@ -125,14 +125,14 @@ impl Checkpoint {
         self.names().map(|name| Ok((name.to_owned(), self.read(name, Device::Cpu)?))).collect()
     }
 
-    pub(crate) fn insert(&mut self, name: String, place: InFile) {
-        self.tensors.insert(name, Stored::InFile(place));
+    pub(crate) fn insert(&mut self, name: String, place: FileTensor) {
+        self.tensors.insert(name, TensorLocation::FileTensor(place));
     }
 }
 
 impl From<WeightMap> for Checkpoint {
     fn from(weights: WeightMap) -> Self {
-        let stored = |(name, tensor)| (name, Stored::InMemory(tensor));
+        let stored = |(name, tensor)| (name, TensorLocation::InMemory(tensor));
         Self { tensors: weights.into_iter().map(stored).collect() }
     }
 }

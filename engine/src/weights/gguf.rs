@@ -16,7 +16,7 @@ mod header;
 mod value;
 
 pub(crate) use file::GgufFile;
-pub(crate) use value::{TensorInfo, Value};
+pub(crate) use value::{GgufValue, TensorInfo};
 
 impl GgufFile {
     /// A tensor's values, row-major, as a Hugging Face folder would hold them: dequantized, and

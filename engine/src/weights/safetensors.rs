@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::checkpoint::{Checkpoint, InFile, WeightMap};
+use super::checkpoint::{Checkpoint, FileTensor, WeightMap};
 use crate::error::Error;
 use crate::ffi;
 use crate::ffi::tensors;
@@ -106,7 +106,7 @@ fn open_into(path: &Path, checkpoint: &mut Checkpoint) -> Result<(), Error> {
             what: format!("{}: tensor {name} of type {:?}", path.display(), view.dtype()),
         })?;
         let start = view.data().as_ptr() as usize - file.as_ptr() as usize;
-        let place = InFile {
+        let place = FileTensor {
             range: start..start + view.data().len(),
             shape: view.shape().iter().map(|&dim| dim as i64).collect(),
             file: Arc::clone(&file),

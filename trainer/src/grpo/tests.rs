@@ -1,7 +1,7 @@
 //! A step on hand-made rollouts: what moves, what does not, and what is refused.
 
 use joust_engine::Decoder;
-use joust_engine::config::{Family, Kept, ModelConfig};
+use joust_engine::config::{Family, ModelConfig, PassthroughKeys};
 use joust_schema::ids::{GroupId, Member, PolicyVersion};
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
@@ -32,7 +32,7 @@ fn model() -> Decoder {
         eos_token_ids: vec![0],
         torch_dtype: None,
         fp8: None,
-        kept: Kept::default(),
+        kept: PassthroughKeys::default(),
     };
     Decoder::random(&config, Seed::new(1), Device::Cpu, Kind::Float)
 }

@@ -5,7 +5,9 @@ mod attention;
 mod products;
 pub(super) mod stage;
 
-use tch::{Device, Kind, Tensor};
+#[cfg(test)]
+use tch::Device;
+use tch::{Kind, Tensor};
 
 use super::arena::KvKind;
 use super::buffers;
@@ -14,7 +16,7 @@ use super::ops::Ops;
 use super::reference::ReferenceOps;
 use crate::config::ModelConfig;
 use crate::error::Error;
-use crate::ffi::cuda::{self, Stream};
+use crate::ffi::cuda::{self, CudaStream};
 use crate::settings::EngineConfig;
 pub use stage::KernelMeasurement;
 use stage::MeasureStage;
@@ -53,7 +55,7 @@ pub fn measure(
     check_model(config, kv)?;
     let kernels = KernelOps::on_gpu(heads, kv, EngineConfig::default().fetch_ahead_mib << 20)?;
     let reference = ReferenceOps { heads };
-    let stream = Stream::from_pool()?;
+    let stream = CudaStream::from_pool()?;
     let _stream = stream.enter()?;
     let mut stage = MeasureStage { device, stream: Some(stream), reps: sizes.reps, report };
     stage.try_parts("copy in memory", 0, copies);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
-use crate::ffi::cuda::{Graph, Stream};
+use crate::ffi::cuda::{CudaStream, Graph};
 use crate::gpu::ops::Activations;
 use crate::model::Linear;
 
@@ -75,7 +75,7 @@ pub(super) fn deviation(seen: &Activations, wanted: &Activations) -> f64 {
 pub(super) struct MeasureStage<'a> {
     pub(super) device: Device,
     /// None off the GPU.
-    pub(super) stream: Option<Stream>,
+    pub(super) stream: Option<CudaStream>,
     pub(super) reps: usize,
     /// Is told each part when it is measured: what comes later may never come.
     pub(super) report: &'a mut dyn FnMut(KernelMeasurement),

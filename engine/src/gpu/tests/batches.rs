@@ -4,7 +4,7 @@ use joust_schema::seed::Seed;
 use tch::{Kind, Tensor};
 
 use super::{CPU, HEADS, config, push, settings};
-use crate::batch::Batch;
+use crate::batch::ForwardBatch;
 use crate::gpu::arena::KvKind;
 use crate::gpu::batch::GpuBatch;
 use crate::gpu::cascade::CascadePlan;
@@ -56,10 +56,10 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
         let mut runner = GpuRunner::with_ops(&model, &settings, ops()).unwrap();
         let prompt: Vec<u32> = (0..37).map(|at| (at * 29 + 5) % 304).collect();
         let other: Vec<u32> = (0..9).map(|at| (at * 53 + 11) % 304).collect();
-        let mut first = Batch::default();
+        let mut first = ForwardBatch::default();
         push(&mut first, &prompt[..20], 0, &[(0, 16), (1, 4)]);
         push(&mut first, &other, 0, &[(4, 9)]);
-        let mut second = Batch::default();
+        let mut second = ForwardBatch::default();
         let shared = [(0, 16), (1, 4)];
         let longer = [&shared[..], &[(2, 1)]].concat();
         // a fork of the prompt, its next chunk behind a cut block, and the other sequence
@@ -97,10 +97,10 @@ fn check_shared_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     let model = Decoder::random(&config(), Seed(5), CPU, Kind::BFloat16);
     let prompt: Vec<u32> = (0..16 * 17).map(|at| (at * 29 + 5) % 304).collect();
     let shared: Vec<(u32, u32)> = (0..17).map(|block| (block, 16)).collect();
-    let mut first = Batch::default();
+    let mut first = ForwardBatch::default();
     push(&mut first, &prompt, 0, &shared);
     push(&mut first, &[7, 8, 9], 0, &[(17, 3)]);
-    let mut second = Batch::default();
+    let mut second = ForwardBatch::default();
     for fork in 0..3 {
         push(&mut second, &[fork + 40], prompt.len(), &[&shared[..], &[(18 + fork, 1)]].concat());
     }
@@ -119,7 +119,7 @@ fn check_shared_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
 
 #[test]
 fn gpu_batch_puts_decoding_rows_first_and_finds_wanted_tokens_again() {
-    let mut batch = Batch::default();
+    let mut batch = ForwardBatch::default();
     push(&mut batch, &[1, 2, 3], 0, &[(0, 3)]);
     push(&mut batch, &[4], 17, &[(1, 16), (2, 2)]);
     push(&mut batch, &[5], 2, &[(3, 3)]);

@@ -72,7 +72,7 @@ fn check(kv: KvKind) {
     // few tokens a step, so that prompts are computed in chunks beside samples that run
     let config = EngineConfig { max_batch: 16, step_tokens: 48, ..EngineConfig::default() };
     let runner = Runner::of_gpu(model, runner);
-    let place = capacity::Path::Gpu(kv);
+    let place = capacity::ExecutionPath::Gpu(kv);
     let tokenizer = Arc::new(files.tokenizer);
     let mut engine = Engine::around(runner, place, N_BLOCKS, tokenizer, &config);
     let seen = tokens(&mut engine);

@@ -2,7 +2,7 @@
 
 use super::{HEADS, config};
 use crate::error::Error;
-use crate::ffi::cuda::{Arg, Shape};
+use crate::ffi::cuda::{KernelArg, LaunchShape};
 use crate::gpu::arena::KvKind;
 use crate::gpu::emulator::{self, EmulatorLauncher};
 use crate::gpu::kernel_ops::KernelOps;
@@ -44,7 +44,7 @@ fn check(kv: KvKind, kernels: &KernelOps<EmulatorLauncher>) {
 struct Failing(EmulatorLauncher);
 
 impl Launch for Failing {
-    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
+    fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) -> Result<(), Error> {
         match kernel {
             "sample" => Err(Error::Device("out of order".to_owned())),
             _ => self.0.launch(kernel, shape, args),
@@ -56,7 +56,7 @@ impl Launch for Failing {
 struct Forgetful(EmulatorLauncher);
 
 impl Launch for Forgetful {
-    fn launch(&self, kernel: &str, shape: Shape, args: &[Arg]) -> Result<(), Error> {
+    fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) -> Result<(), Error> {
         match kernel.starts_with("silu_mul") {
             true => Ok(()),
             false => self.0.launch(kernel, shape, args),

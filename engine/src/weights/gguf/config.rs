@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::file::GgufFile;
-use super::value::Value;
+use super::value::GgufValue;
 use crate::config::Family;
 use crate::error::Error;
 use crate::weights::dequant::dequantize;
@@ -98,7 +98,7 @@ impl GgufFile {
 
     fn architecture(&self) -> Result<&str, Error> {
         let key = "general.architecture";
-        self.metadata(key).and_then(Value::as_str).ok_or_else(|| self.missing(key))
+        self.metadata(key).and_then(GgufValue::as_str).ok_or_else(|| self.missing(key))
     }
 
     fn n_heads(&self, arch: &str) -> Result<u64, Error> {
@@ -127,8 +127,8 @@ impl GgufFile {
     /// list may be shorter.
     fn vocab_size(&self, arch: &str) -> Result<u64, Error> {
         let rows = self.tensor("token_embd.weight").and_then(|info| info.shape.first());
-        let tokens = self.metadata("tokenizer.ggml.tokens").and_then(Value::as_array);
-        match rows.copied().or_else(|| tokens.map(<[Value]>::len)) {
+        let tokens = self.metadata("tokenizer.ggml.tokens").and_then(GgufValue::as_array);
+        match rows.copied().or_else(|| tokens.map(<[GgufValue]>::len)) {
             Some(n) => Ok(n as u64),
             None => self.required_u64(arch, "vocab_size"),
         }
@@ -222,7 +222,7 @@ impl GgufFile {
             return Ok(None);
         };
         let number = match value {
-            Value::F32(value) => value.to_string().parse().ok(),
+            GgufValue::F32(value) => value.to_string().parse().ok(),
             other => other.as_f64(),
         };
         let number = number.filter(|number: &f64| number.is_finite());

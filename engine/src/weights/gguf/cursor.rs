@@ -4,7 +4,7 @@
 //! tensors a file should have. Every count is held against the bytes that are left before
 //! anything is allocated for it.
 
-use super::value::Value;
+use super::value::GgufValue;
 
 /// An array of more elements than any vocabulary has is taken for a broken file.
 const MAX_ARRAY_ELEMENTS: usize = 1 << 24;
@@ -29,12 +29,12 @@ mod type_id {
 }
 
 /// A position in the bytes of a file.
-pub(super) struct Cursor<'a> {
+pub(super) struct GgufCursor<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> GgufCursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
     }
@@ -86,35 +86,35 @@ impl<'a> Cursor<'a> {
     }
 
     /// A metadata value of the type with this id.
-    pub(super) fn value(&mut self, type_id: u32) -> Result<Value, String> {
+    pub(super) fn value(&mut self, type_id: u32) -> Result<GgufValue, String> {
         self.nested_value(type_id, 0)
     }
 
-    fn nested_value(&mut self, type_id: u32, depth: usize) -> Result<Value, String> {
+    fn nested_value(&mut self, type_id: u32, depth: usize) -> Result<GgufValue, String> {
         let what = "a value";
         Ok(match type_id {
-            type_id::UINT8 => Value::Unsigned(u8::from_le_bytes(self.array(what)?).into()),
-            type_id::UINT16 => Value::Unsigned(u16::from_le_bytes(self.array(what)?).into()),
-            type_id::UINT32 => Value::Unsigned(self.u32(what)?.into()),
-            type_id::UINT64 => Value::Unsigned(self.u64(what)?),
-            type_id::INT8 => Value::Signed(i8::from_le_bytes(self.array(what)?).into()),
-            type_id::INT16 => Value::Signed(i16::from_le_bytes(self.array(what)?).into()),
-            type_id::INT32 => Value::Signed(i32::from_le_bytes(self.array(what)?).into()),
-            type_id::INT64 => Value::Signed(i64::from_le_bytes(self.array(what)?)),
-            type_id::FLOAT32 => Value::F32(f32::from_le_bytes(self.array(what)?)),
-            type_id::FLOAT64 => Value::F64(f64::from_le_bytes(self.array(what)?)),
+            type_id::UINT8 => GgufValue::Unsigned(u8::from_le_bytes(self.array(what)?).into()),
+            type_id::UINT16 => GgufValue::Unsigned(u16::from_le_bytes(self.array(what)?).into()),
+            type_id::UINT32 => GgufValue::Unsigned(self.u32(what)?.into()),
+            type_id::UINT64 => GgufValue::Unsigned(self.u64(what)?),
+            type_id::INT8 => GgufValue::Signed(i8::from_le_bytes(self.array(what)?).into()),
+            type_id::INT16 => GgufValue::Signed(i16::from_le_bytes(self.array(what)?).into()),
+            type_id::INT32 => GgufValue::Signed(i32::from_le_bytes(self.array(what)?).into()),
+            type_id::INT64 => GgufValue::Signed(i64::from_le_bytes(self.array(what)?)),
+            type_id::FLOAT32 => GgufValue::F32(f32::from_le_bytes(self.array(what)?)),
+            type_id::FLOAT64 => GgufValue::F64(f64::from_le_bytes(self.array(what)?)),
             type_id::BOOL => match self.array(what)? {
-                [0] => Value::Bool(false),
-                [1] => Value::Bool(true),
+                [0] => GgufValue::Bool(false),
+                [1] => GgufValue::Bool(true),
                 [other] => return Err(format!("{other} is not a boolean; 0 or 1 is")),
             },
-            type_id::STRING => Value::String(self.string(what)?),
-            type_id::ARRAY => Value::Array(self.elements(depth + 1)?),
+            type_id::STRING => GgufValue::String(self.string(what)?),
+            type_id::ARRAY => GgufValue::Array(self.elements(depth + 1)?),
             other => return Err(format!("{other} is not a value type of GGUF")),
         })
     }
 
-    fn elements(&mut self, depth: usize) -> Result<Vec<Value>, String> {
+    fn elements(&mut self, depth: usize) -> Result<Vec<GgufValue>, String> {
         if depth > MAX_ARRAY_DEPTH {
             return Err(format!("arrays are nested deeper than {MAX_ARRAY_DEPTH}"));
         }

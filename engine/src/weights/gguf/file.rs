@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::header::Header;
-use super::value::{TensorInfo, Value};
+use super::value::{GgufValue, TensorInfo};
 use crate::error::Error;
 
 /// An open GGUF file.
@@ -35,7 +35,7 @@ impl GgufFile {
     }
 
     /// The metadata value of a key.
-    pub(crate) fn metadata(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn metadata(&self, key: &str) -> Option<&GgufValue> {
         self.header.metadata.get(key)
     }
 

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::cursor::Cursor;
-use super::value::{TensorInfo, Value};
+use super::cursor::GgufCursor;
+use super::value::{GgufValue, TensorInfo};
 use crate::error::Error;
 use crate::weights::dequant::GgmlType;
 
@@ -19,14 +19,14 @@ const MAX_DIMS: usize = 4;
 /// The metadata and the tensor table.
 #[derive(Debug)]
 pub(super) struct Header {
-    pub(super) metadata: BTreeMap<String, Value>,
+    pub(super) metadata: BTreeMap<String, GgufValue>,
     pub(super) tensors: Vec<TensorInfo>,
 }
 
 impl Header {
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let bad = |reason: String| Error::bad_file(path, reason);
-        let mut cursor = Cursor::new(bytes);
+        let mut cursor = GgufCursor::new(bytes);
         let (n_tensors, n_values) = read_counts(&mut cursor).map_err(bad)?;
         let metadata = read_metadata(&mut cursor, n_values).map_err(bad)?;
         let alignment = alignment(&metadata).map_err(bad)?;
@@ -68,7 +68,7 @@ impl RawTensor {
     /// Two lengths, a type and an offset: no entry of the table is smaller.
     const MIN_BYTES: usize = 24;
 
-    fn read(cursor: &mut Cursor<'_>) -> Result<Self, String> {
+    fn read(cursor: &mut GgufCursor<'_>) -> Result<Self, String> {
         let name = cursor.string("its name")?;
         let n_dims = cursor.u32("its number of dimensions")? as usize;
         if n_dims > MAX_DIMS {
@@ -124,7 +124,7 @@ impl RawTensor {
     }
 }
 
-fn read_counts(cursor: &mut Cursor<'_>) -> Result<(usize, usize), String> {
+fn read_counts(cursor: &mut GgufCursor<'_>) -> Result<(usize, usize), String> {
     if cursor.take(MAGIC.len(), "the magic")? != MAGIC {
         return Err("not a GGUF file: it does not start with GGUF".to_owned());
     }
@@ -141,7 +141,10 @@ fn read_counts(cursor: &mut Cursor<'_>) -> Result<(usize, usize), String> {
     Ok((n_tensors, n_values))
 }
 
-fn read_metadata(cursor: &mut Cursor<'_>, n: usize) -> Result<BTreeMap<String, Value>, String> {
+fn read_metadata(
+    cursor: &mut GgufCursor<'_>,
+    n: usize,
+) -> Result<BTreeMap<String, GgufValue>, String> {
     let mut metadata = BTreeMap::new();
     for idx in 0..n {
         let key = cursor.string("a key").map_err(|reason| format!("metadata {idx}: {reason}"))?;
@@ -156,7 +159,7 @@ fn read_metadata(cursor: &mut Cursor<'_>, n: usize) -> Result<BTreeMap<String, V
     Ok(metadata)
 }
 
-fn alignment(metadata: &BTreeMap<String, Value>) -> Result<usize, String> {
+fn alignment(metadata: &BTreeMap<String, GgufValue>) -> Result<usize, String> {
     let Some(value) = metadata.get("general.alignment") else {
         return Ok(DEFAULT_ALIGNMENT);
     };

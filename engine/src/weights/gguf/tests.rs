@@ -132,15 +132,15 @@ fn header_and_tensors_are_read() {
         assert!(parse(&writer.bytes(version)).is_ok());
     }
     let file = writer.open();
-    assert_eq!(file.metadata("i"), Some(&Value::Signed(-7)));
-    assert_eq!(file.metadata("i").and_then(Value::as_u64), None);
-    assert_eq!(file.metadata("i").and_then(Value::as_f64), Some(-7.0));
-    assert_eq!(file.metadata("u").and_then(Value::as_u64), Some(7));
-    assert_eq!(file.metadata("b").and_then(Value::as_bool), Some(true));
-    assert_eq!(file.metadata("d").and_then(Value::as_f64), Some(0.25));
-    assert_eq!(file.metadata("text").and_then(Value::as_str), Some("ä"));
-    let list = file.metadata("list").and_then(Value::as_array).unwrap();
-    assert_eq!(list.iter().filter_map(Value::as_str).collect::<Vec<_>>(), ["x", ""]);
+    assert_eq!(file.metadata("i"), Some(&GgufValue::Signed(-7)));
+    assert_eq!(file.metadata("i").and_then(GgufValue::as_u64), None);
+    assert_eq!(file.metadata("i").and_then(GgufValue::as_f64), Some(-7.0));
+    assert_eq!(file.metadata("u").and_then(GgufValue::as_u64), Some(7));
+    assert_eq!(file.metadata("b").and_then(GgufValue::as_bool), Some(true));
+    assert_eq!(file.metadata("d").and_then(GgufValue::as_f64), Some(0.25));
+    assert_eq!(file.metadata("text").and_then(GgufValue::as_str), Some("ä"));
+    let list = file.metadata("list").and_then(GgufValue::as_array).unwrap();
+    assert_eq!(list.iter().filter_map(GgufValue::as_str).collect::<Vec<_>>(), ["x", ""]);
     assert_eq!(file.metadata("absent"), None);
 
     let names: Vec<&str> = file.tensors().map(|info| info.name.as_str()).collect();

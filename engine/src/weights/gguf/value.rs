@@ -4,7 +4,7 @@ use crate::weights::dequant::GgmlType;
 
 /// A value of the metadata.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum GgufValue {
     /// An unsigned integer of 8, 16, 32 or 64 bits.
     Unsigned(u64),
     /// A signed integer of 8, 16, 32 or 64 bits.
@@ -18,10 +18,10 @@ pub(crate) enum Value {
     /// A UTF-8 string.
     String(String),
     /// A list of values of one type.
-    Array(Vec<Value>),
+    Array(Vec<GgufValue>),
 }
 
-impl Value {
+impl GgufValue {
     /// The value as an integer, where it is one and not negative.
     pub(crate) fn as_u64(&self) -> Option<u64> {
         match self {
@@ -53,7 +53,7 @@ impl Value {
     }
 
     /// The value's elements, where it is an array.
-    pub(crate) fn as_array(&self) -> Option<&[Value]> {
+    pub(crate) fn as_array(&self) -> Option<&[GgufValue]> {
         if let Self::Array(values) = self { Some(values) } else { None }
     }
 }
