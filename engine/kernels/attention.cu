@@ -119,10 +119,9 @@ DEVICE float merge_row(const float* partial, const float* lse, int n_splits, int
 }
 
 /// partial [R, n_splits, width] f32, lse [R, n_splits, Hq] f32, width = Hq * D -> q [R, width]
-/// e4m3, scale [R] f32.
-/// Blocks from n_rows = R on fetch next_bytes each of `next`.
-/// grid (R or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
-/// KiB).
+/// e4m3, scale [R] f32. Blocks from n_rows = R on fetch next_bytes each of `next`.
+/// grid (R or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at
+/// most 48 KiB).
 extern "C" __global__ void __launch_bounds__(1024)
 merge_splits_quantize(const float* partial, const float* lse, int n_splits, int width, u8* q,
                float* scale, int n_rows, const u8* next, int next_bytes) {
@@ -134,10 +133,10 @@ merge_splits_quantize(const float* partial, const float* lse, int n_splits, int 
     quantize_shared_row(y, amax, width, q + (long long)blockIdx.x * width, scale + blockIdx.x);
 }
 
-/// The same, rounded to bf16 -> out [R, width].
-/// Blocks from n_rows = R on fetch next_bytes each of `next`.
-/// grid (R or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
-/// KiB).
+/// The same, rounded to bf16 -> out [R, width]. Blocks from n_rows = R on fetch next_bytes each of
+/// `next`.
+/// grid (R or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at
+/// most 48 KiB).
 extern "C" __global__ void __launch_bounds__(1024)
 merge_splits(const float* partial, const float* lse, int n_splits, int width, bf16* out, int n_rows,
       const u8* next, int next_bytes) {

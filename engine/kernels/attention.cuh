@@ -8,8 +8,8 @@
 // A warp takes the 16 tokens of a block at a time, for up to 16 query heads in tiles of 8: with so
 // few heads for so many bytes the tensor cores are mostly idle, but the other units would be too
 // slow for the memory. Lane l is in row g = l / 4 of a fragment and has the part q = l % 4 of it.
-// Scores are queries [16 heads, D] times keys [D, 8 tokens], twice: of a tile the lane has head g and
-// tokens 2q, 2q + 1, 2q + 8 and 2q + 9. As they lie there they are the right factor of values
+// Scores are queries [16 heads, D] times keys [D, 8 tokens], twice: of a tile the lane has head g
+// and tokens 2q, 2q + 1, 2q + 8 and 2q + 9. As they lie there they are the right factor of values
 // [D, 16 tokens] times weights [16 tokens, 8 heads], of which the lane has heads 2q and 2q + 1.
 //
 // A sum over dimensions has no order and a row of an output any name, so fragments are filled with
@@ -53,7 +53,8 @@ DEVICE Chunk<BYTES> load_chunk(const void* from) {
     return y;
 }
 
-/// The tokens of a span of one kv head. A span is block << 5 | tokens, the first 1..16 of the block.
+/// The tokens of a span of one kv head. A span is block << 5 | tokens, the first 1..16 of the
+/// block.
 struct Block {
     const KV *keys, *values;
     const float *key_scales, *value_scales;
@@ -143,8 +144,8 @@ DEVICE float inverse_of(float power) {
     return __uint_as_float(0x7F000000u - __float_as_uint(power));
 }
 
-/// The left factor of the scores: for each tile and step the lane's four dimensions of head g, as they
-/// are in bf16, or for e4m3 keys in f16.
+/// The left factor of the scores: for each tile and step the lane's four dimensions of head g, as
+/// they are in bf16, or for e4m3 keys in f16.
 template <int TILES>
 struct Query {
     unsigned words[TILES][STEPS][2];
@@ -192,11 +193,11 @@ struct Query {
     }
 };
 
-/// The running softmax. Of each tile: of head g the maximum (in powers of two) and the sum over this
-/// lane's tokens; of heads 2q and 2q + 1 the lane's dimensions of the weighted sum of values, which are
-/// the chunks g, g + 8, .. one after the other, the j-th of them of head 2q + e in
-/// values[j / 2][j % 2 * 2 + e]. They are divided by value_power, 2^-14 of the power of two below the
-/// largest scale of a value so far, so that weights fit into f16.
+/// The running softmax. Of each tile: of head g the maximum (in powers of two) and the sum over
+/// this lane's tokens; of heads 2q and 2q + 1 the lane's dimensions of the weighted sum of values,
+/// which are the chunks g, g + 8, .. one after the other, the j-th of them of head 2q + e in
+/// values[j / 2][j % 2 * 2 + e]. They are divided by value_power, 2^-14 of the power of two below
+/// the largest scale of a value so far, so that weights fit into f16.
 template <int TILES>
 struct Running {
     float peak[TILES], sum[TILES], values[TILES][STEPS][4];
@@ -241,8 +242,8 @@ DEVICE void score(float (&scores)[TILES][4], const Query<TILES>& query, const Ke
     }
 }
 
-/// Takes the scores of the lane's four tokens into the softmax: their weights, as the right factor of
-/// the values. Tokens from n_tokens on have none.
+/// Takes the scores of the lane's four tokens into the softmax: their weights, as the right factor
+/// of the values. Tokens from n_tokens on have none.
 template <int TILES>
 DEVICE void weigh(Running<TILES>& state, unsigned (&weights)[TILES][2],
                   float (&scores)[TILES][4], const Query<TILES>& query, const Scales& scales,

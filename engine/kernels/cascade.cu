@@ -1,6 +1,6 @@
-// Attention of many rows over what their contexts begin with: keys and values are read once for ROWS
-// rows and used from shared memory. The results are splits of those rows, which attention.cu merges
-// with the others (the cascade of Hydragen and FlashInfer, as one more split).
+// Attention of many rows over what their contexts begin with: keys and values are read once for
+// ROWS rows and used from shared memory. The results are splits of those rows, which attention.cu
+// merges with the others (the cascade of Hydragen and FlashInfer, as one more split).
 //
 // Macros and arenas as in attention.cuh.
 
@@ -50,9 +50,10 @@ DEVICE void copy_block(Stage& stage, const Block& block) {
 #endif
 }
 
-/// q, spans, arenas and outputs as for `attend_decode`. rows [B, ROWS] i32: the rows of a bundle, filled up
-/// with -1; n_spans [B] i32: so many spans all of them begin with (0: no bundle), which the first
-/// row's list gives. Split s < n_splits takes the s-th part of them, ceil(n / n_splits) spans each.
+/// q, spans, arenas and outputs as for `attend_decode`. rows [B, ROWS] i32: the rows of a bundle,
+/// filled up with -1; n_spans [B] i32: so many spans all of them begin with (0: no bundle), which
+/// the first row's list gives. Split s < n_splits takes the s-th part of them, ceil(n / n_splits)
+/// spans each.
 /// -> splits n_all_splits - n_splits + s of partial and lse.
 /// grid (B, Hkv, n_splits), block 128 for up to 8 query heads a kv head, 256 for more; no dynamic
 /// shared memory.

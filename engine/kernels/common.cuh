@@ -213,10 +213,9 @@ DEVICE unsigned f16x2_from_f32(float first, float second) {
     return both;
 }
 
-/// d [16, 8] f32 += a [16, 16] times b [16, 8], by all lanes of a warp. Lane l holds
-/// a: rows l / 4 (words 0 and 2) and l / 4 + 8 (1 and 3); k = l % 4 * 2 and the next, + 8 in 2 and 3;
-/// b: column l / 4; k = l % 4 * 2 and the next, + 8 in word 1;
-/// d: as below.
+/// d [16, 8] f32 += a [16, 16] times b [16, 8], by all lanes of a warp. Lane l holds a: rows l / 4
+/// (words 0 and 2) and l / 4 + 8 (1 and 3); k = l % 4 * 2 and the next, + 8 in 2 and 3; b: column l
+/// / 4; k = l % 4 * 2 and the next, + 8 in word 1; d: as below.
 DEVICE void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};\n"
@@ -358,7 +357,8 @@ static void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[
 
 // ---- fetching what the next kernel reads ----
 
-/// 16 bytes at least, a multiple of 16: on their way to L2 when the kernel has ended, or not at all.
+/// 16 bytes at least, a multiple of 16: on their way to L2 when the kernel has ended, or not at
+/// all.
 DEVICE void fetch_to_l2(const u8* from, unsigned n_bytes) {
 #ifdef JOUST_EMULATE
     (void)((const volatile u8*)from)[0];
@@ -370,9 +370,9 @@ DEVICE void fetch_to_l2(const u8* from, unsigned n_bytes) {
 #endif
 }
 
-/// Whether this block, one behind those of the rows, has no row and was there only to fetch its part,
-/// `n_bytes` (a multiple of 16), of `next`: the weights that the product after this kernel reads.
-/// Between two products the memory has little to do otherwise.
+/// Whether this block, one behind those of the rows, has no row and was there only to fetch its
+/// part, `n_bytes` (a multiple of 16), of `next`: the weights that the product after this kernel
+/// reads. Between two products the memory has little to do otherwise.
 DEVICE bool fetches_ahead(int n_rows, const u8* next, int n_bytes) {
     constexpr int AT_ONCE = 16384;
     int part = (int)blockIdx.x - n_rows;

@@ -260,8 +260,8 @@ static inline unsigned __float_as_uint(float x) { unsigned u; memcpy(&u, &x, 4);
 static inline float __uint_as_float(unsigned u) { float x; memcpy(&x, &u, 4); return x; }
 
 #define JOUST_DYNAMIC_SHARED(type, name) type* const name = (type*)emulator::dynamic_shared
-// Makes a kernel callable. What follows its name are its parameters' types as gpu/kernels.rs declares
-// them; a kernel that takes others does not compile.
+// Makes a kernel callable. What follows its name are its parameters' types as gpu/kernels.rs
+// declares them; a kernel that takes others does not compile.
 #define JOUST_KERNEL(name, ...)                                                                 \
     static_assert(emulator::takes<__VA_ARGS__>(name), #name ": gpu/kernels.rs declares others");\
     extern "C" void emulate_##name(unsigned gx, unsigned gy, unsigned gz, unsigned bx,          \

@@ -1,5 +1,5 @@
-// Keys and values of a list of tokens out of the cache, one after the other in bf16: what attention of
-// whole prompts is computed of.
+// Keys and values of a list of tokens out of the cache, one after the other in bf16: what attention
+// of whole prompts is computed of.
 //
 // -DHEAD_DIM=D (a multiple of 8), -DKV_FP8=0|1. Arenas as in rope.cu.
 

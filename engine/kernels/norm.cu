@@ -30,10 +30,9 @@ DEVICE float normalize_row(float* x, const bf16* more, const bf16* weight, float
 }
 
 /// x [N, width] f32 += more [N, width] (null: x stays as it is); y = x / rms(x) * weight [width]
-/// -> q [N, width] e4m3, scale [N] f32.
-/// Blocks from n_rows = N on fetch next_bytes each of `next`.
-/// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
-/// KiB).
+/// -> q [N, width] e4m3, scale [N] f32. Blocks from n_rows = N on fetch next_bytes each of `next`.
+/// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at
+/// most 48 KiB).
 extern "C" __global__ void __launch_bounds__(1024)
 rmsnorm_residual_quantize(float* x, const bf16* more, const bf16* weight, float eps, int width, u8* q,
                   float* scale, int n_rows, const u8* next, int next_bytes) {
@@ -44,10 +43,10 @@ rmsnorm_residual_quantize(float* x, const bf16* more, const bf16* weight, float 
     quantize_shared_row(y, amax, width, q + row, scale + blockIdx.x);
 }
 
-/// The same with y rounded to bf16 -> out [N, width].
-/// Blocks from n_rows = N on fetch next_bytes each of `next`.
-/// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at most 48
-/// KiB).
+/// The same with y rounded to bf16 -> out [N, width]. Blocks from n_rows = N on fetch next_bytes
+/// each of `next`.
+/// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at
+/// most 48 KiB).
 extern "C" __global__ void __launch_bounds__(1024)
 rmsnorm_residual(float* x, const bf16* more, const bf16* weight, float eps, int width, bf16* out, int n_rows,
          const u8* next, int next_bytes) {

@@ -260,13 +260,13 @@ DEVICE int find_token(const Row& row, const Cut& cut, const Mass& mass, u64 targ
 }
 
 /// logits [R, V] bf16, draws [4, R]: temperature, top_p (1: all), top_k (0: all), uniform in [0, 1)
-/// -> drawn [2, R]: the token and its logprob in the softmax over the whole vocabulary at temperature
-/// 1. One format for all, so that one copy brings them.
-/// temperature < 1e-5 takes the first of the largest. Else top_k keeps the k most probable, then
-/// top_p the fewest most probable of those whose weight reaches top_p of theirs (of equal logits
-/// the first tokens are kept, by both); the token is the first in token order at which the running
-/// sum of the kept weights passes uniform * their sum. The factor is 1 / temperature, rounded once.
-/// A row with a NaN, or whose largest logit is infinite, gets logprob NaN.
+/// -> drawn [2, R]: the token and its logprob in the softmax over the whole vocabulary at
+/// temperature 1. One format for all, so that one copy brings them. temperature < 1e-5 takes the
+/// first of the largest. Else top_k keeps the k most probable, then top_p the fewest most probable
+/// of those whose weight reaches top_p of theirs (of equal logits the first tokens are kept, by
+/// both); the token is the first in token order at which the running sum of the kept weights passes
+/// uniform * their sum. The factor is 1 / temperature, rounded once. A row with a NaN, or whose
+/// largest logit is infinite, gets logprob NaN.
 /// grid (R), block 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 sample(const bf16* logits, int vocab_size, int n_rows, const double* draws, double* drawn) {

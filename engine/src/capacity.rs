@@ -1,5 +1,5 @@
-//! What fits into a device's memory: weights, intermediate results, keys and values. Arithmetic on a
-//! model's constants; nothing is loaded.
+//! What fits into a device's memory: weights, intermediate results, keys and values. Arithmetic on
+//! a model's constants; nothing is loaded.
 
 use serde::Serialize;
 use tch::{Device, Kind};
@@ -125,8 +125,8 @@ impl CapacityPlan {
     /// Plans an engine in `memory` bytes of `device`.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] for settings that contradict themselves, [`Error::Unsupported`] for shapes
-    /// that a GPU does not take.
+    /// [`Error::BadRequest`] for settings that contradict themselves, [`Error::Unsupported`] for
+    /// shapes that a GPU does not take.
     pub fn new(
         model: &ModelConfig,
         engine: &EngineConfig,
@@ -239,7 +239,8 @@ fn too_few_blocks(mib: usize, kv_bytes_per_token: usize) -> Error {
     ))
 }
 
-/// Bytes that keys and values may take of `memory`: an eighth of the machine's, what is left of a GPU's.
+/// Bytes that keys and values may take of `memory`: an eighth of the machine's, what is left of a
+/// GPU's.
 fn kv_memory(device: Device, memory: usize, set_aside: usize) -> usize {
     match device {
         Device::Cpu => memory / 8,
@@ -247,8 +248,8 @@ fn kv_memory(device: Device, memory: usize, set_aside: usize) -> usize {
     }
 }
 
-/// Blocks of keys and values in `available` bytes: as many as the settings give, or as `max_batch` full
-/// contexts need.
+/// Blocks of keys and values in `available` bytes: as many as the settings give, or as `max_batch`
+/// full contexts need.
 fn kv_blocks(
     engine: &EngineConfig,
     max_context: usize,

@@ -76,8 +76,8 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
     /// Number format of the checkpoint.
     pub torch_dtype: Option<Kind>,
-    /// How the checkpoint's FP8 matrices are scaled; none where it has none. A model written from here
-    /// has none.
+    /// How the checkpoint's FP8 matrices are scaled; none where it has none. A model written from
+    /// here has none.
     pub fp8: Option<Fp8Layout>,
     /// What the files say that this engine does not use, for writing the model again.
     pub kept: PassthroughKeys,
@@ -104,8 +104,8 @@ impl ModelConfig {
     /// Reads a `config.json`, in the spelling of transformers 4 or 5.
     ///
     /// # Errors
-    /// [`Error::BadConfig`] names the key that is missing or impossible, [`Error::Unsupported`] what
-    /// this engine does not do.
+    /// [`Error::BadConfig`] names the key that is missing or impossible, [`Error::Unsupported`]
+    /// what this engine does not do.
     pub fn from_json(path: &Path, value: &Value) -> Result<Self, Error> {
         let keys = Keys { path, value };
         let wanted = Family::model_types();
@@ -163,7 +163,8 @@ impl ModelConfig {
         })
     }
 
-    /// The `config.json` of this model with weights in `kind`; transformers 4 and 5 and vLLM read it.
+    /// The `config.json` of this model with weights in `kind`; transformers 4 and 5 and vLLM read
+    /// it.
     pub fn to_json(&self, kind: Kind) -> Value {
         let family = self.family;
         let mut config = json!({

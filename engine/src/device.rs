@@ -35,8 +35,8 @@ pub enum DType {
     Bf16,
 }
 
-/// Which of a model's matrices are FP8 (E4M3, one scale an output channel, inputs quantised a token at
-/// a time).
+/// Which of a model's matrices are FP8 (E4M3, one scale an output channel, inputs quantised a token
+/// at a time).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantization {
@@ -128,9 +128,9 @@ pub fn memory_bytes(device: Device) -> Result<usize, Error> {
     }
 }
 
-/// Makes libtorch give back the GPU memory that it keeps for later: what a model that is gone has left
-/// behind is no longer in the way of the next. libtorch has no C function for it, but does it before it
-/// reports that an allocation is too large.
+/// Makes libtorch give back the GPU memory that it keeps for later: what a model that is gone has
+/// left behind is no longer in the way of the next. libtorch has no C function for it, but does it
+/// before it reports that an allocation is too large.
 fn release_cached_memory(device: Device) {
     const TOO_LARGE: i64 = 1 << 46;
     let refused = tch::Tensor::f_empty([TOO_LARGE], (Kind::Uint8, device));
@@ -232,7 +232,8 @@ pub fn report() -> Report {
     let dtypes = NAMES.map(|(dtype, kind)| {
         let stored = tch::Tensor::ones([16, 16], (Kind::Float, Device::Cpu)).f_to_kind(kind);
         let storage = stored.is_ok();
-        // libtorch writes a whole trace to the terminal when it refuses; f8 products are known to be
+        // libtorch writes a whole trace to the terminal when it refuses; f8 products are known to
+        // be
         let matmul = kind != Kind::Float8e4m3fn
             && stored.is_ok_and(|stored| stored.f_matmul(&stored).is_ok());
         DTypeSupport { dtype, matmul, storage }

@@ -140,7 +140,8 @@ impl Engine {
     /// The model's logits for the token after `prompt`: `[V]`.
     ///
     /// # Errors
-    /// As [`Engine::submit`] and [`Engine::step`]; [`Error::BadRequest`] while requests are being worked on.
+    /// As [`Engine::submit`] and [`Engine::step`]; [`Error::BadRequest`] while requests are being
+    /// worked on.
     pub fn next_logits(&mut self, prompt: &[u32]) -> Result<Vec<f32>, Error> {
         if self.has_work() {
             return Err(Error::BadRequest("logits are asked of an idle engine".to_owned()));

@@ -99,7 +99,8 @@ pub enum Error {
         /// What it gave.
         logprob: f32,
     },
-    /// A model, its intermediate results and its keys and values are larger than the device's memory.
+    /// A model, its intermediate results and its keys and values are larger than the device's
+    /// memory.
     #[error(
         "the model takes {} GiB, intermediate results and libraries {} GiB, keys and values {} GiB, \
          and the device has {} GiB; set {mends}a smaller step_tokens, max_batch, \

@@ -90,8 +90,8 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
 /// Refuses to write a model over anything but a model.
 ///
 /// # Errors
-/// [`Error::BadFile`] where `dir` is a file, or a folder that holds something else, or where it cannot
-/// be written because something is in the way.
+/// [`Error::BadFile`] where `dir` is a file, or a folder that holds something else, or where it
+/// cannot be written because something is in the way.
 pub fn check_target(dir: &Path) -> Result<(), Error> {
     atomic::check_free(dir)
         .map_err(|error| Error::bad_file(dir, format!("cannot be written: {error}")))?;
@@ -125,8 +125,8 @@ pub fn check_target(dir: &Path) -> Result<(), Error> {
 /// The one folder that a model folder has: chat templates beside the default one.
 pub(crate) const MORE_TEMPLATES: &str = "additional_chat_templates";
 
-/// Whether a file belongs to a model and is no weight: configuration, tokenizer, template, and words about
-/// it.
+/// Whether a file belongs to a model and is no weight: configuration, tokenizer, template, and
+/// words about it.
 pub(crate) fn is_beside_weights(name: &str) -> bool {
     const WORDS: [&str; 4] = ["LICENSE", "NOTICE", "README", "USE_POLICY"];
     const FILES: [&str; 3] = ["vocab.txt", "merges.txt", ".gitattributes"];

@@ -1,10 +1,10 @@
 //! FP8 numbers (E4M3: 4 bits of exponent, 3 of mantissa, largest value 448, no infinities), and
 //! matrices of them with scales.
 //!
-//! A value is `q · scale`. Weights have one scale an output channel (what the products here use), one
-//! a tensor or one a block (what checkpoints may have); activations one a token. Sources: Micikevicius
-//! et al., arXiv 2209.05433; the scales as in vLLM's dynamic per-token quantisation. It does not know
-//! which matrices of a model are quantised.
+//! A value is `q · scale`. Weights have one scale an output channel (what the products here use),
+//! one a tensor or one a block (what checkpoints may have); activations one a token. Sources:
+//! Micikevicius et al., arXiv 2209.05433; the scales as in vLLM's dynamic per-token quantisation.
+//! It does not know which matrices of a model are quantised.
 
 use half::bf16;
 use tch::{Device, Kind, Tensor};
@@ -19,8 +19,9 @@ pub(crate) const LARGEST: f64 = 448.0;
 /// Smallest scale of an activation: its reciprocal stays far from overflow.
 const LEAST_SCALE: f64 = 1.0 / (LARGEST * 512.0);
 
-/// Values whose f32 copies are held at once while a matrix is quantised: few, so that what is needed
-/// meanwhile leaves no holes that matter between what lasts; more on a GPU, which wants large parts.
+/// Values whose f32 copies are held at once while a matrix is quantised: few, so that what is
+/// needed meanwhile leaves no holes that matter between what lasts; more on a GPU, which wants
+/// large parts.
 const CHUNK: i64 = 1 << 18;
 const GPU_CHUNK: i64 = 1 << 23;
 
@@ -80,8 +81,8 @@ pub(crate) fn quantize_into(name: &str, weight: &Tensor, out: &Quantized) -> Res
     quantize_parts(name, out, &|start, rows| Ok(weight.f_narrow(0, start, rows)?))
 }
 
-/// As [`quantize_into`], with a matrix that is read a few rows at a time: `rows_at` gives so many rows from
-/// the first one named on.
+/// As [`quantize_into`], with a matrix that is read a few rows at a time: `rows_at` gives so many
+/// rows from the first one named on.
 ///
 /// # Errors
 /// As [`channel_scale`], and what `rows_at` returns.
@@ -143,8 +144,8 @@ fn row_chunks(n_rows: i64, width: i64, device: Device) -> impl Iterator<Item = (
     (0..n_rows).step_by(at_once as usize).map(move |start| (start, at_once.min(n_rows - start)))
 }
 
-/// Quantises activations [N, K], one scale a token: max(amax/448, 1/(448·512)); values are multiplied
-/// by its reciprocal.
+/// Quantises activations [N, K], one scale a token: max(amax/448, 1/(448·512)); values are
+/// multiplied by its reciprocal.
 pub(crate) fn quantize_tokens(x: &Tensor) -> Result<Quantized, Error> {
     let wide = x.f_to_kind(Kind::Float)?;
     let scale = wide.f_abs()?.f_amax([-1i64].as_slice(), true)?.f_div_scalar(LARGEST)?;
@@ -233,8 +234,8 @@ impl Quantized {
         Ok(out)
     }
 
-    /// The same matrix with one scale a row. Scales of one a tensor are repeated; blocks are quantised
-    /// again, which rounds a second time.
+    /// The same matrix with one scale a row. Scales of one a tensor are repeated; blocks are
+    /// quantised again, which rounds a second time.
     ///
     /// # Errors
     /// As [`quantize`].

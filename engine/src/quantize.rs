@@ -49,12 +49,12 @@ pub struct QuantizeSummary {
     pub bytes_after: usize,
 }
 
-/// Writes the model folder `input` with its layers' matrices in FP8 to the empty folder `output`; the
-/// caller makes that atomic. `progress` is told how many bytes have been read of how many.
+/// Writes the model folder `input` with its layers' matrices in FP8 to the empty folder `output`;
+/// the caller makes that atomic. `progress` is told how many bytes have been read of how many.
 ///
 /// # Errors
-/// What is missing or broken in `input`; [`Error::BadFile`] where it is quantised already, no folder in
-/// Hugging Face's layout, or holds a matrix that cannot be quantised.
+/// What is missing or broken in `input`; [`Error::BadFile`] where it is quantised already, no
+/// folder in Hugging Face's layout, or holds a matrix that cannot be quantised.
 pub fn quantize_folder(
     input: &Path,
     output: &Path,

@@ -1,8 +1,8 @@
 //! Turns a plan into logits: the only part of the engine that runs the model.
 //!
-//! It keeps the model and the keys and values; it knows nothing of requests, seeds or stops. A plain
-//! model on a CPU runs on `cpu`, one of bf16 activations on a GPU on `gpu`, all others on libtorch's own
-//! operations, `blocks`.
+//! It keeps the model and the keys and values; it knows nothing of requests, seeds or stops. A
+//! plain model on a CPU runs on `cpu`, one of bf16 activations on a GPU on `gpu`, all others on
+//! libtorch's own operations, `blocks`.
 
 mod blocks;
 

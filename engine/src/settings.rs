@@ -114,10 +114,11 @@ pub struct EngineConfig {
     pub gpu_kernels: bool,
     /// Records decoding steps on a GPU and starts each as a whole.
     pub cuda_graphs: bool,
-    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of them.
+    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of
+    /// them.
     pub shared_attention: bool,
-    /// Most of a product's weights that a GPU fetches into its last cache before it, in MiB, while few
-    /// rows leave the memory idle; 0 fetches nothing.
+    /// Most of a product's weights that a GPU fetches into its last cache before it, in MiB, while
+    /// few rows leave the memory idle; 0 fetches nothing.
     pub fetch_ahead_mib: usize,
 }
 

@@ -5,8 +5,8 @@ pub(crate) fn position(text: &str, stops: &[String]) -> Option<usize> {
     stops.iter().filter_map(|stop| text.find(stop.as_str())).min()
 }
 
-/// Whether a stop text is there, in a text of which the first `n_seen` bytes hold none: looks only where one
-/// may lie now.
+/// Whether a stop text is there, in a text of which the first `n_seen` bytes hold none: looks only
+/// where one may lie now.
 pub(crate) fn has_come(text: &str, n_seen: usize, stops: &[String]) -> bool {
     let longest = stops.iter().map(String::len).max().unwrap_or(0);
     let mut start = n_seen.saturating_sub(longest);

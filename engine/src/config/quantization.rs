@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 /// How a checkpoint's FP8 matrices are scaled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fp8Layout {
-    /// Rows and columns that share a scale, [bn, bk], where the scale's shape does not tell: one is for the
-    /// matrix, one a row for the output channels.
+    /// Rows and columns that share a scale, [bn, bk], where the scale's shape does not tell: one is
+    /// for the matrix, one a row for the output channels.
     pub block: Option<[usize; 2]>,
 }
 

@@ -225,8 +225,8 @@ impl SoftmaxState {
     }
 }
 
-/// Takes the scores of some blocks in, [queries, blocks, 16]: rescales what was summed up to now and
-/// gives the weights of the blocks' values.
+/// Takes the scores of some blocks in, [queries, blocks, 16]: rescales what was summed up to now
+/// and gives the weights of the blocks' values.
 fn soften<E: Element>(
     state: &mut StatePart<'_>,
     views: &[View],

@@ -31,8 +31,8 @@ pub(super) trait Element: Plain + Default {
         scores: &mut [f32],
         stride: usize,
     );
-    /// `sums[i][d] += Σ_b Σ_t weights[i][b][t] · values[b][t][d]`: rows of `weights` `stride` apart,
-    /// `sums` [_, width].
+    /// `sums[i][d] += Σ_b Σ_t weights[i][b][t] · values[b][t][d]`: rows of `weights` `stride`
+    /// apart, `sums` [_, width].
     fn weigh(
         weights: &[Self],
         stride: usize,

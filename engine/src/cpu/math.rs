@@ -3,9 +3,9 @@
 use super::element::Element;
 use crate::ffi::simd::vectorized;
 
-/// e^x in f32, in a form that loops vectorise: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]
-/// (the minimax coefficients of Cephes' `expf`); relative error below 2e-7. Below -87 it is 0, above 88 it stays
-/// finite.
+/// e^x in f32, in a form that loops vectorise: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (the
+/// minimax coefficients of Cephes' `expf`); relative error below 2e-7. Below -87 it is 0, above 88
+/// it stays finite.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;

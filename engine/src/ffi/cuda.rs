@@ -1,5 +1,5 @@
-//! The GPU: memory, streams, kernels and graphs, by CUDA's driver and by the C functions of libtorch's
-//! CUDA library.
+//! The GPU: memory, streams, kernels and graphs, by CUDA's driver and by the C functions of
+//! libtorch's CUDA library.
 //!
 //! Both work on the same context, libtorch's. Tensors must have been made on the device before.
 
@@ -28,7 +28,8 @@ pub(crate) fn enter() -> Result<(), Error> {
         }
         let retained = || -> Result<usize, DriverError> {
             cudarc::driver::result::init()?;
-            // SAFETY: the device was just asked for; the context is kept for the life of the process.
+            // SAFETY: the device was just asked for; the context is kept for the life of the
+            // process.
             Ok(unsafe { primary_ctx::retain(device::get(0)?)? } as usize)
         };
         retained().map_err(|error| format!("{error:?}"))
@@ -146,8 +147,8 @@ pub(crate) fn launch(
     let mut addresses: Vec<*mut c_void> = args.iter().map(KernelArg::address).collect();
     let [x, y, z] = shape.grid;
     // SAFETY: the function is loaded; the addresses live until the call returns, which copies what
-    // they point to; the tensors live as long as the work on the stream, because they are freed in the
-    // stream's order or not before it has ended.
+    // they point to; the tensors live as long as the work on the stream, because they are freed in
+    // the stream's order or not before it has ended.
     unsafe {
         launch_kernel(
             function.0,
@@ -382,8 +383,8 @@ type Flash = unsafe extern "C" fn(
 /// form, arXiv 2307.08691): the last query of a sequence sees all its keys.
 ///
 /// # Shapes
-/// `q` [M, Hq, D] bf16, `k` and `v` [T, Hkv, D]; `q_starts` and `k_starts` `[B + 1]` i32 on the GPU, with
-/// the longest of each → [M, Hq, D].
+/// `q` [M, Hq, D] bf16, `k` and `v` [T, Hkv, D]; `q_starts` and `k_starts` `[B + 1]` i32 on the
+/// GPU, with the longest of each → [M, Hq, D].
 ///
 /// # Errors
 /// [`Error::Device`] where libtorch refuses.
@@ -397,8 +398,8 @@ pub(crate) fn flash_attention(
     let mut outs = [std::ptr::null_mut(); 5];
     let [out, lse, rng, unused, debug] = &mut outs;
     let none = std::ptr::null_mut;
-    // SAFETY: the signature is that of c_shim_cuda.h in 2.11; a tensor of tch is an at::Tensor*, which
-    // is what the handles are. All arguments outlive the call.
+    // SAFETY: the signature is that of c_shim_cuda.h in 2.11; a tensor of tch is an at::Tensor*,
+    // which is what the handles are. All arguments outlive the call.
     let code = unsafe {
         let function: Flash =
             std::mem::transmute(symbol_once!(c"aoti_torch_cuda__flash_attention_forward"));

@@ -25,7 +25,8 @@ impl Library {
         Self(handle)
     }
 
-    /// Lets threads and blocks take turns from the last to the first: what depends on their order shows.
+    /// Lets threads and blocks take turns from the last to the first: what depends on their order
+    /// shows.
     pub(crate) fn set_backwards(&self, backwards: bool) {
         // SAFETY: emulator.h defines the variable as an int.
         unsafe {
@@ -46,8 +47,8 @@ impl Library {
         assert!(!symbol.is_null(), "no kernel {kernel}");
         let mut addresses: Vec<*mut c_void> = args.iter().map(KernelArg::address).collect();
         let [x, y, z] = shape.grid;
-        // SAFETY: the macro JOUST_KERNEL defines this signature; the arguments are the kernel's, as on
-        // the GPU.
+        // SAFETY: the macro JOUST_KERNEL defines this signature; the arguments are the kernel's, as
+        // on the GPU.
         unsafe {
             let entry: EntryPoint = std::mem::transmute(symbol);
             entry(x, y, z, shape.block, 1, 1, c_ulong::from(shape.shared), addresses.as_mut_ptr());

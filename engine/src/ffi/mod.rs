@@ -31,11 +31,11 @@ pub fn mmap(path: &Path) -> Result<Mmap, Error> {
     unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))
 }
 
-/// Lets go of the pages of a map that have been read: they no longer count as this process's memory,
-/// and are read again where they are asked for.
+/// Lets go of the pages of a map that have been read: they no longer count as this process's
+/// memory, and are read again where they are asked for.
 pub(crate) fn release_pages(map: &Mmap, range: std::ops::Range<usize>) {
-    // a page that is touched brings its neighbours with it, those before it too, which were let go of
-    // already
+    // a page that is touched brings its neighbours with it, those before it too, which were let go
+    // of already
     const NEIGHBOURS: usize = 2 << 20;
     let range = range.start.saturating_sub(NEIGHBOURS)..range.end;
     // SAFETY: the map is of a file and read-only, so that dropped pages come back unchanged.

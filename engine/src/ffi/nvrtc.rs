@@ -45,8 +45,8 @@ pub(crate) fn compile(
     let mut options = vec![format!("--gpu-architecture={architecture}"), "--std=c++17".to_owned()];
     options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
     let program = result::create_program(&source, None).map_err(|error| format!("{error:?}"))?;
-    // SAFETY: `program` was made above and is destroyed once, below; the buffer has the size that the
-    // compiler asks for.
+    // SAFETY: `program` was made above and is destroyed once, below; the buffer has the size that
+    // the compiler asks for.
     unsafe {
         let compiled = result::compile_program(program, &options);
         let code = match compiled {

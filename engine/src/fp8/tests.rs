@@ -1,4 +1,5 @@
-//! Against libtorch's own FP8 numbers; checkpoints are tested against transformers in tests/it/fp8.rs.
+//! Against libtorch's own FP8 numbers; checkpoints are tested against transformers in
+//! tests/it/fp8.rs.
 
 use super::*;
 

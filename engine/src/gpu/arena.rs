@@ -1,4 +1,4 @@
-//! Keys and values of all layers in blocks, bf16 or FP8 with one scale a token and head.
+//! Keys and values of all layers in blocks, in bf16 or in FP8 with one scale per token and head.
 
 use tch::{Device, Kind, Tensor};
 
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::fp8::Quantized;
 use crate::kv::BLOCK_TOKENS;
 
-/// What keys and values are kept in.
+/// Number format of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KvKind {
     Bf16,
@@ -15,7 +15,7 @@ pub(crate) enum KvKind {
 }
 
 impl KvKind {
-    /// Bytes of keys and values that one token takes in all layers.
+    /// Bytes of keys and values per token, over all layers.
     pub(crate) fn bytes_per_token(self, config: &ModelConfig) -> usize {
         let per_head = match self {
             Self::Bf16 => 2 * config.head_dim,
@@ -35,7 +35,7 @@ pub(super) struct LayerArena {
     /// [blocks, Hkv, BLOCK_TOKENS, D]
     pub(super) keys: Tensor,
     pub(super) values: Tensor,
-    /// [blocks, Hkv, BLOCK_TOKENS] f32, where they are FP8.
+    /// [blocks, Hkv, BLOCK_TOKENS] f32 of keys and of values; none for bf16.
     pub(super) scales: Option<[Tensor; 2]>,
 }
 
@@ -62,7 +62,8 @@ impl LayerArena {
         })
     }
 
-    /// Keys and values of some slots in `kind`: `blocks` and `offsets` `[T]` → [T, Hkv, D] each.
+    /// Keys and values of T slots, converted to `kind`: `blocks` and `offsets` `[T]` → [T, Hkv, D]
+    /// each.
     pub(super) fn gather(
         &self,
         blocks: &Tensor,

@@ -1,5 +1,5 @@
-//! A batch in the order in which the GPU takes it: rows of one token first, which are decoded together,
-//! then the others. Plain numbers, no tensors.
+//! A batch in the GPU's order: rows of one token first, which are decoded together, then rows of
+//! several tokens. Plain numbers, no tensors.
 
 use crate::batch::{BatchRow, ForwardBatch};
 use crate::kv::{BLOCK_TOKENS, Span};
@@ -9,13 +9,13 @@ use crate::kv::{BLOCK_TOKENS, Span};
 pub(super) struct GpuBatch {
     pub(super) tokens: Vec<i32>,
     pub(super) positions: Vec<i32>,
-    /// block · BLOCK_TOKENS + offset.
+    /// Slot of each token: block · BLOCK_TOKENS + offset.
     pub(super) slots: Vec<i32>,
-    /// The contexts of the rows of one token, each block << 5 | tokens.
+    /// Context of each decoding row, a number per span: block << 5 | tokens.
     pub(super) decoding: Vec<Vec<i32>>,
-    /// The other rows; their `start` is in this table.
+    /// Rows of several tokens; `start` counts tokens of this batch.
     pub(super) prefilling: Vec<BatchRow>,
-    /// Where the wanted tokens are, in the order of the batch.
+    /// Indices of the tokens whose logits are wanted, in the order of the forward batch.
     pub(super) wanted: Vec<i64>,
 }
 
@@ -49,17 +49,18 @@ impl GpuBatch {
         self.tokens.len()
     }
 
-    /// Whether it is one token a row, each wanted, in order: what a graph is recorded for.
+    /// Whether every row is one token with wanted logits, in order: graphs are recorded for such
+    /// batches only.
     pub(super) fn is_plain_decode(&self) -> bool {
         self.prefilling.is_empty() && self.wanted.iter().copied().eq(0..self.n_tokens() as i64)
     }
 
-    /// Most tokens of the context of a row that is not decoded.
+    /// Number of tokens of the longest context among rows of several tokens.
     pub(super) fn longest_prefill(&self) -> usize {
         self.prefilling.iter().map(|row| row.position + row.len).max().unwrap_or(0)
     }
 
-    /// Most blocks of a decoding row's context.
+    /// Number of spans of the longest context among decoding rows.
     pub(super) fn longest(&self) -> usize {
         self.decoding.iter().map(Vec::len).max().unwrap_or(0)
     }

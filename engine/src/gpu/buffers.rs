@@ -1,5 +1,5 @@
-//! Memory that the steps share, set aside once: nothing is allocated while a decoding step is computed, so
-//! that it can be recorded.
+//! Memory that all steps share, allocated once: a decoding step allocates nothing, so that it can
+//! be recorded as a graph.
 
 use tch::{Device, Kind, Tensor};
 
@@ -9,21 +9,21 @@ use super::tuning::n_splits;
 use crate::config::ModelConfig;
 use crate::error::Error;
 
-/// How much is set aside.
+/// Sizes that the buffers have room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Capacity {
-    /// Most tokens of a step.
+    /// Maximum number of tokens per step.
     pub(super) n_tokens: usize,
-    /// Most rows of a step, and most logits.
+    /// Maximum number of decoding rows, and of rows of logits, per step.
     pub(super) n_rows: usize,
-    /// Most blocks of a context.
+    /// Maximum number of spans per decoding row.
     pub(super) n_spans: usize,
-    /// Most tokens whose keys and values are gathered at a time.
+    /// Maximum number of tokens whose keys and values are gathered at a time.
     pub(super) n_gathered: usize,
 }
 
 impl Capacity {
-    /// Bytes that are set aside for a model.
+    /// Bytes of the buffers for a model.
     pub(super) fn bytes(&self, config: &ModelConfig) -> usize {
         let heads = heads(config);
         let width = widest(config);
@@ -42,7 +42,8 @@ impl Capacity {
     }
 }
 
-/// Rows of partial results that any number of rows up to `n_rows` needs, those of bundles included.
+/// Number of (row, split) pairs that any number of rows up to `n_rows` needs, cascade splits
+/// included.
 fn most_splits(n_rows: usize) -> usize {
     (1..=n_rows).map(|rows| rows * 2 * n_splits(rows)).max().unwrap_or(0)
 }
@@ -55,13 +56,13 @@ pub(super) fn heads(config: &ModelConfig) -> Heads {
     }
 }
 
-/// Inputs of the widest matrix.
+/// Number of inputs of the widest matrix.
 fn widest(config: &ModelConfig) -> usize {
     let q_width = config.n_heads * config.head_dim;
     config.hidden_size.max(q_width).max(config.intermediate_size)
 }
 
-/// See the module.
+/// Buffers of one runner; their methods give views of the first rows.
 pub(super) struct Buffers {
     pub(super) capacity: Capacity,
     heads: Heads,
@@ -140,7 +141,7 @@ impl Buffers {
         view(&self.added, n, self.hidden)
     }
 
-    /// Inputs of a matrix: [n, width], in FP8 or bf16.
+    /// Inputs of a product: [n, width], in FP8 or bf16.
     pub(super) fn activations(&self, n: i64, width: i64, fp8: bool) -> Result<Activations, Error> {
         Ok(match fp8 {
             true => Activations::Fp8(view(&self.fp8, n, width)?, self.scale.f_narrow(0, 0, n)?),
@@ -153,7 +154,7 @@ impl Buffers {
         view(&self.qkv, n, self.heads.qkv_width())
     }
 
-    /// [n, 2·I] bf16.
+    /// Gate and up projections: [n, 2·I] bf16.
     pub(super) fn gate_up(&self, n: i64) -> Result<Tensor, Error> {
         view(&self.gate_up, n, 2 * self.intermediate)
     }
@@ -166,7 +167,7 @@ impl Buffers {
         Ok([of(&self.partial, self.heads.q_width())?, of(&self.lse, self.heads.n_heads)?])
     }
 
-    /// [n, V] bf16.
+    /// Logits: [n, V] bf16.
     pub(super) fn logits(&self, n: i64) -> Result<Tensor, Error> {
         view(&self.logits, n, self.vocab)
     }

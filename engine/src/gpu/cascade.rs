@@ -1,25 +1,25 @@
-//! Rows whose contexts begin alike, put together so that what they share is read once for all of them.
-//! Plain numbers, no tensors.
+//! Which rows share a prefix of their contexts: bundles of rows for cascade attention, which reads
+//! the shared keys and values once per bundle. Plain numbers, no tensors.
 
 use super::tuning::{CASCADE_MAX_GROUP, CASCADE_MIN_SPANS};
 
-/// Rows of a bundle, as `shared.cu` takes them.
+/// Number of rows per bundle, as `cascade.cu` takes them.
 pub(super) const BUNDLE_ROWS: usize = 8;
 
-/// Which rows share how much.
+/// Bundles of rows, and how many spans each bundle shares.
 #[derive(Debug, PartialEq)]
 pub(super) struct CascadePlan {
-    /// Spans that each row leaves to its bundle.
+    /// Per row, the number of spans that its bundle computes.
     pub(super) n_shared: Vec<i32>,
-    /// The rows of each bundle, filled up with -1.
+    /// Rows of each bundle, padded with -1.
     pub(super) rows: Vec<[i32; BUNDLE_ROWS]>,
-    /// Spans that all of a bundle's rows begin with.
+    /// Per bundle, the number of spans that its rows share.
     pub(super) n_spans: Vec<i32>,
 }
 
 impl CascadePlan {
-    /// The bundles that save the most reads of spans, among those of neighbours in the contexts' order; none where
-    /// nothing is saved.
+    /// The bundles that save the most reads of spans. Only neighbours in the order of contexts are
+    /// grouped. None where no read is saved.
     pub(super) fn of(contexts: &[Vec<i32>]) -> Option<Self> {
         let mut order: Vec<usize> = (0..contexts.len()).collect();
         order.sort_by(|&a, &b| contexts[a].cmp(&contexts[b]));
@@ -27,7 +27,7 @@ impl CascadePlan {
             0 => 0,
             _ => n_alike(&contexts[order[at - 1]], &contexts[row]),
         };
-        // what each one shares with the one before it
+        // number of spans that each context shares with the context before it
         let shared: Vec<usize> = order.iter().enumerate().map(alike).collect();
         let mut sharing = Self::none(contexts.len());
         for (start, end, n_spans) in groups(&shared) {
@@ -36,12 +36,12 @@ impl CascadePlan {
         (!sharing.rows.is_empty()).then_some(sharing)
     }
 
-    /// Rows that share nothing.
+    /// A plan in which no rows share spans.
     pub(super) fn none(n_rows: usize) -> Self {
         Self { n_shared: vec![0; n_rows], rows: Vec::new(), n_spans: Vec::new() }
     }
 
-    /// Puts rows together that begin with the same spans.
+    /// Adds bundles of `rows`, whose contexts share their first `n_spans` spans.
     pub(super) fn add(&mut self, rows: &[usize], n_spans: usize) {
         for &row in rows {
             self.n_shared[row] = n_spans as i32;
@@ -57,7 +57,7 @@ impl CascadePlan {
     }
 }
 
-/// Most bundles of so many rows: none has a group of fewer than two.
+/// Maximum number of bundles of `n_rows` rows, at least two rows per bundle.
 pub(super) fn most_bundles(n_rows: usize) -> usize {
     n_rows / 2
 }
@@ -66,9 +66,9 @@ fn n_alike(a: &[i32], b: &[i32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Groups of neighbours (first, past the last, spans they share) that together save the most.
+/// Groups of neighbours (first, past the last, shared spans) that together save the most reads.
 fn groups(shared: &[usize]) -> Vec<(usize, usize, usize)> {
-    // of the first so many rows: the most that is saved, and the group that the last of them ends
+    // per prefix of the rows: the maximum saving, and the group that ends with its last row
     let mut best = vec![(0, None)];
     for end in 1..=shared.len() {
         let mut most = (best[end - 1].0, None);
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// A context that begins with so many spans of one kind each.
+    /// A context of runs of spans, each given as (kind, number of spans).
     fn context(parts: &[(i32, usize)]) -> Vec<i32> {
         parts.iter().flat_map(|&(kind, n)| (0..n as i32).map(move |at| kind * 1000 + at)).collect()
     }
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(sharing.rows[0], [0, 1, 2, 3, 5, 6, 7, 8]);
         assert_eq!(sharing.rows[1], [9, 10, -1, -1, -1, -1, -1, -1]);
         assert_eq!(sharing.n_spans, [100, 100]);
-        // a ninth alone would save nothing
+        // a bundle with a single ninth row saves no reads
         contexts.pop();
         assert_eq!(CascadePlan::of(&contexts).unwrap().n_shared[9], 0);
         assert_eq!(CascadePlan::of(&contexts[4..5]), None);
@@ -136,7 +136,7 @@ mod tests {
             (0..5).map(|own| context(&[(1, 20), (2 + own / 2, 200), (10 + own, 2)])).collect();
         let sharing = CascadePlan::of(&contexts).unwrap();
         assert_eq!(sharing.n_shared, [220, 220, 220, 220, 0]);
-        // too short for a pass of its own
+        // too short for cascade attention
         let short: Vec<Vec<i32>> = (0..5).map(|own| context(&[(1, 15), (9 + own, 90)])).collect();
         assert_eq!(CascadePlan::of(&short), None);
     }

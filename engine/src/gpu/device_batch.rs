@@ -1,4 +1,4 @@
-//! A batch's numbers on the device, in one piece, so that one copy brings them there.
+//! A batch's integers on the device, packed into one buffer, so that one copy uploads them.
 
 use tch::{Device, Kind, Tensor};
 
@@ -8,25 +8,26 @@ use super::ops::{CascadeBundles, DecodeContexts};
 use super::tuning::n_splits;
 use crate::error::Error;
 
-/// Where which numbers lie. Steps with the same layout find them in the same places.
+/// Sizes that give the offset of each array in the packed buffer. Steps with the same layout have
+/// the same offsets, which recorded graphs rely on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchLayout {
-    /// Tokens of the step.
+    /// Number of tokens of the step, padding included.
     pub(super) n_tokens: usize,
-    /// Rows of one token, the first ones.
+    /// Number of decoding rows, which come first, padding included.
     pub(super) n_rows: usize,
-    /// Whether some of them share what they begin with.
+    /// Whether some decoding rows share a prefix.
     pub(super) is_shared: bool,
 }
 
-/// See the module: `[capacity]` i32.
+/// The packed buffer: `[capacity]` i32.
 pub(super) struct DeviceBatch {
     all: Tensor,
-    /// Blocks that a row's context has room for.
+    /// Number of spans reserved per decoding row.
     n_spans: usize,
 }
 
-/// How many numbers a layout has.
+/// Number of integers of a layout.
 pub(super) fn count(n_tokens: usize, n_rows: usize, n_spans: usize) -> usize {
     3 * n_tokens + n_rows * (2 + n_spans) + most_bundles(n_rows) * (BUNDLE_ROWS + 1)
 }
@@ -42,7 +43,7 @@ impl DeviceBatch {
         Ok(Self { all: Tensor::f_zeros([n], (Kind::Int, device))?, n_spans })
     }
 
-    /// Copies a batch to the device, filled up with padding to the layout's tokens and rows.
+    /// Copies a batch to the device, padded to the layout's tokens and rows.
     pub(super) fn load(
         &self,
         layout: BatchLayout,
@@ -63,7 +64,7 @@ impl DeviceBatch {
         let n_spans: Vec<i32> = table.decoding.iter().map(|spans| spans.len() as i32).collect();
         push(&n_spans, n_rows, 0);
         if let Some(sharing) = sharing {
-            // bundles that are not there have no spans: their rows are not looked at
+            // padding bundles have no spans: the kernel does not read their rows
             push(&sharing.n_shared, n_rows, 0);
             push(sharing.rows.as_flattened(), n_bundles * BUNDLE_ROWS, 0);
             push(&sharing.n_spans, n_bundles, 0);
@@ -79,22 +80,22 @@ impl DeviceBatch {
         Ok(self.all.f_narrow(0, start as i64, n as i64)?)
     }
 
-    /// `[n]` i32
+    /// One of the layout's arrays: `[n]` i32.
     pub(super) fn tokens(&self, layout: BatchLayout) -> Result<Tensor, Error> {
         self.part(0, layout.n_tokens)
     }
 
-    /// `[n]` i32
+    /// One of the layout's arrays: `[n]` i32.
     pub(super) fn positions(&self, layout: BatchLayout) -> Result<Tensor, Error> {
         self.part(layout.n_tokens, layout.n_tokens)
     }
 
-    /// `[n]` i32: block · BLOCK_TOKENS + offset, negative for padding.
+    /// Slot per token, `[n]` i32: block · BLOCK_TOKENS + offset, negative for padding.
     pub(super) fn slots(&self, layout: BatchLayout) -> Result<Tensor, Error> {
         self.part(2 * layout.n_tokens, layout.n_tokens)
     }
 
-    /// The contexts of the rows of one token, with their bundles where rows share something.
+    /// Contexts of the decoding rows, with bundles where rows share a prefix.
     pub(super) fn contexts(&self, layout: BatchLayout) -> Result<DecodeContexts, Error> {
         let BatchLayout { n_tokens, n_rows, is_shared } = layout;
         let (n_splits, n_bundles) = (n_splits(n_rows) as i64, most_bundles(n_rows));
@@ -147,7 +148,7 @@ mod tests {
             assert_eq!(read(&numbers.slots(layout).unwrap()), [10, 20, 30, -1]);
             let contexts = numbers.contexts(layout).unwrap();
             assert_eq!(read(&contexts.n_spans), [2, 3, 1, 0]);
-            // what lies beyond a row's spans is not looked at
+            // kernels do not read beyond a row's spans
             let spans = read(&contexts.spans);
             assert_eq!(spans[..9], [33, 65, 0, 33, 65, 97, 129, 0, 0]);
             assert_eq!(contexts.spans.size(), [4, 3]);

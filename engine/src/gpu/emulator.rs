@@ -1,5 +1,4 @@
-//! The kernels on the CPU: compiled by the C++ compiler that libtorch's bindings need as well, run by
-//! engine/kernels/emulator.h.
+//! The kernels on the CPU, for tests: compiled by a C++ compiler, run by engine/kernels/emulator.h.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,11 +14,12 @@ use crate::error::Error;
 use crate::ffi::cuda::{KernelArg, LaunchShape};
 use crate::ffi::emulated::Library;
 
-/// The files of kernels for a model's shapes; a file is compiled when a kernel of it is first started.
+/// The files of kernels for a model's shapes. A file is compiled when one of its kernels is first
+/// started.
 #[derive(Clone)]
 pub(super) struct EmulatorLauncher {
     files: Arc<Vec<KernelFile>>,
-    /// Whether threads and blocks take turns from the last to the first.
+    /// Whether threads and blocks run from the last to the first.
     backwards: bool,
 }
 
@@ -36,12 +36,12 @@ impl Launch for EmulatorLauncher {
 /// The kernels for a model's shapes.
 pub(super) fn kernels(heads: Heads, kv: KvKind, backwards: bool) -> KernelOps<EmulatorLauncher> {
     let files = Arc::new(source::files(&heads, kv).unwrap());
-    // more than most of the tests' matrices have
+    // more bytes than most matrices of the tests have
     let fetch_ahead = 40_000;
     KernelOps { launcher: EmulatorLauncher { files, backwards }, heads, fetch_ahead }
 }
 
-/// The library of a file with its macros, which all tests of the process share.
+/// The compiled library of a file with its macros. All tests of the process share it.
 fn library(file: &KernelFile, backwards: bool) -> Arc<Library> {
     type Compiled = BTreeMap<(&'static str, String, bool), Arc<OnceLock<Arc<Library>>>>;
     static COMPILED: Mutex<Compiled> = Mutex::new(BTreeMap::new());

@@ -1,4 +1,4 @@
-//! A batch through all layers.
+//! The GPU runner: a forward batch through all layers, and the sampling of its logits.
 
 use tch::{Kind, Tensor};
 
@@ -20,39 +20,39 @@ use crate::kv::BLOCK_TOKENS;
 use crate::model::{Decoder, Linear};
 use crate::sampler::{Drawn, RowSampling};
 
-/// What the runner of one engine is to be like.
+/// Settings of one engine's runner.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GpuSettings {
     pub(crate) n_blocks: usize,
-    /// Most tokens of a step.
+    /// Maximum number of tokens per step.
     pub(crate) step_tokens: usize,
-    /// Most rows of a step.
+    /// Maximum number of rows per step.
     pub(crate) max_batch: usize,
-    /// Most tokens of a sequence.
+    /// Maximum number of tokens per sequence.
     pub(crate) max_context: usize,
     pub(crate) kv: KvKind,
-    /// Fused kernels, or libtorch's own operations.
+    /// Whether fused kernels run; otherwise libtorch's operations do.
     pub(crate) kernels: bool,
-    /// Whether decoding steps are recorded and started as a whole.
+    /// Whether decoding steps are recorded as CUDA graphs.
     pub(crate) graphs: bool,
-    /// Whether what decoding rows begin with alike is read once for all of them.
+    /// Whether decoding rows that share a prefix use cascade attention.
     pub(crate) shared_attention: bool,
-    /// Most bytes of a product's weights that the kernel before it fetches.
+    /// Maximum number of bytes of a product's weights that the kernel before it prefetches.
     pub(crate) fetch_ahead: usize,
 }
 
 impl GpuSettings {
     fn capacity(&self) -> Capacity {
         let n_rows = graph_rows(self.max_batch);
-        // contexts share prefixes to the token, so that some blocks are not full
+        // prefixes are shared to the token, so that some spans are shorter than a block
         let n_spans = self.max_context.div_ceil(BLOCK_TOKENS) + 64;
-        // several prompts' contexts together, or the longest one
+        // the contexts of several prompts together, at least the longest one
         let n_gathered =
             self.max_batch.saturating_mul(self.max_context).min(32_768).max(self.max_context);
         Capacity { n_tokens: self.step_tokens.max(n_rows), n_rows, n_spans, n_gathered }
     }
 
-    /// Bytes that a step's intermediate results take.
+    /// Bytes of a step's intermediate results.
     pub(crate) fn buffer_bytes(&self, config: &crate::ModelConfig) -> usize {
         self.capacity().bytes(config)
     }
@@ -68,14 +68,14 @@ pub(crate) struct GpuRunner {
     inv_freq: Tensor,
     by_flash: bool,
     shared_attention: bool,
-    /// Where the work goes; none off the GPU.
+    /// Stream of all work; none on a CPU.
     stream: Option<CudaStream>,
     graphs: Option<Graphs>,
 }
 
 impl Drop for GpuRunner {
     fn drop(&mut self) {
-        // its memory may not be given to others while it is in use; a GPU that fails is no longer used
+        // the GPU may still use this memory; a GPU that fails no longer does
         let _ = self.wait();
     }
 }
@@ -89,7 +89,7 @@ impl GpuRunner {
     pub(crate) fn new(model: &Decoder, settings: &GpuSettings) -> Result<Self, Error> {
         let config = model.config();
         let heads = buffers::heads(config);
-        // what was loaded may still be on its way, on another stream
+        // the weights may still be copied on another stream
         Self::wait_for_weights()?;
         let ops: Box<dyn Ops> = match settings.kernels {
             true => {
@@ -101,14 +101,14 @@ impl GpuRunner {
         let stream = CudaStream::from_pool()?;
         let mut runner = Self::with_ops(model, settings, ops)?;
         runner.by_flash = settings.kernels;
-        // the reference look at numbers on the host between two operations, which cannot be recorded
+        // the reference operations read numbers on the host, which a graph cannot record
         runner.graphs = (settings.graphs && settings.kernels).then(|| Graphs::new(stream));
         runner.stream = Some(stream);
         CudaStream::current()?.synchronize()?;
         Ok(runner)
     }
 
-    /// Takes a model on any device.
+    /// As `new`, on any device and with the given operations.
     pub(super) fn with_ops(
         model: &Decoder,
         settings: &GpuSettings,
@@ -150,8 +150,8 @@ impl GpuRunner {
         }
     }
 
-    /// Computes a batch: logits of the wanted tokens, [wanted, V] bf16, in memory that the next batch
-    /// overwrites.
+    /// Computes a batch: logits of the wanted tokens, [wanted, V] bf16, in memory that the next
+    /// batch overwrites.
     ///
     /// # Errors
     /// What libtorch or the driver refuses.
@@ -183,7 +183,7 @@ impl GpuRunner {
         self.buffers.logits(table.wanted.len() as i64)
     }
 
-    /// Sets more aside where a batch is larger than any before; what was recorded is forgotten.
+    /// Enlarges the buffers where a batch is larger than any before, and drops the recorded graphs.
     fn grow(&mut self, model: &Decoder, table: &GpuBatch) -> Result<(), Error> {
         let had = self.buffers.capacity;
         let wanted = Capacity {
@@ -193,7 +193,7 @@ impl GpuRunner {
             n_gathered: had.n_gathered.max(table.longest_prefill()),
         };
         if had != wanted {
-            // what is computed still uses those that are there
+            // running work still uses the old buffers
             self.wait()?;
             if let Some(graphs) = &mut self.graphs {
                 graphs.clear();
@@ -208,7 +208,7 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// A step of rows of one token, all of whose logits are wanted.
+    /// Computes a step of decoding rows only, all with wanted logits.
     fn decode(&self, model: &Decoder, layout: BatchLayout) -> Result<(), Error> {
         let n = layout.n_rows as i64;
         self.embed(model, layout)?;
@@ -217,7 +217,7 @@ impl GpuRunner {
         self.head(model, &self.buffers.residual(n)?, &self.buffers.added(n)?)
     }
 
-    /// Any step.
+    /// Computes any other step.
     fn step(&self, model: &Decoder, table: &GpuBatch, layout: BatchLayout) -> Result<(), Error> {
         let n = layout.n_tokens as i64;
         let decoding = match layout.n_rows {
@@ -240,7 +240,7 @@ impl GpuRunner {
         )
     }
 
-    /// The tokens' embeddings to the residual stream.
+    /// Writes the tokens' embeddings to the residual stream.
     fn embed(&self, model: &Decoder, layout: BatchLayout) -> Result<(), Error> {
         let n = layout.n_tokens as i64;
         let (rows, tokens) = (self.buffers.added(n)?, self.buffers.numbers.tokens(layout)?);
@@ -249,7 +249,7 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// All layers. The last one's output is left to be added to the residual stream.
+    /// Computes all layers. The last layer's output is not yet added to the residual stream.
     fn layers(
         &self,
         model: &Decoder,
@@ -299,12 +299,12 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Where the inputs of a matrix go, in what it takes.
+    /// Memory for the inputs of a product, in the number format that its matrix takes.
     fn input(&self, linear: &Linear, n: i64, width: i64) -> Result<Activations, Error> {
         self.buffers.activations(n, width, linear.scale.is_some())
     }
 
-    /// Attention of the decoding rows, which come first, and of the others.
+    /// Attention of the decoding rows, which come first, and of the prefilling rows.
     fn attend(
         &self,
         qkv: &Tensor,
@@ -330,7 +330,7 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// The last norm and the output head: `residual` and `added` [w, H] → the first w rows of the logits.
+    /// Final norm and output head: `residual` and `added` [w, H] → the first w rows of the logits.
     fn head(&self, model: &Decoder, residual: &Tensor, added: &Tensor) -> Result<(), Error> {
         let head = model.head();
         let n = residual.size()[0];

@@ -1,4 +1,4 @@
-//! Steps that were recorded, one for each batch size that they are filled up to and kind of step.
+//! CUDA graphs of decoding steps, one per padded batch size and kind of step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use super::tuning::GRAPH_MAX_ROWS;
 use crate::error::Error;
 use crate::ffi::cuda::{CudaStream, Graph};
 
-/// Number of rows of a step, and whether some of them share what they begin with.
+/// Number of rows of a step, and whether some of them share a prefix.
 pub(super) type StepKind = (usize, bool);
 
-/// Recorded steps.
+/// Graphs by kind of step.
 pub(super) struct Graphs {
     stream: CudaStream,
     recorded: BTreeMap<StepKind, Graph>,
-    /// Steps that could not be recorded.
+    /// Kinds of step that could not be recorded.
     unrecorded: BTreeSet<StepKind>,
 }
 
@@ -22,22 +22,22 @@ impl Graphs {
         Self { stream, recorded: BTreeMap::new(), unrecorded: BTreeSet::new() }
     }
 
-    /// Whether batches of this size are recorded.
+    /// Whether steps of `n_rows` rows are recorded.
     pub(super) fn takes(n_rows: usize) -> bool {
         (1..=GRAPH_MAX_ROWS).contains(&n_rows)
     }
 
-    /// Forgets all: what they were recorded with is there no longer.
+    /// Drops all graphs, because the memory that they use was freed.
     pub(super) fn clear(&mut self) {
         self.recorded.clear();
     }
 
-    /// Computes a step, by the recorded one of its kind where there is one. The first time it is computed as
-    /// it is, twice, so that libraries set up what they need, and recorded for the next time. A step that is
-    /// computed again finds the same.
+    /// Computes a step, by its kind's graph where one exists. Otherwise the step runs directly,
+    /// twice, so that libraries allocate what they need, and is then recorded for the next time. A
+    /// step that runs twice writes the same values.
     ///
     /// # Errors
-    /// What `step` returns.
+    /// The errors of `step`.
     pub(super) fn run(
         &mut self,
         kind: StepKind,
@@ -50,7 +50,7 @@ impl Graphs {
         if self.unrecorded.contains(&kind) {
             return Ok(());
         }
-        // a second time by what the first one found out: a product that was refused goes another way
+        // the second run takes the path that the first found: a refused product has another one
         step()?;
         self.stream.synchronize()?;
         match Graph::capture(&self.stream, &step) {

@@ -1,6 +1,7 @@
-//! How a kernel is declared: its name, its parameters with number formats and shapes, and the blocks
-//! and threads that run it. From the declaration come the checks of a call, the argument list, and
-//! the C++ signature that the emulator holds against the kernel's own. It knows no kernel.
+//! How a kernel is declared: its name, its parameters with number formats and shapes, and the
+//! blocks and threads that run it. From the declaration come the checks of a call, the argument
+//! list, and the C++ signature that the emulator holds against the kernel's own. It knows no
+//! kernel.
 
 use tch::{Kind, Tensor};
 

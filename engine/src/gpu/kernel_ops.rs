@@ -1,5 +1,6 @@
-//! The operations by the kernels: which one, with which values. How a kernel is declared and checked
-//! is in `kernels` and `kernel`; how it is started, in `launch` on a GPU and in an emulator in tests.
+//! The operations by the kernels: which one, with which values. How a kernel is declared and
+//! checked is in `kernels` and `kernel`; how it is started, in `launch` on a GPU and in an emulator
+//! in tests.
 
 use tch::Tensor;
 
@@ -29,8 +30,8 @@ pub(super) struct KernelOps<L> {
 }
 
 impl KernelOps<GpuLauncher> {
-    /// The kernels for a model's heads on the present GPU; each prefetches at most `fetch_ahead` bytes
-    /// of the next product's weights.
+    /// The kernels for a model's heads on the present GPU; each prefetches at most `fetch_ahead`
+    /// bytes of the next product's weights.
     ///
     /// # Errors
     /// As [`GpuLauncher::new`].
@@ -64,8 +65,8 @@ impl<L: Launch> KernelOps<L> {
         }
     }
 
-    /// Starts the form of a kernel that writes activations of `n_rows` rows as `out` wants them, with
-    /// blocks that prefetch a part of `next`.
+    /// Starts the form of a kernel that writes activations of `n_rows` rows as `out` wants them,
+    /// with blocks that prefetch a part of `next`.
     fn launch_form(
         &self,
         forms: &Forms,

@@ -1,4 +1,5 @@
-//! How kernels are started: a trait, and the GPU that is there, for which they are compiled.
+//! How kernels are started: a trait, and its implementation by the present GPU, which compiles
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -18,19 +19,19 @@ pub(super) trait Launch: Send {
 const MIN_CAPABILITY: (i32, i32) = (8, 9);
 const HOPPER: (i32, i32) = (9, 0);
 
-/// KernelOps on the GPU, in the order of libtorch's current stream.
+/// Kernels on the GPU, in the order of libtorch's current stream.
 pub(super) struct GpuLauncher {
     functions: BTreeMap<&'static str, Function>,
-    /// Whether it has an instruction that fetches memory into L2.
+    /// Whether the GPU has an instruction that prefetches memory into L2.
     pub(super) can_prefetch: bool,
 }
 
 impl GpuLauncher {
-    /// Compiles the kernels for the GPU that is there and loads them.
+    /// Compiles the kernels for the present GPU and loads them.
     ///
     /// # Errors
-    /// [`Error::Device`] with the compiler's words; [`Error::Unsupported`] for shapes that the kernels
-    /// are not written for.
+    /// [`Error::Device`] with the compiler's messages; [`Error::Unsupported`] for shapes that the
+    /// kernels are not written for.
     pub(super) fn new(heads: &Heads, kv: KvKind) -> Result<Self, Error> {
         let (name, capability) = cuda::capability()?;
         if capability < MIN_CAPABILITY {
@@ -50,7 +51,7 @@ impl GpuLauncher {
     }
 }
 
-/// The compiler's name of a compute capability. Hopper's own instructions need the `a`.
+/// The compiler's name of a compute capability. Instructions of Hopper alone need the `a`.
 pub(super) fn architecture((major, minor): (i32, i32)) -> String {
     format!("sm_{major}{minor}{}", if major == 9 { "a" } else { "" })
 }

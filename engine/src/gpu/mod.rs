@@ -1,9 +1,11 @@
-//! The decoder on a GPU, without gradients: products by libtorch, everything between them by kernels
-//! that fuse what belongs together, all in memory that is set aside once.
+//! The decoder on a GPU, without gradients: products by libtorch, everything between them by fused
+//! kernels, all in memory that is allocated once.
 //!
-//! The residual stream is f32, activations are bf16, FP8 where the matrix that takes them is. What the
-//! kernels do is a trait with a plain libtorch reference, so that all of this runs and is tested on a CPU as
-//! well. It knows nothing of requests or sampling parameters beyond one row's numbers.
+//! The residual stream is f32, activations are bf16, or FP8 where the next matrix is. The
+//! operations are a trait with a reference implementation by libtorch, so that everything runs and
+//! is tested on a CPU as well. A kernel is declared in `kernels`, listed with its file in `source`,
+//! and called in `kernel_ops`. It knows nothing of requests, or of sampling parameters beyond the
+//! numbers of one row.
 
 mod arena;
 mod batch;

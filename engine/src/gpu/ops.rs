@@ -1,7 +1,9 @@
-//! What is computed between the products, as a trait: by kernels, or by libtorch's own operations.
+//! The operations between the products as a trait, implemented by kernels and by libtorch's
+//! operations.
 //!
-//! Shapes: n rows (tokens), H hidden size, K and N a matrix's inputs and outputs, I width of the MLP,
-//! Hq query heads, Hkv key/value heads, D head size, R decoding rows, S splits of their contexts.
+//! Shapes: n rows (tokens), H hidden size, K and N a matrix's inputs and outputs, I width of the
+//! MLP, Hq query heads, Hkv key/value heads, D head size, R decoding rows, S splits of their
+//! contexts.
 
 use tch::Tensor;
 
@@ -9,17 +11,17 @@ use super::arena::LayerArena;
 use crate::error::Error;
 use crate::model::Linear;
 
-/// Activations as the next product wants them, written in place.
+/// Inputs of the next product in its number format, written in place.
 #[derive(Debug)]
 pub(super) enum Activations {
     /// [n, K] bf16.
     Plain(Tensor),
-    /// [n, K] E4M3 and `[n]` f32, one scale a token.
+    /// [n, K] E4M3 and `[n]` f32, one scale per token.
     Fp8(Tensor, Tensor),
 }
 
 impl Activations {
-    /// Some of the rows.
+    /// The rows from `start` on.
     pub(super) fn rows(&self, start: i64, n_rows: i64) -> Result<Self, Error> {
         Ok(match self {
             Self::Plain(x) => Self::Plain(x.f_narrow(0, start, n_rows)?),
@@ -30,7 +32,7 @@ impl Activations {
     }
 }
 
-/// MeasureSizes that do not change from batch to batch.
+/// Sizes of a model's attention.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heads {
     /// Hq
@@ -42,60 +44,61 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// Values of a token's queries.
+    /// Values per token of the queries.
     pub(super) fn q_width(&self) -> i64 {
         self.n_heads * self.head_dim
     }
 
-    /// Values of a token's queries, keys and values.
+    /// Values per token of queries, keys and values.
     pub(super) fn qkv_width(&self) -> i64 {
         (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
     }
 }
 
-/// The contexts of decoding rows, on the device.
+/// Contexts of the decoding rows, on the device.
 #[derive(Debug)]
 pub(super) struct DecodeContexts {
-    /// [R, capacity] i32: block << 5 | tokens, the first so many slots of a block.
+    /// [R, capacity] i32: block << 5 | tokens, the number of the block's first slots in use.
     pub(super) spans: Tensor,
-    /// `[R]` i32; a row without spans is padding.
+    /// Number of spans per row, `[R]` i32; a row without spans is padding.
     pub(super) n_spans: Tensor,
-    /// Parts that each context is cut into, without what it shares.
+    /// Number of splits per context, without its shared prefix.
     pub(super) n_splits: i64,
-    /// What rows begin with alike; none reads each context by itself.
+    /// Bundles of rows that share a prefix; without them each context is read separately.
     pub(super) cascade: Option<CascadeBundles>,
 }
 
 impl DecodeContexts {
-    /// Splits of a row in all.
+    /// Number of splits per row, those of the shared prefix included.
     pub(super) fn n_all_splits(&self) -> i64 {
         self.n_splits + self.cascade.as_ref().map_or(0, |cascade| cascade.n_splits)
     }
 }
 
-/// Bundles of rows that begin alike, on the device (see [`super::cascade::CascadePlan`]).
+/// Bundles of rows that share a prefix, on the device (see [`super::cascade::CascadePlan`]).
 #[derive(Debug)]
 pub(super) struct CascadeBundles {
-    /// `[R]` i32: spans that a row leaves to its bundle.
+    /// Number of spans per row that its bundle computes, `[R]` i32.
     pub(super) n_shared: Tensor,
-    /// [B, BUNDLE_ROWS] i32: the rows of each bundle, filled up with -1.
+    /// Rows of each bundle, padded with -1: [B, BUNDLE_ROWS] i32.
     pub(super) rows: Tensor,
-    /// `[B]` i32: spans that all of a bundle's rows begin with; 0 is no bundle.
+    /// Number of shared spans per bundle, `[B]` i32; 0 for a padding bundle.
     pub(super) n_spans: Tensor,
-    /// Parts that a bundle's spans are cut into: the last splits of each of its rows.
+    /// Number of splits of a bundle's spans: the last splits of each of its rows.
     pub(super) n_splits: i64,
 }
 
-/// The matrix of the product that comes next, if one does: a part of it may be fetched meanwhile.
+/// The matrix of the next product, if any: a kernel may prefetch a part of it.
 pub(super) type Prefetch<'a> = Option<&'a Linear>;
 
-/// The operations. All write to memory that their caller gives; none waits for the device.
+/// The operations. All write to memory that the caller gives; none waits for the device.
 pub(super) trait Ops: Send {
-    /// `x` [n, H] f32 += `more` [n, H] bf16, where given; `out` = x / sqrt(mean(x²) + eps) · weight.
+    /// `x` [n, H] f32 += `added` [n, H] bf16, where given; `out` = x / sqrt(mean(x²) + eps) ·
+    /// weight.
     fn rmsnorm_residual(
         &self,
         x: &Tensor,
-        more: Option<&Tensor>,
+        added: Option<&Tensor>,
         weight: &Tensor,
         eps: f64,
         out: &Activations,
@@ -105,12 +108,12 @@ pub(super) trait Ops: Send {
     /// `gate_up` [n, 2·I] bf16 → `out` = silu(gate) · up [n, I].
     fn silu_mul(&self, gate_up: &Tensor, out: &Activations, next: Prefetch) -> Result<(), Error>;
 
-    /// `x` [n, K] bf16 → `out` [n, K].
+    /// `x` [n, K] bf16 → `out` [n, K], a copy or E4M3 with one scale per row.
     fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error>;
 
-    /// Rotates the queries of `qkv` [n, (Hq + 2·Hkv)·D] bf16 in place and stores rotated keys and the
-    /// values at `slots` `[n]` i32 (block · BLOCK_TOKENS + offset; negative: nowhere). `positions` `[n]`
-    /// i32, `inv_freq` [D/2] f32.
+    /// Rotates the queries of `qkv` [n, (Hq + 2·Hkv)·D] bf16 in place and stores rotated keys and
+    /// the values at `slots` `[n]` i32 (block · BLOCK_TOKENS + offset; negative: nowhere).
+    /// `positions` `[n]` i32, `inv_freq` [D/2] f32.
     fn rope_append(
         &self,
         qkv: &Tensor,
@@ -124,10 +127,10 @@ pub(super) trait Ops: Send {
     fn gather_kv(&self, arena: &LayerArena, slots: &Tensor, out: &[Tensor; 2])
     -> Result<(), Error>;
 
-    /// Attention of the queries of `qkv`'s first R rows over their contexts, a split at a time:
-    /// `partial` [R, S, Hq·D] f32 and the natural logarithm of each split's sum of exponentials, `lse`
-    /// [R, S, Hq] f32; S is [`DecodeContexts::n_all_splits`]. Which part of a context is in which split is left
-    /// open.
+    /// Attention of the queries of `qkv`'s first R rows over their contexts, per split: `partial`
+    /// [R, S, Hq·D] f32, and the natural logarithm of each split's sum of exponentials, `lse` [R,
+    /// S, Hq] f32. S is [`DecodeContexts::n_all_splits`]. Which part of a context is in which split
+    /// is not defined.
     fn attend_decode(
         &self,
         qkv: &Tensor,
@@ -137,7 +140,7 @@ pub(super) trait Ops: Send {
         lse: &Tensor,
     ) -> Result<(), Error>;
 
-    /// The splits put together: `out` [R, Hq·D].
+    /// Merges the splits: `out` [R, Hq·D].
     fn merge_splits(
         &self,
         partial: &Tensor,
@@ -146,8 +149,8 @@ pub(super) trait Ops: Send {
         next: Prefetch,
     ) -> Result<(), Error>;
 
-    /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most [`SKINNY_GEMM_MAX_TOKENS`] tokens: `values` [n, K] E4M3,
-    /// `scale` `[n]` f32.
+    /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most [`SKINNY_GEMM_MAX_TOKENS`] tokens:
+    /// `values` [n, K] E4M3, `scale` `[n]` f32.
     fn gemm_w8a8_skinny(
         &self,
         linear: &Linear,
@@ -156,8 +159,8 @@ pub(super) trait Ops: Send {
         out: &Tensor,
     ) -> Result<(), Error>;
 
-    /// One token a row of `logits` [R, V] bf16. `draws` [4, R] f64: temperature (below 1e-5 takes the most
-    /// probable token), top-p, top-k (0 keeps all), and a draw from [0, 1); `drawn` [2, R] f64: the token
-    /// and its log-probability under the untempered softmax.
+    /// Draws one token per row of `logits` [R, V] bf16. `draws` [4, R] f64: temperature (below 1e-5
+    /// the most probable token is taken), top-p, top-k (0 keeps all), and a draw from [0, 1).
+    /// `drawn` [2, R] f64: the token and its log-probability under the untempered softmax.
     fn sample(&self, logits: &Tensor, draws: &Tensor, drawn: &Tensor) -> Result<(), Error>;
 }

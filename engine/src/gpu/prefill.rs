@@ -1,6 +1,6 @@
-//! Attention of rows with several tokens: their contexts are gathered from the blocks, a group of rows
-//! at a time, which goes through one call of FlashAttention; off the GPU each row through plain softmax
-//! with a mask.
+//! Prefill attention, of rows with several tokens. The contexts of a group of rows are gathered
+//! from the blocks and go through one call of FlashAttention; on a CPU each row goes through plain
+//! softmax with a mask.
 
 use tch::{Kind, Tensor};
 
@@ -11,25 +11,25 @@ use crate::error::Error;
 use crate::ffi::cuda::flash_attention;
 use crate::kv::BLOCK_TOKENS;
 
-/// What all layers need to know of some prefilling rows whose contexts are gathered together.
+/// A group of prefilling rows whose contexts are gathered together, for all layers.
 pub(super) struct Prefill {
     rows: Vec<BatchRow>,
     /// `[T]` i32: the slots of all contexts, one after the other.
     slots: Tensor,
-    /// `[rows + 1]` i32: where each row's queries and context begin.
+    /// Start of each row's queries, and of its context: `[rows + 1]` i32 each.
     starts: [Tensor; 2],
     longest: [i64; 2],
     by_flash: bool,
 }
 
-/// Tokens of a row's context.
+/// Number of tokens of a row's context.
 fn n_context(row: &BatchRow) -> usize {
     row.position + row.len
 }
 
 impl Prefill {
-    /// Rows in groups whose contexts have at most `most` tokens together, or of one row. `like` gives
-    /// the device; `by_flash` wants a GPU.
+    /// Groups of rows whose contexts have at most `most` tokens together; a longer row is a group
+    /// alone. `like` gives the device; `by_flash` needs a GPU.
     pub(super) fn groups(
         rows: &[BatchRow],
         most: usize,
@@ -78,19 +78,19 @@ impl Prefill {
         })
     }
 
-    /// Where these rows' tokens begin in the step, and how many there are.
+    /// Index of these rows' first token in the step, and their number of tokens.
     pub(super) fn place(&self) -> (i64, i64) {
         let n: usize = self.rows.iter().map(|row| row.len).sum();
         (self.rows[0].start as i64, n as i64)
     }
 
-    /// Tokens of the contexts.
+    /// Number of tokens of all contexts.
     pub(super) fn n_gathered(&self) -> i64 {
         self.slots.size()[0]
     }
 
-    /// Attention of these rows' queries, out of `qkv` [n, (Hq + 2·Hkv)·D] bf16: [M, Hq·D] bf16.
-    /// `gathered` are two of [T, Hkv, D] bf16, which are overwritten.
+    /// Attention of these rows' queries in `qkv` [n, (Hq + 2·Hkv)·D] bf16: [M, Hq·D] bf16.
+    /// `gathered`, two of [T, Hkv, D] bf16, is overwritten.
     pub(super) fn attend(
         &self,
         ops: &dyn Ops,
@@ -128,8 +128,8 @@ impl Prefill {
     }
 }
 
-/// Causal attention of one sequence in f32: `q` [Hq, M, D], `k` and `v` [Hkv, T, D] → [Hq, M, D] bf16. The
-/// first query has `position` keys before its own.
+/// Causal attention of one sequence in f32: `q` [Hq, M, D], `k` and `v` [Hkv, T, D] → [Hq, M, D]
+/// bf16. `position` keys precede the first query's own.
 fn masked(q: &Tensor, k: &Tensor, v: &Tensor, position: i64) -> Result<Tensor, Error> {
     let (n_heads, len, head_dim) = (q.size()[0], q.size()[1], q.size()[2]);
     let (n_kv_heads, n_context) = (k.size()[0], k.size()[1]);

@@ -1,5 +1,5 @@
-//! The operations by libtorch, on any device: what the kernels are tested against, and what runs where
-//! they are switched off. Plain rather than fast.
+//! Reference implementation of the operations by libtorch, on any device. The kernels are tested
+//! against it, and it runs where they are switched off. Plain rather than fast.
 
 use tch::{Kind, Tensor};
 
@@ -16,7 +16,7 @@ pub(super) struct ReferenceOps {
     pub(super) heads: Heads,
 }
 
-/// Writes f32 activations in the form that is wanted.
+/// Writes f32 activations in the number format of `out`.
 fn write(y: &Tensor, out: &Activations) -> Result<(), Error> {
     match out {
         Activations::Plain(out) => out.shallow_clone().f_copy_(y)?,
@@ -30,7 +30,7 @@ fn write(y: &Tensor, out: &Activations) -> Result<(), Error> {
 }
 
 impl ReferenceOps {
-    /// The halves of each head turned: [n, heads, D] f32.
+    /// Rotary embedding in the half-split layout: [n, heads, D] f32.
     fn rotate(&self, x: &Tensor, positions: &Tensor, inv_freq: &Tensor) -> Result<Tensor, Error> {
         let angles = positions.f_to_kind(Kind::Float)?.f_unsqueeze(1)? * inv_freq.f_unsqueeze(0)?;
         let (cos, sin) = (angles.f_cos()?.f_unsqueeze(1)?, angles.f_sin()?.f_unsqueeze(1)?);
@@ -131,7 +131,7 @@ impl Ops for ReferenceOps {
         Ok(())
     }
 
-    /// The first split holds everything, the others are empty.
+    /// The first split holds the whole context, the others are empty.
     fn attend_decode(
         &self,
         qkv: &Tensor,

@@ -1,4 +1,4 @@
-//! The kernels' source and what it is compiled with.
+//! The kernels' source files with their kernels and macros: a new kernel is listed here.
 
 use super::arena::KvKind;
 use super::kernel::Kernel;
@@ -10,23 +10,23 @@ use crate::error::Error;
 const COMMON: &str = include_str!("../../kernels/common.cuh");
 const ATTENTION: &str = include_str!("../../kernels/attention.cuh");
 
-/// One file of kernels.
+/// One file of kernels, compiled as a whole.
 #[derive(Clone, Debug)]
 pub(super) struct KernelFile {
-    /// Its name, for messages.
+    /// File name, for messages.
     pub(super) name: &'static str,
-    /// What it has in common with some others.
+    /// Text before the file's own that some other files have too.
     pub(super) header: &'static str,
-    /// Its own text, without what files have in common.
+    /// The file's own text, without headers.
     pub(super) text: &'static str,
-    /// Its kernels.
+    /// Declarations of the file's kernels.
     pub(super) kernels: &'static [&'static Kernel],
-    /// Macros with their values.
+    /// Macros and their values.
     pub(super) defines: Vec<(&'static str, String)>,
 }
 
 impl KernelFile {
-    /// The whole text.
+    /// The whole text that is compiled.
     pub(super) fn source(&self) -> String {
         format!("{COMMON}\n{}\n{}", self.header, self.text)
     }

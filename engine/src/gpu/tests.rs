@@ -1,5 +1,5 @@
-//! The kernels, run by an emulator, against the reference operations; whole batches against the plain
-//! decoder; and every kernel through CUDA's compiler. A test draws from its own seed.
+//! The kernels, run by an emulator, against the reference operations; whole batches against the
+//! plain decoder; and every kernel through CUDA's compiler. A test draws from its own seed.
 
 use std::cell::RefCell;
 

@@ -1,5 +1,5 @@
-//! Constants that trade speed for speed on a GPU, each with the measurement that decides it. None of
-//! them changes which kernels exist; `joust bench gpu` prints what they are set by.
+//! Constants that trade speed for speed on a GPU, each with the measurement that decides it. None
+//! of them changes which kernels exist; `joust bench gpu` prints what they are set by.
 
 /// Tokens up to which FP8 products go through the skinny GEMM kernel. It reads the weights once, in
 /// tiles of 8 tokens, and should keep pace with the memory at two tiles. Set by "product in fp8"

@@ -73,8 +73,8 @@ impl PrefixTree {
         self.n_unused
     }
 
-    /// From a position, the position and the span one node further along `following`, or further within
-    /// the same node; none where the next token is not remembered.
+    /// From a position, the position and the span one node further along `following`, or further
+    /// within the same node; none where the next token is not remembered.
     pub(super) fn step(
         &self,
         position: TreePosition,

@@ -147,8 +147,8 @@ impl Decoder {
         }
     }
 
-    /// Overwrites this model's weights with those of `other`, cast to this model's kind, or quantised
-    /// where they are FP8 here.
+    /// Overwrites this model's weights with those of `other`, cast to this model's kind, or
+    /// quantised where they are FP8 here.
     ///
     /// # Errors
     /// [`Error::Shape`] where the two are not the same architecture; nothing is written then.

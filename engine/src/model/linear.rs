@@ -1,8 +1,8 @@
 //! A linear layer, plain or in FP8.
 //!
 //! A plain weight may be kept in f32 while the activations are bf16: the product casts it, and
-//! gradients flow back to it. An FP8 weight has a scale an output channel and its input is quantised a
-//! token at a time; it has no gradients.
+//! gradients flow back to it. An FP8 weight has a scale an output channel and its input is
+//! quantised a token at a time; it has no gradients.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -81,8 +81,8 @@ impl Linear {
         Ok(out)
     }
 
-    /// The product with inputs that are quantised already, written to `out`: `values` [M, K] E4M3, `scale`
-    /// `[M]` f32 → [M, N]. Allocates nothing on a GPU.
+    /// The product with inputs that are quantised already, written to `out`: `values` [M, K] E4M3,
+    /// `scale` `[M]` f32 → [M, N]. Allocates nothing on a GPU.
     ///
     /// # Errors
     /// What libtorch refuses.
@@ -113,8 +113,8 @@ impl Linear {
     }
 
     /// On FP8 tensor cores; sums are kept in less than f32 between two steps of the K dimension, as
-    /// inference engines have it (`use_fast_accum`). cuBLASLt refuses some shapes with a scale a row:
-    /// they are multiplied with none and scaled after.
+    /// inference engines have it (`use_fast_accum`). cuBLASLt refuses some shapes with a scale a
+    /// row: they are multiplied with none and scaled after.
     pub(super) fn scaled_product(
         &self,
         values: &Tensor,

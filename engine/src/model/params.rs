@@ -19,12 +19,13 @@ use crate::fp8::{self, Quantized};
 use crate::weights::{Checkpoint, WeightMap};
 
 impl Decoder {
-    /// Builds the model from a checkpoint's tensors, on `device` and in `precision`: FP8 matrices are
-    /// dequantised where they are to be plain, and plain ones quantised where they are to be FP8.
+    /// Builds the model from a checkpoint's tensors, on `device` and in `precision`: FP8 matrices
+    /// are dequantised where they are to be plain, and plain ones quantised where they are to be
+    /// FP8.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], [`Error::Shape`] and [`Error::BadTensor`] name the first tensor that does
-    /// not fit; [`Error::NotFp8`].
+    /// [`Error::MissingTensor`], [`Error::Shape`] and [`Error::BadTensor`] name the first tensor
+    /// that does not fit; [`Error::NotFp8`].
     pub fn from_weights(
         config: &ModelConfig,
         checkpoint: &Checkpoint,
@@ -58,8 +59,8 @@ impl Decoder {
         .expect("freshly drawn tensors have the shapes that were asked for. This is a bug.")
     }
 
-    /// As [`Decoder::random`], drawn on the device by libtorch and in any precision, for measuring models
-    /// whose weights are not at hand. Uses libtorch's own generator.
+    /// As [`Decoder::random`], drawn on the device by libtorch and in any precision, for measuring
+    /// models whose weights are not at hand. Uses libtorch's own generator.
     ///
     /// # Errors
     /// What libtorch refuses, a lack of memory above all.
@@ -214,8 +215,8 @@ impl Decoder {
         named.iter().filter(|(name, _)| !name.ends_with(SCALE)).map(plain).collect()
     }
 
-    /// The same model a second time: both use the same memory, so that a change of one is a change of
-    /// the other.
+    /// The same model a second time: both use the same memory, so that a change of one is a change
+    /// of the other.
     pub fn shared(&self) -> Decoder {
         let layers = self.layers.iter().map(Layer::shallow_clone).collect();
         Decoder {

@@ -1,7 +1,7 @@
 //! Where a model's tensors come from: a checkpoint, or a draw.
 //!
-//! Each tensor is brought to its device and number format as it is taken, so that no more than one of
-//! them is held twice. It does not know which tensors a model has.
+//! Each tensor is brought to its device and number format as it is taken, so that no more than one
+//! of them is held twice. It does not know which tensors a model has.
 
 use joust_schema::seed::Seed;
 use rand::Rng as _;
@@ -66,8 +66,8 @@ pub(super) trait WeightSource {
     }
 }
 
-/// Matrices that read the same `width` inputs, on top of each other: `parts` are their names and rows.
-/// Where one of them stays plain, all do.
+/// Matrices that read the same `width` inputs, on top of each other: `parts` are their names and
+/// rows. Where one of them stays plain, all do.
 pub(super) fn fused(
     source: &dyn WeightSource,
     parts: &[(String, usize)],
@@ -114,8 +114,8 @@ pub(super) struct FromCheckpoint<'a> {
 }
 
 impl FromCheckpoint<'_> {
-    /// The number format of a tensor of the wanted shape. Refuses numbers that are no weights, plain ones
-    /// that have a scale, and FP8 of anything but a matrix.
+    /// The number format of a tensor of the wanted shape. Refuses numbers that are no weights,
+    /// plain ones that have a scale, and FP8 of anything but a matrix.
     fn check(&self, name: &str, wanted: &[usize]) -> Result<Kind, Error> {
         let (Some(seen), Some(kind)) = (self.checkpoint.shape(name), self.checkpoint.kind(name))
         else {
@@ -216,8 +216,8 @@ impl WeightSource for FromCheckpoint<'_> {
     }
 }
 
-/// A checkpoint whose tensors are only looked at: a model of nothing can be built of it where all are
-/// there, in their shapes.
+/// A checkpoint whose tensors are only looked at: a model of nothing can be built of it where all
+/// are there, in their shapes.
 pub(super) struct InspectedCheckpoint<'a>(pub(super) FromCheckpoint<'a>);
 
 impl WeightSource for InspectedCheckpoint<'_> {
@@ -270,10 +270,10 @@ impl WeightSource for RandomWeights {
     }
 }
 
-/// As [`RandomWeights`], but drawn on the device by libtorch: fast enough for the largest models, and another
-/// draw on another device. The embedding is drawn from N(0, 1), and matrices that write to the residual
-/// stream smaller by √(2·layers), as GPT-2's are: in a deep model of equal draws every layer blows up the
-/// roundings of those before it, as in a trained one it does not.
+/// As [`RandomWeights`], but drawn on the device by libtorch: fast enough for the largest models,
+/// and another draw on another device. The embedding is drawn from N(0, 1), and matrices that write
+/// to the residual stream smaller by √(2·layers), as GPT-2's are: in a deep model of equal draws
+/// every layer blows up the roundings of those before it, as in a trained one it does not.
 pub(super) struct DrawnOnDevice {
     pub(super) n_layers: usize,
     pub(super) seed: Seed,

@@ -265,8 +265,9 @@ impl Scheduler {
         }
     }
 
-    /// Takes a running sequence's memory and lets it wait. Where then not even one sequence has found
-    /// room, what is remembered is in its way: short spans of blocks that it shares with nobody now.
+    /// Takes a running sequence's memory and lets it wait. Where then not even one sequence has
+    /// found room, what is remembered is in its way: short spans of blocks that it shares with
+    /// nobody now.
     fn requeue(&mut self, idx: usize) {
         let sequence = self.release(idx);
         self.waiting.push(sequence);

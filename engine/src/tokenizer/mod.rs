@@ -38,8 +38,8 @@ impl Tokenizer {
     /// Puts a tokenizer together from its parts.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] where BOS or EOS is not in the vocabulary, [`Error::Template`] where the
-    /// template does not parse.
+    /// [`Error::Tokenizer`] where BOS or EOS is not in the vocabulary, [`Error::Template`] where
+    /// the template does not parse.
     pub(crate) fn from_parts(
         inner: tokenizers::Tokenizer,
         config: Map<String, Value>,
@@ -160,9 +160,9 @@ impl Tokenizer {
         self.inner.decode(ids, skip_special_tokens).unwrap_or_default()
     }
 
-    /// The text with every special token that it spells out broken up by a space, so that encoding it
-    /// inside a rendered chat gives no control token. Texts without any are returned as they are;
-    /// so are tokens of one character, which no space breaks.
+    /// The text with every special token that it spells out broken up by a space, so that encoding
+    /// it inside a rendered chat gives no control token. Texts without any are returned as they
+    /// are; so are tokens of one character, which no space breaks.
     pub fn disarm(&self, text: &str) -> String {
         let mut disarmed = text.to_owned();
         for token in &self.special {

@@ -63,9 +63,10 @@ pub(crate) fn products(
 
 /// Adds weighted values: `sums[m][d] += Σ_b Σ_t weights[m][b][t]·values[b][t][d]`.
 ///
-/// The rows of `weights` are `stride` apart and have [`LANES`] for each block. Each of up to [`RUN`]
-/// `values` holds up to LANES/2 rows of D pairs: row j has numbers d of tokens 2j and 2j+1; rows
-/// that are missing at the end count as 0. `sums` holds rows of D = `width`, a multiple of LANES.
+/// The rows of `weights` are `stride` apart and have [`LANES`] for each block. Each of up to
+/// [`RUN`] `values` holds up to LANES/2 rows of D pairs: row j has numbers d of tokens 2j and 2j+1;
+/// rows that are missing at the end count as 0. `sums` holds rows of D = `width`, a multiple of
+/// LANES.
 pub(crate) fn weigh(
     weights: &[bf16],
     stride: usize,
@@ -107,8 +108,8 @@ pub(crate) fn weigh(
     }
 }
 
-/// Largest number of rows of x for which [`linear`] beats oneDNN's GEMM, which needs a set-up of the
-/// matrix unit or a layout for large products.
+/// Largest number of rows of x for which [`linear`] beats oneDNN's GEMM, which needs a set-up of
+/// the matrix unit or a layout for large products.
 pub(crate) fn max_gemv_rows() -> usize {
     match (has_bf16(), has_amx_bf16()) {
         (false, _) => 0,

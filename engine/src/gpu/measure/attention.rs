@@ -1,5 +1,5 @@
-//! Attention over contexts of each row's own and over one that all begin with, and the storing of keys
-//! and values.
+//! Measures decode attention over separate contexts and over a shared prefix, and the storing of
+//! keys and values.
 
 use tch::{Kind, Tensor};
 
@@ -13,17 +13,17 @@ use crate::gpu::ops::{Activations, CascadeBundles, DecodeContexts, Heads, Ops};
 use crate::gpu::tuning::n_splits;
 use crate::kv::BLOCK_TOKENS;
 
-/// Rows that are compared with the reference, which goes row by row.
+/// Number of rows that are compared with the reference, which computes one row at a time.
 const COMPARED_ROWS: i64 = 4;
 
-/// The kernels and their references, and what their queries attend to.
+/// Kernels and reference operations with the queries, keys and values of one measurement.
 struct AttentionBench<'a, 'b> {
     stage: &'a mut MeasureStage<'b>,
     ops: [&'a dyn Ops; 2],
     heads: Heads,
     arenas: [LayerArena; 2],
     qkv: Tensor,
-    /// Rows, and blocks of each row's context.
+    /// Number of rows, and of blocks per row.
     n: i64,
     blocks_each: i64,
     bytes_per_token: usize,
@@ -67,8 +67,8 @@ impl AttentionBench<'_, '_> {
         self.to_device(Tensor::f_from_slice(values)?)
     }
 
-    /// Fills both arenas, a token in every slot of every block, a block's worth of rows at a time, and
-    /// measures the storing of one a row.
+    /// Fills every slot of both arenas, one offset of all blocks at a time, and measures the
+    /// storing of one token per row.
     fn store(&mut self, config: &ModelConfig, context: usize, kv: KvKind) -> Result<(), Error> {
         const BLOCK: i64 = BLOCK_TOKENS as i64;
         let Self { n, blocks_each, heads, .. } = *self;
@@ -102,7 +102,7 @@ impl AttentionBench<'_, '_> {
         })
     }
 
-    /// What an arena holds, or as much of it as is quickly compared.
+    /// Content of an arena, limited to a size that is compared quickly.
     fn stored(&self, which: usize) -> Result<Activations, Error> {
         let n_slots = (self.n * self.blocks_each).min(4_096) * BLOCK_TOKENS as i64;
         let slots = Tensor::f_arange(n_slots, (Kind::Int64, tch::Device::Cpu))?;
@@ -112,7 +112,7 @@ impl AttentionBench<'_, '_> {
         Ok(Activations::Plain(Tensor::f_cat(&gathered, 0)?.f_view([-1, self.heads.head_dim])?))
     }
 
-    /// Each row's context by itself, and the merge of its splits.
+    /// Measures attention over separate contexts, and the merge of its splits.
     fn measure_unshared(&mut self) -> Result<(), Error> {
         let [partial, lse] = self.attend("attend_decode", 0)?;
         let [kernels, reference] = self.ops;
@@ -125,12 +125,12 @@ impl AttentionBench<'_, '_> {
         })
     }
 
-    /// DecodeContexts that are one but for the last block.
+    /// Measures attention over contexts that differ in the last block only.
     fn measure_shared(&mut self) -> Result<(), Error> {
         self.attend("attend_decode, shared prefix", self.blocks_each - 1).map(|_| ())
     }
 
-    /// Measures the attention of rows whose contexts begin with `n_shared` blocks that are the same. Returns
+    /// Measures the attention of rows whose contexts share their first `n_shared` blocks. Returns
     /// the splits.
     fn attend(&mut self, part: &str, n_shared: i64) -> Result<[Tensor; 2], Error> {
         let (n, blocks_each) = (self.n, self.blocks_each);
@@ -144,7 +144,7 @@ impl AttentionBench<'_, '_> {
         let ([kernels, _], arena) = (self.ops, &self.arenas[1]);
         let attend = || kernels.attend_decode(&self.qkv, arena, &contexts, &partial, &lse);
         self.stage.add(part, n as usize, Some(compared), bytes, flops, &attend)?;
-        // where nothing is timed nothing has run
+        // without repetitions nothing has run yet
         attend()?;
         Ok([partial, lse])
     }
@@ -176,7 +176,7 @@ impl AttentionBench<'_, '_> {
         })
     }
 
-    /// How far the kernels are from their references, and how far they may be: both read the same arena.
+    /// Deviation of the kernels from the reference, and its limit. Both read the same arena.
     fn compare(&self, contexts: &DecodeContexts) -> Result<(f64, f64), Error> {
         let attended = |ops: &dyn Ops| -> Result<Activations, Error> {
             let [out, _] = self.stage.outs(contexts.n_spans.size()[0], self.heads.q_width())?;

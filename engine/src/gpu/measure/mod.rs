@@ -1,5 +1,6 @@
-//! The parts of a step on the GPU that is here, one by one, at a model's shapes: whether each kernel
-//! computes what its reference does, how long it takes and how fast it moves its bytes.
+//! Measures the parts of a step one by one on the present GPU, at a model's shapes: whether each
+//! kernel computes what the reference does, how long it takes and its bandwidth. It lies inside
+//! `gpu` because it calls operations, arenas and buffers that nothing else outside `gpu` sees.
 
 mod attention;
 mod products;
@@ -21,7 +22,7 @@ use crate::settings::EngineConfig;
 pub use stage::KernelMeasurement;
 use stage::MeasureStage;
 
-/// What is measured, and at which sizes.
+/// Sizes that are measured.
 #[derive(Clone, Debug)]
 pub struct MeasureSizes {
     /// Rows (tokens) of a step.
@@ -30,15 +31,15 @@ pub struct MeasureSizes {
     pub context: usize,
     /// Whether keys and values are FP8.
     pub kv_fp8: bool,
-    /// Times that each part runs between two looks at the clock; 0 only compares.
+    /// Number of runs per timing; 0 only compares.
     pub reps: usize,
 }
 
-/// Compares and measures everything that a step of this model is made of. `report` is told each part as
-/// it is done; a part that fails does not stop the others.
+/// Compares and measures all parts of a step of this model. `report` gets each part as it is done;
+/// a part that fails does not stop the others.
 ///
 /// # Errors
-/// [`Error::Device`] where there is no GPU; [`Error::Unsupported`] for shapes that the kernels are not
+/// [`Error::Device`] without a GPU; [`Error::Unsupported`] for shapes that the kernels are not
 /// written for.
 pub fn measure(
     config: &ModelConfig,
@@ -63,7 +64,7 @@ pub fn measure(
     Ok(())
 }
 
-/// All that a step is made of, at each number of rows.
+/// Measures all parts of a step at each number of rows.
 fn parts(
     stage: &mut MeasureStage,
     config: &ModelConfig,
@@ -83,7 +84,7 @@ fn parts(
     }
 }
 
-/// As [`measure`], on the CPU with kernels and clock of a test's choice.
+/// As [`measure`], on the CPU with the given kernels.
 #[cfg(test)]
 pub(super) fn measure_on_cpu(
     config: &ModelConfig,
@@ -98,7 +99,7 @@ pub(super) fn measure_on_cpu(
     found
 }
 
-/// What the device's memory can do at most.
+/// Measures the device's memory bandwidth.
 fn copies(stage: &mut MeasureStage) -> Result<(), Error> {
     let n_bytes = 1 << 30;
     let from = Tensor::f_zeros([n_bytes], (Kind::Uint8, stage.device))?;
@@ -119,7 +120,7 @@ fn rows(
 ) -> Result<(), Error> {
     let (hidden, width) = (config.hidden_size as i64, config.intermediate_size as i64);
     let ops = |is_kernel: bool| if is_kernel { kernels } else { reference };
-    // zeros are added, so that every run finds the same
+    // zeros are added, so that every run has the same input
     let (x, zeros) = (stage.randn(&[n, hidden])?, stage.bf16(&[n, hidden])?.f_zeros_like()?);
     let weight = stage.bf16(&[hidden])?;
     let next = stage.next_product(hidden)?;
@@ -142,7 +143,7 @@ fn rows(
     })
 }
 
-/// The sampler against the one on the CPU, unfiltered; with top-p it is only measured.
+/// Compares the sampler with the reference without filters; with top-p it is only timed.
 fn sampling(
     stage: &mut MeasureStage,
     config: &ModelConfig,
@@ -168,7 +169,7 @@ fn sampling(
                 Ok(Vec::<f64>::try_from(drawn.f_get(0)?)?)
             };
             let (seen, wanted) = (tokens(kernels)?, tokens(&reference)?);
-            // the two sum in different orders: a draw at the edge of two tokens may go either way
+            // the two sum in different orders: a draw at the border of two tokens may give either
             let n_other = seen.iter().zip(&wanted).filter(|(a, b)| a != b).count();
             Some((n_other as f64 / n as f64, 0.05))
         };

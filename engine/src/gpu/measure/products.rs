@@ -1,4 +1,4 @@
-//! The products of a step, each by libtorch in bf16 and FP8, and by the kernel for few tokens.
+//! Measures the products of a step: by libtorch in bf16 and FP8, and by the skinny GEMM kernel.
 
 use std::cell::Cell;
 
@@ -13,10 +13,10 @@ use crate::gpu::ops::{Activations, Ops};
 use crate::gpu::tuning::SKINNY_GEMM_MAX_TOKENS;
 use crate::model::Linear;
 
-/// More than the last cache of any GPU holds.
+/// More bytes than the last cache of any GPU holds.
 const CACHE_BYTES: i64 = 100 << 20;
 
-/// The products of a layer and of the output head, in FP8 and in bf16.
+/// Measures the products of a layer and of the output head.
 pub(super) fn measure(stage: &mut MeasureStage, config: &ModelConfig, kernels: &dyn Ops, n: i64) {
     let heads = buffers::heads(config);
     let (hidden, width) = (config.hidden_size as i64, config.intermediate_size as i64);
@@ -34,7 +34,7 @@ pub(super) fn measure(stage: &mut MeasureStage, config: &ModelConfig, kernels: &
     }
 }
 
-/// One matrix [N, K] times `n` tokens.
+/// Measures one matrix [N, K] times `n` tokens.
 fn matrix(
     stage: &mut MeasureStage,
     kernels: &dyn Ops,
@@ -42,7 +42,7 @@ fn matrix(
     [n_out, n_in]: [i64; 2],
     n: i64,
 ) -> Result<(), Error> {
-    // several copies of small matrices, so that none is still in the cache when its turn comes
+    // several copies of small matrices in turn, so that none is still in the cache
     let n_copies = (1 + CACHE_BYTES / (n_out * n_in)).min(4) as usize;
     let turn = Cell::new(0);
     let next = || {

@@ -1,5 +1,5 @@
-//! The bench that parts of a step are run on: clock, comparison with the reference operations, and
-//! the report of each part. It does not know which parts there are.
+//! Runs parts of a step: clock, comparison with the reference operations, and the report of each
+//! part. It does not know which parts exist.
 
 use std::time::Instant;
 
@@ -11,38 +11,38 @@ use crate::ffi::cuda::{CudaStream, Graph};
 use crate::gpu::ops::Activations;
 use crate::model::Linear;
 
-/// One part at one size.
+/// Measurement of one part at one size.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct KernelMeasurement {
-    /// Its name.
+    /// Name of the part.
     pub part: String,
     /// Rows of the step.
     pub rows: usize,
-    /// Largest distance from the reference relative to the row's largest value; of FP8 products that of the
-    /// norms from bf16's; of the sampler the share of other tokens.
+    /// Maximum relative error against the reference. FP8 GEMM: of row norms against bf16; sampler:
+    /// fraction of tokens that differ.
     pub deviation: Option<f64>,
-    /// Whether the distance is as small as rounding makes it.
+    /// Whether the deviation is within rounding.
     pub is_right: Option<bool>,
     /// Time of one run, in microseconds.
     pub us: f64,
-    /// Bytes that must be read and written over that time, in GB/s.
+    /// Bytes that the part must read and write, per time, in GB/s.
     pub gb_per_s: f64,
-    /// Multiplications and additions over that time, in TFLOP/s.
+    /// Multiplications and additions per time, in TFLOP/s.
     pub tflop_per_s: f64,
-    /// Why there are no figures, where there are none.
+    /// Error of a part that failed; its other values are then empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
 }
 
 impl KernelMeasurement {
-    /// Whether it ran, and computed what its reference does where it has one.
+    /// Whether the part ran and, where it was compared, is right.
     pub fn is_good(&self) -> bool {
         self.failed.is_none() && self.is_right != Some(false)
     }
 }
 
-/// Largest distance that counts as right, relative to the row's largest value: little more than a step
-/// of the number format, 1/14 in E4M3.
+/// Maximum deviation that counts as right, relative to the row's largest value: little more than a
+/// step of the number format, 1/14 in E4M3.
 pub(super) const FP8_STEP: f64 = 1.0 / 13.0;
 pub(super) const BF16_STEP: f64 = 1.0 / 127.0;
 
@@ -53,7 +53,7 @@ pub(super) fn tolerance(out: &Activations) -> f64 {
     }
 }
 
-/// Activations as numbers: [n, K] f32.
+/// Activations converted to [n, K] f32.
 pub(in crate::gpu) fn values(out: &Activations) -> Tensor {
     match out {
         Activations::Plain(x) => x.to_kind(Kind::Float),
@@ -61,7 +61,7 @@ pub(in crate::gpu) fn values(out: &Activations) -> Tensor {
     }
 }
 
-/// The largest distance between two activations relative to each row's largest value.
+/// Maximum difference of two activations relative to each row's largest value.
 pub(super) fn deviation(seen: &Activations, wanted: &Activations) -> f64 {
     let (seen, wanted) = (values(seen), values(wanted));
     let largest = wanted.abs().amax([-1i64].as_slice(), true).clamp_min(1e-20);
@@ -71,18 +71,19 @@ pub(super) fn deviation(seen: &Activations, wanted: &Activations) -> f64 {
     }
 }
 
-/// A stage on which parts are run.
+/// What the measurement of a part needs.
 pub(super) struct MeasureStage<'a> {
     pub(super) device: Device,
-    /// None off the GPU.
+    /// Stream of the work; none on a CPU.
     pub(super) stream: Option<CudaStream>,
     pub(super) reps: usize,
-    /// Is told each part when it is measured: what comes later may never come.
+    /// Gets each part as soon as it is measured, because a later part may never end.
     pub(super) report: &'a mut dyn FnMut(KernelMeasurement),
 }
 
 impl MeasureStage<'_> {
-    /// Runs a part until the clock can tell how long it takes. `bytes` and `flops` are those of one run.
+    /// Times `reps` runs of a part: microseconds, GB/s and TFLOP/s of one run, whose bytes and
+    /// operations are given.
     fn time(
         &self,
         bytes: usize,
@@ -95,7 +96,7 @@ impl MeasureStage<'_> {
         let all = || (0..self.reps).try_for_each(|_| run());
         run()?;
         let start = match &self.stream {
-            // started as a whole, so that the host's part of each start is not measured
+            // started as one graph, so that launch overhead is not measured
             Some(stream) => {
                 stream.synchronize()?;
                 let recorded = Graph::capture(stream, all)?;
@@ -116,7 +117,7 @@ impl MeasureStage<'_> {
         Ok((seconds * 1e6, bytes as f64 / seconds / 1e9, flops / seconds / 1e12))
     }
 
-    /// Adds a part; `compared` is its deviation and what of it is allowed.
+    /// Times and reports a part; `compared` is its deviation and the limit.
     pub(super) fn add(
         &mut self,
         part: &str,
@@ -140,14 +141,14 @@ impl MeasureStage<'_> {
         Ok(())
     }
 
-    /// Runs some parts; where one fails the rest of them is left out, and that is reported.
+    /// Runs some parts. Where one fails, the rest of them is left out and the failure reported.
     pub(super) fn try_parts(
         &mut self,
         name: &str,
         rows: usize,
         run: impl FnOnce(&mut Self) -> Result<(), Error>,
     ) {
-        // much of libtorch's reading of numbers panics where the GPU has failed
+        // reading tensors panics after a failure of the GPU
         let run = std::panic::AssertUnwindSafe(|| run(self));
         let failed = match std::panic::catch_unwind(run) {
             Ok(Ok(())) => None,
@@ -172,7 +173,7 @@ impl MeasureStage<'_> {
         Ok(self.randn(shape)?.f_to_kind(Kind::BFloat16)?)
     }
 
-    /// A matrix of which a part may be fetched, as in a step.
+    /// A matrix that kernels may prefetch, as in a step.
     pub(super) fn next_product(&self, width: i64) -> Result<Linear, Error> {
         Ok(Linear { weight: self.bf16(&[1_024, width])?, scale: None, bias: None })
     }
@@ -187,7 +188,7 @@ impl MeasureStage<'_> {
         ])
     }
 
-    /// A kernel that writes activations, in both forms, against its reference.
+    /// Compares and times a kernel that writes activations, in both number formats.
     pub(super) fn both_forms(
         &mut self,
         name: &str,

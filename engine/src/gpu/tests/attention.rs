@@ -130,9 +130,9 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// Compares the attention of all rows, put together in f32, and the sums of exponentials; then the
-    /// merges of the same splits. The kernels' weights are rounded to the values' format: bf16, or f16 for
-    /// FP8.
+    /// Compares the attention of all rows, put together in f32, and the sums of exponentials; then
+    /// the merges of the same splits. The kernels' weights are rounded to the values' format: bf16,
+    /// or f16 for FP8.
     fn compare(&self, contexts: &DecodeContexts, what: &str) {
         let (n, all) = (contexts.n_spans.size()[0], contexts.n_all_splits());
         let attended = |ops: &dyn Ops| {
@@ -211,8 +211,9 @@ fn check_own(pair: &Pair) {
     }
 }
 
-/// Two bundles of rows that begin with two whole spans and a cut one, one row with nothing of its own, strangers,
-/// padding, a bundle that is not there, and one of two rows with more spans than are on their way at once.
+/// Two bundles of rows that begin with two whole spans and a cut one, one row with nothing of its
+/// own, strangers, padding, a bundle that is not there, and one of two rows with more spans than
+/// are on their way at once.
 fn check_shared(pair: &Pair) {
     let start = [(0, 16), (5, 16), CUT];
     let long: Vec<(i32, i32)> = (1..N_BLOCKS as i32).rev().map(|block| (block, 5)).collect();

@@ -43,8 +43,8 @@ fn batches_with_cascade_attention_are_those_without() {
     }
 }
 
-/// Three sequences that begin alike, and one that does not, over two steps: prompts, then a mixture of
-/// decoding and a prompt's second chunk. All tokens' logits against the plain decoder's.
+/// Three sequences that begin alike, and one that does not, over two steps: prompts, then a mixture
+/// of decoding and a prompt's second chunk. All tokens' logits against the plain decoder's.
 fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     let config = config();
     let plain = Decoder::random(&config, Seed(3), CPU, Kind::BFloat16);
@@ -92,7 +92,8 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     }
 }
 
-/// Forks of one long prompt and a stranger, each decoding a token: with what they share read once, and without.
+/// Forks of one long prompt and a stranger, each decoding a token: with what they share read once,
+/// and without.
 fn check_shared_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     let model = Decoder::random(&config(), Seed(5), CPU, Kind::BFloat16);
     let prompt: Vec<u32> = (0..16 * 17).map(|at| (at * 29 + 5) % 304).collect();

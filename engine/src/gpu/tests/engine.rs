@@ -1,5 +1,5 @@
-//! A whole engine on the GPU's path: batches that change from step to step, prompts in chunks and in a
-//! cache, samples that part, tokens that the kernel draws.
+//! A whole engine on the GPU's path: batches that change from step to step, prompts in chunks and
+//! in a cache, samples that part, tokens that the kernel draws.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::{Engine, EngineConfig, Request, RequestId, SamplingParams};
 
 const N_BLOCKS: usize = 200;
 
-/// Prompts that begin alike for the most part, and some that the model knows, which are drawn at its own
-/// temperature; two samples each.
+/// Prompts that begin alike for the most part, and some that the model knows, which are drawn at
+/// its own temperature; two samples each.
 fn requests(engine: &Engine) -> Vec<Request> {
     let start =
         "The judge reads the question and both answers before it says which one is better. ";

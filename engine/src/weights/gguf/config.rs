@@ -22,8 +22,9 @@ impl GgufFile {
     /// The model's `config.json`, made from the metadata.
     ///
     /// # Errors
-    /// [`Error::BadFile`] where a key is missing or the architecture is of no known family; [`Error::Unsupported`] for experts, sliding windows, partial rotary embeddings and
-    /// rotary scalings other than `linear` and Llama 3's.
+    /// [`Error::BadFile`] where a key is missing or the architecture is of no known family;
+    /// [`Error::Unsupported`] for experts, sliding windows, partial rotary embeddings and rotary
+    /// scalings other than `linear` and Llama 3's.
     pub(crate) fn hf_config(&self) -> Result<Json, Error> {
         let arch = self.architecture()?;
         let Some(family) = Family::of_gguf(arch) else {
