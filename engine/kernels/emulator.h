@@ -69,6 +69,7 @@ static Fiber fibers[MAX_THREADS];
 static uint64_t exchange[2][MAX_THREADS];
 static unsigned current, n_threads;
 static jmp_buf scheduler;
+static std::mutex one_launch_at_a_time;  // Of all kernels of the file, which share the fibers.
 static void (*body)(void*);
 static void* body_context;
 alignas(16) static unsigned char dynamic_shared[MAX_SHARED_BYTES + GUARD_BYTES];
@@ -160,7 +161,6 @@ static void run_block(size_t shared_bytes) {
 template <class... P, size_t... I>
 static void launch(void (*kernel)(P...), Index grid, Index block, size_t shared_bytes, void** args,
                    std::index_sequence<I...>) {
-    static std::mutex one_launch_at_a_time;
     std::lock_guard<std::mutex> guard(one_launch_at_a_time);
     gridDim = grid;
     blockDim = block;
