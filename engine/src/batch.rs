@@ -1,31 +1,32 @@
-//! One forward pass as plain numbers: which tokens, where their keys and values go, what they see.
+//! One forward pass as plain numbers: its tokens, the slots of their keys and values, and the
+//! context of each row.
 
 use crate::kv::{Slot, Span};
 
-/// Tokens of one sequence that follow each other.
+/// Consecutive tokens of one sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BatchRow {
-    /// Its first token in the batch.
+    /// Index of the row's first token in the batch.
     pub(crate) start: usize,
-    /// Its tokens in the batch.
+    /// Number of the row's tokens in the batch.
     pub(crate) len: usize,
-    /// The place of its first token in the sequence.
+    /// Position of the row's first token in the sequence.
     pub(crate) position: usize,
-    /// The sequence so far, the row's own tokens included.
+    /// Spans of the context, the row's own tokens included.
     pub(crate) spans: Vec<Span>,
 }
 
-/// A forward pass. Keys and values of all tokens are stored before any token looks at them.
+/// A forward pass. Keys and values of all tokens are stored before any token attends to them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ForwardBatch {
-    /// The tokens, row by row: N.
+    /// The N tokens, row by row.
     pub(crate) tokens: Vec<u32>,
-    /// Their places in their sequences.
+    /// Position of each token in its sequence.
     pub(crate) positions: Vec<usize>,
-    /// Where their keys and values go.
+    /// Slot of each token's keys and values.
     pub(crate) slots: Vec<Slot>,
     /// The rows.
     pub(crate) rows: Vec<BatchRow>,
-    /// Tokens whose next-token logits are wanted.
+    /// Indices of the tokens whose next-token logits are wanted.
     pub(crate) wanted: Vec<usize>,
 }

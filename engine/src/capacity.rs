@@ -1,5 +1,5 @@
-//! What fits into a device's memory: weights, intermediate results, keys and values. Arithmetic on
-//! a model's constants; nothing is loaded.
+//! Memory plan of a device: weights, intermediate results, keys and values. Arithmetic on a model's
+//! constants; nothing is loaded.
 
 use serde::Serialize;
 use tch::{Device, Kind};
@@ -60,7 +60,7 @@ impl ExecutionPath {
         }
     }
 
-    /// Bytes of keys and values that one token takes.
+    /// Bytes of keys and values per token.
     pub(crate) fn kv_bytes_per_token(self, config: &ModelConfig, kind: Kind) -> usize {
         match self {
             Self::Cpu => cpu::kv_bytes_per_token(config, kind),
@@ -98,7 +98,7 @@ pub(crate) fn weight_bytes(config: &ModelConfig, precision: Precision) -> usize 
     config.n_layers * per_layer + (config.vocab_size + 1) * hidden * plain + head
 }
 
-/// What is known before a model is loaded.
+/// Memory plan of a model, made before it is loaded.
 #[derive(Clone, Debug, Serialize)]
 pub struct CapacityPlan {
     /// Bytes of the device's memory that may be used.
@@ -109,13 +109,13 @@ pub struct CapacityPlan {
     pub buffer_bytes: usize,
     /// Bytes that the device's libraries take.
     pub reserve_bytes: usize,
-    /// Bytes of keys and values that one token takes.
+    /// Bytes of keys and values per token.
     pub kv_bytes_per_token: usize,
     /// Tokens of all sequences together that keys and values have room for.
     pub kv_tokens: usize,
-    /// Most tokens of one sequence.
+    /// Maximum number of tokens per sequence.
     pub max_context: usize,
-    /// Most sequences at once.
+    /// Maximum number of sequences at once.
     pub max_batch: usize,
     /// Whether the layers' matrices are FP8.
     pub is_fp8: bool,
@@ -196,7 +196,7 @@ impl CapacityPlan {
     }
 }
 
-/// Where a model goes and in what, once it is known to fit there.
+/// Chooses device and number format of a model, and refuses one that does not fit.
 pub(crate) fn choose(
     model: &ModelConfig,
     config: &EngineConfig,

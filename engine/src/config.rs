@@ -190,7 +190,7 @@ impl ModelConfig {
             "eos_token_id": self.eos_json(),
             "torch_dtype": dtype_name(kind),
         });
-        if family.qkv_bias == Bias::AttentionBias {
+        if family.qkv_bias == Bias::Configured {
             config["attention_bias"] = json!(self.attention_bias);
         }
         for feature in family.absent_features {

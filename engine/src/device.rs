@@ -53,8 +53,8 @@ pub enum Quantization {
 }
 
 impl Quantization {
-    /// What a model's parameters are kept in on `device`. `is_fp8` says that the checkpoint has FP8
-    /// matrices.
+    /// Number formats of a model's parameters on `device`. `is_fp8` says that the checkpoint has
+    /// FP8 matrices.
     ///
     /// # Errors
     /// [`Error::BadRequest`] for FP8 products of other activations than bf16 on a GPU.
@@ -137,7 +137,7 @@ fn release_cached_memory(device: Device) {
     debug_assert!(refused.is_err(), "no device has 64 TiB");
 }
 
-/// What of a GPU's memory is in use, by this process and others; none where there is no GPU.
+/// GPU memory in use by all processes, in bytes; none without a GPU.
 pub fn gpu_used_bytes() -> Option<usize> {
     let (free, all) = ffi::cuda::memory().ok()?;
     Some(all - free)
@@ -161,7 +161,7 @@ pub fn n_threads() -> i32 {
     tch::get_num_threads()
 }
 
-/// The most memory that this process has had, in bytes.
+/// Peak memory of this process, in bytes.
 pub fn peak_memory_bytes() -> usize {
     ffi::peak_memory_bytes()
 }
@@ -171,7 +171,7 @@ pub fn set_threads(n_threads: usize) {
     tch::set_num_threads(n_threads as i32);
 }
 
-/// What `joust doctor` reports.
+/// Report of `joust doctor`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// libtorch's version.
@@ -190,7 +190,7 @@ pub struct Report {
     pub n_inter_op_threads: i32,
     /// Processors that this process may run on.
     pub n_processors: usize,
-    /// What the processor has for low-precision matrix products.
+    /// Processor features for low-precision matrix products.
     pub cpu_features: Vec<&'static str>,
     /// Number formats that were tried on the CPU with a small matrix product.
     pub dtypes: Vec<DTypeSupport>,
@@ -205,7 +205,7 @@ pub struct Gpu {
     pub compute_capability: (i32, i32),
     /// Its memory, in bytes.
     pub memory_bytes: usize,
-    /// What of it is free.
+    /// Free part of the memory, in bytes.
     pub free_bytes: usize,
 }
 

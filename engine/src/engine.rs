@@ -1,7 +1,7 @@
 //! Generation: requests in, finished samples out, many at a time.
 //!
 //! The engine is synchronous and single-threaded: the same calls in the same order give the same
-//! samples. Threads, channels and sockets are its users' business, and so is what the tokens mean.
+//! samples. It knows nothing of threads, channels and sockets, or of what the tokens mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,7 +25,7 @@ use crate::settings::{EngineConfig, SamplingParams};
 use crate::stops;
 use crate::tokenizer::{TextStream, Tokenizer};
 
-/// A request on its way.
+/// A request that was submitted and not yet answered.
 struct OpenRequest {
     id: RequestId,
     params: Arc<SamplingParams>,
@@ -34,7 +34,7 @@ struct OpenRequest {
     n_left: u32,
 }
 
-/// A sample on its way, beyond what the scheduler knows of it.
+/// State of a running sample, beside what the scheduler keeps.
 struct RunningSample {
     request: u64,
     cached_prompt_tokens: usize,
@@ -42,12 +42,12 @@ struct RunningSample {
     stream: Option<TextStream>,
 }
 
-/// A model with the requests that it is working on.
+/// A model and its open requests.
 pub struct Engine {
     runner: Runner,
     tokenizer: Arc<Tokenizer>,
     scheduler: Scheduler,
-    /// By the number that the scheduler knows them by.
+    /// Open requests by the number that the scheduler has for them.
     open: BTreeMap<u64, OpenRequest>,
     running: BTreeMap<SequenceKey, RunningSample>,
     n_requests: u64,
@@ -59,11 +59,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts an engine around a model that is loaded already.
+    /// Makes an engine of a loaded model.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] where the limits make no sense or the memory for keys and values is
-    /// too small for anything.
+    /// [`Error::BadRequest`] for limits that contradict each other, or too little memory for keys
+    /// and values.
     pub fn new(
         model: Decoder,
         tokenizer: Arc<Tokenizer>,
@@ -78,7 +78,7 @@ impl Engine {
         Ok(Self::around(runner, path, n_blocks, tokenizer, config))
     }
 
-    /// Puts an engine around a runner with `n_blocks` blocks.
+    /// Makes an engine of a runner with `n_blocks` blocks.
     pub(crate) fn around(
         runner: Runner,
         path: capacity::ExecutionPath,
@@ -113,10 +113,10 @@ impl Engine {
         }
     }
 
-    /// Loads a model folder or GGUF file and puts an engine around it.
+    /// Loads a model folder or GGUF file and makes an engine of it.
     ///
     /// # Errors
-    /// Whatever reading the files, choosing the device or moving the weights can give.
+    /// Those of reading the files, choosing the device and moving the weights.
     pub fn open(path: &Path, config: &EngineConfig) -> Result<Self, Error> {
         let files = folder::open(path)?;
         let (device, precision) = capacity::choose(&files.config, config)?;
@@ -124,7 +124,7 @@ impl Engine {
         Self::new(model, Arc::new(files.tokenizer), config)
     }
 
-    /// An engine around random weights of a model's shape, for measuring: the folder needs a
+    /// Makes an engine with random weights of a model's shape, for measuring. The folder needs a
     /// `config.json` and a tokenizer.
     ///
     /// # Errors
@@ -174,17 +174,17 @@ impl Engine {
         &self.runner.model
     }
 
-    /// Most tokens of prompt and sample together.
+    /// Maximum number of tokens of prompt and sample together.
     pub fn max_context(&self) -> usize {
         self.max_context
     }
 
-    /// Bytes that the keys and values of one token take.
+    /// Bytes of keys and values per token.
     pub fn kv_bytes_per_token(&self) -> usize {
         self.kv_bytes_per_token
     }
 
-    /// What it has done, and what its memory holds.
+    /// Totals of the engine's work, and the use of its key/value memory.
     pub fn stats(&self) -> Stats {
         let (counts, usage) = (self.scheduler.counts(), self.scheduler.usage());
         Stats {
@@ -197,7 +197,7 @@ impl Engine {
         }
     }
 
-    /// Whether anything waits or runs.
+    /// Whether a request waits or runs.
     pub fn has_work(&self) -> bool {
         self.scheduler.has_work()
     }
@@ -244,7 +244,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Drops a request, waiting or running; its samples never come, and its memory is free at once.
+    /// Cancels a request, waiting or running, without samples. Its memory is free at once.
     pub fn cancel(&mut self, id: RequestId) {
         let meant = self.open.iter().filter(|(_, open)| open.id == id);
         let numbers: Vec<u64> = meant.map(|(&number, _)| number).collect();
@@ -255,21 +255,21 @@ impl Engine {
         }
     }
 
-    /// Drops all requests, waiting or running.
+    /// Cancels all requests, waiting or running.
     pub fn clear(&mut self) {
         self.scheduler.clear();
         self.open.clear();
         self.running.clear();
     }
 
-    /// Forgets the prompts that are not being worked on: what comes next does not depend, in its
-    /// last bits, on what came before.
+    /// Evicts all cached prompts that no running request uses. Later results then do not depend, in
+    /// their last bits, on earlier requests.
     pub fn forget_prefixes(&mut self) {
         self.scheduler.forget_prefixes();
     }
 
-    /// Goes over to the weights of `weights`, between two steps: copies them, unless they are the
-    /// model's own memory. What was remembered of prompts is forgotten.
+    /// Takes over the weights of `weights` between two steps: copies them, unless they are the
+    /// model's own memory. Evicts the prefix cache.
     ///
     /// # Errors
     /// [`Error::BadRequest`] while samples are running; [`Error::Shape`] for another architecture.
@@ -282,11 +282,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Computes one token of every running sample, and as much of the prompts as there is room
-    /// for, and returns the samples that ended with it.
+    /// Computes one token per running sample, and as many prompt tokens as the step has room for.
+    /// Returns the samples that ended.
     ///
     /// # Errors
-    /// A failure of libtorch, or a model that gives no numbers; all requests are dropped with it.
+    /// A failure of libtorch, or a model whose output is NaN; all requests are then cancelled.
     pub fn step(&mut self) -> Result<Vec<Sample>, Error> {
         let plan = self.scheduler.plan(self.started.elapsed());
         let mut samples: Vec<Sample> = Vec::new();
@@ -308,7 +308,7 @@ impl Engine {
         Ok(samples)
     }
 
-    /// Runs a set of requests to their end: all samples, ordered by request and index.
+    /// Runs a set of requests to their end. Returns all samples, ordered by request and index.
     ///
     /// # Errors
     /// As [`Engine::submit`] and [`Engine::step`].
@@ -355,7 +355,7 @@ impl Engine {
         Ok(samples)
     }
 
-    /// How the next token of a sample is drawn from `row` of the logits.
+    /// Sampling of the next token of a sample from `row` of the logits.
     fn draw(&mut self, row: usize, index: u32, key: SequenceKey) -> RowSampling {
         const KNOWN: &str = "a sequence that runs belongs to a request. This is a bug.";
         let sequence = self.scheduler.running(key).expect(KNOWN);
@@ -378,7 +378,7 @@ impl Engine {
         }
     }
 
-    /// Adds a token to a sample and says whether it ends there.
+    /// Adds a token to a sample. Returns the reason where the sample ends with it.
     fn append(&mut self, key: SequenceKey, drawn: Drawn) -> Option<FinishReason> {
         self.scheduler.append(key, drawn.token);
         let running = self.running.get_mut(&key)?;
@@ -399,7 +399,7 @@ impl Engine {
         (is_full || n_generated >= open.params.max_tokens).then_some(FinishReason::Length)
     }
 
-    /// What became of a sample whose sequence is over.
+    /// Makes the finished sample of a sequence.
     fn finish(
         &mut self,
         sequence: &Sequence,
@@ -419,7 +419,7 @@ impl Engine {
             None => (0, Vec::new(), None),
         };
         let token_ids = sequence.tokens[sequence.n_prompt..].to_vec();
-        // the stop text is cut off, and what came with it in the same token
+        // the stop text is cut off, with the rest of its last token
         let cut = stream.and_then(|stream| {
             let end = stops::position(stream.text(), &params.stop)?;
             Some(stream.text()[..end].to_owned())

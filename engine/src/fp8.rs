@@ -1,8 +1,8 @@
 //! FP8 numbers (E4M3: 4 bits of exponent, 3 of mantissa, largest value 448, no infinities), and
 //! matrices of them with scales.
 //!
-//! A value is `q · scale`. Weights have one scale an output channel (what the products here use),
-//! one a tensor or one a block (what checkpoints may have); activations one a token. Sources:
+//! A value is `q · scale`. Weights have one scale per output channel (which the products here use),
+//! per tensor or per block (which checkpoints may have); activations have one per token. Sources:
 //! Micikevicius et al., arXiv 2209.05433; the scales as in vLLM's dynamic per-token quantisation.
 //! It does not know which matrices of a model are quantised.
 
@@ -19,13 +19,13 @@ pub(crate) const LARGEST: f64 = 448.0;
 /// Smallest scale of an activation: its reciprocal stays far from overflow.
 const LEAST_SCALE: f64 = 1.0 / (LARGEST * 512.0);
 
-/// Values whose f32 copies are held at once while a matrix is quantised: few, so that what is
-/// needed meanwhile leaves no holes that matter between what lasts; more on a GPU, which wants
+/// Number of values whose f32 copies are held at once while a matrix is quantised. Few, so that
+/// temporary memory leaves no large holes between lasting allocations; more on a GPU, which needs
 /// large parts.
 const CHUNK: i64 = 1 << 18;
 const GPU_CHUNK: i64 = 1 << 23;
 
-/// Values below which dequantising is not worth a second thread.
+/// Number of values below which dequantising is not worth a second thread.
 const SMALL: usize = 1 << 16;
 
 /// All 256 numbers of E4M3, by their bits.
@@ -51,19 +51,19 @@ const fn table() -> [f32; 256] {
 
 static TABLE: [f32; 256] = table();
 
-/// A matrix in E4M3 and what its values are multiplied by.
+/// A matrix in E4M3 with its scales.
 #[derive(Debug)]
 pub(crate) struct Quantized {
     /// [N, K] E4M3.
     pub(crate) values: Tensor,
-    /// [⌈N/bn⌉, ⌈K/bk⌉] f32: one a block.
+    /// One scale per block: [⌈N/bn⌉, ⌈K/bk⌉] f32.
     pub(crate) scale: Tensor,
-    /// Rows and columns of a block, [bn, bk]; those at the edges may be cut. [1, K] is one scale an
-    /// output channel or token, [N, K] one for all.
+    /// Rows and columns of a block, [bn, bk]; blocks at the edges may be cut. [1, K] is one scale
+    /// per output channel or token, [N, K] one for the matrix.
     pub(crate) block: [usize; 2],
 }
 
-/// Quantises the weight matrix `name` [N, K] of any float kind, one scale an output channel.
+/// Quantises the weight matrix `name` [N, K] of any float kind, one scale per output channel.
 ///
 /// # Errors
 /// As [`channel_scale`].
@@ -73,7 +73,7 @@ pub(crate) fn quantize(name: &str, weight: &Tensor) -> Result<Quantized, Error> 
     Ok(out)
 }
 
-/// As [`quantize`], into memory that is there: `out` is [N, K] with a scale a row.
+/// As [`quantize`], into a preallocated buffer: `out` is [N, K] with one scale per row.
 ///
 /// # Errors
 /// As [`channel_scale`].
@@ -81,11 +81,11 @@ pub(crate) fn quantize_into(name: &str, weight: &Tensor, out: &Quantized) -> Res
     quantize_parts(name, out, &|start, rows| Ok(weight.f_narrow(0, start, rows)?))
 }
 
-/// As [`quantize_into`], with a matrix that is read a few rows at a time: `rows_at` gives so many
-/// rows from the first one named on.
+/// As [`quantize_into`], with a matrix that is read a few rows at a time: `rows_at(start, n)`
+/// returns n rows.
 ///
 /// # Errors
-/// As [`channel_scale`], and what `rows_at` returns.
+/// As [`channel_scale`], and those of `rows_at`.
 pub(crate) fn quantize_parts(
     name: &str,
     out: &Quantized,
@@ -104,11 +104,11 @@ pub(crate) fn quantize_parts(
     check_finite(name, &out.scale)
 }
 
-/// What the rows of the weight matrix `name` are divided by: each row's largest absolute value over
-/// 448, 1 for a row of zeros. [N, K] → [N, 1] f32.
+/// Scales of the rows of the weight matrix `name`: each row's largest absolute value over 448, 1
+/// for a row of zeros. [N, K] → [N, 1] f32.
 ///
 /// # Errors
-/// [`Error::InfiniteWeight`] where it holds NaN or infinity.
+/// [`Error::InfiniteWeight`] where the matrix holds NaN or infinity.
 pub(crate) fn channel_scale(name: &str, weight: &Tensor) -> Result<Tensor, Error> {
     let _guard = tch::no_grad_guard();
     let chunks = row_chunks(weight.size()[0], weight.size()[1], weight.device());
@@ -126,7 +126,7 @@ fn scale_of_rows(rows: &Tensor) -> Result<Tensor, Error> {
     Ok(scale.f_where_self(&largest.f_ne(0.0)?, &largest.ones_like())?)
 }
 
-/// Refuses scales that are no numbers, and so what they are the scales of.
+/// Refuses scales that are NaN or infinite.
 ///
 /// # Errors
 /// [`Error::InfiniteWeight`]
@@ -144,7 +144,7 @@ fn row_chunks(n_rows: i64, width: i64, device: Device) -> impl Iterator<Item = (
     (0..n_rows).step_by(at_once as usize).map(move |start| (start, at_once.min(n_rows - start)))
 }
 
-/// Quantises activations [N, K], one scale a token: max(amax/448, 1/(448·512)); values are
+/// Quantises activations [N, K], one scale per token: max(amax/448, 1/(448·512)); values are
 /// multiplied by its reciprocal.
 pub(crate) fn quantize_tokens(x: &Tensor) -> Result<Quantized, Error> {
     let wide = x.f_to_kind(Kind::Float)?;
@@ -156,7 +156,7 @@ pub(crate) fn quantize_tokens(x: &Tensor) -> Result<Quantized, Error> {
 }
 
 impl Quantized {
-    /// Memory for a matrix with a scale a row.
+    /// Memory for a matrix with one scale per row.
     pub(crate) fn empty(n_rows: i64, width: i64, device: Device) -> Result<Self, Error> {
         let bytes = Tensor::f_empty([n_rows, width], (Kind::Uint8, device))?;
         Ok(Self {
@@ -166,7 +166,7 @@ impl Quantized {
         })
     }
 
-    /// Some rows of a matrix with a scale a row, in the same memory.
+    /// Some rows of a matrix with one scale per row, in the same memory.
     pub(crate) fn rows(&self, start: i64, n_rows: i64) -> Result<Self, Error> {
         debug_assert!(self.is_by_row(), "rows are taken where each has its scale");
         let (values, scale) =
@@ -174,13 +174,13 @@ impl Quantized {
         Ok(Self { values, scale, block: self.block })
     }
 
-    /// Copies a matrix with a scale a row into this one's memory.
+    /// Copies a matrix with one scale per row into this one's memory.
     pub(crate) fn copy_from(&self, other: &Self) -> Result<(), Error> {
         self.copy_values(&other.values)?;
         Ok(self.scale.shallow_clone().f_copy_(&other.scale)?)
     }
 
-    /// libtorch copies FP8 as the bytes that they are.
+    /// FP8 is copied as bytes.
     fn copy_values(&self, values: &Tensor) -> Result<(), Error> {
         let bytes = values.f_view_dtype(Kind::Uint8)?;
         Ok(self.values.f_view_dtype(Kind::Uint8)?.f_copy_(&bytes)?)
@@ -234,7 +234,7 @@ impl Quantized {
         Ok(out)
     }
 
-    /// The same matrix with one scale a row. Scales of one a tensor are repeated; blocks are
+    /// The same matrix with one scale per row. A scale of the whole tensor is repeated; blocks are
     /// quantised again, which rounds a second time.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Turns a plan into logits: the only part of the engine that runs the model.
 //!
-//! It keeps the model and the keys and values; it knows nothing of requests, seeds or stops. A
-//! plain model on a CPU runs on `cpu`, one of bf16 activations on a GPU on `gpu`, all others on
-//! libtorch's own operations, `blocks`.
+//! It keeps the model, and the keys and values. It knows nothing of requests, seeds or stops. A
+//! plain model on a CPU runs on `cpu`, a model of bf16 activations on a GPU on `gpu`, all others on
+//! libtorch's operations in `blocks`.
 
 mod blocks;
 
@@ -50,7 +50,7 @@ impl Runner {
         Ok(Self { model, runner })
     }
 
-    /// A runner of the GPU's path, wherever that runs.
+    /// A runner of the GPU's path, on any device.
     #[cfg(test)]
     pub(crate) fn of_gpu(model: Decoder, runner: GpuRunner) -> Self {
         Self { model, runner: DeviceRunner::Gpu(Box::new(runner)) }
@@ -67,7 +67,7 @@ impl Runner {
         }
     }
 
-    /// Draws one token for each of `draws` from what [`Runner::forward`] gave.
+    /// Draws one token per entry of `draws` from the logits of [`Runner::forward`].
     pub(crate) fn sample(
         &self,
         logits: &Tensor,
@@ -79,7 +79,7 @@ impl Runner {
         }
     }
 
-    /// Waits for what [`Runner::forward`] gave to be there, for those who read it themselves.
+    /// Waits until the logits of [`Runner::forward`] are computed, for callers that read them.
     pub(crate) fn wait(&self) -> Result<(), Error> {
         match &self.runner {
             DeviceRunner::Gpu(runner) => runner.wait(),

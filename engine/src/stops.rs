@@ -1,12 +1,11 @@
-//! Texts that end a sample: where they are in what it says.
+//! Stop strings: where they occur in a sample's text.
 
-/// Where the first of the stop texts begins.
+/// Byte at which the first stop string begins.
 pub(crate) fn position(text: &str, stops: &[String]) -> Option<usize> {
     stops.iter().filter_map(|stop| text.find(stop.as_str())).min()
 }
 
-/// Whether a stop text is there, in a text of which the first `n_seen` bytes hold none: looks only
-/// where one may lie now.
+/// Whether `text` contains a stop string; the first `n_seen` bytes were already searched.
 pub(crate) fn has_come(text: &str, n_seen: usize, stops: &[String]) -> bool {
     let longest = stops.iter().map(String::len).max().unwrap_or(0);
     let mut start = n_seen.saturating_sub(longest);

@@ -13,7 +13,7 @@ pub(crate) enum Bias {
     /// None of them.
     Never,
     /// Those whose configuration sets `attention_bias`.
-    AttentionBias,
+    Configured,
 }
 
 impl Bias {
@@ -22,7 +22,7 @@ impl Bias {
         match self {
             Self::Always => true,
             Self::Never => false,
-            Self::AttentionBias => attention_bias,
+            Self::Configured => attention_bias,
         }
     }
 }
@@ -76,8 +76,8 @@ impl Family {
         architecture: "LlamaForCausalLM",
         gguf_architecture: "llama",
         gguf_permutes_rows: true,
-        qkv_bias: Bias::AttentionBias,
-        output_bias: Bias::AttentionBias,
+        qkv_bias: Bias::Configured,
+        output_bias: Bias::Configured,
         activation: "silu",
         norm_eps_key: "rms_norm_eps",
         // the first Llama checkpoints were written before the key existed

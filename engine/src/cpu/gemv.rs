@@ -1,6 +1,5 @@
-//! Products of few tokens with bf16 weights: each weight is read once, in the order in which it
-//! lies in memory, and that takes the time. oneDNN's products with one row reach two thirds of the
-//! memory's speed.
+//! GEMV and skinny GEMM with bf16 weights: each weight is read once, in memory order, and reading
+//! takes the time. oneDNN's products with one row reach two thirds of the memory's speed.
 
 use half::bf16;
 use tch::{Device, Kind, Tensor};
@@ -11,11 +10,11 @@ use crate::ffi::simd::{self, LANES, RUN};
 use crate::ffi::tensors::{slice, slice_mut};
 use crate::ffi::threads;
 
-/// Outputs that are computed together.
+/// Number of outputs that are computed together.
 const OUTPUTS: usize = RUN * LANES;
 
-/// A weight [N, K] in runs of outputs: [N / 64, K / 2, 64] pairs, outputs that are missing in the
-/// last run 0.
+/// A weight [N, K] in runs of outputs: [N / 64, K / 2, 64] pairs; missing outputs of the last run
+/// are 0.
 pub(super) struct GemvWeight {
     runs: Aligned<u32>,
     n_outputs: usize,
@@ -23,7 +22,7 @@ pub(super) struct GemvWeight {
 }
 
 impl GemvWeight {
-    /// Lays a weight out; none where the processor has no bf16 products, or K is odd.
+    /// Lays out a weight; none where the processor has no bf16 products, or K is odd.
     pub(super) fn new(weight: &Tensor) -> Option<Self> {
         let (n_outputs, width) = (weight.size()[0] as usize, weight.size()[1] as usize);
         if !simd::has_bf16() || !width.is_multiple_of(2) {
@@ -51,7 +50,7 @@ impl GemvWeight {
         let mut out =
             Tensor::empty([n_rows as i64, self.n_outputs as i64], (Kind::BFloat16, Device::Cpu));
         let x: Vec<u32> = bf16::units(slice::<bf16>(x)).collect();
-        // four parts a thread even out what one of them loses to others
+        // several parts per thread even out threads that are interrupted
         let per_run = simd::run_units(self.n_pairs);
         let per_part = (self.runs.len() / per_run).div_ceil(8);
         let weights = self.runs.chunks(per_part * per_run);

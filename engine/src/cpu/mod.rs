@@ -1,5 +1,5 @@
-//! The decoder on a CPU without gradients: libtorch multiplies, everything between is done in
-//! place on plain memory.
+//! The decoder on a CPU without gradients: libtorch computes the products, everything between them
+//! is done in place on plain memory.
 //!
 //! The residual stream is f32 in both number formats. bf16 weights are packed for oneDNN once; f32
 //! weights are the model's own. It knows nothing of requests or sampling.
@@ -29,7 +29,7 @@ pub(crate) use math::{exp, highest};
 /// Query rows of a tile, so that their state stays in the first cache.
 const TILE_QUERIES: usize = 48;
 
-/// Values below which a row operation is not worth a second thread.
+/// Number of values below which a row operation is not worth a second thread.
 const SMALL: usize = 16_384;
 
 struct CpuLinear {
@@ -41,7 +41,7 @@ struct CpuLinear {
 enum CpuWeight {
     /// By libtorch, as it is.
     Plain(Tensor),
-    /// In bf16: by oneDNN in its own layout; row by row where few tokens are multiplied.
+    /// In bf16: by oneDNN in its own layout, or by GEMV for few tokens.
     Packed { packed: PackedWeight, gemv: Option<GemvWeight> },
 }
 
@@ -143,13 +143,13 @@ impl CpuRunner {
         self.0.forward(batch)
     }
 
-    /// Goes over to the weights that `model` has now.
+    /// Takes over the current weights of `model`.
     pub(crate) fn take_weights(&mut self, model: &Decoder) -> Result<(), Error> {
         self.0.take_weights(model)
     }
 }
 
-/// Bytes of keys and values that one token takes.
+/// Bytes of keys and values per token.
 pub(crate) fn kv_bytes_per_token(config: &ModelConfig, kind: tch::Kind) -> usize {
     let (layers, heads, dim) = (config.n_layers, config.n_kv_heads, config.head_dim);
     match kind {
@@ -287,7 +287,7 @@ impl<E: Element> RunBatch for TypedRunner<E> {
             let mut out = self.empty(n_tokens, attended);
             self.arena.attend(at, qkv, n_heads, &tiles, slice_mut(&mut out));
             if is_last && batch.wanted.len() < n_tokens {
-                // nothing after this layer looks at the other tokens
+                // no later layer attends to the other tokens
                 let mut kept = self.empty(batch.wanted.len(), attended);
                 slice_mut::<E>(&mut kept).copy_from_slice(&select(
                     slice(&out),

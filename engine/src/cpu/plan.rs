@@ -1,8 +1,8 @@
-//! Cuts a batch's attention into tiles: a few query tokens and the blocks that they look at.
+//! Cuts a batch's attention into tiles: a few query tokens and the blocks that they attend to.
 //!
-//! Tokens that share the beginning of their contexts meet in a tile and look at its blocks
-//! together, so that shared keys and values are read once for all of them; each token's softmax
-//! runs on from block to block, which is the log-sum-exp merge of the parts. No tensors.
+//! Tokens that share a prefix of their contexts are put into one tile, so that shared keys and
+//! values are read once for all of them. Each token's softmax runs on from block to block, which is
+//! the log-sum-exp merge of the parts. No tensors.
 
 use std::ops::Range;
 
@@ -12,32 +12,32 @@ use crate::kv::BLOCK_TOKENS;
 /// Query tokens that are computed together.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Tile {
-    /// Their places in the batch.
+    /// Indices of the tokens in the batch.
     pub(super) tokens: Vec<usize>,
-    /// What they look at, in the order of their contexts.
+    /// Blocks that the tokens attend to, in the order of their contexts.
     pub(super) views: Vec<View>,
 }
 
-/// A block and who looks at it.
+/// A block, and the tokens of the tile that attend to it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct View {
     pub(super) block: u32,
-    /// The tokens of the tile that look at it.
+    /// Tokens of the tile that attend to the block.
     pub(super) tokens: Range<usize>,
-    /// Slots that the first of them sees, which may be none.
+    /// Number of slots that the first of these tokens sees; it may be zero or less.
     pub(super) n_visible: isize,
-    /// Slots that are there; each further token sees one more up to it.
+    /// Number of slots in use; each further token sees one slot more, up to this number.
     pub(super) n_tokens: u32,
 }
 
 impl View {
-    /// Whether the block is full and all tokens see all of it: each sees at least as much as the
-    /// first.
+    /// Whether the block is full and all tokens see all of it: each token sees at least as much as
+    /// the first.
     pub(super) fn is_full(&self) -> bool {
         self.n_tokens as usize == BLOCK_TOKENS && self.n_visible >= self.n_tokens as isize
     }
 
-    /// Slots that token `at` of those that look at it sees.
+    /// Number of slots that the view's token `at` sees.
     pub(super) fn n_seen(&self, at: usize) -> usize {
         (self.n_visible + at as isize).clamp(0, self.n_tokens as isize) as usize
     }
@@ -53,7 +53,7 @@ pub(super) fn tiles(batch: &ForwardBatch, max_tokens: usize) -> Vec<Tile> {
             _ => tiles.extend(chunk_tiles(row, max_tokens)),
         }
     }
-    // the latest tokens look at the most
+    // the last tokens attend to the most blocks
     tiles.reverse();
     single.sort_by(|a, b| a.spans.cmp(&b.spans));
     for group in single.chunk_by(|a, b| a.spans.first() == b.spans.first()) {
@@ -92,7 +92,7 @@ fn chunk_tiles(row: &BatchRow, max_tokens: usize) -> Vec<Tile> {
     starts.map(tile).collect()
 }
 
-/// What single tokens look at, from span `depth` on: together as long as they share it.
+/// Views of single tokens from span `depth` on: shared as long as the spans are equal.
 fn shared_views(rows: &[&BatchRow], range: Range<usize>, mut depth: usize, views: &mut Vec<View>) {
     let group = &rows[range.clone()];
     while let Some(span) = group[0].spans.get(depth)

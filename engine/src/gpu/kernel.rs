@@ -23,7 +23,7 @@ pub(super) enum Dim {
     /// Key/value heads.
     KvHeads,
     /// Values per head.
-    HeadDim,
+    HeadSize,
     /// Query heads times head size.
     QWidth,
     /// Values of a token's queries, keys and values.

@@ -54,7 +54,7 @@ impl<L: Launch> KernelOps<L> {
         let of_model = [
             (Dim::Heads, n_heads),
             (Dim::KvHeads, n_kv_heads),
-            (Dim::HeadDim, head_dim),
+            (Dim::HeadSize, head_dim),
             (Dim::QWidth, self.heads.q_width()),
             (Dim::QkvWidth, self.heads.qkv_width()),
         ];

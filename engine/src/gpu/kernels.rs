@@ -3,7 +3,7 @@
 
 use super::cascade::BUNDLE_ROWS;
 use super::kernel::Dim::{
-    AllSplits, Bundles, HeadDim, Heads, KvBlocks, KvHeads, MaxSpans, Outputs, Prefetchers, QWidth,
+    AllSplits, Bundles, HeadSize, Heads, KvBlocks, KvHeads, MaxSpans, Outputs, Prefetchers, QWidth,
     QkvWidth, Rows, Splits, Vocab, Width,
 };
 use super::kernel::Format::{Bf16, Bytes, E4m3, F32, F64, I32, Kv};
@@ -103,7 +103,7 @@ pub(super) const QUANTIZE_ROWS: Kernel = Kernel {
 
 /// A layer's keys or values, and the scale of each token and head where they are E4M3.
 const BLOCKS: &[super::kernel::Size] =
-    &[Is(KvBlocks), Is(KvHeads), Fixed(BLOCK_TOKENS as i64), Is(HeadDim)];
+    &[Is(KvBlocks), Is(KvHeads), Fixed(BLOCK_TOKENS as i64), Is(HeadSize)];
 const SCALES: &[super::kernel::Size] = &[Is(KvBlocks), Is(KvHeads), Fixed(BLOCK_TOKENS as i64)];
 
 /// Rotary embedding of queries and keys, and the storing of keys and values.
@@ -112,7 +112,7 @@ pub(super) const ROPE_APPEND: Kernel = Kernel {
     params: &[
         Tensor("qkv", Bf16, &[Is(Rows), Is(QkvWidth)]),
         Tensor("positions", I32, &[Is(Rows)]),
-        Tensor("inv_freq", F32, &[Over(HeadDim, 2)]),
+        Tensor("inv_freq", F32, &[Over(HeadSize, 2)]),
         Tensor("slots", I32, &[Is(Rows)]),
         Param::I32(Heads),
         Param::I32(KvHeads),
@@ -142,12 +142,12 @@ pub(super) const GATHER_KV: Kernel = Kernel {
         Optional("value_scales", F32, SCALES),
         Tensor("slots", I32, &[Is(Rows)]),
         Param::I32(KvHeads),
-        Tensor("out_keys", Bf16, &[Is(Rows), Is(KvHeads), Is(HeadDim)]),
-        Tensor("out_values", Bf16, &[Is(Rows), Is(KvHeads), Is(HeadDim)]),
+        Tensor("out_keys", Bf16, &[Is(Rows), Is(KvHeads), Is(HeadSize)]),
+        Tensor("out_values", Bf16, &[Is(Rows), Is(KvHeads), Is(HeadSize)]),
     ],
     shape: |dims| LaunchShape {
         grid: [dims.count(Rows), 1, 1],
-        block: row_block(dims.get(KvHeads) * dims.get(HeadDim)),
+        block: row_block(dims.get(KvHeads) * dims.get(HeadSize)),
         shared: 0,
     },
 };

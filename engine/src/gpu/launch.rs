@@ -37,7 +37,8 @@ impl GpuLauncher {
         if capability < MIN_CAPABILITY {
             let (major, minor) = capability;
             return Err(Error::Device(format!(
-                "the GPU kernels want compute capability 8.9 or more, {name} has {major}.{minor}; set gpu_kernels = false"
+                "the GPU kernels want compute capability 8.9 or more, {name} has {major}.{minor}; \
+                 set gpu_kernels = false"
             )));
         }
         let mut functions = BTreeMap::new();

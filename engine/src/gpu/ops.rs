@@ -149,7 +149,7 @@ pub(super) trait Ops: Send {
         next: Prefetch,
     ) -> Result<(), Error>;
 
-    /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most [`SKINNY_GEMM_MAX_TOKENS`] tokens:
+    /// `out` [n, N] bf16 = x·Wᵀ + b of an FP8 matrix and at most `SKINNY_GEMM_MAX_TOKENS` tokens:
     /// `values` [n, K] E4M3, `scale` `[n]` f32.
     fn gemm_w8a8_skinny(
         &self,

@@ -42,7 +42,8 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<KernelFile>, Error>
     if !is_known || !(1..=16).contains(&groups) {
         return Err(Error::Unsupported {
             what: format!(
-                "the GPU kernels with head_dim {} and {groups} query heads a key/value head (wanted a power of two in 16..=256 and at most 16); set gpu_kernels = false",
+                "the GPU kernels with head_dim {} and {groups} query heads per key/value head \
+                 (wanted a power of two in 16..=256 and at most 16); set gpu_kernels = false",
                 heads.head_dim
             ),
         });

@@ -1,6 +1,6 @@
 //! Blocks, spans of blocks and slots: how key/value memory is addressed. No state.
 
-/// Slots of a block.
+/// Number of slots per block.
 pub(crate) const BLOCK_TOKENS: usize = 16;
 
 /// The first `n_tokens` slots of a block.
@@ -10,7 +10,7 @@ pub(crate) struct Span {
     pub(crate) n_tokens: u32,
 }
 
-/// Where one token's keys and values go.
+/// Place of one token's keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) block: u32,

@@ -1,10 +1,10 @@
-//! The memory of keys and values as numbers: which block holds which tokens, who uses it, what may
-//! be thrown away. No tensors, no clock.
+//! Key/value memory as numbers: the content and users of each block, and which blocks may be
+//! evicted. No tensors, no clock.
 //!
 //! Memory is cut into blocks of [`BLOCK_TOKENS`] slots. A sequence's context is a [`BlockTable`] of
-//! spans: the first so many slots of a block, then those of another. Spans may be shorter than a
-//! block, so two sequences share their prefix to the token without copying anything: each goes on
-//! in a block of its own. Prompts are remembered in a [`prefix::PrefixTree`] for later requests.
+//! spans, each the first slots of a block. Spans may be shorter than a block, so two sequences
+//! share their prefix to the token without copying: each continues in a block of its own. Prompts
+//! are cached in a [`prefix::PrefixTree`] for later requests.
 
 mod block;
 mod pool;
@@ -14,24 +14,24 @@ pub(crate) use block::{BLOCK_TOKENS, Slot, Span};
 use pool::BlockPool;
 use prefix::{PrefixTree, TreePosition};
 
-/// The context of one sequence.
+/// Context of one sequence.
 #[derive(Debug, Default)]
 pub(crate) struct BlockTable {
     spans: Vec<Span>,
     n_tokens: usize,
-    /// Whether the last block is this sequence's to write to.
+    /// Whether this sequence may write to the last block.
     owns_tail: bool,
-    /// Where in the tree the context ends; none once it has left the tree.
+    /// End of the context in the prefix tree; none once it has left the tree.
     position: Option<TreePosition>,
 }
 
 impl BlockTable {
-    /// Tokens that it holds.
+    /// Number of tokens of the context.
     pub(crate) fn n_tokens(&self) -> usize {
         self.n_tokens
     }
 
-    /// Its blocks, in order.
+    /// Spans of the context, in order.
     pub(crate) fn spans(&self) -> &[Span] {
         &self.spans
     }
@@ -45,18 +45,18 @@ impl BlockTable {
     }
 }
 
-/// How much of the memory is used for what.
+/// Use of the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KvUsage {
-    /// Blocks altogether.
+    /// Number of blocks.
     pub(crate) n_blocks: usize,
-    /// Blocks that hold nothing.
+    /// Number of free blocks.
     pub(crate) n_free: usize,
-    /// Blocks that only the prefix cache keeps.
+    /// Number of blocks that only the prefix cache holds.
     pub(crate) n_cached: usize,
 }
 
-/// All blocks, and what they remember.
+/// All blocks, and the prefix cache.
 #[derive(Debug)]
 pub(crate) struct KvMemory {
     pool: BlockPool,
@@ -75,8 +75,8 @@ impl KvMemory {
         BlockTable { position, ..BlockTable::default() }
     }
 
-    /// Extends a context by as many of the tokens that follow it as are remembered, and says how
-    /// many those are.
+    /// Extends a context by the cached part of the tokens that follow it. Returns the number of
+    /// tokens reused.
     pub(crate) fn reuse(&mut self, table: &mut BlockTable, following: &[u32]) -> usize {
         let mut n_reused = 0;
         while let Some(position) = table.position {
@@ -103,8 +103,8 @@ impl KvMemory {
         n_reused
     }
 
-    /// Gives slots to the tokens that follow a context, to as many as there is room for.
-    /// `is_prompt` remembers them for other sequences.
+    /// Allocates slots for the tokens that follow a context, as many as there is room for.
+    /// `is_prompt` adds them to the prefix cache.
     pub(crate) fn extend(
         &mut self,
         table: &mut BlockTable,
@@ -116,8 +116,8 @@ impl KvMemory {
             if let Some(position) = table.position
                 && (!is_prompt || (at == 0 && self.tree.step(position, &following[..1]).is_some()))
             {
-                // what is generated is the sequence's own business, and so is a remembered token
-                // that is computed again because its logits are wanted
+                // generated tokens are not cached, nor is a cached token that is computed again for
+                // its logits
                 table.position = None;
             }
             let tail = table.spans.last().copied();
@@ -140,7 +140,8 @@ impl KvMemory {
         slots
     }
 
-    /// A second context with the same content; the first one goes on writing to the last block.
+    /// Forks a context: a second one with the same content. The first one keeps the last block for
+    /// writing.
     pub(crate) fn fork(&mut self, table: &BlockTable) -> BlockTable {
         for span in &table.spans {
             self.acquire(span.block);
@@ -153,9 +154,9 @@ impl KvMemory {
         }
     }
 
-    /// Gives a context's blocks back; what the tree remembers stays until the room is needed.
+    /// Releases a context's blocks. Cached blocks stay until they are evicted.
     pub(crate) fn release(&mut self, table: BlockTable) {
-        // from the back, so that leaves of the tree come free before what they hang on
+        // from the back, so that leaves of the tree are evicted before their parents
         for span in table.spans.iter().rev() {
             let left = self.pool.release(span.block);
             if left == 1
@@ -166,7 +167,7 @@ impl KvMemory {
         }
     }
 
-    /// Forgets all prefixes that no context uses.
+    /// Evicts all cached prefixes that no context uses.
     pub(crate) fn forget(&mut self) {
         while self.evict() {}
     }

@@ -1,6 +1,6 @@
-//! Blocks by number, with a count of their users.
+//! Blocks by number, with a reference count each.
 
-/// Blocks 0..n and who holds them. Knows nothing of their content.
+/// Blocks 0..n with their reference counts. Knows nothing of their content.
 #[derive(Debug)]
 pub(super) struct BlockPool {
     users: Vec<u32>,
@@ -10,7 +10,7 @@ pub(super) struct BlockPool {
 impl BlockPool {
     pub(super) fn new(n_blocks: usize) -> Self {
         let n_blocks = u32::try_from(n_blocks).unwrap_or(u32::MAX);
-        // the lowest number is given out first: memory that was never used stays untouched
+        // the lowest number is allocated first, so that unused memory stays untouched
         Self { users: vec![0; n_blocks as usize], free: (0..n_blocks).rev().collect() }
     }
 
@@ -22,7 +22,7 @@ impl BlockPool {
         self.free.len()
     }
 
-    /// A block with one user.
+    /// Allocates a block with one user.
     pub(super) fn allocate(&mut self) -> Option<u32> {
         let block = self.free.pop()?;
         self.users[block as usize] = 1;
@@ -34,7 +34,7 @@ impl BlockPool {
         self.users[block as usize] += 1;
     }
 
-    /// Takes a user away and says how many are left; a block without users is free again.
+    /// Removes a user and returns the number left; a block without users is free.
     pub(super) fn release(&mut self, block: u32) -> u32 {
         let users = &mut self.users[block as usize];
         *users = users.checked_sub(1).expect("a block is released by who holds it. This is a bug.");

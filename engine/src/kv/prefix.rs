@@ -1,8 +1,7 @@
-//! The prompts that were computed, as a tree of blocks.
+//! Prefix cache: the computed prompts as a tree of blocks.
 //!
-//! A node is a block with the tokens in it. A child hangs on a node at an offset: it goes on after
-//! the node's first so many tokens. Nodes that nothing uses and nothing hangs on are thrown away,
-//! the longest unused first.
+//! A node is a block with its tokens. A child continues its parent after the first `offset` tokens.
+//! A node that no context uses and that has no children may be evicted, the longest unused first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -32,9 +31,9 @@ struct PrefixNode {
     block: u32,
     tokens: Vec<u32>,
     parent: Option<TreePosition>,
-    /// By the offset that they hang on and their tokens, so that neighbours share the most.
+    /// Children by offset and tokens, so that neighbours share the longest prefix.
     children: BTreeMap<(u32, Vec<u32>), NodeId>,
-    /// When it was last given up; none while it is used.
+    /// Time of the last release; none while a context uses the node.
     unused_since: Option<u64>,
 }
 
@@ -68,13 +67,13 @@ impl PrefixTree {
         self.by_block.get(&block).copied()
     }
 
-    /// Nodes that no context uses.
+    /// Number of nodes that no context uses.
     pub(super) fn n_unused(&self) -> usize {
         self.n_unused
     }
 
-    /// From a position, the position and the span one node further along `following`, or further
-    /// within the same node; none where the next token is not remembered.
+    /// From a position, follows `following` within the node or to a child: the new position and its
+    /// span. None where the next token is not cached.
     pub(super) fn step(
         &self,
         position: TreePosition,
@@ -102,7 +101,7 @@ impl PrefixTree {
         })
     }
 
-    /// Hangs a new node with one token on a position; it is in use.
+    /// Adds a node with one token after a position; it is in use.
     pub(super) fn add(&mut self, position: TreePosition, block: u32, token: u32) -> TreePosition {
         let node = PrefixNode {
             block,
@@ -157,7 +156,7 @@ impl PrefixTree {
         }
     }
 
-    /// Takes out the unused leaf that was given up first and returns its block.
+    /// Evicts the longest unused leaf and returns its block.
     pub(super) fn remove_oldest(&mut self) -> Option<u32> {
         let (_, id) = self.leaves.pop_first()?;
         let node = std::mem::take(&mut self.nodes[id as usize]);
@@ -176,7 +175,7 @@ impl PrefixTree {
     }
 }
 
-/// Length of the common beginning.
+/// Length of the common prefix.
 fn shared(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

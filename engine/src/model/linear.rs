@@ -1,8 +1,8 @@
 //! A linear layer, plain or in FP8.
 //!
 //! A plain weight may be kept in f32 while the activations are bf16: the product casts it, and
-//! gradients flow back to it. An FP8 weight has a scale an output channel and its input is
-//! quantised a token at a time; it has no gradients.
+//! gradients flow back to it. An FP8 weight has one scale per output channel, and its input is
+//! quantised with one scale per token; it has no gradients.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -27,7 +27,7 @@ pub(crate) struct Linear {
     pub(crate) bias: Option<Tensor>,
 }
 
-/// Shapes [M, K, N] of FP8 products that cuBLASLt has refused with a scale a row.
+/// Shapes [M, K, N] of FP8 products that cuBLASLt has refused with one scale per row.
 static REFUSED: Mutex<BTreeSet<[i64; 3]>> = Mutex::new(BTreeSet::new());
 
 fn is_refused(shape: [i64; 3]) -> bool {
@@ -101,7 +101,7 @@ impl Linear {
         Ok(())
     }
 
-    /// Whether the product with `n` tokens was refused with a scale a row.
+    /// Whether cuBLASLt has refused the product of `n` tokens with one scale per row.
     pub(crate) fn is_refused(&self, n: i64) -> bool {
         let size = self.weight.size();
         is_refused([n, size[1], size[0]])
@@ -112,9 +112,9 @@ impl Linear {
         scale.expect("only FP8 matrices are given FP8 inputs. This is a bug.")
     }
 
-    /// On FP8 tensor cores; sums are kept in less than f32 between two steps of the K dimension, as
-    /// inference engines have it (`use_fast_accum`). cuBLASLt refuses some shapes with a scale a
-    /// row: they are multiplied with none and scaled after.
+    /// Computes the product on FP8 tensor cores. Between two steps of the K dimension sums are kept
+    /// in less than f32, as in inference engines (`use_fast_accum`). cuBLASLt refuses some shapes
+    /// with one scale per row: these are multiplied without scales and scaled after.
     pub(super) fn scaled_product(
         &self,
         values: &Tensor,
@@ -148,7 +148,7 @@ impl Linear {
         Ok(())
     }
 
-    /// The same numbers, multiplied and summed in f32: what the tensor cores are tested against.
+    /// Reference of the tensor cores: the same numbers, multiplied and summed in f32.
     fn emulated_product(&self, x: &Quantized, scale: &Tensor, kind: Kind) -> Result<Tensor, Error> {
         let weight = by_row(&self.weight, scale).dequantize(Kind::Float)?;
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(Kind::Float));
@@ -165,7 +165,7 @@ impl Linear {
     }
 }
 
-/// A scale of 1 for a whole matrix, made once: it is needed where nothing may be allocated.
+/// A scale of 1 for a whole matrix, allocated once: graphs may not allocate.
 fn unit_scale(device: Device) -> Result<Tensor, Error> {
     static ONE: Mutex<Option<Tensor>> = Mutex::new(None);
     let mut one = ONE.lock().expect("nobody panics with the scale in hand. This is a bug.");

@@ -1,7 +1,7 @@
-//! Where a model's tensors come from: a checkpoint, or a draw.
+//! Sources of a model's tensors: a checkpoint, or a random draw.
 //!
-//! Each tensor is brought to its device and number format as it is taken, so that no more than one
-//! of them is held twice. It does not know which tensors a model has.
+//! Each tensor is converted to its device and number format as it is read, so that only one of them
+//! is held twice at a time. It does not know which tensors a model has.
 
 use joust_schema::seed::Seed;
 use rand::Rng as _;
@@ -16,7 +16,7 @@ use crate::weights::Checkpoint;
 /// Standard deviation of freshly drawn weights, as in the Qwen2 and Llama recipes.
 const INIT_STD: f64 = 0.02;
 
-/// What a model's parameters are kept in.
+/// Number formats of a model's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision {
     /// Norms, biases, embedding and activations; all matrices too, unless the rest says otherwise.
@@ -40,7 +40,7 @@ impl From<Kind> for Precision {
     }
 }
 
-/// Where a model's tensors are to lie, and what they are to be kept in.
+/// Device and number formats of a model's tensors.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WeightTarget {
     pub(super) device: Device,
@@ -49,7 +49,7 @@ pub(super) struct WeightTarget {
 
 /// Gives a model its tensors.
 pub(super) trait WeightSource {
-    /// What becomes of them.
+    /// Device and number formats that the tensors are converted to.
     fn target(&self) -> WeightTarget;
 
     /// A tensor of this shape, plain.
@@ -60,7 +60,7 @@ pub(super) trait WeightSource {
         false
     }
 
-    /// Writes a matrix to `out`, [N, K] with a scale a row.
+    /// Writes a matrix to `out`, [N, K] with one scale per row.
     fn fp8(&self, name: &str, shape: [usize; 2], out: &Quantized) -> Result<(), Error> {
         fp8::quantize_into(name, &self.plain(name, &shape)?, out)
     }
@@ -80,7 +80,7 @@ pub(super) fn fused(
         let weight = stack(matrices.collect::<Result<_, Error>>()?)?;
         return Ok(Linear { weight, scale: None, bias });
     }
-    // what lasts is set aside before what is needed meanwhile: else that leaves holes in memory
+    // lasting memory is allocated before temporary memory, which would leave holes otherwise
     let n_rows: usize = parts.iter().map(|(_, rows)| rows).sum();
     let out = Quantized::empty(n_rows as i64, width as i64, source.target().device)?;
     let mut start = 0;
@@ -99,7 +99,7 @@ pub(super) fn stack(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
     }
 }
 
-/// A tensor as a checkpoint has it.
+/// A tensor as stored in a checkpoint.
 enum StoredTensor {
     Plain(Tensor),
     Fp8(Quantized),
@@ -216,8 +216,8 @@ impl WeightSource for FromCheckpoint<'_> {
     }
 }
 
-/// A checkpoint whose tensors are only looked at: a model of nothing can be built of it where all
-/// are there, in their shapes.
+/// A checkpoint of which only names and shapes are checked: building a model of it fails where a
+/// tensor is missing or has another shape.
 pub(super) struct InspectedCheckpoint<'a>(pub(super) FromCheckpoint<'a>);
 
 impl WeightSource for InspectedCheckpoint<'_> {

@@ -1,7 +1,6 @@
-//! Keys and values in blocks on any device, with libtorch's own attention.
-//!
-//! A row's context is gathered from its blocks and looked at by its tokens with a mask. It is the
-//! plain twin of the faster paths.
+//! Keys and values in blocks on any device, with libtorch's attention. A row's context is gathered
+//! from its blocks, and its tokens attend to it with a mask. It is the reference implementation of
+//! the faster paths.
 
 use tch::{Kind, Tensor};
 
@@ -77,7 +76,7 @@ impl Attend for Rows<'_> {
             let gathered = |arena: &Tensor| arena.index_select(0, context).transpose(0, 1); // [Hkv, T, D]
             let q = q.narrow(0, row.start as i64, len).transpose(0, 1); // [Hq, len, D]
             let n_groups = n_heads / n_kv_heads;
-            // query heads that share a key/value head become rows of one small product
+            // the query heads of a key/value head become rows of one small product
             let q = q.reshape([n_kv_heads, n_groups * len, head_dim]);
             let mask = (len > 1).then(|| {
                 let options = (Kind::Int64, q.device());

@@ -1,7 +1,7 @@
-//! Decides what the next step computes: sequences in, a plan out. No tensors, no clock of its own.
+//! Plans the next step: sequences in, a plan out. No tensors, no clock of its own.
 //!
-//! A step has one budget of tokens. Running sequences come first, a token each; the rest goes to
-//! prompts, in chunks where they are long. A sequence that finds no memory takes it from the one
+//! A step has one budget of tokens. Running sequences come first, one token each; the rest goes to
+//! prompts, in chunks where they are long. A sequence that finds no memory preempts the sequence
 //! that came last, which is computed again later. It does not know what a token means or when a
 //! sample is finished.
 
@@ -24,7 +24,7 @@ pub(crate) struct Scheduler {
     limits: SchedulerLimits,
     memory: KvMemory,
     waiting: Queue,
-    /// By place in the queue, so that the last one is the one to lose its memory.
+    /// In queue order, so that the last one is preempted first.
     running: Vec<Sequence>,
     n_arrived: u64,
     n_keys: u64,
@@ -44,7 +44,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes a request in.
+    /// Queues a request.
     ///
     /// # Errors
     /// [`Error::QueueFull`]
@@ -92,7 +92,7 @@ impl Scheduler {
         self.counts
     }
 
-    /// Drops a request's sequences, waiting or running; their memory is free at once.
+    /// Cancels a request's sequences, waiting or running. Their memory is free at once.
     pub(crate) fn cancel(&mut self, request: u64) {
         self.waiting.remove(|sequence| sequence.request == request);
         for idx in (0..self.running.len()).rev() {
@@ -102,7 +102,7 @@ impl Scheduler {
         }
     }
 
-    /// Drops everything, and what was remembered with it.
+    /// Cancels all sequences and evicts the prefix cache.
     pub(crate) fn clear(&mut self) {
         self.waiting.remove(|_| true);
         while !self.running.is_empty() {
@@ -111,13 +111,13 @@ impl Scheduler {
         self.memory.forget();
     }
 
-    /// Forgets the prefixes that no running sequence uses.
+    /// Evicts the cached prefixes that no running sequence uses.
     pub(crate) fn forget_prefixes(&mut self) {
         self.memory.forget();
     }
 
-    /// Plans the next step. Every chunk of it must be computed before the next plan: later
-    /// sequences may rely on what it stores, even within the step.
+    /// Plans the next step. Every chunk must be computed before the next plan: later sequences,
+    /// even of the same step, may reuse what it stores.
     pub(crate) fn plan(&mut self, now: Duration) -> StepPlan {
         let mut plan = StepPlan { expired: self.take_expired(now), ..StepPlan::default() };
         let mut budget = self.limits.step_tokens;
@@ -172,8 +172,8 @@ impl Scheduler {
         }
     }
 
-    /// Parts a sequence of several samples into one a sample, once its prompt is computed, and
-    /// returns their keys in order.
+    /// Forks a computed prompt into one sequence per sample. Returns the samples' indices and keys
+    /// in order.
     pub(crate) fn split_samples(&mut self, key: SequenceKey) -> Vec<(u32, SequenceKey)> {
         let Some(idx) = self.running.iter().position(|sequence| sequence.key == key) else {
             return Vec::new();
@@ -197,24 +197,25 @@ impl Scheduler {
         keys
     }
 
-    /// Ends a sequence; its memory is free at once.
+    /// Ends a running sequence and releases its memory.
     pub(crate) fn finish(&mut self, key: SequenceKey) -> Option<Sequence> {
         let idx = self.running.iter().position(|sequence| sequence.key == key)?;
         Some(self.release(idx))
     }
 
-    /// Takes a sequence out of the running; its memory is free at once.
+    /// Removes a running sequence and releases its memory.
     fn release(&mut self, idx: usize) -> Sequence {
         let mut sequence = self.running.remove(idx);
         self.memory.release(std::mem::take(&mut sequence.table));
         sequence
     }
 
-    /// The next tokens of a running sequence, at most `budget`; none where there is no memory.
+    /// Next chunk of a running sequence, at most `budget` tokens; none without memory.
     fn chunk(&mut self, idx: usize, budget: usize) -> Option<Chunk> {
         let Sequence { tokens, table, n_prompt, .. } = &mut self.running[idx];
         if table.n_tokens() < *n_prompt {
-            // another sequence may have computed what comes next; the last token is wanted anyway
+            // another sequence may have computed the next tokens; the last one is needed for its
+            // logits
             self.memory.reuse(table, &tokens[table.n_tokens()..tokens.len() - 1]);
         }
         let start = table.n_tokens();
@@ -240,7 +241,8 @@ impl Scheduler {
         })
     }
 
-    /// The next waiting sequence with at most `n_free` samples; the rest of them goes on waiting.
+    /// Takes the next waiting sequence with at most `n_free` samples; its other samples keep
+    /// waiting.
     fn admit(&mut self, n_free: usize) -> Option<Sequence> {
         if n_free == 0 {
             return None;
@@ -257,7 +259,7 @@ impl Scheduler {
         Some(sequence)
     }
 
-    /// Takes the memory of the sequence that came last; it waits again, with what it has written.
+    /// Preempts the sequence that came last: it waits again, with its generated tokens.
     fn preempt_last(&mut self) {
         if let Some(last) = self.running.len().checked_sub(1) {
             self.counts.preemptions += 1;
@@ -265,9 +267,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes a running sequence's memory and lets it wait. Where then not even one sequence has
-    /// found room, what is remembered is in its way: short spans of blocks that it shares with
-    /// nobody now.
+    /// Releases a running sequence's memory and puts it back into the queue. Where no sequence runs
+    /// then, the prefix cache is in the way (short spans that no sequence shares) and is evicted.
     fn requeue(&mut self, idx: usize) {
         let sequence = self.release(idx);
         self.waiting.push(sequence);

@@ -1,11 +1,11 @@
-//! Who waits, and who is next: by priority, then by arrival, with a share for the longest waiting.
+//! Queue of waiting sequences: by priority, then by arrival, with a share for the longest waiting.
 
 use std::collections::BTreeMap;
 
 use super::types::{QueuePosition, Sequence};
 
-/// One in so many admissions goes to the request that waits longest, whatever its priority, so that
-/// a stream of urgent requests cannot hold it up for ever.
+/// Every n-th admission takes the request that waits longest, whatever its priority, so that a
+/// stream of urgent requests cannot starve it.
 const STARVATION_INTERVAL: u64 = 8;
 
 /// The waiting sequences.
@@ -41,7 +41,7 @@ impl Queue {
         self.by_position.remove(&position)
     }
 
-    /// Takes out all that `is_meant` names.
+    /// Removes all sequences for which `is_meant` is true.
     pub(super) fn remove(&mut self, is_meant: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
         let meant = self.by_position.iter().filter(|(_, sequence)| is_meant(sequence));
         let positions: Vec<QueuePosition> = meant.map(|(&position, _)| position).collect();

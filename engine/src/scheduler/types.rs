@@ -9,15 +9,15 @@ use crate::kv::{BlockTable, Slot, Span};
 /// Limits of a plan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SchedulerLimits {
-    /// Most samples that run at once.
+    /// Maximum number of samples that run at once.
     pub(crate) max_batch: usize,
-    /// Most requests that wait.
+    /// Maximum number of requests that wait.
     pub(crate) max_queue: usize,
-    /// Most tokens that a step computes.
+    /// Maximum number of tokens per step.
     pub(crate) step_tokens: usize,
-    /// Blocks of key/value memory.
+    /// Number of blocks of key/value memory.
     pub(crate) n_blocks: usize,
-    /// Whether prompts are remembered for later requests.
+    /// Whether prompts are cached for later requests.
     pub(crate) prefix_cache: bool,
 }
 
@@ -28,9 +28,9 @@ pub(crate) struct SequenceKey(pub(crate) u64);
 /// Samples of one prompt that wait or run together until the prompt is computed.
 #[derive(Debug)]
 pub(crate) struct Sequence {
-    /// Of the newest sample that it stands for.
+    /// Key of the sequence.
     pub(crate) key: SequenceKey,
-    /// The request, as its owner numbers it.
+    /// Number of the request, given by the caller.
     pub(crate) request: u64,
     /// Index of the first sample.
     pub(crate) first_sample: u32,
@@ -38,11 +38,11 @@ pub(crate) struct Sequence {
     pub(crate) n_samples: u32,
     /// Prompt and what was generated.
     pub(crate) tokens: Vec<u32>,
-    /// How many of them are the prompt.
+    /// Number of prompt tokens among `tokens`.
     pub(crate) n_prompt: usize,
-    /// Prompt tokens that another sequence had computed before this one started.
+    /// Number of prompt tokens that were cached when this sequence started.
     pub(crate) n_cached: usize,
-    /// Whether it is to be counted still.
+    /// True until the prompt tokens are added to the counts.
     pub(super) is_new: bool,
     pub(super) position: QueuePosition,
     pub(super) deadline: Option<Duration>,
@@ -76,7 +76,7 @@ pub(crate) struct QueuedRequest {
     pub(crate) n_samples: u32,
     /// Higher is sooner.
     pub(crate) priority: i32,
-    /// When it is given up, on the clock that [`Scheduler::plan`] is told.
+    /// Time at which the request expires, on the clock of `Scheduler::plan`.
     pub(crate) deadline: Option<Duration>,
 }
 
@@ -88,30 +88,30 @@ pub(crate) struct Chunk {
     pub(crate) positions: Range<usize>,
     /// The tokens.
     pub(crate) tokens: Vec<u32>,
-    /// Where their keys and values go.
+    /// Slots of their keys and values.
     pub(crate) slots: Vec<Slot>,
     /// The whole context, these tokens included.
     pub(crate) spans: Vec<Span>,
-    /// Samples that continue from the last token: 0 where more of the prompt is to come.
+    /// Number of samples that continue from the last token: 0 where more of the prompt follows.
     pub(crate) n_samples: u32,
 }
 
-/// What one step does.
+/// Plan of one step.
 #[derive(Debug, Default)]
 pub(crate) struct StepPlan {
     pub(crate) chunks: Vec<Chunk>,
-    /// Sequences whose time is over; they are gone.
+    /// Expired sequences, which were removed.
     pub(crate) expired: Vec<Sequence>,
 }
 
 /// Totals since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SchedulerCounts {
-    /// Prompt tokens of admitted requests, counted once a request.
+    /// Prompt tokens of admitted requests, counted once per request.
     pub(crate) prompt_tokens: u64,
     /// Prompt tokens that were computed, again after a preemption included.
     pub(crate) computed_prompt_tokens: u64,
-    /// Sequences that lost their memory and were computed again.
+    /// Number of preempted sequences.
     pub(crate) preemptions: u64,
 }
 

@@ -22,7 +22,7 @@ impl GgufFile {
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be read, [`Error::BadFile`] where it is cut off or broken,
-    /// [`Error::Unsupported`] where a tensor is of a type that [`GgmlType`] lacks.
+    /// [`Error::Unsupported`] where a tensor is of a type that `GgmlType` lacks.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let map = crate::ffi::mmap(path)?;
         let header = Header::parse(path, &map)?;
