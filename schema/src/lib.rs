@@ -5,8 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod atomic;
-mod column;
+pub mod column;
 mod error;
+pub mod group_rows;
 pub mod ids;
 pub mod ipc;
 pub mod jsonl;

@@ -18,8 +18,8 @@ use crate::table::Table;
 /// A row group is closed once it holds about this much.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
-/// Rows that become Arrow columns together.
-const ROWS_A_BATCH: usize = 4096;
+/// Number of rows that the writer is given at a time.
+const ROWS_PER_BATCH: usize = 4096;
 
 /// Writes rows as one file.
 ///
@@ -27,20 +27,18 @@ const ROWS_A_BATCH: usize = 4096;
 /// [`Error::Io`] and [`Error::BadFile`]; nothing half-written is left.
 pub fn write<T: Table>(path: &Path, rows: &[T]) -> Result<(), Error> {
     // in parts, for one Arrow column of text holds at most 2 GiB
-    let batches = rows.chunks(ROWS_A_BATCH).map(T::to_batch);
+    let batches = rows.chunks(ROWS_PER_BATCH).map(T::to_batch);
     write_all(path, &T::schema(), batches)
 }
 
-/// Writes batches of one schema as one file.
+/// Writes a batch as one file: byte for byte what [`write()`] makes of its rows.
 ///
 /// # Errors
 /// As [`write()`].
-pub fn write_batches(
-    path: &Path,
-    schema: &SchemaRef,
-    batches: &[RecordBatch],
-) -> Result<(), Error> {
-    write_all(path, schema, batches.iter().cloned().map(Ok))
+pub fn write_batch(path: &Path, batch: &RecordBatch) -> Result<(), Error> {
+    let n_rows = batch.num_rows();
+    let part = |start| Ok(batch.slice(start, ROWS_PER_BATCH.min(n_rows - start)));
+    write_all(path, &batch.schema(), (0..n_rows).step_by(ROWS_PER_BATCH).map(part))
 }
 
 fn write_all(

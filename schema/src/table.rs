@@ -1,10 +1,15 @@
-//! A table contract: rows of a Rust struct to and from Arrow record batches.
+//! A table contract: a row struct whose columns have fixed Arrow types.
 //!
-//! Column order is field order; name and version of the contract travel in the schema's metadata.
+//! Rows are packed into record batches once, and columns are read in place. Column order is field
+//! order; name and version of the contract travel in the schema's metadata. Which tables there are
+//! is not known here.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use std::borrow::Borrow;
 
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{FieldRef, SchemaRef};
+
+use crate::column::RowField;
 use crate::error::Error;
 
 /// Metadata key of the table's name.
@@ -19,22 +24,68 @@ pub trait Table: Sized + Clone {
     const NAME: &'static str;
     /// Version of its contract.
     const VERSION: &'static str;
+    /// The table's columns, read in place.
+    type Columns;
 
     /// The Arrow schema, with name and version in its metadata.
     fn schema() -> SchemaRef;
 
-    /// Packs rows into one batch.
+    /// Packs rows, or references to rows, into one batch.
     ///
     /// # Errors
     /// [`Error::Arrow`] where the columns exceed Arrow's limits (2 GiB of text in one batch).
-    fn to_batch(rows: &[Self]) -> Result<RecordBatch, Error>;
+    fn to_batch<R: Borrow<Self>>(rows: &[R]) -> Result<RecordBatch, Error>;
 
-    /// Unpacks a batch. Columns are found by name; further columns are ignored.
+    /// Opens a batch's columns, which share its memory. Columns are found by name; further columns
+    /// are ignored.
     ///
     /// # Errors
     /// [`Error::Table`] where a column is missing, has another type, or the contract's major
     /// version is another one.
+    fn columns(batch: &RecordBatch) -> Result<Self::Columns, Error>;
+
+    /// Unpacks a batch into rows.
+    ///
+    /// # Errors
+    /// As [`Table::columns`].
     fn from_batch(batch: &RecordBatch) -> Result<Vec<Self>, Error>;
+}
+
+/// Puts `array` in the place of the column `name`.
+///
+/// # Errors
+/// [`Error::Arrow`] where there is no such column, or `array` has another type or length.
+pub fn replace_column(
+    batch: &RecordBatch,
+    name: &str,
+    array: ArrayRef,
+) -> Result<RecordBatch, Error> {
+    let mut columns = batch.columns().to_vec();
+    columns[batch.schema().index_of(name)?] = array;
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// Makes a table of columns that are there already: each from `own` where it is named there, or
+/// else from the first of `sources` that has it. No value is copied.
+///
+/// # Errors
+/// [`Error::Table`] for a column that is nowhere, [`Error::Arrow`] for one of another type or
+/// length.
+pub fn join_columns<T: Table>(
+    own: &[(&str, ArrayRef)],
+    sources: &[&RecordBatch],
+) -> Result<RecordBatch, Error> {
+    let schema = T::schema();
+    let find = |field: &FieldRef| {
+        let own = own.iter().find(|(name, _)| name == field.name()).map(|(_, array)| array);
+        let mut shared = sources.iter().filter_map(|batch| batch.column_by_name(field.name()));
+        own.or_else(|| shared.next()).cloned().ok_or_else(|| Error::Table {
+            table: T::NAME,
+            reason: format!("column {} is in none of the sources", field.name()),
+        })
+    };
+    let columns = schema.fields().iter().map(find).collect::<Result<Vec<_>, Error>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
 }
 
 /// Refuses a batch that says it is another table, or of another major version.
@@ -55,11 +106,22 @@ pub(crate) fn check_contract<T: Table>(batch: &RecordBatch) -> Result<(), Error>
     }
 }
 
-/// Declares a row struct and its [`Table`] contract.
+/// Opens one column of a batch of table `T`.
+pub(crate) fn open_column<T: Table, F: RowField>(
+    batch: &RecordBatch,
+    name: &str,
+) -> Result<F::Column, Error> {
+    let refuse = |reason: String| Error::Table { table: T::NAME, reason };
+    let array = batch.column_by_name(name);
+    let array = array.ok_or_else(|| refuse(format!("column {name} is missing")))?;
+    F::open_column(array).map_err(|reason| refuse(format!("column {name} {reason}")))
+}
+
+/// Declares a row struct, the struct of its columns, and its [`Table`] contract.
 macro_rules! table {
     (
         $(#[$meta:meta])*
-        $row:ident, $name:literal, $version:literal {
+        $row:ident, $columns:ident, $name:literal, $version:literal {
             $( $(#[$field_meta:meta])* $field:ident: $type:ty, )*
         }
     ) => {
@@ -69,17 +131,24 @@ macro_rules! table {
             $( $(#[$field_meta])* pub $field: $type, )*
         }
 
+        #[doc = concat!("The columns of `", $name, "`, read in place.")]
+        #[derive(Clone, Debug)]
+        pub struct $columns {
+            $( $(#[$field_meta])* pub $field: <$type as $crate::column::RowField>::Column, )*
+        }
+
         impl $crate::table::Table for $row {
             const NAME: &'static str = $name;
             const VERSION: &'static str = $version;
+            type Columns = $columns;
 
             fn schema() -> arrow::datatypes::SchemaRef {
-                use $crate::column::Column;
+                use $crate::column::RowField;
                 let fields = vec![
                     $( arrow::datatypes::Field::new(
                         stringify!($field),
-                        <$type as Column>::column_type(),
-                        <$type as Column>::NULLABLE,
+                        <$type as RowField>::column_type(),
+                        <$type as RowField>::NULLABLE,
                     ), )*
                 ];
                 let metadata = [
@@ -90,33 +159,33 @@ macro_rules! table {
                 std::sync::Arc::new(schema.with_metadata(metadata.into_iter().collect()))
             }
 
-            fn to_batch(rows: &[Self]) -> Result<arrow::array::RecordBatch, $crate::Error> {
-                use $crate::column::Column;
+            fn to_batch<R: std::borrow::Borrow<Self>>(
+                rows: &[R],
+            ) -> Result<arrow::array::RecordBatch, $crate::Error> {
+                use $crate::column::RowField;
                 let columns = vec![
-                    $( <$type as Column>::write(rows.iter().map(|row| row.$field.clone()).collect()), )*
+                    $( <$type as RowField>::write_column(rows.iter().map(|row| &row.borrow().$field)), )*
                 ];
                 Ok(arrow::array::RecordBatch::try_new(Self::schema(), columns)?)
             }
 
-            fn from_batch(batch: &arrow::array::RecordBatch) -> Result<Vec<Self>, $crate::Error> {
-                use $crate::column::Column;
+            fn columns(batch: &arrow::array::RecordBatch) -> Result<$columns, $crate::Error> {
                 $crate::table::check_contract::<Self>(batch)?;
-                let refuse = |reason: String| $crate::Error::Table { table: $name, reason };
-                $(
-                    let mut $field = {
-                        let column = stringify!($field);
-                        let array = batch
-                            .column_by_name(column)
-                            .ok_or_else(|| refuse(format!("column {column} is missing")))?;
-                        <$type as Column>::read(array)
-                            .map_err(|reason| refuse(format!("column {column} {reason}")))?
-                            .into_iter()
-                    };
-                )*
-                let full = "every column of a batch has its number of rows. This is a bug.";
-                Ok((0..batch.num_rows())
-                    .map(|_| $row { $( $field: $field.next().expect(full), )* })
-                    .collect())
+                Ok($columns {
+                    $( $field: $crate::table::open_column::<Self, $type>(
+                        batch,
+                        stringify!($field),
+                    )?, )*
+                })
+            }
+
+            fn from_batch(batch: &arrow::array::RecordBatch) -> Result<Vec<Self>, $crate::Error> {
+                use $crate::column::RowField;
+                let columns = Self::columns(batch)?;
+                let row = |row| $row {
+                    $( $field: <$type as RowField>::read_row(&columns.$field, row), )*
+                };
+                Ok((0..batch.num_rows()).map(row).collect())
             }
         }
     };

@@ -11,7 +11,7 @@ use crate::table::table;
 
 table! {
     /// One sampled completion.
-    Rollout, "rollouts", "1.0" {
+    Rollout, RolloutColumns, "rollouts", "1.0" {
         /// Training step, counted from 1; 0 outside of training.
         step: i64,
         /// The group it belongs to.
@@ -41,7 +41,7 @@ table! {
 
 table! {
     /// One match of two members.
-    Match, "matches", "1.0" {
+    Match, MatchColumns, "matches", "1.0" {
         /// Training step; 0 outside of training.
         step: i64,
         /// The group whose members meet.
@@ -69,7 +69,7 @@ table! {
 
 table! {
     /// One judge sample.
-    Vote, "votes", "1.0" {
+    Vote, VoteColumns, "votes", "1.0" {
         /// The match it was cast in.
         match_id: MatchId,
         /// Its place in the match, counted from 0.
@@ -100,7 +100,7 @@ table! {
 
 table! {
     /// What one completion earned.
-    Reward, "rewards", "1.0" {
+    Reward, RewardColumns, "rewards", "1.0" {
         /// Its group.
         group_id: GroupId,
         /// Its place in the group.
@@ -128,7 +128,7 @@ table! {
 
 table! {
     /// The view people open: one completion with everything that is known about it.
-    Completion, "completions", "1.1" {
+    Completion, CompletionColumns, "completions", "1.1" {
         /// Training step; 0 outside of training.
         step: i64,
         /// The text that the policy continued.

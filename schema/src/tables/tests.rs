@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, LargeStringArray, RecordBatch};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, LargeStringArray, RecordBatch,
+    StringArray,
+};
 
 use super::*;
-use crate::table::Table;
+use crate::table::{Table, join_columns, replace_column};
 
 fn reward(member: u32, value: Option<f64>) -> Reward {
     Reward {
@@ -37,12 +40,11 @@ fn rows_survive_arrow_parquet_and_ipc() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
 }
 
-#[test]
-fn lists_survive_parquet() {
-    let row = Rollout {
+fn rollout(member: u32) -> Rollout {
+    Rollout {
         step: 1,
         group_id: "g".into(),
-        member: Member(3),
+        member: Member(member),
         prompt_id: "p".into(),
         policy_version: PolicyVersion(2),
         prompt: "2+2=".into(),
@@ -52,7 +54,12 @@ fn lists_survive_parquet() {
         completion_logprobs: vec![-0.5, f32::MIN_POSITIVE],
         finish_reason: FinishReason::Length,
         seed: -7,
-    };
+    }
+}
+
+#[test]
+fn lists_survive_parquet() {
+    let row = rollout(3);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rollouts.parquet");
     crate::parquet::write(&path, std::slice::from_ref(&row)).unwrap();
@@ -91,4 +98,73 @@ fn foreign_types_are_read_and_wrong_ones_named() {
     let unknown = replace("status", Arc::new(LargeStringArray::from(vec!["fine"])));
     let message = Reward::from_batch(&unknown).unwrap_err().to_string();
     assert!(message.contains("column status holds `fine`, wanted one of scored"), "{message}");
+}
+
+#[test]
+fn columns_are_read_in_place() {
+    let rows = [rollout(0), Rollout { prompt_token_ids: vec![7], ..rollout(4) }];
+    let batch = Rollout::to_batch(&rows).unwrap();
+    let columns = Rollout::columns(&batch).unwrap();
+    assert_eq!(columns.prompt_token_ids.get(1), [7]);
+    assert!(columns.completion_token_ids.get(0).is_empty());
+    assert_eq!(columns.completion.get(0), "4 \u{1F600}");
+    assert_eq!(columns.member.iter().collect::<Vec<_>>(), [Member(0), Member(4)]);
+    assert_eq!(columns.finish_reason.get(1), FinishReason::Length);
+    let batch = Reward::to_batch(&[reward(0, None), reward(1, Some(0.5))]).unwrap();
+    let columns = Reward::columns(&batch.slice(1, 1)).unwrap();
+    assert_eq!((columns.reward.get(0), columns.rating_stderr.get(0)), (Some(0.5), None));
+    let columns = Reward::columns(&batch).unwrap();
+    assert_eq!(columns.reward.iter().collect::<Vec<_>>(), [None, Some(0.5)]);
+}
+
+#[test]
+fn a_replaced_column_must_have_the_same_type_and_length() {
+    let batch = Reward::to_batch(&[reward(0, Some(0.25)), reward(1, None)]).unwrap();
+    let advantages = Float64Array::from(vec![Some(-1.5), None]);
+    let replaced = replace_column(&batch, "advantage", Arc::new(advantages)).unwrap();
+    let rows = Reward::from_batch(&replaced).unwrap();
+    assert_eq!((rows[0].advantage, rows[1].advantage), (Some(-1.5), None));
+    assert_eq!(Reward { advantage: None, ..rows[0].clone() }, reward(0, Some(0.25)));
+    let short = Float64Array::from(vec![Some(0.0)]);
+    assert!(replace_column(&batch, "advantage", Arc::new(short)).is_err());
+    let whole = Int64Array::from(vec![1, 2]);
+    assert!(replace_column(&batch, "advantage", Arc::new(whole)).is_err());
+    assert!(replace_column(&batch, "no_such", batch.column(0).clone()).is_err());
+}
+
+#[test]
+fn joined_columns_come_from_the_first_source_that_has_them() {
+    let sources = [
+        Rollout::to_batch(&[rollout(3)]).unwrap(),
+        Reward::to_batch(&[reward(9, Some(0.25))]).unwrap(),
+    ];
+    let sources = [&sources[0], &sources[1]];
+    let own: [(&str, ArrayRef); 3] = [
+        ("completion_tokens", Arc::new(Int32Array::from(vec![8]))),
+        ("answer", Arc::new(StringArray::from(vec![None::<&str>]))),
+        ("correct", Arc::new(BooleanArray::from(vec![Some(true)]))),
+    ];
+    let batch = join_columns::<Completion>(&own, &sources).unwrap();
+    let row = Completion::from_batch(&batch).unwrap().remove(0);
+    assert_eq!((row.member, row.reward, row.wins), (Member(3), Some(0.25), 1));
+    assert_eq!((row.policy_version, row.completion_tokens), (Some(PolicyVersion(2)), Some(8)));
+    assert_eq!((row.answer, row.correct), (None, Some(true)));
+    let message = join_columns::<Completion>(&own[1..], &sources).unwrap_err().to_string();
+    assert_eq!(message, "table completions: column completion_tokens is in none of the sources");
+}
+
+#[test]
+fn a_batch_and_its_rows_give_the_same_file() {
+    let rows: Vec<Rollout> = (0..10_000)
+        .map(|idx| Rollout {
+            completion: "ab".repeat(idx % 7),
+            completion_token_ids: (0..idx as i32 % 50).collect(),
+            ..rollout(idx as u32)
+        })
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (by_rows, by_batch) = (dir.path().join("rows"), dir.path().join("batch"));
+    crate::parquet::write(&by_rows, &rows).unwrap();
+    crate::parquet::write_batch(&by_batch, &Rollout::to_batch(&rows).unwrap()).unwrap();
+    assert_eq!(std::fs::read(by_rows).unwrap(), std::fs::read(by_batch).unwrap());
 }

@@ -42,7 +42,7 @@ macro_rules! vocabulary {
             }
         }
 
-        cell_as!($name, String, |value: $name| value.as_str().to_owned(), |text: String| text.parse());
+        cell_as!($name, String, |value: $name| value.as_str(), |text: &str| text.parse());
     };
 }
 
