@@ -17,4 +17,5 @@ mod rate;
 mod serve;
 mod serving;
 mod smollm2;
+mod structure;
 mod train;
