@@ -42,34 +42,62 @@ fn is_users(cause: &(dyn std::error::Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref::<std::io::Error>() {
         return is_users_io(error);
     }
-    if let Some(error) = cause.downcast_ref::<joust_rollout::Error>() {
-        use joust_rollout::Error;
-        return match error {
-            Error::Engine(error) => is_users_engine(error),
-            Error::Schema(error) => is_users_schema(error),
-            Error::Prompts { .. } | Error::Prompt { .. } | Error::Config(_) => true,
-            _ => false,
-        };
+    if let Some(error) = cause.downcast_ref() {
+        return is_users_rollout(error);
     }
-    if let Some(error) = cause.downcast_ref::<joust_reward::Error>() {
-        use joust_reward::Error;
-        return match error {
-            Error::Engine(error) => is_users_engine(error),
-            Error::Schema(error) => is_users_schema(error),
-            Error::Config(_) | Error::Group { .. } => true,
-            _ => false,
-        };
+    if let Some(error) = cause.downcast_ref() {
+        return is_users_reward(error);
     }
-    if let Some(error) = cause.downcast_ref::<joust_trainer::Error>() {
-        use joust_trainer::Error;
-        return match error {
-            Error::Engine(error) => is_users_engine(error),
-            Error::Schema(error) => is_users_schema(error),
-            Error::Config(_) | Error::Checkpoint { .. } => true,
-            _ => false,
-        };
+    if let Some(error) = cause.downcast_ref() {
+        return is_users_trainer(error);
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return is_users_run(error);
     }
     cause.is::<UserError>()
+}
+
+fn is_users_run(error: &joust_run::Error) -> bool {
+    use joust_run::Error;
+    match error {
+        Error::Input(_) => true,
+        Error::Rollout(error) => is_users_rollout(error),
+        Error::Reward(error) => is_users_reward(error),
+        Error::Trainer(error) => is_users_trainer(error),
+        Error::Engine(error) => is_users_engine(error),
+        Error::Schema(error) => is_users_schema(error),
+        _ => false,
+    }
+}
+
+fn is_users_rollout(error: &joust_rollout::Error) -> bool {
+    use joust_rollout::Error;
+    match error {
+        Error::Engine(error) => is_users_engine(error),
+        Error::Schema(error) => is_users_schema(error),
+        Error::Prompts { .. } | Error::Prompt { .. } | Error::Config(_) => true,
+        _ => false,
+    }
+}
+
+fn is_users_reward(error: &joust_reward::Error) -> bool {
+    use joust_reward::Error;
+    match error {
+        Error::Engine(error) => is_users_engine(error),
+        Error::Schema(error) => is_users_schema(error),
+        Error::Config(_) | Error::Group { .. } => true,
+        _ => false,
+    }
+}
+
+fn is_users_trainer(error: &joust_trainer::Error) -> bool {
+    use joust_trainer::Error;
+    match error {
+        Error::Engine(error) => is_users_engine(error),
+        Error::Schema(error) => is_users_schema(error),
+        Error::Config(_) | Error::Checkpoint { .. } => true,
+        _ => false,
+    }
 }
 
 fn is_users_engine(error: &joust_engine::Error) -> bool {

@@ -1,19 +1,17 @@
 //! joust: groupwise rewards from a reasoning judge, and GRPO on top of them.
 //!
-//! The binary knows all stages and connects them; it holds no tensors and no mathematics.
+//! The binary is a shell over `joust-run` and `joust-server`, a file per command; it holds no tensors
+//! and no mathematics.
 
 #![forbid(unsafe_code)]
 
 mod commands;
-mod config;
-mod examples;
-mod export;
+mod console;
 mod failure;
-mod metrics;
 mod output;
 mod process;
-mod run_folder;
-mod training;
+mod score_config;
+mod summary;
 
 use std::process::ExitCode;
 

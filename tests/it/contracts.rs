@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::binary::root;
 
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("joust-schema", &[]),
     ("joust-fleet", &["joust-schema"]),
     ("joust-engine", &["joust-schema"]),
@@ -14,6 +14,17 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("joust-reward", &["joust-schema", "joust-fleet", "joust-engine"]),
     ("joust-server", &["joust-schema", "joust-reward"]),
     ("joust-trainer", &["joust-schema", "joust-engine"]),
+    (
+        "joust-run",
+        &[
+            "joust-schema",
+            "joust-engine",
+            "joust-data",
+            "joust-rollout",
+            "joust-reward",
+            "joust-trainer",
+        ],
+    ),
     (
         "joust",
         &[
@@ -24,6 +35,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "joust-reward",
             "joust-server",
             "joust-trainer",
+            "joust-run",
         ],
     ),
 ];

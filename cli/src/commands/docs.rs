@@ -3,10 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use joust_run::config::reference::section;
+use joust_run::config::sft::SftRun;
+use joust_run::config::train::TrainRun;
+use joust_run::metrics;
+use joust_server::figures::FIGURES;
 
-use crate::config::reference;
 use crate::failure::UserError;
-use crate::{metrics, output};
+use crate::output;
+use crate::score_config::ScoreRun;
 
 /// Arguments of `joust docs`.
 #[derive(Args)]
@@ -20,7 +25,7 @@ pub(crate) struct DocsArgs {
 }
 
 pub(crate) fn run(args: DocsArgs) -> anyhow::Result<()> {
-    let pages = [("configuration.md", reference::page()), ("metrics.md", metrics::page())];
+    let pages = [("configuration.md", configuration_page()), ("metrics.md", metrics_page())];
     for (name, text) in pages {
         let path = args.dir.join(name);
         match args.check {
@@ -47,4 +52,35 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     })?;
     output::line(format!("Wrote {}.", path.display()));
     Ok(())
+}
+
+/// The text of docs/configuration.md.
+fn configuration_page() -> String {
+    let mut text = String::from(
+        "# Configuration\n\n\
+         Configs are TOML. Several files merge left to right, then overrides `a.b=c` from the \
+         command line; unknown keys are errors. `--dry-run` prints the resolved config, and every \
+         run's folder holds it as `config.toml`. This page is made by `make docs`.\n",
+    );
+    text += &section::<TrainRun>("joust train", &TrainRun::default());
+    text += &section::<ScoreRun>("joust serve, joust score, joust judge", &ScoreRun::default());
+    text += &section::<SftRun>("joust sft", &SftRun::default());
+    text
+}
+
+/// The text of docs/metrics.md.
+fn metrics_page() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         One JSON object a step in `outputs/<run>/metrics.jsonl`. Names are TRL's where TRL has the \
+         figure. A figure that a step does not have is left out, never 0. This page is made by \
+         `make docs`.\n\n",
+    );
+    text += &metrics::table();
+    text += "\n## Of the server\n\n`GET /metrics` of `joust serve`, in OpenMetrics' format.\n\n\
+             | name | meaning |\n|---|---|\n";
+    for (name, meaning) in FIGURES {
+        text += &format!("| `{name}` | {meaning}. |\n");
+    }
+    text
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use joust_engine::{Engine, EngineConfig};
 use joust_reward::Scorer;
+use joust_run::ExistingRun;
+use joust_run::config::merge::Merged;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::merge::Merged;
-use crate::config::score::{ScoreRun, UNUSED};
 use crate::output;
+use crate::score_config::{ScoreRun, UNUSED};
 
 pub(crate) mod bench;
 pub(crate) mod data;
@@ -41,10 +42,10 @@ pub(crate) struct ConfigArgs {
 impl ConfigArgs {
     /// Reads the files and applies the overrides.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
-        self.merged()?.into_config()
+        Ok(self.merged()?.into_config()?)
     }
 
-    fn merged(&self) -> anyhow::Result<Merged> {
+    fn merged(&self) -> Result<Merged, joust_run::Error> {
         // a file may have `=` in its name, a key has no `/` and does not end in `.toml`
         let is_override =
             |part: &&String| part.contains('=') && !std::path::Path::new(part).exists();
@@ -70,13 +71,35 @@ impl ConfigArgs {
 
     /// Reads a scoring config; sections of `joust train` that it has no use for are left out.
     fn read_scoring(&self) -> anyhow::Result<ScoreRun> {
-        self.merged()?.without(&UNUSED).into_config()
+        Ok(self.merged()?.without(&UNUSED).into_config()?)
     }
 
     /// Prints the resolved config.
     pub(crate) fn print<T: Serialize>(&self, config: &T) -> anyhow::Result<()> {
         output::line(toml::to_string(config)?.trim_end());
         Ok(())
+    }
+}
+
+/// What to do with a run folder that exists already.
+#[derive(Args)]
+pub(crate) struct ExistingArgs {
+    /// Goes on from the newest checkpoint; starts anew where there is none.
+    #[arg(long, conflicts_with = "clean")]
+    resume: bool,
+    /// Deletes the run's folder first.
+    #[arg(long)]
+    clean: bool,
+}
+
+impl ExistingArgs {
+    /// The choice that the flags make.
+    pub(crate) fn choice(&self) -> ExistingRun {
+        match (self.resume, self.clean) {
+            (true, _) => ExistingRun::Resume,
+            (false, true) => ExistingRun::Clean,
+            (false, false) => ExistingRun::Refuse,
+        }
     }
 }
 

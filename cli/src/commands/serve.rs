@@ -21,9 +21,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use accept::FirstByte;
 
 use crate::commands::ConfigArgs;
-use crate::config::score::ScoreRun;
 use crate::failure::UserError;
 use crate::output;
+use crate::score_config::ScoreRun;
 
 /// Longest time from a connection's start to the end of a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(30);

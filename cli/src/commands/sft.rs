@@ -1,23 +1,12 @@
 //! `joust sft`: supervised fine-tuning, from a model or from nothing.
 
-use std::path::Path;
-use std::time::Instant;
-
 use clap::Args;
-use joust_engine::model::Decoder;
-use joust_engine::{Tokenizer, folder};
-use joust_schema::seed::Seed;
-use joust_trainer::{SftExample, SftTrainer, checkpoint};
-use serde::{Deserialize, Serialize};
-use tch::Kind;
+use joust_run::config::sft::SftRun;
+use joust_run::sft;
 
-use crate::commands::ConfigArgs;
-use crate::config::sft::{ModelSection, SftRun};
-use crate::examples::ExampleSource;
-use crate::export;
-use crate::failure::UserError;
+use crate::commands::{ConfigArgs, ExistingArgs};
+use crate::console::Console;
 use crate::output;
-use crate::run_folder::{Existing, RunFolder};
 
 /// Arguments of `joust sft`.
 #[derive(Args)]
@@ -25,140 +14,18 @@ pub(crate) struct SftArgs {
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
-    existing: Existing,
-}
-
-/// What a checkpoint remembers beside weights and optimiser.
-#[derive(Serialize, Deserialize)]
-struct State {
-    step: u64,
-    num_tokens: f64,
+    existing: ExistingArgs,
 }
 
 pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
     let config: SftRun = args.config.read()?;
-    config.validate()?;
     if args.config.dry_run {
+        config.validate()?;
         return args.config.print(&config);
     }
-    config.run.set_threads();
-    export::check(&config.export)?;
-    let source = ExampleSource::open(&config.data)?;
-    let run = RunFolder::open(&config.run, &config, args.existing)?;
-    let seed = Seed::new(config.run.seed);
-    let found = if args.existing.resume { checkpoint::latest(run.dir())? } else { None };
-    let (mut trainer, tokenizer, mut state) = match found {
-        Some((step, path)) => {
-            run.rewind(Some(step))?;
-            let (model, tokenizer) = open_model(&path, &config.model)?;
-            let mut trainer = SftTrainer::new(model, &config.trainer)?;
-            let state: State = checkpoint::restore(&mut trainer, &path)?;
-            output::note(format!("Going on after step {step}."));
-            (trainer, tokenizer, state)
-        }
-        None => {
-            run.rewind(None)?;
-            let (model, tokenizer) = start(&config, &source, seed)?;
-            let trainer = SftTrainer::new(model, &config.trainer)?;
-            (trainer, tokenizer, State { step: 0, num_tokens: 0.0 })
-        }
-    };
-    let n_steps = config.trainer.steps;
-    output::note(format!(
-        "Training {:.2} M parameters for {n_steps} steps in {}.",
-        trainer.model().n_parameters() as f64 / 1e6,
-        run.dir().display()
-    ));
-    let bar = output::progress_bar(n_steps, "steps");
-    bar.set_position(state.step);
-    while state.step < n_steps {
-        let started = Instant::now();
-        let batch_size = config.trainer.batch_size as u64;
-        let examples = (0..batch_size)
-            .map(|idx| encode(&tokenizer, &source, seed, state.step * batch_size + idx))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let data_seconds = started.elapsed().as_secs_f64();
-        let mut metrics = trainer.step(&examples)?;
-        state.step += 1;
-        state.num_tokens += metrics["step_tokens"];
-        let seconds = started.elapsed().as_secs_f64();
-        metrics.insert("num_tokens".to_owned(), state.num_tokens);
-        metrics.insert("step_time".to_owned(), seconds);
-        metrics.insert("data_time".to_owned(), data_seconds);
-        metrics.insert("tokens_per_second".to_owned(), metrics["step_tokens"] / seconds);
-        run.log(state.step, &metrics)?;
-        let line = format!(
-            "loss {:.4} accuracy {:.3} {:.0} tokens/s",
-            metrics["loss"], metrics["mean_token_accuracy"], metrics["tokens_per_second"]
-        );
-        output::progress(&bar, state.step, n_steps, 50, line);
-        let every = config.checkpoint.every as u64;
-        if state.step == n_steps || (every > 0 && state.step.is_multiple_of(every)) {
-            let keep_last = config.checkpoint.keep_last;
-            checkpoint::save(&mut trainer, &tokenizer, run.dir(), state.step, &state, keep_last)?;
-        }
-    }
-    bar.finish_and_clear();
-    export::write(&config.export, trainer.model(), &tokenizer)?;
+    sft::run(&config, args.existing.choice(), &mut Console::sft())?;
     if let Some(path) = &config.export.path {
         output::line(format!("Wrote {}.", path.display()));
     }
     Ok(())
-}
-
-/// A model with f32 master weights and its tokenizer.
-fn open_model(path: &Path, section: &ModelSection) -> anyhow::Result<(Decoder, Tokenizer)> {
-    let files = folder::open(path)?;
-    let device = section.device.resolve()?;
-    let model = files.decoder(device, Kind::Float)?;
-    Ok((model, files.tokenizer))
-}
-
-/// The model to begin with: an existing one, or a fresh one with a fresh tokenizer.
-fn start(
-    config: &SftRun,
-    source: &ExampleSource,
-    seed: Seed,
-) -> anyhow::Result<(Decoder, Tokenizer)> {
-    let section = &config.model;
-    if let Some(path) = &section.path {
-        return open_model(path, section);
-    }
-    let missing =
-        |key: &str| UserError::new(format!("key `model.{key}` is missing for a fresh model"));
-    let new = section.new.as_ref().ok_or_else(|| missing("new"))?;
-    let fresh = section.tokenizer.as_ref().ok_or_else(|| missing("tokenizer"))?;
-    let n_examples = fresh.n_examples as u64;
-    let seed_of_texts = seed.child("tokenizer", 0);
-    // prompts are rendered by the template that the tokenizer will have: a first tokenizer without
-    // merges renders them, the second is trained on what it rendered
-    let template = joust_engine::tokenizer::train::bpe(std::iter::empty(), &fresh.bpe)?;
-    let texts = (0..n_examples)
-        .map(|idx| {
-            let example = source.example(&template, seed_of_texts, idx)?;
-            Ok(example.prompt + &example.completion)
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let tokenizer = joust_engine::tokenizer::train::bpe(texts.into_iter(), &fresh.bpe)?;
-    let model_config = new.config(&tokenizer);
-    let device = section.device.resolve()?;
-    let model = Decoder::random(&model_config, seed.child("model", 0), device, Kind::Float);
-    Ok((model, tokenizer))
-}
-
-fn encode(
-    tokenizer: &Tokenizer,
-    source: &ExampleSource,
-    seed: Seed,
-    idx: u64,
-) -> anyhow::Result<SftExample> {
-    let example = source.example(tokenizer, seed, idx)?;
-    let mut completion = tokenizer.encode(&example.completion)?;
-    completion.extend(tokenizer.eos_ids().first());
-    let prompt = match example.is_chat {
-        true => tokenizer.encode(&example.prompt)?,
-        // with the BOS that sampling from a text prompt begins with
-        false => tokenizer.encode_prompt(&example.prompt)?,
-    };
-    Ok(SftExample { prompt, completion })
 }

@@ -1,11 +1,12 @@
 //! `joust train`: a post-training run.
 
 use clap::Args;
+use joust_run::config::train::TrainRun;
+use joust_run::training;
 
-use crate::commands::ConfigArgs;
-use crate::config::train::TrainRun;
-use crate::run_folder::Existing;
-use crate::training;
+use crate::commands::{ConfigArgs, ExistingArgs};
+use crate::console::Console;
+use crate::summary;
 
 /// Arguments of `joust train`.
 #[derive(Args)]
@@ -13,7 +14,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
-    existing: Existing,
+    existing: ExistingArgs,
 }
 
 pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
@@ -22,5 +23,8 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
         config.validate()?;
         return args.config.print(&config);
     }
-    training::start(config, args.existing)?.run()
+    let mut console = Console::training();
+    let training = training::start(config, args.existing.choice(), &mut console)?;
+    summary::print(&training.run(&mut console)?);
+    Ok(())
 }

@@ -21,8 +21,8 @@ use super::median;
 use crate::commands::ConfigArgs;
 use crate::commands::score::read_groups;
 use crate::commands::serve;
-use crate::config::score::ScoreRun;
 use crate::output;
+use crate::score_config::ScoreRun;
 
 /// Arguments of `joust bench server`.
 #[derive(Args)]

@@ -11,15 +11,24 @@ use joust_trainer::{GrpoTrainer, checkpoint};
 use tch::Kind;
 
 use super::evaluation::Evaluation;
-use super::{State, Training};
+use super::state::TrainingState;
+use super::step_loop::Training;
 use crate::config::train::TrainRun;
+use crate::error::Error;
 use crate::export;
-use crate::output;
-use crate::run_folder::{Existing, RunFolder};
+use crate::observer::{Event, Observer};
+use crate::run_folder::{ExistingRun, RunFolder};
 
 /// Opens everything that the run needs. Files that cannot be used are errors before the run's
 /// folder is touched.
-pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Training> {
+///
+/// # Errors
+/// [`Error::Input`] for a config that makes no sense, the stages' errors for their files.
+pub fn start(
+    config: TrainRun,
+    existing: ExistingRun,
+    observer: &mut dyn Observer,
+) -> Result<Training, Error> {
     config.validate()?;
     config.run.set_threads();
     export::check(&config.export)?;
@@ -33,7 +42,10 @@ pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Trai
     let scorer = Scorer::open(&config.reward, false)?;
 
     let run = RunFolder::open(&config.run, &config, existing)?;
-    let found = if existing.resume { checkpoint::latest(run.dir())? } else { None };
+    let found = match existing {
+        ExistingRun::Resume => checkpoint::latest(run.dir())?,
+        ExistingRun::Refuse | ExistingRun::Clean => None,
+    };
     run.rewind(found.as_ref().map(|(step, _)| *step))?;
     let policy = match &found {
         Some((_, path)) => {
@@ -48,20 +60,19 @@ pub(crate) fn start(config: TrainRun, existing: Existing) -> anyhow::Result<Trai
     let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, config.train.steps)?;
     let state = match &found {
         Some((step, path)) => {
-            let state: State = checkpoint::restore(&mut trainer, path)?;
+            let state: TrainingState = checkpoint::restore(&mut trainer, path)?;
             prompts.seek(state.cursor)?;
-            output::note(format!("Going on after step {step}."));
+            observer.observe(Event::Resumed { step: *step });
             state
         }
-        None => State::default(),
+        None => TrainingState::default(),
     };
-    output::note(format!(
-        "{} M parameters, {} prompts, judge: {}, run folder: {}",
-        (trainer.model().n_parameters() as f64 / 1e5).round() / 10.0,
-        prompts.rows().len(),
-        scorer.judge_name(),
-        run.dir().display()
-    ));
+    observer.observe(Event::TrainingReady {
+        n_parameters: trainer.model().n_parameters(),
+        n_prompts: prompts.rows().len(),
+        judge: scorer.judge_name(),
+        run_dir: run.dir(),
+    });
     Ok(Training {
         config,
         run,
@@ -82,7 +93,7 @@ fn engines(
     config: &TrainRun,
     policy: &Decoder,
     tokenizer: &joust_engine::Tokenizer,
-) -> anyhow::Result<Vec<Engine>> {
+) -> Result<Vec<Engine>, Error> {
     let engine_config = EngineConfig {
         max_batch: config.rollout.max_batch,
         max_context: config.policy.max_context,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::failure::UserError;
+use crate::error::Error;
 
 /// One place that keys came from.
 struct Source {
@@ -17,14 +17,14 @@ struct Source {
 }
 
 /// The merged table with the memory of which source wrote which key.
-pub(crate) struct Merged {
+pub struct Merged {
     sources: Vec<Source>,
     table: Table,
 }
 
 impl Merged {
     /// Reads and merges `files`, then applies `overrides` of the form `a.b=c`.
-    pub(crate) fn read(files: &[PathBuf], overrides: &[String]) -> anyhow::Result<Self> {
+    pub fn read(files: &[PathBuf], overrides: &[String]) -> Result<Self, Error> {
         let mut sources = Vec::new();
         for path in files {
             sources.push(Source { name: path.display().to_string(), table: read_file(path)? });
@@ -40,13 +40,13 @@ impl Merged {
     }
 
     /// Leaves sections out.
-    pub(crate) fn without(mut self, sections: &[&str]) -> Self {
+    pub fn without(mut self, sections: &[&str]) -> Self {
         self.table.retain(|key, _| !sections.contains(&key));
         self
     }
 
     /// Turns the table into a typed config; unknown keys and wrong types are errors.
-    pub(crate) fn into_config<T: DeserializeOwned>(self) -> anyhow::Result<T> {
+    pub fn into_config<T: DeserializeOwned>(self) -> Result<T, Error> {
         let result: Result<T, _> =
             serde_path_to_error::deserialize(Value::Table(self.table.clone()));
         result.map_err(|error| {
@@ -61,7 +61,7 @@ impl Merged {
                 key = if key == "." { field.to_owned() } else { format!("{key}.{field}") };
             }
             let place = self.source_of(&key).unwrap_or("the config");
-            UserError::new(format!("{place}: key `{key}`: {message}")).into()
+            Error::input(format!("{place}: key `{key}`: {message}"))
         })
     }
 
@@ -72,35 +72,26 @@ impl Merged {
     }
 }
 
-fn read_file(path: &Path) -> anyhow::Result<Table> {
+fn read_file(path: &Path) -> Result<Table, Error> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| UserError::new(format!("config {}: {error}", path.display())))?;
+        .map_err(|error| Error::input(format!("config {}: {error}", path.display())))?;
     text.parse::<Table>().map_err(|error| {
         let line = error
             .span()
             .map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
-        UserError::new(format!(
-            "{}:{line}: {}",
-            path.display(),
-            error.message().replace('\n', ", ")
-        ))
-        .into()
+        Error::input(format!("{}:{line}: {}", path.display(), error.message().replace('\n', ", ")))
     })
 }
 
 /// `a.b=c`: c is TOML where it reads as such, else a string.
-fn parse_override(text: &str) -> anyhow::Result<Table> {
+fn parse_override(text: &str) -> Result<Table, Error> {
     let Some((key, value)) = text.split_once('=') else {
-        return Err(
-            UserError::new(format!("override `{text}` has no `=`, wanted key.path=value")).into()
-        );
+        return Err(Error::input(format!("override `{text}` has no `=`, wanted key.path=value")));
     };
     let key = key.trim().trim_start_matches("--");
     let parts: Vec<&str> = key.split('.').collect();
     if parts.iter().any(|part| part.is_empty()) {
-        return Err(
-            UserError::new(format!("override `{text}`: empty part in the key `{key}`")).into()
-        );
+        return Err(Error::input(format!("override `{text}`: empty part in the key `{key}`")));
     }
     let value = format!("value = {value}")
         .parse::<Table>()

@@ -11,6 +11,7 @@ use joust_schema::table::Table as _;
 use joust_schema::tables::{Completion, Reward, Rollout, Status, Verdict};
 use joust_trainer::Metrics;
 
+use crate::error::Error;
 use crate::run_folder::RunFolder;
 
 /// Writes the step's tables and lists them in the manifest.
@@ -20,7 +21,7 @@ pub(crate) fn write(
     batch: &RolloutBatch,
     rewards: &[Reward],
     results: &[GroupResult],
-) -> anyhow::Result<()> {
+) -> Result<(), Error> {
     let folder = format!("step_{step:05}");
     let dir = run.dir().join(&folder);
     let rollouts: Vec<Rollout> =
@@ -138,20 +139,4 @@ pub(crate) fn metrics(batch: &RolloutBatch, results: &[GroupResult]) -> Metrics 
         put("judge/accuracy", share(n_agree, n_known));
     }
     metrics
-}
-
-/// `reward 0.50 accuracy 0.61 eval 0.58 2100 tokens/s`
-pub(crate) fn progress_line(metrics: &Metrics, eval_accuracy: Option<f64>) -> String {
-    let named = [("reward", "reward"), ("accuracy", "accuracy"), ("judge/accuracy", "judge")];
-    let mut parts: Vec<String> = named
-        .iter()
-        .filter_map(|(key, name)| Some(format!("{name} {:.3}", metrics.get(*key)?)))
-        .collect();
-    if let Some(accuracy) = eval_accuracy {
-        parts.push(format!("eval {accuracy:.3}"));
-    }
-    if let Some(speed) = metrics.get("tokens_per_second") {
-        parts.push(format!("{speed:.0} tokens/s"));
-    }
-    parts.join(" ")
 }

@@ -12,20 +12,21 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::config::RunSection;
-use crate::failure::UserError;
+use crate::error::Error;
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 
-/// What to do with a folder that is there already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
-pub(crate) struct Existing {
+/// What to do with a run folder that exists already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExistingRun {
+    /// An existing folder is an error.
+    #[default]
+    Refuse,
     /// Goes on from the newest checkpoint; starts anew where there is none.
-    #[arg(long, conflicts_with = "clean")]
-    pub(crate) resume: bool,
-    /// Deletes the run's folder first.
-    #[arg(long)]
-    pub(crate) clean: bool,
+    Resume,
+    /// Deletes the folder first.
+    Clean,
 }
 
 /// The folder of one run.
@@ -42,8 +43,8 @@ impl RunFolder {
     pub(crate) fn open<C: Serialize>(
         run: &RunSection,
         config: &C,
-        existing: Existing,
-    ) -> anyhow::Result<Self> {
+        existing: ExistingRun,
+    ) -> Result<Self, Error> {
         let dir = run.dir();
         let text = toml::to_string(config)?;
         let is_there = dir.join(CONFIG).exists();
@@ -51,24 +52,22 @@ impl RunFolder {
         let mut names = names.filter_map(|entry| Some(entry.ok()?.file_name()));
         // a start that was killed at once has left nothing but this
         let is_empty = names.all(|name| name == "config.toml.tmp");
-        if existing.clean && dir.exists() {
+        if existing == ExistingRun::Clean && dir.exists() {
             if !is_there {
-                return Err(UserError::new(format!(
+                return Err(Error::input(format!(
                     "{}: --clean deletes only folders of runs, and there is no {CONFIG} in it",
                     dir.display()
-                ))
-                .into());
+                )));
             }
             std::fs::remove_dir_all(&dir)
                 .map_err(|source| joust_schema::Error::io(&dir, source))?;
-        } else if existing.resume && is_there {
+        } else if existing == ExistingRun::Resume && is_there {
             check_same_config(&dir.join(CONFIG), &text)?;
         } else if !is_empty {
-            return Err(UserError::new(format!(
+            return Err(Error::input(format!(
                 "{} is there already; go on with --resume, start over with --clean, or choose another run.name",
                 dir.display()
-            ))
-            .into());
+            )));
         }
         let write = |name: &str, text: &str| {
             let path = dir.join(name);
@@ -89,7 +88,7 @@ impl RunFolder {
 
     /// Forgets everything after the checkpoint of `step`, or everything where there is none: the
     /// resumed run will make it again.
-    pub(crate) fn rewind(&self, step: Option<u64>) -> anyhow::Result<()> {
+    pub(crate) fn rewind(&self, step: Option<u64>) -> Result<(), Error> {
         for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
             atomic::sweep(&dir)?;
         }
@@ -129,35 +128,39 @@ impl RunFolder {
     }
 
     /// Adds one step's figures to `metrics.jsonl`.
-    pub(crate) fn log(&self, step: u64, metrics: &Metrics) -> anyhow::Result<()> {
+    pub(crate) fn log(&self, step: u64, metrics: &Metrics) -> Result<(), Error> {
         let mut line = Map::from_iter([("step".to_owned(), json!(step))]);
         line.extend(metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
         let path = self.dir.join(METRICS);
         let io = |source| joust_schema::Error::io(&path, source);
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
-        file.write_all(jsonl::to_line(&line)?.as_bytes()).map_err(io)?;
+        let line = jsonl::to_line(&line).expect("names and numbers serialise. This is a bug.");
+        file.write_all(line.as_bytes()).map_err(io)?;
         Ok(())
     }
 }
 
 /// The lines of a log whose last one may have been cut off by a kill.
-fn read_whole_lines(path: &Path) -> anyhow::Result<Vec<Value>> {
+fn read_whole_lines(path: &Path) -> Result<Vec<Value>, Error> {
     let text =
         std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-fn check_same_config(path: &Path, text: &str) -> anyhow::Result<()> {
+fn check_same_config(path: &Path, text: &str) -> Result<(), Error> {
     let old =
         std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?;
-    let (old, new) = (old.parse::<toml::Table>()?, text.parse::<toml::Table>()?);
+    let table = |text: &str| {
+        text.parse::<toml::Table>()
+            .map_err(|error| Error::input(format!("{}: {}", path.display(), error.message())))
+    };
+    let (old, new) = (table(&old)?, table(text)?);
     match first_difference("", &old, &new) {
         None => Ok(()),
-        Some(key) => Err(UserError::new(format!(
+        Some(key) => Err(Error::input(format!(
             "{}: key `{key}` differs from the config of this start; resume with the same config, or start over with --clean",
             path.display()
-        ))
-        .into()),
+        ))),
     }
 }
 

@@ -1,9 +1,11 @@
-//! Every figure that `metrics.jsonl` may hold, with its meaning: the source of docs/metrics.md.
+//! Every metric that `metrics.jsonl` may hold, with its meaning: the source of docs/metrics.md.
 
 /// A figure's name and meaning.
-pub(crate) struct Metric {
-    pub(crate) name: &'static str,
-    meaning: &'static str,
+pub struct Metric {
+    /// Key in `metrics.jsonl`.
+    pub name: &'static str,
+    /// What it measures, with its unit.
+    pub meaning: &'static str,
 }
 
 const fn metric(name: &'static str, meaning: &'static str) -> Metric {
@@ -11,7 +13,7 @@ const fn metric(name: &'static str, meaning: &'static str) -> Metric {
 }
 
 /// Figures of `joust train` and `joust sft`, in the order of the page.
-pub(crate) const METRICS: &[Metric] = &[
+pub const METRICS: &[Metric] = &[
     metric("step", "Step, counted from 1; 0 is the measurement before the first one."),
     metric(
         "reward",
@@ -101,21 +103,11 @@ pub(crate) const METRICS: &[Metric] = &[
     metric("data_time", "`sft`: seconds of making and tokenizing the step's examples."),
 ];
 
-/// The text of docs/metrics.md.
-pub(crate) fn page() -> String {
-    let mut text = String::from(
-        "# Metrics\n\n\
-         One JSON object a step in `outputs/<run>/metrics.jsonl`. Names are TRL's where TRL has the \
-         figure. A figure that a step does not have is left out, never 0. This page is made by \
-         `make docs`.\n\n| name | meaning |\n|---|---|\n",
-    );
+/// A Markdown table of all metrics.
+pub fn table() -> String {
+    let mut text = String::from("| name | meaning |\n|---|---|\n");
     for Metric { name, meaning } in METRICS {
         text += &format!("| `{name}` | {meaning} |\n");
-    }
-    text += "\n## Of the server\n\n`GET /metrics` of `joust serve`, in OpenMetrics' format.\n\n\
-             | name | meaning |\n|---|---|\n";
-    for (name, meaning) in joust_server::figures::FIGURES {
-        text += &format!("| `{name}` | {meaning}. |\n");
     }
     text
 }

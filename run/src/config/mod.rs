@@ -5,26 +5,25 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::UserError;
+use crate::error::Error;
 
-pub(crate) mod merge;
-pub(crate) mod reference;
-pub(crate) mod score;
-pub(crate) mod sft;
-pub(crate) mod train;
+pub mod merge;
+pub mod reference;
+pub mod sft;
+pub mod train;
 
 /// The run and its folder.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct RunSection {
+pub struct RunSection {
     /// Name of the run; its folder is `output_dir/name`.
-    pub(crate) name: String,
+    pub name: String,
     /// Where runs are written.
-    pub(crate) output_dir: PathBuf,
+    pub output_dir: PathBuf,
     /// Key of every random draw of the run.
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// Threads that one tensor operation may use; 0 leaves it to libtorch.
-    pub(crate) threads: usize,
+    pub threads: usize,
 }
 
 impl Default for RunSection {
@@ -35,14 +34,14 @@ impl Default for RunSection {
 
 impl RunSection {
     /// Tells libtorch how many threads one operation may use.
-    pub(crate) fn set_threads(&self) {
+    pub fn set_threads(&self) {
         if self.threads > 0 {
             joust_engine::device::set_threads(self.threads);
         }
     }
 
     /// The run's folder.
-    pub(crate) fn dir(&self) -> PathBuf {
+    pub fn dir(&self) -> PathBuf {
         self.output_dir.join(&self.name)
     }
 }
@@ -50,11 +49,11 @@ impl RunSection {
 /// When training states are saved.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct CheckpointSection {
+pub struct CheckpointSection {
     /// Steps between checkpoints; 0 saves only after the last step.
-    pub(crate) every: usize,
+    pub every: usize,
     /// Checkpoints that are kept; older ones are deleted. 0 keeps all.
-    pub(crate) keep_last: usize,
+    pub keep_last: usize,
 }
 
 impl Default for CheckpointSection {
@@ -64,9 +63,9 @@ impl Default for CheckpointSection {
 }
 
 /// One error that lists all problems of a config, if there are any.
-pub(crate) fn refuse(problems: Vec<String>) -> anyhow::Result<()> {
+pub fn refuse(problems: Vec<String>) -> Result<(), Error> {
     match problems.is_empty() {
         true => Ok(()),
-        false => Err(UserError::new(format!("config: {}", problems.join("; "))).into()),
+        false => Err(Error::input(format!("config: {}", problems.join("; ")))),
     }
 }

@@ -18,7 +18,7 @@ struct Optim {
     steps: u32,
 }
 
-fn read(files: &[&str], overrides: &[&str]) -> anyhow::Result<Config> {
+fn read(files: &[&str], overrides: &[&str]) -> Result<Config, Error> {
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = files
         .iter()

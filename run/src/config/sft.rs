@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::error::Error;
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_engine::config::{Family, ModelConfig, PassthroughKeys};
@@ -14,24 +15,24 @@ use serde::{Deserialize, Serialize};
 /// Supervised fine-tuning: a model, data, and how to train.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct SftRun {
+pub struct SftRun {
     /// The run and its folder.
-    pub(crate) run: super::RunSection,
+    pub run: super::RunSection,
     /// Where the model comes from.
-    pub(crate) model: ModelSection,
+    pub model: ModelSection,
     /// What it is trained on.
-    pub(crate) data: DataSection,
+    pub data: DataSection,
     /// How it is trained.
-    pub(crate) trainer: SftConfig,
+    pub trainer: SftConfig,
     /// When training states are saved.
-    pub(crate) checkpoint: super::CheckpointSection,
+    pub checkpoint: super::CheckpointSection,
     /// The finished model, beside the last checkpoint.
-    pub(crate) export: ExportSection,
+    pub export: ExportSection,
 }
 
 impl SftRun {
     /// Refuses what makes no sense, all problems at once.
-    pub(crate) fn validate(&self) -> anyhow::Result<()> {
+    pub fn validate(&self) -> Result<(), Error> {
         let mut problems: Vec<String> =
             self.trainer.validate().into_iter().map(|p| format!("trainer.{p}")).collect();
         problems
@@ -49,35 +50,35 @@ impl SftRun {
 /// The model to train: an existing one, or a fresh one with a fresh tokenizer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct ModelSection {
+pub struct ModelSection {
     /// Model folder or GGUF file to start from; leave out to start from nothing.
-    pub(crate) path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// Where it trains.
-    pub(crate) device: DeviceChoice,
+    pub device: DeviceChoice,
     /// Architecture of a fresh model.
-    pub(crate) new: Option<NewModel>,
+    pub new: Option<NewModel>,
     /// Tokenizer of a fresh model, trained on the first examples.
-    pub(crate) tokenizer: Option<NewTokenizer>,
+    pub tokenizer: Option<NewTokenizer>,
 }
 
 /// A fresh Qwen2-architecture decoder, its weights drawn at random.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NewModel {
+pub struct NewModel {
     /// Width of the residual stream.
-    pub(crate) hidden_size: usize,
+    pub hidden_size: usize,
     /// Width of the gated MLP.
-    pub(crate) intermediate_size: usize,
+    pub intermediate_size: usize,
     /// Number of layers.
-    pub(crate) n_layers: usize,
+    pub n_layers: usize,
     /// Number of query heads.
-    pub(crate) n_heads: usize,
+    pub n_heads: usize,
     /// Number of key/value heads; divides `n_heads`.
-    pub(crate) n_kv_heads: usize,
+    pub n_kv_heads: usize,
     /// Longest context in tokens.
-    pub(crate) max_position: usize,
+    pub max_position: usize,
     /// Base of the rotary embedding.
-    pub(crate) rope_theta: f64,
+    pub rope_theta: f64,
 }
 
 impl NewModel {
@@ -113,7 +114,7 @@ impl NewModel {
     }
 
     /// The model's constants, with the vocabulary of `tokenizer`.
-    pub(crate) fn config(&self, tokenizer: &Tokenizer) -> ModelConfig {
+    pub fn config(&self, tokenizer: &Tokenizer) -> ModelConfig {
         ModelConfig {
             family: Family::QWEN2,
             vocab_size: tokenizer.vocab_size(),
@@ -141,31 +142,31 @@ impl NewModel {
 /// A fresh tokenizer.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NewTokenizer {
+pub struct NewTokenizer {
     /// How the byte-pair encoding is trained.
-    pub(crate) bpe: BpeConfig,
+    pub bpe: BpeConfig,
     /// Number of examples whose text it is trained on.
-    pub(crate) n_examples: usize,
+    pub n_examples: usize,
 }
 
 /// Training data: a file or a built-in task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct DataSection {
+pub struct DataSection {
     /// JSON Lines with `prompt` (text or chat messages) and `completion` (text).
-    pub(crate) path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// Renders text prompts as a user's chat message.
-    pub(crate) chat: bool,
+    pub chat: bool,
     /// A built-in task whose examples are drawn afresh at every step.
-    pub(crate) task: Option<TaskKind>,
+    pub task: Option<TaskKind>,
     /// Settings of the built-in task.
-    pub(crate) arithmetic: TaskConfig,
+    pub arithmetic: TaskConfig,
 }
 
 /// A built-in task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum TaskKind {
+pub enum TaskKind {
     /// Arithmetic questions with worked answers that forget carries.
     ArithmeticPolicy,
     /// Pairs of answers to arithmetic questions, with a judge's thought and verdict.
@@ -175,9 +176,9 @@ pub(crate) enum TaskKind {
 /// Where the finished model is written.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct ExportSection {
+pub struct ExportSection {
     /// Model folder to write; leave out to keep only the checkpoints.
-    pub(crate) path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// What its weights are written in.
-    pub(crate) dtype: DType,
+    pub dtype: DType,
 }

@@ -6,7 +6,7 @@ use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 
 use crate::config::train::TrainRun;
-use crate::failure::UserError;
+use crate::error::Error;
 
 /// Held-out prompts, and how they are answered.
 pub(crate) struct Evaluation {
@@ -25,7 +25,7 @@ pub(crate) struct Found {
 
 impl Evaluation {
     /// Reads the held-out prompts, where the config names some.
-    pub(crate) fn open(config: &TrainRun) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn open(config: &TrainRun) -> Result<Option<Self>, Error> {
         let Some(path) = &config.eval.path else {
             return Ok(None);
         };
@@ -39,20 +39,19 @@ impl Evaluation {
         };
         let prompts = PromptSource::open(&prompts, Seed::new(0))?.rows().to_vec();
         if let Some(row) = prompts.iter().find(|row| row.answer.is_none()) {
-            return Err(UserError::new(format!(
+            return Err(Error::input(format!(
                 "{}: prompt {} has no answer; wanted one in column `{}`",
                 path.display(),
                 row.prompt_id,
                 config.prompts.answer_column
-            ))
-            .into());
+            )));
         }
         let temperature = config.eval.temperature.unwrap_or(config.rollout.temperature);
         Ok(Some(Self { prompts, samples: config.eval.samples, temperature }))
     }
 
     /// Answers every prompt; the draws are the same at every step.
-    pub(crate) fn run(&self, workers: &mut RolloutWorkers, seed: Seed) -> anyhow::Result<Found> {
+    pub(crate) fn run(&self, workers: &mut RolloutWorkers, seed: Seed) -> Result<Found, Error> {
         let request = GenerateRequest {
             step: 0,
             policy_version: PolicyVersion(0),

@@ -2,68 +2,52 @@
 //!
 //! It connects the stages and keeps their records; what happens inside a stage is the stage's.
 
-mod evaluation;
-mod records;
-mod start;
-mod summary;
-
 use std::time::Instant;
 
 use joust_engine::Tokenizer;
 use joust_reward::{GroupRequest, GroupResult, Scorer};
-use joust_rollout::{Cursor, GenerateRequest, PromptSource, RolloutBatch, RolloutWorkers};
+use joust_rollout::{GenerateRequest, PromptSource, RolloutBatch, RolloutWorkers};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
 use joust_schema::tables::Reward;
 use joust_trainer::{GrpoTrainer, Metrics, StepInfo, checkpoint};
-use serde::{Deserialize, Serialize};
 
+use super::evaluation::Evaluation;
+use super::records;
+use super::state::{FinishedRun, TrainingState};
 use crate::config::train::TrainRun;
+use crate::error::Error;
 use crate::export;
-use crate::failure::UserError;
-use crate::output;
+use crate::observer::{Event, Observer};
 use crate::run_folder::RunFolder;
-use evaluation::Evaluation;
-pub(crate) use start::start;
-
-/// What a checkpoint remembers beside weights and optimiser.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct State {
-    /// Steps that are over.
-    step: u64,
-    cursor: Cursor,
-    /// Tokens sampled so far.
-    num_tokens: u64,
-    /// Share of right answers before the first step, where it is measured.
-    accuracy_before: Option<f64>,
-    /// The newest such measurement.
-    accuracy: Option<f64>,
-}
 
 /// Everything a run works with.
-pub(crate) struct Training {
-    config: TrainRun,
-    run: RunFolder,
-    seed: Seed,
-    tokenizer: Tokenizer,
-    prompts: PromptSource,
-    workers: RolloutWorkers,
-    scorer: Scorer,
-    trainer: GrpoTrainer,
-    evaluation: Option<Evaluation>,
-    state: State,
+pub struct Training {
+    pub(super) config: TrainRun,
+    pub(super) run: RunFolder,
+    pub(super) seed: Seed,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) prompts: PromptSource,
+    pub(super) workers: RolloutWorkers,
+    pub(super) scorer: Scorer,
+    pub(super) trainer: GrpoTrainer,
+    pub(super) evaluation: Option<Evaluation>,
+    pub(super) state: TrainingState,
     /// The last step's groups, for the closing summary.
-    last: Option<(RolloutBatch, Vec<GroupResult>)>,
+    pub(super) last: Option<(RolloutBatch, Vec<GroupResult>)>,
 }
 
 impl Training {
-    /// Runs to the last step and says how it went.
-    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+    /// Runs to the last step.
+    ///
+    /// # Errors
+    /// The first failure of a stage, of a record or of the export; a later start resumes from the
+    /// newest checkpoint.
+    pub fn run(mut self, observer: &mut dyn Observer) -> Result<FinishedRun, Error> {
         let n_steps = self.config.train.steps;
         let started = Instant::now();
-        let bar = output::progress_bar(n_steps, "steps");
-        bar.set_position(self.state.step);
+        observer.observe(Event::LoopStarted { step: self.state.step, n_steps });
         if self.state.step == 0 {
             let mut metrics = Metrics::new();
             self.state.accuracy_before = self.evaluate(&mut metrics)?;
@@ -73,8 +57,8 @@ impl Training {
             }
         }
         while self.state.step < n_steps {
-            let Some(mut metrics) = self.step(&bar)? else {
-                output::note("The prompts are used up; the run ends here.");
+            let Some(mut metrics) = self.step(observer)? else {
+                observer.observe(Event::PromptsExhausted);
                 break;
             };
             let step = self.state.step;
@@ -84,29 +68,32 @@ impl Training {
                 self.state.accuracy = self.evaluate(&mut metrics)?.or(self.state.accuracy);
             }
             self.run.log(step, &metrics)?;
-            let line = records::progress_line(&metrics, self.state.accuracy);
-            output::progress(&bar, step, n_steps, 1, line);
+            let eval_accuracy = self.state.accuracy;
+            observer.observe(Event::StepFinished {
+                step,
+                n_steps,
+                metrics: &metrics,
+                eval_accuracy,
+            });
             let every = self.config.checkpoint.every as u64;
             if is_last || (every > 0 && step.is_multiple_of(every)) {
                 self.save()?;
             }
         }
-        bar.finish_and_clear();
+        observer.observe(Event::LoopFinished);
         export::write(&self.config.export, self.trainer.model(), &self.tokenizer)?;
-        let seconds = started.elapsed().as_secs_f64();
-        summary::print(&summary::Summary {
-            run_dir: self.run.dir(),
+        Ok(FinishedRun {
+            dir: self.run.dir().to_owned(),
             steps: self.state.step,
-            seconds,
-            before: self.state.accuracy_before,
-            after: self.state.accuracy,
-            last: self.last.as_ref(),
-        });
-        Ok(())
+            seconds: started.elapsed().as_secs_f64(),
+            accuracy_before: self.state.accuracy_before,
+            accuracy: self.state.accuracy,
+            last_step: self.last,
+        })
     }
 
     /// One step; `None` where no prompts are left.
-    fn step(&mut self, bar: &indicatif::ProgressBar) -> anyhow::Result<Option<Metrics>> {
+    fn step(&mut self, observer: &mut dyn Observer) -> Result<Option<Metrics>, Error> {
         let prompts = self.prompts.next(self.config.train.prompts_per_step);
         if prompts.is_empty() {
             return Ok(None);
@@ -121,7 +108,8 @@ impl Training {
             group_size: None,
             temperature: None,
         };
-        let batch = self.workers.generate(&request, &mut |_| bar.tick())?;
+        let batch =
+            self.workers.generate(&request, &mut |_| observer.observe(Event::Progressed))?;
         let rollout_s = began.elapsed().as_secs_f64();
         for dropped in &batch.dropped {
             tracing::warn!(prompt_id = %dropped.prompt_id, reason = %dropped.reason, "A prompt was dropped.");
@@ -136,7 +124,7 @@ impl Training {
                 first.prompt_id,
                 first.reason
             );
-            return Err(UserError::new(text).into());
+            return Err(Error::input(text));
         }
 
         let began_reward = Instant::now();
@@ -149,7 +137,9 @@ impl Training {
             seed: self.seed.child("reward", step).child_str("prompt", &group.prompt_id.0),
             tournament: None,
         });
-        let results = self.scorer.score_all(groups.collect(), &mut |_| bar.tick())?;
+        let results = self
+            .scorer
+            .score_all(groups.collect(), &mut |_| observer.observe(Event::Progressed))?;
         let reward_s = began_reward.elapsed().as_secs_f64();
 
         let began_train = Instant::now();
@@ -183,7 +173,7 @@ impl Training {
         Ok(Some(metrics))
     }
 
-    fn evaluate(&mut self, metrics: &mut Metrics) -> anyhow::Result<Option<f64>> {
+    fn evaluate(&mut self, metrics: &mut Metrics) -> Result<Option<f64>, Error> {
         let Some(evaluation) = &self.evaluation else {
             return Ok(None);
         };
@@ -195,7 +185,7 @@ impl Training {
         Ok(Some(found.accuracy))
     }
 
-    fn save(&mut self) -> anyhow::Result<()> {
+    fn save(&mut self) -> Result<(), Error> {
         let keep_last = self.config.checkpoint.keep_last;
         let step = self.state.step;
         checkpoint::save(

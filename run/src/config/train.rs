@@ -11,41 +11,42 @@ use serde::{Deserialize, Serialize};
 
 use super::sft::ExportSection;
 use super::{CheckpointSection, RunSection};
+use crate::error::Error;
 
 /// A post-training run: policy, prompts, rollouts, rewards, updates.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct TrainRun {
+pub struct TrainRun {
     /// The run and its folder.
-    pub(crate) run: RunSection,
+    pub run: RunSection,
     /// How long it goes on.
-    pub(crate) train: TrainSection,
+    pub train: TrainSection,
     /// The model in training.
-    pub(crate) policy: PolicySection,
+    pub policy: PolicySection,
     /// What completions are sampled for.
-    pub(crate) prompts: PromptsConfig,
+    pub prompts: PromptsConfig,
     /// How completions are sampled.
-    pub(crate) rollout: RolloutConfig,
+    pub rollout: RolloutConfig,
     /// What completions are worth.
-    pub(crate) reward: RewardConfig,
+    pub reward: RewardConfig,
     /// How the policy learns.
-    pub(crate) trainer: GrpoConfig,
+    pub trainer: GrpoConfig,
     /// How its progress is measured.
-    pub(crate) eval: EvalSection,
+    pub eval: EvalSection,
     /// When training states are saved.
-    pub(crate) checkpoint: CheckpointSection,
+    pub checkpoint: CheckpointSection,
     /// The finished model, beside the last checkpoint.
-    pub(crate) export: ExportSection,
+    pub export: ExportSection,
 }
 
 /// How long a run goes on.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct TrainSection {
+pub struct TrainSection {
     /// Steps of the run; it ends earlier where `prompts.epochs` are used up.
-    pub(crate) steps: u64,
+    pub steps: u64,
     /// Prompts a step, each with a group of completions.
-    pub(crate) prompts_per_step: usize,
+    pub prompts_per_step: usize,
 }
 
 impl Default for TrainSection {
@@ -57,31 +58,31 @@ impl Default for TrainSection {
 /// The model in training.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct PolicySection {
+pub struct PolicySection {
     /// Model folder or GGUF file.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Where it trains and samples.
-    pub(crate) device: DeviceChoice,
+    pub device: DeviceChoice,
     /// What the sampling copies are kept and computed in; the trained weights are f32.
-    pub(crate) dtype: DType,
+    pub dtype: DType,
     /// Most tokens of prompt and completion together; 0 means the model's own limit.
-    pub(crate) max_context: usize,
+    pub max_context: usize,
 }
 
 /// How progress is measured: completions of held-out prompts against their known answers.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct EvalSection {
+pub struct EvalSection {
     /// File of held-out prompts with answers; leave out to measure nothing.
-    pub(crate) path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// Steps between measurements, beside one at the start and one at the end; 0 takes only those.
-    pub(crate) every: u64,
+    pub every: u64,
     /// Uses only this many prompts; 0 uses all.
-    pub(crate) max_prompts: usize,
+    pub max_prompts: usize,
     /// Temperature; that of the rollouts if left out, 0 takes the most probable tokens.
-    pub(crate) temperature: Option<f64>,
+    pub temperature: Option<f64>,
     /// Completions a prompt; the accuracy is their mean.
-    pub(crate) samples: u32,
+    pub samples: u32,
 }
 
 impl Default for EvalSection {
@@ -92,7 +93,7 @@ impl Default for EvalSection {
 
 impl TrainRun {
     /// Refuses what makes no sense, all problems at once.
-    pub(crate) fn validate(&self) -> anyhow::Result<()> {
+    pub fn validate(&self) -> Result<(), Error> {
         let mut problems = Vec::new();
         let mut under = |prefix: &str, found: Vec<String>| {
             problems.extend(found.into_iter().map(|problem| format!("{prefix}.{problem}")));

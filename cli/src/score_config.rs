@@ -5,7 +5,7 @@ use joust_server::ServeConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RunSection;
+use joust_run::config::{RunSection, refuse};
 
 /// Scoring without training. The sections of `joust train` that it has no use for may be there too,
 /// so that one file serves both.
@@ -31,6 +31,6 @@ impl ScoreRun {
         let mut problems: Vec<String> = reward.map(|problem| format!("reward.{problem}")).collect();
         let serve = self.serve.validate().into_iter();
         problems.extend(serve.map(|problem| format!("serve.{problem}")));
-        super::refuse(problems)
+        Ok(refuse(problems)?)
     }
 }

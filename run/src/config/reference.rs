@@ -1,28 +1,13 @@
-//! docs/configuration.md: every key with its type, default and meaning, from the config types.
+//! Reference of a config type: every key with its type, default and meaning.
+//!
+//! It reads the type's JSON schema and knows no config by name.
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::score::ScoreRun;
-use super::sft::SftRun;
-use super::train::TrainRun;
-
-/// The text of docs/configuration.md.
-pub(crate) fn page() -> String {
-    let mut text = String::from(
-        "# Configuration\n\n\
-         Configs are TOML. Several files merge left to right, then overrides `a.b=c` from the \
-         command line; unknown keys are errors. `--dry-run` prints the resolved config, and every \
-         run's folder holds it as `config.toml`. This page is made by `make docs`.\n",
-    );
-    text += &section::<TrainRun>("joust train", &TrainRun::default());
-    text += &section::<ScoreRun>("joust serve, joust score, joust judge", &ScoreRun::default());
-    text += &section::<SftRun>("joust sft", &SftRun::default());
-    text
-}
-
-fn section<T: JsonSchema + Serialize>(command: &str, default: &T) -> String {
+/// The part of docs/configuration.md for one config type: a table per section.
+pub fn section<T: JsonSchema + Serialize>(command: &str, default: &T) -> String {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let schema = SchemaGenerator::new(settings).into_root_schema_for::<T>();

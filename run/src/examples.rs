@@ -9,7 +9,7 @@ use joust_schema::seed::Seed;
 use serde::Deserialize;
 
 use crate::config::sft::{DataSection, TaskKind};
-use crate::failure::UserError;
+use crate::error::Error;
 
 /// Examples by number.
 pub(crate) enum ExampleSource {
@@ -56,23 +56,20 @@ impl EpochOrder {
 }
 
 impl ExampleSource {
-    pub(crate) fn open(section: &DataSection) -> anyhow::Result<Self> {
+    pub(crate) fn open(section: &DataSection) -> Result<Self, Error> {
         match (&section.path, section.task) {
             (Some(path), None) => {
                 let rows: Vec<FileRow> = joust_schema::jsonl::read(path)?;
                 if rows.is_empty() {
                     let text = format!("{}: no examples in this file", path.display());
-                    return Err(UserError::new(text).into());
+                    return Err(Error::input(text));
                 }
                 Ok(Self::File { rows, chat: section.chat, order: RefCell::default() })
             }
             (None, Some(kind)) => {
                 Ok(Self::Task { kind, config: section.arithmetic.clone(), chat: section.chat })
             }
-            _ => {
-                Err(UserError::new("wanted either `data.path` or `data.task`, not both or none")
-                    .into())
-            }
+            _ => Err(Error::input("wanted either `data.path` or `data.task`, not both or none")),
         }
     }
 
@@ -82,8 +79,8 @@ impl ExampleSource {
         tokenizer: &Tokenizer,
         seed: Seed,
         idx: u64,
-    ) -> anyhow::Result<Example> {
-        let chat_example = |messages: &[Message], completion: String| -> anyhow::Result<Example> {
+    ) -> Result<Example, Error> {
+        let chat_example = |messages: &[Message], completion: String| -> Result<Example, Error> {
             let prompt = tokenizer.render_chat(messages, true)?;
             Ok(Example { prompt, is_chat: true, completion })
         };

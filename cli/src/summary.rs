@@ -1,32 +1,21 @@
 //! The closing words of a run: what changed, one bracket, one thought, where everything is.
 
-use std::path::Path;
-
 use joust_reward::GroupResult;
 use joust_rollout::RolloutBatch;
+use joust_run::training::FinishedRun;
 use joust_schema::ids::Member;
 use joust_schema::tables::Verdict;
 
 use crate::output::line;
 
-/// What there is to say.
-pub(crate) struct Summary<'a> {
-    pub(crate) run_dir: &'a Path,
-    pub(crate) steps: u64,
-    pub(crate) seconds: f64,
-    pub(crate) before: Option<f64>,
-    pub(crate) after: Option<f64>,
-    pub(crate) last: Option<&'a (RolloutBatch, Vec<GroupResult>)>,
-}
-
 /// Prints the summary.
-pub(crate) fn print(summary: &Summary<'_>) {
-    if let Some((batch, results)) = summary.last {
+pub(crate) fn print(run: &FinishedRun) {
+    if let Some((batch, results)) = &run.last_step {
         print_bracket(batch, results);
     }
-    let (minutes, seconds) = (summary.seconds as u64 / 60, summary.seconds as u64 % 60);
-    line(format!("\n{} steps, {minutes} min {seconds} s in this start.", summary.steps));
-    if let (Some(before), Some(after)) = (summary.before, summary.after) {
+    let (minutes, seconds) = (run.seconds as u64 / 60, run.seconds as u64 % 60);
+    line(format!("\n{} steps, {minutes} min {seconds} s in this start.", run.steps));
+    if let (Some(before), Some(after)) = (run.accuracy_before, run.accuracy) {
         line(format!(
             "Accuracy on held-out prompts: {:.1} % before, {:.1} % now ({:+.1} points).",
             before * 100.0,
@@ -34,7 +23,7 @@ pub(crate) fn print(summary: &Summary<'_>) {
             (after - before) * 100.0
         ));
     }
-    let dir = summary.run_dir.display();
+    let dir = run.dir.display();
     line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
     line(format!("The view to open:    {dir}/completions/*.parquet (pandas, polars, DuckDB)"));
     line(format!("Figures by step:     {dir}/metrics.jsonl"));

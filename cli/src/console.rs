@@ -1,0 +1,85 @@
+//! A run on the terminal: its notes, its progress bar, a line per step where there is no terminal.
+
+use indicatif::ProgressBar;
+use joust_run::{Event, Observer};
+use joust_trainer::Metrics;
+
+use crate::output;
+
+/// Shows the events of a run.
+pub(crate) struct Console {
+    bar: ProgressBar,
+    /// Steps between two lines where there is no terminal.
+    every: u64,
+    /// The metrics that the line of a step shows.
+    step_line: fn(&Metrics, Option<f64>) -> String,
+}
+
+impl Console {
+    /// For `joust train`.
+    pub(crate) fn training() -> Self {
+        Self { bar: ProgressBar::hidden(), every: 1, step_line: training_line }
+    }
+
+    /// For `joust sft`.
+    pub(crate) fn sft() -> Self {
+        Self { bar: ProgressBar::hidden(), every: 50, step_line: sft_line }
+    }
+}
+
+impl Observer for Console {
+    fn observe(&mut self, event: Event<'_>) {
+        match event {
+            Event::Resumed { step } => output::note(format!("Going on after step {step}.")),
+            Event::TrainingReady { n_parameters, n_prompts, judge, run_dir } => {
+                output::note(format!(
+                    "{} M parameters, {n_prompts} prompts, judge: {judge}, run folder: {}",
+                    (n_parameters as f64 / 1e5).round() / 10.0,
+                    run_dir.display()
+                ));
+            }
+            Event::SftReady { n_parameters, n_steps, run_dir } => output::note(format!(
+                "Training {:.2} M parameters for {n_steps} steps in {}.",
+                n_parameters as f64 / 1e6,
+                run_dir.display()
+            )),
+            Event::LoopStarted { step, n_steps } => {
+                self.bar = output::progress_bar(n_steps, "steps");
+                self.bar.set_position(step);
+            }
+            Event::Progressed => self.bar.tick(),
+            Event::StepFinished { step, n_steps, metrics, eval_accuracy } => {
+                let line = (self.step_line)(metrics, eval_accuracy);
+                output::progress(&self.bar, step, n_steps, self.every, line);
+            }
+            Event::PromptsExhausted => {
+                output::note("The prompts are used up; the run ends here.");
+            }
+            Event::LoopFinished => self.bar.finish_and_clear(),
+        }
+    }
+}
+
+/// `reward 0.50 accuracy 0.61 eval 0.58 2100 tokens/s`
+fn training_line(metrics: &Metrics, eval_accuracy: Option<f64>) -> String {
+    let named = [("reward", "reward"), ("accuracy", "accuracy"), ("judge/accuracy", "judge")];
+    let mut parts: Vec<String> = named
+        .iter()
+        .filter_map(|(key, name)| Some(format!("{name} {:.3}", metrics.get(*key)?)))
+        .collect();
+    if let Some(accuracy) = eval_accuracy {
+        parts.push(format!("eval {accuracy:.3}"));
+    }
+    if let Some(speed) = metrics.get("tokens_per_second") {
+        parts.push(format!("{speed:.0} tokens/s"));
+    }
+    parts.join(" ")
+}
+
+/// `loss 0.1234 accuracy 0.980 2100 tokens/s`
+fn sft_line(metrics: &Metrics, _eval_accuracy: Option<f64>) -> String {
+    format!(
+        "loss {:.4} accuracy {:.3} {:.0} tokens/s",
+        metrics["loss"], metrics["mean_token_accuracy"], metrics["tokens_per_second"]
+    )
+}

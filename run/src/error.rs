@@ -1,0 +1,34 @@
+//! What can go wrong in a run, named by what the caller can do about it.
+
+/// A failure of a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A mistake in what the user gave: a config, a file, a folder.
+    #[error("{0}")]
+    Input(String),
+    /// A config cannot be written as TOML.
+    #[error("config: {0}")]
+    Config(#[from] toml::ser::Error),
+    /// Prompts or rollouts.
+    #[error(transparent)]
+    Rollout(#[from] joust_rollout::Error),
+    /// Judging.
+    #[error(transparent)]
+    Reward(#[from] joust_reward::Error),
+    /// Training or checkpoints.
+    #[error(transparent)]
+    Trainer(#[from] joust_trainer::Error),
+    /// The model or its files.
+    #[error(transparent)]
+    Engine(#[from] joust_engine::Error),
+    /// Tables or files.
+    #[error(transparent)]
+    Schema(#[from] joust_schema::Error),
+}
+
+impl Error {
+    pub(crate) fn input(message: impl Into<String>) -> Self {
+        Self::Input(message.into())
+    }
+}

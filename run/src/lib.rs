@@ -1,0 +1,21 @@
+//! Runs: a config in, a run folder out.
+//!
+//! Owns configs and how their files merge, the run folder, the loops of training and supervised
+//! fine-tuning, records, metrics and evaluation. What happens is told to an [`Observer`]. Knows
+//! neither the inside of a stage nor a terminal: programs are shells over this library.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod error;
+mod examples;
+mod export;
+pub mod metrics;
+mod observer;
+mod run_folder;
+pub mod sft;
+pub mod training;
+
+pub use error::Error;
+pub use observer::{Event, Observer};
+pub use run_folder::ExistingRun;

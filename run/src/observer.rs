@@ -1,0 +1,65 @@
+//! What a run tells while it goes on, to whoever shows or records it.
+
+use std::path::Path;
+
+use joust_trainer::Metrics;
+
+/// Something that happened in a run.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// The run goes on from the checkpoint of `step`.
+    Resumed {
+        /// The checkpoint's step.
+        step: u64,
+    },
+    /// A training run has opened everything that it needs.
+    TrainingReady {
+        /// Parameters of the policy.
+        n_parameters: usize,
+        /// Prompts in the file.
+        n_prompts: usize,
+        /// Name of the judge.
+        judge: &'a str,
+        /// The run's folder.
+        run_dir: &'a Path,
+    },
+    /// Supervised fine-tuning has opened everything that it needs.
+    SftReady {
+        /// Parameters of the model.
+        n_parameters: usize,
+        /// Steps of the whole run.
+        n_steps: u64,
+        /// The run's folder.
+        run_dir: &'a Path,
+    },
+    /// The loop begins.
+    LoopStarted {
+        /// Steps that are complete.
+        step: u64,
+        /// Steps of the whole run.
+        n_steps: u64,
+    },
+    /// A part of a step is complete: a prompt's group, a tournament.
+    Progressed,
+    /// A step is complete and logged.
+    StepFinished {
+        /// The step, counted from 1.
+        step: u64,
+        /// Steps of the whole run.
+        n_steps: u64,
+        /// The step's metrics.
+        metrics: &'a Metrics,
+        /// The newest accuracy on held-out prompts, if it is measured.
+        eval_accuracy: Option<f64>,
+    },
+    /// No prompts are left for a further step.
+    PromptsExhausted,
+    /// The loop is over; the model is exported next.
+    LoopFinished,
+}
+
+/// Receives the events of a run, in their order, on the run's own thread.
+pub trait Observer {
+    /// Takes one event.
+    fn observe(&mut self, event: Event<'_>);
+}

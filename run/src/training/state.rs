@@ -1,0 +1,38 @@
+//! What a training run remembers between steps, and what it leaves at its end.
+
+use std::path::PathBuf;
+
+use joust_reward::GroupResult;
+use joust_rollout::{Cursor, RolloutBatch};
+use serde::{Deserialize, Serialize};
+
+/// What a checkpoint remembers beside weights and optimiser.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct TrainingState {
+    /// Number of complete steps.
+    pub(super) step: u64,
+    /// Position in the prompts.
+    pub(super) cursor: Cursor,
+    /// Number of tokens sampled so far.
+    pub(super) num_tokens: u64,
+    /// Accuracy on held-out prompts before the first step, if it is measured.
+    pub(super) accuracy_before: Option<f64>,
+    /// Newest accuracy on held-out prompts.
+    pub(super) accuracy: Option<f64>,
+}
+
+/// A run that has reached its end.
+pub struct FinishedRun {
+    /// The run's folder.
+    pub dir: PathBuf,
+    /// Number of steps, those of earlier starts included.
+    pub steps: u64,
+    /// Seconds of this start's loop.
+    pub seconds: f64,
+    /// Accuracy on held-out prompts before the first step, if it is measured.
+    pub accuracy_before: Option<f64>,
+    /// Newest accuracy on held-out prompts.
+    pub accuracy: Option<f64>,
+    /// Rollouts and results of the last step, if this start made one.
+    pub last_step: Option<(RolloutBatch, Vec<GroupResult>)>,
+}
