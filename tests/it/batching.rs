@@ -1,17 +1,11 @@
 //! A row of a batch is the row alone: neighbours, padding and order change nothing.
 
-use std::collections::BTreeMap;
-
-use joust_engine::{Engine, EngineConfig, Request, RequestId, Sample, SamplingParams};
+use joust_engine::{EngineConfig, Request, RequestId, Sample, SamplingParams};
 use joust_schema::seed::Seed;
 
-use crate::binary::root;
+use crate::tiny_engine::{SamplesById, by_id, finish, open};
 
 const TOLERANCE: f32 = 1e-4;
-
-fn engine(config: &EngineConfig) -> Engine {
-    Engine::open(&root().join("tests/golden/models/tiny-qwen2"), config).unwrap()
-}
 
 /// Requests of mixed lengths, half of them sampled.
 fn requests(n: u64) -> Vec<Request> {
@@ -36,11 +30,7 @@ fn requests(n: u64) -> Vec<Request> {
     (0..n).map(request).collect()
 }
 
-fn by_id(samples: Vec<Sample>) -> BTreeMap<(RequestId, u32), Sample> {
-    samples.into_iter().map(|sample| ((sample.request_id, sample.index), sample)).collect()
-}
-
-fn same(a: &BTreeMap<(RequestId, u32), Sample>, b: &BTreeMap<(RequestId, u32), Sample>) {
+fn check_same(a: &SamplesById, b: &SamplesById) {
     assert_eq!(a.len(), b.len());
     for (a, b) in a.values().zip(b.values()) {
         assert_eq!(a.token_ids, b.token_ids, "{:?} {}", a.request_id, a.index);
@@ -52,25 +42,25 @@ fn same(a: &BTreeMap<(RequestId, u32), Sample>, b: &BTreeMap<(RequestId, u32), S
 }
 
 #[test]
-fn neighbours_padding_and_order_change_nothing() {
+fn batch_rows_are_the_same_alone_and_together_in_any_order() {
     let alone: Vec<Sample> = requests(24)
         .into_iter()
-        .flat_map(|request| engine(&EngineConfig::default()).generate(vec![request]).unwrap())
+        .flat_map(|request| open(&EngineConfig::default()).generate(vec![request]).unwrap())
         .collect();
     let alone = by_id(alone);
-    let together = by_id(engine(&EngineConfig::default()).generate(requests(24)).unwrap());
-    same(&alone, &together);
+    let together = by_id(open(&EngineConfig::default()).generate(requests(24)).unwrap());
+    check_same(&alone, &together);
     let mut reversed = requests(24);
     reversed.reverse();
     // a small batch and small prefills mix newcomers with rows that are half done
     let tight = EngineConfig { max_batch: 5, step_tokens: 48, ..EngineConfig::default() };
-    same(&alone, &by_id(engine(&tight).generate(reversed).unwrap()));
+    check_same(&alone, &by_id(open(&tight).generate(reversed).unwrap()));
 }
 
 #[test]
-fn a_cancelled_request_leaves_the_others_as_they_are() {
-    let whole = by_id(engine(&EngineConfig::default()).generate(requests(12)).unwrap());
-    let mut engine = engine(&EngineConfig { max_batch: 8, ..EngineConfig::default() });
+fn cancelled_request_leaves_the_others_as_they_are() {
+    let whole = by_id(open(&EngineConfig::default()).generate(requests(12)).unwrap());
+    let mut engine = open(&EngineConfig { max_batch: 8, ..EngineConfig::default() });
     for request in requests(12) {
         engine.submit(request).unwrap();
     }
@@ -79,13 +69,11 @@ fn a_cancelled_request_leaves_the_others_as_they_are() {
     for id in [0, 4, 11] {
         engine.cancel(RequestId(id));
     }
-    while engine.has_work() {
-        samples.extend(engine.step().unwrap());
-    }
+    samples.extend(finish(&mut engine));
     let seen = by_id(samples);
-    let kept: BTreeMap<_, _> =
+    let kept: SamplesById =
         whole.into_iter().filter(|((id, _), _)| ![0, 4, 11].contains(&id.0)).collect();
-    same(&kept, &seen);
+    check_same(&kept, &seen);
 }
 
 #[test]
@@ -94,7 +82,7 @@ fn samples_of_one_prompt_differ_and_repeat() {
         let params = SamplingParams { n: 4, max_tokens: 12, seed, ..SamplingParams::default() };
         Request::new(RequestId(0), vec![5, 6, 7], params)
     };
-    let run = |seed| engine(&EngineConfig::default()).generate(vec![request(seed)]).unwrap();
+    let run = |seed| open(&EngineConfig::default()).generate(vec![request(seed)]).unwrap();
     let tokens = |samples: &[Sample]| -> Vec<Vec<u32>> {
         samples.iter().map(|sample| sample.token_ids.clone()).collect()
     };

@@ -1,8 +1,9 @@
-//! Bad input: one line that names the place and the mend, exit code 2, nothing half-written.
+//! Bad input: one line of error that names the place and the remedy, exit code 2, nothing written.
 
 use std::path::Path;
 
-use crate::binary::{arg, file, not_run, refuse, root};
+use crate::binary::{arg, file, not_run, refuse};
+use crate::golden::{self, copy_files};
 
 const QUICKSTART: &str = "configs/quickstart.toml";
 const TINY: &str = "tests/golden/models/tiny-qwen2";
@@ -52,7 +53,7 @@ fn configs_are_refused_by_key_and_file() {
 }
 
 #[test]
-fn broken_model_files_are_named() {
+fn broken_model_files_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let prompts = file(dir.path(), "p.jsonl", "{\"prompt\":\"a\"}");
     let generate = |model: &str, wanted: &[&str]| {
@@ -60,11 +61,7 @@ fn broken_model_files_are_named() {
     };
     let copy = |name: &str| {
         let to = dir.path().join(name);
-        std::fs::create_dir(&to).unwrap();
-        for entry in std::fs::read_dir(root().join("tests/golden/models/tiny-llama")).unwrap() {
-            let path = entry.unwrap().path();
-            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-        }
+        copy_files(&golden::path("models/tiny-llama"), &to);
         to
     };
     let model = copy("cut");
@@ -104,7 +101,7 @@ fn broken_model_files_are_named() {
 }
 
 #[test]
-fn prompts_that_do_not_fit_are_named_by_line() {
+fn prompts_that_do_not_fit_are_refused_by_line() {
     let dir = tempfile::tempdir().unwrap();
     let long = format!("{{\"prompt\":\"a\"}}\n{{\"prompt\":\"{}\"}}", "long ".repeat(4000));
     let prompts = file(dir.path(), "p.jsonl", &long);
@@ -130,7 +127,8 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
         ("{\"prompt\":\"\",\"completions\":[\"b\"]}", ":1: prompt is empty"),
         ("{\"prompt\":\"a\",", ":1: invalid JSON"),
         (
-            "{\"prompt\":\"a\",\"completions\":[\"b\"],\"group_id\":\"x\"}\n{\"prompt\":\"c\",\"completions\":[\"b\"],\"group_id\":\"x\"}",
+            "{\"prompt\":\"a\",\"completions\":[\"b\"],\"group_id\":\"x\"}\n\
+             {\"prompt\":\"c\",\"completions\":[\"b\"],\"group_id\":\"x\"}",
             ":2: group_id `x` is on line 1 already",
         ),
     ];
@@ -150,7 +148,7 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
 }
 
 #[test]
-fn a_run_folder_is_never_overwritten_by_accident() {
+fn run_folder_is_never_overwritten_by_accident() {
     let dir = tempfile::tempdir().unwrap();
     let output_dir = format!("run.output_dir={}", dir.path().display());
     std::fs::create_dir(dir.path().join("quickstart")).unwrap();
@@ -165,7 +163,7 @@ fn a_run_folder_is_never_overwritten_by_accident() {
 }
 
 #[test]
-fn a_missing_device_is_named() {
+fn missing_device_is_refused_by_name() {
     if joust_engine::device::cuda_available() {
         not_run("this machine has a GPU");
         return;
@@ -174,4 +172,14 @@ fn a_missing_device_is_named() {
     let prompts = file(dir.path(), "p.jsonl", "{\"prompt\":\"a\"}");
     let args = ["generate", "--model", TINY, "--input", &prompts, "--device", "cuda"];
     check(&args, &["finds no CUDA device"]);
+}
+
+#[test]
+fn fp8_keys_and_values_are_refused_without_a_gpu() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = file(dir.path(), "prompts.jsonl", "{\"prompt\": \"1 + 1 =\"}\n");
+    let model = "data/models/nano-policy";
+    let generate = ["generate", "--model", model, "--input", &prompts, "--device", "cpu"];
+    let error = refuse(&[&generate[..], &["--kv-dtype", "fp8"]].concat());
+    assert!(error.contains("kv_dtype fp8") && error.contains("GPU"), "{error}");
 }

@@ -1,5 +1,5 @@
-//! A server that is killed under load and started again: clients that ask again get their answers, nothing
-//! that was judged is judged twice, and every file of the dump can be read.
+//! A server that is killed under load and started again: clients that ask again get their answers,
+//! nothing that was judged is judged twice, and every file of the dump can be read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use joust_schema::tables::{Completion, Match, Reward, Vote};
 use serde_json::{Value, json};
 
+use crate::http::exchange;
 use crate::serving::Server;
 
 const GROUPS: usize = 24;
@@ -24,16 +25,16 @@ fn ask(address: &Mutex<String>, group: usize, member: usize, answered: &AtomicUs
         "response": format!("The answer is {said}."),
         "label": right.to_string(),
     });
-    let head = format!(
-        "POST /remote_rm HTTP/1.1\r\nHost: joust\r\nConnection: close\r\nX-Request-Id: {group}-{member}"
-    );
+    let body = body.to_string();
+    let id = format!("{group}-{member}");
+    let headers = [("x-request-id", &id[..])];
     let end = Instant::now() + Duration::from_secs(120);
     loop {
         let address = address.lock().unwrap().clone();
-        if let Some((200, reward)) = crate::serving::try_request(&address, &head, &body.to_string())
-        {
+        let answer = exchange(&address, "POST /remote_rm", &headers, body.as_bytes());
+        if let Some(answer) = answer.filter(|answer| answer.status == 200) {
             answered.fetch_add(1, Ordering::Relaxed);
-            return reward.as_f64().unwrap();
+            return serde_json::from_slice(&answer.body).unwrap();
         }
         assert!(Instant::now() < end, "group {group}, member {member}: no answer");
         std::thread::yield_now();

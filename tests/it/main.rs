@@ -1,21 +1,28 @@
 //! Integration tests, one binary: models against transformers, commands as users type them, whole
-//! runs on the shipped models.
+//! runs on the shipped models, servers as clients see them, and the workspace's own order.
 
 mod batching;
 mod binary;
 mod configs;
 mod contracts;
+mod doctor;
 mod dumps;
-mod engine;
+mod engine_memory;
 mod errors;
 mod examples;
 mod fp8;
+mod golden;
+mod http;
 mod killed;
 mod nano;
 mod parity;
+mod prefix_sharing;
+mod quantize;
 mod rate;
 mod serve;
 mod serving;
 mod smollm2;
+mod soak;
 mod structure;
+mod tiny_engine;
 mod train;

@@ -1,12 +1,14 @@
-//! A running `joust serve` with the shipped judge, and Python beside it, as clients of other trainers see them.
+//! A running `joust serve` with the shipped judge, and Python beside it, as clients of other
+//! trainers see them.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::binary::{arg, joust, root};
+use crate::http::exchange;
 
 /// A server that is killed where a test fails.
 pub(crate) struct Server {
@@ -16,9 +18,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it on a free port and waits for the line that names it.
+    /// Starts it with the shipped judge on a free port and waits for the line that names it.
     pub(crate) fn start(more: &[&str]) -> Self {
-        let config = arg(&root().join("configs/quickstart.toml"));
+        Self::with_config(&root().join("configs/quickstart.toml"), more)
+    }
+
+    /// As [`Server::start`], with another config.
+    pub(crate) fn with_config(config: &Path, more: &[&str]) -> Self {
+        let config = arg(config);
         let mut args = vec!["serve", &config, "serve.port=0"];
         args.extend(more);
         let mut process =
@@ -29,20 +36,12 @@ impl Server {
         Self { process, address }
     }
 
-    pub(crate) fn request(&self, head: &str, body: &str) -> (u16, Value) {
-        let head = format!("{head} HTTP/1.1\r\nHost: joust\r\nConnection: close");
-        try_request(&self.address, &head, body).expect("the server answers")
+    /// Sends `METHOD PATH` with a JSON body, and reads a JSON answer.
+    pub(crate) fn request(&self, method_and_path: &str, body: &str) -> (u16, Value) {
+        let answer = exchange(&self.address, method_and_path, &[], body.as_bytes());
+        let answer = answer.expect("the server answers");
+        (answer.status, serde_json::from_slice(&answer.body).unwrap())
     }
-}
-
-/// One request on a connection of its own; none where the server goes away before its answer.
-pub(crate) fn try_request(address: &str, head: &str, body: &str) -> Option<(u16, Value)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let status = text.split(' ').nth(1)?.parse().ok()?;
-    Some((status, serde_json::from_str(text.split("\r\n\r\n").nth(1)?).ok()?))
 }
 
 impl Drop for Server {
@@ -52,7 +51,8 @@ impl Drop for Server {
     }
 }
 
-/// Runs Python in a folder of the project, with that folder on its path, and returns what it printed.
+/// Runs Python in a folder of the project, with that folder on its path, and returns what it
+/// printed.
 pub(crate) fn python(folder: &str, args: &[&str]) -> String {
     let output = Command::new(root().join(".venv/bin/python"))
         .arg("-B")

@@ -1,0 +1,38 @@
+//! `joust doctor`: plans of models before they are loaded.
+
+use serde_json::Value;
+
+use crate::binary::{joust, refuse, succeed};
+
+#[test]
+fn doctor_plans_a_model_and_refuses_what_the_engine_would_refuse() {
+    let plan = |more: &[&str]| {
+        let args = ["doctor", "--json", "--model", "bench/gpu/rrm-32b"];
+        let args: Vec<&str> = args.iter().chain(more).copied().collect();
+        let report: Value = serde_json::from_str(&succeed(&args)).unwrap();
+        report["plan"].clone()
+    };
+    let h100 = ["--gpu-memory-gib", "79", "--quantization", "fp8", "--max-context", "8192"];
+    let (bf16, fp8) = (plan(&h100), plan(&[&h100[..], &["--kv-dtype", "fp8"]].concat()));
+    assert_eq!(bf16["weight_bytes"], fp8["weight_bytes"]);
+    let tokens = |plan: &Value| plan["kv_tokens"].as_u64().unwrap();
+    assert!(tokens(&fp8) > 19 * tokens(&bf16) / 10);
+    // a longer batch of prompts takes more beside the weights
+    let wide = plan(&[&h100[..], &["--step-tokens", "8192"]].concat());
+    assert!(tokens(&wide) < tokens(&bf16));
+    let small = ["doctor", "--model", "bench/gpu/rrm-32b", "--gpu-memory-gib", "40"];
+    let output = joust(&small).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("61.0 GiB") && told.contains("quantization = \"fp8\""), "{told}");
+    let negative = ["doctor", "--model", "bench/gpu/rrm-32b", "--gpu-memory-gib=-1"];
+    assert!(refuse(&negative).contains("--gpu-memory-gib is -1"));
+    // what the engine would refuse
+    let at = |more: &[&str]| {
+        let gpu = ["doctor", "--model", "bench/gpu/rrm-32b", "--gpu-memory-gib", "79"];
+        refuse(&[&gpu[..], &["--quantization", "fp8"], more].concat())
+    };
+    assert!(at(&["--kv-memory-mib", "1"]).contains("two blocks"));
+    assert!(at(&["--max-batch", "0"]).contains("max_batch"));
+    assert!(at(&["--device", "cpu"]).contains("--gpu-memory-gib"));
+}
