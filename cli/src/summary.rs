@@ -49,7 +49,7 @@ fn print_bracket(batch: &RolloutBatch, results: &[GroupResult]) {
         let text = row.map_or("", |row| row.completion.trim());
         shorten(text.lines().last().unwrap_or_default(), 40)
     };
-    line(format!("\nOne tournament of the last step: {}", shorten(&group.prompt.question(), 90)));
+    line(format!("\nOne tournament of the last step: {}", shorten(&group.question, 90)));
     let mut round = 0;
     for row in &shown.matches {
         if row.round != round {

@@ -11,7 +11,7 @@ pub enum Error {
     Prompts {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and the mend.
+        /// What is wrong with it, and the remedy.
         reason: String,
     },
     /// One prompt is not what it should be.
@@ -21,13 +21,13 @@ pub enum Error {
         path: PathBuf,
         /// The line or row, counted from 1.
         line: usize,
-        /// What is wrong with it, and the mend.
+        /// What is wrong with it, and the remedy.
         reason: String,
     },
     /// A setting makes no sense.
     #[error("{0}")]
     Config(String),
-    /// A worker thread failed; the others are unharmed.
+    /// A worker thread failed; the others still work.
     #[error("rollout worker {worker}: {reason}")]
     Worker {
         /// Number of the worker.

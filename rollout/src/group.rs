@@ -1,8 +1,8 @@
-//! A prompt with its completions, and one step's worth of them.
+//! The completions of one prompt, and those of one step.
 
 use arrow::array::RecordBatch;
+use joust_schema::group_rows::GroupRows;
 use joust_schema::ids::{GroupId, PromptId};
-use joust_schema::prompt::Prompt;
 use joust_schema::table::Table as _;
 use joust_schema::tables::Rollout;
 
@@ -10,13 +10,13 @@ use crate::error::Error;
 
 /// The completions of one prompt at one step.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub struct RolloutGroup {
     /// Its id.
     pub group_id: GroupId,
     /// The prompt's id.
     pub prompt_id: PromptId,
-    /// The prompt as the data set has it.
-    pub prompt: Prompt,
+    /// The prompt as a judge is shown it, without chat template.
+    pub question: String,
     /// The known answer, where there is one.
     pub answer: Option<String>,
     /// Its completions, member by member.
@@ -25,32 +25,40 @@ pub struct Group {
 
 /// A prompt that could not be sampled from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dropped {
+pub struct DroppedPrompt {
     /// The prompt.
     pub prompt_id: PromptId,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// What the workers made of a list of prompts.
+/// The groups of a list of prompts.
 #[derive(Clone, Debug, Default)]
 pub struct RolloutBatch {
     /// The groups, in the order of the prompts.
-    pub groups: Vec<Group>,
+    pub groups: Vec<RolloutGroup>,
     /// Prompts that could not be sampled from.
-    pub dropped: Vec<Dropped>,
-    /// Tokens sampled.
+    pub dropped: Vec<DroppedPrompt>,
+    /// Number of tokens sampled.
     pub n_tokens: usize,
 }
 
 impl RolloutBatch {
-    /// The `rollouts` table, group by group.
+    /// All completions, group by group.
+    pub fn completions(&self) -> impl Iterator<Item = &Rollout> {
+        self.groups.iter().flat_map(|group| &group.completions)
+    }
+
+    /// The rows of each group in the order of [`RolloutBatch::completions`].
+    pub fn group_rows(&self) -> GroupRows {
+        self.groups.iter().map(|group| group.completions.len()).collect()
+    }
+
+    /// The `rollouts` table, in the order of [`RolloutBatch::completions`].
     ///
     /// # Errors
     /// As [`joust_schema::table::Table::to_batch`].
     pub fn to_arrow(&self) -> Result<RecordBatch, Error> {
-        let rows: Vec<Rollout> =
-            self.groups.iter().flat_map(|group| group.completions.iter().cloned()).collect();
-        Ok(Rollout::to_batch(&rows)?)
+        Ok(Rollout::to_batch(&self.completions().collect::<Vec<_>>())?)
     }
 }

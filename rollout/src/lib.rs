@@ -1,7 +1,7 @@
 //! Prompts in, groups of completions out.
 //!
-//! Reads prompt files, renders chats, and lets worker threads sample each prompt's group from a
-//! policy. It does not know what a completion is worth.
+//! Reads prompt files, renders chats, and samples one group of completions per prompt from a policy,
+//! on worker threads. It does not know rewards.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,8 @@ mod workers;
 
 pub use config::{ChatTemplate, PromptsConfig, RolloutConfig};
 pub use error::Error;
-pub use group::{Dropped, Group, RolloutBatch};
-pub use prompts::{Cursor, PromptRow, PromptSource};
-pub use workers::{GenerateRequest, Progress, RolloutWorkers};
+pub use group::{DroppedPrompt, RolloutBatch, RolloutGroup};
+pub use prompts::row::PromptRow;
+pub use prompts::{PromptCursor, PromptSource};
+pub use workers::RolloutWorkers;
+pub use workers::request::{GenerateRequest, RolloutProgress};

@@ -3,6 +3,7 @@
 //! Pure numbers. Members without a reward take no part: they are left out of mean and deviation and
 //! get no advantage.
 
+use joust_schema::group_rows::GroupRows;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,28 +23,34 @@ pub enum ScaleRewards {
     None,
 }
 
-/// Advantages of a batch of groups, in the order given; `None` where the reward is.
+/// Advantage of each row; `None` where the reward is.
 ///
 /// Deviations are unbiased (n − 1). A group with fewer than two rewards, or with equal ones, gets
 /// advantages of 0: it says nothing about which completion is better.
-pub fn advantages(groups: &[Vec<Option<f64>>], scale: ScaleRewards) -> Vec<Vec<Option<f64>>> {
-    let all: Vec<f64> = groups.iter().flatten().flatten().copied().collect();
-    let batch_deviation = deviation(&all);
-    let of_group = |group: &Vec<Option<f64>>| {
-        let rewards: Vec<f64> = group.iter().flatten().copied().collect();
-        let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
+pub fn advantages(
+    rewards: &[Option<f64>],
+    groups: &GroupRows,
+    scale: ScaleRewards,
+) -> Vec<Option<f64>> {
+    let known: Vec<f64> = rewards.iter().flatten().copied().collect();
+    let batch_deviation = deviation(&known);
+    let mut advantages = Vec::with_capacity(rewards.len());
+    for rows in groups.iter() {
+        let group = &rewards[rows];
+        let known: Vec<f64> = group.iter().flatten().copied().collect();
+        let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
         let divisor = match scale {
-            ScaleRewards::Group => deviation(&rewards) + EPSILON,
+            ScaleRewards::Group => deviation(&known) + EPSILON,
             ScaleRewards::Batch => batch_deviation + EPSILON,
             ScaleRewards::None => 1.0,
         };
-        let is_alone = rewards.len() < 2;
+        let is_alone = known.len() < 2;
         let advantage = |reward: f64| {
             if is_alone { 0.0 } else { (reward - mean) / divisor }
         };
-        group.iter().map(|reward| reward.map(advantage)).collect()
-    };
-    groups.iter().map(of_group).collect()
+        advantages.extend(group.iter().map(|reward| reward.map(advantage)));
+    }
+    advantages
 }
 
 /// Unbiased standard deviation; 0 for fewer than two values.

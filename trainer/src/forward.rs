@@ -3,7 +3,7 @@
 use joust_engine::Decoder;
 use tch::{Kind, Tensor};
 
-use crate::batch::Batch;
+use crate::batch::TokenBatch;
 use crate::error::Error;
 
 /// Log-probabilities and entropies of a batch's completion tokens.
@@ -19,7 +19,7 @@ pub(crate) struct TokenLogprobs {
 /// Computes in `compute`; the softmax is in f32 over logits divided by `temperature`.
 pub(crate) fn token_logprobs(
     model: &Decoder,
-    batch: &Batch,
+    batch: &TokenBatch,
     compute: Kind,
     temperature: f64,
 ) -> Result<TokenLogprobs, Error> {

@@ -1,6 +1,6 @@
 //! A model in training: f32 master weights, the optimiser and the count of updates.
 //!
-//! What both kinds of training share; which loss is minimised is their own business.
+//! Shared by both kinds of training. Which loss is minimised is not known here.
 
 use joust_engine::Decoder;
 use joust_engine::device::DType;
@@ -10,8 +10,9 @@ use tch::{Kind, Tensor};
 
 use crate::error::Error;
 use crate::optim::{AdamW, OptimConfig};
+use crate::pack::micro_batches;
 
-/// How a model is trained, whatever on.
+/// How a model is trained, whatever the loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LearnerConfig {
@@ -38,7 +39,7 @@ impl Default for LearnerConfig {
 }
 
 impl LearnerConfig {
-    /// All that is wrong, each named by its key.
+    /// All problems of the settings, each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems: Vec<String> =
             self.optim.validate().into_iter().map(|problem| format!("optim.{problem}")).collect();
@@ -54,7 +55,7 @@ impl LearnerConfig {
     }
 }
 
-/// Most values of a micro-batch's logits; four or so such tensors are alive at once.
+/// Maximum number of logits per micro-batch; about four such tensors are alive at once.
 const MAX_LOGITS: usize = 1 << 28;
 
 /// The model, its optimiser and its schedule.
@@ -63,7 +64,7 @@ pub(crate) struct Learner {
     pub(crate) optimizer: AdamW,
     pub(crate) config: LearnerConfig,
     pub(crate) compute: Kind,
-    /// Updates of the whole run, for the schedule.
+    /// Number of updates of the whole run, for the schedule.
     pub(crate) n_updates_total: u64,
 }
 
@@ -82,13 +83,18 @@ impl Learner {
         Self { model, optimizer, config, compute, n_updates_total }
     }
 
+    /// Splits rows of the given lengths into micro-batches, as lists of row indices.
+    pub(crate) fn micro_batches(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+        micro_batches(lengths, self.config.micro_batch_rows, self.config.micro_batch_tokens)
+    }
+
     /// The learning rate of the next update.
     pub(crate) fn lr(&self) -> f64 {
         let schedule = &self.config.optim.schedule;
         self.config.optim.lr * schedule.factor(self.optimizer.n_updates(), self.n_updates_total)
     }
 
-    /// Adds a loss's gradients to those of the coming update and returns its value.
+    /// Adds the gradients of `loss` to those of the next update and returns its value.
     pub(crate) fn accumulate(&mut self, loss: &Tensor) -> Result<f64, Error> {
         let value = loss.double_value(&[]);
         if !value.is_finite() {

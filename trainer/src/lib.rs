@@ -6,21 +6,24 @@
 #![forbid(unsafe_code)]
 
 pub mod advantage;
-pub mod batch;
+mod batch;
 pub mod checkpoint;
 mod error;
 mod forward;
+#[cfg(test)]
+mod golden;
 mod grpo;
 mod learner;
 pub mod loss;
+mod metrics;
 pub mod optim;
 mod pack;
 mod sft;
 
 pub use error::Error;
-pub use grpo::{GrpoConfig, GrpoTrainer, StepInfo};
+pub use grpo::GrpoTrainer;
+pub use grpo::config::GrpoConfig;
+pub use grpo::step::{ScoredTables, StepInfo, StepOutcome};
 pub use learner::LearnerConfig;
+pub use metrics::Metrics;
 pub use sft::{SftConfig, SftExample, SftTrainer};
-
-/// Figures of one step by their name in `metrics.jsonl`; docs/metrics.md explains each.
-pub type Metrics = std::collections::BTreeMap<String, f64>;

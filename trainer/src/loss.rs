@@ -30,9 +30,9 @@ pub enum LossType {
 pub struct LossConfig {
     /// How token losses become one number.
     pub loss_type: LossType,
-    /// ε: how far below 1 the ratio counts.
+    /// ε: distance below 1 at which the ratio is clipped.
     pub epsilon: f64,
-    /// ε_high: how far above 1 the ratio counts.
+    /// ε_high: distance above 1 at which the ratio is clipped.
     pub epsilon_high: f64,
     /// β: weight of the divergence from the reference.
     pub beta: f64,
@@ -40,14 +40,14 @@ pub struct LossConfig {
     pub kl_bias_correction: bool,
 }
 
-/// What the sums of a whole optimiser batch are divided by, so that micro-batches add up to it.
+/// Denominators of a whole update, so that the losses of its micro-batches add up to its loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalizer {
-    /// Completions of the batch.
+    /// Number of completions of the update.
     pub n_rows: usize,
-    /// Completion tokens of the batch.
+    /// Number of completion tokens of the update.
     pub n_tokens: usize,
-    /// The limit that completions were sampled under.
+    /// Maximum number of tokens per completion while sampling.
     pub max_completion_length: usize,
 }
 
@@ -58,7 +58,7 @@ pub struct Normalizer {
 pub struct LossInputs<'a> {
     /// Current log-probabilities, with gradients.
     pub logprobs: &'a Tensor,
-    /// Log-probabilities of the policy that sampled; the current ones, detached, where none.
+    /// Log-probabilities of the policy that sampled; `None` takes the current ones, detached.
     pub old_logprobs: Option<&'a Tensor>,
     /// Log-probabilities of the reference; needed where β > 0.
     pub reference_logprobs: Option<&'a Tensor>,
@@ -70,33 +70,33 @@ pub struct LossInputs<'a> {
 
 /// The loss of a micro-batch and sums for the metrics.
 pub struct Loss {
-    /// This micro-batch's share of the batch's loss: a scalar with gradients.
+    /// This micro-batch's share of the update's loss: a scalar with gradients.
     pub loss: Tensor,
     /// Σ m·k3, where a reference is given.
     pub kl_sum: Option<f64>,
-    /// Tokens whose ratio is below 1 − ε with a negative advantage.
+    /// Number of tokens with a ratio below 1 − ε and a negative advantage.
     pub n_clipped_low: f64,
-    /// Tokens whose ratio is above 1 + ε_high with a positive advantage.
+    /// Number of tokens with a ratio above 1 + ε_high and a positive advantage.
     pub n_clipped_high: f64,
 }
 
 /// Computes the loss of one micro-batch.
-pub fn policy_loss(inputs: &LossInputs<'_>, config: &LossConfig, by: &Normalizer) -> Loss {
+pub fn policy_loss(inputs: &LossInputs<'_>, config: &LossConfig, normalizer: &Normalizer) -> Loss {
     let LossInputs { logprobs, mask, advantages, .. } = *inputs;
     let detached = logprobs.detach();
     let old = inputs.old_logprobs.unwrap_or(&detached);
-    let ratio = (logprobs - old).exp(); // [B, C]
+    let importance_ratio = (logprobs - old).exp(); // [B, C]
     let (low, high) = (1.0 - config.epsilon, 1.0 + config.epsilon_high);
-    let unclipped = &ratio * advantages;
-    let clipped = ratio.clamp(low, high) * advantages;
+    let unclipped = &importance_ratio * advantages;
+    let clipped = importance_ratio.clamp(low, high) * advantages;
     let mut per_token = -unclipped.minimum(&clipped);
     let mut kl_sum = None;
     if let Some(reference) = inputs.reference_logprobs {
         let difference = reference - logprobs;
         let k3 = difference.exp() - &difference - 1.0;
-        let k3 = if config.kl_bias_correction { k3 * &ratio } else { k3 };
+        let k3 = if config.kl_bias_correction { k3 * &importance_ratio } else { k3 };
         kl_sum = Some((&k3.detach() * mask).sum(Kind::Double).double_value(&[]));
-        // out of place, for the ratio's gradient needs what stood here
+        // out of place: the gradient of the ratio needs the old value of `per_token`
         per_token = per_token.g_add(&(k3 * config.beta));
     }
     let masked = per_token * mask;
@@ -104,11 +104,12 @@ pub fn policy_loss(inputs: &LossInputs<'_>, config: &LossConfig, by: &Normalizer
         LossType::Grpo => {
             let lengths = mask.sum_dim_intlist([-1i64].as_slice(), false, None).clamp_min(1.0);
             let means = masked.sum_dim_intlist([-1i64].as_slice(), false, None) / lengths; // [B]
-            means.sum(None) / by.n_rows.max(1) as f64
+            means.sum(None) / normalizer.n_rows.max(1) as f64
         }
-        LossType::Dapo => masked.sum(None) / by.n_tokens.max(1) as f64,
+        LossType::Dapo => masked.sum(None) / normalizer.n_tokens.max(1) as f64,
         LossType::DrGrpo => {
-            masked.sum(None) / (by.n_rows.max(1) * by.max_completion_length.max(1)) as f64
+            masked.sum(None)
+                / (normalizer.n_rows.max(1) * normalizer.max_completion_length.max(1)) as f64
         }
     };
     let count = |outside: Tensor, side: Tensor| {
@@ -116,12 +117,12 @@ pub fn policy_loss(inputs: &LossInputs<'_>, config: &LossConfig, by: &Normalizer
             .sum(Kind::Double)
             .double_value(&[])
     };
-    let ratio = ratio.detach();
+    let importance_ratio = importance_ratio.detach();
     Loss {
         loss,
         kl_sum,
-        n_clipped_low: count(ratio.lt(low), advantages.lt(0.0)),
-        n_clipped_high: count(ratio.gt(high), advantages.gt(0.0)),
+        n_clipped_low: count(importance_ratio.lt(low), advantages.lt(0.0)),
+        n_clipped_high: count(importance_ratio.gt(high), advantages.gt(0.0)),
     }
 }
 

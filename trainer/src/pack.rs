@@ -1,10 +1,10 @@
-//! Which rows go through the model together: micro-batches of similar length.
+//! Packing of rows into micro-batches of similar length.
 //!
 //! Pure numbers; the result depends on the lengths alone.
 
-/// Splits rows 0..lengths.len() into micro-batches of at most `max_rows` rows and about `max_tokens`
-/// tokens, padding included. Rows of similar length go together; a row longer than the limit goes
-/// alone.
+/// Splits rows 0..lengths.len() into micro-batches of at most `max_rows` rows and `max_tokens`
+/// tokens, padding included. Rows of similar length go together; a row longer than `max_tokens`
+/// goes alone.
 pub(crate) fn micro_batches(
     lengths: &[usize],
     max_rows: usize,
@@ -37,7 +37,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_row_once_and_no_limit_passed(
+        fn micro_batches_hold_every_row_once_within_the_limits(
             lengths in prop::collection::vec(1usize..40, 0..60),
             max_rows in 1usize..10,
             max_tokens in 1usize..200,

@@ -5,12 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-use crate::Metrics;
-use crate::batch::{Batch, Row};
+use crate::batch::{TokenBatch, TokenRow};
 use crate::error::Error;
 use crate::forward::token_logprobs;
 use crate::learner::{Learner, LearnerConfig};
-use crate::pack::micro_batches;
+use crate::metrics::Metrics;
 
 /// Settings of supervised fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,7 +32,7 @@ impl Default for SftConfig {
 }
 
 impl SftConfig {
-    /// All that is wrong, each named by its key.
+    /// All problems of the settings, each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let learner = self.learner.validate().into_iter();
         let mut problems: Vec<String> = learner.map(|p| format!("learner.{p}")).collect();
@@ -51,8 +50,20 @@ impl SftConfig {
     }
 }
 
-/// One example: its prompt is given, its completion is learned.
-pub type SftExample = Row;
+/// One example as token ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SftExample {
+    /// Tokens that are given; at least one.
+    pub prompt: Vec<u32>,
+    /// Tokens that are learned.
+    pub completion: Vec<u32>,
+}
+
+impl SftExample {
+    fn tokens(&self) -> TokenRow<'_, u32> {
+        TokenRow { prompt: &self.prompt, completion: &self.completion }
+    }
+}
 
 /// A model in supervised fine-tuning.
 pub struct SftTrainer {
@@ -78,7 +89,7 @@ impl SftTrainer {
         &self.learner.model
     }
 
-    /// Updates made so far.
+    /// Number of updates made so far.
     pub fn n_updates(&self) -> u64 {
         self.learner.optimizer.n_updates()
     }
@@ -88,12 +99,12 @@ impl SftTrainer {
     /// # Errors
     /// [`Error::Batch`] where no example fits, [`Error::NotFinite`].
     pub fn step(&mut self, examples: &[SftExample]) -> Result<Metrics, Error> {
-        let fits = |row: &&Row| {
+        let fits = |row: &TokenRow<'_, u32>| {
             !row.prompt.is_empty()
                 && !row.completion.is_empty()
                 && row.n_tokens() <= self.max_length
         };
-        let rows: Vec<&Row> = examples.iter().filter(fits).collect();
+        let rows: Vec<_> = examples.iter().map(SftExample::tokens).filter(fits).collect();
         if rows.is_empty() {
             return Err(Error::Batch(format!(
                 "none of {} examples has a prompt, a completion and at most {} tokens",
@@ -103,11 +114,10 @@ impl SftTrainer {
         }
         let lengths: Vec<usize> = rows.iter().map(|row| row.n_tokens()).collect();
         let n_targets: usize = rows.iter().map(|row| row.completion.len()).sum();
-        let LearnerConfig { micro_batch_rows, micro_batch_tokens, .. } = self.learner.config;
         let (mut loss_sum, mut n_top, mut entropy) = (0.0, 0.0, 0.0);
-        for micro_batch in micro_batches(&lengths, micro_batch_rows, micro_batch_tokens) {
-            let part: Vec<&Row> = micro_batch.iter().map(|&row| rows[row]).collect();
-            let batch = Batch::new(&part, self.learner.model.device());
+        for micro_batch in self.learner.micro_batches(&lengths) {
+            let selected: Vec<_> = micro_batch.into_iter().map(|row| rows[row]).collect();
+            let batch = TokenBatch::new(&selected, self.learner.model.device());
             let tokens = token_logprobs(&self.learner.model, &batch, self.learner.compute, 1.0)?;
             let loss = -tokens.logprobs.sum(Kind::Float) / n_targets as f64;
             loss_sum += self.learner.accumulate(&loss)?;

@@ -1,44 +1,33 @@
 //! The order in which prompts are used, epoch by epoch, with a cursor that a checkpoint can keep.
 
 mod read;
+pub(crate) mod row;
 
-use joust_schema::ids::PromptId;
-use joust_schema::prompt::Prompt;
 use joust_schema::seed::Seed;
 use serde::{Deserialize, Serialize};
 
 use crate::config::PromptsConfig;
 use crate::error::Error;
+use row::PromptRow;
 
-/// One prompt of a data set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PromptRow {
-    /// Its id: given in the file, or a hash of the prompt.
-    pub prompt_id: PromptId,
-    /// The prompt.
-    pub prompt: Prompt,
-    /// The known answer, where the file has one.
-    pub answer: Option<String>,
-}
-
-/// How far a source has been used.
+/// Position in the sequence of all prompts of all epochs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// Epochs that are over.
+pub struct PromptCursor {
+    /// Number of epochs that are over.
     pub epoch: u64,
-    /// Prompts of the current epoch that have been used.
+    /// Number of prompts used in the current epoch.
     pub position: usize,
 }
 
-/// Prompts without end, or for a number of epochs.
+/// The prompts of a file, epoch after epoch.
 #[derive(Clone, Debug)]
 pub struct PromptSource {
     rows: Vec<PromptRow>,
     seed: Seed,
     shuffle: bool,
     epochs: u64,
-    cursor: Cursor,
-    /// The current epoch's order.
+    cursor: PromptCursor,
+    /// Order of the rows in the current epoch.
     order: Vec<usize>,
 }
 
@@ -46,15 +35,21 @@ impl PromptSource {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`Error::Prompts`] and [`Error::Prompt`] name the file, the line and the mend.
+    /// [`Error::Prompts`] and [`Error::Prompt`] name the file, the line and the remedy.
     pub fn open(config: &PromptsConfig, seed: Seed) -> Result<Self, Error> {
         let mut rows = read::rows(config)?;
         if config.max_prompts > 0 {
             rows.truncate(config.max_prompts);
         }
         let (shuffle, epochs) = (config.shuffle, config.epochs);
-        let mut source =
-            Self { rows, seed, shuffle, epochs, cursor: Cursor::default(), order: Vec::new() };
+        let mut source = Self {
+            rows,
+            seed,
+            shuffle,
+            epochs,
+            cursor: PromptCursor::default(),
+            order: Vec::new(),
+        };
         source.draw_order();
         Ok(source)
     }
@@ -73,7 +68,7 @@ impl PromptSource {
             taken.push(self.rows[self.order[self.cursor.position]].clone());
             self.cursor.position += 1;
             if self.cursor.position == self.rows.len() {
-                self.cursor = Cursor { epoch: self.cursor.epoch + 1, position: 0 };
+                self.cursor = PromptCursor { epoch: self.cursor.epoch + 1, position: 0 };
                 self.draw_order();
             }
         }
@@ -85,16 +80,16 @@ impl PromptSource {
         self.epochs > 0 && self.cursor.epoch >= self.epochs
     }
 
-    /// How far the source has been used.
-    pub fn cursor(&self) -> Cursor {
+    /// The position after the prompts handed out so far.
+    pub fn cursor(&self) -> PromptCursor {
         self.cursor
     }
 
-    /// Goes on from a cursor.
+    /// Continues from a cursor.
     ///
     /// # Errors
     /// [`Error::Config`] where the file has fewer prompts than the cursor's position.
-    pub fn seek(&mut self, cursor: Cursor) -> Result<(), Error> {
+    pub fn seek(&mut self, cursor: PromptCursor) -> Result<(), Error> {
         if cursor.position >= self.rows.len() {
             return Err(Error::Config(format!(
                 "the cursor stands at prompt {} of an epoch, the file has {}",

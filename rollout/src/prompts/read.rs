@@ -8,7 +8,7 @@ use joust_schema::prompt::{Message, Prompt};
 use joust_schema::seed::Seed;
 use serde_json::{Map, Value};
 
-use super::PromptRow;
+use super::row::PromptRow;
 use crate::config::PromptsConfig;
 use crate::error::Error;
 
@@ -83,7 +83,7 @@ fn prompt_row(
     Ok(PromptRow { prompt_id, prompt, answer })
 }
 
-/// Texts and numbers as text; anything else is no id and no answer.
+/// Texts and numbers as text; other values are neither ids nor answers.
 fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::seed::Seed;
 
-use super::{Cursor, PromptSource};
+use super::{PromptCursor, PromptSource};
 use crate::config::PromptsConfig;
 
-/// A file in a folder that lives as long.
+/// A file in a temporary folder, which is deleted with it.
 struct File {
     path: PathBuf,
     _dir: tempfile::TempDir,
@@ -37,7 +37,7 @@ fn ten() -> File {
 }
 
 #[test]
-fn texts_messages_and_answers_are_read() {
+fn open_reads_texts_messages_and_answers() {
     let file = file(
         "p.jsonl",
         r#"{"prompt": "2+2?", "answer": 4, "id": "first"}
@@ -58,7 +58,7 @@ fn texts_messages_and_answers_are_read() {
 }
 
 #[test]
-fn epochs_shuffle_and_the_cursor_goes_on_where_it_was() {
+fn next_shuffles_every_epoch_and_continues_from_a_cursor() {
     let file = ten();
     let mut source = open(&file, |_| {}).unwrap();
     let first: Vec<String> = texts(&mut source, 10);
@@ -72,18 +72,18 @@ fn epochs_shuffle_and_the_cursor_goes_on_where_it_was() {
     let mut half = open(&file, |_| {}).unwrap();
     texts(&mut half, 7);
     let cursor = half.cursor();
-    assert_eq!(cursor, Cursor { epoch: 0, position: 7 });
+    assert_eq!(cursor, PromptCursor { epoch: 0, position: 7 });
     let wanted = texts(&mut half, 8);
     let mut resumed = open(&file, |_| {}).unwrap();
     resumed.seek(cursor).unwrap();
     assert_eq!(texts(&mut resumed, 8), wanted);
-    let far = Cursor { epoch: 0, position: 10 };
+    let far = PromptCursor { epoch: 0, position: 10 };
     let message = resumed.seek(far).unwrap_err().to_string();
     assert_eq!(message, "the cursor stands at prompt 10 of an epoch, the file has 10");
 }
 
 #[test]
-fn epochs_end_and_prompts_can_be_limited() {
+fn next_ends_after_the_last_epoch_and_max_prompts() {
     let file = ten();
     let change = |config: &mut PromptsConfig| {
         config.shuffle = false;
@@ -96,9 +96,9 @@ fn epochs_end_and_prompts_can_be_limited() {
 }
 
 #[test]
-fn parquet_and_json_lines_give_the_same_prompts() {
+fn open_gives_the_same_prompts_for_parquet_and_json_lines() {
     use joust_schema::tables::Rollout;
-    // any table with a prompt column will do
+    // any table with a column `prompt` serves
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.parquet");
     let rows: Vec<Rollout> = ["a", "b"].map(rollout).to_vec();
@@ -132,7 +132,7 @@ fn rollout(text: &str) -> joust_schema::tables::Rollout {
 }
 
 #[test]
-fn what_cannot_be_used_is_named_with_its_line() {
+fn open_names_the_line_of_an_unusable_prompt() {
     let cases = [
         ("p.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":", "p.jsonl:2: invalid JSON"),
         (

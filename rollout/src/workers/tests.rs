@@ -1,4 +1,4 @@
-//! Worker threads around a tiny model: same groups whoever does the work, and failures that are told.
+//! Worker threads around a tiny model: the same groups for any number of threads, and failures.
 
 use std::path::Path;
 
@@ -10,10 +10,11 @@ use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{FinishReason, Rollout};
 
-use super::{GenerateRequest, RolloutWorkers};
+use super::RolloutWorkers;
+use super::request::GenerateRequest;
 use crate::config::{ChatTemplate, RolloutConfig};
 use crate::group::RolloutBatch;
-use crate::prompts::PromptRow;
+use crate::prompts::row::PromptRow;
 
 fn engine() -> Engine {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/tiny-qwen2");
@@ -57,7 +58,7 @@ fn rows(batch: &RolloutBatch) -> Vec<Rollout> {
 }
 
 #[test]
-fn groups_come_whole_and_in_order() {
+fn generate_returns_whole_groups_in_order() {
     let batch = generate(&mut workers(&config(1)), &prompts(5));
     assert_eq!(batch.groups.len(), 5);
     assert!(batch.dropped.is_empty());
@@ -81,7 +82,7 @@ fn groups_come_whole_and_in_order() {
 }
 
 #[test]
-fn the_number_of_workers_changes_nothing() {
+fn generate_does_not_depend_on_the_number_of_workers() {
     let prompts = prompts(7);
     let one = rows(&generate(&mut workers(&config(1)), &prompts));
     let three = rows(&generate(&mut workers(&config(3)), &prompts));
@@ -91,11 +92,11 @@ fn the_number_of_workers_changes_nothing() {
         pairs.for_each(|(a, b)| assert!((a - b).abs() < 1e-4));
     }
     let again = rows(&generate(&mut workers(&config(3)), &prompts));
-    assert_eq!(three, again, "the same work is the same to the last bit");
+    assert_eq!(three, again, "equal requests give equal bits");
 }
 
 #[test]
-fn a_prompt_that_does_not_fit_is_dropped_with_its_reason() {
+fn generate_drops_a_prompt_that_does_not_fit_with_its_reason() {
     let mut prompts = prompts(3);
     prompts[1].prompt = Prompt::Text("very ".repeat(5000));
     let batch = generate(&mut workers(&config(2)), &prompts);
@@ -106,7 +107,7 @@ fn a_prompt_that_does_not_fit_is_dropped_with_its_reason() {
 }
 
 #[test]
-fn chats_are_rendered_and_texts_too_where_asked() {
+fn generate_renders_chats_and_with_chat_template_always_texts() {
     let message = Prompt::Messages(vec![Message::new("user", "6 + 7?")]);
     let row = |prompt| PromptRow { prompt_id: "p".into(), prompt, answer: None };
     let chat = generate(&mut workers(&config(1)), &[row(message)]);
@@ -122,7 +123,7 @@ fn chats_are_rendered_and_texts_too_where_asked() {
 }
 
 #[test]
-fn new_weights_take_effect_and_wrong_ones_are_refused() {
+fn publish_takes_effect_and_refuses_weights_of_another_shape() {
     let mut workers = workers(&config(2));
     let before = rows(&generate(&mut workers, &prompts(2)));
     let policy = engine();
@@ -135,7 +136,7 @@ fn new_weights_take_effect_and_wrong_ones_are_refused() {
     let wrong = Decoder::random(&narrow, Seed::new(7), device, kind);
     let message = workers.publish(&wrong).unwrap_err().to_string();
     assert!(message.starts_with("rollout worker 0: tensor model.layers.0.mlp"), "{message}");
-    // the workers go on with what they had
+    // the workers keep the weights that they had
     assert_eq!(rows(&generate(&mut workers, &prompts(2))), other);
     workers.publish(policy.model()).unwrap();
     assert_eq!(rows(&generate(&mut workers, &prompts(2))), before);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use joust_reward::GroupResult;
-use joust_rollout::{Cursor, RolloutBatch};
+use joust_rollout::{PromptCursor, RolloutBatch};
 use serde::{Deserialize, Serialize};
 
 /// What a checkpoint remembers beside weights and optimiser.
@@ -12,7 +12,7 @@ pub(super) struct TrainingState {
     /// Number of complete steps.
     pub(super) step: u64,
     /// Position in the prompts.
-    pub(super) cursor: Cursor,
+    pub(super) cursor: PromptCursor,
     /// Number of tokens sampled so far.
     pub(super) num_tokens: u64,
     /// Accuracy on held-out prompts before the first step, if it is measured.

@@ -9,9 +9,9 @@ use joust_reward::{GroupRequest, GroupResult, Scorer};
 use joust_rollout::{GenerateRequest, PromptSource, RolloutBatch, RolloutWorkers};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
-use joust_schema::table::Table as _;
+use joust_schema::table::{Table as _, replace_column};
 use joust_schema::tables::Reward;
-use joust_trainer::{GrpoTrainer, Metrics, StepInfo, checkpoint};
+use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome, checkpoint};
 
 use super::evaluation::Evaluation;
 use super::records;
@@ -131,7 +131,7 @@ impl Training {
         let groups = batch.groups.iter().map(|group| GroupRequest {
             step: step as i64,
             group_id: group.group_id.clone(),
-            question: group.prompt.question(),
+            question: group.question.clone(),
             completions: group.completions.iter().map(|row| row.completion.clone()).collect(),
             reference: group.answer.clone(),
             seed: self.seed.child("reward", step).child_str("prompt", &group.prompt_id.0),
@@ -144,15 +144,17 @@ impl Training {
 
         let began_train = Instant::now();
         let rollouts = batch.to_arrow()?;
-        let rewards: Vec<Reward> =
-            results.iter().flat_map(|result| result.rewards.iter().cloned()).collect();
+        let rewards: Vec<&Reward> = results.iter().flat_map(|result| &result.rewards).collect();
+        let rewards = Reward::to_batch(&rewards)?;
+        let groups = batch.group_rows();
+        let tables = ScoredTables { rollouts: &rollouts, rewards: &rewards, groups: &groups };
         let info = StepInfo {
             seed: self.seed.child("train", step),
             temperature: self.config.rollout.temperature,
             max_completion_length: self.config.rollout.max_completion_length,
         };
-        let (rewards, mut metrics) =
-            self.trainer.step(&rollouts, &Reward::to_batch(&rewards)?, &info)?;
+        let StepOutcome { advantages, mut metrics } = self.trainer.step(&tables, &info)?;
+        let rewards = replace_column(&rewards, "advantage", advantages)?;
         self.workers.publish(self.trainer.model())?;
         let train_s = began_train.elapsed().as_secs_f64();
 

@@ -1,20 +1,18 @@
 //! Advantages against TRL's, recorded in tests/golden/grpo.json.
 
+use joust_schema::group_rows::GroupRows;
 use serde_json::Value;
 
 use super::{ScaleRewards, advantages};
-
-fn golden() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/grpo.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
+use crate::golden::golden;
 
 fn rewards(value: &Value) -> Vec<Option<f64>> {
     value.as_array().unwrap().iter().map(Value::as_f64).collect()
 }
 
-fn check(groups: &[Vec<Option<f64>>], scale: ScaleRewards, wanted: &Value) {
-    let seen: Vec<Option<f64>> = advantages(groups, scale).concat();
+fn check(rewards: &[Option<f64>], group_size: usize, scale: ScaleRewards, wanted: &Value) {
+    let groups: GroupRows = rewards.chunks(group_size).map(<[_]>::len).collect();
+    let seen = advantages(rewards, &groups, scale);
     for (idx, (seen, wanted)) in seen.iter().zip(wanted.as_array().unwrap()).enumerate() {
         // TRL turns a missing reward into an advantage of 0; here it stays missing
         let seen = seen.unwrap_or(0.0);
@@ -24,23 +22,25 @@ fn check(groups: &[Vec<Option<f64>>], scale: ScaleRewards, wanted: &Value) {
 }
 
 #[test]
-fn equal_to_trl() {
-    let golden = &golden()["trl_advantages_f32"];
+fn advantages_equal_trl() {
+    let golden = &golden("grpo.json")["trl_advantages_f32"];
     let all = rewards(&golden["rewards"][0]);
-    let groups: Vec<Vec<Option<f64>>> = all.chunks(4).map(<[_]>::to_vec).collect();
-    check(&groups, ScaleRewards::Group, &golden["group"]);
-    check(&groups, ScaleRewards::Batch, &golden["batch"]);
-    check(&groups, ScaleRewards::None, &golden["none"]);
+    check(&all, 4, ScaleRewards::Group, &golden["group"]);
+    check(&all, 4, ScaleRewards::Batch, &golden["batch"]);
+    check(&all, 4, ScaleRewards::None, &golden["none"]);
     for case in ["with_nan_row0", "one_scorable", "elo_like"] {
         let case = &golden[case];
-        check(&[rewards(&case["rewards"])], ScaleRewards::Group, &case["group"]);
+        let group = rewards(&case["rewards"]);
+        check(&group, group.len(), ScaleRewards::Group, &case["group"]);
     }
 }
 
 #[test]
-fn a_missing_reward_has_no_advantage() {
-    let advantages = advantages(&[vec![None, Some(1.0), Some(0.0)], vec![]], ScaleRewards::Group);
-    assert_eq!(advantages[0][0], None);
-    assert!(advantages[0][1].unwrap() > 0.7);
-    assert!(advantages[1].is_empty());
+fn advantages_are_missing_where_rewards_are() {
+    let groups: GroupRows = [3, 0].into_iter().collect();
+    let rewards = [None, Some(1.0), Some(0.0)];
+    let advantages = advantages(&rewards, &groups, ScaleRewards::Group);
+    assert_eq!(advantages.len(), 3);
+    assert_eq!(advantages[0], None);
+    assert!(advantages[1].unwrap() > 0.7);
 }

@@ -1,92 +1,131 @@
-//! From the step's two tables to the completions that are trained on.
+//! A step's two tables with their columns read in place: checked against each other, and the rows
+//! that are trained on.
 
-use std::collections::BTreeMap;
+use joust_schema::group_rows::GroupRows;
+use joust_schema::table::Table as _;
+use joust_schema::tables::{FinishReason, Reward, RewardColumns, Rollout, RolloutColumns};
 
-use joust_schema::ids::{GroupId, Member};
-use joust_schema::tables::{FinishReason, Reward, Rollout};
-
-use crate::batch::Row;
+use super::step::ScoredTables;
+use crate::batch::TokenRow;
 use crate::error::Error;
 
 /// One completion that takes part in the updates.
-pub(super) struct Trainee {
-    pub(super) row: Row,
+pub(super) struct TrainingRow<'a> {
+    pub(super) tokens: TokenRow<'a, i32>,
     pub(super) advantage: f64,
-    pub(super) sampled_logprobs: Vec<f32>,
+    pub(super) sampled_logprobs: &'a [f32],
 }
 
-/// Takes cut-off completions out of the loss. Their rewards count in their group's mean, as in TRL.
-pub(super) fn mask_truncated(rollouts: &[Rollout], rewards: &mut [Reward]) -> Result<(), Error> {
-    let by_member = index(rollouts)?;
-    for reward in rewards {
-        let key = (&reward.group_id, reward.member);
-        let is_cut = by_member
-            .get(&key)
-            .is_some_and(|&row| rollouts[row].finish_reason != FinishReason::Stop);
-        if is_cut {
-            reward.advantage = None;
+/// The columns of both tables, and the rows of each group.
+pub(super) struct ScoredColumns<'a> {
+    rollouts: RolloutColumns,
+    rewards: RewardColumns,
+    pub(super) groups: &'a GroupRows,
+}
+
+impl<'a> ScoredColumns<'a> {
+    /// Opens the columns of tables that fit together.
+    pub(super) fn open(tables: &ScoredTables<'a>) -> Result<Self, Error> {
+        let n_rows = tables.rollouts.num_rows();
+        let others = [
+            ("rewards has", tables.rewards.num_rows()),
+            ("the groups have", tables.groups.n_rows()),
+        ];
+        for (other, n_other) in others {
+            if n_other != n_rows {
+                let text = format!("rollouts has {n_rows} rows, {other} {n_other}");
+                return Err(Error::Batch(text));
+            }
         }
-    }
-    Ok(())
-}
-
-fn index(rollouts: &[Rollout]) -> Result<BTreeMap<(&GroupId, Member), usize>, Error> {
-    let mut by_member = BTreeMap::new();
-    for (row, rollout) in rollouts.iter().enumerate() {
-        if by_member.insert((&rollout.group_id, rollout.member), row).is_some() {
-            return Err(Error::Batch(format!(
-                "group {} has member {} twice in rollouts",
-                rollout.group_id, rollout.member
-            )));
-        }
-    }
-    Ok(by_member)
-}
-
-/// Joins the two tables and takes the completions that have an advantage.
-pub(super) fn trainees(rollouts: &[Rollout], rewards: &[Reward]) -> Result<Vec<Trainee>, Error> {
-    let by_member = index(rollouts)?;
-    if rollouts.len() != rewards.len() {
-        return Err(Error::Batch(format!(
-            "rollouts has {} rows, rewards {}",
-            rollouts.len(),
-            rewards.len()
-        )));
-    }
-    let mut found = Vec::new();
-    for reward in rewards {
-        let row = by_member.get(&(&reward.group_id, reward.member)).ok_or_else(|| {
-            Error::Batch(format!(
-                "group {} member {} is in rewards, not in rollouts",
-                reward.group_id, reward.member
-            ))
-        })?;
-        let rollout = &rollouts[*row];
-        let Some(advantage) = reward.advantage else {
-            continue;
+        let columns = Self {
+            rollouts: Rollout::columns(tables.rollouts)?,
+            rewards: Reward::columns(tables.rewards)?,
+            groups: tables.groups,
         };
-        if rollout.completion_logprobs.len() != rollout.completion_token_ids.len() {
-            return Err(Error::Batch(format!(
-                "group {} member {}: {} log-probabilities for {} tokens",
-                reward.group_id,
-                reward.member,
-                rollout.completion_logprobs.len(),
-                rollout.completion_token_ids.len()
-            )));
+        for rows in columns.groups.iter() {
+            for row in rows.clone() {
+                columns.check_pair(row)?;
+            }
+            for row in rows.skip(1) {
+                columns.check_order(row)?;
+            }
         }
-        let ids = |tokens: &[i32]| tokens.iter().map(|&id| id as u32).collect::<Vec<u32>>();
-        let row = Row {
-            prompt: ids(&rollout.prompt_token_ids),
-            completion: ids(&rollout.completion_token_ids),
-        };
-        if row.prompt.is_empty() || row.completion.is_empty() {
-            return Err(Error::Batch(format!(
-                "group {} member {} has an empty prompt or completion",
-                reward.group_id, reward.member
-            )));
-        }
-        let sampled_logprobs = rollout.completion_logprobs.clone();
-        found.push(Trainee { row, advantage, sampled_logprobs });
+        Ok(columns)
     }
-    Ok(found)
+
+    /// Checks that both tables have the same completion in a row.
+    fn check_pair(&self, row: usize) -> Result<(), Error> {
+        let rollout = (self.rollouts.group_id.get(row), self.rollouts.member.get(row));
+        let reward = (self.rewards.group_id.get(row), self.rewards.member.get(row));
+        if rollout != reward {
+            return Err(Error::Batch(format!(
+                "row {row} is group {} member {} in rollouts, group {} member {} in rewards",
+                rollout.0, rollout.1, reward.0, reward.1
+            )));
+        }
+        Ok(())
+    }
+
+    /// Checks that a row follows the one before it in the same group.
+    fn check_order(&self, row: usize) -> Result<(), Error> {
+        let [before, after] = [row - 1, row]
+            .map(|row| (self.rollouts.group_id.get(row), self.rollouts.member.get(row)));
+        if before.0 != after.0 || before.1 >= after.1 {
+            return Err(Error::Batch(format!(
+                "row {row} is group {} member {} after group {} member {}, wanted the members of a \
+                 group in ascending order",
+                after.0, after.1, before.0, before.1
+            )));
+        }
+        Ok(())
+    }
+
+    /// Rewards row by row.
+    pub(super) fn rewards(&self) -> Vec<Option<f64>> {
+        self.rewards.reward.iter().collect()
+    }
+
+    /// Number of completion tokens row by row.
+    pub(super) fn completion_lengths(&self) -> Vec<usize> {
+        self.rollouts.completion_token_ids.iter().map(<[i32]>::len).collect()
+    }
+
+    /// Row by row, whether the completion ended by itself.
+    pub(super) fn ended(&self) -> Vec<bool> {
+        self.rollouts.finish_reason.iter().map(|reason| reason == FinishReason::Stop).collect()
+    }
+
+    /// The completions that have an advantage.
+    pub(super) fn training_rows(
+        &self,
+        advantages: &[Option<f64>],
+    ) -> Result<Vec<TrainingRow<'_>>, Error> {
+        let with_advantage = advantages.iter().enumerate();
+        with_advantage
+            .filter_map(|(row, advantage)| Some(self.training_row(row, (*advantage)?)))
+            .collect()
+    }
+
+    fn training_row(&self, row: usize, advantage: f64) -> Result<TrainingRow<'_>, Error> {
+        let tokens = TokenRow {
+            prompt: self.rollouts.prompt_token_ids.get(row),
+            completion: self.rollouts.completion_token_ids.get(row),
+        };
+        let sampled_logprobs = self.rollouts.completion_logprobs.get(row);
+        let bad = |reason: String| {
+            let (group, member) = (self.rollouts.group_id.get(row), self.rollouts.member.get(row));
+            Error::Batch(format!("group {group} member {member}{reason}"))
+        };
+        if sampled_logprobs.len() != tokens.completion.len() {
+            return Err(bad(format!(
+                ": {} log-probabilities for {} tokens",
+                sampled_logprobs.len(),
+                tokens.completion.len()
+            )));
+        }
+        if tokens.prompt.is_empty() || tokens.completion.is_empty() {
+            return Err(bad(" has an empty prompt or completion".to_owned()));
+        }
+        Ok(TrainingRow { tokens, advantage, sampled_logprobs })
+    }
 }

@@ -1,5 +1,7 @@
 //! A step on hand-made rollouts: what moves, what does not, and what is refused.
 
+use arrow::array::AsArray as _;
+use arrow::datatypes::Float64Type;
 use joust_engine::Decoder;
 use joust_engine::config::{Family, ModelConfig, PassthroughKeys};
 use joust_schema::ids::{GroupId, Member, PolicyVersion};
@@ -8,8 +10,12 @@ use joust_schema::table::Table as _;
 use joust_schema::tables::{FinishReason, Reward, Rollout, Status};
 use tch::{Device, Kind};
 
-use super::{GrpoConfig, GrpoTrainer, StepInfo};
+use super::GrpoTrainer;
+use super::config::GrpoConfig;
+use super::step::{ScoredTables, StepInfo, StepOutcome};
+use crate::error::Error;
 use crate::learner::LearnerConfig;
+use crate::metrics::Metrics;
 use crate::optim::OptimConfig;
 
 fn model() -> Decoder {
@@ -90,17 +96,30 @@ fn info() -> StepInfo {
     StepInfo { seed: Seed::new(0), temperature: 1.0, max_completion_length: 8 }
 }
 
+fn step(
+    trainer: &mut GrpoTrainer,
+    rollouts: &[Rollout],
+    rewards: &[Reward],
+) -> Result<StepOutcome, Error> {
+    let tables = ScoredTables {
+        rollouts: &Rollout::to_batch(rollouts).unwrap(),
+        rewards: &Reward::to_batch(rewards).unwrap(),
+        groups: &[2, 2].into_iter().collect(),
+    };
+    trainer.step(&tables, &info())
+}
+
+/// One step of a fresh trainer: the trainer, the advantages and the metrics.
 fn run(
     config: &GrpoConfig,
     rollouts: &[Rollout],
     rewards: &[Reward],
-) -> (GrpoTrainer, Vec<Reward>, crate::Metrics) {
+) -> (GrpoTrainer, Vec<Option<f64>>, Metrics) {
     let reference = (config.beta > 0.0).then(model);
     let mut trainer = GrpoTrainer::new(model(), reference, config, 1).unwrap();
-    let (scored, metrics) = trainer
-        .step(&Rollout::to_batch(rollouts).unwrap(), &Reward::to_batch(rewards).unwrap(), &info())
-        .unwrap();
-    (trainer, Reward::from_batch(&scored).unwrap(), metrics)
+    let outcome = step(&mut trainer, rollouts, rewards).unwrap();
+    let advantages = outcome.advantages.as_primitive::<Float64Type>().iter().collect();
+    (trainer, advantages, outcome.metrics)
 }
 
 fn logprob_sum(model: &Decoder, rollout: &Rollout) -> f32 {
@@ -115,10 +134,10 @@ fn distance(a: &Decoder, b: &Decoder) -> f64 {
 }
 
 #[test]
-fn the_preferred_completion_becomes_more_probable() {
+fn step_makes_the_preferred_completion_more_probable() {
     let (rollouts, rewards) = tables();
-    let (trainer, scored, metrics) = run(&config(), &rollouts, &rewards);
-    assert!(scored[0].advantage.unwrap() > 0.7 && scored[1].advantage.unwrap() < -0.7);
+    let (trainer, advantages, metrics) = run(&config(), &rollouts, &rewards);
+    assert!(advantages[0].unwrap() > 0.7 && advantages[1].unwrap() < -0.7);
     let gain = |row: &Rollout| logprob_sum(trainer.model(), row) - logprob_sum(&model(), row);
     assert!(gain(&rollouts[0]) > 0.0 && gain(&rollouts[1]) < 0.0);
     assert_eq!(metrics["updates"], 1.0);
@@ -127,7 +146,7 @@ fn the_preferred_completion_becomes_more_probable() {
 }
 
 #[test]
-fn the_micro_batch_changes_nothing() {
+fn step_does_not_depend_on_the_micro_batch() {
     let (rollouts, rewards) = tables();
     let (whole, _, _) = run(&config(), &rollouts, &rewards);
     let mut small = config();
@@ -138,32 +157,32 @@ fn the_micro_batch_changes_nothing() {
 }
 
 #[test]
-fn equal_rewards_and_missing_ones_teach_nothing() {
+fn step_learns_nothing_from_equal_and_missing_rewards() {
     let (rollouts, mut rewards) = tables();
     for row in &mut rewards {
         row.reward = Some(0.5);
     }
     rewards[3].reward = None;
     rewards[3].status = Status::JudgeFailed;
-    let (trainer, scored, metrics) = run(&config(), &rollouts, &rewards);
+    let (trainer, advantages, metrics) = run(&config(), &rollouts, &rewards);
     assert_eq!(metrics["updates"], 0.0);
     assert_eq!(distance(trainer.model(), &model()), 0.0);
-    assert_eq!(scored[3].advantage, None);
+    assert_eq!(advantages[3], None);
     assert_eq!(metrics["frac_reward_missing"], 0.25);
 }
 
 #[test]
-fn truncated_completions_can_be_left_out() {
+fn mask_truncated_completions_takes_the_advantage_and_keeps_the_reward() {
     let (rollouts, rewards) = tables();
     let config = GrpoConfig { mask_truncated_completions: true, ..config() };
-    let (_, scored, _) = run(&config, &rollouts, &rewards);
-    assert_eq!((scored[1].status, scored[1].reward), (Status::Scored, Some(0.0)));
-    assert_eq!(scored[1].advantage, None);
-    assert!(scored[0].advantage.unwrap() > 0.7, "it is compared with the one left out");
+    let (_, advantages, metrics) = run(&config, &rollouts, &rewards);
+    assert_eq!(advantages[1], None);
+    assert!(advantages[0].unwrap() > 0.7, "it is compared with the truncated completion");
+    assert_eq!(metrics["reward"], 0.5);
 }
 
 #[test]
-fn several_updates_use_the_old_policy_and_the_reference() {
+fn several_updates_per_step_use_the_old_policy_and_the_reference() {
     let (rollouts, rewards) = tables();
     let mut config = GrpoConfig { num_iterations: 2, updates_per_pass: 2, beta: 0.1, ..config() };
     config.learner.optim.lr = 2e-2;
@@ -174,18 +193,37 @@ fn several_updates_use_the_old_policy_and_the_reference() {
 }
 
 #[test]
-fn tables_that_do_not_fit_are_refused() {
+fn step_refuses_tables_that_do_not_fit_together() {
     let (rollouts, rewards) = tables();
     let message = |rollouts: &[Rollout], rewards: &[Reward]| {
         let mut trainer = GrpoTrainer::new(model(), None, &config(), 1).unwrap();
-        let (rollouts, rewards) =
-            (Rollout::to_batch(rollouts).unwrap(), Reward::to_batch(rewards).unwrap());
-        trainer.step(&rollouts, &rewards, &info()).unwrap_err().to_string()
+        step(&mut trainer, rollouts, rewards).unwrap_err().to_string()
     };
-    assert_eq!(message(&rollouts[..3], &rewards), "batch: rollouts has 3 rows, rewards 4");
-    let mut twice = rollouts.clone();
+    assert_eq!(message(&rollouts[..3], &rewards), "batch: rollouts has 3 rows, rewards has 4");
+    assert_eq!(
+        message(&rollouts[..3], &rewards[..3]),
+        "batch: rollouts has 3 rows, the groups have 4"
+    );
+    let mut swapped = rewards.clone();
+    swapped.swap(0, 1);
+    assert_eq!(
+        message(&rollouts, &swapped),
+        "batch: row 0 is group g0 member 0 in rollouts, group g0 member 1 in rewards"
+    );
+    let (mut twice, mut twice_scored) = (rollouts.clone(), rewards.clone());
     twice[1].member = Member(0);
-    assert_eq!(message(&twice, &rewards), "batch: group g0 has member 0 twice in rollouts");
+    twice_scored[1].member = Member(0);
+    assert_eq!(
+        message(&twice, &twice_scored),
+        "batch: row 1 is group g0 member 0 after group g0 member 0, wanted the members of a group \
+         in ascending order"
+    );
+    let mut without_logprobs = rollouts.clone();
+    without_logprobs[0].completion_logprobs.clear();
+    assert_eq!(
+        message(&without_logprobs, &rewards),
+        "batch: group g0 member 0: 0 log-probabilities for 2 tokens"
+    );
     let mut empty = rollouts.clone();
     empty[0].completion_token_ids.clear();
     empty[0].completion_logprobs.clear();

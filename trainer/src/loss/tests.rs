@@ -4,11 +4,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use super::{LossConfig, LossInputs, LossType, Normalizer, policy_loss};
-
-fn golden() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/grpo.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
+use crate::golden::golden;
 
 fn matrix(value: &Value) -> Tensor {
     let rows: Vec<Vec<f64>> = serde_json::from_value(value.clone()).unwrap();
@@ -35,7 +31,7 @@ fn case(name: &'static str, loss_type: LossType) -> Case {
 
 #[test]
 fn losses_and_gradients_equal_trl() {
-    let golden = golden();
+    let golden = golden("grpo.json");
     let inputs = &golden["inputs"];
     let with = |mut case: Case, change: fn(&mut Case)| {
         change(&mut case);
@@ -62,7 +58,7 @@ fn losses_and_gradients_equal_trl() {
         let sign = if case.negative { -1.0 } else { 1.0 };
         let advantages: Vec<f64> = serde_json::from_value(inputs["adv"].clone()).unwrap();
         let advantages = Tensor::from_slice(&advantages).unsqueeze(1) * sign;
-        let by = Normalizer { n_rows: 4, n_tokens: 14, max_completion_length: 5 };
+        let normalizer = Normalizer { n_rows: 4, n_tokens: 14, max_completion_length: 5 };
         let loss = policy_loss(
             &LossInputs {
                 logprobs: &logprobs,
@@ -72,7 +68,7 @@ fn losses_and_gradients_equal_trl() {
                 advantages: &advantages,
             },
             &case.config,
-            &by,
+            &normalizer,
         );
         loss.loss.backward();
         let (seen, value) = (loss.loss.double_value(&[]), wanted["loss"].as_f64().unwrap());
@@ -91,10 +87,10 @@ fn losses_and_gradients_equal_trl() {
 }
 
 #[test]
-fn micro_batches_add_up_to_the_batch() {
-    let golden = golden();
+fn losses_of_micro_batches_add_up_to_the_loss_of_the_update() {
+    let golden = golden("grpo.json");
     let inputs = &golden["inputs"];
-    let by = Normalizer { n_rows: 4, n_tokens: 14, max_completion_length: 5 };
+    let normalizer = Normalizer { n_rows: 4, n_tokens: 14, max_completion_length: 5 };
     for loss_type in [LossType::Grpo, LossType::Dapo, LossType::DrGrpo] {
         let config = case("", loss_type).config;
         let loss_of = |rows: std::ops::Range<i64>| {
@@ -110,7 +106,7 @@ fn micro_batches_add_up_to_the_batch() {
                 mask: &part("mask"),
                 advantages: &advantages.unsqueeze(1).to_kind(Kind::Double),
             };
-            policy_loss(&inputs, &config, &by).loss.double_value(&[])
+            policy_loss(&inputs, &config, &normalizer).loss.double_value(&[])
         };
         let (whole, parts) = (loss_of(0..4), loss_of(0..1) + loss_of(1..4));
         assert!((whole - parts).abs() < 1e-12, "{loss_type:?}: {whole} {parts}");

@@ -4,11 +4,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use super::{AdamW, OptimConfig, Schedule, ScheduleConfig};
-
-fn golden() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/adamw.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
+use crate::golden::golden;
 
 fn tensor(value: &Value) -> Tensor {
     let rows = value.as_array().unwrap();
@@ -49,7 +45,7 @@ fn set_grad(parameter: &Tensor, grad: &Tensor) {
 
 #[test]
 fn updates_equal_torch() {
-    let golden = golden();
+    let golden = golden("adamw.json");
     let parameters = parameters(&golden);
     let shallow = parameters.iter().map(|(name, p)| (name.clone(), p.shallow_clone())).collect();
     let mut optimizer = AdamW::new(shallow, &config(&golden));
@@ -67,8 +63,8 @@ fn updates_equal_torch() {
 }
 
 #[test]
-fn a_restored_optimizer_goes_on_where_it_was() {
-    let golden = golden();
+fn restored_optimizer_continues_as_if_uninterrupted() {
+    let golden = golden("adamw.json");
     let run = |split: Option<usize>| {
         let parameters = parameters(&golden);
         let shallow = || parameters.iter().map(|(n, p)| (n.clone(), p.shallow_clone())).collect();
@@ -100,7 +96,7 @@ fn a_restored_optimizer_goes_on_where_it_was() {
 
 #[test]
 fn schedules_equal_transformers() {
-    let golden = &golden()["schedules"];
+    let golden = &golden("adamw.json")["schedules"];
     for (kind, name) in [
         (Schedule::Cosine, "cosine"),
         (Schedule::Linear, "linear"),

@@ -1,0 +1,34 @@
+//! What a caller asks of the workers, and how it follows their progress.
+
+use joust_schema::ids::PolicyVersion;
+use joust_schema::seed::Seed;
+
+use crate::prompts::row::PromptRow;
+
+/// Prompts to sample from, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct GenerateRequest<'a> {
+    /// Training step; 0 outside of training.
+    pub step: i64,
+    /// The weights that the workers hold.
+    pub policy_version: PolicyVersion,
+    /// The prompts: one group per prompt.
+    pub prompts: &'a [PromptRow],
+    /// Key of every draw.
+    pub seed: Seed,
+    /// Number of completions per prompt; `None` takes the configured one.
+    pub group_size: Option<u32>,
+    /// Temperature; `None` takes the configured one, 0 the most probable tokens.
+    pub temperature: Option<f64>,
+}
+
+/// Progress of a [`GenerateRequest`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RolloutProgress {
+    /// Number of groups that are finished or dropped.
+    pub n_groups: usize,
+    /// Number of groups requested.
+    pub n_groups_total: usize,
+    /// Number of tokens in the finished groups.
+    pub n_tokens: usize,
+}

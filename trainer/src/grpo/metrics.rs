@@ -1,0 +1,114 @@
+//! A step's metrics, under the names that TRL's users know.
+
+use tch::{Kind, Tensor};
+
+use super::rows::ScoredColumns;
+use crate::advantage::deviation;
+use crate::forward::TokenLogprobs;
+use crate::loss::Loss;
+use crate::metrics::Metrics;
+
+/// Sums over the updates of a step.
+#[derive(Default)]
+pub(super) struct UpdateSums {
+    pub(super) loss: f64,
+    pub(super) grad_norm: f64,
+    /// Learning rate of the last update.
+    pub(super) lr: f64,
+    pub(super) n_updates: f64,
+    n_tokens: f64,
+    entropy: f64,
+    kl: f64,
+    n_clipped_low: f64,
+    n_clipped_high: f64,
+    logprob_difference: f64,
+    logprob_difference_max: f64,
+    n_compared: f64,
+}
+
+impl UpdateSums {
+    /// Adds the tokens of a micro-batch.
+    pub(super) fn add_tokens(&mut self, tokens: &TokenLogprobs, loss: &Loss) {
+        self.n_tokens += tokens.entropies.numel() as f64;
+        self.entropy += tokens.entropies.sum(Kind::Double).double_value(&[]);
+        self.kl += loss.kl_sum.unwrap_or(0.0);
+        self.n_clipped_low += loss.n_clipped_low;
+        self.n_clipped_high += loss.n_clipped_high;
+    }
+
+    /// Adds the distance of the trainer's log-probabilities from those recorded at sampling time.
+    pub(super) fn add_sampling_difference(&mut self, logprobs: &Tensor, sampled: &[f32]) {
+        let sampled = Tensor::from_slice(sampled).to_device(logprobs.device());
+        let difference = (logprobs.detach() - sampled).abs();
+        self.logprob_difference += difference.sum(Kind::Double).double_value(&[]);
+        self.logprob_difference_max =
+            self.logprob_difference_max.max(difference.max().double_value(&[]));
+        self.n_compared += difference.numel() as f64;
+    }
+
+    /// The metrics of the updates.
+    pub(super) fn metrics(&self, has_reference: bool) -> Metrics {
+        let n_updates = self.n_updates.max(1.0);
+        let mut metrics = Metrics::new();
+        let mut put = |name: &str, value: f64| metrics.insert(name.to_owned(), value);
+        put("updates", self.n_updates);
+        put("loss", self.loss / n_updates);
+        if self.n_updates > 0.0 {
+            let n_tokens = self.n_tokens.max(1.0);
+            let n_clipped = self.n_clipped_low + self.n_clipped_high;
+            put("grad_norm", self.grad_norm / n_updates);
+            put("learning_rate", self.lr);
+            put("entropy", self.entropy / n_tokens);
+            put("clip_ratio/low_mean", self.n_clipped_low / n_tokens);
+            put("clip_ratio/high_mean", self.n_clipped_high / n_tokens);
+            put("clip_ratio/region_mean", n_clipped / n_tokens);
+            if has_reference {
+                put("kl", self.kl / n_tokens);
+            }
+        }
+        if self.n_compared > 0.0 {
+            put(
+                "sampling/sampling_logp_difference/mean",
+                self.logprob_difference / self.n_compared,
+            );
+            put("sampling/sampling_logp_difference/max", self.logprob_difference_max);
+        }
+        metrics
+    }
+}
+
+/// The metrics of rewards and completions, known before any update.
+pub(super) fn reward_metrics(columns: &ScoredColumns<'_>) -> Metrics {
+    let rewards = columns.rewards();
+    let known: Vec<f64> = rewards.iter().flatten().copied().collect();
+    let of_group = |rows: std::ops::Range<usize>| {
+        deviation(&rewards[rows].iter().flatten().copied().collect::<Vec<f64>>())
+    };
+    let deviations: Vec<f64> = columns.groups.iter().map(of_group).collect();
+    let n_groups = deviations.len().max(1) as f64;
+    let lengths = columns.completion_lengths();
+    let lengths: Vec<f64> = lengths.into_iter().map(|n_tokens| n_tokens as f64).collect();
+    let ended = lengths.iter().zip(columns.ended()).filter(|(_, ended)| *ended);
+    let ended: Vec<f64> = ended.map(|(length, _)| *length).collect();
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let mut metrics = Metrics::new();
+    let mut put = |name: &str, value: f64| metrics.insert(name.to_owned(), value);
+    if !known.is_empty() {
+        put("reward", mean(&known));
+        put("reward_std", mean(&deviations));
+    }
+    let n_without_spread = deviations.iter().filter(|deviation| **deviation < 1e-8).count();
+    put("frac_reward_zero_std", n_without_spread as f64 / n_groups);
+    put("frac_reward_missing", 1.0 - known.len() as f64 / rewards.len().max(1) as f64);
+    if lengths.is_empty() {
+        return metrics;
+    }
+    put("completions/mean_length", mean(&lengths));
+    put("completions/min_length", lengths.iter().copied().fold(f64::INFINITY, f64::min));
+    put("completions/max_length", lengths.iter().copied().fold(0.0, f64::max));
+    put("completions/clipped_ratio", 1.0 - ended.len() as f64 / lengths.len() as f64);
+    if !ended.is_empty() {
+        put("completions/mean_terminated_length", mean(&ended));
+    }
+    metrics
+}

@@ -1,0 +1,145 @@
+//! Group-relative policy optimisation: scored rollouts in, one or more updates of the policy out.
+//!
+//! Input: the `rollouts` and `rewards` tables of one step as Arrow batches, read in place. Output:
+//! the column of advantages, and the step's metrics. It does not know where rewards come from.
+
+pub(crate) mod config;
+mod fixed;
+mod metrics;
+mod rows;
+pub(crate) mod step;
+mod update;
+
+use std::sync::Arc;
+
+use arrow::array::Float64Array;
+use joust_engine::Decoder;
+
+use crate::advantage::advantages;
+use crate::error::Error;
+use crate::learner::Learner;
+use config::GrpoConfig;
+use fixed::{FixedLogprobs, row_logprobs};
+use metrics::{UpdateSums, reward_metrics};
+use rows::{ScoredColumns, TrainingRow};
+use step::{ScoredTables, StepInfo, StepOutcome};
+use update::PolicyUpdater;
+
+/// The policy in training.
+pub struct GrpoTrainer {
+    pub(crate) learner: Learner,
+    config: GrpoConfig,
+    reference: Option<Decoder>,
+}
+
+impl GrpoTrainer {
+    /// Takes the policy with f32 master weights, and the reference where β > 0 needs one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first thing that is wrong with the settings.
+    pub fn new(
+        policy: Decoder,
+        reference: Option<Decoder>,
+        config: &GrpoConfig,
+        steps: u64,
+    ) -> Result<Self, Error> {
+        if let Some(problem) = config.validate().into_iter().next() {
+            return Err(Error::Config(problem));
+        }
+        if config.beta > 0.0 && reference.is_none() {
+            return Err(Error::Config("beta is above 0, which needs a reference model".to_owned()));
+        }
+        let learner = Learner::new(policy, &config.learner, config.n_updates(steps));
+        Ok(Self { learner, config: config.clone(), reference })
+    }
+
+    /// The policy.
+    pub fn model(&self) -> &Decoder {
+        &self.learner.model
+    }
+
+    /// Number of updates made so far.
+    pub fn n_updates(&self) -> u64 {
+        self.learner.optimizer.n_updates()
+    }
+
+    /// Learns from one step's scored rollouts.
+    ///
+    /// Completions without a reward take no part. Where no group prefers one completion to another
+    /// there is nothing to learn: no update is made.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] where the tables do not fit together, [`Error::NotFinite`].
+    pub fn step(
+        &mut self,
+        tables: &ScoredTables<'_>,
+        info: &StepInfo,
+    ) -> Result<StepOutcome, Error> {
+        let columns = ScoredColumns::open(tables)?;
+        let advantages = self.advantages(&columns);
+        let rows = columns.training_rows(&advantages)?;
+        let sums = self.make_updates(&rows, info)?;
+        let mut metrics = reward_metrics(&columns);
+        metrics.extend(sums.metrics(self.config.beta > 0.0));
+        Ok(StepOutcome { advantages: Arc::new(Float64Array::from(advantages)), metrics })
+    }
+
+    /// Advantage of each row that is trained on. Truncated completions can be taken out of the
+    /// loss; their rewards count in their group's mean all the same, as in TRL.
+    fn advantages(&self, columns: &ScoredColumns<'_>) -> Vec<Option<f64>> {
+        let mut advantages =
+            advantages(&columns.rewards(), columns.groups, self.config.scale_rewards);
+        if self.config.mask_truncated_completions {
+            let rows = advantages.iter_mut().zip(columns.ended());
+            rows.filter(|(_, ended)| !ended).for_each(|(advantage, _)| *advantage = None);
+        }
+        advantages
+    }
+
+    /// All passes over the rows of a step.
+    fn make_updates(
+        &mut self,
+        rows: &[TrainingRow<'_>],
+        info: &StepInfo,
+    ) -> Result<UpdateSums, Error> {
+        if rows.iter().all(|row| row.advantage == 0.0) && self.config.beta == 0.0 {
+            return Ok(UpdateSums::default());
+        }
+        let n_passes = self.config.num_iterations;
+        let n_updates = self.config.updates_per_pass.min(rows.len());
+        let fixed = self.fixed_logprobs(rows, n_passes * n_updates, info)?;
+        let loss = self.config.loss();
+        let mut updater = PolicyUpdater::new(&mut self.learner, loss, rows, fixed, info);
+        for pass in 0..n_passes {
+            let order = match n_updates {
+                1 => (0..rows.len()).collect(),
+                _ => info.seed.child("pass", pass as u64).permutation(rows.len()),
+            };
+            let start = |update: usize| update * order.len() / n_updates;
+            for update in 0..n_updates {
+                updater.update(&order[start(update)..start(update + 1)])?;
+            }
+        }
+        Ok(updater.into_sums())
+    }
+
+    fn fixed_logprobs(
+        &self,
+        rows: &[TrainingRow<'_>],
+        n_updates: usize,
+        info: &StepInfo,
+    ) -> Result<FixedLogprobs, Error> {
+        let under = |model: &Decoder| row_logprobs(&self.learner, model, rows, info.temperature);
+        let mut fixed = FixedLogprobs::default();
+        if n_updates > 1 {
+            fixed.old = Some(under(&self.learner.model)?);
+        }
+        if let Some(reference) = &self.reference {
+            fixed.reference = Some(under(reference)?);
+        }
+        Ok(fixed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

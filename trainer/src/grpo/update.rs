@@ -1,0 +1,131 @@
+//! One update of the policy: rows are selected, micro-batches add up the gradient of the loss, and
+//! the optimiser makes its step.
+
+use tch::Tensor;
+
+use super::fixed::FixedLogprobs;
+use super::metrics::UpdateSums;
+use super::rows::TrainingRow;
+use super::step::StepInfo;
+use crate::batch::TokenBatch;
+use crate::error::Error;
+use crate::forward::token_logprobs;
+use crate::learner::Learner;
+use crate::loss::{Loss, LossConfig, LossInputs, Normalizer, policy_loss};
+
+/// Makes the updates of one step.
+pub(super) struct PolicyUpdater<'a> {
+    learner: &'a mut Learner,
+    loss: LossConfig,
+    rows: &'a [TrainingRow<'a>],
+    fixed: FixedLogprobs,
+    info: &'a StepInfo,
+    sums: UpdateSums,
+    /// True until the first update is over: the policy is the one that sampled.
+    is_unmoved: bool,
+}
+
+impl<'a> PolicyUpdater<'a> {
+    pub(super) fn new(
+        learner: &'a mut Learner,
+        loss: LossConfig,
+        rows: &'a [TrainingRow<'a>],
+        fixed: FixedLogprobs,
+        info: &'a StepInfo,
+    ) -> Self {
+        Self { learner, loss, rows, fixed, info, sums: UpdateSums::default(), is_unmoved: true }
+    }
+
+    /// One update on the rows `selected`; none where no gradient can come of them.
+    pub(super) fn update(&mut self, selected: &[usize]) -> Result<(), Error> {
+        let normalizer = self.normalizer(selected);
+        let needed = self.rows_with_gradient(selected);
+        if !needed.is_empty() {
+            let lengths: Vec<usize> =
+                needed.iter().map(|&row| self.rows[row].tokens.n_tokens()).collect();
+            for micro_batch in self.learner.micro_batches(&lengths) {
+                let rows: Vec<usize> = micro_batch.into_iter().map(|idx| needed[idx]).collect();
+                self.accumulate(&rows, &normalizer)?;
+            }
+            self.step_optimizer()?;
+        }
+        self.is_unmoved = false;
+        Ok(())
+    }
+
+    /// The sums over all updates.
+    pub(super) fn into_sums(self) -> UpdateSums {
+        self.sums
+    }
+
+    fn normalizer(&self, selected: &[usize]) -> Normalizer {
+        let n_tokens = selected.iter().map(|&row| self.rows[row].tokens.completion.len()).sum();
+        Normalizer {
+            n_rows: selected.len(),
+            n_tokens,
+            max_completion_length: self.info.max_completion_length,
+        }
+    }
+
+    /// The rows that have to be computed. Without a reference, a completion with advantage 0 has
+    /// gradient 0: it counts in the denominators only.
+    fn rows_with_gradient(&self, selected: &[usize]) -> Vec<usize> {
+        let has_reference = self.fixed.reference.is_some();
+        let is_needed = |row: &usize| self.rows[*row].advantage != 0.0 || has_reference;
+        selected.iter().copied().filter(is_needed).collect()
+    }
+
+    /// Adds the gradient of one micro-batch.
+    fn accumulate(&mut self, rows: &[usize], normalizer: &Normalizer) -> Result<(), Error> {
+        let tokens: Vec<_> = rows.iter().map(|&row| self.rows[row].tokens).collect();
+        let batch = TokenBatch::new(&tokens, self.learner.model.device());
+        let temperature = self.info.temperature;
+        let tokens =
+            token_logprobs(&self.learner.model, &batch, self.learner.compute, temperature)?;
+        let loss = self.micro_batch_loss(rows, &batch, &tokens.logprobs, normalizer);
+        self.sums.loss += self.learner.accumulate(&loss.loss)?;
+        self.sums.add_tokens(&tokens, &loss);
+        // tempered log-probabilities cannot be compared with the recorded ones
+        if self.is_unmoved && temperature == 1.0 {
+            let sampled: Vec<&[f32]> =
+                rows.iter().map(|&row| self.rows[row].sampled_logprobs).collect();
+            self.sums.add_sampling_difference(&tokens.logprobs, &sampled.concat());
+        }
+        Ok(())
+    }
+
+    fn micro_batch_loss(
+        &self,
+        rows: &[usize],
+        batch: &TokenBatch,
+        logprobs: &Tensor,
+        normalizer: &Normalizer,
+    ) -> Loss {
+        let spread = |values: &Option<Vec<Tensor>>| {
+            let values = values.as_ref()?;
+            let of_rows: Vec<&Tensor> = rows.iter().map(|&row| &values[row]).collect();
+            Some(batch.spread(&Tensor::cat(&of_rows, 0)))
+        };
+        let advantages: Vec<f32> =
+            rows.iter().map(|&row| self.rows[row].advantage as f32).collect();
+        let advantages = Tensor::from_slice(&advantages).to_device(logprobs.device());
+        let (old, reference) = (spread(&self.fixed.old), spread(&self.fixed.reference));
+        let inputs = LossInputs {
+            logprobs: &batch.spread(logprobs),
+            old_logprobs: old.as_ref(),
+            reference_logprobs: reference.as_ref(),
+            mask: &batch.mask,
+            advantages: &advantages.unsqueeze(1),
+        };
+        policy_loss(&inputs, &self.loss, normalizer)
+    }
+
+    /// Moves the weights along the accumulated gradient.
+    fn step_optimizer(&mut self) -> Result<(), Error> {
+        let (lr, grad_norm) = self.learner.update()?;
+        self.sums.lr = lr;
+        self.sums.grad_norm += grad_norm;
+        self.sums.n_updates += 1.0;
+        Ok(())
+    }
+}
