@@ -2,32 +2,32 @@
 
 use crate::draw::Draw;
 use crate::number::words;
-use crate::problem::{Op, Problem};
+use crate::problem::{ArithmeticProblem, Op};
 use crate::wild;
-use crate::working::{Work, work, work_with};
+use crate::working::{Working, work, work_with};
 
 /// An answer as a judge sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) text: String,
-    /// The number that it states in the end; `None` where it states none.
+    /// The final number; `None` for an answer without one.
     pub(crate) value: Option<u32>,
 }
 
-/// Whether an answer is to be right, and how it is to look.
+/// Properties of an answer to write.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Wish {
+pub(crate) struct AnswerStyle {
     pub(crate) right: bool,
-    /// In the style of worked answers, as a policy writes them.
+    /// Whether it is a worked answer, as a policy writes them.
     pub(crate) worked: bool,
-    /// In free wording.
+    /// Whether its wording is free.
     pub(crate) wild: bool,
     /// Probability that wrong working misleads: it works another problem, or builds on a slip.
     pub(crate) misleading: f64,
 }
 
-/// Statements that end in the number `{v}`; `{p}` is the problem in symbols, `{w}` the working,
-/// `{x}` another number, which is taken back.
+/// Statements that end in the number `{v}`. `{p}` is the problem in symbols, `{w}` the working,
+/// `{x}` another number, which the statement takes back.
 const STATEMENTS: [&str; 32] = [
     "{v}",
     "{v}.",
@@ -62,7 +62,7 @@ const STATEMENTS: [&str; 32] = [
     "{w}",
     "{w}\n\nSo the answer is {v}.",
 ];
-/// What may stand before and after a statement, and how often something does.
+/// Phrases before a statement, phrases after it, and the probability of each.
 const BEFORE: [&str; 14] = [
     "Sure! ",
     "Sure, ",
@@ -95,47 +95,47 @@ const FRAMED: f64 = 0.2;
 const SILENT: [&str; 6] =
     ["", "I don't know.", "Sorry, I cannot answer that.", "...", "That is hard to say.", "Hello!"];
 
-/// Writes an answer to `problem` as wished.
-pub(crate) fn answer(problem: &Problem, wish: Wish, draw: &mut Draw) -> Answer {
-    if wish.wild {
-        let value = if wish.right { problem.answer() } else { wrong_value(problem, draw) };
+/// Writes an answer to `problem`.
+pub(crate) fn answer(problem: &ArithmeticProblem, style: AnswerStyle, draw: &mut Draw) -> Answer {
+    if style.wild {
+        let value = if style.right { problem.answer() } else { wrong_value(problem, draw) };
         return Answer { text: wild::answer(problem, value, draw), value: Some(value) };
     }
-    if wish.right {
-        return right_answer(problem, wish, draw);
+    if style.right {
+        return right_answer(problem, style, draw);
     }
-    if draw.chance(if wish.worked { 0.03 } else { 0.1 }) {
-        return silent_answer(problem, wish.worked, draw);
+    if draw.chance(if style.worked { 0.03 } else { 0.1 }) {
+        return silent_answer(problem, style.worked, draw);
     }
-    if wish.worked && draw.chance(0.08) {
+    if style.worked && draw.chance(0.08) {
         // the working is right, the final line is not: the final number counts
         let mut answer = work(problem, &mut |_| false).line();
         let value = wrong_value(problem, draw);
         answer.push_str(&format!("\nThe answer is {value}."));
         return Answer { text: answer, value: Some(value) };
     }
-    let flawed = flawed_work(problem, wish.misleading, draw);
-    match wish.worked {
+    let flawed = flawed_work(problem, style.misleading, draw);
+    match style.worked {
         true => Answer { text: flawed.answer(), value: Some(flawed.value) },
         false => phrased(problem, &flawed, draw),
     }
 }
 
-fn right_answer(problem: &Problem, wish: Wish, draw: &mut Draw) -> Answer {
+fn right_answer(problem: &ArithmeticProblem, style: AnswerStyle, draw: &mut Draw) -> Answer {
     let right = work(problem, &mut |_| false);
-    if !wish.worked {
+    if !style.worked {
         return phrased(problem, &right, draw);
     }
     let mut text = right.answer();
     if draw.chance(0.04) {
-        // the working is wrong, the final line is right all the same
-        let flawed = flawed_work(problem, wish.misleading, draw);
+        // the working is wrong, the final line is right
+        let flawed = flawed_work(problem, style.misleading, draw);
         text = format!("{}\nThe answer is {}.", flawed.line(), right.value);
     }
     Answer { text, value: Some(right.value) }
 }
 
-fn phrased(problem: &Problem, work: &Work, draw: &mut Draw) -> Answer {
+fn phrased(problem: &ArithmeticProblem, work: &Working, draw: &mut Draw) -> Answer {
     if draw.chance(0.03) {
         let text = format!("It is {}.", words(work.value));
         return Answer { text, value: Some(work.value) };
@@ -158,7 +158,7 @@ fn phrased(problem: &Problem, work: &Work, draw: &mut Draw) -> Answer {
 }
 
 /// No final number: a refusal, or working that was cut off.
-fn silent_answer(problem: &Problem, worked: bool, draw: &mut Draw) -> Answer {
+fn silent_answer(problem: &ArithmeticProblem, worked: bool, draw: &mut Draw) -> Answer {
     if !worked && draw.chance(0.7) {
         return Answer { text: (*draw.pick(&SILENT)).to_owned(), value: None };
     }
@@ -168,9 +168,9 @@ fn silent_answer(problem: &Problem, worked: bool, draw: &mut Draw) -> Answer {
     Answer { text: line[..cut].to_owned(), value: None }
 }
 
-/// Working that ends in a wrong number: by a forgotten carry where there is one, else by a number
-/// that is wrong in itself.
-fn flawed_work(problem: &Problem, misleading: f64, draw: &mut Draw) -> Work {
+/// Working with a wrong result: from a forgotten carry where the problem has one, or else from
+/// [`wrong_value`].
+fn flawed_work(problem: &ArithmeticProblem, misleading: f64, draw: &mut Draw) -> Working {
     let right = work(problem, &mut |_| false);
     if misleading > 0.0 && draw.chance(misleading) {
         return misleading_work(problem, draw);
@@ -186,18 +186,18 @@ fn flawed_work(problem: &Problem, misleading: f64, draw: &mut Draw) -> Work {
     let value = wrong_value(problem, draw);
     let mut steps = right.steps;
     if draw.chance(0.5) {
-        // a slip in one step, too
+        // one step is wrong too
         let slip = draw.between(0, steps.len() as u32 - 1) as usize;
         if let Some((sum, _)) = steps[slip].split_once('=') {
             steps[slip] = format!("{sum}={}", draw.between(0, 18));
         }
     }
-    Work { head: right.head, steps, value }
+    Working { head: right.head, steps, value }
 }
 
-/// Working that is sound but for its beginning: that of another problem, or with a slip that the rest
-/// builds on.
-fn misleading_work(problem: &Problem, draw: &mut Draw) -> Work {
+/// Wrong working that looks sound: that of another problem, or one with a slip in a step on which
+/// the later steps build.
+fn misleading_work(problem: &ArithmeticProblem, draw: &mut Draw) -> Working {
     loop {
         let found = match draw.chance(0.5) {
             true => {
@@ -214,14 +214,14 @@ fn misleading_work(problem: &Problem, draw: &mut Draw) -> Work {
     }
 }
 
-/// Another problem: a digit or the operation is not the one that was asked for, or nothing is.
-fn misread(problem: &Problem, draw: &mut Draw) -> Problem {
+/// Another problem: one digit or the operation differs, or everything does.
+fn misread(problem: &ArithmeticProblem, draw: &mut Draw) -> ArithmeticProblem {
     let mut other = *problem;
     match draw.between(0, 5) {
         0 | 1 => other.a = change_digit(problem.a, draw),
         2 | 3 => other.b = change_digit(problem.b, draw),
         4 => other.op = *draw.pick(&[Op::Add, Op::Sub, Op::Mul]),
-        _ => other = Problem::draw(draw),
+        _ => other = ArithmeticProblem::draw(draw),
     }
     if other.op == Op::Mul && other.b > 9 {
         other.b = draw.between(2, 9);
@@ -232,8 +232,8 @@ fn misread(problem: &Problem, draw: &mut Draw) -> Problem {
     other
 }
 
-/// A number near the right one in one of the ways in which people err.
-fn wrong_value(problem: &Problem, draw: &mut Draw) -> u32 {
+/// A wrong number, by one of the mistakes that people make.
+fn wrong_value(problem: &ArithmeticProblem, draw: &mut Draw) -> u32 {
     let right = problem.answer();
     loop {
         let wrong = match draw.between(0, 9) {

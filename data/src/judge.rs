@@ -3,17 +3,17 @@
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
-use crate::TaskConfig;
-use crate::answer::{Answer, Wish, answer};
+use crate::answer::{Answer, AnswerStyle, answer};
 use crate::draw::Draw;
+use crate::task::TaskConfig;
 use crate::wild;
 use crate::working::work;
 
-/// Share of the pairs with exactly one right answer; then with two right ones; the rest has none.
+/// Shares of the pairs with one and with two right answers; the other pairs have none.
 const ONE_RIGHT: f64 = 0.80;
 const BOTH_RIGHT: f64 = 0.08;
 
-/// Two answers to a question, and what a judge is to think about them.
+/// Two answers to a question, and the thought that a judge learns to write about them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JudgePair {
     /// The question.
@@ -24,12 +24,12 @@ pub struct JudgePair {
     pub answer_second: String,
     /// The right number.
     pub answer: String,
-    /// Whether the first answer ends in it.
+    /// Whether the first answer states the right number.
     pub first_right: bool,
-    /// Whether the second answer ends in it.
+    /// Whether the second answer states the right number.
     pub second_right: bool,
-    /// Whether the verdict is for the first answer: the right one, or a coin's where both or
-    /// neither are.
+    /// Whether the verdict is for the first answer: by correctness, or by a coin where both answers
+    /// or neither are right.
     pub verdict_first: bool,
     /// The thought up to and including the verdict, as it follows `<think>` and a line break.
     pub thought: String,
@@ -53,13 +53,13 @@ pub fn judge_pair(config: &TaskConfig, seed: Seed, idx: u64) -> JudgePair {
     } else {
         [false, false]
     };
-    // half of the pairs are what a judge meets while a policy of this task trains
+    // half of the pairs look like those that a judge gets while a policy of this task is trained
     let both_worked = draw.chance(0.5);
     let [first, second] = rights.map(|right| {
         let worked = both_worked || draw.chance(0.15);
         let wild = !worked && is_wild(&mut draw);
-        let wish = Wish { right, worked, wild, misleading: config.misleading };
-        answer(&problem, wish, &mut draw)
+        let style = AnswerStyle { right, worked, wild, misleading: config.misleading };
+        answer(&problem, style, &mut draw)
     });
     let right_value = problem.answer();
     let is_right = |answer: &Answer| answer.value == Some(right_value);

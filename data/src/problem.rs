@@ -1,4 +1,4 @@
-//! Problems: an operation on two numbers, and which of them are held out.
+//! Arithmetic problems: an operation on two numbers, and which problems are held out.
 
 use joust_schema::seed::Seed;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::draw::Draw;
 
-/// Share of the problems that is held out.
+/// Share of the problems that are held out.
 const EVAL_SHARE: f64 = 0.1;
 
 /// Which problems are drawn.
@@ -44,7 +44,7 @@ impl Op {
 
 /// One problem: `a op b`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ArithmeticProblem {
     /// The operation.
     pub op: Op,
     /// First operand.
@@ -53,13 +53,13 @@ pub struct Problem {
     pub b: u32,
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for ArithmeticProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} {}", self.a, self.op.symbol(), self.b)
     }
 }
 
-impl Problem {
+impl ArithmeticProblem {
     /// The right number.
     pub fn answer(&self) -> u32 {
         match self.op {
@@ -69,7 +69,7 @@ impl Problem {
         }
     }
 
-    /// Whether it is held out: decided by its numbers alone, in either order where order is free.
+    /// The split that it belongs to, by its numbers alone: in either order, but for differences.
     pub fn split(&self) -> Split {
         let (low, high) = match self.op {
             Op::Sub => (self.a, self.b),

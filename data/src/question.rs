@@ -2,9 +2,9 @@
 
 use crate::draw::Draw;
 use crate::number::words;
-use crate::problem::{Op, Problem};
+use crate::problem::{ArithmeticProblem, Op};
 
-/// Share of the questions whose numbers are written in words, where the wording allows it.
+/// Share of the questions whose numbers are written in words, of those with a fitting wording.
 const IN_WORDS: f64 = 0.2;
 
 const ADD: [&str; 15] = [
@@ -56,7 +56,7 @@ const MUL: [&str; 14] = [
     "{N} buys {b} bags with {a} {t} each. How many {t} does {N} have?",
     "There are {b} rows of {a} {t}. How many {t} are there?",
 ];
-/// What may stand before and after a question, and how often something does.
+/// Phrases before a question, phrases after it, and the probability of each.
 const BEFORE: [&str; 6] =
     ["Question: ", "Q: ", "Hi! ", "Please help me. ", "Quick question: ", "Problem: "];
 const AFTER: [&str; 6] = [
@@ -73,7 +73,7 @@ const THINGS: [&str; 8] =
     ["apples", "shells", "books", "coins", "stamps", "cards", "eggs", "marbles"];
 
 /// A wording of `problem`.
-pub(crate) fn question(problem: &Problem, draw: &mut Draw) -> String {
+pub(crate) fn question(problem: &ArithmeticProblem, draw: &mut Draw) -> String {
     let templates: &[&str] = match problem.op {
         Op::Add => &ADD,
         Op::Sub => &SUB,

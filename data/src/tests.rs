@@ -1,4 +1,4 @@
-//! What examples say is true, held-out problems stay out, and a seed is a seed.
+//! Examples state true things, held-out problems stay out, and examples depend on their seed alone.
 
 use std::collections::BTreeSet;
 
@@ -22,28 +22,28 @@ fn last_number(text: &str) -> Option<String> {
 }
 
 #[test]
-fn worked_answers_read_like_paper() {
-    let lines = |op, a, b| work(&Problem { op, a, b }, &mut |_| false).line();
+fn work_writes_steps_as_on_paper() {
+    let lines = |op, a, b| work(&ArithmeticProblem { op, a, b }, &mut |_| false).line();
     assert_eq!(lines(Op::Add, 47, 93), "47 + 93: 7+3=10, 4+9+1=14, so 140.");
     assert_eq!(lines(Op::Add, 347, 53), "347 + 53: 7+3=10, 4+5+1=10, 3+0+1=4, so 400.");
     assert_eq!(lines(Op::Sub, 103, 98), "103 - 98: 13-8=5, 9-9=0, 0-0=0, so 5.");
     assert_eq!(lines(Op::Mul, 47, 6), "47 * 6: 7*6=42, 4*6+4=28, so 282.");
-    let forgetful = work(&Problem { op: Op::Add, a: 47, b: 93 }, &mut |_| true);
+    let forgetful = work(&ArithmeticProblem { op: Op::Add, a: 47, b: 93 }, &mut |_| true);
     assert_eq!(forgetful.line(), "47 + 93: 7+3=10, 4+9=13, so 30.");
-    let forgetful = work(&Problem { op: Op::Sub, a: 52, b: 17 }, &mut |_| true);
+    let forgetful = work(&ArithmeticProblem { op: Op::Sub, a: 52, b: 17 }, &mut |_| true);
     assert_eq!(forgetful.line(), "52 - 17: 12-7=5, 5-1=4, so 45.");
 }
 
 #[test]
-fn careful_working_is_always_right() {
+fn work_without_mistakes_is_always_right() {
     for idx in 0..5000 {
-        let problem = Problem::draw(&mut Draw::new(Seed::new(1).child("p", idx)));
+        let problem = ArithmeticProblem::draw(&mut Draw::new(Seed::new(1).child("p", idx)));
         assert_eq!(work(&problem, &mut |_| false).value, problem.answer(), "{problem:?}");
     }
 }
 
 #[test]
-fn forgotten_carries_leave_about_half_right() {
+fn policy_examples_are_right_in_about_half_of_the_cases() {
     let n = 5000;
     let is_right = |idx: &u64| {
         let example = policy_example(&TaskConfig::default(), Seed::new(2), *idx);
@@ -54,7 +54,7 @@ fn forgotten_carries_leave_about_half_right() {
 }
 
 #[test]
-fn held_out_problems_never_occur_in_training() {
+fn problems_held_out_never_occur_in_training() {
     let numbers = |text: &str| -> BTreeSet<u32> {
         let parts = text.split(|c: char| !c.is_ascii_digit());
         parts.filter_map(|part| part.parse().ok()).collect()
@@ -76,7 +76,7 @@ fn held_out_problems_never_occur_in_training() {
 }
 
 #[test]
-fn pairs_are_labelled_by_their_final_numbers() {
+fn judge_pairs_are_labelled_by_their_final_numbers() {
     let mut counts = [0; 3];
     for idx in 0..4000 {
         let pair = judge_pair(&eval(), Seed::new(4), idx);
@@ -109,7 +109,7 @@ fn pairs_are_labelled_by_their_final_numbers() {
 }
 
 #[test]
-fn the_number_of_digits_can_be_chosen() {
+fn digits_sets_the_number_of_digits() {
     for digits in 1..=3 {
         let config = TaskConfig { digits: Some(digits), ..eval() };
         for idx in 0..50 {
@@ -123,7 +123,7 @@ fn the_number_of_digits_can_be_chosen() {
 }
 
 #[test]
-fn plain_questions_and_shots_share_their_form() {
+fn plain_questions_and_shots_have_the_same_form() {
     let config = TaskConfig { digits: Some(2), op: Some(Op::Add), plain: true, ..eval() };
     let is_form = |text: &str| text.starts_with("What is ") && text.contains(" + ");
     for idx in 0..20 {
@@ -135,7 +135,7 @@ fn plain_questions_and_shots_share_their_form() {
 }
 
 #[test]
-fn free_wording_keeps_its_numbers() {
+fn wild_wording_keeps_the_numbers() {
     let config = TaskConfig { wild: 1.0, ..TaskConfig::default() };
     let mut n_changed = 0;
     for idx in 0..500 {
@@ -155,7 +155,7 @@ fn free_wording_keeps_its_numbers() {
 }
 
 #[test]
-fn misleading_working_is_wrong_and_labelled_so() {
+fn misleading_working_is_wrong_and_labelled_wrong() {
     let config = TaskConfig { misleading: 1.0, ..TaskConfig::default() };
     let mut n_other_problems = 0;
     for idx in 0..2000 {
@@ -171,7 +171,7 @@ fn misleading_working_is_wrong_and_labelled_so() {
 }
 
 #[test]
-fn numbers_in_words() {
+fn words_writes_numbers_in_words() {
     assert_eq!(number::words(0), "zero");
     assert_eq!(number::words(47), "forty-seven");
     assert_eq!(number::words(340), "three hundred forty");
@@ -180,7 +180,7 @@ fn numbers_in_words() {
 
 proptest! {
     #[test]
-    fn an_example_depends_on_seed_and_index_alone(seed: u64, idx: u64) {
+    fn examples_depend_on_seed_and_index_alone(seed: u64, idx: u64) {
         let config = TaskConfig::default();
         let seed = Seed::new(seed);
         prop_assert_eq!(policy_example(&config, seed, idx), policy_example(&config, seed, idx));

@@ -1,12 +1,12 @@
-//! Free wording: questions and answers wrapped in words that no list of phrasings foresees, so that a
-//! judge learns to read what it does not know.
+//! Free wording: questions and answers in random words, so that a judge learns to read phrasings
+//! that no list has.
 
 use std::sync::LazyLock;
 
 use crate::draw::Draw;
-use crate::problem::{Op, Problem};
+use crate::problem::{ArithmeticProblem, Op};
 
-/// Common words; strings of random letters stand between them.
+/// Common words; fillers mix them with strings of random letters.
 static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| LIST.split(' ').collect());
 const LIST: &str = "\
     the a my our your this that it I we you they he she is was are be has have had do \
@@ -21,7 +21,7 @@ const JOINTS: [&str; 14] =
     [" ", " ", " ", ": ", ", ", " = ", " is ", "\n", "\n\n", " - ", "... ", "! ", " **", " ("];
 const ENDS: [&str; 8] = ["", "", "", ".", ".", "!", "**", ")"];
 
-/// Questions whose wording is free around `{a}` and `{b}`; `{f}` is filler, `{t}` a thing.
+/// Questions in free wording: `{a}` and `{b}` are the numbers, `{f}` is filler, `{t}` a thing.
 const ADD: [&str; 8] = [
     "{f} {a} plus {b} {f}",
     "{f} {a} + {b} {f}",
@@ -54,7 +54,7 @@ const MUL: [&str; 8] = [
 ];
 
 /// A question about `problem` in free wording.
-pub(crate) fn question(problem: &Problem, draw: &mut Draw) -> String {
+pub(crate) fn question(problem: &ArithmeticProblem, draw: &mut Draw) -> String {
     let templates: &[&str] = match problem.op {
         Op::Add => &ADD,
         Op::Sub => &SUB,
@@ -77,7 +77,7 @@ pub(crate) fn question(problem: &Problem, draw: &mut Draw) -> String {
 }
 
 /// An answer in free wording whose final number is `value`.
-pub(crate) fn answer(problem: &Problem, value: u32, draw: &mut Draw) -> String {
+pub(crate) fn answer(problem: &ArithmeticProblem, value: u32, draw: &mut Draw) -> String {
     let mut text = filler(draw, 6);
     if draw.chance(0.15) {
         text.push_str(&format!(" {problem} = "));
@@ -94,7 +94,7 @@ pub(crate) fn answer(problem: &Problem, value: u32, draw: &mut Draw) -> String {
     text
 }
 
-/// Up to `n_words` words, most often with a capital at the front.
+/// Up to `n_words` random words, most often with a capital letter at the front.
 fn filler(draw: &mut Draw, n_words: u32) -> String {
     let n_words = draw.between(0, n_words);
     let words: Vec<String> = (0..n_words).map(|_| word(draw)).collect();

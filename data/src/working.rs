@@ -1,10 +1,10 @@
-//! Working a problem digit by digit, from the right, as one does on paper.
+//! Working a problem digit by digit, from the right, as on paper.
 
-use crate::problem::{Op, Problem};
+use crate::problem::{ArithmeticProblem, Op};
 
 /// A worked problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Work {
+pub(crate) struct Working {
     /// `47 + 93`.
     pub(crate) head: String,
     /// `7+3=10`, `4+9+1=14`, …
@@ -13,46 +13,46 @@ pub(crate) struct Work {
     pub(crate) value: u32,
 }
 
-impl Work {
+impl Working {
     /// `47 + 93: 7+3=10, 4+9+1=14, so 140.`
     pub(crate) fn line(&self) -> String {
         format!("{}: {}, so {}.", self.head, self.steps.join(", "), self.value)
     }
 
-    /// The line, and the answer said once more.
+    /// The line, and a second line with the answer.
     pub(crate) fn answer(&self) -> String {
         format!("{}\nThe answer is {}.", self.line(), self.value)
     }
 }
 
-/// A step that comes out wrong, and is built upon: its place and by how much.
+/// A step with a wrong result, on which the later steps build: its place and its error.
 pub(crate) type Slip = Option<(usize, i32)>;
 
-/// Works `problem`; `forgets` is asked at every carry or borrow (given the digit's place) whether
-/// it is forgotten. What follows builds on the mistake.
-pub(crate) fn work(problem: &Problem, forgets: &mut dyn FnMut(usize) -> bool) -> Work {
+/// Works `problem`. `forgets` decides for every carry or borrow, given the digit's place, whether
+/// it is forgotten; later steps build on the mistake.
+pub(crate) fn work(problem: &ArithmeticProblem, forgets: &mut dyn FnMut(usize) -> bool) -> Working {
     work_with(problem, forgets, None)
 }
 
-/// The same with a slip.
+/// As [`work`], with a slip.
 pub(crate) fn work_with(
-    problem: &Problem,
+    problem: &ArithmeticProblem,
     forgets: &mut dyn FnMut(usize) -> bool,
     slip: Slip,
-) -> Work {
+) -> Working {
     let (steps, digits) = match problem.op {
         Op::Add => add(problem.a, problem.b, forgets, slip),
         Op::Sub => subtract(problem.a, problem.b, forgets, slip),
         Op::Mul => multiply(problem.a, problem.b, forgets, slip),
     };
     let value = digits.iter().rev().fold(0, |value, digit| value * 10 + digit);
-    Work { head: problem.to_string(), steps, value }
+    Working { head: problem.to_string(), steps, value }
 }
 
-/// What a step comes to, at most `most`.
-fn slipped(value: u32, place: usize, slip: Slip, most: u32) -> u32 {
+/// The result of a step, slip included, at most `max`.
+fn slipped(value: u32, place: usize, slip: Slip, max: u32) -> u32 {
     match slip {
-        Some((at, by)) if at == place => value.saturating_add_signed(by).min(most),
+        Some((at, by)) if at == place => value.saturating_add_signed(by).min(max),
         _ => value,
     }
 }
@@ -65,7 +65,7 @@ fn n_digits(number: u32) -> usize {
     number.to_string().len()
 }
 
-/// Steps and digits from the right; the last entry may hold two digits' worth.
+/// Steps, and digits from the right; the last entry may be above 9.
 fn add(
     a: u32,
     b: u32,

@@ -27,12 +27,15 @@ pub fn write(
     groups: &[GroupRequest],
     results: &[GroupResult],
 ) -> Result<Vec<WrittenFile>, Error> {
-    let rewards = results.iter().flat_map(|result| result.rewards.iter().cloned()).collect();
-    let mut written = write_evidence(dir, results)?;
+    let mut written = write_evidence(dir, results.iter())?;
+    let rewards = results.iter().flat_map(|result| &result.rewards);
     written.push(write_table::<Reward>(dir, rewards)?);
-    let completions =
-        groups.iter().zip(results).flat_map(|(group, result)| completion_rows(group, result));
-    written.push(write_table::<Completion>(dir, completions.collect())?);
+    let completions: Vec<Completion> = groups
+        .iter()
+        .zip(results)
+        .flat_map(|(group, result)| completion_rows(group, result))
+        .collect();
+    written.push(write_table::<Completion>(dir, &completions)?);
     Ok(written)
 }
 
@@ -66,14 +69,20 @@ fn completion_rows(group: &GroupRequest, result: &GroupResult) -> impl Iterator<
 ///
 /// # Errors
 /// [`Error::Schema`]; no file is left half-written.
-pub fn write_evidence(dir: &Path, results: &[GroupResult]) -> Result<Vec<WrittenFile>, Error> {
-    let matches = results.iter().flat_map(|result| result.matches.iter().cloned()).collect();
-    let votes = results.iter().flat_map(|result| result.votes.iter().cloned()).collect();
+pub fn write_evidence<'a>(
+    dir: &Path,
+    results: impl Iterator<Item = &'a GroupResult> + Clone,
+) -> Result<Vec<WrittenFile>, Error> {
+    let matches = results.clone().flat_map(|result| &result.matches);
+    let votes = results.flat_map(|result| &result.votes);
     Ok(vec![write_table::<Match>(dir, matches)?, write_table::<Vote>(dir, votes)?])
 }
 
-fn write_table<T: Table>(dir: &Path, rows: Vec<T>) -> Result<WrittenFile, Error> {
+fn write_table<'a, T: Table + 'a>(
+    dir: &Path,
+    rows: impl IntoIterator<Item = &'a T>,
+) -> Result<WrittenFile, Error> {
     let file = format!("{}.parquet", T::NAME);
-    parquet::write(&dir.join(&file), &rows)?;
-    Ok((file, T::NAME, rows.len()))
+    let n_rows = parquet::write(&dir.join(&file), rows)?;
+    Ok((file, T::NAME, n_rows))
 }

@@ -1,7 +1,7 @@
 //! Prompts in, groups of completions out.
 //!
-//! Reads prompt files, renders chats, and samples one group of completions per prompt from a policy,
-//! on worker threads. It does not know rewards.
+//! Reads prompt files, renders chats, and samples one group of completions per prompt from a
+//! policy, on worker threads. It does not know rewards.
 
 #![forbid(unsafe_code)]
 

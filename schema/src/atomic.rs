@@ -1,4 +1,4 @@
-//! Files and folders that appear whole or not at all: written beside their place, synced, renamed.
+//! Files and folders that appear whole or not at all: written under another name, synced, renamed.
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{BufWriter, Write as _};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// Ending of what is not finished yet.
+/// Extension of unfinished files and folders.
 const UNFINISHED: &str = "tmp";
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
@@ -16,13 +16,13 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Where what is to be `path` is written.
-fn beside(path: &Path) -> PathBuf {
+/// The name under which `path` is written.
+fn unfinished_path(path: &Path) -> PathBuf {
     with_ending(path, &format!(".{UNFINISHED}"))
 }
 
-/// Where the folder that `path` replaces waits for its end.
-fn replaced(path: &Path) -> PathBuf {
+/// The name of the folder that `path` replaces, until it is deleted.
+fn replaced_path(path: &Path) -> PathBuf {
     with_ending(path, &format!(".old.{UNFINISHED}"))
 }
 
@@ -33,17 +33,17 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Writes a file with `write`, and puts it in its place once all of it is on disk.
+/// Writes a file with `write`, and renames it to `path` once all of it is on disk.
 ///
 /// # Errors
-/// What `write` returns, or [`Error::Io`]; nothing is left behind then.
+/// The error of `write`, or [`Error::Io`]; the unfinished file is deleted then.
 pub fn write_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let io = |source| Error::io(path, source);
     fs::create_dir_all(parent(path)).map_err(io)?;
-    let unfinished = beside(path);
+    let unfinished = unfinished_path(path);
     let result = (|| {
         let mut writer = BufWriter::new(File::create(&unfinished).map_err(io)?);
         write(&mut writer)?;
@@ -59,28 +59,29 @@ pub fn write_file(
     result
 }
 
-/// In a folder that is not finished, or no longer wanted: who has it locked is still at work on it.
+/// Name of a file in unfinished and in replaced folders. The program that holds its lock still works
+/// on the folder.
 pub const MARK: &str = ".unfinished";
 
-/// Fills a folder with `fill`, and puts it in its place once all of it is on disk. A folder that
-/// was there before is replaced.
+/// Fills a folder with `fill`, and renames it to `path` once all of it is on disk. An existing folder
+/// is replaced.
 ///
 /// # Errors
-/// What `fill` returns, or [`Error::Io`]; nothing is left behind then, and what was there stays. As
-/// [`check_free`].
+/// The error of `fill`, or [`Error::Io`]: the unfinished folder is deleted then, and an existing
+/// folder stays. Those of [`check_free`].
 pub fn write_dir<E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let io = |source| Error::io(path, source);
     fs::create_dir_all(parent(path)).map_err(io)?;
-    let unfinished = beside(path);
+    let unfinished = unfinished_path(path);
     let mark = begin(path)?;
     let result = (|| {
         fill(&unfinished)?;
         sync_tree(&unfinished)?;
-        put(&unfinished, path).map_err(io)?;
-        // last of all: what has a mark may be taken away, what has none may not
+        rename_finished(&unfinished, path).map_err(io)?;
+        // last of all: folders with a mark may be deleted by others, folders without may not
         fs::remove_file(path.join(MARK)).map_err(io)?;
         Ok(sync_dir(parent(path))?)
     })();
@@ -91,12 +92,12 @@ pub fn write_dir<E: From<Error>>(
     result
 }
 
-/// Renames a finished folder. The one that was there before goes only once the new one is in its place.
-fn put(finished: &Path, path: &Path) -> std::io::Result<()> {
+/// Renames a finished folder. An existing folder is deleted only after that.
+fn rename_finished(finished: &Path, path: &Path) -> std::io::Result<()> {
     if !path.exists() {
         return fs::rename(finished, path);
     }
-    let old = replaced(path);
+    let old = replaced_path(path);
     File::create(path.join(MARK))?;
     fs::rename(path, &old)?;
     if let Err(error) = fs::rename(finished, path) {
@@ -107,23 +108,27 @@ fn put(finished: &Path, path: &Path) -> std::io::Result<()> {
     fs::remove_dir_all(&old)
 }
 
-/// Whether a folder may be written: nothing has the names that it needs beside its own, but what an
-/// interrupted program left there.
+/// Checks that a folder may be written: the names that writing needs are free, or taken by leftovers
+/// of an interrupted program.
 ///
 /// # Errors
-/// [`Error::BadFile`] where another program is writing it, or something else has such a name.
+/// [`Error::BadFile`] if another program is writing the folder, or something else has such a name.
 pub fn check_free(path: &Path) -> Result<(), Error> {
     leftovers(path).map(|_| ())
 }
 
-/// What an interrupted program left in the folders beside `path`, each with its mark.
+/// Folders beside `path` that an interrupted program left, each with its mark.
 fn leftovers(path: &Path) -> Result<Vec<(PathBuf, File)>, Error> {
-    let found = |folder: PathBuf| Ok(left(&folder)?.map(|mark| (folder, mark)));
-    [beside(path), replaced(path)].into_iter().map(found).filter_map(Result::transpose).collect()
+    let leftover = |folder: PathBuf| Ok(leftover_mark(&folder)?.map(|mark| (folder, mark)));
+    [unfinished_path(path), replaced_path(path)]
+        .into_iter()
+        .map(leftover)
+        .filter_map(Result::transpose)
+        .collect()
 }
 
-/// The mark of what an interrupted program left at `path`, locked where the file system has locks.
-fn left(path: &Path) -> Result<Option<File>, Error> {
+/// The mark of a folder that an interrupted program left, locked where the file system has locks.
+fn leftover_mark(path: &Path) -> Result<Option<File>, Error> {
     if fs::symlink_metadata(path).is_err() {
         return Ok(None);
     }
@@ -133,14 +138,14 @@ fn left(path: &Path) -> Result<Option<File>, Error> {
     lock(&mark, path).map(|()| Some(mark))
 }
 
-/// Takes a folder by its open mark.
+/// Locks a folder by its open mark.
 fn lock(mark: &File, folder: &Path) -> Result<(), Error> {
     let others = || Error::bad_file(folder, "another program is writing this");
-    // a file system without locks has no answer to who is at work
+    // a file system without locks cannot say whether a program works on the folder
     if let Err(TryLockError::WouldBlock) = mark.try_lock() {
         return Err(others());
     }
-    // another program may have removed it and begun anew between its opening and its locking
+    // another program may have made the folder anew between the opening and the locking
     let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
     let same = match (mark.metadata(), fs::metadata(folder.join(MARK))) {
         (Ok(mine), Ok(there)) => id(mine) == id(there),
@@ -149,19 +154,20 @@ fn lock(mark: &File, folder: &Path) -> Result<(), Error> {
     if same { Ok(()) } else { Err(others()) }
 }
 
-/// Makes the unfinished folder with its mark, locked. What an interrupted program left goes.
+/// Makes the unfinished folder with its mark, locked. Leftovers of an interrupted program are
+/// deleted.
 fn begin(path: &Path) -> Result<File, Error> {
     for (folder, _mark) in leftovers(path)? {
-        // killed between two renames: what was to be replaced is all that there is
-        let cleared = match folder == replaced(path) && !path.exists() {
+        // killed between two renames: the replaced folder is the only one left
+        let cleared = match folder == replaced_path(path) && !path.exists() {
             true => fs::rename(&folder, path).and_then(|()| fs::remove_file(path.join(MARK))),
             false => fs::remove_dir_all(&folder),
         };
         cleared.map_err(|source| Error::io(&folder, source))?;
     }
-    let unfinished = beside(path);
+    let unfinished = unfinished_path(path);
     let io = |source| Error::io(&unfinished, source);
-    // whoever makes it has it
+    // fails where another program has made it in the meantime
     fs::create_dir(&unfinished).map_err(io)?;
     let begun = File::create(unfinished.join(MARK))
         .map_err(io)
@@ -172,8 +178,8 @@ fn begin(path: &Path) -> Result<File, Error> {
     begun
 }
 
-/// Deletes what an interrupted program left unfinished in `dir` (not in its subfolders), but what
-/// another one is writing.
+/// Deletes unfinished files and folders in `dir` (not in its subfolders), except those that another
+/// program is writing.
 ///
 /// # Errors
 /// [`Error::Io`]
@@ -187,13 +193,13 @@ pub fn sweep(dir: &Path) -> Result<(), Error> {
         let mark = File::open(path.join(MARK));
         let is_in_work = mark.is_ok_and(|mark| lock(&mark, &path).is_err());
         if !is_in_work && path.extension().is_some_and(|ending| ending == UNFINISHED) {
-            remove_if_there(&path)?;
+            remove_if_present(&path)?;
         }
     }
     Ok(())
 }
 
-fn remove_if_there(path: &Path) -> Result<(), Error> {
+fn remove_if_present(path: &Path) -> Result<(), Error> {
     let result = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
@@ -225,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+    fn write_file_keeps_the_old_file_and_nothing_else_after_a_failure() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.txt");
         let text = |text: &'static str| {
@@ -241,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_replaced_whole_and_leftovers_are_swept() {
+    fn write_dir_replaces_whole_folders_and_sweep_deletes_leftovers() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model");
         for text in ["one", "two"] {
@@ -261,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_folder_is_its_writers_until_that_is_gone() {
+    fn write_dir_refuses_a_folder_that_another_writer_holds() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model");
         let write = || write_dir::<Error>(&path, |_| Ok(()));
@@ -273,7 +279,7 @@ mod tests {
         })
         .unwrap();
         for name in ["model.tmp", "model.old.tmp"] {
-            // a killed program's goes, somebody else's is not touched
+            // leftovers of a killed program are deleted, other folders are kept
             let in_the_way = dir.path().join(name);
             fs::create_dir(&in_the_way).unwrap();
             for error in [write().unwrap_err(), check_free(&path).unwrap_err()] {
@@ -287,12 +293,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_to_be_replaced_stays_where_the_program_was_killed_between_two_renames() {
+    fn write_dir_restores_the_replaced_folder_after_a_kill_between_two_renames() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model");
-        fs::create_dir(replaced(&path)).unwrap();
-        fs::write(replaced(&path).join(MARK), "").unwrap();
-        fs::write(replaced(&path).join("f"), "old").unwrap();
+        fs::create_dir(replaced_path(&path)).unwrap();
+        fs::write(replaced_path(&path).join(MARK), "").unwrap();
+        fs::write(replaced_path(&path).join("f"), "old").unwrap();
         write_dir::<Error>(&path, |_| Err(Error::bad_file("x", "broken"))).unwrap_err();
         assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "old");
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
@@ -300,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_was_taken_over_is_not_ones_own() {
+    fn lock_refuses_a_mark_that_another_program_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let mark = File::create(dir.path().join(MARK)).unwrap();
         fs::remove_file(dir.path().join(MARK)).unwrap();
@@ -310,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_writers_at_once_each_writes_all_or_nothing() {
+    fn write_dir_of_many_writers_at_once_writes_all_or_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model");
         let write = |text: String| {

@@ -1,7 +1,7 @@
-//! Which Rust type is stored in which Arrow column type: written from rows, read in place.
+//! Rust types and their Arrow column types: columns are written from rows and read in place.
 //!
-//! Only plain types, so that every reader of Parquet understands the dumps. Which columns a table
-//! has is not known here.
+//! Only plain types, so that every reader of Parquet understands the dumps. The tables are not known
+//! here.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int32Type, Int
 
 use crate::ids::{GroupId, MatchId, Member, PolicyVersion, PromptId};
 
-/// A value that fits a cell of a table.
+/// A type of the values in a table's cells.
 pub trait Cell: Sized + 'static {
-    /// The value as it is read in place: texts and lists are borrowed from the column.
+    /// A value read in place: texts and lists are borrowed from the column.
     type Ref<'a>: Copy;
     /// The Arrow array behind a column of such values.
     type Array: Array + Clone;
 
     /// The Arrow type of the column.
     fn data_type() -> DataType;
-    /// Borrows the value as a column gives it.
+    /// Borrows the value in the form in which columns return it.
     fn as_cell(&self) -> Self::Ref<'_>;
     /// Copies a value out of a column.
     fn from_cell(cell: Self::Ref<'_>) -> Self;
@@ -32,7 +32,7 @@ pub trait Cell: Sized + 'static {
     /// Checks the type and the values of a column; a wider type is cast where nothing is lost.
     ///
     /// # Errors
-    /// What is wrong, to follow the words "column x".
+    /// The problem, as the end of a sentence that begins with "column x".
     fn open(array: &ArrayRef) -> Result<Self::Array, String>;
     /// The value at `row`, which is not null.
     fn get(array: &Self::Array, row: usize) -> Self::Ref<'_>;
@@ -88,7 +88,7 @@ pub trait RowField: Sized + 'static {
     /// Checks a column's type, values and nulls.
     ///
     /// # Errors
-    /// What is wrong, to follow the words "column x".
+    /// The problem, as the end of a sentence that begins with "column x".
     fn open_column(array: &ArrayRef) -> Result<Self::Column, String>;
     /// Copies the value at `row`.
     fn read_row(column: &Self::Column, row: usize) -> Self;
@@ -150,7 +150,7 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// Other writers choose wider types (`LargeUtf8`, `UInt8` …); a lossless cast reads them too.
+/// Casts a column of another writer (`LargeUtf8`, `UInt8` …) where no value is lost.
 fn as_type(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
     if array.data_type() == wanted {
         return Ok(Arc::clone(array));
@@ -304,8 +304,8 @@ macro_rules! text_id_cell {
 
 text_id_cell!(GroupId PromptId MatchId);
 
-/// A small type that is stored as another one: how a value goes in, and comes back. `$back` gives
-/// an error for a stored value that is none of the type's.
+/// Stores a small type as another one: `$into` converts a value for storage, `$back` converts it
+/// back or returns an error.
 macro_rules! cell_as {
     ($type:ty, $inner:ty, $into:expr, $back:expr) => {
         impl $crate::column::Cell for $type {

@@ -1,4 +1,4 @@
-//! What can go wrong with files and tables, named by what the caller can do about it.
+//! Failures of files and tables, named by what the caller can do about them.
 
 use std::path::PathBuf;
 
@@ -11,17 +11,17 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The operating system's word on it.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A line of a JSON Lines file is not what it should be.
+    /// A line of a JSON Lines file is wrong.
     #[error("{}:{line}: {reason}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A file is not readable in its format.
@@ -29,15 +29,15 @@ pub enum Error {
     BadFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A table lacks a column, or a column has another type than the contract says.
     #[error("table {table}: {reason}")]
     Table {
-        /// Name of the table that was expected.
+        /// Name of the expected table.
         table: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// Arrow refused an operation.
@@ -46,7 +46,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an I/O error with the path it happened at.
+    /// An I/O error with its path.
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source }
     }

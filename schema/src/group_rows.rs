@@ -1,14 +1,14 @@
-//! Where each group's rows lie in tables that are ordered by group and member.
+//! The rows of each group in tables that are ordered by group and member.
 //!
-//! Whoever puts such a table together knows the boundaries; they are kept beside the table, so that
-//! nobody has to find them again by the ids.
+//! The stage that builds a table knows the boundaries of its groups. They are kept beside the table,
+//! so that later stages need not search for them by id.
 
 use std::ops::Range;
 
 /// The rows of each group, group after group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupRows {
-    /// The row after each group's last.
+    /// Per group, the index after its last row.
     ends: Vec<usize>,
 }
 
@@ -41,7 +41,7 @@ impl GroupRows {
 }
 
 impl FromIterator<usize> for GroupRows {
-    /// From the groups' sizes.
+    /// From the sizes of the groups.
     fn from_iter<I: IntoIterator<Item = usize>>(sizes: I) -> Self {
         let mut groups = Self::default();
         sizes.into_iter().for_each(|n_rows| groups.push(n_rows));

@@ -1,4 +1,4 @@
-//! Typed ids: what crosses a crate boundary is never a bare string or number.
+//! Typed ids: no bare string or number crosses a crate boundary as an id.
 
 use std::fmt;
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(transparent)]
         pub struct $name(pub String);
 
@@ -44,7 +45,7 @@ text_id! {
     MatchId
 }
 
-/// A completion's place in its group, counted from 0.
+/// Index of a completion in its group, counted from 0.
 #[derive(
     Clone,
     Copy,
@@ -62,7 +63,7 @@ text_id! {
 pub struct Member(pub u32);
 
 impl Member {
-    /// The place as an index.
+    /// The index as a `usize`.
     pub fn idx(self) -> usize {
         self.0 as usize
     }
@@ -74,7 +75,7 @@ impl fmt::Display for Member {
     }
 }
 
-/// The number of updates that made a policy: 0 is the model the run began with.
+/// Number of updates that led to a policy: 0 is the model that the run began with.
 #[derive(
     Clone,
     Copy,

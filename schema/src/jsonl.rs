@@ -1,4 +1,4 @@
-//! JSON Lines: one value a line, with errors that name the line.
+//! JSON Lines: one value per line, with errors that name the line.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -39,7 +39,7 @@ pub fn read_numbered<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>
     Ok(rows)
 }
 
-/// serde_json's message; its "line 1" is dropped, for the file's line is named already.
+/// serde_json's message without its "line 1": the file's line is named elsewhere.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = match text.rsplit_once(" at line ") {
@@ -52,7 +52,7 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// Writes one line a row, atomically.
+/// Writes one line per row; the file appears whole or not at all.
 ///
 /// # Errors
 /// [`Error::Io`]
@@ -69,7 +69,7 @@ pub fn write<T: Serialize>(path: &Path, rows: &[T]) -> Result<(), Error> {
 /// One row as JSON with its line end.
 ///
 /// # Errors
-/// Where `row` cannot be written as JSON (a map whose keys are no strings).
+/// A `row` that JSON cannot hold (a map whose keys are not strings).
 pub fn to_line<T: Serialize>(row: &T) -> Result<String, serde_json::Error> {
     serde_json::to_string(row).map(|text| text + "\n")
 }

@@ -1,6 +1,6 @@
 //! The contracts between the stages: ids, Arrow tables, Parquet, IPC and JSON Lines, seeds.
 //!
-//! Every stage speaks to the others in these types alone. No tensors, no sockets, no models.
+//! Stages exchange these types only. It does not know tensors, sockets or models.
 
 #![forbid(unsafe_code)]
 

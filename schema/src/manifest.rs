@@ -1,4 +1,4 @@
-//! The list of a run's finished files: what stands in it is whole, with its size and hash.
+//! The list of a run's finished files, each with its size and hash.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -14,22 +14,22 @@ pub const FILE: &str = "manifest.jsonl";
 
 /// One finished file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct ManifestEntry {
     /// Path relative to the run's folder.
     pub file: String,
     /// Table that it holds.
     pub table: String,
     /// Training step that it belongs to.
     pub step: i64,
-    /// Rows in it.
+    /// Number of rows.
     pub rows: usize,
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
     /// BLAKE3 hash of its content.
     pub blake3: String,
 }
 
-impl Entry {
+impl ManifestEntry {
     /// Describes a finished file.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Entry {
 ///
 /// # Errors
 /// [`Error::Io`]
-pub fn append(run_dir: &Path, entries: &[Entry]) -> Result<(), Error> {
+pub fn append(run_dir: &Path, entries: &[ManifestEntry]) -> Result<(), Error> {
     let path = run_dir.join(FILE);
     let io = |source| Error::io(&path, source);
     let mut text = String::new();
@@ -74,15 +74,15 @@ pub fn append(run_dir: &Path, entries: &[Entry]) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Line`]
-pub fn read(run_dir: &Path) -> Result<Vec<Entry>, Error> {
+pub fn read(run_dir: &Path) -> Result<Vec<ManifestEntry>, Error> {
     jsonl::read(&run_dir.join(FILE))
 }
 
-/// Forgets the entries of steps after `last_step`: what a resumed run will make again. A last line
-/// that a kill cut off goes, too.
+/// Deletes the entries of steps after `last_step`, which a resumed run makes again, and a last line
+/// that a kill cut off.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Line`] for any other line that is no entry.
+/// [`Error::Io`]; [`Error::Line`] for any other line that is not an entry.
 pub fn truncate(run_dir: &Path, last_step: i64) -> Result<(), Error> {
     let path = run_dir.join(FILE);
     if !path.exists() {

@@ -1,4 +1,4 @@
-//! Parquet in and out: zstd, statistics on scalar columns, atomic, readable by everyone.
+//! Parquet in and out: compressed by zstd, statistics on scalar columns, whole files only.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,23 +15,27 @@ use crate::atomic;
 use crate::error::Error;
 use crate::table::Table;
 
-/// A row group is closed once it holds about this much.
+/// Number of bytes after which a row group is closed.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
-/// Number of rows that the writer is given at a time.
+/// Number of rows passed to the writer at a time.
 const ROWS_PER_BATCH: usize = 4096;
 
-/// Writes rows as one file.
+/// Writes rows as one file, and returns their number.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::BadFile`]; nothing half-written is left.
-pub fn write<T: Table>(path: &Path, rows: &[T]) -> Result<(), Error> {
+/// [`Error::Io`] and [`Error::BadFile`]; no half-written file is left.
+pub fn write<'a, T: Table + 'a>(
+    path: &Path,
+    rows: impl IntoIterator<Item = &'a T>,
+) -> Result<usize, Error> {
+    let rows: Vec<&T> = rows.into_iter().collect();
     // in parts, for one Arrow column of text holds at most 2 GiB
-    let batches = rows.chunks(ROWS_PER_BATCH).map(T::to_batch);
-    write_all(path, &T::schema(), batches)
+    write_all(path, &T::schema(), rows.chunks(ROWS_PER_BATCH).map(T::to_batch))?;
+    Ok(rows.len())
 }
 
-/// Writes a batch as one file: byte for byte what [`write()`] makes of its rows.
+/// Writes a batch as one file, byte for byte the file that [`write()`] makes of its rows.
 ///
 /// # Errors
 /// As [`write()`].
@@ -61,7 +65,8 @@ fn write_all(
     })
 }
 
-/// Statistics help to skip rows by number or id; of texts and lists they would only copy values.
+/// Statistics of numbers and ids help readers to skip rows; those of texts and lists would only
+/// repeat values.
 fn properties(schema: &SchemaRef) -> WriterProperties {
     let level = ZstdLevel::try_new(3).expect("3 is a level of zstd. This is a bug.");
     let mut builder = WriterProperties::builder()
@@ -97,7 +102,7 @@ pub fn read<T: Table>(path: &Path) -> Result<Vec<T>, Error> {
     Ok(rows)
 }
 
-/// Reads a file's batches, whatever they hold.
+/// Reads the batches of any table.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::BadFile`] where it is no Parquet.
@@ -106,7 +111,7 @@ pub fn read_batches(path: &Path) -> Result<Vec<RecordBatch>, Error> {
     reader.collect::<Result<_, _>>().map_err(|error| Error::bad_file(path, error))
 }
 
-/// Reads a file's rows as JSON objects, nulls left out, whatever they hold.
+/// Reads the rows of any table as JSON objects, nulls left out.
 ///
 /// # Errors
 /// As [`read_batches`].

@@ -1,6 +1,6 @@
-//! Prompts as data sets give them: a text, or chat messages.
+//! Prompts of data sets: a text, or chat messages.
 //!
-//! How messages become one text for a policy is the model's chat template and not decided here.
+//! The chat template, which turns messages into the text that a policy continues, is not known here.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What is said.
+    /// The text of the message.
     pub content: String,
 }
 
@@ -31,10 +31,8 @@ pub enum Prompt {
 }
 
 impl Prompt {
-    /// What a judge is told was asked.
-    ///
-    /// A text stands for itself, a single user message for its content. A longer conversation is
-    /// written out turn by turn, for judges are asked about one query.
+    /// The question that a judge is shown: the text, or the content of a single message. A longer
+    /// conversation is written out turn by turn, for the judge's prompt has room for one question.
     pub fn question(&self) -> String {
         let messages = match self {
             Self::Text(text) => return text.clone(),
@@ -64,7 +62,7 @@ impl Prompt {
         }
     }
 
-    /// Whether there is nothing to answer.
+    /// Whether the prompt has no text and no message.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Text(text) => text.is_empty(),
@@ -78,7 +76,7 @@ mod tests {
     use super::{Message, Prompt};
 
     #[test]
-    fn a_judge_sees_the_question_alone_where_there_is_one() {
+    fn question_is_the_content_of_a_single_message_or_the_conversation() {
         let message = |role: &str, content: &str| Message::new(role, content);
         assert_eq!(Prompt::Text("2+2?".into()).question(), "2+2?");
         assert_eq!(Prompt::Messages(vec![message("user", "2+2?")]).question(), "2+2?");

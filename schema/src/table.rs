@@ -1,8 +1,8 @@
 //! A table contract: a row struct whose columns have fixed Arrow types.
 //!
 //! Rows are packed into record batches once, and columns are read in place. Column order is field
-//! order; name and version of the contract travel in the schema's metadata. Which tables there are
-//! is not known here.
+//! order; name and version of the contract are in the schema's metadata. The tables themselves are
+//! not known here.
 
 use std::borrow::Borrow;
 
@@ -40,8 +40,8 @@ pub trait Table: Sized + Clone {
     /// are ignored.
     ///
     /// # Errors
-    /// [`Error::Table`] where a column is missing, has another type, or the contract's major
-    /// version is another one.
+    /// [`Error::Table`] if a column is missing or has another type, or the contract's major version
+    /// differs.
     fn columns(batch: &RecordBatch) -> Result<Self::Columns, Error>;
 
     /// Unpacks a batch into rows.
@@ -51,10 +51,10 @@ pub trait Table: Sized + Clone {
     fn from_batch(batch: &RecordBatch) -> Result<Vec<Self>, Error>;
 }
 
-/// Puts `array` in the place of the column `name`.
+/// Replaces the column `name` by `array`.
 ///
 /// # Errors
-/// [`Error::Arrow`] where there is no such column, or `array` has another type or length.
+/// [`Error::Arrow`] if there is no such column, or `array` has another type or length.
 pub fn replace_column(
     batch: &RecordBatch,
     name: &str,
@@ -65,12 +65,12 @@ pub fn replace_column(
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
-/// Makes a table of columns that are there already: each from `own` where it is named there, or
-/// else from the first of `sources` that has it. No value is copied.
+/// Makes a table of existing columns: each is taken from `own`, or else from the first of `sources`
+/// that has it. No value is copied.
 ///
 /// # Errors
-/// [`Error::Table`] for a column that is nowhere, [`Error::Arrow`] for one of another type or
-/// length.
+/// [`Error::Table`] for a column that no source has, [`Error::Arrow`] for a column of another type
+/// or length.
 pub fn join_columns<T: Table>(
     own: &[(&str, ArrayRef)],
     sources: &[&RecordBatch],
@@ -88,7 +88,7 @@ pub fn join_columns<T: Table>(
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
-/// Refuses a batch that says it is another table, or of another major version.
+/// Refuses a batch whose metadata names another table or another major version.
 pub(crate) fn check_contract<T: Table>(batch: &RecordBatch) -> Result<(), Error> {
     let schema = batch.schema();
     let refuse = |reason: String| Err(Error::Table { table: T::NAME, reason });
@@ -164,7 +164,9 @@ macro_rules! table {
             ) -> Result<arrow::array::RecordBatch, $crate::Error> {
                 use $crate::column::RowField;
                 let columns = vec![
-                    $( <$type as RowField>::write_column(rows.iter().map(|row| &row.borrow().$field)), )*
+                    $( <$type as RowField>::write_column(
+                        rows.iter().map(|row| &row.borrow().$field),
+                    ), )*
                 ];
                 Ok(arrow::array::RecordBatch::try_new(Self::schema(), columns)?)
             }

@@ -1,7 +1,7 @@
-//! Training states on disk: a model folder that others load, and beside it what resuming needs.
+//! Training states on disk: a model folder that other programs load, and the state for resuming.
 //!
-//! `checkpoints/step_00010/` holds the model in f32, so that nothing is lost, and `trainer_state/`
-//! the optimiser's running means and a JSON object of the caller's own.
+//! `checkpoints/step_00010/` holds the model in f32, so that no bit is lost, and `trainer_state/`
+//! the optimiser's running means and a JSON object of the caller.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ const STATE_DIR: &str = "trainer_state";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
 
-/// A trainer whose state can be written and taken back.
+/// A trainer whose state can be saved and restored.
 pub trait Trainer {
     /// The model in training.
     fn model(&self) -> &Decoder;
@@ -29,7 +29,7 @@ pub trait Trainer {
     fn learner(&mut self) -> LearnerAccess<'_>;
 }
 
-/// Lets this module reach a trainer's inside.
+/// Gives this module access to the learner inside a trainer.
 #[doc(hidden)]
 pub struct LearnerAccess<'a>(&'a mut Learner);
 
@@ -72,25 +72,25 @@ fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
         return Ok(Vec::new());
     }
     let io = |source| joust_schema::Error::io(&dir, source);
-    let mut found = Vec::new();
+    let mut checkpoints = Vec::new();
     for entry in std::fs::read_dir(&dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(step) = name.strip_prefix("step_").and_then(|step| step.parse().ok())
             && path.join(STATE_DIR).join(STATE_FILE).exists()
         {
-            found.push((step, path));
+            checkpoints.push((step, path));
         }
     }
-    found.sort();
-    Ok(found)
+    checkpoints.sort();
+    Ok(checkpoints)
 }
 
-/// Writes a checkpoint and deletes all but the `keep_last` newest (0 keeps all).
+/// Writes a checkpoint, then deletes all but the `keep_last` newest (0 keeps all).
 ///
 /// # Errors
-/// [`Error::Engine`] and [`Error::Schema`] for files that cannot be written; an older checkpoint is
-/// never touched before the new one is complete.
+/// [`Error::Engine`] and [`Error::Schema`] for files that cannot be written; older checkpoints are
+/// deleted only after the new one is complete.
 pub fn save<S: Serialize>(
     trainer: &mut impl Trainer,
     tokenizer: &Tokenizer,
@@ -125,11 +125,11 @@ pub fn save<S: Serialize>(
     Ok(path)
 }
 
-/// Takes the optimiser's state of a checkpoint back into a trainer whose model was loaded from the
-/// same folder, and returns the caller's own object.
+/// Restores the optimiser of a trainer whose model was loaded from the same folder, and returns the
+/// caller's object.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] names what does not fit.
+/// [`Error::Checkpoint`] names the file or tensor that does not fit.
 pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> Result<S, Error> {
     let bad = |reason: String| Error::Checkpoint { path: path.to_owned(), reason };
     let state_dir = path.join(STATE_DIR);

@@ -1,23 +1,23 @@
-//! What can go wrong in training, named by what the caller can do about it.
+//! Failures of training, named by what the caller can do about them.
 
 /// A failure of a training step or a checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A batch is not what the trainer's contract says.
+    /// A batch breaks the trainer's contract.
     #[error("batch: {0}")]
     Batch(String),
     /// A setting makes no sense.
     #[error("{0}")]
     Config(String),
-    /// The loss is not a number; the weights have not been touched.
+    /// The loss or the gradient is not finite; the weights are unchanged.
     #[error(
         "the loss is {loss} at update {update}; lower the learning rate or look at the rewards"
     )]
     NotFinite {
-        /// The loss.
+        /// The loss, or the norm of the gradient.
         loss: f64,
-        /// Updates made before it.
+        /// Number of updates before it.
         update: u64,
     },
     /// A checkpoint does not fit this run.
@@ -25,7 +25,7 @@ pub enum Error {
     Checkpoint {
         /// The checkpoint's folder.
         path: std::path::PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// The model or its files.

@@ -2,11 +2,12 @@
 //!
 //! Pure tensor functions of log-probabilities; they do not know the model. Notation per token:
 //! l = current, o = old, q = reference log-probability, m = mask, A = the row's advantage,
-//! r = exp(l − o). Each token's loss is −min(r·A, clip(r, 1 − ε, 1 + ε_high)·A) + β·k3, where
-//! k3 = exp(q − l) − (q − l) − 1 (Schulman, "Approximating KL divergence", 2020), times r where the
-//! bias of sampling from the old policy is corrected (DeepSeek-V3.2). Sources: GRPO arXiv 2402.03300,
-//! clip-higher and token mean DAPO arXiv 2503.14476, Dr. GRPO arXiv 2503.20783; reference
-//! implementation: TRL 1.16 `GRPOTrainer._compute_loss`.
+//! r = exp(l − o), the importance ratio. The loss of a token is
+//! −min(r·A, clip(r, 1 − ε, 1 + ε_high)·A) + β·k3, where k3 = exp(q − l) − (q − l) − 1 (Schulman,
+//! "Approximating KL divergence", 2020), times r where the bias of sampling from the old policy is
+//! corrected (DeepSeek-V3.2). Sources: GRPO arXiv 2402.03300, clip-higher and token mean DAPO
+//! arXiv 2503.14476, Dr. GRPO arXiv 2503.20783; reference implementation: TRL 1.16
+//! `GRPOTrainer._compute_loss`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use joust_reward::{GroupResult, dump, rule};
 use joust_rollout::RolloutBatch;
 use joust_schema::ids::Member;
-use joust_schema::manifest::{self, Entry};
+use joust_schema::manifest::{self, ManifestEntry};
 use joust_schema::parquet;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{Completion, Reward, Rollout, Status, Verdict};
@@ -28,7 +28,7 @@ pub(crate) fn write(
         batch.groups.iter().flat_map(|group| group.completions.iter().cloned()).collect();
     parquet::write(&dir.join("rollouts.parquet"), &rollouts)?;
     parquet::write(&dir.join("rewards.parquet"), rewards)?;
-    let mut written = dump::write_evidence(&dir, results)?;
+    let mut written = dump::write_evidence(&dir, results.iter())?;
     written.push(("rollouts.parquet".to_owned(), Rollout::NAME, rollouts.len()));
     written.push(("rewards.parquet".to_owned(), Reward::NAME, rewards.len()));
     let completions = completions(step, batch, rewards);
@@ -36,9 +36,21 @@ pub(crate) fn write(
     parquet::write(&run.dir().join(&file), &completions)?;
     let mut entries = Vec::new();
     for (name, table, rows) in written {
-        entries.push(Entry::of(run.dir(), &format!("{folder}/{name}"), table, step as i64, rows)?);
+        entries.push(ManifestEntry::of(
+            run.dir(),
+            &format!("{folder}/{name}"),
+            table,
+            step as i64,
+            rows,
+        )?);
     }
-    entries.push(Entry::of(run.dir(), &file, Completion::NAME, step as i64, completions.len())?);
+    entries.push(ManifestEntry::of(
+        run.dir(),
+        &file,
+        Completion::NAME,
+        step as i64,
+        completions.len(),
+    )?);
     manifest::append(run.dir(), &entries)?;
     Ok(())
 }

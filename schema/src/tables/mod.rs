@@ -1,6 +1,6 @@
 //! The tables that the stages exchange and that a run leaves behind, column by column.
 //!
-//! A null has the meaning that its column's comment gives it, never "zero".
+//! The meaning of a null is in the comment of its column; it is never "zero".
 
 mod values;
 
@@ -16,7 +16,7 @@ table! {
         step: i64,
         /// The group it belongs to.
         group_id: GroupId,
-        /// Its place in the group.
+        /// Its index in the group.
         member: Member,
         /// The prompt of the group.
         prompt_id: PromptId,
@@ -50,15 +50,15 @@ table! {
         match_id: MatchId,
         /// Round of the tournament, counted from 1.
         round: i32,
-        /// One of the two.
+        /// The first of the two.
         member_a: Member,
-        /// The other.
+        /// The second of the two.
         member_b: Member,
         /// Valid votes for `member_a`.
         votes_a: i32,
         /// Valid votes for `member_b`.
         votes_b: i32,
-        /// Votes that stayed invalid or failed, after their second try.
+        /// Votes without a verdict after their second try.
         votes_invalid: i32,
         /// Whether voting stopped because the majority could no longer change.
         decided_early: bool,
@@ -70,11 +70,11 @@ table! {
 table! {
     /// One judge sample.
     Vote, VoteColumns, "votes", "1.0" {
-        /// The match it was cast in.
+        /// The match that it belongs to.
         match_id: MatchId,
-        /// Its place in the match, counted from 0.
+        /// Its index in the match, counted from 0.
         vote: i32,
-        /// How many tries were made before this one for the same place.
+        /// Number of earlier attempts at the same vote.
         attempt: i32,
         /// Whether `member_a` was shown as the first answer.
         a_shown_first: bool,
@@ -82,14 +82,14 @@ table! {
         verdict: Verdict,
         /// The judge's whole output, or the reason why it gave none.
         text: String,
-        /// Tokens of the judge's prompt.
+        /// Number of tokens of the judge's prompt.
         prompt_tokens: i32,
-        /// Those of them whose computation was shared.
+        /// Number of prompt tokens whose computation was shared.
         cached_prompt_tokens: i32,
-        /// Tokens that the judge wrote.
+        /// Number of tokens that the judge wrote.
         completion_tokens: i32,
-        /// Time from the judge's first work on it to its end; null in training runs, whose dumps
-        /// repeat byte for byte.
+        /// Milliseconds from the judge's first work on it to its end; null in training runs, whose
+        /// dumps repeat byte for byte.
         latency_ms: Option<f64>,
         /// Key of its draws.
         seed: i64,
@@ -99,13 +99,13 @@ table! {
 }
 
 table! {
-    /// What one completion earned.
+    /// The reward of one completion.
     Reward, RewardColumns, "rewards", "1.0" {
         /// Its group.
         group_id: GroupId,
-        /// Its place in the group.
+        /// Its index in the group.
         member: Member,
-        /// Whether it has a reward, and why not.
+        /// Whether it has a reward, or the reason why not.
         status: Status,
         /// The reward; null unless `status` is `scored`.
         reward: Option<f64>,
@@ -121,33 +121,33 @@ table! {
         losses: i32,
         /// 1 for the best of the group, equals share the better rank; null without ratings.
         rank: Option<i32>,
-        /// What the trainer made of the reward; null until trained on.
+        /// The trainer's advantage; null until trained on.
         advantage: Option<f64>,
     }
 }
 
 table! {
-    /// The view people open: one completion with everything that is known about it.
+    /// One completion with all that other tables hold about it: the table for people.
     Completion, CompletionColumns, "completions", "1.1" {
         /// Training step; 0 outside of training.
         step: i64,
         /// The text that the policy continued.
         prompt: String,
-        /// What it sampled.
+        /// The sampled text.
         completion: String,
         /// The reward; null unless `status` is `scored`.
         reward: Option<f64>,
-        /// What the trainer made of the reward; null where it was not trained on.
+        /// The trainer's advantage; null where it was not trained on.
         advantage: Option<f64>,
         /// Its group.
         group_id: GroupId,
-        /// Its place in the group.
+        /// Its index in the group.
         member: Member,
         /// The prompt of the group.
         prompt_id: PromptId,
         /// The weights that sampled it; null where it was not sampled by this program.
         policy_version: Option<PolicyVersion>,
-        /// Whether it has a reward, and why not.
+        /// Whether it has a reward, or the reason why not.
         status: Status,
         /// Expected share of wins against the rest of the group; null without ratings.
         win_rate: Option<f64>,
@@ -163,7 +163,7 @@ table! {
         rank: Option<i32>,
         /// Why sampling ended; null where it was not sampled by this program.
         finish_reason: Option<FinishReason>,
-        /// Tokens sampled; null where it was not sampled by this program.
+        /// Number of tokens sampled; null where it was not sampled by this program.
         completion_tokens: Option<i32>,
         /// The known answer, where the data set has one.
         answer: Option<String>,

@@ -1,4 +1,4 @@
-//! Rows survive the way through Arrow and Parquet, and wrong files are refused by name.
+//! Rows through Arrow and Parquet and back, columns read in place, and wrong files refused by name.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn reward(member: u32, value: Option<f64>) -> Reward {
 }
 
 #[test]
-fn rows_survive_arrow_parquet_and_ipc() {
+fn from_batch_returns_the_rows_after_arrow_parquet_and_ipc() {
     let rows = vec![reward(0, Some(0.25)), reward(1, None)];
     let batch = Reward::to_batch(&rows).unwrap();
     assert_eq!(Reward::from_batch(&batch).unwrap(), rows);
@@ -58,7 +58,7 @@ fn rollout(member: u32) -> Rollout {
 }
 
 #[test]
-fn lists_survive_parquet() {
+fn parquet_keeps_lists() {
     let row = rollout(3);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rollouts.parquet");
@@ -67,7 +67,7 @@ fn lists_survive_parquet() {
 }
 
 #[test]
-fn an_empty_table_keeps_its_columns() {
+fn parquet_keeps_the_columns_of_an_empty_table() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("votes.parquet");
     crate::parquet::write::<Vote>(&path, &[]).unwrap();
@@ -77,7 +77,7 @@ fn an_empty_table_keeps_its_columns() {
 }
 
 #[test]
-fn foreign_types_are_read_and_wrong_ones_named() {
+fn from_batch_reads_foreign_types_and_names_wrong_ones() {
     let rows = vec![reward(0, Some(1.0))];
     let batch = Reward::to_batch(&rows).unwrap();
     let replace = |name: &str, array: ArrayRef| {
@@ -118,7 +118,7 @@ fn columns_are_read_in_place() {
 }
 
 #[test]
-fn a_replaced_column_must_have_the_same_type_and_length() {
+fn replace_column_refuses_another_type_or_length() {
     let batch = Reward::to_batch(&[reward(0, Some(0.25)), reward(1, None)]).unwrap();
     let advantages = Float64Array::from(vec![Some(-1.5), None]);
     let replaced = replace_column(&batch, "advantage", Arc::new(advantages)).unwrap();
@@ -133,7 +133,7 @@ fn a_replaced_column_must_have_the_same_type_and_length() {
 }
 
 #[test]
-fn joined_columns_come_from_the_first_source_that_has_them() {
+fn join_columns_takes_the_first_source_with_the_column() {
     let sources = [
         Rollout::to_batch(&[rollout(3)]).unwrap(),
         Reward::to_batch(&[reward(9, Some(0.25))]).unwrap(),
@@ -154,7 +154,7 @@ fn joined_columns_come_from_the_first_source_that_has_them() {
 }
 
 #[test]
-fn a_batch_and_its_rows_give_the_same_file() {
+fn write_batch_gives_the_same_file_as_its_rows() {
     let rows: Vec<Rollout> = (0..10_000)
         .map(|idx| Rollout {
             completion: "ab".repeat(idx % 7),

@@ -5,9 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::column::cell_as;
 
 macro_rules! vocabulary {
-    ($(#[$meta:meta])* $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $text:literal, )* }) => {
+    ($(#[$meta:meta])* $name:ident {
+        $( $(#[$variant_meta:meta])* $variant:ident = $text:literal, )*
+    }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum $name {
             $( $(#[$variant_meta])* $variant, )*
@@ -71,9 +74,9 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// Whether a completion has a reward, and why not.
+    /// Whether a completion has a reward, or the reason why not.
     Status {
-        /// It has one.
+        /// It has a reward.
         Scored = "scored",
         /// The judge gave no valid vote in any of its matches.
         JudgeFailed = "judge_failed",

@@ -28,8 +28,8 @@ pub struct GrpoConfig {
     pub num_iterations: usize,
     /// Updates that one pass is split into.
     pub updates_per_pass: usize,
-    /// Leaves completions that were cut off at the length limit out of the loss; their rewards count
-    /// in their group's mean all the same.
+    /// Leaves completions that were cut off at the length limit out of the loss; their rewards
+    /// count in their group's mean all the same.
     pub mask_truncated_completions: bool,
     /// How the model is trained.
     pub learner: LearnerConfig,

@@ -1,6 +1,6 @@
 //! AdamW with gradient clipping and a learning-rate schedule.
 //!
-//! Parameters are leaf tensors with gradients; whose they are is not known here. AdamW as in
+//! Parameters are leaf tensors with gradients; the model is not known here. AdamW as in
 //! Loshchilov & Hutter, arXiv 1711.05101, in the order of operations of `torch.optim.AdamW`:
 //! p ← p·(1 − lr·λ);  m ← β₁m + (1 − β₁)g;  v ← β₂v + (1 − β₂)g²;
 //! p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).  Norms and biases do not decay.
@@ -25,7 +25,8 @@ pub struct OptimConfig {
     pub beta2: f64,
     /// Added to the root of the squared gradient's mean.
     pub eps: f64,
-    /// λ: share of the weight that is subtracted, times the learning rate; not for norms and biases.
+    /// λ: share of the weight that is subtracted, times the learning rate; not for norms and
+    /// biases.
     pub weight_decay: f64,
     /// Gradients with a larger norm over all parameters are scaled down to it; 0 switches it off.
     pub max_grad_norm: f64,
@@ -74,9 +75,9 @@ impl OptimConfig {
 }
 
 /// One parameter with its running means.
-struct Slot {
+struct ParameterState {
     name: String,
-    parameter: Tensor,
+    tensor: Tensor,
     mean: Tensor,
     square: Tensor,
     decays: bool,
@@ -84,7 +85,7 @@ struct Slot {
 
 /// AdamW over a model's parameters.
 pub struct AdamW {
-    slots: Vec<Slot>,
+    parameters: Vec<ParameterState>,
     config: OptimConfig,
     n_updates: u64,
 }
@@ -92,25 +93,25 @@ pub struct AdamW {
 impl AdamW {
     /// Starts with running means of zero. One-dimensional parameters (norms, biases) do not decay.
     pub fn new(parameters: Vec<(String, Tensor)>, config: &OptimConfig) -> Self {
-        let slot = |(name, parameter): (String, Tensor)| {
-            let (mean, square) = (parameter.detach().zeros_like(), parameter.detach().zeros_like());
-            let decays = parameter.dim() >= 2 && config.weight_decay > 0.0;
-            Slot { name, parameter, mean, square, decays }
+        let state = |(name, tensor): (String, Tensor)| {
+            let (mean, square) = (tensor.detach().zeros_like(), tensor.detach().zeros_like());
+            let decays = tensor.dim() >= 2 && config.weight_decay > 0.0;
+            ParameterState { name, tensor, mean, square, decays }
         };
-        let slots = parameters.into_iter().map(slot).collect();
-        Self { slots, config: config.clone(), n_updates: 0 }
+        let parameters = parameters.into_iter().map(state).collect();
+        Self { parameters, config: config.clone(), n_updates: 0 }
     }
 
-    /// Updates made so far.
+    /// Number of updates made so far.
     pub fn n_updates(&self) -> u64 {
         self.n_updates
     }
 
-    /// Norm of all gradients together; parameters without one count as 0.
+    /// Norm of all gradients together; a parameter without a gradient counts as 0.
     pub fn grad_norm(&self) -> f64 {
         let _guard = tch::no_grad_guard();
-        let squares = self.slots.iter().filter_map(|slot| {
-            let grad = slot.parameter.grad();
+        let squares = self.parameters.iter().filter_map(|parameter| {
+            let grad = parameter.tensor.grad();
             grad.defined().then(|| grad.square().sum(Kind::Double).double_value(&[]))
         });
         squares.sum::<f64>().sqrt()
@@ -128,43 +129,44 @@ impl AdamW {
         let t = self.n_updates as f64;
         let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
         let _guard = tch::no_grad_guard();
-        for slot in &mut self.slots {
-            let grad = slot.parameter.grad();
+        for parameter in &mut self.parameters {
+            let grad = parameter.tensor.grad();
             if !grad.defined() {
                 continue;
             }
             let grad = if scale < 1.0 { grad * scale } else { grad };
-            if slot.decays {
-                let _ = slot.parameter.g_mul_scalar_(1.0 - lr * weight_decay);
+            if parameter.decays {
+                let _ = parameter.tensor.g_mul_scalar_(1.0 - lr * weight_decay);
             }
-            let _ = slot.mean.g_mul_scalar_(beta1).g_add_(&(&grad * (1.0 - beta1)));
-            let _ = slot.square.g_mul_scalar_(beta2).g_add_(&(grad.square() * (1.0 - beta2)));
-            let denominator = slot.square.sqrt() / correction2.sqrt() + eps;
-            let _ = slot.parameter.g_sub_(&(&slot.mean / denominator * (lr / correction1)));
-            slot.parameter.zero_grad();
+            let _ = parameter.mean.g_mul_scalar_(beta1).g_add_(&(&grad * (1.0 - beta1)));
+            let _ = parameter.square.g_mul_scalar_(beta2).g_add_(&(grad.square() * (1.0 - beta2)));
+            let denominator = parameter.square.sqrt() / correction2.sqrt() + eps;
+            let _ = parameter.tensor.g_sub_(&(&parameter.mean / denominator * (lr / correction1)));
+            parameter.tensor.zero_grad();
         }
         norm
     }
 
     /// Clears all gradients without an update.
     pub fn clear_gradients(&mut self) {
-        for slot in &mut self.slots {
-            slot.parameter.zero_grad();
+        for parameter in &mut self.parameters {
+            parameter.tensor.zero_grad();
         }
     }
 
-    /// The running means by name, for checkpoints: the tensors themselves, which updates change.
+    /// The running means by name, for checkpoints. They share memory with the optimiser, so updates
+    /// change them.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        let both = |slot: &Slot| {
+        let both = |parameter: &ParameterState| {
             [
-                (format!("exp_avg.{}", slot.name), slot.mean.shallow_clone()),
-                (format!("exp_avg_sq.{}", slot.name), slot.square.shallow_clone()),
+                (format!("exp_avg.{}", parameter.name), parameter.mean.shallow_clone()),
+                (format!("exp_avg_sq.{}", parameter.name), parameter.square.shallow_clone()),
             ]
         };
-        self.slots.iter().flat_map(both).collect()
+        self.parameters.iter().flat_map(both).collect()
     }
 
-    /// Takes back what [`AdamW::state`] gave.
+    /// Restores the running means that [`AdamW::state`] returned.
     ///
     /// # Errors
     /// The name of the first tensor that is missing or has another shape.
@@ -174,10 +176,10 @@ impl AdamW {
         find: impl Fn(&str) -> Option<Tensor>,
     ) -> Result<(), String> {
         let _guard = tch::no_grad_guard();
-        for slot in &mut self.slots {
-            let parts = [("exp_avg", &mut slot.mean), ("exp_avg_sq", &mut slot.square)];
+        for parameter in &mut self.parameters {
+            let parts = [("exp_avg", &mut parameter.mean), ("exp_avg_sq", &mut parameter.square)];
             for (kind, target) in parts {
-                let name = format!("{kind}.{}", slot.name);
+                let name = format!("{kind}.{}", parameter.name);
                 let saved = find(&name).ok_or_else(|| format!("tensor {name} is missing"))?;
                 if saved.size() != target.size() {
                     return Err(format!("tensor {name} has shape {:?}", saved.size()));

@@ -29,7 +29,8 @@ pub struct ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// The learning rate of update `update` (counted from 0) of `n_updates`, as a share of the peak.
+    /// The learning rate of update `update` (counted from 0) of `n_updates`, as a share of the
+    /// peak.
     ///
     /// `transformers.get_{constant,cosine,linear}_schedule_with_warmup` at step `update`.
     pub fn factor(&self, update: u64, n_updates: u64) -> f64 {
