@@ -1,8 +1,6 @@
 //! The closing words of a run: what changed, one bracket, one thought, where everything is.
 
-use joust_reward::GroupResult;
-use joust_rollout::RolloutBatch;
-use joust_run::training::FinishedRun;
+use joust_run::training::{FinishedRun, ScoredGroup};
 use joust_schema::ids::Member;
 use joust_schema::tables::Verdict;
 
@@ -10,9 +8,7 @@ use crate::output::line;
 
 /// Prints the summary.
 pub(crate) fn print(run: &FinishedRun) {
-    if let Some((batch, results)) = &run.last_step {
-        print_bracket(batch, results);
-    }
+    print_bracket(&run.last_groups);
     let (minutes, seconds) = (run.seconds as u64 / 60, run.seconds as u64 % 60);
     line(format!("\n{} steps, {minutes} min {seconds} s in this start.", run.steps));
     if let (Some(before), Some(after)) = (run.accuracy_before, run.accuracy) {
@@ -31,27 +27,24 @@ pub(crate) fn print(run: &FinishedRun) {
 }
 
 /// The tournament of the group whose rewards are furthest apart, and its first thought.
-fn print_bracket(batch: &RolloutBatch, results: &[GroupResult]) {
-    let spread = |result: &GroupResult| {
-        let rewards = || result.rewards.iter().filter_map(|row| row.reward);
+fn print_bracket(groups: &[ScoredGroup]) {
+    let spread = |group: &ScoredGroup| {
+        let rewards = || group.result.rewards.iter().filter_map(|row| row.reward);
         rewards().fold(f64::MIN, f64::max) - rewards().fold(f64::MAX, f64::min)
     };
-    let shown = results
+    let group = groups
         .iter()
-        .filter(|result| !result.matches.is_empty())
+        .filter(|group| !group.result.matches.is_empty())
         .max_by(|a, b| spread(a).total_cmp(&spread(b)));
-    let Some(shown) = shown else { return };
-    let Some(group) = batch.groups.iter().find(|group| group.group_id == shown.group_id) else {
-        return;
-    };
+    let Some(group) = group else { return };
+    let result = &group.result;
     let last_line = |member: Member| -> String {
-        let row = group.completions.iter().find(|row| row.member == member);
-        let text = row.map_or("", |row| row.completion.trim());
+        let text = group.rollout.completions[member.idx()].completion.trim();
         shorten(text.lines().last().unwrap_or_default(), 40)
     };
-    line(format!("\nOne tournament of the last step: {}", shorten(&group.question, 90)));
+    line(format!("\nOne tournament of the last step: {}", shorten(&group.rollout.question, 90)));
     let mut round = 0;
-    for row in &shown.matches {
+    for row in &result.matches {
         if row.round != round {
             round = row.round;
             line(format!("  round {round}"));
@@ -71,7 +64,7 @@ fn print_bracket(batch: &RolloutBatch, results: &[GroupResult]) {
             last_line(row.member_b)
         ));
     }
-    let mut ranking: Vec<_> = shown.rewards.iter().filter(|row| row.rank.is_some()).collect();
+    let mut ranking: Vec<_> = result.rewards.iter().filter(|row| row.rank.is_some()).collect();
     ranking.sort_by_key(|row| (row.rank, row.member));
     line("  standings");
     for row in ranking {
@@ -84,14 +77,14 @@ fn print_bracket(batch: &RolloutBatch, results: &[GroupResult]) {
             row.rating_stderr.unwrap_or(f64::NAN),
             row.wins,
             row.losses,
-            group.answer.as_ref().map_or(String::new(), |answer| {
-                let row = &group.completions[row.member.idx()];
-                let right = joust_reward::rule::is_correct(&row.completion, answer);
-                format!("  ({})", if right { "right" } else { "wrong" })
-            })
+            match group.is_correct(row.member) {
+                Some(true) => "  (right)",
+                Some(false) => "  (wrong)",
+                None => "",
+            }
         ));
     }
-    if let Some(vote) = shown.votes.iter().find(|vote| vote.verdict != Verdict::Invalid) {
+    if let Some(vote) = result.votes.iter().find(|vote| vote.verdict != Verdict::Invalid) {
         line(format!("\nOne thought of the judge (match {}):", vote.match_id));
         for text in vote.text.trim().lines().filter(|text| !text.is_empty()) {
             line(format!("  {text}"));

@@ -1,4 +1,4 @@
-//! Measuring a policy: completions of held-out prompts against their known answers.
+//! Measurement of a policy: completions of held-out prompts against their known answers.
 
 use joust_reward::rule;
 use joust_rollout::{GenerateRequest, PromptRow, PromptSource, PromptsConfig, RolloutWorkers};
@@ -8,23 +8,23 @@ use joust_schema::seed::Seed;
 use crate::config::train::TrainRun;
 use crate::error::Error;
 
-/// Held-out prompts, and how they are answered.
+/// Held-out prompts, and the settings of sampling.
 pub(crate) struct Evaluation {
     prompts: Vec<PromptRow>,
     samples: u32,
     temperature: f64,
 }
 
-/// What was found.
-pub(crate) struct Found {
-    /// Share of right completions.
+/// The result of a measurement.
+pub(crate) struct EvaluationResult {
+    /// Share of correct completions.
     pub(crate) accuracy: f64,
-    /// Tokens a completion.
+    /// Mean number of tokens per completion.
     pub(crate) mean_length: f64,
 }
 
 impl Evaluation {
-    /// Reads the held-out prompts, where the config names some.
+    /// Reads the held-out prompts; `None` if the config names no file.
     pub(crate) fn open(config: &TrainRun) -> Result<Option<Self>, Error> {
         let Some(path) = &config.eval.path else {
             return Ok(None);
@@ -50,8 +50,12 @@ impl Evaluation {
         Ok(Some(Self { prompts, samples: config.eval.samples, temperature }))
     }
 
-    /// Answers every prompt; the draws are the same at every step.
-    pub(crate) fn run(&self, workers: &mut RolloutWorkers, seed: Seed) -> Result<Found, Error> {
+    /// Samples completions of every prompt. The draws are the same at every step.
+    pub(crate) fn run(
+        &self,
+        workers: &mut RolloutWorkers,
+        seed: Seed,
+    ) -> Result<EvaluationResult, Error> {
         let request = GenerateRequest {
             step: 0,
             policy_version: PolicyVersion(0),
@@ -63,7 +67,7 @@ impl Evaluation {
         let batch = workers.generate(&request, &mut |_| {})?;
         // prompts that were dropped count as wrong
         let n_wanted = self.prompts.len() * self.samples as usize;
-        let n_right = batch
+        let n_correct = batch
             .groups
             .iter()
             .flat_map(|group| {
@@ -71,8 +75,8 @@ impl Evaluation {
                 group.completions.iter().filter(|row| rule::is_correct(&row.completion, answer))
             })
             .count();
-        Ok(Found {
-            accuracy: n_right as f64 / n_wanted as f64,
+        Ok(EvaluationResult {
+            accuracy: n_correct as f64 / n_wanted as f64,
             mean_length: batch.n_tokens as f64 / n_wanted as f64,
         })
     }

@@ -4,10 +4,14 @@
 
 mod evaluation;
 mod records;
+mod scored;
 mod start;
 mod state;
 mod step_loop;
+mod step_metrics;
+mod tables;
 
+pub use scored::ScoredGroup;
 pub use start::start;
 pub use state::FinishedRun;
 pub use step_loop::Training;

@@ -1,4 +1,4 @@
-//! From a config to a run that is ready for its next step: fresh, or where it was interrupted.
+//! From a config to a run that is ready for its next step: a fresh run or a resumed one.
 
 use std::sync::Arc;
 
@@ -19,8 +19,7 @@ use crate::export;
 use crate::observer::{Event, Observer};
 use crate::run_folder::{ExistingRun, RunFolder};
 
-/// Opens everything that the run needs. Files that cannot be used are errors before the run's
-/// folder is touched.
+/// Opens all that the run needs. Unusable files are errors before the run's folder is touched.
 ///
 /// # Errors
 /// [`Error::Input`] for a config that makes no sense, the stages' errors for their files.
@@ -38,7 +37,7 @@ pub fn start(
     let device = config.policy.device.resolve()?;
     let files = folder::open(&config.policy.path)?;
     let origin = files.decoder(device, Kind::Float)?;
-    // the judge may stay silent for a while when it is large
+    // a large judge takes a while to load
     let scorer = Scorer::open(&config.reward, false)?;
 
     let run = RunFolder::open(&config.run, &config, existing)?;
@@ -84,11 +83,11 @@ pub fn start(
         trainer,
         evaluation,
         state,
-        last: None,
+        last_groups: Vec::new(),
     })
 }
 
-/// One engine a worker, on the policy's own weights where they compute in its number format.
+/// One engine per worker. Engines that compute in the policy's number format share its weights.
 fn engines(
     config: &TrainRun,
     policy: &Decoder,
@@ -114,7 +113,7 @@ fn engines(
         config.rollout.quantization.resolve(policy.device(), config.policy.dtype, false)?;
     let tokenizer = Arc::new(tokenizer.clone());
     let engine = |_| {
-        // nothing samples while the trainer changes the weights, so they need to be there only once
+        // no worker samples while the trainer changes the weights, so one copy serves both
         let weights = match precision == policy.kind().into() {
             true => policy.shared(),
             false => policy.duplicate(policy.device(), precision)?,

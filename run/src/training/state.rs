@@ -1,12 +1,13 @@
-//! What a training run remembers between steps, and what it leaves at its end.
+//! The state of a training run between steps, and its results.
 
 use std::path::PathBuf;
 
-use joust_reward::GroupResult;
-use joust_rollout::{PromptCursor, RolloutBatch};
+use joust_rollout::PromptCursor;
 use serde::{Deserialize, Serialize};
 
-/// What a checkpoint remembers beside weights and optimiser.
+use super::scored::ScoredGroup;
+
+/// The state that a checkpoint holds beside weights and optimiser.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct TrainingState {
     /// Number of complete steps.
@@ -33,6 +34,6 @@ pub struct FinishedRun {
     pub accuracy_before: Option<f64>,
     /// Newest accuracy on held-out prompts.
     pub accuracy: Option<f64>,
-    /// Rollouts and results of the last step, if this start made one.
-    pub last_step: Option<(RolloutBatch, Vec<GroupResult>)>,
+    /// The groups of the last step; empty if this start made no step.
+    pub last_groups: Vec<ScoredGroup>,
 }

@@ -1,28 +1,31 @@
 //! The loop of `joust train`: prompts → rollouts → rewards → updates → new weights, step by step.
 //!
-//! It connects the stages and keeps their records; what happens inside a stage is the stage's.
+//! It connects the stages and keeps their records. The work inside a stage is not known here.
 
 use std::time::Instant;
 
 use joust_engine::Tokenizer;
 use joust_reward::{GroupRequest, GroupResult, Scorer};
-use joust_rollout::{GenerateRequest, PromptSource, RolloutBatch, RolloutWorkers};
+use joust_rollout::{
+    DroppedPrompt, GenerateRequest, PromptRow, PromptSource, RolloutBatch, RolloutWorkers,
+};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
-use joust_schema::table::{Table as _, replace_column};
-use joust_schema::tables::Reward;
 use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome, checkpoint};
 
 use super::evaluation::Evaluation;
 use super::records;
+use super::scored::{ScoredGroup, ScoredStep};
 use super::state::{FinishedRun, TrainingState};
+use super::step_metrics::{StepClock, scored_metrics};
+use super::tables::StepTables;
 use crate::config::train::TrainRun;
 use crate::error::Error;
 use crate::export;
 use crate::observer::{Event, Observer};
 use crate::run_folder::RunFolder;
 
-/// Everything a run works with.
+/// A run in progress: the stages, their state, and the folder of the run.
 pub struct Training {
     pub(super) config: TrainRun,
     pub(super) run: RunFolder,
@@ -34,8 +37,8 @@ pub struct Training {
     pub(super) trainer: GrpoTrainer,
     pub(super) evaluation: Option<Evaluation>,
     pub(super) state: TrainingState,
-    /// The last step's groups, for the closing summary.
-    pub(super) last: Option<(RolloutBatch, Vec<GroupResult>)>,
+    /// The groups of the last step, for the closing summary.
+    pub(super) last_groups: Vec<ScoredGroup>,
 }
 
 impl Training {
@@ -88,91 +91,109 @@ impl Training {
             seconds: started.elapsed().as_secs_f64(),
             accuracy_before: self.state.accuracy_before,
             accuracy: self.state.accuracy,
-            last_step: self.last,
+            last_groups: self.last_groups,
         })
     }
 
-    /// One step; `None` where no prompts are left.
+    /// One step: sample, score, train, record. `None` if no prompts are left.
     fn step(&mut self, observer: &mut dyn Observer) -> Result<Option<Metrics>, Error> {
         let prompts = self.prompts.next(self.config.train.prompts_per_step);
         if prompts.is_empty() {
             return Ok(None);
         }
         let step = self.state.step + 1;
-        let began = Instant::now();
+        let mut clock = StepClock::start();
+        let batch = self.sample(step, &prompts, observer)?;
+        clock.end_part("rollout_s");
+        let results = self.score(step, &batch, observer)?;
+        clock.end_part("reward_s");
+        let mut tables = StepTables::pack(&batch, &results)?;
+        let mut metrics = self.train(step, &mut tables)?;
+        clock.end_part("train_s");
+        let scored = ScoredStep::new(batch, results);
+        records::write(&self.run, step, &scored, &tables)?;
+
+        self.state.step = step;
+        self.state.cursor = self.prompts.cursor();
+        self.state.num_tokens += scored.n_tokens as u64;
+        metrics.extend(scored_metrics(&scored));
+        metrics.insert("num_tokens".to_owned(), self.state.num_tokens as f64);
+        let n_judge_tokens = metrics.get("judge/tokens").copied().unwrap_or(0.0);
+        metrics.extend(clock.metrics(scored.n_tokens as f64 + n_judge_tokens));
+        self.last_groups = scored.groups;
+        Ok(Some(metrics))
+    }
+
+    /// Samples a group of completions per prompt.
+    fn sample(
+        &mut self,
+        step: u64,
+        prompts: &[PromptRow],
+        observer: &mut dyn Observer,
+    ) -> Result<RolloutBatch, Error> {
         let request = GenerateRequest {
             step: step as i64,
             policy_version: PolicyVersion(self.trainer.n_updates() as i64),
-            prompts: &prompts,
+            prompts,
             seed: self.seed,
             group_size: None,
             temperature: None,
         };
         let batch =
             self.workers.generate(&request, &mut |_| observer.observe(Event::Progressed))?;
-        let rollout_s = began.elapsed().as_secs_f64();
-        for dropped in &batch.dropped {
-            tracing::warn!(prompt_id = %dropped.prompt_id, reason = %dropped.reason, "A prompt was dropped.");
+        for DroppedPrompt { prompt_id, reason } in &batch.dropped {
+            tracing::warn!(%prompt_id, %reason, "A prompt was dropped.");
         }
-        // later in a run, one prompt that is too long must not stop what works
+        // later in a run, a step of prompts that are too long does not stop it
         let is_new = self.state.num_tokens == 0;
-        if let (true, true, Some(first)) = (is_new, batch.groups.is_empty(), batch.dropped.first())
-        {
-            let text = format!(
+        match batch.dropped.first() {
+            Some(first) if is_new && batch.groups.is_empty() => Err(Error::input(format!(
                 "step {step}: none of {} prompts can be sampled from; prompt {}: {}",
                 batch.dropped.len(),
                 first.prompt_id,
                 first.reason
-            );
-            return Err(Error::input(text));
+            ))),
+            _ => Ok(batch),
         }
+    }
 
-        let began_reward = Instant::now();
-        let groups = batch.groups.iter().map(|group| GroupRequest {
+    /// Scores all groups; the results are in their order.
+    fn score(
+        &mut self,
+        step: u64,
+        batch: &RolloutBatch,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<GroupResult>, Error> {
+        let seed = self.seed.child("reward", step);
+        let requests = batch.groups.iter().map(|group| GroupRequest {
             step: step as i64,
             group_id: group.group_id.clone(),
             question: group.question.clone(),
             completions: group.completions.iter().map(|row| row.completion.clone()).collect(),
             reference: group.answer.clone(),
-            seed: self.seed.child("reward", step).child_str("prompt", &group.prompt_id.0),
+            seed: seed.child_str("prompt", &group.prompt_id.0),
             tournament: None,
         });
-        let results = self
-            .scorer
-            .score_all(groups.collect(), &mut |_| observer.observe(Event::Progressed))?;
-        let reward_s = began_reward.elapsed().as_secs_f64();
+        let progress = &mut |_: &GroupResult| observer.observe(Event::Progressed);
+        Ok(self.scorer.score_all(requests.collect(), progress)?)
+    }
 
-        let began_train = Instant::now();
-        let rollouts = batch.to_arrow()?;
-        let rewards: Vec<&Reward> = results.iter().flat_map(|result| &result.rewards).collect();
-        let rewards = Reward::to_batch(&rewards)?;
-        let groups = batch.group_rows();
-        let tables = ScoredTables { rollouts: &rollouts, rewards: &rewards, groups: &groups };
+    /// Updates the policy, and publishes it to the workers. The advantages go into the tables.
+    fn train(&mut self, step: u64, tables: &mut StepTables) -> Result<Metrics, Error> {
         let info = StepInfo {
             seed: self.seed.child("train", step),
             temperature: self.config.rollout.temperature,
             max_completion_length: self.config.rollout.max_completion_length,
         };
-        let StepOutcome { advantages, mut metrics } = self.trainer.step(&tables, &info)?;
-        let rewards = replace_column(&rewards, "advantage", advantages)?;
+        let scored = ScoredTables {
+            rollouts: &tables.rollouts,
+            rewards: &tables.rewards,
+            groups: &tables.groups,
+        };
+        let StepOutcome { advantages, metrics } = self.trainer.step(&scored, &info)?;
+        tables.set_advantages(advantages)?;
         self.workers.publish(self.trainer.model())?;
-        let train_s = began_train.elapsed().as_secs_f64();
-
-        let rewards = Reward::from_batch(&rewards)?;
-        records::write(&self.run, step, &batch, &rewards, &results)?;
-        self.state.step = step;
-        self.state.cursor = self.prompts.cursor();
-        self.state.num_tokens += batch.n_tokens as u64;
-        metrics.extend(records::metrics(&batch, &results));
-        let times = [("rollout_s", rollout_s), ("reward_s", reward_s), ("train_s", train_s)];
-        metrics.extend(times.map(|(name, value)| (format!("time/{name}"), value)));
-        let step_time = began.elapsed().as_secs_f64();
-        metrics.insert("step_time".to_owned(), step_time);
-        metrics.insert("num_tokens".to_owned(), self.state.num_tokens as f64);
-        let n_tokens = batch.n_tokens as f64 + metrics.get("judge/tokens").copied().unwrap_or(0.0);
-        metrics.insert("tokens_per_second".to_owned(), n_tokens / step_time);
-        self.last = Some((batch, results));
-        Ok(Some(metrics))
+        Ok(metrics)
     }
 
     fn evaluate(&mut self, metrics: &mut Metrics) -> Result<Option<f64>, Error> {
@@ -180,11 +201,11 @@ impl Training {
             return Ok(None);
         };
         let began = Instant::now();
-        let found = evaluation.run(&mut self.workers, self.seed)?;
-        metrics.insert("eval/accuracy".to_owned(), found.accuracy);
-        metrics.insert("eval/completions/mean_length".to_owned(), found.mean_length);
+        let measured = evaluation.run(&mut self.workers, self.seed)?;
+        metrics.insert("eval/accuracy".to_owned(), measured.accuracy);
+        metrics.insert("eval/completions/mean_length".to_owned(), measured.mean_length);
         metrics.insert("time/eval_s".to_owned(), began.elapsed().as_secs_f64());
-        Ok(Some(found.accuracy))
+        Ok(Some(measured.accuracy))
     }
 
     fn save(&mut self) -> Result<(), Error> {

@@ -1,0 +1,109 @@
+//! Metrics of a step that the trainer cannot know: answers, judge, time.
+
+use std::time::Instant;
+
+use joust_reward::GroupResult;
+use joust_schema::tables::{Status, Verdict, Vote};
+use joust_trainer::Metrics;
+
+use super::scored::{ScoredGroup, ScoredStep};
+
+/// Metrics of answers and judge.
+pub(super) fn scored_metrics(step: &ScoredStep) -> Metrics {
+    let mut metrics = Metrics::from([("dropped_prompts".to_owned(), step.n_dropped as f64)]);
+    metrics.extend(accuracy(step));
+    let rewards = || step.results().flat_map(|result| &result.rewards);
+    let n_failed = rewards().filter(|row| row.status == Status::JudgeFailed).count();
+    metrics.insert("reward/judge_failed_ratio".to_owned(), share(n_failed, rewards().count()));
+    let votes: Vec<&Vote> = step.results().flat_map(|result| &result.votes).collect();
+    if !votes.is_empty() {
+        metrics.extend(vote_metrics(&votes));
+        metrics.extend(position_bias(step.results()));
+        metrics.extend(match_metrics(&step.groups));
+    }
+    metrics
+}
+
+fn share(n: usize, of: usize) -> f64 {
+    n as f64 / of.max(1) as f64
+}
+
+fn accuracy(step: &ScoredStep) -> Option<(String, f64)> {
+    let known = || step.groups.iter().flat_map(ScoredGroup::known_correctness);
+    let n_known = known().count();
+    let n_correct = known().filter(|is_correct| **is_correct).count();
+    (n_known > 0).then(|| ("accuracy".to_owned(), share(n_correct, n_known)))
+}
+
+fn vote_metrics(votes: &[&Vote]) -> Metrics {
+    let n_valid = votes.iter().filter(|vote| vote.verdict != Verdict::Invalid).count();
+    let n_first = votes.iter().filter(|vote| vote.verdict == Verdict::First).count();
+    let n_tokens: f64 = votes.iter().map(|vote| f64::from(vote.completion_tokens)).sum();
+    Metrics::from([
+        ("judge/votes".to_owned(), votes.len() as f64),
+        ("judge/invalid_ratio".to_owned(), 1.0 - share(n_valid, votes.len())),
+        ("judge/first_ratio".to_owned(), share(n_first, n_valid)),
+        ("judge/tokens".to_owned(), n_tokens),
+        ("judge/tokens_per_vote".to_owned(), n_tokens / votes.len() as f64),
+    ])
+}
+
+fn position_bias<'a>(results: impl Iterator<Item = &'a GroupResult>) -> Option<(String, f64)> {
+    let biases: Vec<f64> = results.filter_map(|result| result.position_bias).collect();
+    let mean = biases.iter().sum::<f64>() / biases.len() as f64;
+    (!biases.is_empty()).then(|| ("judge/position_bias".to_owned(), mean))
+}
+
+/// The number of matches, and the judge's accuracy in those of a right and a wrong completion.
+fn match_metrics(groups: &[ScoredGroup]) -> Metrics {
+    let (mut n_matches, mut n_decided, mut n_right) = (0, 0, 0);
+    for group in groups {
+        for row in &group.result.matches {
+            n_matches += 1;
+            let (Some(a), Some(b), Some(winner)) =
+                (group.is_correct(row.member_a), group.is_correct(row.member_b), row.winner)
+            else {
+                continue;
+            };
+            if a != b {
+                n_decided += 1;
+                n_right += usize::from(group.is_correct(winner) == Some(true));
+            }
+        }
+    }
+    let mut metrics = Metrics::from([("reward/matches".to_owned(), f64::from(n_matches))]);
+    if n_decided > 0 {
+        metrics.insert("judge/accuracy".to_owned(), share(n_right, n_decided));
+    }
+    metrics
+}
+
+/// Seconds of a step and of its parts.
+pub(super) struct StepClock {
+    began: Instant,
+    part_began: Instant,
+    parts: Metrics,
+}
+
+impl StepClock {
+    pub(super) fn start() -> Self {
+        let began = Instant::now();
+        Self { began, part_began: began, parts: Metrics::new() }
+    }
+
+    /// Ends a part, whose time becomes the metric `time/<name>`; the next one begins.
+    pub(super) fn end_part(&mut self, name: &str) {
+        let now = Instant::now();
+        self.parts.insert(format!("time/{name}"), (now - self.part_began).as_secs_f64());
+        self.part_began = now;
+    }
+
+    /// Metrics of the parts and of the whole step, in which `n_tokens` were computed.
+    pub(super) fn metrics(self, n_tokens: f64) -> Metrics {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let mut metrics = self.parts;
+        metrics.insert("step_time".to_owned(), seconds);
+        metrics.insert("tokens_per_second".to_owned(), n_tokens / seconds);
+        metrics
+    }
+}

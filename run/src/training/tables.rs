@@ -1,0 +1,60 @@
+//! The Arrow tables of a step: built once, read by the trainer, and written as they are.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int32Array, RecordBatch, StringArray};
+use joust_reward::GroupResult;
+use joust_rollout::RolloutBatch;
+use joust_schema::group_rows::GroupRows;
+use joust_schema::ids::Member;
+use joust_schema::table::{Table as _, join_columns, replace_column};
+use joust_schema::tables::{Completion, Reward};
+
+use super::scored::ScoredStep;
+use crate::error::Error;
+
+/// The tables `rollouts` and `rewards`: a row per completion, in the same order.
+pub(super) struct StepTables {
+    pub(super) rollouts: RecordBatch,
+    pub(super) rewards: RecordBatch,
+    /// The rows of each group.
+    pub(super) groups: GroupRows,
+}
+
+impl StepTables {
+    /// Packs the groups and their results, which are in the same order.
+    pub(super) fn pack(batch: &RolloutBatch, results: &[GroupResult]) -> Result<Self, Error> {
+        let rewards: Vec<&Reward> = results.iter().flat_map(|result| &result.rewards).collect();
+        Ok(Self {
+            rollouts: batch.to_arrow()?,
+            rewards: Reward::to_batch(&rewards)?,
+            groups: batch.group_rows(),
+        })
+    }
+
+    /// Puts the trainer's advantages into `rewards`.
+    pub(super) fn set_advantages(&mut self, advantages: ArrayRef) -> Result<(), Error> {
+        self.rewards = replace_column(&self.rewards, "advantage", advantages)?;
+        Ok(())
+    }
+
+    /// The table `completions`: columns of both tables, and three of its own.
+    pub(super) fn completions(&self, step: &ScoredStep) -> Result<RecordBatch, Error> {
+        let groups = || step.groups.iter();
+        let lengths = groups().flat_map(|group| {
+            group.rollout.completions.iter().map(|row| row.completion_token_ids.len() as i32)
+        });
+        let answers = groups().flat_map(|group| {
+            std::iter::repeat_n(group.rollout.answer.as_deref(), group.rollout.completions.len())
+        });
+        let correctness = groups().flat_map(|group| {
+            (0..group.rollout.completions.len()).map(|idx| group.is_correct(Member(idx as u32)))
+        });
+        let own: [(&str, ArrayRef); 3] = [
+            ("completion_tokens", Arc::new(Int32Array::from_iter_values(lengths))),
+            ("answer", Arc::new(answers.collect::<StringArray>())),
+            ("correct", Arc::new(correctness.collect::<BooleanArray>())),
+        ];
+        Ok(join_columns::<Completion>(&own, &[&self.rollouts, &self.rewards])?)
+    }
+}
