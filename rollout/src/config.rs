@@ -42,7 +42,7 @@ impl Default for PromptsConfig {
 /// Whether prompts go through the policy's chat template.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ChatTemplate {
+pub enum ChatTemplateUse {
     /// Messages do, texts are continued as they are (TRL's convention).
     #[default]
     Auto,
@@ -67,7 +67,7 @@ pub struct RolloutConfig {
     /// Texts that end a completion.
     pub stop: Vec<String>,
     /// Whether prompts go through the policy's chat template.
-    pub chat_template: ChatTemplate,
+    pub chat_template: ChatTemplateUse,
     /// A system message put before chats that have none.
     pub system_prompt: Option<String>,
     /// Which of the workers' matrices are FP8; `auto` means none. They are quantised anew from each
@@ -110,7 +110,7 @@ impl Default for RolloutConfig {
             top_p: 1.0,
             top_k: 0,
             stop: Vec::new(),
-            chat_template: ChatTemplate::Auto,
+            chat_template: ChatTemplateUse::Auto,
             system_prompt: None,
             quantization: Quantization::Auto,
             kv_dtype: KvDType::Auto,

@@ -59,12 +59,12 @@ pub fn write_file(
     result
 }
 
-/// Name of a file in unfinished and in replaced folders. The program that holds its lock still works
-/// on the folder.
+/// Name of a file in unfinished and in replaced folders. The program that holds its lock still
+/// works on the folder.
 pub const MARK: &str = ".unfinished";
 
-/// Fills a folder with `fill`, and renames it to `path` once all of it is on disk. An existing folder
-/// is replaced.
+/// Fills a folder with `fill`, and renames it to `path` once all of it is on disk. An existing
+/// folder is replaced.
 ///
 /// # Errors
 /// The error of `fill`, or [`Error::Io`]: the unfinished folder is deleted then, and an existing
@@ -108,8 +108,8 @@ fn rename_finished(finished: &Path, path: &Path) -> std::io::Result<()> {
     fs::remove_dir_all(&old)
 }
 
-/// Checks that a folder may be written: the names that writing needs are free, or taken by leftovers
-/// of an interrupted program.
+/// Checks that a folder may be written: the names that writing needs are free, or taken by
+/// leftovers of an interrupted program.
 ///
 /// # Errors
 /// [`Error::BadFile`] if another program is writing the folder, or something else has such a name.

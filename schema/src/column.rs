@@ -1,7 +1,7 @@
 //! Rust types and their Arrow column types: columns are written from rows and read in place.
 //!
-//! Only plain types, so that every reader of Parquet understands the dumps. The tables are not known
-//! here.
+//! Only plain types, so that every reader of Parquet understands the dumps. The tables are not
+//! known here.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The rows of each group in tables that are ordered by group and member.
 //!
-//! The stage that builds a table knows the boundaries of its groups. They are kept beside the table,
-//! so that later stages need not search for them by id.
+//! The stage that builds a table knows the boundaries of its groups. They are kept beside the
+//! table, so that later stages need not search for them by id.
 
 use std::ops::Range;
 

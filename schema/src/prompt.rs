@@ -1,6 +1,7 @@
 //! Prompts of data sets: a text, or chat messages.
 //!
-//! The chat template, which turns messages into the text that a policy continues, is not known here.
+//! The chat template, which turns messages into the text that a policy continues, is not known
+//! here.
 
 use serde::{Deserialize, Serialize};
 

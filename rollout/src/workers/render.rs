@@ -3,7 +3,7 @@
 use joust_engine::Tokenizer;
 use joust_schema::prompt::{Message, Prompt};
 
-use crate::config::{ChatTemplate, RolloutConfig};
+use crate::config::{ChatTemplateUse, RolloutConfig};
 
 /// The text that the policy continues, and its tokens.
 pub(super) struct RenderedPrompt {
@@ -33,8 +33,8 @@ pub(super) fn render(
 /// The chat messages of a prompt; `None` for a text that takes no chat template.
 fn chat_messages(prompt: &Prompt, config: &RolloutConfig) -> Option<Vec<Message>> {
     let mut messages = match (prompt, config.chat_template) {
-        (Prompt::Text(_), ChatTemplate::Auto) => return None,
-        (Prompt::Text(text), ChatTemplate::Always) => vec![Message::new("user", text)],
+        (Prompt::Text(_), ChatTemplateUse::Auto) => return None,
+        (Prompt::Text(text), ChatTemplateUse::Always) => vec![Message::new("user", text)],
         (Prompt::Messages(messages), _) => messages.clone(),
     };
     let has_system = messages.first().is_some_and(|message| message.role == "system");

@@ -12,7 +12,7 @@ use joust_schema::tables::{FinishReason, Rollout};
 
 use super::RolloutWorkers;
 use super::request::GenerateRequest;
-use crate::config::{ChatTemplate, RolloutConfig};
+use crate::config::{ChatTemplateUse, RolloutConfig};
 use crate::group::RolloutBatch;
 use crate::prompts::row::PromptRow;
 
@@ -111,7 +111,7 @@ fn generate_renders_chats_and_with_chat_template_always_texts() {
     let message = Prompt::Messages(vec![Message::new("user", "6 + 7?")]);
     let row = |prompt| PromptRow { prompt_id: "p".into(), prompt, answer: None };
     let chat = generate(&mut workers(&config(1)), &[row(message)]);
-    let always = RolloutConfig { chat_template: ChatTemplate::Always, ..config(1) };
+    let always = RolloutConfig { chat_template: ChatTemplateUse::Always, ..config(1) };
     let text = generate(&mut workers(&always), &[row(Prompt::Text("6 + 7?".to_owned()))]);
     let plain = generate(&mut workers(&config(1)), &[row(Prompt::Text("6 + 7?".to_owned()))]);
     assert_eq!(rows(&chat)[0].prompt_token_ids, rows(&text)[0].prompt_token_ids);
