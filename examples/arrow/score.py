@@ -1,9 +1,10 @@
-"""A table of completions in, a table of rewards out: by HTTP or by Arrow Flight, with pyarrow alone.
+"""Scores a table of completions: by HTTP or by Arrow Flight, with pyarrow only.
 
     python score.py rollouts.parquet rewards.parquet [--url http://127.0.0.1:8000] [--flight]
 
-The table has the columns group_id, prompt and completion, and where they are there, member and answer; rows
-of a group come next to each other. JOUST_TOKEN in the environment is the server's token.
+The table has the columns group_id, prompt and completion, and optionally member and answer; the
+rows of a group are adjacent. The environment variable JOUST_TOKEN holds the server's token, if it
+requires one.
 """
 
 import argparse
@@ -20,24 +21,27 @@ COLUMNS = ["group_id", "prompt", "completion", "member", "answer"]
 
 
 def by_http(url: str, table: pa.Table, token: str | None = None, timeout: float = 3600) -> pa.Table:
-    """Sends the whole table, then reads rewards while they come."""
+    """Sends the whole table, then reads the rewards as they arrive."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=1024)
     headers = {"Content-Type": "application/vnd.apache.arrow.stream"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    request = urllib.request.Request(f"{url}/v1/score_groups", sink.getvalue().to_pybytes(), headers)
+    body = sink.getvalue().to_pybytes()
+    request = urllib.request.Request(f"{url}/v1/score_groups", body, headers)
     with urllib.request.urlopen(request, timeout=timeout) as response:
-        # a stream that broke off raises here
+        # a stream that breaks off raises here
         return pa.ipc.open_stream(response).read_all()
 
 
 def by_flight(url: str, table: pa.Table, token: str | None = None) -> pa.Table:
-    """Sends batches and reads rewards at the same time, as fits tables of any size."""
-    options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {token}".encode())] if token else [])
+    """Sends batches and reads rewards at the same time: for tables of any size."""
+    headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
+    options = flight.FlightCallOptions(headers=headers)
+    command = flight.FlightDescriptor.for_command(b"score")
     with flight.connect(f"grpc://{urlsplit(url).netloc}") as client:
-        writer, reader = client.do_exchange(flight.FlightDescriptor.for_command(b"score"), options)
+        writer, reader = client.do_exchange(command, options)
 
         def send() -> None:
             try:
@@ -45,7 +49,7 @@ def by_flight(url: str, table: pa.Table, token: str | None = None) -> pa.Table:
                 writer.write_table(table, max_chunksize=1024)
                 writer.done_writing()
             except (pa.ArrowException, OSError):
-                pass  # the reader is told why
+                pass  # the reader raises the reason
 
         sending = threading.Thread(target=send)
         sending.start()
@@ -57,7 +61,9 @@ def by_flight(url: str, table: pa.Table, token: str | None = None) -> pa.Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("input")
     parser.add_argument("output")
     parser.add_argument("--url", default="http://127.0.0.1:8000")

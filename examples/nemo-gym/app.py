@@ -1,10 +1,12 @@
-"""A resources server for NeMo-Gym whose verifier is a joust server: the rollouts of a task play a tournament.
+"""Resources server for NeMo-Gym that verifies by tournaments on a joust server.
 
-NeMo-Gym starts it from joust.yaml. It hands each /verify on, with the body that it got, and answers with what comes back:
-the body and a `reward`, or a `_ng_failure_class` where there is none.
+NeMo-Gym starts it from joust.yaml. It passes the body of each /verify on and returns the answer:
+the body with a `reward`, or with a `_ng_failure_class` if there is no reward.
 """
 
 import asyncio
+import pathlib
+import sys
 
 from nemo_gym.base_resources_server import (
     BaseResourcesServerConfig,
@@ -16,21 +18,22 @@ from nemo_gym.judge import JudgeError
 from nemo_gym.server_utils import get_response_json, request
 from pydantic import ConfigDict
 
-# what may go better later: as many groups are open as may be, the server starts again
-AGAIN = (429, 502, 503)
+# joust_client.py is in this folder or in the folder above
+sys.path += [str(folder) for folder in pathlib.Path(__file__).resolve().parents[:2]]
+from joust_client import BUSY, pause_s  # noqa: E402
 
 
 class JoustConfig(BaseResourcesServerConfig):
-    # the server
+    # address of the joust server
     joust_url: str
-    # one of its tokens, where it asks for one
+    # one of its tokens, if it requires tokens
     joust_token: str = ""
-    # with two minutes of pauses between them
+    # number of tries of a request; the pauses between eight tries add up to two minutes
     tries: int = 8
 
 
 class JoustVerifyRequest(BaseVerifyRequest):
-    # the names of task and rollout, by which the server knows a member that comes again
+    # keeps the ids of task and rollout, by which the server recognizes a retry
     model_config = ConfigDict(extra="allow")
 
 
@@ -43,18 +46,21 @@ class JoustResourcesServer(SimpleResourcesServer):
 
     async def verify(self, body: JoustVerifyRequest) -> JoustVerifyResponse:
         """Waits until the group of the rollout's task is complete and judged."""
-        headers = {"Authorization": f"Bearer {self.config.joust_token}"} if self.config.joust_token else {}
+        token = self.config.joust_token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = self.config.joust_url.rstrip("/") + "/verify"
         for attempt in range(self.config.tries):
-            # the client's own limits on connections let a thousand rollouts wait
-            response = await request("POST", url, json=body.model_dump(mode="json"), headers=dict(headers))
+            # NeMo-Gym's own client, whose connection limit lets a thousand rollouts wait
+            sent = body.model_dump(mode="json")
+            response = await request("POST", url, json=sent, headers=dict(headers))
             if response.status == 200:
                 return JoustVerifyResponse.model_validate(await get_response_json(response))
             problem = f"{response.status} {(await response.read()).decode()}"
-            if response.status not in AGAIN:
+            if response.status not in BUSY:
                 break
-            await asyncio.sleep(max(2.0**attempt, float(response.headers.get("Retry-After", 0))))
-        # NeMo-Gym makes a row for the failures' file of it, without a reward
+            retry_after_s = float(response.headers.get("Retry-After", 0))
+            await asyncio.sleep(pause_s(attempt, retry_after_s))
+        # NeMo-Gym writes a row without a reward to the file of failures
         raise JudgeError(f"{url}: {problem}")
 
 

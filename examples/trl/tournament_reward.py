@@ -1,29 +1,35 @@
-"""A reward function for TRL's GRPOTrainer that asks a joust server: each group of completions plays a tournament.
+"""Reward function for TRL's GRPOTrainer: each group plays a tournament on a joust server.
 
     from tournament_reward import TournamentReward
-    trainer = GRPOTrainer(..., reward_funcs=TournamentReward("http://127.0.0.1:8000", num_generations=8))
+    reward = TournamentReward("http://127.0.0.1:8000", num_generations=8)
+    trainer = GRPOTrainer(..., reward_funcs=reward)
 
-Only the standard library is needed. A completion for which the judge gave no valid vote gets None, which TRL leaves out
-of its group's baseline; a server that cannot be reached is an error, never a reward.
+Needs the standard library only. A completion without a valid vote gets None, which TRL leaves out
+of its group's baseline. A server that cannot be reached is an error, never a reward.
 """
 
 import asyncio
 import json
+import pathlib
+import sys
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-# answers that may be better a moment later: the queue is full, the server starts again
-TRY_AGAIN = (429, 502, 503, 504)
+# joust_client.py is in this folder or in the folder above
+sys.path += [str(folder) for folder in pathlib.Path(__file__).resolve().parents[:2]]
+from joust_client import BUSY_OR_INCOMPLETE, Refused, json_headers, send  # noqa: E402
+
+# Maximum pause between two tries in seconds.
+MAX_PAUSE_S = 30.0
 
 
 class TournamentReward:
-    """One number a completion: its expected share of wins against the rest of its group.
+    """One number per completion: its expected share of wins against the rest of its group.
 
-    url: the server; num_generations: completions a prompt, as in GRPOConfig (TRL does not tell); token: one of the
-    server's, where it asks for one; options: further keys of /v1/score_group, `tournament` or `votes`, say;
-    timeout: seconds a group may take, tries included.
+    url: address of the server; num_generations: completions per prompt, as in GRPOConfig, which TRL
+    does not tell; token: one of the server's, if it requires tokens; timeout: maximum time of a
+    group in seconds, tries included; at_once: maximum number of groups at the server at once;
+    options: further keys of /v1/score_group such as `tournament` or `votes`.
     """
 
     def __init__(self, url, num_generations, token=None, timeout=3600.0, at_once=64, **options):
@@ -36,7 +42,7 @@ class TournamentReward:
         self.__name__ = "tournament"
 
     def __call__(self, prompts, completions, log_extra=None, log_metric=None, **columns):
-        """Called by TRL with the completions of each prompt next to each other, as texts or as chats."""
+        """Called by TRL with texts or chats; the completions of a prompt are adjacent."""
         n = self.num_generations
         if len(prompts) % n:
             raise ValueError(f"{len(prompts)} completions are no whole groups of {n}")
@@ -44,8 +50,11 @@ class TournamentReward:
         groups = []
         for start in range(0, len(prompts), n):
             if any(prompt != prompts[start] for prompt in prompts[start : start + n]):
-                raise ValueError(f"the prompts from {start} on are no group of {n}: is num_generations right?")
-            group = {"prompt": prompts[start], "completions": completions[start : start + n], "traces": True}
+                raise ValueError(
+                    f"the prompts from {start} on are no group of {n}: is num_generations right?"
+                )
+            members = completions[start : start + n]
+            group = {"prompt": prompts[start], "completions": members, "traces": True}
             if answers is not None:
                 group["answer"] = answers[start]
             groups.append({**group, **self.options})
@@ -55,34 +64,30 @@ class TournamentReward:
         return [reward for group in scored for reward in group["rewards"]]
 
     def score(self, group):
-        """One group's answer. Where the judge failed for all of it, its rewards are None."""
-        headers = {"Content-Type": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        body = json.dumps(group).encode()
+        """The answer for one group; its rewards are None if the judge failed for the group."""
+        headers = json_headers(self.token)
         end, wait = time.monotonic() + self.timeout, 1.0
         while True:
             left = end - time.monotonic()
             try:
-                request = urllib.request.Request(self.url, body, headers)
-                with urllib.request.urlopen(request, timeout=max(left, 1.0)) as response:
-                    return json.load(response)
-            except urllib.error.HTTPError as error:
-                answer = json.loads(error.read() or b"{}")
+                return send(self.url, group, headers, max(left, 1.0))
+            except Refused as refused:
+                answer = json.loads(refused.body or "{}")
                 if "rewards" in answer:  # the judge gave no valid vote for any member
                     return answer
-                problem = f"{error.code} {answer.get('error', '')}"
-                if error.code not in TRY_AGAIN:
-                    raise RuntimeError(f"{self.url}: {problem}") from error
-            except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+                problem = f"{refused.status} {answer.get('error', '')}"
+                if refused.status not in BUSY_OR_INCOMPLETE:
+                    raise RuntimeError(f"{self.url}: {problem}") from refused
+            except OSError as error:
                 problem = str(error)
             if time.monotonic() + wait > end:
-                raise RuntimeError(f"{self.url}: no answer within {self.timeout:.0f} s; last: {problem}")
+                within = f"no answer within {self.timeout:.0f} s"
+                raise RuntimeError(f"{self.url}: {within}; last: {problem}")
             time.sleep(wait)
-            wait = min(2 * wait, 30.0)
+            wait = min(2 * wait, MAX_PAUSE_S)
 
     def log(self, scored, log_extra, log_metric):
-        """Ratings and the judge's own words as columns of TRL's completions table."""
+        """Adds ratings and the judge's outputs as columns of TRL's completions table."""
         ratings = [rating for group in scored for rating in group["ratings"]]
         if log_extra is not None:
             log_extra("rating", [rating["rating"] for rating in ratings])
@@ -97,7 +102,7 @@ class TournamentReward:
 
 
 def async_tournament_reward(*args, **options):
-    """The same as a coroutine function, which TRL runs beside other asynchronous reward functions."""
+    """The same as a coroutine function, which TRL runs beside other asynchronous rewards."""
     reward = TournamentReward(*args, **options)
 
     async def tournament(prompts, completions, **arguments):
@@ -107,7 +112,7 @@ def async_tournament_reward(*args, **options):
 
 
 def words_by_member(group):
-    """What the judge said of each member: one text of all its matches' votes."""
+    """The judge's outputs per member: one text with the votes of all its matches."""
     said = [[] for _ in group["rewards"]]
     for trace in group.get("traces") or []:
         first, second = trace["shown_first"], trace["shown_second"]

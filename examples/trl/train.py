@@ -1,4 +1,4 @@
-"""GRPO by TRL with rewards from a joust server: the nano policy of this repository on a CPU, taught by its nano judge.
+"""GRPO by TRL with rewards from a joust server: the nano policy and the nano judge on a CPU.
 
     python examples/trl/train.py --url http://127.0.0.1:8000 --steps 20 [--asynchronous]
 """
@@ -15,6 +15,7 @@ from trl import GRPOConfig, GRPOTrainer
 from tournament_reward import TournamentReward, async_tournament_reward
 
 ROOT = Path(__file__).resolve().parents[2]
+LOGGED = ("step", "reward", "reward_std", "tournament/matches")
 
 
 def main():
@@ -30,7 +31,7 @@ def main():
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model, padding_side="left")
     with open(ROOT / "data/prompts/arithmetic-train.jsonl", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    # known answers are left out: the judge works them out itself
+    # without known answers: the judge works them out itself
     prompts = [{"prompt": [{"role": "user", "content": row["prompt"]}]} for row in rows]
     group = 8
     make = async_tournament_reward if args.asynchronous else TournamentReward
@@ -60,7 +61,7 @@ def main():
     trainer.train()
     for row in trainer.state.log_history:
         if "reward" in row:
-            print(json.dumps({key: row[key] for key in ("step", "reward", "reward_std", "tournament/matches") if key in row}))
+            print(json.dumps({key: row[key] for key in LOGGED if key in row}))
 
 
 if __name__ == "__main__":

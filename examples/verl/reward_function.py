@@ -1,25 +1,27 @@
-"""A reward function for verl that asks a joust server: the completions of a prompt play a tournament.
+"""Reward function for verl: the completions of a prompt play a tournament on a joust server.
 
     reward.custom_reward_function.path=reward_function.py
     +reward.custom_reward_function.reward_kwargs.url=http://judge:8000
 
-verl asks for one completion at a time; the server puts the groups together. With reward_manager.py beside it the groups
-are verl's own; without it they are known by their prompt, which the data must have under extra_info.question.
+verl asks for one completion at a time; the server puts the groups together. With reward_manager.py
+the groups are verl's own. Without it a group is identified by its prompt, which the data set must
+have under extra_info.question.
 """
 
 import asyncio
-import json
 import math
-import time
-import urllib.error
-import urllib.request
-import uuid
+import pathlib
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-# what may go better later: the queue is full, the server starts again, the group was not complete
-AGAIN = (429, 502, 503, 504)
-# A completion holds a thread until its group is complete. They must never run out: members that are not sent for want of
-# one are those that the others wait for. asyncio's own pool has at most 32; Ray lets 1,000 calls into a reward worker.
+# joust_client.py is in this folder or in the folder above
+sys.path += [str(folder) for folder in pathlib.Path(__file__).resolve().parents[:2]]
+from joust_client import BUSY_OR_INCOMPLETE, ask, json_headers, new_request_id  # noqa: E402
+
+# A completion holds a thread until its group is complete, so there must be a thread for each
+# completion: a completion without a thread is not sent, and its group waits for it. The default
+# pool of asyncio has at most 32; Ray lets 1,000 calls into a reward worker.
 THREADS = ThreadPoolExecutor(1024)
 
 
@@ -37,43 +39,22 @@ async def compute_score(
     member=None,
     **_,
 ):
-    """The completion's expected share of wins in its group. One without a reward is an error.
+    """The completion's expected share of wins in its group; an error if it has no reward.
 
-    url: the server; token: one of the server's, where it asks for one; timeout: seconds one try may take, collecting and
-    judging included; tries: with two minutes of pauses between them. prompt, group and member come from the manager.
+    url: address of the server; token: one of the server's, if it requires tokens; timeout: maximum
+    time of one try in seconds, collecting and judging included; tries: number of tries, eight with
+    pauses of two minutes in all. The reward manager gives prompt, group and member.
     """
-    # every try of one completion has the same id: it is one member, even beside another that says the same
-    headers = {"Content-Type": "application/json", "x-request-id": uuid.uuid4().hex}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
+    headers = json_headers(token) | new_request_id()
     if group is not None:
         headers["x-joust-group"] = group
     if member is not None:
         headers["x-joust-member"] = str(member)
     body = {"prompt": prompt or extra_info["question"], "response": solution_str}
     if isinstance(ground_truth, (str, int, float)):
-        body["label"] = ground_truth  # only rules look at it, never a judge
+        body["label"] = ground_truth  # only a rule reads it, never a judge
     url = url.rstrip("/") + "/remote_rm?key=score"
-    loop = asyncio.get_running_loop()
-    answer = await loop.run_in_executor(THREADS, ask, url, body, headers, timeout, tries)
-    # verl wants the same keys of every completion, and makes arrays of them
+    call = partial(ask, url, body, headers, BUSY_OR_INCOMPLETE, tries, timeout)
+    answer = await asyncio.get_running_loop().run_in_executor(THREADS, call)
+    # verl makes an array per key: all completions need the same keys, and numbers
     return {key: math.nan if value is None else value for key, value in answer.items()}
-
-
-def ask(url, body, headers, timeout, tries):
-    """The server's answer; an error where there is none after the last try."""
-    wait = 0.0
-    for attempt in range(tries):
-        time.sleep(wait)
-        try:
-            request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-            with urllib.request.urlopen(request, timeout=timeout) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            problem = f"{error.code} {error.read().decode()}"
-            if error.code not in AGAIN:
-                break
-            wait = max(2.0**attempt, float(error.headers.get("Retry-After", 0)))
-        except OSError as error:
-            problem, wait = str(error), 2.0**attempt
-    raise RuntimeError(f"{url} gave no reward: {problem}")

@@ -1,6 +1,6 @@
-//! The code of `examples/` against a running server, called as each trainer calls it, and the clients that are part of
-//! the trainers, by their published protocols. The Python beside this file does the calling; what stands in for a
-//! trainer's own classes is there.
+//! The code of `examples/` against a running server, called as each trainer calls it, and the
+//! trainers' own clients by their published protocols. The Python files in `tests/it/examples` make
+//! the calls and hold stand-ins for the trainers' classes.
 
 use serde_json::{Value, json};
 
@@ -16,8 +16,8 @@ fn server(more: &[&str]) -> Server {
     Server::start(&[&settings[..], more].concat())
 }
 
-/// What a client says at the end.
-fn client(file: &str, server: &Server, case: &[&str]) -> Value {
+/// The JSON that a client prints at its end.
+pub(crate) fn client(file: &str, server: &Server, case: &[&str]) -> Value {
     let args = [&[file, server.address.as_str()], case].concat();
     serde_json::from_str(&python("tests/it/examples", &args)).unwrap()
 }
@@ -33,7 +33,7 @@ fn check_contains(text: &Value, wanted: &str) {
 
 #[test]
 fn openrlhf_gets_numbers_or_an_error() {
-    // a member that is kept waiting by a lack of threads would end its group
+    // a group whose member waits for a thread is incomplete after this time
     let told = client("openrlhf.py", &server(&["serve.collect_s=20"]), &["whole"]);
     let url = &told["url"];
     check_right(&url["right"], 8);
@@ -54,7 +54,7 @@ fn openrlhf_gets_numbers_or_an_error() {
 
 #[test]
 fn verls_function_and_manager_score_groups_by_uid_and_by_question() {
-    // eight groups may be open: members of others are told to come again
+    // eight groups may be open: members of further groups get 429 and are sent again
     let open = server(&["serve.collect_s=20", "serve.max_cohorts=8"]);
     let told = client("verl.py", &open, &["whole"]);
     for way in ["manager", "naive"] {
@@ -71,7 +71,7 @@ fn verls_function_and_manager_score_groups_by_uid_and_by_question() {
 
 #[test]
 fn slimes_groups_may_come_whole_or_sample_by_sample() {
-    // a queue of four: the other groups are told to come again
+    // a queue of four: further groups get 429 and are sent again
     let told = client("slime.py", &server(&["serve.queue_capacity=4"]), &["whole"]);
     check_right(&told["group"], 10);
     check_right(&told["url"], 8);
@@ -131,4 +131,32 @@ fn ms_swifts_plugin_sends_whole_groups_and_makes_no_number_of_a_failure() {
     {
         check_contains(&told["problems"][at], wanted);
     }
+}
+
+#[test]
+fn trls_reward_function_gets_rewards_and_logs_what_the_judge_said() {
+    let server = Server::start(&["reward.judge.temperature=0", "serve.queue_capacity=1"]);
+    // two groups at once at a queue of one: the second gets 429 and is sent again
+    let answer = client("trl.py", &server, &[]);
+    let rewards: Vec<f64> = serde_json::from_value(answer[0].clone()).unwrap();
+    assert!(rewards[0] == rewards[3] && rewards[0] > rewards[1] && rewards[0] > rewards[2]);
+    assert!(rewards[4].min(rewards[7]) > rewards[5].max(rewards[6]), "{rewards:?}");
+    for column in ["rating", "rating_stderr", "status", "judge"] {
+        assert_eq!(answer[1][column].as_array().unwrap().len(), 8, "{column}");
+    }
+    let words = answer[1]["judge"][1].as_str().unwrap();
+    assert!(words.contains("</think>") && words.contains("against 0"), "{words}");
+    // two completions that say the same are one player
+    assert_eq!(answer[2]["tournament/matches"], json!((3.0 + 6.0) / 2.0));
+    assert_eq!(answer[3], true);
+    let problems = answer[4].as_array().unwrap();
+    for (problem, wanted) in problems.iter().zip([
+        "no whole groups of 3",
+        "no group of 8",
+        "votes is 2",
+        "no answer within",
+    ]) {
+        assert!(problem.as_str().unwrap().contains(wanted), "{problem}");
+    }
+    assert_eq!(problems.len(), 4);
 }

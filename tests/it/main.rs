@@ -23,6 +23,7 @@ mod serve;
 mod serving;
 mod smollm2;
 mod soak;
+mod streams;
 mod structure;
 mod tiny_engine;
 mod train;
