@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
-"""Runs everything that needs a GPU and writes it down: kernels against their twins, whole models against the
-reference, speed against the memory's limit and against transformers, memory against the plan.
+"""Runs all GPU checks and benchmarks and records their results: kernels against their reference
+implementations, whole models against the CPU, speed against the memory bandwidth and against
+transformers, memory against the plan.
 
-    python bench/gpu/run.py --joust target/release/joust --output gpu-results [--only kernels,decode] [--minutes 25]
+    python bench/gpu/run.py --joust target/release/joust --output gpu-results \
+        [--only kernels,decode] [--minutes 25]
 
-It may be run in parts, with --only: results add up in OUTPUT, and the summary is of all of them. In the order of their
-worth: machine,products,kernels,decode (about 8 minutes) - votes,precision,peer - greedy,sanitizer.
+With --only it runs in parts: results accumulate in OUTPUT, and the summary covers all of them.
+Steps by importance: machine,products,kernels,decode (about 8 minutes) - votes,precision,peer -
+greedy,sanitizer.
 
-Wants a CUDA GPU with 80 GB (H100), and a Python with torch 2.11.0+cu130 (transformers too, for the peer); no Rust.
-The binary may come from another machine of the same architecture; libtorch is taken from this Python's torch.
-Weights are drawn on the GPU in the shape of RRM-32B. Every step has a time limit, and what fails is reported and
-does not stop the rest. Writes OUTPUT/results.jsonl (one line a figure) and OUTPUT/summary.md.
+Needs a CUDA GPU with 80 GB (H100), and a Python with torch 2.11.0+cu130 (and transformers, for the
+peer); no Rust. The binary may come from another machine of the same architecture; libtorch is taken
+from this Python's torch. Weights are random, drawn on the GPU in the shape of RRM-32B. Every step
+has a time limit; a failure is reported and does not stop the rest. Writes OUTPUT/results.jsonl (one
+line per figure) and OUTPUT/summary.md.
 """
 
 import argparse
@@ -24,9 +28,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from summary import write_summary
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-GB = 1e9
 
 
 class Bench:
@@ -39,12 +44,18 @@ class Bench:
         earlier = self.output / "results.jsonl"
         lines = earlier.read_text(encoding="utf-8").splitlines() if earlier.exists() else []
         self.rows = [json.loads(line) for line in lines]
-        self.failures = [(row["step"], row["failed"]) for row in self.rows if "failed" in row and "part" not in row]
+        self.failures = [
+            (row["step"], row["failed"])
+            for row in self.rows
+            if "failed" in row and "part" not in row
+        ]
         self.end = time.time() + 60 * args.minutes
         import torch
 
         libraries = str(Path(torch.__file__).parent / "lib")
-        self.env = dict(os.environ, LD_LIBRARY_PATH=libraries + ":" + os.environ.get("LD_LIBRARY_PATH", ""))
+        self.env = dict(
+            os.environ, LD_LIBRARY_PATH=libraries + ":" + os.environ.get("LD_LIBRARY_PATH", "")
+        )
         self.model = Path(tempfile.mkdtemp()) / "rrm-32b"
         shutil.copytree(HERE / "rrm-32b", self.model)
         # any tokenizer will do: prompts are made of token ids
@@ -93,9 +104,17 @@ class Bench:
 
 
 def finish(command, env, seconds):
-    """Runs a command to its end, or with all that it started to the end of its time: exit code (None then), output."""
+    """Exit code and output of a command. After the time limit it and its children are killed, and
+    the exit code is None.
+    """
     process = subprocess.Popen(
-        command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=env,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         out, err = process.communicate(timeout=seconds)
@@ -108,20 +127,34 @@ def finish(command, env, seconds):
 
 def machine(bench):
     """What this machine is, and what of the model fits into it."""
-    args = ["doctor", "--model", bench.model, "--device", "cuda", "--quantization", "fp8", "--max-context", 8192]
+    args = [
+        "doctor",
+        "--model",
+        bench.model,
+        "--device",
+        "cuda",
+        "--quantization",
+        "fp8",
+        "--max-context",
+        8192,
+    ]
     code, out, err = finish([bench.joust, *map(str, args), "--json"], bench.env, 60)
     if code != 0:
         bench.fail("machine", err.strip() or "no answer")
         return
     report = json.loads(out)
-    bench.add("machine", {key: report[key] for key in ("joust", "libtorch", "gpu", "cuda_compiler", "plan")})
+    bench.add(
+        "machine",
+        {key: report[key] for key in ("joust", "libtorch", "gpu", "cuda_compiler", "plan")},
+    )
 
 
-# cuBLASLt may refuse a scale a row for some shapes: which, and with which workspace
+# prints the shapes for which cuBLASLt refuses one scale per row; the environment sets its workspace
 PROBE = """
 import json, torch
 f8 = torch.float8_e4m3fn
-for k, n, has_bias in ((5120, 7168, 1), (5120, 5120, 0), (5120, 55296, 0), (27648, 5120, 0), (5120, 152064, 0)):
+shapes = [(5120, 7168, 1), (5120, 5120, 0), (5120, 55296, 0), (27648, 5120, 0), (5120, 152064, 0)]
+for k, n, has_bias in shapes:
     weight = torch.randn(n, k, device="cuda").to(f8).t()
     bias = torch.zeros(n, device="cuda", dtype=torch.bfloat16) if has_bias else None
     scale = torch.ones(1, n, device="cuda")
@@ -129,7 +162,8 @@ for k, n, has_bias in ((5120, 7168, 1), (5120, 5120, 0), (5120, 55296, 0), (2764
         x = torch.randn(m, k, device="cuda").to(f8)
         out = torch.empty(m, n, device="cuda", dtype=torch.bfloat16)
         def run():
-            torch._scaled_mm(x, weight, scale_a=torch.ones(m, 1, device="cuda"), scale_b=scale, bias=bias,
+            ones = torch.ones(m, 1, device="cuda")
+            torch._scaled_mm(x, weight, scale_a=ones, scale_b=scale, bias=bias,
                              out_dtype=torch.bfloat16, use_fast_accum=True, out=out)
             torch.cuda.synchronize()
         try:
@@ -141,7 +175,7 @@ print(json.dumps({"probed": True}))
 
 
 def products(bench):
-    """Which FP8 products with a scale a row libtorch refuses."""
+    """The FP8 products with one scale per row that libtorch refuses."""
     for workspace in ("1024", "32768"):
         env = dict(os.environ, CUBLASLT_WORKSPACE_SIZE=workspace)
         code, out, err = finish([sys.executable, "-c", PROBE], env, 90)
@@ -149,7 +183,10 @@ def products(bench):
             if line.startswith("{"):
                 bench.add(f"products, workspace of {workspace} KiB", json.loads(line))
         if code != 0:
-            bench.fail(f"products, workspace of {workspace} KiB", err.strip()[-800:] or "took more than 90 s")
+            bench.fail(
+                f"products, workspace of {workspace} KiB",
+                err.strip()[-800:] or "took more than 90 s",
+            )
 
 
 def kernels(bench):
@@ -159,7 +196,11 @@ def kernels(bench):
         bench.run(f"kernels{''.join(kv)} at 2048", args, 120)
     args = ["bench", "gpu", "--model", bench.model, "--context", 2048, "--rows", "1,64"]
     bench.run("kernels, small workspace", args, 120, env={"CUBLASLT_WORKSPACE_SIZE": "1024"})
-    bench.run("kernels, prefill", ["bench", "gpu", "--model", bench.model, "--rows", "2048", "--context", 16], 120)
+    bench.run(
+        "kernels, prefill",
+        ["bench", "gpu", "--model", bench.model, "--rows", "2048", "--context", 16],
+        120,
+    )
 
 
 def sanitizer(bench):
@@ -170,27 +211,68 @@ def sanitizer(bench):
     # libraries try driver calls that may fail; what counts is the memory that kernels touch
     # the program starts itself again with some settings, unless it is told that this was done
     env = {"JOUST_STARTED": "1", "CUBLASLT_WORKSPACE_SIZE": "32768"}
-    prefix = ["compute-sanitizer", "--tool", "memcheck", "--report-api-errors", "no", "--error-exitcode", "9"]
+    prefix = [
+        "compute-sanitizer",
+        "--tool",
+        "memcheck",
+        "--report-api-errors",
+        "no",
+        "--error-exitcode",
+        "9",
+    ]
     for name, model, context in (
         ("tiny", ROOT / "tests/golden/models/tiny-qwen2", 40),
         ("rrm-32b", bench.model, 64),
     ):
         for kv in ([], ["--kv-fp8"]):
-            args = ["bench", "gpu", "--model", model, "--rows", "1,3", "--context", context, "--reps", 0, *kv]
+            args = [
+                "bench",
+                "gpu",
+                "--model",
+                model,
+                "--rows",
+                "1,3",
+                "--context",
+                context,
+                "--reps",
+                0,
+                *kv,
+            ]
             if bench.run(f"sanitizer {name}{''.join(kv)}", args, 180, prefix, env) is not None:
                 bench.add(f"sanitizer {name}{''.join(kv)}", {"clean": True})
 
 
 def greedy(bench):
-    """The same greedy tokens on the GPU as on the CPU, in f32; and with and without kernels in bf16."""
+    """Greedy tokens on the GPU and on the CPU in f32, and with and without kernels in bf16."""
     prompts = bench.output / "prompts.jsonl"
-    texts = ["What is 17 + 25?", "Count down from nine:", "a", "The judge reads the question and both answers."]
-    prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts), encoding="utf-8")
-    models = ["data/models/nano-rrm", "data/models/nano-policy", *(
-        f"tests/golden/models/{name}" for name in ("tiny-qwen2", "tiny-llama", "tiny-llama3"))]
+    texts = [
+        "What is 17 + 25?",
+        "Count down from nine:",
+        "a",
+        "The judge reads the question and both answers.",
+    ]
+    prompts.write_text(
+        "".join(json.dumps({"prompt": text}) + "\n" for text in texts), encoding="utf-8"
+    )
+    models = [
+        "data/models/nano-rrm",
+        "data/models/nano-policy",
+        *(f"tests/golden/models/{name}" for name in ("tiny-qwen2", "tiny-llama", "tiny-llama3")),
+    ]
 
     def tokens(model, more):
-        args = ["generate", "--model", model, "--input", prompts, "--max-tokens", 64, "--temperature", 0, *more]
+        args = [
+            "generate",
+            "--model",
+            model,
+            "--input",
+            prompts,
+            "--max-tokens",
+            64,
+            "--temperature",
+            0,
+            *more,
+        ]
         code, out, err = finish([bench.joust, *map(str, args)], bench.env, 60)
         if code != 0:
             raise RuntimeError(err.strip()[-800:] or "took more than 60 s")
@@ -198,7 +280,9 @@ def greedy(bench):
 
     def same(a, b):
         """Tokens until the first difference, over all tokens."""
-        agreed = sum(next((i for i, (x, y) in enumerate(zip(p, q)) if x != y), len(p)) for p, q in zip(a, b))
+        agreed = sum(
+            next((i for i, (x, y) in enumerate(zip(p, q)) if x != y), len(p)) for p, q in zip(a, b)
+        )
         return agreed, sum(map(len, a))
 
     for model in models:
@@ -215,7 +299,9 @@ def greedy(bench):
             bench.fail(f"greedy {model}", str(error))
             continue
         for name, more in (
-            ("kernels", ["--no-cuda-graphs"]), ("graphs", []), ("fp8", ["--quantization", "fp8"]),
+            ("kernels", ["--no-cuda-graphs"]),
+            ("graphs", []),
+            ("fp8", ["--quantization", "fp8"]),
             ("kv_fp8", ["--kv-dtype", "fp8"]),
         ):
             try:
@@ -228,7 +314,16 @@ def greedy(bench):
 def precision(bench):
     """How far FP8 is from bf16, at the size of the judge and in a small trained model."""
     limits = ["--max-context", 2048, "--kv-memory-mib", 1024]
-    args = ["bench", "precision", "--model", bench.model, "--random-weights", "--device", "cuda", *limits]
+    args = [
+        "bench",
+        "precision",
+        "--model",
+        bench.model,
+        "--random-weights",
+        "--device",
+        "cuda",
+        *limits,
+    ]
     bench.run("precision rrm-32b", args, 240)
     for model in ("data/models/nano-rrm", "data/models/nano-policy"):
         args = ["bench", "precision", "--model", model, "--device", "cuda", "--prompt", 64]
@@ -243,7 +338,11 @@ def decode(bench):
     engine = ["bench", "engine", "--model", bench.model, *FP8]
     at_2k = ["--prompt", 2048, "--max-context", 2304]
     bench.run("decode, bf16 keys and values", [*engine, *at_2k, "--batch", "1,16,32,64"], 240)
-    bench.run("decode, fp8 keys and values", [*engine, *at_2k, "--batch", "1,16,32,64", "--kv-dtype", "fp8"], 240)
+    bench.run(
+        "decode, fp8 keys and values",
+        [*engine, *at_2k, "--batch", "1,16,32,64", "--kv-dtype", "fp8"],
+        240,
+    )
     short = [*at_2k, "--batch", "1,16,64", "--reps", 1]
     bench.run("decode without graphs", [*engine, *short, "--no-cuda-graphs"], 180)
     few = ["--prompt", 2048, "--max-context", 2304, "--batch", "1,16", "--reps", 1, "--new", 8]
@@ -254,15 +353,30 @@ def decode(bench):
         args += ["--step-tokens", step_tokens]
         bench.run(f"prefill in steps of {step_tokens}", [*engine, *args, "--reps", 5], 120)
     for mib in (0, 24):
-        bench.run(f"decode, {mib} MiB fetched ahead", [*engine, *short, "--fetch-ahead-mib", mib], 180)
+        bench.run(
+            f"decode, {mib} MiB fetched ahead", [*engine, *short, "--fetch-ahead-mib", mib], 180
+        )
 
 
 def votes(bench):
     """16 votes on one prompt of 4,096 tokens against one."""
     for name, more in (
-        ("auto", []), ("fp8", ["--kv-dtype", "fp8"]), ("each context by itself", ["--no-shared-attention"]),
+        ("auto", []),
+        ("fp8", ["--kv-dtype", "fp8"]),
+        ("each context by itself", ["--no-shared-attention"]),
     ):
-        args = ["bench", "votes", "--model", bench.model, *FP8, *more, "--reps", 2, "--votes", "1,4,16"]
+        args = [
+            "bench",
+            "votes",
+            "--model",
+            bench.model,
+            *FP8,
+            *more,
+            "--reps",
+            2,
+            "--votes",
+            "1,4,16",
+        ]
         bench.run(f"votes, {name}", args, 180)
 
 
@@ -280,79 +394,15 @@ def peer(bench):
 STEPS = [machine, products, kernels, decode, votes, precision, peer, greedy, sanitizer]
 
 
-def summary(bench):
-    """The tables, and what of the memory's limit each figure is."""
-    lines = ["# GPU results", ""]
-    of = lambda part, rows=None: [
-        row for row in bench.rows if row.get("part") == part and (rows is None or row.get("rows") == rows)
-    ]
-    copy = max((row["gb_per_s"] for row in of("copy in memory")), default=0.0)
-    lines += [f"Copy in memory: {copy:.0f} GB/s of bytes read and written.", "", "## Decoding", ""]
-    lines += ["| step | batch | ms | tokens/s | floor ms | of the floor |", "|---|---|---|---|---|---|"]
-    for row in bench.rows:
-        if row.get("bench") != "engine":
-            continue
-        for figures in row["decode"]:
-            # half of the new tokens are there on average, and those of the steps in which the others were read
-            context = row["prompt"] + row["new"] / 2 + figures["batch"] / 2
-            read = row["weights_mb"] * 1e6 - 2 * 152064 * 5120 + figures["batch"] * context * row["kv_bytes_per_token"]
-            floor = read / (copy * GB) * 1e3 if copy else float("nan")
-            lines.append(
-                f"| {row['step']} | {figures['batch']} | {figures['step_ms']:.2f} | {figures['tokens_per_s']:.0f} "
-                f"| {floor:.2f} | {100 * floor / figures['step_ms']:.0f} % |"
-            )
-    lines += ["", "## Prefill and memory", "", "| step | prompt | tokens/s | GPU memory used, GB |", "|---|---|---|---|"]
-    for row in bench.rows:
-        if row.get("bench") == "engine":
-            used = row.get("gpu_used_mb") or float("nan")
-            lines.append(f"| {row['step']} | {row['prompt']} | {row['prefill_tokens_per_s']:.0f} | {used / 1e3:.1f} |")
-    lines += ["", "## What a decoding step is made of", ""]
-    lines += ["Parts one by one, times the layers, bf16 keys and values at 2,048; the measured step beside them.", ""]
-    lines += ["| batch | products ms | attention ms | other kernels ms | head ms | sampler ms | sum ms | step ms |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
-    for batch in (1, 16, 64):
-        us = {row["part"]: row["us"] for row in bench.rows
-              if row["step"] == "kernels at 2048" and row.get("rows") == batch and "failed" not in row}
-        parts = [f"{name} product in fp8" for name in ("qkv", "output", "gate_up", "down")]
-        parts += ["attend_decode", "merge_splits to fp8", "rope_append", "rmsnorm_residual to fp8", "silu_mul to fp8", "head product in bf16", "sample"]
-        if any(part not in us for part in parts):
-            continue
-        products = 64 * sum(us[f"{name} product in fp8"] for name in ("qkv", "output", "gate_up", "down"))
-        attention = 64 * (us["attend_decode"] + us["merge_splits to fp8"])
-        other = 64 * (us["rope_append"] + 2 * us["rmsnorm_residual to fp8"] + us["silu_mul to fp8"])
-        head, sampler = us["head product in bf16"], us["sample"]
-        step = [f["step_ms"] for row in bench.rows if row["step"] == "decode, bf16 keys and values"
-                for f in row.get("decode", []) if f["batch"] == batch]
-        total = products + attention + other + head + sampler
-        cells = [products, attention, other, head, sampler, total]
-        lines.append(f"| {batch} | " + " | ".join(f"{cell / 1e3:.2f}" for cell in cells)
-                     + f" | {step[0] if step else float('nan'):.2f} |")
-    for title, keep in (
-        ("Precision", lambda row: row.get("bench") == "precision"),
-        ("Votes", lambda row: row.get("bench") == "votes"),
-        ("Greedy tokens", lambda row: row["step"] == "greedy"),
-        ("Products with a scale a row that are refused", lambda row: "refused" in row),
-        ("Notes", lambda row: "noted" in row),
-        ("Sanitizer", lambda row: row["step"].startswith("sanitizer") and "clean" in row),
-        ("transformers", lambda row: row["step"] == "transformers"),
-        ("Kernels that are not right or failed", lambda row: row.get("is_right") is False or ("part" in row and "failed" in row)),
-        ("Machine", lambda row: row["step"] == "machine"),
-    ):
-        found = [row for row in bench.rows if keep(row)]
-        lines += ["", f"## {title}", "", *(f"- `{json.dumps(row)}`" for row in found)]
-        if not found:
-            lines.append("none")
-    lines += ["", "## Failures", "", *(f"- {step}: {why}" for step, why in bench.failures)]
-    if not bench.failures:
-        lines.append("none")
-    (bench.output / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--joust", default=str(ROOT / "target/release/joust"))
     parser.add_argument("--output", default="gpu-results")
-    parser.add_argument("--only", default="", help="steps by name, with commas: " + ",".join(s.__name__ for s in STEPS))
+    parser.add_argument(
+        "--only",
+        default="",
+        help="steps by name, with commas: " + ",".join(s.__name__ for s in STEPS),
+    )
     parser.add_argument("--minutes", type=float, default=25.0)
     args = parser.parse_args()
     wanted = [name for name in args.only.split(",") if name]
@@ -364,7 +414,7 @@ def main():
         if not wanted or step.__name__ in wanted:
             try:
                 step(bench)
-                summary(bench)
+                write_summary(bench.rows, bench.failures, bench.output / "summary.md")
             except Exception as error:  # the other steps are worth having
                 bench.fail(step.__name__, f"{type(error).__name__}: {error}")
     print((bench.output / "summary.md").read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""transformers in bf16 on the GPU that is here: prefill of 4,096 tokens, and decoding after 2,048 at several batch
-sizes, by a loop over the model's own forward with its own cache; random weights of the model folder's shape.
+"""transformers in bf16 on the GPU that is here: prefill of 4,096 tokens, and decoding after 2,048
+at several batch sizes, by a loop over the model's own forward with its own cache; random weights of
+the model folder's shape.
 
     python bench/gpu/transformers_peer.py MODEL_FOLDER
 """
@@ -39,10 +40,14 @@ def main():
     config = AutoConfig.from_pretrained(sys.argv[1])
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(DEVICE):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa").eval()
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.bfloat16, attn_implementation="sdpa"
+        ).eval()
     ids = torch.randint(0, config.vocab_size, (1, 4096), device=DEVICE)
     prefill = seconds(lambda: model(ids, logits_to_keep=1))
-    print(json.dumps({"part": "prefill", "prompt": 4096, "tokens_per_s": 4096 / prefill}), flush=True)
+    print(
+        json.dumps({"part": "prefill", "prompt": 4096, "tokens_per_s": 4096 / prefill}), flush=True
+    )
     for batch in (1, 8, 16):
         try:
             cache = DynamicCache()
@@ -58,10 +63,25 @@ def main():
                 synchronize()
                 times.append(time.time() - start)
             step = sorted(times)[len(times) // 2]
-            print(json.dumps({"part": "decode", "batch": batch, "prompt": 2048, "step_ms": step * 1e3,
-                              "tokens_per_s": batch / step}), flush=True)
+            print(
+                json.dumps(
+                    {
+                        "part": "decode",
+                        "batch": batch,
+                        "prompt": 2048,
+                        "step_ms": step * 1e3,
+                        "tokens_per_s": batch / step,
+                    }
+                ),
+                flush=True,
+            )
         except torch.OutOfMemoryError:
-            print(json.dumps({"part": "decode", "batch": batch, "prompt": 2048, "out_of_memory": True}), flush=True)
+            print(
+                json.dumps(
+                    {"part": "decode", "batch": batch, "prompt": 2048, "out_of_memory": True}
+                ),
+                flush=True,
+            )
         cache = None
         if DEVICE == "cuda":
             torch.cuda.empty_cache()

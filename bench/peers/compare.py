@@ -1,6 +1,7 @@
 """Runs joust and its peers on one model, in turns, and prints a table of ratios.
 
-The figures of one run can be compared with each other; those of two runs cannot, for machines differ from hour to hour.
+The figures of one run can be compared with each other; those of two runs cannot, for machines
+differ from hour to hour.
 
     python bench/peers/compare.py --model DIR --gguf FILE
 """
@@ -31,7 +32,9 @@ SETTINGS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, required=True, help="bf16 model folder")
     parser.add_argument("--gguf", type=Path, required=True, help="the same weights for llama.cpp")
     parser.add_argument("--joust", default="target/release/joust")
@@ -39,7 +42,9 @@ def main():
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--batch", default="1,8,32")
     parser.add_argument("--reps", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2, help="times that all programs run, one after the other")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="times that all programs run, one after the other"
+    )
     parser.add_argument("--output", type=Path, default=Path("outputs/bench/engine.jsonl"))
     args = parser.parse_args()
     threads = os.cpu_count()
@@ -50,7 +55,9 @@ def main():
         "joust": [args.joust, "bench", "engine", "--model", args.model, "--dtype", "bf16", *shape],
         "transformers": python("transformers_generate.py", args.model, shape, threads),
         # which is faster depends on the batch: each row is compared with the better one
-        "llama.cpp": python("llama_cpp_generate.py", args.gguf, [*shape, "--flash-attention", "off"], threads),
+        "llama.cpp": python(
+            "llama_cpp_generate.py", args.gguf, [*shape, "--flash-attention", "off"], threads
+        ),
         "llama.cpp, flash attention": python(
             "llama_cpp_generate.py", args.gguf, [*shape, "--flash-attention", "on"], threads
         ),
@@ -60,7 +67,9 @@ def main():
     with args.output.open("a") as output:
         for round_idx in range(args.rounds):
             for name, command in programs.items():
-                print(f"round {round_idx + 1} of {args.rounds}: {name}", file=sys.stderr, flush=True)
+                print(
+                    f"round {round_idx + 1} of {args.rounds}: {name}", file=sys.stderr, flush=True
+                )
                 lines[name].append(run(command, threads))
                 output.write(json.dumps(lines[name][-1]) + "\n")
     print(table(lines, args))
@@ -73,7 +82,9 @@ def python(script, model, shape, threads):
 def run(command, threads):
     """The JSON line of a program; a program that fails ends the comparison with its own words."""
     environment = {**os.environ, **SETTINGS, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(part) for part in command], env=environment, capture_output=True, text=True
+    )
     if done.returncode != 0:
         sys.exit(f"{command[0]} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -92,7 +103,13 @@ def table(lines, args):
     for idx, figures in enumerate(first["decode"]):
         batch = figures["batch"]
         step_s = (weights + batch * (args.prompt + args.new / 2) * per_token) / bandwidth
-        rows.append((f"decode, batch {batch}", lambda line, idx=idx: line["decode"][idx]["tokens_per_s"], batch / step_s))
+        rows.append(
+            (
+                f"decode, batch {batch}",
+                lambda line, idx=idx: line["decode"][idx]["tokens_per_s"],
+                batch / step_s,
+            )
+        )
     head = ["tokens/s", *lines, "of transformers", "of the better llama.cpp", "limit", "of limit"]
     text = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, figure, limit in rows:
@@ -102,8 +119,14 @@ def table(lines, args):
         llama_cpp = max(value for program, value in seen.items() if program.startswith("llama.cpp"))
         cells += [f"{ours / seen['transformers']:.2f}×", f"{ours / llama_cpp:.2f}×"]
         text.append("| " + " | ".join([*cells, f"{limit:,.0f}", f"{ours / limit:.0%}"]) + " |")
-    text.append(f"\n{processor()}, {os.cpu_count()} threads. Limits: reads at {bandwidth / 1e9:.1f} GB/s (weights and")
-    text.append(f"keys and values once a step), bf16 products at {matmul / 1e9:.0f} GFLOP/s (2 a parameter and token).")
+    text.append(
+        f"\n{processor()}, {os.cpu_count()} threads. Limits: reads at {bandwidth / 1e9:.1f} GB/s "
+        "(weights, and"
+    )
+    text.append(
+        f"keys and values, once per step), bf16 products at {matmul / 1e9:.0f} GFLOP/s "
+        "(2 per parameter and token)."
+    )
     return "\n".join(text)
 
 

@@ -1,9 +1,10 @@
-"""Measures llama.cpp on the CPU by its C functions. Prints one JSON line with the fields of `joust bench engine`.
+"""Measures llama.cpp on the CPU by its C functions. Prints the JSON line of `joust bench engine`.
 
-The model is a bf16 GGUF, keys and values are f16. The prompts of a batch are read once; every repetition rewinds the
-contexts to their end.
+The model is a bf16 GGUF, keys and values are f16. The prompts of a batch are read once; every
+repetition rewinds the contexts to their end.
 
-    python bench/peers/llama_cpp_generate.py --model FILE.gguf --prompt 512 --new 64 --batch 1,8,32 --reps 3
+    python bench/peers/llama_cpp_generate.py --model FILE.gguf --prompt 512 --new 64 \
+        --batch 1,8,32 --reps 3
 """
 
 import ctypes
@@ -37,7 +38,9 @@ class Model:
     def __init__(self, path):
         lib.llama_log_set(log_errors, ctypes.c_void_p(0))
         lib.llama_backend_init()
-        self.handle = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
+        self.handle = lib.llama_model_load_from_file(
+            str(path).encode(), lib.llama_model_default_params()
+        )
         if not self.handle:
             raise SystemExit(f"{path}: llama.cpp cannot load it")
         self.vocab = lib.llama_model_get_vocab(self.handle)
@@ -55,7 +58,12 @@ class Model:
 
     def kv_values_per_token(self):
         head_dim = lib.llama_model_n_embd(self.handle) // lib.llama_model_n_head(self.handle)
-        return 2 * lib.llama_model_n_layer(self.handle) * lib.llama_model_n_head_kv(self.handle) * head_dim
+        return (
+            2
+            * lib.llama_model_n_layer(self.handle)
+            * lib.llama_model_n_head_kv(self.handle)
+            * head_dim
+        )
 
 
 class Contexts:
@@ -73,7 +81,9 @@ class Contexts:
         params.flash_attn_type = FLASH_ATTENTION[flash_attention]
         self.handle = lib.llama_init_from_model(model.handle, params)
         if not self.handle:
-            raise SystemExit(f"llama.cpp cannot make {n_sequences} contexts of {n_context_tokens} tokens")
+            raise SystemExit(
+                f"llama.cpp cannot make {n_sequences} contexts of {n_context_tokens} tokens"
+            )
         self.batch = lib.llama_batch_init(N_BATCH_TOKENS, 0, 1)
         self.n_sequences = n_sequences
         self.n_vocab = model.n_vocab
@@ -145,7 +155,7 @@ def measure_prefill(model, workload, flash_attention):
 
 
 def measure_decode(model, workload, batch, flash_attention):
-    """The median seconds of a step of `batch` sequences. The prefill gives the first new token, the steps the rest."""
+    """Median seconds of a step of `batch` sequences. The prefill gives the first new token."""
     prompts = workload.prompts(batch, model.n_vocab).tolist()
     n_context_tokens = workload.n_prompt_tokens + workload.n_new_tokens
     contexts = Contexts(model, batch, n_context_tokens, workload.n_threads, flash_attention)

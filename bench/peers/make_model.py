@@ -1,10 +1,11 @@
 """Makes the model that all programs of the comparison read, in both of their formats.
 
-From the quantised GGUF of SmolLM2-135M-Instruct come a plain bf16 Hugging Face folder (joust, transformers) and a bf16
-GGUF of the very same weights (llama.cpp). At the end both are asked for the same greedy continuation, and the script
-says whether they agree.
+From the quantised GGUF of SmolLM2-135M-Instruct come a plain bf16 Hugging Face folder (joust,
+transformers) and a bf16 GGUF of the very same weights (llama.cpp). At the end both are asked for
+the same greedy continuation, and the script says whether they agree.
 
-    python bench/peers/make_model.py --source SmolLM2-135M-Instruct.Q4_1.gguf --folder DIR --gguf FILE.gguf
+    python bench/peers/make_model.py --source SmolLM2-135M-Instruct.Q4_1.gguf \
+        --folder DIR --gguf FILE.gguf
 """
 
 import argparse
@@ -15,7 +16,13 @@ from pathlib import Path
 import gguf
 import llama_cpp_generate
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 N_CHECKED = 16
@@ -35,9 +42,15 @@ LAYER_NAMES = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, required=True, help="a quantised GGUF of the Llama family")
-    parser.add_argument("--folder", type=Path, required=True, help="the Hugging Face folder to write")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--source", type=Path, required=True, help="a quantised GGUF of the Llama family"
+    )
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="the Hugging Face folder to write"
+    )
     parser.add_argument("--gguf", type=Path, required=True, help="the bf16 GGUF to write")
     args = parser.parse_args()
 
@@ -49,8 +62,11 @@ def main():
 
 def write_folder(source, folder):
     """Writes the Hugging Face folder and returns its model."""
-    loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    # transformers refuses to save a model that came from a quantised file: its weights move into a fresh one.
+    loaded = AutoModelForCausalLM.from_pretrained(
+        source.parent, gguf_file=source.name, dtype=torch.float32
+    )
+    # transformers refuses to save a model that came from a quantised file: its weights move into a
+    # fresh one.
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     settings["dtype"] = "bfloat16"
@@ -68,7 +84,7 @@ def write_folder(source, folder):
 
 
 def write_gguf(model, source, target):
-    """Writes the model's weights as bf16 (norms as f32) with the metadata and the vocabulary of `source`."""
+    """Writes the weights as bf16 (norms as f32) with the metadata and vocabulary of `source`."""
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, arch="llama")
     copy_metadata(reader, writer)
@@ -92,16 +108,19 @@ def write_gguf(model, source, target):
 
 
 def copy_metadata(reader, writer):
-    """Copies what describes the model and its tokenizer, not what describes the source's number format."""
+    """Copies the fields of the model and its tokenizer, but not those of the number format."""
     for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name in ("general.architecture", "general.file_type"):
+        if field.name.startswith("GGUF.") or field.name in (
+            "general.architecture",
+            "general.file_type",
+        ):
             continue
         element = field.types[1] if len(field.types) > 1 else None
         writer.add_key_value(field.name, field.contents(), field.types[0], element)
 
 
 def interleave_halves(weight, n_heads):
-    """The rows of a head from Hugging Face's order (two halves) to llama.cpp's, which rotates neighbouring rows."""
+    """Reorders the rows of a head from two halves (Hugging Face) to adjacent pairs (llama.cpp)."""
     rows, columns = weight.shape
     halves = weight.reshape(n_heads, 2, rows // n_heads // 2, columns)
     return halves.transpose(1, 2).reshape(rows, columns)
@@ -125,19 +144,26 @@ def check(folder, gguf_path):
     prompt = tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
     llama_cpp_model = llama_cpp_generate.Model(gguf_path)
     prompts_agree = llama_cpp_model.tokenize(PROMPT) == prompt
-    by_llama_cpp = llama_cpp_generate.greedy(llama_cpp_model, prompt, N_CHECKED, torch.get_num_threads())
+    by_llama_cpp = llama_cpp_generate.greedy(
+        llama_cpp_model, prompt, N_CHECKED, torch.get_num_threads()
+    )
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     ids = torch.tensor([prompt])
     model.generation_config.eos_token_id = None  # llama.cpp is not stopped either
-    answer = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=N_CHECKED, do_sample=False)
-    by_transformers = answer[0, len(prompt):].tolist()
+    answer = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=N_CHECKED, do_sample=False
+    )
+    by_transformers = answer[0, len(prompt) :].tolist()
 
     agree = prompts_agree and by_transformers == by_llama_cpp
     print(f"transformers: {tokenizer.decode(by_transformers)!r}")
     print(f"llama.cpp:    {tokenizer.decode(by_llama_cpp)!r}")
     print(f"{'the same' if prompts_agree else 'DIFFERENT'} {len(prompt)} prompt tokens in both")
-    print(f"{'the same' if by_transformers == by_llama_cpp else 'DIFFERENT'} {N_CHECKED} greedy tokens from both")
+    print(
+        f"{'the same' if by_transformers == by_llama_cpp else 'DIFFERENT'} "
+        f"{N_CHECKED} greedy tokens from both"
+    )
     return agree
 
 

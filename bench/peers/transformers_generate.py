@@ -1,9 +1,10 @@
-"""Measures `generate` of transformers on the CPU. Prints one JSON line with the fields of `joust bench engine`.
+"""Measures `generate` of transformers on the CPU. Prints the JSON line of `joust bench engine`.
 
-A stopping criterion that never stops looks at the clock after every token: the first token is the prefill of the whole
-batch, every later one a decode step.
+A stopping criterion that never stops reads the clock after every token: the first token is the
+prefill of the whole batch, every later token is a decode step.
 
-    python bench/peers/transformers_generate.py --model DIR --prompt 512 --new 64 --batch 1,8,32 --reps 3
+    python bench/peers/transformers_generate.py --model DIR --prompt 512 --new 64 \
+        --batch 1,8,32 --reps 3
 """
 
 import statistics
@@ -54,14 +55,20 @@ def main():
             do_sample=False,
             stopping_criteria=StoppingCriteriaList([clock]),
         )
-        assert len(clock.token_s) == n_new_tokens, f"{len(clock.token_s)} tokens came, wanted {n_new_tokens}"
+        assert len(clock.token_s) == n_new_tokens, (
+            f"{len(clock.token_s)} tokens came, wanted {n_new_tokens}"
+        )
         return clock
 
     generate(1, 2)  # warms up
     prefill_s = statistics.median(generate(1, 1).prefill_s() for _ in range(workload.n_reps))
     decode = []
     for batch in workload.batches:
-        steps_s = [step for _ in range(workload.n_reps) for step in generate(batch, workload.n_new_tokens).steps_s()]
+        steps_s = [
+            step
+            for _ in range(workload.n_reps)
+            for step in generate(batch, workload.n_new_tokens).steps_s()
+        ]
         decode.append(bench.decode_figures(batch, statistics.median(steps_s)))
 
     bench.print_line(
@@ -71,7 +78,11 @@ def main():
         decode,
         weights_bytes=sum(weight.nbytes for weight in model.parameters()),
         # keys and values in bf16
-        kv_bytes_per_token=2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 2,
+        kv_bytes_per_token=2
+        * config.num_hidden_layers
+        * config.num_key_value_heads
+        * config.head_dim
+        * 2,
         version=transformers.__version__,
         torch=torch.__version__,
         attention=config._attn_implementation,

@@ -1,7 +1,7 @@
 """What every program of the comparison is asked to do, and the JSON line in which it answers.
 
-The workload is greedy generation: prompts of random token ids, each sequence with a context of its own, exactly `new`
-tokens for each. This file knows no program that generates.
+The workload is greedy generation: prompts of random token ids, a separate context per sequence, and
+exactly `new` tokens per sequence. This file knows no program that generates.
 """
 
 import argparse
@@ -42,19 +42,27 @@ def parser(description):
     )
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--prompt", type=int, default=512, help="tokens of a prompt")
-    parser.add_argument("--new", type=int, default=64, help="tokens to generate after it, at least 2")
-    parser.add_argument("--batch", default="1,8,32", help="numbers of sequences that are decoded at once")
+    parser.add_argument(
+        "--new", type=int, default=64, help="tokens to generate after it, at least 2"
+    )
+    parser.add_argument(
+        "--batch", default="1,8,32", help="numbers of sequences that are decoded at once"
+    )
     parser.add_argument("--reps", type=int, default=3, help="repetitions of every measurement")
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
 
 def decode_figures(batch, median_step_s):
-    return {"batch": batch, "tokens_per_s": round(batch / median_step_s, 2), "step_ms": round(median_step_s * 1e3, 3)}
+    return {
+        "batch": batch,
+        "tokens_per_s": round(batch / median_step_s, 2),
+        "step_ms": round(median_step_s * 1e3, 3),
+    }
 
 
 def print_line(workload, program, prefill_s, decode, weights_bytes, kv_bytes_per_token, **details):
-    """Prints the answer: the fields of `joust bench engine`, then what only this program has to say."""
+    """Prints the fields of `joust bench engine`, then the fields of this program only."""
     line = {
         "bench": "engine",
         "program": program,

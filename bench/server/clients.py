@@ -1,11 +1,13 @@
-"""Trainers' habits against a running server: single completions in random order from 64 clients at once, one in ten sent
-twice, one in twenty given up by its client and sent again, one in twenty never sent.
+"""Load on a running server as trainers make it: single completions in random order from 64
+clients. One in ten is sent twice, one in twenty is given up and sent again, and one in twenty is
+never sent.
 
     joust serve configs/quickstart.toml serve.port=8000 serve.group_size=8 serve.collect_s=20
     python bench/server/clients.py --url http://127.0.0.1:8000 --groups 80 --size 8
 
-Prints one JSON line: every whole group must be judged once (by the server's own count), every answer must be that of its
-member, and groups with a missing member must end by the policy. Only the standard library is needed.
+Prints one JSON line. Every whole group must be judged once (by the server's own count), every
+answer must belong to its member, and groups with a missing member must end by the policy. Needs the
+standard library only.
 """
 
 import argparse
@@ -23,7 +25,11 @@ WRONG = (10, -10, 1, 20, 2, -1, 30)
 
 def judged(url):
     page = urllib.request.urlopen(url + "/metrics").read().decode()
-    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith("joust_reward_groups_total"))
+    return sum(
+        float(line.split()[-1])
+        for line in page.splitlines()
+        if line.startswith("joust_reward_groups_total")
+    )
 
 
 def post(url, body, name, timeout):
@@ -51,7 +57,11 @@ def main():
     draw = random.Random(args.seed)
     members = [(group, member) for group in range(args.groups) for member in range(args.size)]
     missing = {one for one in members if draw.random() < 0.05}
-    whole = {group for group in range(args.groups) if not any((group, member) in missing for member in range(args.size))}
+    whole = {
+        group
+        for group in range(args.groups)
+        if not any((group, member) in missing for member in range(args.size))
+    }
     # (member, given up first): twins are sent as requests of their own with the same name
     sends = [(one, draw.random() < 0.05) for one in members if one not in missing]
     sends += [(one, False) for one, _ in sends if draw.random() < 0.1]
@@ -61,11 +71,15 @@ def main():
 
     def send(task):
         (group, member), is_given_up = task
-        # another seed, other groups (for 80 seeds): what the server has judged it does not judge again
+        # each of 80 seeds gives other groups, for the server does not judge a known group again
         a, b = 10 + group, 7 + args.seed % 80
         said = a + b if member == 0 else a + b + WRONG[(member - 1) % len(WRONG)]
         prompt = f"What is {a} + {b}?"
-        body = {"query": [f"{prompt}The answer is {said}."], "prompts": [prompt], "labels": [str(a + b)]}
+        body = {
+            "query": [f"{prompt}The answer is {said}."],
+            "prompts": [prompt],
+            "labels": [str(a + b)],
+        }
         name = f"{args.seed}-{group}-{member}"
         with gate:  # so many begin at once
             if is_given_up:
@@ -87,13 +101,25 @@ def main():
     for group in whole:
         rewards = [answers[group, member][0][1]["rewards"][0] for member in range(args.size)]
         first += rewards[0] == max(rewards)
-    print(json.dumps({
-        "requests": len(sends), "seconds": round(seconds, 2), "whole_groups": len(whole),
-        "judged_groups": judged(args.url) - before, "answers": {f"{kind} {status}": n for (kind, status), n in sorted(statuses.items())},
-        "members_with_two_answers": unequal, "groups_with_the_right_answer_first": first,
-    }))
+    print(
+        json.dumps(
+            {
+                "requests": len(sends),
+                "seconds": round(seconds, 2),
+                "whole_groups": len(whole),
+                "judged_groups": judged(args.url) - before,
+                "answers": {
+                    f"{kind} {status}": n for (kind, status), n in sorted(statuses.items())
+                },
+                "members_with_two_answers": unequal,
+                "groups_with_the_right_answer_first": first,
+            }
+        )
+    )
     assert judged(args.url) - before == len(whole), "a group was judged twice, or not at all"
-    assert unequal == 0 and all(kind[1] == (200 if kind[0] == "whole" else 504) for kind in statuses)
+    assert unequal == 0 and all(
+        kind[1] == (200 if kind[0] == "whole" else 504) for kind in statuses
+    )
 
 
 if __name__ == "__main__":

@@ -1,22 +1,25 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/fp8/ (the tiny qwen2 model as FP8 checkpoints) and tests/golden/fp8.json (what they compute).
+"""Makes tests/golden/fp8/ (the tiny qwen2 model as FP8 checkpoints) and tests/golden/fp8.json.
 
     pip install torch==2.11.0 transformers==5.23.0 compressed-tensors==0.20.0 accelerate==1.15.0
     OMP_NUM_THREADS=1 python tests/golden/make_fp8.py [OUTPUT_FOLDER]
 
-The same versions give the same bytes. It reads tests/golden/models/tiny-qwen2, which make_models.py makes.
+The same versions give the same bytes. Reads tests/golden/models/tiny-qwen2, made by make_models.py.
 
-- `channel`: compressed-tensors, one f32 scale an output channel, activations quantised per token as they come.
-- `tensor`: compressed-tensors, one bf16 scale a matrix, activations with a stored scale; some layers left alone.
-- `block`: as DeepSeek-V3 and Qwen3 ship it, one f32 scale a block; the blocks are cut at the edges.
+- `channel`: compressed-tensors, one f32 scale per output channel, activations quantized per token.
+- `tensor`: compressed-tensors, one bf16 scale per matrix, activations with a stored scale; some
+  layers are not quantized.
+- `block`: as in DeepSeek-V3 and Qwen3, one f32 scale per block; the blocks are cut at the edges.
 
-"prompts" is what transformers computes in f32 with the weights `q * scale` of the files, activations as they are.
-"activations" is the same with the inputs of the quantised matrices quantised per token. There an input near the
-middle between two FP8 numbers is rounded either way by machines that add in another order, and the logits move
-by tenths: "rounding_max_difference" says how far they move at any position when the inputs move by about as much
-as f32 is exact. It is small for the short prompts, which were chosen for that; only those can be compared closely.
-"plain_max_difference" is the distance from the model before quantisation, at the last token of the prompts.
-"witness_max_difference" is the distance, at any position, of what the libraries make of the same files.
+"prompts" is computed by transformers in f32 with the weights `q * scale` of the files and
+activations that are not quantized. "activations" is the same with the inputs of the quantized
+matrices quantized per token. An input near the middle between two FP8 numbers is then rounded up or
+down depending on the order of a sum, which differs between machines, and the logits move by tenths:
+"rounding_max_difference" is the largest difference of the logits at any position when the inputs
+move by about the precision of f32. It is small for the short prompts, which were chosen for that;
+only those can be compared closely. "plain_max_difference" is the distance from the model before
+quantization at the last token of the prompts. "witness_max_difference" is the largest distance at
+any position between the libraries' results for the same files.
 """
 
 import json
@@ -120,7 +123,7 @@ def block_scale(weight, block):
 
 
 def quantise(config, weight, largest_input):
-    """The tensors that stand for a weight [N, K], by the ending of their names. Only `tensor` asks for the input."""
+    """The stored tensors of a weight [N, K] by suffix of their names; `tensor` reads the input."""
     if config["quant_method"] == "fp8":
         block = config["weight_block_size"]
         scale = block_scale(weight, block)
@@ -240,7 +243,7 @@ def dequantised(folder):
 
 
 def quantise_inputs(model, modules, noise=0.0):
-    """Makes linear layers quantise their inputs, one scale a token; before that, moves them by some noise."""
+    """Makes linear layers quantize their inputs, one scale per token, after adding some noise."""
 
     def hook(_, args):
         x = args[0].float()  # [B, T, K]
@@ -299,10 +302,16 @@ def witness_channel(folder, model, all_token_ids):
 
 
 def witness_tensor(folder, model, all_token_ids):
-    """`dequantize=True` multiplies in the kind of the scale, bf16, whatever dtype the model is asked for in.
-    `dequantize=False` widens the scale and multiplies at the first run; then the activations' part is put out."""
+    """Compares with compressed-tensors.
+
+    `dequantize=True` multiplies in the dtype of the scale, bf16, whatever the model's dtype.
+    `dequantize=False` widens the scale and multiplies in the first run; afterwards the quantization
+    of activations is switched off.
+    """
     _, tensors = read(folder)
-    rounded = load(folder, quantization_config=CompressedTensorsConfig(dequantize=True)).state_dict()
+    rounded = load(
+        folder, quantization_config=CompressedTensorsConfig(dequantize=True)
+    ).state_dict()
     for name, tensor in tensors.items():
         if tensor.dtype == FP8:
             in_bf16 = tensor.bfloat16() * tensors[name + "_scale"]
@@ -315,16 +324,22 @@ def witness_tensor(folder, model, all_token_ids):
 
 
 def witness_block(folder, model, all_token_ids):
-    """`FineGrainedFP8Config(dequantize=True)` takes the block's size from the scale's shape, as if no block were
-    cut: it raises "Weight shape (128, 64) not divisible by scale grid (3, 2)" (and would misread [64, 64] without
-    a word). So it reads a checkpoint whose blocks divide the matrices. The cut blocks are read by transformers'
-    other routine, which its GPU path has for gradients, and by compressed-tensors, which calls the scale
-    `weight_scale`. FP8Linear itself, the GPU path, needs kernels from the hub."""
+    """Compares with transformers and compressed-tensors.
+
+    `FineGrainedFP8Config(dequantize=True)` takes the block's size from the scale's shape, as if no
+    block were cut: it raises "Weight shape (128, 64) not divisible by scale grid (3, 2)" (and would
+    misread [64, 64] silently). So it reads a checkpoint whose blocks divide the matrices. The cut
+    blocks are read by transformers' other routine, which its GPU path uses for gradients, and by
+    compressed-tensors, which calls the scale `weight_scale`. FP8Linear, the GPU path, needs kernels
+    from the hub.
+    """
     config, tensors = read(folder)
     for name, tensor in tensors.items():
         if tensor.dtype == FP8:
             scale = tensors[name + "_scale_inv"]
-            theirs = _dequantize_fp8_weight(tensor, scale, config["weight_block_size"], torch.float32)
+            theirs = _dequantize_fp8_weight(
+                tensor, scale, config["weight_block_size"], torch.float32
+            )
             assert torch.equal(theirs, model.state_dict()[name]), name
     with tempfile.TemporaryDirectory() as work:
         renamed = Path(work) / "renamed"
@@ -399,7 +414,7 @@ class Activations:
         return max(farthest(self.model, other, [token_ids]) for other in others)
 
     def first_stable(self, text, length):
-        """The first piece of a text in which no input is near the middle between two FP8 numbers."""
+        """The first piece of a text without inputs near the middle of two FP8 numbers."""
         for start in range(len(text) - length):
             token_ids = text[start : start + length]
             if self.rounding_max_difference(token_ids) < STABLE:
@@ -471,7 +486,8 @@ def main():
             "versions": {**reference.versions(), **libraries},
             "dtype": "float32",
             "attention": "sdpa",
-            "alignment": "greedy_logprobs[t] is of greedy_token_ids[t], prompt_logprobs[t] of token_ids[t + 1]",
+            "alignment": "greedy_logprobs[t] is of greedy_token_ids[t], "
+            "prompt_logprobs[t] of token_ids[t + 1]",
         },
         "models": {name: make(name, out / "fp8" / name) for name in CONFIGS},
     }

@@ -1,6 +1,6 @@
 """Writes gguf_dequant.json: random blocks of each ggml type and the values that the Python package
-`gguf` (ggml's own) gives for them. Blocks are random bytes, but for the half-precision scales, which
-are kept finite. Run it with numpy and gguf installed; the same versions give the same bytes.
+`gguf` (ggml's own) gives for them. Blocks are random bytes, but for the half-precision scales,
+which are kept finite. Run it with numpy and gguf installed; the same versions give the same bytes.
 """
 
 import json

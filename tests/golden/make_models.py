@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/models/ (tiny random models) and tests/golden/parity.json (what transformers computes with them).
+"""Makes tests/golden/models/ (tiny random models) and tests/golden/parity.json.
 
     pip install torch==2.11.0 transformers==5.23.0
     python tests/golden/make_models.py [OUTPUT_FOLDER]
 
-The same versions give the same bytes. The seed of each model is the first one for which the two best
-tokens are never nearly tied over the 64 greedy tokens, and each constant of the configuration matters:
-a wrong rope theta, eps or bias moves the logprobs visibly.
+parity.json holds what transformers computes with the models. The same versions give the same bytes.
+The seed of each model is the first one for which the two best tokens are never nearly tied over the
+64 greedy tokens. Each constant of the configuration matters: a wrong rope theta, eps or bias
+changes the log-probabilities visibly.
 """
 
 import json
@@ -33,7 +34,8 @@ HERE = Path(__file__).resolve().parent
 LEAST_GAP = 5e-3
 N_SEEDS = 40
 
-CORPUS = """What is the sum of 12 and 30? The sum is 42. What is the product of 6 and 7? The product is 42.
+CORPUS = """\
+What is the sum of 12 and 30? The sum is 42. What is the product of 6 and 7? The product is 42.
 The judge reads the question and both answers, then thinks about which answer is better.
 First the answer of Assistant 1: it is right. Then the answer of Assistant 2: it is wrong.
 Let me check this step by step. I think that the first answer is the better one, isn't it?
@@ -49,7 +51,8 @@ CHATML = """{%- if tools %}
     {{- '<|im_start|>system\\nYou are a tiny test model.<|im_end|>\\n' }}
 {%- endif %}
 {%- for message in messages %}
-    {%- if message.role == 'user' or (message.role == 'system' and not tools) or (message.role == 'assistant' and not message.tool_calls) %}
+    {%- if message.role == 'user' or (message.role == 'system' and not tools) \
+or (message.role == 'assistant' and not message.tool_calls) %}
         {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
     {%- endif %}
 {%- endfor %}
@@ -58,15 +61,18 @@ CHATML = """{%- if tools %}
 {%- endif %}
 """
 
-# the constructs that reasoning models' templates use: namespace, split, negative index, `is defined`
-REASONING = """{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}
+# constructs in the templates of reasoning models: namespace, split, negative index, `is defined`
+REASONING = """\
+{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}
 {%- set ns = namespace(system='', n_turns=0) %}
 {%- for message in messages %}
-    {%- if message['role'] == 'system' %}{% set ns.system = ns.system + message['content'] %}{% endif %}
+    {%- if message['role'] == 'system' %}\
+{% set ns.system = ns.system + message['content'] %}{% endif %}
 {%- endfor %}
 {{- bos_token }}{{ ns.system }}
 {%- for message in messages %}
-    {%- if message['role'] == 'user' %}{% set ns.n_turns = ns.n_turns + 1 %}{{ '<|user|>' + message['content'] }}{% endif %}
+    {%- if message['role'] == 'user' %}{% set ns.n_turns = ns.n_turns + 1 %}\
+{{ '<|user|>' + message['content'] }}{% endif %}
     {%- if message['role'] == 'assistant' and message['content'] is not none %}
         {%- set content = message['content'] %}
         {%- if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}
@@ -85,8 +91,10 @@ HEADERS = """{{- bos_token }}
 {%- endif %}
 {{- '<|start_header_id|>system<|end_header_id|>\\n\\n' + system_message + '<|eot_id|>' }}
 {%- for message in loop_messages %}
-    {%- if loop.first and message['role'] != 'user' %}{{ raise_exception('a chat begins with the user') }}{% endif %}
-    {{- '<|start_header_id|>' ~ message['role'] ~ '<|end_header_id|>\\n\\n' ~ message['content'] | trim ~ '<|eot_id|>' }}
+    {%- if loop.first and message['role'] != 'user' %}\
+{{ raise_exception('a chat begins with the user') }}{% endif %}
+    {{- '<|start_header_id|>' ~ message['role'] ~ '<|end_header_id|>\\n\\n' \
+~ message['content'] | trim ~ '<|eot_id|>' }}
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
@@ -117,15 +125,20 @@ def qwen2_tokenizer():
         vocab=vocab, merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     tokenizer.add_tokens([AddedToken("<|im_start|>", special=True)], special_tokens=True)
-    tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("</think>", special=False)])
+    tokenizer.add_tokens(
+        [AddedToken("<think>", special=False), AddedToken("</think>", special=False)]
+    )
     tokenizer.chat_template = CHATML
     return tokenizer
 
 
 def llama_tokenizer():
-    """As SmolLM2 ships it: digits apart, specials in front of the vocabulary, BOS named but not added."""
+    """As in SmolLM2: single digits, special tokens first, BOS is named but not added."""
     splitter = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>"]
     vocab, merges = byte_level_bpe(300, specials, splitter)
@@ -145,9 +158,10 @@ def llama_tokenizer():
 
 
 def llama3_tokenizer():
-    """As Llama 3 ships it: runs of up to three digits, a post-processor that adds BOS to a prompt."""
+    """As in Llama 3: runs of up to three digits, a post-processor that adds BOS to a prompt."""
     regex = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
         r"|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
     splitter = pre_tokenizers.Sequence(
@@ -239,7 +253,10 @@ def llama3_config(tokenizer):
         original_max_position_embeddings=64,
     )
     config.num_hidden_layers = 2
-    config.eos_token_id = [tokenizer.convert_tokens_to_ids("<|end_of_text|>"), tokenizer.eos_token_id]
+    config.eos_token_id = [
+        tokenizer.convert_tokens_to_ids("<|end_of_text|>"),
+        tokenizer.eos_token_id,
+    ]
     return config
 
 
@@ -407,7 +424,8 @@ def main():
             "versions": reference.versions(),
             "dtype": "float32",
             "attention": "sdpa",
-            "alignment": "greedy_logprobs[t] is of greedy_token_ids[t], prompt_logprobs[t] of token_ids[t + 1]",
+            "alignment": "greedy_logprobs[t] is of greedy_token_ids[t], "
+            "prompt_logprobs[t] of token_ids[t + 1]",
         },
         "models": {name: first_good(name, out / "models" / name) for name in MODELS},
     }

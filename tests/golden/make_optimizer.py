@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/adamw.json: AdamW of torch with gradient clipping, and transformers' schedules.
+"""Makes tests/golden/adamw.json: AdamW of torch with gradient clipping, and transformers'
+schedules.
 
     pip install torch==2.11.0 transformers==5.23.0
     python tests/golden/make_optimizer.py

@@ -2,13 +2,13 @@
 
 Two independent references:
 
-- `cases`: the posterior with a position term, written as a logistic regression (one row of a design matrix per
-  member pair and presentation order) and maximised with scipy; standard errors from the inverse of its Hessian,
-  projected on strengths of mean zero.
-- `prior_free`: connected groups without a dominated part, fitted without prior and position term by choix
-  (Newton's method on the pairwise likelihood, and iterative Luce spectral ranking).
+- `cases`: the posterior with a position term, written as a logistic regression (one row of a design
+  matrix per member pair and presentation order) and maximised with scipy; standard errors from the
+  inverse of its Hessian, projected on strengths of mean zero.
+- `prior_free`: connected groups without a dominated part, fitted without prior and position term by
+  choix (Newton's method on the pairwise likelihood, and iterative Luce spectral ranking).
 
-A game is written [a, b, then votes for a and for b with a shown first, then the same with b shown first].
+A match is the list [a, b, votes for a and for b with a shown first, the same with b shown first].
 
 Run: python make_ratings.py    (writes ratings.json beside this file, the same bytes every time)
 """
@@ -67,7 +67,14 @@ def fit_posterior(n, games, prior_sd, position_bias):
         p = expit(x @ w)
         return x.T @ (((wins + losses) * p * (1 - p))[:, None] * x) + np.diag(precision)
 
-    near = minimize(loss, np.zeros(n + 1), jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-6}).x
+    near = minimize(
+        loss,
+        np.zeros(n + 1),
+        jac=gradient,
+        hess=hessian,
+        method="trust-exact",
+        options={"gtol": 1e-6},
+    ).x
     w = root(gradient, near, jac=hessian, tol=1e-14).x
     assert np.abs(gradient(w)).max() < 1e-11, gradient(w)
     covariance = np.linalg.inv(hessian(w))
@@ -120,13 +127,20 @@ def prior_free_case(rng, name, n, pairs, n_votes):
     wins = []
     for game in games:
         for order in ("a_first", "b_first"):
-            wins += [(game["a"], game["b"])] * game[order][0] + [(game["b"], game["a"])] * game[order][1]
+            wins += [(game["a"], game["b"])] * game[order][0] + [(game["b"], game["a"])] * game[
+                order
+            ][1]
     newton = choix.opt_pairwise(n, wins, alpha=0.0, method="Newton-CG", tol=1e-13)
     spectral = choix.ilsr_pairwise(n, wins, alpha=0.0, max_iter=1000, tol=1e-13)
     newton, spectral = newton - newton.mean(), spectral - spectral.mean()
     assert np.abs(newton - spectral).max() < 1e-7, (newton, spectral)
     # What the two agree on.
-    return {"name": name, "n": n, "games": flat(games), "theta": [round(float(v), 6) + 0.0 for v in spectral]}
+    return {
+        "name": name,
+        "n": n,
+        "games": flat(games),
+        "theta": [round(float(v), 6) + 0.0 for v in spectral],
+    }
 
 
 def one_case_a_line(document):
@@ -148,13 +162,26 @@ def main():
     bracket = [(0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (4, 6), (0, 4)]
     cases = [
         posterior_case(rng, "round robin of 8, one vote", 8, all_pairs(8), 1, 0.4, 1.5, True),
-        posterior_case(rng, "round robin of 4, five votes, no position term", 4, all_pairs(4), 5, 0.4, 1.5, False),
+        posterior_case(
+            rng,
+            "round robin of 4, five votes, no position term",
+            4,
+            all_pairs(4),
+            5,
+            0.4,
+            1.5,
+            False,
+        ),
         posterior_case(rng, "bracket of 8, three votes", 8, bracket, 3, 0.5, 1.5, True),
         posterior_case(rng, "ring of 8, one vote, wide prior", 8, ring, 1, -0.3, 6.0, True),
-        posterior_case(rng, "ring with chords, two votes, narrow prior", 8, chords, 2, 1.5, 0.3, True),
+        posterior_case(
+            rng, "ring with chords, two votes, narrow prior", 8, chords, 2, 1.5, 0.3, True
+        ),
         posterior_case(rng, "two members, one vote", 2, [(0, 1)], 1, 0.0, 1.5, True),
         posterior_case(rng, "three members, one without a game", 3, [(1, 2)], 5, 0.5, 1.5, True),
-        posterior_case(rng, "round robin of 16, sixteen votes", 16, all_pairs(16), 16, 0.3, 1.5, True),
+        posterior_case(
+            rng, "round robin of 16, sixteen votes", 16, all_pairs(16), 16, 0.3, 1.5, True
+        ),
     ]
     prior_free = [
         prior_free_case(rng, "round robin of 6, forty votes", 6, all_pairs(6), 40),
@@ -162,7 +189,11 @@ def main():
     ]
     document = {
         "made_by": "tests/golden/make_ratings.py",
-        "versions": {"choix": importlib.metadata.version("choix"), "numpy": np.__version__, "scipy": scipy.__version__},
+        "versions": {
+            "choix": importlib.metadata.version("choix"),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
         "seed": SEED,
         "position_bias_prior_sd": POSITION_BIAS_PRIOR_SD,
         "cases": cases,

@@ -39,10 +39,15 @@ TEXTS = [
     "line one\nline two\n\n\nline five\r\nwindows line\r\n",
     "I'm sure they'll say it's what we'd've done; DON'T SHOUT, HE'S HERE.",
     "3.14159, 1,000,000 and 0x1F; 2024-11-24T09:18:00Z, 12345678901234567890",
-    "caf\u00e9 (composed), cafe\u0301 (decomposed), na\u00efve, \u00c5ngstr\u00f6m, A\u030angstro\u0308m",
-    "\u4f60\u597d\uff0c\u4e16\u754c\uff01\u3053\u3093\u306b\u3061\u306f \uc548\ub155\ud558\uc138\uc694",
-    "\u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645, \u05e9\u05dc\u05d5\u05dd, \u0928\u092e\u0938\u094d\u0924\u0947, \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
-    "emoji: \U0001f600\U0001f44d\U0001f3fd \U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f1e9\U0001f1ea \u2764\ufe0f",
+    "caf\u00e9 (composed), cafe\u0301 (decomposed), na\u00efve, "
+    "\u00c5ngstr\u00f6m, A\u030angstro\u0308m",
+    "\u4f60\u597d\uff0c\u4e16\u754c\uff01\u3053\u3093\u306b\u3061\u306f "
+    "\uc548\ub155\ud558\uc138\uc694",
+    "\u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645, "
+    "\u05e9\u05dc\u05d5\u05dd, "
+    "\u0928\u092e\u0938\u094d\u0924\u0947, \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
+    "emoji: \U0001f600\U0001f44d\U0001f3fd "
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f1e9\U0001f1ea \u2764\ufe0f",
     "\u00bd cup, x\u00b2 + y\u00b3, \u2460 \u2161 \u0663\u0664 \uff11\uff12",
     "def add(a, b):\n    return a + b  # sum\n\n\nassert add(2, 3) == 5\n",
     "https://example.org/path_to/file-name.html?q=a%20b&x=[1]#frag",
@@ -115,7 +120,7 @@ def greedy(model, token_ids, least_gap):
             output_logits=True,
             return_dict_in_generate=True,
         )
-    new_ids = out.sequences[0, len(token_ids):].tolist()
+    new_ids = out.sequences[0, len(token_ids) :].tolist()
     logits = torch.cat(out.logits).float()  # [64, V]
     assert len(new_ids) == N_NEW_TOKENS and logits.shape[0] == N_NEW_TOKENS
     top = logits.topk(2).values

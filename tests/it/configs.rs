@@ -8,7 +8,7 @@ fn shipped_configs_are_valid() {
     for entry in std::fs::read_dir(root().join("configs")).unwrap() {
         let path = arg(&entry.unwrap().path());
         let text = std::fs::read_to_string(&path).unwrap();
-        // the header says the command
+        // the header of a config names its command
         let verb = ["train", "sft", "serve"];
         let verb = verb.iter().find(|verb| text.contains(&format!("joust {verb} configs/")));
         let verb = verb.unwrap_or_else(|| panic!("{path} does not say how it is run"));

@@ -1,4 +1,4 @@
-//! What others see of a dump: columns as documented, readable by polars, replayable.
+//! Dumps as other programs see them: columns as documented, readable by polars, replayable.
 
 use std::process::Command;
 
@@ -8,8 +8,17 @@ use crate::binary::{arg, file, json_lines, not_run, root, succeed, told};
 
 fn groups(dir: &std::path::Path) -> String {
     let lines = [
-        json!({"prompt": "What is 12 + 30?", "completions": ["42", "43", "It is 41.", "42."], "answer": 42, "group_id": "first"}),
-        json!({"messages": [{"role": "user", "content": "What is 6 * 7?"}], "completions": ["6*7=42", "36"], "answer": "42"}),
+        json!({
+            "prompt": "What is 12 + 30?",
+            "completions": ["42", "43", "It is 41.", "42."],
+            "answer": 42,
+            "group_id": "first",
+        }),
+        json!({
+            "messages": [{"role": "user", "content": "What is 6 * 7?"}],
+            "completions": ["6*7=42", "36"],
+            "answer": "42",
+        }),
     ];
     file(dir, "groups.jsonl", &lines.map(|line| line.to_string()).join("\n"))
 }
@@ -23,7 +32,7 @@ fn score(dir: &std::path::Path, output: &str, more: &[&str]) -> String {
 }
 
 #[test]
-fn polars_reads_every_table_with_its_columns() {
+fn dump_tables_have_the_documented_columns_for_polars() {
     let python = root().join(".venv/bin/python");
     let has_polars = Command::new(&python).args(["-c", "import polars"]).output();
     if !has_polars.is_ok_and(|output| output.status.success()) {
@@ -36,9 +45,14 @@ fn polars_reads_every_table_with_its_columns() {
 import sys, polars
 dump = sys.argv[1]
 wanted = {
-    "rewards": "group_id member status reward win_rate rating rating_stderr wins losses rank advantage",
-    "matches": "step group_id match_id round member_a member_b votes_a votes_b votes_invalid decided_early winner",
-    "votes": "match_id vote attempt a_shown_first verdict text prompt_tokens cached_prompt_tokens completion_tokens latency_ms seed judge",
+    "rewards":
+        "group_id member status reward win_rate rating rating_stderr wins losses rank advantage",
+    "matches":
+        "step group_id match_id round member_a member_b votes_a votes_b votes_invalid "
+        "decided_early winner",
+    "votes":
+        "match_id vote attempt a_shown_first verdict text prompt_tokens cached_prompt_tokens "
+        "completion_tokens latency_ms seed judge",
 }
 for table, columns in wanted.items():
     frame = polars.read_parquet(f"{dump}/{table}.parquet")
@@ -54,7 +68,7 @@ assert rewards["reward"][0] > rewards["reward"][1], rewards
 }
 
 #[test]
-fn a_dump_is_shown_and_replayed() {
+fn dump_is_shown_and_replayed() {
     let dir = tempfile::tempdir().unwrap();
     score(dir.path(), "scores", &["reward.judge.kind=rule"]);
     let scores = dir.path().join("scores");
@@ -80,12 +94,14 @@ fn a_dump_is_shown_and_replayed() {
 }
 
 #[test]
-fn groups_in_parquet_score_like_groups_in_json_lines() {
+fn score_reads_groups_from_parquet() {
     let python = root().join(".venv/bin/python");
     let dir = tempfile::tempdir().unwrap();
     let input = groups(dir.path());
     let output = arg(&dir.path().join("groups.parquet"));
-    let script = "import sys, polars; polars.read_ndjson(sys.argv[1]).select('prompt', 'completions').head(1).write_parquet(sys.argv[2])";
+    let script = "import sys, polars\n\
+                  groups = polars.read_ndjson(sys.argv[1]).select('prompt', 'completions')\n\
+                  groups.head(1).write_parquet(sys.argv[2])";
     let made = Command::new(python).args(["-c", script, &input, &output]).output();
     if !made.is_ok_and(|made| made.status.success()) {
         not_run("polars is not in .venv; `make test` installs it");

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use crate::binary::{arg, root};
 use crate::serving::{Server, python};
 
 /// A server that collects groups of four.
@@ -53,7 +54,7 @@ fn openrlhf_gets_numbers_or_an_error() {
 }
 
 #[test]
-fn verls_function_and_manager_score_groups_by_uid_and_by_question() {
+fn verl_function_and_manager_score_groups_by_uid_and_by_question() {
     // eight groups may be open: members of further groups get 429 and are sent again
     let open = server(&["serve.collect_s=20", "serve.max_cohorts=8"]);
     let told = client("verl.py", &open, &["whole"]);
@@ -70,7 +71,7 @@ fn verls_function_and_manager_score_groups_by_uid_and_by_question() {
 }
 
 #[test]
-fn slimes_groups_may_come_whole_or_sample_by_sample() {
+fn slime_gets_rewards_of_whole_groups_and_of_single_samples() {
     // a queue of four: further groups get 429 and are sent again
     let told = client("slime.py", &server(&["serve.queue_capacity=4"]), &["whole"]);
     check_right(&told["group"], 10);
@@ -118,7 +119,7 @@ fn nemo_gym_gets_its_body_back_with_a_reward_or_a_failure_class() {
 }
 
 #[test]
-fn ms_swifts_plugin_sends_whole_groups_and_makes_no_number_of_a_failure() {
+fn ms_swift_plugin_sends_whole_groups_and_makes_no_number_of_a_failure() {
     let told = client("ms_swift.py", &server(&["serve.queue_capacity=2"]), &[]);
     check_right(&told["right"], 6);
     let missing = told["missing"].as_array().unwrap();
@@ -134,7 +135,7 @@ fn ms_swifts_plugin_sends_whole_groups_and_makes_no_number_of_a_failure() {
 }
 
 #[test]
-fn trls_reward_function_gets_rewards_and_logs_what_the_judge_said() {
+fn trl_reward_function_gets_rewards_and_logs_the_judges_words() {
     let server = Server::start(&["reward.judge.temperature=0", "serve.queue_capacity=1"]);
     // two groups at once at a queue of one: the second gets 429 and is sent again
     let answer = client("trl.py", &server, &[]);
@@ -159,4 +160,17 @@ fn trls_reward_function_gets_rewards_and_logs_what_the_judge_said() {
         assert!(problem.as_str().unwrap().contains(wanted), "{problem}");
     }
     assert_eq!(problems.len(), 4);
+}
+
+#[test]
+fn examples_find_the_client_that_is_copied_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = |from: &str, to: &str| {
+        std::fs::copy(root().join("examples").join(from), dir.path().join(to)).unwrap();
+    };
+    copy("slime/group_rm.py", "group_rm.py");
+    copy("joust_client.py", "joust_client.py");
+    let code = "import group_rm, joust_client; print(joust_client.__file__)";
+    let found = python(&arg(dir.path()), &["-c", code]);
+    assert_eq!(found.trim(), arg(&dir.path().join("joust_client.py")));
 }

@@ -16,7 +16,7 @@ use crate::serving::Server;
 const GROUPS: usize = 24;
 const SIZE: usize = 4;
 
-/// Asks for one completion's reward until there is one, at whatever server is there now.
+/// Requests one completion's reward until there is one, each time at the current server.
 fn ask(address: &Mutex<String>, group: usize, member: usize, answered: &AtomicUsize) -> f64 {
     let right = 10 + group;
     let said = right + [0, 3, 10, 20][member];
@@ -41,7 +41,7 @@ fn ask(address: &Mutex<String>, group: usize, member: usize, answered: &AtomicUs
     }
 }
 
-/// Rows of all sets of a dump, which all can be read.
+/// Rows of all sets of a dump; fails if a set cannot be read.
 fn rows<T: joust_schema::table::Table>(dump: &Path) -> Vec<T> {
     let mut sets: Vec<_> = std::fs::read_dir(dump)
         .unwrap()
@@ -58,7 +58,7 @@ fn rows<T: joust_schema::table::Table>(dump: &Path) -> Vec<T> {
 }
 
 #[test]
-fn a_kill_under_load_costs_no_answer_and_no_second_judging() {
+fn killed_server_loses_no_answer_and_judges_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
     let dump = format!("serve.dump={}", dir.path().display());
     let group_size = format!("serve.group_size={SIZE}");

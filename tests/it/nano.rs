@@ -1,4 +1,4 @@
-//! The shipped models do what data/README.md says of them, and `transformers` reads them the same.
+//! The shipped models have the accuracy and size that data/README.md states.
 
 use joust_data::{Split, TaskConfig};
 use joust_schema::seed::Seed;
@@ -49,7 +49,7 @@ fn pairs(n: usize, n_right: usize) -> Vec<Value> {
 }
 
 #[test]
-fn the_judge_is_right_in_both_orders() {
+fn nano_judge_is_right_in_both_orders() {
     let figures = judge(&pairs(300, 1), "one-right.jsonl");
     for key in ["accuracy_better_first", "accuracy_better_second"] {
         let accuracy = figures[key].as_f64().unwrap();
@@ -58,7 +58,7 @@ fn the_judge_is_right_in_both_orders() {
 }
 
 #[test]
-fn the_judge_reads_answers_in_words_it_does_not_know() {
+fn nano_judge_reads_answers_in_unknown_words() {
     let text = std::fs::read_to_string(root().join("data/prompts/judge-unknown-answers.jsonl"));
     let figures = judge(&crate::binary::json_lines(&text.unwrap()), "unknown.jsonl");
     assert!(figures["accuracy"].as_f64().unwrap() >= 0.93, "{figures}");
@@ -66,7 +66,7 @@ fn the_judge_reads_answers_in_words_it_does_not_know() {
 }
 
 #[test]
-fn two_right_or_two_wrong_answers_do_not_break_the_judge() {
+fn nano_judge_votes_evenly_on_two_right_or_two_wrong_answers() {
     for n_right in [0, 2] {
         let figures = judge(&pairs(100, n_right), "equal.jsonl");
         let n_invalid = figures["invalid_votes"].as_u64().unwrap();
@@ -77,7 +77,7 @@ fn two_right_or_two_wrong_answers_do_not_break_the_judge() {
 }
 
 #[test]
-fn the_policy_is_weak_and_the_models_are_small() {
+fn nano_policy_is_weak_and_nano_models_are_small() {
     let dir = tempfile::tempdir().unwrap();
     let eval = std::fs::read_to_string(root().join("data/prompts/arithmetic-eval.jsonl")).unwrap();
     let rows: Vec<Value> = eval.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -9,7 +9,7 @@ const MATCHES: &str = r#"{"group_id":"g","member_a":0,"member_b":1,"votes_a":3,"
 "#;
 
 #[test]
-fn recorded_matches_become_ratings_by_every_method() {
+fn rate_makes_ratings_of_recorded_matches_by_every_method() {
     let dir = tempfile::tempdir().unwrap();
     let input = file(dir.path(), "matches.jsonl", MATCHES);
     for method in ["bradley-terry", "elo", "win-rate"] {
@@ -36,7 +36,7 @@ fn recorded_matches_become_ratings_by_every_method() {
 }
 
 #[test]
-fn matches_that_make_no_sense_are_named() {
+fn rate_refuses_matches_that_make_no_sense_by_line() {
     let dir = tempfile::tempdir().unwrap();
     let cases = [
         (r#"{"group_id":"g","member_a":0,"member_b":0,"votes_a":1,"votes_b":0}"#, ":1: "),

@@ -1,5 +1,5 @@
-//! Streams of groups over a real socket: answered while the client sends, as JSON lines and as Arrow
-//! tables of polars.
+//! Streams of groups over a real socket: answered while the client sends, as JSON lines and as
+//! Arrow tables of polars.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,5 @@
-//! Whole runs on the shipped models: they repeat to the byte, and a killed one ends as an unbroken one.
+//! Whole runs on the shipped models: they repeat to the byte, and a killed run that is resumed ends
+//! with the same bytes as a run that was not killed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ fn args(dir: &Path, more: &[&str]) -> Vec<String> {
     args
 }
 
-/// Every file of a run that has to repeat: name and content.
+/// Name and content of every file of a run that must be the same in each run.
 fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![dir.to_owned()];
@@ -29,7 +30,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(dir).unwrap().to_owned();
-            // where and when the run was made, and how long its steps took
+            // these hold the run's folder, its start and the times of its steps
             let differs = ["run.json", "metrics.jsonl", "config.toml"]
                 .iter()
                 .any(|skip| name == Path::new(skip));
@@ -67,7 +68,7 @@ fn same(a: &Path, b: &Path) {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_bytes_and_a_killed_run_the_same_weights() {
+fn train_gives_the_same_bytes_for_the_same_seed_and_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let folder = |name: &str| dir.path().join(name);
     for name in ["once", "again"] {
@@ -109,7 +110,7 @@ fn the_same_seed_gives_the_same_bytes_and_a_killed_run_the_same_weights() {
     std::fs::remove_file(folder("killed/short/step_00001/votes.parquet.tmp")).ok();
     same(&folder("once/short"), &folder("killed/short"));
 
-    // another config is no resumption
+    // a run is not resumed with another config
     let output =
         joust(&args(&folder("killed"), &["--resume", "trainer.epsilon=0.3"])).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -122,9 +123,9 @@ fn the_same_seed_gives_the_same_bytes_and_a_killed_run_the_same_weights() {
 }
 
 #[test]
-fn a_failing_judge_masks_its_groups_and_the_run_goes_on() {
+fn train_masks_the_groups_of_a_failing_judge_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    // two tokens are never enough for a verdict
+    // no verdict fits into two tokens
     succeed(&args(dir.path(), &["reward.judge.max_thinking_tokens=2", "train.steps=2"]));
     let run = dir.path().join("short");
     let rewards: Vec<joust_schema::tables::Reward> =
@@ -149,7 +150,7 @@ fn a_failing_judge_masks_its_groups_and_the_run_goes_on() {
 }
 
 #[test]
-fn a_rule_can_be_the_reward_and_every_figure_is_documented() {
+fn train_takes_a_rule_as_the_reward_and_documents_every_metric() {
     let dir = tempfile::tempdir().unwrap();
     let more = [
         "reward.kind=correct",

@@ -1,4 +1,4 @@
-"""What the clients beside this file send: groups of answers to sums, of which the first and the last are right."""
+"""Groups for the clients beside this file: answers to sums; the first and last are right."""
 
 import importlib.util
 import pathlib
@@ -16,7 +16,12 @@ def sums(n):
     for _ in range(n):
         a, b = draw.randrange(20, 80), draw.randrange(20, 80)
         right = f"The answer is {a + b}."
-        groups.append((f"What is {a} + {b}?", [right, f"The answer is {a + b - 10}.", f"It is {a + b + 20}.", right]))
+        groups.append(
+            (
+                f"What is {a} + {b}?",
+                [right, f"The answer is {a + b - 10}.", f"It is {a + b + 20}.", right],
+            )
+        )
     return groups
 
 
@@ -28,14 +33,16 @@ def shuffled(members):
 
 
 def are_right_ones_better(rewards):
-    """Whether the right answers of a group have the same reward, and a better one than the others."""
+    """Whether the right answers have the same reward, and a higher one than the others."""
     first, second, third, last = rewards
     return first == last and first > max(second, third)
 
 
 def load(path):
     """Imports a file of the examples as the trainers do: by its path."""
-    spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), EXAMPLES / path)
+    spec = importlib.util.spec_from_file_location(
+        path.replace("/", "_").removesuffix(".py"), EXAMPLES / path
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

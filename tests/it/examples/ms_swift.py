@@ -1,4 +1,5 @@
-"""examples/ms-swift called as ms-swift's GRPO trainer calls it: with all completions of a process at once.
+"""examples/ms-swift called as ms-swift's GRPO trainer calls it: with all completions of a process
+at once.
 
     python ms_swift.py ADDRESS
 """
@@ -55,4 +56,8 @@ problems = [
     problem_of(lambda: rewards(unread)),
     problem_of(lambda: rewards([("", ["1", "2", "3", "4"])])),
 ]
-print(json.dumps({"right": right, "missing": rewards(unread, scale_rewards="gdpo"), "problems": problems}))
+print(
+    json.dumps(
+        {"right": right, "missing": rewards(unread, scale_rewards="gdpo"), "problems": problems}
+    )
+)

@@ -1,5 +1,5 @@
-"""NeMo-Gym as the server sees it: /verify and /compare with its bodies, and the resources server of examples/nemo-gym
-called as its web server calls it.
+"""NeMo-Gym as the server sees it: /verify and /compare with its bodies, and the resources server of
+examples/nemo-gym called as its web server calls it.
 
     python nemo_gym.py ADDRESS whole|incomplete
 """
@@ -38,7 +38,9 @@ class Response:
 
 
 def post(url, body, headers):
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers})
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
+    )
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return Response(response.status, response.headers, response.read())
@@ -67,33 +69,61 @@ class JudgeError(Exception):
 def said(text):
     """A model's answer as OpenAI's Responses have it."""
     part = {"type": "output_text", "text": text, "annotations": []}
-    message = {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
-    return {"id": "r", "object": "response", "created_at": 0.0, "model": "policy", "output": [message], "tools": []}
+    message = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [part],
+    }
+    return {
+        "id": "r",
+        "object": "response",
+        "created_at": 0.0,
+        "model": "policy",
+        "output": [message],
+        "tools": [],
+    }
 
 
 def verify_body(task, rollout, prompt, text):
     asked = [{"role": "user", "content": prompt, "type": "message"}] if prompt else []
     params = {"input": asked, "temperature": None}
-    return {"responses_create_params": params, "response": said(text), "_ng_task_index": task, "_ng_rollout_index": rollout}
+    return {
+        "responses_create_params": params,
+        "response": said(text),
+        "_ng_task_index": task,
+        "_ng_rollout_index": rollout,
+    }
 
 
 def server(**config):
-    base = {"BaseResourcesServerConfig": object, "BaseVerifyRequest": Model, "BaseVerifyResponse": Model}
+    base = {
+        "BaseResourcesServerConfig": object,
+        "BaseVerifyRequest": Model,
+        "BaseVerifyResponse": Model,
+    }
     stand_in("pydantic", ConfigDict=dict)
     stand_in("nemo_gym.base_resources_server", SimpleResourcesServer=SimpleResourcesServer, **base)
     stand_in("nemo_gym.judge", JudgeError=JudgeError)
     stand_in("nemo_gym.server_utils", request=request, get_response_json=get_response_json)
-    config = types.SimpleNamespace(**{"joust_url": f"http://{ADDRESS}", "joust_token": "", "tries": 2, **config})
+    config = types.SimpleNamespace(
+        **{"joust_url": f"http://{ADDRESS}", "joust_token": "", "tries": 2, **config}
+    )
     return load("nemo-gym/app.py").JoustResourcesServer(config)
 
 
 async def verified(server, groups):
     async def one(task, rollout):
         prompt, completions = groups[task]
-        answer = await server.verify(Model(**verify_body(task, rollout, prompt, completions[rollout])))
+        answer = await server.verify(
+            Model(**verify_body(task, rollout, prompt, completions[rollout]))
+        )
         return (task, rollout), answer.model_dump()
 
-    members = shuffled((task, rollout) for task in range(len(groups)) for rollout in range(len(groups[task][1])))
+    members = shuffled(
+        (task, rollout) for task in range(len(groups)) for rollout in range(len(groups[task][1]))
+    )
     return dict(await asyncio.gather(*(one(*member) for member in members)))
 
 
@@ -117,10 +147,33 @@ else:
     groups = sums(3)
     results = {}
     for task, group in enumerate(groups):
-        results.update({(task, rollout): answer for (_, rollout), answer in asyncio.run(verified(server(), [group])).items()})
-    rewards = [[results[task, rollout]["reward"] for rollout in range(4)] for task in range(len(groups))]
-    whole = all(isinstance(answer["reward"], float) and "_ng_failure_class" not in answer for answer in results.values())
+        results.update(
+            {
+                (task, rollout): answer
+                for (_, rollout), answer in asyncio.run(verified(server(), [group])).items()
+            }
+        )
+    rewards = [
+        [results[task, rollout]["reward"] for rollout in range(4)] for task in range(len(groups))
+    ]
+    whole = all(
+        isinstance(answer["reward"], float) and "_ng_failure_class" not in answer
+        for answer in results.values()
+    )
     kept = all(results[task, rollout]["_ng_rollout_index"] == rollout for task, rollout in results)
     status, comparison = compared(*groups[0])
-    told = {"status": status, "rewards": comparison["rewards"], "metrics": sorted(comparison["metrics"])}
-    print(json.dumps({"right": [are_right_ones_better(group) for group in rewards], "whole": whole, "kept": kept, "compare": told}))
+    told = {
+        "status": status,
+        "rewards": comparison["rewards"],
+        "metrics": sorted(comparison["metrics"]),
+    }
+    print(
+        json.dumps(
+            {
+                "right": [are_right_ones_better(group) for group in rewards],
+                "whole": whole,
+                "kept": kept,
+                "compare": told,
+            }
+        )
+    )

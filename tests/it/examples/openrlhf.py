@@ -1,5 +1,5 @@
-"""OpenRLHF as the server sees it: its client of remote reward models by its published protocol, and the executor of
-examples/openrlhf called as its rollout worker calls it.
+"""OpenRLHF as the server sees it: its client of remote reward models by its published protocol, and
+the executor of examples/openrlhf called as its rollout worker calls it.
 
     python openrlhf.py ADDRESS whole|incomplete
 """
@@ -21,12 +21,14 @@ END = "<|im_end|>"
 
 
 def remote_rm(prompt, said, tries=5):
-    """A list of one in each field; whatever is no answer is tried again after a second, then there is no reward."""
+    """Lists of one entry; every failure is retried after a second, then there is no reward."""
     body = {"query": [f"{prompt}{said}{END}"], "prompts": [prompt], "labels": ["null"]}
     for _ in range(tries):
         try:
             url = f"http://{ADDRESS}/get_reward"
-            request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+            request = urllib.request.Request(
+                url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
             with urllib.request.urlopen(request, timeout=180) as response:
                 answer = json.load(response)
         except OSError:
@@ -41,16 +43,24 @@ def remote_rm(prompt, said, tries=5):
 
 
 class SingleTurnAgentExecutor:
-    """Stands in for OpenRLHF's: without a URL it generates and leaves the reward open. Tokens are characters."""
+    """Stands in for OpenRLHF's: generates and leaves the reward open. Tokens are characters."""
 
     def __init__(self, remote_rm_url=None):
         assert remote_rm_url is None
 
-    async def execute(self, prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images=None):
+    async def execute(
+        self, prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images=None
+    ):
         said = await llm_engine.generate(prompt)
         tokens = [ord(letter) for letter in prompt + said]
         ranges = [(len(prompt), len(tokens))]
-        return {"prompt": prompt, "observation_tokens": tokens, "action_ranges": ranges, "reward": None, "scores": None}
+        return {
+            "prompt": prompt,
+            "observation_tokens": tokens,
+            "action_ranges": ranges,
+            "reward": None,
+            "scores": None,
+        }
 
 
 class Tokenizer:
@@ -71,14 +81,23 @@ class Engine:
 
 def by_url():
     groups = sums(8)
-    members = [(prompt, at, said) for prompt, completions in groups for at, said in enumerate(completions)]
+    members = [
+        (prompt, at, said) for prompt, completions in groups for at, said in enumerate(completions)
+    ]
     with ThreadPoolExecutor(len(members)) as pool:
         infos = dict(pool.map(lambda one: (one[:2], remote_rm(one[0], one[2])), shuffled(members)))
     shapes = {name: list(value.shape) for name, value in infos[groups[0][0], 0].items()}
-    numbers = all(value.dtype in (torch.float32, torch.int64) for info in infos.values() for value in info.values())
+    numbers = all(
+        value.dtype in (torch.float32, torch.int64)
+        for info in infos.values()
+        for value in info.values()
+    )
     same = all(info.keys() == shapes.keys() for info in infos.values())
     bounded = all(0 <= info["score"].item() <= 1 for info in infos.values())
-    right = [are_right_ones_better([infos[prompt, at]["reward"].item() for at in range(4)]) for prompt, _ in groups]
+    right = [
+        are_right_ones_better([infos[prompt, at]["reward"].item() for at in range(4)])
+        for prompt, _ in groups
+    ]
     return {"shapes": shapes, "numbers": numbers, "same": same, "bounded": bounded, "right": right}
 
 
@@ -90,7 +109,9 @@ def by_executor():
     async def rollouts(groups):
         executor, engine = module.AgentExecutor(), Engine(groups)
         prompts = shuffled(prompt for prompt, completions in groups for _ in completions)
-        calls = [executor.execute(prompt, None, None, 4096, Tokenizer(), engine) for prompt in prompts]
+        calls = [
+            executor.execute(prompt, None, None, 4096, Tokenizer(), engine) for prompt in prompts
+        ]
         return await asyncio.gather(*calls)
 
     module.TRIES = 2
@@ -102,7 +123,9 @@ def by_executor():
     rewards = {}
     for output in outputs:
         assert isinstance(output["reward"], float) and output["scores"] == output["reward"], output
-        assert all(isinstance(value, (int, float)) for value in output["extra_logs"].values()), output
+        assert all(isinstance(value, (int, float)) for value in output["extra_logs"].values()), (
+            output
+        )
         rewards.setdefault(output["prompt"], []).append(output["reward"])
     return {"right": [are_right_ones_better(rewards[prompt]) for prompt, _ in groups]}
 

@@ -1,4 +1,5 @@
-"""examples/verl called as verl's reward loop calls it: one completion at a time, all at once, in a random order.
+"""examples/verl called as verl's reward loop calls it: one completion at a time, all at once, in a
+random order.
 
     python verl.py ADDRESS whole|incomplete
 """
@@ -64,22 +65,38 @@ def loaded(**fixed):
 
 
 async def by_manager(compute_score, groups):
-    stand_in("verl.experimental.reward_loop.reward_manager.base", RewardManagerBase=RewardManagerBase)
+    stand_in(
+        "verl.experimental.reward_loop.reward_manager.base", RewardManagerBase=RewardManagerBase
+    )
     manager_class = load("verl/reward_manager.py").TournamentRewardManager
-    manager = manager_class(config={}, tokenizer=Tokenizer(), compute_score=compute_score, reward_router_address=None)
+    manager = manager_class(
+        config={}, tokenizer=Tokenizer(), compute_score=compute_score, reward_router_address=None
+    )
 
     async def one(group, member, numbered):
         prompt, completions = groups[group]
-        known = {"data_source": "sums", "reward_model": {"ground_truth": "?"}, "raw_prompt": [{"role": "user", "content": prompt}]}
+        known = {
+            "data_source": "sums",
+            "reward_model": {"ground_truth": "?"},
+            "raw_prompt": [{"role": "user", "content": prompt}],
+        }
         known.update({"uid": f"uid-{group}", "extra_info": {"index": group}})
         if numbered:
             known["session_id"] = member
         early = Row("an earlier output of the same rollout", **known)
-        return (group, member), await manager.run_single(Data([early, Row(completions[member], **known)]))
+        return (group, member), await manager.run_single(
+            Data([early, Row(completions[member], **known)])
+        )
 
-    members = shuffled((group, member) for group in range(len(groups)) for member in range(len(groups[group][1])))
+    members = shuffled(
+        (group, member) for group in range(len(groups)) for member in range(len(groups[group][1]))
+    )
     # those of the later groups come without a number, as from verl's older trainer
-    return dict(await asyncio.gather(*(one(group, member, group < len(groups) // 2) for group, member in members)))
+    return dict(
+        await asyncio.gather(
+            *(one(group, member, group < len(groups) // 2) for group, member in members)
+        )
+    )
 
 
 async def by_naive(compute_score, groups):
@@ -89,7 +106,10 @@ async def by_naive(compute_score, groups):
         prompt, completions = groups[group]
         info = {"question": prompt, "num_turns": None, "rollout_reward_scores": {}}
         result = await compute_score(
-            data_source="sums", solution_str=completions[member], ground_truth=["a list"], extra_info=info
+            data_source="sums",
+            solution_str=completions[member],
+            ground_truth=["a list"],
+            extra_info=info,
         )
         return (group, member), {"reward_score": result["score"], "reward_extra_info": result}
 
@@ -101,7 +121,9 @@ def told(results, n_groups):
     # verl makes an array of each key of the first sample from all samples
     keys = list(results[0, 0]["reward_extra_info"])
     assert all(list(result["reward_extra_info"]) == keys for result in results.values())
-    torch.tensor([[result["reward_extra_info"][key] for key in keys] for result in results.values()])
+    torch.tensor(
+        [[result["reward_extra_info"][key] for key in keys] for result in results.values()]
+    )
     rewards = [[results[group, at]["reward_score"] for at in range(4)] for group in range(n_groups)]
     return {"keys": keys, "right": [are_right_ones_better(group) for group in rewards]}
 
@@ -110,12 +132,20 @@ if CASE == "incomplete":
     alone = loaded(url=f"http://{ADDRESS}", tries=2)
     problems = [
         problem_of(lambda: asyncio.run(by_manager(alone, [("What is 1 + 2?", ["3"])]))),
-        problem_of(lambda: asyncio.run(by_manager(loaded(url="http://127.0.0.1:9", tries=1), [("q", ["3"])]))),
-        problem_of(lambda: asyncio.run(by_naive(loaded(url=f"http://{ADDRESS}"), [("", ["3"] * 4)]))),
+        problem_of(
+            lambda: asyncio.run(
+                by_manager(loaded(url="http://127.0.0.1:9", tries=1), [("q", ["3"])])
+            )
+        ),
+        problem_of(
+            lambda: asyncio.run(by_naive(loaded(url=f"http://{ADDRESS}"), [("", ["3"] * 4)]))
+        ),
     ]
     print(json.dumps(problems))
 else:
     function = loaded(url=f"http://{ADDRESS}/", tries=6)
     first, second = sums(20)[:10], sums(20)[10:]
     managed = told(asyncio.run(by_manager(function, first)), 10)
-    print(json.dumps({"manager": managed, "naive": told(asyncio.run(by_naive(function, second)), 10)}))
+    print(
+        json.dumps({"manager": managed, "naive": told(asyncio.run(by_naive(function, second)), 10)})
+    )
