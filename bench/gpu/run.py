@@ -35,7 +35,7 @@ ROOT = HERE.parent.parent
 
 
 class Bench:
-    """One run: where its results go, and how long it may still take."""
+    """One run: its output folder, its deadline and its results."""
 
     def __init__(self, args):
         self.joust = str(Path(args.joust).resolve())
@@ -58,7 +58,7 @@ class Bench:
         )
         self.model = Path(tempfile.mkdtemp()) / "rrm-32b"
         shutil.copytree(HERE / "rrm-32b", self.model)
-        # any tokenizer will do: prompts are made of token ids
+        # the tokenizer does not matter: prompts are made of token ids
         for path in (ROOT / "data/models/nano-rrm").iterdir():
             if path.name.startswith("tokenizer"):
                 shutil.copy(path, self.model)
@@ -75,7 +75,7 @@ class Bench:
         print(f"FAILED {step}: {why}", flush=True)
 
     def run(self, step, args, seconds, prefix=(), env=None):
-        """Runs joust and returns the JSON lines it printed; None where it failed."""
+        """Runs joust and returns the JSON lines that it printed; None if it failed."""
         left = self.end - time.time()
         if left < 10:
             self.fail(step, "no time left")
@@ -126,7 +126,7 @@ def finish(command, env, seconds):
 
 
 def machine(bench):
-    """What this machine is, and what of the model fits into it."""
+    """The machine, and the plan of the model on its GPU."""
     args = [
         "doctor",
         "--model",
@@ -190,7 +190,7 @@ def products(bench):
 
 
 def kernels(bench):
-    """Each kernel against its twin, and how fast it is."""
+    """Each kernel against its reference implementation, and its speed."""
     for kv in ([], ["--kv-fp8"]):
         args = ["bench", "gpu", "--model", bench.model, "--context", 2048, *kv]
         bench.run(f"kernels{''.join(kv)} at 2048", args, 120)
@@ -208,8 +208,8 @@ def sanitizer(bench):
     if not shutil.which("compute-sanitizer"):
         bench.fail("sanitizer", "compute-sanitizer is not installed")
         return
-    # libraries try driver calls that may fail; what counts is the memory that kernels touch
-    # the program starts itself again with some settings, unless it is told that this was done
+    # libraries make driver calls that may fail; only memory errors of kernels count
+    # the program restarts itself with other settings unless this variable is set
     env = {"JOUST_STARTED": "1", "CUBLASLT_WORKSPACE_SIZE": "32768"}
     prefix = [
         "compute-sanitizer",
@@ -312,7 +312,7 @@ def greedy(bench):
 
 
 def precision(bench):
-    """How far FP8 is from bf16, at the size of the judge and in a small trained model."""
+    """Distance of FP8 from bf16, at the size of the judge and in a small trained model."""
     limits = ["--max-context", 2048, "--kv-memory-mib", 1024]
     args = [
         "bench",
@@ -334,7 +334,7 @@ FP8 = ["--random-weights", "--device", "cuda", "--quantization", "fp8"]
 
 
 def decode(bench):
-    """Decoding and prefill of the judge, with what can be switched on and off."""
+    """Decoding and prefill of the judge, with each optional feature on and off."""
     engine = ["bench", "engine", "--model", bench.model, *FP8]
     at_2k = ["--prompt", 2048, "--max-context", 2304]
     bench.run("decode, bf16 keys and values", [*engine, *at_2k, "--batch", "1,16,32,64"], 240)

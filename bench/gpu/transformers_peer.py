@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""transformers in bf16 on the GPU that is here: prefill of 4,096 tokens, and decoding after 2,048
+"""transformers in bf16 on this machine's GPU: prefill of 4,096 tokens, and decoding after 2,048
 at several batch sizes, by a loop over the model's own forward with its own cache; random weights of
 the model folder's shape.
 
@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 N_STEPS = 16
-# a CPU is enough to see that the script runs, with a small model
+# on a CPU, with a small model, to check the script itself
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -19,7 +19,7 @@ import torch
 
 HERE = Path(__file__).parent
 
-# what joust sets for itself; the peers get it too
+# settings that joust makes for itself, and that the peers get, too
 SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "2000",
@@ -54,7 +54,7 @@ def main():
     programs = {
         "joust": [args.joust, "bench", "engine", "--model", args.model, "--dtype", "bf16", *shape],
         "transformers": python("transformers_generate.py", args.model, shape, threads),
-        # which is faster depends on the batch: each row is compared with the better one
+        # which one is faster depends on the batch: each row is compared with the faster one
         "llama.cpp": python(
             "llama_cpp_generate.py", args.gguf, [*shape, "--flash-attention", "off"], threads
         ),
@@ -80,7 +80,7 @@ def python(script, model, shape, threads):
 
 
 def run(command, threads):
-    """The JSON line of a program; a program that fails ends the comparison with its own words."""
+    """The JSON line of a program; the error of a failing program ends the comparison."""
     environment = {**os.environ, **SETTINGS, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         [str(part) for part in command], env=environment, capture_output=True, text=True
@@ -131,7 +131,7 @@ def table(lines, args):
 
 
 def ceilings():
-    """Bytes read and bf16 operations done in a second, at best."""
+    """Maximum bytes read and bf16 operations per second."""
     memory = torch.ones(1 << 28)
     a, b = (torch.randn(2048, 2048, dtype=torch.bfloat16) for _ in range(2))
     read_s = min(seconds(memory.sum) for _ in range(5))

@@ -24,7 +24,7 @@ FLASH_ATTENTION = {
 LOG_LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR, which the Python package does not export
 # llama.cpp rounds the context of a sequence up to a multiple of this.
 CONTEXT_BLOCK_TOKENS = 256
-# The most tokens of one call, llama.cpp's default.
+# Maximum number of tokens per call, llama.cpp's default.
 N_BATCH_TOKENS = 2048
 
 
@@ -47,7 +47,7 @@ class Model:
         self.n_vocab = lib.llama_vocab_n_tokens(self.vocab)
 
     def tokenize(self, text):
-        """The ids of a text in which special tokens may be written out."""
+        """Token ids of a text; special tokens in the text are parsed."""
         data = text.encode()
         ids = (lib.llama_token * (len(data) + 8))()
         n_ids = lib.llama_tokenize(self.vocab, data, len(data), ids, len(ids), False, True)
@@ -67,7 +67,7 @@ class Model:
 
 
 class Contexts:
-    """Sequences that are decoded together, each with a context of its own."""
+    """Sequences that are decoded together, each with its own context."""
 
     def __init__(self, model, n_sequences, n_context_tokens, n_threads, flash_attention="off"):
         n_blocks = -(-n_context_tokens // CONTEXT_BLOCK_TOKENS)
@@ -102,12 +102,12 @@ class Contexts:
         return self._best_token(-1)
 
     def step(self, tokens, position):
-        """Appends one token to every sequence and returns the best next ones."""
+        """Appends one token to every sequence and returns the best next tokens."""
         self._decode([(token, position, sequence, True) for sequence, token in enumerate(tokens)])
         return [self._best_token(row) for row in range(self.n_sequences)]
 
     def rewind(self, position):
-        """Forgets what stands at `position` and after it."""
+        """Removes the tokens from `position` on."""
         memory = lib.llama_get_memory(self.handle)
         for sequence in range(self.n_sequences):
             lib.llama_memory_seq_rm(memory, sequence, position, -1)
@@ -141,7 +141,7 @@ def greedy(model, prompt, n_new_tokens, n_threads):
 
 
 def measure_prefill(model, workload, flash_attention):
-    """The median seconds from a prompt to its first token."""
+    """Median seconds from a prompt to its first token."""
     [prompt] = workload.prompts(1, model.n_vocab).tolist()
     contexts = Contexts(model, 1, len(prompt), workload.n_threads, flash_attention)
     seconds = []

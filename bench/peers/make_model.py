@@ -1,4 +1,4 @@
-"""Makes the model that all programs of the comparison read, in both of their formats.
+"""Makes the model of the comparison in both formats that its programs read.
 
 From the quantised GGUF of SmolLM2-135M-Instruct come a plain bf16 Hugging Face folder (joust,
 transformers) and a bf16 GGUF of the very same weights (llama.cpp). At the end both are asked for
@@ -65,8 +65,7 @@ def write_folder(source, folder):
     loaded = AutoModelForCausalLM.from_pretrained(
         source.parent, gguf_file=source.name, dtype=torch.float32
     )
-    # transformers refuses to save a model that came from a quantised file: its weights move into a
-    # fresh one.
+    # transformers refuses to save a model from a quantized file: its weights move into a new one
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     settings["dtype"] = "bfloat16"
@@ -139,7 +138,7 @@ def gguf_name(name):
 
 
 def check(folder, gguf_path):
-    """Says whether both files give the same ids of a prompt and the same greedy continuation."""
+    """Prints whether both files give the same token ids and the same greedy continuation."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompt = tokenizer(PROMPT, add_special_tokens=False)["input_ids"]
     llama_cpp_model = llama_cpp_generate.Model(gguf_path)

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteri
 
 
 class Clock(StoppingCriteria):
-    """Notes when every token came."""
+    """Records the time of every token."""
 
     def __init__(self):
         self.start_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What every program of the comparison is asked to do, and the JSON line in which it answers.
+"""The workload of all programs of the comparison, and the JSON line of their results.
 
 The workload is greedy generation: prompts of random token ids, a separate context per sequence, and
 exactly `new` tokens per sequence. This file knows no program that generates.
@@ -36,7 +36,7 @@ class Workload:
 
 
 def parser(description):
-    """The arguments that every program of the comparison takes."""
+    """Arguments of all programs of the comparison."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -33,7 +33,7 @@ def judged(url):
 
 
 def post(url, body, name, timeout):
-    """Status and answer; status 0 where the client gave up."""
+    """Status and answer; status 0 if the client gave up."""
     place = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(place.hostname, place.port, timeout=timeout)
     try:
@@ -62,11 +62,11 @@ def main():
         for group in range(args.groups)
         if not any((group, member) in missing for member in range(args.size))
     }
-    # (member, given up first): twins are sent as requests of their own with the same name
+    # (member, whether its first request is given up); a member that is sent twice is there twice
     sends = [(one, draw.random() < 0.05) for one in members if one not in missing]
     sends += [(one, False) for one, _ in sends if draw.random() < 0.1]
     draw.shuffle(sends)
-    # so many clients that no group waits for a member that has no client: each waits for its group
+    # each request waits for its group, so there are enough clients for all members of open groups
     answers, lock, gate = {}, threading.Lock(), threading.Semaphore(args.clients)
 
     def send(task):

@@ -1,6 +1,6 @@
 """GRPO by TRL with rewards from a joust server: the nano policy and the nano judge on a CPU.
 
-python examples/trl/train.py --url http://127.0.0.1:8000 --steps 20 [--asynchronous]
+    python examples/trl/train.py --url http://127.0.0.1:8000 --steps 20 [--asynchronous]
 """
 
 import argparse

@@ -58,7 +58,7 @@ DECODER_LINEAR = re.compile(
 
 
 def compressed_tensors_config(ignore, weights, input_activations):
-    """The `quantization_config` that llm-compressor writes, without what may be left out."""
+    """The `quantization_config` that llm-compressor writes, without optional fields."""
     fp8 = {"num_bits": 8, "type": "float", "symmetric": True}
     return {
         "quant_method": "compressed-tensors",
@@ -108,7 +108,7 @@ def round_to_fp8(values):
 
 
 def spread(scale, shape, block):
-    """The scale of each value; the last blocks may be cut. [ceil(N/bn), ceil(K/bk)] -> [N, K]"""
+    """Scale of each value; the last blocks may be cut. [ceil(N/bn), ceil(K/bk)] -> [N, K]"""
     wide = scale.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
     return wide[: shape[0], : shape[1]]
 
@@ -147,7 +147,7 @@ def is_ignored(config, module):
 
 
 def quantised_modules(config, model):
-    """Names of the matrices to quantise, which must be those that the library would choose."""
+    """Names of the matrices to quantize; the library must choose the same."""
     chosen = [
         name
         for name, _ in model.named_modules()
@@ -211,7 +211,7 @@ def save_quantised(folder, config, base, largest):
 
 
 def read(folder):
-    """What all that follows is computed from."""
+    """Loads the model from which everything else is computed."""
     config = json.loads((folder / "config.json").read_text())["quantization_config"]
     return config, load_file(folder / "model.safetensors")
 
@@ -290,7 +290,7 @@ def assert_reading_matters(config, tensors, model, all_token_ids):
 
 
 def witness_channel(folder, model, all_token_ids):
-    """As a whole, and with activations: then the library quantises the inputs when it runs."""
+    """Compares weights alone, and with activations, which the library quantizes as it runs."""
     plain = load(folder, quantization_config=CompressedTensorsConfig(dequantize=True))
     running = load(folder, quantization_config=CompressedTensorsConfig(dequantize=False))
     modules = quantised_modules(read(folder)[0], model)
@@ -365,7 +365,7 @@ WITNESSES = {"channel": witness_channel, "tensor": witness_tensor, "block": witn
 
 
 def candidates(tokenizer):
-    """For each kind of prompt those to try: a chat, a single token, a long text."""
+    """Candidate prompts of each kind: a chat, a single token, a long text."""
     questions = [f"What is 17 + {n}?" for n in range(25, 65)]
     chats = [
         tokenizer.apply_chat_template(
@@ -386,7 +386,7 @@ def long_text(tokenizer):
 
 
 def first_good(what, model, all_token_ids):
-    """The first prompt that is fit for a golden, and its run."""
+    """The first suitable prompt, and its run."""
     for token_ids in all_token_ids:
         try:
             run = reference.greedy(model, token_ids, LEAST_GAP)
@@ -399,7 +399,7 @@ def first_good(what, model, all_token_ids):
 
 
 class Activations:
-    """A checkpoint computed with quantised inputs, and how sure its logits are."""
+    """A checkpoint computed with quantized inputs, and the uncertainty of its logits."""
 
     def __init__(self, folder):
         modules = quantised_modules(read(folder)[0], load(BASE))
@@ -454,7 +454,7 @@ def make(name, folder):
     kinds = candidates(tokenizer)
     save_quantised(folder, CONFIGS[name], base, largest_inputs(base, [kind[0] for kind in kinds]))
 
-    # from here on only what the files say
+    # from here on only the written files are read
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = dequantised(folder)
     runs = [first_good(name, model, kind) for kind in kinds]

@@ -119,7 +119,7 @@ def byte_level_bpe(n_tokens, first_tokens=(), splitter=None):
 
 
 def qwen2_tokenizer():
-    """As Qwen2.5 ships it: NFC, the family's own regex, specials after the vocabulary, no BOS."""
+    """As in Qwen2.5: NFC, the family's regex, special tokens after the vocabulary, no BOS."""
     vocab, merges = byte_level_bpe(296)
     tokenizer = Qwen2Tokenizer(
         vocab=vocab, merges=merges, eos_token="<|im_end|>", pad_token="<|endoftext|>"
@@ -288,7 +288,7 @@ def dump_json(path, value):
 
 
 def spell_as_transformers_4(folder):
-    """Rewrites a folder in the spelling that most published models have."""
+    """Rewrites the config with the keys that most published models have."""
     config = json.loads((folder / "config.json").read_text())
     rope = config.pop("rope_parameters")
     config["rope_theta"] = rope.pop("rope_theta")
@@ -389,7 +389,7 @@ def make(name, folder, seed):
     shutil.rmtree(folder, ignore_errors=True)
     save(folder, model, tokenizer, **recipe["save"])
 
-    # from here on only what the files say
+    # from here on only the written files are read
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = load(folder)
     runs = [reference.greedy(model, ids, LEAST_GAP) for ids in prompts(tokenizer)]
@@ -407,7 +407,7 @@ def make(name, folder, seed):
 
 
 def first_good(name, folder):
-    """The first seed whose model is fit for a golden."""
+    """The first seed whose model is suitable."""
     for seed in range(N_SEEDS):
         try:
             return make(name, folder, seed)

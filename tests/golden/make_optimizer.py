@@ -52,7 +52,7 @@ def main():
     initial = lists({name: p.detach().clone() for name, p in parameters.items()})
     steps = []
     for step in range(6):
-        # small gradients are not clipped, large ones are
+        # small gradients stay below the clipping norm, large ones exceed it
         scale = [0.1, 3.0, 0.05, 1.0, 10.0, 0.2][step]
         grads = {name: scale * torch.randn(p.shape) for name, p in parameters.items()}
         for name, p in parameters.items():

@@ -91,7 +91,7 @@ def expected_win_rates(theta):
 
 
 def rounded(values):
-    """Ten decimals: what both references determine, and the same bytes every time."""
+    """Rounds to ten decimals, which both references determine: the same bytes in each run."""
     return [round(float(value), 10) + 0.0 for value in np.atleast_1d(values)]
 
 
@@ -134,7 +134,7 @@ def prior_free_case(rng, name, n, pairs, n_votes):
     spectral = choix.ilsr_pairwise(n, wins, alpha=0.0, max_iter=1000, tol=1e-13)
     newton, spectral = newton - newton.mean(), spectral - spectral.mean()
     assert np.abs(newton - spectral).max() < 1e-7, (newton, spectral)
-    # What the two agree on.
+    # both references must agree
     return {
         "name": name,
         "n": n,

@@ -1,11 +1,11 @@
-"""What the golden scripts share: the probe texts and chats, and the reference computation.
+"""Shared by the golden scripts: probe texts and chats, and the reference computation.
 
 Knows transformers and nothing about how a particular model was made.
 """
 
 import os
 
-# one code path on every processor: the files must come out byte for byte
+# one code path on every processor, so that the files are the same byte for byte
 os.environ.update(
     {
         "ATEN_CPU_CAPABILITY": "default",
@@ -81,7 +81,7 @@ CHATS = [
 
 
 def versions():
-    """Versions of everything that has a say in the figures."""
+    """Versions of all packages that influence the figures."""
     return {
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -26,7 +26,7 @@ def sums(n):
 
 
 def shuffled(members):
-    """In a random order, as rollouts end."""
+    """In a random order, as rollouts finish."""
     members = list(members)
     random.Random(6).shuffle(members)
     return members
@@ -57,7 +57,7 @@ def stand_in(name, **contents):
 
 
 def problem_of(call):
-    """What a call that must fail says."""
+    """The error of a call that must fail."""
     try:
         call()
     except Exception as error:

@@ -31,7 +31,7 @@ def asked(prompt):
 
 
 def rewards(groups, num_generations=4, scale_rewards="group"):
-    """What its trainer makes of them: None is not a number."""
+    """Calls the reward function with the columns that the trainer gives it."""
     args = argparse.Namespace(num_generations=num_generations, scale_rewards=scale_rewards)
     function = orms["joust"](args=args)
     rows = [
@@ -47,7 +47,7 @@ def rewards(groups, num_generations=4, scale_rewards="group"):
 groups = sums(6)
 given = rewards(groups)
 right = [are_right_ones_better(given[start : start + 4]) for start in range(0, len(given), 4)]
-# the judge cannot read so long an answer; the others are compared without it
+# one completion is too long for the judge; the others are compared without it
 unread = [("What is 47 + 93?", ["140", "130", "word " * 3000, "It is 140."])]
 problems = [
     problem_of(lambda: rewards(groups, num_generations=3)),

@@ -17,7 +17,7 @@ ADDRESS, CASE = sys.argv[1:]
 
 
 class Model(types.SimpleNamespace):
-    """Stands in for pydantic's models that allow more fields than they name."""
+    """Stands in for pydantic's models that allow further fields."""
 
     @classmethod
     def model_validate(cls, fields):
@@ -28,7 +28,7 @@ class Model(types.SimpleNamespace):
 
 
 class Response:
-    """As much of aiohttp's as is looked at."""
+    """The part of aiohttp's response that the example reads."""
 
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
@@ -143,7 +143,7 @@ if CASE == "incomplete":
     lost = problem_of(lambda: asyncio.run(verified(elsewhere, [("What is 1 + 2?", ["3"])])))
     print(json.dumps({"failed": failed, "refused": refused, "lost": lost}))
 else:
-    # one group after the other: a rollout holds one of asyncio's few threads here
+    # one group at a time: each rollout holds one of asyncio's few threads here
     groups = sums(3)
     results = {}
     for task, group in enumerate(groups):

@@ -35,7 +35,7 @@ def remote_rm(prompt, said, tries=5):
             time.sleep(1)
             continue
         scores = answer.get("scores")
-        # what its trainer makes of each
+        # as OpenRLHF's trainer converts them
         info = {"reward": torch.tensor([answer["rewards"]]), "score": torch.tensor([scores])}
         info.update({name: torch.tensor([value]) for name, value in answer["extra_logs"].items()})
         return info
@@ -117,7 +117,7 @@ def by_executor():
     module.TRIES = 2
     if CASE == "incomplete":
         return problem_of(lambda: asyncio.run(rollouts([("What is 1 + 2?", ["3"])])))
-    # more that wait at once than asyncio has threads
+    # more completions wait at once than asyncio has threads
     groups = sums(12)
     outputs = asyncio.run(rollouts(groups))
     rewards = {}

@@ -1,6 +1,6 @@
 """Tables of polars sent as Arrow streams: what comes back for whole tables and for wrong ones.
 
-python polars_tables.py ADDRESS
+    python polars_tables.py ADDRESS
 """
 
 import http.client

@@ -81,7 +81,7 @@ async def group_rewards(args, groups, metadata=None):
 args = argparse.Namespace(rm_url=f"http://{ADDRESS}/v1/score_group", group_rm=True)
 if CASE == "incomplete":
     alone = problem_of(lambda: remote_rm("What is 1 + 2?", "3", tries=2))
-    # the judge cannot read so long an answer; the others are compared without it
+    # one completion is too long for the judge; the others are compared without it
     (group,) = asyncio.run(
         group_rewards(args, [("What is 47 + 93?", ["140", "130", "word " * 3000, "It is 140."])])
     )

@@ -1,6 +1,6 @@
 """examples/trl called as TRL's GRPO trainer calls it: with all completions of a process at once.
 
-python trl.py ADDRESS
+    python trl.py ADDRESS
 """
 
 import asyncio

@@ -34,7 +34,7 @@ class Tokenizer:
 
 
 class Data:
-    """As much of verl's DataProto as a reward manager sees: rows of tensors and of objects."""
+    """The part of verl's DataProto that a reward manager reads: tensors and objects per row."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -47,7 +47,7 @@ class Row:
     def __init__(self, said, **known):
         tokens = [ord(letter) for letter in said]
         pad = [0] * (100 - len(tokens))
-        # two tokens of a prompt before it
+        # the mask begins with two tokens of the prompt
         mask = [1, 1] + [1] * len(tokens) + pad
         self.batch = {"responses": torch.tensor(tokens + pad), "attention_mask": torch.tensor(mask)}
         self.non_tensor_batch = known
@@ -91,7 +91,7 @@ async def by_manager(compute_score, groups):
     members = shuffled(
         (group, member) for group in range(len(groups)) for member in range(len(groups[group][1]))
     )
-    # those of the later groups come without a number, as from verl's older trainer
+    # members of the later groups have no number, as in verl's older trainer
     return dict(
         await asyncio.gather(
             *(one(group, member, group < len(groups) // 2) for group, member in members)
@@ -100,7 +100,7 @@ async def by_manager(compute_score, groups):
 
 
 async def by_naive(compute_score, groups):
-    """Without the manager: verl's own passes no prompt on."""
+    """Without the manager: verl's own manager does not pass the prompt on."""
 
     async def one(group, member):
         prompt, completions = groups[group]
