@@ -8,7 +8,7 @@ use std::sync::Arc;
 use joust_schema::ids::Member;
 use joust_schema::tables::{Reward, Status};
 
-use crate::arena::{Arena, GroupHandle, GroupRequest, GroupResult, Handles, Progress};
+use crate::arena::{Arena, GroupHandle, GroupProgress, GroupRequest, GroupResult, Handles};
 use crate::config::{JudgeKind, RewardConfig, RewardKind};
 use crate::error::Error;
 use crate::judge::{
@@ -156,7 +156,7 @@ impl Scorer {
     }
 
     /// Progress of each open group.
-    pub fn progress(&self) -> impl Iterator<Item = (GroupHandle, Progress)> {
+    pub fn progress(&self) -> impl Iterator<Item = (GroupHandle, GroupProgress)> {
         self.arena.progress()
     }
 

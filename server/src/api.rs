@@ -1,4 +1,4 @@
-//! The table of operations: path, types, handler. Router and OpenAPI document are both made from
+//! The table of operations: path, types, handler. The router and the OpenAPI document are made from
 //! it, so that neither can miss a route.
 
 use crate::openapi::{Operation, Parameter, delete, get, post};
@@ -17,18 +17,33 @@ const REQUEST: Parameter =
 const KEY: Parameter =
     ("query", "key", "Answers with an object, the reward under this key", "string");
 
-/// Problems of routes that read a group.
-const OF_GROUPS: &[u16] = &[400, 408, 409, 413, 422, 429, 503, 504];
-const OF_SINGLES: &[u16] = &[400, 408, 409, 410, 413, 422, 429, 503, 504];
+/// Problem statuses of routes that read a whole group.
+const GROUP_PROBLEMS: &[u16] = &[400, 408, 409, 413, 422, 429, 503, 504];
+
+/// Problem statuses of routes that read single completions.
+const COMPLETION_PROBLEMS: &[u16] = &[400, 408, 409, 410, 413, 422, 429, 503, 504];
 
 /// All operations.
 pub(crate) fn operations() -> Vec<Operation> {
+    let by_tag = [
+        group_operations(),
+        job_operations(),
+        trainer_operations(),
+        score_operations(),
+        judge_operations(),
+        operator_operations(),
+    ];
+    by_tag.into_iter().flatten().collect()
+}
+
+/// Completions of one prompt in one request.
+fn group_operations() -> Vec<Operation> {
     vec![
         post("/v1/score_group", native::score_group)
             .says("groups", "Scores a group of completions of one prompt by a tournament")
             .reads::<wire::ScoreGroupRequest>()
             .answers::<wire::ScoreGroupResponse>()
-            .problems(OF_GROUPS),
+            .problems(GROUP_PROBLEMS),
         post("/v1/score_groups", streams::score_groups)
             .says(
                 "groups",
@@ -38,32 +53,44 @@ pub(crate) fn operations() -> Vec<Operation> {
             .reads_stream_of::<wire::ScoreGroupRequest>()
             .answers_text("application/x-ndjson")
             .problems(&[400, 413, 415, 422, 429, 503]),
+    ]
+}
+
+/// Groups whose result is fetched later.
+fn job_operations() -> Vec<Operation> {
+    vec![
         post("/v1/jobs", jobs::accept)
             .says("jobs", "Accepts a group whose result is asked for later")
             .reads::<wire::ScoreGroupRequest>()
-            .accepts::<jobs::Job>()
+            .accepts::<jobs::JobReport>()
             .problems(&[400, 408, 413, 422, 429, 503]),
         get("/v1/jobs/{job_id}", jobs::show)
             .says("jobs", "Status of a job, and its result")
             .takes(&[JOB, TRACES])
-            .answers::<jobs::Job>()
+            .answers::<jobs::JobReport>()
             .problems(&[404, 422]),
         delete("/v1/jobs/{job_id}", jobs::cancel)
             .says("jobs", "Cancels a job, unless others want the same group")
             .takes(&[JOB])
-            .answers::<jobs::Job>()
+            .answers::<jobs::JobReport>()
             .problems(&[404, 409, 429, 503]),
         get("/v1/jobs/{job_id}/events", jobs::events)
             .says("jobs", "A job's progress as server-sent events, its result as the last")
             .takes(&[JOB, TRACES])
             .answers_events("text/event-stream")
             .problems(&[404, 422]),
+    ]
+}
+
+/// Protocols of trainers.
+fn trainer_operations() -> Vec<Operation> {
+    vec![
         post("/get_reward", openrlhf::get_reward)
             .says("trainers", "OpenRLHF: rewards of completions whose group is put together here")
             .reads::<openrlhf::OpenRlhf>()
             .takes(&[GROUP, ATTEMPT, MEMBER, REQUEST])
             .answers::<openrlhf::OpenRlhfAnswer>()
-            .problems(OF_SINGLES),
+            .problems(COMPLETION_PROBLEMS),
         post("/remote_rm", slime::remote_rm)
             .says(
                 "trainers",
@@ -72,7 +99,7 @@ pub(crate) fn operations() -> Vec<Operation> {
             .reads::<slime::Slime>()
             .takes(&[KEY, GROUP, ATTEMPT, MEMBER, REQUEST])
             .answers::<slime::SlimeAnswer>()
-            .problems(OF_SINGLES),
+            .problems(COMPLETION_PROBLEMS),
         post("/verify", nemo_gym::verify)
             .says(
                 "trainers",
@@ -80,38 +107,56 @@ pub(crate) fn operations() -> Vec<Operation> {
             )
             .reads::<nemo_gym::NemoGym>()
             .answers::<nemo_gym::NemoGymAnswer>()
-            .problems(OF_SINGLES),
+            .problems(COMPLETION_PROBLEMS),
         post("/compare", nemo_gym::compare)
             .says("trainers", "NeMo-Gym: rewards of a whole group")
             .reads::<nemo_gym::Compare>()
             .answers::<nemo_gym::CompareAnswer>()
-            .problems(OF_GROUPS),
+            .problems(GROUP_PROBLEMS),
+    ]
+}
+
+/// Scores in the protocols of inference servers.
+fn score_operations() -> Vec<Operation> {
+    vec![
         post("/rerank", rerank::rerank)
             .says("scores", "Documents of a query, best first")
             .reads::<rerank::Rerank>()
             .answers::<rerank::RerankAnswer>()
-            .problems(OF_GROUPS),
+            .problems(GROUP_PROBLEMS),
         post("/v1/rerank", rerank::rerank)
             .says("scores", "Documents of a query, best first")
             .reads::<rerank::Rerank>()
             .answers::<rerank::RerankAnswer>()
-            .problems(OF_GROUPS),
+            .problems(GROUP_PROBLEMS),
         post("/score", vllm::score)
             .says("scores", "vLLM: scores of documents, as completions of their query")
             .reads::<vllm::ScoreBody>()
             .takes(&[GROUP, ATTEMPT, MEMBER, REQUEST])
-            .problems(OF_SINGLES),
+            .problems(COMPLETION_PROBLEMS),
         post("/classify", vllm::classify)
             .says("scores", "vLLM and SGLang: scores of conversations that end in an answer")
             .reads::<vllm::Classify>()
             .takes(&[GROUP, ATTEMPT, MEMBER, REQUEST])
             .answers::<vllm::ClassifyAnswer>()
-            .problems(OF_SINGLES),
+            .problems(COMPLETION_PROBLEMS),
+    ]
+}
+
+/// The judge's model itself.
+fn judge_operations() -> Vec<Operation> {
+    vec![
         post("/v1/chat/completions", chat::completions)
             .says("judge", "OpenAI: talks to the judge's model itself")
             .reads::<chat::Chat>()
             .problems(&[400, 408, 413, 422, 429, 503, 504]),
         get("/v1/models", system::models).says("judge", "OpenAI: the judge's name"),
+    ]
+}
+
+/// For operators.
+fn operator_operations() -> Vec<Operation> {
+    vec![
         get("/health", system::health)
             .says("operation", "Liveness of the judge")
             .problems(&[503])

@@ -16,18 +16,18 @@ use crate::state::ServerState;
 /// Maximum size of a body: fits a group of long completions.
 pub(crate) const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// Longest time from a request's head to the end of its body.
+/// Maximum time from a request's head to the end of its body.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
-/// The header by which clients behind one address, or with one token, are told apart.
+/// Header that distinguishes clients with the same address or token.
 const CLIENT: &str = "x-joust-client";
 
-/// Name of the client; clients have equal shares of the judge.
+/// Name of the client, for fair shares of the judge.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Client(pub(crate) String);
 
 impl Client {
-    /// By the name that it gives itself, its token (`token` is that token's number) or its address.
+    /// Made from the number of the request's token, or else its address, and the client's own name.
     pub(crate) fn of(request: &Request, token: Option<usize>) -> Self {
         let name = header_text(request.headers(), CLIENT).map(str::to_owned);
         let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
@@ -38,20 +38,20 @@ impl Client {
     }
 }
 
-/// Text of a header; none if it is blank.
+/// Text of a header; `None` if it is missing or blank.
 pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let text = std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
     Some(text).filter(|text| !text.trim().is_empty())
 }
 
-/// A job's id out of the path.
+/// The job id in the path.
 pub(crate) struct JobId(pub(crate) String);
 
 impl FromRequestParts<ServerState> for JobId {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &ServerState) -> Result<Self, Problem> {
-        match Path::from_request_parts(parts, shared).await {
+    async fn from_request_parts(parts: &mut Parts, state: &ServerState) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
             Ok(Path(id)) => Ok(Self(id)),
             Err(_) => Err(Problem::NotFound("there is no such job".to_owned())),
         }
@@ -64,53 +64,55 @@ pub(crate) struct Input<T>(pub(crate) T);
 impl<T: DeserializeOwned> FromRequest<ServerState> for Input<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, shared: &ServerState) -> Result<Self, Problem> {
-        let body = body(request, shared).await?;
+    async fn from_request(request: Request, state: &ServerState) -> Result<Self, Problem> {
+        let body = read_body(request, state).await?;
         object(&body).map(Self)
     }
 }
 
-/// Reads a JSON object; lists are none, though their places could be taken for fields.
+/// Parses a JSON object. Lists are refused: serde would read their values as fields.
 ///
 /// # Errors
-/// What is wrong with the text: 400 for what is no JSON, 422 for what is not what was wanted.
+/// [`Problem::Malformed`] if the text is not JSON; [`Problem::Invalid`] if it is of another type.
 pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     if text.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::Invalid("wanted an object, not a list".to_owned()));
     }
-    serde_json::from_slice(text).map_err(|error| why_unreadable(&error))
+    serde_json::from_slice(text).map_err(|error| json_problem(&error))
 }
 
-/// What is wrong with a JSON text: 400 for what is no JSON, 422 for what is not what was wanted.
-fn why_unreadable(error: &serde_json::Error) -> Problem {
+fn json_problem(error: &serde_json::Error) -> Problem {
     match error.is_data() {
         true => Problem::Invalid(error.to_string()),
         false => Problem::Malformed(format!("invalid JSON: {error}")),
     }
 }
 
-/// Parameters after the question mark.
+/// Parameters of the query string.
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequestParts<ServerState> for Params<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &ServerState) -> Result<Self, Problem> {
-        match Query::from_request_parts(parts, shared).await {
+    async fn from_request_parts(parts: &mut Parts, state: &ServerState) -> Result<Self, Problem> {
+        match Query::from_request_parts(parts, state).await {
             Ok(Query(params)) => Ok(Self(params)),
             Err(rejection) => Err(Problem::Invalid(rejection.body_text())),
         }
     }
 }
 
-/// The whole body: 413 if it is too large, 408 if it takes too long.
-async fn body(request: Request, shared: &ServerState) -> Result<Bytes, Problem> {
+/// Reads the whole body.
+///
+/// # Errors
+/// [`Problem::TooLarge`], [`Problem::BodyTimeout`]; [`Problem::Malformed`] if the body breaks off.
+async fn read_body(request: Request, state: &ServerState) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, shared)).await {
+    match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)))) => {
             Err(too_large())

@@ -1,5 +1,7 @@
 //! A judged group and its key: the hash of everything that defines a group.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -7,18 +9,18 @@ use crate::cohort::terms::{CohortKey, MemberName};
 use crate::problem::Problem;
 use joust_reward::arena::{GroupRequest, GroupResult};
 
-/// A hash of all that a group is: the same group has the same key.
+/// Hash of everything that defines a group: identical groups have the same key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct GroupKey(u128);
 
 impl GroupKey {
     /// The key of a group, and the JSON that was hashed: the journal writes the same text.
-    pub(crate) fn of(group: &GroupRequest) -> (Self, Box<RawValue>) {
+    pub(crate) fn of(group: &GroupRequest) -> (Self, Arc<RawValue>) {
         let json = to_raw_value(group).expect("a group is plain data. This is a bug.");
         let bytes = blake3::hash(json.get().as_bytes()).as_bytes()[..16].try_into();
         let number = u128::from_be_bytes(bytes.expect("a hash has 32 bytes. This is a bug."));
-        (Self(number), json)
+        (Self(number), json.into())
     }
 }
 
@@ -59,26 +61,28 @@ impl TryFrom<String> for GroupKey {
     }
 }
 
-/// A group whose members came one by one: how to know them again.
+/// Key and member names of a group of single completions, by which a restarted server recognises
+/// retries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CohortRecord {
     pub(crate) key: CohortKey,
-    /// One a member; none for those that did not name themselves.
+    /// One per member; `None` for a member without a name.
     pub(crate) names: Vec<Option<MemberName>>,
 }
 
-/// A group that was judged, with all that is known of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A judged group with its result.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Judged {
     pub(crate) key: GroupKey,
     pub(crate) group: GroupRequest,
     pub(crate) result: GroupResult,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Set for a group of single completions.
+    #[serde(default)]
     pub(crate) cohort: Option<CohortRecord>,
 }
 
 impl Judged {
-    /// Its size in memory, about.
+    /// Approximate size in memory.
     pub(crate) fn n_bytes(&self) -> usize {
         let texts = self.group.completions.iter().map(String::len).sum::<usize>();
         let votes = self.result.votes.iter().map(|vote| vote.text.len() + 200).sum::<usize>();

@@ -1,10 +1,10 @@
 //! The reward service: groups over HTTP and Arrow Flight in, rewards with their evidence out.
 //!
-//! `problem ← state ← input ← protocols ← api ← routes`. `cohort` puts groups together whose
-//! completions arrive one request each, `desk` is the handle to the judge thread, `dump` keeps
-//! results on disk. One OS thread owns the judge and all open tournaments; sockets and time limits
-//! are tokio's, tensors never are. Knows nothing of how a group is judged. The statuses stand in
-//! [`problem`](self), in one table.
+//! `problem ← group ← state ← input ← protocols ← api ← routes`. `cohort` collects completions that
+//! arrive one request each into groups, `desk` is the handle to the judge thread, `dump` keeps
+//! results on disk. One OS thread owns the judge and all open tournaments; tokio has the sockets
+//! and time limits, never a tensor. The crate does not know how a group is judged. One table, in
+//! `problem`, gives every problem its HTTP status.
 
 #![forbid(unsafe_code)]
 
@@ -13,9 +13,10 @@ pub mod cohort;
 mod config;
 mod desk;
 mod dump;
-pub mod figures;
+mod group;
 mod input;
 mod judged;
+pub mod metrics;
 mod openapi;
 mod problem;
 mod protocols;

@@ -1,7 +1,7 @@
-//! An operation (one method of one route), and the OpenAPI document made from all of them: schemas
-//! come from the types that the handlers read and write.
+//! An operation (one method of one route), and the OpenAPI document of all operations. Schemas are
+//! made from the types that the handlers read and write.
 //!
-//! Knows no handler by name; the table stands in `api`.
+//! Knows no handler by name; the table of operations is in `api`.
 
 use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
@@ -16,7 +16,7 @@ use crate::state::ServerState;
 /// Makes a type's schema.
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// A parameter: location, name, description, type.
+/// A parameter of a request: location, name, description, type.
 pub(crate) type Parameter = (&'static str, &'static str, &'static str, &'static str);
 
 const JSON: &str = "application/json";
@@ -149,7 +149,7 @@ impl Operation {
     }
 }
 
-/// Kinds of operations, in the order in which they are shown.
+/// Tags of operations with their descriptions, in the order of the document.
 const TAGS: [(&str, &str); 6] = [
     ("groups", "Completions of one prompt in one request"),
     ("jobs", "Groups whose result is asked for later"),
@@ -162,7 +162,7 @@ const TAGS: [(&str, &str); 6] = [
     ("operation", "For operators"),
 ];
 
-/// The OpenAPI description; `wants_token` where the server asks for one.
+/// The OpenAPI document; `wants_token` if tokens are configured.
 pub(crate) fn description(operations: &[Operation], wants_token: bool) -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();
@@ -206,69 +206,80 @@ pub(crate) fn description(operations: &[Operation], wants_token: bool) -> Value 
 
 impl Operation {
     fn describe(&self, generator: &mut SchemaGenerator, wants_token: bool) -> Value {
+        let name = self.path.replace(['/', '{', '}'], " ");
+        let name = name.split_whitespace().collect::<Vec<_>>().join("_");
+        let wants_token = wants_token && !self.is_open;
+        let mut described = json!({
+            "operationId": format!("{}_{name}", self.method),
+            "tags": [self.tag],
+            "summary": self.summary,
+            "responses": self.responses(generator, wants_token),
+        });
+        if !self.parameters.is_empty() {
+            described["parameters"] = self.parameters.iter().map(describe_parameter).collect();
+        }
+        if let Some(schema) = self.body {
+            let content = self.body_content(schema(generator));
+            described["requestBody"] = json!({"required": true, "content": content});
+        }
+        if wants_token {
+            described["security"] = json!([{"token": []}]);
+        }
+        described
+    }
+
+    /// Responses by status: the answer, and the problems.
+    fn responses(&self, generator: &mut SchemaGenerator, wants_token: bool) -> Map<String, Value> {
         let (ok, kind, answer) = self.answer;
         let mut responses = Map::new();
         responses.insert(
             ok.to_string(),
             json!({"description": "the answer", "content": {kind: {"schema": answer(generator)}}}),
         );
-        let is_open = self.is_open;
-        let unauthorized = (wants_token && !is_open).then_some(401);
-        for status in self.problems.iter().copied().chain(unauthorized) {
-            let problem = json!({"$ref": "#/components/schemas/Problem"});
-            let schema = if is_open { json!({"type": "object"}) } else { problem };
-            let mut response =
-                json!({"description": meaning(status), "content": {JSON: {"schema": schema}}});
-            if matches!(status, 429 | 503 | 504) {
-                let seconds = json!({"type": "integer"});
-                let what = "Seconds after which a retry may succeed.";
-                response["headers"] = json!({
-                    "Retry-After": {"description": what, "schema": seconds},
-                });
-            }
-            responses.insert(status.to_string(), response);
+        for status in self.problems.iter().copied().chain(wants_token.then_some(401)) {
+            responses.insert(status.to_string(), self.problem_response(status));
         }
-        let name = self.path.replace(['/', '{', '}'], " ");
-        let name = name.split_whitespace().collect::<Vec<_>>().join("_");
-        let mut described = json!({
-            "operationId": format!("{}_{name}", self.method),
-            "tags": [self.tag],
-            "summary": self.summary,
-            "responses": responses,
-        });
-        if !self.parameters.is_empty() {
-            let parameters = self.parameters.iter().map(|(place, name, what, kind)| {
-                let minimum = if *kind == "integer" { json!({"minimum": 0}) } else { json!({}) };
-                let mut schema = json!({"type": kind});
-                schema.as_object_mut().into_iter().for_each(|schema| {
-                    schema.extend(minimum.as_object().cloned().unwrap_or_default());
-                });
-                json!({
-                    "in": place,
-                    "name": name,
-                    "description": what,
-                    "required": *place == "path",
-                    "schema": schema,
-                })
-            });
-            described["parameters"] = parameters.collect();
-        }
-        if let Some(schema) = self.body {
-            let content = if self.is_stream {
-                // each line has the schema
-                let lines = json!({"type": "string"});
-                json!({
-                    JSON_LINES[0]: {"schema": lines, "x-item-schema": schema(generator)},
-                    ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}},
-                })
-            } else {
-                json!({JSON: {"schema": schema(generator)}})
-            };
-            described["requestBody"] = json!({"required": true, "content": content});
-        }
-        if wants_token && !is_open {
-            described["security"] = json!([{"token": []}]);
-        }
-        described
+        responses
     }
+
+    fn problem_response(&self, status: u16) -> Value {
+        let problem = json!({"$ref": "#/components/schemas/Problem"});
+        let schema = if self.is_open { json!({"type": "object"}) } else { problem };
+        let mut response =
+            json!({"description": meaning(status), "content": {JSON: {"schema": schema}}});
+        if matches!(status, 429 | 503 | 504) {
+            let seconds = json!({"type": "integer"});
+            let what = "Seconds after which a retry may succeed.";
+            response["headers"] = json!({
+                "Retry-After": {"description": what, "schema": seconds},
+            });
+        }
+        response
+    }
+
+    /// Content types of the body; in a stream, `schema` is that of a group.
+    fn body_content(&self, schema: Schema) -> Value {
+        if !self.is_stream {
+            return json!({JSON: {"schema": schema}});
+        }
+        let lines = json!({"type": "string"});
+        json!({
+            JSON_LINES[0]: {"schema": lines, "x-item-schema": schema},
+            ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}},
+        })
+    }
+}
+
+fn describe_parameter((location, name, description, kind): &Parameter) -> Value {
+    let mut schema = json!({"type": kind});
+    if *kind == "integer" {
+        schema["minimum"] = json!(0);
+    }
+    json!({
+        "in": location,
+        "name": name,
+        "description": description,
+        "required": *location == "path",
+        "schema": schema,
+    })
 }

@@ -1,7 +1,7 @@
 //! Why a request has no result, and the one table from that to HTTP.
 //!
-//! Knows no protocol: one with its own envelope (NeMo-Gym, Flight, JSON lines) maps a `Problem` to
-//! it.
+//! Knows no protocol. A protocol with an envelope of its own (NeMo-Gym, Flight, JSON lines) maps a
+//! `Problem` to it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) enum Problem {
     /// The body is not JSON, not an Arrow stream, or breaks off.
     #[error("{0}")]
     Malformed(String),
-    /// Tokens are configured and the request has none of them.
+    /// Tokens are configured, and the request has none of them.
     #[error("wanted a header `Authorization: Bearer TOKEN` with a token of this server")]
     Unauthorized,
     /// No such route or job.
@@ -31,10 +31,10 @@ pub(crate) enum Problem {
     /// The judging of the group was cancelled.
     #[error("the group's judging was cancelled")]
     Cancelled,
-    /// The group cannot be cancelled: so many other requests or jobs want its result.
+    /// The group cannot be cancelled: this number of other requests or jobs want its result.
     #[error("others want the same group ({0}); its judging goes on")]
     StillWanted(usize),
-    /// A member of this name already came with another completion.
+    /// A member of this name arrived before with another completion.
     #[error("this member of the group already came with another completion")]
     MemberDiffers,
     /// The group of this name has another prompt or known answer.
@@ -57,7 +57,7 @@ pub(crate) enum Problem {
     QueueFull {
         /// The limit that is reached.
         reason: String,
-        /// Time after which a retry is sensible.
+        /// Time after which a retry may succeed.
         after: Duration,
     },
     /// As many cohorts are open as `serve.max_cohorts` allows.
@@ -69,16 +69,16 @@ pub(crate) enum Problem {
     /// The judge thread has ended.
     #[error("the judge has stopped")]
     JudgeStopped,
-    /// The server is up and takes no requests now.
+    /// The server runs and takes no requests now.
     #[error("{0}")]
     NotReady(String),
-    /// The judge failed; a retry is judged anew.
+    /// The judge failed; a retry is judged again.
     #[error("{0}")]
     JudgeFailed(String),
     /// The judge gave no valid vote; a retry finds the same cached result.
     #[error("{0}")]
     NoVotes(String),
-    /// The cohort was given up before it had a result; a retry starts anew.
+    /// The cohort was given up before it had a result; a retry begins a new one.
     #[error("{0}")]
     GivenUp(String),
     /// No result within the time limit; the judging goes on, and a retry finds it.
@@ -87,14 +87,14 @@ pub(crate) enum Problem {
     /// The cohort was not complete in time.
     #[error("{seen} of {wanted} members of the group came within {within:?}")]
     Incomplete {
-        /// Members that came.
+        /// Number of members that came.
         seen: usize,
-        /// Members of a whole group.
+        /// Number of members of a complete group.
         wanted: usize,
         /// The time limit.
         within: Duration,
     },
-    /// As `Incomplete`, where the policy is to answer without a reward.
+    /// As `Incomplete`, under the policy to answer without a reward.
     #[error("the group was not complete in time")]
     Masked,
     /// A problem of one group of a stream.
@@ -102,16 +102,16 @@ pub(crate) enum Problem {
     InGroup {
         /// The client's name of the group.
         group_id: String,
-        /// What is wrong with it.
+        /// The problem of that group.
         problem: Box<Problem>,
     },
-    /// A failure of this program.
+    /// An internal failure.
     #[error("{0}")]
     Internal(String),
 }
 
 impl Problem {
-    /// The table: status, and the time after which a retry may succeed (`Retry-After`).
+    /// The table: HTTP status, and the time after which a retry may succeed (`Retry-After`).
     fn http(&self) -> (StatusCode, Option<Duration>) {
         const SOON: Option<Duration> = Some(Duration::from_secs(1));
         match self {
@@ -139,7 +139,13 @@ impl Problem {
             Self::TooLate(_) | Self::Incomplete { .. } | Self::Masked => {
                 (StatusCode::GATEWAY_TIMEOUT, SOON)
             }
-            Self::InGroup { problem, .. } => problem.http(),
+            Self::InGroup { problem, .. } => match problem.http() {
+                // a stream that failed before its first answer may be sent again as a whole
+                (StatusCode::SERVICE_UNAVAILABLE, retry_after) => {
+                    (StatusCode::SERVICE_UNAVAILABLE, retry_after.or(SOON))
+                }
+                http => http,
+            },
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
         }
     }
@@ -149,17 +155,17 @@ impl Problem {
         self.http().0
     }
 
-    /// The status as a number, for envelopes other than HTTP.
+    /// The HTTP status as a number, for envelopes other than HTTP.
     pub(crate) fn code(&self) -> u16 {
         self.status().as_u16()
     }
 
-    /// The problem of the group `group_id` of a stream.
+    /// This problem as that of the group `group_id` of a stream.
     pub(crate) fn in_group(self, group_id: &impl ToString) -> Self {
         Self::InGroup { group_id: group_id.to_string(), problem: Box::new(self) }
     }
 
-    /// The response with a body of the protocol's own.
+    /// The response, with a body of the protocol's own.
     pub(crate) fn response_with(&self, body: Value) -> Response {
         let (status, retry_after) = self.http();
         let mut response = (status, Json(body)).into_response();

@@ -1,4 +1,7 @@
-//! The router made from the table of operations, and what every request passes: tokens and metrics.
+//! The router, made from the table of operations; and the check of tokens and the count of answers
+//! for every request.
+//!
+//! Knows no handler by name.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,11 +29,11 @@ pub struct Server {
     pub(crate) state: ServerState,
 }
 
-/// What the middleware needs.
+/// State of the middleware.
 #[derive(Clone)]
 struct Observer {
     state: ServerState,
-    /// Paths that need no token: for probes that watch the server.
+    /// Paths that need no token, for the probes that watch the server.
     open_paths: Arc<[&'static str]>,
 }
 
@@ -40,7 +43,7 @@ impl Server {
         Self { state: ServerState::new(scorer) }
     }
 
-    /// The routes.
+    /// The routes of all operations, the page of the documentation, and Flight.
     pub fn router(&self) -> Router {
         let operations = api::operations();
         let wants_token = !self.state.scorer.config.tokens.is_empty();
@@ -51,7 +54,7 @@ impl Server {
         let open = operations.iter().filter(|operation| operation.is_open);
         let open_paths = open.map(|operation| operation.path).collect();
         let observer = Observer { state: self.state.clone(), open_paths };
-        // the page and the document need no token; the requests that the page sends do
+        // the page and its document need no token; requests sent from the page do
         let page = SwaggerUi::new("/docs").config(Config::new(["/openapi.json"]));
         let routes = operations.into_iter().fold(Router::new().merge(page), |router, operation| {
             router.route(operation.path, operation.handler)
@@ -73,12 +76,12 @@ impl Server {
     }
 }
 
-/// Checks the token, where tokens are configured, and counts the answer.
+/// Checks the token of a request if tokens are configured, and counts the answer.
 async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("other", MatchedPath::as_str);
-    let response = match token(&observer, &request) {
+    let response = match token_number(&observer, &request) {
         Ok(number) => {
             let client = Client::of(&request, number);
             request.extensions_mut().insert(client);
@@ -87,15 +90,18 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
         Err(problem) if route == flight::ROUTE => flight::refused(problem),
         Err(problem) => problem.into_response(),
     };
-    // all methods of Flight are one route
+    // the methods of Flight count as one route
     let route = route.strip_suffix("/{method}").unwrap_or(route);
     let status = response.status().as_u16();
-    observer.state.scorer.figures.answered(route, status, started.elapsed());
+    observer.state.scorer.metrics.count_answer(route, status, started.elapsed());
     response
 }
 
-/// The number of the request's token; none where none is wanted.
-fn token(observer: &Observer, request: &Request) -> Result<Option<usize>, Problem> {
+/// Number of the request's token; `None` if the route needs none.
+///
+/// # Errors
+/// [`Problem::Unauthorized`]
+fn token_number(observer: &Observer, request: &Request) -> Result<Option<usize>, Problem> {
     let tokens = &observer.state.scorer.config.tokens;
     let path = request.uri().path();
     let is_page = path == "/docs" || path.starts_with("/docs/") || path == "/openapi.json";
@@ -109,11 +115,12 @@ fn token(observer: &Observer, request: &Request) -> Result<Option<usize>, Proble
         return Err(Problem::Unauthorized);
     }
     let given = given.trim_start();
-    // all are compared, each in constant time
+    // compares with every token, each in constant time
     let matches = tokens.iter().map(|token| token.as_bytes().ct_eq(given.as_bytes()));
     let found =
-        matches.enumerate().fold(CtOption::new(0, Choice::from(0)), |found, (at, is_it)| {
-            CtOption::conditional_select(&found, &CtOption::new(at as u64, Choice::from(1)), is_it)
+        matches.enumerate().fold(CtOption::new(0, Choice::from(0)), |found, (idx, is_equal)| {
+            let number = CtOption::new(idx as u64, Choice::from(1));
+            CtOption::conditional_select(&found, &number, is_equal)
         });
-    Option::from(found).map(|at: u64| Some(at as usize)).ok_or(Problem::Unauthorized)
+    Option::from(found).map(|number: u64| Some(number as usize)).ok_or(Problem::Unauthorized)
 }

@@ -1,4 +1,4 @@
-//! What all handlers share: the handle to the judge, the barrier, and whether the server shuts
+//! State of the server: the handle to the judge thread, the barrier, and whether the server shuts
 //! down.
 //!
 //! Knows no routes.
@@ -39,7 +39,7 @@ impl ServerState {
         if self.is_closing() { Err(Problem::ServerStopping) } else { Ok(()) }
     }
 
-    /// Completes when the server begins to shut down.
+    /// Completes once the server begins to shut down.
     pub(crate) async fn until_closing(&self) {
         let mut is_closing = self.is_closing.subscribe();
         // `self` owns the sender, so the wait cannot fail

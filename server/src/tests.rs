@@ -1,4 +1,4 @@
-//! The routes as a client sees them, a file per protocol.
+//! The routes as a client sees them: one file per protocol.
 
 mod auth;
 mod chat;

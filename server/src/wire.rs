@@ -1,25 +1,19 @@
-//! JSON of a group and of its result in the native protocol, and the checks of a group.
+//! JSON of a group and of its result in the native protocol.
+//!
+//! Knows neither the judge nor the server's settings.
 
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::prompt::{Message, Prompt};
-use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Reward, Status, Verdict, Vote};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::group::{NewGroup, known_answer};
 use crate::problem::Problem;
-
-use joust_reward::TournamentConfig;
 use joust_reward::VoteRule;
-use joust_reward::arena::{GroupRequest, GroupResult};
+use joust_reward::arena::GroupResult;
 use joust_reward::tournament::TournamentKind;
-
-/// Maximum number of completions per group: a round robin of them has half a million matches.
-const MAX_COMPLETIONS: usize = 1024;
-
-/// Maximum number of votes per match and of rounds.
-const MAX_VOTES: u32 = 1024;
 
 /// Body of `POST /v1/score_group`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -141,91 +135,33 @@ impl ScoreGroupRequest {
     ///
     /// # Errors
     /// [`Problem::Invalid`]
-    pub(crate) fn into_group(
-        self,
-        defaults: &TournamentConfig,
-        server_seed: u64,
-    ) -> Result<GroupRequest, Problem> {
-        self.checked(defaults, server_seed).map_err(Problem::Invalid)
-    }
-
-    fn checked(
-        self,
-        defaults: &TournamentConfig,
-        server_seed: u64,
-    ) -> Result<GroupRequest, String> {
+    pub(crate) fn into_group(self) -> Result<NewGroup, Problem> {
+        let invalid = |reason: &str| Problem::Invalid(reason.to_owned());
         let prompt = match (self.prompt, self.messages) {
             (Some(prompt), None) => prompt,
             (None, Some(messages)) => Prompt::Messages(messages),
             (Some(_), Some(_)) => {
-                return Err("prompt and messages are both given, wanted one".into());
+                return Err(invalid("prompt and messages are both given, wanted one"));
             }
-            (None, None) => return Err("prompt is missing, wanted prompt or messages".into()),
+            (None, None) => return Err(invalid("prompt is missing, wanted prompt or messages")),
         };
-        if prompt.is_empty() {
-            return Err("prompt is empty".into());
-        }
-        let said = |completion: Prompt| match completion {
-            Prompt::Text(text) => text,
-            Prompt::Messages(mut messages) => {
-                messages.pop().map_or(String::new(), |last| last.content)
-            }
-        };
-        let completions: Vec<String> = self.completions.into_iter().map(said).collect();
-        if completions.is_empty() {
-            return Err("completions is empty, wanted at least two to compare".into());
-        }
-        if completions.len() > MAX_COMPLETIONS {
-            let n = completions.len();
-            return Err(format!("completions has {n} entries, wanted at most {MAX_COMPLETIONS}"));
-        }
-        let reference = match self.answer {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text),
-            Some(Value::Number(number)) => Some(number.to_string()),
-            Some(_) => return Err("answer is neither a text nor a number".into()),
-        };
-        let tournament = TournamentConfig {
-            kind: self.tournament.unwrap_or(defaults.kind),
-            rounds: self.rounds.or(defaults.rounds),
-            votes: self.votes.unwrap_or_else(|| defaults.votes.clone()),
-        };
-        if let Some(problem) = tournament.validate().into_iter().next() {
-            return Err(problem);
-        }
-        for (name, value) in
-            [("votes", tournament.votes.max), ("rounds", tournament.rounds.unwrap_or(1))]
-        {
-            if value > MAX_VOTES {
-                return Err(format!("{name} is {value}, wanted at most {MAX_VOTES}"));
-            }
-        }
-        let question = prompt.question();
-        // the same group gets the same draws, whenever it comes
-        let seed = match self.seed {
-            Some(seed) => Seed::new(seed),
-            None => {
-                let keyed = Seed::new(server_seed).child_str("prompt", &question);
-                // sorted, for their places must not matter
-                let mut sorted: Vec<&String> = completions.iter().collect();
-                sorted.sort();
-                sorted.iter().fold(keyed, |seed, text| seed.child_str("completion", text))
-            }
-        };
-        let group_id = self.group_id.unwrap_or_else(|| {
-            let key = seed.child_str("prompt", &question);
-            let key = completions.iter().fold(key, |key, text| key.child_str("completion", text));
-            format!("{:016x}", key.0)
-        });
-        Ok(GroupRequest {
-            step: 0,
-            group_id: GroupId(group_id),
-            question,
-            completions,
-            reference,
-            seed,
-            tournament: Some(tournament),
-        })
+        let completions = self.completions.into_iter().map(last_text).collect();
+        let mut group = NewGroup::new(&prompt, completions)?;
+        group.reference = known_answer(self.answer)?;
+        group.tournament = self.tournament;
+        group.rounds = self.rounds;
+        group.votes = self.votes;
+        group.seed = self.seed;
+        group.group_id = self.group_id;
+        Ok(group)
+    }
+}
+
+/// The text of a completion; of chat messages the last one is the completion.
+fn last_text(completion: Prompt) -> String {
+    match completion {
+        Prompt::Text(text) => text,
+        Prompt::Messages(mut messages) => messages.pop().map_or(String::new(), |last| last.content),
     }
 }
 

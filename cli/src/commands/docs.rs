@@ -7,7 +7,7 @@ use joust_run::config::reference::section;
 use joust_run::config::sft::SftRun;
 use joust_run::config::train::TrainRun;
 use joust_run::metrics;
-use joust_server::figures::FIGURES;
+use joust_server::metrics::METRICS;
 
 use crate::failure::UserError;
 use crate::output;

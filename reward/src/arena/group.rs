@@ -13,7 +13,7 @@ use super::match_state::{CountedVote, MatchIdx, MatchState, VoteAttempt};
 use super::opening::Openings;
 use super::players::Players;
 use super::request::GroupRequest;
-use super::result::{GroupResult, Progress};
+use super::result::{GroupProgress, GroupResult};
 use super::rewards::{Standing, rewards};
 use crate::config::{RewardConfig, TournamentConfig};
 use crate::index::PlayerIdx;
@@ -134,8 +134,8 @@ impl OpenGroup {
         unneeded
     }
 
-    pub(super) fn progress(&self) -> Progress {
-        Progress {
+    pub(super) fn progress(&self) -> GroupProgress {
+        GroupProgress {
             matches_over: self.matches.len() - self.undecided.len(),
             matches_begun: self.matches.len(),
             votes: self.evidence.n_votes(),

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use request::Handles;
 pub use request::{GroupHandle, GroupRequest};
-pub use result::{GroupResult, Progress};
+pub use result::{GroupProgress, GroupResult};
 
 use crate::config::RewardConfig;
 use crate::error::Error;
@@ -135,7 +135,7 @@ impl Arena {
     }
 
     /// Progress of each open group.
-    pub fn progress(&self) -> impl Iterator<Item = (GroupHandle, Progress)> {
+    pub fn progress(&self) -> impl Iterator<Item = (GroupHandle, GroupProgress)> {
         self.groups.iter().map(|(&handle, group)| (handle, group.progress()))
     }
 

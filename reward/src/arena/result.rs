@@ -1,4 +1,4 @@
-//! A scored group, and how far one is that is being scored.
+//! A scored group, and the progress of a group that is being scored.
 //!
 //! It does not know how a group is scored.
 
@@ -44,11 +44,12 @@ impl GroupResult {
 
 /// Progress of a group that is being scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-pub struct Progress {
-    /// Matches that are over.
+#[schemars(rename = "Progress")]
+pub struct GroupProgress {
+    /// Number of matches that are over.
     pub matches_over: usize,
-    /// Matches that have begun, those that are over included; later rounds add to them.
+    /// Number of matches that have begun, over or not; later rounds add to it.
     pub matches_begun: usize,
-    /// Votes that were cast, invalid ones included.
+    /// Number of votes, invalid ones included.
     pub votes: usize,
 }

@@ -1,4 +1,4 @@
-//! Barrier between requests of one completion each and the scorer, which takes groups: it gives
+//! Barrier between requests of one completion each and the judge thread, which takes groups: gives
 //! [`Cohorts`] a clock, waiting requests and the judge.
 //!
 //! Knows no protocol.
@@ -18,15 +18,18 @@ use super::machine::Cohorts;
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::desk::handle::ScorerHandle;
 use crate::dump::recorder::Restored;
+use crate::group::{NewGroup, known_answer};
 use crate::judged::{CohortRecord, GroupKey, Judged, problem_of};
 use crate::problem::Problem;
-use crate::wire::ScoreGroupRequest;
 
-/// What a member's judging gave.
+/// Maximum time between two checks of the clock task whether the barrier still exists.
+const MAX_CLOCK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Result of one member of a judged group.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Scored {
-    /// Its group, and its place in it.
+pub(crate) struct MemberScore {
     pub(crate) group: GroupKey,
+    /// Index in the group.
     pub(crate) member: usize,
     pub(crate) reward: f64,
     pub(crate) win_rate: Option<f64>,
@@ -37,138 +40,137 @@ pub(crate) struct Scored {
     pub(crate) losses: i32,
 }
 
-/// What the members of a group have in common.
+/// What all members of a group have in common.
 #[derive(Clone, Debug)]
-pub(crate) struct About {
+pub(crate) struct CohortQuestion {
     pub(crate) prompt: Prompt,
+    /// The known answer.
     pub(crate) answer: Option<Value>,
     pub(crate) group_id: Option<String>,
-    /// Who asks, for fair shares.
+    /// Name of the client, for fair shares.
     pub(crate) client: String,
 }
 
-/// Of one group where prompt and known answer are the same.
-impl Hash for About {
+/// Hashes prompt and known answer: members of one group have both in common.
+impl Hash for CohortQuestion {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.prompt.to_column().hash(state);
         self.answer.as_ref().map(Value::to_string).hash(state);
     }
 }
 
-/// One completion with what is known of it.
+/// A completion that arrives, with its group and its name there.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
     pub(crate) key: CohortKey,
     pub(crate) name: Option<MemberName>,
     pub(crate) completion: String,
-    pub(crate) about: About,
+    pub(crate) question: CohortQuestion,
 }
 
 /// Holds completions until their groups are complete.
 #[derive(Clone)]
 pub(crate) struct Barrier {
-    inner: Arc<Inner>,
+    shared: Arc<BarrierShared>,
 }
 
-struct Inner {
+struct BarrierShared {
     scorer: ScorerHandle,
-    state: Mutex<State>,
-    /// Told when there may be an earlier deadline.
+    state: Mutex<BarrierState>,
+    /// Notified when there may be an earlier deadline.
     changed: Notify,
     started: Instant,
 }
 
-struct State {
-    cohorts: Cohorts<Scored, About>,
-    waiting: BTreeMap<Ticket, oneshot::Sender<MemberAnswer<Scored>>>,
+/// State behind the lock.
+struct BarrierState {
+    cohorts: ScoredCohorts,
+    waiting: BTreeMap<Ticket, oneshot::Sender<MemberAnswer<MemberScore>>>,
     is_closed: bool,
 }
 
-/// A request that waits; when it is dropped, its client has gone.
-pub(crate) struct Waiting {
-    inner: Arc<Inner>,
+type ScoredCohorts = Cohorts<MemberScore, CohortQuestion>;
+type ScoredEvent = CohortEvent<MemberScore, CohortQuestion>;
+
+/// A request that waits for its answer. It is dropped when its client disconnects.
+pub(crate) struct WaitingMember {
+    shared: Arc<BarrierShared>,
     ticket: Ticket,
-    answer: oneshot::Receiver<MemberAnswer<Scored>>,
+    answer: oneshot::Receiver<MemberAnswer<MemberScore>>,
 }
 
 impl Barrier {
-    /// A barrier before `scorer`. Must be called where tokio runs: it keeps the time in a task,
-    /// which ends with the barrier.
+    /// A barrier before `scorer`. Must be called inside a tokio runtime: a task keeps the time
+    /// until the barrier is dropped.
     pub(crate) fn new(scorer: ScorerHandle) -> Self {
         let config = scorer.config.cohorts;
         let mut cohorts = Cohorts::new(config);
         restore(&mut cohorts, config.keep, scorer.take_restored());
-        let state = State { cohorts, waiting: BTreeMap::new(), is_closed: false };
-        let inner = Arc::new(Inner {
+        let state = BarrierState { cohorts, waiting: BTreeMap::new(), is_closed: false };
+        let shared = Arc::new(BarrierShared {
             scorer,
             state: Mutex::new(state),
             changed: Notify::new(),
             started: Instant::now(),
         });
-        let weak = Arc::downgrade(&inner);
+        let weak = Arc::downgrade(&shared);
         tokio::spawn(async move {
-            loop {
-                let Some(inner) = weak.upgrade() else { return };
-                let next = inner.lock().cohorts.next_deadline();
-                // looks up now and then whether the barrier is still there
-                let most = inner.started.elapsed() + Duration::from_secs(1);
-                let until = inner.started + next.map_or(most, |next| next.min(most));
-                tokio::select! {
-                    () = tokio::time::sleep_until(until) => {}
-                    () = inner.changed.notified() => {}
-                }
-                inner.act(|cohorts, now| cohorts.tick(now));
+            while let Some(shared) = weak.upgrade() {
+                shared.wait_for_deadline().await;
+                shared.change(|cohorts, now| cohorts.tick(now));
             }
         });
-        Self { inner }
+        Self { shared }
     }
 
-    /// Groups that are collected or judged.
+    /// Number of groups that are collected or judged.
     pub(crate) fn n_open(&self) -> usize {
-        self.inner.lock().cohorts.n_open()
+        self.shared.lock().cohorts.n_open()
     }
 
-    /// Requests that wait for their answers.
+    /// Number of requests that wait for their answers.
     pub(crate) fn n_waiting(&self) -> usize {
-        self.inner.lock().waiting.len()
+        self.shared.lock().waiting.len()
     }
 
-    /// Takes no more completions: groups that wait for members are told to come again.
+    /// Refuses further completions and gives up the groups that wait for members.
     pub(crate) fn close(&self) {
-        // first, so that none comes between
-        self.inner.lock().is_closed = true;
-        self.inner.act(|cohorts, _| {
-            let waiting = cohorts.collecting();
-            let told = waiting.into_iter().flat_map(|id| cohorts.given_up(id, "the server stops"));
-            told.collect()
+        // first, so that no completion joins in between
+        self.shared.lock().is_closed = true;
+        self.shared.change(|cohorts, _| {
+            let collecting = cohorts.collecting().into_iter();
+            collecting.flat_map(|id| cohorts.give_up(id, "the server stops")).collect()
         });
     }
 
-    /// Takes a completion in and gives the way to its answer.
+    /// Takes a completion in, and returns the request that waits for its answer.
     ///
     /// # Errors
     /// [`Problem`]
-    pub(crate) fn join(&self, arrival: Arrival) -> Result<Waiting, Problem> {
-        let Arrival { key, name, completion, about } = arrival;
+    pub(crate) fn join(&self, arrival: Arrival) -> Result<WaitingMember, Problem> {
+        let Arrival { key, name, completion, question } = arrival;
         let (send, answer) = oneshot::channel();
-        let now = self.inner.started.elapsed();
-        let mut state = self.inner.lock();
+        let now = self.shared.started.elapsed();
+        let mut state = self.shared.lock();
         if state.is_closed {
             return Err(Problem::ServerStopping);
         }
-        let (ticket, events) = state.cohorts.join(now, &key, name, &completion, about)?;
+        let (ticket, events) = state.cohorts.join(now, &key, name, &completion, question)?;
         state.waiting.insert(ticket, send);
-        let work = state.handle(events, &self.inner.scorer);
+        let complete = state.handle(events, &self.shared.scorer);
         drop(state);
-        self.inner.judge(work);
-        self.inner.changed.notify_one();
-        Ok(Waiting { inner: Arc::clone(&self.inner), ticket, answer })
+        self.shared.judge(complete);
+        self.shared.changed.notify_one();
+        Ok(WaitingMember { shared: Arc::clone(&self.shared), ticket, answer })
     }
 }
 
-impl Waiting {
-    /// The answer; an error where none came within `limit`, or the server stops.
-    pub(crate) async fn answer(mut self, limit: Duration) -> MemberAnswer<Scored> {
+impl WaitingMember {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The problem of the group; [`Problem::TooLate`] after `limit`.
+    pub(crate) async fn answer(mut self, limit: Duration) -> MemberAnswer<MemberScore> {
         match tokio::time::timeout(limit, &mut self.answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Problem::ServerStopping),
@@ -177,115 +179,112 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingMember {
     fn drop(&mut self) {
-        let mut state = self.inner.lock();
+        let mut state = self.shared.lock();
         state.cohorts.leave(self.ticket);
         state.waiting.remove(&self.ticket);
     }
 }
 
-/// A group that is to be judged.
-struct Complete {
-    cohort: CohortId,
+/// A group that is ready to be judged.
+struct CompleteCohort {
+    id: CohortId,
     key: CohortKey,
-    about: About,
+    question: CohortQuestion,
     members: Vec<(Option<MemberName>, String)>,
 }
 
-/// Groups that are to be judged.
-type Work = Vec<Complete>;
-
-type ScoredCohorts = Cohorts<Scored, About>;
-type ScoredEvent = CohortEvent<Scored, About>;
-
-impl State {
-    /// Answers who is to be answered, and gives back what is to be judged.
-    fn handle(&mut self, events: Vec<CohortEvent<Scored, About>>, scorer: &ScorerHandle) -> Work {
-        let mut work = Work::new();
+impl BarrierState {
+    /// Answers requests as the events say, and returns the groups that are ready to be judged.
+    fn handle(&mut self, events: Vec<ScoredEvent>, scorer: &ScorerHandle) -> Vec<CompleteCohort> {
+        let mut complete = Vec::new();
         for event in events {
             match event {
-                CohortEvent::Judge { cohort, key, about, members } => {
-                    work.push(Complete { cohort, key, about, members });
+                CohortEvent::Judge { cohort: id, key, question, members } => {
+                    complete.push(CompleteCohort { id, key, question, members });
                 }
                 CohortEvent::Answer(ticket, answer) => {
-                    let place = match &answer {
-                        Ok(scored) => Some((scored.group, scored.member)),
-                        _ => None,
-                    };
-                    // a client that has just gone needs no answer
+                    let delivered = answer.as_ref().ok().map(|score| (score.group, score.member));
+                    // the request may have been dropped a moment ago
                     let waiting = self.waiting.remove(&ticket);
-                    let is_told = waiting.is_some_and(|waiting| waiting.send(answer).is_ok());
-                    if let (true, Some((group, member))) = (is_told, place) {
-                        scorer.delivered(group, member);
+                    let is_sent = waiting.is_some_and(|waiting| waiting.send(answer).is_ok());
+                    if let (true, Some((group, member))) = (is_sent, delivered) {
+                        scorer.record_delivery(group, member);
                     }
                 }
             }
         }
-        work
+        complete
     }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl BarrierShared {
+    fn lock(&self) -> MutexGuard<'_, BarrierState> {
         self.state.lock().expect("barrier lock poisoned. This is a bug.")
     }
 
-    /// Changes the cohorts and does what follows.
-    fn act(
+    /// Waits for the next deadline, a change of it, or [`MAX_CLOCK_PAUSE`].
+    async fn wait_for_deadline(&self) {
+        let next = self.lock().cohorts.next_deadline();
+        let latest = self.started.elapsed() + MAX_CLOCK_PAUSE;
+        let until = self.started + next.map_or(latest, |next| next.min(latest));
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = self.changed.notified() => {}
+        }
+    }
+
+    /// Changes the cohorts, and acts on the events of the change.
+    fn change(
         self: &Arc<Self>,
         change: impl FnOnce(&mut ScoredCohorts, Duration) -> Vec<ScoredEvent>,
     ) {
         let mut state = self.lock();
         let events = change(&mut state.cohorts, self.started.elapsed());
-        let work = state.handle(events, &self.scorer);
+        let complete = state.handle(events, &self.scorer);
         drop(state);
-        self.judge(work);
+        self.judge(complete);
     }
 
-    fn judge(self: &Arc<Self>, work: Work) {
-        for complete in work {
-            let inner = Arc::clone(self);
+    /// Has each group judged in a task of its own.
+    fn judge(self: &Arc<Self>, complete: Vec<CompleteCohort>) {
+        for cohort in complete {
+            let shared = Arc::clone(self);
             tokio::spawn(async move {
-                let cohort = complete.cohort;
-                let scored = inner.scored(complete).await;
-                inner.act(|cohorts, now| match &scored {
-                    Ok(judged) => cohorts.finished(now, cohort, answers(judged)),
-                    Err(why) => cohorts.given_up(cohort, &why.to_string()),
+                let id = cohort.id;
+                let scored = shared.score(cohort).await;
+                shared.change(|cohorts, now| match &scored {
+                    Ok(judged) => cohorts.finish(now, id, member_answers(judged)),
+                    Err(problem) => cohorts.give_up(id, &problem.to_string()),
                 });
             });
         }
     }
 
-    /// The group's result. One in which the judge failed for all is none: who comes again has it
-    /// judged again.
-    async fn scored(&self, complete: Complete) -> Result<Arc<Judged>, Problem> {
-        let Complete { key, about, members, .. } = complete;
-        let config = &self.scorer.config;
+    /// The result of a group. A result in which the judge failed for all members is a problem: a
+    /// retry has the group judged again.
+    async fn score(&self, cohort: CompleteCohort) -> Result<Arc<Judged>, Problem> {
+        let CompleteCohort { key, question, members, .. } = cohort;
         let (names, completions): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-        let request = ScoreGroupRequest {
-            prompt: Some(about.prompt),
-            completions: completions.into_iter().map(Prompt::Text).collect(),
-            answer: about.answer,
-            group_id: about.group_id,
-            ..ScoreGroupRequest::default()
-        };
-        let group = request.into_group(&self.scorer.tournament, config.seed)?;
-        let cohort = Some(CohortRecord { key, names });
-        let scored = self.scorer.score(group, &about.client, cohort).await;
-        let judged = scored?;
+        let mut group = NewGroup::new(&question.prompt, completions)?;
+        group.reference = known_answer(question.answer)?;
+        group.group_id = question.group_id;
+        let group = self.scorer.with_defaults(group)?;
+        let record = CohortRecord { key, names };
+        let judged = self.scorer.score(group, &question.client, Some(record)).await?;
         match problem_of(&judged.result) {
-            Some(why @ Problem::JudgeFailed(_)) => Err(why),
+            Some(problem @ Problem::JudgeFailed(_)) => Err(problem),
             _ => Ok(judged),
         }
     }
 }
 
 /// Answers of a group's members, in their order.
-fn answers(judged: &Judged) -> Vec<MemberAnswer<Scored>> {
+fn member_answers(judged: &Judged) -> Vec<MemberAnswer<MemberScore>> {
     let refused = judged.result.why_all_failed().filter(|_| judged.result.is_refused);
     let answer = |(member, row): (usize, &Reward)| match row.reward {
-        Some(reward) if row.status == Status::Scored => Ok(Scored {
+        Some(reward) if row.status == Status::Scored => Ok(MemberScore {
             group: judged.key,
             member,
             reward,
@@ -307,20 +306,20 @@ fn answers(judged: &Judged) -> Vec<MemberAnswer<Scored>> {
     judged.result.rewards.iter().enumerate().map(answer).collect()
 }
 
-/// Groups whose members came one by one before this start, and which of them have got their
-/// answers.
-fn restore(cohorts: &mut Cohorts<Scored, About>, keep: Duration, restored: Restored) {
+/// Restores the groups of single completions that an earlier start judged, and which of their
+/// members were answered.
+fn restore(cohorts: &mut ScoredCohorts, keep: Duration, restored: Restored) {
     for (age, judged) in restored.judged {
         let Some(CohortRecord { key, names }) = &judged.cohort else { continue };
         if judged.result.why_all_failed().is_some() {
             continue;
         }
-        let said = judged.group.completions.iter().map(String::as_str);
-        let members = names.iter().cloned().zip(said).zip(answers(&judged)).enumerate();
-        let member = |(at, ((name, completion), answer))| {
-            (name, completion, answer, restored.delivered.contains(&(judged.key, at)))
+        let completions = judged.group.completions.iter().map(String::as_str);
+        let members = names.iter().cloned().zip(completions).zip(member_answers(&judged));
+        let member = |(idx, ((name, completion), answer))| {
+            (name, completion, answer, restored.delivered.contains(&(judged.key, idx)))
         };
         let until = keep.saturating_sub(age);
-        cohorts.restore(until, key, members.map(member).collect());
+        cohorts.restore(until, key, members.enumerate().map(member).collect());
     }
 }

@@ -1,11 +1,11 @@
 //! Cohorts: groups whose completions arrive one request each. A pure state machine: no clock,
 //! sockets or threads.
 //!
-//! A retry attaches to its member: it adds none and has nothing judged a second time. A member with
-//! a name (its place in the group, or the client's request id) is found by that name. A member
+//! A retry attaches to its member: it adds no member, and the group is not judged again. A member
+//! with a name (its index in the group, or the client's request id) is found by that name. A member
 //! without a name is found by its text: if the request of the member with that text still waits,
-//! the new request is another member with the same text; if its client has gone, the new request is
-//! a retry.
+//! the new request is another member with the same text; if its client has disconnected, the new
+//! request is a retry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
@@ -17,25 +17,25 @@ use super::terms::{
 use crate::problem::Problem;
 
 #[derive(Debug)]
-struct Member<R> {
+struct CohortMember<R> {
     name: Option<MemberName>,
-    /// What it says, until its group is handed over.
+    /// The completion; empty once the group is being judged.
     completion: String,
-    /// Knows it again.
+    /// Hash of the completion, to recognise a retry.
     digest: Digest,
     waiting: Vec<Ticket>,
     answer: Option<MemberAnswer<R>>,
-    /// Whether somebody has got the answer.
+    /// Whether a request got the answer.
     is_delivered: bool,
 }
 
-/// A hash of what a member says.
+/// Hash of a completion.
 type Digest = [u8; 16];
 
-/// Tells groups apart within this process.
-fn hash_of(about: &impl Hash) -> u64 {
+/// A hash that is stable within this process.
+fn hash_of(question: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    about.hash(&mut hasher);
+    question.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -45,14 +45,20 @@ fn digest(completion: &str) -> Digest {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
-    Collecting { until: Duration },
+enum CohortStage {
+    /// Waits for members.
+    Collecting {
+        until: Duration,
+    },
     Judging,
-    Over { until: Duration },
+    /// Has its answers, which are kept for retries.
+    Over {
+        until: Duration,
+    },
 }
 
-impl State {
-    /// When it ends by itself.
+impl CohortStage {
+    /// Time at which [`Cohorts::tick`] ends the stage.
     fn until(self) -> Option<Duration> {
         match self {
             Self::Collecting { until } | Self::Over { until } => Some(until),
@@ -62,34 +68,37 @@ impl State {
 }
 
 #[derive(Debug)]
-struct Cohort<R, A> {
+struct Cohort<R, Q> {
     key: CohortKey,
-    /// None once it has been handed over.
-    about: Option<A>,
-    /// A hash of what it is about; none where it is from before this start.
-    asked: Option<u64>,
-    state: State,
-    members: Vec<Member<R>>,
+    /// The question, until the group is handed over for judging.
+    question: Option<Q>,
+    /// Hash of the question; `None` for a group of an earlier start.
+    question_hash: Option<u64>,
+    stage: CohortStage,
+    members: Vec<CohortMember<R>>,
 }
 
-/// All groups that are on their way, and those that are over and may be asked for again.
+/// Position of a member: its group, and its index there.
+type MemberPosition = (CohortId, usize);
+
+/// All groups that are collected or judged, and those whose answers are kept for retries.
 #[derive(Debug)]
-pub(crate) struct Cohorts<R, A = ()> {
+pub(crate) struct Cohorts<R, Q = ()> {
     config: CohortConfig,
-    cohorts: BTreeMap<CohortId, Cohort<R, A>>,
+    cohorts: BTreeMap<CohortId, Cohort<R, Q>>,
     by_key: BTreeMap<CohortKey, Vec<CohortId>>,
-    /// Groups by when they end by themselves.
+    /// Groups by the time at which their stage ends.
     deadlines: BTreeSet<(Duration, CohortId)>,
-    /// Groups that are collected or judged.
+    /// Number of groups that are collected or judged.
     n_open: usize,
-    /// Where each request waits.
-    tickets: BTreeMap<Ticket, (CohortId, usize)>,
+    /// The member that each request waits for.
+    tickets: BTreeMap<Ticket, MemberPosition>,
     n_cohorts: u64,
     n_tickets: u64,
 }
 
-impl<R: Clone, A: Hash> Cohorts<R, A> {
-    /// No groups.
+impl<R: Clone, Q: Hash> Cohorts<R, Q> {
+    /// Without any group.
     pub(crate) fn new(config: CohortConfig) -> Self {
         Self {
             config,
@@ -103,19 +112,19 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
         }
     }
 
-    /// Groups that are collected or judged.
+    /// Number of groups that are collected or judged.
     pub(crate) fn n_open(&self) -> usize {
         self.n_open
     }
 
     #[cfg(test)]
-    /// Groups that are known, those that are over included.
+    /// Number of groups in any stage.
     pub(crate) fn n_known(&self) -> usize {
         self.cohorts.len()
     }
 
-    /// Takes a completion in; `about` counts where it begins a group. The request waits under the
-    /// ticket; its answer may be among the events.
+    /// Takes a completion in; the `question` of a group's first completion is kept. The request
+    /// waits under the ticket; its answer may be among the events.
     ///
     /// # Errors
     /// [`Problem`]; nothing has changed then.
@@ -125,19 +134,18 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
         key: &CohortKey,
         name: Option<MemberName>,
         completion: &str,
-        about: A,
-    ) -> Result<(Ticket, Vec<CohortEvent<R, A>>), Problem> {
-        let (digest, asked) = (digest(completion), hash_of(&about));
-        let known = self.by_key.get(key).map_or(&[][..], Vec::as_slice);
-        let differs = |id| self.cohorts[id].asked.is_some_and(|other| other != asked);
-        if known.iter().any(differs) {
+        question: Q,
+    ) -> Result<(Ticket, Vec<CohortEvent<R, Q>>), Problem> {
+        let (digest, hash) = (digest(completion), hash_of(&question));
+        let differs = |id| self.cohorts[id].question_hash.is_some_and(|other| other != hash);
+        if self.ids_of(key).iter().any(differs) {
             return Err(Problem::QuestionDiffers);
         }
-        let place = match self.find(key, name.as_ref(), digest)? {
-            Some(place) => place,
+        let position = match self.find_member(key, name.as_ref(), digest)? {
+            Some(position) => position,
             None => {
                 let completion = completion.to_owned();
-                let member = Member {
+                let member = CohortMember {
                     name,
                     completion,
                     digest,
@@ -145,40 +153,51 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
                     answer: None,
                     is_delivered: false,
                 };
-                self.add(now, key, member, about)?
+                self.add_member(now, key, member, question)?
             }
         };
+        Ok(self.wait_at(position))
+    }
+
+    /// Adds a request to those that wait for a member.
+    fn wait_at(&mut self, (id, idx): MemberPosition) -> (Ticket, Vec<CohortEvent<R, Q>>) {
         self.n_tickets += 1;
         let ticket = Ticket(self.n_tickets);
-        let cohort = self.cohorts.get_mut(&place.0).expect("it was just found. This is a bug.");
-        let member = &mut cohort.members[place.1];
+        let cohort = self.cohorts.get_mut(&id).expect("the group was just found. This is a bug.");
+        let member = &mut cohort.members[idx];
         if let Some(answer) = &member.answer {
             member.is_delivered = true;
-            return Ok((ticket, vec![CohortEvent::Answer(ticket, answer.clone())]));
+            return (ticket, vec![CohortEvent::Answer(ticket, answer.clone())]);
         }
         member.waiting.push(ticket);
-        self.tickets.insert(ticket, place);
+        self.tickets.insert(ticket, (id, idx));
         let is_complete = cohort.members.len() == self.config.group_size;
-        let is_collecting = matches!(cohort.state, State::Collecting { .. });
-        let events = if is_complete && is_collecting { vec![self.judge(place.0)] } else { vec![] };
-        Ok((ticket, events))
+        let is_collecting = matches!(cohort.stage, CohortStage::Collecting { .. });
+        let events = if is_complete && is_collecting { vec![self.judge(id)] } else { vec![] };
+        (ticket, events)
+    }
+
+    /// The groups of a key, oldest first.
+    fn ids_of(&self, key: &CohortKey) -> &[CohortId] {
+        self.by_key.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// The member that this completion is a retry of.
-    fn find(
+    fn find_member(
         &self,
         key: &CohortKey,
         name: Option<&MemberName>,
         digest: Digest,
-    ) -> Result<Option<(CohortId, usize)>, Problem> {
-        let known = self.by_key.get(key).map_or(&[][..], Vec::as_slice);
-        // the newest first: a retry belongs to the last attempt
-        for &id in known.iter().rev() {
+    ) -> Result<Option<MemberPosition>, Problem> {
+        // an index alone does not tell which group of the same prompt is meant
+        let may_be_new = matches!((key, name), (CohortKey::Content(_), Some(MemberName::Index(_))));
+        // newest first: a retry belongs to the last attempt
+        for &id in self.ids_of(key).iter().rev() {
             let cohort = &self.cohorts[&id];
-            let is_over = matches!(cohort.state, State::Over { .. });
+            let is_over = matches!(cohort.stage, CohortStage::Over { .. });
             let found = match name {
                 Some(name) => {
-                    let by_name = |member: &Member<R>| member.name.as_ref() == Some(name);
+                    let by_name = |member: &CohortMember<R>| member.name.as_ref() == Some(name);
                     cohort.members.iter().position(by_name)
                 }
                 None => cohort.members.iter().position(|member| {
@@ -188,15 +207,10 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
                         && !member.is_delivered
                 }),
             };
-            // a place says nothing of which of the prompt's groups it is in, where that has no name
-            let may_be_new =
-                matches!((key, name), (CohortKey::Content(_), Some(MemberName::Place(_))));
             match found {
-                Some(at) if may_be_new && cohort.members[at].is_delivered => {}
-                Some(at) if cohort.members[at].digest == digest => {
-                    return Ok(Some((id, at)));
-                }
-                // the same place in a group that a client has judged once more without saying so
+                Some(idx) if may_be_new && cohort.members[idx].is_delivered => {}
+                Some(idx) if cohort.members[idx].digest == digest => return Ok(Some((id, idx))),
+                // a client has the group judged again under the same name, with new completions
                 Some(_) if is_over => {}
                 Some(_) => return Err(Problem::MemberDiffers),
                 None => {}
@@ -206,84 +220,87 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
     }
 
     /// Adds a member to the group that is being collected, or begins one.
-    fn add(
+    fn add_member(
         &mut self,
         now: Duration,
         key: &CohortKey,
-        member: Member<R>,
-        about: A,
-    ) -> Result<(CohortId, usize), Problem> {
-        let known = self.by_key.get(key).map_or(&[][..], Vec::as_slice);
+        member: CohortMember<R>,
+        question: Q,
+    ) -> Result<MemberPosition, Problem> {
         let is_collecting =
-            |id: &&CohortId| matches!(self.cohorts[*id].state, State::Collecting { .. });
-        if let Some(&id) = known.iter().find(is_collecting) {
-            let cohort = self.cohorts.get_mut(&id).expect("it is in the index. This is a bug.");
+            |id: &&CohortId| matches!(self.cohorts[*id].stage, CohortStage::Collecting { .. });
+        if let Some(&id) = self.ids_of(key).iter().find(is_collecting) {
+            let cohort = self.cohorts.get_mut(&id).expect("the key's group exists. This is a bug.");
             cohort.members.push(member);
             return Ok((id, cohort.members.len() - 1));
         }
-        // a group with a name is judged once; what comes after is told so, not kept waiting
-        if matches!(key, CohortKey::Given { .. }) && !known.is_empty() {
+        // a named group is judged once: a late member is refused at once and does not wait
+        if matches!(key, CohortKey::Given { .. }) && !self.ids_of(key).is_empty() {
             return Err(Problem::GroupClosed);
         }
         if self.n_open() >= self.config.max_open {
             return Err(Problem::TooManyCohorts);
         }
-        let state = State::Collecting { until: now + self.config.collect };
+        let stage = CohortStage::Collecting { until: now + self.config.collect };
         self.n_open += 1;
-        let asked = Some(hash_of(&about));
-        let (key, about, members) = (key.clone(), Some(about), vec![member]);
-        Ok((self.insert(Cohort { key, about, asked, state, members }), 0))
+        let question_hash = Some(hash_of(&question));
+        let (key, question, members) = (key.clone(), Some(question), vec![member]);
+        Ok((self.insert(Cohort { key, question, question_hash, stage, members }), 0))
     }
 
-    fn insert(&mut self, cohort: Cohort<R, A>) -> CohortId {
+    fn insert(&mut self, cohort: Cohort<R, Q>) -> CohortId {
         self.n_cohorts += 1;
         let id = CohortId(self.n_cohorts);
-        self.deadlines.extend(cohort.state.until().map(|until| (until, id)));
+        self.deadlines.extend(cohort.stage.until().map(|until| (until, id)));
         self.by_key.entry(cohort.key.clone()).or_default().push(id);
         self.cohorts.insert(id, cohort);
         id
     }
 
-    /// Hands a group over that is being collected. Its members get their order: one that is judged
-    /// anew is the same group then, however they came.
-    fn judge(&mut self, id: CohortId) -> CohortEvent<R, A> {
-        const KNOWN: &str = "a group that is collected is known. This is a bug.";
-        let cohort = self.cohorts.get_mut(&id).expect(KNOWN);
-        let about = cohort.about.take().expect(KNOWN);
-        if let Some(until) = cohort.state.until() {
+    /// Hands a collected group over for judging. Its members are sorted, so that their order does
+    /// not depend on the order in which the requests arrived.
+    fn judge(&mut self, id: CohortId) -> CohortEvent<R, Q> {
+        const IS_COLLECTED: &str = "the group is being collected. This is a bug.";
+        let cohort = self.cohorts.get_mut(&id).expect(IS_COLLECTED);
+        let question = cohort.question.take().expect(IS_COLLECTED);
+        if let Some(until) = cohort.stage.until() {
             self.deadlines.remove(&(until, id));
         }
-        cohort.state = State::Judging;
+        cohort.stage = CohortStage::Judging;
         cohort.members.sort_by(|a, b| (&a.name, &a.completion).cmp(&(&b.name, &b.completion)));
-        for (at, member) in cohort.members.iter().enumerate() {
-            self.tickets.extend(member.waiting.iter().map(|&ticket| (ticket, (id, at))));
+        for (idx, member) in cohort.members.iter().enumerate() {
+            self.tickets.extend(member.waiting.iter().map(|&ticket| (ticket, (id, idx))));
         }
-        let said =
-            |member: &mut Member<R>| (member.name.clone(), std::mem::take(&mut member.completion));
-        let members = cohort.members.iter_mut().map(said).collect();
-        CohortEvent::Judge { cohort: id, key: cohort.key.clone(), about, members }
+        let take_text = |member: &mut CohortMember<R>| {
+            (member.name.clone(), std::mem::take(&mut member.completion))
+        };
+        let members = cohort.members.iter_mut().map(take_text).collect();
+        CohortEvent::Judge { cohort: id, key: cohort.key.clone(), question, members }
     }
 
-    /// A client has gone away. Its member stays, for the client may come back.
+    /// Removes a request whose client has disconnected. Its member stays, because the client may
+    /// retry.
     pub(crate) fn leave(&mut self, ticket: Ticket) {
-        if let Some((id, at)) = self.tickets.remove(&ticket)
+        if let Some((id, idx)) = self.tickets.remove(&ticket)
             && let Some(cohort) = self.cohorts.get_mut(&id)
         {
-            cohort.members[at].waiting.retain(|waiting| *waiting != ticket);
+            cohort.members[idx].waiting.retain(|waiting| *waiting != ticket);
         }
     }
 
-    /// What a group's judging gave, member by member in the order of [`CohortEvent::Judge`].
-    pub(crate) fn finished(
+    /// Takes the answers of a judged group, one per member in the order of [`CohortEvent::Judge`].
+    pub(crate) fn finish(
         &mut self,
         now: Duration,
         id: CohortId,
         answers: Vec<MemberAnswer<R>>,
-    ) -> Vec<CohortEvent<R, A>> {
+    ) -> Vec<CohortEvent<R, Q>> {
         let until = now + self.config.keep;
-        let judging = self.cohorts.get_mut(&id).filter(|cohort| cohort.state == State::Judging);
-        let Some(cohort) = judging else { return Vec::new() };
-        cohort.state = State::Over { until };
+        let is_judging = |cohort: &&mut Cohort<R, Q>| cohort.stage == CohortStage::Judging;
+        let Some(cohort) = self.cohorts.get_mut(&id).filter(is_judging) else {
+            return Vec::new();
+        };
+        cohort.stage = CohortStage::Over { until };
         self.deadlines.insert((until, id));
         self.n_open -= 1;
         let mut events = Vec::new();
@@ -298,16 +315,15 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
         events
     }
 
-    /// A group that was judged before this program was started: who asks for one of its `members`
-    /// again gets its answer until `until`. The last of a member says whether its client has got
-    /// it.
+    /// Adds a group that an earlier start judged. Until `until`, a retry of one of its `members`
+    /// gets the answer. The last field of a member tells whether a request got the answer already.
     pub(crate) fn restore(
         &mut self,
         until: Duration,
         key: &CohortKey,
         members: Vec<(Option<MemberName>, &str, MemberAnswer<R>, bool)>,
     ) {
-        let member = |(name, completion, answer, is_delivered)| Member {
+        let member = |(name, completion, answer, is_delivered)| CohortMember {
             name,
             completion: String::new(),
             digest: digest(completion),
@@ -316,36 +332,32 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
             is_delivered,
         };
         let members = members.into_iter().map(member).collect();
-        let state = State::Over { until };
-        self.insert(Cohort { key: key.clone(), about: None, asked: None, state, members });
+        let (key, stage) = (key.clone(), CohortStage::Over { until });
+        self.insert(Cohort { key, question: None, question_hash: None, stage, members });
     }
 
-    /// A group could not be judged: its members are told so, and may come again as if they had
-    /// never come.
-    pub(crate) fn given_up(&mut self, id: CohortId, reason: &str) -> Vec<CohortEvent<R, A>> {
-        let answer = Err(Problem::GivenUp(reason.to_owned()));
-        self.forget(id)
-            .into_iter()
-            .map(|ticket| CohortEvent::Answer(ticket, answer.clone()))
-            .collect()
+    /// Gives up a group that could not be judged. Its members get an error; a retry begins a new
+    /// group.
+    pub(crate) fn give_up(&mut self, id: CohortId, reason: &str) -> Vec<CohortEvent<R, Q>> {
+        self.forget_with(id, &Err(Problem::GivenUp(reason.to_owned())))
     }
 
-    /// Groups that wait for members.
+    /// Ids of the groups that wait for members.
     pub(crate) fn collecting(&self) -> Vec<CohortId> {
-        let is_collecting = |state: State| matches!(state, State::Collecting { .. });
-        let found = self.cohorts.iter().filter(|(_, cohort)| is_collecting(cohort.state));
+        let is_collecting = |stage| matches!(stage, CohortStage::Collecting { .. });
+        let found = self.cohorts.iter().filter(|(_, cohort)| is_collecting(cohort.stage));
         found.map(|(&id, _)| id).collect()
     }
 
-    /// Ends what is to end by `now`.
-    pub(crate) fn tick(&mut self, now: Duration) -> Vec<CohortEvent<R, A>> {
+    /// Ends every stage whose time is over at `now`.
+    pub(crate) fn tick(&mut self, now: Duration) -> Vec<CohortEvent<R, Q>> {
         let mut events = Vec::new();
         while let Some(&(until, id)) = self.deadlines.first()
             && until <= now
         {
-            let cohort = self.cohorts.get(&id).expect("it has a deadline. This is a bug.");
+            let cohort = &self.cohorts[&id];
             let seen = cohort.members.len();
-            let is_collecting = matches!(cohort.state, State::Collecting { .. });
+            let is_collecting = matches!(cohort.stage, CohortStage::Collecting { .. });
             if is_collecting && self.config.incomplete == Incomplete::Partial && seen > 1 {
                 events.push(self.judge(id));
                 continue;
@@ -357,32 +369,35 @@ impl<R: Clone, A: Hash> Cohorts<R, A> {
                     Err(Problem::Incomplete { seen, wanted, within })
                 }
             };
-            // nobody waits in one that is over
-            let tickets = self.forget(id);
-            events.extend(
-                tickets.into_iter().map(|ticket| CohortEvent::Answer(ticket, answer.clone())),
-            );
+            // no request waits in a group that is over
+            events.extend(self.forget_with(id, &answer));
         }
         events
     }
 
-    /// When [`Cohorts::tick`] has something to do next.
+    /// Time at which [`Cohorts::tick`] has something to do next.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         self.deadlines.first().map(|(until, _)| *until)
+    }
+
+    /// Drops a group and answers the requests that waited in it.
+    fn forget_with(&mut self, id: CohortId, answer: &MemberAnswer<R>) -> Vec<CohortEvent<R, Q>> {
+        let tickets = self.forget(id).into_iter();
+        tickets.map(|ticket| CohortEvent::Answer(ticket, answer.clone())).collect()
     }
 
     /// Drops a group and returns the requests that waited in it.
     fn forget(&mut self, id: CohortId) -> Vec<Ticket> {
         let Some(cohort) = self.cohorts.remove(&id) else { return Vec::new() };
-        if let Some(until) = cohort.state.until() {
+        if let Some(until) = cohort.stage.until() {
             self.deadlines.remove(&(until, id));
         }
-        if !matches!(cohort.state, State::Over { .. }) {
+        if !matches!(cohort.stage, CohortStage::Over { .. }) {
             self.n_open -= 1;
         }
-        if let Some(known) = self.by_key.get_mut(&cohort.key) {
-            known.retain(|other| *other != id);
-            if known.is_empty() {
+        if let Some(ids) = self.by_key.get_mut(&cohort.key) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
                 self.by_key.remove(&cohort.key);
             }
         }

@@ -1,4 +1,6 @@
 //! Types of the barrier and its state machine: settings, keys, names, events and answers.
+//!
+//! Plain data.
 
 use std::time::Duration;
 
@@ -7,19 +9,19 @@ use crate::problem::Problem;
 /// How groups are collected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CohortConfig {
-    /// Members of a group.
+    /// Number of members of a group.
     pub group_size: usize,
-    /// Longest time from the first member to the last.
+    /// Maximum time from the first member to the last.
     pub collect: Duration,
-    /// How long a result is kept for those who ask again.
+    /// Time for which answers are kept for retries.
     pub keep: Duration,
-    /// What becomes of a group whose time is over.
+    /// Policy for a group that is not complete after `collect`.
     pub incomplete: Incomplete,
-    /// Most groups that are collected or judged at once.
+    /// Maximum number of groups that are collected or judged at once.
     pub max_open: usize,
 }
 
-/// What becomes of a group that is not complete in time.
+/// Policy for a group that is not complete in time.
 #[derive(
     Clone,
     Copy,
@@ -33,38 +35,39 @@ pub struct CohortConfig {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Incomplete {
-    /// Its members get an error, so that the client may try again.
+    /// Answers the members with an error; the client may try again.
     #[default]
     Fail,
-    /// Those that are there are judged, if they are at least two.
+    /// Judges the members that came, if they are at least two.
     Partial,
-    /// Its members get no reward and no error.
+    /// Answers the members without a reward and without an error.
     Mask,
 }
 
-/// Which group a completion belongs to.
+/// The group that a completion belongs to.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CohortKey {
-    /// The client's own id of the group, with its attempt.
+    /// The client's own id of the group.
     Given {
         /// The id.
         group: String,
-        /// Counts up where a client has a group judged anew.
+        /// Number of the attempt; a client that has the same group judged again counts it up.
         attempt: u64,
     },
-    /// Made from the prompt: all who ask the same at one time are one group.
+    /// Hash of prompt and known answer: requests with the same hash form a group.
     Content(String),
 }
 
-/// Which member a completion is, where the client says so.
+/// Name of a member, if the client gives it one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum MemberName {
-    /// Its place in the group.
-    Place(u64),
+    /// Its index in the group; the journal calls it `place`.
+    #[serde(rename = "place")]
+    Index(u64),
     /// The client's own id of the request.
     Request(String),
 }
@@ -73,27 +76,29 @@ pub(crate) enum MemberName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(super) u64);
 
-/// A group that has been handed over for judging.
+/// Identifies a group among the cohorts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CohortId(pub(super) u64);
 
-/// What one member gets; problems are `NoVotes`, `Invalid`, `GivenUp`, `Incomplete` or `Masked`.
+/// Answer of one member; problems are `NoVotes`, `Invalid`, `GivenUp`, `Incomplete` or `Masked`.
 pub(crate) type MemberAnswer<R> = Result<R, Problem>;
 
-/// What is to be done. `R` is what a member's judging gives, `A` what is known of a group.
+/// An action that the caller of the state machine must take. `R` is the result of a member, `Q` the
+/// question of a group.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum CohortEvent<R, A = ()> {
-    /// Judge these completions; then call [`super::machine::Cohorts::finished`].
+pub(crate) enum CohortEvent<R, Q = ()> {
+    /// Judge these completions; then call [`super::machine::Cohorts::finish`].
     Judge {
         /// The group.
         cohort: CohortId,
-        /// How it is known.
+        /// Its key.
         key: CohortKey,
-        /// What its first member brought along.
-        about: A,
-        /// What its members are called and say, in an order that is the same however they came.
+        /// The question of its first member.
+        question: Q,
+        /// Names and completions of the members, sorted: the order in which the requests arrived
+        /// does not matter.
         members: Vec<(Option<MemberName>, String)>,
     },
-    /// Answer a request that waits.
+    /// Answer the request that waits under the ticket.
     Answer(Ticket, MemberAnswer<R>),
 }

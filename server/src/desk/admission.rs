@@ -28,9 +28,10 @@ const MIN_GROUPS_FOR_PACE: u32 = 8;
 pub(crate) struct Limits {
     /// Maximum number of queued and judged groups.
     pub(crate) groups: usize,
-    /// Most estimated tokens of them; 0: what can be judged within `time`.
+    /// Maximum number of estimated tokens of those groups; 0 for as many as can be judged within
+    /// `time`.
     pub(crate) tokens: u64,
-    /// Maximum time that a request waits.
+    /// Maximum time that a request waits for its result.
     pub(crate) time: Duration,
 }
 
@@ -42,10 +43,10 @@ pub(crate) struct Admission {
     n_tokens: u64,
     /// Number of groups per client.
     of_clients: BTreeMap<String, usize>,
-    /// Tokens of finished groups and the seconds they took, the older the less they weigh.
+    /// Tokens of finished groups and the seconds they took, as decaying sums.
     done: (f64, f64),
     n_done: u32,
-    /// Since when the judge works on what is finished next.
+    /// Time since which the judge has worked on the next group to finish.
     since: Duration,
 }
 
@@ -62,12 +63,12 @@ impl Admission {
         }
     }
 
-    /// Groups that wait or are judged.
+    /// Number of groups that wait or are judged.
     pub(crate) fn n_groups(&self) -> usize {
         self.n_groups
     }
 
-    /// Their estimated tokens.
+    /// Estimated tokens of those groups.
     pub(crate) fn n_tokens(&self) -> u64 {
         self.n_tokens
     }
@@ -75,9 +76,9 @@ impl Admission {
     /// Admits a group of so many estimated tokens.
     ///
     /// # Errors
-    /// [`Problem::QueueFull`]; nothing has changed then. A first group is always taken, however
-    /// large. A client that has none waiting finds room for one where others fill the queue: a
-    /// quarter of it is kept beside for that.
+    /// [`Problem::QueueFull`]; nothing has changed then. While no group is admitted, a group of any
+    /// size is. A client without an admitted group may exceed the limit of groups, by up to a
+    /// quarter of the limit for all such clients together.
     pub(crate) fn try_admit(
         &mut self,
         now: Duration,
@@ -85,7 +86,7 @@ impl Admission {
         tokens: u64,
     ) -> Result<(), Problem> {
         let Limits { groups, tokens: most, time } = self.limits;
-        let full = |reason: String| Err(Problem::QueueFull { reason, after: self.pause() });
+        let full = |reason: String| Err(Problem::QueueFull { reason, after: self.retry_after() });
         let beside = if self.of_clients.contains_key(client) { 0 } else { groups.div_ceil(4) };
         if self.n_groups >= groups + beside {
             return full(format!("the queue of {groups} groups is full"));
@@ -121,7 +122,7 @@ impl Admission {
         *self.of_clients.entry(client.to_owned()).or_default() += 1;
     }
 
-    /// A group is finished.
+    /// Releases a judged group, and measures the pace.
     pub(crate) fn finished(&mut self, now: Duration, client: &str, tokens: u64) {
         self.release(client, tokens);
         let seconds = now.saturating_sub(self.since).as_secs_f64();
@@ -149,8 +150,8 @@ impl Admission {
         (self.n_done >= MIN_GROUPS_FOR_PACE && seconds > 0.0).then(|| tokens / seconds)
     }
 
-    /// Estimated time per group, after which there is room again.
-    fn pause(&self) -> Duration {
+    /// Estimated time per group: after it, the queue has room again.
+    fn retry_after(&self) -> Duration {
         let tokens_per_group = self.n_tokens as f64 / self.n_groups.max(1) as f64;
         let seconds = self.pace().map_or(1.0, |pace| tokens_per_group / pace);
         Duration::from_secs_f64(seconds.clamp(1.0, 60.0))
@@ -180,61 +181,63 @@ mod tests {
         }
     }
 
-    fn admission(groups: usize, tokens: u64, time: u64) -> Admission {
+    fn limited_to(groups: usize, tokens: u64, time: u64) -> Admission {
         Admission::new(Limits { groups, tokens, time: SECOND * time as u32 })
     }
 
     #[test]
-    fn groups_and_tokens_are_bounded_but_a_first_group_always_fits() {
-        let mut load = admission(3, 100, 10);
-        load.try_admit(SECOND, "a", 1000).unwrap();
-        let (reason, after) = refused(load.try_admit(SECOND, "a", 1));
+    fn admission_bounds_groups_and_tokens_but_takes_any_first_group() {
+        let mut admission = limited_to(3, 100, 10);
+        admission.try_admit(SECOND, "a", 1000).unwrap();
+        let (reason, after) = refused(admission.try_admit(SECOND, "a", 1));
         assert!(reason.contains("about 1000 tokens wait"), "{reason}");
         assert_eq!(after, SECOND);
-        load.release("a", 1000);
+        admission.release("a", 1000);
         for _ in 0..3 {
-            load.try_admit(SECOND, "a", 30).unwrap();
+            admission.try_admit(SECOND, "a", 30).unwrap();
         }
-        assert!(refused(load.try_admit(SECOND, "a", 1)).0.contains("queue of 3 groups is full"));
-        assert_eq!((load.n_groups(), load.n_tokens()), (3, 90));
+        assert!(
+            refused(admission.try_admit(SECOND, "a", 1)).0.contains("queue of 3 groups is full")
+        );
+        assert_eq!((admission.n_groups(), admission.n_tokens()), (3, 90));
     }
 
     #[test]
-    fn a_client_that_has_nothing_waiting_finds_room_beside_one_that_fills_the_queue() {
-        let mut load = admission(8, 0, 10);
+    fn admission_has_room_for_a_client_without_groups_in_a_full_queue() {
+        let mut admission = limited_to(8, 0, 10);
         for _ in 0..8 {
-            load.try_admit(SECOND, "a", 1).unwrap();
+            admission.try_admit(SECOND, "a", 1).unwrap();
         }
-        let full = |load: &mut Admission, client| {
-            refused(load.try_admit(SECOND, client, 1)).0.contains("queue of 8 groups is full")
+        let full = |admission: &mut Admission, client| {
+            refused(admission.try_admit(SECOND, client, 1)).0.contains("queue of 8 groups is full")
         };
-        assert!(full(&mut load, "a"));
-        load.try_admit(SECOND, "b", 1).unwrap();
-        assert!(full(&mut load, "b"));
-        load.try_admit(SECOND, "c", 1).unwrap();
-        assert!(full(&mut load, "d"), "no more than a quarter beside");
-        load.release("a", 1);
-        assert!(full(&mut load, "a"));
-        load.try_admit(SECOND, "d", 1).unwrap();
-        assert_eq!(load.n_groups(), 10);
+        assert!(full(&mut admission, "a"));
+        admission.try_admit(SECOND, "b", 1).unwrap();
+        assert!(full(&mut admission, "b"));
+        admission.try_admit(SECOND, "c", 1).unwrap();
+        assert!(full(&mut admission, "d"), "a quarter more is the limit");
+        admission.release("a", 1);
+        assert!(full(&mut admission, "a"));
+        admission.try_admit(SECOND, "d", 1).unwrap();
+        assert_eq!(admission.n_groups(), 10);
     }
 
     #[test]
-    fn what_could_not_be_judged_in_time_is_not_taken() {
-        let mut load = admission(100, 0, 11);
-        // 50 tokens a second, with a pause that is no work
+    fn admission_refuses_a_group_that_could_not_be_judged_in_time() {
+        let mut admission = limited_to(100, 0, 11);
+        // 50 tokens per second; the time without admitted work does not count
         for at in 0..10 {
             let now = SECOND * (10 * at);
-            load.try_admit(now, "a", 100).unwrap();
-            load.finished(now + 2 * SECOND, "a", 100);
+            admission.try_admit(now, "a", 100).unwrap();
+            admission.finished(now + 2 * SECOND, "a", 100);
         }
-        let pace = load.pace().unwrap();
+        let pace = admission.pace().unwrap();
         assert!((pace - 50.0).abs() < 1e-9, "{pace}");
         let now = SECOND * 1000;
         for _ in 0..5 {
-            load.try_admit(now, "a", 100).unwrap();
+            admission.try_admit(now, "a", 100).unwrap();
         }
-        let (reason, after) = refused(load.try_admit(now, "a", 100));
+        let (reason, after) = refused(admission.try_admit(now, "a", 100));
         assert!(reason.contains("would need 12 s"), "{reason}");
         assert_eq!(after, 2 * SECOND);
     }

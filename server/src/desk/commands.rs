@@ -1,4 +1,8 @@
 //! Commands to the judge thread.
+//!
+//! Plain data.
+
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -13,9 +17,9 @@ use joust_reward::judge::{ChatReply, ChatRequest, JudgeError};
 pub(crate) struct ScoreRequest {
     pub(crate) key: GroupKey,
     pub(crate) group: GroupRequest,
-    /// The group as JSON, for the journal.
-    pub(crate) group_json: Box<RawValue>,
-    /// Client, for fair shares.
+    /// The group as JSON, serialised once for key and journal.
+    pub(crate) group_json: Arc<RawValue>,
+    /// Name of the client, for fair shares.
     pub(crate) client: String,
     /// Set for a group of single completions.
     pub(crate) cohort: Option<CohortRecord>,
@@ -23,27 +27,28 @@ pub(crate) struct ScoreRequest {
     pub(crate) tokens: u64,
 }
 
-/// A command.
-pub(crate) enum Command {
-    Judge(Box<ScoreRequest>),
+/// A command to the judge thread.
+pub(crate) enum JudgeCommand {
+    Score(Box<ScoreRequest>),
+    Chat(Box<QueuedChat>),
+    /// Cancel a group, unless other requests or jobs want it; the answer is their number.
     Cancel {
         key: GroupKey,
         client: String,
-        /// Number of others that want the group, which is not cancelled then.
         answer: oneshot::Sender<Result<(), usize>>,
     },
-    Delivered {
+    /// Write a job to the journal, then report it.
+    RecordJob {
+        key: GroupKey,
+        group_json: Arc<RawValue>,
+        client: String,
+        recorded: oneshot::Sender<()>,
+    },
+    /// Write to the journal that a member of a group of single completions was answered.
+    RecordDelivery {
         key: GroupKey,
         member: usize,
     },
-    /// Record a job, then report it.
-    Accept {
-        key: GroupKey,
-        group: Box<GroupRequest>,
-        client: String,
-        kept: oneshot::Sender<()>,
-    },
-    Chat(Box<QueuedChat>),
 }
 
 /// A conversation for the judge's model.
@@ -52,7 +57,7 @@ pub(crate) struct QueuedChat {
     pub(crate) pending: PendingChat,
 }
 
-/// The request that waits for the answer, with its admission.
+/// A conversation's waiting request, with its admission.
 pub(crate) struct PendingChat {
     pub(crate) reply: oneshot::Sender<Result<ChatReply, JudgeError>>,
     pub(crate) permit: AdmissionPermit,

@@ -1,4 +1,4 @@
-//! Fair queue: which client's group the judge gets next. Pure: no clock, no threads.
+//! Fair queue: decides which client's group the judge gets next. Pure: no clock, no threads.
 //!
 //! Start-time fair queueing (Goyal, Vin and Cheng, 1996): in virtual time, an entry starts when the
 //! previous entry of the same client ends; the earliest start is served first. A client with a
@@ -10,31 +10,32 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(crate) struct FairQueue<T> {
     entries: BTreeMap<(u64, u64), T>,
-    /// Where each client's last entry ends, in virtual time.
+    /// Virtual time at which each client's last entry ends.
     ends: BTreeMap<String, u64>,
+    /// Virtual time.
     now: u64,
     n_pushed: u64,
 }
 
-/// Finds an entry again.
-pub(crate) type Place = (u64, u64);
+/// Identifies an entry of the queue.
+pub(crate) type QueuePosition = (u64, u64);
 
 impl<T> FairQueue<T> {
     pub(crate) fn new() -> Self {
         Self { entries: BTreeMap::new(), ends: BTreeMap::new(), now: 0, n_pushed: 0 }
     }
 
-    /// Adds an entry that costs the judge `cost`, in any unit.
-    pub(crate) fn push(&mut self, client: &str, cost: u64, entry: T) -> Place {
+    /// Adds an entry; `cost` is its work for the judge, in any unit.
+    pub(crate) fn push(&mut self, client: &str, cost: u64, entry: T) -> QueuePosition {
         let start = self.ends.get(client).map_or(self.now, |&end| end.max(self.now));
         self.ends.insert(client.to_owned(), start.saturating_add(cost.max(1)));
         self.n_pushed += 1;
-        let place = (start, self.n_pushed);
-        self.entries.insert(place, entry);
-        place
+        let position = (start, self.n_pushed);
+        self.entries.insert(position, entry);
+        position
     }
 
-    /// The next entry.
+    /// Removes and returns the next entry.
     pub(crate) fn pop(&mut self) -> Option<T> {
         let ((start, _), entry) = self.entries.pop_first()?;
         self.now = start;
@@ -42,12 +43,12 @@ impl<T> FairQueue<T> {
         Some(entry)
     }
 
-    /// Takes an entry out of its turn; none where it is no longer there.
-    pub(crate) fn remove(&mut self, place: Place) -> Option<T> {
-        self.entries.remove(&place)
+    /// Removes and returns an entry before its turn; `None` if it is not in the queue.
+    pub(crate) fn remove(&mut self, position: QueuePosition) -> Option<T> {
+        self.entries.remove(&position)
     }
 
-    /// Drops the entries that are not to be kept.
+    /// Drops the entries for which `is_kept` is false.
     pub(crate) fn retain(&mut self, mut is_kept: impl FnMut(&T) -> bool) {
         self.entries.retain(|_, entry| is_kept(entry));
     }
@@ -64,16 +65,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_client_is_served_in_order_and_others_are_let_in() {
+    fn fair_queue_serves_one_client_in_order_and_lets_others_in() {
         let mut queue = FairQueue::new();
         for number in 0..100 {
             queue.push("a", 10, ("a", number));
         }
         assert_eq!(queue.pop(), Some(("a", 0)));
-        let place = queue.push("b", 10, ("b", 0));
+        let position = queue.push("b", 10, ("b", 0));
         queue.push("b", 10, ("b", 1));
-        assert_eq!(queue.remove(place), Some(("b", 0)));
-        assert_eq!(queue.remove(place), None);
+        assert_eq!(queue.remove(position), Some(("b", 0)));
+        assert_eq!(queue.remove(position), None);
         let next: Vec<_> = (0..5).map_while(|_| queue.pop()).collect();
         assert_eq!(next, [("a", 1), ("b", 1), ("a", 2), ("a", 3), ("a", 4)]);
         queue.retain(|(_, number)| number % 50 == 0);
@@ -82,10 +83,9 @@ mod tests {
     }
 
     proptest! {
-        /// While both wait, the work given to two clients never differs by more than one entry of
-        /// each.
+        /// While two clients wait, the work done for them differs by at most one entry of each.
         #[test]
-        fn shares_are_equal(
+        fn fair_queue_gives_equal_shares(
             costs_a in prop::collection::vec(1u64..50, 20..60),
             costs_b in prop::collection::vec(1u64..50, 20..60),
         ) {

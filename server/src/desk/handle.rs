@@ -1,21 +1,24 @@
 //! Handle to the judge thread: admission control, dispatch, and single flight for identical groups.
+//!
+//! Knows no route and no protocol.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
+use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
 use super::admission::{Limits, estimate};
-use super::commands::{Command, PendingChat, QueuedChat, ScoreRequest};
-use super::fair_queue::FairQueue;
+use super::commands::{JudgeCommand, PendingChat, QueuedChat, ScoreRequest};
 use super::ledger::{AdmissionPermit, Ledger};
-use super::results::{Found, Results, Stage};
+use super::results::{GroupLookup, GroupStage, Results};
 use super::thread::Worker;
 use crate::config::ServerConfig;
 use crate::dump::recorder::{Recorder, Restored};
-use crate::figures::Figures;
+use crate::group::NewGroup;
 use crate::judged::{CohortRecord, GroupKey, Judged};
+use crate::metrics::ServerMetrics;
 use crate::problem::Problem;
 use joust_reward::Error;
 use joust_reward::GroupRequest;
@@ -23,87 +26,65 @@ use joust_reward::Scorer;
 use joust_reward::TournamentConfig;
 use joust_reward::judge::{CacheStats, ChatReply, ChatRequest, JudgeError, JudgeServers};
 
-/// Maximum number of notes and cancellations that wait for the thread, beside the groups.
-const MAX_NOTES: usize = 4096;
+/// Capacity of the channel for commands other than groups: records, cancellations, conversations.
+const MAX_OTHER_COMMANDS: usize = 4096;
 
 /// Handle to the judge thread.
 #[derive(Clone)]
 pub struct ScorerHandle {
-    commands: Sender<Command>,
+    commands: Sender<JudgeCommand>,
     ledger: Arc<Ledger>,
     restored: Arc<Mutex<Restored>>,
+    /// Expected tokens of a judge's thought.
     thought_tokens: usize,
-    pub(crate) figures: Figures,
+    pub(crate) metrics: ServerMetrics,
     pub(crate) config: Arc<ServerConfig>,
-    /// What the verdict cache counts, where there is one.
+    /// Counters of the verdict cache, if there is one.
     pub(crate) cache: Option<Arc<CacheStats>>,
+    /// Servers of the judge, if it calls any.
     pub(crate) servers: Option<Arc<dyn JudgeServers>>,
+    /// Name of the judge.
     pub(crate) judge: Arc<str>,
     pub(crate) tournament: Arc<TournamentConfig>,
 }
 
 impl ScorerHandle {
-    /// Starts the thread. It ends once every handle is gone and its groups are scored.
+    /// Starts the thread. It ends once every handle is dropped and its groups are judged.
     ///
     /// # Errors
-    /// [`Error::Config`] where no thread can be started; [`Error::Schema`] where the dump's folder
-    /// cannot be used.
+    /// [`Error::Config`] if no thread can be started; [`Error::Schema`] if the dump's folder cannot
+    /// be used.
     pub fn spawn(
         scorer: Scorer,
-        config: ServerConfig,
+        mut config: ServerConfig,
     ) -> Result<(Self, std::thread::JoinHandle<()>), Error> {
-        let figures = Figures::new();
-        let mut config = config;
+        let metrics = ServerMetrics::new();
         if let Some(dump) = &mut config.dump {
-            let settings = serde_json::to_string(scorer.config());
-            let settings = settings.expect("settings are plain data. This is a bug.");
-            let hash = blake3::hash(settings.as_bytes()).to_hex();
-            dump.judged_by = format!("{} {}", scorer.judge_name(), &hash[..16]);
+            dump.judged_by = judge_fingerprint(&scorer);
         }
         let (recorder, restored) = match &config.dump {
             Some(dump) => {
-                let (recorder, restored) = Recorder::open(dump, &figures)?;
+                let (recorder, restored) = Recorder::open(dump, &metrics)?;
                 (Some(recorder), restored)
             }
             None => (None, Restored::default()),
         };
-        let limits = Limits {
-            groups: config.queue_capacity,
-            tokens: config.queue_tokens,
-            time: config.timeout,
-        };
-        let mut results = Results::new(config.cohorts.keep, config.keep_bytes);
-        for (age, judged) in &restored.judged {
-            results.restore(Duration::ZERO, *age, Arc::clone(judged));
-        }
-        let ledger = Arc::new(Ledger::new(limits, results));
+        let ledger = Arc::new(new_ledger(&config, &restored));
         let (commands, receive) =
-            bounded(2 * config.queue_capacity + restored.jobs.len() + MAX_NOTES);
+            bounded(2 * config.queue_capacity + restored.jobs.len() + MAX_OTHER_COMMANDS);
         let handle = Self {
             commands,
             ledger: Arc::clone(&ledger),
             restored: Arc::new(Mutex::new(restored)),
             thought_tokens: scorer.config().judge.max_thinking_tokens / 2,
-            figures: figures.clone(),
+            metrics: metrics.clone(),
             cache: scorer.cache_stats(),
             servers: scorer.judge_servers(),
             judge: scorer.judge_name().into(),
             tournament: Arc::new(scorer.config().tournament.clone()),
             config: Arc::new(config),
         };
-        let worker = Worker {
-            scorer,
-            commands: receive,
-            ledger,
-            figures,
-            recorder,
-            queue: FairQueue::new(),
-            places: Default::default(),
-            playing: Default::default(),
-            handles: Default::default(),
-            n_waiting_chats: 0,
-            chats: Default::default(),
-        };
+        let worker = Worker::new(scorer, receive, ledger, metrics, recorder);
         let thread = std::thread::Builder::new()
             .name("scorer".to_owned())
             .spawn(move || worker.run())
@@ -121,11 +102,13 @@ impl ScorerHandle {
     fn resume_jobs(&self) {
         let jobs = std::mem::take(&mut self.restored().jobs);
         for (key, (group, client)) in jobs {
-            // it was accepted once: there is room for it
-            let request = self.request(group.clone(), &client, None);
-            let begun = self.begin(request, true).map_err(|(why, _)| why);
-            if let Err(why) = begun.and_then(|_| self.keep_job(key, group, &client)) {
-                tracing::warn!(job = %key, ?why, "A job of the last start could not be resumed.");
+            let request = self.request(group, &client, None);
+            let group_json = Arc::clone(&request.group_json);
+            // accepted jobs are judged even if they exceed the limits
+            let begun = self.begin(request, AdmissionCheck::Skip).map_err(|(problem, _)| problem);
+            let resumed = begun.and_then(|_| self.record_job(key, group_json, &client));
+            if let Err(problem) = resumed {
+                tracing::warn!(job = %key, ?problem, "A job of an earlier start was not resumed.");
             }
         }
     }
@@ -134,7 +117,7 @@ impl ScorerHandle {
         self.restored.lock().expect("restored state lock poisoned. This is a bug.")
     }
 
-    /// What was known at the start of groups whose members came one by one; given away once.
+    /// Takes what an earlier start knew of groups of single completions; empty at a second call.
     pub(crate) fn take_restored(&self) -> Restored {
         std::mem::take(&mut self.restored())
     }
@@ -150,8 +133,8 @@ impl ScorerHandle {
     }
 
     /// Number and bytes of cached results.
-    pub(crate) fn n_kept(&self) -> (usize, usize) {
-        self.ledger.lock().results.n_kept()
+    pub(crate) fn n_cached(&self) -> (usize, usize) {
+        self.ledger.lock().results.n_cached()
     }
 
     /// False once the judge thread has ended.
@@ -159,7 +142,15 @@ impl ScorerHandle {
         *self.ledger.is_running.borrow()
     }
 
-    /// The result of a group: a known one, that of the judging that is under way, or of its own.
+    /// The group with the server's tournament and seed where the client chose none.
+    ///
+    /// # Errors
+    /// [`Problem::Invalid`]
+    pub(crate) fn with_defaults(&self, group: NewGroup) -> Result<GroupRequest, Problem> {
+        group.into_request(&self.tournament, self.config.seed)
+    }
+
+    /// The result of a group: cached, of the identical group in flight, or judged for this request.
     pub(crate) async fn score(
         &self,
         group: GroupRequest,
@@ -167,15 +158,15 @@ impl ScorerHandle {
         cohort: Option<CohortRecord>,
     ) -> Result<Arc<Judged>, Problem> {
         let request = self.request(group, client, cohort);
-        let found = self.begin(request, false).map_err(|(why, _)| why)?;
-        self.result(found).await
+        let begun = self.begin(request, AdmissionCheck::Enforce);
+        self.result(begun.map_err(|(problem, _)| problem)?).await
     }
 
-    /// The result of a group that was found.
-    pub(crate) async fn result(&self, found: Found) -> Result<Arc<Judged>, Problem> {
-        let receive = match found {
-            Found::Over(judged) => return Ok(judged),
-            Found::Running(receive) => receive,
+    /// Waits for the result of a group.
+    pub(crate) async fn result(&self, lookup: GroupLookup) -> Result<Arc<Judged>, Problem> {
+        let receive = match lookup {
+            GroupLookup::Cached(judged) => return Ok(judged),
+            GroupLookup::InFlight(receive) => receive,
         };
         match tokio::time::timeout(self.config.timeout, receive).await {
             Ok(Ok(outcome)) => outcome,
@@ -184,39 +175,39 @@ impl ScorerHandle {
         }
     }
 
-    /// Hands a group over whose result is asked for later, and returns what to ask by. What was
-    /// accepted is judged also where the server is killed and started again.
-    pub(crate) async fn accept(
+    /// Submits a group as a job and returns its key, once the job is in the journal: a restarted
+    /// server resumes it.
+    pub(crate) async fn accept_job(
         &self,
         group: GroupRequest,
         client: &str,
     ) -> Result<GroupKey, Problem> {
-        let request = self.request(group.clone(), client, None);
-        let key = request.key;
-        let found = self.begin(request, false).map_err(|(why, _)| why)?;
-        if let Found::Running(_) = found {
-            let kept = self.keep_job(key, group, client)?;
-            self.unless_stopped(kept).await?;
+        let request = self.request(group, client, None);
+        let (key, group_json) = (request.key, Arc::clone(&request.group_json));
+        let begun = self.begin(request, AdmissionCheck::Enforce);
+        if let GroupLookup::InFlight(_) = begun.map_err(|(problem, _)| problem)? {
+            let recorded = self.record_job(key, group_json, client)?;
+            self.unless_stopped(recorded).await?;
         }
         Ok(key)
     }
 
     /// Records a job; the receiver completes once it is in the journal.
-    fn keep_job(
+    fn record_job(
         &self,
         key: GroupKey,
-        group: GroupRequest,
+        group_json: Arc<RawValue>,
         client: &str,
     ) -> Result<oneshot::Receiver<()>, Problem> {
-        let (kept, answer) = oneshot::channel();
+        let (recorded, receive) = oneshot::channel();
         let client = client.to_owned();
-        self.ledger.lock().results.hold(key, &client);
-        let accept = Command::Accept { key, group: Box::new(group), client, kept };
-        self.commands.try_send(accept).map_err(|_| self.refused())?;
-        Ok(answer)
+        self.ledger.lock().results.add_job(key, &client);
+        let record = JudgeCommand::RecordJob { key, group_json, client, recorded };
+        self.commands.try_send(record).map_err(|_| self.why_refused())?;
+        Ok(receive)
     }
 
-    /// What is to be judged, with all that is known of it before.
+    /// The request of a group: its key, its JSON and its estimated work.
     pub(crate) fn request(
         &self,
         group: GroupRequest,
@@ -229,60 +220,66 @@ impl ScorerHandle {
         Box::new(ScoreRequest { key, group, group_json, client: client.to_owned(), cohort, tokens })
     }
 
-    /// Hands a request over once there is room for it, and takes it out of `request` then. To be
-    /// called again where it was not waited for to the end.
+    /// Submits a request once the queue has room for it; the request is taken out of `request`
+    /// then. If the future is dropped before, call again with the same `request`.
     pub(crate) async fn begin_in_turn(
         &self,
         request: &mut Option<Box<ScoreRequest>>,
-    ) -> Result<Found, Problem> {
+    ) -> Result<GroupLookup, Problem> {
         let mut released = self.ledger.released.subscribe();
         loop {
-            let waiting = request.take().expect("it is called with an request. This is a bug.");
-            match self.begin(waiting, false) {
-                Ok(found) => return Ok(found),
+            let waiting = request.take().expect("the caller has a request. This is a bug.");
+            match self.begin(waiting, AdmissionCheck::Enforce) {
+                Ok(lookup) => return Ok(lookup),
                 Err((Problem::QueueFull { after, .. }, waiting)) => {
                     *request = Some(waiting);
-                    // room that nobody tells of: the judge has become faster, its thread has caught
-                    // up
+                    // room without a release: the judge became faster, or its thread took commands
                     let _ = tokio::time::timeout(after, released.changed()).await;
                 }
-                Err((why, _)) => return Err(why),
+                Err((problem, _)) => return Err(problem),
             }
         }
     }
 
-    /// Hands a request over, where nobody has asked for the same; gives it back where it is
-    /// refused. `is_accepted` finds room for it always.
+    /// Submits a request, unless an identical group is in flight or cached.
+    ///
+    /// # Errors
+    /// The problem, and the request back.
     fn begin(
         &self,
         request: Box<ScoreRequest>,
-        is_accepted: bool,
-    ) -> Result<Found, (Problem, Box<ScoreRequest>)> {
+        check: AdmissionCheck,
+    ) -> Result<GroupLookup, (Problem, Box<ScoreRequest>)> {
         let (key, tokens) = (request.key, request.tokens);
         let now = self.ledger.now();
         let mut state = self.ledger.lock();
-        if let Some(found) = state.results.find(now, key) {
-            self.figures.was_known();
-            return Ok(found);
+        if let Some(lookup) = state.results.look_up(now, key) {
+            self.metrics.count_shared_result();
+            return Ok(lookup);
         }
         if !self.is_running() {
             return Err((Problem::JudgeStopped, request));
         }
-        if is_accepted {
-            state.admission.admit_unchecked(now, &request.client, tokens);
-        } else if let Err(full) = state.admission.try_admit(now, &request.client, tokens) {
-            return Err((full, request));
+        match check {
+            AdmissionCheck::Skip => {
+                state.admission.admit_unchecked(now, &request.client, tokens);
+            }
+            AdmissionCheck::Enforce => {
+                if let Err(full) = state.admission.try_admit(now, &request.client, tokens) {
+                    return Err((full, request));
+                }
+            }
         }
         let receive = state.results.begin(key);
-        match self.commands.try_send(Command::Judge(request)) {
-            Ok(()) => Ok(Found::Running(receive)),
+        match self.commands.try_send(JudgeCommand::Score(request)) {
+            Ok(()) => Ok(GroupLookup::InFlight(receive)),
             Err(error) => {
-                let Command::Judge(request) = error.into_inner() else {
-                    unreachable!("what was sent comes back. This is a bug.")
+                let JudgeCommand::Score(request) = error.into_inner() else {
+                    unreachable!("a refused command comes back as it was. This is a bug.")
                 };
                 state.admission.release(&request.client, tokens);
                 state.results.withdraw(key);
-                Err((self.refused(), request))
+                Err((self.why_refused(), request))
             }
         }
     }
@@ -296,8 +293,8 @@ impl ScorerHandle {
         }
     }
 
-    /// Why the thread took no command.
-    fn refused(&self) -> Problem {
+    /// Why a command could not be sent.
+    fn why_refused(&self) -> Problem {
         if !self.is_running() {
             return Problem::JudgeStopped;
         }
@@ -307,30 +304,32 @@ impl ScorerHandle {
         }
     }
 
-    /// Stage of a group; none if it is unknown.
-    pub(crate) fn stage(&self, key: GroupKey) -> Option<Stage> {
+    /// Stage of a group; `None` if it is neither in flight nor cached.
+    pub(crate) fn stage(&self, key: GroupKey) -> Option<GroupStage> {
         let now = self.ledger.now();
         self.ledger.lock().results.stage(now, key)
     }
 
     /// Receives every stage of a group in flight.
-    pub(crate) fn watch(&self, key: GroupKey) -> Option<watch::Receiver<Stage>> {
+    pub(crate) fn watch(&self, key: GroupKey) -> Option<watch::Receiver<GroupStage>> {
         self.ledger.lock().results.watch(key)
     }
 
-    /// Ends a group's judging, where nobody wants it but `client`.
+    /// Cancels a group that only `client` wants.
+    ///
+    /// # Errors
+    /// [`Problem::StillWanted`] if other requests or jobs want it.
     pub(crate) async fn cancel(&self, key: GroupKey, client: &str) -> Result<(), Problem> {
         let (answer, ended) = oneshot::channel();
-        let cancel = Command::Cancel { key, client: client.to_owned(), answer };
-        self.commands.try_send(cancel).map_err(|_| self.refused())?;
+        let cancel = JudgeCommand::Cancel { key, client: client.to_owned(), answer };
+        self.commands.try_send(cancel).map_err(|_| self.why_refused())?;
         self.unless_stopped(ended).await?.map_err(Problem::StillWanted)
     }
 
-    /// A member of a group whose members came one by one has got its answer.
-    pub(crate) fn delivered(&self, key: GroupKey, member: usize) {
-        // where there is no room for the note, a restarted server would answer that member once
-        // more
-        let _ = self.commands.try_send(Command::Delivered { key, member });
+    /// Records that a member of a group of single completions was answered. Without the record a
+    /// restarted server answers the member again, so a full channel does no harm.
+    pub(crate) fn record_delivery(&self, key: GroupKey, member: usize) {
+        let _ = self.commands.try_send(JudgeCommand::RecordDelivery { key, member });
     }
 
     /// Sends a conversation to the judge's model.
@@ -347,14 +346,41 @@ impl ScorerHandle {
             AdmissionPermit { ledger: Arc::clone(&self.ledger), client: client.to_owned(), tokens };
         let (reply, answer) = oneshot::channel();
         let chat = QueuedChat { request, pending: PendingChat { reply, permit } };
-        let sent = self.commands.try_send(Command::Chat(Box::new(chat)));
-        sent.map_err(|_| self.refused())?;
+        let sent = self.commands.try_send(JudgeCommand::Chat(Box::new(chat)));
+        sent.map_err(|_| self.why_refused())?;
         match tokio::time::timeout(self.config.timeout, self.unless_stopped(answer)).await {
             Ok(Ok(Ok(reply))) => Ok(reply),
             Ok(Ok(Err(JudgeError::Refused(reason)))) => Err(Problem::Invalid(reason)),
             Ok(Ok(Err(JudgeError::Failed(reason)))) => Err(Problem::JudgeFailed(reason)),
-            Ok(Err(why)) => Err(why),
+            Ok(Err(problem)) => Err(problem),
             Err(_) => Err(Problem::TooLate(format!("no answer within {:?}", self.config.timeout))),
         }
     }
+}
+
+/// Whether the limits of the queue apply to a group.
+#[derive(Clone, Copy)]
+enum AdmissionCheck {
+    Enforce,
+    /// For jobs that were accepted before.
+    Skip,
+}
+
+/// Name of the judge and a hash of its settings: results of another judge are no answers.
+fn judge_fingerprint(scorer: &Scorer) -> String {
+    let settings = serde_json::to_string(scorer.config());
+    let settings = settings.expect("settings are plain data. This is a bug.");
+    let hash = blake3::hash(settings.as_bytes()).to_hex();
+    format!("{} {}", scorer.judge_name(), &hash[..16])
+}
+
+/// A ledger with the results of an earlier start.
+fn new_ledger(config: &ServerConfig, restored: &Restored) -> Ledger {
+    let limits =
+        Limits { groups: config.queue_capacity, tokens: config.queue_tokens, time: config.timeout };
+    let mut results = Results::new(config.cohorts.keep, config.keep_bytes);
+    for (age, judged) in &restored.judged {
+        results.restore(Duration::ZERO, *age, Arc::clone(judged));
+    }
+    Ledger::new(limits, results)
 }

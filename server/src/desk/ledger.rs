@@ -12,7 +12,7 @@ use super::admission::{Admission, Limits};
 use super::results::Results;
 use crate::judged::{GroupKey, Judged};
 use crate::problem::Problem;
-use joust_reward::arena::Progress;
+use joust_reward::arena::GroupProgress;
 
 /// The ledger behind its lock.
 pub(crate) struct Ledger {
@@ -24,14 +24,14 @@ pub(crate) struct Ledger {
     pub(super) released: watch::Sender<()>,
 }
 
-/// What the lock guards.
+/// State behind the lock.
 pub(super) struct LedgerState {
     pub(super) results: Results,
     pub(super) admission: Admission,
 }
 
 impl Ledger {
-    /// A ledger with the results of an earlier start.
+    /// A ledger without admitted work; `results` may hold those of an earlier start.
     pub(super) fn new(limits: Limits, results: Results) -> Self {
         Self {
             state: Mutex::new(LedgerState { results, admission: Admission::new(limits) }),
@@ -60,25 +60,25 @@ impl Ledger {
     }
 
     /// Records that a group cannot be judged and releases its admission.
-    pub(super) fn fail(&self, key: GroupKey, client: &str, tokens: u64, why: Problem) {
+    pub(super) fn fail(&self, key: GroupKey, client: &str, tokens: u64, problem: Problem) {
         let now = self.now();
         let mut state = self.lock();
         state.admission.release(client, tokens);
-        state.results.finish(now, key, Err(why));
+        state.results.finish(now, key, Err(problem));
         self.released.send_replace(());
     }
 
     /// Cancels a group that only `client` wants; false if it is not in flight.
     ///
     /// # Errors
-    /// Number of others that want it; the job of `client` is removed all the same.
+    /// Number of other requests and jobs that want it; the job of `client` is removed nevertheless.
     pub(super) fn cancel_group(&self, key: GroupKey, client: &str) -> Result<bool, usize> {
         let now = self.now();
         let mut state = self.lock();
-        match state.results.n_wanting(key, client) {
+        match state.results.withdraw_job(key, client) {
             None => Ok(false),
             Some(0) => {
-                // at once, so that a later request has the group judged anew
+                // at once: a later request has the group judged again
                 state.results.finish(now, key, Err(Problem::Cancelled));
                 Ok(true)
             }
@@ -96,9 +96,9 @@ impl Ledger {
     }
 
     /// Records the progress of groups.
-    pub(super) fn advance(&self, groups: impl Iterator<Item = (GroupKey, Progress)>) {
+    pub(super) fn record_progress(&self, groups: impl Iterator<Item = (GroupKey, GroupProgress)>) {
         let mut state = self.lock();
-        groups.for_each(|(key, progress)| state.results.advance(key, progress));
+        groups.for_each(|(key, progress)| state.results.record_progress(key, progress));
     }
 
     /// Records that the judge thread has ended, and wakes every request that waits for it.

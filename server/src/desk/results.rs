@@ -2,7 +2,7 @@
 //! groups. Pure: the caller passes the time.
 //!
 //! A result in which the judge failed for every member is shown to jobs only: a further request has
-//! the group judged anew.
+//! the group judged again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,104 +12,104 @@ use tokio::sync::{oneshot, watch};
 
 use crate::judged::{GroupKey, Judged};
 use crate::problem::Problem;
-use joust_reward::arena::Progress;
+use joust_reward::arena::GroupProgress;
 
 /// Outcome of the judging of a group.
-pub(crate) type Outcome = Result<Arc<Judged>, Problem>;
+pub(crate) type JudgingOutcome = Result<Arc<Judged>, Problem>;
 
 /// Stage of a group.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Stage {
-    /// Queued.
+pub(crate) enum GroupStage {
+    /// In the queue.
     Queued,
     /// At the judge.
-    Running(Progress),
-    /// It is over.
-    Over(Outcome),
+    Judging(GroupProgress),
+    /// Judged, failed or cancelled.
+    Over(JudgingOutcome),
 }
 
-/// A group found by its key.
-pub(crate) enum Found {
-    /// Its cached result.
-    Over(Arc<Judged>),
+/// A group that is in flight or cached.
+pub(crate) enum GroupLookup {
+    /// Its result.
+    Cached(Arc<Judged>),
     /// The receiver of its outcome.
-    Running(oneshot::Receiver<Outcome>),
+    InFlight(oneshot::Receiver<JudgingOutcome>),
 }
 
-struct Running {
-    waiting: Vec<oneshot::Sender<Outcome>>,
+struct InFlightGroup {
+    waiting: Vec<oneshot::Sender<JudgingOutcome>>,
     /// Clients with a job of this group.
-    jobs_of: BTreeSet<String>,
-    stage: watch::Sender<Stage>,
+    job_clients: BTreeSet<String>,
+    stage: watch::Sender<GroupStage>,
 }
 
-struct Kept {
-    outcome: Outcome,
+struct CachedOutcome {
+    outcome: JudgingOutcome,
     until: Duration,
     n_bytes: usize,
 }
 
 /// All groups in flight or cached.
 pub(crate) struct Results {
-    keep: Duration,
+    ttl: Duration,
     max_bytes: usize,
-    running: BTreeMap<GroupKey, Running>,
-    kept: BTreeMap<GroupKey, Kept>,
+    in_flight: BTreeMap<GroupKey, InFlightGroup>,
+    cached: BTreeMap<GroupKey, CachedOutcome>,
     /// Cached groups by expiry.
-    by_age: BTreeSet<(Duration, GroupKey)>,
+    by_expiry: BTreeSet<(Duration, GroupKey)>,
     n_bytes: usize,
 }
 
 impl Results {
-    /// None. Results are kept for `keep`, the oldest less long where they need more than
-    /// `max_bytes`.
-    pub(crate) fn new(keep: Duration, max_bytes: usize) -> Self {
+    /// Without any group. Outcomes are cached for `ttl`; beyond `max_bytes` the oldest are evicted.
+    pub(crate) fn new(ttl: Duration, max_bytes: usize) -> Self {
         Self {
-            keep,
+            ttl,
             max_bytes,
-            running: BTreeMap::new(),
-            kept: BTreeMap::new(),
-            by_age: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            cached: BTreeMap::new(),
+            by_expiry: BTreeSet::new(),
             n_bytes: 0,
         }
     }
 
-    /// The way to the outcome of a group that is known; none where it is to be judged.
-    pub(crate) fn find(&mut self, now: Duration, key: GroupKey) -> Option<Found> {
-        self.forget_old(now);
-        if let Some(running) = self.running.get_mut(&key) {
+    /// Looks a group up; `None` if it must be judged.
+    pub(crate) fn look_up(&mut self, now: Duration, key: GroupKey) -> Option<GroupLookup> {
+        self.evict(now);
+        if let Some(group) = self.in_flight.get_mut(&key) {
             let (send, receive) = oneshot::channel();
-            running.waiting.retain(|waiting| !waiting.is_closed());
-            running.waiting.push(send);
-            return Some(Found::Running(receive));
+            group.waiting.retain(|waiting| !waiting.is_closed());
+            group.waiting.push(send);
+            return Some(GroupLookup::InFlight(receive));
         }
-        match &self.kept.get(&key)?.outcome {
+        match &self.cached.get(&key)?.outcome {
             Ok(judged) if judged.result.why_all_failed().is_none() => {
-                Some(Found::Over(Arc::clone(judged)))
+                Some(GroupLookup::Cached(Arc::clone(judged)))
             }
             _ => None,
         }
     }
 
-    /// A group is on its way to the judge.
-    pub(crate) fn begin(&mut self, key: GroupKey) -> oneshot::Receiver<Outcome> {
-        self.drop_kept(key);
+    /// Adds a group that is queued for the judge, and returns the receiver of its outcome.
+    pub(crate) fn begin(&mut self, key: GroupKey) -> oneshot::Receiver<JudgingOutcome> {
+        self.remove_cached(key);
         let (send, receive) = oneshot::channel();
-        let (stage, _) = watch::channel(Stage::Queued);
-        self.running.insert(key, Running { waiting: vec![send], jobs_of: BTreeSet::new(), stage });
+        let (stage, _) = watch::channel(GroupStage::Queued);
+        let group = InFlightGroup { waiting: vec![send], job_clients: BTreeSet::new(), stage };
+        self.in_flight.insert(key, group);
         receive
     }
 
-    /// A group that had begun is not judged after all, as if it had never come.
+    /// Removes a group that could not be queued.
     pub(crate) fn withdraw(&mut self, key: GroupKey) {
-        self.running.remove(&key);
+        self.in_flight.remove(&key);
     }
 
-    /// Records progress.
-    pub(crate) fn advance(&mut self, key: GroupKey, progress: Progress) {
-        if let Some(running) = self.running.get_mut(&key) {
-            running.stage.send_if_modified(|stage| {
-                let next = Stage::Running(progress);
+    /// Records the progress of a group.
+    pub(crate) fn record_progress(&mut self, key: GroupKey, progress: GroupProgress) {
+        if let Some(group) = self.in_flight.get_mut(&key) {
+            group.stage.send_if_modified(|stage| {
+                let next = GroupStage::Judging(progress);
                 let is_new = *stage != next;
                 *stage = next;
                 is_new
@@ -117,86 +117,93 @@ impl Results {
         }
     }
 
-    /// A group is over: tells all who wait, and keeps the outcome.
-    pub(crate) fn finish(&mut self, now: Duration, key: GroupKey, outcome: Outcome) {
-        if let Some(running) = self.running.remove(&key) {
-            for waiting in running.waiting {
-                // a client that has gone away needs no answer
+    /// Sends the outcome of a group to every waiting request, and caches it.
+    pub(crate) fn finish(&mut self, now: Duration, key: GroupKey, outcome: JudgingOutcome) {
+        if let Some(group) = self.in_flight.remove(&key) {
+            for waiting in group.waiting {
+                // the client may have disconnected
                 let _ = waiting.send(outcome.clone());
             }
-            running.stage.send_replace(Stage::Over(outcome.clone()));
+            group.stage.send_replace(GroupStage::Over(outcome.clone()));
         }
-        self.keep(now, now + self.keep, key, outcome);
+        self.insert_cached(now, now + self.ttl, key, outcome);
     }
 
-    /// Keeps an outcome that is known from before, for so long as it would have been kept.
+    /// Caches a result of an earlier start for the rest of its TTL.
     pub(crate) fn restore(&mut self, now: Duration, age: Duration, judged: Arc<Judged>) {
-        let until = (now + self.keep).saturating_sub(age);
-        self.keep(now, until, judged.key, Ok(judged));
+        let until = (now + self.ttl).saturating_sub(age);
+        self.insert_cached(now, until, judged.key, Ok(judged));
     }
 
-    fn keep(&mut self, now: Duration, until: Duration, key: GroupKey, outcome: Outcome) {
-        self.drop_kept(key);
+    fn insert_cached(
+        &mut self,
+        now: Duration,
+        until: Duration,
+        key: GroupKey,
+        outcome: JudgingOutcome,
+    ) {
+        self.remove_cached(key);
         let n_bytes = outcome.as_ref().map_or(100, |judged| judged.n_bytes());
         self.n_bytes += n_bytes;
-        self.kept.insert(key, Kept { outcome, until, n_bytes });
-        self.by_age.insert((until, key));
-        self.forget_old(now);
+        self.cached.insert(key, CachedOutcome { outcome, until, n_bytes });
+        self.by_expiry.insert((until, key));
+        self.evict(now);
     }
 
-    fn drop_kept(&mut self, key: GroupKey) {
-        if let Some(kept) = self.kept.remove(&key) {
-            self.n_bytes -= kept.n_bytes;
-            self.by_age.remove(&(kept.until, key));
+    fn remove_cached(&mut self, key: GroupKey) {
+        if let Some(cached) = self.cached.remove(&key) {
+            self.n_bytes -= cached.n_bytes;
+            self.by_expiry.remove(&(cached.until, key));
         }
     }
 
-    fn forget_old(&mut self, now: Duration) {
-        while let Some(&(until, key)) = self.by_age.first()
+    /// Removes expired outcomes, and the oldest ones beyond the limit of memory.
+    fn evict(&mut self, now: Duration) {
+        while let Some(&(until, key)) = self.by_expiry.first()
             && (until <= now || self.n_bytes > self.max_bytes)
         {
-            self.drop_kept(key);
+            self.remove_cached(key);
         }
     }
 
-    /// How far a group is; none where it is not known.
-    pub(crate) fn stage(&mut self, now: Duration, key: GroupKey) -> Option<Stage> {
-        self.forget_old(now);
-        match self.running.get(&key) {
-            Some(running) => Some(running.stage.borrow().clone()),
-            None => Some(Stage::Over(self.kept.get(&key)?.outcome.clone())),
+    /// Stage of a group; `None` if it is neither in flight nor cached.
+    pub(crate) fn stage(&mut self, now: Duration, key: GroupKey) -> Option<GroupStage> {
+        self.evict(now);
+        match self.in_flight.get(&key) {
+            Some(group) => Some(group.stage.borrow().clone()),
+            None => Some(GroupStage::Over(self.cached.get(&key)?.outcome.clone())),
         }
     }
 
-    /// Hears of every stage of a group that is under way.
-    pub(crate) fn watch(&self, key: GroupKey) -> Option<watch::Receiver<Stage>> {
-        self.running.get(&key).map(|running| running.stage.subscribe())
+    /// Receives every stage of a group in flight.
+    pub(crate) fn watch(&self, key: GroupKey) -> Option<watch::Receiver<GroupStage>> {
+        self.in_flight.get(&key).map(|group| group.stage.subscribe())
     }
 
-    /// A client has a job of a group that is under way.
-    pub(crate) fn hold(&mut self, key: GroupKey, client: &str) {
-        if let Some(running) = self.running.get_mut(&key) {
-            running.jobs_of.insert(client.to_owned());
+    /// Adds a client's job of a group in flight.
+    pub(crate) fn add_job(&mut self, key: GroupKey, client: &str) {
+        if let Some(group) = self.in_flight.get_mut(&key) {
+            group.job_clients.insert(client.to_owned());
         }
     }
 
-    /// Takes a client's job away, and counts the requests that wait for the group and the clients
-    /// that have a job of it; none where it is not under way.
-    pub(crate) fn n_wanting(&mut self, key: GroupKey, client: &str) -> Option<usize> {
-        let running = self.running.get_mut(&key)?;
-        running.jobs_of.remove(client);
-        let waiting = running.waiting.iter().filter(|waiting| !waiting.is_closed());
-        Some(waiting.count() + running.jobs_of.len())
+    /// Removes a client's job of a group. Returns the number of waiting requests and other jobs
+    /// that want the group; `None` if it is not in flight.
+    pub(crate) fn withdraw_job(&mut self, key: GroupKey, client: &str) -> Option<usize> {
+        let group = self.in_flight.get_mut(&key)?;
+        group.job_clients.remove(client);
+        let waiting = group.waiting.iter().filter(|waiting| !waiting.is_closed());
+        Some(waiting.count() + group.job_clients.len())
     }
 
-    /// Nothing will be finished any more: who waits is told so by the end of the way.
+    /// Drops all groups in flight: every waiting request sees its channel closed.
     pub(crate) fn stop(&mut self) {
-        self.running.clear();
+        self.in_flight.clear();
     }
 
-    /// Groups that are kept, and their size in bytes.
-    pub(crate) fn n_kept(&self) -> (usize, usize) {
-        (self.kept.len(), self.n_bytes)
+    /// Number and bytes of cached outcomes.
+    pub(crate) fn n_cached(&self) -> (usize, usize) {
+        (self.cached.len(), self.n_bytes)
     }
 }
 

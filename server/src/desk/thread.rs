@@ -1,4 +1,4 @@
-//! The judge thread: takes groups in fair order, plays them together, records and answers each.
+//! The judge thread: takes groups in fair order, judges many at once, records and answers each.
 //!
 //! Knows nothing of HTTP.
 
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 
-use super::commands::{Command, PendingChat, QueuedChat, ScoreRequest};
-use super::fair_queue::{FairQueue, Place};
+use super::commands::{JudgeCommand, PendingChat, QueuedChat, ScoreRequest};
+use super::fair_queue::FairQueue;
 use super::ledger::Ledger;
-use crate::dump::journal::Entry;
+use super::open_groups::{GroupLocation, OpenGroups};
 use crate::dump::recorder::Recorder;
-use crate::figures::Figures;
 use crate::judged::{GroupKey, Judged};
+use crate::metrics::ServerMetrics;
 use crate::problem::Problem;
 use joust_reward::Scorer;
 use joust_reward::arena::{GroupHandle, GroupResult};
@@ -24,54 +24,65 @@ use joust_reward::judge::ChatId;
 const IDLE: Duration = Duration::from_millis(500);
 
 /// An entry of the queue.
-pub(crate) enum Work {
+enum QueuedWork {
     Group(Box<ScoreRequest>),
     Chat(Box<QueuedChat>),
 }
 
 /// State of the judge thread.
-pub(crate) struct Worker {
-    pub(crate) scorer: Scorer,
-    pub(crate) commands: Receiver<Command>,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) figures: Figures,
-    pub(crate) recorder: Option<Recorder>,
-    pub(crate) queue: FairQueue<Work>,
-    /// Position of each queued group.
-    pub(crate) places: BTreeMap<GroupKey, Place>,
-    /// Groups that are being judged, and the handle of each key.
-    pub(crate) playing: BTreeMap<GroupHandle, ScoreRequest>,
-    pub(crate) handles: BTreeMap<GroupKey, GroupHandle>,
-    /// Conversations that wait, and those that are being answered.
-    pub(crate) n_waiting_chats: usize,
-    pub(crate) chats: BTreeMap<ChatId, PendingChat>,
+pub(super) struct Worker {
+    scorer: Scorer,
+    commands: Receiver<JudgeCommand>,
+    ledger: Arc<Ledger>,
+    metrics: ServerMetrics,
+    recorder: Option<Recorder>,
+    queue: FairQueue<QueuedWork>,
+    groups: OpenGroups,
+    n_queued_chats: usize,
+    /// Conversations that the judge's model answers.
+    chats: BTreeMap<ChatId, PendingChat>,
 }
 
-/// Reports the end of the thread, also after a panic.
-struct Running(Arc<Ledger>);
+/// Reports the end of the thread when it is dropped, also after a panic.
+struct StopOnDrop(Arc<Ledger>);
 
-impl Drop for Running {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stop();
     }
 }
 
 impl Worker {
+    /// Without any work. Without a recorder, results are kept in memory only.
+    pub(super) fn new(
+        scorer: Scorer,
+        commands: Receiver<JudgeCommand>,
+        ledger: Arc<Ledger>,
+        metrics: ServerMetrics,
+        recorder: Option<Recorder>,
+    ) -> Self {
+        Self {
+            scorer,
+            commands,
+            ledger,
+            metrics,
+            recorder,
+            queue: FairQueue::new(),
+            groups: OpenGroups::default(),
+            n_queued_chats: 0,
+            chats: BTreeMap::new(),
+        }
+    }
+
     /// Runs until every handle is dropped and all groups are judged.
-    pub(crate) fn run(mut self) {
-        let _running = Running(Arc::clone(&self.ledger));
+    pub(super) fn run(mut self) {
+        let _stop = StopOnDrop(Arc::clone(&self.ledger));
         loop {
             let is_open = self.take_commands();
-            self.forget_chats();
+            self.drop_abandoned_chats();
             self.begin_work();
             if self.is_busy() {
-                for (handle, result) in self.scorer.pump() {
-                    self.finish(handle, result);
-                }
-                self.answer_chats();
-                self.ledger.advance(self.scorer.progress().filter_map(|(handle, progress)| {
-                    Some((self.playing.get(&handle)?.key, progress))
-                }));
+                self.work();
             } else if !is_open {
                 break;
             }
@@ -88,54 +99,68 @@ impl Worker {
         self.scorer.n_open() > 0 || !self.chats.is_empty()
     }
 
-    /// Takes what has come; waits only while there is nothing to do. False once nothing can come
-    /// any more.
+    /// Lets the judge work for a moment, and answers what it finished.
+    fn work(&mut self) {
+        for (handle, result) in self.scorer.pump() {
+            self.finish_group(handle, result);
+        }
+        self.answer_chats();
+        let progress = self.scorer.progress();
+        let by_key =
+            progress.filter_map(|(handle, progress)| Some((self.groups.key_of(handle)?, progress)));
+        self.ledger.record_progress(by_key);
+    }
+
+    /// Takes the commands that have arrived; waits for one only if the thread has no work. False
+    /// once every handle is dropped.
     fn take_commands(&mut self) -> bool {
         if !self.is_busy() && self.queue.is_empty() {
             match self.commands.recv_timeout(IDLE) {
-                Ok(command) => self.take(command),
+                Ok(command) => self.take_command(command),
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
         loop {
             match self.commands.try_recv() {
-                Ok(command) => self.take(command),
+                Ok(command) => self.take_command(command),
                 Err(error) => return error == TryRecvError::Empty,
             }
         }
     }
 
-    fn take(&mut self, command: Command) {
+    fn take_command(&mut self, command: JudgeCommand) {
         match command {
-            Command::Judge(request) => {
-                let (key, client) = (request.key, request.client.clone());
-                let place = self.queue.push(&client, request.tokens, Work::Group(request));
-                self.places.insert(key, place);
+            JudgeCommand::Score(request) => {
+                let ScoreRequest { key, tokens, .. } = *request;
+                let client = request.client.clone();
+                let position = self.queue.push(&client, tokens, QueuedWork::Group(request));
+                self.groups.add_queued(key, position);
             }
-            Command::Cancel { key, client, answer } => {
-                // the client may have gone
-                let _ = answer.send(self.cancel(key, &client));
+            JudgeCommand::Chat(chat) => {
+                let permit = &chat.pending.permit;
+                let (client, tokens) = (permit.client.clone(), permit.tokens);
+                self.n_queued_chats += 1;
+                self.queue.push(&client, tokens, QueuedWork::Chat(chat));
             }
-            Command::Accept { key, group, client, kept } => {
-                // what is over by now needs no keeping
-                if self.places.contains_key(&key) || self.handles.contains_key(&key) {
-                    self.note(Entry::Accepted { key, group, client });
+            JudgeCommand::Cancel { key, client, answer } => {
+                // the client may have disconnected
+                let _ = answer.send(self.cancel_group(key, &client));
+            }
+            JudgeCommand::RecordJob { key, group_json, client, recorded } => {
+                // a group that is over needs no record of its job
+                if self.groups.contains(key)
+                    && let Some(recorder) = &mut self.recorder
+                {
+                    recorder.record_job(key, group_json, client);
                 }
-                let _ = kept.send(());
+                let _ = recorded.send(());
             }
-            Command::Delivered { key, member } => self.note(Entry::Delivered { key, member }),
-            Command::Chat(chat) => {
-                let client = chat.pending.permit.client.clone();
-                self.n_waiting_chats += 1;
-                self.queue.push(&client, chat.pending.permit.tokens, Work::Chat(chat));
+            JudgeCommand::RecordDelivery { key, member } => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.record_delivery(key, member);
+                }
             }
-        }
-    }
-
-    fn note(&mut self, entry: Entry) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.note(entry);
         }
     }
 
@@ -143,84 +168,88 @@ impl Worker {
     fn begin_work(&mut self) {
         while self.scorer.wants_more() {
             match self.queue.pop() {
-                Some(Work::Group(request)) => self.begin_group(*request),
-                Some(Work::Chat(chat)) => self.begin_chat(*chat),
+                Some(QueuedWork::Group(request)) => self.begin_group(*request),
+                Some(QueuedWork::Chat(chat)) => self.begin_chat(*chat),
                 None => return,
             }
         }
     }
 
     fn begin_group(&mut self, request: ScoreRequest) {
-        self.places.remove(&request.key);
         match self.scorer.add(request.group.clone()) {
             Ok(handle) => {
-                self.handles.insert(request.key, handle);
-                self.playing.insert(handle, request);
+                self.groups.begin_judging(handle, request);
                 self.scorer.request_votes();
             }
             Err(error) => {
-                let why = Problem::Invalid(error.to_string());
-                self.ledger.fail(request.key, &request.client, request.tokens, why);
+                self.groups.remove(request.key);
+                let problem = Problem::Invalid(error.to_string());
+                self.ledger.fail(request.key, &request.client, request.tokens, problem);
             }
         }
     }
 
     fn begin_chat(&mut self, QueuedChat { request, pending }: QueuedChat) {
-        self.n_waiting_chats -= 1;
+        self.n_queued_chats -= 1;
         match self.scorer.add_chat(request) {
             Ok(id) => drop(self.chats.insert(id, pending)),
-            // the client may have gone
+            // the client may have disconnected
             Err(error) => drop(pending.reply.send(Err(error))),
         }
     }
 
-    /// Drops conversations whose clients have gone.
-    fn forget_chats(&mut self) {
-        if self.n_waiting_chats > 0 {
-            let n_waiting = &mut self.n_waiting_chats;
+    /// Drops conversations whose clients have disconnected.
+    fn drop_abandoned_chats(&mut self) {
+        if self.n_queued_chats > 0 {
+            let n_queued = &mut self.n_queued_chats;
             self.queue.retain(|work| {
-                let is_gone = matches!(work, Work::Chat(chat) if chat.pending.reply.is_closed());
-                *n_waiting -= usize::from(is_gone);
-                !is_gone
+                let is_abandoned =
+                    matches!(work, QueuedWork::Chat(chat) if chat.pending.reply.is_closed());
+                *n_queued -= usize::from(is_abandoned);
+                !is_abandoned
             });
         }
         let scorer = &mut self.scorer;
         self.chats.retain(|&id, pending| {
-            if pending.reply.is_closed() {
+            let is_abandoned = pending.reply.is_closed();
+            if is_abandoned {
                 scorer.cancel_chat(id);
             }
-            !pending.reply.is_closed()
+            !is_abandoned
         });
     }
 
-    fn cancel(&mut self, key: GroupKey, client: &str) -> Result<(), usize> {
+    fn cancel_group(&mut self, key: GroupKey, client: &str) -> Result<(), usize> {
         if !self.ledger.cancel_group(key, client)? {
             return Ok(());
         }
-        let waiting = self.places.remove(&key).and_then(|place| self.queue.remove(place));
-        let request = match waiting {
-            Some(Work::Group(request)) => Some(*request),
-            Some(Work::Chat(_)) => unreachable!("places are those of groups. This is a bug."),
-            None => self.handles.remove(&key).and_then(|handle| {
+        let request = match self.groups.remove(key) {
+            Some(GroupLocation::Queued(position)) => match self.queue.remove(position) {
+                Some(QueuedWork::Group(request)) => Some(*request),
+                _ => unreachable!("a queued group has an entry in the queue. This is a bug."),
+            },
+            Some(GroupLocation::Judging(handle)) => {
                 self.scorer.cancel(handle);
-                self.playing.remove(&handle)
-            }),
+                self.groups.remove_judging(handle)
+            }
+            None => None,
         };
-        self.note(Entry::Cancelled { key });
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record_cancel(key);
+        }
         if let Some(request) = request {
             self.ledger.release(&request.client, request.tokens);
         }
         Ok(())
     }
 
-    fn finish(&mut self, handle: GroupHandle, result: GroupResult) {
-        let Some(request) = self.playing.remove(&handle) else { return };
-        self.handles.remove(&request.key);
-        self.figures.judged(&result);
+    fn finish_group(&mut self, handle: GroupHandle, result: GroupResult) {
+        let Some(request) = self.groups.remove_judging(handle) else { return };
+        self.metrics.count_group(&result);
         let ScoreRequest { key, group, group_json, client, cohort, tokens } = request;
         let judged = Arc::new(Judged { key, group, result, cohort });
         if let Some(recorder) = &mut self.recorder {
-            recorder.judged(&judged, &group_json);
+            recorder.record_result(&judged, &group_json);
         }
         self.ledger.finish(judged, &client, tokens);
     }
@@ -228,7 +257,7 @@ impl Worker {
     fn answer_chats(&mut self) {
         for (id, outcome) in self.scorer.take_finished_chats() {
             if let Some(pending) = self.chats.remove(&id) {
-                // the client may have gone
+                // the client may have disconnected
                 let _ = pending.reply.send(outcome);
             }
         }

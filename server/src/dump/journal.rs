@@ -15,55 +15,45 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use joust_schema::Error;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::judged::{CohortRecord, GroupKey, Judged};
 use joust_reward::arena::{GroupRequest, GroupResult};
 
-/// One line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A line as it is read.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Entry {
+pub(crate) enum JournalEntry {
     /// A group was judged.
     Judged {
-        /// When, in seconds since 1970.
+        /// Time, in seconds since 1970.
         at: f64,
-        /// By whom and how: results of another judge, or by other settings, are no answers.
+        /// Judge and hash of its settings: results of another judge are no answers.
         by: String,
-        /// The group.
-        #[serde(with = "shared")]
+        #[serde(deserialize_with = "shared_judged")]
         judged: Arc<Judged>,
     },
-    /// A member of a group whose members came one by one has got its answer.
+    /// A member of a group of single completions was answered.
     Delivered {
-        /// The group.
         key: GroupKey,
-        /// Its place in it.
+        /// Index in the group.
         member: usize,
     },
-    /// A job was accepted: its client will ask for the result later.
-    Accepted {
-        /// The group.
-        key: GroupKey,
-        /// What is to be judged.
-        group: Box<GroupRequest>,
-        /// Whose it is.
-        client: String,
-    },
+    /// A job was accepted.
+    Accepted { key: GroupKey, group: Box<GroupRequest>, client: String },
     /// A job was cancelled.
-    Cancelled {
-        /// The group.
-        key: GroupKey,
-    },
+    Cancelled { key: GroupKey },
 }
 
-/// A line to be written without a second serialisation of its group; read as [`Entry`].
+/// A line as it is written: a [`JournalEntry`] whose group is JSON already.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Line<'a> {
-    /// See [`Entry::Judged`].
+pub(crate) enum JournalLine<'a> {
     Judged { at: f64, by: &'a str, judged: JudgedLine<'a> },
+    Delivered { key: GroupKey, member: usize },
+    Accepted { key: GroupKey, group: &'a RawValue, client: &'a str },
+    Cancelled { key: GroupKey },
 }
 
 /// The fields of [`Judged`], with the group as JSON.
@@ -76,7 +66,7 @@ pub(crate) struct JudgedLine<'a> {
     cohort: Option<&'a CohortRecord>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> JournalLine<'a> {
     /// The line of a judged group.
     pub(crate) fn judged(at: f64, by: &'a str, judged: &'a Judged, group: &'a RawValue) -> Self {
         let Judged { key, result, cohort, .. } = judged;
@@ -85,26 +75,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A shared group is written like one that is not.
-mod shared {
-    use std::sync::Arc;
-
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
-
-    use super::Judged;
-
-    pub(crate) fn serialize<S: Serializer>(
-        judged: &Arc<Judged>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        judged.as_ref().serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Arc<Judged>, D::Error> {
-        Judged::deserialize(deserializer).map(Arc::new)
-    }
+fn shared_judged<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Judged>, D::Error> {
+    Judged::deserialize(deserializer).map(Arc::new)
 }
 
 /// Seconds since 1970.
@@ -112,21 +84,21 @@ pub(crate) fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-/// The segment that is being written.
+/// The journal, open for writing its newest segment.
 pub(crate) struct Journal {
     dir: PathBuf,
     number: usize,
     file: File,
     n_bytes: u64,
-    /// Held while the server runs.
+    /// The lock on the folder, held while the server runs.
     _lock: File,
 }
 
 impl Journal {
-    /// Opens the folder and begins a segment after all that are there.
+    /// Opens the folder and begins a segment after all others.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::BadFile`] where another server writes there.
+    /// [`Error::Io`]; [`Error::BadFile`] if another server writes into the folder.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
         fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
         let path = dir.join("lock");
@@ -141,19 +113,19 @@ impl Journal {
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        let known = segments(dir)?.into_iter().map(|segment| segment.number);
-        let last = known.chain(sets(dir)?).max();
+        let used = segments(dir)?.into_iter().map(|segment| segment.number);
+        let last = used.chain(set_numbers(dir)?).max();
         let number = last.map_or(0, |last| last + 1);
-        let file = begin(dir, number)?;
+        let file = create_segment(dir, number)?;
         Ok(Self { dir: dir.to_owned(), number, file, n_bytes: 0, _lock: lock })
     }
 
-    /// The segment's number.
+    /// Number of the newest segment.
     pub(crate) fn number(&self) -> usize {
         self.number
     }
 
-    /// Bytes of the segment.
+    /// Number of bytes of the newest segment.
     pub(crate) fn n_bytes(&self) -> u64 {
         self.n_bytes
     }
@@ -162,13 +134,13 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Io`]
-    pub(crate) fn append(&mut self, entry: &impl Serialize) -> Result<(), Error> {
+    pub(crate) fn append(&mut self, line: &JournalLine<'_>) -> Result<(), Error> {
         let path = segment_path(&self.dir, self.number);
         let line =
-            joust_schema::jsonl::to_line(entry).map_err(|error| Error::bad_file(&path, error))?;
-        // one write, so that a kill leaves at most one line in parts
+            joust_schema::jsonl::to_line(line).map_err(|error| Error::bad_file(&path, error))?;
+        // a single write: a kill leaves at most one incomplete line
         if let Err(source) = self.file.write_all(line.as_bytes()) {
-            // what is there of it must not spoil the next line
+            // an incomplete line would join the next one
             let _ = self.file.set_len(self.n_bytes);
             return Err(Error::io(&path, source));
         }
@@ -176,45 +148,45 @@ impl Journal {
         Ok(())
     }
 
-    /// Begins the next segment, and returns the number of the one that is closed with it.
+    /// Begins the next segment, and returns the number of the closed one.
     ///
     /// # Errors
-    /// [`Error::Io`]; the old segment goes on then.
+    /// [`Error::Io`]; the old segment is continued then.
     pub(crate) fn rotate(&mut self) -> Result<usize, Error> {
         let closed = self.number;
-        self.file = begin(&self.dir, closed + 1)?;
+        self.file = create_segment(&self.dir, closed + 1)?;
         self.number = closed + 1;
         self.n_bytes = 0;
         Ok(closed)
     }
 }
 
-fn begin(dir: &Path, number: usize) -> Result<File, Error> {
+fn create_segment(dir: &Path, number: usize) -> Result<File, Error> {
     let path = segment_path(dir, number);
     let file = OpenOptions::new().create(true).append(true).open(&path);
     file.map_err(|source| Error::io(path, source))
 }
 
-/// The file of a segment whose set is not written.
+/// File of a segment whose set is not written.
 pub(crate) fn segment_path(dir: &Path, number: usize) -> PathBuf {
     dir.join(format!("journal_{number:05}.jsonl"))
 }
 
-/// The folder of a segment's tables.
+/// Folder of a segment's set of tables.
 pub(crate) fn set_path(dir: &Path, number: usize) -> PathBuf {
     dir.join(format!("set_{number:05}"))
 }
 
-/// A segment that is there.
+/// A segment in the folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Segment {
     pub(crate) number: usize,
-    /// Whether its groups have become a set.
+    /// Whether its set is written.
     pub(crate) is_written: bool,
     pub(crate) path: PathBuf,
 }
 
-/// The segments that are there, in order.
+/// The segments in a folder, in order.
 ///
 /// # Errors
 /// [`Error::Io`]
@@ -225,17 +197,17 @@ pub(crate) fn segments(dir: &Path) -> Result<Vec<Segment>, Error> {
         let number = written.or_else(|| rest.strip_suffix(".jsonl"))?.parse().ok()?;
         Some(Segment { number, is_written: written.is_some(), path: dir.join(name) })
     };
-    found(dir, segment)
+    sorted_entries(dir, segment)
 }
 
-/// How the name of a segment ends whose set is written.
+/// End of the file name of a segment whose set is written.
 const WRITTEN: &str = "_written.jsonl";
 
 fn written_path(dir: &Path, number: usize) -> PathBuf {
     dir.join(format!("journal_{number:05}{WRITTEN}"))
 }
 
-/// Remembers that a segment's set is written.
+/// Renames a segment whose set is written.
 ///
 /// # Errors
 /// [`Error::Io`]
@@ -244,30 +216,31 @@ pub(crate) fn mark_written(dir: &Path, number: usize) -> Result<(), Error> {
     fs::rename(&path, written_path(dir, number)).map_err(|source| Error::io(path, source))
 }
 
-/// Numbers of the sets that are there, in order.
+/// Numbers of the sets in a folder, in order.
 ///
 /// # Errors
 /// [`Error::Io`]
-pub(crate) fn sets(dir: &Path) -> Result<Vec<usize>, Error> {
-    found(dir, |name| name.strip_prefix("set_")?.parse().ok())
+pub(crate) fn set_numbers(dir: &Path) -> Result<Vec<usize>, Error> {
+    sorted_entries(dir, |name| name.strip_prefix("set_")?.parse().ok())
 }
 
-/// What the names of a folder's entries stand for, in order.
-fn found<T: Ord>(dir: &Path, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Error> {
+/// The entries of a folder whose names `parse` reads, sorted.
+fn sorted_entries<T: Ord>(dir: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Error> {
     let io = |source| Error::io(dir, source);
-    let mut found = Vec::new();
+    let mut parsed = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
-        found.extend(read(&entry.map_err(io)?.file_name().to_string_lossy()));
+        parsed.extend(parse(&entry.map_err(io)?.file_name().to_string_lossy()));
     }
-    found.sort_unstable();
-    Ok(found)
+    parsed.sort_unstable();
+    Ok(parsed)
 }
 
-/// The lines of a segment, and how many could not be read: a last one that was cut off, say.
+/// The entries of a segment, and the number of lines that could not be read, such as an incomplete
+/// last line.
 ///
 /// # Errors
 /// [`Error::Io`]
-pub(crate) fn read(path: &Path) -> Result<(Vec<Entry>, usize), Error> {
+pub(crate) fn read_segment(path: &Path) -> Result<(Vec<JournalEntry>, usize), Error> {
     let io = |source| Error::io(path, source);
     let mut reader = BufReader::new(File::open(path).map_err(io)?);
     let (mut entries, mut n_bad) = (Vec::new(), 0);

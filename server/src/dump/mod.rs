@@ -1,4 +1,4 @@
-//! Results on disk: the journal, and the sets of Parquet tables that are made of it.
+//! Results on disk: the journal, and the sets of Parquet tables made from it.
 
 pub(crate) mod journal;
 pub(crate) mod recorder;

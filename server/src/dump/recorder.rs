@@ -1,8 +1,8 @@
 //! Recorder of the judge thread: writes each result to the journal before it is answered, and
 //! closes a set once it has enough groups, bytes or age.
 //!
-//! A full disk does not stop rewards: failed writes are counted, the groups stay in memory and are
-//! tried again.
+//! A full disk does not stop rewards: failed writes are counted, the groups stay in memory and
+//! their write is retried.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,24 +14,24 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Sender, bounded};
 use serde_json::value::RawValue;
 
-use super::journal::{self, Entry, Journal, Line, unix_now};
-use super::sets::{ClosedSet, Closing, is_marked, write_set, write_sets};
+use super::journal::{self, Journal, JournalEntry, JournalLine, unix_now};
+use super::sets::{ClosedSet, SetWriter, ShutdownFlag, try_mark_written, write_set};
 use crate::config::DumpConfig;
-use crate::figures::Figures;
 use crate::judged::{GroupKey, Judged};
+use crate::metrics::ServerMetrics;
 use joust_reward::{Error, GroupRequest};
 
-/// Maximum number of closed sets that wait for the disk; further groups stay in their segment.
-const MAX_WAITING: usize = 4;
+/// Maximum number of closed sets that wait for the disk; while they wait, the open set grows.
+const MAX_WAITING_SETS: usize = 4;
 
 /// State of an earlier start, from its journal.
 #[derive(Default)]
 pub(crate) struct Restored {
-    /// Groups that were judged, with their age.
+    /// Judged groups, with their age.
     pub(crate) judged: Vec<(Duration, Arc<Judged>)>,
-    /// Members that have got their answers.
+    /// Members of groups of single completions that were answered.
     pub(crate) delivered: BTreeSet<(GroupKey, usize)>,
-    /// Jobs that were accepted and not finished.
+    /// Jobs that are not over: group and client.
     pub(crate) jobs: BTreeMap<GroupKey, (GroupRequest, String)>,
 }
 
@@ -39,35 +39,49 @@ pub(crate) struct Restored {
 pub(crate) struct Recorder {
     config: DumpConfig,
     journal: Journal,
+    /// Groups of the open set.
     groups: Vec<Arc<Judged>>,
-    /// Jobs that are not over, as they were accepted: each segment names them anew.
-    jobs: BTreeMap<GroupKey, Entry>,
+    /// Jobs that are not over: each new segment records them again.
+    jobs: BTreeMap<GroupKey, RecordedJob>,
+    /// Time of the open set's first group.
     began: Instant,
     writer: Sender<ClosedSet>,
-    closing: Closing,
+    shutdown: ShutdownFlag,
     thread: JoinHandle<()>,
-    figures: Figures,
+    metrics: ServerMetrics,
+}
+
+/// A job in the journal.
+struct RecordedJob {
+    group_json: Arc<RawValue>,
+    client: String,
 }
 
 impl Recorder {
-    /// Opens the folder: writes the sets that a killed server left in its journal, and reads what
-    /// it knew.
+    /// Opens the folder: reads the state of an earlier start, and writes the sets that it left in
+    /// the journal.
     ///
     /// # Errors
-    /// [`Error::Schema`] where the folder cannot be read or written, or another server writes
-    /// there.
-    pub(crate) fn open(config: &DumpConfig, figures: &Figures) -> Result<(Self, Restored), Error> {
+    /// [`Error::Schema`] if the folder cannot be read or written, or another server writes into it.
+    pub(crate) fn open(
+        config: &DumpConfig,
+        metrics: &ServerMetrics,
+    ) -> Result<(Self, Restored), Error> {
         let dir = &config.dir;
-        // the lock first: what another server writes at this moment is not to be touched
+        // takes the lock before it touches files that another server may be writing
         let journal = Journal::open(dir)?;
         joust_schema::atomic::sweep(dir)?;
         let restored = restore(config, journal.number())?;
-        let (writer, sets) = bounded(MAX_WAITING);
-        let closing = Closing::default();
-        let (own, told, of_thread) = (config.clone(), figures.clone(), closing.clone());
+        let (writer, sets) = bounded(MAX_WAITING_SETS);
+        let shutdown = ShutdownFlag::default();
+        let set_writer = SetWriter {
+            config: config.clone(),
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("dump".to_owned())
-            .spawn(move || write_sets(&own, &sets, &told, &of_thread))
+            .spawn(move || set_writer.run(&sets))
             .map_err(|error| Error::Config(format!("no thread for the dump: {error}")))?;
         let recorder = Self {
             config: config.clone(),
@@ -76,17 +90,17 @@ impl Recorder {
             jobs: BTreeMap::new(),
             began: Instant::now(),
             writer,
-            closing,
+            shutdown,
             thread,
-            figures: figures.clone(),
+            metrics: metrics.clone(),
         };
         Ok((recorder, restored))
     }
 
     /// Records a judged group; must be called before it is answered.
-    pub(crate) fn judged(&mut self, judged: &Arc<Judged>, group_json: &RawValue) {
+    pub(crate) fn record_result(&mut self, judged: &Arc<Judged>, group_json: &RawValue) {
         self.jobs.remove(&judged.key);
-        let line = Line::judged(unix_now(), &self.config.judged_by, judged, group_json);
+        let line = JournalLine::judged(unix_now(), &self.config.judged_by, judged, group_json);
         let written = self.journal.append(&line);
         self.count_failure(written);
         if self.groups.is_empty() {
@@ -100,34 +114,39 @@ impl Recorder {
         }
     }
 
-    /// Records a note.
-    pub(crate) fn note(&mut self, entry: Entry) {
-        if let Entry::Accepted { key, .. } = &entry
-            && self.jobs.contains_key(key)
-        {
+    /// Records a job, unless it is recorded already.
+    pub(crate) fn record_job(&mut self, key: GroupKey, group_json: Arc<RawValue>, client: String) {
+        if self.jobs.contains_key(&key) {
             return;
         }
-        self.append(&entry);
-        match &entry {
-            Entry::Accepted { key, .. } => drop(self.jobs.insert(*key, entry)),
-            Entry::Cancelled { key } => drop(self.jobs.remove(key)),
-            Entry::Judged { .. } | Entry::Delivered { .. } => {}
-        }
+        self.append(&JournalLine::Accepted { key, group: &group_json, client: &client });
+        self.jobs.insert(key, RecordedJob { group_json, client });
     }
 
-    fn append(&mut self, entry: &Entry) {
-        let written = self.journal.append(entry);
+    /// Records that a group was cancelled.
+    pub(crate) fn record_cancel(&mut self, key: GroupKey) {
+        self.append(&JournalLine::Cancelled { key });
+        self.jobs.remove(&key);
+    }
+
+    /// Records that a member of a group of single completions was answered.
+    pub(crate) fn record_delivery(&mut self, key: GroupKey, member: usize) {
+        self.append(&JournalLine::Delivered { key, member });
+    }
+
+    fn append(&mut self, line: &JournalLine<'_>) {
+        let written = self.journal.append(line);
         self.count_failure(written);
     }
 
     fn count_failure(&self, written: Result<(), joust_schema::Error>) {
         if let Err(error) = written {
-            self.figures.dump_failed();
+            self.metrics.count_dump_error();
             tracing::error!(%error, "Could not write the journal; rewards go on.");
         }
     }
 
-    /// Closes the set once it is old enough.
+    /// Closes the open set once it is old enough.
     pub(crate) fn tick(&mut self) {
         if !self.groups.is_empty() && self.began.elapsed() >= self.config.every {
             self.rotate();
@@ -135,32 +154,34 @@ impl Recorder {
     }
 
     fn rotate(&mut self) {
-        // where sets wait for a slow or full disk, this one goes on
+        // while sets wait for a slow or full disk, the open set grows
         if self.writer.is_full() || self.groups.is_empty() {
             return;
         }
         match self.journal.rotate() {
             Ok(number) => {
                 let groups = std::mem::take(&mut self.groups);
-                for job in self.jobs.values().cloned().collect::<Vec<_>>() {
-                    self.append(&job);
+                for (&key, RecordedJob { group_json, client }) in &self.jobs {
+                    let line = JournalLine::Accepted { key, group: group_json, client };
+                    let written = self.journal.append(&line);
+                    self.count_failure(written);
                 }
-                // only this thread sends, and there was room
+                // only this thread sends, and the channel was not full
                 let _ = self.writer.try_send(ClosedSet { number, groups });
             }
             Err(error) => {
-                self.figures.dump_failed();
+                self.metrics.count_dump_error();
                 tracing::error!(
                     %error,
-                    "Could not begin a journal segment; the old one goes on."
+                    "Could not begin a journal segment; the old one is continued."
                 );
             }
         }
     }
 
-    /// Writes the last set and waits for it.
+    /// Writes the last set, and waits until it is written.
     pub(crate) fn close(mut self) {
-        self.closing.0.store(true, Ordering::Release);
+        self.shutdown.0.store(true, Ordering::Release);
         self.thread.thread().unpark();
         if !self.groups.is_empty() {
             match self.journal.rotate() {
@@ -178,55 +199,65 @@ impl Recorder {
     }
 }
 
-/// Reads the segments before `next`, and writes the sets that are missing.
+/// Reads the segments before number `next`, and writes their missing sets.
 fn restore(config: &DumpConfig, next: usize) -> Result<Restored, Error> {
     let dir = &config.dir;
-    let sets: BTreeSet<usize> = journal::sets(dir)?.into_iter().collect();
+    let sets: BTreeSet<usize> = journal::set_numbers(dir)?.into_iter().collect();
     let (mut restored, now) = (Restored::default(), unix_now());
-    let mut n_bad = 0;
+    let mut n_incomplete = 0;
     let segments = journal::segments(dir)?.into_iter().filter(|segment| segment.number < next);
     for journal::Segment { number, is_written, path } in segments {
-        let (entries, bad) = journal::read(&path)?;
-        n_bad += bad;
-        let n_entries = entries.len();
-        let mut groups = Vec::new();
-        for entry in entries {
-            match entry {
-                Entry::Judged { at, by, judged } => {
-                    restored.jobs.remove(&judged.key);
-                    let age = Duration::from_secs_f64((now - at).clamp(0.0, 1e12));
-                    // what another judge made of it is history, no answer
-                    if age < config.keep && by == config.judged_by {
-                        restored.judged.push((age, Arc::clone(&judged)));
-                    }
-                    groups.push(judged);
-                }
-                Entry::Delivered { key, member } => {
-                    restored.delivered.insert((key, member));
-                }
-                Entry::Accepted { key, group, client } => {
-                    restored.jobs.insert(key, (*group, client));
-                }
-                Entry::Cancelled { key } => drop(restored.jobs.remove(&key)),
-            }
-        }
-        if n_entries == 0 {
+        let (entries, n_unreadable) = journal::read_segment(&path)?;
+        n_incomplete += n_unreadable;
+        let is_empty = entries.is_empty();
+        let groups = restored.take_entries(entries, config, now);
+        if is_empty {
             fs::remove_file(&path).map_err(|source| joust_schema::Error::io(&path, source))?;
         } else if !is_written {
-            // notes alone make no set; jobs that they name are named anew in this start's segment
+            // a segment without groups has no set; its open jobs are recorded in the new segment
             if !groups.is_empty() && !sets.contains(&number) {
                 write_set(dir, number, &groups)?;
                 let groups = groups.len();
-                tracing::info!(set = number, groups, "Wrote what a server had left.");
+                tracing::info!(set = number, groups, "Wrote a set that an earlier start left.");
             }
-            is_marked(dir, number);
+            try_mark_written(dir, number);
         }
     }
-    if n_bad > 0 {
-        tracing::warn!(
-            lines = n_bad,
-            "The journal has lines that were cut off; they are left out."
-        );
+    if n_incomplete > 0 {
+        tracing::warn!(lines = n_incomplete, "Skipped incomplete lines of the journal.");
     }
     Ok(restored)
+}
+
+impl Restored {
+    /// Takes the entries of a segment in, and returns its judged groups.
+    fn take_entries(
+        &mut self,
+        entries: Vec<JournalEntry>,
+        config: &DumpConfig,
+        now: f64,
+    ) -> Vec<Arc<Judged>> {
+        let mut groups = Vec::new();
+        for entry in entries {
+            match entry {
+                JournalEntry::Judged { at, by, judged } => {
+                    self.jobs.remove(&judged.key);
+                    let age = Duration::from_secs_f64((now - at).clamp(0.0, 1e12));
+                    // the result of another judge belongs into its set, but answers no request
+                    if age < config.keep && by == config.judged_by {
+                        self.judged.push((age, Arc::clone(&judged)));
+                    }
+                    groups.push(judged);
+                }
+                JournalEntry::Delivered { key, member } => {
+                    self.delivered.insert((key, member));
+                }
+                JournalEntry::Accepted { key, group, client } => {
+                    self.jobs.insert(key, (*group, client));
+                }
+                JournalEntry::Cancelled { key } => drop(self.jobs.remove(&key)),
+            }
+        }
+        groups
+    }
 }

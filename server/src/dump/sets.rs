@@ -1,5 +1,5 @@
-//! Sets of Parquet tables, written by a thread of their own, and the removal of journal segments
-//! behind them.
+//! Sets of Parquet tables, written by a thread of their own, and the removal of expired journal
+//! segments.
 //!
 //! Knows neither the journal's lines nor the judge.
 
@@ -17,10 +17,10 @@ use joust_schema::ids::GroupId;
 
 use super::journal;
 use crate::config::DumpConfig;
-use crate::figures::Figures;
 use crate::judged::Judged;
+use crate::metrics::ServerMetrics;
 
-/// Time between two tries to write a set.
+/// Time between two attempts to write a set.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A closed set that waits for the disk.
@@ -29,42 +29,47 @@ pub(super) struct ClosedSet {
     pub(super) groups: Vec<Arc<Judged>>,
 }
 
-/// Whether the server ends: then what cannot be written is left to the next start.
+/// True once the server shuts down: a set that cannot be written is left to the next start.
 #[derive(Clone, Default)]
-pub(super) struct Closing(pub(super) Arc<AtomicBool>);
+pub(super) struct ShutdownFlag(pub(super) Arc<AtomicBool>);
 
-/// The thread that writes sets, and clears the journal away behind them.
-pub(super) fn write_sets(
-    config: &DumpConfig,
-    sets: &Receiver<ClosedSet>,
-    figures: &Figures,
-    closing: &Closing,
-) {
-    // segments whose sets are written and that are not called so yet
-    let mut unmarked = Vec::new();
-    while let Ok(set) = sets.recv() {
-        while let Err(error) = write_set(&config.dir, set.number, &set.groups) {
-            figures.dump_failed();
-            tracing::error!(%error, "Could not write a set of the dump; it will be tried again.");
-            if closing.0.load(Ordering::Acquire) {
-                tracing::error!(
-                    "The last sets are in the journal only; the next start writes them."
-                );
-                return;
+/// The thread that writes sets and removes expired journal segments.
+pub(super) struct SetWriter {
+    pub(super) config: DumpConfig,
+    pub(super) metrics: ServerMetrics,
+    pub(super) shutdown: ShutdownFlag,
+}
+
+impl SetWriter {
+    /// Writes sets until the channel is closed.
+    pub(super) fn run(&self, sets: &Receiver<ClosedSet>) {
+        let dir = &self.config.dir;
+        // written sets whose segments could not be renamed
+        let mut unmarked = Vec::new();
+        while let Ok(set) = sets.recv() {
+            while let Err(error) = write_set(dir, set.number, &set.groups) {
+                self.metrics.count_dump_error();
+                tracing::error!(%error, "Could not write a set of the dump; will retry.");
+                if self.shutdown.0.load(Ordering::Acquire) {
+                    tracing::error!(
+                        "The last sets are in the journal only; the next start writes them."
+                    );
+                    return;
+                }
+                std::thread::park_timeout(RETRY_INTERVAL);
             }
-            std::thread::park_timeout(RETRY_INTERVAL);
-        }
-        unmarked.push(set.number);
-        unmarked.retain(|&number| !is_marked(&config.dir, number));
-        if let Err(error) = clear(config) {
-            tracing::warn!(%error, "Could not clear old segments of the journal away.");
+            unmarked.push(set.number);
+            unmarked.retain(|&number| !try_mark_written(dir, number));
+            if let Err(error) = remove_expired_segments(&self.config) {
+                tracing::warn!(%error, "Could not remove expired segments of the journal.");
+            }
         }
     }
 }
 
-/// Calls a segment written whose set is there; where that fails, it is tried again: nothing is lost
-/// meanwhile but the order in the folder.
-pub(super) fn is_marked(dir: &Path, number: usize) -> bool {
+/// Renames a segment whose set is written; false if that failed and should be retried. Until then
+/// the segment is kept and nothing is lost.
+pub(super) fn try_mark_written(dir: &Path, number: usize) -> bool {
     let marked = journal::mark_written(dir, number);
     if let Err(error) = &marked {
         tracing::warn!(%error, "Could not mark a segment of the journal as written.");
@@ -72,18 +77,22 @@ pub(super) fn is_marked(dir: &Path, number: usize) -> bool {
     marked.is_ok()
 }
 
+/// Writes the tables of a set.
+///
+/// # Errors
+/// [`Error::Schema`]
 pub(super) fn write_set(dir: &Path, number: usize, groups: &[Arc<Judged>]) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
     let (mut requests, mut results) = (Vec::new(), Vec::new());
     for judged in groups {
         let mut result = judged.result.clone();
-        let shown = result.group_id.0.clone();
-        // two groups of one name in a set: the dump tells them apart
+        let name = result.group_id.0.clone();
+        // ids must be unique in the tables: a second group `g` becomes `g#2`
         for number in 2.. {
             if seen.insert(result.group_id.clone()) {
                 break;
             }
-            rename(&mut result, GroupId(format!("{shown}#{number}")));
+            rename_group(&mut result, GroupId(format!("{name}#{number}")));
         }
         requests.push(judged.group.clone());
         results.push(result);
@@ -93,9 +102,9 @@ pub(super) fn write_set(dir: &Path, number: usize, groups: &[Arc<Judged>]) -> Re
     })
 }
 
-/// Deletes segments that nobody will ask for any more: those that are older than results are kept,
-/// and the oldest where all are too large.
-fn clear(config: &DumpConfig) -> Result<(), Error> {
+/// Deletes segments with a written set: those older than the TTL of results, and the oldest beyond
+/// the limit of disk.
+fn remove_expired_segments(config: &DumpConfig) -> Result<(), Error> {
     let io = |path: &Path, source| Error::Schema(joust_schema::Error::io(path, source));
     let mut segments = Vec::new();
     let written = journal::segments(&config.dir)?.into_iter().filter(|segment| segment.is_written);
@@ -114,10 +123,10 @@ fn clear(config: &DumpConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives a result another group id, and its matches theirs.
-fn rename(result: &mut GroupResult, group_id: GroupId) {
-    let inner = std::mem::replace(&mut result.group_id, group_id.clone());
-    let renamed = |text: &str| match text.strip_prefix(&inner.0) {
+/// Replaces the group id of a result, also in the ids of its matches.
+fn rename_group(result: &mut GroupResult, group_id: GroupId) {
+    let old = std::mem::replace(&mut result.group_id, group_id.clone());
+    let renamed = |text: &str| match text.strip_prefix(&old.0) {
         Some(rest) => format!("{group_id}{rest}"),
         None => text.to_owned(),
     };

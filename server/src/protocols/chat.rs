@@ -1,5 +1,5 @@
-//! The judge's model as OpenAI's chat completions, for verl's generative reward models and the
-//! `http` judge of another joust.
+//! `POST /v1/chat/completions`: the judge's model in OpenAI's protocol, for verl's generative reward
+//! models and for the `http` judge of another joust.
 
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -15,15 +15,15 @@ use crate::dump::journal::unix_now;
 use crate::input::{Client, Input};
 use crate::problem::Problem;
 use crate::state::ServerState;
-use joust_reward::judge::ChatRequest;
+use joust_reward::judge::{ChatReply, ChatRequest};
 
-/// Roles of messages.
+/// Roles that a message may have.
 const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
 /// Maximum number of answers per request.
 const MAX_ANSWERS: u32 = 128;
 
-/// Maximum number of tokens per answer: more than any model's context.
+/// Maximum of `max_tokens`: more than any model's context.
 const MAX_TOKENS: usize = 1 << 20;
 
 /// Body of `/v1/chat/completions`.
@@ -67,8 +67,10 @@ enum StopTexts {
     Some(#[schemars(length(max = 4))] Vec<String>),
 }
 
-/// Most texts that end an answer, and most bytes of one.
+/// Maximum number of stop texts.
 const MAX_STOPS: usize = 4;
+
+/// Maximum size of a stop text.
 const MAX_STOP_BYTES: usize = 1000;
 
 /// One message.
@@ -81,7 +83,7 @@ struct Turn {
 }
 
 impl Chat {
-    /// Texts that end an answer.
+    /// The stop texts.
     fn stops(&self) -> &[String] {
         match &self.stop {
             Some(StopTexts::One(text)) => std::slice::from_ref(text),
@@ -92,13 +94,7 @@ impl Chat {
 
     /// The first problem of the request.
     fn problem(&self) -> Option<String> {
-        let is_nothing = |value: &Value| match value {
-            Value::Null => true,
-            Value::Array(list) => list.is_empty(),
-            other => other["type"] == "text",
-        };
-        let has = |value: &Option<Value>| value.as_ref().is_some_and(|value| !is_nothing(value));
-        let within = |value: Option<f64>, least: f64, most: f64| {
+        let is_outside = |value: Option<f64>, least: f64, most: f64| {
             value.is_some_and(|value| !(least..=most).contains(&value))
         };
         let n = self.n.unwrap_or(1);
@@ -114,10 +110,10 @@ impl Chat {
         if let Some(most) = self.max_tokens.filter(|most| !(1..=MAX_TOKENS).contains(most)) {
             return Some(format!("max_tokens is {most}, wanted 1 to {MAX_TOKENS}"));
         }
-        if within(self.temperature, 0.0, 2.0) {
+        if is_outside(self.temperature, 0.0, 2.0) {
             return Some("temperature must be in [0, 2]".to_owned());
         }
-        if within(self.top_p, f64::MIN_POSITIVE, 1.0) {
+        if is_outside(self.top_p, f64::MIN_POSITIVE, 1.0) {
             return Some("top_p must be in (0, 1]".to_owned());
         }
         let stops = self.stops();
@@ -127,17 +123,41 @@ impl Chat {
                 "stop wants at most {MAX_STOPS} texts of 1 to {MAX_STOP_BYTES} bytes"
             ));
         }
-        let refused = [
+        let name = self.unsupported_field()?;
+        Some(format!("{name} is not offered; leave it out"))
+    }
+
+    /// Name of a field that asks for something the server does not offer.
+    fn unsupported_field(&self) -> Option<&'static str> {
+        // clients send defaults that ask for nothing: null, an empty list, the format `text`
+        let asks_nothing = |value: &Value| match value {
+            Value::Null => true,
+            Value::Array(list) => list.is_empty(),
+            other => other["type"] == "text",
+        };
+        let asks = |value: &Option<Value>| value.as_ref().is_some_and(|value| !asks_nothing(value));
+        let fields = [
             ("stream", self.stream == Some(true)),
             ("logprobs", self.logprobs == Some(true)),
-            ("tools", has(&self.tools)),
-            ("response_format", has(&self.response_format)),
+            ("tools", asks(&self.tools)),
+            ("response_format", asks(&self.response_format)),
         ];
-        let found = refused.into_iter().find(|(_, is_there)| *is_there);
-        found.map(|(name, _)| format!("{name} is not offered; leave it out"))
+        fields.into_iter().find(|(_, is_set)| *is_set).map(|(name, _)| name)
+    }
+
+    fn messages(&self) -> Vec<Message> {
+        let message = |turn: &Turn| Message::new(&turn.role, turn.content.text());
+        self.messages.iter().map(message).collect()
     }
 }
 
+/// Seed of a request without one: by the server's seed and the texts of the messages.
+fn derived_seed(server_seed: u64, messages: &[Message]) -> Seed {
+    let texts = messages.iter().map(|message| message.content.as_str());
+    texts.fold(Seed::new(server_seed), |seed, text| seed.child_str("said", text))
+}
+
+/// `POST /v1/chat/completions`.
 pub(crate) async fn completions(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
@@ -147,18 +167,11 @@ pub(crate) async fn completions(
         return Err(Problem::Invalid(problem));
     }
     state.check_open()?;
-    let messages: Vec<Message> =
-        body.messages.iter().map(|turn| Message::new(&turn.role, turn.content.text())).collect();
-    let seed = Seed::new(match body.seed {
-        Some(seed) => seed as u64,
-        None => {
-            let said = messages.iter().map(|message| message.content.as_str());
-            said.fold(Seed::new(state.scorer.config.seed), |seed, text| {
-                seed.child_str("said", text)
-            })
-            .0
-        }
-    });
+    let messages = body.messages();
+    let seed = match body.seed {
+        Some(seed) => Seed::new(seed as u64),
+        None => derived_seed(state.scorer.config.seed, &messages),
+    };
     let ask = |number: u32| {
         let request = ChatRequest {
             messages: messages.clone(),
@@ -171,7 +184,13 @@ pub(crate) async fn completions(
         state.scorer.chat(request, &client.0)
     };
     let replies = try_join_all((0..body.n.unwrap_or(1)).map(ask)).await?;
-    let choice = |(index, reply): (usize, &joust_reward::judge::ChatReply)| {
+    let model = body.model.unwrap_or_else(|| state.scorer.judge.to_string());
+    Ok(Json(chat_completion(seed, model, &replies)))
+}
+
+/// The response body: one choice per reply.
+fn chat_completion(seed: Seed, model: String, replies: &[ChatReply]) -> Value {
+    let choice = |(index, reply): (usize, &ChatReply)| {
         json!({
             "index": index,
             "message": {"role": "assistant", "content": reply.text},
@@ -181,16 +200,16 @@ pub(crate) async fn completions(
     };
     let prompt_tokens = replies.first().map_or(0, |reply| reply.prompt_tokens);
     let completion_tokens: usize = replies.iter().map(|reply| reply.completion_tokens).sum();
-    Ok(Json(json!({
+    json!({
         "id": format!("chatcmpl-{:016x}", seed.0),
         "object": "chat.completion",
         "created": unix_now() as u64,
-        "model": body.model.unwrap_or_else(|| state.scorer.judge.to_string()),
+        "model": model,
         "choices": replies.iter().enumerate().map(choice).collect::<Vec<Value>>(),
         "usage": {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
         },
-    })))
+    })
 }

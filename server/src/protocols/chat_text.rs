@@ -1,8 +1,9 @@
-//! Text of applied chat templates: where an assistant turn begins, and which tokens end an answer.
+//! Texts to which a chat template was applied: where an assistant turn begins, and which tokens end
+//! an answer. Pure.
 
-/// What precedes an assistant turn in the chat templates of Qwen, Llama 3, Gemma, Mistral, DeepSeek
-/// and Phi.
-pub(crate) const ASSISTANT: [&str; 6] = [
+/// Start of an assistant turn in the chat templates of Qwen, Llama 3, Gemma, Mistral, DeepSeek and
+/// Phi.
+pub(crate) const ASSISTANT_STARTS: [&str; 6] = [
     "<|im_start|>assistant",
     "<|start_header_id|>assistant<|end_header_id|>",
     "<start_of_turn>model",
@@ -11,24 +12,25 @@ pub(crate) const ASSISTANT: [&str; 6] = [
     "<|assistant|>",
 ];
 
-/// What may follow an answer in the same templates.
-const ENDS: [&str; 6] =
+/// End of an answer in the same templates.
+const ANSWER_ENDS: [&str; 6] =
     ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<｜end▁of▁sentence｜>", "<|end|>"];
 
-/// Splits a conversation before its last assistant turn into prompt and answer.
+/// Splits a conversation into prompt and answer, at its last assistant turn; `None` without one.
 pub(crate) fn split(text: &str) -> Option<(String, String)> {
-    let found = ASSISTANT.iter().filter_map(|start| Some((text.rfind(start)?, start.len())));
+    let found = ASSISTANT_STARTS.iter().filter_map(|start| Some((text.rfind(start)?, start.len())));
     let (at, length) = found.max()?;
     let mut said = text[at + length..].trim();
-    while let Some(shorter) = ENDS.iter().find_map(|end| said.strip_suffix(end)) {
+    while let Some(shorter) = ANSWER_ENDS.iter().find_map(|end| said.strip_suffix(end)) {
         said = shorter.trim_end();
     }
     let prompt = text[..at].trim();
     (!prompt.is_empty()).then(|| (prompt.to_owned(), said.to_owned()))
 }
 
-/// The completion after the prompt in a decoded query. Decoding adds a begin-of-text token before
-/// the prompt and an end token after the completion; neither is part of the completion.
+/// The completion after the prompt in a decoded query; `None` if the query does not contain the
+/// prompt. Decoding adds a begin-of-text token before the prompt and an end token after the
+/// completion; neither is part of the completion.
 pub(crate) fn completion_after<'a>(query: &'a str, prompt: &str) -> Option<&'a str> {
     let start = query.find(prompt.trim())? + prompt.trim().len();
     let mut said = query[start..].trim();
@@ -38,7 +40,7 @@ pub(crate) fn completion_after<'a>(query: &'a str, prompt: &str) -> Option<&'a s
     Some(said)
 }
 
-/// Cuts off one token of the form `<|im_end|>` or `</s>`.
+/// The text before a last token of the form `<|im_end|>` or `</s>`; `None` without one.
 fn without_end_token(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_suffix("</s>") {
         return Some(rest);

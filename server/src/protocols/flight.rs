@@ -19,22 +19,22 @@ use joust_schema::table::Table as _;
 use joust_schema::tables::Reward;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::group_stream::{self, Answering, StreamEvent};
 use super::streams;
-use super::turns::{self, Answering, StreamEvent};
 use crate::input::{Client, MAX_BODY_BYTES};
 use crate::problem::Problem;
 use crate::state::ServerState;
 
-/// The paths of its methods.
+/// Paths of the service's methods.
 pub(crate) const ROUTE: &str = "/arrow.flight.protocol.FlightService/{method}";
 
-/// By this name the exchange is asked for.
+/// Descriptor of the exchange.
 const SCORE: &str = "score";
 
-/// The service.
+/// The Flight service.
 pub(crate) struct Flight(ServerState);
 
-/// The service as one of axum's.
+/// The service, as axum takes it.
 pub(crate) fn service(state: ServerState) -> FlightServiceServer<Flight> {
     FlightServiceServer::new(Flight(state))
         .max_decoding_message_size(MAX_BODY_BYTES)
@@ -60,40 +60,39 @@ impl From<Problem> for Status {
     }
 }
 
-/// What is wrong with what a client sends.
-fn unreadable(error: FlightError) -> Problem {
-    let invalid = |reason: String| Problem::Malformed(reason);
+/// The problem of a message that cannot be decoded.
+fn decode_problem(error: FlightError) -> Problem {
     match error {
         FlightError::Tonic(status) => match status.code() {
             Code::OutOfRange | Code::ResourceExhausted => {
                 Problem::TooLarge(status.message().to_owned())
             }
-            _ => invalid(status.message().to_owned()),
+            _ => Problem::Malformed(status.message().to_owned()),
         },
-        error => invalid(error.to_string()),
+        error => Problem::Malformed(error.to_string()),
     }
 }
 
-/// Refuses a descriptor of something else.
-fn check(descriptor: Option<&FlightDescriptor>) -> Result<(), Status> {
+/// Refuses any descriptor but [`SCORE`].
+fn check_descriptor(descriptor: Option<&FlightDescriptor>) -> Result<(), Status> {
     let wanted = || Status::invalid_argument(format!("wanted a descriptor `{SCORE}`"));
     let descriptor = descriptor.ok_or_else(wanted)?;
     let is_score = descriptor.cmd == SCORE || descriptor.path == [SCORE];
     if is_score { Ok(()) } else { Err(wanted()) }
 }
 
-/// What is known of the exchange: its descriptor and the columns of its answer.
-fn info() -> Result<FlightInfo, Status> {
+/// Description of the exchange: its descriptor and the columns of its answer.
+fn flight_info() -> Result<FlightInfo, Status> {
     let info = FlightInfo::new().with_descriptor(FlightDescriptor::new_cmd(SCORE));
     info.try_with_schema(&Reward::schema()).map_err(|error| Status::internal(error.to_string()))
 }
 
-/// Batches out of Flight's messages; a batch without rows where none comes, so that its columns can
-/// be looked at.
+/// The batches in Flight's messages; one without rows if there is none, so that its columns are
+/// checked.
 fn batches(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> impl Stream<Item = Result<RecordBatch, Problem>> + Send {
-    // a message may hold nothing but a client's notes
+    // a message may have metadata only
     let with_data = messages.try_filter(|message| {
         let has_data = !message.data_header.is_empty();
         async move { has_data }
@@ -101,7 +100,7 @@ fn batches(
     let decoded = FlightRecordBatchStream::new_from_flight_data(with_data.map_err(Into::into));
     stream::unfold((decoded, 0_usize), |(mut decoded, n_batches)| async move {
         let batch = match decoded.next().await {
-            Some(batch) => batch.map_err(unreadable),
+            Some(batch) => batch.map_err(decode_problem),
             None if n_batches > 0 => return None,
             None => match decoded.schema() {
                 Some(schema) => Ok(RecordBatch::new_empty(schema.clone())),
@@ -112,27 +111,27 @@ fn batches(
     })
 }
 
-type Answer<T> = Result<Response<T>, Status>;
-type Answers<T> = BoxStream<'static, Result<T, Status>>;
+type FlightResult<T> = Result<Response<T>, Status>;
+type FlightStream<T> = BoxStream<'static, Result<T, Status>>;
 
-fn not_here<T>(what: &str) -> Answer<T> {
+fn not_offered<T>(what: &str) -> FlightResult<T> {
     Err(Status::unimplemented(format!("no {what} here, only DoExchange with `{SCORE}`")))
 }
 
 #[tonic::async_trait]
 impl FlightService for Flight {
-    type HandshakeStream = Answers<HandshakeResponse>;
-    type ListFlightsStream = Answers<FlightInfo>;
-    type DoGetStream = Answers<FlightData>;
-    type DoPutStream = Answers<PutResult>;
-    type DoExchangeStream = Answers<FlightData>;
-    type DoActionStream = Answers<arrow_flight::Result>;
-    type ListActionsStream = Answers<ActionType>;
+    type HandshakeStream = FlightStream<HandshakeResponse>;
+    type ListFlightsStream = FlightStream<FlightInfo>;
+    type DoGetStream = FlightStream<FlightData>;
+    type DoPutStream = FlightStream<PutResult>;
+    type DoExchangeStream = FlightStream<FlightData>;
+    type DoActionStream = FlightStream<arrow_flight::Result>;
+    type ListActionsStream = FlightStream<ActionType>;
 
     async fn do_exchange(
         &self,
         request: Request<Streaming<FlightData>>,
-    ) -> Answer<Self::DoExchangeStream> {
+    ) -> FlightResult<Self::DoExchangeStream> {
         let client = request.extensions().get::<Client>().cloned().unwrap_or_default();
         let mut messages = request.into_inner();
         let first = tokio::select! {
@@ -140,14 +139,14 @@ impl FlightService for Flight {
             () = self.0.until_closing() => return Err(Problem::ServerStopping.into()),
             first = messages.message() => first?,
         };
-        check(first.as_ref().and_then(|first| first.flight_descriptor.as_ref()))?;
+        check_descriptor(first.as_ref().and_then(|first| first.flight_descriptor.as_ref()))?;
         let messages = stream::iter(first.map(Ok)).chain(messages);
         let answering = Answering {
-            answer: |labels, result| streams::rewards(&labels, result),
+            answer: |labels, result| streams::reward_batch(&labels, result),
             n_bytes: RecordBatch::get_array_memory_size,
         };
-        let asks = streams::asks(batches(messages));
-        let events = turns::answers(self.0.clone(), client, asks, answering);
+        let groups = streams::groups_of_batches(batches(messages));
+        let events = group_stream::answers(self.0.clone(), client, groups, answering);
         let rewards = events.filter_map(|event| async {
             match event {
                 StreamEvent::Answer(batch) => Some(Ok(batch)),
@@ -159,8 +158,8 @@ impl FlightService for Flight {
         Ok(Response::new(encoder.build(rewards).map_err(Status::from).boxed()))
     }
 
-    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        check(Some(request.get_ref()))?;
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> FlightResult<SchemaResult> {
+        check_descriptor(Some(request.get_ref()))?;
         let schema = SchemaResult::try_from(SchemaAsIpc::new(
             &Reward::schema(),
             &arrow::ipc::writer::IpcWriteOptions::default(),
@@ -168,39 +167,42 @@ impl FlightService for Flight {
         Ok(Response::new(schema.map_err(|error| Status::internal(error.to_string()))?))
     }
 
-    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        check(Some(request.get_ref()))?;
-        Ok(Response::new(info()?))
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> FlightResult<FlightInfo> {
+        check_descriptor(Some(request.get_ref()))?;
+        Ok(Response::new(flight_info()?))
     }
 
-    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        Ok(Response::new(stream::iter([info()]).boxed()))
+    async fn list_flights(&self, _: Request<Criteria>) -> FlightResult<Self::ListFlightsStream> {
+        Ok(Response::new(stream::iter([flight_info()]).boxed()))
     }
 
     async fn handshake(
         &self,
         _: Request<Streaming<HandshakeRequest>>,
-    ) -> Answer<Self::HandshakeStream> {
-        not_here("Handshake")
+    ) -> FlightResult<Self::HandshakeStream> {
+        not_offered("Handshake")
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        not_here("PollFlightInfo")
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> FlightResult<PollInfo> {
+        not_offered("PollFlightInfo")
     }
 
-    async fn do_get(&self, _: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        not_here("DoGet")
+    async fn do_get(&self, _: Request<Ticket>) -> FlightResult<Self::DoGetStream> {
+        not_offered("DoGet")
     }
 
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        not_here("DoPut")
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> FlightResult<Self::DoPutStream> {
+        not_offered("DoPut")
     }
 
-    async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {
-        not_here("DoAction")
+    async fn do_action(&self, _: Request<Action>) -> FlightResult<Self::DoActionStream> {
+        not_offered("DoAction")
     }
 
-    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
-        not_here("ListActions")
+    async fn list_actions(&self, _: Request<Empty>) -> FlightResult<Self::ListActionsStream> {
+        not_offered("ListActions")
     }
 }

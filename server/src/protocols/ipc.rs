@@ -1,4 +1,4 @@
-//! Arrow IPC streams in pieces: bytes in, batches out, and back. Pure.
+//! Arrow IPC streams in pieces: bytes to batches, and batches to bytes. Pure.
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
@@ -10,38 +10,38 @@ use joust_schema::table::Table;
 
 use crate::problem::Problem;
 
-/// Marks a message in a stream; its length follows.
+/// First bytes of a message in a stream; the length of the message follows.
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// Reads batches.
-pub(crate) struct Reader {
+/// Reads batches out of pieces of a stream.
+pub(crate) struct BatchReader {
     max_bytes: usize,
     decoder: StreamDecoder,
     piece: Buffer,
-    /// Bytes since the last batch.
+    /// Number of bytes since the last batch.
     n_bytes: usize,
     n_batches: usize,
 }
 
-impl Reader {
-    /// A batch, with the dictionaries before it, has at most `max_bytes`.
+impl BatchReader {
+    /// For batches of at most `max_bytes`, the dictionaries before a batch included.
     pub(crate) fn new(max_bytes: usize) -> Self {
         let (decoder, piece) = (StreamDecoder::new(), Buffer::from(Bytes::new()));
         Self { max_bytes, decoder, piece, n_bytes: 0, n_batches: 0 }
     }
 
-    /// Takes a piece in, once [`Reader::next`] has given all batches of the pieces before.
+    /// Takes a piece in, once [`BatchReader::next`] has returned all batches of the pieces before.
     pub(crate) fn push(&mut self, piece: Bytes) {
         self.piece = Buffer::from(piece);
     }
 
-    /// The next whole batch.
+    /// The next complete batch; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// [`Problem::Malformed`] and [`Problem::TooLarge`]; nothing more can be read then.
+    /// [`Problem::Malformed`], [`Problem::TooLarge`]; the rest of the stream cannot be read then.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, Problem> {
         let n_before = self.piece.len();
-        let batch = self.decoder.decode(&mut self.piece).map_err(no_arrow)?;
+        let batch = self.decoder.decode(&mut self.piece).map_err(not_arrow)?;
         self.n_bytes += n_before - self.piece.len();
         if self.n_bytes > self.max_bytes {
             let max = self.max_bytes;
@@ -54,13 +54,13 @@ impl Reader {
         Ok(batch)
     }
 
-    /// To be asked when no more pieces come: a batch without rows where there was none, so that its
-    /// columns can be looked at.
+    /// Ends the stream. Returns a batch without rows if the stream had no batch, so that its
+    /// columns are checked.
     ///
     /// # Errors
-    /// [`Problem::Malformed`] where the stream is not whole.
+    /// [`Problem::Malformed`] if the stream breaks off.
     pub(crate) fn finish(&mut self) -> Result<Option<RecordBatch>, Problem> {
-        self.decoder.finish().map_err(no_arrow)?;
+        self.decoder.finish().map_err(not_arrow)?;
         match self.decoder.schema() {
             None => Err(Problem::Malformed("no Arrow stream: there is no schema".to_owned())),
             Some(schema) if self.n_batches == 0 => Ok(Some(RecordBatch::new_empty(schema))),
@@ -69,41 +69,45 @@ impl Reader {
     }
 }
 
-fn no_arrow(error: ArrowError) -> Problem {
+fn not_arrow(error: ArrowError) -> Problem {
     Problem::Malformed(format!("no Arrow stream: {error}"))
 }
 
 /// Writes batches of one table.
-pub(crate) struct Writer {
+pub(crate) struct BatchWriter {
     writer: StreamWriter<Vec<u8>>,
 }
 
-impl Writer {
+impl BatchWriter {
+    /// A writer that has written the schema of `T`.
+    ///
     /// # Errors
-    /// Arrow's; none is known for the tables of this program.
+    /// The error of Arrow; none is known for the tables of this program.
     pub(crate) fn new<T: Table>() -> Result<Self, ArrowError> {
         Ok(Self { writer: StreamWriter::try_new(Vec::new(), &T::schema())? })
     }
 
-    /// What has been written since the last time.
-    pub(crate) fn take(&mut self) -> Bytes {
+    /// Takes the bytes that were written since the last call.
+    pub(crate) fn take_bytes(&mut self) -> Bytes {
         std::mem::take(self.writer.get_mut()).into()
     }
 
+    /// Writes a batch.
+    ///
     /// # Errors
-    /// For batches of another table.
+    /// If the batch is of another table.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         self.writer.write(batch)
     }
 }
 
-/// The end of a whole stream.
+/// The end of a complete stream.
 pub(crate) fn end() -> Bytes {
     [CONTINUATION, [0; 4]].concat().into()
 }
 
-/// The end of a stream that is not whole: the reason in the place of a message, so that people can
-/// find it and no reader takes the stream for a whole one.
+/// The end of a stream that breaks off: the reason in the place of a message. People can read it,
+/// and no Arrow reader takes the stream for a complete one.
 pub(crate) fn broken_off(reason: &str) -> Bytes {
     let mut text = format!("broken off: {reason}").into_bytes();
     // messages are padded to eight bytes
@@ -122,9 +126,9 @@ mod tests {
 
     use super::*;
 
-    /// Batches out of bytes in pieces of `n`.
+    /// The batches of a stream that arrives in pieces of `n` bytes.
     fn read(bytes: &[u8], n: usize, max_bytes: usize) -> Result<Vec<RecordBatch>, Problem> {
-        let mut reader = Reader::new(max_bytes);
+        let mut reader = BatchReader::new(max_bytes);
         let mut batches = Vec::new();
         for piece in bytes.chunks(n) {
             reader.push(Bytes::copy_from_slice(piece));
@@ -154,16 +158,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_in_pieces_is_read_in_pieces() {
+    fn batch_reader_reads_pieces_of_any_size_and_notices_a_broken_stream() {
         let batches = [rewards("a"), rewards("b")];
-        let mut writer = Writer::new::<Reward>().unwrap();
-        let mut bytes = writer.take().to_vec();
+        let mut writer = BatchWriter::new::<Reward>().unwrap();
+        let mut bytes = writer.take_bytes().to_vec();
         for batch in &batches {
             writer.write(batch).unwrap();
-            bytes.extend(writer.take());
+            bytes.extend(writer.take_bytes());
         }
         for n in [1, 7, 64, bytes.len()] {
-            assert_eq!(read(&bytes, n, 4096).unwrap(), batches, "the end may be left out");
+            assert_eq!(
+                read(&bytes, n, 4096).unwrap(),
+                batches,
+                "the end-of-stream marker is optional"
+            );
             let whole = [&bytes[..], &end()].concat();
             assert_eq!(read(&whole, n, 4096).unwrap(), batches);
             assert!(matches!(read(&whole, n, 500), Err(Problem::TooLarge(_))), "{n}");
@@ -174,11 +182,11 @@ mod tests {
         }
         let broken = [&bytes[..], &broken_off("the judge has stopped")].concat();
         let seen: Vec<_> = StreamReader::try_new(&broken[..], None).unwrap().collect();
-        assert!(seen.len() == 3 && seen[2].is_err(), "other readers notice it too");
+        assert!(seen.len() == 3 && seen[2].is_err(), "Arrow's own reader notices it, too");
     }
 
     #[test]
-    fn a_stream_without_batches_has_its_columns_and_none_at_all_is_named() {
+    fn batch_reader_returns_the_columns_of_an_empty_stream_and_refuses_other_bytes() {
         let column: ArrayRef = Arc::new(StringArray::from(Vec::<&str>::new()));
         let empty = RecordBatch::try_from_iter([("prompt", column)]).unwrap();
         let mut writer = StreamWriter::try_new(Vec::new(), &empty.schema()).unwrap();

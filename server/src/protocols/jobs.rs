@@ -1,5 +1,5 @@
-//! Jobs: groups whose result is asked for later, for tournaments that last longer than a client
-//! waits; progress as server-sent events.
+//! Jobs: groups whose result is fetched later, for tournaments that last longer than a client waits;
+//! progress as server-sent events.
 //!
 //! The job id is the group key: the same group posted twice is the same job, and an accepted job
 //! survives a restart.
@@ -15,14 +15,13 @@ use futures_util::stream::{self, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::native;
-use crate::desk::results::Stage;
+use crate::desk::results::GroupStage;
 use crate::input::{Client, Input, JobId, Params};
 use crate::judged::GroupKey;
 use crate::problem::Problem;
 use crate::state::ServerState;
 use crate::wire::{ScoreGroupRequest, ScoreGroupResponse};
-use joust_reward::arena::Progress;
+use joust_reward::arena::GroupProgress;
 
 /// Status of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,14 +41,15 @@ pub(crate) enum JobStatus {
 
 /// A job.
 #[derive(Serialize, JsonSchema)]
-pub(crate) struct Job {
+#[schemars(rename = "Job")]
+pub(crate) struct JobReport {
     /// Id of the job.
     job_id: String,
     /// Status.
     status: JobStatus,
     /// Matches and votes so far, while the group is judged.
     #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<Progress>,
+    progress: Option<GroupProgress>,
     /// The answer of `/v1/score_group`, once it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<ScoreGroupResponse>,
@@ -58,8 +58,8 @@ pub(crate) struct Job {
     error: Option<String>,
 }
 
-impl Job {
-    fn new(state: &ServerState, key: GroupKey, stage: Stage, traces: bool) -> Self {
+impl JobReport {
+    fn new(state: &ServerState, key: GroupKey, stage: GroupStage, traces: bool) -> Self {
         let mut job = Self {
             job_id: key.to_string(),
             status: JobStatus::Queued,
@@ -68,18 +68,18 @@ impl Job {
             error: None,
         };
         match stage {
-            Stage::Queued => {}
-            Stage::Running(progress) => {
+            GroupStage::Queued => {}
+            GroupStage::Judging(progress) => {
                 (job.status, job.progress) = (JobStatus::Running, Some(progress));
             }
-            Stage::Over(Ok(judged)) => {
+            GroupStage::Over(Ok(judged)) => {
                 job.error = judged.result.why_all_failed();
                 job.status = if job.error.is_some() { JobStatus::Failed } else { JobStatus::Done };
                 let judge = state.scorer.judge.to_string();
                 job.result = Some(ScoreGroupResponse::new(&judged.result, judge, traces));
             }
-            Stage::Over(Err(Problem::Cancelled)) => job.status = JobStatus::Cancelled,
-            Stage::Over(Err(problem)) => {
+            GroupStage::Over(Err(Problem::Cancelled)) => job.status = JobStatus::Cancelled,
+            GroupStage::Over(Err(problem)) => {
                 (job.status, job.error) = (JobStatus::Failed, Some(problem.to_string()));
             }
         }
@@ -87,70 +87,72 @@ impl Job {
     }
 }
 
-/// Parameters of a job.
-#[derive(Deserialize, JsonSchema)]
-pub(crate) struct Show {
+/// Query parameters of a job's routes.
+#[derive(Deserialize)]
+pub(crate) struct JobQuery {
     /// Adds the judge's outputs.
     #[serde(default)]
     traces: bool,
 }
 
-/// Accepts a group: 202 with the job and a `Location`.
+/// `POST /v1/jobs`: 202 with the job, and its path in `Location`.
 pub(crate) async fn accept(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
-    Input(request): Input<ScoreGroupRequest>,
+    Input(body): Input<ScoreGroupRequest>,
 ) -> Result<Response, Problem> {
-    let traces = request.traces;
-    let group = native::group(&state, request)?;
-    let key = state.scorer.accept(group, &client.0).await?;
-    let stage = state.scorer.stage(key).unwrap_or(Stage::Queued);
-    let job = Json(Job::new(&state, key, stage, traces));
+    state.check_open()?;
+    let traces = body.traces;
+    let group = state.scorer.with_defaults(body.into_group()?)?;
+    let key = state.scorer.accept_job(group, &client.0).await?;
+    let stage = state.scorer.stage(key).unwrap_or(GroupStage::Queued);
+    let job = Json(JobReport::new(&state, key, stage, traces));
     let mut response = (StatusCode::ACCEPTED, job).into_response();
-    let place = HeaderValue::try_from(format!("/v1/jobs/{key}"));
-    response
-        .headers_mut()
-        .insert(header::LOCATION, place.expect("a key is plain text. This is a bug."));
+    let path = HeaderValue::try_from(format!("/v1/jobs/{key}"));
+    let path = path.expect("a key is hexadecimal digits. This is a bug.");
+    response.headers_mut().insert(header::LOCATION, path);
     Ok(response)
 }
 
-/// Status of a job.
+/// `GET /v1/jobs/{job_id}`.
 pub(crate) async fn show(
     State(state): State<ServerState>,
     JobId(id): JobId,
-    Params(show): Params<Show>,
-) -> Result<Json<Job>, Problem> {
-    let (key, stage) = find(&state, &id)?;
-    Ok(Json(Job::new(&state, key, stage, show.traces)))
+    Params(query): Params<JobQuery>,
+) -> Result<Json<JobReport>, Problem> {
+    let (key, stage) = find_job(&state, &id)?;
+    Ok(Json(JobReport::new(&state, key, stage, query.traces)))
 }
 
-/// Ends a job, unless others want the same group; one that is over stays as it is.
+/// `DELETE /v1/jobs/{job_id}`: cancels the group, unless other requests or jobs want it. A job that
+/// is over stays as it is.
 pub(crate) async fn cancel(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
     JobId(id): JobId,
-) -> Result<Json<Job>, Problem> {
-    let (key, stage) = find(&state, &id)?;
-    if !matches!(stage, Stage::Over(_)) {
+) -> Result<Json<JobReport>, Problem> {
+    let (key, stage) = find_job(&state, &id)?;
+    if !matches!(stage, GroupStage::Over(_)) {
         state.scorer.cancel(key, &client.0).await?;
     }
-    let (key, stage) = find(&state, &id)?;
-    Ok(Json(Job::new(&state, key, stage, false)))
+    let (key, stage) = find_job(&state, &id)?;
+    Ok(Json(JobReport::new(&state, key, stage, false)))
 }
 
-/// A job's progress as server-sent events `progress`, then its end as `done`, `failed` or
-/// `cancelled` with the job as data.
+/// `GET /v1/jobs/{job_id}/events`: server-sent events `progress`, then `done`, `failed` or
+/// `cancelled`; each has the job as data.
 pub(crate) async fn events(
     State(state): State<ServerState>,
     JobId(id): JobId,
-    Params(show): Params<Show>,
+    Params(query): Params<JobQuery>,
 ) -> Result<Response, Problem> {
-    let (key, _) = find(&state, &id)?;
-    let stream = Sse::new(stages(state, key, show.traces));
+    let (key, _) = find_job(&state, &id)?;
+    let stream = Sse::new(stage_events(state, key, query.traces));
     Ok(stream.keep_alive(KeepAlive::default()).into_response())
 }
 
-fn stages(
+/// Events of a job: the present stage, then every further one until the group is over.
+fn stage_events(
     state: ServerState,
     key: GroupKey,
     traces: bool,
@@ -162,15 +164,15 @@ fn stages(
             _ if std::mem::take(&mut is_first) => state.scorer.stage(key)?,
             None => return None,
             Some(stages) => {
-                let stages: &mut tokio::sync::watch::Receiver<Stage> = stages;
+                let stages: &mut tokio::sync::watch::Receiver<GroupStage> = stages;
                 stages.changed().await.ok()?;
                 stages.borrow_and_update().clone()
             }
         };
-        if matches!(stage, Stage::Over(_)) {
+        if matches!(stage, GroupStage::Over(_)) {
             stages = None;
         }
-        let job = Job::new(&state, key, stage, traces);
+        let job = JobReport::new(&state, key, stage, traces);
         let name = match job.status {
             JobStatus::Queued | JobStatus::Running => "progress",
             JobStatus::Done => "done",
@@ -183,7 +185,7 @@ fn stages(
     unfold(next, (state, stages))
 }
 
-/// A stream of what `next` gives until it gives none.
+/// Stream of the items that `next` returns until it returns `None`.
 fn unfold<S, T, F>(next: F, state: S) -> impl Stream<Item = T>
 where
     F: AsyncFnMut(S) -> Option<(T, S)>,
@@ -194,7 +196,11 @@ where
     })
 }
 
-fn find(state: &ServerState, id: &str) -> Result<(GroupKey, Stage), Problem> {
+/// Key and stage of the job with this id.
+///
+/// # Errors
+/// [`Problem::NotFound`]
+fn find_job(state: &ServerState, id: &str) -> Result<(GroupKey, GroupStage), Problem> {
     let key: GroupKey = id.parse().map_err(Problem::NotFound)?;
     match state.scorer.stage(key) {
         Some(stage) => Ok((key, stage)),

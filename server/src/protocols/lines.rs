@@ -1,12 +1,12 @@
-//! Bytes in pieces to lines of a limited length. Pure.
+//! Lines of a limited length out of bytes that arrive in pieces. Pure.
 
-/// Lines that are coming in.
-pub(crate) struct Lines {
+/// Splits bytes into lines.
+pub(crate) struct LineSplitter {
     max_bytes: usize,
     bytes: Vec<u8>,
-    /// Where the next line begins.
+    /// Position at which the next line begins.
     start: usize,
-    /// How far no end of a line is.
+    /// Position up to which no further line end was found.
     searched: usize,
 }
 
@@ -14,12 +14,12 @@ pub(crate) struct Lines {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-impl Lines {
+impl LineSplitter {
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self { max_bytes, bytes: Vec::new(), start: 0, searched: 0 }
     }
 
-    /// Takes a piece in, once [`Lines::next`] has given all lines of the pieces before.
+    /// Takes a piece in, once [`LineSplitter::next`] has returned all lines of the pieces before.
     pub(crate) fn push(&mut self, piece: &[u8]) {
         self.bytes.drain(..self.start);
         self.searched -= self.start;
@@ -27,10 +27,10 @@ impl Lines {
         self.bytes.extend_from_slice(piece);
     }
 
-    /// The next whole line, without its end.
+    /// The next complete line, without its end; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// [`TooLong`], also before the end of such a line is there.
+    /// [`TooLong`], also if the end of such a line has not arrived.
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, TooLong> {
         let end = self.bytes[self.searched..].iter().position(|&byte| byte == b'\n');
         let end = end.map(|at| self.searched + at);
@@ -45,8 +45,8 @@ impl Lines {
         }))
     }
 
-    /// What is left after the last end of a line.
-    pub(crate) fn rest(&mut self) -> Option<&[u8]> {
+    /// The bytes after the last line end, if any.
+    pub(crate) fn take_rest(&mut self) -> Option<&[u8]> {
         let start = std::mem::replace(&mut self.start, self.bytes.len());
         self.searched = self.start;
         (start < self.start).then(|| &self.bytes[start..])
@@ -55,11 +55,11 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lines, TooLong};
+    use super::{LineSplitter, TooLong};
 
-    /// What comes out of a text in pieces of `n` bytes, with a limit of 5.
-    fn check(text: &str, n: usize, wanted: Result<&[&str], &[&str]>) {
-        let mut lines = Lines::new(5);
+    /// Checks the lines of a text that arrives in pieces of `n` bytes, with a limit of 5.
+    fn check_lines(text: &str, n: usize, wanted: Result<&[&str], &[&str]>) {
+        let mut lines = LineSplitter::new(5);
         let mut seen: Vec<String> = Vec::new();
         let mut ended = Ok(());
         'pieces: for piece in text.as_bytes().chunks(n) {
@@ -76,8 +76,8 @@ mod tests {
             }
         }
         if ended.is_ok() {
-            seen.extend(lines.rest().map(|rest| String::from_utf8(rest.to_vec()).unwrap()));
-            assert_eq!(lines.rest(), None);
+            seen.extend(lines.take_rest().map(|rest| String::from_utf8(rest.to_vec()).unwrap()));
+            assert_eq!(lines.take_rest(), None);
         }
         let (lines, is_whole) = match wanted {
             Ok(lines) => (lines, true),
@@ -91,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_the_same_in_pieces_of_any_size() {
+    fn line_splitter_finds_the_same_lines_in_pieces_of_any_size() {
         for n in 1..20 {
-            check("ab\n\n12345\nc", n, Ok(&["ab", "", "12345", "c"]));
-            check("ab\ncd\n", n, Ok(&["ab", "cd"]));
-            check("", n, Ok(&[]));
-            check("ab\n123456\nc", n, Err(&["ab"]));
-            check("ab\n123456", n, Err(&["ab"]));
+            check_lines("ab\n\n12345\nc", n, Ok(&["ab", "", "12345", "c"]));
+            check_lines("ab\ncd\n", n, Ok(&["ab", "cd"]));
+            check_lines("", n, Ok(&[]));
+            check_lines("ab\n123456\nc", n, Err(&["ab"]));
+            check_lines("ab\n123456", n, Err(&["ab"]));
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod chat;
 pub(crate) mod chat_text;
 pub(crate) mod flight;
+pub(crate) mod group_stream;
 pub(crate) mod ipc;
 pub(crate) mod jobs;
 pub(crate) mod lines;
@@ -16,5 +17,4 @@ pub(crate) mod slime;
 pub(crate) mod streams;
 pub(crate) mod system;
 pub(crate) mod table;
-pub(crate) mod turns;
 pub(crate) mod vllm;

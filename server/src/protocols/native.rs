@@ -1,28 +1,31 @@
-//! The native protocol: `POST /v1/score_group`; and how every protocol scores a whole group.
+//! The native protocol, `POST /v1/score_group`; and the scoring of a whole group for the protocols
+//! that take one.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use joust_schema::prompt::Prompt;
 use serde_json::json;
 
+use crate::group::NewGroup;
 use crate::input::{Client, Input};
 use crate::judged::{Judged, problem_of};
 use crate::problem::Problem;
 use crate::state::ServerState;
 use crate::wire::{ScoreGroupRequest, ScoreGroupResponse};
-use joust_reward::GroupRequest;
 
 /// `POST /v1/score_group`: 503 if the judge failed for all members, 422 if it refused them; the
 /// body is the full answer in either case.
 pub(crate) async fn score_group(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
-    Input(request): Input<ScoreGroupRequest>,
+    Input(body): Input<ScoreGroupRequest>,
 ) -> Result<Response, Problem> {
-    let traces = request.traces;
-    let judged = score(&state, request, &client).await?;
+    state.check_open()?;
+    let traces = body.traces;
+    let judged = score(&state, body.into_group()?, &client).await?;
     let judge = state.scorer.judge.to_string();
     let mut answer = json!(ScoreGroupResponse::new(&judged.result, judge, traces));
     Ok(match problem_of(&judged.result) {
@@ -34,35 +37,28 @@ pub(crate) async fn score_group(
     })
 }
 
-/// The group of a request.
-///
-/// # Errors
-/// [`Problem::ServerStopping`]; [`Problem::Invalid`]
-pub(crate) fn group(
-    state: &ServerState,
-    request: ScoreGroupRequest,
-) -> Result<GroupRequest, Problem> {
-    state.check_open()?;
-    request.into_group(&state.scorer.tournament, state.scorer.config.seed)
-}
-
-/// The result of a group, also where no member has a reward.
+/// Judges a group; the result may have no reward for any member.
 async fn score(
     state: &ServerState,
-    request: ScoreGroupRequest,
+    group: NewGroup,
     client: &Client,
 ) -> Result<Arc<Judged>, Problem> {
-    let group = group(state, request)?;
+    let group = state.scorer.with_defaults(group)?;
     state.scorer.score(group, &client.0, None).await
 }
 
-/// As [`score`], for protocols in which a group without any reward is an error.
-pub(crate) async fn score_any(
+/// Judges a group of texts, for protocols in which a group without any reward is an error.
+///
+/// # Errors
+/// [`Problem`], also if no member has a reward.
+pub(crate) async fn score_texts(
     state: &ServerState,
-    request: ScoreGroupRequest,
     client: &Client,
+    prompt: &Prompt,
+    completions: Vec<String>,
 ) -> Result<Arc<Judged>, Problem> {
-    let judged = score(state, request, client).await?;
+    state.check_open()?;
+    let judged = score(state, NewGroup::new(prompt, completions)?, client).await?;
     match problem_of(&judged.result) {
         Some(problem) => Err(problem),
         None => Ok(judged),

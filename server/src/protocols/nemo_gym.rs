@@ -1,26 +1,24 @@
-//! NeMo-Gym: `/verify` for one rollout, whose group is put together by the barrier, and `/compare`
-//! for a whole group (`genrm_compare`).
+//! NeMo-Gym: `/verify` for one rollout, whose group the barrier collects, and `/compare` for a whole
+//! group (`genrm_compare`).
 
 use axum::extract::State;
 use axum::{Extension, Json};
 use joust_schema::ids::Member;
-use joust_schema::prompt::Prompt;
 use joust_schema::tables::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::native::score_any;
+use super::native::score_texts;
 use super::per_completion::{content_key, limit};
 use super::responses::{self, Conversation, Output};
-use crate::cohort::barrier::{About, Arrival};
+use crate::cohort::barrier::{Arrival, CohortQuestion};
 use crate::cohort::terms::{CohortKey, MemberName};
 use crate::input::{Client, Input};
 use crate::problem::Problem;
 use crate::state::ServerState;
-use crate::wire::ScoreGroupRequest;
 
-/// Body of `/verify`; what else is in it comes back with the answer.
+/// Body of `/verify`; the answer repeats all of its fields, also those that are not read.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct NemoGym {
     responses_create_params: CreateParams,
@@ -28,7 +26,7 @@ pub(crate) struct NemoGym {
     /// The client's own id of the group.
     #[serde(rename = "_ng_group_id")]
     group_id: Option<Value>,
-    /// Counts judgings of it.
+    /// Number of the attempt to judge the group.
     #[serde(rename = "_ng_group_attempt")]
     attempt: Option<u64>,
     /// Index in the group.
@@ -41,8 +39,8 @@ struct CreateParams {
     input: Conversation,
 }
 
-/// Answers with the request's body and a `reward`. A completion without one has `reward` 0 and all
-/// marks by which NeMo-Gym takes it out of training and figures.
+/// `POST /verify`: answers with the request's body and a `reward`. Without a reward, `reward` is 0
+/// and all marks are set by which NeMo-Gym leaves the completion out of training and metrics.
 pub(crate) async fn verify(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
@@ -69,17 +67,17 @@ pub(crate) async fn verify(
     };
     let arrival = Arrival {
         key,
-        name: request.rollout_index.map(MemberName::Place),
+        name: request.rollout_index.map(MemberName::Index),
         completion: request.response.text(),
-        about: About { prompt, answer: None, group_id: group, client: client.0 },
+        question: CohortQuestion { prompt, answer: None, group_id: group, client: client.0 },
     };
     let waiting = state.barrier.join(arrival)?;
     match waiting.answer(limit(&state)).await {
-        Ok(scored) => {
-            answer["reward"] = json!(scored.reward);
+        Ok(score) => {
+            answer["reward"] = json!(score.reward);
             answer["reward_components"] = json!({
-                "win_rate": scored.win_rate,
-                "rating": scored.rating,
+                "win_rate": score.win_rate,
+                "rating": score.rating,
             });
         }
         Err(problem) => {
@@ -90,7 +88,7 @@ pub(crate) async fn verify(
     Ok(Json(answer))
 }
 
-/// NeMo-Gym's failure class of a problem; none if the problem is an error of the request.
+/// NeMo-Gym's failure class of a problem; `None` for a problem that is answered with its status.
 fn failure_class(problem: &Problem) -> Option<&'static str> {
     match problem {
         Problem::NoVotes(_) | Problem::Invalid(_) | Problem::GivenUp(_) => Some("judge_failed"),
@@ -101,15 +99,15 @@ fn failure_class(problem: &Problem) -> Option<&'static str> {
     }
 }
 
-/// Marks an answer as none. NeMo-Gym's collection of rollouts reads `_ng_failure_class`, its
-/// figures (since
-/// 0.7) `mask_sample`, NeMo-RL the one in `instance_config`.
+/// Marks an answer as one without a reward. NeMo-Gym's collection of rollouts reads
+/// `_ng_failure_class`, its metrics (since 0.7) read `mask_sample`, NeMo-RL reads `mask_sample` in
+/// `instance_config`.
 fn mark_failed(answer: &mut Value, class: &str, reason: &str) {
     answer["reward"] = json!(0.0);
     answer["_ng_failure_class"] = json!(class);
     answer["_ng_failure_judge_error"] = json!(reason);
     answer["mask_sample"] = json!(true);
-    // one of its own kinds, or one with the name of the server before it
+    // NeMo-Gym has a kind of its own for this class; others get the name of this program
     answer["failure_kind"] = match class {
         "judge_failed" => json!(class),
         _ => json!(format!("joust:{class}")),
@@ -121,11 +119,11 @@ fn mark_failed(answer: &mut Value, class: &str, reason: &str) {
     answer["instance_config"]["mask_sample"] = json!(true);
 }
 
-/// Answer of `/verify`: the request, and
+/// Answer of `/verify`: the fields of the request, and these.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(crate) struct NemoGymAnswer {
-    /// the reward; 0 beside a failure class, by which NeMo-Gym leaves it out.
+    /// The reward; 0 with a failure class, by which NeMo-Gym leaves the completion out.
     reward: f64,
     /// Why there is no reward.
     #[serde(rename = "_ng_failure_class")]
@@ -144,23 +142,19 @@ pub(crate) struct Compare {
     principle: Option<String>,
 }
 
+/// `POST /compare`.
 pub(crate) async fn compare(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
     Input(body): Input<Compare>,
 ) -> Result<Json<CompareAnswer>, Problem> {
-    let completions = body.response_objs.iter().map(|output| Prompt::Text(output.text())).collect();
-    let request = ScoreGroupRequest {
-        prompt: Some(responses::prompt(&body.conversation_history, body.principle.as_deref())),
-        completions,
-        ..ScoreGroupRequest::default()
-    };
-    let judged = score_any(&state, request, &client).await?;
+    let prompt = responses::prompt(&body.conversation_history, body.principle.as_deref());
+    let completions = body.response_objs.iter().map(Output::text).collect();
+    let judged = score_texts(&state, &client, &prompt, completions).await?;
     let result = &judged.result;
     let comparison = |row: &joust_schema::tables::Match| {
         let (score_1, score_2) = (f64::from(row.votes_a), f64::from(row.votes_b));
-        // 1 where all votes are for the first, 6 where all are for the second; 3.5 where they are
-        // even
+        // 1 if all votes are for the first response, 6 if all are for the second, 3.5 if even
         let share = if score_1 + score_2 > 0.0 { score_1 / (score_1 + score_2) } else { 0.5 };
         Comparison {
             response_i: row.member_a,
@@ -206,7 +200,7 @@ struct Comparison {
     score_1: f64,
     /// Votes for the second.
     score_2: f64,
-    /// 1 where all votes are for the first, 6 where all are for the second.
+    /// 1 if all votes are for the first response, 6 if all are for the second.
     ranking: f64,
 }
 

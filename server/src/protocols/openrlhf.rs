@@ -1,7 +1,7 @@
-//! OpenRLHF's `/get_reward`: rewards of completions whose group is put together by the barrier.
+//! OpenRLHF's `/get_reward`: rewards of single completions, whose group the barrier collects.
 //!
 //! Protocol as read in OpenRLHF 0.11.2 (`openrlhf/utils/agent.py`, `serve_rm.py`). The client
-//! retries on errors and takes any number for a reward: a missing reward is therefore an error,
+//! retries after errors and takes any number for a reward: a missing reward is therefore an error,
 //! never a number.
 
 use std::collections::BTreeMap;
@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat_text::completion_after;
-use super::per_completion::{CompletionRequest, answer, join};
-use crate::cohort::barrier::Scored;
+use super::per_completion::{CompletionRequest, answer, join_cohorts};
+use crate::cohort::barrier::MemberScore;
 use crate::input::{Client, Input};
 use crate::problem::Problem;
 use crate::state::ServerState;
 use crate::wire::Known;
 
-/// Body of `/get_reward`: lists of one length, which is one in practice.
+/// Body of `/get_reward`: lists of the same length, in practice 1.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct OpenRlhf {
     /// Prompt and completion, special tokens included.
@@ -52,6 +52,17 @@ pub(crate) async fn get_reward(
     headers: HeaderMap,
     Input(body): Input<OpenRlhf>,
 ) -> Result<Json<OpenRlhfAnswer>, Problem> {
+    let requests = completion_requests(&body)?;
+    let waiting = join_cohorts(&state, &client, &headers, requests)?;
+    let mut scores = Vec::new();
+    for member in waiting {
+        scores.push(answer(&state, member).await?);
+    }
+    Ok(Json(OpenRlhfAnswer::new(&scores)))
+}
+
+/// The completions of a body, in order.
+fn completion_requests(body: &OpenRlhf) -> Result<Vec<CompletionRequest>, Problem> {
     let n = body.query.len();
     if n == 0 || body.prompts.len() != n || (!body.labels.is_empty() && body.labels.len() != n) {
         let text = format!(
@@ -62,37 +73,39 @@ pub(crate) async fn get_reward(
         );
         return Err(Problem::Invalid(text));
     }
-    let mut ones = Vec::new();
-    for (at, (query, prompt)) in body.query.iter().zip(&body.prompts).enumerate() {
+    let mut requests = Vec::new();
+    for (idx, (query, prompt)) in body.query.iter().zip(&body.prompts).enumerate() {
         let Some(completion) = completion_after(query, prompt) else {
             let text =
-                format!("query {at} does not hold its prompt, wanted the prompt and what follows");
+                format!("query {idx} does not hold its prompt, wanted the prompt and what follows");
             return Err(Problem::Invalid(text));
         };
-        let label = body.labels.get(at).cloned().unwrap_or(Value::Null);
-        let prompt = Prompt::Text(prompt.clone());
-        ones.push(CompletionRequest { prompt, label, completion: completion.to_owned(), at });
+        let label = body.labels.get(idx).cloned().unwrap_or(Value::Null);
+        let (prompt, completion) = (Prompt::Text(prompt.clone()), completion.to_owned());
+        requests.push(CompletionRequest { prompt, label, completion, idx });
     }
-    let waiting = join(&state, &client, &headers, ones)?;
-    let mut scored = Vec::new();
-    for one in waiting {
-        scored.push(answer(&state, one).await?);
+    Ok(requests)
+}
+
+impl OpenRlhfAnswer {
+    fn new(scores: &[MemberScore]) -> Self {
+        let rewards: Vec<f64> = scores.iter().map(|score| score.reward).collect();
+        // OpenRLHF makes tensors of the logs: a value that one completion lacks is left out for all
+        let column = |value: fn(&MemberScore) -> Option<f64>| -> Option<Vec<f64>> {
+            scores.iter().map(value).collect()
+        };
+        let logs = [
+            ("rating", column(|score| score.rating)),
+            ("rating_stderr", column(|score| score.rating_stderr)),
+            ("rank", column(|score| score.rank.map(f64::from))),
+            ("wins", column(|score| Some(f64::from(score.wins)))),
+            ("losses", column(|score| Some(f64::from(score.losses)))),
+        ];
+        let logs = logs.into_iter().filter_map(|(name, values)| Some((name, values?)));
+        Self {
+            scores: column(|score| score.win_rate).unwrap_or_else(|| rewards.clone()),
+            rewards,
+            extra_logs: logs.collect(),
+        }
     }
-    let rewards: Vec<f64> = scored.iter().map(|one| one.reward).collect();
-    // its logger makes tensors of these: numbers only, and what is not known of one is left out for
-    // all
-    let known = |value: fn(&Scored) -> Option<f64>| -> Option<Vec<f64>> {
-        scored.iter().map(value).collect()
-    };
-    let logs = [
-        ("rating", known(|one| one.rating)),
-        ("rating_stderr", known(|one| one.rating_stderr)),
-        ("rank", known(|one| one.rank.map(f64::from))),
-        ("wins", known(|one| Some(f64::from(one.wins)))),
-        ("losses", known(|one| Some(f64::from(one.losses)))),
-    ];
-    let extra_logs = logs.into_iter().filter_map(|(name, values)| Some((name, values?))).collect();
-    // OpenRLHF filters by these, in [0, 1]
-    let scores = known(|one| one.win_rate).unwrap_or_else(|| rewards.clone());
-    Ok(Json(OpenRlhfAnswer { rewards, scores, extra_logs }))
 }

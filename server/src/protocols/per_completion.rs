@@ -1,7 +1,6 @@
-//! Requests of one completion each: their headers, their cohort key, and the way through the
-//! barrier.
+//! Requests of one completion each: their headers, their cohort key, and their wait at the barrier.
 //!
-//! Shared by OpenRLHF, slime, NeMo-Gym and vLLM; knows no body of theirs.
+//! Shared by OpenRLHF, slime, NeMo-Gym and vLLM; does not know their bodies.
 
 use std::time::Duration;
 
@@ -9,18 +8,23 @@ use axum::http::HeaderMap;
 use joust_schema::prompt::Prompt;
 use serde_json::Value;
 
-use crate::cohort::barrier::{About, Arrival, Scored, Waiting};
+use crate::cohort::barrier::{Arrival, CohortQuestion, MemberScore, WaitingMember};
 use crate::cohort::terms::{CohortKey, MemberName};
 use crate::input::{Client, header_text};
 use crate::problem::Problem;
 use crate::state::ServerState;
 
-/// Headers that name a completion's group and place in it; without them the group is known by its
-/// prompt.
+/// Header with the name of the completion's group; without it, requests with the same prompt and
+/// known answer form a group.
 const GROUP: &str = "x-joust-group";
+
+/// Header with the attempt number of the group.
 const ATTEMPT: &str = "x-joust-attempt";
+
+/// Header with the index in the group.
 const MEMBER: &str = "x-joust-member";
-/// The client's own id of the request: the same one again is a retry.
+
+/// Header with the client's own id of the request; the same id again is a retry.
 const REQUEST: &str = "x-request-id";
 
 /// One completion of a request.
@@ -29,30 +33,32 @@ pub(crate) struct CompletionRequest {
     /// The known answer.
     pub(crate) label: Value,
     pub(crate) completion: String,
-    /// Its place in the request.
-    pub(crate) at: usize,
+    /// Index in the request.
+    pub(crate) idx: usize,
 }
 
 /// Adds completions to their cohorts: all, or none if one is not valid.
-pub(crate) fn join(
+///
+/// # Errors
+/// [`Problem::Invalid`]; the problems of [`Barrier::join`](crate::cohort::barrier::Barrier::join).
+pub(crate) fn join_cohorts(
     state: &ServerState,
     client: &Client,
     headers: &HeaderMap,
-    ones: Vec<CompletionRequest>,
-) -> Result<Vec<Waiting>, Problem> {
-    let arrivals: Vec<Arrival> =
-        ones.into_iter().map(|one| arrival(client, headers, one)).collect::<Result<_, _>>()?;
-    let join = |arrival| state.barrier.join(arrival);
-    arrivals.into_iter().map(join).collect::<Result<_, _>>()
+    requests: Vec<CompletionRequest>,
+) -> Result<Vec<WaitingMember>, Problem> {
+    let arrivals = requests.into_iter().map(|request| arrival(client, headers, request));
+    let arrivals: Vec<Arrival> = arrivals.collect::<Result<_, _>>()?;
+    arrivals.into_iter().map(|arrival| state.barrier.join(arrival)).collect()
 }
 
 /// A completion with its cohort key and name.
 fn arrival(
     client: &Client,
     headers: &HeaderMap,
-    one: CompletionRequest,
+    request: CompletionRequest,
 ) -> Result<Arrival, Problem> {
-    let CompletionRequest { prompt, label, completion, at } = one;
+    let CompletionRequest { prompt, label, completion, idx } = request;
     let bad = |text: &str| Problem::Invalid(text.to_owned());
     let header = |name: &str| header_text(headers, name);
     let number = |name: &str| match header(name) {
@@ -77,30 +83,35 @@ fn arrival(
         (None, Some(_)) => return Err(bad(&format!("header {ATTEMPT} comes without {GROUP}"))),
     };
     let name = match (number(MEMBER)?, header(REQUEST)) {
-        (Some(member), _) => Some(MemberName::Place(member.saturating_add(at as u64))),
-        (None, Some(id)) => Some(MemberName::Request(format!("{id}#{at}"))),
+        (Some(member), _) => Some(MemberName::Index(member.saturating_add(idx as u64))),
+        (None, Some(id)) => Some(MemberName::Request(format!("{id}#{idx}"))),
         (None, None) => None,
     };
-    let about = About { prompt, answer: Some(label), group_id: group, client: client.0.clone() };
-    Ok(Arrival { key, name, completion, about })
+    let question =
+        CohortQuestion { prompt, answer: Some(label), group_id: group, client: client.0.clone() };
+    Ok(Arrival { key, name, completion, question })
 }
 
-/// Requests with the same prompt and known answer are one group.
+/// Cohort key of a completion without a group name: a hash of prompt and known answer.
 pub(crate) fn content_key(prompt: &Prompt, label: &Value) -> CohortKey {
     let content = format!("{}\u{0}{label}", prompt.to_column());
     CohortKey::Content(blake3::hash(content.as_bytes()).to_hex().to_string())
 }
 
-/// Last resort: collecting and judging have limits of their own.
+/// Maximum time that a request waits at the barrier: a little more than the limits of collecting and
+/// judging together.
 pub(crate) fn limit(state: &ServerState) -> Duration {
     let limits = &state.scorer.config;
     limits.cohorts.collect + limits.timeout + Duration::from_secs(1)
 }
 
-/// The score of one completion.
+/// Waits for the score of a completion.
 ///
 /// # Errors
 /// The problem of its cohort.
-pub(crate) async fn answer(state: &ServerState, waiting: Waiting) -> Result<Scored, Problem> {
+pub(crate) async fn answer(
+    state: &ServerState,
+    waiting: WaitingMember,
+) -> Result<MemberScore, Problem> {
     waiting.answer(limit(state)).await
 }

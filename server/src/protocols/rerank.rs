@@ -8,11 +8,10 @@ use joust_schema::prompt::Prompt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::native::score_any;
+use super::native::score_texts;
 use crate::input::{Client, Input};
 use crate::problem::Problem;
 use crate::state::ServerState;
-use crate::wire::ScoreGroupRequest;
 
 /// Body of the rerank routes.
 #[derive(Deserialize, JsonSchema)]
@@ -67,7 +66,7 @@ enum Document {
     Object { text: String },
 }
 
-/// The documents are completions of the query, best first. One without a reward is no result.
+/// `POST /rerank` and `/v1/rerank`: judges the documents as completions of the query.
 pub(crate) async fn rerank(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
@@ -85,16 +84,11 @@ pub(crate) async fn rerank(
             format!("documents has {} entries, wanted at least two to compare", texts.len());
         return Err(Problem::Invalid(reason));
     }
-    let request = ScoreGroupRequest {
-        prompt: Some(body.query),
-        completions: texts.iter().cloned().map(Prompt::Text).collect(),
-        ..ScoreGroupRequest::default()
-    };
-    let judged = score_any(&state, request, &client).await?;
+    let judged = score_texts(&state, &client, &body.query, texts.clone()).await?;
     let result = &judged.result;
     let rows = result.rewards.iter().enumerate();
     let mut scored: Vec<(usize, f64)> =
-        rows.filter_map(|(at, row)| Some((at, row.win_rate.or(row.reward)?))).collect();
+        rows.filter_map(|(idx, row)| Some((idx, row.win_rate.or(row.reward)?))).collect();
     scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     if let Some(most) = body.top_n.filter(|most| *most > 0) {
         scored.truncate(most);

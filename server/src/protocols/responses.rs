@@ -1,4 +1,4 @@
-//! Conversations and answers in the form of OpenAI's Responses, as NeMo-Gym sends them.
+//! Conversations and answers in the format of OpenAI's Responses API, as NeMo-Gym sends them. Pure.
 
 use joust_schema::prompt::{Message, Prompt};
 use schemars::JsonSchema;
@@ -12,13 +12,13 @@ pub(crate) enum Conversation {
     Items(Vec<Item>),
 }
 
-/// A model's output: items of which the messages count, not the reasoning.
+/// A model's output: messages, reasoning and other items; only messages are read.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub(crate) struct Output {
     output: Vec<Item>,
 }
 
-/// One item; other kinds than messages (reasoning, tool calls) have no role.
+/// One item: a message, or reasoning or a tool call, which have no role.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub(crate) struct Item {
     #[serde(default, rename = "type")]
@@ -29,7 +29,7 @@ pub(crate) struct Item {
     content: Option<Content>,
 }
 
-/// What a message says: a text, or parts.
+/// Content of a message: a text, or parts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "content is neither a text nor a list of parts")]
 pub(crate) enum Content {
@@ -38,7 +38,7 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// All texts together.
+    /// The texts of all parts, joined.
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -47,7 +47,7 @@ impl Content {
     }
 }
 
-/// A part of a message; parts without a text (images, refusals) say nothing here.
+/// A part of a message; parts without a text (images, refusals) are skipped.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub(crate) struct Part {
     #[serde(default)]
@@ -65,14 +65,14 @@ impl Item {
 }
 
 impl Output {
-    /// What the model says in the end: its last message.
+    /// The text of the last message; empty without one.
     pub(crate) fn text(&self) -> String {
         let last = self.output.iter().rfind(|item| item.is_message());
         last.map(Item::text).unwrap_or_default()
     }
 }
 
-/// The conversation as a prompt; `principle` is what to judge by, as a message of the system's.
+/// The conversation as a prompt; `principle`, the criterion of the judge, becomes a system message.
 pub(crate) fn prompt(conversation: &Conversation, principle: Option<&str>) -> Prompt {
     let mut messages: Vec<Message> = match conversation {
         Conversation::Text(text) => vec![Message::new("user", text)],
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_message_counts_and_reasoning_does_not() {
+    fn output_text_is_the_last_message_without_reasoning() {
         let output: Output = serde_json::from_value(json!({"id": "r", "output": [
             {"type": "message", "role": "assistant", "content": "a draft"},
             {"type": "message", "role": "assistant", "content": [
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn conversations_come_as_texts_and_as_items() {
+    fn prompt_reads_conversations_of_texts_and_of_items() {
         let items: Conversation = serde_json::from_value(json!([
             {"role": "user", "content": [{"type": "input_text", "text": "2+2?"}]},
             {"type": "function_call", "name": "f", "arguments": "{}"}

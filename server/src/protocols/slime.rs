@@ -1,6 +1,6 @@
-//! slime's `/remote_rm`: the reward of one completion; its group is put together by the barrier.
+//! slime's `/remote_rm`: the reward of one completion, whose group the barrier collects.
 //!
-//! Protocol as read in `slime/rollout/rm_hub`. The client retries on errors and takes any number
+//! Protocol as read in `slime/rollout/rm_hub`. The client retries after errors and takes any number
 //! for a reward: a missing reward is therefore an error, never a number.
 
 use axum::extract::State;
@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::per_completion::{CompletionRequest, answer, join};
+use super::per_completion::{CompletionRequest, answer, join_cohorts};
 use crate::input::{Client, Input, Params};
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -57,18 +57,18 @@ pub(crate) async fn remote_rm(
     Input(body): Input<Slime>,
 ) -> Result<Json<Value>, Problem> {
     let Slime { prompt, response, label } = body;
-    let one = CompletionRequest { prompt, label, completion: response, at: 0 };
-    let waiting = join(&state, &client, &headers, vec![one])?.remove(0);
-    let scored = answer(&state, waiting).await?;
+    let request = CompletionRequest { prompt, label, completion: response, idx: 0 };
+    let member = join_cohorts(&state, &client, &headers, vec![request])?.remove(0);
+    let score = answer(&state, member).await?;
     Ok(Json(match query.key {
-        // the reward last: its key may be any
+        // the reward comes last: `key` may be the name of another field
         Some(key) => json!({
-            "win_rate": scored.win_rate,
-            "rating": scored.rating,
-            "rating_stderr": scored.rating_stderr,
-            "rank": scored.rank,
-            key: scored.reward,
+            "win_rate": score.win_rate,
+            "rating": score.rating,
+            "rating_stderr": score.rating_stderr,
+            "rank": score.rank,
+            key: score.reward,
         }),
-        None => json!(scored.reward),
+        None => json!(score.reward),
     }))
 }

@@ -13,10 +13,10 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use joust_schema::tables::{Reward, Status};
 use serde_json::{Value, json};
 
-use super::ipc::{self, Reader, Writer};
-use super::lines::{Lines, TooLong};
-use super::table::{self, Groups, Labels};
-use super::turns::{self, Answering, Ask, StreamEvent};
+use super::group_stream::{self, Answering, StreamEvent, StreamedGroup};
+use super::ipc::{self, BatchReader, BatchWriter};
+use super::lines::{LineSplitter, TooLong};
+use super::table::{self, GroupSplitter, RowLabels};
 use crate::input::{Client, MAX_BODY_BYTES, object};
 use crate::judged::problem_of;
 use crate::problem::Problem;
@@ -24,13 +24,14 @@ use crate::state::ServerState;
 use crate::wire::{ScoreGroupRequest, ScoreGroupResponse};
 use joust_reward::arena::GroupResult;
 
-/// Names of JSON lines; the first is that of the answer.
+/// Content types of JSON lines; the first is that of the answer.
 pub(crate) const JSON_LINES: [&str; 3] =
     ["application/x-ndjson", "application/jsonl", "application/json-lines"];
 
-/// Name of an Arrow stream.
+/// Content type of an Arrow stream.
 pub(crate) const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
 
+/// `POST /v1/score_groups`: the content type of the body decides the format of body and answer.
 pub(crate) async fn score_groups(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
@@ -47,31 +48,37 @@ pub(crate) async fn score_groups(
     }
     state.check_open()?;
     let body = body.into_data_stream();
-    if is_lines { Ok(json_lines(state, client, body)) } else { arrow(state, client, body).await }
+    if is_lines {
+        Ok(score_json_lines(state, client, body))
+    } else {
+        score_arrow_stream(state, client, body).await
+    }
 }
 
 fn cut_off(error: &axum::Error) -> Problem {
     Problem::Malformed(format!("the body broke off: {error}"))
 }
 
-/// A line's number, and whether its answer holds what the judge said.
+/// What the answer of a line needs beside the result.
 #[derive(Clone, Copy)]
-struct Line {
+struct LineTag {
+    /// Number of the line, counted from 0.
     index: u64,
+    /// Whether the answer has the judge's outputs.
     traces: bool,
 }
 
-fn json_lines(state: ServerState, client: Client, body: BodyDataStream) -> Response {
+fn score_json_lines(state: ServerState, client: Client, body: BodyDataStream) -> Response {
     let judge = state.scorer.judge.to_string();
-    let answer = move |line, result| Ok(answered(line, result, judge.clone()));
+    let answer = move |tag, result| Ok(answer_line(tag, result, judge.clone()));
     let answering = Answering { answer, n_bytes: Bytes::len };
-    let events = turns::answers(state, client, lines(body), answering);
+    let events = group_stream::answers(state, client, groups_of_lines(body), answering);
     let bytes = events.filter_map(|event| async {
         match event {
             StreamEvent::Answer(line) => Some(Ok::<_, Infallible>(line)),
             StreamEvent::End(Ok(())) => None,
-            StreamEvent::End(Err(why)) => {
-                Some(Ok(as_line(&json!({"error": why.to_string(), "status": why.code()}))))
+            StreamEvent::End(Err(problem)) => {
+                Some(Ok(as_line(&json!({"error": problem.to_string(), "status": problem.code()}))))
             }
         }
     });
@@ -82,12 +89,12 @@ fn as_line(value: &Value) -> Bytes {
     format!("{value}\n").into()
 }
 
-/// The line that answers a line.
-fn answered(line: Line, result: Result<GroupResult, Problem>, judge: String) -> Bytes {
+/// The line that answers the line of `tag`.
+fn answer_line(tag: LineTag, result: Result<GroupResult, Problem>, judge: String) -> Bytes {
     as_line(&match result {
         Ok(result) => {
-            let mut answer = json!(ScoreGroupResponse::new(&result, judge, line.traces));
-            answer["index"] = json!(line.index);
+            let mut answer = json!(ScoreGroupResponse::new(&result, judge, tag.traces));
+            answer["index"] = json!(tag.index);
             if let Some(problem) = problem_of(&result) {
                 answer["error"] = json!(problem.to_string());
                 answer["status"] = json!(problem.code());
@@ -95,37 +102,40 @@ fn answered(line: Line, result: Result<GroupResult, Problem>, judge: String) -> 
             answer
         }
         Err(problem) => {
-            json!({"index": line.index, "error": problem.to_string(), "status": problem.code()})
+            json!({"index": tag.index, "error": problem.to_string(), "status": problem.code()})
         }
     })
 }
 
-/// Lines that are being read.
-struct LineSource {
+/// Reads groups out of a body of JSON lines.
+struct LineReader {
     body: BodyDataStream,
-    lines: Lines,
+    lines: LineSplitter,
+    /// Number of the next line.
     index: u64,
     is_over: bool,
 }
 
-/// The groups of a body, a line a group. Empty lines are none, but counted.
-fn lines(body: BodyDataStream) -> impl Stream<Item = Result<Ask<Line>, Problem>> {
-    let source = LineSource { body, lines: Lines::new(MAX_BODY_BYTES), index: 0, is_over: false };
-    stream::unfold(source, |mut source| async { Some((source.next().await?, source)) })
+/// The groups of a body with one group per line. Empty lines hold no group, but are counted.
+fn groups_of_lines(
+    body: BodyDataStream,
+) -> impl Stream<Item = Result<StreamedGroup<LineTag>, Problem>> {
+    let lines = LineSplitter::new(MAX_BODY_BYTES);
+    let reader = LineReader { body, lines, index: 0, is_over: false };
+    stream::unfold(reader, |mut reader| async { Some((reader.next().await?, reader)) })
 }
 
-impl LineSource {
-    async fn next(&mut self) -> Option<Result<Ask<Line>, Problem>> {
+impl LineReader {
+    async fn next(&mut self) -> Option<Result<StreamedGroup<LineTag>, Problem>> {
         while !self.is_over {
             let line = self.lines.next();
-            let ask = match line {
-                Ok(Some(line)) => parsed(line, self.index),
+            let group = match line {
+                Ok(Some(line)) => group_of_line(line, self.index),
                 Err(TooLong) => {
                     self.is_over = true;
                     let reason = format!("the line is longer than {MAX_BODY_BYTES} bytes");
-                    let why = Problem::TooLarge(reason);
-                    let tag = Line { index: self.index, traces: false };
-                    Some(Ask { tag, request: Err(why) })
+                    let tag = LineTag { index: self.index, traces: false };
+                    Some(StreamedGroup { tag, group: Err(Problem::TooLarge(reason)) })
                 }
                 Ok(None) => match self.body.next().await {
                     Some(Ok(piece)) => {
@@ -138,62 +148,64 @@ impl LineSource {
                     }
                     None => {
                         self.is_over = true;
-                        self.lines.rest().and_then(|rest| parsed(rest, self.index))
+                        self.lines.take_rest().and_then(|rest| group_of_line(rest, self.index))
                     }
                 },
             };
             self.index += 1;
-            if let Some(ask) = ask {
-                return Some(Ok(ask));
+            if let Some(group) = group {
+                return Some(Ok(group));
             }
         }
         None
     }
 }
 
-/// A line's group; none where the line is empty.
-fn parsed(line: &[u8], index: u64) -> Option<Ask<Line>> {
+/// The group of a line; `None` for an empty line.
+fn group_of_line(line: &[u8], index: u64) -> Option<StreamedGroup<LineTag>> {
     if line.trim_ascii().is_empty() {
         return None;
     }
-    let request: Result<ScoreGroupRequest, Problem> = object(line);
-    let traces = request.as_ref().is_ok_and(|request| request.traces);
-    Some(Ask { tag: Line { index, traces }, request })
+    let body: Result<ScoreGroupRequest, Problem> = object(line);
+    let traces = body.as_ref().is_ok_and(|body| body.traces);
+    let group = body.and_then(ScoreGroupRequest::into_group);
+    Some(StreamedGroup { tag: LineTag { index, traces }, group })
 }
 
-/// The answer waits for the first group, so that a body that is no table of groups gets a status of
-/// its own.
-async fn arrow(
+/// The response begins once the first group is answered, so that a body that is not a table of
+/// groups gets a status of its own.
+async fn score_arrow_stream(
     state: ServerState,
     client: Client,
     body: BodyDataStream,
 ) -> Result<Response, Problem> {
-    let broken = |error: arrow::error::ArrowError| Problem::Internal(error.to_string());
-    let mut writer = Writer::new::<Reward>().map_err(broken)?;
-    let schema = writer.take();
+    let internal = |error: arrow::error::ArrowError| Problem::Internal(error.to_string());
+    let mut writer = BatchWriter::new::<Reward>().map_err(internal)?;
+    let schema = writer.take_bytes();
     let answer = move |labels, result| {
-        writer.write(&rewards(&labels, result)?).map_err(broken)?;
-        Ok(writer.take())
+        writer.write(&reward_batch(&labels, result)?).map_err(internal)?;
+        Ok(writer.take_bytes())
     };
     let answering = Answering { answer, n_bytes: Bytes::len };
-    let mut events = Box::pin(turns::answers(state, client, asks(batches(body)), answering));
+    let groups = groups_of_batches(batches(body));
+    let mut events = Box::pin(group_stream::answers(state, client, groups, answering));
     let first = match events.next().await {
-        Some(StreamEvent::End(Err(why))) => return Err(why),
+        Some(StreamEvent::End(Err(problem))) => return Err(problem),
         first => first,
     };
     let bytes = stream::iter(first).chain(events).flat_map(|event| {
         let pieces = match event {
             StreamEvent::Answer(piece) => vec![Ok(piece)],
             StreamEvent::End(Ok(())) => vec![Ok(ipc::end())],
-            StreamEvent::End(Err(why)) => {
-                let reason = why.to_string();
+            StreamEvent::End(Err(problem)) => {
+                let reason = problem.to_string();
                 tracing::warn!(reason, "A stream of rewards breaks off.");
                 vec![Ok(ipc::broken_off(&reason)), Err(std::io::Error::other(reason))]
             }
         };
         stream::iter(pieces).then(|piece| async {
             if piece.is_err() {
-                // what was written before goes out first
+                // the connection ends at an error: lets the pieces before it be sent first
                 tokio::task::yield_now().await;
             }
             piece
@@ -204,10 +216,12 @@ async fn arrow(
     Ok(([(header::CONTENT_TYPE, ARROW_STREAM)], body).into_response())
 }
 
-/// The rows of a group. What the judge did not do in time has no reward; other failures end the
-/// stream.
-pub(crate) fn rewards(
-    labels: &Labels,
+/// The rows that answer a group. A group that was not judged in time has rows without rewards.
+///
+/// # Errors
+/// Any other problem of the group, which ends the stream.
+pub(crate) fn reward_batch(
+    labels: &RowLabels,
     result: Result<GroupResult, Problem>,
 ) -> Result<RecordBatch, Problem> {
     let batch = match result {
@@ -218,26 +232,26 @@ pub(crate) fn rewards(
     batch.map_err(|error| Problem::Internal(error.to_string()))
 }
 
-/// Batches that are being read out of a body.
-struct BatchSource {
+/// Reads batches out of a body in Arrow's stream format.
+struct BodyBatches {
     body: BodyDataStream,
-    reader: Reader,
+    reader: BatchReader,
     is_over: bool,
 }
 
 fn batches(body: BodyDataStream) -> impl Stream<Item = Result<RecordBatch, Problem>> {
-    let source = BatchSource { body, reader: Reader::new(MAX_BODY_BYTES), is_over: false };
-    stream::unfold(source, |mut source| async { Some((source.next().await?, source)) })
+    let batches = BodyBatches { body, reader: BatchReader::new(MAX_BODY_BYTES), is_over: false };
+    stream::unfold(batches, |mut batches| async { Some((batches.next().await?, batches)) })
 }
 
-impl BatchSource {
+impl BodyBatches {
     async fn next(&mut self) -> Option<Result<RecordBatch, Problem>> {
         while !self.is_over {
             match self.reader.next().transpose() {
                 Some(Ok(batch)) => return Some(Ok(batch)),
-                Some(Err(why)) => {
+                Some(Err(problem)) => {
                     self.is_over = true;
-                    return Some(Err(why));
+                    return Some(Err(problem));
                 }
                 None => {}
             }
@@ -257,28 +271,24 @@ impl BatchSource {
     }
 }
 
-/// Groups that are being read out of batches.
-struct GroupSource<S> {
+/// Reads groups out of batches.
+struct BatchGroups<S> {
     batches: S,
-    groups: Groups,
+    groups: GroupSplitter,
     is_over: bool,
 }
 
-/// The groups of a table that comes batch by batch.
-pub(crate) fn asks(
+/// The groups of a table that arrives in batches.
+pub(crate) fn groups_of_batches(
     batches: impl Stream<Item = Result<RecordBatch, Problem>> + Send,
-) -> impl Stream<Item = Result<Ask<Labels>, Problem>> + Send {
-    let (batches, groups) = (Box::pin(batches), Groups::new(MAX_BODY_BYTES));
-    let source = GroupSource { batches, groups, is_over: false };
-    stream::unfold(source, |mut source| async {
-        let next = source.next().await?;
-        let ask = next.map(|(tag, request)| Ask { tag, request: Ok(request) });
-        Some((ask, source))
-    })
+) -> impl Stream<Item = Result<StreamedGroup<RowLabels>, Problem>> + Send {
+    let (batches, groups) = (Box::pin(batches), GroupSplitter::new(MAX_BODY_BYTES));
+    let groups = BatchGroups { batches, groups, is_over: false };
+    stream::unfold(groups, |mut groups| async { Some((groups.next().await?, groups)) })
 }
 
-impl<S: Stream<Item = Result<RecordBatch, Problem>> + Unpin> GroupSource<S> {
-    async fn next(&mut self) -> Option<Result<(Labels, ScoreGroupRequest), Problem>> {
+impl<S: Stream<Item = Result<RecordBatch, Problem>> + Unpin> BatchGroups<S> {
+    async fn next(&mut self) -> Option<Result<StreamedGroup<RowLabels>, Problem>> {
         while !self.is_over {
             let pushed = match self.groups.next().transpose() {
                 Some(group) => {
@@ -287,16 +297,16 @@ impl<S: Stream<Item = Result<RecordBatch, Problem>> + Unpin> GroupSource<S> {
                 }
                 None => match self.batches.next().await {
                     Some(Ok(batch)) => self.groups.push(&batch),
-                    Some(Err(why)) => Err(why),
+                    Some(Err(problem)) => Err(problem),
                     None => {
                         self.is_over = true;
                         return self.groups.finish().map(Ok);
                     }
                 },
             };
-            if let Err(why) = pushed {
+            if let Err(problem) = pushed {
                 self.is_over = true;
-                return Some(Err(why));
+                return Some(Err(problem));
             }
         }
         None

@@ -13,7 +13,7 @@ use crate::input::MAX_BODY_BYTES;
 use crate::problem::Problem;
 use crate::state::ServerState;
 
-/// What the server says of its own routes; made from the table of operations.
+/// Description of the server's routes, made from the table of operations.
 pub(crate) struct ApiDocument {
     /// Path of each operation.
     pub(crate) paths: Vec<&'static str>,
@@ -64,8 +64,8 @@ pub(crate) async fn ready(State(state): State<ServerState>) -> Response {
 /// `GET /metrics`, in OpenMetrics text.
 pub(crate) async fn metrics(State(state): State<ServerState>) -> Response {
     let ServerState { scorer, barrier, .. } = &state;
-    let (n_kept, kept_bytes) = scorer.n_kept();
-    let page = scorer.figures.page([
+    let (n_kept, kept_bytes) = scorer.n_cached();
+    let page = scorer.metrics.page([
         scorer.n_open() as u64,
         scorer.n_tokens(),
         barrier.n_waiting() as u64,

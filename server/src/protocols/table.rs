@@ -2,10 +2,10 @@
 //! sockets or judge.
 //!
 //! In: one row per completion with the columns `group_id`, `prompt` and `completion`, optionally
-//! `member` and `answer`; a `rollouts` table as it is. Rows of a group are adjacent. Out: rows of
+//! `member` and `answer`; a `rollouts` table has them. Rows of a group are adjacent. Out: rows of
 //! the `rewards` table.
 
-mod texts;
+mod text_column;
 
 use std::collections::BTreeSet;
 
@@ -17,67 +17,68 @@ use joust_schema::prompt::{Message, Prompt};
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{Reward, Status};
-use serde_json::Value;
 
+use super::group_stream::StreamedGroup;
+use crate::group::NewGroup;
 use crate::problem::Problem;
-use crate::wire::ScoreGroupRequest;
 use joust_reward::arena::GroupResult;
-use texts::Texts;
+use text_column::TextColumn;
 
-/// What the rows of a group are called in the answer.
+/// Group id and member numbers of a group's rows, as the client sent them; the answer has the same.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Labels {
+pub(crate) struct RowLabels {
     pub(crate) group_id: GroupId,
     pub(crate) members: Vec<Member>,
 }
 
-/// Rows whose columns are looked at together.
-const WINDOW: usize = 4096;
+/// Number of rows whose columns are converted at once.
+const WINDOW_ROWS: usize = 4096;
 
-/// Cuts a table into groups, batch by batch.
-pub(crate) struct Groups {
+/// Splits a table into groups, batch by batch.
+pub(crate) struct GroupSplitter {
     max_bytes: usize,
-    columns: Option<Columns>,
-    /// The next row of `columns`.
+    /// The rows that are being read.
+    window: Option<BatchWindow>,
+    /// Position of the next row in `window`.
     row: usize,
-    /// Rows before `columns`.
+    /// Number of rows of the table before `window`.
     n_before: usize,
-    /// Rows of the batch after `columns`.
+    /// Rows of the batch after `window`.
     rest: Option<RecordBatch>,
-    open: Option<Group>,
-    /// Hashes of the groups that have ended: eight bytes a group, so that a table in another order
-    /// is noticed.
+    open: Option<OpenRows>,
+    /// Hashes of the groups that have ended, eight bytes per group: a group whose rows are not
+    /// adjacent is refused.
     ended: BTreeSet<u64>,
 }
 
-/// The columns of a batch that count.
-struct Columns {
-    group_id: Texts,
-    prompt: Texts,
-    completion: Texts,
+/// The columns of some rows.
+struct BatchWindow {
+    group_id: TextColumn,
+    prompt: TextColumn,
+    completion: TextColumn,
     member: Option<Int32Array>,
-    answer: Option<Texts>,
+    answer: Option<TextColumn>,
     n_rows: usize,
 }
 
-/// A group whose rows are being read.
-struct Group {
+/// The rows of a group that has not ended.
+struct OpenRows {
     group_id: String,
     prompt: String,
     answer: Option<String>,
     completions: Vec<String>,
     members: Vec<Member>,
-    /// The members that have a number of their own.
+    /// Members whose number stands in the table.
     numbered: BTreeSet<Member>,
     n_bytes: usize,
 }
 
-impl Groups {
-    /// Groups of at most `max_bytes` of text.
+impl GroupSplitter {
+    /// For groups of at most `max_bytes` of text.
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self {
             max_bytes,
-            columns: None,
+            window: None,
             row: 0,
             n_before: 0,
             rest: None,
@@ -86,34 +87,34 @@ impl Groups {
         }
     }
 
-    /// Takes a batch in; the one before must have been read to its end by [`Groups::next`]. A batch
-    /// without rows ends the group that is open: for clients that wait for its rewards before they
-    /// send more.
+    /// Takes a batch in, once [`GroupSplitter::next`] has returned all groups of the one before. A
+    /// batch without rows ends the open group: a client may wait for its rewards before it sends
+    /// more.
     ///
     /// # Errors
-    /// [`Problem::Invalid`] where a column is missing or has another type.
+    /// [`Problem::Invalid`] if a column is missing or has another type.
     pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<(), Problem> {
-        let n_rows = batch.num_rows().min(WINDOW);
-        let columns = Columns::new(&batch.slice(0, n_rows)).map_err(Problem::Invalid)?;
-        self.n_before += self.columns.as_ref().map_or(0, |before| before.n_rows);
+        let n_rows = batch.num_rows().min(WINDOW_ROWS);
+        let window = BatchWindow::new(&batch.slice(0, n_rows)).map_err(Problem::Invalid)?;
+        self.n_before += self.window.as_ref().map_or(0, |before| before.n_rows);
         self.row = 0;
-        self.columns = Some(columns);
+        self.window = Some(window);
         let n_left = batch.num_rows() - n_rows;
         self.rest = (n_left > 0).then(|| batch.slice(n_rows, n_left));
         Ok(())
     }
 
-    /// The next group that has ended; none where more rows are needed to know.
+    /// The next group that has ended; `None` if more rows are needed.
     ///
     /// # Errors
-    /// [`Problem`]; nothing more can be read then.
-    pub(crate) fn next(&mut self) -> Result<Option<(Labels, ScoreGroupRequest)>, Problem> {
+    /// [`Problem`]; the rest of the table cannot be read then.
+    pub(crate) fn next(&mut self) -> Result<Option<StreamedGroup<RowLabels>>, Problem> {
         loop {
-            let Some(columns) = &self.columns else { return Ok(None) };
-            if columns.n_rows == 0 {
+            let Some(window) = &self.window else { return Ok(None) };
+            if window.n_rows == 0 {
                 return Ok(self.finish());
             }
-            if self.row == columns.n_rows {
+            if self.row == window.n_rows {
                 match self.rest.take() {
                     Some(rest) => self.push(&rest)?,
                     None => return Ok(None),
@@ -122,8 +123,8 @@ impl Groups {
             }
             let at = self.n_before + self.row;
             let bad = |what: String| Problem::Invalid(format!("row {at}: {what}"));
-            let row = columns.row(self.row).map_err(bad)?;
-            let group = match &mut self.open {
+            let row = window.row(self.row).map_err(bad)?;
+            let open = match &mut self.open {
                 Some(open) if open.group_id == row.group_id => open,
                 Some(_) => return Ok(self.finish()),
                 None => {
@@ -131,11 +132,11 @@ impl Groups {
                     if self.ended.contains(&hash(id)) {
                         return Err(bad(format!("rows of group {id} are not next to each other")));
                     }
-                    self.open.insert(Group::new(&row))
+                    self.open.insert(OpenRows::new(&row))
                 }
             };
-            group.add(&row).map_err(bad)?;
-            if group.n_bytes > self.max_bytes {
+            open.add(&row).map_err(bad)?;
+            if open.n_bytes > self.max_bytes {
                 let (id, max) = (row.group_id, self.max_bytes);
                 let reason = format!("row {at}: group {id} is larger than {max} bytes");
                 return Err(Problem::TooLarge(reason));
@@ -144,11 +145,11 @@ impl Groups {
         }
     }
 
-    /// The group that is open when no more rows come.
-    pub(crate) fn finish(&mut self) -> Option<(Labels, ScoreGroupRequest)> {
-        let group = self.open.take()?;
-        self.ended.insert(hash(&group.group_id));
-        Some(group.into_request())
+    /// Ends the open group and returns it; for the end of the table.
+    pub(crate) fn finish(&mut self) -> Option<StreamedGroup<RowLabels>> {
+        let open = self.open.take()?;
+        self.ended.insert(hash(&open.group_id));
+        Some(open.into_group())
     }
 }
 
@@ -157,7 +158,7 @@ fn hash(group_id: &str) -> u64 {
 }
 
 /// One row.
-struct Row<'a> {
+struct CompletionRow<'a> {
     group_id: &'a str,
     prompt: &'a str,
     completion: &'a str,
@@ -165,11 +166,11 @@ struct Row<'a> {
     answer: Option<&'a str>,
 }
 
-impl Columns {
+impl BatchWindow {
     fn new(batch: &RecordBatch) -> Result<Self, String> {
         let texts = |name: &str| {
             let column = batch.column_by_name(name)?;
-            Some(Texts::new(column).map_err(|reason| format!("column {name} {reason}")))
+            Some(TextColumn::new(column).map_err(|reason| format!("column {name} {reason}")))
         };
         let wanted =
             |name: &str| texts(name).ok_or_else(|| format!("column {name} is missing")).flatten();
@@ -192,14 +193,14 @@ impl Columns {
         })
     }
 
-    fn row(&self, row: usize) -> Result<Row<'_>, String> {
+    fn row(&self, row: usize) -> Result<CompletionRow<'_>, String> {
         let wanted = |column: &'static str| move || format!("{column} is null");
         let member = self.member.as_ref().map(|numbers| {
             let number = numbers.is_valid(row).then(|| numbers.value(row));
             let member = number.and_then(|number| u32::try_from(number).ok());
             member.map(Member).ok_or_else(|| "member is no number of 0 or more".to_owned())
         });
-        Ok(Row {
+        Ok(CompletionRow {
             group_id: self.group_id.get(row).ok_or_else(wanted("group_id"))?,
             prompt: self.prompt.get(row).ok_or_else(wanted("prompt"))?,
             completion: self.completion.get(row).ok_or_else(wanted("completion"))?,
@@ -209,8 +210,8 @@ impl Columns {
     }
 }
 
-impl Group {
-    fn new(row: &Row<'_>) -> Self {
+impl OpenRows {
+    fn new(row: &CompletionRow<'_>) -> Self {
         Self {
             group_id: row.group_id.to_owned(),
             prompt: row.prompt.to_owned(),
@@ -222,40 +223,39 @@ impl Group {
         }
     }
 
-    fn add(&mut self, row: &Row<'_>) -> Result<(), String> {
-        let of_group = &self.group_id;
+    fn add(&mut self, row: &CompletionRow<'_>) -> Result<(), String> {
+        let group_id = &self.group_id;
         if row.prompt != self.prompt {
-            return Err(format!("group {of_group} has two prompts"));
+            return Err(format!("group {group_id} has two prompts"));
         }
         if row.answer != self.answer.as_deref() {
-            return Err(format!("group {of_group} has two answers"));
+            return Err(format!("group {group_id} has two answers"));
         }
         if let Some(member) = row.member
             && !self.numbered.insert(member)
         {
-            return Err(format!("group {of_group} has member {} twice", member.0));
+            return Err(format!("group {group_id} has member {} twice", member.0));
         }
         let member = row.member.unwrap_or(Member(self.members.len() as u32));
         self.members.push(member);
         self.completions.push(row.completion.to_owned());
-        // the text, and what lies around it
+        // empty texts take memory, too
         self.n_bytes += row.completion.len() + size_of::<String>() + size_of::<Member>();
         Ok(())
     }
 
-    fn into_request(self) -> (Labels, ScoreGroupRequest) {
-        let request = ScoreGroupRequest {
-            prompt: Some(prompt(self.prompt)),
-            completions: self.completions.into_iter().map(Prompt::Text).collect(),
-            answer: self.answer.map(Value::String),
-            group_id: Some(self.group_id.clone()),
-            ..ScoreGroupRequest::default()
-        };
-        (Labels { group_id: GroupId(self.group_id), members: self.members }, request)
+    fn into_group(self) -> StreamedGroup<RowLabels> {
+        let mut group = NewGroup::new(&prompt(self.prompt), self.completions);
+        if let Ok(group) = &mut group {
+            group.reference = self.answer;
+            group.group_id = Some(self.group_id.clone());
+        }
+        let tag = RowLabels { group_id: GroupId(self.group_id), members: self.members };
+        StreamedGroup { tag, group }
     }
 }
 
-/// The reverse of [`Prompt::to_column`]: a list of chat messages as JSON is a chat, all else a
+/// The reverse of [`Prompt::to_column`]: a JSON list of chat messages is a chat, anything else a
 /// text.
 fn prompt(text: String) -> Prompt {
     match serde_json::from_str::<Vec<Message>>(&text) {
@@ -264,12 +264,12 @@ fn prompt(text: String) -> Prompt {
     }
 }
 
-/// The rows of a group that was judged, with its client's own numbers of the members.
+/// The rows of a judged group, with the client's member numbers.
 ///
 /// # Errors
-/// Where the text exceeds Arrow's limits.
+/// If the texts exceed Arrow's limits.
 pub(crate) fn rewards(
-    labels: &Labels,
+    labels: &RowLabels,
     result: &GroupResult,
 ) -> Result<RecordBatch, joust_schema::Error> {
     let rows = result.rewards.iter().zip(&labels.members);
@@ -277,12 +277,12 @@ pub(crate) fn rewards(
     Reward::to_batch(&labelled.collect::<Vec<_>>())
 }
 
-/// The rows of a group that was not judged to its end.
+/// The rows of a group that has no result.
 ///
 /// # Errors
-/// Where the text exceeds Arrow's limits.
+/// If the texts exceed Arrow's limits.
 pub(crate) fn without_rewards(
-    labels: &Labels,
+    labels: &RowLabels,
     status: Status,
 ) -> Result<RecordBatch, joust_schema::Error> {
     let row = |&member: &Member| Reward {

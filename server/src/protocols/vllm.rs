@@ -3,7 +3,7 @@
 //! clients).
 //!
 //! One query with several documents is a whole group. Otherwise each text is a single completion,
-//! and its group is put together by the barrier.
+//! and the barrier collects its group.
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -14,17 +14,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::chat_text::{ASSISTANT, split};
-use super::native::score_any;
-use super::per_completion::{CompletionRequest, answer, join};
-use crate::cohort::barrier::Scored;
+use super::chat_text::{ASSISTANT_STARTS, split};
+use super::native::score_texts;
+use super::per_completion::{CompletionRequest, answer, join_cohorts};
+use crate::cohort::barrier::MemberScore;
 use crate::dump::journal::unix_now;
 use crate::input::{Client, Input};
 use crate::problem::Problem;
 use crate::state::ServerState;
-use crate::wire::ScoreGroupRequest;
 
-/// A text or several.
+/// A text or a list of texts.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "wanted a text or a list of texts")]
 enum Texts {
@@ -41,18 +40,19 @@ impl Texts {
     }
 }
 
-/// Body of `/score`: queries and documents, one query for all documents or one for each.
+/// Body of `/score`: queries and documents; one query for all documents, or one per document.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct ScoreBody {
     model: Option<String>,
-    /// What was asked.
+    /// The prompts.
     #[serde(alias = "text_1", alias = "data_1")]
     queries: Texts,
-    /// What was answered.
+    /// The completions.
     #[serde(alias = "text_2", alias = "data_2", alias = "items")]
     documents: Texts,
 }
 
+/// `POST /score`.
 pub(crate) async fn score(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
@@ -62,7 +62,7 @@ pub(crate) async fn score(
     let (queries, documents) = (body.queries.into_vec(), body.documents.into_vec());
     let scores = match (queries.len(), documents.len()) {
         (_, 0) | (0, _) => {
-            return Err(refuse("queries and documents need at least one entry each"));
+            return Err(invalid("queries and documents need at least one entry each"));
         }
         (1, 2..) => whole_group(&state, &client, &queries[0], documents).await?,
         (n, m) if n == m => {
@@ -70,7 +70,7 @@ pub(crate) async fn score(
             one_by_one(&state, &client, &headers, pairs).await?
         }
         (n, m) => {
-            return Err(refuse(&format!(
+            return Err(invalid(&format!(
                 "queries and documents have {n} and {m} entries, wanted one query or as many of \
                  each"
             )));
@@ -81,13 +81,13 @@ pub(crate) async fn score(
     Ok(list(&state, "score", body.model, scores.iter().enumerate().map(row).collect()))
 }
 
-/// Body of `/classify`: `input` as vLLM wants it, or `text` as SGLang does.
+/// Body of `/classify`: vLLM's `input` or SGLang's `text`.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Classify {
     model: Option<String>,
-    /// Conversations with the chat template applied, the answer at their end (vLLM).
+    /// Conversations to which the chat template was applied, each ending in an answer (vLLM).
     input: Option<Texts>,
-    /// The same (SGLang).
+    /// As `input` (SGLang).
     text: Option<Texts>,
 }
 
@@ -96,12 +96,13 @@ pub(crate) struct Classify {
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(crate) enum ClassifyAnswer {
-    /// vLLM's list.
+    /// The list of vLLM.
     List(serde_json::Map<String, Value>),
-    /// SGLang's.
+    /// The list of SGLang.
     Bare(Vec<Value>),
 }
 
+/// `POST /classify`.
 pub(crate) async fn classify(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
@@ -111,14 +112,14 @@ pub(crate) async fn classify(
     let (is_sglang, texts) = match (body.input, body.text) {
         (Some(texts), None) => (false, texts.into_vec()),
         (None, Some(texts)) => (true, texts.into_vec()),
-        _ => return Err(refuse("wanted either input or text")),
+        _ => return Err(invalid("wanted either input or text")),
     };
     let pairs: Option<Vec<(String, String)>> = texts.iter().map(|text| split(text)).collect();
     let pairs = match pairs {
         Some(pairs) if !pairs.is_empty() => pairs,
         _ => {
-            let wanted = ASSISTANT.join(", ");
-            return Err(refuse(&format!(
+            let wanted = ASSISTANT_STARTS.join(", ");
+            return Err(invalid(&format!(
                 "a text has no assistant's turn to judge, wanted conversations with one of: \
                  {wanted}"
             )));
@@ -140,7 +141,7 @@ pub(crate) async fn classify(
     Ok(list(&state, "classify", body.model, scores.iter().enumerate().map(row).collect()))
 }
 
-/// The list that vLLM answers with.
+/// The answer of vLLM: a list of rows.
 fn list(state: &ServerState, of: &str, model: Option<String>, data: Vec<Value>) -> Json<Value> {
     let created = unix_now();
     Json(json!({
@@ -153,48 +154,45 @@ fn list(state: &ServerState, of: &str, model: Option<String>, data: Vec<Value>) 
     }))
 }
 
-fn refuse(reason: &str) -> Problem {
+fn invalid(reason: &str) -> Problem {
     Problem::Invalid(reason.to_owned())
 }
 
-/// Scores of one query's documents. These clients take a number for each: where one has none, all
-/// have none.
+/// Scores of the documents of one query. The protocol has no value for a missing score: if one is
+/// missing, the request fails.
 async fn whole_group(
     state: &ServerState,
     client: &Client,
     query: &str,
     documents: Vec<String>,
 ) -> Result<Vec<f64>, Problem> {
-    let request = ScoreGroupRequest {
-        prompt: Some(Prompt::Text(query.to_owned())),
-        completions: documents.into_iter().map(Prompt::Text).collect(),
-        ..ScoreGroupRequest::default()
-    };
-    let judged = score_any(state, request, client).await?;
+    let judged = score_texts(state, client, &Prompt::Text(query.to_owned()), documents).await?;
     let scores = judged.result.rewards.iter().map(|row| row.win_rate.or(row.reward));
     scores.collect::<Option<Vec<f64>>>().ok_or_else(|| {
-        // who asks again gets the same answer, so that nothing says when to come again
+        // a retry gets the same cached result, so the response has no Retry-After
         let reason = "the judge gave no valid vote for some of the documents";
         Problem::NoVotes(reason.to_owned())
     })
 }
 
-/// Scores of completions whose groups are put together here.
+/// Scores of single completions, whose groups the barrier collects.
 async fn one_by_one(
     state: &ServerState,
     client: &Client,
     headers: &HeaderMap,
     pairs: Vec<(String, String)>,
 ) -> Result<Vec<f64>, Problem> {
-    let one = |(at, (prompt, completion))| CompletionRequest {
+    let request = |(idx, (prompt, completion))| CompletionRequest {
         prompt: Prompt::Text(prompt),
         label: Value::Null,
         completion,
-        at,
+        idx,
     };
-    let waiting = join(state, client, headers, pairs.into_iter().enumerate().map(one).collect())?;
-    let answers = join_all(waiting.into_iter().map(|one| answer(state, one))).await;
-    let score =
-        |answer: Result<Scored, _>| answer.map(|scored| scored.win_rate.unwrap_or(scored.reward));
+    let requests = pairs.into_iter().enumerate().map(request).collect();
+    let waiting = join_cohorts(state, client, headers, requests)?;
+    let answers = join_all(waiting.into_iter().map(|member| answer(state, member))).await;
+    let score = |answer: Result<MemberScore, _>| {
+        answer.map(|scored| scored.win_rate.unwrap_or(scored.reward))
+    };
     answers.into_iter().map(score).collect()
 }

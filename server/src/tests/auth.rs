@@ -1,4 +1,4 @@
-//! Tokens.
+//! Tokens: which routes require one.
 
 use super::fixture::*;
 

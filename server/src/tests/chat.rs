@@ -4,7 +4,7 @@ use joust_reward::judge::ChatReply;
 
 use super::fixture::*;
 
-/// A model that answers with the last message.
+/// A model that repeats the last message.
 fn echo() -> Box<dyn Judge> {
     Box::new(ScriptedJudge::silent().with_chat(|request| {
         let said = &request.messages.last().unwrap().content;
@@ -14,7 +14,7 @@ fn echo() -> Box<dyn Judge> {
 }
 
 #[tokio::test]
-async fn chat_completions_reach_the_judges_model() {
+async fn chat_completions_are_answered_by_the_judges_model() {
     let app = server(echo(), |_| {});
     let parts = json!([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]);
     let messages = json!([{"role": "user", "content": parts}]);

@@ -31,7 +31,7 @@ pub(super) fn panicking() -> Box<dyn Judge> {
     Box::new(ScriptedJudge::new(|_| panic!("the GPU fell off the bus")))
 }
 
-/// A judge that prefers the longer answer: groups of some protocols bring no known answer.
+/// A judge that prefers the longer answer, for protocols without a known answer.
 pub(super) fn longer() -> Box<dyn Judge> {
     Box::new(ScriptedJudge::of_verdicts(|vote| {
         let is_first = vote.answer_first.len() > vote.answer_second.len();
@@ -70,7 +70,7 @@ pub(super) fn plain_config() -> ServerConfig {
     }
 }
 
-/// The rows of a set, which another thread writes.
+/// The rows of a table of a set; waits until another thread has written the set.
 pub(super) fn rows_of<T: joust_schema::table::Table>(dir: &Path, set: usize) -> Vec<T> {
     let set = dir.join(format!("set_{set:05}"));
     let end = std::time::Instant::now() + Duration::from_secs(30);
@@ -122,12 +122,12 @@ pub(super) async fn send(
     app.clone().oneshot(request).await.unwrap()
 }
 
-/// As OpenRLHF sends a finished completion.
+/// Body of OpenRLHF for one completion.
 pub(super) fn openrlhf(prompt: &str, completion: &str, label: &str) -> Value {
     json!({"query": [format!("{prompt}{completion}</s>")], "prompts": [prompt], "labels": [label]})
 }
 
-/// One completion's request on its own task.
+/// Sends a request in a task of its own.
 pub(super) fn spawn(
     app: &Router,
     route: &'static str,
@@ -140,7 +140,7 @@ pub(super) fn spawn(
     })
 }
 
-/// Waits until so many completions wait for their group.
+/// Waits until `wanted` completions wait for their group.
 pub(super) async fn until_waiting(app: &Router, wanted: u64) {
     let health = || Request::get("/health").body(Body::empty()).unwrap();
     loop {

@@ -69,12 +69,12 @@ async fn do_exchange_answers_completions_with_rewards() {
         assert_eq!(pairs.keys().collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
         assert!(pairs.values().all(|pair| pair[0] > pair[1]), "{pairs:?}");
     }
-    // a message that is larger than what gRPC takes of itself
+    // a message larger than the default limit of gRPC
     let long = "x".repeat(3 << 20);
     let (seen, end) = exchange(&mut client, score(), stream::iter([table(&[&long], None)])).await;
     assert_eq!(end, Ok(()));
     assert_eq!(pairs(&seen).len(), 1);
-    // no group at all
+    // a table without groups
     let (seen, end) = exchange(&mut client, score(), stream::iter([table(&[], None)])).await;
     assert_eq!((pairs(&seen).len(), end), (0, Ok(())));
 
@@ -91,7 +91,7 @@ async fn do_exchange_answers_a_group_before_the_next_is_sent() {
     let (send, receive) = mpsc::unbounded_channel::<FlightData>();
     let messages =
         stream::unfold(receive, |mut receive| async { Some((Ok(receive.recv().await?), receive)) });
-    // the encoder would leave batches without rows out
+    // the encoder would skip batches without rows
     let batches = ["a", "", "b", "", "c"].map(|id| match id {
         "" => table(&[], None),
         id => table(&[id], None),
@@ -132,7 +132,7 @@ async fn do_exchange_maps_problems_to_grpc_codes() {
     assert_eq!(pairs(&seen).keys().collect::<Vec<_>>(), ["a"], "what was judged is answered");
     let error = client.do_get(arrow_flight::Ticket::new("score")).await.unwrap_err();
     assert!(matches!(error, FlightError::Tonic(status) if status.code() == Code::Unimplemented));
-    // one that says nothing does not keep the server from stopping
+    // an exchange without a message does not delay the shutdown
     let mut silent = FlightClient::new_from_inner(client.inner().clone());
     let silent = tokio::spawn(async move {
         let messages = stream::pending::<RecordBatch>();

@@ -1,4 +1,5 @@
-//! Jobs: accepted, looked at, cancelled, remembered.
+//! `/v1/jobs`: jobs that are accepted, shown, cancelled and resumed.
+
 use super::fixture::*;
 use crate::dump::journal;
 
@@ -14,7 +15,7 @@ async fn jobs_are_accepted_shown_and_done() {
     let place = response.headers()["location"].to_str().unwrap().to_owned();
     let job = json_of(response).await;
     assert_eq!(place, format!("/v1/jobs/{}", job["job_id"].as_str().unwrap()));
-    // its events end with its end
+    // the stream of events ends with the job
     let events = get(&app, &format!("{place}/events")).await;
     assert_eq!(events.headers()["content-type"], "text/event-stream");
     let events = axum::body::to_bytes(events.into_body(), usize::MAX).await.unwrap();
@@ -64,7 +65,7 @@ async fn jobs_are_cancelled_only_while_no_other_request_wants_the_group() {
     assert!(body["error"].as_str().unwrap().contains("others want"), "{body}");
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
-    // another client's job of the same group
+    // a job of another client for the same group
     let other = [("x-joust-client", "b")];
     assert_eq!(send(&app, "/v1/jobs", &other, &group()).await.status(), StatusCode::ACCEPTED);
     assert_eq!(delete().await.0, StatusCode::CONFLICT);
@@ -72,7 +73,7 @@ async fn jobs_are_cancelled_only_while_no_other_request_wants_the_group() {
     let response = app.clone().oneshot(theirs).await.unwrap();
     let (status, body) = (response.status(), json_of(response).await);
     assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("cancelled")));
-    // there is room again
+    // the queue has room again
     let mut other = group();
     other["prompt"] = json!("3+1?");
     assert_eq!(send(&app, "/v1/jobs", &[], &other).await.status(), StatusCode::ACCEPTED);
@@ -95,8 +96,7 @@ async fn jobs_accepted_before_a_kill_are_judged_after_it() {
     let events =
         axum::body::to_bytes(get(&app, &place).await.into_body(), usize::MAX).await.unwrap();
     assert!(String::from_utf8_lossy(&events).contains("event: done"), "{events:?}");
-    // the segment that knows it as open goes with the one that knows its result, or it would come
-    // back
+    // the segment with the open job expires with the segment of its result: the job must not return
     let end = std::time::Instant::now() + Duration::from_secs(30);
     let open = || journal::segments(&dump).unwrap().iter().map(|it| it.number).collect::<Vec<_>>();
     while open() != [2] {

@@ -157,7 +157,7 @@ async fn score_group_refuses_bodies_too_large_too_deep_or_not_text() {
     let (status, reason) = ask(Body::from(vec![b' '; (64 << 20) + 1])).await;
     assert_eq!(status, 413, "{reason}");
     assert!(reason.contains("larger than 64 MiB"), "{reason}");
-    // a length that is not said beforehand
+    // a body without a content length
     let pieces = (0..65).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1 << 20]));
     let (status, _) = ask(Body::from_stream(futures_util::stream::iter(pieces))).await;
     assert_eq!(status, 413);

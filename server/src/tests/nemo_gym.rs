@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 
-/// A Responses object, as NeMo-Gym has it.
+/// A Responses object of NeMo-Gym.
 fn said(text: &str) -> Value {
     json!({"id": "resp", "object": "response", "output": [
         {"type": "reasoning", "summary": []},
@@ -47,7 +47,7 @@ async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
         assert!((answer["reward"].as_f64().unwrap() - wanted).abs() < 0.2, "{answer} {wanted}");
     }
 
-    // what is no reward is named as the client names it
+    // a missing reward is marked with the failure class of NeMo-Gym
     let broken = server(broken(), |_| {});
     let tasks: Vec<_> =
         (0..).zip(texts).map(|(at, text)| spawn(&broken, "/verify", member(at, text))).collect();
@@ -55,7 +55,7 @@ async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
         let (status, answer) = task.await.unwrap();
         assert_eq!((status, &answer["_ng_failure_class"]), (200, &json!("judge_failed")));
         assert!(answer["_ng_failure_judge_error"].as_str().unwrap().contains("no valid vote"));
-        // the marks of its later versions, and of NeMo-RL
+        // the marks of later versions and of NeMo-RL
         assert_eq!(answer["mask_sample"], true);
         assert_eq!(answer["failure_kind"], "judge_failed");
         assert_eq!(answer["failure_reason"], answer["_ng_failure_judge_error"]);

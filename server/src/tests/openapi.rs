@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 
-/// All places in a description that refer to another one.
+/// All targets of references in a document.
 fn references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
@@ -27,7 +27,7 @@ async fn openapi_describes_every_route_and_every_status() {
     assert!(found.len() > 10, "{found:?}");
     for place in found {
         let target = described.pointer(place.trim_start_matches('#'));
-        assert!(target.is_some(), "{place} is not there");
+        assert!(target.is_some(), "{place} is missing");
     }
     for operation in crate::api::operations() {
         let path = operation.path.replace("{job_id}", "x");

@@ -1,4 +1,4 @@
-//! OpenRLHF's `/get_reward`, and what the barrier does for every protocol of single completions.
+//! OpenRLHF's `/get_reward`, and the barrier behind all protocols of single completions.
 
 use super::fixture::*;
 
@@ -24,7 +24,7 @@ async fn get_reward_and_remote_rm_score_single_completions_as_a_group() {
     for said in [" 4", " 5", " 22"] {
         tasks.push(spawn(&app, "/get_reward", openrlhf("2+2?", said, "4")));
     }
-    // another group, by the other protocol
+    // another group, in the other protocol
     for said in ["7", "8", "7"] {
         let prompt = json!([{"role": "user", "content": "3+4?"}]);
         let body = json!({"prompt": prompt, "response": said, "label": "7"});
@@ -42,7 +42,7 @@ async fn get_reward_and_remote_rm_score_single_completions_as_a_group() {
         assert_eq!(answer["rewards"].as_array().unwrap().len(), 1);
         let score = answer["scores"][0].as_f64().unwrap();
         assert!((0.0..=1.0).contains(&score));
-        // the client makes tensors of these
+        // OpenRLHF makes tensors of the logs
         for values in answer["extra_logs"].as_object().unwrap().values() {
             assert!(values[0].is_number(), "{answer}");
         }
@@ -119,7 +119,7 @@ async fn get_reward_judges_a_named_member_once() {
         rewards.push(answer["rewards"][0].as_f64().unwrap());
     }
     assert!(rewards[0] == rewards[1] && rewards[0] == rewards[3] && rewards[0] > rewards[2]);
-    // again: the same answer; one more: too late
+    // a retry gets the same answer; a fourth member is too late
     assert_eq!(join("1", " 5").await.unwrap().1["rewards"][0].as_f64(), Some(rewards[2]));
     assert_eq!(join("3", " 6").await.unwrap().0, 410);
 }
@@ -176,10 +176,10 @@ async fn get_reward_and_remote_rm_name_what_is_wrong_with_a_body() {
     assert!(json_of(response).await["error"].to_string().contains("wanted a number"));
 }
 
-/// 40 groups of 8 by 64 clients at once, in random order: one request in ten is sent twice (with
-/// its own id), one in twenty is given up and sent again, one member in twenty never comes. Members
-/// say the same as others of their group. Every whole group is judged once, with its own members;
-/// the others fail.
+/// 40 groups of 8 from 64 clients at once, in random order. One request in ten is sent twice (with
+/// its own id), one in twenty is abandoned and sent again, one member in twenty is never sent. Some
+/// members of a group have the same text. Every complete group is judged once, with its own
+/// members; the others fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn get_reward_of_many_clients_mixes_no_groups_and_judges_none_twice() {
     const GROUPS: u64 = 40;
@@ -212,7 +212,7 @@ async fn get_reward_of_many_clients_mixes_no_groups_and_judges_none_twice() {
         let is_retry = drawn("retry", at) < 0.05;
         tasks.push(tokio::spawn(async move {
             let _client = clients.acquire().await.unwrap();
-            // every other one is right, and half of each kind say the same
+            // every second completion is correct, and half of each kind have the same text
             let said = if member % 2 == 0 { group } else { group + member / 4 + 1 };
             let body =
                 openrlhf(&format!("group {group}?"), &format!(" {said}"), &group.to_string());
@@ -222,7 +222,7 @@ async fn get_reward_of_many_clients_mixes_no_groups_and_judges_none_twice() {
                 (response.status().as_u16(), json_of(response).await)
             };
             if is_retry {
-                // the client's own time limit
+                // the time limit of the client
                 let _ = tokio::time::timeout(Duration::from_millis(20), once()).await;
             }
             let answer = match is_double {

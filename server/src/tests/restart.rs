@@ -1,4 +1,4 @@
-//! What a server knows again that was killed or stopped.
+//! State that a server restores after it was killed or stopped.
 
 use joust_schema::tables::{Completion, Reward, Vote};
 
@@ -6,21 +6,22 @@ use super::fixture::*;
 use crate::dump::journal;
 use joust_reward::judge::{RuleJudge, ScriptControl};
 
-/// A judge that knows the answer, and its votes so far.
+/// A judge by the known answer, and the handle that counts its votes.
 fn counting() -> (Box<dyn Judge>, ScriptControl) {
     let judge = ScriptedJudge::new(RuleJudge::reply).named("counting");
     let control = judge.control();
     (Box::new(judge), control)
 }
 
-/// A server over a folder, with the votes that its judge was asked for.
+/// A server with a dump folder, and the handle that counts its judge's votes.
 fn start(dump: &Path) -> (Server, ScriptControl) {
     let (judge, votes) = counting();
     (running(judge, |config| config.dump = Some(dump_into(dump, 100))), votes)
 }
 
-/// Copies a folder as a kill leaves it: what the program has handed to the operating system.
-fn killed(dump: &Path) -> tempfile::TempDir {
+/// Copies a folder as a killed server leaves it: with all bytes that were handed to the operating
+/// system.
+fn copy_of_killed(dump: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(dump).unwrap() {
         let path = entry.unwrap().path();
@@ -32,7 +33,7 @@ fn killed(dump: &Path) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn restart_judges_no_group_again_that_was_judged_before_a_kill() {
+async fn restart_after_a_kill_judges_no_group_again() {
     let dir = tempfile::tempdir().unwrap();
     let (server, votes) = start(dir.path());
     let mut asked = group();
@@ -42,8 +43,8 @@ async fn restart_judges_no_group_again_that_was_judged_before_a_kill() {
     let again = json_of(post(&server.router(), &asked.to_string()).await).await;
     assert_eq!((again, votes.n_submitted()), (first.clone(), 6));
 
-    let copy = killed(dir.path());
-    // the kill came in the middle of a line
+    let copy = copy_of_killed(dir.path());
+    // killed in the middle of a line
     let segment = journal::segment_path(copy.path(), 0);
     let mut text = std::fs::read(&segment).unwrap();
     text.extend(br#"{"judged":{"at":1"#);
@@ -51,7 +52,7 @@ async fn restart_judges_no_group_again_that_was_judged_before_a_kill() {
     let (server, votes) = start(copy.path());
     let after = json_of(post(&server.router(), &asked.to_string()).await).await;
     assert_eq!((after, votes.n_submitted()), (first, 0));
-    // and what had not become tables yet has
+    // the set that was open is written by now
     let rows: Vec<Vote> = rows_of(copy.path(), 0);
     assert_eq!(rows.len(), 6);
     let rows: Vec<Completion> = rows_of(copy.path(), 0);
@@ -64,7 +65,7 @@ async fn restart_judges_no_group_again_that_was_judged_before_a_kill() {
 }
 
 #[tokio::test]
-async fn restart_answers_members_without_an_answer_and_begins_others_anew() {
+async fn restart_answers_undelivered_members_and_begins_new_groups_for_others() {
     let dir = tempfile::tempdir().unwrap();
     let (server, _) = start(dir.path());
     let named = |member: &'static str, said: &'static str, app: Router| async move {
@@ -79,28 +80,28 @@ async fn restart_answers_members_without_an_answer_and_begins_others_anew() {
         named("1", "5", app.clone()),
         named("2", "6", app.clone())
     );
-    let nameless =
+    let unnamed =
         ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
-    for task in nameless {
+    for task in unnamed {
         assert_eq!(task.await.unwrap().0, 200);
     }
-    // the notes of what was delivered are written between two groups
+    // records of deliveries are written between two groups
     let mut last = group();
     last["group_id"] = json!("last");
     post(&app, &last.to_string()).await;
 
-    let copy = killed(dir.path());
+    let copy = copy_of_killed(dir.path());
     let (server, votes) = start(copy.path());
     let app = server.router();
     assert_eq!(named("1", "5", app.clone()).await, b);
     assert_eq!(named("0", "4", app.clone()).await, a);
     assert_eq!(named("2", "6", app.clone()).await, c);
     assert_eq!(votes.n_submitted(), 0);
-    // the nameless ones have their answers: the same words belong to a new group, which is known as
-    // a whole
-    let nameless =
+    // the unnamed members were answered: the same completions form a new group, whose result is
+    // cached
+    let unnamed =
         ["7", "8", "9"].map(|said| spawn(&app, "/get_reward", openrlhf("3+4?", said, "7")));
-    for task in nameless {
+    for task in unnamed {
         assert_eq!(task.await.unwrap().0, 200);
     }
     assert_eq!(server.state.barrier.n_open(), 0);
@@ -142,7 +143,7 @@ async fn journal_segments_expire_and_sets_stay() {
 }
 
 #[tokio::test]
-async fn restart_writes_no_set_again_that_was_moved_away() {
+async fn restart_does_not_write_a_moved_set_again() {
     let dir = tempfile::tempdir().unwrap();
     let dump = dir.path().to_owned();
     let app = server(counting().0, |config| config.dump = Some(dump_into(&dump, 1)));
@@ -153,10 +154,10 @@ async fn restart_writes_no_set_again_that_was_moved_away() {
         assert!(std::time::Instant::now() < end, "{:?}", journal::segments(&dump));
         std::thread::yield_now();
     }
-    // the copy has the files, not the sets
-    let copy = killed(&dump);
+    // the copy has the journal without the sets
+    let copy = copy_of_killed(&dump);
     let (server, votes) = start(copy.path());
     assert_eq!(post(&server.router(), &group().to_string()).await.status(), StatusCode::OK);
     assert_eq!(votes.n_submitted(), 0);
-    assert!(journal::sets(copy.path()).unwrap().is_empty());
+    assert!(journal::set_numbers(copy.path()).unwrap().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Liveness, readiness and shutdown.
+//! `/health`, `/ready` and shutdown.
 
 use super::fixture::*;
 

@@ -17,7 +17,7 @@ async fn remote_rm_answers_409_for_another_prompt_in_a_named_group() {
     assert_eq!(named("g", "3+1?", "4").await.unwrap(), 409);
     assert_eq!(named("g", "2+2?", "5").await.unwrap(), 200);
     assert_eq!(first.await.unwrap(), 200);
-    // an empty name is none
+    // an empty name counts as no name
     let first = named("", "2+2+0?", "4");
     let other = named(" ", "3+1+0?", "4");
     assert_eq!(named("", "2+2+0?", "5").await.unwrap(), 200);

@@ -1,4 +1,4 @@
-//! Streams of groups over HTTP, whose bodies come and go in pieces.
+//! `/v1/score_groups`: bodies and answers that are sent in pieces.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ async fn stream_in(app: &Router, kind: &str, body: Body) -> Response<Body> {
     app.clone().oneshot(request.body(body).unwrap()).await.unwrap()
 }
 
-/// A body whose pieces come through a channel, as from a client that takes its time.
-fn slowly() -> (mpsc::UnboundedSender<String>, Body) {
+/// A body whose pieces are sent through a channel, as by a slow client.
+fn slow_body() -> (mpsc::UnboundedSender<String>, Body) {
     let (send, receive) = mpsc::unbounded_channel::<String>();
     let pieces = stream::unfold(receive, |mut receive| async {
         Some((Ok::<_, Infallible>(receive.recv().await?), receive))
@@ -55,7 +55,7 @@ async fn score_groups_answers_each_line_as_a_request_of_its_own() {
     traced["traces"] = json!(true);
     let body = format!("{}\n\r\n{{\n{bad}\r\n{traced}", group());
     for kind in [LINES, "application/jsonl", "Application/JSON-Lines; charset=utf-8"] {
-        // in pieces of seven bytes
+        // pieces of seven bytes
         let pieces: Vec<_> = body.as_bytes().chunks(7).map(Bytes::copy_from_slice).collect();
         let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
         let response = stream_in(&app, kind, Body::from_stream(pieces)).await;
@@ -89,7 +89,7 @@ async fn score_groups_answers_each_line_as_a_request_of_its_own() {
 #[tokio::test]
 async fn score_groups_answers_a_line_before_the_next_is_sent() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
-    let (send, body) = slowly();
+    let (send, body) = slow_body();
     let mut answers = stream_in(&app, LINES, body).await.into_body().into_data_stream();
     for index in 0..3 {
         send.send(group_line(&format!("g{index}"))).unwrap();
@@ -121,7 +121,7 @@ async fn score_groups_answers_late_groups_with_504_and_goes_on() {
     assert_eq!(seen, [Some(504); 3]);
 }
 
-/// The open groups of the server.
+/// Number of open groups of the server.
 async fn n_open(app: &Router) -> u64 {
     let (_, health) = get(app, "/health", None).await;
     serde_json::from_str::<Value>(&health).unwrap()["open_groups"].as_u64().unwrap()
@@ -188,7 +188,7 @@ async fn score_groups_ends_at_a_line_without_an_end() {
 async fn score_groups_ends_when_the_server_stops() {
     let running = running(Box::<RuleJudge>::default(), |_| {});
     let app = running.router();
-    let (send, body) = slowly();
+    let (send, body) = slow_body();
     let mut answers = stream_in(&app, LINES, body).await.into_body().into_data_stream();
     send.send(group_line("g")).unwrap();
     let first: Value = serde_json::from_slice(&answers.next().await.unwrap().unwrap()).unwrap();
@@ -201,8 +201,8 @@ async fn score_groups_ends_when_the_server_stops() {
     assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
 
-/// A table of groups of two, the first of which is right; the prompt of the group is its id, or
-/// another.
+/// A table of groups of two, of which the first completion is correct. The prompt of a group is its
+/// id; row `change_prompt` has another one.
 pub(super) fn table(ids: &[&str], change_prompt: Option<usize>) -> RecordBatch {
     let twice = |values: Vec<String>| -> ArrayRef {
         let rows = values.iter().flat_map(|value| [value.as_str(), value.as_str()]);
@@ -223,7 +223,7 @@ pub(super) fn table(ids: &[&str], change_prompt: Option<usize>) -> RecordBatch {
     .unwrap()
 }
 
-/// Groups with the rewards of their two members; each group's rows are together.
+/// The rewards of the two members by group; checks that the rows of a group are adjacent.
 pub(super) fn pairs(batches: &[RecordBatch]) -> BTreeMap<String, [Option<f64>; 2]> {
     let rows: Vec<Reward> =
         batches.iter().flat_map(|batch| Reward::from_batch(batch).unwrap()).collect();
@@ -254,9 +254,9 @@ async fn score_groups_answers_an_arrow_table_with_a_table_of_rewards() {
     let alone = json!({"prompt": "c", "completions": ["4", "5"], "answer": "4", "group_id": "c"});
     let alone = json_of(post(&app, &alone.to_string()).await).await;
     let rewards: [Option<f64>; 2] = serde_json::from_value(alone["rewards"].clone()).unwrap();
-    assert_eq!(pairs["c"], rewards, "the same group has the same rewards either way");
+    assert_eq!(pairs["c"], rewards, "JSON and Arrow give the same rewards");
 
-    // no group at all is answered by no rows
+    // a table without groups is answered with a table without rows
     let none = ipc::to_bytes(&[table(&[], None)]).unwrap();
     let response = stream_in(&app, ARROW, Body::from(none)).await;
     let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
@@ -310,9 +310,18 @@ async fn score_groups_answers_a_body_that_is_not_a_table_with_its_status() {
         let text = json_of(response).await["error"].to_string();
         assert!(text.contains(wanted), "{text}");
     }
-    let gone = server(panicking(), |_| {});
-    let body = Body::from(ipc::to_bytes(&[whole]).unwrap());
-    assert_eq!(stream_in(&gone, ARROW, body).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn score_groups_answers_an_arrow_table_with_503_and_retry_after_once_the_judge_stopped() {
+    let app = server(panicking(), |_| {});
+    let bytes = ipc::to_bytes(&[table(&["a", "b"], None)]).unwrap();
+    for _ in 0..2 {
+        let response = stream_in(&app, ARROW, Body::from(bytes.clone())).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(json_of(response).await["error"], "group a: the judge has stopped");
+    }
 }
 
 #[tokio::test]

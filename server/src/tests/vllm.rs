@@ -4,7 +4,7 @@ use joust_reward::judge::VoteReply;
 
 use super::fixture::*;
 
-/// A judge that prefers the answer that comes first in the alphabet.
+/// A judge that prefers the answer that is first in alphabetical order.
 fn alphabet() -> Box<dyn Judge> {
     Box::new(ScriptedJudge::new(|vote| {
         let is_first = vote.answer_first < vote.answer_second;

@@ -1,4 +1,4 @@
-//! Groups that arrive in pieces: shuffled, repeated, late, or never whole.
+//! Groups whose completions arrive shuffled, repeated, late, or never.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ fn given(group: &str) -> CohortKey {
     CohortKey::Given { group: group.to_owned(), attempt: 0 }
 }
 
-/// Answers a group by what its members say.
+/// Answers each member of a group with its own completion.
 fn echo(
     cohorts: &mut Cohorts<String>,
     now: Duration,
@@ -36,11 +36,11 @@ fn echo(
 ) -> Vec<CohortEvent<String>> {
     let CohortEvent::Judge { cohort, members, .. } = event else { panic!("{event:?}") };
     let answers = members.iter().map(|(_, said)| Ok(said.clone())).collect();
-    cohorts.finished(now, *cohort, answers)
+    cohorts.finish(now, *cohort, answers)
 }
 
-/// What the members of a complete group say.
-fn words(members: &[(Option<MemberName>, String)]) -> Vec<String> {
+/// The completions of a complete group.
+fn texts(members: &[(Option<MemberName>, String)]) -> Vec<String> {
     members.iter().map(|(_, said)| said.clone()).collect()
 }
 
@@ -49,7 +49,7 @@ fn answered(ticket: Ticket, text: &str) -> CohortEvent<String> {
 }
 
 #[test]
-fn the_last_member_completes_a_group_and_each_gets_its_own_answer() {
+fn cohort_is_judged_with_its_last_member_and_each_request_gets_its_own_answer() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let (a, none) = cohorts.join(at(0), &content("p"), None, "a", ()).unwrap();
     let (other, _) = cohorts.join(at(0), &content("q"), None, "a", ()).unwrap();
@@ -57,28 +57,28 @@ fn the_last_member_completes_a_group_and_each_gets_its_own_answer() {
     assert_eq!((none, cohorts.n_open()), (vec![], 2));
     let (c, events) = cohorts.join(at(2), &content("p"), None, "c", ()).unwrap();
     let [CohortEvent::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
-    assert_eq!(words(members), ["a", "b", "c"]);
+    assert_eq!(texts(members), ["a", "b", "c"]);
     let answers = echo(&mut cohorts, at(3), &events[0]);
     assert_eq!(answers, [answered(a, "a"), answered(b, "b"), answered(c, "c")]);
     assert_eq!(cohorts.n_open(), 1);
-    // the other prompt's group is still collected
+    // the group of the other prompt is still collected
     let failed = Err(Problem::Incomplete { seen: 1, wanted: 3, within: at(10) });
     assert_eq!(cohorts.tick(at(10)), [CohortEvent::Answer(other, failed)]);
 }
 
 #[test]
-fn members_may_say_the_same_and_a_retry_is_none_of_them() {
+fn cohort_distinguishes_a_retry_from_a_member_with_the_same_text() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let key = content("p");
     let (first, _) = cohorts.join(at(0), &key, None, "same", ()).unwrap();
     let (second, _) = cohorts.join(at(0), &key, None, "same", ()).unwrap();
-    // its client gave up, and comes again
+    // the client disconnects and retries
     cohorts.leave(first);
     let (again, events) = cohorts.join(at(1), &key, None, "same", ()).unwrap();
     assert!(events.is_empty(), "a retry completes nothing");
     let (third, events) = cohorts.join(at(2), &key, None, "other", ()).unwrap();
     let waiting: BTreeSet<Ticket> = [again, second, third].into();
-    // while it is judged, another one goes and comes
+    // while the group is judged, another client disconnects and retries
     cohorts.leave(second);
     let (second, none) = cohorts.join(at(3), &key, None, "same", ()).unwrap();
     assert_eq!((none, cohorts.n_open()), (vec![], 1));
@@ -96,7 +96,7 @@ fn members_may_say_the_same_and_a_retry_is_none_of_them() {
 }
 
 #[test]
-fn an_answer_that_nobody_got_is_kept_and_one_that_was_got_begins_a_new_group() {
+fn cohort_keeps_an_undelivered_answer_and_begins_a_new_group_after_a_delivered_one() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let key = content("p");
     let (gone, _) = cohorts.join(at(0), &key, None, "a", ()).unwrap();
@@ -109,40 +109,40 @@ fn an_answer_that_nobody_got_is_kept_and_one_that_was_got_begins_a_new_group() {
     }
     let (again, events) = cohorts.join(at(20), &key, None, "a", ()).unwrap();
     assert_eq!(events, [answered(again, "a")]);
-    // the next epoch asks the same: nothing of it is a retry
+    // the next epoch has the same completions: none of them is a retry
     assert_eq!(cohorts.join(at(30), &key, None, "a", ()).unwrap().1, []);
     assert_eq!(cohorts.join(at(30), &key, None, "b", ()).unwrap().1, []);
     assert_eq!(cohorts.n_known(), 2);
     cohorts.tick(at(100));
-    assert_eq!(cohorts.n_known(), 0, "nothing is kept for ever");
+    assert_eq!(cohorts.n_known(), 0, "answers expire");
     assert_eq!(cohorts.next_deadline(), None);
 }
 
 #[test]
-fn named_members_are_never_taken_twice() {
+fn cohort_adds_a_named_member_once() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let key = given("g");
-    let place = |at| Some(MemberName::Place(at));
-    let (a, _) = cohorts.join(at(0), &key, place(0), "same", ()).unwrap();
-    let (b, _) = cohorts.join(at(0), &key, place(1), "same", ()).unwrap();
+    let named = |idx| Some(MemberName::Index(idx));
+    let (a, _) = cohorts.join(at(0), &key, named(0), "same", ()).unwrap();
+    let (b, _) = cohorts.join(at(0), &key, named(1), "same", ()).unwrap();
     // a second request for a member that still waits
-    let (twin, _) = cohorts.join(at(0), &key, place(1), "same", ()).unwrap();
-    assert_eq!(cohorts.join(at(0), &key, place(1), "else", ()), Err(Problem::MemberDiffers));
-    let (c, events) = cohorts.join(at(1), &key, place(2), "c", ()).unwrap();
+    let (twin, _) = cohorts.join(at(0), &key, named(1), "same", ()).unwrap();
+    assert_eq!(cohorts.join(at(0), &key, named(1), "else", ()), Err(Problem::MemberDiffers));
+    let (c, events) = cohorts.join(at(1), &key, named(2), "c", ()).unwrap();
     let answers = echo(&mut cohorts, at(2), &events[0]);
     let wanted =
         [answered(a, "same"), answered(b, "same"), answered(twin, "same"), answered(c, "c")];
     assert_eq!(answers, wanted);
-    // asked again, it is answered again; one that was not there is too late; a new attempt is new
-    let (again, events) = cohorts.join(at(30), &key, place(2), "c", ()).unwrap();
+    // a retry is answered again, a new member is too late, a new attempt begins a new group
+    let (again, events) = cohorts.join(at(30), &key, named(2), "c", ()).unwrap();
     assert_eq!(events, [answered(again, "c")]);
-    assert_eq!(cohorts.join(at(30), &key, place(3), "d", ()), Err(Problem::GroupClosed));
+    assert_eq!(cohorts.join(at(30), &key, named(3), "d", ()), Err(Problem::GroupClosed));
     let next = CohortKey::Given { group: "g".to_owned(), attempt: 1 };
-    assert_eq!(cohorts.join(at(30), &next, place(2), "c", ()).unwrap().1, []);
+    assert_eq!(cohorts.join(at(30), &next, named(2), "c", ()).unwrap().1, []);
 }
 
 #[test]
-fn incomplete_groups_end_by_the_policy() {
+fn incomplete_cohorts_end_by_the_policy() {
     for (policy, wanted) in [
         (Incomplete::Fail, Some(Err(Problem::Incomplete { seen: 2, wanted: 3, within: at(10) }))),
         (Incomplete::Mask, Some(Err(Problem::Masked))),
@@ -165,7 +165,7 @@ fn incomplete_groups_end_by_the_policy() {
                 assert_eq!(answers, [answered(a, "a"), answered(b, "b")]);
             }
         }
-        // one alone is compared with nobody
+        // a single member cannot be compared
         let (alone, _) = cohorts.join(at(20), &content("q"), None, "a", ()).unwrap();
         let events = cohorts.tick(at(30));
         let is_late = |problem: &_| matches!(problem, Problem::Incomplete { .. } | Problem::Masked);
@@ -176,17 +176,17 @@ fn incomplete_groups_end_by_the_policy() {
 }
 
 #[test]
-fn open_groups_are_bounded_and_a_group_that_is_given_up_may_come_again() {
+fn open_cohorts_are_bounded_and_make_room_when_they_are_given_up() {
     let mut cohorts: Cohorts<String> = Cohorts::new(config(Incomplete::Fail));
     for prompt in ["a", "b", "c", "d"] {
         cohorts.join(at(0), &content(prompt), None, "x", ()).unwrap();
     }
     assert_eq!(cohorts.join(at(0), &content("e"), None, "x", ()), Err(Problem::TooManyCohorts));
-    // those that are open go on
+    // open groups still take members
     cohorts.join(at(0), &content("a"), None, "y", ()).unwrap();
     let (_, events) = cohorts.join(at(0), &content("a"), None, "z", ()).unwrap();
     let [CohortEvent::Judge { cohort, .. }] = &events[..] else { panic!("{events:?}") };
-    let told = cohorts.given_up(*cohort, "the queue is full");
+    let told = cohorts.give_up(*cohort, "the queue is full");
     assert_eq!(told.len(), 3);
     let CohortEvent::Answer(_, Err(Problem::GivenUp(reason))) = &told[0] else {
         panic!("{told:?}")
@@ -195,11 +195,11 @@ fn open_groups_are_bounded_and_a_group_that_is_given_up_may_come_again() {
     assert_eq!(cohorts.join(at(1), &content("e"), None, "x", ()).unwrap().1, []);
 }
 
-/// What a client does with one member.
+/// How a client sends a member.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Sent,
-    /// Sent twice at once.
+    /// Sent twice at the same time.
     Doubled,
     /// Sent, given up, sent again.
     Retried,
@@ -218,12 +218,12 @@ fn fate() -> impl Strategy<Value = Fate> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// Groups of named and of nameless members; nameless ones are not doubled, for then nobody
-    /// could tell what is meant. Every group that is whole is judged once, with its own members,
-    /// whatever the order; the others end by the policy; nobody who waits is left without an
-    /// answer.
+    /// Groups of named and of unnamed members. An unnamed request that is sent twice at once would
+    /// be a second member, so those are not doubled. Every complete group is judged once, with its
+    /// own members, in any order of arrival; other groups end by the policy; every waiting request
+    /// gets an answer.
     #[test]
-    fn every_whole_group_is_judged_once_with_its_own_members(
+    fn cohorts_judge_every_complete_group_once_with_its_own_members(
         fates in prop::collection::vec(prop::collection::vec(fate(), 3), 1..8),
         named in any::<bool>(),
         policy in prop_oneof![
@@ -239,8 +239,8 @@ proptest! {
         let mut requests: Vec<(usize, usize, bool)> = Vec::new();
         let mut whole = BTreeSet::new();
         for (group, fates) in fates.iter().enumerate() {
-            let is_there = |fate: &Fate| !matches!(fate, Fate::Never);
-            if fates.iter().all(is_there) {
+            let is_sent = |fate: &Fate| !matches!(fate, Fate::Never);
+            if fates.iter().all(is_sent) {
                 whole.insert(group);
             }
             for (member, fate) in fates.iter().enumerate() {
@@ -252,7 +252,7 @@ proptest! {
                 }
             }
         }
-        // members 0 and 1 of a group say the same
+        // members 0 and 1 of a group have the same text
         let said = |group: usize, member: usize| format!("{group}:{}", member.max(1));
         let key = |group: usize| match named {
             true => given(&format!("{group}")),
@@ -268,7 +268,7 @@ proptest! {
             for event in events {
                 match event {
                     CohortEvent::Judge { ref members, .. } => {
-                        let completions = words(members);
+                        let completions = texts(members);
                         let group = completions[0].split(':').next().unwrap();
                         let group: usize = group.parse().unwrap();
                         let own = |text: &String| text.starts_with(&format!("{group}:"));
@@ -282,7 +282,7 @@ proptest! {
                         verdicts.push(event);
                     }
                     CohortEvent::Answer(ticket, answer) => {
-                        let text = waiting.remove(&ticket).expect("an answer for nobody");
+                        let text = waiting.remove(&ticket).expect("a request waits under the ticket");
                         if let Ok(seen) = answer {
                             assert_eq!(seen, text);
                         }
@@ -296,7 +296,7 @@ proptest! {
                 Some(index) => requests.swap_remove(index.index(requests.len())),
                 None => requests.remove(0),
             };
-            let name = named.then_some(MemberName::Place(member as u64));
+            let name = named.then_some(MemberName::Index(member as u64));
             let text = said(group, member);
             let (ticket, events) = cohorts.join(at(now), &key(group), name, &text, ()).unwrap();
             waiting.insert(ticket, text);
@@ -333,56 +333,56 @@ proptest! {
 }
 
 #[test]
-fn a_group_with_a_name_is_about_one_question() {
+fn named_cohort_refuses_another_question() {
     let mut cohorts = Cohorts::<String, u8>::new(config(Incomplete::Fail));
     let key = given("g");
-    cohorts.join(at(0), &key, Some(MemberName::Place(0)), "a", 1).unwrap();
-    let other = cohorts.join(at(0), &key, Some(MemberName::Place(1)), "b", 2);
+    cohorts.join(at(0), &key, Some(MemberName::Index(0)), "a", 1).unwrap();
+    let other = cohorts.join(at(0), &key, Some(MemberName::Index(1)), "b", 2);
     assert_eq!(other.unwrap_err(), Problem::QuestionDiffers);
-    cohorts.join(at(0), &key, Some(MemberName::Place(1)), "b", 1).unwrap();
-    let (_, events) = cohorts.join(at(0), &key, Some(MemberName::Place(2)), "c", 1).unwrap();
+    cohorts.join(at(0), &key, Some(MemberName::Index(1)), "b", 1).unwrap();
+    let (_, events) = cohorts.join(at(0), &key, Some(MemberName::Index(2)), "c", 1).unwrap();
     assert!(matches!(&events[..], [CohortEvent::Judge { members, .. }] if members.len() == 3));
-    let other = cohorts.join(at(0), &key, Some(MemberName::Place(2)), "c", 2);
-    assert_eq!(other.unwrap_err(), Problem::QuestionDiffers, "also once it is judged");
+    let other = cohorts.join(at(0), &key, Some(MemberName::Index(2)), "c", 2);
+    assert_eq!(other.unwrap_err(), Problem::QuestionDiffers, "also after it was judged");
 }
 
 #[test]
-fn a_place_in_a_group_without_a_name_is_asked_for_anew_once_it_was_answered() {
+fn unnamed_cohort_begins_anew_for_an_index_that_was_answered() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let key = content("p");
-    let mut play = |now, said: [&str; 3]| {
+    let mut judge_all = |now, said: [&str; 3]| {
         let mut answers = Vec::new();
-        for (place, text) in said.into_iter().enumerate() {
-            let name = Some(MemberName::Place(place as u64));
+        for (idx, text) in said.into_iter().enumerate() {
+            let name = Some(MemberName::Index(idx as u64));
             let (_, events) = cohorts.join(at(now), &key, name, text, ()).unwrap();
-            assert_eq!(events.is_empty(), place < 2, "place {place} at {now}");
+            assert_eq!(events.is_empty(), idx < 2, "index {idx} at {now}");
             if let [event] = &events[..] {
                 answers = echo(&mut cohorts, at(now), event);
             }
         }
         answers.len()
     };
-    assert_eq!(play(0, ["same", "b", "c"]), 3);
-    // the next epoch: one of the members says the same
-    assert_eq!(play(10, ["same", "d", "e"]), 3);
+    assert_eq!(judge_all(0, ["same", "b", "c"]), 3);
+    // the next epoch: one completion is the same
+    assert_eq!(judge_all(10, ["same", "d", "e"]), 3);
 }
 
 #[test]
-fn a_group_of_an_earlier_start_answers_its_members_again() {
+fn restored_cohort_answers_retries_of_members_without_an_answer() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let judged = |text: &str| Ok(format!("{text}!"));
-    let named = |place, text| (Some(MemberName::Place(place)), text, judged(text), false);
+    let named = |idx, text| (Some(MemberName::Index(idx)), text, judged(text), false);
     cohorts.restore(at(60), &given("g"), vec![named(0, "a"), named(1, "b"), named(2, "c")]);
     let told = (None, "a", judged("a"), true);
     let untold = (None, "b", judged("b"), false);
     cohorts.restore(at(60), &content("p"), vec![told, untold.clone(), untold]);
     assert_eq!(cohorts.n_open(), 0);
     let (b, events) =
-        cohorts.join(at(1), &given("g"), Some(MemberName::Place(1)), "b", ()).unwrap();
+        cohorts.join(at(1), &given("g"), Some(MemberName::Index(1)), "b", ()).unwrap();
     assert_eq!(events, [answered(b, "b!")]);
     let (one, events) = cohorts.join(at(1), &content("p"), None, "b", ()).unwrap();
     assert_eq!(events, [answered(one, "b!")]);
-    // a member that has got its answer is no retry: it begins a new group
+    // a completion that was answered before is no retry: it begins a new group
     let (_, events) = cohorts.join(at(1), &content("p"), None, "a", ()).unwrap();
     assert_eq!((events, cohorts.n_open()), (vec![], 1));
     assert!(cohorts.tick(at(60)).len() == 1 && cohorts.n_known() == 0);

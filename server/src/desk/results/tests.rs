@@ -1,4 +1,4 @@
-//! What is known, what is under way, what is forgotten.
+//! Results in flight, cached and evicted; keys of groups; lines of the journal.
 
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::seed::Seed;
@@ -53,7 +53,7 @@ fn judged(question: &str, status: Status) -> Arc<Judged> {
 }
 
 #[test]
-fn a_key_is_all_of_a_group_and_survives_being_written() {
+fn group_key_depends_on_every_field_and_is_the_same_after_the_journal() {
     let key = key_of(&group("q"));
     assert_eq!(key.to_string().parse(), Ok(key));
     assert!("12".parse::<GroupKey>().is_err());
@@ -61,51 +61,56 @@ fn a_key_is_all_of_a_group_and_survives_being_written() {
     other.seed = Seed::new(2);
     assert_ne!(key_of(&other), key);
     assert_ne!(key_of(&group("r")), key);
-    let text = serde_json::to_string(&judged("q", Status::Scored).as_ref()).unwrap();
-    let read: Judged = serde_json::from_str(&text).unwrap();
-    assert_eq!((read.key, key_of(&read.group)), (key, key), "written groups keep their key");
+    let (_, json) = GroupKey::of(&group("q"));
+    let read: GroupRequest = serde_json::from_str(json.get()).unwrap();
+    assert_eq!(key_of(&read), key, "written groups keep their key");
 }
 
 #[test]
-fn who_asks_for_what_is_under_way_waits_for_it_and_later_gets_it_at_once() {
+fn results_are_shared_in_flight_and_cached_for_their_ttl() {
     let mut results = Results::new(10 * SECOND, 1 << 20);
     let done = judged("q", Status::Scored);
-    assert!(results.find(SECOND, done.key).is_none());
+    assert!(results.look_up(SECOND, done.key).is_none());
     let mut first = results.begin(done.key);
-    let Some(Found::Running(mut second)) = results.find(SECOND, done.key) else { panic!() };
-    assert_eq!(results.stage(Duration::ZERO, done.key), Some(Stage::Queued));
-    results.advance(done.key, Progress { matches_over: 1, matches_begun: 2, votes: 3 });
-    let Some(Stage::Running(progress)) = results.stage(Duration::ZERO, done.key) else { panic!() };
+    let Some(GroupLookup::InFlight(mut second)) = results.look_up(SECOND, done.key) else {
+        panic!()
+    };
+    assert_eq!(results.stage(Duration::ZERO, done.key), Some(GroupStage::Queued));
+    results
+        .record_progress(done.key, GroupProgress { matches_over: 1, matches_begun: 2, votes: 3 });
+    let Some(GroupStage::Judging(progress)) = results.stage(Duration::ZERO, done.key) else {
+        panic!()
+    };
     assert_eq!(progress.votes, 3);
     results.finish(SECOND, done.key, Ok(Arc::clone(&done)));
     assert_eq!(first.try_recv().unwrap(), Ok(Arc::clone(&done)));
     assert_eq!(second.try_recv().unwrap(), Ok(Arc::clone(&done)));
-    assert!(matches!(results.find(11 * SECOND / 2, done.key), Some(Found::Over(_))));
-    assert!(results.find(11 * SECOND, done.key).is_none(), "kept for ten seconds");
-    assert_eq!(results.n_kept(), (0, 0));
+    assert!(matches!(results.look_up(11 * SECOND / 2, done.key), Some(GroupLookup::Cached(_))));
+    assert!(results.look_up(11 * SECOND, done.key).is_none(), "cached for ten seconds");
+    assert_eq!(results.n_cached(), (0, 0));
 }
 
 #[test]
-fn a_result_without_any_vote_and_a_cancelled_group_are_asked_for_again() {
+fn results_of_a_failed_judge_and_cancelled_groups_are_judged_again() {
     let mut results = Results::new(10 * SECOND, 1 << 20);
     let failed = judged("q", Status::JudgeFailed);
     drop(results.begin(failed.key));
     results.finish(SECOND, failed.key, Ok(Arc::clone(&failed)));
-    assert!(results.find(SECOND, failed.key).is_none());
+    assert!(results.look_up(SECOND, failed.key).is_none());
     assert_eq!(
         results.stage(Duration::ZERO, failed.key),
-        Some(Stage::Over(Ok(failed))),
-        "but it can be looked at"
+        Some(GroupStage::Over(Ok(failed))),
+        "but a job shows it"
     );
     let key = key_of(&group("r"));
     let mut waiting = results.begin(key);
     results.finish(SECOND, key, Err(Problem::Cancelled));
     assert_eq!(waiting.try_recv().unwrap(), Err(Problem::Cancelled));
-    assert!(results.find(SECOND, key).is_none());
+    assert!(results.look_up(SECOND, key).is_none());
 }
 
 #[test]
-fn memory_is_bounded_and_the_oldest_go_first() {
+fn results_evict_the_oldest_beyond_their_limit_of_memory() {
     let one = judged("q0", Status::Scored).n_bytes();
     let mut results = Results::new(1000 * SECOND, 3 * one);
     let all: Vec<_> = (0..5).map(|number| judged(&format!("q{number}"), Status::Scored)).collect();
@@ -113,22 +118,38 @@ fn memory_is_bounded_and_the_oldest_go_first() {
         drop(results.begin(judged.key));
         results.finish(SECOND * number as u32, judged.key, Ok(Arc::clone(judged)));
     }
-    assert_eq!(results.n_kept(), (3, 3 * one));
-    let known = all.iter().map(|judged| results.find(5 * SECOND, judged.key).is_some());
+    assert_eq!(results.n_cached(), (3, 3 * one));
+    let known = all.iter().map(|judged| results.look_up(5 * SECOND, judged.key).is_some());
     assert_eq!(known.collect::<Vec<_>>(), [false, false, true, true, true]);
-    // what a restart finds is kept no longer than it would have been
+    // a restored result expires as if there had been no restart
     let old = judged("old", Status::Scored);
     results.restore(Duration::ZERO, 999 * SECOND, Arc::clone(&old));
-    assert!(results.find(SECOND / 2, old.key).is_none(), "there is no room for the oldest");
+    assert!(results.look_up(SECOND / 2, old.key).is_none(), "the oldest is evicted first");
 }
 
 #[test]
-fn journal_line_with_the_hashed_json_reads_as_the_entry() {
-    use crate::dump::journal::{Entry, Line};
+fn journal_lines_read_as_their_entries() {
+    use crate::dump::journal::{JournalEntry, JournalLine};
     let judged = judged("q", Status::Scored);
-    let (_, json) = GroupKey::of(&judged.group);
-    let line = serde_json::to_string(&Line::judged(1.5, "rule", &judged, &json)).unwrap();
-    let entry = Entry::Judged { at: 1.5, by: "rule".to_owned(), judged };
-    assert_eq!(line, serde_json::to_string(&entry).unwrap());
-    assert_eq!(serde_json::from_str::<Entry>(&line).unwrap(), entry);
+    let (key, json) = GroupKey::of(&judged.group);
+    let group = Box::new(judged.group.clone());
+    let (client, by) = ("c".to_owned(), "rule".to_owned());
+    for (line, entry) in [
+        (
+            JournalLine::judged(1.5, "rule", &judged, &json),
+            JournalEntry::Judged { at: 1.5, by, judged: Arc::clone(&judged) },
+        ),
+        (
+            JournalLine::Accepted { key, group: &json, client: "c" },
+            JournalEntry::Accepted { key, group, client },
+        ),
+        (JournalLine::Delivered { key, member: 2 }, JournalEntry::Delivered { key, member: 2 }),
+        (JournalLine::Cancelled { key }, JournalEntry::Cancelled { key }),
+    ] {
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(serde_json::from_str::<JournalEntry>(&text).unwrap(), entry, "{text}");
+    }
+    let line = JournalLine::Accepted { key, group: &json, client: "c" };
+    let wanted = format!(r#"{{"accepted":{{"key":"{key}","group":{json},"client":"c"}}}}"#);
+    assert_eq!(serde_json::to_string(&line).unwrap(), wanted, "the hashed JSON is written");
 }

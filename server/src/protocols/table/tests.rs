@@ -1,4 +1,4 @@
-//! Tables as other programs make them, cut into batches at any row.
+//! Tables as other programs make them, split into batches at any row.
 
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use joust_schema::table::{TABLE_KEY, Table};
 use joust_schema::tables::{FinishReason, Rollout};
 
 use super::*;
+use joust_reward::TournamentConfig;
+use joust_reward::arena::GroupRequest;
 
 const MAX: usize = 10_000;
 
@@ -38,8 +40,8 @@ fn read(
     table: &RecordBatch,
     n: usize,
     max_bytes: usize,
-) -> Result<Vec<(Labels, ScoreGroupRequest)>, Problem> {
-    let mut groups = Groups::new(max_bytes);
+) -> Result<Vec<(RowLabels, GroupRequest)>, Problem> {
+    let mut groups = GroupSplitter::new(max_bytes);
     let mut seen = Vec::new();
     for start in (0..table.num_rows()).step_by(n) {
         groups.push(&table.slice(start, n.min(table.num_rows() - start)))?;
@@ -48,61 +50,59 @@ fn read(
         }
     }
     seen.extend(groups.finish());
-    Ok(seen)
-}
-
-fn texts(request: &ScoreGroupRequest) -> Vec<&str> {
-    let texts = request.completions.iter().map(|completion| match completion {
-        Prompt::Text(text) => &text[..],
-        Prompt::Messages(_) => panic!("a completion is a text"),
-    });
-    texts.collect()
+    let request = |StreamedGroup { tag, group }: StreamedGroup<RowLabels>| {
+        (tag, group.unwrap().into_request(&TournamentConfig::default(), 0).unwrap())
+    };
+    Ok(seen.into_iter().map(request).collect())
 }
 
 #[test]
-fn rows_become_groups_wherever_the_batches_end() {
+fn group_splitter_finds_the_same_groups_in_batches_of_any_size() {
     let whole = table(&five());
     for n in 1..=5 {
         let groups = read(&whole, n, MAX).unwrap();
         assert_eq!(groups.len(), 2);
         let [(a, of_a), (b, of_b)] = &groups[..] else { panic!() };
-        assert_eq!(*a, Labels { group_id: "a".into(), members: vec![Member(0), Member(1)] });
+        assert_eq!(*a, RowLabels { group_id: "a".into(), members: vec![Member(0), Member(1)] });
         assert_eq!(b.members, [Member(0), Member(1), Member(2)]);
-        assert_eq!((texts(of_a), texts(of_b)), (vec!["1", "2"], vec!["3", "4", "3"]));
-        assert_eq!(of_b.prompt, Some(Prompt::Text("q".into())));
-        assert_eq!((&of_b.answer, of_b.group_id.as_deref()), (&None, Some("b")));
+        assert_eq!(
+            (&of_a.completions[..], &of_b.completions[..]),
+            (&["1", "2"].map(str::to_owned)[..], &["3", "4", "3"].map(str::to_owned)[..])
+        );
+        assert_eq!((&of_b.question[..], &of_b.group_id.0[..]), ("q", "b"));
+        assert_eq!(of_b.reference, None);
     }
 }
 
 #[test]
-fn a_batch_may_be_larger_than_what_is_looked_at_together() {
-    let n_rows = 2 * WINDOW + 100;
+fn group_splitter_reads_batches_larger_than_its_window() {
+    let n_rows = 2 * WINDOW_ROWS + 100;
     let ids: Vec<String> = (0..n_rows).map(|row| (row / 3).to_string()).collect();
     let said: Vec<String> = (0..n_rows).map(|row| row.to_string()).collect();
     let of = |values: &[String]| text(&values.iter().map(|value| &value[..]).collect::<Vec<_>>());
     let whole = table(&[("group_id", of(&ids)), ("prompt", of(&ids)), ("completion", of(&said))]);
     let groups = read(&whole, n_rows, MAX).unwrap();
     assert_eq!(groups.len(), n_rows.div_ceil(3));
-    let seen: Vec<&str> = groups.iter().flat_map(|(_, request)| texts(request)).collect();
+    let seen: Vec<String> = groups.into_iter().flat_map(|(_, group)| group.completions).collect();
     assert_eq!(seen, said);
 }
 
 #[test]
-fn a_batch_without_rows_ends_the_group_that_is_open() {
+fn group_splitter_ends_the_open_group_at_a_batch_without_rows() {
     let whole = table(&five());
-    let mut groups = Groups::new(MAX);
+    let mut groups = GroupSplitter::new(MAX);
     groups.push(&whole.slice(0, 2)).unwrap();
-    assert!(groups.next().unwrap().is_none(), "more members may come");
+    assert!(groups.next().unwrap().is_none(), "more rows of the group may arrive");
     groups.push(&whole.slice(0, 0)).unwrap();
-    assert_eq!(groups.next().unwrap().unwrap().0.group_id.0, "a");
+    assert_eq!(groups.next().unwrap().unwrap().tag.group_id.0, "a");
     assert!(groups.next().unwrap().is_none() && groups.finish().is_none());
     groups.push(&whole.slice(1, 1)).unwrap();
-    let error = groups.next().unwrap_err().to_string();
+    let error = groups.next().err().unwrap().to_string();
     assert_eq!(error, "row 2: rows of group a are not next to each other");
 }
 
 #[test]
-fn texts_come_in_every_form_of_arrow() {
+fn group_splitter_reads_every_string_type_of_arrow() {
     let [(_, ids), (_, prompts), (_, completions)] = five();
     let keyed = |array: &ArrayRef| -> ArrayRef {
         Arc::new(array.as_string::<i32>().iter().collect::<DictionaryArray<Int8Type>>())
@@ -122,12 +122,12 @@ fn texts_come_in_every_form_of_arrow() {
         ],
     ] {
         let seen = read(&table(&columns), 2, MAX).unwrap();
-        assert_eq!(format!("{seen:?}"), format!("{plain:?}"));
+        assert_eq!(seen, plain);
     }
 }
 
 #[test]
-fn members_keep_their_numbers_and_answers_and_chats_are_read() {
+fn group_splitter_reads_member_numbers_answers_and_chats() {
     let chat = Prompt::Messages(vec![Message::new("system", "s"), Message::new("user", "u")]);
     let [id, _, completion] = five();
     let (first, second) = (chat.to_column(), "[1] is a text".to_owned());
@@ -144,14 +144,15 @@ fn members_keep_their_numbers_and_answers_and_chats_are_read() {
     ]);
     let groups = read(&whole, 3, MAX).unwrap();
     assert_eq!(groups[0].0.members, [Member(4), Member(2)]);
-    assert_eq!(groups[0].1.prompt, Some(chat));
-    assert_eq!(groups[0].1.answer, Some(Value::String("2".into())));
-    assert_eq!(groups[1].1.prompt, Some(Prompt::Text(second)));
-    assert_eq!(groups[1].1.answer, None);
+    assert_eq!(
+        (&groups[0].1.question, groups[0].1.reference.as_deref()),
+        (&chat.question(), Some("2"))
+    );
+    assert_eq!((&groups[1].1.question, &groups[1].1.reference), (&second, &None));
 }
 
 #[test]
-fn rollouts_are_read_as_they_are() {
+fn group_splitter_reads_the_rollouts_table() {
     let row = |group: &str, member: u32, completion: &str| Rollout {
         step: 1,
         group_id: group.into(),
@@ -169,10 +170,10 @@ fn rollouts_are_read_as_they_are() {
     let rows = [row("g", 0, "4"), row("g", 1, "5"), row("h", 0, "4")];
     let groups = read(&Rollout::to_batch(&rows).unwrap(), 2, MAX).unwrap();
     assert_eq!(groups.len(), 2);
-    assert_eq!(texts(&groups[0].1), ["4", "5"]);
+    assert_eq!(groups[0].1.completions, ["4", "5"]);
 }
 
-/// What is wrong with a table of which some columns are others, or none.
+/// Checks the problem of a table in which some columns are replaced, or removed.
 fn check_refused(others: &[(&str, Option<ArrayRef>)], wanted: &str) {
     let mut columns: Vec<(&str, ArrayRef)> = five().to_vec();
     for (name, other) in others {
@@ -188,7 +189,7 @@ fn check_refused(others: &[(&str, Option<ArrayRef>)], wanted: &str) {
 }
 
 #[test]
-fn what_is_no_group_is_named_with_its_row() {
+fn group_splitter_names_the_row_and_column_of_a_problem() {
     let numbers = |numbers: [i64; 5]| -> ArrayRef { Arc::new(Int64Array::from(numbers.to_vec())) };
     let with_null = |at: usize| -> ArrayRef {
         let values = ["a", "a", "b", "b", "b"].into_iter().enumerate();
@@ -216,8 +217,8 @@ fn what_is_no_group_is_named_with_its_row() {
 }
 
 #[test]
-fn a_group_that_never_ends_is_refused_before_it_fills_the_memory() {
-    // a small message that would be a large group
+fn group_splitter_refuses_a_group_larger_than_its_limit() {
+    // a small message whose texts are large once they are unpacked
     let ids: DictionaryArray<Int8Type> = std::iter::repeat_n(Some("a"), 100_000).collect();
     let long = "x".repeat(1000);
     let said: DictionaryArray<Int8Type> =
@@ -237,8 +238,8 @@ fn a_group_that_never_ends_is_refused_before_it_fills_the_memory() {
 }
 
 #[test]
-fn results_are_rows_of_the_rewards_table() {
-    let labels = Labels { group_id: "g".into(), members: vec![Member(7), Member(3)] };
+fn rewards_have_the_member_numbers_of_the_client() {
+    let labels = RowLabels { group_id: "g".into(), members: vec![Member(7), Member(3)] };
     let timed_out = without_rewards(&labels, Status::Timeout).unwrap();
     assert_eq!(timed_out.schema().metadata()[TABLE_KEY], "rewards");
     let rows = Reward::from_batch(&timed_out).unwrap();

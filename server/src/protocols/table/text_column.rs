@@ -1,29 +1,30 @@
-//! A text column in any of Arrow's string types, read row by row. Nothing is unpacked, so that a
-//! small message cannot become a large one.
+//! A text column in any of Arrow's string types, read row by row.
+//!
+//! Dictionaries are not unpacked: a small message stays small in memory.
 
 use arrow::array::{
     Array as _, ArrayRef, AsArray as _, LargeStringArray, StringArray, StringViewArray,
 };
 use arrow::datatypes::DataType;
 
-/// The texts of a column.
-pub(super) enum Texts {
-    /// A column in which there is nothing.
+/// A column of texts.
+pub(super) enum TextColumn {
+    /// A column whose rows are all null.
     Null,
     Utf8(StringArray),
     Large(LargeStringArray),
     View(StringViewArray),
     Dictionary {
         array: ArrayRef,
-        /// Where each row's text is, for rows that are not null.
+        /// Per row: position of its text in `values`; meaningless for a null row.
         keys: Vec<usize>,
-        values: Box<Texts>,
+        values: Box<TextColumn>,
     },
 }
 
-impl Texts {
+impl TextColumn {
     /// # Errors
-    /// Names the type of a column that holds no text.
+    /// The type of a column that has no texts.
     pub(super) fn new(array: &ArrayRef) -> Result<Self, String> {
         Ok(match array.data_type() {
             DataType::Null => Self::Null,
@@ -34,7 +35,7 @@ impl Texts {
                 let dictionary = array.as_any_dictionary();
                 let values = Box::new(Self::new(dictionary.values())?);
                 match dictionary.values().is_empty() {
-                    // no value, so that all rows are null
+                    // an empty dictionary: all rows are null
                     true => Self::Null,
                     false => {
                         let keys = dictionary.normalized_keys();
@@ -46,7 +47,7 @@ impl Texts {
         })
     }
 
-    /// The text of a row; none where it is null.
+    /// The text of a row; `None` if it is null.
     pub(super) fn get(&self, row: usize) -> Option<&str> {
         match self {
             Self::Null => None,

@@ -1,0 +1,140 @@
+//! A group to be scored: the checks and the defaults that are the same in every protocol.
+//!
+//! Knows no protocol.
+
+use joust_schema::ids::GroupId;
+use joust_schema::prompt::Prompt;
+use joust_schema::seed::Seed;
+use serde_json::Value;
+
+use crate::problem::Problem;
+use joust_reward::arena::GroupRequest;
+use joust_reward::tournament::TournamentKind;
+use joust_reward::{TournamentConfig, VoteRule};
+
+/// Maximum number of completions per group: a round robin of them has half a million matches.
+const MAX_COMPLETIONS: usize = 1024;
+
+/// Maximum number of votes per match and of rounds.
+const MAX_VOTES: u32 = 1024;
+
+/// A group as a protocol hands it over. What the client leaves out, the server's settings decide.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NewGroup {
+    question: String,
+    completions: Vec<String>,
+    /// Known answer, for rules.
+    pub(crate) reference: Option<String>,
+    pub(crate) tournament: Option<TournamentKind>,
+    pub(crate) rounds: Option<u32>,
+    pub(crate) votes: Option<VoteRule>,
+    /// Seed of every draw; `None` for a hash of the group.
+    pub(crate) seed: Option<u64>,
+    /// Name of the group; `None` for a hash of the group.
+    pub(crate) group_id: Option<String>,
+}
+
+impl NewGroup {
+    /// A group without any choice of the client.
+    ///
+    /// # Errors
+    /// [`Problem::Invalid`] for an empty prompt, no completion or too many of them.
+    pub(crate) fn new(prompt: &Prompt, completions: Vec<String>) -> Result<Self, Problem> {
+        if prompt.is_empty() {
+            return Err(invalid("prompt is empty"));
+        }
+        if completions.is_empty() {
+            return Err(invalid("completions is empty, wanted at least two to compare"));
+        }
+        if completions.len() > MAX_COMPLETIONS {
+            let n = completions.len();
+            let reason = format!("completions has {n} entries, wanted at most {MAX_COMPLETIONS}");
+            return Err(Problem::Invalid(reason));
+        }
+        Ok(Self {
+            question: prompt.question(),
+            completions,
+            reference: None,
+            tournament: None,
+            rounds: None,
+            votes: None,
+            seed: None,
+            group_id: None,
+        })
+    }
+
+    /// The group with the server's tournament and seed where the client chose none.
+    ///
+    /// # Errors
+    /// [`Problem::Invalid`] for wrong tournament settings.
+    pub(crate) fn into_request(
+        mut self,
+        defaults: &TournamentConfig,
+        server_seed: u64,
+    ) -> Result<GroupRequest, Problem> {
+        let tournament = TournamentConfig {
+            kind: self.tournament.unwrap_or(defaults.kind),
+            rounds: self.rounds.or(defaults.rounds),
+            votes: self.votes.take().unwrap_or_else(|| defaults.votes.clone()),
+        };
+        check_tournament(&tournament)?;
+        let seed = self.seed.map_or_else(|| self.derived_seed(server_seed), Seed::new);
+        let group_id = self.group_id.take().unwrap_or_else(|| self.derived_id(seed));
+        Ok(GroupRequest {
+            step: 0,
+            group_id: GroupId(group_id),
+            question: self.question,
+            completions: self.completions,
+            reference: self.reference,
+            seed,
+            tournament: Some(tournament),
+        })
+    }
+
+    /// A seed by the server's seed and the texts: the same group always gets the same draws. The
+    /// completions are sorted, because their order must not matter.
+    fn derived_seed(&self, server_seed: u64) -> Seed {
+        let of_prompt = Seed::new(server_seed).child_str("prompt", &self.question);
+        let mut sorted: Vec<&String> = self.completions.iter().collect();
+        sorted.sort();
+        sorted.iter().fold(of_prompt, |seed, text| seed.child_str("completion", text))
+    }
+
+    /// A name by the seed and the texts, in the order of the members.
+    fn derived_id(&self, seed: Seed) -> String {
+        let of_prompt = seed.child_str("prompt", &self.question);
+        let completions = self.completions.iter();
+        let key = completions.fold(of_prompt, |key, text| key.child_str("completion", text));
+        format!("{:016x}", key.0)
+    }
+}
+
+fn check_tournament(tournament: &TournamentConfig) -> Result<(), Problem> {
+    if let Some(problem) = tournament.validate().into_iter().next() {
+        return Err(Problem::Invalid(problem));
+    }
+    let limited = [("votes", tournament.votes.max), ("rounds", tournament.rounds.unwrap_or(1))];
+    match limited.into_iter().find(|(_, value)| *value > MAX_VOTES) {
+        Some((name, value)) => {
+            Err(Problem::Invalid(format!("{name} is {value}, wanted at most {MAX_VOTES}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The known answer of a JSON body as text: a text or a number.
+///
+/// # Errors
+/// [`Problem::Invalid`] for any other value than a text, a number or null.
+pub(crate) fn known_answer(answer: Option<Value>) -> Result<Option<String>, Problem> {
+    match answer {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(_) => Err(invalid("answer is neither a text nor a number")),
+    }
+}
+
+fn invalid(reason: &str) -> Problem {
+    Problem::Invalid(reason.to_owned())
+}
