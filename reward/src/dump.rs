@@ -17,8 +17,8 @@ use crate::rule;
 pub type WrittenFile = (String, &'static str, usize);
 
 /// Writes scored groups into `dir`: `matches.parquet`, `votes.parquet`, `rewards.parquet`, and
-/// `completions.parquet` with prompts and completions. `results` belong to `groups`, in their
-/// order.
+/// `completions.parquet` with prompts and completions. `results` has one entry per group,
+/// in the same order.
 ///
 /// # Errors
 /// [`Error::Schema`]; no file is left half-written.

@@ -1,6 +1,6 @@
 //! Errors of scoring, named by what the caller can do about them.
 //!
-//! A judge call that fails is no error of scoring: it is a missing vote, and a status in the
+//! A failed call of the judge is not an error of scoring: it is a missing vote, and a status in the
 //! result.
 
 /// A failure to score.
@@ -21,7 +21,7 @@ pub enum Error {
     /// The judge's model or its tokenizer failed.
     #[error("judge: {0}")]
     Engine(#[from] joust_engine::Error),
-    /// A table or a file failed.
+    /// A table is wrong, or a file cannot be read or written.
     #[error(transparent)]
     Schema(#[from] joust_schema::Error),
 }

@@ -17,7 +17,7 @@ pub fn is_correct(completion: &str, reference: &str) -> bool {
     }
 }
 
-/// The last number that a completion states, in its last box if it has one; thoughts do not count.
+/// The last number of a completion, or of its last box if it has one; thoughts are not read.
 pub fn final_number(completion: &str) -> Option<FinalNumber> {
     let text = strip_thinking(completion);
     match last_boxed(text) {
@@ -36,7 +36,7 @@ fn final_text(completion: &str) -> Option<String> {
         .iter()
         .filter_map(|mark| lower.rfind(mark).map(|at| at + mark.len()))
         .max();
-    // lower-casing may move byte positions in other scripts; the whole text is meant then
+    // lower-casing may move byte positions in some scripts: then the whole text is the answer
     let answer = after.and_then(|at| text.get(at..)).unwrap_or(text);
     Some(answer.to_owned()).filter(|answer| !answer.trim().is_empty())
 }
@@ -68,7 +68,7 @@ fn last_boxed(text: &str) -> Option<&str> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FinalNumber(String);
 
-/// The number, if `text` is one and nothing else.
+/// The number that `text` consists of; `None` if it has anything else.
 fn number(text: &str) -> Option<FinalNumber> {
     let text = text.trim().trim_start_matches('$').trim_end_matches(['.', '%']);
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -89,7 +89,7 @@ fn last_number(text: &str) -> Option<FinalNumber> {
                 has_point = true;
                 true
             }
-            // thousands: a comma between a digit and exactly three more
+            // a thousands separator: a comma between a digit and exactly three more
             b',' => {
                 start > 1
                     && bytes[start - 2].is_ascii_digit()

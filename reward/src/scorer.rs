@@ -57,7 +57,7 @@ impl Scorer {
         Ok(Self::with_judge(config, judge, record_latency))
     }
 
-    /// Scores by a given judge, behind the configured cache; `None` scores by the rule.
+    /// A scorer with a given judge, behind the configured cache; `None` scores by the rule.
     pub fn with_judge(
         config: &RewardConfig,
         judge: Option<Box<dyn Judge>>,
@@ -133,8 +133,8 @@ impl Scorer {
         self.arena.n_open() + self.by_rule.len()
     }
 
-    /// Whether the judge could do more than the open groups and conversations ask of it. Beyond
-    /// twice its capacity in votes, a further group gains nothing by being begun.
+    /// Whether a further group would keep the judge busier: true until votes and conversations in
+    /// flight reach twice its capacity.
     pub fn wants_more(&self) -> bool {
         let capacity = self.judge.as_ref().map_or(usize::MAX, |judge| judge.capacity());
         self.arena.n_in_flight() + self.open_chats.len() < capacity.saturating_mul(2)
@@ -147,7 +147,7 @@ impl Scorer {
         }
     }
 
-    /// Works for a moment, and returns the groups that finished, by handle.
+    /// Lets the judge work for a moment, and returns the finished groups by handle.
     pub fn pump(&mut self) -> Vec<(GroupHandle, GroupResult)> {
         match &mut self.judge {
             Some(judge) => self.arena.pump(judge.as_mut()),
@@ -172,11 +172,11 @@ impl Scorer {
         }
     }
 
-    /// Asks the judge's model itself. [`Scorer::pump`] works on it too,
+    /// Submits a conversation to the judge's model. [`Scorer::pump`] works on it,
     /// [`Scorer::take_finished_chats`] returns the answer.
     ///
     /// # Errors
-    /// [`JudgeError::Refused`] if the judge is no model.
+    /// [`JudgeError::Refused`] if the judge is not a model.
     pub fn add_chat(&mut self, request: ChatRequest) -> Result<ChatId, JudgeError> {
         let Some(judge) = &mut self.judge else {
             return Err(JudgeError::Refused("a rule is no model to talk to".to_owned()));
@@ -210,8 +210,8 @@ impl Scorer {
         }
     }
 
-    /// Scores groups to the end, in the order given. `progress` hears of every finished group. The
-    /// result does not depend on what was scored before.
+    /// Scores all groups and returns their results in the same order. `progress` is called with
+    /// every finished group. The results do not depend on groups that were scored before.
     ///
     /// # Errors
     /// As [`Arena::add`]; nothing is scored then.
@@ -248,7 +248,7 @@ impl Scorer {
     }
 }
 
-/// Rewards of 1 and 0 by the known answer; no reward without one.
+/// Reward 1 for a correct completion and 0 for another; no reward without a known answer.
 fn score_by_rule(request: &GroupRequest) -> GroupResult {
     let row = |(idx, completion): (usize, &String)| {
         let correct = request.reference.as_ref().map(|known| rule::is_correct(completion, known));

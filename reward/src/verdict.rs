@@ -36,7 +36,7 @@ const FONT_COMMANDS: [&str; 18] = [
 /// 1. Only the text after the last `</think>` counts; without the tag the thought was cut off:
 ///    invalid.
 /// 2. The last `\boxed{` decides, up to its matching brace. If that brace is missing the answer was
-///    cut off: invalid, even where an earlier box is complete.
+///    cut off: invalid, even if an earlier box is complete.
 /// 3. Font commands (`\text{..}`, `\mathbf{..}`, ...), braces, `**`, outer white space and one
 ///    final period are removed. What remains must be `Assistant` or `Solution`, then `1` or `2`, in
 ///    any case of letters.
@@ -62,7 +62,7 @@ pub fn parse(text: &str) -> Verdict {
     }
 }
 
-/// Returns the inside of the last `\boxed{...}`; none where there is no box or the last one is not
+/// Returns the content of the last `\boxed{...}`; `None` if there is no box or the last one is not
 /// closed.
 fn last_box(text: &str) -> Option<&str> {
     const COMMAND: &str = r"\boxed";
@@ -84,7 +84,7 @@ fn last_box(text: &str) -> Option<&str> {
     None
 }
 
-/// Removes font commands, braces and `**`, turns TeX spaces into blanks; none for any other
+/// Removes font commands, braces and `**`, and turns TeX spaces into blanks; `None` for any other
 /// command.
 fn without_markup(boxed: &str) -> Option<String> {
     let mut plain = String::with_capacity(boxed.len());

@@ -1,7 +1,8 @@
-//! One group on its way through its tournament: requests votes, counts them, and ends in a result.
+//! The tournament of one group: requests votes, counts them, and makes the result.
 //!
-//! It does not know other groups, nor the judge. When a match is decided, who is shown first, how
-//! rows look and how votes become rewards is told in the files beside it.
+//! It does not know other groups, nor the judge. `match_state` knows when a match is decided,
+//! `opening` which player is shown first, `evidence` how rows look, and `rewards` how votes become
+//! rewards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,9 +30,9 @@ pub(super) struct OpenGroup {
     tournament: Tournament,
     openings: Openings,
     matches: Vec<MatchState>,
-    /// Matches that are not decided, in the order in which their votes are requested: by the keys
-    /// of the players in opening order, so that prompts that begin alike follow each other and
-    /// share a prefix in the judge's cache.
+    /// Matches that are not decided, in the order in which their votes are requested. The order is
+    /// by the keys of the players in opening order: prompts with a common prefix follow each other,
+    /// and the judge's prefix cache is used.
     undecided: BTreeSet<([u64; 2], MatchIdx)>,
     in_flight: BTreeMap<VoteId, (MatchIdx, VoteAttempt)>,
     evidence: Evidence,
@@ -82,7 +83,7 @@ impl OpenGroup {
 
     fn begin_match(&mut self, ready: ReadyMatch) {
         let keys = [ready.a, ready.b].map(|player| self.players.key(player));
-        // keyed by what is compared, so that members can be permuted
+        // keyed by the two answers: permuting the members changes no draw
         let key = format!("{:016x}{:016x}", keys[0], keys[1]);
         let seed = self.request.seed.child_str("match", &key);
         let a_opens = self.openings.a_opens(ready.a, ready.b, seed);
@@ -99,7 +100,7 @@ impl OpenGroup {
         (state.in_opening_order().map(|player| self.players.key(player)), idx)
     }
 
-    /// Takes the outcome of a vote, and returns the votes that are no longer needed with it.
+    /// Takes the outcome of a vote, and returns the votes that it makes unnecessary.
     pub(super) fn take_outcome(
         &mut self,
         id: VoteId,
@@ -117,7 +118,7 @@ impl OpenGroup {
         self.end_match_if_decided(idx)
     }
 
-    /// Returns the votes that are no longer needed.
+    /// Ends a match whose votes decide it, and returns its unnecessary votes in flight.
     fn end_match_if_decided(&mut self, idx: MatchIdx) -> Vec<VoteId> {
         let state = &mut self.matches[idx.0];
         let Some((score, unneeded)) = state.try_decide(&self.rules.votes) else {
@@ -147,7 +148,7 @@ impl OpenGroup {
         self.in_flight.is_empty() && (self.players.n() < 2 || self.tournament.is_done())
     }
 
-    /// The rows of the group.
+    /// The result of the group.
     pub(super) fn finish(self, config: &RewardConfig) -> GroupResult {
         let (rewards, position_bias) = self.rewards(config);
         let winner = self.earned_winner().map(|player| self.players.first_member(player));
@@ -178,7 +179,7 @@ impl OpenGroup {
             };
             (state.players.round, votes)
         };
-        // in an order that permuting the members does not change, so that sums do not change either
+        // an order that does not depend on the order of the members, so that sums do not either
         let mut matches: Vec<(u32, MatchVotes)> = self.matches.iter().map(of_match).collect();
         matches.sort_by_key(|(round, votes)| (*round, votes.a, votes.b));
         let seed_order = self.tournament.seed_order().iter();
@@ -191,8 +192,8 @@ impl OpenGroup {
         rewards(&self.request.group_id, &standing, config)
     }
 
-    /// The winner of the tournament, if valid votes, and neither coins nor the seed order, made it
-    /// win: a majority in each of its matches of a knockout, at least one vote elsewhere.
+    /// The winner of the tournament, if it won by valid votes and not by coins or the seed order: in
+    /// a knockout with a majority in each of its matches, elsewhere with at least one vote.
     fn earned_winner(&self) -> Option<PlayerIdx> {
         let winner = self.tournament.winner()?;
         let of_winner = |state: &MatchState| {

@@ -12,7 +12,7 @@ use crate::rating::VoteCounts;
 use crate::tournament::{MatchScore, ReadyMatch};
 use crate::votes::VoteRule;
 
-/// Number of attempts that follow one without a valid verdict.
+/// Maximum number of further attempts after one without a valid verdict.
 const MAX_RETRIES: u32 = 1;
 
 /// Position of a match among those of its group, in the order in which they began.
@@ -28,11 +28,11 @@ pub(super) struct VoteAttempt {
     pub(super) attempt: u32,
 }
 
-/// Outcome of an attempt, as far as the match counts it.
+/// Outcome of an attempt, as the match counts it.
 pub(super) enum CountedVote {
     /// A valid verdict for player a (true) or b.
     Valid { for_a: bool },
-    /// No valid verdict; perhaps another attempt gives one.
+    /// No valid verdict; another attempt may give one if `can_retry`.
     Invalid { can_retry: bool },
 }
 
@@ -106,12 +106,12 @@ impl MatchState {
         self.n_finished
     }
 
-    /// The attempts to request now: retries, and once all votes are in as many new ones as the rule
-    /// wants. Each is returned once.
+    /// The attempts to request now: retries, and, once all requested votes are finished, as many new
+    /// votes as the rule wants. Each attempt is returned once.
     pub(super) fn take_wanted_votes(&mut self, rule: &VoteRule) -> Vec<VoteAttempt> {
         let mut wanted = std::mem::take(&mut self.retries);
-        let all_in = self.n_requested == self.n_finished;
-        if all_in && !self.is_decided {
+        let all_finished = self.n_requested == self.n_finished;
+        if all_finished && !self.is_decided {
             let MatchScore { votes_a, votes_b } = self.score();
             let n_new = rule.n_wanted(votes_a, votes_b, self.n_finished);
             let votes = self.n_requested..self.n_requested + n_new;
@@ -121,7 +121,7 @@ impl MatchState {
         wanted
     }
 
-    /// An attempt was handed to the judge.
+    /// Records that an attempt was submitted to the judge.
     pub(super) fn add_in_flight(&mut self, id: VoteId) {
         self.in_flight.push(id);
     }

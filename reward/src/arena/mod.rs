@@ -1,8 +1,8 @@
 //! The arena: plays the tournaments of many groups at once, so that the judge always has enough
 //! votes to work on.
 //!
-//! Pure but for the judge it is handed: no threads, no clock. A round of one group never waits for
-//! another group. The same calls in the same order give the same results.
+//! Pure except for the judge that the caller passes: no threads, no clock. A round of one group
+//! never waits for another group. The same calls in the same order give the same results.
 
 mod evidence;
 mod group;
@@ -36,7 +36,7 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// An empty arena. With `record_latency` the judge's times are written into the votes.
+    /// An arena without groups. With `record_latency`, votes have the judge's times.
     pub fn new(config: &RewardConfig, record_latency: bool) -> Self {
         Self {
             config: config.clone(),
@@ -81,7 +81,7 @@ impl Arena {
     }
 
     /// Requests all votes that can be requested, lets the judge work for a moment, and returns the
-    /// groups that finished, by handle.
+    /// finished groups by handle.
     pub fn pump(&mut self, judge: &mut dyn Judge) -> Vec<(GroupHandle, GroupResult)> {
         self.request_votes(judge);
         let outcomes = judge.poll();
@@ -103,7 +103,7 @@ impl Arena {
         }
     }
 
-    /// Takes outcomes of the judge, and returns the groups that they finish, by handle.
+    /// Takes outcomes of the judge, and returns the finished groups by handle.
     pub fn take_outcomes(
         &mut self,
         outcomes: Vec<VoteOutcome>,

@@ -1,6 +1,7 @@
-//! Which player of a match is shown first in its even votes: pure, and keyed by what is compared.
+//! Decides which player of a match is shown first in its even votes; in odd votes the other player
+//! is. Pure.
 //!
-//! It does not know votes: in a match the order of presentation alternates.
+//! It does not know votes.
 
 use std::cmp::Ordering;
 
@@ -8,7 +9,7 @@ use joust_schema::seed::Seed;
 
 use crate::index::PlayerIdx;
 
-/// Which players opened the matches of a group so far. To *open* a match is to be shown first in
+/// The players that opened the matches of a group so far. To *open* a match is to be shown first in
 /// its even votes.
 pub(super) struct Openings {
     /// Per player: number of matches that it opened, less those that its opponent opened.

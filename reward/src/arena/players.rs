@@ -1,7 +1,7 @@
 //! The players of a group: its distinct completions, as the judge sees them.
 //!
-//! Members with equal completions are one player: between them a judge could only guess. They share
-//! its matches and its rating. This file does not know who plays whom.
+//! Members with equal completions are one player, because a judge could only guess between them.
+//! They share its matches and its rating. This file does not know which players meet.
 
 use std::collections::BTreeMap;
 

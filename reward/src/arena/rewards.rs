@@ -24,7 +24,7 @@ pub(super) struct Standing {
     pub(super) seed: Seed,
 }
 
-/// What a rating method says about the slots.
+/// Ratings of the slots by one method.
 struct SlotRatings {
     /// Elo number and its standard error.
     rating: Vec<Option<(f64, Option<f64>)>>,
@@ -72,7 +72,7 @@ pub(super) fn rewards(
     let n_slots = standing.keys.len();
     let counts = SlotCounts::of(&standing.matches, n_slots);
     let rated = rate_slots(standing, config);
-    // members of equal completions need no votes to be equal
+    // equal completions are equal without a vote
     let all_equal = n_slots == 1;
     let status = |slot: usize| match (n_members, all_equal || counts.votes[slot] > 0) {
         (1, _) => Status::IncompleteGroup,
@@ -90,7 +90,7 @@ pub(super) fn rewards(
         let others = (0..n_members).filter(|&other| {
             other != member && status(standing.slot_of_member[other]) == Status::Scored
         });
-        // slot order keeps the sum the same however the members are permuted
+        // summed in slot order, which does not depend on the order of the members
         let mut others: Vec<usize> = others.map(|other| standing.slot_of_member[other]).collect();
         others.sort_unstable();
         let sum: f64 =

@@ -110,7 +110,7 @@ fn rewards_are_equal_under_a_judge_that_always_takes_the_first_answer() {
     for kind in KINDS {
         assert!(spread(kind, 31) < 0.01, "{kind:?}");
     }
-    // one vote a match cannot show everyone first equally often; a bracket least of all
+    // with one vote per match players are not shown first equally often, least in a bracket
     assert!(spread(TournamentKind::RoundRobin, 1) < 0.1);
     assert!(spread(TournamentKind::Swiss, 1) < 0.15);
 }
@@ -274,7 +274,7 @@ fn by_text(completions: &[String], rewards: &[Reward]) -> BTreeMap<String, Rewar
 }
 
 proptest! {
-    /// Rewards belong to completions, not to places.
+    /// Rewards belong to completions, not to positions.
     #[test]
     fn rewards_are_permuted_with_the_members_and_nothing_else_changes(
         (order, copies) in (2usize..12).prop_flat_map(|n| {

@@ -63,7 +63,7 @@ pub struct CachedJudge {
     /// Hash of the judge and its sampling settings.
     fingerprint: VoteKey,
     replies: ReplyCache,
-    /// Votes that the inner judge works on, by the ids that it knows: such a vote may outlive the
+    /// Votes that the inner judge works on, by the ids that it got. Such a vote may outlive the
     /// request that began it.
     in_flight: BTreeMap<VoteId, SharedVote>,
     /// Key of a vote → the vote in flight that the next request for it joins.
@@ -72,16 +72,16 @@ pub struct CachedJudge {
     waiting: BTreeMap<VoteId, VoteId>,
     /// Outcomes from the cache, until the next poll.
     ready: Vec<VoteOutcome>,
-    /// Whether the last poll did not poll the inner judge.
-    has_passed_over: bool,
-    n_asked: u64,
+    /// Whether the last poll skipped the inner judge.
+    has_skipped_inner: bool,
+    n_inner_votes: u64,
     stats: Arc<CacheStats>,
 }
 
 /// A vote in flight.
 struct SharedVote {
     key: VoteKey,
-    /// Requests that wait for it; the first one that is left is billed for its tokens.
+    /// Requests that wait for the vote; the reply to the first of them counts its tokens.
     wanted_by: Vec<VoteId>,
 }
 
@@ -101,8 +101,8 @@ impl CachedJudge {
             joinable: BTreeMap::new(),
             waiting: BTreeMap::new(),
             ready: Vec::new(),
-            has_passed_over: false,
-            n_asked: 0,
+            has_skipped_inner: false,
+            n_inner_votes: 0,
             stats: Arc::default(),
         }
     }
@@ -123,13 +123,13 @@ impl CachedJudge {
     }
 
     /// Gives an outcome of the inner judge to all requests that wait for it.
-    fn finish(&mut self, (asked, outcome): VoteOutcome) -> Vec<VoteOutcome> {
+    fn finish(&mut self, (inner_id, outcome): VoteOutcome) -> Vec<VoteOutcome> {
         // a vote that all requests cancelled may have been finished already
-        let Some(vote) = self.in_flight.remove(&asked) else {
+        let Some(vote) = self.in_flight.remove(&inner_id) else {
             return Vec::new();
         };
         // a vote that was requested before the cache was cleared is not cached
-        if self.joinable.get(&vote.key) == Some(&asked) {
+        if self.joinable.get(&vote.key) == Some(&inner_id) {
             self.joinable.remove(&vote.key);
             if let Ok(reply) = &outcome
                 && reply.verdict != Verdict::Invalid
@@ -141,11 +141,11 @@ impl CachedJudge {
         for id in &vote.wanted_by {
             self.waiting.remove(id);
         }
-        let for_place = |(place, id): (usize, VoteId)| match (place, &outcome) {
+        let outcome_for = |(idx, id): (usize, VoteId)| match (idx, &outcome) {
             (1.., Ok(reply)) => (id, Ok(shared(reply, &self.stats))),
             _ => (id, outcome.clone()),
         };
-        vote.wanted_by.into_iter().enumerate().map(for_place).collect()
+        vote.wanted_by.into_iter().enumerate().map(outcome_for).collect()
     }
 }
 
@@ -169,38 +169,38 @@ impl Judge for CachedJudge {
             self.ready.push((id, Ok(shared(reply, &self.stats))));
             return;
         }
-        let asked = match self.joinable.get(&key) {
-            Some(&asked) => {
+        let inner_id = match self.joinable.get(&key) {
+            Some(&inner_id) => {
                 self.stats.joined.fetch_add(1, Ordering::Relaxed);
-                asked
+                inner_id
             }
             None => {
                 self.stats.misses.fetch_add(1, Ordering::Relaxed);
-                self.n_asked += 1;
-                let asked = VoteId(self.n_asked);
-                self.joinable.insert(key, asked);
-                self.in_flight.insert(asked, SharedVote { key, wanted_by: Vec::new() });
-                self.inner.submit(VoteRequest { id: asked, ..request });
-                asked
+                self.n_inner_votes += 1;
+                let inner_id = VoteId(self.n_inner_votes);
+                self.joinable.insert(key, inner_id);
+                self.in_flight.insert(inner_id, SharedVote { key, wanted_by: Vec::new() });
+                self.inner.submit(VoteRequest { id: inner_id, ..request });
+                inner_id
             }
         };
-        let vote = self.in_flight.get_mut(&asked);
+        let vote = self.in_flight.get_mut(&inner_id);
         vote.expect("a joinable vote is in flight. This is a bug.").wanted_by.push(id);
-        self.waiting.insert(id, asked);
+        self.waiting.insert(id, inner_id);
     }
 
     fn cancel(&mut self, id: VoteId) {
         self.ready.retain(|(ready, _)| *ready != id);
-        let Some(asked) = self.waiting.remove(&id) else { return };
-        let vote = self.in_flight.get_mut(&asked);
+        let Some(inner_id) = self.waiting.remove(&id) else { return };
+        let vote = self.in_flight.get_mut(&inner_id);
         let vote = vote.expect("an awaited vote is in flight. This is a bug.");
         vote.wanted_by.retain(|wants| *wants != id);
         if vote.wanted_by.is_empty() {
-            if self.joinable.get(&vote.key) == Some(&asked) {
+            if self.joinable.get(&vote.key) == Some(&inner_id) {
                 self.joinable.remove(&vote.key);
             }
-            self.in_flight.remove(&asked);
-            self.inner.cancel(asked);
+            self.in_flight.remove(&inner_id);
+            self.inner.cancel(inner_id);
         }
     }
 
@@ -215,10 +215,10 @@ impl Judge for CachedJudge {
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
         let mut outcomes = std::mem::take(&mut self.ready);
-        // outcomes from the cache do not wait for the inner judge, nor it for a stream of them
-        let passes_over = !outcomes.is_empty() && !self.has_passed_over;
-        self.has_passed_over = passes_over;
-        if !passes_over {
+        // cached outcomes do not wait for the inner judge, which is polled at least every second time
+        let skips_inner = !outcomes.is_empty() && !self.has_skipped_inner;
+        self.has_skipped_inner = skips_inner;
+        if !skips_inner {
             for outcome in self.inner.poll() {
                 outcomes.extend(self.finish(outcome));
             }

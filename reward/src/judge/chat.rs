@@ -1,4 +1,4 @@
-//! Conversations with the judge's model itself, outside of any match.
+//! Conversations with the judge's model, outside of any match.
 //!
 //! It does not know votes.
 
@@ -44,7 +44,7 @@ pub struct ChatReply {
 /// A finished conversation: the id of its request, and the reply or why there is none.
 pub type ChatOutcome = (ChatId, Result<ChatReply, JudgeError>);
 
-/// A judge that is a model and can be talked to.
+/// A judge that is a model and answers conversations.
 ///
 /// [`Judge::poll`](super::Judge::poll) works on conversations and votes alike.
 pub trait ChatModel {

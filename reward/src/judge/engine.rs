@@ -34,7 +34,7 @@ pub struct EngineJudge {
     finished_chats: Vec<ChatOutcome>,
 }
 
-/// What an engine request is for.
+/// The vote or conversation that an engine request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Purpose {
     Vote(VoteId),
@@ -138,17 +138,17 @@ impl EngineJudge {
     /// If the chat template or the tokenizer refuses the texts.
     pub fn prompt_token_ids(&self, request: &VoteRequest) -> Result<Vec<u32>, joust_engine::Error> {
         let tokenizer = self.engine.tokenizer();
-        // control tokens that a policy spells out are text
+        // control tokens in a policy's text are read as text
         let [question, first, second] =
             [&request.question, &request.answer_first, &request.answer_second]
                 .map(|text| tokenizer.disarm(text));
         let messages = prompt::messages(&question, &first, &second);
-        // the template writes the one BOS
+        // the template writes the only BOS
         let text = tokenizer.render_chat(&messages, true)?;
         tokenizer.encode(&text)
     }
 
-    /// Takes a request with its prompt of [`EngineJudge::prompt_token_ids`].
+    /// Submits a request with its prompt, the result of [`EngineJudge::prompt_token_ids`].
     pub(super) fn submit_prompt(
         &mut self,
         request: &VoteRequest,
@@ -236,7 +236,7 @@ impl Judge for EngineJudge {
     fn poll(&mut self) -> Vec<VoteOutcome> {
         let mut outcomes = std::mem::take(&mut self.refused);
         let mut n_steps = 0;
-        // a poll ends before the longest thought does, so that a new group need not wait for it
+        // a poll ends before a long thought does, so that new groups do not wait for it
         while outcomes.is_empty()
             && self.finished_chats.is_empty()
             && self.engine.has_work()

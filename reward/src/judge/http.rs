@@ -1,9 +1,9 @@
 //! A judge behind one or more OpenAI-compatible servers (vLLM, SGLang, llama.cpp).
 //!
 //! Votes with the same prompt that are submitted at the same time may share a call. A fleet makes
-//! the calls: it chooses the server, bounds the load and retries faults. A vote that stays without
-//! an answer is a failed vote, never a verdict. Conversations go the same way, each in a call of
-//! its own. The judge does not know how a server is chosen.
+//! the calls: it chooses the server, bounds the load and retries faults. A vote without an answer is
+//! a failed vote, never a verdict. A conversation is a call of its own. The judge does not know how
+//! a server is chosen.
 
 mod calls;
 mod shared;
@@ -102,7 +102,7 @@ impl HttpJudge {
         })
     }
 
-    /// Starts a call for votes that ask the same.
+    /// Starts one call for votes with the same prompt, after `n_tried` attempts.
     fn start_call(&mut self, votes: Vec<VoteRequest>, n_tried: u32) {
         let ids: Vec<VoteId> = votes.iter().map(|vote| vote.id).collect();
         let wanted = Arc::new(WantedVotes::new(&votes));
@@ -150,7 +150,7 @@ impl Judge for HttpJudge {
         let reports: Vec<CallReport> = first.chain(self.receive.try_iter()).collect();
         let mut outcomes = Vec::new();
         for report in reports {
-            // a vote may have been cancelled at the last moment
+            // a vote may have been cancelled in the meantime
             match report {
                 CallReport::VoteOver((id, outcome)) if self.in_flight.remove(&id).is_some() => {
                     outcomes.push((id, outcome));

@@ -1,4 +1,4 @@
-//! The trait that tournaments know a judge by.
+//! The interface of a judge.
 //!
 //! It does not know tournaments, nor any judge.
 
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::chat::ChatModel;
 use super::vote::{VoteId, VoteOutcome, VoteRequest};
 
-/// Gives verdicts on pairs of answers: takes vote requests and gives outcomes, in any order, many
-/// at a time.
+/// Gives verdicts on pairs of answers: takes vote requests and returns outcomes, in any order and
+/// many at a time.
 pub trait Judge: Send {
     /// Name of the judge in the dump: model and a hash of the prompt template.
     fn name(&self) -> &str;
@@ -23,15 +23,15 @@ pub trait Judge: Send {
     /// finished already.
     fn cancel(&mut self, id: VoteId);
 
-    /// Works for a moment and returns the votes that finished: none if none is in flight or the
-    /// next one takes longer.
+    /// Works for a moment and returns the finished votes: none if no vote is in flight or the next
+    /// one takes longer.
     fn poll(&mut self) -> Vec<VoteOutcome>;
 
-    /// Drops whatever the judge remembers of earlier prompts. Later results are then the same, to
-    /// the last bit, as after a fresh start.
+    /// Clears all caches of earlier prompts. Later results are then the same, to the last bit, as
+    /// after a fresh start.
     fn clear_caches(&mut self) {}
 
-    /// The judge as a model to talk to; `None` if it is no model.
+    /// The judge as a model for conversations; `None` if it is not a model.
     fn chat_model(&mut self) -> Option<&mut dyn ChatModel> {
         None
     }

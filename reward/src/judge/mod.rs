@@ -1,6 +1,6 @@
-//! Judges: whatever compares two completions. One file per judge.
+//! Judges compare two completions at a time. One file per judge.
 //!
-//! A judge takes vote requests and gives outcomes. It does not know tournaments.
+//! A judge takes vote requests and returns outcomes. It does not know tournaments.
 
 mod cached;
 mod chat;

@@ -1,6 +1,6 @@
-//! A judge that reads the known answer: the correct completion wins.
+//! A judge by the known answer: the correct completion wins.
 //!
-//! It knows no model.
+//! It does not know models.
 
 use joust_schema::tables::Verdict;
 

@@ -1,4 +1,4 @@
-//! A judge for tests: replies by a function, holds votes back, counts and fails as it is told.
+//! A judge for tests: replies by a function, and holds votes back, counts or fails as a test sets.
 //!
 //! It is public so that every crate's tests share it. It does not know tournaments.
 
@@ -60,7 +60,7 @@ impl Default for ScriptState {
 }
 
 impl<'s> ScriptedJudge<'s> {
-    /// A judge that replies by `script`, which each poll calls once per vote that it replies to.
+    /// A judge that replies by `script`; a poll calls it once per reply.
     pub fn new(
         script: impl FnMut(&VoteRequest) -> Result<VoteReply, JudgeError> + Send + 's,
     ) -> Self {
@@ -120,7 +120,7 @@ impl<'s> ScriptedJudge<'s> {
         Self { replies_newest_first: true, ..self }
     }
 
-    /// Makes the judge a model to talk to, which answers each conversation at once by `script`.
+    /// Makes the judge a model that answers each conversation at once by `script`.
     pub fn with_chat(
         self,
         script: impl FnMut(&ChatRequest) -> Result<ChatReply, JudgeError> + Send + 's,
@@ -128,12 +128,12 @@ impl<'s> ScriptedJudge<'s> {
         Self { chat_script: Some(Box::new(script)), ..self }
     }
 
-    /// Makes the judge one behind servers, of which `n_resting` rest for ever.
+    /// Makes the judge one that calls servers, of which `n_resting` rest forever.
     pub fn with_servers(self, n_servers: usize, n_resting: usize) -> Self {
         Self { servers: Some(Arc::new(FixedServers { n_servers, n_resting })), ..self }
     }
 
-    /// The handle that goes on reading and steering the judge.
+    /// A handle that reads and steers the judge.
     pub fn control(&self) -> ScriptControl {
         self.control.clone()
     }
@@ -165,8 +165,8 @@ impl ScriptControl {
         self.lock().max_replies_per_poll = n;
     }
 
-    /// Whether the judge replies to cancelled votes nevertheless, as a judge may whose reply was
-    /// finished already.
+    /// Sets whether the judge replies to cancelled votes, as if their replies had been finished
+    /// before.
     pub fn set_ignores_cancels(&self, ignores_cancels: bool) {
         self.lock().ignores_cancels = ignores_cancels;
     }

@@ -1,9 +1,9 @@
 //! Bradley-Terry strengths of a group with standard errors, and the judge's position bias, from
 //! vote counts.
 //!
-//! Knows votes by presentation order. It does not depend on the order of matches or votes, and
-//! gives every player a rating: one without a match has strength 0 and the error of the prior, so
-//! the caller decides whether it counts.
+//! Knows votes by presentation order. It does not depend on the order of matches or votes. Every
+//! player gets a rating: a player without a match has strength 0 and the error of the prior, and
+//! the caller decides whether that counts.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -134,8 +134,7 @@ pub fn bradley_terry(
         let (next, next_value) = loop {
             let next: Vec<f64> = at.iter().zip(&step).map(|(x, s)| x + fraction * s).collect();
             let next_value = posterior.log_density(&next);
-            // Near the maximum rounding hides the gain of a good step; that near, the step is taken
-            // as it is.
+            // Near the maximum, rounding hides the gain of a good step: it is taken in full.
             if next_value >= value || largest < 1e-6 || fraction < MIN_STEP_FRACTION {
                 break (next, next_value);
             }
@@ -254,7 +253,7 @@ impl<'a> Posterior<'a> {
     }
 }
 
-/// Mean over the others of sigmoid(theta_player - theta_other); 0.5 without any other.
+/// Mean over the other players of sigmoid(theta_player - theta_other); 0.5 without other players.
 fn expected_win_rate(thetas: &[f64], player: usize) -> f64 {
     if thetas.len() < 2 {
         return 0.5;

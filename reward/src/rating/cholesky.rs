@@ -6,14 +6,14 @@
 /// The lower triangular L with L L^T = A.
 pub(super) struct Cholesky {
     n: usize,
-    /// Row-major, `n * n`; only the lower triangle is meant.
+    /// Row-major, `n * n`; only the lower triangle is used.
     lower: Vec<f64>,
 }
 
 impl Cholesky {
     /// Factors a row-major matrix of `n` rows, of which only the lower triangle is read.
     ///
-    /// None where it is not positive definite in floating point.
+    /// `None` if it is not positive definite in floating point.
     pub(super) fn new(n: usize, mut matrix: Vec<f64>) -> Option<Self> {
         for row in 0..n {
             for column in 0..=row {

@@ -1,6 +1,6 @@
 //! Online Elo: one update per vote, in a seeded order.
 //!
-//! The classical number. It depends on the order of votes and does not know position bias; the fit
+//! The classical rating. It depends on the order of votes and does not model position bias; the fit
 //! of `bradley_terry` has neither fault.
 
 use std::collections::BTreeMap;
@@ -42,8 +42,8 @@ impl EloConfig {
     }
 }
 
-/// Votes that cannot be told apart: the same two players, the same one shown first, the same one
-/// winning. Told from the side of the player with the lower key.
+/// Votes that do not differ: the same two players, the same player shown first, the same winner.
+/// Fields are seen from the player with the lower key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct VoteClass {
     /// Keys of the two players, the lower one first.
@@ -62,8 +62,8 @@ struct VoteClass {
 ///
 /// `keys` holds one key per player. The order of votes is drawn from the seed and the keys of the
 /// two players of each vote. It depends neither on the players' numbers, nor on the order of
-/// matches, nor on which player is a: permuting the players permutes the Elo numbers. Equal keys
-/// are told apart by number.
+/// matches, nor on which player is a: permuting the players permutes the Elo numbers. Players with
+/// equal keys are ordered by number.
 ///
 /// Source: A. Elo, "The Rating of Chessplayers", 1978.
 ///

@@ -1,7 +1,7 @@
 //! Knockout: a single-elimination bracket of n - 1 matches, with byes in the first round if n is no
 //! power of two.
 //!
-//! Knows which slot advanced. It does not know by how many votes; a slot that lost is out.
+//! Knows which slot advanced, not by how many votes; a slot that lost is out.
 
 use std::cmp::Ordering;
 

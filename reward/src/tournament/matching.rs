@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 
-/// Returns the maximum number of edges without a common vertex in the graph of `n_vertices` whose
-/// edges `adjacent` tells.
+/// Returns the maximum number of edges without a common vertex in a graph of `n_vertices`;
+/// `adjacent` decides whether two vertices share an edge.
 ///
 /// `adjacent` must be symmetric; it is not called with a vertex and itself.
 pub(super) fn maximum_matching_size(
@@ -107,13 +107,13 @@ impl PathSearch {
         base
     }
 
-    /// The even vertex two steps nearer to the root; none at the root.
+    /// The even vertex two steps nearer to the root; `None` at the root.
     fn even_above(&self, even: usize) -> Option<usize> {
         self.partner[even].and_then(|odd| self.parent[odd])
     }
 
-    /// Marks the blossoms from an even vertex up to `top`, and sets the parents of the even vertices
-    /// on the way, beginning with `child`.
+    /// Marks the blossoms from an even vertex up to `top`, and sets the parents of the even
+    /// vertices on the way, beginning with `child`.
     fn mark_path(&mut self, from: usize, top: usize, child: usize, in_blossom: &mut [bool]) {
         let (mut vertex, mut child) = (from, child);
         while self.base[vertex] != top {

@@ -1,14 +1,14 @@
 //! Tournaments: which players of a group meet, as state machines without I/O. One file per format.
 //!
 //! In: the players' keys and the scores of finished matches. Out: matches that can be played now,
-//! and a winner. It does not know judges, single votes, presentation order or ratings; a bye is no
-//! match and is never handed out.
+//! and a winner. It does not know judges, single votes, presentation order or ratings. A bye is not
+//! a match and is never returned.
 //!
 //! Formats work on *slots*: positions in the seed order, which depends on the tournament's seed and
 //! on the players' keys only. Permuting the players (with their keys) therefore permutes matches
 //! and results and changes nothing else. A published Swiss implementation confused list positions
-//! with members and credited points to the wrong ones; typed indices and property tests rule that
-//! out.
+//! with members and credited points to the wrong members; typed indices and property tests rule
+//! that out.
 
 mod format;
 mod knockout;
@@ -115,8 +115,8 @@ impl Tournament {
 
     /// Returns the matches that can be played now and were not returned before.
     ///
-    /// A knockout releases a match as soon as its two players are known, Swiss a round when the one
-    /// before is complete, a round robin everything at once.
+    /// A knockout returns a match as soon as its two players are known, Swiss a round when the one
+    /// before is complete, a round robin all matches at once.
     pub fn take_ready_matches(&mut self) -> Vec<ReadyMatch> {
         let matches = self.format.take_ready_matches();
         let of_players = |SlotMatch { a, b, round }| ReadyMatch {
@@ -154,7 +154,7 @@ impl Tournament {
         self.format.is_done()
     }
 
-    /// Returns the winner once the tournament is done; none before, and none without players.
+    /// Returns the winner once the tournament is done; `None` before, and without players.
     ///
     /// A knockout is won by the winner of the final. Swiss and round robin order by points, then by
     /// the points of the opponents met (Buchholz), then by the points from matches among the

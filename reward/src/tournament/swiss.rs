@@ -27,8 +27,8 @@ pub(super) struct Swiss {
 }
 
 impl Swiss {
-    /// Plans `rounds`, or ceil(log2 n) + 1 where not given; at least one and at most as many as a
-    /// round robin needs.
+    /// Plans `rounds`, or ceil(log2 n) + 1 if not given; at least one and at most as many as a round
+    /// robin needs.
     pub(super) fn new(n_slots: usize, rounds: Option<u32>) -> Self {
         let most = if n_slots.is_multiple_of(2) { n_slots.saturating_sub(1) } else { n_slots };
         let most = u32::try_from(most).expect("A group is small. This is a bug.");
@@ -63,7 +63,7 @@ impl TournamentFormat for Swiss {
             let resting = choose_bye(&self.standings, &mut slots);
             self.standings.record_bye(resting);
         }
-        // With an odd number, the next round's bye can avoid the rematch.
+        // With an odd number of slots, the next round's bye can avoid a rematch.
         let is_last = self.n_rounds_paired == self.n_rounds;
         let look_ahead = !is_last && self.standings.n_slots().is_multiple_of(2);
         let pairs = draw_round(&self.standings, &slots, look_ahead);
@@ -111,8 +111,8 @@ fn n_fresh_pairs(standings: &Standings, slots: &[SlotIdx]) -> usize {
 
 /// Removes from the ranked slots the one that gets the bye, and returns it.
 ///
-/// The bye leaves as few rematches to the others as any does (none, if possible). Among such byes,
-/// the slot with the fewest byes so far gets it, then the lowest ranked.
+/// The bye is chosen so that the other slots have the fewest rematches (none, if possible). Among
+/// such slots, the one with the fewest byes so far gets it, then the lowest ranked.
 fn choose_bye(standings: &Standings, slots: &mut Vec<SlotIdx>) -> SlotIdx {
     let n_pairs = slots.len() / 2;
     let mut lowest_first: Vec<usize> = (0..slots.len()).rev().collect();
@@ -140,7 +140,7 @@ fn choose_bye(standings: &Standings, slots: &mut Vec<SlotIdx>) -> SlotIdx {
 /// the best draw needs. The exact matching size of the rest decides, so that no greedy choice can
 /// force an avoidable rematch. An unavoidable rematch goes to the slots that met least often, then
 /// to the next in rank. With `look_ahead`, the first such draw is taken after which every slot can
-/// meet a new opponent once more, or the first of all if none that was tried is like that.
+/// meet a new opponent once more; if no examined draw allows that, the first draw is taken.
 fn draw_round(standings: &Standings, slots: &[SlotIdx], look_ahead: bool) -> Vec<SlotPair> {
     let mut search =
         DrawSearch { standings, slots, look_ahead, n_tried: 0, first: None, chosen: None };
@@ -184,7 +184,7 @@ impl DrawSearch<'_> {
         false
     }
 
-    /// Keeps a complete draw if it is good enough; true if no other needs to be tried.
+    /// Keeps a complete draw if it is good enough; true if no further draw must be examined.
     fn examine(&mut self, pairs: &[SlotPair]) -> bool {
         self.n_tried += 1;
         if !self.look_ahead || self.leaves_a_fresh_round(pairs) {

@@ -35,7 +35,7 @@ fn keys(n: usize, salt: u64) -> Vec<u64> {
     (0..n as u64).map(|idx| Seed::new(salt).child("key", idx).0).collect()
 }
 
-/// What happened, by key.
+/// The matches and the winner of a tournament, by key.
 #[derive(Debug, PartialEq)]
 struct Played {
     matches: Vec<(u64, u64, u32)>,
@@ -246,7 +246,8 @@ fn tournament_refuses_scores_of_matches_not_in_play() {
     }
 }
 
-/// Maximum number of fresh pairs in a perfect matching of the players in `left`, by trying all.
+/// Maximum number of fresh pairs in a perfect matching of the players in `left`, by exhaustive
+/// search.
 fn most_fresh_pairs(left: u32, fresh: &dyn Fn(usize, usize) -> bool) -> usize {
     if left == 0 {
         return 0;
@@ -320,7 +321,7 @@ fn graph(n: usize, edges: u64) -> impl Fn(usize, usize) -> bool {
     }
 }
 
-/// The maximum matching by trying all.
+/// The maximum matching, by exhaustive search.
 fn matching_by_trial(left: u32, adjacent: &dyn Fn(usize, usize) -> bool) -> usize {
     if left == 0 {
         return 0;

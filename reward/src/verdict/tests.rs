@@ -1,4 +1,4 @@
-//! A corpus of ugly judge outputs, and arbitrary text.
+//! A corpus of malformed judge outputs, and arbitrary text.
 
 use joust_schema::tables::Verdict::{First, Invalid, Second};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn verdict_is_read_from_ugly_outputs() {
+fn verdict_is_read_from_malformed_outputs() {
     let cases = [
         // the plain form, with and without the opening tag that the template supplies
         (r"hm</think>\boxed{Assistant 1}", First),
@@ -43,7 +43,7 @@ fn verdict_is_read_from_ugly_outputs() {
         (r"</think>\boxed{Assistant 2 .}", Second),
         ("</think>\\boxed{\u{a0}Solution\u{a0}1}", First),
         (r"</think>\\boxed{Assistant 1}", First),
-        // what is no verdict
+        // invalid
         (r"</think>\boxed{}", Invalid),
         (r"</think>\boxed{", Invalid),
         (r"</think>\boxed", Invalid),

@@ -73,7 +73,7 @@ fn noisy(for_first_place: f64) -> ScriptedJudge<'static> {
     })
 }
 
-/// Shares of pairs in which the good answer won, ties half, and votes a match.
+/// Share of pairs in which the good answer won (a tie counts half), and votes per match.
 fn play(votes: &VoteRule, judge: &mut ScriptedJudge<'_>, accuracies: &[f64]) -> (f64, f64) {
     let tournament = TournamentConfig { votes: votes.clone(), ..TournamentConfig::default() };
     let config = RewardConfig { tournament, ..RewardConfig::default() };

@@ -29,7 +29,7 @@ impl ReplyCache {
         self.n_bytes
     }
 
-    /// The cached reply, which counts as used by this.
+    /// The cached reply; marks it as the most recently used.
     pub(super) fn get(&mut self, key: &VoteKey) -> Option<&VoteReply> {
         self.replies.get(key)
     }

@@ -1,4 +1,4 @@
-//! Votes that the inner judge is spared, and that each request gets one outcome.
+//! The cache saves votes of the inner judge, and every request gets one outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ fn answer(request: &VoteRequest) -> Result<VoteReply, JudgeError> {
     let verdict = match request.answer_first.chars().next() {
         Some('x') => return Err(JudgeError::Failed("broken".to_owned())),
         Some('?') => Verdict::Invalid,
-        // a coin for each draw, so that a draw made again would show
+        // a coin per seed: a second draw would give another reply
         _ if request.seed.unit() < 0.5 => Verdict::First,
         _ => Verdict::Second,
     };
@@ -220,7 +220,7 @@ fn score_all_does_not_depend_on_earlier_groups() {
     assert_ne!(verdicts(&other[0]), verdicts(&wanted[0]));
     assert_eq!(used.score_all(groups(), &mut |_| {}).unwrap(), wanted);
 
-    // the server's way: what was judged before serves again
+    // as in the server: cached verdicts serve later groups
     let n_asked = seen.n_submitted();
     used.add(group("c", 1)).unwrap();
     let mut results = Vec::new();
@@ -249,9 +249,9 @@ fn cache_is_refused_for_judges_that_read_more_than_the_answers() {
 enum Act {
     /// A vote on one of a few comparisons.
     Submit(usize),
-    /// Cancels one of those submitted so far, finished or not.
+    /// Cancels one of the submitted votes, finished or not.
     Cancel(prop::sample::Index),
-    /// The judge inside finishes so many.
+    /// The inner judge finishes this number of votes.
     Poll(usize),
     Forget,
 }
@@ -278,7 +278,7 @@ proptest! {
         let mut cancelled = BTreeSet::new();
         let mut outcomes: BTreeMap<u64, Result<VoteReply, JudgeError>> = BTreeMap::new();
         let mut has_forgotten = false;
-        // all are polled to their end, and there is an end
+        // polls until all votes are finished
         let rest = std::iter::repeat_n(Act::Poll(3), 2 * acts.len() + 2);
         for act in acts.into_iter().chain(rest) {
             match act {

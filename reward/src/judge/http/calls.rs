@@ -22,7 +22,7 @@ use crate::judge::vote::{JudgeError, VoteOutcome, VoteReply, VoteRequest};
 pub(super) enum CallReport {
     /// A vote is over.
     VoteOver(VoteOutcome),
-    /// The server gave fewer choices than votes; this vote is to be asked alone, after so many
+    /// The server gave fewer choices than votes: request this vote alone, after this number of
     /// attempts.
     AskAlone(VoteRequest, u32),
     /// A conversation is over.
@@ -53,8 +53,8 @@ impl JudgeCalls {
         Self { fleet, config: config.clone(), has_warned }
     }
 
-    /// Asks for votes with one prompt, `n_tried` attempts after the first, and reports on each vote
-    /// that is wanted to the end.
+    /// Makes a call for votes with the same prompt, after `n_tried` attempts, and reports on each
+    /// vote that is still wanted at its end.
     pub(super) async fn ask_votes(
         &self,
         votes: Vec<VoteRequest>,
@@ -93,7 +93,7 @@ impl JudgeCalls {
         }
     }
 
-    /// Asks the model itself.
+    /// Makes a call for a conversation.
     pub(super) async fn ask_chat(&self, request: ChatRequest) -> Result<ChatReply, JudgeError> {
         let mut call = ChatCall { config: &self.config, request };
         let outcome = self.fleet.call(&mut call, 0).await;
@@ -137,7 +137,7 @@ struct VoteCall<'a> {
 
 impl Call for VoteCall<'_> {
     type Answer = ChatCompletion;
-    /// In the order of the votes, at least one, perhaps fewer than votes.
+    /// In the order of the votes; at least one, and at most as many as votes.
     type Reply = Vec<VoteReply>;
 
     fn n_slots(&self) -> usize {
@@ -206,7 +206,7 @@ impl Call for ChatCall<'_> {
     }
 }
 
-/// A body with the judge's own sampling.
+/// A body with the judge's own sampling settings.
 fn plain_body(config: &JudgeConfig, messages: Vec<Message>, seed: Seed) -> ChatBody<'_> {
     ChatBody {
         model: &config.http.model,
@@ -214,7 +214,7 @@ fn plain_body(config: &JudgeConfig, messages: Vec<Message>, seed: Seed) -> ChatB
         temperature: config.temperature,
         top_p: config.top_p,
         max_tokens: config.max_thinking_tokens,
-        // servers want a number that is not negative
+        // servers refuse negative seeds
         seed: (seed.0 >> 1) as i64,
         stop: Vec::new(),
         n: None,

@@ -1,4 +1,4 @@
-//! Votes that share a call: which ones may, and which of them are still wanted.
+//! Votes that share a call: which votes may share one, and which are still wanted.
 //!
 //! It does not know how a call is made.
 
@@ -31,8 +31,8 @@ impl WantedVotes {
     }
 }
 
-/// Groups votes with the same prompt, at most `max_votes` per call; calls and votes in the order in
-/// which they came.
+/// Groups votes with the same prompt, at most `max_votes` per call. Calls and votes keep the order of
+/// the requests.
 pub(super) fn group_by_prompt(votes: Vec<VoteRequest>, max_votes: usize) -> Vec<Vec<VoteRequest>> {
     // per prompt: its open call, and the number of votes in it
     let mut open: BTreeMap<[&str; 3], (usize, usize)> = BTreeMap::new();

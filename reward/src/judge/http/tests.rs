@@ -1,4 +1,4 @@
-//! The http judge with servers that misbehave: too busy, broken, mute, answering nonsense.
+//! The http judge with servers that are busy, broken, silent, or answer nonsense.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::judge::{
     VoteRequest,
 };
 
-/// A server and what it has seen.
+/// A server, and the requests that it got.
 struct Mock {
     url: String,
     n_calls: Arc<AtomicUsize>,
     most_at_once: Arc<AtomicUsize>,
-    /// Held for as long as it is to run.
+    /// Dropping it stops the server.
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -121,7 +121,7 @@ fn http_vote_is_asked_as_a_chat_and_read_with_its_thought() {
     let mut judge = judge(vec![server.url.clone()], |http| http.concurrency = 1);
     let mut replies: Vec<_> =
         all_votes(&mut judge, 3).into_iter().map(|(_, outcome)| outcome.unwrap()).collect();
-    // one at a time, but in no order
+    // calls arrive in any order
     replies.sort_by_key(|reply| reply.verdict);
     let verdicts: Vec<Verdict> = replies.iter().map(|reply| reply.verdict).collect();
     assert_eq!(verdicts, [Verdict::First, Verdict::Second, Verdict::Invalid]);
@@ -198,7 +198,7 @@ fn http_chat_is_passed_on_with_its_own_sampling() {
 
 #[test]
 fn http_votes_survive_servers_that_misbehave() {
-    // one call in three fails, each time in another way
+    // every third call fails, each time in another way
     let server = mock(|number, _| async move {
         let busy = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")], "busy");
         match number % 12 {
@@ -287,7 +287,7 @@ fn http_vote_that_is_cancelled_gives_nothing_and_frees_its_slot() {
     assert!(outcomes.len() == 1 && outcomes[0].0 == VoteId(8) && outcomes[0].1.is_ok());
 }
 
-/// Polls a judge that gives nothing, until the server has had so many calls.
+/// Polls a judge without outcomes until the server has got `n_calls` calls.
 fn polled_until(judge: &mut HttpJudge, server: &Mock, n_calls: usize) {
     while server.n_calls.load(Ordering::SeqCst) < n_calls {
         assert!(judge.poll().is_empty());
@@ -303,8 +303,8 @@ fn next_outcomes(judge: &mut HttpJudge) -> Vec<VoteOutcome> {
     }
 }
 
-/// What a server answers that takes `n` samples: the thought's length tells the choice, and for
-/// whom it judges alternates.
+/// The answer of a server that takes `n` samples. The length of the thought identifies the choice;
+/// the verdicts alternate.
 fn choices(n: usize) -> Response {
     let choice = |index: usize| {
         let content =
@@ -322,7 +322,7 @@ fn choices(n: usize) -> Response {
 }
 
 /// A vote whose answers are shown in the other order.
-fn turned(id: u64) -> VoteRequest {
+fn swapped(id: u64) -> VoteRequest {
     let request = request(id);
     let (answer_first, answer_second) = (request.answer_second, request.answer_first);
     VoteRequest { answer_first, answer_second, ..request }
@@ -337,7 +337,7 @@ fn http_votes_with_one_prompt_share_a_call() {
     });
     let mut judge = judge(vec![server.url.clone()], |http| http.samples_per_call = 3);
     for id in 0..8 {
-        judge.submit(if id % 2 == 0 { request(id) } else { turned(id) });
+        judge.submit(if id % 2 == 0 { request(id) } else { swapped(id) });
     }
     let mut outcomes = Vec::new();
     while outcomes.len() < 8 {
@@ -432,7 +432,7 @@ fn http_shared_call_goes_on_until_all_its_votes_are_cancelled() {
     for id in 0..4 {
         judge.submit(request(id));
     }
-    judge.submit(turned(9));
+    judge.submit(swapped(9));
     judge.cancel(VoteId(9));
     polled_until(&mut judge, &server, 1);
     judge.cancel(VoteId(0));
@@ -440,16 +440,16 @@ fn http_shared_call_goes_on_until_all_its_votes_are_cancelled() {
     let outcomes = next_outcomes(&mut judge);
     assert!(outcomes.len() == 1 && outcomes[0].0 == VoteId(1), "{outcomes:?}");
     assert_eq!(outcomes[0].1.as_ref().unwrap().verdict, Verdict::Second, "its own choice");
-    // the second call has no place before the first has ended
+    // the second call waits until the first has ended
     polled_until(&mut judge, &server, 2);
     judge.cancel(VoteId(2));
     judge.cancel(VoteId(3));
     assert!(judge.poll().is_empty() && judge.in_flight.is_empty());
-    // the place of the call that nobody wants is free again
+    // the slot of the cancelled call is free again
     judge.submit(request(5));
     polled_until(&mut judge, &server, 3);
     let outcomes = loop {
-        // the server may still wait for the one that nobody wants
+        // the server may still work on the cancelled call
         release.notify_one();
         let outcomes = judge.poll();
         if !outcomes.is_empty() {
@@ -465,7 +465,7 @@ fn http_calls_keep_the_rate_limit_of_a_server() {
     let mut judge = judge(vec![server.url.clone()], |http| http.requests_per_minute = 6_100);
     let started = std::time::Instant::now();
     all_votes(&mut judge, 120);
-    // a hundred at once, the others a hundredth of a second apart
+    // a hundred calls at once, then one per hundredth of a second
     assert!(started.elapsed() >= Duration::from_millis(200), "{:?}", started.elapsed());
     assert_eq!(server.n_calls.load(Ordering::SeqCst), 120);
 }

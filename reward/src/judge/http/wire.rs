@@ -73,8 +73,8 @@ pub(super) fn vote_messages(request: &VoteRequest) -> [Message; 2] {
     prompt::messages(&question, &first, &second)
 }
 
-/// Breaks control tokens that a policy spells out by a space after their first character, so that
-/// the server's tokenizer reads them as text.
+/// Inserts a space after the first character of control tokens in a policy's text, so that the
+/// server's tokenizer reads them as text.
 pub(super) fn disarmed(text: &str) -> String {
     text.replace("<|", "< |").replace("<｜", "< ｜")
 }
@@ -83,8 +83,8 @@ impl ChatCompletion {
     /// One vote per choice, at most `n_wanted`; fewer if the server gave fewer.
     ///
     /// The prompt is computed once: for all votes but the first it counts as cached. The server
-    /// tells only the sum of the choices' tokens. Each vote gets a share by the length of its text,
-    /// an estimate; the shares add up to the sum.
+    /// reports only the sum of the choices' tokens. Each vote gets an estimated share, by the length
+    /// of its text; the shares add up to the sum.
     pub(super) fn into_replies(self, n_wanted: usize, latency_ms: f64) -> Vec<VoteReply> {
         let mut choices = self.choices;
         choices.sort_by_key(|choice| choice.index);
@@ -140,8 +140,8 @@ impl CompletionMessage {
 }
 
 /// Removes the judge's prompt from the start of a server's output: transformers 5.23 repeats it for
-/// a thought that was cut off. The prompt names both verdicts and is none. A judge that only quotes
-/// the prompt's last words does not repeat the answers with them.
+/// a thought that was cut off. The prompt names both verdicts, but is not a verdict. A judge that
+/// only quotes the last words of the prompt does not repeat the answers before them.
 fn without_prompt(content: &str) -> &str {
     match content.rsplit_once(prompt::ANALYSIS) {
         Some((before, after)) if before.contains(prompt::ANSWERS) => after,
