@@ -1,4 +1,6 @@
-//! What commands say: to people on the terminal, to programs as JSON. The only place that prints.
+//! Output of commands: text for people, JSON for programs. The only file that prints.
+//!
+//! Knows no command.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -10,11 +12,11 @@ use serde::Serialize;
 
 /// Writes one line for people to standard output.
 pub(crate) fn line(text: impl AsRef<str>) {
-    // a reader that has gone away (`joust … | head`) is no reason to fail
+    // a closed pipe (`joust … | head`) is not an error
     let _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());
 }
 
-/// Writes one line to standard error: notes beside a command's result.
+/// Writes one line to standard error, beside the result of a command.
 pub(crate) fn note(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
 }
@@ -40,7 +42,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A progress bar on standard error; where that is no terminal, nothing is drawn.
+/// A progress bar on standard error; nothing is drawn if that is not a terminal.
 pub(crate) fn progress_bar(n_total: u64, unit: &str) -> ProgressBar {
     let bar = ProgressBar::new(n_total);
     let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} {{msg}} [{{elapsed}} < {{eta}}]");
@@ -55,8 +57,7 @@ pub(crate) fn progress_bar(n_total: u64, unit: &str) -> ProgressBar {
     bar
 }
 
-/// Moves a progress bar to `position`; where there is no terminal, says the same in a line every
-/// `every` steps.
+/// Moves a progress bar to `position`. Without a terminal, prints a line every `every` steps.
 pub(crate) fn progress(
     bar: &ProgressBar,
     position: u64,

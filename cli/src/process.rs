@@ -1,22 +1,24 @@
-//! What the process itself needs before it starts work: settings of OpenMP, malloc and cuBLASLt, logs.
+//! Settings of the process before its work starts: OpenMP, malloc, cuBLASLt, logs.
 //!
-//! These libraries read their settings once, before `main`; so the program sets them and starts
-//! itself again. It knows nothing of commands.
+//! These libraries read their environment variables once, before `main`. The program therefore sets
+//! them and restarts itself. Knows no command.
 
 use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 
-/// Set in the second start, so that there is never a third.
-const MARK: &str = "JOUST_STARTED";
+/// Environment variable that marks the restarted program.
+const RESTARTED: &str = "JOUST_STARTED";
 
-/// Idle OpenMP threads that spin would fight over few cores with those that work; memory that
-/// malloc gives back to the system after each step is page-faulted in anew at the next.
+/// Environment variables with their values.
 ///
-/// A thread that waits spins for a moment (about 10 µs) before it sleeps: between two products of a
-/// decode step that is enough not to be woken anew, which cost a third of the step at batch 1.
+/// OpenMP: idle threads that spin would take cores from working threads. A waiting thread therefore
+/// spins only for about 10 µs before it sleeps. That covers the time between two products of a
+/// decode step; waking the threads took a third of a step at batch 1.
 ///
-/// cuBLASLt's workspace, in KiB: libtorch's 1 MiB is too little for products of few rows to be split over
-/// the whole GPU.
+/// malloc: memory that is returned to the system after each step would be page-faulted in the next.
+///
+/// cuBLASLt's workspace, in KiB: libtorch's 1 MiB is too small to split products of few rows over the
+/// whole GPU.
 const SETTINGS: [(&str, &str); 7] = [
     ("OMP_WAIT_POLICY", "PASSIVE"),
     ("GOMP_SPINCOUNT", "2000"),
@@ -27,28 +29,28 @@ const SETTINGS: [(&str, &str); 7] = [
     ("CUBLASLT_WORKSPACE_SIZE", "32768"),
 ];
 
-/// Starts the program again with its settings in the environment, unless that has been done.
-/// What the user has set stays as it is.
+/// Restarts the program with [`SETTINGS`] in its environment, unless it was restarted before.
+/// Variables that the user has set are kept.
 pub(crate) fn restart_with_settings() {
-    if std::env::var_os(MARK).is_some() {
+    if std::env::var_os(RESTARTED).is_some() {
         return;
     }
     let Ok(program) = std::env::current_exe() else {
         return;
     };
     let mut command = std::process::Command::new(program);
-    command.args(std::env::args_os().skip(1)).env(MARK, "1");
+    command.args(std::env::args_os().skip(1)).env(RESTARTED, "1");
     for (name, value) in SETTINGS {
         if std::env::var_os(name).is_none() {
             command.env(name, value);
         }
     }
-    // exec returns only where it fails; the program then goes on without the settings
+    // exec returns only if it fails: then the program continues without the settings
     let error = command.exec();
     tracing::warn!(%error, "Could not restart with OpenMP's and malloc's settings.");
 }
 
-/// Sends logs to the terminal's error stream; `RUST_LOG` chooses what is logged.
+/// Writes logs to standard error; `RUST_LOG` sets the level.
 pub(crate) fn start_logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));

@@ -1,4 +1,4 @@
-//! `joust bench`: how fast the parts are, one JSON line each.
+//! `joust bench`: measures the speed of the parts, one JSON line each.
 
 mod engine;
 mod gpu;
@@ -14,21 +14,22 @@ use joust_engine::{Engine, EngineConfig};
 
 use crate::commands::EngineArgs;
 
-/// What is measured.
+/// The parts that are measured.
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
     /// Prefill and decode of a model, in tokens per second.
-    Engine(engine::BenchArgs),
-    /// The parts of a step on a GPU, one by one: kernels against their twins, and products.
-    Gpu(gpu::GpuArgs),
-    /// How far FP8 is from bf16: logits and next-token distributions.
-    Precision(precision::PrecisionArgs),
-    /// Several samples of one prompt against one.
-    Votes(votes::VotesArgs),
-    /// The reward server on a socket: latency of single completions at a rate, and its costs over the bare judge.
-    Server(server::ServerArgs),
-    /// Tournaments of given groups: matches per second, and how much of the prompts was computed.
-    Judge(judge::JudgeArgs),
+    Engine(engine::EngineBenchArgs),
+    /// The parts of a step on a GPU: kernels against their reference implementations, and products.
+    Gpu(gpu::GpuBenchArgs),
+    /// Distance of FP8 from bf16: logits and next-token distributions.
+    Precision(precision::PrecisionBenchArgs),
+    /// Several samples of one prompt against a single sample.
+    Votes(votes::VotesBenchArgs),
+    /// The reward server on a socket: latency of single completions at a fixed rate, and overhead over
+    /// the judge alone.
+    Server(server::ServerBenchArgs),
+    /// Tournaments of given groups: matches per second, and the share of prompt tokens computed.
+    Judge(judge::JudgeBenchArgs),
 }
 
 pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
@@ -42,13 +43,13 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
     }
 }
 
-/// Which model is measured.
+/// The model that is measured.
 #[derive(Args)]
 struct BenchModel {
     /// Model folder (Hugging Face) or GGUF file.
     #[arg(long)]
     model: PathBuf,
-    /// Draws the weights in place of reading them: the folder needs a config.json and a tokenizer.
+    /// Draws random weights instead of reading them; the folder needs a config.json and a tokenizer.
     #[arg(long)]
     random_weights: bool,
     #[command(flatten)]
@@ -56,7 +57,7 @@ struct BenchModel {
 }
 
 impl BenchModel {
-    /// The model in an engine, its settings changed by the command.
+    /// Loads the model into an engine whose settings `change` adapts.
     fn open(&self, change: impl FnOnce(&mut EngineConfig)) -> anyhow::Result<Engine> {
         let mut config = self.engine.config();
         change(&mut config);
@@ -66,7 +67,7 @@ impl BenchModel {
         })
     }
 
-    /// The last part of its path.
+    /// Last part of the model's path.
     fn name(&self) -> String {
         self.model.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }

@@ -1,4 +1,4 @@
-//! `joust data`: questions, worked answers or judge pairs of the built-in task as JSON Lines.
+//! `joust data`: questions, worked answers or judge pairs of the built-in task, as JSON Lines.
 
 use std::path::PathBuf;
 
@@ -14,16 +14,16 @@ use crate::output;
 /// Arguments of `joust data`.
 #[derive(Args)]
 pub(crate) struct DataArgs {
-    /// What to write.
+    /// DataKind of lines to write.
     #[arg(value_enum)]
-    kind: Kind,
+    kind: DataKind,
     /// Number of lines.
     #[arg(long, default_value_t = 1000)]
     n: u64,
-    /// Key of the draws.
+    /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Problems for training, or those held out.
+    /// Problems for training, or the held-out ones.
     #[arg(long, value_enum, default_value_t = SplitArg::Train)]
     split: SplitArg,
     /// Only problems whose numbers both have this many digits, 1 to 3.
@@ -32,33 +32,33 @@ pub(crate) struct DataArgs {
     /// Only problems with this operation.
     #[arg(long, value_enum)]
     op: Option<OpArg>,
-    /// Asks every question in the words `What is 12 + 30?`.
+    /// Words every question like `What is 12 + 30?`.
     #[arg(long)]
     plain: bool,
-    /// Share of the `pairs` that are worded freely, in [0, 1].
+    /// Share of `pairs` with free wording, in [0, 1].
     #[arg(long, default_value_t = 0.0)]
     wild: f64,
-    /// Share of wrong working in `pairs` that misleads, in [0, 1].
+    /// Share of misleading working among the wrong answers of `pairs`, in [0, 1].
     #[arg(long, default_value_t = 0.0)]
     misleading: f64,
     /// Writes the prompts of `questions` as chat messages.
     #[arg(long)]
     chat: bool,
-    /// Turns before each chat that show by example how to answer.
+    /// Number of example turns before each chat.
     #[arg(long, default_value_t = 0, requires = "chat")]
     shots: u64,
-    /// Where the JSON lines go; standard output if left out.
+    /// File for the JSON lines; standard output if left out.
     #[arg(long)]
     output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Kind {
+enum DataKind {
     /// `prompt` and `answer`.
     Questions,
     /// `prompt`, `completion` and `answer`: worked answers that forget carries.
     Answers,
-    /// `prompt`, `completion_a`, `completion_b` and `winner`: pairs of which one is right.
+    /// `prompt`, `completion_a`, `completion_b` and `winner`: pairs with one correct answer.
     Pairs,
 }
 
@@ -76,13 +76,13 @@ enum OpArg {
 }
 
 #[derive(Serialize)]
-struct Question {
+struct QuestionLine {
     prompt: Prompt,
     answer: String,
 }
 
 #[derive(Serialize)]
-struct Pair {
+struct JudgePairLine {
     prompt: String,
     completion_a: String,
     completion_b: String,
@@ -107,35 +107,15 @@ pub(crate) fn run(args: DataArgs) -> anyhow::Result<()> {
     let seed = Seed::new(args.seed);
     let output = args.output.as_deref();
     match args.kind {
-        Kind::Questions => {
-            let turns = (0..args.shots).flat_map(|idx| {
-                let (question, answer) = joust_data::shot(&config, Seed::new(0), idx);
-                [Message::new("user", question), Message::new("assistant", answer)]
-            });
-            let turns: Vec<Message> = turns.collect();
-            let chat = |question| {
-                let mut messages = turns.clone();
-                messages.push(Message::new("user", question));
-                Prompt::Messages(messages)
-            };
-            let rows = (0..args.n).map(|idx| joust_data::question(&config, seed, idx));
-            let rows = rows.map(|(question, answer)| Question {
-                prompt: match args.chat {
-                    true => chat(question),
-                    false => Prompt::Text(question),
-                },
-                answer,
-            });
-            output::json_lines(output, &rows.collect::<Vec<_>>())
-        }
-        Kind::Answers => {
+        DataKind::Questions => output::json_lines(output, &questions(&args, &config, seed)),
+        DataKind::Answers => {
             let rows = (0..args.n).map(|idx| joust_data::policy_example(&config, seed, idx));
             output::json_lines(output, &rows.collect::<Vec<_>>())
         }
-        Kind::Pairs => {
+        DataKind::Pairs => {
             let pairs = (0..).map(|idx| joust_data::judge_pair(&config, seed, idx));
             let decided = pairs.filter(|pair| pair.first_right != pair.second_right);
-            let rows = decided.take(args.n as usize).map(|pair| Pair {
+            let rows = decided.take(args.n as usize).map(|pair| JudgePairLine {
                 prompt: pair.question,
                 completion_a: pair.answer_first,
                 completion_b: pair.answer_second,
@@ -144,4 +124,22 @@ pub(crate) fn run(args: DataArgs) -> anyhow::Result<()> {
             output::json_lines(output, &rows.collect::<Vec<_>>())
         }
     }
+}
+
+fn questions(args: &DataArgs, config: &TaskConfig, seed: Seed) -> Vec<QuestionLine> {
+    let turns = (0..args.shots).flat_map(|idx| {
+        let (question, answer) = joust_data::shot(config, Seed::new(0), idx);
+        [Message::new("user", question), Message::new("assistant", answer)]
+    });
+    let turns: Vec<Message> = turns.collect();
+    let prompt = |question: String| match args.chat {
+        true => {
+            let mut messages = turns.clone();
+            messages.push(Message::new("user", question));
+            Prompt::Messages(messages)
+        }
+        false => Prompt::Text(question),
+    };
+    let drawn = (0..args.n).map(|idx| joust_data::question(config, seed, idx));
+    drawn.map(|(question, answer)| QuestionLine { prompt: prompt(question), answer }).collect()
 }

@@ -1,5 +1,5 @@
-//! `joust doctor`: what this machine has, and what of a model would fit into it, for choosing settings
-//! and for bug reports.
+//! `joust doctor`: reports this machine and how much of a model fits into it, for the choice of
+//! settings and for bug reports.
 
 use std::path::PathBuf;
 
@@ -17,13 +17,13 @@ use crate::output;
 /// Arguments of `joust doctor`.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
-    /// Says what fits into the device's memory if this model runs there: a folder with a config.json;
-    /// its weights are not looked at.
+    /// Model folder with a config.json: plans how its weights, keys and values fit into the memory of
+    /// the device. The weights are not read.
     #[arg(long)]
     model: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Plans for a GPU with this much free memory, in GiB, in place of the device that is here.
+    /// Plans for a GPU with this much free memory, in GiB, instead of the device of this machine.
     #[arg(long, requires = "model")]
     gpu_memory_gib: Option<f64>,
     /// Prints one JSON object.
@@ -32,10 +32,10 @@ pub(crate) struct DoctorArgs {
 }
 
 #[derive(Serialize)]
-struct Doctor {
+struct DoctorReport {
     joust: &'static str,
     #[serde(flatten)]
-    report: device::Report,
+    machine: device::Report,
     omp_wait_policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<CapacityPlan>,
@@ -45,9 +45,9 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
     let config = args.engine.config();
     let plan = args.model.as_ref().map(|model| plan(model, &config, args.gpu_memory_gib));
     let plan = plan.transpose()?;
-    let doctor = Doctor {
+    let doctor = DoctorReport {
         joust: env!("CARGO_PKG_VERSION"),
-        report: device::report(),
+        machine: device::report(),
         omp_wait_policy: std::env::var("OMP_WAIT_POLICY").ok(),
         plan,
     };
@@ -66,8 +66,8 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
     }
 }
 
-/// More than any GPU has.
-const MOST_GIB: f64 = 100_000.0;
+/// Maximum of `--gpu-memory-gib`: more than any GPU has.
+const MAX_GPU_GIB: f64 = 100_000.0;
 
 fn plan(
     model: &std::path::Path,
@@ -81,12 +81,12 @@ fn plan(
                 "--gpu-memory-gib plans for a GPU, --device is cpu; leave one of them out";
             return Err(UserError::new(problem.to_owned()).into());
         }
-        Some(gib) if gib > 0.0 && gib <= MOST_GIB => {
+        Some(gib) if gib > 0.0 && gib <= MAX_GPU_GIB => {
             (Device::Cuda(0), (gib * f64::from(1 << 30)) as usize)
         }
         Some(gib) => {
             let problem =
-                format!("--gpu-memory-gib is {gib}, wanted more than 0, at most {MOST_GIB}");
+                format!("--gpu-memory-gib is {gib}, wanted more than 0, at most {MAX_GPU_GIB}");
             return Err(UserError::new(problem).into());
         }
         None => {
@@ -99,8 +99,8 @@ fn plan(
     Ok(CapacityPlan::new(&model, config, device, memory)?)
 }
 
-fn machine_rows(doctor: &Doctor) -> Vec<(&'static str, String)> {
-    let report = &doctor.report;
+fn machine_rows(doctor: &DoctorReport) -> Vec<(&'static str, String)> {
+    let report = &doctor.machine;
     let cuda = match (report.libtorch_cuda, &report.gpu) {
         (false, _) => "no (libtorch's CUDA library does not load)".to_owned(),
         (true, None) => {

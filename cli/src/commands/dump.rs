@@ -1,4 +1,4 @@
-//! `joust dump`: looks into dumps, and turns them into DPO pairs or best-of-n data.
+//! `joust dump`: shows dumps, and turns them into DPO pairs or best-of-n data.
 
 mod preferences;
 mod show;
@@ -15,29 +15,29 @@ use crate::failure::UserError;
 #[derive(Args)]
 pub(crate) struct DumpArgs {
     #[command(subcommand)]
-    what: What,
+    command: DumpCommand,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum DumpCommand {
     /// Prints the rows of a Parquet file, or the tables of a run's folder.
     Show(show::ShowArgs),
-    /// Writes `prompt`, `chosen`, `rejected`: the best and the worst of every group.
+    /// Writes `prompt`, `chosen`, `rejected`: the best and the worst completion of every group.
     Pairs(preferences::PairsArgs),
-    /// Writes `prompt`, `completion`, `reward`: the best of every group.
+    /// Writes `prompt`, `completion`, `reward`: the best completion of every group.
     Best(preferences::BestArgs),
 }
 
 pub(crate) fn run(args: DumpArgs) -> anyhow::Result<()> {
-    match args.what {
-        What::Show(args) => show::run(args),
-        What::Pairs(args) => preferences::pairs(args),
-        What::Best(args) => preferences::best(args),
+    match args.command {
+        DumpCommand::Show(args) => show::run(args),
+        DumpCommand::Pairs(args) => preferences::write_pairs(args),
+        DumpCommand::Best(args) => preferences::write_best(args),
     }
 }
 
-/// The Parquet files at `path`: the file itself, or those of a folder and its subfolders, in order.
-fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The Parquet files at `path`: the file itself, or those of a folder and its subfolders, sorted.
+fn parquet_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let metadata =
         std::fs::metadata(path).map_err(|source| joust_schema::Error::io(path, source))?;
     if metadata.is_file() {
@@ -63,13 +63,13 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
 }
 
-/// The completions of a run or of one of its files.
-fn completions(path: &Path) -> anyhow::Result<Vec<Completion>> {
+/// The completions of a run, or of one of its files.
+fn read_completions(path: &Path) -> anyhow::Result<Vec<Completion>> {
     let mut rows = Vec::new();
     let is_view = |file: &&PathBuf| {
         file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("completions"))
     };
-    let all = files(path)?;
+    let all = parquet_files(path)?;
     let views: Vec<&PathBuf> =
         if path.is_file() { all.iter().collect() } else { all.iter().filter(is_view).collect() };
     if views.is_empty() {

@@ -1,4 +1,4 @@
-//! `joust generate`: continues prompts with a model, one JSON line a sample.
+//! `joust generate`: continues prompts with a model, one JSON line per sample.
 
 use std::path::PathBuf;
 
@@ -20,49 +20,49 @@ pub(crate) struct GenerateArgs {
     /// JSON Lines with `prompt` (a text, or chat messages that get the model's template).
     #[arg(long)]
     input: PathBuf,
-    /// Where the JSON lines go; standard output if left out.
+    /// File for the JSON lines; standard output if left out.
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Most tokens of a sample.
+    /// Maximum number of tokens per sample.
     #[arg(long, default_value_t = 256)]
     max_tokens: usize,
-    /// 0 takes the most probable token at every step.
+    /// Sampling temperature; 0 takes the most probable token at every step.
     #[arg(long, default_value_t = 1.0)]
     temperature: f64,
-    /// Probability mass of the most probable tokens that are drawn from.
+    /// Probability mass of the most probable tokens, from which samples are drawn.
     #[arg(long, default_value_t = 1.0)]
     top_p: f64,
-    /// Number of the most probable tokens that are drawn from; 0 means all.
+    /// Number of the most probable tokens, from which samples are drawn; 0 for all.
     #[arg(long, default_value_t = 0)]
     top_k: usize,
-    /// Samples a prompt.
+    /// Number of samples per prompt.
     #[arg(long, default_value_t = 1)]
     n: u32,
-    /// Key of every draw.
+    /// Seed of every draw.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// A text that ends a sample; may be given several times.
+    /// Text that ends a sample; may be given several times.
     #[arg(long)]
     stop: Vec<String>,
-    /// A token that ends a sample, beside the model's own; may be given several times.
+    /// Id of a token that ends a sample, beside the model's own; may be given several times.
     #[arg(long)]
     stop_token_id: Vec<u32>,
-    /// Goes on past the model's own end tokens.
+    /// Continues after the model's own end tokens.
     #[arg(long)]
     ignore_eos: bool,
-    /// Renders text prompts as a user's chat message too.
+    /// Renders also text prompts as a user's chat message.
     #[arg(long)]
     chat: bool,
 }
 
 #[derive(Deserialize)]
-struct InputRow {
+struct PromptRow {
     #[serde(alias = "messages")]
     prompt: Prompt,
 }
 
 #[derive(Serialize)]
-struct OutputRow {
+struct SampleRow {
     prompt_idx: usize,
     sample: u32,
     text: String,
@@ -73,7 +73,7 @@ struct OutputRow {
 }
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let rows: Vec<(usize, InputRow)> = joust_schema::jsonl::read_numbered(&args.input)?;
+    let rows: Vec<(usize, PromptRow)> = joust_schema::jsonl::read_numbered(&args.input)?;
     let mut engine = args.model.open_engine()?;
     let mut requests = Vec::with_capacity(rows.len());
     for (prompt_idx, (line, row)) in rows.into_iter().enumerate() {
@@ -104,11 +104,11 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     samples.sort_by_key(|sample| (sample.request_id, sample.index));
-    let rows: Vec<OutputRow> = samples
+    let rows: Vec<SampleRow> = samples
         .into_iter()
         .map(|sample| {
             let prompt_idx = sample.request_id.0 as usize;
-            OutputRow {
+            SampleRow {
                 prompt_idx,
                 sample: sample.index,
                 text: sample.text,

@@ -1,10 +1,10 @@
-//! `joust judge`: pairs of completions in, votes out; with known winners, the judge's accuracy.
+//! `joust judge`: pairs of completions in, votes out; with known winners also the judge's accuracy.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use joust_reward::judge::{Judge, VoteId, VoteRequest};
+use joust_reward::judge::{Judge, JudgeError, VoteId, VoteReply, VoteRequest};
 use joust_reward::prompt;
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
@@ -28,17 +28,17 @@ pub(crate) struct JudgeArgs {
     /// Folder for verdicts.jsonl, matches.parquet and votes.parquet.
     #[arg(long)]
     output: PathBuf,
-    /// Votes a pair, the order of presentation alternating; `reward.tournament.votes` if left out.
-    /// An even number shows both orders equally often.
+    /// Number of votes per pair; `reward.tournament.votes` if left out. The order of presentation
+    /// alternates: an even number shows both orders equally often.
     #[arg(long)]
     votes: Option<u32>,
-    /// Prints the figures as one JSON object.
+    /// Prints the summary as one JSON object.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Deserialize)]
-struct InputRow {
+struct AnswerPair {
     #[serde(alias = "messages")]
     prompt: Prompt,
     completion_a: String,
@@ -57,7 +57,7 @@ enum Side {
 }
 
 #[derive(Serialize)]
-struct OutputRow {
+struct PairVerdict {
     pair_idx: usize,
     votes_a: u32,
     votes_b: u32,
@@ -65,21 +65,22 @@ struct OutputRow {
     winner: Option<Side>,
 }
 
-/// Figures over all votes. Accuracies are over votes whose pair has a known winner; an invalid vote
+/// Summary of all votes. Accuracies are over votes whose pair has a known winner; an invalid vote
 /// counts as wrong.
 #[derive(Default, Serialize)]
-struct Figures {
+struct JudgingSummary {
     pairs: usize,
     votes: usize,
     invalid_votes: usize,
     /// Share of the valid votes for the answer shown first.
     first_share: Option<f64>,
-    /// Share of right votes.
+    /// Share of votes for the known winner.
     accuracy: Option<f64>,
-    /// The same where the better answer was shown first, and second.
+    /// Accuracy over votes that showed the known winner first.
     accuracy_better_first: Option<f64>,
+    /// Accuracy over votes that showed the known winner second.
     accuracy_better_second: Option<f64>,
-    /// Share of the pairs with votes in both orders that agree on one winner.
+    /// Share of pairs with votes in both orders whose votes all agree on one winner.
     consistency: Option<f64>,
     seconds: f64,
     judge_tokens_per_second: f64,
@@ -91,50 +92,82 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     if n_votes == 0 {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
-    let rows: Vec<InputRow> = joust_schema::jsonl::read(&args.input)?;
+    let rows: Vec<AnswerPair> = joust_schema::jsonl::read(&args.input)?;
     let mut judge = open_scorer(&config, &args.output)?.into_judge().ok_or_else(|| {
         UserError::new("reward.kind is correct, which needs no judge; choose win_rate")
     })?;
     let began = std::time::Instant::now();
-    let votes = ask(judge.as_mut(), &rows, n_votes, Seed::new(config.run.seed));
+    let votes = judge_pairs(judge.as_mut(), &rows, n_votes, Seed::new(config.run.seed));
     let seconds = began.elapsed().as_secs_f64();
 
     let matches: Vec<Match> = (0..rows.len()).map(|pair_idx| match_row(pair_idx, &votes)).collect();
-    let lines: Vec<OutputRow> = matches.iter().enumerate().map(output_row).collect();
+    let lines: Vec<PairVerdict> = matches.iter().enumerate().map(pair_verdict).collect();
     std::fs::create_dir_all(&args.output)
         .map_err(|source| joust_schema::Error::io(&args.output, source))?;
     parquet::write(&args.output.join("matches.parquet"), &matches)?;
     let vote_rows: Vec<Vote> = votes.into_values().collect();
     parquet::write(&args.output.join("votes.parquet"), &vote_rows)?;
     output::json_lines(Some(&args.output.join("verdicts.jsonl")), &lines)?;
-    let figures = figures(&rows, &vote_rows, n_votes, seconds);
+    let summary = summarise(&rows, &vote_rows, n_votes, seconds);
     if args.json {
-        return output::json(&figures);
+        return output::json(&summary);
     }
-    print(&figures);
+    print_summary(&summary);
     output::line(format!("Votes: {}", args.output.display()));
     Ok(())
 }
 
-/// All votes by pair and place.
-fn ask(
+/// Position of a vote: its pair, and its number among the pair's votes.
+type VotePosition = (usize, u32);
+
+/// A vote that the judge works on.
+struct SubmittedVote {
+    position: VotePosition,
+    a_shown_first: bool,
+    seed: Seed,
+}
+
+/// Has all pairs judged; returns the votes by position.
+fn judge_pairs(
     judge: &mut dyn Judge,
-    rows: &[InputRow],
+    rows: &[AnswerPair],
     n_votes: u32,
     seed: Seed,
-) -> BTreeMap<(usize, u32), Vote> {
-    let mut asked = BTreeMap::new();
+) -> BTreeMap<VotePosition, Vote> {
+    let submitted = submit_votes(judge, rows, n_votes, seed);
+    let bar = output::progress_bar(submitted.len() as u64, "votes");
+    let mut votes = BTreeMap::new();
+    while votes.len() < submitted.len() {
+        for (id, outcome) in judge.poll() {
+            if let Some(vote) = submitted.get(&id) {
+                votes.insert(vote.position, vote.row(judge.name(), outcome));
+                bar.inc(1);
+            }
+        }
+    }
+    bar.finish_and_clear();
+    votes
+}
+
+fn submit_votes(
+    judge: &mut dyn Judge,
+    rows: &[AnswerPair],
+    n_votes: u32,
+    seed: Seed,
+) -> BTreeMap<VoteId, SubmittedVote> {
+    let mut submitted = BTreeMap::new();
     for (pair_idx, row) in rows.iter().enumerate() {
         let seed = seed.child("judge", pair_idx as u64);
         let starts_with_a = seed.child("order", 0).unit() < 0.5;
         for vote in 0..n_votes {
             let a_shown_first = starts_with_a == vote.is_multiple_of(2);
-            let id = VoteId(asked.len() as u64);
-            let shown = |text: &str| prompt::strip_thinking(text).to_owned();
-            let (a, b) = (shown(&row.completion_a), shown(&row.completion_b));
+            let id = VoteId(submitted.len() as u64);
+            let answer = |text: &str| prompt::strip_thinking(text).to_owned();
+            let (a, b) = (answer(&row.completion_a), answer(&row.completion_b));
             let (answer_first, answer_second) = if a_shown_first { (a, b) } else { (b, a) };
             let seed = seed.child("vote", u64::from(vote));
-            asked.insert(id, (pair_idx, vote, a_shown_first, seed));
+            let position = (pair_idx, vote);
+            submitted.insert(id, SubmittedVote { position, a_shown_first, seed });
             judge.submit(VoteRequest {
                 id,
                 match_id: match_id(pair_idx),
@@ -148,51 +181,39 @@ fn ask(
             });
         }
     }
-    let bar = output::progress_bar(asked.len() as u64, "votes");
-    let mut votes = BTreeMap::new();
-    while votes.len() < asked.len() {
-        for (id, result) in judge.poll() {
-            let Some(&(pair_idx, vote, a_shown_first, seed)) = asked.get(&id) else {
-                continue;
-            };
-            let mut row = Vote {
-                match_id: match_id(pair_idx),
-                vote: vote as i32,
-                attempt: 0,
-                a_shown_first,
-                verdict: Verdict::Invalid,
-                text: String::new(),
-                prompt_tokens: 0,
-                cached_prompt_tokens: 0,
-                completion_tokens: 0,
-                latency_ms: None,
-                seed: seed.0 as i64,
-                judge: judge.name().to_owned(),
-            };
-            match result {
-                Ok(reply) => {
-                    row.verdict = reply.verdict;
-                    row.text = reply.text;
-                    row.prompt_tokens = reply.prompt_tokens as i32;
-                    row.cached_prompt_tokens = reply.cached_prompt_tokens as i32;
-                    row.completion_tokens = reply.completion_tokens as i32;
-                    row.latency_ms = Some(reply.latency_ms);
-                }
-                Err(error) => row.text = format!("[no reply] {error}"),
-            }
-            votes.insert((pair_idx, vote), row);
-            bar.inc(1);
+    submitted
+}
+
+impl SubmittedVote {
+    /// The row of the vote, once it is finished.
+    fn row(&self, judge: &str, outcome: Result<VoteReply, JudgeError>) -> Vote {
+        let (pair_idx, vote) = self.position;
+        let latency_ms = outcome.as_ref().ok().map(|reply| reply.latency_ms);
+        let reply = outcome.unwrap_or_else(|error| {
+            VoteReply::without_tokens(Verdict::Invalid, format!("[no reply] {error}"))
+        });
+        Vote {
+            match_id: match_id(pair_idx),
+            vote: vote as i32,
+            attempt: 0,
+            a_shown_first: self.a_shown_first,
+            verdict: reply.verdict,
+            text: reply.text,
+            prompt_tokens: reply.prompt_tokens as i32,
+            cached_prompt_tokens: reply.cached_prompt_tokens as i32,
+            completion_tokens: reply.completion_tokens as i32,
+            latency_ms,
+            seed: self.seed.0 as i64,
+            judge: judge.to_owned(),
         }
     }
-    bar.finish_and_clear();
-    votes
 }
 
 fn match_id(pair_idx: usize) -> MatchId {
     MatchId(format!("{pair_idx:06}"))
 }
 
-fn match_row(pair_idx: usize, votes: &BTreeMap<(usize, u32), Vote>) -> Match {
+fn match_row(pair_idx: usize, votes: &BTreeMap<VotePosition, Vote>) -> Match {
     let of_pair = votes.range((pair_idx, 0)..=(pair_idx, u32::MAX)).map(|(_, vote)| vote);
     let for_a: Vec<Option<bool>> =
         of_pair.map(|vote| vote.verdict.for_a(vote.a_shown_first)).collect();
@@ -217,8 +238,8 @@ fn match_row(pair_idx: usize, votes: &BTreeMap<(usize, u32), Vote>) -> Match {
     }
 }
 
-fn output_row((pair_idx, row): (usize, &Match)) -> OutputRow {
-    OutputRow {
+fn pair_verdict((pair_idx, row): (usize, &Match)) -> PairVerdict {
+    PairVerdict {
         pair_idx,
         votes_a: row.votes_a as u32,
         votes_b: row.votes_b as u32,
@@ -227,14 +248,14 @@ fn output_row((pair_idx, row): (usize, &Match)) -> OutputRow {
     }
 }
 
-fn figures(rows: &[InputRow], votes: &[Vote], n_votes: u32, seconds: f64) -> Figures {
+fn summarise(rows: &[AnswerPair], votes: &[Vote], n_votes: u32, seconds: f64) -> JudgingSummary {
     let share = |n: usize, of: usize| (of > 0).then(|| n as f64 / of as f64);
     let n_invalid = votes.iter().filter(|vote| vote.verdict == Verdict::Invalid).count();
     let n_first = votes.iter().filter(|vote| vote.verdict == Verdict::First).count();
-    // by whether the better answer was shown first: votes, right ones
+    // per order, known winner shown second and first: votes, and votes for the known winner
     let mut by_order = [(0, 0); 2];
-    for (at, vote) in votes.iter().enumerate() {
-        let Some(winner) = rows[at / n_votes as usize].winner else {
+    for (idx, vote) in votes.iter().enumerate() {
+        let Some(winner) = rows[idx / n_votes as usize].winner else {
             continue;
         };
         let better_first = vote.a_shown_first == (winner == Side::A);
@@ -254,7 +275,7 @@ fn figures(rows: &[InputRow], votes: &[Vote], n_votes: u32, seconds: f64) -> Fig
         })
         .collect();
     let tokens: f64 = votes.iter().map(|vote| f64::from(vote.completion_tokens)).sum();
-    Figures {
+    JudgingSummary {
         pairs: rows.len(),
         votes: votes.len(),
         invalid_votes: n_invalid,
@@ -268,22 +289,22 @@ fn figures(rows: &[InputRow], votes: &[Vote], n_votes: u32, seconds: f64) -> Fig
     }
 }
 
-fn print(figures: &Figures) {
+fn print_summary(summary: &JudgingSummary) {
     let percent = |share: Option<f64>| share.map(|share| format!("{:.1} %", share * 100.0));
     output::line(format!(
         "{} pairs, {} votes, {} invalid, {:.0} s, {:.0} judge tokens/s",
-        figures.pairs,
-        figures.votes,
-        figures.invalid_votes,
-        figures.seconds,
-        figures.judge_tokens_per_second
+        summary.pairs,
+        summary.votes,
+        summary.invalid_votes,
+        summary.seconds,
+        summary.judge_tokens_per_second
     ));
     let rows = [
-        ("votes for the answer shown first", figures.first_share),
-        ("accuracy", figures.accuracy),
-        ("  better answer shown first", figures.accuracy_better_first),
-        ("  better answer shown second", figures.accuracy_better_second),
-        ("pairs whose votes all agree", figures.consistency),
+        ("votes for the answer shown first", summary.first_share),
+        ("accuracy", summary.accuracy),
+        ("  better answer shown first", summary.accuracy_better_first),
+        ("  better answer shown second", summary.accuracy_better_second),
+        ("pairs whose votes all agree", summary.consistency),
     ];
     for (name, share) in rows {
         if let Some(text) = percent(share) {

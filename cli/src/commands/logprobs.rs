@@ -17,19 +17,19 @@ pub(crate) struct LogprobsArgs {
     /// JSON Lines with `prompt` and `completion`, both texts.
     #[arg(long)]
     input: PathBuf,
-    /// Where the JSON lines go; standard output if left out.
+    /// File for the JSON lines; standard output if left out.
     #[arg(long)]
     output: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
-struct InputRow {
+struct PromptedCompletion {
     prompt: String,
     completion: String,
 }
 
 #[derive(Serialize)]
-struct OutputRow {
+struct LogprobsRow {
     pair_idx: usize,
     prompt_token_ids: Vec<u32>,
     token_ids: Vec<u32>,
@@ -38,19 +38,19 @@ struct OutputRow {
 }
 
 pub(crate) fn run(args: LogprobsArgs) -> anyhow::Result<()> {
-    let rows: Vec<(usize, InputRow)> = joust_schema::jsonl::read_numbered(&args.input)?;
+    let rows: Vec<(usize, PromptedCompletion)> = joust_schema::jsonl::read_numbered(&args.input)?;
     let engine = args.model.open_engine()?;
     let tokenizer = engine.tokenizer();
     let bar = output::progress_bar(rows.len() as u64, "pairs");
     let mut scored = Vec::with_capacity(rows.len());
     for (pair_idx, (line, row)) in rows.into_iter().enumerate() {
-        let score = || -> Result<OutputRow, joust_engine::Error> {
+        let score = || -> Result<LogprobsRow, joust_engine::Error> {
             let prompt_token_ids = tokenizer.encode_prompt(&row.prompt)?;
             let token_ids = tokenizer.encode(&row.completion)?;
             let logprobs =
                 joust_engine::forced::logprobs(engine.model(), &prompt_token_ids, &token_ids)?;
             let sum = logprobs.iter().map(|&logprob| f64::from(logprob)).sum();
-            Ok(OutputRow { pair_idx, prompt_token_ids, token_ids, logprobs, sum })
+            Ok(LogprobsRow { pair_idx, prompt_token_ids, token_ids, logprobs, sum })
         };
         let place = || format!("{}:{line}", args.input.display());
         scored.push(score().map_err(|error| UserError::new(format!("{}: {error}", place())))?);

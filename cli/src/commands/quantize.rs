@@ -1,4 +1,4 @@
-//! `joust quantize`: a model folder with its layers' matrices in FP8.
+//! `joust quantize`: writes a model folder with the matrices of its layers in FP8.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(crate) struct QuantizeArgs {
     /// Model folder in Hugging Face's layout.
     #[arg(long)]
     model: PathBuf,
-    /// Where the FP8 model goes; a model that is there is replaced.
+    /// Folder of the FP8 model; a model in it is replaced.
     #[arg(long)]
     output: PathBuf,
 }

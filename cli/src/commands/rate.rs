@@ -17,23 +17,24 @@ use crate::output;
 /// Arguments of `joust rate`.
 #[derive(Args)]
 pub(crate) struct RateArgs {
-    /// JSON Lines or Parquet with `group_id`, `member_a`, `member_b`, `votes_a`, `votes_b`: one row
-    /// a match. Rows may tell votes by order of presentation: `a_shown_first`.
+    /// JSON Lines or Parquet with `group_id`, `member_a`, `member_b`, `votes_a`, `votes_b`, one row
+    /// per match. With `a_shown_first`, a row has the votes of one presentation order.
     #[arg(long)]
     input: PathBuf,
-    /// How votes become ratings.
+    /// Rating method.
     #[arg(long, value_enum, default_value_t = Method::BradleyTerry)]
     method: Method,
-    /// Where the JSON lines go; standard output if left out.
+    /// File for the JSON lines; standard output if left out.
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Spread of the Gaussian prior on Bradley-Terry strengths, in log-odds; large means none.
+    /// Standard deviation of the Gaussian prior on Bradley-Terry strengths, in log-odds; a large one
+    /// has no effect.
     #[arg(long)]
     prior_sd: Option<f64>,
-    /// Elo's step.
+    /// Elo points at stake per vote.
     #[arg(long)]
     k: Option<f64>,
-    /// Key of the order in which Elo sees the votes.
+    /// Seed of the order of votes for Elo.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -45,19 +46,19 @@ enum Method {
     WinRate,
 }
 
-/// A member by whatever name the file gives it: a number or a text.
+/// Id of a group or a member in the file: a number or a text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Name {
+enum RecordedId {
     Number(i64),
     Text(String),
 }
 
 #[derive(Deserialize)]
-struct InputRow {
-    group_id: Name,
-    member_a: Name,
-    member_b: Name,
+struct RecordedMatch {
+    group_id: RecordedId,
+    member_a: RecordedId,
+    member_b: RecordedId,
     votes_a: u32,
     votes_b: u32,
     /// Whether `member_a` was shown first in all votes of the row.
@@ -65,9 +66,9 @@ struct InputRow {
 }
 
 #[derive(Serialize)]
-struct OutputRow {
-    group_id: Name,
-    member: Name,
+struct RatingLine {
+    group_id: RecordedId,
+    member: RecordedId,
     rating: Option<f64>,
     rating_stderr: Option<f64>,
     win_rate: Option<f64>,
@@ -76,8 +77,8 @@ struct OutputRow {
 
 pub(crate) fn run(args: RateArgs) -> anyhow::Result<()> {
     let (bradley_terry, elo) = settings(&args)?;
-    let mut groups: BTreeMap<Name, Vec<InputRow>> = BTreeMap::new();
-    for (line, row) in read(&args.input)? {
+    let mut groups: BTreeMap<RecordedId, Vec<RecordedMatch>> = BTreeMap::new();
+    for (line, row) in read_matches(&args.input)? {
         if row.member_a == row.member_b {
             return Err(UserError::new(format!(
                 "{}:{line}: member_a and member_b are the same",
@@ -89,7 +90,13 @@ pub(crate) fn run(args: RateArgs) -> anyhow::Result<()> {
     }
     let mut lines = Vec::new();
     for (group_id, rows) in groups {
-        lines.extend(rate(group_id, &rows, &args, &bradley_terry, &elo));
+        let matches = GroupMatches::of(&rows);
+        let ratings = match args.method {
+            Method::WinRate => matches.win_rates(),
+            Method::BradleyTerry => matches.bradley_terry(&bradley_terry),
+            Method::Elo => matches.elo(&elo, Seed::new(args.seed)),
+        };
+        lines.extend(matches.lines(&group_id, ratings));
     }
     output::json_lines(args.output.as_deref(), &lines)
 }
@@ -107,7 +114,7 @@ fn settings(args: &RateArgs) -> anyhow::Result<(BradleyTerryConfig, EloConfig)> 
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<(usize, InputRow)>> {
+fn read_matches(path: &Path) -> anyhow::Result<Vec<(usize, RecordedMatch)>> {
     if path.extension().is_none_or(|ending| ending != "parquet") {
         return Ok(joust_schema::jsonl::read_numbered(path)?);
     }
@@ -121,94 +128,113 @@ fn read(path: &Path) -> anyhow::Result<Vec<(usize, InputRow)>> {
     rows.into_iter().enumerate().map(parse).collect()
 }
 
-fn rate(
-    group_id: Name,
-    rows: &[InputRow],
-    args: &RateArgs,
-    bt_config: &BradleyTerryConfig,
-    elo_config: &EloConfig,
-) -> Vec<OutputRow> {
-    let mut members: Vec<&Name> =
-        rows.iter().flat_map(|row| [&row.member_a, &row.member_b]).collect();
-    members.sort();
-    members.dedup();
-    let idx_of = |name: &Name| members.binary_search(&name).unwrap_or_default();
-    let knows_order = rows.iter().all(|row| row.a_shown_first.is_some());
-    let matches: Vec<MatchVotes> = rows
-        .iter()
-        .map(|row| {
+/// Rating of a member; nothing is known without a valid vote.
+#[derive(Clone, Copy, Default)]
+struct MemberRating {
+    rating: Option<f64>,
+    stderr: Option<f64>,
+    win_rate: Option<f64>,
+}
+
+/// The matches of a group, with its members numbered.
+struct GroupMatches<'a> {
+    members: Vec<&'a RecordedId>,
+    matches: Vec<MatchVotes>,
+    /// Number of valid votes per member.
+    n_votes: Vec<u64>,
+    /// Whether the presentation order of all votes is known.
+    knows_order: bool,
+}
+
+impl<'a> GroupMatches<'a> {
+    fn of(rows: &'a [RecordedMatch]) -> Self {
+        let mut members: Vec<&RecordedId> =
+            rows.iter().flat_map(|row| [&row.member_a, &row.member_b]).collect();
+        members.sort();
+        members.dedup();
+        let idx_of = |name: &RecordedId| members.binary_search(&name).unwrap_or_default();
+        let match_votes = |row: &RecordedMatch| {
             let votes = VoteCounts { a: row.votes_a, b: row.votes_b };
             let (a_first, b_first) = match row.a_shown_first {
                 Some(false) => (VoteCounts::default(), votes),
                 _ => (votes, VoteCounts::default()),
             };
             MatchVotes { a: idx_of(&row.member_a), b: idx_of(&row.member_b), a_first, b_first }
-        })
-        .collect();
-    let shares = win_rate(members.len(), &matches);
-    let n_votes: Vec<u64> = (0..members.len())
-        .map(|member| {
-            let of_member = matches.iter().filter(|votes| votes.a == member || votes.b == member);
-            of_member.map(|votes| votes.votes_a() + votes.votes_b()).sum()
-        })
-        .collect();
-    let mean_of_others = |beats: &dyn Fn(usize, usize) -> f64, member: usize| {
-        let others = (0..members.len()).filter(|&other| other != member && n_votes[other] > 0);
+        };
+        let matches: Vec<MatchVotes> = rows.iter().map(match_votes).collect();
+        let mut n_votes = vec![0; members.len()];
+        for votes in &matches {
+            for member in [votes.a, votes.b] {
+                n_votes[member] += votes.votes_a() + votes.votes_b();
+            }
+        }
+        let knows_order = rows.iter().all(|row| row.a_shown_first.is_some());
+        Self { members, matches, n_votes, knows_order }
+    }
+
+    fn win_rates(&self) -> Vec<MemberRating> {
+        let shares = win_rate(self.members.len(), &self.matches);
+        let rating = |win_rate| MemberRating { win_rate, ..MemberRating::default() };
+        shares.into_iter().map(rating).collect()
+    }
+
+    fn bradley_terry(&self, config: &BradleyTerryConfig) -> Vec<MemberRating> {
+        // the position bias can be fitted only if the order of all votes is known
+        let position_bias = config.position_bias && self.knows_order;
+        let config = BradleyTerryConfig { position_bias, ..*config };
+        let fit = bradley_terry(self.members.len(), &self.matches, &config);
+        let theta = |member: usize| fit.ratings[member].theta;
+        let beats = |a: usize, b: usize| 1.0 / (1.0 + (theta(b) - theta(a)).exp());
+        let to_elo = ELO_SCALE / std::f64::consts::LN_10;
+        let rating = |member: usize| MemberRating {
+            rating: Some(elo_number(theta(member))),
+            stderr: Some(fit.ratings[member].stderr * to_elo),
+            win_rate: self.mean_win_chance(&beats, member),
+        };
+        (0..self.members.len()).map(rating).collect()
+    }
+
+    fn elo(&self, config: &EloConfig, seed: Seed) -> Vec<MemberRating> {
+        let name = |member: &&RecordedId| serde_json::to_string(member).unwrap_or_default();
+        let key = |member: &&RecordedId| Seed::new(0).child_str("member", &name(member)).0;
+        let keys: Vec<u64> = self.members.iter().map(key).collect();
+        let numbers = elo(&keys, &self.matches, config, seed);
+        let beats =
+            |a: usize, b: usize| 1.0 / (1.0 + 10f64.powf((numbers[b] - numbers[a]) / ELO_SCALE));
+        let rating = |member: usize| MemberRating {
+            rating: Some(numbers[member]),
+            stderr: None,
+            win_rate: self.mean_win_chance(&beats, member),
+        };
+        (0..self.members.len()).map(rating).collect()
+    }
+
+    /// Mean probability that a member wins against the other members with votes.
+    fn mean_win_chance(&self, beats: &dyn Fn(usize, usize) -> f64, member: usize) -> Option<f64> {
+        let others = 0..self.members.len();
+        let others = others.filter(|&other| other != member && self.n_votes[other] > 0);
         let chances: Vec<f64> = others.map(|other| beats(member, other)).collect();
         (!chances.is_empty()).then(|| chances.iter().sum::<f64>() / chances.len() as f64)
-    };
-    let mut found: Vec<(Option<f64>, Option<f64>, Option<f64>)> = match args.method {
-        Method::WinRate => shares.iter().map(|&share| (None, None, share)).collect(),
-        Method::BradleyTerry => {
-            // which answer was shown first is known for all votes or it cannot be fitted
-            let position_bias = bt_config.position_bias && knows_order;
-            let config = BradleyTerryConfig { position_bias, ..*bt_config };
-            let fit = bradley_terry(members.len(), &matches, &config);
-            let theta: Vec<f64> = fit.ratings.iter().map(|rating| rating.theta).collect();
-            let beats = |a: usize, b: usize| 1.0 / (1.0 + (theta[b] - theta[a]).exp());
-            let to_elo = ELO_SCALE / std::f64::consts::LN_10;
-            let rating =
-                |(member, rating): (usize, &joust_reward::rating::bradley_terry::Strength)| {
-                    (
-                        Some(elo_number(rating.theta)),
-                        Some(rating.stderr * to_elo),
-                        mean_of_others(&beats, member),
-                    )
-                };
-            fit.ratings.iter().enumerate().map(rating).collect()
-        }
-        Method::Elo => {
-            let name = |member: &&Name| serde_json::to_string(member).unwrap_or_default();
-            let key = |member: &&Name| Seed::new(0).child_str("member", &name(member)).0;
-            let keys: Vec<u64> = members.iter().map(key).collect();
-            let numbers = elo(&keys, &matches, elo_config, Seed::new(args.seed));
-            let beats = |a: usize, b: usize| {
-                1.0 / (1.0 + 10f64.powf((numbers[b] - numbers[a]) / ELO_SCALE))
-            };
-            (0..members.len())
-                .map(|member| (Some(numbers[member]), None, mean_of_others(&beats, member)))
-                .collect()
-        }
-    };
-    for (member, found) in found.iter_mut().enumerate() {
-        if n_votes[member] == 0 {
-            // without a valid vote nothing is known
-            *found = (None, None, None);
-        }
     }
-    let by = |(rating, _, win_rate): &(Option<f64>, Option<f64>, Option<f64>)| rating.or(*win_rate);
-    let values: Vec<Option<f64>> = found.iter().map(by).collect();
-    let rank =
-        |value: f64| values.iter().flatten().filter(|&&other| other > value + 1e-9).count() + 1;
-    let lines = members.iter().zip(&found).zip(&values);
-    lines
-        .map(|((member, &(rating, rating_stderr, win_rate)), value)| OutputRow {
+
+    /// The output lines of the members, ranked by rating or else by win rate.
+    fn lines(&self, group_id: &RecordedId, mut ratings: Vec<MemberRating>) -> Vec<RatingLine> {
+        for (rating, &n_votes) in ratings.iter_mut().zip(&self.n_votes) {
+            if n_votes == 0 {
+                *rating = MemberRating::default();
+            }
+        }
+        let value = |rating: &MemberRating| rating.rating.or(rating.win_rate);
+        let values: Vec<f64> = ratings.iter().filter_map(value).collect();
+        let rank = |value: f64| values.iter().filter(|&&other| other > value + 1e-9).count() + 1;
+        let line = |(member, rating): (&&RecordedId, &MemberRating)| RatingLine {
             group_id: group_id.clone(),
             member: (*member).clone(),
-            rating,
-            rating_stderr,
-            win_rate,
-            rank: value.map(rank),
-        })
-        .collect()
+            rating: rating.rating,
+            rating_stderr: rating.stderr,
+            win_rate: rating.win_rate,
+            rank: value(rating).map(rank),
+        };
+        self.members.iter().zip(&ratings).map(line).collect()
+    }
 }

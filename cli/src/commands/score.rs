@@ -1,4 +1,4 @@
-//! `joust score`: groups of completions in, rewards and the evidence for them out.
+//! `joust score`: groups of completions in, rewards with their evidence out.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(crate) struct ScoreArgs {
 }
 
 #[derive(Deserialize)]
-struct InputRow {
+struct GroupRow {
     #[serde(alias = "messages")]
     prompt: Prompt,
     completions: Vec<String>,
@@ -39,7 +39,7 @@ struct InputRow {
 }
 
 #[derive(Serialize)]
-struct OutputRow {
+struct GroupRewards {
     group_id: GroupId,
     rewards: Vec<Option<f64>>,
     statuses: Vec<&'static str>,
@@ -54,9 +54,9 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let results = scorer.score_all(groups.clone(), &mut |_| bar.inc(1))?;
     bar.finish_and_clear();
     dump::write(&args.output, &groups, &results)?;
-    let lines: Vec<OutputRow> = results
+    let lines: Vec<GroupRewards> = results
         .iter()
-        .map(|result| OutputRow {
+        .map(|result| GroupRewards {
             group_id: result.group_id.clone(),
             rewards: result.rewards.iter().map(|row| row.reward).collect(),
             statuses: result.rewards.iter().map(|row| row.status.as_str()).collect(),
@@ -78,13 +78,13 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
 /// Reads groups to be scored.
 ///
 /// # Errors
-/// The first row that cannot be used, by its line.
+/// The problem of the first row that is not a group, with its line.
 pub(crate) fn read_groups(input: &Path, seed: Seed) -> anyhow::Result<Vec<GroupRequest>> {
-    let rows = read(input)?;
+    let rows = read_rows(input)?;
     let mut groups = Vec::with_capacity(rows.len());
     let mut line_of_id = BTreeMap::new();
     for (line, row) in rows {
-        let group = group(input, line, row, seed)?;
+        let group = group_request(input, line, row, seed)?;
         if let Some(first) = line_of_id.insert(group.group_id.clone(), line) {
             let text = format!(
                 "{}:{line}: group_id `{}` is on line {first} already; ids are unique",
@@ -98,7 +98,12 @@ pub(crate) fn read_groups(input: &Path, seed: Seed) -> anyhow::Result<Vec<GroupR
     Ok(groups)
 }
 
-fn group(input: &Path, line: usize, row: InputRow, seed: Seed) -> anyhow::Result<GroupRequest> {
+fn group_request(
+    input: &Path,
+    line: usize,
+    row: GroupRow,
+    seed: Seed,
+) -> anyhow::Result<GroupRequest> {
     let bad = |reason: &str| UserError::new(format!("{}:{line}: {reason}", input.display()));
     if row.completions.is_empty() {
         return Err(bad("completions is empty, wanted at least one").into());
@@ -123,7 +128,7 @@ fn group(input: &Path, line: usize, row: InputRow, seed: Seed) -> anyhow::Result
     })
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<(usize, InputRow)>> {
+fn read_rows(path: &Path) -> anyhow::Result<Vec<(usize, GroupRow)>> {
     if path.extension().is_none_or(|ending| ending != "parquet") {
         return Ok(joust_schema::jsonl::read_numbered(path)?);
     }

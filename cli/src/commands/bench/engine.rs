@@ -1,5 +1,5 @@
-//! `joust bench engine`: prefill and decode on random prompts, each sequence with a context of its
-//! own, greedy, without stops.
+//! `joust bench engine`: prefill and decode of random prompts; greedy, without stops, and each
+//! sequence with a context of its own.
 
 use std::time::Instant;
 
@@ -13,25 +13,25 @@ use crate::output;
 
 /// Arguments of `joust bench engine`.
 #[derive(Args)]
-pub(crate) struct BenchArgs {
+pub(crate) struct EngineBenchArgs {
     #[command(flatten)]
     model: BenchModel,
-    /// Tokens of each prompt.
+    /// Number of tokens per prompt.
     #[arg(long, default_value_t = 512)]
     prompt: usize,
-    /// Tokens that are measured after each prompt.
+    /// Number of measured tokens after each prompt.
     #[arg(long, default_value_t = 64)]
     new: usize,
-    /// Batch sizes to decode at.
+    /// Batch sizes of decoding.
     #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
     batch: Vec<usize>,
-    /// Times that each figure is measured; the median counts.
+    /// Number of measurements per figure; the median counts.
     #[arg(long, default_value_t = 3)]
     reps: usize,
 }
 
 #[derive(Serialize)]
-struct Figures {
+struct EngineBench {
     bench: &'static str,
     program: &'static str,
     model: String,
@@ -42,62 +42,50 @@ struct Figures {
     prompt: usize,
     new: usize,
     prefill_tokens_per_s: f64,
-    decode: Vec<Decode>,
+    decode: Vec<DecodeBench>,
     weights_mb: f64,
     kv_bytes_per_token: usize,
     kv_tokens: usize,
     gpu_used_mb: Option<f64>,
-    /// Most memory of the host until the model was loaded, and at all.
+    /// Peak host memory until the model was loaded.
     loading_rss_mb: f64,
+    /// Peak host memory of the whole run.
     peak_rss_mb: f64,
 }
 
 #[derive(Serialize)]
-struct Decode {
+struct DecodeBench {
     batch: usize,
     tokens_per_s: f64,
     step_ms: f64,
 }
 
-pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: EngineBenchArgs) -> anyhow::Result<()> {
     let largest = args.batch.iter().copied().max().unwrap_or(1).max(1);
     let mut engine = args.model.open(|config| {
         config.max_batch = largest;
-        // random prompts of a small vocabulary begin alike: each is computed in full all the same
+        // with a small vocabulary random prompts may share a prefix: computes each in full
         config.prefix_cache = false;
     })?;
     let loading_rss_mb = peak_rss_mb();
-    let mut prompts = Prompts { n_vocab: engine.model().config().vocab_size, n_made: 0 };
-    let mut prefill = Vec::new();
-    // the first one warms up
-    for _ in 0..=args.reps.max(3) {
-        let params = SamplingParams { max_tokens: 1, temperature: 0.0, ..Default::default() };
-        let start = Instant::now();
-        engine.generate(vec![prompts.request(args.prompt, params)])?;
-        prefill.push(start.elapsed().as_secs_f64());
-    }
-    let prefill_s = median(&mut prefill[1..]);
+    let mut prompts = RandomPrompts { n_vocab: engine.model().config().vocab_size, n_made: 0 };
+    let prefill_s = prefill_seconds(&mut engine, &mut prompts, &args)?;
     let mut decode = Vec::new();
     let mut failed = None;
     for &batch in &args.batch {
-        let mut steps = Vec::new();
-        for _ in 0..args.reps {
-            match decode_steps(&mut engine, &mut prompts, batch, &args) {
-                Ok(more) => steps.extend(more),
-                Err(error) => failed = Some(error),
+        match measure_decode(&mut engine, &mut prompts, batch, &args) {
+            Ok(measured) => decode.push(measured),
+            Err(error) => {
+                // the smaller batches are printed nevertheless
+                failed = Some(error);
+                break;
             }
         }
-        if failed.is_some() {
-            // what was measured before is worth having
-            break;
-        }
-        let step_s = median(&mut steps);
-        decode.push(Decode { batch, tokens_per_s: batch as f64 / step_s, step_ms: step_s * 1e3 });
     }
     let model = engine.model();
     let printed = output::json_lines(
         None,
-        &[Figures {
+        &[EngineBench {
             bench: "engine",
             program: "joust",
             model: args.model.name(),
@@ -127,18 +115,50 @@ fn peak_rss_mb() -> f64 {
     joust_engine::device::peak_memory_bytes() as f64 / 1e6
 }
 
-/// Seconds of each of `new` steps in which all of `batch` sequences decode.
+/// Median time of the prefill of a prompt, in seconds.
+fn prefill_seconds(
+    engine: &mut Engine,
+    prompts: &mut RandomPrompts,
+    args: &EngineBenchArgs,
+) -> anyhow::Result<f64> {
+    let mut seconds = Vec::new();
+    // the first prefill warms up
+    for _ in 0..=args.reps.max(3) {
+        let params = SamplingParams { max_tokens: 1, temperature: 0.0, ..Default::default() };
+        let start = Instant::now();
+        engine.generate(vec![prompts.request(args.prompt, params)])?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    Ok(median(&mut seconds[1..]))
+}
+
+/// Median step of decoding a batch.
+fn measure_decode(
+    engine: &mut Engine,
+    prompts: &mut RandomPrompts,
+    batch: usize,
+    args: &EngineBenchArgs,
+) -> anyhow::Result<DecodeBench> {
+    let mut steps = Vec::new();
+    for _ in 0..args.reps {
+        steps.extend(decode_steps(engine, prompts, batch, args)?);
+    }
+    let step_s = median(&mut steps);
+    Ok(DecodeBench { batch, tokens_per_s: batch as f64 / step_s, step_ms: step_s * 1e3 })
+}
+
+/// Seconds of each of `new` steps in which all `batch` sequences decode.
 fn decode_steps(
     engine: &mut Engine,
-    prompts: &mut Prompts,
+    prompts: &mut RandomPrompts,
     batch: usize,
-    args: &BenchArgs,
+    args: &EngineBenchArgs,
 ) -> anyhow::Result<Vec<f64>> {
     let before = engine.stats().computed_prompt_tokens;
     let wanted = before + (batch * args.prompt) as u64;
     for _ in 0..batch {
         let params = SamplingParams {
-            // those that start first must last as long as the last
+            // the first sequence must last until the last one has decoded `new` steps
             max_tokens: usize::MAX,
             temperature: 0.0,
             ignore_eos: true,
@@ -159,15 +179,18 @@ fn decode_steps(
     Ok(steps)
 }
 
-/// A step after which all sequences are still at work: one that ended or lost its memory would
-/// leave the others to be measured without it.
-fn step(engine: &mut Engine, batch: usize, args: &BenchArgs) -> anyhow::Result<()> {
+/// Computes a step.
+///
+/// # Errors
+/// If a sequence ended or was preempted: the batch would be smaller than measured.
+fn step(engine: &mut Engine, batch: usize, args: &EngineBenchArgs) -> anyhow::Result<()> {
     let ended = engine.step()?;
     let stats = engine.stats();
     anyhow::ensure!(
         ended.is_empty() && stats.preemptions == 0,
-        "{batch} prompts of {} tokens and {} new ones do not fit contexts of {} tokens in a memory for {}: those that \
-         start first decode while the others are read (--prompt, --new, --batch, --kv-memory-mib)",
+        "{batch} prompts of {} tokens and {} new ones do not fit contexts of {} tokens in a memory \
+         for {}: the first sequences decode while later prompts are read (--prompt, --new, \
+         --batch, --kv-memory-mib)",
         args.prompt,
         args.new,
         engine.max_context(),
@@ -176,13 +199,13 @@ fn step(engine: &mut Engine, batch: usize, args: &BenchArgs) -> anyhow::Result<(
     Ok(())
 }
 
-/// Random prompts, no two alike.
-struct Prompts {
+/// Random prompts, each different.
+struct RandomPrompts {
     n_vocab: usize,
     n_made: u64,
 }
 
-impl Prompts {
+impl RandomPrompts {
     fn request(&mut self, n_tokens: usize, params: SamplingParams) -> Request {
         let seed = Seed::new(0).child("prompt", self.n_made);
         self.n_made += 1;

@@ -1,4 +1,4 @@
-//! `joust bench gpu`: the parts of a step on the GPU that is here.
+//! `joust bench gpu`: the parts of a step on this machine's GPU.
 
 use std::path::PathBuf;
 
@@ -11,25 +11,25 @@ use crate::output;
 
 /// Arguments of `joust bench gpu`.
 #[derive(Args)]
-pub(crate) struct GpuArgs {
-    /// Model folder with a config.json, for its shapes.
+pub(crate) struct GpuBenchArgs {
+    /// Model folder with a config.json, which gives the shapes.
     #[arg(long)]
     model: PathBuf,
-    /// Rows (tokens) of a step.
+    /// Numbers of rows (tokens) per step.
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
     rows: Vec<usize>,
-    /// Tokens of each row's context.
+    /// Number of tokens of each row's context.
     #[arg(long, default_value_t = 2_048)]
     context: usize,
     /// Keys and values in FP8.
     #[arg(long)]
     kv_fp8: bool,
-    /// Times that each part runs between two looks at the clock; 0 only compares with the twins.
+    /// Number of runs per measurement; 0 only compares with the reference implementations.
     #[arg(long, default_value_t = 50)]
     reps: usize,
 }
 
-pub(crate) fn run(args: GpuArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: GpuBenchArgs) -> anyhow::Result<()> {
     let config = folder::open_config(&args.model)?;
     let sizes = MeasureSizes {
         rows: args.rows.into_iter().filter(|&rows| rows > 0).collect(),
@@ -42,7 +42,7 @@ pub(crate) fn run(args: GpuArgs) -> anyhow::Result<()> {
         if !part.is_good() {
             wrong.push(format!("{} at {} rows", part.part, part.rows));
         }
-        // at once: what comes later may take the program down
+        // prints at once: a later part may crash the program
         if printed.is_ok() {
             printed = output::json_lines(None, &[part]);
         }
@@ -51,7 +51,7 @@ pub(crate) fn run(args: GpuArgs) -> anyhow::Result<()> {
     match &wrong[..] {
         [] => Ok(()),
         wrong => Err(UserError::new(format!(
-            "failed, or not what their twins compute: {}",
+            "failed, or not equal to their reference implementations: {}",
             wrong.join(", ")
         ))
         .into()),

@@ -1,4 +1,5 @@
-//! `joust bench judge`: plays tournaments of given groups and counts what the judge computed.
+//! `joust bench judge`: plays tournaments of given groups, and counts the tokens that the judge
+//! computed.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -16,41 +17,42 @@ use crate::output;
 
 /// Arguments of `joust bench judge`.
 #[derive(Args)]
-pub(crate) struct JudgeArgs {
+pub(crate) struct JudgeBenchArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Groups as `joust score` takes them.
+    /// File of groups, as `joust score` reads it.
     #[arg(long)]
     input: PathBuf,
 }
 
 #[derive(Serialize)]
-struct Figures {
+struct JudgeBench {
     bench: &'static str,
     judge: String,
     groups: usize,
     matches: usize,
     seconds: f64,
     matches_per_s: f64,
-    /// Prompts that the judge was asked, votes of one match one by one.
+    /// Number of prompts, one per vote.
     prompts: usize,
-    /// Their tokens.
+    /// Number of tokens of all prompts.
     prompt_tokens: usize,
-    /// Their tokens where each shared beginning counts once: the least that can be computed.
+    /// Number of tokens if each shared prefix counts once: the smallest number to compute.
     trie_tokens: usize,
-    /// Prompt tokens that were computed.
+    /// Number of prompt tokens that were computed.
     computed_prompt_tokens: u64,
-    /// Share of the prompt tokens that was not computed.
+    /// Share of prompt tokens that were not computed.
     cached_share: f64,
-    /// Tokens that the judge wrote.
+    /// Number of tokens that the judge generated.
     completion_tokens: i64,
+    /// Number of votes, retries not counted.
     votes_asked: usize,
-    /// Votes that the rule of stopping made unnecessary.
+    /// Number of votes that the stop rule saved.
     votes_saved: usize,
     preemptions: u64,
 }
 
-pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: JudgeBenchArgs) -> anyhow::Result<()> {
     let Some(config) = args.config.start_scoring()? else { return Ok(()) };
     let model = config.reward.judge.model.as_ref().ok_or_else(|| {
         UserError::new("reward.judge.model is missing, wanted the judge's folder".to_owned())
@@ -79,7 +81,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     let prompt_tokens = judge.prompt_tokens();
     output::json_lines(
         None,
-        &[Figures {
+        &[JudgeBench {
             bench: "judge",
             judge: joust_reward::judge::Judge::name(&judge).to_owned(),
             groups: n_groups,

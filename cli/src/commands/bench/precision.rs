@@ -10,36 +10,36 @@ use crate::output;
 
 /// Arguments of `joust bench precision`.
 #[derive(Args)]
-pub(crate) struct PrecisionArgs {
+pub(crate) struct PrecisionBenchArgs {
     #[command(flatten)]
     model: BenchModel,
-    /// Prompts that are compared.
+    /// Number of prompts.
     #[arg(long, default_value_t = 8)]
     prompts: usize,
-    /// Tokens of each prompt.
+    /// Number of tokens per prompt.
     #[arg(long, default_value_t = 256)]
     prompt: usize,
 }
 
 #[derive(Serialize)]
-struct Figures {
+struct PrecisionBench {
     bench: &'static str,
     model: String,
     prompts: usize,
     prompt: usize,
-    /// ‖logits of FP8 − logits‖ / ‖logits‖, the mean over prompts.
+    /// ‖logits of FP8 − logits‖ / ‖logits‖, mean over prompts.
     relative_error: f64,
     relative_error_max: f64,
-    /// Σ p · ln(p / p of FP8) over the vocabulary, the mean over prompts.
+    /// Σ p · ln(p / p of FP8) over the vocabulary, mean over prompts.
     kl_mean: f64,
     kl_max: f64,
-    /// Share of the prompts after which both find the same token the most probable.
+    /// Share of prompts with the same most probable next token.
     same_best_token: f64,
 }
 
-pub(crate) fn run(args: PrecisionArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: PrecisionBenchArgs) -> anyhow::Result<()> {
     let logits = |quantization| -> anyhow::Result<Vec<Vec<f32>>> {
-        // one after the other: both at once may not fit
+        // one engine at a time: two may not fit into memory
         let mut engine = args.model.open(|config| {
             config.quantization = quantization;
             config.max_batch = 1;
@@ -58,12 +58,12 @@ pub(crate) fn run(args: PrecisionArgs) -> anyhow::Result<()> {
     let pairs = || plain.iter().zip(&fp8);
     let errors: Vec<f64> = pairs().map(|(plain, fp8)| relative_error(plain, fp8)).collect();
     let kls: Vec<f64> = pairs().map(|(plain, fp8)| kl(plain, fp8)).collect();
-    let n_same = pairs().filter(|(plain, fp8)| best(plain) == best(fp8)).count();
+    let n_same = pairs().filter(|(plain, fp8)| best_token(plain) == best_token(fp8)).count();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let max = |values: &[f64]| values.iter().copied().fold(f64::NAN, f64::max);
     output::json_lines(
         None,
-        &[Figures {
+        &[PrecisionBench {
             bench: "precision",
             model: args.model.name(),
             prompts: args.prompts,
@@ -96,6 +96,6 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     shifted.into_iter().map(|x| x - total).collect()
 }
 
-fn best(logits: &[f32]) -> Option<usize> {
+fn best_token(logits: &[f32]) -> Option<usize> {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
 }

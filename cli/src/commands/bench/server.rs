@@ -1,9 +1,10 @@
-//! `joust bench server`: what the reward server adds, on a socket of this machine, with its clients in the same
-//! process.
+//! `joust bench server`: latency and overhead of the reward server, on a socket of this machine, with
+//! the clients in the same process.
 //!
-//! Latency: single completions come at a fixed rate, as slime sends them, whatever has been answered; the
-//! time of each counts from when its group's last member was sent, for before that there is nothing to
-//! answer. Costs: the same groups through `/v1/score_group` and by the judge alone, in turns.
+//! Latency: single completions are sent at a fixed rate, as slime sends them, without waiting for
+//! answers. The time of each counts from the sending of its group's last member, because no member
+//! can be answered before. Overhead: the same groups through `/v1/score_group` and by the judge
+//! alone, in turns.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -26,50 +27,51 @@ use crate::score_config::ScoreRun;
 
 /// Arguments of `joust bench server`.
 #[derive(Args)]
-pub(crate) struct ServerArgs {
+pub(crate) struct ServerBenchArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Single completions a second.
+    /// Number of single completions per second.
     #[arg(long, default_value_t = 500)]
     rate: u32,
-    /// How long they come.
+    /// Number of seconds during which they are sent.
     #[arg(long, default_value_t = 10)]
     seconds: u32,
-    /// Groups as `joust score` takes them, with answers; measures the costs over the bare judge, too.
+    /// File of groups with answers, as `joust score` reads it; also measures the overhead over the
+    /// judge alone.
     #[arg(long)]
     input: Option<PathBuf>,
-    /// Turns of that measurement; the median counts.
+    /// Number of measurements of the overhead; the median counts.
     #[arg(long, default_value_t = 3)]
     turns: u32,
 }
 
 #[derive(Serialize)]
-struct Figures {
+struct ServerBench {
     bench: &'static str,
     judge: String,
     rate: u32,
     requests: usize,
-    /// Requests without a reward.
+    /// Number of requests without a reward.
     failed: usize,
-    /// From the last member of a group to the answers of all.
+    /// Time from the last member of a group to an answer.
     p50_ms: f64,
     p99_ms: f64,
     max_ms: f64,
-    costs: Option<Costs>,
+    costs: Option<ServerOverhead>,
 }
 
 #[derive(Serialize)]
-struct Costs {
+struct ServerOverhead {
     groups: usize,
     bare_s: f64,
     server_s: f64,
-    /// Median over the turns of the server's time against the bare judge's, less one.
+    /// Time of the server divided by that of the judge alone, minus 1; median over the turns.
     overhead: f64,
-    /// The same of each turn: how far they lie apart says what the median is worth.
+    /// Overhead of each turn; their spread shows the noise of the machine.
     overheads: Vec<f64>,
 }
 
-pub(crate) fn run(args: ServerArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: ServerBenchArgs) -> anyhow::Result<()> {
     let Some(config) = args.config.start_scoring()? else { return Ok(()) };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -79,7 +81,7 @@ pub(crate) fn run(args: ServerArgs) -> anyhow::Result<()> {
     let costs = match &args.input {
         Some(input) => {
             let groups = read_groups(input, Seed::new(config.run.seed))?;
-            Some(runtime.block_on(costs(&config, &groups, args.turns))?)
+            Some(runtime.block_on(overhead(&config, &groups, args.turns))?)
         }
         None => None,
     };
@@ -90,7 +92,7 @@ pub(crate) fn run(args: ServerArgs) -> anyhow::Result<()> {
         let idx = (times.len() as f64 * share) as usize;
         times.get(idx.min(times.len().saturating_sub(1))).map_or(f64::NAN, |s| s * 1e3)
     };
-    output::json(&Figures {
+    output::json(&ServerBench {
         bench: "server",
         judge,
         rate: args.rate,
@@ -103,8 +105,8 @@ pub(crate) fn run(args: ServerArgs) -> anyhow::Result<()> {
     })
 }
 
-/// A server on a free port of this machine; it ends with the runtime.
-fn start(config: &ScoreRun) -> anyhow::Result<(String, String)> {
+/// Starts a server on a free port, which ends with the runtime; returns its URL and the judge's name.
+fn start_server(config: &ScoreRun) -> anyhow::Result<(String, String)> {
     let listener = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
     let address = listener.local_addr().context("asking for the address")?;
     let (handle, _thread) = serve::open(config, Vec::new())?;
@@ -120,13 +122,14 @@ async fn post(client: &reqwest::Client, url: &str, body: &Value) -> anyhow::Resu
     Ok(answer.json().await?)
 }
 
-/// Seconds from the last member of a group to the answer of each, and how many had none.
+/// Name of the judge, seconds from the last member of a group to each answer, and the number of
+/// requests without a reward.
 async fn latencies(
     config: &ScoreRun,
     rate: u32,
     seconds: u32,
 ) -> anyhow::Result<(String, Vec<f64>, usize)> {
-    let (url, judge) = start(config)?;
+    let (url, judge) = start_server(config)?;
     let (url, size) = (format!("{url}/remote_rm"), config.serve.group_size);
     let client = reqwest::Client::new();
     let n_groups = (rate * seconds) as usize / size;
@@ -140,8 +143,9 @@ async fn latencies(
             started + Duration::from_secs_f64(((group + 1) * size - 1) as f64 / f64::from(rate));
         let (client, url) = (client.clone(), url.clone());
         tasks.push(tokio::spawn(async move {
-            let said = format!("The answer is {member}.");
-            let body = json!({"prompt": format!("{group} + 1?"), "response": said, "label": "1"});
+            let response = format!("The answer is {member}.");
+            let prompt = format!("{group} + 1?");
+            let body = json!({"prompt": prompt, "response": response, "label": "1"});
             post(&client, &url, &body).await.map(|_| last.elapsed().as_secs_f64())
         }));
     }
@@ -155,58 +159,76 @@ async fn latencies(
     Ok((judge, times, failed))
 }
 
-/// The same groups by the judge alone and through the server, in turns.
-async fn costs(config: &ScoreRun, groups: &[GroupRequest], turns: u32) -> anyhow::Result<Costs> {
+/// Judges the same groups by the judge alone and through the server, in turns.
+async fn overhead(
+    config: &ScoreRun,
+    groups: &[GroupRequest],
+    turns: u32,
+) -> anyhow::Result<ServerOverhead> {
     let mut config = config.clone();
     config.serve.queue_capacity = config.serve.queue_capacity.max(groups.len());
     let mut scorer = Scorer::open(&config.reward, true)?;
-    let (url, _) = start(&config)?;
+    let (url, _) = start_server(&config)?;
     let (url, client) = (format!("{url}/v1/score_group"), reqwest::Client::new());
     let (mut bare, mut served, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..turns {
-        // other draws each turn: the server knows what it has judged
-        let seed = |at: usize| Seed::new(u64::from(turn)).child("bench", at as u64);
-        let turned = groups
-            .iter()
-            .enumerate()
-            .map(|(at, group)| GroupRequest { seed: seed(at), ..group.clone() });
+        // other seeds in each turn: the server would answer the same groups from its cache
+        let reseeded = groups.iter().enumerate().map(|(idx, group)| {
+            let seed = Seed::new(u64::from(turn)).child("bench", idx as u64);
+            GroupRequest { seed, ..group.clone() }
+        });
+        let reseeded: Vec<GroupRequest> = reseeded.collect();
         let began = Instant::now();
-        // in the server's order, which ends groups early and not all at once at the end; and as there, what is
-        // known of earlier prompts stays known
-        let mut turned = turned.peekable();
-        while scorer.n_open() > 0 || turned.peek().is_some() {
-            while scorer.wants_more()
-                && let Some(group) = turned.next()
-            {
-                scorer.add(group)?;
-                scorer.request_votes();
-            }
-            drop(scorer.pump());
-        }
+        score_directly(&mut scorer, &reseeded)?;
         bare.push(began.elapsed().as_secs_f64());
         let began = Instant::now();
-        let asks = groups.iter().enumerate().map(|(at, group)| {
-            let body = json!({
-                "prompt": group.question,
-                "completions": group.completions,
-                "answer": group.reference,
-                "group_id": group.group_id,
-                "seed": seed(at).0,
-            });
-            let (client, url) = (client.clone(), url.clone());
-            tokio::spawn(async move { post(&client, &url, &body).await })
-        });
-        for ask in asks.collect::<Vec<_>>() {
-            ask.await.context("a client")??;
-        }
+        score_through_server(&client, &url, &reseeded).await?;
         served.push(began.elapsed().as_secs_f64());
         ratios.push(served[served.len() - 1] / bare[bare.len() - 1] - 1.0);
     }
-    Ok(Costs {
+    Ok(ServerOverhead {
         groups: groups.len(),
         bare_s: median(&mut bare),
         server_s: median(&mut served),
         overheads: ratios.clone(),
         overhead: median(&mut ratios),
     })
+}
+
+/// Scores groups in the order of the server, which begins a group once the judge has capacity, and
+/// like the server without clearing caches.
+fn score_directly(scorer: &mut Scorer, groups: &[GroupRequest]) -> anyhow::Result<()> {
+    let mut waiting = groups.iter().cloned().peekable();
+    while scorer.n_open() > 0 || waiting.peek().is_some() {
+        while scorer.wants_more()
+            && let Some(group) = waiting.next()
+        {
+            scorer.add(group)?;
+            scorer.request_votes();
+        }
+        drop(scorer.pump());
+    }
+    Ok(())
+}
+
+async fn score_through_server(
+    client: &reqwest::Client,
+    url: &str,
+    groups: &[GroupRequest],
+) -> anyhow::Result<()> {
+    let requests = groups.iter().map(|group| {
+        let body = json!({
+            "prompt": group.question,
+            "completions": group.completions,
+            "answer": group.reference,
+            "group_id": group.group_id,
+            "seed": group.seed.0,
+        });
+        let (client, url) = (client.clone(), url.to_owned());
+        tokio::spawn(async move { post(&client, &url, &body).await })
+    });
+    for request in requests.collect::<Vec<_>>() {
+        request.await.context("a client")??;
+    }
+    Ok(())
 }

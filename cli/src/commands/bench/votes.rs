@@ -1,4 +1,4 @@
-//! `joust bench votes`: n samples of one prompt, whose beginning is computed and kept once.
+//! `joust bench votes`: n samples of one prompt, whose keys and values are computed and stored once.
 
 use std::time::Instant;
 
@@ -12,36 +12,36 @@ use crate::output;
 
 /// Arguments of `joust bench votes`.
 #[derive(Args)]
-pub(crate) struct VotesArgs {
+pub(crate) struct VotesBenchArgs {
     #[command(flatten)]
     model: BenchModel,
-    /// Tokens of the prompt.
+    /// Number of tokens of the prompt.
     #[arg(long, default_value_t = 4_096)]
     prompt: usize,
-    /// Tokens of each sample.
+    /// Number of tokens per sample.
     #[arg(long, default_value_t = 256)]
     new: usize,
-    /// Numbers of samples; the first is what the others are compared with.
+    /// Numbers of samples; the others are compared with the first.
     #[arg(long, value_delimiter = ',', default_value = "1,16")]
     votes: Vec<u32>,
-    /// Times that each figure is measured; the median counts.
+    /// Number of measurements per figure; the median counts.
     #[arg(long, default_value_t = 3)]
     reps: usize,
 }
 
 #[derive(Serialize)]
-struct Figures {
+struct VotesBench {
     bench: &'static str,
     model: String,
     prompt: usize,
     new: usize,
     votes: u32,
     seconds: f64,
-    /// Seconds over those of the first number of votes.
+    /// Seconds divided by those of the first number of votes.
     ratio: f64,
 }
 
-pub(crate) fn run(args: VotesArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: VotesBenchArgs) -> anyhow::Result<()> {
     let most = args.votes.iter().copied().max().unwrap_or(1);
     let mut engine = args.model.open(|config| {
         config.max_batch = most as usize;
@@ -49,10 +49,10 @@ pub(crate) fn run(args: VotesArgs) -> anyhow::Result<()> {
     })?;
     let n_vocab = engine.model().config().vocab_size as u64;
     let mut n_made = 0;
-    let mut rows: Vec<Figures> = Vec::new();
+    let mut rows: Vec<VotesBench> = Vec::new();
     for &votes in &args.votes {
         let mut times = Vec::new();
-        // the first one warms up
+        // the first run warms up
         for _ in 0..=args.reps {
             n_made += 1;
             let seed = Seed::new(n_made);
@@ -71,7 +71,7 @@ pub(crate) fn run(args: VotesArgs) -> anyhow::Result<()> {
         }
         let seconds = median(&mut times[1..]);
         let ratio = seconds / rows.first().map_or(seconds, |first| first.seconds);
-        rows.push(Figures {
+        rows.push(VotesBench {
             bench: "votes",
             model: args.model.name(),
             prompt: args.prompt,

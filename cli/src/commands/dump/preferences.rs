@@ -1,4 +1,4 @@
-//! Preference data out of dumps: DPO pairs and best-of-n.
+//! `joust dump pairs` and `joust dump best`: preference data out of dumps.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use crate::output;
 /// Arguments of `joust dump pairs`.
 #[derive(Args)]
 pub(crate) struct PairsArgs {
-    /// A run's folder, or one completions file.
+    /// Folder of a run, or a file with completions.
     path: PathBuf,
-    /// Leaves pairs out whose rewards differ by less.
+    /// Minimum difference of the two rewards.
     #[arg(long, default_value_t = 0.0)]
     min_margin: f64,
-    /// Where the JSON lines go; standard output if left out.
+    /// File for the JSON lines; standard output if left out.
     #[arg(long)]
     output: Option<PathBuf>,
 }
@@ -26,15 +26,15 @@ pub(crate) struct PairsArgs {
 /// Arguments of `joust dump best`.
 #[derive(Args)]
 pub(crate) struct BestArgs {
-    /// A run's folder, or one completions file.
+    /// Folder of a run, or a file with completions.
     path: PathBuf,
-    /// Where the JSON lines go; standard output if left out.
+    /// File for the JSON lines; standard output if left out.
     #[arg(long)]
     output: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
-struct Pair {
+struct PreferencePair {
     prompt: String,
     chosen: String,
     rejected: String,
@@ -44,7 +44,7 @@ struct Pair {
 }
 
 #[derive(Serialize)]
-struct Best {
+struct BestCompletion {
     prompt: String,
     completion: String,
     reward: f64,
@@ -54,7 +54,7 @@ struct Best {
 /// The scored completions of each group, best first.
 fn ranked(path: &std::path::Path) -> anyhow::Result<BTreeMap<GroupId, Vec<(f64, Completion)>>> {
     let mut groups: BTreeMap<GroupId, Vec<(f64, Completion)>> = BTreeMap::new();
-    for row in super::completions(path)? {
+    for row in super::read_completions(path)? {
         if let Some(reward) = row.reward {
             groups.entry(row.group_id.clone()).or_default().push((reward, row));
         }
@@ -65,15 +65,15 @@ fn ranked(path: &std::path::Path) -> anyhow::Result<BTreeMap<GroupId, Vec<(f64, 
     Ok(groups)
 }
 
-pub(crate) fn pairs(args: PairsArgs) -> anyhow::Result<()> {
+pub(crate) fn write_pairs(args: PairsArgs) -> anyhow::Result<()> {
     let mut pairs = Vec::new();
     for (group_id, rows) in ranked(&args.path)? {
         let (Some((best, chosen)), Some((worst, rejected))) = (rows.first(), rows.last()) else {
             continue;
         };
-        // equal rewards prefer nothing
+        // equal rewards give no preference
         if best > worst && best - worst >= args.min_margin {
-            pairs.push(Pair {
+            pairs.push(PreferencePair {
                 prompt: chosen.prompt.clone(),
                 chosen: chosen.completion.clone(),
                 rejected: rejected.completion.clone(),
@@ -86,10 +86,10 @@ pub(crate) fn pairs(args: PairsArgs) -> anyhow::Result<()> {
     output::json_lines(args.output.as_deref(), &pairs)
 }
 
-pub(crate) fn best(args: BestArgs) -> anyhow::Result<()> {
+pub(crate) fn write_best(args: BestArgs) -> anyhow::Result<()> {
     let best = ranked(&args.path)?.into_iter().filter_map(|(group_id, rows)| {
         let (reward, row) = rows.into_iter().next()?;
-        Some(Best { prompt: row.prompt, completion: row.completion, reward, group_id })
+        Some(BestCompletion { prompt: row.prompt, completion: row.completion, reward, group_id })
     });
     output::json_lines(args.output.as_deref(), &best.collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! `joust dump show`: rows as a table for people or as JSON lines.
+//! `joust dump show`: rows as a table for people, or as JSON lines.
 
 use std::path::PathBuf;
 
@@ -12,9 +12,9 @@ use crate::output;
 /// Arguments of `joust dump show`.
 #[derive(Args)]
 pub(crate) struct ShowArgs {
-    /// A Parquet file, or a folder with some.
+    /// Parquet file, or a folder with Parquet files.
     path: PathBuf,
-    /// Rows a file; 0 shows all.
+    /// Number of rows per file; 0 for all.
     #[arg(long, default_value_t = 10)]
     rows: usize,
     /// Only these columns, separated by commas.
@@ -25,11 +25,11 @@ pub(crate) struct ShowArgs {
     json: bool,
 }
 
-/// Longest text of a cell in a table.
-const CELL: usize = 48;
+/// Maximum number of characters of a table cell.
+const MAX_CELL_CHARS: usize = 48;
 
 pub(crate) fn run(args: ShowArgs) -> anyhow::Result<()> {
-    for file in super::files(&args.path)? {
+    for file in super::parquet_files(&args.path)? {
         let schema = parquet::schema(&file)?;
         let rows = parquet::read_json(&file)?;
         let n_shown = if args.rows == 0 { rows.len() } else { args.rows.min(rows.len()) };
@@ -86,8 +86,8 @@ fn cell(value: &Value) -> String {
         Value::Array(items) => format!("[{}]", items.len()),
         other => other.to_string(),
     };
-    match text.chars().count() > CELL {
-        true => text.chars().take(CELL - 1).chain(['…']).collect(),
+    match text.chars().count() > MAX_CELL_CHARS {
+        true => text.chars().take(MAX_CELL_CHARS - 1).chain(['…']).collect(),
         false => text,
     }
 }

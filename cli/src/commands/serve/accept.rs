@@ -1,4 +1,6 @@
-//! Takes a connection once its client says something; one that never does is closed.
+//! Accepts a connection once its first byte has arrived, so that idle connections are closed.
+//!
+//! Knows neither TLS nor HTTP.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use axum_server::accept::Accept;
 use tokio::net::TcpStream;
 
-/// Waits so long for a connection's first byte.
+/// Maximum time until the first byte of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FirstByte(pub(super) Duration);
 
