@@ -17,8 +17,8 @@ const RESTARTED: &str = "JOUST_STARTED";
 ///
 /// malloc: memory that is returned to the system after each step would be page-faulted in the next.
 ///
-/// cuBLASLt's workspace, in KiB: libtorch's 1 MiB is too small to split products of few rows over the
-/// whole GPU.
+/// cuBLASLt's workspace, in KiB: libtorch's 1 MiB is too small to split products of few rows over
+/// the whole GPU.
 const SETTINGS: [(&str, &str); 7] = [
     ("OMP_WAIT_POLICY", "PASSIVE"),
     ("GOMP_SPINCOUNT", "2000"),

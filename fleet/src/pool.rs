@@ -11,10 +11,10 @@ use super::pace::Pace;
 /// All servers, by their positions in the config.
 pub(crate) struct ServerPool {
     max_slots: usize,
-    servers: Vec<ServerState>,
+    servers: Vec<PooledServer>,
 }
 
-struct ServerState {
+struct PooledServer {
     breaker: Breaker,
     pace: Pace,
     n_slots: usize,
@@ -45,7 +45,7 @@ pub(crate) enum CallEnd {
 impl ServerPool {
     /// `n` servers with at most `max_slots` in use at each.
     pub(crate) fn new(n: usize, max_slots: usize, calls_per_minute: u32) -> Self {
-        let server = || ServerState {
+        let server = || PooledServer {
             breaker: Breaker::default(),
             pace: Pace::new(calls_per_minute),
             n_slots: 0,
@@ -55,8 +55,8 @@ impl ServerPool {
 
     /// Finds a server for a call that takes `n_slots`, at most `max_slots`.
     pub(crate) fn choose(&mut self, n_slots: usize, now: Duration) -> SlotChoice {
-        let has_room = |server: &ServerState| server.n_slots + n_slots <= self.max_slots;
-        let can_take = |server: &ServerState| {
+        let has_room = |server: &PooledServer| server.n_slots + n_slots <= self.max_slots;
+        let can_take = |server: &PooledServer| {
             server.breaker.allows(now) && has_room(server) && server.pace.ready_at() <= now
         };
         let free = self.servers.iter().enumerate().filter(|(_, server)| can_take(server));
@@ -67,7 +67,7 @@ impl ServerPool {
             server.pace.record_sent(now);
             return SlotChoice::Send(idx);
         }
-        let rests = |server: &ServerState| {
+        let rests = |server: &PooledServer| {
             let until = server.breaker.rests_until();
             (!server.breaker.allows(now) && until > now).then_some(until)
         };
@@ -75,7 +75,7 @@ impl ServerPool {
             return SlotChoice::AllRest(self.servers.iter().filter_map(rests).min().unwrap_or(now));
         }
         // a server without room, or on trial with one call, is free again when a call ends
-        let paced = |server: &ServerState| {
+        let paced = |server: &PooledServer| {
             let is_paced = server.breaker.allows(now) && has_room(server);
             is_paced.then(|| server.pace.ready_at())
         };

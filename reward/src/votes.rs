@@ -1,8 +1,8 @@
 //! The rule that ends the voting in a match, and how many votes to request next. Pure counting.
 //!
-//! Rules that stop by the votes so far are checked after pairs of votes, one per presentation order.
-//! If the judge only prefers the first position, no side is ahead after a pair, and the match does
-//! not end early. The rule does not know judges.
+//! Rules that stop by the votes so far are checked after pairs of votes, one per presentation
+//! order. If the judge only prefers the first position, no side is ahead after a pair, and the
+//! match does not end early. The rule does not know judges.
 
 use std::fmt::Display;
 
@@ -136,8 +136,8 @@ impl VoteRule {
         }
     }
 
-    /// Number of votes to request after `n_finished` votes, if none is in flight: the smallest number
-    /// that could decide the match, plus `ahead`.
+    /// Number of votes to request after `n_finished` votes, if none is in flight: the smallest
+    /// number that could decide the match, plus `ahead`.
     pub(crate) fn n_wanted(&self, for_a: u32, for_b: u32, n_finished: u32) -> u32 {
         if self.is_decided(for_a, for_b, n_finished) {
             return 0;

@@ -25,8 +25,8 @@ pub(crate) enum BenchCommand {
     Precision(precision::PrecisionBenchArgs),
     /// Several samples of one prompt against a single sample.
     Votes(votes::VotesBenchArgs),
-    /// The reward server on a socket: latency of single completions at a fixed rate, and overhead over
-    /// the judge alone.
+    /// The reward server on a socket: latency of single completions at a fixed rate, and overhead
+    /// over the judge alone.
     Server(server::ServerBenchArgs),
     /// Tournaments of given groups: matches per second, and the share of prompt tokens computed.
     Judge(judge::JudgeBenchArgs),
@@ -49,7 +49,8 @@ struct BenchModel {
     /// Model folder (Hugging Face) or GGUF file.
     #[arg(long)]
     model: PathBuf,
-    /// Draws random weights instead of reading them; the folder needs a config.json and a tokenizer.
+    /// Draws random weights instead of reading them; the folder needs a config.json and a
+    /// tokenizer.
     #[arg(long)]
     random_weights: bool,
     #[command(flatten)]

@@ -17,8 +17,8 @@ use crate::output;
 /// Arguments of `joust doctor`.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
-    /// Model folder with a config.json: plans how its weights, keys and values fit into the memory of
-    /// the device. The weights are not read.
+    /// Model folder with a config.json: plans how its weights, keys and values fit into the memory
+    /// of the device. The weights are not read.
     #[arg(long)]
     model: Option<PathBuf>,
     #[command(flatten)]

@@ -56,7 +56,7 @@ pub(crate) struct GenerateArgs {
 }
 
 #[derive(Deserialize)]
-struct PromptRow {
+struct PromptLine {
     #[serde(alias = "messages")]
     prompt: Prompt,
 }
@@ -73,7 +73,7 @@ struct SampleRow {
 }
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let rows: Vec<(usize, PromptRow)> = joust_schema::jsonl::read_numbered(&args.input)?;
+    let rows: Vec<(usize, PromptLine)> = joust_schema::jsonl::read_numbered(&args.input)?;
     let mut engine = args.model.open_engine()?;
     let mut requests = Vec::with_capacity(rows.len());
     for (prompt_idx, (line, row)) in rows.into_iter().enumerate() {

@@ -27,8 +27,8 @@ pub(crate) struct RateArgs {
     /// File for the JSON lines; standard output if left out.
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Standard deviation of the Gaussian prior on Bradley-Terry strengths, in log-odds; a large one
-    /// has no effect.
+    /// Standard deviation of the Gaussian prior on Bradley-Terry strengths, in log-odds; a large
+    /// one has no effect.
     #[arg(long)]
     prior_sd: Option<f64>,
     /// Elo points at stake per vote.

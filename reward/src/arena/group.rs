@@ -192,8 +192,8 @@ impl OpenGroup {
         rewards(&self.request.group_id, &standing, config)
     }
 
-    /// The winner of the tournament, if it won by valid votes and not by coins or the seed order: in
-    /// a knockout with a majority in each of its matches, elsewhere with at least one vote.
+    /// The winner of the tournament, if it won by valid votes and not by coins or the seed order:
+    /// in a knockout with a majority in each of its matches, elsewhere with at least one vote.
     fn earned_winner(&self) -> Option<PlayerIdx> {
         let winner = self.tournament.winner()?;
         let of_winner = |state: &MatchState| {

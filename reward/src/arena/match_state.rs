@@ -106,8 +106,8 @@ impl MatchState {
         self.n_finished
     }
 
-    /// The attempts to request now: retries, and, once all requested votes are finished, as many new
-    /// votes as the rule wants. Each attempt is returned once.
+    /// The attempts to request now: retries, and, once all requested votes are finished, as many
+    /// new votes as the rule wants. Each attempt is returned once.
     pub(super) fn take_wanted_votes(&mut self, rule: &VoteRule) -> Vec<VoteAttempt> {
         let mut wanted = std::mem::take(&mut self.retries);
         let all_finished = self.n_requested == self.n_finished;

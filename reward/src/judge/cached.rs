@@ -215,7 +215,8 @@ impl Judge for CachedJudge {
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
         let mut outcomes = std::mem::take(&mut self.ready);
-        // cached outcomes do not wait for the inner judge, which is polled at least every second time
+        // cached outcomes do not wait for the inner judge, which is polled at least every second
+        // time
         let skips_inner = !outcomes.is_empty() && !self.has_skipped_inner;
         self.has_skipped_inner = skips_inner;
         if !skips_inner {

@@ -1,9 +1,9 @@
 //! A judge behind one or more OpenAI-compatible servers (vLLM, SGLang, llama.cpp).
 //!
 //! Votes with the same prompt that are submitted at the same time may share a call. A fleet makes
-//! the calls: it chooses the server, bounds the load and retries faults. A vote without an answer is
-//! a failed vote, never a verdict. A conversation is a call of its own. The judge does not know how
-//! a server is chosen.
+//! the calls: it chooses the server, bounds the load and retries faults. A vote without an answer
+//! is a failed vote, never a verdict. A conversation is a call of its own. The judge does not know
+//! how a server is chosen.
 
 mod calls;
 mod shared;

@@ -4,7 +4,8 @@
 
 use super::votes::MatchVotes;
 
-/// Returns each player's share of the valid votes of its matches; `None` for a player without votes.
+/// Returns each player's share of the valid votes of its matches; `None` for a player without
+/// votes.
 ///
 /// # Panics
 /// If a match names a player outside `0..n`.

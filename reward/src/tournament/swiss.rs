@@ -27,8 +27,8 @@ pub(super) struct Swiss {
 }
 
 impl Swiss {
-    /// Plans `rounds`, or ceil(log2 n) + 1 if not given; at least one and at most as many as a round
-    /// robin needs.
+    /// Plans `rounds`, or ceil(log2 n) + 1 if not given; at least one and at most as many as a
+    /// round robin needs.
     pub(super) fn new(n_slots: usize, rounds: Option<u32>) -> Self {
         let most = if n_slots.is_multiple_of(2) { n_slots.saturating_sub(1) } else { n_slots };
         let most = u32::try_from(most).expect("A group is small. This is a bug.");

@@ -18,7 +18,7 @@ pub(crate) struct FairQueue<T> {
 }
 
 /// Identifies an entry of the queue.
-pub(crate) type QueuePosition = (u64, u64);
+pub(crate) type EntryPosition = (u64, u64);
 
 impl<T> FairQueue<T> {
     pub(crate) fn new() -> Self {
@@ -26,7 +26,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Adds an entry; `cost` is its work for the judge, in any unit.
-    pub(crate) fn push(&mut self, client: &str, cost: u64, entry: T) -> QueuePosition {
+    pub(crate) fn push(&mut self, client: &str, cost: u64, entry: T) -> EntryPosition {
         let start = self.ends.get(client).map_or(self.now, |&end| end.max(self.now));
         self.ends.insert(client.to_owned(), start.saturating_add(cost.max(1)));
         self.n_pushed += 1;
@@ -44,7 +44,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Removes and returns an entry before its turn; `None` if it is not in the queue.
-    pub(crate) fn remove(&mut self, position: QueuePosition) -> Option<T> {
+    pub(crate) fn remove(&mut self, position: EntryPosition) -> Option<T> {
         self.entries.remove(&position)
     }
 

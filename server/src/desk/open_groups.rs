@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::commands::ScoreRequest;
-use super::fair_queue::QueuePosition;
+use super::fair_queue::EntryPosition;
 use crate::judged::GroupKey;
 use joust_reward::arena::GroupHandle;
 
@@ -11,7 +11,7 @@ use joust_reward::arena::GroupHandle;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum GroupLocation {
     /// In the queue.
-    Queued(QueuePosition),
+    Queued(EntryPosition),
     /// At the judge.
     Judging(GroupHandle),
 }
@@ -34,7 +34,7 @@ impl OpenGroups {
         self.requests.get(&handle).map(|request| request.key)
     }
 
-    pub(super) fn add_queued(&mut self, key: GroupKey, position: QueuePosition) {
+    pub(super) fn add_queued(&mut self, key: GroupKey, position: EntryPosition) {
         self.by_key.insert(key, GroupLocation::Queued(position));
     }
 

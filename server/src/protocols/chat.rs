@@ -1,5 +1,5 @@
-//! `POST /v1/chat/completions`: the judge's model in OpenAI's protocol, for verl's generative reward
-//! models and for the `http` judge of another joust.
+//! `POST /v1/chat/completions`: the judge's model in OpenAI's protocol, for verl's generative
+//! reward models and for the `http` judge of another joust.
 
 use axum::extract::State;
 use axum::{Extension, Json};

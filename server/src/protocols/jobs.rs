@@ -1,5 +1,5 @@
-//! Jobs: groups whose result is fetched later, for tournaments that last longer than a client waits;
-//! progress as server-sent events.
+//! Jobs: groups whose result is fetched later, for tournaments that last longer than a client
+//! waits; progress as server-sent events.
 //!
 //! The job id is the group key: the same group posted twice is the same job, and an accepted job
 //! survives a restart.

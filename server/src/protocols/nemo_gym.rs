@@ -1,5 +1,5 @@
-//! NeMo-Gym: `/verify` for one rollout, whose group the barrier collects, and `/compare` for a whole
-//! group (`genrm_compare`).
+//! NeMo-Gym: `/verify` for one rollout, whose group the barrier collects, and `/compare` for a
+//! whole group (`genrm_compare`).
 
 use axum::extract::State;
 use axum::{Extension, Json};

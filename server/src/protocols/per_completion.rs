@@ -98,8 +98,8 @@ pub(crate) fn content_key(prompt: &Prompt, label: &Value) -> CohortKey {
     CohortKey::Content(blake3::hash(content.as_bytes()).to_hex().to_string())
 }
 
-/// Maximum time that a request waits at the barrier: a little more than the limits of collecting and
-/// judging together.
+/// Maximum time that a request waits at the barrier: a little more than the limits of collecting
+/// and judging together.
 pub(crate) fn limit(state: &ServerState) -> Duration {
     let limits = &state.scorer.config;
     limits.cohorts.collect + limits.timeout + Duration::from_secs(1)

@@ -1,5 +1,5 @@
-//! `joust bench server`: latency and overhead of the reward server, on a socket of this machine, with
-//! the clients in the same process.
+//! `joust bench server`: latency and overhead of the reward server, on a socket of this machine,
+//! with the clients in the same process.
 //!
 //! Latency: single completions are sent at a fixed rate, as slime sends them, without waiting for
 //! answers. The time of each counts from the sending of its group's last member, because no member
@@ -105,7 +105,8 @@ pub(crate) fn run(args: ServerBenchArgs) -> anyhow::Result<()> {
     })
 }
 
-/// Starts a server on a free port, which ends with the runtime; returns its URL and the judge's name.
+/// Starts a server on a free port, which ends with the runtime; returns its URL and the judge's
+/// name.
 fn start_server(config: &ScoreRun) -> anyhow::Result<(String, String)> {
     let listener = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
     let address = listener.local_addr().context("asking for the address")?;

@@ -1,4 +1,5 @@
-//! `joust bench votes`: n samples of one prompt, whose keys and values are computed and stored once.
+//! `joust bench votes`: n samples of one prompt, whose keys and values are computed and stored
+//! once.
 
 use std::time::Instant;
 

@@ -31,8 +31,8 @@ impl WantedVotes {
     }
 }
 
-/// Groups votes with the same prompt, at most `max_votes` per call. Calls and votes keep the order of
-/// the requests.
+/// Groups votes with the same prompt, at most `max_votes` per call. Calls and votes keep the order
+/// of the requests.
 pub(super) fn group_by_prompt(votes: Vec<VoteRequest>, max_votes: usize) -> Vec<Vec<VoteRequest>> {
     // per prompt: its open call, and the number of votes in it
     let mut open: BTreeMap<[&str; 3], (usize, usize)> = BTreeMap::new();

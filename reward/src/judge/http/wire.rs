@@ -83,8 +83,8 @@ impl ChatCompletion {
     /// One vote per choice, at most `n_wanted`; fewer if the server gave fewer.
     ///
     /// The prompt is computed once: for all votes but the first it counts as cached. The server
-    /// reports only the sum of the choices' tokens. Each vote gets an estimated share, by the length
-    /// of its text; the shares add up to the sum.
+    /// reports only the sum of the choices' tokens. Each vote gets an estimated share, by the
+    /// length of its text; the shares add up to the sum.
     pub(super) fn into_replies(self, n_wanted: usize, latency_ms: f64) -> Vec<VoteReply> {
         let mut choices = self.choices;
         choices.sort_by_key(|choice| choice.index);
