@@ -1,4 +1,7 @@
-//! A run on the terminal: its notes, its progress bar, a line per step where there is no terminal.
+//! Progress of a run on the terminal: notes and a progress bar, or a line per step without a
+//! terminal.
+//!
+//! Knows no config.
 
 use indicatif::ProgressBar;
 use joust_run::{Event, Observer};
@@ -9,9 +12,9 @@ use crate::output;
 /// Shows the events of a run.
 pub(crate) struct Console {
     bar: ProgressBar,
-    /// Steps between two lines where there is no terminal.
+    /// Number of steps between two lines, without a terminal.
     every: u64,
-    /// The metrics that the line of a step shows.
+    /// Formats the line of a step.
     step_line: fn(&Metrics, Option<f64>) -> String,
 }
 

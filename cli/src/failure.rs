@@ -1,9 +1,11 @@
-//! How a command fails: which errors are the user's to mend (exit code 2) and which are failures
-//! (exit code 1).
+//! Exit codes and messages of failed commands: 2 for errors that the user can correct, 1 for
+//! failures.
+//!
+//! Knows no command.
 
 use std::process::ExitCode;
 
-/// An error in what the user gave: a config, a file, an argument.
+/// An error in the user's input: a config, a file, an argument.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UserError(String);
@@ -14,12 +16,12 @@ impl UserError {
     }
 }
 
-/// The one line that tells a person what went wrong.
+/// The message of an error, in one line.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string().replace('\n', " ");
-        // libraries often repeat their cause in their own text
+        // some libraries repeat the text of a cause in their own text
         if !parts.iter().any(|part| part.contains(&text)) {
             parts.push(text);
         }
@@ -27,7 +29,7 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
     parts.join(": ")
 }
 
-/// 2 for the user's errors, 1 for failures.
+/// 2 for errors that the user can correct, 1 for failures.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if error.chain().any(is_users) { 2 } else { 1 })
 }

@@ -1,7 +1,7 @@
 //! joust: groupwise rewards from a reasoning judge, and GRPO on top of them.
 //!
-//! The binary is a shell over `joust-run` and `joust-server`, a file per command; it holds no tensors
-//! and no mathematics.
+//! The binary is a shell over `joust-run` and `joust-server`, one file per command; it has no
+//! tensors and no mathematics.
 
 #![forbid(unsafe_code)]
 
@@ -21,11 +21,11 @@ use clap::{Parser, Subcommand};
 #[command(name = "joust", version, about, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Trains a policy by GRPO on rewards from tournaments or rules.
     Train(commands::train::TrainArgs),
     /// Fine-tunes a model on prompts with given completions.
@@ -44,11 +44,11 @@ enum Command {
     Logprobs(commands::logprobs::LogprobsArgs),
     /// Writes a model folder with its layers' matrices in FP8.
     Quantize(commands::quantize::QuantizeArgs),
-    /// Looks into dumps: tables, DPO pairs, best of n.
+    /// Shows dumps, and turns them into DPO pairs or best-of-n data.
     Dump(commands::dump::DumpArgs),
     /// Writes questions, answers or judge pairs of a built-in task.
     Data(commands::data::DataArgs),
-    /// Measures the parts, one JSON line each.
+    /// Measures the speed of the parts, one JSON line each.
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),
     /// Reports libtorch, devices, number formats and threads.
@@ -61,20 +61,20 @@ fn main() -> ExitCode {
     process::restart_with_settings();
     process::start_logs();
     let result = match Cli::parse().command {
-        Command::Train(args) => commands::train::run(args),
-        Command::Sft(args) => commands::sft::run(args),
-        Command::Serve(args) => commands::serve::run(args),
-        Command::Score(args) => commands::score::run(args),
-        Command::Judge(args) => commands::judge::run(args),
-        Command::Rate(args) => commands::rate::run(args),
-        Command::Generate(args) => commands::generate::run(args),
-        Command::Logprobs(args) => commands::logprobs::run(args),
-        Command::Quantize(args) => commands::quantize::run(args),
-        Command::Dump(args) => commands::dump::run(args),
-        Command::Data(args) => commands::data::run(args),
-        Command::Bench(command) => commands::bench::run(command),
-        Command::Doctor(args) => commands::doctor::run(args),
-        Command::Docs(args) => commands::docs::run(args),
+        CliCommand::Train(args) => commands::train::run(args),
+        CliCommand::Sft(args) => commands::sft::run(args),
+        CliCommand::Serve(args) => commands::serve::run(args),
+        CliCommand::Score(args) => commands::score::run(args),
+        CliCommand::Judge(args) => commands::judge::run(args),
+        CliCommand::Rate(args) => commands::rate::run(args),
+        CliCommand::Generate(args) => commands::generate::run(args),
+        CliCommand::Logprobs(args) => commands::logprobs::run(args),
+        CliCommand::Quantize(args) => commands::quantize::run(args),
+        CliCommand::Dump(args) => commands::dump::run(args),
+        CliCommand::Data(args) => commands::data::run(args),
+        CliCommand::Bench(command) => commands::bench::run(command),
+        CliCommand::Doctor(args) => commands::doctor::run(args),
+        CliCommand::Docs(args) => commands::docs::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,6 @@
-//! The closing words of a run: what changed, one bracket, one thought, where everything is.
+//! Summary at the end of a run: accuracy, one tournament, one thought of the judge, paths.
+//!
+//! Knows no config.
 
 use joust_run::training::{FinishedRun, ScoredGroup};
 use joust_schema::ids::Member;
@@ -26,7 +28,7 @@ pub(crate) fn print(run: &FinishedRun) {
     line(format!("The model:           {dir}/checkpoints/ (Hugging Face folders)"));
 }
 
-/// The tournament of the group whose rewards are furthest apart, and its first thought.
+/// Prints the tournament of the group whose rewards differ most, and its first thought.
 fn print_bracket(groups: &[ScoredGroup]) {
     let spread = |group: &ScoredGroup| {
         let rewards = || group.result.rewards.iter().filter_map(|row| row.reward);
@@ -37,14 +39,25 @@ fn print_bracket(groups: &[ScoredGroup]) {
         .filter(|group| !group.result.matches.is_empty())
         .max_by(|a, b| spread(a).total_cmp(&spread(b)));
     let Some(group) = group else { return };
-    let result = &group.result;
+    line(format!("\nOne tournament of the last step: {}", shorten(&group.rollout.question, 90)));
+    print_matches(group);
+    print_standings(group);
+    let votes = &group.result.votes;
+    if let Some(vote) = votes.iter().find(|vote| vote.verdict != Verdict::Invalid) {
+        line(format!("\nOne thought of the judge (match {}):", vote.match_id));
+        for text in vote.text.trim().lines().filter(|text| !text.is_empty()) {
+            line(format!("  {text}"));
+        }
+    }
+}
+
+fn print_matches(group: &ScoredGroup) {
     let last_line = |member: Member| -> String {
         let text = group.rollout.completions[member.idx()].completion.trim();
         shorten(text.lines().last().unwrap_or_default(), 40)
     };
-    line(format!("\nOne tournament of the last step: {}", shorten(&group.rollout.question, 90)));
     let mut round = 0;
-    for row in &result.matches {
+    for row in &group.result.matches {
         if row.round != round {
             round = row.round;
             line(format!("  round {round}"));
@@ -64,7 +77,11 @@ fn print_bracket(groups: &[ScoredGroup]) {
             last_line(row.member_b)
         ));
     }
-    let mut ranking: Vec<_> = result.rewards.iter().filter(|row| row.rank.is_some()).collect();
+}
+
+fn print_standings(group: &ScoredGroup) {
+    let rewards = group.result.rewards.iter();
+    let mut ranking: Vec<_> = rewards.filter(|row| row.rank.is_some()).collect();
     ranking.sort_by_key(|row| (row.rank, row.member));
     line("  standings");
     for row in ranking {
@@ -83,12 +100,6 @@ fn print_bracket(groups: &[ScoredGroup]) {
                 None => "",
             }
         ));
-    }
-    if let Some(vote) = result.votes.iter().find(|vote| vote.verdict != Verdict::Invalid) {
-        line(format!("\nOne thought of the judge (match {}):", vote.match_id));
-        for text in vote.text.trim().lines().filter(|text| !text.is_empty()) {
-            line(format!("  {text}"));
-        }
     }
 }
 

@@ -109,20 +109,7 @@ fn type_names_are_declared_once_in_the_workspace() {
     let excepted = [
         // one typed error per library crate
         "Error:",
-        // rows and figures of a command's own output
-        "Figures:",
-        "InputRow:",
-        "OutputRow:",
-        "Command:",
-        "JudgeArgs:",
-        "Line:",
-        "Member:",
         "Observer:",
-        "Pair:",
-        "Running:",
-        "ServerState:",
-        "State:",
-        "Texts:",
     ];
     check_only(&found.collect::<Vec<_>>(), &excepted);
 }

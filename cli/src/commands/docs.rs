@@ -1,4 +1,4 @@
-//! `joust docs`: the reference pages that are made from the code.
+//! `joust docs`: reference pages, generated from the code.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub(crate) struct DocsArgs {
     /// Folder of the pages.
     #[arg(long, default_value = "docs")]
     dir: PathBuf,
-    /// Writes nothing and fails where a page is not current.
+    /// Writes nothing; fails if a page is not current.
     #[arg(long)]
     check: bool,
 }
@@ -72,14 +72,14 @@ fn configuration_page() -> String {
 fn metrics_page() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
-         One JSON object a step in `outputs/<run>/metrics.jsonl`. Names are TRL's where TRL has the \
-         figure. A figure that a step does not have is left out, never 0. This page is made by \
-         `make docs`.\n\n",
+         One JSON object per step in `outputs/<run>/metrics.jsonl`. Names are TRL's where TRL has \
+         the metric. A metric that a step does not have is left out, never 0. This page is generated \
+         by `make docs`.\n\n",
     );
     text += &metrics::table();
     text += "\n## Of the server\n\n`GET /metrics` of `joust serve`, in OpenMetrics' format.\n\n\
              | name | meaning |\n|---|---|\n";
-    for (name, meaning) in FIGURES {
+    for (name, meaning) in METRICS {
         text += &format!("| `{name}` | {meaning}. |\n");
     }
     text

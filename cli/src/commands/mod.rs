@@ -1,4 +1,4 @@
-//! The commands, a file each, and the arguments that several of them share.
+//! The commands, one file each, and the arguments that several of them share.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub(crate) mod serve;
 pub(crate) mod sft;
 pub(crate) mod train;
 
-/// Config files and overrides, and whether to only look at them.
+/// Config files and overrides, and whether only to print the config.
 #[derive(Args)]
 pub(crate) struct ConfigArgs {
     /// TOML files, merged left to right, and overrides like `trainer.steps=10`.
@@ -56,8 +56,8 @@ impl ConfigArgs {
         Merged::read(&files, &overrides)
     }
 
-    /// Starts a scoring command: the valid config, with its threads set; none where it was only to be
-    /// printed.
+    /// Starts a scoring command: validates the config and sets its threads. `None` after
+    /// `--dry-run`, which only prints the config.
     pub(crate) fn start_scoring(&self) -> anyhow::Result<Option<ScoreRun>> {
         let config = self.read_scoring()?;
         config.validate()?;
@@ -69,7 +69,7 @@ impl ConfigArgs {
         Ok(Some(config))
     }
 
-    /// Reads a scoring config; sections of `joust train` that it has no use for are left out.
+    /// Reads a scoring config, without the sections that only `joust train` uses.
     fn read_scoring(&self) -> anyhow::Result<ScoreRun> {
         Ok(self.merged()?.without(&UNUSED).into_config()?)
     }
@@ -81,10 +81,10 @@ impl ConfigArgs {
     }
 }
 
-/// What to do with a run folder that exists already.
+/// What to do if the run folder exists.
 #[derive(Args)]
 pub(crate) struct ExistingArgs {
-    /// Goes on from the newest checkpoint; starts anew where there is none.
+    /// Continues from the newest checkpoint; starts from the beginning without one.
     #[arg(long, conflicts_with = "clean")]
     resume: bool,
     /// Deletes the run's folder first.
@@ -103,14 +103,14 @@ impl ExistingArgs {
     }
 }
 
-/// Makes the output folder and loads the judge, in this order: judging is dear, and a place that
-/// cannot be written to is better known before.
+/// Creates the output folder, then loads the judge: a folder that cannot be written fails before
+/// the expensive part.
 pub(crate) fn open_scorer(config: &ScoreRun, output: &std::path::Path) -> anyhow::Result<Scorer> {
     std::fs::create_dir_all(output).map_err(|source| joust_schema::Error::io(output, source))?;
     Ok(Scorer::open(&config.reward, true)?)
 }
 
-/// Which model a command runs, and in what.
+/// The model that a command runs, and the engine's settings.
 #[derive(Args)]
 pub(crate) struct ModelArgs {
     /// Model folder (Hugging Face) or GGUF file.
@@ -120,44 +120,45 @@ pub(crate) struct ModelArgs {
     engine: EngineArgs,
 }
 
-/// How a model is run.
+/// Settings of the engine.
 #[derive(Args)]
 pub(crate) struct EngineArgs {
-    /// What the weights are kept and computed in.
+    /// Number format of weights and computation.
     #[arg(long, default_value = "auto", value_parser = known(&["auto", "f32", "bf16"]))]
     dtype: String,
-    /// Which matrices are FP8.
-    #[arg(long, default_value = "auto", value_parser = known(&["auto", "off", "fp8", "fp8_with_head"]))]
+    /// Matrices that are stored in FP8.
+    #[arg(long, default_value = "auto")]
+    #[arg(value_parser = known(&["auto", "off", "fp8", "fp8_with_head"]))]
     quantization: String,
-    /// What keys and values are kept in.
+    /// Number format of keys and values.
     #[arg(long, default_value = "auto", value_parser = known(&["auto", "fp8"]))]
     kv_dtype: String,
-    /// Where the model runs.
+    /// Device of the model.
     #[arg(long, default_value = "auto", value_parser = known(&["auto", "cpu", "cuda"]))]
     device: String,
-    /// Most samples that run at once.
+    /// Maximum number of samples that run at once.
     #[arg(long, default_value_t = 64)]
     max_batch: usize,
-    /// Most tokens of prompt and sample together; 0 means the model's own limit.
+    /// Maximum number of tokens of prompt and sample together; 0 for the model's own limit.
     #[arg(long, default_value_t = 0)]
     max_context: usize,
-    /// Most tokens that one step computes.
+    /// Maximum number of tokens per step.
     #[arg(long, default_value_t = 2_048)]
     step_tokens: usize,
-    /// Memory for keys and values, in MiB; 0 takes what they need, at most an eighth of the
-    /// machine's, or what is left of a GPU's.
+    /// Memory for keys and values, in MiB; 0 for as much as they need: at most an eighth of the
+    /// machine's memory, or the free memory of a GPU.
     #[arg(long, default_value_t = 0)]
     kv_memory_mib: usize,
-    /// On a GPU, libtorch's own operations in place of the fused kernels.
+    /// On a GPU, uses libtorch's operations instead of the fused kernels.
     #[arg(long)]
     no_gpu_kernels: bool,
-    /// On a GPU, decoding steps that are not recorded.
+    /// On a GPU, launches decoding steps without CUDA graphs.
     #[arg(long)]
     no_cuda_graphs: bool,
-    /// On a GPU, contexts that are read row by row, also where they begin alike.
+    /// On a GPU, reads shared prefixes once per row: no cascade attention.
     #[arg(long)]
     no_shared_attention: bool,
-    /// On a GPU, most of a product's weights that are fetched before it, in MiB.
+    /// On a GPU, maximum size of a product's weights that are fetched ahead, in MiB.
     #[arg(long, default_value_t = EngineConfig::default().fetch_ahead_mib)]
     fetch_ahead_mib: usize,
 }
@@ -166,7 +167,7 @@ fn known(values: &'static [&'static str]) -> clap::builder::PossibleValuesParser
     clap::builder::PossibleValuesParser::new(values)
 }
 
-/// A setting by the name that config files have for it.
+/// Parses a setting by its name in config files.
 fn setting<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_value(name.into())
         .expect("the command line takes the settings' own names. This is a bug.")
@@ -188,7 +189,7 @@ impl EngineArgs {
             cuda_graphs: !self.no_cuda_graphs,
             shared_attention: !self.no_shared_attention,
             fetch_ahead_mib: self.fetch_ahead_mib,
-            // a file's prompts all wait from the start
+            // all prompts of a file are queued at once
             max_queue: usize::MAX,
             ..EngineConfig::default()
         }

@@ -25,7 +25,7 @@ use crate::failure::UserError;
 use crate::output;
 use crate::score_config::ScoreRun;
 
-/// Longest time from a connection's start to the end of a request's head.
+/// Maximum time from the start of a connection to the end of a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
 /// Arguments of `joust serve`.
@@ -37,10 +37,10 @@ pub(crate) struct ServeArgs {
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let Some(config) = args.config.start_scoring()? else { return Ok(()) };
-    // what is wrong with it is said before the judge is loaded
-    let tls = tls(&config.serve)?;
-    let tokens = tokens(config.serve.token_file.as_deref())?;
-    let (handle, thread) = open(&config, tokens)?;
+    // files that cannot be read fail before the judge is loaded
+    let tls = tls_config(&config.serve)?;
+    let tokens = read_tokens(config.serve.token_file.as_deref())?;
+    let (handle, thread) = spawn_scorer(&config, tokens)?;
     let judge = handle.judge().to_owned();
     let serve = &config.serve;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,7 +59,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         output::line(format!("joust serves on {scheme}://{address} (judge: {judge})"));
         let limit = Duration::from_secs_f64(serve.timeout_s);
         listen(server, listener, tls, limit).await.context("serving")?;
-        // jobs that nobody waits for are judged to the end, too; a second signal still ends it
+        // finishes jobs for which no request waits, too; a second signal ends the program at once
         let ended = tokio::task::spawn_blocking(move || thread.join()).await;
         match ended {
             Ok(Ok(())) => Ok(()),
@@ -69,7 +69,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Loads the judge and starts the thread that owns it.
-pub(super) fn open(
+pub(super) fn spawn_scorer(
     config: &ScoreRun,
     tokens: Vec<String>,
 ) -> anyhow::Result<(ScorerHandle, JoinHandle<()>)> {
@@ -78,7 +78,7 @@ pub(super) fn open(
     Ok(ScorerHandle::spawn(scorer, limits)?)
 }
 
-/// Serves until it is told to stop, and then until all that is judged is answered.
+/// Serves until a stop signal, and then until all groups at the judge are answered.
 async fn listen(
     server: Server,
     listener: TcpListener,
@@ -90,17 +90,17 @@ async fn listen(
     let stopping = handle.clone();
     tokio::spawn(async move {
         stop_signal().await;
-        output::note("Stopping; open requests are answered first. Once more ends it at once.");
+        output::note("Stopping after open requests; a second signal ends at once.");
         server.close();
-        // the judge's thread ends with the last way to it
+        // the judge thread ends when its last handle is dropped
         drop(server);
-        // a client that does not read its answer holds the end up no longer than others would wait
+        // a client that does not read its answer delays the end by at most the request timeout
         stopping.graceful_shutdown(Some(limit));
         stop_signal().await;
         output::note("Ended before all requests were answered.");
         std::process::exit(1);
     });
-    let plain = plain(listener)?.handle(handle);
+    let plain = plain_server(listener)?.handle(handle);
     match tls {
         Some(config) => {
             let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(config));
@@ -112,7 +112,7 @@ async fn listen(
 }
 
 /// A server on a socket, with limits for slow clients.
-pub(super) fn plain(
+pub(super) fn plain_server(
     listener: TcpListener,
 ) -> std::io::Result<axum_server::Server<SocketAddr, FirstByte>> {
     listener.set_nonblocking(true)?;
@@ -123,8 +123,8 @@ pub(super) fn plain(
     Ok(server)
 }
 
-/// The server's certificate and key, where they are given.
-fn tls(serve: &ServeConfig) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+/// TLS with the configured certificate and key; `None` if they are not configured.
+fn tls_config(serve: &ServeConfig) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
     let (Some(certificates), Some(key)) = (&serve.tls_cert, &serve.tls_key) else {
         return Ok(None);
     };
@@ -147,7 +147,7 @@ fn tls(serve: &ServeConfig) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>>
     Ok(Some(Arc::new(config)))
 }
 
-/// Completes at Ctrl-C or at the signal that schedulers send.
+/// Completes at Ctrl-C or SIGTERM.
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).ok();
@@ -163,8 +163,8 @@ async fn stop_signal() {
     }
 }
 
-/// The tokens of a file and of the environment.
-fn tokens(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
+/// The tokens of a file and of the environment variable.
+fn read_tokens(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let of_file = match file {
         Some(path) => {
             std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?

@@ -1,4 +1,4 @@
-//! `joust sft`: supervised fine-tuning, from a model or from nothing.
+//! `joust sft`: supervised fine-tuning of a model or of random weights.
 
 use clap::Args;
 use joust_run::config::sft::SftRun;

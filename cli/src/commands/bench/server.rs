@@ -110,10 +110,10 @@ pub(crate) fn run(args: ServerBenchArgs) -> anyhow::Result<()> {
 fn start_server(config: &ScoreRun) -> anyhow::Result<(String, String)> {
     let listener = TcpListener::bind("127.0.0.1:0").context("finding a free port")?;
     let address = listener.local_addr().context("asking for the address")?;
-    let (handle, _thread) = serve::open(config, Vec::new())?;
+    let (handle, _thread) = serve::spawn_scorer(config, Vec::new())?;
     let judge = handle.judge().to_owned();
     let service = Server::new(handle).router().into_make_service_with_connect_info::<SocketAddr>();
-    let server = serve::plain(listener).context("taking the port")?;
+    let server = serve::plain_server(listener).context("taking the port")?;
     tokio::spawn(server.serve(service));
     Ok((format!("http://{address}"), judge))
 }

@@ -282,7 +282,7 @@ proptest! {
                         verdicts.push(event);
                     }
                     CohortEvent::Answer(ticket, answer) => {
-                        let text = waiting.remove(&ticket).expect("a request waits under the ticket");
+                        let text = waiting.remove(&ticket).expect("a request waits");
                         if let Ok(seen) = answer {
                             assert_eq!(seen, text);
                         }
