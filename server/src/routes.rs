@@ -31,7 +31,7 @@ pub struct Server {
 
 /// State of the middleware.
 #[derive(Clone)]
-struct Observer {
+struct MiddlewareState {
     state: ServerState,
     /// Paths that need no token, for the probes that watch the server.
     open_paths: Arc<[&'static str]>,
@@ -53,7 +53,7 @@ impl Server {
         });
         let open = operations.iter().filter(|operation| operation.is_open);
         let open_paths = open.map(|operation| operation.path).collect();
-        let observer = Observer { state: self.state.clone(), open_paths };
+        let middleware_state = MiddlewareState { state: self.state.clone(), open_paths };
         // the page and its document need no token; requests sent from the page do
         let page = SwaggerUi::new("/docs").config(Config::new(["/openapi.json"]));
         let routes = operations.into_iter().fold(Router::new().merge(page), |router, operation| {
@@ -65,7 +65,7 @@ impl Server {
             .method_not_allowed_fallback(async || Problem::WrongMethod)
             .layer(Extension(document))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-            .layer(middleware::from_fn_with_state(observer, observe))
+            .layer(middleware::from_fn_with_state(middleware_state, observe))
             .with_state(self.state.clone())
     }
 
@@ -77,11 +77,15 @@ impl Server {
 }
 
 /// Checks the token of a request if tokens are configured, and counts the answer.
-async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+async fn observe(
+    State(middleware_state): State<MiddlewareState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("other", MatchedPath::as_str);
-    let response = match token_number(&observer, &request) {
+    let response = match token_number(&middleware_state, &request) {
         Ok(number) => {
             let client = Client::of(&request, number);
             request.extensions_mut().insert(client);
@@ -93,7 +97,7 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
     // the methods of Flight count as one route
     let route = route.strip_suffix("/{method}").unwrap_or(route);
     let status = response.status().as_u16();
-    observer.state.scorer.metrics.count_answer(route, status, started.elapsed());
+    middleware_state.state.scorer.metrics.count_answer(route, status, started.elapsed());
     response
 }
 
@@ -101,11 +105,14 @@ async fn observe(State(observer): State<Observer>, mut request: Request, next: N
 ///
 /// # Errors
 /// [`Problem::Unauthorized`]
-fn token_number(observer: &Observer, request: &Request) -> Result<Option<usize>, Problem> {
-    let tokens = &observer.state.scorer.config.tokens;
+fn token_number(
+    middleware_state: &MiddlewareState,
+    request: &Request,
+) -> Result<Option<usize>, Problem> {
+    let tokens = &middleware_state.state.scorer.config.tokens;
     let path = request.uri().path();
     let is_page = path == "/docs" || path.starts_with("/docs/") || path == "/openapi.json";
-    if tokens.is_empty() || is_page || observer.open_paths.contains(&path) {
+    if tokens.is_empty() || is_page || middleware_state.open_paths.contains(&path) {
         return Ok(None);
     }
     let header = header_text(request.headers(), header::AUTHORIZATION.as_str());
