@@ -29,9 +29,9 @@ pub struct Server {
     pub(crate) state: ServerState,
 }
 
-/// State of the middleware.
+/// State of the middleware that checks tokens and counts answers.
 #[derive(Clone)]
-struct MiddlewareState {
+struct AccessCheck {
     state: ServerState,
     /// Paths that need no token, for the probes that watch the server.
     open_paths: Arc<[&'static str]>,
@@ -53,7 +53,7 @@ impl Server {
         });
         let open = operations.iter().filter(|operation| operation.is_open);
         let open_paths = open.map(|operation| operation.path).collect();
-        let middleware_state = MiddlewareState { state: self.state.clone(), open_paths };
+        let access = AccessCheck { state: self.state.clone(), open_paths };
         // the page and its document need no token; requests sent from the page do
         let page = SwaggerUi::new("/docs").config(Config::new(["/openapi.json"]));
         let routes = operations.into_iter().fold(Router::new().merge(page), |router, operation| {
@@ -65,7 +65,7 @@ impl Server {
             .method_not_allowed_fallback(async || Problem::WrongMethod)
             .layer(Extension(document))
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-            .layer(middleware::from_fn_with_state(middleware_state, observe))
+            .layer(middleware::from_fn_with_state(access, observe))
             .with_state(self.state.clone())
     }
 
@@ -77,15 +77,11 @@ impl Server {
 }
 
 /// Checks the token of a request if tokens are configured, and counts the answer.
-async fn observe(
-    State(middleware_state): State<MiddlewareState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+async fn observe(State(access): State<AccessCheck>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("other", MatchedPath::as_str);
-    let response = match token_number(&middleware_state, &request) {
+    let response = match token_number(&access, &request) {
         Ok(number) => {
             let client = Client::of(&request, number);
             request.extensions_mut().insert(client);
@@ -97,7 +93,7 @@ async fn observe(
     // the methods of Flight count as one route
     let route = route.strip_suffix("/{method}").unwrap_or(route);
     let status = response.status().as_u16();
-    middleware_state.state.scorer.metrics.count_answer(route, status, started.elapsed());
+    access.state.scorer.metrics.count_answer(route, status, started.elapsed());
     response
 }
 
@@ -105,14 +101,11 @@ async fn observe(
 ///
 /// # Errors
 /// [`Problem::Unauthorized`]
-fn token_number(
-    middleware_state: &MiddlewareState,
-    request: &Request,
-) -> Result<Option<usize>, Problem> {
-    let tokens = &middleware_state.state.scorer.config.tokens;
+fn token_number(access: &AccessCheck, request: &Request) -> Result<Option<usize>, Problem> {
+    let tokens = &access.state.scorer.config.tokens;
     let path = request.uri().path();
     let is_page = path == "/docs" || path.starts_with("/docs/") || path == "/openapi.json";
-    if tokens.is_empty() || is_page || middleware_state.open_paths.contains(&path) {
+    if tokens.is_empty() || is_page || access.open_paths.contains(&path) {
         return Ok(None);
     }
     let header = header_text(request.headers(), header::AUTHORIZATION.as_str());
