@@ -1,4 +1,5 @@
-//! The contracts between the stages: ids, Arrow tables, Parquet, IPC and JSON Lines, seeds.
+//! The contracts between the stages: ids, Arrow tables, Parquet, IPC and JSON Lines, seeds, the
+//! keys of configs.
 //!
 //! Stages exchange these types only. It does not know tensors, sockets or models.
 
@@ -6,6 +7,7 @@
 
 pub mod atomic;
 pub mod column;
+pub mod config;
 mod error;
 pub mod group_rows;
 pub mod ids;
