@@ -1,5 +1,7 @@
 //! Settings of the task, and the problems and questions that they allow.
 
+use joust_schema::config::check::validate;
+use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,20 +13,24 @@ use crate::question::question;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskConfig {
-    /// Which problems are drawn: those for training or those held out.
+    /// Set of problems: the training set or the held-out set.
     pub split: Split,
-    /// Only problems whose numbers both have this many digits, 1 to 3; any number if left out.
+    /// Number of digits that both numbers of a problem have. Default: any.
+    #[schemars(range(min = 1, max = 3))]
     pub digits: Option<u32>,
-    /// Only problems with this operation; any if left out.
+    /// Operation of the problems. Default: any.
     pub op: Option<Op>,
-    /// Asks every question in the words `What is 12 + 30?`.
+    /// Whether every question has the wording `What is 12 + 30?`.
     pub plain: bool,
-    /// Share of a judge pair's questions and plain answers that are worded freely, in [0, 1].
+    /// Share of the questions and plain answers of judge pairs that have free wording.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub wild: f64,
-    /// Probability that wrong working in a judge pair misleads: it works another problem than the
-    /// one asked, or builds on a slip, in [0, 1].
+    /// Probability that wrong working in a judge pair is misleading: it solves another problem, or
+    /// builds on a slip.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub misleading: f64,
-    /// Probability with which a worked answer forgets each carry or borrow, in [0, 1].
+    /// Probability that a worked answer forgets a carry or borrow, for each of them.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub carry_forgotten: f64,
 }
 
@@ -45,20 +51,7 @@ impl Default for TaskConfig {
 impl TaskConfig {
     /// All problems of the settings, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        for (key, share) in [
-            ("carry_forgotten", self.carry_forgotten),
-            ("wild", self.wild),
-            ("misleading", self.misleading),
-        ] {
-            if !(0.0..=1.0).contains(&share) {
-                problems.push(format!("{key} is {share}, wanted 0 to 1"));
-            }
-        }
-        if let Some(digits) = self.digits.filter(|digits| !(1..=3).contains(digits)) {
-            problems.push(format!("digits is {digits}, wanted 1 to 3"));
-        }
-        problems
+        validate(self, &ConfigKeys::of::<Self>())
     }
 
     /// A question about `problem`.

@@ -8,11 +8,11 @@ use crate::error::Error;
 use crate::ffi;
 use crate::model::Precision;
 
-/// Where a model runs.
+/// Device that a model runs on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceChoice {
-    /// The GPU where libtorch finds one, else the CPU.
+    /// The first GPU if libtorch finds one, else the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -21,7 +21,7 @@ pub enum DeviceChoice {
     Cuda,
 }
 
-/// What weights are kept and computed in.
+/// Number format of weights and of the computation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DType {
@@ -30,25 +30,26 @@ pub enum DType {
     Auto,
     /// 32-bit floats.
     F32,
-    /// bfloat16; f32 on a CPU without bf16 instructions (AVX512-BF16, AMX), which would be slower
-    /// in it.
+    /// bfloat16. A CPU without bf16 instructions (AVX512-BF16, AMX) would be slower in it and
+    /// computes in f32.
     Bf16,
 }
 
-/// Which of a model's matrices are FP8 (E4M3, one scale an output channel, inputs quantised a token
-/// at a time).
+/// Matrices of a model that are FP8: E4M3, with one scale per output channel, and inputs that are
+/// quantised per token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantization {
-    /// Those that the checkpoint has in FP8, on a GPU; none on a CPU, where they are dequantised.
+    /// On a GPU, the matrices that are FP8 in the checkpoint. On a CPU none: FP8 matrices are
+    /// dequantised.
     #[default]
     Auto,
     /// None: FP8 checkpoints are dequantised.
     Off,
-    /// The layers' matrices, quantised as they are loaded. On a CPU the GPU's numbers are emulated,
-    /// which is slow.
+    /// The matrices of all layers, quantised while they are loaded. A CPU emulates the GPU's
+    /// numbers, which is slow.
     Fp8,
-    /// The output head too.
+    /// The matrices of all layers and the output head.
     Fp8WithHead,
 }
 

@@ -34,12 +34,15 @@ pub enum Stop {
 pub struct VoteRule {
     /// Maximum number of votes per match; the order in which the two answers are shown alternates.
     /// An odd number for `majority`.
+    #[schemars(range(min = 1))]
     pub max: u32,
     /// Condition that ends the voting before `max` votes.
     pub stop: Stop,
     /// Number of votes that one side must be ahead for `lead`.
+    #[schemars(range(min = 1))]
     pub lead: u32,
-    /// Probability at which `posterior` stops, in (0.5, 1).
+    /// Probability at which `posterior` stops.
+    #[schemars(extend("exclusiveMinimum" = 0.5, "exclusiveMaximum" = 1))]
     pub threshold: f64,
     /// Number of votes that are requested in advance, beyond the votes that are certainly needed;
     /// they are cancelled if the match is decided without them.
@@ -100,24 +103,10 @@ where
 }
 
 impl VoteRule {
-    /// All problems, each named by its key.
-    pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.max == 0 {
-            problems.push("votes is 0, wanted at least 1".to_owned());
-        } else if self.stop == Stop::Majority && self.max.is_multiple_of(2) {
-            problems.push(format!("votes is {}, wanted an odd number", self.max));
-        }
-        if self.stop == Stop::Lead && self.lead == 0 {
-            problems.push("votes.lead is 0, wanted at least 1".to_owned());
-        }
-        if !(self.threshold > 0.5 && self.threshold < 1.0) {
-            problems.push(format!(
-                "votes.threshold is {}, wanted a number in (0.5, 1)",
-                self.threshold
-            ));
-        }
-        problems
+    /// Problems between keys, each named by its key.
+    pub(crate) fn contradictions(&self) -> Option<String> {
+        let is_even = self.stop == Stop::Majority && self.max.is_multiple_of(2);
+        is_even.then(|| format!("max is {}, wanted an odd number for stop = majority", self.max))
     }
 
     /// Whether `for_a` against `for_b` valid votes decide the match after `n_finished` votes.

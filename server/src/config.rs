@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use joust_schema::config::check::validate;
+use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ use crate::cohort::terms::{CohortConfig, Incomplete};
 /// Journal size at which a set is written, however few its groups.
 const MAX_SET_BYTES: u64 = 256 << 20;
 
-/// The reward server.
+/// Settings of the reward server.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeConfig {
@@ -21,17 +23,21 @@ pub struct ServeConfig {
     pub port: u16,
     /// Maximum number of queued and judged groups; a further group is answered with 429. A client
     /// without a queued group is admitted beside them, up to a quarter more.
+    #[schemars(range(min = 1))]
     pub queue_capacity: usize,
     /// Maximum estimated judge tokens of queued and judged groups; a further group is answered with
     /// 429. 0: as many as can be judged within `timeout_s` at the measured pace of the judge.
     pub queue_tokens: u64,
     /// Maximum time that a request waits for its result, in seconds; then it is answered with 504.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1e9))]
     pub timeout_s: f64,
     /// Number of members of a group whose completions arrive one request each (`/get_reward`,
     /// `/remote_rm`): the trainer's samples per prompt.
+    #[schemars(range(min = 2))]
     pub group_size: usize,
     /// Maximum time from the first to the last completion of a group of single completions, in
     /// seconds.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1e9))]
     pub collect_s: f64,
     /// Policy for a group that is not complete after `collect_s`: `fail` answers with an error,
     /// `partial` judges the members that came, `mask` answers without a reward where the protocol
@@ -39,12 +45,15 @@ pub struct ServeConfig {
     pub incomplete: Incomplete,
     /// Time for which results are cached for repeated requests, in seconds; with a `dump`, also
     /// over a restart.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1e9))]
     pub keep_s: f64,
     /// Maximum memory for cached results and maximum disk for the journal, in MiB; oldest evicted
     /// first.
+    #[schemars(range(min = 1))]
     pub keep_mib: usize,
     /// Maximum number of groups of single completions that are collected or judged; a further group
     /// is answered with 429.
+    #[schemars(range(min = 1))]
     pub max_cohorts: usize,
     /// File with tokens, one per line. Every request must have one of them (`Authorization: Bearer
     /// TOKEN`), or one of the environment variable JOUST_TOKENS (separated by commas). Without
@@ -58,8 +67,10 @@ pub struct ServeConfig {
     /// jobs, and sets of Parquet tables. Without it, results are kept in memory only.
     pub dump: Option<PathBuf>,
     /// Number of groups per set of Parquet tables.
+    #[schemars(range(min = 1))]
     pub dump_every: usize,
     /// Maximum age of a set before it is written, in seconds.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1e9))]
     pub dump_every_s: f64,
 }
 
@@ -90,33 +101,9 @@ impl Default for ServeConfig {
 impl ServeConfig {
     /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let counts = [
-            ("queue_capacity", self.queue_capacity, 1),
-            ("dump_every", self.dump_every, 1),
-            ("group_size", self.group_size, 2),
-            ("max_cohorts", self.max_cohorts, 1),
-            ("keep_mib", self.keep_mib, 1),
-        ];
-        for (key, value, least) in counts {
-            if value < least {
-                problems.push(format!("{key} is {value}, wanted at least {least}"));
-            }
-        }
-        let times = [
-            ("timeout_s", self.timeout_s),
-            ("collect_s", self.collect_s),
-            ("keep_s", self.keep_s),
-            ("dump_every_s", self.dump_every_s),
-        ];
-        for (key, value) in times {
-            if !(value > 0.0 && value <= 1e9) {
-                problems.push(format!("{key} is {value}, wanted above 0"));
-            }
-        }
+        let mut problems = validate(self, &ConfigKeys::of::<Self>());
         if self.tls_cert.is_some() != self.tls_key.is_some() {
-            problems
-                .push("serve.tls_cert and serve.tls_key go together; one is missing".to_owned());
+            problems.push("tls_cert and serve.tls_key go together; one is missing".to_owned());
         }
         problems
     }

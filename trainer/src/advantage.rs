@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 /// Added to the deviation before dividing, as TRL does.
 const EPSILON: f64 = 1e-4;
 
-/// What the centred rewards are divided by.
+/// Divisor of the centred rewards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleRewards {
-    /// The deviation within the group: A = (r − mean) / (std + 1e-4) (GRPO, arXiv 2402.03300).
+    /// Standard deviation within the group: A = (r − mean) / (std + 1e-4) (GRPO, arXiv 2402.03300).
     #[default]
     Group,
-    /// The deviation over the whole batch.
+    /// Standard deviation over the batch.
     Batch,
-    /// Nothing: A = r − mean (Dr. GRPO, arXiv 2503.20783).
+    /// No divisor: A = r − mean (Dr. GRPO, arXiv 2503.20783).
     None,
 }
 

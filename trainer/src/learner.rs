@@ -12,18 +12,22 @@ use crate::error::Error;
 use crate::optim::{AdamW, OptimConfig};
 use crate::pack::micro_batches;
 
-/// How a model is trained, whatever the loss.
+/// Training of a model, whatever its loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LearnerConfig {
-    /// What activations are computed in; master weights, gradients and softmax are f32.
+    /// Number format of the activations. Master weights, gradients and softmax are f32.
     pub compute_dtype: DType,
-    /// Most rows that go through the model at once; the rest of a batch is accumulated.
+    /// Maximum number of rows per micro-batch. The gradients of the micro-batches of a batch are
+    /// accumulated.
+    #[schemars(range(min = 1))]
     pub micro_batch_rows: usize,
-    /// About how many tokens go through the model at once, padding included; fewer where the
-    /// vocabulary is large, so that a tensor of logits stays within 1 GiB.
+    /// Maximum number of tokens per micro-batch, padding included. It is lowered for a large
+    /// vocabulary, so that a tensor of logits stays within 1 GiB. A row that is longer has a
+    /// micro-batch of its own.
+    #[schemars(range(min = 1))]
     pub micro_batch_tokens: usize,
-    /// The optimiser.
+    /// AdamW, the optimiser.
     pub optim: OptimConfig,
 }
 
@@ -35,23 +39,6 @@ impl Default for LearnerConfig {
             micro_batch_tokens: 8_192,
             optim: OptimConfig::default(),
         }
-    }
-}
-
-impl LearnerConfig {
-    /// All problems of the settings, each named by its key.
-    pub fn validate(&self) -> Vec<String> {
-        let mut problems: Vec<String> =
-            self.optim.validate().into_iter().map(|problem| format!("optim.{problem}")).collect();
-        for (key, value) in [
-            ("micro_batch_rows", self.micro_batch_rows),
-            ("micro_batch_tokens", self.micro_batch_tokens),
-        ] {
-            if value == 0 {
-                problems.push(format!("{key} is 0, wanted at least 1"));
-            }
-        }
-        problems
     }
 }
 

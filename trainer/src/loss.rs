@@ -13,16 +13,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// How token losses become one number.
+/// Reduction of the token losses to one number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossType {
-    /// Mean over completions of each completion's token mean.
+    /// Mean over completions of the token mean of each completion.
     Grpo,
-    /// Sum over all tokens divided by their number: long completions count more.
+    /// Sum over all tokens, divided by the number of tokens. Long completions count more.
     #[default]
     Dapo,
-    /// Sum over all tokens divided by completions × `max_completion_length`: no length bias.
+    /// Sum over all tokens, divided by the number of completions × `max_completion_length`. It has
+    /// no length bias.
     DrGrpo,
 }
 

@@ -1,6 +1,8 @@
 //! Supervised fine-tuning: cross-entropy of given completions, prompts left out of the loss.
 
 use joust_engine::Decoder;
+use joust_schema::config::check::validate;
+use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
@@ -15,13 +17,17 @@ use crate::metrics::Metrics;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SftConfig {
-    /// Updates of the whole run.
+    /// Number of updates of the run.
+    #[schemars(range(min = 1))]
     pub steps: u64,
-    /// Examples an update.
+    /// Number of examples per update.
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
-    /// Examples with more tokens, prompt and completion together, are left out and counted.
+    /// Maximum number of tokens of an example, prompt and completion together. A longer example is
+    /// left out and counted.
+    #[schemars(range(min = 1))]
     pub max_length: usize,
-    /// How the model is trained.
+    /// Training of the model.
     pub learner: LearnerConfig,
 }
 
@@ -32,21 +38,9 @@ impl Default for SftConfig {
 }
 
 impl SftConfig {
-    /// All problems of the settings, each named by its key.
+    /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        let learner = self.learner.validate().into_iter();
-        let mut problems: Vec<String> = learner.map(|p| format!("learner.{p}")).collect();
-        let positive = [
-            ("steps", self.steps as usize),
-            ("batch_size", self.batch_size),
-            ("max_length", self.max_length),
-        ];
-        for (key, value) in positive {
-            if value == 0 {
-                problems.push(format!("{key} is 0, wanted at least 1"));
-            }
-        }
-        problems
+        validate(self, &ConfigKeys::of::<Self>())
     }
 }
 

@@ -31,19 +31,20 @@ pub enum PreTokenizer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BpeConfig {
-    /// Number of tokens, special ones included.
+    /// Number of tokens in the vocabulary, special tokens included.
+    #[schemars(range(min = 1))]
     pub vocab_size: usize,
-    /// How text is cut before pairs are merged.
+    /// Rule that cuts text before pairs are merged.
     #[serde(default)]
     pub pre_tokenizer: PreTokenizer,
     /// Begin-of-text token.
     pub bos_token: String,
-    /// End-of-text token, which also pads.
+    /// End-of-text token. It is the padding token, too.
     pub eos_token: String,
-    /// Further tokens that are never cut and that decoding leaves out.
+    /// Further special tokens: never cut, and left out by decoding.
     #[serde(default)]
     pub special_tokens: Vec<String>,
-    /// Further tokens that are never cut and that stay in the text (`<think>`).
+    /// Further tokens that are never cut and that decoding keeps, such as `<think>`.
     #[serde(default)]
     pub added_tokens: Vec<String>,
     /// Jinja template that turns chat messages into text.

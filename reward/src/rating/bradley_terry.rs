@@ -5,6 +5,10 @@
 //! player gets a rating: a player without a match has strength 0 and the error of the prior, and
 //! the caller decides whether that counts.
 
+use std::sync::LazyLock;
+
+use joust_schema::config::check::validate;
+use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,10 +33,12 @@ const MIN_STEP_FRACTION: f64 = 1e-9;
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct BradleyTerryConfig {
-    /// Standard deviation of the Gaussian prior on each strength, in logits, 0.001 to 10000.
-    /// A smaller value pulls completions with few votes closer together.
+    /// Standard deviation of the Gaussian prior on each strength, in logits. A smaller value pulls
+    /// completions with few votes closer together.
+    // beyond, the curvature is singular in floating point
+    #[schemars(range(min = 1e-3, max = 1e4))]
     pub prior_sd: f64,
-    /// Fits a term for the judge's preference for the answer that is shown first.
+    /// Whether a term for the judge's preference for the answer that is shown first is fitted.
     pub position_bias: bool,
 }
 
@@ -45,14 +51,11 @@ impl Default for BradleyTerryConfig {
 }
 
 impl BradleyTerryConfig {
-    /// Returns every problem, each beginning with the key.
+    /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        // beyond, the curvature is singular in floating point
-        if !(1e-3..=1e4).contains(&self.prior_sd) {
-            problems.push(format!("prior_sd is {}, wanted 0.001 to 10000", self.prior_sd));
-        }
-        problems
+        // read for every group
+        static KEYS: LazyLock<ConfigKeys> = LazyLock::new(ConfigKeys::of::<BradleyTerryConfig>);
+        validate(self, &KEYS)
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use joust_schema::config::check::validate;
+use joust_schema::config::keys::ConfigKeys;
 use joust_schema::seed::Seed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,8 @@ use super::votes::MatchVotes;
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct EloConfig {
-    /// Elo points at stake in one vote, greater than 0.
+    /// Elo points at stake in one vote (Elo's K).
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub k: f64,
     /// Elo number of every completion before the first vote.
     pub start: f64,
@@ -29,16 +32,9 @@ impl Default for EloConfig {
 }
 
 impl EloConfig {
-    /// Returns every problem, each beginning with the key.
+    /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if !(self.k > 0.0 && self.k.is_finite()) {
-            problems.push(format!("k is {}, wanted a number greater than 0", self.k));
-        }
-        if !self.start.is_finite() {
-            problems.push(format!("start is {}, wanted a finite number", self.start));
-        }
-        problems
+        validate(self, &ConfigKeys::of::<Self>())
     }
 }
 

@@ -57,9 +57,12 @@ fn vote_rule_reads_a_number_or_a_table_and_names_mistakes() {
     ] {
         assert!(read(text).unwrap_err().to_string().contains(wanted), "{text}");
     }
-    assert_eq!(VoteRule::from(4).validate(), ["votes is 4, wanted an odd number"]);
-    assert!(rule(4, Stop::Lead).validate().is_empty());
-    assert_eq!(VoteRule { threshold: 1.0, ..rule(3, Stop::Posterior) }.validate().len(), 1);
+    let problems = |votes| TournamentConfig { votes, ..TournamentConfig::default() }.validate();
+    let even = ["votes.max is 4, wanted an odd number for stop = majority"];
+    assert_eq!(problems(VoteRule::from(4)), even);
+    assert!(problems(rule(4, Stop::Lead)).is_empty());
+    let certain = VoteRule { threshold: 1.0, ..rule(3, Stop::Posterior) };
+    assert_eq!(problems(certain), ["votes.threshold is 1.0, wanted above 0.5 and below 1"]);
 }
 
 /// Prefers the better of two answers ("good", "bad") with a probability that the question names,

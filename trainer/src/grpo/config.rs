@@ -1,5 +1,7 @@
 //! Settings of GRPO, under the names of TRL.
 
+use joust_schema::config::check::validate;
+use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,27 +13,34 @@ use crate::loss::{LossConfig, LossType};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpoConfig {
-    /// How token losses become one number.
+    /// Reduction of the token losses to one number.
     pub loss_type: LossType,
-    /// What the centred rewards of a group are divided by.
+    /// Divisor of the centred rewards of a group.
     pub scale_rewards: ScaleRewards,
-    /// How far below 1 the probability ratio counts.
+    /// Clip range below 1: a probability ratio below 1 − `epsilon` is clipped.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub epsilon: f64,
-    /// How far above 1 the probability ratio counts; as `epsilon` if left out.
+    /// Clip range above 1: a probability ratio above 1 + `epsilon_high` is clipped. Default:
+    /// `epsilon`.
+    #[schemars(range(min = 0.0))]
     pub epsilon_high: Option<f64>,
-    /// Weight of the divergence from the reference, which is the policy that the run began with; 0
-    /// needs no reference.
+    /// Weight of the KL divergence from the reference policy, which is the policy at the start of
+    /// the run. 0: no reference policy is loaded.
+    #[schemars(range(min = 0.0))]
     pub beta: f64,
-    /// Corrects the divergence's bias where completions come from an older policy.
+    /// Whether the KL divergence is multiplied by the probability ratio, which removes its bias for
+    /// completions of an older policy.
     pub kl_bias_correction: bool,
-    /// Passes over the completions of a step.
+    /// Number of passes over the completions of a step.
+    #[schemars(range(min = 1))]
     pub num_iterations: usize,
-    /// Updates that one pass is split into.
+    /// Number of updates per pass.
+    #[schemars(range(min = 1))]
     pub updates_per_pass: usize,
-    /// Leaves completions that were cut off at the length limit out of the loss; their rewards
-    /// count in their group's mean all the same.
+    /// Whether completions that reached the length limit are left out of the loss. Their rewards
+    /// still count in the mean of their group.
     pub mask_truncated_completions: bool,
-    /// How the model is trained.
+    /// Training of the policy.
     pub learner: LearnerConfig,
 }
 
@@ -53,27 +62,9 @@ impl Default for GrpoConfig {
 }
 
 impl GrpoConfig {
-    /// All that is wrong, each named by its key.
+    /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        let learner = self.learner.validate().into_iter();
-        let mut problems: Vec<String> = learner.map(|p| format!("learner.{p}")).collect();
-        if !(0.0..1.0).contains(&self.epsilon) {
-            problems.push(format!("epsilon is {}, wanted 0 ≤ epsilon < 1", self.epsilon));
-        }
-        let others = [("epsilon_high", self.epsilon_high.unwrap_or(0.0)), ("beta", self.beta)];
-        for (key, value) in others {
-            if value.is_nan() || value < 0.0 {
-                problems.push(format!("{key} is {value}, wanted ≥ 0"));
-            }
-        }
-        let counts =
-            [("num_iterations", self.num_iterations), ("updates_per_pass", self.updates_per_pass)];
-        for (key, value) in counts {
-            if value == 0 {
-                problems.push(format!("{key} is 0, wanted at least 1"));
-            }
-        }
-        problems
+        validate(self, &ConfigKeys::of::<Self>())
     }
 
     /// Updates that a run of `steps` steps makes, for the schedule.

@@ -17,20 +17,27 @@ pub use schedule::{Schedule, ScheduleConfig};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OptimConfig {
-    /// Learning rate at the schedule's peak.
+    /// Learning rate at the peak of the schedule.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub lr: f64,
-    /// Decay of the gradient's running mean, in [0, 1).
+    /// Decay of the running mean of the gradient.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
-    /// Decay of the squared gradient's running mean, in [0, 1).
+    /// Decay of the running mean of the squared gradient.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
-    /// Added to the root of the squared gradient's mean.
+    /// Constant that is added to the root of the mean squared gradient (AdamW's ε).
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub eps: f64,
-    /// λ: share of the weight that is subtracted, times the learning rate; not for norms and
-    /// biases.
+    /// Weight decay (AdamW's λ): each update subtracts the learning rate × λ × the weight. Norms
+    /// and biases do not decay.
+    #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
-    /// Gradients with a larger norm over all parameters are scaled down to it; 0 switches it off.
+    /// Maximum norm of the gradient over all parameters; a larger gradient is scaled down to it.
+    /// 0: no limit.
+    #[schemars(range(min = 0.0))]
     pub max_grad_norm: f64,
-    /// The learning rate over time.
+    /// Schedule of the learning rate.
     pub schedule: ScheduleConfig,
 }
 
@@ -45,32 +52,6 @@ impl Default for OptimConfig {
             max_grad_norm: 1.0,
             schedule: ScheduleConfig::default(),
         }
-    }
-}
-
-impl OptimConfig {
-    /// All that is wrong, each named by its key.
-    pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let mut check = |ok: bool, problem: String| {
-            if !ok {
-                problems.push(problem);
-            }
-        };
-        check(self.lr > 0.0, format!("lr is {}, wanted a positive number", self.lr));
-        for (key, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            check((0.0..1.0).contains(&value), format!("{key} is {value}, wanted 0 ≤ {key} < 1"));
-        }
-        check(self.eps > 0.0, format!("eps is {}, wanted a positive number", self.eps));
-        check(
-            self.weight_decay >= 0.0,
-            format!("weight_decay is {}, wanted ≥ 0", self.weight_decay),
-        );
-        check(
-            self.max_grad_norm >= 0.0,
-            format!("max_grad_norm is {}, wanted ≥ 0", self.max_grad_norm),
-        );
-        problems
     }
 }
 

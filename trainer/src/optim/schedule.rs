@@ -3,16 +3,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What follows the warm-up.
+/// Course of the learning rate after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
-    /// The peak, to the end.
+    /// The peak until the end.
     #[default]
     Constant,
-    /// Half a cosine down to `min_ratio` of the peak.
+    /// Half a cosine from the peak down to `min_ratio` of it.
     Cosine,
-    /// A straight line down to `min_ratio` of the peak.
+    /// A straight line from the peak down to `min_ratio` of it.
     Linear,
 }
 
@@ -20,11 +20,11 @@ pub enum Schedule {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// What follows the warm-up.
+    /// Course of the learning rate after the warm-up.
     pub kind: Schedule,
-    /// Updates in which the learning rate grows from 0 to its peak.
+    /// Number of updates in which the learning rate grows from 0 to its peak.
     pub warmup_updates: u64,
-    /// Share of the peak that the last update has.
+    /// Learning rate of the last update, as a share of the peak.
     pub min_ratio: f64,
 }
 
