@@ -93,7 +93,10 @@ impl Engine {
         let end_tokens = end_tokens.chain(model.config().eos_token_ids.iter().copied()).collect();
         let limits = SchedulerLimits {
             max_batch: config.max_batch,
-            max_queue: config.max_queue,
+            max_queue: match config.max_queue {
+                0 => usize::MAX,
+                limit => limit,
+            },
             step_tokens: config.step_tokens,
             n_blocks,
             prefix_cache: config.prefix_cache,
@@ -172,6 +175,11 @@ impl Engine {
     /// The model.
     pub fn model(&self) -> &Decoder {
         &self.runner.model
+    }
+
+    /// Maximum number of samples that run at once.
+    pub fn max_batch(&self) -> usize {
+        self.scheduler.max_batch()
     }
 
     /// Maximum number of tokens of prompt and sample together.

@@ -1,5 +1,7 @@
 //! Settings of an engine and of a request, with their defaults and limits.
 
+use joust_schema::config::check::validate;
+use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -72,14 +74,14 @@ impl SamplingParams {
     }
 }
 
-/// What keys and values are kept in.
+/// Number format of the cached keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KvDType {
-    /// What the model computes in.
+    /// The number format that the model computes in.
     #[default]
     Auto,
-    /// E4M3 with one scale a token and head: half the memory of bf16. On a GPU only.
+    /// FP8 (E4M3) with one scale per token and head: half the memory of bf16. Needs a GPU.
     Fp8,
 }
 
@@ -87,54 +89,56 @@ pub enum KvDType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Most samples that run at once.
-    pub max_batch: usize,
-    /// Most tokens of prompt and sample together; 0 means the model's own limit.
-    pub max_context: usize,
-    /// Most requests that wait; a further one is refused.
-    pub max_queue: usize,
-    /// Most tokens that one step computes, those of running samples first; a prompt that does not
-    /// fit is computed in chunks.
-    pub step_tokens: usize,
-    /// Memory for keys and values, in MiB; 0 takes what `max_batch` samples of `max_context` tokens
-    /// need, at most an eighth of the machine's memory, or what is left of a GPU's. What finds no
-    /// room waits.
-    pub kv_memory_mib: usize,
-    /// Keeps the keys and values of prompts for later requests that begin alike.
-    pub prefix_cache: bool,
-    /// What the weights are kept and computed in.
-    pub dtype: DType,
-    /// Which matrices are FP8.
-    pub quantization: Quantization,
-    /// What keys and values are kept in.
-    pub kv_dtype: KvDType,
-    /// Where the model runs.
+    /// Device that the model runs on.
     pub device: DeviceChoice,
-    /// Fused kernels on a GPU; without them libtorch's own operations, which are slow.
+    /// Number format of the weights and of the computation.
+    pub dtype: DType,
+    /// Matrices that are FP8.
+    pub quantization: Quantization,
+    /// Number format of the cached keys and values.
+    pub kv_dtype: KvDType,
+    /// Memory for keys and values, in MiB. 0: the memory that `max_batch` samples of `max_context`
+    /// tokens need, at most an eighth of the machine's memory or the free memory of a GPU. A sample
+    /// that does not fit waits.
+    pub kv_memory_mib: usize,
+    /// Reuse of the keys and values of earlier prompts by prompts that begin with the same tokens.
+    pub prefix_cache: bool,
+    /// Maximum number of tokens of prompt and sample together. 0: the model's own limit.
+    pub max_context: usize,
+    /// Maximum number of samples that run at once.
+    #[schemars(range(min = 1))]
+    pub max_batch: usize,
+    /// Maximum number of waiting requests; a further request is refused. 0: no limit.
+    pub max_queue: usize,
+    /// Maximum number of tokens that one step computes. Tokens of running samples come first; a
+    /// prompt that does not fit is computed in chunks.
+    #[schemars(range(min = 1))]
+    pub step_tokens: usize,
+    /// Use of the fused GPU kernels. Without them a GPU runs libtorch's operations, which are slow.
     pub gpu_kernels: bool,
-    /// Records decoding steps on a GPU and starts each as a whole.
+    /// Use of CUDA graphs: a decoding step on a GPU is recorded once and launched as a whole.
     pub cuda_graphs: bool,
-    /// On a GPU, keys and values of what decoding rows begin with alike are read once for all of
-    /// them.
+    /// Use of cascade attention: on a GPU, keys and values of a beginning that several decoding
+    /// rows share are read once for all of them.
     pub shared_attention: bool,
-    /// Most of a product's weights that a GPU fetches into its last cache before it, in MiB, while
-    /// few rows leave the memory idle; 0 fetches nothing.
+    /// Maximum size of the weights that a GPU prefetches into its L2 cache before a matrix product,
+    /// in MiB. Weights are prefetched while few rows leave the memory idle. 0: no prefetch.
     pub fetch_ahead_mib: usize,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            max_batch: 64,
-            max_context: 0,
-            max_queue: 65_536,
-            step_tokens: 2_048,
-            kv_memory_mib: 0,
-            prefix_cache: true,
+            device: DeviceChoice::Auto,
             dtype: DType::Auto,
             quantization: Quantization::Auto,
             kv_dtype: KvDType::Auto,
-            device: DeviceChoice::Auto,
+            kv_memory_mib: 0,
+            prefix_cache: true,
+            max_context: 0,
+            max_batch: 64,
+            max_queue: 65_536,
+            step_tokens: 2_048,
             gpu_kernels: true,
             cuda_graphs: true,
             shared_attention: true,
@@ -152,16 +156,8 @@ impl EngineConfig {
         }
     }
 
-    /// All that is wrong with the limits, each named by its key.
+    /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        [
-            ("max_batch", self.max_batch),
-            ("max_queue", self.max_queue),
-            ("step_tokens", self.step_tokens),
-        ]
-        .into_iter()
-        .filter(|(_, value)| *value == 0)
-        .map(|(key, _)| format!("{key} is 0, wanted at least 1"))
-        .collect()
+        validate(self, &ConfigKeys::of::<Self>())
     }
 }

@@ -21,9 +21,9 @@ pub mod verdict;
 mod votes;
 
 pub use arena::{GroupRequest, GroupResult};
-pub use config::{
-    JudgeConfig, JudgeKind, RatingConfig, RatingMethod, RewardConfig, RewardKind, TournamentConfig,
-};
+pub use config::judge::ReplayJudgeConfig;
+pub use config::judge::{EngineJudgeConfig, HttpJudgeConfig, JudgeConfig, JudgeKind};
+pub use config::{RatingConfig, RatingMethod, RewardConfig, RewardKind, TournamentConfig};
 pub use error::Error;
 pub use index::PlayerIdx;
 pub use scorer::Scorer;

@@ -9,7 +9,8 @@ use joust_schema::ids::Member;
 use joust_schema::tables::{Reward, Status};
 
 use crate::arena::{Arena, GroupHandle, GroupProgress, GroupRequest, GroupResult, Handles};
-use crate::config::{JudgeKind, RewardConfig, RewardKind};
+use crate::config::judge::JudgeKind;
+use crate::config::{RewardConfig, RewardKind};
 use crate::error::Error;
 use crate::judge::{
     CacheStats, CachedJudge, ChatId, ChatOutcome, ChatRequest, EngineJudge, HttpJudge, Judge,
@@ -40,19 +41,14 @@ impl Scorer {
         if !problems.is_empty() {
             return Err(Error::Config(problems.join("; ")));
         }
-        let missing = || Error::Config("judge.model or judge.dump is missing".to_owned());
-        let judge: Option<Box<dyn Judge>> = match (config.kind, config.judge.kind) {
+        let judge: Option<Box<dyn Judge>> = match (config.kind, &config.judge.kind) {
             (RewardKind::Correct, _) => None,
             (_, JudgeKind::Rule) => Some(Box::<RuleJudge>::default()),
-            (_, JudgeKind::Engine) => {
-                let model = config.judge.model.as_ref().ok_or_else(missing)?;
-                Some(Box::new(EngineJudge::open(model, &config.judge)?))
+            (_, JudgeKind::Engine(engine)) => {
+                Some(Box::new(EngineJudge::open(engine, &config.judge)?))
             }
-            (_, JudgeKind::Http) => Some(Box::new(HttpJudge::open(&config.judge)?)),
-            (_, JudgeKind::Replay) => {
-                let dump = config.judge.dump.as_ref().ok_or_else(missing)?;
-                Some(Box::new(ReplayJudge::open(dump)?))
-            }
+            (_, JudgeKind::Http(http)) => Some(Box::new(HttpJudge::open(http, &config.judge)?)),
+            (_, JudgeKind::Replay(replay)) => Some(Box::new(ReplayJudge::open(&replay.dump)?)),
         };
         Ok(Self::with_judge(config, judge, record_latency))
     }

@@ -109,8 +109,8 @@ fn config_limits_the_memory_of_the_judges_engine() {
     };
     let [asked, computed, preemptions, written] = figures(&[]);
     assert!(2 * computed < asked && preemptions == 0, "{computed} of {asked}");
-    assert_eq!(figures(&["reward.judge.prefix_cache=false"]), [asked, asked, 0, written]);
-    let tight = ["reward.judge.kv_memory_mib=1", "reward.judge.step_tokens=64"];
+    assert_eq!(figures(&["reward.judge.engine.prefix_cache=false"]), [asked, asked, 0, written]);
+    let tight = ["reward.judge.engine.kv_memory_mib=1", "reward.judge.engine.step_tokens=64"];
     let [_, _, preemptions, written_in_little_memory] = figures(&tight);
     assert!(preemptions > 0);
     assert_eq!(written_in_little_memory, written);

@@ -28,22 +28,29 @@ fn configs_are_refused_by_key_and_file() {
     let cases: [(&str, &[&str]); 6] = [
         (
             "[trainer.learner.optim]\nlearning_rate = 1.0",
-            &["trainer.learner.optim", "learning_rate"],
+            &["trainer.learner.optim.learning_rate is an unknown key"],
         ),
         ("[rollout]\ngroup_size = \"many\"", &["rollout.group_size"]),
-        ("[reward.tournament]\nvotes = 4", &["reward.tournament.votes is 4, wanted an odd number"]),
-        ("[reward.tournament]\nkind = \"swis\"", &["reward.tournament.kind", "swis"]),
+        ("[reward.tournament]\nvotes = 4", &["reward.tournament.votes.max is 4, wanted an odd number"]),
+        ("[reward.tournament]\nkind = \"swis\"", &["reward.tournament.kind is \"swis\"", "did you mean \"swiss\"?"]),
         ("[run\n", &["bad.toml"]),
         ("[policy]\npath = \"no/such/model\"", &["no/such/model"]),
     ];
     for (text, wanted) in cases {
         check(&["train", QUICKSTART, &bad(text), &output_dir], wanted);
     }
-    check(&["train", QUICKSTART, "trainer.lr=1", &output_dir], &["trainer", "lr"]);
+    let meant = ["trainer.lr is an unknown key; did you mean trainer.learner.optim.lr?"];
+    check(&["train", QUICKSTART, "trainer.lr=1", &output_dir], &meant);
     check(&["train", "configs/no-such.toml"], &["configs/no-such.toml"]);
     check(&["train", QUICKSTART, "prompts.path=no/such.jsonl", &output_dir], &["no/such.jsonl"]);
-    let no_tokens = ["train", QUICKSTART, "reward.judge.step_tokens=0", &output_dir];
-    check(&no_tokens, &["reward.judge.step_tokens is 0, wanted at least 1"]);
+    let no_tokens = ["train", QUICKSTART, "reward.judge.engine.step_tokens=0", &output_dir];
+    check(&no_tokens, &["reward.judge.engine.step_tokens is 0, wanted at least 1"]);
+    let renamed = ["train", QUICKSTART, "rollout.max_batch=4", &output_dir];
+    check(&renamed, &["rollout.max_batch has a new name: rollout.engine.max_batch"]);
+    let other_kind = ["reward.judge.kind=rule", "reward.judge.dump=x", &output_dir];
+    let message = refuse(&[&["train", QUICKSTART], &other_kind[..]].concat());
+    let wanted = "reward.judge.dump is a key of reward.judge.kind = \"replay\"";
+    assert!(message.contains(wanted), "{message}");
     let several = ["rollout.group_size=1", "reward.judge.top_p=0", "train.steps=0"];
     let message = refuse(&[&["train", QUICKSTART, &output_dir], &several[..]].concat());
     for key in ["rollout.group_size", "reward.judge.top_p", "train.steps"] {

@@ -190,7 +190,7 @@ impl EngineArgs {
             shared_attention: !self.no_shared_attention,
             fetch_ahead_mib: self.fetch_ahead_mib,
             // all prompts of a file are queued at once
-            max_queue: usize::MAX,
+            max_queue: 0,
             ..EngineConfig::default()
         }
     }

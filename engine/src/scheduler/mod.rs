@@ -44,6 +44,11 @@ impl Scheduler {
         }
     }
 
+    /// Maximum number of samples that run at once.
+    pub(crate) fn max_batch(&self) -> usize {
+        self.limits.max_batch
+    }
+
     /// Queues a request.
     ///
     /// # Errors

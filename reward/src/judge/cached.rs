@@ -17,7 +17,7 @@ use joust_schema::tables::Verdict;
 use super::chat::ChatModel;
 use super::interface::{Judge, JudgeServers};
 use super::vote::{VoteId, VoteOutcome, VoteReply, VoteRequest};
-use crate::config::JudgeConfig;
+use crate::config::judge::JudgeConfig;
 use replies::{ReplyCache, VoteKey};
 
 /// Counters of a [`CachedJudge`], shared with its readers.

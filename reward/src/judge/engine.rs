@@ -4,16 +4,15 @@
 //! It does not know how tokens are computed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use joust_engine::{Engine, EngineConfig, Request, RequestId, Sample, SamplingParams};
+use joust_engine::{Engine, Request, RequestId, Sample, SamplingParams};
 use joust_schema::prompt::Message;
 use joust_schema::tables::FinishReason;
 
 use super::chat::{ChatId, ChatModel, ChatOutcome, ChatReply, ChatRequest};
 use super::interface::Judge;
 use super::vote::{JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
-use crate::config::JudgeConfig;
+use crate::config::judge::{EngineJudgeConfig, JudgeConfig};
 use crate::error::Error;
 use crate::{prompt, verdict};
 
@@ -25,7 +24,6 @@ const MAX_STEPS_PER_POLL: usize = 8;
 pub struct EngineJudge {
     engine: Engine,
     name: String,
-    max_batch: usize,
     params: SamplingParams,
     in_flight: InFlight,
     /// Votes that the engine refused, until the next poll.
@@ -79,27 +77,9 @@ impl EngineJudge {
     ///
     /// # Errors
     /// [`Error::Engine`] for wrong files; [`Error::Config`] if the model has no chat template.
-    pub fn open(path: &Path, config: &JudgeConfig) -> Result<Self, Error> {
-        let engine = Engine::open(
-            path,
-            &EngineConfig {
-                max_batch: config.max_batch,
-                max_context: config.max_context,
-                dtype: config.dtype,
-                quantization: config.quantization,
-                device: config.device,
-                max_queue: usize::MAX,
-                step_tokens: config.step_tokens,
-                kv_memory_mib: config.kv_memory_mib,
-                prefix_cache: config.prefix_cache,
-                kv_dtype: config.kv_dtype,
-                gpu_kernels: config.gpu_kernels,
-                cuda_graphs: config.cuda_graphs,
-                shared_attention: config.shared_attention,
-                fetch_ahead_mib: config.fetch_ahead_mib,
-            },
-        )?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    pub fn open(model: &EngineJudgeConfig, config: &JudgeConfig) -> Result<Self, Error> {
+        let engine = Engine::open(&model.model, &model.engine)?;
+        let name = model.model.file_stem().unwrap_or_default().to_string_lossy();
         Self::new(engine, &name, config)
     }
 
@@ -114,7 +94,6 @@ impl EngineJudge {
         Ok(Self {
             engine,
             name: format!("{name} prompt:{}", prompt::template_hash()),
-            max_batch: config.max_batch,
             params: SamplingParams {
                 max_tokens: config.max_thinking_tokens,
                 temperature: config.temperature,
@@ -216,7 +195,7 @@ impl Judge for EngineJudge {
     }
 
     fn capacity(&self) -> usize {
-        self.max_batch
+        self.engine.max_batch()
     }
 
     fn submit(&mut self, request: VoteRequest) {

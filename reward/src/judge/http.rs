@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 use super::chat::{ChatId, ChatModel, ChatOutcome, ChatRequest};
 use super::interface::{Judge, JudgeServers};
 use super::vote::{JudgeError, VoteId, VoteOutcome, VoteRequest};
-use crate::config::JudgeConfig;
+use crate::config::judge::{HttpJudgeConfig, JudgeConfig};
 use crate::error::Error;
 use crate::prompt;
 use calls::{CallReport, JudgeCalls};
@@ -54,19 +54,18 @@ struct SharedCall {
 }
 
 impl HttpJudge {
-    /// Prepares calls to the servers of `config`; none is called yet.
+    /// Prepares calls to the servers of `http`; none is called yet.
     ///
     /// # Errors
     /// [`Error::Config`] if no thread or client can be made, or the key's variable is not set.
-    pub fn open(config: &JudgeConfig) -> Result<Self, Error> {
-        let http = &config.http;
+    pub fn open(http: &HttpJudgeConfig, config: &JudgeConfig) -> Result<Self, Error> {
         let api_key = match &http.api_key_env {
             Some(name) => Some(std::env::var(name).map_err(|_| {
-                Error::Config(format!("judge.http.api_key_env: the variable {name} is not set"))
+                Error::Config(format!("judge.api_key_env: the variable {name} is not set"))
             })?),
             None => None,
         };
-        let bad = |error: &dyn std::fmt::Display| Error::Config(format!("judge.http: {error}"));
+        let bad = |error: &dyn std::fmt::Display| Error::Config(format!("judge.urls: {error}"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("http-judge")
@@ -91,7 +90,7 @@ impl HttpJudge {
             name: format!("{} (http) prompt:{}", http.model, prompt::template_hash()),
             capacity: http.concurrency * http.urls.len(),
             samples_per_call: http.samples_per_call,
-            calls: Arc::new(JudgeCalls::new(fleet, config)),
+            calls: Arc::new(JudgeCalls::new(fleet, &http.model, config)),
             runtime,
             collected: Vec::new(),
             in_flight: BTreeMap::new(),

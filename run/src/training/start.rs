@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use joust_engine::model::Decoder;
-use joust_engine::{Engine, EngineConfig, folder};
+use joust_engine::{Engine, folder};
 use joust_reward::Scorer;
 use joust_rollout::{PromptSource, RolloutWorkers};
 use joust_schema::seed::Seed;
@@ -93,24 +93,8 @@ fn engines(
     policy: &Decoder,
     tokenizer: &joust_engine::Tokenizer,
 ) -> Result<Vec<Engine>, Error> {
-    let engine_config = EngineConfig {
-        max_batch: config.rollout.max_batch,
-        max_context: config.policy.max_context,
-        dtype: config.policy.dtype,
-        quantization: config.rollout.quantization,
-        device: config.policy.device,
-        step_tokens: config.rollout.step_tokens,
-        kv_memory_mib: config.rollout.kv_memory_mib,
-        prefix_cache: config.rollout.prefix_cache,
-        kv_dtype: config.rollout.kv_dtype,
-        gpu_kernels: config.rollout.gpu_kernels,
-        cuda_graphs: config.rollout.cuda_graphs,
-        shared_attention: config.rollout.shared_attention,
-        fetch_ahead_mib: config.rollout.fetch_ahead_mib,
-        ..EngineConfig::default()
-    };
-    let precision =
-        config.rollout.quantization.resolve(policy.device(), config.policy.dtype, false)?;
+    let settings = &config.rollout.engine;
+    let precision = settings.quantization.resolve(policy.device(), settings.dtype, false)?;
     let tokenizer = Arc::new(tokenizer.clone());
     let engine = |_| {
         // no worker samples while the trainer changes the weights, so one copy serves both
@@ -118,7 +102,7 @@ fn engines(
             true => policy.shared(),
             false => policy.duplicate(policy.device(), precision)?,
         };
-        Ok(Engine::new(weights, Arc::clone(&tokenizer), &engine_config)?)
+        Ok(Engine::new(weights, Arc::clone(&tokenizer), settings)?)
     };
     (0..config.rollout.workers).map(engine).collect()
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use joust_reward::JudgeKind;
 use joust_reward::arena::Arena;
 use joust_reward::judge::{EngineJudge, RecordingJudge};
 use joust_schema::seed::Seed;
@@ -54,9 +55,10 @@ struct JudgeBench {
 
 pub(crate) fn run(args: JudgeBenchArgs) -> anyhow::Result<()> {
     let Some(config) = args.config.start_scoring()? else { return Ok(()) };
-    let model = config.reward.judge.model.as_ref().ok_or_else(|| {
-        UserError::new("reward.judge.model is missing, wanted the judge's folder".to_owned())
-    })?;
+    let JudgeKind::Engine(model) = &config.reward.judge.kind else {
+        let text = "wanted reward.judge.kind = \"engine\": other judges compute no prompts here";
+        return Err(UserError::new(text.to_owned()).into());
+    };
     let groups = read_groups(&args.input, Seed::new(config.run.seed))?;
     let n_groups = groups.len();
     let mut judge = RecordingJudge::new(EngineJudge::open(model, &config.reward.judge)?);

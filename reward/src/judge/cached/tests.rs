@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::CachedJudge;
 use crate::arena::{GroupRequest, GroupResult};
-use crate::config::{JudgeConfig, JudgeKind, RewardConfig};
+use crate::config::RewardConfig;
+use crate::config::judge::{EngineJudgeConfig, JudgeConfig, JudgeKind, ReplayJudgeConfig};
 use crate::judge::{
     Judge, JudgeError, ScriptControl, ScriptedJudge, VoteId, VoteOutcome, VoteReply, VoteRequest,
 };
@@ -233,12 +234,12 @@ fn score_all_does_not_depend_on_earlier_groups() {
 
 #[test]
 fn cache_is_refused_for_judges_that_read_more_than_the_answers() {
+    let replay = JudgeKind::Replay(ReplayJudgeConfig { dump: "dump".into() });
+    let model = EngineJudgeConfig { model: "judge".into(), ..EngineJudgeConfig::default() };
     for (kind, is_refused) in
-        [(JudgeKind::Rule, true), (JudgeKind::Replay, true), (JudgeKind::Engine, false)]
+        [(JudgeKind::Rule, true), (replay, true), (JudgeKind::Engine(model), false)]
     {
-        let (model, dump) = (Some("judge".into()), Some("dump".into()));
-        let judge =
-            JudgeConfig { kind, model, dump, verdict_cache_mib: 8, ..JudgeConfig::default() };
+        let judge = JudgeConfig { kind, verdict_cache_mib: 8, ..JudgeConfig::default() };
         let problems = RewardConfig { judge, ..RewardConfig::default() }.validate();
         let named = problems.iter().any(|problem| problem.contains("judge.verdict_cache_mib is 8"));
         assert_eq!(named, is_refused, "{problems:?}");

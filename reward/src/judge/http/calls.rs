@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::shared::WantedVotes;
 use super::wire::{ChatBody, ChatCompletion, disarmed, vote_messages};
-use crate::config::JudgeConfig;
+use crate::config::judge::JudgeConfig;
 use crate::judge::chat::{ChatOutcome, ChatReply, ChatRequest};
 use crate::judge::interface::JudgeServers;
 use crate::judge::vote::{JudgeError, VoteOutcome, VoteReply, VoteRequest};
@@ -29,10 +29,18 @@ pub(super) enum CallReport {
     ChatOver(ChatOutcome),
 }
 
+/// The model and its sampling, as every call names them.
+struct CalledModel {
+    name: String,
+    temperature: f64,
+    top_p: f64,
+    max_tokens: usize,
+}
+
 /// The fleet and the settings that all calls share.
 pub(super) struct JudgeCalls {
     fleet: Fleet,
-    config: JudgeConfig,
+    model: CalledModel,
     /// Per server: whether the warning about fewer choices than asked for was logged.
     has_warned: Vec<AtomicBool>,
 }
@@ -48,9 +56,15 @@ impl JudgeServers for JudgeCalls {
 }
 
 impl JudgeCalls {
-    pub(super) fn new(fleet: Fleet, config: &JudgeConfig) -> Self {
+    pub(super) fn new(fleet: Fleet, model: &str, config: &JudgeConfig) -> Self {
         let has_warned = (0..fleet.n_servers()).map(|_| AtomicBool::new(false)).collect();
-        Self { fleet, config: config.clone(), has_warned }
+        let model = CalledModel {
+            name: model.to_owned(),
+            temperature: config.temperature,
+            top_p: config.top_p,
+            max_tokens: config.max_thinking_tokens,
+        };
+        Self { fleet, model, has_warned }
     }
 
     /// Makes a call for votes with the same prompt, after `n_tried` attempts, and reports on each
@@ -64,7 +78,7 @@ impl JudgeCalls {
     ) {
         // if the judge is gone, its reports are not needed
         let report = |report| drop(reports.send(report));
-        let mut call = VoteCall { config: &self.config, wanted, votes };
+        let mut call = VoteCall { model: &self.model, wanted, votes };
         let outcome = self.fleet.call(&mut call, n_tried).await;
         let mut votes = call.votes;
         let (left, error) = match outcome {
@@ -95,7 +109,7 @@ impl JudgeCalls {
 
     /// Makes a call for a conversation.
     pub(super) async fn ask_chat(&self, request: ChatRequest) -> Result<ChatReply, JudgeError> {
-        let mut call = ChatCall { config: &self.config, request };
+        let mut call = ChatCall { model: &self.model, request };
         let outcome = self.fleet.call(&mut call, 0).await;
         outcome.map(|finished| finished.reply).map_err(|error| match error {
             CallError::Refused(reason) => JudgeError::Refused(reason),
@@ -122,7 +136,7 @@ impl JudgeCalls {
                 n_wanted,
                 n_given,
                 "A server gives fewer choices than it is asked for; each missing vote is asked for \
-                 alone. judge.http.samples_per_call = 1 avoids the wait."
+                 alone. judge.samples_per_call = 1 avoids the wait."
             );
         }
     }
@@ -130,7 +144,7 @@ impl JudgeCalls {
 
 /// A call for votes that all have the prompt of the first.
 struct VoteCall<'a> {
-    config: &'a JudgeConfig,
+    model: &'a CalledModel,
     wanted: &'a WantedVotes,
     votes: Vec<VoteRequest>,
 }
@@ -149,7 +163,7 @@ impl Call for VoteCall<'_> {
         self.votes.retain(|vote| self.wanted.contains(vote.id));
         let first = self.votes.first()?;
         let n = (self.votes.len() > 1).then_some(self.votes.len());
-        let body = plain_body(self.config, vote_messages(first).to_vec(), self.seed());
+        let body = plain_body(self.model, vote_messages(first).to_vec(), self.seed());
         Some(ChatBody { n, ..body })
     }
 
@@ -172,7 +186,7 @@ impl Call for VoteCall<'_> {
 
 /// A call for the answer to a conversation.
 struct ChatCall<'a> {
-    config: &'a JudgeConfig,
+    model: &'a CalledModel,
     request: ChatRequest,
 }
 
@@ -189,11 +203,11 @@ impl Call for ChatCall<'_> {
         let turn = |said: &Message| Message::new(said.role.clone(), disarmed(&said.content));
         let messages = request.messages.iter().map(turn).collect();
         Some(ChatBody {
-            temperature: request.temperature.unwrap_or(self.config.temperature),
-            top_p: request.top_p.unwrap_or(self.config.top_p),
-            max_tokens: request.max_tokens.unwrap_or(self.config.max_thinking_tokens),
+            temperature: request.temperature.unwrap_or(self.model.temperature),
+            top_p: request.top_p.unwrap_or(self.model.top_p),
+            max_tokens: request.max_tokens.unwrap_or(self.model.max_tokens),
             stop: request.stop.clone(),
-            ..plain_body(self.config, messages, request.seed)
+            ..plain_body(self.model, messages, request.seed)
         })
     }
 
@@ -207,13 +221,13 @@ impl Call for ChatCall<'_> {
 }
 
 /// A body with the judge's own sampling settings.
-fn plain_body(config: &JudgeConfig, messages: Vec<Message>, seed: Seed) -> ChatBody<'_> {
+fn plain_body(model: &CalledModel, messages: Vec<Message>, seed: Seed) -> ChatBody<'_> {
     ChatBody {
-        model: &config.http.model,
+        model: &model.name,
         messages,
-        temperature: config.temperature,
-        top_p: config.top_p,
-        max_tokens: config.max_thinking_tokens,
+        temperature: model.temperature,
+        top_p: model.top_p,
+        max_tokens: model.max_tokens,
         // servers refuse negative seeds
         seed: (seed.0 >> 1) as i64,
         stop: Vec::new(),

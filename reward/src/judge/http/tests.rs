@@ -17,7 +17,8 @@ use joust_schema::tables::Verdict;
 use serde_json::{Value, json};
 
 use super::HttpJudge;
-use crate::config::{HttpJudgeConfig, JudgeConfig, JudgeKind, RewardConfig};
+use crate::config::RewardConfig;
+use crate::config::judge::{HttpJudgeConfig, JudgeConfig, JudgeKind};
 use crate::judge::{
     ChatId, ChatModel as _, ChatReply, ChatRequest, Judge as _, JudgeError, VoteId, VoteOutcome,
     VoteRequest,
@@ -64,7 +65,7 @@ where
 fn judge(urls: Vec<String>, change: impl FnOnce(&mut HttpJudgeConfig)) -> HttpJudge {
     let mut http = HttpJudgeConfig { urls, model: "rrm".to_owned(), ..HttpJudgeConfig::default() };
     change(&mut http);
-    HttpJudge::open(&JudgeConfig { http, ..JudgeConfig::default() }).unwrap()
+    HttpJudge::open(&http, &JudgeConfig::default()).unwrap()
 }
 
 fn request(id: u64) -> VoteRequest {
@@ -472,27 +473,38 @@ fn http_calls_keep_the_rate_limit_of_a_server() {
 
 #[test]
 fn http_settings_that_are_wrong_are_named() {
-    let problems = |change: &dyn Fn(&mut JudgeConfig)| {
-        let http = HttpJudgeConfig {
+    let problems = |change: fn(&mut HttpJudgeConfig), temperature| {
+        let mut http = HttpJudgeConfig {
             urls: vec!["http://host:8000/v1".to_owned()],
             model: "rrm".to_owned(),
             samples_per_call: 4,
             ..HttpJudgeConfig::default()
         };
-        let mut judge = JudgeConfig { kind: JudgeKind::Http, http, ..JudgeConfig::default() };
-        change(&mut judge);
-        RewardConfig { judge, ..RewardConfig::default() }.validate().join("\n")
+        change(&mut http);
+        let kind = JudgeKind::Http(http);
+        let judge = JudgeConfig { kind, temperature, ..JudgeConfig::default() };
+        RewardConfig { judge, ..RewardConfig::default() }.validate()
     };
-    assert_eq!(problems(&|_| {}), "");
-    for (change, wanted) in [
+    assert!(problems(|_| {}, 0.6).is_empty());
+    for (change, temperature, wanted) in [
         (
-            (|judge| judge.http.samples_per_call = 0) as fn(&mut JudgeConfig),
-            "is 0, wanted at least 1",
+            (|http| http.samples_per_call = 0) as fn(&mut HttpJudgeConfig),
+            0.6,
+            "judge.samples_per_call is 0, wanted at least 1",
         ),
-        (|judge| judge.http.concurrency = 3, "at most http.concurrency, 3"),
-        (|judge| judge.temperature = 0.0, "is 4 at temperature 0"),
+        (
+            |http| http.concurrency = 3,
+            0.6,
+            "judge.samples_per_call is 4, wanted at most concurrency",
+        ),
+        (|_| {}, 0.0, "judge.samples_per_call is 4 at temperature 0"),
+        (|http| http.urls.clear(), 0.6, "judge.urls is missing"),
+        (|http| http.urls = vec!["https://host".to_owned()], 0.6, "speaks no TLS"),
+        (|http| http.model.clear(), 0.6, "judge.model is missing, wanted: name of the model"),
+        (|http| http.timeout_s = f64::NAN, 0.6, "judge.timeout_s is nan, wanted above 0"),
     ] {
-        let found = problems(&change);
-        assert!(found.contains("judge.http.samples_per_call") && found.contains(wanted), "{found}");
+        let found = problems(change, temperature);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(wanted), "{found:?} lacks {wanted}");
     }
 }

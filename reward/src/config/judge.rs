@@ -1,0 +1,199 @@
+//! The `[reward.judge]` section: keys of all judges, and keys of each kind of judge.
+
+use std::path::PathBuf;
+
+use joust_engine::EngineConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The judge: its kind with the keys of that kind, and keys that all kinds have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JudgeConfig {
+    /// Kind of judge.
+    #[serde(flatten)]
+    pub kind: JudgeKind,
+    /// Temperature of the judge's sampling. 0: the most probable token is always taken.
+    #[serde(default = "defaults::temperature")]
+    #[schemars(range(min = 0.0))]
+    pub temperature: f64,
+    /// Probability mass of the most probable tokens that the judge samples from.
+    #[serde(default = "defaults::top_p")]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
+    pub top_p: f64,
+    /// Maximum number of tokens of one vote: the judge's thought and its verdict.
+    #[serde(default = "defaults::max_thinking_tokens")]
+    #[schemars(range(min = 1))]
+    pub max_thinking_tokens: usize,
+    /// Memory of the verdict cache, in MiB. 0: no cache. With a cache, a comparison that was judged
+    /// in an earlier group gets the votes of that group without a call of the judge, so that votes
+    /// depend on what was judged before. The cache is emptied before each command and each
+    /// training step that scores a set of groups. Only for the kinds `engine` and `http`.
+    #[serde(default)]
+    pub verdict_cache_mib: usize,
+}
+
+/// Kind of judge. The keys of a kind belong to this kind alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum JudgeKind {
+    /// A reasoning reward model that runs in this process.
+    Engine(EngineJudgeConfig),
+    /// A model behind OpenAI-compatible servers such as vLLM or SGLang.
+    Http(HttpJudgeConfig),
+    /// The known answer decides; a coin with a fixed seed where both or neither completion is
+    /// right. For tests.
+    Rule,
+    /// The votes that were recorded in a dump.
+    Replay(ReplayJudgeConfig),
+}
+
+/// Keys of an `engine` judge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineJudgeConfig {
+    /// Model folder or GGUF file of the judge.
+    #[schemars(length(min = 1))]
+    pub model: PathBuf,
+    /// Engine that the judge runs in.
+    pub engine: EngineConfig,
+}
+
+/// Keys of an `http` judge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpJudgeConfig {
+    /// Base addresses of the servers, such as `http://host:8000/v1`. Each call goes to the server
+    /// with the fewest votes in flight.
+    #[schemars(length(min = 1))]
+    pub urls: Vec<String>,
+    /// Name of the model at the servers.
+    #[schemars(length(min = 1))]
+    pub model: String,
+    /// Name of the environment variable with the API key. Without it, no key is sent.
+    pub api_key_env: Option<String>,
+    /// Maximum number of votes in flight per server. A call for several votes counts as several.
+    #[schemars(range(min = 1))]
+    pub concurrency: usize,
+    /// Maximum number of votes per call, at most `concurrency`. Votes with the same prompt that
+    /// are wanted at the same time share a call (its field `n`), so that the server computes the
+    /// prompt once. The server reports the sum of their tokens; each vote gets a share in
+    /// proportion to the length of its text.
+    #[schemars(range(min = 1))]
+    pub samples_per_call: usize,
+    /// Maximum number of calls that start per server and minute, retries included. Calls are
+    /// spread evenly over the minute. 0: no limit.
+    pub requests_per_minute: u32,
+    /// Timeout of a call, in seconds.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1e9))]
+    pub timeout_s: f64,
+    /// Maximum number of calls per vote, the first call included. Then the vote has failed.
+    #[schemars(range(min = 1))]
+    pub tries: u32,
+}
+
+/// Keys of a `replay` judge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplayJudgeConfig {
+    /// Folder of the dump: it has a `votes.parquet`, or subfolders that have one.
+    #[schemars(length(min = 1))]
+    pub dump: PathBuf,
+}
+
+/// Values of the keys that all kinds have, where a section leaves them out.
+mod defaults {
+    pub(super) fn temperature() -> f64 {
+        0.6
+    }
+
+    pub(super) fn top_p() -> f64 {
+        1.0
+    }
+
+    pub(super) fn max_thinking_tokens() -> usize {
+        8_192
+    }
+}
+
+impl Default for JudgeConfig {
+    fn default() -> Self {
+        Self {
+            kind: JudgeKind::Engine(EngineJudgeConfig::default()),
+            temperature: defaults::temperature(),
+            top_p: defaults::top_p(),
+            max_thinking_tokens: defaults::max_thinking_tokens(),
+            verdict_cache_mib: 0,
+        }
+    }
+}
+
+impl Default for EngineJudgeConfig {
+    /// The arena bounds the number of votes in flight, so that the engine's queue needs no limit.
+    fn default() -> Self {
+        let engine = EngineConfig { max_queue: 0, ..EngineConfig::default() };
+        Self { model: PathBuf::new(), engine }
+    }
+}
+
+impl Default for HttpJudgeConfig {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            model: String::new(),
+            api_key_env: None,
+            concurrency: 64,
+            samples_per_call: 1,
+            requests_per_minute: 0,
+            timeout_s: 900.0,
+            tries: 5,
+        }
+    }
+}
+
+impl JudgeConfig {
+    /// Problems between keys, each named by its key.
+    pub(super) fn contradictions(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let JudgeKind::Http(http) = &self.kind {
+            problems.extend(http.contradictions());
+            if http.samples_per_call > 1 && self.temperature == 0.0 {
+                problems.push(format!(
+                    "samples_per_call is {} at temperature 0, where all samples are equal and \
+                     servers refuse several; wanted 1",
+                    http.samples_per_call
+                ));
+            }
+        }
+        if matches!(self.kind, JudgeKind::Rule | JudgeKind::Replay(_)) && self.verdict_cache_mib > 0
+        {
+            problems.push(format!(
+                "verdict_cache_mib is {}, wanted 0: the verdict of a rule or a dump depends on \
+                 more than the two answers",
+                self.verdict_cache_mib
+            ));
+        }
+        problems
+    }
+}
+
+impl HttpJudgeConfig {
+    fn contradictions(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for url in &self.urls {
+            if url.starts_with("https://") {
+                problems.push(format!(
+                    "urls holds {url}; this build speaks no TLS, wanted http:// (use a proxy)"
+                ));
+            } else if !url.starts_with("http://") {
+                problems.push(format!("urls holds {url:?}, wanted http://…"));
+            }
+        }
+        if self.samples_per_call > self.concurrency {
+            problems.push(format!(
+                "samples_per_call is {}, wanted at most concurrency, {}",
+                self.samples_per_call, self.concurrency
+            ));
+        }
+        problems
+    }
+}
