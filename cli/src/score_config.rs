@@ -12,9 +12,9 @@ use joust_run::config::{RunSection, refuse};
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ScoreRun {
-    /// Seed and threads; scoring writes where it is told to, not into a run's folder.
+    /// Seed and threads. The other keys belong to `joust train`: scoring has no run folder.
     pub(crate) run: RunSection,
-    /// What completions are worth.
+    /// Scoring of groups of completions.
     pub(crate) reward: RewardConfig,
     /// The reward server.
     pub(crate) serve: ServeConfig,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::config::RunSection;
+use crate::config::renamed::new_name;
 use crate::error::Error;
 
 const CONFIG: &str = "config.toml";
@@ -157,6 +158,12 @@ fn check_same_config(path: &Path, text: &str) -> Result<(), Error> {
     let (old, new) = (table(&old)?, table(text)?);
     match first_difference("", &old, &new) {
         None => Ok(()),
+        Some(key) if new_name(&key).is_some() => Err(Error::input(format!(
+            "{}: key `{key}` has a new name: {}; finish the run with the version that started it, \
+             or start over with --clean",
+            path.display(),
+            new_name(&key).unwrap_or_default()
+        ))),
         Some(key) => Err(Error::input(format!(
             "{}: key `{key}` differs from the config of this start; resume with the same config, or start over with --clean",
             path.display()
@@ -198,3 +205,6 @@ fn about(run: &RunSection) -> Value {
         "command": std::env::args().collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests;

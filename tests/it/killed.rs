@@ -63,7 +63,8 @@ fn killed_server_loses_no_answer_and_judges_nothing_twice() {
     let dump = format!("serve.dump={}", dir.path().display());
     let group_size = format!("serve.group_size={SIZE}");
     // a set every few groups, so that kills come between them
-    let settings = [&dump[..], &group_size, "serve.dump_every=5", "reward.judge.engine.max_batch=4"];
+    let settings =
+        [&dump[..], &group_size, "serve.dump_every=5", "reward.judge.engine.max_batch=4"];
     let mut server = Server::start(&settings);
     let address = Arc::new(Mutex::new(server.address.clone()));
     let answered = Arc::new(AtomicUsize::new(0));

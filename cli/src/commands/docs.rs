@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use joust_run::config::reference::section;
+use joust_run::config::renamed;
 use joust_run::config::sft::SftRun;
 use joust_run::config::train::TrainRun;
 use joust_run::metrics;
@@ -25,7 +26,11 @@ pub(crate) struct DocsArgs {
 }
 
 pub(crate) fn run(args: DocsArgs) -> anyhow::Result<()> {
-    let pages = [("configuration.md", configuration_page()), ("metrics.md", metrics_page())];
+    let pages = [
+        ("configuration.md", configuration_page()),
+        ("migration.md", renamed::page()),
+        ("metrics.md", metrics_page()),
+    ];
     for (name, text) in pages {
         let path = args.dir.join(name);
         match args.check {
@@ -58,13 +63,16 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 fn configuration_page() -> String {
     let mut text = String::from(
         "# Configuration\n\n\
-         Configs are TOML. Several files merge left to right, then overrides `a.b=c` from the \
-         command line; unknown keys are errors. `--dry-run` prints the resolved config, and every \
-         run's folder holds it as `config.toml`. This page is made by `make docs`.\n",
+         A config is TOML. Several files merge from left to right; overrides `a.b=c` on the command \
+         line come last. A later file or override that changes the `kind` of a section drops the \
+         keys of the earlier kind. Unknown keys and values out of range are errors; keys that have \
+         a new name are listed in [migration.md](migration.md). `--dry-run` prints the resolved \
+         config, and every run folder holds it as `config.toml`. This page is made by \
+         `make docs`.\n",
     );
-    text += &section::<TrainRun>("joust train", &TrainRun::default());
-    text += &section::<ScoreRun>("joust serve, joust score, joust judge", &ScoreRun::default());
-    text += &section::<SftRun>("joust sft", &SftRun::default());
+    text += &section::<TrainRun>("joust train");
+    text += &section::<ScoreRun>("joust serve, joust score, joust judge");
+    text += &section::<SftRun>("joust sft");
     text
 }
 

@@ -7,6 +7,7 @@ use joust_engine::{Engine, EngineConfig};
 use joust_reward::Scorer;
 use joust_run::ExistingRun;
 use joust_run::config::merge::Merged;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -41,7 +42,10 @@ pub(crate) struct ConfigArgs {
 
 impl ConfigArgs {
     /// Reads the files and applies the overrides.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+    pub(crate) fn read<T>(&self) -> anyhow::Result<T>
+    where
+        T: Default + Serialize + DeserializeOwned + JsonSchema,
+    {
         Ok(self.merged()?.into_config()?)
     }
 

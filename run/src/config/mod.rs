@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use joust_schema::config::check;
+use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,7 @@ use crate::error::Error;
 
 pub mod merge;
 pub mod reference;
+pub mod renamed;
 pub mod sft;
 pub mod train;
 
@@ -16,13 +19,13 @@ pub mod train;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunSection {
-    /// Name of the run; its folder is `output_dir/name`.
+    /// Name of the run. The run folder is `output_dir/name`.
     pub name: String,
-    /// Where runs are written.
+    /// Folder of the run folders.
     pub output_dir: PathBuf,
-    /// Key of every random draw of the run.
+    /// Seed of all random draws of the run.
     pub seed: u64,
-    /// Threads that one tensor operation may use; 0 leaves it to libtorch.
+    /// Number of threads per tensor operation. 0: libtorch's own choice.
     pub threads: usize,
 }
 
@@ -46,13 +49,13 @@ impl RunSection {
     }
 }
 
-/// When training states are saved.
+/// Checkpoints: saved training states from which a run goes on.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointSection {
-    /// Steps between checkpoints; 0 saves only after the last step.
+    /// Number of steps between checkpoints. 0: one checkpoint after the last step.
     pub every: usize,
-    /// Checkpoints that are kept; older ones are deleted. 0 keeps all.
+    /// Number of checkpoints that are kept; older checkpoints are deleted. 0: all are kept.
     pub keep_last: usize,
 }
 
@@ -60,6 +63,12 @@ impl Default for CheckpointSection {
     fn default() -> Self {
         Self { every: 0, keep_last: 2 }
     }
+}
+
+/// Problems of one section: values out of the bounds of their keys, and keys that are missing.
+pub(crate) fn of_section<T: Serialize + JsonSchema>(name: &str, section: &T) -> Vec<String> {
+    let problems = check::validate(section, &ConfigKeys::of::<T>());
+    problems.iter().map(|problem| format!("{name}.{problem}")).collect()
 }
 
 /// One error that lists all problems of a config, if there are any.

@@ -1,99 +1,165 @@
-//! Reference of a config type: every key with its type, default and meaning.
+//! Reference of a config type: every key with its type, default, range and meaning.
 //!
-//! It reads the type's JSON schema and knows no config by name.
+//! It reads the keys of the type and knows no config by name.
 
-use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use joust_schema::config::check::dotted;
+use joust_schema::config::keys::{Bounds, Choice, ConfigKey, ConfigKeys, Shape, Variant};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
 
-/// The part of docs/configuration.md for one config type: a table per section.
-pub fn section<T: JsonSchema + Serialize>(command: &str, default: &T) -> String {
-    let settings =
-        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let schema = SchemaGenerator::new(settings).into_root_schema_for::<T>();
-    let defaults = serde_json::to_value(default).unwrap_or_default();
-    let mut text = format!("\n## {command}\n");
-    tables("", schema.as_value(), &defaults, &mut text);
-    text
+use super::merge::merge;
+
+/// The part of docs/configuration.md for one config type: a table per section, in source order.
+pub fn section<T>(command: &str) -> String
+where
+    T: Default + Serialize + DeserializeOwned + JsonSchema,
+{
+    let keys = ConfigKeys::of::<T>();
+    let defaults = Table::try_from(T::default()).unwrap_or_default();
+    // defaults of a kind that is not the default kind
+    let with = |change: &Table| {
+        let mut table = defaults.clone();
+        merge(&mut table, change, Some(&keys));
+        let config = T::deserialize(Value::Table(table)).ok();
+        config.and_then(|config| Table::try_from(config).ok()).unwrap_or_default()
+    };
+    let mut page = Page { text: format!("\n## {command}\n"), defaults: &with };
+    page.table("", "", &keys, &defaults);
+    page.text
 }
 
-/// A table for the keys of one object, then the objects inside it.
-fn tables(path: &str, schema: &Value, defaults: &Value, text: &mut String) {
-    let empty = Map::new();
-    let properties = schema["properties"].as_object().unwrap_or(&empty);
-    let (nested, plain): (Vec<_>, Vec<_>) =
-        properties.iter().partition(|(_, schema)| object_of(schema).is_some());
-    if !plain.is_empty() {
-        if !path.is_empty() {
-            *text += &format!("\n### [{path}]\n");
+struct Page<'a> {
+    text: String,
+    /// The defaults of a config that has these keys.
+    defaults: &'a dyn Fn(&Table) -> Table,
+}
+
+impl Page<'_> {
+    /// The keys of a table, then the tables inside it.
+    fn table(&mut self, path: &str, meaning: &str, keys: &ConfigKeys, defaults: &Table) {
+        let is_plain = |key: &&ConfigKey| !matches!(key.shape, Shape::Table(_));
+        let tag = keys.variants.as_ref().map(|variants| {
+            let choices = variants.all.iter().map(|variant| variant.choice.clone()).collect();
+            let shape = Shape::Choice(choices);
+            let meaning = "Kind of this section.".to_owned();
+            ConfigKey { name: variants.tag.clone(), meaning, shape }
+        });
+        if !path.is_empty() && (tag.is_some() || keys.all.iter().any(|key| is_plain(&key))) {
+            self.text += &format!("\n### [{path}]\n\n{meaning}\n");
         }
-        *text += "\n| key | type | default | meaning |\n|---|---|---|---|\n";
-        for (key, schema) in plain {
-            let default = match &defaults[key] {
-                Value::Null => String::new(),
-                value => format!("`{value}`"),
+        let plain: Vec<&ConfigKey> = tag.iter().chain(keys.all.iter().filter(is_plain)).collect();
+        self.rows(&plain, &values_at(defaults, path));
+        self.inner(path, "", &keys.all, defaults);
+        for variant in keys.variants.iter().flat_map(|variants| &variants.all) {
+            let tag = keys.variants.as_ref().map_or("", |variants| &variants.tag);
+            self.variant(path, tag, variant);
+        }
+    }
+
+    /// The keys that only one kind has.
+    fn variant(&mut self, path: &str, tag: &str, variant: &Variant) {
+        if variant.keys.is_empty() {
+            return;
+        }
+        let word = &variant.choice.word;
+        let kind = Table::from_iter([(tag.to_owned(), Value::String(word.clone()))]);
+        let change = path
+            .rsplit('.')
+            .fold(kind, |table, name| Table::from_iter([(name.to_owned(), Value::Table(table))]));
+        let defaults = (self.defaults)(&change);
+        let only = format!("Only for `{}` = `\"{word}\"`.", dotted(path, tag));
+        self.text += &format!("\n### [{path}], {tag} = \"{word}\"\n\n{only}\n");
+        let plain: Vec<&ConfigKey> =
+            variant.keys.iter().filter(|key| !matches!(key.shape, Shape::Table(_))).collect();
+        self.rows(&plain, &values_at(&defaults, path));
+        self.inner(path, &format!(" {only}"), &variant.keys, &defaults);
+    }
+
+    /// The tables among `keys`; `only` is added to what they mean.
+    fn inner(&mut self, path: &str, only: &str, keys: &[ConfigKey], defaults: &Table) {
+        for key in keys {
+            if let Shape::Table(inner) = &key.shape {
+                let meaning = format!("{}{only}", key.meaning);
+                self.table(&dotted(path, &key.name), &meaning, inner, defaults);
+            }
+        }
+    }
+
+    fn rows(&mut self, keys: &[&ConfigKey], defaults: &Table) {
+        if keys.is_empty() {
+            return;
+        }
+        self.text += "\n| key | type | default | range | meaning |\n|---|---|---|---|---|\n";
+        for key in keys {
+            let (kind, range) = type_of(&key.shape);
+            let default = match defaults.get(&key.name) {
+                Some(_) if is_required(key, defaults) => "required".to_owned(),
+                Some(value) => format!("`{value}`"),
+                None => String::new(),
             };
-            let meaning = one_line(&schema["description"]);
-            *text += &format!(
-                "| `{key}` | {} | {default} | {meaning}{} |\n",
-                type_of(schema),
-                choices(schema)
+            let meaning = cell(&key.meaning);
+            let choices = choices(&key.shape);
+            self.text += &format!(
+                "| `{}` | {kind} | {default} | {range} | {meaning}{choices} |\n",
+                key.name
             );
         }
     }
-    for (key, schema) in nested {
-        let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        if let Some(object) = object_of(schema) {
-            tables(&inner, object, &defaults[key], text);
+}
+
+/// Whether the default is no value that the key takes.
+fn is_required(key: &ConfigKey, defaults: &Table) -> bool {
+    let is_required = matches!(
+        key.shape,
+        Shape::Text { is_required: true } | Shape::List { is_required: true, .. }
+    );
+    let is_empty = match defaults.get(&key.name) {
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        _ => false,
+    };
+    is_required && is_empty
+}
+
+fn values_at(defaults: &Table, path: &str) -> Table {
+    let mut parts = path.split('.').filter(|part| !part.is_empty());
+    let found = parts.try_fold(defaults, |table, part| table.get(part)?.as_table());
+    found.cloned().unwrap_or_default()
+}
+
+/// The name of a type, and its bounds.
+fn type_of(shape: &Shape) -> (&'static str, String) {
+    match shape {
+        Shape::Table(_) => ("table", String::new()),
+        Shape::Choice(_) => ("choice", String::new()),
+        // counts are not negative anyway
+        Shape::Integer(bounds) => {
+            let min = bounds.min.filter(|min| *min != 0.0);
+            ("integer", Bounds { min, ..*bounds }.to_string())
         }
-    }
-}
-
-/// The object that a key holds, perhaps an optional one.
-fn object_of(schema: &Value) -> Option<&Value> {
-    if schema["properties"].is_object() {
-        return Some(schema);
-    }
-    let any = schema["anyOf"].as_array()?;
-    any.iter().find(|schema| schema["properties"].is_object())
-}
-
-fn one_line(description: &Value) -> String {
-    description.as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|")
-}
-
-fn type_of(schema: &Value) -> String {
-    if let Some(any) = schema["anyOf"].as_array() {
-        let known = any.iter().find(|schema| schema["type"] != "null");
-        return known.map_or(String::new(), type_of);
-    }
-    if schema["oneOf"].is_array() || schema["enum"].is_array() {
-        return "choice".to_owned();
-    }
-    match &schema["type"] {
-        Value::String(name) => name.clone(),
-        Value::Array(names) => {
-            let known = names.iter().filter_map(Value::as_str).find(|name| *name != "null");
-            known.unwrap_or_default().to_owned()
-        }
-        _ => String::new(),
+        Shape::Number(bounds) => ("number", bounds.to_string()),
+        Shape::Text { .. } => ("text", String::new()),
+        Shape::Bool => ("boolean", String::new()),
+        Shape::List { .. } => ("list", String::new()),
+        Shape::Any => ("", String::new()),
     }
 }
 
 /// The words that a key may hold, each with its meaning.
-fn choices(schema: &Value) -> String {
-    let from = match schema["anyOf"].as_array() {
-        Some(any) => any.iter().find(|schema| schema["oneOf"].is_array()),
-        None => Some(schema),
+fn choices(shape: &Shape) -> String {
+    let Shape::Choice(all) = shape else { return String::new() };
+    let text = |choice: &Choice| match choice.meaning.is_empty() {
+        true => format!("<br>`{}`", choice.word),
+        false => format!("<br>`{}`: {}", choice.word, cell(&choice.meaning)),
     };
-    let Some(all) = from.and_then(|schema| schema["oneOf"].as_array()) else {
-        return String::new();
-    };
-    let mut text = String::new();
-    for choice in all {
-        if let Some(word) = choice["const"].as_str() {
-            text += &format!("<br>`{word}`: {}", one_line(&choice["description"]));
-        }
-    }
-    text
+    all.iter().map(text).collect()
 }
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests;

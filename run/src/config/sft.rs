@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::error::Error;
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_engine::config::{Family, ModelConfig, PassthroughKeys};
@@ -12,52 +11,55 @@ use joust_trainer::SftConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{CheckpointSection, RunSection, of_section, refuse};
+use crate::error::Error;
+
 /// Supervised fine-tuning: a model, data, and how to train.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SftRun {
-    /// The run and its folder.
-    pub run: super::RunSection,
-    /// Where the model comes from.
+    /// The run and its run folder.
+    pub run: RunSection,
+    /// The model in training: either an existing one (`path`), or a fresh one (`new`).
     pub model: ModelSection,
-    /// What it is trained on.
+    /// Training data: a file or a built-in task.
     pub data: DataSection,
-    /// How it is trained.
+    /// Supervised fine-tuning of the model.
     pub trainer: SftConfig,
-    /// When training states are saved.
-    pub checkpoint: super::CheckpointSection,
-    /// The finished model, beside the last checkpoint.
+    /// Checkpoints: saved training states from which the run goes on.
+    pub checkpoint: CheckpointSection,
+    /// Model folder that is written when the run ends.
     pub export: ExportSection,
 }
 
 impl SftRun {
     /// Refuses what makes no sense, all problems at once.
     pub fn validate(&self) -> Result<(), Error> {
-        let mut problems: Vec<String> =
-            self.trainer.validate().into_iter().map(|p| format!("trainer.{p}")).collect();
-        problems
-            .extend(self.data.arithmetic.validate().iter().map(|p| format!("data.arithmetic.{p}")));
+        let mut problems = of_section("run", &self.run);
+        problems.extend(of_section("model", &self.model));
+        problems.extend(of_section("data", &self.data));
+        problems.extend(of_section("trainer", &self.trainer));
         if self.model.path.is_some() == self.model.new.is_some() {
             problems.push("wanted either `model.path` or `model.new`, not both or none".to_owned());
         }
         if let Some(new) = &self.model.new {
-            problems.extend(new.validate().iter().map(|p| format!("model.new.{p}")));
+            problems.extend(new.contradictions().iter().map(|p| format!("model.new.{p}")));
         }
-        super::refuse(problems)
+        refuse(problems)
     }
 }
 
-/// The model to train: an existing one, or a fresh one with a fresh tokenizer.
+/// The model in training: an existing one, or a fresh one with a fresh tokenizer.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSection {
-    /// Model folder or GGUF file to start from; leave out to start from nothing.
+    /// Model folder or GGUF file to start from. Without it, `new` describes a fresh model.
     pub path: Option<PathBuf>,
-    /// Where it trains.
+    /// Device that the model is trained on.
     pub device: DeviceChoice,
-    /// Architecture of a fresh model.
+    /// Architecture of a fresh model: a Qwen2 decoder with random weights.
     pub new: Option<NewModel>,
-    /// Tokenizer of a fresh model, trained on the first examples.
+    /// Tokenizer of a fresh model. It is trained on the first examples.
     pub tokenizer: Option<NewTokenizer>,
 }
 
@@ -65,38 +67,33 @@ pub struct ModelSection {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewModel {
-    /// Width of the residual stream.
+    /// Width of the residual stream, a multiple of twice `n_heads`.
+    #[schemars(range(min = 1))]
     pub hidden_size: usize,
     /// Width of the gated MLP.
+    #[schemars(range(min = 1))]
     pub intermediate_size: usize,
     /// Number of layers.
+    #[schemars(range(min = 1))]
     pub n_layers: usize,
     /// Number of query heads.
+    #[schemars(range(min = 1))]
     pub n_heads: usize,
-    /// Number of key/value heads; divides `n_heads`.
+    /// Number of key/value heads, a divisor of `n_heads`.
+    #[schemars(range(min = 1))]
     pub n_kv_heads: usize,
-    /// Longest context in tokens.
+    /// Maximum number of tokens of a context.
+    #[schemars(range(min = 1))]
     pub max_position: usize,
     /// Base of the rotary embedding.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub rope_theta: f64,
 }
 
 impl NewModel {
-    fn validate(&self) -> Vec<String> {
+    /// Problems between keys, each named by its key.
+    fn contradictions(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let sizes = [
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("n_layers", self.n_layers),
-            ("n_heads", self.n_heads),
-            ("n_kv_heads", self.n_kv_heads),
-            ("max_position", self.max_position),
-        ];
-        for (key, value) in sizes {
-            if value == 0 {
-                problems.push(format!("{key} is 0, wanted at least 1"));
-            }
-        }
         let n_heads = self.n_heads.max(1);
         if !self.hidden_size.is_multiple_of(2 * n_heads) {
             problems.push(format!(
@@ -143,9 +140,9 @@ impl NewModel {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTokenizer {
-    /// How the byte-pair encoding is trained.
+    /// Training of the byte-pair encoding.
     pub bpe: BpeConfig,
-    /// Number of examples whose text it is trained on.
+    /// Number of examples whose text the tokenizer is trained on.
     pub n_examples: usize,
 }
 
@@ -153,11 +150,11 @@ pub struct NewTokenizer {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSection {
-    /// JSON Lines with `prompt` (text or chat messages) and `completion` (text).
+    /// File of examples: JSON Lines with `prompt` (text or chat messages) and `completion` (text).
     pub path: Option<PathBuf>,
-    /// Renders text prompts as a user's chat message.
+    /// Whether a text prompt is rendered as a chat message of the user.
     pub chat: bool,
-    /// A built-in task whose examples are drawn afresh at every step.
+    /// Built-in task. Its examples are drawn anew at every step.
     pub task: Option<TaskKind>,
     /// Settings of the built-in task.
     pub arithmetic: TaskConfig,
@@ -167,18 +164,18 @@ pub struct DataSection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
-    /// Arithmetic questions with worked answers that forget carries.
+    /// Arithmetic questions, with worked answers that forget carries.
     ArithmeticPolicy,
-    /// Pairs of answers to arithmetic questions, with a judge's thought and verdict.
+    /// Pairs of answers to arithmetic questions, with the thought and the verdict of a judge.
     ArithmeticJudge,
 }
 
-/// Where the finished model is written.
+/// Model folder that is written when a run ends.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExportSection {
-    /// Model folder to write; leave out to keep only the checkpoints.
+    /// Model folder to write. Without it, only the checkpoints are written.
     pub path: Option<PathBuf>,
-    /// What its weights are written in.
+    /// Number format of the written weights.
     pub dtype: DType,
 }

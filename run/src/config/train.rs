@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use joust_engine::device::{DType, DeviceChoice};
+use joust_engine::device::DeviceChoice;
 use joust_reward::RewardConfig;
 use joust_rollout::{PromptsConfig, RolloutConfig};
 use joust_trainer::GrpoConfig;
@@ -10,42 +10,44 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sft::ExportSection;
-use super::{CheckpointSection, RunSection};
+use super::{CheckpointSection, RunSection, of_section};
 use crate::error::Error;
 
 /// A post-training run: policy, prompts, rollouts, rewards, updates.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainRun {
-    /// The run and its folder.
+    /// The run and its run folder.
     pub run: RunSection,
-    /// How long it goes on.
+    /// Length of the run.
     pub train: TrainSection,
-    /// The model in training.
+    /// The policy: the model in training.
     pub policy: PolicySection,
-    /// What completions are sampled for.
+    /// The prompts and their order.
     pub prompts: PromptsConfig,
-    /// How completions are sampled.
+    /// Sampling of groups of completions.
     pub rollout: RolloutConfig,
-    /// What completions are worth.
+    /// Scoring of groups of completions.
     pub reward: RewardConfig,
-    /// How the policy learns.
+    /// GRPO: the training of the policy. Names and meanings are those of TRL's `GRPOConfig`.
     pub trainer: GrpoConfig,
-    /// How its progress is measured.
+    /// Measurement of progress: accuracy of completions for held-out prompts with known answers.
     pub eval: EvalSection,
-    /// When training states are saved.
+    /// Checkpoints: saved training states from which the run goes on.
     pub checkpoint: CheckpointSection,
-    /// The finished model, beside the last checkpoint.
+    /// Model folder that is written when the run ends.
     pub export: ExportSection,
 }
 
-/// How long a run goes on.
+/// Length of a run.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainSection {
-    /// Steps of the run; it ends earlier where `prompts.epochs` are used up.
+    /// Number of steps of the run. The run ends earlier when `prompts.epochs` epochs are over.
+    #[schemars(range(min = 1))]
     pub steps: u64,
-    /// Prompts a step, each with a group of completions.
+    /// Number of prompts per step. Each prompt gets a group of completions.
+    #[schemars(range(min = 1))]
     pub prompts_per_step: usize,
 }
 
@@ -55,33 +57,34 @@ impl Default for TrainSection {
     }
 }
 
-/// The model in training.
+/// The policy: the model in training.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicySection {
-    /// Model folder or GGUF file.
+    /// Model folder or GGUF file of the policy.
+    #[schemars(length(min = 1))]
     pub path: PathBuf,
-    /// Where it trains and samples.
+    /// Device that the policy is trained on and sampled from. The trained weights are f32.
     pub device: DeviceChoice,
-    /// What the sampling copies are kept and computed in; the trained weights are f32.
-    pub dtype: DType,
-    /// Most tokens of prompt and completion together; 0 means the model's own limit.
-    pub max_context: usize,
 }
 
-/// How progress is measured: completions of held-out prompts against their known answers.
+/// Measurement of progress: accuracy of completions for held-out prompts with known answers.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalSection {
-    /// File of held-out prompts with answers; leave out to measure nothing.
+    /// File of held-out prompts with answers. Without it, nothing is measured.
     pub path: Option<PathBuf>,
-    /// Steps between measurements, beside one at the start and one at the end; 0 takes only those.
+    /// Number of steps between measurements. The start and the end of the run are always measured.
+    /// 0: no other measurements.
     pub every: u64,
-    /// Uses only this many prompts; 0 uses all.
+    /// Maximum number of prompts, counted from the beginning of the file. 0: all prompts.
     pub max_prompts: usize,
-    /// Temperature; that of the rollouts if left out, 0 takes the most probable tokens.
+    /// Temperature of the sampling. 0: the most probable token is always taken. Default:
+    /// `rollout.temperature`.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1000))]
     pub temperature: Option<f64>,
-    /// Completions a prompt; the accuracy is their mean.
+    /// Number of completions per prompt. The accuracy is the mean over all completions.
+    #[schemars(range(min = 1))]
     pub samples: u32,
 }
 
@@ -94,28 +97,23 @@ impl Default for EvalSection {
 impl TrainRun {
     /// Refuses what makes no sense, all problems at once.
     pub fn validate(&self) -> Result<(), Error> {
-        let mut problems = Vec::new();
+        let mut problems = of_section("run", &self.run);
+        problems.extend(of_section("train", &self.train));
+        problems.extend(of_section("policy", &self.policy));
+        problems.extend(of_section("prompts", &self.prompts));
+        problems.extend(of_section("eval", &self.eval));
         let mut under = |prefix: &str, found: Vec<String>| {
             problems.extend(found.into_iter().map(|problem| format!("{prefix}.{problem}")));
         };
         under("rollout", self.rollout.validate());
         under("reward", self.reward.validate());
         under("trainer", self.trainer.validate());
-        let missing = |path: &PathBuf, what: &str| match path.as_os_str().is_empty() {
-            true => vec![format!("path is missing, wanted {what}")],
-            false => Vec::new(),
-        };
-        under("policy", missing(&self.policy.path, "a model folder or GGUF file"));
-        under("prompts", missing(&self.prompts.path, "a JSON Lines or Parquet file"));
-        let zero = |key: &str, value: u64| match value {
-            0 => vec![format!("{key} is 0, wanted at least 1")],
-            _ => Vec::new(),
-        };
-        under("train", zero("steps", self.train.steps));
-        under("train", zero("prompts_per_step", self.train.prompts_per_step as u64));
-        under("eval", zero("samples", u64::from(self.eval.samples)));
-        if let Some(seen) = self.eval.temperature.filter(|seen| !(0.0..1e3).contains(seen)) {
-            under("eval", vec![format!("temperature is {seen}, wanted ≥ 0")]);
+        let device = self.rollout.engine.device;
+        if device != DeviceChoice::Auto && device != self.policy.device {
+            problems.push(format!(
+                "rollout.engine.device is {device:?}, wanted auto or the device of policy.device: \
+                 the workers sample where the policy is trained"
+            ));
         }
         super::refuse(problems)
     }
