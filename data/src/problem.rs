@@ -9,14 +9,14 @@ use crate::draw::Draw;
 /// Share of the problems that are held out.
 const EVAL_SHARE: f64 = 0.1;
 
-/// Which problems are drawn.
+/// Set of problems.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// Problems to learn from.
+    /// Problems for training.
     #[default]
     Train,
-    /// Problems that never occur in training, whatever their wording.
+    /// Held-out problems, which never occur in training, whatever their wording.
     Eval,
 }
 

@@ -9,27 +9,27 @@ use crate::config::ModelConfig;
 use crate::device::{DType, DeviceChoice, Quantization};
 use crate::error::Error;
 
-/// How the samples of a request are drawn, and when they end.
+/// Sampling of a request, and the end of its samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingParams {
-    /// Most tokens of a sample, its stop token included.
+    /// Maximum number of tokens of a sample, its stop token included.
     pub max_tokens: usize,
-    /// 0 takes the most probable token at every step.
+    /// Temperature of the sampling. 0: the most probable token is always taken.
     pub temperature: f64,
-    /// Probability mass of the most probable tokens that are drawn from, in (0, 1].
+    /// Probability mass of the most probable tokens that are sampled from, in (0, 1].
     pub top_p: f64,
-    /// Number of the most probable tokens that are drawn from; 0 means all.
+    /// Number of the most probable tokens that are sampled from. 0: all tokens.
     pub top_k: usize,
-    /// Samples of the prompt.
+    /// Number of samples of the prompt.
     pub n: u32,
-    /// Key of every draw; sample i draws from its i-th child.
+    /// Seed of all draws. Sample i draws from its i-th child.
     pub seed: u64,
-    /// Texts that end a sample; they are not part of its text.
+    /// Texts that end a sample. They are not part of its text.
     pub stop: Vec<String>,
-    /// Tokens that end a sample, beside the model's own.
+    /// Tokens that end a sample, in addition to the end tokens of the model.
     pub stop_token_ids: Vec<u32>,
-    /// Goes on past the model's own end tokens (for benchmarks).
+    /// Whether a sample goes on past the end tokens of the model. For benchmarks.
     pub ignore_eos: bool,
 }
 
@@ -50,7 +50,10 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// Says what is wrong with the settings, if anything.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] with the first problem.
     pub fn validate(&self) -> Result<(), Error> {
         let bad = |what: &str, seen: String, wanted: &str| {
             Err(Error::BadRequest(format!("{what} is {seen}, wanted {wanted}")))

@@ -16,7 +16,7 @@ use crate::rating::elo::EloConfig;
 use crate::tournament::{Tournament, TournamentKind};
 use crate::votes::VoteRule;
 
-/// How groups are scored.
+/// Scoring of groups of completions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardConfig {

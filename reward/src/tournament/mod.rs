@@ -29,17 +29,16 @@ pub use self::score::MatchScore;
 use self::swiss::Swiss;
 use crate::index::{PlayerIdx, SlotIdx};
 
-/// Which pairs of a group meet.
+/// Format of a tournament: the pairs of a group that meet.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum TournamentKind {
-    /// A few rounds between members of similar score without rematches: most of a round robin's
-    /// information for about half of its matches.
+    /// Few rounds; each round pairs members with similar scores, without rematches. It has most of
+    /// the information of a round robin with about half of its matches.
     Swiss,
-    /// A random bracket of n - 1 matches: the choice for best-of-n, too little information for a
-    /// reward.
+    /// A random bracket of n - 1 matches. For best-of-n; it has too little information for a reward.
     Knockout,
-    /// Every pair once, n(n-1)/2 matches.
+    /// Every pair meets once: n(n-1)/2 matches.
     RoundRobin,
 }
 
