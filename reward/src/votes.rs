@@ -105,7 +105,8 @@ where
 impl VoteRule {
     /// Problems between keys, each named by its key.
     pub(crate) fn contradictions(&self) -> Option<String> {
-        let is_even = self.stop == Stop::Majority && self.max.is_multiple_of(2);
+        let is_even = self.max > 0 && self.max.is_multiple_of(2);
+        let is_even = is_even && self.stop == Stop::Majority;
         is_even.then(|| format!("max is {}, wanted an odd number for stop = majority", self.max))
     }
 

@@ -86,8 +86,9 @@ pub struct RolloutConfig {
     /// wait.
     #[schemars(range(min = 1))]
     pub queue_capacity: usize,
-    /// Engine of each worker. Its `device` is the policy's, and its FP8 matrices are quantised
-    /// again from each version of the policy.
+    /// Engine of each worker. Its `device` is the device of the policy, and `auto` as its
+    /// `quantization` means no FP8. FP8 matrices are quantised again from each version of the
+    /// policy.
     pub engine: EngineConfig,
 }
 

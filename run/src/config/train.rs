@@ -110,10 +110,11 @@ impl TrainRun {
         under("trainer", self.trainer.validate());
         let device = self.rollout.engine.device;
         if device != DeviceChoice::Auto && device != self.policy.device {
-            problems.push(format!(
-                "rollout.engine.device is {device:?}, wanted auto or the device of policy.device: \
-                 the workers sample where the policy is trained"
-            ));
+            problems.push(
+                "rollout.engine.device differs from policy.device, wanted auto or the same: the \
+                 workers sample where the policy is trained"
+                    .to_owned(),
+            );
         }
         super::refuse(problems)
     }

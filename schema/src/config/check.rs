@@ -79,7 +79,12 @@ impl Check<'_> {
             (Some((tag, owner)), Some(kind)) => {
                 Fault::OtherKind { tag, kind: kind.to_owned(), owner }
             }
-            _ => Fault::Unknown { meant: self.meant(path, name, keys, kind) },
+            _ => {
+                let tag = keys.variants.iter().map(|variants| variants.tag.as_str());
+                let names = keys.of_kind(kind).map(|key| key.name.as_str()).chain(tag);
+                let near = nearest(name, names).map(|near| dotted(path, near));
+                Fault::Unknown { meant: near.or_else(|| self.elsewhere(name, value)) }
+            }
         };
         self.add(at, fault);
     }
@@ -97,23 +102,11 @@ impl Check<'_> {
         }
     }
 
-    /// The key that was probably meant: a near one of the same table, else the only one of this name
-    /// in another table.
-    fn meant(
-        &self,
-        path: &str,
-        name: &str,
-        keys: &ConfigKeys,
-        kind: Option<&str>,
-    ) -> Option<String> {
-        let tag = keys.variants.iter().map(|variants| variants.tag.as_str());
-        let names = keys.of_kind(kind).map(|key| key.name.as_str()).chain(tag);
-        if let Some(near) = nearest(name, names) {
-            return Some(dotted(path, near));
-        }
-        let mut elsewhere = Vec::new();
-        find_all("", name, self.root, &mut elsewhere);
-        match elsewhere.as_slice() {
+    /// The only key called `name` that takes a value like this, in any table.
+    fn elsewhere(&self, name: &str, value: &Value) -> Option<String> {
+        let mut found = Vec::new();
+        find_all("", name, value.is_table(), self.root, &mut found);
+        match found.as_slice() {
             [only] => Some(only.clone()),
             _ => None,
         }
@@ -205,14 +198,15 @@ fn seen(value: &Value) -> String {
     }
 }
 
-/// All keys called `name`.
-fn find_all(path: &str, name: &str, keys: &ConfigKeys, found: &mut Vec<String>) {
+/// All keys called `name` that are tables, or that are none.
+fn find_all(path: &str, name: &str, is_table: bool, keys: &ConfigKeys, found: &mut Vec<String>) {
     for key in keys.of_kind(None) {
         let at = dotted(path, &key.name);
         if let Shape::Table(keys) = &key.shape {
-            find_all(&at, name, keys, found);
+            find_all(&at, name, is_table, keys, found);
         }
-        if key.name == name && !found.contains(&at) {
+        let is_like = matches!(key.shape, Shape::Table(_)) == is_table;
+        if key.name == name && is_like && !found.contains(&at) {
             found.push(at);
         }
     }
