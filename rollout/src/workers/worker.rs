@@ -27,7 +27,7 @@ pub(super) fn run(
             WorkerCommand::Publish(weights) => engine.publish(&weights),
         }));
         if !matches!(result, Ok(Ok(()))) {
-            // nobody waits for the rest of a failed command; the next one begins afresh
+            // the rest of a failed command is not needed; the next one begins afresh
             engine.clear();
         }
         let report = match result {

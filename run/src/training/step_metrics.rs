@@ -107,3 +107,6 @@ impl StepClock {
         metrics
     }
 }
+
+#[cfg(test)]
+mod tests;

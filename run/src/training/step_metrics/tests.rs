@@ -1,0 +1,144 @@
+//! Metrics and tables of a step of one group: a right and a wrong completion, judged once.
+
+use joust_reward::GroupResult;
+use joust_rollout::{RolloutBatch, RolloutGroup};
+use joust_schema::ids::{Member, PolicyVersion};
+use joust_schema::table::Table as _;
+use joust_schema::tables::{
+    Completion, FinishReason, Match, Reward, Rollout, Status, Verdict, Vote,
+};
+
+use super::scored_metrics;
+use crate::training::scored::ScoredStep;
+use crate::training::tables::StepTables;
+
+fn rollout(member: u32, completion: &str) -> Rollout {
+    Rollout {
+        step: 3,
+        group_id: "g".into(),
+        member: Member(member),
+        prompt_id: "p".into(),
+        policy_version: PolicyVersion(2),
+        prompt: "<user>1+1?".to_owned(),
+        completion: completion.to_owned(),
+        prompt_token_ids: vec![1],
+        completion_token_ids: vec![2; member as usize + 1],
+        completion_logprobs: vec![-0.5; member as usize + 1],
+        finish_reason: FinishReason::Stop,
+        seed: 0,
+    }
+}
+
+fn batch(answer: Option<&str>) -> RolloutBatch {
+    let group = RolloutGroup {
+        group_id: "g".into(),
+        prompt_id: "p".into(),
+        question: "1+1?".to_owned(),
+        answer: answer.map(str::to_owned),
+        completions: vec![rollout(0, "It is 2."), rollout(1, "It is 3.")],
+    };
+    RolloutBatch { groups: vec![group], dropped: Vec::new(), n_tokens: 3 }
+}
+
+fn reward(member: u32, status: Status) -> Reward {
+    Reward {
+        group_id: "g".into(),
+        member: Member(member),
+        status,
+        reward: (status == Status::Scored).then_some(0.5),
+        win_rate: None,
+        rating: None,
+        rating_stderr: None,
+        wins: 1,
+        losses: 0,
+        rank: None,
+        advantage: None,
+    }
+}
+
+fn vote(verdict: Verdict) -> Vote {
+    Vote {
+        match_id: "g/1-0-1".into(),
+        vote: 0,
+        attempt: 0,
+        a_shown_first: true,
+        verdict,
+        text: String::new(),
+        prompt_tokens: 5,
+        cached_prompt_tokens: 0,
+        completion_tokens: 10,
+        latency_ms: None,
+        seed: 0,
+        judge: "j".to_owned(),
+    }
+}
+
+fn result(winner: Member) -> GroupResult {
+    GroupResult {
+        group_id: "g".into(),
+        rewards: vec![reward(0, Status::Scored), reward(1, Status::JudgeFailed)],
+        matches: vec![Match {
+            step: 3,
+            group_id: "g".into(),
+            match_id: "g/1-0-1".into(),
+            round: 1,
+            member_a: Member(0),
+            member_b: Member(1),
+            votes_a: 1,
+            votes_b: 0,
+            votes_invalid: 1,
+            decided_early: false,
+            winner: Some(winner),
+        }],
+        votes: vec![vote(Verdict::First), vote(Verdict::Invalid)],
+        winner: Some(winner),
+        position_bias: Some(0.25),
+        is_refused: false,
+    }
+}
+
+#[test]
+fn scored_metrics_count_votes_and_compare_verdicts_with_known_answers() {
+    for (winner, judge_accuracy) in [(Member(0), 1.0), (Member(1), 0.0)] {
+        let metrics = scored_metrics(&ScoredStep::new(batch(Some("2")), vec![result(winner)]));
+        let wanted = [
+            ("accuracy", 0.5),
+            ("dropped_prompts", 0.0),
+            ("judge/accuracy", judge_accuracy),
+            ("judge/first_ratio", 1.0),
+            ("judge/invalid_ratio", 0.5),
+            ("judge/position_bias", 0.25),
+            ("judge/tokens", 20.0),
+            ("judge/tokens_per_vote", 10.0),
+            ("judge/votes", 2.0),
+            ("reward/judge_failed_ratio", 0.5),
+            ("reward/matches", 1.0),
+        ];
+        assert_eq!(metrics, wanted.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+}
+
+#[test]
+fn scored_metrics_leave_out_what_needs_known_answers_or_votes() {
+    let metrics = scored_metrics(&ScoredStep::new(batch(None), vec![result(Member(0))]));
+    assert!(!metrics.contains_key("accuracy") && !metrics.contains_key("judge/accuracy"));
+    let without_votes = GroupResult { votes: Vec::new(), ..result(Member(0)) };
+    let metrics = scored_metrics(&ScoredStep::new(batch(Some("2")), vec![without_votes]));
+    let names: Vec<&String> = metrics.keys().collect();
+    assert_eq!(names, ["accuracy", "dropped_prompts", "reward/judge_failed_ratio"]);
+}
+
+#[test]
+fn completions_join_rollouts_rewards_and_known_answers() {
+    let (batch, results) = (batch(Some("2")), vec![result(Member(0))]);
+    let tables = StepTables::pack(&batch, &results).unwrap();
+    let completions = tables.completions(&ScoredStep::new(batch, results)).unwrap();
+    let rows = Completion::from_batch(&completions).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((rows[0].correct, rows[1].correct), (Some(true), Some(false)));
+    assert_eq!((rows[0].completion_tokens, rows[1].completion_tokens), (Some(1), Some(2)));
+    assert_eq!((rows[0].status, rows[1].status), (Status::Scored, Status::JudgeFailed));
+    assert_eq!((&rows[1].completion[..], rows[1].step), ("It is 3.", 3));
+    assert_eq!(rows[1].answer.as_deref(), Some("2"));
+    assert_eq!(rows[1].policy_version, Some(PolicyVersion(2)));
+}
