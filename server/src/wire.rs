@@ -23,8 +23,8 @@ pub struct ScoreGroupRequest {
     pub prompt: Option<Prompt>,
     /// The prompt as chat messages; instead of `prompt`.
     pub messages: Option<Vec<Message>>,
-    /// The completions to compare, at least two: texts, or chat messages of which the last is
-    /// meant.
+    /// The completions to compare, at least two: texts, or chat messages, of which the last is the
+    /// completion.
     pub completions: Vec<Prompt>,
     /// The known answer, a text or a number, for rules.
     #[schemars(with = "Option<Known>")]
@@ -56,58 +56,58 @@ pub(crate) enum Known {
 /// Answer of `POST /v1/score_group`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ScoreGroupResponse {
-    /// The group.
+    /// Name of the group.
     pub group_id: GroupId,
-    /// One number per completion, in their order; null if it has no reward.
+    /// One number per completion, in order; null for a completion without a reward.
     pub rewards: Vec<Option<f64>>,
-    /// One status per completion: `scored`, `judge_failed` …
+    /// One status per completion, in order.
     pub statuses: Vec<Status>,
-    /// Ratings per completion.
+    /// One rating per completion, in order.
     pub ratings: Vec<Rating>,
-    /// The matches that were played.
+    /// Matches of the tournament.
     pub matches: Vec<MatchReport>,
-    /// The member that won the tournament.
+    /// Member that won the tournament.
     pub winner: Option<Member>,
-    /// How much the judge prefers what it is shown first, in log-odds.
+    /// Log-odds by which the judge prefers the completion shown first.
     pub position_bias: Option<f64>,
     /// Name of the judge.
     pub judge: String,
-    /// Judge outputs, if requested: by match, in the order of the votes.
+    /// Judge outputs, if requested, by match and vote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces: Option<Vec<Trace>>,
 }
 
-/// One vote with the judge's own words.
+/// One vote with the judge's output.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Trace {
-    /// The member that was shown as Assistant 1.
+    /// Member shown as Assistant 1.
     pub shown_first: Member,
-    /// The member that was shown as Assistant 2.
+    /// Member shown as Assistant 2.
     pub shown_second: Member,
-    /// Which of the two is preferred, or `invalid`.
+    /// Preferred completion of the two, or `invalid`.
     pub verdict: Verdict,
-    /// The judge's whole output, or the reason why it gave none.
+    /// Whole output of the judge, or the reason why there is none.
     pub text: String,
 }
 
-/// One completion's standing.
+/// Rating of one completion.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Rating {
     /// Index in the group.
     pub member: Member,
     /// Elo number: base 10, scale 400, centre 1000.
     pub rating: Option<f64>,
-    /// Its standard error.
+    /// Standard error of `rating`.
     pub rating_stderr: Option<f64>,
     /// Expected share of wins against the rest of the group.
     pub win_rate: Option<f64>,
-    /// Matches won.
+    /// Number of matches won.
     pub wins: i32,
-    /// Matches lost.
+    /// Number of matches lost.
     pub losses: i32,
-    /// 1 for the best.
+    /// Rank in the group, 1 for the best.
     pub rank: Option<i32>,
-    /// `scored`, or why there is no reward.
+    /// `scored`, or the reason why there is no reward.
     pub status: Status,
 }
 
@@ -116,17 +116,17 @@ pub struct Rating {
 pub struct MatchReport {
     /// Round, counted from 1.
     pub round: i32,
-    /// One member.
+    /// First member of the match.
     pub member_a: Member,
-    /// The other.
+    /// Second member of the match.
     pub member_b: Member,
-    /// Valid votes for `member_a`.
+    /// Number of valid votes for `member_a`.
     pub votes_a: i32,
-    /// Valid votes for `member_b`.
+    /// Number of valid votes for `member_b`.
     pub votes_b: i32,
-    /// Votes without a valid verdict.
+    /// Number of votes without a valid verdict.
     pub votes_invalid: i32,
-    /// The member with more votes.
+    /// Member with more votes; null for a draw.
     pub winner: Option<Member>,
 }
 

@@ -85,7 +85,7 @@ impl ConfigArgs {
     }
 }
 
-/// What to do if the run folder exists.
+/// Choice for a run folder that exists.
 #[derive(Args)]
 pub(crate) struct ExistingArgs {
     /// Continues from the newest checkpoint; starts from the beginning without one.

@@ -40,7 +40,7 @@ pub(crate) struct MemberScore {
     pub(crate) losses: i32,
 }
 
-/// What all members of a group have in common.
+/// Prompt, known answer and origin of a group: the same for all of its members.
 #[derive(Clone, Debug)]
 pub(crate) struct CohortQuestion {
     pub(crate) prompt: Prompt,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::problem::Problem;
 
-/// How groups are collected.
+/// Settings of collecting groups.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CohortConfig {
     /// Number of members of a group.

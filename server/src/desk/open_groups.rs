@@ -7,7 +7,7 @@ use super::fair_queue::EntryPosition;
 use crate::judged::GroupKey;
 use joust_reward::arena::GroupHandle;
 
-/// Where an open group is.
+/// Location of an open group.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum GroupLocation {
     /// In the queue.

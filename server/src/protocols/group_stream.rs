@@ -39,7 +39,7 @@ pub(crate) enum StreamEvent<A> {
     End(Result<(), Problem>),
 }
 
-/// How answers are made.
+/// Functions that make answers.
 pub(crate) struct Answering<F, A> {
     /// Makes the answer of a group; a problem ends the stream.
     pub(crate) answer: F,
@@ -110,7 +110,7 @@ struct StreamReader<'a, T> {
     end: Option<Result<(), Problem>>,
 }
 
-/// What happened in a stream.
+/// The next event of a stream.
 enum StreamStep<T, R> {
     /// A group has its result.
     Judged(R),

@@ -49,13 +49,14 @@ struct Usage {
 struct Ranked {
     /// Index of the document.
     index: usize,
-    document: Said,
+    document: RankedDocument,
     /// Expected share of wins, in [0, 1].
     relevance_score: f64,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Said {
+#[schemars(rename = "Said")]
+struct RankedDocument {
     text: String,
 }
 
@@ -95,7 +96,7 @@ pub(crate) async fn rerank(
     }
     let results = scored.iter().map(|&(index, relevance_score)| Ranked {
         index,
-        document: Said { text: texts[index].clone() },
+        document: RankedDocument { text: texts[index].clone() },
         relevance_score,
     });
     let tokens =

@@ -59,7 +59,7 @@ fn cut_off(error: &axum::Error) -> Problem {
     Problem::Malformed(format!("the body broke off: {error}"))
 }
 
-/// What the answer of a line needs beside the result.
+/// Data of a line that its answer needs beside the result.
 #[derive(Clone, Copy)]
 struct LineTag {
     /// Number of the line, counted from 0.
