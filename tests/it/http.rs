@@ -6,7 +6,6 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 /// What came back.
-#[expect(dead_code, reason = "the replay of recorded requests reads headers and the last chunk")]
 pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
     /// By name, in lower case.

@@ -94,9 +94,7 @@ fn killed_server_loses_no_answer_and_judges_nothing_twice() {
     let (status, figures) = server.request("GET /health", "");
     assert_eq!((status, &figures["open_cohorts"]), (200, &json!(0)), "{figures}");
 
-    let pid = server.process.id().to_string();
-    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-    assert!(server.process.wait().unwrap().success());
+    server.stop();
     let completions: Vec<Completion> = rows(dir.path());
     // every group is there once, with the rewards that its clients got
     assert_eq!(completions.len(), GROUPS * SIZE);

@@ -30,9 +30,7 @@ fn score_group_scores_and_a_stopped_server_leaves_its_dump() {
     let (status, error) = server.request("POST /v1/score_group", "{}");
     assert_eq!(status, 422, "{error}");
 
-    let pid = server.process.id().to_string();
-    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-    assert!(server.process.wait().unwrap().success());
+    server.stop();
     let votes: Vec<joust_schema::tables::Vote> =
         joust_schema::parquet::read(&dir.path().join("set_00000/votes.parquet")).unwrap();
     // the group that was asked for twice was judged once

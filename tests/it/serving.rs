@@ -42,6 +42,13 @@ impl Server {
         let answer = answer.expect("the server answers");
         (answer.status, serde_json::from_slice(&answer.body).unwrap())
     }
+
+    /// Ends it as a scheduler does, with a signal, and waits until it has written everything.
+    pub(crate) fn stop(&mut self) {
+        let pid = self.process.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(self.process.wait().unwrap().success());
+    }
 }
 
 impl Drop for Server {
