@@ -1,9 +1,9 @@
-//! One forward pass as plain numbers: its tokens, the slots of their keys and values, and the
-//! context of each row.
+//! Input of one forward pass as plain data: tokens, the slots of their keys and values, and the
+//! context of each row. It knows nothing of tensors and devices.
 
 use crate::kv::{Slot, Span};
 
-/// Consecutive tokens of one sequence.
+/// A row: consecutive tokens of one sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BatchRow {
     /// Index of the row's first token in the batch.
@@ -19,13 +19,13 @@ pub(crate) struct BatchRow {
 /// A forward pass. Keys and values of all tokens are stored before any token attends to them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ForwardBatch {
-    /// The N tokens, row by row.
+    /// Token ids `[N]`, row by row.
     pub(crate) tokens: Vec<u32>,
-    /// Position of each token in its sequence.
+    /// Position of each token in its sequence, `[N]`.
     pub(crate) positions: Vec<usize>,
-    /// Slot of each token's keys and values.
+    /// Slot of each token's keys and values, `[N]`.
     pub(crate) slots: Vec<Slot>,
-    /// The rows.
+    /// Rows that the tokens form.
     pub(crate) rows: Vec<BatchRow>,
     /// Indices of the tokens whose next-token logits are wanted.
     pub(crate) wanted: Vec<usize>,

@@ -1,12 +1,13 @@
-//! A model's constants, as its `config.json` gives them, and back.
+//! A model's constants, from its `config.json` and back.
 //!
-//! Nothing here is guessed: a constant that the file must give and does not is an error. It knows
-//! nothing of weights or devices.
+//! Nothing is guessed: a missing constant is an error. It knows nothing of weights or devices.
 
 #[cfg(test)]
 pub(crate) mod examples;
 pub(crate) mod family;
+pub(crate) mod keys;
 mod quantization;
+mod rope;
 
 use std::path::Path;
 
@@ -16,35 +17,16 @@ use tch::Kind;
 use crate::error::Error;
 use family::Bias;
 pub use family::Family;
+use keys::ConfigKeys;
 pub use quantization::Fp8Layout;
-
-/// How the rotary frequencies are changed for contexts longer than those of pre-training.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum RopeScaling {
-    /// Positions divided by a factor.
-    Linear {
-        /// The factor.
-        factor: f64,
-    },
-    /// Llama 3.1: low frequencies divided by a factor, high ones kept, a ramp between.
-    Llama3 {
-        /// What low frequencies are divided by.
-        factor: f64,
-        /// Wavelengths above original_max_position / this are low frequencies.
-        low_freq_factor: f64,
-        /// Wavelengths below original_max_position / this are high frequencies.
-        high_freq_factor: f64,
-        /// Context of pre-training.
-        original_max_position: usize,
-    },
-}
+pub use rope::RopeScaling;
 
 /// A decoder model's constants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// Description of the model's family.
     pub family: &'static Family,
-    /// Rows of the embedding.
+    /// Number of rows of the embedding and of the output head.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
@@ -56,43 +38,43 @@ pub struct ModelConfig {
     pub n_heads: usize,
     /// Number of key/value heads.
     pub n_kv_heads: usize,
-    /// Size of a head.
+    /// Number of dimensions per head.
     pub head_dim: usize,
-    /// Longest context in tokens.
+    /// Maximum context in tokens.
     pub max_position: usize,
     /// Added to the mean square in each norm.
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Change of the rotary frequencies.
+    /// Scaling of the rotary frequencies.
     pub rope_scaling: Option<RopeScaling>,
     /// Whether the output head is the embedding.
     pub tie_word_embeddings: bool,
     /// Whether queries, keys and values have biases.
     pub attention_bias: bool,
-    /// Begin-of-text token, as the configuration has it (the tokenizer's word counts).
+    /// Begin-of-text token of the configuration. Prompts use the tokenizer's instead.
     pub bos_token_id: Option<u32>,
     /// Tokens that end a sample.
     pub eos_token_ids: Vec<u32>,
     /// Number format of the checkpoint.
     pub torch_dtype: Option<Kind>,
-    /// How the checkpoint's FP8 matrices are scaled; none where it has none. A model written from
-    /// here has none.
+    /// Scales of the checkpoint's FP8 matrices; none for a checkpoint without FP8. Written models
+    /// have no FP8 matrices.
     pub fp8: Option<Fp8Layout>,
-    /// What the files say that this engine does not use, for writing the model again.
+    /// Keys that the engine does not use and writes back unchanged.
     pub kept: PassthroughKeys,
 }
 
-/// Keys of a model's files that mean nothing here and something to others.
+/// Keys of a model's files that the engine does not use and other programs do.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PassthroughKeys {
-    /// Of `config.json`: those of `KEPT_KEYS` that it has.
+    /// Keys of `config.json`: the present ones of `KEPT_KEYS`.
     pub config: Map<String, Value>,
     /// All of `generation_config.json`.
     pub generation: Map<String, Value>,
 }
 
-/// Keys of `config.json` that are written again as they were read.
+/// Keys of `config.json` that are written back unchanged.
 const KEPT_KEYS: [&str; 3] = ["pad_token_id", "sliding_window", "max_window_layers"];
 
 impl ModelConfig {
@@ -104,10 +86,10 @@ impl ModelConfig {
     /// Reads a `config.json`, in the spelling of transformers 4 or 5.
     ///
     /// # Errors
-    /// [`Error::BadConfig`] names the key that is missing or impossible, [`Error::Unsupported`]
-    /// what this engine does not do.
+    /// [`Error::BadConfig`] names a missing or impossible key, [`Error::Unsupported`] a feature
+    /// that this engine lacks.
     pub fn from_json(path: &Path, value: &Value) -> Result<Self, Error> {
-        let keys = Keys { path, value };
+        let keys = ConfigKeys { path, value };
         let wanted = Family::model_types();
         let Some(model_type) = keys.text("model_type") else {
             return Err(keys.bad(format!("key `model_type` is missing, wanted {wanted}")));
@@ -116,7 +98,7 @@ impl ModelConfig {
             let what = format!("model_type `{model_type}` (wanted {wanted})");
             return Err(keys.unsupported(what));
         };
-        keys.refuse_unsupported(family)?;
+        refuse_unsupported(&keys, family)?;
         let (hidden_size, n_heads) = (keys.size("hidden_size")?, keys.size("num_attention_heads")?);
         let n_kv_heads = match family.optional_kv_heads && !keys.has("num_key_value_heads") {
             true => n_heads,
@@ -128,7 +110,8 @@ impl ModelConfig {
             hidden_size / n_heads
         } else {
             return Err(keys.bad(format!(
-                "hidden_size {hidden_size} is no multiple of num_attention_heads {n_heads}, and head_dim is missing"
+                "hidden_size {hidden_size} is no multiple of num_attention_heads {n_heads}, and \
+                 head_dim is missing"
             )));
         };
         if n_heads % n_kv_heads != 0 {
@@ -139,7 +122,7 @@ impl ModelConfig {
         if head_dim % 2 != 0 {
             return Err(keys.bad(format!("head_dim {head_dim} is odd, wanted an even number")));
         }
-        let (rope_theta, rope_scaling) = keys.rope(family)?;
+        let (rope_theta, rope_scaling) = rope::read(&keys, family)?;
         Ok(Self {
             family,
             vocab_size: keys.size("vocab_size")?,
@@ -158,12 +141,12 @@ impl ModelConfig {
             bos_token_id: keys.token_ids("bos_token_id")?.first().copied(),
             eos_token_ids: keys.token_ids("eos_token_id")?,
             torch_dtype: keys.text("dtype").or(keys.text("torch_dtype")).and_then(kind_of),
-            fp8: keys.fp8()?,
-            kept: PassthroughKeys { config: keys.kept(), generation: Map::new() },
+            fp8: fp8_layout(&keys)?,
+            kept: PassthroughKeys { config: kept_keys(value), generation: Map::new() },
         })
     }
 
-    /// The `config.json` of this model with weights in `kind`; transformers 4 and 5 and vLLM read
+    /// The `config.json` of this model with weights in `kind`. transformers 4 and 5 and vLLM read
     /// it.
     pub fn to_json(&self, kind: Kind) -> Value {
         let family = self.family;
@@ -180,7 +163,7 @@ impl ModelConfig {
             "max_position_embeddings": self.max_position,
             (family.norm_eps_key): self.rms_norm_eps,
             "rope_theta": self.rope_theta,
-            "rope_scaling": self.rope_scaling_json(),
+            "rope_scaling": rope::scaling_json(self.rope_scaling.as_ref()),
             "tie_word_embeddings": self.tie_word_embeddings,
             "hidden_act": family.activation,
             "attention_dropout": 0.0,
@@ -202,7 +185,7 @@ impl ModelConfig {
         config
     }
 
-    /// End tokens as configuration files write them: none, one, or a list.
+    /// End tokens in the form of configuration files: null, one id, or a list.
     pub(crate) fn eos_json(&self) -> Value {
         match &self.eos_token_ids[..] {
             [] => Value::Null,
@@ -210,27 +193,35 @@ impl ModelConfig {
             many => json!(many),
         }
     }
+}
 
-    fn rope_scaling_json(&self) -> Value {
-        match self.rope_scaling {
-            None => Value::Null,
-            Some(RopeScaling::Linear { factor }) => {
-                json!({"rope_type": "linear", "factor": factor})
-            }
-            Some(RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position,
-            }) => json!({
-                "rope_type": "llama3",
-                "factor": factor,
-                "low_freq_factor": low_freq_factor,
-                "high_freq_factor": high_freq_factor,
-                "original_max_position_embeddings": original_max_position,
-            }),
-        }
+/// Refuses features that change what a layer computes and that no layer here has.
+fn refuse_unsupported(keys: &ConfigKeys<'_>, family: &Family) -> Result<(), Error> {
+    let wanted = family.activation;
+    if let Some(act) = keys.text("hidden_act")
+        && act != wanted
+    {
+        return Err(keys.unsupported(format!("hidden_act `{act}` (wanted {wanted})")));
     }
+    if keys.flag("use_sliding_window") {
+        return Err(keys.unsupported("use_sliding_window = true".to_owned()));
+    }
+    if keys.flag("mlp_bias") {
+        return Err(keys.unsupported("mlp_bias = true".to_owned()));
+    }
+    Ok(())
+}
+
+fn fp8_layout(keys: &ConfigKeys<'_>) -> Result<Option<Fp8Layout>, Error> {
+    let Some(config) = keys.get("quantization_config") else { return Ok(None) };
+    let layout = quantization::parse(config);
+    layout.map(Some).map_err(|what| keys.unsupported(format!("quantization_config: {what}")))
+}
+
+/// The values of [`KEPT_KEYS`] that a configuration has.
+fn kept_keys(config: &Value) -> Map<String, Value> {
+    let value = |&key: &&str| Some((key.to_owned(), config.get(key)?.clone()));
+    KEPT_KEYS.iter().filter_map(value).collect()
 }
 
 /// The name of a number format in configuration files.
@@ -250,144 +241,6 @@ fn kind_of(name: &str) -> Option<Kind> {
         "float16" => Some(Kind::Half),
         "float64" => Some(Kind::Double),
         _ => None,
-    }
-}
-
-/// The token ids under one key of a configuration: a number, a list, or nothing.
-pub(crate) fn token_ids(value: Option<&Value>) -> Option<Vec<u32>> {
-    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::Array(ids)) => ids.iter().map(id).collect(),
-        Some(one) => Some(vec![id(one)?]),
-    }
-}
-
-/// Typed access to a configuration's keys, with errors that name file and key.
-struct Keys<'a> {
-    path: &'a Path,
-    value: &'a Value,
-}
-
-impl Keys<'_> {
-    fn bad(&self, reason: impl Into<String>) -> Error {
-        Error::bad_config(self.path, reason)
-    }
-
-    fn kept(&self) -> Map<String, Value> {
-        let kept = KEPT_KEYS
-            .iter()
-            .filter_map(|&key| Some((key.to_owned(), self.value.get(key)?.clone())));
-        kept.collect()
-    }
-
-    fn unsupported(&self, what: String) -> Error {
-        Error::Unsupported { what: format!("{}: {what}", self.path.display()) }
-    }
-
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.value.get(key).filter(|value| !value.is_null())
-    }
-
-    fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
-    }
-
-    fn text(&self, key: &str) -> Option<&str> {
-        self.get(key)?.as_str()
-    }
-
-    fn flag(&self, key: &str) -> bool {
-        self.get(key).and_then(Value::as_bool).unwrap_or(false)
-    }
-
-    fn size(&self, key: &str) -> Result<usize, Error> {
-        let value = self.get(key).ok_or_else(|| self.bad(format!("key `{key}` is missing")))?;
-        match value.as_u64() {
-            Some(size) if (1..=1 << 32).contains(&size) => Ok(size as usize),
-            _ => Err(self.bad(format!("key `{key}` is {value}, wanted a positive integer"))),
-        }
-    }
-
-    fn positive(&self, key: &str) -> Result<f64, Error> {
-        let value = self.get(key).ok_or_else(|| self.bad(format!("key `{key}` is missing")))?;
-        self.positive_value(key, value)
-    }
-
-    fn positive_value(&self, key: &str, value: &Value) -> Result<f64, Error> {
-        match value.as_f64() {
-            Some(number) if number > 0.0 => Ok(number),
-            _ => Err(self.bad(format!("key `{key}` is {value}, wanted a positive number"))),
-        }
-    }
-
-    fn token_ids(&self, key: &str) -> Result<Vec<u32>, Error> {
-        token_ids(self.get(key))
-            .ok_or_else(|| self.bad(format!("key `{key}` is no token id and no list of them")))
-    }
-
-    fn refuse_unsupported(&self, family: &Family) -> Result<(), Error> {
-        let wanted = family.activation;
-        if let Some(act) = self.text("hidden_act")
-            && act != wanted
-        {
-            return Err(self.unsupported(format!("hidden_act `{act}` (wanted {wanted})")));
-        }
-        if self.flag("use_sliding_window") {
-            return Err(self.unsupported("use_sliding_window = true".to_owned()));
-        }
-        if self.flag("mlp_bias") {
-            return Err(self.unsupported("mlp_bias = true".to_owned()));
-        }
-        Ok(())
-    }
-
-    fn fp8(&self) -> Result<Option<Fp8Layout>, Error> {
-        let Some(config) = self.get("quantization_config") else { return Ok(None) };
-        let layout = quantization::parse(config);
-        layout.map(Some).map_err(|what| self.unsupported(format!("quantization_config: {what}")))
-    }
-
-    /// Base and scaling: at the top level, in `rope_scaling`, or in `rope_parameters`.
-    fn rope(&self, family: &Family) -> Result<(f64, Option<RopeScaling>), Error> {
-        let empty = Map::new();
-        let table = |key: &str| self.get(key).and_then(Value::as_object);
-        let parameters = table("rope_parameters");
-        let scaling = parameters.or_else(|| table("rope_scaling")).unwrap_or(&empty);
-        let theta = match parameters.and_then(|p| p.get("rope_theta")).or(self.get("rope_theta")) {
-            Some(value) => self.positive_value("rope_theta", value)?,
-            None => {
-                family.default_rope_theta.ok_or_else(|| self.bad("key `rope_theta` is missing"))?
-            }
-        };
-        let number = |key: &str| -> Result<f64, Error> {
-            let value = scaling
-                .get(key)
-                .ok_or_else(|| self.bad(format!("key `rope_scaling.{key}` is missing")))?;
-            self.positive_value(&format!("rope_scaling.{key}"), value)
-        };
-        if let Some(share) = scaling.get("partial_rotary_factor").and_then(Value::as_f64)
-            && share != 1.0
-        {
-            return Err(self.unsupported(format!("partial_rotary_factor {share}")));
-        }
-        let kind = scaling.get("rope_type").or(scaling.get("type")).and_then(Value::as_str);
-        let scaling = match kind {
-            None | Some("default") => None,
-            Some("linear") => Some(RopeScaling::Linear { factor: number("factor")? }),
-            Some("llama3") => Some(RopeScaling::Llama3 {
-                factor: number("factor")?,
-                low_freq_factor: number("low_freq_factor")?,
-                high_freq_factor: number("high_freq_factor")?,
-                original_max_position: number("original_max_position_embeddings")? as usize,
-            }),
-            Some(other) => {
-                return Err(self.unsupported(format!(
-                    "rope_scaling of type `{other}` (wanted default, linear or llama3)"
-                )));
-            }
-        };
-        Ok((theta, scaling))
     }
 }
 

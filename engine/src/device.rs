@@ -1,4 +1,4 @@
-//! Which device and number format a model runs in, and what this machine has of them.
+//! Devices and number formats: the settings that choose them, and the capabilities of this machine.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,11 +54,11 @@ pub enum Quantization {
 }
 
 impl Quantization {
-    /// Number formats of a model's parameters on `device`. `is_fp8` says that the checkpoint has
-    /// FP8 matrices.
+    /// Number formats of a model's parameters on `device`. `is_fp8`: whether the checkpoint has FP8
+    /// matrices.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] for FP8 products of other activations than bf16 on a GPU.
+    /// [`Error::BadRequest`] for FP8 matrices on a GPU with activations other than bf16.
     pub fn resolve(self, device: Device, dtype: DType, is_fp8: bool) -> Result<Precision, Error> {
         let kind = dtype.resolve(device);
         let fp8_layers = match self {
@@ -68,7 +68,8 @@ impl Quantization {
         };
         if fp8_layers && device.is_cuda() && kind != Kind::BFloat16 {
             return Err(Error::BadRequest(format!(
-                "FP8 on a GPU goes with dtype bf16, not {}; set dtype = \"bf16\" or quantization = \"off\"",
+                "FP8 on a GPU goes with dtype bf16, not {}; set dtype = \"bf16\" or \
+                 quantization = \"off\"",
                 dtype_name(kind)
             )));
         }
@@ -77,10 +78,10 @@ impl Quantization {
 }
 
 impl DeviceChoice {
-    /// The device, once it is known to be there.
+    /// The device, after checking that it exists.
     ///
     /// # Errors
-    /// [`Error::Device`] where CUDA is asked for and libtorch finds none.
+    /// [`Error::Device`] where CUDA is requested and libtorch finds no CUDA device.
     pub fn resolve(self) -> Result<Device, Error> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -88,7 +89,7 @@ impl DeviceChoice {
             Self::Auto => Ok(if cuda_available() { Device::Cuda(0) } else { Device::Cpu }),
             Self::Cuda if cuda_available() => Ok(Device::Cuda(0)),
             Self::Cuda => Err(Error::Device(
-                "cuda was asked for, but libtorch finds no CUDA device; use device = \"cpu\""
+                "cuda is requested, but libtorch finds no CUDA device; use device = \"cpu\""
                     .to_owned(),
             )),
         }
@@ -108,14 +109,14 @@ impl DType {
     }
 }
 
-/// Whether libtorch has a CUDA device. Loads libtorch's CUDA library first: the answer of the
-/// first query stands for the life of the process.
+/// Whether libtorch finds a CUDA device. Loads libtorch's CUDA library first, because libtorch
+/// keeps the answer of the first query for the life of the process.
 pub fn cuda_available() -> bool {
     ffi::load_libtorch_cuda();
     Cuda::is_available()
 }
 
-/// Memory of the device that may be used, in bytes: all of the machine's, what is free of a GPU's.
+/// Usable memory of a device, in bytes: the machine's total memory, or a GPU's free memory.
 ///
 /// # Errors
 /// [`Error::Device`] where the driver does not answer.
@@ -124,27 +125,27 @@ pub fn memory_bytes(device: Device) -> Result<usize, Error> {
         Device::Cpu => Ok(ffi::memory_bytes()),
         _ => {
             release_cached_memory(device);
-            Ok(ffi::cuda::memory()?.0)
+            Ok(ffi::cuda::context::memory()?.0)
         }
     }
 }
 
-/// Makes libtorch give back the GPU memory that it keeps for later: what a model that is gone has
-/// left behind is no longer in the way of the next. libtorch has no C function for it, but does it
-/// before it reports that an allocation is too large.
+/// Makes libtorch release its cached GPU memory, so that the memory of a dropped model is free for
+/// the next one. libtorch has no C function for it, but releases its cache before it reports that
+/// an allocation is too large.
 fn release_cached_memory(device: Device) {
     const TOO_LARGE: i64 = 1 << 46;
     let refused = tch::Tensor::f_empty([TOO_LARGE], (Kind::Uint8, device));
     debug_assert!(refused.is_err(), "no device has 64 TiB");
 }
 
-/// GPU memory in use by all processes, in bytes; none without a GPU.
+/// GPU memory in use by all processes together, in bytes; none without a GPU.
 pub fn gpu_used_bytes() -> Option<usize> {
-    let (free, all) = ffi::cuda::memory().ok()?;
+    let (free, all) = ffi::cuda::context::memory().ok()?;
     Some(all - free)
 }
 
-/// Number formats by the names that the settings and reports have for them.
+/// Names of number formats in settings and reports.
 const NAMES: [(&str, Kind); 4] = [
     ("f32", Kind::Float),
     ("bf16", Kind::BFloat16),
@@ -152,12 +153,12 @@ const NAMES: [(&str, Kind); 4] = [
     ("f8_e4m3", Kind::Float8e4m3fn),
 ];
 
-/// The name of a number format, as the settings spell it.
+/// Name of a number format, as the settings spell it.
 pub fn dtype_name(kind: Kind) -> &'static str {
     NAMES.iter().find(|(_, named)| *named == kind).map_or("other", |(name, _)| name)
 }
 
-/// Threads that one operation may use.
+/// Number of threads that one operation may use.
 pub fn n_threads() -> i32 {
     tch::get_num_threads()
 }
@@ -167,80 +168,79 @@ pub fn peak_memory_bytes() -> usize {
     ffi::peak_memory_bytes()
 }
 
-/// Sets how many threads one operation may use, for the whole process.
+/// Sets the number of threads that one operation may use, for the whole process.
 pub fn set_threads(n_threads: usize) {
     tch::set_num_threads(n_threads as i32);
 }
 
-/// Report of `joust doctor`.
+/// Libtorch, devices and processor of this machine, as `joust doctor` reports them.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct MachineReport {
     /// libtorch's version.
     pub libtorch: String,
     /// Whether libtorch's CUDA library could be loaded.
     pub libtorch_cuda: bool,
     /// Number of CUDA devices.
     pub n_cuda_devices: i64,
-    /// The first of them.
+    /// The first CUDA device.
     pub gpu: Option<Gpu>,
-    /// Whether CUDA's run-time compiler could be loaded, which the GPU kernels need.
+    /// Whether CUDA's run-time compiler could be loaded; the GPU kernels need it.
     pub cuda_compiler: bool,
-    /// Threads that one operation may use.
+    /// Number of threads that one operation may use.
     pub n_intra_op_threads: i32,
-    /// Threads that independent operations may use.
+    /// Number of threads that independent operations may use.
     pub n_inter_op_threads: i32,
-    /// Processors that this process may run on.
+    /// Number of processors that this process may run on.
     pub n_processors: usize,
-    /// Processor features for low-precision matrix products.
+    /// Present processor features for vector and low-precision arithmetic.
     pub cpu_features: Vec<&'static str>,
-    /// Number formats that were tried on the CPU with a small matrix product.
+    /// Support of each number format on the CPU.
     pub dtypes: Vec<DTypeSupport>,
 }
 
-/// A GPU, as its driver describes it.
+/// A GPU, as its driver reports it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Gpu {
-    /// Its name.
+    /// Name of the model.
     pub name: String,
-    /// (9, 0) for Hopper.
+    /// Compute capability, for example (9, 0) for Hopper.
     pub compute_capability: (i32, i32),
-    /// Its memory, in bytes.
+    /// Total memory, in bytes.
     pub memory_bytes: usize,
-    /// Free part of the memory, in bytes.
+    /// Free memory, in bytes.
     pub free_bytes: usize,
 }
 
 fn gpu() -> Result<Gpu, Error> {
-    let (name, compute_capability) = ffi::cuda::capability()?;
-    let (free_bytes, memory_bytes) = ffi::cuda::memory()?;
+    let (name, compute_capability) = ffi::cuda::context::capability()?;
+    let (free_bytes, memory_bytes) = ffi::cuda::context::memory()?;
     Ok(Gpu { name, compute_capability, memory_bytes, free_bytes })
 }
 
-/// One number format and whether a small matrix product in it works.
+/// Support of one number format on the CPU.
 #[derive(Clone, Debug, Serialize)]
 pub struct DTypeSupport {
     /// Name of the format.
     pub dtype: &'static str,
-    /// Whether it can be computed with.
+    /// Whether a small matrix product works.
     pub matmul: bool,
     /// Whether values can be stored in it.
     pub storage: bool,
 }
 
-/// Looks at libtorch, the devices and the processor.
-pub fn report() -> Report {
+/// Examines libtorch, the devices and the processor.
+pub fn report() -> MachineReport {
     let libtorch_cuda = ffi::load_libtorch_cuda();
     let dtypes = NAMES.map(|(dtype, kind)| {
         let stored = tch::Tensor::ones([16, 16], (Kind::Float, Device::Cpu)).f_to_kind(kind);
         let storage = stored.is_ok();
-        // libtorch writes a whole trace to the terminal when it refuses; f8 products are known to
-        // be
+        // FP8 products are known to be refused, and libtorch prints a whole trace when it refuses
         let matmul = kind != Kind::Float8e4m3fn
             && stored.is_ok_and(|stored| stored.f_matmul(&stored).is_ok());
         DTypeSupport { dtype, matmul, storage }
     });
     let n_cuda_devices = if libtorch_cuda { Cuda::device_count() } else { 0 };
-    Report {
+    MachineReport {
         libtorch: ffi::libtorch_version(),
         libtorch_cuda,
         n_cuda_devices,

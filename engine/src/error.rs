@@ -1,8 +1,8 @@
-//! The errors of the engine, named by what the caller can do about them.
+//! Errors of the engine, named by what the caller can do about them.
 
 use std::path::{Path, PathBuf};
 
-/// Everything that can go wrong between a model folder and a sampled token.
+/// Errors of reading, running and writing models.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,15 +11,15 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The operating system's word on it.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A file is there but does not hold what its format promises.
+    /// A file that violates its format.
     #[error("{}: {reason}", path.display())]
     BadFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The violation.
         reason: String,
     },
     /// A model's configuration lacks a key or holds an impossible value.
@@ -27,83 +27,84 @@ pub enum Error {
     BadConfig {
         /// The configuration file.
         path: PathBuf,
-        /// The key and what is wrong with it.
+        /// The key, the value seen and the value wanted.
         reason: String,
     },
-    /// The file is valid, but asks for something this engine does not do.
+    /// A valid file or request that needs a feature this engine lacks.
     #[error("{what} is not supported")]
     Unsupported {
-        /// What was asked for, and where.
+        /// The feature, and where it is needed.
         what: String,
     },
-    /// A checkpoint lacks a tensor that its configuration calls for.
+    /// A checkpoint without a tensor that its configuration requires.
     #[error("tensor {name} is missing from the checkpoint{}", in_path(path))]
     MissingTensor {
         /// The tensor's name in the checkpoint.
         name: String,
-        /// The checkpoint, where known.
+        /// The checkpoint; empty if not known.
         path: PathBuf,
     },
-    /// A tensor's shape is not the one that the configuration calls for.
+    /// A tensor whose shape differs from the configuration's.
     #[error("tensor {name} has shape {seen:?}, the configuration wants {wanted:?}")]
     Shape {
         /// The tensor's name in the checkpoint.
         name: String,
         /// Its shape in the file.
         seen: Vec<i64>,
-        /// The shape that the configuration implies.
+        /// The shape that the configuration requires.
         wanted: Vec<i64>,
     },
-    /// A tensor is not what the configuration says of it.
+    /// A tensor whose number format or values contradict the configuration.
     #[error("tensor {name} {reason}")]
     BadTensor {
         /// The tensor's name in the checkpoint.
         name: String,
-        /// What is wrong with it.
+        /// The contradiction.
         reason: String,
     },
-    /// The configuration has FP8 tensors, the checkpoint none.
-    #[error("no tensor is FP8, but config.json has a quantization_config; take it out")]
+    /// A configuration with a quantization and a checkpoint without FP8 tensors.
+    #[error("no tensor is FP8, but config.json has a quantization_config; remove that key")]
     NotFp8,
-    /// A prompt does not fit into the context.
+    /// A prompt that does not fit into the context.
     #[error(
         "the prompt has {tokens} tokens, the context holds {limit}; shorten it or raise max_context"
     )]
     PromptTooLong {
-        /// Tokens of the prompt.
+        /// Number of tokens of the prompt.
         tokens: usize,
-        /// The most that a prompt may have, so that one token can be sampled.
+        /// Maximum number of prompt tokens that leaves room for one sampled token.
         limit: usize,
     },
-    /// A request without a single prompt token.
+    /// A request without prompt tokens.
     #[error("the prompt has no tokens; give it at least one (a BOS token, say)")]
     EmptyPrompt,
-    /// A request whose settings contradict themselves.
+    /// A request or a configuration with contradictory settings.
     #[error("bad request: {0}")]
     BadRequest(String),
-    /// Text could not be tokenized or the tokenizer file is broken.
+    /// A text that cannot be tokenized, or a broken tokenizer file.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// A chat template is missing, broken or refused the messages.
+    /// A chat template that is missing, does not parse, or refuses the messages.
     #[error("chat template: {0}")]
     Template(String),
-    /// The device that was asked for is not there.
+    /// A requested device that is missing, or that failed.
     #[error("device: {0}")]
     Device(String),
-    /// libtorch refused an operation.
+    /// An operation that libtorch refused.
     #[error("libtorch: {0}")]
     Tensor(#[from] tch::TchError),
-    /// The model's output is no number: its weights are broken, or overflow in their number format.
+    /// A model whose output is NaN or infinite: its weights are broken, or overflow in their number
+    /// format.
     #[error("the model gives a log-probability of {logprob}; its weights hold NaN or overflow")]
     NotFinite {
-        /// What it gave.
+        /// The log-probability of the sampled token.
         logprob: f32,
     },
-    /// A model, its intermediate results and its keys and values are larger than the device's
-    /// memory.
+    /// A model that does not fit into the device's memory together with its intermediate results
+    /// and its keys and values.
     #[error(
-        "the model takes {} GiB, intermediate results and libraries {} GiB, keys and values {} GiB, \
-         and the device has {} GiB; set {mends}a smaller step_tokens, max_batch, \
+        "the model takes {} GiB, intermediate results and libraries {} GiB, \
+         keys and values {} GiB, and the device has {} GiB; set {mends}a smaller step_tokens, max_batch, \
          max_context or kv_memory_mib, or take a larger device",
         gib(weights),
         gib(buffers),
@@ -111,7 +112,7 @@ pub enum Error {
         gib(memory)
     )]
     OutOfMemory {
-        /// What there is, in bytes.
+        /// Memory of the device, in bytes.
         memory: usize,
         /// Bytes of the weights.
         weights: usize,
@@ -119,25 +120,25 @@ pub enum Error {
         buffers: usize,
         /// Bytes of keys and values.
         kv: usize,
-        /// Settings that take less and are not set yet, each with a comma.
+        /// Settings that need less memory and are not set yet, each followed by a comma.
         mends: &'static str,
     },
-    /// A weight matrix that is to be quantised, or a scale, holds values that are no numbers.
+    /// A weight matrix to be quantised, or a scale, with NaN or infinite values.
     #[error("tensor {name} holds NaN or infinite values")]
     InfiniteWeight {
         /// The tensor's name in the checkpoint.
         name: String,
     },
-    /// The waiting queue is full.
-    #[error("the queue holds {limit} requests already; try again later")]
+    /// A full queue of waiting requests.
+    #[error("the queue is full with {limit} requests; try again later")]
     QueueFull {
-        /// Its capacity.
+        /// Capacity of the queue, in requests.
         limit: usize,
     },
 }
 
 impl Error {
-    /// Adds the model's path to what is wrong with a tensor.
+    /// Adds the model's path to an error about one of its tensors.
     pub(crate) fn of_model(self, model: &Path) -> Self {
         match self {
             Self::MissingTensor { name, path } if path.as_os_str().is_empty() => {
@@ -151,12 +152,12 @@ impl Error {
         }
     }
 
-    /// Wraps an I/O error with the path it happened at.
+    /// An I/O error with the path at which it happened.
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source }
     }
 
-    /// A file whose content breaks its format.
+    /// A file that violates its format.
     pub fn bad_file(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::BadFile { path: path.into(), reason: reason.into() }
     }

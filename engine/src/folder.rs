@@ -1,7 +1,7 @@
-//! Model folders: what a name on the command line or in a config leads to, and what is written.
+//! Model folders: opening the model at a path, and writing a model.
 //!
-//! A folder in Hugging Face's layout, or one GGUF file. It puts the parts together and knows
-//! nothing of what is inside them.
+//! A model is a folder in Hugging Face's layout, or one GGUF file. The formats of its parts are
+//! known elsewhere.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,8 @@ use joust_schema::atomic::{self, MARK};
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 
-use crate::config::{ModelConfig, token_ids};
+use crate::config::ModelConfig;
+use crate::config::keys::token_ids;
 use crate::error::Error;
 use crate::gguf;
 use crate::json;
@@ -17,22 +18,23 @@ use crate::model::{Decoder, Precision};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{self, Checkpoint, WeightMap};
 
-/// A model as its files give it.
+/// The parts of a model as read from its files.
 pub struct ModelFiles {
-    /// Where they lie.
+    /// Path of the folder or GGUF file.
     pub path: PathBuf,
-    /// Its constants.
+    /// Constants of the model.
     pub config: ModelConfig,
-    /// Its tensors.
+    /// Tensors of the model, read when they are used.
     pub weights: Checkpoint,
-    /// Its tokenizer with the chat template.
+    /// Tokenizer with its chat template.
     pub tokenizer: Tokenizer,
 }
 
 /// Reads a model: a folder with `config.json`, a GGUF file, or a folder with one GGUF file.
 ///
 /// # Errors
-/// What is missing or broken, by file.
+/// [`Error::Io`], [`Error::BadFile`], [`Error::BadConfig`], [`Error::Unsupported`],
+/// [`Error::Tokenizer`] or [`Error::Template`] for a missing, broken or unsupported file.
 pub fn open(path: &Path) -> Result<ModelFiles, Error> {
     let (config, weights, tokenizer) = match gguf_at(path)? {
         Some(file) => gguf::open(&file)?,
@@ -48,7 +50,7 @@ impl ModelFiles {
     /// Builds the model on `device` in `precision`.
     ///
     /// # Errors
-    /// As [`Decoder::from_weights`], with the model's path.
+    /// As [`Decoder::from_weights`]; the error names the model's path.
     pub fn decoder(
         &self,
         device: Device,
@@ -59,7 +61,7 @@ impl ModelFiles {
     }
 }
 
-/// The GGUF file that `path` is or holds, if it is no folder in Hugging Face's layout.
+/// The GGUF file at or in `path`; none for a folder in Hugging Face's layout.
 fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
     let is_gguf = |path: &Path| path.extension().is_some_and(|ending| ending == "gguf");
     let metadata = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
@@ -87,11 +89,11 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
     }
 }
 
-/// Refuses to write a model over anything but a model.
+/// Checks that `dir` is free, empty, or holds a model that may be overwritten.
 ///
 /// # Errors
-/// [`Error::BadFile`] where `dir` is a file, or a folder that holds something else, or where it
-/// cannot be written because something is in the way.
+/// [`Error::BadFile`] where `dir` is a file, holds files that belong to no model, or cannot be
+/// created.
 pub fn check_target(dir: &Path) -> Result<(), Error> {
     atomic::check_free(dir)
         .map_err(|error| Error::bad_file(dir, format!("cannot be written: {error}")))?;
@@ -99,7 +101,7 @@ pub fn check_target(dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     if !dir.is_dir() {
-        return Err(Error::bad_file(dir, "is a file; choose another place for the model"));
+        return Err(Error::bad_file(dir, "is a file; choose another path for the model"));
     }
     let bad = |what: &str| {
         Err(Error::bad_file(dir, format!("this folder holds {what}; choose another for the model")))
@@ -122,37 +124,37 @@ pub fn check_target(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// The one folder that a model folder has: chat templates beside the default one.
+/// The only subfolder of a model folder: chat templates beside the default one.
 pub(crate) const MORE_TEMPLATES: &str = "additional_chat_templates";
 
-/// Whether a file belongs to a model and is no weight: configuration, tokenizer, template, and
-/// words about it.
+/// Whether a file of a model is not a weight file: configuration, tokenizer, template or
+/// documentation.
 pub(crate) fn is_beside_weights(name: &str) -> bool {
-    const WORDS: [&str; 4] = ["LICENSE", "NOTICE", "README", "USE_POLICY"];
+    const DOCUMENTS: [&str; 4] = ["LICENSE", "NOTICE", "README", "USE_POLICY"];
     const FILES: [&str; 3] = ["vocab.txt", "merges.txt", ".gitattributes"];
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    WORDS.iter().any(|word| name.starts_with(word))
+    DOCUMENTS.iter().any(|document| name.starts_with(document))
         || FILES.contains(&name)
         || ["json", "jinja", "model", "tiktoken"].contains(&ending)
 }
 
-/// Refuses to write one folder into, over or around another.
+/// Checks that neither folder is, or lies in, the other.
 ///
 /// # Errors
-/// [`Error::BadFile`], and [`Error::Io`] where `input` is not there.
+/// [`Error::BadFile`] where the folders overlap, [`Error::Io`] where `input` does not exist.
 pub fn check_apart(input: &Path, output: &Path) -> Result<(), Error> {
     let real = |path: &Path| path.canonicalize().map_err(|source| Error::io(path, source));
     let input = real(input)?;
-    // of what is not there yet, the part that is
-    let mut there = std::path::absolute(output).map_err(|source| Error::io(output, source))?;
+    // the output may not exist yet: its longest existing ancestor is resolved
+    let mut existing = std::path::absolute(output).map_err(|source| Error::io(output, source))?;
     let mut rest = PathBuf::new();
-    while !there.exists() {
-        let Some(name) = there.file_name() else { break };
+    while !existing.exists() {
+        let Some(name) = existing.file_name() else { break };
         rest = Path::new(name).join(rest);
-        there.pop();
+        existing.pop();
     }
-    let output_place = real(&there)?.join(rest);
-    match input.starts_with(&output_place) || output_place.starts_with(&input) {
+    let real_output = real(&existing)?.join(rest);
+    match input.starts_with(&real_output) || real_output.starts_with(&input) {
         true => Err(Error::bad_file(
             output,
             format!("is {}, or one lies in the other; choose another folder", input.display()),
@@ -164,14 +166,15 @@ pub fn check_apart(input: &Path, output: &Path) -> Result<(), Error> {
 /// Reads a model folder's constants, without its weights.
 ///
 /// # Errors
-/// What is missing or broken in `config.json` or `generation_config.json`.
+/// [`Error::Io`], [`Error::BadFile`], [`Error::BadConfig`] or [`Error::Unsupported`] for a missing,
+/// broken or unsupported `config.json` or `generation_config.json`.
 pub fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
     if dir.is_file() {
         return Err(Error::bad_file(dir, "is a file; wanted a folder with a config.json"));
     }
     let path = dir.join("config.json");
     let mut config = ModelConfig::from_json(&path, &json::read(&path)?)?;
-    // chat models often name further end tokens for generation only
+    // chat models often list further end tokens only for generation
     let path = dir.join("generation_config.json");
     if path.exists() {
         let generation = json::read(&path)?;
@@ -189,7 +192,8 @@ pub fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
     Ok(config)
 }
 
-/// Writes a model folder that `transformers` and vLLM load. The caller makes it atomic.
+/// Writes a model folder that transformers and vLLM load. The write is not atomic: the caller
+/// renames the finished folder.
 ///
 /// # Errors
 /// [`Error::Io`]

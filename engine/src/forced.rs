@@ -1,16 +1,16 @@
-//! Teacher forcing: log-probabilities of given tokens instead of sampled ones.
+//! Teacher forcing: log-probabilities of given tokens. It samples nothing.
 
 use tch::{Kind, Tensor};
 
 use crate::error::Error;
 use crate::model::Decoder;
 
-/// Log-probability of each token of `completion` after `prompt`, under the untempered softmax:
-/// element t belongs to `completion[t]`.
+/// Log-probability of each token of `completion` after `prompt`, under the untempered softmax over
+/// the whole vocabulary: element t belongs to `completion[t]`.
 ///
 /// # Errors
-/// An empty prompt, tokens outside the vocabulary, or both together longer than the model's
-/// positions.
+/// [`Error::EmptyPrompt`]; [`Error::BadRequest`] for tokens outside the vocabulary; as
+/// [`Decoder::hidden`] where both together are longer than the model's maximum context.
 pub fn logprobs(model: &Decoder, prompt: &[u32], completion: &[u32]) -> Result<Vec<f32>, Error> {
     let _guard = tch::no_grad_guard();
     if prompt.is_empty() {

@@ -1,4 +1,5 @@
-//! A model from one GGUF file: constants, tokenizer and dequantised tensors put together.
+//! A model from one GGUF file: its constants, its tokenizer and its dequantised tensors. The
+//! formats of these parts are known elsewhere.
 
 use std::path::Path;
 
@@ -11,17 +12,17 @@ use crate::tokenizer::{Tokenizer, gguf::tokenizer_from_gguf};
 use crate::weights::gguf::{GgufFile, hf_name};
 use crate::weights::{Checkpoint, WeightMap};
 
-/// Reads a GGUF file; quantised tensors become f32.
+/// Reads a GGUF file; quantised tensors are dequantised to f32.
 ///
 /// # Errors
-/// [`Error::BadFile`] for what is broken, [`Error::Unsupported`] for architectures, tokenizers and
-/// tensor types that the engine does not know.
+/// [`Error::BadFile`] for a broken file, [`Error::Unsupported`] for architectures, tokenizers and
+/// tensor types that the engine cannot read.
 pub(crate) fn open(path: &Path) -> Result<(ModelConfig, Checkpoint, Tokenizer), Error> {
     let file = GgufFile::open(path)?;
     let config = ModelConfig::from_json(path, &file.hf_config()?)?;
     let mut weights = WeightMap::new();
     for info in file.tensors() {
-        // tables of rotary frequencies and the like are computed here from the constants
+        // tensors without a name here, such as rotary frequencies, follow from the constants
         let Some(name) = hf_name(&info.name) else {
             continue;
         };

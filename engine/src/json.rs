@@ -1,4 +1,4 @@
-//! JSON files of a model folder.
+//! Reading and writing of a model folder's JSON files. It knows none of their keys.
 
 use std::path::Path;
 
@@ -6,17 +6,17 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// Reads a file.
+/// Reads a JSON file.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::BadFile`] for what is no JSON.
+/// [`Error::Io`]; [`Error::BadFile`] where the content is not JSON.
 pub(crate) fn read(path: &Path) -> Result<Value, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
     serde_json::from_str(&text)
         .map_err(|error| Error::bad_file(path, format!("invalid JSON: {error}")))
 }
 
-/// Writes a file, for people to read.
+/// Writes a JSON file with indentation.
 ///
 /// # Errors
 /// [`Error::Io`]

@@ -1,7 +1,7 @@
 //! Decoder models on libtorch: token ids in, tokens and log-probabilities out.
 //!
-//! Reads and writes Hugging Face model folders and reads GGUF files; runs and differentiates the
-//! Qwen2 and Llama families. It does not know what a prompt is for, what a judge is, or a reward.
+//! The crate reads and writes Hugging Face model folders, reads GGUF files, and runs and
+//! differentiates the families Qwen2 and Llama. It knows nothing of judges or rewards.
 
 mod batch;
 pub mod capacity;
@@ -29,9 +29,9 @@ mod stops;
 pub mod tokenizer;
 pub mod weights;
 
-/// Says that a test did not run, and why.
+/// Prints that a test did not run, and why.
 #[cfg(test)]
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test must be visible in the output")]
 pub(crate) fn tests_not_run(reason: &str) {
     eprintln!("NOT RUN: {reason}");
 }

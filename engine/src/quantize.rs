@@ -1,8 +1,9 @@
-//! A model folder's matrices turned to FP8, file by file: what vLLM and this engine load as a
-//! compressed-tensors checkpoint with one scale an output channel and inputs quantised a token at a
-//! time.
+//! Quantises the matrices of a model folder to FP8, file by file. vLLM and this engine load the
+//! result as a compressed-tensors checkpoint with one scale per output channel and with inputs that
+//! are quantised per token.
 //!
-//! Each matrix is read, quantised and written before the next; the model is never in memory.
+//! Each matrix is read, quantised and written before the next one: the model as a whole is never in
+//! memory.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -25,7 +26,7 @@ use crate::weights::safetensors::{
     INDEX, SINGLE, dtype_of, index, open_file, open_folder, sizes, write_views,
 };
 
-/// The matrices of a layer that become FP8.
+/// Names of a layer's matrices that become FP8.
 const MATRICES: [&str; 7] = [
     "self_attn.q_proj.weight",
     "self_attn.k_proj.weight",
@@ -36,25 +37,26 @@ const MATRICES: [&str; 7] = [
     "mlp.down_proj.weight",
 ];
 
-/// What was quantised.
+/// Counts of one quantisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuantizeSummary {
-    /// Matrices that are FP8 now.
+    /// Number of quantised matrices.
     pub n_quantized: usize,
-    /// Tensors that stayed as they were.
+    /// Number of unchanged tensors.
     pub n_kept: usize,
-    /// Bytes of all tensors before.
+    /// Bytes of all tensors of the input.
     pub bytes_before: usize,
-    /// Bytes of all tensors now.
+    /// Bytes of all tensors of the output.
     pub bytes_after: usize,
 }
 
-/// Writes the model folder `input` with its layers' matrices in FP8 to the empty folder `output`;
-/// the caller makes that atomic. `progress` is told how many bytes have been read of how many.
+/// Writes the model folder `input` with its layers' matrices in FP8 to the empty folder `output`.
+/// The write is not atomic: the caller renames the finished folder. `progress` gets the number of
+/// bytes read so far and the total number of bytes.
 ///
 /// # Errors
-/// What is missing or broken in `input`; [`Error::BadFile`] where it is quantised already, no
-/// folder in Hugging Face's layout, or holds a matrix that cannot be quantised.
+/// [`Error::BadFile`] where `input` is not a folder in Hugging Face's layout, is quantised already,
+/// or holds a matrix that cannot be quantised; otherwise the errors of reading and writing.
 pub fn quantize_folder(
     input: &Path,
     output: &Path,
@@ -75,7 +77,7 @@ pub fn quantize_folder(
     if let Some(name) = all.names().find(|name| all.kind(name) == Some(Kind::Float8e4m3fn)) {
         return Err(Error::bad_file(input, format!("is quantised already: tensor {name} is FP8")));
     }
-    // before anything is written
+    // a model that cannot be loaded is refused before anything is written
     Decoder::inspect(&model, &all).map_err(|error| error.of_model(input))?;
     config["quantization_config"] = quantization_config();
     let shard_of = index(input)?;
@@ -105,7 +107,7 @@ pub fn quantize_folder(
         written.extend(names.into_iter().map(|name| (name, Value::from(shard.as_str()))));
     }
     if summary.n_quantized == 0 {
-        return Err(Error::bad_file(input, "none of its tensors is a matrix of a decoder layer"));
+        return Err(Error::bad_file(input, "no tensor is a matrix of a decoder layer"));
     }
     if shard_of.is_some() {
         let index = json!({
@@ -115,11 +117,11 @@ pub fn quantize_folder(
         json::write(&output.join(INDEX), &index)?;
     }
     json::write(&output.join("config.json"), &config)?;
-    copy_others(input, output)?;
+    copy_other_files(input, output)?;
     Ok(summary)
 }
 
-/// As llm-compressor's FP8_DYNAMIC scheme writes it.
+/// The `quantization_config` of llm-compressor's FP8_DYNAMIC scheme.
 fn quantization_config() -> Value {
     json!({
         "quant_method": "compressed-tensors",
@@ -148,12 +150,14 @@ fn quantization_config() -> Value {
     })
 }
 
+/// Whether a tensor is one of [`MATRICES`] of any layer.
 fn is_matrix(name: &str) -> bool {
     let rest = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
     rest.is_some_and(|(_, part)| MATRICES.contains(&part))
 }
 
-/// Writes one file and says which tensors are in it. `progress` is told the bytes of each tensor.
+/// Writes one file and returns the names of its tensors. `progress` gets the bytes of each tensor
+/// after it was read.
 fn write_shard(
     checkpoint: &Checkpoint,
     path: &Path,
@@ -190,19 +194,20 @@ fn write_shard(
 }
 
 struct WriteProgress<'a> {
-    /// The writer asks for bytes and takes no errors: the first one waits here for its end.
+    /// First failure, kept until the writer has ended: the writer's callbacks cannot return
+    /// errors.
     failure: Option<Error>,
     progress: &'a mut dyn FnMut(usize),
 }
 
-/// What of a tensor is written.
+/// Part of a tensor that is written.
 enum TensorPart {
     Whole,
     Values,
     Scale,
 }
 
-/// A tensor that is read and quantised when it is written.
+/// A tensor that is read and quantised only when it is written.
 struct LazyTensor<'a, 'b> {
     checkpoint: &'a Checkpoint,
     name: String,
@@ -256,8 +261,8 @@ impl View for LazyTensor<'_, '_> {
     }
 }
 
-/// Copies what belongs to the model and is no weight: tokenizer, templates, generation settings.
-fn copy_others(input: &Path, output: &Path) -> Result<(), Error> {
+/// Copies the model's files that are not weight files: tokenizer, templates, generation settings.
+fn copy_other_files(input: &Path, output: &Path) -> Result<(), Error> {
     let io = |path: &Path, source| Error::io(path, source);
     for entry in std::fs::read_dir(input).map_err(|source| io(input, source))? {
         let path = entry.map_err(|source| io(input, source))?.path();
@@ -265,9 +270,9 @@ fn copy_others(input: &Path, output: &Path) -> Result<(), Error> {
         let target = output.join(&name);
         if name == folder::MORE_TEMPLATES && path.is_dir() {
             std::fs::create_dir(&target).map_err(|source| io(&target, source))?;
-            copy_others(&path, &target)?;
+            copy_other_files(&path, &target)?;
         }
-        // an index of weights is of those before; so is another tool's word on their quantisation
+        // a weight index and another program's quantisation settings describe the input's weights
         let is_about_weights = name.ends_with(".index.json") || name == "hf_quant_config.json";
         let is_wanted = path.is_file() && folder::is_beside_weights(&name) && !is_about_weights;
         if is_wanted && !target.exists() {

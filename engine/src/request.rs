@@ -1,4 +1,5 @@
-//! What goes into an engine and what comes out of it, as plain data.
+//! Requests to an engine, finished samples and statistics, as plain data. It does not know how they
+//! are computed.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::SamplingParams;
 
-/// Identifies a request among those of one engine.
+/// Identifier of a request within one engine.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -18,20 +19,21 @@ pub struct RequestId(pub u64);
 /// A prompt and how to continue it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Chosen by the caller; samples carry it.
+    /// Identifier chosen by the caller; each sample carries it.
     pub id: RequestId,
-    /// The prompt, special tokens included.
+    /// Tokens of the prompt, special tokens included.
     pub prompt_token_ids: Vec<u32>,
-    /// How to sample.
+    /// Number of samples, how they are drawn, and when they end.
     pub params: SamplingParams,
-    /// Higher is sooner; among equals the order of arrival counts.
+    /// Priority: requests with a higher value start earlier, equal ones in order of arrival.
     pub priority: i32,
-    /// How long it may take from now on; what is not finished then ends as `abort`.
+    /// Maximum time from submission on; samples that are unfinished then end with
+    /// `FinishReason::Abort`.
     pub timeout: Option<Duration>,
 }
 
 impl Request {
-    /// A request of ordinary priority that may take its time.
+    /// A request with priority 0 and no timeout.
     pub fn new(id: RequestId, prompt_token_ids: Vec<u32>, params: SamplingParams) -> Self {
         Self { id, prompt_token_ids, params, priority: 0, timeout: None }
     }
@@ -40,40 +42,40 @@ impl Request {
 /// A finished sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The request that it belongs to.
+    /// The sample's request.
     pub request_id: RequestId,
-    /// Its index among the request's samples.
+    /// Index among the request's samples, from 0.
     pub index: u32,
-    /// The sampled tokens, the stop token included where one ended the sample.
+    /// Sampled tokens, including the token that ended the sample.
     pub token_ids: Vec<u32>,
     /// Log-probability of each sampled token under the untempered softmax over the whole
     /// vocabulary: `logprobs[t]` belongs to `token_ids[t]`.
     pub logprobs: Vec<f32>,
-    /// The tokens as text, without special tokens and without the stop text.
+    /// Text of the tokens, without special tokens and without the stop string.
     pub text: String,
-    /// Why it ended.
+    /// Why the sample ended.
     pub finish_reason: FinishReason,
-    /// Tokens of the prompt.
+    /// Number of prompt tokens.
     pub prompt_tokens: usize,
-    /// Those of them whose computation was shared with another sample.
+    /// Number of prompt tokens whose keys and values were cached or shared with another sample.
     pub cached_prompt_tokens: usize,
-    /// From the first computation on the request to the end of the sample.
+    /// Time from the first step that computed the request to the end of the sample, in ms.
     pub latency_ms: f64,
 }
 
-/// What an engine has done, and what its memory holds.
+/// Counters of an engine's work, and the state of its key/value memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Prompt tokens of the requests that were started.
+    /// Number of prompt tokens of all started requests.
     pub prompt_tokens: u64,
-    /// Prompt tokens that were computed; the others were there already.
+    /// Number of prompt tokens that were computed; the others came from the prefix cache.
     pub computed_prompt_tokens: u64,
-    /// Samples that lost their memory to others and were computed again.
+    /// Number of preemptions: samples whose memory was taken and that were computed again.
     pub preemptions: u64,
-    /// Tokens that the key/value memory has room for.
+    /// Capacity of the key/value memory in tokens.
     pub kv_tokens: usize,
-    /// Tokens' worth of blocks that are free.
+    /// Capacity of the free blocks in tokens.
     pub kv_free_tokens: usize,
-    /// Tokens' worth of blocks that only the prefix cache keeps.
+    /// Capacity of the blocks that only the prefix cache holds, in tokens.
     pub kv_cached_tokens: usize,
 }

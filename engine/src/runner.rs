@@ -1,8 +1,8 @@
-//! Turns a plan into logits: the only part of the engine that runs the model.
+//! Turns the scheduler's chunks into logits: the only part of the engine that runs the model.
 //!
-//! It keeps the model, and the keys and values. It knows nothing of requests, seeds or stops. A
-//! plain model on a CPU runs on `cpu`, a model of bf16 activations on a GPU on `gpu`, all others on
-//! libtorch's operations in `blocks`.
+//! The runner owns the model and its keys and values. Unquantised models on a CPU run in `cpu`,
+//! models with bf16 activations on a GPU in `gpu`, all others on libtorch's operations in `blocks`.
+//! It knows nothing of requests, seeds or stop conditions.
 
 mod blocks;
 
@@ -25,7 +25,7 @@ enum DeviceRunner {
     Libtorch(KvBlocks),
 }
 
-/// The model with the keys and values of the samples it is running.
+/// A model with the keys and values of the running samples.
 pub(crate) struct Runner {
     pub(crate) model: Decoder,
     runner: DeviceRunner,
@@ -50,14 +50,14 @@ impl Runner {
         Ok(Self { model, runner })
     }
 
-    /// A runner of the GPU's path, on any device.
+    /// A runner that uses the GPU path on any device.
     #[cfg(test)]
     pub(crate) fn of_gpu(model: Decoder, runner: GpuRunner) -> Self {
         Self { model, runner: DeviceRunner::Gpu(Box::new(runner)) }
     }
 
-    /// Computes the chunks of one step: logits of the last token of each chunk that has samples,
-    /// in their order, [chunks with samples, V].
+    /// Computes the chunks of one step. Returns the logits of the last token of each chunk with
+    /// samples, in the order of the chunks: [chunks with samples, V].
     pub(crate) fn forward(&mut self, chunks: &[Chunk]) -> Result<Tensor, Error> {
         let batch = batch(chunks);
         match &mut self.runner {
@@ -79,7 +79,7 @@ impl Runner {
         }
     }
 
-    /// Waits until the logits of [`Runner::forward`] are computed, for callers that read them.
+    /// Waits until the logits of [`Runner::forward`] are computed and can be read on the host.
     pub(crate) fn wait(&self) -> Result<(), Error> {
         match &self.runner {
             DeviceRunner::Gpu(runner) => runner.wait(),
@@ -87,7 +87,8 @@ impl Runner {
         }
     }
 
-    /// Overwrites the weights by those of `weights`, which may be the same memory.
+    /// Takes over the parameters of `weights`; they are not copied where they share the model's
+    /// memory.
     pub(crate) fn publish(&mut self, weights: &Decoder) -> Result<(), Error> {
         if !self.model.shares_weights_with(weights) {
             self.model.copy_from(weights)?;
@@ -100,6 +101,7 @@ impl Runner {
     }
 }
 
+/// Lays the chunks out one after the other.
 fn batch(chunks: &[Chunk]) -> ForwardBatch {
     let mut batch = ForwardBatch::default();
     for chunk in chunks {

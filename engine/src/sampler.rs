@@ -1,9 +1,8 @@
 //! Draws the next token of each row from its logits.
 //!
-//! Temperature, then top-k, then top-p over what is left, as transformers and vLLM do it; one
-//! keyed uniform number a token decides, by inversion of the cumulative distribution. The
-//! vocabulary is never sorted, and read as few times as the settings allow. It knows nothing of
-//! requests and stops.
+//! The order is temperature, top-k, then top-p over the remaining tokens, as in transformers and
+//! vLLM. One uniform number per token selects it by inversion of the cumulative distribution. The
+//! vocabulary is never sorted as a whole. The sampler knows nothing of requests and stop strings.
 
 use std::borrow::Cow;
 
@@ -16,30 +15,30 @@ use crate::ffi::simd::vectorized;
 use crate::ffi::tensors::Plain;
 use crate::ffi::{tensors, threads};
 
-/// How one row is to be sampled.
+/// Sampling settings of one row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowSampling {
-    /// The row of the logits.
+    /// Index of the row in the logits.
     pub(crate) row: usize,
-    /// 0 takes the most probable token.
+    /// Temperature; 0 takes the most probable token.
     pub(crate) temperature: f64,
-    /// Mass of the most probable tokens that are kept; 1 keeps all.
+    /// Probability mass of the most probable tokens that are kept; 1 keeps all.
     pub(crate) top_p: f64,
     /// Number of the most probable tokens that are kept; 0 keeps all.
     pub(crate) top_k: usize,
-    /// The draw in [0, 1).
+    /// Uniform random number in [0, 1) that selects the token.
     pub(crate) uniform: f64,
 }
 
-/// Temperatures below it are 0: dividing by them would leave the range of f32.
-const LEAST_TEMPERATURE: f64 = 1e-5;
+/// Temperatures below this value count as 0: logits divided by them would overflow f32.
+const MIN_TEMPERATURE: f64 = 1e-5;
 
-/// Tokens whose probabilities are summed in f32 before they are added up in f64.
+/// Number of tokens whose probabilities are summed in f32; the sums are added in f64.
 const CHUNK: usize = 1_024;
 
 impl RowSampling {
     fn is_greedy(&self) -> bool {
-        self.temperature < LEAST_TEMPERATURE
+        self.temperature < MIN_TEMPERATURE
     }
 
     fn keeps_all(&self, vocab_size: usize) -> bool {
@@ -54,10 +53,10 @@ pub(crate) struct Drawn {
     pub(crate) logprob: f32,
 }
 
-/// Draws one token for each of `draws`: `logits` [B, V].
+/// Draws one token for each of `draws` from rows of `logits` [B, V].
 ///
 /// # Errors
-/// [`Error::NotFinite`] where the model's output is no number.
+/// [`Error::NotFinite`] where the model's output is NaN or infinite.
 pub(crate) fn sample(logits: &Tensor, draws: &[RowSampling]) -> Result<Vec<Drawn>, Error> {
     let vocab_size = logits.size()[1] as usize;
     let logits = logits.f_to_device(Device::Cpu)?.f_contiguous()?;
@@ -73,7 +72,7 @@ pub(crate) fn sample(logits: &Tensor, draws: &[RowSampling]) -> Result<Vec<Drawn
 
 /// A number format of logits.
 trait Number: Plain {
-    /// A row in f32, copied only where it is in another format.
+    /// The row in f32, copied only where it has another format.
     fn wide(row: &[Self]) -> Cow<'_, [f32]>;
 }
 
@@ -109,7 +108,7 @@ fn sample_rows<T: Number>(
 
 fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
     let peak = highest(logits);
-    // a NaN is never the highest, but makes the sums NaN
+    // `highest` ignores NaN, but the sums become NaN and give a log-probability that is refused
     let best = logits.iter().position(|&logit| logit == peak).unwrap_or(0);
     let plain = chunk_sums(logits, peak, 1.0);
     let total: f64 = plain.iter().sum();
@@ -126,7 +125,7 @@ fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
         } else {
             let mut weights = vec![0f32; logits.len()];
             weigh(logits, peak, inverse, &mut weights);
-            invert(&kept(&weights, draw), draw.uniform)
+            invert(&kept_candidates(&weights, draw), draw.uniform)
         }
     };
     match logits[token] - peak - total.ln() as f32 {
@@ -144,7 +143,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// exp((x − peak) · inverse).
+    /// `weights[i] = exp((logits[i] − peak) · inverse)`.
     fn weigh(logits: &[f32], peak: f32, inverse: f32, weights: &mut [f32]) {
         for (weight, &logit) in weights.iter_mut().zip(logits) {
             *weight = exp((logit - peak) * inverse);
@@ -153,7 +152,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Σ exp((x − peak) · inverse) of each chunk of the vocabulary.
+    /// Σ exp((x − peak) · inverse) over each chunk of the vocabulary.
     fn chunk_sums(logits: &[f32], peak: f32, inverse: f32) -> Vec<f64> {
         let mut all = Vec::with_capacity(logits.len().div_ceil(CHUNK));
         for chunk in logits.chunks(CHUNK) {
@@ -174,8 +173,8 @@ vectorized! {
     }
 }
 
-/// The first token at which the running sum passes `uniform` of the whole: the chunk first, then
-/// the token in it.
+/// The first token whose cumulative sum exceeds `uniform` times the total. Finds the chunk first,
+/// then the token in the chunk.
 fn invert_in_chunks(logits: &[f32], peak: f32, inverse: f32, sums: &[f64], uniform: f64) -> usize {
     let mut wanted = uniform * sums.iter().sum::<f64>();
     let mut chunk = 0;
@@ -187,17 +186,18 @@ fn invert_in_chunks(logits: &[f32], peak: f32, inverse: f32, sums: &[f64], unifo
     let members = &logits[start..logits.len().min(start + CHUNK)];
     let weights = members.iter().map(|&x| exp((x - peak) * inverse));
     let candidates: Vec<(usize, f32)> = (start..).zip(weights).collect();
-    pass(&candidates, wanted)
+    first_above(&candidates, wanted)
 }
 
-/// The first candidate at which the running sum passes `uniform` of the whole.
+/// The first candidate whose cumulative sum exceeds `uniform` times the total.
 fn invert(candidates: &[(usize, f32)], uniform: f64) -> usize {
     let total: f64 = candidates.iter().map(|&(_, weight)| f64::from(weight)).sum();
-    pass(candidates, uniform * total)
+    first_above(candidates, uniform * total)
 }
 
-/// The first candidate at which the running sum passes `wanted`, or the last that has any weight.
-fn pass(candidates: &[(usize, f32)], wanted: f64) -> usize {
+/// The first candidate whose cumulative sum exceeds `wanted`; otherwise the last candidate with a
+/// weight above 0.
+fn first_above(candidates: &[(usize, f32)], wanted: f64) -> usize {
     let mut sum = 0.0;
     let mut last = candidates.first().map_or(0, |&(token, _)| token);
     for &(token, weight) in candidates {
@@ -212,8 +212,9 @@ fn pass(candidates: &[(usize, f32)], wanted: f64) -> usize {
     last
 }
 
-/// The tokens that top-k and top-p leave, most probable first, without sorting the vocabulary.
-fn kept(weights: &[f32], row: &RowSampling) -> Vec<(usize, f32)> {
+/// The tokens that top-k and top-p keep, most probable first. Sorts only as many candidates as are
+/// needed.
+fn kept_candidates(weights: &[f32], row: &RowSampling) -> Vec<(usize, f32)> {
     let by_weight =
         |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0));
     let mut candidates: Vec<(usize, f32)> = weights.iter().copied().enumerate().collect();

@@ -1,6 +1,6 @@
-//! Stop strings: where they occur in a sample's text.
+//! Search for stop strings in a sample's text. It knows nothing of tokens.
 
-/// Byte at which the first stop string begins.
+/// Byte offset of the earliest stop string in `text`.
 pub(crate) fn position(text: &str, stops: &[String]) -> Option<usize> {
     stops.iter().filter_map(|stop| text.find(stop.as_str())).min()
 }
@@ -22,9 +22,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Piece by piece the same is found as in the whole.
+        /// Searching piece by piece finds the same as searching the whole text.
         #[test]
-        fn a_stop_is_seen_with_the_piece_that_completes_it(
+        fn has_come_is_true_from_the_piece_that_completes_a_stop_string(
             pieces in prop::collection::vec("[aé\u{1F600}]{0,3}", 0..20),
             stops in prop::collection::vec("[aé\u{1F600}]{1,4}", 0..3),
         ) {

@@ -35,7 +35,7 @@ pub(crate) struct DoctorArgs {
 struct DoctorReport {
     joust: &'static str,
     #[serde(flatten)]
-    machine: device::Report,
+    machine: device::MachineReport,
     omp_wait_policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<CapacityPlan>,

@@ -1,7 +1,8 @@
-//! Constants of a model that is small enough for tests.
+//! Constants of small models for tests.
 
 use super::{Family, ModelConfig, PassthroughKeys};
 
+/// A Qwen2 model with two layers, tied embeddings and grouped-query attention.
 pub(crate) fn tiny() -> ModelConfig {
     ModelConfig {
         family: Family::QWEN2,

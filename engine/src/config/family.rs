@@ -46,11 +46,11 @@ pub struct Family {
     pub(crate) activation: &'static str,
     /// Key of `config.json` with the constant added to the mean square in each norm.
     pub(crate) norm_eps_key: &'static str,
-    /// Base of the rotary frequencies where the configuration has none; without one it must.
+    /// Base of the rotary frequencies for configurations without one; none: the key is required.
     pub(crate) default_rope_theta: Option<f64>,
-    /// Whether a configuration may leave out `num_key_value_heads` (as many as query heads).
+    /// Whether a configuration may omit `num_key_value_heads`, which then equals the query heads.
     pub(crate) optional_kv_heads: bool,
-    /// Flags of `config.json` that are written as false: features that no model here uses.
+    /// Flags of `config.json` that are written as false: features that the engine does not have.
     pub(crate) absent_features: &'static [&'static str],
 }
 
@@ -80,7 +80,7 @@ impl Family {
         output_bias: Bias::Configured,
         activation: "silu",
         norm_eps_key: "rms_norm_eps",
-        // the first Llama checkpoints were written before the key existed
+        // the first Llama checkpoints are older than the key
         default_rope_theta: Some(10_000.0),
         optional_kv_heads: true,
         absent_features: &["mlp_bias"],
@@ -96,12 +96,12 @@ impl Family {
         FAMILIES.into_iter().find(|family| family.gguf_architecture == architecture)
     }
 
-    /// All values of `model_type`, for messages.
+    /// All values of `model_type`, for error texts.
     pub(crate) fn model_types() -> String {
         FAMILIES.map(|family| family.model_type).join(" or ")
     }
 
-    /// All GGUF architectures, for messages.
+    /// All GGUF architectures, for error texts.
     pub(crate) fn gguf_architectures() -> String {
         FAMILIES.map(|family| family.gguf_architecture).join(" or ")
     }

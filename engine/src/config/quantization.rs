@@ -1,20 +1,23 @@
 //! The `quantization_config` of FP8 checkpoints: compressed-tensors (llm-compressor, vLLM) and the
 //! block format of DeepSeek and Qwen3.
 //!
-//! Which tensors are quantised is read off the tensors themselves, so that `ignore` lists need no
-//! reading; what is read here is whether the format is known, and how large its blocks are.
+//! The tensors' own number formats tell which of them are quantised, so that `ignore` lists are not
+//! read. This file checks that the format is known and reads the size of its blocks.
 
 use serde_json::{Map, Value};
 
-/// How a checkpoint's FP8 matrices are scaled.
+/// Layout of the scales of a checkpoint's FP8 matrices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fp8Layout {
-    /// Rows and columns that share a scale, [bn, bk], where the scale's shape does not tell: one is
-    /// for the matrix, one a row for the output channels.
+    /// Number of rows and columns that share a scale, [bn, bk]. None: the scale's shape tells
+    /// whether there is one scale per matrix or one per row (output channel).
     pub block: Option<[usize; 2]>,
 }
 
-/// Reads the configuration; what is not known is told as `key value (wanted ...)`.
+/// Reads a `quantization_config`.
+///
+/// # Errors
+/// The unsupported key and value, as `key value (wanted ...)`.
 pub(super) fn parse(config: &Value) -> Result<Fp8Layout, String> {
     match config.get("quant_method").and_then(Value::as_str) {
         Some("compressed-tensors") => compressed_tensors(config),
@@ -26,7 +29,7 @@ pub(super) fn parse(config: &Value) -> Result<Fp8Layout, String> {
     }
 }
 
-/// `quant_method = "fp8"`: E4M3 with one scale a matrix, or one a block.
+/// `quant_method = "fp8"`: E4M3 with one scale per matrix, or one per block.
 fn fine_grained(config: &Value) -> Result<Fp8Layout, String> {
     if let Some(format) = config.get("fmt").and_then(Value::as_str)
         && format != "e4m3"
@@ -42,7 +45,7 @@ fn compressed_tensors(config: &Value) -> Result<Fp8Layout, String> {
         _ => Err(format!("format {format} (wanted float-quantized)")),
     };
     if let Some(format) = config.get("format").filter(|format| !format.is_null()) {
-        // with groups of several formats, each group says its own
+        // with mixed precision each group has a format of its own
         if format.as_str() != Some("mixed-precision") {
             known(format)?;
         }
@@ -68,7 +71,7 @@ fn compressed_tensors(config: &Value) -> Result<Fp8Layout, String> {
         }
         layouts.push(group_layout(group.get("weights")).map_err(at)?);
     }
-    // which matrices have them shows in their scales
+    // each matrix's scale shows whether the blocks apply to it
     let mut blocks = layouts.iter().filter_map(|layout| layout.block);
     let block = blocks.next();
     match layouts.is_empty() {
@@ -103,7 +106,7 @@ fn group_layout(weights: Option<&Value>) -> Result<Fp8Layout, String> {
     }
 }
 
-/// Two positive numbers, as a list or as "128x128".
+/// Block sizes: two positive numbers, as a list or as text such as "128x128".
 fn block(value: Option<&Value>, key: &str) -> Result<Option<[usize; 2]>, String> {
     let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
     let sizes: Option<Vec<usize>> = match value {

@@ -1,4 +1,4 @@
-//! Both spellings are read, round trips hold, and what is wrong is named.
+//! Reading of `config.json` in both spellings, round trips, and error texts.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn read(value: &Value) -> Result<ModelConfig, String> {
 }
 
 #[test]
-fn both_spellings_give_the_same_constants() {
+fn from_json_reads_both_spellings_alike() {
     let old = read(&qwen2()).unwrap();
     assert_eq!((old.head_dim, old.rope_theta, old.attention_bias), (8, 1e6, true));
     assert_eq!(old.eos_token_ids, [3, 4]);
@@ -36,7 +36,7 @@ fn both_spellings_give_the_same_constants() {
 }
 
 #[test]
-fn llama_scaling_survives_a_round_trip() {
+fn to_json_keeps_llama3_scaling() {
     let mut value = qwen2();
     value["model_type"] = json!("llama");
     value["rope_scaling"] = json!({
@@ -50,7 +50,7 @@ fn llama_scaling_survives_a_round_trip() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn from_json_names_the_key_that_is_wrong() {
     let cases: [(&str, Value, &str); 9] = [
         ("rms_norm_eps", Value::Null, "config.json: key `rms_norm_eps` is missing"),
         ("rope_theta", Value::Null, "config.json: key `rope_theta` is missing"),

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_int, c_uint, c_ulong, c_void};
 use std::path::Path;
 
-use super::cuda::{KernelArg, LaunchShape};
+use super::cuda::kernel::{KernelArg, LaunchShape};
 
 /// A library of kernels, open for the life of the process.
 pub(crate) struct Library(*mut c_void);

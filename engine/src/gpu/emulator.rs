@@ -11,7 +11,7 @@ use super::launch::Launch;
 use super::ops::Heads;
 use super::source::{self, KernelFile};
 use crate::error::Error;
-use crate::ffi::cuda::{KernelArg, LaunchShape};
+use crate::ffi::cuda::kernel::{KernelArg, LaunchShape};
 use crate::ffi::emulated::Library;
 
 /// The files of kernels for a model's shapes. A file is compiled when one of its kernels is first

@@ -1,8 +1,8 @@
 //! The GPU runner: a forward batch through all layers, and the sampling of its logits.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::arena::{self, KvKind, LayerArena};
+use super::arena::{self, LayerArena};
 use super::batch::GpuBatch;
 use super::buffers::{self, Buffers, Capacity};
 use super::cascade::CascadePlan;
@@ -12,51 +12,15 @@ use super::kernel_ops::{KernelOps, check_model};
 use super::ops::{Activations, DecodeContexts, Heads, Ops};
 use super::prefill::Prefill;
 use super::reference::ReferenceOps;
+use super::sampling;
+use super::settings::GpuSettings;
 use super::tuning::{SKINNY_GEMM_MAX_TOKENS, SKINNY_GEMM_TOKENS, graph_rows};
 use crate::batch::ForwardBatch;
 use crate::error::Error;
-use crate::ffi::cuda::{self, CudaStream, StreamGuard};
-use crate::kv::BLOCK_TOKENS;
+use crate::ffi::cuda::context;
+use crate::ffi::cuda::stream::{CudaStream, StreamGuard};
 use crate::model::{Decoder, Linear};
 use crate::sampler::{Drawn, RowSampling};
-
-/// Settings of one engine's runner.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GpuSettings {
-    pub(crate) n_blocks: usize,
-    /// Maximum number of tokens per step.
-    pub(crate) step_tokens: usize,
-    /// Maximum number of rows per step.
-    pub(crate) max_batch: usize,
-    /// Maximum number of tokens per sequence.
-    pub(crate) max_context: usize,
-    pub(crate) kv: KvKind,
-    /// Whether fused kernels run; otherwise libtorch's operations do.
-    pub(crate) kernels: bool,
-    /// Whether decoding steps are recorded as CUDA graphs.
-    pub(crate) graphs: bool,
-    /// Whether decoding rows that share a prefix use cascade attention.
-    pub(crate) shared_attention: bool,
-    /// Maximum number of bytes of a product's weights that the kernel before it prefetches.
-    pub(crate) fetch_ahead: usize,
-}
-
-impl GpuSettings {
-    fn capacity(&self) -> Capacity {
-        let n_rows = graph_rows(self.max_batch);
-        // prefixes are shared to the token, so that some spans are shorter than a block
-        let n_spans = self.max_context.div_ceil(BLOCK_TOKENS) + 64;
-        // the contexts of several prompts together, at least the longest one
-        let n_gathered =
-            self.max_batch.saturating_mul(self.max_context).min(32_768).max(self.max_context);
-        Capacity { n_tokens: self.step_tokens.max(n_rows), n_rows, n_spans, n_gathered }
-    }
-
-    /// Bytes of a step's intermediate results.
-    pub(crate) fn buffer_bytes(&self, config: &crate::ModelConfig) -> usize {
-        self.capacity().bytes(config)
-    }
-}
 
 /// Runs batches of one model.
 pub(crate) struct GpuRunner {
@@ -75,13 +39,13 @@ pub(crate) struct GpuRunner {
 
 impl Drop for GpuRunner {
     fn drop(&mut self) {
-        // the GPU may still use this memory; a GPU that fails no longer does
+        // the GPU may still use this memory; a GPU that failed does not
         let _ = self.wait();
     }
 }
 
 impl GpuRunner {
-    /// Takes a model of bf16 activations on a GPU.
+    /// Makes a runner of a model with bf16 activations on a GPU.
     ///
     /// # Errors
     /// [`Error::Device`] where the kernels do not compile or the memory does not suffice;
@@ -101,7 +65,7 @@ impl GpuRunner {
         let stream = CudaStream::from_pool()?;
         let mut runner = Self::with_ops(model, settings, ops)?;
         runner.by_flash = settings.kernels;
-        // the reference operations read numbers on the host, which a graph cannot record
+        // the reference operations read values on the host, which a graph cannot record
         runner.graphs = (settings.graphs && settings.kernels).then(|| Graphs::new(stream));
         runner.stream = Some(stream);
         CudaStream::current()?.synchronize()?;
@@ -131,7 +95,7 @@ impl GpuRunner {
 
     /// Waits for weights that were written on libtorch's current stream, which is not the runner's.
     pub(crate) fn wait_for_weights() -> Result<(), Error> {
-        cuda::enter()?;
+        context::enter()?;
         CudaStream::current()?.synchronize()
     }
 
@@ -143,7 +107,7 @@ impl GpuRunner {
     fn enter(&self) -> Result<Option<StreamGuard>, Error> {
         match &self.stream {
             Some(stream) => {
-                cuda::enter()?;
+                context::enter()?;
                 stream.enter().map(Some)
             }
             None => Ok(None),
@@ -373,7 +337,7 @@ impl GpuRunner {
     /// Draws one token for each of `draws` from rows of `logits` [B, V].
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where the model's output is no number.
+    /// [`Error::NotFinite`] where the model's output is NaN or infinite.
     pub(crate) fn sample(
         &self,
         logits: &Tensor,
@@ -381,36 +345,6 @@ impl GpuRunner {
     ) -> Result<Vec<Drawn>, Error> {
         let _no_grad = tch::no_grad_guard();
         let _stream = self.enter()?;
-        let device = logits.device();
-        // several samples may be drawn from one row
-        let is_in_order = draws.iter().map(|draw| draw.row).eq(0..logits.size()[0] as usize);
-        let rows: Vec<i64> = draws.iter().map(|draw| draw.row as i64).collect();
-        let logits = match is_in_order {
-            true => logits.shallow_clone(),
-            false => {
-                logits.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to_device(device)?)?
-            }
-        };
-        let numbers: [fn(&RowSampling) -> f64; 4] = [
-            |draw| draw.temperature,
-            |draw| draw.top_p,
-            |draw| draw.top_k as f64,
-            |draw| draw.uniform,
-        ];
-        let numbers: Vec<f64> = numbers.iter().flat_map(|of| draws.iter().map(of)).collect();
-        let n = rows.len() as i64;
-        let draws = Tensor::f_from_slice(&numbers)?.f_view([4, n])?.f_to_device(device)?;
-        let drawn = Tensor::f_empty([2, n], (Kind::Double, device))?;
-        self.ops.sample(&logits, &draws, &drawn)?;
-        let drawn = Vec::<f64>::try_from(drawn.f_view([-1])?)?;
-        let (tokens, logprobs) = drawn.split_at(rows.len());
-        let drawn = tokens.iter().zip(logprobs).map(|(&token, &logprob)| {
-            let logprob = logprob as f32;
-            match logprob.is_finite() {
-                true => Ok(Drawn { token: token as u32, logprob }),
-                false => Err(Error::NotFinite { logprob }),
-            }
-        });
-        drawn.collect()
+        sampling::sample(&*self.ops, logits, draws)
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tuning::GRAPH_MAX_ROWS;
 use crate::error::Error;
-use crate::ffi::cuda::{CudaStream, Graph};
+use crate::ffi::cuda::graph::CudaGraph;
+use crate::ffi::cuda::stream::CudaStream;
 
 /// Number of rows of a step, and whether some of them share a prefix.
 pub(super) type StepKind = (usize, bool);
@@ -12,7 +13,7 @@ pub(super) type StepKind = (usize, bool);
 /// Graphs by kind of step.
 pub(super) struct Graphs {
     stream: CudaStream,
-    recorded: BTreeMap<StepKind, Graph>,
+    recorded: BTreeMap<StepKind, CudaGraph>,
     /// Kinds of step that could not be recorded.
     unrecorded: BTreeSet<StepKind>,
 }
@@ -53,12 +54,16 @@ impl Graphs {
         // the second run takes the path that the first found: a refused product has another one
         step()?;
         self.stream.synchronize()?;
-        match Graph::capture(&self.stream, &step) {
+        match CudaGraph::capture(&self.stream, &step) {
             Ok(graph) => {
                 self.recorded.insert(kind, graph);
             }
             Err(error) => {
-                tracing::warn!(n_rows = kind.0, %error, "A step cannot be recorded; it is started part by part.");
+                tracing::warn!(
+                    n_rows = kind.0,
+                    %error,
+                    "A step cannot be recorded; its kernels are launched one by one."
+                );
                 self.unrecorded.insert(kind);
             }
         }

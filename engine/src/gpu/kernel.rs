@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::ffi::cuda::{KernelArg, LaunchShape};
+use crate::ffi::cuda::kernel::{KernelArg, LaunchShape};
 
 /// A size that the declarations refer to by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

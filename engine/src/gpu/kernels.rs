@@ -10,7 +10,7 @@ use super::kernel::Format::{Bf16, Bytes, E4m3, F32, F64, I32, Kv};
 use super::kernel::Param::{F32Value, I32Value, Optional, Tensor};
 use super::kernel::Size::{AtLeast, Fixed, Is, Over, Times};
 use super::kernel::{Dims, Kernel, Param};
-use crate::ffi::cuda::LaunchShape;
+use crate::ffi::cuda::kernel::LaunchShape;
 use crate::kv::BLOCK_TOKENS;
 
 /// Widest row that a kernel keeps in a block's shared memory, beside what it needs itself.

@@ -1,5 +1,4 @@
-//! How kernels are started: a trait, and its implementation by the present GPU, which compiles
-//! them.
+//! Launching kernels: a trait, and its implementation for a GPU, which compiles them.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +6,12 @@ use super::arena::KvKind;
 use super::ops::Heads;
 use super::source::{self, KernelFile};
 use crate::error::Error;
-use crate::ffi::cuda::{self, CudaStream, Function, KernelArg, LaunchShape};
+use crate::ffi::cuda;
+use crate::ffi::cuda::kernel::{KernelArg, LaunchShape, LoadedKernel};
+use crate::ffi::cuda::stream::CudaStream;
 use crate::ffi::nvrtc;
 
-/// Starts kernels by their names.
+/// Launches kernels by name.
 pub(super) trait Launch: Send {
     fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) -> Result<(), Error>;
 }
@@ -21,19 +22,19 @@ const HOPPER: (i32, i32) = (9, 0);
 
 /// Kernels on the GPU, in the order of libtorch's current stream.
 pub(super) struct GpuLauncher {
-    functions: BTreeMap<&'static str, Function>,
+    loaded: BTreeMap<&'static str, LoadedKernel>,
     /// Whether the GPU has an instruction that prefetches memory into L2.
     pub(super) can_prefetch: bool,
 }
 
 impl GpuLauncher {
-    /// Compiles the kernels for the present GPU and loads them.
+    /// Compiles the kernels for this machine's GPU and loads them.
     ///
     /// # Errors
     /// [`Error::Device`] with the compiler's messages; [`Error::Unsupported`] for shapes that the
     /// kernels are not written for.
     pub(super) fn new(heads: &Heads, kv: KvKind) -> Result<Self, Error> {
-        let (name, capability) = cuda::capability()?;
+        let (name, capability) = cuda::context::capability()?;
         if capability < MIN_CAPABILITY {
             let (major, minor) = capability;
             return Err(Error::Device(format!(
@@ -41,14 +42,14 @@ impl GpuLauncher {
                  set gpu_kernels = false"
             )));
         }
-        let mut functions = BTreeMap::new();
+        let mut kernels = BTreeMap::new();
         for file in source::files(heads, kv)? {
             let code = compile(&file, &architecture(capability))?;
             let names: Vec<&str> = file.kernels.iter().map(|kernel| kernel.name).collect();
-            let loaded = cuda::load(&code, &names)?;
-            functions.extend(names.into_iter().zip(loaded));
+            let loaded = cuda::kernel::load(&code, &names)?;
+            kernels.extend(names.into_iter().zip(loaded));
         }
-        Ok(Self { functions, can_prefetch: capability >= HOPPER })
+        Ok(Self { loaded: kernels, can_prefetch: capability >= HOPPER })
     }
 }
 
@@ -65,8 +66,8 @@ pub(super) fn compile(file: &KernelFile, architecture: &str) -> Result<Vec<u8>, 
 
 impl Launch for GpuLauncher {
     fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) -> Result<(), Error> {
-        let function = self.functions.get(kernel);
-        let function = *function.expect("every kernel is in a file's list. This is a bug.");
-        cuda::launch(function, shape, &CudaStream::current()?, args)
+        let loaded = self.loaded.get(kernel);
+        let loaded = *loaded.expect("every kernel is in a file's list. This is a bug.");
+        cuda::kernel::launch(loaded, shape, &CudaStream::current()?, args)
     }
 }

@@ -24,11 +24,14 @@ pub mod measure;
 mod ops;
 mod prefill;
 mod reference;
+mod sampling;
+mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
 mod tuning;
 
 pub(crate) use arena::KvKind;
-pub(crate) use forward::{GpuRunner, GpuSettings};
+pub(crate) use forward::GpuRunner;
 pub(crate) use kernel_ops::check_model;
+pub(crate) use settings::GpuSettings;

@@ -8,7 +8,7 @@ use super::arena::LayerArena;
 use super::ops::{Heads, Ops};
 use crate::batch::BatchRow;
 use crate::error::Error;
-use crate::ffi::cuda::flash_attention;
+use crate::ffi::cuda::flash::flash_attention;
 use crate::kv::BLOCK_TOKENS;
 
 /// A group of prefilling rows whose contexts are gathered together, for all layers.

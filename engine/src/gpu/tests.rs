@@ -8,9 +8,9 @@ use rand::Rng as _;
 use tch::{Device, Kind, Tensor};
 
 use super::arena::KvKind;
-use super::forward::GpuSettings;
 use super::measure::stage::values;
 use super::ops::{Activations, Heads};
+use super::settings::GpuSettings;
 use crate::batch::{BatchRow, ForwardBatch};
 use crate::config::ModelConfig;
 use crate::config::examples::tiny;

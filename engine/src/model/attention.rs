@@ -5,21 +5,21 @@
 
 use tch::Tensor;
 
-/// What one layer's attention needs to know about the batch it runs in.
+/// Attention of one batch, called once per layer.
 pub(crate) trait Attend {
-    /// Attends for one layer.
+    /// Attends in layer `layer_idx`.
     ///
     /// # Shapes
     /// `q` [N, Hq, D], `k` and `v` [N, Hkv, D] → [N, Hq·D].
     fn attend(&mut self, layer_idx: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor;
 }
 
-/// Full causal attention of a right-padded batch: padding comes last, so that no real token sees
-/// it, and needs no mask.
+/// Full causal attention of a right-padded batch. Padding needs no mask: it comes last, so that no
+/// real token attends to it.
 pub(crate) struct Causal {
-    /// Rows of the batch.
+    /// Number of rows of the batch.
     pub(crate) n_rows: i64,
-    /// Tokens a row, padding included.
+    /// Number of tokens per row, padding included.
     pub(crate) n_time: i64,
 }
 

@@ -56,7 +56,8 @@ impl Decoder {
                 limit: self.config.max_position,
             });
         }
-        let positions = Tensor::arange(n_time, (Kind::Int64, self.device())).repeat([n_rows]); // [B·T]
+        let positions = Tensor::arange(n_time, (Kind::Int64, self.device()));
+        let positions = positions.repeat([n_rows]); // [B·T]
         let mut causal = Causal { n_rows, n_time };
         let hidden = self.forward(&ids.reshape([-1]), &positions, compute, &mut causal)?;
         Ok(hidden.view([n_rows, n_time, self.config.hidden_size as i64]))

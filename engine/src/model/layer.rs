@@ -10,7 +10,7 @@ use super::rope::Rotation;
 use crate::config::ModelConfig;
 use crate::error::Error;
 
-/// The parameters of one layer.
+/// Parameters of one layer.
 pub(crate) struct Layer {
     pub(crate) input_norm: Tensor, // [H]
     pub(crate) qkv: Linear,        // [(Hq + 2·Hkv)·D, H]
@@ -21,7 +21,7 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// The same parameters a second time, in the same memory.
+    /// A second handle to the same parameters; no memory is copied.
     pub(crate) fn shallow_clone(&self) -> Self {
         Self {
             input_norm: self.input_norm.shallow_clone(),
@@ -47,7 +47,8 @@ impl Layer {
         let head_dim = config.head_dim as i64;
 
         let normed = rms_norm(x, &self.input_norm, config.rms_norm_eps);
-        let qkv = self.qkv.forward(&normed)?.view([-1, n_q_heads + 2 * n_kv_heads, head_dim]); // [N, Hq + 2·Hkv, D]
+        let qkv = self.qkv.forward(&normed)?;
+        let qkv = qkv.view([-1, n_q_heads + 2 * n_kv_heads, head_dim]); // [N, Hq + 2·Hkv, D]
         let parts = qkv.split_with_sizes([n_q_heads + n_kv_heads, n_kv_heads], 1);
         let rotated = rotation.apply(&parts[0]).split_with_sizes([n_q_heads, n_kv_heads], 1);
         let attended = attend.attend(layer_idx, &rotated[0], &rotated[1], &parts[1]); // [N, Hq·D]

@@ -10,13 +10,13 @@ use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
-use crate::ffi::cuda;
+use crate::ffi::cuda::stream::CudaStream;
 use crate::fp8::{Quantized, quantize_tokens};
 
 /// Last part of the name of an FP8 matrix's scale.
 pub(super) const SCALE: &str = "weight_scale";
 
-/// A weight [N, K] with its bias.
+/// A linear layer: weight [N, K] and optional bias.
 #[derive(Debug)]
 pub(crate) struct Linear {
     /// [N, K], plain or E4M3.
@@ -43,7 +43,7 @@ fn refuse(shape: [i64; 3], error: &tch::TchError) {
         inputs,
         outputs,
         reason,
-        "An FP8 product with a scale a row is refused; it is scaled after."
+        "cuBLASLt refuses an FP8 product with one scale per row; the result is scaled afterwards."
     );
     if let Ok(mut refused) = REFUSED.lock() {
         refused.insert(shape);
@@ -51,7 +51,7 @@ fn refuse(shape: [i64; 3], error: &tch::TchError) {
 }
 
 impl Linear {
-    /// The same parameters a second time, in the same memory.
+    /// A second handle to the same parameters; no memory is copied.
     pub(crate) fn shallow_clone(&self) -> Self {
         let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
         Self {
@@ -165,15 +165,15 @@ impl Linear {
     }
 }
 
-/// A scale of 1 for a whole matrix, allocated once: graphs may not allocate.
+/// A scale of 1 for a whole matrix, allocated once: recorded graphs must not allocate.
 fn unit_scale(device: Device) -> Result<Tensor, Error> {
     static ONE: Mutex<Option<Tensor>> = Mutex::new(None);
-    let mut one = ONE.lock().expect("nobody panics with the scale in hand. This is a bug.");
+    let mut one = ONE.lock().expect("no thread panics while it holds this lock. This is a bug.");
     if one.is_none() {
         *one = Some(Tensor::f_ones([1, 1], (Kind::Float, device))?);
         // other threads use it on other streams
         if device.is_cuda() {
-            cuda::CudaStream::current()?.synchronize()?;
+            CudaStream::current()?.synchronize()?;
         }
     }
     let made = one.as_ref().map(Tensor::shallow_clone);

@@ -7,12 +7,12 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::{ModelConfig, RopeScaling};
 
-/// The inverse frequencies of a model, one a pair of dimensions.
+/// Inverse frequencies of a model, one per pair of dimensions.
 pub(crate) struct Rope {
     inv_freq: Tensor, // [D/2] f32
 }
 
-/// Cosines and sines of one batch's positions.
+/// Cosines and sines of the angles at one batch's positions.
 pub(crate) struct Rotation {
     cos: Tensor, // [N, 1, D/2]
     sin: Tensor,
@@ -29,14 +29,15 @@ impl Rope {
         Self { inv_freq: self.inv_freq.shallow_clone() }
     }
 
-    /// One a pair of dimensions: [D/2] f32.
+    /// Inverse frequency per pair of dimensions: [D/2] f32.
     pub(crate) fn inv_freq(&self) -> &Tensor {
         &self.inv_freq
     }
 
-    /// Rotation of the tokens at `positions` `[N]`, computed in f32 and handed over in `kind`.
+    /// Rotation of the tokens at `positions` `[N]`: computed in f32, returned in `kind`.
     pub(crate) fn at(&self, positions: &Tensor, kind: Kind) -> Rotation {
-        let angles = positions.to_kind(Kind::Float).unsqueeze(1) * self.inv_freq.unsqueeze(0); // [N, D/2]
+        let positions = positions.to_kind(Kind::Float).unsqueeze(1); // [N, 1]
+        let angles = positions * self.inv_freq.unsqueeze(0); // [N, D/2]
         Rotation {
             cos: angles.cos().to_kind(kind).unsqueeze(1),
             sin: angles.sin().to_kind(kind).unsqueeze(1),

@@ -1,6 +1,6 @@
-//! Keys and values in blocks on any device, with libtorch's attention. A row's context is gathered
-//! from its blocks, and its tokens attend to it with a mask. It is the reference implementation of
-//! the faster paths.
+//! Keys and values in blocks on any device, with libtorch's attention: the reference implementation
+//! of the faster paths. A row's context is gathered from its blocks, and the row's tokens attend to
+//! it with a mask. It knows nothing of scheduling.
 
 use tch::{Kind, Tensor};
 
@@ -10,7 +10,7 @@ use crate::kv::BLOCK_TOKENS;
 use crate::model::Decoder;
 use crate::model::attention::Attend;
 
-/// Keys and values of all layers, [slots, Hkv, D] each.
+/// Keys and values per layer, each [slots, Hkv, D].
 pub(super) struct KvBlocks {
     layers: Vec<(Tensor, Tensor)>,
 }
@@ -25,7 +25,7 @@ impl KvBlocks {
         Ok(Self { layers: layers.collect::<Result<_, Error>>()? })
     }
 
-    /// Computes a batch: logits of the wanted tokens, [wanted, V] f32.
+    /// Computes a batch. Returns the logits of the wanted tokens, [wanted, V] f32.
     pub(super) fn forward(
         &mut self,
         model: &Decoder,
@@ -47,7 +47,7 @@ impl KvBlocks {
     }
 }
 
-/// The slots of a row's context, in order.
+/// Slots of a row's context, in order of position.
 fn context(row: &BatchRow) -> Vec<i64> {
     let spans = row.spans.iter().flat_map(|span| {
         let first = i64::from(span.block) * BLOCK_TOKENS as i64;
@@ -56,7 +56,7 @@ fn context(row: &BatchRow) -> Vec<i64> {
     spans.collect()
 }
 
-/// Attention of one batch.
+/// Attention of one batch's rows over their gathered contexts.
 struct Rows<'a> {
     kv: &'a mut KvBlocks,
     rows: &'a [BatchRow],
@@ -73,10 +73,11 @@ impl Attend for Rows<'_> {
         let n_kv_heads = k.size()[1];
         let outs = self.rows.iter().zip(&self.contexts).map(|(row, context)| {
             let (len, n_context) = (row.len as i64, context.size()[0]);
-            let gathered = |arena: &Tensor| arena.index_select(0, context).transpose(0, 1); // [Hkv, T, D]
+            // [Hkv, T, D]
+            let gathered = |arena: &Tensor| arena.index_select(0, context).transpose(0, 1);
             let q = q.narrow(0, row.start as i64, len).transpose(0, 1); // [Hq, len, D]
             let n_groups = n_heads / n_kv_heads;
-            // the query heads of a key/value head become rows of one small product
+            // the query heads that share a key/value head become rows of one product
             let q = q.reshape([n_kv_heads, n_groups * len, head_dim]);
             let mask = (len > 1).then(|| {
                 let options = (Kind::Int64, q.device());

@@ -155,7 +155,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn every_sample_is_what_it_would_be_alone(
-        shapes in prop::collection::vec((0u64..4, 1usize..50, 1u32..4, 1usize..20, 0i32..3, any::<bool>()), 1..30),
+        shapes in prop::collection::vec(
+            (0u64..4, 1usize..50, 1u32..4, 1usize..20, 0i32..3, any::<bool>()),
+            1..30,
+        ),
         n_blocks in 5usize..40,
         step_tokens in 1usize..60,
         prefix_cache in any::<bool>(),

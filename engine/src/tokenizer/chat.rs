@@ -70,7 +70,8 @@ impl ChatTemplate {
         // transformers passes the last two as None, which templates ask for
         let none = || Value::from(());
         let context = context! {
-            messages, add_generation_prompt, bos_token, eos_token, tools => none(), documents => none()
+            messages, add_generation_prompt, bos_token, eos_token,
+            tools => none(), documents => none()
         };
         template.render(context).map_err(|error| {
             let detail = error.detail().map_or_else(|| error.to_string(), str::to_owned);

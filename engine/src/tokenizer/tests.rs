@@ -15,7 +15,8 @@ fn config() -> BpeConfig {
         special_tokens: vec!["<user>".into(), "<assistant>".into()],
         added_tokens: vec!["<think>".into(), "</think>".into()],
         chat_template: Some(
-            "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m['content'].strip() }}{% endfor %}\n\
+            "{{ bos_token }}{% for m in messages %}<{{ m.role }}>\
+             {{ m['content'].strip() }}{% endfor %}\n\
              {% if add_generation_prompt %}<assistant>{% endif %}"
                 .into(),
         ),

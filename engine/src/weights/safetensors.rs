@@ -34,7 +34,8 @@ pub(crate) fn open_folder(dir: &Path) -> Result<Checkpoint, Error> {
         let found = pickled.iter().find(|name| dir.join(name).exists());
         if let (Some(name), false) = (found, dir.join(SINGLE).exists()) {
             let reason = format!(
-                "its weights are in {name}; wanted safetensors, as save_pretrained of transformers writes them"
+                "its weights are in {name}; wanted safetensors, as save_pretrained of transformers \
+                 writes them"
             );
             return Err(Error::bad_file(dir, reason));
         }

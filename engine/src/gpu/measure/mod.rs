@@ -17,7 +17,8 @@ use super::ops::Ops;
 use super::reference::ReferenceOps;
 use crate::config::ModelConfig;
 use crate::error::Error;
-use crate::ffi::cuda::{self, CudaStream};
+use crate::ffi::cuda::context;
+use crate::ffi::cuda::stream::CudaStream;
 use crate::settings::EngineConfig;
 pub use stage::KernelMeasurement;
 use stage::MeasureStage;
@@ -49,7 +50,7 @@ pub fn measure(
     let _no_grad = tch::no_grad_guard();
     let missing = |_| Error::Device("libtorch finds no CUDA device to measure".to_owned());
     let device = crate::device::DeviceChoice::Cuda.resolve().map_err(missing)?;
-    cuda::enter()?;
+    context::enter()?;
     tch::manual_seed(0);
     let heads = buffers::heads(config);
     let kv = if sizes.kv_fp8 { KvKind::Fp8 } else { KvKind::Bf16 };

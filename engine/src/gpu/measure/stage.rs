@@ -7,7 +7,8 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
-use crate::ffi::cuda::{CudaStream, Graph};
+use crate::ffi::cuda::graph::CudaGraph;
+use crate::ffi::cuda::stream::CudaStream;
 use crate::gpu::ops::Activations;
 use crate::model::Linear;
 
@@ -99,7 +100,7 @@ impl MeasureStage<'_> {
             // started as one graph, so that launch overhead is not measured
             Some(stream) => {
                 stream.synchronize()?;
-                let recorded = Graph::capture(stream, all)?;
+                let recorded = CudaGraph::capture(stream, all)?;
                 recorded.launch(stream)?;
                 stream.synchronize()?;
                 let start = Instant::now();

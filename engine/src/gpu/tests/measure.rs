@@ -2,7 +2,7 @@
 
 use super::{HEADS, config};
 use crate::error::Error;
-use crate::ffi::cuda::{KernelArg, LaunchShape};
+use crate::ffi::cuda::kernel::{KernelArg, LaunchShape};
 use crate::gpu::arena::KvKind;
 use crate::gpu::emulator::{self, EmulatorLauncher};
 use crate::gpu::kernel_ops::KernelOps;

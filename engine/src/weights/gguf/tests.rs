@@ -211,7 +211,9 @@ fn deep_nesting_is_refused() {
 
 proptest! {
     #[test]
-    fn damaged_bytes_never_panic(damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+    fn header_parse_does_not_panic_on_damaged_bytes(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
         let mut bytes = model("llama").bytes(3);
         for (at, byte) in damage {
             let at = at.index(bytes.len());
