@@ -1,36 +1,39 @@
-// Attention of one query token over tokens of a paged cache, by one warp on the tensor cores: what
-// the two attention files share.
+// Attention of one query token over tokens of a paged cache, by one warp on the tensor cores: code
+// that attention.cu and cascade.cu share. It knows nothing of sequences.
 //
-// -DHEAD_DIM=D (a power of two, 16..256), -DGROUPS=G (query heads a kv head, 1..16), -DKV_FP8=0|1.
-// Arenas: [n_blocks, Hkv, 16, D]; with KV_FP8 e4m3 with one f32 scale a token and head in
-// [n_blocks, Hkv, 16].
+// -DHEAD_DIM=D (a power of two, 16..256), -DGROUPS=G (query heads per kv head, 1..16),
+// -DKV_FP8=0|1. Arenas: [n_blocks, Hkv, 16, D]; with KV_FP8 e4m3 with one f32 scale per token and
+// head in [n_blocks, Hkv, 16].
 //
-// A warp takes the 16 tokens of a block at a time, for up to 16 query heads in tiles of 8: with so
-// few heads for so many bytes the tensor cores are mostly idle, but the other units would be too
-// slow for the memory. Lane l is in row g = l / 4 of a fragment and has the part q = l % 4 of it.
-// Scores are queries [16 heads, D] times keys [D, 8 tokens], twice: of a tile the lane has head g
-// and tokens 2q, 2q + 1, 2q + 8 and 2q + 9. As they lie there they are the right factor of values
-// [D, 16 tokens] times weights [16 tokens, 8 heads], of which the lane has heads 2q and 2q + 1.
+// A warp computes the 16 tokens of a cache block at a time, for up to 16 query heads in tiles of 8.
+// With so few heads per byte the tensor cores are mostly idle, but the other units would be slower
+// than the memory.
 //
-// A sum over dimensions has no order and a row of an output any name, so fragments are filled with
-// the bytes as wide loads bring them: of a key the lane has the chunks q, q + 4, .., of a value the
+// Fragments: lane l is in row g = l / 4 and has part q = l % 4 of the row. Scores are queries
+// [16 heads, D] times keys [D, 8 tokens], computed twice for 16 tokens: of each tile the lane gets
+// head g and tokens 2q, 2q + 1, 2q + 8 and 2q + 9. In this layout the weights are the right factor
+// of the product values [D, 16 tokens] times weights [16 tokens, 8 heads], of which the lane gets
+// heads 2q and 2q + 1.
+//
+// The order of dimensions in a sum, and of rows in an output, is free. Fragments are therefore
+// filled in the order of wide loads: of a key the lane has the chunks q, q + 4, .., of a value the
 // chunks g, g + 8, ...
 
 DEVICE constexpr int least(int a, int b) { return a < b ? a : b; }
 
 constexpr int BLOCK_TOKENS = 16;
-// Tiles of the query heads of a kv head.
+// Number of tiles of query heads per kv head.
 constexpr int HEAD_TILES = (GROUPS + 7) / 8;
-// Products over 16 dimensions that a score is made of, and of 16 dimensions that an output has.
+// Number of products per score, 16 dimensions each, and of 16-dimension parts per output.
 constexpr int STEPS = HEAD_DIM / 16;
-// Dimensions of a token that a lane has, and of a chunk of them, which is one load.
+// Dimensions of a token that a lane holds, and dimensions per chunk, which is one load.
 constexpr int KEY_DIMS = HEAD_DIM / 4, KEY_CHUNK = least(KEY_DIMS, 16 / sizeof(KV));
 constexpr int VALUE_DIMS = HEAD_DIM / 8, VALUE_CHUNK = least(VALUE_DIMS, 16 / sizeof(KV));
 
-// A running maximum starts here rather than at -inf, whose difference from itself is NaN.
+// Start of a running maximum. It is not -inf, because -inf - -inf is NaN.
 constexpr float VERY_LOW = -1e30f;
 
-/// BYTES bytes, with zeros up to a whole word.
+/// BYTES bytes, padded with zeros to a whole word.
 template <int BYTES>
 struct Chunk {
     unsigned words[(BYTES + 3) / 4];
@@ -53,105 +56,106 @@ DEVICE Chunk<BYTES> load_chunk(const void* from) {
     return y;
 }
 
-/// The tokens of a span of one kv head. A span is block << 5 | tokens, the first 1..16 of the
-/// block.
-struct Block {
+/// Keys and values of one span for one kv head. A span is block << 5 | n_tokens: the first n_tokens
+/// (1..16) of a cache block.
+struct KvSpan {
     const KV *keys, *values;
     const float *key_scales, *value_scales;
     int n_tokens;
 };
 
-/// Where a span of one kv head lies in the arenas.
-DEVICE Block block_at(const KV* keys, const KV* values, const float* key_scales,
+/// Addresses of a span's keys and values for one kv head in the arenas.
+DEVICE KvSpan kv_span(const KV* keys, const KV* values, const float* key_scales,
                       const float* value_scales, int span, int n_kv_heads, int kv_head) {
     long long token = ((long long)(span >> 5) * n_kv_heads + kv_head) * BLOCK_TOKENS;
-    return Block{keys + token * HEAD_DIM, values + token * HEAD_DIM, key_scales + token,
-                 value_scales + token, span & 31};
+    return KvSpan{keys + token * HEAD_DIM, values + token * HEAD_DIM, key_scales + token,
+                  value_scales + token, span & 31};
 }
 
-/// Where in a block's keys or values a chunk begins: tokens one after the other.
+/// Offset of a chunk in a block's keys or values: tokens in order.
 struct InOrder {
     static MEMBER int place(int token, int dim) { return token * HEAD_DIM + dim; }
 };
 
-/// A lane's part of a block's keys: those of tokens g and g + 8.
+/// A lane's part of a span's keys: tokens g and g + 8.
 struct Keys {
     Chunk<KEY_CHUNK * sizeof(KV)> chunks[2][KEY_DIMS / KEY_CHUNK];
 };
 
-/// A lane's part of a block's values: those of tokens 2q, 2q + 1, 2q + 8 and 2q + 9.
+/// A lane's part of a span's values: tokens 2q, 2q + 1, 2q + 8 and 2q + 9.
 struct Values {
     Chunk<VALUE_CHUNK * sizeof(KV)> chunks[4][VALUE_DIMS / VALUE_CHUNK];
 };
 
-/// What the keys and values of the lane's four tokens are multiplied by.
+/// Scales of the keys and values of the lane's four tokens.
 struct Scales {
     float key[4], value[4];
 };
 
-/// The lane's i-th token of the four that it has scores of.
+/// The i-th of the four tokens whose scores the lane holds.
 DEVICE int own_token(int i) { return threadIdx.x % 4 * 2 + i % 2 + i / 2 * 8; }
 
-// Where a span has fewer than 16 tokens, its last one is loaded again: other slots may hold NaN,
-// which no weight of zero would take away.
+// Where a span has fewer than 16 tokens, its last token is loaded again: unused slots may hold NaN,
+// and a weight of zero times NaN is NaN.
 
 template <class Order>
-DEVICE void load_keys(Keys& keys, const Block& block) {
+DEVICE void load_keys(Keys& keys, const KvSpan& span) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        int token = least(threadIdx.x % 32 / 4 + 8 * i, block.n_tokens - 1);
+        int token = least(threadIdx.x % 32 / 4 + 8 * i, span.n_tokens - 1);
 #pragma unroll
         for (int c = 0; c < KEY_DIMS / KEY_CHUNK; c++) {
             int dim = (c * 4 + threadIdx.x % 4) * KEY_CHUNK;
-            keys.chunks[i][c] = load_chunk<KEY_CHUNK * sizeof(KV)>(block.keys + Order::place(token, dim));
+            keys.chunks[i][c] =
+                load_chunk<KEY_CHUNK * sizeof(KV)>(span.keys + Order::place(token, dim));
         }
     }
 }
 
 template <class Order>
-DEVICE void load_values(Values& values, const Block& block) {
+DEVICE void load_values(Values& values, const KvSpan& span) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        int token = least(own_token(i), block.n_tokens - 1);
+        int token = least(own_token(i), span.n_tokens - 1);
 #pragma unroll
         for (int c = 0; c < VALUE_DIMS / VALUE_CHUNK; c++) {
             int dim = (c * 8 + threadIdx.x % 32 / 4) * VALUE_CHUNK;
             values.chunks[i][c] =
-                load_chunk<VALUE_CHUNK * sizeof(KV)>(block.values + Order::place(token, dim));
+                load_chunk<VALUE_CHUNK * sizeof(KV)>(span.values + Order::place(token, dim));
         }
     }
 }
 
-DEVICE void load_scales(Scales& scales, const Block& block) {
+DEVICE void load_scales(Scales& scales, const KvSpan& span) {
 #if KV_FP8
 #pragma unroll
     for (int i = 0; i < 4; i += 2) {
-        float2 key = *(const float2*)(block.key_scales + own_token(i));
-        float2 value = *(const float2*)(block.value_scales + own_token(i));
+        float2 key = *(const float2*)(span.key_scales + own_token(i));
+        float2 value = *(const float2*)(span.value_scales + own_token(i));
         scales.key[i] = key.x, scales.key[i + 1] = key.y;
         scales.value[i] = value.x, scales.value[i + 1] = value.y;
     }
 #endif
 }
 
-/// The largest power of two that is not above x >= 0; 0 where x is below the normal numbers.
+/// The largest power of two <= x, for x >= 0; 0 for subnormal x.
 DEVICE float power_below(float x) {
     return __uint_as_float(__float_as_uint(x) & 0x7F800000u);
 }
 
-/// 1 / power of a power of two up to 2^126, exactly; 2^127 for 0.
+/// Exact 1 / power for powers of two up to 2^126; 2^127 for 0.
 DEVICE float inverse_of(float power) {
     return __uint_as_float(0x7F000000u - __float_as_uint(power));
 }
 
-/// The left factor of the scores: for each tile and step the lane's four dimensions of head g, as
-/// they are in bf16, or for e4m3 keys in f16.
+/// Left factor of the scores: for each tile and step the lane's four dimensions of head g, in bf16,
+/// or in f16 for e4m3 keys.
 template <int TILES>
 struct Query {
     unsigned words[TILES][STEPS][2];
-    float scale[TILES];  // what scores are multiplied by to be powers of two
+    float scale[TILES];  // factor that turns scores into exponents of two
 
-    /// Fills a tile with q [n_heads, D]; further heads of it are zero.
+    /// Fills a tile with q [n_heads, D]; the tile's other heads are zero.
     MEMBER void load(int tile, const bf16* q, int n_heads, float softmax_scale) {
         int head = threadIdx.x % 32 / 4;
         scale[tile] = softmax_scale * 1.44269504f;  // log2(e)
@@ -171,7 +175,7 @@ struct Query {
 #endif
     }
 
-    /// Divided by a power of two first, which brings the largest to 1 .. 2.
+    /// Converts a tile to f16, divided by a power of two that brings its maximum into 1..2.
     MEMBER void to_f16(int tile) {
         float largest = 0.0f;
 #pragma unroll
@@ -188,22 +192,26 @@ struct Query {
         for (int s = 0; s < STEPS; s++)
 #pragma unroll
             for (int i = 0; i < 2; i++)
-                words[tile][s][i] = f16x2_from_f32(f32_from_bf16(words[tile][s][i] & 0xFFFF) * inverse,
-                                                f32_from_bf16(words[tile][s][i] >> 16) * inverse);
+                words[tile][s][i] =
+                    f16x2_from_f32(f32_from_bf16(words[tile][s][i] & 0xFFFF) * inverse,
+                                   f32_from_bf16(words[tile][s][i] >> 16) * inverse);
     }
 };
 
-/// The running softmax. Of each tile: of head g the maximum (in powers of two) and the sum over
-/// this lane's tokens; of heads 2q and 2q + 1 the lane's dimensions of the weighted sum of values,
-/// which are the chunks g, g + 8, .. one after the other, the j-th of them of head 2q + e in
-/// values[j / 2][j % 2 * 2 + e]. They are divided by value_power, 2^-14 of the power of two below
-/// the largest scale of a value so far, so that weights fit into f16.
+/// State of the running softmax, per tile:
+/// - peak and sum of head g: maximum score (as an exponent of two), and sum of weights over this
+///   lane's tokens;
+/// - values of heads 2q and 2q + 1: the lane's dimensions of the weighted sum of values. These are
+///   the chunks g, g + 8, .. in order; dimension j of head 2q + e is in
+///   values[j / 2][j % 2 * 2 + e].
+/// With KV_FP8 the values are divided by value_power, so that weights fit into f16: 2^-14 times the
+/// power of two below the largest value scale so far.
 template <int TILES>
-struct Running {
+struct RunningSoftmax {
     float peak[TILES], sum[TILES], values[TILES][STEPS][4];
     float value_power = KV_FP8 ? 0.0f : 1.0f;
 
-    MEMBER Running() {
+    MEMBER RunningSoftmax() {
 #pragma unroll
         for (int h = 0; h < TILES; h++) {
             peak[h] = VERY_LOW;
@@ -216,9 +224,9 @@ struct Running {
     }
 };
 
-/// Those of the lane's head g of each tile and its four tokens.
+/// Scores of head g of each tile for the lane's four tokens.
 template <int TILES>
-DEVICE void score(float (&scores)[TILES][4], const Query<TILES>& query, const Keys& keys) {
+DEVICE void compute_scores(float (&scores)[TILES][4], const Query<TILES>& query, const Keys& keys) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         float sums[4] = {};
@@ -242,12 +250,12 @@ DEVICE void score(float (&scores)[TILES][4], const Query<TILES>& query, const Ke
     }
 }
 
-/// Takes the scores of the lane's four tokens into the softmax: their weights, as the right factor
-/// of the values. Tokens from n_tokens on have none.
+/// Adds the scores of the lane's four tokens to the running softmax and computes their weights, in
+/// the layout of the values' right factor. Tokens from n_tokens on get weight 0.
 template <int TILES>
-DEVICE void weigh(Running<TILES>& state, unsigned (&weights)[TILES][2],
-                  float (&scores)[TILES][4], const Query<TILES>& query, const Scales& scales,
-                  int n_tokens) {
+DEVICE void softmax_weights(RunningSoftmax<TILES>& state, unsigned (&weights)[TILES][2],
+                            float (&scores)[TILES][4], const Query<TILES>& query,
+                            const Scales& scales, int n_tokens) {
     float peak[TILES], value_power = state.value_power;
     bool grew = false;
 #pragma unroll
@@ -270,12 +278,13 @@ DEVICE void weigh(Running<TILES>& state, unsigned (&weights)[TILES][2],
         if (own_token(i) < n_tokens) largest = fmaxf(largest, scales.value[i]);
     largest = fmaxf(largest, __shfl_xor_sync(WHOLE_WARP, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(WHOLE_WARP, largest, 2));
-    // Weights reach 2^15 then, of the 2^16 that f16 holds: small ones of many tokens may count as
-    // much as a large one whose value is nothing (an attention sink).
+    // Weights then reach 2^15, within the 2^16 of f16. They use the upper end of the range because
+    // small weights of many tokens may matter as much as a large weight of a token with small
+    // values (an attention sink).
     value_power = fmaxf(value_power, power_below(largest) * 6.103515625e-5f);  // 2^-14
     grew |= value_power > state.value_power;
 #endif
-    // Rare after the first tokens. Where nothing grew the factors would all be 1.
+    // Rare after the first tokens. Where no maximum grew, all factors would be 1.
     if (__ballot_sync(WHOLE_WARP, grew)) {
         float shrink_values = state.value_power * inverse_of(value_power);
         state.value_power = value_power;
@@ -287,7 +296,8 @@ DEVICE void weigh(Running<TILES>& state, unsigned (&weights)[TILES][2],
             float own[2];
 #pragma unroll
             for (int e = 0; e < 2; e++)
-                own[e] = __shfl_sync(WHOLE_WARP, shrink, threadIdx.x % 4 * 8 + 4 * e) * shrink_values;
+                own[e] = __shfl_sync(WHOLE_WARP, shrink, threadIdx.x % 4 * 8 + 4 * e) *
+                         shrink_values;
 #pragma unroll
             for (int s = 0; s < STEPS; s++)
 #pragma unroll
@@ -304,7 +314,9 @@ DEVICE void weigh(Running<TILES>& state, unsigned (&weights)[TILES][2],
                 pair[e] = exp2f(scores[h][i + e] - state.peak[h]);
                 state.sum[h] += pair[e];
 #if KV_FP8
-                pair[e] *= own_token(i + e) < n_tokens ? scales.value[i + e] * inverse_of(state.value_power) : 0.0f;
+                pair[e] *= own_token(i + e) < n_tokens
+                               ? scales.value[i + e] * inverse_of(state.value_power)
+                               : 0.0f;
 #endif
             }
             weights[h][i / 2] =
@@ -313,12 +325,13 @@ DEVICE void weigh(Running<TILES>& state, unsigned (&weights)[TILES][2],
     }
 }
 
-/// Adds the weighted values.
+/// Adds the weighted values of 16 tokens to the running sums.
 template <int TILES>
-DEVICE void add(Running<TILES>& state, const Values& values, const unsigned (&weights)[TILES][2]) {
+DEVICE void add_values(RunningSoftmax<TILES>& state, const Values& values,
+                       const unsigned (&weights)[TILES][2]) {
 #pragma unroll
     for (int s = 0; s < STEPS; s++) {
-        // Two dimensions of the lane's four tokens.
+        // Two dimensions of each of the lane's four tokens.
         unsigned two[4], a[4];
         int bytes = 2 * s % VALUE_CHUNK * sizeof(KV);
 #pragma unroll
@@ -340,25 +353,26 @@ DEVICE void add(Running<TILES>& state, const Values& values, const unsigned (&we
     }
 }
 
-/// Takes a block's tokens into the softmax. All of them are on their way before any is used.
+/// Adds a span's tokens to the running softmax. All loads are started before the first is used.
 template <class Order, int TILES>
-DEVICE void take(Running<TILES>& state, const Query<TILES>& query, const Block& block) {
+DEVICE void attend_span(RunningSoftmax<TILES>& state, const Query<TILES>& query,
+                        const KvSpan& span) {
     Keys keys;
     Values values;
     Scales scales;
-    load_keys<Order>(keys, block);
-    load_scales(scales, block);
-    load_values<Order>(values, block);
+    load_keys<Order>(keys, span);
+    load_scales(scales, span);
+    load_values<Order>(values, span);
     float scores[TILES][4];
     unsigned weights[TILES][2];
-    score(scores, query, keys);
-    weigh(state, weights, scores, query, scales, block.n_tokens);
-    add(state, values, weights);
+    compute_scores(scores, query, keys);
+    softmax_weights(state, weights, scores, query, scales, span.n_tokens);
+    add_values(state, values, weights);
 }
 
-/// Adds up the sums of the lanes that have the same heads; all of them get the result.
+/// Adds the sums of the lanes that hold the same head; all of these lanes get the result.
 template <int TILES>
-DEVICE void gather_sums(Running<TILES>& state) {
+DEVICE void gather_sums(RunningSoftmax<TILES>& state) {
 #pragma unroll
     for (int h = 0; h < TILES; h++) {
         state.sum[h] += __shfl_xor_sync(WHOLE_WARP, state.sum[h], 1);
@@ -367,9 +381,10 @@ DEVICE void gather_sums(Running<TILES>& state) {
 }
 
 /// Stores the weighted sums of values of tile h, times scale[e] for head 2q + e, to `to`
-/// [heads, D]; only those before n_heads.
+/// [heads, D]. Heads from n_heads on are not stored.
 template <int TILES>
-DEVICE void store_values(const Running<TILES>& state, int h, const float (&scale)[2], int n_heads, float* to) {
+DEVICE void store_values(const RunningSoftmax<TILES>& state, int h, const float (&scale)[2],
+                         int n_heads, float* to) {
 #pragma unroll
     for (int e = 0; e < 2; e++) {
         int head = threadIdx.x % 4 * 2 + e;
@@ -384,5 +399,5 @@ DEVICE void store_values(const Running<TILES>& state, int h, const float (&scale
     }
 }
 
-/// The natural logarithm of a sum of powers of two.
+/// Natural logarithm of sum * 2^peak.
 DEVICE float log_sum(float peak, float sum) { return peak * 0.69314718f + logf(sum); }

@@ -1,15 +1,15 @@
-// What every kernel file is preceded by: number formats, 8-wide loads, tensor core products,
-// reductions over a block.
-// Knows nothing about layers. No header is included: the run-time compiler has none at hand.
+// Text that precedes every kernel file: number formats, 8-wide loads, tensor core products, and
+// reductions over a thread block. It knows nothing of layers.
 //
-// Every block is a whole number of warps, every row width a multiple of 8, every base pointer
-// aligned to 16 bytes. All reductions have a fixed order: the same inputs give the same bits.
+// No header is included, because the run-time compiler has no include path.
+// Each thread block is a whole number of warps, each row width a multiple of 8, and each base
+// pointer aligned to 16 bytes. All reductions have a fixed order: equal inputs give equal bits.
 
 typedef unsigned char u8;
 typedef unsigned short bf16;  // the bits of a bfloat16
 typedef unsigned long long u64;
 
-// What keys and values are kept in, in the files that know of them.
+// Number format of keys and values, in the files that use the cache.
 #ifdef KV_FP8
 #if KV_FP8
 typedef u8 KV;
@@ -28,7 +28,7 @@ typedef bf16 KV;
 #ifndef JOUST_EMULATE
 #define MEMBER DEVICE
 #else
-#define MEMBER  // There the above makes a function static, which has another meaning in a class.
+#define MEMBER  // DEVICE would make a member function static.
 #endif
 #define WHOLE_WARP 0xFFFFFFFFu
 
@@ -36,18 +36,18 @@ DEVICE float negative_infinity() { return __uint_as_float(0xFF800000u); }
 
 DEVICE float f32_from_bf16(unsigned bits) { return __uint_as_float(bits << 16); }
 
-/// Rounds to nearest, ties to even; NaN stays NaN.
+/// Rounds to the nearest value, ties to even; NaN stays NaN.
 DEVICE bf16 bf16_from_f32(float x) {
     unsigned bits = __float_as_uint(x);
     if (x != x) return (bf16)(bits >> 16 | 0x40);
     return (bf16)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
-// ---- e4m3: 1 sign, 4 exponent and 3 mantissa bits, no infinity, largest value 448 ----
+// ---- e4m3: 1 sign, 4 exponent and 3 mantissa bits, no infinity, maximum 448 ----
 
 #ifndef JOUST_EMULATE
 
-/// Rounds two floats to nearest even, clamped to +-448; NaN stays NaN.
+/// Rounds two floats to the nearest values, ties to even, clamped to +-448; NaN stays NaN.
 DEVICE uchar2 e4m3x2_from_f32(float first, float second) {
     unsigned short both;
     asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(both) : "f"(second), "f"(first));
@@ -74,7 +74,7 @@ static u8 e4m3_from_f32(float x) {
     float size = fabsf(x);
     if (x != x) return 0x7F;
     if (size > 448.0f) size = 448.0f;
-    // Below the smallest normal number the steps are 2^-9 wide; the eighth is that number.
+    // Subnormal numbers are 2^-9 apart; eight steps reach the smallest normal number.
     if (size < 0.015625f) return sign | (u8)rintf(size * 512.0f);
     unsigned bits = __float_as_uint(size);
     bits += 0x7FFFF + (bits >> 20 & 1);
@@ -96,12 +96,12 @@ static void f32_from_e4m3x2(unsigned both, float* y) {
 
 #endif
 
-/// The scale that lets a row whose largest |y| is `amax` just fit; the floor keeps 1/scale finite.
+/// Scale that maps `amax`, the largest |y| of a row, to 448; the lower bound keeps 1/scale finite.
 DEVICE float e4m3_scale(float amax) {
     return fmaxf(amax / 448.0f, 1.0f / (448.0f * 512.0f));
 }
 
-// ---- eight numbers at a time ----
+// ---- loads and stores of eight values ----
 
 DEVICE void unpack8(uint4 packed, float* y) {  // bf16
     unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
@@ -140,7 +140,7 @@ DEVICE void store8(bf16* x, const float* y) {
     *(uint4*)x = uint4{words[0], words[1], words[2], words[3]};
 }
 
-/// Stores y * inverse as e4m3. `inverse` is 1/scale, rounded once: one division for a whole row.
+/// Stores y * inverse as e4m3. `inverse` is 1/scale, so that there is one division per row.
 DEVICE void store8_e4m3(u8* q, const float* y, float inverse) {
     unsigned words[2] = {0, 0};
 #pragma unroll
@@ -151,7 +151,7 @@ DEVICE void store8_e4m3(u8* q, const float* y, float inverse) {
     *(uint2*)q = uint2{words[0], words[1]};
 }
 
-/// NaN is ignored here; its own e4m3 is NaN, so it is not lost.
+/// Maximum of `amax` and eight |y|. Ignores NaN, which is not lost: its e4m3 is NaN.
 DEVICE float max_abs8(float amax, const float* y) {
 #pragma unroll
     for (int i = 0; i < 8; i++) amax = fmaxf(amax, fabsf(y[i]));
@@ -162,8 +162,8 @@ DEVICE float max_abs8(float amax, const float* y) {
 
 #ifndef JOUST_EMULATE
 
-/// Loads 16 bytes of memory that no kernel writes meanwhile. Volatile, so that a load that is
-/// written ahead of its use stays ahead.
+/// Loads 16 bytes of memory that no kernel writes at the same time. Volatile, so that the compiler
+/// does not move a load towards its use.
 DEVICE uint4 load16(const u8* from) {
     uint4 y;
     asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];\n"
@@ -172,7 +172,8 @@ DEVICE uint4 load16(const u8* from) {
     return y;
 }
 
-/// Begins to copy 16 bytes to shared memory, past L1 and the registers; zeros unless `wanted`.
+/// Starts an asynchronous copy of 16 bytes to shared memory, bypassing L1 and the registers. Writes
+/// zeros unless `wanted`.
 DEVICE void copy16_async(uint4* to, const u8* from, bool wanted) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n"
                  :
@@ -180,10 +181,11 @@ DEVICE void copy16_async(uint4* to, const u8* from, bool wanted) {
                  : "memory");
 }
 
-/// Makes a group of the thread's copies since the group before.
+/// Closes a group: the calling thread's copies since its previous group.
 DEVICE void end_copy_group() { asm volatile("cp.async.commit_group;\n" : : : "memory"); }
 
-/// Waits until all groups of the thread but the last PENDING have arrived; only it sees them then.
+/// Waits until all groups of the calling thread except the last PENDING have arrived. Other threads
+/// need a barrier to see them.
 template <int PENDING>
 DEVICE void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;\n" : : "n"(PENDING) : "memory");
@@ -200,7 +202,7 @@ DEVICE void f16x4_from_e4m3x4(unsigned four, unsigned& first, unsigned& second) 
         : "r"(four));
 }
 
-/// Two floats rounded to nearest even, the first in the lower half.
+/// Two floats rounded to bf16, ties to even; the first is in the lower half.
 DEVICE unsigned bf16x2_from_f32(float first, float second) {
     unsigned both;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
@@ -213,9 +215,11 @@ DEVICE unsigned f16x2_from_f32(float first, float second) {
     return both;
 }
 
-/// d [16, 8] f32 += a [16, 16] times b [16, 8], by all lanes of a warp. Lane l holds a: rows l / 4
-/// (words 0 and 2) and l / 4 + 8 (1 and 3); k = l % 4 * 2 and the next, + 8 in 2 and 3; b: column l
-/// / 4; k = l % 4 * 2 and the next, + 8 in word 1; d: as below.
+/// d [16, 8] f32 += a [16, 16] bf16 times b [16, 8] bf16, by all lanes of a warp. Lane l holds
+/// a: rows l / 4 (words 0 and 2) and l / 4 + 8 (words 1 and 3); k = l % 4 * 2 and k + 1, with k + 8
+/// in words 2 and 3;
+/// b: column l / 4; k = l % 4 * 2 and k + 1, with k + 8 in word 1;
+/// d: as in `mma_e4m3`.
 DEVICE void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};\n"
@@ -231,14 +235,17 @@ DEVICE void mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2
 }
 
 /// d [16, 8] f32 += a [16, 32] e4m3 times b [32, 8] e4m3, by all lanes of a warp. Lane l holds
-/// a: rows l / 4 (words 0 and 2) and l / 4 + 8 (1 and 3); k = l % 4 * 4 + byte, + 16 in 2 and 3;
-/// b: column l / 4; k = l % 4 * 4 + byte, + 16 in word 1;
-/// d: rows l / 4 (0 and 1) and l / 4 + 8 (2 and 3); columns l % 4 * 2 (0 and 2) and the next.
-/// The order of k is free, as long as a and b agree on it.
+/// a: rows l / 4 (words 0 and 2) and l / 4 + 8 (words 1 and 3); k = l % 4 * 4 + byte, with k + 16
+/// in words 2 and 3;
+/// b: column l / 4; k = l % 4 * 4 + byte, with k + 16 in word 1;
+/// d: rows l / 4 (d[0], d[1]) and l / 4 + 8 (d[2], d[3]); columns l % 4 * 2 (d[0], d[2]) and the
+/// next column (d[1], d[3]).
+/// Any order of k is right as long as a and b have the same.
 DEVICE void mma_e4m3(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
 #if __CUDA_ARCH__ / 100 == 9
-    // Hopper has e4m3 only in wgmma. For the instruction below its compiler converts as well, but
-    // sums up from zero and adds the sum to d: four more instructions. The conversion is exact.
+    // Hopper multiplies e4m3 only with wgmma. For the instruction below, its compiler converts to
+    // f16 as this code does, but sums from zero and adds the sum to d, which takes four more
+    // instructions. The conversion is exact.
     unsigned first[4], second[4], first_b[2], second_b[2];
 #pragma unroll
     for (int i = 0; i < 4; i++) f16x4_from_e4m3x4(a[i], first[i], second[i]);
@@ -258,13 +265,13 @@ DEVICE void mma_e4m3(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[
 
 static uint4 load16(const u8* from) { return *(const uint4*)from; }
 
-// Copies arrive as late as they may, so that a missing wait shows.
+// Copies arrive as late as is allowed, so that a missing wait changes results.
 struct Copy {
     uint4* to;
     const u8* from;
     bool wanted;
 };
-static std::vector<std::vector<Copy>> copy_groups[1024];  // By threadIdx.x; the open one last.
+static std::vector<std::vector<Copy>> copy_groups[1024];  // By threadIdx.x; the last is open.
 
 static void copy16_async(uint4* to, const u8* from, bool wanted) {
     std::vector<std::vector<Copy>>& groups = copy_groups[threadIdx.x];
@@ -294,7 +301,7 @@ static unsigned f16_from_f32(float x) {
     float size = fabsf(x);
     if (x != x) return 0x7FFF;
     if (size >= 65520.0f) return sign | 0x7C00;
-    // Below the smallest normal number the steps are 2^-24 wide; the 1024th is that number.
+    // Subnormal numbers are 2^-24 apart; 1024 steps reach the smallest normal number.
     if (size < 6.103515625e-5f) return sign | (unsigned)rintf(ldexpf(size, 24));
     unsigned bits = __float_as_uint(size);
     bits += 0xFFF + (bits >> 13 & 1);
@@ -317,13 +324,14 @@ static void f16x4_from_e4m3x4(unsigned four, unsigned& first, unsigned& second) 
     second = f16x2_from_f32(y[2], y[3]);
 }
 
-/// What the tensor cores do, of 64 / N bits a number; `unpack` makes floats of N of them.
+/// Emulates the tensor cores for numbers of 64 / N bits; `unpack` turns 64 bits into N floats.
 template <int N, class Unpack>
 static void emulate_mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
                         Unpack unpack) {
     int lane = threadIdx.x % 32, row = lane / 4, column = lane % 4 * 2;
-    u64 upper = a[0] | (u64)a[2] << 32, lower = a[1] | (u64)a[3] << 32, own = b[0] | (u64)b[1] << 32;
-    for (int i = 0; i < 4; i++) {  // Four lanes hold the k of a row or column, N each.
+    u64 upper = a[0] | (u64)a[2] << 32, lower = a[1] | (u64)a[3] << 32;
+    u64 own = b[0] | (u64)b[1] << 32;
+    for (int i = 0; i < 4; i++) {  // Four lanes hold N values of k each of a row or column.
         u64 from[4] = {__shfl_sync(WHOLE_WARP, upper, row * 4 + i),
                        __shfl_sync(WHOLE_WARP, lower, row * 4 + i),
                        __shfl_sync(WHOLE_WARP, own, column * 4 + i),
@@ -355,11 +363,11 @@ static void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[
 
 #endif
 
-// ---- fetching what the next kernel reads ----
+// ---- prefetch of the next product's weights ----
 
-/// 16 bytes at least, a multiple of 16: on their way to L2 when the kernel has ended, or not at
-/// all.
-DEVICE void fetch_to_l2(const u8* from, unsigned n_bytes) {
+/// Prefetches `n_bytes`, a positive multiple of 16, into L2. Only a hint: the GPU may ignore it,
+/// and the kernel does not wait for it.
+DEVICE void prefetch_to_l2(const u8* from, unsigned n_bytes) {
 #ifdef JOUST_EMULATE
     (void)((const volatile u8*)from)[0];
     (void)((const volatile u8*)from)[n_bytes - 1];
@@ -370,20 +378,20 @@ DEVICE void fetch_to_l2(const u8* from, unsigned n_bytes) {
 #endif
 }
 
-/// Whether this block, one behind those of the rows, has no row and was there only to fetch its
-/// part, `n_bytes` (a multiple of 16), of `next`: the weights that the product after this kernel
-/// reads. Between two products the memory has little to do otherwise.
-DEVICE bool fetches_ahead(int n_rows, const u8* next, int n_bytes) {
+/// Returns false for the first `n_rows` thread blocks, which compute a row each. Each further block
+/// prefetches its part of `next`, the weights of the product after this kernel, `n_bytes` per block
+/// (a multiple of 16), and returns true. Between two products the memory is mostly idle otherwise.
+DEVICE bool prefetches_next(int n_rows, const u8* next, int n_bytes) {
     constexpr int AT_ONCE = 16384;
     int part = (int)blockIdx.x - n_rows;
     if (part < 0) return false;
     next += (long long)part * n_bytes;
     for (int at = threadIdx.x * AT_ONCE; at < n_bytes; at += blockDim.x * AT_ONCE)
-        fetch_to_l2(next + at, n_bytes - at < AT_ONCE ? n_bytes - at : AT_ONCE);
+        prefetch_to_l2(next + at, n_bytes - at < AT_ONCE ? n_bytes - at : AT_ONCE);
     return true;
 }
 
-// ---- reductions; every thread gets the result ----
+// ---- reductions; all threads get the result ----
 
 DEVICE float warp_max(float x) {
 #pragma unroll
@@ -397,7 +405,7 @@ DEVICE float warp_sum(float x) {
     return x;
 }
 
-/// All threads of the block call it. x >= 0.
+/// Maximum of x >= 0 over the thread block. All threads call it.
 DEVICE float block_max(float x) {
     __shared__ float of_warp[32];
     x = warp_max(x);
@@ -408,7 +416,7 @@ DEVICE float block_max(float x) {
     return x;
 }
 
-/// All threads of the block call it.
+/// Sum of x over the thread block. All threads call it.
 DEVICE float block_sum(float x) {
     __shared__ float of_warp[32];
     x = warp_sum(x);
@@ -419,8 +427,8 @@ DEVICE float block_sum(float x) {
     return x;
 }
 
-/// Quantises a row of f32 that lies in shared memory, each thread the eights that it wrote itself
-/// (i = 8 * threadIdx.x, + 8 * blockDim.x, ..); `amax` is the largest |y| of this thread's.
+/// Quantises a row of f32 in shared memory. Each thread reads only the values that it wrote itself:
+/// eight from i = 8 * threadIdx.x, then every 8 * blockDim.x. `amax`: largest |y| of these values.
 DEVICE void quantize_shared_row(const float* y, float amax, int width, u8* q, float* scale) {
     float row_scale = e4m3_scale(block_max(amax));
     float inverse = 1.0f / row_scale;

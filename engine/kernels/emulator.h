@@ -1,14 +1,14 @@
-// Runs the kernels of this folder on the CPU, so that their logic is tested where there is no GPU.
+// Runs the kernels of this folder on the CPU, which tests their logic on machines without a GPU.
 //
 //   g++ -std=c++17 -O2 -shared -fPIC -DJOUST_EMULATE
 //       -include emulator.h -include common.cuh -x c++ norm.cu -o norm.so
 //
-// The threads of a block are fibers that take turns, one block after the other. It knows nothing
-// about the kernels, about speed, or about the memory model: a fiber runs until its next barrier,
-// so a missing barrier shows only in one of the two orders of threads (`emulate_backwards`).
-// Shared memory is filled with 0xFF (NaN as a float) before each block.
+// The threads of a block are fibers that take turns; thread blocks run one after the other. The
+// emulator knows nothing of the kernels, of speed, or of the memory model: a fiber runs until its
+// next barrier, so that a missing barrier shows only in one of the two orders of threads
+// (`emulate_backwards`). Shared memory is filled with 0xFF (NaN as a float) before each block.
 #pragma once
-#undef _FORTIFY_SOURCE  // Its longjmp forbids the jumps between stacks that fibers are made of.
+#undef _FORTIFY_SOURCE  // Its checked longjmp refuses jumps between the fibers' stacks.
 #include <csetjmp>
 #include <cmath>
 #include <cstdint>
@@ -25,10 +25,10 @@
 #define __device__
 #define __forceinline__ static inline
 #define __launch_bounds__(...)
-// One section for all of them, so that the launcher can poison them.
+// One section for all shared variables, so that the launcher can overwrite them.
 #define __shared__ static __attribute__((section("joust_shared")))
 
-// Vector types may alias the arrays they are loaded from, as they may in CUDA.
+// Vector types may alias the arrays that they are loaded from, as in CUDA.
 #define VECTOR(name, bytes, ...) \
     struct __attribute__((may_alias, aligned(bytes))) name { __VA_ARGS__; }
 VECTOR(uchar2, 2, unsigned char x, y);
@@ -42,11 +42,11 @@ VECTOR(float4, 16, float x, y, z, w);
 struct Index { unsigned x, y, z; };
 static Index threadIdx, blockIdx, blockDim, gridDim;
 
-/// 1 runs the threads and the blocks from the last to the first.
+/// 1 runs threads and thread blocks from the last to the first.
 extern "C" int emulate_backwards;
 int emulate_backwards = 0;
 
-// The bounds of the section above; null in a file without static shared memory.
+// Bounds of the section of shared variables; null in a file without static shared memory.
 extern "C" char __start_joust_shared[] __attribute__((weak, visibility("hidden")));
 extern "C" char __stop_joust_shared[] __attribute__((weak, visibility("hidden")));
 
@@ -54,12 +54,12 @@ namespace emulator {
 constexpr unsigned WARP = 32, MAX_THREADS = 1024;
 constexpr size_t STACK_BYTES = 256 << 10, MAX_SHARED_BYTES = 227 << 10, GUARD_BYTES = 256;
 
-enum class State { Ready, AtWarp, AtBlock, Done };
+enum class FiberState { Ready, AtWarp, AtBlock, Done };
 
 struct Fiber {
-    State state;
-    int operation;    // which warp operation it waits in
-    unsigned turn;    // which of the two exchange buffers its next warp operation uses
+    FiberState state;
+    int operation;      // warp operation in which the fiber waits
+    unsigned turn;      // exchange buffer of its next warp operation: 0 or 1
     bool started = false;
     ucontext_t start;
     jmp_buf place;
@@ -69,7 +69,7 @@ static Fiber fibers[MAX_THREADS];
 static uint64_t exchange[2][MAX_THREADS];
 static unsigned current, n_threads;
 static jmp_buf scheduler;
-static std::mutex one_launch_at_a_time;  // Of all kernels of the file, which share the fibers.
+static std::mutex one_launch_at_a_time;  // All kernels of the file share the fibers.
 static void (*body)(void*);
 static void* body_context;
 alignas(16) static unsigned char dynamic_shared[MAX_SHARED_BYTES + GUARD_BYTES];
@@ -80,23 +80,23 @@ alignas(16) static unsigned char dynamic_shared[MAX_SHARED_BYTES + GUARD_BYTES];
     abort();
 }
 
-// Not inlined, so that no local of the caller lives across the second return of setjmp.
+// Not inlined, so that no local variable of the caller is live at the second return of setjmp.
 __attribute__((noinline)) static void jump(jmp_buf& from, jmp_buf& to) {
     if (!_setjmp(from)) _longjmp(to, 1);
 }
 
-static void wait(State state, int operation) {
+static void wait(FiberState state, int operation) {
     Fiber& fiber = fibers[current];
     fiber.state = state;
     fiber.operation = operation;
     jump(fiber.place, scheduler);
 }
 
-// A fiber lives as long as the program: when a block is done it waits for the next one.
+// A fiber lives as long as the program: after a thread block it waits for the next one.
 static void fiber_main() {
     for (;;) {
         body(body_context);
-        wait(State::Done, 0);
+        wait(FiberState::Done, 0);
     }
 }
 
@@ -114,12 +114,13 @@ __attribute__((noinline)) static void resume(unsigned thread) {
     if (!_setjmp(scheduler)) setcontext(&fiber.start);
 }
 
-/// Whether threads [begin, end) all wait in the same place; if so they may go on.
-static bool release(unsigned begin, unsigned end, State state) {
+/// Makes threads [begin, end) ready if all of them wait at the same barrier. Returns whether they
+/// do.
+static bool release(unsigned begin, unsigned end, FiberState state) {
     int operation = fibers[begin].operation;
     for (unsigned i = begin; i < end; i++)
         if (fibers[i].state != state || fibers[i].operation != operation) return false;
-    for (unsigned i = begin; i < end; i++) fibers[i].state = State::Ready;
+    for (unsigned i = begin; i < end; i++) fibers[i].state = FiberState::Ready;
     return true;
 }
 
@@ -128,11 +129,11 @@ static bool run_warp(unsigned begin) {
     do {
         for (unsigned i = 0; i < WARP; i++) {
             unsigned thread = begin + (emulate_backwards ? WARP - 1 - i : i);
-            if (fibers[thread].state != State::Ready) continue;
+            if (fibers[thread].state != FiberState::Ready) continue;
             resume(thread);
             progress = true;
         }
-    } while (release(begin, begin + WARP, State::AtWarp));
+    } while (release(begin, begin + WARP, FiberState::AtWarp));
     return progress;
 }
 
@@ -141,18 +142,18 @@ static void run_block(size_t shared_bytes) {
     if (__start_joust_shared)
         memset(__start_joust_shared, 0xFF, __stop_joust_shared - __start_joust_shared);
     for (unsigned i = 0; i < n_threads; i++) {
-        fibers[i].state = State::Ready;
+        fibers[i].state = FiberState::Ready;
         fibers[i].turn = 0;
     }
     for (;;) {
         bool progress = false;
         for (unsigned i = 0; i < n_threads; i += WARP)
             progress |= run_warp(emulate_backwards ? n_threads - WARP - i : i);
-        if (release(0, n_threads, State::AtBlock)) continue;
+        if (release(0, n_threads, FiberState::AtBlock)) continue;
         unsigned n_done = 0;
-        for (unsigned i = 0; i < n_threads; i++) n_done += fibers[i].state == State::Done;
+        for (unsigned i = 0; i < n_threads; i++) n_done += fibers[i].state == FiberState::Done;
         if (n_done == n_threads) break;
-        if (!progress) fail("deadlock: the threads wait at different barriers, or some are gone");
+        if (!progress) fail("deadlock: threads wait at different barriers, or some have returned");
     }
     for (size_t i = 0; i < GUARD_BYTES; i++)
         if (dynamic_shared[shared_bytes + i] != 0xFF) fail("wrote past the dynamic shared memory");
@@ -185,7 +186,7 @@ static void launch(void (*kernel)(P...), Index grid, Index block, size_t bytes, 
     launch(kernel, grid, block, bytes, args, std::index_sequence_for<P...>());
 }
 
-// A parameter's type, a pointer without the const of what it points to.
+// A parameter's type; pointers lose the const of their target.
 template <class T> struct Plain { using type = T; };
 template <class T> struct Plain<const T*> { using type = T*; };
 template <class... T> struct Types {};
@@ -196,16 +197,16 @@ constexpr bool takes(void (*)(P...)) {
     return std::is_same<Types<Declared...>, Types<typename Plain<P>::type...>>::value;
 }
 
-/// The value that lane `source` of this warp brought to the same operation.
+/// The value that lane `source` of the calling thread's warp passed to the same operation.
 template <class T>
 static T shuffle(unsigned mask, T value, unsigned source, int operation) {
     static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles move 32 or 64 bits");
     if (mask != 0xFFFFFFFFu) fail("only whole warps are emulated");
-    // Two buffers in turn: nobody writes one again before all have read it.
+    // Two buffers in turn: no lane overwrites a buffer before all lanes have read it.
     uint64_t* buffer = exchange[fibers[current].turn];
     fibers[current].turn ^= 1;
     memcpy(&buffer[current], &value, sizeof(T));
-    wait(State::AtWarp, operation);
+    wait(FiberState::AtWarp, operation);
     memcpy(&value, &buffer[current / WARP * WARP + source], sizeof(T));
     return value;
 }
@@ -213,8 +214,8 @@ static T shuffle(unsigned mask, T value, unsigned source, int operation) {
 static unsigned lane() { return current % WARP; }
 }  // namespace emulator
 
-static inline void __syncthreads() { emulator::wait(emulator::State::AtBlock, 0); }
-static inline void __syncwarp() { emulator::wait(emulator::State::AtWarp, 1); }
+static inline void __syncthreads() { emulator::wait(emulator::FiberState::AtBlock, 0); }
+static inline void __syncwarp() { emulator::wait(emulator::FiberState::AtWarp, 1); }
 
 template <class T>
 static T __shfl_sync(unsigned mask, T value, int source) {
@@ -260,8 +261,8 @@ static inline unsigned __float_as_uint(float x) { unsigned u; memcpy(&u, &x, 4);
 static inline float __uint_as_float(unsigned u) { float x; memcpy(&x, &u, 4); return x; }
 
 #define JOUST_DYNAMIC_SHARED(type, name) type* const name = (type*)emulator::dynamic_shared
-// Makes a kernel callable. What follows its name are its parameters' types as gpu/kernels.rs
-// declares them; a kernel that takes others does not compile.
+// Makes a kernel callable. The arguments after its name are the types of its parameters as
+// gpu/kernels.rs declares them; a kernel with other types does not compile.
 #define JOUST_KERNEL(name, ...)                                                                 \
     static_assert(emulator::takes<__VA_ARGS__>(name), #name ": gpu/kernels.rs declares others");\
     extern "C" void emulate_##name(unsigned gx, unsigned gy, unsigned gz, unsigned bx,          \

@@ -1,5 +1,5 @@
-// Keys and values of a list of tokens out of the cache, one after the other in bf16: what attention
-// of whole prompts is computed of.
+// Gather of the keys and values of a list of tokens from the cache into contiguous bf16 memory, for
+// the attention of whole prompts.
 //
 // -DHEAD_DIM=D (a multiple of 8), -DKV_FP8=0|1. Arenas as in rope.cu.
 
@@ -19,7 +19,7 @@ DEVICE void copy8(const KV* from, const float* scale, bf16* to) {
 /// grid (T), block a multiple of 32 up to 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(1024)
 gather_kv(const KV* keys, const KV* values, const float* key_scales, const float* value_scales,
-       const int* slots, int n_kv_heads, bf16* out_keys, bf16* out_values) {
+          const int* slots, int n_kv_heads, bf16* out_keys, bf16* out_values) {
     int slot = slots[blockIdx.x], width = n_kv_heads * HEAD_DIM;
     long long out = (long long)blockIdx.x * width;
     for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {

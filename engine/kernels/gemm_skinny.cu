@@ -1,48 +1,51 @@
-// Products of few tokens with an e4m3 matrix, at the speed at which the memory delivers it. Does
-// not know which layer the matrix belongs to.
+// Skinny GEMM: products of few tokens with an e4m3 matrix, bound by the memory that delivers the
+// matrix. It does not know the layer that the matrix belongs to.
 //
-// -DN_TILES=T (1, 2, 4 or 8: up to 8 * T tokens), -DFEW_PRODUCT=name (the kernel's). A token's
-// result has the same bits for every T, in any company.
+// -DN_TILES=T (1, 2, 4 or 8: up to 8 * T tokens), -DSKINNY_GEMM=name (the kernel's name),
+// -DCHUNKS_AHEAD=n (chunks of weights in flight per warp and fragment). A token's result has the
+// same bits for every T and whatever other tokens are in the batch.
 //
-// The weights are the left factor: output channels fill the 16 rows of a fragment and the tokens
-// only its 8 columns. A sum over k has no order, so fragments are filled with the bytes as 16-byte
-// loads bring them. Of 64 bytes of a row, lane l loads l % 4 * 16 .. + 15: four words, of which 0
-// and 1 are its part of one product over 32 k, 2 and 3 of the next. What the first product takes
-// for k = l % 4 * 4 + byte and for k = 16 + l % 4 * 4 + byte is really k = l % 4 * 16 + byte and
-// k = l % 4 * 16 + 4 + byte, of the weights and of the tokens alike; the second is 8 further.
+// The weights are the left factor: output channels fill the 16 rows of a fragment, and the tokens
+// only its 8 columns. The order of k in a sum is free. Fragments are therefore filled in the order
+// of 16-byte loads. Of 64 bytes of a row, lane l loads bytes l % 4 * 16 .. + 15: four words, of
+// which 0 and 1 belong to one product over 32 values of k, and 2 and 3 to the next. Where the first
+// product has k = l % 4 * 4 + byte and k = 16 + l % 4 * 4 + byte, the data are of
+// k = l % 4 * 16 + byte and k = l % 4 * 16 + 4 + byte, for weights and tokens alike. The second
+// product has the data 8 bytes later.
 //
-// The warps of a block have the same channels and take turns along k. So a part of the tokens is
-// used by one warp of a block only and goes straight to its registers: in shared memory it would
-// be copied once more, for nobody else. The other blocks of a multiprocessor want the same part at
-// about the same time; they may find it in L1, which the weights leave to the tokens.
+// The warps of a thread block have the same channels and take turns along k. Only one warp of the
+// thread block uses a given part of the tokens, so that it is loaded straight to registers; shared
+// memory would be one more copy. The other thread blocks of a multiprocessor need the same part at
+// about the same time and may find it in L1, which the weights bypass.
 //
-// The weights do pass through shared memory, each lane's for itself alone, as a queue: for the
-// oldest of several copies one can wait. Of loads to registers that stay on their way from one pass
-// of a loop to the next, the compiler waits for all at once.
+// The weights pass through shared memory as a queue, private to each lane: a lane can wait for the
+// oldest of several asynchronous copies. For loads to registers that are in flight across passes of
+// a loop, the compiler waits for all of them at once.
 
-// With many tokens two fragments of channels share what a warp loads and converts of the tokens.
+// With many tokens two fragments of channels share the tokens that a warp loads and converts.
 constexpr int ROW_TILES = N_TILES < 4 ? 1 : 2;
 constexpr int ROWS = 16 * ROW_TILES;
-// The same for every N_TILES: it decides the order of the sums.
+// Equal for every N_TILES, because it decides the order of the sums.
 constexpr int WARPS = 6;
-constexpr int BLOCKS_A_MULTIPROCESSOR = N_TILES < 4 ? 5 : 2;
-// A warp's turn is two chunks of 64 bytes of each row, that is whole lines of L2.
+constexpr int MIN_BLOCKS_PER_SM = N_TILES < 4 ? 5 : 2;
+// A warp's turn is two chunks of 64 bytes of each row: a whole line of L2.
 constexpr int CHUNK = 64;
 constexpr int TURN = 2 * CHUNK;
 constexpr int ROUND = WARPS * TURN;
-// Chunks whose weights are under way: 4 KiB a warp, 24 KiB a block. With 3.35 TB/s and 0.8 us of
-// latency it takes 20 KiB a multiprocessor to keep the memory busy.
+// Chunks whose weights are in flight: 4 KiB per warp, 24 KiB per thread block. At 3.35 TB/s and
+// 0.8 us of latency, 20 KiB per multiprocessor keep the memory busy.
 constexpr int AHEAD = CHUNKS_AHEAD / ROW_TILES;
 
-/// Where chunk `i` of a warp begins, from where its chunk 0 does.
+/// Offset of chunk `i` of a warp from its chunk 0, in bytes.
 DEVICE constexpr int chunk_offset(int i) { return i / 2 * ROUND + i % 2 * CHUNK; }
 
-/// A warp's weights of a chunk: for each lane 16 bytes of each of its two rows of a fragment.
+/// A warp's weights of one chunk: per lane 16 bytes of each of its two rows of a fragment.
 struct Weights {
     uint4 rows[ROW_TILES][2][32];
 };
 
-/// The lane's 16 bytes of the upper row of tile r begin at rows[r] + offset; zeros unless `wanted`.
+/// Starts the copy of a chunk's weights. The lane's 16 bytes of the upper row of tile r begin at
+/// rows[r] + offset. Writes zeros unless `wanted`.
 DEVICE void copy_weights(Weights& to, const u8* const (&rows)[ROW_TILES], int width, int offset,
                          bool wanted) {
 #pragma unroll
@@ -54,8 +57,9 @@ DEVICE void copy_weights(Weights& to, const u8* const (&rows)[ROW_TILES], int wi
     end_copy_group();
 }
 
-/// The 16 bytes at `at` of the token that begins at x + row. Beyond the width any of its bytes do:
-/// times zero they add nothing but NaN, and then to a token that has NaN and becomes NaN anyway.
+/// The 16 bytes at `at` of the token that begins at x + row. Beyond the width it returns other
+/// bytes of the token: multiplied by weights of zero they add nothing, unless the token holds NaN
+/// and its result is NaN anyway.
 DEVICE uint4 load_token(const u8* x, unsigned row, int at, int width) {
     return load16(x + (row + (at < width ? at : 0)));
 }
@@ -65,26 +69,26 @@ DEVICE uint4 load_token(const u8* x, unsigned row, int at, int width) {
 /// bias. n is 1 .. 8 * N_TILES; width and n_out are multiples of 16.
 /// grid (n_out / 16) for 1 or 2 tiles, (n_out / 32, rounded up) for 4 or 8; block 192, no dynamic
 /// shared memory.
-extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS_A_MULTIPROCESSOR)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, MIN_BLOCKS_PER_SM)
 SKINNY_GEMM(const u8* __restrict__ weight, const float* __restrict__ weight_scale,
             const u8* __restrict__ x, const float* __restrict__ x_scale,
             const bf16* __restrict__ bias, int n, int width, int n_out, bf16* __restrict__ out) {
     __shared__ Weights queue[WARPS][AHEAD];
     __shared__ float scale[ROWS], shift[ROWS];
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first_row = blockIdx.x * ROWS;
-    int at = warp * TURN + lane % 4 * 16;  // this lane's place in a row
+    int at = warp * TURN + lane % 4 * 16;  // this lane's offset in a row
 
     const u8* rows[ROW_TILES];
 #pragma unroll
     for (int r = 0; r < ROW_TILES; r++) {
-        // A tile beyond the last channel repeats the last tile; it is not written.
+        // A tile beyond the last channel repeats the last tile and is not written.
         int row = first_row + 16 * r < n_out ? first_row + 16 * r : n_out - 16;
         rows[r] = weight + (long long)(row + lane / 4) * width + at;
     }
     unsigned tokens[N_TILES];
 #pragma unroll
     for (int t = 0; t < N_TILES; t++) {
-        // A column beyond the last token repeats that token; it is not written.
+        // A column beyond the last token repeats that token and is not written.
         int token = t * 8 + lane / 4 < n ? t * 8 + lane / 4 : n - 1;
         tokens[t] = (unsigned)token * width;
     }
@@ -95,7 +99,7 @@ SKINNY_GEMM(const u8* __restrict__ weight, const float* __restrict__ weight_scal
     uint4 part[N_TILES];
 #pragma unroll
     for (int t = 0; t < N_TILES; t++) part[t] = load_token(x, tokens[t], at, width);
-    // Now, so that the end of the block does not wait for the memory.
+    // Loaded now, so that the end of the kernel does not wait for the memory.
     int channel = first_row + threadIdx.x;
     if (threadIdx.x < ROWS && channel < n_out) {
         scale[threadIdx.x] = weight_scale[channel];
@@ -136,14 +140,14 @@ SKINNY_GEMM(const u8* __restrict__ weight, const float* __restrict__ weight_scal
         for (int r = 0; r < ROW_TILES; r++) rows[r] += chunk_offset(AHEAD);
     }
 
-    // A warp's sums take the place of its queue once all lanes have left it, and the last copies,
-    // which are zeros that nobody waited for, have arrived.
+    // A warp's sums reuse the memory of its queue, after all lanes have left the queue and the last
+    // copies (zeros that no lane waited for) have arrived.
     static_assert(sizeof(float4[N_TILES][32]) <= sizeof(queue[0]), "the sums fit");
     wait_for_copies<0>();
     __syncwarp();
 #pragma unroll
     for (int r = 0; r < ROW_TILES; r++) {
-        if (r > 0) __syncthreads();  // The tile before may still be read.
+        if (r > 0) __syncthreads();  // The previous tile may still be read.
         float4* own = (float4*)queue[warp] + lane;
 #pragma unroll
         for (int t = 0; t < N_TILES; t++) {

@@ -1,7 +1,8 @@
-// RMSNorm together with the residual addition before it. Does not know which layer it serves.
+// RMSNorm fused with the residual addition before it. It knows nothing of layers.
 
 /// Adds `more` to the row x, writes the normalised row to `y` (shared memory) and returns the
-/// largest |y| of this thread's part. A thread reads only what it wrote itself, hence no barrier.
+/// largest |y| of the calling thread's values. A thread reads only the values that it wrote itself,
+/// so that no barrier is needed.
 DEVICE float normalize_row(float* x, const bf16* more, const bf16* weight, float eps, int width,
                            float* y) {
     float part[8], other[8], squares = 0.0f, amax = 0.0f;
@@ -29,28 +30,29 @@ DEVICE float normalize_row(float* x, const bf16* more, const bf16* weight, float
     return amax;
 }
 
-/// x [N, width] f32 += more [N, width] (null: x stays as it is); y = x / rms(x) * weight [width]
-/// -> q [N, width] e4m3, scale [N] f32. Blocks from n_rows = N on fetch next_bytes each of `next`.
+/// x [N, width] f32 += more [N, width] bf16 (null: x is unchanged);
+/// y = x / sqrt(mean(x^2) + eps) * weight [width] -> q [N, width] e4m3, scale [N] f32.
+/// Thread blocks from n_rows = N on prefetch next_bytes each of `next`.
 /// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at
 /// most 48 KiB).
 extern "C" __global__ void __launch_bounds__(1024)
-rmsnorm_residual_quantize(float* x, const bf16* more, const bf16* weight, float eps, int width, u8* q,
-                  float* scale, int n_rows, const u8* next, int next_bytes) {
-    if (fetches_ahead(n_rows, next, next_bytes)) return;
+rmsnorm_residual_quantize(float* x, const bf16* more, const bf16* weight, float eps, int width,
+                          u8* q, float* scale, int n_rows, const u8* next, int next_bytes) {
+    if (prefetches_next(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
     long long row = (long long)blockIdx.x * width;
     float amax = normalize_row(x + row, more ? more + row : more, weight, eps, width, y);
     quantize_shared_row(y, amax, width, q + row, scale + blockIdx.x);
 }
 
-/// The same with y rounded to bf16 -> out [N, width]. Blocks from n_rows = N on fetch next_bytes
-/// each of `next`.
+/// As `rmsnorm_residual_quantize`, with y rounded to bf16 -> out [N, width].
+/// Thread blocks from n_rows = N on prefetch next_bytes each of `next`.
 /// grid (N or more), block a multiple of 32 up to 1024, dynamic shared memory width * 4 bytes (at
 /// most 48 KiB).
 extern "C" __global__ void __launch_bounds__(1024)
-rmsnorm_residual(float* x, const bf16* more, const bf16* weight, float eps, int width, bf16* out, int n_rows,
-         const u8* next, int next_bytes) {
-    if (fetches_ahead(n_rows, next, next_bytes)) return;
+rmsnorm_residual(float* x, const bf16* more, const bf16* weight, float eps, int width, bf16* out,
+                 int n_rows, const u8* next, int next_bytes) {
+    if (prefetches_next(n_rows, next, next_bytes)) return;
     JOUST_DYNAMIC_SHARED(float, y);
     long long row = (long long)blockIdx.x * width;
     normalize_row(x + row, more ? more + row : more, weight, eps, width, y);

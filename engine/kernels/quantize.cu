@@ -1,7 +1,7 @@
-// Rows of bf16 to rows of e4m3 with one scale each. Does not know what the rows mean.
+// Quantisation of bf16 rows to e4m3 with one scale per row. It does not know what the rows mean.
 
-/// x [N, width] bf16 with row stride x_stride -> q [N, width] e4m3, scale [N] f32; x is about q *
-/// scale.
+/// x [N, width] bf16 with row stride x_stride -> q [N, width] e4m3, scale [N] f32, with x about
+/// equal to q * scale.
 /// grid (N), block a multiple of 32 up to 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(1024)
 quantize_rows(const bf16* x, long long x_stride, int width, u8* q, float* scale) {

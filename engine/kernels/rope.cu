@@ -1,11 +1,12 @@
 // Rotary position embedding of queries and keys, and the append of keys and values to the cache.
-// Knows the layout of the cache arenas; does not know which sequence a slot belongs to.
+// It knows the layout of the cache arenas, but not the sequence that a slot belongs to.
 //
 // -DHEAD_DIM=D (a multiple of 4), -DKV_FP8=0|1.
 // Arenas: [n_blocks, Hkv, 16, D]; slot = block * 16 + offset. With KV_FP8 they hold e4m3, and the
-// scale arenas [n_blocks, Hkv, 16] one f32 for each token and head.
+// scale arenas [n_blocks, Hkv, 16] hold one f32 per token and head.
 
-// A lane owns pairs of neighbours: elements i, i + 1 of the first half and the same of the second.
+// Each lane handles neighbouring elements i and i + 1 of the first half of a head, and the same
+// elements of the second half.
 constexpr int HALF = HEAD_DIM / 2;
 constexpr int PAIRS = (HALF + 63) / 64;
 
@@ -35,10 +36,10 @@ DEVICE void store_head(T* head, const float (*y)[4], int lane, float inverse) {
 }
 
 /// qkv [N, (Hq + 2 Hkv) * D] bf16, positions [N], inv_freq [D / 2], slots [N]: rotates the queries
-/// in place, appends rotated keys and plain values to the arenas. With x1, x2 the halves of a head:
-/// y1 = x1 cos - x2 sin, y2 = x2 cos + x1 sin. A row with slots[t] < 0 is padding: nothing is
-/// written.
-/// One warp a token and head: grid (N, ceil((Hq + 2 Hkv) / W)), block 32 * W, no dynamic shared
+/// in place and appends rotated keys and unchanged values to the arenas. With x1 and x2 the halves
+/// of a head: y1 = x1 cos - x2 sin, y2 = x2 cos + x1 sin. A token with slots[t] < 0 is padding:
+/// nothing is written.
+/// One warp per token and head: grid (N, ceil((Hq + 2 Hkv) / W)), block 32 * W, no dynamic shared
 /// memory.
 extern "C" __global__ void __launch_bounds__(1024)
 rope_append(bf16* qkv, const int* positions, const float* inv_freq, const int* slots,

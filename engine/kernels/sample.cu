@@ -1,36 +1,36 @@
-// Draws one token a row from logits, with temperature, top-k and top-p, and its log-probability.
-// Does not know where the random number comes from.
+// Draws one token per row from logits, with temperature, top-k and top-p, and computes its
+// log-probability. It does not know the source of the random numbers.
 //
-// Weights are integers, exp((x - peak) / temperature) in units of 2^-44: their sums (below 2^62 for
-// 2^18 tokens) are exact, so that no order of summation can change a draw. A token less than 2^-44
-// (6e-14) times as probable as the most probable one has weight 0 and is never drawn.
-// Nothing is sorted: a bf16 has 65536 values, and a threshold among them is found by two histograms
-// of 256 bins, first of the upper, then of the lower byte of an order-preserving key.
+// Weights are integers: exp((x - peak) / temperature) in units of 2^-44. Their sums (below 2^62 for
+// 2^18 tokens) are exact, so that the order of summation cannot change a draw. A token less than
+// 2^-44 (6e-14) times as probable as the most probable token has weight 0 and is never drawn.
+// Nothing is sorted: a bf16 has 65536 values, and two histograms of 256 bins find a threshold among
+// them, first by the upper and then by the lower byte of an order-preserving key.
 
 constexpr int WARPS = 32;
-constexpr int STEP = 256;  // tokens that a warp reads at a time
+constexpr int STEP = 256;  // tokens that a warp reads per step
 constexpr float UNITS = 17592186044416.0f;  // 2^44
 
-/// One row of logits and how it is weighed.
+/// One row of logits, and the parameters of its weights.
 struct Row {
     const bf16* logits;
     int vocab_size;
     float peak, inverse_temperature;
 };
 
-/// What is kept: tokens above `key`, and of those equal to it the first `n_ties` in token order.
+/// Filter of tokens: all with a key above `key`, and the first `n_ties` with `key` in token order.
 struct Cut {
     unsigned key, n_ties;
 };
 
-/// The sum of the kept weights of a row; lane l also holds the part that warp l has: the sum of the
-/// parts before it, its own, and the tokens equal to the cut's key before it.
+/// Sum of the kept weights of a row. Lane l also holds the part of warp l: the sum of the parts
+/// before it, its own part, and the number of tokens before it whose key is the cut's.
 struct Mass {
     u64 total, before, own;
     unsigned ties_before;
 };
 
-/// The order of keys is the order of logits; -0 equals +0. Only NaN has key 0 or 0xFFFF.
+/// Key of a logit, in the same order as logits; -0 equals +0. Only NaN has key 0 or 0xFFFF.
 DEVICE unsigned key_from_bf16(unsigned bits) {
     if (bits == 0x8000) bits = 0;
     return bits & 0x8000 ? ~bits & 0xFFFF : bits | 0x8000;
@@ -45,8 +45,8 @@ DEVICE u64 weight(const Row& row, float x) {
     return w > 0.0f ? (u64)(w * UNITS) : 0;  // NaN becomes 0.
 }
 
-/// Calls f(token, bits of the logit) for this thread's tokens. A warp has a stretch of neighbouring
-/// tokens, of which its lanes take eights in turn.
+/// Calls f(token, bits of the logit) for the calling thread's tokens. A warp has a contiguous
+/// stretch of tokens, which its lanes read in turn, eight at a time.
 template <class F>
 DEVICE void for_each_token(const Row& row, F f) {
     int stretch = (row.vocab_size + WARPS * STEP - 1) / (WARPS * STEP) * STEP;
@@ -67,7 +67,7 @@ DEVICE T warp_total(T x) {
     return x;
 }
 
-/// The sum of x over the lanes before this one.
+/// Sum of x over the lanes before the calling one.
 template <class T>
 DEVICE T warp_sum_before(T x) {
     T sum = x;
@@ -79,14 +79,14 @@ DEVICE T warp_sum_before(T x) {
     return sum - x;
 }
 
-/// Of n tokens equal to the cut's key, with `before` such tokens before them: how many are kept.
+/// Number of kept tokens among n tokens with the cut's key that follow `before` such tokens.
 DEVICE unsigned kept_ties(const Cut& cut, unsigned before, unsigned n) {
     unsigned left = before < cut.n_ties ? cut.n_ties - before : 0;
     return n < left ? n : left;
 }
 
-/// All threads of the block call it.
-DEVICE Mass measure(const Row& row, const Cut& cut) {
+/// Sums the weights of the tokens that `cut` keeps. All threads of the block call it.
+DEVICE Mass measure_mass(const Row& row, const Cut& cut) {
     __shared__ u64 above_of_warp[WARPS];
     __shared__ unsigned ties_of_warp[WARPS];
     u64 above = 0;
@@ -104,7 +104,7 @@ DEVICE Mass measure(const Row& row, const Cut& cut) {
         ties_of_warp[threadIdx.x / 32] = ties;
     }
     __syncthreads();
-    // Every warp does the rest for itself, which spares a second barrier and a broadcast.
+    // Every warp computes the rest redundantly, which saves a second barrier and a broadcast.
     Mass mass;
     mass.ties_before = warp_sum_before(ties_of_warp[lane]);
     mass.own = above_of_warp[lane] + kept_ties(cut, mass.ties_before, ties_of_warp[lane]) *
@@ -115,12 +115,13 @@ DEVICE Mass measure(const Row& row, const Cut& cut) {
     return mass;
 }
 
-/// Finds the key at which the running amount, from the most probable token down, of the tokens kept
-/// by `cut` reaches `target` (1 .. all of it). The amount is the weight, or the number of tokens.
-/// -> key, and in `rest` what is still missing after the tokens above it.
+/// Finds the key at which the cumulative amount of the tokens that `cut` keeps, from the most
+/// probable token down, reaches `target` (1 .. the total). The amount is the weight, or the number
+/// of tokens.
+/// -> key, and in `rest` the part of `target` that the tokens above the key do not cover.
 /// All threads of the block call it, and all get the result.
 DEVICE unsigned find_key(const Row& row, const Cut& cut, bool by_weight, u64 target, u64& rest) {
-    // 64-bit sums in two halves, because shared memory adds 32 bits at a time.
+    // 64-bit sums in two halves, because atomic additions in shared memory have 32 bits.
     __shared__ unsigned low[256], high[256];
     auto add = [&](unsigned bin, u64 amount) {
         unsigned old = atomicAdd(&low[bin], (unsigned)amount);
@@ -146,7 +147,7 @@ DEVICE unsigned find_key(const Row& row, const Cut& cut, bool by_weight, u64 tar
                 cut.n_ties * (by_weight ? weight(row, f32_from_key(cut.key)) : 1));
         __syncthreads();
 
-        // Every warp scans for itself; a lane has eight bins, the first lane the highest.
+        // Every warp scans redundantly; a lane has eight bins, the first lane the highest bins.
         u64 own = 0;
         for (int j = 0; j < 8; j++) {
             int bin = 255 - lane * 8 - j;
@@ -171,14 +172,14 @@ DEVICE unsigned find_key(const Row& row, const Cut& cut, bool by_weight, u64 tar
     return found;
 }
 
-/// The largest logit and its first token. All threads of the block call it; x is NaN where the row
-/// has any NaN.
+/// The largest logit and the first token that has it; NaN where the row has a NaN. All threads of
+/// the block call it.
 DEVICE float find_peak(const Row& row, int& token) {
     __shared__ float peak_of_warp[WARPS];
     __shared__ int token_of_warp[WARPS];
     __shared__ unsigned has_nan[WARPS];
     float peak = negative_infinity();
-    int first = row.vocab_size;  // A row of -inf alone ends at token 0, see below.
+    int first = row.vocab_size;  // For a row of -inf only, the result is token 0.
     bool nan = false;
     for_each_token(row, [&](int i, unsigned bits) {
         float x = f32_from_bf16(bits);
@@ -216,8 +217,8 @@ DEVICE float find_peak(const Row& row, int& token) {
     return any ? __uint_as_float(0x7FC00000u) : peak;
 }
 
-/// The token at which the running sum of the kept weights, in token order, passes `target`: exactly
-/// one thread of the block finds it, the others get -1.
+/// The first token, in token order, whose cumulative sum of kept weights exceeds `target`. Exactly
+/// one thread of the block gets it, the others get -1.
 DEVICE int find_token(const Row& row, const Cut& cut, const Mass& mass, u64 target) {
     int warp = threadIdx.x / 32;
     u64 before = __shfl_sync(WHOLE_WARP, mass.before, warp);
@@ -227,10 +228,10 @@ DEVICE int find_token(const Row& row, const Cut& cut, const Mass& mass, u64 targ
 
     int stretch = (row.vocab_size + WARPS * STEP - 1) / (WARPS * STEP) * STEP;
     u64 tie_weight = weight(row, f32_from_key(cut.key));
-    // The end of the row is not looked at: the warp holds the target, so it finds it before.
+    // No check for the end of the row: this warp's part contains the target.
     for (int step = warp * stretch;; step += STEP) {
         int i = step + threadIdx.x % 32 * 8;
-        uint4 packed = {};  // What lies beyond the row comes after the target, whatever it is.
+        uint4 packed = {};  // Tokens beyond the row come after the target.
         if (i < row.vocab_size) packed = *(const uint4*)(row.logits + i);
         unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
         u64 above = 0;
@@ -259,14 +260,15 @@ DEVICE int find_token(const Row& row, const Cut& cut, const Mass& mass, u64 targ
     }
 }
 
-/// logits [R, V] bf16, draws [4, R]: temperature, top_p (1: all), top_k (0: all), uniform in [0, 1)
-/// -> drawn [2, R]: the token and its logprob in the softmax over the whole vocabulary at
-/// temperature 1. One format for all, so that one copy brings them. temperature < 1e-5 takes the
-/// first of the largest. Else top_k keeps the k most probable, then top_p the fewest most probable
-/// of those whose weight reaches top_p of theirs (of equal logits the first tokens are kept, by
-/// both); the token is the first in token order at which the running sum of the kept weights passes
-/// uniform * their sum. The factor is 1 / temperature, rounded once. A row with a NaN, or whose
-/// largest logit is infinite, gets logprob NaN.
+/// logits [R, V] bf16, draws [4, R] f64: temperature, top_p (1: all), top_k (0: all), uniform in
+/// [0, 1) -> drawn [2, R] f64: token, and its log-probability in the softmax over the whole
+/// vocabulary at temperature 1. All numbers are f64, so that one copy transfers them.
+/// A temperature below 1e-5 takes the first token with the largest logit. Otherwise top_k keeps the
+/// k most probable tokens, and top_p the fewest most probable of these whose weight reaches top_p
+/// of their total; of equal logits, both keep the first tokens. The result is the first token, in
+/// token order, whose cumulative sum of kept weights exceeds uniform * total. Logits are multiplied
+/// by 1 / temperature, rounded to f32. A row with a NaN, or with an infinite largest logit, gets
+/// log-probability NaN.
 /// grid (R), block 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 sample(const bf16* logits, int vocab_size, int n_rows, const double* draws, double* drawn) {
@@ -284,21 +286,21 @@ sample(const bf16* logits, int vocab_size, int n_rows, const double* draws, doub
         }
         return;
     }
-    Cut cut = {0, 0};  // Everything.
-    Mass mass = measure(row, cut);
+    Cut cut = {0, 0};  // Keeps all tokens.
+    Mass mass = measure_mass(row, cut);
     double log_total = log((double)mass.total / UNITS);
 
     int token = threadIdx.x == 0 ? peak_token : -1;
     if (temperature >= 1e-5f) {
         if (temperature != 1.0f) {
             row.inverse_temperature = 1.0f / temperature;
-            mass = measure(row, cut);
+            mass = measure_mass(row, cut);
         }
         u64 rest;
         if (top_k > 0 && top_k < vocab_size) {
             cut.key = find_key(row, cut, false, top_k, rest);
             cut.n_ties = (unsigned)rest;
-            mass = measure(row, cut);
+            mass = measure_mass(row, cut);
         }
         if (top_p < 1.0) {
             double wanted = ceil(top_p * (double)mass.total);
@@ -307,7 +309,7 @@ sample(const bf16* logits, int vocab_size, int n_rows, const double* draws, doub
             unsigned key = find_key(row, cut, true, target, rest);
             u64 each = weight(row, f32_from_key(key));
             cut = {key, (unsigned)((rest + each - 1) / each)};
-            mass = measure(row, cut);
+            mass = measure_mass(row, cut);
         }
         u64 target = (u64)(uniform * (double)mass.total);
         if (target >= mass.total) target = mass.total - 1;

@@ -1,4 +1,5 @@
-// The gated activation of the feed-forward block: silu(gate) * up.
+// Gated activation of the feed-forward block: silu(gate) * up. It knows nothing of the products
+// around it.
 
 DEVICE void gated8(const bf16* gate_up, int width, int i, float* y) {
     float up[8];
@@ -9,13 +10,13 @@ DEVICE void gated8(const bf16* gate_up, int width, int i, float* y) {
 }
 
 /// gate_up [N, 2 * width] bf16 (gate first) -> q [N, width] e4m3, scale [N] f32.
-/// The row is computed twice rather than kept: it is read from L2 the second time.
-/// Blocks from n_rows = N on fetch next_bytes each of `next`.
+/// The row is computed twice instead of kept: the second read is from L2.
+/// Thread blocks from n_rows = N on prefetch next_bytes each of `next`.
 /// grid (N or more), block a multiple of 32 up to 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(1024)
 silu_mul_quantize(const bf16* gate_up, int width, u8* q, float* scale, int n_rows, const u8* next,
-              int next_bytes) {
-    if (fetches_ahead(n_rows, next, next_bytes)) return;
+                  int next_bytes) {
+    if (prefetches_next(n_rows, next, next_bytes)) return;
     const bf16* row = gate_up + (long long)blockIdx.x * 2 * width;
     u8* out = q + (long long)blockIdx.x * width;
     float y[8], amax = 0.0f;
@@ -33,11 +34,11 @@ silu_mul_quantize(const bf16* gate_up, int width, u8* q, float* scale, int n_row
 }
 
 /// gate_up [N, 2 * width] bf16 (gate first) -> out [N, width] bf16.
-/// Blocks from n_rows = N on fetch next_bytes each of `next`.
+/// Thread blocks from n_rows = N on prefetch next_bytes each of `next`.
 /// grid (N or more), block a multiple of 32 up to 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(1024)
 silu_mul(const bf16* gate_up, int width, bf16* out, int n_rows, const u8* next, int next_bytes) {
-    if (fetches_ahead(n_rows, next, next_bytes)) return;
+    if (prefetches_next(n_rows, next, next_bytes)) return;
     const bf16* row = gate_up + (long long)blockIdx.x * 2 * width;
     for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
         float y[8];

@@ -104,8 +104,8 @@ pub enum Error {
     /// and its keys and values.
     #[error(
         "the model takes {} GiB, intermediate results and libraries {} GiB, \
-         keys and values {} GiB, and the device has {} GiB; set {mends}a smaller step_tokens, max_batch, \
-         max_context or kv_memory_mib, or take a larger device",
+         keys and values {} GiB, and the device has {} GiB; set {mends}a smaller step_tokens, \
+         max_batch, max_context or kv_memory_mib, or use a larger device",
         gib(weights),
         gib(buffers),
         gib(kv),
