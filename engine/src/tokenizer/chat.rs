@@ -1,8 +1,8 @@
 //! Chat templates: Jinja as transformers runs it.
 //!
-//! Blocks are trimmed as there, Python's string methods work, `raise_exception` and `tojson` are
-//! defined. The date functions are not: templates then use their fixed date, and a rendering is the
-//! same every day.
+//! Blocks are trimmed as in transformers, Python's string methods work, and `raise_exception` and
+//! `tojson` are defined. The date functions are not defined: templates then use their fixed date,
+//! and a rendering does not depend on the day.
 
 use joust_schema::prompt::Message;
 use minijinja::syntax::SyntaxConfig;
@@ -14,12 +14,14 @@ use crate::error::Error;
 const NAME: &str = "chat";
 
 /// A parsed chat template.
-pub(super) struct ChatTemplate {
+pub(super) struct JinjaTemplate {
     source: String,
     environment: Environment<'static>,
 }
 
-impl ChatTemplate {
+impl JinjaTemplate {
+    /// Parses a template.
+    ///
     /// # Errors
     /// [`Error::Template`] with the line that does not parse.
     pub(super) fn parse(source: String) -> Result<Self, Error> {
@@ -37,7 +39,7 @@ impl ChatTemplate {
             },
         );
         environment.add_filter("tojson", to_json);
-        // transformers marks what the assistant said with tags that print nothing
+        // transformers marks the assistant's text with tags that print nothing
         let plain = ["generation", "endgeneration"].iter().fold(source.clone(), |text, tag| {
             ["{%- ", "{% "].iter().fold(text, |text, open| {
                 [" -%}", " %}"]
@@ -51,10 +53,15 @@ impl ChatTemplate {
         Ok(Self { source, environment })
     }
 
+    /// Text of the template.
     pub(super) fn source(&self) -> &str {
         &self.source
     }
 
+    /// Renders messages.
+    ///
+    /// # Errors
+    /// [`Error::Template`] where the template refuses the messages.
     pub(super) fn render(
         &self,
         messages: &[Message],
@@ -67,7 +74,7 @@ impl ChatTemplate {
             .get_template(NAME)
             .expect("the template was added when it was parsed. This is a bug.");
         let messages = Value::from(Serde(messages));
-        // transformers passes the last two as None, which templates ask for
+        // transformers passes tools and documents as None, and templates test them
         let none = || Value::from(());
         let context = context! {
             messages, add_generation_prompt, bos_token, eos_token,
@@ -80,7 +87,7 @@ impl ChatTemplate {
     }
 }
 
-/// JSON in Python's spacing, non-ASCII as it is, nothing escaped for HTML.
+/// JSON as Python writes it: its spacing, non-ASCII unescaped, nothing escaped for HTML.
 fn to_json(value: &Value) -> Result<Value, minijinja::Error> {
     let failed = |error: serde_json::Error| {
         minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())

@@ -1,8 +1,8 @@
-//! The tokenizer that a GGUF file carries, rebuilt for the `tokenizers` crate.
+//! The tokenizer of a GGUF file, rebuilt for the `tokenizers` crate.
 //!
-//! It owns the mapping from llama.cpp's names of pre-tokenizers to how they split text. It reads
-//! byte-level BPE only (`tokenizer.ggml.model` = `gpt2`), and does not know chat templates: their
-//! text is handed on.
+//! This file owns the mapping from llama.cpp's names of pre-tokenizers to their rules of splitting.
+//! It reads byte-level BPE only (`tokenizer.ggml.model` = `gpt2`). It does not parse chat templates
+//! but returns their text.
 
 use std::collections::HashMap;
 
@@ -20,9 +20,9 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::error::Error;
 use crate::weights::gguf::{GgufFile, GgufValue};
 
-/// A control token, such as `<|im_end|>`: matched in text as a whole, dropped when decoding.
+/// A control token, such as `<|im_end|>`: matched in text as a whole, skipped by decoding.
 const TYPE_CONTROL: u64 = 3;
-/// A token that is matched as a whole, but is part of the text, such as `<think>`.
+/// A token that is matched as a whole and kept by decoding, such as `<think>`.
 const TYPE_USER_DEFINED: u64 = 4;
 
 const QWEN2_SPLIT: &str = concat!(
@@ -35,40 +35,40 @@ const LLAMA3_SPLIT: &str = concat!(
 );
 const GPT2_SPLIT: &str =
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-/// llama.cpp's `default` applies these one after the other.
+/// Splits of llama.cpp's `default`, applied one after the other.
 const DEFAULT_SPLITS: [&str; 4] =
     [r"[\p{P}\$\+<=>\^~\|]+", GPT2_SPLIT, r"\p{N}+", r"[0-9][0-9][0-9]"];
 
-/// What a GGUF file says about its tokenizer beyond the vocabulary.
+/// Settings of a GGUF file's tokenizer, beside the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GgufTokenizerConfig {
     /// The token that begins a text.
     pub(crate) bos: Option<String>,
     /// The token that ends a text or a turn.
     pub(crate) eos: Option<String>,
-    /// Whether a text to be completed starts with `bos`. The tokenizer's post-processor then
-    /// adds it where special tokens are asked for.
+    /// Whether prompts start with `bos`. The tokenizer's post-processor then adds it where the
+    /// caller asks for special tokens.
     pub(crate) add_bos: bool,
     /// The chat template, in Jinja.
     pub(crate) chat_template: Option<String>,
 }
 
-/// How a file wants text to be split and merged.
+/// Rules of splitting and merging text.
 struct Splitting {
     pre_tokenizer: PreTokenizerWrapper,
-    /// Whether a word that is a token stays whole even where no merges lead to it.
+    /// Whether a word that is a token becomes that token even if no merges lead to it.
     ignore_merges: bool,
-    /// Whether text is first brought into Unicode's composed form.
+    /// Whether text is first normalised to NFC.
     compose: bool,
-    /// Whether a file that does not say so wants `bos` added.
+    /// Default of `add_bos` for files without that key.
     add_bos: bool,
 }
 
-/// Builds the tokenizer that a file describes.
+/// Builds the tokenizer of a GGUF file.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a vocabulary other than byte-level BPE or an unknown pre-tokenizer,
-/// [`Error::BadFile`] where the vocabulary is missing or contradicts itself.
+/// [`Error::BadFile`] where the vocabulary is missing or inconsistent.
 pub(crate) fn tokenizer_from_gguf(
     file: &GgufFile,
 ) -> Result<(Tokenizer, GgufTokenizerConfig), Error> {
@@ -76,9 +76,9 @@ pub(crate) fn tokenizer_from_gguf(
     match file.metadata("tokenizer.ggml.model").and_then(GgufValue::as_str) {
         Some("gpt2") => {}
         Some(other) => {
-            let place = file.path().display();
+            let path = file.path().display();
             let what = format!(
-                "{place}: tokenizer.ggml.model {other} (only gpt2, byte-level BPE, can be read)"
+                "{path}: tokenizer.ggml.model {other} (only gpt2, byte-level BPE, can be read)"
             );
             return Err(Error::Unsupported { what });
         }
@@ -112,7 +112,7 @@ pub(crate) fn tokenizer_from_gguf(
     Ok((tokenizer, GgufTokenizerConfig { bos, eos, add_bos, chat_template }))
 }
 
-/// The tokens in the order of their ids. An empty one gets llama.cpp's placeholder.
+/// The tokens in the order of their ids. An empty token gets llama.cpp's placeholder.
 fn tokens(file: &GgufFile) -> Result<Vec<String>, String> {
     let values = strings(file, "tokenizer.ggml.tokens")?;
     let name = |(id, token): (usize, &str)| match token {
@@ -139,7 +139,7 @@ fn bpe(file: &GgufFile, tokens: &[String], ignore_merges: bool) -> Result<BPE, S
     }
     let mut merges = Vec::new();
     for (rank, merge) in strings(file, "tokenizer.ggml.merges")?.into_iter().enumerate() {
-        // a token may begin with a space, so the first character never separates
+        // a token may begin with a space, so that the first character is never the separator
         let first_bytes = merge.chars().next().map_or(0, char::len_utf8);
         let space = merge[first_bytes..].find(' ').map(|at| at + first_bytes);
         let space = space.ok_or_else(|| format!("merge {rank}, {merge:?}, has no space"))?;
@@ -157,8 +157,8 @@ fn bpe(file: &GgufFile, tokens: &[String], ignore_merges: bool) -> Result<BPE, S
     builder.build().map_err(|error| error.to_string())
 }
 
-/// The tokens that are matched in text before it is split: those that the file marks, and the
-/// ones that begin and end a text.
+/// Tokens that are matched in text before it is split: the tokens that the file marks, and `named`,
+/// the tokens that begin and end a text.
 fn added_tokens(
     file: &GgufFile,
     tokens: &[String],
@@ -187,7 +187,7 @@ fn added_tokens(
     Ok(added.collect())
 }
 
-/// The token behind `tokenizer.ggml.{name}_token_id`.
+/// The token with the id `tokenizer.ggml.{name}_token_id`.
 fn named_token(file: &GgufFile, tokens: &[String], name: &str) -> Result<Option<String>, String> {
     let key = format!("tokenizer.ggml.{name}_token_id");
     let Some(value) = file.metadata(&key) else {
@@ -201,9 +201,10 @@ fn named_token(file: &GgufFile, tokens: &[String], name: &str) -> Result<Option<
     Ok(Some(token.clone()))
 }
 
+/// A post-processor that puts `bos` in front of each text.
 fn bos_template(tokenizer: &Tokenizer, bos: &str) -> Result<TemplateProcessing, String> {
     let id = tokenizer.token_to_id(bos).ok_or_else(|| format!("{bos} has no id"))?;
-    // pieces are split at spaces and `:` sets a type id, so a name stands in for the token
+    // the template syntax gives spaces and `:` a meaning, so that a name stands for the token
     let special = tokenizers::processors::template::SpecialToken::new(
         "bos".to_owned(),
         vec![id],
@@ -216,8 +217,8 @@ fn bos_template(tokenizer: &Tokenizer, bos: &str) -> Result<TemplateProcessing, 
     template.build().map_err(|error| error.to_string())
 }
 
-/// The splitting that `tokenizer.ggml.pre` names. Where a file has no such key, llama.cpp takes
-/// `default`, and so does this.
+/// The rules that `tokenizer.ggml.pre` names. Without that key they are those of `default`, as in
+/// llama.cpp.
 fn splitting(file: &GgufFile) -> Result<Splitting, Error> {
     let name = file.metadata("tokenizer.ggml.pre").and_then(GgufValue::as_str).unwrap_or("default");
     let pre_tokenizer = match name {
@@ -229,8 +230,8 @@ fn splitting(file: &GgufFile) -> Result<Splitting, Error> {
             Ok(Sequence::new(vec![Digits::new(true).into(), byte_level(true).into()]).into())
         }
         other => {
-            let place = file.path().display();
-            let what = format!("{place}: tokenizer.ggml.pre {other}");
+            let path = file.path().display();
+            let what = format!("{path}: tokenizer.ggml.pre {other}");
             return Err(Error::Unsupported { what });
         }
     };

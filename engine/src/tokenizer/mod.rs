@@ -1,7 +1,7 @@
-//! Between text and token ids: a tokenizer with its special tokens and chat template.
+//! Conversion between text and token ids: a tokenizer with its special tokens and chat template.
 //!
-//! The byte-pair encoding itself is the `tokenizers` library's; this adds what model folders say
-//! around it. It knows nothing of models.
+//! The byte-pair encoding is the `tokenizers` library's; this module adds the settings of model
+//! folders. It knows nothing of models.
 
 mod chat;
 pub(crate) mod gguf;
@@ -18,24 +18,24 @@ pub use stream::TextStream;
 
 use crate::error::Error;
 use crate::json;
-use chat::ChatTemplate;
+use chat::JinjaTemplate;
 
 /// A tokenizer as a model folder describes it.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
-    /// `tokenizer_config.json`, without the chat template.
+    /// Content of `tokenizer_config.json`, without the chat template.
     config: Map<String, Value>,
-    template: Option<Arc<ChatTemplate>>,
+    template: Option<Arc<JinjaTemplate>>,
     bos: Option<String>,
     eos: Option<String>,
     eos_ids: Vec<u32>,
-    /// The texts of the special tokens.
+    /// Texts of the special tokens, sorted.
     special: Vec<String>,
 }
 
 impl Tokenizer {
-    /// Puts a tokenizer together from its parts.
+    /// Makes a tokenizer from its parts.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] where BOS or EOS is not in the vocabulary, [`Error::Template`] where
@@ -57,7 +57,7 @@ impl Tokenizer {
         }
         let eos_ids = eos.as_ref().map(id_of).transpose()?.into_iter().collect();
         let template =
-            template.map(|source| ChatTemplate::parse(source).map(Arc::new)).transpose()?;
+            template.map(|source| JinjaTemplate::parse(source).map(Arc::new)).transpose()?;
         let added = inner.get_added_tokens_decoder();
         let mut special: Vec<String> =
             added.into_values().filter(|token| token.special).map(|token| token.content).collect();
@@ -68,7 +68,8 @@ impl Tokenizer {
     /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template of a model folder.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::BadFile`], and as the tokenizer's parts demand.
+    /// [`Error::Io`] and [`Error::BadFile`] for missing or broken files, [`Error::Tokenizer`] where
+    /// BOS or EOS is not in the vocabulary, [`Error::Template`] where the template does not parse.
     pub fn from_folder(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
@@ -76,7 +77,7 @@ impl Tokenizer {
             Error::bad_file(&path, format!("not a readable tokenizer: {error}"))
         };
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(unreadable)?;
-        // limits of somebody's data loader; a prompt that is too long is an error here
+        // limits from data loading; a prompt that is too long must be an error, not truncated
         inner.with_truncation(None).map_err(unreadable)?;
         inner.with_padding(None);
         let path = dir.join("tokenizer_config.json");
@@ -114,19 +115,19 @@ impl Tokenizer {
         json::write(&dir.join("tokenizer_config.json"), &Value::Object(config))
     }
 
-    /// Text to tokens, adding none. Special tokens that the text spells out are recognised.
+    /// Encodes text without adding tokens. Special tokens that the text spells out are recognised.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`]
+    /// [`Error::Tokenizer`] where the tokenizer refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         self.encode_with(text, false)
     }
 
-    /// Text to tokens as a model expects its input: with a BOS where the tokenizer asks for one and
-    /// the text does not begin with it already.
+    /// Encodes text as a model expects a prompt: with a BOS where the tokenizer's settings add one
+    /// and the text does not begin with it.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`]
+    /// [`Error::Tokenizer`] where the tokenizer refuses the text.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, Error> {
         let wants_bos = self.config.get("add_bos_token").and_then(Value::as_bool);
         let Some(bos) = &self.bos else {
@@ -155,21 +156,21 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Tokens to text. Bytes that are no UTF-8 become U+FFFD; unknown ids are left out.
+    /// Decodes tokens. Bytes that are not UTF-8 become U+FFFD; unknown ids are skipped.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
         self.inner.decode(ids, skip_special_tokens).unwrap_or_default()
     }
 
-    /// The text with every special token that it spells out broken up by a space, so that encoding
-    /// it inside a rendered chat gives no control token. Texts without any are returned as they
-    /// are; so are tokens of one character, which no space breaks.
+    /// Breaks up every special token that the text spells out with a space, so that encoding the
+    /// text inside a rendered chat gives no control token. Texts without special tokens are
+    /// returned unchanged. Special tokens of one character stay, because no space breaks them.
     pub fn disarm(&self, text: &str) -> String {
         let mut disarmed = text.to_owned();
         for token in &self.special {
             let mut characters = token.chars();
             let Some(first) = characters.next() else { continue };
             let broken = format!("{first} {}", characters.as_str());
-            // a space does not break a token of one character
+            // a space does not break up a token of one character
             if broken.contains(token.as_str()) {
                 continue;
             }
@@ -180,12 +181,12 @@ impl Tokenizer {
         disarmed
     }
 
-    /// Decodes token by token.
+    /// A decoder that takes one token at a time.
     pub fn stream(&self) -> TextStream {
         TextStream::new(Arc::clone(&self.inner))
     }
 
-    /// Number of tokens, added ones included.
+    /// Number of tokens, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
@@ -200,42 +201,44 @@ impl Tokenizer {
         self.token_id(self.bos.as_deref()?)
     }
 
-    /// Tokens that end a text.
+    /// Ids of the tokens that end a text.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos_ids
     }
 
-    /// Whether chat messages can be rendered.
+    /// Whether the tokenizer has a chat template.
     pub fn has_chat_template(&self) -> bool {
         self.template.is_some()
     }
 
-    /// Chat messages as the text that the model was trained on. It contains the special tokens, BOS
-    /// included where the template writes one: encode it with [`Tokenizer::encode`].
+    /// Renders chat messages as the text that the model was trained on. The text contains the
+    /// special tokens, and a BOS where the template writes one: encode it with
+    /// [`Tokenizer::encode`].
     ///
     /// # Errors
-    /// [`Error::Template`] where there is no template, or it refuses the messages.
+    /// [`Error::Template`] where the tokenizer has no template, or the template refuses the
+    /// messages.
     pub fn render_chat(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, Error> {
         let template = self.template.as_ref().ok_or_else(|| {
-            Error::Template("the model has none; give prompts as texts, not messages".to_owned())
+            Error::Template("the model has none; give prompts as text, not as messages".to_owned())
         })?;
         let token = |token: &Option<String>| token.clone().unwrap_or_default();
         template.render(messages, add_generation_prompt, &token(&self.bos), &token(&self.eos))
     }
 }
 
-/// A special token's text: a string, or an object with `content`.
+/// Text of a special token: a string, or an object with `content`.
 fn special_token(config: &Map<String, Value>, key: &str) -> Option<String> {
     let value = config.get(key)?;
     let text = value.as_str().or_else(|| value.get("content").and_then(Value::as_str))?;
     Some(text.to_owned())
 }
 
-/// A config's template: one text, or a list of named ones of which `default` is meant.
+/// Chat template of a configuration: one text, or the template `default` of a list of named ones.
 fn default_template(value: &Value) -> Option<String> {
     match value {
         Value::String(template) => Some(template.clone()),

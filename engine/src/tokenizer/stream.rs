@@ -1,4 +1,5 @@
-//! Decoding token by token: text appears once its bytes are complete.
+//! Decoding token by token: text appears once its bytes are complete. It knows nothing of stop
+//! strings.
 
 use std::sync::Arc;
 
@@ -6,9 +7,9 @@ use std::sync::Arc;
 pub struct TextStream {
     tokenizer: Arc<tokenizers::Tokenizer>,
     ids: Vec<u32>,
-    /// Tokens before this one are only context.
+    /// Index of the first token that is decoded again as context.
     context_start: usize,
-    /// Tokens before this one are in `text`.
+    /// Number of tokens whose text is in `text`.
     n_decoded: usize,
     text: String,
 }
@@ -18,14 +19,15 @@ impl TextStream {
         Self { tokenizer, ids: Vec::new(), context_start: 0, n_decoded: 0, text: String::new() }
     }
 
-    /// Adds a token.
+    /// Adds a token to the text.
     pub fn push(&mut self, id: u32) {
         self.ids.push(id);
         let decode = |ids: &[u32]| self.tokenizer.decode(ids, true).unwrap_or_default();
-        // some decoders treat a text's first token differently, so one decoded window is kept
+        // some decoders treat the first token differently, so that the previous window is decoded
+        // too
         let before = decode(&self.ids[self.context_start..self.n_decoded]);
         let after = decode(&self.ids[self.context_start..]);
-        // U+FFFD at the end is a character whose last bytes are still to come
+        // U+FFFD at the end is a character whose last bytes are missing so far
         if after.len() > before.len()
             && !after.ends_with('\u{FFFD}')
             && after.is_char_boundary(before.len())

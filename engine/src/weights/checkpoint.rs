@@ -1,5 +1,5 @@
-//! A checkpoint whose tensors are read when they are asked for, one at a time: a model that is
-//! quantised as it is loaded never lies in memory as a whole.
+//! A checkpoint whose tensors are read one at a time, when the caller asks for them: a model that
+//! is quantised while it is loaded is never in memory as a whole. It knows nothing of file formats.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,7 +27,7 @@ enum TensorLocation {
     FileTensor(FileTensor),
 }
 
-/// Where a tensor lies.
+/// Location of a tensor in a memory-mapped file.
 #[derive(Clone, Debug)]
 pub(crate) struct FileTensor {
     pub(crate) file: Arc<Mmap>,
@@ -37,14 +37,15 @@ pub(crate) struct FileTensor {
 }
 
 impl FileTensor {
-    /// The tensor on `device`; its pages of the file count as this process's memory no longer.
+    /// Reads the tensor onto `device` and releases its pages of the file, which then no longer
+    /// count as this process's memory.
     fn read(&self, device: Device) -> Result<Tensor, Error> {
         let tensor = from_bytes(&self.file[self.range.clone()], &self.shape, self.kind, device)?;
         ffi::release_pages(&self.file, self.range.clone());
         Ok(tensor)
     }
 
-    /// Some of its rows: what is between them and the next.
+    /// Location of `n_rows` rows from `start` on.
     fn rows(&self, start: i64, n_rows: i64) -> Self {
         let mut shape = self.shape.clone();
         let row_bytes = self.range.len() / (shape[0].max(1) as usize);
@@ -56,33 +57,33 @@ impl FileTensor {
 }
 
 impl Checkpoint {
-    /// The tensors' names, in order.
+    /// Names of the tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Whether there is a tensor of that name.
+    /// Whether the checkpoint has a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// A tensor's shape.
+    /// Shape of a tensor; none where the checkpoint lacks it.
     pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
-        self.tensors.get(name).map(|stored| match stored {
+        self.tensors.get(name).map(|location| match location {
             TensorLocation::InMemory(tensor) => tensor.size(),
-            TensorLocation::FileTensor(place) => place.shape.clone(),
+            TensorLocation::FileTensor(file) => file.shape.clone(),
         })
     }
 
-    /// A tensor's number format.
+    /// Number format of a tensor; none where the checkpoint lacks it.
     pub fn kind(&self, name: &str) -> Option<Kind> {
-        self.tensors.get(name).map(|stored| match stored {
+        self.tensors.get(name).map(|location| match location {
             TensorLocation::InMemory(tensor) => tensor.kind(),
-            TensorLocation::FileTensor(place) => place.kind,
+            TensorLocation::FileTensor(file) => file.kind,
         })
     }
 
-    /// Bytes of a tensor; 0 where there is none of that name.
+    /// Bytes of a tensor; 0 where the checkpoint lacks it.
     pub fn n_bytes(&self, name: &str) -> usize {
         let n_values: i64 = self.shape(name).map_or(0, |shape| shape.iter().product());
         n_values as usize * self.kind(name).map_or(0, Kind::elt_size_in_bytes)
@@ -91,16 +92,17 @@ impl Checkpoint {
     /// Reads a tensor onto `device`, in its own number format.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; what libtorch refuses.
+    /// [`Error::MissingTensor`]; [`Error::Tensor`] where libtorch refuses, for lack of memory for
+    /// example.
     pub fn read(&self, name: &str, device: Device) -> Result<Tensor, Error> {
         match self.tensors.get(name) {
             Some(TensorLocation::InMemory(tensor)) => Ok(tensor.f_to_device(device)?),
-            Some(TensorLocation::FileTensor(place)) => place.read(device),
+            Some(TensorLocation::FileTensor(file)) => file.read(device),
             None => Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() }),
         }
     }
 
-    /// Reads some rows of a tensor of at least one dimension onto `device`.
+    /// Reads `n_rows` rows from `start` on, of a tensor with at least one dimension, onto `device`.
     ///
     /// # Errors
     /// As [`Checkpoint::read`].
@@ -112,12 +114,12 @@ impl Checkpoint {
         device: Device,
     ) -> Result<Tensor, Error> {
         match self.tensors.get(name) {
-            Some(TensorLocation::FileTensor(place)) => place.rows(start, n_rows).read(device),
+            Some(TensorLocation::FileTensor(file)) => file.rows(start, n_rows).read(device),
             _ => Ok(self.read(name, device)?.f_narrow(0, start, n_rows)?),
         }
     }
 
-    /// All tensors on the CPU.
+    /// Reads all tensors onto the CPU.
     ///
     /// # Errors
     /// As [`Checkpoint::read`].
@@ -125,14 +127,15 @@ impl Checkpoint {
         self.names().map(|name| Ok((name.to_owned(), self.read(name, Device::Cpu)?))).collect()
     }
 
-    pub(crate) fn insert(&mut self, name: String, place: FileTensor) {
-        self.tensors.insert(name, TensorLocation::FileTensor(place));
+    /// Adds a tensor of a file.
+    pub(crate) fn insert(&mut self, name: String, location: FileTensor) {
+        self.tensors.insert(name, TensorLocation::FileTensor(location));
     }
 }
 
 impl From<WeightMap> for Checkpoint {
     fn from(weights: WeightMap) -> Self {
-        let stored = |(name, tensor)| (name, TensorLocation::InMemory(tensor));
-        Self { tensors: weights.into_iter().map(stored).collect() }
+        let located = |(name, tensor)| (name, TensorLocation::InMemory(tensor));
+        Self { tensors: weights.into_iter().map(located).collect() }
     }
 }

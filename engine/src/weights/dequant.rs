@@ -1,19 +1,19 @@
-//! ggml's block formats, turned into `f32`.
+//! Dequantisation of ggml's block formats to `f32`.
 //!
-//! It owns the layout of each block and the arithmetic of ggml's reference code, in single
-//! precision and in the same order, so that the values are the same bit for bit. It does not know
+//! This file owns the layout of each block and the arithmetic of ggml's reference code, in single
+//! precision and in the same order, so that the values are equal bit for bit. It does not know
 //! where the bytes come from. Layouts: `ggml-common.h` and `ggml-quants.c` of ggml.
 
 use half::{bf16, f16};
 
-/// Values that a block of the older formats holds.
+/// Number of values per block of the formats without `K`.
 const QK: usize = 32;
-/// Values that a block of the K formats holds.
+/// Number of values per block of the K formats.
 const QK_K: usize = 256;
-/// Bytes in which the K formats pack eight 6-bit scales and eight 6-bit minima.
+/// Number of bytes in which the K formats pack eight 6-bit scales and eight 6-bit minima.
 const K_SCALE_BYTES: usize = 12;
 
-/// How a tensor's values are stored. The K formats are those that ggml writes `Q4_K` and so on.
+/// Storage format of a tensor. `Q4K` is ggml's `Q4_K`, and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum GgmlType {
     /// 32-bit float.
@@ -22,21 +22,21 @@ pub(crate) enum GgmlType {
     F16,
     /// The upper half of a 32-bit float.
     BF16,
-    /// 8 bits a value, one scale for 32 values.
+    /// 8 bits per value, one scale per 32 values.
     Q8_0,
-    /// 4 bits a value, one scale for 32 values.
+    /// 4 bits per value, one scale per 32 values.
     Q4_0,
-    /// 4 bits a value, one scale and one minimum for 32 values.
+    /// 4 bits per value, one scale and one minimum per 32 values.
     Q4_1,
-    /// 5 bits a value, one scale for 32 values.
+    /// 5 bits per value, one scale per 32 values.
     Q5_0,
-    /// 5 bits a value, one scale and one minimum for 32 values.
+    /// 5 bits per value, one scale and one minimum per 32 values.
     Q5_1,
-    /// 4 bits a value, blocks of 256 with 6-bit scales and minima.
+    /// 4 bits per value, blocks of 256 with 6-bit scales and minima.
     Q4K,
-    /// 5 bits a value, blocks of 256 with 6-bit scales and minima.
+    /// 5 bits per value, blocks of 256 with 6-bit scales and minima.
     Q5K,
-    /// 6 bits a value, blocks of 256 with 8-bit scales.
+    /// 6 bits per value, blocks of 256 with 8-bit scales.
     Q6K,
 }
 
@@ -44,7 +44,7 @@ impl GgmlType {
     /// The type with this id in a GGUF file.
     ///
     /// # Errors
-    /// A text that names the type, where it is not one of these.
+    /// The type's name, for a type that the engine does not read.
     pub(crate) fn from_id(id: u32) -> Result<Self, String> {
         Ok(match id {
             0 => Self::F32,
@@ -62,7 +62,7 @@ impl GgmlType {
         })
     }
 
-    /// The values in a block, 1 for the float types.
+    /// Number of values per block; 1 for the float types.
     pub(crate) fn block_size(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
@@ -71,7 +71,7 @@ impl GgmlType {
         }
     }
 
-    /// The bytes of a block.
+    /// Number of bytes per block.
     pub(crate) fn type_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -88,7 +88,7 @@ impl GgmlType {
     }
 }
 
-/// Types that ggml has and this engine does not read.
+/// Names of ggml's types that this engine does not read.
 fn name_of_other(id: u32) -> String {
     let name = match id {
         9 => "Q8_1",
@@ -117,10 +117,10 @@ fn name_of_other(id: u32) -> String {
     name.to_owned()
 }
 
-/// Writes the values of `bytes` into `out`.
+/// Dequantises `bytes` into `out`.
 ///
 /// # Errors
-/// A text with the sizes, where `bytes` are not exactly the blocks that `out` needs.
+/// The sizes, where `bytes` are not exactly the blocks of as many values as `out` has.
 pub(crate) fn dequantize(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), String> {
     let (block_size, type_bytes) = (ty.block_size(), ty.type_bytes());
     let n_blocks = bytes.len() / type_bytes;
@@ -167,7 +167,7 @@ fn q8_0(block: &[u8], out: &mut [f32]) {
     }
 }
 
-/// `d * (q - 8)`; the low halves of the bytes come first, then the high ones.
+/// `d * (q - 8)`: first the values in the low halves of the bytes, then those in the high halves.
 fn q4_0(block: &[u8], out: &mut [f32]) {
     let d = half(block, 0);
     for (idx, q) in block[2..].iter().enumerate() {
@@ -185,7 +185,8 @@ fn q4_1(block: &[u8], out: &mut [f32]) {
     }
 }
 
-/// The two 5-bit values that share byte `idx` of `low`; bit `i` of `high` tops value `i`.
+/// The two 5-bit values that share byte `idx` of `low`; bit `i` of `high` is the fifth bit of value
+/// `i`.
 fn five_bits(low: &[u8], high: u32, idx: usize) -> (f32, f32) {
     let bit = |at: usize| (((high >> at) & 1) << 4) as u8;
     let first = (low[idx] & 15) | bit(idx);
@@ -214,7 +215,7 @@ fn q5_1(block: &[u8], out: &mut [f32]) {
     }
 }
 
-/// The 6-bit scale and minimum of group `idx` of 32 values.
+/// 6-bit scale and minimum of group `idx`, which has 32 values.
 fn scale_and_min(packed: &[u8], idx: usize) -> (f32, f32) {
     let (scale, min) = if idx < 4 {
         (packed[idx] & 63, packed[idx + 4] & 63)
@@ -226,7 +227,7 @@ fn scale_and_min(packed: &[u8], idx: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(min))
 }
 
-/// `(d * scale) * q - (dmin * min)`; `quant(group, idx)` is the value's integer.
+/// `(d * scale) * q - (dmin * min)`, where `quant(group, idx)` is q of one value.
 fn k_groups(block: &[u8], out: &mut [f32], quant: impl Fn(usize, usize) -> u8) {
     let (d, dmin) = (half(block, 0), half(block, 2));
     let packed = &block[4..4 + K_SCALE_BYTES];
@@ -239,7 +240,7 @@ fn k_groups(block: &[u8], out: &mut [f32], quant: impl Fn(usize, usize) -> u8) {
     }
 }
 
-/// The 4 bits of a value: two groups of 32 share 32 bytes.
+/// The lower 4 bits of a value: two groups of 32 values share 32 bytes.
 fn nibble(quants: &[u8], group: usize, idx: usize) -> u8 {
     (quants[group / 2 * 32 + idx] >> (4 * (group % 2))) & 15
 }
@@ -256,8 +257,8 @@ fn q5_k(block: &[u8], out: &mut [f32]) {
     });
 }
 
-/// `(d * scale) * (q - 32)`, one scale for 16 values; 128 values share 64 bytes of low bits and
-/// 32 bytes of high bits.
+/// `(d * scale) * (q - 32)`, one scale per 16 values; 128 values share 64 bytes of low bits and 32
+/// bytes of high bits.
 fn q6_k(block: &[u8], out: &mut [f32]) {
     let (low, rest) = block.split_at(QK_K / 2);
     let (high, rest) = rest.split_at(QK_K / 4);

@@ -1,8 +1,8 @@
-//! GGUF files: their header, metadata and tensor table, read from a memory map.
+//! GGUF files: header, metadata and tensor table, read from a memory map.
 //!
-//! It knows the names and the row order that llama.cpp gives a checkpoint, and how to turn them
-//! back into those of a Hugging Face folder. It does not know what the tensors are used for, nor
-//! any tensor library: values come out as plain `f32`.
+//! This module knows llama.cpp's tensor names and row order, and converts both to those of a
+//! Hugging Face folder. It knows neither the use of the tensors nor a tensor library: values are
+//! plain `f32`.
 //!
 //! Format: versions 2 and 3, little-endian, as described in ggml's `docs/gguf.md`.
 
@@ -19,8 +19,8 @@ pub(crate) use file::GgufFile;
 pub(crate) use value::{GgufValue, TensorInfo};
 
 impl GgufFile {
-    /// A tensor's values, row-major, as a Hugging Face folder would hold them: dequantized, and
-    /// with llama.cpp's row order of the query and key projections undone.
+    /// A tensor's values, row-major, as in a Hugging Face folder: dequantised, and with llama.cpp's
+    /// row order of the query and key projections undone.
     ///
     /// # Errors
     /// [`Error::BadFile`] where the rows do not divide into the model's heads.
@@ -37,7 +37,7 @@ impl GgufFile {
     }
 }
 
-/// The Hugging Face name of a tensor, `None` where a decoder's checkpoint has no such tensor.
+/// The Hugging Face name of a tensor; none for a tensor that a decoder's checkpoint lacks.
 pub(crate) fn hf_name(gguf_name: &str) -> Option<String> {
     match gguf_name {
         "token_embd.weight" => return Some("model.embed_tokens.weight".to_owned()),
@@ -65,13 +65,13 @@ pub(crate) fn hf_name(gguf_name: &str) -> Option<String> {
 
 /// Undoes llama.cpp's row order of a query or key projection (or its bias, with `cols` = 1).
 ///
-/// Its converter interleaves the two halves of each head, so that rotary pairs are neighbours:
-/// row `2 i + half` of a head is row `half * head_dim / 2 + i` in Hugging Face's order. Only
-/// files of the architecture `llama` have it. `n_heads` counts the heads of this tensor: the
-/// key-value heads for a key projection.
+/// llama.cpp's converter interleaves the two halves of each head, so that rotary pairs are
+/// neighbours: row `2 i + half` of a head is row `half * head_dim / 2 + i` in Hugging Face's order.
+/// Only files of the architecture `llama` have this order. `n_heads` is the number of heads of this
+/// tensor: the key/value heads for a key projection.
 ///
 /// # Errors
-/// A text that says which sizes do not fit together; `data` is then as it was.
+/// The sizes that contradict each other; `data` is then unchanged.
 pub(crate) fn unpermute_rows(
     data: &mut Vec<f32>,
     rows: usize,

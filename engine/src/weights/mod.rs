@@ -1,6 +1,6 @@
 //! Checkpoint tensors by name, from and to files.
 //!
-//! Names are those of Hugging Face checkpoints; what they mean is the model's business.
+//! Names are those of Hugging Face checkpoints. This module does not know what they mean.
 
 mod checkpoint;
 pub(crate) mod dequant;

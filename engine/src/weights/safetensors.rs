@@ -1,7 +1,7 @@
 //! Safetensors files, single or in shards, through a memory map.
 //!
-//! It checks that the files hold what their headers promise; which tensors a model needs is not
-//! known here.
+//! This file checks that safetensors files match their headers. It does not know which tensors a
+//! model needs.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,14 +18,16 @@ use crate::error::Error;
 use crate::ffi;
 use crate::ffi::tensors;
 
+/// Name of the weight file of a folder without shards.
 pub(crate) const SINGLE: &str = "model.safetensors";
+/// Name of the file that lists the shard of each tensor.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// Opens the tensors of a model folder.
 ///
 /// # Errors
-/// [`Error::Io`] and [`Error::BadFile`] name the file; a tensor that the index promises and no
-/// shard holds is [`Error::MissingTensor`].
+/// [`Error::Io`] and [`Error::BadFile`] name the file; [`Error::MissingTensor`] where the index
+/// lists a tensor that no shard holds.
 pub(crate) fn open_folder(dir: &Path) -> Result<Checkpoint, Error> {
     let mut checkpoint = Checkpoint::default();
     let index_path = dir.join(INDEX);
@@ -52,7 +54,7 @@ pub(crate) fn open_folder(dir: &Path) -> Result<Checkpoint, Error> {
     }
 }
 
-/// Files of a folder's tensors, by the index; none where there is one file without an index.
+/// File of each tensor, from the folder's index; none for a folder with a single weight file.
 pub(crate) fn index(dir: &Path) -> Result<Option<BTreeMap<String, String>>, Error> {
     let path = dir.join(INDEX);
     match dir.join(SINGLE).exists() || !path.exists() {
@@ -64,7 +66,8 @@ pub(crate) fn index(dir: &Path) -> Result<Option<BTreeMap<String, String>>, Erro
 /// Opens the tensors of one safetensors file.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::BadFile`]
+/// [`Error::Io`] or [`Error::BadFile`] for a missing or broken file, [`Error::Unsupported`] for a
+/// number format that the engine lacks.
 pub(crate) fn open_file(path: &Path) -> Result<Checkpoint, Error> {
     let mut checkpoint = Checkpoint::default();
     open_into(path, &mut checkpoint)?;
@@ -74,7 +77,8 @@ pub(crate) fn open_file(path: &Path) -> Result<Checkpoint, Error> {
 /// Reads all tensors of one safetensors file.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::BadFile`]
+/// [`Error::Io`] or [`Error::BadFile`] for a missing or broken file, [`Error::Unsupported`] for a
+/// number format that the engine lacks.
 pub fn read_file(path: &Path) -> Result<WeightMap, Error> {
     open_file(path)?.read_all()
 }
@@ -86,7 +90,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     let map = index.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| Error::bad_file(path, "key `weight_map` is missing"))?;
     let entry = |(name, shard): (&String, &Value)| match shard.as_str() {
-        // a shard lies in the folder itself, never elsewhere
+        // shards outside the folder are refused
         Some(shard) if !shard.contains('/') && shard != ".." => {
             Ok((name.clone(), shard.to_owned()))
         }
@@ -107,13 +111,13 @@ fn open_into(path: &Path, checkpoint: &mut Checkpoint) -> Result<(), Error> {
             what: format!("{}: tensor {name} of type {:?}", path.display(), view.dtype()),
         })?;
         let start = view.data().as_ptr() as usize - file.as_ptr() as usize;
-        let place = FileTensor {
+        let location = FileTensor {
             range: start..start + view.data().len(),
             shape: view.shape().iter().map(|&dim| dim as i64).collect(),
             file: Arc::clone(&file),
             kind,
         };
-        checkpoint.insert(name.to_owned(), place);
+        checkpoint.insert(name.to_owned(), location);
     }
     Ok(())
 }
@@ -145,45 +149,46 @@ pub(crate) fn dtype_of(kind: Kind) -> Result<Dtype, Error> {
 /// Writes tensors as one file, in the form that transformers expects.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Unsupported`] for number formats that checkpoints do not have.
+/// [`Error::BadFile`] or [`Error::Io`] where the file cannot be written; [`Error::Unsupported`] for
+/// number formats that safetensors lacks.
 pub fn write_file(path: &Path, weights: &WeightMap) -> Result<(), Error> {
-    let written = |(name, tensor): (&String, &Tensor)| {
-        let written = Written {
+    let view = |(name, tensor): (&String, &Tensor)| {
+        let view = TensorView {
             dtype: dtype_of(tensor.kind())?,
             shape: sizes(&tensor.size()),
             tensor: tensor.shallow_clone(),
         };
-        Ok((name.clone(), written))
+        Ok((name.clone(), view))
     };
-    write_views(path, weights.iter().map(written).collect::<Result<Vec<_>, Error>>()?)
+    write_views(path, weights.iter().map(view).collect::<Result<Vec<_>, Error>>()?)
 }
 
-/// Writes views as one file; each view's bytes are asked for when they are written.
+/// Writes views as one file. The bytes of each view are made only when they are written.
 ///
 /// # Errors
-/// [`Error::BadFile`]
+/// [`Error::BadFile`] or [`Error::Io`] where the file cannot be written.
 pub(crate) fn write_views<V: View>(path: &Path, views: Vec<(String, V)>) -> Result<(), Error> {
     let bad = |error: safetensors::SafeTensorError| Error::bad_file(path, error.to_string());
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::tensor::serialize_to_file(views, Some(metadata), path).map_err(bad)?;
-    // the library makes files that nobody else can read
+    // the library creates files that other users cannot read
     let everyone = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(path, everyone).map_err(|source| Error::io(path, source))
 }
 
-/// A shape as safetensors has it.
+/// A shape in the type of the safetensors library.
 pub(crate) fn sizes(shape: &[i64]) -> Vec<usize> {
     shape.iter().map(|&dim| dim as usize).collect()
 }
 
-/// A tensor whose bytes are made when they are written, one tensor at a time.
-struct Written {
+/// A tensor whose bytes are copied to the CPU only when they are written.
+struct TensorView {
     dtype: Dtype,
     shape: Vec<usize>,
     tensor: Tensor,
 }
 
-impl View for Written {
+impl View for TensorView {
     fn dtype(&self) -> Dtype {
         self.dtype
     }

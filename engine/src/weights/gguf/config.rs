@@ -1,7 +1,7 @@
-//! From a GGUF file's metadata to the `config.json` of a Hugging Face folder.
+//! Converts a GGUF file's metadata to the `config.json` of a Hugging Face folder.
 //!
-//! It knows llama.cpp's keys, which are the same for all families. It does not know which of the
-//! settings the engine can run; it only refuses files that the result could not describe.
+//! This file knows llama.cpp's keys, which are the same for all families. It does not know which
+//! models the engine can run; it refuses only files that a `config.json` cannot describe.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -11,9 +11,9 @@ use crate::config::Family;
 use crate::error::Error;
 use crate::weights::dequant::dequantize;
 
-/// llama.cpp's frequency base where a file names none.
+/// llama.cpp's base of the rotary frequencies for files without one.
 const DEFAULT_ROPE_THETA: f64 = 10_000.0;
-/// Llama 3's rotary scaling, all but its factor, is the same in every release.
+/// Llama 3's rotary scaling: all but the factor is the same in every release.
 const LLAMA3_LOW_FREQ_FACTOR: f64 = 1.0;
 const LLAMA3_HIGH_FREQ_FACTOR: f64 = 4.0;
 const LLAMA3_ORIGINAL_CONTEXT: u32 = 8192;
@@ -22,7 +22,7 @@ impl GgufFile {
     /// The model's `config.json`, made from the metadata.
     ///
     /// # Errors
-    /// [`Error::BadFile`] where a key is missing or the architecture is of no known family;
+    /// [`Error::BadFile`] where a key is missing or the architecture belongs to no known family;
     /// [`Error::Unsupported`] for experts, sliding windows, partial rotary embeddings and rotary
     /// scalings other than `linear` and Llama 3's.
     pub(crate) fn hf_config(&self) -> Result<Json, Error> {
@@ -80,7 +80,8 @@ impl GgufFile {
         Ok(Json::Object(config))
     }
 
-    /// The heads whose rows llama.cpp's converter has reordered in this tensor, if it has.
+    /// Number of heads whose rows llama.cpp's converter has reordered in this tensor; none for a
+    /// tensor in Hugging Face's order.
     pub(super) fn permuted_heads(&self, tensor_name: &str) -> Result<Option<usize>, Error> {
         let arch = self.architecture()?;
         if Family::of_gguf(arch).is_none_or(|family| !family.gguf_permutes_rows) {
@@ -124,8 +125,7 @@ impl GgufFile {
         }
     }
 
-    /// The rows of the embedding, which the model's last layer must have too; the tokenizer's
-    /// list may be shorter.
+    /// Number of rows of the embedding and of the output head. The tokenizer's list may be shorter.
     fn vocab_size(&self, arch: &str) -> Result<u64, Error> {
         let rows = self.tensor("token_embd.weight").and_then(|info| info.shape.first());
         let tokens = self.metadata("tokenizer.ggml.tokens").and_then(GgufValue::as_array);
@@ -174,8 +174,9 @@ impl GgufFile {
         }
     }
 
-    /// Llama 3's scaling: a file holds the divisor of each rotary frequency, not its settings.
-    /// They are recovered from the largest divisor and then held against all of them.
+    /// Llama 3's scaling. A file holds the divisor of each rotary frequency instead of the
+    /// settings:
+    /// the factor is the largest divisor, and all divisors are then compared with the settings'.
     fn llama3_scaling(&self, theta: f64, head_dim: u64) -> Result<Option<Json>, Error> {
         let Some(info) = self.tensor("rope_freqs.weight") else {
             return Ok(None);
@@ -217,7 +218,7 @@ impl GgufFile {
         value.as_u64().map(Some).ok_or_else(|| self.wrong_type(&key, "a count"))
     }
 
-    /// A number, through the shortest decimal text of a 32-bit float: 1e-5, not 9.99999975e-6.
+    /// A number. A 32-bit float is read through its shortest decimal text: 1e-5, not 9.99999975e-6.
     fn optional_f64(&self, key: &str) -> Result<Option<f64>, Error> {
         let Some(value) = self.metadata(key) else {
             return Ok(None);
@@ -243,8 +244,8 @@ impl GgufFile {
     }
 }
 
-/// What Llama 3.1 divides a rotary frequency by: 1 for short wavelengths, `factor` for long ones,
-/// and a blend of the frequencies between.
+/// Divisor of a rotary frequency in Llama 3.1: 1 for short wavelengths, `factor` for long ones, and
+/// an interpolation between.
 fn llama3_divisor(frequency: f64, factor: f64) -> f64 {
     let context = f64::from(LLAMA3_ORIGINAL_CONTEXT);
     let turns = context * frequency / std::f64::consts::TAU;

@@ -1,17 +1,17 @@
 //! A bounds-checked reader over a GGUF header's bytes.
 //!
-//! It owns the encoding of numbers, strings and metadata values. It does not know which keys or
-//! tensors a file should have. Every count is held against the bytes that are left before
-//! anything is allocated for it.
+//! This file owns the encoding of numbers, strings and metadata values. It does not know which keys
+//! or tensors a file should have. Every count is compared with the remaining bytes before memory is
+//! allocated for it.
 
 use super::value::GgufValue;
 
-/// An array of more elements than any vocabulary has is taken for a broken file.
+/// Maximum number of array elements: more than any vocabulary has means a broken file.
 const MAX_ARRAY_ELEMENTS: usize = 1 << 24;
-/// Arrays of arrays are legal, deeper nesting than this has no use.
+/// Maximum nesting of arrays. The format allows any; deeper nesting has no use.
 const MAX_ARRAY_DEPTH: usize = 4;
 
-/// The ids that the format gives its value types.
+/// Ids of the format's value types.
 mod type_id {
     pub(super) const UINT8: u32 = 0;
     pub(super) const INT8: u32 = 1;
@@ -39,12 +39,12 @@ impl<'a> GgufCursor<'a> {
         Self { bytes, position: 0 }
     }
 
-    /// The offset of the next byte from the start of the file.
+    /// Offset of the next byte from the start of the file.
     pub(super) fn position(&self) -> usize {
         self.position
     }
 
-    /// The next `n` bytes; `what` names them in the error.
+    /// Takes the next `n` bytes; `what` names them in the error.
     pub(super) fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8], String> {
         let taken = self.position.checked_add(n).and_then(|end| self.bytes.get(self.position..end));
         let taken = taken.ok_or_else(|| {
@@ -69,7 +69,8 @@ impl<'a> GgufCursor<'a> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    /// A count of things of at least `min_bytes` each, which must fit into the rest of the file.
+    /// Reads a count of items of at least `min_bytes` each, which must fit into the rest of the
+    /// file.
     pub(super) fn count(&mut self, what: &str, min_bytes: usize) -> Result<usize, String> {
         let count = self.u64(what)?;
         let left = self.bytes.len() - self.position;
@@ -85,7 +86,7 @@ impl<'a> GgufCursor<'a> {
         std::str::from_utf8(text).map(str::to_owned).map_err(|_| format!("{what} is not UTF-8"))
     }
 
-    /// A metadata value of the type with this id.
+    /// Reads a metadata value of the type with this id.
     pub(super) fn value(&mut self, type_id: u32) -> Result<GgufValue, String> {
         self.nested_value(type_id, 0)
     }
@@ -127,7 +128,7 @@ impl<'a> GgufCursor<'a> {
     }
 }
 
-/// The smallest encoding of a value; an unknown type is refused at its first element.
+/// Minimum number of bytes of a value; an unknown type is refused at its first element.
 fn min_bytes(type_id: u32) -> usize {
     match type_id {
         type_id::UINT16 | type_id::INT16 => 2,

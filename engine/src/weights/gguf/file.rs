@@ -1,11 +1,11 @@
-//! An open GGUF file: its header and a memory map of its tensors' bytes. It does not know what the
+//! An open GGUF file: its header, and a memory map of its tensors' bytes. It does not know what the
 //! metadata or the tensors mean.
 
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use super::header::Header;
+use super::header::GgufHeader;
 use super::value::{GgufValue, TensorInfo};
 use crate::error::Error;
 
@@ -14,18 +14,19 @@ use crate::error::Error;
 pub(crate) struct GgufFile {
     pub(super) path: PathBuf,
     map: Mmap,
-    header: Header,
+    header: GgufHeader,
 }
 
 impl GgufFile {
-    /// Maps a file and reads everything but its tensors' bytes.
+    /// Maps a file and reads its header.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read, [`Error::BadFile`] where it is cut off or broken,
-    /// [`Error::Unsupported`] where a tensor is of a type that `GgmlType` lacks.
+    /// [`Error::Io`] where the file cannot be read, [`Error::BadFile`] where it is truncated or
+    /// broken,
+    /// [`Error::Unsupported`] where a tensor has a type that `GgmlType` lacks.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let map = crate::ffi::mmap(path)?;
-        let header = Header::parse(path, &map)?;
+        let header = GgufHeader::parse(path, &map)?;
         Ok(Self { path: path.to_owned(), map, header })
     }
 
@@ -44,7 +45,7 @@ impl GgufFile {
         self.header.tensors.iter()
     }
 
-    /// The tensor of a name, in llama.cpp's spelling.
+    /// The tensor with this name, in llama.cpp's spelling.
     pub(crate) fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors().find(|info| info.name == name)
     }

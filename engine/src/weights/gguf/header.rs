@@ -1,7 +1,8 @@
-//! What stands before the tensors' bytes in a GGUF file: counts, metadata and the tensor table.
+//! The header of a GGUF file: counts, metadata and the tensor table.
 //!
-//! It checks everything against the size of the file, so that whoever reads a tensor need not. It
-//! does not know what any key or tensor means, but for the alignment.
+//! Every location is checked against the size of the file, so that reading a tensor needs no
+//! checks.
+//! The only key with a meaning here is the alignment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,14 +17,14 @@ pub(super) const DEFAULT_ALIGNMENT: usize = 32;
 /// ggml's own limit on the dimensions of a tensor.
 const MAX_DIMS: usize = 4;
 
-/// The metadata and the tensor table.
+/// Metadata and tensor table of a file.
 #[derive(Debug)]
-pub(super) struct Header {
+pub(super) struct GgufHeader {
     pub(super) metadata: BTreeMap<String, GgufValue>,
     pub(super) tensors: Vec<TensorInfo>,
 }
 
-impl Header {
+impl GgufHeader {
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let bad = |reason: String| Error::bad_file(path, reason);
         let mut cursor = GgufCursor::new(bytes);
@@ -54,18 +55,18 @@ impl Header {
     }
 }
 
-/// A tensor as the table describes it, before anything is checked against the file.
+/// An entry of the tensor table, before it is checked against the file.
 struct RawTensor {
     name: String,
-    /// Innermost first.
+    /// Dimensions, innermost first.
     dims: Vec<usize>,
     type_id: u32,
-    /// Counted from the first byte of tensor data.
+    /// Offset from the first byte of tensor data.
     offset: u64,
 }
 
 impl RawTensor {
-    /// Two lengths, a type and an offset: no entry of the table is smaller.
+    /// Minimum number of bytes of an entry: two lengths, a type and an offset.
     const MIN_BYTES: usize = 24;
 
     fn read(cursor: &mut GgufCursor<'_>) -> Result<Self, String> {
@@ -86,6 +87,7 @@ impl RawTensor {
         Ok(Self { name, dims, type_id, offset })
     }
 
+    /// Checks the tensor against the file and gives its location.
     fn locate(
         self,
         ggml_type: GgmlType,
@@ -136,7 +138,7 @@ fn read_counts(cursor: &mut GgufCursor<'_>) -> Result<(usize, usize), String> {
         return Err(format!("GGUF version {version}; versions 2 and 3 can be read"));
     }
     let n_tensors = cursor.count("tensors", RawTensor::MIN_BYTES)?;
-    // a key's length, a type and a value of one byte
+    // minimum of a value: a key's length, a type and a value of one byte
     let n_values = cursor.count("metadata values", 8 + 4 + 1)?;
     Ok((n_tensors, n_values))
 }

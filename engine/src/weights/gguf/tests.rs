@@ -3,7 +3,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::header::{DEFAULT_ALIGNMENT, Header, MAGIC};
+use super::header::{DEFAULT_ALIGNMENT, GgufHeader, MAGIC};
 use super::*;
 
 /// Writes a GGUF file piece by piece.
@@ -94,8 +94,8 @@ impl Writer {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Header, String> {
-    Header::parse(Path::new("m.gguf"), bytes).map_err(|error| error.to_string())
+fn parse(bytes: &[u8]) -> Result<GgufHeader, String> {
+    GgufHeader::parse(Path::new("m.gguf"), bytes).map_err(|error| error.to_string())
 }
 
 /// A model of one layer with two heads of 4 and one key-value head.

@@ -1,4 +1,4 @@
-//! Metadata values and tensor descriptions of a GGUF file, as plain data.
+//! Metadata values and tensor descriptions of a GGUF file, as plain data. It knows no keys.
 
 use crate::weights::dequant::GgmlType;
 
@@ -22,7 +22,7 @@ pub(crate) enum GgufValue {
 }
 
 impl GgufValue {
-    /// The value as an integer, where it is one and not negative.
+    /// The value as an integer; none unless it is a non-negative integer.
     pub(crate) fn as_u64(&self) -> Option<u64> {
         match self {
             Self::Unsigned(value) => Some(*value),
@@ -31,7 +31,7 @@ impl GgufValue {
         }
     }
 
-    /// The value as a float, where it is a number.
+    /// The value as a float; none unless it is a number.
     pub(crate) fn as_f64(&self) -> Option<f64> {
         match self {
             Self::Unsigned(value) => Some(*value as f64),
@@ -42,39 +42,39 @@ impl GgufValue {
         }
     }
 
-    /// The value as text, where it is a string.
+    /// The value as text; none unless it is a string.
     pub(crate) fn as_str(&self) -> Option<&str> {
         if let Self::String(value) = self { Some(value) } else { None }
     }
 
-    /// The value as a boolean, where it is one.
+    /// The value as a boolean; none for other types.
     pub(crate) fn as_bool(&self) -> Option<bool> {
         if let Self::Bool(value) = self { Some(*value) } else { None }
     }
 
-    /// The value's elements, where it is an array.
+    /// The value's elements; none unless it is an array.
     pub(crate) fn as_array(&self) -> Option<&[GgufValue]> {
         if let Self::Array(values) = self { Some(values) } else { None }
     }
 }
 
-/// Where a tensor lies in the file, and what it looks like there.
+/// Name, shape, storage format and location of a tensor in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TensorInfo {
-    /// Its name in llama.cpp's spelling, such as `blk.0.attn_q.weight`.
+    /// Name in llama.cpp's spelling, such as `blk.0.attn_q.weight`.
     pub(crate) name: String,
-    /// Its shape, row-major: the reverse of the dimensions in the file.
+    /// Shape, outermost dimension first: the reverse of the order in the file.
     pub(crate) shape: Vec<usize>,
-    /// How its values are stored.
+    /// Storage format of the values.
     pub(crate) ggml_type: GgmlType,
-    /// Its first byte, counted from the start of the file.
+    /// Offset of the first byte from the start of the file.
     pub(crate) offset: usize,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub(crate) n_bytes: usize,
 }
 
 impl TensorInfo {
-    /// The number of its values.
+    /// Number of values.
     pub(crate) fn n_elements(&self) -> usize {
         self.shape.iter().product()
     }
