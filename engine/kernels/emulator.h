@@ -1,7 +1,7 @@
 // Runs the kernels of this folder on the CPU, which tests their logic on machines without a GPU.
 //
 //   g++ -std=c++17 -O2 -shared -fPIC -DJOUST_EMULATE
-//       -include emulator.h -include common.cuh -x c++ norm.cu -o norm.so
+//       -include emulator.h -include prelude.cuh -x c++ norm.cu -o norm.so
 //
 // The threads of a block are fibers that take turns; thread blocks run one after the other. The
 // emulator knows nothing of the kernels, of speed, or of the memory model: a fiber runs until its

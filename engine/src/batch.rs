@@ -1,7 +1,7 @@
 //! Input of one forward pass as plain data: tokens, the slots of their keys and values, and the
 //! context of each row. It knows nothing of tensors and devices.
 
-use crate::kv::{Slot, Span};
+use crate::kv::{KvSlot, Span};
 
 /// A row: consecutive tokens of one sequence.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub(crate) struct ForwardBatch {
     /// Position of each token in its sequence, `[N]`.
     pub(crate) positions: Vec<usize>,
     /// Slot of each token's keys and values, `[N]`.
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) slots: Vec<KvSlot>,
     /// Rows that the tokens form.
     pub(crate) rows: Vec<BatchRow>,
     /// Indices of the tokens whose next-token logits are wanted.

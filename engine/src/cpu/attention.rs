@@ -10,7 +10,7 @@ use super::math::{self, exp};
 use super::plan::{Tile, View};
 use crate::ffi::simd::{LANES, RUN, prefetch, vectorized};
 use crate::ffi::threads::{self, Parts};
-use crate::kv::{BLOCK_TOKENS, Slot};
+use crate::kv::{BLOCK_TOKENS, KvSlot};
 
 /// Scores that are kept at a time, so that they stay in the first cache.
 const SCORES: usize = 3_072;
@@ -57,7 +57,7 @@ impl<E: Element> KvArena<E> {
     }
 
     /// Stores the keys and values of a batch: `qkv` [N, Hq + 2·Hkv, D], keys rotated.
-    pub(super) fn store(&mut self, layer: usize, qkv: &[E], n_q_heads: usize, slots: &[Slot]) {
+    pub(super) fn store(&mut self, layer: usize, qkv: &[E], n_q_heads: usize, slots: &[KvSlot]) {
         let (head_dim, padded, n_kv_heads) = (self.head_dim, self.padded, self.n_kv_heads);
         let width = (n_q_heads + 2 * n_kv_heads) * head_dim;
         let per_block = block_units::<E>(padded);

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn single_tokens_look_at_shared_blocks_together() {
+    fn tiles_join_single_tokens_that_share_blocks() {
         let rows = vec![
             row(0, 1, 40, &[(3, 16), (4, 9), (7, 16)]),
             row(1, 1, 9, &[(9, 10)]),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn each_token_of_a_chunk_sees_itself_and_what_is_before() {
+    fn tiles_let_each_token_of_a_chunk_see_itself_and_earlier_tokens() {
         let batch = ForwardBatch {
             rows: vec![row(5, 20, 10, &[(1, 7), (2, 16), (3, 7)])],
             ..ForwardBatch::default()

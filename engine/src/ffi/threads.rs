@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_take_parts_of_one_slice() {
+    fn parts_are_taken_by_several_threads() {
         let mut values = vec![0; 100];
         let parts = Parts::new(&mut values, 3);
         for_each((0..33).collect(), false, |at| parts.take(at).fill(at));
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "taken once")]
-    fn a_part_is_not_given_out_twice() {
+    fn parts_take_panics_for_a_part_that_is_taken() {
         let mut values = [0; 4];
         let parts = Parts::new(&mut values, 2);
         parts.take(1);

@@ -1,4 +1,4 @@
-//! Against libtorch's own FP8 numbers; checkpoints are tested against transformers in
+//! FP8 arithmetic against libtorch's own FP8 numbers. Checkpoints are compared with transformers in
 //! tests/it/fp8.rs.
 
 use super::*;
@@ -8,7 +8,7 @@ fn e4m3(values: &[f32]) -> Tensor {
 }
 
 #[test]
-fn the_table_is_libtorchs_for_all_256_codes() {
+fn table_equals_libtorch_for_all_256_codes() {
     let codes: Vec<u8> = (0..=255).collect();
     let numbers = Tensor::from_slice(&codes).view_dtype(Kind::Float8e4m3fn).to_kind(Kind::Float);
     let numbers = Vec::<f32>::try_from(numbers).unwrap();
@@ -21,11 +21,11 @@ fn the_table_is_libtorchs_for_all_256_codes() {
 }
 
 #[test]
-fn scales_spread_over_a_matrix_a_row_or_a_block_cut_at_the_edges() {
+fn dequantize_applies_scales_per_matrix_row_and_cut_block() {
     let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
-    // scale, its shape, a block's rows and columns, the matrix
-    type Case<'a> = (&'a [f32], [i64; 2], [usize; 2], [f32; 15]);
-    let cases: [Case<'_>; 3] = [
+    // scale, its shape, rows and columns of a block, wanted matrix
+    type ScaleCase<'a> = (&'a [f32], [i64; 2], [usize; 2], [f32; 15]);
+    let cases: [ScaleCase<'_>; 3] = [
         (&[2.0], [1, 1], [3, 5], values.map(|value| 2.0 * value)),
         (&[1.0, 10.0, 100.0], [3, 1], [1, 5], {
             std::array::from_fn(|at| values[at] * [1.0, 10.0, 100.0][at / 5])
@@ -46,7 +46,7 @@ fn scales_spread_over_a_matrix_a_row_or_a_block_cut_at_the_edges() {
 }
 
 #[test]
-fn a_matrix_is_quantised_a_row_at_a_time_to_the_nearest_number() {
+fn quantize_rounds_each_row_to_the_nearest_number() {
     tch::manual_seed(1);
     let weight = Tensor::randn([37, 4_096], (Kind::Float, Device::Cpu));
     // a row of zeros, and rows far from 1
@@ -54,7 +54,7 @@ fn a_matrix_is_quantised_a_row_at_a_time_to_the_nearest_number() {
     let weight = weight * Tensor::from_slice(&sizes).unsqueeze(1);
     let quantized = quantize("w", &weight).unwrap();
     let error = (quantized.dequantize(Kind::Float).unwrap() - &weight).abs();
-    // half a step of three bits of mantissa, or half a step of the smallest numbers
+    // half a step of three mantissa bits, or half a step of the subnormal numbers
     let bound = weight.abs() / 16.0 + &quantized.scale / 1024.0;
     assert_eq!((error - bound * 1.001).gt(0.0).sum(Kind::Int64).int64_value(&[]), 0);
     let largest = weight.abs().amax([-1i64].as_slice(), true) / LARGEST;
@@ -63,7 +63,7 @@ fn a_matrix_is_quantised_a_row_at_a_time_to_the_nearest_number() {
 }
 
 #[test]
-fn a_matrix_that_is_no_number_is_refused_by_name() {
+fn quantize_names_a_matrix_with_nan_or_infinity() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let weight = Tensor::from_slice(&[1.0, 2.0, bad, 4.0]).view([2, 2]);
         let error = quantize("model.layers.3.mlp.down_proj.weight", &weight).unwrap_err();
@@ -72,7 +72,7 @@ fn a_matrix_that_is_no_number_is_refused_by_name() {
 }
 
 #[test]
-fn tokens_are_quantised_each_for_itself_and_zeros_stay_zeros() {
+fn quantize_tokens_scales_each_token_alone_and_keeps_zeros() {
     let x = Tensor::from_slice(&[0.0f32, 0.0, 0.0, 1.0, -2.0, 4.48, 1e-9, 0.0, -1e-9]).view([3, 3]);
     let quantized = quantize_tokens(&x).unwrap();
     let scale = Vec::<f32>::try_from(quantized.scale.view([-1])).unwrap();
@@ -84,7 +84,7 @@ fn tokens_are_quantised_each_for_itself_and_zeros_stay_zeros() {
 }
 
 #[test]
-fn one_scale_a_matrix_becomes_one_a_row_without_loss_and_blocks_within_a_rounding() {
+fn by_row_is_exact_for_one_scale_per_matrix_and_close_for_blocks() {
     tch::manual_seed(3);
     let values = Tensor::randn([48, 80], (Kind::Float, Device::Cpu)) * 50.0;
     let values = values.clamp(-LARGEST, LARGEST).to_kind(Kind::Float8e4m3fn);

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn votes_on_one_prompt_are_bundles_of_eight_and_strangers_are_alone() {
+    fn cascade_plan_bundles_rows_of_one_prompt_by_eight() {
         let mut contexts: Vec<Vec<i32>> =
             (0..10).map(|own| context(&[(1, 100), (10 + own, 3)])).collect();
         contexts.insert(4, context(&[(2, 50)]));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_few_share_long_counts_more_than_what_all_share_short() {
+    fn cascade_plan_prefers_a_long_prefix_of_few_rows_to_a_short_one_of_all() {
         // one system prompt, two questions
         let contexts: Vec<Vec<i32>> =
             (0..5).map(|own| context(&[(1, 20), (2 + own / 2, 200), (10 + own, 2)])).collect();
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bundles_share_what_they_say(
+        fn cascade_plan_bundles_share_their_spans(
             contexts in prop::collection::vec(
                 (0usize..4, 0usize..40, 0usize..4).prop_map(|(kind, n, own)| {
                     context(&[(kind as i32, n), (7 + own as i32, 5)])

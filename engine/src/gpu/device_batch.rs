@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_filled_up_with_padding_that_hides_the_one_before() {
+    fn device_batch_load_pads_and_hides_the_previous_batch() {
         let numbers = DeviceBatch::new(4, 4, 3, Device::Cpu).unwrap();
         let table = GpuBatch {
             tokens: vec![5, 6, 7],

@@ -1,4 +1,4 @@
-//! The kernels on the CPU, for tests: compiled by a C++ compiler, run by engine/kernels/emulator.h.
+//! The kernels on the CPU, for tests: compiled by a C++ compiler, run by kernels/emulator.h.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,7 @@ use crate::error::Error;
 use crate::ffi::cuda::kernel::{KernelArg, LaunchShape};
 use crate::ffi::emulated::Library;
 
-/// The files of kernels for a model's shapes. A file is compiled when one of its kernels is first
-/// started.
+/// A launcher for a model's shapes. A file is compiled when one of its kernels is first launched.
 #[derive(Clone)]
 pub(super) struct EmulatorLauncher {
     files: Arc<Vec<KernelFile>>,
@@ -36,12 +35,12 @@ impl Launch for EmulatorLauncher {
 /// The kernels for a model's shapes.
 pub(super) fn kernels(heads: Heads, kv: KvKind, backwards: bool) -> KernelOps<EmulatorLauncher> {
     let files = Arc::new(source::files(&heads, kv).unwrap());
-    // more bytes than most matrices of the tests have
+    // more bytes than most matrices of the tests
     let fetch_ahead = 40_000;
     KernelOps { launcher: EmulatorLauncher { files, backwards }, heads, fetch_ahead }
 }
 
-/// The compiled library of a file with its macros. All tests of the process share it.
+/// The compiled library of a file and its macros, shared by all tests of the process.
 fn library(file: &KernelFile, backwards: bool) -> Arc<Library> {
     type Compiled = BTreeMap<(&'static str, String, bool), Arc<OnceLock<Arc<Library>>>>;
     static COMPILED: Mutex<Compiled> = Mutex::new(BTreeMap::new());

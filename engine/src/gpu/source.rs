@@ -7,17 +7,17 @@ use super::ops::Heads;
 use super::tuning::SKINNY_GEMM_CHUNKS_AHEAD;
 use crate::error::Error;
 
-const COMMON: &str = include_str!("../../kernels/common.cuh");
+const PRELUDE: &str = include_str!("../../kernels/prelude.cuh");
 const ATTENTION: &str = include_str!("../../kernels/attention.cuh");
 
 /// One file of kernels, compiled as a whole.
 #[derive(Clone, Debug)]
 pub(super) struct KernelFile {
-    /// File name, for messages.
+    /// File name, for error texts.
     pub(super) name: &'static str,
-    /// Text before the file's own that some other files have too.
+    /// Text between the prelude and the file's own text, shared with other files.
     pub(super) header: &'static str,
-    /// The file's own text, without headers.
+    /// Text of the file itself.
     pub(super) text: &'static str,
     /// Declarations of the file's kernels.
     pub(super) kernels: &'static [&'static Kernel],
@@ -26,9 +26,9 @@ pub(super) struct KernelFile {
 }
 
 impl KernelFile {
-    /// The whole text that is compiled.
+    /// The complete text to compile.
     pub(super) fn source(&self) -> String {
-        format!("{COMMON}\n{}\n{}", self.header, self.text)
+        format!("{PRELUDE}\n{}\n{}", self.header, self.text)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The kernels, run by an emulator, against the reference operations; whole batches against the
-//! plain decoder; and every kernel through CUDA's compiler. A test draws from its own seed.
+//! Kernels, run by an emulator, against the reference operations; whole batches against the plain
+//! decoder; and every kernel through CUDA's compiler. Each test draws from its own seed.
 
 use std::cell::RefCell;
 
@@ -14,7 +14,7 @@ use super::settings::GpuSettings;
 use crate::batch::{BatchRow, ForwardBatch};
 use crate::config::ModelConfig;
 use crate::config::examples::tiny;
-use crate::kv::{Slot, Span};
+use crate::kv::{KvSlot, Span};
 use crate::model::Linear;
 
 mod attention;
@@ -28,23 +28,23 @@ mod sample;
 
 const CPU: Device = Device::Cpu;
 
-/// Draws of one test, the same whatever runs beside it.
-struct Draw(RefCell<Box<dyn FnMut() -> f64>>);
+/// Random tensors of one test, from its own seed.
+struct RandomTensors(RefCell<Box<dyn FnMut() -> f64>>);
 
-impl Draw {
+impl RandomTensors {
     fn new(seed: u64) -> Self {
         let mut rng = Seed(seed).rng();
         Self(RefCell::new(Box::new(move || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64)))
     }
 
-    /// Numbers from [0, 1), f64.
+    /// Uniform numbers in [0, 1), f64.
     fn uniform(&self, shape: &[i64]) -> Tensor {
         let n_values: i64 = shape.iter().product();
         let values: Vec<f64> = (0..n_values).map(|_| (self.0.borrow_mut())()).collect();
         Tensor::from_slice(&values).view(shape)
     }
 
-    /// Numbers from N(0, 1), f32, by the Box–Muller transform.
+    /// Normal numbers with mean 0 and variance 1, f32, by the Box–Muller transform.
     fn randn(&self, shape: &[i64]) -> Tensor {
         let radius = (self.uniform(shape).neg() + 1.0).log() * -2.0;
         let angle = self.uniform(shape) * (2.0 * std::f64::consts::PI);
@@ -70,7 +70,7 @@ fn bf16(x: &Tensor) -> Tensor {
     x.to_kind(Kind::BFloat16)
 }
 
-/// Empty activations of both forms.
+/// Zeroed activations in both number formats.
 fn outs(n: i64, width: i64) -> [Activations; 2] {
     let bytes = Tensor::zeros([n, width], (Kind::Uint8, CPU));
     [
@@ -82,12 +82,13 @@ fn outs(n: i64, width: i64) -> [Activations; 2] {
     ]
 }
 
-/// A matrix in bf16.
+/// A linear layer in bf16.
 fn plain(weight: &Tensor) -> Linear {
     Linear { weight: bf16(weight), scale: None, bias: None }
 }
 
-/// Fails where a few values more than a rounding apart, or any more than a step of the format.
+/// Fails where more than a few values differ by more than a rounding, or any value by more than a
+/// step of the number format.
 fn check_close(seen: &Activations, wanted: &Activations, what: &str) {
     let (seen, wanted) = (values(seen), values(wanted));
     let step = match wanted.size()[0] {
@@ -102,7 +103,7 @@ fn check_close(seen: &Activations, wanted: &Activations, what: &str) {
     assert!(far == 0 && differ <= allowed, "{what}: {far} far off, {differ} differ");
 }
 
-/// A runner that is smaller than what it is given, so that it has to grow.
+/// Settings of a runner whose buffers are smaller than the tests' batches, so that they must grow.
 fn settings(n_blocks: usize, kv: KvKind, shared_attention: bool) -> GpuSettings {
     GpuSettings {
         n_blocks,
@@ -117,11 +118,11 @@ fn settings(n_blocks: usize, kv: KvKind, shared_attention: bool) -> GpuSettings 
     }
 }
 
-/// Adds the tokens of a sequence from `position` on, all of them wanted.
+/// Adds a row: the tokens of a sequence from `position` on, with the logits of all of them wanted.
 fn push(batch: &mut ForwardBatch, tokens: &[u32], position: usize, spans: &[(u32, u32)]) {
     let start = batch.tokens.len();
     let slots =
-        spans.iter().flat_map(|&(block, n)| (0..n).map(move |offset| Slot { block, offset }));
+        spans.iter().flat_map(|&(block, n)| (0..n).map(move |offset| KvSlot { block, offset }));
     batch.slots.extend(slots.skip(position).take(tokens.len()));
     batch.tokens.extend(tokens);
     batch.positions.extend(position..position + tokens.len());

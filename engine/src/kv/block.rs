@@ -12,7 +12,7 @@ pub(crate) struct Span {
 
 /// Place of one token's keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
+pub(crate) struct KvSlot {
     pub(crate) block: u32,
     pub(crate) offset: u32,
 }

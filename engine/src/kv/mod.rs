@@ -10,7 +10,7 @@ mod block;
 mod pool;
 mod prefix;
 
-pub(crate) use block::{BLOCK_TOKENS, Slot, Span};
+pub(crate) use block::{BLOCK_TOKENS, KvSlot, Span};
 use pool::BlockPool;
 use prefix::{PrefixTree, TreePosition};
 
@@ -36,7 +36,7 @@ impl BlockTable {
         &self.spans
     }
 
-    fn push(&mut self, slot: Slot) {
+    fn push(&mut self, slot: KvSlot) {
         match self.spans.last_mut() {
             Some(last) if last.block == slot.block => last.n_tokens += 1,
             _ => self.spans.push(Span { block: slot.block, n_tokens: 1 }),
@@ -110,7 +110,7 @@ impl KvMemory {
         table: &mut BlockTable,
         following: &[u32],
         is_prompt: bool,
-    ) -> Vec<Slot> {
+    ) -> Vec<KvSlot> {
         let mut slots = Vec::with_capacity(following.len());
         for (at, &token) in following.iter().enumerate() {
             if let Some(position) = table.position
@@ -124,9 +124,9 @@ impl KvMemory {
             let room =
                 tail.filter(|tail| table.owns_tail && (tail.n_tokens as usize) < BLOCK_TOKENS);
             let slot = match room {
-                Some(tail) => Slot { block: tail.block, offset: tail.n_tokens },
+                Some(tail) => KvSlot { block: tail.block, offset: tail.n_tokens },
                 None => match self.allocate() {
-                    Some(block) => Slot { block, offset: 0 },
+                    Some(block) => KvSlot { block, offset: 0 },
                     None => break,
                 },
             };
@@ -205,7 +205,7 @@ impl KvMemory {
         true
     }
 
-    fn remember(&mut self, position: TreePosition, slot: Slot, token: u32) -> TreePosition {
+    fn remember(&mut self, position: TreePosition, slot: KvSlot, token: u32) -> TreePosition {
         if slot.offset == 0 {
             self.pool.acquire(slot.block);
             self.tree.add(position, slot.block, token)

@@ -1,4 +1,4 @@
-//! Blocks, spans and the prefix tree against a plain set of all prefixes.
+//! Blocks, spans and the prefix tree, compared with a plain set of all prefixes.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn compute(memory: &mut KvMemory, prompt: &[u32]) -> (BlockTable, usize) {
 }
 
 #[test]
-fn a_shared_prefix_is_computed_once_to_the_token() {
+fn reuse_shares_a_prefix_to_the_token() {
     let mut memory = KvMemory::new(64, true);
     let first: Vec<u32> = (0..40).collect();
     let mut second = first.clone();
@@ -32,7 +32,7 @@ fn a_shared_prefix_is_computed_once_to_the_token() {
 }
 
 #[test]
-fn a_fork_shares_all_blocks_and_writes_to_its_own() {
+fn fork_shares_all_blocks_and_writes_to_its_own() {
     let mut memory = KvMemory::new(8, true);
     let (mut a, _) = compute(&mut memory, &[1, 2, 3]);
     let mut b = memory.fork(&a);
@@ -43,13 +43,13 @@ fn a_fork_shares_all_blocks_and_writes_to_its_own() {
     assert_eq!(b.spans()[0], Span { block: slot_a.block, n_tokens: 3 });
     memory.release(a);
     memory.release(b);
-    // what was generated is forgotten, the prompt is not
+    // generated tokens are not cached, the prompt is
     assert_eq!(memory.usage(), KvUsage { n_blocks: 8, n_free: 7, n_cached: 1 });
     assert_eq!(compute(&mut memory, &[1, 2, 3, 7]).1, 1);
 }
 
 #[test]
-fn the_longest_unused_prefix_makes_room_and_used_ones_stay() {
+fn extend_evicts_the_longest_unused_prefix_and_keeps_used_ones() {
     let mut memory = KvMemory::new(3, true);
     let long: Vec<u32> = (0..16).collect();
     let other: Vec<u32> = (100..116).collect();
@@ -59,14 +59,14 @@ fn the_longest_unused_prefix_makes_room_and_used_ones_stay() {
     let (third, _) = compute(&mut memory, &[7; 32]);
     assert_eq!(memory.usage().n_free, 0);
     let mut more = memory.open();
-    assert!(memory.extend(&mut more, &[5], true).is_empty(), "nothing is left to throw away");
+    assert!(memory.extend(&mut more, &[5], true).is_empty(), "no block can be evicted");
     memory.release(third);
     memory.release(kept);
-    assert_eq!(compute(&mut memory, &long).1, 1, "it was in use when room was needed");
+    assert_eq!(compute(&mut memory, &long).1, 1, "its prefix was in use when blocks were evicted");
 }
 
 #[test]
-fn without_prefixes_everything_is_free_at_the_end() {
+fn release_frees_everything_without_a_prefix_cache() {
     let mut memory = KvMemory::new(4, false);
     let (a, _) = compute(&mut memory, &[1; 20]);
     let (b, computed) = compute(&mut memory, &[1; 20]);
@@ -78,7 +78,7 @@ fn without_prefixes_everything_is_free_at_the_end() {
 
 proptest! {
     #[test]
-    fn what_is_computed_is_the_trie_of_the_prompts(
+    fn reuse_computes_exactly_the_trie_of_the_prompts(
         prompts in prop::collection::vec(prop::collection::vec(0u32..3, 2..60), 1..40),
         released in prop::collection::vec(any::<bool>(), 40),
     ) {

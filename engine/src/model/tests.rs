@@ -1,4 +1,4 @@
-//! The decoder against itself: round trips and gradients.
+//! The decoder against itself: round trips, gradients, FP8 against plain matrices.
 
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
@@ -8,7 +8,7 @@ use crate::config::ModelConfig;
 use crate::config::examples::tiny;
 
 #[test]
-fn weights_survive_fusing_and_splitting() {
+fn decoder_to_weights_and_from_weights_are_inverse() {
     let model = Decoder::random(&tiny(), Seed(1), Device::Cpu, Kind::Float);
     let weights = model.to_weights(Kind::Float);
     assert!(weights.contains_key("model.layers.1.self_attn.k_proj.bias"));
@@ -20,7 +20,7 @@ fn weights_survive_fusing_and_splitting() {
 }
 
 #[test]
-fn gradients_reach_every_parameter_and_match_finite_differences() {
+fn decoder_gradients_match_finite_differences_for_every_parameter() {
     let model = Decoder::random(&tiny(), Seed(2), Device::Cpu, Kind::Double);
     model.set_requires_grad(true);
     let ids = Tensor::from_slice(&[1i64, 5, 7, 3, 2, 9]).view([2, 3]);
@@ -47,7 +47,7 @@ fn gradients_reach_every_parameter_and_match_finite_differences() {
 }
 
 #[test]
-fn publishing_refuses_another_architecture() {
+fn copy_from_refuses_another_architecture() {
     let model = Decoder::random(&tiny(), Seed(1), Device::Cpu, Kind::Float);
     let other_config = ModelConfig { hidden_size: 16, ..tiny() };
     let other = Decoder::random(&other_config, Seed(1), Device::Cpu, Kind::Float);
@@ -57,22 +57,28 @@ fn publishing_refuses_another_architecture() {
     assert!(model.named_parameters()[0].1.equal(&other.named_parameters()[0].1));
 }
 
+/// Logits of six tokens.
+fn logits(model: &Decoder) -> Tensor {
+    let ids = Tensor::from_slice(&[1i64, 5, 7, 3, 2, 9]).view([1, 6]);
+    let _guard = tch::no_grad_guard();
+    model.logits(&model.hidden(&ids, Kind::Float).unwrap().view([6, 32])).unwrap()
+}
+
+/// Norm of the difference relative to that of `b`.
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    ((a - b).norm() / b.norm()).double_value(&[])
+}
+
 const FP8: Precision = Precision { kind: Kind::Float, fp8_layers: true, fp8_head: false };
 
 #[test]
-fn an_fp8_model_is_the_plain_one_within_its_rounding_and_takes_published_weights() {
+fn fp8_model_gives_the_plain_models_logits_within_its_rounding() {
     let model = Decoder::random(&tiny(), Seed(4), Device::Cpu, Kind::Float);
-    let ids = Tensor::from_slice(&[1i64, 5, 7, 3, 2, 9]).view([1, 6]);
-    let hidden = |model: &Decoder| {
-        let _guard = tch::no_grad_guard();
-        model.logits(&model.hidden(&ids, Kind::Float).unwrap().view([6, 32])).unwrap()
-    };
-    let distance = |a: &Tensor, b: &Tensor| ((a - b).norm() / b.norm()).double_value(&[]);
     let fp8 = model.duplicate(Device::Cpu, FP8).unwrap();
     assert!(fp8.is_quantized() && !model.is_quantized());
-    let off = distance(&hidden(&fp8), &hidden(&model));
+    let off = distance(&logits(&fp8), &logits(&model));
     assert!((1e-4..0.1).contains(&off), "{off}");
-    // the layers' matrices take a byte a value and four a row
+    // the layers' matrices take one byte per value and four per row
     let of_layers = |model: &Decoder| -> usize {
         let of_layers = |(name, tensor): (String, Tensor)| {
             let bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
@@ -82,19 +88,29 @@ fn an_fp8_model_is_the_plain_one_within_its_rounding_and_takes_published_weights
     };
     let n_rows = 2 * (64 + 32 + 96 + 32);
     assert_eq!(of_layers(&fp8), of_layers(&model) / 4 + 4 * n_rows);
-
-    let other = Decoder::random(&tiny(), Seed(5), Device::Cpu, Kind::Float);
-    fp8.copy_from(&other).unwrap();
-    let fresh = other.duplicate(Device::Cpu, FP8).unwrap();
-    assert!(hidden(&fp8).equal(&hidden(&fresh)));
-    // and its own checkpoint gives the same model again
-    let again =
-        Decoder::from_weights(&tiny(), &fp8.to_weights(Kind::Float).into(), Device::Cpu, FP8);
-    assert!(distance(&hidden(&again.unwrap()), &hidden(&fp8)) < 1e-5);
 }
 
 #[test]
-fn the_head_is_fp8_only_where_that_is_asked_for() {
+fn copy_from_quantises_published_weights_into_an_fp8_model() {
+    let model = Decoder::random(&tiny(), Seed(4), Device::Cpu, Kind::Float);
+    let fp8 = model.duplicate(Device::Cpu, FP8).unwrap();
+    let other = Decoder::random(&tiny(), Seed(5), Device::Cpu, Kind::Float);
+    fp8.copy_from(&other).unwrap();
+    let fresh = other.duplicate(Device::Cpu, FP8).unwrap();
+    assert!(logits(&fp8).equal(&logits(&fresh)));
+}
+
+#[test]
+fn fp8_model_is_restored_from_its_own_dequantised_checkpoint() {
+    let model = Decoder::random(&tiny(), Seed(5), Device::Cpu, Kind::Float);
+    let fp8 = model.duplicate(Device::Cpu, FP8).unwrap();
+    let again =
+        Decoder::from_weights(&tiny(), &fp8.to_weights(Kind::Float).into(), Device::Cpu, FP8);
+    assert!(distance(&logits(&again.unwrap()), &logits(&fp8)) < 1e-5);
+}
+
+#[test]
+fn decoder_head_is_fp8_only_with_fp8_head() {
     let model = Decoder::random(&tiny(), Seed(4), Device::Cpu, Kind::Float);
     let with_head = model.duplicate(Device::Cpu, Precision { fp8_head: true, ..FP8 }).unwrap();
     let heads = |model: &Decoder| {
@@ -108,8 +124,8 @@ fn the_head_is_fp8_only_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_product_that_is_refused_with_a_scale_a_row_is_scaled_after() {
-    // libtorch's own FP8 product on a CPU knows one scale a matrix only
+fn scaled_product_scales_afterwards_where_scales_per_row_are_refused() {
+    // libtorch's FP8 product on a CPU takes only one scale per matrix
     let drawn = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
     tch::manual_seed(5);
     let quantized = crate::fp8::quantize("w", &(drawn(&[48, 32]) * 0.1)).unwrap();
@@ -129,6 +145,6 @@ fn a_product_that_is_refused_with_a_scale_a_row_is_scaled_after() {
         out.to_kind(Kind::Float)
     });
     let off = (&products[0] - &products[1]).abs().max().double_value(&[]);
-    // a rounding to bf16 more, before the scales
+    // one more rounding to bf16, before the scales are applied
     assert!(off < products[1].abs().max().double_value(&[]) / 100.0, "{off}");
 }

@@ -1,4 +1,4 @@
-//! The sampler against distributions worked out by hand.
+//! The sampler against distributions computed by hand.
 
 use tch::Tensor;
 
@@ -12,7 +12,7 @@ fn logits(probabilities: &[f32]) -> Tensor {
     Tensor::from_slice(probabilities).log().unsqueeze(0)
 }
 
-/// The tokens drawn at 1,000 evenly spread uniforms, as shares.
+/// Share of each token in the draws at 1,000 evenly spaced uniform numbers.
 fn shares(probabilities: &[f32], temperature: f64, top_p: f64, top_k: usize) -> Vec<f64> {
     let mut shares = vec![0.0; probabilities.len()];
     for draw in 0..1000 {
@@ -29,7 +29,7 @@ fn check(probabilities: &[f32], temperature: f64, top_p: f64, top_k: usize, want
 }
 
 #[test]
-fn draws_follow_temperature_top_k_and_top_p() {
+fn sample_follows_temperature_top_k_and_top_p() {
     let p = [0.5, 0.2, 0.3];
     check(&p, 1.0, 1.0, 0, &[0.5, 0.2, 0.3]);
     check(&p, 0.5, 1.0, 0, &[0.25 / 0.38, 0.04 / 0.38, 0.09 / 0.38]);
@@ -37,12 +37,12 @@ fn draws_follow_temperature_top_k_and_top_p() {
     check(&p, 1.0, 0.7, 0, &[0.625, 0.0, 0.375]);
     check(&p, 1.0, 0.5, 0, &[1.0, 0.0, 0.0]);
     check(&p, 0.0, 1.0, 0, &[1.0, 0.0, 0.0]);
-    // top-p applies to what top-k left: 0.5/0.8 < 0.63
+    // top-p applies to the tokens that top-k keeps: 0.5/0.8 < 0.63
     check(&p, 1.0, 0.63, 2, &[0.625, 0.0, 0.375]);
 }
 
 #[test]
-fn top_p_reaches_past_its_first_block_of_candidates() {
+fn kept_candidates_reach_past_the_first_sorted_block() {
     let n = 2000;
     let flat = vec![1.0 / n as f32; n];
     let kept = kept_candidates(&flat, &row(1.0, 0.9, 0, 0.0));
@@ -50,7 +50,7 @@ fn top_p_reaches_past_its_first_block_of_candidates() {
 }
 
 #[test]
-fn logprobs_are_those_of_the_untempered_softmax() {
+fn sample_gives_logprobs_of_the_untempered_softmax() {
     let p = [0.5f32, 0.2, 0.3];
     let drawn = sample(&logits(&p), &[row(0.3, 0.9, 2, 0.1)]).unwrap()[0];
     assert_eq!(drawn.token, 0);

@@ -1,4 +1,4 @@
-//! The scheduler with made-up requests, a made-up model and a made-up clock.
+//! The scheduler with made-up requests, model and clock.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -33,7 +33,7 @@ fn plan(scheduler: &mut Scheduler) -> Vec<(SequenceKey, Range<usize>, u32)> {
 }
 
 #[test]
-fn running_sequences_come_first_and_long_prompts_in_chunks() {
+fn plan_puts_running_sequences_first_and_cuts_long_prompts_into_chunks() {
     let mut scheduler = Scheduler::new(limits());
     scheduler.push(request(1, prompt(1, 10), 1)).unwrap();
     scheduler.push(request(2, prompt(2, 50), 1)).unwrap();
@@ -43,7 +43,7 @@ fn running_sequences_come_first_and_long_prompts_in_chunks() {
 }
 
 #[test]
-fn samples_share_one_prefill_and_join_as_seats_come_free() {
+fn split_samples_shares_one_prefill_and_later_samples_join_when_the_batch_has_room() {
     let mut scheduler = Scheduler::new(limits());
     scheduler.push(request(1, prompt(1, 10), 6)).unwrap();
     assert_eq!(plan(&mut scheduler), [(SequenceKey(1), 0..10, 4)]);
@@ -52,19 +52,19 @@ fn samples_share_one_prefill_and_join_as_seats_come_free() {
     for &(_, key) in &keys {
         scheduler.append(key, 7);
     }
-    assert_eq!(plan(&mut scheduler).len(), 4, "no seat is free");
+    assert_eq!(plan(&mut scheduler).len(), 4, "the batch is full");
     scheduler.finish(keys[1].1);
     scheduler.finish(keys[2].1);
     for key in [keys[0].1, keys[3].1] {
         scheduler.append(key, 8);
     }
     let chunks = plan(&mut scheduler);
-    // the last prompt token is computed again, the rest is there
+    // only the last prompt token is computed again, the others are cached
     assert_eq!((chunks.len(), chunks[2].1.clone(), chunks[2].2), (3, 9..10, 2));
 }
 
 #[test]
-fn equal_prompts_of_one_step_are_computed_once() {
+fn plan_computes_equal_prompts_of_one_step_once() {
     let mut scheduler = Scheduler::new(limits());
     scheduler.push(request(1, prompt(1, 20), 1)).unwrap();
     scheduler.push(request(2, prompt(1, 20), 1)).unwrap();
@@ -74,7 +74,7 @@ fn equal_prompts_of_one_step_are_computed_once() {
 }
 
 #[test]
-fn higher_priority_goes_first_and_the_oldest_gets_its_turn() {
+fn plan_admits_higher_priority_first_and_the_oldest_at_intervals() {
     let mut scheduler = Scheduler::new(SchedulerLimits { max_batch: 1, ..limits() });
     scheduler.push(request(0, prompt(0, 3), 1)).unwrap();
     let mut served = Vec::new();
@@ -91,13 +91,20 @@ fn higher_priority_goes_first_and_the_oldest_gets_its_turn() {
 }
 
 #[test]
-fn a_full_queue_refuses_and_a_deadline_ends_what_waits_and_runs() {
-    let mut scheduler = Scheduler::new(SchedulerLimits { max_batch: 1, max_queue: 2, ..limits() });
+fn push_refuses_a_request_when_the_queue_is_full() {
+    let mut scheduler = Scheduler::new(SchedulerLimits { max_queue: 2, ..limits() });
+    scheduler.push(request(1, prompt(1, 3), 1)).unwrap();
+    scheduler.push(request(2, prompt(2, 3), 1)).unwrap();
+    let refused = scheduler.push(request(3, prompt(3, 3), 1));
+    assert!(matches!(refused, Err(Error::QueueFull { limit: 2 })));
+}
+
+#[test]
+fn plan_expires_waiting_and_running_requests_at_their_deadline() {
+    let mut scheduler = Scheduler::new(SchedulerLimits { max_batch: 1, ..limits() });
     let soon = Some(Duration::from_secs(5));
     scheduler.push(QueuedRequest { deadline: soon, ..request(1, prompt(1, 3), 1) }).unwrap();
     scheduler.push(QueuedRequest { deadline: soon, ..request(2, prompt(2, 3), 1) }).unwrap();
-    let refused = scheduler.push(request(3, prompt(3, 3), 1));
-    assert!(matches!(refused, Err(Error::QueueFull { limit: 2 })));
     assert_eq!(scheduler.plan(Duration::from_secs(4)).chunks.len(), 1);
     let plan = scheduler.plan(Duration::from_secs(5));
     let mut expired: Vec<u64> = plan.expired.iter().map(|sequence| sequence.request).collect();
@@ -108,7 +115,7 @@ fn a_full_queue_refuses_and_a_deadline_ends_what_waits_and_runs() {
 }
 
 #[test]
-fn the_last_to_come_gives_its_memory_to_the_first() {
+fn plan_preempts_the_last_sequence_for_the_first() {
     let mut scheduler =
         Scheduler::new(SchedulerLimits { n_blocks: 4, step_tokens: 100, ..limits() });
     scheduler.push(request(1, prompt(1, 30), 1)).unwrap();
@@ -121,22 +128,22 @@ fn the_last_to_come_gives_its_memory_to_the_first() {
     }
     assert_eq!(scheduler.counts().preemptions, 1);
     scheduler.finish(SequenceKey(1));
-    // computed again from the start, with what it had written
+    // the preempted sequence is computed again, with the tokens that it had generated
     let chunks = plan(&mut scheduler);
     assert_eq!((chunks[0].0, chunks[0].1.end), (SequenceKey(2), 33));
 }
 
-/// What a sequence's next token is, from its context alone.
+/// The next token of a sequence, a function of its context alone.
 fn next_token(context: &[u32]) -> u32 {
     let mix = |seed: Seed, &token: &u32| seed.child("token", u64::from(token));
     (context.iter().fold(Seed::new(3), mix).0 % 5) as u32
 }
 
-/// Stands for the model: remembers which token each slot holds and checks every context.
+/// Stands for the model's key/value memory: the token that each slot holds.
 #[derive(Default)]
-struct Memory(BTreeMap<(u32, u32), u32>);
+struct SlotTokens(BTreeMap<(u32, u32), u32>);
 
-impl Memory {
+impl SlotTokens {
     fn compute(&mut self, plan: &StepPlan) {
         for chunk in &plan.chunks {
             for (slot, &token) in chunk.slots.iter().zip(&chunk.tokens) {
@@ -154,7 +161,7 @@ impl Memory {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn every_sample_is_what_it_would_be_alone(
+    fn scheduler_gives_every_sample_the_context_that_it_has_alone(
         shapes in prop::collection::vec(
             (0u64..4, 1usize..50, 1u32..4, 1usize..20, 0i32..3, any::<bool>()),
             1..30,
@@ -172,12 +179,12 @@ proptest! {
             let new = request(id as u64, tokens, n_samples);
             scheduler.push(QueuedRequest { priority, ..new }).unwrap();
         }
-        let mut memory = Memory::default();
+        let mut memory = SlotTokens::default();
         let mut finished: BTreeMap<(u64, u32), Vec<u32>> = BTreeMap::new();
         let mut n_steps = 0;
         while scheduler.has_work() {
             n_steps += 1;
-            prop_assert!(n_steps < 20_000, "it does not come to an end");
+            prop_assert!(n_steps < 20_000, "the scheduler does not finish");
             if n_steps == 5 {
                 for (id, shape) in shapes.iter().enumerate() {
                     if shape.5 { scheduler.cancel(id as u64); }

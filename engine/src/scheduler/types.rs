@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::kv::{BlockTable, Slot, Span};
+use crate::kv::{BlockTable, KvSlot, Span};
 
 /// Limits of a plan.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ pub(crate) struct Chunk {
     /// The tokens.
     pub(crate) tokens: Vec<u32>,
     /// Slots of their keys and values.
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) slots: Vec<KvSlot>,
     /// The whole context, these tokens included.
     pub(crate) spans: Vec<Span>,
     /// Number of samples that continue from the last token: 0 where more of the prompt follows.

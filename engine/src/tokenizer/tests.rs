@@ -1,4 +1,4 @@
-//! A fresh tokenizer: bytes survive, digits stand alone, chats render, folders round-trip.
+//! A newly trained tokenizer: encoding and decoding, special tokens, chat templates, folders.
 
 use joust_schema::prompt::Message;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn fresh() -> Tokenizer {
 }
 
 #[test]
-fn digits_stand_alone_and_phrases_merge() {
+fn bpe_splits_digits_and_merges_phrases() {
     let tokenizer = fresh();
     assert!(tokenizer.vocab_size() <= 300);
     let ids = tokenizer.encode("What is 12").unwrap();
@@ -42,7 +42,7 @@ fn digits_stand_alone_and_phrases_merge() {
 }
 
 #[test]
-fn spelled_out_special_tokens_can_be_disarmed() {
+fn disarm_breaks_up_special_tokens() {
     let tokenizer = fresh();
     let plain = "It is 42, <think>I think</think>.";
     assert_eq!(tokenizer.disarm(plain), plain);
@@ -57,7 +57,7 @@ fn spelled_out_special_tokens_can_be_disarmed() {
 }
 
 #[test]
-fn one_bos_however_the_prompt_is_written() {
+fn encode_prompt_adds_exactly_one_bos() {
     let tokenizer = fresh();
     let bos = tokenizer.bos_id().unwrap();
     let plain = tokenizer.encode_prompt("What is 1?").unwrap();
@@ -67,20 +67,26 @@ fn one_bos_however_the_prompt_is_written() {
 }
 
 #[test]
-fn training_twice_gives_the_same_tokenizer() {
+fn bpe_trained_twice_gives_the_same_file() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fresh().save(a.path()).unwrap();
     fresh().save(b.path()).unwrap();
     let read = |dir: &std::path::Path| std::fs::read_to_string(dir.join("tokenizer.json")).unwrap();
     assert_eq!(read(a.path()), read(b.path()));
-    let again = Tokenizer::from_folder(a.path()).unwrap();
+}
+
+#[test]
+fn from_folder_reads_what_save_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    fresh().save(dir.path()).unwrap();
+    let again = Tokenizer::from_folder(dir.path()).unwrap();
     let messages = [Message::new("user", " Hi ")];
     assert_eq!(again.render_chat(&messages, true).unwrap(), "<bos><user>Hi<assistant>");
     assert_eq!(again.eos_ids(), fresh().eos_ids());
 }
 
 #[test]
-fn templates_that_refuse_or_do_not_parse_say_so() {
+fn render_chat_reports_a_template_that_refuses_or_does_not_parse() {
     let with = |template: &str| {
         let config = BpeConfig { chat_template: Some(template.into()), ..config() };
         bpe(std::iter::once("aa aa".to_owned()), &config)
@@ -95,7 +101,7 @@ fn templates_that_refuse_or_do_not_parse_say_so() {
 
 proptest! {
     #[test]
-    fn any_text_survives_and_the_stream_agrees(text in "\\PC{0,40}") {
+    fn decode_and_stream_restore_any_encoded_text(text in "\\PC{0,40}") {
         prop_assume!(!text.contains('\u{FFFD}'));
         let tokenizer = fresh_once();
         let ids = tokenizer.encode(&text).unwrap();

@@ -1,8 +1,8 @@
-//! Attention: storing keys and values, and what queries make of them.
+//! Attention kernels: storing and gathering of keys and values, attention, and the merge of splits.
 
 use tch::{Kind, Tensor};
 
-use super::{CPU, Draw, HEADS, bf16, check_close, config, outs, plain};
+use super::{CPU, HEADS, RandomTensors, bf16, check_close, config, outs, plain};
 use crate::ModelConfig;
 use crate::gpu::arena::{self, KvKind, LayerArena};
 use crate::gpu::cascade::BUNDLE_ROWS;
@@ -24,7 +24,7 @@ fn attention_is_the_reference_with_fp8_kv() {
 
 #[test]
 fn attention_is_the_reference_with_one_and_two_tiles_of_heads_of_all_sizes() {
-    // loads of a few bytes to several of 16
+    // loads from a few bytes to several of 16 bytes
     let shapes = [(5, 1, 128), (14, 2, 64), (12, 1, 32), (9, 1, 256)];
     for (seed, (n_heads, n_kv_heads, head_dim)) in (23..).zip(shapes) {
         let heads = Heads { n_heads, n_kv_heads, head_dim };
@@ -35,7 +35,7 @@ fn attention_is_the_reference_with_one_and_two_tiles_of_heads_of_all_sizes() {
 
 /// Stores keys and values of a few tokens, with padding between them, then attends to them.
 fn check(heads: Heads, kv: KvKind, backwards: bool, seed: u64) {
-    let draw = &Draw::new(seed);
+    let draw = &RandomTensors::new(seed);
     let (kernels, reference): (&dyn Ops, &dyn Ops) =
         (&emulator::kernels(heads, kv, backwards), &ReferenceOps { heads });
     let head_dim = heads.head_dim;
@@ -51,12 +51,12 @@ fn check(heads: Heads, kv: KvKind, backwards: bool, seed: u64) {
     let inv_freq = Tensor::from_slice(&inv_freq);
     let arenas = [(); 2].map(|()| arena::allocate(&config, N_BLOCKS, kv, CPU).unwrap().remove(0));
     let n_tokens = 16 * N_BLOCKS as i64;
-    // values of sizes that differ from token to token: those of FP8 have a scale each
+    // values whose sizes differ from token to token, because FP8 has one scale per token
     let value_width = heads.n_kv_heads * head_dim;
     let others = draw.randn(&[n_tokens, heads.qkv_width() - value_width]);
     let sizes = (draw.randn(&[n_tokens, 1]) * 2.0).exp();
     let qkv = bf16(&Tensor::cat(&[others, draw.randn(&[n_tokens, value_width]) * sizes], 1));
-    // an attention sink for one head of the first row: nearly all of its weight, and nothing in it
+    // an attention sink for one head of the first row: nearly all weight on a value of zero
     let (of_query, of_key) = (qkv.get(0).narrow(0, 0, head_dim), heads.q_width());
     let sink = &of_query * (14.0 / (head_dim as f64).sqrt());
     qkv.get(0).narrow(0, of_key, head_dim).copy_(&sink);
@@ -80,7 +80,7 @@ fn check(heads: Heads, kv: KvKind, backwards: bool, seed: u64) {
     });
     check_close(&seen, &wanted, "stored keys and values");
 
-    // forwards and backwards, some twice
+    // slots in ascending and descending order, some of them twice
     let slots: Vec<i32> = (0..40).chain((9..n_tokens as i32).rev()).collect();
     let slots = Tensor::from_slice(&slots);
     let [seen, wanted] = [kernels, reference].map(|ops| {
@@ -95,15 +95,15 @@ fn check(heads: Heads, kv: KvKind, backwards: bool, seed: u64) {
     let [_, qkv] = &copies;
     let [_, arena] = &arenas;
     spoil(arena, CUT.0, CUT.1);
-    let pair = Pair { draw, kernels, reference, heads, qkv, arena };
-    check_own(&pair);
-    check_shared(&pair);
+    let ops = ComparedOps { draw, kernels, reference, heads, qkv, arena };
+    check_unshared(&ops);
+    check_shared(&ops);
 }
 
 /// A block of which only the first tokens are in use.
 const CUT: (i32, i32) = (3, 7);
 
-/// Makes what lies in a block behind its first tokens no numbers.
+/// Fills the slots of a block behind its first tokens with NaN.
 fn spoil(arena: &LayerArena, block: i32, n_tokens: i32) {
     let rest = |tensor: &Tensor| {
         tensor.get(block.into()).narrow(1, n_tokens.into(), i64::from(16 - n_tokens))
@@ -119,9 +119,9 @@ fn spoil(arena: &LayerArena, block: i32, n_tokens: i32) {
     }
 }
 
-/// The kernels and their references, and what both attend to.
-struct Pair<'a> {
-    draw: &'a Draw,
+/// Kernels and reference operations, and the queries and arena that both use.
+struct ComparedOps<'a> {
+    draw: &'a RandomTensors,
     kernels: &'a dyn Ops,
     reference: &'a dyn Ops,
     heads: Heads,
@@ -129,10 +129,10 @@ struct Pair<'a> {
     arena: &'a LayerArena,
 }
 
-impl Pair<'_> {
-    /// Compares the attention of all rows, put together in f32, and the sums of exponentials; then
-    /// the merges of the same splits. The kernels' weights are rounded to the values' format: bf16,
-    /// or f16 for FP8.
+impl ComparedOps<'_> {
+    /// Compares the attention of all rows, merged in f32, and the sums of exponentials; then the
+    /// merge kernels on the same splits. The kernels round weights to the values' format: bf16, or
+    /// f16 for FP8.
     fn compare(&self, contexts: &DecodeContexts, what: &str) {
         let (n, all) = (contexts.n_spans.size()[0], contexts.n_all_splits());
         let attended = |ops: &dyn Ops| {
@@ -144,7 +144,7 @@ impl Pair<'_> {
         };
         let seen = attended(self.kernels);
         let ([y, sums], [wanted_y, wanted_sums]) =
-            (self.together(&seen), self.together(&attended(self.reference)));
+            (self.merged(&seen), self.merged(&attended(self.reference)));
         let off = (&y - &wanted_y).norm_scalaropt_dim(2, [-1i64].as_slice(), false);
         let size = wanted_y.norm_scalaropt_dim(2, [-1i64].as_slice(), false);
         let off =
@@ -164,20 +164,20 @@ impl Pair<'_> {
         }
     }
 
-    /// All splits of a row: [R, Hq, D] and the logarithms of their sums [R, Hq].
-    fn together(&self, [partial, lse]: &[Tensor; 2]) -> [Tensor; 2] {
+    /// All splits of each row merged: attention [R, Hq, D], and logarithms of the sums [R, Hq].
+    fn merged(&self, [partial, lse]: &[Tensor; 2]) -> [Tensor; 2] {
         let Heads { n_heads, head_dim, .. } = self.heads;
         let size = lse.size();
         let partial = partial.view([size[0], size[1], n_heads, head_dim]);
         let weights = lse.softmax(1, Kind::Float).nan_to_num(0.0, 0.0, 0.0).unsqueeze(-1);
-        // what an empty split holds is not written
+        // the attention of an empty split is not written
         let weighted = (&partial * &weights).where_self(&weights.gt(0.0), &partial.zeros_like());
         let y = weighted.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
         [y, lse.logsumexp([1i64].as_slice(), false)]
     }
 }
 
-/// The spans (block, tokens) of each context, a row of `capacity` each.
+/// The spans (block, tokens) of each context, one row of `capacity` per context.
 fn packed(contexts: &[impl AsRef<[(i32, i32)]>], capacity: usize) -> Tensor {
     let mut spans = vec![0; contexts.len() * capacity];
     for (row, context) in spans.chunks_mut(capacity).zip(contexts) {
@@ -188,8 +188,9 @@ fn packed(contexts: &[impl AsRef<[(i32, i32)]>], capacity: usize) -> Tensor {
     Tensor::from_slice(&spans).view([contexts.len() as i64, capacity as i64])
 }
 
-/// Whole blocks, cut ones, one token, and padding; blocks that rows share; more blocks than warps.
-fn check_own(pair: &Pair) {
+/// Contexts without cascade: whole blocks, cut blocks, one token, and padding; blocks that rows
+/// share; more blocks than warps.
+fn check_unshared(ops: &ComparedOps) {
     let long: Vec<(i32, i32)> = (4..N_BLOCKS as i32).map(|block| (block, 16)).collect();
     let contexts: [&[(i32, i32)]; 6] = [
         &[(0, 16), (4, 16), (5, 2)],
@@ -207,14 +208,14 @@ fn check_own(pair: &Pair) {
             n_splits,
             cascade: None,
         };
-        pair.compare(&contexts, "attention");
+        ops.compare(&contexts, "attention");
     }
 }
 
-/// Two bundles of rows that begin with two whole spans and a cut one, one row with nothing of its
-/// own, strangers, padding, a bundle that is not there, and one of two rows with more spans than
-/// are on their way at once.
-fn check_shared(pair: &Pair) {
+/// Cascade attention: two bundles of rows that share two whole spans and a cut one, a row without
+/// further spans, rows without a shared prefix, padding, an absent bundle, and a bundle of two rows
+/// with more spans than stages of the kernel.
+fn check_shared(ops: &ComparedOps) {
     let start = [(0, 16), (5, 16), CUT];
     let long: Vec<(i32, i32)> = (1..N_BLOCKS as i32).rev().map(|block| (block, 5)).collect();
     let mut contexts: Vec<Vec<(i32, i32)>> =
@@ -253,6 +254,6 @@ fn check_shared(pair: &Pair) {
                 n_splits: n_shared_splits,
             }),
         };
-        pair.compare(&contexts, "shared attention");
+        ops.compare(&contexts, "shared attention");
     }
 }

@@ -1,4 +1,4 @@
-//! Whole batches on the GPU's path, by kernels and by the reference operations.
+//! Whole batches on the GPU path, by kernels and by the reference operations.
 
 use joust_schema::seed::Seed;
 use tch::{Kind, Tensor};
@@ -43,8 +43,9 @@ fn batches_with_cascade_attention_are_those_without() {
     }
 }
 
-/// Three sequences that begin alike, and one that does not, over two steps: prompts, then a mixture
-/// of decoding and a prompt's second chunk. All tokens' logits against the plain decoder's.
+/// Sequences with a common prefix and one without it, over two steps: prompts, then a mixture of
+/// decoding and a prompt's second chunk. Compares the logits of all tokens with the plain
+/// decoder's.
 fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     let config = config();
     let plain = Decoder::random(&config, Seed(3), CPU, Kind::BFloat16);
@@ -62,7 +63,7 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
         let mut second = ForwardBatch::default();
         let shared = [(0, 16), (1, 4)];
         let longer = [&shared[..], &[(2, 1)]].concat();
-        // a fork of the prompt, its next chunk behind a cut block, and the other sequence
+        // a fork of the prompt, the prompt's next chunk after a cut block, and the other sequence
         push(&mut second, &[17], 20, &longer);
         push(&mut second, &prompt[20..], 20, &[&shared[..], &[(3, 16), (5, 1)]].concat());
         push(&mut second, &[200], 9, &[(4, 10)]);
@@ -83,7 +84,7 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
             Tensor::cat(&[whole.narrow(0, 0, 20), rest.narrow(0, 0, 9)], 0),
             Tensor::cat(&[fork, whole.narrow(0, 20, 17), rest.narrow(0, 9, 1)], 0),
         ];
-        // the plain decoder rounds to bf16 in more places; FP8 of keys and values adds its own
+        // the plain decoder rounds to bf16 in more places; FP8 keys and values add roundings
         let bound = if kv == KvKind::Fp8 { 0.08 } else { 0.04 };
         for (seen, wanted) in seen.iter().zip(&wanted) {
             let off = ((seen - wanted).norm() / wanted.norm()).double_value(&[]);
@@ -92,8 +93,8 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     }
 }
 
-/// Forks of one long prompt and a stranger, each decoding a token: with what they share read once,
-/// and without.
+/// Forks of one long prompt and an unrelated sequence, each decoding one token: with and without
+/// cascade attention.
 fn check_shared_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
     let model = Decoder::random(&config(), Seed(5), CPU, Kind::BFloat16);
     let prompt: Vec<u32> = (0..16 * 17).map(|at| (at * 29 + 5) % 304).collect();
@@ -136,10 +137,14 @@ fn gpu_batch_puts_decoding_rows_first_and_finds_wanted_tokens_again() {
 }
 
 #[test]
-fn graph_rows_are_few_sizes_and_splits_fill_a_gpu() {
+fn graph_rows_are_few_sizes_close_to_the_number_of_rows() {
     let sizes: std::collections::BTreeSet<usize> = (1..=256).map(graph_rows).collect();
     assert!(sizes.len() < 30 && (1..=256).all(|n| (n..n + 16).contains(&graph_rows(n))));
     assert!((1..=256).all(|n| graph_rows(graph_rows(n)) == graph_rows(n)));
-    // a small batch gives almost every one of a large GPU's 132 multiprocessors something to do
+}
+
+#[test]
+fn n_splits_gives_a_small_batch_work_for_a_large_gpu() {
+    // with 8 key/value heads, almost all of 132 multiprocessors get work
     assert!((1..=256).all(|n| n * n_splits(n) * 8 >= 128));
 }

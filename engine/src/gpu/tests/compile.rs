@@ -1,4 +1,4 @@
-//! Every kernel through CUDA's run-time compiler.
+//! Compilation of every kernel with CUDA's run-time compiler.
 
 use crate::ffi::nvrtc;
 use crate::gpu::arena::KvKind;
@@ -14,7 +14,7 @@ fn kernels_compile_with_nvrtc_for_every_capability() {
         crate::tests_not_run("the kernels' compilation: this libtorch comes without CUDA");
         return;
     }
-    // RRM-32B, Qwen2.5-1.5B, and the shapes of the tests
+    // RRM-32B, Qwen2.5-1.5B, and the shapes of these tests
     let shapes = [(40, 8, 128), (12, 2, 128), (4, 2, 16)];
     for (n_heads, n_kv_heads, head_dim) in shapes {
         for kv in [KvKind::Bf16, KvKind::Fp8] {

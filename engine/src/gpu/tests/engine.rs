@@ -1,5 +1,5 @@
-//! A whole engine on the GPU's path: batches that change from step to step, prompts in chunks and
-//! in a cache, samples that part, tokens that the kernel draws.
+//! A whole engine on the GPU path: batches that change from step to step, prompts in chunks and
+//! from the cache, several samples per prompt, tokens that the sampling kernel draws.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::{Engine, EngineConfig, Request, RequestId, SamplingParams};
 
 const N_BLOCKS: usize = 200;
 
-/// Prompts that begin alike for the most part, and some that the model knows, which are drawn at
-/// its own temperature; two samples each.
+/// Greedy requests with a common prefix, and requests from the model's own task at temperature 1;
+/// two samples each.
 fn requests(engine: &Engine) -> Vec<Request> {
     let start =
         "The judge reads the question and both answers before it says which one is better. ";
@@ -49,7 +49,7 @@ fn tokens(engine: &mut Engine) -> Vec<Vec<u32>> {
 }
 
 #[test]
-fn engine_on_the_kernels_says_what_the_plain_engine_says() {
+fn engine_on_kernels_samples_the_tokens_of_the_plain_engine() {
     for kv in [KvKind::Bf16, KvKind::Fp8] {
         check(kv);
     }
@@ -69,20 +69,20 @@ fn check(kv: KvKind) {
     };
     let kernels: Box<dyn Ops> = Box::new(emulator::kernels(heads, kv, false));
     let runner = GpuRunner::with_ops(&model, &settings(N_BLOCKS, kv, true), kernels).unwrap();
-    // few tokens a step, so that prompts are computed in chunks beside samples that run
+    // few tokens per step, so that prompts are computed in chunks beside running samples
     let config = EngineConfig { max_batch: 16, step_tokens: 48, ..EngineConfig::default() };
     let runner = Runner::of_gpu(model, runner);
-    let place = capacity::ExecutionPath::Gpu(kv);
+    let path = capacity::ExecutionPath::Gpu(kv);
     let tokenizer = Arc::new(files.tokenizer);
-    let mut engine = Engine::around(runner, place, N_BLOCKS, tokenizer, &config);
+    let mut engine = Engine::around(runner, path, N_BLOCKS, tokenizer, &config);
     let seen = tokens(&mut engine);
-    // all of them on the machines it was tried on; another one's roundings may part two samples
+    // on most machines all are equal; other roundings may change two samples
     let n_same = |a: &[Vec<u32>], b: &[Vec<u32>]| a.iter().zip(b).filter(|(a, b)| a == b).count();
-    // keys and values of three digits change what a nano model says
+    // the precision of FP8 keys and values changes the samples of a nano model
     if kv == KvKind::Bf16 {
         assert!(n_same(&seen, &wanted) >= wanted.len() - 2, "{seen:?} {wanted:?}");
     }
-    // now the prompts are in the cache
+    // now all prompts are cached
     let again = tokens(&mut engine);
     assert!(n_same(&again, &seen) >= seen.len() - 2, "{again:?} {seen:?}");
 }

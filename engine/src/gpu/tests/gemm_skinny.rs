@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{CPU, Draw, HEADS, bf16, check_close};
+use super::{CPU, HEADS, RandomTensors, bf16, check_close};
 use crate::fp8::{quantize, quantize_tokens};
 use crate::gpu::arena::KvKind;
 use crate::gpu::emulator;
@@ -14,12 +14,12 @@ use crate::model::Linear;
 fn gemm_w8a8_skinny_is_the_reference_product() {
     for (backwards, seed) in [(false, 41), (true, 42)] {
         let kernels = emulator::kernels(HEADS, KvKind::Bf16, backwards);
-        check(&kernels, &ReferenceOps { heads: HEADS }, &Draw::new(seed));
+        check(&kernels, &ReferenceOps { heads: HEADS }, &RandomTensors::new(seed));
     }
 }
 
-/// Products of up to 64 tokens, with and without a bias, at widths that fill no whole turn.
-fn check(kernels: &dyn Ops, reference: &dyn Ops, draw: &Draw) {
+/// Products of up to 64 tokens, with and without a bias, at widths that are no multiple of a turn.
+fn check(kernels: &dyn Ops, reference: &dyn Ops, draw: &RandomTensors) {
     for (n, width, n_out) in [(1, 64, 48), (8, 80, 16), (9, 1_552, 64), (17, 96, 304), (64, 48, 80)]
     {
         for has_bias in [false, true] {

@@ -1,4 +1,4 @@
-//! What `joust bench gpu` reports, of kernels that are right and of some that are not.
+//! Measurements of `joust bench gpu`, for kernels that are right, wrong or failing.
 
 use super::{HEADS, config};
 use crate::error::Error;
@@ -16,23 +16,26 @@ fn measure_finds_wrong_and_failing_kernels() {
     }
 }
 
-/// What `joust bench gpu` reports, of kernels that are right and of one that is not.
+/// Measures kernels that are right, then with one kernel skipped, then with one kernel failing.
 fn check(kv: KvKind, kernels: &KernelOps<EmulatorLauncher>) {
     let sizes = MeasureSizes { rows: vec![1, 3], context: 40, kv_fp8: kv == KvKind::Fp8, reps: 1 };
     let measured = measure_on_cpu(&config(), kernels, &sizes);
     let wrong: Vec<_> = measured.iter().filter(|part| !part.is_good()).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     let compared = measured.iter().filter(|part| part.is_right.is_some());
-    // one part is only there for more than one row
+    // one part exists only for more than one row
     assert_eq!((measured.len(), compared.count()), (2 * 27 + 1, 2 * 21 + 1));
     assert!(measured.iter().all(|part| part.us > 0.0));
-    let forgetful =
-        KernelOps { launcher: Forgetful(kernels.launcher.clone()), heads: HEADS, fetch_ahead: 0 };
-    let forgotten = measure_on_cpu(&config(), &forgetful, &sizes);
-    let wrong = forgotten.iter().filter(|part| part.is_right == Some(false));
+    let skipping = KernelOps {
+        launcher: SkippingLauncher(kernels.launcher.clone()),
+        heads: HEADS,
+        fetch_ahead: 0,
+    };
+    let skipped = measure_on_cpu(&config(), &skipping, &sizes);
+    let wrong = skipped.iter().filter(|part| part.is_right == Some(false));
     assert!(wrong.map(|part| &part.part[..]).eq(["silu_mul to bf16", "silu_mul to fp8"].repeat(2)));
-    // one that fails takes its own parts with it, and no others
-    let launcher = Failing(kernels.launcher.clone());
+    // a failing kernel affects its own parts only
+    let launcher = FailingLauncher(kernels.launcher.clone());
     let failing = KernelOps { launcher, heads: HEADS, fetch_ahead: 0 };
     let failed = measure_on_cpu(&config(), &failing, &sizes);
     let bad = failed.iter().filter(|part| !part.is_good());
@@ -41,9 +44,9 @@ fn check(kv: KvKind, kernels: &KernelOps<EmulatorLauncher>) {
 }
 
 /// A launcher that fails at one kernel.
-struct Failing(EmulatorLauncher);
+struct FailingLauncher(EmulatorLauncher);
 
-impl Launch for Failing {
+impl Launch for FailingLauncher {
     fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) -> Result<(), Error> {
         match kernel {
             "sample" => Err(Error::Device("out of order".to_owned())),
@@ -52,10 +55,10 @@ impl Launch for Failing {
     }
 }
 
-/// A launcher that forgets one kernel.
-struct Forgetful(EmulatorLauncher);
+/// A launcher that skips one kernel.
+struct SkippingLauncher(EmulatorLauncher);
 
-impl Launch for Forgetful {
+impl Launch for SkippingLauncher {
     fn launch(&self, kernel: &str, shape: LaunchShape, args: &[KernelArg]) -> Result<(), Error> {
         match kernel.starts_with("silu_mul") {
             true => Ok(()),

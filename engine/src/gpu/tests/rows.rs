@@ -1,6 +1,6 @@
-//! Kernels that take a row per block: norm, activation and quantisation.
+//! Kernels with one thread block per row: norm, activation and quantisation.
 
-use super::{Draw, HEADS, bf16, check_close, outs, plain};
+use super::{HEADS, RandomTensors, bf16, check_close, outs, plain};
 use crate::gpu::arena::KvKind;
 use crate::gpu::emulator;
 use crate::gpu::ops::Ops;
@@ -8,12 +8,12 @@ use crate::gpu::reference::ReferenceOps;
 use crate::model::Linear;
 
 /// One comparison: operations, reference, draws, rows and width, and a matrix to prefetch.
-type Check = fn(&dyn Ops, &dyn Ops, &Draw, [i64; 2], Option<&Linear>);
+type Check = fn(&dyn Ops, &dyn Ops, &RandomTensors, [i64; 2], Option<&Linear>);
 
-/// Runs a comparison at rows and widths from none to several turns of a block, with threads in both
-/// orders.
+/// Runs a comparison for numbers of rows and widths from none to several turns of a thread block,
+/// with threads in both orders.
 fn at_all_sizes(seed: u64, check: Check) {
-    let draw = Draw::new(seed);
+    let draw = RandomTensors::new(seed);
     let reference = ReferenceOps { heads: HEADS };
     for backwards in [false, true] {
         let kernels = emulator::kernels(HEADS, KvKind::Bf16, backwards);
@@ -67,8 +67,8 @@ fn quantize_rows_is_the_reference() {
 
 #[test]
 #[should_panic(expected = "silu_mul: `gate_up` is Float")]
-fn a_call_with_another_number_format_names_kernel_and_parameter() {
+fn kernel_call_with_another_number_format_names_kernel_and_parameter() {
     let kernels = emulator::kernels(HEADS, KvKind::Bf16, false);
     let [out, _] = outs(2, 8);
-    let _ = kernels.silu_mul(&Draw::new(14).randn(&[2, 16]), &out, None);
+    let _ = kernels.silu_mul(&RandomTensors::new(14).randn(&[2, 16]), &out, None);
 }

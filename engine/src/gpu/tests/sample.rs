@@ -1,8 +1,8 @@
-//! The sampler: what it draws, and from which set of tokens.
+//! The sampling kernel: the tokens that it draws, and the set that it draws from.
 
 use tch::{Kind, Tensor};
 
-use super::{CPU, Draw, HEADS, bf16};
+use super::{CPU, HEADS, RandomTensors, bf16};
 use crate::gpu::arena::KvKind;
 use crate::gpu::emulator;
 use crate::gpu::ops::Ops;
@@ -12,11 +12,11 @@ use crate::gpu::reference::ReferenceOps;
 fn sample_draws_what_the_reference_draws_from_the_filtered_set() {
     for (backwards, seed) in [(false, 31), (true, 32)] {
         let kernels = emulator::kernels(HEADS, KvKind::Bf16, backwards);
-        check(&kernels, &ReferenceOps { heads: HEADS }, &Draw::new(seed));
+        check(&kernels, &ReferenceOps { heads: HEADS }, &RandomTensors::new(seed));
     }
 }
 
-fn check(kernels: &dyn Ops, reference: &dyn Ops, draw: &Draw) {
+fn check(kernels: &dyn Ops, reference: &dyn Ops, draw: &RandomTensors) {
     let n = 24;
     let logits = bf16(&(draw.randn(&[n, 304]) * 4.0));
     let of = |values: &[f64]| -> Vec<f64> {
@@ -32,7 +32,7 @@ fn check(kernels: &dyn Ops, reference: &dyn Ops, draw: &Draw) {
         ops.sample(&logits, draws, &drawn).unwrap();
         [0, 1].map(|which| Vec::<f64>::try_from(drawn.get(which)).unwrap())
     };
-    // unfiltered, or one token left: both draw in token order
+    // unfiltered, or filtered to one token: both draw in token order
     for (top_p, top_k) in [([1.0, 1.0], [0.0, 0.0]), ([1.0, 1e-6], [1.0, 0.0])] {
         let draws = draws(&top_p, &top_k);
         let ([tokens, logprobs], wanted) = (drawn(kernels, &draws), drawn(reference, &draws));

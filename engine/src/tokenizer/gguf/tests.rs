@@ -1,5 +1,7 @@
+//! Tokenizers from the metadata of GGUF files that the tests write.
+
 use super::*;
-use crate::weights::gguf::tests::Writer;
+use crate::weights::gguf::tests::GgufWriter;
 
 const TOKENS: [&str; 18] = [
     "<|start|>",
@@ -23,14 +25,14 @@ const TOKENS: [&str; 18] = [
 ];
 const MERGES: [&str; 5] = ["a b", "1 2", "Ġ Ġ", "Ġ a", "a a"];
 
-fn writer(model: &str, pre: &str) -> Writer {
+fn writer(model: &str, pre: &str) -> GgufWriter {
     let mut types = 5_u32.to_le_bytes().to_vec();
     types.extend((TOKENS.len() as u64).to_le_bytes());
     for id in 0..TOKENS.len() {
         let kind: i32 = [3, 3, 4].get(id).copied().unwrap_or(1);
         types.extend(kind.to_le_bytes());
     }
-    Writer::default()
+    GgufWriter::default()
         .str("tokenizer.ggml.model", model)
         .str("tokenizer.ggml.pre", pre)
         .strings("tokenizer.ggml.tokens", &TOKENS)
@@ -38,7 +40,7 @@ fn writer(model: &str, pre: &str) -> Writer {
         .u32("tokenizer.ggml.eos_token_id", 1)
 }
 
-fn with_merges(pre: &str) -> Writer {
+fn with_merges(pre: &str) -> GgufWriter {
     writer("gpt2", pre).strings("tokenizer.ggml.merges", &MERGES)
 }
 
@@ -47,7 +49,7 @@ fn pieces(tokenizer: &Tokenizer, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn text_is_split_as_the_file_names_it() {
+fn tokenizer_from_gguf_splits_text_as_the_file_says() {
     let cases: [(&str, &str, &[&str]); 7] = [
         ("smollm", "ab  12", &["ab", "ĠĠ", "1", "2"]),
         ("gpt-2", "ab  12", &["ab", "Ġ", "Ġ", "12"]),
@@ -65,7 +67,7 @@ fn text_is_split_as_the_file_names_it() {
 }
 
 #[test]
-fn only_control_tokens_are_dropped_when_decoding() {
+fn tokenizer_from_gguf_skips_only_control_tokens_when_decoding() {
     let (tokenizer, _) = tokenizer_from_gguf(&with_merges("qwen2").open()).unwrap();
     let ids = [3, 2, 11, 1];
     assert_eq!(tokenizer.decode(&ids, true).unwrap(), "a<think> a");
@@ -73,7 +75,7 @@ fn only_control_tokens_are_dropped_when_decoding() {
 }
 
 #[test]
-fn bos_is_added_where_the_file_or_its_family_wants_it() {
+fn tokenizer_from_gguf_adds_bos_where_the_file_or_its_family_does() {
     let (tokenizer, config) = tokenizer_from_gguf(
         &with_merges("llama-bpe")
             .u32("tokenizer.ggml.bos_token_id", 0)
@@ -102,18 +104,18 @@ fn bos_is_added_where_the_file_or_its_family_wants_it() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
+fn tokenizer_from_gguf_names_what_it_cannot_read() {
     let merges = |merges: &[&str]| writer("gpt2", "qwen2").strings("tokenizer.ggml.merges", merges);
     let cases = [
         (writer("llama", "default"), "tokenizer.ggml.model llama"),
         (with_merges("tekken"), "tokenizer.ggml.pre tekken is not supported"),
-        (Writer::default(), "tokenizer.ggml.model is missing"),
+        (GgufWriter::default(), "tokenizer.ggml.model is missing"),
         (writer("gpt2", "qwen2"), "tokenizer.ggml.merges is missing"),
         (merges(&["a b", "b b"]), "merge 1, \"b b\", wants a token \"bb\""),
         (merges(&["ab"]), "merge 0, \"ab\", has no space"),
         (with_merges("qwen2").u32("tokenizer.ggml.bos_token_id", 99), "the file has 18 tokens"),
         (
-            Writer::default()
+            GgufWriter::default()
                 .str("tokenizer.ggml.model", "gpt2")
                 .strings("tokenizer.ggml.tokens", &["a", "a"]),
             "tokens 0 and 1 are both \"a\"",

@@ -1,24 +1,26 @@
+//! Dequantisation against values of ggml's Python package.
+
 use super::*;
 
 /// Blocks and values of ggml's Python package; `make_gguf_dequant.py` writes the file.
 #[derive(serde::Deserialize)]
-struct Golden {
-    cases: Vec<Case>,
+struct GoldenDequant {
+    cases: Vec<GoldenTensor>,
 }
 
 #[derive(serde::Deserialize)]
-struct Case {
+struct GoldenTensor {
     name: String,
     id: u32,
     block_size: usize,
     type_bytes: usize,
-    /// The blocks, two hex digits a byte.
+    /// The blocks, two hex digits per byte.
     blocks: String,
     /// The bits of the values, eight hex digits each.
     values: String,
 }
 
-fn golden() -> Golden {
+fn golden() -> GoldenDequant {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/gguf_dequant.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
@@ -29,7 +31,7 @@ fn hex(text: &str, digits: usize) -> Vec<u32> {
 }
 
 #[test]
-fn values_are_those_of_ggml_bit_for_bit() {
+fn dequantize_equals_ggml_bit_for_bit() {
     let golden = golden();
     assert_eq!(golden.cases.len(), 11);
     for case in golden.cases {
@@ -47,7 +49,7 @@ fn values_are_those_of_ggml_bit_for_bit() {
 }
 
 #[test]
-fn sizes_that_do_not_fit_are_refused() {
+fn dequantize_refuses_sizes_that_do_not_fit() {
     let error = dequantize(GgmlType::Q8_0, &[0; 33], &mut [0.0; 32]).unwrap_err();
     assert_eq!(error, "33 bytes of Q8_0 do not hold 32 values");
     assert!(dequantize(GgmlType::Q8_0, &[0; 34], &mut [0.0; 31]).is_err());
@@ -56,7 +58,7 @@ fn sizes_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn a_type_that_is_not_read_is_named() {
+fn ggml_type_from_id_names_an_unsupported_type() {
     assert_eq!(GgmlType::from_id(10).unwrap_err(), "tensor type Q2_K");
     assert_eq!(GgmlType::from_id(99).unwrap_err(), "tensor type number 99");
 }

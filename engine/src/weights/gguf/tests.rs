@@ -1,3 +1,5 @@
+//! GGUF files that a writer of this file makes, whole, damaged and incomplete.
+
 use std::io::Write as _;
 use std::path::Path;
 
@@ -6,9 +8,9 @@ use proptest::prelude::*;
 use super::header::{DEFAULT_ALIGNMENT, GgufHeader, MAGIC};
 use super::*;
 
-/// Writes a GGUF file piece by piece.
+/// A GGUF file under construction.
 #[derive(Clone, Default)]
-pub(crate) struct Writer {
+pub(crate) struct GgufWriter {
     values: Vec<u8>,
     n_values: u64,
     table: Vec<u8>,
@@ -16,7 +18,7 @@ pub(crate) struct Writer {
     data: Vec<u8>,
 }
 
-impl Writer {
+impl GgufWriter {
     fn text(out: &mut Vec<u8>, text: &str) {
         out.extend((text.len() as u64).to_le_bytes());
         out.extend(text.as_bytes());
@@ -63,7 +65,7 @@ impl Writer {
         self
     }
 
-    /// A tensor of 32-bit floats; `dims` innermost first.
+    /// Adds a tensor of 32-bit floats; `dims` are innermost first.
     fn tensor(mut self, name: &str, dims: &[u64], values: &[f32]) -> Self {
         self.data.resize(self.data.len().next_multiple_of(DEFAULT_ALIGNMENT), 0);
         let offset = self.data.len() as u64;
@@ -98,10 +100,10 @@ fn parse(bytes: &[u8]) -> Result<GgufHeader, String> {
     GgufHeader::parse(Path::new("m.gguf"), bytes).map_err(|error| error.to_string())
 }
 
-/// A model of one layer with two heads of 4 and one key-value head.
-fn model(arch: &str) -> Writer {
+/// A model of one layer with two heads of 4 and one key/value head.
+fn model(arch: &str) -> GgufWriter {
     let key = |name: &str| format!("{arch}.{name}");
-    Writer::default()
+    GgufWriter::default()
         .str("general.architecture", arch)
         .u32(&key("embedding_length"), 8)
         .u32(&key("feed_forward_length"), 16)
@@ -117,9 +119,9 @@ fn model(arch: &str) -> Writer {
 }
 
 #[test]
-fn header_and_tensors_are_read() {
+fn gguf_open_reads_header_and_tensors() {
     let values: Vec<f32> = (0..6_u8).map(f32::from).collect();
-    let writer = Writer::default()
+    let writer = GgufWriter::default()
         .value("i", 5, &(-7_i32).to_le_bytes())
         .value("u", 10, &7_u64.to_le_bytes())
         .value("b", 7, &[1])
@@ -153,7 +155,7 @@ fn header_and_tensors_are_read() {
 }
 
 #[test]
-fn a_file_cut_off_anywhere_is_refused() {
+fn header_parse_refuses_a_file_truncated_anywhere() {
     let bytes = model("llama").bytes(3);
     for n in 0..bytes.len() {
         let error = parse(&bytes[..n]).unwrap_err();
@@ -162,50 +164,56 @@ fn a_file_cut_off_anywhere_is_refused() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn header_parse_names_what_is_wrong() {
     let huge = u64::MAX.to_le_bytes();
     let mut huge_array = 0_u32.to_le_bytes().to_vec();
     huge_array.extend(huge);
     let cases = [
-        (Writer::default().value("k", 77, &[]), "metadata key k: 77 is not a value type of GGUF"),
-        (Writer::default().value("k", 7, &[3]), "metadata key k: 3 is not a boolean"),
-        (Writer::default().value("k", 8, &huge), "bytes of text do not fit into"),
-        (Writer::default().value("k", 9, &huge_array), "array elements do not fit into"),
-        (Writer::default().u32("k", 1).u32("k", 1), "metadata key k appears twice"),
-        (Writer::default().u32("general.alignment", 3), "it must be a power of two"),
-        (Writer::default().entry("w", &[4, 4, 4, 4, 4], 0, 0), "has 5 dimensions"),
-        (Writer::default().entry("w", &[4], 0, 0), "tensor w: its 16 bytes at offset 0 end after"),
-        (Writer::default().entry("w", &[4], 0, 8), "offset 8 is not a multiple of 32"),
-        (Writer::default().entry("w", &[4], 0, !31), "end after the file"),
-        (Writer::default().entry("w", &[1 << 40, 1 << 40], 0, 0), "overflows"),
-        (Writer::default().entry("w", &[33], 8, 0), "do not divide into Q8_0 blocks of 32"),
         (
-            Writer::default().entry("w", &[256], 10, 0),
+            GgufWriter::default().value("k", 77, &[]),
+            "metadata key k: 77 is not a value type of GGUF",
+        ),
+        (GgufWriter::default().value("k", 7, &[3]), "metadata key k: 3 is not a boolean"),
+        (GgufWriter::default().value("k", 8, &huge), "bytes of text do not fit into"),
+        (GgufWriter::default().value("k", 9, &huge_array), "array elements do not fit into"),
+        (GgufWriter::default().u32("k", 1).u32("k", 1), "metadata key k appears twice"),
+        (GgufWriter::default().u32("general.alignment", 3), "it must be a power of two"),
+        (GgufWriter::default().entry("w", &[4, 4, 4, 4, 4], 0, 0), "has 5 dimensions"),
+        (
+            GgufWriter::default().entry("w", &[4], 0, 0),
+            "tensor w: its 16 bytes at offset 0 end after",
+        ),
+        (GgufWriter::default().entry("w", &[4], 0, 8), "offset 8 is not a multiple of 32"),
+        (GgufWriter::default().entry("w", &[4], 0, !31), "end after the file"),
+        (GgufWriter::default().entry("w", &[1 << 40, 1 << 40], 0, 0), "overflows"),
+        (GgufWriter::default().entry("w", &[33], 8, 0), "do not divide into Q8_0 blocks of 32"),
+        (
+            GgufWriter::default().entry("w", &[256], 10, 0),
             "tensor w: tensor type Q2_K is not supported",
         ),
-        (Writer::default().tensor("w", &[1], &[1.0]).entry("w", &[1], 0, 0), "w appears twice"),
+        (GgufWriter::default().tensor("w", &[1], &[1.0]).entry("w", &[1], 0, 0), "w appears twice"),
     ];
     for (writer, wanted) in cases {
         let error = writer.error();
         assert!(error.contains(wanted), "{error:?} lacks {wanted:?}");
     }
-    let version = |version: u32| parse(&Writer::default().bytes(version)).unwrap_err();
+    let version = |version: u32| parse(&GgufWriter::default().bytes(version)).unwrap_err();
     assert!(version(1).contains("GGUF version 1"));
     assert!(version(4).contains("GGUF version 4"));
     assert!(version(3_u32.swap_bytes()).contains("big-endian"));
     assert!(parse(b"GGML....").unwrap_err().contains("not a GGUF file"));
-    let too_many = Writer { n_tensors: 1 << 60, ..Writer::default() };
+    let too_many = GgufWriter { n_tensors: 1 << 60, ..GgufWriter::default() };
     assert!(too_many.error().contains("tensors do not fit into"));
 }
 
 #[test]
-fn deep_nesting_is_refused() {
+fn header_parse_refuses_deep_nesting() {
     let mut nested = Vec::new();
     for _ in 0..10_000 {
         nested.extend(9_u32.to_le_bytes());
         nested.extend(1_u64.to_le_bytes());
     }
-    let error = Writer::default().value("k", 9, &nested).error();
+    let error = GgufWriter::default().value("k", 9, &nested).error();
     assert!(error.contains("nested deeper than"), "{error}");
 }
 
@@ -228,7 +236,7 @@ proptest! {
 }
 
 #[test]
-fn config_of_a_llama() {
+fn hf_config_of_a_llama() {
     let config = model("llama").open().hf_config().unwrap();
     let wanted = serde_json::json!({
         "model_type": "llama",
@@ -251,7 +259,7 @@ fn config_of_a_llama() {
 }
 
 #[test]
-fn config_of_a_qwen2_with_its_own_output() {
+fn hf_config_of_a_qwen2_with_its_own_output_head() {
     let writer = model("qwen2")
         .u32("qwen2.attention.key_length", 4)
         .u32("tokenizer.ggml.eot_token_id", 1)
@@ -265,7 +273,7 @@ fn config_of_a_qwen2_with_its_own_output() {
 }
 
 #[test]
-fn rotary_scalings() {
+fn hf_config_reads_linear_scaling_and_refuses_other_divisors() {
     let linear = model("llama").str("llama.rope.scaling.type", "linear");
     let config = linear.clone().f32("llama.rope.scaling.factor", 4.0).open().hf_config().unwrap();
     assert_eq!(config["rope_scaling"], serde_json::json!({"rope_type": "linear", "factor": 4.0}));
@@ -282,7 +290,7 @@ fn rotary_scalings() {
 }
 
 #[test]
-fn llama3_scaling_is_recovered() {
+fn hf_config_recovers_llama3_scaling() {
     // heads of 64 with a base of 500000, as Llama 3.2 has them
     let divisors: Vec<f32> = (0..32_i32)
         .map(|idx| {
@@ -298,7 +306,7 @@ fn llama3_scaling_is_recovered() {
             }
         })
         .collect();
-    let writer = Writer::default()
+    let writer = GgufWriter::default()
         .str("general.architecture", "llama")
         .u32("llama.embedding_length", 64)
         .u32("llama.feed_forward_length", 16)
@@ -322,12 +330,12 @@ fn llama3_scaling_is_recovered() {
 }
 
 #[test]
-fn a_config_that_cannot_be_made_says_why() {
+fn hf_config_names_the_key_that_is_missing_or_unsupported() {
     let cases = [
-        (Writer::default(), "general.architecture is missing"),
+        (GgufWriter::default(), "general.architecture is missing"),
         (model("gemma2"), "architecture gemma2 is not known"),
         (
-            Writer::default().str("general.architecture", "llama"),
+            GgufWriter::default().str("general.architecture", "llama"),
             "llama.embedding_length is missing",
         ),
         (model("llama").u32("llama.expert_count", 8), "llama.expert_count is not supported"),
@@ -342,7 +350,7 @@ fn a_config_that_cannot_be_made_says_why() {
 }
 
 #[test]
-fn names_become_those_of_hugging_face() {
+fn hf_name_maps_llama_cpp_names() {
     let cases = [
         ("token_embd.weight", Some("model.embed_tokens.weight")),
         ("output_norm.weight", Some("model.norm.weight")),
@@ -366,7 +374,7 @@ fn names_become_those_of_hugging_face() {
 }
 
 #[test]
-fn rows_return_to_their_order() {
+fn unpermute_rows_restores_the_order_of_rows() {
     // two heads of 4, two columns: in a file the rows of a head stand as 0 2 1 3
     let row = |row: u8| [f32::from(row), f32::from(row) + 0.5];
     let mut data: Vec<f32> = [0, 2, 1, 3, 4, 6, 5, 7].into_iter().flat_map(row).collect();
@@ -384,7 +392,7 @@ fn rows_return_to_their_order() {
 }
 
 #[test]
-fn only_a_llama_file_is_reordered() {
+fn hf_values_reorders_only_a_llama_file() {
     let values: Vec<f32> = (0..8_u8).map(f32::from).collect();
     for (arch, wanted) in [
         ("llama", [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]),

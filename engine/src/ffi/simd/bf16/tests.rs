@@ -1,4 +1,4 @@
-//! The vector instructions against plain arithmetic.
+//! Vector instructions against plain arithmetic.
 
 use half::bf16;
 
@@ -42,7 +42,7 @@ fn products_are_those_of_plain_arithmetic() {
 }
 
 #[test]
-fn weighted_sums_are_those_of_plain_arithmetic() {
+fn weigh_is_that_of_plain_arithmetic() {
     // tokens of each block
     for (n_rows, width, blocks) in [
         (1, 16, vec![16]),
@@ -78,7 +78,7 @@ fn weighted_sums_are_those_of_plain_arithmetic() {
 }
 
 #[test]
-fn few_rows_times_weights_are_those_of_plain_arithmetic() {
+fn linear_is_that_of_plain_arithmetic_for_few_rows() {
     if !has_bf16() {
         return;
     }
