@@ -59,7 +59,7 @@ fn imports_of_a_crates_files_have_no_circle() {
             found.push(format!("{folder}: {}", circle.join(" ")));
         }
     }
-    check_only(&found, &["cli: ", "engine: "]);
+    check_only(&found, &["cli: "]);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn files_outside_tests_have_at_most_450_lines() {
     let files = tree::files(&root(), &["rs", "cu", "cuh", "py"]);
     let tests = test_files(&files);
     let found = rules::too_long(files.iter().filter(|file| !tests.contains(&file.path)));
-    check_only(&found, &["engine/src/engine.rs "]);
+    check_only(&found, &[]);
 }
 
 #[test]
@@ -81,13 +81,13 @@ fn lines_have_at_most_100_columns() {
 #[test]
 fn rust_files_begin_with_what_they_own() {
     let files = tree::files(&root(), &["rs"]);
-    check_only(&rules::without_head(files.iter()), &["engine/"]);
+    check_only(&rules::without_head(files.iter()), &[]);
 }
 
 #[test]
 fn file_names_say_what_a_file_owns() {
     let files = tree::files(&root(), &["rs", "py", "cu", "cuh"]);
-    check_only(&rules::without_name(files.iter()), &["engine/kernels/common.cuh "]);
+    check_only(&rules::without_name(files.iter()), &[]);
 }
 
 #[test]

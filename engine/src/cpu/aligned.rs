@@ -1,20 +1,20 @@
-//! Memory that starts where a page starts: a vector that lies across two cache lines is read twice,
-//! and the processor does not read ahead over the end of a page.
+//! Memory that is aligned to pages: a vector that crosses a cache line costs two reads, and the
+//! processor does not prefetch across the end of a page. It knows nothing of the values.
 
 use std::ops::{Deref, DerefMut};
 
-/// Bytes of a page.
+/// Number of bytes per page.
 const PAGE: usize = 4_096;
 
-/// Values of a fixed number, the first at the start of a page.
-pub(super) struct Aligned<T> {
+/// A fixed number of values; the first is at the start of a page.
+pub(super) struct PageAligned<T> {
     memory: Vec<T>,
     start: usize,
     len: usize,
 }
 
-impl<T: Copy + Default> Aligned<T> {
-    /// `len` zeros. Pages that nobody touches cost nothing.
+impl<T: Copy + Default> PageAligned<T> {
+    /// `len` zeros. Untouched pages take no memory.
     pub(super) fn zeros(len: usize) -> Self {
         let memory = vec![T::default(); len + PAGE / size_of::<T>()];
         let start = memory.as_ptr().align_offset(PAGE).min(memory.len() - len);
@@ -22,7 +22,7 @@ impl<T: Copy + Default> Aligned<T> {
     }
 }
 
-impl<T> Deref for Aligned<T> {
+impl<T> Deref for PageAligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -30,7 +30,7 @@ impl<T> Deref for Aligned<T> {
     }
 }
 
-impl<T> DerefMut for Aligned<T> {
+impl<T> DerefMut for PageAligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.memory[self.start..self.start + self.len]
     }

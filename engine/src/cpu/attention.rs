@@ -1,10 +1,10 @@
 //! Keys and values of all layers in blocks, and grouped-query attention over them.
 //!
-//! The query heads that share a key/value head are rows of one small product. The softmax runs on
-//! from block to block (Dao et al., FlashAttention, arXiv 2205.14135): a running maximum, a running
-//! sum, and sums of values that are rescaled when the maximum grows.
+//! The query heads that share a key/value head are rows of one small product. The softmax is
+//! computed block by block (Dao et al., FlashAttention, arXiv 2205.14135): a running maximum, a
+//! running sum, and weighted sums of values that are rescaled when the maximum grows.
 
-use super::aligned::Aligned;
+use super::aligned::PageAligned;
 use super::element::Element;
 use super::math::{self, exp};
 use super::plan::{Tile, View};
@@ -12,28 +12,28 @@ use crate::ffi::simd::{LANES, RUN, prefetch, vectorized};
 use crate::ffi::threads::{self, Parts};
 use crate::kv::{BLOCK_TOKENS, KvSlot};
 
-/// Scores that are kept at a time, so that they stay in the first cache.
+/// Number of scores that are kept at a time, so that they stay in the L1 cache.
 const SCORES: usize = 3_072;
 
 const _: () = assert!(BLOCK_TOKENS == LANES, "a block of keys is one vector of tokens");
 
 /// Keys and values of all layers.
 pub(super) struct KvArena<E: Element> {
-    /// `[Hkv, blocks, keys | values]` units each: a block's values follow its keys in memory.
-    layers: Vec<Aligned<E::Unit>>,
+    /// Per layer `[Hkv, blocks, keys | values]` units: a block's values follow its keys in memory.
+    layers: Vec<PageAligned<E::Unit>>,
     n_kv_heads: usize,
     head_dim: usize,
-    /// D rounded up to whole vectors; what is beyond D is 0.
+    /// D rounded up to whole vectors; the values beyond D are 0.
     padded: usize,
     n_blocks: usize,
 }
 
-/// Units of one head's keys, or values, of a block.
+/// Number of units of one head's keys, or of its values, per block.
 fn block_units<E: Element>(padded: usize) -> usize {
     padded * BLOCK_TOKENS / E::PER_UNIT
 }
 
-/// Bytes of keys and values that one token takes in all layers.
+/// Bytes of keys and values per token in all layers together.
 pub(super) fn bytes_per_token<E: Element>(
     n_layers: usize,
     n_kv_heads: usize,
@@ -52,7 +52,7 @@ impl<E: Element> KvArena<E> {
     ) -> Self {
         let padded = head_dim.next_multiple_of(LANES);
         let n_units = 2 * n_kv_heads * n_blocks * block_units::<E>(padded);
-        let layers = (0..n_layers).map(|_| Aligned::zeros(n_units)).collect();
+        let layers = (0..n_layers).map(|_| PageAligned::zeros(n_units)).collect();
         Self { layers, n_kv_heads, head_dim, padded, n_blocks }
     }
 
@@ -114,7 +114,7 @@ impl<E: Element> KvArena<E> {
         });
     }
 
-    /// Leaves the sums of one head's tile in `scratch`.
+    /// Computes one key/value head's attention of a tile; leaves the weighted sums in `scratch`.
     fn attend_tile<'q>(
         &self,
         layer: usize,
@@ -166,7 +166,7 @@ impl<E: Element> KvArena<E> {
                     let scores = &mut scores[at * RUN * LANES..];
                     E::scores(queries, units_per_query, &keys[..run.len()], scores, stride);
                 }
-                soften::<E>(&mut state, views, n_groups, scale, scores, weights);
+                add_scores::<E>(&mut state, views, n_groups, scale, scores, weights);
                 for (at, run) in views.chunks(RUN).enumerate() {
                     let mut values: [&[E::Unit]; RUN] = [&[]; RUN];
                     for (view, values) in run.iter().zip(&mut values) {
@@ -181,7 +181,7 @@ impl<E: Element> KvArena<E> {
     }
 }
 
-/// What a thread needs for a tile.
+/// Memory of one thread for a tile.
 #[derive(Default)]
 struct Scratch<E: Element> {
     queries: Vec<E::Unit>,
@@ -190,16 +190,16 @@ struct Scratch<E: Element> {
     weights: Vec<E>,
 }
 
-/// Where each query's softmax is.
+/// Running softmax of each query.
 #[derive(Default)]
 struct SoftmaxState {
     maxima: Vec<f32>,
-    /// Sums of weights, a lane each; they are added up at the end.
+    /// Sums of weights per lane; the lanes are added at the end.
     totals: Vec<[f32; LANES]>,
     sums: Vec<f32>,
 }
 
-/// Some queries of a [`SoftmaxState`].
+/// The state of some queries of a [`SoftmaxState`].
 struct StatePart<'a> {
     maxima: &'a mut [f32],
     totals: &'a mut [[f32; LANES]],
@@ -225,9 +225,9 @@ impl SoftmaxState {
     }
 }
 
-/// Takes the scores of some blocks in, [queries, blocks, 16]: rescales what was summed up to now
-/// and gives the weights of the blocks' values.
-fn soften<E: Element>(
+/// Adds the scores [queries, blocks, 16] of some blocks to the running softmax: rescales the sums
+/// where the maximum grew, and computes the weights of the blocks' values.
+fn add_scores<E: Element>(
     state: &mut StatePart<'_>,
     views: &[View],
     n_groups: usize,
@@ -250,10 +250,11 @@ fn soften<E: Element>(
             rescale(state, at, padded, exp(state.maxima[at] - highest));
             state.maxima[at] = highest;
         }
-        shares(scores, scale, state.maxima[at], &mut state.totals[at], weights);
+        softmax_weights(scores, scale, state.maxima[at], &mut state.totals[at], weights);
     }
 }
 
+/// Multiplies the sums of query `at` by `factor`.
 fn rescale(state: &mut StatePart<'_>, at: usize, padded: usize, factor: f32) {
     for total in &mut state.totals[at] {
         *total *= factor;
@@ -264,15 +265,15 @@ fn rescale(state: &mut StatePart<'_>, at: usize, padded: usize, factor: f32) {
 }
 
 vectorized! {
-    /// exp(score · scale − maximum), added to `totals` and as weights.
-    fn shares<E: Element>(
+    /// Weights exp(score · scale − maximum), which are also added to `totals`.
+    fn softmax_weights<E: Element>(
         scores: &mut [f32],
         scale: f32,
         maximum: f32,
         totals: &mut [f32; LANES],
         weights: &mut [E],
     ) {
-        // where nothing was seen yet, nothing is: -inf - -inf is no number
+        // a query without visible tokens so far has maximum -inf, and -inf - -inf is NaN
         let maximum = maximum.max(f32::MIN);
         for score in scores.iter_mut() {
             *score = exp(*score * scale - maximum);

@@ -1,4 +1,4 @@
-//! The two number formats of the CPU path: how keys and values are stored in them and multiplied.
+//! The two number formats of the CPU path, f32 and bf16: storage and products of keys and values.
 
 use half::bf16;
 
@@ -7,20 +7,20 @@ use crate::ffi::tensors::Plain;
 
 /// A number format of weights, activations, keys and values. Sums are f32 in both.
 ///
-/// Keys and values are stored in units, of one number (f32) or two (bf16): keys as
-/// [D / PER_UNIT, 16 tokens] so that one vector holds the same dimensions of 16 tokens, values as
+/// Keys and values are stored in units of one number (f32) or two (bf16): keys as
+/// [D / PER_UNIT, 16 tokens], so that one vector holds the same dimensions of 16 tokens; values as
 /// [16 tokens / PER_UNIT, D].
 pub(super) trait Element: Plain + Default {
-    /// What is stored and multiplied at once.
+    /// Unit of storage and multiplication.
     type Unit: Copy + Default + Send + Sync + 'static;
-    /// Numbers in a unit.
+    /// Number of values per unit.
     const PER_UNIT: usize;
 
     fn to_f32(self) -> f32;
     fn from_f32(value: f32) -> Self;
-    /// One head's numbers in units; their number is even.
+    /// Values of one head as units; the number of values is even.
     fn units(row: &[Self]) -> impl Iterator<Item = Self::Unit>;
-    /// Puts a number into a unit, at `place` of [0, PER_UNIT). The first place clears the others.
+    /// Writes a value to index `place` of a unit. Index 0 clears the rest of the unit.
     fn put(unit: &mut Self::Unit, place: usize, value: Self);
     /// `scores[i][b][t] = Σ_d queries[i][d] · keys[b][d][t]` for up to [`simd::RUN`] blocks:
     /// `queries` [_, n_units], rows of `scores` `stride` apart.
@@ -104,7 +104,7 @@ vectorized! {
         width: usize,
     ) {
         for (weights, sums) in weights.chunks(stride).zip(sums.chunks_exact_mut(width)) {
-            // a vector of sums stays in its register over all tokens
+            // a vector of sums stays in its register for all tokens
             for (at, sums) in sums.chunks_exact_mut(LANES).enumerate() {
                 let mut kept = [0f32; LANES];
                 kept.copy_from_slice(sums);
@@ -131,12 +131,12 @@ impl Element for bf16 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
-    /// Rounds to the nearest, ties to even; without branches, so that loops over it vectorise.
+    /// Rounds to the nearest value, ties to even; without branches, so that loops vectorise.
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
         let bits = value.to_bits();
         let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1))) >> 16;
-        // a NaN must not round up into an infinity or beyond
+        // a NaN must not round to an infinity
         let kept = if value.is_nan() { (bits >> 16) | 0x40 } else { rounded };
         bf16::from_bits(kept as u16)
     }

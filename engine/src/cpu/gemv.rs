@@ -1,10 +1,10 @@
-//! GEMV and skinny GEMM with bf16 weights: each weight is read once, in memory order, and reading
-//! takes the time. oneDNN's products with one row reach two thirds of the memory's speed.
+//! GEMV and skinny GEMM with bf16 weights, bound by memory: each weight is read once, in memory
+//! order. oneDNN's products with one row reach only two thirds of the memory's bandwidth.
 
 use half::bf16;
 use tch::{Device, Kind, Tensor};
 
-use super::aligned::Aligned;
+use super::aligned::PageAligned;
 use super::element::Element;
 use crate::ffi::simd::{self, LANES, RUN};
 use crate::ffi::tensors::{slice, slice_mut};
@@ -16,7 +16,7 @@ const OUTPUTS: usize = RUN * LANES;
 /// A weight [N, K] in runs of outputs: [N / 64, K / 2, 64] pairs; missing outputs of the last run
 /// are 0.
 pub(super) struct GemvWeight {
-    runs: Aligned<u32>,
+    runs: PageAligned<u32>,
     n_outputs: usize,
     n_pairs: usize,
 }
@@ -30,7 +30,7 @@ impl GemvWeight {
         }
         let n_pairs = width / 2;
         let per_run = simd::run_units(n_pairs);
-        let mut runs = Aligned::zeros(n_outputs.div_ceil(OUTPUTS) * per_run);
+        let mut runs = PageAligned::zeros(n_outputs.div_ceil(OUTPUTS) * per_run);
         let weight = weight.detach().contiguous();
         let rows = slice::<bf16>(&weight).chunks(OUTPUTS * width);
         let items: Vec<_> = runs.chunks_exact_mut(per_run).zip(rows).collect();
@@ -50,7 +50,7 @@ impl GemvWeight {
         let mut out =
             Tensor::empty([n_rows as i64, self.n_outputs as i64], (Kind::BFloat16, Device::Cpu));
         let x: Vec<u32> = bf16::units(slice::<bf16>(x)).collect();
-        // several parts per thread even out threads that are interrupted
+        // several parts per thread balance the load when a thread is interrupted
         let per_run = simd::run_units(self.n_pairs);
         let per_part = (self.runs.len() / per_run).div_ceil(8);
         let weights = self.runs.chunks(per_part * per_run);

@@ -1,18 +1,19 @@
-//! Row operations between the products: norms, the gate, rotations, exponentials.
+//! Row operations between the products: norms, gated activation, rotation, exponential. It knows
+//! nothing of layers.
 
 use super::element::Element;
 use crate::ffi::simd::vectorized;
 
-/// e^x in f32, in a form that loops vectorise: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2] (the
-/// minimax coefficients of Cephes' `expf`); relative error below 2e-7. Below -87 it is 0, above 88
-/// it stays finite.
+/// e^x in f32, in a form that the compiler vectorises: 2^n times a polynomial on
+/// [-ln 2 / 2, ln 2 / 2] with the minimax coefficients of Cephes' `expf`. The relative error is
+/// below 2e-7. Below -87 the result is 0; above 88 it stays finite.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let is_tiny = x < -87.0;
     let x = x.clamp(-87.0, 88.0);
-    // adding and taking away 1.5 · 2^23 rounds to the nearest integer
+    // adding and subtracting 1.5 · 2^23 rounds to the nearest integer
     const ROUND: f32 = 12_582_912.0;
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
@@ -30,7 +31,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     if is_tiny { 0.0 } else { y * power }
 }
 
-/// x / sqrt(mean(x²) + eps) · weight for one row, the mean in f32.
+/// RMSNorm of one row: x / sqrt(mean(x²) + eps) · weight, with the mean in f32.
 #[inline(always)]
 fn norm_row<E: Element>(x: &[f32], weight: &[E], eps: f32, out: &mut [E]) {
     let mut sums = [0f32; 16];
@@ -49,7 +50,7 @@ fn norm_row<E: Element>(x: &[f32], weight: &[E], eps: f32, out: &mut [E]) {
 }
 
 vectorized! {
-    /// The norm of rows of `width`.
+    /// RMSNorm of each row of `x` [N, H], with `weight` `[H]`.
     pub(super) fn norm<E: Element>(x: &[f32], weight: &[E], eps: f32, out: &mut [E]) {
         let width = weight.len();
         for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
@@ -59,7 +60,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds `more` to `x`, and the norm of what that gives.
+    /// Adds `more` to `x`, both [N, H], and writes the RMSNorm of the sum to `out`.
     pub(super) fn rmsnorm_residual<E: Element>(
         x: &mut [f32],
         more: &[E],
@@ -79,7 +80,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// silu(gate) · up, of rows [gate | up].
+    /// silu(gate) · up for rows [gate | up] of twice `width`.
     pub(super) fn silu_mul<E: Element>(gate_up: &[E], width: usize, out: &mut [E]) {
         for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
             let (gates, ups) = row.split_at(width);
@@ -94,7 +95,7 @@ vectorized! {
 
 vectorized! {
     /// Rotates the first `n_rotated` values of every row of `width`, in the half-split layout of
-    /// heads; `cos` and `sin` have D/2 values a row.
+    /// heads; `cos` and `sin` have D/2 = `half` values per row.
     pub(super) fn rotate<E: Element>(
         rows: &mut [E],
         width: usize,
@@ -119,7 +120,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// The highest value; a NaN is never the highest.
+    /// The highest value; NaN is ignored.
     pub(crate) fn highest(values: &[f32]) -> f32 {
         let mut tops = [f32::NEG_INFINITY; 16];
         let chunks = values.chunks_exact(16);

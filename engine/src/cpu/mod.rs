@@ -1,8 +1,8 @@
-//! The decoder on a CPU without gradients: libtorch computes the products, everything between them
-//! is done in place on plain memory.
+//! The decoder on a CPU without gradients: libtorch computes the products, and the operations
+//! between them run in place on plain memory.
 //!
 //! The residual stream is f32 in both number formats. bf16 weights are packed for oneDNN once; f32
-//! weights are the model's own. It knows nothing of requests or sampling.
+//! weights are the model's own. This module knows nothing of requests or sampling.
 
 mod aligned;
 mod attention;
@@ -26,10 +26,10 @@ use crate::model::{self, Decoder};
 
 pub(crate) use math::{exp, highest};
 
-/// Query rows of a tile, so that their state stays in the first cache.
+/// Number of query rows per tile, so that their state stays in the L1 cache.
 const TILE_QUERIES: usize = 48;
 
-/// Number of values below which a row operation is not worth a second thread.
+/// Number of values below which a row operation runs on one thread.
 const SMALL: usize = 16_384;
 
 struct CpuLinear {
@@ -37,11 +37,11 @@ struct CpuLinear {
     bias: Option<Tensor>,
 }
 
-/// A weight as it is multiplied.
+/// A weight in the form that products use.
 enum CpuWeight {
-    /// By libtorch, as it is.
+    /// The model's own tensor, multiplied by libtorch.
     Plain(Tensor),
-    /// In bf16: by oneDNN in its own layout, or by GEMV for few tokens.
+    /// bf16: packed for oneDNN, and laid out for GEMV with few tokens.
     Packed { packed: PackedWeight, gemv: Option<GemvWeight> },
 }
 
@@ -84,7 +84,7 @@ struct CpuLayer {
     down: CpuLinear,
 }
 
-/// A model's weights as the CPU path uses them.
+/// A model's weights in the form of the CPU path.
 struct CpuWeights {
     embedding: Tensor,
     layers: Vec<CpuLayer>,
@@ -130,7 +130,8 @@ trait RunBatch: Send {
 }
 
 impl CpuRunner {
-    /// Takes a model of f32 or bf16 on the CPU, with memory for `n_blocks` blocks.
+    /// Makes a runner of an f32 or bf16 model on the CPU, with memory for `n_blocks` blocks of keys
+    /// and values.
     pub(crate) fn new(model: &Decoder, n_blocks: usize) -> Result<Self, Error> {
         Ok(Self(match model.kind() {
             tch::Kind::BFloat16 => Box::new(TypedRunner::<bf16>::new(model, n_blocks)?),
@@ -138,7 +139,7 @@ impl CpuRunner {
         }))
     }
 
-    /// Computes a batch: logits of the wanted tokens, [wanted, V] in the model's kind.
+    /// Computes a batch. Returns the logits of the wanted tokens, [wanted, V] in the model's kind.
     pub(crate) fn forward(&mut self, batch: &ForwardBatch) -> Result<Tensor, Error> {
         self.0.forward(batch)
     }
@@ -188,7 +189,7 @@ impl<E: Element> TypedRunner<E> {
         Rotations { cos, sin }
     }
 
-    /// Rotates the queries and keys of `qkv` where they lie.
+    /// Rotates the queries and keys of `qkv` in place.
     fn rotate(&self, qkv: &mut [E], rotations: &Rotations) {
         let half = self.inv_freq.len();
         let n_rotated = (self.config.n_heads + self.config.n_kv_heads) * self.config.head_dim;
@@ -253,12 +254,12 @@ impl<E: Element> TypedRunner<E> {
     }
 }
 
-/// Rows that one thread takes at a time.
+/// Number of rows that one thread takes at a time.
 fn rows_per_part(n_rows: usize) -> usize {
     n_rows.div_ceil(8).clamp(1, 64)
 }
 
-/// The rows of `x` [N, width] at `rows`.
+/// The rows of `x` [N, width] with the indices `rows`.
 fn select<T: Copy>(x: &[T], width: usize, rows: &[usize]) -> Vec<T> {
     rows.iter().flat_map(|&row| &x[row * width..][..width]).copied().collect()
 }

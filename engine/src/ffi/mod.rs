@@ -1,7 +1,7 @@
-//! The only unsafe code of joust: memory maps, libtorch's shared libraries, slices of tensors,
-//! threads and vector instructions.
+//! The only unsafe code of joust: memory maps, libtorch's shared libraries, CUDA, slices of
+//! tensors, threads and vector instructions.
 //!
-//! Everything here is a small safe function; what they are for is their callers' business.
+//! Each function is small and safe to call. This module knows nothing of models.
 
 pub(crate) mod cuda;
 #[cfg(test)]
@@ -26,37 +26,36 @@ use crate::error::Error;
 /// [`Error::Io`] where it cannot be opened or mapped.
 pub fn mmap(path: &Path) -> Result<Mmap, Error> {
     let file = std::fs::File::open(path).map_err(|source| Error::io(path, source))?;
-    // SAFETY: the map is read-only. A file that another process shortens meanwhile ends this one
-    // with SIGBUS; model files are written once and replaced by renaming, never in place.
+    // SAFETY: the map is read-only. If another process truncates the file, an access ends this
+    // process with SIGBUS; model files are written once and replaced by renaming, never in place.
     unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))
 }
 
-/// Lets go of the pages of a map that have been read: they no longer count as this process's
-/// memory, and are read again where they are asked for.
+/// Releases pages of a map that have been read. They no longer count as this process's memory, and
+/// are read again on the next access.
 pub(crate) fn release_pages(map: &Mmap, range: std::ops::Range<usize>) {
-    // a page that is touched brings its neighbours with it, those before it too, which were let go
-    // of already
+    // an access maps neighbouring pages too, also earlier ones that were released already
     const NEIGHBOURS: usize = 2 << 20;
     let range = range.start.saturating_sub(NEIGHBOURS)..range.end;
-    // SAFETY: the map is of a file and read-only, so that dropped pages come back unchanged.
+    // SAFETY: the map is of a file and read-only, so that released pages are read back unchanged.
     let advised = unsafe {
         map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
     };
-    // where the system does not take the advice, the pages stay
+    // if the system refuses the advice, the pages stay in memory
     let _ = advised;
 }
 
-/// The machine's memory in bytes.
+/// Total memory of the machine, in bytes.
 pub(crate) fn memory_bytes() -> usize {
-    // SAFETY: two questions about constants of the system.
+    // SAFETY: two queries of system constants.
     let (pages, size) =
         unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
     usize::try_from(pages).unwrap_or(0) * usize::try_from(size).unwrap_or(0)
 }
 
-/// The most memory that this program has had, in bytes.
+/// Peak memory of this process, in bytes.
 pub(crate) fn peak_memory_bytes() -> usize {
-    // what getrusage tells includes the program that started this one
+    // the value of getrusage includes the program that started this one
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<usize>().ok());
@@ -72,32 +71,32 @@ pub(crate) fn peak_memory_bytes() -> usize {
     usize::try_from(usage.ru_maxrss).unwrap_or(0) * 1_024
 }
 
-/// Whether NVIDIA's driver library can be loaded, without loading libtorch's CUDA part.
+/// Whether NVIDIA's driver library can be loaded. Does not load libtorch's CUDA library.
 pub fn has_cuda_driver() -> bool {
     open_library(c"libcuda.so.1")
 }
 
-/// Loads libtorch's CUDA library, once, and says whether that worked.
+/// Loads libtorch's CUDA library once and returns whether it is loaded.
 ///
-/// It must come before the first question to libtorch about CUDA, whose answer is kept. The
-/// library is not linked, so that one binary serves libtorch with and without CUDA.
+/// It must be loaded before the first query of CUDA, because libtorch keeps the answer. The library
+/// is not linked, so that one binary works with libtorch with and without CUDA.
 pub fn load_libtorch_cuda() -> bool {
     static LOADED: OnceLock<bool> = OnceLock::new();
     *LOADED.get_or_init(|| open_library(c"libtorch_cuda.so"))
 }
 
-/// Opens a library by its path, or by its name where that has no folder.
+/// Opens a library by its path, or by its name if the path has no folder.
 fn open_library_at(path: &Path) -> bool {
     CString::new(path.as_os_str().as_bytes()).is_ok_and(|name| open_library(&name))
 }
 
 fn open_library(name: &CStr) -> bool {
-    // SAFETY: `name` is a valid C string; the library's initialisers are those of CUDA and
-    // libtorch, which may run at any time; the handle is kept open for the life of the process.
+    // SAFETY: `name` is a valid C string. The library's initialisers are those of CUDA and
+    // libtorch, which may run at any time. The handle stays open for the life of the process.
     !unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null()
 }
 
-/// The file that libtorch's CPU library was loaded from.
+/// Path of the file that libtorch's CPU library was loaded from.
 pub fn libtorch_path() -> Option<PathBuf> {
     let mut info = libc::Dl_info {
         dli_fname: std::ptr::null(),
@@ -105,7 +104,7 @@ pub fn libtorch_path() -> Option<PathBuf> {
         dli_sname: std::ptr::null(),
         dli_saddr: std::ptr::null_mut(),
     };
-    // SAFETY: both arguments are valid; a null symbol is not looked up further.
+    // SAFETY: both arguments are valid; a null symbol is not passed on.
     let found = unsafe {
         let symbol: *mut c_void =
             libc::dlsym(libc::RTLD_DEFAULT, c"aoti_torch_device_type_cpu".as_ptr());
@@ -117,7 +116,7 @@ pub fn libtorch_path() -> Option<PathBuf> {
     })
 }
 
-/// libtorch's version, as the files around the library tell it.
+/// Version of libtorch, from the files beside the library; `unknown` without these files.
 pub fn libtorch_version() -> String {
     let root = libtorch_path().and_then(|path| Some(path.parent()?.parent()?.to_owned()));
     let version = root.and_then(|root| {

@@ -1,4 +1,4 @@
-//! CUDA's run-time compiler, which needs no GPU.
+//! CUDA's run-time compiler, which needs no GPU. It knows nothing of the kernels.
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -6,33 +6,33 @@ use std::sync::OnceLock;
 
 use cudarc::nvrtc::{result, sys};
 
-/// Where the compiler's libraries lie beside a libtorch from PyPI.
+/// Folder of the compiler's libraries beside a libtorch from PyPI.
 const BESIDE_TORCH: &str = "nvidia/cu13/lib";
 
-/// Whether the compiler is there. Loads it.
+/// Whether the compiler can be loaded. Loads it.
 pub(crate) fn is_present() -> bool {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     *PRESENT.get_or_init(|| {
         let torch = super::libtorch_path();
         let packages = torch.and_then(|path| Some(path.parent()?.parent()?.parent()?.to_owned()));
         let beside = packages.map(|packages| packages.join(BESIDE_TORCH));
-        // the compiler asks for its second library by name, which finds one that is loaded already
+        // the compiler opens its second library by name, which finds an already loaded library
         for library in ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"] {
             let path = beside.clone().unwrap_or_default().join(library);
             if !super::open_library_at(&path) {
                 super::open_library_at(&PathBuf::from(library));
             }
         }
-        // SAFETY: looks for a library and runs its initialisers.
+        // SAFETY: loads a library and runs its initialisers.
         unsafe { sys::is_culib_present() }
     })
 }
 
-/// Compiles CUDA C++ to machine code for `architecture` (`sm_90a`, say); `defines` are macros with
-/// their values.
+/// Compiles CUDA C++ to machine code for `architecture`, for example `sm_90a`; `defines` are macros
+/// with their values.
 ///
 /// # Errors
-/// The compiler's words where it refuses, or a line where it is not there.
+/// The compiler's messages where it refuses the source, or one line where the compiler is missing.
 pub(crate) fn compile(
     source: &str,
     architecture: &str,
@@ -45,8 +45,8 @@ pub(crate) fn compile(
     let mut options = vec![format!("--gpu-architecture={architecture}"), "--std=c++17".to_owned()];
     options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
     let program = result::create_program(&source, None).map_err(|error| format!("{error:?}"))?;
-    // SAFETY: `program` was made above and is destroyed once, below; the buffer has the size that
-    // the compiler asks for.
+    // SAFETY: `program` was created above and is destroyed once, below; the buffer has the size
+    // that the compiler reports.
     unsafe {
         let compiled = result::compile_program(program, &options);
         let code = match compiled {
@@ -57,17 +57,19 @@ pub(crate) fn compile(
                 Err(format!("{error:?}: {}", String::from_utf8_lossy(&log).trim()))
             }
         };
-        // nothing depends on its end
+        // a failure to destroy it has no consequence
         let _ = result::destroy_program(program);
         code
     }
 }
 
+/// Machine code of a compiled program.
+///
 /// # Safety
 /// `program` has been compiled.
 unsafe fn machine_code(program: sys::nvrtcProgram) -> Result<Vec<u8>, String> {
     let mut size = 0;
-    // SAFETY: as promised by the caller; the buffer is as large as asked for.
+    // SAFETY: the caller has compiled the program; the buffer has the reported size.
     unsafe {
         sys::nvrtcGetCUBINSize(program, &raw mut size).result().map_err(|e| format!("{e:?}"))?;
         let mut code = vec![0u8; size];

@@ -1,4 +1,4 @@
-//! Vector instructions, chosen when the program runs.
+//! Vector instructions, selected when the program runs. It knows nothing of models.
 
 mod bf16;
 mod features;
@@ -8,9 +8,9 @@ pub(crate) use features::{LANES, has_amx_bf16, has_bf16};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use features::{has_avx2, has_avx512};
 
-/// Defines a function that is compiled several times, for the widest vectors that processors have,
-/// and chosen among when it is called. The compiler vectorises the plain loops of its body and of
-/// what that inlines.
+/// Defines a function that is compiled several times, once per width of vectors. Each call runs the
+/// widest version that the processor supports. The compiler vectorises the loops of the body and of
+/// the functions that it inlines.
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$generic:ident: $bound:path>)?
         ($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
@@ -46,7 +46,7 @@ macro_rules! vectorized {
 }
 pub(crate) use vectorized;
 
-/// Asks for memory that is needed soon.
+/// Prefetches memory that is needed soon.
 #[inline(always)]
 pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]

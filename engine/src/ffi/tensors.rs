@@ -1,4 +1,4 @@
-//! CPU tensors as slices, and libtorch's products with prepacked weights.
+//! CPU tensors as slices, and libtorch's products with packed weights.
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -7,9 +7,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
 
-/// A number format that CPU tensors are read and written in.
+/// A number format whose CPU tensors can be read and written as slices.
 pub(crate) trait Plain: Copy + Send + Sync + 'static {
-    /// Its name in libtorch.
+    /// The number format in libtorch.
     const KIND: Kind;
 }
 
@@ -24,29 +24,29 @@ impl Plain for bf16 {
 fn check<T: Plain>(tensor: &Tensor) {
     assert!(
         tensor.kind() == T::KIND && tensor.device() == Device::Cpu && tensor.is_contiguous(),
-        "a slice is asked of a contiguous CPU tensor of its own kind. This is a bug."
+        "wanted a contiguous CPU tensor of the slice's number format. This is a bug."
     );
 }
 
-/// The tensor's values in their order.
+/// The tensor's values, row-major.
 pub(crate) fn slice<T: Plain>(tensor: &Tensor) -> &[T] {
     check::<T>(tensor);
     if tensor.numel() == 0 {
         return &[];
     }
-    // SAFETY: the tensor is contiguous, of T's kind and lives as long as the slice. Nothing here
-    // writes to a tensor that others read: steps of an engine are not concurrent with its weights'
-    // updates.
+    // SAFETY: the tensor is contiguous, of T's kind, and lives as long as the slice. No thread
+    // writes to it meanwhile: an engine's steps do not run concurrently with updates of its
+    // weights.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<T>(), tensor.numel()) }
 }
 
-/// The tensor's values in their order, to be written.
+/// The tensor's values, row-major and mutable.
 pub(crate) fn slice_mut<T: Plain>(tensor: &mut Tensor) -> &mut [T] {
     check::<T>(tensor);
     if tensor.numel() == 0 {
         return &mut [];
     }
-    // SAFETY: as in `slice`; the exclusive borrow is of a tensor that the caller made itself.
+    // SAFETY: as in `slice`; the caller has made the exclusively borrowed tensor itself.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), tensor.numel()) }
 }
 
@@ -54,17 +54,17 @@ pub(crate) fn slice_mut<T: Plain>(tensor: &mut Tensor) -> &mut [T] {
 pub(crate) fn bytes(tensor: &Tensor) -> &[u8] {
     assert!(
         tensor.device() == Device::Cpu && tensor.is_contiguous(),
-        "bytes are asked of a contiguous CPU tensor. This is a bug."
+        "wanted a contiguous CPU tensor. This is a bug."
     );
     let n_bytes = tensor.numel() * tensor.kind().elt_size_in_bytes();
     if n_bytes == 0 {
         return &[];
     }
-    // SAFETY: as in `slice`; any value's bytes are valid bytes.
+    // SAFETY: as in `slice`; the bytes of any value are valid bytes.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<u8>(), n_bytes) }
 }
 
-/// A tensor of `shape` and `kind` on `device` with the content of `bytes`, in one copy.
+/// A tensor of `shape` and `kind` on `device` with the content of `bytes`, made with one copy.
 ///
 /// # Errors
 /// [`Error::Tensor`] where libtorch refuses.
@@ -77,21 +77,21 @@ pub(crate) fn from_bytes(
     let n_values = shape.iter().product::<i64>() as usize;
     assert!(
         bytes.len() == n_values * kind.elt_size_in_bytes(),
-        "the bytes are those of the tensor. This is a bug."
+        "wanted as many bytes as the tensor has. This is a bug."
     );
-    // a file may hold a value at any address, a tensor wants its own alignment
+    // values in a file may have any address, but tensors need alignment
     let is_aligned = (bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes());
     if device == Device::Cpu || !is_aligned {
         return Ok(Tensor::f_from_data_size(bytes, shape, kind)?.f_to_device(device)?);
     }
-    // SAFETY: the memory is valid for the tensor's size and aligned; the tensor that borrows it is
-    // only read, by a copy that ends before the borrow does: a copy from memory that is not pinned
-    // waits for its end.
+    // SAFETY: the memory is valid for the tensor's size and aligned. The tensor that borrows it is
+    // only read, by a copy that ends before the borrow: copies from pageable memory are
+    // synchronous.
     let borrowed = unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &[], kind, Device::Cpu)? };
     Ok(borrowed.f_to_device(device)?)
 }
 
-type Handle = *mut c_void;
+type TensorHandle = *mut c_void;
 
 unsafe extern "C" {
     fn aoti_torch_call_dispatcher(
@@ -99,21 +99,21 @@ unsafe extern "C" {
         overload: *const c_char,
         stack: *mut u64,
     ) -> i32;
-    fn aoti_torch_new_tensor_handle(from: Handle, to: *mut Handle) -> i32;
+    fn aoti_torch_new_tensor_handle(from: TensorHandle, to: *mut TensorHandle) -> i32;
     fn aoti_torch_cpu__linear_pointwise(
-        x: Handle,
-        weight: Handle,
-        bias: *mut Handle,
+        x: TensorHandle,
+        weight: TensorHandle,
+        bias: *mut TensorHandle,
         attr: *const c_char,
         scalars: *const *const f64,
         n_scalars: i64,
         algorithm: *const *const c_char,
-        out: *mut Handle,
+        out: *mut TensorHandle,
     ) -> i32;
 }
 
-/// libtorch's handle of a tensor, borrowed.
-fn handle(tensor: &Tensor) -> Handle {
+/// libtorch's borrowed handle of a tensor.
+fn handle(tensor: &Tensor) -> TensorHandle {
     tensor.as_ptr().cast_mut().cast()
 }
 
@@ -121,16 +121,20 @@ fn refused(what: &str) -> Error {
     Error::Tensor(tch::TchError::Torch(format!("{what} failed")))
 }
 
-/// A weight in the layout that oneDNN multiplies fastest.
+/// A weight in oneDNN's own layout for products.
 pub(crate) struct PackedWeight(Tensor);
 
 impl PackedWeight {
     /// Packs a weight [N, K] on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
     pub(crate) fn new(weight: &Tensor) -> Result<Self, Error> {
         let weight = weight.detach().contiguous();
-        let mut owned: Handle = std::ptr::null_mut();
-        // SAFETY: the handle of a live tensor is copied; the dispatcher takes the copy over, and a
-        // null for the optional batch size; its answer is an owned handle in the first place.
+        let mut owned: TensorHandle = std::ptr::null_mut();
+        // SAFETY: the handle of a live tensor is copied. The dispatcher takes over the copy, and a
+        // null for the optional batch size. It leaves an owned handle in the first entry of the
+        // stack.
         let out = unsafe {
             if aoti_torch_new_tensor_handle(handle(&weight), &raw mut owned) != 0 {
                 return Err(refused("copying a tensor's handle"));
@@ -140,18 +144,21 @@ impl PackedWeight {
             if aoti_torch_call_dispatcher(op, c"".as_ptr(), stack.as_mut_ptr()) != 0 {
                 return Err(refused("packing a weight for oneDNN"));
             }
-            Tensor::from_ptr((stack[0] as Handle).cast())
+            Tensor::from_ptr((stack[0] as TensorHandle).cast())
         };
         Ok(Self(out))
     }
 
     /// y = x·Wᵀ + b: `x` [M, K] → [M, N], in the weight's kind.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
     pub(crate) fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, Error> {
         const NONE: &CStr = c"none";
-        let mut bias: Option<Handle> = bias.map(handle);
-        let mut out: Handle = std::ptr::null_mut();
-        // SAFETY: all handles are of live tensors, which the call borrows; no scalar and no
-        // algorithm are given; the answer is an owned handle.
+        let mut bias: Option<TensorHandle> = bias.map(handle);
+        let mut out: TensorHandle = std::ptr::null_mut();
+        // SAFETY: all handles are of live tensors, which the call borrows; no scalars and no
+        // algorithm are passed; `out` is an owned handle.
         unsafe {
             let bias = bias.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
             let status = aoti_torch_cpu__linear_pointwise(

@@ -1,4 +1,4 @@
-//! Work on OpenMP's threads, the same that libtorch computes on: one pool, no thread too many.
+//! Parallel work on OpenMP's threads, which libtorch uses too: there is only one pool of threads.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -7,11 +7,11 @@ use std::sync::{Mutex, OnceLock};
 
 type Parallel = unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, u32, u32);
 
-/// OpenMP's entry to a parallel region, where the library that libtorch brought has one.
+/// OpenMP's entry to a parallel region; none where libtorch's OpenMP library is not libgomp.
 fn gomp_parallel() -> Option<Parallel> {
     static FOUND: OnceLock<Option<Parallel>> = OnceLock::new();
     *FOUND.get_or_init(|| {
-        // SAFETY: a lookup by name in the libraries that are loaded; the type is that of GCC's
+        // SAFETY: a lookup by name in the loaded libraries; the type is that of GCC's
         // libgomp ABI, `void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned)`.
         unsafe {
             let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"GOMP_parallel".as_ptr());
@@ -22,31 +22,31 @@ fn gomp_parallel() -> Option<Parallel> {
 
 extern "C" fn enter<F: Fn() + Sync>(work: *mut c_void) {
     // SAFETY: `in_parallel` passes a pointer to an F that outlives the region. A panic in `work`
-    // ends the process here: it cannot unwind through C.
+    // aborts the process, because it cannot unwind through C.
     let work = unsafe { &*work.cast::<F>() };
     work();
 }
 
-/// Runs `work` on `n_threads` threads at once, this one among them, and waits for all.
+/// Runs `work` on `n_threads` threads, including the calling one, and waits for all of them.
 fn in_parallel<F: Fn() + Sync>(n_threads: usize, work: &F) {
     match gomp_parallel() {
         Some(parallel) if n_threads > 1 => {
             let data = std::ptr::from_ref(work).cast_mut().cast::<c_void>();
-            // SAFETY: `enter::<F>` takes what `data` points to, which lives until all threads are
-            // back, and only reads it.
+            // SAFETY: `enter::<F>` only reads the F behind `data`, which lives until all threads
+            // have returned.
             unsafe { parallel(enter::<F>, data, n_threads as u32, 0) };
         }
         _ => work(),
     }
 }
 
-/// Calls `work` with every item, on as many threads as libtorch uses; on this one alone where
-/// `is_small`. Items are handed out in order.
+/// Calls `work` with every item, on as many threads as libtorch uses, or on the calling thread
+/// alone if `is_small`. Threads take the items in order.
 pub(crate) fn for_each<T: Send>(items: Vec<T>, is_small: bool, work: impl Fn(T) + Sync) {
     for_each_with(items, is_small, || (), |(), item| work(item));
 }
 
-/// As [`for_each`], with memory that each thread sets up for all its items.
+/// As [`for_each`], with memory that each thread sets up once for all its items.
 pub(crate) fn for_each_with<T: Send, S>(
     items: Vec<T>,
     is_small: bool,
@@ -69,7 +69,7 @@ pub(crate) fn for_each_with<T: Send, S>(
     });
 }
 
-/// A slice in parts of one size that threads take for themselves, each once.
+/// A slice in parts of equal size; each part can be taken once, by any thread.
 pub(crate) struct Parts<'a, T> {
     start: *mut T,
     size: usize,
@@ -77,23 +77,23 @@ pub(crate) struct Parts<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: a part is given out once, as the exclusive reference that it is.
+// SAFETY: each part is given out only once, as an exclusive reference.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
-    /// Parts of `size`; what is left over at the end is in none.
+    /// Splits a slice into parts of `size`; a shorter rest belongs to no part.
     pub(crate) fn new(slice: &'a mut [T], size: usize) -> Self {
         let is_taken = (0..slice.len() / size).map(|_| AtomicBool::new(false)).collect();
         Self { start: slice.as_mut_ptr(), size, is_taken, slice: PhantomData }
     }
 
-    /// Takes part `at`.
-    pub(crate) fn take(&self, at: usize) -> &'a mut [T] {
-        let was_taken = self.is_taken[at].swap(true, Ordering::Relaxed);
+    /// Takes the part with this index.
+    pub(crate) fn take(&self, idx: usize) -> &'a mut [T] {
+        let was_taken = self.is_taken[idx].swap(true, Ordering::Relaxed);
         assert!(!was_taken, "each part is taken once. This is a bug.");
-        // SAFETY: part `at` lies in the slice, which is borrowed for 'a; no other part overlaps it,
-        // and nobody else has or gets this one.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at * self.size), self.size) }
+        // SAFETY: the part lies in the slice, which is borrowed for 'a; no other part overlaps it,
+        // and no other reference to this part exists or will be made.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(idx * self.size), self.size) }
     }
 }
 

@@ -12,7 +12,7 @@ use super::ops::Heads;
 use super::source::{self, KernelFile};
 use crate::error::Error;
 use crate::ffi::cuda::kernel::{KernelArg, LaunchShape};
-use crate::ffi::emulated::Library;
+use crate::ffi::emulated::EmulatedLibrary;
 
 /// A launcher for a model's shapes. A file is compiled when one of its kernels is first launched.
 #[derive(Clone)]
@@ -41,15 +41,15 @@ pub(super) fn kernels(heads: Heads, kv: KvKind, backwards: bool) -> KernelOps<Em
 }
 
 /// The compiled library of a file and its macros, shared by all tests of the process.
-fn library(file: &KernelFile, backwards: bool) -> Arc<Library> {
-    type Compiled = BTreeMap<(&'static str, String, bool), Arc<OnceLock<Arc<Library>>>>;
+fn library(file: &KernelFile, backwards: bool) -> Arc<EmulatedLibrary> {
+    type Compiled = BTreeMap<(&'static str, String, bool), Arc<OnceLock<Arc<EmulatedLibrary>>>>;
     static COMPILED: Mutex<Compiled> = Mutex::new(BTreeMap::new());
     let key = (file.name, format!("{:?}", file.defines), backwards);
     let cell = Arc::clone(COMPILED.lock().unwrap().entry(key).or_default());
     Arc::clone(cell.get_or_init(|| Arc::new(compile(file, backwards))))
 }
 
-fn compile(file: &KernelFile, backwards: bool) -> Library {
+fn compile(file: &KernelFile, backwards: bool) -> EmulatedLibrary {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(file.name);
     let callable = file
@@ -72,7 +72,7 @@ fn compile(file: &KernelFile, backwards: bool) -> Library {
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", file.name);
-    let library = Library::open(&library);
+    let library = EmulatedLibrary::open(&library);
     library.set_backwards(backwards);
     library
 }

@@ -1,7 +1,9 @@
-//! Causal attention over a right-padded batch, and the seam through which the KV cache joins in.
+//! Causal attention over a right-padded batch, and the trait that paths with a key/value cache
+//! implement.
 //!
-//! Queries, keys and values arrive rotated and flat; how they are laid out, stored and masked is
-//! the business of an [`Attend`]. It does not know about projections.
+//! Queries, keys and values arrive rotated and flat; their layout, storage and masking are up to
+//! the
+//! [`Attend`]. This file knows nothing of projections.
 
 use tch::Tensor;
 

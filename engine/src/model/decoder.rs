@@ -1,4 +1,5 @@
-//! The whole model: its forward passes and what training, publishing and saving ask of it.
+//! The whole model: forward passes, and access to the parameters for training and publishing. It
+//! knows nothing of files and requests.
 
 use tch::{Device, Kind, Tensor};
 
@@ -11,7 +12,7 @@ use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::fp8;
 
-/// A decoder of the Qwen2 or Llama family with its weights on one device.
+/// A decoder model with its parameters on one device.
 pub struct Decoder {
     pub(super) config: ModelConfig,
     pub(super) embedding: Tensor, // [V, H]
@@ -27,24 +28,25 @@ impl Decoder {
         &self.config
     }
 
-    /// Where the weights lie.
+    /// Device of the parameters.
     pub fn device(&self) -> Device {
         self.embedding.device()
     }
 
-    /// The kind that the weights are kept in.
+    /// Number format of all parameters that are not FP8.
     pub fn kind(&self) -> Kind {
         self.embedding.kind()
     }
 
-    /// Hidden states after the final norm of a right-padded batch, causal, with gradients where
-    /// the parameters ask for them.
+    /// Hidden states after the final norm of a right-padded batch with causal attention. Gradients
+    /// are recorded for parameters that require them.
     ///
     /// # Shapes
     /// `ids` [B, T] i64 → [B, T, H] in `compute`.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] where `ids` is not [B, T] or T exceeds the model's positions.
+    /// [`Error::BadRequest`] where `ids` is not [B, T]; [`Error::PromptTooLong`] where T exceeds
+    /// the model's maximum context.
     pub fn hidden(&self, ids: &Tensor, compute: Kind) -> Result<Tensor, Error> {
         let size = ids.size();
         let [n_rows, n_time] = size[..] else {
@@ -85,7 +87,7 @@ impl Decoder {
     /// Next-token logits: `hidden` [N, H] → [N, V] f32.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// [`Error::Tensor`] where libtorch refuses.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
         Ok(self.head().forward(hidden)?.f_to_kind(Kind::Float)?)
     }
@@ -113,7 +115,7 @@ impl Decoder {
         }
     }
 
-    /// What the parameters are kept in.
+    /// Number formats of the parameters.
     pub fn precision(&self) -> Precision {
         let is_fp8 = |linear: &Linear| linear.scale.is_some();
         let of_layer = |layer: &Layer| {
@@ -131,12 +133,12 @@ impl Decoder {
         self.precision().is_quantized()
     }
 
-    /// The rotary frequencies, one a pair of dimensions: [D/2] f32.
+    /// Rotary frequency per pair of dimensions: [D/2] f32.
     pub(crate) fn inv_freq(&self) -> &Tensor {
         self.rope.inv_freq()
     }
 
-    /// Whether the two are the same memory, so that a change of one is a change of the other.
+    /// Whether both models share memory, so that a change of one changes the other.
     pub fn shares_weights_with(&self, other: &Decoder) -> bool {
         self.embedding.data_ptr() == other.embedding.data_ptr()
     }
@@ -148,11 +150,11 @@ impl Decoder {
         }
     }
 
-    /// Overwrites this model's weights with those of `other`, cast to this model's kind, or
-    /// quantised where they are FP8 here.
+    /// Overwrites this model's parameters with those of `other`, converted to this model's number
+    /// formats.
     ///
     /// # Errors
-    /// [`Error::Shape`] where the two are not the same architecture; nothing is written then.
+    /// [`Error::Shape`] for another architecture; nothing is written then.
     pub fn copy_from(&self, other: &Decoder) -> Result<(), Error> {
         let _guard = tch::no_grad_guard();
         let theirs = other.plain_parameters(other.kind());

@@ -1,6 +1,7 @@
 //! One decoder layer: attention and gated MLP, each behind an RMSNorm and a residual.
 //!
-//! Projections that read the same input are held fused (`qkv`, `gate_up`).
+//! Projections with the same input are stored fused (`qkv`, `gate_up`). A layer knows nothing of
+//! how keys and values are stored.
 
 use tch::{Kind, Tensor};
 

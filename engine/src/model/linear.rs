@@ -64,7 +64,7 @@ impl Linear {
     /// y = x·Wᵀ + b: `x` [M, K] → [M, N] in the kind of `x`.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// [`Error::Tensor`] where libtorch refuses.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
         let kind = x.kind();
         let Some(scale) = &self.scale else {
@@ -85,7 +85,7 @@ impl Linear {
     /// `scale` `[M]` f32 → [M, N]. Allocates nothing on a GPU.
     ///
     /// # Errors
-    /// What libtorch refuses.
+    /// [`Error::Tensor`] where libtorch refuses.
     pub(crate) fn quantized_product(
         &self,
         values: &Tensor,

@@ -1,10 +1,10 @@
 //! The decoder: embedding, layers, final norm, output head, on libtorch tensors.
 //!
-//! One forward serves generation and training; what differs is the `attention::Attend` that it is
-//! given. It does not know about requests, sampling or optimisers.
+//! Generation and training use the same forward pass with different implementations of
+//! `attention::Attend`. This module knows nothing of requests, sampling or optimisers.
 //!
-//! Shape glossary: B rows of a batch, T time, N = flat tokens, H hidden size, V vocabulary,
-//! Hq query heads, Hkv key/value heads, D head size.
+//! Shape glossary: B rows of a batch, T tokens per row, N flat tokens, H hidden size, V vocabulary,
+//! Hq query heads, Hkv key/value heads, D dimensions per head.
 
 pub(crate) mod attention;
 mod decoder;

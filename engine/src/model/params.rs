@@ -1,4 +1,5 @@
-//! Between a checkpoint's tensors and the decoder's fused ones, in both directions.
+//! Conversion between a checkpoint's tensors and the decoder's fused tensors, in both directions.
+//! It knows nothing of forward passes.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +20,13 @@ use crate::fp8::{self, Quantized};
 use crate::weights::{Checkpoint, WeightMap};
 
 impl Decoder {
-    /// Builds the model from a checkpoint's tensors, on `device` and in `precision`: FP8 matrices
-    /// are dequantised where they are to be plain, and plain ones quantised where they are to be
-    /// FP8.
+    /// Builds the model from a checkpoint's tensors, on `device` and in `precision`: matrices are
+    /// quantised or dequantised where the checkpoint's number format differs from `precision`.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`] and [`Error::BadTensor`] name the first tensor
-    /// that does not fit; [`Error::NotFp8`].
+    /// that does not fit; [`Error::NotFp8`] where the configuration has FP8 and the checkpoint does
+    /// not.
     pub fn from_weights(
         config: &ModelConfig,
         checkpoint: &Checkpoint,
@@ -40,7 +41,8 @@ impl Decoder {
         Self::build(config, &FromCheckpoint { checkpoint, layout: config.fp8, target })
     }
 
-    /// Whether a checkpoint has all tensors of a model in their shapes. Reads none of them.
+    /// Checks that a checkpoint has all tensors of a model with the right shapes, without reading
+    /// them.
     ///
     /// # Errors
     /// As [`Decoder::from_weights`].
@@ -50,20 +52,21 @@ impl Decoder {
         Self::build(config, &InspectedCheckpoint(source)).map(|_| ())
     }
 
-    /// Draws a fresh model: matrices from N(0, 0.02²), norms 1, biases 0, keyed by `seed` and name.
+    /// Draws initial weights: matrices from N(0, 0.02²), norms 1, biases 0. Each matrix depends on
+    /// `seed` and its name alone.
     pub fn random(config: &ModelConfig, seed: Seed, device: Device, kind: Kind) -> Self {
         Self::build(
             config,
             &RandomWeights { seed, target: WeightTarget { device, precision: kind.into() } },
         )
-        .expect("freshly drawn tensors have the shapes that were asked for. This is a bug.")
+        .expect("drawn tensors have the requested shapes. This is a bug.")
     }
 
-    /// As [`Decoder::random`], drawn on the device by libtorch and in any precision, for measuring
-    /// models whose weights are not at hand. Uses libtorch's own generator.
+    /// As [`Decoder::random`], but drawn on the device by libtorch's own generator and in any
+    /// precision, for benchmarks without a checkpoint.
     ///
     /// # Errors
-    /// What libtorch refuses, a lack of memory above all.
+    /// [`Error::Tensor`] where libtorch refuses, mostly for lack of memory.
     pub fn drawn_on_device(
         config: &ModelConfig,
         seed: Seed,
@@ -138,9 +141,9 @@ impl Decoder {
         })
     }
 
-    /// The leaf tensors in a stable order, as shallow clones. Names are the checkpoint's, but for
-    /// the fused `qkv_proj` and `gate_up_proj`. One-dimensional ones are norms and biases; an FP8
-    /// matrix is followed by its `weight_scale`.
+    /// All parameters in a stable order, as shallow clones. Names are the checkpoint's, except for
+    /// the fused `qkv_proj` and `gate_up_proj`. One-dimensional parameters are norms and biases; an
+    /// FP8 matrix is followed by its `weight_scale`.
     pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
         let mut named = vec![("model.embed_tokens.weight".to_owned(), &self.embedding)];
         fn push<'a>(named: &mut Vec<(String, &'a Tensor)>, name: String, linear: &'a Linear) {
@@ -164,8 +167,8 @@ impl Decoder {
         named.into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect()
     }
 
-    /// The checkpoint's tensors on the CPU in `kind`, fused ones taken apart again and FP8 ones
-    /// dequantised. They share no storage with the model.
+    /// The checkpoint's tensors on the CPU in `kind`: fused tensors are split and FP8 matrices
+    /// dequantised. They share no memory with the model.
     pub fn to_weights(&self, kind: Kind) -> WeightMap {
         let _guard = tch::no_grad_guard();
         let q_rows = (self.config.n_heads * self.config.head_dim) as i64;
@@ -187,7 +190,7 @@ impl Decoder {
                 let rows = self.config.intermediate_size as i64;
                 split("gate_up_proj", &[("gate_proj", rows), ("up_proj", rows)]);
             } else if name == "lm_head.weight" && self.config.tie_word_embeddings {
-                // an FP8 copy of the embedding is no part of the checkpoint
+                // an FP8 copy of the embedding does not belong to the checkpoint
             } else {
                 weights.insert(name, tensor.copy());
             }
@@ -195,7 +198,8 @@ impl Decoder {
         weights
     }
 
-    /// The named parameters without scales: FP8 matrices dequantised to `kind`, the rest as it is.
+    /// The named parameters without scales: FP8 matrices are dequantised to `kind`, others
+    /// unchanged.
     pub(super) fn plain_parameters(&self, kind: Kind) -> Vec<(String, Tensor)> {
         let named = self.named_parameters();
         let scales: BTreeMap<&str, &Tensor> =
@@ -207,7 +211,7 @@ impl Decoder {
             let weight = match &linear.scale {
                 Some(_) => linear
                     .plain_weight(kind)
-                    .expect("a model's own FP8 matrices have a scale a row. This is a bug."),
+                    .expect("a model's FP8 matrices have one scale per row. This is a bug."),
                 None => linear.weight,
             };
             (name.clone(), weight)
@@ -215,8 +219,8 @@ impl Decoder {
         named.iter().filter(|(name, _)| !name.ends_with(SCALE)).map(plain).collect()
     }
 
-    /// The same model a second time: both use the same memory, so that a change of one is a change
-    /// of the other.
+    /// A second handle to the same model: both share memory, so that a change of one changes the
+    /// other.
     pub fn shared(&self) -> Decoder {
         let layers = self.layers.iter().map(Layer::shallow_clone).collect();
         Decoder {
@@ -229,10 +233,10 @@ impl Decoder {
         }
     }
 
-    /// A copy of the model on `device` in `precision` that shares no storage with it.
+    /// A copy of the model on `device` in `precision` that shares no memory with it.
     ///
     /// # Errors
-    /// [`Error::InfiniteWeight`] where a weight that is to be quantised is no number.
+    /// [`Error::InfiniteWeight`] where a weight to be quantised is NaN or infinite.
     pub fn duplicate(
         &self,
         device: Device,
@@ -244,13 +248,13 @@ impl Decoder {
         Self::from_weights(&config, &self.to_weights(wide).into(), device, precision)
     }
 
-    /// Bytes of the weights.
+    /// Bytes of all parameters.
     pub fn n_bytes(&self) -> usize {
         let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
         self.named_parameters().iter().map(|(_, tensor)| bytes(tensor)).sum()
     }
 
-    /// Number of trainable values.
+    /// Number of values of all parameters.
     pub fn n_parameters(&self) -> usize {
         self.named_parameters().iter().map(|(_, tensor)| tensor.numel()).sum()
     }

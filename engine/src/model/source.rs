@@ -1,7 +1,7 @@
 //! Sources of a model's tensors: a checkpoint, or a random draw.
 //!
-//! Each tensor is converted to its device and number format as it is read, so that only one of them
-//! is held twice at a time. It does not know which tensors a model has.
+//! Each tensor is converted to its device and number format when it is read, so that at most one
+//! tensor is in memory twice. This file does not know which tensors a model has.
 
 use joust_schema::seed::Seed;
 use rand::Rng as _;
@@ -19,7 +19,7 @@ const INIT_STD: f64 = 0.02;
 /// Number formats of a model's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision {
-    /// Norms, biases, embedding and activations; all matrices too, unless the rest says otherwise.
+    /// Number format of norms, biases, embedding, activations and all matrices that are not FP8.
     pub kind: Kind,
     /// Whether the layers' matrices are FP8.
     pub fp8_layers: bool,
@@ -47,15 +47,15 @@ pub(super) struct WeightTarget {
     pub(super) precision: Precision,
 }
 
-/// Gives a model its tensors.
+/// A source of a model's tensors.
 pub(super) trait WeightSource {
     /// Device and number formats that the tensors are converted to.
     fn target(&self) -> WeightTarget;
 
-    /// A tensor of this shape, plain.
+    /// A tensor of this shape, not quantised.
     fn plain(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error>;
 
-    /// Whether a matrix stays plain where the others become FP8.
+    /// Whether a matrix stays unquantised where the model's matrices become FP8.
     fn keeps_plain(&self, _name: &str) -> bool {
         false
     }
@@ -66,8 +66,8 @@ pub(super) trait WeightSource {
     }
 }
 
-/// Matrices that read the same `width` inputs, on top of each other: `parts` are their names and
-/// rows. Where one of them stays plain, all do.
+/// Stacks matrices that read the same `width` inputs; `parts` are their names and numbers of rows.
+/// If one of them stays unquantised, all do.
 pub(super) fn fused(
     source: &dyn WeightSource,
     parts: &[(String, usize)],
@@ -80,7 +80,7 @@ pub(super) fn fused(
         let weight = stack(matrices.collect::<Result<_, Error>>()?)?;
         return Ok(Linear { weight, scale: None, bias });
     }
-    // lasting memory is allocated before temporary memory, which would leave holes otherwise
+    // long-lived memory is allocated before temporary memory, to avoid fragmentation
     let n_rows: usize = parts.iter().map(|(_, rows)| rows).sum();
     let out = Quantized::empty(n_rows as i64, width as i64, source.target().device)?;
     let mut start = 0;
@@ -91,7 +91,7 @@ pub(super) fn fused(
     Ok(Linear { weight: out.values, scale: Some(out.scale), bias })
 }
 
-/// Puts tensors on top of each other; one alone stays where it is.
+/// Concatenates tensors along their first dimension; a single tensor is not copied.
 pub(super) fn stack(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
     match parts.len() {
         1 => Ok(parts.remove(0).f_contiguous()?),
@@ -105,17 +105,17 @@ enum StoredTensor {
     Fp8(Quantized),
 }
 
-/// A checkpoint's tensors, checked against the shapes that the model wants.
+/// A checkpoint's tensors, checked against the shapes of the model.
 pub(super) struct FromCheckpoint<'a> {
     pub(super) checkpoint: &'a Checkpoint,
-    /// How its FP8 matrices are scaled; none where it is plain.
+    /// Layout of the scales of FP8 matrices; none for a checkpoint without FP8.
     pub(super) layout: Option<Fp8Layout>,
     pub(super) target: WeightTarget,
 }
 
 impl FromCheckpoint<'_> {
-    /// The number format of a tensor of the wanted shape. Refuses numbers that are no weights,
-    /// plain ones that have a scale, and FP8 of anything but a matrix.
+    /// Number format of a tensor, after checking its shape. Refuses formats that are not weights,
+    /// unquantised tensors with a scale, and FP8 tensors that are not matrices.
     fn check(&self, name: &str, wanted: &[usize]) -> Result<Kind, Error> {
         let (Some(seen), Some(kind)) = (self.checkpoint.shape(name), self.checkpoint.kind(name))
         else {
@@ -137,7 +137,7 @@ impl FromCheckpoint<'_> {
         }
     }
 
-    /// Reads a tensor, or a matrix of FP8 with its scale, once its shape is the wanted one.
+    /// Reads a tensor, or an FP8 matrix with its scale, after checking its shape.
     fn read(&self, name: &str, wanted: &[usize]) -> Result<StoredTensor, Error> {
         let (Kind::Float8e4m3fn, &[n_rows, width]) = (self.check(name, wanted)?, wanted) else {
             return Ok(StoredTensor::Plain(self.checkpoint.read(name, self.target.device)?));
@@ -147,7 +147,7 @@ impl FromCheckpoint<'_> {
         let grid = |block: [usize; 2]| -> Vec<i64> {
             vec![n_rows.div_ceil(block[0]) as i64, width.div_ceil(block[1]) as i64]
         };
-        // a checkpoint may have blocks in some of its matrices only
+        // only some of a checkpoint's matrices may have blocks
         let (seen, by_row) = (scale.size(), [1, width]);
         let is_by_row = scale.numel() == n_rows && (seen.len() != 2 || seen == grid(by_row));
         let block = match block_size {
@@ -161,7 +161,7 @@ impl FromCheckpoint<'_> {
         };
         fp8::check_finite(&scale_name, &scale)?;
         let wanted = grid(block);
-        // blocks are taken apart on the CPU
+        // scales per block are expanded on the CPU
         let is_block = block != by_row && scale.numel() > 1;
         let device = if is_block { Device::Cpu } else { self.target.device };
         Ok(StoredTensor::Fp8(Quantized {
@@ -171,7 +171,7 @@ impl FromCheckpoint<'_> {
         }))
     }
 
-    /// The scale of the FP8 matrix `name`, under one of the names that checkpoints have for it.
+    /// The scale of the FP8 matrix `name`, with its name: checkpoints use one of two names.
     fn scale(&self, name: &str) -> Result<(String, Tensor), Error> {
         let found = self.scale_name(name).unwrap_or_else(|| format!("{name}_scale"));
         let scale = self.checkpoint.read(&found, Device::Cpu)?;
@@ -198,7 +198,8 @@ impl WeightSource for FromCheckpoint<'_> {
         Ok(tensor.f_to_kind(precision.kind)?.f_to_device(device)?)
     }
 
-    /// A matrix that an FP8 checkpoint has plain, by its `ignore` list, stays so.
+    /// A matrix that is not FP8 in an FP8 checkpoint, because of its `ignore` list, stays
+    /// unquantised.
     fn keeps_plain(&self, name: &str) -> bool {
         self.layout.is_some() && self.checkpoint.kind(name) != Some(Kind::Float8e4m3fn)
     }
@@ -216,8 +217,8 @@ impl WeightSource for FromCheckpoint<'_> {
     }
 }
 
-/// A checkpoint of which only names and shapes are checked: building a model of it fails where a
-/// tensor is missing or has another shape.
+/// A checkpoint whose names and shapes are checked without reading tensors: building a model from
+/// it fails where a tensor is missing or has another shape.
 pub(super) struct InspectedCheckpoint<'a>(pub(super) FromCheckpoint<'a>);
 
 impl WeightSource for InspectedCheckpoint<'_> {
@@ -231,7 +232,7 @@ impl WeightSource for InspectedCheckpoint<'_> {
     }
 }
 
-/// A fresh tensor: norms 1, biases 0, the others by `draw`.
+/// An initial tensor: norms are 1, biases 0, matrices the result of `draw`.
 fn fresh(
     target: WeightTarget,
     name: &str,
@@ -250,7 +251,7 @@ fn fresh(
     Ok(tensor.f_to_kind(target.precision.kind)?)
 }
 
-/// Fresh weights: matrices from N(0, 0.02²), norms 1, biases 0, each keyed by its name.
+/// Random initial weights: matrices from N(0, 0.02²) with a seed per name, norms 1, biases 0.
 pub(super) struct RandomWeights {
     pub(super) seed: Seed,
     pub(super) target: WeightTarget,
@@ -271,9 +272,10 @@ impl WeightSource for RandomWeights {
 }
 
 /// As [`RandomWeights`], but drawn on the device by libtorch: fast enough for the largest models,
-/// and another draw on another device. The embedding is drawn from N(0, 1), and matrices that write
-/// to the residual stream smaller by √(2·layers), as GPT-2's are: in a deep model of equal draws
-/// every layer blows up the roundings of those before it, as in a trained one it does not.
+/// with other values on other devices. The embedding is drawn from N(0, 1), and matrices that write
+/// to the residual stream are smaller by √(2·layers), as in GPT-2. Without this, each layer of a
+/// deep model would amplify the rounding errors of earlier layers, which layers of a trained model
+/// do not.
 pub(super) struct DrawnOnDevice {
     pub(super) n_layers: usize,
     pub(super) seed: Seed,

@@ -1,23 +1,23 @@
 //! Products of bf16 vectors with sums in f32.
 //!
-//! A pair is two bf16 numbers in 32 bits: the processors multiply pairs. A block is [K/2 pairs,
-//! [`LANES`]]: lane l of row j holds numbers 2j and 2j+1 of column l.
+//! A pair is two bf16 numbers in 32 bits, the operand of the processor's instructions. A block is
+//! [K/2 pairs, [`LANES`]]: lane l of row j holds numbers 2j and 2j+1 of column l.
 
 use half::bf16;
 
 use super::features::{LANES, has_amx_bf16, has_bf16};
 
-/// Blocks that are multiplied together.
+/// Number of blocks that are multiplied together.
 pub(crate) const RUN: usize = 4;
 
-/// Rows that are multiplied together: with [`RUN`] enough sums on their way to hide the time that
-/// each addition takes, few enough for the registers.
+/// Number of rows that are multiplied together. With [`RUN`] blocks they give enough independent
+/// sums to hide the latency of additions, and few enough for the registers.
 const ROWS: usize = 4;
 
 /// Products of rows with up to [`RUN`] blocks: `out[m][b][l] = Σ_k x[m][k]·blocks[b][k][l]`.
 ///
-/// `x` holds rows of `n_pairs` pairs, each block `n_pairs` rows of [`LANES`] pairs; the rows of
-/// `out` are `stride` apart, and what they have after the blocks stays.
+/// `x` holds rows of `n_pairs` pairs, each block `n_pairs` rows of [`LANES`] pairs. The rows of
+/// `out` are `stride` apart; their values after the blocks are not changed.
 pub(crate) fn products(
     x: &[u32],
     n_pairs: usize,
@@ -63,10 +63,9 @@ pub(crate) fn products(
 
 /// Adds weighted values: `sums[m][d] += Σ_b Σ_t weights[m][b][t]·values[b][t][d]`.
 ///
-/// The rows of `weights` are `stride` apart and have [`LANES`] for each block. Each of up to
+/// The rows of `weights` are `stride` apart and have [`LANES`] values per block. Each of up to
 /// [`RUN`] `values` holds up to LANES/2 rows of D pairs: row j has numbers d of tokens 2j and 2j+1;
-/// rows that are missing at the end count as 0. `sums` holds rows of D = `width`, a multiple of
-/// LANES.
+/// missing rows at the end count as 0. `sums` holds rows of D = `width`, a multiple of LANES.
 pub(crate) fn weigh(
     weights: &[bf16],
     stride: usize,
@@ -118,17 +117,17 @@ pub(crate) fn max_gemv_rows() -> usize {
     }
 }
 
-/// Units of a weight's run of outputs with K/2 pairs.
+/// Number of pairs per run of a weight: RUN·LANES outputs of K/2 = `n_pairs` pairs each.
 pub(crate) fn run_units(n_pairs: usize) -> usize {
     n_pairs * RUN * LANES
 }
 
-/// x·Wᵀ for few rows of x, where reading the weights is what takes time: they are read once, in the
-/// order in which they lie.
+/// x·Wᵀ for few rows of x, where reading the weights takes most of the time: they are read once, in
+/// memory order.
 ///
-/// `x` holds rows of K/2 pairs; `weights` holds runs of RUN·LANES outputs, each K/2 rows of as many
-/// pairs. `put(m, r, sums)` takes run r of row m. The processor must have bf16 products: see
-/// [`has_bf16`].
+/// `x` holds rows of K/2 pairs; `weights` holds runs of RUN·LANES outputs, each K/2 rows of
+/// RUN·LANES pairs. `put(m, r, sums)` receives run r of row m. The processor must have bf16
+/// products: see [`has_bf16`].
 pub(crate) fn linear(
     x: &[u32],
     n_pairs: usize,
@@ -168,7 +167,8 @@ fn high(pair: u32) -> f32 {
     f32::from_bits(pair & 0xffff_0000)
 }
 
-/// Reads are by pointer: checks of each would take longer than the products.
+/// Products with AVX512-BF16. They read by pointer, because bounds checks would take longer than
+/// the products.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -177,20 +177,20 @@ mod x86 {
 
     use super::super::features::LANES;
 
-    /// 16 pairs from anywhere.
+    /// Loads 16 pairs from any address.
     ///
     /// # Safety
-    /// They are there to be read.
+    /// The 16 pairs are readable.
     #[inline(always)]
     unsafe fn load(pairs: *const u32) -> __m512bh {
         // SAFETY: the load needs no alignment. The two vector types differ in name only.
         unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(pairs.cast())) }
     }
 
-    /// One pair in all places.
+    /// One pair, copied to all 16 lanes.
     ///
     /// # Safety
-    /// It is there to be read.
+    /// The pair is readable.
     #[inline(always)]
     unsafe fn spread(pair: *const u32) -> __m512bh {
         // SAFETY: the read needs no alignment. The two vector types differ in name only.
@@ -201,11 +201,11 @@ mod x86 {
         }
     }
 
-    /// M rows with N blocks, whose rows of LANES pairs lie STEP pairs apart.
+    /// Products of M rows with N blocks, whose rows of LANES pairs are STEP pairs apart.
     ///
     /// # Safety
-    /// The processor has the features; x holds M rows of `n_pairs`, each of `blocks` as many of
-    /// LANES pairs, `out` M rows of N·LANES, `stride` apart.
+    /// The processor has the features; `x` holds M rows of `n_pairs` pairs, each of `blocks` holds
+    /// `n_pairs` rows of LANES pairs, `out` holds M rows of N·LANES values, `stride` apart.
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub(super) unsafe fn products<const M: usize, const N: usize, const STEP: usize>(
         x: &[u32],
@@ -217,7 +217,7 @@ mod x86 {
         let rows: [*const u32; M] = std::array::from_fn(|at| x[at * n_pairs..].as_ptr());
         let mut sums = [[_mm512_setzero_ps(); N]; M];
         for pair in 0..n_pairs {
-            // SAFETY: `pair` is below `n_pairs`, of which rows and blocks have as many.
+            // SAFETY: `pair` is below `n_pairs`, the number of pairs per row and of rows per block.
             let (x, columns) = unsafe {
                 (
                     rows.map(|row| spread(row.add(pair))),
@@ -233,17 +233,18 @@ mod x86 {
         for (row, sums) in sums.into_iter().enumerate() {
             let out = &mut out[row * stride..][..N * LANES];
             for (at, sum) in sums.into_iter().enumerate() {
-                // SAFETY: N vectors are there; the store needs no alignment.
+                // SAFETY: each row has N vectors; the store needs no alignment.
                 unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(at * LANES), sum) };
             }
         }
     }
 
-    /// M rows of sums.
+    /// Adds weighted values to M rows of sums.
     ///
     /// # Safety
-    /// The processor has the features; `sums` holds M rows of `width`, each of `values` up to
-    /// LANES/2 of them; `weights` holds M rows of LANES for each of `values`, `stride` apart.
+    /// The processor has the features; `sums` holds M rows of `width`, each of `values` holds up to
+    /// LANES/2 rows of `width`; `weights` holds M rows of LANES for each of `values`, `stride`
+    /// apart.
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub(super) unsafe fn weigh<const M: usize>(
         weights: &[bf16],
@@ -254,7 +255,7 @@ mod x86 {
     ) {
         let mut column = 0;
         while column < width {
-            // SAFETY: as of this function.
+            // SAFETY: as for this function.
             unsafe {
                 if width - column >= 4 * LANES {
                     weigh_columns::<M, 4>(weights, stride, values, sums, width, column);
@@ -267,7 +268,10 @@ mod x86 {
         }
     }
 
-    /// N vectors of [`weigh`]'s columns, from `first` on.
+    /// As [`weigh`], for N vectors of columns from `first` on.
+    ///
+    /// # Safety
+    /// As for [`weigh`].
     #[target_feature(enable = "avx512f,avx512bf16")]
     unsafe fn weigh_columns<const M: usize, const N: usize>(
         weights: &[bf16],
@@ -282,7 +286,7 @@ mod x86 {
         let mut kept = [[_mm512_setzero_ps(); N]; M];
         for (kept, place) in kept.iter_mut().zip(places) {
             for (at, kept) in kept.iter_mut().enumerate() {
-                // SAFETY: N vectors are there; the load needs no alignment.
+                // SAFETY: each row has N vectors; the load needs no alignment.
                 *kept = unsafe { _mm512_loadu_ps(place.add(at * LANES)) };
             }
         }
@@ -292,7 +296,7 @@ mod x86 {
             let n_rows = values.len() / width;
             let values = values.as_ptr();
             for row in 0..n_rows {
-                // SAFETY: a block's weights are LANES/2 pairs, its values `n_rows` rows of `width`.
+                // SAFETY: a block has LANES/2 pairs of weights and `n_rows` rows of `width` values.
                 let (weights, columns) = unsafe {
                     let values = values.add(row * width + first);
                     (
@@ -309,7 +313,7 @@ mod x86 {
         }
         for (kept, place) in kept.iter().zip(places) {
             for (at, kept) in kept.iter().enumerate() {
-                // SAFETY: N vectors are there; the store needs no alignment.
+                // SAFETY: each row has N vectors; the store needs no alignment.
                 unsafe { _mm512_storeu_ps(place.add(at * LANES), *kept) };
             }
         }

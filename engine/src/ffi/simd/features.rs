@@ -1,11 +1,11 @@
-//! Vector features of the processor that the program runs on.
+//! Vector features of the processor that the program runs on. It computes nothing.
 
 use std::sync::OnceLock;
 
-/// Tokens of a block of keys: one vector register of f32.
+/// Number of tokens per block of keys: f32 values per vector register.
 pub(crate) const LANES: usize = 16;
 
-/// Whether the processor multiplies bf16 vectors.
+/// Whether the processor has products of bf16 vectors (AVX512-BF16).
 pub(crate) fn has_bf16() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
@@ -16,7 +16,7 @@ pub(crate) fn has_bf16() -> bool {
     })
 }
 
-/// Whether the processor has a matrix unit for bf16.
+/// Whether the processor has a matrix unit for bf16 (AMX).
 pub(crate) fn has_amx_bf16() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
