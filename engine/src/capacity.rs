@@ -1,5 +1,5 @@
-//! Memory plan of a device: weights, intermediate results, keys and values. Arithmetic on a model's
-//! constants; nothing is loaded.
+//! Memory plan of a device: weights, intermediate results, keys and values. The plan is arithmetic
+//! on a model's constants; this file loads nothing.
 
 use serde::Serialize;
 use tch::{Device, Kind};
@@ -13,24 +13,26 @@ use crate::kv::BLOCK_TOKENS;
 use crate::model::{Decoder, Precision};
 use crate::settings::{EngineConfig, KvDType};
 
-/// What CUDA's context, the libraries' kernels and workspaces, and libtorch's allocator take beside
-/// what is planned.
+/// Bytes of GPU memory that are reserved for CUDA's context, the libraries' kernels and workspaces,
+/// and libtorch's allocator.
 const GPU_RESERVE: usize = 3 << 29;
 
-/// Which of the engine's paths a model runs on.
+/// The path of the engine on which a model runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExecutionPath {
-    /// Plain on a CPU.
+    /// Unquantised on a CPU.
     Cpu,
     /// With bf16 activations on a GPU.
     Gpu(KvKind),
-    /// The rest: libtorch's own operations.
+    /// All others: libtorch's own operations.
     Libtorch,
 }
 
 impl ExecutionPath {
+    /// Path of a model on `device` in `precision`.
+    ///
     /// # Errors
-    /// [`Error::BadRequest`] for FP8 keys and values on a path that has none.
+    /// [`Error::BadRequest`] for FP8 keys and values on a path without them.
     pub(crate) fn of(
         device: Device,
         precision: Precision,
@@ -52,7 +54,7 @@ impl ExecutionPath {
         }
     }
 
-    /// Bytes of a step's intermediate results, where they are set aside once.
+    /// Bytes of a step's intermediate results; 0 on paths that allocate them step by step.
     fn buffer_bytes(self, model: &ModelConfig, engine: &EngineConfig, max_context: usize) -> usize {
         match self {
             Self::Gpu(kv) => gpu_settings(engine, 0, max_context, kv).buffer_bytes(model),
@@ -73,7 +75,7 @@ impl ExecutionPath {
     }
 }
 
-/// Bytes of a model's parameters. Matrices that an FP8 checkpoint keeps plain are counted as FP8.
+/// Bytes of a model's parameters. Unquantised matrices of an FP8 checkpoint are counted as FP8.
 pub(crate) fn weight_bytes(config: &ModelConfig, precision: Precision) -> usize {
     let plain = precision.kind.elt_size_in_bytes();
     let matrix = |rows: usize, width: usize, is_fp8: bool| match is_fp8 {
@@ -101,21 +103,21 @@ pub(crate) fn weight_bytes(config: &ModelConfig, precision: Precision) -> usize 
 /// Memory plan of a model, made before it is loaded.
 #[derive(Clone, Debug, Serialize)]
 pub struct CapacityPlan {
-    /// Bytes of the device's memory that may be used.
+    /// Usable bytes of the device's memory.
     pub memory_bytes: usize,
     /// Bytes of the weights.
     pub weight_bytes: usize,
-    /// Bytes of a step's intermediate results, set aside once.
+    /// Bytes of a step's intermediate results, allocated once.
     pub buffer_bytes: usize,
     /// Bytes that the device's libraries take.
     pub reserve_bytes: usize,
     /// Bytes of keys and values per token.
     pub kv_bytes_per_token: usize,
-    /// Tokens of all sequences together that keys and values have room for.
+    /// Capacity of the key/value memory in tokens, over all sequences.
     pub kv_tokens: usize,
     /// Maximum number of tokens per sequence.
     pub max_context: usize,
-    /// Maximum number of sequences at once.
+    /// Maximum number of running sequences.
     pub max_batch: usize,
     /// Whether the layers' matrices are FP8.
     pub is_fp8: bool,
@@ -125,8 +127,8 @@ impl CapacityPlan {
     /// Plans an engine in `memory` bytes of `device`.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] for settings that contradict themselves, [`Error::Unsupported`] for
-    /// shapes that a GPU does not take.
+    /// [`Error::BadRequest`] for contradictory settings, [`Error::Unsupported`] for shapes that the
+    /// GPU path does not support.
     pub fn new(
         model: &ModelConfig,
         engine: &EngineConfig,
@@ -166,15 +168,16 @@ impl CapacityPlan {
         Ok(plan)
     }
 
-    /// Bytes that are needed whatever the sequences are.
+    /// Bytes that are needed independently of the sequences.
     pub fn fixed_bytes(&self) -> usize {
         self.weight_bytes + self.buffer_bytes + self.reserve_bytes
     }
 
-    /// Refuses what cannot fit.
+    /// Checks that the plan fits into the device's memory.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] says what is needed, and which settings need less.
+    /// [`Error::OutOfMemory`] with the bytes needed and settings that need less;
+    /// [`Error::BadRequest`] where keys and values have fewer than two blocks.
     pub fn check(&self, engine: &EngineConfig) -> Result<(), Error> {
         let wanted_kv = match engine.kv_memory_mib {
             0 => 2 * BLOCK_TOKENS * self.kv_bytes_per_token,
@@ -196,7 +199,7 @@ impl CapacityPlan {
     }
 }
 
-/// Chooses device and number format of a model, and refuses one that does not fit.
+/// Chooses device and number formats of a model, and refuses a model that does not fit into a GPU.
 pub(crate) fn choose(
     model: &ModelConfig,
     config: &EngineConfig,
@@ -210,8 +213,8 @@ pub(crate) fn choose(
     Ok((device, precision))
 }
 
-/// The path that a model runs on, and the blocks of keys and values that there is room for.
-pub(crate) fn place(
+/// Path of a loaded model, and number of blocks of keys and values that fit beside it.
+pub(crate) fn path_and_blocks(
     model: &Decoder,
     config: &EngineConfig,
     max_context: usize,
@@ -219,7 +222,7 @@ pub(crate) fn place(
     let device = model.device();
     let path = ExecutionPath::of(device, model.precision(), config)?;
     let per_token = path.kv_bytes_per_token(model.config(), model.kind());
-    // the weights are in the memory already
+    // the weights are already in the GPU's memory, which is counted without them
     let set_aside = path.buffer_bytes(model.config(), config, max_context) + GPU_RESERVE;
     let available = kv_memory(device, device::memory_bytes(device)?, set_aside);
     match kv_blocks(config, max_context, per_token, available) {
@@ -239,8 +242,8 @@ fn too_few_blocks(mib: usize, kv_bytes_per_token: usize) -> Error {
     ))
 }
 
-/// Bytes that keys and values may take of `memory`: an eighth of the machine's, what is left of a
-/// GPU's.
+/// Bytes of `memory` for keys and values: an eighth of the machine's memory, or the rest of a GPU's
+/// memory after `set_aside`.
 fn kv_memory(device: Device, memory: usize, set_aside: usize) -> usize {
     match device {
         Device::Cpu => memory / 8,
@@ -248,8 +251,8 @@ fn kv_memory(device: Device, memory: usize, set_aside: usize) -> usize {
     }
 }
 
-/// Blocks of keys and values in `available` bytes: as many as the settings give, or as `max_batch`
-/// full contexts need.
+/// Number of blocks of keys and values: as many as the settings give, or at most as many as
+/// `max_batch` full contexts need and `available` bytes hold.
 fn kv_blocks(
     engine: &EngineConfig,
     max_context: usize,
@@ -266,7 +269,7 @@ fn kv_blocks(
     }
 }
 
-/// The settings of the GPU's path.
+/// Settings of the GPU path.
 pub(crate) fn gpu_settings(
     engine: &EngineConfig,
     n_blocks: usize,
@@ -286,10 +289,10 @@ pub(crate) fn gpu_settings(
     }
 }
 
-/// Refuses matrices that FP8 tensor cores do not take: both sides must be multiples of 16.
+/// Refuses FP8 matrices with a dimension that is no multiple of 16, which FP8 tensor cores need.
 ///
 /// # Errors
-/// [`Error::Unsupported`]
+/// [`Error::Unsupported`] names the dimension.
 fn check_fp8_widths(config: &ModelConfig, precision: Precision) -> Result<(), Error> {
     let q_width = config.n_heads * config.head_dim;
     let of_layers = [

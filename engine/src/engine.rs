@@ -51,7 +51,7 @@ impl Engine {
             return Err(Error::BadRequest(problem));
         }
         let max_context = config.max_context_of(model.config());
-        let (path, n_blocks) = capacity::place(&model, config, max_context)?;
+        let (path, n_blocks) = capacity::path_and_blocks(&model, config, max_context)?;
         let runner = Runner::new(model, path, config, n_blocks)?;
         Ok(Self::around(runner, path, n_blocks, tokenizer, config))
     }

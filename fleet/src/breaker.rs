@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// Number of failures in a row after which a server rests: more than a server that answers two
+/// Number of consecutive failures after which a server rests: more than a server that answers two
 /// calls in three has by chance.
 const MAX_FAILURES: u32 = 10;
 
@@ -17,7 +17,7 @@ const MAX_REST: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Breaker {
     failures: u32,
-    /// End of the rest; one call on trial is sent then.
+    /// End of the rest; then one call is sent as a trial.
     rests_until: Duration,
     is_on_trial: bool,
 }
@@ -33,22 +33,22 @@ impl Breaker {
         self.failures >= MAX_FAILURES && now < self.rests_until
     }
 
-    /// When a call may be sent again.
+    /// End of the rest: time from which a call may be sent again.
     pub(super) fn rests_until(&self) -> Duration {
         self.rests_until
     }
 
-    /// A call is sent.
+    /// Records that a call is sent.
     pub(super) fn record_sent(&mut self) {
         self.is_on_trial = self.failures >= MAX_FAILURES;
     }
 
-    /// A call was answered.
+    /// Records that a call was answered.
     pub(super) fn record_answer(&mut self) {
         *self = Self::default();
     }
 
-    /// A call failed by the server's fault.
+    /// Records that a call failed by the server's fault.
     pub(super) fn record_failure(&mut self, now: Duration) {
         self.failures = self.failures.saturating_add(1);
         self.is_on_trial = false;
@@ -58,7 +58,7 @@ impl Breaker {
         }
     }
 
-    /// A call was given up before its end, which tells nothing of the server.
+    /// Records that the caller gave a call up before its end, which says nothing about the server.
     pub(super) fn record_given_up(&mut self) {
         self.is_on_trial = false;
     }
@@ -81,9 +81,9 @@ mod tests {
         assert!(breaker.rests(second(1)));
         assert!(breaker.allows(second(2)) && !breaker.rests(second(2)));
         breaker.record_sent();
-        assert!(!breaker.allows(second(7)), "one call at a time finds out");
+        assert!(!breaker.allows(second(7)), "only one call is the trial");
         breaker.record_failure(second(8));
-        assert_eq!(breaker.rests_until(), second(10), "it rests twice as long");
+        assert_eq!(breaker.rests_until(), second(10), "the second rest is twice as long");
         breaker.record_sent();
         breaker.record_given_up();
         assert!(breaker.allows(second(10)));

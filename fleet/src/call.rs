@@ -1,6 +1,6 @@
-//! What a fleet calls for: the request of a call, its reply, and why there may be none.
+//! A call: its request, its reply, and the reasons for which it may have no reply.
 //!
-//! It does not know servers.
+//! It knows nothing of servers.
 
 use std::time::Duration;
 
@@ -8,24 +8,25 @@ use joust_schema::seed::Seed;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A request to whichever server is free, made anew for each attempt.
+/// A request to any server of the fleet, made anew for each attempt.
 pub trait Call: Send {
     /// Body of a successful response.
     type Answer: DeserializeOwned + Send;
-    /// What the caller gets.
+    /// Reply that the caller gets.
     type Reply: Send;
 
     /// Number of slots that the call takes at a server: at least 1, at most the concurrency.
     fn n_slots(&self) -> usize;
 
-    /// Makes the body of the request, once a server is found; `None` if the call is no longer
-    /// wanted. May lower [`Call::n_slots`].
+    /// Makes the body of the request after a server was found; `None` if the call is no longer
+    /// wanted.
+    /// May lower [`Call::n_slots`].
     fn body(&mut self) -> Option<impl Serialize>;
 
-    /// Reads the answer, which took so long.
+    /// Reads the answer, which took `latency`.
     ///
     /// # Errors
-    /// What the answer lacks: the server's fault, so another attempt follows.
+    /// The defect of the answer. It is the server's fault, so that another attempt follows.
     fn read(&mut self, answer: Self::Answer, latency: Duration) -> Result<Self::Reply, String>;
 
     /// Seed of the random part of the pauses between attempts.
@@ -37,7 +38,7 @@ pub trait Call: Send {
 pub struct Finished<R> {
     /// The reply.
     pub reply: R,
-    /// Index of the server that gave it.
+    /// Index of the server that answered.
     pub server: usize,
     /// Number of attempts before the one that was answered.
     pub attempt: u32,
@@ -52,7 +53,7 @@ pub enum CallError {
     /// A server refuses for another reason, such as its path or its key, which no retry changes.
     #[error("{0}")]
     Rejected(String),
-    /// Every attempt failed by a server's fault; the reason of the last one.
+    /// Every attempt failed by a server's fault; the reason of the last attempt.
     #[error("no answer; last: {0}")]
     Exhausted(String),
     /// The call was no longer wanted when its turn came.

@@ -17,19 +17,19 @@ use super::slots::Slots;
 /// Pause before the second attempt, before the random factor; it doubles with each further attempt.
 const FIRST_PAUSE_MS: u64 = 100;
 
-/// Longest pause between two attempts, before the random factor.
+/// Maximum pause between two attempts, before the random factor.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Longest pause that a server's `Retry-After` may ask for, in seconds.
+/// Maximum pause that a server's `Retry-After` may set, in seconds.
 const MAX_RETRY_AFTER_S: u64 = 60;
 
-/// Maximum number of characters of a server's own words in an error.
+/// Maximum number of characters of a server's message in an error.
 const MAX_ERROR_CHARS: usize = 200;
 
-/// Why there is no fleet.
+/// Errors of making a fleet.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The HTTP client could not be made.
+    /// The HTTP client cannot be made.
     #[error(transparent)]
     Client(#[from] reqwest::Error),
 }
@@ -43,15 +43,15 @@ pub struct Fleet {
 
 /// Why an attempt failed.
 enum AttemptError {
-    /// Another attempt, perhaps at another server, may succeed; after this pause, if the server
-    /// names one.
+    /// Another attempt, at this or another server, may succeed. The pause is the server's
+    /// `Retry-After`, if any.
     Retry(String, Option<Duration>),
     /// Another attempt would fail like this one.
     Final(CallError),
 }
 
 impl Fleet {
-    /// Prepares calls to the servers; none is called yet. To be called inside a tokio runtime.
+    /// Prepares calls to the servers without calling any. Must run inside a tokio runtime.
     ///
     /// # Errors
     /// [`Error::Client`] if no HTTP client can be made.
@@ -72,7 +72,7 @@ impl Fleet {
         self.config.urls.len()
     }
 
-    /// Number of servers that get no calls now, after failures.
+    /// Number of servers that currently get no calls because of failures.
     pub fn n_resting(&self) -> usize {
         self.slots.n_resting()
     }
@@ -146,19 +146,19 @@ impl Fleet {
     }
 }
 
-/// Classifies a response that is no success.
+/// Classifies an unsuccessful response.
 async fn refusal(url: &str, response: reqwest::Response) -> AttemptError {
     let status = response.status();
     let after = response.headers().get("retry-after");
     let after = after.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let words = match status {
-        // a server that refuses a key may repeat it in its words, which clients read
+    let message = match status {
+        // a server that refuses a key may repeat the key in its message, which clients read
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => String::new(),
         _ => response.text().await.unwrap_or_default(),
     };
-    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    let words: String = words.chars().take(MAX_ERROR_CHARS).collect();
-    let reason = format!("{url}: {status} {words}");
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
+    let reason = format!("{url}: {status} {message}");
     match status.as_u16() {
         // too many requests, too slow, or the server's own fault
         408 | 425 | 429 | 500..=599 => {
@@ -167,12 +167,12 @@ async fn refusal(url: &str, response: reqwest::Response) -> AttemptError {
         }
         // the request is wrong
         400 | 413 | 414 | 422 => AttemptError::Final(CallError::Refused(reason)),
-        // this program's settings are wrong, and not the request
+        // the settings of this program are wrong, not the request
         _ => AttemptError::Final(CallError::Rejected(reason)),
     }
 }
 
-/// The pause after an attempt, times a keyed factor in [0.5, 1).
+/// Pause after an attempt, times a random factor in [0.5, 1) from the seed.
 fn backoff(attempt: u32, jitter: Seed) -> Duration {
     let whole = Duration::from_millis(FIRST_PAUSE_MS << attempt.min(10)).min(MAX_PAUSE);
     whole.mul_f64(0.5 + jitter.unit() / 2.0)

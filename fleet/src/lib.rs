@@ -1,7 +1,7 @@
 //! Calls to a set of servers that answer JSON with JSON.
 //!
-//! In: a [`Call`], which makes its request body and reads the answer. Out: its reply, or why there
-//! is none. A call goes to the least loaded server; the crate bounds the slots in use and the
+//! In: a [`Call`], which makes its request body and reads the answer. Out: its reply, or a
+//! [`CallError`]. A call goes to the least loaded server. The crate limits the slots in use and the
 //! requests per minute of each server, retries faults with growing pauses, and stops calling a
 //! server that keeps failing. It does not know what a call asks: no prompts, votes or verdicts.
 

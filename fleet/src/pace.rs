@@ -2,13 +2,13 @@
 //! state machine; the caller has the clock.
 //!
 //! The generic cell rate algorithm (ITU-T I.371): each call moves the time up to which the limit is
-//! used up by one interval, and a call may start a little before that time. One second's worth of
-//! unused calls may thus be made up for. The interval is 61/60 of the limit's, so that a minute
-//! which begins with such a second keeps the limit too.
+//! used by one interval, and a call may start up to one second before that time. A burst may thus
+//! contain one second's worth of unused calls. The interval is 61/60 of the limit's, so that a
+//! minute that begins with such a burst keeps the limit too.
 
 use std::time::Duration;
 
-/// A minute, and the second that may be made up for.
+/// A minute, and the second of a burst.
 const SPREAD: Duration = Duration::from_secs(61);
 
 /// Rate of the calls to one server.
@@ -16,18 +16,19 @@ const SPREAD: Duration = Duration::from_secs(61);
 pub(super) struct Pace {
     /// Time between two calls; zero without a limit.
     interval: Duration,
-    /// How long before `used_up_to` a call may start.
+    /// Maximum time before `used_up_to` at which a call may start.
     ahead: Duration,
+    /// Time up to which the limit is used.
     used_up_to: Duration,
 }
 
 impl Pace {
-    /// A limit of so many calls in any minute; 0 sets none.
+    /// A limit of `calls_per_minute` calls in any minute; 0 sets no limit.
     pub(super) fn new(calls_per_minute: u32) -> Self {
         let Some(interval) = SPREAD.checked_div(calls_per_minute) else {
             return Self::default();
         };
-        // rounded up to the next nanosecond: the limit is kept to the call
+        // rounded up to the next nanosecond, so that rounding never exceeds the limit
         let interval = interval + Duration::from_nanos(1);
         let n_in_a_second = (Duration::from_secs(1).as_nanos() / interval.as_nanos()).max(1);
         let ahead = interval * (n_in_a_second - 1) as u32;
@@ -39,7 +40,7 @@ impl Pace {
         self.used_up_to.saturating_sub(self.ahead)
     }
 
-    /// A call starts.
+    /// Records that a call starts.
     pub(super) fn record_sent(&mut self, now: Duration) {
         self.used_up_to = self.used_up_to.max(now) + self.interval;
     }
@@ -51,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    /// Starts calls as soon as they may, from the times at which they are wanted.
+    /// Start time of each call, as early as the limit allows after the time at which it is wanted.
     fn starts(limit: u32, wanted: impl Iterator<Item = Duration>) -> Vec<Duration> {
         let mut pace = Pace::new(limit);
         let mut now = Duration::ZERO;
@@ -84,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pace_keeps_the_limit_in_every_minute_and_wastes_little(
+        fn pace_keeps_the_limit_in_every_minute_and_delays_no_call_longer_than_needed(
             limit in 1_u32..3_000,
             pauses in prop::collection::vec(prop_oneof![
                 20 => Just(0_u64),
@@ -103,7 +104,7 @@ mod tests {
                 let in_minute = starts[first..].iter().take_while(|at| **at <= *start + minute);
                 prop_assert!(in_minute.count() <= limit as usize);
             }
-            // waiting calls start at 60 / 61 of the limit, and none waits without need
+            // waiting calls start at 60 / 61 of the limit, and no call waits longer
             let last = *starts.last().expect("one at least");
             let most = at + minute.mul_f64(61.0 / 60.0 / f64::from(limit)) * starts.len() as u32;
             prop_assert!(last <= most + Duration::from_millis(1), "{last:?} {most:?}");

@@ -1,5 +1,6 @@
-//! Which server takes the next call: the one with the fewest slots in use among those that are
-//! healthy, have room, and are within their rate. A pure state machine; the caller has the clock.
+//! Choice of the server for the next call: of the servers that are healthy, have room and are
+//! within their rate, the one with the fewest slots in use. A pure state machine; the caller has
+//! the clock.
 //!
 //! It does not know what a call asks.
 
@@ -14,13 +15,14 @@ pub(crate) struct ServerPool {
     servers: Vec<PooledServer>,
 }
 
+/// One server of the pool.
 struct PooledServer {
     breaker: Breaker,
     pace: Pace,
     n_slots: usize,
 }
 
-/// What to do with a call.
+/// Decision about a call.
 #[derive(Debug, PartialEq)]
 pub(crate) enum SlotChoice {
     /// Send it to this server; its slots are taken.
@@ -36,14 +38,14 @@ pub(crate) enum SlotChoice {
 pub(crate) enum CallEnd {
     /// The server answered, if only by refusing a wrong request.
     Answered,
-    /// It failed by the server's fault.
+    /// The call failed by the server's fault.
     Failed,
-    /// It was given up before its end, which tells nothing of the server.
+    /// The caller gave the call up before its end, which says nothing about the server.
     GivenUp,
 }
 
 impl ServerPool {
-    /// `n` servers with at most `max_slots` in use at each.
+    /// A pool of `n` servers with at most `max_slots` slots in use at each.
     pub(crate) fn new(n: usize, max_slots: usize, calls_per_minute: u32) -> Self {
         let server = || PooledServer {
             breaker: Breaker::default(),
@@ -119,12 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn pool_counts_slots_and_gives_no_server_more_than_its_share() {
+    fn pool_gives_no_server_more_calls_than_it_has_slots() {
         let mut pool = ServerPool::new(2, 4, 0);
         let chosen = [3, 2, 2, 2].map(|n_slots| pool.choose(n_slots, NOW));
         let [a, b] = [SlotChoice::Send(0), SlotChoice::Send(1)];
         assert_eq!(chosen, [a, b, SlotChoice::Send(1), SlotChoice::Wait(None)]);
-        assert_eq!(pool.choose(1, NOW), SlotChoice::Send(0), "one finds the last place");
+        assert_eq!(pool.choose(1, NOW), SlotChoice::Send(0), "a small call finds the last slot");
         pool.release(1, 1);
         assert_eq!(pool.choose(2, NOW), SlotChoice::Wait(None));
         pool.end_call(1, 1, CallEnd::Answered, NOW);
@@ -132,31 +134,31 @@ mod tests {
     }
 
     #[test]
-    fn pool_leaves_the_calls_of_a_resting_server_to_others_without_crowding_them() {
+    fn pool_sends_no_calls_to_a_resting_server_and_no_more_to_the_others() {
         let mut pool = ServerPool::new(2, 1, 0);
         failing(&mut pool, 0);
         assert_eq!(pool.choose(1, NOW), SlotChoice::Send(1));
         let until = NOW + Duration::from_secs(1);
         assert_eq!(pool.choose(1, NOW), SlotChoice::Wait(Some(until)));
-        assert_eq!(pool.choose(1, until), SlotChoice::Send(0), "one call tries it");
+        assert_eq!(pool.choose(1, until), SlotChoice::Send(0), "one call is the trial");
         assert_eq!(pool.choose(1, until), SlotChoice::Wait(None));
     }
 
     #[test]
-    fn pool_tells_how_long_all_rest_and_waits_for_the_call_on_trial() {
+    fn pool_names_the_end_of_the_rest_and_waits_for_the_call_on_trial() {
         let mut pool = ServerPool::new(1, 2, 0);
         failing(&mut pool, 0);
         let until = NOW + Duration::from_secs(1);
         assert_eq!(pool.choose(1, NOW), SlotChoice::AllRest(until));
         assert_eq!((pool.n_resting(NOW), pool.n_resting(until)), (1, 0));
         assert_eq!(pool.choose(1, until), SlotChoice::Send(0));
-        assert_eq!(pool.choose(1, until), SlotChoice::Wait(None), "the trial tells");
+        assert_eq!(pool.choose(1, until), SlotChoice::Wait(None), "the trial decides");
         pool.end_call(0, 1, CallEnd::Failed, until);
         assert_eq!(pool.choose(1, until), SlotChoice::AllRest(until + Duration::from_secs(2)));
     }
 
     #[test]
-    fn pool_leaves_calls_to_others_at_a_rate_limit_and_names_the_moment() {
+    fn pool_uses_other_servers_at_a_rate_limit_and_names_the_next_start() {
         let mut pool = ServerPool::new(2, 8, 60);
         let chosen = [(); 2].map(|()| pool.choose(1, NOW));
         assert_eq!(chosen, [SlotChoice::Send(0), SlotChoice::Send(1)]);

@@ -1,7 +1,7 @@
-//! Slots at the servers: a call waits here for a server with room, first come, first served, and
-//! gives its slots back when it ends.
+//! Slots at the servers: calls wait here for a server with room, first come, first served, and
+//! return their slots when they end.
 //!
-//! It has the clock that the pure `pool` lacks. It does not know what a call asks.
+//! This file has the clock that the pure `pool` lacks. It does not know what a call asks.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Slots {
     /// Waits for a server with room for `n_slots`.
     ///
     /// # Errors
-    /// How long the first server still rests, if all of them do.
+    /// Time until the first server ends its rest, if all servers rest.
     pub(crate) async fn acquire(&self, n_slots: usize) -> Result<SlotPermit<'_>, Duration> {
         let _turn = self.turn.lock().await;
         loop {
@@ -65,7 +65,7 @@ impl Slots {
     }
 }
 
-/// Slots of a call at a server, given back on drop.
+/// Slots of a call at a server, returned on drop.
 pub(crate) struct SlotPermit<'a> {
     slots: &'a Slots,
     server: usize,
@@ -74,11 +74,12 @@ pub(crate) struct SlotPermit<'a> {
 }
 
 impl SlotPermit<'_> {
+    /// Index of the server.
     pub(crate) fn server(&self) -> usize {
         self.server
     }
 
-    /// Gives back the slots beyond `n_slots`.
+    /// Returns the slots beyond `n_slots`.
     pub(crate) fn shrink_to(&mut self, n_slots: usize) {
         if n_slots < self.n_slots {
             self.slots.lock().release(self.server, self.n_slots - n_slots);
@@ -87,8 +88,8 @@ impl SlotPermit<'_> {
         }
     }
 
-    /// Gives all slots back and tells how the call ended; dropping the permit tells that it was
-    /// given up.
+    /// Returns all slots and records how the call ended. Dropping the permit records that the
+    /// caller gave the call up.
     pub(crate) fn end(mut self, end: CallEnd) {
         self.end = end;
     }
@@ -129,18 +130,18 @@ mod tests {
             task.await.unwrap();
         }
         for (position, (number, at)) in receive.try_iter().enumerate() {
-            assert_eq!(position, number, "none overtakes another");
+            assert_eq!(position, number, "no call overtakes another");
             assert!(position == 0 || at > last + Duration::from_secs(1), "{number} at {at:?}");
             starts.push(at);
             last = at;
         }
         assert_eq!(starts.len(), 120);
-        // 119 intervals of 61/60 s, and what the timer's milliseconds round up
+        // 119 intervals of 61/60 s, rounded up to the timer's milliseconds
         assert!(last < Duration::from_millis(119 * 1019), "{last:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slots_of_a_call_that_is_dropped_while_it_waits_hold_up_no_other() {
+    async fn slots_of_a_call_that_is_dropped_while_it_waits_delay_no_other_call() {
         let slots = slots(4, 0);
         let permit = slots.acquire(3).await.ok().unwrap();
         let waits = {
@@ -152,10 +153,10 @@ mod tests {
             tokio::spawn(async move { drop(slots.acquire(1).await) })
         };
         tokio::task::yield_now().await;
-        assert!(!waits.is_finished() && !goes.is_finished(), "one after the other");
+        assert!(!waits.is_finished() && !goes.is_finished(), "calls wait in order");
         waits.abort();
         goes.await.unwrap();
         drop(permit);
-        assert!(slots.acquire(4).await.is_ok(), "every slot was given back");
+        assert!(slots.acquire(4).await.is_ok(), "every slot was returned");
     }
 }
