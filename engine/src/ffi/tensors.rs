@@ -91,7 +91,8 @@ pub(crate) fn from_bytes(
     Ok(borrowed.f_to_device(device)?)
 }
 
-type TensorHandle = *mut c_void;
+/// libtorch's pointer to a tensor, `at::Tensor*`.
+pub(super) type TensorHandle = *mut c_void;
 
 unsafe extern "C" {
     fn aoti_torch_call_dispatcher(
@@ -113,7 +114,7 @@ unsafe extern "C" {
 }
 
 /// libtorch's borrowed handle of a tensor.
-fn handle(tensor: &Tensor) -> TensorHandle {
+pub(super) fn handle(tensor: &Tensor) -> TensorHandle {
     tensor.as_ptr().cast_mut().cast()
 }
 

@@ -1,13 +1,11 @@
 //! FlashAttention of libtorch's CUDA library.
 
-use std::ffi::c_void;
-
 use tch::Tensor;
 
 use super::libtorch::{check, symbol_once};
 use crate::error::Error;
+use crate::ffi::tensors::{TensorHandle, handle};
 
-type TensorHandle = *mut c_void;
 type FlashForward = unsafe extern "C" fn(
     TensorHandle,
     TensorHandle,
@@ -47,7 +45,6 @@ pub(crate) fn flash_attention(
     [q_starts, k_starts]: [&Tensor; 2],
     [longest_q, longest_k]: [i64; 2],
 ) -> Result<Tensor, Error> {
-    let handle = |tensor: &Tensor| tensor.as_ptr().cast_mut().cast::<c_void>();
     let (mut q_starts, mut k_starts) = (handle(q_starts), handle(k_starts));
     let mut outs = [std::ptr::null_mut(); 5];
     let [out, lse, rng, unused, debug] = &mut outs;
