@@ -3,24 +3,9 @@
 use joust_schema::seed::Seed;
 
 use super::*;
-use crate::config::examples::tiny;
+use crate::config::examples::{rrm_32b, tiny};
 use crate::device::Quantization;
 use crate::model::Decoder;
-
-fn rrm_32b() -> ModelConfig {
-    ModelConfig {
-        vocab_size: 152_064,
-        hidden_size: 5_120,
-        intermediate_size: 27_648,
-        n_layers: 64,
-        n_heads: 40,
-        n_kv_heads: 8,
-        head_dim: 128,
-        max_position: 131_072,
-        tie_word_embeddings: false,
-        ..tiny()
-    }
-}
 
 #[test]
 fn weight_bytes_are_those_of_the_built_model() {

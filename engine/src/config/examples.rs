@@ -1,4 +1,4 @@
-//! Constants of small models for tests.
+//! Constants of models for tests: small ones that can be built, and a large one for plans.
 
 use super::{Family, ModelConfig, PassthroughKeys};
 
@@ -24,5 +24,34 @@ pub(crate) fn tiny() -> ModelConfig {
         torch_dtype: None,
         fp8: None,
         kept: PassthroughKeys::default(),
+    }
+}
+
+/// As [`tiny`], with an output head of its own, larger heads and longer contexts.
+pub(crate) fn tiny_with_head() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 304,
+        hidden_size: 64,
+        intermediate_size: 96,
+        head_dim: 16,
+        max_position: 512,
+        tie_word_embeddings: false,
+        ..tiny()
+    }
+}
+
+/// RRM-32B, a model of the Qwen2 family with 64 layers.
+pub(crate) fn rrm_32b() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 152_064,
+        hidden_size: 5_120,
+        intermediate_size: 27_648,
+        n_layers: 64,
+        n_heads: 40,
+        n_kv_heads: 8,
+        head_dim: 128,
+        max_position: 131_072,
+        tie_word_embeddings: false,
+        ..tiny()
     }
 }

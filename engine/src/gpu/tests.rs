@@ -12,8 +12,6 @@ use super::measure::stage::values;
 use super::ops::{Activations, Heads};
 use super::settings::GpuSettings;
 use crate::batch::{BatchRow, ForwardBatch};
-use crate::config::ModelConfig;
-use crate::config::examples::tiny;
 use crate::kv::{KvSlot, Span};
 use crate::model::Linear;
 
@@ -49,18 +47,6 @@ impl RandomTensors {
         let radius = (self.uniform(shape).neg() + 1.0).log() * -2.0;
         let angle = self.uniform(shape) * (2.0 * std::f64::consts::PI);
         (radius.sqrt() * angle.cos()).to_kind(Kind::Float)
-    }
-}
-
-fn config() -> ModelConfig {
-    ModelConfig {
-        vocab_size: 304,
-        hidden_size: 64,
-        intermediate_size: 96,
-        head_dim: 16,
-        max_position: 512,
-        tie_word_embeddings: false,
-        ..tiny()
     }
 }
 

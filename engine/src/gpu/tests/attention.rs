@@ -2,8 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::{CPU, HEADS, RandomTensors, bf16, check_close, config, outs, plain};
+use super::{CPU, HEADS, RandomTensors, bf16, check_close, outs, plain};
 use crate::ModelConfig;
+use crate::config::examples::tiny_with_head;
 use crate::gpu::arena::{self, KvKind, LayerArena};
 use crate::gpu::cascade::BUNDLE_ROWS;
 use crate::gpu::emulator;
@@ -43,7 +44,7 @@ fn check(heads: Heads, kv: KvKind, backwards: bool, seed: u64) {
         n_heads: heads.n_heads as usize,
         n_kv_heads: heads.n_kv_heads as usize,
         head_dim: head_dim as usize,
-        ..config()
+        ..tiny_with_head()
     };
     let inv_freq: Vec<f32> = (0..head_dim / 2)
         .map(|pair| 10_000f32.powf(-2.0 * pair as f32 / head_dim as f32))

@@ -3,8 +3,9 @@
 use joust_schema::seed::Seed;
 use tch::{Kind, Tensor};
 
-use super::{CPU, HEADS, config, push, settings};
+use super::{CPU, HEADS, push, settings};
 use crate::batch::ForwardBatch;
+use crate::config::examples::tiny_with_head;
 use crate::gpu::arena::KvKind;
 use crate::gpu::batch::GpuBatch;
 use crate::gpu::cascade::CascadePlan;
@@ -47,7 +48,7 @@ fn batches_with_cascade_attention_are_those_without() {
 /// decoding and a prompt's second chunk. Compares the logits of all tokens with the plain
 /// decoder's.
 fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
-    let config = config();
+    let config = tiny_with_head();
     let plain = Decoder::random(&config, Seed(3), CPU, Kind::BFloat16);
     let fp8 = Precision { kind: Kind::BFloat16, fp8_layers: true, fp8_head: false };
     let mixed = Precision { fp8_head: true, ..fp8 };
@@ -96,7 +97,7 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
 /// Forks of one long prompt and an unrelated sequence, each decoding one token: with and without
 /// cascade attention.
 fn check_shared_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
-    let model = Decoder::random(&config(), Seed(5), CPU, Kind::BFloat16);
+    let model = Decoder::random(&tiny_with_head(), Seed(5), CPU, Kind::BFloat16);
     let prompt: Vec<u32> = (0..16 * 17).map(|at| (at * 29 + 5) % 304).collect();
     let shared: Vec<(u32, u32)> = (0..17).map(|block| (block, 16)).collect();
     let mut first = ForwardBatch::default();

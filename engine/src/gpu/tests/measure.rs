@@ -1,6 +1,7 @@
 //! Measurements of `joust bench gpu`, for kernels that are right, wrong or failing.
 
-use super::{HEADS, config};
+use super::HEADS;
+use crate::config::examples::tiny_with_head;
 use crate::error::Error;
 use crate::ffi::cuda::kernel::{KernelArg, LaunchShape};
 use crate::gpu::arena::KvKind;
@@ -19,7 +20,7 @@ fn measure_finds_wrong_and_failing_kernels() {
 /// Measures kernels that are right, then with one kernel skipped, then with one kernel failing.
 fn check(kv: KvKind, kernels: &KernelOps<EmulatorLauncher>) {
     let sizes = MeasureSizes { rows: vec![1, 3], context: 40, kv_fp8: kv == KvKind::Fp8, reps: 1 };
-    let measured = measure_on_cpu(&config(), kernels, &sizes);
+    let measured = measure_on_cpu(&tiny_with_head(), kernels, &sizes);
     let wrong: Vec<_> = measured.iter().filter(|part| !part.is_good()).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     let compared = measured.iter().filter(|part| part.is_right.is_some());
@@ -31,13 +32,13 @@ fn check(kv: KvKind, kernels: &KernelOps<EmulatorLauncher>) {
         heads: HEADS,
         fetch_ahead: 0,
     };
-    let skipped = measure_on_cpu(&config(), &skipping, &sizes);
+    let skipped = measure_on_cpu(&tiny_with_head(), &skipping, &sizes);
     let wrong = skipped.iter().filter(|part| part.is_right == Some(false));
     assert!(wrong.map(|part| &part.part[..]).eq(["silu_mul to bf16", "silu_mul to fp8"].repeat(2)));
     // a failing kernel affects its own parts only
     let launcher = FailingLauncher(kernels.launcher.clone());
     let failing = KernelOps { launcher, heads: HEADS, fetch_ahead: 0 };
-    let failed = measure_on_cpu(&config(), &failing, &sizes);
+    let failed = measure_on_cpu(&tiny_with_head(), &failing, &sizes);
     let bad = failed.iter().filter(|part| !part.is_good());
     assert!(bad.map(|part| &part.part[..]).eq(["sampling", "sampling"]));
     assert_eq!(failed.len(), measured.len() - 2 * 2 + 2);
