@@ -1,8 +1,8 @@
 //! Causal attention over a right-padded batch, and the trait that paths with a key/value cache
 //! implement.
 //!
-//! Queries, keys and values arrive rotated and flat; the [`Attend`] decides on their layout, storage
-//! and masking. This file knows nothing of projections.
+//! Queries, keys and values arrive rotated and flat; the [`Attend`] decides on their layout,
+//! storage and masking. This file knows nothing of projections.
 
 use tch::Tensor;
 
