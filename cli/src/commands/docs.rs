@@ -64,10 +64,10 @@ fn configuration_page() -> String {
     let mut text = String::from(
         "# Configuration\n\n\
          A config is TOML. Several files merge from left to right; overrides `a.b=c` on the \
-         command line come last. A later file or override that changes the `kind` of a section drops the \
-         keys of the earlier kind. Unknown keys and values out of range are errors; keys that have \
-         a new name are listed in [migration.md](migration.md). `--dry-run` prints the resolved \
-         config, and every run folder holds it as `config.toml`. This page is made by \
+         command line come last. A later file or override that changes the `kind` of a section \
+         drops the keys of the earlier kind. Unknown keys and values out of range are errors; keys \
+         that have a new name are listed in [migration.md](migration.md). `--dry-run` prints the \
+         resolved config, and every run folder holds it as `config.toml`. This page is made by \
          `make docs`.\n",
     );
     text += &section::<TrainRun>("joust train");
