@@ -1,10 +1,10 @@
-//! What can go wrong in a run, named by what the caller can do about it.
+//! Failures of a run, named by what the caller can do about them.
 
 /// A failure of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A mistake in what the user gave: a config, a file, a folder.
+    /// A mistake in the user's config, files or folders.
     #[error("{0}")]
     Input(String),
     /// A config cannot be written as TOML.

@@ -1,4 +1,4 @@
-//! Where supervised examples come from: a file, or a built-in task.
+//! Sources of supervised examples: a file, or a built-in task.
 
 use std::cell::RefCell;
 
@@ -13,13 +13,13 @@ use crate::error::Error;
 
 /// Examples by number.
 pub(crate) enum ExampleSource {
-    /// The rows of a file, reshuffled each time they have all been seen.
+    /// The rows of a file, shuffled anew in every epoch.
     File { rows: Vec<FileRow>, chat: bool, order: RefCell<EpochOrder> },
-    /// A built-in task without end.
+    /// A built-in task with any number of examples.
     Task { kind: TaskKind, config: TaskConfig, chat: bool },
 }
 
-/// The order of the epoch that was asked for last.
+/// The order of rows in the epoch of the last request.
 #[derive(Default)]
 pub(crate) struct EpochOrder {
     epoch: Option<u64>,
@@ -30,9 +30,9 @@ pub(crate) struct EpochOrder {
 pub(crate) struct Example {
     /// The prompt as the model reads it.
     pub(crate) prompt: String,
-    /// Whether the chat template made it: its special tokens are in the text then.
+    /// Whether the prompt was rendered by the chat template, with its special tokens.
     pub(crate) is_chat: bool,
-    /// What is learned.
+    /// The completion, which is learned.
     pub(crate) completion: String,
 }
 
@@ -45,13 +45,13 @@ pub(crate) struct FileRow {
 }
 
 impl EpochOrder {
-    /// The row at `place` of an epoch.
-    fn at(&mut self, seed: Seed, epoch: u64, n_rows: u64, place: u64) -> usize {
+    /// The row at `position` of an epoch.
+    fn row(&mut self, seed: Seed, epoch: u64, n_rows: u64, position: u64) -> usize {
         if self.epoch != Some(epoch) {
             self.order = seed.child("epoch", epoch).permutation(n_rows as usize);
             self.epoch = Some(epoch);
         }
-        self.order[place as usize]
+        self.order[position as usize]
     }
 }
 
@@ -92,7 +92,7 @@ impl ExampleSource {
         match self {
             Self::File { rows, chat, order } => {
                 let n_rows = rows.len() as u64;
-                let row = &rows[order.borrow_mut().at(seed, idx / n_rows, n_rows, idx % n_rows)];
+                let row = &rows[order.borrow_mut().row(seed, idx / n_rows, n_rows, idx % n_rows)];
                 render(row.prompt.clone(), *chat, row.completion.clone())
             }
             Self::Task { kind: TaskKind::ArithmeticPolicy, config, chat } => {

@@ -1,11 +1,11 @@
-//! The model that a run leaves beside its folder.
+//! Export of a run's model to a folder of the user's choice.
 
 use joust_engine::{Decoder, Tokenizer, folder};
 
 use crate::config::sft::ExportSection;
 use crate::error::Error;
 
-/// Refuses a place that the model could not be written to, before there is one.
+/// Refuses a folder that the model cannot be written to, before the run begins.
 pub(crate) fn check(section: &ExportSection) -> Result<(), Error> {
     match &section.path {
         Some(path) => Ok(folder::check_target(path)?),
@@ -13,7 +13,7 @@ pub(crate) fn check(section: &ExportSection) -> Result<(), Error> {
     }
 }
 
-/// Writes the model where one is asked for.
+/// Writes the model if the config names a folder for it.
 pub(crate) fn write(
     section: &ExportSection,
     model: &Decoder,

@@ -1,6 +1,6 @@
 //! Every metric that `metrics.jsonl` may hold, with its meaning: the source of docs/metrics.md.
 
-/// A figure's name and meaning.
+/// A metric's name and meaning.
 pub struct Metric {
     /// Key in `metrics.jsonl`.
     pub name: &'static str,
@@ -12,95 +12,134 @@ const fn metric(name: &'static str, meaning: &'static str) -> Metric {
     Metric { name, meaning }
 }
 
-/// Figures of `joust train` and `joust sft`, in the order of the page.
+/// Metrics of `joust train` and `joust sft`, in the order of the page.
 pub const METRICS: &[Metric] = &[
-    metric("step", "Step, counted from 1; 0 is the measurement before the first one."),
+    metric(
+        "step",
+        "Number of the step, counted from 1. Step 0 is the measurement before the first step.",
+    ),
     metric(
         "reward",
-        "Mean reward of the step's completions. With win rates it is always near 0.5: members of a group are compared with each other.",
+        "Mean reward of the step's completions. Win rates have a mean near 0.5, because the \
+         members of a group are compared with each other.",
     ),
-    metric("reward_std", "Mean over groups of the rewards' standard deviation (unbiased)."),
+    metric(
+        "reward_std",
+        "Standard deviation of the rewards of a group (unbiased), mean over the groups.",
+    ),
     metric(
         "frac_reward_zero_std",
-        "Share of the groups whose rewards are all equal; they teach nothing.",
+        "Share of the groups whose rewards are all equal. Such groups have no gradient.",
     ),
     metric("frac_reward_missing", "Share of the completions without a reward."),
     metric(
         "reward/judge_failed_ratio",
-        "Share of the completions without a reward because the judge gave no valid vote, or no answer is known.",
+        "Share of the completions without a reward because the judge gave no valid vote or no \
+         answer is known.",
     ),
-    metric("reward/matches", "Matches played."),
+    metric("reward/matches", "Number of matches."),
     metric(
         "accuracy",
-        "Share of the step's completions whose final answer equals the known one. Reported, never used, unless `reward.kind` is `correct`.",
+        "Share of the step's completions whose final answer equals the known one. It has no \
+         influence on training unless `reward.kind` is `correct`.",
     ),
-    metric("eval/accuracy", "Share of right completions on the held-out prompts."),
-    metric("eval/completions/mean_length", "Tokens a held-out completion."),
-    metric("judge/votes", "Judge samples, second tries included."),
-    metric("judge/invalid_ratio", "Share of them without a valid verdict."),
+    metric(
+        "eval/accuracy",
+        "Share of the completions of held-out prompts whose final answer equals the known one.",
+    ),
+    metric(
+        "eval/completions/mean_length",
+        "Mean number of tokens per completion of the held-out prompts.",
+    ),
+    metric("judge/votes", "Number of votes, second tries included."),
+    metric("judge/invalid_ratio", "Share of the votes without a valid verdict."),
     metric(
         "judge/first_ratio",
-        "Share of the valid votes for the answer that was shown first; 0.5 without position bias.",
+        "Share of the valid votes for the answer that was shown first. A judge without position \
+         bias has 0.5.",
     ),
     metric(
         "judge/position_bias",
-        "Mean over groups of the fitted position bias, in log-odds; 0 without.",
+        "Fitted position bias in log-odds, mean over the groups. A judge without position bias \
+         has 0.",
     ),
     metric(
         "judge/accuracy",
-        "Among matches of a right and a wrong completion: share won by the right one. Needs known answers.",
+        "Share of the matches between a right and a wrong completion that the right one won. It \
+         needs known answers.",
     ),
-    metric("judge/tokens", "Tokens that the judge wrote."),
-    metric("judge/tokens_per_vote", "The same a vote."),
+    metric("judge/tokens", "Number of tokens that the judge wrote."),
+    metric("judge/tokens_per_vote", "Mean number of tokens that the judge wrote per vote."),
     metric("loss", "Loss, mean over the step's updates."),
-    metric("grad_norm", "Norm of the gradient before clipping, mean over the updates."),
-    metric("learning_rate", "Learning rate of the last update."),
-    metric("updates", "Updates made in the step; 0 where no group preferred anything."),
+    metric("grad_norm", "Norm of the gradient before clipping, mean over the step's updates."),
+    metric("learning_rate", "Learning rate of the step's last update."),
+    metric(
+        "updates",
+        "Number of updates in the step. It is 0 if the rewards of every group are equal.",
+    ),
     metric(
         "entropy",
         "Mean entropy of the policy's next-token distribution at the trained tokens, in nats.",
     ),
     metric(
         "kl",
-        "Mean divergence from the reference (k3 estimate), where `trainer.beta` is above 0.",
+        "Mean divergence from the reference per token (k3 estimate), if `trainer.beta` is above 0.",
     ),
     metric(
         "clip_ratio/low_mean",
-        "Share of the tokens whose ratio is below 1 − epsilon with a negative advantage.",
+        "Share of the tokens with an importance ratio below 1 − epsilon and a negative advantage.",
     ),
     metric(
         "clip_ratio/high_mean",
-        "Share of the tokens whose ratio is above 1 + epsilon_high with a positive advantage.",
+        "Share of the tokens with an importance ratio above 1 + epsilon_high and a positive \
+         advantage.",
     ),
-    metric("clip_ratio/region_mean", "Both together."),
+    metric("clip_ratio/region_mean", "Sum of `clip_ratio/low_mean` and `clip_ratio/high_mean`."),
     metric(
         "sampling/sampling_logp_difference/mean",
-        "Mean distance between the log-probabilities of sampling and of training, before the step's first update.",
+        "Mean distance between the log-probabilities of a token in sampling and in training, \
+         before the step's first update.",
     ),
-    metric("sampling/sampling_logp_difference/max", "The largest such distance."),
-    metric("completions/mean_length", "Tokens a completion."),
-    metric("completions/min_length", "Tokens of the shortest one."),
-    metric("completions/max_length", "Tokens of the longest one."),
-    metric("completions/clipped_ratio", "Share of the completions that did not end by themselves."),
-    metric("completions/mean_terminated_length", "Tokens a completion that ended by itself."),
-    metric("dropped_prompts", "Prompts that could not be sampled from."),
-    metric("num_tokens", "Tokens so far: sampled ones (`train`), trained ones (`sft`)."),
-    metric("step_time", "Seconds of the step."),
+    metric(
+        "sampling/sampling_logp_difference/max",
+        "Largest distance between the log-probabilities of a token in sampling and in training, \
+         before the step's first update.",
+    ),
+    metric("completions/mean_length", "Mean number of tokens per completion."),
+    metric("completions/min_length", "Number of tokens of the shortest completion."),
+    metric("completions/max_length", "Number of tokens of the longest completion."),
+    metric(
+        "completions/clipped_ratio",
+        "Share of the completions that a limit ended, not a stop token or stop text.",
+    ),
+    metric(
+        "completions/mean_terminated_length",
+        "Mean number of tokens per completion that a stop token or stop text ended.",
+    ),
+    metric("dropped_prompts", "Number of prompts that could not be sampled from."),
+    metric(
+        "num_tokens",
+        "Number of tokens in all steps so far: sampled tokens (`train`), trained tokens (`sft`).",
+    ),
+    metric("step_time", "Seconds per step."),
     metric("time/rollout_s", "Seconds of sampling completions."),
     metric("time/reward_s", "Seconds of judging."),
-    metric("time/train_s", "Seconds of updates and of publishing the weights."),
+    metric("time/train_s", "Seconds of updates and of publishing the weights to the workers."),
     metric("time/eval_s", "Seconds of the measurement on held-out prompts."),
     metric(
         "tokens_per_second",
-        "Tokens of policy and judge (`train`) or trained ones (`sft`) a second.",
+        "Number of tokens per second: sampled by policy and judge (`train`), trained (`sft`).",
     ),
     metric(
         "mean_token_accuracy",
-        "`sft`: share of the completion tokens that are the most probable ones.",
+        "Share of the completion tokens that are the model's most probable ones (`sft`).",
     ),
-    metric("step_tokens", "`sft`: tokens of the step, prompts included."),
-    metric("skipped_examples", "`sft`: examples left out because they are too long or empty."),
-    metric("data_time", "`sft`: seconds of making and tokenizing the step's examples."),
+    metric("step_tokens", "Number of tokens in the step, prompts included (`sft`)."),
+    metric(
+        "skipped_examples",
+        "Number of examples left out because they are too long or empty (`sft`).",
+    ),
+    metric("data_time", "Seconds of making and tokenising the step's examples (`sft`)."),
 ];
 
 /// A Markdown table of all metrics.

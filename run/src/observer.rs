@@ -1,10 +1,10 @@
-//! What a run tells while it goes on, to whoever shows or records it.
+//! Events of a run, for programs that show or record its progress.
 
 use std::path::Path;
 
 use joust_trainer::Metrics;
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// The run goes on from the checkpoint of `step`.
@@ -12,31 +12,31 @@ pub enum Event<'a> {
         /// The checkpoint's step.
         step: u64,
     },
-    /// A training run has opened everything that it needs.
+    /// A training run is open and ready for its next step.
     TrainingReady {
-        /// Parameters of the policy.
+        /// Number of parameters of the policy.
         n_parameters: usize,
-        /// Prompts in the file.
+        /// Number of prompts in the file.
         n_prompts: usize,
         /// Name of the judge.
         judge: &'a str,
         /// The run's folder.
         run_dir: &'a Path,
     },
-    /// Supervised fine-tuning has opened everything that it needs.
+    /// A run of supervised fine-tuning is open and ready for its next step.
     SftReady {
-        /// Parameters of the model.
+        /// Number of parameters of the model.
         n_parameters: usize,
-        /// Steps of the whole run.
+        /// Number of steps of the whole run.
         n_steps: u64,
         /// The run's folder.
         run_dir: &'a Path,
     },
     /// The loop begins.
     LoopStarted {
-        /// Steps that are complete.
+        /// Number of complete steps.
         step: u64,
-        /// Steps of the whole run.
+        /// Number of steps of the whole run.
         n_steps: u64,
     },
     /// A part of a step is complete: a prompt's group, a tournament.
@@ -45,7 +45,7 @@ pub enum Event<'a> {
     StepFinished {
         /// The step, counted from 1.
         step: u64,
-        /// Steps of the whole run.
+        /// Number of steps of the whole run.
         n_steps: u64,
         /// The step's metrics.
         metrics: &'a Metrics,

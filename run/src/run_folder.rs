@@ -1,6 +1,6 @@
-//! A run's folder: made, found again, and cleaned of what an interrupted run left unfinished.
+//! A run's folder: it is made, resumed, and cleaned of the leftovers of an interrupted run.
 //!
-//! It knows files and steps, not what happens in a step.
+//! It knows files and steps. The work of a step is not known here.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -18,13 +18,13 @@ use crate::error::Error;
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 
-/// What to do with a run folder that exists already.
+/// Treatment of a run folder that exists already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExistingRun {
     /// An existing folder is an error.
     #[default]
     Refuse,
-    /// Goes on from the newest checkpoint; starts anew where there is none.
+    /// Resumes from the newest checkpoint, or starts afresh if there is none.
     Resume,
     /// Deletes the folder first.
     Clean,
@@ -39,8 +39,8 @@ impl RunFolder {
     /// Makes the folder and writes the resolved config into it.
     ///
     /// # Errors
-    /// A folder that is there already, unless `existing` says what to do; on resuming, a config
-    /// that is not the one the run was started with.
+    /// A folder that exists already, unless `existing` allows it; on resuming, a config that
+    /// differs from the one of the first start.
     pub(crate) fn open<C: Serialize>(
         run: &RunSection,
         config: &C,
@@ -51,7 +51,7 @@ impl RunFolder {
         let is_there = dir.join(CONFIG).exists();
         let names = std::fs::read_dir(&dir).into_iter().flatten();
         let mut names = names.filter_map(|entry| Some(entry.ok()?.file_name()));
-        // a start that was killed at once has left nothing but this
+        // the only file that a start leaves if it is killed at once
         let is_empty = names.all(|name| name == "config.toml.tmp");
         if existing == ExistingRun::Clean && dir.exists() {
             if !is_there {
@@ -66,7 +66,8 @@ impl RunFolder {
             check_same_config(&dir.join(CONFIG), &text)?;
         } else if !is_empty {
             return Err(Error::input(format!(
-                "{} is there already; go on with --resume, start over with --clean, or choose another run.name",
+                "{} is there already; go on with --resume, start over with --clean, or choose \
+                 another run.name",
                 dir.display()
             )));
         }
@@ -87,8 +88,8 @@ impl RunFolder {
         &self.dir
     }
 
-    /// Forgets everything after the checkpoint of `step`, or everything where there is none: the
-    /// resumed run will make it again.
+    /// Deletes the records after the checkpoint of `step`, or all records without a checkpoint. The
+    /// resumed run makes them again.
     pub(crate) fn rewind(&self, step: Option<u64>) -> Result<(), Error> {
         for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
             atomic::sweep(&dir)?;
@@ -128,7 +129,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Adds one step's figures to `metrics.jsonl`.
+    /// Adds one step's metrics to `metrics.jsonl`.
     pub(crate) fn log(&self, step: u64, metrics: &Metrics) -> Result<(), Error> {
         let mut line = Map::from_iter([("step".to_owned(), json!(step))]);
         line.extend(metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
@@ -141,7 +142,7 @@ impl RunFolder {
     }
 }
 
-/// The lines of a log whose last one may have been cut off by a kill.
+/// The whole lines of a log whose last line a kill may have cut off.
 fn read_whole_lines(path: &Path) -> Result<Vec<Value>, Error> {
     let text =
         std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?;
@@ -165,7 +166,8 @@ fn check_same_config(path: &Path, text: &str) -> Result<(), Error> {
             new_name(&key).unwrap_or_default()
         ))),
         Some(key) => Err(Error::input(format!(
-            "{}: key `{key}` differs from the config of this start; resume with the same config, or start over with --clean",
+            "{}: key `{key}` differs from the config of this start; resume with the same config, \
+             or start over with --clean",
             path.display()
         ))),
     }
@@ -188,7 +190,7 @@ fn first_difference(at: &str, old: &toml::Table, new: &toml::Table) -> Option<St
     None
 }
 
-/// What `run.json` says about where and by what the run was made.
+/// The content of `run.json`: program, machine and command of the run.
 fn about(run: &RunSection) -> Value {
     let git = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok();
     let commit = git

@@ -1,6 +1,6 @@
 //! Supervised fine-tuning, from a model or from nothing.
 //!
-//! The loop of `joust sft`; what happens inside a step is the trainer's.
+//! The loop of `joust sft`. The work inside a step is not known here.
 
 use std::path::Path;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use joust_engine::model::Decoder;
 use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
-use joust_trainer::{SftExample, SftTrainer, checkpoint};
+use joust_trainer::{Metrics, SftExample, SftTrainer, checkpoint};
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
@@ -19,17 +19,27 @@ use crate::export;
 use crate::observer::{Event, Observer};
 use crate::run_folder::{ExistingRun, RunFolder};
 
-/// What a checkpoint remembers beside weights and optimiser.
+/// The state that a checkpoint holds beside weights and optimiser.
 #[derive(Serialize, Deserialize)]
 struct SftState {
     step: u64,
     num_tokens: f64,
 }
 
+/// A run of supervised fine-tuning in progress.
+struct FineTuning {
+    run: RunFolder,
+    seed: Seed,
+    source: ExampleSource,
+    tokenizer: Tokenizer,
+    trainer: SftTrainer,
+    state: SftState,
+}
+
 /// Runs supervised fine-tuning to its last step.
 ///
 /// # Errors
-/// [`Error::Input`] for a config or data that make no sense, the trainer's errors otherwise.
+/// [`Error::Input`] for unusable configs or data; the trainer's errors.
 pub fn run(
     config: &SftRun,
     existing: ExistingRun,
@@ -38,66 +48,89 @@ pub fn run(
     config.validate()?;
     config.run.set_threads();
     export::check(&config.export)?;
-    let source = ExampleSource::open(&config.data)?;
-    let run = RunFolder::open(&config.run, config, existing)?;
-    let seed = Seed::new(config.run.seed);
-    let found = match existing {
-        ExistingRun::Resume => checkpoint::latest(run.dir())?,
-        ExistingRun::Refuse | ExistingRun::Clean => None,
-    };
-    let (mut trainer, tokenizer, mut state) = match found {
-        Some((step, path)) => {
-            run.rewind(Some(step))?;
-            let (model, tokenizer) = open_model(&path, &config.model)?;
-            let mut trainer = SftTrainer::new(model, &config.trainer)?;
-            let state: SftState = checkpoint::restore(&mut trainer, &path)?;
-            observer.observe(Event::Resumed { step });
-            (trainer, tokenizer, state)
-        }
-        None => {
-            run.rewind(None)?;
-            let (model, tokenizer) = start(config, &source, seed)?;
-            let trainer = SftTrainer::new(model, &config.trainer)?;
-            (trainer, tokenizer, SftState { step: 0, num_tokens: 0.0 })
-        }
-    };
+    let mut tuning = FineTuning::open(config, existing, observer)?;
     let n_steps = config.trainer.steps;
     observer.observe(Event::SftReady {
-        n_parameters: trainer.model().n_parameters(),
+        n_parameters: tuning.trainer.model().n_parameters(),
         n_steps,
-        run_dir: run.dir(),
+        run_dir: tuning.run.dir(),
     });
-    observer.observe(Event::LoopStarted { step: state.step, n_steps });
-    while state.step < n_steps {
-        let started = Instant::now();
-        let batch_size = config.trainer.batch_size as u64;
-        let examples = (0..batch_size)
-            .map(|idx| encode(&tokenizer, &source, seed, state.step * batch_size + idx))
-            .collect::<Result<Vec<_>, Error>>()?;
-        let data_seconds = started.elapsed().as_secs_f64();
-        let mut metrics = trainer.step(&examples)?;
-        state.step += 1;
-        state.num_tokens += metrics["step_tokens"];
-        let seconds = started.elapsed().as_secs_f64();
-        metrics.insert("num_tokens".to_owned(), state.num_tokens);
-        metrics.insert("step_time".to_owned(), seconds);
-        metrics.insert("data_time".to_owned(), data_seconds);
-        metrics.insert("tokens_per_second".to_owned(), metrics["step_tokens"] / seconds);
-        run.log(state.step, &metrics)?;
+    observer.observe(Event::LoopStarted { step: tuning.state.step, n_steps });
+    while tuning.state.step < n_steps {
+        let metrics = tuning.step(config.trainer.batch_size as u64)?;
+        let step = tuning.state.step;
+        tuning.run.log(step, &metrics)?;
         observer.observe(Event::StepFinished {
-            step: state.step,
+            step,
             n_steps,
             metrics: &metrics,
             eval_accuracy: None,
         });
         let every = config.checkpoint.every as u64;
-        if state.step == n_steps || (every > 0 && state.step.is_multiple_of(every)) {
-            let keep_last = config.checkpoint.keep_last;
-            checkpoint::save(&mut trainer, &tokenizer, run.dir(), state.step, &state, keep_last)?;
+        if step == n_steps || (every > 0 && step.is_multiple_of(every)) {
+            tuning.save(config.checkpoint.keep_last)?;
         }
     }
     observer.observe(Event::LoopFinished);
-    export::write(&config.export, trainer.model(), &tokenizer)
+    export::write(&config.export, tuning.trainer.model(), &tuning.tokenizer)
+}
+
+impl FineTuning {
+    /// Opens all that the run needs: a fresh run, or the newest checkpoint.
+    fn open(
+        config: &SftRun,
+        existing: ExistingRun,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        let source = ExampleSource::open(&config.data)?;
+        let run = RunFolder::open(&config.run, config, existing)?;
+        let seed = Seed::new(config.run.seed);
+        let newest = match existing {
+            ExistingRun::Resume => checkpoint::latest(run.dir())?,
+            ExistingRun::Refuse | ExistingRun::Clean => None,
+        };
+        run.rewind(newest.as_ref().map(|(step, _)| *step))?;
+        let (model, tokenizer) = match &newest {
+            Some((_, path)) => open_model(path, &config.model)?,
+            None => start(config, &source, seed)?,
+        };
+        let mut trainer = SftTrainer::new(model, &config.trainer)?;
+        let state = match &newest {
+            Some((step, path)) => {
+                let state = checkpoint::restore(&mut trainer, path)?;
+                observer.observe(Event::Resumed { step: *step });
+                state
+            }
+            None => SftState { step: 0, num_tokens: 0.0 },
+        };
+        Ok(Self { run, seed, source, tokenizer, trainer, state })
+    }
+
+    /// One step: makes a batch of examples and learns from it.
+    fn step(&mut self, batch_size: u64) -> Result<Metrics, Error> {
+        let started = Instant::now();
+        let first = self.state.step * batch_size;
+        let examples = (first..first + batch_size)
+            .map(|idx| encode(&self.tokenizer, &self.source, self.seed, idx))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let data_seconds = started.elapsed().as_secs_f64();
+        let mut metrics = self.trainer.step(&examples)?;
+        self.state.step += 1;
+        self.state.num_tokens += metrics["step_tokens"];
+        let seconds = started.elapsed().as_secs_f64();
+        metrics.insert("num_tokens".to_owned(), self.state.num_tokens);
+        metrics.insert("step_time".to_owned(), seconds);
+        metrics.insert("data_time".to_owned(), data_seconds);
+        metrics.insert("tokens_per_second".to_owned(), metrics["step_tokens"] / seconds);
+        Ok(metrics)
+    }
+
+    fn save(&mut self, keep_last: usize) -> Result<(), Error> {
+        let (step, dir) = (self.state.step, self.run.dir());
+        let trainer = &mut self.trainer;
+        checkpoint::save(trainer, &self.tokenizer, dir, step, &self.state, keep_last)?;
+        Ok(())
+    }
 }
 
 /// A model with f32 master weights and its tokenizer.
@@ -108,7 +141,7 @@ fn open_model(path: &Path, section: &ModelSection) -> Result<(Decoder, Tokenizer
     Ok((model, files.tokenizer))
 }
 
-/// The model to begin with: an existing one, or a fresh one with a fresh tokenizer.
+/// The first model: an existing one, or a fresh one with a fresh tokenizer.
 fn start(
     config: &SftRun,
     source: &ExampleSource,
@@ -124,8 +157,8 @@ fn start(
     let fresh = section.tokenizer.as_ref().ok_or_else(|| missing("tokenizer"))?;
     let n_examples = fresh.n_examples as u64;
     let seed_of_texts = seed.child("tokenizer", 0);
-    // prompts are rendered by the template that the tokenizer will have: a first tokenizer without
-    // merges renders them, the second is trained on what it rendered
+    // a tokenizer without merges renders the prompts by the chat template; the final one is trained
+    // on the rendered texts
     let template = joust_engine::tokenizer::train::bpe(std::iter::empty(), &fresh.bpe)?;
     let texts = (0..n_examples)
         .map(|idx| {
@@ -151,7 +184,7 @@ fn encode(
     completion.extend(tokenizer.eos_ids().first());
     let prompt = match example.is_chat {
         true => tokenizer.encode(&example.prompt)?,
-        // with the BOS that sampling from a text prompt begins with
+        // with the BOS token, as in sampling from a text prompt
         false => tokenizer.encode_prompt(&example.prompt)?,
     };
     Ok(SftExample { prompt, completion })
