@@ -68,17 +68,19 @@ def main():
     commands = {
         name: {"command": command, "output": outputs[name]} for name, command in COMMANDS.items()
     }
-    (FOLDER / "read.json").write_text(json.dumps(commands, indent=1, ensure_ascii=False) + "\n")
+    (FOLDER / "read.json").write_text(json.dumps(commands, ensure_ascii=False) + "\n")
 
 
 def serve(binary, config):
-    """Scores the groups by a server that dumps, two groups per set, and stops it."""
+    """Scores the groups by a server that dumps two groups per set, and writes its answers."""
     command = [binary, "serve", config, "serve.port=0", "serve.dump=serve", "serve.dump_every=2"]
     process = subprocess.Popen([*command, *SETTINGS], cwd=FOLDER, stdout=subprocess.PIPE, text=True)
     address = re.search(r"http://([0-9.:]+)", process.stdout.readline()).group(0)
     for group in GROUPS:
         body = json.dumps(group).encode()
-        urllib.request.urlopen(f"{address}/v1/score_group", body).read()
+        answer = urllib.request.urlopen(f"{address}/v1/score_group", body).read()
+        with open(FOLDER / "answers.jsonl", "a") as file:
+            file.write(answer.decode() + "\n")
     process.send_signal(signal.SIGTERM)
     process.wait()
 

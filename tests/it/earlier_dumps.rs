@@ -64,6 +64,7 @@ fn earlier_serve_dump_is_continued() {
     let dir = tempfile::tempdir().unwrap();
     let dumps = golden::path(DUMPS);
     let serve = dir.path().join("serve");
+    std::fs::create_dir(&serve).unwrap();
     for entry in std::fs::read_dir(dumps.join("serve")).unwrap() {
         let path = entry.unwrap().path();
         let to = serve.join(path.file_name().unwrap());
@@ -80,10 +81,9 @@ fn earlier_serve_dump_is_continued() {
         "run.seed=3",
     ]);
     let groups = std::fs::read_to_string(dumps.join("groups.jsonl")).unwrap();
-    let rewards = std::fs::read_to_string(dumps.join("score/rewards.jsonl")).unwrap();
-    for (group, wanted) in groups.lines().zip(json_lines(&rewards)) {
-        let (status, scored) = server.request("POST /v1/score_group", group);
-        assert_eq!((status, &scored["rewards"]), (200, &wanted["rewards"]), "{scored}");
+    let answers = std::fs::read_to_string(dumps.join("answers.jsonl")).unwrap();
+    for (group, wanted) in groups.lines().zip(json_lines(&answers)) {
+        assert_eq!(server.request("POST /v1/score_group", group), (200, wanted));
     }
     server.stop();
     assert!(sets(&serve) >= n_before);

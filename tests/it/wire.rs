@@ -18,7 +18,16 @@ use compare::Comparison;
 use player::Player;
 
 /// The record's size: requests, and words of errors in their answers.
-const RECORDED: (usize, usize) = (403, 0);
+const RECORDED: (usize, usize) = (403, 241);
+
+/// Bounds that the recorded OpenAPI document does not have. The recorded program refused the same
+/// values with 422.
+const NEW_BOUNDS: [&str; 4] = [
+    "/components/schemas/VoteRule/properties/lead/minimum",
+    "/components/schemas/VoteRule/properties/max/minimum",
+    "/components/schemas/VoteRule/properties/threshold/exclusiveMaximum",
+    "/components/schemas/VoteRule/properties/threshold/exclusiveMinimum",
+];
 
 fn folder() -> PathBuf {
     root().join("tests/wire")
@@ -103,7 +112,8 @@ fn recorded_answers_with_one_change_are_told_apart() {
             ("/lines/0/rewards/0", json!(null)),
         ] {
             let mut changed = answer.clone();
-            let Some(at) = changed.pointer_mut(pointer) else { continue };
+            let is_other = |at: &&mut Value| **at != value;
+            let Some(at) = changed.pointer_mut(pointer).filter(is_other) else { continue };
             *at = value;
             let mut comparison = Comparison::default();
             comparison.add("", answer, &changed);
@@ -131,7 +141,9 @@ fn openapi_document_has_the_recorded_structure() {
     let recorded: Value = serde_json::from_slice(&std::fs::read(recorded).unwrap()).unwrap();
     let mut comparison = Comparison::default();
     comparison.add("", &recorded, &document);
-    assert!(comparison.differences.is_empty(), "{}", comparison.differences.join("\n"));
+    let place = |difference: &String| difference.split(": ").next().unwrap().to_owned();
+    let places: Vec<String> = comparison.differences.iter().map(place).collect();
+    assert_eq!(places, NEW_BOUNDS, "{}", comparison.differences.join("\n"));
 }
 
 /// Takes descriptions and summaries out of a document; members of `properties` are names, not

@@ -1,7 +1,8 @@
 """The recorded requests: which servers answer them, in which order, and what each sends.
 
 A step is a list of requests that may wait for each other; a request with `after` is sent once a
-server's JSON shows a value. Knows nothing of sockets.
+server's JSON shows a value, and the request after one with `in_turn` is sent once that one is
+answered. Knows nothing of sockets.
 """
 
 import json
@@ -263,10 +264,10 @@ def jobs():
     get("rule", "/v1/jobs/{job}/events", "jobs: events of a job that is over")
     get("rule", "/v1/jobs/{job}/events?traces=true", "jobs: events with traces")
     post("rule", "jobs: the same once more", "/v1/jobs", body)
+    post("rule", "jobs: one completion", "/v1/jobs", group("4"), save={"single": "/job_id"})
     step("rule", "jobs: a job that is over is not cancelled", request("DELETE", "/v1/jobs/{job}"))
     for name, wrong in {
         "an empty object": {},
-        "one completion": group("4"),
         "no JSON": "{",
         "a list": [],
     }.items():
@@ -380,7 +381,7 @@ def openrlhf():
         "rule",
         "openrlhf: a member comes with two completions",
         request("POST", path, rlhf("4"), zero),
-        request("POST", path, rlhf("5"), zero, after=waiting(1)),
+        request("POST", path, rlhf("5"), zero, after=waiting(1), in_turn=True),
         request("POST", path, rlhf("5"), one, after=waiting(1)),
         request("POST", path, rlhf("6"), two, after=waiting(2)),
     )
@@ -413,7 +414,7 @@ def openrlhf():
         "one_cohort",
         "openrlhf: as many groups are open as may be",
         request("POST", path, rlhf("4", "one? ")),
-        request("POST", path, rlhf("4", "other? "), after=waiting(1)),
+        request("POST", path, rlhf("4", "other? "), after=waiting(1), in_turn=True),
         request("POST", path, rlhf("5", "one? ")),
     )
 

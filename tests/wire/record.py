@@ -38,7 +38,7 @@ class StubJudge(http.server.BaseHTTPRequestHandler):
             return
         status = next((status for status in (400, 500) if f"[[{status}]]" in said), 200)
         answer = {"error": "as asked"} if status != 200 else completion(body, said)
-        text = json.dumps(answer).encode()
+        text = json.dumps(answer, separators=(",", ":")).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(text)))
@@ -221,6 +221,8 @@ class Player:
             thread = threading.Thread(target=send, args=(at, sent))
             thread.start()
             threads.append(thread)
+            if "in_turn" in sent:
+                thread.join()
         for thread in threads:
             thread.join()
         exchanges = [sent | {"answer": answer} for sent, answer in zip(step["exchanges"], answers)]

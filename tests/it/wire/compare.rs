@@ -6,10 +6,6 @@ use serde_json::Value;
 /// Members of JSON objects that hold the words of an error, for people.
 const WORDS: [&str; 4] = ["error", "reason", "failure_reason", "_ng_failure_judge_error"];
 
-/// What an Arrow stream that breaks off ends with: the words of an error in hexadecimal digits
-/// follow.
-const BROKEN_OFF: &str = "62726f6b656e206f66663a20";
-
 /// Outcome of a comparison.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Comparison {
@@ -42,24 +38,8 @@ impl Comparison {
                     self.add(&format!("{place}/{at}"), old, new);
                 }
             }
-            (Value::String(old), Value::String(new)) => self.add_text(place, old, new),
             _ if recorded == seen => {}
             _ => self.differ(place, recorded, seen),
-        }
-    }
-
-    fn add_text(&mut self, place: &str, recorded: &str, seen: &str) {
-        match (recorded.split_once(BROKEN_OFF), seen.split_once(BROKEN_OFF)) {
-            (Some((old, _)), Some((new, _))) => {
-                self.n_words += 1;
-                // the length of the words comes before them, as eight digits
-                let rows = |text: &str| text[..text.len() - 8].to_owned();
-                if rows(old) != rows(new) {
-                    self.differ(place, &old, &new);
-                }
-            }
-            _ if recorded == seen => {}
-            _ => self.differ(place, &recorded, &seen),
         }
     }
 

@@ -37,7 +37,12 @@ impl Player {
                 self.wait_for(&request["after"]);
                 let address = &self.address;
                 let path = self.filled(request["path"].as_str().unwrap());
-                threads.push(scope.spawn(move || send(address, request, &path)));
+                let thread = scope.spawn(move || send(address, request, &path));
+                // some requests are answered before the next one is sent
+                while request["in_turn"] == true && !thread.is_finished() {
+                    std::thread::yield_now();
+                }
+                threads.push(thread);
             }
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
