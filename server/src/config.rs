@@ -109,49 +109,50 @@ impl ServeConfig {
     }
 }
 
-/// Limits of the server.
+/// Settings of the server: durations and bytes of the `[serve]` section, and what no config file
+/// holds.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Most groups that wait or are being judged.
+    /// Maximum number of queued and judged groups.
     pub queue_capacity: usize,
-    /// Most estimated tokens of them; 0: as many as can be judged within `timeout` at the judge's
-    /// pace.
+    /// Maximum estimated judge tokens of queued and judged groups. 0: as many as can be judged
+    /// within `timeout` at the measured pace of the judge.
     pub queue_tokens: u64,
-    /// Longest time that a request waits for its result.
+    /// Maximum time that a request waits for its result.
     pub timeout: Duration,
-    /// Most memory for results that are kept for clients that ask again.
+    /// Maximum memory for cached results.
     pub keep_bytes: usize,
-    /// Where what is scored is kept on disk; none keeps it in memory only.
+    /// Dump of the results. `None`: results are kept in memory only.
     pub dump: Option<DumpConfig>,
-    /// Key of groups that bring no seed of their own.
+    /// Seed of groups without a seed of their own.
     pub seed: u64,
-    /// Tokens one of which every request must bring; none asks for none.
+    /// Tokens of which every request must have one. Empty: no token is required.
     pub tokens: Vec<String>,
-    /// How groups are put together whose completions come one by one.
+    /// Collection of groups whose completions arrive one request each.
     pub cohorts: CohortConfig,
 }
 
-/// What is scored, on disk.
+/// Dump of the results: a journal, and sets of Parquet tables.
 #[derive(Clone, Debug)]
 pub struct DumpConfig {
-    /// The folder.
+    /// Folder of the dump.
     pub dir: PathBuf,
-    /// Groups of a set.
+    /// Number of groups per set.
     pub every_groups: usize,
-    /// Age at which a set is written, however few its groups.
+    /// Maximum age of a set before it is written, however few its groups.
     pub every: Duration,
-    /// Size of the journal at which a set is written.
+    /// Maximum size of the journal before a set is written.
     pub max_set_bytes: u64,
-    /// How long the journal is kept behind the sets.
+    /// Time for which journal segments are kept after their sets are written.
     pub keep: Duration,
-    /// Most bytes of it.
+    /// Maximum size of these segments, in bytes.
     pub keep_bytes: u64,
-    /// Who judges and how; set by [`crate::ScorerHandle::spawn`].
+    /// Judge and its settings; set by [`crate::ScorerHandle::spawn`].
     pub judged_by: String,
 }
 
 impl ServerConfig {
-    /// The limits of the `[serve]` section; `seed` is that of the run.
+    /// Reads the `[serve]` section; `seed` is the seed of the run.
     pub fn new(serve: &ServeConfig, seed: u64, tokens: Vec<String>) -> Self {
         let keep = Duration::from_secs_f64(serve.keep_s);
         let dump = serve.dump.clone().map(|dir| DumpConfig {
