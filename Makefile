@@ -69,7 +69,7 @@ bench-engine: build smollm2 .cache/peers/.done .cache/smollm2-bf16/.done ## jous
 	.cache/peers/bin/python bench/peers/make_model.py --source .cache/smollm2/*.gguf --folder .cache/smollm2-bf16/model --gguf .cache/smollm2-bf16/model.gguf
 	touch .cache/smollm2-bf16/.done
 
-docs: build ## regenerates docs/configuration.md and docs/metrics.md
+docs: build ## regenerates docs/configuration.md, docs/migration.md and docs/metrics.md
 	$(JOUST) docs
 
 clean: ## everything that was built or run
