@@ -80,7 +80,7 @@ impl TournamentConfig {
     }
 
     fn contradictions(&self) -> Vec<String> {
-        self.votes.contradictions().iter().map(|problem| format!("votes.{problem}")).collect()
+        self.votes.contradiction().into_iter().collect()
     }
 }
 

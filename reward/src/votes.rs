@@ -103,11 +103,11 @@ where
 }
 
 impl VoteRule {
-    /// Problems between keys, each named by its key.
-    pub(crate) fn contradictions(&self) -> Option<String> {
+    /// The problem between `max` and `stop`, if there is one.
+    pub(crate) fn contradiction(&self) -> Option<String> {
         let is_even = self.max > 0 && self.max.is_multiple_of(2);
         let is_even = is_even && self.stop == Stop::Majority;
-        is_even.then(|| format!("max is {}, wanted an odd number for stop = majority", self.max))
+        is_even.then(|| format!("votes is {}, wanted an odd number", self.max))
     }
 
     /// Whether `for_a` against `for_b` valid votes decide the match after `n_finished` votes.

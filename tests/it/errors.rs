@@ -31,10 +31,7 @@ fn configs_are_refused_by_key_and_file() {
             &["trainer.learner.optim.learning_rate is an unknown key"],
         ),
         ("[rollout]\ngroup_size = \"many\"", &["rollout.group_size"]),
-        (
-            "[reward.tournament]\nvotes = 4",
-            &["reward.tournament.votes.max is 4, wanted an odd number"],
-        ),
+        ("[reward.tournament]\nvotes = 4", &["reward.tournament.votes is 4, wanted an odd number"]),
         (
             "[reward.tournament]\nkind = \"swis\"",
             &["reward.tournament.kind is \"swis\"", "did you mean \"swiss\"?"],

@@ -58,7 +58,7 @@ fn vote_rule_reads_a_number_or_a_table_and_names_mistakes() {
         assert!(read(text).unwrap_err().to_string().contains(wanted), "{text}");
     }
     let problems = |votes| TournamentConfig { votes, ..TournamentConfig::default() }.validate();
-    let even = ["votes.max is 4, wanted an odd number for stop = majority"];
+    let even = ["votes is 4, wanted an odd number"];
     assert_eq!(problems(VoteRule::from(4)), even);
     assert!(problems(rule(4, Stop::Lead)).is_empty());
     let certain = VoteRule { threshold: 1.0, ..rule(3, Stop::Posterior) };

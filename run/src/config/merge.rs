@@ -51,7 +51,7 @@ impl Merged {
         self
     }
 
-    /// Turns the tables into a typed config. ConfigKeys that are left out have their defaults.
+    /// Turns the tables into a typed config. Keys that are left out have their defaults.
     ///
     /// # Errors
     /// [`Error::Input`] with all unknown keys, wrong types and values out of bounds.
@@ -81,7 +81,7 @@ impl Merged {
         })
     }
 
-    /// One error for all problems, by the place where their keys were written. ConfigKeys that are
+    /// One error for all problems, by the place where their keys were written. Keys that are
     /// missing are left to the rules of the config: another key may make them unnecessary.
     fn refuse(&self, problems: &[KeyProblem]) -> Result<(), Error> {
         let mut places: Vec<(&str, Vec<String>)> =

@@ -1,4 +1,4 @@
-//! ConfigKeys of configs that have a new name, and the page that lists them.
+//! Keys of configs that have a new name, and the page that lists them.
 //!
 //! An old key is an error that names the new one.
 
@@ -48,7 +48,7 @@ pub(crate) fn new_name(old: &str) -> Option<&'static str> {
 pub fn page() -> String {
     let mut text = String::from(
         "# Renamed keys\n\n\
-         ConfigKeys of config files and overrides that have a new name. An old key is an error that \
+         Keys of config files and overrides that have a new name. An old key is an error that \
          names the new key. The `config.toml` of an old run folder has old keys, so that the run \
          cannot be resumed: finish it with the version that started it, or start it again with \
          `--clean`. This page is made by `make docs`.\n\n\

@@ -9,7 +9,7 @@ use super::keys::{Bounds, Choice, ConfigKey, ConfigKeys, Shape};
 use super::near::nearest;
 use super::problem::{Fault, KeyProblem};
 
-/// ConfigKeys that have a new name: the old dotted key and the new one.
+/// Keys that have a new name: the old dotted key and the new one.
 pub type RenamedKeys = [(&'static str, &'static str)];
 
 /// All problems of a typed config, each a text that begins with the dotted key.

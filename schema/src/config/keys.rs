@@ -10,9 +10,9 @@ use serde_json::Value;
 /// The keys of a table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConfigKeys {
-    /// ConfigKeys that the table always has, in source order.
+    /// Keys that the table always has, in source order.
     pub all: Vec<ConfigKey>,
-    /// ConfigKeys that depend on the value of one key, the tag.
+    /// Keys that depend on the value of one key, the tag.
     pub variants: Option<Variants>,
 }
 
@@ -41,7 +41,7 @@ pub struct Variants {
 pub struct Variant {
     /// The tag's value.
     pub choice: Choice,
-    /// ConfigKeys that only this kind has.
+    /// Keys that only this kind has.
     pub keys: Vec<ConfigKey>,
 }
 

@@ -1,4 +1,4 @@
-//! ConfigKeys of a struct with every shape.
+//! Keys of a struct with every shape.
 
 use serde::Serialize;
 
