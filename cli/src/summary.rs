@@ -24,7 +24,7 @@ pub(crate) fn print(run: &FinishedRun) {
     let dir = run.dir.display();
     line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
     line(format!("The view to open:    {dir}/completions/*.parquet (pandas, polars, DuckDB)"));
-    line(format!("Figures by step:     {dir}/metrics.jsonl"));
+    line(format!("Metrics by step:     {dir}/metrics.jsonl"));
     line(format!("The model:           {dir}/checkpoints/ (Hugging Face folders)"));
 }
 
