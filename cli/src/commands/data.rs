@@ -14,7 +14,7 @@ use crate::output;
 /// Arguments of `joust data`.
 #[derive(Args)]
 pub(crate) struct DataArgs {
-    /// DataKind of lines to write.
+    /// Kind of lines to write.
     #[arg(value_enum)]
     kind: DataKind,
     /// Number of lines.
