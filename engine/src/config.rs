@@ -17,7 +17,7 @@ use tch::Kind;
 use crate::error::Error;
 use family::Bias;
 pub use family::Family;
-use keys::ConfigKeys;
+use keys::ModelConfigKeys;
 pub use quantization::Fp8Layout;
 pub use rope::RopeScaling;
 
@@ -89,7 +89,7 @@ impl ModelConfig {
     /// [`Error::BadConfig`] names a missing or impossible key, [`Error::Unsupported`] a feature
     /// that this engine lacks.
     pub fn from_json(path: &Path, value: &Value) -> Result<Self, Error> {
-        let keys = ConfigKeys { path, value };
+        let keys = ModelConfigKeys { path, value };
         let wanted = Family::model_types();
         let Some(model_type) = keys.text("model_type") else {
             return Err(keys.bad(format!("key `model_type` is missing, wanted {wanted}")));
@@ -196,7 +196,7 @@ impl ModelConfig {
 }
 
 /// Refuses features that change what a layer computes and that no layer here has.
-fn refuse_unsupported(keys: &ConfigKeys<'_>, family: &Family) -> Result<(), Error> {
+fn refuse_unsupported(keys: &ModelConfigKeys<'_>, family: &Family) -> Result<(), Error> {
     let wanted = family.activation;
     if let Some(act) = keys.text("hidden_act")
         && act != wanted
@@ -212,7 +212,7 @@ fn refuse_unsupported(keys: &ConfigKeys<'_>, family: &Family) -> Result<(), Erro
     Ok(())
 }
 
-fn fp8_layout(keys: &ConfigKeys<'_>) -> Result<Option<Fp8Layout>, Error> {
+fn fp8_layout(keys: &ModelConfigKeys<'_>) -> Result<Option<Fp8Layout>, Error> {
     let Some(config) = keys.get("quantization_config") else { return Ok(None) };
     let layout = quantization::parse(config);
     layout.map(Some).map_err(|what| keys.unsupported(format!("quantization_config: {what}")))

@@ -151,7 +151,7 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
-    /// Most tokens of one sequence of a model.
+    /// Maximum number of tokens per sequence of a model.
     pub(crate) fn max_context_of(&self, model: &ModelConfig) -> usize {
         match self.max_context {
             0 => model.max_position,

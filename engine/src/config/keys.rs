@@ -18,12 +18,12 @@ pub(crate) fn token_ids(value: Option<&Value>) -> Option<Vec<u32>> {
 }
 
 /// The keys of one configuration file, with errors that name the file and the key.
-pub(super) struct ConfigKeys<'a> {
+pub(super) struct ModelConfigKeys<'a> {
     pub(super) path: &'a Path,
     pub(super) value: &'a Value,
 }
 
-impl ConfigKeys<'_> {
+impl ModelConfigKeys<'_> {
     /// A configuration with a missing or impossible value.
     pub(super) fn bad(&self, reason: impl Into<String>) -> Error {
         Error::bad_config(self.path, reason)

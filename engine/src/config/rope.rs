@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::family::Family;
-use super::keys::ConfigKeys;
+use super::keys::ModelConfigKeys;
 use crate::error::Error;
 
 /// Scaling of the rotary frequencies for contexts longer than those of pre-training.
@@ -34,7 +34,7 @@ pub enum RopeScaling {
 /// [`Error::BadConfig`] for a missing or impossible value, [`Error::Unsupported`] for other types
 /// of scaling.
 pub(super) fn read(
-    keys: &ConfigKeys<'_>,
+    keys: &ModelConfigKeys<'_>,
     family: &Family,
 ) -> Result<(f64, Option<RopeScaling>), Error> {
     let empty = Map::new();
