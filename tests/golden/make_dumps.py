@@ -1,11 +1,11 @@
-"""Makes tests/golden/dumps-0528abc/: dumps of `joust score` and `joust serve`, and what that program
-reads from them.
+"""Makes tests/golden/dumps-0528abc/: dumps of `joust score` and `joust serve`, and the output of
+commands of the same program that read them.
 
     python3 tests/golden/make_dumps.py --binary OLD/target/release/joust --root OLD
 
 Made by the program of commit 0528abc; `tests/it/earlier_dumps.rs` reads them with the current
-program. Needs the standard library only. Judges by the known answers, so that votes repeat; times in
-the tables are those of the run.
+program. Needs the standard library only. A rule judges by the known answers, so that votes repeat;
+times in the tables are those of the run.
 """
 
 import argparse

@@ -3,16 +3,12 @@
 mod engine;
 mod gpu;
 mod judge;
+mod model;
 mod precision;
 mod server;
 mod votes;
 
-use std::path::PathBuf;
-
-use clap::{Args, Subcommand};
-use joust_engine::{Engine, EngineConfig};
-
-use crate::commands::EngineArgs;
+use clap::Subcommand;
 
 /// The parts that are measured.
 #[derive(Subcommand)]
@@ -41,40 +37,4 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Server(args) => server::run(args),
         BenchCommand::Judge(args) => judge::run(args),
     }
-}
-
-/// The model that is measured.
-#[derive(Args)]
-struct BenchModel {
-    /// Model folder (Hugging Face) or GGUF file.
-    #[arg(long)]
-    model: PathBuf,
-    /// Draws random weights instead of reading them; the folder needs a config.json and a
-    /// tokenizer.
-    #[arg(long)]
-    random_weights: bool,
-    #[command(flatten)]
-    engine: EngineArgs,
-}
-
-impl BenchModel {
-    /// Loads the model into an engine whose settings `change` adapts.
-    fn open(&self, change: impl FnOnce(&mut EngineConfig)) -> anyhow::Result<Engine> {
-        let mut config = self.engine.config();
-        change(&mut config);
-        Ok(match self.random_weights {
-            true => Engine::open_random(&self.model, &config)?,
-            false => Engine::open(&self.model, &config)?,
-        })
-    }
-
-    /// Last part of the model's path.
-    fn name(&self) -> String {
-        self.model.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

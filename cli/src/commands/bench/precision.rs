@@ -5,7 +5,7 @@ use joust_engine::device::Quantization;
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
-use super::BenchModel;
+use super::model::BenchModel;
 use crate::output;
 
 /// Arguments of `joust bench precision`.

@@ -18,7 +18,7 @@ use joust_server::Server;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::median;
+use super::model::median;
 use crate::commands::ConfigArgs;
 use crate::commands::score::read_groups;
 use crate::commands::serve;

@@ -8,7 +8,7 @@ use joust_engine::{Request, RequestId, SamplingParams};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
-use super::{BenchModel, median};
+use super::model::{BenchModel, median};
 use crate::output;
 
 /// Arguments of `joust bench votes`.

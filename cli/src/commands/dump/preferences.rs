@@ -54,7 +54,7 @@ struct BestCompletion {
 /// The scored completions of each group, best first.
 fn ranked(path: &std::path::Path) -> anyhow::Result<BTreeMap<GroupId, Vec<(f64, Completion)>>> {
     let mut groups: BTreeMap<GroupId, Vec<(f64, Completion)>> = BTreeMap::new();
-    for row in super::read_completions(path)? {
+    for row in super::files::read_completions(path)? {
         if let Some(reward) = row.reward {
             groups.entry(row.group_id.clone()).or_default().push((reward, row));
         }

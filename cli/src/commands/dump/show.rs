@@ -29,7 +29,7 @@ pub(crate) struct ShowArgs {
 const MAX_CELL_CHARS: usize = 48;
 
 pub(crate) fn run(args: ShowArgs) -> anyhow::Result<()> {
-    for file in super::parquet_files(&args.path)? {
+    for file in super::files::parquet_files(&args.path)? {
         let schema = parquet::schema(&file)?;
         let rows = parquet::read_json(&file)?;
         let n_shown = if args.rows == 0 { rows.len() } else { args.rows.min(rows.len()) };
