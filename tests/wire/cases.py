@@ -11,10 +11,9 @@ import pathlib
 HERE = pathlib.Path(__file__).parent
 
 RULE = {"reward.judge": {"kind": "rule"}}
-STUB = {
-    "reward.judge": {"kind": "http", "temperature": 0.5, "max_thinking_tokens": 160},
-    "reward.judge.http": {"urls": ["{stub}"], "model": "stub", "tries": 1, "timeout_s": 60},
-}
+HTTP = {"urls": ["{stub}"], "model": "stub", "tries": 1, "timeout_s": 60}
+SAMPLING = {"temperature": 0.5, "max_thinking_tokens": 160}
+STUB = {"reward.judge": {"kind": "http"} | SAMPLING | HTTP}
 
 # what each server's config adds to the defaults
 SERVERS = {
@@ -27,6 +26,17 @@ SERVERS = {
     "stub": STUB | {"serve": {"group_size": 2, "collect_s": 300}},
     "one_group": STUB | {"serve": {"queue_capacity": 1, "collect_s": 300}},
 }
+
+
+def with_earlier_keys(settings):
+    """The same settings for a program that has the keys of an http judge in a table of their own."""
+    judge = settings["reward.judge"]
+    if judge["kind"] != "http":
+        return settings
+    rest = {key: value for key, value in judge.items() if key not in HTTP}
+    return settings | {"reward.judge": rest, "reward.judge.http": HTTP}
+
+
 TOKENS = "first-token\nsecond-token\n"
 
 LINES = {"content-type": "application/x-ndjson"}

@@ -1,6 +1,9 @@
 """Plays the scripted requests against a `joust serve` and writes requests with answers.
 
-    python3 tests/wire/record.py --binary OLD/target/release/joust --root OLD
+    python3 tests/wire/record.py --binary target/release/joust
+
+Writes `recorded.jsonl`, and `openapi.json` beside it. The committed record is of commit 0528abc,
+with `--earlier-keys`.
 
 Needs nothing but Python. `tests/it/wire.rs` plays the same requests against the current program
 and compares. What changes from call to call is replaced: see `steady`.
@@ -280,6 +283,7 @@ def main():
     parser.add_argument("--root", default=".", help="the folder in which it runs")
     here = pathlib.Path(__file__).parent
     parser.add_argument("--output", default=here / "recorded.jsonl")
+    parser.add_argument("--earlier-keys", action="store_true", help="configs as of 0528abc")
     args = parser.parse_args()
     lines, player, process, running = [], None, None, None
     environment_tokens = os.environ.pop("JOUST_TOKENS", None)
@@ -294,11 +298,14 @@ def main():
                 stop(process)
                 running = step["server"]
                 path = folder / f"{running}.toml"
-                path.write_text(config(cases.SERVERS[running], replaced))
+                settings = cases.SERVERS[running]
+                if args.earlier_keys:
+                    settings = cases.with_earlier_keys(settings)
+                path.write_text(config(settings, replaced))
                 process, address = start_server(os.path.abspath(args.binary), args.root, path)
                 player = Player(address, replaced["{stub}"])
                 if running == "rule":
-                    write_openapi(address, here / "openapi-0528abc.json")
+                    write_openapi(address, pathlib.Path(args.output).with_name("openapi.json"))
             lines.append(json.dumps(player.play(step), ensure_ascii=False))
         stop(process)
     pathlib.Path(args.output).write_text("".join(f"{line}\n" for line in lines))
