@@ -29,7 +29,7 @@ SERVERS = {
 
 
 def with_earlier_keys(settings):
-    """The same settings for a program that has the keys of an http judge in a table of their own."""
+    """The same settings, with the keys of an http judge in a table of their own."""
     judge = settings["reward.judge"]
     if judge["kind"] != "http":
         return settings
