@@ -140,7 +140,7 @@ impl Default for EngineConfig {
             prefix_cache: true,
             max_context: 0,
             max_batch: 64,
-            max_queue: 65_536,
+            max_queue: 0,
             step_tokens: 2_048,
             gpu_kernels: true,
             cuda_graphs: true,

@@ -38,8 +38,7 @@ pub struct VoteRule {
     pub max: u32,
     /// Condition that ends the voting before `max` votes.
     pub stop: Stop,
-    /// Number of votes that one side must be ahead for `lead`.
-    #[schemars(range(min = 1))]
+    /// Number of votes that one side must be ahead for `lead`, at least 1 there.
     pub lead: u32,
     /// Probability at which `posterior` stops.
     #[schemars(extend("exclusiveMinimum" = 0.5, "exclusiveMaximum" = 1))]
@@ -103,11 +102,15 @@ where
 }
 
 impl VoteRule {
-    /// The problem between `max` and `stop`, if there is one.
+    /// The problem between `stop` and the number that it reads, if there is one.
     pub(crate) fn contradiction(&self) -> Option<String> {
-        let is_even = self.max > 0 && self.max.is_multiple_of(2);
-        let is_even = is_even && self.stop == Stop::Majority;
-        is_even.then(|| format!("votes is {}, wanted an odd number", self.max))
+        match self.stop {
+            Stop::Majority if self.max > 0 && self.max.is_multiple_of(2) => {
+                Some(format!("votes is {}, wanted an odd number", self.max))
+            }
+            Stop::Lead if self.lead == 0 => Some("votes.lead is 0, wanted at least 1".to_owned()),
+            _ => None,
+        }
     }
 
     /// Whether `for_a` against `for_b` valid votes decide the match after `n_finished` votes.

@@ -105,7 +105,7 @@ impl Default for RolloutConfig {
             system_prompt: None,
             workers: 1,
             queue_capacity: 256,
-            engine: EngineConfig::default(),
+            engine: EngineConfig { max_queue: 65_536, ..EngineConfig::default() },
         }
     }
 }

@@ -48,7 +48,7 @@ pub enum JudgeKind {
 }
 
 /// Keys of an `engine` judge.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineJudgeConfig {
     /// Model folder or GGUF file of the judge.
@@ -127,14 +127,6 @@ impl Default for JudgeConfig {
     }
 }
 
-impl Default for EngineJudgeConfig {
-    /// The arena bounds the number of votes in flight, so that the engine's queue needs no limit.
-    fn default() -> Self {
-        let engine = EngineConfig { max_queue: 0, ..EngineConfig::default() };
-        Self { model: PathBuf::new(), engine }
-    }
-}
-
 impl Default for HttpJudgeConfig {
     fn default() -> Self {
         Self {
@@ -154,6 +146,15 @@ impl JudgeConfig {
     /// Problems between keys, each named by its key.
     pub(super) fn contradictions(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        if let JudgeKind::Engine(judge) = &self.kind
+            && judge.engine.max_queue > 0
+        {
+            problems.push(format!(
+                "engine.max_queue is {}, wanted 0: a full queue would lose votes, whose number the \
+                 arena bounds",
+                judge.engine.max_queue
+            ));
+        }
         if let JudgeKind::Http(http) = &self.kind {
             problems.extend(http.contradictions());
             if http.samples_per_call > 1 && self.temperature == 0.0 {
@@ -197,3 +198,6 @@ impl HttpJudgeConfig {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,10 @@ fn vote_rule_reads_a_number_or_a_table_and_names_mistakes() {
     let even = ["votes is 4, wanted an odd number"];
     assert_eq!(problems(VoteRule::from(4)), even);
     assert!(problems(rule(4, Stop::Lead)).is_empty());
+    // `lead` matters to `lead` alone
+    let no_lead = |stop| problems(VoteRule { lead: 0, ..rule(5, stop) });
+    assert_eq!(no_lead(Stop::Lead), ["votes.lead is 0, wanted at least 1"]);
+    assert!(no_lead(Stop::Never).is_empty());
     let certain = VoteRule { threshold: 1.0, ..rule(3, Stop::Posterior) };
     assert_eq!(problems(certain), ["votes.threshold is 1.0, wanted above 0.5 and below 1"]);
 }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::*;
+use crate::config::train::TrainRun;
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -59,6 +60,13 @@ struct New {
 }
 
 fn read(files: &[&str], overrides: &[&str]) -> Result<Config, Error> {
+    read_as(files, overrides)
+}
+
+fn read_as<T>(files: &[&str], overrides: &[&str]) -> Result<T, Error>
+where
+    T: Default + Serialize + DeserializeOwned + JsonSchema,
+{
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = files
         .iter()
@@ -116,6 +124,15 @@ fn a_later_kind_drops_the_keys_of_the_earlier_kind() {
     assert!(missing.contains("judge.model is missing"), "{missing}");
     let same = read(&[engine], &["judge.kind=engine"]).unwrap();
     assert_eq!(same, read(&[engine], &[]).unwrap());
+}
+
+#[test]
+fn change_of_kind_gives_an_engine_the_defaults_of_a_judge() {
+    let engine =
+        "[reward.judge]\nkind = 'engine'\nmodel = 'm'\n[reward.judge.engine]\nmax_batch = 4";
+    let directly: TrainRun = read_as(&[engine], &[]).unwrap();
+    let after_rule: TrainRun = read_as(&["[reward.judge]\nkind = 'rule'", engine], &[]).unwrap();
+    assert_eq!(after_rule.reward, directly.reward);
 }
 
 #[test]
