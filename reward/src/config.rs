@@ -80,7 +80,7 @@ impl TournamentConfig {
     }
 
     fn contradictions(&self) -> Vec<String> {
-        self.votes.contradiction().into_iter().collect()
+        self.votes.contradictions()
     }
 }
 

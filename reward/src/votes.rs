@@ -28,20 +28,19 @@ pub enum Stop {
 }
 
 /// Votes per match. A plain number n stands for `{ max = n, stop = "majority" }`.
+// A type of the wire too, whose schema has no bounds: `contradictions` checks them.
 // `remote` makes the derived functions inherent: they read the table form, `deserialize` both forms
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct VoteRule {
     /// Maximum number of votes per match; the order in which the two answers are shown alternates.
-    /// An odd number for `majority`.
-    #[schemars(range(min = 1))]
+    /// At least 1, and an odd number for `majority`.
     pub max: u32,
     /// Condition that ends the voting before `max` votes.
     pub stop: Stop,
     /// Number of votes that one side must be ahead for `lead`, at least 1 there.
     pub lead: u32,
-    /// Probability at which `posterior` stops.
-    #[schemars(extend("exclusiveMinimum" = 0.5, "exclusiveMaximum" = 1))]
+    /// Probability at which `posterior` stops, above 0.5 and below 1.
     pub threshold: f64,
     /// Number of votes that are requested in advance, beyond the votes that are certainly needed;
     /// they are cancelled if the match is decided without them.
@@ -102,15 +101,24 @@ where
 }
 
 impl VoteRule {
-    /// The problem between `stop` and the number that it reads, if there is one.
-    pub(crate) fn contradiction(&self) -> Option<String> {
-        match self.stop {
-            Stop::Majority if self.max > 0 && self.max.is_multiple_of(2) => {
-                Some(format!("votes is {}, wanted an odd number", self.max))
-            }
-            Stop::Lead if self.lead == 0 => Some("votes.lead is 0, wanted at least 1".to_owned()),
-            _ => None,
+    /// All problems, each named by its key.
+    pub(crate) fn contradictions(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.max == 0 {
+            problems.push("votes is 0, wanted at least 1".to_owned());
+        } else if self.stop == Stop::Majority && self.max.is_multiple_of(2) {
+            problems.push(format!("votes is {}, wanted an odd number", self.max));
         }
+        if self.stop == Stop::Lead && self.lead == 0 {
+            problems.push("votes.lead is 0, wanted at least 1".to_owned());
+        }
+        if !(self.threshold > 0.5 && self.threshold < 1.0) {
+            problems.push(format!(
+                "votes.threshold is {:?}, wanted above 0.5 and below 1",
+                self.threshold
+            ));
+        }
+        problems
     }
 
     /// Whether `for_a` against `for_b` valid votes decide the match after `n_finished` votes.

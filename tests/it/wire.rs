@@ -20,14 +20,6 @@ use player::Player;
 /// The record's size: requests, and words of errors in their answers.
 const RECORDED: (usize, usize) = (403, 241);
 
-/// Bounds that the recorded OpenAPI document does not have. The recorded program refused the same
-/// values with 422.
-const NEW_BOUNDS: [&str; 3] = [
-    "/components/schemas/VoteRule/properties/max/minimum",
-    "/components/schemas/VoteRule/properties/threshold/exclusiveMaximum",
-    "/components/schemas/VoteRule/properties/threshold/exclusiveMinimum",
-];
-
 fn folder() -> PathBuf {
     root().join("tests/wire")
 }
@@ -140,9 +132,7 @@ fn openapi_document_has_the_recorded_structure() {
     let recorded: Value = serde_json::from_slice(&std::fs::read(recorded).unwrap()).unwrap();
     let mut comparison = Comparison::default();
     comparison.add("", &recorded, &document);
-    let place = |difference: &String| difference.split(": ").next().unwrap().to_owned();
-    let places: Vec<String> = comparison.differences.iter().map(place).collect();
-    assert_eq!(places, NEW_BOUNDS, "{}", comparison.differences.join("\n"));
+    assert!(comparison.differences.is_empty(), "{}", comparison.differences.join("\n"));
 }
 
 /// Takes descriptions and summaries out of a document; members of `properties` are names, not
