@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use joust_schema::{atomic, jsonl, manifest};
-use joust_trainer::Metrics;
+use joust_trainer::{Metrics, checkpoint};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -88,9 +88,22 @@ impl RunFolder {
         &self.dir
     }
 
-    /// Deletes the records after the checkpoint of `step`, or all records without a checkpoint. The
-    /// resumed run makes them again.
-    pub(crate) fn rewind(&self, step: Option<u64>) -> Result<(), Error> {
+    /// The newest checkpoint if `existing` resumes from it: step and folder. Deletes all records
+    /// after it, or all records without one; the run makes them again.
+    pub(crate) fn rewind_to_newest(
+        &self,
+        existing: ExistingRun,
+    ) -> Result<Option<(u64, PathBuf)>, Error> {
+        let newest = match existing {
+            ExistingRun::Resume => checkpoint::latest(&self.dir)?,
+            ExistingRun::Refuse | ExistingRun::Clean => None,
+        };
+        self.rewind(newest.as_ref().map(|(step, _)| *step))?;
+        Ok(newest)
+    }
+
+    /// Deletes the records after the checkpoint of `step`, or all records without a checkpoint.
+    fn rewind(&self, step: Option<u64>) -> Result<(), Error> {
         for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
             atomic::sweep(&dir)?;
         }

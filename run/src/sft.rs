@@ -85,11 +85,7 @@ impl FineTuning {
         let source = ExampleSource::open(&config.data)?;
         let run = RunFolder::open(&config.run, config, existing)?;
         let seed = Seed::new(config.run.seed);
-        let newest = match existing {
-            ExistingRun::Resume => checkpoint::latest(run.dir())?,
-            ExistingRun::Refuse | ExistingRun::Clean => None,
-        };
-        run.rewind(newest.as_ref().map(|(step, _)| *step))?;
+        let newest = run.rewind_to_newest(existing)?;
         let (model, tokenizer) = match &newest {
             Some((_, path)) => open_model(path, &config.model)?,
             None => start(config, &source, seed)?,

@@ -41,11 +41,7 @@ pub fn start(
     let scorer = Scorer::open(&config.reward, false)?;
 
     let run = RunFolder::open(&config.run, &config, existing)?;
-    let found = match existing {
-        ExistingRun::Resume => checkpoint::latest(run.dir())?,
-        ExistingRun::Refuse | ExistingRun::Clean => None,
-    };
-    run.rewind(found.as_ref().map(|(step, _)| *step))?;
+    let found = run.rewind_to_newest(existing)?;
     let policy = match &found {
         Some((_, path)) => {
             let files = folder::open(path)?;
