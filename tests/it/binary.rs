@@ -8,9 +8,14 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
+/// The binary under test: the one that cargo built, or the one at `JOUST_BINARY`.
+fn binary() -> PathBuf {
+    std::env::var_os("JOUST_BINARY").map_or(env!("CARGO_BIN_EXE_joust").into(), PathBuf::from)
+}
+
 /// A command that is ready to run.
 pub(crate) fn joust<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_joust"));
+    let mut command = Command::new(binary());
     command.args(args).current_dir(root()).stdin(Stdio::null()).env_remove("RUST_LOG");
     command
 }
