@@ -36,7 +36,6 @@ check: setup ## format, lints and documentation, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
-	$(JOUST) docs --check
 
 quickstart: build ## GRPO on a nano policy, taught by a nano reasoning judge (a few minutes)
 	$(JOUST) train configs/quickstart.toml --clean

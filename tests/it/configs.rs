@@ -1,4 +1,4 @@
-//! The shipped configs, as their headers say to run them.
+//! The shipped configs, as their headers say to run them, and the pages made from their types.
 
 use crate::binary::{arg, root, succeed};
 
@@ -16,4 +16,9 @@ fn shipped_configs_are_valid() {
         n_read += 1;
     }
     assert!(n_read >= 7);
+}
+
+#[test]
+fn generated_pages_are_current() {
+    succeed(&["docs", "--check"]);
 }
