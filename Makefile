@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup setup-test build test check quickstart models prompts smollm2 bench-engine docs clean
+.PHONY: help setup setup-test build test test-clients check quickstart models prompts smollm2 bench-engine docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ setup-test: setup .venv/polars
 
 test: setup-test ## all tests
 	$(CARGO) test --release --locked --workspace
+
+test-clients: build ## the clients of nemo-gym, verl, openrlhf, ms-swift, openai and cohere (installs them, 6 GB)
+	$(PYTHON) tests/clients/run.py --binary $(JOUST)
 
 check: setup ## format, lints and documentation, warnings are errors
 	$(CARGO) fmt --all --check

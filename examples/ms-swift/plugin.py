@@ -2,7 +2,8 @@
 
     JOUST_URL=http://judge:8000 swift rlhf --external_plugins plugin.py --reward_funcs joust ...
 
-ms-swift reads None as a missing reward under `--scale_rewards gdpo` only; under other settings it
+ms-swift reads None as a missing reward under `--scale_rewards gdpo` only, and there only with the
+advantage estimators grpo and rloo and without a multi-turn scheduler; under other settings it
 counts None as 0. Under those settings a completion without a valid vote is an error.
 """
 
@@ -49,12 +50,22 @@ class Joust(ORM):
             scored = list(pool.map(lambda group: ask(url, group, headers), groups))
         rewards = [reward for group in scored for reward in group["rewards"]]
         missing = [at for at, reward in enumerate(rewards) if reward is None]
-        if missing and self.args.scale_rewards != "gdpo":
+        if missing and not leaves_out_none(self.args):
             raise RuntimeError(
                 f"the judge gave no valid vote for completions {missing}; ms-swift leaves them out "
-                "only with --scale_rewards gdpo"
+                "only with --scale_rewards gdpo, --advantage_estimator grpo or rloo, and without "
+                "--multi_turn_scheduler"
             )
         return rewards
+
+
+def leaves_out_none(args):
+    """Whether ms-swift reads None as a missing reward: elsewhere it adds rewards with nansum."""
+    return (
+        args.scale_rewards == "gdpo"
+        and getattr(args, "advantage_estimator", "grpo") in ("grpo", "rloo")
+        and not getattr(args, "multi_turn_scheduler", None)
+    )
 
 
 orms["joust"] = Joust

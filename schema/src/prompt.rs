@@ -3,27 +3,25 @@
 //! The chat template, which turns messages into the text that a policy continues, is not known
 //! here.
 
-use serde::{Deserialize, Serialize};
+mod content;
+mod message;
+mod rendering;
 
-/// One chat message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// The text of the message.
-    pub content: String,
-}
+use std::fmt;
 
-impl Message {
-    /// A message of `role`.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-}
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+pub use content::Content;
+pub use message::Message;
+
+/// Roles of messages that a judge reads.
+pub const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
 /// A prompt: a text, or chat messages that a chat template turns into one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(untagged, expecting = "wanted a text or a list of chat messages")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(untagged)]
 pub enum Prompt {
     /// A text that the policy continues as it is.
     Text(String),
@@ -31,27 +29,77 @@ pub enum Prompt {
     Messages(Vec<Message>),
 }
 
+impl<'de> Deserialize<'de> for Prompt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PromptVisitor)
+    }
+}
+
+struct PromptVisitor;
+
+impl<'de> Visitor<'de> for PromptVisitor {
+    type Value = Prompt;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of chat messages")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Prompt, E> {
+        Ok(Prompt::Text(text.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Prompt, E> {
+        Ok(Prompt::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Prompt, A::Error> {
+        let mut messages = Vec::new();
+        loop {
+            match items.next_element() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => return Ok(Prompt::Messages(messages)),
+                Err(error) => {
+                    let number = messages.len() + 1;
+                    return Err(Error::custom(format!("message {number}: {error}")));
+                }
+            }
+        }
+    }
+}
+
 impl Prompt {
-    /// The question that a judge is shown: the text, or the content of a single message. A longer
-    /// conversation is written out turn by turn, for the judge's prompt has room for one question.
+    /// The question that a judge is shown: the text, or the content of a single turn of the user.
+    /// Every other conversation is written out turn by turn, each with its speaker, because the
+    /// judge's prompt has room for one question.
     pub fn question(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Messages(messages) => rendering::question(messages),
+        }
+    }
+
+    /// Why a judge cannot read the prompt, to be said after its name; `None` if it can.
+    pub fn problem(&self) -> Option<String> {
+        if self.is_empty() {
+            return Some("is empty".to_owned());
+        }
         let messages = match self {
-            Self::Text(text) => return text.clone(),
+            Self::Text(text) => return text.trim().is_empty().then(|| "is blank".to_owned()),
             Self::Messages(messages) => messages,
         };
-        if let [only] = &messages[..] {
-            return only.content.clone();
+        for (idx, message) in messages.iter().enumerate() {
+            let (number, role) = (idx + 1, &message.role);
+            if !ROLES.contains(&&role[..]) {
+                let roles = ROLES.join(", ");
+                return Some(format!("has the role {role:?} in message {number}, wanted {roles}"));
+            }
+            if role == "user" && message.content.trim().is_empty() {
+                return Some(format!("has a blank message of the user (message {number})"));
+            }
         }
-        let n_user_turns = messages.iter().filter(|message| message.role == "user").count();
-        let is_conversation =
-            n_user_turns > 1 || messages.iter().any(|message| message.role == "assistant");
-        let spoken = messages.iter().map(|message| match &message.role[..] {
-            "user" if !is_conversation => message.content.clone(),
-            "user" => format!("User: {}", message.content),
-            "assistant" => format!("Assistant: {}", message.content),
-            _ => message.content.clone(),
-        });
-        spoken.collect::<Vec<_>>().join("\n\n")
+        let is_blank =
+            |message: &Message| message.content.trim().is_empty() && message.tool_calls.is_empty();
+        messages.iter().all(is_blank).then(|| "has no message with a text".to_owned())
     }
 
     /// The prompt as one line of text for tables: messages as JSON.
@@ -59,7 +107,24 @@ impl Prompt {
         match self {
             Self::Text(text) => text.clone(),
             Self::Messages(messages) => serde_json::to_string(messages)
-                .expect("messages are plain strings, which JSON holds. This is a bug."),
+                .expect("messages are plain data, which JSON holds. This is a bug."),
+        }
+    }
+
+    /// The prompt of a column: the reverse of [`Prompt::to_column`]. A JSON list of objects with a
+    /// role is a chat, anything else a text.
+    ///
+    /// # Errors
+    /// What is wrong with a chat's messages.
+    pub fn from_column(text: String) -> Result<Self, String> {
+        if !text.trim_start().starts_with('[') {
+            return Ok(Self::Text(text));
+        }
+        match serde_json::from_str::<Vec<Map<String, Value>>>(&text) {
+            Ok(list) if !list.is_empty() && list.iter().all(|item| item.contains_key("role")) => {
+                serde_json::from_str(&text).map_err(|error| error.to_string())
+            }
+            _ => Ok(Self::Text(text)),
         }
     }
 
@@ -72,22 +137,28 @@ impl Prompt {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Message, Prompt};
+/// A completion: a text, or chat messages, of which the last of the assistant is meant: what it
+/// says and which tools it calls.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Prompt")]
+pub struct Completion(pub String);
 
-    #[test]
-    fn question_is_the_content_of_a_single_message_or_the_conversation() {
-        let message = |role: &str, content: &str| Message::new(role, content);
-        assert_eq!(Prompt::Text("2+2?".into()).question(), "2+2?");
-        assert_eq!(Prompt::Messages(vec![message("user", "2+2?")]).question(), "2+2?");
-        let with_system = vec![message("system", "Be brief."), message("user", "2+2?")];
-        assert_eq!(Prompt::Messages(with_system).question(), "Be brief.\n\n2+2?");
-        let turns =
-            vec![message("user", "Hi"), message("assistant", "Hello"), message("user", "2+2?")];
-        assert_eq!(
-            Prompt::Messages(turns).question(),
-            "User: Hi\n\nAssistant: Hello\n\nUser: 2+2?"
-        );
+impl TryFrom<Prompt> for Completion {
+    type Error = &'static str;
+
+    fn try_from(said: Prompt) -> Result<Self, &'static str> {
+        let messages = match said {
+            Prompt::Text(text) => return Ok(Self(text)),
+            Prompt::Messages(messages) => messages,
+        };
+        let last = messages.iter().rfind(|message| message.role == "assistant");
+        match last {
+            Some(last) => Ok(Self(rendering::answer(last))),
+            None if messages.is_empty() => Ok(Self(String::new())),
+            None => Err("a completion of messages has none of the role `assistant`"),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 use crate::openapi::{Operation, Parameter, delete, get, post};
 use crate::protocols::{
-    chat, jobs, native, nemo_gym, openrlhf, rerank, slime, streams, system, vllm,
+    chat, chat_request, jobs, native, nemo_gym, openrlhf, rerank, slime, streams, system, vllm,
 };
 use crate::wire;
 
@@ -18,10 +18,10 @@ const KEY: Parameter =
     ("query", "key", "Answers with an object, the reward under this key", "string");
 
 /// Problem statuses of routes that read a whole group.
-const GROUP_PROBLEMS: &[u16] = &[400, 408, 409, 413, 422, 429, 503, 504];
+const GROUP_PROBLEMS: &[u16] = &[400, 408, 409, 413, 415, 422, 429, 503, 504];
 
 /// Problem statuses of routes that read single completions.
-const COMPLETION_PROBLEMS: &[u16] = &[400, 408, 409, 410, 413, 422, 429, 503, 504];
+const COMPLETION_PROBLEMS: &[u16] = &[400, 408, 409, 410, 413, 415, 422, 429, 503, 504];
 
 /// All operations.
 pub(crate) fn operations() -> Vec<Operation> {
@@ -63,7 +63,7 @@ fn job_operations() -> Vec<Operation> {
             .says("jobs", "Accepts a group whose result is asked for later")
             .reads::<wire::ScoreGroupRequest>()
             .accepts::<jobs::JobReport>()
-            .problems(&[400, 408, 413, 422, 429, 503]),
+            .problems(&[400, 408, 413, 415, 422, 429, 503]),
         get("/v1/jobs/{job_id}", jobs::show)
             .says("jobs", "Status of a job, and its result")
             .takes(&[JOB, TRACES])
@@ -129,6 +129,16 @@ fn score_operations() -> Vec<Operation> {
             .reads::<rerank::Rerank>()
             .answers::<rerank::RerankAnswer>()
             .problems(GROUP_PROBLEMS),
+        post("/v2/rerank", rerank::rerank)
+            .says("scores", "Documents of a query, best first")
+            .reads::<rerank::Rerank>()
+            .answers::<rerank::RerankAnswer>()
+            .problems(GROUP_PROBLEMS),
+        post("/v1/score", vllm::score)
+            .says("scores", "vLLM: scores of documents, as completions of their query")
+            .reads::<vllm::ScoreBody>()
+            .takes(&[GROUP, ATTEMPT, MEMBER, REQUEST])
+            .problems(COMPLETION_PROBLEMS),
         post("/score", vllm::score)
             .says("scores", "vLLM: scores of documents, as completions of their query")
             .reads::<vllm::ScoreBody>()
@@ -148,8 +158,8 @@ fn judge_operations() -> Vec<Operation> {
     vec![
         post("/v1/chat/completions", chat::completions)
             .says("judge", "OpenAI: talks to the judge's model itself")
-            .reads::<chat::Chat>()
-            .problems(&[400, 408, 413, 422, 429, 503, 504]),
+            .reads::<chat_request::Chat>()
+            .problems(&[400, 404, 408, 413, 415, 422, 429, 503, 504]),
         get("/v1/models", system::models).says("judge", "OpenAI: the judge's name"),
     ]
 }

@@ -5,7 +5,10 @@
 use joust_schema::ids::GroupId;
 use joust_schema::prompt::Prompt;
 use joust_schema::seed::Seed;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::problem::Problem;
 use joust_reward::arena::GroupRequest;
@@ -38,10 +41,10 @@ impl NewGroup {
     /// A group without any choice of the client.
     ///
     /// # Errors
-    /// [`Problem::Invalid`] for an empty prompt, no completion or too many of them.
+    /// [`Problem::Invalid`] for a prompt that no judge can read, no completion or too many of them.
     pub(crate) fn new(prompt: &Prompt, completions: Vec<String>) -> Result<Self, Problem> {
-        if prompt.is_empty() {
-            return Err(invalid("prompt is empty"));
+        if let Some(problem) = prompt.problem() {
+            return Err(Problem::Invalid(format!("prompt {problem}")));
         }
         if completions.is_empty() {
             return Err(invalid("completions is empty, wanted at least two to compare"));
@@ -119,6 +122,45 @@ fn check_tournament(tournament: &TournamentConfig) -> Result<(), Problem> {
             Err(Problem::Invalid(format!("{name} is {value}, wanted at most {MAX_VOTES}")))
         }
         None => Ok(()),
+    }
+}
+
+/// Reads a known answer. A number whose digits a JSON number of 64 bits does not keep becomes the
+/// text of its digits.
+pub(crate) fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    KnownValue::deserialize(deserializer).map(|known| known.0)
+}
+
+/// As [`known`], for an answer that may be missing.
+pub(crate) fn perhaps_known<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Value>, D::Error> {
+    known(deserializer).map(Some)
+}
+
+/// As [`known`], for a list.
+pub(crate) fn known_list<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Value>, D::Error> {
+    let list = Vec::<KnownValue>::deserialize(deserializer)?;
+    Ok(list.into_iter().map(|known| known.0).collect())
+}
+
+/// A JSON value, with the digits of a number.
+struct KnownValue(Value);
+
+impl<'de> Deserialize<'de> for KnownValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let text = raw.get();
+        let value: Result<Value, _> = serde_json::from_str(text);
+        let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        let digits = value.as_ref().map(ToString::to_string).unwrap_or_default();
+        let is_exact = digits == text;
+        match value {
+            _ if is_number && !is_exact => Ok(Self(Value::String(text.to_owned()))),
+            value => value.map(Self).map_err(D::Error::custom),
+        }
     }
 }
 

@@ -75,6 +75,8 @@ impl<T: DeserializeOwned> FromRequest<ServerState> for Input<T> {
 /// # Errors
 /// [`Problem::Malformed`] if the text is not JSON; [`Problem::Invalid`] if it is of another type.
 pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    // some clients begin a body with a byte order mark
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::Invalid("wanted an object, not a list".to_owned()));
     }
@@ -102,11 +104,30 @@ impl<T: DeserializeOwned> FromRequestParts<ServerState> for Params<T> {
     }
 }
 
+/// Refuses an encoded body.
+///
+/// # Errors
+/// [`Problem::UnsupportedEncoding`]
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut texts = encodings.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let is_none = |text: &String| {
+        let text = text.trim();
+        text.is_empty() || text.eq_ignore_ascii_case("identity")
+    };
+    match texts.find(|text| !is_none(text)) {
+        Some(encoding) => Err(Problem::UnsupportedEncoding(encoding)),
+        None => Ok(()),
+    }
+}
+
 /// Reads the whole body.
 ///
 /// # Errors
-/// [`Problem::TooLarge`], [`Problem::BodyTimeout`]; [`Problem::Malformed`] if the body breaks off.
+/// [`Problem::UnsupportedEncoding`], [`Problem::TooLarge`], [`Problem::BodyTimeout`];
+/// [`Problem::Malformed`] if the body breaks off.
 async fn read_body(request: Request, state: &ServerState) -> Result<Bytes, Problem> {
+    check_encoding(request.headers())?;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {

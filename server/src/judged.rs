@@ -8,6 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::cohort::terms::{CohortKey, MemberName};
 use crate::problem::Problem;
 use joust_reward::arena::{GroupRequest, GroupResult};
+use joust_schema::tables::Vote;
 
 /// Hash of everything that defines a group: identical groups have the same key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,6 +88,46 @@ impl Judged {
         let texts = self.group.completions.iter().map(String::len).sum::<usize>();
         let votes = self.result.votes.iter().map(|vote| vote.text.len() + 200).sum::<usize>();
         texts + votes + self.group.question.len() + 200 * self.result.rewards.len() + 500
+    }
+}
+
+/// Tokens of the judge's prompts and thoughts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JudgeTokens {
+    pub(crate) prompt: i64,
+    pub(crate) completion: i64,
+}
+
+impl JudgeTokens {
+    /// The tokens of a group.
+    pub(crate) fn of(result: &GroupResult) -> Self {
+        let sum = |tokens: fn(&Vote) -> i32| {
+            result.votes.iter().map(|vote| i64::from(tokens(vote))).sum()
+        };
+        Self {
+            prompt: sum(|vote| vote.prompt_tokens),
+            completion: sum(|vote| vote.completion_tokens),
+        }
+    }
+
+    pub(crate) fn total(self) -> i64 {
+        self.prompt + self.completion
+    }
+
+    /// The share of member `idx` of `n`; the shares add up to the whole.
+    pub(crate) fn share(self, idx: usize, n: usize) -> Self {
+        let (idx, n) = (idx as i64, n as i64);
+        let part = |tokens: i64| tokens * (idx + 1) / n - tokens * idx / n;
+        Self { prompt: part(self.prompt), completion: part(self.completion) }
+    }
+}
+
+impl std::iter::Sum for JudgeTokens {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self { prompt: 0, completion: 0 }, |sum, part| Self {
+            prompt: sum.prompt + part.prompt,
+            completion: sum.completion + part.completion,
+        })
     }
 }
 

@@ -175,16 +175,7 @@ pub(crate) fn description(operations: &[Operation], wants_token: bool) -> Value 
         path[operation.method] = described;
     }
     let mut schemas = generator.take_definitions(true);
-    schemas.insert(
-        "Problem".to_owned(),
-        json!({
-            "type": "object",
-            "required": ["error"],
-            "properties": {
-                "error": {"type": "string", "description": "What is wrong, and what was wanted."},
-            },
-        }),
-    );
+    schemas.insert("Problem".to_owned(), problem_schema());
     let mut components = json!({"schemas": schemas});
     if wants_token {
         components["securitySchemes"] = json!({"token": {"type": "http", "scheme": "bearer"}});
@@ -201,6 +192,27 @@ pub(crate) fn description(operations: &[Operation], wants_token: bool) -> Value 
         "tags": TAGS.map(|(name, what)| json!({"name": name, "description": what})),
         "paths": paths,
         "components": components,
+    })
+}
+
+/// Schema of the body of a problem.
+fn problem_schema() -> Value {
+    let text = |says: &str| json!({"type": "string", "description": says});
+    json!({
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type", "code", "param"],
+                "properties": {
+                    "message": text("What is wrong, and what was wanted."),
+                    "type": text("Kind of the problem, such as `invalid_request_error`."),
+                    "code": text("Name of the problem, for programs."),
+                    "param": {"type": "null"},
+                },
+            },
+        },
     })
 }
 

@@ -8,7 +8,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::ext::ReasonPhrase;
 use serde_json::{Value, json};
+
+/// Maximum length of a problem in the status line.
+const MAX_PHRASE: usize = 240;
 
 /// Why a request has no result. [`Problem::http`] gives each its status.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -22,6 +26,14 @@ pub(crate) enum Problem {
     /// No such route or job.
     #[error("{0}")]
     NotFound(String),
+    /// The request names another model than the judge's.
+    #[error("the model `{given}` does not exist; this server has `{known}`")]
+    NoSuchModel {
+        /// The name in the request.
+        given: String,
+        /// Name of the judge's model.
+        known: String,
+    },
     /// The route exists for another method.
     #[error("the route wants another method; see /docs")]
     WrongMethod,
@@ -49,6 +61,9 @@ pub(crate) enum Problem {
     /// The body has a content type that the route does not read.
     #[error("{0}")]
     UnsupportedType(String),
+    /// The body has a content encoding, such as gzip.
+    #[error("content-encoding is `{0}`, wanted a body without one")]
+    UnsupportedEncoding(String),
     /// The request is not valid, or the judge refuses it and would again.
     #[error("{0}")]
     Invalid(String),
@@ -117,7 +132,7 @@ impl Problem {
         match self {
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, None),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, None),
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, None),
+            Self::NotFound(_) | Self::NoSuchModel { .. } => (StatusCode::NOT_FOUND, None),
             Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
             Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, None),
             Self::Cancelled
@@ -126,7 +141,9 @@ impl Problem {
             | Self::QuestionDiffers => (StatusCode::CONFLICT, None),
             Self::GroupClosed => (StatusCode::GONE, None),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, None),
-            Self::UnsupportedType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
+            Self::UnsupportedType(_) | Self::UnsupportedEncoding(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
+            }
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
             Self::QueueFull { after, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(*after)),
             Self::TooManyCohorts => (StatusCode::TOO_MANY_REQUESTS, SOON),
@@ -150,6 +167,53 @@ impl Problem {
         }
     }
 
+    /// The problem's name, for programs.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound(_) => "not_found",
+            Self::NoSuchModel { .. } => "model_not_found",
+            Self::WrongMethod => "wrong_method",
+            Self::BodyTimeout(_) => "body_timeout",
+            Self::Cancelled => "cancelled",
+            Self::StillWanted(_) => "still_wanted",
+            Self::MemberDiffers => "member_differs",
+            Self::QuestionDiffers => "question_differs",
+            Self::GroupClosed => "group_closed",
+            Self::TooLarge(_) => "too_large",
+            Self::UnsupportedType(_) => "unsupported_type",
+            Self::UnsupportedEncoding(_) => "unsupported_encoding",
+            Self::Invalid(_) => "invalid",
+            Self::QueueFull { .. } => "queue_full",
+            Self::TooManyCohorts => "too_many_groups",
+            Self::ServerStopping => "server_stopping",
+            Self::JudgeStopped => "judge_stopped",
+            Self::NotReady(_) => "not_ready",
+            Self::JudgeFailed(_) | Self::GivenUp(_) => "judge_failed",
+            Self::NoVotes(_) => "no_votes",
+            Self::TooLate(_) => "too_late",
+            Self::Incomplete { .. } => "incomplete_group",
+            Self::Masked => "masked",
+            Self::InGroup { problem, .. } => problem.name(),
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// The problem as JSON, in the form of OpenAI's clients: the member `error` of a body.
+    pub(crate) fn as_error(&self) -> Value {
+        let kind = match self.code() {
+            401 => "authentication_error",
+            404 => "not_found_error",
+            408 | 504 => "timeout_error",
+            409 | 410 => "conflict_error",
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        };
+        json!({"message": self.to_string(), "type": kind, "code": self.name(), "param": null})
+    }
+
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         self.http().0
@@ -165,6 +229,14 @@ impl Problem {
         Self::InGroup { group_id: group_id.to_string(), problem: Box::new(self) }
     }
 
+    /// The problem for the status line of HTTP/1.1: clients that do not read the body of an error
+    /// (aiohttp's and requests' `raise_for_status`) show it.
+    fn reason_phrase(&self) -> Option<ReasonPhrase> {
+        let visible = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
+        let text: String = self.to_string().chars().take(MAX_PHRASE).map(visible).collect();
+        ReasonPhrase::try_from(text.as_bytes()).ok()
+    }
+
     /// The response, with a body of the protocol's own.
     pub(crate) fn response_with(&self, body: Value) -> Response {
         let (status, retry_after) = self.http();
@@ -177,13 +249,19 @@ impl Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if matches!(self, Self::UnsupportedEncoding(_)) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        if let Some(phrase) = self.reason_phrase() {
+            response.extensions_mut().insert(phrase);
+        }
         response
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        self.response_with(json!({ "error": self.to_string() }))
+        self.response_with(json!({ "error": self.as_error() }))
     }
 }
 
@@ -192,7 +270,7 @@ pub(crate) fn meaning(status: u16) -> &'static str {
     match status {
         400 => "The body is not JSON.",
         401 => "Tokens are configured and the request has none of them.",
-        404 => "No such job.",
+        404 => "No such job or model.",
         408 => "The body took too long.",
         409 => {
             "The member already came with another completion, the judging was cancelled, or others \
@@ -200,7 +278,7 @@ pub(crate) fn meaning(status: u16) -> &'static str {
         }
         410 => "The group was judged without this member.",
         413 => "The body is too large.",
-        415 => "The body has another content type.",
+        415 => "The body has another content type, or a content encoding.",
         422 => "The request is not valid, or the judge refuses it.",
         429 => "The queue is full.",
         503 => "The judge failed, or the judge or the server stops.",

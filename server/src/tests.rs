@@ -2,9 +2,11 @@
 
 mod auth;
 mod chat;
+mod encoding;
 mod fixture;
 mod flight;
 mod jobs;
+mod messages;
 mod metrics;
 mod native;
 mod nemo_gym;

@@ -3,13 +3,13 @@
 //! Knows neither the judge nor the server's settings.
 
 use joust_schema::ids::{GroupId, Member};
-use joust_schema::prompt::{Message, Prompt};
+use joust_schema::prompt::{Completion, Message, Prompt};
 use joust_schema::tables::{Match, Reward, Status, Verdict, Vote};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::group::{NewGroup, known_answer};
+use crate::group::{NewGroup, known_answer, perhaps_known};
 use crate::problem::Problem;
 use joust_reward::VoteRule;
 use joust_reward::arena::GroupResult;
@@ -23,10 +23,12 @@ pub struct ScoreGroupRequest {
     pub prompt: Option<Prompt>,
     /// The prompt as chat messages; instead of `prompt`.
     pub messages: Option<Vec<Message>>,
-    /// The completions to compare, at least two: texts, or chat messages, of which the last is the
-    /// completion.
-    pub completions: Vec<Prompt>,
+    /// The completions to compare, at least two: texts, or chat messages, of which the last of the
+    /// assistant is the completion.
+    #[schemars(with = "Vec<Prompt>")]
+    pub completions: Vec<Completion>,
     /// The known answer, a text or a number, for rules.
+    #[serde(default, deserialize_with = "perhaps_known")]
     #[schemars(with = "Option<Known>")]
     pub answer: Option<Value>,
     /// `swiss`, `knockout` or `round_robin`, instead of the server's.
@@ -40,8 +42,14 @@ pub struct ScoreGroupRequest {
     /// Name of the group in answer and dump; a hash of the group if left out.
     pub group_id: Option<String>,
     /// Adds the judge's outputs to the answer.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_false")]
+    #[schemars(with = "Option<bool>")]
     pub traces: bool,
+}
+
+/// A truth value; null as if it was left out.
+fn null_as_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(false))
 }
 
 /// The known answer in a description of a body.
@@ -145,7 +153,7 @@ impl ScoreGroupRequest {
             }
             (None, None) => return Err(invalid("prompt is missing, wanted prompt or messages")),
         };
-        let completions = self.completions.into_iter().map(last_text).collect();
+        let completions = self.completions.into_iter().map(|said| said.0).collect();
         let mut group = NewGroup::new(&prompt, completions)?;
         group.reference = known_answer(self.answer)?;
         group.tournament = self.tournament;
@@ -154,14 +162,6 @@ impl ScoreGroupRequest {
         group.seed = self.seed;
         group.group_id = self.group_id;
         Ok(group)
-    }
-}
-
-/// The text of a completion; of chat messages the last one is the completion.
-fn last_text(completion: Prompt) -> String {
-    match completion {
-        Prompt::Text(text) => text,
-        Prompt::Messages(mut messages) => messages.pop().map_or(String::new(), |last| last.content),
     }
 }
 

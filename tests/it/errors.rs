@@ -137,6 +137,19 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
         ("{\"prompt\":\"\",\"completions\":[\"b\"]}", ":1: prompt is empty"),
         ("{\"prompt\":\"a\",", ":1: invalid JSON"),
         (
+            "{\"messages\":[{\"role\":\"hacker\",\"content\":\"a\"}],\"completions\":[\"b\"]}",
+            ":1: prompt has the role \"hacker\" in message 1, wanted system, developer, user",
+        ),
+        (
+            "{\"prompt\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}],\
+             \"completions\":[\"b\"]}",
+            ":1: message 1: a part of content has type \"image\", wanted parts of text",
+        ),
+        (
+            "{\"prompt\":\"a\",\"completions\":[[{\"role\":\"tool\",\"content\":\"4\"}]]}",
+            ":1: a completion of messages has none of the role `assistant`",
+        ),
+        (
             "{\"prompt\":\"a\",\"completions\":[\"b\"],\"group_id\":\"x\"}\n\
              {\"prompt\":\"c\",\"completions\":[\"b\"],\"group_id\":\"x\"}",
             ":2: group_id `x` is on line 1 already",
@@ -153,6 +166,13 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
     check(
         &["judge", QUICKSTART, "--input", &input, "--output", &output],
         &["pairs.jsonl:1: missing field `completion_b`"],
+    );
+    let blank = "{\"prompt\":[{\"role\":\"user\",\"content\":null}],\"completion_a\":\"b\",\
+                 \"completion_b\":\"c\"}";
+    let input = file(dir.path(), "pairs.jsonl", blank);
+    check(
+        &["judge", QUICKSTART, "--input", &input, "--output", &output],
+        &["pairs.jsonl:1: prompt has a blank message of the user (message 1)"],
     );
     assert!(!Path::new(&output).exists());
 }

@@ -2,6 +2,8 @@
 //! trainers' own clients by their published protocols. The Python files in `tests/it/examples` make
 //! the calls and hold stand-ins for the trainers' classes.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::binary::{arg, root};
@@ -19,7 +21,12 @@ fn server(more: &[&str]) -> Server {
 
 /// The JSON that a client prints at its end.
 pub(crate) fn client(file: &str, server: &Server, case: &[&str]) -> Value {
-    let args = [&[file, server.address.as_str()], case].concat();
+    client_at(file, &server.address, case)
+}
+
+/// As [`client`], for a server that may be started again at its address.
+fn client_at(file: &str, address: &str, case: &[&str]) -> Value {
+    let args = [&[file, address], case].concat();
     serde_json::from_str(&python("tests/it/examples", &args)).unwrap()
 }
 
@@ -119,17 +126,61 @@ fn nemo_gym_gets_its_body_back_with_a_reward_or_a_failure_class() {
 }
 
 #[test]
+fn nemo_gym_scores_every_rollout_over_a_stop_and_a_start_of_the_server() {
+    let mut first = server(&["serve.collect_s=300"]);
+    let address = &first.address.clone();
+    let dir = tempfile::tempdir().unwrap();
+    // the last rollouts are sent once this file is there
+    let again = dir.path().join("again");
+    let told = std::thread::scope(|scope| {
+        let marker = arg(&again);
+        let rollouts =
+            scope.spawn(move || client_at("nemo_gym.py", address, &["stopped", &marker]));
+        // six rollouts of two groups wait for the last ones
+        let end = Instant::now() + Duration::from_secs(60);
+        while first.request("GET /health", "").1["waiting_completions"] != 6 {
+            assert!(Instant::now() < end && !rollouts.is_finished(), "the rollouts do not wait");
+            std::thread::yield_now();
+        }
+        first.stop();
+        let port = format!("serve.port={}", address.rsplit(':').next().unwrap());
+        let _second = server(&["serve.collect_s=300", &port]);
+        std::fs::write(&again, "").unwrap();
+        rollouts.join().unwrap()
+    });
+    check_right(&told["right"], 2);
+    assert_eq!(told["whole"], true);
+}
+
+#[test]
+fn openai_client_gets_answers_streams_and_messages_of_errors() {
+    let told = client("openai_client.py", &server(&[]), &[]);
+    assert_ne!(told["plain"][0], "");
+    assert_eq!(told["streamed"], told["plain"]);
+    check_contains(&told["errors"]["logit_bias"], "logit_bias is not offered");
+    check_contains(&told["errors"]["model"], "the model `gpt-9` does not exist");
+    check_contains(&told["errors"]["messages"], "has the role \"hacker\" in message 1");
+    assert_eq!(told["names"], json!(["invalid", "model_not_found", "invalid"]));
+}
+
+#[test]
 fn ms_swift_plugin_sends_whole_groups_and_makes_no_number_of_a_failure() {
     let told = client("ms_swift.py", &server(&["serve.queue_capacity=2"]), &[]);
     check_right(&told["right"], 6);
     let missing = told["missing"].as_array().unwrap();
     let is_null: Vec<bool> = missing.iter().map(Value::is_null).collect();
     assert_eq!(is_null, [false, false, true, false]);
-    for (at, wanted) in
-        ["are no group of 3", "are no group of 8", "are no group of 5", "scale_rewards gdpo", "422"]
-            .into_iter()
-            .enumerate()
-    {
+    assert_eq!(told["missing_with_rloo"], told["missing"]);
+    let wanted = [
+        "are no group of 3",
+        "are no group of 8",
+        "are no group of 5",
+        "scale_rewards gdpo",
+        "422",
+        "advantage_estimator grpo or rloo",
+        "multi_turn_scheduler",
+    ];
+    for (at, wanted) in wanted.into_iter().enumerate() {
         check_contains(&told["problems"][at], wanted);
     }
 }

@@ -174,6 +174,11 @@ def native():
         "a lone surrogate": '{"prompt": "\\ud800", "completions": ["a", "b"]}',
         "bytes that are no UTF-8": b'{"prompt": "\xff\xfe", "completions": ["a", "b"]}',
         "a byte order mark": b'\xef\xbb\xbf{"prompt": "x"}',
+        "a role": group(RIGHT, WRONG[0], prompt=[{"role": "hacker", "content": "x"}]),
+        "an image": group(
+            RIGHT, prompt=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]
+        ),
+        "a blank prompt": group(RIGHT, WRONG[0], prompt=" "),
         "deep lists": '{"prompt": ' + "[" * 300 + "]" * 300 + "}",
     }
     for name, body in bad.items():
@@ -223,7 +228,7 @@ def system():
         ("POST", "/v1/models"),
         ("POST", "/metrics"),
         ("POST", "/pooling"),
-        ("POST", "/v1/score"),
+        ("POST", "/v1/scores"),
         ("OPTIONS", "/score"),
     ]:
         step("rule", f"another method: {method} {path}", request(method, path))
@@ -557,11 +562,12 @@ def nemo_gym():
 
 
 def scores():
-    for path in ["/rerank", "/v1/rerank"]:
+    for path in ["/rerank", "/v1/rerank", "/v2/rerank"]:
         body = {"query": "q", "documents": ["a", "aaa", "aa", ""]}
         post("stub", f"{path}: documents", path, body)
         post("stub", f"{path}: the two best", path, body | {"top_n": 2, "model": "mine"})
         post("stub", f"{path}: top_n 0", path, body | {"top_n": 0})
+        post("stub", f"{path}: no documents", path, body | {"return_documents": False})
         post(
             "stub",
             f"{path}: objects",
@@ -594,12 +600,13 @@ def scores():
         ("queries", "items"),
     ]
     for one, other in names:
-        post(
-            "stub",
-            f"score: {one} and {other}",
-            "/score",
-            {one: "q", other: ["a", "aaa", "aa"], "model": "mine"},
-        )
+        for path in ["/score", "/v1/score"]:
+            post(
+                "stub",
+                f"{path}: {one} and {other}",
+                path,
+                {one: "q", other: ["a", "aaa", "aa"], "model": "mine"},
+            )
     post(
         "stub", "score: a list of one query", "/score", {"queries": ["q"], "documents": ["aa", "a"]}
     )
@@ -646,7 +653,22 @@ def scores():
         request("POST", "/classify", {"model": "mine", "input": texts[0]}),
         request("POST", "/classify", {"input": texts[1]}, after=waiting(1)),
     )
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "turns?"}]
+    step(
+        "stub",
+        "classify: messages",
+        *[
+            request(
+                "POST",
+                "/classify",
+                {"messages": [*turns, {"role": "assistant", "content": said}]},
+                after=waiting(at),
+            )
+            for at, said in enumerate(["a", "aa"])
+        ],
+    )
     for name, wrong in {
+        "messages without an answer": {"messages": turns},
         "an empty object": {},
         "input and text": {"input": texts, "text": texts},
         "no assistant": {"input": ["2+2? 4"]},
@@ -707,7 +729,6 @@ def chat():
             "role": "user",
             "content": [
                 {"type": "text", "text": "one"},
-                {"type": "image_url", "image_url": {}},
                 {"type": "text", "text": " two"},
             ],
         }
@@ -722,7 +743,7 @@ def chat():
             "top_p": 0.5,
             "max_tokens": 9,
             "stop": ["x", "y"],
-            "model": "mine",
+            "model": "stub",
         },
         "one stop text": {"stop": "x"},
         "max_completion_tokens": {"max_completion_tokens": 5},
@@ -731,7 +752,16 @@ def chat():
             "logprobs": False,
             "tools": [],
             "response_format": {"type": "text"},
-            "unknown": 1,
+            "presence_penalty": 0,
+            "user": "someone",
+        },
+        "both limits": {"max_tokens": 9, "max_completion_tokens": 5},
+        "a developer": {"messages": [{"role": "developer", "content": "s"}, *user]},
+        "a stream": {"stream": True, "seed": 3},
+        "a stream with usage": {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "seed": 3,
         },
         "parts": {"messages": parts},
         "a longer conversation": {
@@ -753,7 +783,19 @@ def chat():
         "max_tokens 0": {"max_tokens": 0},
         "temperature 3": {"temperature": 3},
         "top_p 0": {"top_p": 0},
-        "stream": {"stream": True},
+        "an image": {
+            "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]
+        },
+        "a blank message": {"messages": [{"role": "user", "content": " "}]},
+        "another model": {"model": "mine"},
+        "an unknown setting": {"unknown": 1},
+        "logit_bias": {"logit_bias": {"5": -100}},
+        "top_k": {"top_k": 5},
+        "stream_options without a stream": {"stream_options": {"include_usage": True}},
+        "a stream that the server refuses": {
+            "stream": True,
+            "messages": [{"role": "user", "content": "[[400]]"}],
+        },
         "tools": {"tools": [{"type": "function"}]},
         "logprobs": {"logprobs": True},
         "response_format": {"response_format": {"type": "json_object"}},

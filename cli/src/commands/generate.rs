@@ -127,7 +127,7 @@ fn encode(engine: &Engine, prompt: Prompt, chat: bool) -> Result<Vec<u32>, joust
     match prompt {
         Prompt::Text(text) if !chat => tokenizer.encode_prompt(&text),
         Prompt::Text(text) => {
-            let message = joust_schema::prompt::Message { role: "user".to_owned(), content: text };
+            let message = joust_schema::prompt::Message::new("user", text);
             tokenizer.encode(&tokenizer.render_chat(&[message], true)?)
         }
         Prompt::Messages(messages) => tokenizer.encode(&tokenizer.render_chat(&messages, true)?),

@@ -1,14 +1,14 @@
 //! `joust judge`: pairs of completions in, votes out; with known winners also the judge's accuracy.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use joust_reward::judge::{Judge, JudgeError, VoteId, VoteReply, VoteRequest};
 use joust_reward::prompt;
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
-use joust_schema::prompt::Prompt;
+use joust_schema::prompt::{Completion, Prompt};
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 use serde::{Deserialize, Serialize};
@@ -41,8 +41,8 @@ pub(crate) struct JudgeArgs {
 struct AnswerPair {
     #[serde(alias = "messages")]
     prompt: Prompt,
-    completion_a: String,
-    completion_b: String,
+    completion_a: Completion,
+    completion_b: Completion,
     #[serde(default)]
     winner: Option<Side>,
     #[serde(default)]
@@ -92,7 +92,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     if n_votes == 0 {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
-    let rows: Vec<AnswerPair> = joust_schema::jsonl::read(&args.input)?;
+    let rows = read_pairs(&args.input)?;
     let mut judge = open_scorer(&config, &args.output)?.into_judge().ok_or_else(|| {
         UserError::new("reward.kind is correct, which needs no judge; choose win_rate")
     })?;
@@ -115,6 +115,17 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     print_summary(&summary);
     output::line(format!("Votes: {}", args.output.display()));
     Ok(())
+}
+
+fn read_pairs(input: &Path) -> anyhow::Result<Vec<AnswerPair>> {
+    let rows: Vec<(usize, AnswerPair)> = joust_schema::jsonl::read_numbered(input)?;
+    for (line, row) in &rows {
+        if let Some(problem) = row.prompt.problem() {
+            let place = input.display();
+            return Err(UserError::new(format!("{place}:{line}: prompt {problem}")).into());
+        }
+    }
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// Position of a vote: its pair, and its number among the pair's votes.
@@ -163,7 +174,7 @@ fn submit_votes(
             let a_shown_first = starts_with_a == vote.is_multiple_of(2);
             let id = VoteId(submitted.len() as u64);
             let answer = |text: &str| prompt::strip_thinking(text).to_owned();
-            let (a, b) = (answer(&row.completion_a), answer(&row.completion_b));
+            let (a, b) = (answer(&row.completion_a.0), answer(&row.completion_b.0));
             let (answer_first, answer_second) = if a_shown_first { (a, b) } else { (b, a) };
             let seed = seed.child("vote", u64::from(vote));
             let position = (pair_idx, vote);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use joust_reward::{GroupRequest, dump};
 use joust_schema::ids::GroupId;
-use joust_schema::prompt::Prompt;
+use joust_schema::prompt::{Completion, Prompt};
 use joust_schema::seed::Seed;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub(crate) struct ScoreArgs {
 struct GroupRow {
     #[serde(alias = "messages")]
     prompt: Prompt,
-    completions: Vec<String>,
+    completions: Vec<Completion>,
     answer: Option<Value>,
     group_id: Option<String>,
 }
@@ -108,8 +108,8 @@ fn group_request(
     if row.completions.is_empty() {
         return Err(bad("completions is empty, wanted at least one").into());
     }
-    if row.prompt.is_empty() {
-        return Err(bad("prompt is empty").into());
+    if let Some(problem) = row.prompt.problem() {
+        return Err(bad(&format!("prompt {problem}")).into());
     }
     let question = row.prompt.question();
     let answer = row.answer.and_then(|answer| match answer {
@@ -122,7 +122,7 @@ fn group_request(
         group_id: GroupId(row.group_id.unwrap_or_else(|| format!("{line:06}"))),
         seed: seed.child("score", line as u64),
         question,
-        completions: row.completions,
+        completions: row.completions.into_iter().map(|completion| completion.0).collect(),
         reference: answer,
         tournament: None,
     })

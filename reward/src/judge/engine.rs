@@ -235,8 +235,7 @@ impl Judge for EngineJudge {
 impl ChatModel for EngineJudge {
     fn submit_chat(&mut self, id: ChatId, request: ChatRequest) -> Result<(), JudgeError> {
         let tokenizer = self.engine.tokenizer();
-        let disarmed =
-            |message: Message| Message::new(message.role, tokenizer.disarm(&message.content));
+        let disarmed = |message: Message| message.map_texts(|text| tokenizer.disarm(text));
         let messages: Vec<Message> = request.messages.into_iter().map(disarmed).collect();
         let params = SamplingParams {
             max_tokens: request.max_tokens.unwrap_or(self.params.max_tokens),

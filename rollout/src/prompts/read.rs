@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use joust_schema::ids::PromptId;
-use joust_schema::prompt::{Message, Prompt};
+use joust_schema::prompt::Prompt;
 use joust_schema::seed::Seed;
 use serde_json::{Map, Value};
 
@@ -95,18 +95,12 @@ fn text_of(value: &Value) -> Option<String> {
 fn prompt(value: &Value) -> Result<Prompt, String> {
     let prompt = match value {
         // Parquet files often hold messages as JSON text
-        Value::String(text) if text.trim_start().starts_with("[{") => {
-            match serde_json::from_str::<Vec<Message>>(text) {
-                Ok(messages) => Prompt::Messages(messages),
-                Err(_) => Prompt::Text(text.clone()),
-            }
-        }
-        Value::String(text) => Prompt::Text(text.clone()),
+        Value::String(text) => Prompt::from_column(text.clone())
+            .map_err(|error| format!("is no list of messages with role and content: {error}"))?,
         Value::Array(_) => {
-            let messages = serde_json::from_value(value.clone());
-            Prompt::Messages(messages.map_err(|error| {
-                format!("is no list of messages with role and content: {error}")
-            })?)
+            let prompt = serde_json::from_value(value.clone());
+            prompt
+                .map_err(|error| format!("is no list of messages with role and content: {error}"))?
         }
         other => {
             let kind = match other {
@@ -118,8 +112,8 @@ fn prompt(value: &Value) -> Result<Prompt, String> {
             return Err(format!("is {kind}, wanted a text or a list of messages"));
         }
     };
-    if prompt.is_empty() {
-        return Err("is empty; leave the line out or write a prompt".to_owned());
+    match prompt.problem() {
+        Some(problem) => Err(format!("{problem}; leave the line out or write a prompt")),
+        None => Ok(prompt),
     }
-    Ok(prompt)
 }

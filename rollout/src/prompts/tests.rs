@@ -153,6 +153,16 @@ fn open_names_the_line_of_an_unusable_prompt() {
         ),
         (
             "p.jsonl",
+            "{\"prompt\":[{\"role\":\"hacker\",\"content\":\"a\"}]}",
+            "p.jsonl:1: column `prompt` has the role \"hacker\" in message 1",
+        ),
+        (
+            "p.jsonl",
+            "{\"prompt\":\"[{\\\"role\\\": \\\"user\\\", \\\"content\\\": 7}]\"}",
+            "p.jsonl:1: column `prompt` is no list of messages",
+        ),
+        (
+            "p.jsonl",
             "{\"prompt\":\"a\",\"id\":\"x\"}\n{\"prompt\":\"b\",\"id\":\"x\"}",
             "p.jsonl:2: prompt id `x` is on line 1 already",
         ),

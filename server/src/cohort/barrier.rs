@@ -15,11 +15,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::machine::Cohorts;
+use super::stall::{StallWatch, Waiting};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::desk::handle::ScorerHandle;
 use crate::dump::recorder::Restored;
 use crate::group::{NewGroup, known_answer};
-use crate::judged::{CohortRecord, GroupKey, Judged, problem_of};
+use crate::judged::{CohortRecord, GroupKey, JudgeTokens, Judged, problem_of};
 use crate::problem::Problem;
 
 /// Maximum time between two checks of the clock task whether the barrier still exists.
@@ -38,6 +39,8 @@ pub(crate) struct MemberScore {
     pub(crate) rank: Option<i32>,
     pub(crate) wins: i32,
     pub(crate) losses: i32,
+    /// The member's share of the judge's tokens.
+    pub(crate) tokens: JudgeTokens,
 }
 
 /// Prompt, known answer and origin of a group: the same for all of its members.
@@ -86,6 +89,7 @@ struct BarrierShared {
 struct BarrierState {
     cohorts: ScoredCohorts,
     waiting: BTreeMap<Ticket, oneshot::Sender<MemberAnswer<MemberScore>>>,
+    stall: StallWatch,
     is_closed: bool,
 }
 
@@ -106,7 +110,8 @@ impl Barrier {
         let config = scorer.config.cohorts;
         let mut cohorts = Cohorts::new(config);
         restore(&mut cohorts, config.keep, scorer.take_restored());
-        let state = BarrierState { cohorts, waiting: BTreeMap::new(), is_closed: false };
+        let stall = StallWatch::new(config.collect);
+        let state = BarrierState { cohorts, waiting: BTreeMap::new(), stall, is_closed: false };
         let shared = Arc::new(BarrierShared {
             scorer,
             state: Mutex::new(state),
@@ -118,6 +123,7 @@ impl Barrier {
             while let Some(shared) = weak.upgrade() {
                 shared.wait_for_deadline().await;
                 shared.change(|cohorts, now| cohorts.tick(now));
+                shared.warn_of_stall();
             }
         });
         Self { shared }
@@ -139,7 +145,7 @@ impl Barrier {
         self.shared.lock().is_closed = true;
         self.shared.change(|cohorts, _| {
             let collecting = cohorts.collecting().into_iter();
-            collecting.flat_map(|id| cohorts.give_up(id, "the server stops")).collect()
+            collecting.flat_map(|id| cohorts.give_up(id, Problem::ServerStopping)).collect()
         });
     }
 
@@ -157,6 +163,7 @@ impl Barrier {
         }
         let (ticket, events) = state.cohorts.join(now, &key, name, &completion, question)?;
         state.waiting.insert(ticket, send);
+        state.stall.moved(now);
         let complete = state.handle(events, &self.shared.scorer);
         drop(state);
         self.shared.judge(complete);
@@ -235,6 +242,25 @@ impl BarrierShared {
         }
     }
 
+    /// Warns once if groups wait for members that a client seems unable to send.
+    fn warn_of_stall(&self) {
+        let now = self.started.elapsed();
+        let mut state = self.lock();
+        let (n_collecting, n_requests) = (state.cohorts.n_collecting(), state.waiting.len());
+        let n_judging = state.cohorts.n_open() - n_collecting;
+        let waiting = Waiting { n_collecting, n_judging, n_requests };
+        if state.stall.is_news(now, waiting) {
+            tracing::warn!(
+                groups = n_collecting,
+                requests = n_requests,
+                "No completion came for {:?}, and no group is complete. If the client has more \
+                 to send, its limit of connections or threads is too low: it needs one for each \
+                 completion that waits (see examples/README.md).",
+                state.stall.pause()
+            );
+        }
+    }
+
     /// Changes the cohorts, and acts on the events of the change.
     fn change(
         self: &Arc<Self>,
@@ -256,7 +282,7 @@ impl BarrierShared {
                 let scored = shared.score(cohort).await;
                 shared.change(|cohorts, now| match &scored {
                     Ok(judged) => cohorts.finish(now, id, member_answers(judged)),
-                    Err(problem) => cohorts.give_up(id, &problem.to_string()),
+                    Err(problem) => cohorts.give_up(id, problem_of_members(problem)),
                 });
             });
         }
@@ -280,8 +306,20 @@ impl BarrierShared {
     }
 }
 
+/// The problem of a given-up group as its members get it. A problem of this server alone stays what
+/// it is: the same request succeeds later, or at the server that follows.
+fn problem_of_members(problem: &Problem) -> Problem {
+    match problem {
+        Problem::ServerStopping | Problem::JudgeStopped | Problem::QueueFull { .. } => {
+            problem.clone()
+        }
+        other => Problem::GivenUp(other.to_string()),
+    }
+}
+
 /// Answers of a group's members, in their order.
 fn member_answers(judged: &Judged) -> Vec<MemberAnswer<MemberScore>> {
+    let (tokens, n_members) = (JudgeTokens::of(&judged.result), judged.result.rewards.len());
     let refused = judged.result.why_all_failed().filter(|_| judged.result.is_refused);
     let answer = |(member, row): (usize, &Reward)| match row.reward {
         Some(reward) if row.status == Status::Scored => Ok(MemberScore {
@@ -294,6 +332,7 @@ fn member_answers(judged: &Judged) -> Vec<MemberAnswer<MemberScore>> {
             rank: row.rank,
             wins: row.wins,
             losses: row.losses,
+            tokens: tokens.share(member, n_members),
         }),
         _ => match &refused {
             Some(reason) => Err(Problem::Invalid(reason.clone())),

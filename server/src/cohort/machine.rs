@@ -336,10 +336,16 @@ impl<R: Clone, Q: Hash> Cohorts<R, Q> {
         self.insert(Cohort { key, question: None, question_hash: None, stage, members });
     }
 
-    /// Gives up a group that could not be judged. Its members get an error; a retry begins a new
+    /// Gives up a group that could not be judged. Its members get `problem`; a retry begins a new
     /// group.
-    pub(crate) fn give_up(&mut self, id: CohortId, reason: &str) -> Vec<CohortEvent<R, Q>> {
-        self.forget_with(id, &Err(Problem::GivenUp(reason.to_owned())))
+    pub(crate) fn give_up(&mut self, id: CohortId, problem: Problem) -> Vec<CohortEvent<R, Q>> {
+        self.forget_with(id, &Err(problem))
+    }
+
+    /// Number of groups that wait for members.
+    pub(crate) fn n_collecting(&self) -> usize {
+        let is_collecting = |stage| matches!(stage, CohortStage::Collecting { .. });
+        self.cohorts.values().filter(|cohort| is_collecting(cohort.stage)).count()
     }
 
     /// Ids of the groups that wait for members.

@@ -3,4 +3,5 @@
 
 pub(crate) mod barrier;
 pub(crate) mod machine;
+pub(crate) mod stall;
 pub mod terms;

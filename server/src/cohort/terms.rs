@@ -80,7 +80,8 @@ pub(crate) struct Ticket(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CohortId(pub(super) u64);
 
-/// Answer of one member; problems are `NoVotes`, `Invalid`, `GivenUp`, `Incomplete` or `Masked`.
+/// Answer of one member; problems are `NoVotes`, `Invalid`, `Incomplete` or `Masked`, or that for
+/// which the group was given up.
 pub(crate) type MemberAnswer<R> = Result<R, Problem>;
 
 /// An action that the caller of the state machine must take. `R` is the result of a member, `Q` the

@@ -14,10 +14,11 @@ use axum::{Extension, Json};
 use futures_util::stream::{self, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::desk::results::GroupStage;
 use crate::input::{Client, Input, JobId, Params};
-use crate::judged::GroupKey;
+use crate::judged::{GroupKey, problem_of};
 use crate::problem::Problem;
 use crate::state::ServerState;
 use crate::wire::{ScoreGroupRequest, ScoreGroupResponse};
@@ -53,9 +54,9 @@ pub(crate) struct JobReport {
     /// The answer of `/v1/score_group`, once it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<ScoreGroupResponse>,
-    /// Why it failed.
+    /// Why it failed, as in the body of a problem.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    error: Option<Value>,
 }
 
 impl JobReport {
@@ -73,14 +74,14 @@ impl JobReport {
                 (job.status, job.progress) = (JobStatus::Running, Some(progress));
             }
             GroupStage::Over(Ok(judged)) => {
-                job.error = judged.result.why_all_failed();
+                job.error = problem_of(&judged.result).map(|problem| problem.as_error());
                 job.status = if job.error.is_some() { JobStatus::Failed } else { JobStatus::Done };
                 let judge = state.scorer.judge.to_string();
                 job.result = Some(ScoreGroupResponse::new(&judged.result, judge, traces));
             }
             GroupStage::Over(Err(Problem::Cancelled)) => job.status = JobStatus::Cancelled,
             GroupStage::Over(Err(problem)) => {
-                (job.status, job.error) = (JobStatus::Failed, Some(problem.to_string()));
+                (job.status, job.error) = (JobStatus::Failed, Some(problem.as_error()));
             }
         }
         job

@@ -1,7 +1,9 @@
 //! One file per protocol: request body in, result or [`crate::problem::Problem`] out.
 
 pub(crate) mod chat;
+pub(crate) mod chat_request;
 pub(crate) mod chat_text;
+pub(crate) mod comparable;
 pub(crate) mod flight;
 pub(crate) mod group_stream;
 pub(crate) mod ipc;
@@ -11,6 +13,8 @@ pub(crate) mod native;
 pub(crate) mod nemo_gym;
 pub(crate) mod openrlhf;
 pub(crate) mod per_completion;
+pub(crate) mod query_split;
+pub(crate) mod raw_object;
 pub(crate) mod rerank;
 pub(crate) mod responses;
 pub(crate) mod slime;

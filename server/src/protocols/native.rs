@@ -30,7 +30,7 @@ pub(crate) async fn score_group(
     let mut answer = json!(ScoreGroupResponse::new(&judged.result, judge, traces));
     Ok(match problem_of(&judged.result) {
         Some(problem) => {
-            answer["error"] = json!(problem.to_string());
+            answer["error"] = problem.as_error();
             problem.response_with(answer)
         }
         None => Json(answer).into_response(),

@@ -7,14 +7,16 @@ use joust_schema::ids::Member;
 use joust_schema::tables::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::native::score_texts;
 use super::per_completion::{content_key, limit};
+use super::raw_object::RawObject;
 use super::responses::{self, Conversation, Output};
 use crate::cohort::barrier::{Arrival, CohortQuestion};
 use crate::cohort::terms::{CohortKey, MemberName};
-use crate::input::{Client, Input};
+use crate::input::{Client, Input, object};
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -25,7 +27,8 @@ pub(crate) struct NemoGym {
     response: Output,
     /// The client's own id of the group.
     #[serde(rename = "_ng_group_id")]
-    group_id: Option<Value>,
+    #[schemars(with = "Option<Value>")]
+    group_id: Option<Box<RawValue>>,
     /// Number of the attempt to judge the group.
     #[serde(rename = "_ng_group_attempt")]
     attempt: Option<u64>,
@@ -37,6 +40,14 @@ pub(crate) struct NemoGym {
 #[derive(Deserialize, JsonSchema)]
 struct CreateParams {
     input: Conversation,
+    /// A system message before the conversation.
+    #[serde(default)]
+    instructions: Option<String>,
+}
+
+/// A problem of a part of the body.
+fn bad(part: &str) -> impl Fn(String) -> Problem {
+    move |reason| Problem::Invalid(format!("{part}: {reason}"))
 }
 
 /// `POST /verify`: answers with the request's body and a `reward`. Without a reward, `reward` is 0
@@ -44,20 +55,20 @@ struct CreateParams {
 pub(crate) async fn verify(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
-    Input(mut answer): Input<Value>,
-) -> Result<Json<Value>, Problem> {
-    if !answer.is_object() {
-        return Err(Problem::Invalid("wanted an object".to_owned()));
+    Input(mut answer): Input<RawObject>,
+) -> Result<Json<RawObject>, Problem> {
+    let text = serde_json::to_string(&answer).expect("it was JSON before. This is a bug.");
+    let request: NemoGym = object(text.as_bytes())?;
+    let asked = &request.responses_create_params;
+    let prompt = responses::prompt(&asked.input, asked.instructions.as_deref())
+        .map_err(bad("responses_create_params.input"))?;
+    if let Some(problem) = prompt.problem() {
+        return Err(Problem::Invalid(format!("responses_create_params.input {problem}")));
     }
-    let request =
-        NemoGym::deserialize(&answer).map_err(|error| Problem::Invalid(error.to_string()))?;
-    let prompt = responses::prompt(&request.responses_create_params.input, None);
-    if prompt.is_empty() {
-        return Err(Problem::Invalid("responses_create_params.input is empty".to_owned()));
-    }
-    let group = request.group_id.map(|id| match id {
-        Value::String(text) => text,
-        other => other.to_string(),
+    // a number keeps all its digits: ids may have more than 64 bits
+    let group = request.group_id.map(|id| match serde_json::from_str(id.get()) {
+        Ok(Value::String(text)) => text,
+        _ => id.get().to_owned(),
     });
     let key = match &group {
         Some(group) => {
@@ -68,17 +79,15 @@ pub(crate) async fn verify(
     let arrival = Arrival {
         key,
         name: request.rollout_index.map(MemberName::Index),
-        completion: request.response.text(),
+        completion: request.response.text().map_err(bad("response.output"))?,
         question: CohortQuestion { prompt, answer: None, group_id: group, client: client.0 },
     };
     let waiting = state.barrier.join(arrival)?;
     match waiting.answer(limit(&state)).await {
         Ok(score) => {
-            answer["reward"] = json!(score.reward);
-            answer["reward_components"] = json!({
-                "win_rate": score.win_rate,
-                "rating": score.rating,
-            });
+            answer.set("reward", &score.reward);
+            let components = json!({"win_rate": score.win_rate, "rating": score.rating});
+            answer.set("reward_components", &components);
         }
         Err(problem) => {
             let class = failure_class(&problem).ok_or_else(|| problem.clone())?;
@@ -102,21 +111,22 @@ fn failure_class(problem: &Problem) -> Option<&'static str> {
 /// Marks an answer as one without a reward. NeMo-Gym's collection of rollouts reads
 /// `_ng_failure_class`, its metrics (since 0.7) read `mask_sample`, NeMo-RL reads `mask_sample` in
 /// `instance_config`.
-fn mark_failed(answer: &mut Value, class: &str, reason: &str) {
-    answer["reward"] = json!(0.0);
-    answer["_ng_failure_class"] = json!(class);
-    answer["_ng_failure_judge_error"] = json!(reason);
-    answer["mask_sample"] = json!(true);
+fn mark_failed(answer: &mut RawObject, class: &str, reason: &str) {
+    answer.set("reward", &0.0);
+    answer.set("_ng_failure_class", &class);
+    answer.set("_ng_failure_judge_error", &reason);
+    answer.set("mask_sample", &true);
     // NeMo-Gym has a kind of its own for this class; others get the name of this program
-    answer["failure_kind"] = match class {
-        "judge_failed" => json!(class),
-        _ => json!(format!("joust:{class}")),
-    };
-    answer["failure_reason"] = json!(reason);
-    if !answer["instance_config"].is_object() {
-        answer["instance_config"] = json!({});
+    match class {
+        "judge_failed" => answer.set("failure_kind", &class),
+        _ => answer.set("failure_kind", &format!("joust:{class}")),
     }
-    answer["instance_config"]["mask_sample"] = json!(true);
+    answer.set("failure_reason", &reason);
+    let config = answer.get("instance_config").map(RawValue::get);
+    let mut config: RawObject =
+        config.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    config.set("mask_sample", &true);
+    answer.set("instance_config", &config);
 }
 
 /// Answer of `/verify`: the fields of the request, and these.
@@ -135,8 +145,8 @@ pub(crate) struct NemoGymAnswer {
 pub(crate) struct Compare {
     /// The conversation before the responses.
     conversation_history: Conversation,
-    /// The responses, at least one.
-    #[schemars(length(min = 1))]
+    /// The responses, at least two.
+    #[schemars(length(min = 2))]
     response_objs: Vec<Output>,
     /// Criterion of the judge, as a further message.
     principle: Option<String>,
@@ -148,8 +158,16 @@ pub(crate) async fn compare(
     Extension(client): Extension<Client>,
     Input(body): Input<Compare>,
 ) -> Result<Json<CompareAnswer>, Problem> {
-    let prompt = responses::prompt(&body.conversation_history, body.principle.as_deref());
-    let completions = body.response_objs.iter().map(Output::text).collect();
+    let prompt = responses::prompt(&body.conversation_history, body.principle.as_deref())
+        .map_err(bad("conversation_history"))?;
+    let completions: Result<Vec<String>, String> =
+        body.response_objs.iter().map(Output::text).collect();
+    let completions = completions.map_err(bad("response_objs"))?;
+    if completions.len() < 2 {
+        let n = completions.len();
+        let reason = format!("response_objs has {n} entries, wanted at least two to compare");
+        return Err(Problem::Invalid(reason));
+    }
     let judged = score_texts(&state, &client, &prompt, completions).await?;
     let result = &judged.result;
     let comparison = |row: &joust_schema::tables::Match| {
@@ -166,17 +184,24 @@ pub(crate) async fn compare(
         }
     };
     let scores: Vec<f64> = result.rewards.iter().filter_map(|row| row.reward).collect();
-    let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-    let squares = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>();
+    let mean_score = mean(scores.iter().copied());
+    let variance = mean_score
+        .and_then(|mean_score| mean(scores.iter().map(|score| (score - mean_score).powi(2))));
     Ok(Json(CompareAnswer {
         rewards: result.rewards.iter().map(|row| row.reward).collect(),
         statuses: result.rewards.iter().map(|row| row.status).collect(),
         comparison_results: result.matches.iter().map(comparison).collect(),
         metrics: CompareMetrics {
-            mean_individual_score: mean,
-            std_individual_score: (squares / scores.len().max(1) as f64).sqrt(),
+            mean_individual_score: mean_score,
+            std_individual_score: variance.map(f64::sqrt),
         },
     }))
+}
+
+/// `None` for no values.
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, n) = values.fold((0.0, 0), |(sum, n), value| (sum + value, n + 1));
+    (n > 0).then(|| sum / f64::from(n))
 }
 
 /// Answer of `/compare`.
@@ -206,6 +231,8 @@ struct Comparison {
 
 #[derive(Serialize, JsonSchema)]
 struct CompareMetrics {
-    mean_individual_score: f64,
-    std_individual_score: f64,
+    /// Mean of the rewards; null without any.
+    mean_individual_score: Option<f64>,
+    /// Standard deviation of the rewards; null without any.
+    std_individual_score: Option<f64>,
 }

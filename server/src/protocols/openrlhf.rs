@@ -14,9 +14,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::chat_text::completion_after;
 use super::per_completion::{CompletionRequest, answer, join_cohorts};
+use super::query_split::completion_after;
 use crate::cohort::barrier::MemberScore;
+use crate::group::known_list;
 use crate::input::{Client, Input};
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -29,7 +30,7 @@ pub(crate) struct OpenRlhf {
     query: Vec<String>,
     prompts: Vec<String>,
     /// Known answers: texts, numbers or nulls.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known_list")]
     #[schemars(with = "Vec<Option<Known>>")]
     labels: Vec<Value>,
 }
@@ -76,8 +77,12 @@ fn completion_requests(body: &OpenRlhf) -> Result<Vec<CompletionRequest>, Proble
     let mut requests = Vec::new();
     for (idx, (query, prompt)) in body.query.iter().zip(&body.prompts).enumerate() {
         let Some(completion) = completion_after(query, prompt) else {
-            let text =
-                format!("query {idx} does not hold its prompt, wanted the prompt and what follows");
+            let text = format!(
+                "query {idx} has neither its prompt nor the end of it, wanted the prompt and the \
+                 completion after it; the query begins with {:?}, the prompt ends with {:?}",
+                start_of(query),
+                end_of(prompt)
+            );
             return Err(Problem::Invalid(text));
         };
         let label = body.labels.get(idx).cloned().unwrap_or(Value::Null);
@@ -85,6 +90,17 @@ fn completion_requests(body: &OpenRlhf) -> Result<Vec<CompletionRequest>, Proble
         requests.push(CompletionRequest { prompt, label, completion, idx });
     }
     Ok(requests)
+}
+
+/// Number of characters of a text that a problem shows.
+const SHOWN: usize = 30;
+
+fn start_of(text: &str) -> &str {
+    text.char_indices().nth(SHOWN).map_or(text, |(end, _)| &text[..end])
+}
+
+fn end_of(text: &str) -> &str {
+    text.char_indices().rev().nth(SHOWN - 1).map_or(text, |(start, _)| &text[start..])
 }
 
 impl OpenRlhfAnswer {

@@ -68,8 +68,8 @@ fn arrival(
             Err(_) => Err(bad(&format!("header {name} is {text:?}, wanted a number"))),
         },
     };
-    if prompt.is_empty() {
-        return Err(bad("prompt is empty"));
+    if let Some(problem) = prompt.problem() {
+        return Err(bad(&format!("prompt {problem}")));
     }
     if !matches!(label, Value::Null | Value::String(_) | Value::Number(_)) {
         return Err(bad("label is neither a text nor a number"));

@@ -1,6 +1,7 @@
 //! The rerank routes of vLLM, Jina and Cohere: documents of a query, best first.
 //!
-//! Protocol as read in vLLM (`/rerank`, `/v1/rerank`).
+//! Protocol as read in vLLM (`/rerank`, `/v1/rerank`, `/v2/rerank`); the last is that of Cohere's
+//! second client.
 
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -9,7 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::native::score_texts;
+use super::system::model_name;
 use crate::input::{Client, Input};
+use crate::judged::JudgeTokens;
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -24,9 +27,12 @@ pub(crate) struct Rerank {
     /// Maximum number of results; 0 or none for all.
     #[serde(default)]
     top_n: Option<usize>,
-    /// Returned in the answer.
+    /// Any name, which is returned in the answer: the judge is the only model.
     #[serde(default)]
     model: Option<String>,
+    /// False leaves the documents out of the answer.
+    #[serde(default)]
+    return_documents: Option<bool>,
 }
 
 /// Answer of the rerank routes.
@@ -41,6 +47,8 @@ pub(crate) struct RerankAnswer {
 
 #[derive(Serialize, JsonSchema)]
 struct Usage {
+    /// Tokens of the judge's prompts.
+    prompt_tokens: i64,
     /// Tokens of the judge's prompts and thoughts.
     total_tokens: i64,
 }
@@ -49,7 +57,8 @@ struct Usage {
 struct Ranked {
     /// Index of the document.
     index: usize,
-    document: RankedDocument,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<RankedDocument>,
     /// Expected share of wins, in [0, 1].
     relevance_score: f64,
 }
@@ -67,7 +76,7 @@ enum Document {
     Object { text: String },
 }
 
-/// `POST /rerank` and `/v1/rerank`: judges the documents as completions of the query.
+/// `POST /rerank`, `/v1/rerank` and `/v2/rerank`: judges the documents as completions of the query.
 pub(crate) async fn rerank(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
@@ -94,17 +103,17 @@ pub(crate) async fn rerank(
     if let Some(most) = body.top_n.filter(|most| *most > 0) {
         scored.truncate(most);
     }
+    let with_documents = body.return_documents != Some(false);
     let results = scored.iter().map(|&(index, relevance_score)| Ranked {
         index,
-        document: RankedDocument { text: texts[index].clone() },
+        document: with_documents.then(|| RankedDocument { text: texts[index].clone() }),
         relevance_score,
     });
-    let tokens =
-        result.votes.iter().map(|vote| i64::from(vote.prompt_tokens + vote.completion_tokens));
+    let tokens = JudgeTokens::of(result);
     Ok(Json(RerankAnswer {
         id: format!("rerank-{}", result.group_id),
-        model: body.model.unwrap_or_else(|| state.scorer.judge.to_string()),
-        usage: Usage { total_tokens: tokens.sum() },
+        model: body.model.unwrap_or_else(|| model_name(&state.scorer.judge).to_owned()),
+        usage: Usage { prompt_tokens: tokens.prompt, total_tokens: tokens.total() },
         results: results.collect(),
     }))
 }

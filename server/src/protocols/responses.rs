@@ -1,8 +1,9 @@
 //! Conversations and answers in the format of OpenAI's Responses API, as NeMo-Gym sends them. Pure.
 
-use joust_schema::prompt::{Message, Prompt};
+use joust_schema::prompt::{Completion, Content, Message, Prompt};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// The turns before the answer: a text, or items.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -12,113 +13,176 @@ pub(crate) enum Conversation {
     Items(Vec<Item>),
 }
 
-/// A model's output: messages, reasoning and other items; only messages are read.
+/// A model's output: messages, tool calls, reasoning and other items. The last message counts, with
+/// the tools that are called after it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub(crate) struct Output {
     output: Vec<Item>,
 }
 
-/// One item: a message, or reasoning or a tool call, which have no role.
+/// One item: a message, a tool call, the result of a tool call, or reasoning.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub(crate) struct Item {
     #[serde(default, rename = "type")]
     kind: Option<String>,
+    /// Speaker of a message.
     #[serde(default)]
     role: Option<String>,
+    /// Content of a message: a text, or parts.
     #[serde(default)]
-    content: Option<Content>,
-}
-
-/// Content of a message: a text, or parts.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "content is neither a text nor a list of parts")]
-pub(crate) enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-impl Content {
-    /// The texts of all parts, joined.
-    pub(crate) fn text(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Parts(parts) => parts.iter().filter_map(|part| part.text.as_deref()).collect(),
-        }
-    }
-}
-
-/// A part of a message; parts without a text (images, refusals) are skipped.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-pub(crate) struct Part {
+    content: Option<Value>,
+    /// Name of the tool that is called.
     #[serde(default)]
-    text: Option<String>,
+    name: Option<String>,
+    /// Arguments of a tool call.
+    #[serde(default)]
+    arguments: Option<Value>,
+    /// Id of the tool call.
+    #[serde(default)]
+    call_id: Option<String>,
+    /// Result of a tool call: a text, or parts.
+    #[serde(default)]
+    output: Option<Value>,
 }
 
 impl Item {
-    fn is_message(&self) -> bool {
-        self.kind.as_deref().is_none_or(|kind| kind == "message")
+    fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("message")
     }
 
-    fn text(&self) -> String {
-        self.content.as_ref().map(Content::text).unwrap_or_default()
+    /// The item as a chat message; `None` for reasoning.
+    ///
+    /// # Errors
+    /// An item that is no text: an image, or a kind that is not known.
+    fn message(&self, default_role: &str) -> Result<Option<Message>, String> {
+        let text = |content: &Option<Value>| match content {
+            Some(content) => Content::deserialize(content).map_err(|error| error.to_string()),
+            None => Ok(Content::default()),
+        };
+        Ok(Some(match self.kind() {
+            "message" => {
+                let role = self.role.as_deref().unwrap_or(default_role);
+                Message::new(role, text(&self.content)?.0)
+            }
+            "function_call" => {
+                let function = json!({"name": self.name, "arguments": self.arguments});
+                let call = json!({"id": self.call_id, "type": "function", "function": function});
+                Message { tool_calls: vec![call], ..Message::new("assistant", "") }
+            }
+            "function_call_output" => Message {
+                tool_call_id: self.call_id.clone(),
+                ..Message::new("tool", text(&self.output)?.0)
+            },
+            "reasoning" => return Ok(None),
+            kind => {
+                return Err(format!(
+                    "an item has type {kind:?}, wanted message, function_call, \
+                     function_call_output or reasoning"
+                ));
+            }
+        }))
     }
 }
 
 impl Output {
-    /// The text of the last message; empty without one.
-    pub(crate) fn text(&self) -> String {
-        let last = self.output.iter().rfind(|item| item.is_message());
-        last.map(Item::text).unwrap_or_default()
+    /// The text of the last message with the tools that are called after it; empty without both.
+    ///
+    /// # Errors
+    /// A message that is no text.
+    pub(crate) fn text(&self) -> Result<String, String> {
+        let last = self.output.iter().rposition(|item| item.kind() == "message");
+        let mut said = Message::new("assistant", "");
+        if let Some(last) = last.and_then(|at| self.output[at].message("assistant").transpose()) {
+            said.content = last?.content;
+        }
+        for item in &self.output[last.map_or(0, |at| at + 1)..] {
+            if item.kind() == "function_call" {
+                said.tool_calls.extend(item.message("")?.unwrap_or_default().tool_calls);
+            }
+        }
+        let said = Completion::try_from(Prompt::Messages(vec![said]))?;
+        Ok(said.0)
     }
 }
 
-/// The conversation as a prompt; `principle`, the criterion of the judge, becomes a system message.
-pub(crate) fn prompt(conversation: &Conversation, principle: Option<&str>) -> Prompt {
-    let mut messages: Vec<Message> = match conversation {
-        Conversation::Text(text) => vec![Message::new("user", text)],
-        Conversation::Items(items) => items
-            .iter()
-            .filter(|item| item.is_message())
-            .map(|item| Message::new(item.role.as_deref().unwrap_or("user"), item.text()))
-            .collect(),
-    };
-    if let Some(principle) = principle {
-        messages.insert(0, Message::new("system", principle));
+/// The conversation as a prompt, after the `instructions` as a system message if there are any.
+///
+/// # Errors
+/// An item that is no text.
+pub(crate) fn prompt(
+    conversation: &Conversation,
+    instructions: Option<&str>,
+) -> Result<Prompt, String> {
+    let mut messages = Vec::new();
+    messages.extend(instructions.map(|text| Message::new("system", text)));
+    match conversation {
+        Conversation::Text(text) => messages.push(Message::new("user", text)),
+        Conversation::Items(items) => {
+            for item in items {
+                messages.extend(item.message("user")?);
+            }
+        }
     }
-    Prompt::Messages(messages)
+    Ok(Prompt::Messages(messages))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    fn output(items: Value) -> Output {
+        serde_json::from_value(json!({"id": "r", "output": items})).unwrap()
+    }
+
+    fn conversation(value: Value) -> Conversation {
+        serde_json::from_value(value).unwrap()
+    }
 
     #[test]
     fn output_text_is_the_last_message_without_reasoning() {
-        let output: Output = serde_json::from_value(json!({"id": "r", "output": [
+        let said = output(json!([
             {"type": "message", "role": "assistant", "content": "a draft"},
+            {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"},
+            {"type": "function_call_output", "call_id": "c", "output": "3"},
             {"type": "message", "role": "assistant", "content": [
                 {"type": "output_text", "text": "It is ", "annotations": []},
                 {"type": "output_text", "text": "4."}]},
             {"type": "reasoning", "summary": [], "content": [
-                {"type": "reasoning_text", "text": "hm"}]}
-        ]}))
-        .unwrap();
-        assert_eq!(output.text(), "It is 4.");
-        let empty: Output = serde_json::from_value(json!({"output": []})).unwrap();
-        assert_eq!(empty.text(), "");
+                {"type": "reasoning_text", "text": "hm"}]},
+            {"type": "web_search_call", "id": "w", "content": 7}
+        ]));
+        assert_eq!(said.text(), Ok("It is 4.".to_owned()));
+        assert_eq!(output(json!([])).text(), Ok(String::new()));
+        let calls = output(json!([
+            {"type": "message", "content": "Wait."},
+            {"type": "function_call", "name": "add", "arguments": "{\"a\": 1}", "call_id": "c"}
+        ]));
+        assert_eq!(calls.text(), Ok("Wait.\n\nTool call: add({\"a\": 1})".to_owned()));
+        let image = json!([{"type": "message", "content": [{"type": "output_image"}]}]);
+        assert!(output(image).text().unwrap_err().contains("\"output_image\""));
     }
 
     #[test]
     fn prompt_reads_conversations_of_texts_and_of_items() {
-        let items: Conversation = serde_json::from_value(json!([
+        let items = conversation(json!([
             {"role": "user", "content": [{"type": "input_text", "text": "2+2?"}]},
-            {"type": "function_call", "name": "f", "arguments": "{}"}
-        ]))
-        .unwrap();
-        assert_eq!(prompt(&items, None).question(), "2+2?");
-        let text: Conversation = serde_json::from_value(json!("2+2?")).unwrap();
-        assert_eq!(prompt(&text, Some("Be brief.")).question(), "Be brief.\n\n2+2?");
+            {"type": "reasoning", "summary": []},
+            {"type": "function_call", "name": "add", "arguments": "{}", "call_id": "c"},
+            {"type": "function_call_output", "call_id": "c", "output": "4"}
+        ]));
+        assert_eq!(
+            prompt(&items, None).unwrap().question(),
+            "User: 2+2?\n\nTool call: add({})\n\nTool result of add: 4"
+        );
+        let text = conversation(json!("2+2?"));
+        assert_eq!(prompt(&text, None).unwrap().question(), "2+2?");
+        assert_eq!(
+            prompt(&text, Some("Be brief.")).unwrap().question(),
+            "System: Be brief.\n\nUser: 2+2?"
+        );
+        let image = conversation(json!([{"role": "user", "content": [{"type": "input_image"}]}]));
+        assert!(prompt(&image, None).unwrap_err().contains("\"input_image\""));
+        let other = conversation(json!([{"type": "item_reference", "id": "x"}]));
+        assert!(prompt(&other, None).unwrap_err().contains("\"item_reference\""));
     }
 }

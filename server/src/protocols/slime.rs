@@ -6,12 +6,13 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
-use joust_schema::prompt::Prompt;
+use joust_schema::prompt::{Completion, Prompt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::per_completion::{CompletionRequest, answer, join_cohorts};
+use crate::group::known;
 use crate::input::{Client, Input, Params};
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -23,9 +24,10 @@ pub(crate) struct Slime {
     /// The prompt.
     prompt: Prompt,
     /// The completion.
-    response: String,
+    #[schemars(with = "Prompt")]
+    response: Completion,
     /// The known answer.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     #[schemars(with = "Option<Known>")]
     label: Value,
 }
@@ -57,7 +59,7 @@ pub(crate) async fn remote_rm(
     Input(body): Input<Slime>,
 ) -> Result<Json<Value>, Problem> {
     let Slime { prompt, response, label } = body;
-    let request = CompletionRequest { prompt, label, completion: response, idx: 0 };
+    let request = CompletionRequest { prompt, label, completion: response.0, idx: 0 };
     let member = join_cohorts(&state, &client, &headers, vec![request])?.remove(0);
     let score = answer(&state, member).await?;
     Ok(Json(match query.key {

@@ -17,7 +17,7 @@ use super::group_stream::{self, Answering, StreamEvent, StreamedGroup};
 use super::ipc::{self, BatchReader, BatchWriter};
 use super::lines::{LineSplitter, TooLong};
 use super::table::{self, GroupSplitter, RowLabels};
-use crate::input::{Client, MAX_BODY_BYTES, object};
+use crate::input::{Client, MAX_BODY_BYTES, check_encoding, object};
 use crate::judged::problem_of;
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -38,6 +38,7 @@ pub(crate) async fn score_groups(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    check_encoding(&headers)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let is_lines = JSON_LINES.contains(&&kind[..]);
@@ -78,7 +79,7 @@ fn score_json_lines(state: ServerState, client: Client, body: BodyDataStream) ->
             StreamEvent::Answer(line) => Some(Ok::<_, Infallible>(line)),
             StreamEvent::End(Ok(())) => None,
             StreamEvent::End(Err(problem)) => {
-                Some(Ok(as_line(&json!({"error": problem.to_string(), "status": problem.code()}))))
+                Some(Ok(as_line(&json!({"error": problem.as_error(), "status": problem.code()}))))
             }
         }
     });
@@ -96,13 +97,13 @@ fn answer_line(tag: LineTag, result: Result<GroupResult, Problem>, judge: String
             let mut answer = json!(ScoreGroupResponse::new(&result, judge, tag.traces));
             answer["index"] = json!(tag.index);
             if let Some(problem) = problem_of(&result) {
-                answer["error"] = json!(problem.to_string());
+                answer["error"] = problem.as_error();
                 answer["status"] = json!(problem.code());
             }
             answer
         }
         Err(problem) => {
-            json!({"index": tag.index, "error": problem.to_string(), "status": problem.code()})
+            json!({"index": tag.index, "error": problem.as_error(), "status": problem.code()})
         }
     })
 }

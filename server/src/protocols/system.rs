@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use crate::dump::journal::unix_now;
 use crate::input::MAX_BODY_BYTES;
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -101,9 +102,21 @@ pub(crate) async fn info(
     }))
 }
 
+/// Name of the judge's model in the judge's name, which also says how it is called and with
+/// which prompt.
+pub(crate) fn model_name(judge: &str) -> &str {
+    let model = judge.split_once(" prompt:").map_or(judge, |(model, _)| model);
+    model.strip_suffix(" (http)").unwrap_or(model)
+}
+
 /// `GET /v1/models`: the judge, as OpenAI's clients list models.
 pub(crate) async fn models(State(state): State<ServerState>) -> Json<Value> {
-    let model = json!({"id": state.scorer.judge.as_ref(), "object": "model", "owned_by": "joust"});
+    let model = json!({
+        "id": model_name(&state.scorer.judge),
+        "object": "model",
+        "created": unix_now() as u64,
+        "owned_by": "joust",
+    });
     Json(json!({"object": "list", "data": [model]}))
 }
 

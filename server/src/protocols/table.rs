@@ -13,7 +13,7 @@ use arrow::array::{Array as _, AsArray as _, Int32Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
 use joust_schema::ids::{GroupId, Member};
-use joust_schema::prompt::{Message, Prompt};
+use joust_schema::prompt::Prompt;
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{Reward, Status};
@@ -245,22 +245,15 @@ impl OpenRows {
     }
 
     fn into_group(self) -> StreamedGroup<RowLabels> {
-        let mut group = NewGroup::new(&prompt(self.prompt), self.completions);
+        let prompt = Prompt::from_column(self.prompt)
+            .map_err(|reason| Problem::Invalid(format!("prompt: {reason}")));
+        let mut group = prompt.and_then(|prompt| NewGroup::new(&prompt, self.completions));
         if let Ok(group) = &mut group {
             group.reference = self.answer;
             group.group_id = Some(self.group_id.clone());
         }
         let tag = RowLabels { group_id: GroupId(self.group_id), members: self.members };
         StreamedGroup { tag, group }
-    }
-}
-
-/// The reverse of [`Prompt::to_column`]: a JSON list of chat messages is a chat, anything else a
-/// text.
-fn prompt(text: String) -> Prompt {
-    match serde_json::from_str::<Vec<Message>>(&text) {
-        Ok(messages) if !messages.is_empty() => Prompt::Messages(messages),
-        _ => Prompt::Text(text),
     }
 }
 

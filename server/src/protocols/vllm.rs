@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use futures_util::future::join_all;
-use joust_schema::prompt::Prompt;
+use joust_schema::prompt::{Completion, Message, Prompt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,9 +17,11 @@ use serde_json::{Value, json};
 use super::chat_text::{ASSISTANT_STARTS, split};
 use super::native::score_texts;
 use super::per_completion::{CompletionRequest, answer, join_cohorts};
+use super::system::model_name;
 use crate::cohort::barrier::MemberScore;
 use crate::dump::journal::unix_now;
 use crate::input::{Client, Input};
+use crate::judged::JudgeTokens;
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -43,6 +45,7 @@ impl Texts {
 /// Body of `/score`: queries and documents; one query for all documents, or one per document.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct ScoreBody {
+    /// Any name, which is returned in the answer: the judge is the only model.
     model: Option<String>,
     /// The prompts.
     #[serde(alias = "text_1", alias = "data_1")]
@@ -60,13 +63,13 @@ pub(crate) async fn score(
     Input(body): Input<ScoreBody>,
 ) -> Result<Json<Value>, Problem> {
     let (queries, documents) = (body.queries.into_vec(), body.documents.into_vec());
-    let scores = match (queries.len(), documents.len()) {
+    let (scores, tokens) = match (queries.len(), documents.len()) {
         (_, 0) | (0, _) => {
             return Err(invalid("queries and documents need at least one entry each"));
         }
         (1, 2..) => whole_group(&state, &client, &queries[0], documents).await?,
         (n, m) if n == m => {
-            let pairs = queries.into_iter().zip(documents).collect();
+            let pairs = queries.into_iter().map(Prompt::Text).zip(documents).collect();
             one_by_one(&state, &client, &headers, pairs).await?
         }
         (n, m) => {
@@ -78,13 +81,17 @@ pub(crate) async fn score(
     };
     let row =
         |(index, score): (usize, &f64)| json!({"index": index, "object": "score", "score": score});
-    Ok(list(&state, "score", body.model, scores.iter().enumerate().map(row).collect()))
+    let rows = scores.iter().enumerate().map(row).collect();
+    Ok(list(&state, "score", body.model, rows, tokens))
 }
 
-/// Body of `/classify`: vLLM's `input` or SGLang's `text`.
+/// Body of `/classify`: vLLM's `input` or `messages`, or SGLang's `text`.
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Classify {
+    /// Any name, which is returned in the answer: the judge is the only model.
     model: Option<String>,
+    /// One conversation that ends with a message of the assistant (vLLM).
+    messages: Option<Vec<Message>>,
     /// Conversations to which the chat template was applied, each ending in an answer (vLLM).
     input: Option<Texts>,
     /// As `input` (SGLang).
@@ -109,23 +116,13 @@ pub(crate) async fn classify(
     headers: HeaderMap,
     Input(body): Input<Classify>,
 ) -> Result<Json<Value>, Problem> {
-    let (is_sglang, texts) = match (body.input, body.text) {
-        (Some(texts), None) => (false, texts.into_vec()),
-        (None, Some(texts)) => (true, texts.into_vec()),
-        _ => return Err(invalid("wanted either input or text")),
+    let (is_sglang, pairs) = match (body.input, body.text, body.messages) {
+        (Some(texts), None, None) => (false, pairs_of_texts(texts)?),
+        (None, Some(texts), None) => (true, pairs_of_texts(texts)?),
+        (None, None, Some(messages)) => (false, vec![pair_of_messages(messages)?]),
+        _ => return Err(invalid("wanted one of input, text and messages")),
     };
-    let pairs: Option<Vec<(String, String)>> = texts.iter().map(|text| split(text)).collect();
-    let pairs = match pairs {
-        Some(pairs) if !pairs.is_empty() => pairs,
-        _ => {
-            let wanted = ASSISTANT_STARTS.join(", ");
-            return Err(invalid(&format!(
-                "a text has no assistant's turn to judge, wanted conversations with one of: \
-                 {wanted}"
-            )));
-        }
-    };
-    let scores = one_by_one(&state, &client, &headers, pairs).await?;
+    let (scores, tokens) = one_by_one(&state, &client, &headers, pairs).await?;
     if is_sglang {
         let row = |score: &f64| json!({"embedding": [score], "meta_info": {}});
         return Ok(Json(json!(scores.iter().map(row).collect::<Vec<Value>>())));
@@ -138,19 +135,56 @@ pub(crate) async fn classify(
             "num_classes": 1,
         })
     };
-    Ok(list(&state, "classify", body.model, scores.iter().enumerate().map(row).collect()))
+    let rows = scores.iter().enumerate().map(row).collect();
+    Ok(list(&state, "classify", body.model, rows, tokens))
+}
+
+/// Prompts and completions of texts to which a chat template was applied.
+fn pairs_of_texts(texts: Texts) -> Result<Vec<(Prompt, String)>, Problem> {
+    let pair = |text: &String| split(text).map(|(prompt, said)| (Prompt::Text(prompt), said));
+    match texts.into_vec().iter().map(pair).collect::<Option<Vec<_>>>() {
+        Some(pairs) if !pairs.is_empty() => Ok(pairs),
+        _ => {
+            let wanted = ASSISTANT_STARTS.join(", ");
+            Err(invalid(&format!(
+                "a text has no assistant's turn to judge, wanted conversations with one of: \
+                 {wanted}"
+            )))
+        }
+    }
+}
+
+/// Prompt and completion of a conversation.
+fn pair_of_messages(mut messages: Vec<Message>) -> Result<(Prompt, String), Problem> {
+    match messages.pop() {
+        Some(last) if last.role == "assistant" => {
+            let said = Completion::try_from(Prompt::Messages(vec![last])).map_err(invalid)?;
+            Ok((Prompt::Messages(messages), said.0))
+        }
+        _ => Err(invalid("messages do not end with a message of the assistant, which is judged")),
+    }
 }
 
 /// The answer of vLLM: a list of rows.
-fn list(state: &ServerState, of: &str, model: Option<String>, data: Vec<Value>) -> Json<Value> {
+fn list(
+    state: &ServerState,
+    of: &str,
+    model: Option<String>,
+    data: Vec<Value>,
+    tokens: JudgeTokens,
+) -> Json<Value> {
     let created = unix_now();
     Json(json!({
         "id": format!("{of}-{:x}", (created * 1e6) as u64),
         "object": "list",
         "created": created as u64,
-        "model": model.unwrap_or_else(|| state.scorer.judge.to_string()),
+        "model": model.unwrap_or_else(|| model_name(&state.scorer.judge).to_owned()),
         "data": data,
-        "usage": {"prompt_tokens": 0, "total_tokens": 0},
+        "usage": {
+            "prompt_tokens": tokens.prompt,
+            "completion_tokens": tokens.completion,
+            "total_tokens": tokens.total(),
+        },
     }))
 }
 
@@ -165,14 +199,16 @@ async fn whole_group(
     client: &Client,
     query: &str,
     documents: Vec<String>,
-) -> Result<Vec<f64>, Problem> {
+) -> Result<(Vec<f64>, JudgeTokens), Problem> {
     let judged = score_texts(state, client, &Prompt::Text(query.to_owned()), documents).await?;
     let scores = judged.result.rewards.iter().map(|row| row.win_rate.or(row.reward));
-    scores.collect::<Option<Vec<f64>>>().ok_or_else(|| {
+    let tokens = JudgeTokens::of(&judged.result);
+    let scores = scores.collect::<Option<Vec<f64>>>().ok_or_else(|| {
         // a retry gets the same cached result, so the response has no Retry-After
         let reason = "the judge gave no valid vote for some of the documents";
         Problem::NoVotes(reason.to_owned())
-    })
+    })?;
+    Ok((scores, tokens))
 }
 
 /// Scores of single completions, whose groups the barrier collects.
@@ -180,10 +216,10 @@ async fn one_by_one(
     state: &ServerState,
     client: &Client,
     headers: &HeaderMap,
-    pairs: Vec<(String, String)>,
-) -> Result<Vec<f64>, Problem> {
+    pairs: Vec<(Prompt, String)>,
+) -> Result<(Vec<f64>, JudgeTokens), Problem> {
     let request = |(idx, (prompt, completion))| CompletionRequest {
-        prompt: Prompt::Text(prompt),
+        prompt,
         label: Value::Null,
         completion,
         idx,
@@ -191,8 +227,7 @@ async fn one_by_one(
     let requests = pairs.into_iter().enumerate().map(request).collect();
     let waiting = join_cohorts(state, client, headers, requests)?;
     let answers = join_all(waiting.into_iter().map(|member| answer(state, member))).await;
-    let score = |answer: Result<MemberScore, _>| {
-        answer.map(|scored| scored.win_rate.unwrap_or(scored.reward))
-    };
-    answers.into_iter().map(score).collect()
+    let scored: Vec<MemberScore> = answers.into_iter().collect::<Result<_, _>>()?;
+    let scores = scored.iter().map(|scored| scored.win_rate.unwrap_or(scored.reward)).collect();
+    Ok((scores, scored.iter().map(|scored| scored.tokens).sum()))
 }

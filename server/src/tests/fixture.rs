@@ -153,6 +153,24 @@ pub(super) async fn until_waiting(app: &Router, wanted: u64) {
     }
 }
 
+/// Waits until `key` of `/health` is `wanted`.
+async fn until_health(app: &Router, key: &str, wanted: u64) {
+    let health = || Request::get("/health").body(Body::empty()).unwrap();
+    while json_of(app.clone().oneshot(health()).await.unwrap()).await[key] != wanted {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until `wanted` completions wait, in any number of groups.
+pub(super) async fn until_all_wait(app: &Router, wanted: u64) {
+    until_health(app, "waiting_completions", wanted).await;
+}
+
+/// Waits until the judge has `wanted` groups.
+pub(super) async fn until_open(app: &Router, wanted: u64) {
+    until_health(app, "open_groups", wanted).await;
+}
+
 pub(super) async fn get(app: &Router, route: &str, token: Option<&str>) -> (u16, String) {
     let mut request = Request::get(route);
     if let Some(token) = token {

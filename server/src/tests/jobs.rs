@@ -62,7 +62,7 @@ async fn jobs_are_cancelled_only_while_no_other_request_wants_the_group() {
     }
     let (status, body) = delete().await;
     assert_eq!(status, StatusCode::CONFLICT, "{body}");
-    assert!(body["error"].as_str().unwrap().contains("others want"), "{body}");
+    assert!(body["error"]["message"].as_str().unwrap().contains("others want"), "{body}");
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
     // a job of another client for the same group

@@ -106,7 +106,7 @@ async fn score_group_rerank_and_remote_rm_answer_422_for_what_the_judge_refuses(
     let response = post(&app, &unknown.to_string()).await;
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let answer = json_of(response).await;
-    assert!(answer["error"].as_str().unwrap().contains("no known answer"), "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("no known answer"), "{answer}");
     assert_eq!(answer["rewards"], json!([null, null]));
     let documents = json!({"query": "2+2?", "documents": ["4", "5"]});
     let response = send(&app, "/rerank", &[], &documents).await;
@@ -117,7 +117,10 @@ async fn score_group_rerank_and_remote_rm_answer_422_for_what_the_judge_refuses(
     for single in singles {
         let (status, answer) = single.await.unwrap();
         assert_eq!(status, 422);
-        assert!(answer["error"].as_str().unwrap().contains("no known answer"), "{answer}");
+        assert!(
+            answer["error"]["message"].as_str().unwrap().contains("no known answer"),
+            "{answer}"
+        );
     }
 }
 

@@ -64,3 +64,67 @@ async fn nemo_gym_compares_a_group_and_verifies_members_one_by_one() {
     let response = send(&broken, "/compare", &[], &body).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
+
+#[tokio::test]
+async fn verify_keeps_every_digit_of_a_number() {
+    let app = server(longer(), |config| config.cohorts.group_size = 2);
+    let body = |group: &str, at: u64, text: &str| {
+        let output = said(text).to_string();
+        format!(
+            "{{\"responses_create_params\": {{\"input\": \"n\", \"seed\": 1e400}}, \"kept\": 1.50, \
+             \"response\": {output}, \"_ng_group_id\": {group}, \"_ng_rollout_index\": {at}}}"
+        )
+    };
+    let verify = |body: String| {
+        let app = app.clone();
+        tokio::spawn(async move {
+            let request = Request::post("/verify").body(Body::from(body)).unwrap();
+            let response = app.oneshot(request).await.unwrap();
+            let status = response.status().as_u16();
+            let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            (status, String::from_utf8(bytes.to_vec()).unwrap())
+        })
+    };
+    // two ids that are the same as floating-point numbers
+    let ids = ["36893488147419103233", "36893488147419103234"];
+    let groups =
+        ids.map(|id| [(0, "a"), (1, "longer")].map(|(at, text)| verify(body(id, at, text))));
+    for (id, group) in ids.into_iter().zip(groups) {
+        for task in group {
+            let (status, answer) = task.await.unwrap();
+            assert_eq!(status, 200, "{answer}");
+            for kept in [id, "1.50", "1e400"] {
+                assert!(answer.contains(kept), "{kept}: {answer}");
+            }
+            assert!(!answer.contains("_ng_failure_class"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn verify_and_compare_refuse_what_they_cannot_judge() {
+    let app = server(longer(), |_| {});
+    let image = json!([{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]);
+    let verify =
+        |input: Value| json!({"responses_create_params": {"input": input}, "response": said("a")});
+    let compare = |history: Value, n: usize| {
+        let said = vec![said("a"); n];
+        json!({"conversation_history": history, "response_objs": said})
+    };
+    for (route, body, wanted) in [
+        (
+            "/verify",
+            verify(image.clone()),
+            "responses_create_params.input: a part of content has type",
+        ),
+        ("/verify", verify(json!([])), "responses_create_params.input is empty"),
+        ("/verify", verify(json!([{"role": "hacker", "content": "x"}])), "\"hacker\""),
+        ("/compare", compare(image, 2), "conversation_history: a part"),
+        ("/compare", compare(json!("q"), 1), "response_objs has 1 entries, wanted at least two"),
+    ] {
+        let response = send(&app, route, &[], &body).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{wanted}");
+        let text = json_of(response).await["error"]["message"].to_string().replace("\\\"", "\"");
+        assert!(text.contains(wanted), "{text}");
+    }
+}

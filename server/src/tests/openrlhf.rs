@@ -76,7 +76,7 @@ async fn get_reward_answers_504_for_an_incomplete_group_and_503_for_a_failed_jud
     let alone = spawn(&app, "/get_reward", openrlhf("2+2?", " 4", "4"));
     let (status, answer) = alone.await.unwrap();
     assert_eq!(status, 504);
-    assert!(answer["error"].as_str().unwrap().contains("1 of 3 members"), "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("1 of 3 members"), "{answer}");
 
     let partial = server(Box::<RuleJudge>::default(), |config| {
         config.cohorts.incomplete = Incomplete::Partial;
@@ -93,7 +93,7 @@ async fn get_reward_answers_504_for_an_incomplete_group_and_503_for_a_failed_jud
     for task in three {
         let (status, answer) = task.await.unwrap();
         assert_eq!(status, 503);
-        assert!(answer["error"].as_str().unwrap().contains("no valid vote"), "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("no valid vote"), "{answer}");
     }
 }
 
@@ -152,7 +152,7 @@ async fn get_reward_and_remote_rm_name_what_is_wrong_with_a_body() {
             "/get_reward",
             json!({"query": ["x y"], "prompts": ["z"]}),
             422,
-            "does not hold its prompt",
+            "has neither its prompt nor the end of it",
         ),
         ("/get_reward", json!({"prompts": ["z"]}), 422, "missing field `query`"),
         ("/remote_rm", json!({"prompt": "", "response": "r"}), 422, "prompt is empty"),
@@ -263,4 +263,38 @@ async fn get_reward_of_many_clients_mixes_no_groups_and_judges_none_twice() {
     assert_eq!(sizes.len(), whole.len(), "each whole group was judged once");
     assert!(sizes.values().all(|size| *size == SIZE));
     assert!(!dump.join("set_00001").exists());
+}
+
+#[tokio::test]
+async fn get_reward_reads_queries_as_tokenizers_decode_them() {
+    let app = server(Box::<RuleJudge>::default(), |config| config.cohorts.group_size = 2);
+    let start = "<|im_start|>user\nOu\u{300} est le cafe\u{301}, 2+2?<|im_end|>\n";
+    let prompt = format!("{start}<|im_start|>assistant\n");
+    let composed = prompt.replace("u\u{300}", "\u{f9}").replace("e\u{301}", "\u{e9}");
+    // one query is composed, the other cut on the left
+    let queries = [format!("{composed}4<|im_end|>"), format!("{}5<|im_end|>", &composed[20..])];
+    let tasks = queries.map(|query| {
+        let body = json!({"query": [query], "prompts": [prompt], "labels": ["4"]});
+        spawn(&app, "/get_reward", body)
+    });
+    let mut rewards = Vec::new();
+    for task in tasks {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        rewards.push(answer["rewards"][0].as_f64().unwrap());
+    }
+    assert!(rewards[0] > rewards[1], "{rewards:?}");
+}
+
+#[tokio::test]
+async fn get_reward_says_in_the_status_line_what_is_wrong() {
+    // OpenRLHF's client logs the status line of an error and never reads its body
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let body = json!({"query": ["Élan 4"], "prompts": ["2+2?"], "labels": ["4"]});
+    let response = send(&app, "/get_reward", &[], &body).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let phrase = response.extensions().get::<hyper::ext::ReasonPhrase>().unwrap();
+    let phrase = std::str::from_utf8(phrase.as_bytes()).unwrap();
+    let words = "query 0 has neither its prompt nor the end of it";
+    assert!(phrase.starts_with(words) && phrase.contains("\"?lan 4\""), "{phrase}");
 }

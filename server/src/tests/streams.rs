@@ -77,12 +77,13 @@ async fn score_groups_answers_each_line_as_a_request_of_its_own() {
             assert_eq!(line, alone);
         }
         assert_eq!((&lines[1]["index"], &lines[1]["status"]), (&json!(2), &json!(400)));
-        let wanted = json!({"index": 3, "error": "prompt is empty", "status": 422});
-        assert_eq!(lines[2], wanted);
+        let error = json!({"message": "prompt is empty", "type": "invalid_request_error",
+                           "code": "invalid", "param": null});
+        assert_eq!(lines[2], json!({"index": 3, "error": error, "status": 422}));
     }
     let response = stream_in(&app, "text/csv", Body::from("a,b")).await;
     assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    assert!(json_of(response).await["error"].as_str().unwrap().contains("`text/csv`, wanted"));
+    assert!(json_of(response).await["error"].to_string().contains("`text/csv`, wanted"));
     assert!(lines_of(stream_in(&app, LINES, Body::empty()).await).await.is_empty());
 }
 
@@ -109,7 +110,7 @@ async fn score_groups_answers_a_failed_judge_with_status_503_in_the_line() {
     let lines = lines_of(stream_in(&app, LINES, Body::from(group_line("g"))).await).await;
     assert_eq!((&lines[0]["index"], &lines[0]["status"]), (&json!(0), &json!(503)));
     assert_eq!(lines[0]["rewards"], json!([null, null, null, null]));
-    assert!(lines[0]["error"].as_str().unwrap().contains("out of memory"));
+    assert!(lines[0]["error"]["message"].as_str().unwrap().contains("out of memory"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +182,8 @@ async fn score_groups_ends_at_a_line_without_an_end() {
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["group_id"], "g");
     let error = format!("the line is longer than {MAX_BODY_BYTES} bytes");
-    assert_eq!(lines[1], json!({"index": 1, "error": error, "status": 413}));
+    assert_eq!((&lines[1]["index"], &lines[1]["status"]), (&json!(1), &json!(413)));
+    assert_eq!(lines[1]["error"]["message"], error);
 }
 
 #[tokio::test]
@@ -195,7 +197,8 @@ async fn score_groups_ends_when_the_server_stops() {
     assert_eq!(first["group_id"], "g");
     running.close();
     let last: Value = serde_json::from_slice(&answers.next().await.unwrap().unwrap()).unwrap();
-    assert_eq!(last, json!({"error": "the server stops", "status": 503}));
+    assert_eq!((&last["index"], &last["status"]), (&Value::Null, &json!(503)));
+    assert_eq!(last["error"]["message"], "the server stops");
     assert!(answers.next().await.is_none());
     let late = stream_in(&app, LINES, Body::from(group_line("g"))).await;
     assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -321,7 +324,7 @@ async fn score_groups_answers_an_arrow_table_with_503_and_retry_after_once_the_j
         let response = stream_in(&app, ARROW, Body::from(bytes.clone())).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["retry-after"], "1");
-        assert_eq!(json_of(response).await["error"], "group a: the judge has stopped");
+        assert_eq!(json_of(response).await["error"]["message"], "group a: the judge has stopped");
     }
 }
 

@@ -21,6 +21,10 @@ async fn score_scores_a_query_with_documents_as_a_group() {
         json!({"model": "m", "text_1": ["2+2?"], "text_2": ["4", "5", "4"]}),
     ] {
         let answer = json_of(send(&app, "/score", &[], &body).await).await;
+        assert_eq!(
+            json_of(send(&app, "/v1/score", &[], &body).await).await["data"],
+            answer["data"]
+        );
         let scores: Vec<f64> = answer["data"]
             .as_array()
             .unwrap()
@@ -60,8 +64,53 @@ async fn classify_scores_conversations() {
         json!({}),
         json!({"input": []}),
         json!({"input": "a", "text": "a"}),
+        json!({"input": chat("4"), "messages": [{"role": "assistant", "content": "4"}]}),
+        json!({"messages": [{"role": "user", "content": "2+2?"}]}),
+        json!({"messages": [{"role": "assistant", "content": "4"}]}),
+        json!({"messages": []}),
     ] {
         let response = send(&app, "/classify", &[], &wrong).await;
         assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn classify_takes_messages_that_end_in_an_answer() {
+    let app = server(alphabet(), |config| config.cohorts.group_size = 2);
+    let chat = |said: Value| {
+        let asked = json!([{"type": "text", "text": "2+2?"}]);
+        json!({"messages": [{"role": "system", "content": "Be brief."},
+                            {"role": "user", "content": asked},
+                            {"role": "assistant", "content": said}]})
+    };
+    let parts = json!([{"type": "text", "text": "5"}]);
+    let tasks = [chat(json!("4")), chat(parts)].map(|body| spawn(&app, "/classify", body));
+    let mut probs = Vec::new();
+    for task in tasks {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        probs.push(answer["data"][0]["probs"][0].as_f64().unwrap());
+    }
+    assert!(probs[0] > probs[1], "{probs:?}");
+}
+
+#[tokio::test]
+async fn score_counts_the_judges_tokens() {
+    let app = server(longer(), |config| config.cohorts.group_size = 2);
+    let usage = |answer: &Value| -> Vec<i64> {
+        let keys = ["prompt_tokens", "completion_tokens", "total_tokens"];
+        keys.map(|key| answer["usage"][key].as_i64().unwrap()).into()
+    };
+    let body = json!({"queries": "Tell me.", "documents": ["a", "a longer one"]});
+    let whole = usage(&json_of(send(&app, "/score", &[], &body).await).await);
+    assert!(whole[0] > 0 && whole[0] + whole[1] == whole[2], "{whole:?}");
+    // the shares of single completions add up to the tokens of their group
+    let tasks = ["a", "a longer one"]
+        .map(|said| spawn(&app, "/score", json!({"queries": "Tell me.", "documents": said})));
+    let mut parts = vec![0; 3];
+    for task in tasks {
+        let answer = task.await.unwrap().1;
+        parts = parts.iter().zip(usage(&answer)).map(|(sum, part)| sum + part).collect();
+    }
+    assert_eq!(parts, whole);
 }

@@ -30,9 +30,11 @@ def asked(prompt):
     return [{"role": "user", "content": prompt}] if prompt else []
 
 
-def rewards(groups, num_generations=4, scale_rewards="group"):
+def rewards(groups, num_generations=4, scale_rewards="group", **settings):
     """Calls the reward function with the columns that the trainer gives it."""
-    args = argparse.Namespace(num_generations=num_generations, scale_rewards=scale_rewards)
+    args = argparse.Namespace(
+        num_generations=num_generations, scale_rewards=scale_rewards, **settings
+    )
     function = orms["joust"](args=args)
     rows = [
         {"messages": asked(prompt) + [{"role": "assistant", "content": said}], "prompt_id": prompt}
@@ -56,8 +58,22 @@ problems = [
     problem_of(lambda: rewards(unread)),
     problem_of(lambda: rewards([("", ["1", "2", "3", "4"])])),
 ]
+# settings under which ms-swift counts a missing reward as 0, the worst of all
+unsafe = [
+    {"advantage_estimator": "reinforce_plus_plus"},
+    {"advantage_estimator": "grpo", "multi_turn_scheduler": "gym_scheduler"},
+]
+problems += [
+    problem_of(lambda: rewards(unread, scale_rewards="gdpo", **settings)) for settings in unsafe
+]
+safe = {"advantage_estimator": "rloo", "multi_turn_scheduler": None}
 print(
     json.dumps(
-        {"right": right, "missing": rewards(unread, scale_rewards="gdpo"), "problems": problems}
+        {
+            "right": right,
+            "missing": rewards(unread, scale_rewards="gdpo"),
+            "missing_with_rloo": rewards(unread, scale_rewards="gdpo", **safe),
+            "problems": problems,
+        }
     )
 )

@@ -1,19 +1,21 @@
 """NeMo-Gym as the server sees it: /verify and /compare with its bodies, and the resources server of
 examples/nemo-gym called as its web server calls it.
 
-    python nemo_gym.py ADDRESS whole|incomplete
+    python nemo_gym.py ADDRESS whole|incomplete|stopped [FILE]
 """
 
 import asyncio
 import json
+import pathlib
 import sys
 import types
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 from groups import are_right_ones_better, load, problem_of, shuffled, stand_in, sums
 
-ADDRESS, CASE = sys.argv[1:]
+ADDRESS, CASE, *MORE = sys.argv[1:]
 
 
 class Model(types.SimpleNamespace):
@@ -49,8 +51,13 @@ def post(url, body, headers):
 
 
 async def request(method, url, json, headers):
+    """Sends again where there is no server, as NeMo-Gym's own function does."""
     assert method == "POST"
-    return await asyncio.to_thread(post, url, json, headers)
+    while True:
+        try:
+            return await asyncio.to_thread(post, url, json, headers)
+        except (urllib.error.URLError, ConnectionError):
+            await asyncio.sleep(0.2)
 
 
 async def get_response_json(response):
@@ -134,7 +141,40 @@ def compared(prompt, completions):
     return response.status, json.loads(response.body)
 
 
-if CASE == "incomplete":
+async def scored_over_a_stop(server, groups):
+    """The last rollout of each group comes when the server was stopped and is there again, which
+    a file tells."""
+    [again] = MORE
+
+    async def one(task, rollout):
+        if rollout == 3:
+            while not pathlib.Path(again).exists():
+                await asyncio.sleep(0.02)
+        prompt, completions = groups[task]
+        answer = await server.verify(
+            Model(**verify_body(task, rollout, prompt, completions[rollout]))
+        )
+        return (task, rollout), answer.model_dump()
+
+    members = [(task, rollout) for rollout in range(4) for task in range(len(groups))]
+    return dict(await asyncio.gather(*(one(*member) for member in members)))
+
+
+if CASE == "stopped":
+    groups = sums(2)
+
+    async def over_a_stop():
+        # a thread for each rollout that waits
+        pool = ThreadPoolExecutor(16)
+        asyncio.get_running_loop().set_default_executor(pool)
+        return await scored_over_a_stop(server(tries=8), groups)
+
+    answers = asyncio.run(over_a_stop())
+    rewards = [[answers[task, rollout]["reward"] for rollout in range(4)] for task in range(2)]
+    whole = all("_ng_failure_class" not in answer for answer in answers.values())
+    right = [are_right_ones_better(group) for group in rewards]
+    print(json.dumps({"right": right, "whole": whole}))
+elif CASE == "incomplete":
     answers = asyncio.run(verified(server(), [("What is 1 + 2?", ["3"])]))
     keys = ("reward", "mask_sample", "failure_kind", "_ng_failure_class", "_ng_failure_judge_error")
     failed = {key: answers[0, 0][key] for key in keys}

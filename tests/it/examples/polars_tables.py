@@ -36,7 +36,7 @@ def problem(table):
             return [words.strip(), "unreadable"]
         return ["read as if it were whole"]
     except urllib.error.HTTPError as error:
-        return [error.code, json.load(error)["error"]]
+        return [error.code, json.load(error)["error"]["message"]]
 
 
 sums = ["The answer is 140.", "The answer is 130.", "It is 150."]

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 /// Members of JSON objects that hold the words of an error, for people.
-const WORDS: [&str; 4] = ["error", "reason", "failure_reason", "_ng_failure_judge_error"];
+const WORDS: [&str; 4] = ["message", "reason", "failure_reason", "_ng_failure_judge_error"];
 
 /// Outcome of a comparison.
 #[derive(Debug, Default, PartialEq)]

@@ -129,11 +129,16 @@ fn content(answer: &HttpAnswer, path: &str) -> Value {
         let events =
             text.split("\n\n").filter(|event| !event.trim_matches([':', ' ', '\n']).is_empty());
         let field = |event: &str, name: &str| {
-            event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned).unwrap()
+            event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
         };
         let event = |text: &str| {
-            let (name, data) = (field(text, "event: "), json(&field(text, "data: ")));
-            json!({"event": name, "data": data})
+            let data = field(text, "data: ").unwrap();
+            let data = if data == "[DONE]" { json!(data) } else { json(&data) };
+            // the events of a streamed chat have no name
+            match field(text, "event: ") {
+                Some(name) => json!({"event": name, "data": data}),
+                None => json!({"data": data}),
+            }
         };
         return json!({"events": events.map(event).collect::<Vec<Value>>()});
     }

@@ -200,7 +200,7 @@ impl Call for ChatCall<'_> {
 
     fn body(&mut self) -> Option<impl Serialize> {
         let request = &self.request;
-        let turn = |said: &Message| Message::new(said.role.clone(), disarmed(&said.content));
+        let turn = |said: &Message| said.clone().map_texts(disarmed);
         let messages = request.messages.iter().map(turn).collect();
         Some(ChatBody {
             temperature: request.temperature.unwrap_or(self.model.temperature),

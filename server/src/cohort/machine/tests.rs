@@ -186,7 +186,7 @@ fn open_cohorts_are_bounded_and_make_room_when_they_are_given_up() {
     cohorts.join(at(0), &content("a"), None, "y", ()).unwrap();
     let (_, events) = cohorts.join(at(0), &content("a"), None, "z", ()).unwrap();
     let [CohortEvent::Judge { cohort, .. }] = &events[..] else { panic!("{events:?}") };
-    let told = cohorts.give_up(*cohort, "the queue is full");
+    let told = cohorts.give_up(*cohort, Problem::GivenUp("the queue is full".to_owned()));
     assert_eq!(told.len(), 3);
     let CohortEvent::Answer(_, Err(Problem::GivenUp(reason))) = &told[0] else {
         panic!("{told:?}")

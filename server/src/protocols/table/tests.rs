@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::Int8Type;
 use joust_schema::ids::{PolicyVersion, PromptId};
+use joust_schema::prompt::Message;
 use joust_schema::table::{TABLE_KEY, Table};
 use joust_schema::tables::{FinishReason, Rollout};
 

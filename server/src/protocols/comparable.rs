@@ -1,0 +1,153 @@
+//! Texts compared as tokenizers write them: without blanks, in one Unicode form, with or without
+//! special tokens. Pure.
+
+use icu_normalizer::DecomposingNormalizerBorrowed;
+use icu_normalizer::properties::CanonicalCombiningClassMapBorrowed;
+
+/// Special tokens that are no names between `<|` and `|>`.
+const TOKENS: [&str; 8] =
+    ["<s>", "</s>", "<bos>", "<eos>", "<pad>", "<unk>", "<start_of_turn>", "<end_of_turn>"];
+
+/// Whether special tokens are part of a comparison.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum SpecialTokens {
+    Kept,
+    Dropped,
+}
+
+/// Characters of a text for comparison, and where each comes from.
+pub(crate) struct Comparable {
+    pub(crate) chars: Vec<char>,
+    /// Position in the text of each character of `chars`, and the text's end.
+    starts: Vec<usize>,
+}
+
+impl Comparable {
+    pub(crate) fn new(text: &str, tokens: SpecialTokens) -> Self {
+        let normalizer = DecomposingNormalizerBorrowed::new_nfkd();
+        let classes = CanonicalCombiningClassMapBorrowed::new();
+        let mut found: Vec<(char, usize)> = Vec::with_capacity(text.len());
+        let mut at = 0;
+        while let Some(c) = text[at..].chars().next() {
+            let token = special_token(&text[at..]).filter(|_| tokens == SpecialTokens::Dropped);
+            match (token, c) {
+                (Some(token), _) => {
+                    at += token.len();
+                    continue;
+                }
+                (None, _) if is_left_out(c) => {}
+                (None, ' '..='~') => found.push((c, at)),
+                (None, c) => {
+                    let parts = normalizer.normalize(c.encode_utf8(&mut [0; 4])).into_owned();
+                    found.extend(parts.chars().filter(|c| !is_left_out(*c)).map(|c| (c, at)));
+                }
+            }
+            at += c.len_utf8();
+        }
+        // marks on one letter have one order
+        let class = |c: char| classes.get_u8(c);
+        for run in found.chunk_by_mut(|_, (next, _)| class(*next) != 0) {
+            run[1..].sort_by_key(|(c, _)| class(*c));
+        }
+        let (chars, mut starts): (Vec<char>, Vec<usize>) = found.into_iter().unzip();
+        starts.push(text.len());
+        Self { chars, starts }
+    }
+
+    /// Position in the text at which character `idx` begins; the text's end after the last.
+    pub(crate) fn start_of(&self, idx: usize) -> usize {
+        self.starts[idx]
+    }
+
+    /// Number of characters that begin before a position in the text.
+    pub(crate) fn n_before(&self, position: usize) -> usize {
+        self.starts[..self.chars.len()].partition_point(|start| *start < position)
+    }
+}
+
+/// Blanks, control characters, and what tokenizers write for blanks and for broken characters.
+fn is_left_out(c: char) -> bool {
+    let is_invisible = matches!(
+        c,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{2581}' | '\u{fffd}'
+    );
+    c.is_whitespace() || c.is_control() || is_invisible
+}
+
+/// The special token at the start of a text.
+pub(crate) fn special_token(text: &str) -> Option<&str> {
+    if !text.starts_with('<') {
+        return None;
+    }
+    if let Some(token) = TOKENS.iter().find(|token| text.starts_with(**token)) {
+        return Some(token);
+    }
+    for (open, close) in [("<|", "|>"), ("<｜", "｜>")] {
+        let Some(rest) = text.strip_prefix(open) else { continue };
+        let length = rest.find(close)?;
+        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '▁');
+        let has_name = length > 0 && rest[..length].chars().all(is_name);
+        return has_name.then(|| &text[..open.len() + length + close.len()]);
+    }
+    None
+}
+
+/// A text without blanks and special tokens at its end.
+pub(crate) fn without_end_tokens(text: &str) -> &str {
+    let mut said = text.trim();
+    loop {
+        let token = said.rfind('<').and_then(|at| {
+            let token = special_token(&said[at..])?;
+            (token.len() == said.len() - at).then_some(at)
+        });
+        match token {
+            Some(at) => said = said[..at].trim_end(),
+            None => return said,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_equal(one: &str, other: &str, tokens: SpecialTokens) {
+        let [one, other] = [one, other].map(|text| Comparable::new(text, tokens).chars);
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn comparable_texts_differ_in_form_only() {
+        check_equal("Où est le café ?", "Ou\u{300} est le cafe\u{301} ?", SpecialTokens::Kept);
+        check_equal("a\u{327}\u{301}", "a\u{301}\u{327}", SpecialTokens::Kept);
+        check_equal("ﬁn ½ Ａ", "fin 1\u{2044}2 A", SpecialTokens::Kept);
+        check_equal("각", "\u{1100}\u{1161}\u{11a8}", SpecialTokens::Kept);
+        check_equal(" ▁a\u{200b}\n b", "ab", SpecialTokens::Kept);
+        check_equal("<s> <|im_start|>a</s>", "a<｜end▁of▁sentence｜>", SpecialTokens::Dropped);
+        let kept = Comparable::new("<|x y|> a<|", SpecialTokens::Dropped);
+        assert_eq!(kept.chars.iter().collect::<String>(), "<|xy|>a<|");
+    }
+
+    #[test]
+    fn comparable_knows_where_its_characters_come_from() {
+        let text = "é <s> b";
+        let both = Comparable::new(text, SpecialTokens::Dropped);
+        let starts: Vec<usize> = (0..=both.chars.len()).map(|idx| both.start_of(idx)).collect();
+        assert_eq!(starts, [0, 0, 7, 8]);
+        assert_eq!([0, 1, 7, 8].map(|at| both.n_before(at)), [0, 2, 2, 3]);
+    }
+
+    #[test]
+    fn without_end_tokens_leaves_the_answer() {
+        for (text, said) in [
+            ("4.<|im_end|>\n<|endoftext|>", "4."),
+            (" 4 <|x y|> is it.</s>", "4 <|x y|> is it."),
+            ("a<end_of_turn>\n<eos>", "a"),
+            ("x < y", "x < y"),
+            ("<｜end▁of▁sentence｜>", ""),
+            ("a <b>", "a <b>"),
+        ] {
+            assert_eq!(without_end_tokens(text), said);
+        }
+    }
+}
