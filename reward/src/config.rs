@@ -6,14 +6,13 @@ use std::sync::LazyLock;
 
 use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
-use joust_schema::seed::Seed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::judge::JudgeConfig;
 use crate::rating::bradley_terry::BradleyTerryConfig;
 use crate::rating::elo::EloConfig;
-use crate::tournament::{Tournament, TournamentKind};
+use crate::tournament::{TournamentKind, TournamentSize};
 use crate::votes::VoteRule;
 
 /// Scoring of groups of completions.
@@ -66,8 +65,7 @@ impl Default for TournamentConfig {
 impl TournamentConfig {
     /// Matches that `n` different completions play.
     pub fn n_matches(&self, n: usize) -> u64 {
-        let keys: Vec<u64> = (0..n as u64).collect();
-        Tournament::new(self.kind, &keys, self.rounds, Seed::new(0)).n_matches_planned() as u64
+        TournamentSize::of(self.kind, n, self.rounds).n_matches
     }
 
     /// All problems, each named by its key.

@@ -20,7 +20,7 @@ pub mod tournament;
 pub mod verdict;
 mod votes;
 
-pub use arena::{GroupRequest, GroupResult};
+pub use arena::{GroupRequest, GroupResult, GroupWork};
 pub use config::judge::ReplayJudgeConfig;
 pub use config::judge::{EngineJudgeConfig, HttpJudgeConfig, JudgeConfig, JudgeKind};
 pub use config::{RatingConfig, RatingMethod, RewardConfig, RewardKind, TournamentConfig};

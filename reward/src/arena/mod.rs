@@ -12,12 +12,14 @@ mod players;
 mod request;
 mod result;
 mod rewards;
+mod work;
 
 use std::collections::BTreeMap;
 
 pub(crate) use request::Handles;
 pub use request::{GroupHandle, GroupRequest};
 pub use result::{GroupProgress, GroupResult};
+pub use work::GroupWork;
 
 use crate::config::RewardConfig;
 use crate::error::Error;

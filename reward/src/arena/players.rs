@@ -51,6 +51,11 @@ impl Players {
         &self.answers[player.0]
     }
 
+    /// Number of bytes of all players' answers.
+    pub(super) fn answers_bytes(&self) -> u64 {
+        self.answers.iter().map(|answer| answer.len() as u64).sum()
+    }
+
     pub(super) fn key(&self, player: PlayerIdx) -> u64 {
         self.keys[player.0]
     }

@@ -15,6 +15,7 @@ mod knockout;
 mod matching;
 mod round_robin;
 mod score;
+mod size;
 mod standings;
 mod swiss;
 
@@ -26,6 +27,7 @@ use self::format::{SlotMatch, TournamentFormat};
 use self::knockout::Knockout;
 use self::round_robin::RoundRobin;
 pub use self::score::MatchScore;
+pub(crate) use self::size::TournamentSize;
 use self::swiss::Swiss;
 use crate::index::{PlayerIdx, SlotIdx};
 

@@ -30,20 +30,23 @@ impl Swiss {
     /// Plans `rounds`, or ceil(log2 n) + 1 if not given; at least one and at most as many as a
     /// round robin needs.
     pub(super) fn new(n_slots: usize, rounds: Option<u32>) -> Self {
-        let most = if n_slots.is_multiple_of(2) { n_slots.saturating_sub(1) } else { n_slots };
-        let most = u32::try_from(most).expect("A group is small. This is a bug.");
-        let n_rounds = if n_slots < 2 {
-            0
-        } else {
-            rounds.unwrap_or_else(|| default_n_rounds(n_slots)).clamp(1, most)
-        };
         Self {
             standings: Standings::new(n_slots),
             in_play: MatchesInPlay::default(),
-            n_rounds,
+            n_rounds: n_rounds_planned(n_slots, rounds),
             n_rounds_paired: 0,
         }
     }
+}
+
+/// The rounds of a tournament of `n_slots` for which `rounds` were asked.
+pub(super) fn n_rounds_planned(n_slots: usize, rounds: Option<u32>) -> u32 {
+    if n_slots < 2 {
+        return 0;
+    }
+    let most = if n_slots.is_multiple_of(2) { n_slots - 1 } else { n_slots };
+    let most = u32::try_from(most).expect("A group is small. This is a bug.");
+    rounds.unwrap_or_else(|| default_n_rounds(n_slots)).clamp(1, most)
 }
 
 /// ceil(log2 n) + 1: one round more than a knockout needs.

@@ -73,6 +73,10 @@ fn play(
     assert!(waiting.is_empty());
     assert_eq!(tournament.take_ready_matches(), []);
     assert_eq!(matches.len(), tournament.n_matches_planned());
+    let size = TournamentSize::of(kind, keys.len(), rounds);
+    assert_eq!(matches.len() as u64, size.n_matches);
+    let n_played = |key| matches.iter().filter(|&&(a, b, _)| a == key || b == key).count() as u64;
+    assert!(keys.iter().all(|&key| n_played(key) <= size.max_per_player));
     Played { matches, winner: tournament.winner().map(|player| keys[player.0]) }
 }
 
