@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-use joust_schema::seed::Seed;
+use joust_schema::ids::MatchId;
 use joust_schema::tables::{Match, Verdict, Vote};
 
 use super::match_state::{MatchIdx, MatchState, VoteAttempt};
@@ -26,8 +26,34 @@ pub(super) struct VoteSource<'a> {
 /// The votes of a group that were cast so far.
 #[derive(Default)]
 pub(super) struct Evidence {
-    votes: Vec<(MatchIdx, Vote)>,
-    n_refused: usize,
+    votes: Vec<CastVote>,
+}
+
+struct CastVote {
+    match_idx: MatchIdx,
+    attempt: VoteAttempt,
+    a_shown_first: bool,
+    seed: i64,
+    is_refused: bool,
+    reply: VoteReply,
+    judge: String,
+    latency_ms: Option<f64>,
+}
+
+/// The rows of a finished group.
+pub(super) struct EvidenceRows {
+    /// All matches, by round and id.
+    pub(super) matches: Vec<Match>,
+    /// The votes that count, by match, vote and attempt.
+    pub(super) votes: Vec<Vote>,
+    /// Whether the judge refused every vote.
+    pub(super) is_refused: bool,
+}
+
+/// The name of a match in the tables, unique within its group.
+pub(super) fn match_id(group: &GroupRequest, players: &Players, state: &MatchState) -> MatchId {
+    let [a, b] = [state.players.a, state.players.b].map(|player| players.first_member(player));
+    MatchId(format!("{}/{}-{a}-{b}", group.group_id, state.players.round + 1))
 }
 
 impl Evidence {
@@ -36,61 +62,76 @@ impl Evidence {
         self.votes.len()
     }
 
-    /// Whether the judge refused every vote.
-    pub(super) fn is_refused(&self) -> bool {
-        self.n_refused > 0 && self.n_refused == self.votes.len()
-    }
-
-    /// Adds the row of a vote.
+    /// Adds a vote.
     pub(super) fn add_vote(
         &mut self,
         (match_idx, state): (MatchIdx, &MatchState),
-        VoteAttempt { vote, attempt }: VoteAttempt,
-        seed: Seed,
+        attempt: VoteAttempt,
         outcome: Result<VoteReply, JudgeError>,
         source: VoteSource<'_>,
     ) {
-        self.n_refused += usize::from(matches!(outcome, Err(JudgeError::Refused(_))));
+        let is_refused = matches!(outcome, Err(JudgeError::Refused(_)));
         let reply = outcome.unwrap_or_else(|error| {
             VoteReply::without_tokens(Verdict::Invalid, format!("{NO_REPLY}{error}"))
         });
-        let row = Vote {
-            match_id: state.id.clone(),
-            vote: vote as i32,
-            attempt: attempt as i32,
-            a_shown_first: state.a_shown_first(vote),
-            verdict: reply.verdict,
-            text: reply.text,
-            prompt_tokens: reply.prompt_tokens as i32,
-            cached_prompt_tokens: reply.cached_prompt_tokens as i32,
-            completion_tokens: reply.completion_tokens as i32,
+        self.votes.push(CastVote {
+            match_idx,
+            attempt,
+            a_shown_first: state.a_shown_first(attempt.vote),
+            seed: state.vote_seed(attempt).0 as i64,
+            is_refused,
             latency_ms: source.record_latency.then_some(reply.latency_ms),
-            seed: seed.0 as i64,
+            reply,
             judge: source.judge.to_owned(),
-        };
-        self.votes.push((match_idx, row));
+        });
     }
 
-    /// The rows of all matches, by round and id, and of all votes, by match, vote and attempt.
-    pub(super) fn into_rows(
+    /// The rows of the group. Votes beyond those that decided a match are left out: whether they
+    /// were cast depends on time.
+    pub(super) fn close(
         mut self,
         group: &GroupRequest,
         rule: &VoteRule,
         players: &Players,
         matches: &[MatchState],
-    ) -> (Vec<Match>, Vec<Vote>) {
+    ) -> EvidenceRows {
+        let ids: Vec<MatchId> =
+            matches.iter().map(|state| match_id(group, players, state)).collect();
         let mut order: Vec<usize> = (0..matches.len()).collect();
-        order.sort_by(|&one, &other| {
-            let key = |idx: usize| (matches[idx].players.round, &matches[idx].id);
-            key(one).cmp(&key(other))
-        });
+        order.sort_by_key(|&idx| (matches[idx].players.round, &ids[idx]));
         let mut rank = vec![0; order.len()];
         for (position, &idx) in order.iter().enumerate() {
             rank[idx] = position;
         }
-        self.votes.sort_by_key(|(of, vote)| (rank[of.0], vote.vote, vote.attempt));
-        let rows = order.iter().map(|&idx| match_row(group, rule, players, &matches[idx]));
-        (rows.collect(), self.votes.into_iter().map(|(_, vote)| vote).collect())
+        self.votes.retain(|cast| cast.attempt.vote < matches[cast.match_idx.0].n_counted());
+        self.votes.sort_by_key(|cast| (rank[cast.match_idx.0], cast.attempt));
+        let rows =
+            order.iter().map(|&idx| match_row(group, rule, players, &matches[idx], &ids[idx]));
+        EvidenceRows {
+            matches: rows.collect(),
+            is_refused: !self.votes.is_empty() && self.votes.iter().all(|cast| cast.is_refused),
+            votes: self.votes.into_iter().map(|cast| cast.into_row(&ids)).collect(),
+        }
+    }
+}
+
+impl CastVote {
+    fn into_row(self, ids: &[MatchId]) -> Vote {
+        let VoteReply { verdict, text, .. } = self.reply;
+        Vote {
+            match_id: ids[self.match_idx.0].clone(),
+            vote: self.attempt.vote as i32,
+            attempt: self.attempt.attempt as i32,
+            a_shown_first: self.a_shown_first,
+            verdict,
+            text,
+            prompt_tokens: self.reply.prompt_tokens as i32,
+            cached_prompt_tokens: self.reply.cached_prompt_tokens as i32,
+            completion_tokens: self.reply.completion_tokens as i32,
+            latency_ms: self.latency_ms,
+            seed: self.seed,
+            judge: self.judge,
+        }
     }
 }
 
@@ -99,6 +140,7 @@ fn match_row(
     rule: &VoteRule,
     players: &Players,
     state: &MatchState,
+    id: &MatchId,
 ) -> Match {
     let score = state.score();
     let member_a = players.first_member(state.players.a);
@@ -106,14 +148,14 @@ fn match_row(
     Match {
         step: group.step,
         group_id: group.group_id.clone(),
-        match_id: state.id.clone(),
+        match_id: id.clone(),
         round: state.players.round as i32 + 1,
         member_a,
         member_b,
         votes_a: score.votes_a as i32,
         votes_b: score.votes_b as i32,
         votes_invalid: state.n_invalid() as i32,
-        decided_early: state.n_finished() < rule.max,
+        decided_early: state.n_counted() < rule.max,
         winner: match score.outcome() {
             Ordering::Greater => Some(member_a),
             Ordering::Less => Some(member_b),

@@ -1,26 +1,26 @@
-//! The tournament of one group: requests votes, counts them, and makes the result.
+//! The tournament of one group: which votes to request, what they decide, and what is left of it
+//! when it is over.
 //!
 //! It does not know other groups, nor the judge. `match_state` knows when a match is decided,
-//! `opening` which player is shown first, `evidence` how rows look, and `rewards` how votes become
-//! rewards.
+//! `tournament` who meets and who is shown first, `evidence` how rows look, and `judged` how votes
+//! become rewards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use joust_schema::ids::MatchId;
 use joust_schema::tables::Verdict;
 
-use super::evidence::{Evidence, VoteSource};
+use super::evidence::{Evidence, VoteSource, match_id};
+use super::judged::JudgedGroup;
 use super::match_state::{CountedVote, MatchIdx, MatchState, VoteAttempt};
-use super::opening::Openings;
 use super::players::Players;
 use super::request::GroupRequest;
-use super::result::{GroupProgress, GroupResult};
-use super::rewards::{Standing, rewards};
-use crate::config::{RewardConfig, TournamentConfig};
+use super::result::GroupProgress;
+use super::rewards::Standing;
+use crate::config::TournamentConfig;
 use crate::index::PlayerIdx;
 use crate::judge::{JudgeError, VoteId, VoteReply, VoteRequest};
 use crate::rating::MatchVotes;
-use crate::tournament::{ReadyMatch, Tournament, TournamentKind};
+use crate::tournament::{ReadyMatch, Tournament, TournamentKind, match_seed};
 
 /// A group whose tournament is being played.
 pub(super) struct OpenGroup {
@@ -28,12 +28,12 @@ pub(super) struct OpenGroup {
     rules: TournamentConfig,
     players: Players,
     tournament: Tournament,
-    openings: Openings,
     matches: Vec<MatchState>,
-    /// Matches that are not decided, in the order in which their votes are requested. The order is
-    /// by the keys of the players in opening order: prompts with a common prefix follow each other,
+    n_decided: usize,
+    /// Matches with votes to request, in the order in which these are requested. The order is by
+    /// the keys of the players in opening order: prompts with a common prefix follow each other,
     /// and the judge's prefix cache is used.
-    undecided: BTreeSet<([u64; 2], MatchIdx)>,
+    wanting: BTreeSet<([u64; 2], MatchIdx)>,
     in_flight: BTreeMap<VoteId, (MatchIdx, VoteAttempt)>,
     evidence: Evidence,
 }
@@ -41,63 +41,74 @@ pub(super) struct OpenGroup {
 impl OpenGroup {
     pub(super) fn new(request: GroupRequest, rules: TournamentConfig) -> Self {
         let players = Players::of(&request.completions);
-        let seed = request.seed.child("tournament", 0);
-        let tournament = Tournament::new(rules.kind, players.keys(), rules.rounds, seed);
-        Self {
+        let tournament = Tournament::new(&rules.plan(), players.keys(), request.seed);
+        let mut group = Self {
             request,
             rules,
-            openings: Openings::new(players.n()),
             players,
             tournament,
             matches: Vec::new(),
-            undecided: BTreeSet::new(),
+            n_decided: 0,
+            wanting: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             evidence: Evidence::default(),
-        }
+        };
+        group.begin_ready_matches();
+        group
     }
 
-    /// Begins the matches that are ready, and returns the votes that can be requested now and were
-    /// not requested before.
-    pub(super) fn take_wanted_votes(
-        &mut self,
-        next_id: &mut dyn FnMut() -> VoteId,
-    ) -> Vec<VoteRequest> {
+    fn begin_ready_matches(&mut self) {
         if self.players.n() < 2 {
-            return Vec::new();
+            return;
         }
         for ready in self.tournament.take_ready_matches() {
-            self.begin_match(ready);
+            let keys = [ready.a, ready.b].map(|player| self.players.key(player));
+            let seed = match_seed(self.request.seed, keys);
+            let idx = MatchIdx(self.matches.len());
+            self.matches.push(MatchState::new(ready, seed, &self.rules.votes));
+            self.wanting.insert(self.request_order(idx));
         }
-        let mut requests = Vec::new();
-        for &(_, idx) in &self.undecided {
-            let state = &mut self.matches[idx.0];
-            for attempt in state.take_wanted_votes(&self.rules.votes) {
-                let id = next_id();
-                state.add_in_flight(id);
-                self.in_flight.insert(id, (idx, attempt));
-                requests.push(vote_request(id, &self.request, &self.players, state, attempt));
-            }
-        }
-        requests
     }
 
-    fn begin_match(&mut self, ready: ReadyMatch) {
-        let keys = [ready.a, ready.b].map(|player| self.players.key(player));
-        // keyed by the two answers: permuting the members changes no draw
-        let key = format!("{:016x}{:016x}", keys[0], keys[1]);
-        let seed = self.request.seed.child_str("match", &key);
-        let a_opens = self.openings.a_opens(ready.a, ready.b, seed);
-        let [member_a, member_b] =
-            [ready.a, ready.b].map(|player| self.players.first_member(player));
-        let group_id = &self.request.group_id;
-        let id = MatchId(format!("{group_id}/{}-{member_a}-{member_b}", ready.round + 1));
-        let state = MatchState::new(ready, id, seed, a_opens);
-        self.undecided.insert(self.request_order(&state, MatchIdx(self.matches.len())));
-        self.matches.push(state);
+    fn request_order(&self, idx: MatchIdx) -> ([u64; 2], MatchIdx) {
+        let players = self.matches[idx.0].in_opening_order();
+        (players.map(|player| self.players.key(player)), idx)
     }
 
-    fn request_order(&self, state: &MatchState, idx: MatchIdx) -> ([u64; 2], MatchIdx) {
-        (state.in_opening_order().map(|player| self.players.key(player)), idx)
+    /// Whether a vote can be requested that was not requested before.
+    pub(super) fn wants_votes(&self) -> bool {
+        !self.wanting.is_empty()
+    }
+
+    /// The next vote to request, which is in flight as `id` from then on.
+    pub(super) fn take_wanted_vote(&mut self, id: VoteId) -> Option<VoteRequest> {
+        let &(_, idx) = self.wanting.first()?;
+        let state = &mut self.matches[idx.0];
+        let attempt = state.take_wanted_vote(id);
+        let attempt = attempt.expect("A wanting match has a vote to request. This is a bug.");
+        if !state.wants_votes() {
+            self.wanting.pop_first();
+        }
+        self.in_flight.insert(id, (idx, attempt));
+        Some(self.vote_request(id, &self.matches[idx.0], attempt))
+    }
+
+    fn vote_request(&self, id: VoteId, state: &MatchState, attempt: VoteAttempt) -> VoteRequest {
+        let ReadyMatch { a, b, .. } = state.players;
+        let shown = if state.a_shown_first(attempt.vote) { [a, b] } else { [b, a] };
+        let [answer_first, answer_second] =
+            shown.map(|player| self.players.answer(player).to_owned());
+        VoteRequest {
+            id,
+            match_id: match_id(&self.request, &self.players, state),
+            vote: attempt.vote,
+            attempt: attempt.attempt,
+            question: self.request.question.clone(),
+            answer_first,
+            answer_second,
+            reference: self.request.reference.clone(),
+            seed: state.vote_seed(attempt),
+        }
     }
 
     /// Takes the outcome of a vote, and returns the votes that it makes unnecessary.
@@ -106,38 +117,44 @@ impl OpenGroup {
         id: VoteId,
         outcome: Result<VoteReply, JudgeError>,
         source: VoteSource<'_>,
-    ) -> Vec<VoteId> {
+    ) -> BTreeSet<VoteId> {
         let Some((idx, attempt)) = self.in_flight.remove(&id) else {
-            return Vec::new();
+            return BTreeSet::new();
         };
         let state = &mut self.matches[idx.0];
         let counted = counted(&outcome, state.a_shown_first(attempt.vote));
-        state.count(id, attempt, counted);
-        let seed = state.vote_seed(attempt);
-        self.evidence.add_vote((idx, &*state), attempt, seed, outcome, source);
-        self.end_match_if_decided(idx)
+        let unneeded = state.count(id, attempt, counted, &self.rules.votes);
+        self.evidence.add_vote((idx, &*state), attempt, outcome, source);
+        let is_wanting = state.wants_votes();
+        let entry = self.request_order(idx);
+        match is_wanting {
+            true => self.wanting.insert(entry),
+            false => self.wanting.remove(&entry),
+        };
+        match unneeded {
+            None => BTreeSet::new(),
+            Some(unneeded) => {
+                self.end_match(idx);
+                for id in &unneeded {
+                    self.in_flight.remove(id);
+                }
+                unneeded
+            }
+        }
     }
 
-    /// Ends a match whose votes decide it, and returns its unnecessary votes in flight.
-    fn end_match_if_decided(&mut self, idx: MatchIdx) -> Vec<VoteId> {
-        let state = &mut self.matches[idx.0];
-        let Some((score, unneeded)) = state.try_decide(&self.rules.votes) else {
-            return Vec::new();
-        };
+    fn end_match(&mut self, idx: MatchIdx) {
+        let state = &self.matches[idx.0];
+        self.n_decided += 1;
         self.tournament
-            .record_score(state.players.a, state.players.b, score)
+            .record_score(state.players.a, state.players.b, state.score())
             .expect("a match that was handed out is recorded once. This is a bug.");
-        let entry = self.request_order(&self.matches[idx.0], idx);
-        self.undecided.remove(&entry);
-        for id in &unneeded {
-            self.in_flight.remove(id);
-        }
-        unneeded
+        self.begin_ready_matches();
     }
 
     pub(super) fn progress(&self) -> GroupProgress {
         GroupProgress {
-            matches_over: self.matches.len() - self.undecided.len(),
+            matches_over: self.n_decided,
             matches_begun: self.matches.len(),
             votes: self.evidence.n_votes(),
         }
@@ -148,48 +165,33 @@ impl OpenGroup {
         self.in_flight.is_empty() && (self.players.n() < 2 || self.tournament.is_done())
     }
 
-    /// The result of the group.
-    pub(super) fn finish(self, config: &RewardConfig) -> GroupResult {
-        let (rewards, position_bias) = self.rewards(config);
+    /// The group once its tournament is over.
+    pub(super) fn finish(self) -> JudgedGroup {
+        let standing = self.standing();
         let winner = self.earned_winner().map(|player| self.players.first_member(player));
-        let is_refused = self.evidence.is_refused();
-        let rule = &self.rules.votes;
-        let (matches, votes) =
-            self.evidence.into_rows(&self.request, rule, &self.players, &self.matches);
-        GroupResult {
-            group_id: self.request.group_id,
-            rewards,
-            matches,
-            votes,
-            winner,
-            position_bias,
-            is_refused,
-        }
+        let evidence =
+            self.evidence.close(&self.request, &self.rules.votes, &self.players, &self.matches);
+        JudgedGroup { group_id: self.request.group_id, standing, evidence, winner }
     }
 
-    /// The rewards of all members, and the judge's position bias if it was measured.
-    fn rewards(&self, config: &RewardConfig) -> (Vec<joust_schema::tables::Reward>, Option<f64>) {
+    /// The votes by slot.
+    fn standing(&self) -> Standing {
         let slot = |player: PlayerIdx| self.tournament.slot(player).0;
         let of_match = |state: &MatchState| {
-            let votes = MatchVotes {
-                a: slot(state.players.a),
-                b: slot(state.players.b),
-                a_first: state.a_first,
-                b_first: state.b_first,
-            };
-            (state.players.round, votes)
+            let ReadyMatch { a, b, round, .. } = state.players;
+            let [a_first, b_first] = state.counts();
+            (round, MatchVotes { a: slot(a), b: slot(b), a_first, b_first })
         };
         // an order that does not depend on the order of the members, so that sums do not either
         let mut matches: Vec<(u32, MatchVotes)> = self.matches.iter().map(of_match).collect();
         matches.sort_by_key(|(round, votes)| (*round, votes.a, votes.b));
         let seed_order = self.tournament.seed_order().iter();
-        let standing = Standing {
+        Standing {
             slot_of_member: self.players.of_members().iter().map(|&player| slot(player)).collect(),
             keys: seed_order.map(|&player| self.players.key(player)).collect(),
             matches: matches.into_iter().map(|(_, votes)| votes).collect(),
-            seed: self.request.seed.child("rating", 0),
-        };
-        rewards(&self.request.group_id, &standing, config)
+            group_seed: self.request.seed,
+        }
     }
 
     /// The winner of the tournament, if it won by valid votes and not by coins or the seed order:
@@ -222,28 +224,5 @@ fn counted(outcome: &Result<VoteReply, JudgeError>, a_shown_first: bool) -> Coun
     match verdict.for_a(a_shown_first) {
         Some(for_a) => CountedVote::Valid { for_a },
         None => CountedVote::Invalid { can_retry: !matches!(outcome, Err(JudgeError::Refused(_))) },
-    }
-}
-
-fn vote_request(
-    id: VoteId,
-    group: &GroupRequest,
-    players: &Players,
-    state: &MatchState,
-    attempt: VoteAttempt,
-) -> VoteRequest {
-    let [a, b] = [state.players.a, state.players.b].map(|player| players.answer(player).to_owned());
-    let a_shown_first = state.a_shown_first(attempt.vote);
-    let (answer_first, answer_second) = if a_shown_first { (a, b) } else { (b, a) };
-    VoteRequest {
-        id,
-        match_id: state.id.clone(),
-        vote: attempt.vote,
-        attempt: attempt.attempt,
-        question: group.question.clone(),
-        answer_first,
-        answer_second,
-        reference: group.reference.clone(),
-        seed: state.vote_seed(attempt),
     }
 }

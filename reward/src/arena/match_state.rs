@@ -1,16 +1,18 @@
-//! One match in play or over: its votes by presentation order, which votes to request, and when it
-//! is decided.
+//! One match in play or over: its votes by position, which votes to request, and when it is
+//! decided.
 //!
-//! It does not know its tournament, nor what a judge is.
+//! What it decides depends on the votes by their positions, never on the order of their arrival. It
+//! does not know its tournament, nor what a judge is.
 
-use joust_schema::ids::MatchId;
+use std::collections::BTreeSet;
+
 use joust_schema::seed::Seed;
 
 use crate::index::PlayerIdx;
 use crate::judge::VoteId;
 use crate::rating::VoteCounts;
 use crate::tournament::{MatchScore, ReadyMatch};
-use crate::votes::VoteRule;
+use crate::votes::{FinishedPairs, VoteRule};
 
 /// Maximum number of further attempts after one without a valid verdict.
 const MAX_RETRIES: u32 = 1;
@@ -20,7 +22,7 @@ const MAX_RETRIES: u32 = 1;
 pub(super) struct MatchIdx(pub(super) usize);
 
 /// An attempt at a vote of a match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct VoteAttempt {
     /// Position of the vote in its match, counted from 0.
     pub(super) vote: u32,
@@ -36,51 +38,57 @@ pub(super) enum CountedVote {
     Invalid { can_retry: bool },
 }
 
+/// A requested vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestedVote {
+    /// It has no final outcome yet.
+    Open,
+    /// It is for player a (true) or b.
+    Valid { for_a: bool },
+    /// It stays without a valid verdict.
+    Invalid,
+}
+
 /// A match in play or over.
 pub(super) struct MatchState {
     pub(super) players: ReadyMatch,
-    pub(super) id: MatchId,
     seed: Seed,
-    /// Whether player a is shown first in even votes.
-    a_opens: bool,
-    /// Valid votes by presentation order.
-    pub(super) a_first: VoteCounts,
-    pub(super) b_first: VoteCounts,
-    n_requested: u32,
-    n_finished: u32,
-    n_invalid: u32,
-    retries: Vec<VoteAttempt>,
-    in_flight: Vec<VoteId>,
+    /// The requested votes by position.
+    votes: Vec<RequestedVote>,
+    /// The votes before the first pair that is not finished. Once the match is decided, the votes
+    /// that decided it.
+    finished: FinishedPairs,
+    /// Number of votes that the rule wants requested by now.
+    n_wanted: u32,
+    retries: BTreeSet<VoteAttempt>,
+    in_flight: BTreeSet<VoteId>,
     is_decided: bool,
 }
 
 impl MatchState {
-    pub(super) fn new(players: ReadyMatch, id: MatchId, seed: Seed, a_opens: bool) -> Self {
+    pub(super) fn new(players: ReadyMatch, seed: Seed, rule: &VoteRule) -> Self {
+        let finished = FinishedPairs::default();
         Self {
             players,
-            id,
             seed,
-            a_opens,
-            a_first: VoteCounts::default(),
-            b_first: VoteCounts::default(),
-            n_requested: 0,
-            n_finished: 0,
-            n_invalid: 0,
-            retries: Vec::new(),
-            in_flight: Vec::new(),
+            votes: Vec::new(),
+            n_wanted: rule.n_wanted(&finished),
+            finished,
+            retries: BTreeSet::new(),
+            in_flight: BTreeSet::new(),
             is_decided: false,
         }
     }
 
     /// The players in the order in which even votes show them.
     pub(super) fn in_opening_order(&self) -> [PlayerIdx; 2] {
-        let ReadyMatch { a, b, .. } = self.players;
-        if self.a_opens { [a, b] } else { [b, a] }
+        let ReadyMatch { a, b, a_opens, .. } = self.players;
+        if a_opens { [a, b] } else { [b, a] }
     }
 
     /// Whether player a is shown first in this vote: the order alternates.
     pub(super) fn a_shown_first(&self, vote: u32) -> bool {
-        self.a_opens == vote.is_multiple_of(2)
+        self.players.a_opens == vote.is_multiple_of(2)
     }
 
     /// Seed of the judge's draws in an attempt.
@@ -88,73 +96,97 @@ impl MatchState {
         self.seed.child("vote", u64::from(vote)).child("attempt", u64::from(attempt))
     }
 
-    /// Valid votes so far.
+    /// Number of votes that count, invalid ones included: the first ones by position. A match
+    /// counts none before it is decided.
+    pub(super) fn n_counted(&self) -> u32 {
+        if self.is_decided { self.finished.n_votes } else { 0 }
+    }
+
+    /// The valid votes that count, where player a was shown first and where b was.
+    pub(super) fn counts(&self) -> [VoteCounts; 2] {
+        let mut counts = [VoteCounts::default(); 2];
+        for vote in 0..self.n_counted() {
+            if let RequestedVote::Valid { for_a } = self.votes[vote as usize] {
+                let of_order = &mut counts[usize::from(!self.a_shown_first(vote))];
+                *(if for_a { &mut of_order.a } else { &mut of_order.b }) += 1;
+            }
+        }
+        counts
+    }
+
+    /// The valid votes that count, by player.
     pub(super) fn score(&self) -> MatchScore {
-        MatchScore {
-            votes_a: self.a_first.a + self.b_first.a,
-            votes_b: self.a_first.b + self.b_first.b,
-        }
+        let [a_first, b_first] = self.counts();
+        MatchScore { votes_a: a_first.a + b_first.a, votes_b: a_first.b + b_first.b }
     }
 
-    /// Number of votes that stayed without a valid verdict.
+    /// Number of votes that count and stayed without a valid verdict.
     pub(super) fn n_invalid(&self) -> u32 {
-        self.n_invalid
+        let MatchScore { votes_a, votes_b } = self.score();
+        self.n_counted() - votes_a - votes_b
     }
 
-    /// Number of votes that are finished, invalid ones included.
-    pub(super) fn n_finished(&self) -> u32 {
-        self.n_finished
+    /// Whether a vote can be requested that was not requested before.
+    pub(super) fn wants_votes(&self) -> bool {
+        !self.is_decided && (!self.retries.is_empty() || self.votes.len() < self.n_wanted as usize)
     }
 
-    /// The attempts to request now: retries, and, once all requested votes are finished, as many
-    /// new votes as the rule wants. Each attempt is returned once.
-    pub(super) fn take_wanted_votes(&mut self, rule: &VoteRule) -> Vec<VoteAttempt> {
-        let mut wanted = std::mem::take(&mut self.retries);
-        let all_finished = self.n_requested == self.n_finished;
-        if all_finished && !self.is_decided {
-            let MatchScore { votes_a, votes_b } = self.score();
-            let n_new = rule.n_wanted(votes_a, votes_b, self.n_finished);
-            let votes = self.n_requested..self.n_requested + n_new;
-            wanted.extend(votes.map(|vote| VoteAttempt { vote, attempt: 0 }));
-            self.n_requested += n_new;
-        }
-        wanted
-    }
-
-    /// Records that an attempt was submitted to the judge.
-    pub(super) fn add_in_flight(&mut self, id: VoteId) {
-        self.in_flight.push(id);
-    }
-
-    /// Counts the outcome of an attempt.
-    pub(super) fn count(&mut self, id: VoteId, attempt: VoteAttempt, outcome: CountedVote) {
-        self.in_flight.retain(|in_flight| *in_flight != id);
-        match outcome {
-            CountedVote::Valid { for_a } => {
-                let a_shown_first = self.a_shown_first(attempt.vote);
-                let order = if a_shown_first { &mut self.a_first } else { &mut self.b_first };
-                *(if for_a { &mut order.a } else { &mut order.b }) += 1;
-                self.n_finished += 1;
-            }
-            CountedVote::Invalid { can_retry } if can_retry && attempt.attempt < MAX_RETRIES => {
-                self.retries.push(VoteAttempt { attempt: attempt.attempt + 1, ..attempt });
-            }
-            CountedVote::Invalid { .. } => {
-                self.n_invalid += 1;
-                self.n_finished += 1;
-            }
-        }
-    }
-
-    /// Ends the match if the rule needs no further vote. Returns the score and the votes in flight,
-    /// which are no longer needed; `None` if the match goes on or was over before.
-    pub(super) fn try_decide(&mut self, rule: &VoteRule) -> Option<(MatchScore, Vec<VoteId>)> {
-        let score = self.score();
-        if self.is_decided || !rule.is_decided(score.votes_a, score.votes_b, self.n_finished) {
+    /// The next attempt to request; each is returned once, and is in flight as `id` from then on.
+    pub(super) fn take_wanted_vote(&mut self, id: VoteId) -> Option<VoteAttempt> {
+        if !self.wants_votes() {
             return None;
         }
-        self.is_decided = true;
+        self.in_flight.insert(id);
+        Some(self.retries.pop_first().unwrap_or_else(|| {
+            self.votes.push(RequestedVote::Open);
+            VoteAttempt { vote: self.votes.len() as u32 - 1, attempt: 0 }
+        }))
+    }
+
+    /// Counts the outcome of an attempt. If it decides the match, returns the votes in flight, which
+    /// are no longer needed.
+    pub(super) fn count(
+        &mut self,
+        id: VoteId,
+        attempt: VoteAttempt,
+        outcome: CountedVote,
+        rule: &VoteRule,
+    ) -> Option<BTreeSet<VoteId>> {
+        self.in_flight.remove(&id);
+        self.votes[attempt.vote as usize] = match outcome {
+            CountedVote::Valid { for_a } => RequestedVote::Valid { for_a },
+            CountedVote::Invalid { can_retry } if can_retry && attempt.attempt < MAX_RETRIES => {
+                self.retries.insert(VoteAttempt { attempt: attempt.attempt + 1, ..attempt });
+                return None;
+            }
+            CountedVote::Invalid { .. } => RequestedVote::Invalid,
+        };
+        while !self.is_decided && self.finish_next_pair(rule) {
+            self.is_decided = rule.is_decided(&self.finished);
+        }
+        self.n_wanted = rule.n_wanted(&self.finished);
+        if !self.is_decided {
+            return None;
+        }
         self.retries.clear();
-        Some((score, std::mem::take(&mut self.in_flight)))
+        self.votes.truncate(self.finished.n_votes as usize);
+        Some(std::mem::take(&mut self.in_flight))
+    }
+
+    /// Takes the next pair of votes into the finished ones; false if one of them is not finished.
+    /// The last vote of an odd number has no partner.
+    fn finish_next_pair(&mut self, rule: &VoteRule) -> bool {
+        let n_finished = self.finished.n_votes;
+        let of = |vote: u32| match self.votes.get(vote as usize) {
+            None | Some(RequestedVote::Open) => None,
+            Some(RequestedVote::Valid { for_a }) => Some(Some(*for_a)),
+            Some(RequestedVote::Invalid) => Some(None),
+        };
+        match (of(n_finished), of(n_finished + 1)) {
+            (Some(one), Some(other)) => self.finished.add([one, other]),
+            (Some(last), None) if n_finished + 1 == rule.max => self.finished.add_last(last),
+            _ => return false,
+        }
+        true
     }
 }

@@ -2,20 +2,23 @@
 //! votes to work on.
 //!
 //! Pure except for the judge that the caller passes: no threads, no clock. A round of one group
-//! never waits for another group. The same calls in the same order give the same results.
+//! never waits for another group. A result depends on its group and the judge's replies, not on the
+//! order in which these arrive. Requests are made as the judge takes them, never all at once.
 
 mod evidence;
 mod group;
+mod judged;
 mod match_state;
-mod opening;
 mod players;
 mod request;
 mod result;
 mod rewards;
+mod turns;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+pub(crate) use judged::JudgedGroup;
 pub(crate) use request::Handles;
 pub use request::{GroupHandle, GroupRequest};
 pub use result::{GroupProgress, GroupResult};
@@ -26,12 +29,28 @@ use crate::error::Error;
 use crate::judge::{Judge, VoteId, VoteOutcome};
 use evidence::VoteSource;
 use group::OpenGroup;
+use turns::Turns;
+
+/// Maximum number of votes in flight at a judge without a limit of its own.
+const MAX_IN_FLIGHT_WITHOUT_LIMIT: usize = 256;
+
+/// Maximum number of votes in flight: twice what the judge works on at once, so that it never runs
+/// out of work.
+fn max_in_flight(capacity: usize) -> usize {
+    match capacity {
+        usize::MAX => MAX_IN_FLIGHT_WITHOUT_LIMIT,
+        capacity => capacity.saturating_mul(2).max(1),
+    }
+}
 
 /// The tournaments of all open groups.
 pub struct Arena {
     config: RewardConfig,
     record_latency: bool,
     groups: BTreeMap<GroupHandle, OpenGroup>,
+    turns: Turns,
+    /// Groups whose tournament is over.
+    done: BTreeSet<GroupHandle>,
     in_flight: BTreeMap<VoteId, GroupHandle>,
     handles: Handles,
     n_votes: u64,
@@ -44,6 +63,8 @@ impl Arena {
             config: config.clone(),
             record_latency,
             groups: BTreeMap::new(),
+            turns: Turns::default(),
+            done: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             handles: Handles::default(),
             n_votes: 0,
@@ -69,6 +90,7 @@ impl Arena {
         }
         let handle = self.handles.next();
         self.groups.insert(handle, OpenGroup::new(request, tournament));
+        self.note(handle);
         Ok(handle)
     }
 
@@ -82,35 +104,57 @@ impl Arena {
         self.in_flight.len()
     }
 
-    /// Requests all votes that can be requested, lets the judge work for a moment, and returns the
-    /// finished groups by handle.
+    /// Takes note of what an open group needs next.
+    fn note(&mut self, handle: GroupHandle) {
+        let Some(group) = self.groups.get(&handle) else { return };
+        if group.wants_votes() {
+            self.turns.add(handle);
+        }
+        if group.is_done() {
+            self.done.insert(handle);
+        }
+    }
+
+    /// Requests votes, lets the judge work for a moment, and returns the finished groups by handle,
+    /// each with a position bias that is fitted to it alone.
     pub fn pump(&mut self, judge: &mut dyn Judge) -> Vec<(GroupHandle, GroupResult)> {
+        let judged = self.pump_judged(judge);
+        judged.into_iter().map(|(handle, group)| (handle, group.rate_alone(&self.config))).collect()
+    }
+
+    /// As [`Arena::pump`], but the groups are not rated yet.
+    pub(crate) fn pump_judged(&mut self, judge: &mut dyn Judge) -> Vec<(GroupHandle, JudgedGroup)> {
         self.request_votes(judge);
         let outcomes = judge.poll();
         self.take_outcomes(outcomes, judge)
     }
 
-    /// Requests all votes that can be requested now and were not requested before.
+    /// Requests votes that were not requested before, up to twice as many as the judge works on at
+    /// once.
     pub fn request_votes(&mut self, judge: &mut dyn Judge) {
-        for (&handle, group) in &mut self.groups {
-            group
-                .take_wanted_votes(&mut || {
+        let max_in_flight = max_in_flight(judge.capacity());
+        while self.in_flight.len() < max_in_flight
+            && let Some(handle) = self.turns.next()
+        {
+            let id = VoteId(self.n_votes + 1);
+            let group = self.groups.get_mut(&handle);
+            match group.and_then(|group| group.take_wanted_vote(id)) {
+                Some(request) => {
                     self.n_votes += 1;
-                    let id = VoteId(self.n_votes);
                     self.in_flight.insert(id, handle);
-                    id
-                })
-                .into_iter()
-                .for_each(|request| judge.submit(request));
+                    judge.submit(request);
+                }
+                None => self.turns.end_first(),
+            }
         }
     }
 
     /// Takes outcomes of the judge, and returns the finished groups by handle.
-    pub fn take_outcomes(
+    fn take_outcomes(
         &mut self,
         outcomes: Vec<VoteOutcome>,
         judge: &mut dyn Judge,
-    ) -> Vec<(GroupHandle, GroupResult)> {
+    ) -> Vec<(GroupHandle, JudgedGroup)> {
         for (id, outcome) in outcomes {
             // a second outcome of the same vote is ignored
             let Some(handle) = self.in_flight.remove(&id) else {
@@ -123,16 +167,12 @@ impl Arena {
                     self.in_flight.remove(&id);
                     judge.cancel(id);
                 }
+                self.note(handle);
             }
         }
-        let done: Vec<GroupHandle> = self
-            .groups
-            .iter()
-            .filter(|(_, group)| group.is_done())
-            .map(|(&handle, _)| handle)
-            .collect();
+        let done = std::mem::take(&mut self.done);
         done.into_iter()
-            .filter_map(|handle| Some((handle, self.groups.remove(&handle)?.finish(&self.config))))
+            .filter_map(|handle| Some((handle, self.groups.remove(&handle)?.finish())))
             .collect()
     }
 
@@ -144,6 +184,7 @@ impl Arena {
     /// Drops an open group and cancels its votes in flight; false if the group is not open.
     pub fn cancel(&mut self, handle: GroupHandle, judge: &mut dyn Judge) -> bool {
         let was_open = self.groups.remove(&handle).is_some();
+        self.done.remove(&handle);
         if was_open {
             let unneeded = self.in_flight.extract_if(.., |_, of| *of == handle);
             unneeded.for_each(|(id, _)| judge.cancel(id));

@@ -21,7 +21,7 @@ pub(super) struct Standing {
     /// Per slot: its key.
     pub(super) keys: Vec<u64>,
     pub(super) matches: Vec<MatchVotes>,
-    pub(super) seed: Seed,
+    pub(super) group_seed: Seed,
 }
 
 /// Ratings of the slots by one method.
@@ -152,7 +152,8 @@ fn rate_slots(standing: &Standing, config: &RewardConfig) -> SlotRatings {
             }
         }
         RatingMethod::Elo => {
-            let numbers = elo(&standing.keys, &standing.matches, &config.rating.elo, standing.seed);
+            let seed = standing.group_seed.child("rating", 0);
+            let numbers = elo(&standing.keys, &standing.matches, &config.rating.elo, seed);
             let rating = numbers.iter().map(|&number| Some((number, None))).collect();
             let beats = move |a: usize, b: usize| {
                 1.0 / (1.0 + 10f64.powf((numbers[b] - numbers[a]) / ELO_SCALE))

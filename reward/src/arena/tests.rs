@@ -1,5 +1,8 @@
 //! Groups through whole tournaments, with judges that are good, biased, broken or slow.
 
+mod arrival;
+mod place;
+
 use std::collections::BTreeMap;
 
 use joust_schema::ids::{GroupId, Member};
@@ -112,7 +115,7 @@ fn rewards_are_equal_under_a_judge_that_always_takes_the_first_answer() {
     }
     // with one vote per match players are not shown first equally often, least in a bracket
     assert!(spread(TournamentKind::RoundRobin, 1) < 0.1);
-    assert!(spread(TournamentKind::Swiss, 1) < 0.15);
+    assert!(spread(TournamentKind::Swiss, 1) < 0.01);
 }
 
 #[test]
@@ -188,7 +191,8 @@ fn invalid_vote_is_requested_once_more() {
 #[test]
 fn match_is_decided_once_the_majority_is_safe() {
     let result = play(&config(TournamentKind::RoundRobin, 5), &mut judge(larger), &numbers(2));
-    assert_eq!(result.votes.len(), 3);
+    // a vote more than the three of a majority: what counts are pairs
+    assert_eq!(result.votes.len(), 4);
     assert!(result.matches[0].decided_early);
     // both orders are shown
     assert_ne!(result.votes[0].a_shown_first, result.votes[1].a_shown_first);
@@ -283,7 +287,7 @@ proptest! {
         }),
         kind in prop::sample::select(&KINDS[..]),
         method in prop::sample::select(&METHODS[..]),
-        votes in prop::sample::select(&[1u32, 3, 5][..]),
+        votes in prop::sample::select(&[1u32, 2, 3, 5][..]),
         rounds in prop::option::of(1u32..6),
     ) {
         let mut config = config(kind, votes);

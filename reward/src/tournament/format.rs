@@ -15,6 +15,8 @@ pub(super) struct SlotMatch {
     pub(super) b: SlotIdx,
     /// The round, counted from 0.
     pub(super) round: u32,
+    /// Whether `a` is shown first in even votes.
+    pub(super) a_opens: bool,
 }
 
 /// Decides which slots meet and which one wins.

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use joust_schema::seed::Seed;
 
 use super::format::{SlotMatch, TournamentFormat};
+use super::opening::Openings;
 use super::score::MatchScore;
 use crate::index::SlotIdx;
 
@@ -30,20 +31,21 @@ enum BracketNode {
 pub(super) struct Knockout {
     slot_keys: Vec<u64>,
     seed: Seed,
+    openings: Openings,
     nodes: Vec<BracketNode>,
 }
 
 impl Knockout {
     /// Arranges the slots so that slot 0 can meet slot 1 only in the final and byes go to the first
     /// slots.
-    pub(super) fn new(slot_keys: Vec<u64>, seed: Seed) -> Self {
+    pub(super) fn new(slot_keys: Vec<u64>, openings: Openings, seed: Seed) -> Self {
         let n_slots = slot_keys.len();
         let n_leaves = n_slots.next_power_of_two();
         let mut nodes = vec![BracketNode::Open; n_leaves];
         nodes.extend(bracket_order(n_leaves).into_iter().map(|slot| {
             if slot < n_slots { BracketNode::Held(SlotIdx(slot)) } else { BracketNode::Empty }
         }));
-        let mut bracket = Self { slot_keys, seed, nodes };
+        let mut bracket = Self { slot_keys, seed, openings, nodes };
         for node in (1..n_leaves).rev() {
             bracket.pass_bye(node);
         }
@@ -100,7 +102,8 @@ impl TournamentFormat for Knockout {
         for node in (1..self.n_leaves()).rev() {
             if let (BracketNode::Open, Some((a, b))) = (self.nodes[node], self.opponents(node)) {
                 self.nodes[node] = BracketNode::Playing;
-                matches.push(SlotMatch { a, b, round: self.round(node) });
+                let a_opens = self.openings.decide(a, b);
+                matches.push(SlotMatch { a, b, round: self.round(node), a_opens });
             }
         }
         matches

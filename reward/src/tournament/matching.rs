@@ -1,53 +1,114 @@
-//! Size of a maximum matching in a small graph, by Edmonds' blossom algorithm.
+//! Maximum matchings in a graph, by Edmonds' blossom algorithm, and how they change as vertices
+//! leave.
 //!
-//! Knows vertices and edges only. Reference: J. Edmonds, "Paths, Trees, and Flowers", 1965; O(n^3).
+//! Knows vertices and edges only. Reference: J. Edmonds, "Paths, Trees, and Flowers", 1965; O(n^3),
+//! after a greedy start that leaves few vertices without a partner.
 
 use std::collections::VecDeque;
 
-/// Returns the maximum number of edges without a common vertex in a graph of `n_vertices`;
-/// `adjacent` decides whether two vertices share an edge.
+/// A maximum matching of the vertices that have not left.
 ///
-/// `adjacent` must be symmetric; it is not called with a vertex and itself.
-pub(super) fn maximum_matching_size(
-    n_vertices: usize,
-    adjacent: impl Fn(usize, usize) -> bool,
-) -> usize {
-    let neighbours = (0..n_vertices)
-        .map(|v| (0..n_vertices).filter(|&w| v != w && adjacent(v, w)).collect())
-        .collect();
-    let mut search = PathSearch {
-        neighbours,
-        partner: vec![None; n_vertices],
-        parent: vec![None; n_vertices],
-        base: (0..n_vertices).collect(),
-    };
-    (0..n_vertices).filter(|&root| search.partner[root].is_none() && search.augment(root)).count()
+/// `adjacent` decides whether two vertices share an edge. It must be symmetric; it is not called
+/// with a vertex and itself.
+pub(super) struct Matching<'a> {
+    adjacent: &'a dyn Fn(usize, usize) -> bool,
+    partner: Vec<Option<usize>>,
+    has_left: Vec<bool>,
 }
 
-/// A matching that grows by augmenting paths.
-struct PathSearch {
-    neighbours: Vec<Vec<usize>>,
-    partner: Vec<Option<usize>>,
+impl<'a> Matching<'a> {
+    /// A maximum matching of a graph of `n_vertices`. Each vertex takes the first free vertex after
+    /// it, as far as that leaves a maximum.
+    pub(super) fn maximum(n_vertices: usize, adjacent: &'a dyn Fn(usize, usize) -> bool) -> Self {
+        let partner = vec![None; n_vertices];
+        let mut matching = Self { adjacent, partner, has_left: vec![false; n_vertices] };
+        for v in 0..n_vertices {
+            let mut after = v + 1..n_vertices;
+            if matching.partner[v].is_none()
+                && let Some(w) = after.find(|&w| matching.partner[w].is_none() && adjacent(v, w))
+            {
+                matching.partner[v] = Some(w);
+                matching.partner[w] = Some(v);
+            }
+        }
+        for v in 0..n_vertices {
+            matching.augment(v);
+        }
+        matching
+    }
+
+    /// Number of edges.
+    pub(super) fn size(&self) -> usize {
+        self.partner.iter().flatten().count() / 2
+    }
+
+    /// The partner of a vertex.
+    pub(super) fn partner(&self, vertex: usize) -> Option<usize> {
+        self.partner[vertex]
+    }
+
+    /// The maximum matching after two vertices have left.
+    pub(super) fn without(&self, one: usize, other: usize) -> Self {
+        let mut rest = Self {
+            adjacent: self.adjacent,
+            partner: self.partner.clone(),
+            has_left: self.has_left.clone(),
+        };
+        let mut alone = Vec::new();
+        for vertex in [one, other] {
+            rest.has_left[vertex] = true;
+            if let Some(partner) = rest.partner[vertex].take() {
+                rest.partner[partner] = None;
+                alone.push(partner);
+            }
+        }
+        // an augmenting path can only begin at a vertex that lost its partner
+        for vertex in alone {
+            rest.augment(vertex);
+        }
+        rest
+    }
+
+    /// Gives a vertex without a partner one, if the matching can grow.
+    fn augment(&mut self, root: usize) {
+        if self.partner[root].is_some() || self.has_left[root] {
+            return;
+        }
+        let n_vertices = self.partner.len();
+        let mut search = PathSearch {
+            adjacent: self.adjacent,
+            has_left: &self.has_left,
+            partner: &mut self.partner,
+            parent: vec![None; n_vertices],
+            base: (0..n_vertices).collect(),
+        };
+        search.augment(root);
+    }
+}
+
+/// The search for an augmenting path.
+struct PathSearch<'a> {
+    adjacent: &'a dyn Fn(usize, usize) -> bool,
+    has_left: &'a [bool],
+    partner: &'a mut [Option<usize>],
     /// In the alternating tree: the vertex before an odd vertex.
     parent: Vec<Option<usize>>,
     /// The base of the blossom that each vertex is shrunk into.
     base: Vec<usize>,
 }
 
-impl PathSearch {
-    /// Searches an augmenting path from a free vertex and flips it; true if the matching grew.
-    fn augment(&mut self, root: usize) -> bool {
-        let n_vertices = self.neighbours.len();
-        self.parent.fill(None);
-        for (vertex, base) in self.base.iter_mut().enumerate() {
-            *base = vertex;
-        }
+impl PathSearch<'_> {
+    /// Searches an augmenting path from a free vertex and flips it.
+    fn augment(&mut self, root: usize) {
+        let n_vertices = self.partner.len();
         let mut is_even = vec![false; n_vertices];
         is_even[root] = true;
         let mut queue = VecDeque::from([root]);
         while let Some(v) = queue.pop_front() {
-            for idx in 0..self.neighbours[v].len() {
-                let w = self.neighbours[v][idx];
+            for w in 0..n_vertices {
+                if w == v || self.has_left[w] || !(self.adjacent)(v, w) {
+                    continue;
+                }
                 if self.base[v] == self.base[w] || self.partner[v] == Some(w) {
                     continue;
                 }
@@ -58,10 +119,7 @@ impl PathSearch {
                 } else if self.parent[w].is_none() {
                     self.parent[w] = Some(v);
                     match self.partner[w] {
-                        None => {
-                            self.flip(w);
-                            return true;
-                        }
+                        None => return self.flip(w),
                         Some(next) => {
                             is_even[next] = true;
                             queue.push_back(next);
@@ -70,7 +128,6 @@ impl PathSearch {
                 }
             }
         }
-        false
     }
 
     /// Shrinks the odd cycle that the edge between two even vertices closes.

@@ -1,8 +1,8 @@
 //! Tournaments: which players of a group meet, as state machines without I/O. One file per format.
 //!
 //! In: the players' keys and the scores of finished matches. Out: matches that can be played now,
-//! and a winner. It does not know judges, single votes, presentation order or ratings. A bye is not
-//! a match and is never returned.
+//! which player of each is shown first, and a winner. It does not know judges, single votes or
+//! ratings. A bye is not a match and is never returned.
 //!
 //! Formats work on *slots*: positions in the seed order, which depends on the tournament's seed and
 //! on the players' keys only. Permuting the players (with their keys) therefore permutes matches
@@ -10,9 +10,11 @@
 //! with members and credited points to the wrong members; typed indices and property tests rule
 //! that out.
 
+mod draw;
 mod format;
 mod knockout;
 mod matching;
+mod opening;
 mod round_robin;
 mod score;
 mod size;
@@ -25,6 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use self::format::{SlotMatch, TournamentFormat};
 use self::knockout::Knockout;
+use self::opening::Openings;
+pub(crate) use self::opening::match_seed;
 use self::round_robin::RoundRobin;
 pub use self::score::MatchScore;
 pub(crate) use self::size::TournamentSize;
@@ -45,6 +49,18 @@ pub enum TournamentKind {
     RoundRobin,
 }
 
+/// The tournament that a group plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TournamentPlan {
+    /// Format.
+    pub kind: TournamentKind,
+    /// Number of rounds; only [`TournamentKind::Swiss`] reads it.
+    pub rounds: Option<u32>,
+    /// Whether Swiss pairs players so that each is shown first as often as second. Not needed if
+    /// the votes of each match show both orders equally often.
+    pub balances_openings: bool,
+}
+
 /// A match that can be played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadyMatch {
@@ -54,6 +70,8 @@ pub struct ReadyMatch {
     pub b: PlayerIdx,
     /// The round, counted from 0.
     pub round: u32,
+    /// Whether `a` is shown first in even votes, and `b` in odd ones; else the other way round.
+    pub a_opens: bool,
 }
 
 /// A score for a match that is not in play.
@@ -88,12 +106,13 @@ pub struct Tournament {
 }
 
 impl Tournament {
-    /// Draws the seed order and sets the tournament up.
+    /// Draws the seed order and sets the tournament up, with all draws from the group's seed.
     ///
     /// `player_keys` holds one key per player, the hash of what distinguishes it (its completion).
     /// Equal keys are ordered by position: give equal completions different keys, or their exchange
-    /// changes who plays whom. Only [`TournamentKind::Swiss`] reads `rounds`.
-    pub fn new(kind: TournamentKind, player_keys: &[u64], rounds: Option<u32>, seed: Seed) -> Self {
+    /// changes who plays whom.
+    pub fn new(plan: &TournamentPlan, player_keys: &[u64], group_seed: Seed) -> Self {
+        let seed = group_seed.child("tournament", 0);
         let mut order: Vec<(Seed, u64, usize)> = player_keys
             .iter()
             .enumerate()
@@ -107,10 +126,13 @@ impl Tournament {
         }
         let slot_keys: Vec<u64> = order.iter().map(|&(_, key, _)| key).collect();
         let players = order.iter().map(|&(_, _, idx)| PlayerIdx(idx)).collect();
-        let format: Box<dyn TournamentFormat> = match kind {
-            TournamentKind::Swiss => Box::new(Swiss::new(n_players, rounds)),
-            TournamentKind::Knockout => Box::new(Knockout::new(slot_keys, seed)),
-            TournamentKind::RoundRobin => Box::new(RoundRobin::new(n_players)),
+        let openings = Openings::new(&slot_keys, group_seed);
+        let format: Box<dyn TournamentFormat> = match plan.kind {
+            TournamentKind::Swiss => {
+                Box::new(Swiss::new(openings, plan.rounds, plan.balances_openings))
+            }
+            TournamentKind::Knockout => Box::new(Knockout::new(slot_keys, openings, seed)),
+            TournamentKind::RoundRobin => Box::new(RoundRobin::new(openings)),
         };
         Self { players, slots, format }
     }
@@ -121,10 +143,11 @@ impl Tournament {
     /// before is complete, a round robin all matches at once.
     pub fn take_ready_matches(&mut self) -> Vec<ReadyMatch> {
         let matches = self.format.take_ready_matches();
-        let of_players = |SlotMatch { a, b, round }| ReadyMatch {
+        let of_players = |SlotMatch { a, b, round, a_opens }| ReadyMatch {
             a: self.players[a.0],
             b: self.players[b.0],
             round,
+            a_opens,
         };
         matches.into_iter().map(of_players).collect()
     }

@@ -4,6 +4,7 @@
 //! result.
 
 use super::format::{MatchesInPlay, SlotMatch, TournamentFormat};
+use super::opening::Openings;
 use super::score::MatchScore;
 use super::standings::Standings;
 use crate::index::SlotIdx;
@@ -12,14 +13,17 @@ use crate::index::SlotIdx;
 #[derive(Debug)]
 pub(super) struct RoundRobin {
     standings: Standings,
+    openings: Openings,
     in_play: MatchesInPlay,
     is_handed_out: bool,
 }
 
 impl RoundRobin {
-    pub(super) fn new(n_slots: usize) -> Self {
+    pub(super) fn new(openings: Openings) -> Self {
+        let n_slots = openings.n_slots();
         Self {
             standings: Standings::new(n_slots),
+            openings,
             in_play: MatchesInPlay::default(),
             is_handed_out: n_slots < 2,
         }
@@ -32,11 +36,13 @@ impl TournamentFormat for RoundRobin {
             return Vec::new();
         }
         self.is_handed_out = true;
-        let matches = circle(self.standings.n_slots());
-        for ready in &matches {
-            self.in_play.insert(ready.a, ready.b);
-        }
-        matches
+        let pairs = circle(self.standings.n_slots()).into_iter();
+        pairs
+            .map(|(a, b, round)| {
+                self.in_play.insert(a, b);
+                SlotMatch { a, b, round, a_opens: self.openings.decide(a, b) }
+            })
+            .collect()
     }
 
     fn record_score(&mut self, a: SlotIdx, b: SlotIdx, score: MatchScore) -> bool {
@@ -64,7 +70,7 @@ impl TournamentFormat for RoundRobin {
 /// The circle method: one position stays, the others rotate by one position per round; the slot
 /// opposite the extra position of an odd number rests. No slot plays twice in a round: n - 1 rounds
 /// for even n, n for odd n.
-fn circle(n_slots: usize) -> Vec<SlotMatch> {
+fn circle(n_slots: usize) -> Vec<(SlotIdx, SlotIdx, u32)> {
     let n_positions = n_slots.next_multiple_of(2);
     let mut positions: Vec<usize> = (0..n_positions).collect();
     let mut matches = Vec::with_capacity(n_slots * n_slots / 2);
@@ -73,7 +79,7 @@ fn circle(n_slots: usize) -> Vec<SlotMatch> {
             let (a, b) = (positions[position], positions[n_positions - 1 - position]);
             if a < n_slots && b < n_slots {
                 let round = u32::try_from(round).expect("A group is small. This is a bug.");
-                matches.push(SlotMatch { a: SlotIdx(a), b: SlotIdx(b), round });
+                matches.push((SlotIdx(a), SlotIdx(b), round));
             }
         }
         positions[1..].rotate_right(1);

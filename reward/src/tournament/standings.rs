@@ -20,6 +20,9 @@ pub(super) struct Standings {
     n_byes: Vec<u32>,
     /// Per slot: its opponents with the half points won against them.
     results: Vec<Vec<(SlotIdx, u32)>>,
+    /// Per slot: its opponents in ascending order, one entry per match.
+    met: Vec<Vec<SlotIdx>>,
+    max_played: usize,
 }
 
 impl Standings {
@@ -28,6 +31,8 @@ impl Standings {
             half_points: vec![0; n_slots],
             n_byes: vec![0; n_slots],
             results: vec![Vec::new(); n_slots],
+            met: vec![Vec::new(); n_slots],
+            max_played: 0,
         }
     }
 
@@ -45,6 +50,9 @@ impl Standings {
             };
             self.half_points[own.0] += won;
             self.results[own.0].push((other, won));
+            let met = &mut self.met[own.0];
+            met.insert(met.partition_point(|&known| known < other), other);
+            self.max_played = self.max_played.max(met.len());
         }
     }
 
@@ -60,12 +68,13 @@ impl Standings {
 
     /// Number of matches that two slots played against each other.
     pub(super) fn n_meetings(&self, a: SlotIdx, b: SlotIdx) -> usize {
-        self.results[a.0].iter().filter(|&&(other, _)| other == b).count()
+        let met = &self.met[a.0];
+        met.partition_point(|&known| known <= b) - met.partition_point(|&known| known < b)
     }
 
     /// Maximum number of matches that any slot has played.
     pub(super) fn max_played(&self) -> usize {
-        self.results.iter().map(Vec::len).max().unwrap_or(0)
+        self.max_played
     }
 
     /// The slots by points, then by seed order: the order in which a round is paired.
@@ -80,8 +89,9 @@ impl Standings {
         let all = SlotIdx::first(self.n_slots()).collect();
         let level = highest(all, |slot| self.half_points[slot.0]);
         let level = highest(level, |slot| self.buchholz(slot));
-        let among = level.clone();
-        highest(level, |slot| self.half_points_among(slot, &among)).first().copied()
+        let mut is_level = vec![false; self.n_slots()];
+        level.iter().for_each(|slot| is_level[slot.0] = true);
+        highest(level, |slot| self.half_points_among(slot, &is_level)).first().copied()
     }
 
     /// The half points of all opponents met; a bye adds none.
@@ -89,10 +99,10 @@ impl Standings {
         self.results[slot.0].iter().map(|&(other, _)| self.half_points[other.0]).sum()
     }
 
-    /// The half points won against the named slots: head to head for two.
-    fn half_points_among(&self, slot: SlotIdx, among: &[SlotIdx]) -> u32 {
+    /// The half points won against the slots that are level: head to head for two.
+    fn half_points_among(&self, slot: SlotIdx, is_level: &[bool]) -> u32 {
         let results = self.results[slot.0].iter();
-        results.filter(|(other, _)| among.contains(other)).map(|&(_, won)| won).sum()
+        results.filter(|(other, _)| is_level[other.0]).map(|&(_, won)| won).sum()
     }
 }
 

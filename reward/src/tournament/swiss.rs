@@ -1,26 +1,26 @@
-//! Swiss: slots of similar score meet, and no two meet twice while that can be avoided.
+//! Swiss: slots of similar score meet, no two meet twice while that can be avoided, and each is
+//! shown first as often as second.
 //!
-//! Knows the standings and which slots have met. It looks one round ahead and no further: in long
+//! Knows the rounds; `draw` knows who meets. It looks one round ahead and no further: in long
 //! tournaments of small groups a later round may have unavoidable rematches; it then has as few as
 //! possible.
 
+use std::collections::BTreeMap;
+
+use super::draw::{DrawnRound, RoundDraw, SlotPair};
 use super::format::{MatchesInPlay, SlotMatch, TournamentFormat};
-use super::matching::maximum_matching_size;
+use super::opening::Openings;
 use super::score::MatchScore;
 use super::standings::Standings;
 use crate::index::SlotIdx;
-
-/// Two slots that meet in a round.
-type SlotPair = (SlotIdx, SlotIdx);
-
-/// Maximum number of draws of one round that are examined for one that leaves a next round without
-/// rematches. Six slots have fifteen; larger groups hardly ever need a second.
-const MAX_DRAWS_TRIED: usize = 64;
 
 /// A Swiss tournament between slots.
 #[derive(Debug)]
 pub(super) struct Swiss {
     standings: Standings,
+    openings: Openings,
+    /// Whether opponents should even out who was shown first.
+    balances: bool,
     in_play: MatchesInPlay,
     n_rounds: u32,
     n_rounds_paired: u32,
@@ -28,15 +28,71 @@ pub(super) struct Swiss {
 
 impl Swiss {
     /// Plans `rounds`, or ceil(log2 n) + 1 if not given; at least one and at most as many as a
-    /// round robin needs.
-    pub(super) fn new(n_slots: usize, rounds: Option<u32>) -> Self {
+    /// round robin needs. With `balances`, the draws even out who was shown first.
+    pub(super) fn new(openings: Openings, rounds: Option<u32>, balances: bool) -> Self {
+        let n_slots = openings.n_slots();
         Self {
             standings: Standings::new(n_slots),
+            openings,
+            balances,
             in_play: MatchesInPlay::default(),
             n_rounds: n_rounds_planned(n_slots, rounds),
             n_rounds_paired: 0,
         }
     }
+
+    /// Decides who opens the matches of a drawn round.
+    ///
+    /// In a round of opponents with equal balances, such as the first, coins decide so that the
+    /// slots of each pair of a possible `next` round end with opposite balances: that round can
+    /// bring all of them to zero. The pairs of both rounds form even cycles, and the openings
+    /// alternate along each.
+    fn open_round(&mut self, DrawnRound { pairs, next }: DrawnRound, round: u32) -> Vec<SlotMatch> {
+        let openings = &self.openings;
+        let is_level = |&(a, b): &SlotPair| openings.balance(a) == openings.balance(b);
+        let opens = match next {
+            Some(next) if self.balances && pairs.iter().all(is_level) => {
+                Some(alternating(&pairs, &next, |a, b| openings.coin(a, b)))
+            }
+            _ => None,
+        };
+        let open = |(a, b): SlotPair| {
+            let a_opens = match &opens {
+                None => self.openings.decide(a, b),
+                Some(opens) => {
+                    self.openings.count(a, b, opens[&a]);
+                    opens[&a]
+                }
+            };
+            SlotMatch { a, b, round, a_opens }
+        };
+        pairs.into_iter().map(open).collect()
+    }
+}
+
+/// Who opens, such that the slots of each pair of both rounds differ; the coin of a pair decides
+/// for its cycle.
+fn alternating(
+    pairs: &[SlotPair],
+    next: &[SlotPair],
+    coin: impl Fn(SlotIdx, SlotIdx) -> bool,
+) -> BTreeMap<SlotIdx, bool> {
+    let both_ways = |pairs: &[SlotPair]| -> BTreeMap<SlotIdx, SlotIdx> {
+        pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]).collect()
+    };
+    let (now, later) = (both_ways(pairs), both_ways(next));
+    let mut opens = BTreeMap::new();
+    for &(a, b) in pairs {
+        let a_opens = coin(a, b);
+        let mut slot = a;
+        while !opens.contains_key(&slot) {
+            let opponent = now[&slot];
+            opens.insert(slot, a_opens);
+            opens.insert(opponent, !a_opens);
+            slot = later[&opponent];
+        }
+    }
+    opens
 }
 
 /// The rounds of a tournament of `n_slots` for which `rounds` were asked.
@@ -61,19 +117,25 @@ impl TournamentFormat for Swiss {
         }
         let round = self.n_rounds_paired;
         self.n_rounds_paired += 1;
-        let mut slots = self.standings.ranked();
-        if !slots.len().is_multiple_of(2) {
-            let resting = choose_bye(&self.standings, &mut slots);
-            self.standings.record_bye(resting);
-        }
-        // With an odd number of slots, the next round's bye can avoid a rematch.
         let is_last = self.n_rounds_paired == self.n_rounds;
-        let look_ahead = !is_last && self.standings.n_slots().is_multiple_of(2);
-        let pairs = draw_round(&self.standings, &slots, look_ahead);
-        for &(a, b) in &pairs {
+        let mut slots = self.standings.ranked();
+        let is_odd = !slots.len().is_multiple_of(2);
+        let draw = RoundDraw {
+            standings: &self.standings,
+            openings: &self.openings,
+            balances: self.balances,
+            // With an odd number of slots, the next round's bye can avoid a rematch.
+            looks_ahead: !is_last && !is_odd,
+        };
+        let resting = is_odd.then(|| draw.take_bye(&mut slots));
+        let drawn = draw.draw(&slots);
+        if let Some(slot) = resting {
+            self.standings.record_bye(slot);
+        }
+        for &(a, b) in &drawn.pairs {
             self.in_play.insert(a, b);
         }
-        pairs.into_iter().map(|(a, b)| SlotMatch { a, b, round }).collect()
+        self.open_round(drawn, round)
     }
 
     fn record_score(&mut self, a: SlotIdx, b: SlotIdx, score: MatchScore) -> bool {
@@ -94,121 +156,5 @@ impl TournamentFormat for Swiss {
 
     fn n_matches_planned(&self) -> usize {
         self.n_rounds as usize * (self.standings.n_slots() / 2)
-    }
-}
-
-/// Whether `n_slots`, an even number, can all meet a new opponent if none has met more than `n_met`
-/// others. By Dirac's theorem (1952) a graph in which every vertex is adjacent to at least half of
-/// the others has a Hamiltonian cycle; every second edge of it is such a round.
-pub(super) fn all_can_meet(n_slots: usize, n_met: usize) -> bool {
-    n_slots == 0 || n_slots.saturating_sub(1 + n_met) >= n_slots.div_ceil(2)
-}
-
-/// Maximum number of disjoint pairs among `slots` that have not met.
-fn n_fresh_pairs(standings: &Standings, slots: &[SlotIdx]) -> usize {
-    if all_can_meet(slots.len(), standings.max_played()) {
-        return slots.len() / 2;
-    }
-    maximum_matching_size(slots.len(), |i, j| standings.n_meetings(slots[i], slots[j]) == 0)
-}
-
-/// Removes from the ranked slots the one that gets the bye, and returns it.
-///
-/// The bye is chosen so that the other slots have the fewest rematches (none, if possible). Among
-/// such slots, the one with the fewest byes so far gets it, then the lowest ranked.
-fn choose_bye(standings: &Standings, slots: &mut Vec<SlotIdx>) -> SlotIdx {
-    let n_pairs = slots.len() / 2;
-    let mut lowest_first: Vec<usize> = (0..slots.len()).rev().collect();
-    // A stable sort: lowest rank first among slots with equally many byes.
-    lowest_first.sort_by_key(|&rank| standings.n_byes(slots[rank]));
-    let mut best: Option<(usize, usize)> = None;
-    for rank in lowest_first {
-        let mut others = slots.clone();
-        others.remove(rank);
-        let n_fresh = n_fresh_pairs(standings, &others);
-        if best.is_none_or(|(most, _)| n_fresh > most) {
-            best = Some((n_fresh, rank));
-        }
-        if n_fresh == n_pairs {
-            break;
-        }
-    }
-    let (_, rank) = best.expect("An odd number of slots is not zero. This is a bug.");
-    slots.remove(rank)
-}
-
-/// Draws a round of an even number of ranked slots, with as few rematches as any draw has.
-///
-/// From the top, each slot meets the next in rank that leaves as many fresh pairs to the rest as
-/// the best draw needs. The exact matching size of the rest decides, so that no greedy choice can
-/// force an avoidable rematch. An unavoidable rematch goes to the slots that met least often, then
-/// to the next in rank. With `look_ahead`, the first such draw is taken after which every slot can
-/// meet a new opponent once more; if no examined draw allows that, the first draw is taken.
-fn draw_round(standings: &Standings, slots: &[SlotIdx], look_ahead: bool) -> Vec<SlotPair> {
-    let mut search =
-        DrawSearch { standings, slots, look_ahead, n_tried: 0, first: None, chosen: None };
-    search.extend(slots, n_fresh_pairs(standings, slots), &mut Vec::new());
-    let found = search.chosen.or(search.first);
-    found.expect("Some opponent belongs to a best draw. This is a bug.")
-}
-
-/// A walk through the draws of a round that have the fewest rematches, preferred ones first.
-struct DrawSearch<'a> {
-    standings: &'a Standings,
-    slots: &'a [SlotIdx],
-    look_ahead: bool,
-    n_tried: usize,
-    first: Option<Vec<SlotPair>>,
-    chosen: Option<Vec<SlotPair>>,
-}
-
-impl DrawSearch<'_> {
-    /// Pairs the slots left, of which `n_fresh` pairs can be fresh; true if the search is over.
-    fn extend(&mut self, left: &[SlotIdx], n_fresh: usize, pairs: &mut Vec<SlotPair>) -> bool {
-        let Some((&top, rest)) = left.split_first() else {
-            return self.examine(pairs);
-        };
-        let mut candidates: Vec<usize> = (0..rest.len()).collect();
-        // A stable sort: next in rank first among slots met equally often.
-        candidates.sort_by_key(|&rank| self.standings.n_meetings(top, rest[rank]));
-        for rank in candidates {
-            let mut others = rest.to_vec();
-            let opponent = others.remove(rank);
-            let own = usize::from(self.standings.n_meetings(top, opponent) == 0);
-            let n_left = n_fresh_pairs(self.standings, &others);
-            if own + n_left == n_fresh {
-                pairs.push((top, opponent));
-                if self.extend(&others, n_left, pairs) {
-                    return true;
-                }
-                pairs.pop();
-            }
-        }
-        false
-    }
-
-    /// Keeps a complete draw if it is good enough; true if no further draw must be examined.
-    fn examine(&mut self, pairs: &[SlotPair]) -> bool {
-        self.n_tried += 1;
-        if !self.look_ahead || self.leaves_a_fresh_round(pairs) {
-            self.chosen = Some(pairs.to_vec());
-        }
-        self.first.get_or_insert_with(|| pairs.to_vec());
-        self.chosen.is_some() || self.n_tried == MAX_DRAWS_TRIED
-    }
-
-    /// Whether every slot could meet a new opponent once more after these pairs.
-    fn leaves_a_fresh_round(&self, pairs: &[SlotPair]) -> bool {
-        let slots = self.slots;
-        if all_can_meet(slots.len(), self.standings.max_played() + 1) {
-            return true;
-        }
-        let n_fresh = maximum_matching_size(slots.len(), |i, j| {
-            let (a, b) = (slots[i], slots[j]);
-            self.standings.n_meetings(a, b) == 0
-                && !pairs.contains(&(a, b))
-                && !pairs.contains(&(b, a))
-        });
-        n_fresh == slots.len() / 2
     }
 }

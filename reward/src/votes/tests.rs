@@ -31,16 +31,61 @@ fn posterior_is_that_of_the_beta_distribution() {
 
 #[test]
 fn vote_rule_first_requests_the_votes_that_could_decide() {
-    assert_eq!(rule(16, Stop::Lead).n_wanted(0, 0, 0), 2);
-    assert_eq!(rule(16, Stop::Lead).n_wanted(1, 1, 2), 2);
-    assert_eq!(rule(16, Stop::Posterior).n_wanted(0, 0, 0), 2);
+    let wanted = |rule: VoteRule, pairs: &[[Option<bool>; 2]]| rule.n_wanted(&finished(pairs));
+    let (a, split) = ([Some(true); 2], [Some(true), Some(false)]);
+    assert_eq!(wanted(rule(16, Stop::Lead), &[]), 2);
+    assert_eq!(wanted(rule(16, Stop::Lead), &[split]), 4);
+    assert_eq!(wanted(rule(16, Stop::Lead), &[a]), 2, "it is decided");
+    assert_eq!(wanted(rule(16, Stop::Posterior), &[]), 2);
     let strict = VoteRule { threshold: 0.95, ..rule(16, Stop::Posterior) };
-    assert_eq!(strict.n_wanted(0, 0, 0), 4);
-    assert_eq!(rule(5, Stop::Majority).n_wanted(0, 0, 0), 3);
-    assert_eq!(rule(5, Stop::Never).n_wanted(0, 0, 0), 5);
-    assert_eq!(VoteRule { ahead: 3, ..rule(16, Stop::Lead) }.n_wanted(0, 0, 0), 5);
+    assert_eq!(wanted(strict, &[]), 4);
+    assert_eq!(wanted(rule(3, Stop::Majority), &[]), 2);
+    assert_eq!(wanted(rule(3, Stop::Majority), &[split]), 3);
+    assert_eq!(wanted(rule(5, Stop::Majority), &[]), 4);
+    assert_eq!(wanted(rule(5, Stop::Never), &[]), 5);
+    assert_eq!(wanted(VoteRule { ahead: 3, ..rule(16, Stop::Lead) }, &[]), 5);
+    assert_eq!(wanted(VoteRule { ahead: 3, ..rule(16, Stop::Lead) }, &[split]), 7);
+    assert_eq!(wanted(VoteRule { ahead: 3, ..rule(4, Stop::Lead) }, &[]), 4);
+    let most = VoteRule { ahead: u32::MAX, ..rule(u32::MAX, Stop::Never) };
+    assert_eq!(wanted(most, &[split]), u32::MAX);
     for stop in [Stop::Never, Stop::Majority, Stop::Lead, Stop::Posterior] {
-        assert_eq!(rule(7, stop).n_wanted(4, 3, 7), 0);
+        let mut all = finished(&[a, split, split]);
+        all.add_last(Some(false));
+        assert!(rule(7, stop).is_decided(&all));
+        assert_eq!(rule(7, stop).n_wanted(&all), 7);
+    }
+}
+
+fn finished(pairs: &[[Option<bool>; 2]]) -> FinishedPairs {
+    let mut finished = FinishedPairs::default();
+    pairs.iter().for_each(|&pair| finished.add(pair));
+    finished
+}
+
+#[test]
+fn vote_rule_counts_pairs_with_two_valid_votes() {
+    let (half, none) = ([Some(true), None], [None, None]);
+    let halves = vec![half; 7];
+    for stop in [Stop::Lead, Stop::Posterior] {
+        assert!(!rule(16, stop).is_decided(&finished(&halves)), "{stop:?}");
+        let with_pair: Vec<_> = halves.iter().copied().chain([[Some(false); 2]]).collect();
+        assert!(rule(32, stop).is_decided(&finished(&with_pair)), "{stop:?}");
+    }
+    // 2:0 in pairs; two further votes and one without a partner could still turn the match
+    let majority = rule(6, Stop::Majority);
+    assert!(!majority.is_decided(&finished(&[[Some(true); 2], half])));
+    assert!(!majority.is_decided(&finished(&[[Some(true); 2], none])), "2:2 is possible");
+    assert!(rule(5, Stop::Majority).is_decided(&finished(&[[Some(true); 2], none])));
+}
+
+#[test]
+fn posterior_stays_a_probability_for_any_number_of_votes() {
+    for (more, less) in [(1_500, 1_500), (2_000, 1_000), (100_000, 0), (60_000, 59_500)] {
+        let seen = posterior(more, less);
+        assert!((0.5..=1.0).contains(&seen), "{more}:{less} {seen}");
+        // the normal approximation: less than half of it is in the other tail
+        let z = f64::from(more - less) / f64::from(more + less).sqrt();
+        assert!((z > 4.0) == (seen > 0.9999), "{more}:{less} {seen} {z}");
     }
 }
 
@@ -58,9 +103,10 @@ fn vote_rule_reads_a_number_or_a_table_and_names_mistakes() {
         assert!(read(text).unwrap_err().to_string().contains(wanted), "{text}");
     }
     let problems = |votes| TournamentConfig { votes, ..TournamentConfig::default() }.validate();
-    let even = ["votes is 4, wanted an odd number"];
-    assert_eq!(problems(VoteRule::from(4)), even);
-    assert!(problems(rule(4, Stop::Lead)).is_empty());
+    assert_eq!(problems(VoteRule::from(0)), ["votes is 0, wanted at least 1"]);
+    for stop in [Stop::Never, Stop::Majority, Stop::Lead, Stop::Posterior] {
+        assert!(problems(rule(2, stop)).is_empty(), "one vote per order");
+    }
     // `lead` matters to `lead` alone
     let no_lead = |stop| problems(VoteRule { lead: 0, ..rule(5, stop) });
     assert_eq!(no_lead(Stop::Lead), ["votes.lead is 0, wanted at least 1"]);
@@ -145,7 +191,7 @@ fn vote_rule_that_adapts_agrees_as_well_for_a_quarter_of_the_votes() {
         assert!(n_votes <= 4.0, "{stop:?}: {n_votes} votes a match");
     }
     let (right, n_votes) = play(&rule(15, Stop::Majority), &mut noisy(0.0), &accuracies);
-    assert!((right - fixed).abs() < noise && n_votes < 10.0, "{right} {n_votes}");
+    assert!((right - fixed).abs() < noise && n_votes < 10.5, "{right} {n_votes}");
 }
 
 #[test]

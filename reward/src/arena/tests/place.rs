@@ -1,0 +1,133 @@
+//! What a judge's preference for a position leaves in the rewards, with one vote per match.
+
+use super::*;
+
+/// Net number of times that each member was shown first.
+fn times_first(result: &GroupResult) -> Vec<f64> {
+    let mut net = vec![0.0; result.rewards.len()];
+    let matches: BTreeMap<_, _> = result.matches.iter().map(|row| (&row.match_id, row)).collect();
+    for vote in &result.votes {
+        let row = matches[&vote.match_id];
+        let sign = if vote.a_shown_first { 1.0 } else { -1.0 };
+        net[row.member_a.idx()] += sign;
+        net[row.member_b.idx()] -= sign;
+    }
+    net
+}
+
+/// Pearson's correlation; 0 without variance.
+fn correlation(x: &[f64], y: &[f64]) -> f64 {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (mean_x, mean_y) = (mean(x), mean(y));
+    let moment = |a: &[f64], b: &[f64], mean_a: f64, mean_b: f64| -> f64 {
+        a.iter().zip(b).map(|(a, b)| (a - mean_a) * (b - mean_b)).sum()
+    };
+    let of_both = moment(x, x, mean_x, mean_x) * moment(y, y, mean_y, mean_y);
+    if of_both < 1e-12 { 0.0 } else { moment(x, y, mean_x, mean_y) / of_both.sqrt() }
+}
+
+fn spread(rewards: &[f64]) -> f64 {
+    let (low, high) = rewards
+        .iter()
+        .fold((1.0_f64, 0.0_f64), |(low, high), &reward| (low.min(reward), high.max(reward)));
+    high - low
+}
+
+/// Plays groups of `n` with a judge of Bradley and Terry: strengths with standard deviation `sd`
+/// (uniform), plus `bias` for the answer shown first, in logits.
+fn play_groups(tournament: &TournamentConfig, n: usize, bias: f64, sd: f64) -> Vec<GroupResult> {
+    let config = RewardConfig { tournament: tournament.clone(), ..RewardConfig::default() };
+    let script = |request: &VoteRequest| {
+        let strength = |answer: &str| {
+            let draw = Seed::new(9).child_str(&request.question, answer).unit();
+            sd * 12_f64.sqrt() * (draw - 0.5)
+        };
+        let logit = strength(&request.answer_first) - strength(&request.answer_second) + bias;
+        let for_first = request.seed.child("coin", 0).unit() < 1.0 / (1.0 + (-logit).exp());
+        Ok(if for_first { Verdict::First } else { Verdict::Second })
+    };
+    let mut judge = judge_of(script);
+    let mut arena = Arena::new(&config, false);
+    for idx in 0..N_GROUPS {
+        let mut request = group(&idx.to_string(), &numbers(n));
+        request.question = idx.to_string();
+        request.seed = Seed::new(idx);
+        arena.add(request).unwrap();
+    }
+    let mut results = Vec::new();
+    while arena.n_open() > 0 {
+        results.extend(arena.pump(&mut judge).into_iter().map(|(_, result)| result));
+    }
+    results
+}
+
+const N_GROUPS: u64 = 600;
+
+fn judge_of<'s>(
+    script: impl FnMut(&VoteRequest) -> Result<Verdict, JudgeError> + Send + 's,
+) -> ScriptedJudge<'s> {
+    ScriptedJudge::of_verdicts(script)
+}
+
+/// Mean correlation of rewards with the times shown first, over groups of `n`.
+fn correlation_with_place(tournament: &TournamentConfig, n: usize, bias: f64) -> f64 {
+    let results = play_groups(tournament, n, bias, 0.0);
+    let of_group = |result: &GroupResult| correlation(&rewards(result), &times_first(result));
+    results.iter().map(of_group).sum::<f64>() / results.len() as f64
+}
+
+fn swiss(rounds: Option<u32>) -> TournamentConfig {
+    TournamentConfig { rounds, ..TournamentConfig::default() }
+}
+
+#[test]
+fn rewards_of_equal_answers_do_not_follow_the_place() {
+    // 62 and 73 of 100 votes for the answer shown first
+    for (bias, most) in [(0.5, 0.03), (1.0, 0.08)] {
+        for rounds in [None, Some(2), Some(6)] {
+            let seen = correlation_with_place(&swiss(rounds), 8, bias);
+            assert!(seen.abs() <= most, "{rounds:?} rounds, bias {bias}: {seen}");
+        }
+        let kind = TournamentKind::RoundRobin;
+        let seen = correlation_with_place(&TournamentConfig { kind, ..swiss(None) }, 8, bias);
+        assert!(seen.abs() <= most, "round robin, bias {bias}: {seen}");
+    }
+}
+
+#[test]
+fn rewards_are_equal_under_an_always_first_judge_after_an_even_number_of_rounds() {
+    for (n, rounds) in [(8, 2), (8, 4), (8, 6), (6, 4), (4, 2), (16, 4), (12, 2), (100, 4)] {
+        let tournament = swiss(Some(rounds));
+        let config = RewardConfig { tournament, ..RewardConfig::default() };
+        for seed in 0..40 {
+            let mut request = group("g", &numbers(n));
+            request.seed = Seed::new(seed);
+            let mut judge = judge_of(|_| Ok(Verdict::First));
+            let mut arena = Arena::new(&config, false);
+            arena.add(request).unwrap();
+            let result = loop {
+                if let Some((_, result)) = arena.pump(&mut judge).pop() {
+                    break result;
+                }
+            };
+            assert_eq!(times_first(&result), vec![0.0; n], "{n} members, {rounds} rounds");
+            assert!(spread(&rewards(&result)) < 1e-9, "{n} members, {rounds} rounds");
+        }
+    }
+}
+
+#[test]
+fn pairing_by_place_costs_no_information() {
+    let results = play_groups(&swiss(None), 8, 0.5, 1.5);
+    let truth = |result: &GroupResult| -> Vec<f64> {
+        let strength = |n: usize| {
+            Seed::new(9).child_str(&result.group_id.0, &n.to_string()).unit() * 12_f64.sqrt() * 1.5
+        };
+        let strengths: Vec<f64> = (0..8).map(strength).collect();
+        let beats = |own: f64| strengths.iter().map(move |other| 1.0 / (1.0 + (other - own).exp()));
+        strengths.iter().map(|&own| beats(own).sum::<f64>()).collect()
+    };
+    let of_group = |result: &GroupResult| correlation(&rewards(result), &truth(result));
+    let mean = results.iter().map(of_group).sum::<f64>() / results.len() as f64;
+    assert!(mean > 0.74, "{mean}");
+}
