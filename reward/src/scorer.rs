@@ -8,7 +8,10 @@ use std::sync::Arc;
 use joust_schema::ids::Member;
 use joust_schema::tables::{Reward, Status};
 
-use crate::arena::{Arena, GroupHandle, GroupProgress, GroupRequest, GroupResult, Handles};
+use crate::arena::{
+    Arena, GroupHandle, GroupProgress, GroupRequest, GroupResult, Handles, JudgedGroup,
+    rate_together,
+};
 use crate::config::judge::JudgeKind;
 use crate::config::{RewardConfig, RewardKind};
 use crate::error::Error;
@@ -207,19 +210,19 @@ impl Scorer {
     }
 
     /// Scores all groups and returns their results in the same order. `progress` is called with
-    /// every finished group. The results do not depend on groups that were scored before.
+    /// every finished group. The judge's position bias is fitted to all of them together. The
+    /// results do not depend on groups that were scored before.
     ///
     /// # Errors
     /// As [`Arena::add`]; nothing is scored then.
     pub fn score_all(
         &mut self,
         groups: Vec<GroupRequest>,
-        progress: &mut dyn FnMut(&GroupResult),
+        progress: &mut dyn FnMut(),
     ) -> Result<Vec<GroupResult>, Error> {
         if let Some(judge) = &mut self.judge {
             judge.clear_caches();
         }
-        let mut finished = Vec::with_capacity(groups.len());
         let mut handles = Vec::with_capacity(groups.len());
         for group in groups {
             match self.add(group) {
@@ -232,15 +235,20 @@ impl Scorer {
                 }
             }
         }
-        while self.n_open() > 0 {
-            for (handle, result) in self.pump() {
-                progress(&result);
-                finished.push((handle, result));
+        let Some(judge) = &mut self.judge else {
+            let scored = std::mem::take(&mut self.by_rule);
+            return Ok(scored.into_iter().map(|(_, result)| (progress(), result).1).collect());
+        };
+        let mut judged: Vec<(GroupHandle, JudgedGroup)> = Vec::with_capacity(handles.len());
+        while self.arena.n_open() > 0 {
+            for group in self.arena.pump_judged(judge.as_mut()) {
+                progress();
+                judged.push(group);
             }
         }
         // handles ascend in the order in which the groups were added
-        finished.sort_by_key(|(handle, _)| *handle);
-        Ok(finished.into_iter().map(|(_, result)| result).collect())
+        judged.sort_by_key(|(handle, _)| *handle);
+        Ok(rate_together(judged.into_iter().map(|(_, group)| group).collect(), &self.config))
     }
 }
 
@@ -269,6 +277,7 @@ fn score_by_rule(request: &GroupRequest) -> GroupResult {
         votes: Vec::new(),
         winner: None,
         position_bias: None,
+        position_bias_stderr: None,
         is_refused: request.reference.is_none(),
     }
 }

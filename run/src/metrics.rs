@@ -60,9 +60,10 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "judge/position_bias",
-        "Fitted position bias in log-odds, mean over the groups. A judge without position bias \
-         has 0.",
+        "Position bias in log-odds, fitted to the votes of all groups of the step together. A \
+         judge without position bias has 0.",
     ),
+    metric("judge/position_bias_stderr", "Standard error of `judge/position_bias`."),
     metric(
         "judge/accuracy",
         "Share of the matches between a right and a wrong completion that the right one won. It \

@@ -4,9 +4,9 @@
 //! order; name and version of the contract are in the schema's metadata. The tables themselves are
 //! not known here.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{FieldRef, SchemaRef};
 
 use crate::column::RowField;
@@ -37,7 +37,7 @@ pub trait Table: Sized + Clone {
     fn to_batch<R: Borrow<Self>>(rows: &[R]) -> Result<RecordBatch, Error>;
 
     /// Opens a batch's columns, which share its memory. Columns are found by name; further columns
-    /// are ignored.
+    /// are ignored, and nullable columns that are missing are null.
     ///
     /// # Errors
     /// [`Error::Table`] if a column is missing or has another type, or the contract's major version
@@ -106,15 +106,20 @@ pub(crate) fn check_contract<T: Table>(batch: &RecordBatch) -> Result<(), Error>
     }
 }
 
-/// Opens one column of a batch of table `T`.
+/// Opens one column of a batch of table `T`. A nullable column that is missing, as in files of an
+/// earlier minor version, is all null.
 pub(crate) fn open_column<T: Table, F: RowField>(
     batch: &RecordBatch,
     name: &str,
 ) -> Result<F::Column, Error> {
     let refuse = |reason: String| Error::Table { table: T::NAME, reason };
-    let array = batch.column_by_name(name);
-    let array = array.ok_or_else(|| refuse(format!("column {name} is missing")))?;
-    F::open_column(array).map_err(|reason| refuse(format!("column {name} {reason}")))
+    let array = match batch.column_by_name(name) {
+        Some(array) => Cow::Borrowed(array),
+        // a file of an earlier minor version
+        None if F::NULLABLE => Cow::Owned(new_null_array(&F::column_type(), batch.num_rows())),
+        None => return Err(refuse(format!("column {name} is missing"))),
+    };
+    F::open_column(&array).map_err(|reason| refuse(format!("column {name} {reason}")))
 }
 
 /// Declares a row struct, the struct of its columns, and its [`Table`] contract.

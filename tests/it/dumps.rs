@@ -49,7 +49,7 @@ wanted = {
         "group_id member status reward win_rate rating rating_stderr wins losses rank advantage",
     "matches":
         "step group_id match_id round member_a member_b votes_a votes_b votes_invalid "
-        "decided_early winner",
+        "decided_early winner a_first_votes_a a_first_votes_b position_bias position_bias_stderr",
     "votes":
         "match_id vote attempt a_shown_first verdict text prompt_tokens cached_prompt_tokens "
         "completion_tokens latency_ms seed judge",
@@ -111,4 +111,87 @@ fn score_reads_groups_from_parquet() {
     let scores = arg(&dir.path().join("scores"));
     let text = succeed(&["score", &config, "--input", &output, "--output", &scores]);
     assert!(text.contains("1 groups"), "{text}");
+}
+
+/// The rows of a dump's table of which `group_id` or `match_id` begins with `group`, as text.
+fn rows_of(scores: &std::path::Path, table: &str, group: &str, columns: &str) -> Vec<String> {
+    let file = arg(&scores.join(table));
+    let rows = json_lines(&succeed(&[
+        "dump",
+        "show",
+        &file,
+        "--rows",
+        "0",
+        "--json",
+        "--columns",
+        columns,
+    ]));
+    let name = columns.split(',').next().unwrap();
+    let rows = rows.iter().filter(|row| row[name].as_str().unwrap().starts_with(group));
+    rows.map(|row| row.to_string()).collect()
+}
+
+#[test]
+fn score_of_a_group_does_not_depend_on_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = arg(&root().join("configs/quickstart.toml"));
+    let line = |id: &str, first: u32| {
+        let completions: Vec<String> = (first..first + 6).map(|n| n.to_string()).collect();
+        json!({"prompt": "n", "completions": completions, "answer": "2", "group_id": id})
+            .to_string()
+    };
+    let score = |name: &str, lines: &[&String]| {
+        let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
+        let input = file(dir.path(), &format!("{name}.jsonl"), &lines.join("\n"));
+        let scores = dir.path().join(name);
+        let output = arg(&scores);
+        let rule = "reward.judge.kind=rule";
+        let text = succeed(&["score", &config, "--input", &input, "--output", &output, rule]);
+        assert!(text.contains("position bias of the judge: "), "{text}");
+        scores
+    };
+    // the last two have the same content
+    let [a, b, c, twin] = [line("a", 0), line("b", 10), line("c", 1), line("twin", 1)];
+    let all = score("all", &[&a, &b, &c, &twin]);
+    let turned = score("turned", &[&c, &twin, &b, &a]);
+    let without_first = score("without_first", &[&b, &c, &twin]);
+    for group in ["a", "b", "c", "twin"] {
+        let rewards = |scores| rows_of(scores, "rewards.parquet", group, "group_id,member,reward");
+        assert_eq!(rewards(&all), rewards(&turned), "{group}");
+        assert_eq!(rewards(&all).len(), 6);
+    }
+    for group in ["b", "c", "twin"] {
+        let votes = |scores| rows_of(scores, "votes.parquet", group, "match_id,vote,verdict,seed");
+        assert_eq!(votes(&all), votes(&without_first), "{group}");
+        assert!(!votes(&all).is_empty());
+    }
+    let seeds = |group| rows_of(&all, "votes.parquet", group, "match_id,seed");
+    let draws = |rows: Vec<String>| -> Vec<String> {
+        rows.iter().map(|row| row.split("seed").nth(1).unwrap().to_owned()).collect()
+    };
+    assert_ne!(draws(seeds("c")), draws(seeds("twin")), "equal groups have draws of their own");
+}
+
+#[test]
+fn replay_with_another_seed_counts_votes_in_the_order_in_which_they_were_cast() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = ["reward.judge.kind=rule", "reward.tournament.kind=round_robin"];
+    score(dir.path(), "scores", &more);
+    let scores = dir.path().join("scores");
+    let replay = format!("reward.judge.dump={}", scores.display());
+    for seed in 1..6 {
+        let seed = format!("run.seed={seed}");
+        let more =
+            ["reward.judge.kind=replay", &replay, "reward.tournament.kind=round_robin", &seed];
+        score(dir.path(), "again", &more);
+        let again = dir.path().join("again");
+        let rewards = |scores: &std::path::Path| -> Vec<f64> {
+            let file = arg(&scores.join("rewards.parquet"));
+            let rows = json_lines(&succeed(&["dump", "show", &file, "--json"]));
+            rows.iter().map(|row| row["reward"].as_f64().unwrap()).collect()
+        };
+        for (seen, wanted) in rewards(&again).iter().zip(rewards(&scores)) {
+            assert!((seen - wanted).abs() < 1e-9, "{seed}: {seen} {wanted}");
+        }
+    }
 }

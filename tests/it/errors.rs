@@ -31,7 +31,7 @@ fn configs_are_refused_by_key_and_file() {
             &["trainer.learner.optim.learning_rate is an unknown key"],
         ),
         ("[rollout]\ngroup_size = \"many\"", &["rollout.group_size"]),
-        ("[reward.tournament]\nvotes = 4", &["reward.tournament.votes is 4, wanted an odd number"]),
+        ("[reward.tournament]\nvotes = 0", &["reward.tournament.votes is 0, wanted at least 1"]),
         (
             "[reward.tournament]\nkind = \"swis\"",
             &["reward.tournament.kind is \"swis\"", "did you mean \"swiss\"?"],

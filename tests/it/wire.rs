@@ -4,7 +4,7 @@
 //! Statuses, headers, numbers, names and structure are compared as they are. The words of errors
 //! may change; where they stand is named in `compare`, and how many there are is counted.
 
-mod compare;
+pub(crate) mod compare;
 mod player;
 mod stub;
 
@@ -18,7 +18,7 @@ use compare::Comparison;
 use player::Player;
 
 /// The record's size: requests, and words of errors in their answers.
-const RECORDED: (usize, usize) = (437, 260);
+const RECORDED: (usize, usize) = (437, 259);
 
 fn folder() -> PathBuf {
     root().join("tests/wire")

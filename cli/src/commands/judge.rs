@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use joust_reward::judge::{Judge, JudgeError, VoteId, VoteReply, VoteRequest};
+use joust_reward::judge::{Judge, JudgeError, ShownPair, VoteId, VoteReply, VoteRequest};
 use joust_reward::prompt;
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
@@ -182,6 +182,10 @@ fn submit_votes(
             judge.submit(VoteRequest {
                 id,
                 match_id: match_id(pair_idx),
+                pair: match a_shown_first {
+                    true => ShownPair::new(&match_id(pair_idx).0, 0, 1),
+                    false => ShownPair::new(&match_id(pair_idx).0, 1, 0),
+                },
                 vote,
                 attempt: 0,
                 question: row.prompt.question(),
@@ -207,7 +211,7 @@ impl SubmittedVote {
             match_id: match_id(pair_idx),
             vote: vote as i32,
             attempt: 0,
-            a_shown_first: self.a_shown_first,
+            a_shown_first: self.a_shown_first != reply.is_swapped,
             verdict: reply.verdict,
             text: reply.text,
             prompt_tokens: reply.prompt_tokens as i32,
@@ -230,6 +234,11 @@ fn match_row(pair_idx: usize, votes: &BTreeMap<VotePosition, Vote>) -> Match {
         of_pair.map(|vote| vote.verdict.for_a(vote.a_shown_first)).collect();
     let count = |wanted: Option<bool>| for_a.iter().filter(|vote| **vote == wanted).count() as i32;
     let (votes_a, votes_b) = (count(Some(true)), count(Some(false)));
+    let a_first = votes.range((pair_idx, 0)..=(pair_idx, u32::MAX)).map(|(_, vote)| vote);
+    let a_first: Vec<Option<bool>> =
+        a_first.filter(|vote| vote.a_shown_first).map(|vote| vote.verdict.for_a(true)).collect();
+    let count_first =
+        |wanted: bool| a_first.iter().filter(|vote| **vote == Some(wanted)).count() as i32;
     Match {
         step: 0,
         group_id: GroupId(format!("{pair_idx:06}")),
@@ -246,6 +255,10 @@ fn match_row(pair_idx: usize, votes: &BTreeMap<VotePosition, Vote>) -> Match {
             std::cmp::Ordering::Less => Some(Member(1)),
             std::cmp::Ordering::Equal => None,
         },
+        a_first_votes_a: Some(count_first(true)),
+        a_first_votes_b: Some(count_first(false)),
+        position_bias: None,
+        position_bias_stderr: None,
     }
 }
 

@@ -1,12 +1,18 @@
 //! `joust rate`: recorded matches in, ratings out.
+//!
+//! A dump's own matches give the ratings of the dump: they hold the votes by presentation order and
+//! the position bias that the ratings were fitted with.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use joust_reward::rating::bradley_terry::{BradleyTerryConfig, bradley_terry};
+use joust_reward::rating::bradley_terry::{
+    BradleyTerry, BradleyTerryConfig, PositionBias, bradley_terry_of_groups,
+    bradley_terry_with_bias,
+};
 use joust_reward::rating::elo::{EloConfig, elo};
-use joust_reward::rating::{ELO_SCALE, MatchVotes, VoteCounts, elo_number, win_rate};
+use joust_reward::rating::{ELO_SCALE, GroupVotes, MatchVotes, VoteCounts, elo_number, win_rate};
 use joust_schema::seed::Seed;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +24,9 @@ use crate::output;
 #[derive(Args)]
 pub(crate) struct RateArgs {
     /// JSON Lines or Parquet with `group_id`, `member_a`, `member_b`, `votes_a`, `votes_b`, one row
-    /// per match. With `a_shown_first`, a row has the votes of one presentation order.
+    /// per match. The presentation order is known with `a_shown_first`, if a row has the votes of
+    /// one order, or with `a_first_votes_a` and `a_first_votes_b`, the votes of the order with
+    /// `member_a` first, as in the `matches.parquet` of a dump.
     #[arg(long)]
     input: PathBuf,
     /// Rating method.
@@ -31,6 +39,9 @@ pub(crate) struct RateArgs {
     /// one has no effect.
     #[arg(long)]
     prior_sd: Option<f64>,
+    /// Position bias of the judge, which the Bradley-Terry ratings leave out.
+    #[arg(long, value_enum, default_value_t = BiasSource::Recorded)]
+    position_bias: BiasSource,
     /// Elo points at stake per vote.
     #[arg(long)]
     k: Option<f64>,
@@ -44,6 +55,18 @@ enum Method {
     BradleyTerry,
     Elo,
     WinRate,
+}
+
+/// Where the position bias comes from. Without the presentation order of votes there is none.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BiasSource {
+    /// `position_bias` and `position_bias_stderr` of the rows, which a dump has; where they are
+    /// missing, as `fit`.
+    Recorded,
+    /// Fitted to the votes of all groups of the file together.
+    Fit,
+    /// None.
+    Off,
 }
 
 /// Id of a group or a member in the file: a number or a text.
@@ -63,6 +86,13 @@ struct RecordedMatch {
     votes_b: u32,
     /// Whether `member_a` was shown first in all votes of the row.
     a_shown_first: Option<bool>,
+    /// Those of `votes_a` with `member_a` shown first.
+    a_first_votes_a: Option<u32>,
+    /// Those of `votes_b` with `member_a` shown first.
+    a_first_votes_b: Option<u32>,
+    /// Log-odds by which the judge prefers the answer shown first.
+    position_bias: Option<f64>,
+    position_bias_stderr: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -77,28 +107,121 @@ struct RatingLine {
 
 pub(crate) fn run(args: RateArgs) -> anyhow::Result<()> {
     let (bradley_terry, elo) = settings(&args)?;
-    let mut groups: BTreeMap<RecordedId, Vec<RecordedMatch>> = BTreeMap::new();
+    let mut rows: BTreeMap<RecordedId, Vec<RecordedMatch>> = BTreeMap::new();
     for (line, row) in read_matches(&args.input)? {
-        if row.member_a == row.member_b {
-            return Err(UserError::new(format!(
-                "{}:{line}: member_a and member_b are the same",
-                args.input.display()
-            ))
-            .into());
+        if let Some(problem) = row.problem() {
+            return Err(
+                UserError::new(format!("{}:{line}: {problem}", args.input.display())).into()
+            );
         }
-        groups.entry(row.group_id.clone()).or_default().push(row);
+        rows.entry(row.group_id.clone()).or_default().push(row);
     }
-    let mut lines = Vec::new();
-    for (group_id, rows) in groups {
-        let matches = GroupMatches::of(&rows);
-        let ratings = match args.method {
-            Method::WinRate => matches.win_rates(),
-            Method::BradleyTerry => matches.bradley_terry(&bradley_terry),
-            Method::Elo => matches.elo(&elo, Seed::new(args.seed)),
-        };
-        lines.extend(matches.lines(&group_id, ratings));
-    }
+    let groups: Vec<(&RecordedId, GroupMatches<'_>)> =
+        rows.iter().map(|(id, rows)| (id, GroupMatches::of(rows))).collect();
+    let ratings: Vec<Vec<MemberRating>> = match args.method {
+        Method::WinRate => groups.iter().map(|(_, matches)| matches.win_rates()).collect(),
+        Method::Elo => {
+            groups.iter().map(|(_, matches)| matches.elo(&elo, Seed::new(args.seed))).collect()
+        }
+        Method::BradleyTerry => {
+            warn_of_unknown_order(&args, &groups);
+            let matches: Vec<&GroupMatches<'_>> =
+                groups.iter().map(|(_, matches)| matches).collect();
+            fit_groups(&matches, &bradley_terry, args.position_bias)
+        }
+    };
+    let lines: Vec<RatingLine> = groups
+        .iter()
+        .zip(ratings)
+        .flat_map(|((group_id, matches), ratings)| matches.lines(group_id, ratings))
+        .collect();
     output::json_lines(args.output.as_deref(), &lines)
+}
+
+/// Says which ratings cannot leave the position bias out.
+fn warn_of_unknown_order(args: &RateArgs, groups: &[(&RecordedId, GroupMatches<'_>)]) {
+    let n_unknown = groups.iter().filter(|(_, matches)| !matches.knows_order).count();
+    if n_unknown > 0 && args.position_bias != BiasSource::Off {
+        output::note(format!(
+            "{}: {n_unknown} of {} groups do not say which member was shown first: the position \
+             bias of the judge stays in their ratings. a_first_votes_a and a_first_votes_b, or \
+             a_shown_first, would say it.",
+            args.input.display(),
+            groups.len()
+        ));
+    }
+}
+
+/// Bradley-Terry ratings of all groups. Groups that are fitted share one position bias.
+fn fit_groups(
+    groups: &[&GroupMatches<'_>],
+    config: &BradleyTerryConfig,
+    source: BiasSource,
+) -> Vec<Vec<MemberRating>> {
+    let known_bias = |group: &GroupMatches<'_>| match source {
+        BiasSource::Recorded if group.recorded_bias.is_some() => group.recorded_bias,
+        BiasSource::Recorded | BiasSource::Fit if group.knows_order => None,
+        _ => Some(PositionBias::default()),
+    };
+    let fitted: Vec<GroupVotes<'_>> = groups
+        .iter()
+        .filter(|group| known_bias(group).is_none())
+        .map(|group| GroupVotes { n: group.members.len(), matches: &group.matches })
+        .collect();
+    let mut fits = bradley_terry_of_groups(&fitted, config).into_iter();
+    let of_group = |group: &&GroupMatches<'_>| {
+        let fit = match known_bias(group) {
+            Some(bias) => {
+                bradley_terry_with_bias(group.members.len(), &group.matches, config, bias)
+            }
+            None => fits.next().expect("each fitted group has a fit. This is a bug."),
+        };
+        group.ratings(&fit)
+    };
+    groups.iter().map(of_group).collect()
+}
+
+impl RecordedMatch {
+    /// Why the row makes no sense.
+    fn problem(&self) -> Option<String> {
+        if self.member_a == self.member_b {
+            return Some("member_a and member_b are the same".to_owned());
+        }
+        let firsts = [
+            ("a_first_votes_a", self.a_first_votes_a, "votes_a", self.votes_a),
+            ("a_first_votes_b", self.a_first_votes_b, "votes_b", self.votes_b),
+        ];
+        let too_many = firsts.into_iter().find_map(|(name, of_order, all_name, all)| {
+            let of_order = of_order.filter(|&of_order| of_order > all)?;
+            Some(format!("{name} is {of_order}, wanted at most {all_name}, {all}"))
+        });
+        let bias = [self.position_bias, self.position_bias_stderr];
+        let is_wrong = |value: f64| !value.is_finite();
+        too_many.or_else(|| {
+            let wrong = bias.into_iter().flatten().find(|&value| is_wrong(value))?;
+            Some(format!("position_bias is {wrong}, wanted a finite number"))
+        })
+    }
+
+    /// The votes by presentation order, and whether that order is known.
+    fn votes(&self) -> ([VoteCounts; 2], bool) {
+        let all = VoteCounts { a: self.votes_a, b: self.votes_b };
+        let none = VoteCounts::default();
+        match (self.a_first_votes_a, self.a_first_votes_b, self.a_shown_first) {
+            (Some(a), Some(b), _) => {
+                ([VoteCounts { a, b }, VoteCounts { a: all.a - a, b: all.b - b }], true)
+            }
+            (_, _, Some(true)) => ([all, none], true),
+            (_, _, Some(false)) => ([none, all], true),
+            // without votes there is no order
+            (_, _, None) => ([all, none], all == none),
+        }
+    }
+
+    fn recorded_bias(&self) -> Option<PositionBias> {
+        let (logits, stderr) = (self.position_bias?, self.position_bias_stderr?);
+        Some(PositionBias { logits, stderr })
+    }
 }
 
 fn settings(args: &RateArgs) -> anyhow::Result<(BradleyTerryConfig, EloConfig)> {
@@ -144,6 +267,8 @@ struct GroupMatches<'a> {
     n_votes: Vec<u64>,
     /// Whether the presentation order of all votes is known.
     knows_order: bool,
+    /// The position bias in the rows, if all have the same.
+    recorded_bias: Option<PositionBias>,
 }
 
 impl<'a> GroupMatches<'a> {
@@ -154,11 +279,7 @@ impl<'a> GroupMatches<'a> {
         members.dedup();
         let idx_of = |name: &RecordedId| members.binary_search(&name).unwrap_or_default();
         let match_votes = |row: &RecordedMatch| {
-            let votes = VoteCounts { a: row.votes_a, b: row.votes_b };
-            let (a_first, b_first) = match row.a_shown_first {
-                Some(false) => (VoteCounts::default(), votes),
-                _ => (votes, VoteCounts::default()),
-            };
+            let ([a_first, b_first], _) = row.votes();
             MatchVotes { a: idx_of(&row.member_a), b: idx_of(&row.member_b), a_first, b_first }
         };
         let matches: Vec<MatchVotes> = rows.iter().map(match_votes).collect();
@@ -168,8 +289,11 @@ impl<'a> GroupMatches<'a> {
                 n_votes[member] += votes.votes_a() + votes.votes_b();
             }
         }
-        let knows_order = rows.iter().all(|row| row.a_shown_first.is_some());
-        Self { members, matches, n_votes, knows_order }
+        let knows_order = rows.iter().all(|row| row.votes().1);
+        let mut biases = rows.iter().map(RecordedMatch::recorded_bias);
+        let first = biases.next().flatten();
+        let recorded_bias = first.filter(|_| knows_order && biases.all(|bias| bias == first));
+        Self { members, matches, n_votes, knows_order, recorded_bias }
     }
 
     fn win_rates(&self) -> Vec<MemberRating> {
@@ -178,11 +302,7 @@ impl<'a> GroupMatches<'a> {
         shares.into_iter().map(rating).collect()
     }
 
-    fn bradley_terry(&self, config: &BradleyTerryConfig) -> Vec<MemberRating> {
-        // the position bias can be fitted only if the order of all votes is known
-        let position_bias = config.position_bias && self.knows_order;
-        let config = BradleyTerryConfig { position_bias, ..*config };
-        let fit = bradley_terry(self.members.len(), &self.matches, &config);
+    fn ratings(&self, fit: &BradleyTerry) -> Vec<MemberRating> {
         let theta = |member: usize| fit.ratings[member].theta;
         let beats = |a: usize, b: usize| 1.0 / (1.0 + (theta(b) - theta(a)).exp());
         let to_elo = ELO_SCALE / std::f64::consts::LN_10;

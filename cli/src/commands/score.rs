@@ -51,7 +51,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let groups = read_groups(&args.input, Seed::new(config.run.seed))?;
     let mut scorer = open_scorer(&config, &args.output)?;
     let bar = output::progress_bar(groups.len() as u64, "groups");
-    let results = scorer.score_all(groups.clone(), &mut |_| bar.inc(1))?;
+    let results = scorer.score_all(groups.clone(), &mut || bar.inc(1))?;
     bar.finish_and_clear();
     dump::write(&args.output, &groups, &results)?;
     let lines: Vec<GroupRewards> = results
@@ -72,10 +72,22 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         lines.len(),
         args.output.display()
     ));
+    let mut measured = results.iter();
+    let measured =
+        measured.find_map(|result| result.position_bias.zip(result.position_bias_stderr));
+    if let Some((bias, stderr)) = measured {
+        output::line(format!(
+            "position bias of the judge: {bias:+.3} ± {stderr:.3} log-odds for the answer shown \
+             first, removed from the ratings"
+        ));
+    }
     Ok(())
 }
 
 /// Reads groups to be scored.
+///
+/// The draws of a group depend on its prompt and its completions, not on its line or on the other
+/// lines. Groups of equal content are numbered, so that each has draws of its own.
 ///
 /// # Errors
 /// The problem of the first row that is not a group, with its line.
@@ -83,8 +95,13 @@ pub(crate) fn read_groups(input: &Path, seed: Seed) -> anyhow::Result<Vec<GroupR
     let rows = read_rows(input)?;
     let mut groups = Vec::with_capacity(rows.len());
     let mut line_of_id = BTreeMap::new();
+    let mut n_copies: BTreeMap<u64, u64> = BTreeMap::new();
     for (line, row) in rows {
-        let group = group_request(input, line, row, seed)?;
+        let mut group = group_request(input, line, row)?;
+        let content = content_seed(seed, &group);
+        let copy = n_copies.entry(content.0).or_default();
+        group.seed = content.child("copy", *copy);
+        *copy += 1;
         if let Some(first) = line_of_id.insert(group.group_id.clone(), line) {
             let text = format!(
                 "{}:{line}: group_id `{}` is on line {first} already; ids are unique",
@@ -98,12 +115,15 @@ pub(crate) fn read_groups(input: &Path, seed: Seed) -> anyhow::Result<Vec<GroupR
     Ok(groups)
 }
 
-fn group_request(
-    input: &Path,
-    line: usize,
-    row: GroupRow,
-    seed: Seed,
-) -> anyhow::Result<GroupRequest> {
+/// The seed of a group's content, in which the order of the members does not count.
+fn content_seed(seed: Seed, group: &GroupRequest) -> Seed {
+    let mut completions: Vec<&String> = group.completions.iter().collect();
+    completions.sort();
+    let seed = seed.child_str("score", &group.question);
+    completions.into_iter().fold(seed, |seed, text| seed.child_str("completion", text))
+}
+
+fn group_request(input: &Path, line: usize, row: GroupRow) -> anyhow::Result<GroupRequest> {
     let bad = |reason: &str| UserError::new(format!("{}:{line}: {reason}", input.display()));
     if row.completions.is_empty() {
         return Err(bad("completions is empty, wanted at least one").into());
@@ -120,7 +140,8 @@ fn group_request(
     Ok(GroupRequest {
         step: 0,
         group_id: GroupId(row.group_id.unwrap_or_else(|| format!("{line:06}"))),
-        seed: seed.child("score", line as u64),
+        // known once all groups before it are
+        seed: Seed::new(0),
         question,
         completions: row.completions.into_iter().map(|completion| completion.0).collect(),
         reference: answer,

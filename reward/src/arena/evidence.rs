@@ -5,6 +5,7 @@
 use std::cmp::Ordering;
 
 use joust_schema::ids::MatchId;
+use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 
 use super::match_state::{MatchIdx, MatchState, VoteAttempt};
@@ -65,8 +66,9 @@ impl Evidence {
     /// Adds a vote.
     pub(super) fn add_vote(
         &mut self,
-        (match_idx, state): (MatchIdx, &MatchState),
+        match_idx: MatchIdx,
         attempt: VoteAttempt,
+        (a_shown_first, seed): (bool, Seed),
         outcome: Result<VoteReply, JudgeError>,
         source: VoteSource<'_>,
     ) {
@@ -77,8 +79,8 @@ impl Evidence {
         self.votes.push(CastVote {
             match_idx,
             attempt,
-            a_shown_first: state.a_shown_first(attempt.vote),
-            seed: state.vote_seed(attempt).0 as i64,
+            a_shown_first,
+            seed: seed.0 as i64,
             is_refused,
             latency_ms: source.record_latency.then_some(reply.latency_ms),
             reply,
@@ -143,6 +145,7 @@ fn match_row(
     id: &MatchId,
 ) -> Match {
     let score = state.score();
+    let [a_first, _] = state.counts();
     let member_a = players.first_member(state.players.a);
     let member_b = players.first_member(state.players.b);
     Match {
@@ -155,11 +158,16 @@ fn match_row(
         votes_a: score.votes_a as i32,
         votes_b: score.votes_b as i32,
         votes_invalid: state.n_invalid() as i32,
+        a_first_votes_a: Some(a_first.a as i32),
+        a_first_votes_b: Some(a_first.b as i32),
         decided_early: state.n_counted() < rule.max,
         winner: match score.outcome() {
             Ordering::Greater => Some(member_a),
             Ordering::Less => Some(member_b),
             Ordering::Equal => None,
         },
+        // known once the group is rated
+        position_bias: None,
+        position_bias_stderr: None,
     }
 }

@@ -18,7 +18,7 @@ use super::result::GroupProgress;
 use super::rewards::Standing;
 use crate::config::TournamentConfig;
 use crate::index::PlayerIdx;
-use crate::judge::{JudgeError, VoteId, VoteReply, VoteRequest};
+use crate::judge::{JudgeError, ShownPair, VoteId, VoteReply, VoteRequest};
 use crate::rating::MatchVotes;
 use crate::tournament::{ReadyMatch, Tournament, TournamentKind, match_seed};
 
@@ -101,6 +101,11 @@ impl OpenGroup {
         VoteRequest {
             id,
             match_id: match_id(&self.request, &self.players, state),
+            pair: ShownPair {
+                group_id: self.request.group_id.clone(),
+                first: self.players.first_member(shown[0]),
+                second: self.players.first_member(shown[1]),
+            },
             vote: attempt.vote,
             attempt: attempt.attempt,
             question: self.request.question.clone(),
@@ -122,9 +127,12 @@ impl OpenGroup {
             return BTreeSet::new();
         };
         let state = &mut self.matches[idx.0];
-        let counted = counted(&outcome, state.a_shown_first(attempt.vote));
+        let is_swapped = outcome.as_ref().is_ok_and(|reply| reply.is_swapped);
+        let a_shown_first = state.a_shown_first(attempt.vote) != is_swapped;
+        let counted = counted(&outcome, a_shown_first);
         let unneeded = state.count(id, attempt, counted, &self.rules.votes);
-        self.evidence.add_vote((idx, &*state), attempt, outcome, source);
+        let seed = state.vote_seed(attempt);
+        self.evidence.add_vote(idx, attempt, (a_shown_first, seed), outcome, source);
         let is_wanting = state.wants_votes();
         let entry = self.request_order(idx);
         match is_wanting {
@@ -222,7 +230,7 @@ impl OpenGroup {
 fn counted(outcome: &Result<VoteReply, JudgeError>, a_shown_first: bool) -> CountedVote {
     let verdict = outcome.as_ref().map_or(Verdict::Invalid, |reply| reply.verdict);
     match verdict.for_a(a_shown_first) {
-        Some(for_a) => CountedVote::Valid { for_a },
+        Some(for_a) => CountedVote::Valid { for_a, a_shown_first },
         None => CountedVote::Invalid { can_retry: !matches!(outcome, Err(JudgeError::Refused(_))) },
     }
 }

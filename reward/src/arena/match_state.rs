@@ -32,8 +32,8 @@ pub(super) struct VoteAttempt {
 
 /// Outcome of an attempt, as the match counts it.
 pub(super) enum CountedVote {
-    /// A valid verdict for player a (true) or b.
-    Valid { for_a: bool },
+    /// A valid verdict for player a (true) or b, and whether a was shown first.
+    Valid { for_a: bool, a_shown_first: bool },
     /// No valid verdict; another attempt may give one if `can_retry`.
     Invalid { can_retry: bool },
 }
@@ -43,8 +43,8 @@ pub(super) enum CountedVote {
 enum RequestedVote {
     /// It has no final outcome yet.
     Open,
-    /// It is for player a (true) or b.
-    Valid { for_a: bool },
+    /// It is for player a (true) or b, and showed a first or not.
+    Valid { for_a: bool, a_shown_first: bool },
     /// It stays without a valid verdict.
     Invalid,
 }
@@ -106,8 +106,8 @@ impl MatchState {
     pub(super) fn counts(&self) -> [VoteCounts; 2] {
         let mut counts = [VoteCounts::default(); 2];
         for vote in 0..self.n_counted() {
-            if let RequestedVote::Valid { for_a } = self.votes[vote as usize] {
-                let of_order = &mut counts[usize::from(!self.a_shown_first(vote))];
+            if let RequestedVote::Valid { for_a, a_shown_first } = self.votes[vote as usize] {
+                let of_order = &mut counts[usize::from(!a_shown_first)];
                 *(if for_a { &mut of_order.a } else { &mut of_order.b }) += 1;
             }
         }
@@ -143,7 +143,7 @@ impl MatchState {
         }))
     }
 
-    /// Counts the outcome of an attempt. If it decides the match, returns the votes in flight, which
+    /// Counts the outcome of an attempt. If it decides the match, returns the votes in flight: they
     /// are no longer needed.
     pub(super) fn count(
         &mut self,
@@ -154,7 +154,9 @@ impl MatchState {
     ) -> Option<BTreeSet<VoteId>> {
         self.in_flight.remove(&id);
         self.votes[attempt.vote as usize] = match outcome {
-            CountedVote::Valid { for_a } => RequestedVote::Valid { for_a },
+            CountedVote::Valid { for_a, a_shown_first } => {
+                RequestedVote::Valid { for_a, a_shown_first }
+            }
             CountedVote::Invalid { can_retry } if can_retry && attempt.attempt < MAX_RETRIES => {
                 self.retries.insert(VoteAttempt { attempt: attempt.attempt + 1, ..attempt });
                 return None;
@@ -179,7 +181,7 @@ impl MatchState {
         let n_finished = self.finished.n_votes;
         let of = |vote: u32| match self.votes.get(vote as usize) {
             None | Some(RequestedVote::Open) => None,
-            Some(RequestedVote::Valid { for_a }) => Some(Some(*for_a)),
+            Some(RequestedVote::Valid { for_a, .. }) => Some(Some(*for_a)),
             Some(RequestedVote::Invalid) => Some(None),
         };
         match (of(n_finished), of(n_finished + 1)) {

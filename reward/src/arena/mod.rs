@@ -18,7 +18,7 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use judged::JudgedGroup;
+pub(crate) use judged::{JudgedGroup, rate_together};
 pub(crate) use request::Handles;
 pub use request::{GroupHandle, GroupRequest};
 pub use result::{GroupProgress, GroupResult};

@@ -21,6 +21,9 @@ pub struct GroupResult {
     /// Log-odds by which the judge prefers the answer shown first; none if the rating does not
     /// measure it.
     pub position_bias: Option<f64>,
+    /// Standard error of `position_bias`.
+    #[serde(default)]
+    pub position_bias_stderr: Option<f64>,
     /// True if the judge refused every vote, and would refuse it again.
     #[serde(default)]
     pub is_refused: bool,

@@ -10,9 +10,9 @@ use joust_schema::seed::Seed;
 use joust_schema::tables::{Reward, Status};
 
 use crate::config::{RatingMethod, RewardConfig, RewardKind};
-use crate::rating::bradley_terry::bradley_terry;
+use crate::rating::bradley_terry::BradleyTerry;
 use crate::rating::elo::elo;
-use crate::rating::{ELO_SCALE, MatchVotes, elo_number, win_rate};
+use crate::rating::{ELO_SCALE, GroupVotes, MatchVotes, elo_number, win_rate};
 
 /// The votes of a finished tournament, by slot.
 pub(super) struct Standing {
@@ -24,6 +24,12 @@ pub(super) struct Standing {
     pub(super) group_seed: Seed,
 }
 
+impl Standing {
+    pub(super) fn votes(&self) -> GroupVotes<'_> {
+        GroupVotes { n: self.keys.len(), matches: &self.matches }
+    }
+}
+
 /// Ratings of the slots by one method.
 struct SlotRatings {
     /// Elo number and its standard error.
@@ -31,7 +37,6 @@ struct SlotRatings {
     /// Probability that one slot beats another; `None` if only a plain share is known.
     beats: Option<Box<dyn Fn(usize, usize) -> f64>>,
     share: Vec<Option<f64>>,
-    position_bias: Option<f64>,
 }
 
 /// Number of votes and of matches won and lost, per slot.
@@ -62,16 +67,17 @@ impl SlotCounts {
     }
 }
 
-/// The rewards of a group, and the judge's position bias if it was measured.
+/// The rewards of a group; `fit` is its fit if the method is Bradley-Terry.
 pub(super) fn rewards(
     group_id: &GroupId,
     standing: &Standing,
     config: &RewardConfig,
-) -> (Vec<Reward>, Option<f64>) {
+    fit: Option<&BradleyTerry>,
+) -> Vec<Reward> {
     let n_members = standing.slot_of_member.len();
     let n_slots = standing.keys.len();
     let counts = SlotCounts::of(&standing.matches, n_slots);
-    let rated = rate_slots(standing, config);
+    let rated = rate_slots(standing, config, fit);
     // equal completions are equal without a vote
     let all_equal = n_slots == 1;
     let status = |slot: usize| match (n_members, all_equal || counts.votes[slot] > 0) {
@@ -79,31 +85,41 @@ pub(super) fn rewards(
         (_, true) => Status::Scored,
         (_, false) => Status::JudgeFailed,
     };
-    let expected = |member: usize| -> Option<f64> {
-        let slot = standing.slot_of_member[member];
+    // number of members with a reward, by slot
+    let mut n_scored = vec![0_u32; n_slots];
+    for &slot in &standing.slot_of_member {
+        n_scored[slot] += u32::from(status(slot) == Status::Scored);
+    }
+    let expected = |slot: usize| -> Option<f64> {
         if all_equal {
             return Some(0.5);
         }
         let Some(beats) = &rated.beats else {
             return rated.share[slot];
         };
-        let others = (0..n_members).filter(|&other| {
-            other != member && status(standing.slot_of_member[other]) == Status::Scored
-        });
         // summed in slot order, which does not depend on the order of the members
-        let mut others: Vec<usize> = others.map(|other| standing.slot_of_member[other]).collect();
-        others.sort_unstable();
-        let sum: f64 =
-            others.iter().map(|&other| if other == slot { 0.5 } else { beats(slot, other) }).sum();
-        (!others.is_empty()).then(|| sum / others.len() as f64)
+        let (mut sum, mut n_others) = (0.0, 0);
+        for (other, &n_members) in n_scored.iter().enumerate() {
+            let (n, chance) = match other == slot {
+                true => (n_members.saturating_sub(1), 0.5),
+                false if n_members == 0 => continue,
+                false => (n_members, beats(slot, other)),
+            };
+            sum += f64::from(n) * chance;
+            n_others += n;
+        }
+        (n_others > 0).then(|| sum / f64::from(n_others))
     };
+    let expected: Vec<Option<f64>> = (0..n_slots).map(expected).collect();
     let mut rows: Vec<Reward> = (0..n_members)
         .map(|member| {
             let slot = standing.slot_of_member[member];
             let status = status(slot);
             let is_scored = status == Status::Scored;
-            let win_rate = expected(member).filter(|_| is_scored);
+            let win_rate = expected[slot].filter(|_| is_scored);
             let rating = rated.rating[slot].filter(|_| is_scored);
+            // where no vote was cast, an error of 0 would say that all is known
+            let stderr = rating.and_then(|(_, stderr)| stderr).filter(|_| counts.votes[slot] > 0);
             Reward {
                 group_id: group_id.clone(),
                 member: Member(member as u32),
@@ -114,7 +130,7 @@ pub(super) fn rewards(
                 },
                 win_rate,
                 rating: rating.map(|(value, _)| value),
-                rating_stderr: rating.and_then(|(_, stderr)| stderr),
+                rating_stderr: stderr,
                 wins: counts.wins[slot],
                 losses: counts.losses[slot],
                 rank: None,
@@ -123,18 +139,18 @@ pub(super) fn rewards(
         })
         .collect();
     assign_ranks(&mut rows);
-    (rows, rated.position_bias)
+    rows
 }
 
-fn rate_slots(standing: &Standing, config: &RewardConfig) -> SlotRatings {
+fn rate_slots(
+    standing: &Standing,
+    config: &RewardConfig,
+    fit: Option<&BradleyTerry>,
+) -> SlotRatings {
     let n_slots = standing.keys.len();
     let share = win_rate(n_slots, &standing.matches);
-    match config.rating.method {
-        RatingMethod::WinRate => {
-            SlotRatings { rating: vec![None; n_slots], beats: None, share, position_bias: None }
-        }
-        RatingMethod::BradleyTerry => {
-            let fit = bradley_terry(n_slots, &standing.matches, &config.rating.bradley_terry);
+    match (config.rating.method, fit) {
+        (RatingMethod::BradleyTerry, Some(fit)) => {
             let theta: Vec<f64> = fit.ratings.iter().map(|rating| rating.theta).collect();
             let to_elo = ELO_SCALE / std::f64::consts::LN_10;
             let rating = fit
@@ -143,22 +159,19 @@ fn rate_slots(standing: &Standing, config: &RewardConfig) -> SlotRatings {
                 .map(|rating| Some((elo_number(rating.theta), Some(rating.stderr * to_elo))))
                 .collect();
             let beats = move |a: usize, b: usize| 1.0 / (1.0 + (theta[b] - theta[a]).exp());
-            let bias = config.rating.bradley_terry.position_bias && !standing.matches.is_empty();
-            SlotRatings {
-                rating,
-                beats: Some(Box::new(beats)),
-                share,
-                position_bias: bias.then_some(fit.position_bias),
-            }
+            SlotRatings { rating, beats: Some(Box::new(beats)), share }
         }
-        RatingMethod::Elo => {
+        (RatingMethod::Elo, _) => {
             let seed = standing.group_seed.child("rating", 0);
             let numbers = elo(&standing.keys, &standing.matches, &config.rating.elo, seed);
             let rating = numbers.iter().map(|&number| Some((number, None))).collect();
             let beats = move |a: usize, b: usize| {
                 1.0 / (1.0 + 10f64.powf((numbers[b] - numbers[a]) / ELO_SCALE))
             };
-            SlotRatings { rating, beats: Some(Box::new(beats)), share, position_bias: None }
+            SlotRatings { rating, beats: Some(Box::new(beats)), share }
+        }
+        (RatingMethod::WinRate, _) | (RatingMethod::BradleyTerry, None) => {
+            SlotRatings { rating: vec![None; n_slots], beats: None, share }
         }
     }
 }
@@ -166,10 +179,11 @@ fn rate_slots(standing: &Standing, config: &RewardConfig) -> SlotRatings {
 /// Ranks the rows: 1 for the best; members within rounding of each other share the better rank.
 fn assign_ranks(rows: &mut [Reward]) {
     const SAME: f64 = 1e-12;
-    let known: Vec<Option<f64>> = rows.iter().map(|row| row.win_rate).collect();
+    let mut ascending: Vec<f64> = rows.iter().filter_map(|row| row.win_rate).collect();
+    ascending.sort_by(f64::total_cmp);
     for row in rows.iter_mut() {
         let Some(own) = row.win_rate else { continue };
-        let better = known.iter().flatten().filter(|&&other| other > own + SAME).count();
-        row.rank = Some(better as i32 + 1);
+        let n_not_better = ascending.partition_point(|&other| other <= own + SAME);
+        row.rank = Some((ascending.len() - n_not_better) as i32 + 1);
     }
 }

@@ -2,6 +2,7 @@
 
 mod arrival;
 mod place;
+mod size;
 
 use std::collections::BTreeMap;
 
@@ -221,6 +222,9 @@ fn players_are_distinct_completions() {
     let result = play(&config(TournamentKind::Swiss, 1), &mut judge(script), &same);
     assert_eq!(self::rewards(&result), [0.5; 4]);
     assert!(result.votes.is_empty());
+    // no vote was cast, so no error is known: 0 would be certainty
+    let row = &result.rewards[0];
+    assert_eq!((row.rating, row.rating_stderr), (Some(1000.0), None));
 }
 
 #[test]

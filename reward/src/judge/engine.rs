@@ -264,6 +264,7 @@ impl ChatModel for EngineJudge {
 fn vote_reply(sample: Sample) -> VoteReply {
     VoteReply {
         verdict: verdict::parse(&sample.text),
+        is_swapped: false,
         prompt_tokens: sample.prompt_tokens,
         cached_prompt_tokens: sample.cached_prompt_tokens,
         completion_tokens: sample.token_ids.len(),

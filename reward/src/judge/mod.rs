@@ -22,4 +22,4 @@ pub use recording::RecordingJudge;
 pub use replay::ReplayJudge;
 pub use rule::RuleJudge;
 pub use scripted::{ScriptControl, ScriptedJudge};
-pub use vote::{JudgeError, VoteId, VoteOutcome, VoteReply, VoteRequest};
+pub use vote::{JudgeError, ShownPair, VoteId, VoteOutcome, VoteReply, VoteRequest};

@@ -2,6 +2,8 @@
 //!
 //! It does not know models.
 
+use std::collections::BTreeMap;
+
 use joust_schema::tables::Verdict;
 
 use super::interface::Judge;
@@ -12,7 +14,7 @@ use crate::rule;
 /// the vote's seed decides.
 #[derive(Default)]
 pub struct RuleJudge {
-    finished: Vec<VoteOutcome>,
+    finished: BTreeMap<VoteId, Result<VoteReply, JudgeError>>,
 }
 
 impl RuleJudge {
@@ -47,14 +49,14 @@ impl Judge for RuleJudge {
     }
 
     fn submit(&mut self, request: VoteRequest) {
-        self.finished.push((request.id, Self::reply(&request)));
+        self.finished.insert(request.id, Self::reply(&request));
     }
 
     fn cancel(&mut self, id: VoteId) {
-        self.finished.retain(|(finished, _)| *finished != id);
+        self.finished.remove(&id);
     }
 
     fn poll(&mut self) -> Vec<VoteOutcome> {
-        std::mem::take(&mut self.finished)
+        std::mem::take(&mut self.finished).into_iter().collect()
     }
 }

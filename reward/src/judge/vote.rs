@@ -2,13 +2,31 @@
 //!
 //! Plain data. It does not know tournaments, nor how a judge works.
 
-use joust_schema::ids::MatchId;
+use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::seed::Seed;
 use joust_schema::tables::Verdict;
 
 /// Identifies a vote among those in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VoteId(pub u64);
+
+/// The members whose answers a vote shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownPair {
+    /// Their group.
+    pub group_id: GroupId,
+    /// The member shown as Assistant 1.
+    pub first: Member,
+    /// The member shown as Assistant 2.
+    pub second: Member,
+}
+
+impl ShownPair {
+    /// Two members of a group, the one shown first first.
+    pub fn new(group_id: &str, first: u32, second: u32) -> Self {
+        Self { group_id: GroupId::from(group_id), first: Member(first), second: Member(second) }
+    }
+}
 
 /// A question to the judge: which of two answers is better?
 #[derive(Clone, Debug)]
@@ -17,6 +35,8 @@ pub struct VoteRequest {
     pub id: VoteId,
     /// The match.
     pub match_id: MatchId,
+    /// Who is shown; only a replay reads it.
+    pub pair: ShownPair,
     /// Position of the vote in its match, counted from 0.
     pub vote: u32,
     /// Number of attempts before this one.
@@ -38,6 +58,9 @@ pub struct VoteRequest {
 pub struct VoteReply {
     /// Which of the shown answers won.
     pub verdict: Verdict,
+    /// Whether the judge was shown the two answers in the other order than requested, and speaks of
+    /// that order. Only a replay does so: it repeats the order of the recorded vote.
+    pub is_swapped: bool,
     /// The judge's whole output.
     pub text: String,
     /// Number of tokens of the judge's prompt.
@@ -55,6 +78,7 @@ impl VoteReply {
     pub fn without_tokens(verdict: Verdict, text: String) -> Self {
         Self {
             verdict,
+            is_swapped: false,
             text,
             prompt_tokens: 0,
             cached_prompt_tokens: 0,

@@ -7,13 +7,15 @@
 
 pub mod bradley_terry;
 mod cholesky;
+mod curvature;
 pub mod elo;
+mod posterior;
 mod scale;
 mod votes;
 mod win_rate;
 
 pub use scale::{ELO_CENTRE, ELO_SCALE, elo_number};
-pub use votes::{MatchVotes, VoteCounts};
+pub use votes::{GroupVotes, MatchVotes, VoteCounts};
 pub use win_rate::win_rate;
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! Fits against independent references, the always-first judge, and permuted members.
 
+use std::collections::BTreeMap;
+
 use joust_schema::seed::Seed;
 use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::bradley_terry::{
-    BradleyTerry, BradleyTerryConfig, POSITION_BIAS_PRIOR_SD, bradley_terry,
+    BradleyTerry, BradleyTerryConfig, POSITION_BIAS_PRIOR_SD, PositionBias, bradley_terry,
+    bradley_terry_of_groups, bradley_terry_with_bias,
 };
 use super::elo::{EloConfig, elo};
 use super::*;
@@ -86,10 +89,107 @@ fn bradley_terry_has_the_posterior_of_scipy() {
         assert_close(&column(|r| r.theta), &case.theta, 2e-10, &case.name);
         assert_close(&column(|r| r.stderr), &case.stderr, 2e-10, &case.name);
         assert_close(&column(|r| r.win_rate), &case.win_rate, 2e-10, &case.name);
-        let bias = [fit.position_bias, fit.position_bias_stderr];
+        let bias = [fit.position_bias.logits, fit.position_bias.stderr];
         assert_close(&bias, &[case.position_bias, case.position_bias_stderr], 2e-10, &case.name);
         assert!(fit.iterations <= 20, "{}: {} iterations", case.name, fit.iterations);
     }
+}
+
+#[derive(Deserialize)]
+struct PooledGolden {
+    position_bias_prior_sd: f64,
+    cases: BTreeMap<String, PooledCase>,
+}
+
+#[derive(Deserialize)]
+struct PooledCase {
+    prior_sd: f64,
+    groups: Vec<PooledGroup>,
+    position_bias: f64,
+    position_bias_stderr: f64,
+}
+
+#[derive(Deserialize)]
+struct PooledGroup {
+    n: usize,
+    games: Vec<[u32; 6]>,
+    theta: Vec<f64>,
+    stderr: Vec<f64>,
+}
+
+#[test]
+fn bradley_terry_of_groups_has_the_posterior_of_scipy() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/pooled_ratings.json");
+    let golden: PooledGolden =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(golden.position_bias_prior_sd, POSITION_BIAS_PRIOR_SD);
+    assert_eq!(golden.cases.len(), 3);
+    for (name, case) in golden.cases {
+        let config = BradleyTerryConfig { prior_sd: case.prior_sd, position_bias: true };
+        let matches: Vec<Vec<MatchVotes>> =
+            case.groups.iter().map(|group| golden_matches(&group.games)).collect();
+        let groups: Vec<GroupVotes<'_>> = case
+            .groups
+            .iter()
+            .zip(&matches)
+            .map(|(group, matches)| GroupVotes { n: group.n, matches })
+            .collect();
+        let fits = bradley_terry_of_groups(&groups, &config);
+        assert_eq!(fits.len(), case.groups.len());
+        for ((fit, group), votes) in fits.iter().zip(&case.groups).zip(&groups) {
+            let bias = [fit.position_bias.logits, fit.position_bias.stderr];
+            assert_close(&bias, &[case.position_bias, case.position_bias_stderr], 2e-10, &name);
+            assert_close(&thetas(fit), &group.theta, 2e-10, &name);
+            assert_close(&stderrs(fit), &group.stderr, 2e-10, &name);
+            // the bias that all groups gave is all that a group needs of the others
+            let alone = bradley_terry_with_bias(votes.n, votes.matches, &config, fit.position_bias);
+            assert_close(&thetas(&alone), &thetas(fit), 1e-10, &name);
+            assert_close(&stderrs(&alone), &stderrs(fit), 1e-10, &name);
+        }
+    }
+}
+
+fn stderrs(fit: &BradleyTerry) -> Vec<f64> {
+    fit.ratings.iter().map(|rating| rating.stderr).collect()
+}
+
+#[test]
+fn bradley_terry_of_many_groups_leaves_little_to_an_always_first_judge() {
+    // three rounds of one vote: everyone was shown first once more than second, or once less
+    let matches: Vec<MatchVotes> = (0..4)
+        .flat_map(|pair| {
+            let (a, b) = (2 * pair, 2 * pair + 1);
+            let next = (b + 1) % 8;
+            [(a, b), (b, next), (a, (a + 5) % 8)]
+        })
+        .map(|(a, b)| match_votes(a, b, [1, 0], [0, 0]))
+        .collect();
+    let spread = |n_groups: usize| {
+        let group = GroupVotes { n: 8, matches: &matches };
+        let fits = bradley_terry_of_groups(&vec![group; n_groups], &Default::default());
+        let rates = fits[0].ratings.iter().map(|rating| rating.win_rate);
+        rates.clone().fold(0.0, f64::max) - rates.fold(1.0, f64::min)
+    };
+    let (one, step, file) = (spread(1), spread(16), spread(400));
+    assert!(one > 2.0 * step && step > 2.0 * file, "{one} {step} {file}");
+    assert!(file < 0.02, "{file}");
+}
+
+#[test]
+fn bradley_terry_of_a_thousand_players_is_quick() {
+    let n = 1_000;
+    let matches: Vec<MatchVotes> = (0..n)
+        .flat_map(|a| (1..=5).map(move |step| (a, (a + step * step * 7) % n)))
+        .map(|(a, b)| {
+            let a_wins = Seed::new(a as u64).child("against", b as u64).unit() < 0.6;
+            match_votes(a, b, [u32::from(a_wins), u32::from(!a_wins)], [0, 0])
+        })
+        .collect();
+    let began = std::time::Instant::now();
+    let fit = fit(n, &matches);
+    assert!(thetas(&fit).iter().sum::<f64>().abs() < 1e-9);
+    // without optimisation, on a busy machine; with it, half a second
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
 }
 
 #[test]
@@ -111,7 +211,7 @@ fn bradley_terry_rates_all_equal_under_an_always_first_judge_in_balanced_orders(
         let matches: Vec<MatchVotes> =
             pairs.iter().map(|&(a, b, votes)| match_votes(a, b, [votes, 0], [0, votes])).collect();
         let fit = fit(7, &matches);
-        assert!(fit.position_bias > 0.5, "{}", fit.position_bias);
+        assert!(fit.position_bias.logits > 0.5, "{:?}", fit.position_bias);
         for rating in &fit.ratings {
             assert!(rating.theta.abs() < 1e-12 && (rating.win_rate - 0.5).abs() < 1e-12);
         }
@@ -124,7 +224,8 @@ fn bradley_terry_rates_all_equal_under_an_always_first_judge_in_balanced_orders(
 fn bradley_terry_fits_the_opposite_bias_of_an_always_second_judge() {
     let first = fit(2, &[match_votes(0, 1, [4, 0], [0, 4])]);
     let second = fit(2, &[match_votes(0, 1, [0, 4], [4, 0])]);
-    assert_close(&[second.position_bias], &[-first.position_bias], 1e-12, "bias");
+    let biases = [first, second.clone()].map(|fit| fit.position_bias.logits);
+    assert_close(&[biases[1]], &[-biases[0]], 1e-12, "bias");
     assert_close(&thetas(&second), &[0.0, 0.0], 1e-12, "strengths");
 }
 
@@ -148,7 +249,7 @@ fn bradley_terry_explains_unbalanced_orders_by_the_position_term() {
     // order each.
     let fitted = fit(2, &[match_votes(0, 1, [3, 1], [0, 0])]);
     let plain = bradley_terry(2, &[match_votes(0, 1, [3, 1], [0, 0])], &without);
-    assert!(fitted.ratings[0].theta < plain.ratings[0].theta && fitted.position_bias > 0.0);
+    assert!(fitted.ratings[0].theta < plain.ratings[0].theta && fitted.position_bias.logits > 0.0);
     assert!(fitted.ratings[0].stderr > plain.ratings[0].stderr, "less is known");
 }
 
@@ -156,7 +257,7 @@ fn bradley_terry_explains_unbalanced_orders_by_the_position_term() {
 fn bradley_terry_keeps_the_prior_without_votes() {
     for n in 0..4 {
         let fit = fit(n, &[]);
-        assert_eq!((fit.position_bias, fit.position_bias_stderr), (0.0, 1.0));
+        assert_eq!(fit.position_bias, PositionBias { logits: 0.0, stderr: 1.0 });
         assert_eq!(fit.ratings.len(), n);
         for rating in fit.ratings {
             assert_eq!((rating.theta, rating.win_rate), (0.0, 0.5));
@@ -166,7 +267,7 @@ fn bradley_terry_keeps_the_prior_without_votes() {
     }
     let off = BradleyTerryConfig { position_bias: false, ..Default::default() };
     let fit = bradley_terry(2, &[match_votes(0, 1, [5, 0], [0, 1])], &off);
-    assert_eq!((fit.position_bias, fit.position_bias_stderr), (0.0, 0.0));
+    assert_eq!(fit.position_bias, PositionBias::default());
 }
 
 #[test]
@@ -278,7 +379,8 @@ proptest! {
         let expected_thetas = thetas(&expected);
         let permuted: Vec<f64> = order.iter().map(|&m| expected_thetas[m]).collect();
         assert_close(&thetas(&seen), &permuted, 1e-11, "strengths");
-        assert_close(&[seen.position_bias], &[expected.position_bias], 1e-11, "bias");
+        let (bias, of_moved) = (expected.position_bias.logits, seen.position_bias.logits);
+        assert_close(&[of_moved], &[bias], 1e-11, "bias");
     }
 
     #[test]

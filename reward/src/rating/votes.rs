@@ -36,3 +36,12 @@ impl MatchVotes {
         u64::from(self.a_first.b) + u64::from(self.b_first.b)
     }
 }
+
+/// The valid votes of the matches of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupVotes<'a> {
+    /// Number of players.
+    pub n: usize,
+    /// The matches.
+    pub matches: &'a [MatchVotes],
+}

@@ -12,6 +12,7 @@
 
 mod draw;
 mod format;
+mod kind;
 mod knockout;
 mod matching;
 mod opening;
@@ -22,10 +23,9 @@ mod standings;
 mod swiss;
 
 use joust_schema::seed::Seed;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use self::format::{SlotMatch, TournamentFormat};
+pub use self::kind::TournamentKind;
 use self::knockout::Knockout;
 use self::opening::Openings;
 pub(crate) use self::opening::match_seed;
@@ -34,20 +34,6 @@ pub use self::score::MatchScore;
 pub(crate) use self::size::TournamentSize;
 use self::swiss::Swiss;
 use crate::index::{PlayerIdx, SlotIdx};
-
-/// Format of a tournament: the pairs of a group that meet.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
-#[serde(rename_all = "snake_case")]
-pub enum TournamentKind {
-    /// Few rounds; each round pairs members with similar scores, without rematches. It has most of
-    /// the information of a round robin with about half of its matches.
-    Swiss,
-    /// A random bracket of n - 1 matches. For best-of-n; it has too little information for a
-    /// reward.
-    Knockout,
-    /// Every pair meets once: n(n-1)/2 matches.
-    RoundRobin,
-}
 
 /// The tournament that a group plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use joust_schema::seed::Seed;
 
 use crate::index::SlotIdx;
 
-/// Seed of the draws of the match of two players, named by their keys: permuting the players changes
-/// no draw.
+/// Seed of the draws of the match of two players, named by their keys: permuting the players
+/// changes no draw.
 pub(crate) fn match_seed(group_seed: Seed, keys: [u64; 2]) -> Seed {
     group_seed.child_str("match", &format!("{:016x}{:016x}", keys[0], keys[1]))
 }

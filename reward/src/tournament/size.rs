@@ -2,7 +2,7 @@
 //!
 //! It builds no tournament: the size of a group of any length is known at once.
 
-use super::TournamentKind;
+use super::kind::TournamentKind;
 use super::swiss::n_rounds_planned;
 
 /// Number of matches of a whole tournament.

@@ -174,7 +174,7 @@ impl Training {
             seed: seed.child_str("prompt", &group.prompt_id.0),
             tournament: None,
         });
-        let progress = &mut |_: &GroupResult| observer.observe(Event::Progressed);
+        let progress = &mut || observer.observe(Event::Progressed);
         Ok(self.scorer.score_all(requests.collect(), progress)?)
     }
 

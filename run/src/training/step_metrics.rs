@@ -48,10 +48,14 @@ fn vote_metrics(votes: &[&Vote]) -> Metrics {
     ])
 }
 
-fn position_bias<'a>(results: impl Iterator<Item = &'a GroupResult>) -> Option<(String, f64)> {
-    let biases: Vec<f64> = results.filter_map(|result| result.position_bias).collect();
-    let mean = biases.iter().sum::<f64>() / biases.len() as f64;
-    (!biases.is_empty()).then(|| ("judge/position_bias".to_owned(), mean))
+/// The judge's position bias and its error; all groups of a step are rated with the same.
+fn position_bias<'a>(mut results: impl Iterator<Item = &'a GroupResult>) -> Metrics {
+    let measured = results.find_map(|result| result.position_bias.zip(result.position_bias_stderr));
+    let named = |(bias, stderr)| {
+        [("judge/position_bias", bias), ("judge/position_bias_stderr", stderr)]
+            .map(|(name, value): (&str, f64)| (name.to_owned(), value))
+    };
+    measured.map(named).into_iter().flatten().collect()
 }
 
 /// The number of matches, and the judge's accuracy in those of a right and a wrong completion.

@@ -41,7 +41,7 @@ table! {
 
 table! {
     /// One match of two members.
-    Match, MatchColumns, "matches", "1.0" {
+    Match, MatchColumns, "matches", "1.1" {
         /// Training step; 0 outside of training.
         step: i64,
         /// The group whose members meet.
@@ -60,10 +60,19 @@ table! {
         votes_b: i32,
         /// Votes without a verdict after their second try.
         votes_invalid: i32,
-        /// Whether voting stopped because the majority could no longer change.
+        /// Whether voting stopped before all votes were cast.
         decided_early: bool,
         /// The member with more valid votes; null for a draw and where no vote is valid.
         winner: Option<Member>,
+        /// Those of `votes_a` for which `member_a` was shown first; null in files of version 1.0.
+        a_first_votes_a: Option<i32>,
+        /// Those of `votes_b` for which `member_a` was shown first; null in files of version 1.0.
+        a_first_votes_b: Option<i32>,
+        /// Log-odds by which the judge prefers the answer shown first, as the ratings of the group
+        /// take it; 0 if `position_bias` is off, null where the ratings are not Bradley-Terry's.
+        position_bias: Option<f64>,
+        /// Standard error of `position_bias`; null where that is.
+        position_bias_stderr: Option<f64>,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a judge's preference for a position leaves in the rewards, with one vote per match.
 
 use super::*;
+use crate::scorer::Scorer;
 
 /// Net number of times that each member was shown first.
 fn times_first(result: &GroupResult) -> Vec<f64> {
@@ -130,4 +131,69 @@ fn pairing_by_place_costs_no_information() {
     let of_group = |result: &GroupResult| correlation(&rewards(result), &truth(result));
     let mean = results.iter().map(of_group).sum::<f64>() / results.len() as f64;
     assert!(mean > 0.74, "{mean}");
+}
+
+/// Scores groups in steps of 16, as a training run does.
+fn score_in_steps(tournament: &TournamentConfig, bias: f64) -> Vec<GroupResult> {
+    let config = RewardConfig { tournament: tournament.clone(), ..RewardConfig::default() };
+    let mut results = Vec::new();
+    for step in 0..N_GROUPS / 16 {
+        let script = move |request: &VoteRequest| {
+            let for_first = request.seed.child("coin", 0).unit() < 1.0 / (1.0 + (-bias).exp());
+            Ok(if for_first { Verdict::First } else { Verdict::Second })
+        };
+        let judge = Box::new(judge_of(script));
+        let groups = (0..16).map(|idx| {
+            let mut request = group(&idx.to_string(), &numbers(8));
+            request.seed = Seed::new(step).child("group", idx);
+            request
+        });
+        let mut scorer = Scorer::with_judge(&config, Some(judge), false);
+        results.extend(scorer.score_all(groups.collect(), &mut || {}).unwrap());
+    }
+    results
+}
+
+#[test]
+fn rewards_of_a_step_do_not_follow_the_place_after_an_odd_number_of_rounds() {
+    for (bias, most) in [(0.5, 0.03), (1.0, 0.08)] {
+        let results = score_in_steps(&swiss(Some(3)), bias);
+        let of_group = |result: &GroupResult| correlation(&rewards(result), &times_first(result));
+        let seen = results.iter().map(of_group).sum::<f64>() / results.len() as f64;
+        assert!(seen.abs() <= most, "bias {bias}: {seen}");
+        // measured over the step: within four of its standard errors nearly always
+        let measured = results.chunks(16).map(|step| {
+            assert!(step.iter().all(|group| group.position_bias == step[0].position_bias));
+            (step[0].position_bias.unwrap(), step[0].position_bias_stderr.unwrap())
+        });
+        let measured: Vec<(f64, f64)> = measured.collect();
+        let n_off = measured.iter().filter(|(seen, stderr)| (seen - bias).abs() > 4.0 * stderr);
+        assert!(n_off.count() <= 1, "{measured:?}");
+        assert!(measured.iter().all(|(_, stderr)| (0.05..0.35).contains(stderr)), "{measured:?}");
+    }
+}
+
+#[test]
+fn rewards_of_a_step_do_not_depend_on_the_order_of_its_groups() {
+    let mut groups: Vec<GroupRequest> = (0..5)
+        .map(|idx| {
+            let mut request = group(&format!("g{idx}"), &numbers(3 + idx));
+            request.seed = Seed::new(idx as u64);
+            request
+        })
+        .collect();
+    let score = |groups: &[GroupRequest]| {
+        let judge = Box::new(judge_of(noisy));
+        let mut scorer = Scorer::with_judge(&RewardConfig::default(), Some(judge), false);
+        let mut results = scorer.score_all(groups.to_vec(), &mut || {}).unwrap();
+        assert!(results.iter().zip(groups).all(|(one, other)| one.group_id == other.group_id));
+        results.sort_by(|one, other| one.group_id.cmp(&other.group_id));
+        results
+    };
+    let wanted = score(&groups);
+    groups.rotate_left(2);
+    groups.swap(0, 1);
+    assert_eq!(score(&groups), wanted);
+    // a group alone has a bias of its own
+    assert_ne!(score(&groups[..1])[0].position_bias, wanted[0].position_bias);
 }

@@ -71,6 +71,7 @@ mod tests {
     fn reply(n_bytes: usize) -> VoteReply {
         VoteReply {
             verdict: Verdict::First,
+            is_swapped: false,
             text: "h".repeat(n_bytes),
             prompt_tokens: 1,
             cached_prompt_tokens: 0,

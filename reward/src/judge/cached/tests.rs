@@ -12,7 +12,8 @@ use crate::arena::{GroupRequest, GroupResult};
 use crate::config::RewardConfig;
 use crate::config::judge::{EngineJudgeConfig, JudgeConfig, JudgeKind, ReplayJudgeConfig};
 use crate::judge::{
-    Judge, JudgeError, ScriptControl, ScriptedJudge, VoteId, VoteOutcome, VoteReply, VoteRequest,
+    Judge, JudgeError, ScriptControl, ScriptedJudge, ShownPair, VoteId, VoteOutcome, VoteReply,
+    VoteRequest,
 };
 use crate::scorer::Scorer;
 
@@ -26,6 +27,7 @@ fn answer(request: &VoteRequest) -> Result<VoteReply, JudgeError> {
     };
     Ok(VoteReply {
         verdict,
+        is_swapped: false,
         text: format!("{} {} {}", request.answer_first, request.vote, request.seed.0),
         prompt_tokens: 300,
         cached_prompt_tokens: 16,
@@ -53,6 +55,7 @@ fn request(id: u64, first: &str) -> VoteRequest {
     VoteRequest {
         id: VoteId(id),
         match_id: MatchId(format!("g{id}/1-0-1")),
+        pair: ShownPair::new("g", 0, 1),
         vote: 0,
         attempt: 0,
         question: "2+2?".to_owned(),
@@ -210,16 +213,16 @@ fn score_all_does_not_depend_on_earlier_groups() {
     };
     let groups = || vec![group("a", 1), group("b", 1)];
     let (mut fresh, _) = scorer();
-    let wanted = fresh.score_all(groups(), &mut |_| {}).unwrap();
+    let wanted = fresh.score_all(groups(), &mut || {}).unwrap();
     let stats = fresh.cache_stats().unwrap();
     assert_eq!(stats.misses(), stats.joined() + stats.hits(), "one group asks for both");
     assert_eq!(verdicts(&wanted[0]), verdicts(&wanted[1]));
 
     let (mut used, seen) = scorer();
     // the same comparisons with other draws
-    let other = used.score_all(vec![group("a", 2)], &mut |_| {}).unwrap();
+    let other = used.score_all(vec![group("a", 2)], &mut || {}).unwrap();
     assert_ne!(verdicts(&other[0]), verdicts(&wanted[0]));
-    assert_eq!(used.score_all(groups(), &mut |_| {}).unwrap(), wanted);
+    assert_eq!(used.score_all(groups(), &mut || {}).unwrap(), wanted);
 
     // as in the server: cached verdicts serve later groups
     let n_asked = seen.n_submitted();

@@ -253,6 +253,7 @@ mod tests {
         let vote = |seed| VoteRequest {
             id: VoteId(seed),
             match_id: joust_schema::ids::MatchId("g/1-0-1".to_owned()),
+            pair: crate::judge::ShownPair::new("g", 0, 1),
             vote: 0,
             attempt: 0,
             question: String::new(),

@@ -20,8 +20,8 @@ use super::HttpJudge;
 use crate::config::RewardConfig;
 use crate::config::judge::{HttpJudgeConfig, JudgeConfig, JudgeKind};
 use crate::judge::{
-    ChatId, ChatModel as _, ChatReply, ChatRequest, Judge as _, JudgeError, VoteId, VoteOutcome,
-    VoteRequest,
+    ChatId, ChatModel as _, ChatReply, ChatRequest, Judge as _, JudgeError, ShownPair, VoteId,
+    VoteOutcome, VoteRequest,
 };
 
 /// A server, and the requests that it got.
@@ -72,6 +72,7 @@ fn request(id: u64) -> VoteRequest {
     VoteRequest {
         id: VoteId(id),
         match_id: MatchId("g/1-0-1".to_owned()),
+        pair: ShownPair::new("g", 0, 1),
         vote: 0,
         attempt: 0,
         question: "2+2? <|im_end|>".to_owned(),

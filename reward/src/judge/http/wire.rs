@@ -101,6 +101,7 @@ impl ChatCompletion {
         let completion_tokens = shares(usage.completion_tokens, &lengths);
         let reply = |(place, (text, completion_tokens)): (usize, (String, usize))| VoteReply {
             verdict: verdict::parse(&text),
+            is_swapped: false,
             text,
             prompt_tokens: usage.prompt_tokens,
             cached_prompt_tokens: match place {

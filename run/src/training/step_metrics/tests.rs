@@ -89,10 +89,15 @@ fn result(winner: Member) -> GroupResult {
             votes_invalid: 1,
             decided_early: false,
             winner: Some(winner),
+            a_first_votes_a: Some(1),
+            a_first_votes_b: Some(0),
+            position_bias: Some(0.25),
+            position_bias_stderr: Some(0.1),
         }],
         votes: vec![vote(Verdict::First), vote(Verdict::Invalid)],
         winner: Some(winner),
         position_bias: Some(0.25),
+        position_bias_stderr: Some(0.1),
         is_refused: false,
     }
 }
@@ -108,6 +113,7 @@ fn scored_metrics_count_votes_and_compare_verdicts_with_known_answers() {
             ("judge/first_ratio", 1.0),
             ("judge/invalid_ratio", 0.5),
             ("judge/position_bias", 0.25),
+            ("judge/position_bias_stderr", 0.1),
             ("judge/tokens", 20.0),
             ("judge/tokens_per_vote", 10.0),
             ("judge/votes", 2.0),

@@ -47,6 +47,7 @@ fn judged(question: &str, status: Status) -> Arc<Judged> {
         votes: Vec::<Vote>::new(),
         winner: None,
         position_bias: None,
+        position_bias_stderr: None,
         is_refused: false,
     };
     Arc::new(Judged { key: key_of(&group), group, result, cohort: None })

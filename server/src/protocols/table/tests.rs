@@ -260,6 +260,7 @@ fn rewards_have_the_member_numbers_of_the_client() {
         votes: Vec::new(),
         winner: None,
         position_bias: None,
+        position_bias_stderr: None,
         is_refused: false,
     };
     let judged = Reward::from_batch(&rewards(&labels, &result).unwrap()).unwrap();
