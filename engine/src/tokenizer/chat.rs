@@ -13,6 +13,11 @@ use crate::error::Error;
 
 const NAME: &str = "chat";
 
+/// Maximum work of a rendering: steps of the template, and 64 bytes of text each. A long chat takes
+/// some ten thousand; a template that loops without an end, or repeats a text a billion times, is
+/// refused after a second.
+const MAX_STEPS: u64 = 10_000_000;
+
 /// A parsed chat template.
 pub(super) struct JinjaTemplate {
     source: String,
@@ -30,6 +35,7 @@ impl JinjaTemplate {
         syntax.trim_blocks(true).lstrip_blocks(true);
         let syntax = syntax.build().expect("the delimiters are Jinja's own. This is a bug.");
         environment.set_syntax(syntax);
+        environment.set_fuel(Some(MAX_STEPS));
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function(
@@ -81,6 +87,10 @@ impl JinjaTemplate {
             tools => none(), documents => none()
         };
         template.render(context).map_err(|error| {
+            if error.kind() == ErrorKind::OutOfFuel {
+                let reason = format!("does not end within {MAX_STEPS} steps");
+                return Error::Template(reason);
+            }
             let detail = error.detail().map_or_else(|| error.to_string(), str::to_owned);
             Error::Template(detail)
         })

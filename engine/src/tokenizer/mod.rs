@@ -211,6 +211,15 @@ impl Tokenizer {
         self.template.is_some()
     }
 
+    /// The same tokenizer with another chat template.
+    ///
+    /// # Errors
+    /// [`Error::Template`] where the template does not parse.
+    pub fn with_chat_template(&self, source: String) -> Result<Self, Error> {
+        let template = Some(Arc::new(JinjaTemplate::parse(source)?));
+        Ok(Self { template, ..self.clone() })
+    }
+
     /// Renders chat messages as the text that the model was trained on. The text contains the
     /// special tokens, and a BOS where the template writes one: encode it with
     /// [`Tokenizer::encode`].

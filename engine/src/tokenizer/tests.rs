@@ -99,6 +99,26 @@ fn render_chat_reports_a_template_that_refuses_or_does_not_parse() {
     assert_eq!(json.render_chat(&[], true).unwrap(), r#"{"a": [1, "é<"], "b": null}"#);
 }
 
+#[test]
+fn render_chat_refuses_a_template_without_an_end() {
+    for endless in [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{{ b }}{% endfor %}{% endfor %}",
+        "{{ 'ab' * 9999999999 }}",
+        "{% set ns = namespace(t='ab') %}{% for i in range(60) %}{% set ns.t = ns.t ~ ns.t %}\
+         {% endfor %}{{ ns.t }}",
+    ] {
+        let tokenizer = fresh_once().with_chat_template(endless.to_owned()).unwrap();
+        let error = tokenizer.render_chat(&[], true).unwrap_err().to_string();
+        assert!(error.starts_with("chat template: "), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    // a long chat is far from the limit
+    let plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+    let tokenizer = fresh_once().with_chat_template(plain.to_owned()).unwrap();
+    let long = vec![Message::new("user", "so ".repeat(1000)); 1000];
+    assert!(tokenizer.render_chat(&long, true).unwrap().len() > 3_000_000);
+}
+
 proptest! {
     #[test]
     fn decode_and_stream_restore_any_encoded_text(text in "\\PC{0,40}") {

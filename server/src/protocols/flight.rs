@@ -4,6 +4,8 @@
 //! `DoExchange` with the descriptor `score` (a command or a path). The methods for data stored on a
 //! server are not implemented.
 
+use std::panic::AssertUnwindSafe;
+
 use arrow::array::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -14,13 +16,14 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use axum::response::{IntoResponse as _, Response as HttpResponse};
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 use joust_schema::table::Table as _;
 use joust_schema::tables::Reward;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::group_stream::{self, Answering, StreamEvent};
-use super::streams;
+use super::{ipc, streams};
 use crate::input::{Client, MAX_BODY_BYTES};
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -99,8 +102,12 @@ fn batches(
     });
     let decoded = FlightRecordBatchStream::new_from_flight_data(with_data.map_err(Into::into));
     stream::unfold((decoded, 0_usize), |(mut decoded, n_batches)| async move {
-        let batch = match decoded.next().await {
-            Some(batch) => batch.map_err(decode_problem),
+        // a problem ends the exchange: after a panic the decoder is not used again
+        let next = AssertUnwindSafe(decoded.next()).catch_unwind().await;
+        let contradiction = || Some(Err(Problem::Malformed(ipc::CONTRADICTION.to_owned())));
+        let next = next.map(|next| next.map(|batch| batch.map_err(decode_problem)));
+        let batch = match next.unwrap_or_else(|_| contradiction()) {
+            Some(batch) => batch,
             None if n_batches > 0 => return None,
             None => match decoded.schema() {
                 Some(schema) => Ok(RecordBatch::new_empty(schema.clone())),

@@ -1,5 +1,7 @@
 //! Arrow IPC streams in pieces: bytes to batches, and batches to bytes. Pure.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
@@ -9,6 +11,10 @@ use axum::body::Bytes;
 use joust_schema::table::Table;
 
 use crate::problem::Problem;
+
+/// Reason of a message for which Arrow's decoder panics: it checks most of what a message says, but
+/// not whether a buffer lies within the message.
+pub(crate) const CONTRADICTION: &str = "a message contradicts itself";
 
 /// First bytes of a message in a stream; the length of the message follows.
 const CONTINUATION: [u8; 4] = [0xff; 4];
@@ -41,7 +47,11 @@ impl BatchReader {
     /// [`Problem::Malformed`], [`Problem::TooLarge`]; the rest of the stream cannot be read then.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, Problem> {
         let n_before = self.piece.len();
-        let batch = self.decoder.decode(&mut self.piece).map_err(not_arrow)?;
+        // after a panic the decoder is not used again: the rest of the stream cannot be read
+        let decode = AssertUnwindSafe(|| self.decoder.decode(&mut self.piece));
+        let decoded = catch_unwind(decode)
+            .unwrap_or_else(|_| Err(ArrowError::IpcError(CONTRADICTION.to_owned())));
+        let batch = decoded.map_err(not_arrow)?;
         self.n_bytes += n_before - self.piece.len();
         if self.n_bytes > self.max_bytes {
             let max = self.max_bytes;
@@ -183,6 +193,29 @@ mod tests {
         let broken = [&bytes[..], &broken_off("the judge has stopped")].concat();
         let seen: Vec<_> = StreamReader::try_new(&broken[..], None).unwrap().collect();
         assert!(seen.len() == 3 && seen[2].is_err(), "Arrow's own reader notices it, too");
+    }
+
+    #[test]
+    fn batch_reader_refuses_or_reads_a_stream_with_any_byte_changed() {
+        let mut writer = BatchWriter::new::<Reward>().unwrap();
+        let mut bytes = writer.take_bytes().to_vec();
+        writer.write(&rewards("a")).unwrap();
+        bytes.extend(writer.take_bytes());
+        let mut contradictions = 0;
+        for at in 0..bytes.len() {
+            for byte in [0x00, 0x01, 0x7f, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] = byte;
+                match read(&changed, changed.len(), 1 << 20) {
+                    Err(Problem::Malformed(reason)) if reason.contains(CONTRADICTION) => {
+                        contradictions += 1;
+                    }
+                    Err(Problem::Malformed(_) | Problem::TooLarge(_)) | Ok(_) => {}
+                    Err(problem) => panic!("byte {at} as {byte}: {problem:?}"),
+                }
+            }
+        }
+        assert!(contradictions > 0, "Arrow's decoder checks everything: `catch_unwind` may go");
     }
 
     #[test]

@@ -113,6 +113,35 @@ async fn do_exchange_answers_a_group_before_the_next_is_sent() {
 }
 
 #[tokio::test]
+async fn do_exchange_refuses_a_message_that_contradicts_itself() {
+    let mut client = client(&running(Box::<RuleJudge>::default(), |_| {})).await;
+    let batch = table(&["a"], None);
+    let mut parts = batches_to_flight_data(&batch.schema(), vec![batch]).unwrap();
+    parts[0].flight_descriptor = score();
+    let mut refused = 0;
+    for at in 0..parts[1].data_header.len() {
+        let mut changed = parts.clone();
+        let mut header = changed[1].data_header.to_vec();
+        header[at] = 0x7f;
+        changed[1].data_header = header.into();
+        let ended = match client.do_exchange(stream::iter(changed).map(Ok)).await {
+            Ok(answers) => answers.try_collect::<Vec<_>>().await.err(),
+            Err(error) => Some(error),
+        };
+        match ended {
+            Some(FlightError::Tonic(status)) => {
+                assert_ne!(status.code(), Code::Internal, "byte {at}: {status}");
+                assert_ne!(status.code(), Code::Unknown, "byte {at}: {status}");
+                refused += usize::from(status.message().contains("contradicts itself"));
+            }
+            Some(error) => panic!("byte {at}: {error}"),
+            None => {}
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[tokio::test]
 async fn do_exchange_maps_problems_to_grpc_codes() {
     let server = running(Box::<RuleJudge>::default(), |_| {});
     let mut client = client(&server).await;
