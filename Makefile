@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup setup-test build test test-clients check quickstart models prompts smollm2 bench-engine docs clean
+.PHONY: help setup setup-test build test test-clients check faults fuzz quickstart models prompts smollm2 bench-engine docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -39,6 +39,19 @@ check: setup ## format, lints and documentation, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
+
+faults: build setup-test ## kills, full disks, lying judges, clients that leave: what was lost (some minutes)
+	.venv/bin/python tests/faults/play.py --binary $(JOUST)
+
+# needs a nightly toolchain, and cargo-fuzz (cargo install cargo-fuzz)
+FUZZ_SECONDS := 60
+FUZZ_TARGETS := $(notdir $(wildcard fuzz/corpus/*))
+fuzz: setup ## mutates the inputs of every parser, FUZZ_SECONDS each; FUZZ_TARGETS chooses some
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p .cache/fuzz/$$target && \
+		TMPDIR=/dev/shm $(CARGO) +nightly fuzz run --sanitizer none $$target .cache/fuzz/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -max_len=8192 || exit 1; \
+	done
 
 quickstart: build ## GRPO on a nano policy, taught by a nano reasoning judge (a few minutes)
 	$(JOUST) train configs/quickstart.toml --clean

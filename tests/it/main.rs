@@ -5,6 +5,7 @@ mod batching;
 mod binary;
 mod configs;
 mod contracts;
+mod corpora;
 mod doctor;
 mod dumps;
 mod earlier_dumps;

@@ -1,0 +1,5 @@
+//! Fuzz target of the server's JSON bodies: `joust_fuzz::request`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| joust_fuzz::request::check_json(bytes));
