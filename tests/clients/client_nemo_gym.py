@@ -47,20 +47,25 @@ def resources_server():
     return app.JoustResourcesServer.model_construct(config=config)
 
 
-def verified(seed, prefix, **more):
-    async def all_of_them():
-        set_global_aiohttp_client(GlobalAIOHTTPAsyncClientConfig())
-        server = resources_server()
-        calls = [
-            server.verify(body(question, text, f"{prefix}{group}", member, **more))
-            for group, (question, _, texts) in enumerate(sums(3, seed))
-            for member, text in enumerate(texts)
-        ]
-        return await asyncio.gather(*calls)
-
-    rewards = [answer.reward for answer in asyncio.run(all_of_them())]
+async def verified(seed, prefix, **more):
+    server = resources_server()
+    calls = [
+        server.verify(body(question, text, f"{prefix}{group}", member, **more))
+        for group, (question, _, texts) in enumerate(sums(3, seed))
+        for member, text in enumerate(texts)
+    ]
+    rewards = [answer.reward for answer in await asyncio.gather(*calls)]
     return [right_ones_win(rewards[start : start + 4]) for start in range(0, len(rewards), 4)][0]
 
 
-check("verify", lambda: verified(1, "a"))
-check("verify, instructions", lambda: verified(2, "b", instructions="Be brief."))
+async def start_client():
+    set_global_aiohttp_client(GlobalAIOHTTPAsyncClientConfig())
+
+
+# one event loop: NeMo-Gym has one HTTP client, which belongs to it
+with asyncio.Runner() as runner:
+    runner.run(start_client())
+    check("verify", lambda: runner.run(verified(1, "a")))
+    check(
+        "verify, instructions", lambda: runner.run(verified(2, "b", instructions="Be brief."))
+    )

@@ -29,12 +29,12 @@ PATIENCE_S = 900
 PACKAGES = {
     "openai": (["openai==3.57.0"], [], False, [[]]),
     "cohere": (["cohere==7.3.1"], [], False, [[]]),
-    "openrlhf": (["aiohttp"], ["openrlhf==0.11.2"], True, [[]]),
+    "openrlhf": (["-r", "openrlhf.txt"], ["openrlhf==0.11.2"], True, [[]]),
     "ms-swift": (["-r", "ms-swift.txt"], ["ms-swift==4.6.0"], True, [[]]),
     "verl": (["-r", "verl.txt"], ["verl==0.9.1"], True, [["manager"], ["naive"]]),
     "nemo-gym": (["-r", "nemo-gym.txt"], ["nemo-gym==0.7.0"], False, [[]]),
 }
-TORCH = ["torch==2.11.0", "transformers>=5.5.3,<5.11", "numpy"]
+TORCH = ["torch==2.11.0", "numpy"]
 
 
 def site_packages(folder):
