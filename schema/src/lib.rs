@@ -8,6 +8,7 @@
 pub mod atomic;
 pub mod column;
 pub mod config;
+pub mod control_tokens;
 mod error;
 pub mod group_rows;
 pub mod ids;

@@ -3,13 +3,15 @@
 //! The byte-pair encoding is the `tokenizers` library's; this module adds the settings of model
 //! folders. It knows nothing of models.
 
+pub(crate) mod as_is;
+mod as_text;
 mod chat;
 pub(crate) mod gguf;
 mod stream;
 pub mod train;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use joust_schema::prompt::Message;
 use serde_json::{Map, Value, json};
@@ -18,6 +20,7 @@ pub use stream::TextStream;
 
 use crate::error::Error;
 use crate::json;
+use as_text::TextEncoder;
 use chat::JinjaTemplate;
 
 /// A tokenizer as a model folder describes it.
@@ -30,8 +33,8 @@ pub struct Tokenizer {
     bos: Option<String>,
     eos: Option<String>,
     eos_ids: Vec<u32>,
-    /// Texts of the special tokens, sorted.
-    special: Vec<String>,
+    /// Encodes control tokens in contents of chats as text; made when it is first used.
+    as_text: Arc<OnceLock<TextEncoder>>,
 }
 
 impl Tokenizer {
@@ -58,11 +61,15 @@ impl Tokenizer {
         let eos_ids = eos.as_ref().map(id_of).transpose()?.into_iter().collect();
         let template =
             template.map(|source| JinjaTemplate::parse(source).map(Arc::new)).transpose()?;
-        let added = inner.get_added_tokens_decoder();
-        let mut special: Vec<String> =
-            added.into_values().filter(|token| token.special).map(|token| token.content).collect();
-        special.sort();
-        Ok(Self { inner: Arc::new(inner), config, template, bos, eos, eos_ids, special })
+        Ok(Self {
+            inner: Arc::new(inner),
+            config,
+            template,
+            bos,
+            eos,
+            eos_ids,
+            as_text: Arc::default(),
+        })
     }
 
     /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template of a model folder.
@@ -99,7 +106,8 @@ impl Tokenizer {
         Self::from_parts(inner, config, template)
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json` (with the chat template).
+    /// Writes `tokenizer.json` and `tokenizer_config.json` (with the chat template), and the class
+    /// that the latter names if joust trained the tokenizer.
     ///
     /// # Errors
     /// [`Error::Io`]
@@ -112,6 +120,7 @@ impl Tokenizer {
         if let Some(template) = &self.template {
             config.insert("chat_template".to_owned(), json!(template.source()));
         }
+        as_is::save(dir, &config)?;
         json::write(&dir.join("tokenizer_config.json"), &Value::Object(config))
     }
 
@@ -159,26 +168,6 @@ impl Tokenizer {
     /// Decodes tokens. Bytes that are not UTF-8 become U+FFFD; unknown ids are skipped.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
         self.inner.decode(ids, skip_special_tokens).unwrap_or_default()
-    }
-
-    /// Breaks up every special token that the text spells out with a space, so that encoding the
-    /// text inside a rendered chat gives no control token. Texts without special tokens are
-    /// returned unchanged. Special tokens of one character stay, because no space breaks them.
-    pub fn disarm(&self, text: &str) -> String {
-        let mut disarmed = text.to_owned();
-        for token in &self.special {
-            let mut characters = token.chars();
-            let Some(first) = characters.next() else { continue };
-            let broken = format!("{first} {}", characters.as_str());
-            // a space does not break up a token of one character
-            if broken.contains(token.as_str()) {
-                continue;
-            }
-            while disarmed.contains(token.as_str()) {
-                disarmed = disarmed.replace(token, &broken);
-            }
-        }
-        disarmed
     }
 
     /// A decoder that takes one token at a time.

@@ -1,23 +1,12 @@
 //! Texts to which a chat template was applied: where an assistant turn begins. Pure.
 
-use super::comparable::without_end_tokens;
-
-/// Start of an assistant turn in the chat templates of Qwen, Llama 3, Gemma, Mistral, DeepSeek and
-/// Phi.
-pub(crate) const ASSISTANT_STARTS: [&str; 6] = [
-    "<|im_start|>assistant",
-    "<|start_header_id|>assistant<|end_header_id|>",
-    "<start_of_turn>model",
-    "[/INST]",
-    "<｜Assistant｜>",
-    "<|assistant|>",
-];
+use joust_schema::control_tokens::{answer_starts, without_ends};
 
 /// Splits a conversation into prompt and answer, at its last assistant turn; `None` without one.
 pub(crate) fn split(text: &str) -> Option<(String, String)> {
-    let found = ASSISTANT_STARTS.iter().filter_map(|start| Some((text.rfind(start)?, start.len())));
+    let found = answer_starts().filter_map(|start| Some((text.rfind(start)?, start.len())));
     let (at, length) = found.max()?;
-    let said = without_end_tokens(&text[at + length..]);
+    let said = without_ends(&text[at + length..]);
     let prompt = text[..at].trim();
     (!prompt.is_empty()).then(|| (prompt.to_owned(), said.to_owned()))
 }
@@ -35,6 +24,9 @@ mod tests {
                      <|start_header_id|>assistant<|end_header_id|>\n\nHo<|eot_id|>";
         assert_eq!(split(llama).unwrap().1, "Ho");
         assert_eq!(split("<s>[INST] a [/INST] b</s>[INST] c [/INST] d</s>").unwrap().1, "d");
+        let gemma =
+            "<start_of_turn>user\n2+2?<end_of_turn>\n<start_of_turn>model\n4<end_of_turn>\n";
+        assert_eq!(split(gemma).unwrap().1, "4");
         assert_eq!(split("2+2? 4"), None);
         assert_eq!(split("<|im_start|>assistant\n4"), None);
     }

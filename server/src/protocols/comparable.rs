@@ -3,10 +3,7 @@
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 use icu_normalizer::properties::CanonicalCombiningClassMapBorrowed;
-
-/// Special tokens that are no names between `<|` and `|>`.
-const TOKENS: [&str; 8] =
-    ["<s>", "</s>", "<bos>", "<eos>", "<pad>", "<unk>", "<start_of_turn>", "<end_of_turn>"];
+use joust_schema::control_tokens::token_at_start;
 
 /// Whether special tokens are part of a comparison.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,7 +26,7 @@ impl Comparable {
         let mut found: Vec<(char, usize)> = Vec::with_capacity(text.len());
         let mut at = 0;
         while let Some(c) = text[at..].chars().next() {
-            let token = special_token(&text[at..]).filter(|_| tokens == SpecialTokens::Dropped);
+            let token = token_at_start(&text[at..]).filter(|_| tokens == SpecialTokens::Dropped);
             match (token, c) {
                 (Some(token), _) => {
                     at += token.len();
@@ -74,39 +71,6 @@ fn is_left_out(c: char) -> bool {
     c.is_whitespace() || c.is_control() || is_invisible
 }
 
-/// The special token at the start of a text.
-pub(crate) fn special_token(text: &str) -> Option<&str> {
-    if !text.starts_with('<') {
-        return None;
-    }
-    if let Some(token) = TOKENS.iter().find(|token| text.starts_with(**token)) {
-        return Some(token);
-    }
-    for (open, close) in [("<|", "|>"), ("<｜", "｜>")] {
-        let Some(rest) = text.strip_prefix(open) else { continue };
-        let length = rest.find(close)?;
-        let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '▁');
-        let has_name = length > 0 && rest[..length].chars().all(is_name);
-        return has_name.then(|| &text[..open.len() + length + close.len()]);
-    }
-    None
-}
-
-/// A text without blanks and special tokens at its end.
-pub(crate) fn without_end_tokens(text: &str) -> &str {
-    let mut said = text.trim();
-    loop {
-        let token = said.rfind('<').and_then(|at| {
-            let token = special_token(&said[at..])?;
-            (token.len() == said.len() - at).then_some(at)
-        });
-        match token {
-            Some(at) => said = said[..at].trim_end(),
-            None => return said,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,19 +99,5 @@ mod tests {
         let starts: Vec<usize> = (0..=both.chars.len()).map(|idx| both.start_of(idx)).collect();
         assert_eq!(starts, [0, 0, 7, 8]);
         assert_eq!([0, 1, 7, 8].map(|at| both.n_before(at)), [0, 2, 2, 3]);
-    }
-
-    #[test]
-    fn without_end_tokens_leaves_the_answer() {
-        for (text, said) in [
-            ("4.<|im_end|>\n<|endoftext|>", "4."),
-            (" 4 <|x y|> is it.</s>", "4 <|x y|> is it."),
-            ("a<end_of_turn>\n<eos>", "a"),
-            ("x < y", "x < y"),
-            ("<｜end▁of▁sentence｜>", ""),
-            ("a <b>", "a <b>"),
-        ] {
-            assert_eq!(without_end_tokens(text), said);
-        }
     }
 }

@@ -5,8 +5,9 @@
 //! begin-of-text token, put blanks beside special tokens or leave those tokens out, and OpenRLHF
 //! cuts a prompt that is too long on its left.
 
-use super::chat_text::ASSISTANT_STARTS;
-use super::comparable::{Comparable, SpecialTokens, special_token, without_end_tokens};
+use joust_schema::control_tokens::{answer_starts, token_at_start, without_ends};
+
+use super::comparable::{Comparable, SpecialTokens};
 
 /// Number of characters of a prompt's end that are surely not equal by chance.
 const MANY: usize = 16;
@@ -21,7 +22,7 @@ const MAX_LEAD: usize = 32;
 /// nor its end.
 pub(crate) fn completion_after<'a>(query: &'a str, prompt: &str) -> Option<&'a str> {
     let start = completion_start(query, prompt)?;
-    Some(without_end_tokens(&query[start..]))
+    Some(without_ends(&query[start..]))
 }
 
 fn completion_start(query: &str, prompt: &str) -> Option<usize> {
@@ -59,7 +60,7 @@ impl<'a> Pair<'a> {
                 return Some(self.query.start_of(first + self.prompt.chars.len()));
             }
             let blanks = self.text[at..].len() - self.text[at..].trim_start().len();
-            at += blanks + special_token(self.text[at + blanks..].trim_start())?.len();
+            at += blanks + token_at_start(self.text[at + blanks..].trim_start())?.len();
         }
     }
 
@@ -99,7 +100,7 @@ fn longest_overlap(first: &[char], second: &[char]) -> usize {
 /// After the start of the assistant's turn that ends the prompt, where the text before it differs.
 /// `None` unless it is certain that the completion has no such start itself.
 fn after_mark(query: &str, prompt: &str) -> Option<usize> {
-    let starts = ASSISTANT_STARTS.iter().filter_map(|mark| Some((prompt.rfind(mark)?, *mark)));
+    let starts = answer_starts().filter_map(|mark| Some((prompt.rfind(mark)?, mark)));
     let (at, mark) = starts.max()?;
     let (wanted, found) = (prompt.matches(mark).count(), query.matches(mark).count());
     if found != wanted && found != 1 {

@@ -9,12 +9,13 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use futures_util::future::join_all;
+use joust_schema::control_tokens::answer_starts;
 use joust_schema::prompt::{Completion, Message, Prompt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::chat_text::{ASSISTANT_STARTS, split};
+use super::chat_text::split;
 use super::native::score_texts;
 use super::per_completion::{CompletionRequest, answer, join_cohorts};
 use super::system::model_name;
@@ -145,7 +146,7 @@ fn pairs_of_texts(texts: Texts) -> Result<Vec<(Prompt, String)>, Problem> {
     match texts.into_vec().iter().map(pair).collect::<Option<Vec<_>>>() {
         Some(pairs) if !pairs.is_empty() => Ok(pairs),
         _ => {
-            let wanted = ASSISTANT_STARTS.join(", ");
+            let wanted = answer_starts().collect::<Vec<_>>().join(", ");
             Err(invalid(&format!(
                 "a text has no assistant's turn to judge, wanted conversations with one of: \
                  {wanted}"
