@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use joust_schema::seed::Seed;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// A request to any server of the fleet, made anew for each attempt.
 pub trait Call: Send {
-    /// Body of a successful response.
-    type Answer: DeserializeOwned + Send;
     /// Reply that the caller gets.
     type Reply: Send;
 
@@ -26,11 +24,20 @@ pub trait Call: Send {
     /// Reads the answer, which took `latency`.
     ///
     /// # Errors
-    /// The defect of the answer. It is the server's fault, so that another attempt follows.
-    fn read(&mut self, answer: Self::Answer, latency: Duration) -> Result<Self::Reply, String>;
+    /// Why it is no answer.
+    fn read(&mut self, answer: Value, latency: Duration) -> Result<Self::Reply, BadAnswer>;
 
     /// Seed of the random part of the pauses between attempts.
     fn seed(&self) -> Seed;
+}
+
+/// Why the body of a successful response is no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BadAnswer {
+    /// A defect. It is the server's fault, so that another attempt follows.
+    Defect(String),
+    /// The body refuses the request as wrong: the same request would be refused again.
+    Refused(String),
 }
 
 /// A call that was answered.
@@ -53,10 +60,59 @@ pub enum CallError {
     /// A server refuses for another reason, such as its path or its key, which no retry changes.
     #[error("{0}")]
     Rejected(String),
-    /// Every attempt failed by a server's fault; the reason of the last attempt.
-    #[error("no answer; last: {0}")]
-    Exhausted(String),
+    /// Every attempt failed by a server's fault.
+    #[error("{0}")]
+    Exhausted(Exhausted),
     /// The call was no longer wanted when its turn came.
     #[error("the call is no longer wanted")]
     Unwanted,
+}
+
+/// Why a call was given up: the reasons of its first and its last attempt, which differ where a
+/// failure has a consequence.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exhausted {
+    /// Number of attempts, those during an outage included.
+    pub n_attempts: u32,
+    /// Reason of the first attempt.
+    pub first: String,
+    /// Reason of the last attempt.
+    pub last: String,
+}
+
+impl Exhausted {
+    /// Adds a failed attempt.
+    pub(crate) fn add(&mut self, reason: String) {
+        if self.n_attempts == 0 {
+            self.first.clone_from(&reason);
+        }
+        self.n_attempts += 1;
+        self.last = reason;
+    }
+}
+
+impl std::fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} tries; ", self.n_attempts)?;
+        match self.first == self.last {
+            true => write!(f, "{}", self.last),
+            false => write!(f, "first: {}; last: {}", self.first, self.last),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exhausted_call_tells_its_first_and_its_last_reason() {
+        let mut exhausted = Exhausted::default();
+        exhausted.add("connection refused".to_owned());
+        assert_eq!(exhausted.to_string(), "1 tries; connection refused");
+        exhausted.add("connection refused".to_owned());
+        assert_eq!(exhausted.to_string(), "2 tries; connection refused");
+        exhausted.add("all rest".to_owned());
+        assert_eq!(exhausted.to_string(), "3 tries; first: connection refused; last: all rest");
+    }
 }

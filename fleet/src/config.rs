@@ -7,17 +7,22 @@ use std::time::Duration;
 /// The servers of a fleet and the limits on calls to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FleetConfig {
-    /// Full address of the endpoint at each server, at least one.
+    /// Base address of each server, at least one.
     pub urls: Vec<String>,
-    /// Bearer token that is sent with each call, if any.
-    pub api_key: Option<String>,
+    /// Path of a call, below the base address.
+    pub path: String,
+    /// Headers that are sent with each request, by name.
+    pub headers: Vec<(String, String)>,
     /// Maximum number of slots in use at each server, at least 1.
     pub concurrency: usize,
     /// Maximum number of calls that start at each server in any minute, retries included; 0 sets no
     /// limit.
     pub requests_per_minute: u32,
-    /// Maximum time of one call.
+    /// Maximum time of one call, its whole response included.
     pub timeout: Duration,
     /// Maximum number of attempts of a call, the first included; at least 1.
     pub tries: u32,
+    /// Time for which calls wait for servers that are gone, all of them: attempts in this time do
+    /// not count. Zero: they count.
+    pub outage: Duration,
 }

@@ -2,16 +2,19 @@
 //!
 //! It does not know what a call asks, only whether the call is still wanted.
 
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use joust_schema::seed::Seed;
-use reqwest::StatusCode;
-use serde::de::DeserializeOwned;
+use serde::Serialize;
 use tokio::time::Instant;
 
-use super::call::{Call, CallError, Finished};
+use super::call::{BadAnswer, Call, CallError, Exhausted, Finished};
 use super::config::FleetConfig;
+use super::inspection::{Inspected, InspectionError, Inspections, Inspector};
+use super::outage::{Outage, Waiting};
 use super::pool::{CallEnd, ServerPool};
+use super::server::{Error, RequestError, ServerClient, client};
 use super::slots::Slots;
 
 /// Pause before the second attempt, before the random factor; it doubles with each further attempt.
@@ -20,25 +23,25 @@ const FIRST_PAUSE_MS: u64 = 100;
 /// Maximum pause between two attempts, before the random factor.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Maximum pause that a server's `Retry-After` may set, in seconds.
-const MAX_RETRY_AFTER_S: u64 = 60;
-
-/// Maximum number of characters of a server's message in an error.
-const MAX_ERROR_CHARS: usize = 200;
-
-/// Errors of making a fleet.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The HTTP client cannot be made.
-    #[error(transparent)]
-    Client(#[from] reqwest::Error),
-}
+/// Maximum pause between two attempts during an outage, so that its end is noticed soon.
+const MAX_OUTAGE_PAUSE: Duration = Duration::from_secs(2);
 
 /// A set of servers that give the same answers.
 pub struct Fleet {
-    client: reqwest::Client,
     config: FleetConfig,
+    servers: Vec<ServerClient>,
     slots: Slots,
+    inspections: Inspections,
+    health: Mutex<FleetHealth>,
+    started: Instant,
+}
+
+/// What the calls found out about all servers together.
+#[derive(Default)]
+struct FleetHealth {
+    outage: Outage,
+    /// Reason of the last failure, for calls that find all servers at rest.
+    last_failure: String,
 }
 
 /// Why an attempt failed.
@@ -46,20 +49,31 @@ enum AttemptError {
     /// Another attempt, at this or another server, may succeed. The pause is the server's
     /// `Retry-After`, if any.
     Retry(String, Option<Duration>),
+    /// No server is up; the pause is the time until one may be tried again, if known.
+    Gone(String, Option<Duration>),
     /// Another attempt would fail like this one.
     Final(CallError),
 }
 
 impl Fleet {
     /// Prepares calls to the servers without calling any. Must run inside a tokio runtime.
+    /// `inspector` looks at each server before its first call.
     ///
     /// # Errors
-    /// [`Error::Client`] if no HTTP client can be made.
-    pub fn new(config: FleetConfig) -> Result<Self, Error> {
-        let client = reqwest::Client::builder().timeout(config.timeout).build()?;
-        let pool =
-            ServerPool::new(config.urls.len(), config.concurrency, config.requests_per_minute);
-        Ok(Self { client, config, slots: Slots::new(pool) })
+    /// [`Error`] if no HTTP client can be made.
+    pub fn new(config: FleetConfig, inspector: Option<Inspector>) -> Result<Self, Error> {
+        let client = client(&config)?;
+        let n_servers = config.urls.len();
+        let pool = ServerPool::new(n_servers, config.concurrency, config.requests_per_minute);
+        let server = |url: &String| ServerClient::new(client.clone(), url);
+        Ok(Self {
+            servers: config.urls.iter().map(server).collect(),
+            config,
+            slots: Slots::new(pool),
+            inspections: Inspections::new(inspector, n_servers),
+            health: Mutex::default(),
+            started: Instant::now(),
+        })
     }
 
     /// The settings.
@@ -69,12 +83,20 @@ impl Fleet {
 
     /// Number of servers.
     pub fn n_servers(&self) -> usize {
-        self.config.urls.len()
+        self.servers.len()
     }
 
     /// Number of servers that currently get no calls because of failures.
     pub fn n_resting(&self) -> usize {
         self.slots.n_resting()
+    }
+
+    /// Looks at a server now, if it was not inspected since it was last gone.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub async fn inspect(&self, server: usize) -> Inspected {
+        self.inspections.pass(server, &self.servers[server]).await
     }
 
     /// Sends a call, with retries. `n_tried` attempts were made before.
@@ -86,90 +108,152 @@ impl Fleet {
         call: &mut C,
         n_tried: u32,
     ) -> Result<Finished<C::Reply>, CallError> {
-        let mut last = String::new();
-        for attempt in n_tried..self.config.tries {
+        let mut failed = Exhausted::default();
+        let mut attempt = n_tried;
+        while attempt < self.config.tries {
             let pause = match self.attempt(call).await {
                 Ok((reply, server)) => return Ok(Finished { reply, server, attempt }),
                 Err(AttemptError::Final(error)) => return Err(error),
                 Err(AttemptError::Retry(reason, pause)) => {
-                    last = reason;
+                    failed.add(reason);
+                    attempt += 1;
                     pause
                 }
+                Err(AttemptError::Gone(reason, pause)) => {
+                    failed.add(reason);
+                    match self.waiting() {
+                        Waiting::Counts => {
+                            attempt += 1;
+                            pause
+                        }
+                        Waiting::Waits => Some(pause.unwrap_or_else(|| {
+                            self.backoff(call, failed.n_attempts).min(MAX_OUTAGE_PAUSE)
+                        })),
+                        Waiting::Over => break,
+                    }
+                }
             };
-            if attempt + 1 < self.config.tries {
-                let jitter = call.seed().child("http", u64::from(attempt));
-                tokio::time::sleep(pause.unwrap_or(backoff(attempt, jitter))).await;
+            if attempt < self.config.tries {
+                let pause = pause.unwrap_or_else(|| self.backoff(call, failed.n_attempts));
+                tokio::time::sleep(pause).await;
             }
         }
-        Err(CallError::Exhausted(last))
+        Err(CallError::Exhausted(failed))
+    }
+
+    /// Pause after a number of failed attempts, times a random factor in [0.5, 1).
+    fn backoff<C: Call>(&self, call: &C, n_failed: u32) -> Duration {
+        let jitter = call.seed().child("http", u64::from(n_failed.saturating_sub(1)));
+        backoff(n_failed.saturating_sub(1), jitter)
     }
 
     /// Sends a call once, to the least loaded server.
     async fn attempt<C: Call>(&self, call: &mut C) -> Result<(C::Reply, usize), AttemptError> {
-        let mut permit = self.slots.acquire(call.n_slots()).await.map_err(|pause| {
-            AttemptError::Retry("all servers rest after failures".to_owned(), Some(pause))
-        })?;
-        let server = permit.server();
-        let url = &self.config.urls[server];
-        let request = match call.body() {
-            Some(body) => self.client.post(url).json(&body),
-            None => return Err(AttemptError::Final(CallError::Unwanted)),
+        let mut permit = match self.slots.acquire(call.n_slots()).await {
+            Ok(permit) => permit,
+            Err(pause) => return Err(self.all_rest(pause)),
         };
-        permit.shrink_to(call.n_slots());
-        let started = Instant::now();
-        let read = |answer| {
-            let reply = call.read(answer, started.elapsed());
-            reply.map_err(|reason| AttemptError::Retry(format!("{url}: {reason}"), None))
+        let idx = permit.server();
+        let inspected = self.inspect(idx).await.map_err(|error| match error {
+            InspectionError::Gone(reason) => AttemptError::Gone(reason, None),
+            InspectionError::Unusable(reason) => AttemptError::Final(CallError::Rejected(reason)),
+        });
+        let replied = match inspected {
+            Ok(()) => {
+                // serialised here, because the call is asked again about its slots
+                let Some(body) = call.body().map(|body| json_bytes(&body)) else {
+                    return Err(AttemptError::Final(CallError::Unwanted));
+                };
+                permit.shrink_to(call.n_slots());
+                self.send(call, idx, body).await
+            }
+            Err(error) => Err(error),
         };
-        let replied = self.send(url, request).await.and_then(read);
         permit.end(match &replied {
-            Err(AttemptError::Retry(..)) => CallEnd::Failed,
+            Err(AttemptError::Retry(..) | AttemptError::Gone(..)) => CallEnd::Failed,
             Ok(_) | Err(AttemptError::Final(_)) => CallEnd::Answered,
         });
-        Ok((replied?, server))
+        if let Err(AttemptError::Gone(..)) = &replied {
+            self.inspections.forget(idx).await;
+        }
+        self.record(replied.as_ref().err());
+        Ok((replied?, idx))
     }
 
-    async fn send<A: DeserializeOwned>(
+    async fn send<C: Call>(
         &self,
-        url: &str,
-        mut request: reqwest::RequestBuilder,
-    ) -> Result<A, AttemptError> {
-        if let Some(key) = &self.config.api_key {
-            request = request.bearer_auth(key);
+        call: &mut C,
+        server: usize,
+        body: Vec<u8>,
+    ) -> Result<C::Reply, AttemptError> {
+        let server = &self.servers[server];
+        let url = format!("{}/{}", server.base(), self.config.path);
+        let started = Instant::now();
+        let answer = server.post(&url, body, self.config.timeout).await?;
+        call.read(answer, started.elapsed()).map_err(|bad| of_answer(&url, bad))
+    }
+
+    /// The failure of a call that finds all servers at rest after failures.
+    fn all_rest(&self, pause: Duration) -> AttemptError {
+        let health = self.lock();
+        let reason = format!("all servers rest after failures, the last: {}", health.last_failure);
+        match health.outage == Outage::default() {
+            true => AttemptError::Retry(reason, Some(pause)),
+            false => AttemptError::Gone(reason, Some(pause)),
         }
-        let retry = |error: reqwest::Error| AttemptError::Retry(format!("{url}: {error}"), None);
-        let response = request.send().await.map_err(retry)?;
-        match response.status().is_success() {
-            true => response.json().await.map_err(retry),
-            false => Err(refusal(url, response).await),
+    }
+
+    /// Records what an attempt says about the servers.
+    fn record(&self, error: Option<&AttemptError>) {
+        let now = self.started.elapsed();
+        let mut health = self.lock();
+        match error {
+            Some(AttemptError::Gone(reason, _)) => {
+                health.last_failure.clone_from(reason);
+                if health.outage.record_gone(now) {
+                    let outage_s = self.config.outage.as_secs_f64();
+                    tracing::warn!(reason, outage_s, "A server is not up; calls wait for one.");
+                }
+            }
+            Some(AttemptError::Retry(reason, _)) => {
+                health.last_failure.clone_from(reason);
+                health.outage.record_answer();
+            }
+            Some(AttemptError::Final(_)) | None => health.outage.record_answer(),
+        }
+    }
+
+    fn waiting(&self) -> Waiting {
+        self.lock().outage.waiting(self.config.outage, self.started.elapsed())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FleetHealth> {
+        self.health.lock().expect("no thread panics while it holds the health. This is a bug.")
+    }
+}
+
+impl From<RequestError> for AttemptError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Gone(reason, pause) => Self::Gone(reason, pause),
+            RequestError::Failed(reason, pause) => Self::Retry(reason, pause),
+            RequestError::Refused(reason) => Self::Final(CallError::Refused(reason)),
+            RequestError::Rejected(reason) => Self::Final(CallError::Rejected(reason)),
         }
     }
 }
 
-/// Classifies an unsuccessful response.
-async fn refusal(url: &str, response: reqwest::Response) -> AttemptError {
-    let status = response.status();
-    let after = response.headers().get("retry-after");
-    let after = after.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let message = match status {
-        // a server that refuses a key may repeat the key in its message, which clients read
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => String::new(),
-        _ => response.text().await.unwrap_or_default(),
-    };
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
-    let reason = format!("{url}: {status} {message}");
-    match status.as_u16() {
-        // too many requests, too slow, or the server's own fault
-        408 | 425 | 429 | 500..=599 => {
-            let pause = after.map(|s| Duration::from_secs(s.min(MAX_RETRY_AFTER_S)));
-            AttemptError::Retry(reason, pause)
+fn of_answer(url: &str, bad: BadAnswer) -> AttemptError {
+    match bad {
+        BadAnswer::Defect(reason) => AttemptError::Retry(format!("{url}: {reason}"), None),
+        BadAnswer::Refused(reason) => {
+            AttemptError::Final(CallError::Refused(format!("{url}: {reason}")))
         }
-        // the request is wrong
-        400 | 413 | 414 | 422 => AttemptError::Final(CallError::Refused(reason)),
-        // the settings of this program are wrong, not the request
-        _ => AttemptError::Final(CallError::Rejected(reason)),
     }
+}
+
+fn json_bytes(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("a body has text keys only, so that it is JSON. This is a bug.")
 }
 
 /// Pause after an attempt, times a random factor in [0.5, 1) from the seed.

@@ -2,8 +2,9 @@
 //!
 //! In: a [`Call`], which makes its request body and reads the answer. Out: its reply, or a
 //! [`CallError`]. A call goes to the least loaded server. The crate limits the slots in use and the
-//! requests per minute of each server, retries faults with growing pauses, and stops calling a
-//! server that keeps failing. It does not know what a call asks: no prompts, votes or verdicts.
+//! requests per minute of each server, retries faults with growing pauses, stops calling a server
+//! that keeps failing, and waits for servers that are gone. It does not know what a call asks: no
+//! prompts, votes or verdicts.
 
 #![forbid(unsafe_code)]
 
@@ -11,10 +12,16 @@ mod breaker;
 mod call;
 mod config;
 mod fleet;
+mod inspection;
+mod json;
+mod outage;
 mod pace;
 mod pool;
+mod server;
 mod slots;
 
-pub use call::{Call, CallError, Finished};
+pub use call::{BadAnswer, Call, CallError, Exhausted, Finished};
 pub use config::FleetConfig;
-pub use fleet::{Error, Fleet};
+pub use fleet::Fleet;
+pub use inspection::{Inspected, InspectionError, Inspector};
+pub use server::{Error, RequestError, ServerClient};

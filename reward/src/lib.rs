@@ -16,6 +16,7 @@ pub mod prompt;
 pub mod rating;
 pub mod rule;
 mod scorer;
+mod tally;
 pub mod tournament;
 pub mod verdict;
 mod votes;
@@ -27,4 +28,5 @@ pub use config::{RatingConfig, RatingMethod, RewardConfig, RewardKind, Tournamen
 pub use error::Error;
 pub use index::PlayerIdx;
 pub use scorer::Scorer;
+pub use tally::{VoteTally, no_reply_text};
 pub use votes::{Stop, VoteRule};

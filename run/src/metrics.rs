@@ -53,6 +53,11 @@ pub const METRICS: &[Metric] = &[
     ),
     metric("judge/votes", "Number of votes, second tries included."),
     metric("judge/invalid_ratio", "Share of the votes without a valid verdict."),
+    metric("judge/no_reply_ratio", "Share of the votes without any reply of the judge."),
+    metric(
+        "judge/cut_off_ratio",
+        "Share of the votes that the token limit or the end of the judge's context cut off.",
+    ),
     metric(
         "judge/first_ratio",
         "Share of the valid votes for the answer that was shown first. A judge without position \

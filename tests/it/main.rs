@@ -15,6 +15,7 @@ mod examples;
 mod fp8;
 mod golden;
 mod http;
+mod judge_servers;
 mod killed;
 mod nano;
 mod parity;

@@ -32,7 +32,7 @@ impl Server {
             joust(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split("http://").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        let address = line.split("://").nth(1).unwrap().split(' ').next().unwrap().to_owned();
         Self { process, address }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use joust_reward::judge::{Judge, JudgeError, ShownPair, VoteId, VoteReply, VoteRequest};
-use joust_reward::prompt;
+use joust_reward::{VoteTally, no_reply_text, prompt};
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
 use joust_schema::prompt::{Completion, Prompt};
@@ -13,6 +13,7 @@ use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 use serde::{Deserialize, Serialize};
 
+use crate::commands::votes::{refuse_no_votes, vote_warnings};
 use crate::commands::{ConfigArgs, open_scorer};
 use crate::failure::UserError;
 use crate::output;
@@ -72,6 +73,12 @@ struct JudgingSummary {
     pairs: usize,
     votes: usize,
     invalid_votes: usize,
+    /// Votes without a reply of the judge; they are among the invalid ones.
+    failed_votes: usize,
+    /// Votes that the limit of tokens or the end of the context cut off.
+    cut_off_votes: usize,
+    /// Why the first vote without a reply has none.
+    first_failure: Option<String>,
     /// Share of the valid votes for the answer shown first.
     first_share: Option<f64>,
     /// Share of votes for the known winner.
@@ -108,13 +115,15 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     let vote_rows: Vec<Vote> = votes.into_values().collect();
     parquet::write(&args.output.join("votes.parquet"), &vote_rows)?;
     output::json_lines(Some(&args.output.join("verdicts.jsonl")), &lines)?;
-    let summary = summarise(&rows, &vote_rows, n_votes, seconds);
+    let tally = VoteTally::of(&vote_rows);
+    let summary = summarise(&rows, &vote_rows, &tally, n_votes, seconds);
     if args.json {
-        return output::json(&summary);
+        output::json(&summary)?;
+    } else {
+        print_summary(&summary, &tally);
+        output::line(format!("Votes: {}", args.output.display()));
     }
-    print_summary(&summary);
-    output::line(format!("Votes: {}", args.output.display()));
-    Ok(())
+    refuse_no_votes(&tally)
 }
 
 fn read_pairs(input: &Path) -> anyhow::Result<Vec<AnswerPair>> {
@@ -204,8 +213,9 @@ impl SubmittedVote {
     fn row(&self, judge: &str, outcome: Result<VoteReply, JudgeError>) -> Vote {
         let (pair_idx, vote) = self.position;
         let latency_ms = outcome.as_ref().ok().map(|reply| reply.latency_ms);
+        let cut_off = outcome.as_ref().ok().map(|reply| reply.is_cut_off);
         let reply = outcome.unwrap_or_else(|error| {
-            VoteReply::without_tokens(Verdict::Invalid, format!("[no reply] {error}"))
+            VoteReply::without_tokens(Verdict::Invalid, no_reply_text(&error))
         });
         Vote {
             match_id: match_id(pair_idx),
@@ -220,6 +230,7 @@ impl SubmittedVote {
             latency_ms,
             seed: self.seed.0 as i64,
             judge: judge.to_owned(),
+            cut_off,
         }
     }
 }
@@ -272,9 +283,15 @@ fn pair_verdict((pair_idx, row): (usize, &Match)) -> PairVerdict {
     }
 }
 
-fn summarise(rows: &[AnswerPair], votes: &[Vote], n_votes: u32, seconds: f64) -> JudgingSummary {
+fn summarise(
+    rows: &[AnswerPair],
+    votes: &[Vote],
+    tally: &VoteTally,
+    n_votes: u32,
+    seconds: f64,
+) -> JudgingSummary {
     let share = |n: usize, of: usize| (of > 0).then(|| n as f64 / of as f64);
-    let n_invalid = votes.iter().filter(|vote| vote.verdict == Verdict::Invalid).count();
+    let n_invalid = tally.n_invalid;
     let n_first = votes.iter().filter(|vote| vote.verdict == Verdict::First).count();
     // per order, known winner shown second and first: votes, and votes for the known winner
     let mut by_order = [(0, 0); 2];
@@ -303,6 +320,9 @@ fn summarise(rows: &[AnswerPair], votes: &[Vote], n_votes: u32, seconds: f64) ->
         pairs: rows.len(),
         votes: votes.len(),
         invalid_votes: n_invalid,
+        failed_votes: tally.n_failed,
+        cut_off_votes: tally.n_cut_off,
+        first_failure: tally.first_failure.clone(),
         first_share: share(n_first, votes.len() - n_invalid),
         accuracy: share(first.1 + second.1, first.0 + second.0),
         accuracy_better_first: share(first.1, first.0),
@@ -313,7 +333,7 @@ fn summarise(rows: &[AnswerPair], votes: &[Vote], n_votes: u32, seconds: f64) ->
     }
 }
 
-fn print_summary(summary: &JudgingSummary) {
+fn print_summary(summary: &JudgingSummary, tally: &VoteTally) {
     let percent = |share: Option<f64>| share.map(|share| format!("{:.1} %", share * 100.0));
     output::line(format!(
         "{} pairs, {} votes, {} invalid, {:.0} s, {:.0} judge tokens/s",
@@ -323,6 +343,9 @@ fn print_summary(summary: &JudgingSummary) {
         summary.seconds,
         summary.judge_tokens_per_second
     ));
+    for warning in vote_warnings(tally) {
+        output::line(warning);
+    }
     let rows = [
         ("votes for the answer shown first", summary.first_share),
         ("accuracy", summary.accuracy),

@@ -28,6 +28,7 @@ pub(crate) mod score;
 pub(crate) mod serve;
 pub(crate) mod sft;
 pub(crate) mod train;
+pub(crate) mod votes;
 
 /// Config files and overrides, and whether only to print the config.
 #[derive(Args)]

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use joust_reward::{GroupRequest, dump};
+use joust_reward::{GroupRequest, VoteTally, dump};
 use joust_schema::ids::GroupId;
 use joust_schema::prompt::{Completion, Prompt};
 use joust_schema::seed::Seed;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::commands::votes::{refuse_no_votes, vote_warnings};
 use crate::commands::{ConfigArgs, open_scorer};
 use crate::failure::UserError;
 use crate::output;
@@ -81,7 +82,11 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
              first, removed from the ratings"
         ));
     }
-    Ok(())
+    let tally = VoteTally::of(results.iter().flat_map(|result| &result.votes));
+    for warning in vote_warnings(&tally) {
+        output::line(warning);
+    }
+    refuse_no_votes(&tally)
 }
 
 /// Reads groups to be scored.

@@ -11,8 +11,8 @@ use joust_schema::tables::{Match, Verdict, Vote};
 use super::match_state::{MatchIdx, MatchState, VoteAttempt};
 use super::players::Players;
 use super::request::GroupRequest;
-use super::result::NO_REPLY;
 use crate::judge::{JudgeError, VoteReply};
+use crate::tally::no_reply_text;
 use crate::votes::VoteRule;
 
 /// How the rows of votes are written.
@@ -39,6 +39,7 @@ struct CastVote {
     reply: VoteReply,
     judge: String,
     latency_ms: Option<f64>,
+    cut_off: Option<bool>,
 }
 
 /// The rows of a finished group.
@@ -73,8 +74,9 @@ impl Evidence {
         source: VoteSource<'_>,
     ) {
         let is_refused = matches!(outcome, Err(JudgeError::Refused(_)));
+        let cut_off = outcome.as_ref().ok().map(|reply| reply.is_cut_off);
         let reply = outcome.unwrap_or_else(|error| {
-            VoteReply::without_tokens(Verdict::Invalid, format!("{NO_REPLY}{error}"))
+            VoteReply::without_tokens(Verdict::Invalid, no_reply_text(&error))
         });
         self.votes.push(CastVote {
             match_idx,
@@ -85,6 +87,7 @@ impl Evidence {
             latency_ms: source.record_latency.then_some(reply.latency_ms),
             reply,
             judge: source.judge.to_owned(),
+            cut_off,
         });
     }
 
@@ -133,6 +136,7 @@ impl CastVote {
             latency_ms: self.latency_ms,
             seed: self.seed,
             judge: self.judge,
+            cut_off: self.cut_off,
         }
     }
 }

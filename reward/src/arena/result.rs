@@ -5,6 +5,8 @@
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::{Match, Reward, Status, Vote};
 
+use crate::tally::{VoteTally, why_no_reply};
+
 /// A scored group: rows of the `rewards`, `matches` and `votes` tables.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct GroupResult {
@@ -29,17 +31,22 @@ pub struct GroupResult {
     pub is_refused: bool,
 }
 
-/// Begins the text of a vote without a reply from the judge; the error follows.
-pub(super) const NO_REPLY: &str = "[no reply] ";
-
 impl GroupResult {
+    /// What became of the group's votes.
+    pub fn tally(&self) -> VoteTally {
+        VoteTally::of(&self.votes)
+    }
+
     /// Why no member has a reward, if the judge failed for all of them or refused all.
     pub fn why_all_failed(&self) -> Option<String> {
         let all_failed = self.rewards.iter().all(|row| row.status == Status::JudgeFailed);
-        let reason = || match self.votes.last().and_then(|vote| vote.text.strip_prefix(NO_REPLY)) {
-            Some(error) => error.lines().next().unwrap_or_default().chars().take(300).collect(),
+        let reason = || match self.votes.iter().find_map(why_no_reply) {
+            Some(error) => error.lines().next().unwrap_or_default().chars().take(600).collect(),
             None if self.votes.is_empty() => "no votes".to_owned(),
-            None => "no verdict in what it said".to_owned(),
+            None => match self.tally().n_cut_off {
+                0 => "no verdict in what it said".to_owned(),
+                n => format!("{n} of {} votes were cut off", self.votes.len()),
+            },
         };
         all_failed.then(|| format!("the judge gave no valid vote: {}", reason()))
     }

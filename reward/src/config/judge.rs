@@ -1,10 +1,12 @@
 //! The `[reward.judge]` section: keys of all judges, and keys of each kind of judge.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use joust_engine::EngineConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// The judge: its kind with the keys of that kind, and keys that all kinds have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,15 +64,32 @@ pub struct EngineJudgeConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpJudgeConfig {
-    /// Base addresses of the servers, such as `http://host:8000/v1`. Each call goes to the server
-    /// with the fewest votes in flight.
+    /// Base addresses of the servers, such as `http://host:8000/v1` or `https://host/v1`. Each call
+    /// goes to the server with the fewest votes in flight. The variables `HTTP_PROXY`,
+    /// `HTTPS_PROXY` and `NO_PROXY` are obeyed.
     #[schemars(length(min = 1))]
     pub urls: Vec<String>,
-    /// Name of the model at the servers.
+    /// Name of the model at the servers. It is looked for in `/models` of each server before the
+    /// first call.
     #[schemars(length(min = 1))]
     pub model: String,
+    /// Folder with the tokenizer of the judge's model on this machine. With it, a server that reads
+    /// the judge's prompt as other tokens (`/tokenize`) is refused before the first call. Default:
+    /// `model`, if that is a folder with a tokenizer.
+    pub tokenizer: Option<PathBuf>,
     /// Name of the environment variable with the API key. Without it, no key is sent.
     pub api_key_env: Option<String>,
+    /// Further headers of each request, by name. They are written into the run's folder.
+    pub headers: BTreeMap<String, String>,
+    /// Further headers whose values are secret: the name of a header, and the name of the
+    /// environment variable with its value.
+    pub headers_env: BTreeMap<String, String>,
+    /// Further fields of each call, such as `{ top_k = -1, min_p = 0.0 }` or
+    /// `{ chat_template_kwargs = { enable_thinking = true } }`. Without a field, servers take its
+    /// value from the model's `generation_config.json`.
+    pub extra_body: Map<String, Value>,
+    /// Name of the field with the maximum number of tokens.
+    pub max_tokens_field: TokenLimitName,
     /// Maximum number of votes in flight per server. A call for several votes counts as several.
     #[schemars(range(min = 1))]
     pub concurrency: usize,
@@ -89,6 +108,22 @@ pub struct HttpJudgeConfig {
     /// Maximum number of calls per vote, the first call included. Then the vote has failed.
     #[schemars(range(min = 1))]
     pub tries: u32,
+    /// Time for which votes wait while no server is up, in seconds: a large model takes minutes to
+    /// load. Calls that find nobody in this time do not count as `tries`; after it votes fail
+    /// until a server is up again. 0: they count.
+    #[schemars(range(min = 0.0, max = 1e9))]
+    pub outage_s: f64,
+}
+
+/// Name of the field with the maximum number of tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenLimitName {
+    /// The name that all servers of open models know.
+    #[default]
+    MaxTokens,
+    /// The name that OpenAI's newer models want.
+    MaxCompletionTokens,
 }
 
 /// Keys of a `replay` judge.
@@ -132,12 +167,18 @@ impl Default for HttpJudgeConfig {
         Self {
             urls: Vec::new(),
             model: String::new(),
+            tokenizer: None,
             api_key_env: None,
+            headers: BTreeMap::new(),
+            headers_env: BTreeMap::new(),
+            extra_body: Map::new(),
+            max_tokens_field: TokenLimitName::default(),
             concurrency: 64,
             samples_per_call: 1,
             requests_per_minute: 0,
             timeout_s: 900.0,
             tries: 5,
+            outage_s: 120.0,
         }
     }
 }
@@ -177,17 +218,46 @@ impl JudgeConfig {
     }
 }
 
+/// Fields that every call sets, and what sets them.
+const OWN_FIELDS: [(&str, &str); 10] = [
+    ("model", "set judge.model"),
+    ("messages", "the judge's prompt is fixed"),
+    ("temperature", "set judge.temperature"),
+    ("top_p", "set judge.top_p"),
+    ("max_tokens", "set judge.max_thinking_tokens"),
+    ("max_completion_tokens", "set judge.max_thinking_tokens and judge.max_tokens_field"),
+    ("seed", "it is drawn from run.seed"),
+    ("stop", "a verdict ends by itself"),
+    ("n", "set judge.samples_per_call"),
+    ("stream", "answers are read whole"),
+];
+
 impl HttpJudgeConfig {
     fn contradictions(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for url in &self.urls {
-            if url.starts_with("https://") {
-                problems.push(format!(
-                    "urls holds {url}; this build speaks no TLS, wanted http:// (use a proxy)"
-                ));
-            } else if !url.starts_with("http://") {
-                problems.push(format!("urls holds {url:?}, wanted http://…"));
+        let is_http = |url: &&String| url.starts_with("http://") || url.starts_with("https://");
+        for url in self.urls.iter().filter(|url| !is_http(url)) {
+            problems.push(format!("urls holds {url:?}, wanted http://… or https://…"));
+        }
+        for field in self.extra_body.keys() {
+            if let Some((_, mend)) = OWN_FIELDS.iter().find(|(own, _)| own == field) {
+                problems.push(format!("extra_body.{field} is a field of every call; {mend}"));
             }
+        }
+        let has_key = |name: &String| name.eq_ignore_ascii_case("authorization");
+        for (name, variable) in &self.headers_env {
+            if self.headers.keys().any(|other| other.eq_ignore_ascii_case(name)) {
+                problems.push(format!("headers_env.{name} is also in headers; wanted one of them"));
+            }
+            if variable.is_empty() {
+                let wanted = "wanted the name of an environment variable";
+                problems.push(format!("headers_env.{name} is empty, {wanted}"));
+            }
+        }
+        if self.api_key_env.is_some()
+            && self.headers.keys().chain(self.headers_env.keys()).any(has_key)
+        {
+            problems.push("api_key_env and a header Authorization are set, wanted one".to_owned());
         }
         if self.samples_per_call > self.concurrency {
             problems.push(format!(

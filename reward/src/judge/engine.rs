@@ -120,11 +120,11 @@ impl EngineJudge {
         // control tokens in a policy's text are read as text
         let [question, first, second] =
             [&request.question, &request.answer_first, &request.answer_second]
-                .map(|text| tokenizer.disarm(text));
+                .map(|text| tokenizer.mark_controls(text));
         let messages = prompt::messages(&question, &first, &second);
         // the template writes the only BOS
         let text = tokenizer.render_chat(&messages, true)?;
-        tokenizer.encode(&text)
+        tokenizer.encode_marked(&text)
     }
 
     /// Submits a request with its prompt, the result of [`EngineJudge::prompt_token_ids`].
@@ -235,8 +235,8 @@ impl Judge for EngineJudge {
 impl ChatModel for EngineJudge {
     fn submit_chat(&mut self, id: ChatId, request: ChatRequest) -> Result<(), JudgeError> {
         let tokenizer = self.engine.tokenizer();
-        let disarmed = |message: Message| message.map_texts(|text| tokenizer.disarm(text));
-        let messages: Vec<Message> = request.messages.into_iter().map(disarmed).collect();
+        let marked = |message: Message| message.map_texts(|text| tokenizer.mark_controls(text));
+        let messages: Vec<Message> = request.messages.into_iter().map(marked).collect();
         let params = SamplingParams {
             max_tokens: request.max_tokens.unwrap_or(self.params.max_tokens),
             temperature: request.temperature.unwrap_or(self.params.temperature),
@@ -246,7 +246,7 @@ impl ChatModel for EngineJudge {
             ..self.params.clone()
         };
         let prompt =
-            tokenizer.render_chat(&messages, true).and_then(|text| tokenizer.encode(&text));
+            tokenizer.render_chat(&messages, true).and_then(|text| tokenizer.encode_marked(&text));
         prompt
             .and_then(|prompt| self.submit_to_engine(Purpose::Chat(id), prompt, params))
             .map_err(|error| JudgeError::Refused(error.to_string()))
@@ -269,6 +269,7 @@ fn vote_reply(sample: Sample) -> VoteReply {
         cached_prompt_tokens: sample.cached_prompt_tokens,
         completion_tokens: sample.token_ids.len(),
         latency_ms: sample.latency_ms,
+        is_cut_off: sample.finish_reason == FinishReason::Length,
         text: sample.text,
     }
 }

@@ -1,11 +1,13 @@
 //! A judge behind one or more OpenAI-compatible servers (vLLM, SGLang, llama.cpp).
 //!
 //! Votes with the same prompt that are submitted at the same time may share a call. A fleet makes
-//! the calls: it chooses the server, bounds the load and retries faults. A vote without an answer
-//! is a failed vote, never a verdict. A conversation is a call of its own. The judge does not know
-//! how a server is chosen.
+//! the calls: it chooses the server, bounds the load and retries faults. Each server is looked at
+//! before its first call. A vote without an answer is a failed vote, never a verdict. A
+//! conversation is a call of its own. The judge does not know how a server is chosen.
 
+mod answer;
 mod calls;
+mod look;
 mod shared;
 mod wire;
 
@@ -14,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use joust_fleet::{Fleet, FleetConfig};
+use futures_util::future::join_all;
+use joust_fleet::{Fleet, FleetConfig, InspectionError, Inspector};
 use tokio::task::AbortHandle;
 
 use super::chat::{ChatId, ChatModel, ChatOutcome, ChatRequest};
@@ -24,6 +27,7 @@ use crate::config::judge::{HttpJudgeConfig, JudgeConfig};
 use crate::error::Error;
 use crate::prompt;
 use calls::{CallReport, JudgeCalls};
+use look::ServerLook;
 use shared::{WantedVotes, group_by_prompt};
 
 /// Maximum time that [`Judge::poll`] waits for the first report.
@@ -54,17 +58,12 @@ struct SharedCall {
 }
 
 impl HttpJudge {
-    /// Prepares calls to the servers of `http`; none is called yet.
+    /// Prepares calls to the servers of `http`, and looks at those that are up.
     ///
     /// # Errors
-    /// [`Error::Config`] if no thread or client can be made, or the key's variable is not set.
+    /// [`Error::Config`] if no thread or client can be made, the variable of a key is not set, or
+    /// a server is the wrong one; [`Error::Engine`] for a tokenizer that cannot be read.
     pub fn open(http: &HttpJudgeConfig, config: &JudgeConfig) -> Result<Self, Error> {
-        let api_key = match &http.api_key_env {
-            Some(name) => Some(std::env::var(name).map_err(|_| {
-                Error::Config(format!("judge.api_key_env: the variable {name} is not set"))
-            })?),
-            None => None,
-        };
         let bad = |error: &dyn std::fmt::Display| Error::Config(format!("judge.urls: {error}"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -72,25 +71,22 @@ impl HttpJudge {
             .enable_all()
             .build()
             .map_err(|error| bad(&error))?;
-        let endpoint = |url: &String| format!("{}/chat/completions", url.trim_end_matches('/'));
+        let look = Arc::new(ServerLook::new(http, config)?);
+        let inspector: Inspector = Arc::new(move |server| {
+            let look = Arc::clone(&look);
+            Box::pin(async move { look.look(&server).await })
+        });
         let fleet = {
             let _inside = runtime.enter();
-            Fleet::new(FleetConfig {
-                urls: http.urls.iter().map(endpoint).collect(),
-                api_key,
-                concurrency: http.concurrency,
-                requests_per_minute: http.requests_per_minute,
-                timeout: Duration::from_secs_f64(http.timeout_s),
-                tries: http.tries,
-            })
-            .map_err(|error| bad(&error))?
+            Fleet::new(fleet_config(http)?, Some(inspector)).map_err(|error| bad(&error))?
         };
+        runtime.block_on(look_at_all(&fleet))?;
         let (send, receive) = unbounded();
         Ok(Self {
             name: format!("{} (http) prompt:{}", http.model, prompt::template_hash()),
             capacity: http.concurrency * http.urls.len(),
             samples_per_call: http.samples_per_call,
-            calls: Arc::new(JudgeCalls::new(fleet, &http.model, config)),
+            calls: Arc::new(JudgeCalls::new(fleet, http, config)),
             runtime,
             collected: Vec::new(),
             in_flight: BTreeMap::new(),
@@ -113,6 +109,50 @@ impl HttpJudge {
         let call = SharedCall { wanted, task: task.abort_handle() };
         self.in_flight.extend(ids.into_iter().map(|id| (id, call.clone())));
     }
+}
+
+/// Settings of the fleet, with the values of the environment's variables.
+fn fleet_config(http: &HttpJudgeConfig) -> Result<FleetConfig, Error> {
+    let variable = |key: &str, name: &String| {
+        let value = std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        // files with keys often end in a line feed
+        let value = value.map(|value| value.trim().to_owned());
+        value.ok_or_else(|| Error::Config(format!("judge.{key}: the variable {name} is not set")))
+    };
+    let mut headers: Vec<(String, String)> =
+        http.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    for (name, variable_name) in &http.headers_env {
+        headers.push((name.clone(), variable(&format!("headers_env.{name}"), variable_name)?));
+    }
+    if let Some(name) = &http.api_key_env {
+        let key = variable("api_key_env", name)?;
+        headers.push(("authorization".to_owned(), format!("Bearer {key}")));
+    }
+    Ok(FleetConfig {
+        urls: http.urls.clone(),
+        path: "chat/completions".to_owned(),
+        headers,
+        concurrency: http.concurrency,
+        requests_per_minute: http.requests_per_minute,
+        timeout: Duration::from_secs_f64(http.timeout_s),
+        tries: http.tries,
+        outage: Duration::from_secs_f64(http.outage_s),
+    })
+}
+
+/// Looks at all servers at once. Those that are not up are looked at when they are.
+async fn look_at_all(fleet: &Fleet) -> Result<(), Error> {
+    let looks = (0..fleet.n_servers()).map(|server| fleet.inspect(server));
+    for inspected in join_all(looks).await {
+        match inspected {
+            Ok(()) => {}
+            Err(InspectionError::Gone(reason)) => {
+                tracing::info!(reason, "A server is not up yet; it is looked at when it is.");
+            }
+            Err(InspectionError::Unusable(reason)) => return Err(Error::Config(reason)),
+        }
+    }
+    Ok(())
 }
 
 impl Judge for HttpJudge {

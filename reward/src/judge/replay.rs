@@ -98,6 +98,7 @@ impl ReplayJudge {
             cached_prompt_tokens: vote.cached_prompt_tokens as usize,
             completion_tokens: vote.completion_tokens as usize,
             latency_ms: vote.latency_ms.unwrap_or(0.0),
+            is_cut_off: vote.cut_off == Some(true),
         })
     }
 }

@@ -71,6 +71,8 @@ pub struct VoteReply {
     pub completion_tokens: usize,
     /// Time from the first work on the vote to its end.
     pub latency_ms: f64,
+    /// Whether the limit of tokens or the end of the context ended the output.
+    pub is_cut_off: bool,
 }
 
 impl VoteReply {
@@ -84,6 +86,7 @@ impl VoteReply {
             cached_prompt_tokens: 0,
             completion_tokens: 0,
             latency_ms: 0.0,
+            is_cut_off: false,
         }
     }
 }

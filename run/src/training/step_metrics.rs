@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use joust_reward::GroupResult;
+use joust_reward::{GroupResult, VoteTally};
 use joust_schema::tables::{Status, Verdict, Vote};
 use joust_trainer::Metrics;
 
@@ -38,10 +38,13 @@ fn accuracy(step: &ScoredStep) -> Option<(String, f64)> {
 fn vote_metrics(votes: &[&Vote]) -> Metrics {
     let n_valid = votes.iter().filter(|vote| vote.verdict != Verdict::Invalid).count();
     let n_first = votes.iter().filter(|vote| vote.verdict == Verdict::First).count();
+    let tally = VoteTally::of(votes.iter().copied());
     let n_tokens: f64 = votes.iter().map(|vote| f64::from(vote.completion_tokens)).sum();
     Metrics::from([
         ("judge/votes".to_owned(), votes.len() as f64),
         ("judge/invalid_ratio".to_owned(), 1.0 - share(n_valid, votes.len())),
+        ("judge/no_reply_ratio".to_owned(), share(tally.n_failed, votes.len())),
+        ("judge/cut_off_ratio".to_owned(), share(tally.n_cut_off, votes.len())),
         ("judge/first_ratio".to_owned(), share(n_first, n_valid)),
         ("judge/tokens".to_owned(), n_tokens),
         ("judge/tokens_per_vote".to_owned(), n_tokens / votes.len() as f64),

@@ -78,7 +78,7 @@ table! {
 
 table! {
     /// One judge sample.
-    Vote, VoteColumns, "votes", "1.0" {
+    Vote, VoteColumns, "votes", "1.1" {
         /// The match that it belongs to.
         match_id: MatchId,
         /// Its index in the match, counted from 0.
@@ -104,6 +104,9 @@ table! {
         seed: i64,
         /// The judge: model and a hash of its prompt template.
         judge: String,
+        /// Whether the limit of tokens or the end of the context ended the output; null where the
+        /// judge gave none. Since 1.1.
+        cut_off: Option<bool>,
     }
 }
 

@@ -77,6 +77,7 @@ mod tests {
             cached_prompt_tokens: 0,
             completion_tokens: 1,
             latency_ms: 1.0,
+            is_cut_off: false,
         }
     }
 

@@ -33,6 +33,7 @@ fn answer(request: &VoteRequest) -> Result<VoteReply, JudgeError> {
         cached_prompt_tokens: 16,
         completion_tokens: 7,
         latency_ms: 5.0,
+        is_cut_off: false,
     })
 }
 

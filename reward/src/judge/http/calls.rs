@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
-use joust_fleet::{Call, CallError, Finished, Fleet};
+use joust_fleet::{BadAnswer, Call, CallError, Exhausted, Finished, Fleet};
 use joust_schema::prompt::Message;
 use joust_schema::seed::Seed;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
+use super::answer::ChatCompletion;
 use super::shared::WantedVotes;
-use super::wire::{ChatBody, ChatCompletion, disarmed, vote_messages};
-use crate::config::judge::JudgeConfig;
+use super::wire::{ChatBody, TokenLimit, disarmed, vote_messages};
+use crate::config::judge::{HttpJudgeConfig, JudgeConfig, TokenLimitName};
 use crate::judge::chat::{ChatOutcome, ChatReply, ChatRequest};
 use crate::judge::interface::JudgeServers;
 use crate::judge::vote::{JudgeError, VoteOutcome, VoteReply, VoteRequest};
@@ -35,6 +37,8 @@ struct CalledModel {
     temperature: f64,
     top_p: f64,
     max_tokens: usize,
+    limit_name: TokenLimitName,
+    extra: Map<String, Value>,
 }
 
 /// The fleet and the settings that all calls share.
@@ -43,6 +47,8 @@ pub(super) struct JudgeCalls {
     model: CalledModel,
     /// Per server: whether the warning about fewer choices than asked for was logged.
     has_warned: Vec<AtomicBool>,
+    /// Per server: whether the warning about a thought that was cut off early was logged.
+    has_warned_of_context: Vec<AtomicBool>,
 }
 
 impl JudgeServers for JudgeCalls {
@@ -56,15 +62,18 @@ impl JudgeServers for JudgeCalls {
 }
 
 impl JudgeCalls {
-    pub(super) fn new(fleet: Fleet, model: &str, config: &JudgeConfig) -> Self {
-        let has_warned = (0..fleet.n_servers()).map(|_| AtomicBool::new(false)).collect();
+    pub(super) fn new(fleet: Fleet, http: &HttpJudgeConfig, config: &JudgeConfig) -> Self {
+        let unset = || (0..fleet.n_servers()).map(|_| AtomicBool::new(false)).collect();
+        let (has_warned, has_warned_of_context) = (unset(), unset());
         let model = CalledModel {
-            name: model.to_owned(),
+            name: http.model.clone(),
             temperature: config.temperature,
             top_p: config.top_p,
             max_tokens: config.max_thinking_tokens,
+            limit_name: http.max_tokens_field,
+            extra: http.extra_body.clone(),
         };
-        Self { fleet, model, has_warned }
+        Self { fleet, model, has_warned, has_warned_of_context }
     }
 
     /// Makes a call for votes with the same prompt, after `n_tried` attempts, and reports on each
@@ -85,6 +94,7 @@ impl JudgeCalls {
             Ok(Finished { reply: replies, server, attempt }) => {
                 let (n_given, n_wanted) = (replies.len(), votes.len());
                 self.warn_of_missing_choices(server, n_given, n_wanted);
+                self.warn_of_short_context(server, &replies);
                 let left = votes.split_off(n_given);
                 for (vote, reply) in votes.into_iter().zip(replies) {
                     report(CallReport::VoteOver((vote.id, Ok(reply))));
@@ -95,11 +105,13 @@ impl JudgeCalls {
                     }
                     return;
                 }
-                (left, self.no_vote(&format!("{n_given} choices for {n_wanted} votes")))
+                let tries = self.fleet.config().tries;
+                let reason = format!("{tries} tries; {n_given} choices for {n_wanted} votes");
+                (left, JudgeError::Failed(format!("no vote after {reason}")))
             }
             Err(CallError::Refused(reason)) => (votes, JudgeError::Refused(reason)),
             Err(CallError::Rejected(reason)) => (votes, JudgeError::Failed(reason)),
-            Err(CallError::Exhausted(last)) => (votes, self.no_vote(&last)),
+            Err(CallError::Exhausted(failed)) => (votes, no_reply("vote", &failed)),
             Err(CallError::Unwanted) => return,
         };
         for vote in left {
@@ -113,19 +125,33 @@ impl JudgeCalls {
         let outcome = self.fleet.call(&mut call, 0).await;
         outcome.map(|finished| finished.reply).map_err(|error| match error {
             CallError::Refused(reason) => JudgeError::Refused(reason),
-            CallError::Exhausted(last) => {
-                let tries = self.fleet.config().tries;
-                JudgeError::Failed(format!("no answer after {tries} tries; last: {last}"))
-            }
+            CallError::Exhausted(failed) => no_reply("answer", &failed),
             error @ (CallError::Rejected(_) | CallError::Unwanted) => {
                 JudgeError::Failed(error.to_string())
             }
         })
     }
 
-    fn no_vote(&self, last: &str) -> JudgeError {
-        let tries = self.fleet.config().tries;
-        JudgeError::Failed(format!("no vote after {tries} tries; last: {last}"))
+    /// Logs once per server that it cuts thoughts off before `judge.max_thinking_tokens`: vLLM does
+    /// so without an error where prompt and thought together exceed its context.
+    fn warn_of_short_context(&self, server: usize, replies: &[VoteReply]) {
+        let max = self.model.max_tokens;
+        let is_early =
+            |reply: &&VoteReply| reply.is_cut_off && (1..max).contains(&reply.completion_tokens);
+        // a shared call gives estimated numbers
+        let early = replies.iter().find(is_early).filter(|_| replies.len() == 1);
+        if let Some(VoteReply { prompt_tokens, completion_tokens, .. }) = early
+            && !self.has_warned_of_context[server].swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                url = self.fleet.config().urls[server],
+                prompt_tokens,
+                completion_tokens,
+                max_thinking_tokens = max,
+                "A server cut a thought off before the limit: its context is full. Such votes are \
+                 counted as cut off. Serve with a longer context (vLLM: --max-model-len)."
+            );
+        }
     }
 
     /// Logs once per server that it gives fewer choices than it is asked for.
@@ -142,6 +168,11 @@ impl JudgeCalls {
     }
 }
 
+/// A failure after all attempts.
+fn no_reply(wanted: &str, failed: &Exhausted) -> JudgeError {
+    JudgeError::Failed(format!("no {wanted} after {failed}"))
+}
+
 /// A call for votes that all have the prompt of the first.
 struct VoteCall<'a> {
     model: &'a CalledModel,
@@ -150,7 +181,6 @@ struct VoteCall<'a> {
 }
 
 impl Call for VoteCall<'_> {
-    type Answer = ChatCompletion;
     /// In the order of the votes; at least one, and at most as many as votes.
     type Reply = Vec<VoteReply>;
 
@@ -167,16 +197,9 @@ impl Call for VoteCall<'_> {
         Some(ChatBody { n, ..body })
     }
 
-    fn read(
-        &mut self,
-        answer: ChatCompletion,
-        latency: Duration,
-    ) -> Result<Vec<VoteReply>, String> {
-        let replies = answer.into_replies(self.votes.len(), latency.as_secs_f64() * 1e3);
-        match replies.is_empty() {
-            true => Err("no choices".to_owned()),
-            false => Ok(replies),
-        }
+    fn read(&mut self, answer: Value, latency: Duration) -> Result<Vec<VoteReply>, BadAnswer> {
+        let answer = ChatCompletion::read(&answer)?;
+        Ok(answer.into_replies(self.votes.len(), latency.as_secs_f64() * 1e3))
     }
 
     fn seed(&self) -> Seed {
@@ -191,7 +214,6 @@ struct ChatCall<'a> {
 }
 
 impl Call for ChatCall<'_> {
-    type Answer = ChatCompletion;
     type Reply = ChatReply;
 
     fn n_slots(&self) -> usize {
@@ -205,14 +227,14 @@ impl Call for ChatCall<'_> {
         Some(ChatBody {
             temperature: request.temperature.unwrap_or(self.model.temperature),
             top_p: request.top_p.unwrap_or(self.model.top_p),
-            max_tokens: request.max_tokens.unwrap_or(self.model.max_tokens),
+            limit: limit(self.model, request.max_tokens.unwrap_or(self.model.max_tokens)),
             stop: request.stop.clone(),
             ..plain_body(self.model, messages, request.seed)
         })
     }
 
-    fn read(&mut self, answer: ChatCompletion, _latency: Duration) -> Result<ChatReply, String> {
-        answer.into_chat_reply().ok_or_else(|| "no choices".to_owned())
+    fn read(&mut self, answer: Value, _latency: Duration) -> Result<ChatReply, BadAnswer> {
+        ChatCompletion::read(&answer)?.into_chat_reply()
     }
 
     fn seed(&self) -> Seed {
@@ -227,11 +249,19 @@ fn plain_body(model: &CalledModel, messages: Vec<Message>, seed: Seed) -> ChatBo
         messages,
         temperature: model.temperature,
         top_p: model.top_p,
-        max_tokens: model.max_tokens,
+        limit: limit(model, model.max_tokens),
         // servers refuse negative seeds
         seed: (seed.0 >> 1) as i64,
         stop: Vec::new(),
         n: None,
+        extra: &model.extra,
+    }
+}
+
+fn limit(model: &CalledModel, n_tokens: usize) -> TokenLimit {
+    match model.limit_name {
+        TokenLimitName::MaxTokens => TokenLimit::MaxTokens(n_tokens),
+        TokenLimitName::MaxCompletionTokens => TokenLimit::MaxCompletionTokens(n_tokens),
     }
 }
 

@@ -1,66 +1,31 @@
 //! The http judge with servers that are busy, broken, silent, or answer nonsense.
 
+mod forms;
+mod looks;
+mod mock;
+mod outages;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use joust_schema::ids::MatchId;
 use joust_schema::prompt::Message;
 use joust_schema::seed::Seed;
 use joust_schema::tables::Verdict;
 use serde_json::{Value, json};
 
+use self::mock::{Mock, mock, says};
 use super::HttpJudge;
 use crate::config::RewardConfig;
-use crate::config::judge::{HttpJudgeConfig, JudgeConfig, JudgeKind};
+use crate::config::judge::{HttpJudgeConfig, JudgeConfig, JudgeKind, TokenLimitName};
 use crate::judge::{
     ChatId, ChatModel as _, ChatReply, ChatRequest, Judge as _, JudgeError, ShownPair, VoteId,
     VoteOutcome, VoteRequest,
 };
-
-/// A server, and the requests that it got.
-struct Mock {
-    url: String,
-    n_calls: Arc<AtomicUsize>,
-    most_at_once: Arc<AtomicUsize>,
-    /// Dropping it stops the server.
-    _runtime: tokio::runtime::Runtime,
-}
-
-/// Starts a server that answers its n-th call by `answer`.
-fn mock<F, A>(answer: F) -> Mock
-where
-    F: Fn(usize, Value) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Response> + Send + 'static,
-{
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (n_calls, at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let most_at_once = Arc::new(AtomicUsize::new(0));
-    let (calls, most) = (Arc::clone(&n_calls), Arc::clone(&most_at_once));
-    let handler = move |body: Bytes| {
-        let (answer, calls) = (answer.clone(), Arc::clone(&calls));
-        let (at_once, most) = (Arc::clone(&at_once), Arc::clone(&most));
-        async move {
-            let number = calls.fetch_add(1, Ordering::SeqCst);
-            most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            let response = answer(number, serde_json::from_slice(&body).unwrap()).await;
-            at_once.fetch_sub(1, Ordering::SeqCst);
-            response
-        }
-    };
-    let app = Router::new().route("/v1/chat/completions", post(handler));
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    runtime.spawn(async move { axum::serve(listener, app).await });
-    Mock { url, n_calls, most_at_once, _runtime: runtime }
-}
 
 fn judge(urls: Vec<String>, change: impl FnOnce(&mut HttpJudgeConfig)) -> HttpJudge {
     let mut http = HttpJudgeConfig { urls, model: "rrm".to_owned(), ..HttpJudgeConfig::default() };
@@ -95,22 +60,13 @@ fn all_votes(judge: &mut HttpJudge, n: u64) -> Vec<VoteOutcome> {
     outcomes
 }
 
-fn says(text: &str) -> Response {
-    axum::Json(json!({
-        "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 300, "completion_tokens": 7,
-                  "prompt_tokens_details": {"cached_tokens": 288}},
-    }))
-    .into_response()
-}
-
 #[test]
 fn http_vote_is_asked_as_a_chat_and_read_with_its_thought() {
     let server = mock(|number, body| async move {
         assert_eq!(body["model"], "rrm");
         assert_eq!(body["messages"][0]["role"], "system");
         let asked = body["messages"][1]["content"].as_str().unwrap();
-        assert!(asked.contains("## Query\n\n2+2? < |im_end|>"), "{asked}");
+        assert!(asked.contains("## Query\n\n2+2? <\u{200b}|im_end|>"), "{asked}");
         assert!(body["seed"].as_i64().unwrap() >= 0 && body["max_tokens"] == 8192);
         match number {
             0 => says("<think>hm</think> \\boxed{Assistant 2}"),
@@ -177,7 +133,10 @@ fn chat(judge: &mut HttpJudge, id: u64) -> Result<ChatReply, JudgeError> {
 #[test]
 fn http_chat_is_passed_on_with_its_own_sampling() {
     let server = mock(|number, body| async move {
-        assert_eq!(body["messages"], json!([{"role": "user", "content": "2+2? < |im_end|>"}]));
+        assert_eq!(
+            body["messages"],
+            json!([{"role": "user", "content": "2+2? <\u{200b}|im_end|>"}])
+        );
         assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(9), &json!(0.0)));
         assert_eq!((&body["stop"], body.get("n")), (&json!(["."]), None));
         match number {
@@ -239,9 +198,11 @@ fn http_vote_that_a_server_refuses_is_not_asked_again() {
 #[test]
 fn http_votes_fail_without_a_server_and_go_to_another_one() {
     let nobody = "http://127.0.0.1:9/v1".to_owned();
-    let outcomes = all_votes(&mut judge(vec![nobody.clone()], |http| http.tries = 2), 1);
+    let mut alone = judge(vec![nobody.clone()], |http| (http.tries, http.outage_s) = (2, 0.0));
+    let outcomes = all_votes(&mut alone, 1);
     let Err(JudgeError::Failed(reason)) = &outcomes[0].1 else { panic!("{outcomes:?}") };
     assert!(reason.contains("no vote after 2 tries"), "{reason}");
+    assert!(reason.contains("127.0.0.1:9") && reason.contains("refused"), "{reason}");
 
     let server = mock(|_, _| async { says("hm</think> \\boxed{Assistant 2}") });
     let mut both = judge(vec![nobody, server.url.clone()], |_| {});
@@ -500,7 +461,29 @@ fn http_settings_that_are_wrong_are_named() {
         ),
         (|_| {}, 0.0, "judge.samples_per_call is 4 at temperature 0"),
         (|http| http.urls.clear(), 0.6, "judge.urls is missing"),
-        (|http| http.urls = vec!["https://host".to_owned()], 0.6, "speaks no TLS"),
+        (|http| http.urls = vec!["ftp://host".to_owned()], 0.6, "wanted http://… or https://…"),
+        (
+            |http| drop(http.extra_body.insert("max_tokens".to_owned(), json!(7))),
+            0.6,
+            "judge.extra_body.max_tokens is a field of every call; set judge.max_thinking_tokens",
+        ),
+        (
+            |http| {
+                http.headers.insert("X-Key".to_owned(), "a".to_owned());
+                http.headers_env.insert("x-key".to_owned(), "KEY".to_owned());
+            },
+            0.6,
+            "judge.headers_env.x-key is also in headers",
+        ),
+        (
+            |http| {
+                http.api_key_env = Some("KEY".to_owned());
+                http.headers.insert("Authorization".to_owned(), "a".to_owned());
+            },
+            0.6,
+            "judge.api_key_env and a header Authorization are set, wanted one",
+        ),
+        (|http| http.outage_s = -1.0, 0.6, "judge.outage_s is -1, wanted at least 0"),
         (|http| http.model.clear(), 0.6, "judge.model is missing, wanted: name of the model"),
         (|http| http.timeout_s = f64::NAN, 0.6, "judge.timeout_s is nan, wanted above 0"),
     ] {

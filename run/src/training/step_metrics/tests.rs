@@ -70,6 +70,7 @@ fn vote(verdict: Verdict) -> Vote {
         latency_ms: None,
         seed: 0,
         judge: "j".to_owned(),
+        cut_off: Some(verdict == Verdict::Invalid),
     }
 }
 
@@ -112,6 +113,8 @@ fn scored_metrics_count_votes_and_compare_verdicts_with_known_answers() {
             ("judge/accuracy", judge_accuracy),
             ("judge/first_ratio", 1.0),
             ("judge/invalid_ratio", 0.5),
+            ("judge/no_reply_ratio", 0.0),
+            ("judge/cut_off_ratio", 0.5),
             ("judge/position_bias", 0.25),
             ("judge/position_bias_stderr", 0.1),
             ("judge/tokens", 20.0),

@@ -1,0 +1,37 @@
+//! What commands tell about votes that failed or were cut off, and the failure of a command that
+//! got no vote at all.
+//!
+//! It does not know how votes are counted.
+
+use anyhow::bail;
+use joust_reward::VoteTally;
+
+/// Lines about votes without a reply and votes that were cut off; none if there are no such votes.
+pub(crate) fn vote_warnings(tally: &VoteTally) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(reason) = &tally.first_failure {
+        lines.push(format!(
+            "{} of {} votes have no reply of the judge; the first: {reason}",
+            tally.n_failed, tally.n_votes
+        ));
+    }
+    if tally.n_cut_off > 0 {
+        lines.push(format!(
+            "{} of {} votes were cut off: reward.judge.max_thinking_tokens, or the context of the \
+             judge's server, is too short for them",
+            tally.n_cut_off, tally.n_votes
+        ));
+    }
+    lines
+}
+
+/// Fails if votes were wanted and none came.
+///
+/// # Errors
+/// The reason of the first vote.
+pub(crate) fn refuse_no_votes(tally: &VoteTally) -> anyhow::Result<()> {
+    match tally.why_none_came() {
+        Some(reason) => bail!("none of {} votes came: {reason}", tally.n_votes),
+        None => Ok(()),
+    }
+}
