@@ -1,5 +1,4 @@
-//! Progress of a run on the terminal: notes and a progress bar, or a line per step without a
-//! terminal.
+//! Progress of a run on the terminal: notes and a line per step, and a progress bar below them.
 //!
 //! Knows no config.
 
@@ -12,7 +11,7 @@ use crate::output;
 /// Shows the events of a run.
 pub(crate) struct Console {
     bar: ProgressBar,
-    /// Number of steps between two lines, without a terminal.
+    /// Number of steps between two lines.
     every: u64,
     /// Formats the line of a step.
     step_line: fn(&Metrics, Option<f64>) -> String,
@@ -34,6 +33,10 @@ impl Observer for Console {
     fn observe(&mut self, event: Event<'_>) {
         match event {
             Event::Resumed { step } => output::note(format!("Going on after step {step}.")),
+            Event::ConfigChanged { changes: [] } => {}
+            Event::ConfigChanged { changes } => {
+                output::note(format!("Changed since the last start: {}.", changes.join(", ")));
+            }
             Event::TrainingReady { n_parameters, n_prompts, judge, run_dir } => {
                 output::note(format!(
                     "{} M parameters, {n_prompts} prompts, judge: {judge}, run folder: {}",
@@ -53,7 +56,7 @@ impl Observer for Console {
             Event::Progressed => self.bar.tick(),
             Event::StepFinished { step, n_steps, metrics, eval_accuracy } => {
                 let line = (self.step_line)(metrics, eval_accuracy);
-                output::progress(&self.bar, step, n_steps, self.every, line);
+                output::progress(&self.bar, step, n_steps, self.every, &line);
             }
             Event::PromptsExhausted => {
                 output::note("The prompts are used up; the run ends here.");
@@ -63,7 +66,10 @@ impl Observer for Console {
     }
 }
 
-/// `reward 0.50 accuracy 0.61 eval 0.58 2100 tokens/s`
+/// `reward 0.500 accuracy 0.617 eval 0.584 updates 1 equal 44 % failed 0 % 2100 tokens/s`
+///
+/// `equal` is the share of the groups whose rewards are all equal, `failed` the share of the
+/// completions without a reward.
 fn training_line(metrics: &Metrics, eval_accuracy: Option<f64>) -> String {
     let named = [("reward", "reward"), ("accuracy", "accuracy"), ("judge/accuracy", "judge")];
     let mut parts: Vec<String> = named
@@ -72,6 +78,14 @@ fn training_line(metrics: &Metrics, eval_accuracy: Option<f64>) -> String {
         .collect();
     if let Some(accuracy) = eval_accuracy {
         parts.push(format!("eval {accuracy:.3}"));
+    }
+    if let Some(updates) = metrics.get("updates") {
+        parts.push(format!("updates {updates:.0}"));
+    }
+    for (key, name) in [("frac_reward_zero_std", "equal"), ("frac_reward_missing", "failed")] {
+        if let Some(share) = metrics.get(key) {
+            parts.push(format!("{name} {:.0} %", share * 100.0));
+        }
     }
     if let Some(speed) = metrics.get("tokens_per_second") {
         parts.push(format!("{speed:.0} tokens/s"));

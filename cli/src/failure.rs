@@ -16,8 +16,25 @@ impl UserError {
     }
 }
 
+/// The end of a command that a signal has asked to stop. It is no error.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Stopped {
+    pub(crate) message: String,
+    /// Number of the signal.
+    pub(crate) signal: i32,
+}
+
+/// What is told of the end of a command, in one line.
+pub(crate) fn last_words(error: &anyhow::Error) -> String {
+    match error.is::<Stopped>() {
+        true => error.to_string(),
+        false => format!("error: {}", one_line(error)),
+    }
+}
+
 /// The message of an error, in one line.
-pub(crate) fn one_line(error: &anyhow::Error) -> String {
+fn one_line(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string().replace('\n', " ");
@@ -29,8 +46,11 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
     parts.join(": ")
 }
 
-/// 2 for errors that the user can correct, 1 for failures.
+/// 2 for errors that the user can correct, 1 for failures, 128 and the signal after a signal.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if let Some(stopped) = error.downcast_ref::<Stopped>() {
+        return ExitCode::from(128u8.saturating_add(stopped.signal as u8));
+    }
     ExitCode::from(if error.chain().any(is_users) { 2 } else { 1 })
 }
 

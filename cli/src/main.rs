@@ -5,12 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod commands;
 mod console;
 mod failure;
 mod output;
 mod process;
 mod score_config;
+mod signals;
 mod summary;
 
 use std::process::ExitCode;
@@ -60,7 +62,14 @@ enum CliCommand {
 fn main() -> ExitCode {
     process::restart_with_settings();
     process::start_logs();
-    let result = match Cli::parse().command {
+    match arguments::of_process() {
+        Ok(args) => run(Cli::parse_from(args).command),
+        Err(error) => end(&error.into()),
+    }
+}
+
+fn run(command: CliCommand) -> ExitCode {
+    let result = match command {
         CliCommand::Train(args) => commands::train::run(args),
         CliCommand::Sft(args) => commands::sft::run(args),
         CliCommand::Serve(args) => commands::serve::run(args),
@@ -78,9 +87,12 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::note(format!("error: {}", failure::one_line(&error)));
-            failure::exit_code(&error)
-        }
+        Err(error) => end(&error),
     }
+}
+
+/// Tells how a command has ended, unless it has ended well.
+fn end(error: &anyhow::Error) -> ExitCode {
+    output::note(failure::last_words(error));
+    failure::exit_code(error)
 }

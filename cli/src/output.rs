@@ -4,10 +4,11 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use serde::Serialize;
 
 /// Writes one line for people to standard output.
@@ -16,9 +17,19 @@ pub(crate) fn line(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());
 }
 
+/// The progress bar that is drawn now. Lines are written above it.
+static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+
 /// Writes one line to standard error, beside the result of a command.
 pub(crate) fn note(text: impl AsRef<str>) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
+    let write = || {
+        let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
+    };
+    let bar = BAR.lock().ok().and_then(|bar| bar.as_ref()?.upgrade());
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
 }
 
 /// Writes values as JSON Lines to `path`, atomically, or to standard output.
@@ -45,30 +56,27 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
 /// A progress bar on standard error; nothing is drawn if that is not a terminal.
 pub(crate) fn progress_bar(n_total: u64, unit: &str) -> ProgressBar {
     let bar = ProgressBar::new(n_total);
-    let template = format!("{{bar:30}} {{pos}}/{{len}} {unit} {{msg}} [{{elapsed}} < {{eta}}]");
+    // the bar takes what is left of the terminal's width, so that narrow ones break no line
+    let template = format!("{{pos}}/{{len}} {unit} {{wide_bar}} {{elapsed}} < {{eta}}");
     let style = ProgressStyle::with_template(&template)
         .expect("the template is a constant with known placeholders. This is a bug.");
     bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
     if std::io::stderr().is_terminal() {
         bar.enable_steady_tick(Duration::from_millis(250));
+        if let Ok(mut drawn) = BAR.lock() {
+            *drawn = Some(bar.downgrade());
+        }
     } else {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar
 }
 
-/// Moves a progress bar to `position`. Without a terminal, prints a line every `every` steps.
-pub(crate) fn progress(
-    bar: &ProgressBar,
-    position: u64,
-    n_total: u64,
-    every: u64,
-    message: String,
-) {
+/// Moves a progress bar to `position`, and writes a line every `every` steps.
+pub(crate) fn progress(bar: &ProgressBar, position: u64, n_total: u64, every: u64, message: &str) {
     bar.set_position(position);
     let is_due = position.is_multiple_of(every) || position == n_total || position == 1;
-    if bar.is_hidden() && is_due {
+    if is_due {
         note(format!("{position}/{n_total} {message}"));
     }
-    bar.set_message(message);
 }

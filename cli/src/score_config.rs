@@ -5,7 +5,7 @@ use joust_server::ServeConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use joust_run::config::{RunSection, refuse};
+use joust_run::config::RunSection;
 
 /// Scoring without training. The sections of `joust train` that it has no use for may be there too,
 /// so that one file serves both.
@@ -25,12 +25,12 @@ pub(crate) const UNUSED: [&str; 8] =
     ["train", "policy", "prompts", "rollout", "trainer", "eval", "checkpoint", "export"];
 
 impl ScoreRun {
-    /// Refuses what makes no sense, all problems at once.
-    pub(crate) fn validate(&self) -> anyhow::Result<()> {
+    /// All problems, each named by its key.
+    pub(crate) fn problems(&self) -> Vec<String> {
         let reward = self.reward.validate().into_iter();
         let mut problems: Vec<String> = reward.map(|problem| format!("reward.{problem}")).collect();
         let serve = self.serve.validate().into_iter();
         problems.extend(serve.map(|problem| format!("serve.{problem}")));
-        Ok(refuse(problems)?)
+        problems
     }
 }

@@ -21,6 +21,9 @@ pub(crate) fn print(run: &FinishedRun) {
             (after - before) * 100.0
         ));
     }
+    if run.n_updates == 0 {
+        line("No update was made: in no step did the rewards of a group differ.");
+    }
     let dir = run.dir.display();
     line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
     line(format!("The view to open:    {dir}/completions/*.parquet (pandas, polars, DuckDB)"));

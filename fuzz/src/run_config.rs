@@ -50,7 +50,7 @@ fn read<T: Default + Serialize + DeserializeOwned + JsonSchema>(
     validate: impl Fn(&T) -> Result<(), joust_run::Error>,
 ) {
     let merged = Merged::read(files, overrides);
-    let config = merged.and_then(Merged::into_config::<T>);
+    let config = merged.and_then(|merged| merged.into_config::<T>(|_| Vec::new()));
     if let Err(error) = config.and_then(|config| validate(&config)) {
         refusal::check(&error);
     }

@@ -16,17 +16,34 @@ use crate::tournament::{TournamentKind, TournamentPlan, TournamentSize};
 use crate::votes::VoteRule;
 
 /// Scoring of groups of completions.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardConfig {
     /// Value that becomes the reward of a completion.
     pub kind: RewardKind,
+    /// Largest share of the judged completions of a training step that may have no reward. With
+    /// more of them the run stops before it learns from the step, with exit code 1; `--resume`
+    /// repeats the step. 1: never stops.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_failed: f64,
     /// The judge that compares two completions.
     pub judge: JudgeConfig,
     /// The matches of a group.
     pub tournament: TournamentConfig,
     /// The rating that is computed from the votes.
     pub rating: RatingConfig,
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self {
+            kind: RewardKind::default(),
+            max_failed: 0.5,
+            judge: JudgeConfig::default(),
+            tournament: TournamentConfig::default(),
+            rating: RatingConfig::default(),
+        }
+    }
 }
 
 /// Value that becomes the reward of a completion.

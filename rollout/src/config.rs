@@ -59,13 +59,13 @@ pub enum ChatTemplateUse {
 pub struct RolloutConfig {
     /// Number of completions per prompt, which are compared with each other (TRL:
     /// `num_generations`).
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2, max = 1024))]
     pub group_size: u32,
     /// Maximum number of tokens of a completion.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1048576))]
     pub max_completion_length: usize,
     /// Temperature of the sampling. At 0 all completions of a group would be equal.
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(range(min = 0.01, max = 100.0))]
     pub temperature: f64,
     /// Probability mass of the most probable tokens that are sampled from.
     #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
@@ -80,11 +80,11 @@ pub struct RolloutConfig {
     /// System message for chats without one.
     pub system_prompt: Option<String>,
     /// Number of worker threads. Each has an engine of its own.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 256))]
     pub workers: usize,
     /// Maximum number of results that wait between the workers and the trainer; then the workers
     /// wait.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1048576))]
     pub queue_capacity: usize,
     /// Engine of each worker. Its `device` is the device of the policy, and `auto` as its
     /// `quantization` means no FP8. FP8 matrices are quantised again from each version of the

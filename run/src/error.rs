@@ -1,5 +1,7 @@
 //! Failures of a run, named by what the caller can do about them.
 
+use std::path::PathBuf;
+
 /// A failure of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -7,6 +9,33 @@ pub enum Error {
     /// A mistake in the user's config, files or folders.
     #[error("{0}")]
     Input(String),
+    /// The run's folder is no longer the one that this process began to write.
+    #[error(
+        "{}: this folder was deleted or replaced while the run wrote it; the run ends here",
+        dir.display()
+    )]
+    Lost {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Too few completions of a step got a reward. Nothing was learned from the step.
+    #[error(
+        "step {step}: {n_failed} of {n_judged} judged completions have no reward, more than \
+         reward.max_failed = {max_failed} allows: {reason}; mend it and go on with --resume, which \
+         repeats the step"
+    )]
+    TooManyFailures {
+        /// The step.
+        step: u64,
+        /// Number of completions without a reward.
+        n_failed: usize,
+        /// Number of completions that needed a judgement.
+        n_judged: usize,
+        /// The configured share.
+        max_failed: f64,
+        /// Why the first of them has none.
+        reason: String,
+    },
     /// A config cannot be written as TOML.
     #[error("config: {0}")]
     Config(#[from] toml::ser::Error),

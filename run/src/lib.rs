@@ -6,16 +6,21 @@
 
 #![forbid(unsafe_code)]
 
+mod checkpoints;
 pub mod config;
 mod error;
 mod examples;
 mod export;
+mod inputs;
 pub mod metrics;
 mod observer;
+mod places;
 mod run_folder;
 pub mod sft;
+mod stop;
 pub mod training;
 
 pub use error::Error;
 pub use observer::{Event, Observer};
 pub use run_folder::ExistingRun;
+pub use stop::StopSwitch;

@@ -12,6 +12,11 @@ pub enum Event<'a> {
         /// The checkpoint's step.
         step: u64,
     },
+    /// The run goes on with another config than that of the start before.
+    ConfigChanged {
+        /// The keys, each with both values.
+        changes: &'a [String],
+    },
     /// A training run is open and ready for its next step.
     TrainingReady {
         /// Number of parameters of the policy.
@@ -54,7 +59,7 @@ pub enum Event<'a> {
     },
     /// No prompts are left for a further step.
     PromptsExhausted,
-    /// The loop is over; the model is exported next.
+    /// The loop is over; the model is exported next, unless the run was stopped or has failed.
     LoopFinished,
 }
 

@@ -1,105 +1,273 @@
-//! A run's folder: it is made, resumed, and cleaned of the leftovers of an interrupted run.
+//! A run's folder: it is made, locked, resumed, and cleaned of the leftovers of an interrupted run.
 //!
 //! It knows files and steps. The work of a step is not known here.
 
+mod changes;
+mod content;
+mod lock;
+
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use joust_schema::{atomic, jsonl, manifest};
+use joust_schema::config::keys::ConfigKeys;
+use joust_schema::{Error as FileError, atomic, jsonl, manifest};
 use joust_trainer::{Metrics, checkpoint};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use toml::Table;
 
 use crate::config::RunSection;
-use crate::config::renamed::new_name;
+use crate::config::merge::merge;
 use crate::error::Error;
+use crate::inputs::InputPath;
+use changes::KeyChange;
+use content::{ABOUT, CONFIG, FolderContent, METRICS, STARTS};
+use lock::RunLock;
 
-const CONFIG: &str = "config.toml";
-const METRICS: &str = "metrics.jsonl";
+pub(crate) use content::{is_own_name, run_around};
 
 /// Treatment of a run folder that exists already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExistingRun {
-    /// An existing folder is an error.
+    /// A run that has made a step is an error.
     #[default]
     Refuse,
     /// Resumes from the newest checkpoint, or starts afresh if there is none.
     Resume,
-    /// Deletes the folder first.
+    /// Deletes the run first.
     Clean,
 }
 
-/// The folder of one run.
+/// One start of a run: its config, what it reads, and what may happen to a run that exists.
+pub(crate) struct RunStart<'a, C> {
+    run: &'a RunSection,
+    config: &'a C,
+    inputs: &'a [InputPath],
+    /// Hash of each input by its key.
+    digests: BTreeMap<&'static str, String>,
+    existing: ExistingRun,
+}
+
+/// What a start does with the folder.
+enum Plan {
+    /// Begins with an empty folder; what an earlier run left is deleted.
+    Afresh,
+    /// Goes on with the run that is there.
+    Resume(Vec<KeyChange>),
+}
+
+/// The folder of one run. While it exists, no other process writes the run.
 pub(crate) struct RunFolder {
     dir: PathBuf,
+    lock: RunLock,
+    /// The keys that differ from the start before.
+    changes: Vec<KeyChange>,
+    /// The checkpoint to go on from: step and folder.
+    newest: Option<(u64, PathBuf)>,
+}
+
+impl<'a, C> RunStart<'a, C>
+where
+    C: Default + Serialize + JsonSchema,
+{
+    /// Reads the inputs for their hashes.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] for an input that cannot be read.
+    pub(crate) fn new(
+        run: &'a RunSection,
+        config: &'a C,
+        inputs: &'a [InputPath],
+        existing: ExistingRun,
+    ) -> Result<Self, Error> {
+        let digests = inputs.iter().map(|input| Ok((input.key, input.digest()?)));
+        let digests = digests.collect::<Result<_, Error>>()?;
+        Ok(Self { run, config, inputs, digests, existing })
+    }
+
+    /// Refuses a folder that this start cannot use, before expensive work and without touching it.
+    /// Its result holds until somebody else comes: [`RunStart::open`] looks again.
+    ///
+    /// # Errors
+    /// As [`RunStart::open`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let dir = self.run.dir();
+        RunLock::probe(&dir)?;
+        self.plan(&dir).map(|_| ())
+    }
+
+    /// Makes and locks the folder, and writes the resolved config into it.
+    ///
+    /// # Errors
+    /// A folder that another process writes, that is no run, or that exists already, unless
+    /// `existing` allows it; on resuming, a config or an input that is not that of the run.
+    pub(crate) fn open(&self) -> Result<RunFolder, Error> {
+        let dir = self.run.dir();
+        // a folder that is no run gets not even a lock
+        if content::look(&dir)? == FolderContent::Other {
+            self.plan(&dir)?;
+        }
+        std::fs::create_dir_all(&dir).map_err(|source| FileError::io(&dir, source))?;
+        let lock = RunLock::acquire(&dir)?;
+        let changes = match self.plan(&dir)? {
+            Plan::Afresh => {
+                content::delete_run(&dir)?;
+                Vec::new()
+            }
+            Plan::Resume(changes) => changes,
+        };
+        let newest = checkpoint::latest(&dir)?;
+        let folder = RunFolder { dir, lock, changes, newest };
+        // before the config is replaced by that of this start, whose changes would be forgotten
+        if folder.dir.join(CONFIG).exists() {
+            folder.note_start()?;
+        }
+        folder.write(CONFIG, &toml::to_string(self.config)?)?;
+        if !folder.dir.join(ABOUT).exists() {
+            let mut about = about(self.run);
+            about["inputs"] = json!(self.digests);
+            folder.write(ABOUT, &format!("{about:#}\n"))?;
+        }
+        if !folder.dir.join(STARTS).exists() {
+            folder.note_start()?;
+        }
+        Ok(folder)
+    }
+
+    fn plan(&self, dir: &Path) -> Result<Plan, Error> {
+        let refuse = |text: &str| Err(Error::input(format!("{} {text}", dir.display())));
+        match (content::look(dir)?, self.existing) {
+            (FolderContent::Nothing | FolderContent::RunWithoutSteps, _) => Ok(Plan::Afresh),
+            (FolderContent::Other, ExistingRun::Clean) => refuse(
+                "is there already and is no run: --clean deletes only folders of runs; choose \
+                 another run.name",
+            ),
+            (FolderContent::Other, _) => refuse(
+                "is there already and is no run, so that neither --resume nor --clean touches it; \
+                 choose another run.name",
+            ),
+            (FolderContent::RunWithSteps, ExistingRun::Refuse) => refuse(
+                "is there already; go on with --resume, start over with --clean, or choose another \
+                 run.name",
+            ),
+            (FolderContent::RunWithSteps, ExistingRun::Clean) => Ok(Plan::Afresh),
+            (FolderContent::RunWithSteps, ExistingRun::Resume) => {
+                self.compare(dir).map(Plan::Resume)
+            }
+        }
+    }
+
+    /// The keys that differ from the start before, if the run can go on with them and with these
+    /// inputs.
+    fn compare(&self, dir: &Path) -> Result<Vec<KeyChange>, Error> {
+        let path = dir.join(CONFIG);
+        let text = std::fs::read_to_string(&path).map_err(|source| FileError::io(&path, source))?;
+        let written: Table = text.parse().map_err(|error: toml::de::Error| {
+            Error::input(format!("{}: {}", path.display(), error.message()))
+        })?;
+        // a key that the version of the first start did not have was at its default
+        let mut old = Table::try_from(C::default())?;
+        merge(&mut old, &written, Some(&ConfigKeys::of::<C>()));
+        let changes = changes::changes(&old, &Table::try_from(self.config)?);
+        let same = self.same_inputs(dir)?;
+        match changes::refusal(&changes, &same) {
+            Some(reason) => Err(Error::input(format!("{}: {reason}", path.display()))),
+            None => Ok(changes),
+        }
+    }
+
+    /// The keys of inputs that the run began with.
+    ///
+    /// # Errors
+    /// Inputs whose content has changed.
+    fn same_inputs(&self, dir: &Path) -> Result<Vec<&'static str>, Error> {
+        let path = dir.join(ABOUT);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let about: Value = serde_json::from_str(&text).unwrap_or_default();
+        let Some(first) = about["inputs"].as_object() else {
+            tracing::warn!(run = %dir.display(), "The run was begun by a version that did not note \
+                the content of its files; whether they have changed is not known.");
+            return Ok(Vec::new());
+        };
+        let is_changed = |input: &&InputPath| {
+            first.get(input.key).is_some_and(|first| *first != json!(self.digests[input.key]))
+        };
+        let changed = self.inputs.iter().filter(is_changed);
+        let changed: Vec<String> =
+            changed.map(|input| format!("{} ({})", input.key, input.path.display())).collect();
+        match changed.is_empty() {
+            true => {
+                let keys = self.digests.keys().copied();
+                Ok(keys.filter(|key| first.contains_key(*key)).collect())
+            }
+            false => Err(Error::input(format!(
+                "{}: not the content that the run began with: {}; resume with the files of the \
+                 first start, or start over with --clean",
+                dir.display(),
+                changed.join(", ")
+            ))),
+        }
+    }
 }
 
 impl RunFolder {
-    /// Makes the folder and writes the resolved config into it.
-    ///
-    /// # Errors
-    /// A folder that exists already, unless `existing` allows it; on resuming, a config that
-    /// differs from the one of the first start.
-    pub(crate) fn open<C: Serialize>(
-        run: &RunSection,
-        config: &C,
-        existing: ExistingRun,
-    ) -> Result<Self, Error> {
-        let dir = run.dir();
-        let text = toml::to_string(config)?;
-        let is_there = dir.join(CONFIG).exists();
-        let names = std::fs::read_dir(&dir).into_iter().flatten();
-        let mut names = names.filter_map(|entry| Some(entry.ok()?.file_name()));
-        // the only file that a start leaves if it is killed at once
-        let is_empty = names.all(|name| name == "config.toml.tmp");
-        if existing == ExistingRun::Clean && dir.exists() {
-            if !is_there {
-                return Err(Error::input(format!(
-                    "{}: --clean deletes only folders of runs, and there is no {CONFIG} in it",
-                    dir.display()
-                )));
-            }
-            std::fs::remove_dir_all(&dir)
-                .map_err(|source| joust_schema::Error::io(&dir, source))?;
-        } else if existing == ExistingRun::Resume && is_there {
-            check_same_config(&dir.join(CONFIG), &text)?;
-        } else if !is_empty {
-            return Err(Error::input(format!(
-                "{} is there already; go on with --resume, start over with --clean, or choose \
-                 another run.name",
-                dir.display()
-            )));
-        }
-        let write = |name: &str, text: &str| {
-            let path = dir.join(name);
-            atomic::write_file(&path, |file| {
-                let result = file.write_all(text.as_bytes());
-                result.map_err(|source| joust_schema::Error::io(&path, source))
-            })
-        };
-        write(CONFIG, &text)?;
-        write("run.json", &format!("{:#}\n", about(run)))?;
-        Ok(Self { dir })
-    }
-
     /// The folder.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The newest checkpoint if `existing` resumes from it: step and folder. Deletes all records
-    /// after it, or all records without one; the run makes them again.
-    pub(crate) fn rewind_to_newest(
-        &self,
-        existing: ExistingRun,
-    ) -> Result<Option<(u64, PathBuf)>, Error> {
-        let newest = match existing {
-            ExistingRun::Resume => checkpoint::latest(&self.dir)?,
-            ExistingRun::Refuse | ExistingRun::Clean => None,
-        };
-        self.rewind(newest.as_ref().map(|(step, _)| *step))?;
-        Ok(newest)
+    /// Checks that the folder is still this process's own.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.lock.check()
+    }
+
+    /// The keys that differ from the start before, each with both values.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        self.changes.iter().map(KeyChange::to_string).collect()
+    }
+
+    /// The newest checkpoint if there is one: step and folder. Deletes all records after it, or
+    /// all records without one; the run makes them again.
+    pub(crate) fn rewind_to_newest(&self) -> Result<Option<(u64, PathBuf)>, Error> {
+        self.rewind(self.newest.as_ref().map(|(step, _)| *step))?;
+        Ok(self.newest.clone())
+    }
+
+    /// Writes a file of the folder whole or not at all.
+    fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+        let path = self.dir.join(name);
+        Ok(atomic::write_file(&path, |file| {
+            let result = file.write_all(text.as_bytes());
+            result.map_err(|source| FileError::io(&path, source))
+        })?)
+    }
+
+    /// Adds this start to `starts.jsonl`.
+    fn note_start(&self) -> Result<(), Error> {
+        let changes = self
+            .changes
+            .iter()
+            .map(|change| (change.key.clone(), json!({ "from": change.from, "to": change.to })));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let line = json!({
+            "unix_time_s": now.map_or(0, |time| time.as_secs()),
+            "resumed_from_step": self.newest.as_ref().map(|(step, _)| *step),
+            "changes": changes.collect::<Map<_, _>>(),
+            "joust": env!("CARGO_PKG_VERSION"),
+            "processors": n_processors(),
+            "command": std::env::args().collect::<Vec<_>>(),
+        });
+        let path = self.dir.join(STARTS);
+        let mut lines = if path.exists() { read_whole_lines(&path)? } else { Vec::new() };
+        lines.push(line);
+        Ok(jsonl::write(&path, &lines)?)
     }
 
     /// Deletes the records after the checkpoint of `step`, or all records without a checkpoint.
@@ -119,14 +287,14 @@ impl RunFolder {
                 continue;
             };
             for entry in entries {
-                let path = entry.map_err(|source| joust_schema::Error::io(&dir, source))?.path();
+                let path = entry.map_err(|source| FileError::io(&dir, source))?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 if later(&name) {
                     let removed = match path.is_dir() {
                         true => std::fs::remove_dir_all(&path),
                         false => std::fs::remove_file(&path),
                     };
-                    removed.map_err(|source| joust_schema::Error::io(&path, source))?;
+                    removed.map_err(|source| FileError::io(&path, source))?;
                 }
             }
         }
@@ -147,7 +315,7 @@ impl RunFolder {
         let mut line = Map::from_iter([("step".to_owned(), json!(step))]);
         line.extend(metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
         let path = self.dir.join(METRICS);
-        let io = |source| joust_schema::Error::io(&path, source);
+        let io = |source| FileError::io(&path, source);
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
         let line = jsonl::to_line(&line).expect("names and numbers serialise. This is a bug.");
         file.write_all(line.as_bytes()).map_err(io)?;
@@ -157,50 +325,8 @@ impl RunFolder {
 
 /// The whole lines of a log whose last line a kill may have cut off.
 fn read_whole_lines(path: &Path) -> Result<Vec<Value>, Error> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?;
+    let text = std::fs::read_to_string(path).map_err(|source| FileError::io(path, source))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
-}
-
-fn check_same_config(path: &Path, text: &str) -> Result<(), Error> {
-    let old =
-        std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?;
-    let table = |text: &str| {
-        text.parse::<toml::Table>()
-            .map_err(|error| Error::input(format!("{}: {}", path.display(), error.message())))
-    };
-    let (old, new) = (table(&old)?, table(text)?);
-    match first_difference("", &old, &new) {
-        None => Ok(()),
-        Some(key) if new_name(&key).is_some() => Err(Error::input(format!(
-            "{}: key `{key}` has a new name: {}; finish the run with the version that started it, \
-             or start over with --clean",
-            path.display(),
-            new_name(&key).unwrap_or_default()
-        ))),
-        Some(key) => Err(Error::input(format!(
-            "{}: key `{key}` differs from the config of this start; resume with the same config, \
-             or start over with --clean",
-            path.display()
-        ))),
-    }
-}
-
-fn first_difference(at: &str, old: &toml::Table, new: &toml::Table) -> Option<String> {
-    let keys = old.keys().chain(new.keys());
-    for key in keys {
-        let name = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-        match (old.get(key), new.get(key)) {
-            (Some(toml::Value::Table(old)), Some(toml::Value::Table(new))) => {
-                if let Some(found) = first_difference(&name, old, new) {
-                    return Some(found);
-                }
-            }
-            (old, new) if old == new => {}
-            _ => return Some(name),
-        }
-    }
-    None
 }
 
 /// The content of `run.json`: program, machine and command of the run.
@@ -216,9 +342,13 @@ fn about(run: &RunSection) -> Value {
         "git_commit": commit,
         "libtorch": joust_engine::ffi::libtorch_version(),
         "threads": run.threads,
-        "processors": std::thread::available_parallelism().map_or(1, |n| n.get()),
+        "processors": n_processors(),
         "command": std::env::args().collect::<Vec<_>>(),
     })
+}
+
+fn n_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 #[cfg(test)]

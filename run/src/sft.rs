@@ -2,22 +2,27 @@
 //!
 //! The loop of `joust sft`. The work inside a step is not known here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use joust_engine::model::Decoder;
 use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
-use joust_trainer::{Metrics, SftExample, SftTrainer, checkpoint};
+use joust_trainer::checkpoint::{self, Retention};
+use joust_trainer::{Metrics, SftExample, SftTrainer};
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use crate::checkpoints::CheckpointClock;
 use crate::config::sft::{ModelSection, SftRun};
 use crate::error::Error;
 use crate::examples::ExampleSource;
-use crate::export;
+use crate::export::Export;
 use crate::observer::{Event, Observer};
-use crate::run_folder::{ExistingRun, RunFolder};
+use crate::places;
+use crate::run_folder::{ExistingRun, RunFolder, RunStart};
+use crate::stop::StopSwitch;
+use crate::training::RunEnd;
 
 /// The state that a checkpoint holds beside weights and optimiser.
 #[derive(Serialize, Deserialize)]
@@ -34,21 +39,41 @@ struct FineTuning {
     tokenizer: Tokenizer,
     trainer: SftTrainer,
     state: SftState,
+    /// The step of the newest checkpoint.
+    saved: u64,
 }
 
-/// Runs supervised fine-tuning to its last step.
+/// A run of supervised fine-tuning whose loop has ended.
+pub struct FinishedTuning {
+    /// How it has ended.
+    pub end: RunEnd,
+    /// Number of steps, those of earlier starts included.
+    pub steps: u64,
+    /// The run's folder.
+    pub dir: PathBuf,
+}
+
+/// Runs supervised fine-tuning to its last step, or to the end of the step in which it is asked to
+/// stop.
 ///
 /// # Errors
 /// [`Error::Input`] for unusable configs or data; the trainer's errors.
 pub fn run(
     config: &SftRun,
     existing: ExistingRun,
+    stop: &StopSwitch,
     observer: &mut dyn Observer,
-) -> Result<(), Error> {
+) -> Result<FinishedTuning, Error> {
     config.validate()?;
     config.run.set_threads();
-    export::check(&config.export)?;
-    let mut tuning = FineTuning::open(config, existing, observer)?;
+    let inputs = config.inputs();
+    let run_dir = config.run.dir();
+    let export = Export { section: &config.export, run_dir: &run_dir, inputs: &inputs };
+    let start = RunStart::new(&config.run, config, &inputs, existing)?;
+    start.check()?;
+    places::check_inputs(&run_dir, &inputs)?;
+    export.check()?;
+    let mut tuning = FineTuning::open(config, &start, observer)?;
     let n_steps = config.trainer.steps;
     observer.observe(Event::SftReady {
         n_parameters: tuning.trainer.model().n_parameters(),
@@ -56,50 +81,84 @@ pub fn run(
         run_dir: tuning.run.dir(),
     });
     observer.observe(Event::LoopStarted { step: tuning.state.step, n_steps });
-    while tuning.state.step < n_steps {
-        let metrics = tuning.step(config.trainer.batch_size as u64)?;
-        let step = tuning.state.step;
-        tuning.run.log(step, &metrics)?;
-        observer.observe(Event::StepFinished {
-            step,
-            n_steps,
-            metrics: &metrics,
-            eval_accuracy: None,
-        });
-        let every = config.checkpoint.every as u64;
-        if step == n_steps || (every > 0 && step.is_multiple_of(every)) {
-            tuning.save(config.checkpoint.keep_last)?;
-        }
-    }
+    let end = tuning.run_steps(config, stop, observer);
     observer.observe(Event::LoopFinished);
-    export::write(&config.export, tuning.trainer.model(), &tuning.tokenizer)
+    let end = end?;
+    if end == RunEnd::Finished {
+        export.write(tuning.trainer.model(), &tuning.tokenizer)?;
+    }
+    Ok(FinishedTuning { end, steps: tuning.state.step, dir: run_dir })
 }
 
 impl FineTuning {
     /// Opens all that the run needs: a fresh run, or the newest checkpoint.
     fn open(
         config: &SftRun,
-        existing: ExistingRun,
+        start: &RunStart<'_, SftRun>,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let source = ExampleSource::open(&config.data)?;
-        let run = RunFolder::open(&config.run, config, existing)?;
+        let run = start.open()?;
         let seed = Seed::new(config.run.seed);
-        let newest = run.rewind_to_newest(existing)?;
+        let newest = run.rewind_to_newest()?;
         let (model, tokenizer) = match &newest {
             Some((_, path)) => open_model(path, &config.model)?,
-            None => start(config, &source, seed)?,
+            None => first_model(config, &source, seed)?,
         };
         let mut trainer = SftTrainer::new(model, &config.trainer)?;
         let state = match &newest {
             Some((step, path)) => {
                 let state = checkpoint::restore(&mut trainer, path)?;
                 observer.observe(Event::Resumed { step: *step });
+                if *step > config.trainer.steps {
+                    return Err(Error::input(format!(
+                        "config: trainer.steps is {}, and the run has made {step} already; wanted \
+                         at least as many",
+                        config.trainer.steps
+                    )));
+                }
+                observer.observe(Event::ConfigChanged { changes: &run.changes() });
                 state
             }
             None => SftState { step: 0, num_tokens: 0.0 },
         };
-        Ok(Self { run, seed, source, tokenizer, trainer, state })
+        let saved = state.step;
+        Ok(Self { run, seed, source, tokenizer, trainer, state, saved })
+    }
+
+    /// All steps that are left.
+    fn run_steps(
+        &mut self,
+        config: &SftRun,
+        stop: &StopSwitch,
+        observer: &mut dyn Observer,
+    ) -> Result<RunEnd, Error> {
+        let n_steps = config.trainer.steps;
+        let mut checkpoints = CheckpointClock::new(&config.checkpoint, Instant::now());
+        while self.state.step < n_steps {
+            if stop.is_asked() {
+                if self.state.step != self.saved {
+                    self.save(checkpoints.interim())?;
+                }
+                return Ok(RunEnd::Stopped);
+            }
+            let metrics = self.step(config.trainer.batch_size as u64)?;
+            let step = self.state.step;
+            self.run.check()?;
+            self.run.log(step, &metrics)?;
+            observer.observe(Event::StepFinished {
+                step,
+                n_steps,
+                metrics: &metrics,
+                eval_accuracy: None,
+            });
+            let began = Instant::now();
+            if let Some(retention) = checkpoints.due(step, step == n_steps, began) {
+                self.save(retention)?;
+                checkpoints.written(began, Instant::now());
+            }
+        }
+        Ok(RunEnd::Finished)
     }
 
     /// One step: makes a batch of examples and learns from it.
@@ -121,10 +180,11 @@ impl FineTuning {
         Ok(metrics)
     }
 
-    fn save(&mut self, keep_last: usize) -> Result<(), Error> {
+    fn save(&mut self, retention: Retention) -> Result<(), Error> {
         let (step, dir) = (self.state.step, self.run.dir());
         let trainer = &mut self.trainer;
-        checkpoint::save(trainer, &self.tokenizer, dir, step, &self.state, keep_last)?;
+        checkpoint::save(trainer, &self.tokenizer, dir, step, &self.state, retention)?;
+        self.saved = step;
         Ok(())
     }
 }
@@ -138,7 +198,7 @@ fn open_model(path: &Path, section: &ModelSection) -> Result<(Decoder, Tokenizer
 }
 
 /// The first model: an existing one, or a fresh one with a fresh tokenizer.
-fn start(
+fn first_model(
     config: &SftRun,
     source: &ExampleSource,
     seed: Seed,

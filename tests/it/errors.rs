@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::binary::{arg, file, not_run, refuse};
+use crate::binary::{arg, file, not_run, refuse, root};
 use crate::golden::{self, copy_files};
 
 const QUICKSTART: &str = "configs/quickstart.toml";
@@ -54,11 +54,42 @@ fn configs_are_refused_by_key_and_file() {
     let message = refuse(&[&["train", QUICKSTART], &other_kind[..]].concat());
     let wanted = "reward.judge.dump is a key of reward.judge.kind = \"replay\"";
     assert!(message.contains(wanted), "{message}");
-    let several = ["rollout.group_size=1", "reward.judge.top_p=0", "train.steps=0"];
+    // all problems at once: bounds of keys, and rules between keys
+    let several = [
+        "rollout.group_size=4000000000",
+        "rollout.workers=100000",
+        "rollout.temperature=1e-300",
+        "reward.judge.top_p=0",
+        "reward.max_failed=1.5",
+        "train.prompts_per_step=4000000000",
+        "trainer.beta=inf",
+        "trainer.epsilon_high=inf",
+        "trainer.learner.optim.lr=1e30",
+        "trainer.learner.optim.weight_decay=inf",
+        "trainer.learner.optim.eps=inf",
+        "trainer.learner.optim.max_grad_norm=nan",
+        "trainer.learner.optim.schedule.min_ratio=-5",
+        "trainer.learner.optim.schedule.warmup_updates=100000",
+        "run.name=../escape",
+    ];
     let message = refuse(&[&["train", QUICKSTART, &output_dir], &several[..]].concat());
-    for key in ["rollout.group_size", "reward.judge.top_p", "train.steps"] {
-        assert!(message.contains(key), "all problems at once: {message}");
+    for key in several.map(|text| text.split_once('=').unwrap().0) {
+        assert!(message.contains(&format!("{key} is ")), "{key} is not in {message}");
     }
+    let sft = ["trainer.learner.optim.schedule.min_ratio=50", "run.name=", "trainer.steps=5"];
+    let message = refuse(&[&["sft", "configs/nano-policy.toml", &output_dir], &sft[..]].concat());
+    for wanted in ["min_ratio is 50", "run.name is \"\"", "warmup_updates is 100, wanted at most 5"]
+    {
+        assert!(message.contains(wanted), "{wanted} is not in {message}");
+    }
+    for name in [".", "..", "a/b", "/tmp/a", ".hidden", "a\\b"] {
+        check(&["train", QUICKSTART, &output_dir, &format!("run.name={name}")], &["run.name is"]);
+    }
+    // an override that is written like an option
+    let dashed = ["train", QUICKSTART, "--train.steps=0", &output_dir];
+    check(&dashed, &["the command line: train.steps is 0, wanted at least 1"]);
+    let without_value = ["train", QUICKSTART, "--train.steps", "3"];
+    check(&without_value, &["--train.steps: a key is set by train.steps=VALUE"]);
     assert_eq!(entries(dir.path()), 1, "no run folder was made");
 }
 
@@ -175,6 +206,55 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
         &["pairs.jsonl:1: prompt has a blank message of the user (message 1)"],
     );
     assert!(!Path::new(&output).exists());
+}
+
+#[test]
+fn runs_that_cannot_learn_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let output_dir = format!("run.output_dir={}", dir.path().display());
+    let texts = [
+        "{\"prompt\":\"1+1?\"}",
+        "{\"prompt\":\"1+1?\",\"answer\":null}",
+        "{\"prompt\":\"1+1?\",\"answer\":\"2\"}\n{\"prompt\":\"2+2?\"}",
+        "{\"prompt\":\"1+1?\",\"anwser\":\"2\"}",
+    ];
+    for text in texts {
+        let prompts = file(dir.path(), "p.jsonl", text);
+        let path = format!("prompts.path={prompts}");
+        for kind in ["reward.kind=correct", "reward.judge.kind=rule"] {
+            let args = ["train", QUICKSTART, &output_dir, &path, kind];
+            check(&args, &["p.jsonl: 1 of ", "have no answer", "prompts.answer_column"]);
+        }
+    }
+    let misspelt = ["train", QUICKSTART, &output_dir, "reward.kind=correct"];
+    let misspelt = [&misspelt[..], &["prompts.answer_column=anwser"]].concat();
+    check(&misspelt, &["arithmetic-train.jsonl", "have no answer", "`anwser`"]);
+    assert_eq!(entries(dir.path()), 1, "no run folder was made");
+}
+
+#[test]
+fn exports_never_replace_inputs() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("policy");
+    copy_files(&root().join("data/models/nano-policy"), &model);
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&model, &link).unwrap();
+    let output_dir = format!("run.output_dir={}", arg(&dir.path().join("outputs")));
+    let (policy, inside) = (format!("policy.path={}", arg(&model)), model.join("tuned"));
+    let weights = std::fs::read(model.join("model.safetensors")).unwrap();
+    for export in [&model, &link, &inside, dir.path()] {
+        let export = format!("export.path={}", arg(export));
+        check(
+            &["train", QUICKSTART, &output_dir, &policy, &export],
+            &["export.path", "policy.path"],
+        );
+        let model = policy.replace("policy.path", "model.path");
+        let sft = ["sft", "configs/nano-rrm-2-any-answer.toml", &output_dir, &model, &export];
+        check(&sft, &["export.path", "model.path"]);
+    }
+    assert_eq!(std::fs::read(model.join("model.safetensors")).unwrap(), weights);
+    let judge = ["train", QUICKSTART, &output_dir, "export.path=data/models/nano-rrm"];
+    check(&judge, &["export.path data/models/nano-rrm", "reward.judge.model"]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(dir).unwrap().to_owned();
             // these hold the run's folder, its start and the times of its steps
-            let differs = ["run.json", "metrics.jsonl", "config.toml"]
+            let differs = ["run.json", "metrics.jsonl", "config.toml", "starts.jsonl", ".lock"]
                 .iter()
                 .any(|skip| name == Path::new(skip));
             match path.is_dir() {
@@ -57,7 +57,7 @@ fn metrics(dir: &Path) -> Vec<serde_json::Map<String, serde_json::Value>> {
     .collect()
 }
 
-fn same(a: &Path, b: &Path) {
+pub(crate) fn same(a: &Path, b: &Path) {
     let (a_files, b_files) = (files(a), files(b));
     let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&a_files), names(&b_files));
@@ -115,6 +115,18 @@ fn train_gives_the_same_bytes_for_the_same_seed_and_after_a_kill() {
         joust(&args(&folder("killed"), &["--resume", "trainer.epsilon=0.3"])).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(told(&output).contains("key `trainer.epsilon` differs"), "{}", told(&output));
+    // it may go on for longer, at another place; its first start and the change are noted
+    let first = std::fs::read_to_string(folder("killed/short/run.json")).unwrap();
+    std::fs::rename(folder("killed"), folder("moved")).unwrap();
+    let longer = joust(&args(&folder("moved"), &["--resume", "train.steps=5"])).output().unwrap();
+    assert!(longer.status.success(), "{}", told(&longer));
+    assert!(told(&longer).contains("Changed since the last start"), "{}", told(&longer));
+    assert!(folder("moved/short/checkpoints/step_00005").exists());
+    assert_eq!(std::fs::read_to_string(folder("moved/short/run.json")).unwrap(), first);
+    let starts = std::fs::read_to_string(folder("moved/short/starts.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(starts.lines().last().unwrap()).unwrap();
+    assert_eq!(last["changes"]["train.steps"], serde_json::json!({"from": 4, "to": 5}));
+    assert_eq!(last["resumed_from_step"], 4);
     // the resolved config starts the same run again
     let resolved = folder("once/short/config.toml").display().to_string();
     let output_dir = format!("run.output_dir={}", folder("resolved").display());
@@ -123,11 +135,22 @@ fn train_gives_the_same_bytes_for_the_same_seed_and_after_a_kill() {
 }
 
 #[test]
-fn train_masks_the_groups_of_a_failing_judge_and_goes_on() {
+fn train_stops_at_a_failing_judge_or_masks_its_groups_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    // no verdict fits into two tokens
-    succeed(&args(dir.path(), &["reward.judge.max_thinking_tokens=2", "train.steps=2"]));
     let run = dir.path().join("short");
+    // no verdict fits into two tokens
+    let failing = ["reward.judge.max_thinking_tokens=2", "train.steps=2"];
+    let output = joust(&args(dir.path(), &failing)).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    for part in ["step 1: ", "reward.max_failed = 0.5", "no verdict in a vote that says"] {
+        assert!(told(&output).contains(part), "{}", told(&output));
+    }
+    assert!(!run.join("step_00001").exists() && !run.join("checkpoints").exists());
+    // the folder does not keep another config from starting
+    let going_on = [&failing[..], &["reward.max_failed=1"]].concat();
+    let output = joust(&args(dir.path(), &going_on)).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("updates 0 equal 100 % failed "), "{}", told(&output));
     let rewards: Vec<joust_schema::tables::Reward> =
         joust_schema::parquet::read(&run.join("step_00001/rewards.parquet")).unwrap();
     let matches: Vec<joust_schema::tables::Match> =

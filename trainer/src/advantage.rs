@@ -26,7 +26,8 @@ pub enum ScaleRewards {
 /// Advantage of each row; `None` where the reward is.
 ///
 /// Deviations are unbiased (n − 1). A group with fewer than two rewards, or with equal ones, gets
-/// advantages of 0: it says nothing about which completion is better.
+/// advantages of exactly 0: it says nothing about which completion is better. Equal is decided by
+/// comparing the rewards, because the mean of equal numbers may differ from them in the last bits.
 pub fn advantages(
     rewards: &[Option<f64>],
     groups: &GroupRows,
@@ -44,18 +45,23 @@ pub fn advantages(
             ScaleRewards::Batch => batch_deviation + EPSILON,
             ScaleRewards::None => 1.0,
         };
-        let is_alone = known.len() < 2;
+        let is_flat = are_equal(&known);
         let advantage = |reward: f64| {
-            if is_alone { 0.0 } else { (reward - mean) / divisor }
+            if is_flat { 0.0 } else { (reward - mean) / divisor }
         };
         advantages.extend(group.iter().map(|reward| reward.map(advantage)));
     }
     advantages
 }
 
-/// Unbiased standard deviation; 0 for fewer than two values.
+/// Whether no value differs from another; true for fewer than two values.
+pub fn are_equal(values: &[f64]) -> bool {
+    values.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// Unbiased standard deviation; exactly 0 for equal values and for fewer than two.
 pub fn deviation(values: &[f64]) -> f64 {
-    if values.len() < 2 {
+    if are_equal(values) {
         return 0.0;
     }
     let mean = values.iter().sum::<f64>() / values.len() as f64;

@@ -21,6 +21,19 @@ const STATE_DIR: &str = "trainer_state";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
 
+/// Empty file in [`STATE_DIR`] of an interim checkpoint.
+const INTERIM_FILE: &str = "interim";
+
+/// What is kept of the checkpoints of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Number of checkpoints that are kept, interim ones not counted. 0: all.
+    pub keep_last: usize,
+    /// Whether the new checkpoint is an interim one: it guards against a loss between two others,
+    /// and is deleted once there is a newer one.
+    pub is_interim: bool,
+}
+
 /// A trainer whose state can be saved and restored.
 pub trait Trainer {
     /// The model in training.
@@ -86,10 +99,11 @@ fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     Ok(checkpoints)
 }
 
-/// Writes a checkpoint, then deletes all but the `keep_last` newest (0 keeps all).
+/// Writes a checkpoint, then deletes older ones: those beyond `retention`, and interim ones.
 ///
 /// # Errors
-/// [`Error::Engine`] and [`Error::Schema`] for files that cannot be written; older checkpoints are
+/// [`Error::BadWeights`] for a model whose numbers are not finite: it is never saved.
+/// [`Error::Engine`] and [`Error::Schema`] for files that cannot be written. Older checkpoints are
 /// deleted only after the new one is complete.
 pub fn save<S: Serialize>(
     trainer: &mut impl Trainer,
@@ -97,10 +111,11 @@ pub fn save<S: Serialize>(
     run_dir: &Path,
     step: u64,
     state: &S,
-    keep_last: usize,
+    retention: Retention,
 ) -> Result<PathBuf, Error> {
     let path = path(run_dir, step);
     let LearnerAccess(learner) = trainer.learner();
+    learner.check_usable()?;
     atomic::write_dir::<Error>(&path, |dir| {
         let model = &learner.model;
         folder::save(dir, model.config(), &model.to_weights(Kind::Float), tokenizer)?;
@@ -113,16 +128,29 @@ pub fn save<S: Serialize>(
             "n_updates": learner.optimizer.n_updates(),
             "run": state,
         });
+        if retention.is_interim {
+            std::fs::write(state_dir.join(INTERIM_FILE), "").map_err(io)?;
+        }
         std::fs::write(state_dir.join(STATE_FILE), format!("{text:#}\n")).map_err(io)?;
         Ok(())
     })?;
-    if keep_last > 0 {
-        let all = list(run_dir)?;
-        for (_, old) in &all[..all.len().saturating_sub(keep_last)] {
-            std::fs::remove_dir_all(old).map_err(|source| joust_schema::Error::io(old, source))?;
-        }
-    }
+    delete_old(run_dir, step, retention)?;
     Ok(path)
+}
+
+/// Deletes what need not be kept beside the new checkpoint of `step`.
+fn delete_old(run_dir: &Path, step: u64, retention: Retention) -> Result<(), Error> {
+    let is_interim = |(_, path): &(u64, PathBuf)| path.join(STATE_DIR).join(INTERIM_FILE).exists();
+    let (interim, regular): (Vec<_>, Vec<_>) = list(run_dir)?.into_iter().partition(is_interim);
+    let n_old = match retention.keep_last {
+        0 => 0,
+        n_kept => regular.len().saturating_sub(n_kept),
+    };
+    let interim = interim.iter().filter(|(at, _)| *at != step);
+    for (_, old) in regular[..n_old].iter().chain(interim) {
+        std::fs::remove_dir_all(old).map_err(|source| joust_schema::Error::io(old, source))?;
+    }
+    Ok(())
 }
 
 /// Restores the optimiser of a trainer whose model was loaded from the same folder, and returns the
@@ -149,3 +177,6 @@ pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> 
     serde_json::from_value(state["run"].take())
         .map_err(|error| bad(format!("{STATE_FILE}: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

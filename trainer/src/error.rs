@@ -20,6 +20,15 @@ pub enum Error {
         /// Number of updates before it.
         update: u64,
     },
+    /// An update has made weights that no model can work with. They are not saved.
+    #[error(
+        "after update {update} the weights are not finite, or so large that the model's logits are \
+         not; nothing of them was saved: lower the learning rate"
+    )]
+    BadWeights {
+        /// Number of updates, this one included.
+        update: u64,
+    },
     /// A checkpoint does not fit this run.
     #[error("checkpoint {}: {reason}", path.display())]
     Checkpoint {

@@ -75,10 +75,10 @@ impl Learner {
         micro_batches(lengths, self.config.micro_batch_rows, self.config.micro_batch_tokens)
     }
 
-    /// The learning rate of the next update.
-    pub(crate) fn lr(&self) -> f64 {
+    /// The learning rate at a place of the schedule.
+    fn lr(&self, place: u64) -> f64 {
         let schedule = &self.config.optim.schedule;
-        self.config.optim.lr * schedule.factor(self.optimizer.n_updates(), self.n_updates_total)
+        self.config.optim.lr * schedule.factor(place, self.n_updates_total)
     }
 
     /// Adds the gradients of `loss` to those of the next update and returns its value.
@@ -92,14 +92,38 @@ impl Learner {
         Ok(value)
     }
 
-    /// Makes the update and returns learning rate and gradient norm.
-    pub(crate) fn update(&mut self) -> Result<(f64, f64), Error> {
-        let lr = self.lr();
+    /// Makes the update at a place of the schedule, counted from 0, and returns learning rate and
+    /// gradient norm.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] before the update, [`Error::BadWeights`] after it: the weights must
+    /// then be neither saved nor published.
+    pub(crate) fn update(&mut self, place: u64) -> Result<(f64, f64), Error> {
+        let lr = self.lr(place);
         let norm = self.optimizer.grad_norm();
         if !norm.is_finite() {
             self.optimizer.clear_gradients();
             return Err(Error::NotFinite { loss: norm, update: self.optimizer.n_updates() });
         }
-        Ok((lr, self.optimizer.update(lr)))
+        let norm = self.optimizer.update(lr);
+        match self.optimizer.is_finite() {
+            true => Ok((lr, norm)),
+            false => Err(Error::BadWeights { update: self.optimizer.n_updates() }),
+        }
+    }
+
+    /// Checks that the model can be used: its logits for one token are finite.
+    ///
+    /// # Errors
+    /// [`Error::BadWeights`]
+    pub(crate) fn check_usable(&self) -> Result<(), Error> {
+        let _guard = tch::no_grad_guard();
+        let ids = Tensor::zeros([1, 1], (Kind::Int64, self.model.device()));
+        let hidden = self.model.hidden(&ids, self.compute)?; // [1, 1, H]
+        let logits = self.model.logits(&hidden.squeeze_dim(0))?; // [1, V]
+        match self.optimizer.is_finite() && logits.isfinite().all().int64_value(&[]) == 1 {
+            true => Ok(()),
+            false => Err(Error::BadWeights { update: self.optimizer.n_updates() }),
+        }
     }
 }

@@ -21,7 +21,7 @@ pub struct SftConfig {
     #[schemars(range(min = 1))]
     pub steps: u64,
     /// Number of examples per update.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 65536))]
     pub batch_size: usize,
     /// Maximum number of tokens of an example, prompt and completion together. A longer example is
     /// left out and counted.
@@ -91,7 +91,7 @@ impl SftTrainer {
     /// One update: loss = −Σ log p(token) / number of completion tokens in the batch.
     ///
     /// # Errors
-    /// [`Error::Batch`] where no example fits, [`Error::NotFinite`].
+    /// [`Error::Batch`] where no example fits, [`Error::NotFinite`], [`Error::BadWeights`].
     pub fn step(&mut self, examples: &[SftExample]) -> Result<Metrics, Error> {
         let fits = |row: &TokenRow<'_, u32>| {
             !row.prompt.is_empty()
@@ -118,7 +118,7 @@ impl SftTrainer {
             n_top += tokens.is_top.sum(Kind::Int64).double_value(&[]);
             entropy += tokens.entropies.sum(Kind::Double).double_value(&[]);
         }
-        let (lr, grad_norm) = self.learner.update()?;
+        let (lr, grad_norm) = self.learner.update(self.n_updates())?;
         let n_tokens: usize = lengths.iter().sum();
         Ok(Metrics::from([
             ("loss".to_owned(), loss_sum),

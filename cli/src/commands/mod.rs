@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::output;
 use crate::score_config::{ScoreRun, UNUSED};
+use crate::{output, signals};
 
 pub(crate) mod bench;
 pub(crate) mod data;
@@ -42,12 +42,12 @@ pub(crate) struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// Reads the files and applies the overrides.
-    pub(crate) fn read<T>(&self) -> anyhow::Result<T>
+    /// Reads the files and applies the overrides. `problems` returns the problems between keys.
+    pub(crate) fn read<T>(&self, problems: impl Fn(&T) -> Vec<String>) -> anyhow::Result<T>
     where
         T: Default + Serialize + DeserializeOwned + JsonSchema,
     {
-        Ok(self.merged()?.into_config()?)
+        Ok(self.merged()?.into_config(problems)?)
     }
 
     fn merged(&self) -> Result<Merged, joust_run::Error> {
@@ -65,7 +65,6 @@ impl ConfigArgs {
     /// `--dry-run`, which only prints the config.
     pub(crate) fn start_scoring(&self) -> anyhow::Result<Option<ScoreRun>> {
         let config = self.read_scoring()?;
-        config.validate()?;
         if self.dry_run {
             self.print(&config)?;
             return Ok(None);
@@ -76,7 +75,7 @@ impl ConfigArgs {
 
     /// Reads a scoring config, without the sections that only `joust train` uses.
     fn read_scoring(&self) -> anyhow::Result<ScoreRun> {
-        Ok(self.merged()?.without(&UNUSED).into_config()?)
+        Ok(self.merged()?.without(&UNUSED).into_config(ScoreRun::problems)?)
     }
 
     /// Prints the resolved config.
@@ -109,8 +108,12 @@ impl ExistingArgs {
 }
 
 /// Creates the output folder, then loads the judge: a folder that cannot be written fails before
-/// the expensive part.
+/// the expensive part. From here on a stop signal ends the command with a last line.
 pub(crate) fn open_scorer(config: &ScoreRun, output: &std::path::Path) -> anyhow::Result<Scorer> {
+    signals::end_at_signal(format!(
+        "Stopped before the end: the results are not in {}. Start the command again.",
+        output.display()
+    ))?;
     std::fs::create_dir_all(output).map_err(|source| joust_schema::Error::io(output, source))?;
     Ok(Scorer::open(&config.reward, true)?)
 }

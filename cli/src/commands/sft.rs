@@ -3,10 +3,12 @@
 use clap::Args;
 use joust_run::config::sft::SftRun;
 use joust_run::sft;
+use joust_run::training::RunEnd;
 
 use crate::commands::{ConfigArgs, ExistingArgs};
 use crate::console::Console;
 use crate::output;
+use crate::signals::StopSignals;
 
 /// Arguments of `joust sft`.
 #[derive(Args)]
@@ -18,12 +20,16 @@ pub(crate) struct SftArgs {
 }
 
 pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
-    let config: SftRun = args.config.read()?;
+    let config = args.config.read(SftRun::problems)?;
     if args.config.dry_run {
-        config.validate()?;
         return args.config.print(&config);
     }
-    sft::run(&config, args.existing.choice(), &mut Console::sft())?;
+    let signals = StopSignals::listen()?;
+    let existing = args.existing.choice();
+    let run = sft::run(&config, existing, signals.switch(), &mut Console::sft())?;
+    if run.end == RunEnd::Stopped {
+        return Err(signals.stopped(run.steps).into());
+    }
     if let Some(path) = &config.export.path {
         output::line(format!("Wrote {}.", path.display()));
     }

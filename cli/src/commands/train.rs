@@ -2,10 +2,11 @@
 
 use clap::Args;
 use joust_run::config::train::TrainRun;
-use joust_run::training;
+use joust_run::training::{self, RunEnd};
 
 use crate::commands::{ConfigArgs, ExistingArgs};
 use crate::console::Console;
+use crate::signals::StopSignals;
 use crate::summary;
 
 /// Arguments of `joust train`.
@@ -18,13 +19,19 @@ pub(crate) struct TrainArgs {
 }
 
 pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
-    let config: TrainRun = args.config.read()?;
+    let config = args.config.read(TrainRun::problems)?;
     if args.config.dry_run {
-        config.validate()?;
         return args.config.print(&config);
     }
+    let signals = StopSignals::listen()?;
     let mut console = Console::training();
     let training = training::start(config, args.existing.choice(), &mut console)?;
-    summary::print(&training.run(&mut console)?);
-    Ok(())
+    let run = training.run(signals.switch(), &mut console)?;
+    match run.end {
+        RunEnd::Finished => {
+            summary::print(&run);
+            Ok(())
+        }
+        RunEnd::Stopped => Err(signals.stopped(run.steps).into()),
+    }
 }

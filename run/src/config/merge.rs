@@ -22,9 +22,17 @@ struct Source {
     table: Table,
 }
 
-/// Tables from files and from the command line, in the order in which they merge.
+/// Tables from files, in the order in which they merge, and overrides.
 pub struct Merged {
     sources: Vec<Source>,
+    overrides: Vec<Override>,
+}
+
+/// `a.b=c` as it was written.
+struct Override {
+    /// The parts of the key.
+    path: Vec<String>,
+    value: String,
 }
 
 impl Merged {
@@ -34,13 +42,8 @@ impl Merged {
         for path in files {
             sources.push(Source { name: path.display().to_string(), table: read_file(path)? });
         }
-        // one source: the kind of a table and its keys may come in any order
-        let mut table = Table::new();
-        for text in overrides {
-            merge(&mut table, &parse_override(text)?, None);
-        }
-        sources.push(Source { name: "the command line".to_owned(), table });
-        Ok(Self { sources })
+        let overrides = overrides.iter().map(|text| Override::read(text));
+        Ok(Self { sources, overrides: overrides.collect::<Result<_, Error>>()? })
     }
 
     /// Leaves sections out.
@@ -48,24 +51,29 @@ impl Merged {
         for source in &mut self.sources {
             source.table.retain(|key, _| !sections.contains(&key));
         }
+        self.overrides.retain(|one| !sections.contains(&one.path[0].as_str()));
         self
     }
 
-    /// Turns the tables into a typed config. Keys that are left out have their defaults.
+    /// Turns the tables into a typed config. Keys that are left out have their defaults. `rules`
+    /// returns the problems between keys, each beginning with its key.
     ///
     /// # Errors
-    /// [`Error::Input`] with all unknown keys, wrong types and values out of bounds.
-    pub fn into_config<T>(self) -> Result<T, Error>
+    /// [`Error::Input`] with all unknown keys, wrong types and values out of bounds, and with the
+    /// problems that `rules` finds beside them.
+    pub fn into_config<T>(mut self, rules: impl Fn(&T) -> Vec<String>) -> Result<T, Error>
     where
         T: Default + Serialize + DeserializeOwned + JsonSchema,
     {
         let keys = ConfigKeys::of::<T>();
+        self.add_command_line(&keys)?;
         let mut table = Table::try_from(T::default())?;
         for source in &self.sources {
             merge(&mut table, &source.table, Some(&keys));
         }
-        self.refuse(&check::problems(&table, &keys, &RENAMED))?;
+        let problems = check::problems(&table, &keys, &RENAMED);
         let result: Result<T, _> = serde_path_to_error::deserialize(Value::Table(table));
+        self.refuse(&problems, result.as_ref().map(rules).unwrap_or_default())?;
         result.map_err(|error| {
             let message = error.inner().to_string();
             let message = message.lines().next().unwrap_or_default().trim().to_owned();
@@ -81,9 +89,20 @@ impl Merged {
         })
     }
 
+    /// Makes the overrides the last source. It is one source: the kind of a table and its keys may
+    /// come in any order.
+    fn add_command_line(&mut self, keys: &ConfigKeys) -> Result<(), Error> {
+        let mut table = Table::new();
+        for one in &self.overrides {
+            merge(&mut table, &one.table(keys)?, None);
+        }
+        self.sources.push(Source { name: "the command line".to_owned(), table });
+        Ok(())
+    }
+
     /// One error for all problems, by the place where their keys were written. Keys that are
     /// missing are left to the rules of the config: another key may make them unnecessary.
-    fn refuse(&self, problems: &[KeyProblem]) -> Result<(), Error> {
+    fn refuse(&self, problems: &[KeyProblem], mut rules: Vec<String>) -> Result<(), Error> {
         let mut places: Vec<(&str, Vec<String>)> =
             self.sources.iter().map(|source| (source.name.as_str(), Vec::new())).collect();
         for problem in problems {
@@ -91,7 +110,13 @@ impl Merged {
                 continue;
             }
             let writer = self.sources.iter().rposition(|source| source.writes(&problem.key));
-            places[writer.unwrap_or(0)].1.push(problem.to_string());
+            let text = problem.to_string();
+            // the rules of a config look at its bounds too
+            rules.retain(|rule| *rule != text);
+            places[writer.unwrap_or(0)].1.push(text);
+        }
+        if !rules.is_empty() {
+            places.push(("config", rules));
         }
         places.retain(|(_, texts)| !texts.is_empty());
         let texts = places.iter().map(|(name, texts)| format!("{name}: {}", texts.join("; ")));
@@ -128,29 +153,64 @@ fn read_file(path: &Path) -> Result<Table, Error> {
     })
 }
 
-/// `a.b=c`: c is TOML where it reads as such, else a string.
-fn parse_override(text: &str) -> Result<Table, Error> {
-    let Some((key, value)) = text.split_once('=') else {
-        return Err(Error::input(format!("override `{text}` has no `=`, wanted key.path=value")));
-    };
-    let key = key.trim().trim_start_matches("--");
-    let parts: Vec<&str> = key.split('.').collect();
-    if parts.iter().any(|part| part.is_empty()) {
-        return Err(Error::input(format!("override `{text}`: empty part in the key `{key}`")));
+impl Override {
+    fn read(text: &str) -> Result<Self, Error> {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Error::input(format!(
+                "override `{text}` has no `=`, wanted key.path=value"
+            )));
+        };
+        let key = key.trim().trim_start_matches("--");
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        if path.iter().any(String::is_empty) {
+            return Err(Error::input(format!("override `{text}`: empty part in the key `{key}`")));
+        }
+        Ok(Self { path, value: value.to_owned() })
     }
-    let value = format!("value = {value}")
-        .parse::<Table>()
-        .ok()
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| Value::String(value.to_owned()));
-    let mut table = Table::new();
-    table.insert(parts[parts.len() - 1].to_owned(), value);
-    for part in parts[..parts.len() - 1].iter().rev() {
-        let mut outer = Table::new();
-        outer.insert((*part).to_owned(), Value::Table(table));
-        table = outer;
+
+    /// A table that has this key alone.
+    fn table(&self, keys: &ConfigKeys) -> Result<Table, Error> {
+        let mut value = self.value(keys)?;
+        for part in self.path.iter().rev() {
+            value = Value::Table(Table::from_iter([(part.clone(), value)]));
+        }
+        match value {
+            Value::Table(table) => Ok(table),
+            _ => unreachable!("a key has a part, which makes a table. This is a bug."),
+        }
     }
-    Ok(table)
+
+    /// The value: TOML where it reads as such, else a text. A key that takes a text gets what was
+    /// written, unless that is a text in quotes: `run.name=7` names a run `7`.
+    fn value(&self, keys: &ConfigKeys) -> Result<Value, Error> {
+        let read = format!("value = {}", self.value).parse::<Table>();
+        let read = read.ok().and_then(|mut table| table.remove("value"));
+        match (read, self.shape(keys)) {
+            (Some(Value::String(text)), _) => Ok(Value::String(text)),
+            (_, Some(Shape::Text { .. })) => Ok(Value::String(self.value.clone())),
+            (Some(value), _) => Ok(value),
+            // TOML has no integers beyond 64 bits with a sign
+            (None, Some(Shape::Integer(_))) if self.value.trim().parse::<i128>().is_ok() => {
+                Err(Error::input(format!(
+                    "the command line: {} is {}, wanted at most {}",
+                    self.path.join("."),
+                    self.value.trim(),
+                    i64::MAX
+                )))
+            }
+            (None, _) => Ok(Value::String(self.value.clone())),
+        }
+    }
+
+    /// The shape of the key; none where there is no such key.
+    fn shape<'a>(&self, keys: &'a ConfigKeys) -> Option<&'a Shape> {
+        let (last, sections) = self.path.split_last()?;
+        let keys = sections.iter().try_fold(keys, |keys, part| match &keys.get(part)?.shape {
+            Shape::Table(inner) => Some(inner),
+            _ => None,
+        })?;
+        Some(&keys.get(last)?.shape)
+    }
 }
 
 /// Overwrites `target` with `source`, table by table. Where `source` changes the kind of a table,

@@ -19,13 +19,14 @@ pub mod train;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunSection {
-    /// Name of the run. The run folder is `output_dir/name`.
+    /// Name of the run: one part of a path, not hidden. The run folder is `output_dir/name`.
     pub name: String,
     /// Folder of the run folders.
     pub output_dir: PathBuf,
     /// Seed of all random draws of the run.
     pub seed: u64,
     /// Number of threads per tensor operation. 0: libtorch's own choice.
+    #[schemars(range(max = 1024))]
     pub threads: usize,
 }
 
@@ -43,6 +44,24 @@ impl RunSection {
         }
     }
 
+    /// Problems that the bounds of the keys do not show: a name that is no single part of a path.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let name = &self.name;
+        let is_part = !name.is_empty()
+            && name.len() <= 200
+            && !name.starts_with('.')
+            && !name.contains(['/', '\\'])
+            && !name.contains(char::is_control);
+        let mut problems = of_section("run", self);
+        if !is_part {
+            problems.push(format!(
+                "run.name is {name:?}, wanted the name of one folder: not empty, without a slash \
+                 and without a dot at its beginning"
+            ));
+        }
+        problems
+    }
+
     /// The run's folder.
     pub fn dir(&self) -> PathBuf {
         self.output_dir.join(&self.name)
@@ -55,13 +74,20 @@ impl RunSection {
 pub struct CheckpointSection {
     /// Number of steps between checkpoints. 0: one checkpoint after the last step.
     pub every: usize,
-    /// Number of checkpoints that are kept; older checkpoints are deleted. 0: all are kept.
+    /// Minutes after which an interim checkpoint is written beside those of `every`, at the end of
+    /// a step. It bounds the work that a killed run loses, and is deleted once there is a newer
+    /// checkpoint. Where writing takes long, interim checkpoints are rarer: they take at most about
+    /// a twentieth of the time. 0: none. A run that is asked to stop writes one in any case.
+    #[schemars(range(min = 0.0, max = 1e6))]
+    pub every_minutes: f64,
+    /// Number of checkpoints that are kept, interim checkpoints not counted; older checkpoints are
+    /// deleted. 0: all are kept.
     pub keep_last: usize,
 }
 
 impl Default for CheckpointSection {
     fn default() -> Self {
-        Self { every: 0, keep_last: 2 }
+        Self { every: 0, every_minutes: 10.0, keep_last: 2 }
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CheckpointSection, RunSection, of_section, refuse};
 use crate::error::Error;
+use crate::inputs::InputPath;
 
 /// Supervised fine-tuning: a model, data, and how to train.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -34,18 +35,37 @@ pub struct SftRun {
 
 impl SftRun {
     /// Refuses what makes no sense, all problems at once.
+    ///
+    /// # Errors
+    /// [`Error::Input`]
     pub fn validate(&self) -> Result<(), Error> {
-        let mut problems = of_section("run", &self.run);
+        refuse(self.problems())
+    }
+
+    /// All problems, each named by its key.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.run.problems();
         problems.extend(of_section("model", &self.model));
         problems.extend(of_section("data", &self.data));
         problems.extend(of_section("trainer", &self.trainer));
+        problems.extend(of_section("checkpoint", &self.checkpoint));
+        let schedule = &self.trainer.learner.optim.schedule;
+        let problem = schedule.problem_with(self.trainer.steps);
+        problems.extend(problem.map(|text| format!("trainer.learner.optim.schedule.{text}")));
         if self.model.path.is_some() == self.model.new.is_some() {
             problems.push("wanted either `model.path` or `model.new`, not both or none".to_owned());
         }
         if let Some(new) = &self.model.new {
             problems.extend(new.contradictions().iter().map(|p| format!("model.new.{p}")));
         }
-        refuse(problems)
+        problems
+    }
+
+    /// The files and folders that the run reads.
+    pub(crate) fn inputs(&self) -> Vec<InputPath> {
+        let model = self.model.path.iter().map(|path| InputPath::model("model.path", path));
+        let data = self.data.path.iter().map(|path| InputPath::file("data.path", path));
+        model.chain(data).collect()
     }
 }
 
@@ -68,22 +88,22 @@ pub struct ModelSection {
 #[serde(deny_unknown_fields)]
 pub struct NewModel {
     /// Width of the residual stream, a multiple of twice `n_heads`.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 65536))]
     pub hidden_size: usize,
     /// Width of the gated MLP.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1048576))]
     pub intermediate_size: usize,
     /// Number of layers.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub n_layers: usize,
     /// Number of query heads.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub n_heads: usize,
     /// Number of key/value heads, a divisor of `n_heads`.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub n_kv_heads: usize,
     /// Maximum number of tokens of a context.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 16777216))]
     pub max_position: usize,
     /// Base of the rotary embedding.
     #[schemars(extend("exclusiveMinimum" = 0))]
@@ -143,6 +163,7 @@ pub struct NewTokenizer {
     /// Training of the byte-pair encoding.
     pub bpe: BpeConfig,
     /// Number of examples whose text the tokenizer is trained on.
+    #[schemars(range(min = 1, max = 100000000))]
     pub n_examples: usize,
 }
 

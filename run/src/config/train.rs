@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use joust_engine::device::DeviceChoice;
-use joust_reward::RewardConfig;
+use joust_reward::{JudgeKind, RewardConfig, RewardKind};
 use joust_rollout::{PromptsConfig, RolloutConfig};
 use joust_trainer::GrpoConfig;
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::sft::ExportSection;
 use super::{CheckpointSection, RunSection, of_section};
 use crate::error::Error;
+use crate::inputs::InputPath;
 
 /// A post-training run: policy, prompts, rollouts, rewards, updates.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -43,11 +44,12 @@ pub struct TrainRun {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainSection {
-    /// Number of steps of the run. The run ends earlier when `prompts.epochs` epochs are over.
+    /// Number of steps of the run. The run is shorter where `prompts.epochs` epochs have fewer
+    /// steps; the schedule of the learning rate ends with the run.
     #[schemars(range(min = 1))]
     pub steps: u64,
     /// Number of prompts per step. Each prompt gets a group of completions.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1048576))]
     pub prompts_per_step: usize,
 }
 
@@ -84,7 +86,7 @@ pub struct EvalSection {
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1000))]
     pub temperature: Option<f64>,
     /// Number of completions per prompt. The accuracy is the mean over all completions.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1024))]
     pub samples: u32,
 }
 
@@ -96,18 +98,28 @@ impl Default for EvalSection {
 
 impl TrainRun {
     /// Refuses what makes no sense, all problems at once.
+    ///
+    /// # Errors
+    /// [`Error::Input`]
     pub fn validate(&self) -> Result<(), Error> {
-        let mut problems = of_section("run", &self.run);
+        super::refuse(self.problems())
+    }
+
+    /// All problems, each named by its key.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.run.problems();
         problems.extend(of_section("train", &self.train));
         problems.extend(of_section("policy", &self.policy));
         problems.extend(of_section("prompts", &self.prompts));
         problems.extend(of_section("eval", &self.eval));
+        problems.extend(of_section("checkpoint", &self.checkpoint));
         let mut under = |prefix: &str, found: Vec<String>| {
             problems.extend(found.into_iter().map(|problem| format!("{prefix}.{problem}")));
         };
         under("rollout", self.rollout.validate());
         under("reward", self.reward.validate());
         under("trainer", self.trainer.validate());
+        problems.extend(self.schedule_problem(self.train.steps));
         let device = self.rollout.engine.device;
         if device != DeviceChoice::Auto && device != self.policy.device {
             problems.push(
@@ -116,6 +128,57 @@ impl TrainRun {
                     .to_owned(),
             );
         }
-        super::refuse(problems)
+        problems
+    }
+
+    /// What is wrong with the schedule of the learning rate in a run of `n_steps` steps.
+    pub(crate) fn schedule_problem(&self, n_steps: u64) -> Option<String> {
+        let schedule = &self.trainer.learner.optim.schedule;
+        let problem = schedule.problem_with(self.trainer.n_updates(n_steps))?;
+        Some(format!("trainer.learner.optim.schedule.{problem}"))
+    }
+
+    /// Number of steps of the whole run: `train.steps`, or fewer where the epochs of a file of
+    /// `n_prompts` prompts have fewer.
+    pub(crate) fn n_steps(&self, n_prompts: usize) -> u64 {
+        let per_step = self.train.prompts_per_step.max(1) as u64;
+        match self.prompts.epochs {
+            0 => self.train.steps,
+            epochs => {
+                let n_uses = epochs.saturating_mul(n_prompts as u64);
+                self.train.steps.min(n_uses.div_ceil(per_step))
+            }
+        }
+    }
+
+    /// Whether the reward is made of known answers, which every prompt then needs.
+    pub(crate) fn needs_answers(&self) -> bool {
+        self.reward.kind == RewardKind::Correct || matches!(self.reward.judge.kind, JudgeKind::Rule)
+    }
+
+    /// The files and folders that the run reads.
+    pub(crate) fn inputs(&self) -> Vec<InputPath> {
+        let mut inputs = vec![
+            InputPath::model("policy.path", &self.policy.path),
+            InputPath::file("prompts.path", &self.prompts.path),
+        ];
+        inputs.extend(self.eval.path.iter().map(|path| InputPath::file("eval.path", path)));
+        if self.reward.kind != RewardKind::Correct {
+            match &self.reward.judge.kind {
+                JudgeKind::Engine(judge) => {
+                    inputs.push(InputPath::model("reward.judge.model", &judge.model));
+                }
+                JudgeKind::Replay(judge) => {
+                    inputs.push(InputPath::dump("reward.judge.dump", &judge.dump));
+                }
+                JudgeKind::Http(judge) => {
+                    let tokenizer = judge.tokenizer.iter();
+                    let key = "reward.judge.tokenizer";
+                    inputs.extend(tokenizer.map(|path| InputPath::model(key, path)));
+                }
+                JudgeKind::Rule => {}
+            }
+        }
+        inputs
     }
 }

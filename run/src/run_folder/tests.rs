@@ -1,18 +1,183 @@
-//! Configs of earlier starts.
+//! Starts of a run on a folder in every state.
 
 use super::*;
+use crate::config::sft::SftRun;
+
+/// A run in a folder of its own, which reads one file.
+struct Made {
+    dir: tempfile::TempDir,
+    config: SftRun,
+    inputs: Vec<InputPath>,
+}
+
+impl Made {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = SftRun::default();
+        config.run.output_dir = dir.path().join("outputs");
+        let data = dir.path().join("data.jsonl");
+        std::fs::write(&data, "{}\n").unwrap();
+        let inputs = vec![InputPath::file("data.path", &data)];
+        config.data.path = Some(data);
+        Self { dir, config, inputs }
+    }
+
+    fn start(&self, existing: ExistingRun) -> Result<RunFolder, Error> {
+        let start = RunStart::new(&self.config.run, &self.config, &self.inputs, existing)?;
+        start.check()?;
+        let folder = start.open()?;
+        folder.rewind_to_newest()?;
+        Ok(folder)
+    }
+
+    fn refused(&self, existing: ExistingRun) -> String {
+        self.start(existing).err().expect("the start is refused").to_string()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.config.run.dir().join(name)
+    }
+
+    /// Makes a step with a checkpoint, as far as the folder knows it.
+    fn make_step(&self, folder: &RunFolder, step: u64) {
+        let state = self.path(&format!("checkpoints/step_{step:05}/trainer_state"));
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::write(state.join("state.json"), "{}").unwrap();
+        folder.log(step, &Metrics::new()).unwrap();
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        read_whole_lines(&self.path(name)).unwrap()
+    }
+}
 
 #[test]
-fn resuming_names_the_key_that_differs_or_has_a_new_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(CONFIG);
-    let check = |old: &str, new: &str| {
-        std::fs::write(&path, old).unwrap();
-        check_same_config(&path, new).map_err(|error| error.to_string())
-    };
-    assert!(check("[train]\nsteps = 3", "train = { steps = 3 }").is_ok());
-    let other = check("[train]\nsteps = 3", "[train]\nsteps = 4").unwrap_err();
-    assert!(other.contains("key `train.steps` differs"), "{other}");
-    let old = check("[rollout]\nmax_batch = 3", "[rollout.engine]\nmax_batch = 3").unwrap_err();
-    assert!(old.contains("`rollout.max_batch` has a new name: rollout.engine.max_batch"), "{old}");
+fn a_run_without_steps_may_be_started_again_with_another_config() {
+    let mut made = Made::new();
+    drop(made.start(ExistingRun::Refuse).unwrap());
+    for existing in [ExistingRun::Refuse, ExistingRun::Resume, ExistingRun::Clean] {
+        made.config.trainer.max_length += 1;
+        drop(made.start(existing).unwrap());
+        let config = std::fs::read_to_string(made.path(CONFIG)).unwrap();
+        assert!(config.contains(&format!("max_length = {}", made.config.trainer.max_length)));
+        assert_eq!(made.lines(STARTS).len(), 1, "another run has begun");
+    }
+}
+
+#[test]
+fn a_run_with_steps_is_kept_resumed_or_cleaned() {
+    let made = Made::new();
+    let folder = made.start(ExistingRun::Refuse).unwrap();
+    made.make_step(&folder, 2);
+    folder.log(3, &Metrics::new()).unwrap();
+    drop(folder);
+    let message = made.refused(ExistingRun::Refuse);
+    assert!(message.contains("is there already; go on with --resume"), "{message}");
+    let about = std::fs::read_to_string(made.path(ABOUT)).unwrap();
+
+    let folder = made.start(ExistingRun::Resume).unwrap();
+    assert_eq!(folder.newest.as_ref().map(|(step, _)| *step), Some(2));
+    let steps: Vec<Value> = made.lines(METRICS).iter().map(|row| row["step"].clone()).collect();
+    assert_eq!(steps, [json!(2)], "the step after the checkpoint is made again");
+    let starts = made.lines(STARTS);
+    assert_eq!(starts.len(), 2);
+    assert_eq!(
+        (&starts[0]["resumed_from_step"], &starts[1]["resumed_from_step"]),
+        (&Value::Null, &json!(2))
+    );
+    assert_eq!(std::fs::read_to_string(made.path(ABOUT)).unwrap(), about, "of the first start");
+    drop(folder);
+
+    std::fs::write(made.path("notes.txt"), "mine").unwrap();
+    let folder = made.start(ExistingRun::Clean).unwrap();
+    assert!(folder.newest.is_none() && !made.path("checkpoints").exists());
+    assert_eq!(std::fs::read_to_string(made.path("notes.txt")).unwrap(), "mine");
+    assert_eq!(made.lines(STARTS).len(), 1);
+}
+
+#[test]
+fn a_second_start_is_refused_while_the_first_one_writes() {
+    let made = Made::new();
+    let first = made.start(ExistingRun::Refuse).unwrap();
+    made.make_step(&first, 1);
+    let wanted = format!("process {}", std::process::id());
+    for existing in [ExistingRun::Refuse, ExistingRun::Resume, ExistingRun::Clean] {
+        let message = made.refused(existing);
+        assert!(message.contains(&wanted) && message.contains("is writing this run"), "{message}");
+    }
+    assert_eq!(made.lines(STARTS).len(), 1);
+    drop(first);
+    drop(made.start(ExistingRun::Resume).unwrap());
+}
+
+#[test]
+fn resuming_notes_changes_and_refuses_those_of_what_is_computed() {
+    let mut made = Made::new();
+    let folder = made.start(ExistingRun::Refuse).unwrap();
+    made.make_step(&folder, 1);
+    drop(folder);
+    made.config.trainer.max_length += 1;
+    made.config.run.seed = 7;
+    let message = made.refused(ExistingRun::Resume);
+    assert!(message.contains("keys `run.seed`, `trainer.max_length` differ"), "{message}");
+    made.config.trainer.max_length -= 1;
+    made.config.run.seed = 0;
+
+    // a longer run at another place, its data too
+    made.config.trainer.steps += 5;
+    made.config.checkpoint.every = 3;
+    let (from, to) = (made.config.run.dir(), made.dir.path().join("elsewhere"));
+    std::fs::create_dir(&to).unwrap();
+    std::fs::rename(from, to.join("moved")).unwrap();
+    made.config.run.output_dir = to;
+    made.config.run.name = "moved".to_owned();
+    let data = made.dir.path().join("copy.jsonl");
+    std::fs::copy(made.config.data.path.as_ref().unwrap(), &data).unwrap();
+    made.config.data.path = Some(data.clone());
+    made.inputs = vec![InputPath::file("data.path", &data)];
+    let folder = made.start(ExistingRun::Resume).unwrap();
+    let changes = folder.changes().join(", ");
+    assert!(changes.contains("trainer.steps 1000 → 1005, checkpoint.every 0 → 3"), "{changes}");
+    let noted = made.lines(STARTS).pop().unwrap();
+    assert_eq!(noted["changes"]["trainer.steps"], json!({"from": 1000, "to": 1005}));
+    drop(folder);
+
+    std::fs::write(&data, "{ }\n").unwrap();
+    let message = made.refused(ExistingRun::Resume);
+    let wanted = "not the content that the run began with: data.path (";
+    assert!(message.contains(wanted) && message.contains("copy.jsonl"), "{message}");
+}
+
+#[test]
+fn a_run_of_an_earlier_version_goes_on() {
+    let mut made = Made::new();
+    let folder = made.start(ExistingRun::Refuse).unwrap();
+    made.make_step(&folder, 1);
+    drop(folder);
+    // without the keys and the files of today
+    let text = std::fs::read_to_string(made.path(CONFIG)).unwrap();
+    let text: Vec<&str> = text.lines().filter(|line| !line.contains("every_minutes")).collect();
+    std::fs::write(made.path(CONFIG), text.join("\n")).unwrap();
+    std::fs::remove_file(made.path(STARTS)).unwrap();
+    std::fs::remove_file(made.path(lock::FILE)).unwrap();
+    std::fs::write(made.path(ABOUT), "{\"joust\": \"0.1.0\"}").unwrap();
+    drop(made.start(ExistingRun::Resume).unwrap());
+    // what is not known to be the same is refused
+    let data = made.dir.path().join("copy.jsonl");
+    std::fs::write(&data, "{}\n").unwrap();
+    made.config.data.path = Some(data);
+    let message = made.refused(ExistingRun::Resume);
+    assert!(message.contains("key `data.path` differs"), "{message}");
+}
+
+#[test]
+fn other_folders_are_not_touched() {
+    let made = Made::new();
+    std::fs::create_dir_all(made.config.run.dir()).unwrap();
+    std::fs::write(made.path("notes.txt"), "mine").unwrap();
+    for existing in [ExistingRun::Refuse, ExistingRun::Resume, ExistingRun::Clean] {
+        let message = made.refused(existing);
+        assert!(message.contains("is there already and is no run"), "{message}");
+    }
+    assert_eq!(std::fs::read_dir(made.config.run.dir()).unwrap().count(), 1);
 }

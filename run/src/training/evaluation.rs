@@ -23,6 +23,21 @@ pub(crate) struct EvaluationResult {
     pub(crate) mean_length: f64,
 }
 
+/// Refuses a file of prompts that lack known answers.
+pub(super) fn check_answers(config: &PromptsConfig, rows: &[PromptRow]) -> Result<(), Error> {
+    let mut without = rows.iter().filter(|row| row.answer.is_none());
+    let Some(first) = without.next() else { return Ok(()) };
+    Err(Error::input(format!(
+        "{}: {} of {} prompts have no answer, first prompt {}; wanted a text or a number in column \
+         `{}` (prompts.answer_column)",
+        config.path.display(),
+        1 + without.count(),
+        rows.len(),
+        first.prompt_id,
+        config.answer_column
+    )))
+}
+
 impl Evaluation {
     /// Reads the held-out prompts; `None` if the config names no file.
     pub(crate) fn open(config: &TrainRun) -> Result<Option<Self>, Error> {
@@ -37,15 +52,9 @@ impl Evaluation {
             epochs: 1,
             max_prompts: config.eval.max_prompts,
         };
-        let prompts = PromptSource::open(&prompts, Seed::new(0))?.rows().to_vec();
-        if let Some(row) = prompts.iter().find(|row| row.answer.is_none()) {
-            return Err(Error::input(format!(
-                "{}: prompt {} has no answer; wanted one in column `{}`",
-                path.display(),
-                row.prompt_id,
-                config.prompts.answer_column
-            )));
-        }
+        let rows = PromptSource::open(&prompts, Seed::new(0))?.rows().to_vec();
+        check_answers(&prompts, &rows)?;
+        let prompts = rows;
         let temperature = config.eval.temperature.unwrap_or(config.rollout.temperature);
         Ok(Some(Self { prompts, samples: config.eval.samples, temperature }))
     }

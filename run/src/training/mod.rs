@@ -3,6 +3,7 @@
 //! Table of contents; [`start()`] opens a run, [`Training::run`] runs it.
 
 mod evaluation;
+mod failures;
 mod records;
 mod scored;
 mod start;
@@ -13,5 +14,5 @@ mod tables;
 
 pub use scored::ScoredGroup;
 pub use start::start;
-pub use state::FinishedRun;
+pub use state::{FinishedRun, RunEnd};
 pub use step_loop::Training;

@@ -1,6 +1,7 @@
 //! From a config to a run that is ready for its next step: a fresh run or a resumed one.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use joust_engine::model::Decoder;
 use joust_engine::{Engine, folder};
@@ -10,19 +11,22 @@ use joust_schema::seed::Seed;
 use joust_trainer::{GrpoTrainer, checkpoint};
 use tch::Kind;
 
-use super::evaluation::Evaluation;
+use super::evaluation::{Evaluation, check_answers};
 use super::state::TrainingState;
 use super::step_loop::Training;
+use crate::checkpoints::CheckpointClock;
 use crate::config::train::TrainRun;
 use crate::error::Error;
-use crate::export;
+use crate::export::Export;
 use crate::observer::{Event, Observer};
-use crate::run_folder::{ExistingRun, RunFolder};
+use crate::places;
+use crate::run_folder::{ExistingRun, RunStart};
 
 /// Opens all that the run needs. Unusable files are errors before the run's folder is touched.
 ///
 /// # Errors
-/// [`Error::Input`] for a config that makes no sense, the stages' errors for their files.
+/// [`Error::Input`] for a config that makes no sense, for prompts that lack the answers that the
+/// reward is made of, and for a folder that cannot be used; the stages' errors for their files.
 pub fn start(
     config: TrainRun,
     existing: ExistingRun,
@@ -30,9 +34,21 @@ pub fn start(
 ) -> Result<Training, Error> {
     config.validate()?;
     config.run.set_threads();
-    export::check(&config.export)?;
+    let inputs = config.inputs();
+    let start = RunStart::new(&config.run, &config, &inputs, existing)?;
+    start.check()?;
+    places::check_inputs(&config.run.dir(), &inputs)?;
+    let run_dir = config.run.dir();
+    Export { section: &config.export, run_dir: &run_dir, inputs: &inputs }.check()?;
     let seed = Seed::new(config.run.seed);
     let mut prompts = PromptSource::open(&config.prompts, seed.child("prompts", 0))?;
+    if config.needs_answers() {
+        check_answers(&config.prompts, prompts.rows())?;
+    }
+    let n_steps = config.n_steps(prompts.rows().len());
+    if let Some(problem) = config.schedule_problem(n_steps) {
+        return Err(Error::input(format!("config: {problem}")));
+    }
     let evaluation = Evaluation::open(&config)?;
     let device = config.policy.device.resolve()?;
     let files = folder::open(&config.policy.path)?;
@@ -40,8 +56,8 @@ pub fn start(
     // a large judge takes a while to load
     let scorer = Scorer::open(&config.reward, false)?;
 
-    let run = RunFolder::open(&config.run, &config, existing)?;
-    let found = run.rewind_to_newest(existing)?;
+    let run = start.open()?;
+    let found = run.rewind_to_newest()?;
     let policy = match &found {
         Some((_, path)) => {
             let files = folder::open(path)?;
@@ -52,12 +68,19 @@ pub fn start(
     let engines = engines(&config, &policy, &files.tokenizer)?;
     let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
     let reference = (config.trainer.beta > 0.0).then_some(origin);
-    let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, config.train.steps)?;
+    let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps)?;
     let state = match &found {
         Some((step, path)) => {
             let state: TrainingState = checkpoint::restore(&mut trainer, path)?;
             prompts.seek(state.cursor)?;
             observer.observe(Event::Resumed { step: *step });
+            if *step > n_steps {
+                return Err(Error::input(format!(
+                    "config: the run has {n_steps} steps (train.steps, prompts.epochs), and its \
+                     checkpoint has made {step} already; wanted at least as many"
+                )));
+            }
+            observer.observe(Event::ConfigChanged { changes: &run.changes() });
             state
         }
         None => TrainingState::default(),
@@ -69,6 +92,10 @@ pub fn start(
         run_dir: run.dir(),
     });
     Ok(Training {
+        n_steps,
+        inputs,
+        checkpoints: CheckpointClock::new(&config.checkpoint, Instant::now()),
+        saved: state.step,
         config,
         run,
         seed,

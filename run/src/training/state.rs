@@ -22,12 +22,25 @@ pub(super) struct TrainingState {
     pub(super) accuracy: Option<f64>,
 }
 
-/// A run that has reached its end.
+/// How the loop of a start has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// All steps are made; the model is exported.
+    Finished,
+    /// The run was asked to stop. A later start goes on after its last step.
+    Stopped,
+}
+
+/// A run whose loop has ended.
 pub struct FinishedRun {
+    /// How it has ended.
+    pub end: RunEnd,
     /// The run's folder.
     pub dir: PathBuf,
     /// Number of steps, those of earlier starts included.
     pub steps: u64,
+    /// Number of updates, those of earlier starts included.
+    pub n_updates: u64,
     /// Seconds of this start's loop.
     pub seconds: f64,
     /// Accuracy on held-out prompts before the first step, if it is measured.

@@ -11,19 +11,24 @@ use joust_rollout::{
 };
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
-use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome, checkpoint};
+use joust_trainer::checkpoint::{self, Retention};
+use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome};
 
 use super::evaluation::Evaluation;
+use super::failures::Failures;
 use super::records;
 use super::scored::{ScoredGroup, ScoredStep};
-use super::state::{FinishedRun, TrainingState};
+use super::state::{FinishedRun, RunEnd, TrainingState};
 use super::step_metrics::{StepClock, scored_metrics};
 use super::tables::StepTables;
+use crate::checkpoints::CheckpointClock;
 use crate::config::train::TrainRun;
 use crate::error::Error;
-use crate::export;
+use crate::export::Export;
+use crate::inputs::InputPath;
 use crate::observer::{Event, Observer};
 use crate::run_folder::RunFolder;
+use crate::stop::StopSwitch;
 
 /// A run in progress: the stages, their state, and the folder of the run.
 pub struct Training {
@@ -37,21 +42,57 @@ pub struct Training {
     pub(super) trainer: GrpoTrainer,
     pub(super) evaluation: Option<Evaluation>,
     pub(super) state: TrainingState,
+    /// The files and folders that the run reads.
+    pub(super) inputs: Vec<InputPath>,
+    /// Number of steps of the whole run.
+    pub(super) n_steps: u64,
+    pub(super) checkpoints: CheckpointClock,
+    /// The step of the newest checkpoint.
+    pub(super) saved: u64,
     /// The groups of the last step, for the closing summary.
     pub(super) last_groups: Vec<ScoredGroup>,
 }
 
 impl Training {
-    /// Runs to the last step.
+    /// Runs to the last step, or to the end of the step in which it is asked to stop.
     ///
     /// # Errors
     /// The first failure of a stage, of a record or of the export; a later start resumes from the
-    /// newest checkpoint.
-    pub fn run(mut self, observer: &mut dyn Observer) -> Result<FinishedRun, Error> {
-        let n_steps = self.config.train.steps;
+    /// newest checkpoint. Where sampling or judging fails, the state before the step is saved.
+    pub fn run(
+        mut self,
+        stop: &StopSwitch,
+        observer: &mut dyn Observer,
+    ) -> Result<FinishedRun, Error> {
         let started = Instant::now();
+        let end = self.run_steps(stop, observer);
+        observer.observe(Event::LoopFinished);
+        let end = end?;
+        if end == RunEnd::Finished {
+            let run_dir = self.run.dir();
+            let export = Export { section: &self.config.export, run_dir, inputs: &self.inputs };
+            export.write(self.trainer.model(), &self.tokenizer)?;
+        }
+        Ok(FinishedRun {
+            end,
+            dir: self.run.dir().to_owned(),
+            steps: self.state.step,
+            n_updates: self.trainer.n_updates(),
+            seconds: started.elapsed().as_secs_f64(),
+            accuracy_before: self.state.accuracy_before,
+            accuracy: self.state.accuracy,
+            last_groups: self.last_groups,
+        })
+    }
+
+    fn run_steps(
+        &mut self,
+        stop: &StopSwitch,
+        observer: &mut dyn Observer,
+    ) -> Result<RunEnd, Error> {
+        let n_steps = self.n_steps;
         observer.observe(Event::LoopStarted { step: self.state.step, n_steps });
-        if self.state.step == 0 {
+        if self.state.step == 0 && !stop.is_asked() {
             let mut metrics = Metrics::new();
             self.state.accuracy_before = self.evaluate(&mut metrics)?;
             self.state.accuracy = self.state.accuracy_before;
@@ -60,8 +101,11 @@ impl Training {
             }
         }
         while self.state.step < n_steps {
+            if stop.is_asked() {
+                self.save_interim()?;
+                return Ok(RunEnd::Stopped);
+            }
             let Some(mut metrics) = self.step(observer)? else {
-                observer.observe(Event::PromptsExhausted);
                 break;
             };
             let step = self.state.step;
@@ -78,21 +122,14 @@ impl Training {
                 metrics: &metrics,
                 eval_accuracy,
             });
-            let every = self.config.checkpoint.every as u64;
-            if is_last || (every > 0 && step.is_multiple_of(every)) {
-                self.save()?;
+            if let Some(retention) = self.checkpoints.due(step, is_last, Instant::now()) {
+                self.save(retention)?;
             }
         }
-        observer.observe(Event::LoopFinished);
-        export::write(&self.config.export, self.trainer.model(), &self.tokenizer)?;
-        Ok(FinishedRun {
-            dir: self.run.dir().to_owned(),
-            steps: self.state.step,
-            seconds: started.elapsed().as_secs_f64(),
-            accuracy_before: self.state.accuracy_before,
-            accuracy: self.state.accuracy,
-            last_groups: self.last_groups,
-        })
+        if self.state.step < self.config.train.steps {
+            observer.observe(Event::PromptsExhausted);
+        }
+        Ok(RunEnd::Finished)
     }
 
     /// One step: sample, score, train, record. `None` if no prompts are left.
@@ -103,14 +140,22 @@ impl Training {
         }
         let step = self.state.step + 1;
         let mut clock = StepClock::start();
-        let batch = self.sample(step, &prompts, observer)?;
-        clock.end_part("rollout_s");
-        let results = self.score(step, &batch, observer)?;
-        clock.end_part("reward_s");
+        let judged = self.sample_and_score(step, &prompts, &mut clock, observer);
+        let (batch, results) = match judged {
+            Ok(judged) => judged,
+            Err(error) => {
+                // a later start repeats this step and none before it
+                if let Err(unsaved) = self.save_interim() {
+                    tracing::error!(error = %unsaved, "The state before the step is not saved.");
+                }
+                return Err(error);
+            }
+        };
         let mut tables = StepTables::pack(&batch, &results)?;
         let mut metrics = self.train(step, &mut tables)?;
         clock.end_part("train_s");
         let scored = ScoredStep::new(batch, results);
+        self.run.check()?;
         records::write(&self.run, step, &scored, &tables)?;
 
         self.state.step = step;
@@ -122,6 +167,22 @@ impl Training {
         metrics.extend(clock.metrics(scored.n_tokens as f64 + n_judge_tokens));
         self.last_groups = scored.groups;
         Ok(Some(metrics))
+    }
+
+    /// The part of a step that leaves the weights as they are.
+    fn sample_and_score(
+        &mut self,
+        step: u64,
+        prompts: &[PromptRow],
+        clock: &mut StepClock,
+        observer: &mut dyn Observer,
+    ) -> Result<(RolloutBatch, Vec<GroupResult>), Error> {
+        let batch = self.sample(step, prompts, observer)?;
+        clock.end_part("rollout_s");
+        let results = self.score(step, &batch, observer)?;
+        Failures::of(&results).check(step, self.config.reward.max_failed)?;
+        clock.end_part("reward_s");
+        Ok((batch, results))
     }
 
     /// Samples a group of completions per prompt.
@@ -181,6 +242,7 @@ impl Training {
     /// Updates the policy, and publishes it to the workers. The advantages go into the tables.
     fn train(&mut self, step: u64, tables: &mut StepTables) -> Result<Metrics, Error> {
         let info = StepInfo {
+            step,
             seed: self.seed.child("train", step),
             temperature: self.config.rollout.temperature,
             max_completion_length: self.config.rollout.max_completion_length,
@@ -208,8 +270,9 @@ impl Training {
         Ok(Some(measured.accuracy))
     }
 
-    fn save(&mut self) -> Result<(), Error> {
-        let keep_last = self.config.checkpoint.keep_last;
+    fn save(&mut self, retention: Retention) -> Result<(), Error> {
+        self.run.check()?;
+        let began = Instant::now();
         let step = self.state.step;
         checkpoint::save(
             &mut self.trainer,
@@ -217,8 +280,18 @@ impl Training {
             self.run.dir(),
             step,
             &self.state,
-            keep_last,
+            retention,
         )?;
+        self.saved = step;
+        self.checkpoints.written(began, Instant::now());
         Ok(())
+    }
+
+    /// Saves the state after the last complete step, unless it is saved already.
+    fn save_interim(&mut self) -> Result<(), Error> {
+        match self.state.step == self.saved {
+            true => Ok(()),
+            false => self.save(self.checkpoints.interim()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use joust_schema::group_rows::GroupRows;
 use serde_json::Value;
 
-use super::{ScaleRewards, advantages};
+use super::{ScaleRewards, advantages, deviation};
 use crate::golden::golden;
 
 fn rewards(value: &Value) -> Vec<Option<f64>> {
@@ -43,4 +43,23 @@ fn advantages_are_missing_where_rewards_are() {
     assert_eq!(advantages.len(), 3);
     assert_eq!(advantages[0], None);
     assert!(advantages[1].unwrap() > 0.7);
+}
+
+#[test]
+fn advantages_of_equal_rewards_are_exactly_zero() {
+    // the mean of three times 0.1 is not 0.1 in floating point
+    for reward in [0.1, 0.3, 1.0 / 3.0, 0.7, 1217.3] {
+        for n in 2..17 {
+            // a second group with a spread, for the deviation of the batch
+            let groups: GroupRows = [n, 2].into_iter().collect();
+            let mut rewards = vec![Some(reward); n];
+            rewards.extend([Some(0.0), Some(reward)]);
+            for scale in [ScaleRewards::Group, ScaleRewards::Batch, ScaleRewards::None] {
+                let advantages = advantages(&rewards, &groups, scale);
+                assert!(advantages[..n].iter().all(|a| *a == Some(0.0)), "{n} times {reward}");
+                assert!(advantages[n + 1].unwrap() > 0.0);
+            }
+            assert_eq!(deviation(&vec![reward; n]), 0.0);
+        }
+    }
 }

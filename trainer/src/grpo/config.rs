@@ -22,23 +22,24 @@ pub struct GrpoConfig {
     pub epsilon: f64,
     /// Clip range above 1: a probability ratio above 1 + `epsilon_high` is clipped. Default:
     /// `epsilon`.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub epsilon_high: Option<f64>,
     /// Weight of the KL divergence from the reference policy, which is the policy at the start of
     /// the run. 0: no reference policy is loaded.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1e3))]
     pub beta: f64,
     /// Whether the KL divergence is multiplied by the probability ratio, which removes its bias for
     /// completions of an older policy.
     pub kl_bias_correction: bool,
     /// Number of passes over the completions of a step.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000))]
     pub num_iterations: usize,
     /// Number of updates per pass.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000))]
     pub updates_per_pass: usize,
-    /// Whether completions that reached the length limit are left out of the loss. Their rewards
-    /// still count in the mean of their group.
+    /// Whether the tokens of completions that reached the length limit are left out of the loss.
+    /// As in TRL, their rewards still count in the mean of their group, and the completions in the
+    /// number of completions that `grpo` and `dr_grpo` divide by.
     pub mask_truncated_completions: bool,
     /// Training of the policy.
     pub learner: LearnerConfig,
@@ -69,7 +70,8 @@ impl GrpoConfig {
 
     /// Updates that a run of `steps` steps makes, for the schedule.
     pub fn n_updates(&self, steps: u64) -> u64 {
-        steps * (self.num_iterations * self.updates_per_pass) as u64
+        let per_step = self.num_iterations.saturating_mul(self.updates_per_pass);
+        steps.saturating_mul(per_step as u64)
     }
 
     pub(super) fn loss(&self) -> LossConfig {

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::rows::ScoredColumns;
-use crate::advantage::deviation;
+use crate::advantage::{are_equal, deviation};
 use crate::forward::TokenLogprobs;
 use crate::loss::Loss;
 use crate::metrics::Metrics;
@@ -82,10 +82,11 @@ pub(super) fn reward_metrics(columns: &ScoredColumns<'_>) -> Metrics {
     let rewards = columns.rewards();
     let known: Vec<f64> = rewards.iter().flatten().copied().collect();
     let of_group = |rows: std::ops::Range<usize>| {
-        deviation(&rewards[rows].iter().flatten().copied().collect::<Vec<f64>>())
+        rewards[rows].iter().flatten().copied().collect::<Vec<f64>>()
     };
-    let deviations: Vec<f64> = columns.groups.iter().map(of_group).collect();
-    let n_groups = deviations.len().max(1) as f64;
+    let groups: Vec<Vec<f64>> = columns.groups.iter().map(of_group).collect();
+    let deviations: Vec<f64> = groups.iter().map(|rewards| deviation(rewards)).collect();
+    let n_groups = groups.len().max(1) as f64;
     let lengths = columns.completion_lengths();
     let lengths: Vec<f64> = lengths.into_iter().map(|n_tokens| n_tokens as f64).collect();
     let ended = lengths.iter().zip(columns.ended()).filter(|(_, ended)| *ended);
@@ -97,7 +98,7 @@ pub(super) fn reward_metrics(columns: &ScoredColumns<'_>) -> Metrics {
         put("reward", mean(&known));
         put("reward_std", mean(&deviations));
     }
-    let n_without_spread = deviations.iter().filter(|deviation| **deviation < 1e-8).count();
+    let n_without_spread = groups.iter().filter(|rewards| are_equal(rewards)).count();
     put("frac_reward_zero_std", n_without_spread as f64 / n_groups);
     put("frac_reward_missing", 1.0 - known.len() as f64 / rewards.len().max(1) as f64);
     if lengths.is_empty() {

@@ -65,35 +65,36 @@ impl GrpoTrainer {
 
     /// Learns from one step's scored rollouts.
     ///
-    /// Completions without a reward take no part. Where no group prefers one completion to another
-    /// there is nothing to learn: no update is made.
+    /// A completion without a reward has the advantage 0, as in TRL: it counts in the denominators
+    /// of the loss and in the divergence from the reference. Where no group prefers one completion
+    /// to another there is nothing to learn: no update is made, and the schedule goes on.
     ///
     /// # Errors
-    /// [`Error::Batch`] where the tables do not fit together, [`Error::NotFinite`].
+    /// [`Error::Batch`] where the tables do not fit together, [`Error::NotFinite`],
+    /// [`Error::BadWeights`].
     pub fn step(
         &mut self,
         tables: &ScoredTables<'_>,
         info: &StepInfo,
     ) -> Result<StepOutcome, Error> {
         let columns = ScoredColumns::open(tables)?;
-        let advantages = self.advantages(&columns);
-        let rows = columns.training_rows(&advantages)?;
+        let masked = self.masked(&columns);
+        let mut advantages =
+            advantages(&columns.rewards(), columns.groups, self.config.scale_rewards);
+        let rows = columns.training_rows(&advantages, &masked)?;
         let sums = self.make_updates(&rows, info)?;
+        let unused = advantages.iter_mut().zip(masked).filter(|(_, is_masked)| *is_masked);
+        unused.for_each(|(advantage, _)| *advantage = None);
         let mut metrics = reward_metrics(&columns);
         metrics.extend(sums.metrics(self.config.beta > 0.0));
         Ok(StepOutcome { advantages: Arc::new(Float64Array::from(advantages)), metrics })
     }
 
-    /// Advantage of each row that is trained on. Truncated completions can be taken out of the
-    /// loss; their rewards count in their group's mean all the same, as in TRL.
-    fn advantages(&self, columns: &ScoredColumns<'_>) -> Vec<Option<f64>> {
-        let mut advantages =
-            advantages(&columns.rewards(), columns.groups, self.config.scale_rewards);
-        if self.config.mask_truncated_completions {
-            let rows = advantages.iter_mut().zip(columns.ended());
-            rows.filter(|(_, ended)| !ended).for_each(|(advantage, _)| *advantage = None);
-        }
-        advantages
+    /// Row by row, whether the completion is taken out of the loss because it was truncated. Its
+    /// reward counts in its group's mean all the same, and the row in the number of rows.
+    fn masked(&self, columns: &ScoredColumns<'_>) -> Vec<bool> {
+        let is_on = self.config.mask_truncated_completions;
+        columns.ended().into_iter().map(|ended| is_on && !ended).collect()
     }
 
     /// All passes over the rows of a step.
@@ -109,6 +110,7 @@ impl GrpoTrainer {
         let n_updates = self.config.updates_per_pass.min(rows.len());
         let fixed = self.fixed_logprobs(rows, n_passes * n_updates, info)?;
         let loss = self.config.loss();
+        let first = self.config.n_updates(info.step.saturating_sub(1));
         let mut updater = PolicyUpdater::new(&mut self.learner, loss, rows, fixed, info);
         for pass in 0..n_passes {
             let order = match n_updates {
@@ -117,7 +119,9 @@ impl GrpoTrainer {
             };
             let start = |update: usize| update * order.len() / n_updates;
             for update in 0..n_updates {
-                updater.update(&order[start(update)..start(update + 1)])?;
+                // by step: an earlier step without an update does not delay the schedule
+                let place = first + (pass * self.config.updates_per_pass + update) as u64;
+                updater.update(&order[start(update)..start(update + 1)], place)?;
             }
         }
         Ok(updater.into_sums())

@@ -9,11 +9,21 @@ use super::step::ScoredTables;
 use crate::batch::TokenRow;
 use crate::error::Error;
 
-/// One completion that takes part in the updates.
+/// One completion of a step. As in TRL, each counts in the denominators of the loss: also one
+/// without a reward (its advantage is 0) and one whose tokens are masked.
 pub(super) struct TrainingRow<'a> {
     pub(super) tokens: TokenRow<'a, i32>,
     pub(super) advantage: f64,
+    /// Whether no token of the completion is in the loss.
+    pub(super) is_masked: bool,
     pub(super) sampled_logprobs: &'a [f32],
+}
+
+impl TrainingRow<'_> {
+    /// Number of tokens in the loss.
+    pub(super) fn n_loss_tokens(&self) -> usize {
+        if self.is_masked { 0 } else { self.tokens.completion.len() }
+    }
 }
 
 /// The columns of both tables, and the rows of each group.
@@ -95,18 +105,25 @@ impl<'a> ScoredColumns<'a> {
         self.rollouts.finish_reason.iter().map(|reason| reason == FinishReason::Stop).collect()
     }
 
-    /// The completions that have an advantage.
+    /// All completions; those of `masked` have no token in the loss.
     pub(super) fn training_rows(
         &self,
         advantages: &[Option<f64>],
+        masked: &[bool],
     ) -> Result<Vec<TrainingRow<'_>>, Error> {
-        let with_advantage = advantages.iter().enumerate();
-        with_advantage
-            .filter_map(|(row, advantage)| Some(self.training_row(row, (*advantage)?)))
-            .collect()
+        let rows = advantages.iter().zip(masked).enumerate();
+        rows.map(|(row, (advantage, is_masked))| {
+            self.training_row(row, advantage.unwrap_or(0.0), *is_masked)
+        })
+        .collect()
     }
 
-    fn training_row(&self, row: usize, advantage: f64) -> Result<TrainingRow<'_>, Error> {
+    fn training_row(
+        &self,
+        row: usize,
+        advantage: f64,
+        is_masked: bool,
+    ) -> Result<TrainingRow<'_>, Error> {
         let tokens = TokenRow {
             prompt: self.rollouts.prompt_token_ids.get(row),
             completion: self.rollouts.completion_token_ids.get(row),
@@ -126,6 +143,6 @@ impl<'a> ScoredColumns<'a> {
         if tokens.prompt.is_empty() || tokens.completion.is_empty() {
             return Err(bad(" has an empty prompt or completion".to_owned()));
         }
-        Ok(TrainingRow { tokens, advantage, sampled_logprobs })
+        Ok(TrainingRow { tokens, advantage, is_masked, sampled_logprobs })
     }
 }

@@ -21,6 +21,8 @@ pub struct ScoredTables<'a> {
 /// How the completions of a step were sampled, and the key of its draws.
 #[derive(Clone, Copy, Debug)]
 pub struct StepInfo {
+    /// Number of the step, counted from 1: its place in the schedule of the learning rate.
+    pub step: u64,
     /// Key of the step's shuffles.
     pub seed: Seed,
     /// Temperature that completions were sampled with.
@@ -32,7 +34,8 @@ pub struct StepInfo {
 /// Results of one step beside the new weights.
 #[derive(Debug)]
 pub struct StepOutcome {
-    /// The column `advantage` of the `rewards` table; null for rows that took no part.
+    /// The column `advantage` of the `rewards` table; null for rows without a reward and for
+    /// truncated rows that are masked.
     pub advantages: ArrayRef,
     /// The step's metrics.
     pub metrics: Metrics,

@@ -8,15 +8,17 @@ use joust_schema::ids::{GroupId, Member, PolicyVersion};
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{FinishReason, Reward, Rollout, Status};
-use tch::{Device, Kind};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
 
 use super::GrpoTrainer;
 use super::config::GrpoConfig;
 use super::step::{ScoredTables, StepInfo, StepOutcome};
 use crate::error::Error;
+use crate::golden::golden;
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
-use crate::optim::OptimConfig;
+use crate::optim::{OptimConfig, Schedule};
 
 fn model() -> Decoder {
     let config = ModelConfig {
@@ -93,7 +95,7 @@ fn config() -> GrpoConfig {
 }
 
 fn info() -> StepInfo {
-    StepInfo { seed: Seed::new(0), temperature: 1.0, max_completion_length: 8 }
+    StepInfo { step: 1, seed: Seed::new(0), temperature: 1.0, max_completion_length: 8 }
 }
 
 fn step(
@@ -228,4 +230,151 @@ fn step_refuses_tables_that_do_not_fit_together() {
     empty[0].completion_token_ids.clear();
     empty[0].completion_logprobs.clear();
     assert!(message(&empty, &rewards).contains("empty prompt or completion"));
+}
+
+fn grpo_config(case: &Value) -> GrpoConfig {
+    let settings = &case["settings"];
+    let or = |key: &str, default: Value| settings.get(key).cloned().unwrap_or(default);
+    GrpoConfig {
+        loss_type: serde_json::from_value(case["loss_type"].clone()).unwrap(),
+        scale_rewards: serde_json::from_value(or("scale_rewards", "group".into())).unwrap(),
+        beta: or("beta", 0.0.into()).as_f64().unwrap(),
+        mask_truncated_completions: or("mask_truncated_completions", false.into()) == true,
+        ..config()
+    }
+}
+
+/// The tables of tests/golden/grpo_step.json with the rewards of a case.
+fn golden_tables(golden: &Value, rewards: &Value) -> (Vec<Rollout>, Vec<Reward>) {
+    let ids = |value: &Value| -> Vec<i32> { serde_json::from_value(value.clone()).unwrap() };
+    let group_size = golden["group_size"].as_u64().unwrap() as usize;
+    let completions = golden["completions"].as_array().unwrap();
+    let rows = completions.iter().zip(rewards.as_array().unwrap()).enumerate();
+    rows.map(|(idx, (completion, reward))| {
+        let (group, member) = (idx / group_size, Member((idx % group_size) as u32));
+        let group_id = GroupId(format!("g{group}"));
+        let completion_token_ids = ids(completion);
+        let ended = completion_token_ids.last().map(|&id| i64::from(id)) == golden["eos"].as_i64();
+        let (mut rollouts, mut scored) = tables();
+        let rollout = Rollout {
+            group_id: group_id.clone(),
+            member,
+            prompt_token_ids: ids(&golden["prompts"][group]),
+            completion_logprobs: vec![-3.0; completion_token_ids.len()],
+            completion_token_ids,
+            finish_reason: if ended { FinishReason::Stop } else { FinishReason::Length },
+            ..rollouts.remove(0)
+        };
+        let status = if reward.is_null() { Status::JudgeFailed } else { Status::Scored };
+        let reward = reward.as_f64();
+        (rollout, Reward { group_id, member, status, reward, ..scored.remove(0) })
+    })
+    .unzip()
+}
+
+#[test]
+fn step_equals_trl_with_truncated_completions_and_missing_rewards() {
+    let golden = golden("grpo_step.json");
+    let path = format!("{}/../tests/golden/models/tiny-qwen2", env!("CARGO_MANIFEST_DIR"));
+    let open = || {
+        let files = joust_engine::folder::open(std::path::Path::new(&path)).unwrap();
+        files.decoder(Device::Cpu, Kind::Float).unwrap()
+    };
+    let info = StepInfo {
+        max_completion_length: golden["max_completion_length"].as_u64().unwrap() as usize,
+        ..info()
+    };
+    for case in golden["cases"].as_array().unwrap() {
+        let name = format!("{} {}", case["name"], case["loss_type"]);
+        let config = grpo_config(case);
+        let reference = (config.beta > 0.0).then(|| {
+            let reference = open();
+            let _guard = tch::no_grad_guard();
+            let named = reference.named_parameters();
+            let (_, head) = named.iter().find(|(name, _)| name.starts_with("lm_head")).unwrap();
+            let _ = head.shallow_clone().g_mul_scalar_(0.5);
+            reference
+        });
+        let (rollouts, rewards) = golden_tables(&golden, &case["rewards"]);
+        let tables = ScoredTables {
+            rollouts: &Rollout::to_batch(&rollouts).unwrap(),
+            rewards: &Reward::to_batch(&rewards).unwrap(),
+            groups: &[4, 4].into_iter().collect(),
+        };
+        let mut trainer = GrpoTrainer::new(open(), reference, &config, 1).unwrap();
+        let outcome = trainer.step(&tables, &info).unwrap();
+        for key in ["loss", "grad_norm"] {
+            let (seen, wanted) = (outcome.metrics[key], case[key].as_f64().unwrap());
+            let allowed = 1e-4 * wanted.abs().max(0.1);
+            assert!((seen - wanted).abs() < allowed, "{name}: {key} {seen}, TRL says {wanted}");
+        }
+        let advantages = outcome.advantages.as_primitive::<Float64Type>();
+        for (row, wanted) in case["advantages"].as_array().unwrap().iter().enumerate() {
+            let is_masked = config.mask_truncated_completions
+                && rollouts[row].finish_reason == FinishReason::Length;
+            let seen = advantages.iter().nth(row).flatten();
+            match is_masked || rewards[row].reward.is_none() {
+                true => assert_eq!(seen, None, "{name} row {row}"),
+                false => assert!((seen.unwrap() - wanted.as_f64().unwrap()).abs() < 1e-5, "{name}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn schedule_goes_on_in_steps_without_an_update() {
+    let (rollouts, rewards) = tables();
+    let mut flat = rewards.clone();
+    flat.iter_mut().for_each(|row| row.reward = Some(0.1));
+    let mut config = GrpoConfig { updates_per_pass: 2, ..config() };
+    config.learner.optim.schedule.kind = Schedule::Linear;
+    let peak = config.learner.optim.lr;
+    let mut trainer = GrpoTrainer::new(model(), None, &config, 4).unwrap();
+    let mut step = |number: u64, rewards: &[Reward]| {
+        let tables = ScoredTables {
+            rollouts: &Rollout::to_batch(&rollouts).unwrap(),
+            rewards: &Reward::to_batch(rewards).unwrap(),
+            groups: &[2, 2].into_iter().collect(),
+        };
+        trainer.step(&tables, &StepInfo { step: number, ..info() }).unwrap().metrics
+    };
+    // eight places of the schedule, two per step; the metric is that of the step's last update
+    let metrics = step(1, &rewards);
+    assert!((metrics["learning_rate"] / peak - 7.0 / 8.0).abs() < 1e-12, "{metrics:?}");
+    assert_eq!(step(2, &flat)["updates"], 0.0);
+    assert_eq!(step(3, &flat)["updates"], 0.0);
+    let metrics = step(4, &rewards);
+    assert!((metrics["learning_rate"] / peak - 1.0 / 8.0).abs() < 1e-12, "{metrics:?}");
+    assert_eq!(metrics["updates"], 2.0);
+}
+
+#[test]
+fn step_fails_where_the_update_makes_weights_that_are_not_finite() {
+    let (rollouts, rewards) = tables();
+    let mut trainer = GrpoTrainer::new(model(), None, &config(), 1).unwrap();
+    // no config has it: the check must not depend on the bounds of the keys
+    trainer.learner.config.optim.lr = f64::INFINITY;
+    let error = step(&mut trainer, &rollouts, &rewards).unwrap_err();
+    assert!(matches!(error, Error::BadWeights { update: 1 }), "{error}");
+    assert!(trainer.learner.check_usable().is_err());
+}
+
+#[test]
+fn weights_are_not_usable_where_they_or_the_logits_are_not_finite() {
+    let usable = |change: &dyn Fn(&mut Tensor)| {
+        let trainer = GrpoTrainer::new(model(), None, &config(), 1).unwrap();
+        let guard = tch::no_grad_guard();
+        for (_, tensor) in trainer.learner.model.named_parameters() {
+            change(&mut tensor.detach());
+        }
+        drop(guard);
+        trainer.learner.check_usable().is_ok()
+    };
+    assert!(usable(&|_| {}));
+    // each of them finite, their products are not
+    assert!(!usable(&|tensor| drop(tensor.fill_(1e30))));
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        // a single number in the tensors with biases, of which the first token sees nothing
+        assert!(!usable(&|tensor| drop(tensor.view([-1]).get(-1).fill_(value))));
+    }
 }

@@ -36,8 +36,9 @@ impl<'a> PolicyUpdater<'a> {
         Self { learner, loss, rows, fixed, info, sums: UpdateSums::default(), is_unmoved: true }
     }
 
-    /// One update on the rows `selected`; none where no gradient can come of them.
-    pub(super) fn update(&mut self, selected: &[usize]) -> Result<(), Error> {
+    /// One update on the rows `selected`, at a place of the schedule; none where no gradient can
+    /// come of them.
+    pub(super) fn update(&mut self, selected: &[usize], place: u64) -> Result<(), Error> {
         let normalizer = self.normalizer(selected);
         let needed = self.rows_with_gradient(selected);
         if !needed.is_empty() {
@@ -47,7 +48,7 @@ impl<'a> PolicyUpdater<'a> {
                 let rows: Vec<usize> = micro_batch.into_iter().map(|idx| needed[idx]).collect();
                 self.accumulate(&rows, &normalizer)?;
             }
-            self.step_optimizer()?;
+            self.step_optimizer(place)?;
         }
         self.is_unmoved = false;
         Ok(())
@@ -59,7 +60,7 @@ impl<'a> PolicyUpdater<'a> {
     }
 
     fn normalizer(&self, selected: &[usize]) -> Normalizer {
-        let n_tokens = selected.iter().map(|&row| self.rows[row].tokens.completion.len()).sum();
+        let n_tokens = selected.iter().map(|&row| self.rows[row].n_loss_tokens()).sum();
         Normalizer {
             n_rows: selected.len(),
             n_tokens,
@@ -67,11 +68,14 @@ impl<'a> PolicyUpdater<'a> {
         }
     }
 
-    /// The rows that have to be computed. Without a reference, a completion with advantage 0 has
-    /// gradient 0: it counts in the denominators only.
+    /// The rows that have to be computed. A masked completion, and without a reference one with
+    /// advantage 0, has gradient 0: it counts in the denominators only.
     fn rows_with_gradient(&self, selected: &[usize]) -> Vec<usize> {
         let has_reference = self.fixed.reference.is_some();
-        let is_needed = |row: &usize| self.rows[*row].advantage != 0.0 || has_reference;
+        let is_needed = |row: &usize| {
+            let row = &self.rows[*row];
+            !row.is_masked && (row.advantage != 0.0 || has_reference)
+        };
         selected.iter().copied().filter(is_needed).collect()
     }
 
@@ -121,8 +125,8 @@ impl<'a> PolicyUpdater<'a> {
     }
 
     /// Moves the weights along the accumulated gradient.
-    fn step_optimizer(&mut self) -> Result<(), Error> {
-        let (lr, grad_norm) = self.learner.update()?;
+    fn step_optimizer(&mut self, place: u64) -> Result<(), Error> {
+        let (lr, grad_norm) = self.learner.update(place)?;
         self.sums.lr = lr;
         self.sums.grad_norm += grad_norm;
         self.sums.n_updates += 1.0;

@@ -18,7 +18,7 @@ pub use schedule::{Schedule, ScheduleConfig};
 #[serde(default, deny_unknown_fields)]
 pub struct OptimConfig {
     /// Learning rate at the peak of the schedule.
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
     pub lr: f64,
     /// Decay of the running mean of the gradient.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
@@ -27,11 +27,11 @@ pub struct OptimConfig {
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
     /// Constant that is added to the root of the mean squared gradient (AdamW's ε).
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
     pub eps: f64,
     /// Weight decay (AdamW's λ): each update subtracts the learning rate × λ × the weight. Norms
     /// and biases do not decay.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub weight_decay: f64,
     /// Maximum norm of the gradient over all parameters; a larger gradient is scaled down to it.
     /// 0: no limit.
@@ -126,6 +126,18 @@ impl AdamW {
             parameter.tensor.zero_grad();
         }
         norm
+    }
+
+    /// Whether all parameters are finite numbers.
+    pub fn is_finite(&self) -> bool {
+        let _guard = tch::no_grad_guard();
+        // NaN and infinities reach the largest or the smallest value; one wait for all tensors
+        let ends = self.parameters.iter().flat_map(|parameter| {
+            let tensor = parameter.tensor.detach();
+            [tensor.max().to_kind(Kind::Double), tensor.min().to_kind(Kind::Double)]
+        });
+        let ends: Vec<Tensor> = ends.collect();
+        ends.is_empty() || Tensor::stack(&ends, 0).isfinite().all().int64_value(&[]) == 1
     }
 
     /// Clears all gradients without an update.

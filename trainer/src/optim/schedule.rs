@@ -22,13 +22,25 @@ pub enum Schedule {
 pub struct ScheduleConfig {
     /// Course of the learning rate after the warm-up.
     pub kind: Schedule,
-    /// Number of updates in which the learning rate grows from 0 to its peak.
+    /// Number of updates in which the learning rate grows from 0 to its peak; at most the updates
+    /// of the run.
     pub warmup_updates: u64,
     /// Learning rate of the last update, as a share of the peak.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub min_ratio: f64,
 }
 
 impl ScheduleConfig {
+    /// A problem with a run of `n_updates` updates, named by its key.
+    pub fn problem_with(&self, n_updates: u64) -> Option<String> {
+        (self.warmup_updates > n_updates).then(|| {
+            format!(
+                "warmup_updates is {}, wanted at most {n_updates}, the updates of the run",
+                self.warmup_updates
+            )
+        })
+    }
+
     /// The learning rate of update `update` (counted from 0) of `n_updates`, as a share of the
     /// peak.
     ///

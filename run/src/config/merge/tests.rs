@@ -78,7 +78,7 @@ where
         })
         .collect();
     let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
-    Merged::read(&paths, &overrides)?.into_config()
+    Merged::read(&paths, &overrides)?.into_config(|_| Vec::new())
 }
 
 fn message(files: &[&str], overrides: &[&str]) -> String {
@@ -168,4 +168,43 @@ fn errors_name_the_key_and_its_source() {
             assert!(message.contains(part), "{message} lacks {part}");
         }
     }
+}
+
+#[test]
+fn override_of_a_text_is_what_was_written() {
+    for (written, wanted) in [
+        ("name=7", "7"),
+        ("name=true", "true"),
+        ("name=nan", "nan"),
+        ("name=1e-3", "1e-3"),
+        ("name=2026-01-01", "2026-01-01"),
+        ("name=[a]", "[a]"),
+        ("name=\"7\"", "7"),
+        ("name='a b'", "a b"),
+        ("name=a=b", "a=b"),
+        ("judge.model=007", "007"),
+    ] {
+        let config = read(&[], &[written]).unwrap();
+        let Kind::Engine { model, .. } = config.judge.kind else { panic!("{written}") };
+        assert!([config.name, model].iter().any(|text| text == wanted), "{written}");
+    }
+    let message = message(&[], &["optim.steps=18446744073709551616"]);
+    assert!(message.contains("optim.steps is 18446744073709551616, wanted at most"), "{message}");
+    let message = read(&[], &["optim.steps=true"]).unwrap_err().to_string();
+    assert!(message.contains("optim.steps is true, wanted an integer"), "{message}");
+}
+
+#[test]
+fn rules_between_keys_are_told_with_all_other_problems() {
+    let merged = Merged::read(&[], &["optim.steps=0".to_owned(), "name=x".to_owned()]).unwrap();
+    let rules = |config: &Config| {
+        assert_eq!(config.optim.steps, 0);
+        let same = "optim.steps is 0, wanted at least 1".to_owned();
+        vec![same, format!("name is {}, wanted another", config.name)]
+    };
+    let message = merged.into_config(rules).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "the command line: optim.steps is 0, wanted at least 1; config: name is x, wanted another"
+    );
 }

@@ -27,7 +27,7 @@ fn old_keys_are_refused_and_name_the_new_key() {
         assert!(!has(&keys, old), "{old} is a key");
         assert!(has(&keys, new), "{new} is no key");
         let merged = Merged::read(&no_files, &[format!("{old}=1")]).unwrap();
-        let message = merged.into_config::<TrainRun>().unwrap_err().to_string();
+        let message = merged.into_config::<TrainRun>(|_| Vec::new()).unwrap_err().to_string();
         assert_eq!(message, format!("the command line: {old} has a new name: {new}"));
     }
 }

@@ -1,0 +1,104 @@
+//! Stop signals (Ctrl-C, SIGTERM): the first one asks for an orderly end, the second one ends at
+//! once.
+//!
+//! Exit codes are those of shells: 130 after SIGINT, 143 after SIGTERM. Knows no command.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use anyhow::Context as _;
+use joust_run::StopSwitch;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::exit;
+
+use crate::failure::Stopped;
+use crate::output;
+
+/// Listens for stop signals on behalf of a run.
+pub(crate) struct StopSignals {
+    switch: StopSwitch,
+    /// Number of the first signal; 0 before it.
+    first: Arc<AtomicI32>,
+}
+
+impl StopSignals {
+    /// Begins to listen. The first signal asks a run to stop after its current step.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let (switch, first) = (StopSwitch::default(), Arc::new(AtomicI32::new(0)));
+        let (asked, number) = (switch.clone(), Arc::clone(&first));
+        listen(move |signal| {
+            if number.swap(signal, Ordering::AcqRel) != 0 {
+                output::note("Ended at once; --resume goes on after the newest checkpoint.");
+                exit(128 + signal);
+            }
+            output::note("Stopping after this step; a second signal ends at once.");
+            asked.ask();
+        })?;
+        Ok(Self { switch, first })
+    }
+
+    /// What the run looks at after each step.
+    pub(crate) fn switch(&self) -> &StopSwitch {
+        &self.switch
+    }
+
+    /// The end of a command that was asked to stop, with the command that goes on.
+    pub(crate) fn stopped(&self, steps: u64) -> Stopped {
+        let saved = match steps {
+            0 => "Stopped before the first step was over.".to_owned(),
+            steps => format!("Stopped after step {steps}, which is saved."),
+        };
+        let message = format!("{saved} Go on with: {}", resume_command(std::env::args().skip(1)));
+        Stopped { message, signal: self.first.load(Ordering::Acquire) }
+    }
+}
+
+/// Ends the program at the first stop signal, with a last line.
+pub(crate) fn end_at_signal(last_line: String) -> anyhow::Result<()> {
+    listen(move |signal| {
+        output::note(&last_line);
+        exit(128 + signal);
+    })
+}
+
+/// Calls `take` with each stop signal, on a thread of its own.
+fn listen(mut take: impl FnMut(i32) + Send + 'static) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("listening for stop signals")?;
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    let thread = thread.spawn(move || signals.forever().for_each(&mut take));
+    thread.context("starting the thread that listens for stop signals")?;
+    Ok(())
+}
+
+/// The command line that resumes the run of these arguments.
+fn resume_command(args: impl Iterator<Item = String>) -> String {
+    let mut parts = vec!["joust".to_owned()];
+    parts.extend(args.filter(|arg| arg != "--clean" && arg != "--resume").map(quoted));
+    parts.push("--resume".to_owned());
+    parts.join(" ")
+}
+
+/// An argument as a shell reads it.
+fn quoted(arg: String) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
+    match !arg.is_empty() && arg.chars().all(is_plain) {
+        true => arg,
+        false => format!("'{}'", arg.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resume_command_is_the_same_command_with_resume() {
+        let command = |args: &[&str]| resume_command(args.iter().map(|&arg| arg.to_owned()));
+        assert_eq!(
+            command(&["train", "a.toml", "--clean", "run.name=it's mine", "reward.x=[1]"]),
+            "joust train a.toml 'run.name=it'\\''s mine' 'reward.x=[1]' --resume"
+        );
+        assert_eq!(command(&["sft", "--resume", "a.toml"]), "joust sft a.toml --resume");
+    }
+}

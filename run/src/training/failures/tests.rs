@@ -1,0 +1,76 @@
+//! Shares of failures that stop a run.
+
+use joust_schema::ids::Member;
+use joust_schema::tables::{Reward, Status, Vote};
+
+use super::*;
+
+fn vote(verdict: Verdict, text: &str) -> Vote {
+    Vote {
+        match_id: "g/1-0-1".into(),
+        vote: 0,
+        attempt: 0,
+        a_shown_first: true,
+        verdict,
+        text: text.to_owned(),
+        prompt_tokens: 0,
+        cached_prompt_tokens: 0,
+        completion_tokens: 0,
+        latency_ms: None,
+        seed: 0,
+        judge: String::new(),
+        cut_off: None,
+    }
+}
+
+fn group(statuses: &[Status], votes: Vec<Vote>) -> GroupResult {
+    let row = |(idx, status): (usize, &Status)| Reward {
+        group_id: "g".into(),
+        member: Member(idx as u32),
+        status: *status,
+        reward: (*status == Status::Scored).then_some(0.5),
+        win_rate: None,
+        rating: None,
+        rating_stderr: None,
+        wins: 0,
+        losses: 0,
+        rank: None,
+        advantage: None,
+    };
+    GroupResult {
+        group_id: "g".into(),
+        rewards: statuses.iter().enumerate().map(row).collect(),
+        matches: Vec::new(),
+        votes,
+        winner: None,
+        position_bias: None,
+        position_bias_stderr: None,
+        is_refused: false,
+    }
+}
+
+#[test]
+fn check_fails_above_the_share_of_the_judged_completions() {
+    let (scored, failed) = (Status::Scored, Status::JudgeFailed);
+    let dead = vote(Verdict::Invalid, "[no reply] connection\nrefused");
+    let half = group(&[scored, failed], vec![vote(Verdict::First, "a"), dead.clone()]);
+    let check = |results: &[GroupResult], max_failed: f64| {
+        Failures::of(results).check(3, max_failed).map_err(|error| error.to_string())
+    };
+    assert_eq!(check(&[], 0.0), Ok(()));
+    assert_eq!(check(std::slice::from_ref(&half), 0.5), Ok(()));
+    let message = check(std::slice::from_ref(&half), 0.4).unwrap_err();
+    let wanted = "step 3: 1 of 2 judged completions have no reward, more than reward.max_failed = \
+                  0.4 allows: [no reply] connection refused;";
+    assert!(message.starts_with(wanted), "{message}");
+    // groups of equal texts are scored without a judge, dead or not
+    let flat = || group(&[scored; 8], Vec::new());
+    let all = group(&[failed; 4], vec![dead]);
+    assert!(check(&[flat(), flat(), all.clone()], 0.5).is_err());
+    assert_eq!(check(&[flat(), flat(), all], 1.0), Ok(()));
+    let mute = group(&[failed; 2], vec![vote(Verdict::Invalid, "Hm. I cannot\nsay.")]);
+    let message = check(&[mute], 0.5).unwrap_err();
+    assert!(message.contains("no verdict in a vote that says \"Hm. I cannot say.\""), "{message}");
+    let unknown = group(&[failed; 2], Vec::new());
+    assert!(check(&[unknown], 0.5).unwrap_err().contains("no known answer"));
+}
