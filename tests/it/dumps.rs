@@ -1,10 +1,12 @@
 //! Dumps as other programs see them: columns as documented, readable by polars, replayable.
 
+use std::path::Path;
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::binary::{arg, file, json_lines, not_run, root, succeed, told};
+use crate::serving::Server;
 
 fn groups(dir: &std::path::Path) -> String {
     let lines = [
@@ -194,4 +196,32 @@ fn replay_with_another_seed_counts_votes_in_the_order_in_which_they_were_cast() 
             assert!((seen - wanted).abs() < 1e-9, "{seed}: {seen} {wanted}");
         }
     }
+}
+
+/// Trainers number their groups anew in each step: a name is that of one group in one set only.
+#[test]
+fn pairs_and_best_do_not_join_groups_of_one_name_in_different_sets() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", "[reward.judge]\nkind = \"rule\"\n");
+    let dump = dir.path().join("dump");
+    let key = format!("serve.dump={}", dump.display());
+    let mut server = Server::with_config(Path::new(&config), &[&key, "serve.dump_every=1"]);
+    for (prompt, right, wrong) in [("1+1?", "2", "3"), ("2+2?", "4", "5"), ("1+1?", "2", "7")] {
+        let group = json!({"prompt": prompt, "completions": [wrong, right], "answer": right,
+            "group_id": "0"});
+        assert_eq!(server.request("POST /v1/score_group", &group.to_string()).0, 200);
+    }
+    server.stop();
+    let pairs = json_lines(&succeed(&["dump", "pairs", &arg(&dump)]));
+    let texts =
+        |row: &Value, keys: [&str; 3]| keys.map(|key| row[key].as_str().unwrap().to_owned());
+    let mut seen: Vec<_> =
+        pairs.iter().map(|row| texts(row, ["prompt", "chosen", "rejected"])).collect();
+    seen.sort();
+    assert_eq!(seen, [["1+1?", "2", "3"], ["1+1?", "2", "7"], ["2+2?", "4", "5"]]);
+    let best = json_lines(&succeed(&["dump", "best", &arg(&dump)]));
+    let mut seen: Vec<_> =
+        best.iter().map(|row| texts(row, ["prompt", "completion", "group_id"])).collect();
+    seen.sort();
+    assert_eq!(seen, [["1+1?", "2", "0"], ["1+1?", "2", "0"], ["2+2?", "4", "0"]]);
 }

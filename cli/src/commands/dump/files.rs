@@ -34,9 +34,8 @@ pub(super) fn parquet_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
 }
 
-/// The completions of a run, or of one of its files.
-pub(super) fn read_completions(path: &Path) -> anyhow::Result<Vec<Completion>> {
-    let mut rows = Vec::new();
+/// The completions of a run, or of one of its files; those of each file by themselves.
+pub(super) fn read_completions(path: &Path) -> anyhow::Result<Vec<Vec<Completion>>> {
     let is_view = |file: &&PathBuf| {
         file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("completions"))
     };
@@ -48,8 +47,6 @@ pub(super) fn read_completions(path: &Path) -> anyhow::Result<Vec<Completion>> {
             format!("{}: no completions_*.parquet here; wanted a run's folder", path.display());
         return Err(UserError::new(text).into());
     }
-    for file in views {
-        rows.extend(parquet::read::<Completion>(file)?);
-    }
-    Ok(rows)
+    let read = |file: &PathBuf| Ok(parquet::read::<Completion>(file)?);
+    views.into_iter().map(read).collect()
 }

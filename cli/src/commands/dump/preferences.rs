@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use joust_schema::ids::GroupId;
+use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::Completion;
 use serde::Serialize;
 
@@ -51,18 +51,31 @@ struct BestCompletion {
     group_id: GroupId,
 }
 
-/// The scored completions of each group, best first.
-fn ranked(path: &std::path::Path) -> anyhow::Result<BTreeMap<GroupId, Vec<(f64, Completion)>>> {
-    let mut groups: BTreeMap<GroupId, Vec<(f64, Completion)>> = BTreeMap::new();
-    for row in super::files::read_completions(path)? {
-        if let Some(reward) = row.reward {
-            groups.entry(row.group_id.clone()).or_default().push((reward, row));
+/// The scored completions of a group, best first.
+type RankedGroup = Vec<(f64, Completion)>;
+
+/// The scored completions of each group, best first, by the names of the groups. Trainers number
+/// their groups anew in each step, so a name is that of one group only within a file, a step and a
+/// prompt, and each member of a group comes once.
+fn ranked(path: &std::path::Path) -> anyhow::Result<Vec<(GroupId, RankedGroup)>> {
+    let mut groups: BTreeMap<(GroupId, usize, i64, String, usize), RankedGroup> = BTreeMap::new();
+    for (file, rows) in super::files::read_completions(path)?.into_iter().enumerate() {
+        let mut n_seen: BTreeMap<(GroupId, i64, String, Member), usize> = BTreeMap::new();
+        for row in rows {
+            let (id, prompt) = (row.group_id.clone(), row.prompt.clone());
+            let seen = n_seen.entry((id.clone(), row.step, prompt.clone(), row.member));
+            let seen = seen.and_modify(|n| *n += 1).or_insert(0);
+            let key = (id, file, row.step, prompt, *seen);
+            if let Some(reward) = row.reward {
+                groups.entry(key).or_default().push((reward, row));
+            }
         }
     }
-    for rows in groups.values_mut() {
+    let sorted = groups.into_iter().map(|((id, ..), mut rows)| {
         rows.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.member.cmp(&b.1.member)));
-    }
-    Ok(groups)
+        (id, rows)
+    });
+    Ok(sorted.collect())
 }
 
 pub(crate) fn write_pairs(args: PairsArgs) -> anyhow::Result<()> {
