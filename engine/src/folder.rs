@@ -95,8 +95,10 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
 /// [`Error::BadFile`] where `dir` is a file, holds files that belong to no model, or cannot be
 /// created.
 pub fn check_target(dir: &Path) -> Result<(), Error> {
-    atomic::check_free(dir)
-        .map_err(|error| Error::bad_file(dir, format!("cannot be written: {error}")))?;
+    atomic::check_free(dir).map_err(|error| match error {
+        joust_schema::Error::Io { path, source } => Error::io(path, source),
+        error => Error::bad_file(dir, format!("cannot be written: {error}")),
+    })?;
     if !dir.exists() {
         return Ok(());
     }

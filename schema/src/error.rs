@@ -51,6 +51,14 @@ impl Error {
         Self::Io { path: path.into(), source }
     }
 
+    /// Whether the disk, a quota or a limit of file sizes has no room.
+    pub fn is_out_of_space(&self) -> bool {
+        use std::io::ErrorKind;
+        let Self::Io { source, .. } = self else { return false };
+        let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
+        full.contains(&source.kind())
+    }
+
     /// A file whose content breaks its format.
     pub fn bad_file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
         Self::BadFile { path: path.into(), reason: reason.to_string().replace('\n', " ") }

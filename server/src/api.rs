@@ -63,7 +63,7 @@ fn job_operations() -> Vec<Operation> {
             .says("jobs", "Accepts a group whose result is asked for later")
             .reads::<wire::ScoreGroupRequest>()
             .accepts::<jobs::JobReport>()
-            .problems(&[400, 408, 413, 415, 422, 429, 503]),
+            .problems(&[400, 408, 413, 415, 422, 429, 503, 507]),
         get("/v1/jobs/{job_id}", jobs::show)
             .says("jobs", "Status of a job, and its result")
             .takes(&[JOB, TRACES])

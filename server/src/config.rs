@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cohort::terms::{CohortConfig, Incomplete};
+use crate::tokens::Token;
 
 /// Journal size at which a set is written, however few its groups.
 const MAX_SET_BYTES: u64 = 256 << 20;
@@ -21,8 +22,9 @@ pub struct ServeConfig {
     pub host: String,
     /// Port to listen on.
     pub port: u16,
-    /// Maximum number of queued and judged groups; a further group is answered with 429. A client
-    /// without a queued group is admitted beside them, up to a quarter more.
+    /// Maximum number of queued and judged groups; a further group is answered with 429. A tenant
+    /// (without tokens: an address) without a queued group is admitted beside them, up to a quarter
+    /// more.
     #[schemars(range(min = 1))]
     pub queue_capacity: usize,
     /// Maximum estimated judge tokens of queued and judged groups; a further group is answered with
@@ -39,6 +41,11 @@ pub struct ServeConfig {
     /// seconds.
     #[schemars(extend("exclusiveMinimum" = 0), range(max = 1e9))]
     pub collect_s: f64,
+    /// Time that a group of single completions waits before it is judged if it is complete only
+    /// because of equal completions from different requests without an index, in seconds. In this
+    /// time the server sees that a client has gone, whose completion came again.
+    #[schemars(range(min = 0, max = 1e9))]
+    pub settle_s: f64,
     /// Policy for a group that is not complete after `collect_s`: `fail` answers with an error,
     /// `partial` judges the members that came, `mask` answers without a reward where the protocol
     /// has a value for it.
@@ -55,10 +62,20 @@ pub struct ServeConfig {
     /// is answered with 429.
     #[schemars(range(min = 1))]
     pub max_cohorts: usize,
-    /// File with tokens, one per line. Every request must have one of them (`Authorization: Bearer
-    /// TOKEN`), or one of the environment variable JOUST_TOKENS (separated by commas). Without
-    /// both, no token is required.
+    /// Maximum memory for completions that wait for their groups, and as much again for groups that
+    /// are queued or judged, and as much again for bodies that are read, in MiB; further requests
+    /// are answered with 429. The first one is always taken.
+    #[schemars(range(min = 1))]
+    pub body_mib: usize,
+    /// File with tokens, one per line: `TOKEN` or `NAME TOKEN`. Every request must have one of them
+    /// (`Authorization: Bearer TOKEN`), or one of the environment variable JOUST_TOKENS (separated
+    /// by commas). Without both, no token is required. Groups, jobs and results of different
+    /// tokens never meet; tokens with the same name are those of one tenant.
     pub token_file: Option<PathBuf>,
+    /// Names under which the server is reached, for a server without tokens: it refuses requests of
+    /// web pages (`Origin`) and requests to other names (`Host`). Always allowed are addresses,
+    /// `localhost` and names without a dot. `*`: any name and any page.
+    pub host_names: Vec<String>,
     /// File with the server's certificate chain (PEM), for TLS; with `tls_key`.
     pub tls_cert: Option<PathBuf>,
     /// File with the certificate's private key (PEM).
@@ -84,11 +101,14 @@ impl Default for ServeConfig {
             timeout_s: 3600.0,
             group_size: 8,
             collect_s: 600.0,
+            settle_s: 1.0,
             incomplete: Incomplete::Fail,
             keep_s: 900.0,
             keep_mib: 512,
             max_cohorts: 4096,
+            body_mib: 1024,
             token_file: None,
+            host_names: Vec::new(),
             tls_cert: None,
             tls_key: None,
             dump: None,
@@ -122,12 +142,17 @@ pub struct ServerConfig {
     pub timeout: Duration,
     /// Maximum memory for cached results.
     pub keep_bytes: usize,
+    /// Maximum memory for bodies that are read, and as much again for groups that are queued or
+    /// judged.
+    pub max_body_memory: usize,
+    /// Names under which the server is reached, beside those that no web page can have.
+    pub host_names: Vec<String>,
     /// Dump of the results. `None`: results are kept in memory only.
     pub dump: Option<DumpConfig>,
     /// Seed of groups without a seed of their own.
     pub seed: u64,
     /// Tokens of which every request must have one. Empty: no token is required.
-    pub tokens: Vec<String>,
+    pub tokens: Vec<Token>,
     /// Collection of groups whose completions arrive one request each.
     pub cohorts: CohortConfig,
 }
@@ -153,7 +178,7 @@ pub struct DumpConfig {
 
 impl ServerConfig {
     /// Reads the `[serve]` section; `seed` is the seed of the run.
-    pub fn new(serve: &ServeConfig, seed: u64, tokens: Vec<String>) -> Self {
+    pub fn new(serve: &ServeConfig, seed: u64, tokens: Vec<Token>) -> Self {
         let keep = Duration::from_secs_f64(serve.keep_s);
         let dump = serve.dump.clone().map(|dir| DumpConfig {
             dir,
@@ -169,15 +194,19 @@ impl ServerConfig {
             queue_tokens: serve.queue_tokens,
             timeout: Duration::from_secs_f64(serve.timeout_s),
             keep_bytes: serve.keep_mib << 20,
+            max_body_memory: serve.body_mib << 20,
+            host_names: serve.host_names.clone(),
             dump,
             seed,
             tokens,
             cohorts: CohortConfig {
                 group_size: serve.group_size,
                 collect: Duration::from_secs_f64(serve.collect_s),
+                settle: Duration::from_secs_f64(serve.settle_s),
                 keep,
                 incomplete: serve.incomplete,
                 max_open: serve.max_cohorts,
+                max_bytes: serve.body_mib << 20,
             },
         }
     }

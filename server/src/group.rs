@@ -15,11 +15,17 @@ use joust_reward::arena::GroupRequest;
 use joust_reward::tournament::TournamentKind;
 use joust_reward::{TournamentConfig, VoteRule};
 
-/// Maximum number of completions per group: a round robin of them has half a million matches.
+/// Maximum number of completions per group.
 const MAX_COMPLETIONS: usize = 1024;
 
 /// Maximum number of votes per match and of rounds.
 const MAX_VOTES: u32 = 1024;
+
+/// Maximum number of votes of a group: all votes of all its matches.
+const MAX_GROUP_VOTES: u64 = 1 << 18;
+
+/// Maximum size of the prompts of these votes, in bytes.
+const MAX_GROUP_TEXT: u64 = 4 << 30;
 
 /// A group as a protocol hands it over. What the client leaves out, the server's settings decide.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +70,11 @@ impl NewGroup {
             seed: None,
             group_id: None,
         })
+    }
+
+    /// Size of the texts.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.question.len() + self.completions.iter().map(String::len).sum::<usize>()
     }
 
     /// The group with the server's tournament and seed where the client chose none.
@@ -162,6 +173,39 @@ impl<'de> Deserialize<'de> for KnownValue {
             value => value.map(Self).map_err(D::Error::custom),
         }
     }
+}
+
+/// Refuses a group whose judging would have no end in sight. Nothing of it is built for that.
+///
+/// # Errors
+/// [`Problem::Invalid`]
+pub(crate) fn check_work(group: &GroupRequest, defaults: &TournamentConfig) -> Result<(), Problem> {
+    let tournament = group.tournament.as_ref().unwrap_or(defaults);
+    let n_matches = tournament.n_matches(group.completions.len());
+    let per_match = u64::from(tournament.votes.max);
+    let max_votes = n_matches.saturating_mul(per_match);
+    // each completion plays in twice as many matches as there are matches per completion
+    let answers: u64 = group.completions.iter().map(|text| text.len() as u64).sum();
+    let n_plays = (2 * n_matches).div_ceil(group.completions.len().max(1) as u64);
+    let text = n_matches.saturating_mul(group.question.len() as u64);
+    let text = text.saturating_add(answers.saturating_mul(n_plays));
+    let max_text_bytes = text.saturating_mul(per_match);
+    let wanted = "; wanted fewer completions, rounds or votes";
+    if max_votes > MAX_GROUP_VOTES {
+        return Err(Problem::Invalid(format!(
+            "the group has {n_matches} matches with up to {max_votes} votes in all, and \
+             {MAX_GROUP_VOTES} are the limit{wanted}"
+        )));
+    }
+    if max_text_bytes > MAX_GROUP_TEXT {
+        return Err(Problem::Invalid(format!(
+            "the prompts of the group's {max_votes} votes have {} MiB, and {} are the \
+             limit{wanted}",
+            max_text_bytes >> 20,
+            MAX_GROUP_TEXT >> 20
+        )));
+    }
+    Ok(())
 }
 
 /// The known answer of a JSON body as text: a text or a number.

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
+use crate::body_budget::BodyShare;
+use crate::client::Client;
+use crate::heavy;
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -19,23 +21,31 @@ pub(crate) const MAX_BODY_BYTES: usize = 64 << 20;
 /// Maximum time from a request's head to the end of its body.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
-/// Header that distinguishes clients with the same address or token.
+/// Header with the name that a client gives itself.
 const CLIENT: &str = "x-joust-client";
 
-/// Name of the client, for fair shares of the judge.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Client(pub(crate) String);
+/// Maximum size of that name, in bytes.
+const MAX_NAME_BYTES: usize = 200;
 
-impl Client {
-    /// Made from the number of the request's token, or else its address, and the client's own name.
-    pub(crate) fn of(request: &Request, token: Option<usize>) -> Self {
-        let name = header_text(request.headers(), CLIENT).map(str::to_owned);
-        let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        let of_token = token.map(|number| format!("token {number}"));
-        let of_address = || address.map(|ConnectInfo(address)| address.ip().to_string());
-        let known = of_token.or_else(of_address).unwrap_or_default();
-        Self(name.map_or(known.clone(), |name| format!("{known} {name}")))
+/// The client of a request: its tenant or else its address, and its own name.
+///
+/// # Errors
+/// [`Problem::Invalid`] if the name is too long.
+pub(crate) fn client_of(request: &Request, tenant: Option<&str>) -> Result<Client, Problem> {
+    let name = header_text(request.headers(), CLIENT);
+    if let Some(name) = name.filter(|name| name.len() > MAX_NAME_BYTES) {
+        let n = name.len();
+        let reason = format!("header {CLIENT} has {n} bytes, wanted at most {MAX_NAME_BYTES}");
+        return Err(Problem::Invalid(reason));
     }
+    let address = || {
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        address.map(|ConnectInfo(address)| address.ip().to_string()).unwrap_or_default()
+    };
+    Ok(match tenant {
+        Some(tenant) => Client::of_tenant(tenant, name),
+        None => Client::of_address(address(), name),
+    })
 }
 
 /// Text of a header; `None` if it is missing or blank.
@@ -65,20 +75,28 @@ impl<T: DeserializeOwned> FromRequest<ServerState> for Input<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &ServerState) -> Result<Self, Problem> {
-        let body = read_body(request, state).await?;
-        object(&body).map(Self)
+        let mut share = state.bodies.share();
+        let body = read_body(request, &mut share).await?;
+        heavy::work_on(body.len(), || {
+            share.resize(parsed_bytes(&body))?;
+            object(&body).map(Self)
+        })
     }
 }
 
 /// Parses a JSON object. Lists are refused: serde would read their values as fields.
 ///
 /// # Errors
-/// [`Problem::Malformed`] if the text is not JSON; [`Problem::Invalid`] if it is of another type.
+/// [`Problem::Malformed`] if the text is not JSON; [`Problem::Invalid`] if it is of another type;
+/// [`Problem::TooLarge`] if it has too many values.
 pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     // some clients begin a body with a byte order mark
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::Invalid("wanted an object, not a list".to_owned()));
+    }
+    if parsed_bytes(text) > MAX_PARSED_BYTES {
+        return Err(Problem::TooLarge("the body has too many values".to_owned()));
     }
     serde_json::from_slice(text).map_err(|error| json_problem(&error))
 }
@@ -121,26 +139,46 @@ pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Reads the whole body.
+/// Maximum memory of a body and its values, in bytes.
+const MAX_PARSED_BYTES: usize = 512 << 20;
+
+/// Memory of a JSON text and of its values, at most: each value but the first follows a comma or
+/// begins a list or an object.
+fn parsed_bytes(text: &[u8]) -> usize {
+    let n_values = text.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    text.len() + n_values * size_of::<serde_json::Value>()
+}
+
+/// Reads the whole body; `share` is its share of the memory for bodies.
 ///
 /// # Errors
-/// [`Problem::UnsupportedEncoding`], [`Problem::TooLarge`], [`Problem::BodyTimeout`];
+/// [`Problem::TooLarge`], [`Problem::BodyTimeout`], [`Problem::TooManyBodies`];
 /// [`Problem::Malformed`] if the body breaks off.
-async fn read_body(request: Request, state: &ServerState) -> Result<Bytes, Problem> {
+async fn read_body(request: Request, share: &mut BodyShare) -> Result<Vec<u8>, Problem> {
     check_encoding(request.headers())?;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > MAX_BODY_BYTES) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)))) => {
-            Err(too_large())
+    let mut pieces = request.into_body().into_data_stream();
+    let read = async {
+        let mut body = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|_| {
+                Problem::Malformed("the body could not be read to its end".to_owned())
+            })?;
+            if body.len() + piece.len() > MAX_BODY_BYTES {
+                return Err(too_large());
+            }
+            // grows by what has come, not by what was announced
+            share.resize(body.len() + piece.len())?;
+            body.extend_from_slice(&piece);
         }
-        Ok(Err(_)) => Err(Problem::Malformed("the body could not be read to its end".to_owned())),
-        Err(_) => Err(Problem::BodyTimeout(BODY_TIME)),
-    }
+        Ok(body)
+    };
+    let read = tokio::time::timeout(BODY_TIME, read).await;
+    read.unwrap_or(Err(Problem::BodyTimeout(BODY_TIME)))
 }
 
 fn too_large() -> Problem {

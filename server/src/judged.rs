@@ -10,16 +10,23 @@ use crate::problem::Problem;
 use joust_reward::arena::{GroupRequest, GroupResult};
 use joust_schema::tables::Vote;
 
-/// Hash of everything that defines a group: identical groups have the same key.
+/// Hash of everything that defines a group, its tenant included: identical groups have the same
+/// key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct GroupKey(u128);
 
 impl GroupKey {
-    /// The key of a group, and the JSON that was hashed: the journal writes the same text.
-    pub(crate) fn of(group: &GroupRequest) -> (Self, Arc<RawValue>) {
+    /// The key of a tenant's group, and the group as JSON: the journal writes the same text.
+    pub(crate) fn of(tenant: &str, group: &GroupRequest) -> (Self, Arc<RawValue>) {
         let json = to_raw_value(group).expect("a group is plain data. This is a bug.");
-        let bytes = blake3::hash(json.get().as_bytes()).as_bytes()[..16].try_into();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(json.get().as_bytes());
+        if !tenant.is_empty() {
+            // JSON ends with a bracket: no group without a tenant has the same text
+            hasher.update(tenant.as_bytes());
+        }
+        let bytes = hasher.finalize().as_bytes()[..16].try_into();
         let number = u128::from_be_bytes(bytes.expect("a hash has 32 bytes. This is a bug."));
         (Self(number), json.into())
     }
@@ -75,6 +82,9 @@ pub(crate) struct CohortRecord {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Judged {
     pub(crate) key: GroupKey,
+    /// The tenant whose group it is; empty if no token is required.
+    #[serde(default)]
+    pub(crate) tenant: String,
     pub(crate) group: GroupRequest,
     pub(crate) result: GroupResult,
     /// Set for a group of single completions.

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use joust_reward::arena::GroupResult;
 
 /// Names and meanings, as they stand in `/metrics` and in docs/metrics.md.
-pub const METRICS: [(&str, &str); 17] = [
+pub const METRICS: [(&str, &str); 18] = [
     ("joust_server_requests_total", "Number of answered requests, by route and status"),
     (
         "joust_server_request_duration_seconds",
@@ -51,6 +51,10 @@ pub const METRICS: [(&str, &str); 17] = [
         "Number of requests that got the result of an identical group, cached or in flight",
     ),
     ("joust_server_dump_errors_total", "Number of failed writes of journal or dump"),
+    (
+        "joust_server_dump_lost_total",
+        "Number of journal lines that were dropped, because neither disk nor memory had room",
+    ),
     ("joust_reward_groups_total", "Number of judged groups"),
     ("joust_reward_completions_total", "Number of completions of judged groups, by status"),
     ("joust_reward_votes_total", "Number of votes of judged groups, by verdict"),
@@ -106,6 +110,7 @@ pub(crate) struct ServerMetrics {
     gauges: [Gauge; GAUGES.len()],
     shared_results: Counter,
     dump_errors: Counter,
+    dump_losses: Counter,
     groups: Counter<u64, AtomicU64>,
     completions: Family<StatusLabel, Counter>,
     votes: Family<VerdictLabel, Counter>,
@@ -128,6 +133,7 @@ impl ServerMetrics {
             gauges: Default::default(),
             shared_results: Counter::default(),
             dump_errors: Counter::default(),
+            dump_losses: Counter::default(),
             groups: Counter::default(),
             completions: Family::default(),
             votes: Family::default(),
@@ -146,6 +152,8 @@ impl ServerMetrics {
         registry.register(name, help, metrics.shared_results.clone());
         let (name, help) = counter("joust_server_dump_errors_total");
         registry.register(name, help, metrics.dump_errors.clone());
+        let (name, help) = counter("joust_server_dump_lost_total");
+        registry.register(name, help, metrics.dump_losses.clone());
         let (name, help) = counter("joust_reward_groups_total");
         registry.register(name, help, metrics.groups.clone());
         let (name, help) = counter("joust_reward_completions_total");
@@ -188,6 +196,11 @@ impl ServerMetrics {
     /// Counts a failed write of journal or dump.
     pub(crate) fn count_dump_error(&self) {
         self.dump_errors.inc();
+    }
+
+    /// Counts a line that the journal will never have.
+    pub(crate) fn count_dump_loss(&self) {
+        self.dump_losses.inc();
     }
 
     /// The page that Prometheus reads; `values` are those of [`GAUGES`].

@@ -248,7 +248,13 @@ impl Operation {
             ok.to_string(),
             json!({"description": "the answer", "content": {kind: {"schema": answer(generator)}}}),
         );
-        for status in self.problems.iter().copied().chain(wants_token.then_some(401)) {
+        // what is refused on all routes but those of probes
+        let guarded: &[u16] = match (self.is_open, wants_token) {
+            (true, _) => &[],
+            (false, true) => &[401, 415],
+            (false, false) => &[403, 415],
+        };
+        for &status in self.problems.iter().chain(guarded) {
             responses.insert(status.to_string(), self.problem_response(status));
         }
         responses
@@ -259,7 +265,7 @@ impl Operation {
         let schema = if self.is_open { json!({"type": "object"}) } else { problem };
         let mut response =
             json!({"description": meaning(status), "content": {JSON: {"schema": schema}}});
-        if matches!(status, 429 | 503 | 504) {
+        if matches!(status, 429 | 503 | 504 | 507) {
             let seconds = json!({"type": "integer"});
             let what = "Seconds after which a retry may succeed.";
             response["headers"] = json!({

@@ -23,6 +23,9 @@ pub(crate) enum Problem {
     /// Tokens are configured, and the request has none of them.
     #[error("wanted a header `Authorization: Bearer TOKEN` with a token of this server")]
     Unauthorized,
+    /// A web page sent the request, or may have sent it.
+    #[error("{0}")]
+    FromPage(String),
     /// No such route or job.
     #[error("{0}")]
     NotFound(String),
@@ -78,6 +81,25 @@ pub(crate) enum Problem {
     /// As many cohorts are open as `serve.max_cohorts` allows.
     #[error("too many open groups (limit: serve.max_cohorts); try again later")]
     TooManyCohorts,
+    /// The completions that wait for their groups take as much memory as they may.
+    #[error(
+        "the completions that wait for their groups take their {} MiB (limit: serve.body_mib); \
+         try again later",
+        limit >> 20
+    )]
+    TooManyBytes {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The bodies that are read take as much memory as they may.
+    #[error(
+        "the requests that are read take their {} MiB (limit: serve.body_mib); try again later",
+        limit >> 20
+    )]
+    TooManyBodies {
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// The server shuts down.
     #[error("the server stops")]
     ServerStopping,
@@ -120,6 +142,9 @@ pub(crate) enum Problem {
         /// The problem of that group.
         problem: Box<Problem>,
     },
+    /// What must be on disk is not: the disk is full, or fails.
+    #[error("{0}")]
+    NotRecorded(String),
     /// An internal failure.
     #[error("{0}")]
     Internal(String),
@@ -129,9 +154,11 @@ impl Problem {
     /// The table: HTTP status, and the time after which a retry may succeed (`Retry-After`).
     fn http(&self) -> (StatusCode, Option<Duration>) {
         const SOON: Option<Duration> = Some(Duration::from_secs(1));
+        const LATER: Option<Duration> = Some(Duration::from_secs(10));
         match self {
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, None),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, None),
+            Self::FromPage(_) => (StatusCode::FORBIDDEN, None),
             Self::NotFound(_) | Self::NoSuchModel { .. } => (StatusCode::NOT_FOUND, None),
             Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, None),
             Self::BodyTimeout(_) => (StatusCode::REQUEST_TIMEOUT, None),
@@ -146,7 +173,9 @@ impl Problem {
             }
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
             Self::QueueFull { after, .. } => (StatusCode::TOO_MANY_REQUESTS, Some(*after)),
-            Self::TooManyCohorts => (StatusCode::TOO_MANY_REQUESTS, SOON),
+            Self::TooManyCohorts | Self::TooManyBytes { .. } | Self::TooManyBodies { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, SOON)
+            }
             Self::ServerStopping | Self::JudgeFailed(_) | Self::GivenUp(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, SOON)
             }
@@ -163,6 +192,7 @@ impl Problem {
                 }
                 http => http,
             },
+            Self::NotRecorded(_) => (StatusCode::INSUFFICIENT_STORAGE, LATER),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
         }
     }
@@ -172,6 +202,7 @@ impl Problem {
         match self {
             Self::Malformed(_) => "malformed",
             Self::Unauthorized => "unauthorized",
+            Self::FromPage(_) => "from_page",
             Self::NotFound(_) => "not_found",
             Self::NoSuchModel { .. } => "model_not_found",
             Self::WrongMethod => "wrong_method",
@@ -187,6 +218,7 @@ impl Problem {
             Self::Invalid(_) => "invalid",
             Self::QueueFull { .. } => "queue_full",
             Self::TooManyCohorts => "too_many_groups",
+            Self::TooManyBytes { .. } | Self::TooManyBodies { .. } => "no_memory",
             Self::ServerStopping => "server_stopping",
             Self::JudgeStopped => "judge_stopped",
             Self::NotReady(_) => "not_ready",
@@ -196,6 +228,7 @@ impl Problem {
             Self::Incomplete { .. } => "incomplete_group",
             Self::Masked => "masked",
             Self::InGroup { problem, .. } => problem.name(),
+            Self::NotRecorded(_) => "not_recorded",
             Self::Internal(_) => "internal",
         }
     }
@@ -270,6 +303,7 @@ pub(crate) fn meaning(status: u16) -> &'static str {
     match status {
         400 => "The body is not JSON.",
         401 => "Tokens are configured and the request has none of them.",
+        403 => "A web page sent the request, or may have sent it (servers without tokens).",
         404 => "No such job or model.",
         408 => "The body took too long.",
         409 => {
@@ -282,6 +316,7 @@ pub(crate) fn meaning(status: u16) -> &'static str {
         422 => "The request is not valid, or the judge refuses it.",
         429 => "The queue is full.",
         503 => "The judge failed, or the judge or the server stops.",
+        507 => "The job could not be recorded: the disk is full, or fails.",
         504 => "No result, or no complete group, in time.",
         _ => StatusCode::from_u16(status)
             .ok()

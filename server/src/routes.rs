@@ -1,5 +1,5 @@
-//! The router, made from the table of operations; and the check of tokens and the count of answers
-//! for every request.
+//! The router, made from the table of operations; and for every request the check of its headers
+//! and its token, and the count of its answer.
 //!
 //! Knows no handler by name.
 
@@ -7,21 +7,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header;
+use axum::http::uri::Authority;
+use axum::http::{HeaderName, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
-use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, CtOption};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::api;
 use crate::desk::handle::ScorerHandle;
-use crate::input::{Client, MAX_BODY_BYTES, header_text};
+use crate::input::{MAX_BODY_BYTES, client_of, header_text};
 use crate::openapi;
+use crate::page_guard::{PageGuard, PageHeaders};
 use crate::problem::Problem;
 use crate::protocols::flight;
 use crate::protocols::system::ApiDocument;
 use crate::state::ServerState;
+use crate::tokens::tenant_of;
 
 /// The server around a scorer.
 #[derive(Clone)]
@@ -35,6 +37,7 @@ struct AccessCheck {
     state: ServerState,
     /// Paths that need no token, for the probes that watch the server.
     open_paths: Arc<[&'static str]>,
+    pages: Arc<PageGuard>,
 }
 
 impl Server {
@@ -53,7 +56,8 @@ impl Server {
         });
         let open = operations.iter().filter(|operation| operation.is_open);
         let open_paths = open.map(|operation| operation.path).collect();
-        let access = AccessCheck { state: self.state.clone(), open_paths };
+        let pages = Arc::new(PageGuard::new(&self.state.scorer.config.host_names));
+        let access = AccessCheck { state: self.state.clone(), open_paths, pages };
         // the page and its document need no token; requests sent from the page do
         let page = SwaggerUi::new("/docs").config(Config::new(["/openapi.json"]));
         let routes = operations.into_iter().fold(Router::new().merge(page), |router, operation| {
@@ -76,14 +80,16 @@ impl Server {
     }
 }
 
-/// Checks the token of a request if tokens are configured, and counts the answer.
+/// Checks headers and token of a request, and counts the answer.
 async fn observe(State(access): State<AccessCheck>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("other", MatchedPath::as_str);
-    let response = match token_number(&access, &request) {
-        Ok(number) => {
-            let client = Client::of(&request, number);
+    let client = check_headers(&access, &request)
+        .and_then(|()| tenant(&access, &request))
+        .and_then(|tenant| client_of(&request, tenant));
+    let response = match client {
+        Ok(client) => {
             request.extensions_mut().insert(client);
             next.run(request).await
         }
@@ -97,11 +103,29 @@ async fn observe(State(access): State<AccessCheck>, mut request: Request, next: 
     response
 }
 
-/// Number of the request's token; `None` if the route needs none.
+/// Refuses requests of web pages if there are no tokens.
+///
+/// # Errors
+/// [`Problem::FromPage`], [`Problem::UnsupportedType`]
+fn check_headers(access: &AccessCheck, request: &Request) -> Result<(), Problem> {
+    let header = |name: HeaderName| header_text(request.headers(), name.as_str());
+    let is_probe = access.open_paths.contains(&request.uri().path());
+    if is_probe || !access.state.scorer.config.tokens.is_empty() {
+        return Ok(());
+    }
+    let authority = request.uri().authority().map(Authority::as_str);
+    access.pages.check(PageHeaders {
+        host: header(header::HOST).or(authority),
+        origin: header(header::ORIGIN),
+        content_type: header(header::CONTENT_TYPE),
+    })
+}
+
+/// Name of the tenant whose token the request has; `None` if the route needs none.
 ///
 /// # Errors
 /// [`Problem::Unauthorized`]
-fn token_number(access: &AccessCheck, request: &Request) -> Result<Option<usize>, Problem> {
+fn tenant<'a>(access: &'a AccessCheck, request: &Request) -> Result<Option<&'a str>, Problem> {
     let tokens = &access.state.scorer.config.tokens;
     let path = request.uri().path();
     let is_page = path == "/docs" || path.starts_with("/docs/") || path == "/openapi.json";
@@ -114,13 +138,5 @@ fn token_number(access: &AccessCheck, request: &Request) -> Result<Option<usize>
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Problem::Unauthorized);
     }
-    let given = given.trim_start();
-    // compares with every token, each in constant time
-    let matches = tokens.iter().map(|token| token.as_bytes().ct_eq(given.as_bytes()));
-    let found =
-        matches.enumerate().fold(CtOption::new(0, Choice::from(0)), |found, (idx, is_equal)| {
-            let number = CtOption::new(idx as u64, Choice::from(1));
-            CtOption::conditional_select(&found, &number, is_equal)
-        });
-    Option::from(found).map(|number: u64| Some(number as usize)).ok_or(Problem::Unauthorized)
+    tenant_of(tokens, given.trim_start()).map(Some).ok_or(Problem::Unauthorized)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::body_budget::BodyBudget;
 use crate::cohort::barrier::Barrier;
 use crate::desk::handle::ScorerHandle;
 use crate::problem::Problem;
@@ -16,6 +17,8 @@ use crate::problem::Problem;
 pub(crate) struct ServerState {
     pub(crate) scorer: ScorerHandle,
     pub(crate) barrier: Barrier,
+    /// Memory for the bodies that are read.
+    pub(crate) bodies: BodyBudget,
     is_closing: Arc<watch::Sender<bool>>,
 }
 
@@ -23,7 +26,8 @@ impl ServerState {
     /// Must be called inside a tokio runtime.
     pub(crate) fn new(scorer: ScorerHandle) -> Self {
         let barrier = Barrier::new(scorer.clone());
-        Self { scorer, barrier, is_closing: Arc::default() }
+        let bodies = BodyBudget::new(scorer.config.max_body_memory);
+        Self { scorer, barrier, bodies, is_closing: Arc::default() }
     }
 
     /// True once the server takes no new groups.

@@ -2,10 +2,13 @@
 //!
 //! Knows neither the judge nor the server's settings.
 
-use joust_schema::ids::{GroupId, Member};
+use std::collections::BTreeMap;
+
+use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::prompt::{Completion, Message, Prompt};
 use joust_schema::tables::{Match, Reward, Status, Verdict, Vote};
 use schemars::JsonSchema;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -38,6 +41,7 @@ pub struct ScoreGroupRequest {
     /// Votes per match, an odd number or a rule, instead of the server's.
     pub votes: Option<VoteRule>,
     /// Seed of every draw; a hash of the group if left out.
+    #[serde(default, deserialize_with = "seed")]
     pub seed: Option<u64>,
     /// Name of the group in answer and dump; a hash of the group if left out.
     pub group_id: Option<String>,
@@ -165,16 +169,30 @@ impl ScoreGroupRequest {
     }
 }
 
-/// A vote with the members that were shown.
-fn trace(result: &GroupResult, vote: &Vote) -> Option<Trace> {
-    let of_match = result.matches.iter().find(|row| row.match_id == vote.match_id)?;
-    let (a, b) = (of_match.member_a, of_match.member_b);
-    let (shown_first, shown_second) = if vote.a_shown_first { (a, b) } else { (b, a) };
-    Some(Trace { shown_first, shown_second, verdict: vote.verdict, text: vote.text.clone() })
+/// The votes with the members that were shown.
+fn traces(result: &GroupResult) -> Vec<Trace> {
+    let members = result.matches.iter().map(|row| (&row.match_id, (row.member_a, row.member_b)));
+    let members: BTreeMap<&MatchId, (Member, Member)> = members.collect();
+    let trace = |vote: &Vote| {
+        let &(a, b) = members.get(&vote.match_id)?;
+        let (shown_first, shown_second) = if vote.a_shown_first { (a, b) } else { (b, a) };
+        Some(Trace { shown_first, shown_second, verdict: vote.verdict, text: vote.text.clone() })
+    };
+    result.votes.iter().filter_map(trace).collect()
+}
+
+/// Reads a seed; any other number would be told as one of floating point.
+fn seed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = Option::<Value>::deserialize(deserializer)?;
+    let number = |value: Value| {
+        let wrong = || format!("seed is {value}, wanted a whole number of 0 to {}", u64::MAX);
+        value.as_u64().ok_or_else(|| D::Error::custom(wrong()))
+    };
+    value.filter(|value| !value.is_null()).map(number).transpose()
 }
 
 impl ScoreGroupResponse {
-    pub(crate) fn new(result: &GroupResult, judge: String, traces: bool) -> Self {
+    pub(crate) fn new(result: &GroupResult, judge: String, with_traces: bool) -> Self {
         let rating = |row: &Reward| Rating {
             member: row.member,
             rating: row.rating,
@@ -203,8 +221,7 @@ impl ScoreGroupResponse {
             winner: result.winner,
             position_bias: result.position_bias,
             judge,
-            traces: traces
-                .then(|| result.votes.iter().filter_map(|row| trace(result, row)).collect()),
+            traces: with_traces.then(|| traces(result)),
         }
     }
 }

@@ -72,7 +72,10 @@ const PROTOCOLS: [TrainerProtocol; 4] = [
     TrainerProtocol {
         name: "verl",
         route: "/remote_rm?key=score",
-        body: |prompt, said| json!({"prompt": [{"role": "user", "content": prompt}], "response": said, "label": "4"}),
+        body: |prompt, said| {
+            let prompt = json!([{"role": "user", "content": prompt}]);
+            json!({"prompt": prompt, "response": said, "label": "4"})
+        },
         reward: |answer| answer["score"].as_f64(),
     },
     TrainerProtocol {
@@ -297,9 +300,8 @@ fn abandoned_chats_end_and_jobs_that_nobody_else_wants_are_cancelled() {
     let open = || server.request("GET /health", "").1["open_groups"].clone();
     let chat = json!({"messages": [{"role": "user", "content": "Are you there?"}]});
     let waiting = WaitingClient::send(&server.address, &request("/v1/chat/completions", chat));
-    assert!(
-        matches!(received.recv_timeout(LIMIT).unwrap(), JudgeCall::Began(text) if text.contains("Are you there?"))
-    );
+    let call = received.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(call, JudgeCall::Began(text) if text.contains("Are you there?")));
     assert_eq!(open(), 1);
     drop(waiting);
     until("the chat is over", || open() == 0);

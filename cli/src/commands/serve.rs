@@ -1,6 +1,7 @@
 //! `joust serve`: the reward server.
 
 mod accept;
+mod gone;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -14,7 +15,7 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use clap::Args;
 use hyper_util::rt::TokioTimer;
 use joust_reward::Scorer;
-use joust_server::{ScorerHandle, ServeConfig, Server, ServerConfig};
+use joust_server::{ScorerHandle, ServeConfig, Server, ServerConfig, Token};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -71,7 +72,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
 /// Loads the judge and starts the thread that owns it.
 pub(super) fn spawn_scorer(
     config: &ScoreRun,
-    tokens: Vec<String>,
+    tokens: Vec<Token>,
 ) -> anyhow::Result<(ScorerHandle, JoinHandle<()>)> {
     let scorer = Scorer::open(&config.reward, true)?;
     let limits = ServerConfig::new(&config.serve, config.run.seed, tokens);
@@ -118,6 +119,8 @@ pub(super) fn plain_server(
     listener.set_nonblocking(true)?;
     let mut server = axum_server::from_tcp(listener)?.acceptor(FirstByte(HEAD_TIME));
     let http = server.http_builder();
+    // the end of a client's bytes is handled by `gone`: HTTP/1.1 would overlook it behind bytes
+    // that are not read yet, or close the connection of a client that waits for a quick answer
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).half_close(true);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
     Ok(server)
@@ -164,7 +167,7 @@ async fn stop_signal() {
 }
 
 /// The tokens of a file and of the environment variable.
-fn read_tokens(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
+fn read_tokens(file: Option<&Path>) -> anyhow::Result<Vec<Token>> {
     let of_file = match file {
         Some(path) => {
             std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?
@@ -174,8 +177,19 @@ fn read_tokens(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let variable = std::env::var("JOUST_TOKENS").ok();
     let is_set = variable.is_some();
     let of_environment = variable.unwrap_or_default();
-    let all = of_file.lines().chain(of_environment.split(',')).map(str::trim);
-    let tokens: Vec<String> = all.filter(|token| !token.is_empty()).map(str::to_owned).collect();
+    let of_file = of_file.lines().enumerate().map(|(idx, line)| (Some(idx + 1), line));
+    let all = of_file.chain(of_environment.split(',').map(|text| (None, text)));
+    let all = all.filter(|(_, text)| !text.trim().is_empty());
+    let tokens = all.map(|(line, text)| {
+        Token::parse(text).map_err(|reason| {
+            let place = file.map_or(String::new(), |path| path.display().to_string());
+            UserError::new(match line {
+                Some(line) => format!("serve.token_file: {place}:{line} has {reason}"),
+                None => format!("JOUST_TOKENS: one of its parts has {reason}"),
+            })
+        })
+    });
+    let tokens = tokens.collect::<Result<Vec<Token>, _>>()?;
     match file {
         Some(path) if tokens.is_empty() => {
             let text = format!("serve.token_file: {} holds no token", path.display());

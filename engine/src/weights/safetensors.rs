@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -168,7 +169,11 @@ pub fn write_file(path: &Path, weights: &WeightMap) -> Result<(), Error> {
 /// # Errors
 /// [`Error::BadFile`] or [`Error::Io`] where the file cannot be written.
 pub(crate) fn write_views<V: View>(path: &Path, views: Vec<(String, V)>) -> Result<(), Error> {
-    let bad = |error: safetensors::SafeTensorError| Error::bad_file(path, error.to_string());
+    let bad = |error: SafeTensorError| match error {
+        // a full disk is none of the caller's mistakes
+        SafeTensorError::IoError(source) => Error::io(path, source),
+        error => Error::bad_file(path, error.to_string()),
+    };
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::tensor::serialize_to_file(views, Some(metadata), path).map_err(bad)?;
     // the library creates files that other users cannot read

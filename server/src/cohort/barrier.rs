@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -15,11 +16,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::machine::Cohorts;
+use super::members::{NewMember, RequestNumber};
 use super::stall::{StallWatch, Waiting};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
+use crate::client::Client;
 use crate::desk::handle::ScorerHandle;
 use crate::dump::recorder::Restored;
 use crate::group::{NewGroup, known_answer};
+use crate::heavy;
 use crate::judged::{CohortRecord, GroupKey, JudgeTokens, Judged, problem_of};
 use crate::problem::Problem;
 
@@ -50,8 +54,8 @@ pub(crate) struct CohortQuestion {
     /// The known answer.
     pub(crate) answer: Option<Value>,
     pub(crate) group_id: Option<String>,
-    /// Name of the client, for fair shares.
-    pub(crate) client: String,
+    /// Client of the first member, for fair shares.
+    pub(crate) client: Client,
 }
 
 /// Hashes prompt and known answer: members of one group have both in common.
@@ -83,6 +87,8 @@ struct BarrierShared {
     /// Notified when there may be an earlier deadline.
     changed: Notify,
     started: Instant,
+    /// Number of HTTP requests with single completions.
+    n_requests: AtomicU64,
 }
 
 /// State behind the lock.
@@ -91,6 +97,13 @@ struct BarrierState {
     waiting: BTreeMap<Ticket, oneshot::Sender<MemberAnswer<MemberScore>>>,
     stall: StallWatch,
     is_closed: bool,
+}
+
+impl CohortQuestion {
+    fn n_bytes(&self) -> usize {
+        let answer = self.answer.as_ref().and_then(Value::as_str).map_or(0, str::len);
+        self.prompt.to_column().len() + answer
+    }
 }
 
 type ScoredCohorts = Cohorts<MemberScore, CohortQuestion>;
@@ -117,6 +130,7 @@ impl Barrier {
             state: Mutex::new(state),
             changed: Notify::new(),
             started: Instant::now(),
+            n_requests: AtomicU64::new(0),
         });
         let weak = Arc::downgrade(&shared);
         tokio::spawn(async move {
@@ -149,19 +163,29 @@ impl Barrier {
         });
     }
 
-    /// Takes a completion in, and returns the request that waits for its answer.
+    /// Takes the completions of an HTTP request in, and returns what waits for their answers.
     ///
     /// # Errors
-    /// [`Problem`]
-    pub(crate) fn join(&self, arrival: Arrival) -> Result<WaitingMember, Problem> {
+    /// [`Problem`]; the completions before it have left again.
+    pub(crate) fn join(&self, arrivals: Vec<Arrival>) -> Result<Vec<WaitingMember>, Problem> {
+        let request = self.shared.n_requests.fetch_add(1, Ordering::Relaxed);
+        arrivals.into_iter().map(|arrival| self.join_one(arrival, request)).collect()
+    }
+
+    fn join_one(&self, arrival: Arrival, request: RequestNumber) -> Result<WaitingMember, Problem> {
         let Arrival { key, name, completion, question } = arrival;
+        let question_bytes = question.n_bytes();
+        // hashes the texts before the lock is taken
+        let new = heavy::work_on(completion.len() + question_bytes, || {
+            NewMember::new(key, name, completion, (question, question_bytes), request)
+        });
         let (send, answer) = oneshot::channel();
         let now = self.shared.started.elapsed();
         let mut state = self.shared.lock();
         if state.is_closed {
             return Err(Problem::ServerStopping);
         }
-        let (ticket, events) = state.cohorts.join(now, &key, name, &completion, question)?;
+        let (ticket, events) = state.cohorts.join(now, new)?;
         state.waiting.insert(ticket, send);
         state.stall.moved(now);
         let complete = state.handle(events, &self.shared.scorer);
@@ -188,9 +212,10 @@ impl WaitingMember {
 
 impl Drop for WaitingMember {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.cohorts.leave(self.ticket);
-        state.waiting.remove(&self.ticket);
+        let ticket = self.ticket;
+        self.shared.lock().waiting.remove(&ticket);
+        self.shared.change(|cohorts, now| cohorts.leave(now, ticket));
+        self.shared.changed.notify_one();
     }
 }
 

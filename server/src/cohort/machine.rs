@@ -1,82 +1,23 @@
 //! Cohorts: groups whose completions arrive one request each. A pure state machine: no clock,
 //! sockets or threads.
 //!
-//! A retry attaches to its member: it adds no member, and the group is not judged again. A member
-//! with a name (its index in the group, or the client's request id) is found by that name. A member
-//! without a name is found by its text: if the request of the member with that text still waits,
-//! the new request is another member with the same text; if its client has disconnected, the new
-//! request is a retry.
+//! A retry attaches to its member: it adds no member, and the group is not judged again. Which
+//! completion is a retry is said in [`super::members`]. A group that is complete only because of
+//! equal completions waits a moment before it is judged ([`CohortConfig::settle`]): by then the
+//! server has seen which clients have gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::time::Duration;
 
+use super::members::{
+    CohortMember, DigestedText, Membership, NewMember, RequestNumber, has_unsure_twins,
+    is_counted_twice, place,
+};
+use super::stage::{Cohort, CohortStage};
 use super::terms::{
     CohortConfig, CohortEvent, CohortId, CohortKey, Incomplete, MemberAnswer, MemberName, Ticket,
 };
 use crate::problem::Problem;
-
-#[derive(Debug)]
-struct CohortMember<R> {
-    name: Option<MemberName>,
-    /// The completion; empty once the group is being judged.
-    completion: String,
-    /// Hash of the completion, to recognise a retry.
-    digest: Digest,
-    waiting: Vec<Ticket>,
-    answer: Option<MemberAnswer<R>>,
-    /// Whether a request got the answer.
-    is_delivered: bool,
-}
-
-/// Hash of a completion.
-type Digest = [u8; 16];
-
-/// A hash that is stable within this process.
-fn hash_of(question: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    question.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn digest(completion: &str) -> Digest {
-    let hash = blake3::hash(completion.as_bytes());
-    hash.as_bytes()[..16].try_into().expect("a hash has 32 bytes. This is a bug.")
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum CohortStage {
-    /// Waits for members.
-    Collecting {
-        until: Duration,
-    },
-    Judging,
-    /// Has its answers, which are kept for retries.
-    Over {
-        until: Duration,
-    },
-}
-
-impl CohortStage {
-    /// Time at which [`Cohorts::tick`] ends the stage.
-    fn until(self) -> Option<Duration> {
-        match self {
-            Self::Collecting { until } | Self::Over { until } => Some(until),
-            Self::Judging => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Cohort<R, Q> {
-    key: CohortKey,
-    /// The question, until the group is handed over for judging.
-    question: Option<Q>,
-    /// Hash of the question; `None` for a group of an earlier start.
-    question_hash: Option<u64>,
-    stage: CohortStage,
-    members: Vec<CohortMember<R>>,
-}
 
 /// Position of a member: its group, and its index there.
 type MemberPosition = (CohortId, usize);
@@ -93,11 +34,13 @@ pub(crate) struct Cohorts<R, Q = ()> {
     n_open: usize,
     /// The member that each request waits for.
     tickets: BTreeMap<Ticket, MemberPosition>,
+    /// Size of the completions that wait for their groups.
+    n_bytes: usize,
     n_cohorts: u64,
     n_tickets: u64,
 }
 
-impl<R: Clone, Q: Hash> Cohorts<R, Q> {
+impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     /// Without any group.
     pub(crate) fn new(config: CohortConfig) -> Self {
         Self {
@@ -107,6 +50,7 @@ impl<R: Clone, Q: Hash> Cohorts<R, Q> {
             deadlines: BTreeSet::new(),
             n_open: 0,
             tickets: BTreeMap::new(),
+            n_bytes: 0,
             n_cohorts: 0,
             n_tickets: 0,
         }
@@ -123,58 +67,60 @@ impl<R: Clone, Q: Hash> Cohorts<R, Q> {
         self.cohorts.len()
     }
 
-    /// Takes a completion in; the `question` of a group's first completion is kept. The request
-    /// waits under the ticket; its answer may be among the events.
+    /// Takes a completion in; the question of a group's first completion is kept. The request waits
+    /// under the ticket; its answer may be among the events.
     ///
     /// # Errors
     /// [`Problem`]; nothing has changed then.
     pub(crate) fn join(
         &mut self,
         now: Duration,
-        key: &CohortKey,
-        name: Option<MemberName>,
-        completion: &str,
-        question: Q,
+        new: NewMember<Q>,
     ) -> Result<(Ticket, Vec<CohortEvent<R, Q>>), Problem> {
-        let (digest, hash) = (digest(completion), hash_of(&question));
+        let hash = new.question_hash;
         let differs = |id| self.cohorts[id].question_hash.is_some_and(|other| other != hash);
-        if self.ids_of(key).iter().any(differs) {
+        if self.ids_of(&new.key).iter().any(differs) {
             return Err(Problem::QuestionDiffers);
         }
-        let position = match self.find_member(key, name.as_ref(), digest)? {
-            Some(position) => position,
-            None => {
-                let completion = completion.to_owned();
-                let member = CohortMember {
-                    name,
-                    completion,
-                    digest,
-                    waiting: Vec::new(),
-                    answer: None,
-                    is_delivered: false,
-                };
-                self.add_member(now, key, member, question)?
+        let request = new.request;
+        let (id, idx) = match self.find_member(&new)? {
+            Some((id, idx)) => {
+                self.cohort_mut(id).members[idx].take_over(new.name);
+                (id, idx)
             }
+            None => self.add_member(now, new)?,
         };
-        Ok(self.wait_at(position))
+        let ticket = self.wait_at((id, idx), request);
+        let member = &mut self.cohort_mut(id).members[idx];
+        if let Some(answer) = member.answer.clone() {
+            member.is_delivered = true;
+            member.leave(ticket);
+            self.tickets.remove(&ticket);
+            return Ok((ticket, vec![CohortEvent::Answer(ticket, answer)]));
+        }
+        Ok((ticket, self.check_complete(now, id)))
     }
 
     /// Adds a request to those that wait for a member.
-    fn wait_at(&mut self, (id, idx): MemberPosition) -> (Ticket, Vec<CohortEvent<R, Q>>) {
+    fn wait_at(&mut self, (id, idx): MemberPosition, request: RequestNumber) -> Ticket {
         self.n_tickets += 1;
         let ticket = Ticket(self.n_tickets);
-        let cohort = self.cohorts.get_mut(&id).expect("the group was just found. This is a bug.");
-        let member = &mut cohort.members[idx];
-        if let Some(answer) = &member.answer {
-            member.is_delivered = true;
-            return (ticket, vec![CohortEvent::Answer(ticket, answer.clone())]);
-        }
-        member.waiting.push(ticket);
+        self.cohort_mut(id).members[idx].wait(ticket, request);
         self.tickets.insert(ticket, (id, idx));
-        let is_complete = cohort.members.len() == self.config.group_size;
-        let is_collecting = matches!(cohort.stage, CohortStage::Collecting { .. });
-        let events = if is_complete && is_collecting { vec![self.judge(id)] } else { vec![] };
-        (ticket, events)
+        ticket
+    }
+
+    fn cohort_mut(&mut self, id: CohortId) -> &mut Cohort<R, Q> {
+        self.cohorts.get_mut(&id).expect("the group was just found. This is a bug.")
+    }
+
+    /// Changes the stage of a group, and with it its deadline.
+    fn set_stage(&mut self, id: CohortId, stage: CohortStage) {
+        let before = std::mem::replace(&mut self.cohort_mut(id).stage, stage);
+        if let Some(deadline) = before.deadline() {
+            self.deadlines.remove(&(deadline, id));
+        }
+        self.deadlines.extend(stage.deadline().map(|deadline| (deadline, id)));
     }
 
     /// The groups of a key, oldest first.
@@ -183,109 +129,145 @@ impl<R: Clone, Q: Hash> Cohorts<R, Q> {
     }
 
     /// The member that this completion is a retry of.
-    fn find_member(
-        &self,
-        key: &CohortKey,
-        name: Option<&MemberName>,
-        digest: Digest,
-    ) -> Result<Option<MemberPosition>, Problem> {
+    fn find_member(&self, new: &NewMember<Q>) -> Result<Option<MemberPosition>, Problem> {
+        let NewMember { key, name, completion, .. } = new;
         // an index alone does not tell which group of the same prompt is meant
         let may_be_new = matches!((key, name), (CohortKey::Content(_), Some(MemberName::Index(_))));
         // newest first: a retry belongs to the last attempt
         for &id in self.ids_of(key).iter().rev() {
-            let cohort = &self.cohorts[&id];
-            let is_over = matches!(cohort.stage, CohortStage::Over { .. });
-            let found = match name {
-                Some(name) => {
-                    let by_name = |member: &CohortMember<R>| member.name.as_ref() == Some(name);
-                    cohort.members.iter().position(by_name)
-                }
-                None => cohort.members.iter().position(|member| {
-                    member.name.is_none()
-                        && member.digest == digest
-                        && member.waiting.is_empty()
-                        && !member.is_delivered
-                }),
-            };
-            match found {
-                Some(idx) if may_be_new && cohort.members[idx].is_delivered => {}
-                Some(idx) if cohort.members[idx].digest == digest => return Ok(Some((id, idx))),
-                // a client has the group judged again under the same name, with new completions
-                Some(_) if is_over => {}
-                Some(_) => return Err(Problem::MemberDiffers),
-                None => {}
+            let Cohort { stage, members, .. } = &self.cohorts[&id];
+            let is_over = matches!(stage, CohortStage::Over { .. });
+            let found = place(members, name.as_ref(), completion, (is_over, may_be_new))?;
+            if let Membership::Retry(idx) = found {
+                return Ok(Some((id, idx)));
             }
         }
         Ok(None)
     }
 
     /// Adds a member to the group that is being collected, or begins one.
-    fn add_member(
-        &mut self,
-        now: Duration,
-        key: &CohortKey,
-        member: CohortMember<R>,
-        question: Q,
-    ) -> Result<MemberPosition, Problem> {
-        let is_collecting =
-            |id: &&CohortId| matches!(self.cohorts[*id].stage, CohortStage::Collecting { .. });
-        if let Some(&id) = self.ids_of(key).iter().find(is_collecting) {
-            let cohort = self.cohorts.get_mut(&id).expect("the key's group exists. This is a bug.");
-            cohort.members.push(member);
-            return Ok((id, cohort.members.len() - 1));
-        }
+    fn add_member(&mut self, now: Duration, new: NewMember<Q>) -> Result<MemberPosition, Problem> {
+        let is_collecting = |id: &&CohortId| self.cohorts[*id].stage.is_collecting();
+        let ids = self.ids_of(&new.key);
+        let found = ids.iter().find(is_collecting).copied();
         // a named group is judged once: a late member is refused at once and does not wait
-        if matches!(key, CohortKey::Given { .. }) && !self.ids_of(key).is_empty() {
+        if found.is_none() && matches!(new.key, CohortKey::Given { .. }) && !ids.is_empty() {
             return Err(Problem::GroupClosed);
         }
-        if self.n_open() >= self.config.max_open {
+        if found.is_none() && self.n_open() >= self.config.max_open {
             return Err(Problem::TooManyCohorts);
         }
-        let stage = CohortStage::Collecting { until: now + self.config.collect };
+        let n_more = new.completion.n_bytes() + found.map_or(new.question_bytes, |_| 0);
+        if self.n_bytes > 0 && self.n_bytes + n_more > self.config.max_bytes {
+            return Err(Problem::TooManyBytes { limit: self.config.max_bytes });
+        }
+        self.n_bytes += n_more;
+        let member = CohortMember::new(new.name, new.completion);
+        if let Some(id) = found {
+            let members = &mut self.cohort_mut(id).members;
+            members.push(member);
+            return Ok((id, members.len() - 1));
+        }
+        let mut cohort = Cohort::new(new.key, Some(new.question_hash), vec![member]);
+        cohort.question = Some(new.question);
+        cohort.question_bytes = new.question_bytes;
+        Ok((self.begin(now, cohort), 0))
+    }
+
+    /// Begins to collect a group.
+    fn begin(&mut self, now: Duration, mut cohort: Cohort<R, Q>) -> CohortId {
         self.n_open += 1;
-        let question_hash = Some(hash_of(&question));
-        let (key, question, members) = (key.clone(), Some(question), vec![member]);
-        Ok((self.insert(Cohort { key, question, question_hash, stage, members }), 0))
+        cohort.stage = CohortStage::Collecting { until: now + self.config.collect, settled: None };
+        self.insert(cohort)
     }
 
     fn insert(&mut self, cohort: Cohort<R, Q>) -> CohortId {
         self.n_cohorts += 1;
         let id = CohortId(self.n_cohorts);
-        self.deadlines.extend(cohort.stage.until().map(|until| (until, id)));
+        self.deadlines.extend(cohort.stage.deadline().map(|deadline| (deadline, id)));
         self.by_key.entry(cohort.key.clone()).or_default().push(id);
         self.cohorts.insert(id, cohort);
         id
     }
 
-    /// Hands a collected group over for judging. Its members are sorted, so that their order does
-    /// not depend on the order in which the requests arrived.
-    fn judge(&mut self, id: CohortId) -> CohortEvent<R, Q> {
-        const IS_COLLECTED: &str = "the group is being collected. This is a bug.";
-        let cohort = self.cohorts.get_mut(&id).expect(IS_COLLECTED);
-        let question = cohort.question.take().expect(IS_COLLECTED);
-        if let Some(until) = cohort.stage.until() {
-            self.deadlines.remove(&(until, id));
+    /// Has a group judged that has its members, or lets it settle if some of them may be retries.
+    fn check_complete(&mut self, now: Duration, id: CohortId) -> Vec<CohortEvent<R, Q>> {
+        let cohort = &self.cohorts[&id];
+        let CohortStage::Collecting { until, settled } = cohort.stage else { return Vec::new() };
+        if cohort.members.len() < self.config.group_size {
+            let settled = settled.filter(|_| until <= now);
+            self.set_stage(id, CohortStage::Collecting { until, settled });
+            return Vec::new();
         }
-        cohort.stage = CohortStage::Judging;
-        cohort.members.sort_by(|a, b| (&a.name, &a.completion).cmp(&(&b.name, &b.completion)));
-        for (idx, member) in cohort.members.iter().enumerate() {
-            self.tickets.extend(member.waiting.iter().map(|&ticket| (ticket, (id, idx))));
+        if !has_unsure_twins(&cohort.members) {
+            return self.judge(now, id);
         }
-        let take_text = |member: &mut CohortMember<R>| {
-            (member.name.clone(), std::mem::take(&mut member.completion))
-        };
-        let members = cohort.members.iter_mut().map(take_text).collect();
-        CohortEvent::Judge { cohort: id, key: cohort.key.clone(), question, members }
+        let settled = settled.or(Some(now + self.config.settle));
+        self.set_stage(id, CohortStage::Collecting { until, settled });
+        Vec::new()
     }
 
-    /// Removes a request whose client has disconnected. Its member stays, because the client may
-    /// retry.
-    pub(crate) fn leave(&mut self, ticket: Ticket) {
-        if let Some((id, idx)) = self.tickets.remove(&ticket)
-            && let Some(cohort) = self.cohorts.get_mut(&id)
-        {
-            cohort.members[idx].waiting.retain(|waiting| *waiting != ticket);
+    /// Hands a collected group over for judging. Its members are sorted, so that their order does
+    /// not depend on the order in which the requests arrived. Members beyond the group's size begin
+    /// the next group of the same key.
+    fn judge(&mut self, now: Duration, id: CohortId) -> Vec<CohortEvent<R, Q>> {
+        self.set_stage(id, CohortStage::Judging);
+        let size = self.config.group_size;
+        let cohort = self.cohort_mut(id);
+        let beyond = cohort.members.split_off(size.min(cohort.members.len()));
+        cohort.members.sort_by(|a, b| a.order().cmp(&b.order()));
+        let n_bytes: usize = cohort.members.iter().map(CohortMember::n_bytes).sum();
+        let members = cohort.members.iter_mut().map(CohortMember::take_text).collect();
+        let question = cohort.question.take();
+        let question = question.expect("the group is being collected. This is a bug.");
+        let (key, question_bytes) = (cohort.key.clone(), cohort.question_bytes);
+        let mut next = Cohort::new(key.clone(), cohort.question_hash, beyond);
+        self.n_bytes -= n_bytes + question_bytes;
+        self.index_tickets(id);
+        let mut events = Vec::new();
+        if !next.members.is_empty() {
+            next.question = Some(question.clone());
+            next.question_bytes = question_bytes;
+            self.n_bytes += question_bytes;
+            events = self.begin_next(now, next);
         }
+        events.push(CohortEvent::Judge { cohort: id, key, question, members });
+        events
+    }
+
+    /// Collects the members beyond the size of a group that is judged. A group with a name has no
+    /// next group.
+    fn begin_next(&mut self, now: Duration, cohort: Cohort<R, Q>) -> Vec<CohortEvent<R, Q>> {
+        let is_given = matches!(cohort.key, CohortKey::Given { .. });
+        let next = self.begin(now, cohort);
+        self.index_tickets(next);
+        match is_given {
+            true => self.forget_with(next, &Err(Problem::GroupClosed)),
+            false => self.check_complete(now, next),
+        }
+    }
+
+    /// Records where the requests of a group's members wait, after the members have moved.
+    fn index_tickets(&mut self, id: CohortId) {
+        let members = self.cohorts[&id].members.iter().enumerate();
+        let tickets = members
+            .flat_map(|(idx, member)| member.tickets().map(move |ticket| (ticket, (id, idx))));
+        self.tickets.extend(tickets);
+    }
+
+    /// Removes a request whose client has gone. Its member stays, because the client may retry;
+    /// unless its retry is a member already.
+    pub(crate) fn leave(&mut self, now: Duration, ticket: Ticket) -> Vec<CohortEvent<R, Q>> {
+        let Some((id, idx)) = self.tickets.remove(&ticket) else { return Vec::new() };
+        let cohort = self.cohort_mut(id);
+        cohort.members[idx].leave(ticket);
+        if !cohort.stage.is_collecting() || !is_counted_twice(&cohort.members, idx) {
+            return Vec::new();
+        }
+        let gone = cohort.members.remove(idx);
+        self.n_bytes -= gone.n_bytes();
+        self.index_tickets(id);
+        self.check_complete(now, id)
     }
 
     /// Takes the answers of a judged group, one per member in the order of [`CohortEvent::Judge`].
@@ -300,18 +282,17 @@ impl<R: Clone, Q: Hash> Cohorts<R, Q> {
         let Some(cohort) = self.cohorts.get_mut(&id).filter(is_judging) else {
             return Vec::new();
         };
-        cohort.stage = CohortStage::Over { until };
-        self.deadlines.insert((until, id));
-        self.n_open -= 1;
         let mut events = Vec::new();
         for (member, answer) in cohort.members.iter_mut().zip(answers) {
-            for ticket in std::mem::take(&mut member.waiting) {
+            for ticket in member.take_tickets() {
                 self.tickets.remove(&ticket);
                 member.is_delivered = true;
                 events.push(CohortEvent::Answer(ticket, answer.clone()));
             }
             member.answer = Some(answer);
         }
+        self.set_stage(id, CohortStage::Over { until });
+        self.n_open -= 1;
         events
     }
 
@@ -323,17 +304,14 @@ impl<R: Clone, Q: Hash> Cohorts<R, Q> {
         key: &CohortKey,
         members: Vec<(Option<MemberName>, &str, MemberAnswer<R>, bool)>,
     ) {
-        let member = |(name, completion, answer, is_delivered)| CohortMember {
-            name,
-            completion: String::new(),
-            digest: digest(completion),
-            waiting: Vec::new(),
-            answer: Some(answer),
-            is_delivered,
+        let member = |(name, completion, answer, is_delivered): (_, &str, _, _)| {
+            let completion = DigestedText::new(completion.to_owned());
+            CohortMember::judged(name, completion, answer, is_delivered)
         };
         let members = members.into_iter().map(member).collect();
-        let (key, stage) = (key.clone(), CohortStage::Over { until });
-        self.insert(Cohort { key, question: None, question_hash: None, stage, members });
+        let mut cohort = Cohort::new(key.clone(), None, members);
+        cohort.stage = CohortStage::Over { until };
+        self.insert(cohort);
     }
 
     /// Gives up a group that could not be judged. Its members get `problem`; a retry begins a new
@@ -350,23 +328,33 @@ impl<R: Clone, Q: Hash> Cohorts<R, Q> {
 
     /// Ids of the groups that wait for members.
     pub(crate) fn collecting(&self) -> Vec<CohortId> {
-        let is_collecting = |stage| matches!(stage, CohortStage::Collecting { .. });
-        let found = self.cohorts.iter().filter(|(_, cohort)| is_collecting(cohort.stage));
+        let found = self.cohorts.iter().filter(|(_, cohort)| cohort.stage.is_collecting());
         found.map(|(&id, _)| id).collect()
     }
 
     /// Ends every stage whose time is over at `now`.
     pub(crate) fn tick(&mut self, now: Duration) -> Vec<CohortEvent<R, Q>> {
         let mut events = Vec::new();
-        while let Some(&(until, id)) = self.deadlines.first()
-            && until <= now
+        while let Some(&(deadline, id)) = self.deadlines.first()
+            && deadline <= now
         {
             let cohort = &self.cohorts[&id];
             let seen = cohort.members.len();
-            let is_collecting = matches!(cohort.stage, CohortStage::Collecting { .. });
-            if is_collecting && self.config.incomplete == Incomplete::Partial && seen > 1 {
-                events.push(self.judge(id));
-                continue;
+            if let CohortStage::Collecting { until, settled } = cohort.stage {
+                let is_enough = seen >= self.config.group_size
+                    || (until <= now && self.config.incomplete == Incomplete::Partial && seen > 1);
+                if is_enough && (settled.is_some() || !has_unsure_twins(&cohort.members)) {
+                    events.extend(self.judge(now, id));
+                    continue;
+                }
+                if is_enough {
+                    let settled = Some(now + self.config.settle);
+                    self.set_stage(id, CohortStage::Collecting { until, settled });
+                    if self.config.settle.is_zero() {
+                        events.extend(self.judge(now, id));
+                    }
+                    continue;
+                }
             }
             let answer = match self.config.incomplete {
                 Incomplete::Mask => Err(Problem::Masked),
@@ -395,9 +383,10 @@ impl<R: Clone, Q: Hash> Cohorts<R, Q> {
     /// Drops a group and returns the requests that waited in it.
     fn forget(&mut self, id: CohortId) -> Vec<Ticket> {
         let Some(cohort) = self.cohorts.remove(&id) else { return Vec::new() };
-        if let Some(until) = cohort.stage.until() {
-            self.deadlines.remove(&(until, id));
+        if let Some(deadline) = cohort.stage.deadline() {
+            self.deadlines.remove(&(deadline, id));
         }
+        self.n_bytes -= cohort.n_bytes();
         if !matches!(cohort.stage, CohortStage::Over { .. }) {
             self.n_open -= 1;
         }
@@ -407,8 +396,7 @@ impl<R: Clone, Q: Hash> Cohorts<R, Q> {
                 self.by_key.remove(&cohort.key);
             }
         }
-        let tickets: Vec<Ticket> =
-            cohort.members.into_iter().flat_map(|member| member.waiting).collect();
+        let tickets: Vec<Ticket> = cohort.members.iter().flat_map(CohortMember::tickets).collect();
         for ticket in &tickets {
             self.tickets.remove(ticket);
         }

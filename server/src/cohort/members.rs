@@ -58,7 +58,8 @@ pub(crate) struct NewMember<Q> {
 }
 
 impl<Q: Hash> NewMember<Q> {
-    /// `question` comes with its size; `request` is the number of the HTTP request that the completion came with.
+    /// `question` comes with its size; `request` is the number of the HTTP request that the
+    /// completion came with.
     pub(crate) fn new(
         key: CohortKey,
         name: Option<MemberName>,

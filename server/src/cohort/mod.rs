@@ -3,5 +3,7 @@
 
 pub(crate) mod barrier;
 pub(crate) mod machine;
+pub(crate) mod members;
+mod stage;
 pub(crate) mod stall;
 pub mod terms;

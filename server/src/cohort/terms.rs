@@ -13,12 +13,17 @@ pub struct CohortConfig {
     pub group_size: usize,
     /// Maximum time from the first member to the last.
     pub collect: Duration,
+    /// Time that a group waits before it is judged if it is complete only because of equal
+    /// completions without an index: some of them may be retries of clients that have gone.
+    pub settle: Duration,
     /// Time for which answers are kept for retries.
     pub keep: Duration,
     /// Policy for a group that is not complete after `collect`.
     pub incomplete: Incomplete,
     /// Maximum number of groups that are collected or judged at once.
     pub max_open: usize,
+    /// Maximum size of the completions that wait for their groups, in bytes.
+    pub max_bytes: usize,
 }
 
 /// Policy for a group that is not complete in time.
@@ -52,12 +57,15 @@ pub enum Incomplete {
 pub(crate) enum CohortKey {
     /// The client's own id of the group.
     Given {
+        /// The tenant whose group it is.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        tenant: String,
         /// The id.
         group: String,
         /// Number of the attempt; a client that has the same group judged again counts it up.
         attempt: u64,
     },
-    /// Hash of prompt and known answer: requests with the same hash form a group.
+    /// Hash of tenant, prompt and known answer: requests with the same hash form a group.
     Content(String),
 }
 

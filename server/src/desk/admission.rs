@@ -31,8 +31,19 @@ pub(crate) struct Limits {
     /// Maximum number of estimated tokens of those groups; 0 for as many as can be judged within
     /// `time`.
     pub(crate) tokens: u64,
+    /// Maximum size of the texts of those groups.
+    pub(crate) bytes: usize,
     /// Maximum time that a request waits for its result.
     pub(crate) time: Duration,
+}
+
+/// The work of a group or a conversation, as far as it is known before judging.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Workload {
+    /// Estimated judge tokens.
+    pub(crate) tokens: u64,
+    /// Size of the texts.
+    pub(crate) bytes: usize,
 }
 
 /// Admitted work.
@@ -41,8 +52,9 @@ pub(crate) struct Admission {
     limits: Limits,
     n_groups: usize,
     n_tokens: u64,
-    /// Number of groups per client.
-    of_clients: BTreeMap<String, usize>,
+    n_bytes: usize,
+    /// Number of groups per tenant, or per address where there are no tokens.
+    of_shares: BTreeMap<String, usize>,
     /// Tokens of finished groups and the seconds they took, as decaying sums.
     done: (f64, f64),
     n_done: u32,
@@ -54,9 +66,10 @@ impl Admission {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            of_clients: BTreeMap::new(),
+            of_shares: BTreeMap::new(),
             n_groups: 0,
             n_tokens: 0,
+            n_bytes: 0,
             done: (0.0, 0.0),
             n_done: 0,
             since: Duration::ZERO,
@@ -73,25 +86,32 @@ impl Admission {
         self.n_tokens
     }
 
-    /// Admits a group of so many estimated tokens.
+    /// Admits the work of a group.
     ///
     /// # Errors
     /// [`Problem::QueueFull`]; nothing has changed then. While no group is admitted, a group of any
-    /// size is. A client without an admitted group may exceed the limit of groups, by up to a
-    /// quarter of the limit for all such clients together.
+    /// size is. A tenant (without tokens: an address) without an admitted group may exceed the
+    /// limit of groups, by up to a quarter of the limit for all of those together.
     pub(crate) fn try_admit(
         &mut self,
         now: Duration,
-        client: &str,
-        tokens: u64,
+        share: &str,
+        work: Workload,
     ) -> Result<(), Problem> {
-        let Limits { groups, tokens: most, time } = self.limits;
+        let Limits { groups, tokens: most, bytes, time } = self.limits;
         let full = |reason: String| Err(Problem::QueueFull { reason, after: self.retry_after() });
-        let beside = if self.of_clients.contains_key(client) { 0 } else { groups.div_ceil(4) };
+        let beside = if self.of_shares.contains_key(share) { 0 } else { groups.div_ceil(4) };
         if self.n_groups >= groups + beside {
             return full(format!("the queue of {groups} groups is full"));
         }
-        let with = self.n_tokens.saturating_add(tokens);
+        if self.n_groups > 0 && self.n_bytes + work.bytes > bytes {
+            return full(format!(
+                "the groups that are queued or judged take {} MiB, and {} may (serve.body_mib)",
+                self.n_bytes >> 20,
+                bytes >> 20
+            ));
+        }
+        let with = self.n_tokens.saturating_add(work.tokens);
         if most > 0 && with > most && self.n_groups > 0 {
             let waiting = self.n_tokens;
             return full(format!(
@@ -108,38 +128,42 @@ impl Admission {
                 "at its pace the judge would need {wait:.0} s, and a request waits {time:?} at most"
             ));
         }
-        self.admit_unchecked(now, client, tokens);
+        self.admit_unchecked(now, share, work);
         Ok(())
     }
 
     /// Admits a group regardless of the limits.
-    pub(crate) fn admit_unchecked(&mut self, now: Duration, client: &str, tokens: u64) {
+    pub(crate) fn admit_unchecked(&mut self, now: Duration, share: &str, work: Workload) {
         if self.n_groups == 0 {
             self.since = now;
         }
         self.n_groups += 1;
-        self.n_tokens = self.n_tokens.saturating_add(tokens);
-        *self.of_clients.entry(client.to_owned()).or_default() += 1;
+        self.n_tokens = self.n_tokens.saturating_add(work.tokens);
+        self.n_bytes += work.bytes;
+        *self.of_shares.entry(share.to_owned()).or_default() += 1;
     }
 
     /// Releases a judged group, and measures the pace.
-    pub(crate) fn finished(&mut self, now: Duration, client: &str, tokens: u64) {
-        self.release(client, tokens);
+    pub(crate) fn finished(&mut self, now: Duration, share: &str, work: Workload) {
+        self.release(share, work);
         let seconds = now.saturating_sub(self.since).as_secs_f64();
         self.since = now;
-        self.done =
-            (self.done.0 * PACE_EMA_DECAY + tokens as f64, self.done.1 * PACE_EMA_DECAY + seconds);
+        self.done = (
+            self.done.0 * PACE_EMA_DECAY + work.tokens as f64,
+            self.done.1 * PACE_EMA_DECAY + seconds,
+        );
         self.n_done = self.n_done.saturating_add(1);
     }
 
     /// Releases a group that was not judged.
-    pub(crate) fn release(&mut self, client: &str, tokens: u64) {
+    pub(crate) fn release(&mut self, share: &str, work: Workload) {
         self.n_groups -= 1;
-        self.n_tokens = self.n_tokens.saturating_sub(tokens);
-        if let Some(own) = self.of_clients.get_mut(client) {
+        self.n_tokens = self.n_tokens.saturating_sub(work.tokens);
+        self.n_bytes -= work.bytes;
+        if let Some(own) = self.of_shares.get_mut(share) {
             *own -= 1;
             if *own == 0 {
-                self.of_clients.remove(client);
+                self.of_shares.remove(share);
             }
         }
     }
@@ -158,14 +182,24 @@ impl Admission {
     }
 }
 
-/// Estimated judge tokens of a group: per vote the prompt and `thought` tokens.
-pub(crate) fn estimate(group: &GroupRequest, tournament: &TournamentConfig, thought: usize) -> u64 {
+/// Size of a group's texts.
+pub(crate) fn text_bytes(group: &GroupRequest) -> usize {
+    group.question.len() + group.completions.iter().map(String::len).sum::<usize>()
+}
+
+/// Work of a group: per vote the prompt and `thought` tokens.
+pub(crate) fn estimate(
+    group: &GroupRequest,
+    tournament: &TournamentConfig,
+    thought: usize,
+) -> Workload {
     let n = group.completions.len();
     let bytes: usize = group.completions.iter().map(String::len).sum();
     let frame: usize = prompt::messages("", "", "").iter().map(|part| part.content.len()).sum();
     let prompt_tokens = (frame + group.question.len() + 2 * bytes / n.max(1)) / BYTES_PER_TOKEN;
     let votes = tournament.n_matches(n) * u64::from(tournament.votes.max);
-    votes.saturating_mul((prompt_tokens + thought) as u64)
+    let tokens = votes.saturating_mul((prompt_tokens + thought) as u64);
+    Workload { tokens, bytes: text_bytes(group) }
 }
 
 #[cfg(test)]
@@ -182,22 +216,42 @@ mod tests {
     }
 
     fn limited_to(groups: usize, tokens: u64, time: u64) -> Admission {
-        Admission::new(Limits { groups, tokens, time: SECOND * time as u32 })
+        Admission::new(Limits { groups, tokens, bytes: 1000, time: SECOND * time as u32 })
+    }
+
+    fn tokens(tokens: u64) -> Workload {
+        Workload { tokens, bytes: 0 }
+    }
+
+    #[test]
+    fn admission_bounds_the_texts_of_groups_but_takes_any_first_group() {
+        let mut admission = limited_to(100, 0, 1000);
+        let bytes = |bytes| Workload { tokens: 1, bytes };
+        admission.try_admit(SECOND, "a", bytes(5000)).unwrap();
+        let (reason, _) = refused(admission.try_admit(SECOND, "b", bytes(1)));
+        assert!(reason.contains("serve.body_mib"), "{reason}");
+        admission.release("a", bytes(5000));
+        admission.try_admit(SECOND, "a", bytes(600)).unwrap();
+        admission.try_admit(SECOND, "b", bytes(400)).unwrap();
+        refused(admission.try_admit(SECOND, "b", bytes(1)));
+        assert_eq!(admission.n_bytes, 1000);
     }
 
     #[test]
     fn admission_bounds_groups_and_tokens_but_takes_any_first_group() {
         let mut admission = limited_to(3, 100, 10);
-        admission.try_admit(SECOND, "a", 1000).unwrap();
-        let (reason, after) = refused(admission.try_admit(SECOND, "a", 1));
+        admission.try_admit(SECOND, "a", tokens(1000)).unwrap();
+        let (reason, after) = refused(admission.try_admit(SECOND, "a", tokens(1)));
         assert!(reason.contains("about 1000 tokens wait"), "{reason}");
         assert_eq!(after, SECOND);
-        admission.release("a", 1000);
+        admission.release("a", tokens(1000));
         for _ in 0..3 {
-            admission.try_admit(SECOND, "a", 30).unwrap();
+            admission.try_admit(SECOND, "a", tokens(30)).unwrap();
         }
         assert!(
-            refused(admission.try_admit(SECOND, "a", 1)).0.contains("queue of 3 groups is full")
+            refused(admission.try_admit(SECOND, "a", tokens(1)))
+                .0
+                .contains("queue of 3 groups is full")
         );
         assert_eq!((admission.n_groups(), admission.n_tokens()), (3, 90));
     }
@@ -206,19 +260,21 @@ mod tests {
     fn admission_has_room_for_a_client_without_groups_in_a_full_queue() {
         let mut admission = limited_to(8, 0, 10);
         for _ in 0..8 {
-            admission.try_admit(SECOND, "a", 1).unwrap();
+            admission.try_admit(SECOND, "a", tokens(1)).unwrap();
         }
         let full = |admission: &mut Admission, client| {
-            refused(admission.try_admit(SECOND, client, 1)).0.contains("queue of 8 groups is full")
+            refused(admission.try_admit(SECOND, client, tokens(1)))
+                .0
+                .contains("queue of 8 groups is full")
         };
         assert!(full(&mut admission, "a"));
-        admission.try_admit(SECOND, "b", 1).unwrap();
+        admission.try_admit(SECOND, "b", tokens(1)).unwrap();
         assert!(full(&mut admission, "b"));
-        admission.try_admit(SECOND, "c", 1).unwrap();
+        admission.try_admit(SECOND, "c", tokens(1)).unwrap();
         assert!(full(&mut admission, "d"), "a quarter more is the limit");
-        admission.release("a", 1);
+        admission.release("a", tokens(1));
         assert!(full(&mut admission, "a"));
-        admission.try_admit(SECOND, "d", 1).unwrap();
+        admission.try_admit(SECOND, "d", tokens(1)).unwrap();
         assert_eq!(admission.n_groups(), 10);
     }
 
@@ -228,16 +284,16 @@ mod tests {
         // 50 tokens per second; the time without admitted work does not count
         for at in 0..10 {
             let now = SECOND * (10 * at);
-            admission.try_admit(now, "a", 100).unwrap();
-            admission.finished(now + 2 * SECOND, "a", 100);
+            admission.try_admit(now, "a", tokens(100)).unwrap();
+            admission.finished(now + 2 * SECOND, "a", tokens(100));
         }
         let pace = admission.pace().unwrap();
         assert!((pace - 50.0).abs() < 1e-9, "{pace}");
         let now = SECOND * 1000;
         for _ in 0..5 {
-            admission.try_admit(now, "a", 100).unwrap();
+            admission.try_admit(now, "a", tokens(100)).unwrap();
         }
-        let (reason, after) = refused(admission.try_admit(now, "a", 100));
+        let (reason, after) = refused(admission.try_admit(now, "a", tokens(100)));
         assert!(reason.contains("would need 12 s"), "{reason}");
         assert_eq!(after, 2 * SECOND);
     }

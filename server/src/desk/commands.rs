@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use super::admission::Workload;
 use super::ledger::AdmissionPermit;
+use crate::client::Client;
 use crate::judged::{CohortRecord, GroupKey};
 use joust_reward::arena::GroupRequest;
 use joust_reward::judge::{ChatReply, ChatRequest, JudgeError};
@@ -19,12 +21,10 @@ pub(crate) struct ScoreRequest {
     pub(crate) group: GroupRequest,
     /// The group as JSON, serialised once for key and journal.
     pub(crate) group_json: Arc<RawValue>,
-    /// Name of the client, for fair shares.
-    pub(crate) client: String,
+    pub(crate) client: Client,
     /// Set for a group of single completions.
     pub(crate) cohort: Option<CohortRecord>,
-    /// Estimated judge tokens.
-    pub(crate) tokens: u64,
+    pub(crate) work: Workload,
 }
 
 /// A command to the judge thread.
@@ -34,15 +34,16 @@ pub(crate) enum JudgeCommand {
     /// Cancel a group, unless other requests or jobs want it; the answer is their number.
     Cancel {
         key: GroupKey,
-        client: String,
+        client: Client,
         answer: oneshot::Sender<Result<(), usize>>,
     },
-    /// Write a job to the journal, then report it.
+    /// Write a job to the journal, then report it, or why it is not there. Nobody waits for the
+    /// report of a job of an earlier start.
     RecordJob {
         key: GroupKey,
         group_json: Arc<RawValue>,
-        client: String,
-        recorded: oneshot::Sender<()>,
+        client: Client,
+        recorded: Option<oneshot::Sender<Result<(), String>>>,
     },
     /// Write to the journal that a member of a group of single completions was answered.
     RecordDelivery {

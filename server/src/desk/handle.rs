@@ -9,19 +9,23 @@ use crossbeam::channel::{Sender, bounded};
 use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
-use super::admission::{Limits, estimate};
+use super::admission::{Limits, Workload, estimate, text_bytes};
 use super::commands::{JudgeCommand, PendingChat, QueuedChat, ScoreRequest};
 use super::ledger::{AdmissionPermit, Ledger};
 use super::results::{GroupLookup, GroupStage, Results};
 use super::thread::Worker;
+use crate::client::Client;
 use crate::config::ServerConfig;
+use crate::dump::health::DumpHealth;
 use crate::dump::recorder::{Recorder, Restored};
-use crate::group::NewGroup;
+use crate::group::{NewGroup, check_work};
+use crate::heavy;
 use crate::judged::{CohortRecord, GroupKey, Judged};
 use crate::metrics::ServerMetrics;
 use crate::problem::Problem;
 use joust_reward::Error;
 use joust_reward::GroupRequest;
+use joust_reward::RewardKind;
 use joust_reward::Scorer;
 use joust_reward::TournamentConfig;
 use joust_reward::judge::{CacheStats, ChatReply, ChatRequest, JudgeError, JudgeServers};
@@ -38,6 +42,8 @@ pub struct ScorerHandle {
     /// Expected tokens of a judge's thought.
     thought_tokens: usize,
     pub(crate) metrics: ServerMetrics,
+    /// Whether the dump can be written.
+    pub(crate) dump_health: DumpHealth,
     pub(crate) config: Arc<ServerConfig>,
     /// Counters of the verdict cache, if there is one.
     pub(crate) cache: Option<Arc<CacheStats>>,
@@ -46,6 +52,8 @@ pub struct ScorerHandle {
     /// Name of the judge.
     pub(crate) judge: Arc<str>,
     pub(crate) tournament: Arc<TournamentConfig>,
+    /// False if rewards come from known answers alone.
+    plays_matches: bool,
 }
 
 impl ScorerHandle {
@@ -62,9 +70,10 @@ impl ScorerHandle {
         if let Some(dump) = &mut config.dump {
             dump.judged_by = judge_fingerprint(&scorer);
         }
+        let dump_health = DumpHealth::new(&metrics);
         let (recorder, restored) = match &config.dump {
             Some(dump) => {
-                let (recorder, restored) = Recorder::open(dump, &metrics)?;
+                let (recorder, restored) = Recorder::open(dump, &dump_health)?;
                 (Some(recorder), restored)
             }
             None => (None, Restored::default()),
@@ -78,10 +87,12 @@ impl ScorerHandle {
             restored: Arc::new(Mutex::new(restored)),
             thought_tokens: scorer.config().judge.max_thinking_tokens / 2,
             metrics: metrics.clone(),
+            dump_health,
             cache: scorer.cache_stats(),
             servers: scorer.judge_servers(),
             judge: scorer.judge_name().into(),
             tournament: Arc::new(scorer.config().tournament.clone()),
+            plays_matches: scorer.config().kind != RewardKind::Correct,
             config: Arc::new(config),
         };
         let worker = Worker::new(scorer, receive, ledger, metrics, recorder);
@@ -102,11 +113,13 @@ impl ScorerHandle {
     fn resume_jobs(&self) {
         let jobs = std::mem::take(&mut self.restored().jobs);
         for (key, (group, client)) in jobs {
-            let request = self.request(group, &client, None);
+            let mut request = self.request(group, &client, None);
+            // by which its client knows it
+            request.key = key;
             let group_json = Arc::clone(&request.group_json);
             // accepted jobs are judged even if they exceed the limits
             let begun = self.begin(request, AdmissionCheck::Skip).map_err(|(problem, _)| problem);
-            let resumed = begun.and_then(|_| self.record_job(key, group_json, &client));
+            let resumed = begun.and_then(|_| self.record_job(key, group_json, &client, None));
             if let Err(problem) = resumed {
                 tracing::warn!(job = %key, ?problem, "A job of an earlier start was not resumed.");
             }
@@ -147,14 +160,20 @@ impl ScorerHandle {
     /// # Errors
     /// [`Problem::Invalid`]
     pub(crate) fn with_defaults(&self, group: NewGroup) -> Result<GroupRequest, Problem> {
-        group.into_request(&self.tournament, self.config.seed)
+        heavy::work_on(group.n_bytes(), || {
+            let group = group.into_request(&self.tournament, self.config.seed)?;
+            if self.plays_matches {
+                check_work(&group, &self.tournament)?;
+            }
+            Ok(group)
+        })
     }
 
     /// The result of a group: cached, of the identical group in flight, or judged for this request.
     pub(crate) async fn score(
         &self,
         group: GroupRequest,
-        client: &str,
+        client: &Client,
         cohort: Option<CohortRecord>,
     ) -> Result<Arc<Judged>, Problem> {
         let request = self.request(group, client, cohort);
@@ -180,44 +199,53 @@ impl ScorerHandle {
     pub(crate) async fn accept_job(
         &self,
         group: GroupRequest,
-        client: &str,
+        client: &Client,
     ) -> Result<GroupKey, Problem> {
         let request = self.request(group, client, None);
         let (key, group_json) = (request.key, Arc::clone(&request.group_json));
         let begun = self.begin(request, AdmissionCheck::Enforce);
-        if let GroupLookup::InFlight(_) = begun.map_err(|(problem, _)| problem)? {
-            let recorded = self.record_job(key, group_json, client)?;
-            self.unless_stopped(recorded).await?;
+        begun.map_err(|(problem, _)| problem)?;
+        let (recorded, receive) = oneshot::channel();
+        self.record_job(key, group_json, client, Some(recorded))?;
+        if let Err(reason) = self.unless_stopped(receive).await? {
+            // the group is judged on only if others want it
+            let _ = self.cancel(key, client).await;
+            return Err(Problem::NotRecorded(format!(
+                "the job is not accepted, because it could not be recorded: {reason}"
+            )));
         }
         Ok(key)
     }
 
-    /// Records a job; the receiver completes once it is in the journal.
+    /// Has a job recorded; `recorded` is told once it is in the journal.
     fn record_job(
         &self,
         key: GroupKey,
         group_json: Arc<RawValue>,
-        client: &str,
-    ) -> Result<oneshot::Receiver<()>, Problem> {
-        let (recorded, receive) = oneshot::channel();
-        let client = client.to_owned();
-        self.ledger.lock().results.add_job(key, &client);
+        client: &Client,
+        recorded: Option<oneshot::Sender<Result<(), String>>>,
+    ) -> Result<(), Problem> {
+        let client = client.clone();
+        self.ledger.lock().results.add_job(key, &client).map_err(|limit| Problem::QueueFull {
+            reason: format!("{limit} clients have a job of this group"),
+            after: Duration::from_secs(1),
+        })?;
         let record = JudgeCommand::RecordJob { key, group_json, client, recorded };
-        self.commands.try_send(record).map_err(|_| self.why_refused())?;
-        Ok(receive)
+        self.commands.try_send(record).map_err(|_| self.why_refused())
     }
 
     /// The request of a group: its key, its JSON and its estimated work.
     pub(crate) fn request(
         &self,
         group: GroupRequest,
-        client: &str,
+        client: &Client,
         cohort: Option<CohortRecord>,
     ) -> Box<ScoreRequest> {
-        let (key, group_json) = GroupKey::of(&group);
+        let n_bytes = text_bytes(&group);
+        let (key, group_json) = heavy::work_on(n_bytes, || GroupKey::of(client.tenant(), &group));
         let tournament = group.tournament.as_ref().unwrap_or(&self.tournament);
-        let tokens = estimate(&group, tournament, self.thought_tokens);
-        Box::new(ScoreRequest { key, group, group_json, client: client.to_owned(), cohort, tokens })
+        let work = estimate(&group, tournament, self.thought_tokens);
+        Box::new(ScoreRequest { key, group, group_json, client: client.clone(), cohort, work })
     }
 
     /// Submits a request once the queue has room for it; the request is taken out of `request`
@@ -250,7 +278,7 @@ impl ScorerHandle {
         request: Box<ScoreRequest>,
         check: AdmissionCheck,
     ) -> Result<GroupLookup, (Problem, Box<ScoreRequest>)> {
-        let (key, tokens) = (request.key, request.tokens);
+        let (key, work) = (request.key, request.work);
         let now = self.ledger.now();
         let mut state = self.ledger.lock();
         if let Some(lookup) = state.results.look_up(now, key) {
@@ -262,22 +290,22 @@ impl ScorerHandle {
         }
         match check {
             AdmissionCheck::Skip => {
-                state.admission.admit_unchecked(now, &request.client, tokens);
+                state.admission.admit_unchecked(now, request.client.share(), work);
             }
             AdmissionCheck::Enforce => {
-                if let Err(full) = state.admission.try_admit(now, &request.client, tokens) {
+                if let Err(full) = state.admission.try_admit(now, request.client.share(), work) {
                     return Err((full, request));
                 }
             }
         }
-        let receive = state.results.begin(key);
+        let receive = state.results.begin(key, request.client.tenant());
         match self.commands.try_send(JudgeCommand::Score(request)) {
             Ok(()) => Ok(GroupLookup::InFlight(receive)),
             Err(error) => {
                 let JudgeCommand::Score(request) = error.into_inner() else {
                     unreachable!("a refused command comes back as it was. This is a bug.")
                 };
-                state.admission.release(&request.client, tokens);
+                state.admission.release(request.client.share(), work);
                 state.results.withdraw(key);
                 Err((self.why_refused(), request))
             }
@@ -304,10 +332,10 @@ impl ScorerHandle {
         }
     }
 
-    /// Stage of a group; `None` if it is neither in flight nor cached.
-    pub(crate) fn stage(&self, key: GroupKey) -> Option<GroupStage> {
+    /// Stage of a group of the client's tenant; `None` if it is neither in flight nor cached.
+    pub(crate) fn stage(&self, client: &Client, key: GroupKey) -> Option<GroupStage> {
         let now = self.ledger.now();
-        self.ledger.lock().results.stage(now, key)
+        self.ledger.lock().results.stage(now, client.tenant(), key)
     }
 
     /// Receives every stage of a group in flight.
@@ -319,9 +347,9 @@ impl ScorerHandle {
     ///
     /// # Errors
     /// [`Problem::StillWanted`] if other requests or jobs want it.
-    pub(crate) async fn cancel(&self, key: GroupKey, client: &str) -> Result<(), Problem> {
+    pub(crate) async fn cancel(&self, key: GroupKey, client: &Client) -> Result<(), Problem> {
         let (answer, ended) = oneshot::channel();
-        let cancel = JudgeCommand::Cancel { key, client: client.to_owned(), answer };
+        let cancel = JudgeCommand::Cancel { key, client: client.clone(), answer };
         self.commands.try_send(cancel).map_err(|_| self.why_refused())?;
         self.unless_stopped(ended).await?.map_err(Problem::StillWanted)
     }
@@ -336,14 +364,15 @@ impl ScorerHandle {
     pub(crate) async fn chat(
         &self,
         request: ChatRequest,
-        client: &str,
+        client: &Client,
     ) -> Result<ChatReply, Problem> {
         let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
         let tokens = (bytes / 4 + request.max_tokens.unwrap_or(self.thought_tokens)) as u64;
+        let work = Workload { tokens, bytes };
         let now = self.ledger.now();
-        self.ledger.lock().admission.try_admit(now, client, tokens)?;
+        self.ledger.lock().admission.try_admit(now, client.share(), work)?;
         let permit =
-            AdmissionPermit { ledger: Arc::clone(&self.ledger), client: client.to_owned(), tokens };
+            AdmissionPermit { ledger: Arc::clone(&self.ledger), client: client.clone(), work };
         let (reply, answer) = oneshot::channel();
         let chat = QueuedChat { request, pending: PendingChat { reply, permit } };
         let sent = self.commands.try_send(JudgeCommand::Chat(Box::new(chat)));
@@ -376,8 +405,12 @@ fn judge_fingerprint(scorer: &Scorer) -> String {
 
 /// A ledger with the results of an earlier start.
 fn new_ledger(config: &ServerConfig, restored: &Restored) -> Ledger {
-    let limits =
-        Limits { groups: config.queue_capacity, tokens: config.queue_tokens, time: config.timeout };
+    let limits = Limits {
+        groups: config.queue_capacity,
+        tokens: config.queue_tokens,
+        bytes: config.max_body_memory,
+        time: config.timeout,
+    };
     let mut results = Results::new(config.cohorts.keep, config.keep_bytes);
     for (age, judged) in &restored.judged {
         results.restore(Duration::ZERO, *age, Arc::clone(judged));

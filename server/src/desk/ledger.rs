@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::admission::{Admission, Limits};
+use super::admission::{Admission, Limits, Workload};
 use super::results::Results;
+use crate::client::Client;
 use crate::judged::{GroupKey, Judged};
 use crate::problem::Problem;
 use joust_reward::arena::GroupProgress;
@@ -51,19 +52,19 @@ impl Ledger {
     }
 
     /// Records the result of a group and releases its admission.
-    pub(super) fn finish(&self, judged: Arc<Judged>, client: &str, tokens: u64) {
+    pub(super) fn finish(&self, judged: Arc<Judged>, client: &Client, work: Workload) {
         let now = self.now();
         let mut state = self.lock();
-        state.admission.finished(now, client, tokens);
+        state.admission.finished(now, client.share(), work);
         state.results.finish(now, judged.key, Ok(judged));
         self.released.send_replace(());
     }
 
     /// Records that a group cannot be judged and releases its admission.
-    pub(super) fn fail(&self, key: GroupKey, client: &str, tokens: u64, problem: Problem) {
+    pub(super) fn fail(&self, key: GroupKey, client: &Client, work: Workload, problem: Problem) {
         let now = self.now();
         let mut state = self.lock();
-        state.admission.release(client, tokens);
+        state.admission.release(client.share(), work);
         state.results.finish(now, key, Err(problem));
         self.released.send_replace(());
     }
@@ -72,7 +73,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Number of other requests and jobs that want it; the job of `client` is removed nevertheless.
-    pub(super) fn cancel_group(&self, key: GroupKey, client: &str) -> Result<bool, usize> {
+    pub(super) fn cancel_group(&self, key: GroupKey, client: &Client) -> Result<bool, usize> {
         let now = self.now();
         let mut state = self.lock();
         match state.results.withdraw_job(key, client) {
@@ -87,10 +88,10 @@ impl Ledger {
     }
 
     /// Releases the admission of a cancelled group or an answered conversation.
-    pub(super) fn release(&self, client: &str, tokens: u64) {
+    pub(super) fn release(&self, client: &Client, work: Workload) {
         // a permit may be dropped while a thread unwinds: ignore a poisoned lock
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.admission.release(client, tokens);
+        state.admission.release(client.share(), work);
         drop(state);
         self.released.send_replace(());
     }
@@ -115,12 +116,12 @@ impl Ledger {
 /// Admitted work of a conversation; dropping it releases the admission.
 pub(crate) struct AdmissionPermit {
     pub(super) ledger: Arc<Ledger>,
-    pub(super) client: String,
-    pub(super) tokens: u64,
+    pub(super) client: Client,
+    pub(super) work: Workload,
 }
 
 impl Drop for AdmissionPermit {
     fn drop(&mut self) {
-        self.ledger.release(&self.client, self.tokens);
+        self.ledger.release(&self.client, self.work);
     }
 }

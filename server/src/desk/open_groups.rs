@@ -8,7 +8,7 @@ use crate::judged::GroupKey;
 use joust_reward::arena::GroupHandle;
 
 /// Location of an open group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum GroupLocation {
     /// In the queue.
     Queued(EntryPosition),

@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use crate::client::Client;
 use crate::judged::{GroupKey, Judged};
 use crate::problem::Problem;
 use joust_reward::arena::GroupProgress;
+
+/// Maximum number of clients with a job of the same group.
+const MAX_JOB_CLIENTS: usize = 64;
 
 /// Outcome of the judging of a group.
 pub(crate) type JudgingOutcome = Result<Arc<Judged>, Problem>;
@@ -28,6 +32,16 @@ pub(crate) enum GroupStage {
     Over(JudgingOutcome),
 }
 
+impl GroupStage {
+    /// Approximate size in memory.
+    pub(crate) fn n_bytes(&self) -> usize {
+        match self {
+            Self::Over(Ok(judged)) => judged.n_bytes(),
+            _ => 0,
+        }
+    }
+}
+
 /// A group that is in flight or cached.
 pub(crate) enum GroupLookup {
     /// Its result.
@@ -38,12 +52,15 @@ pub(crate) enum GroupLookup {
 
 struct InFlightGroup {
     waiting: Vec<oneshot::Sender<JudgingOutcome>>,
+    /// Tenant whose group it is.
+    tenant: String,
     /// Clients with a job of this group.
-    job_clients: BTreeSet<String>,
+    job_clients: BTreeSet<Client>,
     stage: watch::Sender<GroupStage>,
 }
 
 struct CachedOutcome {
+    tenant: String,
     outcome: JudgingOutcome,
     until: Duration,
     n_bytes: usize,
@@ -91,11 +108,16 @@ impl Results {
     }
 
     /// Adds a group that is queued for the judge, and returns the receiver of its outcome.
-    pub(crate) fn begin(&mut self, key: GroupKey) -> oneshot::Receiver<JudgingOutcome> {
+    pub(crate) fn begin(
+        &mut self,
+        key: GroupKey,
+        tenant: &str,
+    ) -> oneshot::Receiver<JudgingOutcome> {
         self.remove_cached(key);
         let (send, receive) = oneshot::channel();
         let (stage, _) = watch::channel(GroupStage::Queued);
-        let group = InFlightGroup { waiting: vec![send], job_clients: BTreeSet::new(), stage };
+        let (tenant, job_clients) = (tenant.to_owned(), BTreeSet::new());
+        let group = InFlightGroup { waiting: vec![send], tenant, job_clients, stage };
         self.in_flight.insert(key, group);
         receive
     }
@@ -119,33 +141,36 @@ impl Results {
 
     /// Sends the outcome of a group to every waiting request, and caches it.
     pub(crate) fn finish(&mut self, now: Duration, key: GroupKey, outcome: JudgingOutcome) {
+        let mut tenant = outcome.as_ref().map_or(String::new(), |judged| judged.tenant.clone());
         if let Some(group) = self.in_flight.remove(&key) {
+            tenant = group.tenant;
             for waiting in group.waiting {
                 // the client may have disconnected
                 let _ = waiting.send(outcome.clone());
             }
             group.stage.send_replace(GroupStage::Over(outcome.clone()));
         }
-        self.insert_cached(now, now + self.ttl, key, outcome);
+        self.insert_cached(now, (now + self.ttl, key), tenant, outcome);
     }
 
     /// Caches a result of an earlier start for the rest of its TTL.
     pub(crate) fn restore(&mut self, now: Duration, age: Duration, judged: Arc<Judged>) {
         let until = (now + self.ttl).saturating_sub(age);
-        self.insert_cached(now, until, judged.key, Ok(judged));
+        let tenant = judged.tenant.clone();
+        self.insert_cached(now, (until, judged.key), tenant, Ok(judged));
     }
 
     fn insert_cached(
         &mut self,
         now: Duration,
-        until: Duration,
-        key: GroupKey,
+        (until, key): (Duration, GroupKey),
+        tenant: String,
         outcome: JudgingOutcome,
     ) {
         self.remove_cached(key);
         let n_bytes = outcome.as_ref().map_or(100, |judged| judged.n_bytes());
         self.n_bytes += n_bytes;
-        self.cached.insert(key, CachedOutcome { outcome, until, n_bytes });
+        self.cached.insert(key, CachedOutcome { tenant, outcome, until, n_bytes });
         self.by_expiry.insert((until, key));
         self.evict(now);
     }
@@ -166,12 +191,22 @@ impl Results {
         }
     }
 
-    /// Stage of a group; `None` if it is neither in flight nor cached.
-    pub(crate) fn stage(&mut self, now: Duration, key: GroupKey) -> Option<GroupStage> {
+    /// Stage of a tenant's group; `None` if it is neither in flight nor cached. Those of an earlier
+    /// version have no tenant, and are shown to whoever knows the key.
+    pub(crate) fn stage(
+        &mut self,
+        now: Duration,
+        tenant: &str,
+        key: GroupKey,
+    ) -> Option<GroupStage> {
         self.evict(now);
+        let is_shown = |owner: &String| owner.is_empty() || owner == tenant;
         match self.in_flight.get(&key) {
-            Some(group) => Some(group.stage.borrow().clone()),
-            None => Some(GroupStage::Over(self.cached.get(&key)?.outcome.clone())),
+            Some(group) => is_shown(&group.tenant).then(|| group.stage.borrow().clone()),
+            None => {
+                let cached = self.cached.get(&key)?;
+                is_shown(&cached.tenant).then(|| GroupStage::Over(cached.outcome.clone()))
+            }
         }
     }
 
@@ -181,15 +216,24 @@ impl Results {
     }
 
     /// Adds a client's job of a group in flight.
-    pub(crate) fn add_job(&mut self, key: GroupKey, client: &str) {
-        if let Some(group) = self.in_flight.get_mut(&key) {
-            group.job_clients.insert(client.to_owned());
+    ///
+    /// # Errors
+    /// The limit, if as many clients have a job of the group already.
+    pub(crate) fn add_job(&mut self, key: GroupKey, client: &Client) -> Result<(), usize> {
+        if let Some(group) = self.in_flight.get_mut(&key)
+            && !group.job_clients.contains(client)
+        {
+            if group.job_clients.len() >= MAX_JOB_CLIENTS {
+                return Err(MAX_JOB_CLIENTS);
+            }
+            group.job_clients.insert(client.clone());
         }
+        Ok(())
     }
 
     /// Removes a client's job of a group. Returns the number of waiting requests and other jobs
     /// that want the group; `None` if it is not in flight.
-    pub(crate) fn withdraw_job(&mut self, key: GroupKey, client: &str) -> Option<usize> {
+    pub(crate) fn withdraw_job(&mut self, key: GroupKey, client: &Client) -> Option<usize> {
         let group = self.in_flight.get_mut(&key)?;
         group.job_clients.remove(client);
         let waiting = group.waiting.iter().filter(|waiting| !waiting.is_closed());

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
 use super::commands::{JudgeCommand, PendingChat, QueuedChat, ScoreRequest};
 use super::fair_queue::FairQueue;
 use super::ledger::Ledger;
 use super::open_groups::{GroupLocation, OpenGroups};
+use crate::client::Client;
 use crate::dump::recorder::Recorder;
 use crate::judged::{GroupKey, Judged};
 use crate::metrics::ServerMetrics;
@@ -132,14 +135,14 @@ impl Worker {
     fn take_command(&mut self, command: JudgeCommand) {
         match command {
             JudgeCommand::Score(request) => {
-                let ScoreRequest { key, tokens, .. } = *request;
+                let (key, tokens) = (request.key, request.work.tokens);
                 let client = request.client.clone();
                 let position = self.queue.push(&client, tokens, QueuedWork::Group(request));
                 self.groups.add_queued(key, position);
             }
             JudgeCommand::Chat(chat) => {
                 let permit = &chat.pending.permit;
-                let (client, tokens) = (permit.client.clone(), permit.tokens);
+                let (client, tokens) = (permit.client.clone(), permit.work.tokens);
                 self.n_queued_chats += 1;
                 self.queue.push(&client, tokens, QueuedWork::Chat(chat));
             }
@@ -148,13 +151,7 @@ impl Worker {
                 let _ = answer.send(self.cancel_group(key, &client));
             }
             JudgeCommand::RecordJob { key, group_json, client, recorded } => {
-                // a group that is over needs no record of its job
-                if self.groups.contains(key)
-                    && let Some(recorder) = &mut self.recorder
-                {
-                    recorder.record_job(key, group_json, client);
-                }
-                let _ = recorded.send(());
+                self.record_job(key, (&group_json, &client), recorded);
             }
             JudgeCommand::RecordDelivery { key, member } => {
                 if let Some(recorder) = &mut self.recorder {
@@ -162,6 +159,30 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Records a job; one whose group is over needs no record but that of its result.
+    fn record_job(
+        &mut self,
+        key: GroupKey,
+        (group_json, client): (&Arc<RawValue>, &Client),
+        recorded: Option<oneshot::Sender<Result<(), String>>>,
+    ) {
+        let is_open = self.groups.contains(key);
+        let result = match (&mut self.recorder, &recorded) {
+            (None, _) => Ok(()),
+            (Some(recorder), Some(_)) if is_open => recorder.record_job(key, group_json, client),
+            (Some(recorder), Some(_)) if recorder.is_waiting(key) => {
+                Err("its result waits for the disk".to_owned())
+            }
+            (Some(recorder), None) if is_open => {
+                recorder.resume_job(key, group_json, client);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        // the client may have disconnected
+        let _ = recorded.map(|recorded| recorded.send(result));
     }
 
     /// Starts queued work while the judge has capacity.
@@ -184,7 +205,7 @@ impl Worker {
             Err(error) => {
                 self.groups.remove(request.key);
                 let problem = Problem::Invalid(error.to_string());
-                self.ledger.fail(request.key, &request.client, request.tokens, problem);
+                self.ledger.fail(request.key, &request.client, request.work, problem);
             }
         }
     }
@@ -219,12 +240,12 @@ impl Worker {
         });
     }
 
-    fn cancel_group(&mut self, key: GroupKey, client: &str) -> Result<(), usize> {
+    fn cancel_group(&mut self, key: GroupKey, client: &Client) -> Result<(), usize> {
         if !self.ledger.cancel_group(key, client)? {
             return Ok(());
         }
         let request = match self.groups.remove(key) {
-            Some(GroupLocation::Queued(position)) => match self.queue.remove(position) {
+            Some(GroupLocation::Queued(position)) => match self.queue.remove(&position) {
                 Some(QueuedWork::Group(request)) => Some(*request),
                 _ => unreachable!("a queued group has an entry in the queue. This is a bug."),
             },
@@ -238,7 +259,7 @@ impl Worker {
             recorder.record_cancel(key);
         }
         if let Some(request) = request {
-            self.ledger.release(&request.client, request.tokens);
+            self.ledger.release(&request.client, request.work);
         }
         Ok(())
     }
@@ -246,12 +267,13 @@ impl Worker {
     fn finish_group(&mut self, handle: GroupHandle, result: GroupResult) {
         let Some(request) = self.groups.remove_judging(handle) else { return };
         self.metrics.count_group(&result);
-        let ScoreRequest { key, group, group_json, client, cohort, tokens } = request;
-        let judged = Arc::new(Judged { key, group, result, cohort });
+        let ScoreRequest { key, group, group_json, client, cohort, work } = request;
+        let tenant = client.tenant().to_owned();
+        let judged = Arc::new(Judged { key, tenant, group, result, cohort });
         if let Some(recorder) = &mut self.recorder {
             recorder.record_result(&judged, &group_json);
         }
-        self.ledger.finish(judged, &client, tokens);
+        self.ledger.finish(judged, &client, work);
     }
 
     fn answer_chats(&mut self) {

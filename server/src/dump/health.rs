@@ -1,5 +1,5 @@
-//! Whether the dump can be written: told to probes and to the log, which hears of a full disk once a
-//! minute and not once a group.
+//! Whether the dump can be written: told to probes and to the log, which hears of a full disk once
+//! a minute and not once a group.
 //!
 //! Knows neither the journal nor the sets.
 

@@ -9,7 +9,7 @@
 //! servers out.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +18,7 @@ use joust_schema::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::client::Client;
 use crate::judged::{CohortRecord, GroupKey, Judged};
 use joust_reward::arena::{GroupRequest, GroupResult};
 
@@ -41,7 +42,7 @@ pub(crate) enum JournalEntry {
         member: usize,
     },
     /// A job was accepted.
-    Accepted { key: GroupKey, group: Box<GroupRequest>, client: String },
+    Accepted { key: GroupKey, group: Box<GroupRequest>, client: Client },
     /// A job was cancelled.
     Cancelled { key: GroupKey },
 }
@@ -52,7 +53,7 @@ pub(crate) enum JournalEntry {
 pub(crate) enum JournalLine<'a> {
     Judged { at: f64, by: &'a str, judged: JudgedLine<'a> },
     Delivered { key: GroupKey, member: usize },
-    Accepted { key: GroupKey, group: &'a RawValue, client: &'a str },
+    Accepted { key: GroupKey, group: &'a RawValue, client: &'a Client },
     Cancelled { key: GroupKey },
 }
 
@@ -60,6 +61,8 @@ pub(crate) enum JournalLine<'a> {
 #[derive(Serialize)]
 pub(crate) struct JudgedLine<'a> {
     key: GroupKey,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    tenant: &'a str,
     group: &'a RawValue,
     result: &'a GroupResult,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,9 +72,16 @@ pub(crate) struct JudgedLine<'a> {
 impl<'a> JournalLine<'a> {
     /// The line of a judged group.
     pub(crate) fn judged(at: f64, by: &'a str, judged: &'a Judged, group: &'a RawValue) -> Self {
-        let Judged { key, result, cohort, .. } = judged;
-        let judged = JudgedLine { key: *key, group, result, cohort: cohort.as_ref() };
+        let Judged { key, tenant, result, cohort, .. } = judged;
+        let judged = JudgedLine { key: *key, tenant, group, result, cohort: cohort.as_ref() };
         Self::Judged { at, by, judged }
+    }
+}
+
+impl JournalLine<'_> {
+    /// The line with its end.
+    pub(crate) fn to_text(&self) -> String {
+        joust_schema::jsonl::to_line(self).expect("a line is plain data. This is a bug.")
     }
 }
 
@@ -84,40 +94,64 @@ pub(crate) fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-/// The journal, open for writing its newest segment.
+/// The journal, open for writing its newest segment. On a full disk the segment, or the whole
+/// folder, is made once there is room.
 pub(crate) struct Journal {
     dir: PathBuf,
     number: usize,
-    file: File,
+    file: Option<File>,
     n_bytes: u64,
     /// The lock on the folder, held while the server runs.
-    _lock: File,
+    lock: Option<File>,
+}
+
+/// Locks the folder, which is made if it does not exist.
+fn lock(dir: &Path) -> Result<File, Error> {
+    fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
+    let path = dir.join("lock");
+    let io = |source| Error::io(&path, source);
+    let lock =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let reason = "another server writes its dump here; wanted another serve.dump";
+            Err(Error::bad_file(dir, reason))
+        }
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// Number of the segment after all segments and sets of a folder.
+fn next_number(dir: &Path) -> Result<usize, Error> {
+    let used = segments(dir)?.into_iter().map(|segment| segment.number);
+    let last = used.chain(set_numbers(dir)?).max();
+    Ok(last.map_or(0, |last| last + 1))
+}
+
+/// `None` instead of an error that tells of a full disk.
+fn unless_full<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_out_of_space() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl Journal {
     /// Opens the folder and begins a segment after all others.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::BadFile`] if another server writes into the folder.
+    /// [`Error::Io`], but for a full disk; [`Error::BadFile`] if another server writes into the
+    /// folder.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
-        let path = dir.join("lock");
-        let io = |source| Error::io(&path, source);
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let reason = "another server writes its dump here; wanted another serve.dump";
-                return Err(Error::bad_file(dir, reason));
-            }
-            Err(TryLockError::Error(source)) => return Err(io(source)),
-        }
-        let used = segments(dir)?.into_iter().map(|segment| segment.number);
-        let last = used.chain(set_numbers(dir)?).max();
-        let number = last.map_or(0, |last| last + 1);
-        let file = create_segment(dir, number)?;
-        Ok(Self { dir: dir.to_owned(), number, file, n_bytes: 0, _lock: lock })
+        let lock = unless_full(lock(dir))?;
+        let number = if lock.is_some() { next_number(dir)? } else { 0 };
+        let file = match &lock {
+            Some(_) => unless_full(create_segment(dir, number))?,
+            None => None,
+        };
+        Ok(Self { dir: dir.to_owned(), number, file, n_bytes: 0, lock })
     }
 
     /// Number of the newest segment.
@@ -130,19 +164,30 @@ impl Journal {
         self.n_bytes
     }
 
-    /// Adds a line.
+    /// The newest segment, made now if there was no room before.
+    fn segment(&mut self) -> Result<&mut File, Error> {
+        if self.lock.is_none() {
+            self.lock = Some(lock(&self.dir)?);
+            self.number = next_number(&self.dir)?;
+        }
+        if self.file.is_none() {
+            self.file = Some(create_segment(&self.dir, self.number)?);
+        }
+        Ok(self.file.as_mut().expect("it was just made. This is a bug."))
+    }
+
+    /// Adds a line, made by [`JournalLine::to_text`].
     ///
     /// # Errors
     /// [`Error::Io`]
-    pub(crate) fn append(&mut self, line: &JournalLine<'_>) -> Result<(), Error> {
-        let path = segment_path(&self.dir, self.number);
-        let line =
-            joust_schema::jsonl::to_line(line).map_err(|error| Error::bad_file(&path, error))?;
+    pub(crate) fn append(&mut self, line: &str) -> Result<(), Error> {
+        let n_bytes = self.n_bytes;
+        let file = self.segment()?;
         // a single write: a kill leaves at most one incomplete line
-        if let Err(source) = self.file.write_all(line.as_bytes()) {
+        if let Err(source) = file.write_all(line.as_bytes()) {
             // an incomplete line would join the next one
-            let _ = self.file.set_len(self.n_bytes);
-            return Err(Error::io(&path, source));
+            let _ = file.set_len(n_bytes);
+            return Err(Error::io(segment_path(&self.dir, self.number), source));
         }
         self.n_bytes += line.len() as u64;
         Ok(())
@@ -154,7 +199,7 @@ impl Journal {
     /// [`Error::Io`]; the old segment is continued then.
     pub(crate) fn rotate(&mut self) -> Result<usize, Error> {
         let closed = self.number;
-        self.file = create_segment(&self.dir, closed + 1)?;
+        self.file = Some(create_segment(&self.dir, closed + 1)?);
         self.number = closed + 1;
         self.n_bytes = 0;
         Ok(closed)
@@ -235,22 +280,44 @@ fn sorted_entries<T: Ord>(dir: &Path, parse: impl Fn(&str) -> Option<T>) -> Resu
     Ok(parsed)
 }
 
-/// The entries of a segment, and the number of lines that could not be read, such as an incomplete
-/// last line.
+/// Maximum size of a line; a longer one is none of this program's.
+const MAX_LINE_BYTES: u64 = 1 << 30;
+
+/// Passes the entries of a segment on, one at a time, and returns the number of lines that could
+/// not be read, such as an incomplete last line.
 ///
 /// # Errors
 /// [`Error::Io`]
-pub(crate) fn read_segment(path: &Path) -> Result<(Vec<JournalEntry>, usize), Error> {
+pub(crate) fn read_segment(
+    path: &Path,
+    mut take: impl FnMut(JournalEntry),
+) -> Result<usize, Error> {
     let io = |source| Error::io(path, source);
     let mut reader = BufReader::new(File::open(path).map_err(io)?);
-    let (mut entries, mut n_bad) = (Vec::new(), 0);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).map_err(io)? > 0 {
+    let (mut line, mut n_bad, mut is_cut) = (Vec::new(), 0, false);
+    while reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(io)? > 0 {
+        let is_whole = line.ends_with(b"\n");
         match serde_json::from_slice(&line) {
-            Ok(entry) if line.ends_with(b"\n") => entries.push(entry),
-            _ => n_bad += 1,
+            Ok(entry) if is_whole && !is_cut => take(entry),
+            // the parts of a line that is too long count as one line
+            _ => n_bad += usize::from(is_whole || !is_cut),
         }
+        is_cut = !is_whole;
         line.clear();
     }
-    Ok((entries, n_bad))
+    Ok(n_bad)
+}
+
+/// The judged groups of a segment.
+///
+/// # Errors
+/// [`Error::Io`]
+pub(crate) fn read_groups(path: &Path) -> Result<Vec<Arc<Judged>>, Error> {
+    let mut groups = Vec::new();
+    read_segment(path, |entry| {
+        if let JournalEntry::Judged { judged, .. } = entry {
+            groups.push(judged);
+        }
+    })?;
+    Ok(groups)
 }

@@ -1,5 +1,7 @@
 //! Results on disk: the journal, and the sets of Parquet tables made from it.
 
+mod backlog;
+pub(crate) mod health;
 pub(crate) mod journal;
 pub(crate) mod recorder;
 pub(crate) mod sets;

@@ -7,21 +7,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use joust_reward::arena::GroupResult;
 use joust_reward::{Error, dump};
 use joust_schema::ids::GroupId;
 
+use super::health::{DumpHealth, DumpPart};
 use super::journal;
 use crate::config::DumpConfig;
 use crate::judged::Judged;
-use crate::metrics::ServerMetrics;
 
-/// Time between two attempts to write a set.
-const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two attempts to write what could not be written.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A closed set that waits for the disk.
 pub(super) struct ClosedSet {
@@ -29,59 +29,108 @@ pub(super) struct ClosedSet {
     pub(super) groups: Vec<Arc<Judged>>,
 }
 
-/// True once the server shuts down: a set that cannot be written is left to the next start.
+/// What the recorder tells the thread beside the sets.
 #[derive(Clone, Default)]
-pub(super) struct ShutdownFlag(pub(super) Arc<AtomicBool>);
+pub(super) struct SetState {
+    /// True if a segment may have no set yet: its groups are read from the journal then.
+    pub(super) is_behind: Arc<AtomicBool>,
+    /// Number of the segment that is written to.
+    pub(super) open_segment: Arc<AtomicUsize>,
+}
 
 /// The thread that writes sets and removes expired journal segments.
 pub(super) struct SetWriter {
     pub(super) config: DumpConfig,
-    pub(super) metrics: ServerMetrics,
-    pub(super) shutdown: ShutdownFlag,
+    pub(super) health: DumpHealth,
+    pub(super) state: SetState,
 }
 
 impl SetWriter {
-    /// Writes sets until the channel is closed.
+    /// Writes sets until the channel is closed. What fails is tried again, from the journal.
     pub(super) fn run(&self, sets: &Receiver<ClosedSet>) {
-        let dir = &self.config.dir;
-        // written sets whose segments could not be renamed
-        let mut unmarked = Vec::new();
-        while let Ok(set) = sets.recv() {
-            while let Err(error) = write_set(dir, set.number, &set.groups) {
-                self.metrics.count_dump_error();
-                tracing::error!(%error, "Could not write a set of the dump; will retry.");
-                if self.shutdown.0.load(Ordering::Acquire) {
+        loop {
+            let received = sets.recv_timeout(RETRY_INTERVAL);
+            let has_ended = matches!(received, Err(RecvTimeoutError::Disconnected));
+            if let Ok(set) = &received
+                && !self.try_write(set.number, || Ok(set.groups.clone()))
+            {
+                self.state.is_behind.store(true, Ordering::Release);
+            }
+            // the groups of a set that waits are not held in memory
+            drop(received);
+            if self.state.is_behind.swap(false, Ordering::AcqRel) && !self.catch_up() {
+                self.state.is_behind.store(true, Ordering::Release);
+                if has_ended {
                     tracing::error!(
                         "The last sets are in the journal only; the next start writes them."
                     );
-                    return;
                 }
-                std::thread::park_timeout(RETRY_INTERVAL);
             }
-            unmarked.push(set.number);
-            unmarked.retain(|&number| !try_mark_written(dir, number));
-            if let Err(error) = remove_expired_segments(&self.config) {
-                tracing::warn!(%error, "Could not remove expired segments of the journal.");
+            if has_ended {
+                return;
             }
         }
     }
-}
 
-/// Renames a segment whose set is written; false if that failed and should be retried. Until then
-/// the segment is kept and nothing is lost.
-pub(super) fn try_mark_written(dir: &Path, number: usize) -> bool {
-    let marked = journal::mark_written(dir, number);
-    if let Err(error) = &marked {
-        tracing::warn!(%error, "Could not mark a segment of the journal as written.");
+    /// Writes the sets of closed segments that have none; false if one fails.
+    fn catch_up(&self) -> bool {
+        let segments = match journal::segments(&self.config.dir) {
+            Ok(segments) => segments,
+            // a folder that could not be made yet has no segments
+            Err(_) if !self.config.dir.exists() => return true,
+            Err(error) => {
+                self.health.failed(DumpPart::Sets, &error);
+                return false;
+            }
+        };
+        let open = self.state.open_segment.load(Ordering::Acquire);
+        let mut waiting = segments.iter().filter(|one| !one.is_written && one.number < open);
+        waiting.all(|segment| {
+            self.try_write(segment.number, || Ok(journal::read_groups(&segment.path)?))
+        })
     }
-    marked.is_ok()
+
+    /// Writes a set, unless it is written or has no groups, and marks its segment; false if that
+    /// fails.
+    fn try_write(
+        &self,
+        number: usize,
+        groups: impl FnOnce() -> Result<Vec<Arc<Judged>>, Error>,
+    ) -> bool {
+        let dir = &self.config.dir;
+        let write = || {
+            if !journal::set_path(dir, number).exists() {
+                let groups = groups()?;
+                if !groups.is_empty() {
+                    write_set(dir, number, &groups)?;
+                }
+            }
+            if journal::segment_path(dir, number).exists() {
+                journal::mark_written(dir, number)?;
+            }
+            Ok::<_, Error>(())
+        };
+        match write() {
+            Ok(()) => {
+                self.health.succeeded(DumpPart::Sets);
+                if let Err(error) = remove_expired_segments(&self.config) {
+                    tracing::warn!(%error, "Could not remove expired segments of the journal.");
+                }
+                true
+            }
+            Err(error) => {
+                self.health.failed(DumpPart::Sets, &error);
+                false
+            }
+        }
+    }
 }
 
 /// Writes the tables of a set.
 ///
 /// # Errors
 /// [`Error::Schema`]
-pub(super) fn write_set(dir: &Path, number: usize, groups: &[Arc<Judged>]) -> Result<(), Error> {
+fn write_set(dir: &Path, number: usize, groups: &[Arc<Judged>]) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
     let (mut requests, mut results) = (Vec::new(), Vec::new());
     for judged in groups {

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use super::chat_request::Chat;
 use super::system::model_name;
+use crate::client::Client;
 use crate::dump::journal::unix_now;
-use crate::input::{Client, Input};
+use crate::input::Input;
 use crate::problem::Problem;
 use crate::state::ServerState;
 use joust_reward::judge::{ChatReply, ChatRequest};
@@ -61,7 +62,7 @@ pub(crate) async fn completions(
             seed: seed.child("choice", u64::from(number)),
         };
         let (scorer, client) = (state.scorer.clone(), client.clone());
-        async move { (number, scorer.chat(request, &client.0).await) }
+        async move { (number, scorer.chat(request, &client).await) }
     };
     let asked = (0..body.n_answers()).map(ask);
     if body.is_stream() {

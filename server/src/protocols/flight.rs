@@ -24,7 +24,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::group_stream::{self, Answering, StreamEvent};
 use super::{ipc, streams};
-use crate::input::{Client, MAX_BODY_BYTES};
+use crate::client::Client;
+use crate::input::MAX_BODY_BYTES;
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -141,10 +142,13 @@ impl FlightService for Flight {
     ) -> FlightResult<Self::DoExchangeStream> {
         let client = request.extensions().get::<Client>().cloned().unwrap_or_default();
         let mut messages = request.into_inner();
+        let limit = self.0.scorer.config.timeout;
         let first = tokio::select! {
             biased;
             () = self.0.until_closing() => return Err(Problem::ServerStopping.into()),
-            first = messages.message() => first?,
+            first = tokio::time::timeout(limit, messages.message()) => {
+                first.map_err(|_| Problem::BodyTimeout(limit))??
+            }
         };
         check_descriptor(first.as_ref().and_then(|first| first.flight_descriptor.as_ref()))?;
         let messages = stream::iter(first.map(Ok)).chain(messages);

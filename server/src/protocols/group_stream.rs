@@ -4,7 +4,8 @@
 //! The work runs in a task of its own, so that a client may send everything before it reads an
 //! answer; up to [`MAX_WAITING_BYTES`] of answers wait. When the client disconnects, the stream of
 //! answers is dropped and the task with it: groups that were not submitted by then never are. While
-//! a group waits for room in the queue, no further group is read.
+//! a group waits for room in the queue, no further group is read. A stream ends that brings no
+//! group within the time limit of a request while none is judged.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::client::Client;
 use crate::desk::commands::ScoreRequest;
 use crate::desk::results::GroupLookup;
 use crate::group::NewGroup;
-use crate::input::Client;
 use crate::problem::Problem;
 use crate::state::ServerState;
 use joust_reward::arena::GroupResult;
@@ -118,6 +119,8 @@ enum StreamStep<T, R> {
     Read(Option<Result<StreamedGroup<T>, Problem>>),
     /// The waiting group was admitted, or refused for good.
     Admitted(Result<GroupLookup, Problem>),
+    /// Nothing was read for too long, while no group was judged.
+    Idle,
     /// The server shuts down.
     Closing,
 }
@@ -155,6 +158,10 @@ where
                 Some(WaitingGroup { tag, .. }) => (tag, lookup),
                 None => continue,
             },
+            StreamStep::Idle => {
+                reader.end = Some(Err(Problem::BodyTimeout(state.scorer.config.timeout)));
+                continue;
+            }
             StreamStep::Closing => match reader.close() {
                 Some(tag) => (tag, Err(Problem::ServerStopping)),
                 None => continue,
@@ -199,11 +206,14 @@ impl<T> StreamReader<'_, T> {
     ) -> StreamStep<T, R> {
         let has_room = self.waiting.is_none() && judging.len() < max_judging(self.state);
         let (may_read, may_close) = (self.end.is_none() && has_room, !self.is_done());
+        let may_idle = may_read && judging.is_empty();
+        let idle = tokio::time::sleep(self.state.scorer.config.timeout);
         let waiting = self.waiting.as_mut().map(|group| (&mut group.request, group.until));
         tokio::select! {
             Some(result) = judging.next(), if !judging.is_empty() => StreamStep::Judged(result),
             group = groups.next(), if may_read => StreamStep::Read(group),
             lookup = admitted(self.state, waiting) => StreamStep::Admitted(lookup),
+            () = idle, if may_idle => StreamStep::Idle,
             () = closing, if may_close => StreamStep::Closing,
         }
     }
@@ -227,7 +237,7 @@ impl<T> StreamReader<'_, T> {
         let scorer = &self.state.scorer;
         match group.and_then(|group| scorer.with_defaults(group)) {
             Ok(group) => {
-                let request = Some(scorer.request(group, &self.client.0, None));
+                let request = Some(scorer.request(group, self.client, None));
                 let until = Instant::now() + scorer.config.timeout;
                 self.waiting = Some(WaitingGroup { tag, request, until });
                 None

@@ -36,6 +36,11 @@ impl BatchReader {
         Self { max_bytes, decoder, piece, n_bytes: 0, n_batches: 0 }
     }
 
+    /// Number of bytes since the last batch.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.n_bytes + self.piece.len()
+    }
+
     /// Takes a piece in, once [`BatchReader::next`] has returned all batches of the pieces before.
     pub(crate) fn push(&mut self, piece: Bytes) {
         self.piece = Buffer::from(piece);

@@ -16,8 +16,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::client::Client;
 use crate::desk::results::GroupStage;
-use crate::input::{Client, Input, JobId, Params};
+use crate::heavy;
+use crate::input::{Input, JobId, Params};
 use crate::judged::{GroupKey, problem_of};
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -105,8 +107,8 @@ pub(crate) async fn accept(
     state.check_open()?;
     let traces = body.traces;
     let group = state.scorer.with_defaults(body.into_group()?)?;
-    let key = state.scorer.accept_job(group, &client.0).await?;
-    let stage = state.scorer.stage(key).unwrap_or(GroupStage::Queued);
+    let key = state.scorer.accept_job(group, &client).await?;
+    let stage = state.scorer.stage(&client, key).unwrap_or(GroupStage::Queued);
     let job = Json(JobReport::new(&state, key, stage, traces));
     let mut response = (StatusCode::ACCEPTED, job).into_response();
     let path = HeaderValue::try_from(format!("/v1/jobs/{key}"));
@@ -118,11 +120,14 @@ pub(crate) async fn accept(
 /// `GET /v1/jobs/{job_id}`.
 pub(crate) async fn show(
     State(state): State<ServerState>,
+    Extension(client): Extension<Client>,
     JobId(id): JobId,
     Params(query): Params<JobQuery>,
-) -> Result<Json<JobReport>, Problem> {
-    let (key, stage) = find_job(&state, &id)?;
-    Ok(Json(JobReport::new(&state, key, stage, query.traces)))
+) -> Result<Response, Problem> {
+    let (key, stage) = find_job(&state, &client, &id)?;
+    Ok(heavy::work_on(stage.n_bytes(), || {
+        Json(JobReport::new(&state, key, stage, query.traces)).into_response()
+    }))
 }
 
 /// `DELETE /v1/jobs/{job_id}`: cancels the group, unless other requests or jobs want it. A job that
@@ -132,11 +137,11 @@ pub(crate) async fn cancel(
     Extension(client): Extension<Client>,
     JobId(id): JobId,
 ) -> Result<Json<JobReport>, Problem> {
-    let (key, stage) = find_job(&state, &id)?;
+    let (key, stage) = find_job(&state, &client, &id)?;
     if !matches!(stage, GroupStage::Over(_)) {
-        state.scorer.cancel(key, &client.0).await?;
+        state.scorer.cancel(key, &client).await?;
     }
-    let (key, stage) = find_job(&state, &id)?;
+    let (key, stage) = find_job(&state, &client, &id)?;
     Ok(Json(JobReport::new(&state, key, stage, false)))
 }
 
@@ -144,17 +149,19 @@ pub(crate) async fn cancel(
 /// `cancelled`; each has the job as data.
 pub(crate) async fn events(
     State(state): State<ServerState>,
+    Extension(client): Extension<Client>,
     JobId(id): JobId,
     Params(query): Params<JobQuery>,
 ) -> Result<Response, Problem> {
-    let (key, _) = find_job(&state, &id)?;
-    let stream = Sse::new(stage_events(state, key, query.traces));
+    let (key, _) = find_job(&state, &client, &id)?;
+    let stream = Sse::new(stage_events(state, client, key, query.traces));
     Ok(stream.keep_alive(KeepAlive::default()).into_response())
 }
 
 /// Events of a job: the present stage, then every further one until the group is over.
 fn stage_events(
     state: ServerState,
+    client: Client,
     key: GroupKey,
     traces: bool,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
@@ -162,7 +169,7 @@ fn stage_events(
     let mut is_first = true;
     let next = async move |(state, mut stages): (ServerState, Option<_>)| {
         let stage = match &mut stages {
-            _ if std::mem::take(&mut is_first) => state.scorer.stage(key)?,
+            _ if std::mem::take(&mut is_first) => state.scorer.stage(&client, key)?,
             None => return None,
             Some(stages) => {
                 let stages: &mut tokio::sync::watch::Receiver<GroupStage> = stages;
@@ -173,14 +180,16 @@ fn stage_events(
         if matches!(stage, GroupStage::Over(_)) {
             stages = None;
         }
-        let job = JobReport::new(&state, key, stage, traces);
-        let name = match job.status {
-            JobStatus::Queued | JobStatus::Running => "progress",
-            JobStatus::Done => "done",
-            JobStatus::Failed => "failed",
-            JobStatus::Cancelled => "cancelled",
-        };
-        let event = Event::default().event(name).json_data(job);
+        let event = heavy::work_on(stage.n_bytes(), || {
+            let job = JobReport::new(&state, key, stage, traces);
+            let name = match job.status {
+                JobStatus::Queued | JobStatus::Running => "progress",
+                JobStatus::Done => "done",
+                JobStatus::Failed => "failed",
+                JobStatus::Cancelled => "cancelled",
+            };
+            Event::default().event(name).json_data(job)
+        });
         Some((Ok(event.expect("a job is plain data. This is a bug.")), (state, stages)))
     };
     unfold(next, (state, stages))
@@ -197,13 +206,17 @@ where
     })
 }
 
-/// Key and stage of the job with this id.
+/// Key and stage of the job with this id, if it is one of the client's tenant.
 ///
 /// # Errors
 /// [`Problem::NotFound`]
-fn find_job(state: &ServerState, id: &str) -> Result<(GroupKey, GroupStage), Problem> {
+fn find_job(
+    state: &ServerState,
+    client: &Client,
+    id: &str,
+) -> Result<(GroupKey, GroupStage), Problem> {
     let key: GroupKey = id.parse().map_err(Problem::NotFound)?;
-    match state.scorer.stage(key) {
+    match state.scorer.stage(client, key) {
         Some(stage) => Ok((key, stage)),
         None => {
             let reason = "there is no such job; results are kept for serve.keep_s";

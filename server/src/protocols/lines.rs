@@ -19,6 +19,11 @@ impl LineSplitter {
         Self { max_bytes, bytes: Vec::new(), start: 0, searched: 0 }
     }
 
+    /// Number of bytes that wait for the rest of their line.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
     /// Takes a piece in, once [`LineSplitter::next`] has returned all lines of the pieces before.
     pub(crate) fn push(&mut self, piece: &[u8]) {
         self.bytes.drain(..self.start);

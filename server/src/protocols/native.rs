@@ -9,8 +9,10 @@ use axum::{Extension, Json};
 use joust_schema::prompt::Prompt;
 use serde_json::json;
 
+use crate::client::Client;
 use crate::group::NewGroup;
-use crate::input::{Client, Input};
+use crate::heavy;
+use crate::input::Input;
 use crate::judged::{Judged, problem_of};
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -27,14 +29,17 @@ pub(crate) async fn score_group(
     let traces = body.traces;
     let judged = score(&state, body.into_group()?, &client).await?;
     let judge = state.scorer.judge.to_string();
-    let mut answer = json!(ScoreGroupResponse::new(&judged.result, judge, traces));
-    Ok(match problem_of(&judged.result) {
-        Some(problem) => {
-            answer["error"] = problem.as_error();
-            problem.response_with(answer)
+    Ok(heavy::work_on(judged.n_bytes(), || {
+        let answer = ScoreGroupResponse::new(&judged.result, judge, traces);
+        match problem_of(&judged.result) {
+            Some(problem) => {
+                let mut answer = json!(answer);
+                answer["error"] = problem.as_error();
+                problem.response_with(answer)
+            }
+            None => Json(answer).into_response(),
         }
-        None => Json(answer).into_response(),
-    })
+    }))
 }
 
 /// Judges a group; the result may have no reward for any member.
@@ -44,7 +49,7 @@ async fn score(
     client: &Client,
 ) -> Result<Arc<Judged>, Problem> {
     let group = state.scorer.with_defaults(group)?;
-    state.scorer.score(group, &client.0, None).await
+    state.scorer.score(group, client, None).await
 }
 
 /// Judges a group of texts, for protocols in which a group without any reward is an error.

@@ -11,12 +11,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::native::score_texts;
-use super::per_completion::{content_key, limit};
+use super::per_completion::{content_key, given_key, limit};
 use super::raw_object::RawObject;
 use super::responses::{self, Conversation, Output};
+use crate::client::Client;
 use crate::cohort::barrier::{Arrival, CohortQuestion};
-use crate::cohort::terms::{CohortKey, MemberName};
-use crate::input::{Client, Input, object};
+use crate::cohort::terms::MemberName;
+use crate::input::{Input, object};
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -71,18 +72,16 @@ pub(crate) async fn verify(
         _ => id.get().to_owned(),
     });
     let key = match &group {
-        Some(group) => {
-            CohortKey::Given { group: group.clone(), attempt: request.attempt.unwrap_or(0) }
-        }
-        None => content_key(&prompt, &Value::Null),
+        Some(group) => given_key(&client, group.clone(), request.attempt),
+        None => content_key(&client, &prompt, &Value::Null),
     };
     let arrival = Arrival {
         key,
         name: request.rollout_index.map(MemberName::Index),
         completion: request.response.text().map_err(bad("response.output"))?,
-        question: CohortQuestion { prompt, answer: None, group_id: group, client: client.0 },
+        question: CohortQuestion { prompt, answer: None, group_id: group, client },
     };
-    let waiting = state.barrier.join(arrival)?;
+    let waiting = state.barrier.join(vec![arrival])?.remove(0);
     match waiting.answer(limit(&state)).await {
         Ok(score) => {
             answer.set("reward", &score.reward);

@@ -16,9 +16,10 @@ use serde_json::Value;
 
 use super::per_completion::{CompletionRequest, answer, join_cohorts};
 use super::query_split::completion_after;
+use crate::client::Client;
 use crate::cohort::barrier::MemberScore;
 use crate::group::known_list;
-use crate::input::{Client, Input};
+use crate::input::Input;
 use crate::problem::Problem;
 use crate::state::ServerState;
 use crate::wire::Known;

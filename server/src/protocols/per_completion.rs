@@ -8,9 +8,10 @@ use axum::http::HeaderMap;
 use joust_schema::prompt::Prompt;
 use serde_json::Value;
 
+use crate::client::Client;
 use crate::cohort::barrier::{Arrival, CohortQuestion, MemberScore, WaitingMember};
 use crate::cohort::terms::{CohortKey, MemberName};
-use crate::input::{Client, header_text};
+use crate::input::header_text;
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -49,7 +50,7 @@ pub(crate) fn join_cohorts(
 ) -> Result<Vec<WaitingMember>, Problem> {
     let arrivals = requests.into_iter().map(|request| arrival(client, headers, request));
     let arrivals: Vec<Arrival> = arrivals.collect::<Result<_, _>>()?;
-    arrivals.into_iter().map(|arrival| state.barrier.join(arrival)).collect()
+    state.barrier.join(arrivals)
 }
 
 /// A completion with its cohort key and name.
@@ -76,10 +77,8 @@ fn arrival(
     }
     let group = header(GROUP).map(str::to_owned);
     let key = match (&group, number(ATTEMPT)?) {
-        (Some(group), attempt) => {
-            CohortKey::Given { group: group.clone(), attempt: attempt.unwrap_or(0) }
-        }
-        (None, None) => content_key(&prompt, &label),
+        (Some(group), attempt) => given_key(client, group.clone(), attempt),
+        (None, None) => content_key(client, &prompt, &label),
         (None, Some(_)) => return Err(bad(&format!("header {ATTEMPT} comes without {GROUP}"))),
     };
     let name = match (number(MEMBER)?, header(REQUEST)) {
@@ -88,13 +87,22 @@ fn arrival(
         (None, None) => None,
     };
     let question =
-        CohortQuestion { prompt, answer: Some(label), group_id: group, client: client.0.clone() };
+        CohortQuestion { prompt, answer: Some(label), group_id: group, client: client.clone() };
     Ok(Arrival { key, name, completion, question })
 }
 
-/// Cohort key of a completion without a group name: a hash of prompt and known answer.
-pub(crate) fn content_key(prompt: &Prompt, label: &Value) -> CohortKey {
-    let content = format!("{}\u{0}{label}", prompt.to_column());
+/// Cohort key of a completion with the name of its group.
+pub(crate) fn given_key(client: &Client, group: String, attempt: Option<u64>) -> CohortKey {
+    let tenant = client.tenant().to_owned();
+    CohortKey::Given { tenant, group, attempt: attempt.unwrap_or(0) }
+}
+
+/// Cohort key of a completion without a group name: a hash of tenant, prompt and known answer.
+pub(crate) fn content_key(client: &Client, prompt: &Prompt, label: &Value) -> CohortKey {
+    let mut content = format!("{}\u{0}{label}", prompt.to_column());
+    if !client.tenant().is_empty() {
+        content = format!("{}\u{0}{content}", client.tenant());
+    }
     CohortKey::Content(blake3::hash(content.as_bytes()).to_hex().to_string())
 }
 

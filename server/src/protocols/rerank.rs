@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::native::score_texts;
 use super::system::model_name;
-use crate::input::{Client, Input};
+use crate::client::Client;
+use crate::input::Input;
 use crate::judged::JudgeTokens;
 use crate::problem::Problem;
 use crate::state::ServerState;

@@ -12,8 +12,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::per_completion::{CompletionRequest, answer, join_cohorts};
+use crate::client::Client;
 use crate::group::known;
-use crate::input::{Client, Input, Params};
+use crate::input::{Input, Params};
 use crate::problem::Problem;
 use crate::state::ServerState;
 use crate::wire::Known;

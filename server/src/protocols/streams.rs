@@ -17,7 +17,10 @@ use super::group_stream::{self, Answering, StreamEvent, StreamedGroup};
 use super::ipc::{self, BatchReader, BatchWriter};
 use super::lines::{LineSplitter, TooLong};
 use super::table::{self, GroupSplitter, RowLabels};
-use crate::input::{Client, MAX_BODY_BYTES, check_encoding, object};
+use crate::body_budget::BodyShare;
+use crate::client::Client;
+use crate::heavy;
+use crate::input::{MAX_BODY_BYTES, check_encoding, object};
 use crate::judged::problem_of;
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -73,7 +76,8 @@ fn score_json_lines(state: ServerState, client: Client, body: BodyDataStream) ->
     let judge = state.scorer.judge.to_string();
     let answer = move |tag, result| Ok(answer_line(tag, result, judge.clone()));
     let answering = Answering { answer, n_bytes: Bytes::len };
-    let events = group_stream::answers(state, client, groups_of_lines(body), answering);
+    let groups = groups_of_lines(body, state.bodies.share());
+    let events = group_stream::answers(state, client, groups, answering);
     let bytes = events.filter_map(|event| async {
         match event {
             StreamEvent::Answer(line) => Some(Ok::<_, Infallible>(line)),
@@ -92,7 +96,9 @@ fn as_line(value: &Value) -> Bytes {
 
 /// The line that answers the line of `tag`.
 fn answer_line(tag: LineTag, result: Result<GroupResult, Problem>, judge: String) -> Bytes {
-    as_line(&match result {
+    let votes = result.iter().flat_map(|result| &result.votes);
+    let n_bytes = votes.map(|vote| vote.text.len() + 100).sum();
+    let line = || match result {
         Ok(result) => {
             let mut answer = json!(ScoreGroupResponse::new(&result, judge, tag.traces));
             answer["index"] = json!(tag.index);
@@ -105,12 +111,15 @@ fn answer_line(tag: LineTag, result: Result<GroupResult, Problem>, judge: String
         Err(problem) => {
             json!({"index": tag.index, "error": problem.as_error(), "status": problem.code()})
         }
-    })
+    };
+    heavy::work_on(n_bytes, || as_line(&line()))
 }
 
 /// Reads groups out of a body of JSON lines.
 struct LineReader {
     body: BodyDataStream,
+    /// Share of the memory for bodies: the bytes that wait for the rest of their line.
+    share: BodyShare,
     lines: LineSplitter,
     /// Number of the next line.
     index: u64,
@@ -120,9 +129,10 @@ struct LineReader {
 /// The groups of a body with one group per line. Empty lines hold no group, but are counted.
 fn groups_of_lines(
     body: BodyDataStream,
+    share: BodyShare,
 ) -> impl Stream<Item = Result<StreamedGroup<LineTag>, Problem>> {
     let lines = LineSplitter::new(MAX_BODY_BYTES);
-    let reader = LineReader { body, lines, index: 0, is_over: false };
+    let reader = LineReader { body, share, lines, index: 0, is_over: false };
     stream::unfold(reader, |mut reader| async { Some((reader.next().await?, reader)) })
 }
 
@@ -141,6 +151,10 @@ impl LineReader {
                 Ok(None) => match self.body.next().await {
                     Some(Ok(piece)) => {
                         self.lines.push(&piece);
+                        if let Err(problem) = self.share.resize(self.lines.n_bytes()) {
+                            self.is_over = true;
+                            return Some(Err(problem));
+                        }
                         continue;
                     }
                     Some(Err(error)) => {
@@ -167,10 +181,12 @@ fn group_of_line(line: &[u8], index: u64) -> Option<StreamedGroup<LineTag>> {
     if line.trim_ascii().is_empty() {
         return None;
     }
-    let body: Result<ScoreGroupRequest, Problem> = object(line);
-    let traces = body.as_ref().is_ok_and(|body| body.traces);
-    let group = body.and_then(ScoreGroupRequest::into_group);
-    Some(StreamedGroup { tag: LineTag { index, traces }, group })
+    Some(heavy::work_on(line.len(), || {
+        let body: Result<ScoreGroupRequest, Problem> = object(line);
+        let traces = body.as_ref().is_ok_and(|body| body.traces);
+        let group = body.and_then(ScoreGroupRequest::into_group);
+        StreamedGroup { tag: LineTag { index, traces }, group }
+    }))
 }
 
 /// The response begins once the first group is answered, so that a body that is not a table of
@@ -188,7 +204,7 @@ async fn score_arrow_stream(
         Ok(writer.take_bytes())
     };
     let answering = Answering { answer, n_bytes: Bytes::len };
-    let groups = groups_of_batches(batches(body));
+    let groups = groups_of_batches(batches(body, state.bodies.share()));
     let mut events = Box::pin(group_stream::answers(state, client, groups, answering));
     let first = match events.next().await {
         Some(StreamEvent::End(Err(problem))) => return Err(problem),
@@ -236,19 +252,26 @@ pub(crate) fn reward_batch(
 /// Reads batches out of a body in Arrow's stream format.
 struct BodyBatches {
     body: BodyDataStream,
+    /// Share of the memory for bodies: the bytes of the batch that is read.
+    share: BodyShare,
     reader: BatchReader,
     is_over: bool,
 }
 
-fn batches(body: BodyDataStream) -> impl Stream<Item = Result<RecordBatch, Problem>> {
-    let batches = BodyBatches { body, reader: BatchReader::new(MAX_BODY_BYTES), is_over: false };
+fn batches(
+    body: BodyDataStream,
+    share: BodyShare,
+) -> impl Stream<Item = Result<RecordBatch, Problem>> {
+    let batches =
+        BodyBatches { body, share, reader: BatchReader::new(MAX_BODY_BYTES), is_over: false };
     stream::unfold(batches, |mut batches| async { Some((batches.next().await?, batches)) })
 }
 
 impl BodyBatches {
     async fn next(&mut self) -> Option<Result<RecordBatch, Problem>> {
         while !self.is_over {
-            match self.reader.next().transpose() {
+            let n_bytes = self.reader.n_bytes();
+            match heavy::work_on(n_bytes, || self.reader.next()).transpose() {
                 Some(Ok(batch)) => return Some(Ok(batch)),
                 Some(Err(problem)) => {
                     self.is_over = true;
@@ -257,7 +280,13 @@ impl BodyBatches {
                 None => {}
             }
             match self.body.next().await {
-                Some(Ok(piece)) => self.reader.push(piece),
+                Some(Ok(piece)) => {
+                    if let Err(problem) = self.share.resize(n_bytes + piece.len()) {
+                        self.is_over = true;
+                        return Some(Err(problem));
+                    }
+                    self.reader.push(piece);
+                }
                 Some(Err(error)) => {
                     self.is_over = true;
                     return Some(Err(cut_off(&error)));
@@ -291,7 +320,8 @@ pub(crate) fn groups_of_batches(
 impl<S: Stream<Item = Result<RecordBatch, Problem>> + Unpin> BatchGroups<S> {
     async fn next(&mut self) -> Option<Result<StreamedGroup<RowLabels>, Problem>> {
         while !self.is_over {
-            let pushed = match self.groups.next().transpose() {
+            let n_bytes = self.groups.n_bytes();
+            let pushed = match heavy::work_on(n_bytes, || self.groups.next()).transpose() {
                 Some(group) => {
                     self.is_over = group.is_err();
                     return Some(group);

@@ -41,7 +41,8 @@ pub(crate) async fn health(State(state): State<ServerState>) -> Response {
     }
 }
 
-/// `GET /ready`: 503 while the server takes no requests.
+/// `GET /ready`: 503 while the server takes no requests. A dump that cannot be written is told, and
+/// is no reason to take none.
 pub(crate) async fn ready(State(state): State<ServerState>) -> Response {
     let scorer = &state.scorer;
     let are_resting = |servers: &Arc<dyn joust_reward::judge::JudgeServers>| {
@@ -56,7 +57,11 @@ pub(crate) async fn ready(State(state): State<ServerState>) -> Response {
     } else if scorer.n_open() >= scorer.config.queue_capacity {
         "the queue is full"
     } else {
-        return Json(json!({ "ready": true })).into_response();
+        let mut body = json!({ "ready": true });
+        if let Some(problem) = scorer.dump_health.problem() {
+            body["dump"] = json!(problem);
+        }
+        return Json(body).into_response();
     };
     let body = json!({ "ready": false, "reason": reason });
     Problem::NotReady(reason.to_owned()).response_with(body)

@@ -9,7 +9,7 @@ mod text_column;
 
 use std::collections::BTreeSet;
 
-use arrow::array::{Array as _, AsArray as _, Int32Array, RecordBatch};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, Int32Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
 use joust_schema::ids::{GroupId, Member};
@@ -34,9 +34,24 @@ pub(crate) struct RowLabels {
 /// Number of rows whose columns are converted at once.
 const WINDOW_ROWS: usize = 4096;
 
+/// Size of a batch beyond which the work on one of its groups may take long.
+const LARGE_BATCH_BYTES: usize = 4 << 20;
+
+/// Maximum size of a batch with its dictionaries, which may have grown with every batch before.
+const MAX_BATCH_BYTES: usize = 128 << 20;
+
+/// Size of the values of a batch, dictionaries included.
+fn batch_bytes(batch: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+    // a type without a known size is none of the columns that are read
+    batch.columns().iter().map(|column| bytes(column).unwrap_or(0)).sum()
+}
+
 /// Splits a table into groups, batch by batch.
 pub(crate) struct GroupSplitter {
     max_bytes: usize,
+    /// Size of the batch that is read, with its dictionaries.
+    batch_bytes: usize,
     /// The rows that are being read.
     window: Option<BatchWindow>,
     /// Position of the next row in `window`.
@@ -78,6 +93,7 @@ impl GroupSplitter {
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self {
             max_bytes,
+            batch_bytes: 0,
             window: None,
             row: 0,
             n_before: 0,
@@ -87,13 +103,30 @@ impl GroupSplitter {
         }
     }
 
+    /// Size of a batch that is large enough for the work on its groups to take long; else 0.
+    pub(crate) fn n_bytes(&self) -> usize {
+        if self.batch_bytes > LARGE_BATCH_BYTES { self.batch_bytes } else { 0 }
+    }
+
     /// Takes a batch in, once [`GroupSplitter::next`] has returned all groups of the one before. A
     /// batch without rows ends the open group: a client may wait for its rewards before it sends
     /// more.
     ///
     /// # Errors
-    /// [`Problem::Invalid`] if a column is missing or has another type.
+    /// [`Problem::Invalid`] if a column is missing or has another type; [`Problem::TooLarge`] if
+    /// the dictionaries of the batch have grown beyond what one batch may hold.
     pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<(), Problem> {
+        self.batch_bytes = batch_bytes(batch);
+        if self.batch_bytes > MAX_BATCH_BYTES {
+            let reason =
+                format!("a batch with its dictionaries is larger than {MAX_BATCH_BYTES} bytes");
+            return Err(Problem::TooLarge(reason));
+        }
+        self.push_rows(batch)
+    }
+
+    /// Converts the first rows of a batch and keeps the others.
+    fn push_rows(&mut self, batch: &RecordBatch) -> Result<(), Problem> {
         let n_rows = batch.num_rows().min(WINDOW_ROWS);
         let window = BatchWindow::new(&batch.slice(0, n_rows)).map_err(Problem::Invalid)?;
         self.n_before += self.window.as_ref().map_or(0, |before| before.n_rows);
@@ -116,7 +149,7 @@ impl GroupSplitter {
             }
             if self.row == window.n_rows {
                 match self.rest.take() {
-                    Some(rest) => self.push(&rest)?,
+                    Some(rest) => self.push_rows(&rest)?,
                     None => return Ok(None),
                 }
                 continue;
@@ -219,7 +252,7 @@ impl OpenRows {
             completions: Vec::new(),
             members: Vec::new(),
             numbered: BTreeSet::new(),
-            n_bytes: row.prompt.len(),
+            n_bytes: 0,
         }
     }
 
@@ -239,8 +272,10 @@ impl OpenRows {
         let member = row.member.unwrap_or(Member(self.members.len() as u32));
         self.members.push(member);
         self.completions.push(row.completion.to_owned());
-        // empty texts take memory, too
-        self.n_bytes += row.completion.len() + size_of::<String>() + size_of::<Member>();
+        // empty texts take memory, too; texts of a dictionary take time in each row
+        let texts = [row.group_id, row.prompt, row.completion, row.answer.unwrap_or_default()];
+        self.n_bytes += texts.map(str::len).iter().sum::<usize>();
+        self.n_bytes += size_of::<String>() + size_of::<Member>();
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use super::fixture::*;
 #[tokio::test]
 async fn tokens_are_required_on_all_routes_but_probes() {
     let app = server(Box::<RuleJudge>::default(), |config| {
-        config.tokens = vec!["first".to_owned(), "second".to_owned()];
+        config.tokens = ["first", "second"].map(|text| Token::parse(text).unwrap()).into();
     });
     for route in ["/health", "/ready"] {
         assert_eq!(get(&app, route, None).await.0, 200, "{route}");
@@ -24,7 +24,9 @@ async fn tokens_are_required_on_all_routes_but_probes() {
 
 #[tokio::test]
 async fn tokens_are_not_required_for_the_page_but_for_its_requests() {
-    let app = server(Box::<RuleJudge>::default(), |config| config.tokens = vec!["t".to_owned()]);
+    let app = server(Box::<RuleJudge>::default(), |config| {
+        config.tokens = vec![Token::parse("t").unwrap()]
+    });
     for (path, status) in [("/docs/", 200), ("/openapi.json", 200), ("/info", 401), ("/docsx", 401)]
     {
         let request = Request::get(path).body(Body::empty()).unwrap();

@@ -1,7 +1,7 @@
 //! A server without a socket, scripted judges, and requests to it.
 
 pub(super) use crate::cohort::terms::{CohortConfig, Incomplete};
-pub(super) use crate::{DumpConfig, ScorerHandle, Server, ServerConfig};
+pub(super) use crate::{DumpConfig, ScorerHandle, Server, ServerConfig, Token};
 pub(super) use axum::Router;
 pub(super) use axum::body::Body;
 pub(super) use axum::http::{Request, Response, StatusCode};
@@ -57,15 +57,19 @@ pub(super) fn plain_config() -> ServerConfig {
         queue_tokens: 0,
         timeout: Duration::from_secs(30),
         keep_bytes: 1 << 20,
+        max_body_memory: 1 << 30,
+        host_names: Vec::new(),
         dump: None,
         seed: 0,
         tokens: Vec::new(),
         cohorts: CohortConfig {
             group_size: 3,
             collect: Duration::from_secs(10),
+            settle: Duration::from_millis(10),
             keep: Duration::from_secs(60),
             incomplete: Incomplete::Fail,
             max_open: 8,
+            max_bytes: 1 << 20,
         },
     }
 }

@@ -23,7 +23,7 @@ async fn group_with_too_many_votes_or_too_much_text_is_refused() {
         let (status, error) = ask(route, texts(160, 10), many.clone()).await;
         assert_eq!(status, 422, "{error}");
         assert!(error.contains("12720 matches with up to 13025280 votes"), "{error}");
-        let (status, error) = ask(route, texts(100, 100_000), json!(101)).await;
+        let (status, error) = ask(route, texts(100, 100_000), json!(51)).await;
         assert_eq!(status, 422, "{error}");
         assert!(error.contains("MiB, and 4096 are the limit"), "{error}");
     }

@@ -73,7 +73,7 @@ async fn score_group_names_what_is_wrong_with_a_body() {
         (r#"{"completions": ["a"]}"#, 422, "prompt is missing"),
         (r#"{"prompt": "", "completions": ["a"]}"#, 422, "prompt is empty"),
         (r#"{"prompt": "a", "completions": []}"#, 422, "completions is empty"),
-        (r#"{"prompt": "a", "completions": ["b"], "votes": 2}"#, 422, "votes is 2, wanted an odd"),
+        (r#"{"prompt": "a", "completions": ["b"], "votes": 0}"#, 422, "votes is 0"),
         (r#"{"prompt": "a", "completions": ["b"], "vote": 3}"#, 422, "unknown field `vote`"),
         (r#"{"prompt": "a", "completions": ["b"], "tournament": "x"}"#, 422, "unknown variant `x`"),
     ];

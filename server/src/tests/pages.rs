@@ -1,4 +1,4 @@
-//! Requests that a web page may have sent, and bodies that are not what they seem.
+//! Requests that a web page may have sent, and seeds that do not fit.
 
 use super::fixture::*;
 use joust_reward::judge::RuleJudge;
@@ -42,15 +42,6 @@ async fn server_with_tokens_takes_them_from_any_page() {
     let with_token = [&page[..], &[("authorization", "Bearer secret")]].concat();
     assert_eq!(status_of(&app, &page).await.0, 401);
     assert_eq!(status_of(&app, &with_token).await.0, 200);
-}
-
-#[tokio::test]
-async fn compressed_bodies_are_refused_in_words() {
-    let app = server(Box::<RuleJudge>::default(), |_| {});
-    let (status, error) = status_of(&app, &[("content-encoding", "gzip")]).await;
-    assert_eq!(status, 415);
-    assert!(error.contains("content-encoding is `gzip`"), "{error}");
-    assert_eq!(status_of(&app, &[("content-encoding", "identity")]).await.0, 200);
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ impl WaitingClient {
         self.answer_within(Duration::from_secs(60)).expect("an answer in time")
     }
 
-    /// As [`WaitingClient::answer`]; `None`, and the connection closed, where there is none in time.
+    /// As [`WaitingClient::answer`]; `None`, and the connection closed, if there is none in time.
     pub(super) fn answer_within(mut self, limit: Duration) -> Option<(u16, Value)> {
         let end = Instant::now() + limit;
         let mut bytes = Vec::new();

@@ -10,9 +10,11 @@ fn config(incomplete: Incomplete) -> CohortConfig {
     CohortConfig {
         group_size: 3,
         collect: Duration::from_secs(10),
+        settle: Duration::from_secs(1),
         keep: Duration::from_secs(60),
         incomplete,
         max_open: 4,
+        max_bytes: 1 << 20,
     }
 }
 
@@ -25,7 +27,23 @@ fn content(prompt: &str) -> CohortKey {
 }
 
 fn given(group: &str) -> CohortKey {
-    CohortKey::Given { group: group.to_owned(), attempt: 0 }
+    CohortKey::Given { tenant: String::new(), group: group.to_owned(), attempt: 0 }
+}
+
+type Joined<Q> = Result<(Ticket, Vec<CohortEvent<String, Q>>), Problem>;
+
+/// Sends a completion in an HTTP request of its own.
+fn join<Q: Clone + std::hash::Hash>(
+    cohorts: &mut Cohorts<String, Q>,
+    now: Duration,
+    key: &CohortKey,
+    name: Option<MemberName>,
+    text: &str,
+    question: Q,
+) -> Joined<Q> {
+    let request = cohorts.n_tickets;
+    let new = NewMember::new(key.clone(), name, text.to_owned(), (question, 10), request);
+    cohorts.join(now, new)
 }
 
 /// Answers each member of a group with its own completion.
@@ -51,11 +69,11 @@ fn answered(ticket: Ticket, text: &str) -> CohortEvent<String> {
 #[test]
 fn cohort_is_judged_with_its_last_member_and_each_request_gets_its_own_answer() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
-    let (a, none) = cohorts.join(at(0), &content("p"), None, "a", ()).unwrap();
-    let (other, _) = cohorts.join(at(0), &content("q"), None, "a", ()).unwrap();
-    let (b, _) = cohorts.join(at(1), &content("p"), None, "b", ()).unwrap();
+    let (a, none) = join(&mut cohorts, at(0), &content("p"), None, "a", ()).unwrap();
+    let (other, _) = join(&mut cohorts, at(0), &content("q"), None, "a", ()).unwrap();
+    let (b, _) = join(&mut cohorts, at(1), &content("p"), None, "b", ()).unwrap();
     assert_eq!((none, cohorts.n_open()), (vec![], 2));
-    let (c, events) = cohorts.join(at(2), &content("p"), None, "c", ()).unwrap();
+    let (c, events) = join(&mut cohorts, at(2), &content("p"), None, "c", ()).unwrap();
     let [CohortEvent::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(texts(members), ["a", "b", "c"]);
     let answers = echo(&mut cohorts, at(3), &events[0]);
@@ -66,52 +84,171 @@ fn cohort_is_judged_with_its_last_member_and_each_request_gets_its_own_answer() 
     assert_eq!(cohorts.tick(at(10)), [CohortEvent::Answer(other, failed)]);
 }
 
+/// Tickets of the requests that are answered.
+fn answered_tickets(answers: &[CohortEvent<String>]) -> BTreeSet<Ticket> {
+    let ticket = |event: &CohortEvent<String>| match event {
+        CohortEvent::Answer(ticket, Ok(_)) => *ticket,
+        other => panic!("{other:?}"),
+    };
+    answers.iter().map(ticket).collect()
+}
+
+/// Names of three tries of one completion: none, the id that stays, an id for each try.
+const TRIES: [fn(u64) -> Option<MemberName>; 3] = [
+    |_| None,
+    |_| Some(MemberName::Request("id".to_owned())),
+    |attempt| Some(MemberName::Request(format!("id {attempt}"))),
+];
+
 #[test]
-fn cohort_distinguishes_a_retry_from_a_member_with_the_same_text() {
+fn cohort_counts_equal_completions_by_the_requests_that_wait() {
+    for name in TRIES {
+        let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+        let key = content("p");
+        let (first, _) = join(&mut cohorts, at(0), &key, name(0), "same", ()).unwrap();
+        // the client disconnects and retries
+        assert_eq!(cohorts.leave(at(0), first), []);
+        let (unseen, events) = join(&mut cohorts, at(1), &key, name(1), "same", ()).unwrap();
+        assert!(events.is_empty(), "a retry completes nothing");
+        // its retry arrives before the server sees that it has disconnected
+        let (again, _) = join(&mut cohorts, at(2), &key, name(2), "same", ()).unwrap();
+        let (b, events) = join(&mut cohorts, at(2), &key, None, "b", ()).unwrap();
+        assert_eq!(events, [], "two members, and perhaps a third");
+        assert_eq!(cohorts.leave(at(2), unseen), []);
+        assert_eq!(cohorts.tick(at(9)), [], "two members");
+        let (c, events) = join(&mut cohorts, at(9), &key, None, "c", ()).unwrap();
+        let [CohortEvent::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
+        let mut seen = texts(members);
+        seen.sort();
+        assert_eq!(seen, ["b", "c", "same"]);
+        let answers = echo(&mut cohorts, at(9), &events[0]);
+        assert_eq!(answered_tickets(&answers), [again, b, c].into());
+        assert_eq!((cohorts.n_open(), cohorts.n_bytes), (0, 0));
+    }
+}
+
+#[test]
+fn cohort_of_equal_completions_is_judged_once_it_has_settled() {
+    for is_named in [false, true] {
+        let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+        let name = |id: u64| is_named.then(|| MemberName::Request(id.to_string()));
+        for id in 0..3 {
+            let (_, events) =
+                join(&mut cohorts, at(1), &content("p"), name(id), "same", ()).unwrap();
+            assert_eq!(events, []);
+        }
+        assert_eq!(cohorts.next_deadline(), Some(at(2)));
+        let events = cohorts.tick(at(2));
+        let [CohortEvent::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(texts(members), ["same"; 3]);
+        assert_eq!(answered_tickets(&echo(&mut cohorts, at(3), &events[0])).len(), 3);
+    }
+    // completions of one HTTP request, and those with an index, are different samples for sure
+    let mut cohorts: Cohorts<String> = Cohorts::new(config(Incomplete::Fail));
+    for id in 0..3 {
+        let new = NewMember::new(content("p"), None, "same".to_owned(), ((), 0), 7);
+        assert_eq!(cohorts.join(at(1), new).unwrap().1.len(), usize::from(id == 2));
+        let name = Some(MemberName::Index(id));
+        let events = join(&mut cohorts, at(1), &content("q"), name, "same", ()).unwrap().1;
+        assert_eq!(events.len(), usize::from(id == 2));
+    }
+}
+
+#[test]
+fn cohort_that_settles_takes_the_member_that_is_missing() {
+    for key in [content("p"), given("g")] {
+        let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+        let (unseen, _) = join(&mut cohorts, at(0), &key, None, "a", ()).unwrap();
+        for text in ["b", "a", "c"] {
+            assert_eq!(join(&mut cohorts, at(0), &key, None, text, ()).unwrap().1, []);
+        }
+        let events = cohorts.leave(at(0), unseen);
+        let [CohortEvent::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(texts(members), ["a", "b", "c"]);
+    }
+    // where nobody leaves, further members are those of the next group of the same prompt
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    for text in ["a", "b", "a", "c", "a"] {
+        join(&mut cohorts, at(0), &content("p"), None, text, ()).unwrap();
+    }
+    let events = cohorts.tick(at(1));
+    let [CohortEvent::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((texts(members), cohorts.n_open()), (["a", "a", "b"].map(str::to_owned).into(), 2));
+    let (_, events) = join(&mut cohorts, at(2), &content("p"), None, "d", ()).unwrap();
+    let [CohortEvent::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(texts(members), ["a", "c", "d"]);
+    // and of a group with a name there is none
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    for text in ["a", "b", "a", "c"] {
+        join(&mut cohorts, at(0), &given("g"), None, text, ()).unwrap();
+    }
+    let events = cohorts.tick(at(1));
+    let [CohortEvent::Answer(_, told), CohortEvent::Judge { .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(told, &Err(Problem::GroupClosed));
+}
+
+#[test]
+fn partial_cohort_is_no_group_of_a_member_and_its_retry() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Partial));
+    let (unseen, _) = join(&mut cohorts, at(0), &content("p"), None, "a", ()).unwrap();
+    let (again, _) = join(&mut cohorts, at(9), &content("p"), None, "a", ()).unwrap();
+    assert_eq!(cohorts.tick(at(10)), [], "it settles");
+    cohorts.leave(at(10), unseen);
+    let failed = Err(Problem::Incomplete { seen: 1, wanted: 3, within: at(10) });
+    assert_eq!(cohorts.tick(at(11)), [CohortEvent::Answer(again, failed)]);
+}
+
+#[test]
+fn cohorts_hold_a_bounded_number_of_bytes() {
+    let mut cohorts: Cohorts<String> =
+        Cohorts::new(CohortConfig { max_bytes: 100, ..config(Incomplete::Fail) });
+    // questions of ten bytes
+    join(&mut cohorts, at(0), &content("p"), None, &"a".repeat(200), ()).unwrap();
+    let full = Problem::TooManyBytes { limit: 100 };
+    assert_eq!(join(&mut cohorts, at(0), &content("q"), None, "b", ()), Err(full.clone()));
+    cohorts.tick(at(10));
+    join(&mut cohorts, at(10), &content("q"), None, &"b".repeat(80), ()).unwrap();
+    assert_eq!(join(&mut cohorts, at(10), &content("q"), None, &"c".repeat(11), ()), Err(full));
+    join(&mut cohorts, at(10), &content("q"), None, "c", ()).unwrap();
+    let (_, events) = join(&mut cohorts, at(10), &content("q"), None, "d", ()).unwrap();
+    assert_eq!((events.len(), cohorts.n_bytes), (1, 0));
+}
+
+#[test]
+fn cohort_tells_a_retry_from_a_member_with_the_same_text_while_it_is_judged() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let key = content("p");
-    let (first, _) = cohorts.join(at(0), &key, None, "same", ()).unwrap();
-    let (second, _) = cohorts.join(at(0), &key, None, "same", ()).unwrap();
-    // the client disconnects and retries
-    cohorts.leave(first);
-    let (again, events) = cohorts.join(at(1), &key, None, "same", ()).unwrap();
-    assert!(events.is_empty(), "a retry completes nothing");
-    let (third, events) = cohorts.join(at(2), &key, None, "other", ()).unwrap();
-    let waiting: BTreeSet<Ticket> = [again, second, third].into();
-    // while the group is judged, another client disconnects and retries
-    cohorts.leave(second);
-    let (second, none) = cohorts.join(at(3), &key, None, "same", ()).unwrap();
+    let (first, _) = join(&mut cohorts, at(0), &key, None, "same", ()).unwrap();
+    let (second, _) = join(&mut cohorts, at(0), &key, None, "same", ()).unwrap();
+    let (third, _) = join(&mut cohorts, at(2), &key, None, "other", ()).unwrap();
+    let events = cohorts.tick(at(3));
+    // another client disconnects and retries
+    cohorts.leave(at(3), second);
+    let (again, none) = join(&mut cohorts, at(3), &key, None, "same", ()).unwrap();
     assert_eq!((none, cohorts.n_open()), (vec![], 1));
     let answers = echo(&mut cohorts, at(4), &events[0]);
-    let tickets: BTreeSet<Ticket> = answers
-        .iter()
-        .map(|event| match event {
-            CohortEvent::Answer(ticket, _) => *ticket,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(tickets.len(), 3);
-    assert!(tickets.contains(&again) && tickets.contains(&second) && tickets.contains(&third));
-    assert_ne!(waiting, tickets, "the request that left is not answered");
+    assert_eq!(answered_tickets(&answers), [first, again, third].into());
 }
 
 #[test]
 fn cohort_keeps_an_undelivered_answer_and_begins_a_new_group_after_a_delivered_one() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let key = content("p");
-    let (gone, _) = cohorts.join(at(0), &key, None, "a", ()).unwrap();
+    let (gone, _) = join(&mut cohorts, at(0), &key, None, "a", ()).unwrap();
     for text in ["b", "c"] {
-        let (_, events) = cohorts.join(at(0), &key, None, text, ()).unwrap();
+        let (_, events) = join(&mut cohorts, at(0), &key, None, text, ()).unwrap();
         if let [event] = &events[..] {
-            cohorts.leave(gone);
+            cohorts.leave(at(0), gone);
             echo(&mut cohorts, at(1), event);
         }
     }
-    let (again, events) = cohorts.join(at(20), &key, None, "a", ()).unwrap();
+    let (again, events) = join(&mut cohorts, at(20), &key, None, "a", ()).unwrap();
     assert_eq!(events, [answered(again, "a")]);
     // the next epoch has the same completions: none of them is a retry
-    assert_eq!(cohorts.join(at(30), &key, None, "a", ()).unwrap().1, []);
-    assert_eq!(cohorts.join(at(30), &key, None, "b", ()).unwrap().1, []);
+    assert_eq!(join(&mut cohorts, at(30), &key, None, "a", ()).unwrap().1, []);
+    assert_eq!(join(&mut cohorts, at(30), &key, None, "b", ()).unwrap().1, []);
     assert_eq!(cohorts.n_known(), 2);
     cohorts.tick(at(100));
     assert_eq!(cohorts.n_known(), 0, "answers expire");
@@ -123,22 +260,22 @@ fn cohort_adds_a_named_member_once() {
     let mut cohorts = Cohorts::new(config(Incomplete::Fail));
     let key = given("g");
     let named = |idx| Some(MemberName::Index(idx));
-    let (a, _) = cohorts.join(at(0), &key, named(0), "same", ()).unwrap();
-    let (b, _) = cohorts.join(at(0), &key, named(1), "same", ()).unwrap();
+    let (a, _) = join(&mut cohorts, at(0), &key, named(0), "same", ()).unwrap();
+    let (b, _) = join(&mut cohorts, at(0), &key, named(1), "same", ()).unwrap();
     // a second request for a member that still waits
-    let (twin, _) = cohorts.join(at(0), &key, named(1), "same", ()).unwrap();
-    assert_eq!(cohorts.join(at(0), &key, named(1), "else", ()), Err(Problem::MemberDiffers));
-    let (c, events) = cohorts.join(at(1), &key, named(2), "c", ()).unwrap();
+    let (twin, _) = join(&mut cohorts, at(0), &key, named(1), "same", ()).unwrap();
+    assert_eq!(join(&mut cohorts, at(0), &key, named(1), "else", ()), Err(Problem::MemberDiffers));
+    let (c, events) = join(&mut cohorts, at(1), &key, named(2), "c", ()).unwrap();
     let answers = echo(&mut cohorts, at(2), &events[0]);
     let wanted =
         [answered(a, "same"), answered(b, "same"), answered(twin, "same"), answered(c, "c")];
     assert_eq!(answers, wanted);
     // a retry is answered again, a new member is too late, a new attempt begins a new group
-    let (again, events) = cohorts.join(at(30), &key, named(2), "c", ()).unwrap();
+    let (again, events) = join(&mut cohorts, at(30), &key, named(2), "c", ()).unwrap();
     assert_eq!(events, [answered(again, "c")]);
-    assert_eq!(cohorts.join(at(30), &key, named(3), "d", ()), Err(Problem::GroupClosed));
-    let next = CohortKey::Given { group: "g".to_owned(), attempt: 1 };
-    assert_eq!(cohorts.join(at(30), &next, named(2), "c", ()).unwrap().1, []);
+    assert_eq!(join(&mut cohorts, at(30), &key, named(3), "d", ()), Err(Problem::GroupClosed));
+    let next = CohortKey::Given { tenant: String::new(), group: "g".to_owned(), attempt: 1 };
+    assert_eq!(join(&mut cohorts, at(30), &next, named(2), "c", ()).unwrap().1, []);
 }
 
 #[test]
@@ -149,8 +286,8 @@ fn incomplete_cohorts_end_by_the_policy() {
         (Incomplete::Partial, None),
     ] {
         let mut cohorts = Cohorts::new(config(policy));
-        let (a, _) = cohorts.join(at(0), &content("p"), None, "a", ()).unwrap();
-        let (b, _) = cohorts.join(at(5), &content("p"), None, "b", ()).unwrap();
+        let (a, _) = join(&mut cohorts, at(0), &content("p"), None, "a", ()).unwrap();
+        let (b, _) = join(&mut cohorts, at(5), &content("p"), None, "b", ()).unwrap();
         assert_eq!(cohorts.next_deadline(), Some(at(10)));
         assert_eq!(cohorts.tick(at(9)), []);
         let events = cohorts.tick(at(10));
@@ -166,7 +303,7 @@ fn incomplete_cohorts_end_by_the_policy() {
             }
         }
         // a single member cannot be compared
-        let (alone, _) = cohorts.join(at(20), &content("q"), None, "a", ()).unwrap();
+        let (alone, _) = join(&mut cohorts, at(20), &content("q"), None, "a", ()).unwrap();
         let events = cohorts.tick(at(30));
         let is_late = |problem: &_| matches!(problem, Problem::Incomplete { .. } | Problem::Masked);
         let told = matches!(&events[..], [CohortEvent::Answer(ticket, Err(problem))]
@@ -179,12 +316,15 @@ fn incomplete_cohorts_end_by_the_policy() {
 fn open_cohorts_are_bounded_and_make_room_when_they_are_given_up() {
     let mut cohorts: Cohorts<String> = Cohorts::new(config(Incomplete::Fail));
     for prompt in ["a", "b", "c", "d"] {
-        cohorts.join(at(0), &content(prompt), None, "x", ()).unwrap();
+        join(&mut cohorts, at(0), &content(prompt), None, "x", ()).unwrap();
     }
-    assert_eq!(cohorts.join(at(0), &content("e"), None, "x", ()), Err(Problem::TooManyCohorts));
+    assert_eq!(
+        join(&mut cohorts, at(0), &content("e"), None, "x", ()),
+        Err(Problem::TooManyCohorts)
+    );
     // open groups still take members
-    cohorts.join(at(0), &content("a"), None, "y", ()).unwrap();
-    let (_, events) = cohorts.join(at(0), &content("a"), None, "z", ()).unwrap();
+    join(&mut cohorts, at(0), &content("a"), None, "y", ()).unwrap();
+    let (_, events) = join(&mut cohorts, at(0), &content("a"), None, "z", ()).unwrap();
     let [CohortEvent::Judge { cohort, .. }] = &events[..] else { panic!("{events:?}") };
     let told = cohorts.give_up(*cohort, Problem::GivenUp("the queue is full".to_owned()));
     assert_eq!(told.len(), 3);
@@ -192,7 +332,7 @@ fn open_cohorts_are_bounded_and_make_room_when_they_are_given_up() {
         panic!("{told:?}")
     };
     assert!(reason.contains("full"));
-    assert_eq!(cohorts.join(at(1), &content("e"), None, "x", ()).unwrap().1, []);
+    assert_eq!(join(&mut cohorts, at(1), &content("e"), None, "x", ()).unwrap().1, []);
 }
 
 /// How a client sends a member.
@@ -218,8 +358,8 @@ fn fate() -> impl Strategy<Value = Fate> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// Groups of named and of unnamed members. An unnamed request that is sent twice at once would
-    /// be a second member, so those are not doubled. Every complete group is judged once, with its
+    /// Groups of named and of unnamed members. An unnamed request that waits twice at once would be
+    /// a second member, so those are not doubled. Every complete group is judged once, with its
     /// own members, in any order of arrival; other groups end by the policy; every waiting request
     /// gets an answer.
     #[test]
@@ -298,11 +438,13 @@ proptest! {
             };
             let name = named.then_some(MemberName::Index(member as u64));
             let text = said(group, member);
-            let (ticket, events) = cohorts.join(at(now), &key(group), name, &text, ()).unwrap();
+            let key = key(group);
+            let (ticket, events) = join(&mut cohorts, at(now), &key, name, &text, ()).unwrap();
             waiting.insert(ticket, text);
             handle(events, &mut waiting, &mut verdicts);
             if gives_up && waiting.remove(&ticket).is_some() {
-                cohorts.leave(ticket);
+                let events = cohorts.leave(at(now), ticket);
+                handle(events, &mut waiting, &mut verdicts);
                 requests.push((group, member, false));
             }
             if !late_verdicts {
@@ -312,9 +454,12 @@ proptest! {
                 }
             }
         }
-        now += 20;
-        let events = cohorts.tick(at(now));
-        handle(events, &mut waiting, &mut verdicts);
+        // groups that settle first, then those that are incomplete
+        for pause in [2, 20, 2] {
+            now += pause;
+            let events = cohorts.tick(at(now));
+            handle(events, &mut waiting, &mut verdicts);
+        }
         for event in std::mem::take(&mut verdicts) {
             let events = echo(&mut cohorts, at(now), &event);
             handle(events, &mut waiting, &mut verdicts);
@@ -336,13 +481,13 @@ proptest! {
 fn named_cohort_refuses_another_question() {
     let mut cohorts = Cohorts::<String, u8>::new(config(Incomplete::Fail));
     let key = given("g");
-    cohorts.join(at(0), &key, Some(MemberName::Index(0)), "a", 1).unwrap();
-    let other = cohorts.join(at(0), &key, Some(MemberName::Index(1)), "b", 2);
+    join(&mut cohorts, at(0), &key, Some(MemberName::Index(0)), "a", 1).unwrap();
+    let other = join(&mut cohorts, at(0), &key, Some(MemberName::Index(1)), "b", 2);
     assert_eq!(other.unwrap_err(), Problem::QuestionDiffers);
-    cohorts.join(at(0), &key, Some(MemberName::Index(1)), "b", 1).unwrap();
-    let (_, events) = cohorts.join(at(0), &key, Some(MemberName::Index(2)), "c", 1).unwrap();
+    join(&mut cohorts, at(0), &key, Some(MemberName::Index(1)), "b", 1).unwrap();
+    let (_, events) = join(&mut cohorts, at(0), &key, Some(MemberName::Index(2)), "c", 1).unwrap();
     assert!(matches!(&events[..], [CohortEvent::Judge { members, .. }] if members.len() == 3));
-    let other = cohorts.join(at(0), &key, Some(MemberName::Index(2)), "c", 2);
+    let other = join(&mut cohorts, at(0), &key, Some(MemberName::Index(2)), "c", 2);
     assert_eq!(other.unwrap_err(), Problem::QuestionDiffers, "also after it was judged");
 }
 
@@ -354,7 +499,7 @@ fn unnamed_cohort_begins_anew_for_an_index_that_was_answered() {
         let mut answers = Vec::new();
         for (idx, text) in said.into_iter().enumerate() {
             let name = Some(MemberName::Index(idx as u64));
-            let (_, events) = cohorts.join(at(now), &key, name, text, ()).unwrap();
+            let (_, events) = join(&mut cohorts, at(now), &key, name, text, ()).unwrap();
             assert_eq!(events.is_empty(), idx < 2, "index {idx} at {now}");
             if let [event] = &events[..] {
                 answers = echo(&mut cohorts, at(now), event);
@@ -378,12 +523,12 @@ fn restored_cohort_answers_retries_of_members_without_an_answer() {
     cohorts.restore(at(60), &content("p"), vec![told, untold.clone(), untold]);
     assert_eq!(cohorts.n_open(), 0);
     let (b, events) =
-        cohorts.join(at(1), &given("g"), Some(MemberName::Index(1)), "b", ()).unwrap();
+        join(&mut cohorts, at(1), &given("g"), Some(MemberName::Index(1)), "b", ()).unwrap();
     assert_eq!(events, [answered(b, "b!")]);
-    let (one, events) = cohorts.join(at(1), &content("p"), None, "b", ()).unwrap();
+    let (one, events) = join(&mut cohorts, at(1), &content("p"), None, "b", ()).unwrap();
     assert_eq!(events, [answered(one, "b!")]);
     // a completion that was answered before is no retry: it begins a new group
-    let (_, events) = cohorts.join(at(1), &content("p"), None, "a", ()).unwrap();
+    let (_, events) = join(&mut cohorts, at(1), &content("p"), None, "a", ()).unwrap();
     assert_eq!((events, cohorts.n_open()), (vec![], 1));
     assert!(cohorts.tick(at(60)).len() == 1 && cohorts.n_known() == 0);
 }

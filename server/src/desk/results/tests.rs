@@ -8,7 +8,7 @@ use super::*;
 use joust_reward::arena::{GroupRequest, GroupResult};
 
 fn key_of(group: &GroupRequest) -> GroupKey {
-    GroupKey::of(group).0
+    GroupKey::of("", group).0
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ fn judged(question: &str, status: Status) -> Arc<Judged> {
         position_bias_stderr: None,
         is_refused: false,
     };
-    Arc::new(Judged { key: key_of(&group), group, result, cohort: None })
+    Arc::new(Judged { key: key_of(&group), group, result, cohort: None, tenant: String::new() })
 }
 
 #[test]
@@ -62,9 +62,39 @@ fn group_key_depends_on_every_field_and_is_the_same_after_the_journal() {
     other.seed = Seed::new(2);
     assert_ne!(key_of(&other), key);
     assert_ne!(key_of(&group("r")), key);
-    let (_, json) = GroupKey::of(&group("q"));
+    let (_, json) = GroupKey::of("", &group("q"));
     let read: GroupRequest = serde_json::from_str(json.get()).unwrap();
     assert_eq!(key_of(&read), key, "written groups keep their key");
+}
+
+#[test]
+fn group_key_depends_on_the_tenant_and_results_are_shown_to_their_tenant() {
+    let group = group("q");
+    let of = |tenant| GroupKey::of(tenant, &group).0;
+    assert!(of("alice") != of("bob") && of("alice") != of(""));
+    let mut results = Results::new(10 * SECOND, 1 << 20);
+    let key = of("alice");
+    drop(results.begin(key, "alice"));
+    for tenant in ["bob", ""] {
+        assert_eq!(results.stage(SECOND, tenant, key), None);
+    }
+    assert_eq!(results.stage(SECOND, "alice", key), Some(GroupStage::Queued));
+    results.finish(SECOND, key, Err(Problem::Cancelled));
+    assert_eq!(results.stage(SECOND, "bob", key), None);
+    assert!(results.stage(SECOND, "alice", key).is_some());
+}
+
+#[test]
+fn results_bound_the_clients_with_a_job_of_a_group() {
+    let mut results = Results::new(10 * SECOND, 1 << 20);
+    let key = key_of(&group("q"));
+    drop(results.begin(key, ""));
+    let client = |number: usize| Client::of_tenant("", Some(&number.to_string()));
+    for number in 0..MAX_JOB_CLIENTS {
+        assert_eq!(results.add_job(key, &client(number)), Ok(()));
+    }
+    assert_eq!(results.add_job(key, &client(1000)), Err(MAX_JOB_CLIENTS));
+    assert_eq!(results.add_job(key, &client(0)), Ok(()), "it has one already");
 }
 
 #[test]
@@ -72,14 +102,14 @@ fn results_are_shared_in_flight_and_cached_for_their_ttl() {
     let mut results = Results::new(10 * SECOND, 1 << 20);
     let done = judged("q", Status::Scored);
     assert!(results.look_up(SECOND, done.key).is_none());
-    let mut first = results.begin(done.key);
+    let mut first = results.begin(done.key, "");
     let Some(GroupLookup::InFlight(mut second)) = results.look_up(SECOND, done.key) else {
         panic!()
     };
-    assert_eq!(results.stage(Duration::ZERO, done.key), Some(GroupStage::Queued));
+    assert_eq!(results.stage(Duration::ZERO, "", done.key), Some(GroupStage::Queued));
     results
         .record_progress(done.key, GroupProgress { matches_over: 1, matches_begun: 2, votes: 3 });
-    let Some(GroupStage::Judging(progress)) = results.stage(Duration::ZERO, done.key) else {
+    let Some(GroupStage::Judging(progress)) = results.stage(Duration::ZERO, "", done.key) else {
         panic!()
     };
     assert_eq!(progress.votes, 3);
@@ -95,16 +125,16 @@ fn results_are_shared_in_flight_and_cached_for_their_ttl() {
 fn results_of_a_failed_judge_and_cancelled_groups_are_judged_again() {
     let mut results = Results::new(10 * SECOND, 1 << 20);
     let failed = judged("q", Status::JudgeFailed);
-    drop(results.begin(failed.key));
+    drop(results.begin(failed.key, ""));
     results.finish(SECOND, failed.key, Ok(Arc::clone(&failed)));
     assert!(results.look_up(SECOND, failed.key).is_none());
     assert_eq!(
-        results.stage(Duration::ZERO, failed.key),
+        results.stage(Duration::ZERO, "", failed.key),
         Some(GroupStage::Over(Ok(failed))),
         "but a job shows it"
     );
     let key = key_of(&group("r"));
-    let mut waiting = results.begin(key);
+    let mut waiting = results.begin(key, "");
     results.finish(SECOND, key, Err(Problem::Cancelled));
     assert_eq!(waiting.try_recv().unwrap(), Err(Problem::Cancelled));
     assert!(results.look_up(SECOND, key).is_none());
@@ -116,7 +146,7 @@ fn results_evict_the_oldest_beyond_their_limit_of_memory() {
     let mut results = Results::new(1000 * SECOND, 3 * one);
     let all: Vec<_> = (0..5).map(|number| judged(&format!("q{number}"), Status::Scored)).collect();
     for (number, judged) in all.iter().enumerate() {
-        drop(results.begin(judged.key));
+        drop(results.begin(judged.key, ""));
         results.finish(SECOND * number as u32, judged.key, Ok(Arc::clone(judged)));
     }
     assert_eq!(results.n_cached(), (3, 3 * one));
@@ -132,16 +162,17 @@ fn results_evict_the_oldest_beyond_their_limit_of_memory() {
 fn journal_lines_read_as_their_entries() {
     use crate::dump::journal::{JournalEntry, JournalLine};
     let judged = judged("q", Status::Scored);
-    let (key, json) = GroupKey::of(&judged.group);
+    let (key, json) = GroupKey::of("alice", &judged.group);
     let group = Box::new(judged.group.clone());
-    let (client, by) = ("c".to_owned(), "rule".to_owned());
+    let (client, by) = (Client::of_tenant("alice", Some("c")), "rule".to_owned());
+    let shown = client.clone();
     for (line, entry) in [
         (
             JournalLine::judged(1.5, "rule", &judged, &json),
             JournalEntry::Judged { at: 1.5, by, judged: Arc::clone(&judged) },
         ),
         (
-            JournalLine::Accepted { key, group: &json, client: "c" },
+            JournalLine::Accepted { key, group: &json, client: &shown },
             JournalEntry::Accepted { key, group, client },
         ),
         (JournalLine::Delivered { key, member: 2 }, JournalEntry::Delivered { key, member: 2 }),
@@ -150,7 +181,8 @@ fn journal_lines_read_as_their_entries() {
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(serde_json::from_str::<JournalEntry>(&text).unwrap(), entry, "{text}");
     }
-    let line = JournalLine::Accepted { key, group: &json, client: "c" };
-    let wanted = format!(r#"{{"accepted":{{"key":"{key}","group":{json},"client":"c"}}}}"#);
+    let line = JournalLine::Accepted { key, group: &json, client: &shown };
+    let client = r#"{"tenant":"alice","name":"c"}"#;
+    let wanted = format!(r#"{{"accepted":{{"key":"{key}","group":{json},"client":{client}}}}}"#);
     assert_eq!(serde_json::to_string(&line).unwrap(), wanted, "the hashed JSON is written");
 }
