@@ -2,9 +2,9 @@
 //!
 //! The two votes of a pair show the answers in opposite orders. A match ends early only after a
 //! whole number of pairs, and what counts then are the pairs with two valid votes: a judge that
-//! only prefers the first position puts no side ahead. Only the votes before the first unfinished pair
-//! are known to the rule, so that the order in which votes arrive changes nothing. The rule does not
-//! know judges.
+//! only prefers the first position puts no side ahead. Only the votes before the first unfinished
+//! pair are known to the rule, so that the order in which votes arrive changes nothing. The rule
+//! does not know judges.
 
 use std::fmt::Display;
 

@@ -1,5 +1,5 @@
-//! Runs that are stopped: by signals, by a judge that fails, by a second start. Nothing is lost, and
-//! the run that goes on ends in the same bytes.
+//! Runs that are stopped: by signals, by a judge that fails, by a second start. Nothing is lost,
+//! and the run that goes on ends in the same bytes.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;

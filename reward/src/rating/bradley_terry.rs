@@ -115,8 +115,8 @@ pub fn bradley_terry(
 /// H is the negative Hessian there; its inverse is projected on strengths of mean 0, since the
 /// group's common level is no finding. It includes what is not known of beta.
 ///
-/// A judge that always names the answer shown first gives equal strengths to players that were shown
-/// first as often as second; otherwise beta explains what it can and the rest stays in the
+/// A judge that always names the answer shown first gives equal strengths to players that were
+/// shown first as often as second; otherwise beta explains what it can and the rest stays in the
 /// strengths. Several groups tell more about beta than one, and less is left.
 ///
 /// Source: Bradley and Terry, "Rank Analysis of Incomplete Block Designs", 1952; the order term is
@@ -151,8 +151,8 @@ pub fn bradley_terry_of_groups(
     groups.iter().zip(&maximum.at.thetas).map(fit).collect()
 }
 
-/// Fits the strengths of a group to a position bias that is known from elsewhere. With the bias of a
-/// fit of several groups, the strengths and errors are those of that fit.
+/// Fits the strengths of a group to a position bias that is known from elsewhere. With the bias of
+/// a fit of several groups, the strengths and errors are those of that fit.
 ///
 /// # Panics
 /// As [`bradley_terry_of_groups`].

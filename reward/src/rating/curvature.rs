@@ -1,8 +1,8 @@
 //! The negative Hessian of a group's strengths: a multiple of the identity, from the prior, plus
 //! the Laplacian of the graph of matches.
 //!
-//! It solves systems with it: small groups by Cholesky's method, large ones, in which a player meets
-//! few others, by conjugate gradients. It does not know votes.
+//! It solves systems with it: small groups by Cholesky's method, large ones, in which a player
+//! meets few others, by conjugate gradients. It does not know votes.
 
 use super::cholesky::{Cholesky, dot};
 

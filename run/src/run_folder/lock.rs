@@ -69,8 +69,8 @@ impl RunLock {
     }
 }
 
-/// Tries again for a moment: another start may be looking whether the lock is free, or a process may
-/// be on its way from its fork to the program that it runs, with the lock still in its hands.
+/// Tries again for a moment: another start may be looking whether the lock is free, or a process
+/// may be on its way from its fork to the program that it runs, with the lock still in its hands.
 fn patiently(lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
     for _ in 0..20 {
         match lock() {

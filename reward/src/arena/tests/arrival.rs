@@ -149,7 +149,7 @@ proptest! {
 
 #[test]
 fn retry_in_flight_does_not_let_later_votes_decide() {
-    // the first vote needs a second attempt, which arrives last; by then four votes are for one side
+    // the first vote needs a second attempt, which arrives last; by then one side has four votes
     let script: Script = |request| match (request.vote, request.attempt) {
         (0, 0) => Ok(Verdict::Invalid),
         (0, _) => larger(request).map(|verdict| match verdict {
