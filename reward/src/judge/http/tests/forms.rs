@@ -10,9 +10,11 @@ const RIGHT: &str = r#"{"choices": [{"index": 0, "message": {"content": "\\boxed
     "reasoning": "a", "reasoning": "b", "reasoning_content": "b"}, "finish_reason": "stop",
     "logprob": NaN}], "usage": null}"#;
 
+/// The failure of a vote after two tries; a connection that breaks off is not waited for.
 fn failure(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> String {
+    let settings = |http: &mut HttpJudgeConfig| (http.tries, http.outage_s) = (2, 0.0);
     let server = mock(move |_, _| std::future::ready(answer()));
-    let outcomes = all_votes(&mut judge(vec![server.url.clone()], |http| http.tries = 2), 1);
+    let outcomes = all_votes(&mut judge(vec![server.url.clone()], settings), 1);
     let Err(JudgeError::Failed(reason)) = &outcomes[0].1 else { panic!("{outcomes:?}") };
     assert_eq!(server.n_calls.load(Ordering::SeqCst), 2, "{reason}");
     reason.clone()
