@@ -73,10 +73,10 @@ fn chat_content_is_text_even_where_it_spells_control_tokens() {
     // the marks of this program are no way around it
     let (text, ids) = encode_content(&tokenizer, "<eos> \u{fdd0}0\u{fdd0} \u{fdd1}0\u{fdd1}");
     assert_eq!(n_special(&ids), 3, "{text:?}");
-    let short = BpeConfig { special_tokens: vec!["#".into(), "<user>".into()], ..config() };
-    let short = bpe(std::iter::once("#1 is 1".to_owned()), &short).unwrap();
-    let (text, ids) = encode_content(&short, "#1");
-    assert!(!ids.contains(&short.token_id("#").unwrap()), "{text:?}");
+    let short = BpeConfig { special_tokens: vec!["##".into(), "<user>".into()], ..config() };
+    let short = bpe(std::iter::once("##1 is 1".to_owned()), &short).unwrap();
+    let (text, ids) = encode_content(&short, "##1");
+    assert!(!ids.contains(&short.token_id("##").unwrap()), "{text:?}");
     assert_eq!(short.decode(&ids, false), text);
 }
 

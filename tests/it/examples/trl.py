@@ -36,7 +36,7 @@ nowhere = TournamentReward("http://127.0.0.1:9", 4, timeout=0.1)
 problems = [
     problem_of(lambda: TournamentReward(URL, 3)(prompts, completions)),
     problem_of(lambda: TournamentReward(URL, 8)(prompts, completions)),
-    problem_of(lambda: TournamentReward(URL, 4, votes=2)(prompts, completions)),
+    problem_of(lambda: TournamentReward(URL, 4, votes=0)(prompts, completions)),
     problem_of(lambda: nowhere(prompts, completions)),
 ]
 print(json.dumps([rewards, extra, metrics, same, problems]))
