@@ -5,7 +5,7 @@ The reference is one logistic regression over all groups, maximised with scipy: 
 per group and one common column for the answer shown first. Standard errors come from the inverse of
 the whole Hessian, projected on strengths of mean zero within each group.
 
-Run: python make_pooled_ratings.py    (writes pooled_ratings.json beside this file; needs numpy, scipy)
+Run: python make_pooled_ratings.py    (pooled_ratings.json beside this file; needs numpy, scipy)
 """
 
 import json

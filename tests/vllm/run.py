@@ -55,7 +55,11 @@ def served(vllm: str, model: pathlib.Path, folder: pathlib.Path, *args: str):
     began = time.time()
     with open(log_path, "wb") as log:
         server = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, **ENVIRONMENT}, start_new_session=True
+            command,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **ENVIRONMENT},
+            start_new_session=True,
         )
     try:
         while True:

@@ -10,7 +10,7 @@ use joust_schema::control_tokens;
 use joust_schema::prompt::Message;
 use tokenizers::AddedToken;
 
-use super::{Tokenizer, chat::JinjaTemplate};
+use super::chat::JinjaTemplate;
 use crate::error::Error;
 
 /// Encloses the number of a control token that stands in a content. Unicode keeps this code point
@@ -35,46 +35,9 @@ pub(super) struct TextEncoder {
     ids: BTreeMap<u32, u32>,
 }
 
-impl Tokenizer {
-    /// A content of a chat, marked for [`Tokenizer::encode_marked`]: every control token in it will
-    /// be encoded as text. Contents without control tokens are returned unchanged.
-    pub fn mark_controls(&self, content: &str) -> String {
-        let has_mark = content.contains([IN_CONTENT, IN_TEMPLATE]);
-        let encoder = self.text_encoder();
-        if !has_mark && !encoder.may_hold_controls(content) {
-            return content.to_owned();
-        }
-        let content = content.replace([IN_CONTENT, IN_TEMPLATE], "\u{fffd}");
-        let marked = encoder.replace_controls(&content, IN_CONTENT);
-        let is_in_template = |token: &str| encoder.in_template.contains(token);
-        control_tokens::disarmed_where(&marked, is_in_template)
-    }
-
-    /// Encodes a rendered chat whose contents were marked by [`Tokenizer::mark_controls`]. Without
-    /// control tokens in the contents it is [`Tokenizer::encode`].
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`] where the tokenizer refuses the text.
-    pub fn encode_marked(&self, rendered: &str) -> Result<Vec<u32>, Error> {
-        if !rendered.contains(IN_CONTENT) {
-            return self.encode(rendered);
-        }
-        let encoder = self.text_encoder();
-        let text = encoder.replace_controls(rendered, IN_TEMPLATE);
-        let text = encoder.restore(&text, IN_CONTENT);
-        let encoding = encoder.inner.encode_fast(&*text, false);
-        let encoding = encoding.map_err(|error| Error::Tokenizer(error.to_string()))?;
-        let of_mark = |id: &u32| encoder.ids.get(id).copied().unwrap_or(*id);
-        Ok(encoding.get_ids().iter().map(of_mark).collect())
-    }
-
-    fn text_encoder(&self) -> &TextEncoder {
-        self.as_text.get_or_init(|| TextEncoder::new(&self.inner, self.template.as_deref()))
-    }
-}
-
 impl TextEncoder {
-    fn new(tokenizer: &tokenizers::Tokenizer, template: Option<&JinjaTemplate>) -> Self {
+    /// Of a tokenizer and the chat template that it is used with.
+    pub(super) fn new(tokenizer: &tokenizers::Tokenizer, template: Option<&JinjaTemplate>) -> Self {
         let mut added: Vec<(u32, AddedToken)> =
             tokenizer.get_added_tokens_decoder().into_iter().collect();
         added.retain(|(_, token)| {
@@ -106,6 +69,33 @@ impl TextEncoder {
         let mut in_template = template.map(written_tokens).unwrap_or_default();
         in_template.retain(|token| !controls.contains(token));
         Self { controls, first_bytes, in_template, inner, ids }
+    }
+
+    /// A content of a chat with marks in the place of its control tokens; unchanged without any.
+    pub(super) fn mark_controls(&self, content: &str) -> String {
+        let has_mark = content.contains([IN_CONTENT, IN_TEMPLATE]);
+        if !has_mark && !self.may_hold_controls(content) {
+            return content.to_owned();
+        }
+        let content = content.replace([IN_CONTENT, IN_TEMPLATE], "\u{fffd}");
+        let marked = self.replace_controls(&content, IN_CONTENT);
+        let is_in_template = |token: &str| self.in_template.contains(token);
+        control_tokens::disarmed_where(&marked, is_in_template)
+    }
+
+    /// Whether a rendered chat has marked contents.
+    pub(super) fn is_marked(rendered: &str) -> bool {
+        rendered.contains(IN_CONTENT)
+    }
+
+    /// The ids of a rendered chat whose contents were marked.
+    pub(super) fn encode_marked(&self, rendered: &str) -> Result<Vec<u32>, Error> {
+        let text = self.replace_controls(rendered, IN_TEMPLATE);
+        let text = self.restore(&text, IN_CONTENT);
+        let encoding = self.inner.encode_fast(&*text, false);
+        let encoding = encoding.map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let of_mark = |id: &u32| self.ids.get(id).copied().unwrap_or(*id);
+        Ok(encoding.get_ids().iter().map(of_mark).collect())
     }
 
     fn may_hold_controls(&self, text: &str) -> bool {

@@ -38,6 +38,28 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// A content of a chat, marked for [`Tokenizer::encode_marked`]: every control token in it will
+    /// be encoded as text. Contents without control tokens are returned unchanged.
+    pub fn mark_controls(&self, content: &str) -> String {
+        self.text_encoder().mark_controls(content)
+    }
+
+    /// Encodes a rendered chat whose contents were marked by [`Tokenizer::mark_controls`]. Without
+    /// control tokens in the contents it is [`Tokenizer::encode`].
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where the tokenizer refuses the text.
+    pub fn encode_marked(&self, rendered: &str) -> Result<Vec<u32>, Error> {
+        match TextEncoder::is_marked(rendered) {
+            true => self.text_encoder().encode_marked(rendered),
+            false => self.encode(rendered),
+        }
+    }
+
+    fn text_encoder(&self) -> &TextEncoder {
+        self.as_text.get_or_init(|| TextEncoder::new(&self.inner, self.template.as_deref()))
+    }
+
     /// Makes a tokenizer from its parts.
     ///
     /// # Errors

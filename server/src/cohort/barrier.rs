@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::machine::Cohorts;
 use super::members::{NewMember, RequestNumber};
-use super::stall::{StallWatch, Waiting};
+use super::stall::{StallWatch, WaitingCounts};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::client::Client;
 use crate::desk::handle::ScorerHandle;
@@ -273,7 +273,7 @@ impl BarrierShared {
         let mut state = self.lock();
         let (n_collecting, n_requests) = (state.cohorts.n_collecting(), state.waiting.len());
         let n_judging = state.cohorts.n_open() - n_collecting;
-        let waiting = Waiting { n_collecting, n_judging, n_requests };
+        let waiting = WaitingCounts { n_collecting, n_judging, n_requests };
         if state.stall.is_news(now, waiting) {
             tracing::warn!(
                 groups = n_collecting,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Groups and requests at the barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingCounts {
     /// Number of groups that wait for members.
     pub(crate) n_collecting: usize,
     /// Number of groups that are judged.
@@ -43,7 +43,7 @@ impl StallWatch {
 
     /// Whether to tell that groups stall: once, until something moves. Two groups that wait while
     /// nothing is judged are needed: a client with free connections completes groups.
-    pub(crate) fn is_news(&mut self, now: Duration, waiting: Waiting) -> bool {
+    pub(crate) fn is_news(&mut self, now: Duration, waiting: WaitingCounts) -> bool {
         if waiting.n_judging > 0 {
             self.moved(now);
         }
@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn stall_watch_tells_once_that_groups_wait_for_members() {
         let at = Duration::from_secs;
-        let waiting = |n_collecting, n_judging| Waiting { n_collecting, n_judging, n_requests: 64 };
+        let waiting =
+            |n_collecting, n_judging| WaitingCounts { n_collecting, n_judging, n_requests: 64 };
         let mut watch = StallWatch::new(at(600));
         watch.moved(at(100));
         assert!(!watch.is_news(at(159), waiting(40, 0)));
@@ -76,6 +77,6 @@ mod tests {
         assert!(watch.is_news(at(630), waiting(40, 0)));
         watch.moved(at(700));
         assert!(!watch.is_news(at(900), waiting(1, 0)), "one group waits for a slow rollout");
-        assert!(!watch.is_news(at(900), Waiting { n_requests: 0, ..waiting(40, 0) }));
+        assert!(!watch.is_news(at(900), WaitingCounts { n_requests: 0, ..waiting(40, 0) }));
     }
 }
