@@ -24,7 +24,7 @@ pub(super) enum CohortStage {
 }
 
 impl CohortStage {
-    /// Time at which [`Cohorts::tick`] acts on the stage.
+    /// Time at which `Cohorts::tick` acts on the stage.
     pub(super) fn deadline(self) -> Option<Duration> {
         match self {
             Self::Collecting { until, settled } => Some(settled.unwrap_or(until)),
