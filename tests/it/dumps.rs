@@ -54,7 +54,7 @@ wanted = {
         "decided_early winner a_first_votes_a a_first_votes_b position_bias position_bias_stderr",
     "votes":
         "match_id vote attempt a_shown_first verdict text prompt_tokens cached_prompt_tokens "
-        "completion_tokens latency_ms seed judge",
+        "completion_tokens latency_ms seed judge cut_off",
 }
 for table, columns in wanted.items():
     frame = polars.read_parquet(f"{dump}/{table}.parquet")

@@ -144,7 +144,8 @@ def main() -> None:
         run = joust(binary, "judge", config, *http, "--input", str(folder / "pairs.jsonl"),
                     "--output", str(folder / "refused"))
         wrong_name = joust(binary, "judge", config, http[0], http[1], "reward.judge.model=other",
-                           "--input", str(folder / "pairs.jsonl"), "--output", str(folder / "refused"))
+                           "--input", str(folder / "pairs.jsonl"),
+                           "--output", str(folder / "refused"))
     for name, answer, words in [
         ("another tokenizer", run, "--tokenizer"),
         ("another name", wrong_name, 'it has "rrm"'),
