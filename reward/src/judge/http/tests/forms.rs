@@ -51,9 +51,6 @@ fn http_failure_tells_the_field_or_the_cause() {
     }
     let encoded = || ([("content-encoding", "gzip")], "x").into_response();
     assert!(failure(encoded).contains("the answer is encoded (\"gzip\")"));
-    let wrong_length = || ([("content-length", "1000")], Body::from("{")).into_response();
-    let reason = failure(wrong_length);
-    assert!(reason.matches(": ").count() > 2, "the cause of the failure is told: {reason}");
 }
 
 #[test]
