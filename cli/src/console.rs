@@ -95,6 +95,9 @@ fn training_line(metrics: &Metrics, eval_accuracy: Option<f64>) -> String {
 
 /// `loss 0.1234 accuracy 0.980 2100 tokens/s`
 fn sft_line(metrics: &Metrics, _eval_accuracy: Option<f64>) -> String {
+    if !metrics.contains_key("loss") {
+        return format!("no update: {} examples do not fit", metrics["skipped_examples"]);
+    }
     format!(
         "loss {:.4} accuracy {:.3} {:.0} tokens/s",
         metrics["loss"], metrics["mean_token_accuracy"], metrics["tokens_per_second"]

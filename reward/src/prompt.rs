@@ -5,6 +5,8 @@
 //! does not know the chat template that wraps the messages, nor how the judge's answer is read (see
 //! `verdict`).
 
+use std::borrow::Cow;
+
 use joust_schema::prompt::Message;
 
 /// The system text. The two line feeds at its end are part of it: the chat template adds no
@@ -66,6 +68,16 @@ pub fn template_hash() -> String {
     let parts = messages("{question}", "{answer_first}", "{answer_second}");
     let text = parts.map(|message| message.content).concat();
     blake3::hash(text.as_bytes()).to_hex()[..8].to_owned()
+}
+
+/// A completion together with the `<think>` that its prompt ends with. Templates of reasoning
+/// models open the thought in the prompt; without the tag an unfinished thought would pass for an
+/// answer.
+pub fn with_opened_thought<'a>(prompt: &str, completion: &'a str) -> Cow<'a, str> {
+    match prompt.trim_end().ends_with(THINK_OPEN) {
+        true => Cow::Owned(format!("{THINK_OPEN}{completion}")),
+        false => Cow::Borrowed(completion),
+    }
 }
 
 /// Returns a policy's answer without its thoughts: the text after the last `</think>`, trimmed.

@@ -1,125 +1,157 @@
 //! Verifiable answers: compares the final answer of a completion with the known one.
 //!
-//! The final answer is the content of the last `\boxed{…}`, else the last number, else the text
-//! after the last "answer is", else the whole text. Numbers are compared as numbers (`1,200` equals
-//! `1200.0`), other answers as text without regard to case and spaces.
+//! It follows the PyPI package `math-verify`: the final answer is the content of the last
+//! `\boxed{…}`, else what follows the word "answer", else the last formula or number. Numbers are
+//! exact fractions of any size; a decimal equals what it was rounded from (six places). Sets,
+//! points, intervals, equations, inequalities and matrices are compared as such, expressions with
+//! symbols by their values. Known answers that are words are compared as text, without regard to
+//! case and spaces. What is not understood is not equal, and is told apart from a wrong answer.
+//! `tests/golden/make_answers.py` makes the pairs on which both must agree, apart from the named
+//! differences in this module's tests.
+
+mod answer;
+mod commands;
+mod compare;
+mod cursor;
+mod expression;
+mod extract;
+mod grammar;
+mod lexer;
+mod number;
+mod parse;
+mod plain;
+mod spans;
+mod token;
+mod units;
+mod words;
+
+use answer::MathAnswer;
+use extract::FinalAnswer;
 
 use crate::prompt::strip_thinking;
 
+/// The final answer of a completion beside the known one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correctness {
+    /// The answers are equal.
+    Correct,
+    /// They are not.
+    Wrong,
+    /// The completion has no final answer: an unfinished thought, a text without a number.
+    NoAnswer,
+    /// One of the answers was not understood, and they are not the same text. Not correct.
+    NotUnderstood,
+}
+
+impl Correctness {
+    /// Whether the answers are equal.
+    pub fn is_correct(self) -> bool {
+        self == Self::Correct
+    }
+}
+
+/// An answer that the rule cannot read.
+#[derive(Debug)]
+struct NotUnderstood;
+
 /// Whether the completion's final answer equals `reference`.
 pub fn is_correct(completion: &str, reference: &str) -> bool {
+    correctness(completion, reference).is_correct()
+}
+
+/// Compares the completion's final answer with `reference`. A reference that is a JSON list of
+/// texts, `["1", "one"]`, has several known answers, each of which is correct.
+pub fn correctness(completion: &str, reference: &str) -> Correctness {
+    let completion = strip_thinking(completion);
+    if completion.is_empty() {
+        return Correctness::NoAnswer;
+    }
+    let mut best = Correctness::NoAnswer;
+    for known in alternatives(reference) {
+        let correctness = compare_with(completion, &known);
+        best = match (best, correctness) {
+            (_, Correctness::Correct) => return Correctness::Correct,
+            (Correctness::NotUnderstood, _) | (_, Correctness::NotUnderstood) => {
+                Correctness::NotUnderstood
+            }
+            (Correctness::Wrong, _) | (_, Correctness::Wrong) => Correctness::Wrong,
+            _ => Correctness::NoAnswer,
+        };
+    }
+    best
+}
+
+fn alternatives(reference: &str) -> Vec<String> {
+    match serde_json::from_str::<Vec<String>>(reference) {
+        Ok(known) if !known.is_empty() => known,
+        _ => vec![reference.to_owned()],
+    }
+}
+
+fn compare_with(completion: &str, reference: &str) -> Correctness {
+    let known = known_answer(reference);
+    if known.is_empty() {
+        return Correctness::NotUnderstood;
+    }
+    let by_value = compare_values(completion, &known);
+    if by_value == Correctness::Correct || !words::has_letters(&known) {
+        return by_value;
+    }
+    match words::final_text(completion) {
+        Some(text) if words::is_same(&text, &known) => Correctness::Correct,
+        _ if words::is_text(&known) && by_value == Correctness::NoAnswer => Correctness::Wrong,
+        _ => by_value,
+    }
+}
+
+fn compare_values(completion: &str, known: &str) -> Correctness {
+    let text = match extract::final_answer(completion) {
+        FinalAnswer::Found(text) if !text.trim().is_empty() => text,
+        _ => return Correctness::NoAnswer,
+    };
+    if words::is_same(&text, known) {
+        return Correctness::Correct;
+    }
+    let (Ok(gold), Ok(answer)) = (parse::parse(known), parse::parse(&text)) else {
+        // words beside words are compared as words
+        let are_words = words::is_text(known) && words::is_text(&text);
+        return if are_words { Correctness::Wrong } else { Correctness::NotUnderstood };
+    };
+    match compare::same(&gold, &answer) {
+        Some(true) => Correctness::Correct,
+        Some(false) => Correctness::Wrong,
+        None => Correctness::NotUnderstood,
+    }
+}
+
+/// The answer in a known answer: data sets have it behind `####`, in a box, or as a formula.
+fn known_answer(reference: &str) -> String {
     // GSM8K writes its answers after `####`
     let reference = reference.rsplit("####").next().unwrap_or(reference).trim();
-    match number(reference) {
-        Some(wanted) => final_number(completion) == Some(wanted),
-        None => final_text(completion)
-            .is_some_and(|answer| normalized(&answer) == normalized(reference)),
+    if reference.contains("\\boxed")
+        && let FinalAnswer::Found(text) = extract::final_answer(reference)
+    {
+        return text;
     }
+    extract::last_formula(reference)
+        .filter(|_| reference.replace("\\$", "").contains('$') || reference.contains("\\("))
+        .unwrap_or_else(|| reference.to_owned())
 }
 
 /// The last number of a completion, or of its last box if it has one; thoughts are not read.
 pub fn final_number(completion: &str) -> Option<FinalNumber> {
-    let text = strip_thinking(completion);
-    match last_boxed(text) {
-        Some(content) => last_number(content),
-        None => last_number(text),
+    match extract::final_answer(strip_thinking(completion)) {
+        FinalAnswer::Found(text) => match parse::parse(&text).ok()? {
+            MathAnswer::Value(value) => value.exact().map(FinalNumber),
+            _ => None,
+        },
+        FinalAnswer::CutOff | FinalAnswer::Missing => None,
     }
 }
 
-fn final_text(completion: &str) -> Option<String> {
-    let text = strip_thinking(completion);
-    if let Some(content) = last_boxed(text) {
-        return Some(content.to_owned());
-    }
-    let lower = text.to_lowercase();
-    let after = ["answer is", "answer:"]
-        .iter()
-        .filter_map(|mark| lower.rfind(mark).map(|at| at + mark.len()))
-        .max();
-    // lower-casing may move byte positions in some scripts: then the whole text is the answer
-    let answer = after.and_then(|at| text.get(at..)).unwrap_or(text);
-    Some(answer.to_owned()).filter(|answer| !answer.trim().is_empty())
-}
-
-fn normalized(text: &str) -> String {
-    let text = text.trim().trim_matches(|c| matches!(c, '.' | '*' | '$' | ':'));
-    text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
-}
-
-/// The content of the last `\boxed{…}` whose braces match.
-fn last_boxed(text: &str) -> Option<&str> {
-    const OPEN: &str = "\\boxed{";
-    let start = text.rfind(OPEN)? + OPEN.len();
-    let mut depth = 1;
-    for (at, c) in text[start..].char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(&text[start..start + at]);
-        }
-    }
-    None
-}
-
-/// A decimal number without leading and trailing zeros, so that equal numbers are equal texts.
+/// A number, equal to others of the same value however they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FinalNumber(String);
-
-/// The number that `text` consists of; `None` if it has anything else.
-fn number(text: &str) -> Option<FinalNumber> {
-    let text = text.trim().trim_start_matches('$').trim_end_matches(['.', '%']);
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let is_number = digits.starts_with(|c: char| c.is_ascii_digit())
-        && digits.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '.');
-    if is_number { last_number(text) } else { None }
-}
-
-fn last_number(text: &str) -> Option<FinalNumber> {
-    let bytes = text.as_bytes();
-    let end = bytes.iter().rposition(u8::is_ascii_digit)? + 1;
-    let mut start = end - 1;
-    let mut has_point = false;
-    while start > 0 {
-        let is_part = match bytes[start - 1] {
-            b'0'..=b'9' => true,
-            b'.' if !has_point && start > 1 && bytes[start - 2].is_ascii_digit() => {
-                has_point = true;
-                true
-            }
-            // a thousands separator: a comma between a digit and exactly three more
-            b',' => {
-                start > 1
-                    && bytes[start - 2].is_ascii_digit()
-                    && bytes[start..end].iter().take_while(|byte| byte.is_ascii_digit()).count()
-                        == 3
-            }
-            _ => false,
-        };
-        if !is_part {
-            break;
-        }
-        start -= 1;
-    }
-    // a minus sign, unless it subtracts (`5 -3`) or joins a word (`item-3`)
-    let before = text[..start].strip_suffix(['-', '\u{2212}']);
-    let is_negative = before.is_some_and(|before| {
-        let subtracts = before.trim_end().ends_with(|c: char| c.is_ascii_digit() || c == ')');
-        !subtracts && !before.ends_with(char::is_alphanumeric)
-    });
-    let plain = text[start..end].replace(',', "");
-    let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
-    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
-    let whole = if whole.is_empty() { "0" } else { whole };
-    let mut value =
-        if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") };
-    if is_negative && value != "0" {
-        value.insert(0, '-');
-    }
-    Some(FinalNumber(value))
-}
+pub struct FinalNumber(number::Rational);
 
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,16 @@ pub const METRICS: &[Metric] = &[
          influence on training unless `reward.kind` is `correct`.",
     ),
     metric(
+        "answers/missing_ratio",
+        "Share of the completions with a known answer that have no final answer: an unfinished \
+         thought, a text without a number. They count as wrong.",
+    ),
+    metric(
+        "answers/not_understood_ratio",
+        "Share of the completions with a known answer where the rule cannot read one of the two \
+         answers, and their texts differ. They count as wrong.",
+    ),
+    metric(
         "eval/accuracy",
         "Share of the completions of held-out prompts whose final answer equals the known one.",
     ),

@@ -45,3 +45,15 @@ fn strip_thinking_removes_thoughts() {
         assert_eq!(strip_thinking(text), answer, "{text:?}");
     }
 }
+
+#[test]
+fn with_opened_thought_leaves_an_unfinished_thought_without_answer() {
+    for prompt in ["Q\n<think>", "Q<think>\n", "<|assistant|><think>\n\n"] {
+        let answer = |text: &str| strip_thinking(&with_opened_thought(prompt, text)).to_owned();
+        assert_eq!(answer("So it is 7."), "");
+        assert_eq!(answer("So it is 6.</think>\n\nIt is 7."), "It is 7.");
+    }
+    for prompt in ["Q", "What does <think> mean?", "<think>\n\n</think>\n\n"] {
+        assert_eq!(with_opened_thought(prompt, "It is 7."), "It is 7.");
+    }
+}

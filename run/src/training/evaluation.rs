@@ -5,6 +5,7 @@ use joust_rollout::{GenerateRequest, PromptRow, PromptSource, PromptsConfig, Rol
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 
+use super::scored::answer_text;
 use crate::config::train::TrainRun;
 use crate::error::Error;
 
@@ -48,6 +49,7 @@ impl Evaluation {
             path: path.clone(),
             prompt_column: config.prompts.prompt_column.clone(),
             answer_column: config.prompts.answer_column.clone(),
+            id_column: config.prompts.id_column.clone(),
             shuffle: false,
             epochs: 1,
             max_prompts: config.eval.max_prompts,
@@ -81,7 +83,7 @@ impl Evaluation {
             .iter()
             .flat_map(|group| {
                 let answer = group.answer.as_deref().unwrap_or_default();
-                group.completions.iter().filter(|row| rule::is_correct(&row.completion, answer))
+                group.completions.iter().filter(|row| rule::is_correct(&answer_text(row), answer))
             })
             .count();
         Ok(EvaluationResult {

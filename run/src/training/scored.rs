@@ -1,8 +1,15 @@
 //! The scored completions of a step: each group with its result and the correctness of its members.
 
-use joust_reward::{GroupResult, rule};
+use joust_reward::rule::{self, Correctness};
+use joust_reward::{GroupResult, prompt};
 use joust_rollout::{RolloutBatch, RolloutGroup};
 use joust_schema::ids::Member;
+use joust_schema::tables::Rollout;
+
+/// A completion as judges and rules read it: with the thought that its prompt has opened.
+pub(crate) fn answer_text(row: &Rollout) -> String {
+    prompt::with_opened_thought(&row.prompt, &row.completion).into_owned()
+}
 
 /// A group with everything that is known about it.
 pub struct ScoredGroup {
@@ -11,31 +18,31 @@ pub struct ScoredGroup {
     /// The rewards, member by member, with matches and votes.
     pub result: GroupResult,
     /// Correctness member by member; empty without a known answer.
-    is_correct: Vec<bool>,
+    correctness: Vec<Correctness>,
 }
 
 impl ScoredGroup {
     /// Joins a group with its result, and compares its completions with the known answer.
     pub(super) fn new(rollout: RolloutGroup, result: GroupResult) -> Self {
-        let is_correct = match &rollout.answer {
+        let correctness = match &rollout.answer {
             Some(answer) => rollout
                 .completions
                 .iter()
-                .map(|row| rule::is_correct(&row.completion, answer))
+                .map(|row| rule::correctness(&answer_text(row), answer))
                 .collect(),
             None => Vec::new(),
         };
-        Self { rollout, result, is_correct }
+        Self { rollout, result, correctness }
     }
 
     /// Whether the completion of a member is correct; `None` without a known answer.
     pub fn is_correct(&self, member: Member) -> Option<bool> {
-        self.is_correct.get(member.idx()).copied()
+        self.correctness.get(member.idx()).map(|correctness| correctness.is_correct())
     }
 
     /// Correctness member by member; empty without a known answer.
-    pub(super) fn known_correctness(&self) -> &[bool] {
-        &self.is_correct
+    pub(super) fn known_correctness(&self) -> &[Correctness] {
+        &self.correctness
     }
 }
 

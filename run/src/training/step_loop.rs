@@ -17,7 +17,7 @@ use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome};
 use super::evaluation::Evaluation;
 use super::failures::Failures;
 use super::records;
-use super::scored::{ScoredGroup, ScoredStep};
+use super::scored::{ScoredGroup, ScoredStep, answer_text};
 use super::state::{FinishedRun, RunEnd, TrainingState};
 use super::step_metrics::{StepClock, scored_metrics};
 use super::tables::StepTables;
@@ -230,7 +230,7 @@ impl Training {
             step: step as i64,
             group_id: group.group_id.clone(),
             question: group.question.clone(),
-            completions: group.completions.iter().map(|row| row.completion.clone()).collect(),
+            completions: group.completions.iter().map(answer_text).collect(),
             reference: group.answer.clone(),
             seed: seed.child_str("prompt", &group.prompt_id.0),
             tournament: None,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use joust_reward::rule::Correctness;
 use joust_reward::{GroupResult, VoteTally};
 use joust_schema::tables::{Status, Verdict, Vote};
 use joust_trainer::Metrics;
@@ -28,11 +29,20 @@ fn share(n: usize, of: usize) -> f64 {
     n as f64 / of.max(1) as f64
 }
 
-fn accuracy(step: &ScoredStep) -> Option<(String, f64)> {
+/// Shares of the completions with a known answer.
+fn accuracy(step: &ScoredStep) -> Metrics {
     let known = || step.groups.iter().flat_map(ScoredGroup::known_correctness);
     let n_known = known().count();
-    let n_correct = known().filter(|is_correct| **is_correct).count();
-    (n_known > 0).then(|| ("accuracy".to_owned(), share(n_correct, n_known)))
+    if n_known == 0 {
+        return Metrics::new();
+    }
+    let share_of =
+        |wanted: Correctness| share(known().filter(|found| **found == wanted).count(), n_known);
+    Metrics::from([
+        ("accuracy".to_owned(), share_of(Correctness::Correct)),
+        ("answers/missing_ratio".to_owned(), share_of(Correctness::NoAnswer)),
+        ("answers/not_understood_ratio".to_owned(), share_of(Correctness::NotUnderstood)),
+    ])
 }
 
 fn vote_metrics(votes: &[&Vote]) -> Metrics {

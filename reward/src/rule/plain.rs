@@ -1,0 +1,128 @@
+//! Numbers and arithmetic in plain text, outside of formulas.
+//!
+//! It does not know which of them is the answer.
+
+use super::extract::{Candidate, floor};
+
+/// Maximum number of bytes of a number or an expression.
+const MAX_BYTES: usize = 256;
+
+/// Signs of money before a number.
+const CURRENCIES: &str = "$€£¥₹₽₩";
+
+/// All numbers and expressions of a text, an expression before the numbers in it. Each stands at
+/// the start, after white space, an equals sign or an opening bracket or quote: `item-3` has none.
+pub(super) fn candidates(text: &str) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (at, _) in text.char_indices() {
+        if may_follow(&text[..at]) {
+            let start = at + currency(&text[at..]);
+            let window = &text[..floor(text, start + MAX_BYTES)];
+            found.extend(expression(window, start));
+            found.extend(number(window, start));
+        }
+    }
+    found
+}
+
+/// Whether a number may start behind this text; bold type is looked through.
+fn may_follow(before: &str) -> bool {
+    let bold = before.strip_suffix("**").or_else(|| before.strip_suffix('*'));
+    let before = bold.unwrap_or(before);
+    match before.chars().next_back() {
+        None => true,
+        Some(c) => c.is_whitespace() || matches!(c, '=' | '(' | '"' | '“' | '[' | '≈'),
+    }
+}
+
+/// Number of bytes of a sign of money at the start.
+fn currency(rest: &str) -> usize {
+    let escape = usize::from(rest.starts_with("\\$"));
+    match rest[escape..].chars().next() {
+        Some(c) if CURRENCIES.contains(c) => escape + c.len_utf8(),
+        _ => 0,
+    }
+}
+
+/// A number at `start`: `1,234.56`, `1 234`, `12,5` with a decimal comma, `.5`, `1e3`, `50%`.
+fn number(text: &str, start: usize) -> Option<Candidate> {
+    let rest = &text[start..];
+    let sign = rest.chars().next().filter(|c| matches!(c, '-' | '\u{2212}'));
+    let mut at = start + sign.map_or(0, char::len_utf8);
+    let digits = digits_at(text, at);
+    let mut value = String::from(if sign.is_some() { "-" } else { "" });
+    value += &text[at..at + digits];
+    at += digits;
+    let mut has_groups = false;
+    if (1..=3).contains(&digits) && !text[at - digits..].starts_with('0') {
+        while let Some(group) = group_at(text, at) {
+            value += group;
+            at += 1 + group.len();
+            has_groups = true;
+        }
+    }
+    let mark = text[at..].chars().next().filter(|c| *c == '.' || (*c == ',' && !has_groups));
+    let n_decimals = mark.map_or(0, |_| digits_at(text, at + 1));
+    if digits == 0 && (mark != Some('.') || n_decimals == 0) {
+        return None;
+    }
+    if n_decimals > 0 {
+        value.push('.');
+        value += &text[at + 1..at + 1 + n_decimals];
+        at += 1 + n_decimals;
+    }
+    if let Some(exponent) = exponent_at(text, at) {
+        value += &text[at..at + exponent];
+        at += exponent;
+    }
+    let behind = text[at..].trim_start();
+    let percent = ["%", "\\%", "percentage", "percent", "Percent", "pct"];
+    if let Some(word) = percent.into_iter().find(|word| behind.starts_with(word)) {
+        value += "\\%";
+        at = text.len() - behind.len() + word.len();
+    }
+    Some(Candidate { start, end: at, text: value })
+}
+
+fn digits_at(text: &str, at: usize) -> usize {
+    text.as_bytes()[at.min(text.len())..].iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+/// Three digits after a comma or a space.
+fn group_at(text: &str, at: usize) -> Option<&str> {
+    let is_mark = text[at..].starts_with([',', ' ']);
+    (is_mark && digits_at(text, at + 1) == 3).then(|| &text[at + 1..at + 4])
+}
+
+fn exponent_at(text: &str, at: usize) -> Option<usize> {
+    let after = text[at..].strip_prefix(['e', 'E'])?;
+    let sign = usize::from(after.starts_with(['+', '-']));
+    let digits = digits_at(after, sign);
+    let ends = !after[sign + digits..].starts_with(|c: char| c.is_alphanumeric());
+    (digits > 0 && ends).then_some(1 + sign + digits)
+}
+
+/// Arithmetic at `start`: digits with at least one operator, up to the end of a sentence.
+fn expression(text: &str, start: usize) -> Option<Candidate> {
+    let rest = &text[start..];
+    let is_operator =
+        |c: char| matches!(c, '+' | '-' | '\u{2212}' | '*' | '×' | '/' | '^' | '÷' | '(' | ')');
+    let first = rest.trim_start_matches(['-', '\u{2212}', '(']).chars().next()?;
+    if !first.is_ascii_digit() {
+        return None;
+    }
+    let is_part = |c: char| c.is_ascii_digit() || matches!(c, '.' | ' ' | ',') || is_operator(c);
+    let mut end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+    // what follows a space and a letter is a word, what follows a letter at once is none
+    if rest[end..].starts_with(char::is_alphanumeric) && !rest[..end].ends_with(' ') {
+        return None;
+    }
+    let trimmed = rest[..end].trim_end_matches([' ', '.', ',', '+', '-', '*', '/', '^', '(']);
+    end = trimmed.len();
+    let is_balanced = trimmed.matches('(').count() == trimmed.matches(')').count();
+    let has_operator = trimmed.chars().skip(1).any(is_operator);
+    let is_point = trimmed.starts_with('(') && trimmed.ends_with(')') && trimmed.contains(',');
+    let has_list = trimmed.contains(',') && !is_point;
+    let is_expression = is_balanced && has_operator && !has_list;
+    is_expression.then(|| Candidate { start, end: start + end, text: trimmed.to_owned() })
+}
