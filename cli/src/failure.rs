@@ -97,7 +97,7 @@ fn is_users_rollout(error: &joust_rollout::Error) -> bool {
     match error {
         Error::Engine(error) => is_users_engine(error),
         Error::Schema(error) => is_users_schema(error),
-        Error::Prompts { .. } | Error::Prompt { .. } | Error::Config(_) => true,
+        Error::Prompts { .. } | Error::Config(_) => true,
         _ => false,
     }
 }
@@ -135,7 +135,8 @@ fn is_users_schema(error: &joust_schema::Error) -> bool {
     use joust_schema::Error;
     match error {
         Error::Io { source, .. } => is_users_io(source),
-        Error::Line { .. } | Error::BadFile { .. } | Error::Table { .. } => true,
+        Error::Line { .. } | Error::Row { .. } => true,
+        Error::BadFile { .. } | Error::Table { .. } => true,
         _ => false,
     }
 }

@@ -21,6 +21,9 @@ pub struct PromptsConfig {
     /// Column with the known answer, which is optional. If the file has no such column, verl's
     /// `reward_model.ground_truth` is read.
     pub answer_column: String,
+    /// Column with the id of a prompt. `auto`: `prompt_id`, else `id`, where the file has them.
+    /// `none`: ids are made from the prompts. Given ids are unique in the file.
+    pub id_column: IdColumn,
     /// Whether each epoch has a new random order.
     pub shuffle: bool,
     /// Number of times that each prompt is used; then the run ends. 0: no limit.
@@ -35,9 +38,44 @@ impl Default for PromptsConfig {
             path: PathBuf::new(),
             prompt_column: "prompt".to_owned(),
             answer_column: "answer".to_owned(),
+            id_column: IdColumn::Auto,
             shuffle: true,
             epochs: 0,
             max_prompts: 0,
+        }
+    }
+}
+
+/// The column with the ids of prompts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum IdColumn {
+    /// `prompt_id`, else `id`, where the file has them.
+    #[default]
+    Auto,
+    /// Ids are made from the prompts.
+    None,
+    /// The column of this name.
+    Named(String),
+}
+
+impl From<String> for IdColumn {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "auto" => Self::Auto,
+            "none" => Self::None,
+            _ => Self::Named(name),
+        }
+    }
+}
+
+impl From<IdColumn> for String {
+    fn from(column: IdColumn) -> Self {
+        match column {
+            IdColumn::Auto => "auto".to_owned(),
+            IdColumn::None => "none".to_owned(),
+            IdColumn::Named(name) => name,
         }
     }
 }

@@ -14,16 +14,6 @@ pub enum Error {
         /// What is wrong with it, and the remedy.
         reason: String,
     },
-    /// One prompt is not what it should be.
-    #[error("{}:{line}: {reason}", path.display())]
-    Prompt {
-        /// The file.
-        path: PathBuf,
-        /// The line or row, counted from 1.
-        line: usize,
-        /// What is wrong with it, and the remedy.
-        reason: String,
-    },
     /// A setting makes no sense.
     #[error("{0}")]
     Config(String),

@@ -11,7 +11,7 @@ mod group;
 mod prompts;
 mod workers;
 
-pub use config::{ChatTemplateUse, PromptsConfig, RolloutConfig};
+pub use config::{ChatTemplateUse, IdColumn, PromptsConfig, RolloutConfig};
 pub use error::Error;
 pub use group::{DroppedPrompt, RolloutBatch, RolloutGroup};
 pub use prompts::row::PromptRow;

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_schema::prompt::{Message, Prompt};
+use joust_schema::rows::{self, Row};
 use joust_schema::seed::Seed;
-use serde::Deserialize;
 
 use crate::config::sft::{DataSection, TaskKind};
 use crate::error::Error;
@@ -36,12 +36,76 @@ pub(crate) struct Example {
     pub(crate) completion: String,
 }
 
-/// One line of a file.
-#[derive(Clone, Deserialize)]
+/// One row of a file.
+#[derive(Clone)]
 pub(crate) struct FileRow {
-    #[serde(alias = "messages")]
     prompt: Prompt,
     completion: String,
+}
+
+impl FileRow {
+    const COLUMNS: [&str; 3] = ["prompt", "messages", "completion"];
+
+    /// A prompt with its completion; or a chat, of which the last turn is the completion.
+    fn of(row: &Row) -> Result<Self, joust_schema::Error> {
+        if row.has("completion") {
+            let column = if row.get("prompt").is_some() { "prompt" } else { "messages" };
+            let prompt = row.required(column)?;
+            let completion = match row.required("completion")? {
+                Prompt::Text(text) => text,
+                Prompt::Messages(messages) => match <[Message; 1]>::try_from(messages) {
+                    Ok([only]) if only.role == "assistant" => only.content,
+                    Ok([only]) => {
+                        let text = format!(
+                            "is a message of the role `{}`, wanted one of the assistant",
+                            only.role
+                        );
+                        return Err(row.cell_error("completion", text));
+                    }
+                    Err(messages) => {
+                        let n = messages.len();
+                        let text = format!("has {n} messages, wanted one of the assistant");
+                        return Err(row.cell_error("completion", text));
+                    }
+                },
+            };
+            return Self { prompt, completion }.checked(row, column, "completion");
+        }
+        if row.get("messages").is_none() {
+            return Err(row.missing("completion"));
+        }
+        let mut messages: Vec<Message> = row.required("messages")?;
+        match messages.pop() {
+            Some(last) if last.role == "assistant" && !messages.is_empty() => {
+                let completion = last.content;
+                Self { prompt: Prompt::Messages(messages), completion }
+                    .checked(row, "messages", "messages")
+            }
+            Some(last) if last.role != "assistant" => {
+                let text = format!(
+                    "ends with a turn of `{}`, wanted one of the assistant: it is what is learned",
+                    last.role
+                );
+                Err(row.cell_error("messages", text))
+            }
+            _ => Err(row.cell_error("messages", "has no turns before the assistant's")),
+        }
+    }
+
+    fn checked(
+        self,
+        row: &Row,
+        prompt: &str,
+        completion: &str,
+    ) -> Result<Self, joust_schema::Error> {
+        if self.prompt.is_empty() {
+            return Err(row.cell_error(prompt, "is empty"));
+        }
+        if self.completion.is_empty() {
+            return Err(row.cell_error(completion, "has no text to learn"));
+        }
+        Ok(self)
+    }
 }
 
 impl EpochOrder {
@@ -59,7 +123,7 @@ impl ExampleSource {
     pub(crate) fn open(section: &DataSection) -> Result<Self, Error> {
         match (&section.path, section.task) {
             (Some(path), None) => {
-                let rows: Vec<FileRow> = joust_schema::jsonl::read(path)?;
+                let rows = rows::read_all(path, &FileRow::COLUMNS, FileRow::of)?;
                 if rows.is_empty() {
                     let text = format!("{}: no examples in this file", path.display());
                     return Err(Error::input(text));
@@ -70,6 +134,14 @@ impl ExampleSource {
                 Ok(Self::Task { kind, config: section.arithmetic.clone(), chat: section.chat })
             }
             _ => Err(Error::input("wanted either `data.path` or `data.task`, not both or none")),
+        }
+    }
+
+    /// Number of examples after which they repeat; `None` if they never do.
+    pub(crate) fn n_examples(&self) -> Option<u64> {
+        match self {
+            Self::File { rows, .. } => Some(rows.len() as u64),
+            Self::Task { .. } => None,
         }
     }
 
@@ -111,3 +183,6 @@ impl ExampleSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

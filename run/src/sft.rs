@@ -41,6 +41,8 @@ struct FineTuning {
     state: SftState,
     /// The step of the newest checkpoint.
     saved: u64,
+    /// Number of examples since the last update, none of which fits.
+    n_skipped_in_a_row: u64,
 }
 
 /// A run of supervised fine-tuning whose loop has ended.
@@ -123,7 +125,7 @@ impl FineTuning {
             None => SftState { step: 0, num_tokens: 0.0 },
         };
         let saved = state.step;
-        Ok(Self { run, seed, source, tokenizer, trainer, state, saved })
+        Ok(Self { run, seed, source, tokenizer, trainer, state, saved, n_skipped_in_a_row: 0 })
     }
 
     /// All steps that are left.
@@ -171,6 +173,7 @@ impl FineTuning {
         let data_seconds = started.elapsed().as_secs_f64();
         let mut metrics = self.trainer.step(&examples)?;
         self.state.step += 1;
+        self.check_learning(&metrics, examples.len() as u64)?;
         self.state.num_tokens += metrics["step_tokens"];
         let seconds = started.elapsed().as_secs_f64();
         metrics.insert("num_tokens".to_owned(), self.state.num_tokens);
@@ -178,6 +181,23 @@ impl FineTuning {
         metrics.insert("data_time".to_owned(), data_seconds);
         metrics.insert("tokens_per_second".to_owned(), metrics["step_tokens"] / seconds);
         Ok(metrics)
+    }
+
+    /// Refuses data of which nothing fits: all examples of a file in a row, or 1,000 of a task.
+    fn check_learning(&mut self, metrics: &Metrics, n_examples: u64) -> Result<(), Error> {
+        if metrics.contains_key("loss") {
+            self.n_skipped_in_a_row = 0;
+            return Ok(());
+        }
+        self.n_skipped_in_a_row += n_examples;
+        if self.n_skipped_in_a_row < self.source.n_examples().unwrap_or(1_000) {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "none of the last {} examples fits: wanted a prompt, a completion, and together at \
+             most trainer.max_length tokens",
+            self.n_skipped_in_a_row
+        )))
     }
 
     fn save(&mut self, retention: Retention) -> Result<(), Error> {

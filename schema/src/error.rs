@@ -24,6 +24,16 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// A row of a table or an array is wrong.
+    #[error("{}: row {row}: {reason}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The row, counted from 1.
+        row: usize,
+        /// The reason.
+        reason: String,
+    },
     /// A file is not readable in its format.
     #[error("{}: {reason}", path.display())]
     BadFile {

@@ -10,20 +10,12 @@ use serde::de::DeserializeOwned;
 use crate::atomic;
 use crate::error::Error;
 
-/// Reads all lines; empty ones are skipped.
+/// Reads all lines of a file that joust wrote; empty ones are skipped. Files of users are read by
+/// [`crate::rows`].
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::Line`] for the first line that does not fit `T`.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
-    let rows = read_numbered(path)?;
-    Ok(rows.into_iter().map(|(_, row)| row).collect())
-}
-
-/// Reads all lines with their numbers, counted from 1.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_numbered<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>, Error> {
     let file = File::open(path).map_err(|source| Error::io(path, source))?;
     let mut rows = Vec::new();
     for (line_idx, line) in BufReader::new(file).lines().enumerate() {
@@ -33,8 +25,7 @@ pub fn read_numbered<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>
         if line.trim().is_empty() {
             continue;
         }
-        let row = serde_json::from_str(&line).map_err(|error| bad(reason(&error)))?;
-        rows.push((line_idx + 1, row));
+        rows.push(serde_json::from_str(&line).map_err(|error| bad(reason(&error)))?);
     }
     Ok(rows)
 }

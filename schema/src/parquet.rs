@@ -111,29 +111,21 @@ pub fn read_batches(path: &Path) -> Result<Vec<RecordBatch>, Error> {
     reader.collect::<Result<_, _>>().map_err(|error| Error::bad_file(path, error))
 }
 
-/// Reads the rows of any table as JSON objects, nulls left out.
-///
-/// # Errors
-/// As [`read_batches`].
-pub fn read_json(path: &Path) -> Result<Vec<serde_json::Value>, Error> {
-    let batches = read_batches(path)?;
-    let bad = |error: arrow::error::ArrowError| Error::bad_file(path, error);
-    let mut writer = arrow::json::ArrayWriter::new(Vec::new());
-    writer.write_batches(&batches.iter().collect::<Vec<_>>()).map_err(bad)?;
-    writer.finish().map_err(bad)?;
-    let bytes = writer.into_inner();
-    if bytes.is_empty() {
-        return Ok(Vec::new());
-    }
-    serde_json::from_slice(&bytes).map_err(|error| Error::bad_file(path, error))
-}
-
 /// The schema of a file, metadata included.
 ///
 /// # Errors
 /// As [`read_batches`].
 pub fn schema(path: &Path) -> Result<SchemaRef, Error> {
     Ok(open(path)?.schema().clone())
+}
+
+/// Number of rows of a file.
+///
+/// # Errors
+/// As [`read_batches`].
+pub fn n_rows(path: &Path) -> Result<usize, Error> {
+    let n_rows = open(path)?.metadata().file_metadata().num_rows();
+    Ok(usize::try_from(n_rows).unwrap_or_default())
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, Error> {

@@ -163,9 +163,9 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
         ("{\"prompt\":\"a\",\"completions\":[]}", ":1: completions is empty"),
         (
             "{\"prompt\":\"a\",\"completions\":[\"b\"]}\n\n{\"completions\":[\"b\"]}",
-            ":3: missing field `prompt`",
+            ":3: column `prompt` is missing (there are: completions)",
         ),
-        ("{\"prompt\":\"\",\"completions\":[\"b\"]}", ":1: prompt is empty"),
+        ("{\"prompt\":\"\",\"completions\":[\"b\"]}", ":1: column `prompt` is empty"),
         ("{\"prompt\":\"a\",", ":1: invalid JSON"),
         (
             "{\"messages\":[{\"role\":\"hacker\",\"content\":\"a\"}],\"completions\":[\"b\"]}",
@@ -196,7 +196,7 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
     let input = file(dir.path(), "pairs.jsonl", "{\"prompt\":\"a\",\"completion_a\":\"b\"}");
     check(
         &["judge", QUICKSTART, "--input", &input, "--output", &output],
-        &["pairs.jsonl:1: missing field `completion_b`"],
+        &["pairs.jsonl:1: column `completion_b` is missing"],
     );
     let blank = "{\"prompt\":[{\"role\":\"user\",\"content\":null}],\"completion_a\":\"b\",\
                  \"completion_b\":\"c\"}";

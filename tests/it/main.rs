@@ -6,6 +6,7 @@ mod binary;
 mod configs;
 mod contracts;
 mod corpora;
+mod data_files;
 mod doctor;
 mod dumps;
 mod earlier_dumps;

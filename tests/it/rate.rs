@@ -45,7 +45,10 @@ fn rate_refuses_matches_that_make_no_sense_by_line() {
     let cases = [
         (r#"{"group_id":"g","member_a":0,"member_b":0,"votes_a":1,"votes_b":0}"#, ":1: "),
         (r#"{"group_id":"g","member_a":0,"member_b":1,"votes_a":-1,"votes_b":0}"#, ":1: "),
-        (r#"{"group_id":"g","member_a":0,"member_b":1,"votes_a":1}"#, "missing field `votes_b`"),
+        (
+            r#"{"group_id":"g","member_a":0,"member_b":1,"votes_a":1}"#,
+            "column `votes_b` is missing",
+        ),
         ("nonsense", ":1: invalid JSON"),
     ];
     for (text, wanted) in cases {

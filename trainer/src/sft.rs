@@ -88,10 +88,12 @@ impl SftTrainer {
         self.learner.optimizer.n_updates()
     }
 
-    /// One update: loss = −Σ log p(token) / number of completion tokens in the batch.
+    /// One update: loss = −Σ log p(token) / number of completion tokens in the batch. Without an
+    /// example that has a prompt, a completion and at most `max_length` tokens there is no update,
+    /// and the metrics have no loss.
     ///
     /// # Errors
-    /// [`Error::Batch`] where no example fits, [`Error::NotFinite`], [`Error::BadWeights`].
+    /// [`Error::NotFinite`], [`Error::BadWeights`].
     pub fn step(&mut self, examples: &[SftExample]) -> Result<Metrics, Error> {
         let fits = |row: &TokenRow<'_, u32>| {
             !row.prompt.is_empty()
@@ -99,12 +101,12 @@ impl SftTrainer {
                 && row.n_tokens() <= self.max_length
         };
         let rows: Vec<_> = examples.iter().map(SftExample::tokens).filter(fits).collect();
+        let n_skipped = (examples.len() - rows.len()) as f64;
         if rows.is_empty() {
-            return Err(Error::Batch(format!(
-                "none of {} examples has a prompt, a completion and at most {} tokens",
-                examples.len(),
-                self.max_length
-            )));
+            return Ok(Metrics::from([
+                ("step_tokens".to_owned(), 0.0),
+                ("skipped_examples".to_owned(), n_skipped),
+            ]));
         }
         let lengths: Vec<usize> = rows.iter().map(|row| row.n_tokens()).collect();
         let n_targets: usize = rows.iter().map(|row| row.completion.len()).sum();
@@ -127,7 +129,7 @@ impl SftTrainer {
             ("mean_token_accuracy".to_owned(), n_top / n_targets as f64),
             ("entropy".to_owned(), entropy / n_targets as f64),
             ("step_tokens".to_owned(), n_tokens as f64),
-            ("skipped_examples".to_owned(), (examples.len() - rows.len()) as f64),
+            ("skipped_examples".to_owned(), n_skipped),
         ]))
     }
 }

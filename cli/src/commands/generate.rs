@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use joust_engine::{Engine, Request, RequestId, SamplingParams};
 use joust_schema::prompt::Prompt;
+use joust_schema::rows;
 use joust_schema::tables::FinishReason;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::commands::ModelArgs;
-use crate::failure::UserError;
+use crate::commands::{ModelArgs, data_rows};
 use crate::output;
 
 /// Arguments of `joust generate`.
@@ -17,7 +17,8 @@ use crate::output;
 pub(crate) struct GenerateArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// JSON Lines with `prompt` (a text, or chat messages that get the model's template).
+    /// JSON Lines, a JSON array or Parquet with `prompt` or `messages`: a text, or chat messages
+    /// that get the model's template.
     #[arg(long)]
     input: PathBuf,
     /// File for the JSON lines; standard output if left out.
@@ -55,12 +56,6 @@ pub(crate) struct GenerateArgs {
     chat: bool,
 }
 
-#[derive(Deserialize)]
-struct PromptLine {
-    #[serde(alias = "messages")]
-    prompt: Prompt,
-}
-
 #[derive(Serialize)]
 struct SampleRow {
     prompt_idx: usize,
@@ -73,13 +68,14 @@ struct SampleRow {
 }
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let rows: Vec<(usize, PromptLine)> = joust_schema::jsonl::read_numbered(&args.input)?;
+    let rows = rows::read_all(&args.input, &["prompt", "messages"], |row| {
+        Ok((row.place(), data_rows::prompt(row)?))
+    })?;
     let mut engine = args.model.open_engine()?;
     let mut requests = Vec::with_capacity(rows.len());
-    for (prompt_idx, (line, row)) in rows.into_iter().enumerate() {
-        let place = || format!("{}:{line}", args.input.display());
-        let prompt_token_ids = encode(&engine, row.prompt, args.chat)
-            .map_err(|error| UserError::new(format!("{}: {error}", place())))?;
+    for (prompt_idx, (place, prompt)) in rows.into_iter().enumerate() {
+        let refuse = |error: joust_engine::Error| place.error(&args.input, error.to_string());
+        let prompt_token_ids = encode(&engine, prompt, args.chat).map_err(refuse)?;
         let params = SamplingParams {
             max_tokens: args.max_tokens,
             temperature: args.temperature,
@@ -93,7 +89,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
         };
         let request = Request::new(RequestId(prompt_idx as u64), prompt_token_ids, params);
         requests.push(request.clone());
-        engine.submit(request).map_err(|error| UserError::new(format!("{}: {error}", place())))?;
+        engine.submit(request).map_err(refuse)?;
     }
     let bar = output::progress_bar(requests.len() as u64 * u64::from(args.n), "samples");
     let mut samples = Vec::new();

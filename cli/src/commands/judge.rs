@@ -1,7 +1,7 @@
 //! `joust judge`: pairs of completions in, votes out; with known winners also the judge's accuracy.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use joust_reward::judge::{Judge, JudgeError, ShownPair, VoteId, VoteReply, VoteRequest};
@@ -9,12 +9,13 @@ use joust_reward::{VoteTally, no_reply_text, prompt};
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
 use joust_schema::prompt::{Completion, Prompt};
+use joust_schema::rows::{self, Row};
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::votes::{refuse_no_votes, vote_warnings};
-use crate::commands::{ConfigArgs, open_scorer};
+use crate::commands::{ConfigArgs, data_rows, open_scorer};
 use crate::failure::UserError;
 use crate::output;
 
@@ -23,7 +24,8 @@ use crate::output;
 pub(crate) struct JudgeArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// JSON Lines with `prompt`, `completion_a`, `completion_b`, and perhaps `winner` (`a` or `b`).
+    /// JSON Lines, a JSON array or Parquet with `prompt` or `messages`, `completion_a`,
+    /// `completion_b`, and perhaps `winner` (`a` or `b`).
     #[arg(long)]
     input: PathBuf,
     /// Folder for verdicts.jsonl, matches.parquet and votes.parquet.
@@ -38,16 +40,27 @@ pub(crate) struct JudgeArgs {
     json: bool,
 }
 
-#[derive(Deserialize)]
 struct AnswerPair {
-    #[serde(alias = "messages")]
     prompt: Prompt,
     completion_a: Completion,
     completion_b: Completion,
-    #[serde(default)]
     winner: Option<Side>,
-    #[serde(default)]
     answer: Option<String>,
+}
+
+impl AnswerPair {
+    const COLUMNS: [&str; 6] =
+        ["prompt", "messages", "completion_a", "completion_b", "winner", "answer"];
+
+    fn of(row: &Row) -> Result<Self, joust_schema::Error> {
+        Ok(Self {
+            prompt: data_rows::prompt(row)?,
+            completion_a: row.required("completion_a")?,
+            completion_b: row.required("completion_b")?,
+            winner: row.optional("winner")?,
+            answer: row.answer("answer")?,
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +112,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     if n_votes == 0 {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
-    let rows = read_pairs(&args.input)?;
+    let rows = rows::read_all(&args.input, &AnswerPair::COLUMNS, AnswerPair::of)?;
     let mut judge = open_scorer(&config, &args.output)?.into_judge().ok_or_else(|| {
         UserError::new("reward.kind is correct, which needs no judge; choose win_rate")
     })?;
@@ -124,17 +137,6 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
         output::line(format!("Votes: {}", args.output.display()));
     }
     refuse_no_votes(&tally)
-}
-
-fn read_pairs(input: &Path) -> anyhow::Result<Vec<AnswerPair>> {
-    let rows: Vec<(usize, AnswerPair)> = joust_schema::jsonl::read_numbered(input)?;
-    for (line, row) in &rows {
-        if let Some(problem) = row.prompt.problem() {
-            let place = input.display();
-            return Err(UserError::new(format!("{place}:{line}: prompt {problem}")).into());
-        }
-    }
-    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// Position of a vote: its pair, and its number among the pair's votes.

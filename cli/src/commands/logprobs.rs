@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use joust_schema::rows;
+use serde::Serialize;
 
 use crate::commands::ModelArgs;
-use crate::failure::UserError;
 use crate::output;
 
 /// Arguments of `joust logprobs`.
@@ -14,18 +14,12 @@ use crate::output;
 pub(crate) struct LogprobsArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// JSON Lines with `prompt` and `completion`, both texts.
+    /// JSON Lines, a JSON array or Parquet with `prompt` and `completion`, both texts.
     #[arg(long)]
     input: PathBuf,
     /// File for the JSON lines; standard output if left out.
     #[arg(long)]
     output: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct PromptedCompletion {
-    prompt: String,
-    completion: String,
 }
 
 #[derive(Serialize)]
@@ -38,22 +32,25 @@ struct LogprobsRow {
 }
 
 pub(crate) fn run(args: LogprobsArgs) -> anyhow::Result<()> {
-    let rows: Vec<(usize, PromptedCompletion)> = joust_schema::jsonl::read_numbered(&args.input)?;
+    let rows = rows::read_all(&args.input, &["prompt", "completion"], |row| {
+        let prompt: String = row.required("prompt")?;
+        let completion: String = row.required("completion")?;
+        Ok((row.place(), prompt, completion))
+    })?;
     let engine = args.model.open_engine()?;
     let tokenizer = engine.tokenizer();
     let bar = output::progress_bar(rows.len() as u64, "pairs");
     let mut scored = Vec::with_capacity(rows.len());
-    for (pair_idx, (line, row)) in rows.into_iter().enumerate() {
+    for (pair_idx, (place, prompt, completion)) in rows.into_iter().enumerate() {
         let score = || -> Result<LogprobsRow, joust_engine::Error> {
-            let prompt_token_ids = tokenizer.encode_prompt(&row.prompt)?;
-            let token_ids = tokenizer.encode(&row.completion)?;
+            let prompt_token_ids = tokenizer.encode_prompt(&prompt)?;
+            let token_ids = tokenizer.encode(&completion)?;
             let logprobs =
                 joust_engine::forced::logprobs(engine.model(), &prompt_token_ids, &token_ids)?;
             let sum = logprobs.iter().map(|&logprob| f64::from(logprob)).sum();
             Ok(LogprobsRow { pair_idx, prompt_token_ids, token_ids, logprobs, sum })
         };
-        let place = || format!("{}:{line}", args.input.display());
-        scored.push(score().map_err(|error| UserError::new(format!("{}: {error}", place())))?);
+        scored.push(score().map_err(|error| place.error(&args.input, error.to_string()))?);
         bar.inc(1);
     }
     bar.finish_and_clear();

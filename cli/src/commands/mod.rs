@@ -16,6 +16,7 @@ use crate::{output, signals};
 
 pub(crate) mod bench;
 pub(crate) mod data;
+mod data_rows;
 pub(crate) mod docs;
 pub(crate) mod doctor;
 pub(crate) mod dump;

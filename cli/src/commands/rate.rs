@@ -13,9 +13,9 @@ use joust_reward::rating::bradley_terry::{
 };
 use joust_reward::rating::elo::{EloConfig, elo};
 use joust_reward::rating::{ELO_SCALE, GroupVotes, MatchVotes, VoteCounts, elo_number, win_rate};
+use joust_schema::rows::{self, Place, Row};
 use joust_schema::seed::Seed;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::failure::UserError;
 use crate::output;
@@ -23,10 +23,10 @@ use crate::output;
 /// Arguments of `joust rate`.
 #[derive(Args)]
 pub(crate) struct RateArgs {
-    /// JSON Lines or Parquet with `group_id`, `member_a`, `member_b`, `votes_a`, `votes_b`, one row
-    /// per match. The presentation order is known with `a_shown_first`, if a row has the votes of
-    /// one order, or with `a_first_votes_a` and `a_first_votes_b`, the votes of the order with
-    /// `member_a` first, as in the `matches.parquet` of a dump.
+    /// JSON Lines, a JSON array or Parquet with `group_id`, `member_a`, `member_b`, `votes_a`,
+    /// `votes_b`, one row per match. The presentation order is known with `a_shown_first`, if a row
+    /// has the votes of one order, or with `a_first_votes_a` and `a_first_votes_b`, the votes of
+    /// the order with `member_a` first, as in the `matches.parquet` of a dump.
     #[arg(long)]
     input: PathBuf,
     /// Rating method.
@@ -70,14 +70,13 @@ enum BiasSource {
 }
 
 /// Id of a group or a member in the file: a number or a text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
 enum RecordedId {
     Number(i64),
     Text(String),
 }
 
-#[derive(Deserialize)]
 struct RecordedMatch {
     group_id: RecordedId,
     member_a: RecordedId,
@@ -108,11 +107,9 @@ struct RatingLine {
 pub(crate) fn run(args: RateArgs) -> anyhow::Result<()> {
     let (bradley_terry, elo) = settings(&args)?;
     let mut rows: BTreeMap<RecordedId, Vec<RecordedMatch>> = BTreeMap::new();
-    for (line, row) in read_matches(&args.input)? {
+    for (place, row) in read_matches(&args.input)? {
         if let Some(problem) = row.problem() {
-            return Err(
-                UserError::new(format!("{}:{line}: {problem}", args.input.display())).into()
-            );
+            return Err(place.error(&args.input, problem).into());
         }
         rows.entry(row.group_id.clone()).or_default().push(row);
     }
@@ -237,18 +234,45 @@ fn settings(args: &RateArgs) -> anyhow::Result<(BradleyTerryConfig, EloConfig)> 
     }
 }
 
-fn read_matches(path: &Path) -> anyhow::Result<Vec<(usize, RecordedMatch)>> {
-    if path.extension().is_none_or(|ending| ending != "parquet") {
-        return Ok(joust_schema::jsonl::read_numbered(path)?);
-    }
-    let rows: Vec<Value> = joust_schema::parquet::read_json(path)?;
-    let parse = |(idx, row)| {
-        let row = serde_json::from_value(row).map_err(|error| {
-            UserError::new(format!("{}: row {}: {error}", path.display(), idx + 1))
-        })?;
-        Ok((idx + 1, row))
-    };
-    rows.into_iter().enumerate().map(parse).collect()
+fn read_matches(path: &Path) -> anyhow::Result<Vec<(Place, RecordedMatch)>> {
+    const COLUMNS: [&str; 10] = [
+        "group_id",
+        "member_a",
+        "member_b",
+        "votes_a",
+        "votes_b",
+        "a_shown_first",
+        "a_first_votes_a",
+        "a_first_votes_b",
+        "position_bias",
+        "position_bias_stderr",
+    ];
+    let matches = rows::read_all(path, &COLUMNS, |row| {
+        let row_match = RecordedMatch {
+            group_id: recorded_id(row, "group_id")?,
+            member_a: recorded_id(row, "member_a")?,
+            member_b: recorded_id(row, "member_b")?,
+            votes_a: row.required("votes_a")?,
+            votes_b: row.required("votes_b")?,
+            a_shown_first: row.optional("a_shown_first")?,
+            a_first_votes_a: row.optional("a_first_votes_a")?,
+            a_first_votes_b: row.optional("a_first_votes_b")?,
+            position_bias: row.optional("position_bias")?,
+            position_bias_stderr: row.optional("position_bias_stderr")?,
+        };
+        Ok((row.place(), row_match))
+    })?;
+    Ok(matches)
+}
+
+/// A number within 64 bits, or else a text: larger numbers keep their digits.
+fn recorded_id(row: &Row, column: &str) -> Result<RecordedId, joust_schema::Error> {
+    let id = row.id(column)?.ok_or_else(|| row.missing(column))?;
+    let is_number = row.get(column).is_some_and(|cell| !cell.get().starts_with('"'));
+    Ok(match id.parse() {
+        Ok(number) if is_number => RecordedId::Number(number),
+        _ => RecordedId::Text(id),
+    })
 }
 
 /// Rating of a member; nothing is known without a valid vote.

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use joust_reward::{GroupRequest, VoteTally, dump};
+use joust_reward::rule::{self, Correctness};
+use joust_reward::{GroupRequest, VoteTally, dump, prompt};
 use joust_schema::ids::GroupId;
-use joust_schema::prompt::{Completion, Prompt};
+use joust_schema::prompt::Completion;
+use joust_schema::rows::{self, Row};
 use joust_schema::seed::Seed;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::commands::votes::{refuse_no_votes, vote_warnings};
-use crate::commands::{ConfigArgs, open_scorer};
-use crate::failure::UserError;
+use crate::commands::{ConfigArgs, data_rows, open_scorer};
 use crate::output;
 
 /// Arguments of `joust score`.
@@ -21,22 +21,13 @@ use crate::output;
 pub(crate) struct ScoreArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// JSON Lines or Parquet with `prompt` or `messages`, `completions`, and perhaps `answer` and
-    /// `group_id`.
+    /// JSON Lines, a JSON array or Parquet with `prompt` or `messages`, `completions`, and perhaps
+    /// `answer` and `group_id`.
     #[arg(long)]
     input: PathBuf,
     /// Folder for rewards.jsonl and the Parquet tables.
     #[arg(long)]
     output: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct GroupRow {
-    #[serde(alias = "messages")]
-    prompt: Prompt,
-    completions: Vec<Completion>,
-    answer: Option<Value>,
-    group_id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +59,13 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     output::json_lines(Some(&path), &lines)?;
     let n_votes: usize = results.iter().map(|result| result.votes.len()).sum();
     let n_missing = lines.iter().flat_map(|line| &line.rewards).filter(|r| r.is_none()).count();
+    let n_unread = n_not_understood(&groups);
+    if n_unread > 0 {
+        output::note(format!(
+            "{n_unread} completions count as wrong because their answer, or the known one, was not \
+             understood"
+        ));
+    }
     output::line(format!(
         "{} groups, {n_votes} votes, {n_missing} completions without a reward: {}",
         lines.len(),
@@ -89,34 +87,42 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     refuse_no_votes(&tally)
 }
 
+/// Number of completions that the rule cannot compare with the known answer.
+fn n_not_understood(groups: &[GroupRequest]) -> usize {
+    let of_group = |group: &GroupRequest| {
+        let known = group.reference.as_deref()?;
+        let is_unread =
+            |text: &&String| rule::correctness(text, known) == Correctness::NotUnderstood;
+        Some(group.completions.iter().filter(is_unread).count())
+    };
+    groups.iter().filter_map(of_group).sum()
+}
+
 /// Reads groups to be scored.
 ///
 /// The draws of a group depend on its prompt and its completions, not on its line or on the other
 /// lines. Groups of equal content are numbered, so that each has draws of its own.
 ///
 /// # Errors
-/// The problem of the first row that is not a group, with its line.
+/// The problem of the first row that is not a group, with its place.
 pub(crate) fn read_groups(input: &Path, seed: Seed) -> anyhow::Result<Vec<GroupRequest>> {
-    let rows = read_rows(input)?;
-    let mut groups = Vec::with_capacity(rows.len());
-    let mut line_of_id = BTreeMap::new();
+    const COLUMNS: [&str; 5] = ["prompt", "messages", "completions", "answer", "group_id"];
+    let mut place_of_id = BTreeMap::new();
     let mut n_copies: BTreeMap<u64, u64> = BTreeMap::new();
-    for (line, row) in rows {
-        let mut group = group_request(input, line, row)?;
+    let groups = rows::read_all(input, &COLUMNS, |row| {
+        let mut group = group_request(row)?;
         let content = content_seed(seed, &group);
         let copy = n_copies.entry(content.0).or_default();
         group.seed = content.child("copy", *copy);
         *copy += 1;
-        if let Some(first) = line_of_id.insert(group.group_id.clone(), line) {
-            let text = format!(
-                "{}:{line}: group_id `{}` is on line {first} already; ids are unique",
-                input.display(),
+        match place_of_id.insert(group.group_id.clone(), row.place()) {
+            None => Ok(group),
+            Some(first) => Err(row.error(format!(
+                "group_id `{}` is on {first} already; ids are unique",
                 group.group_id
-            );
-            return Err(UserError::new(text).into());
+            ))),
         }
-        groups.push(group);
-    }
+    })?;
     Ok(groups)
 }
 
@@ -128,42 +134,26 @@ fn content_seed(seed: Seed, group: &GroupRequest) -> Seed {
     completions.into_iter().fold(seed, |seed, text| seed.child_str("completion", text))
 }
 
-fn group_request(input: &Path, line: usize, row: GroupRow) -> anyhow::Result<GroupRequest> {
-    let bad = |reason: &str| UserError::new(format!("{}:{line}: {reason}", input.display()));
-    if row.completions.is_empty() {
-        return Err(bad("completions is empty, wanted at least one").into());
+fn group_request(row: &Row) -> Result<GroupRequest, joust_schema::Error> {
+    let prompt = data_rows::prompt(row)?;
+    let question = prompt.question();
+    let completions: Vec<Completion> = row.required("completions")?;
+    if completions.is_empty() {
+        return Err(row.error("completions is empty, wanted at least one"));
     }
-    if let Some(problem) = row.prompt.problem() {
-        return Err(bad(&format!("prompt {problem}")).into());
-    }
-    let question = row.prompt.question();
-    let answer = row.answer.and_then(|answer| match answer {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    });
+    let number = row.place().number();
+    let group_id = row.id("group_id")?.unwrap_or_else(|| format!("{number:06}"));
     Ok(GroupRequest {
         step: 0,
-        group_id: GroupId(row.group_id.unwrap_or_else(|| format!("{line:06}"))),
+        group_id: GroupId(group_id),
         // known once all groups before it are
         seed: Seed::new(0),
+        completions: completions
+            .iter()
+            .map(|text| prompt::with_opened_thought(&question, &text.0).into_owned())
+            .collect(),
         question,
-        completions: row.completions.into_iter().map(|completion| completion.0).collect(),
-        reference: answer,
+        reference: row.answer("answer")?,
         tournament: None,
     })
-}
-
-fn read_rows(path: &Path) -> anyhow::Result<Vec<(usize, GroupRow)>> {
-    if path.extension().is_none_or(|ending| ending != "parquet") {
-        return Ok(joust_schema::jsonl::read_numbered(path)?);
-    }
-    let rows = joust_schema::parquet::read_json(path)?;
-    let parse = |(idx, row): (usize, Value)| {
-        let row = serde_json::from_value(row).map_err(|error| {
-            UserError::new(format!("{}: row {}: {error}", path.display(), idx + 1))
-        })?;
-        Ok((idx + 1, row))
-    };
-    rows.into_iter().enumerate().map(parse).collect()
 }

@@ -35,12 +35,9 @@ impl PromptSource {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`Error::Prompts`] and [`Error::Prompt`] name the file, the line and the remedy.
+    /// [`Error::Prompts`] and [`Error::Schema`] name the file, the row and the remedy.
     pub fn open(config: &PromptsConfig, seed: Seed) -> Result<Self, Error> {
-        let mut rows = read::rows(config)?;
-        if config.max_prompts > 0 {
-            rows.truncate(config.max_prompts);
-        }
+        let rows = read::rows(config)?;
         let (shuffle, epochs) = (config.shuffle, config.epochs);
         let mut source = Self {
             rows,

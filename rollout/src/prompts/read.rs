@@ -1,119 +1,136 @@
-//! Prompt files: JSON Lines and Parquet, both as JSON rows, checked line by line.
+//! Prompt files: which columns hold prompt, id and answer, and what may be in them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ops::ControlFlow;
 
 use joust_schema::ids::PromptId;
 use joust_schema::prompt::Prompt;
+use joust_schema::rows::{self, Place, Row};
 use joust_schema::seed::Seed;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::row::PromptRow;
-use crate::config::PromptsConfig;
+use crate::config::{IdColumn, PromptsConfig};
 use crate::error::Error;
 
-type JsonRow = Map<String, Value>;
+type SchemaResult<T> = Result<T, joust_schema::Error>;
 
-/// Reads and checks all rows.
+/// Reads and checks the rows, at most `max_prompts` of them.
 pub(super) fn rows(config: &PromptsConfig) -> Result<Vec<PromptRow>, Error> {
     let path = &config.path;
-    let numbered = json_rows(path)?;
-    if numbered.is_empty() {
-        let reason = "no prompts in this file; wanted at least one".to_owned();
-        return Err(Error::Prompts { path: path.clone(), reason });
-    }
-    let mut line_of_id: BTreeMap<PromptId, usize> = BTreeMap::new();
-    let mut rows = Vec::with_capacity(numbered.len());
-    for (line, row) in numbered {
-        let bad = |reason: String| Error::Prompt { path: path.clone(), line, reason };
-        let row = prompt_row(config, &row, &mut line_of_id, line).map_err(bad)?;
-        rows.push(row);
-    }
-    Ok(rows)
-}
-
-fn json_rows(path: &Path) -> Result<Vec<(usize, JsonRow)>, Error> {
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("jsonl" | "ndjson" | "json") => Ok(joust_schema::jsonl::read_numbered(path)?),
-        Some("parquet") => parquet_rows(path),
-        _ => Err(Error::Prompts {
-            path: path.to_owned(),
-            reason: "unknown file type; wanted a name that ends in .jsonl or .parquet".to_owned(),
-        }),
-    }
-}
-
-fn parquet_rows(path: &Path) -> Result<Vec<(usize, JsonRow)>, Error> {
-    let rows = joust_schema::parquet::read_json(path)?;
-    let object = |(idx, row): (usize, Value)| match row {
-        Value::Object(row) => (idx + 1, row),
-        _ => (idx + 1, JsonRow::new()),
+    let id_columns: &[&str] = match &config.id_column {
+        IdColumn::Auto => &["prompt_id", "id"],
+        IdColumn::None => &[],
+        IdColumn::Named(name) => &[name.as_str()],
     };
-    Ok(rows.into_iter().enumerate().map(object).collect())
-}
-
-fn prompt_row(
-    config: &PromptsConfig,
-    row: &JsonRow,
-    line_of_id: &mut BTreeMap<PromptId, usize>,
-    line: usize,
-) -> Result<PromptRow, String> {
-    let column = &config.prompt_column;
-    let value = row.get(column).or_else(|| row.get("messages")).ok_or_else(|| {
-        let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-        format!("column `{column}` is missing (there are: {}); set prompt_column", keys.join(", "))
+    let mut columns =
+        vec![config.prompt_column.as_str(), "messages", config.answer_column.as_str(), VERL_COLUMN];
+    columns.extend(id_columns);
+    let mut reader =
+        PromptReader { config, id_columns, place_of_id: BTreeMap::new(), rows: Vec::new() };
+    rows::read(path, &columns, &mut |row| {
+        reader.add(&row)?;
+        let has_enough = config.max_prompts > 0 && reader.rows.len() == config.max_prompts;
+        Ok(if has_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    let prompt = prompt(value).map_err(|reason| format!("column `{column}` {reason}"))?;
-    let given = row.get("prompt_id").or_else(|| row.get("id")).and_then(text_of);
-    let prompt_id = match given {
-        Some(id) => {
-            let id = PromptId(id);
-            if let Some(first) = line_of_id.insert(id.clone(), line) {
-                return Err(format!("prompt id `{id}` is on line {first} already; ids are unique"));
-            }
-            id
-        }
-        None => {
-            let key = Seed::new(0).child_str("prompt", &prompt.to_column());
-            PromptId(format!("{:016x}", key.0))
-        }
-    };
-    let ground_truth = || row.get("reward_model")?.get("ground_truth");
-    let answer = row.get(&config.answer_column).or_else(ground_truth).and_then(text_of);
-    Ok(PromptRow { prompt_id, prompt, answer })
-}
-
-/// Texts and numbers as text; other values are neither ids nor answers.
-fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
+    match reader.rows.is_empty() {
+        true => Err(Error::Prompts {
+            path: path.clone(),
+            reason: "no prompts in this file; wanted at least one".to_owned(),
+        }),
+        false => Ok(reader.rows),
     }
 }
 
-fn prompt(value: &Value) -> Result<Prompt, String> {
-    let prompt = match value {
+/// The column in which verl keeps the known answer, as `ground_truth`.
+const VERL_COLUMN: &str = "reward_model";
+
+struct PromptReader<'a> {
+    config: &'a PromptsConfig,
+    id_columns: &'a [&'a str],
+    place_of_id: BTreeMap<PromptId, Place>,
+    rows: Vec<PromptRow>,
+}
+
+impl PromptReader<'_> {
+    fn add(&mut self, row: &Row) -> SchemaResult<()> {
+        let column = match row.get(&self.config.prompt_column) {
+            None if row.get("messages").is_some() => "messages",
+            _ => &self.config.prompt_column,
+        };
+        if row.get(column).is_none() {
+            return Err(row.error(format!("{}; set prompt_column", row.missing_reason(column))));
+        }
+        let prompt = prompt(row, column)?;
+        let prompt_id = match self.given_id(row)? {
+            Some(id) => self.unique(id, row)?,
+            None => {
+                let key = Seed::new(0).child_str("prompt", &prompt.to_column());
+                PromptId(format!("{:016x}", key.0))
+            }
+        };
+        let answer = match row.answer(&self.config.answer_column)? {
+            Some(answer) => Some(answer),
+            None => ground_truth(row)?,
+        };
+        self.rows.push(PromptRow { prompt_id, prompt, answer });
+        Ok(())
+    }
+
+    fn given_id(&self, row: &Row) -> SchemaResult<Option<String>> {
+        for column in self.id_columns {
+            if let Some(id) = row.id(column)? {
+                return Ok(Some(id));
+            }
+        }
+        match &self.config.id_column {
+            IdColumn::Named(name) => Err(row.missing(name)),
+            IdColumn::Auto | IdColumn::None => Ok(None),
+        }
+    }
+
+    fn unique(&mut self, id: String, row: &Row) -> SchemaResult<PromptId> {
+        let id = PromptId(id);
+        match self.place_of_id.insert(id.clone(), row.place()) {
+            None => Ok(id),
+            Some(first) => Err(row.error(format!(
+                "prompt id `{id}` is on {first} already; ids are unique: set prompts.id_column to \
+                 another column, or to \"none\""
+            ))),
+        }
+    }
+}
+
+/// The prompt of a row.
+///
+/// # Errors
+/// What the cell is instead, with the place and the column.
+fn prompt(row: &Row, column: &str) -> SchemaResult<Prompt> {
+    let prompt: Prompt = match row.required(column)? {
         // Parquet files often hold messages as JSON text
-        Value::String(text) => Prompt::from_column(text.clone())
-            .map_err(|error| format!("is no list of messages with role and content: {error}"))?,
-        Value::Array(_) => {
-            let prompt = serde_json::from_value(value.clone());
-            prompt
-                .map_err(|error| format!("is no list of messages with role and content: {error}"))?
-        }
-        other => {
-            let kind = match other {
-                Value::Null => "null",
-                Value::Bool(_) => "a truth value",
-                Value::Number(_) => "a number",
-                _ => "an object",
-            };
-            return Err(format!("is {kind}, wanted a text or a list of messages"));
-        }
+        Prompt::Text(text) => Prompt::from_column(text)
+            .map_err(|error| row.cell_error(column, format!("holds a chat: {error}")))?,
+        messages => messages,
     };
     match prompt.problem() {
-        Some(problem) => Err(format!("{problem}; leave the line out or write a prompt")),
+        Some(problem) => {
+            let text = format!("{problem}; leave the row out or write a prompt");
+            Err(row.cell_error(column, text))
+        }
         None => Ok(prompt),
     }
+}
+
+fn ground_truth(row: &Row) -> SchemaResult<Option<String>> {
+    #[derive(Deserialize)]
+    struct RewardModel {
+        ground_truth: Option<Box<RawValue>>,
+    }
+    // the column may be anything in files of other programs
+    let Ok(Some(RewardModel { ground_truth: Some(answer) })) = row.optional(VERL_COLUMN) else {
+        return Ok(None);
+    };
+    joust_schema::known::known_answer(&answer)
+        .map_err(|reason| row.cell_error("reward_model.ground_truth", reason))
 }

@@ -113,6 +113,47 @@ fn open_gives_the_same_prompts_for_parquet_and_json_lines() {
     assert_eq!(texts(&mut parquet, 2), texts(&mut lines, 2));
 }
 
+#[test]
+fn open_keeps_all_digits_of_ids_and_answers() {
+    let file = file(
+        "p.jsonl",
+        "{\"prompt\":\"a\",\"id\":36893488147419103233,\"answer\":98765432109876543210987}\n\
+         {\"prompt\":\"b\",\"id\":36893488147419103234,\"answer\":[1e-9, true]}\n\
+         {\"prompt\":\"c\",\"id\":7,\"answer\":[\"c\"],\"messages\":[]}",
+    );
+    let source = open(&file, |_| {}).unwrap();
+    let ids: Vec<&str> = source.rows().iter().map(|row| row.prompt_id.0.as_str()).collect();
+    assert_eq!(ids, ["36893488147419103233", "36893488147419103234", "7"]);
+    let answers: Vec<_> = source.rows().iter().map(|row| row.answer.as_deref().unwrap()).collect();
+    assert_eq!(answers, ["98765432109876543210987", "[\"1e-9\",\"true\"]", "c"]);
+}
+
+#[test]
+fn open_takes_ids_from_the_configured_column_or_from_none() {
+    let file = file(
+        "p.jsonl",
+        "{\"prompt\":\"a\",\"id\":1,\"uid\":\"x\"}\n{\"prompt\":\"b\",\"id\":1,\"uid\":\"y\"}",
+    );
+    let ids = |column: &str| -> Result<Vec<String>, String> {
+        let source = open(&file, |config| config.id_column = column.to_owned().into())?;
+        Ok(source.rows().iter().map(|row| row.prompt_id.0.clone()).collect())
+    };
+    assert_eq!(ids("uid").unwrap(), ["x", "y"]);
+    let made = ids("none").unwrap();
+    assert!(made[0] != made[1] && made[0].len() == 16);
+    assert!(ids("auto").unwrap_err().contains("p.jsonl:2: prompt id `1` is on line 1 already"));
+    assert!(
+        ids("key").unwrap_err().contains("column `key` is missing (there are: prompt, id, uid)")
+    );
+}
+
+#[test]
+fn open_reads_no_more_than_max_prompts() {
+    let file = file("p.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\nbroken");
+    let source = open(&file, |config| config.max_prompts = 2).unwrap();
+    assert_eq!(source.rows().len(), 2);
+}
+
 fn rollout(text: &str) -> joust_schema::tables::Rollout {
     use joust_schema::ids::{Member, PolicyVersion};
     joust_schema::tables::Rollout {
@@ -140,17 +181,22 @@ fn open_names_the_line_of_an_unusable_prompt() {
             "{\"question\":\"a\"}",
             "p.jsonl:1: column `prompt` is missing (there are: question); set prompt_column",
         ),
-        (
-            "p.jsonl",
-            "{\"prompt\":7}",
-            "p.jsonl:1: column `prompt` is a number, wanted a text or a list of messages",
-        ),
+        ("p.jsonl", "{\"prompt\":7}", "a text or a list of chat messages"),
+        ("p.jsonl", "{\"prompt\":null}", "p.jsonl:1: column `prompt` is null; set prompt_column"),
         ("p.jsonl", "{\"prompt\":\"\"}", "p.jsonl:1: column `prompt` is empty"),
+        ("p.jsonl", "{\"prompt\":\" \\n\"}", "p.jsonl:1: column `prompt` is "),
+        ("p.jsonl", "{\"prompt\":[{\"role\":7}]}", "p.jsonl:1: column `prompt` "),
+        (
+            "p.json",
+            "[{\"prompt\":\"a\"},{\"prompt\":\"\"}]",
+            "p.json: row 2: column `prompt` is empty",
+        ),
         (
             "p.jsonl",
-            "{\"prompt\":[{\"role\":\"user\"}]}",
-            "p.jsonl:1: column `prompt` is no list of messages",
+            "{\"prompt\":\"a\",\"answer\":{\"value\":1}}",
+            "p.jsonl:1: column `answer` is an object, wanted a text, a number",
         ),
+        ("p.jsonl", "{\"prompt\":\"a\",\"id\":[1]}", "p.jsonl:1: column `id` is a list, wanted"),
         (
             "p.jsonl",
             "{\"prompt\":[{\"role\":\"hacker\",\"content\":\"a\"}]}",
@@ -164,7 +210,7 @@ fn open_names_the_line_of_an_unusable_prompt() {
         (
             "p.jsonl",
             "{\"prompt\":\"a\",\"id\":\"x\"}\n{\"prompt\":\"b\",\"id\":\"x\"}",
-            "p.jsonl:2: prompt id `x` is on line 1 already",
+            "p.jsonl:2: prompt id `x` is on line 1 already; ids are unique: set prompts.id_column",
         ),
         ("p.jsonl", "\n", "p.jsonl: no prompts in this file"),
         ("p.csv", "prompt\na", "p.csv: unknown file type"),

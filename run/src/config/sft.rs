@@ -171,7 +171,9 @@ pub struct NewTokenizer {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSection {
-    /// File of examples: JSON Lines with `prompt` (text or chat messages) and `completion` (text).
+    /// File of examples: JSON Lines, a JSON array or Parquet with `prompt` (text or chat messages)
+    /// and `completion` (text or one message of the assistant); or with `messages` alone, of which
+    /// the last is of the assistant and is learned.
     pub path: Option<PathBuf>,
     /// Whether a text prompt is rendered as a chat message of the user.
     pub chat: bool,

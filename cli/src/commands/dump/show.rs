@@ -1,10 +1,11 @@
 //! `joust dump show`: rows as a table for people, or as JSON lines.
 
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use joust_schema::parquet;
 use joust_schema::table::{TABLE_KEY, VERSION_KEY};
+use joust_schema::{parquet, rows};
 use serde_json::Value;
 
 use crate::output;
@@ -31,17 +32,16 @@ const MAX_CELL_CHARS: usize = 48;
 pub(crate) fn run(args: ShowArgs) -> anyhow::Result<()> {
     for file in super::files::parquet_files(&args.path)? {
         let schema = parquet::schema(&file)?;
-        let rows = parquet::read_json(&file)?;
-        let n_shown = if args.rows == 0 { rows.len() } else { args.rows.min(rows.len()) };
         let columns: Vec<String> = schema
             .fields()
             .iter()
             .map(|field| field.name().clone())
             .filter(|name| args.columns.is_empty() || args.columns.contains(name))
             .collect();
+        let rows = first_rows(&file, &columns, args.rows)?;
         if args.json {
-            for row in &rows[..n_shown] {
-                let picked = columns.iter().map(|name| (name.clone(), row[name].clone()));
+            for row in rows {
+                let picked = columns.iter().cloned().zip(row);
                 output::line(Value::Object(picked.collect()).to_string());
             }
             continue;
@@ -50,16 +50,38 @@ pub(crate) fn run(args: ShowArgs) -> anyhow::Result<()> {
         let contract = metadata.get(TABLE_KEY).zip(metadata.get(VERSION_KEY));
         let contract =
             contract.map_or(String::new(), |(name, version)| format!(" ({name} {version})"));
-        output::line(format!("{}{contract}: {} rows", file.display(), rows.len()));
-        print_table(&columns, &rows[..n_shown]);
+        let n_rows = parquet::n_rows(&file)?;
+        output::line(format!("{}{contract}: {n_rows} rows", file.display()));
+        print_table(&columns, &rows);
         output::line("");
     }
     Ok(())
 }
 
-fn print_table(columns: &[String], rows: &[Value]) {
-    let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|name| cell(&row[name])).collect()).collect();
+/// The cells of the first rows, at most `max_rows` unless that is 0.
+fn first_rows(
+    file: &Path,
+    columns: &[String],
+    max_rows: usize,
+) -> Result<Vec<Vec<Value>>, joust_schema::Error> {
+    let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let mut found = Vec::new();
+    if names.is_empty() {
+        return Ok(found);
+    }
+    rows::read(file, &names, &mut |row| {
+        let cell = |name: &&str| -> Result<Value, joust_schema::Error> {
+            Ok(row.optional(name)?.unwrap_or(Value::Null))
+        };
+        found.push(names.iter().map(cell).collect::<Result<Vec<_>, _>>()?);
+        let has_enough = found.len() == max_rows;
+        Ok(if has_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(found)
+}
+
+fn print_table(columns: &[String], rows: &[Vec<Value>]) {
+    let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     let width = |column: usize| {
         let texts = cells.iter().map(|row| row[column].chars().count());
         texts.chain([columns[column].chars().count()]).max().unwrap_or(0)

@@ -1,0 +1,57 @@
+//! Files of examples as people have them.
+
+use super::*;
+
+fn rows_of(text: &str) -> Result<Vec<(String, String)>, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.jsonl");
+    std::fs::write(&path, text).unwrap();
+    let rows = rows::read_all(&path, &FileRow::COLUMNS, FileRow::of);
+    let rows = rows.map_err(|error| error.to_string())?;
+    Ok(rows.into_iter().map(|row| (row.prompt.question(), row.completion)).collect())
+}
+
+#[test]
+fn file_rows_hold_texts_messages_or_a_chat_alone() {
+    let user = r#"{"role": "user", "content": "2+3?"}"#;
+    let assistant = r#"{"role": "assistant", "content": "5"}"#;
+    for row in [
+        r#"{"prompt": "2+3?", "completion": "5"}"#.to_owned(),
+        format!(r#"{{"prompt": [{user}], "completion": [{assistant}]}}"#),
+        format!(r#"{{"prompt": [{user}], "completion": "5"}}"#),
+        format!(r#"{{"messages": [{user}, {assistant}]}}"#),
+        format!(r#"{{"messages": [{user}], "completion": "5"}}"#),
+        format!(r#"{{"prompt": "2+3?", "messages": [{user}, {assistant}], "completion": "5"}}"#),
+        // the prompt of a data set that has its chat beside it
+        format!(r#"{{"prompt": "2+3?", "messages": [{user}, {assistant}]}}"#),
+        format!(r#"[{{"messages": [{user}, {assistant}], "source": "x"}}]"#),
+    ] {
+        assert_eq!(rows_of(&row).unwrap(), [("2+3?".to_owned(), "5".to_owned())], "{row}");
+    }
+}
+
+#[test]
+fn file_rows_are_refused_by_line_and_column() {
+    let user = r#"{"role": "user", "content": "a"}"#;
+    for (row, wanted) in [
+        (r#"{"prompt": "a"}"#.to_owned(), "column `completion` is missing (there are: prompt)"),
+        (r#"{"completion": "a"}"#.to_owned(), "column `messages` is missing"),
+        (r#"{"prompt": "a", "completion": ""}"#.to_owned(), "`completion` has no text to learn"),
+        (format!(r#"{{"messages": [{user}]}}"#), "ends with a turn of `user`, wanted one of the"),
+        (
+            r#"{"messages": [{"role": "assistant", "content": "a"}]}"#.to_owned(),
+            "column `messages` has no turns before the assistant's",
+        ),
+        (
+            format!(r#"{{"prompt": "a", "completion": [{user}]}}"#),
+            "column `completion` is a message of the role `user`, wanted one of the assistant",
+        ),
+        (
+            format!(r#"{{"prompt": "a", "completion": [{user}, {user}]}}"#),
+            "column `completion` has 2 messages, wanted one of the assistant",
+        ),
+    ] {
+        let message = rows_of(&row).unwrap_err();
+        assert!(message.contains("t.jsonl:1: ") && message.contains(wanted), "{message}");
+    }
+}

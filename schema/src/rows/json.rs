@@ -1,0 +1,197 @@
+//! Rows of JSON Lines and of JSON arrays.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::rc::Rc;
+
+use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::EachRow;
+use super::row::{Place, Row, without_position};
+use crate::error::Error;
+
+/// Some editors begin a file of text with it.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads one object per line; blank lines are skipped.
+pub(super) fn read_lines(
+    path: &Path,
+    columns: &[&str],
+    each: &mut EachRow<'_>,
+) -> Result<(), Error> {
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    let mut reader = BufReader::new(file);
+    let shared: Rc<Path> = path.into();
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        let n_read = reader.read_until(b'\n', &mut bytes);
+        if n_read.map_err(|source| Error::io(path, source))? == 0 {
+            return Ok(());
+        }
+        let place = Place::Line(line);
+        let text = bytes.strip_prefix(BYTE_ORDER_MARK).filter(|_| line == 1).unwrap_or(&bytes);
+        let text = std::str::from_utf8(text)
+            .map_err(|error| place.error(path, format!("not readable as UTF-8 text: {error}")))?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let fields = fields(text, columns).map_err(|error| place.error(path, reason(&error)))?;
+        if each(fields.into_row(&shared, place))?.is_break() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Reads the objects of one array.
+pub(super) fn read_array(
+    path: &Path,
+    columns: &[&str],
+    each: &mut EachRow<'_>,
+) -> Result<(), Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+    let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let mut visitor = Rows { path: &path.into(), columns, each, n_rows: 0, stopped: None };
+    match deserializer.deserialize_seq(&mut visitor) {
+        Ok(()) => deserializer.end().map_err(|error| {
+            Error::bad_file(path, format!("after the end of the JSON array: {error}"))
+        }),
+        Err(error) => match visitor.stopped {
+            Some(Stop::Enough) => Ok(()),
+            Some(Stop::Failed(error)) => Err(error),
+            None => {
+                let row = Place::Row(visitor.n_rows + 1);
+                let position = format!("line {}, column {}", error.line(), error.column());
+                let text = without_position(&error);
+                Err(row.error(
+                    path,
+                    match error.classify() {
+                        serde_json::error::Category::Data => format!("{text} ({position})"),
+                        _ => format!("invalid JSON: {text} ({position})"),
+                    },
+                ))
+            }
+        },
+    }
+}
+
+/// One row of JSON text.
+pub(super) fn parse_row(
+    path: &Rc<Path>,
+    place: Place,
+    text: &str,
+    columns: &[&str],
+) -> Result<Row, Error> {
+    let fields = fields(text, columns).map_err(|error| place.error(path, reason(&error)))?;
+    Ok(fields.into_row(path, place))
+}
+
+fn fields(text: &str, columns: &[&str]) -> Result<Fields, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fields = Columns(columns).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(fields)
+}
+
+/// serde_json's message without its "line 1": the file's line is named elsewhere.
+fn reason(error: &serde_json::Error) -> String {
+    let text = without_position(error);
+    match error.classify() {
+        serde_json::error::Category::Data => text,
+        serde_json::error::Category::Eof => {
+            format!("invalid JSON: {text} (column {}); wanted one object per line", error.column())
+        }
+        _ => format!("invalid JSON: {text} (column {})", error.column()),
+    }
+}
+
+struct Fields {
+    cells: Vec<(String, Box<RawValue>)>,
+    names: Vec<String>,
+}
+
+impl Fields {
+    fn into_row(self, path: &Rc<Path>, place: Place) -> Row {
+        Row { path: Rc::clone(path), place, cells: self.cells, names: self.names.into() }
+    }
+}
+
+/// Reads an object, with the values of these columns.
+#[derive(Clone, Copy)]
+struct Columns<'a>(&'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for Columns<'_> {
+    type Value = Fields;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Columns<'_> {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one object per row")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields { cells: Vec::new(), names: Vec::new() };
+        while let Some(name) = object.next_key::<String>()? {
+            if self.0.contains(&name.as_str()) {
+                if fields.cells.iter().any(|(known, _)| *known == name) {
+                    let text = format!("column `{name}` occurs twice");
+                    return Err(serde::de::Error::custom(text));
+                }
+                fields.cells.push((name.clone(), object.next_value()?));
+            } else {
+                object.next_value::<IgnoredAny>()?;
+            }
+            fields.names.push(name);
+        }
+        Ok(fields)
+    }
+}
+
+enum Stop {
+    Enough,
+    Failed(Error),
+}
+
+/// Reads an array, row by row.
+struct Rows<'a, 'b> {
+    path: &'a Rc<Path>,
+    columns: &'a [&'a str],
+    each: &'a mut EachRow<'b>,
+    n_rows: usize,
+    stopped: Option<Stop>,
+}
+
+impl<'de> Visitor<'de> for &mut Rows<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
+        while let Some(fields) = rows.next_element_seed(Columns(self.columns))? {
+            self.n_rows += 1;
+            let row = fields.into_row(self.path, Place::Row(self.n_rows));
+            let stop = match (self.each)(row) {
+                Ok(ControlFlow::Continue(())) => continue,
+                Ok(ControlFlow::Break(())) => Stop::Enough,
+                Err(error) => Stop::Failed(error),
+            };
+            self.stopped = Some(stop);
+            return Err(serde::de::Error::custom("stopped"));
+        }
+        Ok(())
+    }
+}

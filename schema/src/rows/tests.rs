@@ -1,0 +1,207 @@
+//! Data files as people and programs write them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use ::parquet::file::properties::WriterProperties;
+use arrow::array::{
+    Array as _, ArrayRef, BinaryArray, Decimal128Array, Int64Array, ListArray, MapBuilder,
+    RecordBatch, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, UInt64Array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field};
+
+use super::*;
+
+/// A file in a temporary folder, which is deleted with it.
+struct DataFile {
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+fn data_file(name: &str, bytes: &[u8]) -> DataFile {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    DataFile { path, _dir: dir }
+}
+
+fn table(columns: Vec<(&str, ArrayRef)>, compression: Compression) -> DataFile {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.parquet");
+    let batch = RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, array)| (name, array, true)),
+    )
+    .unwrap();
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    DataFile { path, _dir: dir }
+}
+
+/// The cells of one column as JSON text.
+fn column(file: &DataFile, name: &str) -> Result<Vec<String>, String> {
+    let cell = |row: &Row| Ok(row.get(name).map_or("-", |cell| cell.get()).to_owned());
+    read_all(&file.path, &[name], cell).map_err(|error| error.to_string())
+}
+
+#[test]
+fn json_lines_are_read_with_byte_order_mark_line_ends_and_blank_lines() {
+    let wanted = ["\"a\"".to_owned(), "12345678901234567890123".to_owned(), "null".to_owned()];
+    let rows = ["{\"x\": \"a\", \"y\": [1]}", "{\"x\": 12345678901234567890123}", "{\"x\":null}"];
+    for text in [
+        rows.join("\n"),
+        format!("\u{feff}{}\r\n\r\n", rows.join("\r\n")),
+        format!("[{}]", rows.join(",\n")),
+        format!("\u{feff}\n[\n{}\n]\n", rows.join(",")),
+    ] {
+        for name in ["t.jsonl", "t.json", "t.data"] {
+            let file = data_file(name, text.as_bytes());
+            assert_eq!(column(&file, "x").unwrap(), wanted, "{name} {text:?}");
+        }
+    }
+}
+
+#[test]
+fn errors_name_the_file_and_the_place() {
+    let cases: [(&str, &[u8], &str); 12] = [
+        ("t.jsonl", b"{\"x\":1}\n{\"x\":", "t.jsonl:2: invalid JSON: EOF"),
+        ("t.jsonl", b"{\"x\":1}\n[2]", "t.jsonl:2: invalid type: sequence, expected one object"),
+        ("t.jsonl", b"{\"x\":1,\"x\":2}", "t.jsonl:1: column `x` occurs twice"),
+        ("t.jsonl", b"{\"x\":1} {\"x\":2}", "t.jsonl:1: invalid JSON: trailing characters"),
+        ("t.jsonl", b"{\"x\":\"\xff\"}", "t.jsonl:1: not readable as UTF-8 text"),
+        ("t.json", b"[{\"x\":1},\n 7]", "t.json: row 2: invalid type: integer `7`"),
+        ("t.json", b"[{\"x\":1}", "t.json: row 2: invalid JSON: EOF"),
+        ("t.json", b"[{\"x\":1}] 3", "t.json: after the end of the JSON array"),
+        ("t.jsonl.gz", b"\x1f\x8b\x08", "is compressed by gzip; decompress it first"),
+        ("t.jsonl", b"\xff\xfe{\x00", "is UTF-16 text, wanted UTF-8"),
+        ("t.csv", b"x\n1", "t.csv: unknown file type"),
+        ("t.parquet", b"{\"x\":1}", "t.parquet: is no Parquet file"),
+    ];
+    for (name, bytes, wanted) in cases {
+        let message = column(&data_file(name, bytes), "x").unwrap_err();
+        assert!(message.contains(wanted), "{message} {wanted}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+}
+
+#[test]
+fn cells_are_read_with_errors_that_name_the_column() {
+    let file = data_file("t.jsonl", b"{\"x\": 7, \"n\": null, \"l\": [1], \"b\": true}");
+    let columns = ["x", "n", "l", "b", "none"];
+    let ids = |column: &str| {
+        read_all(&file.path, &columns, |row| row.id(column)).map_err(|error| error.to_string())
+    };
+    assert_eq!(ids("x").unwrap(), [Some("7".to_owned())]);
+    assert_eq!(ids("n").unwrap(), [None]);
+    assert!(
+        ids("l")
+            .unwrap_err()
+            .ends_with("t.jsonl:1: column `l` is a list, wanted a text or a number")
+    );
+    let required = |column: &str| {
+        read_all(&file.path, &columns, |row| row.required::<String>(column))
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(required("n").ends_with("t.jsonl:1: column `n` is null"));
+    assert!(required("none").ends_with("column `none` is missing (there are: x, n, l, b)"));
+    assert!(required("x").contains("column `x` invalid type: integer `7`"));
+}
+
+#[test]
+fn parquet_text_without_annotation_is_text() {
+    let texts: [Option<&[u8]>; 3] = [Some("Überschuß".as_bytes()), None, Some(b"1+1?")];
+    let binary: ArrayRef = Arc::new(BinaryArray::from(texts.to_vec()));
+    let roles: ArrayRef = Arc::new(BinaryArray::from(vec![Some(&b"user"[..]); 3]));
+    let message = StructArray::from(vec![
+        (Arc::new(Field::new("role", DataType::Binary, true)), roles),
+        (Arc::new(Field::new("content", DataType::Binary, true)), binary.clone()),
+    ]);
+    let item = Arc::new(Field::new("item", message.data_type().clone(), true));
+    let lengths = OffsetBuffer::from_lengths([1, 1, 1]);
+    let messages: ArrayRef = Arc::new(ListArray::new(item, lengths, Arc::new(message), None));
+    let file = table(vec![("x", binary), ("m", messages)], Compression::SNAPPY);
+    assert_eq!(column(&file, "x").unwrap(), ["\"Überschuß\"", "null", "\"1+1?\""]);
+    assert_eq!(column(&file, "m").unwrap()[2], "[{\"role\":\"user\",\"content\":\"1+1?\"}]");
+
+    let bad: ArrayRef = Arc::new(BinaryArray::from(vec![&b"\xff\xfe"[..]]));
+    let message = column(&table(vec![("x", bad)], Compression::UNCOMPRESSED), "x").unwrap_err();
+    assert!(message.contains("columns x"), "{message}");
+    assert!(message.to_lowercase().contains("utf"), "{message}");
+}
+
+#[test]
+fn parquet_columns_that_nobody_asks_for_do_not_matter() {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+    let times: ArrayRef =
+        Arc::new(TimestampMicrosecondArray::from(vec![1, 2]).with_timezone("Europe/Berlin"));
+    let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    map.append(true).unwrap();
+    map.append(true).unwrap();
+    let map: ArrayRef = Arc::new(map.finish());
+    let prices: ArrayRef =
+        Arc::new(Decimal128Array::from(vec![125, -5]).with_precision_and_scale(20, 2).unwrap());
+    let file = table(
+        vec![("x", texts), ("t", times), ("m", map), ("p", prices)],
+        Compression::UNCOMPRESSED,
+    );
+    assert_eq!(column(&file, "x").unwrap(), ["\"a\"", "\"b\""]);
+    assert!(column(&file, "t").unwrap_err().contains("column `t` holds times of the zone"));
+    assert!(column(&file, "m").unwrap_err().contains("column `m` holds a map"));
+    let prices = column(&file, "p").unwrap();
+    assert_eq!(prices.map_to_numbers(), ["1.25", "-0.05"]);
+    let missing = column(&file, "z").unwrap_err();
+    assert!(missing.ends_with("none of the columns z (there are: x, t, m, p)"), "{missing}");
+}
+
+/// Decimals may be JSON numbers or texts; both are the same answer.
+trait Numbers {
+    fn map_to_numbers(&self) -> Vec<String>;
+}
+
+impl Numbers for Vec<String> {
+    fn map_to_numbers(&self) -> Vec<String> {
+        self.iter().map(|cell| cell.trim_matches('"').to_owned()).collect()
+    }
+}
+
+#[test]
+fn parquet_is_read_in_every_compression_and_keeps_integers() {
+    let codecs = [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+        Compression::BROTLI(BrotliLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+    ];
+    for codec in codecs {
+        let large: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 9_007_199_254_740_993]));
+        let signed: ArrayRef = Arc::new(Int64Array::from(vec![i64::MIN, 0]));
+        let file = table(vec![("u", large), ("i", signed)], codec);
+        let wanted = ["18446744073709551615", "9007199254740993"];
+        assert_eq!(column(&file, "u").unwrap(), wanted, "{codec:?}");
+        assert_eq!(column(&file, "i").unwrap()[0], "-9223372036854775808");
+    }
+}
+
+#[test]
+fn read_stops_where_the_caller_has_enough() {
+    let lines = data_file("t.jsonl", b"{\"x\":1}\n{\"x\":2}\nbroken");
+    let array = data_file("t.json", b"[{\"x\":1},{\"x\":2},broken");
+    for file in [lines, array] {
+        let mut n_rows = 0;
+        read(&file.path, &["x"], &mut |row| {
+            n_rows = row.place().number();
+            Ok(if n_rows == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
+        .unwrap();
+        assert_eq!(n_rows, 2);
+    }
+}

@@ -1,0 +1,123 @@
+//! Data files of users: every command reads the same formats in the same way.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch, TimestampMicrosecondArray};
+use parquet::arrow::ArrowWriter;
+
+use crate::binary::{arg, file, json_lines, refuse, succeed};
+
+const RULE: &str = "[reward]\nkind = \"correct\"\n";
+
+/// A file of text without annotation beside a column with a time zone.
+fn parquet_file(dir: &Path, name: &str, columns: &[(&str, [&str; 2])]) -> String {
+    let text = |values: &[&str; 2]| -> ArrayRef {
+        Arc::new(BinaryArray::from(values.map(str::as_bytes).to_vec()))
+    };
+    let times: ArrayRef =
+        Arc::new(TimestampMicrosecondArray::from(vec![1, 2]).with_timezone("UTC"));
+    let columns = columns.iter().map(|(name, values)| (*name, text(values)));
+    let batch = RecordBatch::try_from_iter(columns.chain([("created_at", times)])).unwrap();
+    let path = dir.join(name);
+    let mut writer =
+        ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    arg(&path)
+}
+
+#[test]
+fn score_reads_json_lines_arrays_and_huge_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", RULE);
+    let user = |text: &str| format!(r#""messages": [{{"role": "user", "content": "{text}"}}]"#);
+    let large = "55555555555555555555555";
+    let rows = [
+        format!(
+            r#"{{"prompt": "a", {}, "group_id": 36893488147419103233, "answer": {large},
+                "completions": ["\\boxed{{{large}}}", "\\boxed{{55555555555555555555556}}"]}}"#,
+            user("x")
+        ),
+        format!(
+            r#"{{{}, "group_id": "b", "answer": 2.5e+20,
+                "completions": ["\\boxed{{250000000000000000000}}", "\\boxed{{20}}"]}}"#,
+            user("b")
+        ),
+        r#"{"prompt": "Solve it.\n<think>", "group_id": "c", "answer": "7",
+            "completions": ["So it is 7.", "I am done.</think> It is 7."]}"#
+            .to_owned(),
+    ]
+    .map(|row| row.replace('\n', " "));
+    for (name, text) in [
+        ("lines.jsonl", format!("\u{feff}{}\r\n", rows.join("\r\n"))),
+        ("array.json", format!("[{}]", rows.join(",\n"))),
+    ] {
+        let input = file(dir.path(), name, &text);
+        let output = arg(&dir.path().join("out"));
+        succeed(&["score", &config, "--input", &input, "--output", &output]);
+        let lines = std::fs::read_to_string(dir.path().join("out/rewards.jsonl")).unwrap();
+        let lines = json_lines(&lines);
+        let rewards: Vec<&serde_json::Value> = lines.iter().map(|line| &line["rewards"]).collect();
+        let first_or_second = |first: f64| serde_json::json!([first, 1.0 - first]);
+        let wanted = [first_or_second(1.0), first_or_second(1.0), first_or_second(0.0)];
+        assert_eq!(rewards, wanted.iter().collect::<Vec<_>>(), "{name}");
+        assert_eq!(lines[0]["group_id"], "36893488147419103233");
+    }
+}
+
+#[test]
+fn rate_and_logprobs_read_parquet_text_without_annotation() {
+    let dir = tempfile::tempdir().unwrap();
+    let pairs = parquet_file(
+        dir.path(),
+        "p.parquet",
+        &[("prompt", ["1", "2"]), ("completion", ["3", "4"])],
+    );
+    let model = ["--model", "tests/golden/models/tiny-qwen2"];
+    let rows = json_lines(&succeed(&[&["logprobs", "--input", &pairs], &model[..]].concat()));
+    assert_eq!(rows.len(), 2);
+    let names =
+        [("group_id", ["g", "g"]), ("member_a", ["ann", "ann"]), ("member_b", ["bo", "cy"])];
+    let matches = parquet_file(dir.path(), "m.parquet", &names);
+    let message = refuse(&["rate", "--input", &matches]);
+    assert!(message.contains("m.parquet: row 1: column `votes_a` is missing"), "{message}");
+}
+
+#[test]
+fn files_of_other_formats_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", RULE);
+    let csv = file(dir.path(), "g.csv", "prompt,completions\na,b\n");
+    let output = arg(&dir.path().join("out"));
+    let message = refuse(&["score", &config, "--input", &csv, "--output", &output]);
+    assert!(message.contains("g.csv: unknown file type; wanted JSON Lines"), "{message}");
+}
+
+#[test]
+fn sft_goes_on_where_no_example_of_a_batch_fits_and_ends_where_none_of_the_file_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let chat = |answer: &str| {
+        let turn = |role: &str, text: &str| format!(r#"{{"role": "{role}", "content": "{text}"}}"#);
+        format!(r#"{{"messages": [{}, {}]}}"#, turn("user", "1+2?"), turn("assistant", answer))
+    };
+    let long = "very long ".repeat(200);
+    let run = |name: &str, rows: &[String]| {
+        let data = file(dir.path(), &format!("{name}.jsonl"), &rows.join("\n"));
+        let text = format!(
+            "[run]\nname = \"{name}\"\noutput_dir = {:?}\n\
+             [model]\npath = \"tests/golden/models/tiny-qwen2\"\n[data]\npath = {data:?}\n\
+             [trainer]\nsteps = 4\nbatch_size = 1\nmax_length = 64\n",
+            arg(dir.path())
+        );
+        file(dir.path(), &format!("{name}.toml"), &text)
+    };
+    succeed(&["sft", &run("some", &[chat("3"), chat(&long)])]);
+    let metrics = std::fs::read_to_string(dir.path().join("some/metrics.jsonl")).unwrap();
+    let steps = json_lines(&metrics);
+    let n_updates = steps.iter().filter(|step| step.get("loss").is_some()).count();
+    let n_skipped: f64 = steps.iter().map(|step| step["skipped_examples"].as_f64().unwrap()).sum();
+    assert_eq!((steps.len(), n_updates, n_skipped), (4, 2, 2.0));
+    let message = refuse(&["sft", &run("none", &[chat(&long), chat(&long)])]);
+    assert!(message.contains("none of the last 2 examples fits"), "{message}");
+}
