@@ -305,9 +305,9 @@ fn check_fp8_widths(config: &ModelConfig, precision: Precision) -> Result<(), Er
     let checked = of_layers.iter().filter(|_| precision.fp8_layers);
     let mut checked = checked.chain(of_head.iter().filter(|_| precision.fp8_head));
     match checked.find(|(_, width)| width % 16 != 0) {
-        Some((name, width)) => Err(Error::Unsupported {
-            what: format!("FP8 on a GPU with {name} {width} (wanted a multiple of 16)"),
-        }),
+        Some((name, width)) => Err(Error::unsupported(format!(
+            "FP8 on a GPU with {name} {width} (wanted a multiple of 16)"
+        ))),
         None => Ok(()),
     }
 }

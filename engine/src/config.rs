@@ -1,6 +1,7 @@
 //! A model's constants, from its `config.json` and back.
 //!
-//! Nothing is guessed: a missing constant is an error. It knows nothing of weights or devices.
+//! Nothing is guessed: a missing constant is an error, unless transformers has a default for it.
+//! It knows nothing of weights or devices.
 
 #[cfg(test)]
 pub(crate) mod examples;
@@ -8,6 +9,7 @@ pub(crate) mod family;
 pub(crate) mod keys;
 mod quantization;
 mod rope;
+mod window;
 
 use std::path::Path;
 
@@ -19,7 +21,7 @@ use family::Bias;
 pub use family::Family;
 use keys::ModelConfigKeys;
 pub use quantization::Fp8Layout;
-pub use rope::RopeScaling;
+pub use rope::{RopeScaling, Yarn};
 
 /// A decoder model's constants.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,18 +124,23 @@ impl ModelConfig {
         if head_dim % 2 != 0 {
             return Err(keys.bad(format!("head_dim {head_dim} is odd, wanted an even number")));
         }
-        let (rope_theta, rope_scaling) = rope::read(&keys, family)?;
+        let n_layers = keys.size("num_hidden_layers")?;
+        let max_position = keys.size_or("max_position_embeddings", family.default_max_position)?;
+        if family.reads_window {
+            window::refuse_effective_window(&keys, n_layers, max_position)?;
+        }
+        let (rope_theta, rope_scaling) = rope::read(&keys, max_position)?;
         Ok(Self {
             family,
             vocab_size: keys.size("vocab_size")?,
             hidden_size,
             intermediate_size: keys.size("intermediate_size")?,
-            n_layers: keys.size("num_hidden_layers")?,
+            n_layers,
             n_heads,
             n_kv_heads,
             head_dim,
-            max_position: keys.size("max_position_embeddings")?,
-            rms_norm_eps: keys.positive(family.norm_eps_key)?,
+            max_position,
+            rms_norm_eps: keys.positive_or(family.norm_eps_key, family.default_norm_eps)?,
             rope_theta,
             rope_scaling,
             tie_word_embeddings: keys.flag("tie_word_embeddings"),
@@ -144,6 +151,16 @@ impl ModelConfig {
             fp8: fp8_layout(&keys)?,
             kept: PassthroughKeys { config: kept_keys(value), generation: Map::new() },
         })
+    }
+
+    /// Factor of the scores of queries and keys before their softmax: 1/√D, and with YaRN the
+    /// square of its factor of sines and cosines, which scales queries and keys alike.
+    pub(crate) fn attention_scale(&self) -> f64 {
+        let factor = match &self.rope_scaling {
+            Some(RopeScaling::Yarn(yarn)) => yarn.attention_factor,
+            _ => 1.0,
+        };
+        factor * factor / (self.head_dim as f64).sqrt()
     }
 
     /// The `config.json` of this model with weights in `kind`. transformers 4 and 5 and vLLM read
@@ -200,16 +217,33 @@ fn refuse_unsupported(keys: &ModelConfigKeys<'_>, family: &Family) -> Result<(),
     let wanted = family.activation;
     if let Some(act) = keys.text("hidden_act")
         && act != wanted
+        && (act, wanted) != ("swish", "silu")
     {
         return Err(keys.unsupported(format!("hidden_act `{act}` (wanted {wanted})")));
     }
-    if keys.flag("use_sliding_window") {
-        return Err(keys.unsupported("use_sliding_window = true".to_owned()));
-    }
-    if keys.flag("mlp_bias") {
+    // a family that does not know a feature ignores its key, here as in transformers
+    if family.absent_features.contains(&"mlp_bias") && keys.flag("mlp_bias") {
         return Err(keys.unsupported("mlp_bias = true".to_owned()));
     }
-    Ok(())
+    refuse_classifier(keys)
+}
+
+/// Refuses models that end in a classifier's head instead of a language model's.
+fn refuse_classifier(keys: &ModelConfigKeys<'_>) -> Result<(), Error> {
+    let architectures = keys.get("architectures").and_then(Value::as_array);
+    let mut names = architectures.into_iter().flatten().filter_map(Value::as_str);
+    let heads = [
+        ("SequenceClassification", "score.weight"),
+        ("TokenClassification", "score.weight"),
+        ("QuestionAnswering", "qa_outputs.weight"),
+    ];
+    let is_head = |name: &str| heads.iter().find(|(task, _)| name.ends_with(task));
+    match names.find_map(|name| Some((name, is_head(name)?))) {
+        Some((name, (_, tensor))) => Err(keys.unsupported(format!(
+            "a classifier (architectures: {name}, its head {tensor}) as a language model"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn fp8_layout(keys: &ModelConfigKeys<'_>) -> Result<Option<Fp8Layout>, Error> {

@@ -109,6 +109,17 @@ impl DType {
     }
 }
 
+impl DType {
+    /// What a user has to know who has set this number format: that another one is used.
+    pub fn notice(self, device: Device) -> Option<&'static str> {
+        let is_other = self == Self::Bf16 && self.resolve(device) != Kind::BFloat16;
+        is_other.then_some(
+            "dtype bf16 becomes f32: this processor has no bf16 instructions (AVX512-BF16 or AMX); \
+             the weights take twice the memory of bf16",
+        )
+    }
+}
+
 /// Whether libtorch finds a CUDA device. Loads libtorch's CUDA library first, because libtorch
 /// keeps the answer of the first query for the life of the process.
 pub fn cuda_available() -> bool {
@@ -226,6 +237,9 @@ pub struct DTypeSupport {
     pub matmul: bool,
     /// Whether values can be stored in it.
     pub storage: bool,
+    /// Name of the format that an engine computes in where this one is set; none where it cannot
+    /// be set.
+    pub computed_in: Option<&'static str>,
 }
 
 /// Examines libtorch, the devices and the processor.
@@ -237,7 +251,13 @@ pub fn report() -> MachineReport {
         // FP8 products are known to be refused, and libtorch prints a whole trace when it refuses
         let matmul = kind != Kind::Float8e4m3fn
             && stored.is_ok_and(|stored| stored.f_matmul(&stored).is_ok());
-        DTypeSupport { dtype, matmul, storage }
+        let set = match kind {
+            Kind::Float => Some(DType::F32),
+            Kind::BFloat16 => Some(DType::Bf16),
+            _ => None,
+        };
+        let computed_in = set.map(|set| dtype_name(set.resolve(Device::Cpu)));
+        DTypeSupport { dtype, matmul, storage, computed_in }
     });
     let n_cuda_devices = if libtorch_cuda { Cuda::device_count() } else { 0 };
     MachineReport {

@@ -4,6 +4,7 @@
 //! samples. It knows nothing of threads, channels and sockets, or of what the tokens mean.
 
 mod open_requests;
+mod stop_search;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +51,12 @@ impl Engine {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::BadRequest(problem));
         }
+        if let Some(notice) = config.dtype.notice(model.device()) {
+            // workers make engines alike: one line for all of them
+            static TOLD: std::sync::Once = std::sync::Once::new();
+            TOLD.call_once(|| tracing::warn!("{notice}."));
+        }
+        let tokenizer = Arc::new(tokenizer.with_template_date(&config.template_date)?);
         let max_context = config.max_context_of(model.config());
         let (path, n_blocks) = capacity::path_and_blocks(&model, config, max_context)?;
         let runner = Runner::new(model, path, config, n_blocks)?;
@@ -140,7 +147,9 @@ impl Engine {
         };
         self.clear();
         self.runner.wait()?;
-        Ok(Vec::<f32>::try_from(logits?.f_to_kind(Kind::Float)?.f_view([-1])?)?)
+        // a GPU's rows are longer than the vocabulary
+        let logits = logits?.f_narrow(-1, 0, self.model().config().vocab_size as i64)?;
+        Ok(Vec::<f32>::try_from(logits.f_to_kind(Kind::Float)?.f_reshape([-1])?)?)
     }
 
     /// The model's tokenizer.
@@ -329,3 +338,6 @@ impl Engine {
         Ok(samples)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,10 +31,12 @@ pub enum Error {
         reason: String,
     },
     /// A valid file or request that needs a feature this engine lacks.
-    #[error("{what} is not supported")]
+    #[error("{what} is not supported{}", advice.map(|it| format!("; {it}")).unwrap_or_default())]
     Unsupported {
-        /// The feature, and where it is needed.
+        /// The feature, and where it is needed: a noun, as `rope_scaling of type x`.
         what: String,
+        /// What to do instead, where there is something.
+        advice: Option<&'static str>,
     },
     /// A checkpoint without a tensor that its configuration requires.
     #[error("tensor {name} is missing from the checkpoint{}", in_path(path))]
@@ -150,6 +152,11 @@ impl Error {
             | Self::NotFp8 => Self::bad_file(model, self.to_string()),
             other => other,
         }
+    }
+
+    /// A feature, named by a noun, that this engine lacks.
+    pub(crate) fn unsupported(what: impl Into<String>) -> Self {
+        Self::Unsupported { what: what.into(), advice: None }
     }
 
     /// An I/O error with the path at which it happened.

@@ -15,7 +15,8 @@ use crate::error::Error;
 use crate::gguf;
 use crate::json;
 use crate::model::{Decoder, Precision};
-use crate::tokenizer::{Tokenizer, as_is};
+use crate::tokenizer::{MORE_TEMPLATES, Tokenizer, as_is};
+use crate::weights::gguf::{SplitName, is_gguf};
 use crate::weights::{self, Checkpoint, WeightMap};
 
 /// The parts of a model as read from its files.
@@ -40,7 +41,9 @@ pub fn open(path: &Path) -> Result<ModelFiles, Error> {
         Some(file) => gguf::open(&file)?,
         None => {
             let (config, tokenizer) = (open_config(path)?, Tokenizer::from_folder(path)?);
-            (config, weights::safetensors::open_folder(path)?, tokenizer)
+            let (config, weights) = settle(config, weights::safetensors::open_folder(path)?)
+                .map_err(|error| error.of_model(path))?;
+            (config, weights, tokenizer)
         }
     };
     Ok(ModelFiles { path: path.to_owned(), config, weights, tokenizer })
@@ -61,9 +64,64 @@ impl ModelFiles {
     }
 }
 
+/// Brings a checkpoint's names and its head into agreement with the configuration, as transformers
+/// does.
+///
+/// # Errors
+/// [`Error::Shape`] for an output head of another shape, [`Error::Tensor`] where one cannot be
+/// read.
+pub(crate) fn settle(
+    mut config: ModelConfig,
+    mut weights: Checkpoint,
+) -> Result<(ModelConfig, Checkpoint), Error> {
+    weights.rename(decoder_name);
+    if config.tie_word_embeddings {
+        config.tie_word_embeddings = settle_head(&config, &mut weights)?;
+    }
+    Ok((config, weights))
+}
+
+/// The name in a decoder of a tensor that was saved as part of a smaller or a larger model: of the
+/// layers alone, or of a model with a wrapper around the decoder.
+pub(crate) fn decoder_name(name: &str) -> Option<String> {
+    const PREFIX: &str = "model.";
+    const PARTS: [&str; 4] = ["model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."];
+    let is_known = |name: &str| PARTS.iter().any(|part| name.starts_with(part));
+    let longer = format!("{PREFIX}{name}");
+    match name.strip_prefix(PREFIX) {
+        Some(shorter) if is_known(shorter) => Some(shorter.to_owned()),
+        _ if is_known(name) => None,
+        _ => is_known(&longer).then_some(longer),
+    }
+}
+
+/// Whether the output head of a model with tied embeddings is its embedding: not if the checkpoint
+/// has a head with other values. A head without embedding becomes the embedding.
+fn settle_head(config: &ModelConfig, weights: &mut Checkpoint) -> Result<bool, Error> {
+    const HEAD: &str = "lm_head.weight";
+    const EMBEDDING: &str = "model.embed_tokens.weight";
+    let Some(seen) = weights.shape(HEAD) else { return Ok(true) };
+    if !weights.contains(EMBEDDING) {
+        weights.rename(|name| (name == HEAD).then(|| EMBEDDING.to_owned()));
+        return Ok(true);
+    }
+    let wanted = vec![config.vocab_size as i64, config.hidden_size as i64];
+    if seen != wanted {
+        return Err(Error::Shape { name: HEAD.to_owned(), seen, wanted });
+    }
+    let read = |name| Ok::<_, Error>(weights.read(name, Device::Cpu)?.f_to_kind(Kind::Float)?);
+    let is_tied = read(HEAD)?.f_equal(&read(EMBEDDING)?)?;
+    if !is_tied {
+        tracing::warn!(
+            "config.json says tie_word_embeddings, and lm_head.weight differs from the embedding; \
+             as in transformers, the model keeps both."
+        );
+    }
+    Ok(is_tied)
+}
+
 /// The GGUF file at or in `path`; none for a folder in Hugging Face's layout.
 fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
-    let is_gguf = |path: &Path| path.extension().is_some_and(|ending| ending == "gguf");
     let metadata = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
     if metadata.is_file() {
         return match is_gguf(path) {
@@ -75,10 +133,22 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
         return Ok(None);
     }
     let entries = std::fs::read_dir(path).map_err(|source| Error::io(path, source))?;
-    let mut files: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_gguf(path)).collect();
+    // of a split model the first part stands for all
+    let is_first = |path: &PathBuf| SplitName::parse(path).is_none_or(|name| name.part == 1);
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let all: Vec<PathBuf> = files.filter(|path| is_gguf(path)).collect();
+    let mut files: Vec<PathBuf> = all.iter().filter(|path| is_first(path)).cloned().collect();
+    if files.is_empty()
+        && let Some(name) = all.first().and_then(|path| SplitName::parse(path))
+    {
+        files.push(name.path_of(1));
+    }
     match files.len() {
         1 => Ok(files.pop()),
+        0 if path.join("adapter_config.json").exists() => Err(Error::bad_file(
+            path,
+            "an adapter (adapter_config.json), not a model; merge it into its base model first",
+        )),
         0 => Err(Error::bad_file(
             path,
             "no model in this folder; wanted config.json or a .gguf file",
@@ -125,9 +195,6 @@ pub fn check_target(dir: &Path) -> Result<(), Error> {
         false => bad("something that is no model"),
     }
 }
-
-/// The only subfolder of a model folder: chat templates beside the default one.
-pub(crate) const MORE_TEMPLATES: &str = "additional_chat_templates";
 
 /// Whether a file of a model is not a weight file: configuration, tokenizer, template or
 /// documentation.
@@ -218,3 +285,6 @@ pub fn save(
     weights::write_file(&dir.join("model.safetensors"), weights)?;
     tokenizer.save(dir)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -46,5 +46,5 @@ fn open_tokenizer(file: &GgufFile) -> Result<Tokenizer, Error> {
         Value::Object(map) => map,
         _ => serde_json::Map::new(),
     };
-    Tokenizer::from_parts(inner, config, described.chat_template)
+    Tokenizer::from_parts(inner, config, described.chat_template.into())
 }

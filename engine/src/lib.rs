@@ -15,7 +15,10 @@ pub mod folder;
 pub mod forced;
 mod fp8;
 mod gguf;
+#[cfg(test)]
+pub(crate) mod golden;
 mod gpu;
+mod jinja;
 mod json;
 mod kv;
 pub mod model;

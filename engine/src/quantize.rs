@@ -21,6 +21,7 @@ use crate::folder;
 use crate::fp8::{self, Quantized};
 use crate::json;
 use crate::model::Decoder;
+use crate::tokenizer::MORE_TEMPLATES;
 use crate::weights::Checkpoint;
 use crate::weights::safetensors::{
     INDEX, SINGLE, dtype_of, index, open_file, open_folder, sizes, write_views,
@@ -71,6 +72,9 @@ pub fn quantize_folder(
     let mut config = json::read(&config_path)?;
     let model = ModelConfig::from_json(&config_path, &config)?;
     let all = open_folder(input)?;
+    // as it would be loaded; written are the names of the input
+    let (model, settled) =
+        folder::settle(model, open_folder(input)?).map_err(|error| error.of_model(input))?;
     if model.fp8.is_some() {
         return Err(Error::bad_file(input, "is quantised already, by its config.json"));
     }
@@ -78,7 +82,7 @@ pub fn quantize_folder(
         return Err(Error::bad_file(input, format!("is quantised already: tensor {name} is FP8")));
     }
     // a model that cannot be loaded is refused before anything is written
-    Decoder::inspect(&model, &all).map_err(|error| error.of_model(input))?;
+    Decoder::inspect(&model, &settled).map_err(|error| error.of_model(input))?;
     config["quantization_config"] = quantization_config();
     let shard_of = index(input)?;
     let shards: BTreeSet<String> = match &shard_of {
@@ -152,6 +156,8 @@ fn quantization_config() -> Value {
 
 /// Whether a tensor is one of [`MATRICES`] of any layer.
 fn is_matrix(name: &str) -> bool {
+    let in_decoder = folder::decoder_name(name);
+    let name = in_decoder.as_deref().unwrap_or(name);
     let rest = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
     rest.is_some_and(|(_, part)| MATRICES.contains(&part))
 }
@@ -167,6 +173,10 @@ fn write_shard(
     let state = RefCell::new(WriteProgress { failure: None, progress });
     let mut views = Vec::new();
     for name in checkpoint.names() {
+        if checkpoint.unreadable_format(name).is_some() {
+            // the model does not need it: the checkpoint was inspected
+            continue;
+        }
         let shape = checkpoint.shape(name).unwrap_or_default();
         let kind = checkpoint.kind(name).unwrap_or(Kind::Float);
         let mut push = |written: String, dtype: Dtype, shape: Vec<usize>, part: TensorPart| {
@@ -268,7 +278,7 @@ fn copy_other_files(input: &Path, output: &Path) -> Result<(), Error> {
         let path = entry.map_err(|source| io(input, source))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let target = output.join(&name);
-        if name == folder::MORE_TEMPLATES && path.is_dir() {
+        if name == MORE_TEMPLATES && path.is_dir() {
             std::fs::create_dir(&target).map_err(|source| io(&target, source))?;
             copy_other_files(&path, &target)?;
         }

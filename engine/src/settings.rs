@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::ModelConfig;
 use crate::device::{DType, DeviceChoice, Quantization};
 use crate::error::Error;
+use crate::jinja::CalendarDate;
+use crate::tokenizer::DEFAULT_TEMPLATE_DATE;
 
 /// Sampling of a request, and the end of its samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -127,6 +129,9 @@ pub struct EngineConfig {
     /// Maximum size of the weights that a GPU prefetches into its L2 cache before a matrix product,
     /// in MiB. Weights are prefetched while few rows leave the memory idle. 0: no prefetch.
     pub fetch_ahead_mib: usize,
+    /// Date that chat templates take for the present day, as year, month and day. It is fixed, so
+    /// that a prompt does not depend on the day on which it is rendered.
+    pub template_date: String,
 }
 
 impl Default for EngineConfig {
@@ -146,6 +151,7 @@ impl Default for EngineConfig {
             cuda_graphs: true,
             shared_attention: true,
             fetch_ahead_mib: 12,
+            template_date: DEFAULT_TEMPLATE_DATE.to_owned(),
         }
     }
 }
@@ -161,6 +167,27 @@ impl EngineConfig {
 
     /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        validate(self, &ConfigKeys::of::<Self>())
+        let mut problems = validate(self, &ConfigKeys::of::<Self>());
+        problems.extend(self.contradictions());
+        problems
+    }
+
+    /// Problems between keys, and with texts.
+    pub fn contradictions(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.step_tokens < self.max_batch {
+            problems.push(format!(
+                "step_tokens is {}, wanted at least max_batch, {}: each running sample takes one \
+                 token of a step",
+                self.step_tokens, self.max_batch
+            ));
+        }
+        if CalendarDate::parse(&self.template_date).is_none() {
+            problems.push(format!(
+                "template_date is {:?}, wanted a date such as {DEFAULT_TEMPLATE_DATE}",
+                self.template_date
+            ));
+        }
+        problems
     }
 }

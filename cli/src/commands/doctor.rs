@@ -120,7 +120,12 @@ fn machine_rows(doctor: &DoctorReport) -> Vec<(&'static str, String)> {
         .dtypes
         .iter()
         .map(|support| match (support.matmul, support.storage) {
-            (true, _) => format!("{} yes", support.dtype),
+            (true, _) => match support.computed_in {
+                Some(other) if other != support.dtype => {
+                    format!("{} computed in {other} (no instructions for it)", support.dtype)
+                }
+                _ => format!("{} yes", support.dtype),
+            },
             (false, true) => format!("{} storage only", support.dtype),
             (false, false) => format!("{} no", support.dtype),
         })

@@ -46,8 +46,12 @@ pub struct Family {
     pub(crate) activation: &'static str,
     /// Key of `config.json` with the constant added to the mean square in each norm.
     pub(crate) norm_eps_key: &'static str,
-    /// Base of the rotary frequencies for configurations without one; none: the key is required.
-    pub(crate) default_rope_theta: Option<f64>,
+    /// That constant, for configurations without the key.
+    pub(crate) default_norm_eps: f64,
+    /// Maximum context in tokens, for configurations without one.
+    pub(crate) default_max_position: usize,
+    /// Whether the models may have layers with a sliding window.
+    pub(crate) reads_window: bool,
     /// Whether a configuration may omit `num_key_value_heads`, which then equals the query heads.
     pub(crate) optional_kv_heads: bool,
     /// Flags of `config.json` that are written as false: features that the engine does not have.
@@ -65,7 +69,9 @@ impl Family {
         output_bias: Bias::Never,
         activation: "silu",
         norm_eps_key: "rms_norm_eps",
-        default_rope_theta: None,
+        default_norm_eps: 1e-6,
+        default_max_position: 32_768,
+        reads_window: true,
         optional_kv_heads: false,
         absent_features: &["use_sliding_window"],
     };
@@ -80,8 +86,9 @@ impl Family {
         output_bias: Bias::Configured,
         activation: "silu",
         norm_eps_key: "rms_norm_eps",
-        // the first Llama checkpoints are older than the key
-        default_rope_theta: Some(10_000.0),
+        default_norm_eps: 1e-6,
+        default_max_position: 2_048,
+        reads_window: false,
         optional_kv_heads: true,
         absent_features: &["mlp_bias"],
     };

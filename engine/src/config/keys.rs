@@ -31,12 +31,17 @@ impl ModelConfigKeys<'_> {
 
     /// A configuration of a model that this engine does not run.
     pub(super) fn unsupported(&self, what: String) -> Error {
-        Error::Unsupported { what: format!("{}: {what}", self.path.display()) }
+        Error::unsupported(format!("{}: {what}", self.path.display()))
     }
 
     /// The value of a key; `null` counts as absent.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.value.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether a key is there, be it with the value `null`.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.value.get(key).is_some()
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -61,10 +66,17 @@ impl ModelConfigKeys<'_> {
         }
     }
 
-    /// A positive number.
-    pub(super) fn positive(&self, key: &str) -> Result<f64, Error> {
-        let value = self.get(key).ok_or_else(|| self.bad(format!("key `{key}` is missing")))?;
-        self.positive_value(key, value)
+    /// As [`ModelConfigKeys::size`], with a value for an absent key.
+    pub(super) fn size_or(&self, key: &str, default: usize) -> Result<usize, Error> {
+        if self.is_given(key) { self.size(key) } else { Ok(default) }
+    }
+
+    /// A positive number, with a value for an absent key.
+    pub(super) fn positive_or(&self, key: &str, default: f64) -> Result<f64, Error> {
+        match self.value.get(key) {
+            Some(value) => self.positive_value(key, value),
+            None => Ok(default),
+        }
     }
 
     /// A value as a positive number; `key` names it in the error.

@@ -23,8 +23,8 @@ pub(super) fn parse(config: &Value) -> Result<Fp8Layout, String> {
         Some("compressed-tensors") => compressed_tensors(config),
         Some("fp8") => fine_grained(config),
         other => Err(format!(
-            "quant_method `{}` (wanted compressed-tensors or fp8)",
-            other.unwrap_or("none")
+            "quant_method {} (wanted compressed-tensors or fp8)",
+            other.map_or("null".to_owned(), |name| format!("`{name}`"))
         )),
     }
 }
@@ -75,7 +75,7 @@ fn compressed_tensors(config: &Value) -> Result<Fp8Layout, String> {
     let mut blocks = layouts.iter().filter_map(|layout| layout.block);
     let block = blocks.next();
     match layouts.is_empty() {
-        true => Err("no config_groups".to_owned()),
+        true => Err("compressed-tensors without config_groups".to_owned()),
         false if blocks.any(|other| Some(other) != block) => {
             Err("config_groups with different blocks".to_owned())
         }
@@ -84,7 +84,7 @@ fn compressed_tensors(config: &Value) -> Result<Fp8Layout, String> {
 }
 
 fn group_layout(weights: Option<&Value>) -> Result<Fp8Layout, String> {
-    let weights = weights.ok_or("no key `weights`")?;
+    let weights = weights.ok_or("a group without the key `weights`")?;
     let is = |key: &str, wanted: Value| match weights.get(key).unwrap_or(&Value::Null) {
         Value::Null if key == "symmetric" => Ok(()),
         value if *value == wanted => Ok(()),

@@ -50,20 +50,52 @@ fn to_json_keeps_llama3_scaling() {
 }
 
 #[test]
+fn rope_scaling_replaces_the_whole_of_rope_parameters() {
+    let mut value = qwen2();
+    value.as_object_mut().unwrap().remove("rope_theta");
+    value["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 5e5});
+    assert_eq!(read(&value).unwrap().rope_theta, 5e5);
+    value["rope_scaling"] = json!({});
+    assert_eq!(read(&value).unwrap().rope_theta, 5e5);
+    value["rope_scaling"] = json!({"rope_type": "linear", "factor": 2.0});
+    let config = read(&value).unwrap();
+    assert_eq!(config.rope_theta, 1e4);
+    assert_eq!(config.rope_scaling, Some(RopeScaling::Linear { factor: 2.0 }));
+}
+
+#[test]
+fn yarn_scales_scores_by_the_square_of_its_factor_and_is_written_back() {
+    let mut value = qwen2();
+    value["rope_scaling"] =
+        json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32});
+    let config = read(&value).unwrap();
+    let factor = 0.1 * 4f64.ln() + 1.0;
+    assert!((config.attention_scale() - factor * factor / 8f64.sqrt()).abs() < 1e-12);
+    assert_eq!(read(&config.to_json(Kind::BFloat16)).unwrap(), config);
+}
+
+#[test]
 fn from_json_names_the_key_that_is_wrong() {
-    let cases: [(&str, Value, &str); 9] = [
-        ("rms_norm_eps", Value::Null, "config.json: key `rms_norm_eps` is missing"),
-        ("rope_theta", Value::Null, "config.json: key `rope_theta` is missing"),
+    let window = "use_sliding_window = true with sliding_window 4 from layer 1 on";
+    let cases: [(&str, Value, &str); 13] = [
+        ("rms_norm_eps", Value::Null, "config.json: key `rms_norm_eps` is null, wanted"),
+        ("rope_theta", json!("x"), "config.json: key `rope_theta` is \"x\", wanted"),
+        ("rope_scaling", json!("yarn"), "key `rope_scaling` is \"yarn\", wanted an object"),
+        ("rope_scaling", json!({"rope_type": "yarn"}), "`rope_scaling.factor` is missing"),
+        ("rope_parameters", json!({"full_attention": {}}), "rope_parameters.full_attention"),
+        ("architectures", json!(["Qwen2ForSequenceClassification"]), "score.weight"),
         ("vocab_size", json!(-1), "key `vocab_size` is -1, wanted a positive integer"),
         ("model_type", json!("gpt2"), "model_type `gpt2` (wanted qwen2 or llama) is not supported"),
         ("num_key_value_heads", json!(3), "no multiple of num_key_value_heads 3"),
-        ("use_sliding_window", json!(true), "use_sliding_window = true is not supported"),
-        ("rope_scaling", json!({"rope_type": "yarn"}), "type `yarn`"),
+        ("sliding_window", json!(4), window),
+        ("rope_scaling", json!({"rope_type": "spiral"}), "type `spiral`"),
         ("hidden_act", json!("gelu"), "hidden_act `gelu`"),
         ("eos_token_id", json!("end"), "key `eos_token_id` is no token id"),
     ];
     for (key, bad, wanted) in cases {
         let mut value = qwen2();
+        value["use_sliding_window"] = json!(true);
+        value["max_window_layers"] = json!(1);
         value[key] = bad;
         let message = read(&value).unwrap_err();
         assert!(message.contains(wanted), "{key}: {message}");

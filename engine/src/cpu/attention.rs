@@ -8,6 +8,7 @@ use super::aligned::PageAligned;
 use super::element::Element;
 use super::math::{self, exp};
 use super::plan::{Tile, View};
+use crate::config::ModelConfig;
 use crate::ffi::simd::{LANES, RUN, prefetch, vectorized};
 use crate::ffi::threads::{self, Parts};
 use crate::kv::{BLOCK_TOKENS, KvSlot};
@@ -26,6 +27,8 @@ pub(super) struct KvArena<E: Element> {
     /// D rounded up to whole vectors; the values beyond D are 0.
     padded: usize,
     n_blocks: usize,
+    /// Factor of the scores before the softmax.
+    scale: f32,
 }
 
 /// Number of units of one head's keys, or of its values, per block.
@@ -44,16 +47,13 @@ pub(super) fn bytes_per_token<E: Element>(
 }
 
 impl<E: Element> KvArena<E> {
-    pub(super) fn new(
-        n_layers: usize,
-        n_kv_heads: usize,
-        head_dim: usize,
-        n_blocks: usize,
-    ) -> Self {
+    pub(super) fn new(config: &ModelConfig, n_blocks: usize) -> Self {
+        let &ModelConfig { n_layers, n_kv_heads, head_dim, .. } = config;
         let padded = head_dim.next_multiple_of(LANES);
         let n_units = 2 * n_kv_heads * n_blocks * block_units::<E>(padded);
         let layers = (0..n_layers).map(|_| PageAligned::zeros(n_units)).collect();
-        Self { layers, n_kv_heads, head_dim, padded, n_blocks }
+        let scale = config.attention_scale() as f32;
+        Self { layers, n_kv_heads, head_dim, padded, n_blocks, scale }
     }
 
     /// Stores the keys and values of a batch: `qkv` [N, Hq + 2·Hkv, D], keys rotated.
@@ -137,7 +137,7 @@ impl<E: Element> KvArena<E> {
             }
         }
         state.reset(n_queries, padded);
-        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        let scale = self.scale;
         let per_block = block_units::<E>(padded);
         let block = |view: &View| {
             let start = (head * self.n_blocks + view.block as usize) * 2 * per_block;

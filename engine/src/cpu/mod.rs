@@ -168,7 +168,7 @@ struct Rotations {
 impl<E: Element> TypedRunner<E> {
     fn new(model: &Decoder, n_blocks: usize) -> Result<Self, Error> {
         let config = model.config().clone();
-        let arena = KvArena::new(config.n_layers, config.n_kv_heads, config.head_dim, n_blocks);
+        let arena = KvArena::new(&config, n_blocks);
         Ok(Self {
             weights: CpuWeights::new(model)?,
             inv_freq: slice::<f32>(model.inv_freq()).to_vec(),

@@ -14,8 +14,9 @@ use crate::request::{RequestId, Sample};
 use crate::sampler::{Drawn, RowSampling};
 use crate::scheduler::{Sequence, SequenceKey};
 use crate::settings::SamplingParams;
-use crate::stops;
-use crate::tokenizer::{TextStream, Tokenizer};
+use crate::tokenizer::Tokenizer;
+
+use super::stop_search::StopSearch;
 
 /// A submitted request with at least one unfinished sample.
 struct OpenRequest {
@@ -33,8 +34,8 @@ struct RunningSample {
     cached_prompt_tokens: usize,
     /// One per generated token.
     logprobs: Vec<f32>,
-    /// Text so far, decoded only where stop strings have to be found in it.
-    stream: Option<TextStream>,
+    /// Search for stop strings, where there are some.
+    search: Option<StopSearch>,
 }
 
 /// All open requests of an engine, by the number that the scheduler knows them by.
@@ -132,7 +133,7 @@ impl OpenRequests {
             request: sequence.request,
             cached_prompt_tokens: sequence.n_cached,
             logprobs: Vec::new(),
-            stream: (!params.stop.is_empty()).then(|| self.tokenizer.stream()),
+            search: StopSearch::new(&self.tokenizer, &params.stop),
         });
         let seed = Seed(params.seed).child("sample", u64::from(index));
         RowSampling {
@@ -152,12 +153,8 @@ impl OpenRequests {
         if is_end_token(&self.end_tokens, &request.params, drawn.token) {
             return Some(FinishReason::Stop);
         }
-        if let Some(stream) = &mut sample.stream {
-            let n_seen = stream.text().len();
-            stream.push(drawn.token);
-            if stops::has_come(stream.text(), n_seen, &request.params.stop) {
-                return Some(FinishReason::Stop);
-            }
+        if sample.search.as_mut().is_some_and(|search| search.push(drawn.token)) {
+            return Some(FinishReason::Stop);
         }
         let n_generated = sample.logprobs.len();
         let is_full = request.prompt_tokens + n_generated >= self.max_context;
@@ -179,15 +176,15 @@ impl OpenRequests {
         if request.n_unfinished == 0 {
             self.requests.remove(&sequence.request);
         }
-        let (cached_prompt_tokens, logprobs, stream) = match sample {
-            Some(sample) => (sample.cached_prompt_tokens, sample.logprobs, sample.stream),
+        let (cached_prompt_tokens, logprobs, search) = match sample {
+            Some(sample) => (sample.cached_prompt_tokens, sample.logprobs, sample.search),
             None => (0, Vec::new(), None),
         };
         let token_ids = sequence.tokens[sequence.n_prompt..].to_vec();
         Some(Sample {
             request_id: id,
             index,
-            text: self.text(&token_ids, stream, &params),
+            text: self.text(&token_ids, search.as_ref(), &params),
             finish_reason,
             prompt_tokens: sequence.n_prompt,
             cached_prompt_tokens,
@@ -202,13 +199,10 @@ impl OpenRequests {
     fn text(
         &self,
         token_ids: &[u32],
-        stream: Option<TextStream>,
+        search: Option<&StopSearch>,
         params: &SamplingParams,
     ) -> String {
-        let cut = stream.and_then(|stream| {
-            let end = stops::position(stream.text(), &params.stop)?;
-            Some(stream.text()[..end].to_owned())
-        });
+        let cut = search.and_then(|search| search.text(&self.tokenizer, token_ids));
         cut.unwrap_or_else(|| {
             // the end token is not part of the text, whether it is a special token or not
             let shown = match token_ids.split_last() {

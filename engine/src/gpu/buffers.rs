@@ -36,7 +36,7 @@ impl Capacity {
         let per_split = 4 * (heads.q_width() + heads.n_heads) as usize;
         self.n_tokens * per_token
             + splits * per_split
-            + self.n_rows * 2 * config.vocab_size
+            + self.n_rows * 2 * padded_vocab(config)
             + 4 * device_batch::count(self.n_tokens, self.n_rows, self.n_spans)
             + self.n_gathered * 4 * config.n_kv_heads * config.head_dim
     }
@@ -53,7 +53,14 @@ pub(super) fn heads(config: &ModelConfig) -> Heads {
         n_heads: config.n_heads as i64,
         n_kv_heads: config.n_kv_heads as i64,
         head_dim: config.head_dim as i64,
+        scale: config.attention_scale(),
     }
+}
+
+/// Width of a row of logits: the vocabulary, and what the sampling kernel's reads of 16 bytes take
+/// beyond it.
+fn padded_vocab(config: &ModelConfig) -> usize {
+    config.vocab_size.next_multiple_of(8)
 }
 
 /// Number of inputs of the widest matrix.
@@ -81,6 +88,7 @@ pub(super) struct Buffers {
     hidden: i64,
     intermediate: i64,
     vocab: i64,
+    padded_vocab: i64,
 }
 
 impl Buffers {
@@ -93,6 +101,7 @@ impl Buffers {
         let (n_tokens, n_rows) = (capacity.n_tokens as i64, capacity.n_rows as i64);
         let splits = most_splits(capacity.n_rows) as i64;
         let (hidden, vocab) = (config.hidden_size as i64, config.vocab_size as i64);
+        let padded = padded_vocab(config) as i64;
         let intermediate = config.intermediate_size as i64;
         let width = widest(config) as i64;
         let zeros = |n_values: i64, kind| Tensor::f_zeros([n_values], (kind, device));
@@ -113,10 +122,12 @@ impl Buffers {
             partial: zeros(splits * heads.q_width(), Kind::Float)?,
             lse: zeros(splits * heads.n_heads, Kind::Float)?,
             gathered: zeros(n_gathered, Kind::BFloat16)?,
-            logits: zeros(n_rows * vocab, Kind::BFloat16)?,
+            // tokens beyond the vocabulary have no probability
+            logits: zeros(n_rows * padded, Kind::BFloat16)?.f_fill_(f64::NEG_INFINITY)?,
             hidden,
             intermediate,
             vocab,
+            padded_vocab: padded,
         })
     }
 
@@ -167,9 +178,14 @@ impl Buffers {
         Ok([of(&self.partial, self.heads.q_width())?, of(&self.lse, self.heads.n_heads)?])
     }
 
-    /// Logits: [n, V] bf16.
+    /// Logits as they are sampled from: [n, V rounded up to 8] bf16, -inf beyond V.
     pub(super) fn logits(&self, n: i64) -> Result<Tensor, Error> {
-        view(&self.logits, n, self.vocab)
+        view(&self.logits, n, self.padded_vocab)
+    }
+
+    /// Logits as they are computed: [n, V] bf16, a view of [`Buffers::logits`].
+    pub(super) fn vocab_logits(&self, n: i64) -> Result<Tensor, Error> {
+        Ok(self.logits(n)?.f_narrow(1, 0, self.vocab)?)
     }
 }
 

@@ -114,8 +114,8 @@ impl GpuRunner {
         }
     }
 
-    /// Computes a batch: logits of the wanted tokens, [wanted, V] bf16, in memory that the next
-    /// batch overwrites.
+    /// Computes a batch: logits of the wanted tokens, [wanted, V rounded up to 8] bf16, in memory
+    /// that the next batch overwrites.
     ///
     /// # Errors
     /// What libtorch or the driver refuses.
@@ -308,7 +308,7 @@ impl GpuRunner {
             &input,
             next,
         )?;
-        self.product(&head, &input, &self.buffers.logits(n)?)
+        self.product(&head, &input, &self.buffers.vocab_logits(n)?)
     }
 
     /// y = x·Wᵀ + b, written to `out` [n, N] bf16. Allocates nothing on a GPU.

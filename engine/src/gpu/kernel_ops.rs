@@ -50,7 +50,7 @@ impl<L: Launch> KernelOps<L> {
         known: &[(Dim, i64)],
         values: &[ArgValue],
     ) -> Result<(), Error> {
-        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
+        let Heads { n_heads, n_kv_heads, head_dim, .. } = self.heads;
         let of_model = [
             (Dim::Heads, n_heads),
             (Dim::KvHeads, n_kv_heads),
@@ -166,8 +166,8 @@ impl<L: Launch> Ops for KernelOps<L> {
     ) -> Result<(), Error> {
         let attend = |kernel: &Kernel, which: [ArgValue; 2], n_splits: i64| {
             let known = [(Dim::Splits, n_splits), (Dim::AllSplits, contexts.n_all_splits())];
-            let scale = 1.0 / (self.heads.head_dim as f32).sqrt();
-            let after = [ArgValue::F32(scale), ArgValue::Tensor(partial), ArgValue::Tensor(lse)];
+            let scale = ArgValue::F32(self.heads.scale as f32);
+            let after = [scale, ArgValue::Tensor(partial), ArgValue::Tensor(lse)];
             let values = [
                 &[ArgValue::Tensor(qkv)][..],
                 &arena_values(arena),
@@ -260,15 +260,16 @@ pub(crate) fn check_model(config: &ModelConfig, kv: KvKind) -> Result<(), Error>
         ("hidden_size", config.hidden_size as i64),
         ("heads times head_dim", heads.q_width()),
         ("intermediate_size", config.intermediate_size as i64),
-        ("vocab_size", config.vocab_size as i64),
     ];
     let odd = widths.iter().find(|(_, width)| width % 8 != 0);
-    let odd = odd.map(|(name, width)| format!("{name} {width} is no multiple of 8"));
+    let odd = odd.map(|(name, width)| format!("{name} {width} (wanted a multiple of 8)"));
     let wide = widths[..2].iter().find(|(_, width)| *width > MAX_SHARED_WIDTH);
-    let wide = wide.map(|(name, width)| format!("{name} {width} is more than {MAX_SHARED_WIDTH}"));
+    let wide =
+        wide.map(|(name, width)| format!("{name} {width} (wanted at most {MAX_SHARED_WIDTH})"));
     match odd.or(wide) {
-        Some(reason) => Err(Error::Unsupported {
-            what: format!("the GPU kernels: {reason}; set gpu_kernels = false"),
+        Some(width) => Err(Error::Unsupported {
+            what: format!("{width} on the GPU's kernels"),
+            advice: Some(source::WITHOUT_KERNELS),
         }),
         None => source::files(&heads, kv).map(|_| ()),
     }

@@ -41,6 +41,8 @@ pub(super) struct Heads {
     pub(super) n_kv_heads: i64,
     /// D
     pub(super) head_dim: i64,
+    /// Factor of the scores before the softmax.
+    pub(super) scale: f64,
 }
 
 impl Heads {

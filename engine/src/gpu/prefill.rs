@@ -106,7 +106,7 @@ impl Prefill {
         let q = q.f_view([n_queries, heads.n_heads, heads.head_dim])?;
         if self.by_flash {
             let starts = [&self.starts[0], &self.starts[1]];
-            let out = flash_attention([&q, keys, values], starts, self.longest)?;
+            let out = flash_attention([&q, keys, values], starts, self.longest, heads.scale)?;
             return Ok(out.f_view([n_queries, heads.q_width()])?);
         }
         let (mut q_start, mut k_start) = (0, 0);
@@ -119,6 +119,7 @@ impl Prefill {
                 &of_row(keys, k_start, n_context)?,
                 &of_row(values, k_start, n_context)?,
                 row.position as i64,
+                heads.scale,
             )?; // [Hq, len, D]
             outs.push(out.f_transpose(0, 1)?.f_reshape([len, heads.q_width()])?);
             q_start += len;
@@ -130,12 +131,12 @@ impl Prefill {
 
 /// Causal attention of one sequence in f32: `q` [Hq, M, D], `k` and `v` [Hkv, T, D] → [Hq, M, D]
 /// bf16. `position` keys precede the first query's own.
-fn masked(q: &Tensor, k: &Tensor, v: &Tensor, position: i64) -> Result<Tensor, Error> {
+fn masked(q: &Tensor, k: &Tensor, v: &Tensor, position: i64, scale: f64) -> Result<Tensor, Error> {
     let (n_heads, len, head_dim) = (q.size()[0], q.size()[1], q.size()[2]);
     let (n_kv_heads, n_context) = (k.size()[0], k.size()[1]);
     let wide = |x: &Tensor| x.f_to_kind(Kind::Float);
     let q = wide(q)?.f_reshape([n_kv_heads, n_heads / n_kv_heads * len, head_dim])?;
-    let scores = q.f_matmul(&wide(k)?.f_transpose(1, 2)?)? / (head_dim as f64).sqrt();
+    let scores = q.f_matmul(&wide(k)?.f_transpose(1, 2)?)? * scale;
     let options = (Kind::Int64, q.device());
     let keys = Tensor::f_arange(n_context, options)?.f_unsqueeze(0)?;
     let last = Tensor::f_arange(len, options)?.f_unsqueeze(1)? + position;

@@ -76,7 +76,7 @@ impl Ops for ReferenceOps {
         slots: &Tensor,
         arena: &LayerArena,
     ) -> Result<(), Error> {
-        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
+        let Heads { n_heads, n_kv_heads, head_dim, .. } = self.heads;
         let heads = qkv.f_view([-1, n_heads + 2 * n_kv_heads, head_dim])?;
         let wide = heads.f_to_kind(Kind::Float)?;
         let parts = wide.f_split_with_sizes([n_heads + n_kv_heads, n_kv_heads], 1)?;
@@ -140,7 +140,7 @@ impl Ops for ReferenceOps {
         partial: &Tensor,
         lse: &Tensor,
     ) -> Result<(), Error> {
-        let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
+        let Heads { n_heads, n_kv_heads, head_dim, .. } = self.heads;
         let n_rows = contexts.n_spans.size()[0];
         let _ = lse.shallow_clone().f_fill_(f64::NEG_INFINITY)?;
         let counts = Vec::<i64>::try_from(contexts.n_spans.f_to_kind(Kind::Int64)?)?;
@@ -161,7 +161,7 @@ impl Ops for ReferenceOps {
             let q = q.f_view([n_kv_heads, n_heads / n_kv_heads, head_dim])?;
             let across = |x: Tensor| x.f_transpose(0, 1); // [Hkv, T, D]
             let scores = q.f_to_kind(Kind::Float)?.f_matmul(&across(keys)?.f_transpose(1, 2)?)?;
-            let scores = scores / (head_dim as f64).sqrt(); // [Hkv, G, T]
+            let scores = scores * self.heads.scale; // [Hkv, G, T]
             let out = scores.f_softmax(-1, Kind::Float)?.f_matmul(&across(values)?)?;
             let of_row = |tensor: &Tensor| tensor.f_get(row)?.f_get(0);
             of_row(partial)?.f_copy_(&out.f_view([-1])?)?;

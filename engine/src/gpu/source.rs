@@ -10,6 +10,9 @@ use crate::error::Error;
 const PRELUDE: &str = include_str!("../../kernels/prelude.cuh");
 const ATTENTION: &str = include_str!("../../kernels/attention.cuh");
 
+/// What to do where the kernels lack something.
+pub(super) const WITHOUT_KERNELS: &str = "set gpu_kernels = false";
+
 /// One file of kernels, compiled as a whole.
 #[derive(Clone, Debug)]
 pub(super) struct KernelFile {
@@ -42,10 +45,11 @@ pub(super) fn files(heads: &Heads, kv: KvKind) -> Result<Vec<KernelFile>, Error>
     if !is_known || !(1..=16).contains(&groups) {
         return Err(Error::Unsupported {
             what: format!(
-                "the GPU kernels with head_dim {} and {groups} query heads per key/value head \
-                 (wanted a power of two in 16..=256 and at most 16); set gpu_kernels = false",
+                "head_dim {} with {groups} query heads per key/value head on the GPU's kernels \
+                 (wanted a power of two in 16..=256, and at most 16 heads)",
                 heads.head_dim
             ),
+            advice: Some(WITHOUT_KERNELS),
         });
     }
     let head_dim = ("HEAD_DIM", heads.head_dim.to_string());

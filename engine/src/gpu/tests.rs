@@ -50,7 +50,7 @@ impl RandomTensors {
     }
 }
 
-const HEADS: Heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 16 };
+const HEADS: Heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 16, scale: 0.25 };
 
 fn bf16(x: &Tensor) -> Tensor {
     x.to_kind(Kind::BFloat16)

@@ -22,6 +22,8 @@ pub(crate) struct Causal {
     pub(crate) n_rows: i64,
     /// Number of tokens per row, padding included.
     pub(crate) n_time: i64,
+    /// Factor of the scores before the softmax.
+    pub(crate) scale: f64,
 }
 
 impl Attend for Causal {
@@ -37,7 +39,7 @@ impl Attend for Causal {
             None::<&Tensor>,
             0.0,
             self.n_time > 1,
-            None,
+            self.scale,
             false,
         ); // [B, Hq, T, D]
         out.transpose(1, 2).reshape([self.n_rows * self.n_time, n_q_heads * head_dim])

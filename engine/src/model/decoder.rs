@@ -60,7 +60,7 @@ impl Decoder {
         }
         let positions = Tensor::arange(n_time, (Kind::Int64, self.device()));
         let positions = positions.repeat([n_rows]); // [B·T]
-        let mut causal = Causal { n_rows, n_time };
+        let mut causal = Causal { n_rows, n_time, scale: self.config.attention_scale() };
         let hidden = self.forward(&ids.reshape([-1]), &positions, compute, &mut causal)?;
         Ok(hidden.view([n_rows, n_time, self.config.hidden_size as i64]))
     }

@@ -38,7 +38,21 @@ impl Decoder {
         if config.fp8.is_some() && !checkpoint.names().any(is_fp8) {
             return Err(Error::NotFp8);
         }
-        Self::build(config, &FromCheckpoint { checkpoint, layout: config.fp8, target })
+        let source = FromCheckpoint::new(checkpoint, config.fp8, target);
+        let model = Self::build(config, &source)?;
+        // frequencies that old checkpoints store follow from the configuration
+        let unused = source.unused().into_iter();
+        let unused: Vec<&str> =
+            unused.filter(|name| !name.ends_with("rotary_emb.inv_freq")).collect();
+        if let Some(first) = unused.first() {
+            let n_unused = unused.len();
+            tracing::warn!(
+                n_unused,
+                first,
+                "The checkpoint has tensors that the model does not use."
+            );
+        }
+        Ok(model)
     }
 
     /// Checks that a checkpoint has all tensors of a model with the right shapes, without reading
@@ -48,7 +62,7 @@ impl Decoder {
     /// As [`Decoder::from_weights`].
     pub(crate) fn inspect(config: &ModelConfig, checkpoint: &Checkpoint) -> Result<(), Error> {
         let target = WeightTarget { device: Device::Cpu, precision: Kind::Float.into() };
-        let source = FromCheckpoint { checkpoint, layout: config.fp8, target };
+        let source = FromCheckpoint::new(checkpoint, config.fp8, target);
         Self::build(config, &InspectedCheckpoint(source)).map(|_| ())
     }
 

@@ -1,11 +1,13 @@
 //! Rotary position embedding in the half-split layout of Qwen2 and Llama checkpoints.
 //!
 //! Angle of pair i at position p: p · theta^(−2i/D), rescaled as the configuration says
-//! (RoFormer, arXiv 2104.09864; Llama 3.1 rescaling as in transformers' `modeling_rope_utils`).
+//! (RoFormer, arXiv 2104.09864; Llama 3.1's and YaRN's rescaling as in transformers'
+//! `modeling_rope_utils`). YaRN's factor of sines and cosines is not in them but in
+//! `ModelConfig::attention_scale`.
 
 use tch::{Device, Kind, Tensor};
 
-use crate::config::{ModelConfig, RopeScaling};
+use crate::config::{ModelConfig, RopeScaling, Yarn};
 
 /// Inverse frequencies of a model, one per pair of dimensions.
 pub(crate) struct Rope {
@@ -61,7 +63,7 @@ fn inverse_frequencies(config: &ModelConfig) -> Vec<f64> {
     let plain = (0..head_dim / 2)
         .map(|pair| config.rope_theta.powf(-((2 * pair) as f64) / head_dim as f64));
     match &config.rope_scaling {
-        None => plain.collect(),
+        None | Some(RopeScaling::Dynamic { .. }) => plain.collect(),
         Some(RopeScaling::Linear { factor }) => plain.map(|freq| freq / factor).collect(),
         Some(RopeScaling::Llama3 {
             factor,
@@ -83,5 +85,29 @@ fn inverse_frequencies(config: &ModelConfig) -> Vec<f64> {
                 }
             })
             .collect(),
+        Some(RopeScaling::Yarn(yarn)) => {
+            let [low, high] = yarn_bounds(yarn, config.rope_theta, head_dim);
+            let blended = |(pair, freq): (usize, f64)| {
+                let ramp = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                freq / yarn.factor * ramp + freq * (1.0 - ramp)
+            };
+            plain.enumerate().map(blended).collect()
+        }
     }
+}
+
+/// The pairs of dimensions below which YaRN keeps frequencies, and above which it divides them:
+/// those with `beta_fast` and `beta_slow` turns over the original context.
+fn yarn_bounds(yarn: &Yarn, theta: f64, head_dim: usize) -> [f64; 2] {
+    let pair_of = |turns: f64| {
+        let wavelengths = yarn.original_max_position as f64 / (turns * std::f64::consts::TAU);
+        head_dim as f64 * wavelengths.ln() / (2.0 * theta.ln())
+    };
+    let (mut low, mut high) = (pair_of(yarn.beta_fast), pair_of(yarn.beta_slow));
+    if yarn.truncate {
+        (low, high) = (low.floor(), high.ceil());
+    }
+    (low, high) = (low.max(0.0), high.min(head_dim as f64 - 1.0));
+    // a ramp of no width would divide by 0
+    [low, if low == high { high + 0.001 } else { high }]
 }

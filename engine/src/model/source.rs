@@ -3,6 +3,9 @@
 //! Each tensor is converted to its device and number format when it is read, so that at most one
 //! tensor is in memory twice. This file does not know which tensors a model has.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use joust_schema::seed::Seed;
 use rand::Rng as _;
 use tch::{Device, Kind, Tensor};
@@ -111,21 +114,46 @@ pub(super) struct FromCheckpoint<'a> {
     /// Layout of the scales of FP8 matrices; none for a checkpoint without FP8.
     pub(super) layout: Option<Fp8Layout>,
     pub(super) target: WeightTarget,
+    /// Names of the tensors that the model has asked for.
+    used: RefCell<BTreeSet<String>>,
 }
 
-impl FromCheckpoint<'_> {
+impl<'a> FromCheckpoint<'a> {
+    pub(super) fn new(
+        checkpoint: &'a Checkpoint,
+        layout: Option<Fp8Layout>,
+        target: WeightTarget,
+    ) -> Self {
+        Self { checkpoint, layout, target, used: RefCell::default() }
+    }
+
+    /// Tensors that the model has not asked for: other programs' masks and positions, layers and
+    /// heads that its configuration does not have.
+    pub(super) fn unused(&self) -> Vec<&'a str> {
+        let used = self.used.borrow();
+        let is_used = |name: &str| {
+            let scaled = ["_scale", "_scale_inv"].iter().find_map(|end| name.strip_suffix(end));
+            used.contains(name) || scaled.is_some_and(|name| used.contains(name))
+        };
+        self.checkpoint.names().filter(|name| !is_used(name)).collect()
+    }
+
     /// Number format of a tensor, after checking its shape. Refuses formats that are not weights,
     /// unquantised tensors with a scale, and FP8 tensors that are not matrices.
     fn check(&self, name: &str, wanted: &[usize]) -> Result<Kind, Error> {
-        let (Some(seen), Some(kind)) = (self.checkpoint.shape(name), self.checkpoint.kind(name))
-        else {
+        self.used.borrow_mut().insert(name.to_owned());
+        let Some(seen) = self.checkpoint.shape(name) else {
             return Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() });
+        };
+        let bad = |reason: String| Err(Error::BadTensor { name: name.to_owned(), reason });
+        let Some(kind) = self.checkpoint.kind(name) else {
+            let format = self.checkpoint.unreadable_format(name).unwrap_or_default();
+            return bad(format!("is of type {format}, which no weight is"));
         };
         let wanted: Vec<i64> = wanted.iter().map(|&dim| dim as i64).collect();
         if seen != wanted {
             return Err(Error::Shape { name: name.to_owned(), seen, wanted });
         }
-        let bad = |reason: String| Err(Error::BadTensor { name: name.to_owned(), reason });
         match kind {
             Kind::Float8e4m3fn if seen.len() != 2 => bad("is FP8 and no matrix".to_owned()),
             Kind::Float8e4m3fn => Ok(kind),

@@ -13,6 +13,8 @@ use crate::model::attention::Attend;
 /// Keys and values per layer, each [slots, Hkv, D].
 pub(super) struct KvBlocks {
     layers: Vec<(Tensor, Tensor)>,
+    /// Factor of the scores before the softmax.
+    scale: f64,
 }
 
 impl KvBlocks {
@@ -22,7 +24,8 @@ impl KvBlocks {
         let shape = [n_slots, config.n_kv_heads as i64, config.head_dim as i64];
         let zeros = || Tensor::f_zeros(shape, (model.kind(), model.device()));
         let layers = (0..config.n_layers).map(|_| Ok((zeros()?, zeros()?)));
-        Ok(Self { layers: layers.collect::<Result<_, Error>>()? })
+        let layers = layers.collect::<Result<_, Error>>()?;
+        Ok(Self { layers, scale: config.attention_scale() })
     }
 
     /// Computes a batch. Returns the logits of the wanted tokens, [wanted, V] f32.
@@ -66,6 +69,7 @@ struct Rows<'a> {
 
 impl Attend for Rows<'_> {
     fn attend(&mut self, layer_idx: usize, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        let scale = self.kv.scale;
         let (keys, values) = &mut self.kv.layers[layer_idx];
         let _ = keys.index_copy_(0, &self.slots, k);
         let _ = values.index_copy_(0, &self.slots, v);
@@ -94,7 +98,7 @@ impl Attend for Rows<'_> {
                 mask.as_ref(),
                 0.0,
                 false,
-                None,
+                scale,
                 false,
             ); // [1, Hkv, G·len, D]
             out.reshape([n_heads, len, head_dim]).transpose(0, 1).reshape([len, n_heads * head_dim])

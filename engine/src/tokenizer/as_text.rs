@@ -10,8 +10,9 @@ use joust_schema::control_tokens;
 use joust_schema::prompt::Message;
 use tokenizers::AddedToken;
 
-use super::chat::JinjaTemplate;
+use super::chat::{JinjaTemplate, TemplateContext};
 use crate::error::Error;
+use crate::jinja::CalendarDate;
 
 /// Encloses the number of a control token that stands in a content. Unicode keeps this code point
 /// free for uses inside a program.
@@ -36,8 +37,8 @@ pub(super) struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Of a tokenizer and the chat template that it is used with.
-    pub(super) fn new(tokenizer: &tokenizers::Tokenizer, template: Option<&JinjaTemplate>) -> Self {
+    /// Of a tokenizer and the control tokens that its chat template writes ([`written_tokens`]).
+    pub(super) fn new(tokenizer: &tokenizers::Tokenizer, written: BTreeSet<String>) -> Self {
         let mut added: Vec<(u32, AddedToken)> =
             tokenizer.get_added_tokens_decoder().into_iter().collect();
         added.retain(|(_, token)| {
@@ -66,7 +67,7 @@ impl TextEncoder {
         let ids = ids.collect();
         let controls: Vec<String> = added.into_iter().map(|(_, token)| token.content).collect();
         let first_bytes = controls.iter().filter_map(|token| token.bytes().next()).collect();
-        let mut in_template = template.map(written_tokens).unwrap_or_default();
+        let mut in_template = written;
         in_template.retain(|token| !controls.contains(token));
         Self { controls, first_bytes, in_template, inner, ids }
     }
@@ -138,12 +139,15 @@ impl TextEncoder {
 }
 
 /// Control tokens that a template writes: in its source, or in what it makes of empty messages.
-fn written_tokens(template: &JinjaTemplate) -> BTreeSet<String> {
+pub(super) fn written_tokens(template: &JinjaTemplate, today: CalendarDate) -> BTreeSet<String> {
     let turns = |roles: &[&str]| -> Vec<Message> {
         roles.iter().map(|role| Message::new(*role, "")).collect()
     };
     let chats = [turns(&["user", "assistant", "user"]), turns(&["system", "user"])];
-    let rendered = chats.iter().filter_map(|chat| template.render(chat, true, "", "").ok());
+    let special_tokens = ["bos_token", "eos_token"].map(|name| (name.to_owned(), String::new()));
+    let context =
+        TemplateContext { add_generation_prompt: true, special_tokens: &special_tokens, today };
+    let rendered = chats.iter().filter_map(|chat| template.render(chat, &context).ok());
     let mut written = BTreeSet::new();
     for text in std::iter::once(template.source().to_owned()).chain(rendered) {
         let mut rest = &text[..];

@@ -18,7 +18,7 @@ use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::error::Error;
-use crate::weights::gguf::{GgufFile, GgufValue};
+use crate::weights::gguf::{GgufFile, GgufValue, is_end_name};
 
 /// A control token, such as `<|im_end|>`: matched in text as a whole, skipped by decoding.
 const TYPE_CONTROL: u64 = 3;
@@ -80,7 +80,7 @@ pub(crate) fn tokenizer_from_gguf(
             let what = format!(
                 "{path}: tokenizer.ggml.model {other} (only gpt2, byte-level BPE, can be read)"
             );
-            return Err(Error::Unsupported { what });
+            return Err(Error::unsupported(what));
         }
         None => {
             return Err(bad("metadata key tokenizer.ggml.model is missing".to_owned()));
@@ -180,7 +180,8 @@ fn added_tokens(
     let types = types.into_iter().chain(std::iter::repeat(0));
     let is_named = |token: &String| named.into_iter().flatten().any(|name| name == token);
     let added = tokens.iter().zip(types).filter_map(|(token, kind)| {
-        let special = kind == TYPE_CONTROL || is_named(token);
+        // some files mark the tokens that end a turn as plain ones
+        let special = kind == TYPE_CONTROL || is_named(token) || is_end_name(token);
         (special || kind == TYPE_USER_DEFINED)
             .then(|| AddedToken::from(token.clone(), special).normalized(false))
     });
@@ -232,7 +233,7 @@ fn splitting(file: &GgufFile) -> Result<Splitting, Error> {
         other => {
             let path = file.path().display();
             let what = format!("{path}: tokenizer.ggml.pre {other}");
-            return Err(Error::Unsupported { what });
+            return Err(Error::unsupported(what));
         }
     };
     Ok(Splitting {

@@ -7,9 +7,11 @@ pub(crate) mod as_is;
 mod as_text;
 mod chat;
 pub(crate) mod gguf;
+mod special;
 mod stream;
 pub mod train;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -19,9 +21,10 @@ use serde_json::{Map, Value, json};
 pub use stream::TextStream;
 
 use crate::error::Error;
+use crate::jinja::CalendarDate;
 use crate::json;
 use as_text::TextEncoder;
-use chat::JinjaTemplate;
+use chat::{JinjaTemplate, TemplateContext};
 
 /// A tokenizer as a model folder describes it.
 #[derive(Clone)]
@@ -29,13 +32,42 @@ pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     /// Content of `tokenizer_config.json`, without the chat template.
     config: Map<String, Value>,
-    template: Option<Arc<JinjaTemplate>>,
+    template: TemplateChoice,
+    /// The date that the template's `strftime_now` gives.
+    today: CalendarDate,
+    /// Names and texts of the special tokens that are set.
+    named: Vec<(String, String)>,
     bos: Option<String>,
-    eos: Option<String>,
     eos_ids: Vec<u32>,
     /// Encodes control tokens in contents of chats as text; made when it is first used.
     as_text: Arc<OnceLock<TextEncoder>>,
 }
+
+/// The chat template of a tokenizer.
+#[derive(Clone)]
+enum TemplateChoice {
+    None,
+    Parsed(Arc<JinjaTemplate>),
+    /// Several templates, none of which is the default one: their names.
+    NoDefault(Vec<String>),
+}
+
+/// Text of a folder's chat template.
+pub(crate) enum TemplateSource {
+    None,
+    Text(String),
+    /// Names of several templates without a default one.
+    NoDefault(Vec<String>),
+}
+
+impl From<Option<String>> for TemplateSource {
+    fn from(text: Option<String>) -> Self {
+        text.map_or(Self::None, Self::Text)
+    }
+}
+
+/// Date that chat templates see by default, as year, month and day.
+pub const DEFAULT_TEMPLATE_DATE: &str = "2025-01-01";
 
 impl Tokenizer {
     /// A content of a chat, marked for [`Tokenizer::encode_marked`]: every control token in it will
@@ -57,7 +89,13 @@ impl Tokenizer {
     }
 
     fn text_encoder(&self) -> &TextEncoder {
-        self.as_text.get_or_init(|| TextEncoder::new(&self.inner, self.template.as_deref()))
+        self.as_text.get_or_init(|| {
+            let written = match &self.template {
+                TemplateChoice::Parsed(template) => as_text::written_tokens(template, self.today),
+                _ => BTreeSet::new(),
+            };
+            TextEncoder::new(&self.inner, written)
+        })
     }
 
     /// Makes a tokenizer from its parts.
@@ -68,10 +106,12 @@ impl Tokenizer {
     pub(crate) fn from_parts(
         inner: tokenizers::Tokenizer,
         config: Map<String, Value>,
-        template: Option<String>,
+        template: TemplateSource,
     ) -> Result<Self, Error> {
-        let bos = special_token(&config, "bos_token");
-        let eos = special_token(&config, "eos_token");
+        let named = special::named(&config);
+        let text_of =
+            |key: &str| named.iter().find(|(name, _)| name == key).map(|(_, text)| text.clone());
+        let (bos, eos) = (text_of("bos_token"), text_of("eos_token"));
         let id_of = |token: &String| {
             inner.token_to_id(token).ok_or_else(|| {
                 Error::Tokenizer(format!("special token `{token}` is not in the vocabulary"))
@@ -81,20 +121,42 @@ impl Tokenizer {
             id_of(bos)?;
         }
         let eos_ids = eos.as_ref().map(id_of).transpose()?.into_iter().collect();
-        let template =
-            template.map(|source| JinjaTemplate::parse(source).map(Arc::new)).transpose()?;
+        let template = match template {
+            TemplateSource::None => TemplateChoice::None,
+            TemplateSource::Text(text) => {
+                TemplateChoice::Parsed(Arc::new(JinjaTemplate::parse(text)?))
+            }
+            TemplateSource::NoDefault(names) => TemplateChoice::NoDefault(names),
+        };
+        let today = CalendarDate::parse(DEFAULT_TEMPLATE_DATE)
+            .expect("the default date is a date. This is a bug.");
         Ok(Self {
             inner: Arc::new(inner),
             config,
             template,
+            today,
+            named,
             bos,
-            eos,
             eos_ids,
             as_text: Arc::default(),
         })
     }
 
-    /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template of a model folder.
+    /// The tokenizer with another date for its chat template's `strftime_now`: `2024-07-26`.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] where the text is no date.
+    pub fn with_template_date(&self, date: &str) -> Result<Self, Error> {
+        match CalendarDate::parse(date) {
+            Some(today) => Ok(Self { today, ..self.clone() }),
+            None => Err(Error::BadRequest(format!(
+                "template_date is {date:?}, wanted a date such as {DEFAULT_TEMPLATE_DATE}"
+            ))),
+        }
+    }
+
+    /// Reads `tokenizer.json`, the settings, the special and added tokens, and the chat template of
+    /// a model folder.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::BadFile`] for missing or broken files, [`Error::Tokenizer`] where
@@ -117,15 +179,9 @@ impl Tokenizer {
             },
             false => Map::new(),
         };
-        let in_config = config.remove("chat_template").and_then(|value| default_template(&value));
-        let path = dir.join("chat_template.jinja");
-        let template = match path.exists() {
-            true => {
-                Some(std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?)
-            }
-            false => in_config,
-        };
-        Self::from_parts(inner, config, template)
+        special::complete(dir, &mut inner, &mut config)?;
+        let in_config = config.remove("chat_template");
+        Self::from_parts(inner, config, template_source(dir, in_config.as_ref())?)
     }
 
     /// Writes `tokenizer.json` and `tokenizer_config.json` (with the chat template), and the class
@@ -139,7 +195,7 @@ impl Tokenizer {
         let path = dir.join("tokenizer.json");
         std::fs::write(&path, text).map_err(|source| Error::io(&path, source))?;
         let mut config = self.config.clone();
-        if let Some(template) = &self.template {
+        if let TemplateChoice::Parsed(template) = &self.template {
             config.insert("chat_template".to_owned(), json!(template.source()));
         }
         as_is::save(dir, &config)?;
@@ -194,7 +250,18 @@ impl Tokenizer {
 
     /// A decoder that takes one token at a time.
     pub fn stream(&self) -> TextStream {
-        TextStream::new(Arc::clone(&self.inner))
+        TextStream::new(Arc::clone(&self.inner), true)
+    }
+
+    /// As [`Tokenizer::stream`], with the texts of special tokens.
+    pub(crate) fn stream_with_special_tokens(&self) -> TextStream {
+        TextStream::new(Arc::clone(&self.inner), false)
+    }
+
+    /// Whether a text contains a special token's text.
+    pub(crate) fn spells_special_token(&self, text: &str) -> bool {
+        let added = self.inner.get_added_tokens_decoder();
+        added.values().any(|token| token.special && text.contains(token.content.as_str()))
     }
 
     /// Number of tokens, added tokens included.
@@ -219,7 +286,7 @@ impl Tokenizer {
 
     /// Whether the tokenizer has a chat template.
     pub fn has_chat_template(&self) -> bool {
-        self.template.is_some()
+        matches!(self.template, TemplateChoice::Parsed(_))
     }
 
     /// The same tokenizer with another chat template.
@@ -227,8 +294,8 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Template`] where the template does not parse.
     pub fn with_chat_template(&self, source: String) -> Result<Self, Error> {
-        let template = Some(Arc::new(JinjaTemplate::parse(source)?));
-        Ok(Self { template, ..self.clone() })
+        let template = TemplateChoice::Parsed(Arc::new(JinjaTemplate::parse(source)?));
+        Ok(Self { template, as_text: Arc::default(), ..self.clone() })
     }
 
     /// Renders chat messages as the text that the model was trained on. The text contains the
@@ -243,33 +310,70 @@ impl Tokenizer {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, Error> {
-        let template = self.template.as_ref().ok_or_else(|| {
-            Error::Template("the model has none; give prompts as text, not as messages".to_owned())
-        })?;
-        let token = |token: &Option<String>| token.clone().unwrap_or_default();
-        template.render(messages, add_generation_prompt, &token(&self.bos), &token(&self.eos))
+        let template = match &self.template {
+            TemplateChoice::Parsed(template) => template,
+            TemplateChoice::None => {
+                return Err(Error::Template(
+                    "the model has none; give prompts as text, not as messages".to_owned(),
+                ));
+            }
+            TemplateChoice::NoDefault(names) => {
+                return Err(Error::Template(format!(
+                    "the model has {} and none named default; rename one",
+                    names.join(", ")
+                )));
+            }
+        };
+        let context = TemplateContext {
+            add_generation_prompt,
+            special_tokens: &self.named,
+            today: self.today,
+        };
+        template.render(messages, &context)
     }
 }
 
-/// Text of a special token: a string, or an object with `content`.
-fn special_token(config: &Map<String, Value>, key: &str) -> Option<String> {
-    let value = config.get(key)?;
-    let text = value.as_str().or_else(|| value.get("content").and_then(Value::as_str))?;
-    Some(text.to_owned())
-}
-
-/// Chat template of a configuration: one text, or the template `default` of a list of named ones.
-fn default_template(value: &Value) -> Option<String> {
-    match value {
-        Value::String(template) => Some(template.clone()),
-        Value::Array(named) => {
-            let is_default = |entry: &&Value| entry["name"] == "default";
-            let entry = named.iter().find(is_default).or(named.first())?;
-            entry["template"].as_str().map(str::to_owned)
+/// The chat template of a folder: `chat_template.jinja` and the files beside it, else the one of
+/// `tokenizer_config.json`.
+fn template_source(dir: &Path, in_config: Option<&Value>) -> Result<TemplateSource, Error> {
+    let path = dir.join("chat_template.jinja");
+    if path.exists() {
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
+        return Ok(TemplateSource::Text(text));
+    }
+    let mut others = Vec::new();
+    if let Ok(entries) = std::fs::read_dir(dir.join(MORE_TEMPLATES)) {
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        others.extend(names.filter_map(|name| Some(name.strip_suffix(".jinja")?.to_owned())));
+        others.sort();
+    }
+    if !others.is_empty() {
+        return Ok(TemplateSource::NoDefault(others));
+    }
+    let template = match in_config {
+        None | Some(Value::Null) => return Ok(TemplateSource::None),
+        Some(Value::String(template)) => Some(template.clone()),
+        Some(Value::Array(named)) => {
+            let default = named.iter().find(|entry| entry["name"] == "default");
+            let Some(default) = default else {
+                let names = named.iter().filter_map(|entry| entry["name"].as_str());
+                return Ok(TemplateSource::NoDefault(names.map(str::to_owned).collect()));
+            };
+            default["template"].as_str().map(str::to_owned)
         }
-        _ => None,
+        Some(_) => None,
+    };
+    match template {
+        Some(template) => Ok(TemplateSource::Text(template)),
+        None => Err(Error::bad_file(
+            dir.join("tokenizer_config.json"),
+            "key `chat_template` is no text and no list of named ones",
+        )),
     }
 }
+
+/// The only subfolder of a model folder: chat templates beside the default one.
+pub(crate) const MORE_TEMPLATES: &str = "additional_chat_templates";
 
 #[cfg(test)]
 mod tests;

@@ -178,3 +178,98 @@ fn fresh_once() -> &'static Tokenizer {
     static ONCE: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
     ONCE.get_or_init(fresh)
 }
+
+/// A tokenizer with byte fallback, as Llama 2 has it.
+fn with_byte_fallback() -> Tokenizer {
+    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+    let pieces = ["▁", "a", "b", "é", "S", "T", "O", "P"].map(str::to_owned);
+    let names = ["<unk>", "<s>", "</s>"].map(str::to_owned).into_iter();
+    let vocab: serde_json::Map<String, serde_json::Value> = names
+        .chain(bytes)
+        .chain(pieces)
+        .enumerate()
+        .map(|(id, token)| (token, id.into()))
+        .collect();
+    let special = |id: u32, content: &str| {
+        serde_json::json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        })
+    };
+    let file = serde_json::json!({
+        "version": "1.0",
+        "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ]},
+        "model": {
+            "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true,
+            "vocab": vocab, "merges": [],
+        },
+    });
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), file.to_string()).unwrap();
+    Tokenizer::from_folder(dir.path()).unwrap()
+}
+
+#[test]
+fn stream_goes_on_after_a_byte_that_is_no_utf8() {
+    let tokenizer = with_byte_fallback();
+    let ids = ["a", "<0x0A>", "<0xF0>", "b", "▁", "S", "T", "O", "P", "a"];
+    let ids = ids.map(|token| tokenizer.token_id(token).unwrap());
+    let mut stream = tokenizer.stream();
+    for id in ids {
+        stream.push(id);
+    }
+    // the newline and the byte after it are one run, which is no UTF-8
+    assert_eq!(stream.text(), "a\u{FFFD}\u{FFFD}b STOPa");
+    assert_eq!(stream.text(), tokenizer.decode(&ids, true));
+}
+
+proptest! {
+    /// At each token the stream is the whole text so far, without incomplete characters.
+    #[test]
+    fn stream_of_any_tokens_is_the_text_of_all_of_them(
+        draws in proptest::collection::vec(0..40_u32, 1..60),
+    ) {
+        let tokenizer = byte_fallback_once();
+        // bytes of a newline, of an emoji and of no character, special tokens and letters
+        let bytes = [0x0A_u32, 0xF0, 0x9F, 0x98, 0x80, 0xC3, 0xA9, 0x41, 0xFF];
+        let ids: Vec<u32> = draws.iter().map(|&draw| match draw {
+            0..27 => 3 + bytes[draw as usize % bytes.len()],
+            27..30 => draw - 27,
+            _ => 259 + draw % 8,
+        }).collect();
+        let mut stream = tokenizer.stream();
+        for n in 1..=ids.len() {
+            let before = stream.text().to_owned();
+            let changed_from = stream.push(ids[n - 1]);
+            let whole = tokenizer.decode(&ids[..n], true);
+            prop_assert_eq!(stream.text(), whole.trim_end_matches('\u{FFFD}'));
+            prop_assert_eq!(&stream.text()[..changed_from], &before[..changed_from]);
+        }
+    }
+}
+
+fn byte_fallback_once() -> &'static Tokenizer {
+    static ONCE: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
+    ONCE.get_or_init(with_byte_fallback)
+}
+
+#[test]
+fn with_template_date_gives_templates_that_day() {
+    let template = "{{ strftime_now('%d %B %Y') }}";
+    let config = BpeConfig { chat_template: Some(template.into()), ..config() };
+    let tokenizer = bpe(std::iter::once("aa aa".to_owned()), &config).unwrap();
+    let render = |tokenizer: &Tokenizer| tokenizer.render_chat(&[], true).unwrap();
+    assert_eq!(render(&tokenizer), "01 January 2025");
+    let other = tokenizer.with_template_date("2024-02-29").unwrap();
+    assert_eq!(render(&other), "29 February 2024");
+    for date in ["2023-02-29", "today", "2024-1-1", "2024-13-01"] {
+        let error = tokenizer.with_template_date(date).err().unwrap().to_string();
+        assert!(error.contains("template_date") && error.contains(date), "{error}");
+    }
+}

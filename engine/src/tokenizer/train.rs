@@ -99,7 +99,7 @@ pub fn bpe(
     inner.with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevel::new(false, true, true))));
     inner.train(&mut trainer, texts).map_err(failed)?;
     inner.add_tokens(tokens).map_err(failed)?;
-    Tokenizer::from_parts(inner, tokenizer_config(config), config.chat_template.clone())
+    Tokenizer::from_parts(inner, tokenizer_config(config), config.chat_template.clone().into())
 }
 
 fn tokenizer_config(config: &BpeConfig) -> Map<String, Value> {

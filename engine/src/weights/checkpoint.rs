@@ -25,6 +25,12 @@ pub struct Checkpoint {
 enum TensorLocation {
     InMemory(Tensor),
     FileTensor(FileTensor),
+    /// A tensor in a number format that libtorch or this engine lacks.
+    Unreadable {
+        shape: Vec<i64>,
+        /// Name of the format.
+        format: String,
+    },
 }
 
 /// Location of a tensor in a memory-mapped file.
@@ -72,15 +78,25 @@ impl Checkpoint {
         self.tensors.get(name).map(|location| match location {
             TensorLocation::InMemory(tensor) => tensor.size(),
             TensorLocation::FileTensor(file) => file.shape.clone(),
+            TensorLocation::Unreadable { shape, .. } => shape.clone(),
         })
     }
 
-    /// Number format of a tensor; none where the checkpoint lacks it.
+    /// Number format of a tensor; none where the checkpoint lacks it, or where it cannot be read.
     pub fn kind(&self, name: &str) -> Option<Kind> {
-        self.tensors.get(name).map(|location| match location {
-            TensorLocation::InMemory(tensor) => tensor.kind(),
-            TensorLocation::FileTensor(file) => file.kind,
-        })
+        match self.tensors.get(name)? {
+            TensorLocation::InMemory(tensor) => Some(tensor.kind()),
+            TensorLocation::FileTensor(file) => Some(file.kind),
+            TensorLocation::Unreadable { .. } => None,
+        }
+    }
+
+    /// Name of the number format of a tensor that cannot be read; none for all others.
+    pub(crate) fn unreadable_format(&self, name: &str) -> Option<&str> {
+        match self.tensors.get(name)? {
+            TensorLocation::Unreadable { format, .. } => Some(format),
+            _ => None,
+        }
     }
 
     /// Bytes of a tensor; 0 where the checkpoint lacks it.
@@ -92,12 +108,16 @@ impl Checkpoint {
     /// Reads a tensor onto `device`, in its own number format.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Tensor`] where libtorch refuses, for lack of memory for
-    /// example.
+    /// [`Error::MissingTensor`]; [`Error::BadTensor`] for a number format that cannot be read;
+    /// [`Error::Tensor`] where libtorch refuses, for lack of memory for example.
     pub fn read(&self, name: &str, device: Device) -> Result<Tensor, Error> {
         match self.tensors.get(name) {
             Some(TensorLocation::InMemory(tensor)) => Ok(tensor.f_to_device(device)?),
             Some(TensorLocation::FileTensor(file)) => file.read(device),
+            Some(TensorLocation::Unreadable { format, .. }) => Err(Error::BadTensor {
+                name: name.to_owned(),
+                reason: format!("is of type {format}, which no weight is"),
+            }),
             None => Err(Error::MissingTensor { name: name.to_owned(), path: Default::default() }),
         }
     }
@@ -125,6 +145,22 @@ impl Checkpoint {
     /// As [`Checkpoint::read`].
     pub fn read_all(&self) -> Result<WeightMap, Error> {
         self.names().map(|name| Ok((name.to_owned(), self.read(name, Device::Cpu)?))).collect()
+    }
+
+    /// Gives every tensor the name that `renamed` returns for it. A tensor that has that name
+    /// already keeps it.
+    pub(crate) fn rename(&mut self, renamed: impl Fn(&str) -> Option<String>) {
+        let changes = self.tensors.keys().filter_map(|name| Some((name.clone(), renamed(name)?)));
+        for (old, new) in changes.collect::<Vec<_>>() {
+            if let Some(location) = self.tensors.remove(&old) {
+                self.tensors.entry(new).or_insert(location);
+            }
+        }
+    }
+
+    /// Adds a tensor of a file whose number format cannot be read.
+    pub(crate) fn insert_unreadable(&mut self, name: &str, shape: Vec<i64>, format: String) {
+        self.tensors.insert(name.to_owned(), TensorLocation::Unreadable { shape, format });
     }
 
     /// Adds a tensor of a file.

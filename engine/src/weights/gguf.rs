@@ -11,11 +11,15 @@ use crate::weights::dequant::dequantize;
 
 mod config;
 mod cursor;
+mod end_tokens;
 mod file;
 mod header;
+mod split;
 mod value;
 
+pub(crate) use end_tokens::is_end_name;
 pub(crate) use file::GgufFile;
+pub(crate) use split::{SplitName, is_gguf};
 pub(crate) use value::{GgufValue, TensorInfo};
 
 impl GgufFile {

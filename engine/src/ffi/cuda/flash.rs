@@ -36,7 +36,7 @@ type FlashForward = unsafe extern "C" fn(
 /// # Shapes
 /// `q` [M, Hq, D] bf16, `k` and `v` [T, Hkv, D] bf16 → [M, Hq, D] bf16. `q_starts` and `k_starts`
 /// `[B + 1]` i32 on the GPU: row at which each sequence starts, and the total. `longest_q` and
-/// `longest_k`: maximum number of rows per sequence.
+/// `longest_k`: maximum number of rows per sequence. `scale`: factor of the scores.
 ///
 /// # Errors
 /// [`Error::Device`] where libtorch refuses.
@@ -44,11 +44,11 @@ pub(crate) fn flash_attention(
     [q, k, v]: [&Tensor; 3],
     [q_starts, k_starts]: [&Tensor; 2],
     [longest_q, longest_k]: [i64; 2],
+    mut scale: f64,
 ) -> Result<Tensor, Error> {
     let (mut q_starts, mut k_starts) = (handle(q_starts), handle(k_starts));
     let mut outs = [std::ptr::null_mut(); 5];
     let [out, lse, rng, unused, debug] = &mut outs;
-    let none = std::ptr::null_mut;
     // SAFETY: the signature is that of c_shim_cuda.h in 2.11. The handles are at::Tensor pointers,
     // as tensors of tch are. All arguments outlive the call.
     let code = unsafe {
@@ -65,7 +65,7 @@ pub(crate) fn flash_attention(
             0.0,
             1,
             0,
-            none(),
+            &raw mut scale,
             std::ptr::null_mut(),
             std::ptr::null_mut(),
             std::ptr::null_mut(),

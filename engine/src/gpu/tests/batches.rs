@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{CPU, HEADS, push, settings};
 use crate::batch::ForwardBatch;
+use crate::config::ModelConfig;
 use crate::config::examples::tiny_with_head;
 use crate::gpu::arena::KvKind;
 use crate::gpu::batch::GpuBatch;
@@ -15,6 +16,7 @@ use crate::gpu::ops::Ops;
 use crate::gpu::reference::ReferenceOps;
 use crate::gpu::tuning::{graph_rows, n_splits};
 use crate::model::{Decoder, Precision};
+use crate::sampler::RowSampling;
 
 fn kernels(kv: KvKind) -> Box<dyn Ops> {
     Box::new(emulator::kernels(HEADS, kv, kv == KvKind::Fp8))
@@ -48,16 +50,19 @@ fn batches_with_cascade_attention_are_those_without() {
 /// decoding and a prompt's second chunk. Compares the logits of all tokens with the plain
 /// decoder's.
 fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
-    let config = tiny_with_head();
-    let plain = Decoder::random(&config, Seed(3), CPU, Kind::BFloat16);
     let fp8 = Precision { kind: Kind::BFloat16, fp8_layers: true, fp8_head: false };
     let mixed = Precision { fp8_head: true, ..fp8 };
-    for precision in [Kind::BFloat16.into(), fp8, mixed] {
+    // a vocabulary that is no multiple of 8 has longer rows of logits
+    let cases =
+        [(304, Kind::BFloat16.into()), (304, fp8), (304, mixed), (301, Kind::BFloat16.into())];
+    for (vocab_size, precision) in cases {
+        let config = ModelConfig { vocab_size, ..tiny_with_head() };
+        let plain = Decoder::random(&config, Seed(3), CPU, Kind::BFloat16);
         let model = plain.duplicate(CPU, precision).unwrap();
         let settings = settings(12, kv, true);
         let mut runner = GpuRunner::with_ops(&model, &settings, ops()).unwrap();
-        let prompt: Vec<u32> = (0..37).map(|at| (at * 29 + 5) % 304).collect();
-        let other: Vec<u32> = (0..9).map(|at| (at * 53 + 11) % 304).collect();
+        let prompt: Vec<u32> = (0..37).map(|at| (at * 29 + 5) % vocab_size as u32).collect();
+        let other: Vec<u32> = (0..9).map(|at| (at * 53 + 11) % vocab_size as u32).collect();
         let mut first = ForwardBatch::default();
         push(&mut first, &prompt[..20], 0, &[(0, 16), (1, 4)]);
         push(&mut first, &other, 0, &[(4, 9)]);
@@ -70,7 +75,10 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
         push(&mut second, &[200], 9, &[(4, 10)]);
         let seen = [first, second].map(|batch| {
             let logits = runner.forward(&model, &batch).unwrap();
-            logits.to_kind(Kind::Float).copy()
+            let n_padded = logits.size()[1] - vocab_size as i64;
+            assert_eq!(n_padded, (vocab_size.next_multiple_of(8) - vocab_size) as i64);
+            check_samples(&runner, &logits, vocab_size as u32);
+            logits.to_kind(Kind::Float).narrow(1, 0, vocab_size as i64).copy()
         });
         let wanted = |tokens: &[u32]| {
             let _guard = tch::no_grad_guard();
@@ -90,6 +98,19 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
         for (seen, wanted) in seen.iter().zip(&wanted) {
             let off = ((seen - wanted).norm() / wanted.norm()).double_value(&[]);
             assert!(off < bound, "{precision:?} {kv:?}: {off}");
+        }
+    }
+}
+
+/// Samples with and without filters: never a token beyond the vocabulary.
+fn check_samples(runner: &GpuRunner, logits: &Tensor, vocab_size: u32) {
+    let settings = [(1.0, 1.0, 0), (0.0, 1.0, 0), (5.0, 1.0, 0), (1.0, 0.9, 0), (2.0, 1.0, 303)];
+    for (at, (temperature, top_p, top_k)) in settings.into_iter().enumerate() {
+        for uniform in [0.0, 0.37, 1.0 - 1e-12] {
+            let draw = RowSampling { row: at, temperature, top_p, top_k, uniform };
+            let drawn = runner.sample(logits, &[draw]).unwrap();
+            assert!(drawn[0].token < vocab_size, "{draw:?}: {}", drawn[0].token);
+            assert!(drawn[0].logprob.is_finite());
         }
     }
 }

@@ -18,14 +18,14 @@ fn kernels_compile_with_nvrtc_for_every_capability() {
     let shapes = [(40, 8, 128), (12, 2, 128), (4, 2, 16)];
     for (n_heads, n_kv_heads, head_dim) in shapes {
         for kv in [KvKind::Bf16, KvKind::Fp8] {
-            let heads = Heads { n_heads, n_kv_heads, head_dim };
+            let heads = Heads { n_heads, n_kv_heads, head_dim, scale: 1.0 };
             for file in source::files(&heads, kv).unwrap() {
                 let code = compile(&file, &architecture((9, 0))).unwrap();
                 assert!(code.starts_with(b"\x7fELF"), "{}", file.name);
             }
         }
     }
-    let heads = Heads { n_heads: 40, n_kv_heads: 8, head_dim: 128 };
+    let heads = Heads { n_heads: 40, n_kv_heads: 8, head_dim: 128, scale: 1.0 };
     for capability in [(8, 9), (10, 0), (12, 0)] {
         for file in source::files(&heads, KvKind::Fp8).unwrap() {
             compile(&file, &architecture(capability)).unwrap();

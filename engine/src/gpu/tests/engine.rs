@@ -66,6 +66,7 @@ fn check(kv: KvKind) {
         n_heads: files.config.n_heads as i64,
         n_kv_heads: files.config.n_kv_heads as i64,
         head_dim: files.config.head_dim as i64,
+        scale: files.config.attention_scale(),
     };
     let kernels: Box<dyn Ops> = Box::new(emulator::kernels(heads, kv, false));
     let runner = GpuRunner::with_ops(&model, &settings(N_BLOCKS, kv, true), kernels).unwrap();

@@ -3,8 +3,11 @@
 //! This file knows llama.cpp's keys, which are the same for all families. It does not know which
 //! models the engine can run; it refuses only files that a `config.json` cannot describe.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json, json};
 
+use super::end_tokens;
 use super::file::GgufFile;
 use super::value::GgufValue;
 use crate::config::Family;
@@ -72,10 +75,17 @@ impl GgufFile {
         if let Some(bos) = self.token_id("bos")? {
             set("bos_token_id", json!(bos));
         }
-        match (self.token_id("eos")?, self.token_id("eot")?) {
-            (Some(eos), Some(eot)) if eos != eot => set("eos_token_id", json!([eos, eot])),
-            (Some(eos), _) | (None, Some(eos)) => set("eos_token_id", json!(eos)),
-            (None, None) => {}
+        let mut ends = Vec::new();
+        for key in end_tokens::KEYS {
+            ends.extend(self.token_id(key)?);
+        }
+        ends.extend(end_tokens::named(self));
+        let mut seen = BTreeSet::new();
+        ends.retain(|id| seen.insert(*id));
+        match &ends[..] {
+            [] => {}
+            [one] => set("eos_token_id", json!(one)),
+            many => set("eos_token_id", json!(many)),
         }
         Ok(Json::Object(config))
     }
@@ -240,7 +250,7 @@ impl GgufFile {
     }
 
     fn unsupported(&self, what: &str) -> Error {
-        Error::Unsupported { what: format!("{}: {what}", self.path.display()) }
+        Error::unsupported(format!("{}: {what}", self.path.display()))
     }
 }
 

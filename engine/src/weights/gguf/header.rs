@@ -41,8 +41,7 @@ impl GgufHeader {
         let mut names = BTreeSet::new();
         for tensor in raw {
             let ggml_type = GgmlType::from_id(tensor.type_id).map_err(|reason| {
-                let what = format!("{}: tensor {}: {reason}", path.display(), tensor.name);
-                Error::Unsupported { what }
+                Error::unsupported(format!("{}: tensor {}: {reason}", path.display(), tensor.name))
             })?;
             if !names.insert(tensor.name.clone()) {
                 return Err(bad(format!("tensor {} appears twice", tensor.name)));
@@ -116,7 +115,7 @@ impl RawTensor {
         match (offset, end) {
             (Some(offset), Some(end)) if end <= file_bytes => {
                 let shape = self.dims.into_iter().rev().collect();
-                Ok(TensorInfo { name: self.name, shape, ggml_type, offset, n_bytes })
+                Ok(TensorInfo { name: self.name, shape, ggml_type, offset, n_bytes, part: 0 })
             }
             _ => Err(format!(
                 "its {n_bytes} bytes at offset {} end after the file, which has {file_bytes} bytes",

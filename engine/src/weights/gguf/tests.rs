@@ -405,3 +405,86 @@ fn hf_values_reorders_only_a_llama_file() {
         assert_eq!(file.hf_values(info).unwrap(), [0.5; 32]);
     }
 }
+
+/// A model with this vocabulary in which EOS is the token 0.
+fn with_tokens(tokens: &[&str]) -> GgufWriter {
+    GgufWriter::default()
+        .str("general.architecture", "qwen2")
+        .u32("qwen2.embedding_length", 8)
+        .u32("qwen2.feed_forward_length", 16)
+        .u32("qwen2.block_count", 1)
+        .u32("qwen2.attention.head_count", 2)
+        .u32("qwen2.context_length", 64)
+        .f32("qwen2.attention.layer_norm_rms_epsilon", 1e-5)
+        .strings("tokenizer.ggml.tokens", tokens)
+        .u32("tokenizer.ggml.eos_token_id", 0)
+        .tensor("token_embd.weight", &[8, 4], &[0.5; 32])
+}
+
+#[test]
+fn hf_config_ends_at_every_token_with_the_name_of_an_end() {
+    let ends = |writer: GgufWriter| writer.open().hf_config().unwrap()["eos_token_id"].clone();
+    let all = |ids: &[u32]| serde_json::json!(ids);
+    let chat = with_tokens(&["<|endoftext|>", "a", "<|im_end|>", "<|im_start|>"]);
+    assert_eq!(ends(chat.clone()), all(&[0, 2]));
+    assert_eq!(
+        ends(with_tokens(&["<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"])),
+        all(&[0, 1, 2])
+    );
+    assert_eq!(ends(with_tokens(&["<eos>", "b", "<end_of_turn>"])), all(&[0, 2]));
+    assert_eq!(ends(with_tokens(&["</s>", "<|end|>"])), all(&[0, 1]));
+    assert_eq!(ends(with_tokens(&["</s>", "im_end", "<|IM_END|>"])), serde_json::json!(0));
+    // by its key, whatever its name; each id once
+    let by_key = chat.u32("tokenizer.ggml.eom_token_id", 1).u32("tokenizer.ggml.eot_token_id", 2);
+    assert_eq!(ends(by_key), all(&[0, 2, 1]));
+}
+
+/// Two parts of a model, in a folder of their own.
+fn split(n_parts: u16, second: Option<u16>) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let numbered = |writer: GgufWriter, no: u16| {
+        let all = 2_i32.to_le_bytes();
+        let count = n_parts.to_le_bytes();
+        let writer = writer.value("split.no", 2, &no.to_le_bytes());
+        writer.value("split.count", 2, &count).value("split.tensors.count", 5, &all)
+    };
+    let write = |part: u16, writer: &GgufWriter| {
+        let name = format!("m-{part:05}-of-{n_parts:05}.gguf");
+        std::fs::write(dir.path().join(name), writer.bytes(3)).unwrap();
+    };
+    write(1, &numbered(with_tokens(&["a", "b", "c", "d"]), 0));
+    if let Some(no) = second {
+        let values: Vec<f32> = (0..8_u8).map(f32::from).collect();
+        let writer = GgufWriter::default().tensor("output_norm.weight", &[8], &values);
+        write(2, &numbered(writer, no));
+    }
+    dir
+}
+
+#[test]
+fn gguf_open_reads_all_parts_of_a_split_model_whichever_is_named() {
+    let dir = split(2, Some(1));
+    for name in ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"] {
+        let file = GgufFile::open(&dir.path().join(name)).unwrap();
+        let norm = file.tensor("output_norm.weight").unwrap();
+        assert_eq!(file.hf_values(norm).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+        let embedding = file.tensor("token_embd.weight").unwrap();
+        assert_eq!(file.hf_values(embedding).unwrap(), [0.5; 32]);
+        assert_eq!(file.hf_config().unwrap()["vocab_size"], 4);
+    }
+}
+
+#[test]
+fn gguf_open_names_the_part_of_a_split_model_that_is_missing_or_wrong() {
+    let error = |dir: &tempfile::TempDir, name: &str| {
+        GgufFile::open(&dir.path().join(name)).unwrap_err().to_string()
+    };
+    let dir = split(2, None);
+    let told = error(&dir, "m-00001-of-00002.gguf");
+    assert!(told.contains("m-00002-of-00002.gguf: part 2 of 2 of this model is missing"), "{told}");
+    let dir = split(2, Some(0));
+    let told = error(&dir, "m-00001-of-00002.gguf");
+    assert!(told.contains("is part 1 of 2, by its split.no, not 2"), "{told}");
+    std::fs::rename(dir.path().join("m-00001-of-00002.gguf"), dir.path().join("m.gguf")).unwrap();
+    assert!(error(&dir, "m.gguf").contains("the first of 2 parts of a model, under another name"));
+}

@@ -71,6 +71,8 @@ pub(crate) struct TensorInfo {
     pub(crate) offset: usize,
     /// Size in bytes.
     pub(crate) n_bytes: usize,
+    /// Index of the file among the parts of a split model.
+    pub(crate) part: usize,
 }
 
 impl TensorInfo {

@@ -1,0 +1,211 @@
+//! Statements of a template.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{Flow, Interpreter, MAX_OUTPUT, MacroClosure, RecursiveLoop, check_attribute};
+use crate::jinja::arguments::CallArguments;
+use crate::jinja::ast::{Expression, FilterCall, ForLoop, MacroDefinition, Statement, Target};
+use crate::jinja::display;
+use crate::jinja::failure::{TemplateFailure, failure};
+use crate::jinja::filters;
+use crate::jinja::value::{Callable, LoopState, PyValue};
+
+type Executed = Result<Flow, TemplateFailure>;
+
+impl Interpreter {
+    /// Executes statements up to the first that leaves or continues a loop.
+    pub(super) fn execute_all(&mut self, body: &[Statement], out: &mut String) -> Executed {
+        for statement in body {
+            let flow = self.execute(statement, out)?;
+            if flow != Flow::Next {
+                return Ok(flow);
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn execute(&mut self, statement: &Statement, out: &mut String) -> Executed {
+        self.count_step()?;
+        if out.len() > MAX_OUTPUT {
+            return failure(format!("more than {MAX_OUTPUT} bytes of text"));
+        }
+        match statement {
+            Statement::Text(text) => out.push_str(text),
+            Statement::Print(value) => out.push_str(&display::text(&self.evaluate(value)?)),
+            Statement::If { branches, otherwise } => {
+                for (condition, body) in branches {
+                    if self.evaluate(condition)?.is_true() {
+                        return self.deeper(|it| it.execute_all(body, out));
+                    }
+                }
+                return self.deeper(|it| it.execute_all(otherwise, out));
+            }
+            Statement::For(definition) => self.execute_for(definition, out)?,
+            Statement::Set { target, value } => {
+                let value = self.evaluate(value)?;
+                self.assign(target, value)?;
+            }
+            Statement::SetBlock { target, filters, body } => {
+                let text = self.captured(body)?;
+                let value = self.filtered(PyValue::text(text), filters)?;
+                self.assign(target, value)?;
+            }
+            Statement::Macro(definition) => {
+                let value = self.closure(definition);
+                self.scope.set(&definition.name, value);
+            }
+            Statement::CallBlock { caller, call } => {
+                let Expression::Call { callee, arguments } = call else {
+                    return failure("`call` wants a call");
+                };
+                let callee = self.evaluate(callee)?;
+                let mut arguments: CallArguments = self.arguments(arguments)?;
+                let caller = self.closure(caller);
+                arguments.named.push(("caller".to_owned(), caller));
+                out.push_str(&display::text(&self.call(&callee, &arguments)?));
+            }
+            Statement::FilterBlock { filters, body } => {
+                let text = self.captured(body)?;
+                let value = self.filtered(PyValue::text(text), filters)?;
+                out.push_str(&display::text(&value));
+            }
+            Statement::Scope { assignments, body } => {
+                return self.in_scope(Rc::clone(&self.scope), |it| {
+                    for (target, value) in assignments {
+                        let value = it.evaluate(value)?;
+                        it.assign(target, value)?;
+                    }
+                    it.execute_all(body, out)
+                });
+            }
+            Statement::Break => return Ok(Flow::Break),
+            Statement::Continue => return Ok(Flow::Continue),
+            Statement::Unavailable(tag) => {
+                return failure(format!("`{tag}` wants other templates, and there are none"));
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    /// The text that statements write, in a scope of their own.
+    fn captured(&mut self, body: &[Statement]) -> Result<String, TemplateFailure> {
+        let mut text = String::new();
+        self.in_scope(Rc::clone(&self.scope), |it| it.execute_all(body, &mut text))?;
+        Ok(text)
+    }
+
+    fn filtered(
+        &mut self,
+        mut value: PyValue,
+        calls: &[FilterCall],
+    ) -> Result<PyValue, TemplateFailure> {
+        for call in calls {
+            let arguments = self.arguments(&call.arguments)?;
+            value = filters::apply(&call.name, &value, &arguments)?;
+        }
+        Ok(value)
+    }
+
+    fn closure(&mut self, definition: &Arc<MacroDefinition>) -> PyValue {
+        let scope = Rc::clone(&self.scope);
+        self.macros.push(MacroClosure { definition: Arc::clone(definition), scope });
+        let name = definition.name.as_str().into();
+        PyValue::Callable(Callable::Macro { idx: self.macros.len() - 1, name }.into())
+    }
+
+    fn assign(&mut self, target: &Target, value: PyValue) -> Result<(), TemplateFailure> {
+        match target {
+            Target::Name(name) => {
+                self.scope.set(name, value);
+                Ok(())
+            }
+            Target::Attribute(namespace, name) => match self.variable(namespace) {
+                PyValue::Namespace(dict) => {
+                    check_attribute(name)?;
+                    dict.borrow_mut().insert(PyValue::text(&name[..]), value);
+                    Ok(())
+                }
+                _ => failure("cannot assign attribute on non-namespace object"),
+            },
+            Target::Tuple(targets) => {
+                let values = value.defined()?.items()?;
+                if values.len() != targets.len() {
+                    return failure(format!("{} values for {} names", values.len(), targets.len()));
+                }
+                targets
+                    .iter()
+                    .zip(values)
+                    .try_for_each(|(target, value)| self.assign(target, value))
+            }
+        }
+    }
+
+    fn execute_for(
+        &mut self,
+        definition: &Arc<ForLoop>,
+        out: &mut String,
+    ) -> Result<(), TemplateFailure> {
+        let items = self.evaluate(&definition.iterable)?;
+        let recursion = definition.is_recursive.then(|| {
+            let scope = Rc::clone(&self.scope);
+            self.loops.push(RecursiveLoop { definition: Arc::clone(definition), scope });
+            self.loops.len() - 1
+        });
+        let before = std::mem::replace(&mut self.loop_depth, 0);
+        self.run_loop(definition, &items, recursion, out)?;
+        self.loop_depth = before;
+        Ok(())
+    }
+
+    /// Runs a loop over `items`.
+    pub(super) fn run_loop(
+        &mut self,
+        definition: &ForLoop,
+        items: &PyValue,
+        recursion: Option<usize>,
+        out: &mut String,
+    ) -> Result<(), TemplateFailure> {
+        let mut kept = items.items()?;
+        if let Some(condition) = &definition.condition {
+            let mut filtered = Vec::new();
+            for item in kept {
+                let is_kept = self.in_scope(Rc::clone(&self.scope), |it| {
+                    it.assign(&definition.target, item.clone())?;
+                    Ok(it.evaluate(condition)?.is_true())
+                })?;
+                if is_kept {
+                    filtered.push(item);
+                }
+            }
+            kept = filtered;
+        }
+        if kept.is_empty() {
+            let parent = Rc::clone(&self.scope);
+            return self
+                .in_scope(parent, |it| it.execute_all(&definition.otherwise, out).map(|_| ()));
+        }
+        let items = Rc::new(kept);
+        let changed = Rc::new(RefCell::new(None));
+        let depth = self.loop_depth;
+        for idx in 0..items.len() {
+            let state = LoopState {
+                idx,
+                items: Rc::clone(&items),
+                depth,
+                changed: Rc::clone(&changed),
+                recursion,
+            };
+            let flow = self.in_scope(Rc::clone(&self.scope), |it| {
+                it.scope.set("loop", PyValue::Loop(Rc::new(state)));
+                it.assign(&definition.target, items[idx].clone())?;
+                it.execute_all(&definition.body, out)
+            })?;
+            if flow == Flow::Break {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
