@@ -10,6 +10,7 @@
 //! differences in this module's tests.
 
 mod answer;
+mod candidate;
 mod commands;
 mod compare;
 mod cursor;
@@ -49,10 +50,6 @@ impl Correctness {
         self == Self::Correct
     }
 }
-
-/// An answer that the rule cannot read.
-#[derive(Debug)]
-struct NotUnderstood;
 
 /// Whether the completion's final answer equals `reference`.
 pub fn is_correct(completion: &str, reference: &str) -> bool {

@@ -13,12 +13,9 @@ use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-pub use row::{Place, Row};
+pub use row::{EachRow, Place, Row};
 
 use crate::error::Error;
-
-/// Called with each row; tells whether to go on.
-pub type EachRow<'a> = dyn FnMut(Row) -> Result<ControlFlow<()>, Error> + 'a;
 
 /// Reads the rows of a file, each with the cells of the named columns.
 ///
@@ -27,9 +24,9 @@ pub type EachRow<'a> = dyn FnMut(Row) -> Result<ControlFlow<()>, Error> + 'a;
 /// [`Error::Row`] name the place; the errors of `each`.
 pub fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Result<(), Error> {
     match format(path)? {
-        Format::Parquet => parquet::read(path, columns, each),
-        Format::Array => json::read_array(path, columns, each),
-        Format::Lines => json::read_lines(path, columns, each),
+        FileFormat::Parquet => parquet::read(path, columns, each),
+        FileFormat::Array => json::read_array(path, columns, each),
+        FileFormat::Lines => json::read_lines(path, columns, each),
     }
 }
 
@@ -50,14 +47,14 @@ pub fn read_all<T>(
     Ok(values)
 }
 
-enum Format {
+enum FileFormat {
     Lines,
     Array,
     Parquet,
 }
 
 /// The format by what the file begins with; its name decides where that says nothing.
-fn format(path: &Path) -> Result<Format, Error> {
+fn format(path: &Path) -> Result<FileFormat, Error> {
     let mut file = File::open(path).map_err(|source| Error::io(path, source))?;
     let mut head = [0; 4096];
     let mut length = 0;
@@ -71,7 +68,7 @@ fn format(path: &Path) -> Result<Format, Error> {
     let head = &head[..length];
     let refuse = |reason: &str| Err(Error::bad_file(path, reason));
     match head {
-        [b'P', b'A', b'R', b'1', ..] => return Ok(Format::Parquet),
+        [b'P', b'A', b'R', b'1', ..] => return Ok(FileFormat::Parquet),
         [0x1f, 0x8b, ..] => return refuse("is compressed by gzip; decompress it first"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
             return refuse("is compressed by zstd; decompress it first");
@@ -84,8 +81,8 @@ fn format(path: &Path) -> Result<Format, Error> {
     let text = head.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(head).trim_ascii_start();
     match (text.first(), ending) {
         (_, "parquet") => refuse("is no Parquet file: its first bytes are not PAR1"),
-        (Some(b'['), _) => Ok(Format::Array),
-        (Some(b'{'), _) | (_, "jsonl" | "ndjson" | "json") => Ok(Format::Lines),
+        (Some(b'['), _) => Ok(FileFormat::Array),
+        (Some(b'{'), _) | (_, "jsonl" | "ndjson" | "json") => Ok(FileFormat::Lines),
         _ => refuse("unknown file type; wanted JSON Lines, a JSON array or Parquet"),
     }
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cohort::terms::{CohortConfig, Incomplete};
-use crate::tokens::Token;
+use crate::tokens::BearerToken;
 
 /// Journal size at which a set is written, however few its groups.
 const MAX_SET_BYTES: u64 = 256 << 20;
@@ -152,7 +152,7 @@ pub struct ServerConfig {
     /// Seed of groups without a seed of their own.
     pub seed: u64,
     /// Tokens of which every request must have one. Empty: no token is required.
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<BearerToken>,
     /// Collection of groups whose completions arrive one request each.
     pub cohorts: CohortConfig,
 }
@@ -178,7 +178,7 @@ pub struct DumpConfig {
 
 impl ServerConfig {
     /// Reads the `[serve]` section; `seed` is the seed of the run.
-    pub fn new(serve: &ServeConfig, seed: u64, tokens: Vec<Token>) -> Self {
+    pub fn new(serve: &ServeConfig, seed: u64, tokens: Vec<BearerToken>) -> Self {
         let keep = Duration::from_secs_f64(serve.keep_s);
         let dump = serve.dump.clone().map(|dir| DumpConfig {
             dir,

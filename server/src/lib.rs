@@ -33,7 +33,7 @@ mod wire;
 pub use config::{DumpConfig, ServeConfig, ServerConfig};
 pub use desk::handle::ScorerHandle;
 pub use routes::Server;
-pub use tokens::Token;
+pub use tokens::BearerToken;
 pub use wire::{ScoreGroupRequest, ScoreGroupResponse};
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, CtOption
 
 /// A token and the name of the tenant that has it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token {
+pub struct BearerToken {
     /// Name of the tenant. Tokens with the same name are those of one tenant.
     name: String,
     secret: String,
 }
 
-impl Token {
+impl BearerToken {
     /// Reads `TOKEN` or `NAME TOKEN`. Without a name, the tenant is called by a hash of the token.
     ///
     /// # Errors
@@ -31,14 +31,14 @@ impl Token {
 }
 
 /// Does not show the token.
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("BearerToken").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 /// Name of the tenant that has the token `given`, compared with every token in constant time.
-pub(crate) fn tenant_of<'a>(tokens: &'a [Token], given: &str) -> Option<&'a str> {
+pub(crate) fn tenant_of<'a>(tokens: &'a [BearerToken], given: &str) -> Option<&'a str> {
     let matches = tokens.iter().map(|token| token.secret.as_bytes().ct_eq(given.as_bytes()));
     let none = CtOption::new(0, Choice::from(0));
     let found = matches.enumerate().fold(none, |found, (idx, is_equal)| {
@@ -51,12 +51,13 @@ pub(crate) fn tenant_of<'a>(tokens: &'a [Token], given: &str) -> Option<&'a str>
 
 #[cfg(test)]
 mod tests {
-    use super::{Token, tenant_of};
+    use super::{BearerToken, tenant_of};
 
     #[test]
     fn tokens_have_the_names_of_their_lines_or_of_their_hashes() {
         let lines = ["alice s3cret", "  bob\tother ", "alice rotated", "plain"];
-        let tokens: Vec<Token> = lines.iter().map(|line| Token::parse(line).unwrap()).collect();
+        let tokens: Vec<BearerToken> =
+            lines.iter().map(|line| BearerToken::parse(line).unwrap()).collect();
         assert_eq!(tenant_of(&tokens, "s3cret"), Some("alice"));
         assert_eq!(tenant_of(&tokens, "rotated"), Some("alice"));
         assert_eq!(tenant_of(&tokens, "other"), Some("bob"));
@@ -66,6 +67,6 @@ mod tests {
             assert_eq!(tenant_of(&tokens, wrong), None, "{wrong}");
         }
         assert!(!format!("{tokens:?}").contains("s3cret"));
-        assert_eq!(Token::parse("a b c").unwrap_err(), "3 words, wanted TOKEN or NAME TOKEN");
+        assert_eq!(BearerToken::parse("a b c").unwrap_err(), "3 words, wanted TOKEN or NAME TOKEN");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, TimestampMicrosecondArray};
 use parquet::arrow::ArrowWriter;
 
-use crate::binary::{arg, file, json_lines, refuse, succeed};
+use crate::binary::{arg, file, joust, json_lines, refuse, succeed, told};
 
 const RULE: &str = "[reward]\nkind = \"correct\"\n";
 
@@ -118,6 +118,8 @@ fn sft_goes_on_where_no_example_of_a_batch_fits_and_ends_where_none_of_the_file_
     let n_updates = steps.iter().filter(|step| step.get("loss").is_some()).count();
     let n_skipped: f64 = steps.iter().map(|step| step["skipped_examples"].as_f64().unwrap()).sum();
     assert_eq!((steps.len(), n_updates, n_skipped), (4, 2, 2.0));
-    let message = refuse(&["sft", &run("none", &[chat(&long), chat(&long)])]);
-    assert!(message.contains("none of the last 2 examples fits"), "{message}");
+    let output = joust(&["sft", &run("none", &[chat(&long), chat(&long)])]).output().unwrap();
+    let message = told(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("error: none of the last 2 examples fits"), "{message}");
 }

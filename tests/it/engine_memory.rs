@@ -110,7 +110,9 @@ fn config_limits_the_memory_of_the_judges_engine() {
     let [asked, computed, preemptions, written] = figures(&[]);
     assert!(2 * computed < asked && preemptions == 0, "{computed} of {asked}");
     assert_eq!(figures(&["reward.judge.engine.prefix_cache=false"]), [asked, asked, 0, written]);
-    let tight = ["reward.judge.engine.kv_memory_mib=1", "reward.judge.engine.step_tokens=64"];
+    let tight =
+        ["kv_memory_mib=1", "step_tokens=128"].map(|key| format!("reward.judge.engine.{key}"));
+    let tight = tight.each_ref().map(String::as_str);
     let [_, _, preemptions, written_in_little_memory] = figures(&tight);
     assert!(preemptions > 0);
     assert_eq!(written_in_little_memory, written);

@@ -169,12 +169,13 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
         ("{\"prompt\":\"a\",", ":1: invalid JSON"),
         (
             "{\"messages\":[{\"role\":\"hacker\",\"content\":\"a\"}],\"completions\":[\"b\"]}",
-            ":1: prompt has the role \"hacker\" in message 1, wanted system, developer, user",
+            ":1: column `messages` has the role \"hacker\" in message 1, wanted system, \
+             developer, user",
         ),
         (
             "{\"prompt\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}],\
              \"completions\":[\"b\"]}",
-            ":1: message 1: a part of content has type \"image\", wanted parts of text",
+            ":1: column `prompt` message 1: a part of content has type \"image\", wanted parts of text",
         ),
         (
             "{\"prompt\":\"a\",\"completions\":[[{\"role\":\"tool\",\"content\":\"4\"}]]}",

@@ -119,7 +119,7 @@ fn unknown_quantizations_are_refused_by_name() {
         (&format!("{group}/type"), "int".into(), "weights.type \"int\""),
         (&format!("{group}/strategy"), "group".into(), "weights.strategy `group`"),
         (&format!("{group}/symmetric"), false.into(), "weights.symmetric false"),
-        ("/quantization_config/config_groups", serde_json::json!({}), "no config_groups"),
+        ("/quantization_config/config_groups", serde_json::json!({}), "without config_groups"),
     ];
     for (pointer, value, wanted) in cases {
         let mut config = plain.clone();

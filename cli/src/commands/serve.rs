@@ -15,7 +15,7 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use clap::Args;
 use hyper_util::rt::TokioTimer;
 use joust_reward::Scorer;
-use joust_server::{ScorerHandle, ServeConfig, Server, ServerConfig, Token};
+use joust_server::{BearerToken, ScorerHandle, ServeConfig, Server, ServerConfig};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -72,7 +72,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
 /// Loads the judge and starts the thread that owns it.
 pub(super) fn spawn_scorer(
     config: &ScoreRun,
-    tokens: Vec<Token>,
+    tokens: Vec<BearerToken>,
 ) -> anyhow::Result<(ScorerHandle, JoinHandle<()>)> {
     let scorer = Scorer::open(&config.reward, true)?;
     let limits = ServerConfig::new(&config.serve, config.run.seed, tokens);
@@ -167,7 +167,7 @@ async fn stop_signal() {
 }
 
 /// The tokens of a file and of the environment variable.
-fn read_tokens(file: Option<&Path>) -> anyhow::Result<Vec<Token>> {
+fn read_tokens(file: Option<&Path>) -> anyhow::Result<Vec<BearerToken>> {
     let of_file = match file {
         Some(path) => {
             std::fs::read_to_string(path).map_err(|source| joust_schema::Error::io(path, source))?
@@ -181,7 +181,7 @@ fn read_tokens(file: Option<&Path>) -> anyhow::Result<Vec<Token>> {
     let all = of_file.chain(of_environment.split(',').map(|text| (None, text)));
     let all = all.filter(|(_, text)| !text.trim().is_empty());
     let tokens = all.map(|(line, text)| {
-        Token::parse(text).map_err(|reason| {
+        BearerToken::parse(text).map_err(|reason| {
             let place = file.map_or(String::new(), |path| path.display().to_string());
             UserError::new(match line {
                 Some(line) => format!("serve.token_file: {place}:{line} has {reason}"),
@@ -189,7 +189,7 @@ fn read_tokens(file: Option<&Path>) -> anyhow::Result<Vec<Token>> {
             })
         })
     });
-    let tokens = tokens.collect::<Result<Vec<Token>, _>>()?;
+    let tokens = tokens.collect::<Result<Vec<BearerToken>, _>>()?;
     match file {
         Some(path) if tokens.is_empty() => {
             let text = format!("serve.token_file: {} holds no token", path.display());

@@ -12,17 +12,17 @@ const MAX_WIDTH: usize = 1 << 20;
 
 /// `format.format(*arguments)`
 pub(super) fn format(format: &str, arguments: &CallArguments) -> Result<String, TemplateFailure> {
-    let mut fields = Fields { arguments, next: Some(0) };
+    let mut fields = Placeholders { arguments, next: Some(0) };
     fields.fill(format, 2)
 }
 
-struct Fields<'a> {
+struct Placeholders<'a> {
     arguments: &'a CallArguments,
     /// Position of the next field without a number; none after a field with one.
     next: Option<usize>,
 }
 
-impl Fields<'_> {
+impl Placeholders<'_> {
     fn fill(&mut self, format: &str, depth: i32) -> Result<String, TemplateFailure> {
         if depth < 0 {
             return failure("Max string recursion exceeded");

@@ -5,12 +5,11 @@
 use num_bigint::BigInt;
 use num_traits::{ToPrimitive as _, Zero as _};
 
-use super::NotUnderstood;
 use super::cursor::{Cursor, Parsed};
 use super::expression::{Expr, Function};
 use super::grammar::digits;
 use super::number::Rational;
-use super::token::Token;
+use super::token::{NotUnderstood, Token};
 
 impl Cursor<'_> {
     /// The arguments of `\frac` and `\binom`: groups, or single digits as in `\frac12`.

@@ -3,9 +3,8 @@
 //! Knows brackets and units, which are looked over as a whole, but no expressions: those are read
 //! by its methods in `grammar` and `commands`.
 
-use super::NotUnderstood;
 use super::expression::Expr;
-use super::token::{Spaced, Token};
+use super::token::{NotUnderstood, Spaced, Token};
 use super::units::is_unit;
 
 /// What was read, unless it was not understood.

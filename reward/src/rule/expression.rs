@@ -61,12 +61,12 @@ pub(super) enum Expr {
 
 /// Numbers for the symbols, each a function of the symbol's name.
 #[derive(Clone, Copy)]
-struct Point(u64);
+struct SamplePoint(u64);
 
 /// Number of points at which expressions with symbols are compared.
 const N_POINTS: u64 = 6;
 
-impl Point {
+impl SamplePoint {
     fn draw(self, name: &str) -> u64 {
         // FNV-1a, which is the same on every machine
         let start = 0xcbf2_9ce4_8422_2325_u64 ^ self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -140,7 +140,8 @@ impl Expr {
 
     /// Whether it has the same value, other than zero, at all points.
     pub(super) fn is_constant_function(&self) -> bool {
-        let values: Vec<f64> = (0..N_POINTS).map(|point| self.float_at(Point(point))).collect();
+        let values: Vec<f64> =
+            (0..N_POINTS).map(|point| self.float_at(SamplePoint(point))).collect();
         let is_same =
             |value: &f64| value.is_finite() && (value - values[0]).abs() <= 1e-9 * values[0].abs();
         values[0] != 0.0 && values.iter().all(is_same)
@@ -189,7 +190,7 @@ impl Expr {
 
     /// The rational number that a constant expression is.
     pub(super) fn exact(&self) -> Option<Rational> {
-        self.exact_at(Point(0)).filter(|_| !self.has_symbols())
+        self.exact_at(SamplePoint(0)).filter(|_| !self.has_symbols())
     }
 
     /// The number that a constant expression is, if it is real and finite.
@@ -199,10 +200,10 @@ impl Expr {
             Some(false) => return Some(f64::NEG_INFINITY),
             None => {}
         }
-        Some(self.float_at(Point(0))).filter(|value| !self.has_symbols() && value.is_finite())
+        Some(self.float_at(SamplePoint(0))).filter(|value| !self.has_symbols() && value.is_finite())
     }
 
-    fn exact_at(&self, point: Point) -> Option<Rational> {
+    fn exact_at(&self, point: SamplePoint) -> Option<Rational> {
         Some(match self {
             Self::Number { value, .. } => value.clone(),
             Self::Symbol(name) => point.value(name),
@@ -241,7 +242,7 @@ impl Expr {
         })
     }
 
-    fn float_at(&self, point: Point) -> f64 {
+    fn float_at(&self, point: SamplePoint) -> f64 {
         if let Some(value) = self.exact_at(point) {
             return number::to_float(&value);
         }
@@ -336,7 +337,7 @@ fn near(a: f64, b: f64) -> bool {
 
 fn same_function(a: &Expr, b: &Expr) -> Option<bool> {
     let mut n_compared = 0;
-    for point in (0..N_POINTS).map(Point) {
+    for point in (0..N_POINTS).map(SamplePoint) {
         if let (Some(a), Some(b)) = (a.exact_at(point), b.exact_at(point)) {
             if a != b {
                 return Some(false);

@@ -3,6 +3,7 @@
 //! In this order: boxes, what follows the words "final answer is" and "answer", the last formula
 //! or number. It does not know what an answer means.
 
+use super::candidate::{Candidate, floor};
 use super::plain;
 
 /// What a text has as its final answer.
@@ -52,14 +53,6 @@ pub(super) fn final_answer(text: &str) -> FinalAnswer {
 /// The last formula of a text that is delimited as one; `None` if it has none.
 pub(super) fn last_formula(text: &str) -> Option<String> {
     formulas(text).into_iter().max_by_key(|found| found.end).map(|found| found.text)
-}
-
-/// A candidate with its place.
-#[derive(Clone, Debug)]
-pub(super) struct Candidate {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) text: String,
 }
 
 struct Boxed {
@@ -218,15 +211,6 @@ fn last_anywhere(text: &str) -> Option<Candidate> {
         (Some(formula), _) => Some(formula),
         (None, number) => number,
     }
-}
-
-/// The largest character boundary up to `at`.
-pub(super) fn floor(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }
 
 /// Formulas between delimiters; those joined by a comma or an "and" are one.

@@ -5,11 +5,10 @@
 use num_bigint::BigInt;
 use num_traits::Pow as _;
 
-use super::NotUnderstood;
 use super::cursor::{Cursor, Parsed};
 use super::expression::{Expr, Function};
 use super::number::{Rational, parse_decimal};
-use super::token::Token;
+use super::token::{NotUnderstood, Token};
 
 impl Cursor<'_> {
     /// Reads an expression, up to the first token that cannot continue it.

@@ -3,8 +3,7 @@
 //! Spacing, styles and currency signs are dropped, spellings of one symbol become one token. It
 //! does not know what a sequence of tokens means.
 
-use super::NotUnderstood;
-use super::token::{Relation, Spaced, Token};
+use super::token::{NotUnderstood, Relation, Spaced, Token};
 
 const SPACES: [&str; 22] = [
     "quad",
@@ -61,20 +60,20 @@ const WORDS: [&str; 10] =
 /// # Errors
 /// [`NotUnderstood`] at a character that has no meaning here.
 pub(super) fn tokens(text: &str) -> Result<Vec<Spaced>, NotUnderstood> {
-    let mut lexer = Lexer { rest: text, has_space: false, tokens: Vec::new() };
+    let mut lexer = AnswerLexer { rest: text, has_space: false, tokens: Vec::new() };
     while !lexer.rest.is_empty() {
         lexer.next()?;
     }
     Ok(lexer.tokens)
 }
 
-struct Lexer<'a> {
+struct AnswerLexer<'a> {
     rest: &'a str,
     has_space: bool,
     tokens: Vec<Spaced>,
 }
 
-impl<'a> Lexer<'a> {
+impl<'a> AnswerLexer<'a> {
     fn push(&mut self, token: Token) {
         self.tokens.push(Spaced { token, has_space: std::mem::take(&mut self.has_space) });
     }

@@ -4,12 +4,11 @@
 
 use num_traits::Signed as _;
 
-use super::NotUnderstood;
 use super::answer::{Interval, MathAnswer};
 use super::cursor::{Cursor, Parsed};
 use super::expression::Expr;
 use super::lexer::tokens;
-use super::token::{Relation, Spaced, Token};
+use super::token::{NotUnderstood, Relation, Spaced, Token};
 
 /// Maximum number of bytes of an answer, and of its tokens.
 const MAX_BYTES: usize = 4096;

@@ -2,7 +2,7 @@
 //!
 //! It does not know which of them is the answer.
 
-use super::extract::{Candidate, floor};
+use super::candidate::{Candidate, floor};
 
 /// Maximum number of bytes of a number or an expression.
 const MAX_BYTES: usize = 256;

@@ -1,6 +1,10 @@
-//! Tokens of a mathematical answer.
+//! Tokens of a mathematical answer, and the error of an answer that is not understood.
 //!
 //! It does not know how they are written, nor what a sequence of them means.
+
+/// An answer that the rule cannot read.
+#[derive(Debug)]
+pub(super) struct NotUnderstood;
 
 /// A relation between two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,7 @@ use std::rc::Rc;
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::EachRow;
-use super::row::{Place, Row, without_position};
+use super::row::{EachRow, Place, Row, without_position};
 use crate::error::Error;
 
 /// Some editors begin a file of text with it.
@@ -57,14 +56,14 @@ pub(super) fn read_array(
     let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
     let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let mut visitor = Rows { path: &path.into(), columns, each, n_rows: 0, stopped: None };
+    let mut visitor = ArrayRows { path: &path.into(), columns, each, n_rows: 0, stopped: None };
     match deserializer.deserialize_seq(&mut visitor) {
         Ok(()) => deserializer.end().map_err(|error| {
             Error::bad_file(path, format!("after the end of the JSON array: {error}"))
         }),
         Err(error) => match visitor.stopped {
-            Some(Stop::Enough) => Ok(()),
-            Some(Stop::Failed(error)) => Err(error),
+            Some(ArrayEnd::Enough) => Ok(()),
+            Some(ArrayEnd::Failed(error)) => Err(error),
             None => {
                 let row = Place::Row(visitor.n_rows + 1);
                 let position = format!("line {}, column {}", error.line(), error.column());
@@ -92,7 +91,7 @@ pub(super) fn parse_row(
     Ok(fields.into_row(path, place))
 }
 
-fn fields(text: &str, columns: &[&str]) -> Result<Fields, serde_json::Error> {
+fn fields(text: &str, columns: &[&str]) -> Result<ObjectCells, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let fields = Columns(columns).deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -111,12 +110,12 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-struct Fields {
+struct ObjectCells {
     cells: Vec<(String, Box<RawValue>)>,
     names: Vec<String>,
 }
 
-impl Fields {
+impl ObjectCells {
     fn into_row(self, path: &Rc<Path>, place: Place) -> Row {
         Row { path: Rc::clone(path), place, cells: self.cells, names: self.names.into() }
     }
@@ -127,22 +126,25 @@ impl Fields {
 struct Columns<'a>(&'a [&'a str]);
 
 impl<'de> DeserializeSeed<'de> for Columns<'_> {
-    type Value = Fields;
+    type Value = ObjectCells;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<ObjectCells, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for Columns<'_> {
-    type Value = Fields;
+    type Value = ObjectCells;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("one object per row")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Fields, A::Error> {
-        let mut fields = Fields { cells: Vec::new(), names: Vec::new() };
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<ObjectCells, A::Error> {
+        let mut fields = ObjectCells { cells: Vec::new(), names: Vec::new() };
         while let Some(name) = object.next_key::<String>()? {
             if self.0.contains(&name.as_str()) {
                 if fields.cells.iter().any(|(known, _)| *known == name) {
@@ -159,21 +161,21 @@ impl<'de> Visitor<'de> for Columns<'_> {
     }
 }
 
-enum Stop {
+enum ArrayEnd {
     Enough,
     Failed(Error),
 }
 
 /// Reads an array, row by row.
-struct Rows<'a, 'b> {
+struct ArrayRows<'a, 'b> {
     path: &'a Rc<Path>,
     columns: &'a [&'a str],
     each: &'a mut EachRow<'b>,
     n_rows: usize,
-    stopped: Option<Stop>,
+    stopped: Option<ArrayEnd>,
 }
 
-impl<'de> Visitor<'de> for &mut Rows<'_, '_> {
+impl<'de> Visitor<'de> for &mut ArrayRows<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -186,8 +188,8 @@ impl<'de> Visitor<'de> for &mut Rows<'_, '_> {
             let row = fields.into_row(self.path, Place::Row(self.n_rows));
             let stop = match (self.each)(row) {
                 Ok(ControlFlow::Continue(())) => continue,
-                Ok(ControlFlow::Break(())) => Stop::Enough,
-                Err(error) => Stop::Failed(error),
+                Ok(ControlFlow::Break(())) => ArrayEnd::Enough,
+                Err(error) => ArrayEnd::Failed(error),
             };
             self.stopped = Some(stop);
             return Err(serde::de::Error::custom("stopped"));

@@ -10,9 +10,8 @@ use arrow::json::writer::{LineDelimited, WriterBuilder};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-use super::EachRow;
 use super::json::parse_row;
-use super::row::Place;
+use super::row::{EachRow, Place};
 use crate::error::Error;
 
 /// Number of rows that are in memory at a time.

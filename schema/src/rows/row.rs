@@ -1,5 +1,6 @@
 //! One row of a data file: cells by column, as JSON text.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -8,6 +9,9 @@ use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::known::known_answer;
+
+/// Called with each row; tells whether to go on.
+pub type EachRow<'a> = dyn FnMut(Row) -> Result<ControlFlow<()>, Error> + 'a;
 
 /// Where a row stands in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use super::fixture::*;
 #[tokio::test]
 async fn tokens_are_required_on_all_routes_but_probes() {
     let app = server(Box::<RuleJudge>::default(), |config| {
-        config.tokens = ["first", "second"].map(|text| Token::parse(text).unwrap()).into();
+        config.tokens = ["first", "second"].map(|text| BearerToken::parse(text).unwrap()).into();
     });
     for route in ["/health", "/ready"] {
         assert_eq!(get(&app, route, None).await.0, 200, "{route}");
@@ -25,7 +25,7 @@ async fn tokens_are_required_on_all_routes_but_probes() {
 #[tokio::test]
 async fn tokens_are_not_required_for_the_page_but_for_its_requests() {
     let app = server(Box::<RuleJudge>::default(), |config| {
-        config.tokens = vec![Token::parse("t").unwrap()]
+        config.tokens = vec![BearerToken::parse("t").unwrap()]
     });
     for (path, status) in [("/docs/", 200), ("/openapi.json", 200), ("/info", 401), ("/docsx", 401)]
     {

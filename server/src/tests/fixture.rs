@@ -1,7 +1,7 @@
 //! A server without a socket, scripted judges, and requests to it.
 
 pub(super) use crate::cohort::terms::{CohortConfig, Incomplete};
-pub(super) use crate::{DumpConfig, ScorerHandle, Server, ServerConfig, Token};
+pub(super) use crate::{BearerToken, DumpConfig, ScorerHandle, Server, ServerConfig};
 pub(super) use axum::Router;
 pub(super) use axum::body::Body;
 pub(super) use axum::http::{Request, Response, StatusCode};

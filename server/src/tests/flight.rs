@@ -178,7 +178,7 @@ async fn do_exchange_maps_problems_to_grpc_codes() {
 #[tokio::test]
 async fn do_exchange_requires_the_tokens_of_the_other_routes() {
     let server = running(Box::<RuleJudge>::default(), |config| {
-        config.tokens = vec![Token::parse("secret").unwrap()];
+        config.tokens = vec![BearerToken::parse("secret").unwrap()];
     });
     let mut client = client(&server).await;
     let one = || stream::iter([table(&["a"], None)]);

@@ -36,7 +36,7 @@ async fn server_without_tokens_refuses_requests_of_web_pages() {
 #[tokio::test]
 async fn server_with_tokens_takes_them_from_any_page() {
     let app = server(Box::<RuleJudge>::default(), |config| {
-        config.tokens = vec![Token::parse("secret").unwrap()];
+        config.tokens = vec![BearerToken::parse("secret").unwrap()];
     });
     let page = [("host", "joust.example"), ("origin", "https://lab.example")];
     let with_token = [&page[..], &[("authorization", "Bearer secret")]].concat();

@@ -5,7 +5,7 @@ use joust_reward::judge::RuleJudge;
 
 fn tenants(config: &mut ServerConfig) {
     config.tokens = ["alice a-token", "bob b-token", "alice a-other"]
-        .map(|text| Token::parse(text).unwrap())
+        .map(|text| BearerToken::parse(text).unwrap())
         .into();
 }
 

@@ -84,7 +84,8 @@ impl Parser {
             !matches!(token, TemplateToken::BlockEnd | TemplateToken::PrintEnd)
         };
         let mut ahead = self.tokens[self.at.min(self.tokens.len())..].iter().take_while(in_tag);
-        ahead.any(|(token, _)| matches!(token, TemplateToken::Name(name) if name == "if" || name == "else"))
+        let is_condition = |name: &str| matches!(name, "if" | "else");
+        ahead.any(|(token, _)| matches!(token, TemplateToken::Name(name) if is_condition(name)))
     }
 
     fn or(&mut self) -> Parsed {

@@ -109,6 +109,8 @@ fn scored_metrics_count_votes_and_compare_verdicts_with_known_answers() {
         let metrics = scored_metrics(&ScoredStep::new(batch(Some("2")), vec![result(winner)]));
         let wanted = [
             ("accuracy", 0.5),
+            ("answers/missing_ratio", 0.0),
+            ("answers/not_understood_ratio", 0.0),
             ("dropped_prompts", 0.0),
             ("judge/accuracy", judge_accuracy),
             ("judge/first_ratio", 1.0),
@@ -134,7 +136,14 @@ fn scored_metrics_leave_out_what_needs_known_answers_or_votes() {
     let without_votes = GroupResult { votes: Vec::new(), ..result(Member(0)) };
     let metrics = scored_metrics(&ScoredStep::new(batch(Some("2")), vec![without_votes]));
     let names: Vec<&String> = metrics.keys().collect();
-    assert_eq!(names, ["accuracy", "dropped_prompts", "reward/judge_failed_ratio"]);
+    let wanted = [
+        "accuracy",
+        "answers/missing_ratio",
+        "answers/not_understood_ratio",
+        "dropped_prompts",
+        "reward/judge_failed_ratio",
+    ];
+    assert_eq!(names, wanted);
 }
 
 #[test]
