@@ -2,7 +2,7 @@
 //!
 //! Knows no command.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use serde::Serialize;
+
+use crate::failure::UserError;
 
 /// Writes one line for people to standard output.
 pub(crate) fn line(text: impl AsRef<str>) {
@@ -32,6 +34,17 @@ pub(crate) fn note(text: impl AsRef<str>) {
     }
 }
 
+/// Refuses a file to write that is the one that is read, also through links.
+pub(crate) fn check_other_file(input: &Path, output: Option<&Path>) -> anyhow::Result<()> {
+    let Some(output) = output else { return Ok(()) };
+    let place = |path: &Path| path.canonicalize().ok();
+    if place(output).is_some_and(|place_of| Some(place_of) == place(input)) {
+        let reason = format!("--output {} is the input: choose another file", output.display());
+        return Err(UserError::new(reason).into());
+    }
+    Ok(())
+}
+
 /// Writes values as JSON Lines to `path`, atomically, or to standard output.
 pub(crate) fn json_lines<T: Serialize>(path: Option<&Path>, rows: &[T]) -> anyhow::Result<()> {
     match path {
@@ -39,8 +52,12 @@ pub(crate) fn json_lines<T: Serialize>(path: Option<&Path>, rows: &[T]) -> anyho
         None => {
             let mut out = std::io::stdout().lock();
             for row in rows {
-                serde_json::to_writer(&mut out, row).context("writing to standard output")?;
-                writeln!(out).context("writing to standard output")?;
+                let row = serde_json::to_string(row)?;
+                match writeln!(out, "{row}") {
+                    // a closed pipe (`joust … | head`) is not an error
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                    written => written.context("writing to standard output")?,
+                }
             }
             Ok(())
         }

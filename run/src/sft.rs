@@ -100,12 +100,18 @@ impl FineTuning {
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let source = ExampleSource::open(&config.data)?;
-        let run = start.open()?;
         let seed = Seed::new(config.run.seed);
+        // before the folder is touched: `--clean` deletes nothing for a model that cannot be made
+        let fresh = match start.resumes() {
+            true => None,
+            false => Some(first_model(config, &source, seed)?),
+        };
+        let run = start.open()?;
         let newest = run.rewind_to_newest()?;
-        let (model, tokenizer) = match &newest {
-            Some((_, path)) => open_model(path, &config.model)?,
-            None => first_model(config, &source, seed)?,
+        let (model, tokenizer) = match (&newest, fresh) {
+            (Some((_, path)), _) => open_model(path, &config.model)?,
+            (None, Some(fresh)) => fresh,
+            (None, None) => first_model(config, &source, seed)?,
         };
         let mut trainer = SftTrainer::new(model, &config.trainer)?;
         let state = match &newest {
@@ -171,7 +177,7 @@ impl FineTuning {
             .map(|idx| encode(&self.tokenizer, &self.source, self.seed, idx))
             .collect::<Result<Vec<_>, Error>>()?;
         let data_seconds = started.elapsed().as_secs_f64();
-        let mut metrics = self.trainer.step(&examples)?;
+        let mut metrics = self.trainer.step(&examples, self.state.step)?;
         self.state.step += 1;
         self.check_learning(&metrics, examples.len() as u64)?;
         self.state.num_tokens += metrics["step_tokens"];
@@ -183,14 +189,16 @@ impl FineTuning {
         Ok(metrics)
     }
 
-    /// Refuses data of which nothing fits: all examples of a file in a row, or 1,000 of a task.
+    /// Refuses data of which nothing fits: no example of a whole epoch, or of 1,000 of a task.
     fn check_learning(&mut self, metrics: &Metrics, n_examples: u64) -> Result<(), Error> {
         if metrics.contains_key("loss") {
             self.n_skipped_in_a_row = 0;
             return Ok(());
         }
         self.n_skipped_in_a_row += n_examples;
-        if self.n_skipped_in_a_row < self.source.n_examples().unwrap_or(1_000) {
+        // each epoch has another order: so many in a row hold a whole epoch
+        let n_of_file = self.source.n_examples().map(|n| 2 * n - 1);
+        if self.n_skipped_in_a_row < n_of_file.unwrap_or(1_000) {
             return Ok(());
         }
         Err(Error::input(format!(

@@ -107,7 +107,7 @@ fn sft_goes_on_where_no_example_of_a_batch_fits_and_ends_where_none_of_the_file_
         let text = format!(
             "[run]\nname = \"{name}\"\noutput_dir = {:?}\n\
              [model]\npath = \"tests/golden/models/tiny-qwen2\"\n[data]\npath = {data:?}\n\
-             [trainer]\nsteps = 4\nbatch_size = 1\nmax_length = 64\n",
+             [trainer]\nsteps = 24\nbatch_size = 1\nmax_length = 64\n",
             arg(dir.path())
         );
         file(dir.path(), &format!("{name}.toml"), &text)
@@ -117,9 +117,16 @@ fn sft_goes_on_where_no_example_of_a_batch_fits_and_ends_where_none_of_the_file_
     let steps = json_lines(&metrics);
     let n_updates = steps.iter().filter(|step| step.get("loss").is_some()).count();
     let n_skipped: f64 = steps.iter().map(|step| step["skipped_examples"].as_f64().unwrap()).sum();
-    assert_eq!((steps.len(), n_updates, n_skipped), (4, 2, 2.0));
+    assert_eq!((steps.len(), n_updates, n_skipped), (24, 12, 12.0));
+    // the schedule follows the steps: a step without an update is one, too
+    let last = steps.iter().rfind(|step| step.get("learning_rate").is_some()).unwrap();
+    assert!(last["step"].as_u64().unwrap() >= 23);
     let output = joust(&["sft", &run("none", &[chat(&long), chat(&long)])]).output().unwrap();
     let message = told(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
-    assert!(message.contains("error: none of the last 2 examples fits"), "{message}");
+    assert!(message.contains("error: none of the last 3 examples fits"), "{message}");
+    // a model that cannot be opened costs no run
+    let some = dir.path().join("some.toml").display().to_string();
+    refuse(&["sft", &some, "--clean", "model.path=tests/golden/models"]);
+    assert!(dir.path().join("some/metrics.jsonl").exists());
 }

@@ -173,6 +173,26 @@ fn train_stops_at_a_failing_judge_or_masks_its_groups_and_goes_on() {
 }
 
 #[test]
+fn train_stops_where_all_completions_are_truncated_and_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = ["rollout.max_completion_length=2", "trainer.mask_truncated_completions=true"];
+    let output = joust(&args(dir.path(), &short)).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    for part in ["step 1: all ", "rollout.max_completion_length = 2", "--resume"] {
+        assert!(told(&output).contains(part), "{}", told(&output));
+    }
+    assert!(!dir.path().join("short/step_00001").exists());
+    // with such engines no run begins, and none is deleted
+    let run = dir.path().join("short");
+    succeed(&args(dir.path(), &["train.steps=2"]));
+    let before = std::fs::read(run.join("metrics.jsonl")).unwrap();
+    let tight = ["--clean", "train.steps=2", "rollout.engine.step_tokens=1"];
+    let output = joust(&args(dir.path(), &tight)).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert_eq!(std::fs::read(run.join("metrics.jsonl")).unwrap(), before);
+}
+
+#[test]
 fn train_takes_a_rule_as_the_reward_and_documents_every_metric() {
     let dir = tempfile::tempdir().unwrap();
     let more = [

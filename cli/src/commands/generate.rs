@@ -68,6 +68,7 @@ struct SampleRow {
 }
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
+    output::check_other_file(&args.input, args.output.as_deref())?;
     let rows = rows::read_all(&args.input, &["prompt", "messages"], |row| {
         Ok((row.place(), data_rows::prompt(row)?))
     })?;

@@ -32,6 +32,7 @@ struct LogprobsRow {
 }
 
 pub(crate) fn run(args: LogprobsArgs) -> anyhow::Result<()> {
+    output::check_other_file(&args.input, args.output.as_deref())?;
     let rows = rows::read_all(&args.input, &["prompt", "completion"], |row| {
         let prompt: String = row.required("prompt")?;
         let completion: String = row.required("completion")?;

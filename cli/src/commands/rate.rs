@@ -105,6 +105,7 @@ struct RatingLine {
 }
 
 pub(crate) fn run(args: RateArgs) -> anyhow::Result<()> {
+    output::check_other_file(&args.input, args.output.as_deref())?;
     let (bradley_terry, elo) = settings(&args)?;
     let mut rows: BTreeMap<RecordedId, Vec<RecordedMatch>> = BTreeMap::new();
     for (place, row) in read_matches(&args.input)? {

@@ -56,16 +56,25 @@ pub fn start(
     // a large judge takes a while to load
     let scorer = Scorer::open(&config.reward, false)?;
 
+    let with_engines = |policy: Decoder| {
+        let engines = engines(&config, &policy, &files.tokenizer)?;
+        Ok::<_, Error>((policy, engines))
+    };
+    // engines that do not fit into memory leave the folder as it is, too
+    let fresh = match start.resumes() {
+        true => None,
+        false => Some(with_engines(origin.duplicate(device, Kind::Float)?)?),
+    };
     let run = start.open()?;
     let found = run.rewind_to_newest()?;
-    let policy = match &found {
-        Some((_, path)) => {
+    let (policy, engines) = match (&found, fresh) {
+        (Some((_, path)), _) => {
             let files = folder::open(path)?;
-            files.decoder(device, Kind::Float)?
+            with_engines(files.decoder(device, Kind::Float)?)?
         }
-        None => origin.duplicate(device, Kind::Float)?,
+        (None, Some(fresh)) => fresh,
+        (None, None) => with_engines(origin.duplicate(device, Kind::Float)?)?,
     };
-    let engines = engines(&config, &policy, &files.tokenizer)?;
     let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
     let reference = (config.trainer.beta > 0.0).then_some(origin);
     let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps)?;
