@@ -245,6 +245,7 @@ fn correctness_is_quick_for_hostile_texts() {
         "answer ",
         "\\boxed{",
         "\\boxed 1 ",
+        "\\boxed{1} ",
         "*",
         "1+",
         "\\frac{1}{2}",
