@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_schema::prompt::{Message, Prompt};
-use joust_schema::rows::{self, Row};
+use joust_schema::rows::{self, MESSAGES, Row};
 use joust_schema::seed::Seed;
 
 use crate::config::sft::{DataSection, TaskKind};
@@ -49,8 +49,7 @@ impl FileRow {
     /// A prompt with its completion; or a chat, of which the last turn is the completion.
     fn of(row: &Row) -> Result<Self, joust_schema::Error> {
         if row.has("completion") {
-            let column = if row.get("prompt").is_some() { "prompt" } else { "messages" };
-            let prompt = row.required(column)?;
+            let (column, prompt) = row.prompt("prompt")?;
             let completion = match row.required("completion")? {
                 Prompt::Text(text) => text,
                 Prompt::Messages(messages) => match <[Message; 1]>::try_from(messages) {
@@ -74,7 +73,12 @@ impl FileRow {
         if row.get("messages").is_none() {
             return Err(row.missing("completion"));
         }
-        let mut messages: Vec<Message> = row.required("messages")?;
+        let mut messages = match row.prompt(MESSAGES)? {
+            (_, Prompt::Messages(messages)) => messages,
+            (column, Prompt::Text(_)) => {
+                return Err(row.cell_error(column, "is a text, wanted a list of chat messages"));
+            }
+        };
         match messages.pop() {
             Some(last) if last.role == "assistant" && !messages.is_empty() => {
                 let completion = last.content;

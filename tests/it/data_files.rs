@@ -92,6 +92,25 @@ fn files_of_other_formats_are_refused_by_name() {
     let output = arg(&dir.path().join("out"));
     let message = refuse(&["score", &config, "--input", &csv, "--output", &output]);
     assert!(message.contains("g.csv: unknown file type; wanted JSON Lines"), "{message}");
+    let empty = file(dir.path(), "g.jsonl", "\n");
+    let message = refuse(&["score", &config, "--input", &empty, "--output", &output]);
+    assert!(message.contains("g.jsonl: no rows in this file"), "{message}");
+}
+
+#[test]
+fn score_reads_the_answers_of_verl_and_fails_where_no_row_has_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", RULE);
+    let output = arg(&dir.path().join("out"));
+    let row = r#"{"prompt": [{"role": "user", "content": "1+6?"}], "completions": ["7", "8"]"#;
+    let verl = format!("{row}, \"reward_model\": {{\"ground_truth\": 7}}}}");
+    let verl = file(dir.path(), "v.jsonl", &verl);
+    succeed(&["score", &config, "--input", &verl, "--output", &output]);
+    let lines = std::fs::read_to_string(dir.path().join("out/rewards.jsonl")).unwrap();
+    assert_eq!(json_lines(&lines)[0]["rewards"], serde_json::json!([1.0, 0.0]));
+    let none = file(dir.path(), "n.jsonl", &format!("{row}}}"));
+    let message = refuse(&["score", &config, "--input", &none, "--output", &output]);
+    assert!(message.contains("no row has a known answer (column `answer`)"), "{message}");
 }
 
 #[test]

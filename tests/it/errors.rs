@@ -175,11 +175,12 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
         (
             "{\"prompt\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}],\
              \"completions\":[\"b\"]}",
-            ":1: column `prompt` message 1: a part of content has type \"image\", wanted parts of text",
+            ":1: column `prompt` message 1: a part of content has type \"image\", wanted parts of \
+             text",
         ),
         (
             "{\"prompt\":\"a\",\"completions\":[[{\"role\":\"tool\",\"content\":\"4\"}]]}",
-            ":1: a completion of messages has none of the role `assistant`",
+            ":1: column `completions` a completion of messages has none of the role `assistant`",
         ),
         (
             "{\"prompt\":\"a\",\"completions\":[\"b\"],\"group_id\":\"x\"}\n\

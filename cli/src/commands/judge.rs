@@ -9,7 +9,7 @@ use joust_reward::{VoteTally, no_reply_text, prompt};
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
 use joust_schema::prompt::{Completion, Prompt};
-use joust_schema::rows::{self, Row};
+use joust_schema::rows::{MESSAGES, Row, VERL_COLUMN};
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 use serde::{Deserialize, Serialize};
@@ -49,8 +49,8 @@ struct AnswerPair {
 }
 
 impl AnswerPair {
-    const COLUMNS: [&str; 6] =
-        ["prompt", "messages", "completion_a", "completion_b", "winner", "answer"];
+    const COLUMNS: [&str; 7] =
+        ["prompt", MESSAGES, "completion_a", "completion_b", "winner", "answer", VERL_COLUMN];
 
     fn of(row: &Row) -> Result<Self, joust_schema::Error> {
         Ok(Self {
@@ -112,7 +112,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     if n_votes == 0 {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
-    let rows = rows::read_all(&args.input, &AnswerPair::COLUMNS, AnswerPair::of)?;
+    let rows = data_rows::read_all(&args.input, &AnswerPair::COLUMNS, AnswerPair::of)?;
     let mut judge = open_scorer(&config, &args.output)?.into_judge().ok_or_else(|| {
         UserError::new("reward.kind is correct, which needs no judge; choose win_rate")
     })?;

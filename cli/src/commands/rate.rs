@@ -13,10 +13,11 @@ use joust_reward::rating::bradley_terry::{
 };
 use joust_reward::rating::elo::{EloConfig, elo};
 use joust_reward::rating::{ELO_SCALE, GroupVotes, MatchVotes, VoteCounts, elo_number, win_rate};
-use joust_schema::rows::{self, Place, Row};
+use joust_schema::rows::{Place, Row};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
+use crate::commands::data_rows;
 use crate::failure::UserError;
 use crate::output;
 
@@ -248,7 +249,7 @@ fn read_matches(path: &Path) -> anyhow::Result<Vec<(Place, RecordedMatch)>> {
         "position_bias",
         "position_bias_stderr",
     ];
-    let matches = rows::read_all(path, &COLUMNS, |row| {
+    let matches = data_rows::read_all(path, &COLUMNS, |row| {
         let row_match = RecordedMatch {
             group_id: recorded_id(row, "group_id")?,
             member_a: recorded_id(row, "member_a")?,

@@ -62,6 +62,7 @@ fn mapped(value: &Value, change: &impl Fn(&str) -> String) -> Value {
 
 /// The fields of a message that are read.
 #[derive(Deserialize)]
+#[serde(expecting = "a chat message: an object with a role and content")]
 struct RawMessage {
     role: String,
     /// `None` if the field is missing.
