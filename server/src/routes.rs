@@ -44,8 +44,8 @@ struct AccessCheck {
 }
 
 impl Server {
-    /// Must be called inside a tokio runtime: requests are worked on there. The router may be served
-    /// in another one, where it answers probes whatever the requests do.
+    /// Must be called inside a tokio runtime: requests are worked on there. The router may be
+    /// served in another one, where it answers probes whatever the requests do.
     pub fn new(scorer: ScorerHandle) -> Self {
         Self { state: ServerState::new(scorer) }
     }
