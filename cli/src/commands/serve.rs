@@ -49,8 +49,11 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the server's threads")?;
-    // sockets have a thread of their own: probes are answered while requests are worked on
-    let sockets = tokio::runtime::Builder::new_current_thread()
+    // sockets have a thread of their own: probes are answered while requests are worked on. A
+    // runtime of many threads, so that a long event of a stream moves to another one
+    let sockets = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("sockets")
         .enable_all()
         .build()
         .context("starting the thread of the sockets")?;
