@@ -94,7 +94,8 @@ impl Exhausted {
 impl std::fmt::Display for Exhausted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} tries; ", self.n_attempts)?;
-        match self.first == self.last {
+        // a last reason that all servers rest names the failure before it
+        match self.last.contains(&self.first) {
             true => write!(f, "{}", self.last),
             false => write!(f, "first: {}; last: {}", self.first, self.last),
         }
@@ -114,5 +115,7 @@ mod tests {
         assert_eq!(exhausted.to_string(), "2 tries; connection refused");
         exhausted.add("all rest".to_owned());
         assert_eq!(exhausted.to_string(), "3 tries; first: connection refused; last: all rest");
+        exhausted.add("all rest, the last: connection refused".to_owned());
+        assert_eq!(exhausted.to_string(), "4 tries; all rest, the last: connection refused");
     }
 }

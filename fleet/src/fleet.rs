@@ -210,9 +210,13 @@ impl Fleet {
         match error {
             Some(AttemptError::Gone(reason, _)) => {
                 health.last_failure.clone_from(reason);
-                if health.outage.record_gone(now) {
-                    let outage_s = self.config.outage.as_secs_f64();
-                    tracing::warn!(reason, outage_s, "A server is not up; calls wait for one.");
+                let outage_s = self.config.outage.as_secs_f64();
+                match health.outage.record_gone(now) {
+                    true if outage_s > 0.0 => {
+                        tracing::warn!(reason, outage_s, "A server is not up; calls wait for one.");
+                    }
+                    true => tracing::warn!(reason, "A server is not up."),
+                    false => {}
                 }
             }
             Some(AttemptError::Retry(reason, _)) => {

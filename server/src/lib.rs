@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod body_blocks;
 mod body_budget;
 mod client;
 pub mod cohort;

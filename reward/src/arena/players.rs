@@ -3,7 +3,7 @@
 //! Members with equal completions are one player, because a judge could only guess between them.
 //! They share its matches and its rating. This file does not know which players meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use joust_schema::ids::Member;
 use joust_schema::seed::Seed;
@@ -19,6 +19,11 @@ pub(super) struct Players {
     keys: Vec<u64>,
     first_members: Vec<Member>,
     player_of_member: Vec<PlayerIdx>,
+}
+
+/// The answers of a group's players, without copies of them.
+pub(super) fn distinct_answers(completions: &[String]) -> BTreeSet<&str> {
+    completions.iter().map(|completion| strip_thinking(completion)).collect()
 }
 
 impl Players {
@@ -49,11 +54,6 @@ impl Players {
     /// The answer that the judge is shown.
     pub(super) fn answer(&self, player: PlayerIdx) -> &str {
         &self.answers[player.0]
-    }
-
-    /// Number of bytes of all players' answers.
-    pub(super) fn answers_bytes(&self) -> u64 {
-        self.answers.iter().map(|answer| answer.len() as u64).sum()
     }
 
     pub(super) fn key(&self, player: PlayerIdx) -> u64 {

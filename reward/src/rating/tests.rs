@@ -257,7 +257,7 @@ fn bradley_terry_explains_unbalanced_orders_by_the_position_term() {
 fn bradley_terry_keeps_the_prior_without_votes() {
     for n in 0..4 {
         let fit = fit(n, &[]);
-        assert_eq!(fit.position_bias, PositionBias { logits: 0.0, stderr: 1.0 });
+        assert_eq!(fit.position_bias, PositionBias { logits: 0.0, stderr: POSITION_BIAS_PRIOR_SD });
         assert_eq!(fit.ratings.len(), n);
         for rating in fit.ratings {
             assert_eq!((rating.theta, rating.win_rate), (0.0, 0.5));

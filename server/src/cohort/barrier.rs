@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ pub(crate) struct Barrier {
 struct BarrierShared {
     scorer: ScorerHandle,
     state: Mutex<BarrierState>,
+    /// Read without the lock: a probe never waits for it.
+    counts: BarrierCounts,
     /// Notified when there may be an earlier deadline.
     changed: Notify,
     started: Instant,
@@ -97,6 +100,42 @@ struct BarrierState {
     waiting: BTreeMap<Ticket, oneshot::Sender<MemberAnswer<MemberScore>>>,
     stall: StallWatch,
     is_closed: bool,
+}
+
+/// Numbers of the barrier since the lock was last released.
+#[derive(Default)]
+struct BarrierCounts {
+    /// Number of groups that are collected or judged.
+    n_open: AtomicUsize,
+    /// Number of requests that wait for their answers.
+    n_waiting: AtomicUsize,
+}
+
+/// The locked state; the counts follow it when it is released.
+struct LockedBarrier<'a> {
+    state: MutexGuard<'a, BarrierState>,
+    counts: &'a BarrierCounts,
+}
+
+impl Deref for LockedBarrier<'_> {
+    type Target = BarrierState;
+
+    fn deref(&self) -> &BarrierState {
+        &self.state
+    }
+}
+
+impl DerefMut for LockedBarrier<'_> {
+    fn deref_mut(&mut self) -> &mut BarrierState {
+        &mut self.state
+    }
+}
+
+impl Drop for LockedBarrier<'_> {
+    fn drop(&mut self) {
+        self.counts.n_open.store(self.state.cohorts.n_open(), Ordering::Relaxed);
+        self.counts.n_waiting.store(self.state.waiting.len(), Ordering::Relaxed);
+    }
 }
 
 impl CohortQuestion {
@@ -128,6 +167,7 @@ impl Barrier {
         let shared = Arc::new(BarrierShared {
             scorer,
             state: Mutex::new(state),
+            counts: BarrierCounts::default(),
             changed: Notify::new(),
             started: Instant::now(),
             n_requests: AtomicU64::new(0),
@@ -145,12 +185,12 @@ impl Barrier {
 
     /// Number of groups that are collected or judged.
     pub(crate) fn n_open(&self) -> usize {
-        self.shared.lock().cohorts.n_open()
+        self.shared.counts.n_open.load(Ordering::Relaxed)
     }
 
     /// Number of requests that wait for their answers.
     pub(crate) fn n_waiting(&self) -> usize {
-        self.shared.lock().waiting.len()
+        self.shared.counts.n_waiting.load(Ordering::Relaxed)
     }
 
     /// Refuses further completions and gives up the groups that wait for members.
@@ -252,8 +292,9 @@ impl BarrierState {
 }
 
 impl BarrierShared {
-    fn lock(&self) -> MutexGuard<'_, BarrierState> {
-        self.state.lock().expect("barrier lock poisoned. This is a bug.")
+    fn lock(&self) -> LockedBarrier<'_> {
+        let state = self.state.lock().expect("barrier lock poisoned. This is a bug.");
+        LockedBarrier { state, counts: &self.counts }
     }
 
     /// Waits for the next deadline, a change of it, or [`MAX_CLOCK_PAUSE`].

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::cohort::barrier::{Arrival, CohortQuestion, MemberScore, WaitingMember};
 use crate::cohort::terms::{CohortKey, MemberName};
-use crate::input::header_text;
+use crate::input::{header_text, one_header};
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -61,8 +61,8 @@ fn arrival(
 ) -> Result<Arrival, Problem> {
     let CompletionRequest { prompt, label, completion, idx } = request;
     let bad = |text: &str| Problem::Invalid(text.to_owned());
-    let header = |name: &str| header_text(headers, name);
-    let number = |name: &str| match header(name) {
+    let header = |name: &str| one_header(headers, name);
+    let number = |name: &str| match header(name)? {
         None => Ok(None),
         Some(text) => match text.parse::<u64>() {
             Ok(number) => Ok(Some(number)),
@@ -75,13 +75,14 @@ fn arrival(
     if !matches!(label, Value::Null | Value::String(_) | Value::Number(_)) {
         return Err(bad("label is neither a text nor a number"));
     }
-    let group = header(GROUP).map(str::to_owned);
+    let group = header(GROUP)?.map(str::to_owned);
     let key = match (&group, number(ATTEMPT)?) {
         (Some(group), attempt) => given_key(client, group.clone(), attempt),
         (None, None) => content_key(client, &prompt, &label),
         (None, Some(_)) => return Err(bad(&format!("header {ATTEMPT} comes without {GROUP}"))),
     };
-    let name = match (number(MEMBER)?, header(REQUEST)) {
+    // proxies may add an id of their own: the first is the client's
+    let name = match (number(MEMBER)?, header_text(headers, REQUEST)) {
         (Some(member), _) => Some(MemberName::Index(member.saturating_add(idx as u64))),
         (None, Some(id)) => Some(MemberName::Request(format!("{id}#{idx}"))),
         (None, None) => None,
