@@ -4,7 +4,7 @@
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,8 +15,24 @@ use crate::failure::UserError;
 
 /// Writes one line for people to standard output.
 pub(crate) fn line(text: impl AsRef<str>) {
-    // a closed pipe (`joust … | head`) is not an error
-    let _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());
+    match writeln!(std::io::stdout().lock(), "{}", text.as_ref()) {
+        // a closed pipe (`joust … | head`) is not an error
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            LOST.get_or_init(|| error.to_string());
+        }
+        _ => {}
+    }
+}
+
+/// Why a line for people was lost; the first reason.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Fails if a line was lost, on a full disk for example.
+pub(crate) fn check() -> anyhow::Result<()> {
+    match LOST.get() {
+        Some(reason) => anyhow::bail!("writing to standard output: {reason}"),
+        None => Ok(()),
+    }
 }
 
 /// The progress bar that is drawn now. Lines are written above it.

@@ -94,6 +94,17 @@ where
         matches!(self.existing, ExistingRun::Resume)
     }
 
+    /// The last step of the run that the start goes on with.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub(crate) fn newest_step(&self) -> Result<Option<u64>, Error> {
+        match self.resumes() {
+            true => Ok(checkpoint::latest(&self.run.dir())?.map(|(step, _)| step)),
+            false => Ok(None),
+        }
+    }
+
     /// Refuses a folder that this start cannot use, before expensive work and without touching it.
     /// Its result holds until somebody else comes: [`RunStart::open`] looks again.
     ///

@@ -115,6 +115,12 @@ fn train_gives_the_same_bytes_for_the_same_seed_and_after_a_kill() {
         joust(&args(&folder("killed"), &["--resume", "trainer.epsilon=0.3"])).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(told(&output).contains("key `trainer.epsilon` differs"), "{}", told(&output));
+    // a start that is refused leaves no trace
+    let starts = || std::fs::read_to_string(folder("killed/short/starts.jsonl")).unwrap();
+    let before = starts();
+    let output = joust(&args(&folder("killed"), &["--resume", "train.steps=1"])).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert_eq!(starts(), before);
     // it may go on for longer, at another place; its first start and the change are noted
     let first = std::fs::read_to_string(folder("killed/short/run.json")).unwrap();
     std::fs::rename(folder("killed"), folder("moved")).unwrap();

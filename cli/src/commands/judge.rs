@@ -184,7 +184,8 @@ fn submit_votes(
         for vote in 0..n_votes {
             let a_shown_first = starts_with_a == vote.is_multiple_of(2);
             let id = VoteId(submitted.len() as u64);
-            let answer = |text: &str| prompt::strip_thinking(text).to_owned();
+            let question = row.prompt.question();
+            let answer = |text: &str| prompt::answer(&question, text).to_owned();
             let (a, b) = (answer(&row.completion_a.0), answer(&row.completion_b.0));
             let (answer_first, answer_second) = if a_shown_first { (a, b) } else { (b, a) };
             let seed = seed.child("vote", u64::from(vote));
@@ -199,7 +200,7 @@ fn submit_votes(
                 },
                 vote,
                 attempt: 0,
-                question: row.prompt.question(),
+                question,
                 answer_first,
                 answer_second,
                 reference: row.answer.clone(),

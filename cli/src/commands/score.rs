@@ -100,8 +100,10 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
 fn n_not_understood(groups: &[GroupRequest]) -> usize {
     let of_group = |group: &GroupRequest| {
         let known = group.reference.as_deref()?;
-        let is_unread =
-            |text: &&String| rule::correctness(text, known) == Correctness::NotUnderstood;
+        let is_unread = |text: &&String| {
+            let answer = prompt::answer(&group.question, text);
+            rule::correctness(answer, known) == Correctness::NotUnderstood
+        };
         Some(group.completions.iter().filter(is_unread).count())
     };
     groups.iter().filter_map(of_group).sum()
@@ -158,10 +160,7 @@ fn group_request(row: &Row) -> Result<GroupRequest, joust_schema::Error> {
         group_id: GroupId(group_id),
         // known once all groups before it are
         seed: Seed::new(0),
-        completions: completions
-            .iter()
-            .map(|text| prompt::with_opened_thought(&question, &text.0).into_owned())
-            .collect(),
+        completions: completions.into_iter().map(|text| text.0).collect(),
         question,
         reference: row.answer("answer")?,
         tournament: None,

@@ -9,7 +9,7 @@ use joust_schema::ids::Member;
 use joust_schema::seed::Seed;
 
 use crate::index::PlayerIdx;
-use crate::prompt::strip_thinking;
+use crate::prompt::answer;
 
 /// The players of one group.
 pub(super) struct Players {
@@ -22,18 +22,18 @@ pub(super) struct Players {
 }
 
 /// The answers of a group's players, without copies of them.
-pub(super) fn distinct_answers(completions: &[String]) -> BTreeSet<&str> {
-    completions.iter().map(|completion| strip_thinking(completion)).collect()
+pub(super) fn distinct_answers<'a>(question: &str, completions: &'a [String]) -> BTreeSet<&'a str> {
+    completions.iter().map(|completion| answer(question, completion)).collect()
 }
 
 impl Players {
-    pub(super) fn of(completions: &[String]) -> Self {
+    pub(super) fn of(question: &str, completions: &[String]) -> Self {
         let mut known: BTreeMap<&str, PlayerIdx> = BTreeMap::new();
         let mut answers = Vec::new();
         let mut first_members = Vec::new();
         let mut player_of_member = Vec::with_capacity(completions.len());
         for (member, completion) in completions.iter().enumerate() {
-            let answer = strip_thinking(completion);
+            let answer = answer(question, completion);
             let player = *known.entry(answer).or_insert_with(|| {
                 answers.push(answer.to_owned());
                 first_members.push(Member(member as u32));

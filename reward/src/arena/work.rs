@@ -26,7 +26,7 @@ impl GroupWork {
     /// The work of a group of `completions` that reply to `question`. A value beyond the range of
     /// its type is the largest one.
     pub fn of(tournament: &TournamentConfig, question: &str, completions: &[String]) -> Self {
-        let answers = distinct_answers(completions);
+        let answers = distinct_answers(question, completions);
         let size = TournamentSize::of(tournament.kind, answers.len(), tournament.rounds);
         let votes_per_match = u64::from(tournament.votes.max);
         let of_questions = size.n_matches.saturating_mul(question.len() as u64);

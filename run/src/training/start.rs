@@ -49,6 +49,12 @@ pub fn start(
     if let Some(problem) = config.schedule_problem(n_steps) {
         return Err(Error::input(format!("config: {problem}")));
     }
+    if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
+        return Err(Error::input(format!(
+            "config: the run has {n_steps} steps (train.steps, prompts.epochs), and its \
+             checkpoint has made {step} already; wanted at least as many"
+        )));
+    }
     let evaluation = Evaluation::open(&config)?;
     let device = config.policy.device.resolve()?;
     let files = folder::open(&config.policy.path)?;
@@ -83,12 +89,6 @@ pub fn start(
             let state: TrainingState = checkpoint::restore(&mut trainer, path)?;
             prompts.seek(state.cursor)?;
             observer.observe(Event::Resumed { step: *step });
-            if *step > n_steps {
-                return Err(Error::input(format!(
-                    "config: the run has {n_steps} steps (train.steps, prompts.epochs), and its \
-                     checkpoint has made {step} already; wanted at least as many"
-                )));
-            }
             observer.observe(Event::ConfigChanged { changes: &run.changes() });
             state
         }
