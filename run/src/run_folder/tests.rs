@@ -73,7 +73,9 @@ fn a_run_with_steps_is_kept_resumed_or_cleaned() {
     drop(folder);
     // names that joust does not give
     let own = ["step_100", "checkpoints/step_100", "completions/completions_3"];
-    own.map(|name| std::fs::create_dir_all(made.path(name)).unwrap());
+    for name in own {
+        std::fs::create_dir_all(made.path(name)).unwrap();
+    }
     std::fs::create_dir_all(made.path("step_00003")).unwrap();
     let message = made.refused(ExistingRun::Refuse);
     assert!(message.contains("is there already; go on with --resume"), "{message}");
