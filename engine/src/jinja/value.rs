@@ -41,7 +41,7 @@ pub(crate) enum PyValue {
     Callable(Rc<Callable>),
 }
 
-/// How deep values are in each other, and how many there are. A text counts one value each 64 bytes.
+/// How deep values are in each other, and how many there are. A text counts as one per 64 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) depth: usize,
