@@ -56,7 +56,8 @@ impl Engine {
             static TOLD: std::sync::Once = std::sync::Once::new();
             TOLD.call_once(|| tracing::warn!("{notice}."));
         }
-        let tokenizer = Arc::new(tokenizer.with_template_date(&config.template_date)?);
+        let tokenizer = tokenizer.with_template_date(&config.template_date)?;
+        let tokenizer = Arc::new(tokenizer.with_template_kwargs(&config.chat_template_kwargs));
         let max_context = config.max_context_of(model.config());
         let (path, n_blocks) = capacity::path_and_blocks(&model, config, max_context)?;
         let runner = Runner::new(model, path, config, n_blocks)?;

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Message;
 use serde_json::{Map, Value, json};
 
@@ -35,6 +36,8 @@ pub struct Tokenizer {
     template: TemplateChoice,
     /// The date that the template's `strftime_now` gives.
     today: CalendarDate,
+    /// Further variables of the template.
+    kwargs: Arc<JsonFields>,
     /// Names and texts of the special tokens that are set.
     named: Vec<(String, String)>,
     bos: Option<String>,
@@ -91,7 +94,9 @@ impl Tokenizer {
     fn text_encoder(&self) -> &TextEncoder {
         self.as_text.get_or_init(|| {
             let written = match &self.template {
-                TemplateChoice::Parsed(template) => as_text::written_tokens(template, self.today),
+                TemplateChoice::Parsed(template) => {
+                    as_text::written_tokens(template, self.today, &self.kwargs)
+                }
                 _ => BTreeSet::new(),
             };
             TextEncoder::new(&self.inner, written)
@@ -135,6 +140,7 @@ impl Tokenizer {
             config,
             template,
             today,
+            kwargs: Arc::default(),
             named,
             bos,
             eos_ids,
@@ -153,6 +159,12 @@ impl Tokenizer {
                 "template_date is {date:?}, wanted a date such as {DEFAULT_TEMPLATE_DATE}"
             ))),
         }
+    }
+
+    /// The tokenizer with further variables of its chat template, such as `enable_thinking`.
+    #[must_use]
+    pub fn with_template_kwargs(&self, kwargs: &JsonFields) -> Self {
+        Self { kwargs: Arc::new(kwargs.clone()), as_text: Arc::default(), ..self.clone() }
     }
 
     /// Reads `tokenizer.json`, the settings, the special and added tokens, and the chat template of
@@ -328,6 +340,7 @@ impl Tokenizer {
             add_generation_prompt,
             special_tokens: &self.named,
             today: self.today,
+            kwargs: &self.kwargs,
         };
         template.render(messages, &context)
     }
