@@ -85,16 +85,19 @@ fn is_correct_agrees_with_math_verify_apart_from_the_named_differences() {
     assert!(pairs.len() >= 500);
     let named: BTreeSet<&str> = DIFFERENCES.iter().flat_map(|(_, names)| *names).copied().collect();
     let mut found = BTreeSet::new();
+    let mut unnamed = Vec::new();
     for pair in &pairs {
         let ours = correctness(&pair.completion, &pair.gold);
         if ours.is_correct() != pair.correct {
             let name = pair.name.as_str();
             found.insert(name);
             if !named.contains(name) {
-                eprintln!("{name}: {ours:?} for {:?} and {:?}", pair.gold, pair.completion);
+                let (gold, completion) = (&pair.gold, &pair.completion);
+                unnamed.push(format!("{name}: {ours:?} for {gold:?} and {completion:?}"));
             }
         }
     }
+    assert!(unnamed.is_empty(), "{unnamed:#?}");
     assert_eq!(found, named);
 }
 
