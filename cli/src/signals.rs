@@ -1,5 +1,5 @@
-//! Stop signals (Ctrl-C, SIGTERM, a closed terminal): the first one asks for an orderly end, the second one ends at
-//! once.
+//! Stop signals (Ctrl-C, SIGTERM, a closed terminal): the first one asks for an orderly end, the
+//! second one ends at once.
 //!
 //! Exit codes are those of shells: 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP. Knows no
 //! command.

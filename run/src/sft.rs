@@ -153,8 +153,8 @@ impl FineTuning {
                 Ok(examples) => examples,
                 Err(error) => {
                     // a later start repeats this step and none before it
-                    if let Err(unsaved) = self.save_interim(&checkpoints) {
-                        tracing::error!(error = %unsaved, "The state before the step is not saved.");
+                    if let Err(error) = self.save_interim(&checkpoints) {
+                        tracing::error!(%error, "The state before the step is not saved.");
                     }
                     return Err(error);
                 }

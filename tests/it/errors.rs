@@ -205,7 +205,7 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
     let input = file(dir.path(), "pairs.jsonl", blank);
     check(
         &["judge", QUICKSTART, "--input", &input, "--output", &output],
-        &["pairs.jsonl:1: prompt has a blank message of the user (message 1)"],
+        &["pairs.jsonl:1: column `prompt` has a blank message of the user (message 1)"],
     );
     assert!(!Path::new(&output).exists());
 }
