@@ -248,6 +248,34 @@ fn late_member_is_judged_with_the_others_however_often_they_retry() {
     assert!(right > wrong, "{rewards:?}");
 }
 
+/// The group is judged between the end of a client's connection and the moment at which its request
+/// is given up, or after it: no answer is lost to a socket that is closed.
+#[test]
+fn client_that_goes_as_its_group_is_judged_finds_its_answer() {
+    let server = start(&[]);
+    // without a known answer the judge fails for the whole group, and a retry begins another one
+    let [judged @ .., _nemo_gym] = &PROTOCOLS;
+    for (protocol, round) in judged.iter().flat_map(|it| (0..4).map(move |round| (it, round))) {
+        let prompt = format!("{} {round}: 2+2?", protocol.name);
+        let send = |said| {
+            let request = ask(protocol, &prompt, (said, 0), HEADERS[0]);
+            WaitingClient::send(&server.address, &request)
+        };
+        let (gone, wrong) = (send("4"), send("5"));
+        until_waiting(&server, 2);
+        drop(gone);
+        std::thread::sleep(Duration::from_millis(50));
+        let last = send("22");
+        let others = [last.answer(), wrong.answer()];
+        assert!(others.iter().all(|(status, _)| *status == 200), "{others:?}");
+        let again = send("4").answer_within(LIMIT);
+        let (status, answer) = again.expect("the answer of the group that was judged");
+        let reward = (protocol.reward)(&answer);
+        assert!(status == 200 && reward > (protocol.reward)(&others[0].1), "{answer}");
+        assert_eq!(server.request("GET /health", "").1["open_cohorts"], 0);
+    }
+}
+
 #[test]
 fn client_that_pipelines_or_closes_its_sending_side_has_gone() {
     let server = start(&[]);

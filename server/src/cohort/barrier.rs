@@ -21,6 +21,7 @@ use super::members::{NewMember, RequestNumber};
 use super::stall::{StallWatch, WaitingCounts};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::client::Client;
+use crate::connection_end::ConnectionEnd;
 use crate::desk::handle::ScorerHandle;
 use crate::dump::recorder::Restored;
 use crate::group::{NewGroup, known_answer};
@@ -153,6 +154,11 @@ pub(crate) struct WaitingMember {
     shared: Arc<BarrierShared>,
     ticket: Ticket,
     answer: oneshot::Receiver<MemberAnswer<MemberScore>>,
+    is_answered: bool,
+    /// Group of the result that came, and index there.
+    result: Option<(GroupKey, usize)>,
+    end: ConnectionEnd,
+    is_delivered: bool,
 }
 
 impl Barrier {
@@ -203,21 +209,33 @@ impl Barrier {
         });
     }
 
-    /// Takes the completions of an HTTP request in, and returns what waits for their answers.
+    /// Takes the completions of an HTTP request in, and returns what waits for their answers. `end`
+    /// is that of the request's connection.
     ///
     /// # Errors
     /// [`Problem`]; the completions before it have left again.
-    pub(crate) fn join(&self, arrivals: Vec<Arrival>) -> Result<Vec<WaitingMember>, Problem> {
+    pub(crate) fn join(
+        &self,
+        arrivals: Vec<Arrival>,
+        end: &ConnectionEnd,
+    ) -> Result<Vec<WaitingMember>, Problem> {
         let request = self.shared.n_requests.fetch_add(1, Ordering::Relaxed);
-        arrivals.into_iter().map(|arrival| self.join_one(arrival, request)).collect()
+        arrivals.into_iter().map(|arrival| self.join_one(arrival, request, end)).collect()
     }
 
-    fn join_one(&self, arrival: Arrival, request: RequestNumber) -> Result<WaitingMember, Problem> {
+    fn join_one(
+        &self,
+        arrival: Arrival,
+        request: RequestNumber,
+        end: &ConnectionEnd,
+    ) -> Result<WaitingMember, Problem> {
         let Arrival { key, name, completion, question } = arrival;
         let question_bytes = question.n_bytes();
         // hashes the texts before the lock is taken
         let new = heavy::work_on(completion.len() + question_bytes, || {
+            let share = question.client.share().to_owned();
             NewMember::new(key, name, completion, (question, question_bytes), request)
+                .of_share(&share)
         });
         let (send, answer) = oneshot::channel();
         let now = self.shared.started.elapsed();
@@ -228,11 +246,20 @@ impl Barrier {
         let (ticket, events) = state.cohorts.join(now, new)?;
         state.waiting.insert(ticket, send);
         state.stall.moved(now);
-        let complete = state.handle(events, &self.shared.scorer);
+        let complete = state.handle(events);
         drop(state);
         self.shared.judge(complete);
         self.shared.changed.notify_one();
-        Ok(WaitingMember { shared: Arc::clone(&self.shared), ticket, answer })
+        let (shared, end) = (Arc::clone(&self.shared), end.clone());
+        Ok(WaitingMember {
+            shared,
+            ticket,
+            answer,
+            is_answered: false,
+            result: None,
+            end,
+            is_delivered: false,
+        })
     }
 }
 
@@ -241,20 +268,39 @@ impl WaitingMember {
     ///
     /// # Errors
     /// The problem of the group; [`Problem::TooLate`] after `limit`.
-    pub(crate) async fn answer(mut self, limit: Duration) -> MemberAnswer<MemberScore> {
+    pub(crate) async fn answer(&mut self, limit: Duration) -> MemberAnswer<MemberScore> {
         match tokio::time::timeout(limit, &mut self.answer).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                self.is_answered = true;
+                self.result = answer.as_ref().ok().map(|score| (score.group, score.member));
+                answer
+            }
             Ok(Err(_)) => Err(Problem::ServerStopping),
             Err(_) => Err(Problem::TooLate("no result in time; a retry finds it".to_owned())),
+        }
+    }
+
+    /// The answer that came goes to the client now. A client whose end was seen may never read it,
+    /// so its retry is to find it.
+    pub(crate) fn deliver(mut self) {
+        self.is_delivered = self.is_answered && !self.end.is_seen();
+        if let (true, Some((group, member))) = (self.is_delivered, self.result) {
+            self.shared.scorer.record_delivery(group, member);
         }
     }
 }
 
 impl Drop for WaitingMember {
     fn drop(&mut self) {
-        let ticket = self.ticket;
+        let (ticket, is_delivered) = (self.ticket, self.is_delivered);
         self.shared.lock().waiting.remove(&ticket);
-        self.shared.change(|cohorts, now| cohorts.leave(now, ticket));
+        self.shared.change(|cohorts, now| match is_delivered {
+            true => {
+                cohorts.deliver(now, ticket);
+                Vec::new()
+            }
+            false => cohorts.leave(now, ticket),
+        });
         self.shared.changed.notify_one();
     }
 }
@@ -269,7 +315,7 @@ struct CompleteCohort {
 
 impl BarrierState {
     /// Answers requests as the events say, and returns the groups that are ready to be judged.
-    fn handle(&mut self, events: Vec<ScoredEvent>, scorer: &ScorerHandle) -> Vec<CompleteCohort> {
+    fn handle(&mut self, events: Vec<ScoredEvent>) -> Vec<CompleteCohort> {
         let mut complete = Vec::new();
         for event in events {
             match event {
@@ -277,12 +323,9 @@ impl BarrierState {
                     complete.push(CompleteCohort { id, key, question, members });
                 }
                 CohortEvent::Answer(ticket, answer) => {
-                    let delivered = answer.as_ref().ok().map(|score| (score.group, score.member));
                     // the request may have been dropped a moment ago
-                    let waiting = self.waiting.remove(&ticket);
-                    let is_sent = waiting.is_some_and(|waiting| waiting.send(answer).is_ok());
-                    if let (true, Some((group, member))) = (is_sent, delivered) {
-                        scorer.record_delivery(group, member);
+                    if let Some(waiting) = self.waiting.remove(&ticket) {
+                        let _ = waiting.send(answer);
                     }
                 }
             }
@@ -334,7 +377,7 @@ impl BarrierShared {
     ) {
         let mut state = self.lock();
         let events = change(&mut state.cohorts, self.started.elapsed());
-        let complete = state.handle(events, &self.scorer);
+        let complete = state.handle(events);
         drop(state);
         self.judge(complete);
     }
@@ -373,12 +416,15 @@ impl BarrierShared {
 }
 
 /// The problem of a given-up group as its members get it. A problem of this server alone stays what
-/// it is: the same request succeeds later, or at the server that follows.
+/// it is: the same request succeeds later, or at the server that follows. So do a group that is not
+/// valid, which no retry changes, and one whose result takes too long.
 fn problem_of_members(problem: &Problem) -> Problem {
     match problem {
-        Problem::ServerStopping | Problem::JudgeStopped | Problem::QueueFull { .. } => {
-            problem.clone()
-        }
+        Problem::ServerStopping
+        | Problem::JudgeStopped
+        | Problem::QueueFull { .. }
+        | Problem::Invalid(_)
+        | Problem::TooLate(_) => problem.clone(),
         other => Problem::GivenUp(other.to_string()),
     }
 }

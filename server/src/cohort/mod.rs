@@ -4,6 +4,7 @@
 pub(crate) mod barrier;
 pub(crate) mod machine;
 pub(crate) mod members;
+mod open;
 mod stage;
 pub(crate) mod stall;
 pub mod terms;

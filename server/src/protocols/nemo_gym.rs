@@ -11,12 +11,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::native::score_texts;
-use super::per_completion::{content_key, given_key, limit};
+use super::per_completion::{answers, content_key, given_key};
 use super::raw_object::RawObject;
 use super::responses::{self, Conversation, Output};
 use crate::client::Client;
 use crate::cohort::barrier::{Arrival, CohortQuestion};
 use crate::cohort::terms::MemberName;
+use crate::connection_end::ConnectionEnd;
 use crate::input::{Input, object};
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -56,6 +57,7 @@ fn bad(part: &str) -> impl Fn(String) -> Problem {
 pub(crate) async fn verify(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
+    end: ConnectionEnd,
     Input(mut answer): Input<RawObject>,
 ) -> Result<Json<RawObject>, Problem> {
     let text = serde_json::to_string(&answer).expect("it was JSON before. This is a bug.");
@@ -81,8 +83,8 @@ pub(crate) async fn verify(
         completion: request.response.text().map_err(bad("response.output"))?,
         question: CohortQuestion { prompt, answer: None, group_id: group, client },
     };
-    let waiting = state.barrier.join(vec![arrival])?.remove(0);
-    match waiting.answer(limit(&state)).await {
+    let waiting = state.barrier.join(vec![arrival], &end)?;
+    match answers(&state, waiting).await.map(|mut scores| scores.remove(0)) {
         Ok(score) => {
             answer.set("reward", &score.reward);
             let components = json!({"win_rate": score.win_rate, "rating": score.rating});

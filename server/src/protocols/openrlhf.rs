@@ -14,10 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::per_completion::{CompletionRequest, answer, join_cohorts};
+use super::per_completion::{CompletionRequest, answers, join_cohorts};
 use super::query_split::completion_after;
 use crate::client::Client;
 use crate::cohort::barrier::MemberScore;
+use crate::connection_end::ConnectionEnd;
 use crate::group::known_list;
 use crate::input::Input;
 use crate::problem::Problem;
@@ -52,14 +53,12 @@ pub(crate) async fn get_reward(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
+    end: ConnectionEnd,
     Input(body): Input<OpenRlhf>,
 ) -> Result<Json<OpenRlhfAnswer>, Problem> {
     let requests = completion_requests(&body)?;
-    let waiting = join_cohorts(&state, &client, &headers, requests)?;
-    let mut scores = Vec::new();
-    for member in waiting {
-        scores.push(answer(&state, member).await?);
-    }
+    let waiting = join_cohorts(&state, &client, &headers, &end, requests)?;
+    let scores = answers(&state, waiting).await?;
     Ok(Json(OpenRlhfAnswer::new(&scores)))
 }
 
