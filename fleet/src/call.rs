@@ -57,7 +57,8 @@ pub enum CallError {
     /// A server refuses the request as wrong: the same request would be refused again.
     #[error("{0}")]
     Refused(String),
-    /// A server refuses for another reason, such as its path or its key, which no retry changes.
+    /// Every server refuses for another reason, such as its path or its key, which no retry
+    /// changes.
     #[error("{0}")]
     Rejected(String),
     /// Every attempt failed by a server's fault.
