@@ -1,8 +1,8 @@
 //! The reward service: groups over HTTP and Arrow Flight in, rewards with their evidence out.
 //!
 //! `{problem, client, connection_end, tokens} ← {group, judged, wire} ← {cohort, desk, dump} ←
-//! state ← input ← protocols ← api ← routes`. `cohort` collects completions that arrive one request each into
-//! groups, `desk` is the handle to the judge thread, `dump` keeps results on disk. One OS thread
+//! state ← input ← protocols ← api ← routes`. `cohort` collects completions that arrive one request
+//! each into groups, `desk` is the handle to the judge thread, `dump` keeps results on disk. One OS thread
 //! owns the judge and all open tournaments; tokio has the sockets and time limits, never a tensor.
 //! The crate does not know how a group is judged. One table, in `problem`, gives every problem its
 //! HTTP status.

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use joust_schema::prompt::Prompt;
-use joust_schema::tables::{Reward, Status};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+pub(crate) use super::answers::MemberScore;
+use super::answers::{member_answers, problem_of_members};
 use super::machine::Cohorts;
 use super::members::{NewMember, RequestNumber};
 use super::stall::{StallWatch, WaitingCounts};
@@ -26,28 +27,11 @@ use crate::desk::handle::ScorerHandle;
 use crate::dump::recorder::Restored;
 use crate::group::{NewGroup, known_answer};
 use crate::heavy;
-use crate::judged::{CohortRecord, GroupKey, JudgeTokens, Judged, problem_of};
+use crate::judged::{CohortRecord, GroupKey, Judged, problem_of};
 use crate::problem::Problem;
 
 /// Maximum time between two checks of the clock task whether the barrier still exists.
 const MAX_CLOCK_PAUSE: Duration = Duration::from_secs(1);
-
-/// Result of one member of a judged group.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct MemberScore {
-    pub(crate) group: GroupKey,
-    /// Index in the group.
-    pub(crate) member: usize,
-    pub(crate) reward: f64,
-    pub(crate) win_rate: Option<f64>,
-    pub(crate) rating: Option<f64>,
-    pub(crate) rating_stderr: Option<f64>,
-    pub(crate) rank: Option<i32>,
-    pub(crate) wins: i32,
-    pub(crate) losses: i32,
-    /// The member's share of the judge's tokens.
-    pub(crate) tokens: JudgeTokens,
-}
 
 /// Prompt, known answer and origin of a group: the same for all of its members.
 #[derive(Clone, Debug)]
@@ -413,48 +397,6 @@ impl BarrierShared {
             _ => Ok(judged),
         }
     }
-}
-
-/// The problem of a given-up group as its members get it. A problem of this server alone stays what
-/// it is: the same request succeeds later, or at the server that follows. So do a group that is not
-/// valid, which no retry changes, and one whose result takes too long.
-fn problem_of_members(problem: &Problem) -> Problem {
-    match problem {
-        Problem::ServerStopping
-        | Problem::JudgeStopped
-        | Problem::QueueFull { .. }
-        | Problem::Invalid(_)
-        | Problem::TooLate(_) => problem.clone(),
-        other => Problem::GivenUp(other.to_string()),
-    }
-}
-
-/// Answers of a group's members, in their order.
-fn member_answers(judged: &Judged) -> Vec<MemberAnswer<MemberScore>> {
-    let (tokens, n_members) = (JudgeTokens::of(&judged.result), judged.result.rewards.len());
-    let refused = judged.result.why_all_failed().filter(|_| judged.result.is_refused);
-    let answer = |(member, row): (usize, &Reward)| match row.reward {
-        Some(reward) if row.status == Status::Scored => Ok(MemberScore {
-            group: judged.key,
-            member,
-            reward,
-            win_rate: row.win_rate,
-            rating: row.rating,
-            rating_stderr: row.rating_stderr,
-            rank: row.rank,
-            wins: row.wins,
-            losses: row.losses,
-            tokens: tokens.share(member, n_members),
-        }),
-        _ => match &refused {
-            Some(reason) => Err(Problem::Invalid(reason.clone())),
-            None => {
-                let status = row.status;
-                Err(Problem::NoVotes(format!("the judge gave no valid vote ({status})")))
-            }
-        },
-    };
-    judged.result.rewards.iter().enumerate().map(answer).collect()
 }
 
 /// Restores the groups of single completions that an earlier start judged, and which of their
