@@ -61,8 +61,14 @@ fn arrival(
 ) -> Result<Arrival, Problem> {
     let CompletionRequest { prompt, label, completion, idx } = request;
     let bad = |text: &str| Problem::Invalid(text.to_owned());
-    let header = |name: &str| header_text(headers, name);
-    let number = |name: &str| match header(name) {
+    let header = |name: &str| match header_text(headers, name)? {
+        // such as a variable of the client that is not set
+        None if headers.contains_key(name) && name != REQUEST => {
+            Err(bad(&format!("header {name} is blank, wanted a value or no such header")))
+        }
+        text => Ok(text),
+    };
+    let number = |name: &str| match header(name)? {
         None => Ok(None),
         Some(text) => match text.parse::<u64>() {
             Ok(number) => Ok(Some(number)),
@@ -75,13 +81,13 @@ fn arrival(
     if !matches!(label, Value::Null | Value::String(_) | Value::Number(_)) {
         return Err(bad("label is neither a text nor a number"));
     }
-    let group = header(GROUP).map(str::to_owned);
+    let group = header(GROUP)?.map(str::to_owned);
     let key = match (&group, number(ATTEMPT)?) {
         (Some(group), attempt) => given_key(client, group.clone(), attempt),
         (None, None) => content_key(client, &prompt, &label),
         (None, Some(_)) => return Err(bad(&format!("header {ATTEMPT} comes without {GROUP}"))),
     };
-    let name = match (number(MEMBER)?, header(REQUEST)) {
+    let name = match (number(MEMBER)?, header(REQUEST)?) {
         (Some(member), _) => Some(MemberName::Index(member.saturating_add(idx as u64))),
         (None, Some(id)) => Some(MemberName::Request(format!("{id}#{idx}"))),
         (None, None) => None,
