@@ -196,6 +196,18 @@ impl Engine {
         self.scheduler.has_work()
     }
 
+    /// Refuses a text that surely does not fit into the context, before it is encoded.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLarge`]
+    pub fn check_size(&self, bytes: usize) -> Result<(), Error> {
+        let limit = self.max_context() - 1;
+        match self.tokenizer().least_tokens(bytes) > limit {
+            true => Err(Error::PromptTooLarge { bytes, limit }),
+            false => Ok(()),
+        }
+    }
+
     /// Queues a request.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ const MAX_NAME_BYTES: usize = 200;
 /// The client of a request: its tenant or else its address, and its own name.
 ///
 /// # Errors
-/// [`Problem::Invalid`] if the name is too long or not clear.
+/// [`Problem::Invalid`] if the name is too long, not clear or no text.
 pub(crate) fn client_of(request: &Request, tenant: Option<&str>) -> Result<Client, Problem> {
     let name = one_header(request.headers(), CLIENT)?;
     if let Some(name) = name.filter(|name| name.len() > MAX_NAME_BYTES) {
@@ -52,7 +52,7 @@ pub(crate) fn client_of(request: &Request, tenant: Option<&str>) -> Result<Clien
 /// Text of a header that has one meaning; `None` if it is missing or blank.
 ///
 /// # Errors
-/// [`Problem::Invalid`] if it is repeated with different values.
+/// [`Problem::Invalid`] if it is repeated with different values, or no text.
 pub(crate) fn one_header<'a>(
     headers: &'a HeaderMap,
     name: &str,
@@ -60,15 +60,23 @@ pub(crate) fn one_header<'a>(
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     match values.all(|value| Some(value) == first) {
-        true => Ok(header_text(headers, name)),
+        true => header_text(headers, name),
         false => Err(Problem::Invalid(format!("header {name} comes with different values"))),
     }
 }
 
 /// Text of a header; `None` if it is missing or blank.
-pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let text = std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
-    Some(text).filter(|text| !text.trim().is_empty())
+///
+/// # Errors
+/// [`Problem::Invalid`] if it is no text: a header that was sent is never read as missing.
+pub(crate) fn header_text<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| Problem::Invalid(format!("header {name} is not UTF-8: {value:?}")))?;
+    Ok(Some(text).filter(|text| !text.trim().is_empty()))
 }
 
 /// The job id in the path.
@@ -92,12 +100,23 @@ impl<T: DeserializeOwned> FromRequest<ServerState> for Input<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &ServerState) -> Result<Self, Problem> {
+        HeldInput::from_request(request, state).await.map(|HeldInput(body, _)| Self(body))
+    }
+}
+
+/// A JSON body with its share of the memory for bodies, for work on it that takes long.
+pub(crate) struct HeldInput<T>(pub(crate) T, pub(crate) BodyShare);
+
+impl<T: DeserializeOwned> FromRequest<ServerState> for HeldInput<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ServerState) -> Result<Self, Problem> {
         let mut share = state.bodies.share();
         let body = read_body(request, &mut share).await?;
         heavy::work_on(body.n_bytes(), || {
             let body = body.joined();
             share.resize(parsed_bytes(&body))?;
-            object(&body).map(Self)
+            object(&body).map(|read| Self(read, share))
         })
     }
 }

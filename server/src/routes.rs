@@ -128,7 +128,8 @@ async fn worked_on(
 /// Refuses requests of web pages if there are no tokens.
 ///
 /// # Errors
-/// [`Problem::FromPage`], [`Problem::UnsupportedType`]
+/// [`Problem::FromPage`], [`Problem::UnsupportedType`]; [`Problem::Invalid`] for a header that is
+/// no text.
 fn check_headers(access: &AccessCheck, request: &Request) -> Result<(), Problem> {
     let header = |name: HeaderName| header_text(request.headers(), name.as_str());
     let is_probe = access.open_paths.contains(&request.uri().path());
@@ -137,9 +138,9 @@ fn check_headers(access: &AccessCheck, request: &Request) -> Result<(), Problem>
     }
     let authority = request.uri().authority().map(Authority::as_str);
     access.pages.check(PageHeaders {
-        host: header(header::HOST).or(authority),
-        origin: header(header::ORIGIN),
-        content_type: header(header::CONTENT_TYPE),
+        host: header(header::HOST)?.or(authority),
+        origin: header(header::ORIGIN)?,
+        content_type: header(header::CONTENT_TYPE)?,
     })
 }
 
@@ -155,8 +156,11 @@ fn tenant<'a>(access: &'a AccessCheck, request: &Request) -> Result<Option<&'a s
         return Ok(None);
     }
     let header = header_text(request.headers(), header::AUTHORIZATION.as_str());
-    let (scheme, given) =
-        header.and_then(|value| value.split_once(' ')).ok_or(Problem::Unauthorized)?;
+    let (scheme, given) = header
+        .ok()
+        .flatten()
+        .and_then(|value| value.split_once(' '))
+        .ok_or(Problem::Unauthorized)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Problem::Unauthorized);
     }

@@ -197,6 +197,23 @@ fn http2_member_whose_client_gave_up_and_retried_is_one_member() {
 }
 
 #[test]
+fn http2_members_of_a_large_group_wait_together_on_one_connection() {
+    // more than the 200 streams that HTTP libraries allow by default
+    const SIZE: usize = 300;
+    let server = start(&[&format!("serve.group_size={SIZE}")]);
+    let [_, slime, ..] = &PROTOCOLS;
+    let mut connection = Http2::connect(&server.address);
+    for at in 0..SIZE {
+        connection.send(&ask(slime, "2+2?", (&at.to_string(), 0), |_, _| None));
+    }
+    let answers = connection.answers(SIZE);
+    for (stream, (status, answer)) in &answers {
+        assert_eq!(*status, 200, "{stream}: {answer}");
+        assert!((slime.reward)(answer).is_some(), "{stream}: {answer}");
+    }
+}
+
+#[test]
 fn equal_completions_of_clients_that_wait_are_different_members() {
     let server = start(&["serve.settle_s=0.1"]);
     // without an id, and with ids that differ

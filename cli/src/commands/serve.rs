@@ -133,6 +133,8 @@ pub(super) fn plain_server(
     // the end of a client's bytes is handled by `gone`: HTTP/1.1 would overlook it behind bytes
     // that are not read yet, or close the connection of a client that waits for a quick answer
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).half_close(true);
+    // a client may send all members of its groups over one connection, and all wait at once
+    http.http2().max_concurrent_streams(None);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
     Ok(server)
 }

@@ -90,6 +90,11 @@ impl TextEncoder {
         rendered.contains(IN_CONTENT)
     }
 
+    /// Size of a rendered chat without what stands in the place of control tokens.
+    pub(super) fn bytes_outside_marks(rendered: &str) -> usize {
+        rendered.split(IN_CONTENT).step_by(2).map(str::len).sum()
+    }
+
     /// The ids of a rendered chat whose contents were marked.
     pub(super) fn encode_marked(&self, rendered: &str) -> Result<Vec<u32>, Error> {
         let text = self.replace_controls(rendered, IN_TEMPLATE);

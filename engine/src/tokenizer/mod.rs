@@ -5,6 +5,7 @@
 
 pub(crate) mod as_is;
 mod as_text;
+mod byte_bound;
 mod chat;
 pub(crate) mod gguf;
 mod special;
@@ -44,6 +45,8 @@ pub struct Tokenizer {
     eos_ids: Vec<u32>,
     /// Encodes control tokens in contents of chats as text; made when it is first used.
     as_text: Arc<OnceLock<TextEncoder>>,
+    /// Maximum number of bytes of a text per token, if there is one; found when it is first used.
+    bytes_per_token: Arc<OnceLock<Option<usize>>>,
 }
 
 /// The chat template of a tokenizer.
@@ -89,6 +92,18 @@ impl Tokenizer {
             true => self.text_encoder().encode_marked(rendered),
             false => self.encode(rendered),
         }
+    }
+
+    /// Least number of tokens of any text of `n_bytes`, told without encoding one; 0 if texts of
+    /// that size may have none, because the tokenizer leaves something out.
+    pub fn least_tokens(&self, n_bytes: usize) -> usize {
+        let found = self.bytes_per_token.get_or_init(|| byte_bound::bytes_per_token(&self.inner));
+        found.map_or(0, |per_token| n_bytes.div_ceil(per_token))
+    }
+
+    /// Size of a rendered chat, at least, without the marks of [`Tokenizer::mark_controls`].
+    pub fn marked_bytes(rendered: &str) -> usize {
+        TextEncoder::bytes_outside_marks(rendered)
     }
 
     fn text_encoder(&self) -> &TextEncoder {
@@ -145,6 +160,7 @@ impl Tokenizer {
             bos,
             eos_ids,
             as_text: Arc::default(),
+            bytes_per_token: Arc::default(),
         })
     }
 

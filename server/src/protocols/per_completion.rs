@@ -64,7 +64,13 @@ fn arrival(
 ) -> Result<Arrival, Problem> {
     let CompletionRequest { prompt, label, completion, idx } = request;
     let bad = |text: &str| Problem::Invalid(text.to_owned());
-    let header = |name: &str| one_header(headers, name);
+    let header = |name: &str| match one_header(headers, name)? {
+        // such as a variable of the client that is not set
+        None if headers.contains_key(name) => {
+            Err(bad(&format!("header {name} is blank, wanted a value or no such header")))
+        }
+        text => Ok(text),
+    };
     let number = |name: &str| match header(name)? {
         None => Ok(None),
         Some(text) => match text.parse::<u64>() {
@@ -84,8 +90,8 @@ fn arrival(
         (None, None) => content_key(client, &prompt, &label),
         (None, Some(_)) => return Err(bad(&format!("header {ATTEMPT} comes without {GROUP}"))),
     };
-    // proxies may add an id of their own: the first is the client's
-    let name = match (number(MEMBER)?, header_text(headers, REQUEST)) {
+    // proxies may add an id of their own, or a blank one: the first is the client's
+    let name = match (number(MEMBER)?, header_text(headers, REQUEST)?) {
         (Some(member), _) => Some(MemberName::Index(member.saturating_add(idx as u64))),
         (None, Some(id)) => Some(MemberName::Request(format!("{id}#{idx}"))),
         (None, None) => None,

@@ -220,6 +220,43 @@ async fn get_reward_and_remote_rm_name_what_is_wrong_with_a_body() {
     assert!(json_of(response).await["error"].to_string().contains("wanted a number"));
 }
 
+#[tokio::test]
+async fn headers_that_cannot_be_read_are_refused_and_never_taken_for_missing() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let latin: &[u8] = b"caf\xe9";
+    let cases: [(&str, &[u8], &str); 9] = [
+        ("x-joust-group", latin, "header x-joust-group is not UTF-8"),
+        ("x-joust-member", latin, "x-joust-member is not UTF-8"),
+        ("x-joust-attempt", latin, "x-joust-attempt is not UTF-8"),
+        ("x-request-id", latin, "x-request-id is not UTF-8"),
+        ("x-joust-client", latin, "x-joust-client is not UTF-8"),
+        ("origin", latin, "origin is not UTF-8"),
+        ("x-joust-member", b" ", "header x-joust-member is blank"),
+        ("x-joust-group", b"", "header x-joust-group is blank"),
+        ("x-joust-attempt", b"", "header x-joust-attempt is blank"),
+    ];
+    let send = |said: &str, headers: &[(&str, &[u8])]| {
+        let body = json!({"prompt": "p", "response": said, "label": "1"});
+        let mut request = Request::post("/remote_rm");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        app.clone().oneshot(request.body(Body::from(body.to_string())).unwrap())
+    };
+    for (name, value, wanted) in cases {
+        let response = send("1", &[(name, value)]).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{name}");
+        let error = json_of(response).await["error"]["message"].to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+    // none of them began a group; UTF-8 is read, and proxies may leave an id blank
+    let headers: &[(&str, &[u8])] = &[("x-joust-group", "café".as_bytes()), ("x-request-id", b"")];
+    let whole = ["1", "2", "3"].map(|said| tokio::spawn(send(said, headers)));
+    for response in whole {
+        assert_eq!(response.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+}
+
 /// 40 groups of 8 from 64 clients at once, in random order. One request in ten is sent twice (with
 /// its own id), one in twenty is abandoned and sent again, one member in twenty is never sent. Some
 /// members of a group have the same text. Every complete group is judged once, with its own
