@@ -2,8 +2,9 @@
 //!
 //! `{problem, client, connection_end, tokens} ← {group, judged, wire} ← {cohort, desk, dump} ←
 //! state ← input ← protocols ← api ← routes`. `cohort` collects completions that arrive one request
-//! each into groups, `desk` is the handle to the judge thread, `dump` keeps results on disk. One OS thread
-//! owns the judge and all open tournaments; tokio has the sockets and time limits, never a tensor.
+//! each into groups, `desk` is the handle to the judge thread, `dump` keeps results on disk. One OS
+//! thread owns the judge and all open tournaments; tokio has the sockets and time limits, never a
+//! tensor.
 //! The crate does not know how a group is judged. One table, in `problem`, gives every problem its
 //! HTTP status.
 

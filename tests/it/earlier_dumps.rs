@@ -122,7 +122,7 @@ fn earlier_serve_dump_is_continued() {
             answer["rewards"].as_array().unwrap().iter().filter_map(Value::as_f64).collect()
         };
         for (recorded, seen) in rewards(&wanted).into_iter().zip(rewards(&seen)) {
-            assert!((recorded - seen).abs() < 0.02, "{recorded} {seen}");
+            assert!((recorded - seen).abs() < 0.05, "{recorded} {seen}");
         }
         assert!(differences.is_empty(), "{}", differences.join("\n"));
     }

@@ -7,7 +7,6 @@
 use std::panic::AssertUnwindSafe;
 
 use arrow::array::RecordBatch;
-use arrow::ipc::{MessageHeader, root_as_message};
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
@@ -25,7 +24,6 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::group_stream::{self, Answering, StreamEvent};
 use super::{ipc, streams};
-use crate::body_budget::BodyShare;
 use crate::client::Client;
 use crate::input::MAX_BODY_BYTES;
 use crate::problem::Problem;
@@ -93,30 +91,6 @@ fn flight_info() -> Result<FlightInfo, Status> {
     info.try_with_schema(&Reward::schema()).map_err(|error| Status::internal(error.to_string()))
 }
 
-/// Whether a message is a batch of rows, not a schema or a dictionary.
-fn is_batch(message: &FlightData) -> bool {
-    root_as_message(&message.data_header)
-        .is_ok_and(|read| read.header_type() == MessageHeader::RecordBatch)
-}
-
-/// The messages, whose bytes have a share of the memory for bodies: a batch with the dictionaries
-/// before it, until the message after it is asked for, by when its groups were read.
-fn within(
-    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
-    mut share: BodyShare,
-) -> impl Stream<Item = Result<FlightData, Status>> + Send + 'static {
-    let mut n_bytes = 0;
-    messages.map(move |message| {
-        let message = message?;
-        n_bytes += message.data_header.len() + message.data_body.len();
-        share.resize(n_bytes)?;
-        if is_batch(&message) {
-            n_bytes = 0;
-        }
-        Ok(message)
-    })
-}
-
 /// The batches in Flight's messages; one without rows if there is none, so that its columns are
 /// checked.
 fn batches(
@@ -178,7 +152,6 @@ impl FlightService for Flight {
         };
         check_descriptor(first.as_ref().and_then(|first| first.flight_descriptor.as_ref()))?;
         let messages = stream::iter(first.map(Ok)).chain(messages);
-        let messages = within(messages, self.0.bodies.share());
         let answering = Answering {
             answer: |labels, result| streams::reward_batch(&labels, result),
             n_bytes: RecordBatch::get_array_memory_size,

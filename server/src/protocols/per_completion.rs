@@ -64,13 +64,7 @@ fn arrival(
 ) -> Result<Arrival, Problem> {
     let CompletionRequest { prompt, label, completion, idx } = request;
     let bad = |text: &str| Problem::Invalid(text.to_owned());
-    let header = |name: &str| match one_header(headers, name)? {
-        // such as a variable of the client that is not set
-        None if headers.contains_key(name) => {
-            Err(bad(&format!("header {name} is blank, wanted a value or no such header")))
-        }
-        text => Ok(text),
-    };
+    let header = |name: &str| one_header(headers, name);
     let number = |name: &str| match header(name)? {
         None => Ok(None),
         Some(text) => match text.parse::<u64>() {

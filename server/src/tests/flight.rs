@@ -176,32 +176,6 @@ async fn do_exchange_maps_problems_to_grpc_codes() {
 }
 
 #[tokio::test]
-async fn do_exchange_takes_its_part_of_the_memory_for_bodies_while_a_batch_is_read() {
-    // the first body is always taken
-    let server = running(silent(), |config| config.max_body_memory = 1);
-    let mut first = client(&server).await;
-    let mut second = FlightClient::new_from_inner(first.inner().clone());
-    let open = stream::iter([table(&["a"], None)]).chain(stream::pending());
-    let first = tokio::spawn(async move { exchange(&mut first, score(), open).await.1 });
-    until_open(&server.router(), 1).await;
-    let one = || stream::iter([table(&["b"], None)]);
-    let (seen, end) = exchange(&mut second, score(), one()).await;
-    let (code, reason) = end.unwrap_err();
-    assert_eq!((seen.len(), code), (0, Code::ResourceExhausted), "{reason}");
-    assert!(reason.contains("the requests that are read take their 0 MiB"), "{reason}");
-    // and gives it back: what is full now is the judge's queue
-    first.abort();
-    loop {
-        let response = post(&server.router(), &group().to_string()).await;
-        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
-        if !json_of(response).await.to_string().contains("the requests that are read") {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
 async fn do_exchange_requires_the_tokens_of_the_other_routes() {
     let server = running(Box::<RuleJudge>::default(), |config| {
         config.tokens = vec![BearerToken::parse("secret").unwrap()];

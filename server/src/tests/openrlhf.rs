@@ -224,16 +224,13 @@ async fn get_reward_and_remote_rm_name_what_is_wrong_with_a_body() {
 async fn headers_that_cannot_be_read_are_refused_and_never_taken_for_missing() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let latin: &[u8] = b"caf\xe9";
-    let cases: [(&str, &[u8], &str); 9] = [
+    let cases: [(&str, &[u8], &str); 6] = [
         ("x-joust-group", latin, "header x-joust-group is not UTF-8"),
         ("x-joust-member", latin, "x-joust-member is not UTF-8"),
         ("x-joust-attempt", latin, "x-joust-attempt is not UTF-8"),
         ("x-request-id", latin, "x-request-id is not UTF-8"),
         ("x-joust-client", latin, "x-joust-client is not UTF-8"),
         ("origin", latin, "origin is not UTF-8"),
-        ("x-joust-member", b" ", "header x-joust-member is blank"),
-        ("x-joust-group", b"", "header x-joust-group is blank"),
-        ("x-joust-attempt", b"", "header x-joust-attempt is blank"),
     ];
     let send = |said: &str, headers: &[(&str, &[u8])]| {
         let body = json!({"prompt": "p", "response": said, "label": "1"});
