@@ -17,6 +17,7 @@ mod client;
 pub mod cohort;
 mod config;
 mod connection_end;
+mod counted;
 mod desk;
 mod dump;
 mod group;

@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use joust_schema::prompt::Prompt;
@@ -23,6 +22,7 @@ use super::stall::{StallWatch, WaitingCounts};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::client::Client;
 use crate::connection_end::ConnectionEnd;
+use crate::counted::{Counted, CountedGuard};
 use crate::desk::handle::ScorerHandle;
 use crate::dump::recorder::Restored;
 use crate::group::{NewGroup, known_answer};
@@ -96,30 +96,12 @@ struct BarrierCounts {
     n_waiting: AtomicUsize,
 }
 
-/// The locked state; the counts follow it when it is released.
-struct LockedBarrier<'a> {
-    state: MutexGuard<'a, BarrierState>,
-    counts: &'a BarrierCounts,
-}
+impl Counted for BarrierState {
+    type Counts = BarrierCounts;
 
-impl Deref for LockedBarrier<'_> {
-    type Target = BarrierState;
-
-    fn deref(&self) -> &BarrierState {
-        &self.state
-    }
-}
-
-impl DerefMut for LockedBarrier<'_> {
-    fn deref_mut(&mut self) -> &mut BarrierState {
-        &mut self.state
-    }
-}
-
-impl Drop for LockedBarrier<'_> {
-    fn drop(&mut self) {
-        self.counts.n_open.store(self.state.cohorts.n_open(), Ordering::Relaxed);
-        self.counts.n_waiting.store(self.state.waiting.len(), Ordering::Relaxed);
+    fn write_counts(&self, counts: &BarrierCounts) {
+        counts.n_open.store(self.cohorts.n_open(), Ordering::Relaxed);
+        counts.n_waiting.store(self.waiting.len(), Ordering::Relaxed);
     }
 }
 
@@ -319,9 +301,9 @@ impl BarrierState {
 }
 
 impl BarrierShared {
-    fn lock(&self) -> LockedBarrier<'_> {
+    fn lock(&self) -> CountedGuard<'_, BarrierState> {
         let state = self.state.lock().expect("barrier lock poisoned. This is a bug.");
-        LockedBarrier { state, counts: &self.counts }
+        CountedGuard::new(state, &self.counts)
     }
 
     /// Waits for the next deadline, a change of it, or [`MAX_CLOCK_PAUSE`].

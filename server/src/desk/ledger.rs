@@ -3,9 +3,8 @@
 //!
 //! Knows neither the judge nor the commands to its thread.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -13,6 +12,7 @@ use tokio::sync::watch;
 use super::admission::{Admission, Limits, Workload};
 use super::results::Results;
 use crate::client::Client;
+use crate::counted::{Counted, CountedGuard};
 use crate::judged::{GroupKey, Judged};
 use crate::problem::Problem;
 use joust_reward::arena::GroupProgress;
@@ -48,34 +48,16 @@ pub(super) struct LedgerCounts {
     pub(super) cached_bytes: AtomicUsize,
 }
 
-/// The locked state; the counts follow it when it is released.
-pub(super) struct LockedLedger<'a> {
-    state: MutexGuard<'a, LedgerState>,
-    counts: &'a LedgerCounts,
-}
+impl Counted for LedgerState {
+    type Counts = LedgerCounts;
 
-impl Deref for LockedLedger<'_> {
-    type Target = LedgerState;
-
-    fn deref(&self) -> &LedgerState {
-        &self.state
-    }
-}
-
-impl DerefMut for LockedLedger<'_> {
-    fn deref_mut(&mut self) -> &mut LedgerState {
-        &mut self.state
-    }
-}
-
-impl Drop for LockedLedger<'_> {
-    fn drop(&mut self) {
-        let LedgerState { results, admission } = &*self.state;
+    fn write_counts(&self, counts: &LedgerCounts) {
+        let Self { results, admission } = self;
         let (n_cached, cached_bytes) = results.n_cached();
-        self.counts.n_groups.store(admission.n_groups(), Ordering::Relaxed);
-        self.counts.n_tokens.store(admission.n_tokens(), Ordering::Relaxed);
-        self.counts.n_cached.store(n_cached, Ordering::Relaxed);
-        self.counts.cached_bytes.store(cached_bytes, Ordering::Relaxed);
+        counts.n_groups.store(admission.n_groups(), Ordering::Relaxed);
+        counts.n_tokens.store(admission.n_tokens(), Ordering::Relaxed);
+        counts.n_cached.store(n_cached, Ordering::Relaxed);
+        counts.cached_bytes.store(cached_bytes, Ordering::Relaxed);
     }
 }
 
@@ -93,15 +75,15 @@ impl Ledger {
         ledger
     }
 
-    pub(super) fn lock(&self) -> LockedLedger<'_> {
+    pub(super) fn lock(&self) -> CountedGuard<'_, LedgerState> {
         let state = self.state.lock().expect("ledger lock poisoned. This is a bug.");
-        LockedLedger { state, counts: &self.counts }
+        CountedGuard::new(state, &self.counts)
     }
 
     /// The state, also after a thread panicked with the lock held.
-    fn lock_after_panic(&self) -> LockedLedger<'_> {
+    fn lock_after_panic(&self) -> CountedGuard<'_, LedgerState> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        LockedLedger { state, counts: &self.counts }
+        CountedGuard::new(state, &self.counts)
     }
 
     /// Time since the start.
