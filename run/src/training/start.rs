@@ -67,7 +67,7 @@ pub fn start(
     };
     let engines = engines(&config, &policy, &files.tokenizer)?;
     let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
-    let reference = (config.trainer.beta > 0.0).then_some(origin);
+    let reference = config.trainer.has_reference().then_some(origin);
     let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps)?;
     let state = match &found {
         Some((step, path)) => {
