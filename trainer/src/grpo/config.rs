@@ -5,16 +5,18 @@ use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::advantage::ScaleRewards;
+use crate::advantage::{Baseline, ScaleRewards};
 use crate::learner::LearnerConfig;
 use crate::objective::LossConfig;
 
-/// Settings of GRPO; names and meanings outside of `loss` are those of TRL's `GRPOConfig`.
+/// Settings of GRPO; names and meanings outside of `loss` and `baseline` are those of TRL's `GRPOConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpoConfig {
     /// The loss: a published one by its name, and the parts that differ from it.
     pub loss: LossConfig,
+    /// What is subtracted from the rewards of a group.
+    pub baseline: Baseline,
     /// Divisor of the centred rewards of a group.
     pub scale_rewards: ScaleRewards,
     /// Number of passes over the completions of a step.
@@ -35,6 +37,7 @@ impl Default for GrpoConfig {
     fn default() -> Self {
         Self {
             loss: LossConfig::default(),
+            baseline: Baseline::GroupMean,
             scale_rewards: ScaleRewards::Group,
             num_iterations: 1,
             updates_per_pass: 1,

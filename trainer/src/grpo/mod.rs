@@ -80,8 +80,9 @@ impl GrpoTrainer {
     ) -> Result<StepOutcome, Error> {
         let columns = ScoredColumns::open(tables)?;
         let masked = self.masked(&columns);
+        let GrpoConfig { baseline, scale_rewards, .. } = self.config;
         let mut advantages =
-            advantages(&columns.rewards(), columns.groups, self.config.scale_rewards);
+            advantages(&columns.rewards(), columns.groups, baseline, scale_rewards);
         let rows = columns.training_rows(&advantages, &masked)?;
         let sums = self.make_updates(&rows, info)?;
         let unused = advantages.iter_mut().zip(masked).filter(|(_, is_masked)| *is_masked);
