@@ -6,7 +6,7 @@ a reward with the times that the answer was shown first less the times it was se
 of the rewards in a group, for pairing by score alone and for pairing that evens out who was first,
 with a position term per group and per step of 16 groups.
 
-Run: python bench/position_bias.py [STEPS]    (needs numpy; 20 steps are enough for two digits)
+Run: python bench/position_bias.py [STEPS]    (needs numpy; the errors printed are of the means)
 """
 
 import random
@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-N, GROUPS, PRIOR_SD, BIAS_SD = 8, 16, 1.5, 1.0
+N, GROUPS, PRIOR_SD, BIAS_SD = 8, 16, 1.5, 2.0
 
 
 def sigmoid(x):

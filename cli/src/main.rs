@@ -85,7 +85,7 @@ fn run(command: CliCommand) -> ExitCode {
         CliCommand::Doctor(args) => commands::doctor::run(args),
         CliCommand::Docs(args) => commands::docs::run(args),
     };
-    match result {
+    match result.and_then(|()| output::check()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => end(&error),
     }

@@ -2,19 +2,37 @@
 //!
 //! Knows no command.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use serde::Serialize;
 
+use crate::failure::UserError;
+
 /// Writes one line for people to standard output.
 pub(crate) fn line(text: impl AsRef<str>) {
-    // a closed pipe (`joust … | head`) is not an error
-    let _ = writeln!(std::io::stdout().lock(), "{}", text.as_ref());
+    match writeln!(std::io::stdout().lock(), "{}", text.as_ref()) {
+        // a closed pipe (`joust … | head`) is not an error
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            LOST.get_or_init(|| error.to_string());
+        }
+        _ => {}
+    }
+}
+
+/// Why a line for people was lost; the first reason.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Fails if a line was lost, on a full disk for example.
+pub(crate) fn check() -> anyhow::Result<()> {
+    match LOST.get() {
+        Some(reason) => anyhow::bail!("writing to standard output: {reason}"),
+        None => Ok(()),
+    }
 }
 
 /// The progress bar that is drawn now. Lines are written above it.
@@ -32,6 +50,17 @@ pub(crate) fn note(text: impl AsRef<str>) {
     }
 }
 
+/// Refuses a file to write that is the one that is read, also through links.
+pub(crate) fn check_other_file(input: &Path, output: Option<&Path>) -> anyhow::Result<()> {
+    let Some(output) = output else { return Ok(()) };
+    let place = |path: &Path| path.canonicalize().ok();
+    if place(output).is_some_and(|place_of| Some(place_of) == place(input)) {
+        let reason = format!("--output {} is the input: choose another file", output.display());
+        return Err(UserError::new(reason).into());
+    }
+    Ok(())
+}
+
 /// Writes values as JSON Lines to `path`, atomically, or to standard output.
 pub(crate) fn json_lines<T: Serialize>(path: Option<&Path>, rows: &[T]) -> anyhow::Result<()> {
     match path {
@@ -39,8 +68,12 @@ pub(crate) fn json_lines<T: Serialize>(path: Option<&Path>, rows: &[T]) -> anyho
         None => {
             let mut out = std::io::stdout().lock();
             for row in rows {
-                serde_json::to_writer(&mut out, row).context("writing to standard output")?;
-                writeln!(out).context("writing to standard output")?;
+                let row = serde_json::to_string(row)?;
+                match writeln!(out, "{row}") {
+                    // a closed pipe (`joust … | head`) is not an error
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                    written => written.context("writing to standard output")?,
+                }
             }
             Ok(())
         }

@@ -1,14 +1,15 @@
-//! Stop signals (Ctrl-C, SIGTERM): the first one asks for an orderly end, the second one ends at
-//! once.
+//! Stop signals (Ctrl-C, SIGTERM, a closed terminal): the first one asks for an orderly end, the
+//! second one ends at once.
 //!
-//! Exit codes are those of shells: 130 after SIGINT, 143 after SIGTERM. Knows no command.
+//! Exit codes are those of shells: 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP. Knows no
+//! command.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::Context as _;
 use joust_run::StopSwitch;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::exit;
 
@@ -64,11 +65,21 @@ pub(crate) fn end_at_signal(last_line: String) -> anyhow::Result<()> {
 
 /// Calls `take` with each stop signal, on a thread of its own.
 fn listen(mut take: impl FnMut(i32) + Send + 'static) -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).context("listening for stop signals")?;
+    let stops = [Some(SIGINT), Some(SIGTERM), (!is_hangup_ignored()).then_some(SIGHUP)];
+    let signals = Signals::new(stops.into_iter().flatten());
+    let mut signals = signals.context("listening for stop signals")?;
     let thread = std::thread::Builder::new().name("signals".to_owned());
     let thread = thread.spawn(move || signals.forever().for_each(&mut take));
     thread.context("starting the thread that listens for stop signals")?;
     Ok(())
+}
+
+/// Whether the program was started to outlive its terminal (`nohup`).
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
 /// The command line that resumes the run of these arguments.

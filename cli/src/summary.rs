@@ -22,7 +22,7 @@ pub(crate) fn print(run: &FinishedRun) {
         ));
     }
     if run.n_updates == 0 {
-        line("No update was made: in no step did the rewards of a group differ.");
+        line("No update was made: in no step did the rewards of completions in the loss differ.");
     }
     let dir = run.dir.display();
     line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
@@ -88,13 +88,16 @@ fn print_standings(group: &ScoredGroup) {
     ranking.sort_by_key(|row| (row.rank, row.member));
     line("  standings");
     for row in ranking {
+        let part = |name: &str, value: Option<f64>, n_decimals: usize| {
+            value.map_or(String::new(), |value| format!("{name}{value:.n_decimals$}"))
+        };
         line(format!(
-            "    {:>2}. member {}  reward {:.3}  rating {:.0} ± {:.0}  {} won, {} lost{}",
+            "    {:>2}. member {}{}{}{}  {} won, {} lost{}",
             row.rank.unwrap_or_default(),
             row.member,
-            row.reward.unwrap_or(f64::NAN),
-            row.rating.unwrap_or(f64::NAN),
-            row.rating_stderr.unwrap_or(f64::NAN),
+            part("  reward ", row.reward, 3),
+            part("  rating ", row.rating, 0),
+            part(" ± ", row.rating_stderr, 0),
             row.wins,
             row.losses,
             match group.is_correct(row.member) {

@@ -56,7 +56,8 @@ impl Engine {
             static TOLD: std::sync::Once = std::sync::Once::new();
             TOLD.call_once(|| tracing::warn!("{notice}."));
         }
-        let tokenizer = Arc::new(tokenizer.with_template_date(&config.template_date)?);
+        let tokenizer = tokenizer.with_template_date(&config.template_date)?;
+        let tokenizer = Arc::new(tokenizer.with_template_kwargs(&config.chat_template_kwargs));
         let max_context = config.max_context_of(model.config());
         let (path, n_blocks) = capacity::path_and_blocks(&model, config, max_context)?;
         let runner = Runner::new(model, path, config, n_blocks)?;
@@ -193,6 +194,18 @@ impl Engine {
     /// Whether a request waits or runs.
     pub fn has_work(&self) -> bool {
         self.scheduler.has_work()
+    }
+
+    /// Refuses a text that surely does not fit into the context, before it is encoded.
+    ///
+    /// # Errors
+    /// [`Error::PromptTooLarge`]
+    pub fn check_size(&self, bytes: usize) -> Result<(), Error> {
+        let limit = self.max_context() - 1;
+        match self.tokenizer().least_tokens(bytes) > limit {
+            true => Err(Error::PromptTooLarge { bytes, limit }),
+            false => Ok(()),
+        }
     }
 
     /// Queues a request.

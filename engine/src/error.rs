@@ -77,6 +77,17 @@ pub enum Error {
         /// Maximum number of prompt tokens that leaves room for one sampled token.
         limit: usize,
     },
+    /// A prompt whose size alone says that it does not fit into the context.
+    #[error(
+        "the prompt has {bytes} bytes, which are more than {limit} tokens; the context holds \
+         {limit}; shorten it or raise max_context"
+    )]
+    PromptTooLarge {
+        /// Size of the prompt's text.
+        bytes: usize,
+        /// Maximum number of prompt tokens that leaves room for one sampled token.
+        limit: usize,
+    },
     /// A request without prompt tokens.
     #[error("the prompt has no tokens; give it at least one (a BOS token, say)")]
     EmptyPrompt,

@@ -247,6 +247,9 @@ pub fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
     let path = dir.join("generation_config.json");
     if path.exists() {
         let generation = json::read(&path)?;
+        if !generation.is_object() {
+            return Err(Error::bad_file(&path, "generation_config.json is no JSON object"));
+        }
         let ids = token_ids(generation.get("eos_token_id"))
             .ok_or_else(|| Error::bad_config(&path, "key `eos_token_id` is no token id"))?;
         for id in ids {

@@ -2,6 +2,7 @@
 
 use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
+use joust_schema::ordered_json::{JsonFields, OrderedJson};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +133,9 @@ pub struct EngineConfig {
     /// Date that chat templates take for the present day, as year, month and day. It is fixed, so
     /// that a prompt does not depend on the day on which it is rendered.
     pub template_date: String,
+    /// Further variables of the chat template, such as `{ enable_thinking = false }`; `tools` and
+    /// `documents` are lists that the template writes out.
+    pub chat_template_kwargs: JsonFields,
 }
 
 impl Default for EngineConfig {
@@ -152,6 +156,7 @@ impl Default for EngineConfig {
             shared_attention: true,
             fetch_ahead_mib: 12,
             template_date: DEFAULT_TEMPLATE_DATE.to_owned(),
+            chat_template_kwargs: JsonFields::default(),
         }
     }
 }
@@ -187,6 +192,15 @@ impl EngineConfig {
                 "template_date is {:?}, wanted a date such as {DEFAULT_TEMPLATE_DATE}",
                 self.template_date
             ));
+        }
+        for (name, value) in &self.chat_template_kwargs.0 {
+            if ["messages", "add_generation_prompt"].contains(&&name[..]) {
+                problems.push(format!("chat_template_kwargs.{name} is set by every rendering"));
+            }
+            let is_list = matches!(value, OrderedJson::List(_) | OrderedJson::Null);
+            if ["tools", "documents"].contains(&&name[..]) && !is_list {
+                problems.push(format!("chat_template_kwargs.{name} is {value}, wanted a list"));
+            }
         }
         problems
     }

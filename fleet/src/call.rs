@@ -57,7 +57,8 @@ pub enum CallError {
     /// A server refuses the request as wrong: the same request would be refused again.
     #[error("{0}")]
     Refused(String),
-    /// A server refuses for another reason, such as its path or its key, which no retry changes.
+    /// Every server refuses for another reason, such as its path or its key, which no retry
+    /// changes.
     #[error("{0}")]
     Rejected(String),
     /// Every attempt failed by a server's fault.
@@ -94,7 +95,8 @@ impl Exhausted {
 impl std::fmt::Display for Exhausted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} tries; ", self.n_attempts)?;
-        match self.first == self.last {
+        // a last reason that all servers rest names the failure before it
+        match self.last.contains(&self.first) {
             true => write!(f, "{}", self.last),
             false => write!(f, "first: {}; last: {}", self.first, self.last),
         }
@@ -114,5 +116,7 @@ mod tests {
         assert_eq!(exhausted.to_string(), "2 tries; connection refused");
         exhausted.add("all rest".to_owned());
         assert_eq!(exhausted.to_string(), "3 tries; first: connection refused; last: all rest");
+        exhausted.add("all rest, the last: connection refused".to_owned());
+        assert_eq!(exhausted.to_string(), "4 tries; all rest, the last: connection refused");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It does not know what a call asks, only whether the call is still wanted.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ struct FleetHealth {
     outage: Outage,
     /// Reason of the last failure, for calls that find all servers at rest.
     last_failure: String,
+    /// Servers that answered since they last rejected a call.
+    answering: BTreeSet<usize>,
+    /// Servers of which it was logged that they reject calls while others answer.
+    rejecting: BTreeSet<usize>,
 }
 
 /// Why an attempt failed.
@@ -49,6 +54,8 @@ enum AttemptError {
     /// Another attempt, at this or another server, may succeed. The pause is the server's
     /// `Retry-After`, if any.
     Retry(String, Option<Duration>),
+    /// This server rejects the call for a reason of its own, such as its path or its key.
+    Rejected(usize, String),
     /// No server is up; the pause is the time until one may be tried again, if known.
     Gone(String, Option<Duration>),
     /// Another attempt would fail like this one.
@@ -109,11 +116,21 @@ impl Fleet {
         n_tried: u32,
     ) -> Result<Finished<C::Reply>, CallError> {
         let mut failed = Exhausted::default();
+        let mut rejected_by = BTreeSet::new();
         let mut attempt = n_tried;
         while attempt < self.config.tries {
-            let pause = match self.attempt(call).await {
+            let pause = match self.attempt(call, &rejected_by).await {
                 Ok((reply, server)) => return Ok(Finished { reply, server, attempt }),
                 Err(AttemptError::Final(error)) => return Err(error),
+                // no try: another server may be the right one
+                Err(AttemptError::Rejected(server, reason)) => {
+                    rejected_by.insert(server);
+                    if rejected_by.len() == self.servers.len() {
+                        return Err(CallError::Rejected(reason));
+                    }
+                    failed.add(reason);
+                    continue;
+                }
                 Err(AttemptError::Retry(reason, pause)) => {
                     failed.add(reason);
                     attempt += 1;
@@ -147,16 +164,20 @@ impl Fleet {
         backoff(n_failed.saturating_sub(1), jitter)
     }
 
-    /// Sends a call once, to the least loaded server.
-    async fn attempt<C: Call>(&self, call: &mut C) -> Result<(C::Reply, usize), AttemptError> {
-        let mut permit = match self.slots.acquire(call.n_slots()).await {
+    /// Sends a call once, to the least loaded server that it was not rejected by.
+    async fn attempt<C: Call>(
+        &self,
+        call: &mut C,
+        rejected_by: &BTreeSet<usize>,
+    ) -> Result<(C::Reply, usize), AttemptError> {
+        let mut permit = match self.slots.acquire(call.n_slots(), rejected_by).await {
             Ok(permit) => permit,
             Err(pause) => return Err(self.all_rest(pause)),
         };
         let idx = permit.server();
         let inspected = self.inspect(idx).await.map_err(|error| match error {
             InspectionError::Gone(reason) => AttemptError::Gone(reason, None),
-            InspectionError::Unusable(reason) => AttemptError::Final(CallError::Rejected(reason)),
+            InspectionError::Unusable(reason) => AttemptError::Rejected(idx, reason),
         });
         let replied = match inspected {
             Ok(()) => {
@@ -171,12 +192,13 @@ impl Fleet {
         };
         permit.end(match &replied {
             Err(AttemptError::Retry(..) | AttemptError::Gone(..)) => CallEnd::Failed,
+            Err(AttemptError::Rejected(_, reason)) => self.end_of_rejected(idx, reason),
             Ok(_) | Err(AttemptError::Final(_)) => CallEnd::Answered,
         });
         if let Err(AttemptError::Gone(..)) = &replied {
             self.inspections.forget(idx).await;
         }
-        self.record(replied.as_ref().err());
+        self.record(idx, replied.as_ref().err());
         Ok((replied?, idx))
     }
 
@@ -186,10 +208,10 @@ impl Fleet {
         server: usize,
         body: Vec<u8>,
     ) -> Result<C::Reply, AttemptError> {
-        let server = &self.servers[server];
-        let url = format!("{}/{}", server.base(), self.config.path);
+        let url = format!("{}/{}", self.servers[server].base(), self.config.path);
         let started = Instant::now();
-        let answer = server.post(&url, body, self.config.timeout).await?;
+        let answer = self.servers[server].post(&url, body, self.config.timeout).await;
+        let answer = answer.map_err(|error| of_request(server, error))?;
         call.read(answer, started.elapsed()).map_err(|bad| of_answer(&url, bad))
     }
 
@@ -203,23 +225,51 @@ impl Fleet {
         }
     }
 
+    /// The end of a call that a server rejected: the server's fault where another one answers.
+    /// Where none does, the settings are wrong, which rest would hide.
+    fn end_of_rejected(&self, server: usize, reason: &str) -> CallEnd {
+        let mut health = self.lock();
+        health.answering.remove(&server);
+        if health.answering.is_empty() {
+            return CallEnd::Answered;
+        }
+        if health.rejecting.insert(server) {
+            tracing::warn!(reason, "A server rejects calls while another one answers.");
+        }
+        CallEnd::Failed
+    }
+
     /// Records what an attempt says about the servers.
-    fn record(&self, error: Option<&AttemptError>) {
+    fn record(&self, server: usize, error: Option<&AttemptError>) {
         let now = self.started.elapsed();
         let mut health = self.lock();
         match error {
             Some(AttemptError::Gone(reason, _)) => {
                 health.last_failure.clone_from(reason);
-                if health.outage.record_gone(now) {
-                    let outage_s = self.config.outage.as_secs_f64();
-                    tracing::warn!(reason, outage_s, "A server is not up; calls wait for one.");
+                let outage_s = self.config.outage.as_secs_f64();
+                match health.outage.record_gone(now) {
+                    true if outage_s > 0.0 => {
+                        tracing::warn!(reason, outage_s, "A server is not up; calls wait for one.");
+                    }
+                    true => tracing::warn!(reason, "A server is not up."),
+                    false => {}
                 }
             }
             Some(AttemptError::Retry(reason, _)) => {
                 health.last_failure.clone_from(reason);
                 health.outage.record_answer();
             }
-            Some(AttemptError::Final(_)) | None => health.outage.record_answer(),
+            // another server may be right, and gone
+            Some(AttemptError::Rejected(_, reason)) if self.servers.len() > 1 => {
+                health.last_failure.clone_from(reason);
+            }
+            None => {
+                health.answering.insert(server);
+                health.outage.record_answer();
+            }
+            Some(AttemptError::Final(_) | AttemptError::Rejected(..)) => {
+                health.outage.record_answer();
+            }
         }
     }
 
@@ -232,14 +282,12 @@ impl Fleet {
     }
 }
 
-impl From<RequestError> for AttemptError {
-    fn from(error: RequestError) -> Self {
-        match error {
-            RequestError::Gone(reason, pause) => Self::Gone(reason, pause),
-            RequestError::Failed(reason, pause) => Self::Retry(reason, pause),
-            RequestError::Refused(reason) => Self::Final(CallError::Refused(reason)),
-            RequestError::Rejected(reason) => Self::Final(CallError::Rejected(reason)),
-        }
+fn of_request(server: usize, error: RequestError) -> AttemptError {
+    match error {
+        RequestError::Gone(reason, pause) => AttemptError::Gone(reason, pause),
+        RequestError::Failed(reason, pause) => AttemptError::Retry(reason, pause),
+        RequestError::Refused(reason) => AttemptError::Final(CallError::Refused(reason)),
+        RequestError::Rejected(reason) => AttemptError::Rejected(server, reason),
     }
 }
 

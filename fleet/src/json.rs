@@ -13,7 +13,10 @@ const MAX_SHOWN_CHARS: usize = 80;
 /// # Errors
 /// Why it is no JSON, with the place and the beginning of the body.
 pub(crate) fn read(body: &[u8]) -> Result<Value, String> {
-    let text = String::from_utf8_lossy(body);
+    let text = std::str::from_utf8(body).map_err(|error| {
+        let text = String::from_utf8_lossy(body);
+        format!("the answer is no JSON: {error}; it begins {:?}", shown(&text))
+    })?;
     let text = text.trim_start_matches('\u{feff}');
     let error = match serde_json::from_str(text) {
         Ok(value) => return Ok(value),
@@ -110,6 +113,8 @@ mod tests {
         let error = read(b"{\"a\": NaN, \"b\": }").unwrap_err();
         assert!(error.contains("column"), "{error}");
         assert!(read(b"").unwrap_err().contains("EOF"));
+        let error = read(b"{\"a\": \"\xff says\"}").unwrap_err();
+        assert!(error.contains("utf-8") && error.contains("says"), "{error}");
         assert!(read(b"\"NaN").is_err() && read(b"{\"a\": \"\\").is_err());
     }
 

@@ -4,6 +4,7 @@
 //!
 //! It does not know what a call asks.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::breaker::Breaker;
@@ -55,13 +56,21 @@ impl ServerPool {
         Self { max_slots, servers: std::iter::repeat_with(server).take(n).collect() }
     }
 
-    /// Finds a server for a call that takes `n_slots`, at most `max_slots`.
-    pub(crate) fn choose(&mut self, n_slots: usize, now: Duration) -> SlotChoice {
+    /// Finds a server for a call that takes `n_slots`, at most `max_slots`, beside the servers that
+    /// it was `rejected_by`; these are not all.
+    pub(crate) fn choose(
+        &mut self,
+        n_slots: usize,
+        rejected_by: &BTreeSet<usize>,
+        now: Duration,
+    ) -> SlotChoice {
+        let is_open = |(idx, _): &(usize, &PooledServer)| !rejected_by.contains(idx);
+        let open = || self.servers.iter().enumerate().filter(is_open);
         let has_room = |server: &PooledServer| server.n_slots + n_slots <= self.max_slots;
         let can_take = |server: &PooledServer| {
             server.breaker.allows(now) && has_room(server) && server.pace.ready_at() <= now
         };
-        let free = self.servers.iter().enumerate().filter(|(_, server)| can_take(server));
+        let free = open().filter(|(_, server)| can_take(server));
         if let Some((idx, _)) = free.min_by_key(|(_, server)| server.n_slots) {
             let server = &mut self.servers[idx];
             server.n_slots += n_slots;
@@ -73,15 +82,16 @@ impl ServerPool {
             let until = server.breaker.rests_until();
             (!server.breaker.allows(now) && until > now).then_some(until)
         };
-        if self.servers.iter().all(|server| rests(server).is_some()) {
-            return SlotChoice::AllRest(self.servers.iter().filter_map(rests).min().unwrap_or(now));
+        if open().all(|(_, server)| rests(server).is_some()) {
+            let until = open().filter_map(|(_, server)| rests(server)).min();
+            return SlotChoice::AllRest(until.unwrap_or(now));
         }
         // a server without room, or on trial with one call, is free again when a call ends
         let paced = |server: &PooledServer| {
             let is_paced = server.breaker.allows(now) && has_room(server);
             is_paced.then(|| server.pace.ready_at())
         };
-        let next = self.servers.iter().filter_map(|server| rests(server).or_else(|| paced(server)));
+        let next = open().filter_map(|(_, server)| rests(server).or_else(|| paced(server)));
         SlotChoice::Wait(next.min())
     }
 
@@ -113,6 +123,10 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(100);
 
+    fn choose(pool: &mut ServerPool, now: Duration) -> SlotChoice {
+        pool.choose(1, &BTreeSet::new(), now)
+    }
+
     fn failing(pool: &mut ServerPool, server: usize) {
         for _ in 0..10 {
             pool.servers[server].n_slots += 1;
@@ -123,25 +137,25 @@ mod tests {
     #[test]
     fn pool_gives_no_server_more_calls_than_it_has_slots() {
         let mut pool = ServerPool::new(2, 4, 0);
-        let chosen = [3, 2, 2, 2].map(|n_slots| pool.choose(n_slots, NOW));
+        let chosen = [3, 2, 2, 2].map(|n_slots| pool.choose(n_slots, &BTreeSet::new(), NOW));
         let [a, b] = [SlotChoice::Send(0), SlotChoice::Send(1)];
         assert_eq!(chosen, [a, b, SlotChoice::Send(1), SlotChoice::Wait(None)]);
-        assert_eq!(pool.choose(1, NOW), SlotChoice::Send(0), "a small call finds the last slot");
+        assert_eq!(choose(&mut pool, NOW), SlotChoice::Send(0), "a small call finds the last slot");
         pool.release(1, 1);
-        assert_eq!(pool.choose(2, NOW), SlotChoice::Wait(None));
+        assert_eq!(pool.choose(2, &BTreeSet::new(), NOW), SlotChoice::Wait(None));
         pool.end_call(1, 1, CallEnd::Answered, NOW);
-        assert_eq!(pool.choose(2, NOW), SlotChoice::Send(1));
+        assert_eq!(pool.choose(2, &BTreeSet::new(), NOW), SlotChoice::Send(1));
     }
 
     #[test]
     fn pool_sends_no_calls_to_a_resting_server_and_no_more_to_the_others() {
         let mut pool = ServerPool::new(2, 1, 0);
         failing(&mut pool, 0);
-        assert_eq!(pool.choose(1, NOW), SlotChoice::Send(1));
+        assert_eq!(choose(&mut pool, NOW), SlotChoice::Send(1));
         let until = NOW + Duration::from_secs(1);
-        assert_eq!(pool.choose(1, NOW), SlotChoice::Wait(Some(until)));
-        assert_eq!(pool.choose(1, until), SlotChoice::Send(0), "one call is the trial");
-        assert_eq!(pool.choose(1, until), SlotChoice::Wait(None));
+        assert_eq!(choose(&mut pool, NOW), SlotChoice::Wait(Some(until)));
+        assert_eq!(choose(&mut pool, until), SlotChoice::Send(0), "one call is the trial");
+        assert_eq!(choose(&mut pool, until), SlotChoice::Wait(None));
     }
 
     #[test]
@@ -149,21 +163,35 @@ mod tests {
         let mut pool = ServerPool::new(1, 2, 0);
         failing(&mut pool, 0);
         let until = NOW + Duration::from_secs(1);
-        assert_eq!(pool.choose(1, NOW), SlotChoice::AllRest(until));
+        assert_eq!(choose(&mut pool, NOW), SlotChoice::AllRest(until));
         assert_eq!((pool.n_resting(NOW), pool.n_resting(until)), (1, 0));
-        assert_eq!(pool.choose(1, until), SlotChoice::Send(0));
-        assert_eq!(pool.choose(1, until), SlotChoice::Wait(None), "the trial decides");
+        assert_eq!(choose(&mut pool, until), SlotChoice::Send(0));
+        assert_eq!(choose(&mut pool, until), SlotChoice::Wait(None), "the trial decides");
         pool.end_call(0, 1, CallEnd::Failed, until);
-        assert_eq!(pool.choose(1, until), SlotChoice::AllRest(until + Duration::from_secs(2)));
+        assert_eq!(choose(&mut pool, until), SlotChoice::AllRest(until + Duration::from_secs(2)));
     }
 
     #[test]
     fn pool_uses_other_servers_at_a_rate_limit_and_names_the_next_start() {
         let mut pool = ServerPool::new(2, 8, 60);
-        let chosen = [(); 2].map(|()| pool.choose(1, NOW));
+        let chosen = [(); 2].map(|()| choose(&mut pool, NOW));
         assert_eq!(chosen, [SlotChoice::Send(0), SlotChoice::Send(1)]);
-        let SlotChoice::Wait(Some(at)) = pool.choose(1, NOW) else { panic!("over the limit") };
+        let SlotChoice::Wait(Some(at)) = choose(&mut pool, NOW) else { panic!("over the limit") };
         assert!(at > NOW + Duration::from_secs(1) && at < NOW + Duration::from_secs(2));
-        assert_eq!(pool.choose(1, at), SlotChoice::Send(0));
+        assert_eq!(choose(&mut pool, at), SlotChoice::Send(0));
+    }
+
+    #[test]
+    fn pool_sends_a_rejected_call_to_another_server() {
+        let mut pool = ServerPool::new(3, 1, 0);
+        let rejected = BTreeSet::from([0, 1]);
+        assert_eq!(pool.choose(1, &rejected, NOW), SlotChoice::Send(2));
+        assert_eq!(pool.choose(1, &rejected, NOW), SlotChoice::Wait(None));
+        for _ in 0..10 {
+            pool.end_call(2, 0, CallEnd::Failed, NOW);
+        }
+        let until = NOW + Duration::from_secs(1);
+        assert_eq!(pool.choose(1, &rejected, NOW), SlotChoice::AllRest(until));
+        assert_eq!(choose(&mut pool, NOW), SlotChoice::Send(0), "for another call");
     }
 }

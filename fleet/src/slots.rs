@@ -3,6 +3,7 @@
 //!
 //! This file has the clock that the pure `pool` lacks. It does not know what a call asks.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -31,15 +32,19 @@ impl Slots {
         }
     }
 
-    /// Waits for a server with room for `n_slots`.
+    /// Waits for a server with room for `n_slots`, beside those that the call was `rejected_by`.
     ///
     /// # Errors
     /// Time until the first server ends its rest, if all servers rest.
-    pub(crate) async fn acquire(&self, n_slots: usize) -> Result<SlotPermit<'_>, Duration> {
+    pub(crate) async fn acquire(
+        &self,
+        n_slots: usize,
+        rejected_by: &BTreeSet<usize>,
+    ) -> Result<SlotPermit<'_>, Duration> {
         let _turn = self.turn.lock().await;
         loop {
             let now = self.started.elapsed();
-            let choice = self.lock().choose(n_slots, now);
+            let choice = self.lock().choose(n_slots, rejected_by, now);
             match choice {
                 SlotChoice::Send(server) => {
                     return Ok(SlotPermit { slots: self, server, n_slots, end: CallEnd::GivenUp });
@@ -122,7 +127,7 @@ mod tests {
         for number in 0..120 {
             let (slots, send) = (Arc::clone(&slots), send.clone());
             tasks.push(tokio::spawn(async move {
-                let _permit = slots.acquire(1).await.ok().unwrap();
+                let _permit = slots.acquire(1, &BTreeSet::new()).await.ok().unwrap();
                 send.send((number, slots.started.elapsed())).unwrap();
             }));
         }
@@ -143,20 +148,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slots_of_a_call_that_is_dropped_while_it_waits_delay_no_other_call() {
         let slots = slots(4, 0);
-        let permit = slots.acquire(3).await.ok().unwrap();
+        let permit = slots.acquire(3, &BTreeSet::new()).await.ok().unwrap();
         let waits = {
             let slots = Arc::clone(&slots);
-            tokio::spawn(async move { drop(slots.acquire(2).await) })
+            tokio::spawn(async move { drop(slots.acquire(2, &BTreeSet::new()).await) })
         };
         let goes = {
             let slots = Arc::clone(&slots);
-            tokio::spawn(async move { drop(slots.acquire(1).await) })
+            tokio::spawn(async move { drop(slots.acquire(1, &BTreeSet::new()).await) })
         };
         tokio::task::yield_now().await;
         assert!(!waits.is_finished() && !goes.is_finished(), "calls wait in order");
         waits.abort();
         goes.await.unwrap();
         drop(permit);
-        assert!(slots.acquire(4).await.is_ok(), "every slot was returned");
+        assert!(slots.acquire(4, &BTreeSet::new()).await.is_ok(), "every slot was returned");
     }
 }

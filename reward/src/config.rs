@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use self::judge::JudgeConfig;
 use crate::rating::bradley_terry::BradleyTerryConfig;
 use crate::rating::elo::EloConfig;
-use crate::tournament::{TournamentKind, TournamentPlan, TournamentSize};
+use crate::tournament::{TournamentKind, TournamentPlan};
 use crate::votes::VoteRule;
 
 /// Scoring of groups of completions.
@@ -87,11 +87,6 @@ impl TournamentConfig {
             rounds: self.rounds,
             balances_openings: !self.votes.max.is_multiple_of(2),
         }
-    }
-
-    /// Matches that `n` different completions play.
-    pub fn n_matches(&self, n: usize) -> u64 {
-        TournamentSize::of(self.kind, n, self.rounds).n_matches
     }
 
     /// All problems, each named by its key.

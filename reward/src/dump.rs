@@ -11,7 +11,7 @@ use joust_schema::tables::{Completion, Match, Reward, Vote};
 
 use crate::arena::{GroupRequest, GroupResult};
 use crate::error::Error;
-use crate::rule;
+use crate::{prompt, rule};
 
 /// A written file: its name, its table and its number of rows.
 pub type WrittenFile = (String, &'static str, usize);
@@ -61,7 +61,10 @@ fn completion_rows(group: &GroupRequest, result: &GroupResult) -> impl Iterator<
         finish_reason: None,
         completion_tokens: None,
         answer: group.reference.clone(),
-        correct: group.reference.as_ref().map(|known| rule::is_correct(completion, known)),
+        correct: group
+            .reference
+            .as_ref()
+            .map(|known| rule::is_correct(prompt::answer(&group.question, completion), known)),
     })
 }
 

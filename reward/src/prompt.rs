@@ -80,6 +80,16 @@ pub fn with_opened_thought<'a>(prompt: &str, completion: &'a str) -> Cow<'a, str
     }
 }
 
+/// Returns a policy's answer to `prompt` without its thoughts, also without one that the prompt has
+/// opened; see [`with_opened_thought`].
+pub fn answer<'a>(prompt: &str, completion: &'a str) -> &'a str {
+    let is_opened = prompt.trim_end().ends_with(THINK_OPEN);
+    match is_opened && !completion.contains(THINK_CLOSE) {
+        true => "",
+        false => strip_thinking(completion),
+    }
+}
+
 /// Returns a policy's answer without its thoughts: the text after the last `</think>`, trimmed.
 ///
 /// A thought that was opened at the start and never closed was cut off before any answer: the

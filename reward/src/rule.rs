@@ -17,11 +17,13 @@ mod cursor;
 mod expression;
 mod extract;
 mod grammar;
+mod latex;
 mod lexer;
 mod number;
 mod parse;
 mod plain;
 mod spans;
+mod spelling;
 mod token;
 mod units;
 mod words;
@@ -110,6 +112,9 @@ fn compare_values(completion: &str, known: &str) -> Correctness {
         return Correctness::Correct;
     }
     let (Ok(gold), Ok(answer)) = (parse::parse(known), parse::parse(&text)) else {
+        if spelling::is_same(known, &text) {
+            return Correctness::Correct;
+        }
         // words beside words are compared as words
         let are_words = words::is_text(known) && words::is_text(&text);
         return if are_words { Correctness::Wrong } else { Correctness::NotUnderstood };

@@ -19,7 +19,7 @@ use crate::judge::{
     CacheStats, CachedJudge, ChatId, ChatOutcome, ChatRequest, EngineJudge, HttpJudge, Judge,
     JudgeError, JudgeServers, ReplayJudge, RuleJudge,
 };
-use crate::rule;
+use crate::{prompt, rule};
 
 /// A judge with its open groups, or a rule.
 pub struct Scorer {
@@ -255,7 +255,8 @@ impl Scorer {
 /// Reward 1 for a correct completion and 0 for another; no reward without a known answer.
 fn score_by_rule(request: &GroupRequest) -> GroupResult {
     let row = |(idx, completion): (usize, &String)| {
-        let correct = request.reference.as_ref().map(|known| rule::is_correct(completion, known));
+        let answer = prompt::answer(&request.question, completion);
+        let correct = request.reference.as_ref().map(|known| rule::is_correct(answer, known));
         Reward {
             group_id: request.group_id.clone(),
             member: Member(idx as u32),

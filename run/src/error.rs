@@ -36,6 +36,21 @@ pub enum Error {
         /// Why the first of them has none.
         reason: String,
     },
+    /// No completion of a step ended by itself, and truncated ones are left out of the loss.
+    #[error(
+        "step {step}: all {n_completions} completions reached rollout.max_completion_length = \
+         {max_tokens}, and trainer.mask_truncated_completions leaves them out of the loss: nothing \
+         would be learned; allow more tokens and start over, or go on with --resume, which repeats \
+         the step"
+    )]
+    AllTruncated {
+        /// The step.
+        step: u64,
+        /// Number of completions.
+        n_completions: usize,
+        /// The configured length.
+        max_tokens: usize,
+    },
     /// A config cannot be written as TOML.
     #[error("config: {0}")]
     Config(#[from] toml::ser::Error),

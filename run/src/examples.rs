@@ -1,11 +1,12 @@
 //! Sources of supervised examples: a file, or a built-in task.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_schema::prompt::{Message, Prompt};
-use joust_schema::rows::{self, Row};
+use joust_schema::rows::{self, MESSAGES, Place, Row};
 use joust_schema::seed::Seed;
 
 use crate::config::sft::{DataSection, TaskKind};
@@ -14,7 +15,7 @@ use crate::error::Error;
 /// Examples by number.
 pub(crate) enum ExampleSource {
     /// The rows of a file, shuffled anew in every epoch.
-    File { rows: Vec<FileRow>, chat: bool, order: RefCell<EpochOrder> },
+    File { path: PathBuf, rows: Vec<FileRow>, chat: bool, order: RefCell<EpochOrder> },
     /// A built-in task with any number of examples.
     Task { kind: TaskKind, config: TaskConfig, chat: bool },
 }
@@ -39,6 +40,7 @@ pub(crate) struct Example {
 /// One row of a file.
 #[derive(Clone)]
 pub(crate) struct FileRow {
+    place: Place,
     prompt: Prompt,
     completion: String,
 }
@@ -49,12 +51,11 @@ impl FileRow {
     /// A prompt with its completion; or a chat, of which the last turn is the completion.
     fn of(row: &Row) -> Result<Self, joust_schema::Error> {
         if row.has("completion") {
-            let column = if row.get("prompt").is_some() { "prompt" } else { "messages" };
-            let prompt = row.required(column)?;
+            let (column, prompt) = row.prompt("prompt")?;
             let completion = match row.required("completion")? {
                 Prompt::Text(text) => text,
                 Prompt::Messages(messages) => match <[Message; 1]>::try_from(messages) {
-                    Ok([only]) if only.role == "assistant" => only.content,
+                    Ok([only]) if only.role == "assistant" => learned(row, "completion", only)?,
                     Ok([only]) => {
                         let text = format!(
                             "is a message of the role `{}`, wanted one of the assistant",
@@ -69,17 +70,23 @@ impl FileRow {
                     }
                 },
             };
-            return Self { prompt, completion }.checked(row, column, "completion");
+            let place = row.place();
+            return Self { place, prompt, completion }.checked(row, column, "completion");
         }
         if row.get("messages").is_none() {
             return Err(row.missing("completion"));
         }
-        let mut messages: Vec<Message> = row.required("messages")?;
+        let mut messages = match row.prompt(MESSAGES)? {
+            (_, Prompt::Messages(messages)) => messages,
+            (column, Prompt::Text(_)) => {
+                return Err(row.cell_error(column, "is a text, wanted a list of chat messages"));
+            }
+        };
         match messages.pop() {
             Some(last) if last.role == "assistant" && !messages.is_empty() => {
-                let completion = last.content;
-                Self { prompt: Prompt::Messages(messages), completion }
-                    .checked(row, "messages", "messages")
+                let completion = learned(row, "messages", last)?;
+                let (place, prompt) = (row.place(), Prompt::Messages(messages));
+                Self { place, prompt, completion }.checked(row, "messages", "messages")
             }
             Some(last) if last.role != "assistant" => {
                 let text = format!(
@@ -101,10 +108,24 @@ impl FileRow {
         if self.prompt.is_empty() {
             return Err(row.cell_error(prompt, "is empty"));
         }
+        if let Some(problem) = self.prompt.problem() {
+            return Err(row.cell_error(prompt, problem));
+        }
         if self.completion.is_empty() {
             return Err(row.cell_error(completion, "has no text to learn"));
         }
         Ok(self)
+    }
+}
+
+/// The text of the turn that is learned.
+fn learned(row: &Row, column: &str, turn: Message) -> Result<String, joust_schema::Error> {
+    match turn.tool_calls.is_empty() {
+        true => Ok(turn.content),
+        false => {
+            let text = "calls tools in the turn that is learned, and only text can be learned";
+            Err(row.cell_error(column, text))
+        }
     }
 }
 
@@ -128,7 +149,8 @@ impl ExampleSource {
                     let text = format!("{}: no examples in this file", path.display());
                     return Err(Error::input(text));
                 }
-                Ok(Self::File { rows, chat: section.chat, order: RefCell::default() })
+                let path = path.clone();
+                Ok(Self::File { path, rows, chat: section.chat, order: RefCell::default() })
             }
             (None, Some(kind)) => {
                 Ok(Self::Task { kind, config: section.arithmetic.clone(), chat: section.chat })
@@ -162,10 +184,11 @@ impl ExampleSource {
             Prompt::Text(prompt) => Ok(Example { prompt, is_chat: false, completion }),
         };
         match self {
-            Self::File { rows, chat, order } => {
+            Self::File { path, rows, chat, order } => {
                 let n_rows = rows.len() as u64;
                 let row = &rows[order.borrow_mut().row(seed, idx / n_rows, n_rows, idx % n_rows)];
-                render(row.prompt.clone(), *chat, row.completion.clone())
+                let rendered = render(row.prompt.clone(), *chat, row.completion.clone());
+                rendered.map_err(|error| row.place.error(path, error.to_string()).into())
             }
             Self::Task { kind: TaskKind::ArithmeticPolicy, config, chat } => {
                 let example = joust_data::policy_example(config, seed, idx);

@@ -135,7 +135,7 @@ pub const METRICS: &[Metric] = &[
     metric("dropped_prompts", "Number of prompts that could not be sampled from."),
     metric(
         "num_tokens",
-        "Number of tokens in all steps so far: sampled tokens (`train`), trained tokens (`sft`).",
+        "Number of tokens in all steps so far: sampled (`train`), of examples (`sft`).",
     ),
     metric("step_time", "Seconds per step."),
     metric("time/rollout_s", "Seconds of sampling completions."),

@@ -89,6 +89,22 @@ where
         Ok(Self { run, config, inputs, digests, existing })
     }
 
+    /// Whether the start goes on with a run, if there is one.
+    pub(crate) fn resumes(&self) -> bool {
+        matches!(self.existing, ExistingRun::Resume)
+    }
+
+    /// The last step of the run that the start goes on with.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub(crate) fn newest_step(&self) -> Result<Option<u64>, Error> {
+        match self.resumes() {
+            true => Ok(checkpoint::latest(&self.run.dir())?.map(|(step, _)| step)),
+            false => Ok(None),
+        }
+    }
+
     /// Refuses a folder that this start cannot use, before expensive work and without touching it.
     /// Its result holds until somebody else comes: [`RunStart::open`] looks again.
     ///
@@ -275,21 +291,15 @@ impl RunFolder {
         for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
             atomic::sweep(&dir)?;
         }
-        let later = |name: &str| {
-            let number = name.strip_prefix("step_").or(name.strip_prefix("completions_"));
-            let number = number.map(|rest| rest.trim_end_matches(".parquet"));
-            number
-                .and_then(|rest| rest.parse::<u64>().ok())
-                .is_some_and(|number| step.is_none_or(|step| number > step))
-        };
-        for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
+        let later = |number: u64| step.is_none_or(|step| number > step);
+        for (dir, step_of) in content::step_folders(&self.dir) {
             let Ok(entries) = std::fs::read_dir(&dir) else {
                 continue;
             };
             for entry in entries {
                 let path = entry.map_err(|source| FileError::io(&dir, source))?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if later(&name) {
+                if step_of(&name).is_some_and(later) {
                     let removed = match path.is_dir() {
                         true => std::fs::remove_dir_all(&path),
                         false => std::fs::remove_file(&path),

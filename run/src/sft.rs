@@ -100,25 +100,31 @@ impl FineTuning {
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let source = ExampleSource::open(&config.data)?;
-        let run = start.open()?;
         let seed = Seed::new(config.run.seed);
+        let n_steps = config.trainer.steps;
+        if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
+            return Err(Error::input(format!(
+                "config: trainer.steps is {n_steps}, and the run has made {step} already; wanted \
+                 at least as many"
+            )));
+        }
+        // before the folder is touched: `--clean` deletes nothing for a model that cannot be made
+        let fresh = match start.resumes() {
+            true => None,
+            false => Some(first_model(config, &source, seed)?),
+        };
+        let run = start.open()?;
         let newest = run.rewind_to_newest()?;
-        let (model, tokenizer) = match &newest {
-            Some((_, path)) => open_model(path, &config.model)?,
-            None => first_model(config, &source, seed)?,
+        let (model, tokenizer) = match (&newest, fresh) {
+            (Some((_, path)), _) => open_model(path, &config.model)?,
+            (None, Some(fresh)) => fresh,
+            (None, None) => first_model(config, &source, seed)?,
         };
         let mut trainer = SftTrainer::new(model, &config.trainer)?;
         let state = match &newest {
             Some((step, path)) => {
                 let state = checkpoint::restore(&mut trainer, path)?;
                 observer.observe(Event::Resumed { step: *step });
-                if *step > config.trainer.steps {
-                    return Err(Error::input(format!(
-                        "config: trainer.steps is {}, and the run has made {step} already; wanted \
-                         at least as many",
-                        config.trainer.steps
-                    )));
-                }
                 observer.observe(Event::ConfigChanged { changes: &run.changes() });
                 state
             }
@@ -139,12 +145,21 @@ impl FineTuning {
         let mut checkpoints = CheckpointClock::new(&config.checkpoint, Instant::now());
         while self.state.step < n_steps {
             if stop.is_asked() {
-                if self.state.step != self.saved {
-                    self.save(checkpoints.interim())?;
-                }
+                self.save_interim(&checkpoints)?;
                 return Ok(RunEnd::Stopped);
             }
-            let metrics = self.step(config.trainer.batch_size as u64)?;
+            let started = Instant::now();
+            let examples = match self.examples(config.trainer.batch_size as u64) {
+                Ok(examples) => examples,
+                Err(error) => {
+                    // a later start repeats this step and none before it
+                    if let Err(error) = self.save_interim(&checkpoints) {
+                        tracing::error!(%error, "The state before the step is not saved.");
+                    }
+                    return Err(error);
+                }
+            };
+            let metrics = self.step(&examples, started)?;
             let step = self.state.step;
             self.run.check()?;
             self.run.log(step, &metrics)?;
@@ -163,15 +178,17 @@ impl FineTuning {
         Ok(RunEnd::Finished)
     }
 
-    /// One step: makes a batch of examples and learns from it.
-    fn step(&mut self, batch_size: u64) -> Result<Metrics, Error> {
-        let started = Instant::now();
+    /// The examples of the next step.
+    fn examples(&self, batch_size: u64) -> Result<Vec<SftExample>, Error> {
         let first = self.state.step * batch_size;
-        let examples = (first..first + batch_size)
-            .map(|idx| encode(&self.tokenizer, &self.source, self.seed, idx))
-            .collect::<Result<Vec<_>, Error>>()?;
+        let numbers = first..first + batch_size;
+        numbers.map(|idx| encode(&self.tokenizer, &self.source, self.seed, idx)).collect()
+    }
+
+    /// Learns from the examples of a step, whose making has begun at `started`.
+    fn step(&mut self, examples: &[SftExample], started: Instant) -> Result<Metrics, Error> {
         let data_seconds = started.elapsed().as_secs_f64();
-        let mut metrics = self.trainer.step(&examples)?;
+        let mut metrics = self.trainer.step(examples, self.state.step)?;
         self.state.step += 1;
         self.check_learning(&metrics, examples.len() as u64)?;
         self.state.num_tokens += metrics["step_tokens"];
@@ -183,14 +200,16 @@ impl FineTuning {
         Ok(metrics)
     }
 
-    /// Refuses data of which nothing fits: all examples of a file in a row, or 1,000 of a task.
+    /// Refuses data of which nothing fits: no example of a whole epoch, or of 1,000 of a task.
     fn check_learning(&mut self, metrics: &Metrics, n_examples: u64) -> Result<(), Error> {
         if metrics.contains_key("loss") {
             self.n_skipped_in_a_row = 0;
             return Ok(());
         }
         self.n_skipped_in_a_row += n_examples;
-        if self.n_skipped_in_a_row < self.source.n_examples().unwrap_or(1_000) {
+        // each epoch has another order: so many in a row hold a whole epoch
+        let n_of_file = self.source.n_examples().map(|n| 2 * n - 1);
+        if self.n_skipped_in_a_row < n_of_file.unwrap_or(1_000) {
             return Ok(());
         }
         Err(Error::input(format!(
@@ -198,6 +217,14 @@ impl FineTuning {
              most trainer.max_length tokens",
             self.n_skipped_in_a_row
         )))
+    }
+
+    /// Saves the state after the last step, unless it is saved already.
+    fn save_interim(&mut self, checkpoints: &CheckpointClock) -> Result<(), Error> {
+        match self.state.step == self.saved {
+            true => Ok(()),
+            false => self.save(checkpoints.interim()),
+        }
     }
 
     fn save(&mut self, retention: Retention) -> Result<(), Error> {

@@ -73,6 +73,9 @@ pub fn write_dir<E: From<Error>>(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
+    // a link to a folder stays, and the folder behind it is replaced
+    let real = path.canonicalize().ok();
+    let path = real.as_deref().unwrap_or(path);
     let io = |source| Error::io(path, source);
     fs::create_dir_all(parent(path)).map_err(io)?;
     let unfinished = unfinished_path(path);
@@ -257,6 +260,15 @@ mod tests {
             .unwrap();
             assert_eq!(fs::read_to_string(path.join("f")).unwrap(), text);
         }
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_dir::<Error>(&link, |dir| {
+            fs::write(dir.join("f"), "three").map_err(|e| Error::io(dir, e))
+        })
+        .unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "three");
+        fs::remove_file(&link).unwrap();
         let fails = |_: &Path| Err(Error::bad_file("x", "broken"));
         write_dir::<Error>(&path, fails).unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

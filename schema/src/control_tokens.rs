@@ -44,6 +44,8 @@ const FAMILIES: [ChatFamily; 12] = [
         answer_starts: &[],
         ends: &[],
         others: &[
+            "[THINK]",
+            "[/THINK]",
             "[SYSTEM_PROMPT]",
             "[/SYSTEM_PROMPT]",
             "[AVAILABLE_TOOLS]",

@@ -19,7 +19,7 @@ impl<'de> Deserialize<'de> for KnownAnswer {
 
 /// A known answer as text. A number keeps all its digits. A list holds several answers, each of
 /// which is right: it becomes a JSON list of texts, and a list of one becomes that one. `None` for
-/// null and for an empty list.
+/// null, a blank text and an empty list.
 ///
 /// # Errors
 /// What the value is instead, to be said after its name.
@@ -27,7 +27,11 @@ pub fn known_answer(json: &RawValue) -> Result<Option<String>, String> {
     let text = json.get();
     let read = |error: serde_json::Error| format!("is unreadable: {error}");
     match text.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(text).map(Some).map_err(read),
+        Some(b'"') => {
+            let answer: String = serde_json::from_str(text).map_err(read)?;
+            // data sets with hidden answers have empty ones
+            Ok(Some(answer).filter(|answer| !answer.trim().is_empty()))
+        }
         Some(b'n') => Ok(None),
         Some(b'{') => {
             Err("is an object, wanted a text, a number, a truth value or a list of them".to_owned())
@@ -69,6 +73,9 @@ mod tests {
             ("\"a\\nb\"", Some("a\nb")),
             ("null", None),
             ("[]", None),
+            ("\"\"", None),
+            ("\" \\n\"", None),
+            ("[\"\", \"7\"]", Some("7")),
             ("[\"7\"]", Some("7")),
             ("[7, \"seven\"]", Some("[\"7\",\"seven\"]")),
         ] {

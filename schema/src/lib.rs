@@ -16,6 +16,7 @@ pub mod ipc;
 pub mod jsonl;
 pub mod known;
 pub mod manifest;
+pub mod ordered_json;
 pub mod parquet;
 pub mod prompt;
 pub mod rows;

@@ -4,8 +4,10 @@
 //! file is never in memory as a whole, apart from a JSON array. A cell is kept as its JSON text, so
 //! numbers keep all their digits. It does not know what columns mean.
 
+mod answer;
 mod json;
 mod parquet;
+mod prompt;
 mod row;
 
 use std::fs::File;
@@ -13,6 +15,8 @@ use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+pub use answer::VERL_COLUMN;
+pub use prompt::MESSAGES;
 pub use row::{EachRow, Place, Row};
 
 use crate::error::Error;

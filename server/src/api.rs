@@ -170,15 +170,18 @@ fn operator_operations() -> Vec<Operation> {
         get("/health", system::health)
             .says("operation", "Liveness of the judge")
             .problems(&[503])
-            .open(),
+            .open()
+            .at_once(),
         get("/ready", system::ready)
             .says("operation", "Readiness for requests")
             .problems(&[503])
-            .open(),
+            .open()
+            .at_once(),
         get("/info", system::info).says("operation", "The settings"),
         get("/metrics", system::metrics)
             .says("operation", "Metrics for Prometheus (OpenMetrics)")
-            .answers_text("application/openmetrics-text"),
+            .answers_text("application/openmetrics-text")
+            .at_once(),
         get("/openapi.json", system::openapi).says("operation", "This description"),
     ]
 }

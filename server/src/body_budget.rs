@@ -33,6 +33,11 @@ impl BodyBudget {
 }
 
 impl BodyShare {
+    /// Size of the share.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.n_bytes
+    }
+
     /// Changes the size of the share. While no other share has any, it may have any size.
     ///
     /// # Errors

@@ -46,6 +46,12 @@ pub struct ServeConfig {
     /// time the server sees that a client has gone, whose completion came again.
     #[schemars(range(min = 0, max = 1e9))]
     pub settle_s: f64,
+    /// Maximum time from the moment at which a client is seen to have given up to its next try, in
+    /// seconds. After it, a group of single completions for which no request waits is forgotten,
+    /// and an equal completion without an index is no retry of a member of a judged group: the
+    /// client has ended, and the members of its next run are others.
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 1e9))]
+    pub retry_s: f64,
     /// Policy for a group that is not complete after `collect_s`: `fail` answers with an error,
     /// `partial` judges the members that came, `mask` answers without a reward where the protocol
     /// has a value for it.
@@ -59,7 +65,8 @@ pub struct ServeConfig {
     #[schemars(range(min = 1))]
     pub keep_mib: usize,
     /// Maximum number of groups of single completions that are collected or judged; a further group
-    /// is answered with 429.
+    /// is answered with 429. A tenant (without tokens: an address) with less than a quarter of them
+    /// is admitted beside the others, up to a quarter more.
     #[schemars(range(min = 1))]
     pub max_cohorts: usize,
     /// Maximum memory for completions that wait for their groups, and as much again for groups that
@@ -102,6 +109,7 @@ impl Default for ServeConfig {
             group_size: 8,
             collect_s: 600.0,
             settle_s: 1.0,
+            retry_s: 90.0,
             incomplete: Incomplete::Fail,
             keep_s: 900.0,
             keep_mib: 512,
@@ -203,6 +211,7 @@ impl ServerConfig {
                 group_size: serve.group_size,
                 collect: Duration::from_secs_f64(serve.collect_s),
                 settle: Duration::from_secs_f64(serve.settle_s),
+                retry: Duration::from_secs_f64(serve.retry_s),
                 keep,
                 incomplete: serve.incomplete,
                 max_open: serve.max_cohorts,

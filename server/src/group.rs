@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::problem::Problem;
-use joust_reward::arena::GroupRequest;
+use joust_reward::arena::{GroupRequest, GroupWork};
 use joust_reward::tournament::TournamentKind;
 use joust_reward::{TournamentConfig, VoteRule};
 
@@ -175,21 +175,18 @@ impl<'de> Deserialize<'de> for KnownValue {
     }
 }
 
-/// Refuses a group whose judging would have no end in sight. Nothing of it is built for that.
+/// The work of judging a group; `defaults` is its tournament if it has none of its own.
+pub(crate) fn work_of(group: &GroupRequest, defaults: &TournamentConfig) -> GroupWork {
+    let tournament = group.tournament.as_ref().unwrap_or(defaults);
+    GroupWork::of(tournament, &group.question, &group.completions)
+}
+
+/// Refuses a group whose judging would have no end in sight, before anything of it is built.
 ///
 /// # Errors
 /// [`Problem::Invalid`]
-pub(crate) fn check_work(group: &GroupRequest, defaults: &TournamentConfig) -> Result<(), Problem> {
-    let tournament = group.tournament.as_ref().unwrap_or(defaults);
-    let n_matches = tournament.n_matches(group.completions.len());
-    let per_match = u64::from(tournament.votes.max);
-    let max_votes = n_matches.saturating_mul(per_match);
-    // each completion plays in twice as many matches as there are matches per completion
-    let answers: u64 = group.completions.iter().map(|text| text.len() as u64).sum();
-    let n_plays = (2 * n_matches).div_ceil(group.completions.len().max(1) as u64);
-    let text = n_matches.saturating_mul(group.question.len() as u64);
-    let text = text.saturating_add(answers.saturating_mul(n_plays));
-    let max_text_bytes = text.saturating_mul(per_match);
+pub(crate) fn check_work(work: &GroupWork) -> Result<(), Problem> {
+    let GroupWork { n_matches, max_votes, max_text_bytes } = *work;
     let wanted = "; wanted fewer completions, rounds or votes";
     if max_votes > MAX_GROUP_VOTES {
         return Err(Problem::Invalid(format!(

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, header};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 
+use crate::body_blocks::BodyBlocks;
 use crate::body_budget::BodyShare;
 use crate::client::Client;
 use crate::heavy;
@@ -30,9 +31,9 @@ const MAX_NAME_BYTES: usize = 200;
 /// The client of a request: its tenant or else its address, and its own name.
 ///
 /// # Errors
-/// [`Problem::Invalid`] if the name is too long.
+/// [`Problem::Invalid`] if the name is too long, not clear or no text.
 pub(crate) fn client_of(request: &Request, tenant: Option<&str>) -> Result<Client, Problem> {
-    let name = header_text(request.headers(), CLIENT);
+    let name = one_header(request.headers(), CLIENT)?;
     if let Some(name) = name.filter(|name| name.len() > MAX_NAME_BYTES) {
         let n = name.len();
         let reason = format!("header {CLIENT} has {n} bytes, wanted at most {MAX_NAME_BYTES}");
@@ -48,10 +49,34 @@ pub(crate) fn client_of(request: &Request, tenant: Option<&str>) -> Result<Clien
     })
 }
 
+/// Text of a header that has one meaning; `None` if it is missing or blank.
+///
+/// # Errors
+/// [`Problem::Invalid`] if it is repeated with different values, or no text.
+pub(crate) fn one_header<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    match values.all(|value| Some(value) == first) {
+        true => header_text(headers, name),
+        false => Err(Problem::Invalid(format!("header {name} comes with different values"))),
+    }
+}
+
 /// Text of a header; `None` if it is missing or blank.
-pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let text = std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
-    Some(text).filter(|text| !text.trim().is_empty())
+///
+/// # Errors
+/// [`Problem::Invalid`] if it is no text: a header that was sent is never read as missing.
+pub(crate) fn header_text<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = std::str::from_utf8(value.as_bytes())
+        .map_err(|_| Problem::Invalid(format!("header {name} is not UTF-8: {value:?}")))?;
+    Ok(Some(text).filter(|text| !text.trim().is_empty()))
 }
 
 /// The job id in the path.
@@ -75,11 +100,23 @@ impl<T: DeserializeOwned> FromRequest<ServerState> for Input<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &ServerState) -> Result<Self, Problem> {
+        HeldInput::from_request(request, state).await.map(|HeldInput(body, _)| Self(body))
+    }
+}
+
+/// A JSON body with its share of the memory for bodies, for work on it that takes long.
+pub(crate) struct HeldInput<T>(pub(crate) T, pub(crate) BodyShare);
+
+impl<T: DeserializeOwned> FromRequest<ServerState> for HeldInput<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ServerState) -> Result<Self, Problem> {
         let mut share = state.bodies.share();
         let body = read_body(request, &mut share).await?;
-        heavy::work_on(body.len(), || {
+        heavy::work_on(body.n_bytes(), || {
+            let body = body.joined();
             share.resize(parsed_bytes(&body))?;
-            object(&body).map(Self)
+            object(&body).map(|read| Self(read, share))
         })
     }
 }
@@ -154,7 +191,7 @@ fn parsed_bytes(text: &[u8]) -> usize {
 /// # Errors
 /// [`Problem::TooLarge`], [`Problem::BodyTimeout`], [`Problem::TooManyBodies`];
 /// [`Problem::Malformed`] if the body breaks off.
-async fn read_body(request: Request, share: &mut BodyShare) -> Result<Vec<u8>, Problem> {
+async fn read_body(request: Request, share: &mut BodyShare) -> Result<BodyBlocks, Problem> {
     check_encoding(request.headers())?;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -163,17 +200,18 @@ async fn read_body(request: Request, share: &mut BodyShare) -> Result<Vec<u8>, P
     }
     let mut pieces = request.into_body().into_data_stream();
     let read = async {
-        let mut body = Vec::new();
+        let mut body = BodyBlocks::default();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|_| {
                 Problem::Malformed("the body could not be read to its end".to_owned())
             })?;
-            if body.len() + piece.len() > MAX_BODY_BYTES {
+            let n_bytes = body.n_bytes() + piece.len();
+            if n_bytes > MAX_BODY_BYTES {
                 return Err(too_large());
             }
             // grows by what has come, not by what was announced
-            share.resize(body.len() + piece.len())?;
-            body.extend_from_slice(&piece);
+            share.resize(n_bytes)?;
+            body.push(&piece);
         }
         Ok(body)
     };

@@ -40,6 +40,8 @@ pub(crate) struct Operation {
     problems: &'static [u16],
     /// True if the route needs no token.
     pub(crate) is_open: bool,
+    /// True if the answer is made at once, where the sockets are: it waits for no other request.
+    pub(crate) is_at_once: bool,
     /// True if the body is a stream of groups.
     is_stream: bool,
     pub(crate) handler: MethodRouter<ServerState>,
@@ -93,6 +95,7 @@ impl Operation {
             answer: (200, JSON, object),
             problems: &[],
             is_open: false,
+            is_at_once: false,
             is_stream: false,
             handler,
         }
@@ -146,6 +149,11 @@ impl Operation {
     /// The route needs no token.
     pub(crate) fn open(self) -> Self {
         Self { is_open: true, ..self }
+    }
+
+    /// The answer is made at once: it takes no lock for long and reads no body.
+    pub(crate) fn at_once(self) -> Self {
+        Self { is_at_once: true, ..self }
     }
 }
 

@@ -12,6 +12,7 @@ use axum::http::{HeaderName, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
+use tokio::task::JoinSet;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::api;
@@ -37,11 +38,14 @@ struct AccessCheck {
     state: ServerState,
     /// Paths that need no token, for the probes that watch the server.
     open_paths: Arc<[&'static str]>,
+    /// Paths that are answered at once, where the sockets are.
+    at_once_paths: Arc<[&'static str]>,
     pages: Arc<PageGuard>,
 }
 
 impl Server {
-    /// Must be called inside a tokio runtime.
+    /// Must be called inside a tokio runtime: requests are worked on there. The router may be
+    /// served in another one, where it answers probes whatever the requests do.
     pub fn new(scorer: ScorerHandle) -> Self {
         Self { state: ServerState::new(scorer) }
     }
@@ -56,8 +60,10 @@ impl Server {
         });
         let open = operations.iter().filter(|operation| operation.is_open);
         let open_paths = open.map(|operation| operation.path).collect();
+        let at_once = operations.iter().filter(|operation| operation.is_at_once);
+        let at_once_paths = at_once.map(|operation| operation.path).collect();
         let pages = Arc::new(PageGuard::new(&self.state.scorer.config.host_names));
-        let access = AccessCheck { state: self.state.clone(), open_paths, pages };
+        let access = AccessCheck { state: self.state.clone(), open_paths, at_once_paths, pages };
         // the page and its document need no token; requests sent from the page do
         let page = SwaggerUi::new("/docs").config(Config::new(["/openapi.json"]));
         let routes = operations.into_iter().fold(Router::new().merge(page), |router, operation| {
@@ -91,7 +97,10 @@ async fn observe(State(access): State<AccessCheck>, mut request: Request, next: 
     let response = match client {
         Ok(client) => {
             request.extensions_mut().insert(client);
-            next.run(request).await
+            match access.at_once_paths.contains(&route) {
+                true => next.run(request).await,
+                false => worked_on(&access.state, next.run(request)).await,
+            }
         }
         Err(problem) if route == flight::ROUTE => flight::refused(problem),
         Err(problem) => problem.into_response(),
@@ -103,10 +112,24 @@ async fn observe(State(access): State<AccessCheck>, mut request: Request, next: 
     response
 }
 
+/// Works on a request on the server's own runtime, whatever runtime has the sockets. The work is
+/// dropped with this future, when the client goes.
+async fn worked_on(
+    state: &ServerState,
+    work: impl Future<Output = Response> + Send + 'static,
+) -> Response {
+    let mut task = JoinSet::new();
+    task.spawn_on(work, &state.runtime);
+    let ended = task.join_next().await.and_then(Result::ok);
+    let broken = || Problem::Internal("working on the request broke down".to_owned());
+    ended.unwrap_or_else(|| broken().into_response())
+}
+
 /// Refuses requests of web pages if there are no tokens.
 ///
 /// # Errors
-/// [`Problem::FromPage`], [`Problem::UnsupportedType`]
+/// [`Problem::FromPage`], [`Problem::UnsupportedType`]; [`Problem::Invalid`] for a header that is
+/// no text.
 fn check_headers(access: &AccessCheck, request: &Request) -> Result<(), Problem> {
     let header = |name: HeaderName| header_text(request.headers(), name.as_str());
     let is_probe = access.open_paths.contains(&request.uri().path());
@@ -115,9 +138,9 @@ fn check_headers(access: &AccessCheck, request: &Request) -> Result<(), Problem>
     }
     let authority = request.uri().authority().map(Authority::as_str);
     access.pages.check(PageHeaders {
-        host: header(header::HOST).or(authority),
-        origin: header(header::ORIGIN),
-        content_type: header(header::CONTENT_TYPE),
+        host: header(header::HOST)?.or(authority),
+        origin: header(header::ORIGIN)?,
+        content_type: header(header::CONTENT_TYPE)?,
     })
 }
 
@@ -133,8 +156,11 @@ fn tenant<'a>(access: &'a AccessCheck, request: &Request) -> Result<Option<&'a s
         return Ok(None);
     }
     let header = header_text(request.headers(), header::AUTHORIZATION.as_str());
-    let (scheme, given) =
-        header.and_then(|value| value.split_once(' ')).ok_or(Problem::Unauthorized)?;
+    let (scheme, given) = header
+        .ok()
+        .flatten()
+        .and_then(|value| value.split_once(' '))
+        .ok_or(Problem::Unauthorized)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Problem::Unauthorized);
     }

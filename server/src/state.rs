@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::body_budget::BodyBudget;
@@ -19,6 +20,8 @@ pub(crate) struct ServerState {
     pub(crate) barrier: Barrier,
     /// Memory for the bodies that are read.
     pub(crate) bodies: BodyBudget,
+    /// The runtime on which requests are worked on.
+    pub(crate) runtime: Handle,
     is_closing: Arc<watch::Sender<bool>>,
 }
 
@@ -27,7 +30,7 @@ impl ServerState {
     pub(crate) fn new(scorer: ScorerHandle) -> Self {
         let barrier = Barrier::new(scorer.clone());
         let bodies = BodyBudget::new(scorer.config.max_body_memory);
-        Self { scorer, barrier, bodies, is_closing: Arc::default() }
+        Self { scorer, barrier, bodies, runtime: Handle::current(), is_closing: Arc::default() }
     }
 
     /// True once the server takes no new groups.

@@ -38,7 +38,7 @@ pub struct ScoreGroupRequest {
     pub tournament: Option<TournamentKind>,
     /// Number of rounds of a Swiss tournament, instead of the server's.
     pub rounds: Option<u32>,
-    /// Votes per match, an odd number or a rule, instead of the server's.
+    /// Votes per match, a number or a rule, instead of the server's.
     pub votes: Option<VoteRule>,
     /// Seed of every draw; a hash of the group if left out.
     #[serde(default, deserialize_with = "seed")]

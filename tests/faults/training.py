@@ -2,6 +2,7 @@
 bytes of a run that nobody disturbed.
 """
 
+import json
 import random
 import shutil
 import signal
@@ -29,6 +30,7 @@ SFT = (
     "configs/nano-policy.toml",
     "trainer.steps=24",
     "trainer.batch_size=8",
+    "trainer.learner.optim.schedule.warmup_updates=4",
     "checkpoint.every=4",
     "checkpoint.keep_last=0",
 )
@@ -124,7 +126,8 @@ def told_to_end(tally, program, seed, settings):
         if ran:
             tally.check(code == wanted, "lost", f"{sent.name}: exit {code}, wanted {wanted}")
             metrics = run.dir / "metrics.jsonl"
-            n_steps = len(metrics.read_text().splitlines()) if metrics.exists() else 0
+            lines = metrics.read_text().splitlines() if metrics.exists() else []
+            n_steps = max((json.loads(line)["step"] for line in lines), default=0)
             saved = [int(path.name[5:]) for path in run.dir.glob("checkpoints/step_*")]
             whole_step = max(saved, default=0) == n_steps
             tally.check(whole_step, "lost", f"{sent.name}: {n_steps} steps, saved at {saved}")

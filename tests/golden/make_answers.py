@@ -349,6 +349,45 @@ texts("gold-in-solution", "We add them, so the answer is $\\boxed{12}$.", ["\\bo
 texts("gold-in-dollars", "$\\frac{3}{4}$", ["\\boxed{\\frac34}", "0.75", "3/4", "\\boxed{3}",
     "\\boxed{4}"])
 
+# forms that were misread once
+boxed("infix", ["\\frac{3}{56}", "120"], [
+    "{3 \\over 56}", "{10 \\choose 3}", "{3 \\over 55}", "{10 \\choose 4}",
+])
+boxed("angles", ["45^\\circ", "45"], [
+    "\\angle A = 45^\\circ", "m\\angle ABC = 45^\\circ", "\\angle A = 54^\\circ",
+])
+boxed("marks", ["\\vec{a}+\\vec{b}", "\\dot{x}_0 t"], [
+    "\\vec{b}+\\vec{a}", "\\vec{a}-\\vec{b}", "t\\dot{x}_0", "\\dot{x}_{0} t", "x_0 t",
+    "\\ddot{x}_0 t",
+])
+boxed("switches", ["7"], ["\\bf 7", "\\large 7", "\\fbox{7}", "\\bf{8}", "{\\large 7}"])
+boxed("matrix-forms", ["\\begin{pmatrix} 2 & 4 \\\\ 6 & 8 \\end{pmatrix}"], [
+    "\\left(\\begin{matrix}2&4\\\\6&8\\end{matrix}\\right)",
+    "\\left[\\begin{array}{cc}2&4\\\\6&8\\end{array}\\right]",
+    "2\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "2\\begin{pmatrix}1&2\\\\3&5\\end{pmatrix}",
+])
+boxed("symbolic-counts", ["\\frac{n(n-1)}{2}", "n!"], [
+    "\\binom{n}{2}", "{n \\choose 2}", "\\binom{n}{3}", "n\\cdot (n-1)!", "\\frac{(n+1)!}{n+1}",
+    "(n-1)!",
+])
+boxed("large-counts", ["2024!"], ["2024\\cdot 2023!", "\\frac{2025!}{2025}", "2023!"])
+boxed("symbolic-roots", ["\\sqrt[n]{a}"], ["a^{1/n}", "a^{\\frac1n}", "\\sqrt{a}"])
+boxed("infinite-ends", ["x > 3", "(1,2)", "(-\\infty,3)"], [
+    "(-\\infty,0)", "\\mathbb{R}", "(3,\\infty)", "(2,3)", "(1,\\infty)", "(-\\infty,\\infty)",
+])
+boxed("sum-assignments", ["m+n=204", "204"], ["204", "m+n=204", "m+n=205", "205"])
+boxed("reversed-chains", ["0 < a \\leq \\frac14"], [
+    "\\frac14 \\ge a > 0", "0 < a \\le \\frac14", "0 > a \\ge \\frac14",
+])
+boxed("unread", ["\\sum_{k=1}^{n} k", "\\int_0^1 x\\,dx"], [
+    "\\sum_{k=1}^n k", "\\sum_{k=1}^n k^2", "\\int_0^1x\\,dx", "\\int_0^2 x\\,dx",
+])
+boxed("dots", ["103", "1+2+\\cdots+100"], ["1+2+\\cdots+100", "103", "5050"])
+boxed("large-percentages", ["25", "0.5"], ["2500\\%", "250\\%", "25\\%", "0.5\\%"])
+boxed("angle-brackets", ["(1,2,3)"], [
+    "\\langle 1,2,3\\rangle", "\\left\\langle 1, 2, 3 \\right\\rangle", "\\langle 1,2\\rangle",
+])
+
 
 def reference(gold):
     has_math = "$" in gold.replace("\\$", "") or "\\boxed" in gold

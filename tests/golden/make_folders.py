@@ -25,6 +25,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 import transformers
 from folder_variants import VARIANTS
+from folder_variants_more import MORE
 from make_models import randomise
 from safetensors.torch import save
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
@@ -174,7 +175,8 @@ def main():
     for old in (OUT / "weights").iterdir():
         old.unlink()
     made = {}
-    for name, family, change, extra in VARIANTS:
+    more = [(f"{family}: {name}", family, change, extra) for name, family, change, extra in MORE]
+    for name, family, change, extra in VARIANTS + more:
         folder = Folder(family, *bases[family])
         change(folder)
         files = folder.written()

@@ -17,7 +17,7 @@ from scipy.optimize import minimize, root
 from scipy.special import expit, log_expit
 
 SEED = 20261129
-POSITION_BIAS_PRIOR_SD = 1.0
+POSITION_BIAS_PRIOR_SD = 2.0
 
 
 def draw_games(rng, theta, beta, pairs, n_votes):

@@ -4,9 +4,10 @@
     pip install torch==2.11.0 transformers==5.23.0
     python tests/golden/make_templates.py
 
-The file holds four chats, and templates of which each exercises one kind of thing. A new template
-is a row with `name`, `template` and the `special` tokens that are set; this script adds what
-transformers renders of each chat, or the `error` that it raises. The day is fixed.
+The file holds six chats, and templates of which each exercises one kind of thing. A new template
+is a row with `name`, `template`, the `special` tokens that are set, and the `kwargs` if there are
+any; this script adds what transformers renders of each chat, or the `error` that it raises. The day
+is fixed.
 """
 
 import datetime
@@ -41,10 +42,11 @@ def tokenizer(special):
     return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
 
 
-def render(template, special, chat, opening):
+def render(row, chat, opening):
     try:
-        text = tokenizer(special).apply_chat_template(
-            chat, chat_template=template, tokenize=False, add_generation_prompt=opening
+        text = tokenizer(row["special"]).apply_chat_template(
+            chat, chat_template=row["template"], tokenize=False, add_generation_prompt=opening,
+            **row.get("kwargs", {}),
         )
     except RecursionError:
         raise
@@ -60,7 +62,7 @@ def main():
     for row in rows:
         # with and without the opening of an answer by turns
         row["rendered"] = [
-            render(row["template"], row["special"], chat, at % 2 == 0)
+            render(row, chat, at % 2 == 0)
             for at, chat in enumerate(chats)
         ]
     value = {

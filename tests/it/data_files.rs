@@ -92,6 +92,25 @@ fn files_of_other_formats_are_refused_by_name() {
     let output = arg(&dir.path().join("out"));
     let message = refuse(&["score", &config, "--input", &csv, "--output", &output]);
     assert!(message.contains("g.csv: unknown file type; wanted JSON Lines"), "{message}");
+    let empty = file(dir.path(), "g.jsonl", "\n");
+    let message = refuse(&["score", &config, "--input", &empty, "--output", &output]);
+    assert!(message.contains("g.jsonl: no rows in this file"), "{message}");
+}
+
+#[test]
+fn score_reads_the_answers_of_verl_and_fails_where_no_row_has_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", RULE);
+    let output = arg(&dir.path().join("out"));
+    let row = r#"{"prompt": [{"role": "user", "content": "1+6?"}], "completions": ["7", "8"]"#;
+    let verl = format!("{row}, \"reward_model\": {{\"ground_truth\": 7}}}}");
+    let verl = file(dir.path(), "v.jsonl", &verl);
+    succeed(&["score", &config, "--input", &verl, "--output", &output]);
+    let lines = std::fs::read_to_string(dir.path().join("out/rewards.jsonl")).unwrap();
+    assert_eq!(json_lines(&lines)[0]["rewards"], serde_json::json!([1.0, 0.0]));
+    let none = file(dir.path(), "n.jsonl", &format!("{row}}}"));
+    let message = refuse(&["score", &config, "--input", &none, "--output", &output]);
+    assert!(message.contains("no row has a known answer (column `answer`)"), "{message}");
 }
 
 #[test]
@@ -107,7 +126,7 @@ fn sft_goes_on_where_no_example_of_a_batch_fits_and_ends_where_none_of_the_file_
         let text = format!(
             "[run]\nname = \"{name}\"\noutput_dir = {:?}\n\
              [model]\npath = \"tests/golden/models/tiny-qwen2\"\n[data]\npath = {data:?}\n\
-             [trainer]\nsteps = 4\nbatch_size = 1\nmax_length = 64\n",
+             [trainer]\nsteps = 24\nbatch_size = 1\nmax_length = 64\n",
             arg(dir.path())
         );
         file(dir.path(), &format!("{name}.toml"), &text)
@@ -117,9 +136,16 @@ fn sft_goes_on_where_no_example_of_a_batch_fits_and_ends_where_none_of_the_file_
     let steps = json_lines(&metrics);
     let n_updates = steps.iter().filter(|step| step.get("loss").is_some()).count();
     let n_skipped: f64 = steps.iter().map(|step| step["skipped_examples"].as_f64().unwrap()).sum();
-    assert_eq!((steps.len(), n_updates, n_skipped), (4, 2, 2.0));
+    assert_eq!((steps.len(), n_updates, n_skipped), (24, 12, 12.0));
+    // the schedule follows the steps: a step without an update is one, too
+    let last = steps.iter().rfind(|step| step.get("learning_rate").is_some()).unwrap();
+    assert!(last["step"].as_u64().unwrap() >= 23);
     let output = joust(&["sft", &run("none", &[chat(&long), chat(&long)])]).output().unwrap();
     let message = told(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
-    assert!(message.contains("error: none of the last 2 examples fits"), "{message}");
+    assert!(message.contains("error: none of the last 3 examples fits"), "{message}");
+    // a model that cannot be opened costs no run
+    let some = dir.path().join("some.toml").display().to_string();
+    refuse(&["sft", &some, "--clean", "model.path=tests/golden/models"]);
+    assert!(dir.path().join("some/metrics.jsonl").exists());
 }

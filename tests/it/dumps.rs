@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::binary::{arg, file, json_lines, not_run, root, succeed, told};
+use crate::binary::{arg, file, json_lines, not_run, refuse, root, succeed, told};
 use crate::serving::Server;
 
 fn groups(dir: &std::path::Path) -> String {
@@ -224,4 +224,24 @@ fn pairs_and_best_do_not_join_groups_of_one_name_in_different_sets() {
         best.iter().map(|row| texts(row, ["prompt", "completion", "group_id"])).collect();
     seen.sort();
     assert_eq!(seen, [["1+1?", "2", "0"], ["1+1?", "2", "0"], ["2+2?", "4", "0"]]);
+    // a judge that replays them would take one group's votes for another's
+    let replay = format!("reward.judge.dump={}", dump.display());
+    let (input, output) = (groups(dir.path()), arg(&dir.path().join("replayed")));
+    let score = ["score", "configs/quickstart.toml", "--input", &input, "--output", &output];
+    let message = refuse(&[&score[..], &["reward.judge.kind=replay", &replay]].concat());
+    assert!(message.contains("groups of one name cannot be told apart"), "{message}");
+    // and no output replaces what was read
+    let table = arg(&dump.join("completions.parquet"));
+    let message = refuse(&["dump", "best", &arg(&dump), "--output", &table]);
+    assert!(message.contains("the output is JSON Lines"), "{message}");
+    let message = refuse(&[
+        "generate",
+        "--model",
+        "data/models/nano-policy",
+        "--input",
+        &input,
+        "--output",
+        &input,
+    ]);
+    assert!(message.contains("is the input"), "{message}");
 }

@@ -176,11 +176,12 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
         (
             "{\"prompt\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}],\
              \"completions\":[\"b\"]}",
-            ":1: column `prompt` message 1: a part of content has type \"image\", wanted parts of text",
+            ":1: column `prompt` message 1: a part of content has type \"image\", wanted parts of \
+             text",
         ),
         (
             "{\"prompt\":\"a\",\"completions\":[[{\"role\":\"tool\",\"content\":\"4\"}]]}",
-            ":1: a completion of messages has none of the role `assistant`",
+            ":1: column `completions` a completion of messages has none of the role `assistant`",
         ),
         (
             "{\"prompt\":\"a\",\"completions\":[\"b\"],\"group_id\":\"x\"}\n\
@@ -205,7 +206,7 @@ fn groups_and_pairs_are_refused_by_line_and_leave_nothing() {
     let input = file(dir.path(), "pairs.jsonl", blank);
     check(
         &["judge", QUICKSTART, "--input", &input, "--output", &output],
-        &["pairs.jsonl:1: prompt has a blank message of the user (message 1)"],
+        &["pairs.jsonl:1: column `prompt` has a blank message of the user (message 1)"],
     );
     assert!(!Path::new(&output).exists());
 }

@@ -197,6 +197,23 @@ fn http2_member_whose_client_gave_up_and_retried_is_one_member() {
 }
 
 #[test]
+fn http2_members_of_a_large_group_wait_together_on_one_connection() {
+    // more than the 200 streams that HTTP libraries allow by default
+    const SIZE: usize = 300;
+    let server = start(&[&format!("serve.group_size={SIZE}")]);
+    let [_, slime, ..] = &PROTOCOLS;
+    let mut connection = Http2::connect(&server.address);
+    for at in 0..SIZE {
+        connection.send(&ask(slime, "2+2?", (&at.to_string(), 0), |_, _| None));
+    }
+    let answers = connection.answers(SIZE);
+    for (stream, (status, answer)) in &answers {
+        assert_eq!(*status, 200, "{stream}: {answer}");
+        assert!((slime.reward)(answer).is_some(), "{stream}: {answer}");
+    }
+}
+
+#[test]
 fn equal_completions_of_clients_that_wait_are_different_members() {
     let server = start(&["serve.settle_s=0.1"]);
     // without an id, and with ids that differ
@@ -246,6 +263,34 @@ fn late_member_is_judged_with_the_others_however_often_they_retry() {
     });
     let (right, wrong) = (rewards[0].min(rewards[3]), rewards[1].max(rewards[2]));
     assert!(right > wrong, "{rewards:?}");
+}
+
+/// The group is judged between the end of a client's connection and the moment at which its request
+/// is given up, or after it: no answer is lost to a socket that is closed.
+#[test]
+fn client_that_goes_as_its_group_is_judged_finds_its_answer() {
+    let server = start(&[]);
+    // without a known answer the judge fails for the whole group, and a retry begins another one
+    let [judged @ .., _nemo_gym] = &PROTOCOLS;
+    for (protocol, round) in judged.iter().flat_map(|it| (0..4).map(move |round| (it, round))) {
+        let prompt = format!("{} {round}: 2+2?", protocol.name);
+        let send = |said| {
+            let request = ask(protocol, &prompt, (said, 0), HEADERS[0]);
+            WaitingClient::send(&server.address, &request)
+        };
+        let (gone, wrong) = (send("4"), send("5"));
+        until_waiting(&server, 2);
+        drop(gone);
+        std::thread::sleep(Duration::from_millis(50));
+        let last = send("22");
+        let others = [last.answer(), wrong.answer()];
+        assert!(others.iter().all(|(status, _)| *status == 200), "{others:?}");
+        let again = send("4").answer_within(LIMIT);
+        let (status, answer) = again.expect("the answer of the group that was judged");
+        let reward = (protocol.reward)(&answer);
+        assert!(status == 200 && reward > (protocol.reward)(&others[0].1), "{answer}");
+        assert_eq!(server.request("GET /health", "").1["open_cohorts"], 0);
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod golden;
 mod gone;
 mod held_judge;
 mod http;
+mod judge_prompt_size;
 mod judge_servers;
 mod killed;
 mod nano;

@@ -201,9 +201,17 @@ fn sft_stops_at_a_signal_and_goes_on() {
         assert!(Instant::now() < end, "no step was made");
         std::thread::yield_now();
     }
-    run.send("-TERM");
+    // a closed terminal asks for an end, too, unless the program was started to outlive it
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let (signal, wanted) = match ignored.trim().ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f'])
+    {
+        true => ("-TERM", 143),
+        false => ("-HUP", 129),
+    };
+    run.send(signal);
     let (code, said) = run.end();
-    assert_eq!(code, Some(143), "{said}");
+    assert_eq!(code, Some(wanted), "{said}");
     let step: u64 = said
         .split("Stopped after step ")
         .nth(1)

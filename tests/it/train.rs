@@ -116,6 +116,12 @@ fn train_gives_the_same_bytes_for_the_same_seed_and_after_a_kill() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(told(&output).contains("key `trainer.num_iterations` differs"), "{}", told(&output));
+    // a start that is refused leaves no trace
+    let starts = || std::fs::read_to_string(folder("killed/short/starts.jsonl")).unwrap();
+    let before = starts();
+    let output = joust(&args(&folder("killed"), &["--resume", "train.steps=1"])).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert_eq!(starts(), before);
     // it may go on for longer, at another place; its first start and the change are noted
     let first = std::fs::read_to_string(folder("killed/short/run.json")).unwrap();
     std::fs::rename(folder("killed"), folder("moved")).unwrap();
@@ -171,6 +177,26 @@ fn train_stops_at_a_failing_judge_or_masks_its_groups_and_goes_on() {
     let last = metrics(&run).pop().unwrap();
     assert_eq!(last["updates"], 0.0);
     assert!(last["frac_reward_missing"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn train_stops_where_all_completions_are_truncated_and_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = ["rollout.max_completion_length=2", "trainer.mask_truncated_completions=true"];
+    let output = joust(&args(dir.path(), &short)).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    for part in ["step 1: all ", "rollout.max_completion_length = 2", "--resume"] {
+        assert!(told(&output).contains(part), "{}", told(&output));
+    }
+    assert!(!dir.path().join("short/step_00001").exists());
+    // with such engines no run begins, and none is deleted
+    let run = dir.path().join("short");
+    succeed(&args(dir.path(), &["train.steps=2"]));
+    let before = std::fs::read(run.join("metrics.jsonl")).unwrap();
+    let tight = ["--clean", "train.steps=2", "rollout.engine.step_tokens=1"];
+    let output = joust(&args(dir.path(), &tight)).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert_eq!(std::fs::read(run.join("metrics.jsonl")).unwrap(), before);
 }
 
 #[test]

@@ -90,11 +90,12 @@ impl SftTrainer {
 
     /// One update: loss = −Σ log p(token) / number of completion tokens in the batch. Without an
     /// example that has a prompt, a completion and at most `max_length` tokens there is no update,
-    /// and the metrics have no loss.
+    /// and the metrics have no loss. `place` is the update's place in the schedule: the number of
+    /// steps before it, with those that made no update.
     ///
     /// # Errors
     /// [`Error::NotFinite`], [`Error::BadWeights`].
-    pub fn step(&mut self, examples: &[SftExample]) -> Result<Metrics, Error> {
+    pub fn step(&mut self, examples: &[SftExample], place: u64) -> Result<Metrics, Error> {
         let fits = |row: &TokenRow<'_, u32>| {
             !row.prompt.is_empty()
                 && !row.completion.is_empty()
@@ -120,7 +121,7 @@ impl SftTrainer {
             n_top += tokens.is_top.sum(Kind::Int64).double_value(&[]);
             entropy += tokens.entropies.sum(Kind::Double).double_value(&[]);
         }
-        let (lr, grad_norm) = self.learner.update(self.n_updates())?;
+        let (lr, grad_norm) = self.learner.update(place)?;
         let n_tokens: usize = lengths.iter().sum();
         Ok(Metrics::from([
             ("loss".to_owned(), loss_sum),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use joust_engine::{Engine, Request, RequestId, SamplingParams};
 use joust_schema::prompt::Prompt;
-use joust_schema::rows;
 use joust_schema::tables::FinishReason;
 use serde::Serialize;
 
@@ -68,7 +67,8 @@ struct SampleRow {
 }
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let rows = rows::read_all(&args.input, &["prompt", "messages"], |row| {
+    output::check_other_file(&args.input, args.output.as_deref())?;
+    let rows = data_rows::read_all(&args.input, &["prompt", "messages"], |row| {
         Ok((row.place(), data_rows::prompt(row)?))
     })?;
     let mut engine = args.model.open_engine()?;

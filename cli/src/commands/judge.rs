@@ -9,7 +9,7 @@ use joust_reward::{VoteTally, no_reply_text, prompt};
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
 use joust_schema::prompt::{Completion, Prompt};
-use joust_schema::rows::{self, Row};
+use joust_schema::rows::{MESSAGES, Row, VERL_COLUMN};
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
 use serde::{Deserialize, Serialize};
@@ -49,8 +49,8 @@ struct AnswerPair {
 }
 
 impl AnswerPair {
-    const COLUMNS: [&str; 6] =
-        ["prompt", "messages", "completion_a", "completion_b", "winner", "answer"];
+    const COLUMNS: [&str; 7] =
+        ["prompt", MESSAGES, "completion_a", "completion_b", "winner", "answer", VERL_COLUMN];
 
     fn of(row: &Row) -> Result<Self, joust_schema::Error> {
         Ok(Self {
@@ -112,7 +112,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     if n_votes == 0 {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
-    let rows = rows::read_all(&args.input, &AnswerPair::COLUMNS, AnswerPair::of)?;
+    let rows = data_rows::read_all(&args.input, &AnswerPair::COLUMNS, AnswerPair::of)?;
     let mut judge = open_scorer(&config, &args.output)?.into_judge().ok_or_else(|| {
         UserError::new("reward.kind is correct, which needs no judge; choose win_rate")
     })?;
@@ -184,7 +184,8 @@ fn submit_votes(
         for vote in 0..n_votes {
             let a_shown_first = starts_with_a == vote.is_multiple_of(2);
             let id = VoteId(submitted.len() as u64);
-            let answer = |text: &str| prompt::strip_thinking(text).to_owned();
+            let question = row.prompt.question();
+            let answer = |text: &str| prompt::answer(&question, text).to_owned();
             let (a, b) = (answer(&row.completion_a.0), answer(&row.completion_b.0));
             let (answer_first, answer_second) = if a_shown_first { (a, b) } else { (b, a) };
             let seed = seed.child("vote", u64::from(vote));
@@ -199,7 +200,7 @@ fn submit_votes(
                 },
                 vote,
                 attempt: 0,
-                question: row.prompt.question(),
+                question,
                 answer_first,
                 answer_second,
                 reference: row.answer.clone(),

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use joust_schema::rows;
 use serde::Serialize;
 
-use crate::commands::ModelArgs;
+use crate::commands::{ModelArgs, data_rows};
 use crate::output;
 
 /// Arguments of `joust logprobs`.
@@ -32,7 +31,8 @@ struct LogprobsRow {
 }
 
 pub(crate) fn run(args: LogprobsArgs) -> anyhow::Result<()> {
-    let rows = rows::read_all(&args.input, &["prompt", "completion"], |row| {
+    output::check_other_file(&args.input, args.output.as_deref())?;
+    let rows = data_rows::read_all(&args.input, &["prompt", "completion"], |row| {
         let prompt: String = row.required("prompt")?;
         let completion: String = row.required("completion")?;
         Ok((row.place(), prompt, completion))

@@ -13,10 +13,11 @@ use joust_reward::rating::bradley_terry::{
 };
 use joust_reward::rating::elo::{EloConfig, elo};
 use joust_reward::rating::{ELO_SCALE, GroupVotes, MatchVotes, VoteCounts, elo_number, win_rate};
-use joust_schema::rows::{self, Place, Row};
+use joust_schema::rows::{Place, Row};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
+use crate::commands::data_rows;
 use crate::failure::UserError;
 use crate::output;
 
@@ -105,6 +106,7 @@ struct RatingLine {
 }
 
 pub(crate) fn run(args: RateArgs) -> anyhow::Result<()> {
+    output::check_other_file(&args.input, args.output.as_deref())?;
     let (bradley_terry, elo) = settings(&args)?;
     let mut rows: BTreeMap<RecordedId, Vec<RecordedMatch>> = BTreeMap::new();
     for (place, row) in read_matches(&args.input)? {
@@ -247,7 +249,7 @@ fn read_matches(path: &Path) -> anyhow::Result<Vec<(Place, RecordedMatch)>> {
         "position_bias",
         "position_bias_stderr",
     ];
-    let matches = rows::read_all(path, &COLUMNS, |row| {
+    let matches = data_rows::read_all(path, &COLUMNS, |row| {
         let row_match = RecordedMatch {
             group_id: recorded_id(row, "group_id")?,
             member_a: recorded_id(row, "member_a")?,

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use joust_reward::rule::{self, Correctness};
-use joust_reward::{GroupRequest, VoteTally, dump, prompt};
+use joust_reward::{GroupRequest, RewardKind, VoteTally, dump, prompt};
 use joust_schema::ids::GroupId;
 use joust_schema::prompt::Completion;
-use joust_schema::rows::{self, Row};
+use joust_schema::rows::{MESSAGES, Row, VERL_COLUMN};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
 use crate::commands::votes::{refuse_no_votes, vote_warnings};
 use crate::commands::{ConfigArgs, data_rows, open_scorer};
+use crate::failure::UserError;
 use crate::output;
 
 /// Arguments of `joust score`.
@@ -41,6 +42,14 @@ struct GroupRewards {
 pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let Some(config) = args.config.start_scoring()? else { return Ok(()) };
     let groups = read_groups(&args.input, Seed::new(config.run.seed))?;
+    let is_correct = config.reward.kind == RewardKind::Correct;
+    if is_correct && groups.iter().all(|group| group.reference.is_none()) {
+        let text = format!(
+            "{}: no row has a known answer (column `answer`); reward.kind = \"correct\" needs them",
+            args.input.display()
+        );
+        return Err(UserError::new(text).into());
+    }
     let mut scorer = open_scorer(&config, &args.output)?;
     let bar = output::progress_bar(groups.len() as u64, "groups");
     let results = scorer.score_all(groups.clone(), &mut || bar.inc(1))?;
@@ -59,7 +68,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     output::json_lines(Some(&path), &lines)?;
     let n_votes: usize = results.iter().map(|result| result.votes.len()).sum();
     let n_missing = lines.iter().flat_map(|line| &line.rewards).filter(|r| r.is_none()).count();
-    let n_unread = n_not_understood(&groups);
+    let n_unread = if is_correct { n_not_understood(&groups) } else { 0 };
     if n_unread > 0 {
         output::note(format!(
             "{n_unread} completions count as wrong because their answer, or the known one, was not \
@@ -91,8 +100,10 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
 fn n_not_understood(groups: &[GroupRequest]) -> usize {
     let of_group = |group: &GroupRequest| {
         let known = group.reference.as_deref()?;
-        let is_unread =
-            |text: &&String| rule::correctness(text, known) == Correctness::NotUnderstood;
+        let is_unread = |text: &&String| {
+            let answer = prompt::answer(&group.question, text);
+            rule::correctness(answer, known) == Correctness::NotUnderstood
+        };
         Some(group.completions.iter().filter(is_unread).count())
     };
     groups.iter().filter_map(of_group).sum()
@@ -106,10 +117,11 @@ fn n_not_understood(groups: &[GroupRequest]) -> usize {
 /// # Errors
 /// The problem of the first row that is not a group, with its place.
 pub(crate) fn read_groups(input: &Path, seed: Seed) -> anyhow::Result<Vec<GroupRequest>> {
-    const COLUMNS: [&str; 5] = ["prompt", "messages", "completions", "answer", "group_id"];
+    const COLUMNS: [&str; 6] =
+        ["prompt", MESSAGES, "completions", "answer", VERL_COLUMN, "group_id"];
     let mut place_of_id = BTreeMap::new();
     let mut n_copies: BTreeMap<u64, u64> = BTreeMap::new();
-    let groups = rows::read_all(input, &COLUMNS, |row| {
+    let groups = data_rows::read_all(input, &COLUMNS, |row| {
         let mut group = group_request(row)?;
         let content = content_seed(seed, &group);
         let copy = n_copies.entry(content.0).or_default();
@@ -148,10 +160,7 @@ fn group_request(row: &Row) -> Result<GroupRequest, joust_schema::Error> {
         group_id: GroupId(group_id),
         // known once all groups before it are
         seed: Seed::new(0),
-        completions: completions
-            .iter()
-            .map(|text| prompt::with_opened_thought(&question, &text.0).into_owned())
-            .collect(),
+        completions: completions.into_iter().map(|text| text.0).collect(),
         question,
         reference: row.answer("answer")?,
         tournament: None,

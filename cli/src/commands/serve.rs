@@ -44,19 +44,30 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let (handle, thread) = spawn_scorer(&config, tokens)?;
     let judge = handle.judge().to_owned();
     let serve = &config.serve;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let workers = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the server's threads")?;
+    // sockets have a thread of their own: probes are answered while requests are worked on. A
+    // runtime of many threads, so that a long event of a stream moves to another one
+    let sockets = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("sockets")
+        .enable_all()
+        .build()
+        .context("starting the thread of the sockets")?;
     let address = format!("{}:{}", serve.host, serve.port);
     let listener = TcpListener::bind(&address).map_err(|error| {
         UserError::new(format!("{address}: {error}; choose another serve.host or serve.port"))
     })?;
     let address = listener.local_addr().context("asking for the server's address")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    runtime.block_on(async {
-        let server = Server::new(handle);
+    let server = {
+        let _inside = workers.enter();
+        Server::new(handle)
+    };
+    sockets.block_on(async {
         output::line(format!("joust serves on {scheme}://{address} (judge: {judge})"));
         let limit = Duration::from_secs_f64(serve.timeout_s);
         listen(server, listener, tls, limit).await.context("serving")?;
@@ -122,6 +133,8 @@ pub(super) fn plain_server(
     // the end of a client's bytes is handled by `gone`: HTTP/1.1 would overlook it behind bytes
     // that are not read yet, or close the connection of a client that waits for a quick answer
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).half_close(true);
+    // a client may send all members of its groups over one connection, and all wait at once
+    http.http2().max_concurrent_streams(None);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
     Ok(server)
 }

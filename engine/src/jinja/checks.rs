@@ -8,8 +8,8 @@ use super::display;
 use super::failure::{TemplateFailure, failure};
 use super::value::PyValue;
 
-/// Names of all checks. `filter` and `test` would ask for the names of filters and tests.
-const NAMES: [&str; 37] = [
+/// Names of all checks. `filter` and `test` are the interpreter's, which knows their names.
+const NAMES: [&str; 39] = [
     "boolean",
     "callable",
     "defined",
@@ -20,6 +20,7 @@ const NAMES: [&str; 37] = [
     "escaped",
     "even",
     "false",
+    "filter",
     "float",
     "ge",
     ">=",
@@ -44,6 +45,7 @@ const NAMES: [&str; 37] = [
     "sameas",
     "sequence",
     "string",
+    "test",
     "true",
     "undefined",
     "upper",

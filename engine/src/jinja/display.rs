@@ -3,7 +3,7 @@
 use super::value::{Callable, PyValue};
 
 /// Number of bytes at which a text is too long for a template.
-pub(super) const MAX_TEXT: usize = 1 << 26;
+pub(super) const MAX_TEXT: usize = 1 << 24;
 
 /// `str(value)`
 pub(super) fn text(value: &PyValue) -> String {
@@ -16,23 +16,42 @@ pub(super) fn text(value: &PyValue) -> String {
 
 /// `repr(value)`
 pub(super) fn repr(value: &PyValue) -> String {
-    match value {
+    let mut out = String::new();
+    write(value, false, &mut out);
+    out
+}
+
+/// Writes a value, at most so much that a caller finds the whole too long. A namespace may hold
+/// itself, so that one within another has no entries.
+fn write(value: &PyValue, in_namespace: bool, out: &mut String) {
+    if out.len() > MAX_TEXT {
+        return;
+    }
+    let text = match value {
         PyValue::Undefined(_) => "Undefined".to_owned(),
         PyValue::None => "None".to_owned(),
         PyValue::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
         PyValue::Int(value) => value.to_string(),
         PyValue::Float(value) => float(*value),
         PyValue::Text(text) => quoted(text),
-        PyValue::List(items) => format!("[{}]", joined(items)),
-        PyValue::Tuple(items) if items.len() == 1 => format!("({},)", repr(&items[0])),
-        PyValue::Tuple(items) => format!("({})", joined(items)),
-        PyValue::Dict(dict) => entries(dict.entries()),
-        PyValue::View(name, items) => format!("{name}([{}])", joined(items)),
+        PyValue::List(items) => return write_items(["[", "]"], items, in_namespace, out),
+        PyValue::Tuple(items) => {
+            let close = if items.len() == 1 { ",)" } else { ")" };
+            return write_items(["(", close], items, in_namespace, out);
+        }
+        PyValue::View(name, items) => {
+            out.push_str(name);
+            return write_items(["([", "])"], items, in_namespace, out);
+        }
+        PyValue::Dict(dict) => return write_entries(dict.entries(), in_namespace, out),
+        PyValue::Namespace(_) if in_namespace => "<Namespace {...}>".to_owned(),
+        PyValue::Namespace(dict) => {
+            out.push_str("<Namespace ");
+            write_entries(dict.borrow().entries(), true, out);
+            ">".to_owned()
+        }
         PyValue::Range(start, stop, 1) => format!("range({start}, {stop})"),
         PyValue::Range(start, stop, step) => format!("range({start}, {stop}, {step})"),
-        PyValue::Namespace(dict) => {
-            format!("<Namespace {}>", entries(dict.borrow().entries()))
-        }
         PyValue::Loop(state) => format!("<LoopContext {}/{}>", state.idx + 1, state.items.len()),
         PyValue::Callable(callable) => match &**callable {
             Callable::Macro { name, .. } => format!("<Macro {}>", quoted(name)),
@@ -42,27 +61,47 @@ pub(super) fn repr(value: &PyValue) -> String {
         },
         PyValue::Generator(_) => "<generator>".to_owned(),
         PyValue::Cycler(_) => "<Cycler>".to_owned(),
+    };
+    out.push_str(&text);
+}
+
+/// What stands for a value in Python that has no text of its own, only a place in memory.
+pub(super) fn without_text(value: &PyValue) -> Option<String> {
+    match value {
+        PyValue::Generator(_) => Some("a generator; `| list` gives its values".to_owned()),
+        PyValue::Cycler(_) => Some("a cycler".to_owned()),
+        PyValue::Callable(callable) => match &**callable {
+            Callable::Macro { .. } => None,
+            Callable::Method { name, .. } => Some(format!("the method `{name}` without a call")),
+            Callable::Function(name) => Some(format!("the function `{name}` without a call")),
+            Callable::Joiner { .. } => Some("a joiner without a call".to_owned()),
+        },
+        _ => None,
     }
 }
 
-/// Texts of items, at most so many that a caller finds the whole too long.
-fn joined(items: &[PyValue]) -> String {
-    let mut out = String::new();
+fn write_items([open, close]: [&str; 2], items: &[PyValue], in_namespace: bool, out: &mut String) {
+    out.push_str(open);
     for (idx, item) in items.iter().enumerate() {
         if idx > 0 {
             out.push_str(", ");
         }
-        out.push_str(&repr(item));
-        if out.len() > MAX_TEXT {
-            break;
-        }
+        write(item, in_namespace, out);
     }
-    out
+    out.push_str(close);
 }
 
-fn entries(entries: &[(PyValue, PyValue)]) -> String {
-    let entry = |(key, value): &(PyValue, PyValue)| format!("{}: {}", repr(key), repr(value));
-    format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+fn write_entries(entries: &[(PyValue, PyValue)], in_namespace: bool, out: &mut String) {
+    out.push('{');
+    for (idx, (key, value)) in entries.iter().enumerate() {
+        if idx > 0 {
+            out.push_str(", ");
+        }
+        write(key, in_namespace, out);
+        out.push_str(": ");
+        write(value, in_namespace, out);
+    }
+    out.push('}');
 }
 
 /// The shortest text that gives the number again, as Python writes it.

@@ -3,6 +3,7 @@
 mod lookup;
 mod sequences;
 mod strings;
+mod wrap;
 
 use lookup::lookup;
 
@@ -18,7 +19,7 @@ use super::value::PyValue;
 type Filtered = Result<PyValue, TemplateFailure>;
 
 /// Names of all filters.
-const NAMES: [&str; 50] = [
+const NAMES: [&str; 52] = [
     "abs",
     "attr",
     "batch",
@@ -30,6 +31,7 @@ const NAMES: [&str; 50] = [
     "dictsort",
     "e",
     "escape",
+    "filesizeformat",
     "first",
     "float",
     "forceescape",
@@ -69,11 +71,39 @@ const NAMES: [&str; 50] = [
     "urlencode",
     "wordcount",
     "wordwrap",
+    "xmlattr",
 ];
 
 /// Whether a filter of this name exists.
 pub(super) fn exists(name: &str) -> bool {
     NAMES.contains(&name)
+}
+
+/// Work of a filter: how much of the value it walks through.
+pub(super) fn work(name: &str, value: &PyValue) -> usize {
+    const DEEP: [&str; 11] = [
+        "dictsort",
+        "groupby",
+        "join",
+        "max",
+        "min",
+        "pprint",
+        "sort",
+        "string",
+        "tojson",
+        "unique",
+        "urlencode",
+    ];
+    let size = value.extent().size;
+    if let Some(text) = value.as_text() {
+        return text.len() / 16;
+    }
+    match name {
+        "attr" | "d" | "default" => 0,
+        _ if DEEP.contains(&name) => size,
+        "map" | "reject" | "rejectattr" | "select" | "selectattr" => size / 4,
+        _ => value.len().unwrap_or(0) / 4,
+    }
 }
 
 /// `value | name(arguments)`

@@ -8,7 +8,7 @@ use super::operators;
 use super::value::PyValue;
 
 /// Maximum width and precision.
-const MAX_WIDTH: usize = 1 << 20;
+const MAX_WIDTH: usize = 10_000;
 
 /// `format.format(*arguments)`
 pub(super) fn format(format: &str, arguments: &CallArguments) -> Result<String, TemplateFailure> {
@@ -31,6 +31,9 @@ impl Placeholders<'_> {
         let mut rest = format;
         while let Some(at) = rest.find(['{', '}']) {
             out.push_str(&rest[..at]);
+            if out.len() > display::MAX_TEXT {
+                return failure("a text that is too long");
+            }
             let brace = &rest[at..=at];
             rest = &rest[at + 1..];
             if let Some(after) = rest.strip_prefix(brace) {
@@ -161,16 +164,19 @@ fn formatted(value: &PyValue, specification: &str) -> Result<String, TemplateFai
     let number = |at: &mut usize| {
         let digits: String = chars[*at..].iter().take_while(|c| c.is_ascii_digit()).collect();
         *at += digits.len();
-        digits.parse::<usize>().ok().filter(|n| *n <= MAX_WIDTH)
+        match (digits.is_empty(), digits.parse::<usize>().ok().filter(|n| *n <= MAX_WIDTH)) {
+            (false, None) => failure("a width or precision that is too big"),
+            (_, number) => Ok(number),
+        }
     };
-    style.width = number(&mut at).unwrap_or(0);
+    style.width = number(&mut at)?.unwrap_or(0);
     if let Some(separator) = chars.get(at).filter(|c| [',', '_'].contains(c)) {
         style.grouping = Some(*separator);
         at += 1;
     }
     if chars.get(at) == Some(&'.') {
         at += 1;
-        match number(&mut at) {
+        match number(&mut at)? {
             Some(precision) => style.precision = Some(precision),
             None => return bad(),
         }

@@ -13,7 +13,7 @@ use super::display;
 use super::failure::{TemplateFailure, failure};
 use super::methods;
 use super::strftime::CalendarDate;
-use super::value::{Callable, CyclerState, PyDict, PyValue, range};
+use super::value::{Callable, CyclerState, MAX_KEYS, PyDict, PyValue, range};
 
 /// Maximum depth of calls and statements in each other while a template is rendered.
 const MAX_DEPTH: usize = 100;
@@ -21,9 +21,17 @@ const MAX_DEPTH: usize = 100;
 const MAX_OUTPUT: usize = display::MAX_TEXT;
 /// Maximum number of items of a list.
 const MAX_ITEMS: usize = 1 << 20;
-/// Maximum work of a rendering: statements and operations, and 64 bytes of text each. A long chat
-/// takes some ten thousand.
+/// Maximum depth of expressions in each other, in all macros that are called.
+const MAX_EXPRESSION_DEPTH: usize = 300;
+/// Maximum depth of values in each other. Messages are at most 128 deep.
+const MAX_VALUE_DEPTH: usize = 200;
+/// Maximum number of values in one, of 64 bytes of text each.
+const MAX_VALUE_SIZE: usize = 1 << 21;
+/// Maximum work of a rendering: statements and operations, and the values that these walk through.
+/// A long chat takes some ten thousand.
 const MAX_STEPS: usize = 10_000_000;
+/// Work of a namespace, which lives as long as the rendering.
+const NAMESPACE_STEPS: usize = 100;
 
 /// Global functions, beside those of the template's own.
 const FUNCTIONS: [&str; 7] =
@@ -43,8 +51,10 @@ pub(super) fn render(
         loops: Vec::new(),
         loop_depth: 0,
         depth: 0,
+        expression_depth: 0,
         n_steps: 0,
         today,
+        namespaces: Vec::new(),
     };
     let mut out = String::new();
     interpreter.execute_all(body, &mut out)?;
@@ -105,8 +115,20 @@ struct Interpreter {
     /// Depth of the present recursive loop in itself.
     loop_depth: usize,
     depth: usize,
+    expression_depth: usize,
     n_steps: usize,
     today: CalendarDate,
+    /// All namespaces: they may hold each other in circles.
+    namespaces: Vec<Rc<RefCell<PyDict>>>,
+}
+
+impl Drop for Interpreter {
+    fn drop(&mut self) {
+        for namespace in &self.namespaces {
+            // none is freed within another one, however long the chain
+            let _ = namespace.take();
+        }
+    }
 }
 
 impl Interpreter {
@@ -137,18 +159,30 @@ impl Interpreter {
     }
 
     fn count_step(&mut self) -> Result<(), TemplateFailure> {
-        self.n_steps += 1;
+        self.count(1)
+    }
+
+    /// Counts work.
+    fn count(&mut self, n_steps: usize) -> Result<(), TemplateFailure> {
+        self.n_steps = self.n_steps.saturating_add(n_steps);
         match self.n_steps > MAX_STEPS {
             true => failure(format!("does not end within {MAX_STEPS} steps")),
             false => Ok(()),
         }
     }
 
-    /// Counts the work of making a value, and refuses huge ones.
+    /// Counts the work of making a value, and refuses huge and deep ones.
     fn weigh(&mut self, value: PyValue) -> Result<PyValue, TemplateFailure> {
+        let extent = value.extent();
+        if extent.depth > MAX_VALUE_DEPTH {
+            return failure(format!("values that are more than {MAX_VALUE_DEPTH} levels deep"));
+        }
+        if extent.size > MAX_VALUE_SIZE {
+            return failure(format!("a value with more than {MAX_VALUE_SIZE} values in it"));
+        }
         match &value {
             PyValue::Text(text) => {
-                self.n_steps += text.len() / 64;
+                self.count(text.len() / 64)?;
                 if text.len() > MAX_OUTPUT {
                     return failure(format!("a text of more than {MAX_OUTPUT} bytes"));
                 }
@@ -182,8 +216,14 @@ impl Interpreter {
         match callee.defined()? {
             PyValue::Callable(callable) => match &**callable {
                 Callable::Macro { idx, .. } => self.call_macro(*idx, arguments),
-                Callable::Method { value, name } => methods::call(value, name, arguments),
-                Callable::Function(name) => self.call_function(name, arguments),
+                Callable::Method { value, name } => {
+                    self.count(work_of_method(value, arguments))?;
+                    methods::call(value, name, arguments)
+                }
+                Callable::Function(name) => {
+                    self.count(work_of_method(&PyValue::None, arguments))?;
+                    self.call_function(name, arguments)
+                }
                 Callable::Joiner { text, is_used } => {
                     Ok(PyValue::text(if is_used.replace(true) { &text[..] } else { "" }))
                 }
@@ -299,12 +339,15 @@ impl Interpreter {
                 for (key, _) in dict.entries() {
                     check_attribute(&display::text(key))?;
                 }
-                Ok(PyValue::Namespace(Rc::new(RefCell::new(dict))))
+                self.count(NAMESPACE_STEPS)?;
+                let namespace = Rc::new(RefCell::new(dict));
+                self.namespaces.push(Rc::clone(&namespace));
+                Ok(PyValue::Namespace(namespace))
             }
             "cycler" => match arguments.positional.is_empty() {
                 true => failure("at least one item has to be provided"),
                 false => Ok(PyValue::Cycler(Rc::new(CyclerState {
-                    items: arguments.positional.clone(),
+                    items: arguments.positional.clone().into(),
                     at: 0.into(),
                 }))),
             },
@@ -334,7 +377,11 @@ impl Interpreter {
             [] => {}
             [PyValue::Dict(known)] => dict = (**known).clone(),
             [pairs] => {
-                for pair in pairs.items()? {
+                let pairs = pairs.items()?;
+                if pairs.len() > MAX_KEYS {
+                    return failure(format!("a dictionary of more than {MAX_KEYS} keys"));
+                }
+                for pair in pairs {
                     match &pair.items()?[..] {
                         [key, value] => dict.insert(key.clone(), value.clone()),
                         _ => return failure("dict() wants pairs"),
@@ -348,6 +395,16 @@ impl Interpreter {
         }
         Ok(dict)
     }
+}
+
+/// Work of a method: texts are read as a whole, other values item by item.
+fn work_of_method(value: &PyValue, arguments: &CallArguments) -> usize {
+    let of_value = match value {
+        PyValue::Text(text) => text.len() / 16,
+        other => other.len().unwrap_or(0) / 4,
+    };
+    let arguments = arguments.positional.iter().map(|argument| argument.extent().size);
+    arguments.fold(of_value, usize::saturating_add)
 }
 
 /// Refuses attributes of namespaces that begin with an underscore, as transformers does.

@@ -138,13 +138,18 @@ fn brackets<T>(
     let new_line = |depth: usize, out: &mut String| {
         if let Some(indent) = &style.indent {
             out.push('\n');
-            out.push_str(&indent.repeat(depth));
+            for _ in 0..depth {
+                out.push_str(indent);
+            }
         }
     };
     out.push(open);
     for (idx, item) in items.iter().enumerate() {
         if idx > 0 {
             out.push_str(&style.item_separator);
+        }
+        if out.len() > display::MAX_TEXT {
+            return failure("a text that is too long");
         }
         new_line(depth + 1, out);
         write_item(item, out)?;

@@ -4,6 +4,8 @@
 //! (`trim_blocks`), and so are blanks between the beginning of a line and a block
 //! (`lstrip_blocks`). All newlines become `\n`, and one at the end of the template is removed.
 
+use std::cell::Cell;
+
 use super::failure::{TemplateFailure, failure};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +34,9 @@ const OPERATORS: [&str; 25] = [
 pub(super) fn tokens(source: &str) -> Result<Vec<(TemplateToken, usize)>, TemplateFailure> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let source = source.strip_suffix('\n').unwrap_or(&source);
-    let mut lexer = Lexer { rest: source, source, tokens: Vec::new(), is_line_start: true };
+    let counted = (0, 1).into();
+    let mut lexer =
+        Lexer { rest: source, source, counted, tokens: Vec::new(), is_line_start: true };
     lexer.run()?;
     Ok(lexer.tokens)
 }
@@ -40,6 +44,8 @@ pub(super) fn tokens(source: &str) -> Result<Vec<(TemplateToken, usize)>, Templa
 struct Lexer<'a> {
     source: &'a str,
     rest: &'a str,
+    /// A position, and its line.
+    counted: Cell<(usize, usize)>,
     tokens: Vec<(TemplateToken, usize)>,
     /// Whether the last tag took its line's end with it.
     is_line_start: bool,
@@ -55,7 +61,11 @@ enum Tag {
 impl<'a> Lexer<'a> {
     fn line(&self) -> usize {
         let at = self.source.len() - self.rest.len();
-        self.source[..at].matches('\n').count() + 1
+        let (counted, line) = self.counted.get();
+        // positions only grow
+        let line = line + self.source[counted..at].matches('\n').count();
+        self.counted.set((at, line));
+        line
     }
 
     fn push(&mut self, token: TemplateToken) {

@@ -3,9 +3,13 @@
 mod split;
 mod text;
 
+pub(super) use text::replaced;
+
+use std::rc::Rc;
+
 use super::arguments::{CallArguments, int_or};
 use super::failure::{TemplateFailure, failure};
-use super::value::{Callable, PyValue};
+use super::value::{Callable, MAX_KEYS, PyValue};
 
 const OF_DICTS: [&str; 6] = ["get", "items", "keys", "values", "copy", "fromkeys"];
 const OF_LISTS: [&str; 3] = ["count", "index", "copy"];
@@ -26,6 +30,7 @@ pub(super) fn exists(value: &PyValue, name: &str) -> bool {
         PyValue::Int(_) | PyValue::Bool(_) => &OF_INTS,
         PyValue::Loop(_) => &OF_LOOPS,
         PyValue::Cycler(_) => &OF_CYCLERS,
+        PyValue::Callable(callable) if is_dict_type(callable) => &["fromkeys"],
         _ => &[],
     };
     names.contains(&name)
@@ -51,8 +56,7 @@ pub(super) fn call(
                 "fromkeys" => {
                     let [keys, of] = arguments.bind_required(name, ["iterable", "value"], 1)?;
                     let of = of.unwrap_or(PyValue::None);
-                    let keys = keys.unwrap_or(PyValue::None).items()?;
-                    Ok(PyValue::dict(keys.into_iter().map(|key| (key, of.clone()))))
+                    from_keys(&keys.unwrap_or(PyValue::None), &of)
                 }
                 _ => {
                     arguments.bind(name, [])?;
@@ -61,7 +65,8 @@ pub(super) fn call(
                     let pair = |(key, value): &(PyValue, PyValue)| {
                         PyValue::tuple(vec![key.clone(), value.clone()])
                     };
-                    let view = |kind, items: Vec<PyValue>| PyValue::View(kind, items.into());
+                    let view =
+                        |kind, items: Vec<PyValue>| PyValue::View(kind, Rc::new(items.into()));
                     Ok(match name {
                         "keys" => view("dict_keys", keys()),
                         "values" => view("dict_values", values()),
@@ -127,7 +132,26 @@ pub(super) fn call(
             state.at.set((at + 1) % state.items.len());
             Ok(state.items[at].clone())
         }
+        PyValue::Callable(callable) if is_dict_type(callable) => {
+            let [keys, of] = arguments.bind_required(name, ["iterable", "value"], 1)?;
+            from_keys(&keys.unwrap_or(PyValue::None), &of.unwrap_or(PyValue::None))
+        }
         other => failure(format!("'{}' object has no attribute '{name}'", other.type_name())),
+    }
+}
+
+/// Whether this is the global `dict`.
+fn is_dict_type(callable: &Callable) -> bool {
+    matches!(callable, Callable::Function("dict"))
+}
+
+/// A dictionary of these keys with one value.
+fn from_keys(keys: &PyValue, value: &PyValue) -> Result<PyValue, TemplateFailure> {
+    let keys = keys.items()?;
+    keys.iter().try_for_each(PyValue::hashable)?;
+    match keys.len() > MAX_KEYS {
+        true => failure(format!("a dictionary of more than {MAX_KEYS} keys")),
+        false => Ok(PyValue::dict(keys.into_iter().map(|key| (key, value.clone())))),
     }
 }
 

@@ -5,8 +5,10 @@ use super::failure::{TemplateFailure, failure};
 use super::percent;
 use super::value::PyValue;
 
-/// Maximum number of bytes or items of a repeated value.
+/// Maximum number of bytes of a repeated text.
 const MAX_REPEATED: usize = 1 << 24;
+/// Maximum number of items of a repeated list.
+const MAX_REPEATED_ITEMS: usize = 1 << 20;
 
 /// `left operator right`
 pub(super) fn arithmetic(
@@ -80,6 +82,9 @@ fn integers(operator: Arithmetic, a: i128, b: i128) -> Result<PyValue, TemplateF
         Arithmetic::Modulo => a
             .checked_rem(b)
             .map(|rest| if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }),
+        Arithmetic::Power if b < 0 && a == 0 => {
+            return failure("0 cannot be raised to a negative power");
+        }
         Arithmetic::Power if b < 0 => return Ok(PyValue::Float((a as f64).powf(b as f64))),
         Arithmetic::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
     };
@@ -94,6 +99,12 @@ fn floats(operator: Arithmetic, a: f64, b: f64) -> Result<f64, TemplateFailure> 
         Arithmetic::Add => Ok(a + b),
         Arithmetic::Subtract => Ok(a - b),
         Arithmetic::Multiply => Ok(a * b),
+        Arithmetic::Power if a == 0.0 && b < 0.0 => {
+            failure("0.0 cannot be raised to a negative power")
+        }
+        Arithmetic::Power if a < 0.0 && b.is_finite() && b.fract() != 0.0 => {
+            failure("a complex number, which is not known here")
+        }
         Arithmetic::Power => Ok(a.powf(b)),
         _ if b == 0.0 => failure("float division by zero"),
         Arithmetic::Divide => Ok(a / b),
@@ -108,11 +119,12 @@ fn floats(operator: Arithmetic, a: f64, b: f64) -> Result<f64, TemplateFailure> 
 fn repeat(value: &PyValue, n: i128) -> Result<PyValue, TemplateFailure> {
     let n = usize::try_from(n.max(0)).unwrap_or(usize::MAX);
     let is_small = |len: usize| len.saturating_mul(n) <= MAX_REPEATED;
+    let is_short = |len: usize| len.saturating_mul(n) <= MAX_REPEATED_ITEMS;
     let items = |items: &[PyValue]| items.iter().cloned().cycle().take(items.len() * n).collect();
     match value {
         PyValue::Text(text) if is_small(text.len()) => Ok(PyValue::text(text.repeat(n))),
-        PyValue::List(list) if is_small(list.len()) => Ok(PyValue::list(items(list))),
-        PyValue::Tuple(list) if is_small(list.len()) => Ok(PyValue::tuple(items(list))),
+        PyValue::List(list) if is_short(list.len()) => Ok(PyValue::list(items(list))),
+        PyValue::Tuple(list) if is_short(list.len()) => Ok(PyValue::tuple(items(list))),
         PyValue::Text(_) | PyValue::List(_) | PyValue::Tuple(_) => {
             failure("a value is repeated too often")
         }
@@ -166,8 +178,7 @@ pub(super) fn slice(
             None | Some(PyValue::None) => None,
             Some(bound) => match bound.defined()?.as_int() {
                 Some(bound) => Some(bound),
-                // Jinja turns Python's error into a missing value
-                None => return Ok(PyValue::undefined("a slice")),
+                None => return failure("slice indices must be integers or None"),
             },
         };
     }
@@ -186,11 +197,15 @@ pub(super) fn slice(
             let picked: String = pick(chars.len())?.into_iter().map(|idx| chars[idx]).collect();
             Ok(PyValue::text(picked))
         }
-        PyValue::Range(..) => {
-            let items = value.items()?;
-            let picked = pick(items.len())?;
-            Ok(PyValue::list(picked.into_iter().map(|idx| items[idx].clone()).collect()))
+        PyValue::Range(first, _, distance) => {
+            let picked = pick(value.len().unwrap_or(0))?;
+            let step = distance * numbers[2].unwrap_or(1).clamp(-(1 << 32), 1 << 32);
+            let at = |idx: usize| first + idx as i128 * distance;
+            let start = picked.first().map_or(*first, |&idx| at(idx));
+            let stop = picked.last().map_or(start, |&idx| at(idx) + step);
+            Ok(PyValue::Range(start, stop, step))
         }
+        PyValue::Dict(_) => failure("unhashable type: 'slice'"),
         _ => Ok(PyValue::undefined("a slice")),
     }
 }

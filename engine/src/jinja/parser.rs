@@ -30,6 +30,7 @@ pub(super) fn parse(
         n_loops: 0,
         is_conditional: false,
         used: ExtraArguments::default(),
+        blocks: Vec::new(),
         known,
     };
     let (body, end) = parser.body(&[])?;
@@ -49,6 +50,8 @@ struct Parser {
     is_conditional: bool,
     /// Special names that the present macro uses.
     used: ExtraArguments,
+    /// Names of the blocks so far.
+    blocks: Vec<String>,
     /// Whether a filter, or a check, of this name exists.
     known: [fn(&str) -> bool; 2],
 }
@@ -141,6 +144,15 @@ impl Parser {
         let parsed = part(self);
         self.depth -= 1;
         parsed
+    }
+
+    /// Counts one more operator in a row: each is a level of the syntax tree.
+    fn link(&mut self, n: &mut usize) -> Result<(), TemplateFailure> {
+        *n += 1;
+        match *n > MAX_DEPTH {
+            true => self.fail(format!("more than {MAX_DEPTH} operators in a row")),
+            false => Ok(()),
+        }
     }
 
     /// Statements up to one of the tags `ends`, whose name was taken; none at the end of the
@@ -280,6 +292,9 @@ impl Parser {
 
     fn for_statement(&mut self) -> Result<Statement, TemplateFailure> {
         let target = self.target(false)?;
+        if matches!(&target, Target::Name(name) if name == "loop") {
+            return self.fail("`loop` cannot be assigned to");
+        }
         if !self.skip_name("in") {
             return self.fail(format!("wanted `in`, found {}", self.found()));
         }
@@ -324,7 +339,7 @@ impl Parser {
         let mut is_tuple = false;
         loop {
             if self.skip("(") {
-                targets.push(self.target(with_namespace)?);
+                targets.push(self.deeper(|parser| parser.target(with_namespace))?);
                 self.expect(")")?;
             } else {
                 let name = self.name()?;
@@ -370,6 +385,10 @@ impl Parser {
 
     fn block_statement(&mut self) -> Result<Statement, TemplateFailure> {
         let name = self.name()?;
+        if self.blocks.contains(&name) {
+            return self.fail(format!("block `{name}` twice"));
+        }
+        self.blocks.push(name.clone());
         let _ = self.skip_name("scoped");
         self.block_end()?;
         let n_loops = std::mem::replace(&mut self.n_loops, 0);

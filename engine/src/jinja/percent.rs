@@ -6,7 +6,7 @@ use super::number_format::{NumberStyle, float, integer, padded};
 use super::value::PyValue;
 
 /// Maximum width and precision.
-const MAX_WIDTH: usize = 1 << 20;
+const MAX_WIDTH: usize = 10_000;
 
 /// Puts values in the places of a format.
 pub(super) fn format(format: &str, values: &PyValue) -> Result<String, TemplateFailure> {
@@ -21,6 +21,9 @@ pub(super) fn format(format: &str, values: &PyValue) -> Result<String, TemplateF
     let mut rest = format;
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
+        if out.len() > display::MAX_TEXT {
+            return failure("a text that is too long");
+        }
         rest = &rest[at + 1..];
         let mut named = None;
         if let Some(after) = rest.strip_prefix('(') {
@@ -91,7 +94,11 @@ fn style(rest: &mut &str, values: &mut Values) -> Result<(NumberStyle, char), Te
         if let Some(after) = rest.strip_prefix('*') {
             *rest = after;
             return match values.next()?.as_int() {
-                Some(value) => Ok(usize::try_from(value).ok()),
+                Some(value) if value < 0 => failure("a negative width, which is not known here"),
+                Some(value) => match usize::try_from(value).ok().filter(|n| *n <= MAX_WIDTH) {
+                    Some(number) => Ok(Some(number)),
+                    None => failure("width too big"),
+                },
                 None => failure("* wants int"),
             };
         }
@@ -139,7 +146,7 @@ fn one(value: &PyValue, kind: char, mut style: NumberStyle) -> Result<String, Te
         }
         'd' | 'i' | 'u' | 'x' | 'X' | 'o' => {
             let number = match (value, "diu".contains(kind)) {
-                (PyValue::Float(value), true) if value.is_finite() => Some(*value as i128),
+                (PyValue::Float(value), true) if value.abs() < 1e38 => Some(*value as i128),
                 _ => value.as_int(),
             };
             let Some(number) = number else { return wanted("a real number") };

@@ -10,6 +10,12 @@ use super::failure::{TemplateFailure, failure};
 /// Maximum length of a `range`, as in Jinja's sandbox.
 const MAX_RANGE: i128 = 100_000;
 
+/// Maximum number of keys of a dictionary that a template makes.
+pub(super) const MAX_KEYS: usize = 10_000;
+
+/// Maximum length of a text whose characters are taken one by one.
+const MAX_CHARS: usize = 1 << 20;
+
 /// A value. Lists and dictionaries never change: the sandbox refuses what would change them.
 #[derive(Clone, Debug)]
 pub(crate) enum PyValue {
@@ -20,19 +26,76 @@ pub(crate) enum PyValue {
     Int(i128),
     Float(f64),
     Text(Rc<str>),
-    List(Rc<Vec<PyValue>>),
-    Tuple(Rc<Vec<PyValue>>),
+    List(Rc<PyItems>),
+    Tuple(Rc<PyItems>),
     Dict(Rc<PyDict>),
     /// Keys, values or items of a dictionary, with the name of the view.
-    View(&'static str, Rc<Vec<PyValue>>),
+    View(&'static str, Rc<PyItems>),
     /// Start, stop and step.
     Range(i128, i128, i128),
     /// A generator: its values can be taken once.
-    Generator(Rc<RefCell<VecDeque<PyValue>>>),
+    Generator(Rc<PyGenerator>),
     Namespace(Rc<RefCell<PyDict>>),
     Loop(Rc<LoopState>),
     Cycler(Rc<CyclerState>),
     Callable(Rc<Callable>),
+}
+
+/// How deep values are in each other, and how many there are. A text counts as one per 64 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) depth: usize,
+    pub(super) size: usize,
+}
+
+impl Extent {
+    fn include(&mut self, inner: Self) {
+        self.depth = self.depth.max(inner.depth + 1);
+        self.size = self.size.saturating_add(inner.size);
+    }
+}
+
+/// Values in order. Their extent is known, because nobody may walk through values that are too deep
+/// or too many.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PyItems {
+    values: Vec<PyValue>,
+    extent: Extent,
+}
+
+impl From<Vec<PyValue>> for PyItems {
+    fn from(values: Vec<PyValue>) -> Self {
+        let mut extent = Extent { depth: 0, size: 1 };
+        values.iter().for_each(|value| extent.include(value.extent()));
+        Self { values, extent }
+    }
+}
+
+impl std::ops::Deref for PyItems {
+    type Target = [PyValue];
+
+    fn deref(&self) -> &[PyValue] {
+        &self.values
+    }
+}
+
+impl PartialEq for PyItems {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
+/// Values that can be taken once.
+#[derive(Debug)]
+pub(crate) struct PyGenerator {
+    rest: RefCell<VecDeque<PyValue>>,
+    extent: Extent,
+}
+
+impl PyGenerator {
+    pub(super) fn pop(&self) -> Option<PyValue> {
+        self.rest.borrow_mut().pop_front()
+    }
 }
 
 /// What can be called.
@@ -52,7 +115,7 @@ pub(crate) enum Callable {
 #[derive(Debug)]
 pub(crate) struct LoopState {
     pub(super) idx: usize,
-    pub(super) items: Rc<Vec<PyValue>>,
+    pub(super) items: Rc<PyItems>,
     pub(super) depth: usize,
     /// Arguments of the last call of `loop.changed`, shared by all rounds.
     pub(super) changed: Rc<RefCell<Option<Vec<PyValue>>>>,
@@ -62,7 +125,7 @@ pub(crate) struct LoopState {
 
 #[derive(Debug)]
 pub(crate) struct CyclerState {
-    pub(super) items: Vec<PyValue>,
+    pub(super) items: PyItems,
     pub(super) at: Cell<usize>,
 }
 
@@ -70,11 +133,14 @@ pub(crate) struct CyclerState {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PyDict {
     entries: Vec<(PyValue, PyValue)>,
+    extent: Extent,
 }
 
 impl PyDict {
     /// Sets a key; a known one keeps its place.
     pub(crate) fn insert(&mut self, key: PyValue, value: PyValue) {
+        self.extent.include(key.extent());
+        self.extent.include(value.extent());
         match self.entries.iter_mut().find(|(known, _)| *known == key) {
             Some((_, old)) => *old = value,
             None => self.entries.push((key, value)),
@@ -90,7 +156,7 @@ impl PyDict {
         self.entries.iter().find(|(known, _)| is_key(known)).map(|(_, value)| value)
     }
 
-    pub(super) fn entries(&self) -> &[(PyValue, PyValue)] {
+    pub(crate) fn entries(&self) -> &[(PyValue, PyValue)] {
         &self.entries
     }
 }
@@ -105,15 +171,17 @@ impl PyValue {
     }
 
     pub(crate) fn list(items: Vec<Self>) -> Self {
-        Self::List(Rc::new(items))
+        Self::List(Rc::new(items.into()))
     }
 
     pub(super) fn tuple(items: Vec<Self>) -> Self {
-        Self::Tuple(Rc::new(items))
+        Self::Tuple(Rc::new(items.into()))
     }
 
     pub(super) fn generator(items: Vec<Self>) -> Self {
-        Self::Generator(Rc::new(RefCell::new(items.into())))
+        let items = PyItems::from(items);
+        let (extent, rest) = (items.extent, RefCell::new(items.values.into()));
+        Self::Generator(Rc::new(PyGenerator { rest, extent }))
     }
 
     pub(super) fn dict(entries: impl IntoIterator<Item = (Self, Self)>) -> Self {
@@ -132,6 +200,28 @@ impl PyValue {
                 Self::dict(entries.cloned())
             }
             other => other,
+        }
+    }
+
+    /// Depth and number of the values in this one; a namespace counts as one.
+    pub(super) fn extent(&self) -> Extent {
+        match self {
+            Self::Text(text) => Extent { depth: 0, size: 1 + text.len() / 64 },
+            Self::List(items) | Self::Tuple(items) | Self::View(_, items) => items.extent,
+            Self::Dict(dict) => dict.extent,
+            Self::Generator(generator) => generator.extent,
+            Self::Range(..) => Extent { depth: 0, size: self.len().unwrap_or(0) },
+            Self::Loop(state) => state.items.extent,
+            Self::Cycler(state) => state.items.extent,
+            Self::Callable(callable) => match &**callable {
+                Callable::Method { value, .. } => {
+                    let mut extent = Extent { depth: 0, size: 1 };
+                    extent.include(value.extent());
+                    extent
+                }
+                _ => Extent { depth: 0, size: 1 },
+            },
+            _ => Extent { depth: 0, size: 1 },
         }
     }
 
@@ -219,6 +309,9 @@ impl PyValue {
     pub(super) fn items(&self) -> Result<Vec<Self>, TemplateFailure> {
         match self {
             Self::Undefined(_) => Ok(Vec::new()),
+            Self::Text(text) if text.len() > MAX_CHARS => {
+                failure(format!("a text of more than {MAX_CHARS} bytes, character by character"))
+            }
             Self::Text(text) => Ok(text.chars().map(|c| Self::text(c.to_string())).collect()),
             Self::List(items) | Self::Tuple(items) | Self::View(_, items) => Ok(items.to_vec()),
             Self::Dict(dict) => Ok(dict.entries.iter().map(|(key, _)| key.clone()).collect()),
@@ -226,7 +319,7 @@ impl PyValue {
                 let n = range_len(*start, *stop, *step);
                 Ok((0..n).map(|at| Self::Int(start + at * step)).collect())
             }
-            Self::Generator(items) => Ok(items.borrow_mut().drain(..).collect()),
+            Self::Generator(items) => Ok(items.rest.borrow_mut().drain(..).collect()),
             Self::Loop(state) => Ok(state.items[state.idx.min(state.items.len())..].to_vec()),
             other => failure(format!("'{}' object is not iterable", other.type_name())),
         }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use joust_schema::control_tokens;
+use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Message;
 use tokenizers::AddedToken;
 
@@ -89,6 +90,11 @@ impl TextEncoder {
         rendered.contains(IN_CONTENT)
     }
 
+    /// Size of a rendered chat without what stands in the place of control tokens.
+    pub(super) fn bytes_outside_marks(rendered: &str) -> usize {
+        rendered.split(IN_CONTENT).step_by(2).map(str::len).sum()
+    }
+
     /// The ids of a rendered chat whose contents were marked.
     pub(super) fn encode_marked(&self, rendered: &str) -> Result<Vec<u32>, Error> {
         let text = self.replace_controls(rendered, IN_TEMPLATE);
@@ -139,14 +145,22 @@ impl TextEncoder {
 }
 
 /// Control tokens that a template writes: in its source, or in what it makes of empty messages.
-pub(super) fn written_tokens(template: &JinjaTemplate, today: CalendarDate) -> BTreeSet<String> {
+pub(super) fn written_tokens(
+    template: &JinjaTemplate,
+    today: CalendarDate,
+    kwargs: &JsonFields,
+) -> BTreeSet<String> {
     let turns = |roles: &[&str]| -> Vec<Message> {
         roles.iter().map(|role| Message::new(*role, "")).collect()
     };
     let chats = [turns(&["user", "assistant", "user"]), turns(&["system", "user"])];
     let special_tokens = ["bos_token", "eos_token"].map(|name| (name.to_owned(), String::new()));
-    let context =
-        TemplateContext { add_generation_prompt: true, special_tokens: &special_tokens, today };
+    let context = TemplateContext {
+        add_generation_prompt: true,
+        special_tokens: &special_tokens,
+        today,
+        kwargs,
+    };
     let rendered = chats.iter().filter_map(|chat| template.render(chat, &context).ok());
     let mut written = BTreeSet::new();
     for text in std::iter::once(template.source().to_owned()).chain(rendered) {

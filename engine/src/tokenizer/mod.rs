@@ -5,6 +5,7 @@
 
 pub(crate) mod as_is;
 mod as_text;
+mod byte_bound;
 mod chat;
 pub(crate) mod gguf;
 mod special;
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Message;
 use serde_json::{Map, Value, json};
 
@@ -35,12 +37,16 @@ pub struct Tokenizer {
     template: TemplateChoice,
     /// The date that the template's `strftime_now` gives.
     today: CalendarDate,
+    /// Further variables of the template.
+    kwargs: Arc<JsonFields>,
     /// Names and texts of the special tokens that are set.
     named: Vec<(String, String)>,
     bos: Option<String>,
     eos_ids: Vec<u32>,
     /// Encodes control tokens in contents of chats as text; made when it is first used.
     as_text: Arc<OnceLock<TextEncoder>>,
+    /// Maximum number of bytes of a text per token, if there is one; found when it is first used.
+    bytes_per_token: Arc<OnceLock<Option<usize>>>,
 }
 
 /// The chat template of a tokenizer.
@@ -88,10 +94,24 @@ impl Tokenizer {
         }
     }
 
+    /// Least number of tokens of any text of `n_bytes`, told without encoding one; 0 if texts of
+    /// that size may have none, because the tokenizer leaves something out.
+    pub fn least_tokens(&self, n_bytes: usize) -> usize {
+        let found = self.bytes_per_token.get_or_init(|| byte_bound::bytes_per_token(&self.inner));
+        found.map_or(0, |per_token| n_bytes.div_ceil(per_token))
+    }
+
+    /// Size of a rendered chat, at least, without the marks of [`Tokenizer::mark_controls`].
+    pub fn marked_bytes(rendered: &str) -> usize {
+        TextEncoder::bytes_outside_marks(rendered)
+    }
+
     fn text_encoder(&self) -> &TextEncoder {
         self.as_text.get_or_init(|| {
             let written = match &self.template {
-                TemplateChoice::Parsed(template) => as_text::written_tokens(template, self.today),
+                TemplateChoice::Parsed(template) => {
+                    as_text::written_tokens(template, self.today, &self.kwargs)
+                }
                 _ => BTreeSet::new(),
             };
             TextEncoder::new(&self.inner, written)
@@ -135,10 +155,12 @@ impl Tokenizer {
             config,
             template,
             today,
+            kwargs: Arc::default(),
             named,
             bos,
             eos_ids,
             as_text: Arc::default(),
+            bytes_per_token: Arc::default(),
         })
     }
 
@@ -153,6 +175,12 @@ impl Tokenizer {
                 "template_date is {date:?}, wanted a date such as {DEFAULT_TEMPLATE_DATE}"
             ))),
         }
+    }
+
+    /// The tokenizer with further variables of its chat template, such as `enable_thinking`.
+    #[must_use]
+    pub fn with_template_kwargs(&self, kwargs: &JsonFields) -> Self {
+        Self { kwargs: Arc::new(kwargs.clone()), as_text: Arc::default(), ..self.clone() }
     }
 
     /// Reads `tokenizer.json`, the settings, the special and added tokens, and the chat template of
@@ -328,6 +356,7 @@ impl Tokenizer {
             add_generation_prompt,
             special_tokens: &self.named,
             today: self.today,
+            kwargs: &self.kwargs,
         };
         template.render(messages, &context)
     }

@@ -40,7 +40,7 @@ pub(super) struct OpenGroup {
 
 impl OpenGroup {
     pub(super) fn new(request: GroupRequest, rules: TournamentConfig) -> Self {
-        let players = Players::of(&request.completions);
+        let players = Players::of(&request.question, &request.completions);
         let tournament = Tournament::new(&rules.plan(), players.keys(), request.seed);
         let mut group = Self {
             request,

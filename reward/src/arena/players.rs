@@ -3,13 +3,13 @@
 //! Members with equal completions are one player, because a judge could only guess between them.
 //! They share its matches and its rating. This file does not know which players meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use joust_schema::ids::Member;
 use joust_schema::seed::Seed;
 
 use crate::index::PlayerIdx;
-use crate::prompt::strip_thinking;
+use crate::prompt::answer;
 
 /// The players of one group.
 pub(super) struct Players {
@@ -21,14 +21,19 @@ pub(super) struct Players {
     player_of_member: Vec<PlayerIdx>,
 }
 
+/// The answers of a group's players, without copies of them.
+pub(super) fn distinct_answers<'a>(question: &str, completions: &'a [String]) -> BTreeSet<&'a str> {
+    completions.iter().map(|completion| answer(question, completion)).collect()
+}
+
 impl Players {
-    pub(super) fn of(completions: &[String]) -> Self {
+    pub(super) fn of(question: &str, completions: &[String]) -> Self {
         let mut known: BTreeMap<&str, PlayerIdx> = BTreeMap::new();
         let mut answers = Vec::new();
         let mut first_members = Vec::new();
         let mut player_of_member = Vec::with_capacity(completions.len());
         for (member, completion) in completions.iter().enumerate() {
-            let answer = strip_thinking(completion);
+            let answer = answer(question, completion);
             let player = *known.entry(answer).or_insert_with(|| {
                 answers.push(answer.to_owned());
                 first_members.push(Member(member as u32));
@@ -49,11 +54,6 @@ impl Players {
     /// The answer that the judge is shown.
     pub(super) fn answer(&self, player: PlayerIdx) -> &str {
         &self.answers[player.0]
-    }
-
-    /// Number of bytes of all players' answers.
-    pub(super) fn answers_bytes(&self) -> u64 {
-        self.answers.iter().map(|answer| answer.len() as u64).sum()
     }
 
     pub(super) fn key(&self, player: PlayerIdx) -> u64 {

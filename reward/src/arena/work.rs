@@ -3,7 +3,7 @@
 //! Pure arithmetic on the group's texts and its tournament. It does not know judges, nor which
 //! players will meet.
 
-use super::players::Players;
+use super::players::distinct_answers;
 use crate::config::TournamentConfig;
 use crate::tournament::TournamentSize;
 
@@ -26,11 +26,12 @@ impl GroupWork {
     /// The work of a group of `completions` that reply to `question`. A value beyond the range of
     /// its type is the largest one.
     pub fn of(tournament: &TournamentConfig, question: &str, completions: &[String]) -> Self {
-        let players = Players::of(completions);
-        let size = TournamentSize::of(tournament.kind, players.n(), tournament.rounds);
+        let answers = distinct_answers(question, completions);
+        let size = TournamentSize::of(tournament.kind, answers.len(), tournament.rounds);
         let votes_per_match = u64::from(tournament.votes.max);
         let of_questions = size.n_matches.saturating_mul(question.len() as u64);
-        let of_answers = players.answers_bytes().saturating_mul(size.max_per_player);
+        let answers_bytes: u64 = answers.iter().map(|answer| answer.len() as u64).sum();
+        let of_answers = answers_bytes.saturating_mul(size.max_per_player);
         Self {
             n_matches: size.n_matches,
             max_votes: size.n_matches.saturating_mul(votes_per_match),

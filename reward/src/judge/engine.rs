@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use joust_engine::tokenizer::Tokenizer;
 use joust_engine::{Engine, Request, RequestId, Sample, SamplingParams};
 use joust_schema::prompt::Message;
 use joust_schema::tables::FinishReason;
@@ -114,13 +115,15 @@ impl EngineJudge {
     /// The judge's prompt for a vote.
     ///
     /// # Errors
-    /// If the chat template or the tokenizer refuses the texts.
+    /// If the texts are too long for the context by their size alone, or the chat template or the
+    /// tokenizer refuses them.
     pub fn prompt_token_ids(&self, request: &VoteRequest) -> Result<Vec<u32>, joust_engine::Error> {
         let tokenizer = self.engine.tokenizer();
+        let texts = [&request.question, &request.answer_first, &request.answer_second];
+        // strangers write texts of any size, which no template shortens but by the blanks around
+        self.engine.check_size(texts.iter().map(|text| text.trim().len()).sum())?;
         // control tokens in a policy's text are read as text
-        let [question, first, second] =
-            [&request.question, &request.answer_first, &request.answer_second]
-                .map(|text| tokenizer.mark_controls(text));
+        let [question, first, second] = texts.map(|text| tokenizer.mark_controls(text));
         let messages = prompt::messages(&question, &first, &second);
         // the template writes the only BOS
         let text = tokenizer.render_chat(&messages, true)?;
@@ -245,8 +248,10 @@ impl ChatModel for EngineJudge {
             seed: request.seed.0,
             ..self.params.clone()
         };
-        let prompt =
-            tokenizer.render_chat(&messages, true).and_then(|text| tokenizer.encode_marked(&text));
+        let prompt = tokenizer.render_chat(&messages, true).and_then(|text| {
+            self.engine.check_size(Tokenizer::marked_bytes(&text))?;
+            tokenizer.encode_marked(&text)
+        });
         prompt
             .and_then(|prompt| self.submit_to_engine(Purpose::Chat(id), prompt, params))
             .map_err(|error| JudgeError::Refused(error.to_string()))

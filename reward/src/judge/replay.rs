@@ -5,7 +5,7 @@
 //! or show them in the other order. The vote then counts in the order in which it was cast.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use joust_schema::ids::{MatchId, Member};
 use joust_schema::tables::{Match, Vote};
@@ -28,7 +28,8 @@ impl ReplayJudge {
     /// has them, such as those of the steps of a run.
     ///
     /// # Errors
-    /// [`Error::Schema`] if a file is missing or broken.
+    /// [`Error::Schema`] if a file is missing or broken, or if two folders have a match of the same
+    /// name.
     pub fn open(dump: &Path) -> Result<Self, Error> {
         let mut folders = vec![dump.to_owned()];
         if !dump.join("votes.parquet").exists() {
@@ -48,8 +49,20 @@ impl ReplayJudge {
             first_meetings: BTreeMap::new(),
             finished: BTreeMap::new(),
         };
+        let mut folder_of: BTreeMap<MatchId, PathBuf> = BTreeMap::new();
         for folder in folders {
             for row in joust_schema::parquet::read::<Match>(&folder.join("matches.parquet"))? {
+                if let Some(first) = folder_of.insert(row.match_id.clone(), folder.clone())
+                    && first != folder
+                {
+                    let reason = format!(
+                        "match {} is also in {}: groups of one name cannot be told apart; replay \
+                         one folder alone",
+                        row.match_id,
+                        first.display()
+                    );
+                    return Err(joust_schema::Error::bad_file(&folder, reason).into());
+                }
                 let (low, high) = ordered(row.member_a, row.member_b);
                 judge
                     .first_meetings

@@ -55,5 +55,6 @@ fn with_opened_thought_leaves_an_unfinished_thought_without_answer() {
     }
     for prompt in ["Q", "What does <think> mean?", "<think>\n\n</think>\n\n"] {
         assert_eq!(with_opened_thought(prompt, "It is 7."), "It is 7.");
+        assert_eq!(answer(prompt, "It is 7."), "It is 7.");
     }
 }

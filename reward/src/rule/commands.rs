@@ -8,6 +8,7 @@ use num_traits::{ToPrimitive as _, Zero as _};
 use super::cursor::{Cursor, Parsed};
 use super::expression::{Expr, Function};
 use super::grammar::digits;
+use super::latex::MARKS;
 use super::number::Rational;
 use super::token::{NotUnderstood, Token};
 
@@ -51,6 +52,10 @@ impl Cursor<'_> {
                 if self.take(&Token::Open('[')) {
                     let written = self.expression()?;
                     self.expect(&Token::Close(']'))?;
+                    if written.has_symbols() {
+                        let exponent = Expr::Div(Expr::integer(1).into(), written.into());
+                        return Ok(Expr::Pow(self.argument()?.into(), exponent.into()));
+                    }
                     let value =
                         written.exact().filter(|value| value.is_integer() && !value.is_zero());
                     degree =
@@ -84,6 +89,10 @@ impl Cursor<'_> {
                 Ok(Expr::Call(function, inner.into()))
             }
             "log" | "ln" | "lg" => self.logarithm(name),
+            _ if MARKS.contains(&name) => {
+                let marked = self.written(Self::argument)?;
+                self.with_subscript(Expr::Symbol(format!("{name} {marked}")))
+            }
             _ => match function(name) {
                 Some(function) => self.call(function),
                 None if is_greek(name) => self.with_subscript(Expr::Symbol(name.to_lowercase())),

@@ -175,9 +175,15 @@ fn same_relations(gold: &MathAnswer, answer: &MathAnswer) -> Option<bool> {
         return Some(false);
     }
     if golds.len() > 2 {
-        let same_kinds = gold_relations == relations;
-        let in_order = || all(golds.iter().zip(sides).map(|(gold, side)| same(gold, side)));
-        return if same_kinds { in_order() } else { Some(false) };
+        let mirrored: Vec<Relation> = relations.iter().rev().map(|r| r.mirrored()).collect();
+        if gold_relations == relations {
+            return all(golds.iter().zip(sides).map(|(gold, side)| same(gold, side)));
+        }
+        // 0 < a < 1 from right to left
+        return match *gold_relations == mirrored {
+            true => all(golds.iter().zip(sides.iter().rev()).map(|(gold, side)| same(gold, side))),
+            false => Some(false),
+        };
     }
     let difference = |a: &MathAnswer, b: &MathAnswer| match (a, b) {
         (MathAnswer::Value(a), MathAnswer::Value(b)) => {

@@ -61,6 +61,11 @@ impl<'a> Cursor<'a> {
         self.at >= self.tokens.len()
     }
 
+    /// Whether a matrix starts at a token ahead.
+    pub(super) fn starts_matrix(&self, ahead: usize) -> bool {
+        matches!(self.peek_at(ahead), Some(Token::Command(name)) if name.starts_with("begin "))
+    }
+
     /// Parses one level deeper.
     pub(super) fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         if self.depth >= MAX_DEPTH {

@@ -90,7 +90,7 @@ impl Expr {
         Self::Number { value: Rational::from_integer(BigInt::from(value)), is_decimal: false }
     }
 
-    fn has_symbols(&self) -> bool {
+    pub(super) fn has_symbols(&self) -> bool {
         match self {
             Self::Symbol(_) | Self::Unknown(..) => true,
             Self::Number { .. } | Self::Pi | Self::Euler | Self::Infinity => false,
@@ -147,12 +147,14 @@ impl Expr {
         values[0] != 0.0 && values.iter().all(is_same)
     }
 
-    /// Whether it stands for a quantity that can be given a value: a symbol, a product or a call
-    /// of symbols.
+    /// Whether it stands for a quantity that can be given a value: a symbol, a sum, a product or a
+    /// call of symbols.
     pub(super) fn is_only_symbols(&self) -> bool {
         match self {
             Self::Symbol(_) => true,
-            Self::Mul(a, b) | Self::Div(a, b) => a.is_only_symbols() && b.is_only_symbols(),
+            Self::Mul(a, b) | Self::Div(a, b) | Self::Add(a, b) => {
+                a.is_only_symbols() && b.is_only_symbols()
+            }
             Self::Unknown(_, a) => a.is_only_symbols(),
             _ => false,
         }
@@ -264,7 +266,11 @@ impl Expr {
             },
             Self::Percent(a) => a.float_at(point) / 100.0,
             Self::Mod(a, b) => a.float_at(point).rem_euclid(b.float_at(point)),
-            Self::Factorial(_) | Self::Binomial(..) => f64::NAN,
+            Self::Factorial(a) => number::gamma(a.float_at(point) + 1.0),
+            Self::Binomial(a, b) => {
+                let (a, b) = (a.float_at(point), b.float_at(point));
+                number::gamma(a + 1.0) / (number::gamma(b + 1.0) * number::gamma(a - b + 1.0))
+            }
             Self::Call(function, a) => function.value(a.float_at(point)),
             // another name or another argument gives another number
             Self::Unknown(name, a) => {
@@ -312,8 +318,10 @@ pub(super) fn same_value(a: &Expr, b: &Expr) -> Option<bool> {
         (None, None) => {}
         (a, b) => return Some(a == b),
     }
-    if let (Some(a), Some(b)) = (a.integer_or_percentage(), b.integer_or_percentage()) {
-        return Some(a == b);
+    if let (Some(a), Some(b)) = (a.integer_or_percentage(), b.integer_or_percentage())
+        && a == b
+    {
+        return Some(true);
     }
     let has_decimal = a.is_decimal() || b.is_decimal();
     if let (Some(exact_a), Some(exact_b)) = (a.exact(), b.exact()) {

@@ -106,10 +106,12 @@ fn boxes(text: &str) -> Option<Boxed> {
 }
 
 fn next_box(text: &str, from: usize) -> Option<(usize, usize)> {
-    ["\\boxed", "\\fbox"]
-        .into_iter()
-        .filter_map(|name| text.get(from..)?.find(name).map(|at| (from + at, name.len())))
-        .min()
+    let rest = text.get(from..)?;
+    // a search for each name would read the whole text once for every box
+    rest.match_indices('\\').find_map(|(at, _)| {
+        let name = ["\\boxed", "\\fbox"].into_iter().find(|name| rest[at..].starts_with(name));
+        name.map(|name| (from + at, name.len()))
+    })
 }
 
 /// A percent sign right behind the box belongs to the number.

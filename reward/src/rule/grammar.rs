@@ -32,6 +32,21 @@ impl Cursor<'_> {
         }
     }
 
+    /// An expression, perhaps over another one: `3 \over 4`, `n \choose k`.
+    ///
+    /// # Errors
+    /// [`NotUnderstood`]
+    pub(super) fn expression_over(&mut self) -> Parsed<Expr> {
+        let above = self.expression()?;
+        let of: fn(Box<Expr>, Box<Expr>) -> Expr = match self.peek() {
+            Some(Token::Command(name)) if name == "over" => Expr::Div,
+            Some(Token::Command(name)) if name == "choose" => Expr::Binomial,
+            _ => return Ok(above),
+        };
+        self.advance();
+        Ok(of(above.into(), self.expression()?.into()))
+    }
+
     fn term(&mut self) -> Parsed<Expr> {
         let mut is_negative = false;
         while let Some(sign @ (Token::Plus | Token::Minus)) = self.peek() {
@@ -137,7 +152,10 @@ impl Cursor<'_> {
             Some(Token::Letters(_) | Token::Open('(' | '[' | '{') | Token::Number { .. }) => true,
             Some(Token::Text(_)) => true,
             Some(Token::Command(name)) => {
-                !matches!(name.as_str(), "rfloor" | "rceil" | "bmod" | "mod" | "pmod")
+                const ENDS: [&str; 7] =
+                    ["rfloor", "rceil", "bmod", "mod", "pmod", "over", "choose"];
+                !ENDS.contains(&name.as_str())
+                    && !name.starts_with("begin ")
                     && !name.starts_with("end ")
                     && !name.starts_with("mathbb ")
             }
@@ -204,7 +222,7 @@ impl Cursor<'_> {
         match self.peek() {
             Some(Token::Open('{')) => {
                 self.advance();
-                let inner = self.expression()?;
+                let inner = self.expression_over()?;
                 self.skip_unit(&inner);
                 self.expect(&Token::Close('}'))?;
                 Ok(inner)
@@ -226,7 +244,7 @@ impl Cursor<'_> {
             Token::Text(text) => of_text(text),
             Token::Open(open @ ('(' | '[' | '{')) => self.nested(|cursor| {
                 let n_bars = std::mem::take(&mut cursor.n_bars);
-                let inner = cursor.expression()?;
+                let inner = cursor.expression_over()?;
                 cursor.skip_unit(&inner);
                 cursor.n_bars = n_bars;
                 let close = match open {
@@ -288,8 +306,14 @@ impl Cursor<'_> {
             Expr::Symbol(name) => name,
             _ => "e".to_owned(),
         };
+        let written = self.written(Self::argument)?;
+        Ok(Expr::Symbol(format!("{name}_{written}")))
+    }
+
+    /// What `parse` reads, as text.
+    pub(super) fn written(&mut self, parse: fn(&mut Self) -> Parsed<Expr>) -> Parsed<String> {
         let start = self.at;
-        self.nested(Self::argument)?;
+        self.nested(parse)?;
         let written: Vec<String> = self.tokens[start..self.at]
             .iter()
             .filter(|spaced| !matches!(spaced.token, Token::Open('{') | Token::Close('}')))
@@ -300,7 +324,7 @@ impl Cursor<'_> {
                 other => format!("{other:?}"),
             })
             .collect();
-        Ok(Expr::Symbol(format!("{name}_{}", written.concat().to_lowercase())))
+        Ok(written.concat().to_lowercase())
     }
 }
 

@@ -3,53 +3,8 @@
 //! Spacing, styles and currency signs are dropped, spellings of one symbol become one token. It
 //! does not know what a sequence of tokens means.
 
+use super::latex::{DROPPED, SPACES, TEXTS};
 use super::token::{NotUnderstood, Relation, Spaced, Token};
-
-const SPACES: [&str; 22] = [
-    "quad",
-    "qquad",
-    "left",
-    "right",
-    "big",
-    "Big",
-    "bigg",
-    "Bigg",
-    "bigl",
-    "bigr",
-    "Bigl",
-    "Bigr",
-    "displaystyle",
-    "textstyle",
-    "limits",
-    "nolimits",
-    "mleft",
-    "mright",
-    "ldots",
-    "dots",
-    "cdots",
-    "boxed",
-];
-
-const TEXTS: [&str; 18] = [
-    "text",
-    "textbf",
-    "textit",
-    "textrm",
-    "textnormal",
-    "texttt",
-    "textsf",
-    "mathrm",
-    "mathbf",
-    "mathit",
-    "mathsf",
-    "mathtt",
-    "mbox",
-    "hbox",
-    "boldsymbol",
-    "bm",
-    "operatorname",
-    "pmb",
-];
 
 /// Plain words that mean what the command of their name means.
 const WORDS: [&str; 10] =
@@ -137,9 +92,8 @@ impl<'a> AnswerLexer<'a> {
                 return Ok(());
             }
             '$' | '€' | '£' | '¥' | '₹' | '"' | '\'' => return Ok(()),
-            '.' | '…' if self.rest.trim_matches(['.', ' ', '*']).is_empty() || sign == '…' => {
-                return Ok(());
-            }
+            '.' if self.rest.trim_matches(['.', ' ', '*']).is_empty() => return Ok(()),
+            '…' => return self.dots(),
             '.' if self.rest.starts_with('.') => return Ok(()),
             '(' | '[' | '{' => Token::Open(sign),
             ')' | ']' | '}' => Token::Close(sign),
@@ -265,10 +219,13 @@ impl<'a> AnswerLexer<'a> {
             self.has_space |= name.ends_with("quad");
             return Ok(());
         }
+        if DROPPED.contains(&name) {
+            self.group().ok_or(NotUnderstood)?;
+            return Ok(());
+        }
         if TEXTS.contains(&name) {
             let content = self.group().ok_or(NotUnderstood)?;
-            self.text(content);
-            return Ok(());
+            return self.text(content);
         }
         let token = match name {
             "dfrac" | "tfrac" | "cfrac" => Token::Command("frac".to_owned()),
@@ -278,12 +235,13 @@ impl<'a> AnswerLexer<'a> {
                 let argument = self.group().ok_or(NotUnderstood)?;
                 Token::Command(format!("{name} {}", argument.trim()))
             }
+            "ldots" | "dots" | "cdots" | "dotsc" => return self.dots(),
             "lbrace" => Token::Open('S'),
             "rbrace" => Token::Close('S'),
             "lbrack" => Token::Open('['),
             "rbrack" => Token::Close(']'),
-            "lparen" => Token::Open('('),
-            "rparen" => Token::Close(')'),
+            "lparen" | "langle" => Token::Open('('),
+            "rparen" | "rangle" => Token::Close(')'),
             "lvert" | "rvert" | "vert" | "mid" => Token::Bar,
             "cdot" | "times" | "ast" => Token::Times,
             "div" => Token::Divide,
@@ -307,8 +265,16 @@ impl<'a> AnswerLexer<'a> {
         Ok(())
     }
 
-    /// The content of a text: a separator, a word for a sign, or text.
-    fn text(&mut self, content: &str) {
+    /// Dots. They mean nothing at either end, and elsewhere what nobody can read.
+    fn dots(&mut self) -> Result<(), NotUnderstood> {
+        if !self.tokens.is_empty() && self.rest.contains(char::is_alphanumeric) {
+            self.push(Token::Command("dots".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The content of a text: a separator, a word for a sign, a formula, or text.
+    fn text(&mut self, content: &str) -> Result<(), NotUnderstood> {
         let words = content.trim().trim_matches(',').trim();
         match words {
             "" if content.contains(',') => self.push(Token::Comma),
@@ -317,11 +283,13 @@ impl<'a> AnswerLexer<'a> {
             "percent" | "percentage" | "pct" => self.push(Token::Percent),
             "degrees" | "degree" => self.push(Token::Degree),
             "\\$" | "$" => {}
+            _ if is_formula(words) => self.tokens.extend(tokens(words)?),
             _ => {
                 self.has_space |= content.starts_with(' ');
                 self.push(Token::Text(words.to_owned()));
             }
         }
+        Ok(())
     }
 
     /// The content of the braces that follow, or the single character.
@@ -347,6 +315,11 @@ impl<'a> AnswerLexer<'a> {
     }
 }
 
+/// Whether a text has a command of mathematics in it.
+fn is_formula(text: &str) -> bool {
+    ["\\frac", "\\dfrac", "\\tfrac", "\\sqrt", "\\pi"].iter().any(|name| text.contains(name))
+}
+
 fn is_begin(token: &Token) -> bool {
     matches!(token, Token::Command(name) if name.starts_with("begin "))
 }
@@ -357,7 +330,7 @@ fn starts_with_digit(text: &str) -> bool {
 
 /// Number of bytes of a thin space and exactly three digits.
 fn digit_group(rest: &str) -> Option<usize> {
-    let space = ["\\,", "\\ ", " ", "\u{202f}", "\u{2009}", "\u{a0}"];
+    let space = ["\\,", "\\;", "\\ ", " ", "\u{202f}", "\u{2009}", "\u{a0}"];
     let space = space.into_iter().find(|space| rest.starts_with(space))?;
     let digits = rest[space.len()..].bytes().take_while(u8::is_ascii_digit).count();
     (digits == 3).then_some(space.len() + 3)

@@ -18,6 +18,12 @@ const MAX_POWER_BITS: u64 = 1 << 17;
 /// Maximum number of digits of a number that is read.
 const MAX_DIGITS: usize = 4096;
 
+/// The largest number whose factorial is computed: years are in the answers of competitions.
+const MAX_FACTORIAL: u32 = 3000;
+
+/// The largest `k` of `n` over `k` where `n` is no small integer.
+const MAX_SYMBOLIC_CHOICE: u32 = 20;
+
 /// Reads `12`, `1.50`, `.5`, `2e3`, `1.5E-7`; `None` for anything else, or a number too long.
 pub(super) fn parse_decimal(text: &str) -> Option<Rational> {
     let (mantissa, exponent) = match text.find(['e', 'E']) {
@@ -79,19 +85,49 @@ pub(super) fn factorial(value: &Rational) -> Option<Rational> {
     Some(Rational::from_integer(product.into()))
 }
 
-/// `n` over `k`, of small integers that are not negative.
+/// `n` over `k`, for a small integer `k` that is not negative.
 pub(super) fn binomial(n: &Rational, k: &Rational) -> Option<Rational> {
-    let (n, k) = (small_integer(n)?, small_integer(k)?);
-    if k > n {
-        return Some(Rational::zero());
+    let k = small_integer(k)?;
+    if let Some(n) = small_integer(n) {
+        if k > n {
+            return Some(Rational::zero());
+        }
+        let count = (0..k).fold(BigUint::one(), |count, idx| count * (n - idx) / (idx + 1));
+        return Some(Rational::from_integer(count.into()));
     }
-    let count = (0..k).fold(BigUint::one(), |count, idx| count * (n - idx) / (idx + 1));
-    Some(Rational::from_integer(count.into()))
+    // of symbols: n (n - 1) … (n - k + 1) / k!
+    let factor = |idx: u32| (n - BigInt::from(idx)) / BigInt::from(idx + 1);
+    (k <= MAX_SYMBOLIC_CHOICE).then(|| (0..k).map(factor).fold(Rational::one(), |a, b| a * b))
 }
 
 fn small_integer(value: &Rational) -> Option<u32> {
     let n = value.is_integer().then(|| value.to_integer().to_u32())??;
-    (n <= 1000).then_some(n)
+    (n <= MAX_FACTORIAL).then_some(n)
+}
+
+/// The gamma function, by the approximation of Lanczos (g = 7, 9 terms; Numerical Recipes 6.1).
+pub(super) fn gamma(x: f64) -> f64 {
+    const TERMS: [f64; 8] = [
+        676.520_368_121_885_1,
+        -1_259.139_216_722_402_8,
+        771.323_428_777_653_1,
+        -176.615_029_162_140_6,
+        12.507_343_278_686_905,
+        -0.138_571_095_265_720_12,
+        9.984_369_578_019_572e-6,
+        1.505_632_735_149_311_6e-7,
+    ];
+    use std::f64::consts::PI;
+    if x < 0.5 {
+        return PI / ((PI * x).sin() * gamma(1.0 - x));
+    }
+    let x = x - 1.0;
+    let series = TERMS
+        .iter()
+        .zip(1..)
+        .fold(0.999_999_999_999_809_9, |sum, (term, idx)| sum + term / (x + f64::from(idx)));
+    let t = x + 7.5;
+    (2.0 * PI).sqrt() * t.powf(x + 0.5) * (-t).exp() * series
 }
 
 /// Whether two numbers, one of them a decimal, are equal once both are rounded. Two numbers so

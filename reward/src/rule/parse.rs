@@ -199,7 +199,7 @@ fn set_or_value(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
                 cursor.advance();
                 return Ok(named);
             }
-            if name.starts_with("begin ") {
+            if cursor.starts_matrix(0) {
                 return matrix(cursor);
             }
         }
@@ -214,6 +214,17 @@ fn set_or_value(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
             };
             cursor.expect(&Token::Close('S'))?;
             return Ok(MathAnswer::Set(elements));
+        }
+        Some(Token::Open('(' | '[')) if cursor.starts_matrix(1) => {
+            cursor.advance();
+            let inner = matrix(cursor)?;
+            return match cursor.peek() {
+                Some(Token::Close(')' | ']')) => {
+                    cursor.advance();
+                    Ok(inner)
+                }
+                _ => Err(NotUnderstood),
+            };
         }
         Some(Token::Open(open @ ('(' | '[' | '{'))) if cursor.holds_list() => {
             let open = *open;
@@ -231,7 +242,13 @@ fn set_or_value(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
         }
         _ => {}
     }
-    let value = cursor.expression()?;
+    let value = cursor.expression_over()?;
+    if cursor.starts_matrix(0) {
+        let MathAnswer::Matrix(rows) = matrix(cursor)? else { return Err(NotUnderstood) };
+        let scaled = |cell: Expr| Expr::Mul(value.clone().into(), cell.into());
+        let scale = |row: Vec<Expr>| row.into_iter().map(scaled).collect();
+        return Ok(MathAnswer::Matrix(rows.into_iter().map(scale).collect()));
+    }
     cursor.skip_unit(&value);
     Ok(MathAnswer::Value(value))
 }
@@ -262,13 +279,17 @@ fn bracketed(open: char, inner: MathAnswer, close: char) -> MathAnswer {
 }
 
 fn matrix(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
-    const KINDS: [&str; 5] = ["matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix"];
+    const KINDS: [&str; 6] = ["matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array"];
     let Some(Token::Command(begin)) = cursor.peek().cloned() else { return Err(NotUnderstood) };
     let kind = begin.trim_start_matches("begin ").to_owned();
     if !KINDS.contains(&kind.as_str()) {
         return Err(NotUnderstood);
     }
     cursor.advance();
+    if kind == "array" {
+        // how its columns are set: {cc}
+        cursor.nested(Cursor::argument)?;
+    }
     let end = Token::Command(format!("end {kind}"));
     let mut rows = vec![Vec::new()];
     while !cursor.take(&end) {

@@ -95,8 +95,9 @@ impl Spans {
     /// Whether both hold the same numbers.
     pub(super) fn same(&self, other: &Self) -> bool {
         let near = |a: End, b: End| {
-            let is_same = a.at == b.at || (a.at - b.at).abs() <= 1e-12 * a.at.abs().max(b.at.abs());
-            is_same && a.is_open == b.is_open
+            let size = a.at.abs().max(b.at.abs());
+            let is_near = size.is_finite() && (a.at - b.at).abs() <= 1e-12 * size;
+            (a.at == b.at || is_near) && a.is_open == b.is_open
         };
         self.0.len() == other.0.len()
             && self.0.iter().zip(&other.0).all(|(a, b)| near(a.0, b.0) && near(a.1, b.1))

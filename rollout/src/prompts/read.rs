@@ -5,10 +5,8 @@ use std::ops::ControlFlow;
 
 use joust_schema::ids::PromptId;
 use joust_schema::prompt::Prompt;
-use joust_schema::rows::{self, Place, Row};
+use joust_schema::rows::{self, MESSAGES, Place, Row, VERL_COLUMN};
 use joust_schema::seed::Seed;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::row::PromptRow;
 use crate::config::{IdColumn, PromptsConfig};
@@ -25,7 +23,7 @@ pub(super) fn rows(config: &PromptsConfig) -> Result<Vec<PromptRow>, Error> {
         IdColumn::Named(name) => &[name.as_str()],
     };
     let mut columns =
-        vec![config.prompt_column.as_str(), "messages", config.answer_column.as_str(), VERL_COLUMN];
+        vec![config.prompt_column.as_str(), MESSAGES, config.answer_column.as_str(), VERL_COLUMN];
     columns.extend(id_columns);
     let mut reader =
         PromptReader { config, id_columns, place_of_id: BTreeMap::new(), rows: Vec::new() };
@@ -43,9 +41,6 @@ pub(super) fn rows(config: &PromptsConfig) -> Result<Vec<PromptRow>, Error> {
     }
 }
 
-/// The column in which verl keeps the known answer, as `ground_truth`.
-const VERL_COLUMN: &str = "reward_model";
-
 struct PromptReader<'a> {
     config: &'a PromptsConfig,
     id_columns: &'a [&'a str],
@@ -55,14 +50,7 @@ struct PromptReader<'a> {
 
 impl PromptReader<'_> {
     fn add(&mut self, row: &Row) -> SchemaResult<()> {
-        let column = match row.get(&self.config.prompt_column) {
-            None if row.get("messages").is_some() => "messages",
-            _ => &self.config.prompt_column,
-        };
-        if row.get(column).is_none() {
-            return Err(row.error(format!("{}; set prompt_column", row.missing_reason(column))));
-        }
-        let prompt = prompt(row, column)?;
+        let prompt = prompt(row, &self.config.prompt_column)?;
         let prompt_id = match self.given_id(row)? {
             Some(id) => self.unique(id, row)?,
             None => {
@@ -70,10 +58,7 @@ impl PromptReader<'_> {
                 PromptId(format!("{:016x}", key.0))
             }
         };
-        let answer = match row.answer(&self.config.answer_column)? {
-            Some(answer) => Some(answer),
-            None => ground_truth(row)?,
-        };
+        let answer = row.answer(&self.config.answer_column)?;
         self.rows.push(PromptRow { prompt_id, prompt, answer });
         Ok(())
     }
@@ -107,12 +92,10 @@ impl PromptReader<'_> {
 /// # Errors
 /// What the cell is instead, with the place and the column.
 fn prompt(row: &Row, column: &str) -> SchemaResult<Prompt> {
-    let prompt: Prompt = match row.required(column)? {
-        // Parquet files often hold messages as JSON text
-        Prompt::Text(text) => Prompt::from_column(text)
-            .map_err(|error| row.cell_error(column, format!("holds a chat: {error}")))?,
-        messages => messages,
-    };
+    if !row.has(column) && !row.has(MESSAGES) {
+        return Err(row.error(format!("{}; set prompt_column", row.missing_reason(column))));
+    }
+    let (column, prompt) = row.prompt(column)?;
     match prompt.problem() {
         Some(problem) => {
             let text = format!("{problem}; leave the row out or write a prompt");
@@ -120,17 +103,4 @@ fn prompt(row: &Row, column: &str) -> SchemaResult<Prompt> {
         }
         None => Ok(prompt),
     }
-}
-
-fn ground_truth(row: &Row) -> SchemaResult<Option<String>> {
-    #[derive(Deserialize)]
-    struct RewardModel {
-        ground_truth: Option<Box<RawValue>>,
-    }
-    // the column may be anything in files of other programs
-    let Ok(Some(RewardModel { ground_truth: Some(answer) })) = row.optional(VERL_COLUMN) else {
-        return Ok(None);
-    };
-    joust_schema::known::known_answer(&answer)
-        .map_err(|reason| row.cell_error("reward_model.ground_truth", reason))
 }

@@ -45,6 +45,7 @@ fn open_reads_texts_messages_and_answers() {
 {"messages": [{"role": "user", "content": "3+3?"}], "answer": "6"}
 {"prompt": [{"role": "user", "content": "5+5?"}], "reward_model": {"ground_truth": "10"}}
 {"prompt": "[{\"role\": \"user\", \"content\": \"1+1?\"}]", "answer": null}
+{"prompt": null, "messages": [{"role": "user", "content": "7+7?"}]}
 "#,
     );
     let source = open(&file, |_| {}).unwrap();
@@ -53,8 +54,9 @@ fn open_reads_texts_messages_and_answers() {
     assert_eq!(rows[0].prompt, Prompt::Text("2+2?".to_owned()));
     assert_eq!(rows[1].prompt, Prompt::Messages(vec![Message::new("user", "3+3?")]));
     let answers: Vec<_> = rows.iter().map(|row| row.answer.as_deref()).collect();
-    assert_eq!(answers, [Some("4"), Some("6"), Some("10"), None]);
+    assert_eq!(answers, [Some("4"), Some("6"), Some("10"), None, None]);
     assert!(matches!(rows[3].prompt, Prompt::Messages(_)));
+    assert_eq!(rows[4].prompt, Prompt::Messages(vec![Message::new("user", "7+7?")]));
 }
 
 #[test]
@@ -187,6 +189,12 @@ fn open_names_the_line_of_an_unusable_prompt() {
         ("p.jsonl", "{\"prompt\":\" \\n\"}", "p.jsonl:1: column `prompt` is "),
         ("p.jsonl", "{\"prompt\":[{\"role\":7}]}", "p.jsonl:1: column `prompt` "),
         (
+            "p.jsonl",
+            "{\"prompt\":[\"a\"]}",
+            "p.jsonl:1: column `prompt` message 1: invalid type: string \"a\", expected a chat \
+             message",
+        ),
+        (
             "p.json",
             "[{\"prompt\":\"a\"},{\"prompt\":\"\"}]",
             "p.json: row 2: column `prompt` is empty",
@@ -205,7 +213,7 @@ fn open_names_the_line_of_an_unusable_prompt() {
         (
             "p.jsonl",
             "{\"prompt\":\"[{\\\"role\\\": \\\"user\\\", \\\"content\\\": 7}]\"}",
-            "p.jsonl:1: column `prompt` is no list of messages",
+            "p.jsonl:1: column `prompt` holds a chat: message 1: invalid type: integer `7`",
         ),
         (
             "p.jsonl",

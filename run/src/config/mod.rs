@@ -55,8 +55,8 @@ impl RunSection {
         let mut problems = of_section("run", self);
         if !is_part {
             problems.push(format!(
-                "run.name is {name:?}, wanted the name of one folder: not empty, without a slash \
-                 and without a dot at its beginning"
+                "run.name is {name:?}, wanted the name of one folder: 1 to 200 bytes, without a \
+                 slash and without a dot at its beginning"
             ));
         }
         problems

@@ -55,6 +55,9 @@ impl SftRun {
         if self.model.path.is_some() == self.model.new.is_some() {
             problems.push("wanted either `model.path` or `model.new`, not both or none".to_owned());
         }
+        if self.model.new.is_some() && self.model.tokenizer.is_none() {
+            problems.push("model.tokenizer is missing: a fresh model has a fresh one".to_owned());
+        }
         if let Some(new) = &self.model.new {
             problems.extend(new.contradictions().iter().map(|p| format!("model.new.{p}")));
         }

@@ -21,6 +21,10 @@ fn file_rows_hold_texts_messages_or_a_chat_alone() {
         format!(r#"{{"prompt": [{user}], "completion": "5"}}"#),
         format!(r#"{{"messages": [{user}, {assistant}]}}"#),
         format!(r#"{{"messages": [{user}], "completion": "5"}}"#),
+        format!(r#"{{"prompt": null, "messages": [{user}], "completion": "5"}}"#),
+        // chats as JSON text, as tables keep them
+        format!(r#"{{"prompt": {:?}, "completion": "5"}}"#, format!("[{user}]")),
+        format!(r#"{{"messages": {:?}}}"#, format!("[{user}, {assistant}]")),
         format!(r#"{{"prompt": "2+3?", "messages": [{user}, {assistant}], "completion": "5"}}"#),
         // the prompt of a data set that has its chat beside it
         format!(r#"{{"prompt": "2+3?", "messages": [{user}, {assistant}]}}"#),
@@ -35,7 +39,7 @@ fn file_rows_are_refused_by_line_and_column() {
     let user = r#"{"role": "user", "content": "a"}"#;
     for (row, wanted) in [
         (r#"{"prompt": "a"}"#.to_owned(), "column `completion` is missing (there are: prompt)"),
-        (r#"{"completion": "a"}"#.to_owned(), "column `messages` is missing"),
+        (r#"{"completion": "a"}"#.to_owned(), "column `prompt` is missing"),
         (r#"{"prompt": "a", "completion": ""}"#.to_owned(), "`completion` has no text to learn"),
         (format!(r#"{{"messages": [{user}]}}"#), "ends with a turn of `user`, wanted one of the"),
         (

@@ -19,7 +19,6 @@ const MAY_CHANGE: &[&str] = &[
     "export",
     // length
     "train.steps",
-    "prompts.epochs",
     "trainer.steps",
     "eval.every",
     "checkpoint",

@@ -80,16 +80,40 @@ fn finished_name(name: &str) -> &str {
     unfinished.map_or(name, |name| name.strip_suffix(".old").unwrap_or(name))
 }
 
+/// Reads the step out of the name of a record; `None` for other names.
+pub(super) type StepOfName = fn(&str) -> Option<u64>;
+
+/// The folders with records of steps, and how the records of each are named.
+pub(super) fn step_folders(dir: &Path) -> [(PathBuf, StepOfName); 3] {
+    [
+        (dir.to_owned(), step_of_folder),
+        (dir.join(CHECKPOINTS), step_of_folder),
+        (dir.join(COMPLETIONS), step_of_completions),
+    ]
+}
+
 /// `step_00001`
-fn is_step(name: &str) -> bool {
-    let number = name.strip_prefix("step_");
-    number.is_some_and(|number| number.len() >= 5 && number.bytes().all(|b| b.is_ascii_digit()))
+fn step_of_folder(name: &str) -> Option<u64> {
+    step_of_digits(name.strip_prefix("step_")?)
 }
 
 /// `completions_00001.parquet`
+fn step_of_completions(name: &str) -> Option<u64> {
+    step_of_digits(name.strip_prefix("completions_")?.strip_suffix(".parquet")?)
+}
+
+/// At least five digits, as joust writes them.
+fn step_of_digits(digits: &str) -> Option<u64> {
+    let is_own = digits.len() >= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_own { digits.parse().ok() } else { None }
+}
+
+fn is_step(name: &str) -> bool {
+    step_of_folder(name).is_some()
+}
+
 fn is_completions(name: &str) -> bool {
-    let number = name.strip_prefix("completions_").and_then(|rest| rest.strip_suffix(".parquet"));
-    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    step_of_completions(name).is_some()
 }
 
 fn is_run(dir: &Path) -> bool {

@@ -71,6 +71,12 @@ fn a_run_with_steps_is_kept_resumed_or_cleaned() {
     made.make_step(&folder, 2);
     folder.log(3, &Metrics::new()).unwrap();
     drop(folder);
+    // names that joust does not give
+    let own = ["step_100", "checkpoints/step_100", "completions/completions_3"];
+    for name in own {
+        std::fs::create_dir_all(made.path(name)).unwrap();
+    }
+    std::fs::create_dir_all(made.path("step_00003")).unwrap();
     let message = made.refused(ExistingRun::Refuse);
     assert!(message.contains("is there already; go on with --resume"), "{message}");
     let about = std::fs::read_to_string(made.path(ABOUT)).unwrap();
@@ -86,11 +92,13 @@ fn a_run_with_steps_is_kept_resumed_or_cleaned() {
         (&Value::Null, &json!(2))
     );
     assert_eq!(std::fs::read_to_string(made.path(ABOUT)).unwrap(), about, "of the first start");
+    assert!(own.iter().all(|name| made.path(name).exists()) && !made.path("step_00003").exists());
     drop(folder);
 
     std::fs::write(made.path("notes.txt"), "mine").unwrap();
     let folder = made.start(ExistingRun::Clean).unwrap();
-    assert!(folder.newest.is_none() && !made.path("checkpoints").exists());
+    assert!(folder.newest.is_none() && !made.path("checkpoints/step_00002").exists());
+    assert!(own.iter().all(|name| made.path(name).exists()));
     assert_eq!(std::fs::read_to_string(made.path("notes.txt")).unwrap(), "mine");
     assert_eq!(made.lines(STARTS).len(), 1);
 }

@@ -49,6 +49,12 @@ pub fn start(
     if let Some(problem) = config.schedule_problem(n_steps) {
         return Err(Error::input(format!("config: {problem}")));
     }
+    if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
+        return Err(Error::input(format!(
+            "config: the run has {n_steps} steps (train.steps, prompts.epochs), and its \
+             checkpoint has made {step} already; wanted at least as many"
+        )));
+    }
     let evaluation = Evaluation::open(&config)?;
     let device = config.policy.device.resolve()?;
     let files = folder::open(&config.policy.path)?;
@@ -56,16 +62,25 @@ pub fn start(
     // a large judge takes a while to load
     let scorer = Scorer::open(&config.reward, false)?;
 
+    let with_engines = |policy: Decoder| {
+        let engines = engines(&config, &policy, &files.tokenizer)?;
+        Ok::<_, Error>((policy, engines))
+    };
+    // engines that do not fit into memory leave the folder as it is, too
+    let fresh = match start.resumes() {
+        true => None,
+        false => Some(with_engines(origin.duplicate(device, Kind::Float)?)?),
+    };
     let run = start.open()?;
     let found = run.rewind_to_newest()?;
-    let policy = match &found {
-        Some((_, path)) => {
+    let (policy, engines) = match (&found, fresh) {
+        (Some((_, path)), _) => {
             let files = folder::open(path)?;
-            files.decoder(device, Kind::Float)?
+            with_engines(files.decoder(device, Kind::Float)?)?
         }
-        None => origin.duplicate(device, Kind::Float)?,
+        (None, Some(fresh)) => fresh,
+        (None, None) => with_engines(origin.duplicate(device, Kind::Float)?)?,
     };
-    let engines = engines(&config, &policy, &files.tokenizer)?;
     let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
     let reference = config.trainer.has_reference().then_some(origin);
     let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps)?;
@@ -74,12 +89,6 @@ pub fn start(
             let state: TrainingState = checkpoint::restore(&mut trainer, path)?;
             prompts.seek(state.cursor)?;
             observer.observe(Event::Resumed { step: *step });
-            if *step > n_steps {
-                return Err(Error::input(format!(
-                    "config: the run has {n_steps} steps (train.steps, prompts.epochs), and its \
-                     checkpoint has made {step} already; wanted at least as many"
-                )));
-            }
             observer.observe(Event::ConfigChanged { changes: &run.changes() });
             state
         }

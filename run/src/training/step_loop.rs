@@ -11,6 +11,7 @@ use joust_rollout::{
 };
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
+use joust_schema::tables::FinishReason;
 use joust_trainer::checkpoint::{self, Retention};
 use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome};
 
@@ -178,6 +179,7 @@ impl Training {
         observer: &mut dyn Observer,
     ) -> Result<(RolloutBatch, Vec<GroupResult>), Error> {
         let batch = self.sample(step, prompts, observer)?;
+        self.check_lengths(step, &batch)?;
         clock.end_part("rollout_s");
         let results = self.score(step, &batch, observer)?;
         Failures::of(&results).check(step, self.config.reward.max_failed)?;
@@ -215,6 +217,21 @@ impl Training {
                 first.reason
             ))),
             _ => Ok(batch),
+        }
+    }
+
+    /// Fails where no completion can be learned from, before they are judged.
+    fn check_lengths(&self, step: u64, batch: &RolloutBatch) -> Result<(), Error> {
+        let completions = || batch.groups.iter().flat_map(|group| &group.completions);
+        let are_truncated =
+            completions().all(|completion| completion.finish_reason == FinishReason::Length);
+        let n_completions = completions().count();
+        match self.config.trainer.mask_truncated_completions && are_truncated && n_completions > 0 {
+            true => {
+                let max_tokens = self.config.rollout.max_completion_length;
+                Err(Error::AllTruncated { step, n_completions, max_tokens })
+            }
+            false => Ok(()),
         }
     }
 

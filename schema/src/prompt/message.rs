@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
 
 use super::content::Content;
+use crate::ordered_json::OrderedJson;
 
 /// One chat message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,13 +20,22 @@ pub struct Message {
     pub content: String,
     /// Tools that the message calls, in the client's form.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tool_calls: Vec<Value>,
+    pub tool_calls: Vec<OrderedJson>,
     /// Name of the tool or of the speaker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Id of the tool call that the message answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
+    /// The thought before the content, for chat templates that write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// The thought, by a name before `reasoning_content`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<String>,
+    /// The thought, by its name in OpenRouter and vLLM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
 }
 
 impl Message {
@@ -40,39 +49,33 @@ impl Message {
     pub fn map_texts(self, change: impl Fn(&str) -> String) -> Self {
         Self {
             content: change(&self.content),
-            tool_calls: self.tool_calls.iter().map(|call| mapped(call, &change)).collect(),
+            tool_calls: self.tool_calls.iter().map(|call| call.map_texts(&change)).collect(),
             name: self.name.as_deref().map(&change),
+            reasoning_content: self.reasoning_content.as_deref().map(&change),
+            thinking: self.thinking.as_deref().map(&change),
+            reasoning: self.reasoning.as_deref().map(&change),
             ..self
         }
     }
 }
 
-/// A JSON value with every text in it changed.
-fn mapped(value: &Value, change: &impl Fn(&str) -> String) -> Value {
-    match value {
-        Value::String(text) => Value::String(change(text)),
-        Value::Array(items) => items.iter().map(|item| mapped(item, change)).collect(),
-        Value::Object(members) => {
-            let member = |(key, value): (&String, &Value)| (change(key), mapped(value, change));
-            Value::Object(members.iter().map(member).collect())
-        }
-        other => other.clone(),
-    }
-}
-
 /// The fields of a message that are read.
 #[derive(Deserialize)]
+#[serde(expecting = "a chat message: an object with a role and content")]
 struct RawMessage {
     role: String,
     /// `None` if the field is missing.
     #[serde(default, deserialize_with = "given")]
     content: Option<Content>,
     refusal: Option<String>,
-    tool_calls: Option<Vec<Value>>,
+    tool_calls: Option<Vec<OrderedJson>>,
     /// The form before `tool_calls`.
-    function_call: Option<Value>,
+    function_call: Option<OrderedJson>,
     name: Option<String>,
     tool_call_id: Option<String>,
+    reasoning_content: Option<Content>,
+    thinking: Option<Content>,
+    reasoning: Option<Content>,
 }
 
 /// A field that is given, even as null.
@@ -91,8 +94,17 @@ impl TryFrom<RawMessage> for Message {
         }
         let content = raw.content.map(|content| content.0).unwrap_or_default();
         let content = if content.is_empty() { raw.refusal.unwrap_or_default() } else { content };
-        let (role, name, tool_call_id) = (raw.role, raw.name, raw.tool_call_id);
-        Ok(Self { role, content, tool_calls, name, tool_call_id })
+        let text = |thought: Option<Content>| thought.map(|Content(text)| text);
+        Ok(Self {
+            role: raw.role,
+            content,
+            tool_calls,
+            name: raw.name,
+            tool_call_id: raw.tool_call_id,
+            reasoning_content: text(raw.reasoning_content),
+            thinking: text(raw.thinking),
+            reasoning: text(raw.reasoning),
+        })
     }
 }
 

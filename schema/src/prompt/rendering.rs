@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::message::Message;
+use crate::ordered_json::OrderedJson;
 
 /// The conversation as a question. A single turn of the user is the question itself; every other
 /// conversation is written out turn by turn, each with its speaker. Instructions without a text are
@@ -25,7 +24,7 @@ pub(super) fn question(messages: &[Message]) -> String {
     let mut texts = Vec::new();
     for turn in turns {
         for call in &turn.tool_calls {
-            let names = call["id"].as_str().zip(name_of(call));
+            let names = call.get("id").and_then(OrderedJson::as_str).zip(name_of(call));
             tools.extend(names.map(|(id, name)| (id.to_owned(), name.to_owned())));
         }
         texts.extend(turn_texts(turn, &tools));
@@ -67,14 +66,14 @@ fn calls(message: &Message) -> impl Iterator<Item = String> {
     message.tool_calls.iter().map(|call| {
         let function = call.get("function").unwrap_or(call);
         let arguments = match function.get("arguments") {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => text.clone(),
+            None | Some(OrderedJson::Null) => String::new(),
+            Some(OrderedJson::Text(text)) => text.clone(),
             Some(other) => other.to_string(),
         };
         format!("Tool call: {}({arguments})", name_of(call).unwrap_or("?"))
     })
 }
 
-fn name_of(call: &Value) -> Option<&str> {
+fn name_of(call: &OrderedJson) -> Option<&str> {
     call.get("function").unwrap_or(call).get("name")?.as_str()
 }

@@ -135,14 +135,29 @@ fn message_comes_back_from_its_column() {
 }
 
 #[test]
+fn message_keeps_the_order_of_keys_in_tool_calls_and_thoughts() {
+    let text = concat!(
+        r#"[{"role":"assistant","content":"c","tool_calls":[{"type":"function","id":"i","#,
+        r#""function":{"name":"f","arguments":{"z":1,"a":{"y":null,"b":2.5}}}}],"#,
+        r#""reasoning_content":"r","thinking":"t"}]"#,
+    );
+    let chat: Prompt = serde_json::from_str(text).unwrap();
+    assert_eq!(chat.to_column(), text);
+    let parts = json!({"role": "assistant", "content": "c", "reasoning": null,
+                       "thinking": [{"type": "text", "text": "t"}]});
+    let message: Message = serde_json::from_value(parts).unwrap();
+    assert_eq!((message.reasoning, message.thinking.as_deref()), (None, Some("t")));
+}
+
+#[test]
 fn map_texts_reaches_every_text_of_a_message() {
     let message: Message = serde_json::from_value(json!({
-        "role": "assistant", "content": "a", "name": "a",
+        "role": "assistant", "content": "a", "name": "a", "reasoning_content": "a",
         "tool_calls": [{"id": "a", "n": 1, "function": {"a": ["a", true]}}],
     }))
     .unwrap();
     let wanted = json!({
-        "role": "assistant", "content": "b", "name": "b",
+        "role": "assistant", "content": "b", "name": "b", "reasoning_content": "b",
         "tool_calls": [{"id": "b", "n": 1, "function": {"b": ["b", true]}}],
     });
     let mapped = message.map_texts(|text| text.replace('a', "b"));

@@ -39,7 +39,8 @@ pub(super) fn read_lines(
         if text.trim().is_empty() {
             continue;
         }
-        let fields = fields(text, columns).map_err(|error| place.error(path, reason(&error)))?;
+        let fields =
+            fields(text, columns).map_err(|error| place.error(path, reason(text, &error)))?;
         if each(fields.into_row(&shared, place))?.is_break() {
             return Ok(());
         }
@@ -72,6 +73,9 @@ pub(super) fn read_array(
                     path,
                     match error.classify() {
                         serde_json::error::Category::Data => format!("{text} ({position})"),
+                        _ if is_no_number(&bytes, &error) => {
+                            format!("invalid JSON: {NO_NUMBER} ({position})")
+                        }
                         _ => format!("invalid JSON: {text} ({position})"),
                     },
                 ))
@@ -87,7 +91,7 @@ pub(super) fn parse_row(
     text: &str,
     columns: &[&str],
 ) -> Result<Row, Error> {
-    let fields = fields(text, columns).map_err(|error| place.error(path, reason(&error)))?;
+    let fields = fields(text, columns).map_err(|error| place.error(path, reason(text, &error)))?;
     Ok(fields.into_row(path, place))
 }
 
@@ -99,15 +103,28 @@ fn fields(text: &str, columns: &[&str]) -> Result<ObjectCells, serde_json::Error
 }
 
 /// serde_json's message without its "line 1": the file's line is named elsewhere.
-fn reason(error: &serde_json::Error) -> String {
+fn reason(json: &str, error: &serde_json::Error) -> String {
     let text = without_position(error);
     match error.classify() {
         serde_json::error::Category::Data => text,
+        _ if is_no_number(json.as_bytes(), error) => {
+            format!("invalid JSON: {NO_NUMBER} (column {})", error.column())
+        }
         serde_json::error::Category::Eof => {
             format!("invalid JSON: {text} (column {}); wanted one object per line", error.column())
         }
         _ => format!("invalid JSON: {text} (column {})", error.column()),
     }
+}
+
+/// What Python writes for floats that are no numbers.
+const NO_NUMBER: &str = "NaN and Infinity are no JSON; write null";
+
+/// Whether an error stands at such a float.
+fn is_no_number(json: &[u8], error: &serde_json::Error) -> bool {
+    let line = json.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1));
+    let rest = line.and_then(|line| line.get(error.column().checked_sub(1)?..));
+    rest.is_some_and(|rest| rest.starts_with(b"NaN") || rest.starts_with(b"Infinity"))
 }
 
 struct ObjectCells {

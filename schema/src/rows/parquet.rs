@@ -5,10 +5,13 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::error::ArrowError;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::json::parse_row;
 use super::row::{EachRow, Place};
@@ -20,8 +23,8 @@ const ROWS_PER_BATCH: usize = 512;
 /// Reads the rows of a file.
 pub(super) fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Result<(), Error> {
     let bad = |error: parquet::errors::ParquetError| Error::bad_file(path, error);
-    let open = || File::open(path).map_err(|source| Error::io(path, source));
-    let builder = ParquetRecordBatchReaderBuilder::try_new(open()?).map_err(bad)?;
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(bad)?;
     let schema = builder.schema().clone();
     let is_wanted = |field: &FieldRef| columns.contains(&field.name().as_str());
     let names: Rc<[String]> = schema.fields().iter().map(|field| field.name().clone()).collect();
@@ -39,24 +42,6 @@ pub(super) fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Res
             return Err(Error::bad_file(path, text));
         }
     }
-    // writers without annotations store text as binary
-    let fields: Fields = schema
-        .fields()
-        .iter()
-        .map(|field| if is_wanted(field) { as_text(field) } else { Arc::clone(field) })
-        .collect();
-    let has_binary = fields != *schema.fields();
-    let text_schema = Schema::new_with_metadata(fields, schema.metadata().clone());
-    let options = match has_binary {
-        true => ArrowReaderOptions::new().with_schema(Arc::new(text_schema)),
-        false => ArrowReaderOptions::new(),
-    };
-    let builder = match has_binary {
-        true => {
-            ParquetRecordBatchReaderBuilder::try_new_with_options(open()?, options).map_err(bad)?
-        }
-        false => builder,
-    };
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.iter().copied());
     let reader = builder.with_projection(mask).with_batch_size(ROWS_PER_BATCH).build();
     let shared: Rc<Path> = path.into();
@@ -67,6 +52,7 @@ pub(super) fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Res
             let places = format!("columns {}, after row {n_rows}", names.join(", "));
             Error::bad_file(path, format!("{places}: {error}"))
         })?;
+        let batch = with_text(&batch, |row| Place::Row(n_rows + row), path)?;
         let bad = |error: arrow::error::ArrowError| Error::bad_file(path, error);
         let mut writer =
             WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
@@ -87,20 +73,76 @@ pub(super) fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Res
     Ok(())
 }
 
-/// The field with text in place of binary, wherever it is nested.
-fn as_text(field: &FieldRef) -> FieldRef {
-    let text = |data_type| Arc::new(field.as_ref().clone().with_data_type(data_type));
-    match field.data_type() {
-        DataType::Binary => text(DataType::Utf8),
-        DataType::LargeBinary => text(DataType::LargeUtf8),
-        DataType::BinaryView => text(DataType::Utf8View),
-        DataType::Dictionary(key, value) if **value == DataType::Binary => {
-            text(DataType::Dictionary(key.clone(), Box::new(DataType::Utf8)))
+/// The rows with text in place of binary: writers without annotations store text as binary.
+fn with_text(
+    batch: &RecordBatch,
+    place: impl Fn(usize) -> Place,
+    path: &Path,
+) -> Result<RecordBatch, Error> {
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let wanted = as_text(field.data_type());
+        if wanted == *field.data_type() {
+            columns.push((field.name().clone(), Arc::clone(column)));
+            continue;
         }
-        DataType::List(inner) => text(DataType::List(as_text(inner))),
-        DataType::LargeList(inner) => text(DataType::LargeList(as_text(inner))),
-        DataType::Struct(fields) => text(DataType::Struct(fields.iter().map(as_text).collect())),
-        _ => Arc::clone(field),
+        let text = cast(column, &wanted).map_err(|error| {
+            let text = format!("column `{}` is not readable as UTF-8 text: {error}", field.name());
+            place(first_failure(column, &wanted) + 1).error(path, text)
+        })?;
+        columns.push((field.name().clone(), text));
+    }
+    RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, column)| (name, column, true)),
+    )
+    .map_err(|error| Error::bad_file(path, error))
+}
+
+/// Another type of the same values; invalid text is an error, not a null.
+fn cast(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(column, wanted, &options)
+}
+
+/// The first row whose values cannot be cast.
+fn first_failure(column: &ArrayRef, wanted: &DataType) -> usize {
+    // a category would be cast with all others
+    let plain = with_leaves(column.data_type(), |leaf| leaf.clone());
+    let Ok(column) = cast(column, &plain) else { return 0 };
+    let fails = |row: &usize| {
+        let only = take(&column, &UInt64Array::from(vec![*row as u64]), None);
+        only.and_then(|only| cast(&only, wanted)).is_err()
+    };
+    (0..column.len()).find(fails).unwrap_or_default()
+}
+
+/// The type with text in place of binary, wherever it is nested.
+fn as_text(data_type: &DataType) -> DataType {
+    with_leaves(data_type, text_of)
+}
+
+fn text_of(leaf: &DataType) -> DataType {
+    match leaf {
+        DataType::Binary => DataType::Utf8,
+        DataType::LargeBinary => DataType::LargeUtf8,
+        DataType::BinaryView => DataType::Utf8View,
+        other => other.clone(),
+    }
+}
+
+/// The type with each type in it that holds no others replaced; categories of binary become plain.
+fn with_leaves(data_type: &DataType, leaf: fn(&DataType) -> DataType) -> DataType {
+    let of_field = |field: &FieldRef| {
+        let data_type = with_leaves(field.data_type(), leaf);
+        Arc::new(field.as_ref().clone().with_data_type(data_type))
+    };
+    match data_type {
+        DataType::Dictionary(_, value) if text_of(value) != **value => leaf(value),
+        DataType::List(inner) => DataType::List(of_field(inner)),
+        DataType::LargeList(inner) => DataType::LargeList(of_field(inner)),
+        DataType::FixedSizeList(inner, length) => DataType::FixedSizeList(of_field(inner), *length),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(of_field).collect()),
+        other => leaf(other),
     }
 }
 

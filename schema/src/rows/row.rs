@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
-use crate::known::known_answer;
 
 /// Called with each row; tells whether to go on.
 pub type EachRow<'a> = dyn FnMut(Row) -> Result<ControlFlow<()>, Error> + 'a;
@@ -110,17 +109,6 @@ impl Row {
                 let kind = kind(json);
                 Err(self.cell_error(column, format!("is {kind}, wanted a text or a number")))
             }
-        }
-    }
-
-    /// A known answer as text (see [`known_answer`]).
-    ///
-    /// # Errors
-    /// The reason why the cell is no answer.
-    pub fn answer(&self, column: &str) -> Result<Option<String>, Error> {
-        match self.get(column) {
-            None => Ok(None),
-            Some(cell) => known_answer(cell).map_err(|reason| self.cell_error(column, reason)),
         }
     }
 

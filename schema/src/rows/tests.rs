@@ -7,8 +7,9 @@ use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::{
-    Array as _, ArrayRef, BinaryArray, Decimal128Array, Int64Array, ListArray, MapBuilder,
-    RecordBatch, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, UInt64Array,
+    Array as _, ArrayRef, BinaryArray, Decimal128Array, DictionaryArray, FixedSizeListArray,
+    Int32Array, Int64Array, ListArray, MapBuilder, RecordBatch, StringArray, StringBuilder,
+    StructArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
@@ -68,7 +69,7 @@ fn json_lines_are_read_with_byte_order_mark_line_ends_and_blank_lines() {
 
 #[test]
 fn errors_name_the_file_and_the_place() {
-    let cases: [(&str, &[u8], &str); 12] = [
+    let cases: [(&str, &[u8], &str); 15] = [
         ("t.jsonl", b"{\"x\":1}\n{\"x\":", "t.jsonl:2: invalid JSON: EOF"),
         ("t.jsonl", b"{\"x\":1}\n[2]", "t.jsonl:2: invalid type: sequence, expected one object"),
         ("t.jsonl", b"{\"x\":1,\"x\":2}", "t.jsonl:1: column `x` occurs twice"),
@@ -77,6 +78,13 @@ fn errors_name_the_file_and_the_place() {
         ("t.json", b"[{\"x\":1},\n 7]", "t.json: row 2: invalid type: integer `7`"),
         ("t.json", b"[{\"x\":1}", "t.json: row 2: invalid JSON: EOF"),
         ("t.json", b"[{\"x\":1}] 3", "t.json: after the end of the JSON array"),
+        (
+            "t.jsonl",
+            b"{\"x\":1,\"y\":NaN}",
+            "t.jsonl:1: invalid JSON: NaN and Infinity are no JSON",
+        ),
+        ("t.jsonl", b"{\"y\":-Infinity}", "are no JSON; write null (column 7)"),
+        ("t.json", b"[{\"y\":1},\n{\"y\":NaN}]", "t.json: row 2: invalid JSON: NaN and Infinity"),
         ("t.jsonl.gz", b"\x1f\x8b\x08", "is compressed by gzip; decompress it first"),
         ("t.jsonl", b"\xff\xfe{\x00", "is UTF-16 text, wanted UTF-8"),
         ("t.csv", b"x\n1", "t.csv: unknown file type"),
@@ -125,14 +133,35 @@ fn parquet_text_without_annotation_is_text() {
     let item = Arc::new(Field::new("item", message.data_type().clone(), true));
     let lengths = OffsetBuffer::from_lengths([1, 1, 1]);
     let messages: ArrayRef = Arc::new(ListArray::new(item, lengths, Arc::new(message), None));
-    let file = table(vec![("x", binary), ("m", messages)], Compression::SNAPPY);
+    // as Arrow keeps categories, and lists of them
+    let keys = Int32Array::from(vec![1, 0, 1, 0, 0, 1]);
+    let values = BinaryArray::from(vec![&b"no"[..], b"yes"]);
+    let words: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::new(values)));
+    let field = |array: &ArrayRef| Arc::new(Field::new("item", array.data_type().clone(), true));
+    let lengths = OffsetBuffer::from_lengths([1, 2, 3]);
+    let lists: ArrayRef =
+        Arc::new(ListArray::new(field(&words), lengths, Arc::clone(&words), None));
+    let plain: ArrayRef =
+        Arc::new(BinaryArray::from(vec![&b"a"[..], b"b", b"c", b"d", b"e", b"f"]));
+    let pairs: ArrayRef = Arc::new(FixedSizeListArray::new(field(&plain), 2, plain, None));
+    let columns =
+        vec![("x", binary), ("m", messages), ("w", words.slice(0, 3)), ("l", lists), ("p", pairs)];
+    let file = table(columns, Compression::SNAPPY);
+    assert_eq!(column(&file, "w").unwrap(), ["\"yes\"", "\"no\"", "\"yes\""]);
+    assert_eq!(column(&file, "l").unwrap()[1], "[\"no\",\"yes\"]");
+    assert_eq!(column(&file, "p").unwrap()[2], "[\"e\",\"f\"]");
     assert_eq!(column(&file, "x").unwrap(), ["\"Überschuß\"", "null", "\"1+1?\""]);
     assert_eq!(column(&file, "m").unwrap()[2], "[{\"role\":\"user\",\"content\":\"1+1?\"}]");
 
-    let bad: ArrayRef = Arc::new(BinaryArray::from(vec![&b"\xff\xfe"[..]]));
+    let bad: ArrayRef = Arc::new(BinaryArray::from(vec![&b"a"[..], &b"\xff\xfe"[..]]));
     let message = column(&table(vec![("x", bad)], Compression::UNCOMPRESSED), "x").unwrap_err();
-    assert!(message.contains("columns x"), "{message}");
-    assert!(message.to_lowercase().contains("utf"), "{message}");
+    assert!(message.contains("t.parquet: row 2: column `x` is not readable as UTF-8"), "{message}");
+    assert!(!message.contains('\n'), "{message}");
+    let keys = Int32Array::from(vec![0, 0, 1]);
+    let values = BinaryArray::from(vec![&b"a"[..], b"\xff"]);
+    let bad: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::new(values)));
+    let message = column(&table(vec![("x", bad)], Compression::UNCOMPRESSED), "x").unwrap_err();
+    assert!(message.contains("t.parquet: row 3: column `x`"), "{message}");
 }
 
 #[test]

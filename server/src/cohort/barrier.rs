@@ -5,47 +5,33 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use joust_schema::prompt::Prompt;
-use joust_schema::tables::{Reward, Status};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+pub(crate) use super::answers::MemberScore;
+use super::answers::{member_answers, problem_of_members};
 use super::machine::Cohorts;
 use super::members::{NewMember, RequestNumber};
 use super::stall::{StallWatch, WaitingCounts};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::client::Client;
+use crate::connection_end::ConnectionEnd;
+use crate::counted::{Counted, CountedGuard};
 use crate::desk::handle::ScorerHandle;
 use crate::dump::recorder::Restored;
 use crate::group::{NewGroup, known_answer};
 use crate::heavy;
-use crate::judged::{CohortRecord, GroupKey, JudgeTokens, Judged, problem_of};
+use crate::judged::{CohortRecord, GroupKey, Judged, problem_of};
 use crate::problem::Problem;
 
 /// Maximum time between two checks of the clock task whether the barrier still exists.
 const MAX_CLOCK_PAUSE: Duration = Duration::from_secs(1);
-
-/// Result of one member of a judged group.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct MemberScore {
-    pub(crate) group: GroupKey,
-    /// Index in the group.
-    pub(crate) member: usize,
-    pub(crate) reward: f64,
-    pub(crate) win_rate: Option<f64>,
-    pub(crate) rating: Option<f64>,
-    pub(crate) rating_stderr: Option<f64>,
-    pub(crate) rank: Option<i32>,
-    pub(crate) wins: i32,
-    pub(crate) losses: i32,
-    /// The member's share of the judge's tokens.
-    pub(crate) tokens: JudgeTokens,
-}
 
 /// Prompt, known answer and origin of a group: the same for all of its members.
 #[derive(Clone, Debug)]
@@ -84,6 +70,8 @@ pub(crate) struct Barrier {
 struct BarrierShared {
     scorer: ScorerHandle,
     state: Mutex<BarrierState>,
+    /// Read without the lock: a probe never waits for it.
+    counts: BarrierCounts,
     /// Notified when there may be an earlier deadline.
     changed: Notify,
     started: Instant,
@@ -97,6 +85,24 @@ struct BarrierState {
     waiting: BTreeMap<Ticket, oneshot::Sender<MemberAnswer<MemberScore>>>,
     stall: StallWatch,
     is_closed: bool,
+}
+
+/// Numbers of the barrier since the lock was last released.
+#[derive(Default)]
+struct BarrierCounts {
+    /// Number of groups that are collected or judged.
+    n_open: AtomicUsize,
+    /// Number of requests that wait for their answers.
+    n_waiting: AtomicUsize,
+}
+
+impl Counted for BarrierState {
+    type Counts = BarrierCounts;
+
+    fn write_counts(&self, counts: &BarrierCounts) {
+        counts.n_open.store(self.cohorts.n_open(), Ordering::Relaxed);
+        counts.n_waiting.store(self.waiting.len(), Ordering::Relaxed);
+    }
 }
 
 impl CohortQuestion {
@@ -114,6 +120,11 @@ pub(crate) struct WaitingMember {
     shared: Arc<BarrierShared>,
     ticket: Ticket,
     answer: oneshot::Receiver<MemberAnswer<MemberScore>>,
+    is_answered: bool,
+    /// Group of the result that came, and index there.
+    result: Option<(GroupKey, usize)>,
+    end: ConnectionEnd,
+    is_delivered: bool,
 }
 
 impl Barrier {
@@ -128,6 +139,7 @@ impl Barrier {
         let shared = Arc::new(BarrierShared {
             scorer,
             state: Mutex::new(state),
+            counts: BarrierCounts::default(),
             changed: Notify::new(),
             started: Instant::now(),
             n_requests: AtomicU64::new(0),
@@ -145,12 +157,12 @@ impl Barrier {
 
     /// Number of groups that are collected or judged.
     pub(crate) fn n_open(&self) -> usize {
-        self.shared.lock().cohorts.n_open()
+        self.shared.counts.n_open.load(Ordering::Relaxed)
     }
 
     /// Number of requests that wait for their answers.
     pub(crate) fn n_waiting(&self) -> usize {
-        self.shared.lock().waiting.len()
+        self.shared.counts.n_waiting.load(Ordering::Relaxed)
     }
 
     /// Refuses further completions and gives up the groups that wait for members.
@@ -163,21 +175,33 @@ impl Barrier {
         });
     }
 
-    /// Takes the completions of an HTTP request in, and returns what waits for their answers.
+    /// Takes the completions of an HTTP request in, and returns what waits for their answers. `end`
+    /// is that of the request's connection.
     ///
     /// # Errors
     /// [`Problem`]; the completions before it have left again.
-    pub(crate) fn join(&self, arrivals: Vec<Arrival>) -> Result<Vec<WaitingMember>, Problem> {
+    pub(crate) fn join(
+        &self,
+        arrivals: Vec<Arrival>,
+        end: &ConnectionEnd,
+    ) -> Result<Vec<WaitingMember>, Problem> {
         let request = self.shared.n_requests.fetch_add(1, Ordering::Relaxed);
-        arrivals.into_iter().map(|arrival| self.join_one(arrival, request)).collect()
+        arrivals.into_iter().map(|arrival| self.join_one(arrival, request, end)).collect()
     }
 
-    fn join_one(&self, arrival: Arrival, request: RequestNumber) -> Result<WaitingMember, Problem> {
+    fn join_one(
+        &self,
+        arrival: Arrival,
+        request: RequestNumber,
+        end: &ConnectionEnd,
+    ) -> Result<WaitingMember, Problem> {
         let Arrival { key, name, completion, question } = arrival;
         let question_bytes = question.n_bytes();
         // hashes the texts before the lock is taken
         let new = heavy::work_on(completion.len() + question_bytes, || {
+            let share = question.client.share().to_owned();
             NewMember::new(key, name, completion, (question, question_bytes), request)
+                .of_share(&share)
         });
         let (send, answer) = oneshot::channel();
         let now = self.shared.started.elapsed();
@@ -188,11 +212,20 @@ impl Barrier {
         let (ticket, events) = state.cohorts.join(now, new)?;
         state.waiting.insert(ticket, send);
         state.stall.moved(now);
-        let complete = state.handle(events, &self.shared.scorer);
+        let complete = state.handle(events);
         drop(state);
         self.shared.judge(complete);
         self.shared.changed.notify_one();
-        Ok(WaitingMember { shared: Arc::clone(&self.shared), ticket, answer })
+        let (shared, end) = (Arc::clone(&self.shared), end.clone());
+        Ok(WaitingMember {
+            shared,
+            ticket,
+            answer,
+            is_answered: false,
+            result: None,
+            end,
+            is_delivered: false,
+        })
     }
 }
 
@@ -201,20 +234,39 @@ impl WaitingMember {
     ///
     /// # Errors
     /// The problem of the group; [`Problem::TooLate`] after `limit`.
-    pub(crate) async fn answer(mut self, limit: Duration) -> MemberAnswer<MemberScore> {
+    pub(crate) async fn answer(&mut self, limit: Duration) -> MemberAnswer<MemberScore> {
         match tokio::time::timeout(limit, &mut self.answer).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                self.is_answered = true;
+                self.result = answer.as_ref().ok().map(|score| (score.group, score.member));
+                answer
+            }
             Ok(Err(_)) => Err(Problem::ServerStopping),
             Err(_) => Err(Problem::TooLate("no result in time; a retry finds it".to_owned())),
+        }
+    }
+
+    /// The answer that came goes to the client now. A client whose end was seen may never read it,
+    /// so its retry is to find it.
+    pub(crate) fn deliver(mut self) {
+        self.is_delivered = self.is_answered && !self.end.is_seen();
+        if let (true, Some((group, member))) = (self.is_delivered, self.result) {
+            self.shared.scorer.record_delivery(group, member);
         }
     }
 }
 
 impl Drop for WaitingMember {
     fn drop(&mut self) {
-        let ticket = self.ticket;
+        let (ticket, is_delivered) = (self.ticket, self.is_delivered);
         self.shared.lock().waiting.remove(&ticket);
-        self.shared.change(|cohorts, now| cohorts.leave(now, ticket));
+        self.shared.change(|cohorts, now| match is_delivered {
+            true => {
+                cohorts.deliver(now, ticket);
+                Vec::new()
+            }
+            false => cohorts.leave(now, ticket),
+        });
         self.shared.changed.notify_one();
     }
 }
@@ -229,7 +281,7 @@ struct CompleteCohort {
 
 impl BarrierState {
     /// Answers requests as the events say, and returns the groups that are ready to be judged.
-    fn handle(&mut self, events: Vec<ScoredEvent>, scorer: &ScorerHandle) -> Vec<CompleteCohort> {
+    fn handle(&mut self, events: Vec<ScoredEvent>) -> Vec<CompleteCohort> {
         let mut complete = Vec::new();
         for event in events {
             match event {
@@ -237,12 +289,9 @@ impl BarrierState {
                     complete.push(CompleteCohort { id, key, question, members });
                 }
                 CohortEvent::Answer(ticket, answer) => {
-                    let delivered = answer.as_ref().ok().map(|score| (score.group, score.member));
                     // the request may have been dropped a moment ago
-                    let waiting = self.waiting.remove(&ticket);
-                    let is_sent = waiting.is_some_and(|waiting| waiting.send(answer).is_ok());
-                    if let (true, Some((group, member))) = (is_sent, delivered) {
-                        scorer.record_delivery(group, member);
+                    if let Some(waiting) = self.waiting.remove(&ticket) {
+                        let _ = waiting.send(answer);
                     }
                 }
             }
@@ -252,8 +301,9 @@ impl BarrierState {
 }
 
 impl BarrierShared {
-    fn lock(&self) -> MutexGuard<'_, BarrierState> {
-        self.state.lock().expect("barrier lock poisoned. This is a bug.")
+    fn lock(&self) -> CountedGuard<'_, BarrierState> {
+        let state = self.state.lock().expect("barrier lock poisoned. This is a bug.");
+        CountedGuard::new(state, &self.counts)
     }
 
     /// Waits for the next deadline, a change of it, or [`MAX_CLOCK_PAUSE`].
@@ -293,7 +343,7 @@ impl BarrierShared {
     ) {
         let mut state = self.lock();
         let events = change(&mut state.cohorts, self.started.elapsed());
-        let complete = state.handle(events, &self.scorer);
+        let complete = state.handle(events);
         drop(state);
         self.judge(complete);
     }
@@ -329,45 +379,6 @@ impl BarrierShared {
             _ => Ok(judged),
         }
     }
-}
-
-/// The problem of a given-up group as its members get it. A problem of this server alone stays what
-/// it is: the same request succeeds later, or at the server that follows.
-fn problem_of_members(problem: &Problem) -> Problem {
-    match problem {
-        Problem::ServerStopping | Problem::JudgeStopped | Problem::QueueFull { .. } => {
-            problem.clone()
-        }
-        other => Problem::GivenUp(other.to_string()),
-    }
-}
-
-/// Answers of a group's members, in their order.
-fn member_answers(judged: &Judged) -> Vec<MemberAnswer<MemberScore>> {
-    let (tokens, n_members) = (JudgeTokens::of(&judged.result), judged.result.rewards.len());
-    let refused = judged.result.why_all_failed().filter(|_| judged.result.is_refused);
-    let answer = |(member, row): (usize, &Reward)| match row.reward {
-        Some(reward) if row.status == Status::Scored => Ok(MemberScore {
-            group: judged.key,
-            member,
-            reward,
-            win_rate: row.win_rate,
-            rating: row.rating,
-            rating_stderr: row.rating_stderr,
-            rank: row.rank,
-            wins: row.wins,
-            losses: row.losses,
-            tokens: tokens.share(member, n_members),
-        }),
-        _ => match &refused {
-            Some(reason) => Err(Problem::Invalid(reason.clone())),
-            None => {
-                let status = row.status;
-                Err(Problem::NoVotes(format!("the judge gave no valid vote ({status})")))
-            }
-        },
-    };
-    judged.result.rewards.iter().enumerate().map(answer).collect()
 }
 
 /// Restores the groups of single completions that an earlier start judged, and which of their

@@ -5,14 +5,20 @@
 //! completion is a retry is said in [`super::members`]. A group that is complete only because of
 //! equal completions waits a moment before it is judged ([`CohortConfig::settle`]): by then the
 //! server has seen which clients have gone.
+//!
+//! A request waits until its answer has gone to the client ([`Cohorts::deliver`]), or the client
+//! has ([`Cohorts::leave`]): an answer that nobody got is kept for the retry.
+
+mod leaving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::members::{
-    CohortMember, DigestedText, Membership, NewMember, RequestNumber, has_unsure_twins,
-    is_counted_twice, place,
+    CohortMember, DigestedText, Membership, NewMember, RequestNumber, RetryRules, TextMatch,
+    has_unsure_twins, place,
 };
+use super::open::OpenCounts;
 use super::stage::{Cohort, CohortStage};
 use super::terms::{
     CohortConfig, CohortEvent, CohortId, CohortKey, Incomplete, MemberAnswer, MemberName, Ticket,
@@ -30,8 +36,8 @@ pub(crate) struct Cohorts<R, Q = ()> {
     by_key: BTreeMap<CohortKey, Vec<CohortId>>,
     /// Groups by the time at which their stage ends.
     deadlines: BTreeSet<(Duration, CohortId)>,
-    /// Number of groups that are collected or judged.
-    n_open: usize,
+    /// Groups that are collected or judged.
+    open: OpenCounts,
     /// The member that each request waits for.
     tickets: BTreeMap<Ticket, MemberPosition>,
     /// Size of the completions that wait for their groups.
@@ -48,7 +54,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             cohorts: BTreeMap::new(),
             by_key: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            n_open: 0,
+            open: OpenCounts::default(),
             tickets: BTreeMap::new(),
             n_bytes: 0,
             n_cohorts: 0,
@@ -58,7 +64,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
 
     /// Number of groups that are collected or judged.
     pub(crate) fn n_open(&self) -> usize {
-        self.n_open
+        self.open.n()
     }
 
     #[cfg(test)]
@@ -68,7 +74,8 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     }
 
     /// Takes a completion in; the question of a group's first completion is kept. The request waits
-    /// under the ticket; its answer may be among the events.
+    /// under the ticket; its answer may be among the events. Every ticket ends with
+    /// [`Cohorts::deliver`] or [`Cohorts::leave`].
     ///
     /// # Errors
     /// [`Problem`]; nothing has changed then.
@@ -83,7 +90,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             return Err(Problem::QuestionDiffers);
         }
         let request = new.request;
-        let (id, idx) = match self.find_member(&new)? {
+        let (id, idx) = match self.find_member(now, &new)? {
             Some((id, idx)) => {
                 self.cohort_mut(id).members[idx].take_over(new.name);
                 (id, idx)
@@ -91,13 +98,10 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             None => self.add_member(now, new)?,
         };
         let ticket = self.wait_at((id, idx), request);
-        let member = &mut self.cohort_mut(id).members[idx];
-        if let Some(answer) = member.answer.clone() {
-            member.is_delivered = true;
-            member.leave(ticket);
-            self.tickets.remove(&ticket);
+        if let Some(answer) = self.cohorts[&id].members[idx].answer.clone() {
             return Ok((ticket, vec![CohortEvent::Answer(ticket, answer)]));
         }
+        self.watch_clients(now, id);
         Ok((ticket, self.check_complete(now, id)))
     }
 
@@ -129,15 +133,27 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     }
 
     /// The member that this completion is a retry of.
-    fn find_member(&self, new: &NewMember<Q>) -> Result<Option<MemberPosition>, Problem> {
+    fn find_member(
+        &self,
+        now: Duration,
+        new: &NewMember<Q>,
+    ) -> Result<Option<MemberPosition>, Problem> {
         let NewMember { key, name, completion, .. } = new;
         // an index alone does not tell which group of the same prompt is meant
         let may_be_new = matches!((key, name), (CohortKey::Content(_), Some(MemberName::Index(_))));
         // newest first: a retry belongs to the last attempt
         for &id in self.ids_of(key).iter().rev() {
             let Cohort { stage, members, .. } = &self.cohorts[&id];
+            let by_text = match key {
+                _ if stage.is_collecting() => TextMatch::Vacant,
+                // a named group is judged once: an equal text can only be a retry
+                CohortKey::Given { .. } => TextMatch::Any,
+                CohortKey::Content(_) => TextMatch::RecentlyVacant,
+            };
             let is_over = matches!(stage, CohortStage::Over { .. });
-            let found = place(members, name.as_ref(), completion, (is_over, may_be_new))?;
+            let since = now.saturating_sub(self.config.retry);
+            let rules = RetryRules { is_over, may_be_new, by_text, since };
+            let found = place(members, name.as_ref(), completion, rules)?;
             if let Membership::Retry(idx) = found {
                 return Ok(Some((id, idx)));
             }
@@ -154,7 +170,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         if found.is_none() && matches!(new.key, CohortKey::Given { .. }) && !ids.is_empty() {
             return Err(Problem::GroupClosed);
         }
-        if found.is_none() && self.n_open() >= self.config.max_open {
+        if found.is_none() && !self.open.has_room(&new.share, self.config.max_open) {
             return Err(Problem::TooManyCohorts);
         }
         let n_more = new.completion.n_bytes() + found.map_or(new.question_bytes, |_| 0);
@@ -169,6 +185,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             return Ok((id, members.len() - 1));
         }
         let mut cohort = Cohort::new(new.key, Some(new.question_hash), vec![member]);
+        cohort.share = new.share;
         cohort.question = Some(new.question);
         cohort.question_bytes = new.question_bytes;
         Ok((self.begin(now, cohort), 0))
@@ -176,8 +193,9 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
 
     /// Begins to collect a group.
     fn begin(&mut self, now: Duration, mut cohort: Cohort<R, Q>) -> CohortId {
-        self.n_open += 1;
-        cohort.stage = CohortStage::Collecting { until: now + self.config.collect, settled: None };
+        self.open.add(&cohort.share);
+        let until = now + self.config.collect;
+        cohort.stage = CohortStage::Collecting { until, settled: None, abandoned: None };
         self.insert(cohort)
     }
 
@@ -193,17 +211,19 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     /// Has a group judged that has its members, or lets it settle if some of them may be retries.
     fn check_complete(&mut self, now: Duration, id: CohortId) -> Vec<CohortEvent<R, Q>> {
         let cohort = &self.cohorts[&id];
-        let CohortStage::Collecting { until, settled } = cohort.stage else { return Vec::new() };
+        let CohortStage::Collecting { until, settled, abandoned } = cohort.stage else {
+            return Vec::new();
+        };
         if cohort.members.len() < self.config.group_size {
             let settled = settled.filter(|_| until <= now);
-            self.set_stage(id, CohortStage::Collecting { until, settled });
+            self.set_stage(id, CohortStage::Collecting { until, settled, abandoned });
             return Vec::new();
         }
         if !has_unsure_twins(&cohort.members) {
             return self.judge(now, id);
         }
         let settled = settled.or(Some(now + self.config.settle));
-        self.set_stage(id, CohortStage::Collecting { until, settled });
+        self.set_stage(id, CohortStage::Collecting { until, settled, abandoned });
         Vec::new()
     }
 
@@ -222,6 +242,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         let question = question.expect("the group is being collected. This is a bug.");
         let (key, question_bytes) = (cohort.key.clone(), cohort.question_bytes);
         let mut next = Cohort::new(key.clone(), cohort.question_hash, beyond);
+        next.share = cohort.share.clone();
         self.n_bytes -= n_bytes + question_bytes;
         self.index_tickets(id);
         let mut events = Vec::new();
@@ -241,6 +262,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         let is_given = matches!(cohort.key, CohortKey::Given { .. });
         let next = self.begin(now, cohort);
         self.index_tickets(next);
+        self.watch_clients(now, next);
         match is_given {
             true => self.forget_with(next, &Err(Problem::GroupClosed)),
             false => self.check_complete(now, next),
@@ -253,21 +275,6 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         let tickets = members
             .flat_map(|(idx, member)| member.tickets().map(move |ticket| (ticket, (id, idx))));
         self.tickets.extend(tickets);
-    }
-
-    /// Removes a request whose client has gone. Its member stays, because the client may retry;
-    /// unless its retry is a member already.
-    pub(crate) fn leave(&mut self, now: Duration, ticket: Ticket) -> Vec<CohortEvent<R, Q>> {
-        let Some((id, idx)) = self.tickets.remove(&ticket) else { return Vec::new() };
-        let cohort = self.cohort_mut(id);
-        cohort.members[idx].leave(ticket);
-        if !cohort.stage.is_collecting() || !is_counted_twice(&cohort.members, idx) {
-            return Vec::new();
-        }
-        let gone = cohort.members.remove(idx);
-        self.n_bytes -= gone.n_bytes();
-        self.index_tickets(id);
-        self.check_complete(now, id)
     }
 
     /// Takes the answers of a judged group, one per member in the order of [`CohortEvent::Judge`].
@@ -284,20 +291,18 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         };
         let mut events = Vec::new();
         for (member, answer) in cohort.members.iter_mut().zip(answers) {
-            for ticket in member.take_tickets() {
-                self.tickets.remove(&ticket);
-                member.is_delivered = true;
-                events.push(CohortEvent::Answer(ticket, answer.clone()));
-            }
+            let answer_of = |ticket| CohortEvent::Answer(ticket, answer.clone());
+            events.extend(member.tickets().map(answer_of));
             member.answer = Some(answer);
         }
+        self.open.remove(&cohort.share);
         self.set_stage(id, CohortStage::Over { until });
-        self.n_open -= 1;
         events
     }
 
     /// Adds a group that an earlier start judged. Until `until`, a retry of one of its `members`
-    /// gets the answer. The last field of a member tells whether a request got the answer already.
+    /// gets the answer. The last field of a member tells whether a client got its result already;
+    /// the others may have waited until now.
     pub(crate) fn restore(
         &mut self,
         until: Duration,
@@ -340,7 +345,11 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         {
             let cohort = &self.cohorts[&id];
             let seen = cohort.members.len();
-            if let CohortStage::Collecting { until, settled } = cohort.stage {
+            if let CohortStage::Collecting { until, settled, abandoned } = cohort.stage {
+                if abandoned.is_some_and(|end| end <= now) {
+                    self.forget(id);
+                    continue;
+                }
                 let is_enough = seen >= self.config.group_size
                     || (until <= now && self.config.incomplete == Incomplete::Partial && seen > 1);
                 if is_enough && (settled.is_some() || !has_unsure_twins(&cohort.members)) {
@@ -349,7 +358,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
                 }
                 if is_enough {
                     let settled = Some(now + self.config.settle);
-                    self.set_stage(id, CohortStage::Collecting { until, settled });
+                    self.set_stage(id, CohortStage::Collecting { until, settled, abandoned });
                     if self.config.settle.is_zero() {
                         events.extend(self.judge(now, id));
                     }
@@ -363,7 +372,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
                     Err(Problem::Incomplete { seen, wanted, within })
                 }
             };
-            // no request waits in a group that is over
+            // all requests of a group that is over are answered
             events.extend(self.forget_with(id, &answer));
         }
         events
@@ -380,7 +389,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         tickets.map(|ticket| CohortEvent::Answer(ticket, answer.clone())).collect()
     }
 
-    /// Drops a group and returns the requests that waited in it.
+    /// Drops a group and returns the requests that waited in it for an answer.
     fn forget(&mut self, id: CohortId) -> Vec<Ticket> {
         let Some(cohort) = self.cohorts.remove(&id) else { return Vec::new() };
         if let Some(deadline) = cohort.stage.deadline() {
@@ -388,7 +397,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         }
         self.n_bytes -= cohort.n_bytes();
         if !matches!(cohort.stage, CohortStage::Over { .. }) {
-            self.n_open -= 1;
+            self.open.remove(&cohort.share);
         }
         if let Some(ids) = self.by_key.get_mut(&cohort.key) {
             ids.retain(|other| *other != id);
@@ -396,11 +405,14 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
                 self.by_key.remove(&cohort.key);
             }
         }
-        let tickets: Vec<Ticket> = cohort.members.iter().flat_map(CohortMember::tickets).collect();
-        for ticket in &tickets {
-            self.tickets.remove(ticket);
+        let mut unanswered = Vec::new();
+        for member in &cohort.members {
+            for ticket in member.tickets() {
+                self.tickets.remove(&ticket);
+                unanswered.extend(member.answer.is_none().then_some(ticket));
+            }
         }
-        tickets
+        unanswered
     }
 }
 

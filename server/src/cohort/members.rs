@@ -7,10 +7,14 @@
 //! request id finds its member; an unknown id with the text of a member whose clients have all gone
 //! takes that member over, because proxies give each try an id of its own.
 //!
-//! Knows no time and no other cohort.
+//! In a group that is collected, a member is taken over however long ago its clients went: it would
+//! count twice. In a judged group only a recent one is: later, an equal text is another sample.
+//!
+//! Knows no clock and no other cohort.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::time::Duration;
 
 use super::terms::{CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::problem::Problem;
@@ -55,6 +59,8 @@ pub(crate) struct NewMember<Q> {
     /// Size of the question.
     pub(super) question_bytes: usize,
     pub(super) request: RequestNumber,
+    /// Whose share of the server the completion takes.
+    pub(super) share: String,
 }
 
 impl<Q: Hash> NewMember<Q> {
@@ -70,7 +76,13 @@ impl<Q: Hash> NewMember<Q> {
         let mut hasher = DefaultHasher::new();
         question.hash(&mut hasher);
         let (completion, question_hash) = (DigestedText::new(completion), hasher.finish());
-        Self { key, name, completion, question, question_hash, question_bytes, request }
+        let share = String::new();
+        Self { key, name, completion, question, question_hash, question_bytes, request, share }
+    }
+
+    /// The completion as one of a client with this share of the server.
+    pub(crate) fn of_share(self, share: &str) -> Self {
+        Self { share: share.to_owned(), ..self }
     }
 }
 
@@ -83,14 +95,23 @@ pub(super) struct CohortMember<R> {
     /// Requests that wait for the member's answer.
     waiting: Vec<(Ticket, RequestNumber)>,
     pub(super) answer: Option<MemberAnswer<R>>,
-    /// Whether a request got the answer.
-    pub(super) is_delivered: bool,
+    /// Whether a client got a result. A problem does not count: a retry finds it.
+    is_delivered: bool,
+    /// Time at which the last request ended that waited.
+    vacant_since: Duration,
 }
 
 impl<R> CohortMember<R> {
     /// A member for which no request waits yet.
     pub(super) fn new(name: Option<MemberName>, completion: DigestedText) -> Self {
-        Self { name, completion, waiting: Vec::new(), answer: None, is_delivered: false }
+        Self {
+            name,
+            completion,
+            waiting: Vec::new(),
+            answer: None,
+            is_delivered: false,
+            vacant_since: Duration::ZERO,
+        }
     }
 
     /// A member of a judged group; of its completion only the hash is needed.
@@ -101,16 +122,35 @@ impl<R> CohortMember<R> {
         is_delivered: bool,
     ) -> Self {
         completion.text = String::new();
-        Self { name, completion, waiting: Vec::new(), answer: Some(answer), is_delivered }
+        Self { answer: Some(answer), is_delivered, ..Self::new(name, completion) }
     }
 
     fn has_index(&self) -> bool {
         matches!(self.name, Some(MemberName::Index(_)))
     }
 
-    /// Whether its clients have all gone without an answer.
+    /// Whether its clients have all gone without a result.
     fn is_vacant(&self) -> bool {
-        self.waiting.is_empty() && !self.is_delivered
+        !self.is_waited_for() && !self.is_delivered
+    }
+
+    /// Whether its client wants nothing more: it has the result, or has the problem since a time
+    /// before `since`.
+    fn is_settled_since(&self, since: Duration) -> bool {
+        let has_failed = matches!(self.answer, Some(Err(_)));
+        self.is_delivered || (has_failed && !self.is_waited_for() && self.vacant_since < since)
+    }
+
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether a request waits for `copy` that may be a retry of this member, whose clients have
+    /// gone.
+    pub(super) fn may_be_retried_by(&self, copy: &Self) -> bool {
+        let is_unnamed = !self.has_index() && !copy.has_index();
+        let is_same = self.completion.digest == copy.completion.digest;
+        is_unnamed && is_same && self.is_vacant() && copy.is_waited_for()
     }
 
     /// What the members of a complete group are sorted by: the order does not depend on that of
@@ -137,14 +177,21 @@ impl<R> CohortMember<R> {
         self.waiting.iter().map(|(ticket, _)| *ticket)
     }
 
-    /// Takes the requests that wait.
-    pub(super) fn take_tickets(&mut self) -> Vec<Ticket> {
-        std::mem::take(&mut self.waiting).into_iter().map(|(ticket, _)| ticket).collect()
+    /// Takes the requests that wait, and the name under which they came.
+    pub(super) fn take_requests(&mut self) -> (Option<MemberName>, Vec<(Ticket, RequestNumber)>) {
+        (self.name.clone(), std::mem::take(&mut self.waiting))
     }
 
     /// Removes a request whose client has gone.
-    pub(super) fn leave(&mut self, ticket: Ticket) {
+    pub(super) fn leave(&mut self, now: Duration, ticket: Ticket) {
         self.waiting.retain(|(waiting, _)| *waiting != ticket);
+        self.vacant_since = now;
+    }
+
+    /// Removes a request whose client got the answer.
+    pub(super) fn deliver(&mut self, now: Duration, ticket: Ticket) {
+        self.leave(now, ticket);
+        self.is_delivered |= matches!(self.answer, Some(Ok(_)));
     }
 
     /// The newest request takes a member over whose clients have gone.
@@ -163,9 +210,30 @@ pub(super) enum Membership {
     New,
 }
 
-/// Looks for the member that a completion is a retry of. `is_over` for a judged group, in which a
-/// name may come again with another completion; `may_be_new` if a member of this name may belong to
-/// a later group once it was answered.
+/// Which members a completion without a known name may be a retry of, by its text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum TextMatch {
+    /// Those whose clients have all gone.
+    Vacant,
+    /// Those whose clients have all gone lately.
+    RecentlyVacant,
+    /// All: the group takes no other member any more.
+    Any,
+}
+
+/// How retries are recognised among the members of a group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RetryRules {
+    /// Whether the group is judged, so that a name may come again with another completion.
+    pub(super) is_over: bool,
+    /// Whether a member of this name may belong to a later group once it was answered.
+    pub(super) may_be_new: bool,
+    pub(super) by_text: TextMatch,
+    /// Time before which clients have not gone lately.
+    pub(super) since: Duration,
+}
+
+/// Looks for the member that a completion is a retry of.
 ///
 /// # Errors
 /// [`Problem::MemberDiffers`]
@@ -173,13 +241,14 @@ pub(super) fn place<R>(
     members: &[CohortMember<R>],
     name: Option<&MemberName>,
     completion: &DigestedText,
-    (is_over, may_be_new): (bool, bool),
+    rules: RetryRules,
 ) -> Result<Membership, Problem> {
+    let RetryRules { is_over, may_be_new, by_text, since } = rules;
     let is_same = |member: &CohortMember<R>| member.completion.digest == completion.digest;
     let by_name = |name| members.iter().position(|member| member.name.as_ref() == Some(name));
     if let Some(idx) = name.and_then(by_name) {
         return match &members[idx] {
-            member if may_be_new && member.is_delivered => Ok(Membership::New),
+            member if may_be_new && member.is_settled_since(since) => Ok(Membership::New),
             member if is_same(member) => Ok(Membership::Retry(idx)),
             _ if is_over => Ok(Membership::New),
             _ => Err(Problem::MemberDiffers),
@@ -188,9 +257,20 @@ pub(super) fn place<R>(
     if matches!(name, Some(MemberName::Index(_))) {
         return Ok(Membership::New);
     }
-    let is_abandoned =
-        |member: &CohortMember<R>| !member.has_index() && is_same(member) && member.is_vacant();
-    Ok(members.iter().position(is_abandoned).map_or(Membership::New, Membership::Retry))
+    let find = |may_be: &dyn Fn(&CohortMember<R>) -> bool| {
+        let is_found =
+            |member: &CohortMember<R>| !member.has_index() && is_same(member) && may_be(member);
+        members.iter().position(is_found)
+    };
+    let vacant = || find(&CohortMember::is_vacant);
+    let found = match by_text {
+        TextMatch::Vacant => vacant(),
+        TextMatch::RecentlyVacant => {
+            find(&|member| member.is_vacant() && member.vacant_since >= since)
+        }
+        TextMatch::Any => vacant().or_else(|| find(&|_| true)),
+    };
+    Ok(found.map_or(Membership::New, Membership::Retry))
 }
 
 /// Whether a member whose client has just gone is counted by another member with the same text: its

@@ -1,9 +1,11 @@
 //! Groups of completions that arrive one request each: the terms, the state machine, and the
 //! barrier that gives it a clock and the judge.
 
+mod answers;
 pub(crate) mod barrier;
 pub(crate) mod machine;
 pub(crate) mod members;
+mod open;
 mod stage;
 pub(crate) mod stall;
 pub mod terms;

@@ -15,6 +15,8 @@ pub(super) enum CohortStage {
         /// Time at which the group is judged, set while it has its members and waits for clients to
         /// be seen leaving.
         settled: Option<Duration>,
+        /// Time at which the group is forgotten, set while no request waits in it.
+        abandoned: Option<Duration>,
     },
     Judging,
     /// Has its answers, which are kept for retries.
@@ -27,7 +29,10 @@ impl CohortStage {
     /// Time at which `Cohorts::tick` acts on the stage.
     pub(super) fn deadline(self) -> Option<Duration> {
         match self {
-            Self::Collecting { until, settled } => Some(settled.unwrap_or(until)),
+            Self::Collecting { until, settled, abandoned } => {
+                let end = settled.unwrap_or(until);
+                Some(abandoned.map_or(end, |abandoned| end.min(abandoned)))
+            }
             Self::Over { until } => Some(until),
             Self::Judging => None,
         }
@@ -41,6 +46,8 @@ impl CohortStage {
 #[derive(Debug)]
 pub(super) struct Cohort<R, Q> {
     pub(super) key: CohortKey,
+    /// Share of the client of the first member.
+    pub(super) share: String,
     /// The question, until the group is handed over for judging.
     pub(super) question: Option<Q>,
     /// Size of the question.
@@ -59,7 +66,8 @@ impl<R, Q> Cohort<R, Q> {
         members: Vec<CohortMember<R>>,
     ) -> Self {
         let stage = CohortStage::Judging;
-        Self { key, question: None, question_bytes: 0, question_hash, stage, members }
+        let share = String::new();
+        Self { key, share, question: None, question_bytes: 0, question_hash, stage, members }
     }
 
     /// Size of the texts that wait for the group.

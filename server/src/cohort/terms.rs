@@ -16,11 +16,15 @@ pub struct CohortConfig {
     /// Time that a group waits before it is judged if it is complete only because of equal
     /// completions without an index: some of them may be retries of clients that have gone.
     pub settle: Duration,
+    /// Maximum time from a client's end to its next try. After it, a group in which no request
+    /// waits is forgotten, and members of judged groups are no longer found by their texts.
+    pub retry: Duration,
     /// Time for which answers are kept for retries.
     pub keep: Duration,
     /// Policy for a group that is not complete after `collect`.
     pub incomplete: Incomplete,
-    /// Maximum number of groups that are collected or judged at once.
+    /// Maximum number of groups that are collected or judged at once; a share with few of them may
+    /// exceed it by a quarter.
     pub max_open: usize,
     /// Maximum size of the completions that wait for their groups, in bytes.
     pub max_bytes: usize,

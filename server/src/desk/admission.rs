@@ -1,21 +1,20 @@
 //! Admission control: work before the judge, its measured pace, and the limits. Pure: the caller
 //! passes the time.
 //!
-//! Work is estimated in tokens before judging: matches of the group × votes per match × (prompt +
-//! thought) tokens per vote. The estimate may be off by a factor, since the pace is measured in the
-//! same unit.
+//! Work is estimated in tokens before judging: the prompts of all votes of the group's matches, and
+//! a thought per vote. The estimate may be off by a factor, since the pace is measured in the same
+//! unit.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::problem::Problem;
 
-use joust_reward::TournamentConfig;
-use joust_reward::arena::GroupRequest;
+use joust_reward::arena::{GroupRequest, GroupWork};
 use joust_reward::prompt;
 
 /// Approximate bytes of text per token.
-const BYTES_PER_TOKEN: usize = 4;
+const BYTES_PER_TOKEN: u64 = 4;
 
 /// Decay of the moving average of the pace, per group.
 const PACE_EMA_DECAY: f64 = 0.95;
@@ -187,19 +186,12 @@ pub(crate) fn text_bytes(group: &GroupRequest) -> usize {
     group.question.len() + group.completions.iter().map(String::len).sum::<usize>()
 }
 
-/// Work of a group: per vote the prompt and `thought` tokens.
-pub(crate) fn estimate(
-    group: &GroupRequest,
-    tournament: &TournamentConfig,
-    thought: usize,
-) -> Workload {
-    let n = group.completions.len();
-    let bytes: usize = group.completions.iter().map(String::len).sum();
+/// Estimated judge tokens of a group: the prompts of all votes, and `thought` tokens per vote.
+pub(crate) fn estimate(work: &GroupWork, thought: usize) -> u64 {
     let frame: usize = prompt::messages("", "", "").iter().map(|part| part.content.len()).sum();
-    let prompt_tokens = (frame + group.question.len() + 2 * bytes / n.max(1)) / BYTES_PER_TOKEN;
-    let votes = tournament.n_matches(n) * u64::from(tournament.votes.max);
-    let tokens = votes.saturating_mul((prompt_tokens + thought) as u64);
-    Workload { tokens, bytes: text_bytes(group) }
+    let frames = work.max_votes.saturating_mul(frame as u64);
+    let prompts = frames.saturating_add(work.max_text_bytes) / BYTES_PER_TOKEN;
+    prompts.saturating_add(work.max_votes.saturating_mul(thought as u64))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Knows no route and no protocol.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::client::Client;
 use crate::config::ServerConfig;
 use crate::dump::health::DumpHealth;
 use crate::dump::recorder::{Recorder, Restored};
-use crate::group::{NewGroup, check_work};
+use crate::group::{NewGroup, check_work, work_of};
 use crate::heavy;
 use crate::judged::{CohortRecord, GroupKey, Judged};
 use crate::metrics::ServerMetrics;
@@ -39,8 +40,8 @@ pub struct ScorerHandle {
     commands: Sender<JudgeCommand>,
     ledger: Arc<Ledger>,
     restored: Arc<Mutex<Restored>>,
-    /// Expected tokens of a judge's thought.
-    thought_tokens: usize,
+    /// Maximum tokens of a judge's thought.
+    pub(crate) max_thinking_tokens: usize,
     pub(crate) metrics: ServerMetrics,
     /// Whether the dump can be written.
     pub(crate) dump_health: DumpHealth,
@@ -85,7 +86,7 @@ impl ScorerHandle {
             commands,
             ledger: Arc::clone(&ledger),
             restored: Arc::new(Mutex::new(restored)),
-            thought_tokens: scorer.config().judge.max_thinking_tokens / 2,
+            max_thinking_tokens: scorer.config().judge.max_thinking_tokens,
             metrics: metrics.clone(),
             dump_health,
             cache: scorer.cache_stats(),
@@ -135,19 +136,25 @@ impl ScorerHandle {
         std::mem::take(&mut self.restored())
     }
 
+    /// Expected tokens of a judge's thought.
+    fn thought_tokens(&self) -> usize {
+        self.max_thinking_tokens / 2
+    }
+
     /// Number of queued and judged groups.
     pub(crate) fn n_open(&self) -> usize {
-        self.ledger.lock().admission.n_groups()
+        self.ledger.counts.n_groups.load(Ordering::Relaxed)
     }
 
     /// Estimated judge tokens of those groups.
     pub(crate) fn n_tokens(&self) -> u64 {
-        self.ledger.lock().admission.n_tokens()
+        self.ledger.counts.n_tokens.load(Ordering::Relaxed)
     }
 
     /// Number and bytes of cached results.
     pub(crate) fn n_cached(&self) -> (usize, usize) {
-        self.ledger.lock().results.n_cached()
+        let counts = &self.ledger.counts;
+        (counts.n_cached.load(Ordering::Relaxed), counts.cached_bytes.load(Ordering::Relaxed))
     }
 
     /// False once the judge thread has ended.
@@ -163,7 +170,7 @@ impl ScorerHandle {
         heavy::work_on(group.n_bytes(), || {
             let group = group.into_request(&self.tournament, self.config.seed)?;
             if self.plays_matches {
-                check_work(&group, &self.tournament)?;
+                check_work(&work_of(&group, &self.tournament))?;
             }
             Ok(group)
         })
@@ -242,9 +249,12 @@ impl ScorerHandle {
         cohort: Option<CohortRecord>,
     ) -> Box<ScoreRequest> {
         let n_bytes = text_bytes(&group);
-        let (key, group_json) = heavy::work_on(n_bytes, || GroupKey::of(client.tenant(), &group));
-        let tournament = group.tournament.as_ref().unwrap_or(&self.tournament);
-        let work = estimate(&group, tournament, self.thought_tokens);
+        let ((key, group_json), work) = heavy::work_on(n_bytes, || {
+            let judging = work_of(&group, &self.tournament);
+            let work =
+                Workload { tokens: estimate(&judging, self.thought_tokens()), bytes: n_bytes };
+            (GroupKey::of(client.tenant(), &group), work)
+        });
         Box::new(ScoreRequest { key, group, group_json, client: client.clone(), cohort, work })
     }
 
@@ -367,7 +377,7 @@ impl ScorerHandle {
         client: &Client,
     ) -> Result<ChatReply, Problem> {
         let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
-        let tokens = (bytes / 4 + request.max_tokens.unwrap_or(self.thought_tokens)) as u64;
+        let tokens = (bytes / 4 + request.max_tokens.unwrap_or(self.thought_tokens())) as u64;
         let work = Workload { tokens, bytes };
         let now = self.ledger.now();
         self.ledger.lock().admission.try_admit(now, client.share(), work)?;

@@ -3,7 +3,8 @@
 //!
 //! Knows neither the judge nor the commands to its thread.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use super::admission::{Admission, Limits, Workload};
 use super::results::Results;
 use crate::client::Client;
+use crate::counted::{Counted, CountedGuard};
 use crate::judged::{GroupKey, Judged};
 use crate::problem::Problem;
 use joust_reward::arena::GroupProgress;
@@ -18,6 +20,8 @@ use joust_reward::arena::GroupProgress;
 /// The ledger behind its lock.
 pub(crate) struct Ledger {
     state: Mutex<LedgerState>,
+    /// Read without the lock: a probe never waits for it.
+    pub(super) counts: LedgerCounts,
     started: Instant,
     /// False once the judge thread has ended.
     pub(super) is_running: watch::Sender<bool>,
@@ -31,19 +35,55 @@ pub(super) struct LedgerState {
     pub(super) admission: Admission,
 }
 
+/// Numbers of the ledger since the lock was last released.
+#[derive(Default)]
+pub(super) struct LedgerCounts {
+    /// Number of queued and judged groups.
+    pub(super) n_groups: AtomicUsize,
+    /// Estimated judge tokens of those groups.
+    pub(super) n_tokens: AtomicU64,
+    /// Number of cached results.
+    pub(super) n_cached: AtomicUsize,
+    /// Memory of cached results.
+    pub(super) cached_bytes: AtomicUsize,
+}
+
+impl Counted for LedgerState {
+    type Counts = LedgerCounts;
+
+    fn write_counts(&self, counts: &LedgerCounts) {
+        let Self { results, admission } = self;
+        let (n_cached, cached_bytes) = results.n_cached();
+        counts.n_groups.store(admission.n_groups(), Ordering::Relaxed);
+        counts.n_tokens.store(admission.n_tokens(), Ordering::Relaxed);
+        counts.n_cached.store(n_cached, Ordering::Relaxed);
+        counts.cached_bytes.store(cached_bytes, Ordering::Relaxed);
+    }
+}
+
 impl Ledger {
     /// A ledger without admitted work; `results` may hold those of an earlier start.
     pub(super) fn new(limits: Limits, results: Results) -> Self {
-        Self {
+        let ledger = Self {
             state: Mutex::new(LedgerState { results, admission: Admission::new(limits) }),
+            counts: LedgerCounts::default(),
             started: Instant::now(),
             is_running: watch::Sender::new(true),
             released: watch::Sender::new(()),
-        }
+        };
+        drop(ledger.lock());
+        ledger
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, LedgerState> {
-        self.state.lock().expect("ledger lock poisoned. This is a bug.")
+    pub(super) fn lock(&self) -> CountedGuard<'_, LedgerState> {
+        let state = self.state.lock().expect("ledger lock poisoned. This is a bug.");
+        CountedGuard::new(state, &self.counts)
+    }
+
+    /// The state, also after a thread panicked with the lock held.
+    fn lock_after_panic(&self) -> CountedGuard<'_, LedgerState> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        CountedGuard::new(state, &self.counts)
     }
 
     /// Time since the start.
@@ -89,8 +129,8 @@ impl Ledger {
 
     /// Releases the admission of a cancelled group or an answered conversation.
     pub(super) fn release(&self, client: &Client, work: Workload) {
-        // a permit may be dropped while a thread unwinds: ignore a poisoned lock
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // a permit may be dropped while a thread unwinds
+        let mut state = self.lock_after_panic();
         state.admission.release(client.share(), work);
         drop(state);
         self.released.send_replace(());
@@ -104,8 +144,7 @@ impl Ledger {
 
     /// Records that the judge thread has ended, and wakes every request that waits for it.
     pub(super) fn stop(&self) {
-        // the thread may have panicked with the lock held
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock_after_panic();
         // before the results are cleared, so that no request begins to wait in between
         self.is_running.send_replace(false);
         state.results.stop();

@@ -44,7 +44,7 @@ pub(crate) async fn completions(
     Input(body): Input<Chat>,
 ) -> Result<Response, Problem> {
     let judge = &state.scorer.judge;
-    body.check(model_name(judge), judge)?;
+    body.check(model_name(judge), judge, state.scorer.max_thinking_tokens)?;
     state.check_open()?;
     let seed = body.seed(state.scorer.config.seed);
     let head = AnswerHead {

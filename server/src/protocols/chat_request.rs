@@ -15,6 +15,12 @@ const MAX_ANSWERS: u32 = 128;
 /// Maximum of `max_tokens`: more than any model's context.
 const MAX_TOKENS: usize = 1 << 20;
 
+/// Maximum number of tokens of all answers of a request.
+const MAX_ANSWER_TOKENS: usize = 1 << 20;
+
+/// Maximum size of the conversations of all answers of a request, in bytes.
+const MAX_PROMPT_BYTES: usize = 64 << 20;
+
 /// Maximum number of stop texts.
 const MAX_STOPS: usize = 4;
 
@@ -56,7 +62,7 @@ pub(crate) struct Chat {
     pub(super) temperature: Option<f64>,
     /// In (0, 1]; the judge's own if left out.
     pub(super) top_p: Option<f64>,
-    /// Number of answers, 1 to 128.
+    /// Number of answers, 1 to 128; at most 1048576 tokens in all.
     n: Option<u32>,
     /// Seed of the draws.
     seed: Option<i64>,
@@ -88,19 +94,45 @@ enum StopTexts {
 }
 
 impl Chat {
-    /// Refuses what is wrong or not offered; `known` is the name of the judge's model, and
-    /// `full_name` that of the judge.
+    /// Refuses what is wrong, not offered, or too much work; `known` is the name of the judge's
+    /// model, `full_name` that of the judge, and `own_tokens` its own limit of an answer.
     ///
     /// # Errors
     /// [`Problem::Invalid`], [`Problem::NoSuchModel`]
-    pub(super) fn check(&self, known: &str, full_name: &str) -> Result<(), Problem> {
+    pub(super) fn check(
+        &self,
+        known: &str,
+        full_name: &str,
+        own_tokens: usize,
+    ) -> Result<(), Problem> {
         if let Some(given) = self.model.as_deref()
             && !["", known, full_name].contains(&given)
         {
             let (given, known) = (given.to_owned(), known.to_owned());
             return Err(Problem::NoSuchModel { given, known });
         }
-        self.problem().map_or(Ok(()), |problem| Err(Problem::Invalid(problem)))
+        let problem = self.problem().or_else(|| self.excess(own_tokens));
+        problem.map_or(Ok(()), |problem| Err(Problem::Invalid(problem)))
+    }
+
+    /// What of the request is more work than a request may ask for.
+    fn excess(&self, own_tokens: usize) -> Option<String> {
+        let (n, per_answer) = (self.n_answers() as usize, self.max_tokens().unwrap_or(own_tokens));
+        let tokens = n.saturating_mul(per_answer);
+        if tokens > MAX_ANSWER_TOKENS && n > 1 {
+            return Some(format!(
+                "n ({n}) times max_tokens ({per_answer}) is {tokens}, wanted at most \
+                 {MAX_ANSWER_TOKENS} tokens per request"
+            ));
+        }
+        let said: usize = self.messages.iter().map(|message| message.content.len()).sum();
+        let bytes = n.saturating_mul(said);
+        (bytes > MAX_PROMPT_BYTES && n > 1).then(|| {
+            format!(
+                "n ({n}) times the conversation ({said} bytes) is {bytes} bytes, wanted at most \
+                 {MAX_PROMPT_BYTES} per request"
+            )
+        })
     }
 
     /// The first problem of the request.
@@ -283,6 +315,26 @@ mod tests {
         ] {
             assert_eq!(problem_of(key, &value), None, "{key} {value}");
         }
+    }
+
+    #[test]
+    fn chat_bounds_the_tokens_and_the_text_of_all_its_answers() {
+        let check = |more: Value, own_tokens: usize| {
+            let mut body = json!({"messages": [{"role": "user", "content": "x".repeat(1 << 20)}]});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let chat: Chat = serde_json::from_str(&body.to_string()).unwrap();
+            chat.check("m", "m", own_tokens).map_err(|problem| problem.to_string())
+        };
+        assert_eq!(check(json!({"n": 64, "max_tokens": 16_384}), 1), Ok(()));
+        assert_eq!(check(json!({"max_tokens": 1 << 20}), 1), Ok(()));
+        assert_eq!(check(json!({"n": 64}), 16_384), Ok(()));
+        for (more, own) in [(json!({"n": 64, "max_tokens": 16_385}), 1), (json!({"n": 64}), 16_385)]
+        {
+            let limit = "n (64) times max_tokens (16385) is 1048640, wanted at most 1048576 tokens";
+            assert!(check(more, own).unwrap_err().starts_with(limit));
+        }
+        let error = check(json!({"n": 65, "max_tokens": 1}), 1).unwrap_err();
+        assert!(error.contains("wanted at most 67108864 per request"), "{error}");
     }
 
     #[test]

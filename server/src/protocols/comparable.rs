@@ -15,18 +15,36 @@ pub(crate) enum SpecialTokens {
 /// Characters of a text for comparison, and where each comes from.
 pub(crate) struct Comparable {
     pub(crate) chars: Vec<char>,
-    /// Position in the text of each character of `chars`, and the text's end.
+    /// Position in the text of each character of `chars`, and of the end of what was read.
     starts: Vec<usize>,
+    /// Whether the text goes on after the last of `chars`.
+    is_cut: bool,
 }
 
+/// Maximum number of characters for comparison of a text, per byte: one character of three bytes
+/// has 18 (U+FDFA).
+pub(crate) const CHARS_PER_BYTE: usize = 6;
+
+/// Bytes that are taken per character while a text is read.
+pub(crate) const BYTES_PER_CHAR: usize = size_of::<(char, usize)>() + KEPT_PER_CHAR;
+
+/// Bytes that are taken per character afterwards.
+pub(crate) const KEPT_PER_CHAR: usize = size_of::<char>() + size_of::<usize>();
+
 impl Comparable {
-    pub(crate) fn new(text: &str, tokens: SpecialTokens) -> Self {
+    /// At most `max` characters of a text, and those that its last letter has beyond that.
+    pub(crate) fn new(text: &str, tokens: SpecialTokens, max: usize) -> Self {
         let normalizer = DecomposingNormalizerBorrowed::new_nfkd();
         let classes = CanonicalCombiningClassMapBorrowed::new();
-        let mut found: Vec<(char, usize)> = Vec::with_capacity(text.len());
+        let mut found: Vec<(char, usize)> = Vec::with_capacity(text.len().min(max));
         let mut at = 0;
-        while let Some(c) = text[at..].chars().next() {
-            let token = token_at_start(&text[at..]).filter(|_| tokens == SpecialTokens::Dropped);
+        while found.len() < max
+            && let Some(c) = text[at..].chars().next()
+        {
+            let token = match tokens {
+                SpecialTokens::Kept => None,
+                SpecialTokens::Dropped => token_at_start(&text[at..]),
+            };
             match (token, c) {
                 (Some(token), _) => {
                     at += token.len();
@@ -47,11 +65,17 @@ impl Comparable {
             run[1..].sort_by_key(|(c, _)| class(*c));
         }
         let (chars, mut starts): (Vec<char>, Vec<usize>) = found.into_iter().unzip();
-        starts.push(text.len());
-        Self { chars, starts }
+        starts.push(at);
+        Self { chars, starts, is_cut: at < text.len() }
     }
 
-    /// Position in the text at which character `idx` begins; the text's end after the last.
+    /// Whether the text has more characters than were asked for.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Position in the text at which character `idx` begins; the end of what was read after the
+    /// last.
     pub(crate) fn start_of(&self, idx: usize) -> usize {
         self.starts[idx]
     }
@@ -63,7 +87,7 @@ impl Comparable {
 }
 
 /// Blanks, control characters, and what tokenizers write for blanks and for broken characters.
-fn is_left_out(c: char) -> bool {
+pub(crate) fn is_left_out(c: char) -> bool {
     let is_invisible = matches!(
         c,
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{2581}' | '\u{fffd}'
@@ -76,7 +100,7 @@ mod tests {
     use super::*;
 
     fn check_equal(one: &str, other: &str, tokens: SpecialTokens) {
-        let [one, other] = [one, other].map(|text| Comparable::new(text, tokens).chars);
+        let [one, other] = [one, other].map(|text| Comparable::new(text, tokens, 99).chars);
         assert_eq!(one, other);
     }
 
@@ -88,16 +112,39 @@ mod tests {
         check_equal("각", "\u{1100}\u{1161}\u{11a8}", SpecialTokens::Kept);
         check_equal(" ▁a\u{200b}\n b", "ab", SpecialTokens::Kept);
         check_equal("<s> <|im_start|>a</s>", "a<｜end▁of▁sentence｜>", SpecialTokens::Dropped);
-        let kept = Comparable::new("<|x y|> a<|", SpecialTokens::Dropped);
+        let kept = Comparable::new("<|x y|> a<|", SpecialTokens::Dropped, 99);
         assert_eq!(kept.chars.iter().collect::<String>(), "<|xy|>a<|");
     }
 
     #[test]
     fn comparable_knows_where_its_characters_come_from() {
         let text = "é <s> b";
-        let both = Comparable::new(text, SpecialTokens::Dropped);
+        let both = Comparable::new(text, SpecialTokens::Dropped, 99);
         let starts: Vec<usize> = (0..=both.chars.len()).map(|idx| both.start_of(idx)).collect();
         assert_eq!(starts, [0, 0, 7, 8]);
         assert_eq!([0, 1, 7, 8].map(|at| both.n_before(at)), [0, 2, 2, 3]);
+    }
+
+    #[test]
+    fn comparable_reads_no_more_than_it_is_asked_for() {
+        for (text, max, n_chars, end, is_cut) in [
+            ("a b c", 2, 2, 3, true),
+            ("a b c", 3, 3, 5, false),
+            ("\u{fdfa}b", 2, 18, 3, true),
+            ("abc", 0, 0, 0, true),
+        ] {
+            let read = Comparable::new(text, SpecialTokens::Kept, max);
+            // the name of U+FDFA has three blanks
+            let n_left_out = if n_chars == 18 { 3 } else { 0 };
+            let seen = (read.chars.len() + n_left_out, read.start_of(read.chars.len()));
+            assert_eq!((seen, read.is_cut()), ((n_chars, end), is_cut), "{text}");
+        }
+        // U+FDFA is the longest
+        let longest = (0..=u32::from(char::MAX)).filter_map(char::from_u32).map(|c| {
+            let text = c.to_string();
+            let read = Comparable::new(&text, SpecialTokens::Kept, 1);
+            read.chars.len().div_ceil(text.len())
+        });
+        assert!(longest.max().unwrap() <= CHARS_PER_BYTE);
     }
 }

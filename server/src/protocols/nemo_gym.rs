@@ -11,13 +11,15 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::native::score_texts;
-use super::per_completion::{content_key, given_key, limit};
+use super::per_completion::{answers, content_key, given_key};
 use super::raw_object::RawObject;
 use super::responses::{self, Conversation, Output};
 use crate::client::Client;
 use crate::cohort::barrier::{Arrival, CohortQuestion};
 use crate::cohort::terms::MemberName;
-use crate::input::{Input, object};
+use crate::connection_end::ConnectionEnd;
+use crate::heavy;
+use crate::input::{HeldInput, Input, object};
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -56,9 +58,32 @@ fn bad(part: &str) -> impl Fn(String) -> Problem {
 pub(crate) async fn verify(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
-    Input(mut answer): Input<RawObject>,
+    end: ConnectionEnd,
+    HeldInput(mut answer, share): HeldInput<RawObject>,
 ) -> Result<Json<RawObject>, Problem> {
-    let text = serde_json::to_string(&answer).expect("it was JSON before. This is a bug.");
+    let arrival = heavy::work_on(share.n_bytes(), || arrival(&answer, client))?;
+    let waiting = state.barrier.join(vec![arrival], &end)?;
+    drop(share);
+    match answers(&state, waiting).await.map(|mut scores| scores.remove(0)) {
+        Ok(score) => {
+            answer.set("reward", &score.reward);
+            let components = json!({"win_rate": score.win_rate, "rating": score.rating});
+            answer.set("reward_components", &components);
+        }
+        Err(problem) => {
+            let class = failure_class(&problem).ok_or_else(|| problem.clone())?;
+            mark_failed(&mut answer, class, &problem.to_string());
+        }
+    }
+    Ok(Json(answer))
+}
+
+/// The completion of a body, for the barrier.
+///
+/// # Errors
+/// [`Problem::Invalid`] for a body of another form.
+fn arrival(body: &RawObject, client: Client) -> Result<Arrival, Problem> {
+    let text = serde_json::to_string(body).expect("it was JSON before. This is a bug.");
     let request: NemoGym = object(text.as_bytes())?;
     let asked = &request.responses_create_params;
     let prompt = responses::prompt(&asked.input, asked.instructions.as_deref())
@@ -75,25 +100,12 @@ pub(crate) async fn verify(
         Some(group) => given_key(&client, group.clone(), request.attempt),
         None => content_key(&client, &prompt, &Value::Null),
     };
-    let arrival = Arrival {
+    Ok(Arrival {
         key,
         name: request.rollout_index.map(MemberName::Index),
         completion: request.response.text().map_err(bad("response.output"))?,
         question: CohortQuestion { prompt, answer: None, group_id: group, client },
-    };
-    let waiting = state.barrier.join(vec![arrival])?.remove(0);
-    match waiting.answer(limit(&state)).await {
-        Ok(score) => {
-            answer.set("reward", &score.reward);
-            let components = json!({"win_rate": score.win_rate, "rating": score.rating});
-            answer.set("reward_components", &components);
-        }
-        Err(problem) => {
-            let class = failure_class(&problem).ok_or_else(|| problem.clone())?;
-            mark_failed(&mut answer, class, &problem.to_string());
-        }
-    }
-    Ok(Json(answer))
+    })
 }
 
 /// NeMo-Gym's failure class of a problem; `None` for a problem that is answered with its status.

@@ -14,12 +14,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::per_completion::{CompletionRequest, answer, join_cohorts};
-use super::query_split::completion_after;
+use super::per_completion::{CompletionRequest, answers, join_cohorts};
+use super::query_split::{MAX_COMPARED, completion_after, memory};
+use crate::body_budget::BodyShare;
 use crate::client::Client;
 use crate::cohort::barrier::MemberScore;
+use crate::connection_end::ConnectionEnd;
 use crate::group::known_list;
-use crate::input::Input;
+use crate::heavy;
+use crate::input::HeldInput;
 use crate::problem::Problem;
 use crate::state::ServerState;
 use crate::wire::Known;
@@ -52,19 +55,30 @@ pub(crate) async fn get_reward(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
-    Input(body): Input<OpenRlhf>,
+    end: ConnectionEnd,
+    HeldInput(body, mut share): HeldInput<OpenRlhf>,
 ) -> Result<Json<OpenRlhfAnswer>, Problem> {
-    let requests = completion_requests(&body)?;
-    let waiting = join_cohorts(&state, &client, &headers, requests)?;
-    let mut scores = Vec::new();
-    for member in waiting {
-        scores.push(answer(&state, member).await?);
-    }
+    let waiting = heavy::work_on(body.n_bytes(), || {
+        let requests = completion_requests(&body, &mut share)?;
+        join_cohorts(&state, &client, &headers, &end, requests)
+    })?;
+    drop((body, share));
+    let scores = answers(&state, waiting).await?;
     Ok(Json(OpenRlhfAnswer::new(&scores)))
 }
 
-/// The completions of a body, in order.
-fn completion_requests(body: &OpenRlhf) -> Result<Vec<CompletionRequest>, Problem> {
+impl OpenRlhf {
+    /// Size of the texts.
+    fn n_bytes(&self) -> usize {
+        self.query.iter().chain(&self.prompts).map(String::len).sum()
+    }
+}
+
+/// The completions of a body, in order; `share` grows to the memory that this takes.
+fn completion_requests(
+    body: &OpenRlhf,
+    share: &mut BodyShare,
+) -> Result<Vec<CompletionRequest>, Problem> {
     let n = body.query.len();
     if n == 0 || body.prompts.len() != n || (!body.labels.is_empty() && body.labels.len() != n) {
         let text = format!(
@@ -75,15 +89,23 @@ fn completion_requests(body: &OpenRlhf) -> Result<Vec<CompletionRequest>, Proble
         );
         return Err(Problem::Invalid(text));
     }
+    let pairs = || body.query.iter().zip(&body.prompts);
+    let most = pairs().map(|(query, prompt)| memory(query, prompt)).max().unwrap_or(0);
+    // the requests have copies of the texts
+    share.resize(share.n_bytes() + body.n_bytes() + most)?;
     let mut requests = Vec::new();
-    for (idx, (query, prompt)) in body.query.iter().zip(&body.prompts).enumerate() {
+    for (idx, (query, prompt)) in pairs().enumerate() {
         let Some(completion) = completion_after(query, prompt) else {
-            let text = format!(
+            let mut text = format!(
                 "query {idx} has neither its prompt nor the end of it, wanted the prompt and the \
                  completion after it; the query begins with {:?}, the prompt ends with {:?}",
                 start_of(query),
                 end_of(prompt)
             );
+            if prompt.len() > MAX_COMPARED {
+                let n = prompt.len();
+                text += &format!("; a prompt as long as this ({n} bytes) is looked for as it is");
+            }
             return Err(Problem::Invalid(text));
         };
         let label = body.labels.get(idx).cloned().unwrap_or(Value::Null);
@@ -124,5 +146,35 @@ impl OpenRlhfAnswer {
             rewards,
             extra_logs: logs.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body_budget::BodyBudget;
+
+    #[test]
+    fn completions_are_split_within_the_memory_for_bodies() {
+        let budget = BodyBudget::new(100_000);
+        let mut other = budget.share();
+        other.resize(1).unwrap();
+        let prompt = "2+2?".repeat(250);
+        let body = |before: &str| OpenRlhf {
+            query: vec![format!("{before}{prompt} 4")],
+            prompts: vec![prompt.clone()],
+            labels: Vec::new(),
+        };
+        let mut share = budget.share();
+        let requests = completion_requests(&body(""), &mut share).unwrap();
+        assert_eq!((&requests[0].completion[..], share.n_bytes()), ("4", 2_002));
+        drop(share);
+        // in another form: the characters of both texts take more than there is
+        let mut share = budget.share();
+        let refused = completion_requests(&body("<s>"), &mut share).map(drop);
+        assert_eq!(refused, Err(Problem::TooManyBodies { limit: 100_000 }));
+        drop(other);
+        let requests = completion_requests(&body("<s>"), &mut share).unwrap();
+        assert_eq!(requests[0].completion, "4");
     }
 }

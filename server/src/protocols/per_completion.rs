@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::cohort::barrier::{Arrival, CohortQuestion, MemberScore, WaitingMember};
 use crate::cohort::terms::{CohortKey, MemberName};
-use crate::input::header_text;
+use crate::connection_end::ConnectionEnd;
+use crate::input::{header_text, one_header};
 use crate::problem::Problem;
 use crate::state::ServerState;
 
@@ -38,7 +39,8 @@ pub(crate) struct CompletionRequest {
     pub(crate) idx: usize,
 }
 
-/// Adds completions to their cohorts: all, or none if one is not valid.
+/// Adds completions to their cohorts: all, or none if one is not valid. `end` is that of the
+/// request's connection.
 ///
 /// # Errors
 /// [`Problem::Invalid`]; the problems of [`Barrier::join`](crate::cohort::barrier::Barrier::join).
@@ -46,11 +48,12 @@ pub(crate) fn join_cohorts(
     state: &ServerState,
     client: &Client,
     headers: &HeaderMap,
+    end: &ConnectionEnd,
     requests: Vec<CompletionRequest>,
 ) -> Result<Vec<WaitingMember>, Problem> {
     let arrivals = requests.into_iter().map(|request| arrival(client, headers, request));
     let arrivals: Vec<Arrival> = arrivals.collect::<Result<_, _>>()?;
-    state.barrier.join(arrivals)
+    state.barrier.join(arrivals, end)
 }
 
 /// A completion with its cohort key and name.
@@ -61,8 +64,8 @@ fn arrival(
 ) -> Result<Arrival, Problem> {
     let CompletionRequest { prompt, label, completion, idx } = request;
     let bad = |text: &str| Problem::Invalid(text.to_owned());
-    let header = |name: &str| header_text(headers, name);
-    let number = |name: &str| match header(name) {
+    let header = |name: &str| one_header(headers, name);
+    let number = |name: &str| match header(name)? {
         None => Ok(None),
         Some(text) => match text.parse::<u64>() {
             Ok(number) => Ok(Some(number)),
@@ -75,13 +78,14 @@ fn arrival(
     if !matches!(label, Value::Null | Value::String(_) | Value::Number(_)) {
         return Err(bad("label is neither a text nor a number"));
     }
-    let group = header(GROUP).map(str::to_owned);
+    let group = header(GROUP)?.map(str::to_owned);
     let key = match (&group, number(ATTEMPT)?) {
         (Some(group), attempt) => given_key(client, group.clone(), attempt),
         (None, None) => content_key(client, &prompt, &label),
         (None, Some(_)) => return Err(bad(&format!("header {ATTEMPT} comes without {GROUP}"))),
     };
-    let name = match (number(MEMBER)?, header(REQUEST)) {
+    // proxies may add an id of their own, or a blank one: the first is the client's
+    let name = match (number(MEMBER)?, header_text(headers, REQUEST)?) {
         (Some(member), _) => Some(MemberName::Index(member.saturating_add(idx as u64))),
         (None, Some(id)) => Some(MemberName::Request(format!("{id}#{idx}"))),
         (None, None) => None,
@@ -113,13 +117,26 @@ pub(crate) fn limit(state: &ServerState) -> Duration {
     limits.cohorts.collect + limits.timeout + Duration::from_secs(1)
 }
 
-/// Waits for the score of a completion.
+/// Waits for the scores of a request's completions. They go to the client together: with a problem
+/// none of them does, and a retry finds the others.
 ///
 /// # Errors
-/// The problem of its cohort.
-pub(crate) async fn answer(
+/// The problem of a cohort.
+pub(crate) async fn answers(
     state: &ServerState,
-    waiting: WaitingMember,
-) -> Result<MemberScore, Problem> {
-    waiting.answer(limit(state)).await
+    waiting: Vec<WaitingMember>,
+) -> Result<Vec<MemberScore>, Problem> {
+    let (mut answered, mut scores) = (Vec::new(), Vec::new());
+    for mut member in waiting {
+        match member.answer(limit(state)).await {
+            Ok(score) => scores.push(score),
+            Err(problem) => {
+                member.deliver();
+                return Err(problem);
+            }
+        }
+        answered.push(member);
+    }
+    answered.into_iter().for_each(WaitingMember::deliver);
+    Ok(scores)
 }

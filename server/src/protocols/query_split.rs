@@ -7,7 +7,9 @@
 
 use joust_schema::control_tokens::{answer_starts, token_at_start, without_ends};
 
-use super::comparable::{Comparable, SpecialTokens};
+use super::comparable::{
+    BYTES_PER_CHAR, CHARS_PER_BYTE, Comparable, KEPT_PER_CHAR, SpecialTokens, is_left_out,
+};
 
 /// Number of characters of a prompt's end that are surely not equal by chance.
 const MANY: usize = 16;
@@ -18,11 +20,42 @@ const FEW: usize = 3;
 /// Maximum number of characters before the prompt.
 const MAX_LEAD: usize = 32;
 
+/// Maximum number of special tokens before the prompt.
+const MAX_TOKENS: usize = 32;
+
+/// Number of characters of a query that are read beyond as many as the prompt has: enough for
+/// [`MAX_TOKENS`] tokens.
+const LEAD_ROOM: usize = 4096;
+
+/// Maximum number of characters of a prompt in another form than that in the query.
+pub(crate) const MAX_COMPARED: usize = 4 << 20;
+
 /// The completion after the prompt in a decoded query; `None` if the query has neither the prompt
-/// nor its end.
+/// nor its end, or the prompt has more than [`MAX_COMPARED`] characters and does not stand there
+/// byte for byte.
 pub(crate) fn completion_after<'a>(query: &'a str, prompt: &str) -> Option<&'a str> {
-    let start = completion_start(query, prompt)?;
+    let start = after_same(query, prompt).or_else(|| completion_start(query, prompt))?;
     Some(without_ends(&query[start..]))
+}
+
+/// Memory that [`completion_after`] takes beside the texts, at most.
+pub(crate) fn memory(query: &str, prompt: &str) -> usize {
+    if query.starts_with(prompt) {
+        return 0;
+    }
+    let n_chars = |text: &str, max: usize| text.len().saturating_mul(CHARS_PER_BYTE).min(max);
+    let of_prompt = n_chars(prompt, MAX_COMPARED);
+    // both texts in two forms, one of them being read; then a number per character
+    let forms = [of_prompt, n_chars(query, of_prompt + LEAD_ROOM)];
+    forms.map(|n| n * (KEPT_PER_CHAR + BYTES_PER_CHAR)).iter().sum::<usize>()
+        + of_prompt * size_of::<usize>()
+}
+
+/// After the prompt byte for byte, the plain case; `None` where it takes a closer look.
+fn after_same(query: &str, prompt: &str) -> Option<usize> {
+    let said = query.strip_prefix(prompt).filter(|_| !prompt.chars().all(is_left_out))?;
+    let begins = said.trim_start_matches(is_left_out);
+    Some(query.len() - begins.len())
 }
 
 fn completion_start(query: &str, prompt: &str) -> Option<usize> {
@@ -45,16 +78,20 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    /// `None` for a prompt of which nothing is left to compare.
+    /// `None` for a prompt of which nothing is left to compare, or too much.
     fn new(query: &'a str, prompt: &str, tokens: SpecialTokens) -> Option<Self> {
-        let [one, other] = [query, prompt].map(|text| Comparable::new(text, tokens));
-        (!other.chars.is_empty()).then_some(Self { text: query, query: one, prompt: other })
+        let prompt = Comparable::new(prompt, tokens, MAX_COMPARED);
+        if prompt.chars.is_empty() || prompt.is_cut() {
+            return None;
+        }
+        let max = prompt.chars.len() + LEAD_ROOM;
+        Some(Self { text: query, query: Comparable::new(query, tokens, max), prompt })
     }
 
     /// After the prompt at the query's start, or after the special tokens there.
     fn after_whole(&self) -> Option<usize> {
         let mut at = 0;
-        loop {
+        for _ in 0..=MAX_TOKENS {
             let first = self.query.n_before(at);
             if self.query.chars[first..].starts_with(&self.prompt.chars) {
                 return Some(self.query.start_of(first + self.prompt.chars.len()));
@@ -62,6 +99,7 @@ impl<'a> Pair<'a> {
             let blanks = self.text[at..].len() - self.text[at..].trim_start().len();
             at += blanks + token_at_start(self.text[at + blanks..].trim_start())?.len();
         }
+        None
     }
 
     /// After the prompt near the query's start: what stands before it is a token that is not known.
@@ -175,6 +213,39 @@ mod tests {
         ] {
             assert_eq!(completion_after(query, prompt), Some(said), "{query}");
         }
+    }
+
+    #[test]
+    fn completion_after_skips_many_tokens_and_takes_no_quadratic_time() {
+        for n in [1, MAX_TOKENS, MAX_TOKENS + 1, 5_000] {
+            let query = "<s>".repeat(n) + "2+2? 4";
+            assert_eq!(completion_after(&query, "2+2?"), Some("4"), "{n}");
+        }
+        // a comparison of the whole prompt at each token would read 10^12 bytes
+        let query = "<s>".repeat(600_000) + "x";
+        let prompt = "<s>".repeat(300_000) + "y";
+        assert_eq!(completion_after(&query, &prompt), None);
+    }
+
+    #[test]
+    fn completion_after_compares_large_prompts_byte_for_byte_only() {
+        let large = "é".repeat(MAX_COMPARED + 1);
+        assert_eq!(completion_after(&format!("{large} ▁4</s>"), &large), Some("4"));
+        assert_eq!(completion_after(&format!("<s>{large} 4</s>"), &large), None);
+        let small = &large[..2 * MAX_COMPARED / 2];
+        assert_eq!(completion_after(&format!("<s>{small} 4</s>"), small), Some("4"));
+        // a blank prompt stands nowhere
+        assert_eq!(completion_after("  4", "  "), None);
+    }
+
+    #[test]
+    fn memory_of_a_split_is_bounded_and_none_for_the_plain_case() {
+        assert_eq!(memory("2+2? 4", "2+2?"), 0);
+        // 28 bytes per character while read, 12 afterwards, 8 for the overlap
+        assert_eq!(memory("<s>2+2? 4", "2+2?"), (6 * 4 + 6 * 9) * 40 + 6 * 4 * 8);
+        let large = "a".repeat(MAX_COMPARED);
+        let most = (2 * MAX_COMPARED + LEAD_ROOM) * 40 + MAX_COMPARED * 8;
+        assert_eq!(memory(&format!("<s>{large}{large}"), &large), most);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Item {
             "function_call" => {
                 let function = json!({"name": self.name, "arguments": self.arguments});
                 let call = json!({"id": self.call_id, "type": "function", "function": function});
-                Message { tool_calls: vec![call], ..Message::new("assistant", "") }
+                Message { tool_calls: vec![call.into()], ..Message::new("assistant", "") }
             }
             "function_call_output" => Message {
                 tool_call_id: self.call_id.clone(),

@@ -11,8 +11,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::per_completion::{CompletionRequest, answer, join_cohorts};
+use super::per_completion::{CompletionRequest, answers, join_cohorts};
 use crate::client::Client;
+use crate::connection_end::ConnectionEnd;
 use crate::group::known;
 use crate::input::{Input, Params};
 use crate::problem::Problem;
@@ -57,12 +58,13 @@ pub(crate) async fn remote_rm(
     Params(query): Params<SlimeQuery>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
+    end: ConnectionEnd,
     Input(body): Input<Slime>,
 ) -> Result<Json<Value>, Problem> {
     let Slime { prompt, response, label } = body;
     let request = CompletionRequest { prompt, label, completion: response.0, idx: 0 };
-    let member = join_cohorts(&state, &client, &headers, vec![request])?.remove(0);
-    let score = answer(&state, member).await?;
+    let waiting = join_cohorts(&state, &client, &headers, &end, vec![request])?;
+    let score = answers(&state, waiting).await?.remove(0);
     Ok(Json(match query.key {
         // the reward comes last: `key` may be the name of another field
         Some(key) => json!({

@@ -8,7 +8,6 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
-use futures_util::future::join_all;
 use joust_schema::control_tokens::answer_starts;
 use joust_schema::prompt::{Completion, Message, Prompt};
 use schemars::JsonSchema;
@@ -17,10 +16,10 @@ use serde_json::{Value, json};
 
 use super::chat_text::split;
 use super::native::score_texts;
-use super::per_completion::{CompletionRequest, answer, join_cohorts};
+use super::per_completion::{CompletionRequest, answers, join_cohorts};
 use super::system::model_name;
 use crate::client::Client;
-use crate::cohort::barrier::MemberScore;
+use crate::connection_end::ConnectionEnd;
 use crate::dump::journal::unix_now;
 use crate::input::Input;
 use crate::judged::JudgeTokens;
@@ -62,6 +61,7 @@ pub(crate) async fn score(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
+    end: ConnectionEnd,
     Input(body): Input<ScoreBody>,
 ) -> Result<Json<Value>, Problem> {
     let (queries, documents) = (body.queries.into_vec(), body.documents.into_vec());
@@ -72,7 +72,7 @@ pub(crate) async fn score(
         (1, 2..) => whole_group(&state, &client, &queries[0], documents).await?,
         (n, m) if n == m => {
             let pairs = queries.into_iter().map(Prompt::Text).zip(documents).collect();
-            one_by_one(&state, &client, &headers, pairs).await?
+            one_by_one(&state, &client, &headers, &end, pairs).await?
         }
         (n, m) => {
             return Err(invalid(&format!(
@@ -116,6 +116,7 @@ pub(crate) async fn classify(
     State(state): State<ServerState>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
+    end: ConnectionEnd,
     Input(body): Input<Classify>,
 ) -> Result<Json<Value>, Problem> {
     let (is_sglang, pairs) = match (body.input, body.text, body.messages) {
@@ -124,7 +125,7 @@ pub(crate) async fn classify(
         (None, None, Some(messages)) => (false, vec![pair_of_messages(messages)?]),
         _ => return Err(invalid("wanted one of input, text and messages")),
     };
-    let (scores, tokens) = one_by_one(&state, &client, &headers, pairs).await?;
+    let (scores, tokens) = one_by_one(&state, &client, &headers, &end, pairs).await?;
     if is_sglang {
         let row = |score: &f64| json!({"embedding": [score], "meta_info": {}});
         return Ok(Json(json!(scores.iter().map(row).collect::<Vec<Value>>())));
@@ -218,6 +219,7 @@ async fn one_by_one(
     state: &ServerState,
     client: &Client,
     headers: &HeaderMap,
+    end: &ConnectionEnd,
     pairs: Vec<(Prompt, String)>,
 ) -> Result<(Vec<f64>, JudgeTokens), Problem> {
     let request = |(idx, (prompt, completion))| CompletionRequest {
@@ -227,9 +229,8 @@ async fn one_by_one(
         idx,
     };
     let requests = pairs.into_iter().enumerate().map(request).collect();
-    let waiting = join_cohorts(state, client, headers, requests)?;
-    let answers = join_all(waiting.into_iter().map(|member| answer(state, member))).await;
-    let scored: Vec<MemberScore> = answers.into_iter().collect::<Result<_, _>>()?;
+    let waiting = join_cohorts(state, client, headers, end, requests)?;
+    let scored = answers(state, waiting).await?;
     let scores = scored.iter().map(|scored| scored.win_rate.unwrap_or(scored.reward)).collect();
     Ok((scores, scored.iter().map(|scored| scored.tokens).sum()))
 }

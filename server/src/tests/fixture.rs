@@ -1,7 +1,9 @@
 //! A server without a socket, scripted judges, and requests to it.
 
 pub(super) use crate::cohort::terms::{CohortConfig, Incomplete};
-pub(super) use crate::{BearerToken, DumpConfig, ScorerHandle, Server, ServerConfig};
+pub(super) use crate::{
+    BearerToken, ConnectionEnd, DumpConfig, ScorerHandle, Server, ServerConfig,
+};
 pub(super) use axum::Router;
 pub(super) use axum::body::Body;
 pub(super) use axum::http::{Request, Response, StatusCode};
@@ -66,6 +68,7 @@ pub(super) fn plain_config() -> ServerConfig {
             group_size: 3,
             collect: Duration::from_secs(10),
             settle: Duration::from_millis(10),
+            retry: Duration::from_secs(30),
             keep: Duration::from_secs(60),
             incomplete: Incomplete::Fail,
             max_open: 8,

@@ -1,4 +1,4 @@
-//! `/metrics`, `/info` and `/v1/models`.
+//! `/metrics`, `/info` and `/v1/models`; probes.
 
 use super::fixture::*;
 
@@ -33,4 +33,26 @@ async fn metrics_count_answers_and_judged_groups() {
     let (_, models) = get(&app, "/v1/models", None).await;
     let models: Value = serde_json::from_str(&models).unwrap();
     assert_eq!(models["data"][0]["id"], "rule");
+}
+
+#[test]
+fn probes_are_answered_while_no_request_is_worked_on() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // nobody drives this one, as if all its threads were busy
+    let workers = runtime();
+    let app = {
+        let _inside = workers.enter();
+        server(Box::<RuleJudge>::default(), |_| {})
+    };
+    runtime().block_on(async {
+        let stuck = tokio::spawn({
+            let app = app.clone();
+            async move { get(&app, "/info", None).await }
+        });
+        for path in ["/health", "/ready", "/metrics"] {
+            assert_eq!(get(&app, path, None).await.0, 200, "{path}");
+        }
+        assert!(!stuck.is_finished(), "/info is no probe");
+        stuck.abort();
+    });
 }

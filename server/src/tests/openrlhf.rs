@@ -142,6 +142,50 @@ async fn get_reward_retry_attaches_to_the_member_of_a_client_that_gave_up() {
 }
 
 #[tokio::test]
+async fn answer_to_a_client_that_has_ended_is_kept_for_its_retry() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let end = ConnectionEnd::default();
+    // two of the completions come in one request, whose client goes while it waits
+    let body = json!({"query": ["2+2? 4", "2+2? 5"], "prompts": ["2+2?", "2+2?"],
+        "labels": ["4", "4"]});
+    let mut request = Request::post("/get_reward").body(Body::from(body.to_string())).unwrap();
+    request.extensions_mut().insert(end.clone());
+    let gone = tokio::spawn(app.clone().oneshot(request));
+    until_waiting(&app, 2).await;
+    end.mark_seen();
+    let other = spawn(&app, "/get_reward", openrlhf("2+2?", " 6", "4"));
+    let sent = json_of(gone.await.unwrap().unwrap()).await;
+    assert_eq!(other.await.unwrap().0, 200);
+    assert!(sent["rewards"][0].as_f64() > sent["rewards"][1].as_f64(), "{sent}");
+    assert_eq!(spawn(&app, "/get_reward", body.clone()).await.unwrap(), (200, sent));
+    // it was delivered now: the same completions begin a new group
+    let next = spawn(&app, "/get_reward", body);
+    until_waiting(&app, 2).await;
+    next.abort();
+}
+
+#[tokio::test]
+async fn problem_of_a_group_of_single_completions_keeps_its_status() {
+    let three = ["4", "5", "6"];
+    // more votes than a group may have
+    let mut config = RewardConfig::default();
+    config.tournament.votes.max = 100_000;
+    let judge: Box<dyn Judge> = Box::<RuleJudge>::default();
+    let scorer = Scorer::with_judge(&config, Some(judge), true);
+    let app = Server::new(ScorerHandle::spawn(scorer, plain_config()).unwrap().0).router();
+    for task in three.map(|said| spawn(&app, "/get_reward", openrlhf("2+2?", said, "4"))) {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!((status, &answer["error"]["code"]), (422, &json!("invalid")), "{answer}");
+    }
+    // a judge that takes too long
+    let app = server(silent(), |config| config.timeout = Duration::from_millis(50));
+    for task in three.map(|said| spawn(&app, "/get_reward", openrlhf("2+2?", said, "4"))) {
+        let (status, answer) = task.await.unwrap();
+        assert_eq!((status, &answer["error"]["code"]), (504, &json!("too_late")), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn get_reward_and_remote_rm_name_what_is_wrong_with_a_body() {
     let app = server(Box::<RuleJudge>::default(), |_| {});
     let one = json!({"prompt": "p", "response": "r"});
@@ -174,6 +218,40 @@ async fn get_reward_and_remote_rm_name_what_is_wrong_with_a_body() {
     let response = send(&app, "/remote_rm", &headers, &one).await;
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
     assert!(json_of(response).await["error"].to_string().contains("wanted a number"));
+}
+
+#[tokio::test]
+async fn headers_that_cannot_be_read_are_refused_and_never_taken_for_missing() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    let latin: &[u8] = b"caf\xe9";
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("x-joust-group", latin, "header x-joust-group is not UTF-8"),
+        ("x-joust-member", latin, "x-joust-member is not UTF-8"),
+        ("x-joust-attempt", latin, "x-joust-attempt is not UTF-8"),
+        ("x-request-id", latin, "x-request-id is not UTF-8"),
+        ("x-joust-client", latin, "x-joust-client is not UTF-8"),
+        ("origin", latin, "origin is not UTF-8"),
+    ];
+    let send = |said: &str, headers: &[(&str, &[u8])]| {
+        let body = json!({"prompt": "p", "response": said, "label": "1"});
+        let mut request = Request::post("/remote_rm");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        app.clone().oneshot(request.body(Body::from(body.to_string())).unwrap())
+    };
+    for (name, value, wanted) in cases {
+        let response = send("1", &[(name, value)]).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{name}");
+        let error = json_of(response).await["error"]["message"].to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+    // none of them began a group; UTF-8 is read, and proxies may leave an id blank
+    let headers: &[(&str, &[u8])] = &[("x-joust-group", "café".as_bytes()), ("x-request-id", b"")];
+    let whole = ["1", "2", "3"].map(|said| tokio::spawn(send(said, headers)));
+    for response in whole {
+        assert_eq!(response.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
 }
 
 /// 40 groups of 8 from 64 clients at once, in random order. One request in ten is sent twice (with

@@ -28,3 +28,16 @@ async fn remote_rm_answers_409_for_another_prompt_in_a_named_group() {
     let response = send(&app, "/remote_rm", &headers, &body).await;
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
 }
+
+#[tokio::test]
+async fn headers_that_come_with_different_values_are_refused() {
+    let app = server(Box::<RuleJudge>::default(), |config| config.cohorts.group_size = 1);
+    let body = json!({"prompt": "2+2?", "response": "4", "label": "4"});
+    for name in ["x-joust-group", "x-joust-member", "x-joust-attempt", "x-joust-client"] {
+        let headers = [("x-joust-group", "1"), (name, "1"), (name, "2")];
+        let response = send(&app, "/remote_rm", &headers, &body).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{name}");
+        let error = json_of(response).await["error"].to_string();
+        assert!(error.contains(&format!("header {name} comes with different values")), "{error}");
+    }
+}

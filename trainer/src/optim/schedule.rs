@@ -25,7 +25,8 @@ pub struct ScheduleConfig {
     /// Number of updates in which the learning rate grows from 0 to its peak; at most the updates
     /// of the run.
     pub warmup_updates: u64,
-    /// Learning rate of the last update, as a share of the peak.
+    /// Learning rate towards which the schedule falls, as a share of the peak: that of an update
+    /// after the last one.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_ratio: f64,
 }

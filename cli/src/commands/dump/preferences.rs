@@ -8,6 +8,7 @@ use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::Completion;
 use serde::Serialize;
 
+use crate::failure::UserError;
 use crate::output;
 
 /// Arguments of `joust dump pairs`.
@@ -78,7 +79,18 @@ fn ranked(path: &std::path::Path) -> anyhow::Result<Vec<(GroupId, RankedGroup)>>
     Ok(sorted.collect())
 }
 
+/// Refuses to write over the dump.
+fn check_output(path: &std::path::Path, output: Option<&std::path::Path>) -> anyhow::Result<()> {
+    if let Some(output) = output.filter(|output| output.extension().is_some_and(|e| e == "parquet"))
+    {
+        let reason = format!("--output {}: the output is JSON Lines", output.display());
+        return Err(UserError::new(reason).into());
+    }
+    output::check_other_file(path, output)
+}
+
 pub(crate) fn write_pairs(args: PairsArgs) -> anyhow::Result<()> {
+    check_output(&args.path, args.output.as_deref())?;
     let mut pairs = Vec::new();
     for (group_id, rows) in ranked(&args.path)? {
         let (Some((best, chosen)), Some((worst, rejected))) = (rows.first(), rows.last()) else {
@@ -100,6 +112,7 @@ pub(crate) fn write_pairs(args: PairsArgs) -> anyhow::Result<()> {
 }
 
 pub(crate) fn write_best(args: BestArgs) -> anyhow::Result<()> {
+    check_output(&args.path, args.output.as_deref())?;
     let best = ranked(&args.path)?.into_iter().filter_map(|(group_id, rows)| {
         let (reward, row) = rows.into_iter().next()?;
         Some(BestCompletion { prompt: row.prompt, completion: row.completion, reward, group_id })

@@ -7,9 +7,13 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
+use axum::Extension;
+use axum::middleware::AddExtension;
 use axum_server::accept::Accept;
+use joust_server::ConnectionEnd;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tower::Layer as _;
 
 use super::gone::WatchedStream;
 
@@ -23,8 +27,8 @@ pub(crate) struct FirstByte(pub(super) Duration);
 
 impl<S: Send + 'static> Accept<TcpStream, S> for FirstByte {
     type Stream = WatchedStream;
-    type Service = S;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(WatchedStream, S)>> + Send>>;
+    type Service = AddExtension<S, ConnectionEnd>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(WatchedStream, Self::Service)>> + Send>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let limit = self.0;
@@ -34,7 +38,9 @@ impl<S: Send + 'static> Accept<TcpStream, S> for FirstByte {
             SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
             let first = tokio::time::timeout(limit, stream.peek(&mut [0])).await;
             first.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            Ok((WatchedStream::new(stream), service))
+            let end = ConnectionEnd::default();
+            let service = Extension(end.clone()).layer(service);
+            Ok((WatchedStream::new(stream, end), service))
         })
     }
 }

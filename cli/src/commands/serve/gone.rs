@@ -3,14 +3,16 @@
 //! HTTP/1.1 has no word for "I have gone": a client that gives up closes its socket, and what
 //! arrives is the end of its bytes. A client that closes only its sending side looks the same. It
 //! has [`GRACE`] for its answer, which is enough for probes and for `nc`, and is then taken for one
-//! that has gone. Knows neither TLS nor HTTP; reads nothing itself, so that it also sees the end
-//! behind bytes that nobody reads (a pipelined request).
+//! that has gone. Meanwhile the requests of the connection know of the end by [`ConnectionEnd`], so
+//! that an answer that nobody may read is kept. Knows neither TLS nor HTTP; reads nothing itself,
+//! so that it also sees the end behind bytes that nobody reads (a pipelined request).
 
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use joust_server::ConnectionEnd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -25,11 +27,12 @@ pub(crate) struct WatchedStream {
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether the end of the client's bytes was seen when the timer was started.
     is_at_end: bool,
+    end: ConnectionEnd,
 }
 
 impl WatchedStream {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, timer: None, is_at_end: false }
+    pub(super) fn new(stream: TcpStream, end: ConnectionEnd) -> Self {
+        Self { stream, timer: None, is_at_end: false, end }
     }
 
     /// Whether the client has sent the end of its bytes, read or not.
@@ -46,6 +49,9 @@ impl WatchedStream {
         }
         loop {
             let is_at_end = self.sees_end(context);
+            if is_at_end {
+                self.end.mark_seen();
+            }
             if self.timer.is_none() || is_at_end != self.is_at_end {
                 (self.timer, self.is_at_end) = (Some(Box::pin(sleep(GRACE))), is_at_end);
             }
@@ -69,7 +75,12 @@ impl AsyncRead for WatchedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let n_before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.remaining() > 0 && buffer.filled().len() == n_before && read.is_ready() {
+            self.end.mark_seen();
+        }
+        read
     }
 }
 

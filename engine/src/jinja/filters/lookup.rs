@@ -25,6 +25,9 @@ pub(super) fn lookup(value: &PyValue, path: &PyValue) -> Filtered {
             None if methods::exists(&found, part) => methods::bound(&found, part),
             None => match &found {
                 PyValue::Namespace(dict) => dict.borrow().get(&key).cloned(),
+                PyValue::Tuple(pair) if pair.len() == 2 && ["grouper", "list"].contains(&part) => {
+                    Some(pair[usize::from(part == "list")].clone())
+                }
                 _ => None,
             }
             .unwrap_or_else(|| {

@@ -8,7 +8,7 @@ use crate::jinja::ast::Arithmetic;
 use crate::jinja::display;
 use crate::jinja::failure::{TemplateFailure, failure};
 use crate::jinja::operators;
-use crate::jinja::value::PyValue;
+use crate::jinja::value::{MAX_KEYS, PyValue};
 
 pub(super) const NAMES: [&str; 15] = [
     "batch", "dictsort", "first", "groupby", "join", "last", "list", "max", "min", "reverse",
@@ -25,7 +25,7 @@ pub(super) fn apply(name: &str, value: &PyValue, arguments: &CallArguments) -> F
     match name {
         "list" => Ok(PyValue::list(value.items()?)),
         "first" => match value {
-            PyValue::Generator(items) => Ok(items.borrow_mut().pop_front()),
+            PyValue::Generator(items) => Ok(items.pop()),
             other => Ok(other.items()?.into_iter().next()),
         }
         .map(|item| {
@@ -67,6 +67,9 @@ pub(super) fn apply(name: &str, value: &PyValue, arguments: &CallArguments) -> F
         "sum" => {
             let [attribute, start] = arguments.bind(name, ["attribute", "start"])?;
             let mut total = start.unwrap_or(PyValue::Int(0));
+            if matches!(total, PyValue::Text(_)) {
+                return failure("sum() can't sum strings");
+            }
             for item in value.items()? {
                 let item = match &attribute {
                     Some(path) if !matches!(path, PyValue::None) => lookup(&item, path)?,
@@ -116,6 +119,10 @@ pub(super) fn apply(name: &str, value: &PyValue, arguments: &CallArguments) -> F
             let (mut seen, mut kept) = (Vec::new(), Vec::new());
             for item in value.items()? {
                 let key = key(&item, is_set(is_sensitive.as_ref()), attribute.as_ref())?;
+                key.iter().try_for_each(PyValue::hashable)?;
+                if seen.len() > MAX_KEYS {
+                    return failure(format!("more than {MAX_KEYS} different items"));
+                }
                 if !seen.contains(&key) {
                     seen.push(key);
                     kept.push(item);
@@ -127,7 +134,31 @@ pub(super) fn apply(name: &str, value: &PyValue, arguments: &CallArguments) -> F
         "groupby" => group_by(value, arguments),
         "batch" => batch(value, arguments),
         "slice" => slice(value, arguments),
-        _ => Ok(PyValue::text(display::repr(value))),
+        _ => {
+            let text = display::repr(&sorted_keys(value));
+            match text.chars().count() <= PPRINT_WIDTH {
+                true => Ok(PyValue::text(text)),
+                false => failure("pprint of a value that is longer than a line is not known here"),
+            }
+        }
+    }
+}
+
+/// Width of a line of Python's `pprint`.
+const PPRINT_WIDTH: usize = 80;
+
+/// The value with its dictionaries in the order of their keys, as `pprint` shows them.
+fn sorted_keys(value: &PyValue) -> PyValue {
+    let all = |items: &[PyValue]| items.iter().map(sorted_keys).collect();
+    match value {
+        PyValue::List(items) => PyValue::list(all(items)),
+        PyValue::Tuple(items) => PyValue::tuple(all(items)),
+        PyValue::Dict(dict) => {
+            let mut entries = dict.entries().to_vec();
+            entries.sort_by(|(a, _), (b, _)| a.compare(b).unwrap_or(Ordering::Equal));
+            PyValue::dict(entries.into_iter().map(|(key, value)| (key, sorted_keys(&value))))
+        }
+        other => other.clone(),
     }
 }
 

@@ -1,16 +1,18 @@
 //! Filters of texts. Other values are written as text first.
 
+use super::wrap::WrapStyle;
 use crate::jinja::arguments::{CallArguments, int_or, text_or};
 use crate::jinja::display;
 use crate::jinja::failure::{TemplateFailure, failure};
 use crate::jinja::methods;
 use crate::jinja::value::PyValue;
 
-pub(super) const NAMES: [&str; 18] = [
+pub(super) const NAMES: [&str; 20] = [
     "capitalize",
     "center",
     "e",
     "escape",
+    "filesizeformat",
     "forceescape",
     "indent",
     "lower",
@@ -25,6 +27,7 @@ pub(super) const NAMES: [&str; 18] = [
     "urlencode",
     "wordcount",
     "wordwrap",
+    "xmlattr",
 ];
 
 type Filtered = Result<PyValue, TemplateFailure>;
@@ -43,10 +46,7 @@ pub(super) fn apply(name: &str, value: &PyValue, arguments: &CallArguments) -> F
         }
         "string" => Ok(PyValue::text(text)),
         "safe" => Ok(PyValue::text(text)),
-        "e" | "escape" | "forceescape" => {
-            let escaped = text.replace('&', "&amp;").replace('>', "&gt;").replace('<', "&lt;");
-            Ok(PyValue::text(escaped.replace('\'', "&#39;").replace('"', "&#34;")))
-        }
+        "e" | "escape" | "forceescape" => Ok(PyValue::text(escaped(&text))),
         "replace" => {
             let [old, new, count] = arguments.bind_required(name, ["old", "new", "count"], 2)?;
             let as_text = |value: Option<PyValue>| display::text(&value.unwrap_or(PyValue::None));
@@ -55,16 +55,15 @@ pub(super) fn apply(name: &str, value: &PyValue, arguments: &CallArguments) -> F
                 None | Some(PyValue::None) => -1,
                 Some(count) => int_or(Some(&count), -1)?,
             };
-            Ok(PyValue::text(match n {
-                ..0 => text.replace(&old, &new),
-                n => text.replacen(&old, &new, n as usize),
-            }))
+            methods::replaced(&text, &old, &new, n).map(PyValue::text)
         }
         "center" => {
             let [width] = arguments.bind(name, ["width"])?;
             let width = width.unwrap_or(PyValue::Int(80));
             method("center", &CallArguments::of(vec![width]))
         }
+        "filesizeformat" => file_size(value, arguments),
+        "xmlattr" => xml_attributes(value, arguments),
         "wordcount" => Ok(PyValue::Int(n_words(&text) as i128)),
         "indent" => indent(&text, arguments),
         "truncate" => truncate(&text, arguments),
@@ -142,31 +141,80 @@ fn truncate(text: &str, arguments: &CallArguments) -> Filtered {
 }
 
 /// Lines of at most `width` characters, cut at blanks.
+/// Maximum length of a text that is broken into lines.
+const MAX_WRAPPED: usize = 1 << 20;
+
 fn wrap(text: &str, arguments: &CallArguments) -> Filtered {
     let names = ["width", "break_long_words", "wrapstring", "break_on_hyphens"];
-    let [width, breaks, newline, _] = arguments.bind("wordwrap", names)?;
-    let width = int_or(width.as_ref(), 79)?.clamp(1, 1 << 20) as usize;
-    let breaks = breaks.is_none_or(|breaks| breaks.is_true());
-    let newline = text_or(newline.as_ref(), "\n")?.to_owned();
-    let mut lines: Vec<String> = Vec::new();
-    for paragraph in text.lines() {
-        let mut line = String::new();
-        for word in paragraph.split_inclusive(' ') {
-            let mut word = word.to_owned();
-            let len = |text: &str| text.trim_end_matches(' ').chars().count();
-            if len(&(line.clone() + &word)) > width && !line.is_empty() {
-                lines.push(line.trim_end_matches(' ').to_owned());
-                line.clear();
-            }
-            while breaks && len(&word) > width {
-                lines.push(word.chars().take(width).collect());
-                word = word.chars().skip(width).collect();
-            }
-            line.push_str(&word);
-        }
-        lines.push(line.trim_end_matches(' ').to_owned());
+    let [width, breaks, newline, hyphens] = arguments.bind("wordwrap", names)?;
+    let style = WrapStyle {
+        width: int_or(width.as_ref(), 79)?.clamp(1, 1 << 20) as usize,
+        breaks_long_words: breaks.is_none_or(|breaks| breaks.is_true()),
+        breaks_at_hyphens: hyphens.is_none_or(|hyphens| hyphens.is_true()),
+    };
+    let newline = text_or(newline.as_ref(), "\n")?;
+    if text.len() > MAX_WRAPPED {
+        return failure(format!("wordwrap of more than {MAX_WRAPPED} bytes"));
     }
-    Ok(PyValue::text(lines.join(&newline)))
+    let paragraphs = methods::call(&PyValue::text(text), "splitlines", &CallArguments::default())?;
+    let wrapped = paragraphs
+        .items()?
+        .into_iter()
+        .map(|paragraph| style.lines(paragraph.as_text().unwrap_or_default()).join(newline));
+    Ok(PyValue::text(wrapped.collect::<Vec<_>>().join(newline)))
+}
+
+fn escaped(text: &str) -> String {
+    let escaped = text.replace('&', "&amp;").replace('>', "&gt;").replace('<', "&lt;");
+    escaped.replace('\'', "&#39;").replace('"', "&#34;")
+}
+
+/// A number of bytes with its unit.
+fn file_size(value: &PyValue, arguments: &CallArguments) -> Filtered {
+    let [is_binary] = arguments.bind("filesizeformat", ["binary"])?;
+    let is_binary = is_binary.is_some_and(|flag| flag.is_true());
+    let (base, end) = if is_binary { (1024.0, "iB") } else { (1000.0, "B") };
+    let Some(bytes) = value.defined()?.as_float() else {
+        return failure(format!("wanted a number, not {}", value.type_name()));
+    };
+    if bytes == 1.0 {
+        return Ok(PyValue::text("1 Byte"));
+    }
+    if bytes < base {
+        return Ok(PyValue::text(format!("{} Bytes", bytes.trunc())));
+    }
+    let prefixes = [("k", "K"), ("M", "M"), ("G", "G"), ("T", "T")];
+    let prefixes = [&prefixes[..], &[("P", "P"), ("E", "E"), ("Z", "Z"), ("Y", "Y")]].concat();
+    let mut unit = base;
+    for (idx, (decimal, binary)) in prefixes.iter().enumerate() {
+        unit = base.powi(idx as i32 + 2);
+        if bytes < unit || idx + 1 == prefixes.len() {
+            let prefix = if is_binary { binary } else { decimal };
+            return Ok(PyValue::text(format!("{:.1} {prefix}{end}", base * bytes / unit)));
+        }
+    }
+    failure(format!("{bytes} bytes are more than {unit}"))
+}
+
+/// Attributes of an XML element: those of a dictionary that are neither missing nor `None`.
+fn xml_attributes(value: &PyValue, arguments: &CallArguments) -> Filtered {
+    let [autospace] = arguments.bind("xmlattr", ["autospace"])?;
+    let PyValue::Dict(dict) = value else {
+        return failure(format!("'{}' object has no attribute 'items'", value.type_name()));
+    };
+    let mut parts = Vec::new();
+    for (name, value) in dict.entries() {
+        if matches!(value, PyValue::None | PyValue::Undefined(_)) {
+            continue;
+        }
+        let name = display::text(name);
+        if name.contains(|c: char| c.is_whitespace() || "/>=".contains(c)) {
+            return failure(format!("invalid character in attribute name: {name:?}"));
+        }
+        parts.push(format!("{}=\"{}\"", escaped(&name), escaped(&display::text(value))));
+    }
+    let has_space = autospace.is_none_or(|flag| flag.is_true()) && !parts.is_empty();
+    Ok(PyValue::text(format!("{}{}", if has_space { " " } else { "" }, parts.join(" "))))
 }
 
 fn without_tags(text: &str) -> String {

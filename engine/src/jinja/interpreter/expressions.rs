@@ -1,6 +1,6 @@
 //! Expressions of a template.
 
-use super::Interpreter;
+use super::{Interpreter, MAX_EXPRESSION_DEPTH};
 use crate::jinja::arguments::CallArguments;
 use crate::jinja::ast::{ArgumentList, CompareOperator, Expression, Literal};
 use crate::jinja::checks;
@@ -11,12 +11,20 @@ use crate::jinja::methods;
 use crate::jinja::operators;
 use crate::jinja::value::{Callable, LoopState, PyValue};
 
+/// Names that Jinja defines and this interpreter does not.
+const UNKNOWN: [&str; 2] = ["lipsum", "self"];
+
 type Evaluated = Result<PyValue, TemplateFailure>;
 
 impl Interpreter {
     pub(super) fn evaluate(&mut self, expression: &Expression) -> Evaluated {
         self.count_step()?;
+        self.expression_depth += 1;
+        if self.expression_depth > MAX_EXPRESSION_DEPTH {
+            return failure(format!("more than {MAX_EXPRESSION_DEPTH} levels of expressions"));
+        }
         let value = self.value_of(expression)?;
+        self.expression_depth -= 1;
         // a name's value was made before
         if matches!(expression, Expression::Name(_)) { Ok(value) } else { self.weigh(value) }
     }
@@ -30,7 +38,12 @@ impl Interpreter {
                 Literal::Float(value) => PyValue::Float(*value),
                 Literal::Text(text) => PyValue::text(&text[..]),
             }),
-            Expression::Name(name) => Ok(self.variable(name)),
+            Expression::Name(name) => match self.variable(name) {
+                PyValue::Undefined(_) if UNKNOWN.contains(&&name[..]) => {
+                    failure(format!("`{name}` of Jinja is not known here"))
+                }
+                value => Ok(value),
+            },
             Expression::List(items) => Ok(PyValue::list(self.evaluate_all(items)?)),
             Expression::Tuple(items) => Ok(PyValue::tuple(self.evaluate_all(items)?)),
             Expression::Dict(entries) => {
@@ -48,6 +61,7 @@ impl Interpreter {
             }
             Expression::Item(value, idx) => {
                 let (value, idx) = (self.evaluate(value)?, self.evaluate(idx)?);
+                self.count(value.as_text().map_or(0, str::len) / 64)?;
                 subscript(&value, &idx)
             }
             Expression::Slice { value, bounds } => {
@@ -58,6 +72,10 @@ impl Interpreter {
                         *bound = Some(self.evaluate(expression)?);
                     }
                 }
+                self.count(match &value {
+                    PyValue::Text(text) => text.len() / 64,
+                    other => other.len().unwrap_or(0) / 4,
+                })?;
                 operators::slice(&value, evaluated)
             }
             Expression::Call { callee, arguments } => {
@@ -68,12 +86,23 @@ impl Interpreter {
             Expression::Filter(value, call) => {
                 let value = self.evaluate(value)?;
                 let arguments = self.arguments(&call.arguments)?;
+                self.count(filters::work(&call.name, &value))?;
                 filters::apply(&call.name, &value, &arguments)
             }
             Expression::Check { value, name, arguments } => {
                 let value = self.evaluate(value)?;
                 let arguments = self.arguments(arguments)?;
-                checks::holds(name, &value, &arguments).map(PyValue::Bool)
+                self.count(match &name[..] {
+                    "lower" | "upper" => value.as_text().map_or(0, str::len) / 16,
+                    "in" => arguments.positional.iter().map(|list| list.extent().size / 4).sum(),
+                    _ if arguments.positional.is_empty() => 0,
+                    _ => value.extent().size / 4,
+                })?;
+                match &name[..] {
+                    "filter" => Ok(PyValue::Bool(value.as_text().is_some_and(filters::exists))),
+                    "test" => Ok(PyValue::Bool(value.as_text().is_some_and(checks::exists))),
+                    _ => checks::holds(name, &value, &arguments).map(PyValue::Bool),
+                }
             }
             Expression::Not(value) => Ok(PyValue::Bool(!self.evaluate(value)?.is_true())),
             Expression::Negative(value) => operators::signed(&self.evaluate(value)?, true),
@@ -88,10 +117,17 @@ impl Interpreter {
             }
             Expression::Arithmetic(operator, left, right) => {
                 let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
+                let n_items = [&left, &right].map(|value| value.len().unwrap_or(0));
+                self.count((n_items[0] + n_items[1]) / 4)?;
                 operators::arithmetic(*operator, &left, &right)
             }
             Expression::Concat(parts) => {
                 let parts = self.evaluate_all(parts)?;
+                if let Some(what) = parts.iter().find_map(display::without_text) {
+                    return failure(format!("writes {what}"));
+                }
+                let size = parts.iter().map(|part| part.extent().size);
+                self.count(size.fold(0, usize::saturating_add))?;
                 Ok(PyValue::text(parts.iter().map(display::text).collect::<String>()))
             }
             Expression::Compare(first, rest) => self.compare(first, rest),
@@ -151,6 +187,14 @@ impl Interpreter {
         let mut left = self.evaluate(first)?;
         for (operator, right) in rest {
             let right = self.evaluate(right)?;
+            let size = match operator {
+                CompareOperator::In | CompareOperator::NotIn => match &right {
+                    PyValue::Dict(_) => right.len().unwrap_or(0),
+                    _ => right.extent().size,
+                },
+                _ => left.extent().size.min(right.extent().size),
+            };
+            self.count(size / 4)?;
             let is_true = match operator {
                 CompareOperator::Equal => left == right,
                 CompareOperator::NotEqual => left != right,
@@ -181,12 +225,24 @@ fn attribute(value: &PyValue, name: &str) -> Evaluated {
         PyValue::Namespace(dict) => dict.borrow().get_text(name).cloned(),
         PyValue::Cycler(state) if name == "current" => Some(state.items[state.at.get()].clone()),
         PyValue::Callable(callable) => macro_attribute(callable, name),
+        PyValue::Bool(_) | PyValue::Int(_) | PyValue::Float(_) => match (name, value.as_int()) {
+            ("real", Some(number)) | ("numerator", Some(number)) => Some(PyValue::Int(number)),
+            ("real", None) => Some(value.clone()),
+            ("imag", Some(_)) => Some(PyValue::Int(0)),
+            ("imag", None) => Some(PyValue::Float(0.0)),
+            ("denominator", Some(_)) => Some(PyValue::Int(1)),
+            _ => None,
+        },
         PyValue::Range(start, stop, step) => match name {
             "start" => Some(PyValue::Int(*start)),
             "stop" => Some(PyValue::Int(*stop)),
             "step" => Some(PyValue::Int(*step)),
             _ => None,
         },
+        // a group of `groupby`, as no other pair has these names
+        PyValue::Tuple(pair) if pair.len() == 2 && ["grouper", "list"].contains(&name) => {
+            Some(pair[usize::from(name == "list")].clone())
+        }
         _ => operators::item(value, &PyValue::text(name))?,
     };
     let missing =

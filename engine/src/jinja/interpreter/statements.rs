@@ -10,7 +10,7 @@ use crate::jinja::ast::{Expression, FilterCall, ForLoop, MacroDefinition, Statem
 use crate::jinja::display;
 use crate::jinja::failure::{TemplateFailure, failure};
 use crate::jinja::filters;
-use crate::jinja::value::{Callable, LoopState, PyValue};
+use crate::jinja::value::{Callable, LoopState, PyItems, PyValue};
 
 type Executed = Result<Flow, TemplateFailure>;
 
@@ -33,7 +33,14 @@ impl Interpreter {
         }
         match statement {
             Statement::Text(text) => out.push_str(text),
-            Statement::Print(value) => out.push_str(&display::text(&self.evaluate(value)?)),
+            Statement::Print(value) => {
+                let value = self.evaluate(value)?;
+                if let Some(what) = display::without_text(&value) {
+                    return failure(format!("prints {what}"));
+                }
+                self.count(value.extent().size)?;
+                out.push_str(&display::text(&value));
+            }
             Statement::If { branches, otherwise } => {
                 for (condition, body) in branches {
                     if self.evaluate(condition)?.is_true() {
@@ -72,9 +79,11 @@ impl Interpreter {
                 out.push_str(&display::text(&value));
             }
             Statement::Scope { assignments, body } => {
+                // no assignment sees another one
+                let values = assignments.iter().map(|(_, value)| self.evaluate(value));
+                let values: Vec<PyValue> = values.collect::<Result<_, _>>()?;
                 return self.in_scope(Rc::clone(&self.scope), |it| {
-                    for (target, value) in assignments {
-                        let value = it.evaluate(value)?;
+                    for ((target, _), value) in assignments.iter().zip(values) {
                         it.assign(target, value)?;
                     }
                     it.execute_all(body, out)
@@ -103,6 +112,7 @@ impl Interpreter {
     ) -> Result<PyValue, TemplateFailure> {
         for call in calls {
             let arguments = self.arguments(&call.arguments)?;
+            self.count(filters::work(&call.name, &value))?;
             value = filters::apply(&call.name, &value, &arguments)?;
         }
         Ok(value)
@@ -148,6 +158,7 @@ impl Interpreter {
         out: &mut String,
     ) -> Result<(), TemplateFailure> {
         let items = self.evaluate(&definition.iterable)?;
+        self.count(items.len().unwrap_or(0) / 4)?;
         let recursion = definition.is_recursive.then(|| {
             let scope = Rc::clone(&self.scope);
             self.loops.push(RecursiveLoop { definition: Arc::clone(definition), scope });
@@ -171,6 +182,7 @@ impl Interpreter {
         if let Some(condition) = &definition.condition {
             let mut filtered = Vec::new();
             for item in kept {
+                self.count_step()?;
                 let is_kept = self.in_scope(Rc::clone(&self.scope), |it| {
                     it.assign(&definition.target, item.clone())?;
                     Ok(it.evaluate(condition)?.is_true())
@@ -186,10 +198,11 @@ impl Interpreter {
             return self
                 .in_scope(parent, |it| it.execute_all(&definition.otherwise, out).map(|_| ()));
         }
-        let items = Rc::new(kept);
+        let items = Rc::new(PyItems::from(kept));
         let changed = Rc::new(RefCell::new(None));
         let depth = self.loop_depth;
         for idx in 0..items.len() {
+            self.count_step()?;
             let state = LoopState {
                 idx,
                 items: Rc::clone(&items),

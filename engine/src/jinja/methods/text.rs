@@ -56,6 +56,23 @@ pub(super) const NAMES: [&str; 45] = [
     "zfill",
 ];
 
+/// The text with `old` replaced, at most `n` times unless `n` is negative.
+pub(in crate::jinja) fn replaced(
+    text: &str,
+    old: &str,
+    new: &str,
+    n: i128,
+) -> Result<String, TemplateFailure> {
+    let n = usize::try_from(n).unwrap_or(usize::MAX);
+    if new.len() > old.len() {
+        let n_found = text.matches(old).take(n).count();
+        if text.len().saturating_add(n_found.saturating_mul(new.len())) > 2 * display::MAX_TEXT {
+            return failure("a text that is too long");
+        }
+    }
+    Ok(text.replacen(old, new, n))
+}
+
 /// Maximum number of characters that padding adds.
 const MAX_WIDTH: i128 = 1 << 20;
 
@@ -75,18 +92,21 @@ pub(super) fn call(text: &str, name: &str, arguments: &CallArguments) -> Called 
             let names = ["old", "new", "count"];
             let [old, new, count] = arguments.bind_required(name, names, 2)?;
             let (old, new) = (text_or(old.as_ref(), "")?, text_or(new.as_ref(), "")?);
-            Ok(PyValue::text(match int_or(count.as_ref(), -1)? {
-                ..0 => text.replace(old, new),
-                n => text.replacen(old, new, n as usize),
-            }))
+            replaced(text, old, new, int_or(count.as_ref(), -1)?).map(PyValue::text)
         }
         "join" => {
             let [items] = arguments.bind_required(name, ["iterable"], 1)?;
             let items = items.unwrap_or(PyValue::None).items()?;
-            let mut parts = Vec::new();
+            let (mut parts, mut n_bytes) = (Vec::new(), 0);
             for (idx, item) in items.iter().enumerate() {
                 match item.as_text() {
-                    Some(part) => parts.push(part),
+                    Some(part) => {
+                        n_bytes += part.len() + text.len();
+                        if n_bytes > 2 * display::MAX_TEXT {
+                            return failure("a text that is too long");
+                        }
+                        parts.push(part);
+                    }
                     None => {
                         return failure(format!(
                             "sequence item {idx}: expected str instance, {} found",
@@ -335,6 +355,9 @@ fn translate(text: &str, arguments: &CallArguments) -> Called {
     let table = table.unwrap_or(PyValue::None);
     let mut out = String::new();
     for c in text.chars() {
+        if out.len() > display::MAX_TEXT {
+            return failure("a text that is too long");
+        }
         match operators::item(&table, &PyValue::Int(u32::from(c).into()))? {
             None => out.push(c),
             Some(PyValue::None) => {}

@@ -48,7 +48,9 @@ impl Parser {
         self.deeper(|parser| {
             let mut value =
                 parser.conditional(parser.has_condition_ahead(), |parser| parser.or())?;
+            let mut n = 0;
             while parser.skip_name("if") {
+                parser.link(&mut n)?;
                 let condition = parser.conditional(true, |parser| parser.or())?;
                 let otherwise = match parser.skip_name("else") {
                     true => Some(boxed(parser.conditional(true, |parser| parser.expression())?)),
@@ -90,7 +92,9 @@ impl Parser {
 
     fn or(&mut self) -> Parsed {
         let mut left = self.and()?;
+        let mut n = 0;
         while self.skip_name("or") {
+            self.link(&mut n)?;
             left = Expression::Or(boxed(left), boxed(self.and()?));
         }
         Ok(left)
@@ -98,7 +102,9 @@ impl Parser {
 
     fn and(&mut self) -> Parsed {
         let mut left = self.not()?;
+        let mut n = 0;
         while self.skip_name("and") {
+            self.link(&mut n)?;
             left = Expression::And(boxed(left), boxed(self.not()?));
         }
         Ok(left)
@@ -156,8 +162,10 @@ impl Parser {
         operand: fn(&mut Self) -> Parsed,
     ) -> Parsed {
         let mut left = operand(self)?;
+        let mut n = 0;
         while let Some((_, operator)) = operators.iter().find(|(text, _)| self.is(text)) {
             self.at += 1;
+            self.link(&mut n)?;
             left = Expression::Arithmetic(*operator, boxed(left), boxed(operand(self)?));
         }
         Ok(left)
@@ -290,7 +298,9 @@ impl Parser {
 
     /// `.name`, `[…]` and `(…)` after a value.
     fn postfix(&mut self, mut value: Expression) -> Parsed {
+        let mut n = 0;
         loop {
+            self.link(&mut n)?;
             if self.skip(".") {
                 value = match self.peek() {
                     Some(&TemplateToken::Int(idx)) => {
@@ -348,7 +358,9 @@ impl Parser {
 
     /// Filters and checks after a value.
     fn filters(&mut self, mut value: Expression) -> Parsed {
+        let mut n = 0;
         loop {
+            self.link(&mut n)?;
             if self.skip("|") {
                 value = Expression::Filter(boxed(value), self.filter_call()?);
             } else if self.skip_name("is") {

@@ -32,6 +32,9 @@ impl Parser {
                 self.expect(",")?;
             }
             let name = self.name()?;
+            if parameters.iter().any(|(known, _)| *known == name) {
+                return self.fail(format!("parameter `{name}` twice"));
+            }
             let default = match self.skip("=") {
                 true => Some(self.expression()?),
                 false if parameters.iter().any(|(_, default)| default.is_some()) => {

@@ -1,7 +1,9 @@
 //! Chat templates against transformers, recorded in `tests/golden/templates.json` by
 //! `make_templates.py`: equal texts, and errors where transformers raises one.
 
+use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Message;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::golden;
@@ -23,19 +25,36 @@ fn tokenizer(template: &str, special: &Value, today: &str) -> Result<Tokenizer, 
     Ok(tokenizer.with_template_date(today).unwrap())
 }
 
+/// The golden file. Objects of messages and variables keep the order of their keys.
+#[derive(Deserialize)]
+struct Golden {
+    _meta: Value,
+    chats: Vec<Vec<Message>>,
+    templates: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    name: String,
+    template: String,
+    special: Value,
+    #[serde(default)]
+    kwargs: JsonFields,
+    rendered: Vec<Value>,
+}
+
 #[test]
 fn templates_render_the_text_of_transformers_or_an_error_where_it_raises_one() {
-    let golden = golden::read("templates.json");
-    let today = golden["_meta"]["today"].as_str().unwrap();
-    let chats: Vec<Vec<Message>> = serde_json::from_value(golden["chats"].clone()).unwrap();
-    let templates = golden["templates"].as_array().unwrap();
-    assert!(templates.len() >= 80 && chats.len() == 4);
+    let text = std::fs::read_to_string(golden::path("templates.json")).unwrap();
+    let golden: Golden = serde_json::from_str(&text).unwrap();
+    let today = golden._meta["today"].as_str().unwrap();
+    assert!(golden.templates.len() >= 200 && golden.chats.len() == 6);
     let mut differing = Vec::new();
-    for row in templates {
-        let tokenizer = tokenizer(row["template"].as_str().unwrap(), &row["special"], today);
-        for (at, (chat, wanted)) in
-            chats.iter().zip(row["rendered"].as_array().unwrap()).enumerate()
-        {
+    for row in &golden.templates {
+        let tokenizer = tokenizer(&row.template, &row.special, today)
+            .map(|tokenizer| tokenizer.with_template_kwargs(&row.kwargs));
+        assert_eq!(row.rendered.len(), golden.chats.len(), "{}", row.name);
+        for (at, (chat, wanted)) in golden.chats.iter().zip(&row.rendered).enumerate() {
             let seen = tokenizer.as_ref().map_err(Clone::clone).and_then(|tokenizer| {
                 tokenizer.render_chat(chat, at % 2 == 0).map_err(|error| error.to_string())
             });
@@ -44,12 +63,50 @@ fn templates_render_the_text_of_transformers_or_an_error_where_it_raises_one() {
                 None => seen.is_err(),
             };
             if !is_equal {
-                differing.push(format!("{} {at}: {seen:?}\n  wanted {wanted}", row["name"]));
+                differing.push(format!("{} {at}: {seen:?}\n  wanted {wanted}", row.name));
             }
         }
     }
     let n = differing.len();
     assert!(differing.is_empty(), "{n} renderings differ:\n{}", differing.join("\n"));
+}
+
+#[test]
+fn templates_with_values_that_are_deep_or_many_end_with_an_error() {
+    let nest = |wrapped: &str, n: usize, then: &str| {
+        format!(
+            "{{% set ns = namespace(x=[0]) %}}{{% for i in range({n}) %}}{{% set ns.x = {wrapped} \
+             %}}{{% endfor %}}{then}"
+        )
+    };
+    let cases = [
+        (nest("[ns.x]", 100_000, ""), "levels deep"),
+        (nest("{'a': ns.x}", 100_000, ""), "levels deep"),
+        (nest("(ns.x,)", 100_000, "{{ {ns.x: 1} }}"), "levels deep"),
+        (nest("[ns.x]|select", 100_000, ""), "levels deep"),
+        (nest("cycler(ns.x)", 100_000, ""), "levels deep"),
+        (nest("{'a': ns.x}.get", 100_000, ""), "levels deep"),
+        (nest("[ns.x, ns.x]", 40, "{{ ns.x }}"), "values in it"),
+        (nest("[ns.x, ns.x]", 40, "{{ ns.x == ns.x }}"), "values in it"),
+        (nest("{'a': ns.x, 'b': ns.x}", 40, "{{ ns.x|tojson }}"), "values in it"),
+        (nest("namespace(y=ns.x)", 100_000, ""), "does not end"),
+        (nest("range(100000)|list", 100_000, ""), "does not end"),
+        (nest("ns.x", 1, "{{ ('a' * 16000000).replace('a', 'b' * 1000) }}"), "too long"),
+        (nest("ns.x", 1, "{{ [[1]]|tojson(indent='x' * 9000000) }}"), "bytes"),
+        (nest("ns.x", 1, "{{ range(100000)|unique|list }}"), "different items"),
+        (nest("ns.x", 1, "{{ dict.fromkeys(range(100000)) }}"), "keys"),
+    ];
+    for (template, wanted) in cases {
+        let tokenizer = tokenizer(&template, &json!({}), "2025-01-01").unwrap();
+        let seen = tokenizer.render_chat(&[Message::new("user", "a")], true);
+        let seen = seen.map_err(|error| error.to_string()).expect_err(&template);
+        assert!(seen.contains(wanted), "{template}: {seen:?} lacks {wanted:?}");
+    }
+    // a namespace that holds itself is freed, and printed up to its own name
+    let holds_itself = nest("ns", 1, "{{ ns }}{{ [ns]|string|length }}");
+    let tokenizer = tokenizer(&holds_itself, &json!({}), "2025-01-01").unwrap();
+    let text = tokenizer.render_chat(&[], true).unwrap();
+    assert!(text.starts_with("<Namespace {'x': <Namespace {...}>}>"), "{text}");
 }
 
 #[test]
@@ -73,6 +130,10 @@ fn template_errors_name_the_line_or_give_the_templates_own_words() {
             "'int' object is not iterable",
         ),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "levels of calls"),
+        ("{{ messages|select }}", "prints a generator; `| list` gives its values"),
+        ("{{ messages[0].items }}", "prints the method `items` without a call"),
+        ("{{ 'a' ~ range }}", "writes the function `range` without a call"),
+        ("{{ self.title() }}", "`self` of Jinja is not known here"),
         (&deep, "line 1:"),
     ];
     for (template, wanted) in cases {

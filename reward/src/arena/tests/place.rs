@@ -85,7 +85,7 @@ fn swiss(rounds: Option<u32>) -> TournamentConfig {
 fn rewards_of_equal_answers_do_not_follow_the_place() {
     // 62 and 73 of 100 votes for the answer shown first
     for (bias, most) in [(0.5, 0.03), (1.0, 0.08)] {
-        for rounds in [None, Some(2), Some(6)] {
+        for rounds in [None, Some(2), Some(3), Some(6)] {
             let seen = correlation_with_place(&swiss(rounds), 8, bias);
             assert!(seen.abs() <= most, "{rounds:?} rounds, bias {bias}: {seen}");
         }

@@ -10,6 +10,10 @@ use crate::judge::chat::ChatReply;
 use crate::judge::vote::VoteReply;
 use crate::{prompt, verdict};
 
+/// Reasons for which a server ends an answer that the model has not ended: vLLM and SGLang when
+/// their weights change or they shut down, gateways when the server behind them fails.
+const ABORTED: [&str; 5] = ["abort", "aborted", "cancelled", "error", "timeout"];
+
 /// The fields of a chat completion that are used.
 #[derive(Debug, PartialEq)]
 pub(super) struct ChatCompletion {
@@ -142,6 +146,9 @@ impl CompletionChoice {
         // `model_length` is Mistral's name, `max_tokens` that of converters from other APIs
         let ends_early = ["length", "max_tokens", "model_length"];
         let finish = choice["finish_reason"].as_str().unwrap_or_default().to_ascii_lowercase();
+        if ABORTED.contains(&&finish[..]) {
+            return Err(defect(&format!("the server ended the answer: finish_reason {finish:?}")));
+        }
         Ok(Self { index, message, is_cut_off: ends_early.contains(&&finish[..]) })
     }
 }

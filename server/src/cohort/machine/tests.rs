@@ -11,6 +11,7 @@ fn config(incomplete: Incomplete) -> CohortConfig {
         group_size: 3,
         collect: Duration::from_secs(10),
         settle: Duration::from_secs(1),
+        retry: Duration::from_secs(30),
         keep: Duration::from_secs(60),
         incomplete,
         max_open: 4,
@@ -32,7 +33,7 @@ fn given(group: &str) -> CohortKey {
 
 type Joined<Q> = Result<(Ticket, Vec<CohortEvent<String, Q>>), Problem>;
 
-/// Sends a completion in an HTTP request of its own.
+/// Sends a completion in an HTTP request of its own; an answer goes to the client at once.
 fn join<Q: Clone + std::hash::Hash>(
     cohorts: &mut Cohorts<String, Q>,
     now: Duration,
@@ -43,11 +44,17 @@ fn join<Q: Clone + std::hash::Hash>(
 ) -> Joined<Q> {
     let request = cohorts.n_tickets;
     let new = NewMember::new(key.clone(), name, text.to_owned(), (question, 10), request);
-    cohorts.join(now, new)
+    let joined = cohorts.join(now, new);
+    if let Ok((ticket, events)) = &joined
+        && matches!(&events[..], [CohortEvent::Answer(..)])
+    {
+        cohorts.deliver(now, *ticket);
+    }
+    joined
 }
 
-/// Answers each member of a group with its own completion.
-fn echo(
+/// Judges a group: the answer of each member is its own completion.
+fn judge_by_echo(
     cohorts: &mut Cohorts<String>,
     now: Duration,
     event: &CohortEvent<String>,
@@ -55,6 +62,19 @@ fn echo(
     let CohortEvent::Judge { cohort, members, .. } = event else { panic!("{event:?}") };
     let answers = members.iter().map(|(_, said)| Ok(said.clone())).collect();
     cohorts.finish(now, *cohort, answers)
+}
+
+/// As [`judge_by_echo`], and the answers go to the clients.
+fn echo(
+    cohorts: &mut Cohorts<String>,
+    now: Duration,
+    event: &CohortEvent<String>,
+) -> Vec<CohortEvent<String>> {
+    let answers = judge_by_echo(cohorts, now, event);
+    for ticket in answered_tickets(&answers) {
+        cohorts.deliver(now, ticket);
+    }
+    answers
 }
 
 /// The completions of a complete group.
@@ -93,8 +113,11 @@ fn answered_tickets(answers: &[CohortEvent<String>]) -> BTreeSet<Ticket> {
     answers.iter().map(ticket).collect()
 }
 
+/// The name of a completion, or of a try of it, by its number.
+type Naming = fn(u64) -> Option<MemberName>;
+
 /// Names of three tries of one completion: none, the id that stays, an id for each try.
-const TRIES: [fn(u64) -> Option<MemberName>; 3] = [
+const TRIES: [Naming; 3] = [
     |_| None,
     |_| Some(MemberName::Request("id".to_owned())),
     |attempt| Some(MemberName::Request(format!("id {attempt}"))),
@@ -531,4 +554,196 @@ fn restored_cohort_answers_retries_of_members_without_an_answer() {
     let (_, events) = join(&mut cohorts, at(1), &content("p"), None, "a", ()).unwrap();
     assert_eq!((events, cohorts.n_open()), (vec![], 1));
     assert!(cohorts.tick(at(60)).len() == 1 && cohorts.n_known() == 0);
+}
+
+/// Sends three completions without names that make a group, and returns their tickets and what is
+/// to be judged.
+fn join_three(
+    cohorts: &mut Cohorts<String>,
+    now: Duration,
+    key: &CohortKey,
+    name: Naming,
+) -> ([Ticket; 3], CohortEvent<String>) {
+    let mut told = Vec::new();
+    let mut tickets = ["a", "b", "c"].into_iter().zip(0..).map(|(text, at)| {
+        let (ticket, events) = join(cohorts, now, key, name(at), text, ()).unwrap();
+        told = events;
+        ticket
+    });
+    let tickets = std::array::from_fn(|_| tickets.next().unwrap());
+    let [event] = &told[..] else { panic!("{told:?}") };
+    (tickets, event.clone())
+}
+
+#[test]
+fn cohort_keeps_an_answer_that_was_sent_to_a_client_that_had_gone() {
+    for is_named in [false, true] {
+        let name: Naming = match is_named {
+            true => |at| Some(MemberName::Request(at.to_string())),
+            false => |_| None,
+        };
+        let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+        let key = content("p");
+        let ([a, b, c], event) = join_three(&mut cohorts, at(0), &key, name);
+        let answers = judge_by_echo(&mut cohorts, at(1), &event);
+        assert_eq!(answers, [answered(a, "a"), answered(b, "b"), answered(c, "c")]);
+        cohorts.deliver(at(1), b);
+        cohorts.deliver(at(1), c);
+        assert_eq!(cohorts.leave(at(1), a), [], "the answer went to a closed socket");
+        let (again, events) = join(&mut cohorts, at(2), &key, name(7), "a", ()).unwrap();
+        assert_eq!((events, cohorts.n_open()), (vec![answered(again, "a")], 0));
+        // now it has its answer, as the others have
+        for (text, id) in [("a", 8), ("b", 9)] {
+            assert_eq!(join(&mut cohorts, at(3), &key, name(id), text, ()).unwrap().1, []);
+        }
+        assert_eq!(cohorts.n_open(), 1);
+    }
+}
+
+#[test]
+fn retry_that_came_before_its_client_was_seen_to_go_is_brought_back_to_the_judged_group() {
+    for (is_over, has_sibling) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+        let key = content("p");
+        let ([a, b, c], event) = join_three(&mut cohorts, at(0), &key, |_| None);
+        let (again, events) = join(&mut cohorts, at(1), &key, None, "a", ()).unwrap();
+        assert_eq!((events, cohorts.n_open()), (vec![], 2), "the first request still waits");
+        if has_sibling {
+            join(&mut cohorts, at(1), &key, None, "z", ()).unwrap();
+        }
+        let n_left = usize::from(has_sibling);
+        let mut answers = BTreeSet::new();
+        if is_over {
+            judge_by_echo(&mut cohorts, at(2), &event);
+            cohorts.deliver(at(2), b);
+            cohorts.deliver(at(2), c);
+            assert_eq!(cohorts.leave(at(2), a), [answered(again, "a")]);
+            cohorts.deliver(at(2), again);
+        } else {
+            assert_eq!(cohorts.leave(at(2), a), []);
+            answers = answered_tickets(&echo(&mut cohorts, at(3), &event));
+            assert_eq!(answers, [again, b, c].into());
+        }
+        assert_eq!((cohorts.n_open(), cohorts.n_collecting()), (n_left, n_left), "{answers:?}");
+        assert_eq!(cohorts.n_bytes, n_left * 11, "a question of ten bytes and a text of one");
+        // the result is delivered: the next equal text is another sample
+        assert_eq!(join(&mut cohorts, at(4), &key, None, "a", ()).unwrap().1, []);
+        assert_eq!(cohorts.n_collecting(), 1);
+    }
+}
+
+#[test]
+fn problem_is_found_by_a_retry_until_the_time_for_retries_is_over() {
+    let names: [Naming; 2] = [|_| None, |at| Some(MemberName::Index(at))];
+    for name in names {
+        let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+        let key = content("p");
+        let (_, event) = join_three(&mut cohorts, at(0), &key, name);
+        let CohortEvent::Judge { cohort, .. } = event else { panic!("{event:?}") };
+        let failed = Err(Problem::NoVotes("no vote".to_owned()));
+        let answers = vec![failed.clone(), Ok("b".to_owned()), Ok("c".to_owned())];
+        for event in cohorts.finish(at(1), cohort, answers) {
+            let CohortEvent::Answer(ticket, _) = event else { panic!("{event:?}") };
+            cohorts.deliver(at(1), ticket);
+        }
+        let (again, events) = join(&mut cohorts, at(31), &key, name(0), "a", ()).unwrap();
+        assert_eq!(events, [CohortEvent::Answer(again, failed)]);
+        // later it is a sample of the next epoch
+        assert_eq!(join(&mut cohorts, at(62), &key, name(0), "a", ()).unwrap().1, []);
+        assert_eq!(cohorts.n_open(), 1);
+    }
+}
+
+#[test]
+fn group_whose_clients_have_all_gone_is_forgotten() {
+    let seconds = Duration::from_secs;
+    for key in [content("p"), given("g")] {
+        let mut cohorts = Cohorts::new(CohortConfig {
+            collect: seconds(600),
+            retry: seconds(90),
+            ..config(Incomplete::Partial)
+        });
+        let (a, _) = join(&mut cohorts, at(0), &key, None, "a", ()).unwrap();
+        let (b, _) = join(&mut cohorts, at(0), &key, None, "b", ()).unwrap();
+        cohorts.leave(at(5), a);
+        assert_eq!(cohorts.next_deadline(), Some(at(600)), "one client waits");
+        cohorts.leave(at(10), b);
+        assert_eq!(cohorts.next_deadline(), Some(at(100)));
+        // a retry in time keeps the group, with both members
+        assert_eq!(cohorts.tick(at(99)), []);
+        let (a, _) = join(&mut cohorts, at(99), &key, None, "a", ()).unwrap();
+        assert_eq!(cohorts.next_deadline(), Some(at(600)));
+        cohorts.leave(at(110), a);
+        assert_eq!(cohorts.next_deadline(), Some(at(200)));
+        assert_eq!(cohorts.tick(at(200)), []);
+        assert_eq!((cohorts.n_open(), cohorts.n_known(), cohorts.n_bytes), (0, 0, 0));
+        // the trainer's next run is judged with completions of its own
+        let mut told = Vec::new();
+        for text in ["d", "e", "f"] {
+            told = join(&mut cohorts, at(201), &key, None, text, ()).unwrap().1;
+        }
+        let [CohortEvent::Judge { members, .. }] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(texts(members), ["d", "e", "f"]);
+    }
+}
+
+#[test]
+fn equal_text_is_no_retry_of_a_client_that_went_long_ago() {
+    let request: Naming = |at| Some(MemberName::Request(at.to_string()));
+    let index: Naming = |at| Some(MemberName::Index(at));
+    // how a member is named, its name when it comes again, and whether it is found after that time
+    let cases: [(Naming, u64, bool); 4] =
+        [(|_| None, 0, false), (request, 9, false), (request, 0, true), (index, 0, true)];
+    for (name, again, is_found) in cases {
+        for is_over in [false, true] {
+            let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+            let key = content("p");
+            let ([a, b, _], event) = join_three(&mut cohorts, at(0), &key, name);
+            cohorts.leave(at(1), a);
+            cohorts.leave(at(2), b);
+            if is_over {
+                echo(&mut cohorts, at(20), &event);
+            }
+            let (_, events) = join(&mut cohorts, at(32), &key, name(again + 1), "b", ()).unwrap();
+            assert_eq!((events.len(), cohorts.n_collecting()), (usize::from(is_over), 0));
+            let (_, events) = join(&mut cohorts, at(32), &key, name(again), "a", ()).unwrap();
+            assert_eq!(events.len(), usize::from(is_over && is_found));
+            assert_eq!(cohorts.n_collecting(), usize::from(!is_found), "{again} {is_over}");
+        }
+    }
+}
+
+#[test]
+fn equal_text_of_a_named_group_that_was_judged_is_a_retry() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let key = given("g");
+    let (_, event) = join_three(&mut cohorts, at(0), &key, |_| None);
+    // while it is judged, and although the first request still waits
+    let (twin, events) = join(&mut cohorts, at(1), &key, None, "b", ()).unwrap();
+    assert_eq!(events, []);
+    let answers = echo(&mut cohorts, at(2), &event);
+    assert!(answers.contains(&answered(twin, "b")) && answers.len() == 4, "{answers:?}");
+    for now in [3, 50] {
+        let (again, events) = join(&mut cohorts, at(now), &key, None, "a", ()).unwrap();
+        assert_eq!(events, [answered(again, "a")]);
+    }
+    assert_eq!(join(&mut cohorts, at(51), &key, None, "d", ()), Err(Problem::GroupClosed));
+}
+
+#[test]
+fn tenant_with_few_groups_opens_one_beside_a_tenant_that_holds_them_all() {
+    let mut cohorts: Cohorts<String> = Cohorts::new(config(Incomplete::Fail));
+    let mut open = |share: &str, prompt: &str| {
+        let new = NewMember::new(content(prompt), None, "x".to_owned(), ((), 0), 1);
+        cohorts.join(at(0), new.of_share(share)).map(|_| ())
+    };
+    for prompt in ["a", "b", "c", "d"] {
+        open("one", prompt).unwrap();
+    }
+    assert_eq!(open("one", "e"), Err(Problem::TooManyCohorts));
+    open("other", "f").unwrap();
+    assert_eq!(open("other", "g"), Err(Problem::TooManyCohorts));
+    assert_eq!(open("third", "h"), Err(Problem::TooManyCohorts), "a quarter more is the limit");
+    cohorts.tick(at(10));
+    assert_eq!(cohorts.n_open(), 0);
 }

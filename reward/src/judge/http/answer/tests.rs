@@ -24,6 +24,21 @@ fn of_message(message: Value) -> Result<VoteReply, BadAnswer> {
 }
 
 #[test]
+fn answers_that_the_server_ended_are_no_answers() {
+    let of_reason = |finish: Value| {
+        let message = json!({"content": whole()});
+        reply(&json!({"choices": [{"message": message, "finish_reason": finish}]}))
+    };
+    for finish in ["abort", "error", "Cancelled"] {
+        let Err(BadAnswer::Defect(reason)) = of_reason(json!(finish)) else { panic!("{finish}") };
+        assert!(reason.contains("finish_reason"), "{reason}");
+    }
+    for finish in [json!("stop"), json!("eos"), json!(null), json!("length"), json!("tool_calls")] {
+        assert_eq!(of_reason(finish).unwrap().verdict, Verdict::Second);
+    }
+}
+
+#[test]
 fn thoughts_are_read_under_every_name_that_servers_use() {
     let messages = [
         json!({"content": whole()}),

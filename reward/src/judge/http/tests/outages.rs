@@ -83,3 +83,55 @@ fn http_server_that_comes_up_later_is_looked_at_before_its_first_call() {
     }
     assert_eq!(server.n_calls.load(Ordering::SeqCst), 0);
 }
+
+/// A server that rejects all calls.
+fn rejecting(status: StatusCode) -> Mock {
+    mock(move |_, _| async move { status.into_response() })
+}
+
+#[test]
+fn http_server_that_rejects_calls_gets_fewer_and_loses_none() {
+    for status in [StatusCode::NOT_FOUND, StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN] {
+        let (good, wrong) = (mock(right), rejecting(status));
+        // the wrong one first: it is chosen where both are idle
+        let urls = vec![wrong.url.clone(), good.url.clone()];
+        let mut judge = judge(urls, |http| (http.tries, http.concurrency) = (1, 2));
+        assert!(all_votes(&mut judge, 1)[0].1.is_ok());
+        assert_eq!(wrong.n_calls.load(Ordering::SeqCst), 1);
+        let outcomes = all_votes(&mut judge, 200);
+        assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{status}: {outcomes:?}");
+        assert_eq!(good.n_calls.load(Ordering::SeqCst), 201);
+        // it rests after ten rejections, and is tried again now and then
+        let n_rejected = wrong.n_calls.load(Ordering::SeqCst);
+        assert!((10..40).contains(&n_rejected), "{status}: {n_rejected}");
+    }
+}
+
+#[test]
+fn http_vote_that_every_server_rejects_fails_with_the_reason() {
+    let servers = [StatusCode::NOT_FOUND, StatusCode::UNAUTHORIZED].map(rejecting);
+    let urls = servers.iter().map(|server| server.url.clone()).collect();
+    let mut judge = judge(urls, |http| http.concurrency = 1);
+    let outcomes = all_votes(&mut judge, 30);
+    for (_, outcome) in &outcomes {
+        let Err(JudgeError::Failed(reason)) = outcome else { panic!("{outcome:?}") };
+        assert!(reason.contains("404") || reason.contains("401"), "{reason}");
+        assert!(!reason.contains("tries") && !reason.contains("rest"), "{reason}");
+    }
+    let n_calls = servers.map(|server| server.n_calls.load(Ordering::SeqCst));
+    assert_eq!(n_calls, [30, 30], "each server is asked once");
+}
+
+#[test]
+fn http_server_that_comes_back_as_another_gets_no_votes() {
+    let (address, url) = reserved();
+    let good = mock(right);
+    let mut judge = judge(vec![url, good.url.clone()], |http| http.concurrency = 1);
+    let models = |_| axum::Json(json!({"data": [{"id": "other"}]})).into_response();
+    let extras: super::mock::Extras = vec![("/v1/models", Arc::new(models))];
+    let other = mock_with(std::net::TcpListener::bind(address).unwrap(), extras, right);
+    let outcomes = all_votes(&mut judge, 40);
+    assert!(outcomes.iter().all(|(_, outcome)| outcome.is_ok()), "{outcomes:?}");
+    let n_calls = [&good, &other].map(|server| server.n_calls.load(Ordering::SeqCst));
+    assert_eq!(n_calls, [40, 0]);
+}
