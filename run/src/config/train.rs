@@ -120,15 +120,6 @@ impl TrainRun {
         under("reward", self.reward.validate());
         under("trainer", self.trainer.validate());
         problems.extend(self.schedule_problem(self.train.steps));
-        let rollout = &self.rollout;
-        let is_recorded = rollout.temperature == 1.0 && rollout.top_p == 1.0 && rollout.top_k == 0;
-        if self.trainer.loss.correction.is_some() && !is_recorded {
-            problems.push(
-                "trainer.loss.correction needs rollout.temperature = 1, top_p = 1 and top_k = 0: \
-                 the log-probabilities of rollouts are recorded without them"
-                    .to_owned(),
-            );
-        }
         let device = self.rollout.engine.device;
         if device != DeviceChoice::Auto && device != self.policy.device {
             problems.push(

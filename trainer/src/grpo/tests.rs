@@ -66,6 +66,8 @@ fn tables() -> (Vec<Rollout>, Vec<Reward>) {
                     .map(|t| 5 + member as i32 * 9 + t as i32)
                     .collect(),
                 completion_logprobs: vec![-3.4; n_tokens],
+                behaviour_logprobs: None,
+                loss_mask: None,
                 finish_reason: if member == 0 { FinishReason::Stop } else { FinishReason::Length },
                 seed: 0,
             });
@@ -266,6 +268,8 @@ fn golden_tables(golden: &Value, rewards: &Value) -> (Vec<Rollout>, Vec<Reward>)
             member,
             prompt_token_ids: ids(&golden["prompts"][group]),
             completion_logprobs: vec![-3.0; completion_token_ids.len()],
+            behaviour_logprobs: None,
+            loss_mask: None,
             completion_token_ids,
             finish_reason: if ended { FinishReason::Stop } else { FinishReason::Length },
             ..rollouts.remove(0)

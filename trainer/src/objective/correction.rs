@@ -53,6 +53,20 @@ pub(super) struct SamplerTerms<'a> {
 }
 
 impl Correction {
+    /// No correction.
+    pub(super) const NONE: Self = Self {
+        weights: CorrectionWeights::None,
+        truncate: None,
+        mask: None,
+        keep_sequences: None,
+        max_drift: None,
+    };
+
+    /// The correction of a sampler that computes in another number format: weights of whole
+    /// completions, those above 3 left out (TRL's `sequence_mask`).
+    pub(super) const OF_OTHER_NUMBERS: Self =
+        Self { weights: CorrectionWeights::Sequence, mask: Some([0.0, 3.0]), ..Self::NONE };
+
     /// Weight of each token, without gradients: [B, C] or [B, 1].
     pub(super) fn token_weights(&self, terms: &SamplerTerms<'_>) -> Tensor {
         let SamplerTerms { logprobs, old, behaviour, advantages, mask } = *terms;

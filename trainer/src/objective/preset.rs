@@ -61,23 +61,32 @@ pub struct LossConfig {
     pub surrogate: Option<Surrogate>,
     /// Reduction to one number. Default: by preset.
     pub aggregate: Option<Aggregate>,
-    /// Correction for a sampler whose probabilities are not the trainer's. Default: none.
+    /// Correction for a sampler whose probabilities are not the trainer's. Default: where sampling
+    /// computes in another number format than training (bf16 or FP8 weights, FP8 keys and values),
+    /// completions whose weight is above 3 are left out, as in TRL; else none.
+    /// `{ weights = "none" }` is none everywhere.
     pub correction: Option<Correction>,
     /// Divergence from the reference policy, which is the policy at the start of the run.
     pub kl: KlTerm,
 }
 
 impl LossConfig {
-    /// The loss with all of its parts.
-    pub fn loss(&self) -> PolicyLoss {
+    /// The loss with all of its parts. `sampler_differs`: whether sampling computes in another
+    /// number format than training.
+    pub fn loss(&self, sampler_differs: bool) -> PolicyLoss {
         let (ratio, surrogate, aggregate) = self.preset.parts();
         PolicyLoss {
             ratio: self.ratio.unwrap_or(ratio),
             surrogate: self.surrogate.unwrap_or(surrogate),
-            correction: self.correction,
+            correction: self.correction_for(sampler_differs),
             aggregate: self.aggregate.unwrap_or(aggregate),
             kl: self.kl,
         }
+    }
+
+    fn correction_for(&self, sampler_differs: bool) -> Option<Correction> {
+        let by_default = sampler_differs.then_some(Correction::OF_OTHER_NUMBERS);
+        self.correction.or(by_default).filter(|correction| *correction != Correction::NONE)
     }
 }
 
