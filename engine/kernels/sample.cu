@@ -1,5 +1,5 @@
 // Draws one token per row from logits, with temperature, top-k and top-p, and computes its
-// log-probability. It does not know the source of the random numbers.
+// log-probabilities. It does not know the source of the random numbers.
 //
 // Weights are integers: exp((x - peak) / temperature) in units of 2^-44. Their sums (below 2^62 for
 // 2^18 tokens) are exact, so that the order of summation cannot change a draw. A token less than
@@ -261,14 +261,16 @@ DEVICE int find_token(const Row& row, const Cut& cut, const Mass& mass, u64 targ
 }
 
 /// logits [R, V] bf16, draws [4, R] f64: temperature, top_p (1: all), top_k (0: all), uniform in
-/// [0, 1) -> drawn [2, R] f64: token, and its log-probability in the softmax over the whole
-/// vocabulary at temperature 1. All numbers are f64, so that one copy transfers them.
+/// [0, 1) -> drawn [3, R] f64: token, its log-probability in the softmax over the whole vocabulary
+/// at temperature 1, and that in the distribution that it was drawn from: tempered, over the kept
+/// tokens, 0 where the most probable token is taken. All numbers are f64, so that one copy transfers
+/// them.
 /// A temperature below 1e-5 takes the first token with the largest logit. Otherwise top_k keeps the
 /// k most probable tokens, and top_p the fewest most probable of these whose weight reaches top_p
 /// of their total; of equal logits, both keep the first tokens. The result is the first token, in
 /// token order, whose cumulative sum of kept weights exceeds uniform * total. Logits are multiplied
 /// by 1 / temperature, rounded to f32. A row with a NaN, or with an infinite largest logit, gets
-/// log-probability NaN.
+/// log-probabilities NaN.
 /// grid (R), block 1024, no dynamic shared memory.
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 sample(const bf16* logits, int vocab_size, int n_rows, const double* draws, double* drawn) {
@@ -282,7 +284,7 @@ sample(const bf16* logits, int vocab_size, int n_rows, const double* draws, doub
     if (!(fabsf(row.peak) <= 3.4028235e38f)) {
         if (threadIdx.x == 0) {
             drawn[r] = peak_token;
-            drawn[n_rows + r] = __uint_as_float(0x7FC00000u);
+            drawn[n_rows + r] = drawn[2LL * n_rows + r] = __uint_as_float(0x7FC00000u);
         }
         return;
     }
@@ -319,5 +321,8 @@ sample(const bf16* logits, int vocab_size, int n_rows, const double* draws, doub
         float x = f32_from_bf16(row.logits[token]);
         drawn[r] = token;
         drawn[n_rows + r] = (double)(x - row.peak) - log_total;
+        double scaled = (double)((x - row.peak) * row.inverse_temperature);
+        drawn[2LL * n_rows + r] =
+            temperature < 1e-5f ? 0.0 : scaled - log((double)mass.total / UNITS);
     }
 }

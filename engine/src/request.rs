@@ -51,6 +51,9 @@ pub struct Sample {
     /// Log-probability of each sampled token under the untempered softmax over the whole
     /// vocabulary: `logprobs[t]` belongs to `token_ids[t]`.
     pub logprobs: Vec<f32>,
+    /// Log-probability of each sampled token under the distribution that it was drawn from:
+    /// tempered, renormalised over the tokens that top-k and top-p keep; 0 at temperature 0.
+    pub behaviour_logprobs: Vec<f32>,
     /// Text of the tokens, without special tokens and without the stop string.
     pub text: String,
     /// Why the sample ended.

@@ -46,11 +46,15 @@ impl RowSampling {
     }
 }
 
-/// A token and its log-probability under the untempered softmax over the whole vocabulary.
+/// A token with its log-probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Drawn {
     pub(crate) token: u32,
+    /// Under the untempered softmax over the whole vocabulary.
     pub(crate) logprob: f32,
+    /// Under the distribution that it was drawn from: tempered, and renormalised over the tokens
+    /// that top-k and top-p keep. 0 where the most probable token is taken.
+    pub(crate) behaviour_logprob: f32,
 }
 
 /// Draws one token for each of `draws` from rows of `logits` [B, V].
@@ -112,24 +116,29 @@ fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
     let best = logits.iter().position(|&logit| logit == peak).unwrap_or(0);
     let plain = chunk_sums(logits, peak, 1.0);
     let total: f64 = plain.iter().sum();
-    let token = if draw.is_greedy() {
-        best
+    let (token, behaviour_logprob) = if draw.is_greedy() {
+        (best, 0.0)
     } else {
         let inverse = 1.0 / draw.temperature as f32;
-        if draw.keeps_all(logits.len()) {
+        let (token, kept) = if draw.keeps_all(logits.len()) {
             let sums = match inverse == 1.0 {
                 true => plain,
                 false => chunk_sums(logits, peak, inverse),
             };
-            invert_in_chunks(logits, peak, inverse, &sums, draw.uniform)
+            let token = invert_in_chunks(logits, peak, inverse, &sums, draw.uniform);
+            (token, sums.iter().sum::<f64>())
         } else {
             let mut weights = vec![0f32; logits.len()];
             weigh(logits, peak, inverse, &mut weights);
-            invert(&kept_candidates(&weights, draw), draw.uniform)
-        }
+            let kept = kept_candidates(&weights, draw);
+            (invert(&kept, draw.uniform), total_weight(&kept))
+        };
+        (token, (logits[token] - peak) * inverse - kept.ln() as f32)
     };
     match logits[token] - peak - total.ln() as f32 {
-        logprob if logprob.is_finite() => Ok(Drawn { token: token as u32, logprob }),
+        logprob if logprob.is_finite() => {
+            Ok(Drawn { token: token as u32, logprob, behaviour_logprob })
+        }
         logprob => Err(Error::NotFinite { logprob }),
     }
 }
@@ -191,8 +200,11 @@ fn invert_in_chunks(logits: &[f32], peak: f32, inverse: f32, sums: &[f64], unifo
 
 /// The first candidate whose cumulative sum exceeds `uniform` times the total.
 fn invert(candidates: &[(usize, f32)], uniform: f64) -> usize {
-    let total: f64 = candidates.iter().map(|&(_, weight)| f64::from(weight)).sum();
-    first_above(candidates, uniform * total)
+    first_above(candidates, uniform * total_weight(candidates))
+}
+
+fn total_weight(candidates: &[(usize, f32)]) -> f64 {
+    candidates.iter().map(|&(_, weight)| f64::from(weight)).sum()
 }
 
 /// The first candidate whose cumulative sum exceeds `wanted`; otherwise the last candidate with a
@@ -222,8 +234,7 @@ fn kept_candidates(weights: &[f32], row: &RowSampling) -> Vec<(usize, f32)> {
         candidates.select_nth_unstable_by(row.top_k - 1, by_weight);
         candidates.truncate(row.top_k);
     }
-    let total: f64 = candidates.iter().map(|&(_, weight)| f64::from(weight)).sum();
-    let wanted = row.top_p * total;
+    let wanted = row.top_p * total_weight(&candidates);
     let mut n_sorted = 64.min(candidates.len());
     loop {
         if n_sorted < candidates.len() {

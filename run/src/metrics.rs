@@ -99,15 +99,15 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "kl",
-        "Mean divergence from the reference per token (k3 estimate), if `trainer.beta` is above 0.",
+        "Mean divergence from the reference per token, if `trainer.loss.kl.weight` is above 0.",
     ),
     metric(
         "clip_ratio/low_mean",
-        "Share of the tokens with an importance ratio below 1 − epsilon and a negative advantage.",
+        "Share of the tokens with an importance ratio below the bounds of the loss and a negative advantage.",
     ),
     metric(
         "clip_ratio/high_mean",
-        "Share of the tokens with an importance ratio above 1 + epsilon_high and a positive \
+        "Share of the tokens with an importance ratio above the bounds of the loss and a positive \
          advantage.",
     ),
     metric("clip_ratio/region_mean", "Sum of `clip_ratio/low_mean` and `clip_ratio/high_mean`."),

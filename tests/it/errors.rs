@@ -62,8 +62,8 @@ fn configs_are_refused_by_key_and_file() {
         "reward.judge.top_p=0",
         "reward.max_failed=1.5",
         "train.prompts_per_step=4000000000",
-        "trainer.beta=inf",
-        "trainer.epsilon_high=inf",
+        "trainer.loss.kl.weight=inf",
+        "trainer.loss.surrogate.high=inf",
         "trainer.learner.optim.lr=1e30",
         "trainer.learner.optim.weight_decay=inf",
         "trainer.learner.optim.eps=inf",
@@ -72,7 +72,8 @@ fn configs_are_refused_by_key_and_file() {
         "trainer.learner.optim.schedule.warmup_updates=100000",
         "run.name=../escape",
     ];
-    let message = refuse(&[&["train", QUICKSTART, &output_dir], &several[..]].concat());
+    let clip = "trainer.loss.surrogate.kind=clip";
+    let message = refuse(&[&["train", QUICKSTART, &output_dir, clip], &several[..]].concat());
     for key in several.map(|text| text.split_once('=').unwrap().0) {
         assert!(message.contains(&format!("{key} is ")), "{key} is not in {message}");
     }

@@ -111,10 +111,11 @@ fn train_gives_the_same_bytes_for_the_same_seed_and_after_a_kill() {
     same(&folder("once/short"), &folder("killed/short"));
 
     // a run is not resumed with another config
-    let output =
-        joust(&args(&folder("killed"), &["--resume", "trainer.epsilon=0.3"])).output().unwrap();
+    let output = joust(&args(&folder("killed"), &["--resume", "trainer.num_iterations=2"]))
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(told(&output).contains("key `trainer.epsilon` differs"), "{}", told(&output));
+    assert!(told(&output).contains("key `trainer.num_iterations` differs"), "{}", told(&output));
     // a start that is refused leaves no trace
     let starts = || std::fs::read_to_string(folder("killed/short/starts.jsonl")).unwrap();
     let before = starts();
@@ -203,7 +204,7 @@ fn train_takes_a_rule_as_the_reward_and_documents_every_metric() {
     let dir = tempfile::tempdir().unwrap();
     let more = [
         "reward.kind=correct",
-        "trainer.beta=0.01",
+        "trainer.loss.kl.weight=0.01",
         "trainer.num_iterations=2",
         "rollout.workers=2",
     ];

@@ -21,6 +21,20 @@ pub enum ScaleRewards {
     Batch,
     /// No divisor: A = r − mean (Dr. GRPO, arXiv 2503.20783).
     None,
+    /// Standard deviation of the other members of the group; no divisor where it is 0 (NeMo-RL).
+    LeaveOneOut,
+}
+
+/// What is subtracted from a reward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Baseline {
+    /// Mean of the group.
+    #[default]
+    GroupMean,
+    /// Mean of the other members of the group: n / (n − 1) times the difference from the mean of
+    /// the group (RLOO, arXiv 2402.14740).
+    LeaveOneOut,
 }
 
 /// Advantage of each row; `None` where the reward is.
@@ -31,6 +45,7 @@ pub enum ScaleRewards {
 pub fn advantages(
     rewards: &[Option<f64>],
     groups: &GroupRows,
+    baseline: Baseline,
     scale: ScaleRewards,
 ) -> Vec<Option<f64>> {
     let known: Vec<f64> = rewards.iter().flatten().copied().collect();
@@ -39,19 +54,42 @@ pub fn advantages(
     for rows in groups.iter() {
         let group = &rewards[rows];
         let known: Vec<f64> = group.iter().flatten().copied().collect();
-        let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-        let divisor = match scale {
-            ScaleRewards::Group => deviation(&known) + EPSILON,
-            ScaleRewards::Batch => batch_deviation + EPSILON,
-            ScaleRewards::None => 1.0,
-        };
+        let group_deviation = deviation(&known);
         let is_flat = are_equal(&known);
-        let advantage = |reward: f64| {
-            if is_flat { 0.0 } else { (reward - mean) / divisor }
+        let advantage = |(member, reward): (usize, &Option<f64>)| {
+            let reward = (*reward)?;
+            if is_flat {
+                return Some(0.0);
+            }
+            let others = || others(group, member);
+            let baseline = match baseline {
+                Baseline::GroupMean => mean(&known),
+                Baseline::LeaveOneOut => mean(&others()),
+            };
+            let divisor = match scale {
+                ScaleRewards::Group => group_deviation + EPSILON,
+                ScaleRewards::Batch => batch_deviation + EPSILON,
+                ScaleRewards::None => 1.0,
+                ScaleRewards::LeaveOneOut => match deviation(&others()) {
+                    0.0 => 1.0,
+                    deviation => deviation + EPSILON,
+                },
+            };
+            Some((reward - baseline) / divisor)
         };
-        advantages.extend(group.iter().map(|reward| reward.map(advantage)));
+        advantages.extend(group.iter().enumerate().map(advantage));
     }
     advantages
+}
+
+/// The known rewards of a group without that of one member.
+fn others(group: &[Option<f64>], member: usize) -> Vec<f64> {
+    let others = group.iter().enumerate().filter(|(other, _)| *other != member);
+    others.filter_map(|(_, reward)| *reward).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Whether no value differs from another; true for fewer than two values.

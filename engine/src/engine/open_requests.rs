@@ -29,11 +29,13 @@ struct OpenRequest {
 }
 
 /// Output of a running sample; its tokens are in the scheduler's sequence.
+#[derive(Default)]
 struct RunningSample {
     request: u64,
     cached_prompt_tokens: usize,
     /// One per generated token.
     logprobs: Vec<f32>,
+    behaviour_logprobs: Vec<f32>,
     /// Search for stop strings, where there are some.
     search: Option<StopSearch>,
 }
@@ -133,6 +135,7 @@ impl OpenRequests {
             request: sequence.request,
             cached_prompt_tokens: sequence.n_cached,
             logprobs: Vec::new(),
+            behaviour_logprobs: Vec::new(),
             search: StopSearch::new(&self.tokenizer, &params.stop),
         });
         let seed = Seed(params.seed).child("sample", u64::from(index));
@@ -149,6 +152,7 @@ impl OpenRequests {
     pub(super) fn append(&mut self, key: SequenceKey, drawn: Drawn) -> Option<FinishReason> {
         let sample = self.samples.get_mut(&key)?;
         sample.logprobs.push(drawn.logprob);
+        sample.behaviour_logprobs.push(drawn.behaviour_logprob);
         let request = self.requests.get(&sample.request)?;
         if is_end_token(&self.end_tokens, &request.params, drawn.token) {
             return Some(FinishReason::Stop);
@@ -176,21 +180,19 @@ impl OpenRequests {
         if request.n_unfinished == 0 {
             self.requests.remove(&sequence.request);
         }
-        let (cached_prompt_tokens, logprobs, search) = match sample {
-            Some(sample) => (sample.cached_prompt_tokens, sample.logprobs, sample.search),
-            None => (0, Vec::new(), None),
-        };
+        let sample = sample.unwrap_or_default();
         let token_ids = sequence.tokens[sequence.n_prompt..].to_vec();
         Some(Sample {
             request_id: id,
             index,
-            text: self.text(&token_ids, search.as_ref(), &params),
+            text: self.text(&token_ids, sample.search.as_ref(), &params),
             finish_reason,
             prompt_tokens: sequence.n_prompt,
-            cached_prompt_tokens,
+            cached_prompt_tokens: sample.cached_prompt_tokens,
             latency_ms: latency.as_secs_f64() * 1e3,
             token_ids,
-            logprobs,
+            logprobs: sample.logprobs,
+            behaviour_logprobs: sample.behaviour_logprobs,
         })
     }
 

@@ -252,7 +252,7 @@ pub(super) const SAMPLE: Kernel = Kernel {
         Param::I32(Vocab),
         Param::I32(Rows),
         Tensor("draws", F64, &[Fixed(4), Is(Rows)]),
-        Tensor("drawn", F64, &[Fixed(2), Is(Rows)]),
+        Tensor("drawn", F64, &[Fixed(3), Is(Rows)]),
     ],
     shape: |dims| LaunchShape { grid: [dims.count(Rows), 1, 1], block: 1_024, shared: 0 },
 };

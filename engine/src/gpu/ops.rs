@@ -163,6 +163,7 @@ pub(super) trait Ops: Send {
 
     /// Draws one token per row of `logits` [R, V] bf16. `draws` [4, R] f64: temperature (below 1e-5
     /// the most probable token is taken), top-p, top-k (0 keeps all), and a draw from [0, 1).
-    /// `drawn` [2, R] f64: the token and its log-probability under the untempered softmax.
+    /// `drawn` [3, R] f64: the token, its log-probability under the untempered softmax, and that
+    /// under the distribution that it was drawn from.
     fn sample(&self, logits: &Tensor, draws: &Tensor, drawn: &Tensor) -> Result<(), Error>;
 }

@@ -213,8 +213,9 @@ impl Ops for ReferenceOps {
         let sampled = sampler::sample(logits, &rows.collect::<Vec<_>>())?;
         let tokens = sampled.iter().map(|drawn| f64::from(drawn.token));
         let logprobs = sampled.iter().map(|drawn| f64::from(drawn.logprob));
-        let both: Vec<f64> = tokens.chain(logprobs).collect();
-        let both = Tensor::f_from_slice(&both)?.f_view_as(drawn)?;
-        Ok(drawn.shallow_clone().f_copy_(&both)?)
+        let behaviour = sampled.iter().map(|drawn| f64::from(drawn.behaviour_logprob));
+        let numbers: Vec<f64> = tokens.chain(logprobs).chain(behaviour).collect();
+        let numbers = Tensor::f_from_slice(&numbers)?.f_view_as(drawn)?;
+        Ok(drawn.shallow_clone().f_copy_(&numbers)?)
     }
 }

@@ -29,14 +29,17 @@ pub(super) fn sample(
     let numbers: Vec<f64> = numbers.iter().flat_map(|of| draws.iter().map(of)).collect();
     let n = rows.len() as i64;
     let draws = Tensor::f_from_slice(&numbers)?.f_view([4, n])?.f_to_device(device)?;
-    let drawn = Tensor::f_empty([2, n], (Kind::Double, device))?;
+    let drawn = Tensor::f_empty([3, n], (Kind::Double, device))?;
     ops.sample(&logits, &draws, &drawn)?;
-    let drawn = Vec::<f64>::try_from(drawn.f_view([-1])?)?;
-    let (tokens, logprobs) = drawn.split_at(rows.len());
-    let drawn = tokens.iter().zip(logprobs).map(|(&token, &logprob)| {
+    let numbers = Vec::<f64>::try_from(drawn.f_view([-1])?)?;
+    let drawn = (0..rows.len()).map(|row| {
+        let [token, logprob, behaviour] = [0, 1, 2].map(|which| numbers[which * rows.len() + row]);
         let logprob = logprob as f32;
         match logprob.is_finite() {
-            true => Ok(Drawn { token: token as u32, logprob }),
+            true => {
+                let behaviour_logprob = behaviour as f32;
+                Ok(Drawn { token: token as u32, logprob, behaviour_logprob })
+            }
             false => Err(Error::NotFinite { logprob }),
         }
     });

@@ -50,9 +50,26 @@ fn kept_candidates_reach_past_the_first_sorted_block() {
 }
 
 #[test]
-fn sample_gives_logprobs_of_the_untempered_softmax() {
+fn sample_gives_logprobs_of_the_untempered_softmax_and_of_what_it_drew_from() {
     let p = [0.5f32, 0.2, 0.3];
-    let drawn = sample(&logits(&p), &[row(0.3, 0.9, 2, 0.1)]).unwrap()[0];
-    assert_eq!(drawn.token, 0);
-    assert!((drawn.logprob - 0.5f32.ln()).abs() < 1e-6);
+    // token 0 is drawn: (temperature, top-p, top-k), its probability among the kept tokens
+    let cases = [
+        ((1.0, 1.0, 0), 0.5f32),
+        ((0.5, 1.0, 0), 0.25 / 0.38),
+        ((1.0, 1.0, 2), 0.625),
+        ((1.0, 0.7, 0), 0.625),
+        ((0.5, 0.9, 2), 0.25 / 0.34),
+        ((1.0, 0.5, 0), 1.0),
+        ((0.0, 1.0, 0), 1.0),
+    ];
+    for ((temperature, top_p, top_k), wanted) in cases {
+        let drawn = sample(&logits(&p), &[row(temperature, top_p, top_k, 0.1)]).unwrap()[0];
+        assert_eq!(drawn.token, 0);
+        assert!((drawn.logprob - 0.5f32.ln()).abs() < 1e-6);
+        let behaviour = drawn.behaviour_logprob;
+        assert!((behaviour - wanted.ln()).abs() < 1e-6, "{behaviour} {}", wanted.ln());
+    }
+    // without temperature and filter both are the same number, bit by bit
+    let drawn = sample(&logits(&p), &[row(1.0, 1.0, 0, 0.9)]).unwrap()[0];
+    assert_eq!(drawn.logprob, drawn.behaviour_logprob);
 }

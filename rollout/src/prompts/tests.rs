@@ -169,6 +169,8 @@ fn rollout(text: &str) -> joust_schema::tables::Rollout {
         prompt_token_ids: Vec::new(),
         completion_token_ids: Vec::new(),
         completion_logprobs: Vec::new(),
+        behaviour_logprobs: None,
+        loss_mask: None,
         finish_reason: joust_schema::tables::FinishReason::Stop,
         seed: 0,
     }

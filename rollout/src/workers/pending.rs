@@ -52,6 +52,8 @@ impl PendingGroup {
             prompt_token_ids: prompt_token_ids.clone(),
             completion_token_ids: table_ids(sample.token_ids),
             completion_logprobs: sample.logprobs,
+            behaviour_logprobs: Some(sample.behaviour_logprobs),
+            loss_mask: None,
             finish_reason: sample.finish_reason,
             seed: job.seed as i64,
         };

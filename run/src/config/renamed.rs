@@ -3,7 +3,7 @@
 //! An old key is an error that names the new one.
 
 /// Old dotted key, new dotted key.
-pub(crate) const RENAMED: [(&str, &str); 33] = [
+pub(crate) const RENAMED: [(&str, &str); 38] = [
     ("policy.dtype", "rollout.engine.dtype"),
     ("policy.max_context", "rollout.engine.max_context"),
     ("rollout.max_batch", "rollout.engine.max_batch"),
@@ -37,6 +37,11 @@ pub(crate) const RENAMED: [(&str, &str); 33] = [
     ("reward.judge.http.requests_per_minute", "reward.judge.requests_per_minute"),
     ("reward.judge.http.timeout_s", "reward.judge.timeout_s"),
     ("reward.judge.http.tries", "reward.judge.tries"),
+    ("trainer.loss_type", "trainer.loss.preset"),
+    ("trainer.epsilon", "trainer.loss.surrogate.low"),
+    ("trainer.epsilon_high", "trainer.loss.surrogate.high"),
+    ("trainer.beta", "trainer.loss.kl.weight"),
+    ("trainer.kl_bias_correction", "trainer.loss.kl.by_ratio"),
 ];
 
 /// The new name of an old key.

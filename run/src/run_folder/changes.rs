@@ -150,8 +150,9 @@ mod tests {
     #[test]
     fn refusal_names_all_keys_that_say_what_is_computed() {
         assert_eq!(refused("[train]\nsteps = 3", "train = { steps = 3 }"), None);
-        let other = refused("[trainer]\nbeta = 0.1", "[trainer]\nbeta = 0.2").unwrap();
-        assert!(other.starts_with("key `trainer.beta` differs from"), "{other}");
+        let other =
+            refused("[trainer.loss.kl]\nweight = 0.1", "trainer.loss.kl.weight = 0.2").unwrap();
+        assert!(other.starts_with("key `trainer.loss.kl.weight` differs from"), "{other}");
         let two = refused("a = 1\n[b]\nc = 1", "d = 1").unwrap();
         assert!(two.starts_with("keys `d`, `a`, `b.c` differ"), "{two}");
         let old = refused("[rollout]\nmax_batch = 3", "[rollout.engine]\nmax_batch = 3").unwrap();

@@ -82,7 +82,7 @@ pub fn start(
         (None, None) => with_engines(origin.duplicate(device, Kind::Float)?)?,
     };
     let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
-    let reference = (config.trainer.beta > 0.0).then_some(origin);
+    let reference = config.trainer.has_reference().then_some(origin);
     let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps)?;
     let state = match &found {
         Some((step, path)) => {

@@ -161,8 +161,9 @@ impl Shape {
         if let Some(of_option) = any.and_then(|any| any.iter().find(|it| it["type"] != "null")) {
             return Self::read(of_option);
         }
-        if schema["properties"].is_object() {
-            return Self::Table(ConfigKeys::read(schema));
+        let keys = ConfigKeys::read(schema);
+        if schema["properties"].is_object() || keys.variants.is_some() {
+            return Self::Table(keys);
         }
         if let Some(choices) = choices(schema) {
             return Self::Choice(choices);

@@ -11,7 +11,7 @@ use crate::table::table;
 
 table! {
     /// One sampled completion.
-    Rollout, RolloutColumns, "rollouts", "1.0" {
+    Rollout, RolloutColumns, "rollouts", "1.1" {
         /// Training step, counted from 1; 0 outside of training.
         step: i64,
         /// The group it belongs to.
@@ -32,6 +32,13 @@ table! {
         completion_token_ids: Vec<i32>,
         /// Log-probability of each sampled token at sampling time, under the untempered softmax.
         completion_logprobs: Vec<f32>,
+        /// Log-probability of each sampled token under the distribution that it was drawn from:
+        /// tempered, renormalised over the tokens that top-k and top-p keep. Null where it is not
+        /// known. Since 1.1.
+        behaviour_logprobs: Option<Vec<f32>>,
+        /// 1 for each sampled token that is trained on, 0 for one that is not, as the output of a
+        /// tool; null: all are trained on. Since 1.1.
+        loss_mask: Option<Vec<i32>>,
         /// Why sampling ended.
         finish_reason: FinishReason,
         /// Key of its draws.

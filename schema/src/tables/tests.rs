@@ -52,6 +52,8 @@ fn rollout(member: u32) -> Rollout {
         prompt_token_ids: vec![1, 2],
         completion_token_ids: vec![],
         completion_logprobs: vec![-0.5, f32::MIN_POSITIVE],
+        behaviour_logprobs: Some(vec![-0.25, 0.0]),
+        loss_mask: None,
         finish_reason: FinishReason::Length,
         seed: -7,
     }

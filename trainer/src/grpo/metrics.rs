@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 use super::rows::ScoredColumns;
 use crate::advantage::{are_equal, deviation};
 use crate::forward::TokenLogprobs;
-use crate::loss::Loss;
 use crate::metrics::Metrics;
+use crate::objective::MicroBatchLoss;
 
 /// Sums over the updates of a step.
 #[derive(Default)]
@@ -28,7 +28,7 @@ pub(super) struct UpdateSums {
 
 impl UpdateSums {
     /// Adds the tokens of a micro-batch.
-    pub(super) fn add_tokens(&mut self, tokens: &TokenLogprobs, loss: &Loss) {
+    pub(super) fn add_tokens(&mut self, tokens: &TokenLogprobs, loss: &MicroBatchLoss) {
         self.n_tokens += tokens.entropies.numel() as f64;
         self.entropy += tokens.entropies.sum(Kind::Double).double_value(&[]);
         self.kl += loss.kl_sum.unwrap_or(0.0);

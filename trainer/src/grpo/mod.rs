@@ -33,7 +33,7 @@ pub struct GrpoTrainer {
 }
 
 impl GrpoTrainer {
-    /// Takes the policy with f32 master weights, and the reference where β > 0 needs one.
+    /// Takes the policy with f32 master weights, and the reference where the loss needs one.
     ///
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
@@ -46,8 +46,9 @@ impl GrpoTrainer {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::Config(problem));
         }
-        if config.beta > 0.0 && reference.is_none() {
-            return Err(Error::Config("beta is above 0, which needs a reference model".to_owned()));
+        if config.has_reference() && reference.is_none() {
+            let text = "loss.kl.weight is above 0, which needs a reference model";
+            return Err(Error::Config(text.to_owned()));
         }
         let learner = Learner::new(policy, &config.learner, config.n_updates(steps));
         Ok(Self { learner, config: config.clone(), reference })
@@ -79,14 +80,15 @@ impl GrpoTrainer {
     ) -> Result<StepOutcome, Error> {
         let columns = ScoredColumns::open(tables)?;
         let masked = self.masked(&columns);
+        let GrpoConfig { baseline, scale_rewards, .. } = self.config;
         let mut advantages =
-            advantages(&columns.rewards(), columns.groups, self.config.scale_rewards);
+            advantages(&columns.rewards(), columns.groups, baseline, scale_rewards);
         let rows = columns.training_rows(&advantages, &masked)?;
         let sums = self.make_updates(&rows, info)?;
         let unused = advantages.iter_mut().zip(masked).filter(|(_, is_masked)| *is_masked);
         unused.for_each(|(advantage, _)| *advantage = None);
         let mut metrics = reward_metrics(&columns);
-        metrics.extend(sums.metrics(self.config.beta > 0.0));
+        metrics.extend(sums.metrics(self.config.has_reference()));
         Ok(StepOutcome { advantages: Arc::new(Float64Array::from(advantages)), metrics })
     }
 
@@ -103,15 +105,15 @@ impl GrpoTrainer {
         rows: &[TrainingRow<'_>],
         info: &StepInfo,
     ) -> Result<UpdateSums, Error> {
-        if rows.iter().all(|row| row.advantage == 0.0) && self.config.beta == 0.0 {
+        let loss = self.config.loss.loss();
+        if rows.iter().all(|row| row.advantage == 0.0) && !loss.learns_without_advantage() {
             return Ok(UpdateSums::default());
         }
         let n_passes = self.config.num_iterations;
         let n_updates = self.config.updates_per_pass.min(rows.len());
         let fixed = self.fixed_logprobs(rows, n_passes * n_updates, info)?;
-        let loss = self.config.loss();
         let first = self.config.n_updates(info.step.saturating_sub(1));
-        let mut updater = PolicyUpdater::new(&mut self.learner, loss, rows, fixed, info);
+        let mut updater = PolicyUpdater::new(&mut self.learner, loss, rows, fixed, info, n_updates);
         for pass in 0..n_passes {
             let order = match n_updates {
                 1 => (0..rows.len()).collect(),

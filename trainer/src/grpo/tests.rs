@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::golden::golden;
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
+use crate::objective::{KlTerm, LossConfig};
 use crate::optim::{OptimConfig, Schedule};
 
 fn model() -> Decoder {
@@ -65,6 +66,8 @@ fn tables() -> (Vec<Rollout>, Vec<Reward>) {
                     .map(|t| 5 + member as i32 * 9 + t as i32)
                     .collect(),
                 completion_logprobs: vec![-3.4; n_tokens],
+                behaviour_logprobs: None,
+                loss_mask: None,
                 finish_reason: if member == 0 { FinishReason::Stop } else { FinishReason::Length },
                 seed: 0,
             });
@@ -117,7 +120,7 @@ fn run(
     rollouts: &[Rollout],
     rewards: &[Reward],
 ) -> (GrpoTrainer, Vec<Option<f64>>, Metrics) {
-    let reference = (config.beta > 0.0).then(model);
+    let reference = config.has_reference().then(model);
     let mut trainer = GrpoTrainer::new(model(), reference, config, 1).unwrap();
     let outcome = step(&mut trainer, rollouts, rewards).unwrap();
     let advantages = outcome.advantages.as_primitive::<Float64Type>().iter().collect();
@@ -186,7 +189,8 @@ fn mask_truncated_completions_takes_the_advantage_and_keeps_the_reward() {
 #[test]
 fn several_updates_per_step_use_the_old_policy_and_the_reference() {
     let (rollouts, rewards) = tables();
-    let mut config = GrpoConfig { num_iterations: 2, updates_per_pass: 2, beta: 0.1, ..config() };
+    let mut config = GrpoConfig { num_iterations: 2, updates_per_pass: 2, ..config() };
+    config.loss.kl.weight = 0.1;
     config.learner.optim.lr = 2e-2;
     let (trainer, _, metrics) = run(&config, &rollouts, &rewards);
     assert_eq!(trainer.n_updates(), 4);
@@ -236,9 +240,12 @@ fn grpo_config(case: &Value) -> GrpoConfig {
     let settings = &case["settings"];
     let or = |key: &str, default: Value| settings.get(key).cloned().unwrap_or(default);
     GrpoConfig {
-        loss_type: serde_json::from_value(case["loss_type"].clone()).unwrap(),
+        loss: LossConfig {
+            preset: serde_json::from_value(case["loss_type"].clone()).unwrap(),
+            kl: KlTerm { weight: or("beta", 0.0.into()).as_f64().unwrap(), ..KlTerm::default() },
+            ..LossConfig::default()
+        },
         scale_rewards: serde_json::from_value(or("scale_rewards", "group".into())).unwrap(),
-        beta: or("beta", 0.0.into()).as_f64().unwrap(),
         mask_truncated_completions: or("mask_truncated_completions", false.into()) == true,
         ..config()
     }
@@ -261,6 +268,8 @@ fn golden_tables(golden: &Value, rewards: &Value) -> (Vec<Rollout>, Vec<Reward>)
             member,
             prompt_token_ids: ids(&golden["prompts"][group]),
             completion_logprobs: vec![-3.0; completion_token_ids.len()],
+            behaviour_logprobs: None,
+            loss_mask: None,
             completion_token_ids,
             finish_reason: if ended { FinishReason::Stop } else { FinishReason::Length },
             ..rollouts.remove(0)
@@ -287,7 +296,7 @@ fn step_equals_trl_with_truncated_completions_and_missing_rewards() {
     for case in golden["cases"].as_array().unwrap() {
         let name = format!("{} {}", case["name"], case["loss_type"]);
         let config = grpo_config(case);
-        let reference = (config.beta > 0.0).then(|| {
+        let reference = config.has_reference().then(|| {
             let reference = open();
             let _guard = tch::no_grad_guard();
             let named = reference.named_parameters();

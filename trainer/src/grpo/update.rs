@@ -11,15 +11,16 @@ use crate::batch::TokenBatch;
 use crate::error::Error;
 use crate::forward::token_logprobs;
 use crate::learner::Learner;
-use crate::loss::{Loss, LossConfig, LossInputs, Normalizer, policy_loss};
+use crate::objective::{MicroBatchLoss, Normalizer, PolicyLoss, PolicyTerms};
 
 /// Makes the updates of one step.
 pub(super) struct PolicyUpdater<'a> {
     learner: &'a mut Learner,
-    loss: LossConfig,
+    loss: PolicyLoss,
     rows: &'a [TrainingRow<'a>],
     fixed: FixedLogprobs,
     info: &'a StepInfo,
+    n_tokens_per_update: f64,
     sums: UpdateSums,
     /// True until the first update is over: the policy is the one that sampled.
     is_unmoved: bool,
@@ -28,12 +29,16 @@ pub(super) struct PolicyUpdater<'a> {
 impl<'a> PolicyUpdater<'a> {
     pub(super) fn new(
         learner: &'a mut Learner,
-        loss: LossConfig,
+        loss: PolicyLoss,
         rows: &'a [TrainingRow<'a>],
         fixed: FixedLogprobs,
         info: &'a StepInfo,
+        n_updates_per_pass: usize,
     ) -> Self {
-        Self { learner, loss, rows, fixed, info, sums: UpdateSums::default(), is_unmoved: true }
+        let n_tokens: usize = rows.iter().map(TrainingRow::n_loss_tokens).sum();
+        let n_tokens_per_update = n_tokens as f64 / n_updates_per_pass.max(1) as f64;
+        let sums = UpdateSums::default();
+        Self { learner, loss, rows, fixed, info, n_tokens_per_update, sums, is_unmoved: true }
     }
 
     /// One update on the rows `selected`, at a place of the schedule; none where no gradient can
@@ -64,17 +69,17 @@ impl<'a> PolicyUpdater<'a> {
         Normalizer {
             n_rows: selected.len(),
             n_tokens,
+            n_tokens_per_update: self.n_tokens_per_update,
             max_completion_length: self.info.max_completion_length,
         }
     }
 
-    /// The rows that have to be computed. A masked completion, and without a reference one with
+    /// The rows that have to be computed. A masked completion, and with most losses one with
     /// advantage 0, has gradient 0: it counts in the denominators only.
     fn rows_with_gradient(&self, selected: &[usize]) -> Vec<usize> {
-        let has_reference = self.fixed.reference.is_some();
         let is_needed = |row: &usize| {
             let row = &self.rows[*row];
-            !row.is_masked && (row.advantage != 0.0 || has_reference)
+            !row.is_masked && (row.advantage != 0.0 || self.loss.learns_without_advantage())
         };
         selected.iter().copied().filter(is_needed).collect()
     }
@@ -104,7 +109,7 @@ impl<'a> PolicyUpdater<'a> {
         batch: &TokenBatch,
         logprobs: &Tensor,
         normalizer: &Normalizer,
-    ) -> Loss {
+    ) -> MicroBatchLoss {
         let spread = |values: &Option<Vec<Tensor>>| {
             let values = values.as_ref()?;
             let of_rows: Vec<&Tensor> = rows.iter().map(|&row| &values[row]).collect();
@@ -114,14 +119,21 @@ impl<'a> PolicyUpdater<'a> {
             rows.iter().map(|&row| self.rows[row].advantage as f32).collect();
         let advantages = Tensor::from_slice(&advantages).to_device(logprobs.device());
         let (old, reference) = (spread(&self.fixed.old), spread(&self.fixed.reference));
-        let inputs = LossInputs {
+        let behaviour = self.loss.correction.map(|_| {
+            let sampled: Vec<&[f32]> =
+                rows.iter().map(|&row| self.rows[row].sampled_logprobs).collect();
+            let sampled = Tensor::from_slice(&sampled.concat());
+            batch.spread(&sampled.to_device(logprobs.device()))
+        });
+        let terms = PolicyTerms {
             logprobs: &batch.spread(logprobs),
-            old_logprobs: old.as_ref(),
-            reference_logprobs: reference.as_ref(),
+            old: old.as_ref(),
+            behaviour: behaviour.as_ref(),
+            reference: reference.as_ref(),
             mask: &batch.mask,
             advantages: &advantages.unsqueeze(1),
         };
-        policy_loss(&inputs, &self.loss, normalizer)
+        self.loss.micro_batch(&terms, normalizer)
     }
 
     /// Moves the weights along the accumulated gradient.

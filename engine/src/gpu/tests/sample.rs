@@ -28,22 +28,22 @@ fn check(kernels: &dyn Ops, reference: &dyn Ops, draw: &RandomTensors) {
         Tensor::cat(&[Tensor::from_slice(&given).view([3, n]), uniform], 0)
     };
     let drawn = |ops: &dyn Ops, draws: &Tensor| {
-        let drawn = Tensor::full([2, n], f64::NAN, (Kind::Double, CPU));
+        let drawn = Tensor::full([3, n], f64::NAN, (Kind::Double, CPU));
         ops.sample(&logits, draws, &drawn).unwrap();
-        [0, 1].map(|which| Vec::<f64>::try_from(drawn.get(which)).unwrap())
+        [0, 1, 2].map(|which| Vec::<f64>::try_from(drawn.get(which)).unwrap())
     };
     // unfiltered, or filtered to one token: both draw in token order
     for (top_p, top_k) in [([1.0, 1.0], [0.0, 0.0]), ([1.0, 1e-6], [1.0, 0.0])] {
         let draws = draws(&top_p, &top_k);
-        let ([tokens, logprobs], wanted) = (drawn(kernels, &draws), drawn(reference, &draws));
+        let ([tokens, given @ ..], wanted) = (drawn(kernels, &draws), drawn(reference, &draws));
         assert_eq!(tokens, wanted[0]);
-        for (a, b) in logprobs.iter().zip(&wanted[1]) {
+        for (a, b) in given.iter().flatten().zip(wanted[1..].iter().flatten()) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
         }
     }
     // filtered: the kernel draws in token order from the same set, which is checked against a sort
     let draws = draws(&[0.9, 0.5, 1.0], &[0.0, 20.0, 5.0, 3.0]);
-    let [tokens, _] = drawn(kernels, &draws);
+    let [tokens, _, behaviour] = drawn(kernels, &draws);
     let number = |which: i64, row: usize| draws.double_value(&[which, row as i64]);
     for (row, &token) in tokens.iter().enumerate().filter(|(row, _)| row % 4 != 0) {
         let weights = (logits.get(row as i64).to_kind(Kind::Double) / number(0, row))
@@ -68,9 +68,12 @@ fn check(kernels: &dyn Ops, reference: &dyn Ops, draw: &RandomTensors) {
             sum > number(3, row) * total
         });
         assert_eq!(token as usize, *wanted.unwrap(), "row {row}");
+        let wanted = (weights[token as usize] / total).ln();
+        assert!((behaviour[row] - wanted).abs() < 1e-5, "row {row}: {} {wanted}", behaviour[row]);
     }
     let broken = logits.get(1).copy();
     let _ = broken.narrow(0, 5, 1).fill_(f64::NAN);
     logits.get(1).copy_(&broken);
-    assert!(!drawn(kernels, &draws)[1][1].is_finite());
+    let broken = drawn(kernels, &draws);
+    assert!(!broken[1][1].is_finite() && !broken[2][1].is_finite());
 }

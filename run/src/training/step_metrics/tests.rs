@@ -24,6 +24,8 @@ fn rollout(member: u32, completion: &str) -> Rollout {
         prompt_token_ids: vec![1],
         completion_token_ids: vec![2; member as usize + 1],
         completion_logprobs: vec![-0.5; member as usize + 1],
+        behaviour_logprobs: None,
+        loss_mask: None,
         finish_reason: FinishReason::Stop,
         seed: 0,
     }

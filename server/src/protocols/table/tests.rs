@@ -165,6 +165,8 @@ fn group_splitter_reads_the_rollouts_table() {
         prompt_token_ids: vec![1],
         completion_token_ids: vec![],
         completion_logprobs: vec![],
+        behaviour_logprobs: None,
+        loss_mask: None,
         finish_reason: FinishReason::Stop,
         seed: -7,
     };
