@@ -37,8 +37,11 @@ pub(super) fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Res
         return Err(Error::bad_file(path, text));
     }
     let types = builder.parquet_schema().root_schema().get_fields();
-    let is_uuid =
-        |&&idx: &&usize| types[idx].get_basic_info().logical_type_ref() == Some(&LogicalType::Uuid);
+    let is_uuid = |&&idx: &&usize| {
+        let stored = schema.fields()[idx].data_type();
+        let meant = types[idx].get_basic_info().logical_type_ref();
+        *stored == DataType::FixedSizeBinary(16) && meant == Some(&LogicalType::Uuid)
+    };
     let uuids: Vec<&str> = wanted.iter().filter(is_uuid).map(|&idx| names[idx].as_str()).collect();
     for &idx in &wanted {
         let field = &schema.fields()[idx];
