@@ -88,6 +88,7 @@ fn is_users_run(error: &joust_run::Error) -> bool {
         Error::Trainer(error) => is_users_trainer(error),
         Error::Engine(error) => is_users_engine(error),
         Error::Schema(error) => is_users_schema(error),
+        Error::BadCheckpoint { source, .. } => is_users_run(source),
         _ => false,
     }
 }

@@ -28,8 +28,11 @@ mod token;
 mod units;
 mod words;
 
+use std::cell::OnceCell;
+
 use answer::MathAnswer;
 use extract::FinalAnswer;
+use words::NormalText;
 
 use crate::prompt::strip_thinking;
 
@@ -65,9 +68,10 @@ pub fn correctness(completion: &str, reference: &str) -> Correctness {
     if completion.is_empty() {
         return Correctness::NoAnswer;
     }
+    let said = SaidAnswer::of(completion);
     let mut best = Correctness::NoAnswer;
     for known in alternatives(reference) {
-        let correctness = compare_with(completion, &known);
+        let correctness = said.compare_with(&known);
         best = match (best, correctness) {
             (_, Correctness::Correct) => return Correctness::Correct,
             (Correctness::NotUnderstood, _) | (_, Correctness::NotUnderstood) => {
@@ -87,42 +91,62 @@ fn alternatives(reference: &str) -> Vec<String> {
     }
 }
 
-fn compare_with(completion: &str, reference: &str) -> Correctness {
-    let known = known_answer(reference);
-    if known.is_empty() {
-        return Correctness::NotUnderstood;
-    }
-    let by_value = compare_values(completion, &known);
-    if by_value == Correctness::Correct || !words::has_letters(&known) {
-        return by_value;
-    }
-    match words::final_text(completion) {
-        Some(text) if words::is_same(&text, &known) => Correctness::Correct,
-        _ if words::is_text(&known) && by_value == Correctness::NoAnswer => Correctness::Wrong,
-        _ => by_value,
-    }
+/// What a completion says, read once for all known answers.
+struct SaidAnswer<'a> {
+    completion: &'a str,
+    /// The final answer as it is written, and as words are compared.
+    answer: Option<(String, NormalText)>,
+    /// The last words, for known answers that are words.
+    last_words: OnceCell<Option<NormalText>>,
 }
 
-fn compare_values(completion: &str, known: &str) -> Correctness {
-    let text = match extract::final_answer(completion) {
-        FinalAnswer::Found(text) if !text.trim().is_empty() => text,
-        _ => return Correctness::NoAnswer,
-    };
-    if words::is_same(&text, known) {
-        return Correctness::Correct;
+impl<'a> SaidAnswer<'a> {
+    fn of(completion: &'a str) -> Self {
+        let answer = match extract::final_answer(completion) {
+            FinalAnswer::Found(text) if !text.trim().is_empty() => {
+                let normal = NormalText::of(&text);
+                Some((text, normal))
+            }
+            _ => None,
+        };
+        Self { completion, answer, last_words: OnceCell::new() }
     }
-    let (Ok(gold), Ok(answer)) = (parse::parse(known), parse::parse(&text)) else {
-        if spelling::is_same(known, &text) {
+
+    fn compare_with(&self, reference: &str) -> Correctness {
+        let known = known_answer(reference);
+        if known.is_empty() {
+            return Correctness::NotUnderstood;
+        }
+        let normal = NormalText::of(&known);
+        let by_value = self.compare_values(&known, &normal);
+        if by_value == Correctness::Correct || !words::has_letters(&known) {
+            return by_value;
+        }
+        match self.last_words.get_or_init(|| words::final_text(self.completion)) {
+            Some(words) if words.is_same(&normal) => Correctness::Correct,
+            _ if normal.is_words() && by_value == Correctness::NoAnswer => Correctness::Wrong,
+            _ => by_value,
+        }
+    }
+
+    fn compare_values(&self, known: &str, normal: &NormalText) -> Correctness {
+        let Some((text, said)) = &self.answer else { return Correctness::NoAnswer };
+        if said.is_same(normal) {
             return Correctness::Correct;
         }
-        // words beside words are compared as words
-        let are_words = words::is_text(known) && words::is_text(&text);
-        return if are_words { Correctness::Wrong } else { Correctness::NotUnderstood };
-    };
-    match compare::same(&gold, &answer) {
-        Some(true) => Correctness::Correct,
-        Some(false) => Correctness::Wrong,
-        None => Correctness::NotUnderstood,
+        let (Ok(gold), Ok(answer)) = (parse::parse(known), parse::parse(text)) else {
+            if spelling::is_same(known, text) {
+                return Correctness::Correct;
+            }
+            // words beside words are compared as words
+            let are_words = normal.is_words() && said.is_words();
+            return if are_words { Correctness::Wrong } else { Correctness::NotUnderstood };
+        };
+        match compare::same(&gold, &answer) {
+            Some(true) => Correctness::Correct,
+            Some(false) => Correctness::Wrong,
+            None => Correctness::NotUnderstood,
+        }
     }
 }
 

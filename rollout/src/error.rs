@@ -25,6 +25,9 @@ pub enum Error {
         /// What happened to it.
         reason: String,
     },
+    /// The caller cancelled the sampling.
+    #[error("the sampling was cancelled")]
+    Cancelled,
     /// The policy or its tokenizer.
     #[error(transparent)]
     Engine(#[from] joust_engine::Error),

@@ -1,6 +1,6 @@
 //! Failures of a run, named by what the caller can do about them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A failure of a run.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,16 @@ pub enum Error {
         /// The configured length.
         max_tokens: usize,
     },
+    /// The checkpoint that the run would go on from cannot be read.
+    #[error("checkpoint {} cannot be used: {source}; {}", path.display(), advice(older.as_deref()))]
+    BadCheckpoint {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// The newest checkpoint before it.
+        older: Option<PathBuf>,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// A config cannot be written as TOML.
     #[error("config: {0}")]
     Config(#[from] toml::ser::Error),
@@ -69,6 +79,16 @@ pub enum Error {
     /// Tables or files.
     #[error(transparent)]
     Schema(#[from] joust_schema::Error),
+}
+
+/// How a run goes on without its newest checkpoint.
+fn advice(older: Option<&Path>) -> String {
+    match older {
+        Some(older) => {
+            format!("delete that folder, and --resume goes on from {}", older.display())
+        }
+        None => "there is no older one; start over with --clean".to_owned(),
+    }
 }
 
 impl Error {

@@ -256,6 +256,26 @@ impl RunFolder {
         Ok(self.newest.clone())
     }
 
+    /// The error of the newest checkpoint, which cannot be read, with what to do instead. Failures
+    /// of the machine stay as they are.
+    pub(crate) fn bad_checkpoint(&self, error: Error) -> Error {
+        use joust_engine::Error as EngineError;
+        let is_machines = matches!(
+            &error,
+            Error::Engine(
+                EngineError::Tensor(_) | EngineError::Device(_) | EngineError::OutOfMemory { .. }
+            )
+        );
+        match &self.newest {
+            Some((step, path)) if !is_machines => {
+                let older = checkpoint::before(&self.dir, *step).ok().flatten();
+                let (path, older) = (path.clone(), older.map(|(_, path)| path));
+                Error::BadCheckpoint { path, older, source: Box::new(error) }
+            }
+            _ => error,
+        }
+    }
+
     /// Writes a file of the folder whole or not at all.
     fn write(&self, name: &str, text: &str) -> Result<(), Error> {
         let path = self.dir.join(name);
@@ -309,12 +329,15 @@ impl RunFolder {
             }
         }
         manifest::truncate(&self.dir, step.map_or(-1, |step| step as i64))?;
+        self.forget_metrics_from(step.map_or(0, |step| step + 1))
+    }
+
+    /// Deletes the metrics of `step` and of later ones: the run logs them again.
+    pub(crate) fn forget_metrics_from(&self, step: u64) -> Result<(), Error> {
         let path = self.dir.join(METRICS);
         if path.exists() {
             let mut lines = read_whole_lines(&path)?;
-            lines.retain(|line| {
-                line["step"].as_u64().is_some_and(|at| step.is_some_and(|step| at <= step))
-            });
+            lines.retain(|line| line["step"].as_u64().is_some_and(|at| at < step));
             jsonl::write(&path, &lines)?;
         }
         Ok(())

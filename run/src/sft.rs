@@ -116,14 +116,17 @@ impl FineTuning {
         let run = start.open()?;
         let newest = run.rewind_to_newest()?;
         let (model, tokenizer) = match (&newest, fresh) {
-            (Some((_, path)), _) => open_model(path, &config.model)?,
+            (Some((_, path)), _) => {
+                open_model(path, &config.model).map_err(|error| run.bad_checkpoint(error))?
+            }
             (None, Some(fresh)) => fresh,
             (None, None) => first_model(config, &source, seed)?,
         };
         let mut trainer = SftTrainer::new(model, &config.trainer)?;
         let state = match &newest {
             Some((step, path)) => {
-                let state = checkpoint::restore(&mut trainer, path)?;
+                let state = checkpoint::restore(&mut trainer, path)
+                    .map_err(|error| run.bad_checkpoint(error.into()))?;
                 observer.observe(Event::Resumed { step: *step });
                 observer.observe(Event::ConfigChanged { changes: &run.changes() });
                 state

@@ -111,7 +111,8 @@ impl<T: DeserializeOwned> FromRequest<ServerState> for HeldInput<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &ServerState) -> Result<Self, Problem> {
-        let mut share = state.bodies.share();
+        let client = request.extensions().get::<Client>().cloned().unwrap_or_default();
+        let mut share = state.bodies.holder(&client).share();
         let body = read_body(request, &mut share).await?;
         heavy::work_on(body.n_bytes(), || {
             let body = body.joined();

@@ -30,6 +30,7 @@ mod page_guard;
 mod problem;
 mod protocols;
 mod routes;
+mod share_counts;
 mod state;
 mod tokens;
 mod wire;

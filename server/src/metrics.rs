@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use joust_reward::arena::GroupResult;
 
 /// Names and meanings, as they stand in `/metrics` and in docs/metrics.md.
-pub const METRICS: [(&str, &str); 18] = [
+pub const METRICS: [(&str, &str); 19] = [
     ("joust_server_requests_total", "Number of answered requests, by route and status"),
     (
         "joust_server_request_duration_seconds",
@@ -49,6 +49,11 @@ pub const METRICS: [(&str, &str); 18] = [
     (
         "joust_server_known_total",
         "Number of requests that got the result of an identical group, cached or in flight",
+    ),
+    (
+        "joust_server_forgotten_groups_total",
+        "Number of groups of single completions that were forgotten, because their clients had \
+         gone and none tried again within serve.retry_s",
     ),
     ("joust_server_dump_errors_total", "Number of failed writes of journal or dump"),
     (
@@ -109,6 +114,7 @@ pub(crate) struct ServerMetrics {
     /// In the order of [`GAUGES`].
     gauges: [Gauge; GAUGES.len()],
     shared_results: Counter,
+    forgotten_groups: Counter,
     dump_errors: Counter,
     dump_losses: Counter,
     groups: Counter<u64, AtomicU64>,
@@ -132,6 +138,7 @@ impl ServerMetrics {
             durations: Family::new_with_constructor(duration_histogram as fn() -> Histogram),
             gauges: Default::default(),
             shared_results: Counter::default(),
+            forgotten_groups: Counter::default(),
             dump_errors: Counter::default(),
             dump_losses: Counter::default(),
             groups: Counter::default(),
@@ -150,6 +157,8 @@ impl ServerMetrics {
         }
         let (name, help) = counter("joust_server_known_total");
         registry.register(name, help, metrics.shared_results.clone());
+        let (name, help) = counter("joust_server_forgotten_groups_total");
+        registry.register(name, help, metrics.forgotten_groups.clone());
         let (name, help) = counter("joust_server_dump_errors_total");
         registry.register(name, help, metrics.dump_errors.clone());
         let (name, help) = counter("joust_server_dump_lost_total");
@@ -191,6 +200,11 @@ impl ServerMetrics {
     /// Counts a request that got the result of an identical group.
     pub(crate) fn count_shared_result(&self) {
         self.shared_results.inc();
+    }
+
+    /// Counts a group of single completions that was forgotten.
+    pub(crate) fn count_forgotten_group(&self) {
+        self.forgotten_groups.inc();
     }
 
     /// Counts a failed write of journal or dump.

@@ -70,7 +70,7 @@ impl Server {
             router.route(operation.path, operation.handler)
         });
         routes
-            .route_service(flight::ROUTE, flight::service(self.state.clone()))
+            .route(flight::ROUTE, flight::service(self.state.clone()))
             .fallback(async || Problem::NotFound("no such route; see /docs".to_owned()))
             .method_not_allowed_fallback(async || Problem::WrongMethod)
             .layer(Extension(document))

@@ -69,13 +69,15 @@ fn configs_are_refused_by_key_and_file() {
         "trainer.learner.optim.eps=inf",
         "trainer.learner.optim.max_grad_norm=nan",
         "trainer.learner.optim.schedule.min_ratio=-5",
+        "eval.temperature=-1",
         "trainer.learner.optim.schedule.warmup_updates=100000",
         "run.name=../escape",
     ];
     let clip = "trainer.loss.surrogate.kind=clip";
     let message = refuse(&[&["train", QUICKSTART, &output_dir, clip], &several[..]].concat());
     for key in several.map(|text| text.split_once('=').unwrap().0) {
-        assert!(message.contains(&format!("{key} is ")), "{key} is not in {message}");
+        let n = message.matches(&format!("{key} is ")).count();
+        assert_eq!(n, 1, "{key} is there {n} times: {message}");
     }
     let sft = ["trainer.learner.optim.schedule.min_ratio=50", "run.name=", "trainer.steps=5"];
     let message = refuse(&[&["sft", "configs/nano-policy.toml", &output_dir], &sft[..]].concat());

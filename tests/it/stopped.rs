@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::binary::{arg, file, joust, told};
 use crate::held_judge::{JudgeServer, Manner};
 use crate::train::same;
@@ -121,6 +123,46 @@ fn a_run_that_is_stopped_and_fails_ends_in_the_bytes_of_an_unbroken_run() {
     assert!(resumed.status.success(), "{}", told(&resumed));
     same(&dir.path().join("whole/r"), &broken.join("r"));
     assert!(!saved(stopped), "an interim checkpoint goes when there is a newer one");
+}
+
+#[test]
+fn a_stop_breaks_off_an_evaluation_which_the_next_start_repeats() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = JudgeServer::start(Manner::Answers);
+    // an evaluation takes longer than a step
+    let more = ["train.steps=3", "eval.every=2", "eval.max_prompts=64", "eval.samples=8"];
+    let whole = output(&args(&dir.path().join("whole"), &server, &more));
+    assert!(whole.status.success(), "{}", told(&whole));
+
+    let broken = dir.path().join("broken");
+    let evaluated = |step: u64| {
+        let text = std::fs::read_to_string(broken.join("r/metrics.jsonl")).unwrap_or_default();
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.any(|line| line["step"] == step && line["eval/accuracy"].is_number())
+    };
+    let run = Begun::new(&args(&broken, &server, &more));
+    let end = Instant::now() + Duration::from_secs(120);
+    while !broken.join("r/step_00002").exists() {
+        assert!(Instant::now() < end, "the second step is never over");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run.send("-TERM");
+    let (code, said) = run.end();
+    assert_eq!(code, Some(143), "{said}");
+    assert!(said.contains("Stopped after step 2, which is saved."), "{said}");
+    assert!(evaluated(0) && !evaluated(2), "{said}");
+    // the second start is stopped in the same evaluation
+    let more = [&more[..], &["--resume"]].concat();
+    let mut run = Begun::new(&args(&broken, &server, &more));
+    run.wait_for("Going on after step 2.");
+    run.send("-INT");
+    let (code, said) = run.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(!evaluated(2), "{said}");
+    let resumed = output(&args(&broken, &server, &more));
+    assert!(resumed.status.success(), "{}", told(&resumed));
+    assert!(evaluated(2) && evaluated(3));
+    same(&dir.path().join("whole/r"), &broken.join("r"));
 }
 
 #[test]

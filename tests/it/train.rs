@@ -180,6 +180,38 @@ fn train_stops_at_a_failing_judge_or_masks_its_groups_and_goes_on() {
 }
 
 #[test]
+fn a_damaged_checkpoint_is_named_with_the_one_to_go_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = ["train.steps=2", "train.prompts_per_step=1", "eval.every=0", "eval.max_prompts=1"];
+    succeed(&args(dir.path(), &small));
+    let more = [&small[1..], &["train.steps=3", "--resume"]].concat();
+    let resume = || joust(&args(dir.path(), &more)).output().unwrap();
+    let checkpoint = |step: u32| dir.path().join(format!("short/checkpoints/step_{step:05}"));
+    for (step, file) in [(2, "model.safetensors"), (1, "trainer_state/optimizer.safetensors")] {
+        let path = checkpoint(step).join(file);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let output = resume();
+        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+        let older = match step {
+            2 => format!("goes on from {}", checkpoint(1).display()),
+            _ => "there is no older one; start over with --clean".to_owned(),
+        };
+        let named = format!("checkpoint {} cannot be used: ", checkpoint(step).display());
+        for wanted in [named.as_str(), file, older.as_str()] {
+            assert!(told(&output).contains(wanted), "{wanted}: {}", told(&output));
+        }
+        match step {
+            2 => std::fs::remove_dir_all(checkpoint(2)).unwrap(),
+            _ => std::fs::write(&path, &bytes).unwrap(),
+        }
+    }
+    let output = resume();
+    assert!(told(&output).contains("Going on after step 1."), "{}", told(&output));
+    assert!(output.status.success() && checkpoint(3).exists(), "{}", told(&output));
+}
+
+#[test]
 fn train_stops_where_all_completions_are_truncated_and_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let short = ["rollout.max_completion_length=2", "trainer.mask_truncated_completions=true"];

@@ -79,6 +79,14 @@ pub fn latest(run_dir: &Path) -> Result<Option<(u64, PathBuf)>, Error> {
     Ok(list(run_dir)?.pop())
 }
 
+/// The newest complete checkpoint of a run before that of `step`, with its step.
+///
+/// # Errors
+/// As [`latest`].
+pub fn before(run_dir: &Path, step: u64) -> Result<Option<(u64, PathBuf)>, Error> {
+    Ok(list(run_dir)?.into_iter().rfind(|(at, _)| *at < step))
+}
+
 fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     let dir = run_dir.join("checkpoints");
     if !dir.exists() {

@@ -284,7 +284,7 @@ fn bradley_terry_stays_finite_for_a_player_that_won_everything() {
 #[test]
 fn rating_settings_that_are_wrong_are_named() {
     let wrong = |prior_sd| BradleyTerryConfig { prior_sd, position_bias: true }.validate();
-    assert_eq!(wrong(0.0), ["prior_sd is 0.0, wanted at least 0.001 and at most 10000"]);
+    assert_eq!(wrong(0.0), ["prior_sd is 0, wanted at least 0.001 and at most 10000"]);
     assert_eq!((wrong(f64::NAN).len(), wrong(f64::INFINITY).len(), wrong(0.1).len()), (1, 1, 0));
     assert_eq!(EloConfig { k: -1.0, start: f64::NAN }.validate().len(), 2);
     assert!(EloConfig::default().validate().is_empty());

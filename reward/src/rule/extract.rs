@@ -3,6 +3,8 @@
 //! In this order: boxes, what follows the words "final answer is" and "answer", the last formula
 //! or number. It does not know what an answer means.
 
+use std::cell::OnceCell;
+
 use super::candidate::{Candidate, floor};
 use super::plain;
 
@@ -31,9 +33,11 @@ const NEXT_BOX: usize = 10;
 /// Boxes so near to each other are a list if there is a comma or an "and" between them.
 const NEXT_LISTED_BOX: usize = 70;
 
-/// The final answer of a text.
+/// The final answer of a text. The time is linear in its size: no text is read once more for each
+/// of its formulas, boxes or mentions of an answer.
 pub(super) fn final_answer(text: &str) -> FinalAnswer {
     let boxes = boxes(text);
+    let text = &AnswerText::new(text);
     let said = last_said(text, "final answer", " is");
     match (&boxes, said) {
         (Some(boxed), Some(said)) if said.end > boxed.end => FinalAnswer::Found(said.text),
@@ -47,6 +51,29 @@ pub(super) fn final_answer(text: &str) -> FinalAnswer {
                 None => FinalAnswer::Missing,
             }
         }
+    }
+}
+
+/// A text, and what is looked for more than once in it.
+struct AnswerText<'a> {
+    text: &'a str,
+    /// The text in lower case, as far as it is ASCII.
+    lower: String,
+    formulas: OnceCell<Vec<Candidate>>,
+}
+
+impl<'a> AnswerText<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, lower: text.to_ascii_lowercase(), formulas: OnceCell::new() }
+    }
+
+    /// Places where `phrase` ends, in ASCII without regard to case.
+    fn ends_of<'b>(&'b self, phrase: &'b str) -> impl Iterator<Item = usize> + 'b {
+        self.lower.match_indices(phrase).map(|(at, phrase)| at + phrase.len())
+    }
+
+    fn formulas(&self) -> &[Candidate] {
+        self.formulas.get_or_init(|| formulas(self.text))
     }
 }
 
@@ -142,45 +169,33 @@ fn has_word(text: &str, word: &str) -> bool {
     text.split(|c: char| !c.is_alphanumeric()).any(|part| part == word)
 }
 
-/// Places where `phrase` ends, in ASCII without regard to case.
-fn ends_of(text: &str, phrase: &str) -> Vec<usize> {
-    let lower = text.to_ascii_lowercase();
-    lower.match_indices(phrase).map(|(at, phrase)| at + phrase.len()).collect()
-}
-
 /// The last answer after "final answer … is".
-fn last_said(text: &str, phrase: &str, verb: &str) -> Option<Candidate> {
-    let (mut formulas_of, mut numbers_of) = (None, None);
-    let candidates = ends_of(text, phrase).into_iter().filter_map(|at| {
-        let near = &text[at..floor(text, at + NEAR_EQUATION)];
-        let is = ends_of(near, verb).into_iter().next()?;
-        let mut from = at + is;
+fn last_said(answers: &AnswerText<'_>, phrase: &str, verb: &str) -> Option<Candidate> {
+    let text = answers.text;
+    let candidates = answers.ends_of(phrase).filter_map(|at| {
+        let near = &answers.lower[at..floor(text, at + NEAR_EQUATION)];
+        let mut from = at + near.find(verb)? + verb.len();
         from += usize::from(text[from..].starts_with(':'));
         let rest = &text[from..];
         let space = rest.len() - rest.trim_start().len();
         let to = from + space + 4;
-        let formulas = formulas_of.get_or_insert_with(|| formulas(text));
-        let numbers = numbers_of.get_or_insert_with(|| plain::candidates(text));
-        within(formulas, from, to).next().or_else(|| within(numbers, from, to).next()).cloned()
+        let formula = within(answers.formulas(), from, to).next().cloned();
+        formula.or_else(|| plain::candidates(text, from + space, to).next())
     });
     candidates.max_by_key(|found| found.end)
 }
 
 /// The answer near the last mention of `phrase`.
-fn answer_after(text: &str, phrase: &str) -> Option<Candidate> {
-    let mentions = ends_of(text, phrase);
-    if mentions.is_empty() {
-        return None;
-    }
-    let (formulas, numbers) = (formulas(text), plain::candidates(text));
-    let candidates = mentions.into_iter().filter_map(|at| {
+fn answer_after(answers: &AnswerText<'_>, phrase: &str) -> Option<Candidate> {
+    let text = answers.text;
+    let candidates = answers.ends_of(phrase).filter_map(|at| {
         let near = floor(text, at + NEAR);
-        let formula = within(&formulas, at, near).next();
+        let formula = within(answers.formulas(), at, near).next().cloned();
         // of an equation, the number behind its last sign
         let equation = floor(text, at + NEAR_EQUATION);
         let sign = text[at..equation].rfind('=').map(|sign| at + sign + 1);
         let number = |from: usize, to: usize| {
-            within(&numbers, from, to).find(|found| !is_side(text, found.end))
+            plain::candidates(text, from, to).find(|found| !is_side(text, found.end))
         };
         let number = match sign {
             Some(sign) => number(sign, floor(text, sign + 4)).or_else(|| number(at, near)),
@@ -188,7 +203,7 @@ fn answer_after(text: &str, phrase: &str) -> Option<Candidate> {
         };
         [formula, number].into_iter().flatten().max_by_key(|found| found.end)
     });
-    candidates.max_by_key(|found| found.end).cloned()
+    candidates.max_by_key(|found| found.end)
 }
 
 /// The candidates that start between two places; they are in the order of their starts.
@@ -203,11 +218,9 @@ fn is_side(text: &str, end: usize) -> bool {
     text[end..].trim_start().starts_with('=')
 }
 
-fn last_anywhere(text: &str) -> Option<Candidate> {
-    let formula = formulas(text).into_iter().max_by_key(|found| found.end);
-    let number = plain::candidates(text)
-        .into_iter()
-        .max_by_key(|found| (found.end, text.len() - found.start));
+fn last_anywhere(answers: &AnswerText<'_>) -> Option<Candidate> {
+    let formula = answers.formulas().iter().max_by_key(|found| found.end).cloned();
+    let number = plain::last(answers.text);
     match (formula, number) {
         (Some(formula), Some(number)) if number.start >= formula.end => Some(number),
         (Some(formula), _) => Some(formula),
@@ -215,74 +228,112 @@ fn last_anywhere(text: &str) -> Option<Candidate> {
     }
 }
 
+/// Delimiters of formulas, in the order in which they are tried.
+const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$")];
+
+/// The end of a kind of formula: the next one, so that no text is searched twice for it.
+#[derive(Clone, Copy, Default)]
+struct Closing {
+    /// The first one from where it was last looked for; the size of the text where there is none.
+    next: usize,
+}
+
+impl Closing {
+    /// The first `close` from `from` on that is not escaped. `from` never decreases.
+    fn find(&mut self, text: &str, close: &str, from: usize) -> Option<usize> {
+        let mut at = from;
+        while self.next < from {
+            let found = text[at..].find(close).map_or(text.len(), |found| at + found);
+            at = found + close.len();
+            if !text[..found].ends_with('\\') || found == text.len() {
+                self.next = found;
+            }
+        }
+        Some(self.next).filter(|next| *next < text.len())
+    }
+}
+
 /// Formulas between delimiters; those joined by a comma or an "and" are one.
 fn formulas(text: &str) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
+    let mut closings = [Closing::default(); DELIMITERS.len()];
     let mut at = 0;
-    while at < text.len() {
-        let rest = &text[at..floor(text, at + MAX_FORMULA_BYTES)];
-        let parsed = [("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$")]
-            .into_iter()
-            .find(|(open, _)| rest.starts_with(open))
-            .and_then(|(open, close)| delimited(rest, open, close));
-        let parsed = parsed.or_else(|| bare_fraction(rest));
-        let Some((content, length)) = parsed else {
+    while let Some(mark) = text[at..].find(['$', '\\']) {
+        let mark = at + mark;
+        // a minus sign belongs to the fraction behind it
+        let is_signed = text[at..mark].ends_with('-');
+        let signed = is_signed.then(|| bare_fraction(text, mark - 1)).flatten();
+        let parsed = signed
+            .or_else(|| delimited(text, mark, &mut closings))
+            .or_else(|| bare_fraction(text, mark));
+        let Some(Candidate { start, mut end, text: mut content }) = parsed else {
+            let rest = &text[mark..];
             let escaped = rest.starts_with("\\$") || rest.starts_with("\\\\");
-            at += if escaped { 2 } else { rest.chars().next().map_or(1, char::len_utf8) };
+            at = mark + if escaped { 2 } else { 1 };
             continue;
         };
-        let mut end = at + length;
-        let mut content = content.to_owned();
         let behind = text[end..].trim_start();
         if behind.starts_with('%') || behind.starts_with("\\%") {
             content += "\\%";
             end = text.len() - behind.len() + 1 + usize::from(behind.starts_with('\\'));
         }
         match found.last_mut() {
-            Some(last) if joins(&text[last.end..at]) => {
-                last.text = format!("{} ; {content}", last.text);
+            Some(last) if joins(&text[last.end..start]) => {
+                last.text += " ; ";
+                last.text += &content;
                 last.end = end;
             }
-            _ => found.push(Candidate { start: at, end, text: content }),
+            _ => found.push(Candidate { start, end, text: content }),
         }
         at = end;
     }
     found
 }
 
+/// Whether what stands between two formulas makes them one.
 fn joins(between: &str) -> bool {
     matches!(between.trim(), "," | "and" | "or" | ",and" | ",or" | ", and" | ", or")
 }
 
-/// The content of a formula at the start of `rest`, and its whole length.
-fn delimited<'a>(rest: &'a str, open: &str, close: &str) -> Option<(&'a str, usize)> {
-    let inner = &rest[open.len()..];
-    let mut from = 0;
-    let end = loop {
-        let end = from + inner[from..].find(close)?;
-        if !inner[..end].ends_with('\\') {
-            break end;
-        }
-        from = end + close.len();
-    };
-    let content = &inner[..end];
+/// The formula between delimiters that starts at `start`.
+fn delimited(
+    text: &str,
+    start: usize,
+    closings: &mut [Closing; DELIMITERS.len()],
+) -> Option<Candidate> {
+    let is_opened = |(open, _): &(&str, &str)| text[start..].starts_with(open);
+    let kind = DELIMITERS.iter().position(is_opened)?;
+    let (open, close) = DELIMITERS[kind];
+    let inner = start + open.len();
+    let closing = closings[kind].find(text, close, inner)?;
+    let end = closing + close.len();
+    let content = &text[inner..closing];
     // between two amounts of money there is no formula
-    let is_formula = !content.trim().is_empty()
+    let is_formula = end - start <= MAX_FORMULA_BYTES
+        && !content.trim().is_empty()
         && (open != "$"
             || !(content.contains('\n') || content.ends_with(' ') && !content.starts_with(' ')));
-    is_formula.then_some((content, open.len() + end + close.len()))
+    is_formula.then(|| Candidate { start, end, text: content.to_owned() })
 }
 
 /// `\frac{1}{2}` of numbers, which needs no delimiters.
-fn bare_fraction(rest: &str) -> Option<(&str, usize)> {
-    let sign = usize::from(rest.starts_with('-'));
-    rest[sign..].strip_prefix("\\frac{")?;
-    let first = closing_brace(rest, sign + "\\frac".len())?;
-    let second = rest[first + 1..].starts_with('{').then(|| closing_brace(rest, first + 1))??;
-    let is_number = |part: &str| {
-        let digits = part.strip_prefix('-').unwrap_or(part);
-        !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ','))
-    };
-    let numbers = [&rest[sign + 6..first], &rest[first + 2..second]];
-    numbers.into_iter().all(is_number).then(|| (&rest[..=second], second + 1))
+fn bare_fraction(text: &str, start: usize) -> Option<Candidate> {
+    let sign = usize::from(text[start..].starts_with('-'));
+    text[start + sign..].strip_prefix("\\frac")?;
+    let second = number_in_braces(text, start + sign + "\\frac".len())?;
+    let end = number_in_braces(text, second)?;
+    let is_formula = end - start <= MAX_FORMULA_BYTES;
+    is_formula.then(|| Candidate { start, end, text: text[start..end].to_owned() })
 }
+
+/// The end of a number in braces, behind them.
+fn number_in_braces(text: &str, at: usize) -> Option<usize> {
+    let inner = text[at..].strip_prefix('{')?;
+    let digits = inner.strip_prefix('-').unwrap_or(inner);
+    let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','));
+    let is_number = rest.len() < digits.len() && rest.starts_with('}');
+    is_number.then(|| text.len() - rest.len() + 1)
+}
+
+#[cfg(test)]
+mod tests;

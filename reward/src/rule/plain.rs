@@ -10,19 +10,59 @@ const MAX_BYTES: usize = 256;
 /// Signs of money before a number.
 const CURRENCIES: &str = "$€£¥₹₽₩";
 
-/// All numbers and expressions of a text, an expression before the numbers in it. Each stands at
-/// the start, after white space, an equals sign or an opening bracket or quote: `item-3` has none.
-pub(super) fn candidates(text: &str) -> Vec<Candidate> {
-    let mut found = Vec::new();
-    for (at, _) in text.char_indices() {
-        if may_follow(&text[..at]) {
-            let start = at + currency(&text[at..]);
-            let window = &text[..floor(text, start + MAX_BYTES)];
-            found.extend(expression(window, start));
-            found.extend(number(window, start));
+/// Maximum number of bytes of a sign of money, its backslash included.
+const MAX_SIGN_BYTES: usize = 4;
+
+/// The numbers and expressions that start between two places, in the order of their starts, an
+/// expression before the numbers in it. Each stands at the start, after white space, an equals sign
+/// or an opening bracket or quote: `item-3` has none.
+pub(super) fn candidates(text: &str, from: usize, to: usize) -> impl Iterator<Item = Candidate> {
+    let first = floor(text, from.saturating_sub(MAX_SIGN_BYTES));
+    let places = text[first..].char_indices().map(move |(at, _)| first + at);
+    places
+        .take_while(move |at| *at <= to)
+        .flat_map(move |at| candidates_at(text, at))
+        .filter(move |found| (from..=to).contains(&found.start))
+}
+
+/// The last candidate of a text: that with the largest end, and of those the longest.
+pub(super) fn last(text: &str) -> Option<Candidate> {
+    let mut last: Option<Candidate> = None;
+    for (at, _) in text.char_indices().rev() {
+        let is_out_of_reach = |last: &Candidate| at + MAX_SIGN_BYTES + MAX_BYTES < last.end;
+        if last.as_ref().is_some_and(is_out_of_reach) {
+            break;
+        }
+        for found in candidates_at(text, at) {
+            let is_later = |last: &Candidate| (found.end, last.start) >= (last.end, found.start);
+            if last.as_ref().is_none_or(is_later) {
+                last = Some(found);
+            }
         }
     }
-    found
+    last
+}
+
+/// The expression and the number at a place, behind its sign of money.
+fn candidates_at(text: &str, at: usize) -> impl Iterator<Item = Candidate> + use<> {
+    let found = start_at(text, at).map(|start| {
+        let window = &text[..floor(text, start + MAX_BYTES)];
+        [expression(window, start), number(window, start)]
+    });
+    found.into_iter().flatten().flatten()
+}
+
+/// Where a number or an expression may start that stands at a place.
+fn start_at(text: &str, at: usize) -> Option<usize> {
+    // most bytes of a text are no start: they are told apart without reading characters
+    let start = match text.as_bytes().get(at)? {
+        b'0'..=b'9' | b'.' | b'-' | b'(' => at,
+        b'$' | b'\\' | 0x80.. => at + currency(&text[at..]),
+        _ => return None,
+    };
+    let is_start = text[start..]
+        .starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '\u{2212}' | '('));
+    (is_start && may_follow(&text[..at])).then_some(start)
 }
 
 /// Whether a number may start behind this text; bold type is looked through.

@@ -5,23 +5,32 @@ pub(super) fn has_letters(text: &str) -> bool {
     text.chars().any(char::is_alphabetic)
 }
 
-/// Whether an answer is text without mathematics.
-pub(super) fn is_text(text: &str) -> bool {
-    let text = normalized(text);
-    !text.is_empty()
-        && !text.contains(['\\', '^', '_', '=', '{', '+', '/'])
-        && has_letters(&text)
-        && !text.chars().any(|c| c.is_ascii_digit())
-}
+/// An answer without regard to case, spaces and the style of its type.
+#[derive(PartialEq)]
+pub(super) struct NormalText(String);
 
-/// Whether two answers are the same text, without regard to case and spaces.
-pub(super) fn is_same(a: &str, b: &str) -> bool {
-    let (a, b) = (normalized(a), normalized(b));
-    !a.is_empty() && a == b
+impl NormalText {
+    pub(super) fn of(text: &str) -> Self {
+        Self(normalized(text))
+    }
+
+    /// Whether an answer is text without mathematics.
+    pub(super) fn is_words(&self) -> bool {
+        let Self(text) = self;
+        !text.is_empty()
+            && !text.contains(['\\', '^', '_', '=', '{', '+', '/'])
+            && has_letters(text)
+            && !text.chars().any(|c| c.is_ascii_digit())
+    }
+
+    /// Whether two answers are the same text.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        !self.0.is_empty() && self == other
+    }
 }
 
 /// The content of the last box, else the text after the last "answer is", else the whole text.
-pub(super) fn final_text(completion: &str) -> Option<String> {
+pub(super) fn final_text(completion: &str) -> Option<NormalText> {
     if completion.contains("\\boxed") {
         return None;
     }
@@ -31,7 +40,7 @@ pub(super) fn final_text(completion: &str) -> Option<String> {
         .filter_map(|mark| lower.rfind(mark).map(|at| at + mark.len()))
         .max();
     let answer = completion.get(after.unwrap_or(0)..).unwrap_or(completion);
-    Some(answer.to_owned()).filter(|answer| !answer.trim().is_empty())
+    (!answer.trim().is_empty()).then(|| NormalText::of(answer))
 }
 
 fn normalized(text: &str) -> String {

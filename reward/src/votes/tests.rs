@@ -112,7 +112,7 @@ fn vote_rule_reads_a_number_or_a_table_and_names_mistakes() {
     assert_eq!(no_lead(Stop::Lead), ["votes.lead is 0, wanted at least 1"]);
     assert!(no_lead(Stop::Never).is_empty());
     let certain = VoteRule { threshold: 1.0, ..rule(3, Stop::Posterior) };
-    assert_eq!(problems(certain), ["votes.threshold is 1.0, wanted above 0.5 and below 1"]);
+    assert_eq!(problems(certain), ["votes.threshold is 1, wanted above 0.5 and below 1"]);
 }
 
 /// Prefers the better of two answers ("good", "bad") with a probability that the question names,

@@ -1,5 +1,8 @@
 //! Messages between the pool and its worker threads.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use joust_engine::model::Decoder;
 use joust_schema::ids::PolicyVersion;
 
@@ -39,8 +42,8 @@ impl GroupJob {
 
 /// A message to a worker.
 pub(super) enum WorkerCommand {
-    /// Sample these groups.
-    Generate(Vec<GroupJob>),
+    /// Sample these groups, unless and until the switch is set.
+    Generate(Vec<GroupJob>, Option<Arc<AtomicBool>>),
     /// Take these weights.
     Publish(Box<Decoder>),
 }

@@ -10,6 +10,7 @@ pub(crate) mod request;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use joust_engine::Engine;
@@ -68,7 +69,7 @@ impl RolloutWorkers {
     /// template) is dropped with its reason.
     ///
     /// # Errors
-    /// [`Error::Worker`] where a worker failed.
+    /// [`Error::Worker`] where a worker failed; [`Error::Cancelled`].
     pub fn generate(
         &mut self,
         request: &GenerateRequest<'_>,
@@ -78,7 +79,7 @@ impl RolloutWorkers {
         for worker in 0..n_workers {
             let prompts = (worker..n_prompts).step_by(n_workers);
             let jobs = prompts.map(|prompt_idx| GroupJob::new(request, prompt_idx)).collect();
-            self.send(worker, WorkerCommand::Generate(jobs))?;
+            self.send(worker, WorkerCommand::Generate(jobs, request.cancelled.cloned()))?;
         }
         let mut outcomes: Vec<Option<PromptOutcome>> = (0..n_prompts).map(|_| None).collect();
         let mut so_far = RolloutProgress { n_groups_total: n_prompts, ..Default::default() };
@@ -91,6 +92,9 @@ impl RolloutWorkers {
             outcomes[prompt_idx] = Some(outcome);
             progress(so_far);
         })?;
+        if request.cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Acquire)) {
+            return Err(Error::Cancelled);
+        }
         let mut batch = RolloutBatch { n_tokens: so_far.n_tokens, ..RolloutBatch::default() };
         for outcome in outcomes.into_iter().flatten() {
             match outcome {

@@ -1,5 +1,8 @@
 //! What a caller asks of the workers, and how it follows their progress.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 
@@ -20,6 +23,8 @@ pub struct GenerateRequest<'a> {
     pub group_size: Option<u32>,
     /// Temperature; `None` takes the configured one, 0 the most probable tokens.
     pub temperature: Option<f64>,
+    /// Once it is true, the workers break off.
+    pub cancelled: Option<&'a Arc<AtomicBool>>,
 }
 
 /// Progress of a [`GenerateRequest`].

@@ -1,6 +1,8 @@
 //! Worker threads around a tiny model: the same groups for any number of threads, and failures.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use joust_engine::model::Decoder;
 use joust_engine::{Engine, EngineConfig};
@@ -13,6 +15,7 @@ use joust_schema::tables::{FinishReason, Rollout};
 use super::RolloutWorkers;
 use super::request::GenerateRequest;
 use crate::config::{ChatTemplateUse, RolloutConfig};
+use crate::error::Error;
 use crate::group::RolloutBatch;
 use crate::prompts::row::PromptRow;
 
@@ -38,15 +41,20 @@ fn prompts(n: usize) -> Vec<PromptRow> {
     (0..n).map(row).collect()
 }
 
-fn generate(workers: &mut RolloutWorkers, prompts: &[PromptRow]) -> RolloutBatch {
-    let request = GenerateRequest {
+fn request(prompts: &[PromptRow]) -> GenerateRequest<'_> {
+    GenerateRequest {
         step: 4,
         policy_version: PolicyVersion(9),
         prompts,
         seed: Seed::new(1),
         group_size: None,
         temperature: None,
-    };
+        cancelled: None,
+    }
+}
+
+fn generate(workers: &mut RolloutWorkers, prompts: &[PromptRow]) -> RolloutBatch {
+    let request = request(prompts);
     let mut seen = Vec::new();
     let batch = workers.generate(&request, &mut |at| seen.push(at.n_groups)).unwrap();
     assert_eq!(seen, (1..=prompts.len()).collect::<Vec<_>>());
@@ -79,6 +87,18 @@ fn generate_returns_whole_groups_in_order() {
         assert!(full || row.finish_reason == FinishReason::Stop);
     }
     assert_ne!(rows[0].completion_token_ids, rows[1].completion_token_ids);
+}
+
+#[test]
+fn generate_breaks_off_when_it_is_cancelled_and_leaves_nothing_behind() {
+    let (mut workers, prompts) = (workers(&config(2)), prompts(5));
+    let whole = rows(&generate(&mut workers, &prompts));
+    let (cancelled, mut n_groups) = (Arc::new(AtomicBool::new(true)), 0);
+    let request = GenerateRequest { cancelled: Some(&cancelled), ..request(&prompts) };
+    let broken_off = workers.generate(&request, &mut |at| n_groups = at.n_groups);
+    assert!(matches!(broken_off, Err(Error::Cancelled)));
+    assert_eq!(n_groups, 0, "no token was sampled");
+    assert_eq!(rows(&generate(&mut workers, &prompts)), whole);
 }
 
 #[test]

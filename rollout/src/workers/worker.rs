@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Receiver, Sender};
 use joust_engine::{Engine, Error as EngineError, Request, RequestId, SamplingParams};
@@ -23,7 +24,11 @@ pub(super) fn run(
 ) {
     for command in commands {
         let result = catch_unwind(AssertUnwindSafe(|| match command {
-            WorkerCommand::Generate(jobs) => generate(&mut engine, config, jobs, reports),
+            WorkerCommand::Generate(jobs, cancelled) => {
+                let is_cancelled =
+                    || cancelled.as_ref().is_some_and(|switch| switch.load(Ordering::Acquire));
+                generate(&mut engine, config, jobs, &is_cancelled, reports)
+            }
             WorkerCommand::Publish(weights) => engine.publish(&weights),
         }));
         if !matches!(result, Ok(Ok(()))) {
@@ -47,11 +52,13 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     format!("panicked: {}", text.unwrap_or("no message").lines().next().unwrap_or_default())
 }
 
-/// Samples all groups; each is reported once it is complete.
+/// Samples all groups; each is reported once it is complete. Those that are not complete when the
+/// command is cancelled are given up.
 fn generate(
     engine: &mut Engine,
     config: &RolloutConfig,
     jobs: Vec<GroupJob>,
+    is_cancelled: &dyn Fn() -> bool,
     reports: &Sender<WorkerReport>,
 ) -> Result<(), EngineError> {
     // a resumed run has no prefixes of earlier steps: it must give the same numbers
@@ -73,6 +80,10 @@ fn generate(
         }
     }
     while engine.has_work() {
+        if is_cancelled() {
+            engine.clear();
+            return Ok(());
+        }
         for sample in engine.step()? {
             let id = sample.request_id;
             let requested = "samples belong to requests that were made. This is a bug.";

@@ -8,6 +8,7 @@ use joust_schema::seed::Seed;
 use super::scored::answer_text;
 use crate::config::train::TrainRun;
 use crate::error::Error;
+use crate::stop::StopSwitch;
 
 /// Held-out prompts, and the settings of sampling.
 pub(crate) struct Evaluation {
@@ -61,12 +62,14 @@ impl Evaluation {
         Ok(Some(Self { prompts, samples: config.eval.samples, temperature }))
     }
 
-    /// Samples completions of every prompt. The draws are the same at every step.
+    /// Samples completions of every prompt. The draws are the same at every step. `None` where a
+    /// stop broke it off.
     pub(crate) fn run(
         &self,
         workers: &mut RolloutWorkers,
         seed: Seed,
-    ) -> Result<EvaluationResult, Error> {
+        stop: &StopSwitch,
+    ) -> Result<Option<EvaluationResult>, Error> {
         let request = GenerateRequest {
             step: 0,
             policy_version: PolicyVersion(0),
@@ -74,8 +77,12 @@ impl Evaluation {
             seed: seed.child("eval", 0),
             group_size: Some(self.samples),
             temperature: Some(self.temperature),
+            cancelled: Some(stop.flag()),
         };
-        let batch = workers.generate(&request, &mut |_| {})?;
+        let batch = match workers.generate(&request, &mut |_| {}) {
+            Err(joust_rollout::Error::Cancelled) => return Ok(None),
+            batch => batch?,
+        };
         // prompts that were dropped count as wrong
         let n_wanted = self.prompts.len() * self.samples as usize;
         let n_correct = batch
@@ -86,9 +93,9 @@ impl Evaluation {
                 group.completions.iter().filter(|row| rule::is_correct(&answer_text(row), answer))
             })
             .count();
-        Ok(EvaluationResult {
+        Ok(Some(EvaluationResult {
             accuracy: n_correct as f64 / n_wanted as f64,
             mean_length: batch.n_tokens as f64 / n_wanted as f64,
-        })
+        }))
     }
 }

@@ -75,8 +75,8 @@ pub fn start(
     let found = run.rewind_to_newest()?;
     let (policy, engines) = match (&found, fresh) {
         (Some((_, path)), _) => {
-            let files = folder::open(path)?;
-            with_engines(files.decoder(device, Kind::Float)?)?
+            let read = || folder::open(path)?.decoder(device, Kind::Float);
+            with_engines(read().map_err(|error| run.bad_checkpoint(error.into()))?)?
         }
         (None, Some(fresh)) => fresh,
         (None, None) => with_engines(origin.duplicate(device, Kind::Float)?)?,
@@ -86,7 +86,8 @@ pub fn start(
     let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps)?;
     let state = match &found {
         Some((step, path)) => {
-            let state: TrainingState = checkpoint::restore(&mut trainer, path)?;
+            let state: TrainingState = checkpoint::restore(&mut trainer, path)
+                .map_err(|error| run.bad_checkpoint(error.into()))?;
             prompts.seek(state.cursor)?;
             observer.observe(Event::Resumed { step: *step });
             observer.observe(Event::ConfigChanged { changes: &run.changes() });
@@ -104,7 +105,7 @@ pub fn start(
         n_steps,
         inputs,
         checkpoints: CheckpointClock::new(&config.checkpoint, Instant::now()),
-        saved: state.step,
+        is_saved: true,
         config,
         run,
         seed,

@@ -1,8 +1,10 @@
 //! The state of a training run between steps, and its results.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use joust_rollout::PromptCursor;
+use joust_trainer::Metrics;
 use serde::{Deserialize, Serialize};
 
 use super::scored::ScoredGroup;
@@ -20,6 +22,27 @@ pub(super) struct TrainingState {
     pub(super) accuracy_before: Option<f64>,
     /// Newest accuracy on held-out prompts.
     pub(super) accuracy: Option<f64>,
+    /// The metrics of the last step if a stop broke off the evaluation after it, which is to be
+    /// repeated; they are logged after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unevaluated: Option<UnloggedMetrics>,
+}
+
+/// Metrics as JSON has them: `None` is a number that is not finite.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct UnloggedMetrics(BTreeMap<String, Option<f64>>);
+
+impl From<Metrics> for UnloggedMetrics {
+    fn from(metrics: Metrics) -> Self {
+        let finite = |value: f64| value.is_finite().then_some(value);
+        Self(metrics.into_iter().map(|(name, value)| (name, finite(value))).collect())
+    }
+}
+
+impl From<UnloggedMetrics> for Metrics {
+    fn from(UnloggedMetrics(metrics): UnloggedMetrics) -> Self {
+        metrics.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect()
+    }
 }
 
 /// How the loop of a start has ended.

@@ -48,14 +48,15 @@ pub struct Training {
     /// Number of steps of the whole run.
     pub(super) n_steps: u64,
     pub(super) checkpoints: CheckpointClock,
-    /// The step of the newest checkpoint.
-    pub(super) saved: u64,
+    /// Whether the newest checkpoint, or the start without one, has the state.
+    pub(super) is_saved: bool,
     /// The groups of the last step, for the closing summary.
     pub(super) last_groups: Vec<ScoredGroup>,
 }
 
 impl Training {
-    /// Runs to the last step, or to the end of the step in which it is asked to stop.
+    /// Runs to the last step, or to the end of the step in which it is asked to stop. A stop breaks
+    /// off an evaluation, which a later start repeats.
     ///
     /// # Errors
     /// The first failure of a stage, of a record or of the export; a later start resumes from the
@@ -93,12 +94,20 @@ impl Training {
     ) -> Result<RunEnd, Error> {
         let n_steps = self.n_steps;
         observer.observe(Event::LoopStarted { step: self.state.step, n_steps });
-        if self.state.step == 0 && !stop.is_asked() {
+        if self.state.step == 0 {
             let mut metrics = Metrics::new();
-            self.state.accuracy_before = self.evaluate(&mut metrics)?;
-            self.state.accuracy = self.state.accuracy_before;
+            if self.evaluate(&mut metrics, stop)? {
+                self.state.accuracy_before = self.state.accuracy;
+            }
             if !metrics.is_empty() {
                 self.run.log(0, &metrics)?;
+            }
+        }
+        if let Some(metrics) = self.state.unevaluated.clone() {
+            // a start before this one may have come further
+            self.run.forget_metrics_from(self.state.step)?;
+            if !self.finish_step(metrics.into(), true, stop, observer)? {
+                return Ok(RunEnd::Stopped);
             }
         }
         while self.state.step < n_steps {
@@ -106,31 +115,48 @@ impl Training {
                 self.save_interim()?;
                 return Ok(RunEnd::Stopped);
             }
-            let Some(mut metrics) = self.step(observer)? else {
+            let Some(metrics) = self.step(observer)? else {
                 break;
             };
-            let step = self.state.step;
-            let is_last = step == n_steps || self.prompts.is_exhausted();
             let every = self.config.eval.every;
-            if is_last || (every > 0 && step.is_multiple_of(every)) {
-                self.state.accuracy = self.evaluate(&mut metrics)?.or(self.state.accuracy);
-            }
-            self.run.log(step, &metrics)?;
-            let eval_accuracy = self.state.accuracy;
-            observer.observe(Event::StepFinished {
-                step,
-                n_steps,
-                metrics: &metrics,
-                eval_accuracy,
-            });
-            if let Some(retention) = self.checkpoints.due(step, is_last, Instant::now()) {
-                self.save(retention)?;
+            let is_due = every > 0 && self.state.step.is_multiple_of(every);
+            if !self.finish_step(metrics, is_due, stop, observer)? {
+                return Ok(RunEnd::Stopped);
             }
         }
         if self.state.step < self.config.train.steps {
             observer.observe(Event::PromptsExhausted);
         }
         Ok(RunEnd::Finished)
+    }
+
+    /// Evaluates after a step if that is due, and after the last one; then logs its metrics. False
+    /// where a stop broke the evaluation off: the state is saved, and its next start repeats it.
+    fn finish_step(
+        &mut self,
+        mut metrics: Metrics,
+        is_evaluation_due: bool,
+        stop: &StopSwitch,
+        observer: &mut dyn Observer,
+    ) -> Result<bool, Error> {
+        let (step, n_steps) = (self.state.step, self.n_steps);
+        let is_last = step == n_steps || self.prompts.is_exhausted();
+        if (is_last || is_evaluation_due) && !self.evaluate(&mut metrics, stop)? {
+            tracing::info!(step, "The evaluation is broken off; the next start repeats it.");
+            self.state.unevaluated = Some(metrics.into());
+            self.save_interim()?;
+            return Ok(false);
+        }
+        if self.state.unevaluated.take().is_some() {
+            self.is_saved = false;
+        }
+        self.run.log(step, &metrics)?;
+        let eval_accuracy = self.state.accuracy;
+        observer.observe(Event::StepFinished { step, n_steps, metrics: &metrics, eval_accuracy });
+        if let Some(retention) = self.checkpoints.due(step, is_last, Instant::now()) {
+            self.save(retention)?;
+        }
+        Ok(true)
     }
 
     /// One step: sample, score, train, record. `None` if no prompts are left.
@@ -159,6 +185,7 @@ impl Training {
         self.run.check()?;
         records::write(&self.run, step, &scored, &tables)?;
 
+        self.is_saved = false;
         self.state.step = step;
         self.state.cursor = self.prompts.cursor();
         self.state.num_tokens += scored.n_tokens as u64;
@@ -201,6 +228,7 @@ impl Training {
             seed: self.seed,
             group_size: None,
             temperature: None,
+            cancelled: None,
         };
         let batch =
             self.workers.generate(&request, &mut |_| observer.observe(Event::Progressed))?;
@@ -275,16 +303,20 @@ impl Training {
         Ok(metrics)
     }
 
-    fn evaluate(&mut self, metrics: &mut Metrics) -> Result<Option<f64>, Error> {
+    /// Measures the policy if the config has held-out prompts. False where a stop broke it off.
+    fn evaluate(&mut self, metrics: &mut Metrics, stop: &StopSwitch) -> Result<bool, Error> {
         let Some(evaluation) = &self.evaluation else {
-            return Ok(None);
+            return Ok(true);
         };
         let began = Instant::now();
-        let measured = evaluation.run(&mut self.workers, self.seed)?;
+        let Some(measured) = evaluation.run(&mut self.workers, self.seed, stop)? else {
+            return Ok(false);
+        };
+        self.state.accuracy = Some(measured.accuracy);
         metrics.insert("eval/accuracy".to_owned(), measured.accuracy);
         metrics.insert("eval/completions/mean_length".to_owned(), measured.mean_length);
         metrics.insert("time/eval_s".to_owned(), began.elapsed().as_secs_f64());
-        Ok(Some(measured.accuracy))
+        Ok(true)
     }
 
     fn save(&mut self, retention: Retention) -> Result<(), Error> {
@@ -299,14 +331,14 @@ impl Training {
             &self.state,
             retention,
         )?;
-        self.saved = step;
+        self.is_saved = true;
         self.checkpoints.written(began, Instant::now());
         Ok(())
     }
 
     /// Saves the state after the last complete step, unless it is saved already.
     fn save_interim(&mut self) -> Result<(), Error> {
-        match self.state.step == self.saved {
+        match self.is_saved {
             true => Ok(()),
             false => self.save(self.checkpoints.interim()),
         }

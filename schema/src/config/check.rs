@@ -133,13 +133,13 @@ impl Check<'_> {
             (Shape::Table(keys), Value::Table(table)) => self.table(at, table, keys),
             (Shape::Choice(choices), _) => self.choice(at, value, choices),
             (Shape::Integer(bounds), Value::Integer(number)) => {
-                self.number(at, *number as f64, value, bounds);
+                self.number(at, *number as f64, &seen(value), bounds);
             }
             (Shape::Number(bounds), Value::Integer(number)) => {
-                self.number(at, *number as f64, value, bounds);
+                self.number(at, *number as f64, &seen_number(*number as f64), bounds);
             }
             (Shape::Number(bounds), Value::Float(number)) => {
-                self.number(at, *number, value, bounds);
+                self.number(at, *number, &seen_number(*number), bounds);
             }
             (Shape::List { items, .. }, Value::Array(values)) => {
                 for (idx, value) in values.iter().enumerate() {
@@ -170,11 +170,10 @@ impl Check<'_> {
         self.add(at, Fault::Value { seen, wanted, meant: None });
     }
 
-    fn number(&mut self, at: &str, number: f64, value: &Value, bounds: &Bounds) {
-        if bounds.contain(number) {
-            return;
+    fn number(&mut self, at: &str, number: f64, seen: &str, bounds: &Bounds) {
+        if !bounds.contain(number) {
+            self.wrong(at, seen, &bounds.wanted(number));
         }
-        self.wrong(at, &seen(value), &bounds.wanted(number));
     }
 
     fn choice(&mut self, at: &str, value: &Value, choices: &[Choice]) {
@@ -195,6 +194,16 @@ fn seen(value: &Value) -> String {
         Value::Table(_) => "a table".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         value => value.to_string().replace('\n', " "),
+    }
+}
+
+/// The value of a key that takes any number: the same for `-5` in a file and for the -5.0 that it is
+/// read as, so that nobody is told of it twice.
+fn seen_number(number: f64) -> String {
+    match number.abs() {
+        size if size == 0.0 || (1e-6..1e15).contains(&size) => number.to_string(),
+        size if size.is_finite() => format!("{number:e}"),
+        _ => seen(&Value::Float(number)),
     }
 }
 

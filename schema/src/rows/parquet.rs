@@ -5,13 +5,14 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::error::ArrowError;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::LogicalType;
 
 use super::json::parse_row;
 use super::row::{EachRow, Place};
@@ -35,8 +36,18 @@ pub(super) fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Res
             format!("none of the columns {} (there are: {})", columns.join(", "), names.join(", "));
         return Err(Error::bad_file(path, text));
     }
+    let types = builder.parquet_schema().root_schema().get_fields();
+    let is_uuid = |&&idx: &&usize| {
+        let stored = schema.fields()[idx].data_type();
+        let meant = types[idx].get_basic_info().logical_type_ref();
+        *stored == DataType::FixedSizeBinary(16) && meant == Some(&LogicalType::Uuid)
+    };
+    let uuids: Vec<&str> = wanted.iter().filter(is_uuid).map(|&idx| names[idx].as_str()).collect();
     for &idx in &wanted {
         let field = &schema.fields()[idx];
+        if uuids.contains(&field.name().as_str()) {
+            continue;
+        }
         if let Some(part) = unreadable(field.data_type()) {
             let text = format!("column `{}` holds {part}, which is not read", field.name());
             return Err(Error::bad_file(path, text));
@@ -52,7 +63,7 @@ pub(super) fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Res
             let places = format!("columns {}, after row {n_rows}", names.join(", "));
             Error::bad_file(path, format!("{places}: {error}"))
         })?;
-        let batch = with_text(&batch, |row| Place::Row(n_rows + row), path)?;
+        let batch = with_text(&batch, &uuids, |row| Place::Row(n_rows + row), path)?;
         let bad = |error: arrow::error::ArrowError| Error::bad_file(path, error);
         let mut writer =
             WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
@@ -73,14 +84,20 @@ pub(super) fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Res
     Ok(())
 }
 
-/// The rows with text in place of binary: writers without annotations store text as binary.
+/// The rows with text in place of binary, because writers without annotations store text as binary,
+/// and in place of UUIDs.
 fn with_text(
     batch: &RecordBatch,
+    uuids: &[&str],
     place: impl Fn(usize) -> Place,
     path: &Path,
 ) -> Result<RecordBatch, Error> {
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        if uuids.contains(&field.name().as_str()) {
+            columns.push((field.name().clone(), uuid_text(column)));
+            continue;
+        }
         let wanted = as_text(field.data_type());
         if wanted == *field.data_type() {
             columns.push((field.name().clone(), Arc::clone(column)));
@@ -96,6 +113,17 @@ fn with_text(
         columns.into_iter().map(|(name, column)| (name, column, true)),
     )
     .map_err(|error| Error::bad_file(path, error))
+}
+
+/// UUIDs as text, in the form of RFC 9562: 8-4-4-4-12 hexadecimal digits.
+fn uuid_text(column: &ArrayRef) -> ArrayRef {
+    let text = |bytes: &[u8]| {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+        format!("{a}-{b}-{c}-{d}-{e}")
+    };
+    let texts = column.as_fixed_size_binary().iter().map(|uuid| uuid.map(text));
+    Arc::new(texts.collect::<StringArray>())
 }
 
 /// Another type of the same values; invalid text is an error, not a null.

@@ -165,6 +165,24 @@ fn parquet_text_without_annotation_is_text() {
 }
 
 #[test]
+fn parquet_uuids_are_text() {
+    for name in ["uuids.parquet", "plain_uuids.parquet"] {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
+        let path = std::path::Path::new(golden).join(name);
+        let rows = |row: &Row| Ok((row.id("id")?, row.id("text")?));
+        let rows = read_all(&path, &["id", "text"], rows).unwrap();
+        assert_eq!(rows.len(), 6);
+        assert_eq!(rows[4].0.as_deref(), Some("00000000-0000-0000-0000-000000000000"));
+        for (idx, (uuid, text)) in rows.into_iter().enumerate() {
+            assert_eq!(uuid, text, "{name} {idx}");
+        }
+        // bytes that nobody calls a UUID are none
+        let refused = read_all(&path, &["bytes"], |row| row.id("bytes")).unwrap_err().to_string();
+        assert!(refused.contains("column `bytes` holds values of the type"), "{refused}");
+    }
+}
+
+#[test]
 fn parquet_columns_that_nobody_asks_for_do_not_matter() {
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
     let times: ArrayRef =

@@ -28,6 +28,7 @@ use crate::dump::recorder::Restored;
 use crate::group::{NewGroup, known_answer};
 use crate::heavy;
 use crate::judged::{CohortRecord, GroupKey, Judged, problem_of};
+use crate::metrics::ServerMetrics;
 use crate::problem::Problem;
 
 /// Maximum time between two checks of the clock task whether the barrier still exists.
@@ -212,7 +213,7 @@ impl Barrier {
         let (ticket, events) = state.cohorts.join(now, new)?;
         state.waiting.insert(ticket, send);
         state.stall.moved(now);
-        let complete = state.handle(events);
+        let complete = state.handle(events, &self.shared.scorer.metrics);
         drop(state);
         self.shared.judge(complete);
         self.shared.changed.notify_one();
@@ -281,7 +282,7 @@ struct CompleteCohort {
 
 impl BarrierState {
     /// Answers requests as the events say, and returns the groups that are ready to be judged.
-    fn handle(&mut self, events: Vec<ScoredEvent>) -> Vec<CompleteCohort> {
+    fn handle(&mut self, events: Vec<ScoredEvent>, metrics: &ServerMetrics) -> Vec<CompleteCohort> {
         let mut complete = Vec::new();
         for event in events {
             match event {
@@ -293,6 +294,14 @@ impl BarrierState {
                     if let Some(waiting) = self.waiting.remove(&ticket) {
                         let _ = waiting.send(answer);
                     }
+                }
+                CohortEvent::Forgotten { n_members } => {
+                    metrics.count_forgotten_group();
+                    tracing::info!(
+                        n_members,
+                        "A group of single completions is forgotten: its clients have gone, and \
+                         none has tried again for serve.retry_s."
+                    );
                 }
             }
         }
@@ -343,7 +352,7 @@ impl BarrierShared {
     ) {
         let mut state = self.lock();
         let events = change(&mut state.cohorts, self.started.elapsed());
-        let complete = state.handle(events);
+        let complete = state.handle(events, &self.scorer.metrics);
         drop(state);
         self.judge(complete);
     }

@@ -18,12 +18,12 @@ use super::members::{
     CohortMember, DigestedText, Membership, NewMember, RequestNumber, RetryRules, TextMatch,
     has_unsure_twins, place,
 };
-use super::open::OpenCounts;
 use super::stage::{Cohort, CohortStage};
 use super::terms::{
     CohortConfig, CohortEvent, CohortId, CohortKey, Incomplete, MemberAnswer, MemberName, Ticket,
 };
 use crate::problem::Problem;
+use crate::share_counts::ShareCounts;
 
 /// Position of a member: its group, and its index there.
 type MemberPosition = (CohortId, usize);
@@ -37,11 +37,11 @@ pub(crate) struct Cohorts<R, Q = ()> {
     /// Groups by the time at which their stage ends.
     deadlines: BTreeSet<(Duration, CohortId)>,
     /// Groups that are collected or judged.
-    open: OpenCounts,
+    open: ShareCounts,
     /// The member that each request waits for.
     tickets: BTreeMap<Ticket, MemberPosition>,
     /// Size of the completions that wait for their groups.
-    n_bytes: usize,
+    bytes: ShareCounts,
     n_cohorts: u64,
     n_tickets: u64,
 }
@@ -54,9 +54,9 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             cohorts: BTreeMap::new(),
             by_key: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            open: OpenCounts::default(),
+            open: ShareCounts::default(),
             tickets: BTreeMap::new(),
-            n_bytes: 0,
+            bytes: ShareCounts::default(),
             n_cohorts: 0,
             n_tickets: 0,
         }
@@ -170,14 +170,16 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         if found.is_none() && matches!(new.key, CohortKey::Given { .. }) && !ids.is_empty() {
             return Err(Problem::GroupClosed);
         }
-        if found.is_none() && !self.open.has_room(&new.share, self.config.max_open) {
+        if found.is_none() && !self.open.has_room(&new.share, 1, self.config.max_open) {
             return Err(Problem::TooManyCohorts);
         }
         let n_more = new.completion.n_bytes() + found.map_or(new.question_bytes, |_| 0);
-        if self.n_bytes > 0 && self.n_bytes + n_more > self.config.max_bytes {
-            return Err(Problem::TooManyBytes { limit: self.config.max_bytes });
+        let share = found.map_or(&new.share, |id| &self.cohorts[&id].share);
+        let limit = self.config.max_bytes;
+        if self.bytes.n() > 0 && !self.bytes.has_room(share, n_more, limit) {
+            return Err(Problem::TooManyBytes { limit });
         }
-        self.n_bytes += n_more;
+        self.bytes.add(share, n_more);
         let member = CohortMember::new(new.name, new.completion);
         if let Some(id) = found {
             let members = &mut self.cohort_mut(id).members;
@@ -193,7 +195,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
 
     /// Begins to collect a group.
     fn begin(&mut self, now: Duration, mut cohort: Cohort<R, Q>) -> CohortId {
-        self.open.add(&cohort.share);
+        self.open.add(&cohort.share, 1);
         let until = now + self.config.collect;
         cohort.stage = CohortStage::Collecting { until, settled: None, abandoned: None };
         self.insert(cohort)
@@ -243,13 +245,13 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         let (key, question_bytes) = (cohort.key.clone(), cohort.question_bytes);
         let mut next = Cohort::new(key.clone(), cohort.question_hash, beyond);
         next.share = cohort.share.clone();
-        self.n_bytes -= n_bytes + question_bytes;
+        self.bytes.remove(&next.share, n_bytes + question_bytes);
         self.index_tickets(id);
         let mut events = Vec::new();
         if !next.members.is_empty() {
             next.question = Some(question.clone());
             next.question_bytes = question_bytes;
-            self.n_bytes += question_bytes;
+            self.bytes.add(&next.share, question_bytes);
             events = self.begin_next(now, next);
         }
         events.push(CohortEvent::Judge { cohort: id, key, question, members });
@@ -295,7 +297,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             events.extend(member.tickets().map(answer_of));
             member.answer = Some(answer);
         }
-        self.open.remove(&cohort.share);
+        self.open.remove(&cohort.share, 1);
         self.set_stage(id, CohortStage::Over { until });
         events
     }
@@ -348,6 +350,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             if let CohortStage::Collecting { until, settled, abandoned } = cohort.stage {
                 if abandoned.is_some_and(|end| end <= now) {
                     self.forget(id);
+                    events.push(CohortEvent::Forgotten { n_members: seen });
                     continue;
                 }
                 let is_enough = seen >= self.config.group_size
@@ -395,9 +398,9 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         if let Some(deadline) = cohort.stage.deadline() {
             self.deadlines.remove(&(deadline, id));
         }
-        self.n_bytes -= cohort.n_bytes();
+        self.bytes.remove(&cohort.share, cohort.n_bytes());
         if !matches!(cohort.stage, CohortStage::Over { .. }) {
-            self.open.remove(&cohort.share);
+            self.open.remove(&cohort.share, 1);
         }
         if let Some(ids) = self.by_key.get_mut(&cohort.key) {
             ids.retain(|other| *other != id);

@@ -5,7 +5,6 @@ mod answers;
 pub(crate) mod barrier;
 pub(crate) mod machine;
 pub(crate) mod members;
-mod open;
 mod stage;
 pub(crate) mod stall;
 pub mod terms;

@@ -114,4 +114,10 @@ pub(crate) enum CohortEvent<R, Q = ()> {
     },
     /// Answer the request that waits under the ticket.
     Answer(Ticket, MemberAnswer<R>),
+    /// Nothing is to be done: a group of so many members was forgotten, because no request has
+    /// waited for it for [`CohortConfig::retry`].
+    Forgotten {
+        /// Number of members.
+        n_members: usize,
+    },
 }

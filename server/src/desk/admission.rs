@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::problem::Problem;
+use crate::share_counts::ShareCounts;
 
 use joust_reward::arena::{GroupRequest, GroupWork};
 use joust_reward::prompt;
@@ -51,7 +52,8 @@ pub(crate) struct Admission {
     limits: Limits,
     n_groups: usize,
     n_tokens: u64,
-    n_bytes: usize,
+    /// Size of the texts of those groups.
+    bytes: ShareCounts,
     /// Number of groups per tenant, or per address where there are no tokens.
     of_shares: BTreeMap<String, usize>,
     /// Tokens of finished groups and the seconds they took, as decaying sums.
@@ -68,7 +70,7 @@ impl Admission {
             of_shares: BTreeMap::new(),
             n_groups: 0,
             n_tokens: 0,
-            n_bytes: 0,
+            bytes: ShareCounts::default(),
             done: (0.0, 0.0),
             n_done: 0,
             since: Duration::ZERO,
@@ -90,7 +92,8 @@ impl Admission {
     /// # Errors
     /// [`Problem::QueueFull`]; nothing has changed then. While no group is admitted, a group of any
     /// size is. A tenant (without tokens: an address) without an admitted group may exceed the
-    /// limit of groups, by up to a quarter of the limit for all of those together.
+    /// limit of groups, by up to a quarter of the limit for all of those together; one with little
+    /// text that of the texts, likewise.
     pub(crate) fn try_admit(
         &mut self,
         now: Duration,
@@ -103,10 +106,10 @@ impl Admission {
         if self.n_groups >= groups + beside {
             return full(format!("the queue of {groups} groups is full"));
         }
-        if self.n_groups > 0 && self.n_bytes + work.bytes > bytes {
+        if self.n_groups > 0 && !self.bytes.has_room(share, work.bytes, bytes) {
             return full(format!(
                 "the groups that are queued or judged take {} MiB, and {} may (serve.body_mib)",
-                self.n_bytes >> 20,
+                self.bytes.n() >> 20,
                 bytes >> 20
             ));
         }
@@ -138,7 +141,7 @@ impl Admission {
         }
         self.n_groups += 1;
         self.n_tokens = self.n_tokens.saturating_add(work.tokens);
-        self.n_bytes += work.bytes;
+        self.bytes.add(share, work.bytes);
         *self.of_shares.entry(share.to_owned()).or_default() += 1;
     }
 
@@ -158,7 +161,7 @@ impl Admission {
     pub(crate) fn release(&mut self, share: &str, work: Workload) {
         self.n_groups -= 1;
         self.n_tokens = self.n_tokens.saturating_sub(work.tokens);
-        self.n_bytes -= work.bytes;
+        self.bytes.remove(share, work.bytes);
         if let Some(own) = self.of_shares.get_mut(share) {
             *own -= 1;
             if *own == 0 {
@@ -226,7 +229,10 @@ mod tests {
         admission.try_admit(SECOND, "a", bytes(600)).unwrap();
         admission.try_admit(SECOND, "b", bytes(400)).unwrap();
         refused(admission.try_admit(SECOND, "b", bytes(1)));
-        assert_eq!(admission.n_bytes, 1000);
+        // who holds little has a quarter more
+        admission.try_admit(SECOND, "c", bytes(250)).unwrap();
+        refused(admission.try_admit(SECOND, "d", bytes(1)));
+        assert_eq!(admission.bytes.n(), 1250);
     }
 
     #[test]

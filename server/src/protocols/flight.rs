@@ -15,7 +15,10 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
+use axum::extract::{Request as HttpRequest, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response as HttpResponse};
+use axum::routing::{MethodRouter, any_service};
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 use joust_schema::table::Table as _;
@@ -23,7 +26,8 @@ use joust_schema::tables::Reward;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::group_stream::{self, Answering, StreamEvent};
-use super::{ipc, streams};
+use super::{grpc_body, ipc, streams};
+use crate::body_budget::BodyHolder;
 use crate::client::Client;
 use crate::input::MAX_BODY_BYTES;
 use crate::problem::Problem;
@@ -38,11 +42,26 @@ const SCORE: &str = "score";
 /// The Flight service.
 pub(crate) struct Flight(ServerState);
 
-/// The service, as axum takes it.
-pub(crate) fn service(state: ServerState) -> FlightServiceServer<Flight> {
-    FlightServiceServer::new(Flight(state))
+/// The service, as axum takes it. Messages have a share of the memory for bodies while they are
+/// read, whatever the method.
+pub(crate) fn service(state: ServerState) -> MethodRouter<ServerState> {
+    let service = FlightServiceServer::new(Flight(state.clone()))
         .max_decoding_message_size(MAX_BODY_BYTES)
-        .max_encoding_message_size(MAX_BODY_BYTES)
+        .max_encoding_message_size(MAX_BODY_BYTES);
+    any_service(service).layer(middleware::from_fn_with_state(state, count_body))
+}
+
+/// Has the body of a request counted; the request's holder is among its extensions then.
+async fn count_body(
+    State(state): State<ServerState>,
+    mut request: HttpRequest,
+    next: Next,
+) -> HttpResponse {
+    let client = request.extensions().get::<Client>().cloned().unwrap_or_default();
+    let holder = state.bodies.holder(&client);
+    let share = holder.share();
+    request.extensions_mut().insert(holder);
+    next.run(request.map(|body| grpc_body::counted(body, share))).await
 }
 
 /// A problem as a gRPC response, for refusals before the service is called.
@@ -141,6 +160,8 @@ impl FlightService for Flight {
         request: Request<Streaming<FlightData>>,
     ) -> FlightResult<Self::DoExchangeStream> {
         let client = request.extensions().get::<Client>().cloned().unwrap_or_default();
+        let holder = request.extensions().get::<BodyHolder>().cloned();
+        let holder = holder.unwrap_or_else(|| self.0.bodies.holder(&client));
         let mut messages = request.into_inner();
         let limit = self.0.scorer.config.timeout;
         let first = tokio::select! {
@@ -156,7 +177,7 @@ impl FlightService for Flight {
             answer: |labels, result| streams::reward_batch(&labels, result),
             n_bytes: RecordBatch::get_array_memory_size,
         };
-        let groups = streams::groups_of_batches(batches(messages));
+        let groups = streams::groups_of_batches(batches(messages), holder.share());
         let events = group_stream::answers(self.0.clone(), client, groups, answering);
         let rewards = events.filter_map(|event| async {
             match event {

@@ -1,5 +1,8 @@
 //! Lines of a limited length out of bytes that arrive in pieces. Pure.
 
+/// Memory that is kept for further lines.
+const KEPT_BYTES: usize = 64 << 10;
+
 /// Splits bytes into lines.
 pub(crate) struct LineSplitter {
     max_bytes: usize,
@@ -26,9 +29,6 @@ impl LineSplitter {
 
     /// Takes a piece in, once [`LineSplitter::next`] has returned all lines of the pieces before.
     pub(crate) fn push(&mut self, piece: &[u8]) {
-        self.bytes.drain(..self.start);
-        self.searched -= self.start;
-        self.start = 0;
         self.bytes.extend_from_slice(piece);
     }
 
@@ -44,10 +44,23 @@ impl LineSplitter {
             return Err(TooLong);
         }
         self.searched = end.map_or(self.bytes.len(), |end| end + 1);
-        Ok(end.map(|end| {
-            let start = std::mem::replace(&mut self.start, end + 1);
-            &self.bytes[start..end]
-        }))
+        let Some(end) = end else {
+            self.forget_lines();
+            return Ok(None);
+        };
+        let start = std::mem::replace(&mut self.start, end + 1);
+        Ok(Some(&self.bytes[start..end]))
+    }
+
+    /// Gives the memory of the lines back that were returned: the next piece may come late.
+    fn forget_lines(&mut self) {
+        self.bytes.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
+        let n_wanted = (2 * self.bytes.len()).max(KEPT_BYTES);
+        if self.bytes.capacity() > 2 * n_wanted {
+            self.bytes.shrink_to(n_wanted);
+        }
     }
 
     /// The bytes after the last line end, if any.

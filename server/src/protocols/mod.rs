@@ -6,6 +6,7 @@ pub(crate) mod chat_text;
 pub(crate) mod comparable;
 pub(crate) mod flight;
 pub(crate) mod group_stream;
+pub(crate) mod grpc_body;
 pub(crate) mod ipc;
 pub(crate) mod jobs;
 pub(crate) mod lines;

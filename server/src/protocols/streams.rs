@@ -63,6 +63,24 @@ fn cut_off(error: &axum::Error) -> Problem {
     Problem::Malformed(format!("the body broke off: {error}"))
 }
 
+/// The next piece of a body of which `n_bytes` are kept; `share` is that of those bytes, and grows
+/// by the piece.
+///
+/// # Errors
+/// [`Problem::Malformed`] if the body breaks off; [`Problem::TooManyBodies`].
+async fn next_piece(
+    body: &mut BodyDataStream,
+    n_bytes: usize,
+    share: &mut BodyShare,
+) -> Result<Option<Bytes>, Problem> {
+    // the next piece may come late: what was read has gone
+    share.resize(n_bytes)?;
+    let Some(piece) = body.next().await else { return Ok(None) };
+    let piece = piece.map_err(|error| cut_off(&error))?;
+    share.resize(n_bytes + piece.len())?;
+    Ok(Some(piece))
+}
+
 /// Data of a line that its answer needs beside the result.
 #[derive(Clone, Copy)]
 struct LineTag {
@@ -76,7 +94,8 @@ fn score_json_lines(state: ServerState, client: Client, body: BodyDataStream) ->
     let judge = state.scorer.judge.to_string();
     let answer = move |tag, result| Ok(answer_line(tag, result, judge.clone()));
     let answering = Answering { answer, n_bytes: Bytes::len };
-    let groups = groups_of_lines(body, state.bodies.share());
+    let share = state.bodies.holder(&client).share();
+    let groups = groups_of_lines(body, share);
     let events = group_stream::answers(state, client, groups, answering);
     let bytes = events.filter_map(|event| async {
         match event {
@@ -148,24 +167,22 @@ impl LineReader {
                     let tag = LineTag { index: self.index, traces: false };
                     Some(StreamedGroup { tag, group: Err(Problem::TooLarge(reason)) })
                 }
-                Ok(None) => match self.body.next().await {
-                    Some(Ok(piece)) => {
-                        self.lines.push(&piece);
-                        if let Err(problem) = self.share.resize(self.lines.n_bytes()) {
+                Ok(None) => {
+                    match next_piece(&mut self.body, self.lines.n_bytes(), &mut self.share).await {
+                        Ok(Some(piece)) => {
+                            self.lines.push(&piece);
+                            continue;
+                        }
+                        Err(problem) => {
                             self.is_over = true;
                             return Some(Err(problem));
                         }
-                        continue;
+                        Ok(None) => {
+                            self.is_over = true;
+                            self.lines.take_rest().and_then(|rest| group_of_line(rest, self.index))
+                        }
                     }
-                    Some(Err(error)) => {
-                        self.is_over = true;
-                        return Some(Err(cut_off(&error)));
-                    }
-                    None => {
-                        self.is_over = true;
-                        self.lines.take_rest().and_then(|rest| group_of_line(rest, self.index))
-                    }
-                },
+                }
             };
             self.index += 1;
             if let Some(group) = group {
@@ -204,7 +221,8 @@ async fn score_arrow_stream(
         Ok(writer.take_bytes())
     };
     let answering = Answering { answer, n_bytes: Bytes::len };
-    let groups = groups_of_batches(batches(body, state.bodies.share()));
+    let holder = state.bodies.holder(&client);
+    let groups = groups_of_batches(batches(body, holder.share()), holder.share());
     let mut events = Box::pin(group_stream::answers(state, client, groups, answering));
     let first = match events.next().await {
         Some(StreamEvent::End(Err(problem))) => return Err(problem),
@@ -279,19 +297,13 @@ impl BodyBatches {
                 }
                 None => {}
             }
-            match self.body.next().await {
-                Some(Ok(piece)) => {
-                    if let Err(problem) = self.share.resize(n_bytes + piece.len()) {
-                        self.is_over = true;
-                        return Some(Err(problem));
-                    }
-                    self.reader.push(piece);
-                }
-                Some(Err(error)) => {
+            match next_piece(&mut self.body, n_bytes, &mut self.share).await {
+                Ok(Some(piece)) => self.reader.push(piece),
+                Err(problem) => {
                     self.is_over = true;
-                    return Some(Err(cut_off(&error)));
+                    return Some(Err(problem));
                 }
-                None => {
+                Ok(None) => {
                     self.is_over = true;
                     return self.reader.finish().transpose();
                 }
@@ -305,15 +317,19 @@ impl BodyBatches {
 struct BatchGroups<S> {
     batches: S,
     groups: GroupSplitter,
+    /// Share of the memory for bodies: the rows that wait for the rest of their group.
+    share: BodyShare,
     is_over: bool,
 }
 
-/// The groups of a table that arrives in batches.
+/// The groups of a table that arrives in batches; `share` is that of the rows that wait for the rest
+/// of their group.
 pub(crate) fn groups_of_batches(
     batches: impl Stream<Item = Result<RecordBatch, Problem>> + Send,
+    share: BodyShare,
 ) -> impl Stream<Item = Result<StreamedGroup<RowLabels>, Problem>> + Send {
     let (batches, groups) = (Box::pin(batches), GroupSplitter::new(MAX_BODY_BYTES));
-    let groups = BatchGroups { batches, groups, is_over: false };
+    let groups = BatchGroups { batches, groups, share, is_over: false };
     stream::unfold(groups, |mut groups| async { Some((groups.next().await?, groups)) })
 }
 
@@ -326,10 +342,10 @@ impl<S: Stream<Item = Result<RecordBatch, Problem>> + Unpin> BatchGroups<S> {
                     self.is_over = group.is_err();
                     return Some(group);
                 }
-                None => match self.batches.next().await {
-                    Some(Ok(batch)) => self.groups.push(&batch),
-                    Some(Err(problem)) => Err(problem),
-                    None => {
+                None => match self.next_batch().await {
+                    Ok(Some(batch)) => self.groups.push(&batch),
+                    Err(problem) => Err(problem),
+                    Ok(None) => {
                         self.is_over = true;
                         return self.groups.finish().map(Ok);
                     }
@@ -341,5 +357,11 @@ impl<S: Stream<Item = Result<RecordBatch, Problem>> + Unpin> BatchGroups<S> {
             }
         }
         None
+    }
+
+    /// The next batch, once the rows of those before have their share of the memory.
+    async fn next_batch(&mut self) -> Result<Option<RecordBatch>, Problem> {
+        self.share.resize(self.groups.kept_bytes())?;
+        self.batches.next().await.transpose()
     }
 }

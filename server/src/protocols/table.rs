@@ -9,7 +9,7 @@ mod text_column;
 
 use std::collections::BTreeSet;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, Int32Array, RecordBatch};
+use arrow::array::{Array as _, ArrayData, ArrayRef, AsArray as _, Int32Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
 use joust_schema::ids::{GroupId, Member};
@@ -47,11 +47,24 @@ fn batch_bytes(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| bytes(column).unwrap_or(0)).sum()
 }
 
+/// Size of the dictionaries of a column; batches of a stream have them in common.
+fn dictionary_bytes(column: &ArrayData) -> usize {
+    let children = column.child_data().iter();
+    match column.data_type() {
+        DataType::Dictionary(..) => {
+            children.map(|values| values.get_slice_memory_size().unwrap_or(0)).sum()
+        }
+        _ => children.map(dictionary_bytes).sum(),
+    }
+}
+
 /// Splits a table into groups, batch by batch.
 pub(crate) struct GroupSplitter {
     max_bytes: usize,
     /// Size of the batch that is read, with its dictionaries.
     batch_bytes: usize,
+    /// Size of those dictionaries.
+    dictionary_bytes: usize,
     /// The rows that are being read.
     window: Option<BatchWindow>,
     /// Position of the next row in `window`.
@@ -94,6 +107,7 @@ impl GroupSplitter {
         Self {
             max_bytes,
             batch_bytes: 0,
+            dictionary_bytes: 0,
             window: None,
             row: 0,
             n_before: 0,
@@ -101,6 +115,12 @@ impl GroupSplitter {
             open: None,
             ended: BTreeSet::new(),
         }
+    }
+
+    /// Memory of what is kept for further batches, in bytes: the rows of the open group, and the
+    /// dictionaries of the last batch.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.dictionary_bytes + self.open.as_ref().map_or(0, |open| open.n_bytes)
     }
 
     /// Size of a batch that is large enough for the work on its groups to take long; else 0.
@@ -122,6 +142,8 @@ impl GroupSplitter {
                 format!("a batch with its dictionaries is larger than {MAX_BATCH_BYTES} bytes");
             return Err(Problem::TooLarge(reason));
         }
+        let dictionaries = |column: &ArrayRef| dictionary_bytes(&column.to_data());
+        self.dictionary_bytes = batch.columns().iter().map(dictionaries).sum();
         self.push_rows(batch)
     }
 

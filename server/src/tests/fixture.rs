@@ -160,6 +160,21 @@ pub(super) async fn until_waiting(app: &Router, wanted: u64) {
     }
 }
 
+/// The result of work that ends soon.
+pub(super) async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), work).await.expect("it takes too long")
+}
+
+/// Waits until the bodies that are read take as much memory as wanted.
+pub(super) async fn until_body_bytes(server: &Server, is_wanted: impl Fn(usize) -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while !is_wanted(server.state.bodies.n_bytes()) {
+        let seen = server.state.bodies.n_bytes();
+        assert!(std::time::Instant::now() < end, "the bodies take {seen} bytes");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Waits until `key` of `/health` is `wanted`.
 async fn until_health(app: &Router, key: &str, wanted: u64) {
     let health = || Request::get("/health").body(Body::empty()).unwrap();

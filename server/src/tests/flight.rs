@@ -1,5 +1,7 @@
 //! Arrow Flight over a real socket, by the client of arrow-flight.
 
+use std::net::SocketAddr;
+
 use arrow::array::RecordBatch;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
@@ -15,14 +17,47 @@ use tonic::transport::Endpoint;
 use super::fixture::*;
 use super::streams::{pairs, table};
 
-/// A client of a server on a free port.
-async fn client(server: &Server) -> FlightClient {
+/// Serves on a free port.
+async fn address(server: &Server) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = server.router();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    address
+}
+
+async fn connected(address: SocketAddr) -> FlightClient {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     FlightClient::new(endpoint.connect().await.unwrap())
+}
+
+/// A client of a server on a free port.
+async fn client(server: &Server) -> FlightClient {
+    connected(address(server).await).await
+}
+
+/// The messages of some groups of one batch each; an empty id is a batch without rows. The encoder
+/// would skip those.
+fn messages_of(ids: &[&str]) -> Vec<FlightData> {
+    let batches = ids.iter().map(|id| match *id {
+        "" => table(&[], None),
+        id => table(&[id], None),
+    });
+    let batches: Vec<_> = batches.collect();
+    let mut parts = batches_to_flight_data(&batches[0].schema(), batches).unwrap();
+    parts[0].flight_descriptor = score();
+    parts
+}
+
+/// Messages of an exchange that are sent one by one.
+fn sent_by_hand() -> (
+    mpsc::UnboundedSender<FlightData>,
+    impl Stream<Item = Result<FlightData, FlightError>> + Send + 'static,
+) {
+    let (send, receive) = mpsc::unbounded_channel::<FlightData>();
+    let messages =
+        stream::unfold(receive, |mut receive| async { Some((Ok(receive.recv().await?), receive)) });
+    (send, messages)
 }
 
 /// Exchanges batches, and says how the exchange ended.
@@ -88,17 +123,8 @@ async fn do_exchange_answers_completions_with_rewards() {
 #[tokio::test]
 async fn do_exchange_answers_a_group_before_the_next_is_sent() {
     let mut client = client(&running(Box::<RuleJudge>::default(), |_| {})).await;
-    let (send, receive) = mpsc::unbounded_channel::<FlightData>();
-    let messages =
-        stream::unfold(receive, |mut receive| async { Some((Ok(receive.recv().await?), receive)) });
-    // the encoder would skip batches without rows
-    let batches = ["a", "", "b", "", "c"].map(|id| match id {
-        "" => table(&[], None),
-        id => table(&[id], None),
-    });
-    let mut parts = batches_to_flight_data(&batches[0].schema(), batches.to_vec()).unwrap();
-    parts[0].flight_descriptor = score();
-    let mut parts = parts.into_iter();
+    let (send, messages) = sent_by_hand();
+    let mut parts = messages_of(&["a", "", "b", "", "c"]).into_iter();
     let mut send_next = |n| parts.by_ref().take(n).for_each(|part| send.send(part).unwrap());
     send_next(3);
     let mut answers = client.do_exchange(messages).await.unwrap();
@@ -173,6 +199,71 @@ async fn do_exchange_maps_problems_to_grpc_codes() {
     assert_eq!(silent.await.unwrap(), stops);
     let (_, end) = exchange(&mut client, score(), one()).await;
     assert_eq!(end, stops);
+}
+
+/// Size of a text whose share of the memory for bodies is seen.
+const LARGE: usize = 1 << 20;
+
+#[tokio::test]
+async fn do_exchange_holds_memory_for_bodies_while_a_group_is_read() {
+    // the first request is always taken
+    let server = running(Box::<RuleJudge>::default(), |config| config.max_body_memory = 1);
+    let (mut slow, mut other) = (client(&server).await, client(&server).await);
+    let (send, messages) = sent_by_hand();
+    let mut parts = messages_of(&[&"a".repeat(LARGE), ""]).into_iter();
+    let mut send_next = |n| parts.by_ref().take(n).for_each(|part| send.send(part).unwrap());
+    send_next(2);
+    let mut answers = in_time(slow.do_exchange(messages)).await.unwrap();
+    until_body_bytes(&server, |n_bytes| n_bytes >= LARGE).await;
+    let one = || stream::iter([table(&["b"], None)]);
+    let (seen, end) = in_time(exchange(&mut other, score(), one())).await;
+    let (code, reason) = end.unwrap_err();
+    assert_eq!((seen.len(), code), (0, Code::ResourceExhausted), "{reason}");
+    assert!(reason.contains("serve.body_mib"), "{reason}");
+    let response = in_time(post(&server.router(), &group().to_string())).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    // the group is over and its client waits: nothing is held for it
+    send_next(1);
+    assert!(in_time(answers.try_next()).await.unwrap().is_some());
+    until_body_bytes(&server, |n_bytes| n_bytes == 0).await;
+    let (seen, end) = in_time(exchange(&mut other, score(), one())).await;
+    assert_eq!((seen.len(), end), (1, Ok(())));
+    drop(send);
+    assert!(in_time(answers.try_next()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn do_exchange_gives_memory_for_bodies_back_when_the_client_leaves() {
+    let server = running(Box::<RuleJudge>::default(), |_| {});
+    let address = address(&server).await;
+    // a client of another runtime, which ends with all of its connections
+    let away = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
+    let away = away.build().unwrap();
+    away.spawn(async move {
+        let parts = messages_of(&[&"a".repeat(LARGE)]);
+        let messages = stream::iter(parts).map(Ok).chain(stream::pending());
+        let _answers = connected(address).await.do_exchange(messages).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    until_body_bytes(&server, |n_bytes| n_bytes >= LARGE).await;
+    away.shutdown_background();
+    until_body_bytes(&server, |n_bytes| n_bytes == 0).await;
+}
+
+#[tokio::test]
+async fn do_exchange_holds_memory_for_what_has_come_of_a_message() {
+    let server = running(Box::<RuleJudge>::default(), |_| {});
+    // announces 16 MiB
+    let begun = [&[0, 1, 0, 0, 0][..], &[0; 1000]].concat();
+    let pieces = stream::iter([Ok::<_, std::io::Error>(begun)]).chain(stream::pending());
+    let request = Request::post("/arrow.flight.protocol.FlightService/DoExchange")
+        .header("content-type", "application/grpc")
+        .body(Body::from_stream(pieces))
+        .unwrap();
+    let call = tokio::spawn(server.router().oneshot(request));
+    until_body_bytes(&server, |n_bytes| n_bytes == 1005).await;
+    call.abort();
+    until_body_bytes(&server, |n_bytes| n_bytes == 0).await;
 }
 
 #[tokio::test]

@@ -35,6 +35,23 @@ async fn metrics_count_answers_and_judged_groups() {
     assert_eq!(models["data"][0]["id"], "rule");
 }
 
+#[tokio::test(start_paused = true)]
+async fn metrics_count_groups_whose_clients_have_gone_for_good() {
+    let app = server(Box::<RuleJudge>::default(), |config| {
+        config.cohorts.collect = Duration::from_secs(100);
+        config.cohorts.retry = Duration::from_secs(30);
+    });
+    let request = spawn(&app, "/get_reward", openrlhf("2+2?", " 4", "4"));
+    until_waiting(&app, 1).await;
+    request.abort();
+    for (seconds, n_forgotten) in [(20, 0), (20, 1)] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let (_, page) = get(&app, "/metrics", None).await;
+        let line = format!("joust_server_forgotten_groups_total {n_forgotten}");
+        assert!(page.lines().any(|seen| seen == line), "{line} is not in\n{page}");
+    }
+}
+
 #[test]
 fn probes_are_answered_while_no_request_is_worked_on() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::ipc::writer::StreamWriter;
 use axum::body::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use joust_schema::ipc;
@@ -102,6 +103,42 @@ async fn score_groups_answers_a_line_before_the_next_is_sent() {
     }
     drop(send);
     assert!(answers.next().await.is_none());
+}
+
+#[tokio::test]
+async fn score_groups_holds_memory_for_an_open_line_only() {
+    let server = running(Box::<RuleJudge>::default(), |_| {});
+    let (send, body) = slow_body();
+    let response = in_time(stream_in(&server.router(), LINES, body)).await;
+    let mut answers = response.into_body().into_data_stream();
+    send.send(group_line("g")).unwrap();
+    assert!(in_time(answers.next()).await.is_some());
+    until_body_bytes(&server, |n_bytes| n_bytes == 0).await;
+    send.send("{\"prompt\": ".to_owned()).unwrap();
+    until_body_bytes(&server, |n_bytes| n_bytes == 11).await;
+    drop(answers);
+    until_body_bytes(&server, |n_bytes| n_bytes == 0).await;
+}
+
+#[tokio::test]
+async fn score_groups_holds_memory_for_the_rows_of_an_open_group_only() {
+    let server = running(Box::<RuleJudge>::default(), |_| {});
+    let (send, receive) = mpsc::unbounded_channel::<Vec<u8>>();
+    let pieces = stream::unfold(receive, |mut receive| async {
+        Some((Ok::<_, Infallible>(receive.recv().await?), receive))
+    });
+    let mut writer = StreamWriter::try_new(Vec::new(), &table(&[], None).schema()).unwrap();
+    let mut send_batch = |id: &str| {
+        writer.write(&table(&[id], None)).unwrap();
+        send.send(std::mem::take(writer.get_mut())).unwrap();
+    };
+    send_batch(&"a".repeat(1 << 20));
+    send_batch("b");
+    let response = in_time(stream_in(&server.router(), ARROW, Body::from_stream(pieces))).await;
+    // group a is judged, and b may have more rows
+    until_body_bytes(&server, |n_bytes| (1..1000).contains(&n_bytes)).await;
+    drop(response);
+    until_body_bytes(&server, |n_bytes| n_bytes == 0).await;
 }
 
 #[tokio::test]

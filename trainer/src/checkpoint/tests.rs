@@ -24,6 +24,16 @@ fn kept(keep_last: usize, saves: &[(u64, bool)]) -> Vec<u64> {
 }
 
 #[test]
+fn before_is_the_newest_complete_checkpoint_before_a_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = |step| before(dir.path(), step).unwrap().map(|(at, _)| at);
+    assert_eq!(before(9), None);
+    [2, 4, 12].into_iter().for_each(|step| make(dir.path(), step, step == 4));
+    std::fs::create_dir(path(dir.path(), 5)).unwrap();
+    assert_eq!([1, 2, 3, 12, 13].map(before), [None, None, Some(2), Some(4), Some(12)]);
+}
+
+#[test]
 fn interim_checkpoints_are_deleted_by_newer_ones_and_do_not_count() {
     let regular = |steps: &[u64]| steps.iter().map(|&step| (step, false)).collect::<Vec<_>>();
     assert_eq!(kept(2, &regular(&[2, 4, 6])), [4, 6]);

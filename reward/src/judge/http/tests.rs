@@ -483,7 +483,7 @@ fn http_settings_that_are_wrong_are_named() {
             0.6,
             "judge.api_key_env and a header Authorization are set, wanted one",
         ),
-        (|http| http.outage_s = -1.0, 0.6, "judge.outage_s is -1.0, wanted at least 0"),
+        (|http| http.outage_s = -1.0, 0.6, "judge.outage_s is -1, wanted at least 0"),
         (|http| http.model.clear(), 0.6, "judge.model is missing, wanted: name of the model"),
         (|http| http.timeout_s = f64::NAN, 0.6, "judge.timeout_s is nan, wanted above 0"),
     ] {

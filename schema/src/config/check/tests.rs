@@ -90,6 +90,9 @@ fn check_names_each_fault_by_its_dotted_key() {
         ("optim.steps = 4294967296", "optim.steps is 4294967296, wanted at most 4294967295"),
         ("optim.steps = 1.5", "optim.steps is 1.5, wanted an integer"),
         ("optim.lr = 0", "optim.lr is 0, wanted above 0"),
+        ("optim.lr = -2.50", "optim.lr is -2.5, wanted above 0"),
+        ("optim.lr = -1e-300", "optim.lr is -1e-300, wanted above 0"),
+        ("optim.lr = -1e30", "optim.lr is -1e30, wanted above 0"),
         ("optim.lr = nan", "optim.lr is nan, wanted above 0"),
         ("optim.lr = inf", "optim.lr is inf, wanted above 0"),
         ("optim.offset = -inf", "optim.offset is -inf, wanted a finite number"),
@@ -127,6 +130,16 @@ fn check_names_each_fault_by_its_dotted_key() {
         ),
     ] {
         assert_eq!(found(text), [wanted], "{text}");
+    }
+}
+
+#[test]
+fn check_says_the_same_of_a_number_as_it_is_written_and_as_it_is_read() {
+    for (written, read) in [("-1", -1.0), ("-3.0", -3.0), ("-1e-9", -1e-9), ("-7e20", -7e20)] {
+        let mut typed = config();
+        typed.optim.lr = read;
+        let said = validate(&typed, &ConfigKeys::of::<Config>());
+        assert_eq!(said, found(&format!("optim.lr = {written}")), "{written}");
     }
 }
 

@@ -68,8 +68,8 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     ) -> Vec<CohortEvent<R, Q>> {
         let cohort = self.cohort_mut(id);
         let gone = cohort.members.remove(idx);
-        let is_empty = cohort.members.is_empty();
-        self.n_bytes -= gone.n_bytes();
+        let (is_empty, share) = (cohort.members.is_empty(), cohort.share.clone());
+        self.bytes.remove(&share, gone.n_bytes());
         if is_empty {
             self.forget(id);
             return Vec::new();

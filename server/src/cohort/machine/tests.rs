@@ -146,7 +146,7 @@ fn cohort_counts_equal_completions_by_the_requests_that_wait() {
         assert_eq!(seen, ["b", "c", "same"]);
         let answers = echo(&mut cohorts, at(9), &events[0]);
         assert_eq!(answered_tickets(&answers), [again, b, c].into());
-        assert_eq!((cohorts.n_open(), cohorts.n_bytes), (0, 0));
+        assert_eq!((cohorts.n_open(), cohorts.bytes.n()), (0, 0));
     }
 }
 
@@ -236,7 +236,7 @@ fn cohorts_hold_a_bounded_number_of_bytes() {
     assert_eq!(join(&mut cohorts, at(10), &content("q"), None, &"c".repeat(11), ()), Err(full));
     join(&mut cohorts, at(10), &content("q"), None, "c", ()).unwrap();
     let (_, events) = join(&mut cohorts, at(10), &content("q"), None, "d", ()).unwrap();
-    assert_eq!((events.len(), cohorts.n_bytes), (1, 0));
+    assert_eq!((events.len(), cohorts.bytes.n()), (1, 0));
 }
 
 #[test]
@@ -625,7 +625,7 @@ fn retry_that_came_before_its_client_was_seen_to_go_is_brought_back_to_the_judge
             assert_eq!(answers, [again, b, c].into());
         }
         assert_eq!((cohorts.n_open(), cohorts.n_collecting()), (n_left, n_left), "{answers:?}");
-        assert_eq!(cohorts.n_bytes, n_left * 11, "a question of ten bytes and a text of one");
+        assert_eq!(cohorts.bytes.n(), n_left * 11, "a question of ten bytes and a text of one");
         // the result is delivered: the next equal text is another sample
         assert_eq!(join(&mut cohorts, at(4), &key, None, "a", ()).unwrap().1, []);
         assert_eq!(cohorts.n_collecting(), 1);
@@ -675,8 +675,8 @@ fn group_whose_clients_have_all_gone_is_forgotten() {
         assert_eq!(cohorts.next_deadline(), Some(at(600)));
         cohorts.leave(at(110), a);
         assert_eq!(cohorts.next_deadline(), Some(at(200)));
-        assert_eq!(cohorts.tick(at(200)), []);
-        assert_eq!((cohorts.n_open(), cohorts.n_known(), cohorts.n_bytes), (0, 0, 0));
+        assert_eq!(cohorts.tick(at(200)), [CohortEvent::Forgotten { n_members: 2 }]);
+        assert_eq!((cohorts.n_open(), cohorts.n_known(), cohorts.bytes.n()), (0, 0, 0));
         // the trainer's next run is judged with completions of its own
         let mut told = Vec::new();
         for text in ["d", "e", "f"] {
