@@ -11,8 +11,6 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use serde::Serialize;
 
-use crate::failure::UserError;
-
 /// Writes one line for people to standard output.
 pub(crate) fn line(text: impl AsRef<str>) {
     match writeln!(std::io::stdout().lock(), "{}", text.as_ref()) {
@@ -48,17 +46,6 @@ pub(crate) fn note(text: impl AsRef<str>) {
         Some(bar) => bar.suspend(write),
         None => write(),
     }
-}
-
-/// Refuses a file to write that is the one that is read, also through links.
-pub(crate) fn check_other_file(input: &Path, output: Option<&Path>) -> anyhow::Result<()> {
-    let Some(output) = output else { return Ok(()) };
-    let place = |path: &Path| path.canonicalize().ok();
-    if place(output).is_some_and(|place_of| Some(place_of) == place(input)) {
-        let reason = format!("--output {} is the input: choose another file", output.display());
-        return Err(UserError::new(reason).into());
-    }
-    Ok(())
 }
 
 /// Writes values as JSON Lines to `path`, atomically, or to standard output.

@@ -1,5 +1,7 @@
 //! Arithmetic problems: an operation on two numbers, and which problems are held out.
 
+use std::ops::RangeInclusive;
+
 use joust_schema::seed::Seed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,11 @@ use crate::draw::Draw;
 
 /// Share of the problems that are held out.
 const EVAL_SHARE: f64 = 0.1;
+
+/// Numbers of sums and differences.
+const TERMS: RangeInclusive<u32> = 1..=999;
+/// First and second number of products.
+const FACTORS: [RangeInclusive<u32>; 2] = [2..=99, 2..=9];
 
 /// Set of problems.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +40,8 @@ pub enum Op {
 }
 
 impl Op {
+    pub(crate) const ALL: [Self; 3] = [Self::Add, Self::Sub, Self::Mul];
+
     pub(crate) fn symbol(self) -> char {
         match self {
             Self::Add => '+',
@@ -82,13 +91,30 @@ impl ArithmeticProblem {
         }
     }
 
+    /// All problems of an operation whose numbers both have `digits` digits.
+    pub(crate) fn all(op: Op, digits: u32) -> impl Iterator<Item = Self> {
+        let ranges = match op {
+            Op::Add | Op::Sub => [TERMS, TERMS],
+            Op::Mul => FACTORS,
+        };
+        let [a, b] = ranges.map(|range| range.filter(move |number| n_digits(*number) == digits));
+        let pairs = a.flat_map(move |a| b.clone().map(move |b| (a, b)));
+        // a difference is never negative
+        pairs.filter(move |(a, b)| op != Op::Sub || a >= b).map(move |(a, b)| Self { op, a, b })
+    }
+
+    /// Whether both numbers have so many digits.
+    pub(crate) fn has_digits(&self, digits: u32) -> bool {
+        n_digits(self.a) == digits && n_digits(self.b) == digits
+    }
+
     /// Draws a problem.
     pub(crate) fn draw(draw: &mut Draw) -> Self {
         let share = draw.unit();
         let number = |draw: &mut Draw| match draw.unit() {
             size if size < 0.08 => draw.between(1, 9),
             size if size < 0.60 => draw.between(10, 99),
-            _ => draw.between(100, 999),
+            _ => draw.between(100, *TERMS.end()),
         };
         if share < 0.45 {
             Self { op: Op::Add, a: number(draw), b: number(draw) }
@@ -96,7 +122,12 @@ impl ArithmeticProblem {
             let (x, y) = (number(draw), number(draw));
             Self { op: Op::Sub, a: x.max(y), b: x.min(y) }
         } else {
-            Self { op: Op::Mul, a: draw.between(2, 99), b: draw.between(2, 9) }
+            let [a, b] = FACTORS.map(|range| draw.between(*range.start(), *range.end()));
+            Self { op: Op::Mul, a, b }
         }
     }
+}
+
+fn n_digits(number: u32) -> u32 {
+    number.checked_ilog10().map_or(1, |log| log + 1)
 }

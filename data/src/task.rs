@@ -15,7 +15,8 @@ use crate::question::question;
 pub struct TaskConfig {
     /// Set of problems: the training set or the held-out set.
     pub split: Split,
-    /// Number of digits that both numbers of a problem have. Default: any.
+    /// Number of digits that both numbers of a problem have; products have only problems of one
+    /// digit. Default: any.
     #[schemars(range(min = 1, max = 3))]
     pub digits: Option<u32>,
     /// Operation of the problems. Default: any.
@@ -51,7 +52,26 @@ impl Default for TaskConfig {
 impl TaskConfig {
     /// All problems of the settings, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        validate(self, &ConfigKeys::of::<Self>())
+        let mut problems = validate(self, &ConfigKeys::of::<Self>());
+        problems.extend(self.contradictions());
+        problems
+    }
+
+    /// Problems between keys, each named by its key: settings that no problem meets.
+    pub fn contradictions(&self) -> Vec<String> {
+        // other numbers are out of the bounds of the key
+        let Some(digits) = self.digits.filter(|digits| (1..=3).contains(digits)) else {
+            return Vec::new();
+        };
+        let ops = self.op.map_or(Op::ALL.to_vec(), |op| vec![op]);
+        let mut all = ops.into_iter().flat_map(|op| ArithmeticProblem::all(op, digits));
+        match all.any(|problem| problem.split() == self.split) {
+            true => Vec::new(),
+            false => vec![format!(
+                "digits is {digits}, and no problem of these settings (op, split) has two numbers \
+                 of so many digits; products have numbers of at most two digits and one digit"
+            )],
+        }
     }
 
     /// A question about `problem`.
@@ -62,16 +82,14 @@ impl TaskConfig {
         }
     }
 
-    /// Draws problems until one is allowed.
+    /// Draws problems until one is allowed. Settings that [`TaskConfig::validate`] refuses may
+    /// allow none.
     pub(crate) fn problem(&self, draw: &mut Draw) -> ArithmeticProblem {
         loop {
             let problem = ArithmeticProblem::draw(draw);
-            let has_digits = |digits: u32| {
-                let n_digits = |number: u32| number.checked_ilog10().map_or(1, |log| log + 1);
-                n_digits(problem.a) == digits && n_digits(problem.b) == digits
-            };
             let has_op = self.op.is_none_or(|op| op == problem.op);
-            if has_op && problem.split() == self.split && self.digits.is_none_or(has_digits) {
+            let has_digits = self.digits.is_none_or(|digits| problem.has_digits(digits));
+            if has_op && has_digits && problem.split() == self.split {
                 return problem;
             }
         }

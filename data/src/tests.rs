@@ -188,3 +188,54 @@ proptest! {
         prop_assert_eq!(super::question(&config, seed, idx), super::question(&config, seed, idx));
     }
 }
+
+#[test]
+fn settings_are_refused_where_no_problem_meets_them_and_end_otherwise() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let ops = [None, Some(Op::Add), Some(Op::Sub), Some(Op::Mul)];
+        for (split, op) in
+            [Split::Train, Split::Eval].map(|split| ops.map(|op| (split, op))).concat()
+        {
+            for digits in [None, Some(1), Some(2), Some(3)] {
+                let misleading = 1.0;
+                let config = TaskConfig { split, op, digits, misleading, ..TaskConfig::default() };
+                let is_impossible = op == Some(Op::Mul) && digits > Some(1);
+                let problems = config.validate();
+                assert_eq!(problems.len(), usize::from(is_impossible), "{config:?} {problems:?}");
+                if is_impossible {
+                    assert!(problems[0].starts_with("digits is "), "{problems:?}");
+                    continue;
+                }
+                for idx in 0..20 {
+                    judge_pair(&config, Seed::new(1), idx);
+                    shot(&config, Seed::new(1), idx);
+                    let problem = config.problem(&mut Draw::new(Seed::new(1).child("p", idx)));
+                    assert!(digits.is_none_or(|digits| problem.has_digits(digits)));
+                }
+            }
+        }
+        sender.send(())
+    });
+    let limit = std::time::Duration::from_secs(120);
+    receiver.recv_timeout(limit).expect("all draws end");
+}
+
+#[test]
+fn all_problems_are_those_that_are_drawn() {
+    let mut rare = BTreeSet::new();
+    for idx in 0..3000 {
+        let problem = ArithmeticProblem::draw(&mut Draw::new(Seed::new(4).child("p", idx)));
+        let digits = (1..=3).find(|digits| problem.has_digits(*digits));
+        if let Some(digits) = digits {
+            let mut all = ArithmeticProblem::all(problem.op, digits);
+            assert!(all.any(|other| other == problem), "{problem:?}");
+        }
+        if problem.op == Op::Mul && digits == Some(1) {
+            rare.insert((problem.a, problem.b));
+        }
+    }
+    assert_eq!(ArithmeticProblem::all(Op::Mul, 1).count(), 64);
+    assert!(rare.len() > 20);
+    assert_eq!(ArithmeticProblem::all(Op::Sub, 1).count(), 45);
+}

@@ -36,12 +36,13 @@ pub enum Error {
         /// Why the first of them has none.
         reason: String,
     },
-    /// No completion of a step ended by itself, and truncated ones are left out of the loss.
+    /// No completion of a step ended by itself, truncated ones are left out of the loss, and
+    /// nothing was learned before.
     #[error(
         "step {step}: all {n_completions} completions reached rollout.max_completion_length = \
          {max_tokens}, and trainer.mask_truncated_completions leaves them out of the loss: nothing \
-         would be learned; allow more tokens and start over, or go on with --resume, which repeats \
-         the step"
+         has been learned so far; allow more tokens, or learn from truncated completions too, and \
+         go on with --resume"
     )]
     AllTruncated {
         /// The step.

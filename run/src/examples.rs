@@ -118,12 +118,23 @@ impl FileRow {
     }
 }
 
-/// The text of the turn that is learned.
+/// The text of the turn that is learned. What would not be learned is refused.
 fn learned(row: &Row, column: &str, turn: Message) -> Result<String, joust_schema::Error> {
-    match turn.tool_calls.is_empty() {
-        true => Ok(turn.content),
-        false => {
-            let text = "calls tools in the turn that is learned, and only text can be learned";
+    if !turn.tool_calls.is_empty() {
+        let text = "calls tools in the turn that is learned, and only text can be learned";
+        return Err(row.cell_error(column, text));
+    }
+    match turn.thought_field() {
+        None => Ok(turn.content),
+        Some(field) => {
+            let what = match field {
+                "content" => "parts of `content`".to_owned(),
+                field => format!("`{field}`"),
+            };
+            let text = format!(
+                "has a thought in the turn that is learned ({what}), which is not learned: write \
+                 it into the text of `content` as the chat template has it, or leave it out"
+            );
             Err(row.cell_error(column, text))
         }
     }

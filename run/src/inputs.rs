@@ -85,10 +85,19 @@ impl InputPath {
     /// and 64 KiB in every 16 MiB, which every change of a model's weights changes.
     ///
     /// # Errors
-    /// [`Error::Schema`] for a file that cannot be read.
+    /// [`Error::Schema`] for a file that cannot be read; [`Error::Input`] for a pipe or a device.
     pub(crate) fn digest(&self) -> Result<String, Error> {
         let mut whole = blake3::Hasher::new();
         for file in self.files()? {
+            // a run reads its files again, here and where it is resumed
+            if file.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+                return Err(Error::input(format!(
+                    "{}: {} is a pipe or a device, and a run reads its files more than once; \
+                     write it to a file first",
+                    self.key,
+                    file.display()
+                )));
+            }
             // the name of a single file is its place and not its content
             if self.path.is_dir() {
                 let name = file.strip_prefix(&self.path).unwrap_or(&file);

@@ -61,6 +61,10 @@ pub const METRICS: &[Metric] = &[
         "eval/completions/mean_length",
         "Mean number of tokens per completion of the held-out prompts.",
     ),
+    metric(
+        "eval/dropped_prompts",
+        "Number of held-out prompts that could not be sampled from. They count as wrong.",
+    ),
     metric("judge/votes", "Number of votes, second tries included."),
     metric("judge/invalid_ratio", "Share of the votes without a valid verdict."),
     metric("judge/no_reply_ratio", "Share of the votes without any reply of the judge."),

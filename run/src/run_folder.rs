@@ -134,7 +134,11 @@ where
                 content::delete_run(&dir)?;
                 Vec::new()
             }
-            Plan::Resume(changes) => changes,
+            Plan::Resume(changes) => {
+                // a checkpoint that was about to be replaced may be the newest one
+                content::sweep(&dir)?;
+                changes
+            }
         };
         let newest = checkpoint::latest(&dir)?;
         let folder = RunFolder { dir, lock, changes, newest };
@@ -308,9 +312,6 @@ impl RunFolder {
 
     /// Deletes the records after the checkpoint of `step`, or all records without a checkpoint.
     fn rewind(&self, step: Option<u64>) -> Result<(), Error> {
-        for dir in [self.dir.clone(), self.dir.join("checkpoints"), self.dir.join("completions")] {
-            atomic::sweep(&dir)?;
-        }
         let later = |number: u64| step.is_none_or(|step| number > step);
         for (dir, step_of) in content::step_folders(&self.dir) {
             let Ok(entries) = std::fs::read_dir(&dir) else {

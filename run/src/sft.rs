@@ -24,6 +24,10 @@ use crate::run_folder::{ExistingRun, RunFolder, RunStart};
 use crate::stop::StopSwitch;
 use crate::training::RunEnd;
 
+/// What an example has to be.
+const WANTED: &str =
+    "wanted a prompt, a completion, and together at most trainer.max_length tokens";
+
 /// The state that a checkpoint holds beside weights and optimiser.
 #[derive(Serialize, Deserialize)]
 struct SftState {
@@ -87,6 +91,7 @@ pub fn run(
     observer.observe(Event::LoopFinished);
     let end = end?;
     if end == RunEnd::Finished {
+        tuning.check_learned(config)?;
         export.write(tuning.trainer.model(), &tuning.tokenizer)?;
     }
     Ok(FinishedTuning { end, steps: tuning.state.step, dir: run_dir })
@@ -215,11 +220,22 @@ impl FineTuning {
         if self.n_skipped_in_a_row < n_of_file.unwrap_or(1_000) {
             return Ok(());
         }
-        Err(Error::input(format!(
-            "none of the last {} examples fits: wanted a prompt, a completion, and together at \
-             most trainer.max_length tokens",
-            self.n_skipped_in_a_row
-        )))
+        let n_skipped = self.n_skipped_in_a_row;
+        Err(Error::input(format!("none of the last {n_skipped} examples fits: {WANTED}")))
+    }
+
+    /// Refuses to end a run that has learned nothing in all of its steps.
+    fn check_learned(&self, config: &SftRun) -> Result<(), Error> {
+        match self.trainer.n_updates() {
+            0 => {
+                let n_examples = config.trainer.steps * config.trainer.batch_size as u64;
+                Err(Error::input(format!(
+                    "none of the run's {n_examples} examples fits, so that nothing was learned and \
+                     no model is exported: {WANTED}"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Saves the state after the last step, unless it is saved already.

@@ -1,63 +1,19 @@
 //! Files and folders that appear whole or not at all: written under another name, synced, renamed.
+//!
+//! It does not know what is in them.
+
+mod file;
+mod names;
 
 use std::fs::{self, File, Metadata, TryLockError};
-use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+pub use file::{check_file, write_file};
+pub use names::finished_name;
+
 use crate::error::Error;
-
-/// Extension of unfinished files and folders.
-const UNFINISHED: &str = "tmp";
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(ending);
-    path.with_file_name(name)
-}
-
-/// The name under which `path` is written.
-fn unfinished_path(path: &Path) -> PathBuf {
-    with_ending(path, &format!(".{UNFINISHED}"))
-}
-
-/// The name of the folder that `path` replaces, until it is deleted.
-fn replaced_path(path: &Path) -> PathBuf {
-    with_ending(path, &format!(".old.{UNFINISHED}"))
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Writes a file with `write`, and renames it to `path` once all of it is on disk.
-///
-/// # Errors
-/// The error of `write`, or [`Error::Io`]; the unfinished file is deleted then.
-pub fn write_file(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let io = |source| Error::io(path, source);
-    fs::create_dir_all(parent(path)).map_err(io)?;
-    let unfinished = unfinished_path(path);
-    let result = (|| {
-        let mut writer = BufWriter::new(File::create(&unfinished).map_err(io)?);
-        write(&mut writer)?;
-        writer.flush().map_err(io)?;
-        writer.get_ref().sync_all().map_err(io)?;
-        fs::rename(&unfinished, path).map_err(io)?;
-        sync_dir(parent(path))
-    })();
-    if result.is_err() {
-        // a file that was never created is no further error
-        let _ = fs::remove_file(&unfinished);
-    }
-    result
-}
+use names::{parent, replaced_path, sync_dir, unfinished_path};
 
 /// Name of a file in unfinished and in replaced folders. The program that holds its lock still
 /// works on the folder.
@@ -112,12 +68,18 @@ fn rename_finished(finished: &Path, path: &Path) -> std::io::Result<()> {
 }
 
 /// Checks that a folder may be written: the names that writing needs are free, or taken by
-/// leftovers of an interrupted program.
+/// leftovers of an interrupted program, and a file can be written beside it. Nothing is left of it.
 ///
 /// # Errors
-/// [`Error::BadFile`] if another program is writing the folder, or something else has such a name.
+/// [`Error::BadFile`] if another program is writing the folder, or something else has such a name;
+/// [`Error::Io`] where nothing can be written.
 pub fn check_free(path: &Path) -> Result<(), Error> {
-    leftovers(path).map(|_| ())
+    leftovers(path)?;
+    let real = path.canonicalize().ok();
+    let path = real.as_deref().unwrap_or(path);
+    let there = parent(path).ancestors().find(|folder| folder.exists());
+    let beside = there.unwrap_or(Path::new(".")).join(path.file_name().unwrap_or_default());
+    file::write_trial(&beside).map_err(|source| Error::io(path, source))
 }
 
 /// Folders beside `path` that an interrupted program left, each with its mark.
@@ -135,10 +97,16 @@ fn leftover_mark(path: &Path) -> Result<Option<File>, Error> {
     if fs::symlink_metadata(path).is_err() {
         return Ok(None);
     }
-    let Ok(mark) = File::open(path.join(MARK)) else {
+    let Ok(mark) = open_mark(path) else {
         return Err(Error::bad_file(path, "is in the way of what is to be written; move it away"));
     };
     lock(&mark, path).map(|()| Some(mark))
+}
+
+/// Opens the mark of a folder for writing: some network file systems lock no file that is only
+/// read.
+fn open_mark(folder: &Path) -> std::io::Result<File> {
+    File::options().read(true).write(true).open(folder.join(MARK))
 }
 
 /// Locks a folder by its open mark.
@@ -163,7 +131,7 @@ fn begin(path: &Path) -> Result<File, Error> {
     for (folder, _mark) in leftovers(path)? {
         // killed between two renames: the replaced folder is the only one left
         let cleared = match folder == replaced_path(path) && !path.exists() {
-            true => fs::rename(&folder, path).and_then(|()| fs::remove_file(path.join(MARK))),
+            true => restore(&folder, path),
             false => fs::remove_dir_all(&folder),
         };
         cleared.map_err(|source| Error::io(&folder, source))?;
@@ -181,25 +149,56 @@ fn begin(path: &Path) -> Result<File, Error> {
     begun
 }
 
-/// Deletes unfinished files and folders in `dir` (not in its subfolders), except those that another
-/// program is writing.
+/// Clears what an interrupted program has left in `dir` (not in its subfolders), of the names that
+/// are its own once they are finished: deletes what is unfinished, and restores a replaced folder
+/// that was not replaced yet. What another program is writing stays, and so do all other names.
 ///
 /// # Errors
 /// [`Error::Io`]
-pub fn sweep(dir: &Path) -> Result<(), Error> {
+pub fn sweep(dir: &Path, is_own: impl Fn(&str) -> bool) -> Result<(), Error> {
     let io = |source| Error::io(dir, source);
     if !dir.exists() {
         return Ok(());
     }
     for entry in fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        let mark = File::open(path.join(MARK));
-        let is_in_work = mark.is_ok_and(|mark| lock(&mark, &path).is_err());
-        if !is_in_work && path.extension().is_some_and(|ending| ending == UNFINISHED) {
-            remove_if_present(&path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let finished = finished_name(&name);
+        if finished == name || !is_own(finished) || is_in_work(&path) {
+            continue;
+        }
+        let target = path.with_file_name(finished);
+        let is_replaced = path == replaced_path(&target);
+        match (is_replaced, fs::symlink_metadata(&target).is_ok()) {
+            // only folders are moved away before they are replaced
+            (true, _) if !path.is_dir() => {}
+            (true, false) => {
+                restore(&path, &target).map_err(|source| Error::io(&path, source))?;
+            }
+            _ => remove_if_present(&path)?,
         }
     }
     Ok(())
+}
+
+/// Whether a program works on a folder, or may do so.
+fn is_in_work(folder: &Path) -> bool {
+    match open_mark(folder) {
+        Ok(mark) => lock(&mark, folder).is_err(),
+        Err(error) => !matches!(
+            error.kind(),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+        ),
+    }
+}
+
+/// Gives a replaced folder its name back.
+fn restore(replaced: &Path, path: &Path) -> std::io::Result<()> {
+    fs::rename(replaced, path)?;
+    match fs::remove_file(path.join(MARK)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn remove_if_present(path: &Path) -> Result<(), Error> {
@@ -210,10 +209,6 @@ fn remove_if_present(path: &Path) -> Result<(), Error> {
         Err(error) => Err(error),
     };
     result.map_err(|source| Error::io(path, source))
-}
-
-fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| Error::io(dir, source))
 }
 
 fn sync_tree(dir: &Path) -> Result<(), Error> {
@@ -230,126 +225,4 @@ fn sync_tree(dir: &Path) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn write_file_keeps_the_old_file_and_nothing_else_after_a_failure() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.txt");
-        let text = |text: &'static str| {
-            move |writer: &mut BufWriter<File>| {
-                writer.write_all(text.as_bytes()).map_err(|e| Error::io("x", e))
-            }
-        };
-        write_file(&path, text("old")).unwrap();
-        let failed = write_file(&path, |_| Err(Error::bad_file("x", "broken")));
-        assert!(failed.is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn write_dir_replaces_whole_folders_and_sweep_deletes_leftovers() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model");
-        for text in ["one", "two"] {
-            write_dir::<Error>(&path, |dir| {
-                fs::write(dir.join("f"), text).map_err(|e| Error::io(dir, e))
-            })
-            .unwrap();
-            assert_eq!(fs::read_to_string(path.join("f")).unwrap(), text);
-        }
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        write_dir::<Error>(&link, |dir| {
-            fs::write(dir.join("f"), "three").map_err(|e| Error::io(dir, e))
-        })
-        .unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "three");
-        fs::remove_file(&link).unwrap();
-        let fails = |_: &Path| Err(Error::bad_file("x", "broken"));
-        write_dir::<Error>(&path, fails).unwrap_err();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
-        fs::create_dir(dir.path().join("half.tmp")).unwrap();
-        sweep(dir.path()).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn write_dir_refuses_a_folder_that_another_writer_holds() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model");
-        let write = || write_dir::<Error>(&path, |_| Ok(()));
-        write_dir::<Error>(&path, |_| {
-            let error = write().unwrap_err().to_string();
-            assert!(error.contains("another program"), "{error}");
-            sweep(dir.path()).unwrap();
-            Ok(())
-        })
-        .unwrap();
-        for name in ["model.tmp", "model.old.tmp"] {
-            // leftovers of a killed program are deleted, other folders are kept
-            let in_the_way = dir.path().join(name);
-            fs::create_dir(&in_the_way).unwrap();
-            for error in [write().unwrap_err(), check_free(&path).unwrap_err()] {
-                assert!(error.to_string().contains("in the way"), "{error}");
-            }
-            fs::write(in_the_way.join(MARK), "").unwrap();
-            write().unwrap();
-            assert!(!in_the_way.exists());
-        }
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn write_dir_restores_the_replaced_folder_after_a_kill_between_two_renames() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model");
-        fs::create_dir(replaced_path(&path)).unwrap();
-        fs::write(replaced_path(&path).join(MARK), "").unwrap();
-        fs::write(replaced_path(&path).join("f"), "old").unwrap();
-        write_dir::<Error>(&path, |_| Err(Error::bad_file("x", "broken"))).unwrap_err();
-        assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "old");
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn lock_refuses_a_mark_that_another_program_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let mark = File::create(dir.path().join(MARK)).unwrap();
-        fs::remove_file(dir.path().join(MARK)).unwrap();
-        lock(&mark, dir.path()).unwrap_err();
-        fs::write(dir.path().join(MARK), "").unwrap();
-        lock(&mark, dir.path()).unwrap_err();
-    }
-
-    #[test]
-    fn write_dir_of_many_writers_at_once_writes_all_or_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model");
-        let write = |text: String| {
-            write_dir::<Error>(&path, |dir| {
-                for name in ["a", "b", "c"] {
-                    fs::write(dir.join(name), &text).map_err(|e| Error::io(dir, e))?;
-                }
-                Ok(())
-            })
-        };
-        let n_written: usize = std::thread::scope(|scope| {
-            let many = |writer: usize| {
-                (0..50).filter(|turn| write(format!("{writer} {turn}")).is_ok()).count()
-            };
-            let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || many(writer))).collect();
-            writers.into_iter().map(|writer| writer.join().unwrap()).sum()
-        });
-        assert!(n_written > 0);
-        let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
-        assert_eq!((read("a"), read("a")), (read("b"), read("c")));
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 3);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-}
+mod tests;

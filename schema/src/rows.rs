@@ -11,7 +11,7 @@ mod prompt;
 mod row;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufRead, BufReader, Cursor, Read as _, Seek as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -21,16 +21,18 @@ pub use row::{EachRow, Place, Row};
 
 use crate::error::Error;
 
-/// Reads the rows of a file, each with the cells of the named columns.
+/// Reads the rows of a file, each with the cells of the named columns. The file is opened once and
+/// read from its beginning to its end, so that JSON may come through a pipe.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::BadFile`] for a file that is none of the formats; [`Error::Line`] and
 /// [`Error::Row`] name the place; the errors of `each`.
 pub fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Result<(), Error> {
-    match format(path)? {
-        FileFormat::Parquet => parquet::read(path, columns, each),
-        FileFormat::Array => json::read_array(path, columns, each),
-        FileFormat::Lines => json::read_lines(path, columns, each),
+    let opened = OpenedFile::open(path)?;
+    match opened.format()? {
+        FileFormat::Parquet => parquet::read(path, opened.regular()?, columns, each),
+        FileFormat::Array => json::read_array(path, opened.into_reader(), columns, each),
+        FileFormat::Lines => json::read_lines(path, opened.into_reader(), columns, each),
     }
 }
 
@@ -57,37 +59,64 @@ enum FileFormat {
     Parquet,
 }
 
-/// The format by what the file begins with; its name decides where that says nothing.
-fn format(path: &Path) -> Result<FileFormat, Error> {
-    let mut file = File::open(path).map_err(|source| Error::io(path, source))?;
-    let mut head = [0; 4096];
-    let mut length = 0;
-    loop {
-        let read = file.read(&mut head[length..]).map_err(|source| Error::io(path, source))?;
-        length += read;
-        if read == 0 || length == head.len() {
-            break;
-        }
+/// Number of bytes that show the format.
+const HEAD_BYTES: u64 = 4096;
+
+/// An open file and the bytes that were read of it. What a pipe has given it does not give again.
+struct OpenedFile<'a> {
+    path: &'a Path,
+    file: File,
+    head: Vec<u8>,
+}
+
+impl<'a> OpenedFile<'a> {
+    fn open(path: &'a Path) -> Result<Self, Error> {
+        let io = |source| Error::io(path, source);
+        let file = File::open(path).map_err(io)?;
+        let mut head = Vec::new();
+        (&file).take(HEAD_BYTES).read_to_end(&mut head).map_err(io)?;
+        Ok(Self { path, file, head })
     }
-    let head = &head[..length];
-    let refuse = |reason: &str| Err(Error::bad_file(path, reason));
-    match head {
-        [b'P', b'A', b'R', b'1', ..] => return Ok(FileFormat::Parquet),
-        [0x1f, 0x8b, ..] => return refuse("is compressed by gzip; decompress it first"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            return refuse("is compressed by zstd; decompress it first");
-        }
-        [b'P', b'K', 3, 4, ..] => return refuse("is a zip archive; unpack it first"),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return refuse("is UTF-16 text, wanted UTF-8"),
-        _ => {}
+
+    /// The whole file, beginning with the bytes that were read.
+    fn into_reader(self) -> impl BufRead {
+        Cursor::new(self.head).chain(BufReader::new(self.file))
     }
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    let text = head.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(head).trim_ascii_start();
-    match (text.first(), ending) {
-        (_, "parquet") => refuse("is no Parquet file: its first bytes are not PAR1"),
-        (Some(b'['), _) => Ok(FileFormat::Array),
-        (Some(b'{'), _) | (_, "jsonl" | "ndjson" | "json") => Ok(FileFormat::Lines),
-        _ => refuse("unknown file type; wanted JSON Lines, a JSON array or Parquet"),
+
+    /// The file, for a reader that moves in it.
+    fn regular(self) -> Result<File, Error> {
+        let io = |source| Error::io(self.path, source);
+        if !self.file.metadata().map_err(io)?.is_file() {
+            let reason = "Parquet is read from files, not through a pipe; write it to a file first";
+            return Err(Error::bad_file(self.path, reason));
+        }
+        let mut file = self.file;
+        file.rewind().map_err(io)?;
+        Ok(file)
+    }
+
+    /// The format by what the file begins with; its name decides where that says nothing.
+    fn format(&self) -> Result<FileFormat, Error> {
+        let head = &self.head[..];
+        let refuse = |reason: &str| Err(Error::bad_file(self.path, reason));
+        match head {
+            [b'P', b'A', b'R', b'1', ..] => return Ok(FileFormat::Parquet),
+            [0x1f, 0x8b, ..] => return refuse("is compressed by gzip; decompress it first"),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                return refuse("is compressed by zstd; decompress it first");
+            }
+            [b'P', b'K', 3, 4, ..] => return refuse("is a zip archive; unpack it first"),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return refuse("is UTF-16 text, wanted UTF-8"),
+            _ => {}
+        }
+        let ending = self.path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let text = head.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(head).trim_ascii_start();
+        match (text.first(), ending) {
+            (_, "parquet") => refuse("is no Parquet file: its first bytes are not PAR1"),
+            (Some(b'['), _) => Ok(FileFormat::Array),
+            (Some(b'{'), _) | (_, "jsonl" | "ndjson" | "json") => Ok(FileFormat::Lines),
+            _ => refuse("unknown file type; wanted JSON Lines, a JSON array or Parquet"),
+        }
     }
 }
 

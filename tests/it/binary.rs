@@ -27,9 +27,28 @@ pub(crate) fn succeed<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A command that is ended where it takes minutes.
+pub(crate) fn within_minutes(command: &Command) -> Command {
+    let mut limited = Command::new("timeout");
+    limited.arg("300").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited.current_dir(root()).stdin(Stdio::null());
+    limited
+}
+
 /// Runs a command that must end with exit code 2 and one line of error, and returns the line.
 pub(crate) fn refuse<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> String {
-    let output = joust(args).output().unwrap();
+    refuse_command(&joust(args))
+}
+
+/// As [`refuse`], for a command in an environment of its own.
+pub(crate) fn refuse_command(command: &Command) -> String {
+    let output = within_minutes(command).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(text.trim().lines().count(), 1, "{text}");

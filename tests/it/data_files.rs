@@ -1,12 +1,14 @@
 //! Data files of users: every command reads the same formats in the same way.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, TimestampMicrosecondArray};
 use parquet::arrow::ArrowWriter;
 
-use crate::binary::{arg, file, joust, json_lines, refuse, succeed, told};
+use crate::binary::{arg, file, joust, json_lines, refuse, succeed, told, within_minutes};
 
 const RULE: &str = "[reward]\nkind = \"correct\"\n";
 
@@ -144,8 +146,77 @@ fn sft_goes_on_where_no_example_of_a_batch_fits_and_ends_where_none_of_the_file_
     let message = told(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("error: none of the last 3 examples fits"), "{message}");
+    // a run that is over before that has learned nothing either
+    let few = run("few", &[chat(&long), chat(&long), chat(&long)]);
+    let export = dir.path().join("few-model");
+    let export_path = format!("export.path={}", arg(&export));
+    for more in [&[][..], &["--resume"]] {
+        let args = [&["sft", &few, "trainer.steps=2", &export_path], more].concat();
+        let output = joust(&args).output().unwrap();
+        let message = told(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("error: none of the run's 2 examples fits"), "{message}");
+        assert!(!export.exists());
+    }
     // a model that cannot be opened costs no run
     let some = dir.path().join("some.toml").display().to_string();
     refuse(&["sft", &some, "--clean", "model.path=tests/golden/models"]);
     assert!(dir.path().join("some/metrics.jsonl").exists());
+}
+
+/// Runs a command with this text on its standard input.
+fn with_input(args: &[&str], text: String) -> Output {
+    let mut command = within_minutes(&joust(args));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // a command that is refused reads no more
+    let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    let _ = writer.join().unwrap();
+    output
+}
+
+#[test]
+fn commands_read_all_rows_of_a_pipe_and_write_into_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", RULE);
+    let n_rows = 400;
+    let row = |n: usize| format!(r#"{{"prompt": "{n}", "completions": ["{n}"], "answer": {n}}}"#);
+    let rows: Vec<String> = (0..n_rows).map(row).collect();
+    let output = arg(&dir.path().join("out"));
+    let score = ["score", &config, "--input", "/dev/stdin", "--output", &output];
+    for text in [rows.join("\n"), format!("[{}]", rows.join(","))] {
+        let said = with_input(&score, text);
+        assert!(said.status.success(), "{}", told(&said));
+        let lines = std::fs::read_to_string(dir.path().join("out/rewards.jsonl")).unwrap();
+        assert_eq!(json_lines(&lines).len(), n_rows);
+    }
+    let pairs = r#"{"prompt": "1", "completion": "2"}"#.to_owned();
+    let model = "tests/golden/models/tiny-qwen2";
+    let streams =
+        ["logprobs", "--model", model, "--input", "/dev/stdin", "--output", "/dev/stdout"];
+    let said = with_input(&streams, pairs);
+    assert!(said.status.success(), "{}", told(&said));
+    assert_eq!(json_lines(&String::from_utf8(said.stdout).unwrap()).len(), 1);
+    // a run reads its files again when it is resumed
+    let place = format!("run.output_dir={}", dir.path().display());
+    let train = ["train", "configs/quickstart.toml", "prompts.path=/dev/stdin", &place];
+    let said = with_input(&train, rows.join("\n"));
+    assert_eq!(said.status.code(), Some(2), "{}", told(&said));
+    assert!(told(&said).contains("prompts.path: /dev/stdin is a pipe"), "{}", told(&said));
+}
+
+#[test]
+fn sft_refuses_thoughts_that_it_would_not_learn() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = r#"{"messages": [{"role": "user", "content": "1+2?"},
+        {"role": "assistant", "content": "3", "reasoning_content": "one and two"}]}"#;
+    let data = file(dir.path(), "d.jsonl", &row.replace('\n', " "));
+    let text = format!("[model]\npath = \"data/models/nano-policy\"\n[data]\npath = {data:?}\n");
+    let config = file(dir.path(), "c.toml", &text);
+    let place = format!("run.output_dir={}", dir.path().display());
+    let message = refuse(&["sft", &config, &place]);
+    let wanted = "d.jsonl:1: column `messages` has a thought in the turn that is learned";
+    assert!(message.contains(wanted), "{message}");
 }

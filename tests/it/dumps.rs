@@ -5,7 +5,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::binary::{arg, file, json_lines, not_run, refuse, root, succeed, told};
+use crate::binary::{
+    arg, file, joust, json_lines, not_run, refuse, root, succeed, told, within_minutes,
+};
 use crate::serving::Server;
 
 fn groups(dir: &std::path::Path) -> String {
@@ -244,4 +246,69 @@ fn pairs_and_best_do_not_join_groups_of_one_name_in_different_sets() {
         &input,
     ]);
     assert!(message.contains("is the input"), "{message}");
+}
+
+#[test]
+fn output_never_replaces_the_dump_of_a_replay_judge_nor_the_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    score(dir.path(), "run/step_00001", &["reward.judge.kind=rule"]);
+    score(dir.path(), "elsewhere", &["reward.judge.kind=rule"]);
+    // a dump of several folders, one of them behind a link
+    std::os::unix::fs::symlink(at("elsewhere"), at("run/step_00002")).unwrap();
+    std::os::unix::fs::symlink(at("run"), at("link")).unwrap();
+    let before = std::fs::read(at("run/step_00001/votes.parquet")).unwrap();
+    let config = arg(&root().join("configs/quickstart.toml"));
+    let input = groups(dir.path());
+    let pairs = json!({"prompt": "1", "completion_a": "a", "completion_b": "b"}).to_string();
+    let pairs = file(dir.path(), "pairs.jsonl", &pairs);
+    let outputs = ["run", "link", "run/step_00001", "run/new", "elsewhere", "."];
+    for (command, input) in [("score", &input), ("judge", &pairs)] {
+        for output in outputs.map(at) {
+            let (output, dump) = (arg(&output), format!("reward.judge.dump={}", arg(&at("link"))));
+            let kind = "reward.judge.kind=replay";
+            let args =
+                [command, &config, kind, &dump, "--input", input, "--output", &output].to_vec();
+            let message = refuse(&args);
+            assert!(message.contains("the dump that the judge reads"), "{message}");
+        }
+    }
+    let serve = ["serve", &config, "serve.port=0", "reward.judge.kind=replay"];
+    let keys = ["reward.judge.dump", "serve.dump"].map(|key| format!("{key}={}", arg(&at("run"))));
+    let message = refuse(&[&serve[..], &[keys[0].as_str(), keys[1].as_str()]].concat());
+    assert!(message.contains("serve.dump "), "{message}");
+    assert_eq!(std::fs::read(at("run/step_00001/votes.parquet")).unwrap(), before);
+    assert!(!at("run/new").exists() && !at("votes.parquet").exists());
+
+    // an input under a name that is written
+    let input = at("elsewhere/rewards.jsonl");
+    std::fs::copy(groups(dir.path()), &input).unwrap();
+    let (input, output) = (arg(&input), arg(&at("elsewhere")));
+    let rule = "reward.judge.kind=rule";
+    let message = refuse(&["score", &config, rule, "--input", &input, "--output", &output]);
+    assert!(message.contains("rewards.jsonl is the input"), "{message}");
+}
+
+#[test]
+fn dump_reads_each_file_once_whatever_links_lead_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    score(dir.path(), "run/set", &["reward.judge.kind=rule"]);
+    let (run, other) = (dir.path().join("run"), dir.path().join("other"));
+    let pairs = |folder: &Path| {
+        let args = ["dump", "pairs", &arg(folder)];
+        let output = within_minutes(&joust(&args)).output().unwrap();
+        assert!(output.status.success(), "{}", told(&output));
+        json_lines(&String::from_utf8(output.stdout).unwrap())
+    };
+    let wanted = pairs(&run);
+    assert!(!wanted.is_empty());
+    let link = |to: &Path, name: &Path| std::os::unix::fs::symlink(to, name).unwrap();
+    link(&run.join("set"), &run.join("again"));
+    link(&run, &run.join("set/up"));
+    link(&run.join("set/completions.parquet"), &run.join("completions.parquet"));
+    assert_eq!(pairs(&run), wanted);
+    // a folder that only links to others has their files
+    std::fs::create_dir(&other).unwrap();
+    link(&run.join("set"), &other.join("set"));
+    assert_eq!(pairs(&other), wanted);
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::binary::{arg, file, not_run, refuse, root};
+use crate::binary::{arg, file, joust, not_run, refuse, refuse_command, root};
 use crate::golden::{self, copy_files};
 
 const QUICKSTART: &str = "configs/quickstart.toml";
@@ -297,4 +297,65 @@ fn fp8_keys_and_values_are_refused_without_a_gpu() {
     let generate = ["generate", "--model", model, "--input", &prompts, "--device", "cpu"];
     let error = refuse(&[&generate[..], &["--kv-dtype", "fp8"]].concat());
     assert!(error.contains("kv_dtype fp8") && error.contains("GPU"), "{error}");
+}
+
+/// A place that takes no file, whoever asks.
+const READ_ONLY: &str = "/proc/joust-output";
+
+#[test]
+fn outputs_that_cannot_be_written_are_refused_before_models_are_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = file(dir.path(), "p.jsonl", "{\"prompt\":\"a\",\"completion\":\"b\"}");
+    let (folder, wanted) = (arg(dir.path()), ["--output cannot be written: ", READ_ONLY]);
+    for command in ["generate", "logprobs"] {
+        let model = ["--model", "no/such/model"];
+        let args = [&[command, "--input", &prompts, "--output", READ_ONLY], &model[..]].concat();
+        check(&args, &wanted);
+        let args = [&[command, "--input", &prompts, "--output", &folder], &model[..]].concat();
+        check(&args, &["--output cannot be written: ", "is a folder, wanted a file"]);
+    }
+    let groups = file(dir.path(), "g.jsonl", "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"]}");
+    let pairs = "{\"prompt\":\"a\",\"completion_a\":\"b\",\"completion_b\":\"c\"}";
+    let pairs = file(dir.path(), "pairs.jsonl", pairs);
+    let taken = dir.path().join("taken");
+    let taken_arg = arg(&taken);
+    for name in ["votes.parquet", "kept"] {
+        std::fs::create_dir_all(taken.join(name)).unwrap();
+    }
+    for (command, input) in [("score", &groups), ("judge", &pairs)] {
+        let judge = "reward.judge.model=no/such/model";
+        let command = [command, QUICKSTART, judge, "--input", input, "--output"];
+        check(&[&command[..], &[READ_ONLY]].concat(), &wanted);
+        // an existing folder in which a name is taken
+        let args = [&command[..], &[taken_arg.as_str()]].concat();
+        check(&args, &["--output cannot be written: ", "votes.parquet: is a folder"]);
+    }
+    assert_eq!(entries(&taken), 2, "nothing is left of the trials");
+    let (place, export) =
+        (format!("run.output_dir={}", arg(dir.path())), format!("export.path={READ_ONLY}"));
+    check(&["train", QUICKSTART, &place, &export, "train.steps=1"], &[READ_ONLY]);
+}
+
+#[test]
+fn tasks_without_problems_are_refused() {
+    let wanted = "digits is 2, and no problem of these settings (op, split)";
+    for kind in ["questions", "answers", "pairs"] {
+        check(&["data", kind, "--digits", "2", "--op", "mul"], &["--digits", wanted]);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let place = format!("run.output_dir={}", arg(dir.path()));
+    let sft = ["sft", "configs/nano-policy.toml", &place];
+    let task = ["data.arithmetic.digits=2", "data.arithmetic.op=mul"];
+    check(&[&sft[..], &task].concat(), &["data.arithmetic.", wanted]);
+}
+
+#[test]
+fn tokens_that_are_no_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", "[reward.judge]\nkind = \"rule\"\n");
+    let mut command = joust(&["serve", &config, "serve.port=0"]);
+    command.env("JOUST_TOKENS", std::ffi::OsStr::from_bytes(b"secret\xff"));
+    let message = refuse_command(&command);
+    assert!(message.contains("JOUST_TOKENS is not UTF-8 text"), "{message}");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::binary::{joust, succeed, told};
+use crate::binary::{file, joust, succeed, told, within_minutes};
 
 /// A short run: its judge is the nano RRM, or the known answers.
 fn args(dir: &Path, more: &[&str]) -> Vec<String> {
@@ -221,6 +221,22 @@ fn train_stops_where_all_completions_are_truncated_and_left_out() {
         assert!(told(&output).contains(part), "{}", told(&output));
     }
     assert!(!dir.path().join("short/step_00001").exists());
+    // a run that has learned goes on: such a step has no update, and the length may change
+    let unlucky = dir.path().join("unlucky");
+    let mask = "trainer.mask_truncated_completions=true";
+    succeed(&args(&unlucky, &["train.steps=2", mask]));
+    let longer = [&short[..], &["train.steps=4", "--resume"]].concat();
+    let output = within_minutes(&joust(&args(&unlucky, &longer))).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("All completions were truncated"), "{}", told(&output));
+    let steps = metrics(&unlucky.join("short"));
+    let updates: Vec<f64> = steps.iter().filter_map(|step| step.get("updates")?.as_f64()).collect();
+    assert!(updates.len() == 4 && updates[..2].iter().sum::<f64>() > 0.0, "{updates:?}");
+    assert_eq!(updates[2..], [0.0, 0.0]);
+    let starts = std::fs::read_to_string(unlucky.join("short/starts.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(starts.lines().last().unwrap()).unwrap();
+    let change = &last["changes"]["rollout.max_completion_length"];
+    assert_eq!(*change, serde_json::json!({"from": 40, "to": 2}));
     // with such engines no run begins, and none is deleted
     let run = dir.path().join("short");
     succeed(&args(dir.path(), &["train.steps=2"]));
@@ -229,6 +245,30 @@ fn train_stops_where_all_completions_are_truncated_and_left_out() {
     let output = joust(&args(dir.path(), &tight)).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert_eq!(std::fs::read(run.join("metrics.jsonl")).unwrap(), before);
+}
+
+#[test]
+fn train_tells_of_held_out_prompts_that_cannot_be_sampled_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = format!("{{\"prompt\": \"{}\", \"answer\": 1}}", "1 + 2 ".repeat(4000));
+    let prompts = |name: &str, rows: &[&str]| {
+        format!("eval.path={}", file(dir.path(), name, &rows.join("\n")))
+    };
+    let some = prompts("some.jsonl", &["{\"prompt\": \"1 + 2\", \"answer\": 3}", &long]);
+    let rule = ["train.steps=1", "reward.kind=correct"];
+    let some = args(&dir.path().join("some"), &[&rule[..], &[&some]].concat());
+    let output = within_minutes(&joust(&some)).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    let wanted = "Held-out prompts cannot be sampled from and count as wrong";
+    assert!(told(&output).contains(wanted), "{}", told(&output));
+    let steps = metrics(&dir.path().join("some/short"));
+    assert_eq!((&steps[0]["eval/dropped_prompts"], steps.len()), (&serde_json::json!(1.0), 2));
+    let none = prompts("none.jsonl", &[&long]);
+    let none = args(&dir.path().join("none"), &[&rule[..], &[&none]].concat());
+    let output = within_minutes(&joust(&none)).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    let wanted = "error: eval.path: none of 1 held-out prompts can be sampled from";
+    assert!(told(&output).contains(wanted), "{}", told(&output));
 }
 
 #[test]

@@ -12,7 +12,8 @@ pub enum Error {
     Config(String),
     /// The loss or the gradient is not finite; the weights are unchanged.
     #[error(
-        "the loss is {loss} at update {update}; lower the learning rate or look at the rewards"
+        "the loss is {loss} at update {update}; lower the learning rate (a run may go on with \
+         another one after its newest checkpoint), or look at the rewards"
     )]
     NotFinite {
         /// The loss, or the norm of the gradient.
@@ -23,7 +24,8 @@ pub enum Error {
     /// An update has made weights that no model can work with. They are not saved.
     #[error(
         "after update {update} the weights are not finite, or so large that the model's logits are \
-         not; nothing of them was saved: lower the learning rate"
+         not; nothing of them was saved: lower the learning rate (a run may go on with another \
+         one after its newest checkpoint)"
     )]
     BadWeights {
         /// Number of updates, this one included.

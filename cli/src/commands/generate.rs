@@ -8,7 +8,7 @@ use joust_schema::prompt::Prompt;
 use joust_schema::tables::FinishReason;
 use serde::Serialize;
 
-use crate::commands::{ModelArgs, data_rows};
+use crate::commands::{ModelArgs, data_rows, written};
 use crate::output;
 
 /// Arguments of `joust generate`.
@@ -67,10 +67,11 @@ struct SampleRow {
 }
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    output::check_other_file(&args.input, args.output.as_deref())?;
+    written::check_other_file(&args.input, args.output.as_deref())?;
     let rows = data_rows::read_all(&args.input, &["prompt", "messages"], |row| {
         Ok((row.place(), data_rows::prompt(row)?))
     })?;
+    args.output.as_deref().map_or(Ok(()), written::prepare_file)?;
     let mut engine = args.model.open_engine()?;
     let mut requests = Vec::with_capacity(rows.len());
     for (prompt_idx, (place, prompt)) in rows.into_iter().enumerate() {

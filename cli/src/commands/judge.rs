@@ -15,6 +15,7 @@ use joust_schema::tables::{Match, Verdict, Vote};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::votes::{refuse_no_votes, vote_warnings};
+use crate::commands::written::OutputFolder;
 use crate::commands::{ConfigArgs, data_rows, open_scorer};
 use crate::failure::UserError;
 use crate::output;
@@ -39,6 +40,9 @@ pub(crate) struct JudgeArgs {
     #[arg(long)]
     json: bool,
 }
+
+/// The files of a folder with verdicts.
+const WRITTEN: [&str; 3] = ["verdicts.jsonl", "matches.parquet", "votes.parquet"];
 
 struct AnswerPair {
     prompt: Prompt,
@@ -113,7 +117,9 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
     let rows = data_rows::read_all(&args.input, &AnswerPair::COLUMNS, AnswerPair::of)?;
-    let mut judge = open_scorer(&config, &args.output)?.into_judge().ok_or_else(|| {
+    let output = OutputFolder { path: &args.output, files: &WRITTEN };
+    let scorer = open_scorer(&config, &args.input, &output)?;
+    let mut judge = scorer.into_judge().ok_or_else(|| {
         UserError::new("reward.kind is correct, which needs no judge; choose win_rate")
     })?;
     let began = std::time::Instant::now();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::commands::{ModelArgs, data_rows};
+use crate::commands::{ModelArgs, data_rows, written};
 use crate::output;
 
 /// Arguments of `joust logprobs`.
@@ -31,12 +31,13 @@ struct LogprobsRow {
 }
 
 pub(crate) fn run(args: LogprobsArgs) -> anyhow::Result<()> {
-    output::check_other_file(&args.input, args.output.as_deref())?;
+    written::check_other_file(&args.input, args.output.as_deref())?;
     let rows = data_rows::read_all(&args.input, &["prompt", "completion"], |row| {
         let prompt: String = row.required("prompt")?;
         let completion: String = row.required("completion")?;
         Ok((row.place(), prompt, completion))
     })?;
+    args.output.as_deref().map_or(Ok(()), written::prepare_file)?;
     let engine = args.model.open_engine()?;
     let tokenizer = engine.tokenizer();
     let bar = output::progress_bar(rows.len() as u64, "pairs");

@@ -1,6 +1,6 @@
 //! The commands, one file each, and the arguments that several of them share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use joust_engine::{Engine, EngineConfig};
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::score_config::{ScoreRun, UNUSED};
 use crate::{output, signals};
+use written::OutputFolder;
 
 pub(crate) mod bench;
 pub(crate) mod data;
@@ -30,6 +31,7 @@ pub(crate) mod serve;
 pub(crate) mod sft;
 pub(crate) mod train;
 pub(crate) mod votes;
+mod written;
 
 /// Config files and overrides, and whether only to print the config.
 #[derive(Args)]
@@ -53,8 +55,7 @@ impl ConfigArgs {
 
     fn merged(&self) -> Result<Merged, joust_run::Error> {
         // a file may have `=` in its name, a key has no `/` and does not end in `.toml`
-        let is_override =
-            |part: &&String| part.contains('=') && !std::path::Path::new(part).exists();
+        let is_override = |part: &&String| part.contains('=') && !Path::new(part).exists();
         let (overrides, files): (Vec<&String>, Vec<&String>) =
             self.parts.iter().partition(is_override);
         let files: Vec<PathBuf> = files.into_iter().map(PathBuf::from).collect();
@@ -108,14 +109,20 @@ impl ExistingArgs {
     }
 }
 
-/// Creates the output folder, then loads the judge: a folder that cannot be written fails before
-/// the expensive part. From here on a stop signal ends the command with a last line.
-pub(crate) fn open_scorer(config: &ScoreRun, output: &std::path::Path) -> anyhow::Result<Scorer> {
+/// Checks and prepares the output, then loads the judge: what cannot be written, or would replace
+/// what is read, fails before the expensive part. From here on a stop signal ends the command with
+/// a last line.
+fn open_scorer(
+    config: &ScoreRun,
+    input: &Path,
+    output: &OutputFolder<'_>,
+) -> anyhow::Result<Scorer> {
+    output.check_apart(input, &config.reward)?;
     signals::end_at_signal(format!(
         "Stopped before the end: the results are not in {}. Start the command again.",
-        output.display()
+        output.path.display()
     ))?;
-    std::fs::create_dir_all(output).map_err(|source| joust_schema::Error::io(output, source))?;
+    output.prepare()?;
     Ok(Scorer::open(&config.reward, true)?)
 }
 

@@ -17,7 +17,7 @@ use joust_schema::rows::{Place, Row};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
-use crate::commands::data_rows;
+use crate::commands::{data_rows, written};
 use crate::failure::UserError;
 use crate::output;
 
@@ -106,7 +106,7 @@ struct RatingLine {
 }
 
 pub(crate) fn run(args: RateArgs) -> anyhow::Result<()> {
-    output::check_other_file(&args.input, args.output.as_deref())?;
+    written::check_other_file(&args.input, args.output.as_deref())?;
     let (bradley_terry, elo) = settings(&args)?;
     let mut rows: BTreeMap<RecordedId, Vec<RecordedMatch>> = BTreeMap::new();
     for (place, row) in read_matches(&args.input)? {

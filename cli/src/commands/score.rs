@@ -13,6 +13,7 @@ use joust_schema::seed::Seed;
 use serde::Serialize;
 
 use crate::commands::votes::{refuse_no_votes, vote_warnings};
+use crate::commands::written::OutputFolder;
 use crate::commands::{ConfigArgs, data_rows, open_scorer};
 use crate::failure::UserError;
 use crate::output;
@@ -30,6 +31,10 @@ pub(crate) struct ScoreArgs {
     #[arg(long)]
     output: PathBuf,
 }
+
+/// The files of a folder with scores.
+const WRITTEN: [&str; 5] =
+    ["rewards.jsonl", "matches.parquet", "votes.parquet", "rewards.parquet", "completions.parquet"];
 
 #[derive(Serialize)]
 struct GroupRewards {
@@ -50,7 +55,8 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         );
         return Err(UserError::new(text).into());
     }
-    let mut scorer = open_scorer(&config, &args.output)?;
+    let output = OutputFolder { path: &args.output, files: &WRITTEN };
+    let mut scorer = open_scorer(&config, &args.input, &output)?;
     let bar = output::progress_bar(groups.len() as u64, "groups");
     let results = scorer.score_all(groups.clone(), &mut || bar.inc(1))?;
     bar.finish_and_clear();

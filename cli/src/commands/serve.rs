@@ -21,7 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use accept::FirstByte;
 
-use crate::commands::ConfigArgs;
+use crate::commands::{ConfigArgs, written};
 use crate::failure::UserError;
 use crate::output;
 use crate::score_config::ScoreRun;
@@ -41,6 +41,9 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     // files that cannot be read fail before the judge is loaded
     let tls = tls_config(&config.serve)?;
     let tokens = read_tokens(config.serve.token_file.as_deref())?;
+    if let Some(dump) = &config.serve.dump {
+        written::check_apart_from_dump("serve.dump", dump, &config.reward)?;
+    }
     let (handle, thread) = spawn_scorer(&config, tokens)?;
     let judge = handle.judge().to_owned();
     let serve = &config.serve;
@@ -187,9 +190,12 @@ fn read_tokens(file: Option<&Path>) -> anyhow::Result<Vec<BearerToken>> {
         }
         None => String::new(),
     };
-    let variable = std::env::var("JOUST_TOKENS").ok();
+    let variable = std::env::var_os("JOUST_TOKENS");
     let is_set = variable.is_some();
-    let of_environment = variable.unwrap_or_default();
+    let Ok(of_environment) = variable.unwrap_or_default().into_string() else {
+        let text = "JOUST_TOKENS is not UTF-8 text, wanted tokens in ASCII, separated by commas";
+        return Err(UserError::new(text).into());
+    };
     let of_file = of_file.lines().enumerate().map(|(idx, line)| (Some(idx + 1), line));
     let all = of_file.chain(of_environment.split(',').map(|text| (None, text)));
     let all = all.filter(|(_, text)| !text.trim().is_empty());

@@ -49,6 +49,10 @@ impl SftRun {
         problems.extend(of_section("data", &self.data));
         problems.extend(of_section("trainer", &self.trainer));
         problems.extend(of_section("checkpoint", &self.checkpoint));
+        if self.data.task.is_some() {
+            let found = self.data.arithmetic.contradictions();
+            problems.extend(found.iter().map(|problem| format!("data.arithmetic.{problem}")));
+        }
         let schedule = &self.trainer.learner.optim.schedule;
         let problem = schedule.problem_with(self.trainer.steps);
         problems.extend(problem.map(|text| format!("trainer.learner.optim.schedule.{text}")));
@@ -176,7 +180,8 @@ pub struct NewTokenizer {
 pub struct DataSection {
     /// File of examples: JSON Lines, a JSON array or Parquet with `prompt` (text or chat messages)
     /// and `completion` (text or one message of the assistant); or with `messages` alone, of which
-    /// the last is of the assistant and is learned.
+    /// the last is of the assistant and is learned. Of a message, `content` is learned: tool calls
+    /// and thoughts beside it are refused.
     pub path: Option<PathBuf>,
     /// Whether a text prompt is rendered as a chat message of the user.
     pub chat: bool,

@@ -54,6 +54,28 @@ fn file_rows_are_refused_by_line_and_column() {
             format!(r#"{{"prompt": "a", "completion": [{user}, {user}]}}"#),
             "column `completion` has 2 messages, wanted one of the assistant",
         ),
+        (
+            format!(
+                r#"{{"messages": [{user}, {{"role": "assistant", "content": "b",
+                "reasoning_content": "c"}}]}}"#
+            )
+            .replace('\n', " "),
+            "column `messages` has a thought in the turn that is learned (`reasoning_content`)",
+        ),
+        (
+            r#"{"prompt": "a", "completion": [{"role": "assistant", "content": "b",
+                "thinking": "c"}]}"#
+                .replace('\n', " "),
+            "column `completion` has a thought in the turn that is learned (`thinking`)",
+        ),
+        (
+            format!(
+                r#"{{"messages": [{user}, {{"role": "assistant", "content": [
+                {{"type": "thinking", "thinking": "c"}}, {{"type": "text", "text": "b"}}]}}]}}"#
+            )
+            .replace('\n', " "),
+            "column `messages` has a thought in the turn that is learned (parts of `content`)",
+        ),
     ] {
         let message = rows_of(&row).unwrap_err();
         assert!(message.contains("t.jsonl:1: ") && message.contains(wanted), "{message}");

@@ -83,3 +83,17 @@ fn digest_of_a_large_file_is_made_of_samples() {
     all.dedup();
     assert_eq!(all.len(), 4);
 }
+
+#[test]
+fn digest_refuses_what_cannot_be_read_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("rows.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        sender.send(InputPath::file("prompts.path", &pipe).digest().map_err(|e| e.to_string()))
+    });
+    let limit = std::time::Duration::from_secs(60);
+    let message = receiver.recv_timeout(limit).expect("the pipe is not opened").unwrap_err();
+    assert!(message.starts_with("prompts.path: ") && message.contains("is a pipe"), "{message}");
+}

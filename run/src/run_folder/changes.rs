@@ -11,7 +11,9 @@ use crate::config::renamed::new_name;
 
 /// Keys, and sections whose keys, may differ: they say where the run is and how fast it works (its
 /// place, threads, limits of batches and memory, servers), or how long it goes on and what it
-/// leaves (steps, measurements, checkpoints, the export). All others say what is computed.
+/// leaves (steps, measurements, checkpoints, the export). All others say what is computed; of them
+/// may differ what has to where a run cannot go on, because its numbers grow beyond all bounds or
+/// its completions are all truncated.
 const MAY_CHANGE: &[&str] = &[
     // place
     "run.name",
@@ -23,6 +25,11 @@ const MAY_CHANGE: &[&str] = &[
     "eval.every",
     "checkpoint",
     "reward.max_failed",
+    // what is learned from, and how fast
+    "rollout.max_completion_length",
+    "trainer.mask_truncated_completions",
+    "trainer.learner.optim.lr",
+    "trainer.learner.optim.schedule",
     // speed
     "run.threads",
     "rollout.workers",
@@ -150,6 +157,16 @@ mod tests {
     #[test]
     fn refusal_names_all_keys_that_say_what_is_computed() {
         assert_eq!(refused("[train]\nsteps = 3", "train = { steps = 3 }"), None);
+        // a run that cannot go on as it began
+        let old = "[rollout]\nmax_completion_length = 8\n[trainer]\n\
+                   mask_truncated_completions = true\n[trainer.learner.optim]\nlr = 0.1\n\
+                   schedule = { kind = \"cosine\" }";
+        let new = "[rollout]\nmax_completion_length = 9\n[trainer]\n\
+                   mask_truncated_completions = false\n[trainer.learner.optim]\nlr = 0.01\n\
+                   schedule = { kind = \"constant\" }";
+        assert_eq!(refused(old, new), None);
+        let beta = refused(old, &format!("{new}\nbeta1 = 0.5")).unwrap();
+        assert!(beta.contains("key `trainer.learner.optim.beta1` differs"), "{beta}");
         let other =
             refused("[trainer.loss.kl]\nweight = 0.1", "trainer.loss.kl.weight = 0.2").unwrap();
         assert!(other.starts_with("key `trainer.loss.kl.weight` differs from"), "{other}");

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use joust_schema::{Error as FileError, manifest};
+use joust_schema::{Error as FileError, atomic, manifest};
 use serde_json::Value;
 
 use super::lock;
@@ -46,7 +46,9 @@ pub(super) fn look(dir: &Path) -> Result<FolderContent, Error> {
     }
     let names = names(dir)?;
     // the files that a start leaves if it is killed at once
-    let is_leftover = |name: &String| name == lock::FILE || *name == format!("{CONFIG}.tmp");
+    let is_leftover = |name: &String| {
+        name == lock::FILE || name != CONFIG && atomic::finished_name(name) == CONFIG
+    };
     if names.iter().all(is_leftover) {
         return Ok(FolderContent::Nothing);
     }
@@ -69,15 +71,9 @@ pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
 
 /// Whether joust gives this name to an entry of a run's folder.
 pub(crate) fn is_own_name(name: &str) -> bool {
-    let name = finished_name(name);
+    let name = atomic::finished_name(name);
     let files = [CONFIG, ABOUT, STARTS, METRICS, manifest::FILE, CHECKPOINTS, COMPLETIONS];
     name == lock::FILE || files.contains(&name) || is_step(name)
-}
-
-/// The name of an unfinished or replaced file or folder once it is finished.
-fn finished_name(name: &str) -> &str {
-    let unfinished = name.strip_suffix(".tmp");
-    unfinished.map_or(name, |name| name.strip_suffix(".old").unwrap_or(name))
 }
 
 /// Reads the step out of the name of a record; `None` for other names.
@@ -150,6 +146,14 @@ fn names(dir: &Path) -> Result<Vec<String>, Error> {
     entries.map(name).collect()
 }
 
+/// Clears what an interrupted run has left unfinished in its folder. What somebody else has put
+/// there stays.
+pub(super) fn sweep(dir: &Path) -> Result<(), Error> {
+    atomic::sweep(dir, is_own_name)?;
+    atomic::sweep(&dir.join(CHECKPOINTS), is_step)?;
+    Ok(atomic::sweep(&dir.join(COMPLETIONS), is_completions)?)
+}
+
 /// Deletes all that joust has written into a run's folder, except the lock. What somebody else has
 /// put there stays.
 pub(super) fn delete_run(dir: &Path) -> Result<(), Error> {
@@ -168,7 +172,7 @@ pub(super) fn delete_run(dir: &Path) -> Result<(), Error> {
             }
         };
         for inner in self::names(&path)? {
-            if of_step(finished_name(&inner)) {
+            if of_step(atomic::finished_name(&inner)) {
                 delete(&path.join(inner))?;
             }
         }

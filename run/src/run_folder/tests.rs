@@ -76,6 +76,23 @@ fn a_run_with_steps_is_kept_resumed_or_cleaned() {
     for name in own {
         std::fs::create_dir_all(made.path(name)).unwrap();
     }
+    let tmp = ["notes.tmp", "thesis.old.tmp", "checkpoints/best.tmp", "completions/mine.tmp"];
+    std::fs::create_dir_all(made.path("completions")).unwrap();
+    for name in tmp {
+        std::fs::write(made.path(name), "mine").unwrap();
+    }
+    let unfinished = [
+        "metrics.jsonl.7-0.tmp",
+        "metrics.jsonl.tmp",
+        "completions/completions_00002.parquet.7-1.tmp",
+    ];
+    for name in unfinished {
+        std::fs::write(made.path(name), "half").unwrap();
+    }
+    // killed while a checkpoint was about to be replaced
+    let checkpoint = made.path("checkpoints/step_00002");
+    std::fs::write(checkpoint.join(atomic::MARK), "").unwrap();
+    std::fs::rename(&checkpoint, made.path("checkpoints/step_00002.old.tmp")).unwrap();
     std::fs::create_dir_all(made.path("step_00003")).unwrap();
     let message = made.refused(ExistingRun::Refuse);
     assert!(message.contains("is there already; go on with --resume"), "{message}");
@@ -93,12 +110,15 @@ fn a_run_with_steps_is_kept_resumed_or_cleaned() {
     );
     assert_eq!(std::fs::read_to_string(made.path(ABOUT)).unwrap(), about, "of the first start");
     assert!(own.iter().all(|name| made.path(name).exists()) && !made.path("step_00003").exists());
+    assert!(checkpoint.exists() && !checkpoint.join(atomic::MARK).exists());
+    assert!(tmp.iter().all(|name| made.path(name).exists()));
+    assert!(!unfinished.iter().any(|name| made.path(name).exists()));
     drop(folder);
 
     std::fs::write(made.path("notes.txt"), "mine").unwrap();
     let folder = made.start(ExistingRun::Clean).unwrap();
     assert!(folder.newest.is_none() && !made.path("checkpoints/step_00002").exists());
-    assert!(own.iter().all(|name| made.path(name).exists()));
+    assert!(own.iter().chain(&tmp).all(|name| made.path(name).exists()));
     assert_eq!(std::fs::read_to_string(made.path("notes.txt")).unwrap(), "mine");
     assert_eq!(made.lines(STARTS).len(), 1);
 }

@@ -1,7 +1,9 @@
 //! Measurement of a policy: completions of held-out prompts against their known answers.
 
 use joust_reward::rule;
-use joust_rollout::{GenerateRequest, PromptRow, PromptSource, PromptsConfig, RolloutWorkers};
+use joust_rollout::{
+    DroppedPrompt, GenerateRequest, PromptRow, PromptSource, PromptsConfig, RolloutWorkers,
+};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 
@@ -23,6 +25,8 @@ pub(crate) struct EvaluationResult {
     pub(crate) accuracy: f64,
     /// Mean number of tokens per completion.
     pub(crate) mean_length: f64,
+    /// Prompts that could not be sampled from. They count as wrong.
+    pub(crate) dropped: Vec<DroppedPrompt>,
 }
 
 /// Refuses a file of prompts that lack known answers.
@@ -96,6 +100,12 @@ impl Evaluation {
         Ok(Some(EvaluationResult {
             accuracy: n_correct as f64 / n_wanted as f64,
             mean_length: batch.n_tokens as f64 / n_wanted as f64,
+            dropped: batch.dropped,
         }))
+    }
+
+    /// Number of held-out prompts.
+    pub(crate) fn n_prompts(&self) -> usize {
+        self.prompts.len()
     }
 }

@@ -248,19 +248,28 @@ impl Training {
         }
     }
 
-    /// Fails where no completion can be learned from, before they are judged.
+    /// Fails where no completion can be learned from, before they are judged. A run that has
+    /// learned already goes on: the step counts, without an update.
     fn check_lengths(&self, step: u64, batch: &RolloutBatch) -> Result<(), Error> {
         let completions = || batch.groups.iter().flat_map(|group| &group.completions);
         let are_truncated =
             completions().all(|completion| completion.finish_reason == FinishReason::Length);
         let n_completions = completions().count();
-        match self.config.trainer.mask_truncated_completions && are_truncated && n_completions > 0 {
-            true => {
-                let max_tokens = self.config.rollout.max_completion_length;
-                Err(Error::AllTruncated { step, n_completions, max_tokens })
-            }
-            false => Ok(()),
+        let is_masked = self.config.trainer.mask_truncated_completions;
+        if !(is_masked && are_truncated && n_completions > 0) {
+            return Ok(());
         }
+        let max_tokens = self.config.rollout.max_completion_length;
+        if self.trainer.n_updates() == 0 {
+            return Err(Error::AllTruncated { step, n_completions, max_tokens });
+        }
+        tracing::warn!(
+            step,
+            n_completions,
+            max_tokens,
+            "All completions were truncated and are left out of the loss: the step has no update."
+        );
+        Ok(())
     }
 
     /// Scores all groups; the results are in their order.
@@ -312,6 +321,20 @@ impl Training {
         let Some(measured) = evaluation.run(&mut self.workers, self.seed, stop)? else {
             return Ok(false);
         };
+        if let Some(first) = measured.dropped.first() {
+            let n_dropped = measured.dropped.len();
+            let (prompt_id, reason) = (&first.prompt_id, &first.reason);
+            // without one measured prompt, later measurements would say nothing either
+            if self.state.step == 0 && n_dropped == evaluation.n_prompts() {
+                return Err(Error::input(format!(
+                    "eval.path: none of {n_dropped} held-out prompts can be sampled from; prompt \
+                     {prompt_id}: {reason}"
+                )));
+            }
+            tracing::warn!(n_dropped, %prompt_id, %reason, "Held-out prompts cannot be sampled \
+                from and count as wrong; the first is named.");
+        }
+        metrics.insert("eval/dropped_prompts".to_owned(), measured.dropped.len() as f64);
         self.state.accuracy = Some(measured.accuracy);
         metrics.insert("eval/accuracy".to_owned(), measured.accuracy);
         metrics.insert("eval/completions/mean_length".to_owned(), measured.mean_length);

@@ -13,7 +13,18 @@ use serde::{Deserialize, Deserializer};
 /// Content of a message as a text: that of its parts joined, empty for null. Parts that are
 /// thoughts are left out; parts that are no text (images, sound, files) are refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Content(pub String);
+pub struct Content {
+    /// The text.
+    pub text: String,
+    /// Whether parts that are thoughts were left out.
+    pub has_thought: bool,
+}
+
+impl From<String> for Content {
+    fn from(text: String) -> Self {
+        Self { text, has_thought: false }
+    }
+}
 
 impl<'de> Deserialize<'de> for Content {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -48,11 +59,11 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Content, E> {
-        Ok(Content(text.to_owned()))
+        Ok(text.to_owned().into())
     }
 
     fn visit_string<E: Error>(self, text: String) -> Result<Content, E> {
-        Ok(Content(text))
+        Ok(text.into())
     }
 
     fn visit_unit<E: Error>(self) -> Result<Content, E> {
@@ -68,16 +79,22 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
-        let mut text = String::new();
-        while let Some(PartText(part)) = parts.next_element()? {
-            text.push_str(&part);
+        let mut content = Content::default();
+        while let Some(part) = parts.next_element()? {
+            match part {
+                Part::Text(text) => content.text.push_str(&text),
+                Part::Thought => content.has_thought = true,
+            }
         }
-        Ok(Content(text))
+        Ok(content)
     }
 }
 
-/// Text of one part.
-struct PartText(String);
+/// One part: a text, or a thought, which is not read.
+enum Part {
+    Text(String),
+    Thought,
+}
 
 /// The fields of a part that are read.
 #[derive(Deserialize)]
@@ -88,7 +105,7 @@ struct RawPart {
     refusal: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for PartText {
+impl<'de> Deserialize<'de> for Part {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(PartVisitor)
     }
@@ -97,17 +114,17 @@ impl<'de> Deserialize<'de> for PartText {
 struct PartVisitor;
 
 impl<'de> Visitor<'de> for PartVisitor {
-    type Value = PartText;
+    type Value = Part;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a part with a text")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<PartText, E> {
-        Ok(PartText(text.to_owned()))
+    fn visit_str<E: Error>(self, text: &str) -> Result<Part, E> {
+        Ok(Part::Text(text.to_owned()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PartText, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Part, A::Error> {
         let part = RawPart::deserialize(MapAccessDeserializer::new(map))?;
         let missing = |field: &str| Error::custom(format!("a part of content has no {field}"));
         let text = match part.kind.as_deref() {
@@ -115,12 +132,14 @@ impl<'de> Visitor<'de> for PartVisitor {
                 part.text.ok_or_else(|| missing("text"))?
             }
             Some("refusal") => part.refusal.ok_or_else(|| missing("refusal"))?,
-            Some("reasoning" | "reasoning_text" | "summary_text" | "thinking") => String::new(),
+            Some("reasoning" | "reasoning_text" | "summary_text" | "thinking") => {
+                return Ok(Part::Thought);
+            }
             Some(kind) => {
                 let reason = format!("a part of content has type {kind:?}, wanted parts of text");
                 return Err(Error::custom(reason));
             }
         };
-        Ok(PartText(text))
+        Ok(Part::Text(text))
     }
 }

@@ -36,12 +36,29 @@ pub struct Message {
     /// The thought, by its name in OpenRouter and vLLM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
+    /// Whether the content had parts that are thoughts, which are not in `content`.
+    #[serde(skip)]
+    pub has_thought_parts: bool,
 }
 
 impl Message {
     /// A message of `role`.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into(), ..Self::default() }
+    }
+
+    /// Where the message keeps a thought apart from its content: the name of the field.
+    pub fn thought_field(&self) -> Option<&'static str> {
+        let is_there =
+            |thought: &Option<String>| thought.as_ref().is_some_and(|text| !text.trim().is_empty());
+        [
+            ("reasoning_content", is_there(&self.reasoning_content)),
+            ("thinking", is_there(&self.thinking)),
+            ("reasoning", is_there(&self.reasoning)),
+            ("content", self.has_thought_parts),
+        ]
+        .into_iter()
+        .find_map(|(field, is_there)| is_there.then_some(field))
     }
 
     /// The message with every text in it but the role changed by `change`.
@@ -92,9 +109,9 @@ impl TryFrom<RawMessage> for Message {
         if raw.content.is_none() && raw.refusal.is_none() && tool_calls.is_empty() {
             return Err("missing field `content`".to_owned());
         }
-        let content = raw.content.map(|content| content.0).unwrap_or_default();
+        let Content { text: content, has_thought } = raw.content.unwrap_or_default();
         let content = if content.is_empty() { raw.refusal.unwrap_or_default() } else { content };
-        let text = |thought: Option<Content>| thought.map(|Content(text)| text);
+        let text = |thought: Option<Content>| thought.map(|thought| thought.text);
         Ok(Self {
             role: raw.role,
             content,
@@ -104,6 +121,7 @@ impl TryFrom<RawMessage> for Message {
             reasoning_content: text(raw.reasoning_content),
             thinking: text(raw.thinking),
             reasoning: text(raw.reasoning),
+            has_thought_parts: has_thought,
         })
     }
 }

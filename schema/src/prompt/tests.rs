@@ -172,5 +172,27 @@ fn content_skips_thoughts_and_reads_refusals() {
         {"text": "4"},
         {"type": "refusal", "refusal": "."},
     ]);
-    assert_eq!(serde_json::from_value::<Content>(parts).unwrap(), Content("It is 4.".to_owned()));
+    let wanted = Content { text: "It is 4.".to_owned(), has_thought: true };
+    assert_eq!(serde_json::from_value::<Content>(parts).unwrap(), wanted);
+}
+
+#[test]
+fn thought_field_says_where_a_thought_is_kept() {
+    let field = |more: Value| {
+        let mut message = json!({"role": "assistant", "content": "4"});
+        message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value::<Message>(message).unwrap().thought_field()
+    };
+    for name in ["reasoning_content", "thinking", "reasoning"] {
+        assert_eq!(field(json!({name: "2 and 2"})), Some(name));
+        assert_eq!(field(json!({name: [{"type": "text", "text": "2 and 2"}]})), Some(name));
+        for none in [json!(null), json!(""), json!("\n")] {
+            assert_eq!(field(json!({name: none})), None);
+        }
+    }
+    for kind in ["thinking", "reasoning", "reasoning_text", "summary_text"] {
+        let parts = json!([{"type": kind, "text": "2 and 2"}, {"type": "text", "text": "4"}]);
+        assert_eq!(field(json!({"content": parts})), Some("content"), "{kind}");
+    }
+    assert_eq!(field(json!({"content": "<think>2 and 2</think>4"})), None);
 }

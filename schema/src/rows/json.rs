@@ -1,8 +1,7 @@
 //! Rows of JSON Lines and of JSON arrays.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::BufRead;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
@@ -19,11 +18,10 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Reads one object per line; blank lines are skipped.
 pub(super) fn read_lines(
     path: &Path,
+    mut reader: impl BufRead,
     columns: &[&str],
     each: &mut EachRow<'_>,
 ) -> Result<(), Error> {
-    let file = File::open(path).map_err(|source| Error::io(path, source))?;
-    let mut reader = BufReader::new(file);
     let shared: Rc<Path> = path.into();
     let mut bytes = Vec::new();
     for line in 1.. {
@@ -51,10 +49,12 @@ pub(super) fn read_lines(
 /// Reads the objects of one array.
 pub(super) fn read_array(
     path: &Path,
+    mut reader: impl BufRead,
     columns: &[&str],
     each: &mut EachRow<'_>,
 ) -> Result<(), Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
     let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let mut visitor = ArrayRows { path: &path.into(), columns, each, n_rows: 0, stopped: None };

@@ -22,9 +22,13 @@ use crate::error::Error;
 const ROWS_PER_BATCH: usize = 512;
 
 /// Reads the rows of a file.
-pub(super) fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Result<(), Error> {
+pub(super) fn read(
+    path: &Path,
+    file: File,
+    columns: &[&str],
+    each: &mut EachRow<'_>,
+) -> Result<(), Error> {
     let bad = |error: parquet::errors::ParquetError| Error::bad_file(path, error);
-    let file = File::open(path).map_err(|source| Error::io(path, source))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(bad)?;
     let schema = builder.schema().clone();
     let is_wanted = |field: &FieldRef| columns.contains(&field.name().as_str());

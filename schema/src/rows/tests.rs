@@ -252,3 +252,36 @@ fn read_stops_where_the_caller_has_enough() {
         assert_eq!(n_rows, 2);
     }
 }
+
+/// Reads a column of `bytes` that come through a pipe of the given name.
+fn piped(name: &str, bytes: Vec<u8>) -> Result<Vec<String>, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let to = path.clone();
+    // a reader that has enough closes the pipe
+    std::thread::spawn(move || std::fs::write(to, bytes));
+    std::thread::spawn(move || {
+        let cell = |row: &Row| Ok(row.get("x").map_or("-", |cell| cell.get()).to_owned());
+        sender.send(read_all(&path, &["x"], cell).map_err(|error| error.to_string()))
+    });
+    // a reader that opened the pipe again would wait for ever
+    let limit = std::time::Duration::from_secs(60);
+    receiver.recv_timeout(limit).expect("the pipe is read once, from its beginning to its end")
+}
+
+#[test]
+fn pipes_are_read_from_their_beginning_to_their_end() {
+    let wanted: Vec<String> = (0..3000).map(|number| number.to_string()).collect();
+    let rows: Vec<String> = wanted.iter().map(|number| format!("{{\"x\": {number}}}")).collect();
+    assert_eq!(piped("t.jsonl", rows.join("\n").into_bytes()).unwrap(), wanted);
+    assert_eq!(piped("t", rows.join("\n").into_bytes()).unwrap(), wanted);
+    assert_eq!(piped("t.json", format!("[{}]", rows.join(",")).into_bytes()).unwrap(), wanted);
+    assert_eq!(piped("few", b"{\"x\": 7}".to_vec()).unwrap(), ["7"]);
+    let large: ArrayRef = Arc::new(UInt64Array::from((0..9000).collect::<Vec<u64>>()));
+    let file = table(vec![("x", large)], Compression::UNCOMPRESSED);
+    let message = piped("t.parquet", std::fs::read(&file.path).unwrap()).unwrap_err();
+    assert!(message.ends_with("not through a pipe; write it to a file first"), "{message}");
+}

@@ -261,12 +261,21 @@ pub(crate) fn mark_written(dir: &Path, number: usize) -> Result<(), Error> {
     fs::rename(&path, written_path(dir, number)).map_err(|source| Error::io(path, source))
 }
 
+/// Whether a name in the folder is that of a set.
+pub(crate) fn is_set(name: &str) -> bool {
+    number_of_set(name).is_some()
+}
+
+fn number_of_set(name: &str) -> Option<usize> {
+    name.strip_prefix("set_")?.parse().ok()
+}
+
 /// Numbers of the sets in a folder, in order.
 ///
 /// # Errors
 /// [`Error::Io`]
 pub(crate) fn set_numbers(dir: &Path) -> Result<Vec<usize>, Error> {
-    sorted_entries(dir, |name| name.strip_prefix("set_")?.parse().ok())
+    sorted_entries(dir, number_of_set)
 }
 
 /// The entries of a folder whose names `parse` reads, sorted.

@@ -90,7 +90,7 @@ impl Recorder {
         let journal = Journal::open(dir)?;
         let restored = match dir.exists() {
             true => {
-                joust_schema::atomic::sweep(dir)?;
+                joust_schema::atomic::sweep(dir, journal::is_set)?;
                 restore(config, journal.number())?
             }
             false => Restored::default(),

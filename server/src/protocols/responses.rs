@@ -62,7 +62,7 @@ impl Item {
         Ok(Some(match self.kind() {
             "message" => {
                 let role = self.role.as_deref().unwrap_or(default_role);
-                Message::new(role, text(&self.content)?.0)
+                Message::new(role, text(&self.content)?.text)
             }
             "function_call" => {
                 let function = json!({"name": self.name, "arguments": self.arguments});
@@ -71,7 +71,7 @@ impl Item {
             }
             "function_call_output" => Message {
                 tool_call_id: self.call_id.clone(),
-                ..Message::new("tool", text(&self.output)?.0)
+                ..Message::new("tool", text(&self.output)?.text)
             },
             "reasoning" => return Ok(None),
             kind => {

@@ -1,5 +1,6 @@
 //! Files of a dump: its Parquet tables, and the completions in them. Knows no output.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use joust_schema::parquet;
@@ -8,6 +9,7 @@ use joust_schema::tables::Completion;
 use crate::failure::UserError;
 
 /// The Parquet files at `path`: the file itself, or those of a folder and its subfolders, sorted.
+/// Links are followed; a file or folder to which several ways lead comes once.
 pub(super) fn parquet_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let metadata =
         std::fs::metadata(path).map_err(|source| joust_schema::Error::io(path, source))?;
@@ -15,15 +17,16 @@ pub(super) fn parquet_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     }
     let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut is_new = |path: &Path| seen.insert(path.canonicalize().unwrap_or(path.to_owned()));
+    is_new(path);
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
-        let io = |source| joust_schema::Error::io(&folder, source);
-        for entry in std::fs::read_dir(&folder).map_err(io)? {
-            let path = entry.map_err(io)?.path();
+        for path in sorted_entries(&folder)? {
             if path.is_dir() {
-                folders.push(path);
+                folders.extend(is_new(&path).then_some(path));
             } else if path.extension().is_some_and(|ending| ending == "parquet") {
-                found.push(path);
+                found.extend(is_new(&path).then_some(path));
             }
         }
     }
@@ -32,6 +35,16 @@ pub(super) fn parquet_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
         true => Err(UserError::new(format!("{}: no Parquet files here", path.display())).into()),
         false => Ok(found),
     }
+}
+
+/// The entries of a folder; links come last, so that a file is known by its own name.
+fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, joust_schema::Error> {
+    let io = |source| joust_schema::Error::io(folder, source);
+    let entries = std::fs::read_dir(folder).map_err(io)?;
+    let path = |entry: std::io::Result<std::fs::DirEntry>| Ok(entry.map_err(io)?.path());
+    let mut paths = entries.map(path).collect::<Result<Vec<PathBuf>, _>>()?;
+    paths.sort_by_cached_key(|path| (path.is_symlink(), path.clone()));
+    Ok(paths)
 }
 
 /// The completions of a run, or of one of its files; those of each file by themselves.

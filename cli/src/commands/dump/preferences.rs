@@ -8,6 +8,7 @@ use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::Completion;
 use serde::Serialize;
 
+use crate::commands::written;
 use crate::failure::UserError;
 use crate::output;
 
@@ -86,7 +87,7 @@ fn check_output(path: &std::path::Path, output: Option<&std::path::Path>) -> any
         let reason = format!("--output {}: the output is JSON Lines", output.display());
         return Err(UserError::new(reason).into());
     }
-    output::check_other_file(path, output)
+    written::check_other_file(path, output)
 }
 
 pub(crate) fn write_pairs(args: PairsArgs) -> anyhow::Result<()> {

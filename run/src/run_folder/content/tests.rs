@@ -18,6 +18,7 @@ fn make_run(dir: &Path) {
     write(dir.join(STARTS), "{}\n");
     write(dir.join("step_00001/votes.parquet"), "");
     write(dir.join("step_00002.tmp/votes.parquet"), "");
+    write(dir.join("metrics.jsonl.4711-3.tmp"), "");
     write(dir.join("checkpoints/step_00001/config.json"), "{}");
     write(dir.join("checkpoints/step_00001.old.tmp/config.json"), "{}");
     write(dir.join("completions/completions_00001.parquet"), "");
@@ -31,6 +32,8 @@ fn look_tells_runs_from_other_folders_and_runs_without_steps() {
     assert_eq!(content("none"), FolderContent::Nothing);
     write(at("killed/config.toml.tmp"), "[ru");
     write(at("killed/.lock"), "");
+    assert_eq!(content("killed"), FolderContent::Nothing);
+    write(at("killed/config.toml.4711-0.tmp"), "[ru");
     assert_eq!(content("killed"), FolderContent::Nothing);
     // an empty config.toml of something else, a project with its own run.json, a folder of files
     write(at("hugo/config.toml"), "title = \"my pages\"\n");
