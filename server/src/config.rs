@@ -69,9 +69,10 @@ pub struct ServeConfig {
     /// is admitted beside the others, up to a quarter more.
     #[schemars(range(min = 1))]
     pub max_cohorts: usize,
-    /// Maximum memory for completions that wait for their groups, and as much again for groups that
-    /// are queued or judged, and as much again for bodies that are read, in MiB; further requests
-    /// are answered with 429. The first one is always taken.
+    /// Maximum memory for completions that wait for their groups (and for the bodies of `/verify`,
+    /// which its answers repeat), and as much again for groups that are queued or judged, and as
+    /// much again for bodies that are read, in MiB; further requests are answered with 429. The
+    /// first one is always taken.
     #[schemars(range(min = 1))]
     pub body_mib: usize,
     /// File with tokens, one per line: `TOKEN` or `NAME TOKEN`. Every request must have one of them

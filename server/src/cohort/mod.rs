@@ -3,8 +3,10 @@
 
 mod answers;
 pub(crate) mod barrier;
+mod index;
 pub(crate) mod machine;
 pub(crate) mod members;
+mod memory;
 mod open;
 mod stage;
 pub(crate) mod stall;
