@@ -130,7 +130,7 @@ async fn calls_pause_although_a_server_asks_to_be_called_at_once() {
         for (status, outage) in
             [("429 Too Many", 0), ("503 Unavailable", 0), ("503 Unavailable", 600)]
         {
-            let head = format!("{status}\r\nretry-after: {retry_after}\r\n").leak();
+            let head: &str = format!("{status}\r\nretry-after: {retry_after}\r\n").leak();
             let hurried = server(Duration::ZERO, head);
             let fleet = fleet(vec![hurried.url.clone()], 4, Duration::from_millis(outage));
             let began = Instant::now();

@@ -18,7 +18,8 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     /// [`Problem::QuestionDiffers`]
     pub(super) fn check_question(&self, new: &NewMember<Q>) -> Result<(), Problem> {
         let hash = new.question_hash;
-        let differs = |id| self.cohorts[&id].question_hash.is_some_and(|other| other != hash);
+        let differs =
+            |id: CohortId| self.cohorts[&id].question_hash.is_some_and(|other| other != hash);
         let is_other = match new.key {
             CohortKey::Given { .. } => self.index.ids(&new.key).any(differs),
             CohortKey::Content(_) => self.index.collecting(&new.key).any(differs),
