@@ -11,7 +11,7 @@ const MAX_FAILURES: u32 = 10;
 const FIRST_REST: Duration = Duration::from_secs(1);
 
 /// Maximum length of a rest.
-const MAX_REST: Duration = Duration::from_secs(30);
+pub(super) const MAX_REST: Duration = Duration::from_secs(30);
 
 /// Health of one server.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -48,8 +48,12 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// Records that a call failed by the server's fault.
-    pub(super) fn record_failure(&mut self, now: Duration) {
+    /// Records that a call failed by the server's fault, which was `sent` at that time. A call that
+    /// was sent before the rest is no trial, whenever it fails.
+    pub(super) fn record_failure(&mut self, sent: Duration, now: Duration) {
+        if self.is_stale(sent) {
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         self.is_on_trial = false;
         if self.failures >= MAX_FAILURES {
@@ -59,8 +63,13 @@ impl Breaker {
     }
 
     /// Records that the caller gave a call up before its end, which says nothing about the server.
-    pub(super) fn record_given_up(&mut self) {
-        self.is_on_trial = false;
+    pub(super) fn record_given_up(&mut self, sent: Duration) {
+        self.is_on_trial &= self.is_stale(sent);
+    }
+
+    /// Whether a call was sent before the last rest: one of the burst that led to it.
+    fn is_stale(&self, sent: Duration) -> bool {
+        self.failures >= MAX_FAILURES && sent < self.rests_until
     }
 }
 
@@ -75,25 +84,51 @@ mod tests {
         for _ in 0..MAX_FAILURES {
             assert!(breaker.allows(second(1)));
             breaker.record_sent();
-            breaker.record_failure(second(1));
+            breaker.record_failure(second(1), second(1));
         }
         assert!(!breaker.allows(second(1)) && breaker.rests_until() == second(2));
         assert!(breaker.rests(second(1)));
         assert!(breaker.allows(second(2)) && !breaker.rests(second(2)));
         breaker.record_sent();
         assert!(!breaker.allows(second(7)), "only one call is the trial");
-        breaker.record_failure(second(8));
+        breaker.record_failure(second(2), second(8));
         assert_eq!(breaker.rests_until(), second(10), "the second rest is twice as long");
         breaker.record_sent();
-        breaker.record_given_up();
+        breaker.record_given_up(second(10));
         assert!(breaker.allows(second(10)));
         breaker.record_sent();
         breaker.record_answer();
         assert!(breaker.allows(second(10)) && breaker == Breaker::default());
-        for _ in 0..100 {
-            breaker.record_failure(second(20));
+        for at in 0..100 {
+            breaker.record_failure(second(100 * at), second(100 * at));
         }
-        assert_eq!(breaker.rests_until(), second(50), "no rest is longer than half a minute");
+        assert_eq!(breaker.rests_until(), second(9930), "no rest is longer than half a minute");
+    }
+
+    #[test]
+    fn breaker_counts_the_calls_of_one_burst_as_one_failure_of_the_server() {
+        let (second, ms) = (Duration::from_secs, Duration::from_millis);
+        // 64 calls at once, which fail one after the other in two seconds
+        let mut breaker = Breaker::default();
+        (0..64).for_each(|_| breaker.record_sent());
+        for call in 0..32 {
+            breaker.record_failure(second(0), ms(call));
+        }
+        let until = ms(u64::from(MAX_FAILURES) - 1) + FIRST_REST;
+        assert_eq!(breaker.rests_until(), until, "the first rest");
+        // one call is the trial, although others of the burst are under way
+        assert!(breaker.allows(until));
+        breaker.record_sent();
+        for _ in 0..16 {
+            breaker.record_failure(second(0), until + ms(1));
+            breaker.record_given_up(second(0));
+            assert!(!breaker.allows(until + ms(1)), "the trial decides");
+        }
+        breaker.record_failure(until, until + ms(2));
+        assert_eq!(breaker.rests_until(), until + ms(2) + 2 * FIRST_REST, "the second rest");
+        // an answer of an old call is one, too
+        breaker.record_answer();
+        assert!(breaker.allows(until + ms(3)));
     }
 
     #[test]
@@ -101,7 +136,7 @@ mod tests {
         let mut breaker = Breaker::default();
         for _ in 0..1_000 {
             breaker.record_sent();
-            breaker.record_failure(Duration::ZERO);
+            breaker.record_failure(Duration::ZERO, Duration::ZERO);
             breaker.record_sent();
             breaker.record_answer();
             assert!(breaker.allows(Duration::ZERO));

@@ -56,8 +56,9 @@ enum AttemptError {
     Retry(String, Option<Duration>),
     /// This server rejects the call for a reason of its own, such as its path or its key.
     Rejected(usize, String),
-    /// No server is up; the pause is the time until one may be tried again, if known.
-    Gone(String, Option<Duration>),
+    /// Nobody is at this server, or all servers rest during an outage; the pause is the server's
+    /// `Retry-After`, or the time until a rest ends, if any.
+    Gone(Option<usize>, String, Option<Duration>),
     /// Another attempt would fail like this one.
     Final(CallError),
 }
@@ -134,25 +135,25 @@ impl Fleet {
                 Err(AttemptError::Retry(reason, pause)) => {
                     failed.add(reason);
                     attempt += 1;
-                    pause
+                    (pause, MAX_PAUSE)
                 }
-                Err(AttemptError::Gone(reason, pause)) => {
+                Err(AttemptError::Gone(server, reason, pause)) => {
                     failed.add(reason);
-                    match self.waiting() {
+                    match self.waiting(server) {
                         Waiting::Counts => {
                             attempt += 1;
-                            pause
+                            (pause, MAX_PAUSE)
                         }
-                        Waiting::Waits => Some(pause.unwrap_or_else(|| {
-                            self.backoff(call, failed.n_attempts).min(MAX_OUTAGE_PAUSE)
-                        })),
+                        Waiting::Waits => (pause, MAX_OUTAGE_PAUSE),
                         Waiting::Over => break,
                     }
                 }
             };
             if attempt < self.config.tries {
-                let pause = pause.unwrap_or_else(|| self.backoff(call, failed.n_attempts));
-                tokio::time::sleep(pause).await;
+                let (asked, max) = pause;
+                // a server may ask for a longer pause, but for no shorter one
+                let own = self.backoff(call, failed.n_attempts).min(max);
+                tokio::time::sleep(own.max(asked.unwrap_or_default())).await;
             }
         }
         Err(CallError::Exhausted(failed))
@@ -175,8 +176,10 @@ impl Fleet {
             Err(pause) => return Err(self.all_rest(pause)),
         };
         let idx = permit.server();
+        let sent = self.started.elapsed();
+        self.lock().outage.record_sent(idx);
         let inspected = self.inspect(idx).await.map_err(|error| match error {
-            InspectionError::Gone(reason) => AttemptError::Gone(reason, None),
+            InspectionError::Gone(reason) => AttemptError::Gone(Some(idx), reason, None),
             InspectionError::Unusable(reason) => AttemptError::Rejected(idx, reason),
         });
         let replied = match inspected {
@@ -198,7 +201,7 @@ impl Fleet {
         if let Err(AttemptError::Gone(..)) = &replied {
             self.inspections.forget(idx).await;
         }
-        self.record(idx, replied.as_ref().err());
+        self.record(idx, sent, replied.as_ref().err());
         Ok((replied?, idx))
     }
 
@@ -219,9 +222,9 @@ impl Fleet {
     fn all_rest(&self, pause: Duration) -> AttemptError {
         let health = self.lock();
         let reason = format!("all servers rest after failures, the last: {}", health.last_failure);
-        match health.outage == Outage::default() {
-            true => AttemptError::Retry(reason, Some(pause)),
-            false => AttemptError::Gone(reason, Some(pause)),
+        match health.outage.is_on() {
+            true => AttemptError::Gone(None, reason, Some(pause)),
+            false => AttemptError::Retry(reason, Some(pause)),
         }
     }
 
@@ -239,15 +242,15 @@ impl Fleet {
         CallEnd::Failed
     }
 
-    /// Records what an attempt says about the servers.
-    fn record(&self, server: usize, error: Option<&AttemptError>) {
+    /// Records what an attempt, which was `sent` at that time, says about the servers.
+    fn record(&self, server: usize, sent: Duration, error: Option<&AttemptError>) {
         let now = self.started.elapsed();
         let mut health = self.lock();
         match error {
-            Some(AttemptError::Gone(reason, _)) => {
+            Some(AttemptError::Gone(_, reason, _)) => {
                 health.last_failure.clone_from(reason);
                 let outage_s = self.config.outage.as_secs_f64();
-                match health.outage.record_gone(now) {
+                match health.outage.record_gone(server, sent, now) {
                     true if outage_s > 0.0 => {
                         tracing::warn!(reason, outage_s, "A server is not up; calls wait for one.");
                     }
@@ -262,6 +265,7 @@ impl Fleet {
             // another server may be right, and gone
             Some(AttemptError::Rejected(_, reason)) if self.servers.len() > 1 => {
                 health.last_failure.clone_from(reason);
+                health.outage.record_rejection(server);
             }
             None => {
                 health.answering.insert(server);
@@ -273,8 +277,10 @@ impl Fleet {
         }
     }
 
-    fn waiting(&self) -> Waiting {
-        self.lock().outage.waiting(self.config.outage, self.started.elapsed())
+    /// What an attempt is that found nobody at the server `at`, or all servers at rest.
+    fn waiting(&self, at: Option<usize>) -> Waiting {
+        let (max, now) = (self.config.outage, self.started.elapsed());
+        self.lock().outage.waiting(at, self.servers.len(), max, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, FleetHealth> {
@@ -284,7 +290,7 @@ impl Fleet {
 
 fn of_request(server: usize, error: RequestError) -> AttemptError {
     match error {
-        RequestError::Gone(reason, pause) => AttemptError::Gone(reason, pause),
+        RequestError::Gone(reason, pause) => AttemptError::Gone(Some(server), reason, pause),
         RequestError::Failed(reason, pause) => AttemptError::Retry(reason, pause),
         RequestError::Refused(reason) => AttemptError::Final(CallError::Refused(reason)),
         RequestError::Rejected(reason) => AttemptError::Rejected(server, reason),
@@ -309,3 +315,6 @@ fn backoff(attempt: u32, jitter: Seed) -> Duration {
     let whole = Duration::from_millis(FIRST_PAUSE_MS << attempt.min(10)).min(MAX_PAUSE);
     whole.mul_f64(0.5 + jitter.unit() / 2.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,17 @@ pub(crate) enum SlotChoice {
     AllRest(Duration),
 }
 
+/// A call that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentCall {
+    /// Index of its server.
+    pub(crate) server: usize,
+    /// Number of slots that it takes there.
+    pub(crate) n_slots: usize,
+    /// Time at which its server was chosen.
+    pub(crate) sent: Duration,
+}
+
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CallEnd {
@@ -105,14 +116,15 @@ impl ServerPool {
         self.servers[server].n_slots -= n_slots;
     }
 
-    /// Ends a call that takes `n_slots`.
-    pub(crate) fn end_call(&mut self, server: usize, n_slots: usize, end: CallEnd, now: Duration) {
+    /// Ends a call, which gives its slots back.
+    pub(crate) fn end_call(&mut self, call: SentCall, end: CallEnd, now: Duration) {
+        let SentCall { server, n_slots, sent } = call;
         self.release(server, n_slots);
         let breaker = &mut self.servers[server].breaker;
         match end {
             CallEnd::Answered => breaker.record_answer(),
-            CallEnd::Failed => breaker.record_failure(now),
-            CallEnd::GivenUp => breaker.record_given_up(),
+            CallEnd::Failed => breaker.record_failure(sent, now),
+            CallEnd::GivenUp => breaker.record_given_up(sent),
         }
     }
 }
@@ -127,10 +139,15 @@ mod tests {
         pool.choose(1, &BTreeSet::new(), now)
     }
 
+    /// A call of one slot.
+    fn sent(server: usize, sent: Duration) -> SentCall {
+        SentCall { server, n_slots: 1, sent }
+    }
+
     fn failing(pool: &mut ServerPool, server: usize) {
         for _ in 0..10 {
             pool.servers[server].n_slots += 1;
-            pool.end_call(server, 1, CallEnd::Failed, NOW);
+            pool.end_call(sent(server, NOW), CallEnd::Failed, NOW);
         }
     }
 
@@ -143,7 +160,7 @@ mod tests {
         assert_eq!(choose(&mut pool, NOW), SlotChoice::Send(0), "a small call finds the last slot");
         pool.release(1, 1);
         assert_eq!(pool.choose(2, &BTreeSet::new(), NOW), SlotChoice::Wait(None));
-        pool.end_call(1, 1, CallEnd::Answered, NOW);
+        pool.end_call(sent(1, NOW), CallEnd::Answered, NOW);
         assert_eq!(pool.choose(2, &BTreeSet::new(), NOW), SlotChoice::Send(1));
     }
 
@@ -167,7 +184,7 @@ mod tests {
         assert_eq!((pool.n_resting(NOW), pool.n_resting(until)), (1, 0));
         assert_eq!(choose(&mut pool, until), SlotChoice::Send(0));
         assert_eq!(choose(&mut pool, until), SlotChoice::Wait(None), "the trial decides");
-        pool.end_call(0, 1, CallEnd::Failed, until);
+        pool.end_call(sent(0, until), CallEnd::Failed, until);
         assert_eq!(choose(&mut pool, until), SlotChoice::AllRest(until + Duration::from_secs(2)));
     }
 
@@ -188,7 +205,7 @@ mod tests {
         assert_eq!(pool.choose(1, &rejected, NOW), SlotChoice::Send(2));
         assert_eq!(pool.choose(1, &rejected, NOW), SlotChoice::Wait(None));
         for _ in 0..10 {
-            pool.end_call(2, 0, CallEnd::Failed, NOW);
+            pool.end_call(SentCall { n_slots: 0, ..sent(2, NOW) }, CallEnd::Failed, NOW);
         }
         let until = NOW + Duration::from_secs(1);
         assert_eq!(pool.choose(1, &rejected, NOW), SlotChoice::AllRest(until));

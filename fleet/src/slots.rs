@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::pool::{CallEnd, ServerPool, SlotChoice};
+use super::pool::{CallEnd, SentCall, ServerPool, SlotChoice};
 
 /// The slots of all servers.
 pub(crate) struct Slots {
@@ -47,7 +47,8 @@ impl Slots {
             let choice = self.lock().choose(n_slots, rejected_by, now);
             match choice {
                 SlotChoice::Send(server) => {
-                    return Ok(SlotPermit { slots: self, server, n_slots, end: CallEnd::GivenUp });
+                    let call = SentCall { server, n_slots, sent: now };
+                    return Ok(SlotPermit { slots: self, call, end: CallEnd::GivenUp });
                 }
                 SlotChoice::AllRest(until) => return Err(until.saturating_sub(now)),
                 SlotChoice::Wait(None) => self.ended.notified().await,
@@ -73,22 +74,22 @@ impl Slots {
 /// Slots of a call at a server, returned on drop.
 pub(crate) struct SlotPermit<'a> {
     slots: &'a Slots,
-    server: usize,
-    n_slots: usize,
+    call: SentCall,
     end: CallEnd,
 }
 
 impl SlotPermit<'_> {
     /// Index of the server.
     pub(crate) fn server(&self) -> usize {
-        self.server
+        self.call.server
     }
 
     /// Returns the slots beyond `n_slots`.
     pub(crate) fn shrink_to(&mut self, n_slots: usize) {
-        if n_slots < self.n_slots {
-            self.slots.lock().release(self.server, self.n_slots - n_slots);
-            self.n_slots = n_slots;
+        let SentCall { server, n_slots: before, .. } = self.call;
+        if n_slots < before {
+            self.slots.lock().release(server, before - n_slots);
+            self.call.n_slots = n_slots;
             self.slots.ended.notify_one();
         }
     }
@@ -103,7 +104,7 @@ impl SlotPermit<'_> {
 impl Drop for SlotPermit<'_> {
     fn drop(&mut self) {
         let now = self.slots.started.elapsed();
-        self.slots.lock().end_call(self.server, self.n_slots, self.end, now);
+        self.slots.lock().end_call(self.call, self.end, now);
         self.slots.ended.notify_one();
     }
 }

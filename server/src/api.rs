@@ -52,7 +52,7 @@ fn group_operations() -> Vec<Operation> {
             )
             .reads_stream_of::<wire::ScoreGroupRequest>()
             .answers_text("application/x-ndjson")
-            .problems(&[400, 413, 415, 422, 429, 503]),
+            .problems(&[400, 408, 409, 413, 415, 422, 429, 503]),
     ]
 }
 

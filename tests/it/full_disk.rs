@@ -160,6 +160,39 @@ fn refused_job_of_a_full_disk_is_not_there_after_a_restart() {
 }
 
 #[test]
+fn resumed_job_that_is_posted_again_on_a_full_disk_is_accepted_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // nobody is there to judge, and votes wait for it
+    let judge = "[reward.judge]\nkind = \"http\"\nurls = [\"http://127.0.0.1:9/v1\"]\n\
+                 model = \"rrm\"\noutage_s = 100000\n";
+    let config = file(dir.path(), "nobody.toml", judge);
+    let key = format!("serve.dump={}", dir.path().join("dump").display());
+    let job = group("a job", "1").to_string();
+    let mut server = Server::with_config(Path::new(&config), &[&key]);
+    let (status, accepted) = server.request("POST /v1/jobs", &job);
+    assert_eq!(status, 202, "{accepted}");
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    let LimitedServer { mut server, .. } = start_limited(0, &config, &[&key]);
+    let place = format!("GET /v1/jobs/{}", accepted["job_id"].as_str().unwrap());
+    for _ in 0..2 {
+        let (status, again) = server.request("POST /v1/jobs", &job);
+        assert_eq!((status, &again["job_id"]), (202, &accepted["job_id"]), "{again}");
+        until("the job goes on", || server.request(&place, "").1["status"] == "running");
+    }
+    // another job is refused, and does not remain
+    let other = group("another job", "1").to_string();
+    assert_eq!(server.request("POST /v1/jobs", &other).0, 507);
+    assert_eq!(server.request("GET /health", "").1["open_groups"], 1);
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    // the journal of the first start still has it
+    let server = Server::with_config(Path::new(&config), &[&key]);
+    let (_, resumed) = server.request(&place, "");
+    assert!(["running", "queued"].map(|stage| json!(stage)).contains(&resumed["status"]));
+}
+
+#[test]
 fn commands_on_a_full_disk_end_with_exit_code_1_and_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let out = |name: &str| arg(&dir.path().join(name));

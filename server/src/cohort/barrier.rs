@@ -60,6 +60,8 @@ pub(crate) struct Arrival {
     pub(crate) name: Option<MemberName>,
     pub(crate) completion: String,
     pub(crate) question: CohortQuestion,
+    /// Size of what the request holds beside these texts while it waits.
+    pub(crate) held_bytes: usize,
 }
 
 /// Holds completions until their groups are complete.
@@ -196,13 +198,14 @@ impl Barrier {
         request: RequestNumber,
         end: &ConnectionEnd,
     ) -> Result<WaitingMember, Problem> {
-        let Arrival { key, name, completion, question } = arrival;
+        let Arrival { key, name, completion, question, held_bytes } = arrival;
         let question_bytes = question.n_bytes();
         // hashes the texts before the lock is taken
         let new = heavy::work_on(completion.len() + question_bytes, || {
             let share = question.client.share().to_owned();
             NewMember::new(key, name, completion, (question, question_bytes), request)
                 .of_share(&share)
+                .holding(held_bytes)
         });
         let (send, answer) = oneshot::channel();
         let now = self.shared.started.elapsed();
@@ -377,12 +380,15 @@ impl BarrierShared {
     async fn score(&self, cohort: CompleteCohort) -> Result<Arc<Judged>, Problem> {
         let CompleteCohort { key, question, members, .. } = cohort;
         let (names, completions): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-        let mut group = NewGroup::new(&question.prompt, completions)?;
-        group.reference = known_answer(question.answer)?;
-        group.group_id = question.group_id;
+        let CohortQuestion { prompt, answer, group_id, client } = question;
+        let mut group = NewGroup::new(&prompt, completions)?;
+        // the group has its text
+        drop(prompt);
+        group.reference = known_answer(answer)?;
+        group.group_id = group_id;
         let group = self.scorer.with_defaults(group)?;
         let record = CohortRecord { key, names };
-        let judged = self.scorer.score(group, &question.client, Some(record)).await?;
+        let judged = self.scorer.score(group, &client, Some(record)).await?;
         match problem_of(&judged.result) {
             Some(problem @ Problem::JudgeFailed(_)) => Err(problem),
             _ => Ok(judged),

@@ -9,15 +9,15 @@
 //! A request waits until its answer has gone to the client ([`Cohorts::deliver`]), or the client
 //! has ([`Cohorts::leave`]): an answer that nobody got is kept for the retry.
 
+mod finding;
 mod leaving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::members::{
-    CohortMember, DigestedText, Membership, NewMember, RequestNumber, RetryRules, TextMatch,
-    has_unsure_twins, place,
-};
+use super::index::CohortIndex;
+use super::members::{CohortMember, DigestedText, NewMember, RequestNumber, has_unsure_twins};
+use super::memory::WaitingMemory;
 use super::stage::{Cohort, CohortStage};
 use super::terms::{
     CohortConfig, CohortEvent, CohortId, CohortKey, Incomplete, MemberAnswer, MemberName, Ticket,
@@ -33,15 +33,15 @@ type MemberPosition = (CohortId, usize);
 pub(crate) struct Cohorts<R, Q = ()> {
     config: CohortConfig,
     cohorts: BTreeMap<CohortId, Cohort<R, Q>>,
-    by_key: BTreeMap<CohortKey, Vec<CohortId>>,
+    index: CohortIndex,
     /// Groups by the time at which their stage ends.
     deadlines: BTreeSet<(Duration, CohortId)>,
     /// Groups that are collected or judged.
     open: ShareCounts,
     /// The member that each request waits for.
     tickets: BTreeMap<Ticket, MemberPosition>,
-    /// Size of the completions that wait for their groups.
-    bytes: ShareCounts,
+    /// Memory of what waits.
+    memory: WaitingMemory,
     n_cohorts: u64,
     n_tickets: u64,
 }
@@ -52,11 +52,11 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         Self {
             config,
             cohorts: BTreeMap::new(),
-            by_key: BTreeMap::new(),
+            index: CohortIndex::default(),
             deadlines: BTreeSet::new(),
             open: ShareCounts::default(),
             tickets: BTreeMap::new(),
-            bytes: ShareCounts::default(),
+            memory: WaitingMemory::new(config.max_bytes),
             n_cohorts: 0,
             n_tickets: 0,
         }
@@ -84,15 +84,14 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         now: Duration,
         new: NewMember<Q>,
     ) -> Result<(Ticket, Vec<CohortEvent<R, Q>>), Problem> {
-        let hash = new.question_hash;
-        let differs = |id| self.cohorts[id].question_hash.is_some_and(|other| other != hash);
-        if self.ids_of(&new.key).iter().any(differs) {
-            return Err(Problem::QuestionDiffers);
-        }
-        let request = new.request;
+        self.check_question(&new)?;
+        let (request, held_bytes) = (new.request, new.held_bytes);
         let (id, idx) = match self.find_member(now, &new)? {
             Some((id, idx)) => {
-                self.cohort_mut(id).members[idx].take_over(new.name);
+                if self.cohorts[&id].members[idx].answer.is_none() {
+                    self.memory.check(&self.cohorts[&id].share, held_bytes)?;
+                }
+                self.rename((id, idx), new.name);
                 (id, idx)
             }
             None => self.add_member(now, new)?,
@@ -101,6 +100,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         if let Some(answer) = self.cohorts[&id].members[idx].answer.clone() {
             return Ok((ticket, vec![CohortEvent::Answer(ticket, answer)]));
         }
+        self.memory.hold(ticket, &self.cohorts[&id].share, held_bytes);
         self.watch_clients(now, id);
         Ok((ticket, self.check_complete(now, id)))
     }
@@ -120,54 +120,22 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
 
     /// Changes the stage of a group, and with it its deadline.
     fn set_stage(&mut self, id: CohortId, stage: CohortStage) {
-        let before = std::mem::replace(&mut self.cohort_mut(id).stage, stage);
+        let cohort = self.cohorts.get_mut(&id).expect("the group was just found. This is a bug.");
+        let before = std::mem::replace(&mut cohort.stage, stage);
+        self.index.set_collecting(&cohort.key, id, stage.is_collecting());
         if let Some(deadline) = before.deadline() {
             self.deadlines.remove(&(deadline, id));
         }
         self.deadlines.extend(stage.deadline().map(|deadline| (deadline, id)));
     }
 
-    /// The groups of a key, oldest first.
-    fn ids_of(&self, key: &CohortKey) -> &[CohortId] {
-        self.by_key.get(key).map_or(&[], Vec::as_slice)
-    }
-
-    /// The member that this completion is a retry of.
-    fn find_member(
-        &self,
-        now: Duration,
-        new: &NewMember<Q>,
-    ) -> Result<Option<MemberPosition>, Problem> {
-        let NewMember { key, name, completion, .. } = new;
-        // an index alone does not tell which group of the same prompt is meant
-        let may_be_new = matches!((key, name), (CohortKey::Content(_), Some(MemberName::Index(_))));
-        // newest first: a retry belongs to the last attempt
-        for &id in self.ids_of(key).iter().rev() {
-            let Cohort { stage, members, .. } = &self.cohorts[&id];
-            let by_text = match key {
-                _ if stage.is_collecting() => TextMatch::Vacant,
-                // a named group is judged once: an equal text can only be a retry
-                CohortKey::Given { .. } => TextMatch::Any,
-                CohortKey::Content(_) => TextMatch::RecentlyVacant,
-            };
-            let is_over = matches!(stage, CohortStage::Over { .. });
-            let since = now.saturating_sub(self.config.retry);
-            let rules = RetryRules { is_over, may_be_new, by_text, since };
-            let found = place(members, name.as_ref(), completion, rules)?;
-            if let Membership::Retry(idx) = found {
-                return Ok(Some((id, idx)));
-            }
-        }
-        Ok(None)
-    }
-
     /// Adds a member to the group that is being collected, or begins one.
     fn add_member(&mut self, now: Duration, new: NewMember<Q>) -> Result<MemberPosition, Problem> {
-        let is_collecting = |id: &&CohortId| self.cohorts[*id].stage.is_collecting();
-        let ids = self.ids_of(&new.key);
-        let found = ids.iter().find(is_collecting).copied();
+        let found = self.index.collecting(&new.key).next();
         // a named group is judged once: a late member is refused at once and does not wait
-        if found.is_none() && matches!(new.key, CohortKey::Given { .. }) && !ids.is_empty() {
+        let is_known =
+            matches!(new.key, CohortKey::Given { .. }) && self.index.ids(&new.key).next().is_some();
+        if found.is_none() && is_known {
             return Err(Problem::GroupClosed);
         }
         if found.is_none() && !self.open.has_room(&new.share, 1, self.config.max_open) {
@@ -175,11 +143,8 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         }
         let n_more = new.completion.n_bytes() + found.map_or(new.question_bytes, |_| 0);
         let share = found.map_or(&new.share, |id| &self.cohorts[&id].share);
-        let limit = self.config.max_bytes;
-        if self.bytes.n() > 0 && !self.bytes.has_room(share, n_more, limit) {
-            return Err(Problem::TooManyBytes { limit });
-        }
-        self.bytes.add(share, n_more);
+        self.memory.check(share, n_more + new.held_bytes)?;
+        self.memory.take(share, n_more);
         let member = CohortMember::new(new.name, new.completion);
         if let Some(id) = found {
             let members = &mut self.cohort_mut(id).members;
@@ -205,7 +170,8 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         self.n_cohorts += 1;
         let id = CohortId(self.n_cohorts);
         self.deadlines.extend(cohort.stage.deadline().map(|deadline| (deadline, id)));
-        self.by_key.entry(cohort.key.clone()).or_default().push(id);
+        self.index.add(&cohort.key, id);
+        self.index.set_collecting(&cohort.key, id, cohort.stage.is_collecting());
         self.cohorts.insert(id, cohort);
         id
     }
@@ -245,13 +211,14 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         let (key, question_bytes) = (cohort.key.clone(), cohort.question_bytes);
         let mut next = Cohort::new(key.clone(), cohort.question_hash, beyond);
         next.share = cohort.share.clone();
-        self.bytes.remove(&next.share, n_bytes + question_bytes);
+        self.memory.give_back(&next.share, n_bytes + question_bytes);
         self.index_tickets(id);
+        self.mark_members(id);
         let mut events = Vec::new();
         if !next.members.is_empty() {
             next.question = Some(question.clone());
             next.question_bytes = question_bytes;
-            self.bytes.add(&next.share, question_bytes);
+            self.memory.take(&next.share, question_bytes);
             events = self.begin_next(now, next);
         }
         events.push(CohortEvent::Judge { cohort: id, key, question, members });
@@ -318,7 +285,8 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         let members = members.into_iter().map(member).collect();
         let mut cohort = Cohort::new(key.clone(), None, members);
         cohort.stage = CohortStage::Over { until };
-        self.insert(cohort);
+        let id = self.insert(cohort);
+        self.mark_members(id);
     }
 
     /// Gives up a group that could not be judged. Its members get `problem`; a retry begins a new
@@ -329,8 +297,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
 
     /// Number of groups that wait for members.
     pub(crate) fn n_collecting(&self) -> usize {
-        let is_collecting = |stage| matches!(stage, CohortStage::Collecting { .. });
-        self.cohorts.values().filter(|cohort| is_collecting(cohort.stage)).count()
+        self.index.n_collecting()
     }
 
     /// Ids of the groups that wait for members.
@@ -398,16 +365,12 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         if let Some(deadline) = cohort.stage.deadline() {
             self.deadlines.remove(&(deadline, id));
         }
-        self.bytes.remove(&cohort.share, cohort.n_bytes());
+        self.memory.give_back(&cohort.share, cohort.n_bytes());
         if !matches!(cohort.stage, CohortStage::Over { .. }) {
             self.open.remove(&cohort.share, 1);
         }
-        if let Some(ids) = self.by_key.get_mut(&cohort.key) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_key.remove(&cohort.key);
-            }
-        }
+        let marks = cohort.members.iter().flat_map(CohortMember::marks);
+        self.index.remove(&cohort.key, id, marks);
         let mut unanswered = Vec::new();
         for member in &cohort.members {
             for ticket in member.tickets() {

@@ -20,7 +20,7 @@ use super::terms::{CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::problem::Problem;
 
 /// Hash of a completion.
-type Digest = [u8; 16];
+pub(super) type Digest = [u8; 16];
 
 /// Number of bytes of a text that are compared to sort it.
 const MAX_COMPARED_BYTES: usize = 4096;
@@ -48,6 +48,32 @@ impl DigestedText {
     }
 }
 
+/// A trait of a member by which the group of a retry is found among the groups of its prompt that
+/// are not collected any more.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum MemberMark {
+    /// The name of a member that is judged.
+    Name(MemberName),
+    /// Name and text of a member.
+    Copy(MemberName, Digest),
+    /// Text of a member without an index whose clients have gone.
+    Vacant(Digest),
+}
+
+/// The marks by which a completion finds the member that it may be a retry of.
+pub(super) fn marks_of(name: Option<&MemberName>, completion: &DigestedText) -> Vec<MemberMark> {
+    let digest = completion.digest;
+    match name {
+        Some(name @ MemberName::Index(_)) => vec![MemberMark::Copy(name.clone(), digest)],
+        Some(name) => vec![
+            MemberMark::Name(name.clone()),
+            MemberMark::Copy(name.clone(), digest),
+            MemberMark::Vacant(digest),
+        ],
+        None => vec![MemberMark::Vacant(digest)],
+    }
+}
+
 /// A completion that arrives. Hashes are made before the cohorts are locked.
 #[derive(Clone, Debug)]
 pub(crate) struct NewMember<Q> {
@@ -61,6 +87,8 @@ pub(crate) struct NewMember<Q> {
     pub(super) request: RequestNumber,
     /// Whose share of the server the completion takes.
     pub(super) share: String,
+    /// Size of what its request holds beside the completion while it waits.
+    pub(super) held_bytes: usize,
 }
 
 impl<Q: Hash> NewMember<Q> {
@@ -76,13 +104,28 @@ impl<Q: Hash> NewMember<Q> {
         let mut hasher = DefaultHasher::new();
         question.hash(&mut hasher);
         let (completion, question_hash) = (DigestedText::new(completion), hasher.finish());
-        let share = String::new();
-        Self { key, name, completion, question, question_hash, question_bytes, request, share }
+        let (share, held_bytes) = (String::new(), 0);
+        Self {
+            key,
+            name,
+            completion,
+            question,
+            question_hash,
+            question_bytes,
+            request,
+            share,
+            held_bytes,
+        }
     }
 
     /// The completion as one of a client with this share of the server.
     pub(crate) fn of_share(self, share: &str) -> Self {
         Self { share: share.to_owned(), ..self }
+    }
+
+    /// The completion as one whose request holds so many bytes beside it while it waits.
+    pub(crate) fn holding(self, held_bytes: usize) -> Self {
+        Self { held_bytes, ..self }
     }
 }
 
@@ -123,6 +166,26 @@ impl<R> CohortMember<R> {
     ) -> Self {
         completion.text = String::new();
         Self { answer: Some(answer), is_delivered, ..Self::new(name, completion) }
+    }
+
+    /// All marks that the member has or may have had, under its name.
+    pub(super) fn marks(&self) -> Vec<MemberMark> {
+        marks_of(self.name.as_ref(), &self.completion)
+    }
+
+    /// Whether the member still has a mark, or will have it again without being marked anew.
+    pub(super) fn has_mark(&self, mark: &MemberMark, rules: RetryRules) -> bool {
+        match mark {
+            MemberMark::Name(name) => !rules.is_over && self.name.as_ref() == Some(name),
+            MemberMark::Copy(name, digest) => {
+                let is_done = rules.may_be_new && self.is_settled_since(rules.since);
+                self.name.as_ref() == Some(name) && self.completion.digest == *digest && !is_done
+            }
+            MemberMark::Vacant(digest) => {
+                let is_recent = self.is_vacant() && self.vacant_since >= rules.since;
+                !self.has_index() && self.completion.digest == *digest && is_recent
+            }
+        }
     }
 
     fn has_index(&self) -> bool {
@@ -224,7 +287,7 @@ pub(super) enum TextMatch {
 /// How retries are recognised among the members of a group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetryRules {
-    /// Whether the group is judged, so that a name may come again with another completion.
+    /// Whether a name may come again with another completion: that of a later group.
     pub(super) is_over: bool,
     /// Whether a member of this name may belong to a later group once it was answered.
     pub(super) may_be_new: bool,

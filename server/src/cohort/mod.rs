@@ -3,8 +3,10 @@
 
 mod answers;
 pub(crate) mod barrier;
+mod index;
 pub(crate) mod machine;
 pub(crate) mod members;
+mod memory;
 mod stage;
 pub(crate) mod stall;
 pub mod terms;

@@ -145,9 +145,13 @@ impl Admission {
         *self.of_shares.entry(share.to_owned()).or_default() += 1;
     }
 
-    /// Releases a judged group, and measures the pace.
+    /// Releases a judged group, and measures the pace. A group without work for the judge tells
+    /// nothing of its pace: the time until then belongs to the next group that has some.
     pub(crate) fn finished(&mut self, now: Duration, share: &str, work: Workload) {
         self.release(share, work);
+        if work.tokens == 0 {
+            return;
+        }
         let seconds = now.saturating_sub(self.since).as_secs_f64();
         self.since = now;
         self.done = (
@@ -170,10 +174,11 @@ impl Admission {
         }
     }
 
-    /// Estimated tokens per second, once enough groups were judged.
+    /// Estimated tokens per second, once enough groups with work were judged: a positive number.
     pub(crate) fn pace(&self) -> Option<f64> {
         let (tokens, seconds) = self.done;
-        (self.n_done >= MIN_GROUPS_FOR_PACE && seconds > 0.0).then(|| tokens / seconds)
+        let is_known = self.n_done >= MIN_GROUPS_FOR_PACE && tokens > 0.0 && seconds > 0.0;
+        is_known.then(|| tokens / seconds)
     }
 
     /// Estimated time per group: after it, the queue has room again.
@@ -294,5 +299,36 @@ mod tests {
         let (reason, after) = refused(admission.try_admit(now, "a", tokens(100)));
         assert!(reason.contains("would need 12 s"), "{reason}");
         assert_eq!(after, 2 * SECOND);
+    }
+
+    #[test]
+    fn groups_without_work_tell_nothing_of_the_pace() {
+        let mut admission = limited_to(100, 0, 11);
+        // groups of one member, or of equal ones, as the first of a run
+        for at in 0..20 {
+            admission.try_admit(SECOND * at, "a", tokens(0)).unwrap();
+            admission.finished(SECOND * at + SECOND / 10, "a", tokens(0));
+        }
+        assert_eq!(admission.pace(), None);
+        for _ in 0..50 {
+            admission.try_admit(SECOND * 30, "a", tokens(0)).unwrap();
+        }
+        admission.try_admit(SECOND * 30, "a", tokens(1_000_000)).unwrap();
+        // a full queue of them names a time after which to try again
+        for _ in 51..100 {
+            admission.try_admit(SECOND * 30, "a", tokens(0)).unwrap();
+        }
+        assert_eq!(refused(admission.try_admit(SECOND * 30, "a", tokens(0))).1, SECOND);
+        // 50 tokens per second, whatever ends between two groups with work
+        let mut admission = limited_to(100, 0, 1000);
+        for at in 0..10 {
+            let now = SECOND * (10 * at);
+            admission.try_admit(now, "a", tokens(100)).unwrap();
+            admission.try_admit(now + SECOND, "a", tokens(0)).unwrap();
+            admission.finished(now + SECOND, "a", tokens(0));
+            admission.finished(now + 2 * SECOND, "a", tokens(100));
+        }
+        let pace = admission.pace().unwrap();
+        assert!((pace - 50.0).abs() < 1e-9, "{pace}");
     }
 }

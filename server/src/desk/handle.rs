@@ -213,10 +213,12 @@ impl ScorerHandle {
         let begun = self.begin(request, AdmissionCheck::Enforce);
         begun.map_err(|(problem, _)| problem)?;
         let (recorded, receive) = oneshot::channel();
-        self.record_job(key, group_json, client, Some(recorded))?;
+        let is_new = self.record_job(key, group_json, client, Some(recorded))?;
         if let Err(reason) = self.unless_stopped(receive).await? {
-            // the group is judged on only if others want it
-            let _ = self.cancel(key, client).await;
+            // the group is judged on only if others want it, or this client had a job of it before
+            if is_new {
+                let _ = self.cancel(key, client).await;
+            }
             return Err(Problem::NotRecorded(format!(
                 "the job is not accepted, because it could not be recorded: {reason}"
             )));
@@ -224,21 +226,28 @@ impl ScorerHandle {
         Ok(key)
     }
 
-    /// Has a job recorded; `recorded` is told once it is in the journal.
+    /// Has a job recorded; `recorded` is told once it is in the journal. False if the client has the
+    /// job already, or its group is over.
     fn record_job(
         &self,
         key: GroupKey,
         group_json: Arc<RawValue>,
         client: &Client,
         recorded: Option<oneshot::Sender<Result<(), String>>>,
-    ) -> Result<(), Problem> {
-        let client = client.clone();
-        self.ledger.lock().results.add_job(key, &client).map_err(|limit| Problem::QueueFull {
+    ) -> Result<bool, Problem> {
+        let added = self.ledger.lock().results.add_job(key, client);
+        let is_new = added.map_err(|limit| Problem::QueueFull {
             reason: format!("{limit} clients have a job of this group"),
             after: Duration::from_secs(1),
         })?;
-        let record = JudgeCommand::RecordJob { key, group_json, client, recorded };
-        self.commands.try_send(record).map_err(|_| self.why_refused())
+        let record = JudgeCommand::RecordJob { key, group_json, client: client.clone(), recorded };
+        if self.commands.try_send(record).is_err() {
+            if is_new {
+                self.ledger.lock().results.withdraw_job(key, client);
+            }
+            return Err(self.why_refused());
+        }
+        Ok(is_new)
     }
 
     /// The request of a group: its key, its JSON and its estimated work.

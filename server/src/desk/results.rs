@@ -215,20 +215,21 @@ impl Results {
         self.in_flight.get(&key).map(|group| group.stage.subscribe())
     }
 
-    /// Adds a client's job of a group in flight.
+    /// Adds a client's job of a group in flight; false if the client has one already, or the group
+    /// is over.
     ///
     /// # Errors
     /// The limit, if as many clients have a job of the group already.
-    pub(crate) fn add_job(&mut self, key: GroupKey, client: &Client) -> Result<(), usize> {
-        if let Some(group) = self.in_flight.get_mut(&key)
-            && !group.job_clients.contains(client)
-        {
-            if group.job_clients.len() >= MAX_JOB_CLIENTS {
-                return Err(MAX_JOB_CLIENTS);
+    pub(crate) fn add_job(&mut self, key: GroupKey, client: &Client) -> Result<bool, usize> {
+        match self.in_flight.get_mut(&key) {
+            Some(group) if !group.job_clients.contains(client) => {
+                if group.job_clients.len() >= MAX_JOB_CLIENTS {
+                    return Err(MAX_JOB_CLIENTS);
+                }
+                Ok(group.job_clients.insert(client.clone()))
             }
-            group.job_clients.insert(client.clone());
+            _ => Ok(false),
         }
-        Ok(())
     }
 
     /// Removes a client's job of a group. Returns the number of waiting requests and other jobs

@@ -58,7 +58,8 @@ pub(crate) struct Recorder {
     groups: Vec<Arc<Judged>>,
     /// Jobs that are not over: each new segment records them again.
     jobs: BTreeMap<GroupKey, RecordedJob>,
-    /// Those of them that the newest segment does not hold yet.
+    /// Jobs that an earlier segment holds and the newest does not yet; also those of an earlier
+    /// start until they are resumed.
     unrecorded: BTreeSet<GroupKey>,
     /// Time of the open set's first group.
     began: Instant,
@@ -99,6 +100,7 @@ impl Recorder {
         let state = SetState::default();
         state.is_behind.store(true, Ordering::Release);
         state.open_segment.store(journal.number(), Ordering::Release);
+        state.needs_segments.store(!restored.jobs.is_empty(), Ordering::Release);
         let (config, health) = (config.clone(), health.clone());
         let set_writer =
             SetWriter { config: config.clone(), health: health.clone(), state: state.clone() };
@@ -113,7 +115,7 @@ impl Recorder {
             tried: Instant::now(),
             groups: Vec::new(),
             jobs: BTreeMap::new(),
-            unrecorded: BTreeSet::new(),
+            unrecorded: restored.jobs.keys().copied().collect(),
             began: Instant::now(),
             writer,
             sets: state,
@@ -126,13 +128,14 @@ impl Recorder {
     /// Records a judged group; must be called before it is answered.
     pub(crate) fn record_result(&mut self, judged: &Arc<Judged>, group_json: &RawValue) {
         self.jobs.remove(&judged.key);
-        self.unrecorded.remove(&judged.key);
         let line = JournalLine::judged(unix_now(), &self.config.judged_by, judged, group_json);
         self.append(line.to_text(), Some(judged));
+        self.is_in_newest(judged.key);
         self.rotate_if_full();
     }
 
-    /// Records a job, unless it is recorded already.
+    /// Records a job, unless it is in the journal already: in its newest segment, or in an earlier
+    /// one that is kept until the newest has the job, too.
     ///
     /// # Errors
     /// Why it is not in the journal; nothing has changed then.
@@ -142,7 +145,7 @@ impl Recorder {
         group_json: &Arc<RawValue>,
         client: &Client,
     ) -> Result<(), String> {
-        if self.jobs.contains_key(&key) && !self.unrecorded.contains(&key) {
+        if self.jobs.contains_key(&key) {
             return Ok(());
         }
         if !self.flush() {
@@ -150,7 +153,7 @@ impl Recorder {
         }
         let line = JournalLine::Accepted { key, group: group_json, client };
         self.write(&line.to_text()).map_err(|error| error.to_string())?;
-        self.unrecorded.remove(&key);
+        self.is_in_newest(key);
         let job = RecordedJob { group_json: Arc::clone(group_json), client: client.clone() };
         self.jobs.insert(key, job);
         Ok(())
@@ -166,8 +169,20 @@ impl Recorder {
         if self.record_job(key, group_json, client).is_err() {
             let job = RecordedJob { group_json: Arc::clone(group_json), client: client.clone() };
             self.jobs.insert(key, job);
-            self.unrecorded.insert(key);
+            self.are_in_earlier(&[key]);
         }
+    }
+
+    /// The newest segment holds a job, or what became of it.
+    fn is_in_newest(&mut self, key: GroupKey) {
+        self.unrecorded.remove(&key);
+        self.sets.needs_segments.store(!self.unrecorded.is_empty(), Ordering::Release);
+    }
+
+    /// Only earlier segments hold these jobs.
+    fn are_in_earlier(&mut self, keys: &[GroupKey]) {
+        self.unrecorded.extend(keys);
+        self.sets.needs_segments.store(!self.unrecorded.is_empty(), Ordering::Release);
     }
 
     /// Whether the result of a group still waits for the disk.
@@ -178,8 +193,8 @@ impl Recorder {
     /// Records that a group was cancelled.
     pub(crate) fn record_cancel(&mut self, key: GroupKey) {
         self.jobs.remove(&key);
-        self.unrecorded.remove(&key);
         self.append(JournalLine::Cancelled { key }.to_text(), None);
+        self.is_in_newest(key);
     }
 
     /// Records that a member of a group of single completions was answered.
@@ -228,7 +243,7 @@ impl Recorder {
             if self.write(&line).is_err() {
                 return false;
             }
-            self.unrecorded.remove(&key);
+            self.is_in_newest(key);
         }
         true
     }
@@ -264,11 +279,12 @@ impl Recorder {
         match self.journal.rotate() {
             Ok(number) => {
                 let groups = std::mem::take(&mut self.groups);
+                // before the set is written, after which its segment may be removed
+                self.are_in_earlier(&self.jobs.keys().copied().collect::<Vec<_>>());
                 self.sets.open_segment.store(self.journal.number(), Ordering::Release);
                 if self.writer.try_send(ClosedSet { number, groups }).is_err() {
                     self.sets.is_behind.store(true, Ordering::Release);
                 }
-                self.unrecorded.extend(self.jobs.keys());
                 if self.backlog.is_empty() {
                     self.flush();
                 }
@@ -339,3 +355,6 @@ impl Restored {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

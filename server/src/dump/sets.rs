@@ -36,6 +36,8 @@ pub(super) struct SetState {
     pub(super) is_behind: Arc<AtomicBool>,
     /// Number of the segment that is written to.
     pub(super) open_segment: Arc<AtomicUsize>,
+    /// True while earlier segments hold jobs that the open one lacks: none is removed then.
+    pub(super) needs_segments: Arc<AtomicBool>,
 }
 
 /// The thread that writes sets and removes expired journal segments.
@@ -113,7 +115,9 @@ impl SetWriter {
         match write() {
             Ok(()) => {
                 self.health.succeeded(DumpPart::Sets);
-                if let Err(error) = remove_expired_segments(&self.config) {
+                if !self.state.needs_segments.load(Ordering::Acquire)
+                    && let Err(error) = remove_expired_segments(&self.config)
+                {
                     tracing::warn!(%error, "Could not remove expired segments of the journal.");
                 }
                 true

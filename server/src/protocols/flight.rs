@@ -72,11 +72,15 @@ pub(crate) fn refused(problem: Problem) -> HttpResponse {
 impl From<Problem> for Status {
     fn from(problem: Problem) -> Self {
         let code = match problem.code() {
-            400 | 422 => Code::InvalidArgument,
+            400 | 415 | 422 => Code::InvalidArgument,
             401 => Code::Unauthenticated,
-            413 | 429 => Code::ResourceExhausted,
+            403 => Code::PermissionDenied,
+            404 => Code::NotFound,
+            405 => Code::Unimplemented,
+            408 | 504 => Code::DeadlineExceeded,
+            409 | 410 => Code::FailedPrecondition,
+            413 | 429 | 507 => Code::ResourceExhausted,
             503 => Code::Unavailable,
-            504 => Code::DeadlineExceeded,
             _ => Code::Internal,
         };
         Self::new(code, problem.to_string())
@@ -236,5 +240,42 @@ impl FlightService for Flight {
 
     async fn list_actions(&self, _: Request<Empty>) -> FlightResult<Self::ListActionsStream> {
         not_offered("ListActions")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn problems_have_the_grpc_code_of_their_http_status() {
+        let text = || "why".to_owned();
+        let in_group = Problem::Cancelled.in_group(&"g");
+        let cases = [
+            (Problem::Malformed(text()), Code::InvalidArgument),
+            (Problem::Unauthorized, Code::Unauthenticated),
+            (Problem::FromPage(text()), Code::PermissionDenied),
+            (Problem::NotFound(text()), Code::NotFound),
+            (Problem::WrongMethod, Code::Unimplemented),
+            (Problem::BodyTimeout(Duration::ZERO), Code::DeadlineExceeded),
+            (Problem::Cancelled, Code::FailedPrecondition),
+            (in_group, Code::FailedPrecondition),
+            (Problem::GroupClosed, Code::FailedPrecondition),
+            (Problem::TooLarge(text()), Code::ResourceExhausted),
+            (Problem::UnsupportedType(text()), Code::InvalidArgument),
+            (Problem::Invalid(text()), Code::InvalidArgument),
+            (Problem::TooManyCohorts, Code::ResourceExhausted),
+            (Problem::ServerStopping, Code::Unavailable),
+            (Problem::TooLate(text()), Code::DeadlineExceeded),
+            (Problem::NotRecorded(text()), Code::ResourceExhausted),
+            (Problem::Internal(text()), Code::Internal),
+        ];
+        for (problem, code) in cases {
+            let words = problem.to_string();
+            let status = Status::from(problem);
+            assert_eq!((status.code(), status.message()), (code, &words[..]));
+        }
     }
 }

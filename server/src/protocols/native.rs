@@ -52,18 +52,21 @@ async fn score(
     state.scorer.score(group, client, None).await
 }
 
-/// Judges a group of texts, for protocols in which a group without any reward is an error.
+/// Judges a group of texts, for protocols in which a group without any reward is an error. While it
+/// waits, the texts are in the queue only.
 ///
 /// # Errors
 /// [`Problem`], also if no member has a reward.
 pub(crate) async fn score_texts(
     state: &ServerState,
     client: &Client,
-    prompt: &Prompt,
+    prompt: Prompt,
     completions: Vec<String>,
 ) -> Result<Arc<Judged>, Problem> {
     state.check_open()?;
-    let judged = score(state, NewGroup::new(prompt, completions)?, client).await?;
+    let group = NewGroup::new(&prompt, completions)?;
+    drop(prompt);
+    let judged = score(state, group, client).await?;
     match problem_of(&judged.result) {
         Some(problem) => Err(problem),
         None => Ok(judged),

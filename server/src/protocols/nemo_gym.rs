@@ -105,6 +105,8 @@ fn arrival(body: &RawObject, client: Client) -> Result<Arrival, Problem> {
         name: request.rollout_index.map(MemberName::Index),
         completion: request.response.text().map_err(bad("response.output"))?,
         question: CohortQuestion { prompt, answer: None, group_id: group, client },
+        // the answer repeats the body
+        held_bytes: body.n_bytes(),
     })
 }
 
@@ -179,7 +181,8 @@ pub(crate) async fn compare(
         let reason = format!("response_objs has {n} entries, wanted at least two to compare");
         return Err(Problem::Invalid(reason));
     }
-    let judged = score_texts(&state, &client, &prompt, completions).await?;
+    drop(body);
+    let judged = score_texts(&state, &client, prompt, completions).await?;
     let result = &judged.result;
     let comparison = |row: &joust_schema::tables::Match| {
         let (score_1, score_2) = (f64::from(row.votes_a), f64::from(row.votes_b));

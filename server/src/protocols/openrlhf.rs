@@ -58,11 +58,10 @@ pub(crate) async fn get_reward(
     end: ConnectionEnd,
     HeldInput(body, mut share): HeldInput<OpenRlhf>,
 ) -> Result<Json<OpenRlhfAnswer>, Problem> {
-    let waiting = heavy::work_on(body.n_bytes(), || {
-        let requests = completion_requests(&body, &mut share)?;
-        join_cohorts(&state, &client, &headers, &end, requests)
-    })?;
-    drop((body, share));
+    let requests = heavy::work_on(body.n_bytes(), || completion_requests(&body, &mut share))?;
+    drop(body);
+    let waiting = join_cohorts(&state, &client, &headers, &end, requests)?;
+    drop(share);
     let scores = answers(&state, waiting).await?;
     Ok(Json(OpenRlhfAnswer::new(&scores)))
 }

@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::cohort::barrier::{Arrival, CohortQuestion, MemberScore, WaitingMember};
 use crate::cohort::terms::{CohortKey, MemberName};
 use crate::connection_end::ConnectionEnd;
+use crate::heavy;
 use crate::input::{header_text, one_header};
 use crate::problem::Problem;
 use crate::state::ServerState;
@@ -39,6 +40,17 @@ pub(crate) struct CompletionRequest {
     pub(crate) idx: usize,
 }
 
+impl CompletionRequest {
+    /// Size of the texts.
+    fn n_bytes(&self) -> usize {
+        let prompt = match &self.prompt {
+            Prompt::Text(text) => text.len(),
+            Prompt::Messages(messages) => messages.iter().map(|it| it.content.len()).sum(),
+        };
+        prompt + self.completion.len()
+    }
+}
+
 /// Adds completions to their cohorts: all, or none if one is not valid. `end` is that of the
 /// request's connection.
 ///
@@ -51,8 +63,12 @@ pub(crate) fn join_cohorts(
     end: &ConnectionEnd,
     requests: Vec<CompletionRequest>,
 ) -> Result<Vec<WaitingMember>, Problem> {
-    let arrivals = requests.into_iter().map(|request| arrival(client, headers, request));
-    let arrivals: Vec<Arrival> = arrivals.collect::<Result<_, _>>()?;
+    let n_bytes = requests.iter().map(CompletionRequest::n_bytes).sum();
+    // hashes the prompts
+    let arrivals = heavy::work_on(n_bytes, || {
+        let arrivals = requests.into_iter().map(|request| arrival(client, headers, request));
+        arrivals.collect::<Result<Vec<Arrival>, _>>()
+    })?;
     state.barrier.join(arrivals, end)
 }
 
@@ -92,7 +108,7 @@ fn arrival(
     };
     let question =
         CohortQuestion { prompt, answer: Some(label), group_id: group, client: client.clone() };
-    Ok(Arrival { key, name, completion, question })
+    Ok(Arrival { key, name, completion, question, held_bytes: 0 })
 }
 
 /// Cohort key of a completion with the name of its group.

@@ -14,6 +14,12 @@ use serde_json::value::{RawValue, to_raw_value};
 pub(crate) struct RawObject(Vec<(String, Box<RawValue>)>);
 
 impl RawObject {
+    /// Size in memory.
+    pub(crate) fn n_bytes(&self) -> usize {
+        let texts = self.0.iter().map(|(name, value)| name.len() + value.get().len());
+        texts.sum::<usize>() + self.0.len() * size_of::<(String, Box<RawValue>)>()
+    }
+
     /// The text of a member.
     pub(crate) fn get(&self, name: &str) -> Option<&RawValue> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)

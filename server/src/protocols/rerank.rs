@@ -95,7 +95,7 @@ pub(crate) async fn rerank(
             format!("documents has {} entries, wanted at least two to compare", texts.len());
         return Err(Problem::Invalid(reason));
     }
-    let judged = score_texts(&state, &client, &body.query, texts.clone()).await?;
+    let judged = score_texts(&state, &client, body.query, texts).await?;
     let result = &judged.result;
     let rows = result.rewards.iter().enumerate();
     let mut scored: Vec<(usize, f64)> =
@@ -104,6 +104,8 @@ pub(crate) async fn rerank(
     if let Some(most) = body.top_n.filter(|most| *most > 0) {
         scored.truncate(most);
     }
+    // the texts of the request, which identical groups have in common
+    let texts = &judged.group.completions;
     let with_documents = body.return_documents != Some(false);
     let results = scored.iter().map(|&(index, relevance_score)| Ranked {
         index,

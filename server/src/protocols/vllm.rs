@@ -64,12 +64,12 @@ pub(crate) async fn score(
     end: ConnectionEnd,
     Input(body): Input<ScoreBody>,
 ) -> Result<Json<Value>, Problem> {
-    let (queries, documents) = (body.queries.into_vec(), body.documents.into_vec());
+    let (mut queries, documents) = (body.queries.into_vec(), body.documents.into_vec());
     let (scores, tokens) = match (queries.len(), documents.len()) {
         (_, 0) | (0, _) => {
             return Err(invalid("queries and documents need at least one entry each"));
         }
-        (1, 2..) => whole_group(&state, &client, &queries[0], documents).await?,
+        (1, 2..) => whole_group(&state, &client, queries.remove(0), documents).await?,
         (n, m) if n == m => {
             let pairs = queries.into_iter().map(Prompt::Text).zip(documents).collect();
             one_by_one(&state, &client, &headers, &end, pairs).await?
@@ -200,10 +200,10 @@ fn invalid(reason: &str) -> Problem {
 async fn whole_group(
     state: &ServerState,
     client: &Client,
-    query: &str,
+    query: String,
     documents: Vec<String>,
 ) -> Result<(Vec<f64>, JudgeTokens), Problem> {
-    let judged = score_texts(state, client, &Prompt::Text(query.to_owned()), documents).await?;
+    let judged = score_texts(state, client, Prompt::Text(query), documents).await?;
     let scores = judged.result.rewards.iter().map(|row| row.win_rate.or(row.reward));
     let tokens = JudgeTokens::of(&judged.result);
     let scores = scores.collect::<Option<Vec<f64>>>().ok_or_else(|| {

@@ -128,3 +128,31 @@ async fn verify_and_compare_refuse_what_they_cannot_judge() {
         assert!(text.contains(wanted), "{text}");
     }
 }
+
+#[tokio::test]
+async fn verify_bounds_the_bodies_that_wait_for_their_answers() {
+    let app = server(longer(), |config| config.cohorts.max_bytes = 100_000);
+    let body = |at: u64, text: &str, kept: usize| {
+        json!({"responses_create_params": {"input": "Tell me."}, "response": said(text),
+               "_ng_group_id": 7, "_ng_rollout_index": at, "kept": "x".repeat(kept)})
+    };
+    let limit = Duration::from_secs(60);
+    let first = spawn(&app, "/verify", body(0, "a", 60_000));
+    tokio::time::timeout(limit, until_waiting(&app, 1)).await.unwrap();
+    let second = spawn(&app, "/verify", body(1, "a longer one", 60_000));
+    let (status, answer) = tokio::time::timeout(limit, second).await.unwrap().unwrap();
+    assert_eq!((status, &answer["error"]["code"]), (429, &json!("no_memory")), "{answer}");
+    // it may come again with less, and the bodies are given back
+    let others = [(1, "a longer one", 20_000), (2, "middle", 1_000)];
+    let others = others.map(|(at, text, kept)| spawn(&app, "/verify", body(at, text, kept)));
+    for task in [first].into_iter().chain(others) {
+        let (status, answer) = tokio::time::timeout(limit, task).await.unwrap().unwrap();
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer["_ng_failure_class"].is_null(), "{answer}");
+    }
+    let mut later = body(0, "a", 90_000);
+    later["_ng_group_id"] = json!(8);
+    let later = spawn(&app, "/verify", later);
+    tokio::time::timeout(limit, until_waiting(&app, 1)).await.unwrap();
+    later.abort();
+}

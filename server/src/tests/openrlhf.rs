@@ -376,3 +376,37 @@ async fn get_reward_says_in_the_status_line_what_is_wrong() {
     let words = "query 0 has neither its prompt nor the end of it";
     assert!(phrase.starts_with(words) && phrase.contains("\"?lan 4\""), "{phrase}");
 }
+
+/// Texts that are worked on beside the threads of requests, in more requests at once than there are
+/// processors.
+#[test]
+fn get_reward_answers_many_large_requests_at_once() {
+    let n_processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let n_groups = 4 * n_processors;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let answers = runtime.block_on(async {
+        let app = server(Box::<RuleJudge>::default(), |config| {
+            config.queue_capacity = n_groups;
+            config.cohorts.group_size = 2;
+            config.cohorts.max_open = n_groups;
+            config.cohorts.max_bytes = 1 << 30;
+        });
+        let mut tasks = Vec::new();
+        for group in 0..n_groups {
+            for said in ["right", "wrong"] {
+                let prompt = format!("{group} {}", "p".repeat(100_000));
+                let said = format!("{} {said}", "s".repeat(100_000));
+                let body = openrlhf(&prompt, &said, "right");
+                tasks.push(spawn(&app, "/get_reward", body));
+            }
+        }
+        let all = futures_util::future::join_all(tasks);
+        tokio::time::timeout(Duration::from_secs(120), all).await
+    });
+    // also where threads wait for ever
+    runtime.shutdown_background();
+    for answer in answers.expect("the requests hang") {
+        let (status, answer) = answer.unwrap();
+        assert_eq!(status, 200, "{answer}");
+    }
+}

@@ -14,6 +14,7 @@ use crate::cohort::terms::{CohortEvent, CohortId, Ticket};
 impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     /// Removes a request whose client got the answer.
     pub(crate) fn deliver(&mut self, now: Duration, ticket: Ticket) {
+        self.memory.release(ticket);
         if let Some((id, idx)) = self.tickets.remove(&ticket) {
             self.cohort_mut(id).members[idx].deliver(now, ticket);
         }
@@ -22,10 +23,12 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     /// Removes a request whose client has gone. Its member stays, because the client may retry;
     /// unless its retry is a member already.
     pub(crate) fn leave(&mut self, now: Duration, ticket: Ticket) -> Vec<CohortEvent<R, Q>> {
+        self.memory.release(ticket);
         let Some((id, idx)) = self.tickets.remove(&ticket) else { return Vec::new() };
         let cohort = self.cohort_mut(id);
         cohort.members[idx].leave(now, ticket);
         if !cohort.stage.is_collecting() {
+            self.mark_member((id, idx));
             return self.bring_back(now, (id, idx));
         }
         if is_counted_twice(&cohort.members, idx) {
@@ -39,15 +42,15 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     fn bring_back(&mut self, now: Duration, (id, idx): MemberPosition) -> Vec<CohortEvent<R, Q>> {
         let cohort = &self.cohorts[&id];
         let retried = &cohort.members[idx];
-        let retry = self.ids_of(&cohort.key).iter().find_map(|&other| {
-            let other_group = self.cohorts.get(&other).filter(|it| it.stage.is_collecting())?;
-            let at = other_group.members.iter().position(|copy| retried.may_be_retried_by(copy))?;
+        let retry = self.index.collecting(&cohort.key).find_map(|other| {
+            let copies = &self.cohorts[&other].members;
+            let at = copies.iter().position(|copy| retried.may_be_retried_by(copy))?;
             Some((other, at))
         });
         let Some((from, at)) = retry else { return Vec::new() };
         let (name, requests) = self.cohort_mut(from).members[at].take_requests();
+        self.rename((id, idx), name);
         let member = &mut self.cohort_mut(id).members[idx];
-        member.take_over(name);
         let answer = member.answer.clone();
         let mut events = Vec::new();
         for (ticket, request) in requests {
@@ -69,7 +72,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         let cohort = self.cohort_mut(id);
         let gone = cohort.members.remove(idx);
         let (is_empty, share) = (cohort.members.is_empty(), cohort.share.clone());
-        self.bytes.remove(&share, gone.n_bytes());
+        self.memory.give_back(&share, gone.n_bytes());
         if is_empty {
             self.forget(id);
             return Vec::new();

@@ -146,7 +146,7 @@ fn cohort_counts_equal_completions_by_the_requests_that_wait() {
         assert_eq!(seen, ["b", "c", "same"]);
         let answers = echo(&mut cohorts, at(9), &events[0]);
         assert_eq!(answered_tickets(&answers), [again, b, c].into());
-        assert_eq!((cohorts.n_open(), cohorts.bytes.n()), (0, 0));
+        assert_eq!((cohorts.n_open(), cohorts.memory.n_bytes()), (0, 0));
     }
 }
 
@@ -236,7 +236,7 @@ fn cohorts_hold_a_bounded_number_of_bytes() {
     assert_eq!(join(&mut cohorts, at(10), &content("q"), None, &"c".repeat(11), ()), Err(full));
     join(&mut cohorts, at(10), &content("q"), None, "c", ()).unwrap();
     let (_, events) = join(&mut cohorts, at(10), &content("q"), None, "d", ()).unwrap();
-    assert_eq!((events.len(), cohorts.bytes.n()), (1, 0));
+    assert_eq!((events.len(), cohorts.memory.n_bytes()), (1, 0));
 }
 
 #[test]
@@ -625,7 +625,11 @@ fn retry_that_came_before_its_client_was_seen_to_go_is_brought_back_to_the_judge
             assert_eq!(answers, [again, b, c].into());
         }
         assert_eq!((cohorts.n_open(), cohorts.n_collecting()), (n_left, n_left), "{answers:?}");
-        assert_eq!(cohorts.bytes.n(), n_left * 11, "a question of ten bytes and a text of one");
+        assert_eq!(
+            cohorts.memory.n_bytes(),
+            n_left * 11,
+            "a question of ten bytes and a text of one"
+        );
         // the result is delivered: the next equal text is another sample
         assert_eq!(join(&mut cohorts, at(4), &key, None, "a", ()).unwrap().1, []);
         assert_eq!(cohorts.n_collecting(), 1);
@@ -676,7 +680,7 @@ fn group_whose_clients_have_all_gone_is_forgotten() {
         cohorts.leave(at(110), a);
         assert_eq!(cohorts.next_deadline(), Some(at(200)));
         assert_eq!(cohorts.tick(at(200)), [CohortEvent::Forgotten { n_members: 2 }]);
-        assert_eq!((cohorts.n_open(), cohorts.n_known(), cohorts.bytes.n()), (0, 0, 0));
+        assert_eq!((cohorts.n_open(), cohorts.n_known(), cohorts.memory.n_bytes()), (0, 0, 0));
         // the trainer's next run is judged with completions of its own
         let mut told = Vec::new();
         for text in ["d", "e", "f"] {
@@ -746,4 +750,132 @@ fn tenant_with_few_groups_opens_one_beside_a_tenant_that_holds_them_all() {
     assert_eq!(open("third", "h"), Err(Problem::TooManyCohorts), "a quarter more is the limit");
     cohorts.tick(at(10));
     assert_eq!(cohorts.n_open(), 0);
+}
+
+#[test]
+fn cohorts_count_what_requests_hold_until_they_end() {
+    let mut cohorts: Cohorts<String> =
+        Cohorts::new(CohortConfig { max_bytes: 100, ..config(Incomplete::Fail) });
+    let send = |cohorts: &mut Cohorts<String>, text: &str, held: usize| {
+        let request = cohorts.n_tickets;
+        let new = NewMember::new(content("p"), None, text.to_owned(), ((), 10), request);
+        cohorts.join(at(0), new.holding(held))
+    };
+    let full = Err(Problem::TooManyBytes { limit: 100 });
+    let (a, _) = send(&mut cohorts, "a", 40).unwrap();
+    assert_eq!(cohorts.memory.n_bytes(), 51, "question, text, and body");
+    assert_eq!(send(&mut cohorts, "b", 49), full);
+    let (b, _) = send(&mut cohorts, "b", 48).unwrap();
+    cohorts.leave(at(0), b);
+    assert_eq!(cohorts.memory.n_bytes(), 52, "the text stays for the retry");
+    // a retry holds its body, too
+    assert_eq!(send(&mut cohorts, "b", 49), full);
+    let (b, _) = send(&mut cohorts, "b", 48).unwrap();
+    assert_eq!(send(&mut cohorts, "c", 0), full);
+    cohorts.leave(at(0), a);
+    let (_, none) = send(&mut cohorts, "a", 38).unwrap();
+    assert_eq!(none, [], "the member that it was");
+    let (c, events) = send(&mut cohorts, "c", 0).unwrap();
+    // the texts are judged, and the bodies are held until they are answered
+    let [event] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(cohorts.memory.n_bytes(), 48 + 38);
+    let answers = judge_by_echo(&mut cohorts, at(1), event);
+    assert_eq!(answers.len(), 3);
+    for ticket in answered_tickets(&answers) {
+        match ticket == b {
+            true => assert_eq!(cohorts.leave(at(1), ticket), []),
+            false => cohorts.deliver(at(1), ticket),
+        }
+    }
+    assert!(answered_tickets(&answers).contains(&c));
+    assert_eq!(cohorts.memory.n_bytes(), 0);
+    // an answered retry waits for nothing
+    assert_eq!(send(&mut cohorts, "b", 1000).unwrap().1.len(), 1);
+    assert_eq!(cohorts.memory.n_bytes(), 0);
+}
+
+#[test]
+fn index_that_comes_again_while_its_group_is_judged_is_one_of_the_next_group() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let index: Naming = |idx| Some(MemberName::Index(idx));
+    let (first, event) = join_three(&mut cohorts, at(0), &content("p"), index);
+    // the next samples of the same prompt; one has the text of another member
+    let mut next = Vec::new();
+    let mut events = Vec::new();
+    for (idx, text) in [(0, "x"), (1, "c"), (2, "z")] {
+        let (ticket, told) =
+            join(&mut cohorts, at(1), &content("p"), index(idx), text, ()).unwrap();
+        next.push(ticket);
+        events = told;
+    }
+    let [CohortEvent::Judge { members, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(texts(members), ["x", "c", "z"]);
+    assert_eq!(cohorts.n_open(), 2);
+    // a retry finds its own group: the newest, or the one before
+    let (x, told) = join(&mut cohorts, at(2), &content("p"), index(0), "x", ()).unwrap();
+    assert_eq!(told, []);
+    let (a, told) = join(&mut cohorts, at(2), &content("p"), index(0), "a", ()).unwrap();
+    assert_eq!(told, []);
+    let of_next = answered_tickets(&echo(&mut cohorts, at(3), &events[0]));
+    assert_eq!(of_next, next.into_iter().chain([x]).collect());
+    let of_first = answered_tickets(&echo(&mut cohorts, at(3), &event));
+    assert_eq!(of_first, first.into_iter().chain([a]).collect());
+    // in a group that is collected, and in one with a name, the index is taken
+    for key in [content("q"), given("g")] {
+        join(&mut cohorts, at(4), &key, index(0), "a", ()).unwrap();
+        let other = join(&mut cohorts, at(4), &key, index(0), "b", ());
+        assert_eq!(other, Err(Problem::MemberDiffers));
+    }
+    let (_, event) = join_three(&mut cohorts, at(4), &given("judged"), index);
+    let other = join(&mut cohorts, at(4), &given("judged"), index(0), "x", ());
+    assert_eq!((other, cohorts.n_collecting()), (Err(Problem::MemberDiffers), 2), "{event:?}");
+}
+
+#[test]
+fn many_groups_of_one_prompt_are_collected_in_little_more_than_linear_time() {
+    // a search through all groups of the prompt would look at 10^9 of them for each naming
+    const N: u64 = 20_000;
+    let names: [Naming; 3] = [
+        |_| None,
+        |number| Some(MemberName::Index(number % 3)),
+        |number| Some(MemberName::Request(number.to_string())),
+    ];
+    let began = std::time::Instant::now();
+    for (name, has_equal_texts) in names.into_iter().flat_map(|name| [(name, false), (name, true)])
+    {
+        let mut cohorts: Cohorts<String> = Cohorts::new(config(Incomplete::Fail));
+        let mut n_judged = 0;
+        for number in 0..3 * N {
+            let text = match has_equal_texts {
+                true => (number % 3).to_string(),
+                false => number.to_string(),
+            };
+            let key = content("p");
+            let (_, events) = join(&mut cohorts, at(0), &key, name(number), &text, ()).unwrap();
+            if let [event] = &events[..] {
+                // a client goes before its answer, and its retry finds it
+                let answers = judge_by_echo(&mut cohorts, at(0), event);
+                let tickets = answered_tickets(&answers);
+                for (idx, ticket) in tickets.into_iter().enumerate() {
+                    match idx {
+                        0 => assert_eq!(cohorts.leave(at(0), ticket), []),
+                        _ => cohorts.deliver(at(0), ticket),
+                    }
+                }
+                let retried = match has_equal_texts {
+                    true => "0".to_owned(),
+                    false => (number - 2).to_string(),
+                };
+                let again = join(&mut cohorts, at(0), &key, name(number - 2), &retried, ());
+                let (again, told) = again.unwrap();
+                assert_eq!(told, [answered(again, &retried)]);
+                n_judged += 1;
+            }
+        }
+        assert_eq!((n_judged, cohorts.n_open(), cohorts.n_collecting()), (N, 0, 0));
+        assert_eq!(cohorts.n_known(), N as usize);
+        cohorts.tick(at(60));
+        assert_eq!((cohorts.n_known(), cohorts.next_deadline()), (0, None));
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    }
 }

@@ -91,10 +91,10 @@ fn results_bound_the_clients_with_a_job_of_a_group() {
     drop(results.begin(key, ""));
     let client = |number: usize| Client::of_tenant("", Some(&number.to_string()));
     for number in 0..MAX_JOB_CLIENTS {
-        assert_eq!(results.add_job(key, &client(number)), Ok(()));
+        assert_eq!(results.add_job(key, &client(number)), Ok(true));
     }
     assert_eq!(results.add_job(key, &client(1000)), Err(MAX_JOB_CLIENTS));
-    assert_eq!(results.add_job(key, &client(0)), Ok(()), "it has one already");
+    assert_eq!(results.add_job(key, &client(0)), Ok(false), "it has one already");
 }
 
 #[test]
