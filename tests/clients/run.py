@@ -63,7 +63,7 @@ class Report:
 
     def check(self, name, is_ok, said):
         self.n_passed, self.n_failed = self.n_passed + is_ok, self.n_failed + (not is_ok)
-        self.line("pass" if is_ok else "FAIL", name, said)
+        self.line("pass" if is_ok else "FAIL", name, " ".join(said.split()))
 
 
 def site_packages(folder):
