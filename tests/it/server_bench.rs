@@ -17,7 +17,7 @@ fn bench_server_measures_latency_and_overhead() {
     let input = input.to_string_lossy();
     let config = ["configs/quickstart.toml", "reward.judge.kind=rule", "serve.group_size=4"];
     let load = ["--rate", "40", "--seconds", "1", "--turns", "1", "--input", &input];
-    let line = succeed(&[&["bench", "server"], &config[..], &load].concat());
+    let line = succeed(&[&["bench", "server"][..], &config, &load].concat());
     let figures: Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&figures["requests"], &figures["failed"]), (&json!(40), &json!(0)), "{line}");
     assert!(figures["p50_ms"].as_f64() > Some(0.0), "{line}");
