@@ -1,5 +1,6 @@
-"""Checks of one client: each prints a line of JSON, which run.py collects."""
+"""Checks of one client: each prints a line of JSON before it and after it, which run.py reports."""
 
+import faulthandler
 import json
 import pathlib
 import random
@@ -8,10 +9,19 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUESTION = "What is 47 + 93?"
 ANSWERS = ["The answer is 130.", "The answer is 140.", "The answer is 150.", "The answer is 140."]
 TOKENIZER = ROOT / "data/models/nano-policy"
+# Maximum time between two lines of a client.
+SILENCE_S = 300
+
+
+def doing(what):
+    """Says what comes next. A client that then says nothing for too long prints its stack and ends."""
+    faulthandler.dump_traceback_later(SILENCE_S, exit=True)
+    print(json.dumps({"doing": what}), flush=True)
 
 
 def check(name, call):
     """Runs a check; whatever it raises is its failure."""
+    doing(f"checks {name}")
     try:
         said = call()
         is_ok = True

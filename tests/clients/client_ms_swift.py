@@ -7,13 +7,17 @@ import os
 import sys
 import types
 
-import torch
-from checks import ROOT, check, error_of, right_ones_win, sums
-from swift.utils import import_external_file
+from checks import ROOT, check, doing, error_of, right_ones_win, sums
+
+doing("imports torch and ms-swift")
+import torch  # noqa: E402
+from swift.utils import import_external_file  # noqa: E402
 
 os.environ["JOUST_URL"] = sys.argv[1]
+doing("imports the plugin")
 import_external_file(str(ROOT / "examples/ms-swift/plugin.py"))
 
+doing("imports ms-swift's GRPO")
 from swift.rewards import orms  # noqa: E402
 from swift.rl_core.advantage import compute_advantages  # noqa: E402
 from swift.rl_core.data import GRPOSample  # noqa: E402

@@ -6,9 +6,14 @@
 import asyncio
 import sys
 
-from checks import ROOT, check, right_ones_win, sums
-from nemo_gym import server_utils
-from nemo_gym.server_utils import GlobalAIOHTTPAsyncClientConfig, set_global_aiohttp_client
+from checks import ROOT, check, doing, right_ones_win, sums
+
+doing("imports NeMo-Gym")
+from nemo_gym import server_utils  # noqa: E402
+from nemo_gym.server_utils import (  # noqa: E402
+    GlobalAIOHTTPAsyncClientConfig,
+    set_global_aiohttp_client,
+)
 
 sys.path.insert(0, str(ROOT / "examples/nemo-gym"))
 import app  # noqa: E402

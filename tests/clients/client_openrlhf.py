@@ -10,10 +10,12 @@ import os
 import sys
 import types
 
-from checks import ROOT, TOKENIZER, check, right_ones_win, sums
-from openrlhf.utils.agent import SingleTurnAgentExecutor
-from tokenizers.normalizers import NFC
-from transformers import AutoTokenizer
+from checks import ROOT, TOKENIZER, check, doing, right_ones_win, sums
+
+doing("imports torch and OpenRLHF")
+from openrlhf.utils.agent import SingleTurnAgentExecutor  # noqa: E402
+from tokenizers.normalizers import NFC  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
 
 URL = sys.argv[1]
 os.environ["JOUST_URL"] = URL

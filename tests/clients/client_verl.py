@@ -5,17 +5,27 @@
 
 import os
 import sys
+import tempfile
 
-import numpy as np
-import ray
-import torch
-from checks import ROOT, TOKENIZER, check, right_ones_win, sums
-from hydra import compose, initialize_config_module
-from tensordict import TensorDict
-from transformers import AutoTokenizer
+from checks import ROOT, TOKENIZER, check, doing, right_ones_win, sums
 
-from verl import DataProto
-from verl.experimental.reward_loop.reward_loop import RewardLoopManager
+# Ray lowers the priority of its workers by 15: beside other programs on the machine their imports
+# would take a quarter of an hour instead of half a minute. A token would be written into the user's
+# home, and statistics would be sent.
+os.environ |= {"RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled"}
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+doing("imports torch and Ray")
+import numpy as np  # noqa: E402
+import ray  # noqa: E402
+import torch  # noqa: E402
+from hydra import compose, initialize_config_module  # noqa: E402
+from tensordict import TensorDict  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
+
+doing("imports verl")
+from verl import DataProto  # noqa: E402
+from verl.experimental.reward_loop.reward_loop import RewardLoopManager  # noqa: E402
 
 URL, CASE = sys.argv[1:]
 EXAMPLE = ROOT / "examples/verl"
@@ -92,12 +102,23 @@ def scored(manager, seed, as_parts=False):
     return [right_ones_win(group) for group in rewards][0]
 
 
+def started():
+    """verl's manager; its workers import verl anew and load the example's files."""
+    manager = RewardLoopManager(config)
+    ray.get([worker.__ray_ready__.remote() for worker in manager.reward_loop_workers])
+    return manager
+
+
 with initialize_config_module("verl.trainer.config", version_base=None):
     config = compose("ppo_trainer", overrides=OVERRIDES)
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-ray.init(num_cpus=4, include_dashboard=False, object_store_memory=200_000_000)
-manager = RewardLoopManager(config)
-check(f"{CASE}: rewards of a batch", lambda: scored(manager, 1))
-if CASE == "manager":
-    check(f"{CASE}: prompts of parts", lambda: scored(manager, 2, as_parts=True))
-ray.shutdown()
+# not below the checkout: paths of Ray's sockets may have 107 bytes
+with tempfile.TemporaryDirectory(prefix="joust-ray-", ignore_cleanup_errors=True) as folder:
+    doing("starts Ray")
+    settings = {"include_dashboard": False, "object_store_memory": 200_000_000}
+    ray.init(num_cpus=4, _temp_dir=folder, **settings)
+    doing("starts verl's reward workers")
+    manager = started()
+    check(f"{CASE}: rewards of a batch", lambda: scored(manager, 1))
+    if CASE == "manager":
+        check(f"{CASE}: prompts of parts", lambda: scored(manager, 2, as_parts=True))
+    ray.shutdown()

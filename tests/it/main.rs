@@ -28,6 +28,7 @@ mod prefix_sharing;
 mod quantize;
 mod rate;
 mod serve;
+mod server_bench;
 mod serving;
 mod smollm2;
 mod soak;

@@ -118,6 +118,16 @@ fn start_server(config: &ScoreRun) -> anyhow::Result<(String, String)> {
     Ok((format!("http://{address}"), judge))
 }
 
+/// A client of a server on this machine.
+fn local_client() -> anyhow::Result<reqwest::Client> {
+    // reqwest wants a provider of TLS for plain HTTP, too; fails if the process has one already,
+    // which is as good
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // a proxy or root certificates of the machine have nothing to do with it
+    let builder = reqwest::Client::builder().tls_certs_only([]).no_proxy();
+    builder.build().context("making a client")
+}
+
 async fn post(client: &reqwest::Client, url: &str, body: &Value) -> anyhow::Result<Value> {
     let answer = client.post(url).json(body).send().await?.error_for_status()?;
     Ok(answer.json().await?)
@@ -132,7 +142,7 @@ async fn latencies(
 ) -> anyhow::Result<(String, Vec<f64>, usize)> {
     let (url, judge) = start_server(config)?;
     let (url, size) = (format!("{url}/remote_rm"), config.serve.group_size);
-    let client = reqwest::Client::new();
+    let client = local_client()?;
     let n_groups = (rate * seconds) as usize / size;
     let mut tasks = Vec::new();
     let started = Instant::now();
@@ -170,7 +180,7 @@ async fn overhead(
     config.serve.queue_capacity = config.serve.queue_capacity.max(groups.len());
     let mut scorer = Scorer::open(&config.reward, true)?;
     let (url, _) = start_server(&config)?;
-    let (url, client) = (format!("{url}/v1/score_group"), reqwest::Client::new());
+    let (url, client) = (format!("{url}/v1/score_group"), local_client()?);
     let (mut bare, mut served, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..turns {
         // other seeds in each turn: the server would answer the same groups from its cache
