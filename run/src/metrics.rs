@@ -117,13 +117,20 @@ pub const METRICS: &[Metric] = &[
     metric("clip_ratio/region_mean", "Sum of `clip_ratio/low_mean` and `clip_ratio/high_mean`."),
     metric(
         "sampling/sampling_logp_difference/mean",
-        "Mean distance between the log-probabilities of a token in sampling and in training, \
-         before the step's first update.",
+        "Mean distance between the log-probability with which a token was drawn (tempered, \
+         renormalised over the tokens that top-k and top-p keep) and the one that training gives \
+         it at the same temperature, over the whole vocabulary, before the step's first update.",
+    ),
+    metric("sampling/sampling_logp_difference/max", "Largest distance of this kind."),
+    metric(
+        "sampling/kl",
+        "Divergence of the distributions that were sampled from, from those that training gives, \
+         per token, before the step's first update.",
     ),
     metric(
-        "sampling/sampling_logp_difference/max",
-        "Largest distance between the log-probabilities of a token in sampling and in training, \
-         before the step's first update.",
+        "sampling/effective_sample_size",
+        "Share of the tokens that are left if each is weighted by its probability in training \
+         divided by that in sampling: (Σw)² / (n·Σw²). 1 where both are equal.",
     ),
     metric("completions/mean_length", "Mean number of tokens per completion."),
     metric("completions/min_length", "Number of tokens of the shortest completion."),

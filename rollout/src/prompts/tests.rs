@@ -170,7 +170,6 @@ fn rollout(text: &str) -> joust_schema::tables::Rollout {
         completion_token_ids: Vec::new(),
         completion_logprobs: Vec::new(),
         behaviour_logprobs: None,
-        loss_mask: None,
         finish_reason: joust_schema::tables::FinishReason::Stop,
         seed: 0,
     }

@@ -53,7 +53,6 @@ impl PendingGroup {
             completion_token_ids: table_ids(sample.token_ids),
             completion_logprobs: sample.logprobs,
             behaviour_logprobs: Some(sample.behaviour_logprobs),
-            loss_mask: None,
             finish_reason: sample.finish_reason,
             seed: job.seed as i64,
         };

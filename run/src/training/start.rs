@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use joust_engine::model::Decoder;
-use joust_engine::{Engine, folder};
+use joust_engine::{Engine, KvDType, Precision, folder};
 use joust_reward::Scorer;
 use joust_rollout::{PromptSource, RolloutWorkers};
 use joust_schema::seed::Seed;
+use joust_trainer::objective::SamplerNumbers;
 use joust_trainer::{GrpoTrainer, checkpoint};
 use tch::Kind;
 
@@ -83,7 +84,8 @@ pub fn start(
     };
     let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
     let reference = config.trainer.has_reference().then_some(origin);
-    let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps)?;
+    let sampler = sampler_numbers(&config, &policy)?;
+    let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps, sampler)?;
     let state = match &found {
         Some((step, path)) => {
             let state: TrainingState = checkpoint::restore(&mut trainer, path)
@@ -120,6 +122,19 @@ pub fn start(
     })
 }
 
+/// The number formats that completions are sampled in.
+fn sampling_precision(config: &TrainRun, policy: &Decoder) -> Result<Precision, Error> {
+    let settings = &config.rollout.engine;
+    Ok(settings.quantization.resolve(policy.device(), settings.dtype, false)?)
+}
+
+/// Whether completions are sampled in the number format of the trained weights.
+fn sampler_numbers(config: &TrainRun, policy: &Decoder) -> Result<SamplerNumbers, Error> {
+    let is_same = sampling_precision(config, policy)? == policy.kind().into()
+        && config.rollout.engine.kv_dtype == KvDType::Auto;
+    Ok(if is_same { SamplerNumbers::Same } else { SamplerNumbers::Other })
+}
+
 /// One engine per worker. Engines that compute in the policy's number format share its weights.
 fn engines(
     config: &TrainRun,
@@ -127,7 +142,7 @@ fn engines(
     tokenizer: &joust_engine::Tokenizer,
 ) -> Result<Vec<Engine>, Error> {
     let settings = &config.rollout.engine;
-    let precision = settings.quantization.resolve(policy.device(), settings.dtype, false)?;
+    let precision = sampling_precision(config, policy)?;
     let tokenizer = Arc::new(tokenizer.clone());
     let engine = |_| {
         // no worker samples while the trainer changes the weights, so one copy serves both

@@ -36,9 +36,6 @@ table! {
         /// tempered, renormalised over the tokens that top-k and top-p keep. Null where it is not
         /// known. Since 1.1.
         behaviour_logprobs: Option<Vec<f32>>,
-        /// 1 for each sampled token that is trained on, 0 for one that is not, as the output of a
-        /// tool; null: all are trained on. Since 1.1.
-        loss_mask: Option<Vec<i32>>,
         /// Why sampling ended.
         finish_reason: FinishReason,
         /// Key of its draws.

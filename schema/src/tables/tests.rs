@@ -53,7 +53,6 @@ fn rollout(member: u32) -> Rollout {
         completion_token_ids: vec![],
         completion_logprobs: vec![-0.5, f32::MIN_POSITIVE],
         behaviour_logprobs: Some(vec![-0.25, 0.0]),
-        loss_mask: None,
         finish_reason: FinishReason::Length,
         seed: -7,
     }

@@ -1,7 +1,8 @@
 //! A step's metrics, under the names that TRL's users know.
 
-use tch::{Kind, Tensor};
+use tch::Kind;
 
+use super::mismatch::Mismatch;
 use super::rows::ScoredColumns;
 use crate::advantage::{are_equal, deviation};
 use crate::forward::TokenLogprobs;
@@ -21,9 +22,8 @@ pub(super) struct UpdateSums {
     kl: f64,
     n_clipped_low: f64,
     n_clipped_high: f64,
-    logprob_difference: f64,
-    logprob_difference_max: f64,
-    n_compared: f64,
+    /// Before the first update.
+    pub(super) mismatch: Mismatch,
 }
 
 impl UpdateSums {
@@ -34,16 +34,6 @@ impl UpdateSums {
         self.kl += loss.kl_sum.unwrap_or(0.0);
         self.n_clipped_low += loss.n_clipped_low;
         self.n_clipped_high += loss.n_clipped_high;
-    }
-
-    /// Adds the distance of the trainer's log-probabilities from those recorded at sampling time.
-    pub(super) fn add_sampling_difference(&mut self, logprobs: &Tensor, sampled: &[f32]) {
-        let sampled = Tensor::from_slice(sampled).to_device(logprobs.device());
-        let difference = (logprobs.detach() - sampled).abs();
-        self.logprob_difference += difference.sum(Kind::Double).double_value(&[]);
-        self.logprob_difference_max =
-            self.logprob_difference_max.max(difference.max().double_value(&[]));
-        self.n_compared += difference.numel() as f64;
     }
 
     /// The metrics of the updates.
@@ -66,13 +56,7 @@ impl UpdateSums {
                 put("kl", self.kl / n_tokens);
             }
         }
-        if self.n_compared > 0.0 {
-            put(
-                "sampling/sampling_logp_difference/mean",
-                self.logprob_difference / self.n_compared,
-            );
-            put("sampling/sampling_logp_difference/max", self.logprob_difference_max);
-        }
+        metrics.extend(self.mismatch.metrics());
         metrics
     }
 }

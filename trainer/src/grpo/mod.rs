@@ -6,6 +6,7 @@
 pub(crate) mod config;
 mod fixed;
 mod metrics;
+mod mismatch;
 mod rows;
 pub(crate) mod step;
 mod update;
@@ -18,6 +19,7 @@ use joust_engine::Decoder;
 use crate::advantage::advantages;
 use crate::error::Error;
 use crate::learner::Learner;
+use crate::objective::{PolicyLoss, SamplerNumbers};
 use config::GrpoConfig;
 use fixed::{FixedLogprobs, row_logprobs};
 use metrics::{UpdateSums, reward_metrics};
@@ -29,11 +31,13 @@ use update::PolicyUpdater;
 pub struct GrpoTrainer {
     pub(crate) learner: Learner,
     config: GrpoConfig,
+    loss: PolicyLoss,
     reference: Option<Decoder>,
 }
 
 impl GrpoTrainer {
     /// Takes the policy with f32 master weights, and the reference where the loss needs one.
+    /// `sampler`: whether completions are sampled in the number format of training.
     ///
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
@@ -42,6 +46,7 @@ impl GrpoTrainer {
         reference: Option<Decoder>,
         config: &GrpoConfig,
         steps: u64,
+        sampler: SamplerNumbers,
     ) -> Result<Self, Error> {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::Config(problem));
@@ -51,7 +56,8 @@ impl GrpoTrainer {
             return Err(Error::Config(text.to_owned()));
         }
         let learner = Learner::new(policy, &config.learner, config.n_updates(steps));
-        Ok(Self { learner, config: config.clone(), reference })
+        let loss = config.loss.loss(sampler);
+        Ok(Self { learner, config: config.clone(), loss, reference })
     }
 
     /// The policy.
@@ -83,7 +89,8 @@ impl GrpoTrainer {
         let GrpoConfig { baseline, scale_rewards, .. } = self.config;
         let mut advantages =
             advantages(&columns.rewards(), columns.groups, baseline, scale_rewards);
-        let rows = columns.training_rows(&advantages, &masked)?;
+        let needs_behaviour = self.loss.correction.is_some();
+        let rows = columns.training_rows(&advantages, &masked, needs_behaviour)?;
         let sums = self.make_updates(&rows, info)?;
         let unused = advantages.iter_mut().zip(masked).filter(|(_, is_masked)| *is_masked);
         unused.for_each(|(advantage, _)| *advantage = None);
@@ -105,7 +112,7 @@ impl GrpoTrainer {
         rows: &[TrainingRow<'_>],
         info: &StepInfo,
     ) -> Result<UpdateSums, Error> {
-        let loss = self.config.loss.loss();
+        let loss = self.loss;
         if rows.iter().all(|row| row.advantage == 0.0) && !loss.learns_without_advantage() {
             return Ok(UpdateSums::default());
         }

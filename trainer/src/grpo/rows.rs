@@ -16,7 +16,8 @@ pub(super) struct TrainingRow<'a> {
     pub(super) advantage: f64,
     /// Whether no token of the completion is in the loss.
     pub(super) is_masked: bool,
-    pub(super) sampled_logprobs: &'a [f32],
+    /// Log-probability with which the sampler drew each token, where it is known.
+    pub(super) behaviour: Option<&'a [f32]>,
 }
 
 impl TrainingRow<'_> {
@@ -106,14 +107,19 @@ impl<'a> ScoredColumns<'a> {
     }
 
     /// All completions; those of `masked` have no token in the loss.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] for a completion that cannot be trained on, and for one without the
+    /// sampler's log-probabilities where they are needed.
     pub(super) fn training_rows(
         &self,
         advantages: &[Option<f64>],
         masked: &[bool],
+        needs_behaviour: bool,
     ) -> Result<Vec<TrainingRow<'_>>, Error> {
         let rows = advantages.iter().zip(masked).enumerate();
         rows.map(|(row, (advantage, is_masked))| {
-            self.training_row(row, advantage.unwrap_or(0.0), *is_masked)
+            self.training_row(row, advantage.unwrap_or(0.0), *is_masked, needs_behaviour)
         })
         .collect()
     }
@@ -123,26 +129,31 @@ impl<'a> ScoredColumns<'a> {
         row: usize,
         advantage: f64,
         is_masked: bool,
+        needs_behaviour: bool,
     ) -> Result<TrainingRow<'_>, Error> {
         let tokens = TokenRow {
             prompt: self.rollouts.prompt_token_ids.get(row),
             completion: self.rollouts.completion_token_ids.get(row),
         };
-        let sampled_logprobs = self.rollouts.completion_logprobs.get(row);
+        let behaviour = self.rollouts.behaviour_logprobs.get(row);
         let bad = |reason: String| {
             let (group, member) = (self.rollouts.group_id.get(row), self.rollouts.member.get(row));
             Error::Batch(format!("group {group} member {member}{reason}"))
         };
-        if sampled_logprobs.len() != tokens.completion.len() {
-            return Err(bad(format!(
-                ": {} log-probabilities for {} tokens",
-                sampled_logprobs.len(),
-                tokens.completion.len()
-            )));
+        let n_tokens = tokens.completion.len();
+        let counts = [Some(self.rollouts.completion_logprobs.get(row)), behaviour];
+        if let Some(n) = counts.iter().flatten().map(|list| list.len()).find(|&n| n != n_tokens) {
+            return Err(bad(format!(": {n} log-probabilities for {n_tokens} tokens")));
+        }
+        if behaviour.is_none() && needs_behaviour {
+            return Err(bad(
+                ": behaviour_logprobs is null, wanted numbers for trainer.loss.correction"
+                    .to_owned(),
+            ));
         }
         if tokens.prompt.is_empty() || tokens.completion.is_empty() {
             return Err(bad(" has an empty prompt or completion".to_owned()));
         }
-        Ok(TrainingRow { tokens, advantage, is_masked, sampled_logprobs })
+        Ok(TrainingRow { tokens, advantage, is_masked, behaviour })
     }
 }

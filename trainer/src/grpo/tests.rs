@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::golden::golden;
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
-use crate::objective::{KlTerm, LossConfig};
+use crate::objective::{KlTerm, LossConfig, SamplerNumbers};
 use crate::optim::{OptimConfig, Schedule};
 
 fn model() -> Decoder {
@@ -66,8 +66,7 @@ fn tables() -> (Vec<Rollout>, Vec<Reward>) {
                     .map(|t| 5 + member as i32 * 9 + t as i32)
                     .collect(),
                 completion_logprobs: vec![-3.4; n_tokens],
-                behaviour_logprobs: None,
-                loss_mask: None,
+                behaviour_logprobs: Some(vec![-3.4; n_tokens]),
                 finish_reason: if member == 0 { FinishReason::Stop } else { FinishReason::Length },
                 seed: 0,
             });
@@ -121,7 +120,8 @@ fn run(
     rewards: &[Reward],
 ) -> (GrpoTrainer, Vec<Option<f64>>, Metrics) {
     let reference = config.has_reference().then(model);
-    let mut trainer = GrpoTrainer::new(model(), reference, config, 1).unwrap();
+    let mut trainer =
+        GrpoTrainer::new(model(), reference, config, 1, SamplerNumbers::Same).unwrap();
     let outcome = step(&mut trainer, rollouts, rewards).unwrap();
     let advantages = outcome.advantages.as_primitive::<Float64Type>().iter().collect();
     (trainer, advantages, outcome.metrics)
@@ -202,7 +202,8 @@ fn several_updates_per_step_use_the_old_policy_and_the_reference() {
 fn step_refuses_tables_that_do_not_fit_together() {
     let (rollouts, rewards) = tables();
     let message = |rollouts: &[Rollout], rewards: &[Reward]| {
-        let mut trainer = GrpoTrainer::new(model(), None, &config(), 1).unwrap();
+        let mut trainer =
+            GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same).unwrap();
         step(&mut trainer, rollouts, rewards).unwrap_err().to_string()
     };
     assert_eq!(message(&rollouts[..3], &rewards), "batch: rollouts has 3 rows, rewards has 4");
@@ -268,8 +269,7 @@ fn golden_tables(golden: &Value, rewards: &Value) -> (Vec<Rollout>, Vec<Reward>)
             member,
             prompt_token_ids: ids(&golden["prompts"][group]),
             completion_logprobs: vec![-3.0; completion_token_ids.len()],
-            behaviour_logprobs: None,
-            loss_mask: None,
+            behaviour_logprobs: Some(vec![-3.0; completion_token_ids.len()]),
             completion_token_ids,
             finish_reason: if ended { FinishReason::Stop } else { FinishReason::Length },
             ..rollouts.remove(0)
@@ -310,7 +310,8 @@ fn step_equals_trl_with_truncated_completions_and_missing_rewards() {
             rewards: &Reward::to_batch(&rewards).unwrap(),
             groups: &[4, 4].into_iter().collect(),
         };
-        let mut trainer = GrpoTrainer::new(open(), reference, &config, 1).unwrap();
+        let mut trainer =
+            GrpoTrainer::new(open(), reference, &config, 1, SamplerNumbers::Same).unwrap();
         let outcome = trainer.step(&tables, &info).unwrap();
         for key in ["loss", "grad_norm"] {
             let (seen, wanted) = (outcome.metrics[key], case[key].as_f64().unwrap());
@@ -338,7 +339,7 @@ fn schedule_goes_on_in_steps_without_an_update() {
     let mut config = GrpoConfig { updates_per_pass: 2, ..config() };
     config.learner.optim.schedule.kind = Schedule::Linear;
     let peak = config.learner.optim.lr;
-    let mut trainer = GrpoTrainer::new(model(), None, &config, 4).unwrap();
+    let mut trainer = GrpoTrainer::new(model(), None, &config, 4, SamplerNumbers::Same).unwrap();
     let mut step = |number: u64, rewards: &[Reward]| {
         let tables = ScoredTables {
             rollouts: &Rollout::to_batch(&rollouts).unwrap(),
@@ -360,7 +361,7 @@ fn schedule_goes_on_in_steps_without_an_update() {
 #[test]
 fn step_fails_where_the_update_makes_weights_that_are_not_finite() {
     let (rollouts, rewards) = tables();
-    let mut trainer = GrpoTrainer::new(model(), None, &config(), 1).unwrap();
+    let mut trainer = GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same).unwrap();
     // no config has it: the check must not depend on the bounds of the keys
     trainer.learner.config.optim.lr = f64::INFINITY;
     let error = step(&mut trainer, &rollouts, &rewards).unwrap_err();
@@ -371,7 +372,7 @@ fn step_fails_where_the_update_makes_weights_that_are_not_finite() {
 #[test]
 fn weights_are_not_usable_where_they_or_the_logits_are_not_finite() {
     let usable = |change: &dyn Fn(&mut Tensor)| {
-        let trainer = GrpoTrainer::new(model(), None, &config(), 1).unwrap();
+        let trainer = GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same).unwrap();
         let guard = tch::no_grad_guard();
         for (_, tensor) in trainer.learner.model.named_parameters() {
             change(&mut tensor.detach());

@@ -94,11 +94,10 @@ impl<'a> PolicyUpdater<'a> {
         let loss = self.micro_batch_loss(rows, &batch, &tokens.logprobs, normalizer);
         self.sums.loss += self.learner.accumulate(&loss.loss)?;
         self.sums.add_tokens(&tokens, &loss);
-        // tempered log-probabilities cannot be compared with the recorded ones
-        if self.is_unmoved && temperature == 1.0 {
-            let sampled: Vec<&[f32]> =
-                rows.iter().map(|&row| self.rows[row].sampled_logprobs).collect();
-            self.sums.add_sampling_difference(&tokens.logprobs, &sampled.concat());
+        if self.is_unmoved
+            && let Some(behaviour) = self.behaviour(rows)
+        {
+            self.sums.mismatch.add(&tokens.logprobs, &behaviour);
         }
         Ok(())
     }
@@ -119,11 +118,10 @@ impl<'a> PolicyUpdater<'a> {
             rows.iter().map(|&row| self.rows[row].advantage as f32).collect();
         let advantages = Tensor::from_slice(&advantages).to_device(logprobs.device());
         let (old, reference) = (spread(&self.fixed.old), spread(&self.fixed.reference));
-        let behaviour = self.loss.correction.map(|_| {
-            let sampled: Vec<&[f32]> =
-                rows.iter().map(|&row| self.rows[row].sampled_logprobs).collect();
-            let sampled = Tensor::from_slice(&sampled.concat());
-            batch.spread(&sampled.to_device(logprobs.device()))
+        let correction = self.loss.correction.as_ref();
+        let behaviour = correction.and_then(|_| self.behaviour(rows));
+        let behaviour = behaviour.map(|behaviour| {
+            batch.spread(&Tensor::from_slice(&behaviour).to_device(logprobs.device()))
         });
         let terms = PolicyTerms {
             logprobs: &batch.spread(logprobs),
@@ -134,6 +132,12 @@ impl<'a> PolicyUpdater<'a> {
             advantages: &advantages.unsqueeze(1),
         };
         self.loss.micro_batch(&terms, normalizer)
+    }
+
+    /// The sampler's log-probabilities of some rows' tokens, where all are known.
+    fn behaviour(&self, rows: &[usize]) -> Option<Vec<f32>> {
+        let lists: Option<Vec<&[f32]>> = rows.iter().map(|&row| self.rows[row].behaviour).collect();
+        lists.map(|lists| lists.concat())
     }
 
     /// Moves the weights along the accumulated gradient.

@@ -10,6 +10,15 @@ use tch::Tensor;
 
 use super::rows::{masked_mean, masked_sum};
 
+/// Whether sampling computes what training computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SamplerNumbers {
+    /// In the same number format: probabilities differ in their last digits only.
+    Same,
+    /// In another one: bf16 or FP8 weights, FP8 keys and values.
+    Other,
+}
+
 /// The importance weights of a correction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -84,12 +93,12 @@ impl Correction {
             weights = weights.clamp_max(bound);
         }
         if let Some([low, high]) = self.keep_sequences {
-            weights = weights * within(&masked_mean(&difference, mask).exp(), low, high);
+            weights *= within(&masked_mean(&difference, mask).exp(), low, high);
         }
         if let Some(bound) = self.max_drift {
             let drift = masked_mean(&(behaviour - logprobs.detach()), mask); // [B, 1]
             let kept = drift.le(bound).logical_or(&advantages.ge(0.0));
-            weights = weights * kept.to_kind(logprobs.kind());
+            weights *= kept.to_kind(logprobs.kind());
         }
         weights
     }

@@ -13,7 +13,7 @@ mod rows;
 mod surrogate;
 
 pub use aggregate::{Aggregate, Normalizer};
-pub use correction::{Correction, CorrectionWeights};
+pub use correction::{Correction, CorrectionWeights, SamplerNumbers};
 pub use kl::{KlEstimator, KlTerm};
 pub use policy::{MicroBatchLoss, PolicyLoss, PolicyTerms};
 pub use preset::{LossConfig, Preset};

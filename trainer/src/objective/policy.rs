@@ -76,14 +76,14 @@ impl PolicyLoss {
             let behaviour = terms.behaviour;
             let behaviour = behaviour.expect("A correction has its sampler's part. This is a bug.");
             let terms = SamplerTerms { logprobs, old, behaviour, advantages, mask };
-            per_token = per_token * correction.token_weights(&terms);
+            per_token = correction.token_weights(&terms) * per_token;
         }
         let mut kl_sum = None;
         if let Some(reference) = terms.reference {
             let kl = self.kl.per_token(logprobs, reference);
             let kl = if self.kl.by_ratio { kl * log_ratio.exp() } else { kl };
             kl_sum = Some((&kl.detach() * mask).sum(Kind::Double).double_value(&[]));
-            per_token = per_token + kl * self.kl.weight;
+            per_token += kl * self.kl.weight;
         }
         let [n_clipped_low, n_clipped_high] = self.n_clipped(&log_ratio, advantages, mask);
         let loss = self.aggregate.reduce(&per_token, mask, whole);

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregate;
-use super::correction::Correction;
+use super::correction::{Correction, SamplerNumbers};
 use super::kl::KlTerm;
 use super::policy::PolicyLoss;
 use super::ratio::Ratio;
@@ -71,21 +71,23 @@ pub struct LossConfig {
 }
 
 impl LossConfig {
-    /// The loss with all of its parts. `sampler_differs`: whether sampling computes in another
-    /// number format than training.
-    pub fn loss(&self, sampler_differs: bool) -> PolicyLoss {
+    /// The loss with all of its parts.
+    pub fn loss(&self, sampler: SamplerNumbers) -> PolicyLoss {
         let (ratio, surrogate, aggregate) = self.preset.parts();
         PolicyLoss {
             ratio: self.ratio.unwrap_or(ratio),
             surrogate: self.surrogate.unwrap_or(surrogate),
-            correction: self.correction_for(sampler_differs),
+            correction: self.correction_for(sampler),
             aggregate: self.aggregate.unwrap_or(aggregate),
             kl: self.kl,
         }
     }
 
-    fn correction_for(&self, sampler_differs: bool) -> Option<Correction> {
-        let by_default = sampler_differs.then_some(Correction::OF_OTHER_NUMBERS);
+    fn correction_for(&self, sampler: SamplerNumbers) -> Option<Correction> {
+        let by_default = match sampler {
+            SamplerNumbers::Same => None,
+            SamplerNumbers::Other => Some(Correction::OF_OTHER_NUMBERS),
+        };
         self.correction.or(by_default).filter(|correction| *correction != Correction::NONE)
     }
 }

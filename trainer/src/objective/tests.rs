@@ -155,7 +155,7 @@ const WHOLE: Normalizer =
     Normalizer { n_rows: 4, n_tokens: 14, n_tokens_per_update: 14.0, max_completion_length: 5 };
 
 fn parse(config: &Value) -> PolicyLoss {
-    serde_json::from_value::<LossConfig>(config.clone()).unwrap().loss()
+    serde_json::from_value::<LossConfig>(config.clone()).unwrap().loss(SamplerNumbers::Same)
 }
 
 #[test]
@@ -271,5 +271,23 @@ fn divergences_have_the_values_and_gradients_of_verl() {
             let gap = seen - Tensor::from_slice(&wanted);
             assert!(gap.abs().max().double_value(&[]) < 1e-12, "{name}");
         }
+    }
+}
+
+#[test]
+fn correction_is_by_default_where_the_sampler_computes_other_numbers() {
+    let of = |text: &str, sampler| {
+        let config: LossConfig = serde_json::from_str(text).unwrap();
+        config.loss(sampler).correction
+    };
+    assert_eq!(of("{}", SamplerNumbers::Same), None);
+    let by_default = of("{}", SamplerNumbers::Other).unwrap();
+    assert_eq!(by_default.weights, CorrectionWeights::Sequence);
+    assert_eq!(by_default.mask, Some([0.0, 3.0]));
+    let off = r#"{"correction": {"weights": "none"}}"#;
+    let own = r#"{"correction": {"weights": "token", "truncate": 2.0}}"#;
+    for sampler in [SamplerNumbers::Same, SamplerNumbers::Other] {
+        assert_eq!(of(off, sampler), None);
+        assert_eq!(of(own, sampler).unwrap().truncate, Some(2.0));
     }
 }

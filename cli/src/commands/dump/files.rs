@@ -41,8 +41,9 @@ pub(super) fn parquet_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, joust_schema::Error> {
     let io = |source| joust_schema::Error::io(folder, source);
     let entries = std::fs::read_dir(folder).map_err(io)?;
-    let path = |entry: std::io::Result<std::fs::DirEntry>| Ok(entry.map_err(io)?.path());
-    let mut paths = entries.map(path).collect::<Result<Vec<PathBuf>, _>>()?;
+    let path = |entry: std::io::Result<std::fs::DirEntry>| entry.map(|entry| entry.path());
+    let paths = entries.map(path).collect::<std::io::Result<Vec<PathBuf>>>();
+    let mut paths = paths.map_err(io)?;
     paths.sort_by_cached_key(|path| (path.is_symlink(), path.clone()));
     Ok(paths)
 }

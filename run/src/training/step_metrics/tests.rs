@@ -25,7 +25,6 @@ fn rollout(member: u32, completion: &str) -> Rollout {
         completion_token_ids: vec![2; member as usize + 1],
         completion_logprobs: vec![-0.5; member as usize + 1],
         behaviour_logprobs: None,
-        loss_mask: None,
         finish_reason: FinishReason::Stop,
         seed: 0,
     }

@@ -166,7 +166,6 @@ fn group_splitter_reads_the_rollouts_table() {
         completion_token_ids: vec![],
         completion_logprobs: vec![],
         behaviour_logprobs: None,
-        loss_mask: None,
         finish_reason: FinishReason::Stop,
         seed: -7,
     };
