@@ -93,12 +93,13 @@ impl Correction {
             weights = weights.clamp_max(bound);
         }
         if let Some([low, high]) = self.keep_sequences {
-            weights *= within(&masked_mean(&difference, mask).exp(), low, high);
+            weights = weights.multiply(&within(&masked_mean(&difference, mask).exp(), low, high));
         }
         if let Some(bound) = self.max_drift {
             let drift = masked_mean(&(behaviour - logprobs.detach()), mask); // [B, 1]
             let kept = drift.le(bound).logical_or(&advantages.ge(0.0));
-            weights *= kept.to_kind(logprobs.kind());
+            // not in place: an advantage per token widens the weights of completions
+            weights = weights.multiply(&kept.to_kind(logprobs.kind()));
         }
         weights
     }

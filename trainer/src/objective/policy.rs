@@ -71,20 +71,27 @@ impl PolicyLoss {
         let old = terms.old.unwrap_or(&detached);
         let log_ratio = self.ratio.log_ratio(logprobs, old, mask);
         let tokens = TokenTerms { logprobs, old, log_ratio: &log_ratio, advantages, mask };
-        let mut per_token = self.surrogate.per_token(&tokens);
-        if let Some(correction) = self.correction {
-            let behaviour = terms.behaviour;
-            let behaviour = behaviour.expect("A correction has its sampler's part. This is a bug.");
-            let terms = SamplerTerms { logprobs, old, behaviour, advantages, mask };
-            per_token = correction.token_weights(&terms) * per_token;
-        }
-        let mut kl_sum = None;
-        if let Some(reference) = terms.reference {
+        let surrogate = self.surrogate.per_token(&tokens);
+        // never in place: autograd may need the values
+        let corrected = match &self.correction {
+            None => surrogate,
+            Some(correction) => {
+                let behaviour = terms.behaviour;
+                let behaviour =
+                    behaviour.expect("A correction has its sampler's part. This is a bug.");
+                let terms = SamplerTerms { logprobs, old, behaviour, advantages, mask };
+                surrogate * correction.token_weights(&terms)
+            }
+        };
+        let kl = terms.reference.map(|reference| {
             let kl = self.kl.per_token(logprobs, reference);
-            let kl = if self.kl.by_ratio { kl * log_ratio.exp() } else { kl };
-            kl_sum = Some((&kl.detach() * mask).sum(Kind::Double).double_value(&[]));
-            per_token += kl * self.kl.weight;
-        }
+            if self.kl.by_ratio { kl * log_ratio.exp() } else { kl }
+        });
+        let kl_sum = kl.as_ref().map(|kl| (kl.detach() * mask).sum(Kind::Double).double_value(&[]));
+        let per_token = match kl {
+            None => corrected,
+            Some(kl) => corrected + kl * self.kl.weight,
+        };
         let [n_clipped_low, n_clipped_high] = self.n_clipped(&log_ratio, advantages, mask);
         let loss = self.aggregate.reduce(&per_token, mask, whole);
         MicroBatchLoss { loss, kl_sum, n_clipped_low, n_clipped_high }
