@@ -13,15 +13,19 @@ mod answer;
 mod candidate;
 mod commands;
 mod compare;
+mod complex;
 mod cursor;
 mod expression;
 mod extract;
 mod grammar;
 mod latex;
 mod lexer;
+mod listing;
+mod longer;
 mod number;
 mod parse;
 mod plain;
+mod signs;
 mod spans;
 mod spelling;
 mod token;
@@ -96,8 +100,18 @@ fn compare_with(completion: &str, reference: &str) -> Correctness {
     if by_value == Correctness::Correct || !words::has_letters(&known) {
         return by_value;
     }
-    match words::final_text(completion) {
-        Some(text) if words::is_same(&text, &known) => Correctness::Correct,
+    let last_words = words::final_text(completion);
+    let is_chosen = || {
+        let known = words::choice(&known)?;
+        let answer = match extract::final_answer(completion) {
+            FinalAnswer::Found(text) if extract::is_marked(completion) => text,
+            _ => last_words.clone()?,
+        };
+        Some(words::choice(&answer)? == known)
+    };
+    match &last_words {
+        Some(text) if words::is_same(text, &known) => Correctness::Correct,
+        _ if is_chosen() == Some(true) => Correctness::Correct,
         _ if words::is_text(&known) && by_value == Correctness::NoAnswer => Correctness::Wrong,
         _ => by_value,
     }
@@ -144,7 +158,9 @@ fn known_answer(reference: &str) -> String {
 pub fn final_number(completion: &str) -> Option<FinalNumber> {
     match extract::final_answer(strip_thinking(completion)) {
         FinalAnswer::Found(text) => match parse::parse(&text).ok()? {
-            MathAnswer::Value(value) => value.exact().map(FinalNumber),
+            MathAnswer::Value(value) | MathAnswer::Quantity(value, _) => {
+                value.exact().map(FinalNumber)
+            }
             _ => None,
         },
         FinalAnswer::CutOff | FinalAnswer::Missing => None,
