@@ -90,16 +90,23 @@ pub fn answer<'a>(prompt: &str, completion: &'a str) -> &'a str {
     }
 }
 
-/// Returns a policy's answer without its thoughts: the text after the last `</think>`, trimmed.
+/// Returns a policy's answer without its thoughts: the text after the last `</think>`, up to a line
+/// that opens another thought, trimmed.
 ///
-/// A thought that was opened at the start and never closed was cut off before any answer: the
-/// result is empty. A text without tags is returned trimmed.
+/// A thought that is opened at the start of a line and never closed was cut off: of a text that
+/// begins with one the result is empty. A tag within a line is part of the answer. A text without
+/// tags is returned trimmed.
 pub fn strip_thinking(text: &str) -> &str {
-    match text.rfind(THINK_CLOSE) {
-        Some(at) => text[at + THINK_CLOSE.len()..].trim(),
-        None if text.trim_start().starts_with(THINK_OPEN) => "",
-        None => text.trim(),
-    }
+    let answer = match text.rfind(THINK_CLOSE) {
+        Some(at) => &text[at + THINK_CLOSE.len()..],
+        None => text,
+    };
+    let is_line_start = |at: &usize| {
+        let line = answer[..*at].trim_end_matches([' ', '\t', '\r']);
+        line.is_empty() || line.ends_with('\n')
+    };
+    let opened = answer.match_indices(THINK_OPEN).map(|(at, _)| at).find(is_line_start);
+    answer[..opened.unwrap_or(answer.len())].trim()
 }
 
 #[cfg(test)]

@@ -13,15 +13,19 @@ mod answer;
 mod candidate;
 mod commands;
 mod compare;
+mod complex;
 mod cursor;
 mod expression;
 mod extract;
 mod grammar;
 mod latex;
 mod lexer;
+mod listing;
+mod longer;
 mod number;
 mod parse;
 mod plain;
+mod signs;
 mod spans;
 mod spelling;
 mod token;
@@ -97,7 +101,7 @@ struct SaidAnswer<'a> {
     /// The final answer as it is written, and as words are compared.
     answer: Option<(String, NormalText)>,
     /// The last words, for known answers that are words.
-    last_words: OnceCell<Option<NormalText>>,
+    last_words: OnceCell<Option<(&'a str, NormalText)>>,
 }
 
 impl<'a> SaidAnswer<'a> {
@@ -122,11 +126,30 @@ impl<'a> SaidAnswer<'a> {
         if by_value == Correctness::Correct || !words::has_letters(&known) {
             return by_value;
         }
-        match self.last_words.get_or_init(|| words::final_text(self.completion)) {
-            Some(words) if words.is_same(&normal) => Correctness::Correct,
+        match self.last_words() {
+            Some((_, words)) if words.is_same(&normal) => Correctness::Correct,
+            _ if self.is_choice(&known) => Correctness::Correct,
             _ if normal.is_words() && by_value == Correctness::NoAnswer => Correctness::Wrong,
             _ => by_value,
         }
+    }
+
+    fn last_words(&self) -> Option<&(&'a str, NormalText)> {
+        let read = || {
+            let words = words::final_text(self.completion)?;
+            Some((words, NormalText::of(words)))
+        };
+        self.last_words.get_or_init(read).as_ref()
+    }
+
+    /// Whether the known answer is a letter of a choice, and the answer begins with it.
+    fn is_choice(&self, known: &str) -> bool {
+        let Some(known) = words::choice(known) else { return false };
+        let said = match &self.answer {
+            Some((text, _)) if extract::is_marked(self.completion) => words::choice(text),
+            _ => self.last_words().and_then(|(words, _)| words::choice(words)),
+        };
+        said == Some(known)
     }
 
     fn compare_values(&self, known: &str, normal: &NormalText) -> Correctness {
@@ -168,7 +191,9 @@ fn known_answer(reference: &str) -> String {
 pub fn final_number(completion: &str) -> Option<FinalNumber> {
     match extract::final_answer(strip_thinking(completion)) {
         FinalAnswer::Found(text) => match parse::parse(&text).ok()? {
-            MathAnswer::Value(value) => value.exact().map(FinalNumber),
+            MathAnswer::Value(value) | MathAnswer::Quantity(value, _) => {
+                value.exact().map(FinalNumber)
+            }
             _ => None,
         },
         FinalAnswer::CutOff | FinalAnswer::Missing => None,

@@ -389,6 +389,31 @@ boxed("angle-brackets", ["(1,2,3)"], [
 ])
 
 
+def pairs(category, *golds_and_answers):
+    """Known answers, each against one answer in a box."""
+    for gold, answer in golds_and_answers:
+        add(category, gold, f"So we get \\boxed{{{answer}}}.")
+
+
+pairs("letters-as-symbols", ("x-y", "x - y"), ("a-b", "a - b"), ("a-b", "b-a"), ("ab", "a b"),
+    ("ab", "a\\cdot b"), ("xyz", "x y z"), ("xyz", "xy z"), ("a-b-c", "a-c-b"),
+    ("mgh", "mg\\,h"), ("pq-q", "q(p-1)"), ("abc", "\\frac{2abc}{2}"), ("n-k", "n - k"),
+    ("pq", "p q"), ("x-axis", "y-axis"), ("ab", "a b^2"), ("ab", "a+b"))
+pairs("counted-things", ("3 red balls", "3 blue balls"), ("5 June", "5 May"),
+    ("12 apples and 5 oranges", "5 apples and 12 oranges"), ("5 north", "5 south"),
+    ("6:00 AM", "6:00 PM"), ("5", "\\$5 million"), ("5", "5 hundred"), ("5", "5k"))
+pairs("symbols-behind-spaces", ("5", "5 xy"), ("5 xy", "5 ab"), ("2 mn", "2 pq"),
+    ("4 ab", "4 cd"), ("\\sqrt{2} L", "\\sqrt{2} s"), ("3ab", "3 ab"), ("3 ab", "3ab"),
+    ("\\frac{1}{2}gt^2", "\\frac{1}{2} g t^2"), ("\\frac{1}{2} g t^2", "\\frac{1}{2}gt^2"),
+    ("2\\sqrt{3}", "2\\sqrt{3} cm"))
+pairs("far-points", ("|x-5|", "5-x"), ("5-x", "|x-5|"), ("\\sqrt{(x-4)^2}", "4-x"),
+    ("\\lfloor x/5 \\rfloor", "\\lfloor x/7\\rfloor"), ("|u|", "u"), ("|xy|", "xy"),
+    ("|x|+|y|", "x+y"), ("10^{-20}\\pi x", "10^{-21}\\pi x"), ("x", "x \\bmod 4"))
+pairs("words-in-lists", ("cat and dog", "act and god"), ("Alice, Bob", "Bob, Alice"))
+pairs("marks-of-symbols", ("x^{\\prime}", "x"), ("\\{\\emptyset\\}", "\\emptyset"))
+texts("dates", "2013", ["It was on 2024-05-06."])
+
+
 def reference(gold):
     has_math = "$" in gold.replace("\\$", "") or "\\boxed" in gold
     return parse(gold if has_math else f"${gold}$")

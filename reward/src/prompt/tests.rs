@@ -39,6 +39,10 @@ fn strip_thinking_removes_thoughts() {
         ("\n <think>", ""),
         ("the tag <think> in the middle", "the tag <think> in the middle"),
         ("only thought</think>", ""),
+        ("<think>a</think>\n<think>still unsure, 7", ""),
+        ("<think>a</think> It is 5.\n <think>or 7", "It is 5."),
+        ("Let me think.\n<think>7", "Let me think."),
+        ("<think>a</think>write `<think>` first", "write `<think>` first"),
         ("<think>\u{1f914}</think>\u{a0}été\u{a0}", "été"),
     ];
     for (text, answer) in cases {

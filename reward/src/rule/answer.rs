@@ -2,7 +2,7 @@
 //!
 //! It does not know how answers are written or compared.
 
-use super::expression::Expr;
+use super::expression::{Expr, same_value};
 use super::token::Relation;
 
 /// An answer that was understood.
@@ -24,8 +24,50 @@ pub(super) enum MathAnswer {
     /// `a < b <= c`: the sides, and the relations between them.
     Relation(Vec<MathAnswer>, Vec<Relation>),
     Matrix(Vec<Vec<Expr>>),
-    /// Letters that are no expression, in lower case.
-    Word(String),
+    /// A number of things that are no unit: `3 red balls`. What is counted is in lower case.
+    Quantity(Expr, String),
+    Word(WordAnswer),
+}
+
+/// Letters that may be a word as well as a product or a difference of symbols.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct WordAnswer {
+    /// In lower case.
+    pub(super) text: String,
+    /// What the letters are as symbols: of `a-b` the difference. `None` of a text such as a date.
+    pub(super) expression: Option<Expr>,
+}
+
+impl WordAnswer {
+    /// Whether the letters are rather symbols: two of them, or single letters with spaces and
+    /// signs between.
+    fn is_symbols(&self) -> bool {
+        // both are words, though their letters are the same
+        const WORDS: [&str; 2] = ["no", "on"];
+        let mut parts = self.text.split([' ', '-']).filter(|part| !part.is_empty());
+        let are_joined = !self.text.contains(' ');
+        !WORDS.contains(&self.text.as_str())
+            && parts.clone().all(|part| part.chars().count() <= 2)
+            && (are_joined || parts.any(|part| part.chars().count() == 1))
+    }
+
+    /// Whether two are the same; those that are rather symbols are compared as expressions.
+    pub(super) fn same(&self, other: &Self) -> Option<bool> {
+        match (&self.expression, &other.expression) {
+            _ if self.text == other.text => Some(true),
+            (Some(a), Some(b)) if self.is_symbols() || other.is_symbols() => same_value(a, b),
+            _ => Some(false),
+        }
+    }
+
+    /// Whether the letters are this expression.
+    pub(super) fn same_as(&self, value: &Expr) -> Option<bool> {
+        match (value, &self.expression) {
+            (Expr::Symbol(name), _) if *name == self.text => Some(true),
+            (_, Some(expression)) => same_value(expression, value),
+            (_, None) => Some(false),
+        }
+    }
 }
 
 /// An interval of numbers.
@@ -40,7 +82,7 @@ pub(super) struct Interval {
 impl MathAnswer {
     pub(super) fn value(&self) -> Option<&Expr> {
         match self {
-            Self::Value(value) => Some(value),
+            Self::Value(value) | Self::Quantity(value, _) => Some(value),
             _ => None,
         }
     }
@@ -60,7 +102,8 @@ impl MathAnswer {
     /// Whether it is a set of numbers or a point.
     pub(super) fn is_collection(&self) -> bool {
         match self {
-            Self::Value(_) | Self::Relation(..) | Self::Matrix(_) | Self::Word(_) => false,
+            Self::Value(_) | Self::Quantity(..) | Self::Word(_) => false,
+            Self::Relation(..) | Self::Matrix(_) => false,
             Self::Set(_) | Self::Tuple(_) | Self::Interval(_) | Self::Union(_) => true,
             Self::Intersection(..) | Self::Difference(..) | Self::Reals | Self::NamedSet(_) => true,
         }

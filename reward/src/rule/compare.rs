@@ -4,6 +4,7 @@
 //! `y = 5` does not equal `x = 5`. It does not know how answers are written.
 
 use super::answer::{Interval, MathAnswer};
+use super::complex;
 use super::expression::{Expr, same_value};
 use super::spans::{Spans, of_relation};
 use super::token::Relation;
@@ -20,15 +21,26 @@ pub(super) fn same(gold: &MathAnswer, answer: &MathAnswer) -> Option<bool> {
     if gold == answer {
         return Some(true);
     }
+    // what is counted matters where both say it
+    if let (MathAnswer::Quantity(_, a), MathAnswer::Quantity(_, b)) = (&gold, &answer)
+        && a != b
+    {
+        return Some(false);
+    }
+    let (gold, answer) = (without_counted(gold), without_counted(answer));
     match (&gold, &answer) {
         (MathAnswer::Relation(..), MathAnswer::Relation(..)) => same_relations(&gold, &answer),
-        (MathAnswer::Relation(sides, relations), other) if other.is_collection() => {
-            let gold = of_relation(sides, relations)?;
-            Some(gold.same(&Spans::of(other)?))
+        (MathAnswer::Relation(sides, relations), other)
+        | (other, MathAnswer::Relation(sides, relations))
+            if other.is_collection() =>
+        {
+            let spans = of_relation(sides, relations)?;
+            Some(spans.same(&Spans::of(other)?))
         }
-        (MathAnswer::Word(a), MathAnswer::Word(b)) => Some(a == b || is_same_product(a, b)),
-        (MathAnswer::Word(word), MathAnswer::Value(Expr::Symbol(name)))
-        | (MathAnswer::Value(Expr::Symbol(name)), MathAnswer::Word(word)) => Some(word == name),
+        (MathAnswer::Word(a), MathAnswer::Word(b)) => a.same(b),
+        (MathAnswer::Word(word), MathAnswer::Value(value))
+        | (MathAnswer::Value(value), MathAnswer::Word(word)) => word.same_as(value),
+        (MathAnswer::Value(a), MathAnswer::Value(b)) if complex::same(a, b) => Some(true),
         (MathAnswer::Value(a), MathAnswer::Value(b)) => same_value(a, b),
         (MathAnswer::Matrix(a), MathAnswer::Matrix(b)) => same_matrices(a, b),
         (a, b) if a.is_collection() || b.is_collection() => same_collections(a, b),
@@ -54,14 +66,27 @@ fn last_side(answer: MathAnswer) -> MathAnswer {
     }
 }
 
-/// Two short words may be products of symbols: `xy` and `yx`.
-fn is_same_product(a: &str, b: &str) -> bool {
-    let sorted = |word: &str| {
-        let mut letters: Vec<char> = word.chars().collect();
-        letters.sort_unstable();
-        letters
-    };
-    a.len() == 2 && sorted(a) == sorted(b)
+fn without_counted(answer: MathAnswer) -> MathAnswer {
+    match answer {
+        MathAnswer::Quantity(value, _) => MathAnswer::Value(value),
+        other => other,
+    }
+}
+
+/// Quantities that a list gives their values, `x = 1, y = 2`, without their names: a point.
+fn assigned(list: &[MathAnswer]) -> Option<Vec<MathAnswer>> {
+    let mut names = Vec::new();
+    for element in list {
+        match element {
+            MathAnswer::Relation(sides, _) if sides.len() == 2 && element.is_assignment() => {
+                names.push(sides[0].value()?);
+            }
+            _ => return None,
+        }
+    }
+    let is_new = |idx: usize| !names[..idx].contains(&names[idx]);
+    (names.len() > 1 && (1..names.len()).all(is_new))
+        .then(|| list.iter().cloned().map(last_side).collect())
 }
 
 /// All of several comparisons: false if one is false, else unknown if one is.
@@ -97,10 +122,16 @@ fn same_collections(gold: &MathAnswer, answer: &MathAnswer) -> Option<bool> {
         (MathAnswer::Interval(a), MathAnswer::Interval(b)) => return same_intervals(a, b),
         (MathAnswer::NamedSet(a), MathAnswer::NamedSet(b)) => return Some(a == b),
         // a value is the set that holds it
-        (MathAnswer::Value(_) | MathAnswer::Relation(..), MathAnswer::Set(elements)) => {
+        (
+            MathAnswer::Value(_) | MathAnswer::Word(_) | MathAnswer::Relation(..),
+            MathAnswer::Set(elements),
+        ) => {
             return same_sets(std::slice::from_ref(gold), elements);
         }
-        (MathAnswer::Set(elements), MathAnswer::Value(_) | MathAnswer::Relation(..)) => {
+        (
+            MathAnswer::Set(elements),
+            MathAnswer::Value(_) | MathAnswer::Word(_) | MathAnswer::Relation(..),
+        ) => {
             return same_sets(elements, std::slice::from_ref(answer));
         }
         _ => {}
@@ -112,6 +143,12 @@ fn same_collections(gold: &MathAnswer, answer: &MathAnswer) -> Option<bool> {
         let (Some(golds), Some(answers)) = (gold.elements(), answer.elements()) else {
             return Some(false);
         };
+        if let Some(golds) = assigned(&golds)
+            && !answers.iter().any(MathAnswer::is_equation)
+        {
+            let is_same = golds.iter().zip(&answers).map(|(gold, answer)| same(gold, answer));
+            return if golds.len() == answers.len() { all(is_same) } else { Some(false) };
+        }
         return match gold {
             // a set is compared with a point as a set, a point with a set in order
             MathAnswer::Set(_) => same_sets(&golds, &answers),

@@ -5,7 +5,7 @@
 
 use super::expression::Expr;
 use super::token::{NotUnderstood, Spaced, Token};
-use super::units::is_unit;
+use super::units::{self, UnitPlace};
 
 /// What was read, unless it was not understood.
 pub(super) type Parsed<T> = Result<T, NotUnderstood>;
@@ -20,11 +20,13 @@ pub(super) struct Cursor<'a> {
     depth: usize,
     /// Number of `|` that are open.
     pub(super) n_bars: usize,
+    /// What is counted by the number that was read last: `3 red balls`, or the base it is in.
+    pub(super) counted: Option<String>,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(tokens: &'a [Spaced]) -> Self {
-        Self { tokens, at: 0, depth: 0, n_bars: 0 }
+        Self { tokens, at: 0, depth: 0, n_bars: 0, counted: None }
     }
 
     pub(super) fn peek(&self) -> Option<&'a Token> {
@@ -102,11 +104,20 @@ impl<'a> Cursor<'a> {
             return;
         }
         let start = self.at;
+        let place = self.unit_place();
+        let mut counted = Vec::new();
         let mut is_first = true;
         loop {
             let is_part = match self.peek() {
-                Some(Token::Text(_) | Token::Degree) => true,
-                Some(Token::Letters(letters)) => !is_first || is_unit(letters, self.has_space()),
+                Some(Token::Text(text)) => {
+                    counted.extend(units::distinct(text));
+                    units::is_unit_text(text)
+                }
+                Some(Token::Degree) => true,
+                Some(Token::Letters(letters)) => {
+                    counted.extend(units::counted(letters));
+                    !is_first || units::is_unit(letters, place)
+                }
                 Some(Token::Times | Token::Divide) => {
                     !is_first && matches!(self.peek_at(1), Some(Token::Text(_) | Token::Letters(_)))
                 }
@@ -128,6 +139,28 @@ impl<'a> Cursor<'a> {
         );
         if !ends {
             self.at = start;
+        } else if !counted.is_empty() {
+            self.counted = Some(counted.join(" "));
+        }
+    }
+
+    /// What a unit at this position stands behind.
+    fn unit_place(&self) -> UnitPlace {
+        let is_behind_number = matches!(
+            self.previous(),
+            Some(
+                Token::Number { .. }
+                    | Token::Scale(_)
+                    | Token::Percent
+                    | Token::Degree
+                    | Token::Close(')')
+                    | Token::Text(_)
+            )
+        );
+        match (self.has_space(), is_behind_number) {
+            (true, true) => UnitPlace::BehindNumber,
+            (true, false) => UnitPlace::BehindCommand,
+            (false, _) => UnitPlace::Adjacent,
         }
     }
 

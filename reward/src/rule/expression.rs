@@ -63,8 +63,10 @@ pub(super) enum Expr {
 #[derive(Clone, Copy)]
 struct SamplePoint(u64);
 
-/// Number of points at which expressions with symbols are compared.
-const N_POINTS: u64 = 6;
+/// Number of points near zero, of points of a size of 10 to 16, and of those up to 1000.
+const N_NEAR: u64 = 6;
+const N_MIDDLE: u64 = 6;
+const N_FAR: u64 = 4;
 
 impl SamplePoint {
     fn draw(self, name: &str) -> u64 {
@@ -75,13 +77,31 @@ impl SamplePoint {
         (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 20
     }
 
-    /// Between 1/4 and 13/4; at later points also negative.
+    /// Between 1/4 and 13/4 at the points near zero, then larger. All symbols are positive at some
+    /// points and negative at others; in between their signs differ by the parity of their names,
+    /// and then by chance.
     fn value(self, name: &str) -> Rational {
         let draw = self.draw(name);
-        let magnitude =
-            Rational::new(BigInt::from(1009 + draw % 12_107), BigInt::from(4036 + draw % 7));
-        let is_negative = self.0 >= 3 && (draw >> 17) & 1 == 1;
+        let magnitude = match self.0 {
+            ..N_NEAR => (1009 + draw % 12_107, 4036 + draw % 7),
+            _ if self.is_far() => (300 * 4001 + draw % (700 * 4001), 4001),
+            _ => (10 * 4001 + draw % (6 * 4001), 4001),
+        };
+        let parity = name.bytes().fold(0, |sum, byte| sum + u64::from(byte)) % 2;
+        let is_negative = match self.0 {
+            0..3 | 6 | 12 => false,
+            3 | 7 | 13 => true,
+            4 | 8 | 14 => parity == 0,
+            5 | 9 | 15 => parity == 1,
+            _ => (draw >> 17) & 1 == 1,
+        };
+        let magnitude = Rational::new(BigInt::from(magnitude.0), BigInt::from(magnitude.1));
         if is_negative { -magnitude } else { magnitude }
+    }
+
+    /// Whether floats are too coarse at this point: `sin(x^9)`.
+    fn is_far(self) -> bool {
+        self.0 >= N_NEAR + N_MIDDLE
     }
 }
 
@@ -140,8 +160,7 @@ impl Expr {
 
     /// Whether it has the same value, other than zero, at all points.
     pub(super) fn is_constant_function(&self) -> bool {
-        let values: Vec<f64> =
-            (0..N_POINTS).map(|point| self.float_at(SamplePoint(point))).collect();
+        let values: Vec<f64> = (0..N_NEAR).map(|point| self.float_at(SamplePoint(point))).collect();
         let is_same =
             |value: &f64| value.is_finite() && (value - values[0]).abs() <= 1e-9 * values[0].abs();
         values[0] != 0.0 && values.iter().all(is_same)
@@ -242,6 +261,24 @@ impl Expr {
                 return None;
             }
         })
+    }
+
+    /// The size of the largest term of the sums in it; zero if it has none.
+    fn largest_term(&self, point: SamplePoint) -> f64 {
+        let of = |part: &Self| part.largest_term(point);
+        match self {
+            Self::Add(a, b) => {
+                let terms = a.float_at(point).abs().max(b.float_at(point).abs());
+                let terms = if terms.is_finite() { terms } else { 0.0 };
+                terms.max(of(a)).max(of(b))
+            }
+            Self::Neg(a) | Self::Root(_, a) | Self::Percent(a) | Self::Factorial(a) => of(a),
+            Self::Call(_, a) | Self::Unknown(_, a) => of(a),
+            Self::Mul(a, b) | Self::Div(a, b) | Self::Pow(a, b) => of(a).max(of(b)),
+            Self::Mod(a, b) | Self::Binomial(a, b) => of(a).max(of(b)),
+            Self::Symbol(_) | Self::Number { .. } => 0.0,
+            Self::Pi | Self::Euler | Self::Infinity => 0.0,
+        }
     }
 
     fn float_at(&self, point: SamplePoint) -> f64 {
@@ -345,7 +382,7 @@ fn near(a: f64, b: f64) -> bool {
 
 fn same_function(a: &Expr, b: &Expr) -> Option<bool> {
     let mut n_compared = 0;
-    for point in (0..N_POINTS).map(SamplePoint) {
+    for point in (0..N_NEAR + N_MIDDLE + N_FAR).map(SamplePoint) {
         if let (Some(a), Some(b)) = (a.exact_at(point), b.exact_at(point)) {
             if a != b {
                 return Some(false);
@@ -353,13 +390,26 @@ fn same_function(a: &Expr, b: &Expr) -> Option<bool> {
             n_compared += 1;
             continue;
         }
-        let (a, b) = (a.float_at(point), b.float_at(point));
-        match (a.is_finite(), b.is_finite()) {
+        if point.is_far() {
+            continue;
+        }
+        let (value_a, value_b) = (a.float_at(point), b.float_at(point));
+        match (value_a.is_finite(), value_b.is_finite()) {
             // neither is defined there
             (false, false) => {}
-            (true, true) if (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1e-3) => {
+            (true, true) => {
+                let difference = (value_a - value_b).abs();
+                let size = value_a.abs().max(value_b.abs());
+                // what is left of terms that cancel has the error of the terms
+                let is_same = difference <= 1e-9 * size
+                    || difference <= 1e-12 * a.largest_term(point).max(b.largest_term(point));
+                if !is_same {
+                    return Some(false);
+                }
                 n_compared += 1;
             }
+            // a power too large for a float
+            _ if value_a.is_infinite() || value_b.is_infinite() => {}
             _ => return Some(false),
         }
     }

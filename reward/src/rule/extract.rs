@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 
 use super::candidate::{Candidate, floor};
+use super::listing::joined;
 use super::plain;
 
 /// What a text has as its final answer.
@@ -27,16 +28,13 @@ const NEAR_EQUATION: usize = 100;
 /// Maximum number of bytes of a formula.
 const MAX_FORMULA_BYTES: usize = 2048;
 
-/// Boxes so near to each other are one answer: a list.
-const NEXT_BOX: usize = 10;
-
-/// Boxes so near to each other are a list if there is a comma or an "and" between them.
-const NEXT_LISTED_BOX: usize = 70;
+/// Boxes so near to each other are one answer, a list, if nothing but separators is between them.
+const NEXT_BOX: usize = 70;
 
 /// The final answer of a text. The time is linear in its size: no text is read once more for each
 /// of its formulas, boxes or mentions of an answer.
 pub(super) fn final_answer(text: &str) -> FinalAnswer {
-    let boxes = boxes(text);
+    let boxes = boxes(text).or_else(|| tagged(text));
     let text = &AnswerText::new(text);
     let said = last_said(text, "final answer", " is");
     match (&boxes, said) {
@@ -77,6 +75,11 @@ impl<'a> AnswerText<'a> {
     }
 }
 
+/// Whether a text marks its answer with a box or a tag.
+pub(super) fn is_marked(text: &str) -> bool {
+    text.contains("\\boxed") || text.contains("</answer>")
+}
+
 /// The last formula of a text that is delimited as one; `None` if it has none.
 pub(super) fn last_formula(text: &str) -> Option<String> {
     formulas(text).into_iter().max_by_key(|found| found.end).map(|found| found.text)
@@ -115,12 +118,7 @@ fn boxes(text: &str) -> Option<Boxed> {
     let mut contents = vec![last + &unit];
     while let Some((previous_start, previous_end, content)) = found.pop() {
         let between = &text[previous_end..start];
-        let is_listed = between.len() < NEXT_LISTED_BOX
-            && contents.last() != Some(&content)
-            && (between.contains([',', ';'])
-                || has_word(between, "and")
-                || has_word(between, "or"));
-        if between.len() >= NEXT_BOX && !is_listed {
+        if between.len() >= NEXT_BOX || !is_separator(between) {
             break;
         }
         if contents.last() != Some(&content) {
@@ -165,8 +163,29 @@ fn closing_brace(text: &str, open: usize) -> Option<usize> {
     None
 }
 
-fn has_word(text: &str, word: &str) -> bool {
-    text.split(|c: char| !c.is_alphanumeric()).any(|part| part == word)
+/// Whether there is nothing but commas, "and" and "or" between two boxes; the second may be given
+/// to a symbol: `and $y = \boxed{2}`. Any other word corrects the first.
+fn is_separator(between: &str) -> bool {
+    let is_given = between.trim_end().ends_with('=');
+    let is_part = |word: &str| {
+        matches!(word, "and" | "or" | "text" | "quad" | "qquad") || (is_given && word.len() == 1)
+    };
+    let mut words = between.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    !between.contains(['?', '!']) && words.all(is_part)
+}
+
+/// The content of the last `<answer>…</answer>`.
+fn tagged(text: &str) -> Option<Boxed> {
+    let close = text.rfind("</answer>")?;
+    let open = text[..close].rfind("<answer>")? + "<answer>".len();
+    let content = text[open..close].trim().trim_matches(['*', '`']);
+    // a sentence has its answer where a text has it
+    let is_text = content.contains([':', '$', '\n']) || content.contains(" is ");
+    let content = match is_text.then(|| final_answer(content)) {
+        Some(FinalAnswer::Found(answer)) => answer,
+        _ => content.to_owned(),
+    };
+    Some(Boxed { end: close, content: Some(content) })
 }
 
 /// The last answer after "final answer … is".
@@ -180,7 +199,8 @@ fn last_said(answers: &AnswerText<'_>, phrase: &str, verb: &str) -> Option<Candi
         let space = rest.len() - rest.trim_start().len();
         let to = from + space + 4;
         let formula = within(answers.formulas(), from, to).next().cloned();
-        formula.or_else(|| plain::candidates(text, from + space, to).next())
+        let number = || plain::candidates(text, from, to).next();
+        formula.or_else(|| Some(joined(text, number()?)))
     });
     candidates.max_by_key(|found| found.end)
 }
@@ -201,6 +221,7 @@ fn answer_after(answers: &AnswerText<'_>, phrase: &str) -> Option<Candidate> {
             Some(sign) => number(sign, floor(text, sign + 4)).or_else(|| number(at, near)),
             None => number(at, near),
         };
+        let number = number.map(|found| joined(text, found));
         [formula, number].into_iter().flatten().max_by_key(|found| found.end)
     });
     candidates.max_by_key(|found| found.end)

@@ -3,7 +3,7 @@
 //! It does not know commands (`commands`), nor lists, sets and relations (`parse`).
 
 use num_bigint::BigInt;
-use num_traits::Pow as _;
+use num_traits::{Pow as _, ToPrimitive as _};
 
 use super::cursor::{Cursor, Parsed};
 use super::expression::{Expr, Function};
@@ -166,6 +166,7 @@ impl Cursor<'_> {
 
     /// A factor with what follows it: power, factorial, percent, degrees.
     pub(super) fn factor(&mut self) -> Parsed<Expr> {
+        let start = self.at;
         let mut base = self.primary()?;
         loop {
             match self.peek() {
@@ -178,9 +179,25 @@ impl Cursor<'_> {
                     base = Expr::Pow(base.into(), exponent.into());
                 }
                 Some(Token::Underscore) if matches!(base, Expr::Number { .. }) => {
-                    // the base in which a number is written is not read
+                    // the digits are compared as they are written, and the base if both have one
                     self.advance();
-                    self.nested(Self::argument)?;
+                    let written_in = self.nested(Self::argument)?.exact().ok_or(NotUnderstood)?;
+                    let is_base = |base: &u32| (2..=36).contains(base);
+                    let written_in =
+                        written_in.is_integer().then(|| written_in.to_integer().to_u32());
+                    let written_in = written_in.flatten().filter(is_base).ok_or(NotUnderstood)?;
+                    self.counted = Some(format!("base {written_in}"));
+                }
+                // `5 million`; of `1/2 million` nobody knows what is below the line
+                Some(Token::Scale(scale)) => {
+                    let is_below = start > 0 && self.tokens[start - 1].token == Token::Divide;
+                    if is_below || !matches!(base, Expr::Number { .. }) {
+                        return Err(NotUnderstood);
+                    }
+                    self.advance();
+                    let value = Rational::from_integer(BigInt::from(*scale));
+                    let scale = Expr::Number { value, is_decimal: false };
+                    base = Expr::Mul(base.into(), scale.into());
                 }
                 Some(Token::Bang) if self.peek_at(1) == Some(&Token::Bang) => {
                     return Err(NotUnderstood);
@@ -205,7 +222,7 @@ impl Cursor<'_> {
         let in_group = self.peek() == Some(&Token::Open('{'));
         let ahead = usize::from(in_group);
         let is_mark = match self.peek_at(ahead) {
-            Some(Token::Command(name)) => matches!(name.as_str(), "circ" | "prime"),
+            Some(Token::Command(name)) => name == "circ",
             Some(Token::Text(text)) => matches!(text.as_str(), "th" | "st" | "nd" | "rd" | "o"),
             Some(Token::Degree) => true,
             _ => false,
@@ -280,8 +297,12 @@ impl Cursor<'_> {
                 symbol = self.with_subscript(symbol)?;
                 let is_function = matches!(letter, 'f' | 'g' | 'h');
                 if n_letters == 1 && is_function && self.peek() == Some(&Token::Open('(')) {
+                    let name = match symbol {
+                        Expr::Symbol(name) => name,
+                        _ => letter.to_string(),
+                    };
                     let inner = self.nested(Self::argument)?;
-                    return Ok(Expr::Unknown(letter.to_string(), inner.into()));
+                    return Ok(Expr::Unknown(name, inner.into()));
                 }
                 // a power binds to the last letter alone
                 if n_letters > 1 && self.peek() == Some(&Token::Caret) {
@@ -299,15 +320,42 @@ impl Cursor<'_> {
     }
 
     pub(super) fn with_subscript(&mut self, symbol: Expr) -> Parsed<Expr> {
-        if !self.take(&Token::Underscore) {
-            return Ok(symbol);
+        let mut name = self.primes();
+        if self.take(&Token::Underscore) {
+            let written = self.written(Self::argument)?;
+            name += &format!("_{written}");
+            name.insert_str(0, &self.primes());
         }
-        let name = match symbol {
-            Expr::Symbol(name) => name,
-            _ => "e".to_owned(),
-        };
-        let written = self.written(Self::argument)?;
-        Ok(Expr::Symbol(format!("{name}_{written}")))
+        Ok(match (name.as_str(), symbol) {
+            ("", symbol) => symbol,
+            (name, Expr::Symbol(letter)) => Expr::Symbol(letter + name),
+            (name, _) => Expr::Symbol(format!("e{name}")),
+        })
+    }
+
+    /// The primes here, `'` or `^{\prime}`: part of the name of the symbol before them.
+    fn primes(&mut self) -> String {
+        let mut primes = String::new();
+        loop {
+            let is_prime = |token: Option<&Token>| {
+                matches!(token, Some(Token::Prime))
+                    || matches!(token, Some(Token::Command(name)) if name == "prime")
+            };
+            let start = self.at;
+            let is_raised = self.take(&Token::Caret);
+            let in_group = is_raised && self.take(&Token::Open('{'));
+            let n_before = primes.len();
+            while is_prime(self.peek()) && (in_group || primes.len() == n_before) {
+                self.advance();
+                primes.push('\'');
+            }
+            let is_closed = !in_group || self.take(&Token::Close('}'));
+            if primes.len() == n_before || !is_closed {
+                primes.truncate(n_before);
+                self.at = start;
+                return primes;
+            }
+        }
     }
 
     /// What `parse` reads, as text.

@@ -4,7 +4,9 @@
 //! does not know what a sequence of tokens means.
 
 use super::latex::{DROPPED, SPACES, TEXTS};
+use super::signs::{fraction, greek, superscript};
 use super::token::{NotUnderstood, Relation, Spaced, Token};
+use super::units;
 
 /// Plain words that mean what the command of their name means.
 const WORDS: [&str; 10] =
@@ -15,7 +17,7 @@ const WORDS: [&str; 10] =
 /// # Errors
 /// [`NotUnderstood`] at a character that has no meaning here.
 pub(super) fn tokens(text: &str) -> Result<Vec<Spaced>, NotUnderstood> {
-    let mut lexer = AnswerLexer { rest: text, has_space: false, tokens: Vec::new() };
+    let mut lexer = AnswerLexer { text, rest: text, has_space: false, tokens: Vec::new() };
     while !lexer.rest.is_empty() {
         lexer.next()?;
     }
@@ -23,6 +25,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Spaced>, NotUnderstood> {
 }
 
 struct AnswerLexer<'a> {
+    text: &'a str,
     rest: &'a str,
     has_space: bool,
     tokens: Vec<Spaced>,
@@ -91,6 +94,7 @@ impl<'a> AnswerLexer<'a> {
                 self.has_space = true;
                 return Ok(());
             }
+            '\'' | '’' | '′' if self.is_behind_symbol() => Token::Prime,
             '$' | '€' | '£' | '¥' | '₹' | '"' | '\'' => return Ok(()),
             '.' if self.rest.trim_matches(['.', ' ', '*']).is_empty() => return Ok(()),
             '…' => return self.dots(),
@@ -122,22 +126,60 @@ impl<'a> AnswerLexer<'a> {
             '∈' => Token::Relation(Relation::In),
             '≈' => Token::Relation(Relation::Approximately),
             '&' => Token::Ampersand,
-            '²' | '³' => {
-                self.push(Token::Caret);
-                let text = if sign == '²' { "2" } else { "3" };
-                Token::Number { text: text.to_owned(), repetend: String::new() }
+            // its digits are one number, unlike those of `\sqrt23`
+            '√' if starts_with_digit(self.rest) => {
+                self.push(Token::Command("sqrt".to_owned()));
+                self.push(Token::Open('{'));
+                self.number();
+                Token::Close('}')
             }
             '√' => Token::Command("sqrt".to_owned()),
             '∞' => Token::Command("infty".to_owned()),
             '∅' => Token::Command("emptyset".to_owned()),
             'ℝ' => Token::Command("mathbb R".to_owned()),
-            _ => match greek(sign) {
-                Some(name) => Token::Command(name.to_owned()),
-                None => return Err(NotUnderstood),
+            _ if superscript(sign).is_some() => return self.raised(sign),
+            _ => match (greek(sign), fraction(sign)) {
+                (Some(name), _) => Token::Command(name.to_owned()),
+                (None, Some(digits)) => {
+                    self.push(Token::Command("frac".to_owned()));
+                    Token::Number { text: digits.to_owned(), repetend: String::new() }
+                }
+                (None, None) => return Err(NotUnderstood),
             },
         };
         self.push(token);
         Ok(())
+    }
+
+    /// An exponent in superscript: `10⁻⁸`.
+    fn raised(&mut self, first: char) -> Result<(), NotUnderstood> {
+        let rest = self.take_while(|c| superscript(c).is_some());
+        let exponent: String =
+            [first].into_iter().chain(rest.chars()).filter_map(superscript).collect();
+        self.push(Token::Caret);
+        self.push(Token::Open('{'));
+        self.tokens.extend(tokens(&exponent)?);
+        self.push(Token::Close('}'));
+        Ok(())
+    }
+
+    fn is_behind_number(&self) -> bool {
+        matches!(self.tokens.last(), Some(Spaced { token: Token::Number { .. }, .. }))
+    }
+
+    /// Whether a prime here belongs to a symbol: no quote, no foot.
+    fn is_behind_symbol(&self) -> bool {
+        let is_quoted = self.text.trim_start().starts_with(['\'', '‘', '’']);
+        let is_symbol = match self.tokens.last().map(|last| &last.token) {
+            Some(Token::Letters(_) | Token::Command(_) | Token::Prime | Token::Close(_)) => true,
+            // of `x_1'`
+            Some(Token::Number { .. }) => {
+                let before = self.tokens.iter().nth_back(1);
+                before.is_some_and(|before| before.token == Token::Underscore)
+            }
+            _ => false,
+        };
+        !is_quoted && !self.has_space && is_symbol
     }
 
     fn number(&mut self) {
@@ -175,8 +217,13 @@ impl<'a> AnswerLexer<'a> {
             "percent" | "percentage" | "pct" | "Percent" => Token::Percent,
             "degrees" | "degree" => Token::Degree,
             "inf" | "infinity" => Token::Command("infty".to_owned()),
+            // the cross of `1.5 x 10^3`
+            "x" if self.is_behind_number() && starts_power_of_ten(self.rest) => Token::Times,
             _ if WORDS.contains(&word) => Token::Command(word.to_owned()),
-            _ => Token::Letters(word.to_owned()),
+            _ => match units::scale(word) {
+                Some(scale) => Token::Scale(scale),
+                None => Token::Letters(word.to_owned()),
+            },
         };
         self.push(token);
     }
@@ -286,7 +333,18 @@ impl<'a> AnswerLexer<'a> {
             _ if is_formula(words) => self.tokens.extend(tokens(words)?),
             _ => {
                 self.has_space |= content.starts_with(' ');
-                self.push(Token::Text(words.to_owned()));
+                let (first, others) = words.split_once(' ').unwrap_or((words, ""));
+                match units::scale(first).filter(|_| self.is_behind_number()) {
+                    Some(scale) if others.is_empty() => self.push(Token::Scale(scale)),
+                    Some(scale) => {
+                        self.push(Token::Scale(scale));
+                        self.push(Token::Text(others.trim().to_owned()));
+                    }
+                    None if words == "x" && starts_power_of_ten(self.rest) => {
+                        self.push(Token::Times);
+                    }
+                    None => self.push(Token::Text(words.to_owned())),
+                }
             }
         }
         Ok(())
@@ -328,9 +386,9 @@ fn starts_with_digit(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Number of bytes of a thin space and exactly three digits.
+/// Number of bytes of a thin space, or another mark between thousands, and exactly three digits.
 fn digit_group(rest: &str) -> Option<usize> {
-    let space = ["\\,", "\\;", "\\ ", " ", "\u{202f}", "\u{2009}", "\u{a0}"];
+    let space = ["\\,", "\\;", "\\ ", " ", "'", "_", "\u{202f}", "\u{2009}", "\u{a0}"];
     let space = space.into_iter().find(|space| rest.starts_with(space))?;
     let digits = rest[space.len()..].bytes().take_while(u8::is_ascii_digit).count();
     (digits == 3).then_some(space.len() + 3)
@@ -355,21 +413,6 @@ fn exponent(rest: &str) -> Option<usize> {
     (n_digits > 0 && ends).then_some(rest.len() - digits.len() + n_digits)
 }
 
-fn greek(letter: char) -> Option<&'static str> {
-    Some(match letter {
-        'π' => "pi",
-        'α' => "alpha",
-        'β' => "beta",
-        'γ' => "gamma",
-        'δ' => "delta",
-        'ε' => "epsilon",
-        'θ' => "theta",
-        'λ' => "lambda",
-        'μ' => "mu",
-        'σ' => "sigma",
-        'τ' => "tau",
-        'φ' => "phi",
-        'ω' => "omega",
-        _ => return None,
-    })
+fn starts_power_of_ten(rest: &str) -> bool {
+    rest.trim_start().starts_with("10^") || rest.trim_start().starts_with("10**")
 }

@@ -4,7 +4,7 @@
 
 use num_traits::Signed as _;
 
-use super::answer::{Interval, MathAnswer};
+use super::answer::{Interval, MathAnswer, WordAnswer};
 use super::cursor::{Cursor, Parsed};
 use super::expression::Expr;
 use super::lexer::tokens;
@@ -22,8 +22,13 @@ pub(super) fn parse(text: &str) -> Parsed<MathAnswer> {
     if text.len() > MAX_BYTES {
         return Err(NotUnderstood);
     }
-    if let Some(word) = word(text) {
-        return Ok(MathAnswer::Word(word));
+    if let Some(text) = word(text) {
+        let expression = expression(&text);
+        return Ok(MathAnswer::Word(WordAnswer { text, expression }));
+    }
+    if is_date(text.trim()) {
+        let text = text.trim().to_owned();
+        return Ok(MathAnswer::Word(WordAnswer { text, expression: None }));
     }
     let tokens = join_thousands(tokens(text)?);
     if tokens.len() > MAX_TOKENS {
@@ -43,6 +48,26 @@ fn word(text: &str) -> Option<String> {
         && !matches!(text, "pi" | "inf" | "infinity")
         && !text.split(' ').any(|word| matches!(word, "and" | "or"));
     is_word.then(|| text.to_lowercase())
+}
+
+/// What letters are as symbols.
+fn expression(text: &str) -> Option<Expr> {
+    let tokens = tokens(text).ok().filter(|tokens| tokens.len() <= MAX_TOKENS)?;
+    let mut cursor = Cursor::new(&tokens);
+    let read = cursor.expression_over().ok()?;
+    cursor.is_at_end().then_some(read)
+}
+
+/// Whether a text is a date, `2024-05-06` or `5/6/2024`: no difference and no quotient.
+fn is_date(text: &str) -> bool {
+    let has_sizes = |mark: char, sizes: [&[usize]; 3]| {
+        let parts: Vec<&str> = text.split(mark).collect();
+        parts.len() == sizes.len()
+            && parts.iter().zip(sizes).all(|(part, sizes)| {
+                sizes.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+            })
+    };
+    has_sizes('-', [&[4], &[2], &[2]]) || has_sizes('/', [&[1, 2], &[1, 2], &[4]])
 }
 
 /// Joins `1,200` to one number where its commas cannot separate elements: where each part of the
@@ -99,15 +124,7 @@ fn thousands(part: &[Spaced]) -> Option<Vec<Spaced>> {
 
 /// Elements between commas and semicolons; a single one is itself.
 fn list(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
-    let mut elements = element(cursor)?;
-    let mut is_list = elements.len() > 1;
-    while matches!(cursor.peek(), Some(Token::Comma | Token::Semicolon)) {
-        while matches!(cursor.peek(), Some(Token::Comma | Token::Semicolon)) {
-            cursor.advance();
-        }
-        is_list = true;
-        elements.extend(element(cursor)?);
-    }
+    let (mut elements, is_list) = elements(cursor)?;
     match (is_list, elements.pop()) {
         (false, Some(only)) => Ok(only),
         (_, Some(last)) => {
@@ -118,10 +135,46 @@ fn list(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
     }
 }
 
+/// The elements of a list, and whether they are written as one.
+fn elements(cursor: &mut Cursor<'_>) -> Parsed<(Vec<MathAnswer>, bool)> {
+    let mut elements = element(cursor)?;
+    let mut is_list = elements.len() > 1;
+    while matches!(cursor.peek(), Some(Token::Comma | Token::Semicolon)) {
+        while matches!(cursor.peek(), Some(Token::Comma | Token::Semicolon)) {
+            cursor.advance();
+        }
+        is_list = true;
+        elements.extend(element(cursor)?);
+    }
+    Ok((elements, is_list))
+}
+
+/// An element of letters alone that has a word of three or more in it, up to its end.
+fn element_word(cursor: &mut Cursor<'_>) -> Option<MathAnswer> {
+    let mut words = Vec::new();
+    while let Some(Token::Letters(letters)) = cursor.peek_at(words.len()) {
+        words.push(letters.as_str());
+    }
+    let ends = matches!(
+        cursor.peek_at(words.len()),
+        None | Some(Token::Comma | Token::Semicolon | Token::Close(_))
+    );
+    if !ends || words.iter().all(|word| word.len() < 3) {
+        return None;
+    }
+    cursor.at += words.len();
+    let text = words.join(" ").to_lowercase();
+    let expression = expression(&text);
+    Some(MathAnswer::Word(WordAnswer { text, expression }))
+}
+
 /// An element of a list: `a ± b` is two.
 fn element(cursor: &mut Cursor<'_>) -> Parsed<Vec<MathAnswer>> {
     if cursor.peek() == Some(&Token::Relation(Relation::Approximately)) {
         cursor.advance();
+    }
+    if let Some(word) = element_word(cursor) {
+        return Ok(vec![word]);
     }
     let mut sides = vec![side(cursor)?];
     let mut relations = Vec::new();
@@ -208,10 +261,7 @@ fn set_or_value(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
             if cursor.take(&Token::Close('S')) {
                 return Ok(MathAnswer::Set(Vec::new()));
             }
-            let elements = match list(cursor)? {
-                MathAnswer::Set(elements) => elements,
-                only => vec![only],
-            };
+            let (elements, _) = elements(cursor)?;
             cursor.expect(&Token::Close('S'))?;
             return Ok(MathAnswer::Set(elements));
         }
@@ -242,6 +292,7 @@ fn set_or_value(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
         }
         _ => {}
     }
+    cursor.counted = None;
     let value = cursor.expression_over()?;
     if cursor.starts_matrix(0) {
         let MathAnswer::Matrix(rows) = matrix(cursor)? else { return Err(NotUnderstood) };
@@ -250,7 +301,10 @@ fn set_or_value(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
         return Ok(MathAnswer::Matrix(rows.into_iter().map(scale).collect()));
     }
     cursor.skip_unit(&value);
-    Ok(MathAnswer::Value(value))
+    Ok(match cursor.counted.take() {
+        Some(counted) => MathAnswer::Quantity(value, counted),
+        None => MathAnswer::Value(value),
+    })
 }
 
 /// `(a, b)`, `[a, b)`, `(a, b, c)`, `{a, b}`.

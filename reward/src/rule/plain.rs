@@ -3,6 +3,7 @@
 //! It does not know which of them is the answer.
 
 use super::candidate::{Candidate, floor};
+use super::longer;
 
 /// Maximum number of bytes of a number or an expression.
 const MAX_BYTES: usize = 256;
@@ -47,7 +48,8 @@ pub(super) fn last(text: &str) -> Option<Candidate> {
 fn candidates_at(text: &str, at: usize) -> impl Iterator<Item = Candidate> + use<> {
     let found = start_at(text, at).map(|start| {
         let window = &text[..floor(text, start + MAX_BYTES)];
-        [expression(window, start), number(window, start)]
+        let parts = [expression(window, start), number(window, start)];
+        parts.map(|part| part.map(|part| longer::whole(window, part)))
     });
     found.into_iter().flatten().flatten()
 }
@@ -65,13 +67,23 @@ fn start_at(text: &str, at: usize) -> Option<usize> {
     (is_start && may_follow(&text[..at])).then_some(start)
 }
 
-/// Whether a number may start behind this text; bold type is looked through.
+/// The expression or the number that starts at a place.
+pub(super) fn first_at(text: &str, start: usize) -> Option<Candidate> {
+    let window = &text[..floor(text, start + MAX_BYTES)];
+    let found = expression(window, start).or_else(|| number(window, start))?;
+    Some(longer::whole(window, found))
+}
+
+/// Whether a number may start behind this text; bold and slanted type is looked through.
 fn may_follow(before: &str) -> bool {
-    let bold = before.strip_suffix("**").or_else(|| before.strip_suffix('*'));
-    let before = bold.unwrap_or(before);
-    match before.chars().next_back() {
-        None => true,
-        Some(c) => c.is_whitespace() || matches!(c, '=' | '(' | '"' | '“' | '[' | '≈'),
+    let style = before.bytes().rev().take(3).take_while(|c| matches!(c, b'*' | b'_')).count();
+    let before = &before[..before.len() - style];
+    let mut last = before.chars().rev();
+    match (last.next(), last.next()) {
+        (None, _) => true,
+        (Some(':' | '：' | '\'' | '`'), second) => !second.is_some_and(|c| c.is_ascii_digit()),
+        (Some('#'), _) => before.ends_with("####"),
+        (Some(c), _) => c.is_whitespace() || "=(\"“[≈是为".contains(c),
     }
 }
 

@@ -65,6 +65,10 @@ pub(super) enum Token {
     Percent,
     Bang,
     Degree,
+    /// The mark of a derivative, or of another quantity of the same letter.
+    Prime,
+    /// A word that multiplies the number before it: `million`.
+    Scale(u64),
     Union,
     Intersection,
     SetMinus,
