@@ -14,7 +14,7 @@ SILENCE_S = 300
 
 
 def doing(what):
-    """Says what comes next. A client that then says nothing for too long prints its stack and ends."""
+    """Says what comes next. A client that is then silent for too long prints its stack and ends."""
     faulthandler.dump_traceback_later(SILENCE_S, exit=True)
     print(json.dumps({"doing": what}), flush=True)
 
