@@ -152,11 +152,13 @@ impl OpenRlhfAnswer {
 mod tests {
     use super::*;
     use crate::body_budget::BodyBudget;
+    use crate::client::Client;
 
     #[test]
     fn completions_are_split_within_the_memory_for_bodies() {
         let budget = BodyBudget::new(100_000);
-        let mut other = budget.share();
+        let holder = || budget.holder(&Client::default());
+        let mut other = holder().share();
         other.resize(1).unwrap();
         let prompt = "2+2?".repeat(250);
         let body = |before: &str| OpenRlhf {
@@ -164,12 +166,12 @@ mod tests {
             prompts: vec![prompt.clone()],
             labels: Vec::new(),
         };
-        let mut share = budget.share();
+        let mut share = holder().share();
         let requests = completion_requests(&body(""), &mut share).unwrap();
         assert_eq!((&requests[0].completion[..], share.n_bytes()), ("4", 2_002));
         drop(share);
         // in another form: the characters of both texts take more than there is
-        let mut share = budget.share();
+        let mut share = holder().share();
         let refused = completion_requests(&body("<s>"), &mut share).map(drop);
         assert_eq!(refused, Err(Problem::TooManyBodies { limit: 100_000 }));
         drop(other);

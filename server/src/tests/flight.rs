@@ -237,8 +237,8 @@ async fn do_exchange_gives_memory_for_bodies_back_when_the_client_leaves() {
     let server = running(Box::<RuleJudge>::default(), |_| {});
     let address = address(&server).await;
     // a client of another runtime, which ends with all of its connections
-    let away = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-    let away = away.build().unwrap();
+    let mut away = tokio::runtime::Builder::new_multi_thread();
+    let away = away.worker_threads(1).enable_all().build().unwrap();
     away.spawn(async move {
         let parts = messages_of(&[&"a".repeat(LARGE)]);
         let messages = stream::iter(parts).map(Ok).chain(stream::pending());

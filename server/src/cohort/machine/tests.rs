@@ -450,6 +450,7 @@ proptest! {
                             assert_eq!(seen, text);
                         }
                     }
+                    CohortEvent::Forgotten { .. } => {}
                 }
             }
         };
