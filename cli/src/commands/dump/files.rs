@@ -40,10 +40,10 @@ pub(super) fn parquet_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// The entries of a folder; links come last, so that a file is known by its own name.
 fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, joust_schema::Error> {
     let io = |source| joust_schema::Error::io(folder, source);
-    let entries = std::fs::read_dir(folder).map_err(io)?;
-    let path = |entry: std::io::Result<std::fs::DirEntry>| entry.map(|entry| entry.path());
-    let paths = entries.map(path).collect::<std::io::Result<Vec<PathBuf>>>();
-    let mut paths = paths.map_err(io)?;
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        paths.push(entry.map_err(io)?.path());
+    }
     paths.sort_by_cached_key(|path| (path.is_symlink(), path.clone()));
     Ok(paths)
 }
