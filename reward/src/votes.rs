@@ -115,7 +115,7 @@ impl VoteRule {
         }
         if !(self.threshold > 0.5 && self.threshold < 1.0) {
             problems.push(format!(
-                "votes.threshold is {:?}, wanted above 0.5 and below 1",
+                "votes.threshold is {}, wanted above 0.5 and below 1",
                 self.threshold
             ));
         }

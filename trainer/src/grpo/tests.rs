@@ -234,6 +234,7 @@ fn step_refuses_tables_that_do_not_fit_together() {
     let mut empty = rollouts.clone();
     empty[0].completion_token_ids.clear();
     empty[0].completion_logprobs.clear();
+    empty[0].behaviour_logprobs = Some(Vec::new());
     assert!(message(&empty, &rewards).contains("empty prompt or completion"));
 }
 
