@@ -263,8 +263,8 @@ DEVICE int find_token(const Row& row, const Cut& cut, const Mass& mass, u64 targ
 /// logits [R, V] bf16, draws [4, R] f64: temperature, top_p (1: all), top_k (0: all), uniform in
 /// [0, 1) -> drawn [3, R] f64: token, its log-probability in the softmax over the whole vocabulary
 /// at temperature 1, and that in the distribution that it was drawn from: tempered, over the kept
-/// tokens, 0 where the most probable token is taken. All numbers are f64, so that one copy transfers
-/// them.
+/// tokens, 0 where the most probable token is taken. All numbers are f64, so that one copy
+/// transfers them.
 /// A temperature below 1e-5 takes the first token with the largest logit. Otherwise top_k keeps the
 /// k most probable tokens, and top_p the fewest most probable of these whose weight reaches top_p
 /// of their total; of equal logits, both keep the first tokens. The result is the first token, in

@@ -107,7 +107,8 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "clip_ratio/low_mean",
-        "Share of the tokens with an importance ratio below the bounds of the loss and a negative advantage.",
+        "Share of the tokens with an importance ratio below the bounds of the loss and a negative \
+         advantage.",
     ),
     metric(
         "clip_ratio/high_mean",

@@ -333,7 +333,7 @@ fn outputs_that_cannot_be_written_are_refused_before_models_are_opened() {
     assert_eq!(entries(&taken), 2, "nothing is left of the trials");
     let (place, export) =
         (format!("run.output_dir={}", arg(dir.path())), format!("export.path={READ_ONLY}"));
-    check(&["train", QUICKSTART, &place, &export, "train.steps=1"], &[READ_ONLY]);
+    check(&["train", QUICKSTART, &place, &export, "train.steps=3"], &[READ_ONLY]);
 }
 
 #[test]

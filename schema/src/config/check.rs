@@ -197,8 +197,8 @@ fn seen(value: &Value) -> String {
     }
 }
 
-/// The value of a key that takes any number: the same for `-5` in a file and for the -5.0 that it is
-/// read as, so that nobody is told of it twice.
+/// The value of a key that takes any number: the same for `-5` in a file and for the -5.0 that it
+/// is read as, so that nobody is told of it twice.
 fn seen_number(number: f64) -> String {
     match number.abs() {
         size if size == 0.0 || (1e-6..1e15).contains(&size) => number.to_string(),

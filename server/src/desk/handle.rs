@@ -226,8 +226,8 @@ impl ScorerHandle {
         Ok(key)
     }
 
-    /// Has a job recorded; `recorded` is told once it is in the journal. False if the client has the
-    /// job already, or its group is over.
+    /// Has a job recorded; `recorded` is told once it is in the journal. False if the client has
+    /// the job already, or its group is over.
     fn record_job(
         &self,
         key: GroupKey,

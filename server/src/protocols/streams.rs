@@ -322,8 +322,8 @@ struct BatchGroups<S> {
     is_over: bool,
 }
 
-/// The groups of a table that arrives in batches; `share` is that of the rows that wait for the rest
-/// of their group.
+/// The groups of a table that arrives in batches; `share` is that of the rows that wait for the
+/// rest of their group.
 pub(crate) fn groups_of_batches(
     batches: impl Stream<Item = Result<RecordBatch, Problem>> + Send,
     share: BodyShare,
