@@ -255,7 +255,7 @@ fn train_tells_of_held_out_prompts_that_cannot_be_sampled_from() {
         format!("eval.path={}", file(dir.path(), name, &rows.join("\n")))
     };
     let some = prompts("some.jsonl", &["{\"prompt\": \"1 + 2\", \"answer\": 3}", &long]);
-    let rule = ["train.steps=1", "reward.kind=correct"];
+    let rule = ["train.steps=2", "reward.kind=correct"];
     let some = args(&dir.path().join("some"), &[&rule[..], &[&some]].concat());
     let output = within_minutes(&joust(&some)).output().unwrap();
     assert!(output.status.success(), "{}", told(&output));
