@@ -262,7 +262,7 @@ fn train_tells_of_held_out_prompts_that_cannot_be_sampled_from() {
     let wanted = "Held-out prompts cannot be sampled from and count as wrong";
     assert!(told(&output).contains(wanted), "{}", told(&output));
     let steps = metrics(&dir.path().join("some/short"));
-    assert_eq!((&steps[0]["eval/dropped_prompts"], steps.len()), (&serde_json::json!(1.0), 2));
+    assert_eq!((&steps[0]["eval/dropped_prompts"], steps.len()), (&serde_json::json!(1.0), 3));
     let none = prompts("none.jsonl", &[&long]);
     let none = args(&dir.path().join("none"), &[&rule[..], &[&none]].concat());
     let output = within_minutes(&joust(&none)).output().unwrap();
