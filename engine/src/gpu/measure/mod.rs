@@ -157,7 +157,7 @@ fn sampling(
         let of_row = Tensor::f_from_slice(&[0.6, top_p, 0.0, 0.37])?.f_unsqueeze(1)?;
         Ok(of_row.f_expand([4, n], false)?.f_contiguous()?.f_to_device(device)?)
     };
-    let drawn = Tensor::f_zeros([2, n], (Kind::Double, stage.device))?;
+    let drawn = Tensor::f_zeros([3, n], (Kind::Double, stage.device))?;
     let reference = ReferenceOps { heads: buffers::heads(config) };
     for (name, top_p) in [("sample", 1.0), ("sample top_p 0.95", 0.95)] {
         let draws = draws(top_p)?;
