@@ -264,12 +264,21 @@ impl RunFolder {
     /// of the machine stay as they are.
     pub(crate) fn bad_checkpoint(&self, error: Error) -> Error {
         use joust_engine::Error as EngineError;
-        let is_machines = matches!(
-            &error,
-            Error::Engine(
-                EngineError::Tensor(_) | EngineError::Device(_) | EngineError::OutOfMemory { .. }
-            )
-        );
+        use joust_trainer::Error as TrainerError;
+        let of_engine = |error: &EngineError| match error {
+            EngineError::Tensor(_) | EngineError::Device(_) | EngineError::OutOfMemory { .. } => {
+                true
+            }
+            EngineError::Io { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
+            _ => false,
+        };
+        let is_machines = match &error {
+            Error::Engine(error) | Error::Trainer(TrainerError::Engine(error)) => of_engine(error),
+            Error::Trainer(
+                TrainerError::Tensor(_) | TrainerError::Schema(FileError::Io { .. }),
+            ) => true,
+            _ => false,
+        };
         match &self.newest {
             Some((step, path)) if !is_machines => {
                 let older = checkpoint::before(&self.dir, *step).ok().flatten();

@@ -74,9 +74,9 @@ fn rename_finished(finished: &Path, path: &Path) -> std::io::Result<()> {
 /// [`Error::BadFile`] if another program is writing the folder, or something else has such a name;
 /// [`Error::Io`] where nothing can be written.
 pub fn check_free(path: &Path) -> Result<(), Error> {
-    leftovers(path)?;
     let real = path.canonicalize().ok();
     let path = real.as_deref().unwrap_or(path);
+    leftovers(path)?;
     let there = parent(path).ancestors().find(|folder| folder.exists());
     let beside = there.unwrap_or(Path::new(".")).join(path.file_name().unwrap_or_default());
     file::write_trial(&beside).map_err(|source| Error::io(path, source))

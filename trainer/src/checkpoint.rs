@@ -3,6 +3,7 @@
 //! `checkpoints/step_00010/` holds the model in f32, so that no bit is lost, and `trainer_state/`
 //! the optimiser's running means and a JSON object of the caller.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use joust_engine::{Decoder, Tokenizer, folder, weights};
@@ -169,8 +170,13 @@ fn delete_old(run_dir: &Path, step: u64, retention: Retention) -> Result<(), Err
 pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> Result<S, Error> {
     let bad = |reason: String| Error::Checkpoint { path: path.to_owned(), reason };
     let state_dir = path.join(STATE_DIR);
-    let text = std::fs::read_to_string(state_dir.join(STATE_FILE))
-        .map_err(|error| bad(format!("{STATE_DIR}/{STATE_FILE}: {error}")))?;
+    let state_path = state_dir.join(STATE_FILE);
+    let text = std::fs::read_to_string(&state_path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidData => {
+            bad(format!("{STATE_DIR}/{STATE_FILE}: {error}"))
+        }
+        _ => joust_schema::Error::io(&state_path, error).into(),
+    })?;
     let mut state: Value =
         serde_json::from_str(&text).map_err(|error| bad(format!("{STATE_FILE}: {error}")))?;
     let n_updates = state["n_updates"]

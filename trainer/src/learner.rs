@@ -42,6 +42,16 @@ impl Default for LearnerConfig {
     }
 }
 
+impl LearnerConfig {
+    /// Number format in which a model computes in training.
+    pub fn compute_kind(&self, model: &Decoder) -> Kind {
+        match self.compute_dtype {
+            DType::Auto if !model.device().is_cuda() => model.kind(),
+            other => other.resolve(model.device()),
+        }
+    }
+}
+
 /// Maximum number of logits per micro-batch; about four such tensors are alive at once.
 const MAX_LOGITS: usize = 1 << 28;
 
@@ -58,10 +68,7 @@ pub(crate) struct Learner {
 impl Learner {
     /// Takes a model with f32 weights (f64 in tests).
     pub(crate) fn new(model: Decoder, config: &LearnerConfig, n_updates_total: u64) -> Self {
-        let compute = match config.compute_dtype {
-            DType::Auto if !model.device().is_cuda() => model.kind(),
-            other => other.resolve(model.device()),
-        };
+        let compute = config.compute_kind(&model);
         model.set_requires_grad(true);
         let mut config = config.clone();
         let most = (MAX_LOGITS / model.config().vocab_size).max(1);

@@ -128,11 +128,15 @@ fn sampling_precision(config: &TrainRun, policy: &Decoder) -> Result<Precision, 
     Ok(settings.quantization.resolve(policy.device(), settings.dtype, false)?)
 }
 
-/// Whether completions are sampled in the number format of the trained weights.
+/// Whether completions are sampled in the number format that training computes in. Where `top_p` or
+/// `top_k` filter, probabilities differ by more than numbers do, and the formats do not matter.
 fn sampler_numbers(config: &TrainRun, policy: &Decoder) -> Result<SamplerNumbers, Error> {
+    let rollout = &config.rollout;
+    let is_filtered = rollout.top_p < 1.0 || rollout.top_k > 0;
     let is_same = sampling_precision(config, policy)? == policy.kind().into()
-        && config.rollout.engine.kv_dtype == KvDType::Auto;
-    Ok(if is_same { SamplerNumbers::Same } else { SamplerNumbers::Other })
+        && config.trainer.learner.compute_kind(policy) == policy.kind()
+        && rollout.engine.kv_dtype == KvDType::Auto;
+    Ok(if is_same || is_filtered { SamplerNumbers::Same } else { SamplerNumbers::Other })
 }
 
 /// One engine per worker. Engines that compute in the policy's number format share its weights.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advantage::{Baseline, ScaleRewards};
 use crate::learner::LearnerConfig;
-use crate::objective::LossConfig;
+use crate::objective::{Correction, LossConfig};
 
 /// Settings of GRPO; names and meanings outside of `loss` and `baseline` are those of TRL's `GRPOConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,7 +50,10 @@ impl Default for GrpoConfig {
 impl GrpoConfig {
     /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        validate(self, &ConfigKeys::of::<Self>())
+        let mut problems = validate(self, &ConfigKeys::of::<Self>());
+        let correction = self.loss.correction.iter().flat_map(Correction::contradictions);
+        problems.extend(correction.map(|problem| format!("loss.correction.{problem}")));
+        problems
     }
 
     /// Updates that a run of `steps` steps makes, for the schedule.

@@ -54,8 +54,8 @@ impl<'a> PolicyUpdater<'a> {
                 self.accumulate(&rows, &normalizer)?;
             }
             self.step_optimizer(place)?;
+            self.is_unmoved = false;
         }
-        self.is_unmoved = false;
         Ok(())
     }
 

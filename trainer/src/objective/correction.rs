@@ -62,6 +62,21 @@ pub(super) struct SamplerTerms<'a> {
 }
 
 impl Correction {
+    /// Problems between its keys.
+    pub(crate) fn contradictions(&self) -> Vec<String> {
+        let bounds = [("mask", self.mask), ("keep_sequences", self.keep_sequences)];
+        let reversed = bounds.into_iter().filter_map(|(key, bounds)| {
+            let [low, high] = bounds?;
+            let is_wrong = low.is_nan() || high.is_nan() || low > high;
+            is_wrong.then(|| format!("{key} is [{low}, {high}], wanted the smaller bound first"))
+        });
+        let mut problems: Vec<String> = reversed.collect();
+        if self.weights == CorrectionWeights::None && self.mask.is_some() {
+            problems.push("mask needs weights, wanted weights = \"token\" or \"sequence\"".into());
+        }
+        problems
+    }
+
     /// No correction.
     pub(super) const NONE: Self = Self {
         weights: CorrectionWeights::None,
@@ -87,25 +102,30 @@ impl Correction {
         };
         let mut weights = log.exp();
         if let Some([low, high]) = self.mask {
-            weights = &weights * within(&weights, low, high);
+            weights = kept_only(&weights, &within(&weights, low, high));
         }
         if let Some(bound) = self.truncate {
             weights = weights.clamp_max(bound);
         }
         if let Some([low, high]) = self.keep_sequences {
-            weights = weights.multiply(&within(&masked_mean(&difference, mask).exp(), low, high));
+            let means = masked_mean(&difference, mask).exp(); // [B, 1]
+            weights = kept_only(&weights, &within(&means, low, high));
         }
         if let Some(bound) = self.max_drift {
             let drift = masked_mean(&(behaviour - logprobs.detach()), mask); // [B, 1]
             let kept = drift.le(bound).logical_or(&advantages.ge(0.0));
-            // not in place: an advantage per token widens the weights of completions
-            weights = weights.multiply(&kept.to_kind(logprobs.kind()));
+            weights = kept_only(&weights, &kept);
         }
         weights
     }
 }
 
-/// 1 where a value is between two bounds, 0 elsewhere.
+/// Whether each value is between two bounds.
 fn within(values: &Tensor, low: f64, high: f64) -> Tensor {
-    values.ge(low).logical_and(&values.le(high)).to_kind(values.kind())
+    values.ge(low).logical_and(&values.le(high))
+}
+
+/// The weights where `kept`, 0 elsewhere: also in place of an infinite one.
+fn kept_only(weights: &Tensor, kept: &Tensor) -> Tensor {
+    weights.where_self(kept, &weights.zeros_like())
 }

@@ -39,7 +39,8 @@ pub enum Preset {
     Gmpo,
     /// Bounded change of probabilities in place of ratios (arXiv 2602.04879).
     Dppo,
-    /// Weights of whole completions (arXiv 2602.10693).
+    /// Weights of whole completions (arXiv 2602.10693). A correction multiplies the loss; TRL takes
+    /// it into the weights of completions.
     Vespo,
     /// Direct reward optimisation (arXiv 2405.19107).
     Dro,
@@ -62,8 +63,9 @@ pub struct LossConfig {
     /// Reduction to one number. Default: by preset.
     pub aggregate: Option<Aggregate>,
     /// Correction for a sampler whose probabilities are not the trainer's. Default: where sampling
-    /// computes in another number format than training (bf16 or FP8 weights, FP8 keys and values),
-    /// completions whose weight is above 3 are left out, as in TRL; else none.
+    /// computes in another number format than training (bf16 or FP8 weights, FP8 keys and values)
+    /// and draws from the whole vocabulary, completions have weights, and those with one above 3
+    /// are left out, as in TRL; none elsewhere, since `top_p` and `top_k` alone lower the weights.
     /// `{ weights = "none" }` is none everywhere.
     pub correction: Option<Correction>,
     /// Divergence from the reference policy, which is the policy at the start of the run.

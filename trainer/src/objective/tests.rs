@@ -291,3 +291,14 @@ fn correction_is_by_default_where_the_sampler_computes_other_numbers() {
         assert_eq!(of(own, sampler).unwrap().truncate, Some(2.0));
     }
 }
+
+#[test]
+fn correction_whose_bounds_make_no_sense_is_refused() {
+    let of = |text: &str| serde_json::from_str::<Correction>(text).unwrap().contradictions();
+    assert!(of(r#"{"mask": [0.0, 3.0], "keep_sequences": [0.5, 0.5]}"#).is_empty());
+    assert_eq!(of(r#"{"mask": [3.0, 0.5]}"#), ["mask is [3, 0.5], wanted the smaller bound first"]);
+    let reversed = of(r#"{"weights": "none", "keep_sequences": [2.0, 1.0]}"#);
+    assert_eq!(reversed, ["keep_sequences is [2, 1], wanted the smaller bound first"]);
+    let without_weights = of(r#"{"weights": "none", "mask": [0.5, 5.0]}"#);
+    assert!(without_weights[0].starts_with("mask needs weights"), "{without_weights:?}");
+}
