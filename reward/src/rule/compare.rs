@@ -9,6 +9,14 @@ use super::expression::{Expr, same_value};
 use super::spans::{Spans, of_relation};
 use super::token::Relation;
 
+/// Whether two texts name the same things; one may say more of them: `ways`, `different ways`.
+fn is_same_thing(a: &str, b: &str) -> bool {
+    let has_all = |all: &str, some: &str| {
+        some.split(' ').all(|word| all.split(' ').any(|other| other == word))
+    };
+    has_all(a, b) || has_all(b, a)
+}
+
 /// Whether `answer` equals the known answer `gold`; `None` if that cannot be told.
 pub(super) fn same(gold: &MathAnswer, answer: &MathAnswer) -> Option<bool> {
     let mut gold = shortened(gold);
@@ -23,7 +31,7 @@ pub(super) fn same(gold: &MathAnswer, answer: &MathAnswer) -> Option<bool> {
     }
     // what is counted matters where both say it
     if let (MathAnswer::Quantity(_, a), MathAnswer::Quantity(_, b)) = (&gold, &answer)
-        && a != b
+        && !is_same_thing(a, b)
     {
         return Some(false);
     }

@@ -377,6 +377,37 @@ fn correctness_of_answers_as_people_write_them() {
 }
 
 #[test]
+fn correctness_is_not_given_by_terms_that_cancel_and_are_too_large_for_floats() {
+    let any = "\\boxed{10^{99}\\pi-10^{99}\\pi+x}";
+    for known in ["42", "\\frac{3}{7}", "2x+1", "yes", "\\sin x", "x^2"] {
+        assert!(!is_correct(any, known), "{known}");
+    }
+    let cases = [
+        ("(1,2)", "\\boxed{(10^{99}\\pi-10^{99}\\pi+x, 10^{99}\\pi-10^{99}\\pi+x)}"),
+        ("x>2", "\\boxed{x>10^{99}\\pi-10^{99}\\pi+y}"),
+        ("\\sin x", "\\boxed{10^{99}-10^{99}}"),
+        ("e^x", "\\boxed{10^{99}-10^{99}}"),
+    ];
+    for (known, completion) in cases {
+        assert!(!is_correct(completion, known), "{known}");
+    }
+    // terms that cancel honestly are decided where floats can tell
+    assert!(is_correct("\\boxed{\\sin^2 x+\\cos^2 x-1+x}", "x"));
+}
+
+#[test]
+fn correctness_looks_through_more_words_of_the_same_thing() {
+    for (known, completion) in [
+        ("12 ways", "\\boxed{12 different ways}"),
+        ("12 ways", "\\boxed{12 ways in total}"),
+        ("5 apples", "\\boxed{5 apples left}"),
+    ] {
+        assert!(is_correct(completion, known), "{known}: {completion}");
+    }
+    assert!(!is_correct("\\boxed{3 blue balls}", "3 red balls"));
+}
+
+#[test]
 fn correctness_of_the_same_unreadable_text_is_correct() {
     assert!(is_correct("\\boxed{\\int_0^1 f}", "\\int_0^1 f"));
 }

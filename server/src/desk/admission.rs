@@ -136,7 +136,8 @@ impl Admission {
 
     /// Admits a group regardless of the limits.
     pub(crate) fn admit_unchecked(&mut self, now: Duration, share: &str, work: Workload) {
-        if self.n_groups == 0 {
+        // time without work for the judge is not its own
+        if self.n_tokens == 0 {
             self.since = now;
         }
         self.n_groups += 1;

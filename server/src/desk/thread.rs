@@ -204,6 +204,10 @@ impl Worker {
             }
             Err(error) => {
                 self.groups.remove(request.key);
+                // a job of an earlier start would be taken up again for ever
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.record_refusal(request.key);
+                }
                 let problem = Problem::Invalid(error.to_string());
                 self.ledger.fail(request.key, &request.client, request.work, problem);
             }

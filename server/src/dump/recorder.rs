@@ -130,7 +130,9 @@ impl Recorder {
         self.jobs.remove(&judged.key);
         let line = JournalLine::judged(unix_now(), &self.config.judged_by, judged, group_json);
         self.append(line.to_text(), Some(judged));
-        self.is_in_newest(judged.key);
+        if !self.backlog.contains(judged.key) {
+            self.is_in_newest(judged.key);
+        }
         self.rotate_if_full();
     }
 
@@ -190,6 +192,13 @@ impl Recorder {
         self.backlog.contains(key)
     }
 
+    /// Records that a group is refused, if it is a job.
+    pub(crate) fn record_refusal(&mut self, key: GroupKey) {
+        if self.jobs.contains_key(&key) || self.unrecorded.contains(&key) {
+            self.record_cancel(key);
+        }
+    }
+
     /// Records that a group was cancelled.
     pub(crate) fn record_cancel(&mut self, key: GroupKey) {
         self.jobs.remove(&key);
@@ -234,6 +243,9 @@ impl Recorder {
                 return false;
             }
             let judged = self.backlog.pop().and_then(|line| line.judged);
+            if let Some(judged) = &judged {
+                self.is_in_newest(judged.key);
+            }
             self.groups.extend(judged);
             self.rotate_if_full();
         }

@@ -17,6 +17,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         self.memory.release(ticket);
         if let Some((id, idx)) = self.tickets.remove(&ticket) {
             self.cohort_mut(id).members[idx].deliver(now, ticket);
+            self.mark_member((id, idx));
         }
     }
 
