@@ -72,9 +72,9 @@ pub struct ServeConfig {
     /// Maximum memory for completions that wait for their groups (and for the bodies of `/verify`,
     /// which its answers repeat), and as much again for groups that are queued or judged, and as
     /// much again for bodies and Arrow Flight's messages that are read, in MiB; further requests
-    /// are answered with 429 (Flight: `RESOURCE_EXHAUSTED`). The first one is always taken. A tenant
-    /// (without tokens: an address) with less than a quarter of the memory is admitted beside the
-    /// others, up to a quarter more.
+    /// are answered with 429 (Flight: `RESOURCE_EXHAUSTED`). The first one is always taken. A
+    /// tenant (without tokens: an address) with less than a quarter of the memory is admitted
+    /// beside the others, up to a quarter more.
     #[schemars(range(min = 1))]
     pub body_mib: usize,
     /// File with tokens, one per line: `TOKEN` or `NAME TOKEN`. Every request must have one of them

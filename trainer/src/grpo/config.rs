@@ -9,7 +9,8 @@ use crate::advantage::{Baseline, ScaleRewards};
 use crate::learner::LearnerConfig;
 use crate::objective::{Correction, LossConfig};
 
-/// Settings of GRPO; names and meanings outside of `loss` and `baseline` are those of TRL's `GRPOConfig`.
+/// Settings of GRPO; names and meanings outside of `loss` and `baseline` are those of TRL's
+/// `GRPOConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpoConfig {
