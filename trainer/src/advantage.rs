@@ -88,7 +88,8 @@ fn others(group: &[Option<f64>], member: usize) -> Vec<f64> {
     others.filter_map(|(_, reward)| *reward).collect()
 }
 
-fn mean(values: &[f64]) -> f64 {
+/// Mean of some values; 0 of none.
+pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
@@ -102,7 +103,7 @@ pub fn deviation(values: &[f64]) -> f64 {
     if are_equal(values) {
         return 0.0;
     }
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let mean = mean(values);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (squares / (values.len() - 1) as f64).sqrt()
 }

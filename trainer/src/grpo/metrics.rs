@@ -4,7 +4,7 @@ use tch::Kind;
 
 use super::mismatch::Mismatch;
 use super::rows::ScoredColumns;
-use crate::advantage::{are_equal, deviation};
+use crate::advantage::{are_equal, deviation, mean};
 use crate::forward::TokenLogprobs;
 use crate::metrics::Metrics;
 use crate::objective::MicroBatchLoss;
@@ -75,7 +75,6 @@ pub(super) fn reward_metrics(columns: &ScoredColumns<'_>) -> Metrics {
     let lengths: Vec<f64> = lengths.into_iter().map(|n_tokens| n_tokens as f64).collect();
     let ended = lengths.iter().zip(columns.ended()).filter(|(_, ended)| *ended);
     let ended: Vec<f64> = ended.map(|(length, _)| *length).collect();
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let mut metrics = Metrics::new();
     let mut put = |name: &str, value: f64| metrics.insert(name.to_owned(), value);
     if !known.is_empty() {
