@@ -257,7 +257,10 @@ def greedy(bench):
     models = [
         "data/models/nano-rrm",
         "data/models/nano-policy",
-        *(f"tests/golden/models/{name}" for name in ("tiny-qwen2", "tiny-llama", "tiny-llama3")),
+        *(
+            f"tests/golden/models/{name}"
+            for name in ("tiny-qwen2", "tiny-qwen3", "tiny-llama", "tiny-llama3")
+        ),
     ]
 
     def tokens(model, more):

@@ -1,4 +1,5 @@
-// Rotary position embedding of queries and keys, and the append of keys and values to the cache.
+// Norms of heads, rotary position embedding of queries and keys, and the append of keys and values
+// to the cache.
 // It knows the layout of the cache arenas, but not the sequence that a slot belongs to.
 //
 // -DHEAD_DIM=D (a multiple of 4), -DKV_FP8=0|1.
@@ -35,30 +36,49 @@ DEVICE void store_head(T* head, const float (*y)[4], int lane, float inverse) {
     }
 }
 
-/// qkv [N, (Hq + 2 Hkv) * D] bf16, positions [N], inv_freq [D / 2], slots [N]: rotates the queries
-/// in place and appends rotated keys and unchanged values to the arenas. With x1 and x2 the halves
-/// of a head: y1 = x1 cos - x2 sin, y2 = x2 cos + x1 sin. A token with slots[t] < 0 is padding:
-/// nothing is written.
+/// qkv [N, (Hq + 2 Hkv) * D] bf16, positions [N], inv_freq [D / 2], slots [N], q_norm and k_norm
+/// [D] bf16 or null: normalises and rotates the queries in place and appends normalised and rotated
+/// keys and unchanged values to the arenas. Of a head x, with w its norm's weight (null: no norm):
+/// x <- x / sqrt(mean(x^2) + eps) * w. With x1 and x2 the halves of a head:
+/// y1 = x1 cos - x2 sin, y2 = x2 cos + x1 sin. A token with slots[t] < 0 is padding: nothing is
+/// written.
 /// One warp per token and head: grid (N, ceil((Hq + 2 Hkv) / W)), block 32 * W, no dynamic shared
 /// memory.
 extern "C" __global__ void __launch_bounds__(1024)
 rope_append(bf16* qkv, const int* positions, const float* inv_freq, const int* slots,
-            int n_heads, int n_kv_heads, KV* keys, KV* values, float* key_scales,
-            float* value_scales) {
+            const bf16* q_norm, const bf16* k_norm, float eps, int n_heads, int n_kv_heads,
+            KV* keys, KV* values, float* key_scales, float* value_scales) {
     int token = blockIdx.x, lane = threadIdx.x % 32;
     int head = blockIdx.y * (blockDim.x / 32) + threadIdx.x / 32;
     int slot = slots[token];
     if (slot < 0 || head >= n_heads + 2 * n_kv_heads) return;
     bf16* x = qkv + ((long long)token * (n_heads + 2 * n_kv_heads) + head) * HEAD_DIM;
     bool is_value = head >= n_heads + n_kv_heads;
+    const bf16* norm = is_value ? nullptr : head < n_heads ? q_norm : k_norm;
 
-    float y[PAIRS][4], amax = 0.0f;
+    float y[PAIRS][4], squares = 0.0f, amax = 0.0f;
 #pragma unroll
     for (int p = 0; p < PAIRS; p++) {
         int i = lane * 2 + p * 64;
         if (i >= HALF) continue;
         load2(x + i, y[p]);
         load2(x + HALF + i, y[p] + 2);
+#pragma unroll
+        for (int j = 0; j < 4; j++) squares += y[p][j] * y[p][j];
+    }
+    // All lanes have the same head, so that all or none take part in the sum.
+    float inverse_rms = norm ? rsqrtf(warp_sum(squares) / HEAD_DIM + eps) : 1.0f;
+#pragma unroll
+    for (int p = 0; p < PAIRS; p++) {
+        int i = lane * 2 + p * 64;
+        if (i >= HALF) continue;
+        if (norm) {
+            float weight[4];
+            load2(norm + i, weight);
+            load2(norm + HALF + i, weight + 2);
+#pragma unroll
+            for (int j = 0; j < 4; j++) y[p][j] = y[p][j] * inverse_rms * weight[j];
+        }
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             float x1 = y[p][j], x2 = y[p][j + 2], sine, cosine;

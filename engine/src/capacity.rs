@@ -88,11 +88,12 @@ pub(crate) fn weight_bytes(config: &ModelConfig, precision: Precision) -> usize 
     let layer = |rows, width| matrix(rows, width, precision.fp8_layers);
     let biases = if config.attention_bias { qkv_rows } else { 0 }
         + if config.has_output_bias() { hidden } else { 0 };
+    let norms = 2 * hidden + if config.family.head_norms { 2 * config.head_dim } else { 0 };
     let per_layer = layer(qkv_rows, hidden)
         + layer(hidden, q_width)
         + layer(2 * width, hidden)
         + layer(hidden, width)
-        + (2 * hidden + biases) * plain;
+        + (norms + biases) * plain;
     let head = match config.tie_word_embeddings && !precision.fp8_head {
         true => 0,
         false => matrix(config.vocab_size, hidden, precision.fp8_head),

@@ -7,6 +7,7 @@
 pub(crate) mod examples;
 pub(crate) mod family;
 pub(crate) mod keys;
+pub(crate) mod layer_parts;
 mod quantization;
 mod rope;
 mod window;
@@ -17,8 +18,8 @@ use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use crate::error::Error;
-use family::Bias;
 pub use family::Family;
+use family::{Bias, WindowRule};
 use keys::ModelConfigKeys;
 pub use quantization::Fp8Layout;
 pub use rope::{RopeScaling, Yarn};
@@ -108,6 +109,8 @@ impl ModelConfig {
         };
         let head_dim = if keys.has("head_dim") {
             keys.size("head_dim")?
+        } else if let Some(head_dim) = family.default_head_dim {
+            head_dim
         } else if hidden_size % n_heads == 0 {
             hidden_size / n_heads
         } else {
@@ -126,9 +129,7 @@ impl ModelConfig {
         }
         let n_layers = keys.size("num_hidden_layers")?;
         let max_position = keys.size_or("max_position_embeddings", family.default_max_position)?;
-        if family.reads_window {
-            window::refuse_effective_window(&keys, n_layers, max_position)?;
-        }
+        window::refuse_effective_window(&keys, family.window, n_layers, max_position)?;
         let (rope_theta, rope_scaling) = rope::read(&keys, max_position)?;
         Ok(Self {
             family,
@@ -192,6 +193,10 @@ impl ModelConfig {
         });
         if family.qkv_bias == Bias::Configured {
             config["attention_bias"] = json!(self.attention_bias);
+        }
+        if family.window == WindowRule::Always {
+            // without the key it would have one
+            config["sliding_window"] = Value::Null;
         }
         for feature in family.absent_features {
             config[feature] = json!(false);

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::ModelConfig;
+use crate::config::layer_parts::{LAYER_PARTS, LayerPart, PartKind};
 use crate::error::Error;
 use crate::ffi::tensors::bytes;
 use crate::folder;
@@ -26,17 +27,6 @@ use crate::weights::Checkpoint;
 use crate::weights::safetensors::{
     INDEX, SINGLE, dtype_of, index, open_file, open_folder, sizes, write_views,
 };
-
-/// Names of a layer's matrices that become FP8.
-const MATRICES: [&str; 7] = [
-    "self_attn.q_proj.weight",
-    "self_attn.k_proj.weight",
-    "self_attn.v_proj.weight",
-    "self_attn.o_proj.weight",
-    "mlp.gate_proj.weight",
-    "mlp.up_proj.weight",
-    "mlp.down_proj.weight",
-];
 
 /// Counts of one quantisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,12 +144,14 @@ fn quantization_config() -> Value {
     })
 }
 
-/// Whether a tensor is one of [`MATRICES`] of any layer.
+/// Whether a tensor is a matrix of a layer, which becomes FP8.
 fn is_matrix(name: &str) -> bool {
     let in_decoder = folder::decoder_name(name);
     let name = in_decoder.as_deref().unwrap_or(name);
     let rest = name.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'));
-    rest.is_some_and(|(_, part)| MATRICES.contains(&part))
+    let module = rest.and_then(|(_, part)| part.strip_suffix(".weight"));
+    let is_named = |part: &LayerPart| module == Some(part.name);
+    LAYER_PARTS.iter().any(|part| part.kind == PartKind::Matrix && is_named(part))
 }
 
 /// Writes one file and returns the names of its tensors. `progress` gets the bytes of each tensor

@@ -141,16 +141,45 @@ def _shape(heads, kv_heads, head_dim=None, bias=False):
     return change
 
 
-def _qwen3(folder):
-    """A Qwen3 of the same matrices: norms of heads in place of biases."""
-    folder.config["model_type"] = "qwen3"
-    folder.config["architectures"] = ["Qwen3ForCausalLM"]
-    folder.config["head_dim"] = 8
-    for name in [name for name in folder.tensors if name.endswith("proj.bias")]:
+def _qwen3(head_dim=8, biases=False, **changes):
+    """A Qwen3 of the same matrices: norms of heads, and biases of all of the attention's matrices
+    or of none.
+    """
+
+    def change(folder):
+        folder.config.update(
+            model_type="qwen3", architectures=["Qwen3ForCausalLM"], head_dim=head_dim, **changes
+        )
+        draw = torch.Generator().manual_seed(5)
+        if biases:
+            folder.config["attention_bias"] = True
+        else:
+            for name in [name for name in folder.tensors if name.endswith("proj.bias")]:
+                del folder.tensors[name]
+        for layer in (0, 1):
+            prefix = f"model.layers.{layer}.self_attn."
+            for part in ("q_norm", "k_norm"):
+                weight = 1.5 + 0.5 * torch.randn(head_dim, generator=draw)
+                folder.tensors[f"{prefix}{part}.weight"] = weight
+            if biases:
+                folder.tensors[f"{prefix}o_proj.bias"] = torch.randn(16, generator=draw) * 0.3
+
+    return change
+
+
+def _without_norms(folder):
+    for name in [name for name in folder.tensors if "k_norm" in name]:
         del folder.tensors[name]
-    for layer in (0, 1):
-        for part in ("q_norm", "k_norm"):
-            folder.tensors[f"model.layers.{layer}.self_attn.{part}.weight"] = torch.ones(8)
+
+
+def _norms_of_all_heads(folder):
+    for name in [name for name in folder.tensors if "_norm.weight" in name and "self_attn" in name]:
+        folder.tensors[name] = torch.ones(16 if "q_norm" in name else 8)
+
+
+def _mistral(**changes):
+    """A Mistral of the same matrices."""
+    return _set(model_type="mistral", architectures=["MistralForCausalLM"], **changes)
 
 
 def _nested(folder):
@@ -251,7 +280,37 @@ MORE = [
      dict(names=["num_attention_heads", "num_key_value_heads", "head_dim", "proj"])),
     ("kv heads that do not divide the heads", "llama", _set(num_key_value_heads=3),
      dict(names=["num_key_value_heads", "proj"])),
-    ("qwen3", "qwen2", _qwen3, dict(may_refuse=["qwen3", "model_type"])),
+    # families
+    ("qwen3", "qwen2", _qwen3(), {}),
+    ("qwen3 with biases", "qwen2", _qwen3(biases=True), {}),
+    ("qwen3 with wide heads", "qwen2", _all(_shape(2, 1, 16), _qwen3(16)), {}),
+    ("qwen3 tied", "qwen2",
+     _all(_qwen3(tie_word_embeddings=True), lambda folder: folder.tensors.pop("lm_head.weight")),
+     {}),
+    ("qwen3 without head_dim", "qwen2", _all(_qwen3(), _drop("head_dim")), dict(names=["proj"])),
+    ("qwen3 without norms of heads", "qwen2", _all(_qwen3(), _without_norms),
+     dict(names=["k_norm"])),
+    ("qwen3 with norms of all heads at once", "qwen2", _all(_qwen3(), _norms_of_all_heads),
+     dict(names=["q_norm"])),
+    ("qwen3 with attention_bias and no biases", "qwen2", _qwen3(attention_bias=True),
+     dict(names=["bias"])),
+    ("qwen3 with yarn", "qwen2", _all(_qwen3(), _rope(**YARN, rope_theta=1e6)), {}),
+    ("qwen3 with a window", "qwen2",
+     _qwen3(use_sliding_window=True, sliding_window=4, max_window_layers=1, layer_types=None),
+     dict(may_refuse=["sliding_window"])),
+    ("qwen3 with a window beyond its layers", "qwen2",
+     _qwen3(use_sliding_window=True, sliding_window=4, max_window_layers=2, layer_types=None), {}),
+    ("qwen3 without prefix", "qwen2", _all(_qwen3(), _rename("model.", "")), {}),
+    ("qwen3_moe", "qwen2",
+     _set(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"]),
+     dict(names=["qwen3_moe"], may_refuse=["qwen3_moe"])),
+    ("mistral", "llama", _mistral(sliding_window=None), {}),
+    ("mistral with biases in the file", "qwen2",
+     _all(_mistral(sliding_window=None), _drop("layer_types")), {}),
+    ("mistral without sliding_window", "llama", _mistral(), {}),
+    ("mistral with a window as long as the context", "llama", _mistral(sliding_window=64), {}),
+    ("mistral with a window", "llama", _mistral(sliding_window=4),
+     dict(may_refuse=["sliding_window"])),
     ("nested text_config", "llama", _nested,
      dict(may_refuse=["llava", "model_type"], names=["llava", "model_type"])),
     ("hidden_size that does not fit", "qwen2", _set(hidden_size=24),

@@ -24,10 +24,14 @@ from transformers import (
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -101,6 +105,51 @@ HEADERS = """{{- bos_token }}
 {%- endif %}
 """
 
+# as models that think have them: thoughts of earlier answers are left out, and a variable closes
+# the thoughts of the next answer before it begins
+SWITCHED_THOUGHTS = """\
+{%- set ns = namespace(last_user=-1) %}
+{%- for message in messages[::-1] %}
+    {%- if ns.last_user < 0 and message.role == 'user' and message.content is string %}
+        {%- set ns.last_user = messages | length - 1 - loop.index0 %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- set content = message.content if message.content is string else '' %}
+    {%- if message.role == 'assistant' %}
+        {%- set thoughts = '' %}
+        {%- if message.reasoning_content is string %}
+            {%- set thoughts = message.reasoning_content %}
+        {%- elif '</think>' in content %}
+            {%- set thoughts = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1] %}
+            {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+        {%- endif %}
+        {{- '<|im_start|>assistant\\n' }}
+        {%- if loop.index0 > ns.last_user and (loop.last or thoughts) %}
+            {{- '<think>\\n' + thoughts.strip('\\n') + '\\n</think>\\n\\n' }}
+        {%- endif %}
+        {{- content + '<|im_end|>\\n' }}
+    {%- else %}
+        {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}
+{%- endif %}
+"""
+
+# of models that always think
+OPENED_THOUGHTS = """\
+{%- for message in messages %}
+    {%- set content = message.content.split('</think>')[-1].lstrip('\\n') %}
+    {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}
+"""
+
 
 def byte_level_bpe(n_tokens, first_tokens=(), splitter=None):
     """Vocabulary and merges of a byte-level BPE trained on the corpus, `first_tokens` in front."""
@@ -118,7 +167,7 @@ def byte_level_bpe(n_tokens, first_tokens=(), splitter=None):
     return model["vocab"], [tuple(merge) for merge in model["merges"]]
 
 
-def qwen2_tokenizer():
+def qwen2_tokenizer(template=CHATML):
     """As in Qwen2.5: NFC, the family's regex, special tokens after the vocabulary, no BOS."""
     vocab, merges = byte_level_bpe(296)
     tokenizer = Qwen2Tokenizer(
@@ -128,7 +177,7 @@ def qwen2_tokenizer():
     tokenizer.add_tokens(
         [AddedToken("<think>", special=False), AddedToken("</think>", special=False)]
     )
-    tokenizer.chat_template = CHATML
+    tokenizer.chat_template = template
     return tokenizer
 
 
@@ -260,6 +309,62 @@ def llama3_config(tokenizer):
     return config
 
 
+def qwen3_config(tokenizer, **changes):
+    values = dict(
+        vocab_size=304,
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,  # not hidden_size / num_attention_heads
+        max_position_embeddings=512,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.02,
+    )
+    return Qwen3Config(**{**values, **changes})
+
+
+def biased_qwen3_config(tokenizer):
+    return qwen3_config(
+        tokenizer,
+        hidden_size=48,
+        intermediate_size=96,
+        num_key_value_heads=1,
+        head_dim=16,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+        rms_norm_eps=1e-6,
+        attention_bias=True,
+        tie_word_embeddings=True,
+    )
+
+
+def mistral_config(tokenizer):
+    return MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=24,
+        max_position_embeddings=512,
+        sliding_window=None,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e5},
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.02,
+    )
+
+
 def randomise(model, seed):
     """Small embeddings (so that eps matters), norms away from 1, biases away from 0."""
     torch.manual_seed(seed)
@@ -273,6 +378,8 @@ def randomise(model, seed):
                 parameter.copy_(0.35 * noise)
             elif name == "model.norm.weight":
                 parameter.copy_((30.0 if tied else 1.0) * (1 + 0.2 * noise))
+            elif name.endswith(("q_norm.weight", "k_norm.weight")):
+                parameter.copy_(1.5 + 0.5 * noise)  # large scores, as the other models have
             elif name.endswith("norm.weight"):
                 parameter.copy_(1 + 0.2 * noise)
             elif name.endswith("bias"):
@@ -349,7 +456,7 @@ def assert_every_constant_matters(folder, token_ids):
     for what, changes in variants.items():
         moved = (reference.forced_logprobs(load(folder, **changes), token_ids) - right).abs().max()
         assert moved > 1e-2, f"{folder.name}: a wrong {what} moves the logprobs by {moved} only"
-    for ending in ("bias", "norm.weight"):
+    for ending in ("bias", "norm.weight", "q_norm.weight", "k_norm.weight"):
         wrong = load(folder)
         for name, parameter in wrong.named_parameters():
             if name.endswith(ending):
@@ -378,6 +485,25 @@ MODELS = {
         kind=LlamaForCausalLM,
         save=dict(dtype=torch.bfloat16, shard_bytes="5GB", old_spelling=False),
     ),
+    "tiny-qwen3": dict(
+        tokenizer=lambda: qwen2_tokenizer(SWITCHED_THOUGHTS),
+        variables=({}, {"enable_thinking": False}, {"enable_thinking": True}),
+        config=qwen3_config,
+        kind=Qwen3ForCausalLM,
+        save=dict(dtype=torch.bfloat16, shard_bytes="5GB", old_spelling=True),
+    ),
+    "tiny-qwen3-biased": dict(
+        tokenizer=lambda: qwen2_tokenizer(OPENED_THOUGHTS),
+        config=biased_qwen3_config,
+        kind=Qwen3ForCausalLM,
+        save=dict(dtype=torch.bfloat16, shard_bytes="5GB", old_spelling=False),
+    ),
+    "tiny-mistral": dict(
+        tokenizer=llama_tokenizer,
+        config=mistral_config,
+        kind=MistralForCausalLM,
+        save=dict(dtype=torch.bfloat16, shard_bytes="5GB", old_spelling=True),
+    ),
 }
 
 
@@ -402,7 +528,7 @@ def make(name, folder, seed):
         "seed": seed,
         "prompts": runs,
         "tokenization": reference.tokenization(tokenizer),
-        "chats": reference.chats(tokenizer),
+        "chats": reference.chats(tokenizer, recipe.get("variables", [{}])),
     }
 
 

@@ -161,16 +161,20 @@ def tokenization(tokenizer):
     return rows
 
 
-def chats(tokenizer):
-    """The probe chats rendered, with and without the opening of the answer."""
+def chats(tokenizer, variables=({},)):
+    """The probe chats rendered, with and without the opening of the answer, and with each set of
+    the template's variables.
+    """
     return [
         {
             "messages": messages,
             "add_generation_prompt": opening,
+            **({"variables": values} if values else {}),
             "text": tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=opening
+                messages, tokenize=False, add_generation_prompt=opening, **values
             ),
         }
+        for values in variables
         for messages in CHATS
         for opening in (True, False)
     ]

@@ -115,6 +115,9 @@ pub(crate) fn check_chats(tokenizer: &Tokenizer, rows: &Value) {
     for row in rows.as_array().unwrap() {
         let messages: Vec<Message> = serde_json::from_value(row["messages"].clone()).unwrap();
         let opening = row["add_generation_prompt"].as_bool().unwrap();
+        let variables = row.get("variables").cloned().unwrap_or_else(|| serde_json::json!({}));
+        let variables = serde_json::from_value(variables).unwrap();
+        let tokenizer = tokenizer.with_template_kwargs(&variables);
         let seen = tokenizer.render_chat(&messages, opening).unwrap();
         assert_eq!(seen, row["text"].as_str().unwrap());
     }

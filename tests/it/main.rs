@@ -26,6 +26,7 @@ mod nano;
 mod parity;
 mod prefix_sharing;
 mod quantize;
+mod qwen3;
 mod rate;
 mod serve;
 mod server_bench;

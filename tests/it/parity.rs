@@ -3,12 +3,13 @@
 
 use joust_engine::{Tokenizer, folder};
 use serde_json::Value;
+use tch::{Device, Kind};
 
 use crate::golden::{self, check_chats, check_model, check_tokenizer, copy_files, edit_json};
 
 fn tiny_models() -> Vec<(String, Value)> {
     let models = golden::read("parity.json")["models"].as_object().unwrap().clone();
-    assert_eq!(models.len(), 3);
+    assert_eq!(models.len(), 6);
     models.into_iter().collect()
 }
 
@@ -17,6 +18,17 @@ fn models_of_each_family_generate_and_score_like_transformers() {
     for (name, golden) in tiny_models() {
         let path = golden::path("models").join(&name);
         check_model(&path, &golden["prompts"]);
+    }
+}
+
+#[test]
+fn written_models_of_each_family_generate_and_score_like_transformers() {
+    for (name, golden) in tiny_models() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = folder::open(&golden::path("models").join(&name)).unwrap();
+        let weights = files.decoder(Device::Cpu, Kind::Float).unwrap().to_weights(Kind::Float);
+        folder::save(dir.path(), &files.config, &weights, &files.tokenizer).unwrap();
+        check_model(dir.path(), &golden["prompts"]);
     }
 }
 

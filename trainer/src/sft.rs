@@ -134,3 +134,6 @@ impl SftTrainer {
         ]))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,14 +3,15 @@
 use joust_schema::seed::Seed;
 
 use super::*;
-use crate::config::examples::{rrm_32b, tiny};
+use crate::config::examples::{rrm_32b, tiny, tiny_qwen3};
 use crate::device::Quantization;
 use crate::model::Decoder;
 
 #[test]
 fn weight_bytes_are_those_of_the_built_model() {
-    for tie_word_embeddings in [true, false] {
-        let config = ModelConfig { tie_word_embeddings, ..tiny() };
+    let with_head = ModelConfig { tie_word_embeddings: false, ..tiny() };
+    let with_biases = ModelConfig { attention_bias: true, ..tiny_qwen3() };
+    for config in [tiny(), with_head, tiny_qwen3(), with_biases] {
         for (kind, fp8_layers, fp8_head) in [
             (Kind::Float, false, false),
             (Kind::BFloat16, false, false),

@@ -40,6 +40,17 @@ pub(crate) fn tiny_with_head() -> ModelConfig {
     }
 }
 
+/// As [`tiny_with_head`], of the Qwen3 family: norms of heads, which are wider than the hidden size
+/// divided by their number, and no biases.
+pub(crate) fn tiny_qwen3() -> ModelConfig {
+    ModelConfig {
+        family: Family::QWEN3,
+        hidden_size: 48,
+        attention_bias: false,
+        ..tiny_with_head()
+    }
+}
+
 /// RRM-32B, a model of the Qwen2 family with 64 layers.
 pub(crate) fn rrm_32b() -> ModelConfig {
     ModelConfig {

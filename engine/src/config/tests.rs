@@ -77,7 +77,7 @@ fn yarn_scales_scores_by_the_square_of_its_factor_and_is_written_back() {
 #[test]
 fn from_json_names_the_key_that_is_wrong() {
     let window = "use_sliding_window = true with sliding_window 4 from layer 1 on";
-    let cases: [(&str, Value, &str); 13] = [
+    let cases: [(&str, Value, &str); 14] = [
         ("rms_norm_eps", Value::Null, "config.json: key `rms_norm_eps` is null, wanted"),
         ("rope_theta", json!("x"), "config.json: key `rope_theta` is \"x\", wanted"),
         ("rope_scaling", json!("yarn"), "key `rope_scaling` is \"yarn\", wanted an object"),
@@ -85,7 +85,8 @@ fn from_json_names_the_key_that_is_wrong() {
         ("rope_parameters", json!({"full_attention": {}}), "rope_parameters.full_attention"),
         ("architectures", json!(["Qwen2ForSequenceClassification"]), "score.weight"),
         ("vocab_size", json!(-1), "key `vocab_size` is -1, wanted a positive integer"),
-        ("model_type", json!("gpt2"), "model_type `gpt2` (wanted qwen2 or llama) is not supported"),
+        ("model_type", json!("gpt2"), "`gpt2` (wanted qwen2, qwen3, llama or mistral) is not supp"),
+        ("model_type", json!("qwen3_moe"), "config.json: model_type `qwen3_moe` (wanted qwen2, qw"),
         ("num_key_value_heads", json!(3), "no multiple of num_key_value_heads 3"),
         ("sliding_window", json!(4), window),
         ("rope_scaling", json!({"rope_type": "spiral"}), "type `spiral`"),
@@ -100,4 +101,43 @@ fn from_json_names_the_key_that_is_wrong() {
         let message = read(&value).unwrap_err();
         assert!(message.contains(wanted), "{key}: {message}");
     }
+}
+
+#[test]
+fn qwen3_has_norms_of_heads_whose_width_does_not_follow_from_the_hidden_size() {
+    let mut value = qwen2();
+    value["model_type"] = json!("qwen3");
+    value["use_sliding_window"] = json!(false);
+    let config = read(&value).unwrap();
+    assert!(config.family.head_norms && !config.attention_bias && !config.has_output_bias());
+    assert_eq!(config.head_dim, 128);
+    value["head_dim"] = json!(16);
+    value["attention_bias"] = json!(true);
+    let config = read(&value).unwrap();
+    assert!(config.head_dim == 16 && config.attention_bias && config.has_output_bias());
+    let written = config.to_json(Kind::BFloat16);
+    assert_eq!(written["architectures"], json!(["Qwen3ForCausalLM"]));
+    assert_eq!((&written["head_dim"], &written["attention_bias"]), (&json!(16), &json!(true)));
+    assert_eq!(read(&written).unwrap(), config);
+}
+
+#[test]
+fn mistral_is_read_and_written_without_a_window() {
+    let mut value = qwen2();
+    value["model_type"] = json!("mistral");
+    value["max_position_embeddings"] = json!(8_192);
+    value["sliding_window"] = Value::Null;
+    // a key that the family does not know
+    value["attention_bias"] = json!(true);
+    let config = read(&value).unwrap();
+    assert!(!config.attention_bias && !config.has_output_bias());
+    let written = config.to_json(Kind::BFloat16);
+    assert!(written.as_object().unwrap().contains_key("sliding_window"));
+    assert_eq!(read(&written).unwrap(), config);
+    // as wide as any context
+    value["sliding_window"] = json!(8_192);
+    assert_eq!(read(&value).unwrap().to_json(Kind::BFloat16)["sliding_window"], 8_192);
+    value["sliding_window"] = json!(4_096);
+    let error = read(&value).unwrap_err();
+    assert!(error.contains("sliding_window 4096") && error.contains("8192"), "{error}");
 }

@@ -3,10 +3,11 @@
 
 use serde_json::Value;
 
+use super::family::WindowRule;
 use super::keys::ModelConfigKeys;
 use crate::error::Error;
 
-/// Defaults of transformers for configurations of Qwen2 without these keys.
+/// Defaults of transformers for configurations without these keys.
 const DEFAULT_WINDOW: usize = 4_096;
 const DEFAULT_FIRST_LAYER: usize = 28;
 const FULL: &str = "full_attention";
@@ -18,16 +19,18 @@ const SLIDING: &str = "sliding_attention";
 /// [`Error::Unsupported`] names the window, [`Error::BadConfig`] a value that contradicts another.
 pub(super) fn refuse_effective_window(
     keys: &ModelConfigKeys<'_>,
+    rule: WindowRule,
     n_layers: usize,
     max_position: usize,
 ) -> Result<(), Error> {
-    let is_on = keys.flag("use_sliding_window");
-    let Some(first) = first_windowed_layer(keys, is_on, n_layers)? else { return Ok(()) };
-    if !is_on {
-        return Err(keys.bad(format!(
-            "layer_types has {SLIDING} for layer {first}, and use_sliding_window is false"
-        )));
-    }
+    let (first, switch) = match rule {
+        WindowRule::Never => return Ok(()),
+        WindowRule::Switched => {
+            (switched_layer(keys, n_layers)?, "use_sliding_window = true with ")
+        }
+        WindowRule::Always => (Some(0), ""),
+    };
+    let Some(first) = first else { return Ok(()) };
     let window = match (keys.is_given("sliding_window"), keys.has("sliding_window")) {
         (false, _) => DEFAULT_WINDOW,
         // null: no window
@@ -37,9 +40,21 @@ pub(super) fn refuse_effective_window(
     match window >= max_position {
         true => Ok(()),
         false => Err(keys.unsupported(format!(
-            "use_sliding_window = true with sliding_window {window} from layer {first} on (wanted \
-             a window of at least max_position_embeddings, {max_position})"
+            "{switch}sliding_window {window} from layer {first} on (wanted a window of at least \
+             max_position_embeddings, {max_position})"
         ))),
+    }
+}
+
+/// The first layer with a window of a model that switches windows on, if there is one.
+fn switched_layer(keys: &ModelConfigKeys<'_>, n_layers: usize) -> Result<Option<usize>, Error> {
+    let is_on = keys.flag("use_sliding_window");
+    let first = first_windowed_layer(keys, is_on, n_layers)?;
+    match first.filter(|_| !is_on) {
+        Some(first) => Err(keys.bad(format!(
+            "layer_types has {SLIDING} for layer {first}, and use_sliding_window is false"
+        ))),
+        None => Ok(first),
     }
 }
 

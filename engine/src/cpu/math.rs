@@ -31,21 +31,37 @@ pub(crate) fn exp(x: f32) -> f32 {
     if is_tiny { 0.0 } else { y * power }
 }
 
+/// Mean of the squares of a row, in f32.
+#[inline(always)]
+fn mean_square<E: Element>(x: &[E]) -> f32 {
+    let mut sums = [0f32; 16];
+    let chunks = x.chunks_exact(16);
+    let rest: f32 = chunks.remainder().iter().map(|x| x.to_f32() * x.to_f32()).sum();
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += x.to_f32() * x.to_f32();
+        }
+    }
+    (sums.iter().sum::<f32>() + rest) / x.len() as f32
+}
+
 /// RMSNorm of one row: x / sqrt(mean(x²) + eps) · weight, with the mean in f32.
 #[inline(always)]
 fn norm_row<E: Element>(x: &[f32], weight: &[E], eps: f32, out: &mut [E]) {
-    let mut sums = [0f32; 16];
-    let chunks = x.chunks_exact(16);
-    let rest: f32 = chunks.remainder().iter().map(|x| x * x).sum();
-    for chunk in chunks {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *sum += x * x;
-        }
-    }
-    let mean = (sums.iter().sum::<f32>() + rest) / x.len() as f32;
-    let scale = 1.0 / (mean + eps).sqrt();
+    let scale = 1.0 / (mean_square(x) + eps).sqrt();
     for ((out, &x), &weight) in out.iter_mut().zip(x).zip(weight) {
         *out = E::from_f32(E::from_f32(x * scale).to_f32() * weight.to_f32());
+    }
+}
+
+/// RMSNorm of each head of D values in place, with `weight` `[D]`.
+#[inline(always)]
+fn norm_heads<E: Element>(heads: &mut [E], weight: &[E], eps: f32) {
+    for head in heads.chunks_exact_mut(weight.len()) {
+        let scale = 1.0 / (mean_square(head) + eps).sqrt();
+        for (x, &weight) in head.iter_mut().zip(weight) {
+            *x = E::from_f32(E::from_f32(x.to_f32() * scale).to_f32() * weight.to_f32());
+        }
     }
 }
 
@@ -93,19 +109,39 @@ vectorized! {
     }
 }
 
+/// Norms of each head's queries and keys before their rotation.
+#[derive(Clone, Copy)]
+pub(super) struct HeadNormWeights<'a, E> {
+    /// Weight of the queries' norm `[D]`.
+    pub(super) q: &'a [E],
+    /// Weight of the keys' norm `[D]`.
+    pub(super) k: &'a [E],
+    /// Number of values of a row that are queries.
+    pub(super) q_width: usize,
+    /// Added to the mean square.
+    pub(super) eps: f32,
+}
+
 vectorized! {
-    /// Rotates the first `n_rotated` values of every row of `width`, in the half-split layout of
-    /// heads; `cos` and `sin` have D/2 = `half` values per row.
+    /// Normalises the heads of every row of `width`, where there are `norms`, and rotates them: the
+    /// first `n_rotated` values, in the half-split layout of heads; `cos` and `sin` have D/2 =
+    /// `half` values per row.
     pub(super) fn rotate<E: Element>(
         rows: &mut [E],
         width: usize,
         n_rotated: usize,
+        norms: Option<HeadNormWeights<'_, E>>,
         half: usize,
         cos: &[f32],
         sin: &[f32],
     ) {
         let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
         for (row, (cos, sin)) in rows.chunks_exact_mut(width).zip(angles) {
+            if let Some(norms) = norms {
+                let (queries, keys) = row[..n_rotated].split_at_mut(norms.q_width);
+                norm_heads(queries, norms.q, norms.eps);
+                norm_heads(keys, norms.k, norms.eps);
+            }
             for head in row[..n_rotated].chunks_exact_mut(2 * half) {
                 let (first, second) = head.split_at_mut(half);
                 let pairs = first.iter_mut().zip(second);
@@ -136,6 +172,13 @@ vectorized! {
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+    use tch::{Device, Kind, Tensor};
+
+    use super::{Element, HeadNormWeights, rotate};
+    use crate::ffi::tensors::{slice, slice_mut};
+    use crate::model::HeadNorms;
+
     #[test]
     fn exp_is_that_of_the_standard_library() {
         for at in -900..880 {
@@ -144,5 +187,45 @@ mod tests {
             assert!((seen - wanted).abs() <= 3e-7 * wanted, "{x}: {seen} {wanted}");
         }
         assert_eq!(super::exp(f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn rotate_normalises_and_rotates_heads_as_libtorch_does() {
+        check_rotate::<f32>(1e-6);
+        // three roundings to eight bits
+        check_rotate::<bf16>(0.02);
+    }
+
+    /// Rows of three query heads, two keys and two values of 20 dimensions.
+    fn check_rotate<E: Element>(bound: f64) {
+        const N: i64 = 5;
+        const D: i64 = 20;
+        tch::manual_seed(3);
+        let drawn = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        let mut rows = drawn(&[N, 7 * D]).to_kind(E::KIND);
+        let weight = || (drawn(&[D]) * 0.3 + 1.0).to_kind(E::KIND);
+        let norms = HeadNorms { q: weight(), k: weight(), eps: 0.05 };
+        let angles = drawn(&[N, 1, D / 2]);
+        let (cos, sin) = (angles.cos(), angles.sin());
+        let heads = rows.view([N, 7, D]).to_kind(Kind::Float);
+        let turned = norms.apply(&heads.narrow(1, 0, 5), 3);
+        let halves = turned.chunk(2, 2);
+        let wanted = Tensor::cat(
+            &[&halves[0] * &cos - &halves[1] * &sin, &halves[1] * &cos + &halves[0] * &sin],
+            2,
+        );
+        let wanted = Tensor::cat(&[wanted, heads.narrow(1, 5, 2)], 1).view([N, 7 * D]);
+        let weights = HeadNormWeights {
+            q: slice::<E>(&norms.q),
+            k: slice::<E>(&norms.k),
+            q_width: 3 * D as usize,
+            eps: 0.05,
+        };
+        let (width, n_rotated) = (7 * D as usize, 5 * D as usize);
+        let (cos, sin) = (slice::<f32>(&cos), slice::<f32>(&sin));
+        let half = D as usize / 2;
+        rotate(slice_mut::<E>(&mut rows), width, n_rotated, Some(weights), half, cos, sin);
+        let off = (rows.to_kind(Kind::Float) - &wanted).abs() / (wanted.abs() + 1.0);
+        assert!(off.max().double_value(&[]) < bound, "{off}");
     }
 }

@@ -22,7 +22,7 @@ use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
 use crate::ffi::{simd, threads};
-use crate::model::{self, Decoder};
+use crate::model::{self, Decoder, HeadNorms};
 
 pub(crate) use math::{exp, highest};
 
@@ -78,6 +78,7 @@ impl CpuLinear {
 struct CpuLayer {
     input_norm: Tensor,
     qkv: CpuLinear,
+    head_norms: Option<HeadNorms>,
     output: CpuLinear,
     post_norm: Tensor,
     gate_up: CpuLinear,
@@ -98,6 +99,7 @@ impl CpuWeights {
             Ok(CpuLayer {
                 input_norm: layer.input_norm.detach(),
                 qkv: CpuLinear::new(&layer.qkv)?,
+                head_norms: layer.head_norms.as_ref().map(HeadNorms::detach),
                 output: CpuLinear::new(&layer.output)?,
                 post_norm: layer.post_norm.detach(),
                 gate_up: CpuLinear::new(&layer.gate_up)?,
@@ -189,9 +191,16 @@ impl<E: Element> TypedRunner<E> {
         Rotations { cos, sin }
     }
 
-    /// Rotates the queries and keys of `qkv` in place.
-    fn rotate(&self, qkv: &mut [E], rotations: &Rotations) {
+    /// Normalises the queries and keys of `qkv`, where the layer has norms of heads, and rotates
+    /// them, both in place.
+    fn rotate(&self, layer: &CpuLayer, qkv: &mut [E], rotations: &Rotations) {
         let half = self.inv_freq.len();
+        let norms = layer.head_norms.as_ref().map(|norms| math::HeadNormWeights {
+            q: slice::<E>(&norms.q),
+            k: slice::<E>(&norms.k),
+            q_width: self.config.n_heads * self.config.head_dim,
+            eps: norms.eps as f32,
+        });
         let n_rotated = (self.config.n_heads + self.config.n_kv_heads) * self.config.head_dim;
         let width = n_rotated + self.config.n_kv_heads * self.config.head_dim;
         let is_small = qkv.len() < SMALL;
@@ -200,7 +209,7 @@ impl<E: Element> TypedRunner<E> {
         threads::for_each(parts, is_small, |(part, rows)| {
             let from = part * n_rows * half;
             let (cos, sin) = (&rotations.cos[from..], &rotations.sin[from..]);
-            math::rotate(rows, width, n_rotated, half, cos, sin);
+            math::rotate(rows, width, n_rotated, norms, half, cos, sin);
         });
     }
 
@@ -277,8 +286,9 @@ impl<E: Element> RunBatch for TypedRunner<E> {
         let mut normed = self.norm(&x, &self.weights.layers[0].input_norm);
         let n_layers = self.weights.layers.len();
         for at in 0..n_layers {
-            let mut qkv = self.weights.layers[at].qkv.forward(&normed)?;
-            self.rotate(slice_mut(&mut qkv), &rotations);
+            let layer = &self.weights.layers[at];
+            let mut qkv = layer.qkv.forward(&normed)?;
+            self.rotate(layer, slice_mut(&mut qkv), &rotations);
             let qkv = slice::<E>(&qkv);
             self.arena.store(at, qkv, n_heads, &batch.slots);
             let is_last = at + 1 == n_layers;
@@ -298,7 +308,6 @@ impl<E: Element> RunBatch for TypedRunner<E> {
                 out = kept;
                 x = select(&x, self.config.hidden_size, &batch.wanted);
             }
-            let layer = &self.weights.layers[at];
             let more = layer.output.forward(&out)?;
             normed = self.rmsnorm_residual(&mut x, &more, &layer.post_norm);
             let gate_up = layer.gate_up.forward(&normed)?;

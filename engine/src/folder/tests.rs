@@ -130,6 +130,9 @@ fn written_folders_give_the_same_numbers_again() {
         "qwen2: sliding window beyond the layers",
         "llama: base model without prefix, tied",
         "qwen2: added_tokens.json",
+        "qwen2: qwen3 with biases",
+        "llama: mistral",
+        "llama: mistral with a window as long as the context",
     ];
     for name in names {
         let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

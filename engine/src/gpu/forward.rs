@@ -240,7 +240,8 @@ impl GpuRunner {
                 next,
             )?;
             self.product(&layer.qkv, &input, &qkv)?;
-            self.ops.rope_append(&qkv, &positions, &self.inv_freq, &slots, arena)?;
+            let norms = layer.head_norms.as_ref();
+            self.ops.rope_append(&qkv, &positions, &self.inv_freq, &slots, norms, arena)?;
             let attended = self.input(&layer.output, n, self.heads.q_width())?;
             self.attend(&qkv, arena, decoding, prefill, &attended, &layer.output)?;
             self.product(&layer.output, &attended, &added)?;

@@ -18,7 +18,7 @@ use super::source;
 use super::tuning::{PREFETCH_BLOCKS, SKINNY_GEMM_MAX_TOKENS};
 use crate::config::ModelConfig;
 use crate::error::Error;
-use crate::model::Linear;
+use crate::model::{HeadNorms, Linear};
 
 /// See [`Ops`].
 #[derive(Clone)]
@@ -140,10 +140,17 @@ impl<L: Launch> Ops for KernelOps<L> {
         positions: &Tensor,
         inv_freq: &Tensor,
         slots: &Tensor,
+        norms: Option<&HeadNorms>,
         arena: &LayerArena,
     ) -> Result<(), Error> {
         let before = [qkv, positions, inv_freq, slots].map(ArgValue::Tensor);
-        self.launch(&ROPE_APPEND, &[], &[&before[..], &arena_values(arena)].concat())
+        let norm_values = [
+            ArgValue::Optional(norms.map(|norms| &norms.q)),
+            ArgValue::Optional(norms.map(|norms| &norms.k)),
+            ArgValue::F32(norms.map_or(0.0, |norms| norms.eps as f32)),
+        ];
+        let values = [&before[..], &norm_values, &arena_values(arena)].concat();
+        self.launch(&ROPE_APPEND, &[], &values)
     }
 
     fn gather_kv(

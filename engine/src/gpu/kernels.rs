@@ -106,7 +106,7 @@ const BLOCKS: &[super::kernel::Size] =
     &[Is(KvBlocks), Is(KvHeads), Fixed(BLOCK_TOKENS as i64), Is(HeadSize)];
 const SCALES: &[super::kernel::Size] = &[Is(KvBlocks), Is(KvHeads), Fixed(BLOCK_TOKENS as i64)];
 
-/// Rotary embedding of queries and keys, and the storing of keys and values.
+/// Norms of heads and rotary embedding of queries and keys, and the storing of keys and values.
 pub(super) const ROPE_APPEND: Kernel = Kernel {
     name: "rope_append",
     params: &[
@@ -114,6 +114,9 @@ pub(super) const ROPE_APPEND: Kernel = Kernel {
         Tensor("positions", I32, &[Is(Rows)]),
         Tensor("inv_freq", F32, &[Over(HeadSize, 2)]),
         Tensor("slots", I32, &[Is(Rows)]),
+        Optional("q_norm", Bf16, &[Is(HeadSize)]),
+        Optional("k_norm", Bf16, &[Is(HeadSize)]),
+        F32Value("eps"),
         Param::I32(Heads),
         Param::I32(KvHeads),
         Tensor("keys", Kv, BLOCKS),

@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::arena::LayerArena;
 use crate::error::Error;
-use crate::model::Linear;
+use crate::model::{HeadNorms, Linear};
 
 /// Inputs of the next product in its number format, written in place.
 #[derive(Debug)]
@@ -113,15 +113,17 @@ pub(super) trait Ops: Send {
     /// `x` [n, K] bf16 → `out` [n, K], a copy or E4M3 with one scale per row.
     fn quantize(&self, x: &Tensor, out: &Activations) -> Result<(), Error>;
 
-    /// Rotates the queries of `qkv` [n, (Hq + 2·Hkv)·D] bf16 in place and stores rotated keys and
-    /// the values at `slots` `[n]` i32 (block · BLOCK_TOKENS + offset; negative: nowhere).
-    /// `positions` `[n]` i32, `inv_freq` [D/2] f32.
+    /// Normalises each head's queries and keys, where there are `norms`, rotates the queries of
+    /// `qkv` [n, (Hq + 2·Hkv)·D] bf16 in place and stores rotated keys and the values at `slots`
+    /// `[n]` i32 (block · BLOCK_TOKENS + offset; negative: nowhere). `positions` `[n]` i32,
+    /// `inv_freq` [D/2] f32.
     fn rope_append(
         &self,
         qkv: &Tensor,
         positions: &Tensor,
         inv_freq: &Tensor,
         slots: &Tensor,
+        norms: Option<&HeadNorms>,
         arena: &LayerArena,
     ) -> Result<(), Error>;
 

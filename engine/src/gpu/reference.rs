@@ -8,7 +8,7 @@ use super::ops::{Activations, DecodeContexts, Heads, Ops, Prefetch};
 use crate::error::Error;
 use crate::fp8::quantize_tokens;
 use crate::kv::BLOCK_TOKENS;
-use crate::model::Linear;
+use crate::model::{HeadNorms, Linear};
 use crate::sampler::{self, RowSampling};
 
 /// See [`Ops`].
@@ -74,13 +74,15 @@ impl Ops for ReferenceOps {
         positions: &Tensor,
         inv_freq: &Tensor,
         slots: &Tensor,
+        norms: Option<&HeadNorms>,
         arena: &LayerArena,
     ) -> Result<(), Error> {
         let Heads { n_heads, n_kv_heads, head_dim, .. } = self.heads;
         let heads = qkv.f_view([-1, n_heads + 2 * n_kv_heads, head_dim])?;
         let wide = heads.f_to_kind(Kind::Float)?;
         let parts = wide.f_split_with_sizes([n_heads + n_kv_heads, n_kv_heads], 1)?;
-        let rotated = self.rotate(&parts[0], positions, inv_freq)?;
+        let normed = norms.map(|norms| norms.apply(&parts[0], n_heads));
+        let rotated = self.rotate(normed.as_ref().unwrap_or(&parts[0]), positions, inv_freq)?;
         let parts_of_rotated = rotated.f_split_with_sizes([n_heads, n_kv_heads], 1)?;
         let is_real = slots.f_ge(0.0)?;
         // padding keeps its queries

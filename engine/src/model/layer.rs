@@ -15,10 +15,41 @@ use crate::error::Error;
 pub(crate) struct Layer {
     pub(crate) input_norm: Tensor, // [H]
     pub(crate) qkv: Linear,        // [(Hq + 2·Hkv)·D, H]
-    pub(crate) output: Linear,     // [H, Hq·D]
-    pub(crate) post_norm: Tensor,  // [H]
-    pub(crate) gate_up: Linear,    // [2·I, H]
-    pub(crate) down: Linear,       // [H, I]
+    pub(crate) head_norms: Option<HeadNorms>,
+    pub(crate) output: Linear,    // [H, Hq·D]
+    pub(crate) post_norm: Tensor, // [H]
+    pub(crate) gate_up: Linear,   // [2·I, H]
+    pub(crate) down: Linear,      // [H, I]
+}
+
+/// RMSNorms of each head's queries and keys before their rotation.
+#[derive(Debug)]
+pub(crate) struct HeadNorms {
+    pub(crate) q: Tensor, // [D]
+    pub(crate) k: Tensor, // [D]
+    pub(crate) eps: f64,
+}
+
+impl HeadNorms {
+    /// A second handle to the same parameters; no memory is copied.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        Self { q: self.q.shallow_clone(), k: self.k.shallow_clone(), eps: self.eps }
+    }
+
+    /// The same parameters without gradients; no memory is copied.
+    pub(crate) fn detach(&self) -> Self {
+        Self { q: self.q.detach(), k: self.k.detach(), eps: self.eps }
+    }
+
+    /// Normalises the heads of `x` [N, Hq + Hkv, D], of which the first `n_q_heads` are queries.
+    pub(crate) fn apply(&self, x: &Tensor, n_q_heads: i64) -> Tensor {
+        let (n_kv_heads, head_dim) = (x.size()[1] - n_q_heads, x.size()[2]);
+        let (q, k) = (
+            self.q.expand([n_q_heads, head_dim], false),
+            self.k.expand([n_kv_heads, head_dim], false),
+        );
+        rms_norm(x, &Tensor::cat(&[q, k], 0), self.eps) // weight [Hq + Hkv, D]
+    }
 }
 
 impl Layer {
@@ -27,6 +58,7 @@ impl Layer {
         Self {
             input_norm: self.input_norm.shallow_clone(),
             qkv: self.qkv.shallow_clone(),
+            head_norms: self.head_norms.as_ref().map(HeadNorms::shallow_clone),
             output: self.output.shallow_clone(),
             post_norm: self.post_norm.shallow_clone(),
             gate_up: self.gate_up.shallow_clone(),
@@ -51,7 +83,9 @@ impl Layer {
         let qkv = self.qkv.forward(&normed)?;
         let qkv = qkv.view([-1, n_q_heads + 2 * n_kv_heads, head_dim]); // [N, Hq + 2·Hkv, D]
         let parts = qkv.split_with_sizes([n_q_heads + n_kv_heads, n_kv_heads], 1);
-        let rotated = rotation.apply(&parts[0]).split_with_sizes([n_q_heads, n_kv_heads], 1);
+        let normed = self.head_norms.as_ref().map(|norms| norms.apply(&parts[0], n_q_heads));
+        let rotated = rotation.apply(normed.as_ref().unwrap_or(&parts[0]));
+        let rotated = rotated.split_with_sizes([n_q_heads, n_kv_heads], 1);
         let attended = attend.attend(layer_idx, &rotated[0], &rotated[1], &parts[1]); // [N, Hq·D]
         let x = x + self.output.forward(&attended)?;
 
@@ -63,12 +97,12 @@ impl Layer {
     }
 }
 
-/// x / sqrt(mean(x²) + eps) · weight, the mean in at least f32 (Zhang and Sennrich, arXiv
-/// 1910.07467).
+/// x / sqrt(mean(x²) + eps) · weight over the last dimension, the mean in at least f32 (Zhang and
+/// Sennrich, arXiv 1910.07467).
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     let kind = x.kind();
     let wide = if kind == Kind::Double { Kind::Double } else { Kind::Float };
     let x_wide = x.to_kind(wide);
-    let scale = (x_wide.square().mean_dim([-1i64].as_slice(), true, wide) + eps).rsqrt(); // [N, 1]
+    let scale = (x_wide.square().mean_dim([-1i64].as_slice(), true, wide) + eps).rsqrt(); // [.., 1]
     (x_wide * scale).to_kind(kind) * weight.to_kind(kind)
 }

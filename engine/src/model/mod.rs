@@ -14,8 +14,9 @@ mod params;
 mod rope;
 mod source;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use decoder::Decoder;
+pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;
 pub use source::Precision;

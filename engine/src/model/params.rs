@@ -7,7 +7,7 @@ use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
 use super::decoder::Decoder;
-use super::layer::Layer;
+use super::layer::{HeadNorms, Layer};
 use super::linear::{Linear, SCALE};
 use super::rope::Rope;
 use super::source::{
@@ -18,6 +18,10 @@ use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::fp8::{self, Quantized};
 use crate::weights::{Checkpoint, WeightMap};
+
+/// Names of the weights of a layer's head norms.
+const Q_NORM: &str = "self_attn.q_norm.weight";
+const K_NORM: &str = "self_attn.k_norm.weight";
 
 impl Decoder {
     /// Builds the model from a checkpoint's tensors, on `device` and in `precision`: matrices are
@@ -118,6 +122,7 @@ impl Decoder {
             let (q, k, v) = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj");
             let (gate, up) = ("mlp.gate_proj", "mlp.up_proj");
             let width = config.intermediate_size;
+            let head_norm = |name: &str| source.plain(&at(name), &[config.head_dim]);
             layers.push(Layer {
                 input_norm: source.plain(&at("input_layernorm.weight"), &[hidden])?,
                 qkv: linear(
@@ -125,6 +130,14 @@ impl Decoder {
                     hidden,
                     config.attention_bias,
                 )?,
+                head_norms: match config.family.head_norms {
+                    true => Some(HeadNorms {
+                        q: head_norm(Q_NORM)?,
+                        k: head_norm(K_NORM)?,
+                        eps: config.rms_norm_eps,
+                    }),
+                    false => None,
+                },
                 output: linear(&[("self_attn.o_proj", hidden)], q_rows, config.has_output_bias())?,
                 post_norm: source.plain(&at("post_attention_layernorm.weight"), &[hidden])?,
                 gate_up: linear(&[(gate, width), (up, width)], hidden, false)?,
@@ -169,6 +182,9 @@ impl Decoder {
             let at = |rest: &str| format!("model.layers.{layer_idx}.{rest}");
             named.push((at("input_layernorm.weight"), &layer.input_norm));
             push(&mut named, at("self_attn.qkv_proj"), &layer.qkv);
+            if let Some(HeadNorms { q, k, .. }) = &layer.head_norms {
+                named.extend([(at(Q_NORM), q), (at(K_NORM), k)]);
+            }
             push(&mut named, at("self_attn.o_proj"), &layer.output);
             named.push((at("post_attention_layernorm.weight"), &layer.post_norm));
             push(&mut named, at("mlp.gate_up_proj"), &layer.gate_up);

@@ -1,27 +1,93 @@
-//! The decoder against itself: round trips, gradients, FP8 against plain matrices.
+//! The decoder against itself: round trips, gradients, FP8 against plain matrices. Its gradients
+//! also against torch's, recorded in `tests/golden/gradients.json` by `make_gradients.py`.
 
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
 use super::{Decoder, Linear, Precision};
 use crate::config::ModelConfig;
-use crate::config::examples::tiny;
+use crate::config::examples::{tiny, tiny_qwen3};
+use crate::folder;
+use crate::golden;
+
+/// A random model whose norms differ from 1 and from dimension to dimension.
+pub(crate) fn with_uneven_norms(config: &ModelConfig, seed: u64, kind: Kind) -> Decoder {
+    let model = Decoder::random(config, Seed(seed), Device::Cpu, kind);
+    let _guard = tch::no_grad_guard();
+    for (at, (name, mut weight)) in model.named_parameters().into_iter().enumerate() {
+        if name.ends_with("norm.weight") {
+            let steps = Tensor::arange(weight.size()[0], (Kind::Double, Device::Cpu));
+            weight.copy_(&((steps + at as i64).sin() * 0.4 + 1.0));
+        }
+    }
+    model
+}
 
 #[test]
 fn decoder_to_weights_and_from_weights_are_inverse() {
-    let model = Decoder::random(&tiny(), Seed(1), Device::Cpu, Kind::Float);
-    let weights = model.to_weights(Kind::Float);
-    assert!(weights.contains_key("model.layers.1.self_attn.k_proj.bias"));
-    let checkpoint = weights.into();
-    let again = Decoder::from_weights(&tiny(), &checkpoint, Device::Cpu, Kind::Float).unwrap();
-    for ((name, a), (_, b)) in model.named_parameters().iter().zip(again.named_parameters()) {
-        assert!(a.equal(&b), "{name}");
+    let of_family = [
+        (tiny(), "model.layers.1.self_attn.k_proj.bias"),
+        (tiny_qwen3(), "model.layers.1.self_attn.k_norm.weight"),
+    ];
+    for (config, of_its_own) in of_family {
+        let model = with_uneven_norms(&config, 1, Kind::Float);
+        let weights = model.to_weights(Kind::Float);
+        assert!(weights.contains_key(of_its_own));
+        let checkpoint = weights.into();
+        let again = Decoder::from_weights(&config, &checkpoint, Device::Cpu, Kind::Float).unwrap();
+        let parameters = model.named_parameters();
+        assert_eq!(parameters.len(), again.named_parameters().len());
+        for ((name, a), (_, b)) in parameters.iter().zip(again.named_parameters()) {
+            assert!(a.equal(&b), "{name}");
+        }
+    }
+}
+
+#[test]
+fn decoder_gradients_are_those_of_transformers() {
+    let golden = golden::read("gradients.json");
+    for (name, golden) in golden["models"].as_object().unwrap() {
+        let files = folder::open(&golden::path("models").join(name)).unwrap();
+        let model = files.decoder(Device::Cpu, Kind::Float).unwrap();
+        model.set_requires_grad(true);
+        let number = |value: &serde_json::Value| value.as_f64().unwrap();
+        let mut losses = Vec::new();
+        for row in golden["rows"].as_array().unwrap() {
+            let ids: Vec<i64> = golden::ids(row).into_iter().map(i64::from).collect();
+            let ids = Tensor::from_slice(&ids).unsqueeze(0);
+            let n = ids.size()[1];
+            let hidden = model.hidden(&ids.narrow(1, 0, n - 1), Kind::Float).unwrap();
+            let logits = model.logits(&hidden.squeeze_dim(0)).unwrap(); // [n - 1, V]
+            let logprobs = logits.log_softmax(-1, Kind::Float);
+            let targets = ids.narrow(1, 1, n - 1).view([-1, 1]);
+            losses.push(-logprobs.gather(1, &targets, false).sum(Kind::Float));
+        }
+        let n_targets = number(&golden["n_targets"]);
+        let loss = losses.into_iter().reduce(|a, b| a + b).unwrap() / n_targets;
+        let (seen, wanted) = (loss.double_value(&[]), number(&golden["loss"]));
+        assert!((seen - wanted).abs() < 1e-5 * wanted, "{name}: loss {seen}, wanted {wanted}");
+        loss.backward();
+        let parameters = model.named_parameters();
+        let wanted = golden["gradient_norms"].as_object().unwrap();
+        assert_eq!(parameters.len(), wanted.len());
+        for (parameter, tensor) in parameters {
+            let seen = tensor.grad().norm().double_value(&[]);
+            let wanted = number(&wanted[&parameter]);
+            let off = (seen - wanted).abs();
+            assert!(off < 1e-5 * wanted, "{name} {parameter}: {seen}, wanted {wanted}");
+        }
     }
 }
 
 #[test]
 fn decoder_gradients_match_finite_differences_for_every_parameter() {
-    let model = Decoder::random(&tiny(), Seed(2), Device::Cpu, Kind::Double);
+    for config in [tiny(), ModelConfig { tie_word_embeddings: true, ..tiny_qwen3() }] {
+        check_gradients(&config);
+    }
+}
+
+fn check_gradients(config: &ModelConfig) {
+    let model = with_uneven_norms(config, 2, Kind::Double);
     model.set_requires_grad(true);
     let ids = Tensor::from_slice(&[1i64, 5, 7, 3, 2, 9]).view([2, 3]);
     let loss =

@@ -6,6 +6,7 @@
 //!
 //! Format: versions 2 and 3, little-endian, as described in ggml's `docs/gguf.md`.
 
+use crate::config::layer_parts::{LAYER_PARTS, PartKind};
 use crate::error::Error;
 use crate::weights::dequant::dequantize;
 
@@ -52,19 +53,12 @@ pub(crate) fn hf_name(gguf_name: &str) -> Option<String> {
     let (layer, rest) = gguf_name.strip_prefix("blk.")?.split_once('.')?;
     let layer: usize = layer.parse().ok()?;
     let (part, kind) = rest.split_once('.')?;
-    let module = match part {
-        "attn_norm" if kind == "weight" => "input_layernorm",
-        "ffn_norm" if kind == "weight" => "post_attention_layernorm",
-        "attn_q" => "self_attn.q_proj",
-        "attn_k" => "self_attn.k_proj",
-        "attn_v" => "self_attn.v_proj",
-        "attn_output" => "self_attn.o_proj",
-        "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" => "mlp.up_proj",
-        "ffn_down" => "mlp.down_proj",
-        _ => return None,
+    let part = LAYER_PARTS.iter().find(|known| known.gguf_name == part)?;
+    let is_known = match part.kind {
+        PartKind::Norm => kind == "weight",
+        PartKind::Matrix => matches!(kind, "weight" | "bias"),
     };
-    matches!(kind, "weight" | "bias").then(|| format!("model.layers.{layer}.{module}.{kind}"))
+    is_known.then(|| format!("model.layers.{layer}.{}.{kind}", part.name))
 }
 
 /// Undoes llama.cpp's row order of a query or key projection (or its bias, with `cols` = 1).

@@ -12,6 +12,7 @@ use crate::gpu::cascade::{BUNDLE_ROWS, CascadePlan};
 use crate::gpu::ops::{Activations, CascadeBundles, DecodeContexts, Heads, Ops};
 use crate::gpu::tuning::n_splits;
 use crate::kv::BLOCK_TOKENS;
+use crate::model::HeadNorms;
 
 /// Number of rows that are compared with the reference, which computes one row at a time.
 const COMPARED_ROWS: i64 = 4;
@@ -77,6 +78,15 @@ impl AttentionBench<'_, '_> {
             .map(|pair| config.rope_theta.powf(-2.0 * pair as f64 / heads.head_dim as f64) as f32)
             .collect();
         let inv_freq = self.to_device(Tensor::f_from_slice(&inv_freq)?)?;
+        let norms = match config.family.head_norms {
+            true => Some(HeadNorms {
+                q: self.stage.bf16(&[heads.head_dim])?,
+                k: self.stage.bf16(&[heads.head_dim])?,
+                eps: config.rms_norm_eps,
+            }),
+            false => None,
+        };
+        let norms = norms.as_ref();
         for start in 0..BLOCK {
             let slots: Vec<i32> =
                 (0..n_blocks).map(|block| (block * BLOCK + start) as i32).collect();
@@ -86,7 +96,7 @@ impl AttentionBench<'_, '_> {
             let slots = self.i32s(&slots)?;
             let positions = self.i32s(&positions)?;
             for (ops, arena) in self.ops.iter().zip(&self.arenas) {
-                ops.rope_append(&qkv.copy(), &positions, &inv_freq, &slots, arena)?;
+                ops.rope_append(&qkv.copy(), &positions, &inv_freq, &slots, norms, arena)?;
             }
         }
         let [seen, wanted] = [self.stored(0)?, self.stored(1)?];
@@ -98,7 +108,7 @@ impl AttentionBench<'_, '_> {
         let bytes = 4 * (n * heads.qkv_width()) as usize;
         let ([kernels, _], arena) = (self.ops, &self.arenas[1]);
         self.stage.add("rope_append", n as usize, compared, bytes, 0.0, &|| {
-            kernels.rope_append(&self.qkv, &positions, &inv_freq, &slots, arena)
+            kernels.rope_append(&self.qkv, &positions, &inv_freq, &slots, norms, arena)
         })
     }
 

@@ -10,34 +10,35 @@ use crate::gpu::cascade::BUNDLE_ROWS;
 use crate::gpu::emulator;
 use crate::gpu::ops::{Activations, CascadeBundles, DecodeContexts, Heads, Ops};
 use crate::gpu::reference::ReferenceOps;
+use crate::model::HeadNorms;
 
 const N_BLOCKS: usize = 12;
 
 #[test]
 fn attention_is_the_reference_with_bf16_kv() {
-    check(HEADS, KvKind::Bf16, false, 21);
+    check(HEADS, KvKind::Bf16, false, false, 21);
 }
 
 #[test]
 fn attention_is_the_reference_with_fp8_kv() {
-    check(HEADS, KvKind::Fp8, true, 22);
+    check(HEADS, KvKind::Fp8, false, true, 22);
 }
 
 #[test]
-fn attention_is_the_reference_with_one_and_two_tiles_of_heads_of_all_sizes() {
+fn attention_is_the_reference_with_normalised_heads_of_all_sizes_in_one_and_two_tiles() {
     // loads from a few bytes to several of 16 bytes
     let shapes = [(5, 1, 128), (14, 2, 64), (12, 1, 32), (9, 1, 256)];
     for (seed, (n_heads, n_kv_heads, head_dim)) in (23..).zip(shapes) {
         // the scale of a model with a factor of its own, as YaRN has
         let scale = 0.8 / (head_dim as f64).sqrt();
         let heads = Heads { n_heads, n_kv_heads, head_dim, scale };
-        check(heads, KvKind::Bf16, true, seed);
-        check(heads, KvKind::Fp8, false, seed);
+        check(heads, KvKind::Bf16, true, true, seed);
+        check(heads, KvKind::Fp8, true, false, seed);
     }
 }
 
 /// Stores keys and values of a few tokens, with padding between them, then attends to them.
-fn check(heads: Heads, kv: KvKind, backwards: bool, seed: u64) {
+fn check(heads: Heads, kv: KvKind, has_norms: bool, backwards: bool, seed: u64) {
     let draw = &RandomTensors::new(seed);
     let (kernels, reference): (&dyn Ops, &dyn Ops) =
         (&emulator::kernels(heads, kv, backwards), &ReferenceOps { heads });
@@ -68,9 +69,13 @@ fn check(heads: Heads, kv: KvKind, backwards: bool, seed: u64) {
         (0..n_tokens as i32).map(|slot| if slot % 7 == 3 { -1 } else { slot }).collect();
     let positions: Vec<i32> = (0..n_tokens).map(|at| (at * at) as i32).collect();
     let (slots, positions) = (Tensor::from_slice(&slots), Tensor::from_slice(&positions));
+    let norms = has_norms.then(|| {
+        let weight = || bf16(&(draw.randn(&[head_dim]) * 0.3 + 1.0));
+        HeadNorms { q: weight(), k: weight(), eps: 0.02 }
+    });
     let copies = [qkv.copy(), qkv.copy()];
     for ((ops, copy), arena) in [kernels, reference].iter().zip(&copies).zip(&arenas) {
-        ops.rope_append(copy, &positions, &inv_freq, &slots, arena).unwrap();
+        ops.rope_append(copy, &positions, &inv_freq, &slots, norms.as_ref(), arena).unwrap();
     }
     let queries = |qkv: &Tensor| Activations::Plain(qkv.narrow(1, 0, heads.q_width()).contiguous());
     check_close(&queries(&copies[0]), &queries(&copies[1]), "rotated queries");

@@ -50,7 +50,10 @@ impl GgufFile {
         set("num_hidden_layers", json!(self.required_u64(arch, "block_count")?));
         set("num_attention_heads", json!(n_heads));
         set("num_key_value_heads", json!(n_kv_heads));
-        if let Some(head_dim) = self.optional_u64(arch, "attention.key_length")? {
+        let head_dim = self.head_dim(arch)?;
+        let has_key = self.optional_u64(arch, "attention.key_length")?.is_some();
+        // llama.cpp's default follows from the hidden size, transformers' of some families does not
+        if has_key || family.default_head_dim.is_some() {
             set("head_dim", json!(head_dim));
         }
         set("hidden_act", json!(family.activation));
@@ -61,7 +64,6 @@ impl GgufFile {
         let rope_theta = self.optional_f64(&format!("{arch}.rope.freq_base"))?;
         let rope_theta = rope_theta.unwrap_or(DEFAULT_ROPE_THETA);
         set("rope_theta", json!(rope_theta));
-        let head_dim = self.head_dim(arch)?;
         if let Some(scaling) = self.rope_scaling(arch, rope_theta, head_dim)? {
             set("rope_scaling", scaling);
         }

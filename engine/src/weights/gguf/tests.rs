@@ -259,6 +259,14 @@ fn hf_config_of_a_llama() {
 }
 
 #[test]
+fn hf_config_of_a_qwen3_has_the_width_of_its_heads() {
+    let given = model("qwen3").u32("qwen3.attention.key_length", 16).open().hf_config().unwrap();
+    assert_eq!((&given["model_type"], &given["head_dim"]), (&"qwen3".into(), &16.into()));
+    // as llama.cpp has it, not the default of transformers
+    assert_eq!(model("qwen3").open().hf_config().unwrap()["head_dim"], 4);
+}
+
+#[test]
 fn hf_config_of_a_qwen2_with_its_own_output_head() {
     let writer = model("qwen2")
         .u32("qwen2.attention.key_length", 4)
@@ -333,7 +341,8 @@ fn hf_config_recovers_llama3_scaling() {
 fn hf_config_names_the_key_that_is_missing_or_unsupported() {
     let cases = [
         (GgufWriter::default(), "general.architecture is missing"),
-        (model("gemma2"), "architecture gemma2 is not known"),
+        (model("gemma2"), "architecture gemma2 is not known (wanted qwen2, qwen3 or llama)"),
+        (model("qwen3moe"), "architecture qwen3moe is not known"),
         (
             GgufWriter::default().str("general.architecture", "llama"),
             "llama.embedding_length is missing",
@@ -360,6 +369,9 @@ fn hf_name_maps_llama_cpp_names() {
         ("blk.0.attn_q.weight", Some("model.layers.0.self_attn.q_proj.weight")),
         ("blk.0.attn_k.bias", Some("model.layers.0.self_attn.k_proj.bias")),
         ("blk.0.attn_v.bias", Some("model.layers.0.self_attn.v_proj.bias")),
+        ("blk.0.attn_q_norm.weight", Some("model.layers.0.self_attn.q_norm.weight")),
+        ("blk.1.attn_k_norm.weight", Some("model.layers.1.self_attn.k_norm.weight")),
+        ("blk.1.attn_k_norm.bias", None),
         ("blk.0.attn_output.weight", Some("model.layers.0.self_attn.o_proj.weight")),
         ("blk.0.ffn_gate.weight", Some("model.layers.0.mlp.gate_proj.weight")),
         ("blk.0.ffn_up.weight", Some("model.layers.0.mlp.up_proj.weight")),
