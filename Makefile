@@ -15,7 +15,7 @@ ifndef LIBTORCH
 setup: .venv/libtorch
 .venv/libtorch:
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	.venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check $(TORCH)
 	ln -sfn "$$(cd .venv && ls -d lib/python3*/site-packages/torch)" .venv/libtorch
 endif
 

@@ -120,11 +120,10 @@ impl DType {
     }
 }
 
-/// Whether libtorch finds a CUDA device. Loads libtorch's CUDA library first, because libtorch
-/// keeps the answer of the first query for the life of the process.
+/// Whether libtorch finds a CUDA device. Where there is a driver, loads libtorch's CUDA library
+/// first, because libtorch keeps the answer of the first query for the life of the process.
 pub fn cuda_available() -> bool {
-    ffi::load_libtorch_cuda();
-    Cuda::is_available()
+    ffi::has_cuda_driver() && ffi::load_libtorch_cuda() && Cuda::is_available()
 }
 
 /// Usable memory of a device, in bytes: the machine's total memory, or a GPU's free memory.
