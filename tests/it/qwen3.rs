@@ -50,13 +50,13 @@ fn quantize_keeps_the_norms_of_heads() {
 
 #[test]
 fn qwen3_with_experts_is_refused_in_one_line() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy_files(&golden::path("models/tiny-qwen3"), dir.path());
     edit_json(&dir.path().join("config.json"), |config| {
         config["model_type"] = "qwen3_moe".into();
         config["architectures"] = serde_json::json!(["Qwen3MoeForCausalLM"]);
     });
-    let output = arg(&dir.path().join("out"));
+    let output = arg(&output.path().join("out"));
     let error = refuse(&["quantize", "--model", &arg(dir.path()), "--output", &output]);
     let wanted = "model_type `qwen3_moe` (wanted qwen2, qwen3, llama or mistral) is not supported";
     assert!(error.contains(wanted) && error.trim().lines().count() == 1, "{error}");

@@ -152,7 +152,9 @@ fn bpe(file: &GgufFile, tokens: &[String], ignore_merges: bool) -> Result<BPE, S
         }
         merges.push((left.to_owned(), right.to_owned()));
     }
-    let vocab: Vocab = tokens.iter().zip(0..).map(|(token, id)| (token.clone(), id)).collect();
+    // llama.cpp names the rows that fill up the embeddings; they have no text
+    let named = tokens.iter().zip(0..).filter(|(token, id)| **token != format!("[PAD{id}]"));
+    let vocab: Vocab = named.map(|(token, id)| (token.clone(), id)).collect();
     let builder = BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(ignore_merges);
     builder.build().map_err(|error| error.to_string())
 }

@@ -97,7 +97,7 @@ fn check_batches(kv: KvKind, ops: impl Fn() -> Box<dyn Ops>) {
             Tensor::cat(&[whole.narrow(0, 0, 20), rest.narrow(0, 0, 9)], 0),
             Tensor::cat(&[fork, whole.narrow(0, 20, 17), rest.narrow(0, 9, 1)], 0),
         ];
-        // the plain decoder rounds to bf16 in more places, above all heads that have norms; FP8 keys
+        // the plain decoder rounds to bf16 in more places, above all normalised heads; FP8 keys
         // and values add roundings
         let bound = match kv {
             KvKind::Fp8 => 0.08,
