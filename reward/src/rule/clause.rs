@@ -76,6 +76,17 @@ pub(super) fn is_telling(between: &str) -> bool {
     between.len() <= MAX_WORD && words(between).all(|(_, word)| VERBS.contains(&word))
 }
 
+/// Whether a text, in lower case, between the word "answer" and a number only says that the number
+/// is not the answer.
+pub(super) fn is_denying(between: &str) -> bool {
+    let denies = |word: &str| {
+        matches!(word, "not" | "never" | "cannot") || word.ends_with("n't") || word.ends_with("n’t")
+    };
+    between.len() <= MAX_WORD
+        && words(between).any(|(_, word)| denies(word))
+        && words(between).all(|(_, word)| denies(word) || VERBS.contains(&word))
+}
+
 /// Whether a word may stand between two guesses in a sentence.
 pub(super) fn is_link(word: &str) -> bool {
     is_offer(word) || LINKING.contains(&word)

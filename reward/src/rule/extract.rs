@@ -205,7 +205,8 @@ fn last_said(answers: &AnswerText<'_>, phrase: &str, verb: &str) -> Option<Candi
         let to = from + space + 4;
         let formula = within(answers.formulas(), from, to).next().cloned();
         let number = || plain::candidates(text, from, to).next();
-        formula.or_else(|| Some(joined(text, number()?)))
+        let found = formula.or_else(|| Some(joined(text, number()?)))?;
+        Some(unless_denied(answers, at, found))
     });
     candidates.max_by_key(|found| found.end)
 }
@@ -229,9 +230,18 @@ fn answer_after(answers: &AnswerText<'_>, phrase: &str) -> Option<Candidate> {
             None => number(at, near),
         };
         let number = number.map(|found| joined(text, found));
-        [formula, number].into_iter().flatten().max_by_key(|found| found.end)
+        let found = [formula, number].into_iter().flatten().max_by_key(|found| found.end)?;
+        Some(unless_denied(answers, at, found))
     });
     candidates.max_by_key(|found| found.end)
+}
+
+/// The candidate behind the word "answer", with a "not" if the text only denies it: nobody can
+/// read that, and it equals no number.
+fn unless_denied(answers: &AnswerText<'_>, at: usize, found: Candidate) -> Candidate {
+    let is_denied = at <= found.start && clause::is_denying(&answers.lower[at..found.start]);
+    let text = if is_denied { format!("not {}", found.text) } else { found.text };
+    Candidate { text, ..found }
 }
 
 /// Where the clause starts that explains the answer which follows the word "answer" at once.

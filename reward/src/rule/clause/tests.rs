@@ -84,6 +84,11 @@ fn guesses_are_no_explanations() {
             ("42", "The answer is not 42."),
             ("42", "The answer is not 42, because x = 43."),
             ("42", "It is not 42."),
+            ("42", "The answer isn't 42."),
+            ("42", "The answer cannot be 42."),
+            ("42", "The answer is not equal to 42."),
+            ("42", "The answer is not $42$."),
+            ("42", "The final answer isn't 42."),
             ("Death", "The answer is Death by chocolate."),
             ("yes", "The answer is yes or no, because 5 > 3."),
             ("yes", "The answer is yes, because 5 > 3. No, 5 < 3."),
@@ -91,6 +96,11 @@ fn guesses_are_no_explanations() {
         false,
     );
     // the number that is not taken back
-    check(&[("42", "The answer is 42, not 43.")], true);
+    let not_denied = [
+        ("42", "The answer is 42, not 43."),
+        ("42", "The answer is not obvious, but it is 42."),
+        ("42", "The answer is not 43, it is x = 42."),
+    ];
+    check(&not_denied, true);
     check(&[("43", "The answer is 42, because x = 43.")], false);
 }
