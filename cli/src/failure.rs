@@ -106,7 +106,7 @@ fn is_users_rollout(error: &joust_rollout::Error) -> bool {
 fn is_users_reward(error: &joust_reward::Error) -> bool {
     use joust_reward::Error;
     match error {
-        Error::Engine(error) => is_users_engine(error),
+        Error::Engine(error) | Error::Model { source: error, .. } => is_users_engine(error),
         Error::Schema(error) => is_users_schema(error),
         Error::Config(_) | Error::Group { .. } => true,
         _ => false,

@@ -1,5 +1,5 @@
-//! Circuit breaker: keeps calls away from a server that keeps failing. A pure state machine; the
-//! caller has the clock.
+//! Circuit breaker: keeps calls away from a server that keeps failing, and tells which servers have
+//! just failed. A pure state machine; the caller has the clock.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// calls in three has by chance.
 const MAX_FAILURES: u32 = 10;
 
-/// Length of the first rest; it doubles with each further failure.
+/// Length of the first rest, and of the first suspicion; it doubles with each further failure.
 const FIRST_REST: Duration = Duration::from_secs(1);
 
 /// Maximum length of a rest.
@@ -20,6 +20,10 @@ pub(super) struct Breaker {
     /// End of the rest; then one call is sent as a trial.
     rests_until: Duration,
     is_on_trial: bool,
+    /// Number of consecutive suspicions.
+    suspicions: u32,
+    /// End of the last one: until then other servers are preferred.
+    suspected_until: Duration,
 }
 
 impl Breaker {
@@ -31,6 +35,11 @@ impl Breaker {
     /// Whether the server rests after failures.
     pub(super) fn rests(&self, now: Duration) -> bool {
         self.failures >= MAX_FAILURES && now < self.rests_until
+    }
+
+    /// Whether the server has just failed, so that another one is preferred.
+    pub(super) fn is_suspected(&self, now: Duration) -> bool {
+        now < self.suspected_until
     }
 
     /// End of the rest: time from which a call may be sent again.
@@ -51,14 +60,18 @@ impl Breaker {
     /// Records that a call failed by the server's fault, which was `sent` at that time. A call that
     /// was sent before the rest is no trial, whenever it fails.
     pub(super) fn record_failure(&mut self, sent: Duration, now: Duration) {
+        // calls of a burst are one sign
+        if sent >= self.suspected_until {
+            self.suspected_until = now + doubled(self.suspicions);
+            self.suspicions = self.suspicions.saturating_add(1);
+        }
         if self.is_stale(sent) {
             return;
         }
         self.failures = self.failures.saturating_add(1);
         self.is_on_trial = false;
         if self.failures >= MAX_FAILURES {
-            let doublings = (self.failures - MAX_FAILURES).min(16);
-            self.rests_until = now + (FIRST_REST * (1 << doublings)).min(MAX_REST);
+            self.rests_until = now + doubled(self.failures - MAX_FAILURES);
         }
     }
 
@@ -71,6 +84,11 @@ impl Breaker {
     fn is_stale(&self, sent: Duration) -> bool {
         self.failures >= MAX_FAILURES && sent < self.rests_until
     }
+}
+
+/// Length of a rest, or of a suspicion, after this number of earlier ones.
+fn doubled(n_before: u32) -> Duration {
+    (FIRST_REST * (1 << n_before.min(16))).min(MAX_REST)
 }
 
 #[cfg(test)]
@@ -129,6 +147,21 @@ mod tests {
         // an answer of an old call is one, too
         breaker.record_answer();
         assert!(breaker.allows(until + ms(3)));
+    }
+
+    #[test]
+    fn breaker_suspects_a_server_that_has_just_failed_for_twice_as_long_each_time() {
+        let second = Duration::from_secs;
+        let mut breaker = Breaker::default();
+        assert!(!breaker.is_suspected(second(0)));
+        // two calls of one burst
+        breaker.record_failure(second(5), second(6));
+        breaker.record_failure(second(5), second(6));
+        assert!(breaker.is_suspected(second(6)) && !breaker.is_suspected(second(7)));
+        breaker.record_failure(second(7), second(7));
+        assert!(breaker.is_suspected(second(8)) && !breaker.is_suspected(second(9)));
+        breaker.record_answer();
+        assert!(!breaker.is_suspected(second(8)));
     }
 
     #[test]

@@ -8,8 +8,7 @@ use super::breaker::MAX_REST;
 
 /// Maximum time from one sign of an outage to the next call for which it is the same outage: while
 /// calls wait, a server is tried after each rest, or after the minute that `Retry-After` may ask
-/// for. In a longer time nobody looked, and the servers
-/// may have been up.
+/// for. In a longer time nobody looked, and the servers may have been up.
 const MAX_UNWATCHED: Duration = MAX_REST.saturating_mul(4);
 
 /// State of the outage.

@@ -1,6 +1,6 @@
 //! Choice of the server for the next call: of the servers that are healthy, have room and are
-//! within their rate, the one with the fewest slots in use. A pure state machine; the caller has
-//! the clock.
+//! within their rate, the one with the fewest slots in use, and one that has just failed only
+//! after the others. A pure state machine; the caller has the clock.
 //!
 //! It does not know what a call asks.
 
@@ -82,7 +82,11 @@ impl ServerPool {
             server.breaker.allows(now) && has_room(server) && server.pace.ready_at() <= now
         };
         let free = open().filter(|(_, server)| can_take(server));
-        if let Some((idx, _)) = free.min_by_key(|(_, server)| server.n_slots) {
+        // an idle server may be dead: without this it would get each call first
+        let preference = |(_, server): &(usize, &PooledServer)| {
+            (server.breaker.is_suspected(now), server.n_slots)
+        };
+        if let Some((idx, _)) = free.min_by_key(preference) {
             let server = &mut self.servers[idx];
             server.n_slots += n_slots;
             server.breaker.record_sent();
@@ -173,6 +177,31 @@ mod tests {
         assert_eq!(choose(&mut pool, NOW), SlotChoice::Wait(Some(until)));
         assert_eq!(choose(&mut pool, until), SlotChoice::Send(0), "one call is the trial");
         assert_eq!(choose(&mut pool, until), SlotChoice::Wait(None));
+    }
+
+    #[test]
+    fn pool_prefers_servers_that_have_not_just_failed() {
+        let mut pool = ServerPool::new(2, 2, 0);
+        // one call at a time: the first server is as idle as the second
+        assert_eq!(choose(&mut pool, NOW), SlotChoice::Send(0));
+        pool.end_call(sent(0, NOW), CallEnd::Failed, NOW);
+        for _ in 0..3 {
+            assert_eq!(choose(&mut pool, NOW), SlotChoice::Send(1));
+            pool.end_call(sent(1, NOW), CallEnd::Answered, NOW);
+        }
+        // it is used where the others have no room
+        let chosen = [(); 3].map(|()| choose(&mut pool, NOW));
+        assert_eq!(chosen, [SlotChoice::Send(1), SlotChoice::Send(1), SlotChoice::Send(0)]);
+        for server in [0, 1, 1] {
+            pool.end_call(sent(server, NOW), CallEnd::GivenUp, NOW);
+        }
+        // a second later it is tried again, and then left alone for twice as long
+        let later = NOW + Duration::from_secs(1);
+        assert_eq!(choose(&mut pool, later), SlotChoice::Send(0));
+        pool.end_call(sent(0, later), CallEnd::Failed, later);
+        assert_eq!(choose(&mut pool, later + Duration::from_secs(1)), SlotChoice::Send(1));
+        pool.release(1, 1);
+        assert_eq!(choose(&mut pool, later + Duration::from_secs(2)), SlotChoice::Send(0));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use joust_schema::ids::PromptId;
+use joust_schema::ids::{Member, PromptId};
 use joust_schema::parquet;
 use joust_schema::table::Table;
 use joust_schema::tables::{Completion, Match, Reward, Vote};
@@ -61,11 +61,25 @@ fn completion_rows(group: &GroupRequest, result: &GroupResult) -> impl Iterator<
         finish_reason: None,
         completion_tokens: None,
         answer: group.reference.clone(),
-        correct: group
-            .reference
-            .as_ref()
-            .map(|known| rule::is_correct(prompt::answer(&group.question, completion), known)),
+        correct: is_correct(group, result, row.member, completion),
     })
+}
+
+/// Whether a completion has the known answer, if there is one: as the rule found that scored it, or
+/// compared now.
+fn is_correct(
+    group: &GroupRequest,
+    result: &GroupResult,
+    member: Member,
+    completion: &str,
+) -> Option<bool> {
+    match result.correctness.get(member.idx()) {
+        Some(found) => Some(found.is_correct()),
+        None => {
+            let answer = || prompt::answer(&group.question, completion);
+            group.reference.as_ref().map(|known| rule::is_correct(answer(), known))
+        }
+    }
 }
 
 /// Writes `matches.parquet` and `votes.parquet` into `dir`.
@@ -89,3 +103,6 @@ fn write_table<'a, T: Table + 'a>(
     let n_rows = parquet::write(&dir.join(&file), rows)?;
     Ok((file, T::NAME, n_rows))
 }
+
+#[cfg(test)]
+mod tests;

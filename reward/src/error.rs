@@ -18,6 +18,14 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// The judge's model or its tokenizer cannot be loaded.
+    #[error("{key}: {source}")]
+    Model {
+        /// The config key that names its place.
+        key: &'static str,
+        /// The reason.
+        source: joust_engine::Error,
+    },
     /// The judge's model or its tokenizer failed.
     #[error("judge: {0}")]
     Engine(#[from] joust_engine::Error),

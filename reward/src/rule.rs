@@ -11,6 +11,7 @@
 
 mod answer;
 mod candidate;
+mod clause;
 mod commands;
 mod compare;
 mod complex;
@@ -25,6 +26,7 @@ mod longer;
 mod number;
 mod parse;
 mod plain;
+mod same_value;
 mod signs;
 mod spans;
 mod spelling;
@@ -128,6 +130,7 @@ impl<'a> SaidAnswer<'a> {
         }
         match self.last_words() {
             Some((_, words)) if words.is_same(&normal) => Correctness::Correct,
+            Some((words, _)) if is_unexplained(words, &normal) => Correctness::Correct,
             _ if self.is_choice(&known) => Correctness::Correct,
             _ if normal.is_words() && by_value == Correctness::NoAnswer => Correctness::Wrong,
             _ => by_value,
@@ -171,6 +174,11 @@ impl<'a> SaidAnswer<'a> {
             None => Correctness::NotUnderstood,
         }
     }
+}
+
+/// Whether words are the known answer and an explanation: `Paris, since it is the capital`.
+fn is_unexplained(words: &str, known: &NormalText) -> bool {
+    clause::unexplained(words).is_some_and(|answer| NormalText::of(answer).is_same(known))
 }
 
 /// The answer in a known answer: data sets have it behind `####`, in a box, or as a formula.

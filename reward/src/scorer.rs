@@ -19,7 +19,8 @@ use crate::judge::{
     CacheStats, CachedJudge, ChatId, ChatOutcome, ChatRequest, EngineJudge, HttpJudge, Judge,
     JudgeError, JudgeServers, ReplayJudge, RuleJudge,
 };
-use crate::{prompt, rule};
+use crate::prompt;
+use crate::rule::{self, Correctness};
 
 /// A judge with its open groups, or a rule.
 pub struct Scorer {
@@ -43,6 +44,9 @@ impl Scorer {
         let problems = config.validate();
         if !problems.is_empty() {
             return Err(Error::Config(problems.join("; ")));
+        }
+        if config.kind != RewardKind::Correct {
+            check_path(&config.judge.kind)?;
         }
         let judge: Option<Box<dyn Judge>> = match (config.kind, &config.judge.kind) {
             (RewardKind::Correct, _) => None,
@@ -252,16 +256,40 @@ impl Scorer {
     }
 }
 
+/// Refuses a judge whose files are not there, by the key that names them.
+fn check_path(kind: &JudgeKind) -> Result<(), Error> {
+    let (key, path, wanted) = match kind {
+        JudgeKind::Engine(engine) => {
+            ("model", Some(&engine.model), "a model folder (Hugging Face) or a GGUF file")
+        }
+        JudgeKind::Http(http) => ("tokenizer", http.tokenizer.as_ref(), "a model folder"),
+        JudgeKind::Replay(replay) => ("dump", Some(&replay.dump), "the folder of a dump"),
+        JudgeKind::Rule => return Ok(()),
+    };
+    match path {
+        Some(path) if !path.exists() => Err(Error::Config(format!(
+            "reward.judge.{key}: {} does not exist; set the key to the path of {wanted}",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Reward 1 for a correct completion and 0 for another; no reward without a known answer.
 fn score_by_rule(request: &GroupRequest) -> GroupResult {
-    let row = |(idx, completion): (usize, &String)| {
-        let answer = prompt::answer(&request.question, completion);
-        let correct = request.reference.as_ref().map(|known| rule::is_correct(answer, known));
+    let compare = |known: &String| {
+        let answers =
+            request.completions.iter().map(|text| prompt::answer(&request.question, text));
+        answers.map(|answer| rule::correctness(answer, known)).collect()
+    };
+    let correctness: Vec<Correctness> = request.reference.as_ref().map_or(Vec::new(), compare);
+    let row = |member: usize| {
+        let found = correctness.get(member);
         Reward {
             group_id: request.group_id.clone(),
-            member: Member(idx as u32),
-            status: if correct.is_some() { Status::Scored } else { Status::JudgeFailed },
-            reward: correct.map(|correct| if correct { 1.0 } else { 0.0 }),
+            member: Member(member as u32),
+            status: if found.is_some() { Status::Scored } else { Status::JudgeFailed },
+            reward: found.map(|found| if found.is_correct() { 1.0 } else { 0.0 }),
             win_rate: None,
             rating: None,
             rating_stderr: None,
@@ -273,12 +301,13 @@ fn score_by_rule(request: &GroupRequest) -> GroupResult {
     };
     GroupResult {
         group_id: request.group_id.clone(),
-        rewards: request.completions.iter().enumerate().map(row).collect(),
+        rewards: (0..request.completions.len()).map(row).collect(),
         matches: Vec::new(),
         votes: Vec::new(),
         winner: None,
         position_bias: None,
         position_bias_stderr: None,
         is_refused: request.reference.is_none(),
+        correctness,
     }
 }

@@ -52,6 +52,15 @@ impl InputPath {
         Self { key, path: path.to_owned(), kind: InputKind::Dump }
     }
 
+    /// What the path should lead to.
+    fn wanted(&self) -> &'static str {
+        match self.kind {
+            InputKind::File => "a file",
+            InputKind::Model => "a model folder (Hugging Face) or a GGUF file",
+            InputKind::Dump => "the folder of a dump",
+        }
+    }
+
     /// The files that are read, in a fixed order.
     ///
     /// # Errors
@@ -85,8 +94,17 @@ impl InputPath {
     /// and 64 KiB in every 16 MiB, which every change of a model's weights changes.
     ///
     /// # Errors
-    /// [`Error::Schema`] for a file that cannot be read; [`Error::Input`] for a pipe or a device.
+    /// [`Error::Schema`] for a file that cannot be read; [`Error::Input`] for a path that does not
+    /// exist, a pipe or a device.
     pub(crate) fn digest(&self) -> Result<String, Error> {
+        if !self.path.exists() {
+            return Err(Error::input(format!(
+                "{}: {} does not exist; set the key to the path of {}",
+                self.key,
+                self.path.display(),
+                self.wanted()
+            )));
+        }
         let mut whole = blake3::Hasher::new();
         for file in self.files()? {
             // a run reads its files again, here and where it is resumed

@@ -2,6 +2,9 @@
 //!
 //! Knows no protocol.
 
+#[cfg(test)]
+pub(crate) mod fixture;
+
 use joust_schema::ids::GroupId;
 use joust_schema::prompt::Prompt;
 use joust_schema::seed::Seed;

@@ -3,7 +3,7 @@
 mod auth;
 mod chat;
 mod encoding;
-mod fixture;
+pub(crate) mod fixture;
 mod flight;
 mod jobs;
 mod limits;

@@ -53,7 +53,8 @@ wanted = {
         "group_id member status reward win_rate rating rating_stderr wins losses rank advantage",
     "matches":
         "step group_id match_id round member_a member_b votes_a votes_b votes_invalid "
-        "decided_early winner a_first_votes_a a_first_votes_b position_bias position_bias_stderr",
+        "decided_early winner a_first_votes_a a_first_votes_b position_bias position_bias_stderr "
+        "copies_a copies_b",
     "votes":
         "match_id vote attempt a_shown_first verdict text prompt_tokens cached_prompt_tokens "
         "completion_tokens latency_ms seed judge cut_off",

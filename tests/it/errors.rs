@@ -37,7 +37,10 @@ fn configs_are_refused_by_key_and_file() {
             &["reward.tournament.kind is \"swis\"", "did you mean \"swiss\"?"],
         ),
         ("[run\n", &["bad.toml"]),
-        ("[policy]\npath = \"no/such/model\"", &["no/such/model"]),
+        (
+            "[policy]\npath = \"no/such/model\"",
+            &["policy.path: no/such/model does not exist", "model folder"],
+        ),
     ];
     for (text, wanted) in cases {
         check(&["train", QUICKSTART, &bad(text), &output_dir], wanted);
@@ -142,6 +145,34 @@ fn broken_model_files_are_refused_by_name() {
     std::fs::create_dir(&empty).unwrap();
     generate(&arg(&empty), &["no model in this folder; wanted config.json or a .gguf file"]);
     generate("no/such/model", &["no/such/model"]);
+}
+
+#[test]
+fn missing_judges_are_refused_by_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let groups = file(dir.path(), "g.jsonl", "{\"prompt\":\"a\",\"completions\":[\"b\"]}");
+    let out = arg(&dir.path().join("out"));
+    let empty = arg(dir.path());
+    let engine = |model: &str| format!("[reward.judge]\nkind = \"engine\"\nmodel = {model:?}\n");
+    let cases: [(String, &[&str]); 4] = [
+        (engine("no/such"), &["reward.judge.model: no/such does not exist", "GGUF file"]),
+        (engine(&empty), &["reward.judge.model: ", "no model in this folder"]),
+        (
+            "[reward.judge]\nkind = \"replay\"\ndump = \"no/such\"\n".to_owned(),
+            &["reward.judge.dump: no/such does not exist", "folder of a dump"],
+        ),
+        (
+            "[reward.judge]\nkind = \"http\"\nurls = [\"http://127.0.0.1:9/v1\"]\n\
+             model = \"rrm\"\ntokenizer = \"no/such\"\n"
+                .to_owned(),
+            &["reward.judge.tokenizer: no/such does not exist", "model folder"],
+        ),
+    ];
+    for (text, wanted) in cases {
+        let config = file(dir.path(), "judge.toml", &text);
+        check(&["serve", &config, "serve.port=0"], wanted);
+        check(&["score", &config, "--input", &groups, "--output", &out], wanted);
+    }
 }
 
 #[test]

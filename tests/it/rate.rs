@@ -121,6 +121,57 @@ fn rate_of_a_dump_gives_the_ratings_of_the_dump() {
 }
 
 #[test]
+fn rate_of_a_dump_counts_members_with_equal_completions_as_the_dump_does() {
+    let dir = tempfile::tempdir().unwrap();
+    // of the nine members, four, two and two are one player each
+    let texts = ["4", "5", "4", "6", "4", "5", "it is 4", "6", "4"];
+    let lines: Vec<String> = (0..3)
+        .map(|n| json!({"prompt": format!("p{n}"), "completions": texts, "answer": "4"}))
+        .map(|line| line.to_string())
+        .collect();
+    let input = file(dir.path(), "groups.jsonl", &lines.join("\n"));
+    let config = arg(&root().join("configs/quickstart.toml"));
+    for method in ["bradley_terry", "elo", "win_rate"] {
+        let output = arg(&dir.path().join(method));
+        let key = format!("reward.rating.method={method}");
+        let rule = "reward.judge.kind=rule";
+        succeed(&["score", &config, "--input", &input, "--output", &output, rule, &key]);
+        let rewards = format!("{output}/rewards.parquet");
+        let dumped = json_lines(&succeed(&["dump", "show", &rewards, "--rows", "0", "--json"]));
+        let matches = format!("{output}/matches.parquet");
+        let method = method.replace('_', "-");
+        let (rated, _) = rate(&["--input", &matches, "--method", &method]);
+        // the first member of each player
+        assert_eq!((rated.len(), dumped.len()), (12, 27), "{method}");
+        for rated in &rated {
+            let same = |row: &&Value| {
+                row["group_id"] == rated["group_id"] && row["member"] == rated["member"]
+            };
+            let dumped = dumped.iter().find(same).unwrap();
+            // the order of the votes under Elo is drawn
+            if method != "elo" {
+                let (seen, wanted) = (number(rated, "win_rate"), number(dumped, "win_rate"));
+                assert!((seen - wanted).abs() < 1e-9, "{method}: {seen}, dump {wanted}");
+                assert_eq!(rated["rank"], dumped["rank"], "{method}");
+            }
+        }
+        // the mean over all members is a half
+        let mean = |group: &Value| {
+            let of_group = rated.iter().filter(|row| row["group_id"] == *group);
+            let weight = |row: &Value| {
+                let member = row["member"].as_u64().unwrap() as usize;
+                texts.iter().filter(|text| **text == texts[member]).count() as f64
+            };
+            of_group.map(|row| weight(row) * number(row, "win_rate")).sum::<f64>() / 9.0
+        };
+        if method != "win-rate" {
+            let half = mean(&rated[0]["group_id"]);
+            assert!((half - 0.5).abs() < 1e-9, "{method}: {half}");
+        }
+    }
+}
+
+#[test]
 fn rate_without_the_order_of_presentation_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let input = file(dir.path(), "matches.jsonl", MATCHES);

@@ -279,6 +279,8 @@ fn match_row(pair_idx: usize, votes: &BTreeMap<VotePosition, Vote>) -> Match {
         a_first_votes_b: Some(count_first(false)),
         position_bias: None,
         position_bias_stderr: None,
+        copies_a: Some(1),
+        copies_b: Some(1),
     }
 }
 

@@ -1,7 +1,8 @@
 //! `joust rate`: recorded matches in, ratings out.
 //!
-//! A dump's own matches give the ratings of the dump: they hold the votes by presentation order and
-//! the position bias that the ratings were fitted with.
+//! A dump's own matches give the ratings and win rates of the dump: they hold the votes by
+//! presentation order, the position bias that the ratings were fitted with, and the number of
+//! members with equal completions, which play as one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,9 @@ use joust_reward::rating::bradley_terry::{
     bradley_terry_with_bias,
 };
 use joust_reward::rating::elo::{EloConfig, elo};
-use joust_reward::rating::{ELO_SCALE, GroupVotes, MatchVotes, VoteCounts, elo_number, win_rate};
+use joust_reward::rating::{
+    ELO_SCALE, GroupVotes, MatchVotes, VoteCounts, elo_number, expected_win_rate, win_rate,
+};
 use joust_schema::rows::{Place, Row};
 use joust_schema::seed::Seed;
 use serde::Serialize;
@@ -27,7 +30,9 @@ pub(crate) struct RateArgs {
     /// JSON Lines, a JSON array or Parquet with `group_id`, `member_a`, `member_b`, `votes_a`,
     /// `votes_b`, one row per match. The presentation order is known with `a_shown_first`, if a row
     /// has the votes of one order, or with `a_first_votes_a` and `a_first_votes_b`, the votes of
-    /// the order with `member_a` first, as in the `matches.parquet` of a dump.
+    /// the order with `member_a` first, as in the `matches.parquet` of a dump. `copies_a` and
+    /// `copies_b` are the members of the group with the completion of `member_a` and `member_b`,
+    /// which count in win rates and ranks; 1 each if left out.
     #[arg(long)]
     input: PathBuf,
     /// Rating method.
@@ -93,6 +98,8 @@ struct RecordedMatch {
     /// Log-odds by which the judge prefers the answer shown first.
     position_bias: Option<f64>,
     position_bias_stderr: Option<f64>,
+    /// Number of members of the group with the completion of `member_a`, and of `member_b`.
+    copies: [u32; 2],
 }
 
 #[derive(Serialize)]
@@ -194,6 +201,9 @@ impl RecordedMatch {
             let of_order = of_order.filter(|&of_order| of_order > all)?;
             Some(format!("{name} is {of_order}, wanted at most {all_name}, {all}"))
         });
+        if self.copies.contains(&0) {
+            return Some("copies_a or copies_b is 0, wanted at least 1".to_owned());
+        }
         let bias = [self.position_bias, self.position_bias_stderr];
         let is_wrong = |value: f64| !value.is_finite();
         too_many.or_else(|| {
@@ -237,7 +247,7 @@ fn settings(args: &RateArgs) -> anyhow::Result<(BradleyTerryConfig, EloConfig)> 
 }
 
 fn read_matches(path: &Path) -> anyhow::Result<Vec<(Place, RecordedMatch)>> {
-    const COLUMNS: [&str; 10] = [
+    const COLUMNS: [&str; 12] = [
         "group_id",
         "member_a",
         "member_b",
@@ -248,6 +258,8 @@ fn read_matches(path: &Path) -> anyhow::Result<Vec<(Place, RecordedMatch)>> {
         "a_first_votes_b",
         "position_bias",
         "position_bias_stderr",
+        "copies_a",
+        "copies_b",
     ];
     let matches = data_rows::read_all(path, &COLUMNS, |row| {
         let row_match = RecordedMatch {
@@ -261,6 +273,10 @@ fn read_matches(path: &Path) -> anyhow::Result<Vec<(Place, RecordedMatch)>> {
             a_first_votes_b: row.optional("a_first_votes_b")?,
             position_bias: row.optional("position_bias")?,
             position_bias_stderr: row.optional("position_bias_stderr")?,
+            copies: [
+                row.optional("copies_a")?.unwrap_or(1),
+                row.optional("copies_b")?.unwrap_or(1),
+            ],
         };
         Ok((row.place(), row_match))
     })?;
@@ -291,6 +307,8 @@ struct GroupMatches<'a> {
     matches: Vec<MatchVotes>,
     /// Number of valid votes per member.
     n_votes: Vec<u64>,
+    /// Per member: number of members with its completion; 0 without a valid vote.
+    n_rated: Vec<u32>,
     /// Whether the presentation order of all votes is known.
     knows_order: bool,
     /// The position bias in the rows, if all have the same.
@@ -315,11 +333,18 @@ impl<'a> GroupMatches<'a> {
                 n_votes[member] += votes.votes_a() + votes.votes_b();
             }
         }
+        let mut n_rated = vec![0; members.len()];
+        for row in rows {
+            for (name, copies) in [&row.member_a, &row.member_b].into_iter().zip(row.copies) {
+                let member = idx_of(name);
+                n_rated[member] = if n_votes[member] > 0 { copies } else { 0 };
+            }
+        }
         let knows_order = rows.iter().all(|row| row.votes().1);
         let mut biases = rows.iter().map(RecordedMatch::recorded_bias);
         let first = biases.next().flatten();
         let recorded_bias = first.filter(|_| knows_order && biases.all(|bias| bias == first));
-        Self { members, matches, n_votes, knows_order, recorded_bias }
+        Self { members, matches, n_votes, n_rated, knows_order, recorded_bias }
     }
 
     fn win_rates(&self) -> Vec<MemberRating> {
@@ -332,10 +357,11 @@ impl<'a> GroupMatches<'a> {
         let theta = |member: usize| fit.ratings[member].theta;
         let beats = |a: usize, b: usize| 1.0 / (1.0 + (theta(b) - theta(a)).exp());
         let to_elo = ELO_SCALE / std::f64::consts::LN_10;
+        let win_rates = expected_win_rate(&self.n_rated, &beats);
         let rating = |member: usize| MemberRating {
             rating: Some(elo_number(theta(member))),
             stderr: Some(fit.ratings[member].stderr * to_elo),
-            win_rate: self.mean_win_chance(&beats, member),
+            win_rate: win_rates[member],
         };
         (0..self.members.len()).map(rating).collect()
     }
@@ -347,20 +373,13 @@ impl<'a> GroupMatches<'a> {
         let numbers = elo(&keys, &self.matches, config, seed);
         let beats =
             |a: usize, b: usize| 1.0 / (1.0 + 10f64.powf((numbers[b] - numbers[a]) / ELO_SCALE));
+        let win_rates = expected_win_rate(&self.n_rated, &beats);
         let rating = |member: usize| MemberRating {
             rating: Some(numbers[member]),
             stderr: None,
-            win_rate: self.mean_win_chance(&beats, member),
+            win_rate: win_rates[member],
         };
         (0..self.members.len()).map(rating).collect()
-    }
-
-    /// Mean probability that a member wins against the other members with votes.
-    fn mean_win_chance(&self, beats: &dyn Fn(usize, usize) -> f64, member: usize) -> Option<f64> {
-        let others = 0..self.members.len();
-        let others = others.filter(|&other| other != member && self.n_votes[other] > 0);
-        let chances: Vec<f64> = others.map(|other| beats(member, other)).collect();
-        (!chances.is_empty()).then(|| chances.iter().sum::<f64>() / chances.len() as f64)
     }
 
     /// The output lines of the members, ranked by rating or else by win rate.
@@ -371,8 +390,15 @@ impl<'a> GroupMatches<'a> {
             }
         }
         let value = |rating: &MemberRating| rating.rating.or(rating.win_rate);
-        let values: Vec<f64> = ratings.iter().filter_map(value).collect();
-        let rank = |value: f64| values.iter().filter(|&&other| other > value + 1e-9).count() + 1;
+        let values: Vec<(f64, u32)> = ratings
+            .iter()
+            .zip(&self.n_rated)
+            .filter_map(|(rating, &n_rated)| Some((value(rating)?, n_rated)))
+            .collect();
+        let rank = |value: f64| {
+            let better = values.iter().filter(|(other, _)| *other > value + 1e-9);
+            better.map(|(_, n_rated)| *n_rated as usize).sum::<usize>() + 1
+        };
         let line = |(member, rating): (&&RecordedId, &MemberRating)| RatingLine {
             group_id: group_id.clone(),
             member: (*member).clone(),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use joust_reward::rule::{self, Correctness};
-use joust_reward::{GroupRequest, RewardKind, VoteTally, dump, prompt};
+use joust_reward::rule::Correctness;
+use joust_reward::{GroupRequest, RewardKind, VoteTally, dump};
 use joust_schema::ids::GroupId;
 use joust_schema::prompt::Completion;
 use joust_schema::rows::{MESSAGES, Row, VERL_COLUMN};
@@ -74,7 +74,9 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     output::json_lines(Some(&path), &lines)?;
     let n_votes: usize = results.iter().map(|result| result.votes.len()).sum();
     let n_missing = lines.iter().flat_map(|line| &line.rewards).filter(|r| r.is_none()).count();
-    let n_unread = if is_correct { n_not_understood(&groups) } else { 0 };
+    // of those that the rule scored
+    let compared = results.iter().flat_map(|result| &result.correctness);
+    let n_unread = compared.filter(|found| **found == Correctness::NotUnderstood).count();
     if n_unread > 0 {
         output::note(format!(
             "{n_unread} completions count as wrong because their answer, or the known one, was not \
@@ -100,19 +102,6 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         output::line(warning);
     }
     refuse_no_votes(&tally)
-}
-
-/// Number of completions that the rule cannot compare with the known answer.
-fn n_not_understood(groups: &[GroupRequest]) -> usize {
-    let of_group = |group: &GroupRequest| {
-        let known = group.reference.as_deref()?;
-        let is_unread = |text: &&String| {
-            let answer = prompt::answer(&group.question, text);
-            rule::correctness(answer, known) == Correctness::NotUnderstood
-        };
-        Some(group.completions.iter().filter(is_unread).count())
-    };
-    groups.iter().filter_map(of_group).sum()
 }
 
 /// Reads groups to be scored.

@@ -173,5 +173,7 @@ fn match_row(
         // known once the group is rated
         position_bias: None,
         position_bias_stderr: None,
+        copies_a: Some(players.n_members(state.players.a) as i32),
+        copies_b: Some(players.n_members(state.players.b) as i32),
     }
 }

@@ -65,6 +65,7 @@ impl JudgedGroup {
             position_bias: measured.map(|bias| bias.logits),
             position_bias_stderr: measured.map(|bias| bias.stderr),
             is_refused,
+            correctness: Vec::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ pub(super) struct Players {
     /// Per player: a hash of its answer, which keys its draws.
     keys: Vec<u64>,
     first_members: Vec<Member>,
+    n_members: Vec<usize>,
     player_of_member: Vec<PlayerIdx>,
 }
 
@@ -31,19 +32,22 @@ impl Players {
         let mut known: BTreeMap<&str, PlayerIdx> = BTreeMap::new();
         let mut answers = Vec::new();
         let mut first_members = Vec::new();
+        let mut n_members = Vec::new();
         let mut player_of_member = Vec::with_capacity(completions.len());
         for (member, completion) in completions.iter().enumerate() {
             let answer = answer(question, completion);
             let player = *known.entry(answer).or_insert_with(|| {
                 answers.push(answer.to_owned());
                 first_members.push(Member(member as u32));
+                n_members.push(0);
                 PlayerIdx(answers.len() - 1)
             });
+            n_members[player.0] += 1;
             player_of_member.push(player);
         }
         let key = |answer: &String| Seed::new(0).child_str("player", answer).0;
         let keys = answers.iter().map(key).collect();
-        Self { answers, keys, first_members, player_of_member }
+        Self { answers, keys, first_members, n_members, player_of_member }
     }
 
     /// Number of players.
@@ -68,6 +72,11 @@ impl Players {
     /// The first member with the player's answer.
     pub(super) fn first_member(&self, player: PlayerIdx) -> Member {
         self.first_members[player.0]
+    }
+
+    /// Number of members with the player's answer.
+    pub(super) fn n_members(&self, player: PlayerIdx) -> usize {
+        self.n_members[player.0]
     }
 
     /// Per member: its player.

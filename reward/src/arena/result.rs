@@ -5,6 +5,7 @@
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::{Match, Reward, Status, Vote};
 
+use crate::rule::Correctness;
 use crate::tally::{VoteTally, why_no_reply};
 
 /// A scored group: rows of the `rewards`, `matches` and `votes` tables.
@@ -29,6 +30,10 @@ pub struct GroupResult {
     /// True if the judge refused every vote, and would refuse it again.
     #[serde(default)]
     pub is_refused: bool,
+    /// What the rule found out about each member, if it gave the rewards. It is not written:
+    /// whoever needs it later compares again.
+    #[serde(skip)]
+    pub correctness: Vec<Correctness>,
 }
 
 impl GroupResult {

@@ -12,7 +12,7 @@ use joust_schema::tables::{Reward, Status};
 use crate::config::{RatingMethod, RewardConfig, RewardKind};
 use crate::rating::bradley_terry::BradleyTerry;
 use crate::rating::elo::elo;
-use crate::rating::{ELO_SCALE, GroupVotes, MatchVotes, elo_number, win_rate};
+use crate::rating::{ELO_SCALE, GroupVotes, MatchVotes, elo_number, expected_win_rate, win_rate};
 
 /// The votes of a finished tournament, by slot.
 pub(super) struct Standing {
@@ -90,27 +90,11 @@ pub(super) fn rewards(
     for &slot in &standing.slot_of_member {
         n_scored[slot] += u32::from(status(slot) == Status::Scored);
     }
-    let expected = |slot: usize| -> Option<f64> {
-        if all_equal {
-            return Some(0.5);
-        }
-        let Some(beats) = &rated.beats else {
-            return rated.share[slot];
-        };
-        // summed in slot order, which does not depend on the order of the members
-        let (mut sum, mut n_others) = (0.0, 0);
-        for (other, &n_members) in n_scored.iter().enumerate() {
-            let (n, chance) = match other == slot {
-                true => (n_members.saturating_sub(1), 0.5),
-                false if n_members == 0 => continue,
-                false => (n_members, beats(slot, other)),
-            };
-            sum += f64::from(n) * chance;
-            n_others += n;
-        }
-        (n_others > 0).then(|| sum / f64::from(n_others))
+    let expected: Vec<Option<f64>> = match &rated.beats {
+        _ if all_equal => vec![Some(0.5)],
+        Some(beats) => expected_win_rate(&n_scored, beats),
+        None => rated.share.clone(),
     };
-    let expected: Vec<Option<f64>> = (0..n_slots).map(expected).collect();
     let mut rows: Vec<Reward> = (0..n_members)
         .map(|member| {
             let slot = standing.slot_of_member[member];

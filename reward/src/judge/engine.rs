@@ -77,9 +77,11 @@ impl EngineJudge {
     /// Loads the judge's model.
     ///
     /// # Errors
-    /// [`Error::Engine`] for wrong files; [`Error::Config`] if the model has no chat template.
+    /// [`Error::Model`] for wrong files; [`Error::Config`] if the model has no chat template.
     pub fn open(model: &EngineJudgeConfig, config: &JudgeConfig) -> Result<Self, Error> {
-        let engine = Engine::open(&model.model, &model.engine)?;
+        let key = "reward.judge.model";
+        let engine = Engine::open(&model.model, &model.engine)
+            .map_err(|source| Error::Model { key, source })?;
         let name = model.model.file_stem().unwrap_or_default().to_string_lossy();
         Self::new(engine, &name, config)
     }

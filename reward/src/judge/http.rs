@@ -62,7 +62,7 @@ impl HttpJudge {
     ///
     /// # Errors
     /// [`Error::Config`] if no thread or client can be made, the variable of a key is not set, or
-    /// a server is the wrong one; [`Error::Engine`] for a tokenizer that cannot be read.
+    /// a server is the wrong one; [`Error::Model`] for a tokenizer that cannot be read.
     pub fn open(http: &HttpJudgeConfig, config: &JudgeConfig) -> Result<Self, Error> {
         let bad = |error: &dyn std::fmt::Display| Error::Config(format!("judge.urls: {error}"));
         let runtime = tokio::runtime::Builder::new_multi_thread()

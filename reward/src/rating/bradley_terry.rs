@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::posterior::{BiasTerm, Posterior};
 use super::scale::sigmoid;
 use super::votes::{GroupVotes, MatchVotes};
+use super::win_rate::expected_win_rate;
 
 /// Prior standard deviation of the position bias, in logits.
 ///
@@ -203,22 +204,14 @@ fn strengths(
     let per_bias = slopes.curvature.solve(&slopes.mixed);
     let level_per_bias = mean(&per_bias);
     let variances = slopes.curvature.centred_variances();
+    let win_rates = expected_win_rate(&vec![1; group.n], &|a, b| sigmoid(thetas[a] - thetas[b]));
     let strength = |player: usize| {
         let with_bias = (per_bias[player] - level_per_bias) * bias.stderr;
         Strength {
             theta: thetas[player],
             stderr: (variances[player] + with_bias * with_bias).sqrt(),
-            win_rate: expected_win_rate(&thetas, player),
+            win_rate: win_rates[player].unwrap_or(0.5),
         }
     };
     (0..group.n).map(strength).collect()
-}
-
-/// Mean over the other players of sigmoid(theta_player - theta_other); 0.5 without other players.
-fn expected_win_rate(thetas: &[f64], player: usize) -> f64 {
-    if thetas.len() < 2 {
-        return 0.5;
-    }
-    let wins = thetas.iter().enumerate().filter(|&(other, _)| other != player);
-    wins.map(|(_, theta)| sigmoid(thetas[player] - theta)).sum::<f64>() / (thetas.len() - 1) as f64
 }

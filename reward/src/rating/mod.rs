@@ -16,7 +16,7 @@ mod win_rate;
 
 pub use scale::{ELO_CENTRE, ELO_SCALE, elo_number};
 pub use votes::{GroupVotes, MatchVotes, VoteCounts};
-pub use win_rate::win_rate;
+pub use win_rate::{expected_win_rate, win_rate};
 
 #[cfg(test)]
 mod tests;

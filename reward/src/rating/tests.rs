@@ -405,3 +405,19 @@ proptest! {
         prop_assert!((numbers.iter().sum::<f64>() - 1000.0 * n as f64).abs() < 1e-6);
     }
 }
+
+#[test]
+fn expected_win_rate_counts_members_and_not_players() {
+    let beats = |a: usize, b: usize| [[0.5, 0.8, 0.9], [0.2, 0.5, 0.6], [0.1, 0.4, 0.5]][a][b];
+    let close = |seen: Vec<Option<f64>>, wanted: [Option<f64>; 3]| {
+        for (seen, wanted) in seen.into_iter().zip(wanted) {
+            assert_eq!(seen.is_some(), wanted.is_some());
+            assert!((seen.unwrap_or(0.0) - wanted.unwrap_or(0.0)).abs() < 1e-12, "{seen:?}");
+        }
+    };
+    close(expected_win_rate(&[1, 1, 1], &beats), [Some(0.85), Some(0.4), Some(0.25)]);
+    // two members are the same player, and a third of the group has no rating
+    let of_two = [(0.5 + 0.8) / 2.0, (0.2 + 0.2) / 2.0, (2.0 * 0.1 + 0.4) / 3.0];
+    close(expected_win_rate(&[2, 1, 0], &beats), of_two.map(Some));
+    close(expected_win_rate(&[1, 0, 0], &beats), [None, Some(0.2), Some(0.1)]);
+}

@@ -15,6 +15,7 @@ pub(super) enum MathAnswer {
     Tuple(Vec<MathAnswer>),
     /// An interval. `(1, 2)` is read as one, and stands for a point too.
     Interval(Box<Interval>),
+    /// Sets of numbers, or inequalities of one symbol: `x < -2 or x > 2`.
     Union(Vec<MathAnswer>),
     Intersection(Box<MathAnswer>, Box<MathAnswer>),
     Difference(Box<MathAnswer>, Box<MathAnswer>),
@@ -113,6 +114,36 @@ impl MathAnswer {
     pub(super) fn is_equation(&self) -> bool {
         matches!(self, Self::Relation(_, relations)
             if relations.iter().all(|r| matches!(r, Relation::Equal | Relation::In)))
+    }
+
+    /// Whether it is an inequality, or several, between numbers and one symbol.
+    pub(super) fn is_bound(&self) -> bool {
+        let Self::Relation(sides, relations) = self else { return false };
+        let is_side = |side: &MathAnswer| {
+            let value = side.value();
+            value.is_some_and(|value| matches!(value, Expr::Symbol(_)) || value.float().is_some())
+        };
+        let is_inequality =
+            |relation: &Relation| !matches!(relation, Relation::Equal | Relation::In);
+        self.bound_symbol().is_some()
+            && sides.iter().all(is_side)
+            && relations.iter().all(is_inequality)
+    }
+
+    /// The one symbol that inequalities, or a union of them, bound.
+    pub(super) fn bound_symbol(&self) -> Option<&str> {
+        match self {
+            Self::Relation(sides, _) => {
+                let mut names = sides.iter().filter_map(|side| match side.value() {
+                    Some(Expr::Symbol(name)) => Some(name.as_str()),
+                    _ => None,
+                });
+                let first = names.next()?;
+                names.all(|name| name == first).then_some(first)
+            }
+            Self::Union(parts) => parts.first()?.bound_symbol(),
+            _ => None,
+        }
     }
 
     /// Whether it gives a quantity its value: `x = 5`.

@@ -29,6 +29,13 @@ pub(super) fn same(gold: &MathAnswer, answer: &MathAnswer) -> Option<bool> {
     if gold == answer {
         return Some(true);
     }
+    let is_union = |answer: &MathAnswer| matches!(answer, MathAnswer::Union(_));
+    if (is_union(&gold) || is_union(&answer))
+        && let (Some(a), Some(b)) = (gold.bound_symbol(), answer.bound_symbol())
+        && a != b
+    {
+        return Some(false);
+    }
     // what is counted matters where both say it
     if let (MathAnswer::Quantity(_, a), MathAnswer::Quantity(_, b)) = (&gold, &answer)
         && !is_same_thing(a, b)
@@ -166,6 +173,13 @@ fn same_collections(gold: &MathAnswer, answer: &MathAnswer) -> Option<bool> {
     }
     if !gold.is_collection() || !answer.is_collection() {
         return Some(false);
+    }
+    // inequalities may be listed by commas
+    if let (MathAnswer::Union(parts), MathAnswer::Set(list))
+    | (MathAnswer::Set(list), MathAnswer::Union(parts)) = (gold, answer)
+        && list.iter().chain(parts).all(MathAnswer::is_bound)
+    {
+        return same_sets(parts, list);
     }
     Some(Spans::of(gold)?.same(&Spans::of(answer)?))
 }

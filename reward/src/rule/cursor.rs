@@ -91,7 +91,7 @@ impl<'a> Cursor<'a> {
                     return has_comma || (!matches && *open != '{');
                 }
                 Token::Close(_) => depth -= 1,
-                Token::Comma | Token::Semicolon if depth == 1 => has_comma = true,
+                Token::Comma | Token::Semicolon | Token::Or if depth == 1 => has_comma = true,
                 _ => {}
             }
         }
@@ -135,7 +135,9 @@ impl<'a> Cursor<'a> {
         }
         let ends = matches!(
             self.peek(),
-            None | Some(Token::Comma | Token::Semicolon | Token::Close(_) | Token::Relation(_))
+            None | Some(
+                Token::Comma | Token::Semicolon | Token::Or | Token::Close(_) | Token::Relation(_)
+            )
         );
         if !ends {
             self.at = start;

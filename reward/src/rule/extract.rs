@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 
 use super::candidate::{Candidate, floor};
 use super::listing::joined;
-use super::plain;
+use super::{clause, plain};
 
 /// What a text has as its final answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +181,12 @@ fn tagged(text: &str) -> Option<Boxed> {
     let content = text[open..close].trim().trim_matches(['*', '`']);
     // a sentence has its answer where a text has it
     let is_text = content.contains([':', '$', '\n']) || content.contains(" is ");
-    let content = match is_text.then(|| final_answer(content)) {
+    let text = match (is_text, clause::has_reason(content)) {
+        (true, _) => Some(final_answer(content)),
+        (false, true) => Some(final_answer(&format!("answer: {content}"))),
+        (false, false) => None,
+    };
+    let content = match text {
         Some(FinalAnswer::Found(answer)) => answer,
         _ => content.to_owned(),
     };
@@ -200,7 +205,8 @@ fn last_said(answers: &AnswerText<'_>, phrase: &str, verb: &str) -> Option<Candi
         let to = from + space + 4;
         let formula = within(answers.formulas(), from, to).next().cloned();
         let number = || plain::candidates(text, from, to).next();
-        formula.or_else(|| Some(joined(text, number()?)))
+        let found = formula.or_else(|| Some(joined(text, number()?)))?;
+        Some(unless_denied(answers, at, found))
     });
     candidates.max_by_key(|found| found.end)
 }
@@ -209,10 +215,12 @@ fn last_said(answers: &AnswerText<'_>, phrase: &str, verb: &str) -> Option<Candi
 fn answer_after(answers: &AnswerText<'_>, phrase: &str) -> Option<Candidate> {
     let text = answers.text;
     let candidates = answers.ends_of(phrase).filter_map(|at| {
-        let near = floor(text, at + NEAR);
+        // what explains the answer has none
+        let clause = explanation(answers, at).unwrap_or(text.len());
+        let near = floor(text, at + NEAR).min(clause);
         let formula = within(answers.formulas(), at, near).next().cloned();
         // of an equation, the number behind its last sign
-        let equation = floor(text, at + NEAR_EQUATION);
+        let equation = floor(text, at + NEAR_EQUATION).min(clause);
         let sign = text[at..equation].rfind('=').map(|sign| at + sign + 1);
         let number = |from: usize, to: usize| {
             plain::candidates(text, from, to).find(|found| !is_side(text, found.end))
@@ -222,9 +230,32 @@ fn answer_after(answers: &AnswerText<'_>, phrase: &str) -> Option<Candidate> {
             None => number(at, near),
         };
         let number = number.map(|found| joined(text, found));
-        [formula, number].into_iter().flatten().max_by_key(|found| found.end)
+        let found = [formula, number].into_iter().flatten().max_by_key(|found| found.end)?;
+        Some(unless_denied(answers, at, found))
     });
     candidates.max_by_key(|found| found.end)
+}
+
+/// The candidate behind the word "answer", with a "not" if the text only denies it: nobody can
+/// read that, and it equals no number.
+fn unless_denied(answers: &AnswerText<'_>, at: usize, found: Candidate) -> Candidate {
+    let is_denied = at <= found.start && clause::is_denying(&answers.lower[at..found.start]);
+    let text = if is_denied { format!("not {}", found.text) } else { found.text };
+    Candidate { text, ..found }
+}
+
+/// Where the clause starts that explains the answer which follows the word "answer" at once.
+fn explanation(answers: &AnswerText<'_>, at: usize) -> Option<usize> {
+    let (text, near) = (answers.text, floor(answers.text, at + NEAR));
+    let formula = within(answers.formulas(), at, near).next();
+    let number = plain::candidates(text, at, near).next();
+    let ends = [formula.map(|found| (found.start, found.end)), number.map(|n| (n.start, n.end))];
+    let (start, end) = ends.into_iter().flatten().min()?;
+    let is_denied = answers.lower[start..end].starts_with("not ");
+    if is_denied || is_side(text, end) || !clause::is_telling(&answers.lower[at..start]) {
+        return None;
+    }
+    clause::start(&answers.lower, end, floor(text, at + NEAR_EQUATION))
 }
 
 /// The candidates that start between two places; they are in the order of their starts.

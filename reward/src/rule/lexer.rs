@@ -213,7 +213,8 @@ impl<'a> AnswerLexer<'a> {
     fn letters(&mut self) {
         let word = self.take_while(|c| c.is_ascii_alphabetic());
         let token = match word {
-            "and" | "or" => Token::Semicolon,
+            "and" => Token::Semicolon,
+            "or" => Token::Or,
             "percent" | "percentage" | "pct" | "Percent" => Token::Percent,
             "degrees" | "degree" => Token::Degree,
             "inf" | "infinity" => Token::Command("infty".to_owned()),
@@ -305,7 +306,8 @@ impl<'a> AnswerLexer<'a> {
             "cap" => Token::Intersection,
             "setminus" | "backslash" => Token::SetMinus,
             "degree" => Token::Degree,
-            "land" | "lor" => Token::Semicolon,
+            "land" => Token::Semicolon,
+            "lor" => Token::Or,
             _ => Token::Command(name.to_owned()),
         };
         self.push(token);
@@ -326,7 +328,8 @@ impl<'a> AnswerLexer<'a> {
         match words {
             "" if content.contains(',') => self.push(Token::Comma),
             "" | "." => self.has_space = true,
-            "and" | "or" => self.push(Token::Semicolon),
+            "and" => self.push(Token::Semicolon),
+            "or" => self.push(Token::Or),
             "percent" | "percentage" | "pct" => self.push(Token::Percent),
             "degrees" | "degree" => self.push(Token::Degree),
             "\\$" | "$" => {}

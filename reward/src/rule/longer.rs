@@ -1,25 +1,75 @@
-//! Numbers in plain text that are part of something longer: `9π`, `3x + 1`, `negative 3`, `x > 2`.
-//! The longer text is the answer, also where nobody can read it.
+//! Numbers in plain text that are part of something longer: `9π`, `3x + 1`, `negative 3`, `x > 2`,
+//! `not 3`. The longer text is the answer, also where nobody can read it.
 //!
 //! It does not know how numbers are written, nor what an answer means.
 
 use super::candidate::Candidate;
-use super::units;
+use super::{signs, units};
+
+/// Signs of inequalities; those of two characters first.
+const RELATIONS: [&str; 6] = ["<=", ">=", "<", ">", "≤", "≥"];
 
 /// The candidate with what belongs to it before and behind. It reads no further than `text`.
 pub(super) fn whole(text: &str, number: Candidate) -> Candidate {
+    let bound = bound(&text[..number.start]);
+    let start = bound.unwrap_or(number.start);
+    let mut is_relation = bound.is_some();
     let mut end = number.end;
-    while let Some(length) = adjacent(&text[end..]).or_else(|| operated(&text[end..])) {
-        end += length;
+    loop {
+        let rest = &text[end..];
+        let related = || related(rest, is_relation).or_else(|| alternative(rest, is_relation));
+        end += match adjacent(rest).or_else(|| operated(rest)) {
+            Some(length) => length,
+            None => match related() {
+                Some(length) => length,
+                None => break,
+            },
+        };
+        is_relation |= text[number.end..end].contains(['<', '>', '≤', '≥']);
     }
-    let is_longer = end > number.end;
-    let value = if is_longer { text[number.start..end].to_owned() } else { number.text };
-    signed(text, Candidate { start: number.start, end, text: value })
+    let is_longer = is_relation || end > number.end;
+    let value = if is_longer { text[start..end].to_owned() } else { number.text };
+    signed(text, Candidate { start, end, text: value })
 }
 
-/// The number with a sign, a word for it or an inequality before it.
+/// Where the letter stands that a text ends with and an inequality to what follows: `x >`.
+pub(super) fn bound(before: &str) -> Option<usize> {
+    let before = before.trim_end_matches(' ');
+    let before = RELATIONS.into_iter().find_map(|sign| before.strip_suffix(sign))?;
+    let before = before.trim_end_matches(' ');
+    let rest = before.strip_suffix(|c: char| c.is_ascii_alphabetic())?;
+    // a letter of a word, or the tag of a markup language, is no symbol
+    let is_symbol = rest.is_empty()
+        || rest.ends_with(|c: char| c.is_whitespace() || matches!(c, '(' | '*' | '`' | ':' | '$'));
+    is_symbol.then_some(rest.len())
+}
+
+/// Number of bytes of an inequality to a symbol, and where there is one already, to a number.
+fn related(rest: &str, is_relation: bool) -> Option<usize> {
+    let inner = rest.trim_start_matches(' ');
+    let sign = RELATIONS.into_iter().find(|sign| inner.starts_with(sign))?;
+    let operand_text = inner[sign.len()..].trim_start_matches(' ');
+    let minus = usize::from(is_relation && operand_text.starts_with('-'));
+    let length = operand(&operand_text[minus..])?;
+    let (letters, behind) = operand_text[minus..].split_at(length);
+    let is_number = letters.starts_with(|c: char| c.is_ascii_digit());
+    // `42<br>` has a tag behind it
+    let is_tag = inner.starts_with('<') && behind.trim_start_matches([' ', '/']).starts_with('>');
+    let is_operand = if is_number { is_relation } else { !is_tag };
+    is_operand.then_some(rest.len() - operand_text.len() + minus + length)
+}
+
+/// Number of bytes of another inequality of the same answer: ` or x > 2`.
+fn alternative(rest: &str, is_relation: bool) -> Option<usize> {
+    let inner = rest.strip_prefix(',').unwrap_or(rest).strip_prefix(" or ")?;
+    let behind = inner.strip_prefix(|c: char| c.is_ascii_alphabetic())?;
+    let length = related(behind, is_relation)?;
+    Some(rest.len() - behind.len() + length)
+}
+
+/// The number with a sign, a word for it or a word that takes it back before it.
 fn signed(text: &str, number: Candidate) -> Candidate {
-    if !text[..number.start].ends_with(' ') || number.text.starts_with('-') {
+    if !text[..number.start].ends_with(' ') {
         return number;
     }
     let mut words = text[..number.start].split_inclusive(char::is_whitespace).rev();
@@ -27,6 +77,7 @@ fn signed(text: &str, number: Candidate) -> Candidate {
         return number;
     };
     let start = number.start - last.len();
+    let is_negative = number.text.starts_with('-');
     // behind the end of a line it is the mark of a list
     let is_said = |word: &str| {
         let word = word.trim_matches(['*', '_']);
@@ -34,17 +85,12 @@ fn signed(text: &str, number: Candidate) -> Candidate {
             && !before.ends_with('\n')
     };
     match (last.trim_end(), before.trim_end()) {
-        ("negative" | "Negative", _) => {
+        ("not", _) => Candidate { start, text: format!("not {}", number.text), ..number },
+        ("negative" | "Negative", _) if !is_negative => {
             Candidate { start, text: format!("-{}", number.text), ..number }
         }
-        ("-" | "\u{2212}" | "minus", before) if is_said(before) => {
+        ("-" | "\u{2212}" | "minus", before) if is_said(before) && !is_negative => {
             Candidate { start, text: format!("-{}", number.text), ..number }
-        }
-        (sign @ ("<" | ">" | "<=" | ">=" | "≤" | "≥"), letter)
-            if letter.len() == 1 && letter.starts_with(|c: char| c.is_ascii_alphabetic()) =>
-        {
-            let start = start - before.len();
-            Candidate { start, text: format!("{letter} {sign} {}", number.text), ..number }
         }
         _ => number,
     }
@@ -55,9 +101,10 @@ fn adjacent(rest: &str) -> Option<usize> {
     let first = rest.chars().next()?;
     let second = rest[first.len_utf8()..].chars().next();
     match first {
-        '√' | '∛' | '½' | '⅓' | '⅔' | '¼' | '¾' | '²' | '³' | '¹' | '⁰' | '⁴'..='⁹' | '⁻' => {
+        '√' | '∛' | '²' | '³' | '¹' | '⁰' | '⁴'..='⁹' | '⁻' => {
             Some(first.len_utf8())
         }
+        _ if signs::fraction(first).is_some() => Some(first.len_utf8()),
         '\'' | '_' | ',' | '.' | '^' if second.is_some_and(|c| c.is_ascii_digit()) => Some(2),
         '0'..='9' => Some(1),
         '^' | '!' if second == Some('(') => None,
@@ -74,6 +121,10 @@ fn operated(rest: &str) -> Option<usize> {
         let letters = inner.bytes().take_while(u8::is_ascii_alphabetic).count();
         if units::scale(&inner[..letters]).is_some() {
             return Some(n_spaces + letters);
+        }
+        // `2 ½`
+        if let Some(first) = inner.chars().next().filter(|c| signs::fraction(*c).is_some()) {
+            return Some(n_spaces + first.len_utf8());
         }
         let digits = inner.bytes().take_while(u8::is_ascii_digit).count();
         let is_fraction = digits > 0 && inner[digits..].starts_with('/');
@@ -114,3 +165,6 @@ fn operand(rest: &str) -> Option<usize> {
     let is_word = letters.is_ascii() && units::may_touch(letters);
     (!letters.is_empty() && !is_word).then_some(end)
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,9 @@ fn is_date(text: &str) -> bool {
 /// answer between `;`, `and` and `or` has no other comma outside of brackets.
 fn join_thousands(tokens: Vec<Spaced>) -> Vec<Spaced> {
     let mut joined = Vec::with_capacity(tokens.len());
-    for part in tokens.split_inclusive(|spaced| spaced.token == Token::Semicolon) {
+    for part in
+        tokens.split_inclusive(|spaced| matches!(spaced.token, Token::Semicolon | Token::Or))
+    {
         joined.extend(thousands(part).unwrap_or_else(|| part.to_vec()));
     }
     joined
@@ -122,31 +124,54 @@ fn thousands(part: &[Spaced]) -> Option<Vec<Spaced>> {
     Some(joined)
 }
 
-/// Elements between commas and semicolons; a single one is itself.
+/// Elements between commas and semicolons; a single one is itself. Inequalities with nothing but
+/// "or" between them are a union.
 fn list(cursor: &mut Cursor<'_>) -> Parsed<MathAnswer> {
-    let (mut elements, is_list) = elements(cursor)?;
-    match (is_list, elements.pop()) {
-        (false, Some(only)) => Ok(only),
-        (_, Some(last)) => {
-            elements.push(last);
-            Ok(MathAnswer::Set(elements))
+    let (mut elements, separated) = elements(cursor)?;
+    let has_bounds = || elements.iter().all(MathAnswer::is_bound);
+    match separated {
+        Separated::No => elements.pop().ok_or(NotUnderstood),
+        Separated::ByOr if has_bounds() && have_one_symbol(&elements) => {
+            Ok(MathAnswer::Union(elements))
         }
-        (_, None) => Err(NotUnderstood),
+        Separated::ByOr | Separated::Otherwise => Ok(MathAnswer::Set(elements)),
     }
 }
 
-/// The elements of a list, and whether they are written as one.
-fn elements(cursor: &mut Cursor<'_>) -> Parsed<(Vec<MathAnswer>, bool)> {
+fn have_one_symbol(bounds: &[MathAnswer]) -> bool {
+    bounds.windows(2).all(|pair| pair[0].bound_symbol() == pair[1].bound_symbol())
+}
+
+/// How the elements of a list are separated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Separated {
+    /// There is one element.
+    No,
+    /// By "or" alone.
+    ByOr,
+    Otherwise,
+}
+
+/// The elements of a list, and how they are separated.
+fn elements(cursor: &mut Cursor<'_>) -> Parsed<(Vec<MathAnswer>, Separated)> {
+    let is_separator =
+        |token: Option<&Token>| matches!(token, Some(Token::Comma | Token::Semicolon | Token::Or));
     let mut elements = element(cursor)?;
-    let mut is_list = elements.len() > 1;
-    while matches!(cursor.peek(), Some(Token::Comma | Token::Semicolon)) {
-        while matches!(cursor.peek(), Some(Token::Comma | Token::Semicolon)) {
+    // `a ± b`
+    let mut separated = if elements.len() > 1 { Separated::Otherwise } else { Separated::No };
+    while is_separator(cursor.peek()) {
+        let mut has_or = false;
+        while is_separator(cursor.peek()) {
+            has_or |= cursor.peek() == Some(&Token::Or);
             cursor.advance();
         }
-        is_list = true;
+        separated = match (separated, has_or) {
+            (Separated::No | Separated::ByOr, true) => Separated::ByOr,
+            _ => Separated::Otherwise,
+        };
         elements.extend(element(cursor)?);
     }
-    Ok((elements, is_list))
+    Ok((elements, separated))
 }
 
 /// An element of letters alone that has a word of three or more in it, up to its end.
@@ -157,7 +182,7 @@ fn element_word(cursor: &mut Cursor<'_>) -> Option<MathAnswer> {
     }
     let ends = matches!(
         cursor.peek_at(words.len()),
-        None | Some(Token::Comma | Token::Semicolon | Token::Close(_))
+        None | Some(Token::Comma | Token::Semicolon | Token::Or | Token::Close(_))
     );
     if !ends || words.iter().all(|word| word.len() < 3) {
         return None;

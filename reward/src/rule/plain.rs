@@ -3,13 +3,18 @@
 //! It does not know which of them is the answer.
 
 use super::candidate::{Candidate, floor};
-use super::longer;
+use super::same_value::is_same;
+use super::{longer, signs};
 
 /// Maximum number of bytes of a number or an expression.
 const MAX_BYTES: usize = 256;
 
 /// Signs of money before a number.
 const CURRENCIES: &str = "$€£¥₹₽₩";
+
+/// Maximum number of bytes of an expression with another one in brackets behind it, which explains
+/// it.
+const MAX_EXPLAINED_BYTES: usize = 64;
 
 /// Maximum number of bytes of a sign of money, its backslash included.
 const MAX_SIGN_BYTES: usize = 4;
@@ -62,8 +67,11 @@ fn start_at(text: &str, at: usize) -> Option<usize> {
         b'$' | b'\\' | 0x80.. => at + currency(&text[at..]),
         _ => return None,
     };
-    let is_start = text[start..]
-        .starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '\u{2212}' | '('));
+    let is_start = text[start..].starts_with(|c: char| {
+        c.is_ascii_digit()
+            || matches!(c, '.' | '-' | '\u{2212}' | '(')
+            || signs::fraction(c).is_some()
+    });
     (is_start && may_follow(&text[..at])).then_some(start)
 }
 
@@ -83,6 +91,7 @@ fn may_follow(before: &str) -> bool {
         (None, _) => true,
         (Some(':' | '：' | '\'' | '`'), second) => !second.is_some_and(|c| c.is_ascii_digit()),
         (Some('#'), _) => before.ends_with("####"),
+        (Some('<' | '>' | '≤' | '≥'), _) => longer::bound(before).is_some(),
         (Some(c), _) => c.is_whitespace() || "=(\"“[≈是为".contains(c),
     }
 }
@@ -102,6 +111,10 @@ fn number(text: &str, start: usize) -> Option<Candidate> {
     let sign = rest.chars().next().filter(|c| matches!(c, '-' | '\u{2212}'));
     let mut at = start + sign.map_or(0, char::len_utf8);
     let digits = digits_at(text, at);
+    if let Some(fraction) = text[at..].chars().next().filter(|c| signs::fraction(*c).is_some()) {
+        let end = at + fraction.len_utf8();
+        return Some(Candidate { start, end, text: text[start..end].to_owned() });
+    }
     let mut value = String::from(if sign.is_some() { "-" } else { "" });
     value += &text[at..at + digits];
     at += digits;
@@ -170,6 +183,7 @@ fn expression(text: &str, start: usize) -> Option<Candidate> {
         return None;
     }
     let trimmed = rest[..end].trim_end_matches([' ', '.', ',', '+', '-', '*', '/', '^', '(']);
+    let trimmed = unexplained(trimmed);
     end = trimmed.len();
     let is_balanced = trimmed.matches('(').count() == trimmed.matches(')').count();
     let has_operator = trimmed.chars().skip(1).any(is_operator);
@@ -177,4 +191,18 @@ fn expression(text: &str, start: usize) -> Option<Candidate> {
     let has_list = trimmed.contains(',') && !is_point;
     let is_expression = is_balanced && has_operator && !has_list;
     is_expression.then(|| Candidate { start, end: start + end, text: trimmed.to_owned() })
+}
+
+/// The expression before another one in brackets that gives its value once more: no product is
+/// meant by `42 (6*7)`.
+fn unexplained(text: &str) -> &str {
+    let explained = text.split_once(" (").filter(|(before, behind)| {
+        let inner = behind.strip_suffix(')').unwrap_or_default();
+        text.len() <= MAX_EXPLAINED_BYTES
+            && !before.contains('(')
+            && !inner.is_empty()
+            && !inner.contains('(')
+            && is_same(before, inner)
+    });
+    explained.map_or(text, |(before, _)| before.trim_end())
 }

@@ -10,7 +10,7 @@ pub(super) fn superscript(sign: char) -> Option<char> {
 
 /// The digits above and below the line of a fraction that is one character.
 pub(super) fn fraction(sign: char) -> Option<&'static str> {
-    const FRACTIONS: [(char, &str); 11] = [
+    const FRACTIONS: [(char, &str); 17] = [
         ('½', "12"),
         ('⅓', "13"),
         ('⅔', "23"),
@@ -21,7 +21,13 @@ pub(super) fn fraction(sign: char) -> Option<&'static str> {
         ('⅗', "35"),
         ('⅘', "45"),
         ('⅙', "16"),
+        ('⅚', "56"),
         ('⅛', "18"),
+        ('⅜', "38"),
+        ('⅝', "58"),
+        ('⅞', "78"),
+        ('⅐', "17"),
+        ('⅑', "19"),
     ];
     FRACTIONS.into_iter().find(|(c, _)| *c == sign).map(|(_, digits)| digits)
 }

@@ -42,6 +42,7 @@ impl Spans {
                 let spans: Option<Vec<Self>> = sets.iter().map(Self::of).collect();
                 Some(Self::merged(spans?.into_iter().flat_map(|spans| spans.0).collect()))
             }
+            MathAnswer::Relation(sides, relations) => of_relation(sides, relations),
             MathAnswer::Intersection(a, b) => {
                 let (a, b) = (Self::of(a)?, Self::of(b)?);
                 Some(a.complement().union(b.complement()).complement())

@@ -51,8 +51,9 @@ pub(super) enum Token {
     Close(char),
     Bar,
     Comma,
-    /// `;`, `and`, `or`.
+    /// `;`, `and`.
     Semicolon,
+    Or,
     Plus,
     Minus,
     PlusMinus,

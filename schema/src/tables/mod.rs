@@ -45,7 +45,7 @@ table! {
 
 table! {
     /// One match of two members.
-    Match, MatchColumns, "matches", "1.1" {
+    Match, MatchColumns, "matches", "1.2" {
         /// Training step; 0 outside of training.
         step: i64,
         /// The group whose members meet.
@@ -77,6 +77,12 @@ table! {
         position_bias: Option<f64>,
         /// Standard error of `position_bias`; null where that is.
         position_bias_stderr: Option<f64>,
+        /// Number of members of the group with the completion of `member_a`, which play as one;
+        /// null in files before version 1.2.
+        copies_a: Option<i32>,
+        /// Number of members of the group with the completion of `member_b`; null in files before
+        /// version 1.2.
+        copies_b: Option<i32>,
     }
 }
 

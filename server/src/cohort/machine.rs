@@ -86,15 +86,15 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
     ) -> Result<(Ticket, Vec<CohortEvent<R, Q>>), Problem> {
         self.check_question(&new)?;
         let (request, held_bytes) = (new.request, new.held_bytes);
-        let (id, idx) = match self.find_member(now, &new)? {
+        let (is_new, (id, idx)) = match self.find_member(now, &new)? {
             Some((id, idx)) => {
                 if self.cohorts[&id].members[idx].answer.is_none() {
                     self.memory.check(&self.cohorts[&id].share, held_bytes)?;
                 }
                 self.rename((id, idx), new.name);
-                (id, idx)
+                (false, (id, idx))
             }
-            None => self.add_member(now, new)?,
+            None => (true, self.add_member(now, new)?),
         };
         let ticket = self.wait_at((id, idx), request);
         if let Some(answer) = self.cohorts[&id].members[idx].answer.clone() {
@@ -102,6 +102,11 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         }
         self.memory.hold(ticket, &self.cohorts[&id].share, held_bytes);
         self.watch_clients(now, id);
+        // another member makes no other one sure: a group that settles is not searched for each
+        let cohort = &self.cohorts[&id];
+        if is_new && cohort.stage.settles() && idx >= self.config.group_size {
+            return Ok((ticket, Vec::new()));
+        }
         Ok((ticket, self.check_complete(now, id)))
     }
 
@@ -190,52 +195,86 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         if !has_unsure_twins(&cohort.members) {
             return self.judge(now, id);
         }
-        let settled = settled.or(Some(now + self.config.settle));
-        self.set_stage(id, CohortStage::Collecting { until, settled, abandoned });
+        self.settle(now, id);
         Vec::new()
     }
 
-    /// Hands a collected group over for judging. Its members are sorted, so that their order does
-    /// not depend on the order in which the requests arrived. Members beyond the group's size begin
-    /// the next group of the same key.
+    /// Lets a collected group wait until clients that have gone are seen leaving.
+    fn settle(&mut self, now: Duration, id: CohortId) {
+        if let CohortStage::Collecting { until, settled, abandoned } = self.cohorts[&id].stage {
+            let settled = settled.or(Some(now + self.config.settle));
+            self.set_stage(id, CohortStage::Collecting { until, settled, abandoned });
+        }
+    }
+
+    /// Hands a collected group over for judging. Members beyond the group's size begin the next
+    /// groups of the same key: each that is complete is handed over, too, unless some of these
+    /// members may be retries. A group with a name has no next group.
     fn judge(&mut self, now: Duration, id: CohortId) -> Vec<CohortEvent<R, Q>> {
-        self.set_stage(id, CohortStage::Judging);
         let size = self.config.group_size;
         let cohort = self.cohort_mut(id);
         let beyond = cohort.members.split_off(size.min(cohort.members.len()));
+        let question = cohort.question.clone();
+        let is_given = matches!(cohort.key, CohortKey::Given { .. });
+        let mut events = vec![self.hand_over(id)];
+        // members without twins have none in a part of them either
+        let are_sure = !is_given && !has_unsure_twins(&beyond);
+        let mut beyond = beyond.into_iter();
+        while are_sure && beyond.len() >= size {
+            let members = beyond.by_ref().take(size).collect();
+            let next = self.begin_next(now, id, members, question.clone());
+            events.push(self.hand_over(next));
+        }
+        let rest: Vec<CohortMember<R>> = beyond.collect();
+        if rest.is_empty() {
+            return events;
+        }
+        let is_complete = rest.len() >= size;
+        let next = self.begin_next(now, id, rest, question);
+        match is_given {
+            true => events.extend(self.forget_with(next, &Err(Problem::GroupClosed))),
+            false if is_complete => self.settle(now, next),
+            false => {}
+        }
+        events
+    }
+
+    /// Begins to collect the members beyond the size of a group that is judged.
+    fn begin_next(
+        &mut self,
+        now: Duration,
+        judged: CohortId,
+        members: Vec<CohortMember<R>>,
+        question: Option<Q>,
+    ) -> CohortId {
+        let cohort = &self.cohorts[&judged];
+        let mut next = Cohort::new(cohort.key.clone(), cohort.question_hash, members);
+        next.share = cohort.share.clone();
+        next.question = question;
+        next.question_bytes = cohort.question_bytes;
+        self.memory.take(&next.share, next.question_bytes);
+        let id = self.begin(now, next);
+        self.index_tickets(id);
+        self.watch_clients(now, id);
+        id
+    }
+
+    /// The event by which a group is judged. Its members are sorted, so that their order does not
+    /// depend on the order in which the requests arrived.
+    fn hand_over(&mut self, id: CohortId) -> CohortEvent<R, Q> {
+        self.set_stage(id, CohortStage::Judging);
+        let cohort = self.cohort_mut(id);
         cohort.members.sort_by(|a, b| a.order().cmp(&b.order()));
         let n_bytes: usize = cohort.members.iter().map(CohortMember::n_bytes).sum();
         let members = cohort.members.iter_mut().map(CohortMember::take_text).collect();
         let question = cohort.question.take();
         let question = question.expect("the group is being collected. This is a bug.");
-        let (key, question_bytes) = (cohort.key.clone(), cohort.question_bytes);
-        let mut next = Cohort::new(key.clone(), cohort.question_hash, beyond);
-        next.share = cohort.share.clone();
-        self.memory.give_back(&next.share, n_bytes + question_bytes);
+        let (key, share) = (cohort.key.clone(), cohort.share.clone());
+        let n_bytes = n_bytes + cohort.question_bytes;
+        self.memory.give_back(&share, n_bytes);
         self.index_tickets(id);
         self.mark_members(id);
-        let mut events = Vec::new();
-        if !next.members.is_empty() {
-            next.question = Some(question.clone());
-            next.question_bytes = question_bytes;
-            self.memory.take(&next.share, question_bytes);
-            events = self.begin_next(now, next);
-        }
-        events.push(CohortEvent::Judge { cohort: id, key, question, members });
-        events
-    }
-
-    /// Collects the members beyond the size of a group that is judged. A group with a name has no
-    /// next group.
-    fn begin_next(&mut self, now: Duration, cohort: Cohort<R, Q>) -> Vec<CohortEvent<R, Q>> {
-        let is_given = matches!(cohort.key, CohortKey::Given { .. });
-        let next = self.begin(now, cohort);
-        self.index_tickets(next);
-        self.watch_clients(now, next);
-        match is_given {
-            true => self.forget_with(next, &Err(Problem::GroupClosed)),
-            false => self.check_complete(now, next),
-        }
+        CohortEvent::Judge { cohort: id, key, question, members }
     }
 
     /// Records where the requests of a group's members wait, after the members have moved.

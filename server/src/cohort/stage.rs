@@ -38,6 +38,11 @@ impl CohortStage {
         }
     }
 
+    /// Whether it has its members and waits for clients to be seen leaving.
+    pub(super) fn settles(self) -> bool {
+        matches!(self, Self::Collecting { settled: Some(_), .. })
+    }
+
     pub(super) fn is_collecting(self) -> bool {
         matches!(self, Self::Collecting { .. })
     }

@@ -37,12 +37,14 @@ pub(crate) enum JudgeCommand {
         client: Client,
         answer: oneshot::Sender<Result<(), usize>>,
     },
-    /// Write a job to the journal, then report it, or why it is not there. Nobody waits for the
-    /// report of a job of an earlier start.
+    /// Write a job to the journal, then report it, or why it is not there; the job is taken back
+    /// then if `is_new`: the client had no job of the group before. Nobody waits for the report of
+    /// a job of an earlier start.
     RecordJob {
         key: GroupKey,
         group_json: Arc<RawValue>,
         client: Client,
+        is_new: bool,
         recorded: Option<oneshot::Sender<Result<(), String>>>,
     },
     /// Write to the journal that a member of a group of single completions was answered.

@@ -2,12 +2,13 @@
 //!
 //! Knows no route and no protocol.
 
+mod jobs;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
-use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
 use super::admission::{Limits, Workload, estimate, text_bytes};
@@ -110,23 +111,6 @@ impl ScorerHandle {
         &self.judge
     }
 
-    /// Resumes the jobs that an earlier start accepted.
-    fn resume_jobs(&self) {
-        let jobs = std::mem::take(&mut self.restored().jobs);
-        for (key, (group, client)) in jobs {
-            let mut request = self.request(group, &client, None);
-            // by which its client knows it
-            request.key = key;
-            let group_json = Arc::clone(&request.group_json);
-            // accepted jobs are judged even if they exceed the limits
-            let begun = self.begin(request, AdmissionCheck::Skip).map_err(|(problem, _)| problem);
-            let resumed = begun.and_then(|_| self.record_job(key, group_json, &client, None));
-            if let Err(problem) = resumed {
-                tracing::warn!(job = %key, ?problem, "A job of an earlier start was not resumed.");
-            }
-        }
-    }
-
     fn restored(&self) -> MutexGuard<'_, Restored> {
         self.restored.lock().expect("restored state lock poisoned. This is a bug.")
     }
@@ -199,55 +183,6 @@ impl ScorerHandle {
             Ok(Err(_)) => Err(Problem::JudgeStopped),
             Err(_) => Err(Problem::TooLate(format!("no result within {:?}", self.config.timeout))),
         }
-    }
-
-    /// Submits a group as a job and returns its key, once the job is in the journal: a restarted
-    /// server resumes it.
-    pub(crate) async fn accept_job(
-        &self,
-        group: GroupRequest,
-        client: &Client,
-    ) -> Result<GroupKey, Problem> {
-        let request = self.request(group, client, None);
-        let (key, group_json) = (request.key, Arc::clone(&request.group_json));
-        let begun = self.begin(request, AdmissionCheck::Enforce);
-        begun.map_err(|(problem, _)| problem)?;
-        let (recorded, receive) = oneshot::channel();
-        let is_new = self.record_job(key, group_json, client, Some(recorded))?;
-        if let Err(reason) = self.unless_stopped(receive).await? {
-            // the group is judged on only if others want it, or this client had a job of it before
-            if is_new {
-                let _ = self.cancel(key, client).await;
-            }
-            return Err(Problem::NotRecorded(format!(
-                "the job is not accepted, because it could not be recorded: {reason}"
-            )));
-        }
-        Ok(key)
-    }
-
-    /// Has a job recorded; `recorded` is told once it is in the journal. False if the client has
-    /// the job already, or its group is over.
-    fn record_job(
-        &self,
-        key: GroupKey,
-        group_json: Arc<RawValue>,
-        client: &Client,
-        recorded: Option<oneshot::Sender<Result<(), String>>>,
-    ) -> Result<bool, Problem> {
-        let added = self.ledger.lock().results.add_job(key, client);
-        let is_new = added.map_err(|limit| Problem::QueueFull {
-            reason: format!("{limit} clients have a job of this group"),
-            after: Duration::from_secs(1),
-        })?;
-        let record = JudgeCommand::RecordJob { key, group_json, client: client.clone(), recorded };
-        if self.commands.try_send(record).is_err() {
-            if is_new {
-                self.ledger.lock().results.withdraw_job(key, client);
-            }
-            return Err(self.why_refused());
-        }
-        Ok(is_new)
     }
 
     /// The request of a group: its key, its JSON and its estimated work.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::admission::{Admission, Limits, Workload};
-use super::results::Results;
+use super::results::{GroupStage, Results};
 use crate::client::Client;
 use crate::counted::{Counted, CountedGuard};
 use crate::judged::{GroupKey, Judged};
@@ -125,6 +125,24 @@ impl Ledger {
             }
             Some(others) => Err(others),
         }
+    }
+
+    /// Whether a group that the thread does not have is over. One that was cancelled is not: it may
+    /// have begun again, and wait in the channel.
+    pub(super) fn is_over(&self, key: GroupKey, client: &Client) -> bool {
+        let now = self.now();
+        match self.lock().results.stage(now, client.tenant(), key) {
+            // kept no longer
+            None => true,
+            Some(GroupStage::Over(outcome)) => outcome != Err(Problem::Cancelled),
+            Some(GroupStage::Queued | GroupStage::Judging(_)) => false,
+        }
+    }
+
+    /// Adds a client's recorded job to its group, if it is in flight and does not have it. Beyond
+    /// the limit of clients the job is judged all the same.
+    pub(super) fn keep_job(&self, key: GroupKey, client: &Client) {
+        let _ = self.lock().results.add_job(key, client);
     }
 
     /// Releases the admission of a cancelled group or an answered conversation.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
 
 use super::commands::{JudgeCommand, PendingChat, QueuedChat, ScoreRequest};
 use super::fair_queue::FairQueue;
@@ -150,8 +149,15 @@ impl Worker {
                 // the client may have disconnected
                 let _ = answer.send(self.cancel_group(key, &client));
             }
-            JudgeCommand::RecordJob { key, group_json, client, recorded } => {
-                self.record_job(key, (&group_json, &client), recorded);
+            JudgeCommand::RecordJob { key, group_json, client, is_new, recorded } => {
+                let is_asked = recorded.is_some();
+                let result = self.record_job(key, (&group_json, &client), is_asked);
+                // before any other request finds the group: it is accepted by nobody
+                if is_new && result.is_err() {
+                    let _ = self.cancel_group(key, &client);
+                }
+                // the client may have disconnected
+                let _ = recorded.map(|recorded| recorded.send(result));
             }
             JudgeCommand::RecordDelivery { key, member } => {
                 if let Some(recorder) = &mut self.recorder {
@@ -161,28 +167,31 @@ impl Worker {
         }
     }
 
-    /// Records a job; one whose group is over needs no record but that of its result.
+    /// Records a job; one whose group is over needs no record but that of its result. `is_asked`
+    /// is false for a job of an earlier start, which is in its journal.
     fn record_job(
         &mut self,
         key: GroupKey,
         (group_json, client): (&Arc<RawValue>, &Client),
-        recorded: Option<oneshot::Sender<Result<(), String>>>,
-    ) {
+        is_asked: bool,
+    ) -> Result<(), String> {
         let is_open = self.groups.contains(key);
-        let result = match (&mut self.recorder, &recorded) {
-            (None, _) => Ok(()),
-            (Some(recorder), Some(_)) if is_open => recorder.record_job(key, group_json, client),
-            (Some(recorder), Some(_)) if recorder.is_waiting(key) => {
-                Err("its result waits for the disk".to_owned())
+        if is_asked && !is_open && !self.ledger.is_over(key, client) {
+            return Err("the same job was taken back at the same time".to_owned());
+        }
+        match &mut self.recorder {
+            Some(recorder) if is_open && is_asked => {
+                recorder.record_job(key, group_json, client)?;
             }
-            (Some(recorder), None) if is_open => {
-                recorder.resume_job(key, group_json, client);
-                Ok(())
+            Some(recorder) if is_open => recorder.resume_job(key, group_json, client),
+            Some(recorder) if is_asked && recorder.is_waiting(key) => {
+                return Err("its result waits for the disk".to_owned());
             }
-            _ => Ok(()),
-        };
-        // the client may have disconnected
-        let _ = recorded.map(|recorded| recorded.send(result));
+            _ => {}
+        }
+        // another request of the client may have taken its job back meanwhile
+        self.ledger.keep_job(key, client);
+        Ok(())
     }
 
     /// Starts queued work while the judge has capacity.

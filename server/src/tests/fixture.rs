@@ -24,7 +24,7 @@ pub(super) fn broken() -> Box<dyn Judge> {
 }
 
 /// A judge that never replies.
-pub(super) fn silent() -> Box<dyn Judge> {
+pub(crate) fn silent() -> Box<dyn Judge> {
     Box::new(ScriptedJudge::silent())
 }
 
@@ -41,7 +41,7 @@ pub(super) fn longer() -> Box<dyn Judge> {
     }))
 }
 
-pub(super) fn dump_into(dir: &Path, every_groups: usize) -> DumpConfig {
+pub(crate) fn dump_into(dir: &Path, every_groups: usize) -> DumpConfig {
     DumpConfig {
         dir: dir.to_owned(),
         every_groups,
@@ -53,7 +53,7 @@ pub(super) fn dump_into(dir: &Path, every_groups: usize) -> DumpConfig {
     }
 }
 
-pub(super) fn plain_config() -> ServerConfig {
+pub(crate) fn plain_config() -> ServerConfig {
     ServerConfig {
         queue_capacity: 8,
         queue_tokens: 0,

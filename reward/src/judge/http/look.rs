@@ -42,7 +42,7 @@ impl ServerLook {
     /// Prepares looks at the servers of `http`.
     ///
     /// # Errors
-    /// [`Error::Engine`] if the tokenizer's files are missing or broken.
+    /// [`Error::Model`] if the tokenizer's files are missing or broken.
     pub(super) fn new(http: &HttpJudgeConfig, config: &JudgeConfig) -> Result<Self, Error> {
         let named = Path::new(&http.model);
         let dir = match &http.tokenizer {
@@ -51,7 +51,9 @@ impl ServerLook {
             None => named.join("tokenizer.json").is_file().then(|| named.to_owned()),
         };
         let open = |dir: PathBuf| -> Result<JudgeTokenizer, Error> {
-            let tokenizer = Tokenizer::from_folder(&dir)?;
+            let key = "reward.judge.tokenizer";
+            let tokenizer =
+                Tokenizer::from_folder(&dir).map_err(|source| Error::Model { key, source })?;
             Ok(JudgeTokenizer { dir, tokenizer })
         };
         Ok(Self {

@@ -46,6 +46,7 @@ fn group(statuses: &[Status], votes: Vec<Vote>) -> GroupResult {
         position_bias: None,
         position_bias_stderr: None,
         is_refused: false,
+        correctness: Vec::new(),
     }
 }
 

@@ -95,12 +95,15 @@ fn result(winner: Member) -> GroupResult {
             a_first_votes_b: Some(0),
             position_bias: Some(0.25),
             position_bias_stderr: Some(0.1),
+            copies_a: Some(1),
+            copies_b: Some(1),
         }],
         votes: vec![vote(Verdict::First), vote(Verdict::Invalid)],
         winner: Some(winner),
         position_bias: Some(0.25),
         position_bias_stderr: Some(0.1),
         is_refused: false,
+        correctness: Vec::new(),
     }
 }
 

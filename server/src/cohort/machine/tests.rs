@@ -206,7 +206,7 @@ fn cohort_that_settles_takes_the_member_that_is_missing() {
         join(&mut cohorts, at(0), &given("g"), None, text, ()).unwrap();
     }
     let events = cohorts.tick(at(1));
-    let [CohortEvent::Answer(_, told), CohortEvent::Judge { .. }] = &events[..] else {
+    let [CohortEvent::Judge { .. }, CohortEvent::Answer(_, told)] = &events[..] else {
         panic!("{events:?}")
     };
     assert_eq!(told, &Err(Problem::GroupClosed));
@@ -879,4 +879,66 @@ fn many_groups_of_one_prompt_are_collected_in_little_more_than_linear_time() {
         assert_eq!((cohorts.n_known(), cohorts.next_deadline()), (0, None));
         assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     }
+}
+
+/// A group of two equal completions, which settles, with more members than they in it.
+fn settling_with(texts: impl Iterator<Item = String>) -> Cohorts<String> {
+    let mut cohorts: Cohorts<String> =
+        Cohorts::new(CohortConfig { group_size: 2, ..config(Incomplete::Fail) });
+    for text in ["equal", "equal"] {
+        let (_, events) = join(&mut cohorts, at(0), &content("p"), None, text, ()).unwrap();
+        assert_eq!(events, []);
+    }
+    let id = cohorts.collecting()[0];
+    for text in texts {
+        cohorts.memory.take("", text.len());
+        let member = CohortMember::new(None, DigestedText::new(text));
+        cohorts.cohort_mut(id).members.push(member);
+    }
+    cohorts
+}
+
+#[test]
+fn members_beyond_a_group_that_settled_are_judged_in_groups_without_recursion() {
+    // by far more than this stack would hold, or quadratic work finish
+    const N: usize = 20_000;
+    let work = || {
+        let began = std::time::Instant::now();
+        let mut cohorts = settling_with((0..2 * N - 1).map(|number| number.to_string()));
+        let events = cohorts.tick(at(1));
+        assert_eq!(events.len(), N);
+        let mut seen = BTreeSet::new();
+        for event in &events {
+            let CohortEvent::Judge { members, .. } = event else { panic!("{event:?}") };
+            assert_eq!(members.len(), 2);
+            seen.extend(texts(members));
+        }
+        assert_eq!(seen.len(), 2 * N - 1, "each once, beside the two that are equal");
+        // one is left and waits for another
+        assert_eq!((cohorts.n_open(), cohorts.n_collecting()), (N + 1, 1));
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    };
+    let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(work).unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn members_beyond_a_group_that_may_be_retries_settle_themselves() {
+    let mut cohorts = settling_with(["a", "b"].map(str::to_owned).into_iter());
+    // both wait in requests of their own
+    for text in ["c", "c", "d"] {
+        let (_, events) = join(&mut cohorts, at(0), &content("p"), None, text, ()).unwrap();
+        assert_eq!(events, []);
+    }
+    let texts_of = |events: &[CohortEvent<String>]| {
+        let members = |event: &CohortEvent<String>| match event {
+            CohortEvent::Judge { members, .. } => texts(members),
+            other => panic!("{other:?}"),
+        };
+        events.iter().map(members).collect::<Vec<_>>()
+    };
+    assert_eq!(texts_of(&cohorts.tick(at(1))), [["equal", "equal"]]);
+    assert_eq!(texts_of(&cohorts.tick(at(2))), [["a", "b"]]);
+    assert_eq!(texts_of(&cohorts.tick(at(3))), [["c", "c"]]);
+    assert_eq!((cohorts.tick(at(4)), cohorts.n_collecting()), (Vec::new(), 1));
 }

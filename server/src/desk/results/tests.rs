@@ -1,10 +1,11 @@
 //! Results in flight, cached and evicted; keys of groups; lines of the journal.
 
-use joust_schema::ids::{GroupId, Member};
+use joust_schema::ids::Member;
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Reward, Status, Vote};
 
 use super::*;
+use crate::group::fixture::pair;
 use joust_reward::arena::{GroupRequest, GroupResult};
 
 fn key_of(group: &GroupRequest) -> GroupKey {
@@ -13,20 +14,8 @@ fn key_of(group: &GroupRequest) -> GroupKey {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn group(question: &str) -> GroupRequest {
-    GroupRequest {
-        step: 0,
-        group_id: GroupId("g".to_owned()),
-        question: question.to_owned(),
-        completions: vec!["a".to_owned(), "b".to_owned()],
-        reference: None,
-        seed: Seed::new(1),
-        tournament: None,
-    }
-}
-
 fn judged(question: &str, status: Status) -> Arc<Judged> {
-    let group = group(question);
+    let group = pair(question);
     let row = |member| Reward {
         group_id: group.group_id.clone(),
         member: Member(member),
@@ -49,27 +38,28 @@ fn judged(question: &str, status: Status) -> Arc<Judged> {
         position_bias: None,
         position_bias_stderr: None,
         is_refused: false,
+        correctness: Vec::new(),
     };
     Arc::new(Judged { key: key_of(&group), group, result, cohort: None, tenant: String::new() })
 }
 
 #[test]
 fn group_key_depends_on_every_field_and_is_the_same_after_the_journal() {
-    let key = key_of(&group("q"));
+    let key = key_of(&pair("q"));
     assert_eq!(key.to_string().parse(), Ok(key));
     assert!("12".parse::<GroupKey>().is_err());
-    let mut other = group("q");
+    let mut other = pair("q");
     other.seed = Seed::new(2);
     assert_ne!(key_of(&other), key);
-    assert_ne!(key_of(&group("r")), key);
-    let (_, json) = GroupKey::of("", &group("q"));
+    assert_ne!(key_of(&pair("r")), key);
+    let (_, json) = GroupKey::of("", &pair("q"));
     let read: GroupRequest = serde_json::from_str(json.get()).unwrap();
     assert_eq!(key_of(&read), key, "written groups keep their key");
 }
 
 #[test]
 fn group_key_depends_on_the_tenant_and_results_are_shown_to_their_tenant() {
-    let group = group("q");
+    let group = pair("q");
     let of = |tenant| GroupKey::of(tenant, &group).0;
     assert!(of("alice") != of("bob") && of("alice") != of(""));
     let mut results = Results::new(10 * SECOND, 1 << 20);
@@ -87,7 +77,7 @@ fn group_key_depends_on_the_tenant_and_results_are_shown_to_their_tenant() {
 #[test]
 fn results_bound_the_clients_with_a_job_of_a_group() {
     let mut results = Results::new(10 * SECOND, 1 << 20);
-    let key = key_of(&group("q"));
+    let key = key_of(&pair("q"));
     drop(results.begin(key, ""));
     let client = |number: usize| Client::of_tenant("", Some(&number.to_string()));
     for number in 0..MAX_JOB_CLIENTS {
@@ -133,7 +123,7 @@ fn results_of_a_failed_judge_and_cancelled_groups_are_judged_again() {
         Some(GroupStage::Over(Ok(failed))),
         "but a job shows it"
     );
-    let key = key_of(&group("r"));
+    let key = key_of(&pair("r"));
     let mut waiting = results.begin(key, "");
     results.finish(SECOND, key, Err(Problem::Cancelled));
     assert_eq!(waiting.try_recv().unwrap(), Err(Problem::Cancelled));

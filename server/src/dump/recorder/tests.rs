@@ -1,26 +1,16 @@
 //! Jobs in the journal of a disk that has no room: `/dev/full` stands for it.
 
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use joust_schema::ids::GroupId;
-use joust_schema::seed::Seed;
-
 use super::*;
+use crate::dump::fixture::fill_disk;
+use crate::group::fixture::pair;
 use crate::metrics::ServerMetrics;
 use joust_reward::arena::GroupResult;
 
 /// A key, its group and its group as JSON.
 fn group(question: &str) -> (GroupKey, GroupRequest, Arc<RawValue>) {
-    let group = GroupRequest {
-        step: 0,
-        group_id: GroupId("g".to_owned()),
-        question: question.to_owned(),
-        completions: vec!["a".to_owned(), "b".to_owned()],
-        reference: None,
-        seed: Seed::new(1),
-        tournament: None,
-    };
+    let group = pair(question);
     let (key, json) = GroupKey::of("", &group);
     (key, group, json)
 }
@@ -39,13 +29,6 @@ fn recorder(dir: &Path) -> Recorder {
     Recorder::open(&config, &DumpHealth::new(&ServerMetrics::new())).unwrap().0
 }
 
-/// Has the segments from this number on written to a disk without room.
-fn fill_disk(dir: &Path, from: usize) {
-    for number in from..from + 4 {
-        symlink("/dev/full", journal::segment_path(dir, number)).unwrap();
-    }
-}
-
 fn record_result(recorder: &mut Recorder, question: &str) {
     let (key, group, json) = group(question);
     let result = GroupResult {
@@ -57,6 +40,7 @@ fn record_result(recorder: &mut Recorder, question: &str) {
         position_bias: None,
         position_bias_stderr: None,
         is_refused: false,
+        correctness: Vec::new(),
     };
     let judged = Judged { key, tenant: String::new(), group, result, cohort: None };
     recorder.record_result(&Arc::new(judged), &json);
