@@ -41,12 +41,16 @@ pub struct Fleet {
 #[derive(Default)]
 struct FleetHealth {
     outage: Outage,
+    /// The time in which all servers ask for slower calls, which is like an outage.
+    busy: Outage,
     /// Reason of the last failure, for calls that find all servers at rest.
     last_failure: String,
     /// Servers that answered since they last rejected a call.
     answering: BTreeSet<usize>,
     /// Servers of which it was logged that they reject calls while others answer.
     rejecting: BTreeSet<usize>,
+    /// Servers of which it was logged that they ask for slower calls.
+    throttling: BTreeSet<usize>,
 }
 
 /// Why an attempt failed.
@@ -54,6 +58,8 @@ enum AttemptError {
     /// Another attempt, at this or another server, may succeed. The pause is the server's
     /// `Retry-After`, if any.
     Retry(String, Option<Duration>),
+    /// This server asks for slower calls, and perhaps for a pause.
+    Busy(usize, String, Option<Duration>),
     /// This server rejects the call for a reason of its own, such as its path or its key.
     Rejected(usize, String),
     /// Nobody is at this server, or all servers rest during an outage; the pause is the server's
@@ -118,6 +124,7 @@ impl Fleet {
     ) -> Result<Finished<C::Reply>, CallError> {
         let mut failed = Exhausted::default();
         let mut rejected_by = BTreeSet::new();
+        let mut busy_since = None;
         let mut attempt = n_tried;
         while attempt < self.config.tries {
             let pause = match self.attempt(call, &rejected_by).await {
@@ -136,6 +143,19 @@ impl Fleet {
                     failed.add(reason);
                     attempt += 1;
                     (pause, MAX_PAUSE)
+                }
+                Err(AttemptError::Busy(server, reason, pause)) => {
+                    failed.add(reason);
+                    let since = *busy_since.get_or_insert_with(|| self.started.elapsed());
+                    match self.busy_since(server, since) {
+                        Waiting::Counts => {
+                            attempt += 1;
+                            (pause, MAX_PAUSE)
+                        }
+                        // the wait for a slot is also one for the end of the server's pause
+                        Waiting::Waits => continue,
+                        Waiting::Over => break,
+                    }
                 }
                 Err(AttemptError::Gone(server, reason, pause)) => {
                     failed.add(reason);
@@ -177,7 +197,7 @@ impl Fleet {
         };
         let idx = permit.server();
         let sent = self.started.elapsed();
-        self.lock().outage.record_sent(idx);
+        self.record_sent(idx);
         let inspected = self.inspect(idx).await.map_err(|error| match error {
             InspectionError::Gone(reason) => AttemptError::Gone(Some(idx), reason, None),
             InspectionError::Unusable(reason) => AttemptError::Rejected(idx, reason),
@@ -193,7 +213,11 @@ impl Fleet {
             }
             Err(error) => Err(error),
         };
+        self.record(idx, sent, replied.as_ref().err());
         permit.end(match &replied {
+            // calls that wait behind this one fail soon, too
+            Err(AttemptError::Busy(..)) if self.are_busy_for_too_long(idx) => CallEnd::GivenUp,
+            Err(AttemptError::Busy(_, _, pause)) => CallEnd::Busy(*pause),
             Err(AttemptError::Retry(..) | AttemptError::Gone(..)) => CallEnd::Failed,
             Err(AttemptError::Rejected(_, reason)) => self.end_of_rejected(idx, reason),
             Ok(_) | Err(AttemptError::Final(_)) => CallEnd::Answered,
@@ -201,7 +225,6 @@ impl Fleet {
         if let Err(AttemptError::Gone(..)) = &replied {
             self.inspections.forget(idx).await;
         }
-        self.record(idx, sent, replied.as_ref().err());
         Ok((replied?, idx))
     }
 
@@ -242,6 +265,12 @@ impl Fleet {
         CallEnd::Failed
     }
 
+    fn record_sent(&self, server: usize) {
+        let mut health = self.lock();
+        health.outage.record_sent(server);
+        health.busy.record_sent(server);
+    }
+
     /// Records what an attempt, which was `sent` at that time, says about the servers.
     fn record(&self, server: usize, sent: Duration, error: Option<&AttemptError>) {
         let now = self.started.elapsed();
@@ -249,6 +278,7 @@ impl Fleet {
         match error {
             Some(AttemptError::Gone(_, reason, _)) => {
                 health.last_failure.clone_from(reason);
+                health.busy.record_rejection(server);
                 let outage_s = self.config.outage.as_secs_f64();
                 match health.outage.record_gone(server, sent, now) {
                     true if outage_s > 0.0 => {
@@ -256,6 +286,17 @@ impl Fleet {
                     }
                     true => tracing::warn!(reason, "A server is not up."),
                     false => {}
+                }
+            }
+            Some(AttemptError::Busy(_, reason, _)) => {
+                health.outage.record_answer();
+                health.busy.record_gone(server, sent, now);
+                if health.throttling.insert(server) {
+                    tracing::warn!(
+                        reason,
+                        "A server asks for slower calls; it gets fewer at once, after a pause. \
+                         requests_per_minute or a lower concurrency would avoid such refusals."
+                    );
                 }
             }
             Some(AttemptError::Retry(reason, _)) => {
@@ -270,6 +311,7 @@ impl Fleet {
             None => {
                 health.answering.insert(server);
                 health.outage.record_answer();
+                health.busy.record_answer();
             }
             Some(AttemptError::Final(_) | AttemptError::Rejected(..)) => {
                 health.outage.record_answer();
@@ -283,6 +325,24 @@ impl Fleet {
         self.lock().outage.waiting(at, self.servers.len(), max, now)
     }
 
+    /// What an attempt is that the server `at` found one too many, in a call that was told so first
+    /// at the time `since`.
+    fn busy_since(&self, at: usize, since: Duration) -> Waiting {
+        match self.config.busy {
+            Duration::ZERO => Waiting::Counts,
+            _ if self.are_busy_for_too_long(at) => Waiting::Over,
+            max if self.started.elapsed().saturating_sub(since) >= max => Waiting::Over,
+            _ => Waiting::Waits,
+        }
+    }
+
+    /// Whether all servers, `at` among them, have answered nothing else for longer than calls wait.
+    fn are_busy_for_too_long(&self, at: usize) -> bool {
+        let (max, now) = (self.config.busy, self.started.elapsed());
+        let waiting = self.lock().busy.waiting(Some(at), self.servers.len(), max, now);
+        waiting == Waiting::Over
+    }
+
     fn lock(&self) -> MutexGuard<'_, FleetHealth> {
         self.health.lock().expect("no thread panics while it holds the health. This is a bug.")
     }
@@ -291,6 +351,7 @@ impl Fleet {
 fn of_request(server: usize, error: RequestError) -> AttemptError {
     match error {
         RequestError::Gone(reason, pause) => AttemptError::Gone(Some(server), reason, pause),
+        RequestError::Busy(reason, pause) => AttemptError::Busy(server, reason, pause),
         RequestError::Failed(reason, pause) => AttemptError::Retry(reason, pause),
         RequestError::Refused(reason) => AttemptError::Final(CallError::Refused(reason)),
         RequestError::Rejected(reason) => AttemptError::Rejected(server, reason),

@@ -48,6 +48,9 @@ pub enum RequestError {
     /// Nobody answers at the address, or a proxy says so: the server is not up.
     #[error("{0}")]
     Gone(String, Option<Duration>),
+    /// The server is up and asks for slower calls.
+    #[error("{0}")]
+    Busy(String, Option<Duration>),
     /// The server failed; another attempt may succeed.
     #[error("{0}")]
     Failed(String, Option<Duration>),
@@ -176,10 +179,13 @@ async fn refusal(url: &str, response: Response) -> RequestError {
     let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
     let reason = format!("{url}: {status} {message}").trim_end().to_owned();
     match status.as_u16() {
+        // a limit of rate or load
+        429 => RequestError::Busy(reason, pause),
+        503 if pause.is_some() => RequestError::Busy(reason, pause),
         // a proxy without a server behind it, or a server that is starting
         502..=504 => RequestError::Gone(reason, pause),
-        // too many requests, too slow, or the server's own fault
-        408 | 425 | 429 | 500..=599 => RequestError::Failed(reason, pause),
+        // too slow, or the server's own fault
+        408 | 425 | 500..=599 => RequestError::Failed(reason, pause),
         // the request is wrong
         400 | 413 | 414 | 422 => RequestError::Refused(reason),
         // the settings of this program are wrong, not the request

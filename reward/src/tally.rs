@@ -2,6 +2,8 @@
 //!
 //! It reads the rows of the `votes` table, and does not know who made them.
 
+use std::collections::BTreeMap;
+
 use joust_schema::tables::{Verdict, Vote};
 
 use crate::judge::JudgeError;
@@ -28,6 +30,10 @@ pub struct VoteTally {
     pub n_invalid: usize,
     /// Votes without a reply.
     pub n_failed: usize,
+    /// Votes that were asked for, each counted once, however often it was asked for again.
+    pub n_asked: usize,
+    /// Of these, those whose last attempt has no reply.
+    pub n_lost: usize,
     /// Votes that were cut off by the limit of tokens or the end of the context.
     pub n_cut_off: usize,
     /// Why the first vote without a reply has none.
@@ -38,21 +44,74 @@ impl VoteTally {
     /// Counts votes.
     pub fn of<'a>(votes: impl IntoIterator<Item = &'a Vote>) -> Self {
         let mut tally = Self::default();
+        let mut last = BTreeMap::new();
         for vote in votes {
             tally.n_votes += 1;
             tally.n_invalid += usize::from(vote.verdict == Verdict::Invalid);
             tally.n_cut_off += usize::from(vote.cut_off == Some(true));
-            if let Some(reason) = why_no_reply(vote) {
+            let no_reply = why_no_reply(vote);
+            let attempt = (vote.attempt, no_reply.is_some());
+            let known = last.entry((&vote.match_id, vote.vote)).or_insert(attempt);
+            *known = attempt.max(*known);
+            if let Some(reason) = no_reply {
                 tally.n_failed += 1;
                 tally.first_failure.get_or_insert_with(|| reason.to_owned());
             }
         }
+        tally.n_asked = last.len();
+        tally.n_lost = last.values().filter(|(_, is_lost)| *is_lost).count();
         tally
+    }
+
+    /// Whether more than the share `max_failed` of the votes that were asked for have no reply.
+    pub fn exceeds(&self, max_failed: f64) -> bool {
+        self.n_lost as f64 > max_failed * self.n_asked as f64
     }
 
     /// The first reason, if votes were wanted and none has a reply.
     pub fn why_none_came(&self) -> Option<&str> {
         let none_came = self.n_votes > 0 && self.n_failed == self.n_votes;
         self.first_failure.as_deref().filter(|_| none_came)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vote(vote: i32, attempt: i32, text: &str) -> Vote {
+        Vote {
+            match_id: "g/1-0-1".into(),
+            vote,
+            attempt,
+            a_shown_first: true,
+            verdict: Verdict::Invalid,
+            text: text.to_owned(),
+            prompt_tokens: 0,
+            cached_prompt_tokens: 0,
+            completion_tokens: 0,
+            latency_ms: None,
+            seed: 0,
+            judge: String::new(),
+            cut_off: None,
+        }
+    }
+
+    #[test]
+    fn tally_counts_a_vote_as_lost_by_its_last_attempt() {
+        let lost = no_reply_text(&JudgeError::Failed("busy".to_owned()));
+        let votes = [
+            vote(0, 0, &lost),
+            vote(0, 1, "Hm."),
+            vote(1, 1, &lost),
+            vote(1, 0, "Hm."),
+            vote(2, 0, &lost),
+            vote(2, 1, &lost),
+            vote(3, 0, "Hm."),
+        ];
+        let tally = VoteTally::of(&votes);
+        assert_eq!((tally.n_votes, tally.n_failed, tally.n_asked, tally.n_lost), (7, 4, 4, 2));
+        assert!(tally.exceeds(0.49) && !tally.exceeds(0.5) && !tally.exceeds(1.0));
+        assert!(!VoteTally::default().exceeds(0.0));
     }
 }

@@ -36,6 +36,24 @@ pub enum Error {
         /// Why the first of them has none.
         reason: String,
     },
+    /// Too many votes of a step have no reply. Nothing was learned from the step.
+    #[error(
+        "step {step}: {n_lost} of {n_asked} votes have no reply of the judge, more than \
+         reward.max_failed = {max_failed} allows, so that the rewards made of the others may be \
+         wrong: {reason}; mend it and go on with --resume, which repeats the step"
+    )]
+    TooManyLostVotes {
+        /// The step.
+        step: u64,
+        /// Number of votes without a reply.
+        n_lost: usize,
+        /// Number of votes that were asked for.
+        n_asked: usize,
+        /// The configured share.
+        max_failed: f64,
+        /// Why the first of them has none.
+        reason: String,
+    },
     /// No completion of a step ended by itself, truncated ones are left out of the loss, and
     /// nothing was learned before.
     #[error(

@@ -25,6 +25,23 @@ pub(crate) fn vote_warnings(tally: &VoteTally) -> Vec<String> {
     lines
 }
 
+/// Fails if more than the share `max_failed` of the votes have no reply.
+///
+/// # Errors
+/// The reason of the first vote.
+pub(crate) fn refuse_lost_votes(tally: &VoteTally, max_failed: f64) -> anyhow::Result<()> {
+    if !tally.exceeds(max_failed) {
+        return Ok(());
+    }
+    bail!(
+        "{} of {} votes have no reply of the judge, more than reward.max_failed = {max_failed} \
+         allows, so that the rewards made of the others may be wrong: {}",
+        tally.n_lost,
+        tally.n_asked,
+        tally.first_failure.as_deref().unwrap_or_default()
+    )
+}
+
 /// Fails if votes were wanted and none came.
 ///
 /// # Errors

@@ -18,8 +18,8 @@ struct SlowServer {
     n_calls: Arc<AtomicUsize>,
 }
 
-/// Reads a request to its end.
-fn read_request(stream: &TcpStream) -> std::io::Result<()> {
+/// Reads a request to its end, and gives its body.
+fn read_request(stream: &TcpStream) -> std::io::Result<String> {
     let mut reader = BufReader::new(stream);
     let (mut line, mut length) = (String::new(), 0);
     while reader.read_line(&mut line)? > 2 {
@@ -28,24 +28,38 @@ fn read_request(stream: &TcpStream) -> std::io::Result<()> {
         }
         line.clear();
     }
-    reader.read_exact(&mut vec![0; length])
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(String::from_utf8(body).unwrap())
 }
 
 /// `head` is the status and headers of the answer, each with the end of its line.
 fn server(delay: Duration, head: &'static str) -> SlowServer {
+    server_by(delay, move |_, _| head.to_owned())
+}
+
+/// A server that answers its n-th request, which has this body, with the status and headers of
+/// `head`; an empty text closes the connection.
+fn server_by(
+    delay: Duration,
+    head: impl Fn(usize, &str) -> String + Clone + Send + 'static,
+) -> SlowServer {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let n_calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&n_calls);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let counted = Arc::clone(&counted);
+            let (counted, head) = (Arc::clone(&counted), head.clone());
             std::thread::spawn(move || {
-                read_request(&stream)?;
-                counted.fetch_add(1, Ordering::SeqCst);
+                let body = read_request(&stream)?;
+                let head = head(counted.fetch_add(1, Ordering::SeqCst), &body);
                 std::thread::sleep(delay);
                 let end = "content-length: 4\r\nconnection: close\r\n\r\ntrue";
-                (&stream).write_all(format!("HTTP/1.1 {head}{end}").as_bytes())
+                match &*head {
+                    "" => Ok(()),
+                    head => (&stream).write_all(format!("HTTP/1.1 {head}{end}").as_bytes()),
+                }
             });
         }
     });
@@ -68,6 +82,7 @@ fn fleet(urls: Vec<String>, tries: u32, outage: Duration) -> Arc<Fleet> {
         timeout: Duration::from_secs(60),
         tries,
         outage,
+        busy: outage,
     };
     Arc::new(Fleet::new(config, None).unwrap())
 }
@@ -82,7 +97,7 @@ impl Call for Question {
     }
 
     fn body(&mut self) -> Option<impl Serialize> {
-        Some(json!({}))
+        Some(json!({"number": self.0}))
     }
 
     fn read(&mut self, answer: Value, _: Duration) -> Result<Value, BadAnswer> {
@@ -128,7 +143,7 @@ async fn calls_wait_for_a_slow_server_while_another_one_is_gone() {
 async fn calls_pause_although_a_server_asks_to_be_called_at_once() {
     for retry_after in ["0", "Wed, 21 Oct 2015 07:28:00 GMT"] {
         for (status, outage) in
-            [("429 Too Many", 0), ("503 Unavailable", 0), ("503 Unavailable", 600)]
+            [("429 Too Many", 0), ("503 Unavailable", 0), ("502 Bad Gateway", 600)]
         {
             let head: &str = format!("{status}\r\nretry-after: {retry_after}\r\n").leak();
             let hurried = server(Duration::ZERO, head);
@@ -142,4 +157,81 @@ async fn calls_pause_although_a_server_asks_to_be_called_at_once() {
             assert!((2..=5).contains(&n_calls), "{head}: {n_calls}");
         }
     }
+}
+
+/// A head by which a bucket of `n` calls for each tenth of a second refuses the others.
+fn bucket(n: usize, refusal: &'static str) -> impl Fn(usize, &str) -> String + Clone + Send {
+    let state = Arc::new(Mutex::new((Instant::now(), 0)));
+    move |_, _| {
+        let (began, n_taken) = &mut *state.lock().unwrap();
+        if began.elapsed() >= Duration::from_millis(100) {
+            (*began, *n_taken) = (Instant::now(), 0);
+        }
+        *n_taken += 1;
+        if *n_taken > n { refusal.to_owned() } else { "200 OK\r\n".to_owned() }
+    }
+}
+
+async fn ask_all(fleet: &Arc<Fleet>, n: u64) -> Vec<Result<Finished<Value>, CallError>> {
+    let start = |number: u64| {
+        let fleet = Arc::clone(fleet);
+        tokio::spawn(async move { ask(&fleet, number).await })
+    };
+    let calls: Vec<_> = (0..n).map(start).collect();
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(call.await.unwrap());
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn calls_that_a_rate_limit_refuses_are_paced_and_none_is_lost() {
+    for (n_calls, refusal) in [
+        (60, "429 Too Many Requests\r\n"),
+        (12, "429 Too Many Requests\r\nretry-after: 1\r\n"),
+        (12, "503 Service Unavailable\r\nretry-after: 1\r\n"),
+    ] {
+        let limited = server_by(Duration::ZERO, bucket(4, refusal));
+        // one try
+        let fleet = fleet(vec![limited.url.clone()], 1, Duration::from_secs(60));
+        let outcomes = ask_all(&fleet, n_calls).await;
+        assert!(outcomes.iter().all(Result::is_ok), "{refusal}: {outcomes:?}");
+        assert_eq!(fleet.n_resting(), 0);
+        let n_refused = limited.n_calls.load(Ordering::SeqCst) - n_calls as usize;
+        assert!(n_refused > 0 && n_refused < 3 * n_calls as usize, "{refusal}: {n_refused}");
+    }
+}
+
+#[tokio::test]
+async fn calls_to_a_server_that_refuses_all_of_them_fail_after_the_time_for_it() {
+    let limited = server(Duration::ZERO, "429 Too Many Requests\r\n");
+    let fleet = fleet(vec![limited.url.clone()], 50, Duration::from_millis(600));
+    let began = Instant::now();
+    for outcome in ask_all(&fleet, 40).await {
+        let Err(CallError::Exhausted(failed)) = outcome else { panic!("{outcome:?}") };
+        assert!(failed.last.contains("429"), "{failed}");
+    }
+    // those that wait behind the first do not wait as long again
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test]
+async fn call_that_alone_is_refused_for_its_rate_fails_while_others_are_answered() {
+    // a request above the limit of tokens a minute is refused for ever
+    let limited = server_by(Duration::ZERO, |_, body| match body {
+        "{\"number\":7}" => "429 Too Many Requests\r\n".to_owned(),
+        _ => "200 OK\r\n".to_owned(),
+    });
+    let fleet = fleet(vec![limited.url.clone()], 1, Duration::from_millis(1500));
+    let refused = {
+        let fleet = Arc::clone(&fleet);
+        tokio::spawn(async move { ask(&fleet, 7).await })
+    };
+    while !refused.is_finished() {
+        assert!(ask(&fleet, 8).await.is_ok());
+    }
+    let Err(CallError::Exhausted(failed)) = refused.await.unwrap() else { panic!("no answer") };
+    assert!(failed.n_attempts > 2 && failed.last.contains("429"), "{failed}");
 }

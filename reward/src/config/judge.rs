@@ -113,6 +113,11 @@ pub struct HttpJudgeConfig {
     /// until a server is up again. 0: they count.
     #[schemars(range(min = 0.0, max = 1e9))]
     pub outage_s: f64,
+    /// Time for which a vote waits after a server first refused it as one too many (429, or 503
+    /// with `Retry-After`), in seconds. Refusals in this time do not count as `tries`; the server
+    /// gets fewer votes at once, and a pause. 0: they count.
+    #[schemars(range(min = 0.0, max = 1e9))]
+    pub busy_s: f64,
 }
 
 /// Name of the field with the maximum number of tokens.
@@ -179,6 +184,7 @@ impl Default for HttpJudgeConfig {
             timeout_s: 900.0,
             tries: 5,
             outage_s: 120.0,
+            busy_s: 600.0,
         }
     }
 }

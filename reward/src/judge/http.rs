@@ -137,6 +137,7 @@ fn fleet_config(http: &HttpJudgeConfig) -> Result<FleetConfig, Error> {
         timeout: Duration::from_secs_f64(http.timeout_s),
         tries: http.tries,
         outage: Duration::from_secs_f64(http.outage_s),
+        busy: Duration::from_secs_f64(http.busy_s),
     })
 }
 
