@@ -45,7 +45,8 @@ pub struct ServerClient {
 /// Why a request has no answer; with the pause of the server's `Retry-After`, if any.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RequestError {
-    /// Nobody answers at the address, or a proxy says so: the server is not up.
+    /// Nobody answers at the address, the connection ended before an answer began, or a proxy says
+    /// so: the server is not up.
     #[error("{0}")]
     Gone(String, Option<Duration>),
     /// The server is up and asks for slower calls.
@@ -123,7 +124,7 @@ async fn answer(url: &str, request: RequestBuilder) -> Result<Value, RequestErro
     let failed = |reason: &str| RequestError::Failed(format!("{url}: {reason}"), None);
     let response = request.send().await.map_err(|error| {
         let reason = in_one_line(&error.without_url());
-        match reason.is_connect {
+        match reason.is_gone {
             true => RequestError::Gone(format!("{url}: {}", reason.text), None),
             false => failed(&reason.text),
         }
@@ -207,22 +208,40 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
 /// An error of the client with all its causes, in one line.
 struct Reason {
     text: String,
-    /// Whether no connection was made.
-    is_connect: bool,
+    /// Whether no connection was made, or it ended without a timeout.
+    is_gone: bool,
 }
 
 fn in_one_line(error: &reqwest::Error) -> Reason {
     let mut parts: Vec<String> = Vec::new();
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut has_ended = false;
     while let Some(error) = cause {
         let text = error.to_string().replace('\n', " ");
         // some libraries repeat the text of a cause in their own text
         if !parts.iter().any(|part| part.contains(&text)) {
             parts.push(text);
         }
+        has_ended |= is_end_of_connection(error);
         cause = error.source();
     }
-    Reason { text: parts.join(": "), is_connect: error.is_connect() }
+    let is_gone = error.is_connect() || (has_ended && !error.is_timeout());
+    Reason { text: parts.join(": "), is_gone }
+}
+
+/// Whether an error says that the other side ended a connection.
+fn is_end_of_connection(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind;
+    let of_io = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    let has_ended = [
+        ErrorKind::ConnectionReset,
+        ErrorKind::ConnectionAborted,
+        ErrorKind::BrokenPipe,
+        ErrorKind::UnexpectedEof,
+    ];
+    let of_http = error.downcast_ref::<hyper::Error>();
+    of_io.is_some_and(|kind| has_ended.contains(&kind))
+        || of_http.is_some_and(|error| error.is_incomplete_message() || error.is_closed())
 }
 
 #[cfg(test)]

@@ -235,3 +235,40 @@ async fn call_that_alone_is_refused_for_its_rate_fails_while_others_are_answered
     let Err(CallError::Exhausted(failed)) = refused.await.unwrap() else { panic!("no answer") };
     assert!(failed.n_attempts > 2 && failed.last.contains("429"), "{failed}");
 }
+
+#[tokio::test]
+async fn calls_wait_for_a_server_behind_a_port_that_closes_connections() {
+    // docker's proxy, ssh -L and kubectl port-forward accept connections before the server does
+    let published = server_by(Duration::ZERO, |number, _| match number {
+        0..30 => String::new(),
+        _ => "200 OK\r\n".to_owned(),
+    });
+    let fleet = fleet(vec![published.url.clone()], 1, Duration::from_secs(60));
+    let outcomes = ask_all(&fleet, 12).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+
+    let closed = server(Duration::ZERO, "");
+    let fleet = self::fleet(vec![closed.url.clone()], 1, Duration::from_millis(400));
+    let began = Instant::now();
+    let Err(CallError::Exhausted(failed)) = ask(&fleet, 1).await else { panic!("no answer") };
+    assert!(began.elapsed() >= Duration::from_millis(400), "{failed}");
+    assert!(failed.last.contains("connection"), "{failed}");
+}
+
+#[tokio::test]
+async fn calls_to_a_server_that_resets_connections_wait_for_it() {
+    // the request is left unread, so that the system answers with a reset
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(stream);
+        }
+    });
+    let fleet = fleet(vec![url], 1, Duration::from_millis(400));
+    let began = Instant::now();
+    let Err(CallError::Exhausted(failed)) = ask(&fleet, 1).await else { panic!("no answer") };
+    assert!(began.elapsed() >= Duration::from_millis(400), "{failed}");
+    assert!(failed.n_attempts > 2, "{failed}");
+}
