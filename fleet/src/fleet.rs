@@ -2,7 +2,7 @@
 //!
 //! It does not know what a call asks, only whether the call is still wanted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ struct FleetHealth {
     busy: Outage,
     /// Reason of the last failure, for calls that find all servers at rest.
     last_failure: String,
+    /// Per server: when it last answered a call.
+    answered_at: BTreeMap<usize, Duration>,
     /// Servers that answered since they last rejected a call.
     answering: BTreeSet<usize>,
     /// Servers of which it was logged that they reject calls while others answer.
@@ -62,11 +64,31 @@ enum AttemptError {
     Busy(usize, String, Option<Duration>),
     /// This server rejects the call for a reason of its own, such as its path or its key.
     Rejected(usize, String),
-    /// Nobody is at this server, or all servers rest during an outage; the pause is the server's
+    /// Nobody is at a server, or all servers rest during an outage; the pause is the server's
     /// `Retry-After`, or the time until a rest ends, if any.
-    Gone(Option<usize>, String, Option<Duration>),
+    Gone(GoneAt, String, Option<Duration>),
     /// Another attempt would fail like this one.
     Final(CallError),
+}
+
+/// Where a call found nobody.
+#[derive(Clone, Copy)]
+enum GoneAt {
+    /// At this server.
+    Server(usize),
+    /// At this server, which answered other calls in the meantime.
+    AnsweringServer(usize),
+    /// All servers rest.
+    All,
+}
+
+impl GoneAt {
+    fn server(self) -> Option<usize> {
+        match self {
+            Self::Server(idx) | Self::AnsweringServer(idx) => Some(idx),
+            Self::All => None,
+        }
+    }
 }
 
 impl Fleet {
@@ -124,7 +146,7 @@ impl Fleet {
     ) -> Result<Finished<C::Reply>, CallError> {
         let mut failed = Exhausted::default();
         let mut rejected_by = BTreeSet::new();
-        let mut busy_since = None;
+        let (mut busy_since, mut gone_since) = (None, None);
         let mut attempt = n_tried;
         while attempt < self.config.tries {
             let pause = match self.attempt(call, &rejected_by).await {
@@ -140,11 +162,13 @@ impl Fleet {
                     continue;
                 }
                 Err(AttemptError::Retry(reason, pause)) => {
+                    gone_since = None;
                     failed.add(reason);
                     attempt += 1;
                     (pause, MAX_PAUSE)
                 }
                 Err(AttemptError::Busy(server, reason, pause)) => {
+                    gone_since = None;
                     failed.add(reason);
                     let since = *busy_since.get_or_insert_with(|| self.started.elapsed());
                     match self.busy_since(server, since) {
@@ -157,9 +181,10 @@ impl Fleet {
                         Waiting::Over => break,
                     }
                 }
-                Err(AttemptError::Gone(server, reason, pause)) => {
+                Err(AttemptError::Gone(at, reason, pause)) => {
                     failed.add(reason);
-                    match self.waiting(server) {
+                    let since = *gone_since.get_or_insert_with(|| self.started.elapsed());
+                    match self.gone_since(at, since) {
                         Waiting::Counts => {
                             attempt += 1;
                             (pause, MAX_PAUSE)
@@ -199,7 +224,9 @@ impl Fleet {
         let sent = self.started.elapsed();
         self.record_sent(idx);
         let inspected = self.inspect(idx).await.map_err(|error| match error {
-            InspectionError::Gone(reason) => AttemptError::Gone(Some(idx), reason, None),
+            InspectionError::Gone(reason) => {
+                AttemptError::Gone(GoneAt::Server(idx), reason, None)
+            }
             InspectionError::Unusable(reason) => AttemptError::Rejected(idx, reason),
         });
         let replied = match inspected {
@@ -213,6 +240,7 @@ impl Fleet {
             }
             Err(error) => Err(error),
         };
+        let replied = replied.map_err(|error| self.seen_beside_others(error, sent));
         self.record(idx, sent, replied.as_ref().err());
         permit.end(match &replied {
             // calls that wait behind this one fail soon, too
@@ -222,7 +250,7 @@ impl Fleet {
             Err(AttemptError::Rejected(_, reason)) => self.end_of_rejected(idx, reason),
             Ok(_) | Err(AttemptError::Final(_)) => CallEnd::Answered,
         });
-        if let Err(AttemptError::Gone(..)) = &replied {
+        if let Err(AttemptError::Gone(GoneAt::Server(_), ..)) = &replied {
             self.inspections.forget(idx).await;
         }
         Ok((replied?, idx))
@@ -241,12 +269,25 @@ impl Fleet {
         call.read(answer, started.elapsed()).map_err(|bad| of_answer(&url, bad))
     }
 
+    /// A failed attempt, which was `sent` at that time, beside what other calls saw: a server that
+    /// answered one in the meantime is up, whatever this call found.
+    fn seen_beside_others(&self, error: AttemptError, sent: Duration) -> AttemptError {
+        match error {
+            AttemptError::Gone(GoneAt::Server(idx), reason, pause)
+                if self.lock().answered_at.get(&idx).is_some_and(|at| *at >= sent) =>
+            {
+                AttemptError::Gone(GoneAt::AnsweringServer(idx), reason, pause)
+            }
+            error => error,
+        }
+    }
+
     /// The failure of a call that finds all servers at rest after failures.
     fn all_rest(&self, pause: Duration) -> AttemptError {
         let health = self.lock();
         let reason = format!("all servers rest after failures, the last: {}", health.last_failure);
         match health.outage.is_on() {
-            true => AttemptError::Gone(None, reason, Some(pause)),
+            true => AttemptError::Gone(GoneAt::All, reason, Some(pause)),
             false => AttemptError::Retry(reason, Some(pause)),
         }
     }
@@ -309,20 +350,31 @@ impl Fleet {
                 health.outage.record_rejection(server);
             }
             None => {
+                health.answered_at.insert(server, now);
                 health.answering.insert(server);
                 health.outage.record_answer();
                 health.busy.record_answer();
             }
-            Some(AttemptError::Final(_) | AttemptError::Rejected(..)) => {
+            Some(AttemptError::Final(_)) => {
+                health.answered_at.insert(server, now);
+                health.outage.record_answer();
+            }
+            Some(AttemptError::Rejected(..)) => {
                 health.outage.record_answer();
             }
         }
     }
 
-    /// What an attempt is that found nobody at the server `at`, or all servers at rest.
-    fn waiting(&self, at: Option<usize>) -> Waiting {
+    /// What an attempt is that found nobody, in a call whose attempts have found nobody since the
+    /// time `since`. Other calls, which servers answer, make the wait no longer.
+    fn gone_since(&self, at: GoneAt, since: Duration) -> Waiting {
         let (max, now) = (self.config.outage, self.started.elapsed());
-        self.lock().outage.waiting(at, self.servers.len(), max, now)
+        let waiting = self.lock().outage.waiting(at.server(), self.servers.len(), max, now);
+        match (waiting, at) {
+            (Waiting::Waits, GoneAt::AnsweringServer(_)) => Waiting::Counts,
+            (Waiting::Waits, _) if now.saturating_sub(since) >= max => Waiting::Counts,
+            (waiting, _) => waiting,
+        }
     }
 
     /// What an attempt is that the server `at` found one too many, in a call that was told so first
@@ -350,7 +402,7 @@ impl Fleet {
 
 fn of_request(server: usize, error: RequestError) -> AttemptError {
     match error {
-        RequestError::Gone(reason, pause) => AttemptError::Gone(Some(server), reason, pause),
+        RequestError::Gone(reason, pause) => AttemptError::Gone(GoneAt::Server(server), reason, pause),
         RequestError::Busy(reason, pause) => AttemptError::Busy(server, reason, pause),
         RequestError::Failed(reason, pause) => AttemptError::Retry(reason, pause),
         RequestError::Refused(reason) => AttemptError::Final(CallError::Refused(reason)),

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::config::FleetConfig;
 use super::json;
@@ -20,6 +21,9 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// Maximum number of characters of a server's message in an error.
 const MAX_ERROR_CHARS: usize = 300;
+
+/// Time after which a proxy's 504 says that an answer takes too long, and not that nobody is there.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// Maximum pause that a server's `Retry-After` may set, in seconds.
 const MAX_RETRY_AFTER_S: u64 = 60;
@@ -122,6 +126,7 @@ impl ServerClient {
 
 async fn answer(url: &str, request: RequestBuilder) -> Result<Value, RequestError> {
     let failed = |reason: &str| RequestError::Failed(format!("{url}: {reason}"), None);
+    let sent = Instant::now();
     let response = request.send().await.map_err(|error| {
         let reason = in_one_line(&error.without_url());
         match reason.is_gone {
@@ -130,7 +135,7 @@ async fn answer(url: &str, request: RequestBuilder) -> Result<Value, RequestErro
         }
     })?;
     if !response.status().is_success() {
-        return Err(refusal(url, response).await);
+        return Err(refusal(url, response, sent.elapsed()).await);
     }
     if let Some(encoding) = response.headers().get("content-encoding")
         && encoding != "identity"
@@ -163,8 +168,8 @@ async fn read_body(mut response: Response, max: usize) -> Result<(Vec<u8>, bool)
     Ok((body, true))
 }
 
-/// Classifies an unsuccessful response.
-async fn refusal(url: &str, response: Response) -> RequestError {
+/// Classifies an unsuccessful response, which came after the time `waited`.
+async fn refusal(url: &str, response: Response, waited: Duration) -> RequestError {
     let status = response.status();
     let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
     let pause = after.and_then(|after| retry_after(after, SystemTime::now()));
@@ -183,6 +188,8 @@ async fn refusal(url: &str, response: Response) -> RequestError {
         // a limit of rate or load
         429 => RequestError::Busy(reason, pause),
         503 if pause.is_some() => RequestError::Busy(reason, pause),
+        // the limit of a proxy for an answer that takes long
+        504 if waited >= SLOW => RequestError::Failed(reason, pause),
         // a proxy without a server behind it, or a server that is starting
         502..=504 => RequestError::Gone(reason, pause),
         // too slow, or the server's own fault

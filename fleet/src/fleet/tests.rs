@@ -272,3 +272,61 @@ async fn calls_to_a_server_that_resets_connections_wait_for_it() {
     assert!(began.elapsed() >= Duration::from_millis(400), "{failed}");
     assert!(failed.n_attempts > 2, "{failed}");
 }
+
+#[tokio::test]
+async fn call_that_finds_nobody_while_others_are_answered_uses_up_its_tries() {
+    // a proxy whose server is too slow for one of the requests
+    let proxy = server_by(Duration::from_millis(30), |_, body| match body {
+        "{\"number\":7}" => "504 Gateway Timeout\r\n".to_owned(),
+        _ => "200 OK\r\n".to_owned(),
+    });
+    let fleet = fleet(vec![proxy.url.clone()], 3, Duration::from_secs(600));
+    let slow = {
+        let fleet = Arc::clone(&fleet);
+        tokio::spawn(async move { ask(&fleet, 7).await })
+    };
+    let mut others: tokio::task::JoinSet<()> = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (fleet, is_over) = (Arc::clone(&fleet), slow.abort_handle());
+        others.spawn(async move {
+            while !is_over.is_finished() {
+                assert!(ask(&fleet, 8).await.is_ok());
+            }
+        });
+    }
+    let Err(CallError::Exhausted(failed)) = slow.await.unwrap() else { panic!("no answer") };
+    assert!(failed.n_attempts < 10 && failed.last.contains("504"), "{failed}");
+    while let Some(other) = others.join_next().await {
+        other.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn call_that_finds_nobody_waits_no_longer_than_an_outage_of_its_own() {
+    // other calls are answered now and then, which begins a new outage each time
+    let proxy = server_by(Duration::ZERO, |_, body| match body {
+        "{\"number\":7}" => "503 Service Unavailable\r\n".to_owned(),
+        _ => "200 OK\r\n".to_owned(),
+    });
+    let fleet = fleet(vec![proxy.url.clone()], 2, Duration::from_millis(700));
+    let refused = {
+        let fleet = Arc::clone(&fleet);
+        tokio::spawn(async move { ask(&fleet, 7).await })
+    };
+    let began = Instant::now();
+    while !refused.is_finished() {
+        assert!(ask(&fleet, 8).await.is_ok());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    let Err(CallError::Exhausted(failed)) = refused.await.unwrap() else { panic!("no answer") };
+    assert!(failed.last.contains("503"), "{failed}");
+}
+
+#[tokio::test]
+async fn late_answer_of_a_proxy_that_its_server_is_too_slow_counts_as_a_try() {
+    let proxy = server(Duration::from_millis(5200), "504 Gateway Timeout\r\n");
+    let fleet = fleet(vec![proxy.url.clone()], 1, Duration::from_secs(600));
+    let Err(CallError::Exhausted(failed)) = ask(&fleet, 1).await else { panic!("no answer") };
+    assert!(failed.n_attempts == 1 && failed.last.contains("504"), "{failed}");
+}
