@@ -11,9 +11,20 @@ use crate::judge::JudgeError;
 /// Begins the text of a vote without a reply from the judge; the error follows.
 const NO_REPLY: &str = "[no reply] ";
 
+/// Follows it where the same request would be refused again.
+const REFUSED: &str = "refused: ";
+
 /// The text of a vote whose judge failed.
 pub fn no_reply_text(error: &JudgeError) -> String {
-    format!("{NO_REPLY}{error}")
+    match error {
+        JudgeError::Refused(_) => format!("{NO_REPLY}{REFUSED}{error}"),
+        JudgeError::Failed(_) => format!("{NO_REPLY}{error}"),
+    }
+}
+
+/// Whether a vote has no reply, and another request for it may have one.
+pub(crate) fn may_come_later(vote: &Vote) -> bool {
+    why_no_reply(vote).is_some_and(|reason| !reason.starts_with(REFUSED))
 }
 
 /// Why a vote has no reply; `None` if it has one.

@@ -365,11 +365,23 @@ impl BarrierShared {
         for cohort in complete {
             let shared = Arc::clone(self);
             tokio::spawn(async move {
-                let id = cohort.id;
+                let (id, question) = (cohort.id, cohort.question.clone());
+                let is_again = shared.lock().cohorts.has_answers(id);
+                let texts = cohort.members.iter().map(|(_, text)| text.clone());
+                let texts = is_again.then(|| texts.collect::<Vec<_>>());
                 let scored = shared.score(cohort).await;
-                shared.change(|cohorts, now| match &scored {
-                    Ok(judged) => cohorts.finish(now, id, member_answers(judged)),
-                    Err(problem) => cohorts.give_up(id, problem_of_members(problem)),
+                shared.change(|cohorts, now| match (&scored, texts) {
+                    (Ok(judged), _) if judged.result.lost_members().contains(&true) => {
+                        let kept = (question, judged.group.completions.clone());
+                        cohorts.finish_in_part(now, id, member_answers(judged), kept)
+                    }
+                    (Ok(judged), _) => cohorts.finish(now, id, member_answers(judged)),
+                    // the members that have their results keep them
+                    (Err(problem), Some(texts)) => {
+                        let answers = vec![Err(problem_of_members(problem)); texts.len()];
+                        cohorts.finish_in_part(now, id, answers, (question, texts))
+                    }
+                    (Err(problem), None) => cohorts.give_up(id, problem_of_members(problem)),
                 });
             });
         }
@@ -410,6 +422,21 @@ fn restore(cohorts: &mut ScoredCohorts, keep: Duration, restored: Restored) {
             (name, completion, answer, restored.delivered.contains(&(judged.key, idx)))
         };
         let until = keep.saturating_sub(age);
-        cohorts.restore(until, key, members.enumerate().map(member).collect());
+        let id = cohorts.restore(until, key, members.enumerate().map(member).collect());
+        if judged.result.lost_members().contains(&true) {
+            let question = question_of(&judged);
+            let question_bytes = question.n_bytes();
+            cohorts.keep_texts(id, (question, question_bytes), judged.group.completions.clone());
+        }
+    }
+}
+
+/// The question of a judged group, which makes the same group again.
+fn question_of(judged: &Judged) -> CohortQuestion {
+    CohortQuestion {
+        prompt: Prompt::Text(judged.group.question.clone()),
+        answer: judged.group.reference.clone().map(Value::String),
+        group_id: Some(judged.group.group_id.0.clone()),
+        client: Client::of_tenant(&judged.tenant, None),
     }
 }
