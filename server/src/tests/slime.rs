@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use joust_reward::judge::JudgeError;
+use joust_reward::tournament::TournamentKind;
 
 use super::fixture::*;
 
@@ -61,7 +62,10 @@ async fn member_that_the_judge_failed_for_is_judged_when_it_comes_again() {
             }
         })
     };
-    let app = server(Box::new(judge), |_| {});
+    let mut config = RewardConfig::default();
+    config.tournament.kind = TournamentKind::RoundRobin;
+    let scorer = Scorer::with_judge(&config, Some(Box::new(judge)), true);
+    let app = Server::new(ScorerHandle::spawn(scorer, plain_config()).unwrap().0).router();
     let said = |text: &str| json!({"prompt": "2+2?", "response": text, "label": "4"});
     let sent = |text: &str| spawn(&app, "/remote_rm", said(text));
     let waiting = [sent("ill"), sent("longest"), sent("long")];
@@ -82,9 +86,10 @@ async fn member_that_the_judge_failed_for_is_judged_when_it_comes_again() {
     is_ill.store(false, Ordering::SeqCst);
     let (status, reward) = in_time(sent("ill")).await.unwrap();
     assert_eq!(status, 200);
-    assert!(reward.as_f64().unwrap() < answers[2].1.as_f64().unwrap(), "{reward} {answers:?}");
-    // the others keep their answers, and the group is whole: the next texts begin another one
-    assert_eq!(in_time(get(&app, "/health", None)).await.1.matches("\"open_cohorts\":0").count(), 1);
+    // it loses against both others
+    assert_eq!(reward, 0.0, "{answers:?}");
+    let health: Value = serde_json::from_str(&get(&app, "/health", None).await.1).unwrap();
+    assert_eq!(health["open_cohorts"], 0);
 }
 
 #[tokio::test]
