@@ -70,6 +70,20 @@ pub enum Error {
         /// The configured length.
         max_tokens: usize,
     },
+    /// The whole run made no update, so that nothing was exported.
+    #[error(
+        "no update was made in {steps} steps: in none of them did the rewards of completions in \
+         the loss differ{reason}; nothing is exported; look at the completions and rewards in {}",
+        dir.display()
+    )]
+    NothingLearned {
+        /// Number of steps.
+        steps: u64,
+        /// What the last step looked like, in brackets; empty if this start made none.
+        reason: String,
+        /// The run's folder.
+        dir: PathBuf,
+    },
     /// The checkpoint that the run would go on from cannot be read.
     #[error("checkpoint {} cannot be used: {source}; {}", path.display(), advice(older.as_deref()))]
     BadCheckpoint {
