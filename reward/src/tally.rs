@@ -8,6 +8,9 @@ use joust_schema::tables::{Verdict, Vote};
 
 use crate::judge::JudgeError;
 
+/// Maximum number of characters of a vote in a reason.
+const MAX_SHOWN_CHARS: usize = 300;
+
 /// Begins the text of a vote without a reply from the judge; the error follows.
 const NO_REPLY: &str = "[no reply] ";
 
@@ -49,6 +52,8 @@ pub struct VoteTally {
     pub n_cut_off: usize,
     /// Why the first vote without a reply has none.
     pub first_failure: Option<String>,
+    /// How the first vote with a reply and without a verdict begins, in one line.
+    pub first_without_verdict: Option<String>,
 }
 
 impl VoteTally {
@@ -67,6 +72,8 @@ impl VoteTally {
             if let Some(reason) = no_reply {
                 tally.n_failed += 1;
                 tally.first_failure.get_or_insert_with(|| reason.to_owned());
+            } else if vote.verdict == Verdict::Invalid {
+                tally.first_without_verdict.get_or_insert_with(|| in_one_line(&vote.text));
             }
         }
         tally.n_asked = last.len();
@@ -79,11 +86,27 @@ impl VoteTally {
         self.n_lost as f64 > max_failed * self.n_asked as f64
     }
 
-    /// The first reason, if votes were wanted and none has a reply.
-    pub fn why_none_came(&self) -> Option<&str> {
-        let none_came = self.n_votes > 0 && self.n_failed == self.n_votes;
-        self.first_failure.as_deref().filter(|_| none_came)
+    /// Why no vote has a verdict, if votes were wanted and none has one.
+    pub fn why_none_came(&self) -> Option<String> {
+        let Self { n_votes, n_invalid, n_cut_off, .. } = *self;
+        if n_votes == 0 || n_invalid < n_votes {
+            return None;
+        }
+        let said = self.first_without_verdict.as_deref().unwrap_or_default();
+        Some(match (&self.first_failure, n_cut_off) {
+            (Some(reason), _) => reason.clone(),
+            (None, 0) => format!("the first says {said:?}"),
+            (None, n) => format!(
+                "{n} were cut off (reward.judge.max_thinking_tokens, or the context of the judge's \
+                 server, is too short); the first says {said:?}"
+            ),
+        })
     }
+}
+
+fn in_one_line(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -124,5 +147,21 @@ mod tests {
         assert_eq!((tally.n_votes, tally.n_failed, tally.n_asked, tally.n_lost), (7, 4, 4, 2));
         assert!(tally.exceeds(0.49) && !tally.exceeds(0.5) && !tally.exceeds(1.0));
         assert!(!VoteTally::default().exceeds(0.0));
+    }
+
+    #[test]
+    fn tally_tells_why_no_vote_has_a_verdict() {
+        let lost = no_reply_text(&JudgeError::Failed("connection refused".to_owned()));
+        let cut_off = Vote { cut_off: Some(true), ..vote(1, 0, "<think> hm") };
+        let given = Vote { verdict: Verdict::First, ..vote(2, 0, "\\boxed{Assistant 1}") };
+        let why = |votes: &[Vote]| VoteTally::of(votes).why_none_came();
+        assert_eq!(why(&[]), None);
+        assert_eq!(why(&[vote(0, 0, &lost), given.clone()]), None);
+        assert_eq!(why(&[cut_off.clone(), given]), None);
+        assert_eq!(why(&[vote(0, 0, "8."), vote(1, 0, &lost)]), Some("connection refused".into()));
+        let said = why(&[vote(0, 0, "I say\n 8."), vote(1, 0, "9.")]).unwrap();
+        assert_eq!(said, "the first says \"I say 8.\"");
+        let said = why(&[cut_off, vote(0, 0, "9.")]).unwrap();
+        assert!(said.starts_with("1 were cut off (reward.judge.max_thinking_tokens"), "{said}");
     }
 }

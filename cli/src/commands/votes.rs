@@ -42,13 +42,16 @@ pub(crate) fn refuse_lost_votes(tally: &VoteTally, max_failed: f64) -> anyhow::R
     )
 }
 
-/// Fails if votes were wanted and none came.
+/// Fails if votes were wanted and none came, or none has a verdict.
 ///
 /// # Errors
-/// The reason of the first vote.
+/// The first reason.
 pub(crate) fn refuse_no_votes(tally: &VoteTally) -> anyhow::Result<()> {
     match tally.why_none_came() {
-        Some(reason) => bail!("none of {} votes came: {reason}", tally.n_votes),
+        Some(reason) if tally.n_failed == tally.n_votes => {
+            bail!("none of {} votes came: {reason}", tally.n_votes)
+        }
+        Some(reason) => bail!("none of {} votes has a verdict: {reason}", tally.n_votes),
         None => Ok(()),
     }
 }
