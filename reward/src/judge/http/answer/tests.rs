@@ -29,12 +29,30 @@ fn answers_that_the_server_ended_are_no_answers() {
         let message = json!({"content": whole()});
         reply(&json!({"choices": [{"message": message, "finish_reason": finish}]}))
     };
-    for finish in ["abort", "error", "Cancelled"] {
+    let broken_off = [
+        "abort",
+        "error",
+        "Cancelled",
+        "insufficient_system_resource",
+        "network_error",
+        "repetition_truncation",
+    ];
+    for finish in broken_off {
         let Err(BadAnswer::Defect(reason)) = of_reason(json!(finish)) else { panic!("{finish}") };
         assert!(reason.contains("finish_reason"), "{reason}");
     }
-    for finish in [json!("stop"), json!("eos"), json!(null), json!("length"), json!("tool_calls")] {
-        assert_eq!(of_reason(finish).unwrap().verdict, Verdict::Second);
+    let wholes = ["stop", "STOP", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls"];
+    for finish in wholes.map(Value::from).into_iter().chain([json!(null), json!("")]) {
+        let reply = of_reason(finish).unwrap();
+        assert_eq!((reply.verdict, reply.is_cut_off), (Verdict::Second, false));
+    }
+    for finish in ["length", "MAX_TOKENS", "model_length", "model_context_window_exceeded"] {
+        let reply = of_reason(json!(finish)).unwrap();
+        assert_eq!((reply.verdict, reply.is_cut_off), (Verdict::Second, true), "{finish}");
+    }
+    for finish in ["content_filter", "refusal", "sensitive"] {
+        let reply = of_reason(json!(finish)).unwrap();
+        assert_eq!((reply.verdict, reply.is_cut_off), (Verdict::Invalid, false), "{finish}");
     }
 }
 
