@@ -9,6 +9,7 @@ mod answer;
 mod calls;
 mod look;
 mod shared;
+mod thoughts;
 mod wire;
 
 use std::collections::BTreeMap;

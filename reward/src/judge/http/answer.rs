@@ -7,6 +7,7 @@ use joust_fleet::BadAnswer;
 use joust_schema::tables::Verdict;
 use serde_json::Value;
 
+use crate::config::judge::SentThought;
 use crate::judge::chat::ChatReply;
 use crate::judge::vote::VoteReply;
 use crate::{prompt, verdict};
@@ -84,6 +85,8 @@ struct TokenUsage {
     prompt_tokens: usize,
     completion_tokens: usize,
     cached_tokens: Option<usize>,
+    /// Tokens of thoughts, if the server counts them.
+    reasoning_tokens: usize,
 }
 
 impl ChatCompletion {
@@ -115,12 +118,21 @@ impl ChatCompletion {
     /// The prompt is computed once: for all votes but the first it counts as cached. The server
     /// reports only the sum of the choices' tokens. Each vote gets an estimated share, by the
     /// length of its text; the shares add up to the sum.
-    pub(super) fn into_replies(self, n_wanted: usize, latency_ms: f64) -> Vec<VoteReply> {
+    pub(super) fn into_replies(
+        self,
+        n_wanted: usize,
+        latency_ms: f64,
+        sent: SentThought,
+    ) -> Vec<VoteReply> {
         let Self { mut choices, usage } = self;
         choices.truncate(n_wanted);
+        let is_kept_back = sent == SentThought::None || usage.reasoning_tokens > 0;
         let said = |choice: CompletionChoice| {
             let content = without_prompt(&choice.message.content).to_owned();
-            let message = ChoiceMessage { content, ..choice.message };
+            let mut message = ChoiceMessage { content, ..choice.message };
+            if is_kept_back && !message.content.contains("<think>") {
+                message.thought.get_or_insert_default();
+            }
             (message.text(choice.finish == FinishKind::Whole), choice.finish)
         };
         let texts: Vec<(String, FinishKind)> = choices.into_iter().map(said).collect();
@@ -300,6 +312,7 @@ impl TokenUsage {
             prompt_tokens: read(&usage["prompt_tokens"]),
             completion_tokens: read(&usage["completion_tokens"]),
             cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]),
+            reasoning_tokens: read(&usage["completion_tokens_details"]["reasoning_tokens"]),
         }
     }
 }

@@ -15,7 +15,7 @@ fn whole() -> String {
 
 /// The reply to one vote.
 fn reply(body: &Value) -> Result<VoteReply, BadAnswer> {
-    let mut replies = ChatCompletion::read(body)?.into_replies(1, 1.0);
+    let mut replies = ChatCompletion::read(body)?.into_replies(1, 1.0, SentThought::Expected);
     Ok(replies.remove(0))
 }
 
@@ -142,7 +142,7 @@ fn choices_are_in_the_order_of_their_indexes_or_of_the_list() {
     let choice = |index: Value, text: &str| json!({"index": index, "message": {"content": text}});
     let texts = |choices: Value| {
         let read = ChatCompletion::read(&json!({"choices": choices})).unwrap();
-        read.into_replies(9, 1.0).into_iter().map(|reply| reply.text).collect::<Vec<_>>().concat()
+        read.into_replies(9, 1.0, SentThought::Expected).into_iter().map(|reply| reply.text).collect::<Vec<_>>().concat()
     };
     let choices = json!([choice(json!(2), "c"), choice(json!(0), "a"), choice(json!(1), "b")]);
     assert_eq!(texts(choices), "abc");
@@ -224,5 +224,29 @@ proptest! {
     fn shares_add_up(total: usize, lengths in prop::collection::vec(0_usize..1 << 40, 1..9)) {
         let shares = shares(total, &lengths);
         prop_assert_eq!(shares.iter().map(|share| *share as u128).sum::<u128>(), total as u128);
+    }
+}
+
+#[test]
+fn answers_without_a_thought_are_votes_where_none_is_sent() {
+    let of = |content: &str, finish: &str, n_tokens: u64, sent: SentThought| {
+        let body = json!({
+            "choices": [{"message": {"content": content}, "finish_reason": finish}],
+            "usage": {"prompt_tokens": 300, "completion_tokens": 200,
+                      "completion_tokens_details": {"reasoning_tokens": n_tokens}},
+        });
+        ChatCompletion::read(&body).unwrap().into_replies(1, 1.0, sent).remove(0).verdict
+    };
+    let (expected, none) = (SentThought::Expected, SentThought::None);
+    assert_eq!(of(BOX, "stop", 0, expected), Verdict::Invalid);
+    assert_eq!(of(BOX, "stop", 0, none), Verdict::Second);
+    // OpenAI's models think, and keep the thought back
+    assert_eq!(of(BOX, "stop", 192, expected), Verdict::Second);
+    for sent in [expected, none] {
+        // a thought that was cut off, or has no end, has no verdict
+        assert_eq!(of(BOX, "length", 192, sent), Verdict::Invalid);
+        assert_eq!(of(&format!("<think>\n{BOX}"), "stop", 192, sent), Verdict::Invalid);
+        assert_eq!(of(&whole(), "stop", 0, sent), Verdict::Second);
+        assert_eq!(of("9.", "stop", 192, sent), Verdict::Invalid);
     }
 }
