@@ -10,12 +10,13 @@ use joust_schema::seed::Seed;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::call::{BadAnswer, Call, CallError, Exhausted, Finished};
+use super::attempt::{AttemptError, GoneAt, of_answer, of_request};
+use super::call::{Call, CallError, Exhausted, Finished};
 use super::config::FleetConfig;
 use super::inspection::{Inspected, InspectionError, Inspections, Inspector};
 use super::outage::{Outage, Waiting};
 use super::pool::{CallEnd, ServerPool};
-use super::server::{Error, RequestError, ServerClient, client};
+use super::server::{Error, ServerClient, client};
 use super::slots::Slots;
 
 /// Pause before the second attempt, before the random factor; it doubles with each further attempt.
@@ -55,42 +56,6 @@ struct FleetHealth {
     throttling: BTreeSet<usize>,
 }
 
-/// Why an attempt failed.
-enum AttemptError {
-    /// Another attempt, at this or another server, may succeed. The pause is the server's
-    /// `Retry-After`, if any.
-    Retry(String, Option<Duration>),
-    /// This server asks for slower calls, and perhaps for a pause.
-    Busy(usize, String, Option<Duration>),
-    /// This server rejects the call for a reason of its own, such as its path or its key.
-    Rejected(usize, String),
-    /// Nobody is at a server, or all servers rest during an outage; the pause is the server's
-    /// `Retry-After`, or the time until a rest ends, if any.
-    Gone(GoneAt, String, Option<Duration>),
-    /// Another attempt would fail like this one.
-    Final(CallError),
-}
-
-/// Where a call found nobody.
-#[derive(Clone, Copy)]
-enum GoneAt {
-    /// At this server.
-    Server(usize),
-    /// At this server, which answered other calls in the meantime.
-    AnsweringServer(usize),
-    /// All servers rest.
-    All,
-}
-
-impl GoneAt {
-    fn server(self) -> Option<usize> {
-        match self {
-            Self::Server(idx) | Self::AnsweringServer(idx) => Some(idx),
-            Self::All => None,
-        }
-    }
-}
-
 impl Fleet {
     /// Prepares calls to the servers without calling any. Must run inside a tokio runtime.
     /// `inspector` looks at each server before its first call.
@@ -104,9 +69,9 @@ impl Fleet {
         let server = |url: &String| ServerClient::new(client.clone(), url);
         Ok(Self {
             servers: config.urls.iter().map(server).collect(),
-            config,
             slots: Slots::new(pool),
-            inspections: Inspections::new(inspector, n_servers),
+            inspections: Inspections::new(inspector, n_servers, config.tries),
+            config,
             health: Mutex::default(),
             started: Instant::now(),
         })
@@ -224,9 +189,7 @@ impl Fleet {
         let sent = self.started.elapsed();
         self.record_sent(idx);
         let inspected = self.inspect(idx).await.map_err(|error| match error {
-            InspectionError::Gone(reason) => {
-                AttemptError::Gone(GoneAt::Server(idx), reason, None)
-            }
+            InspectionError::Unseen(error) => of_request(idx, error),
             InspectionError::Unusable(reason) => AttemptError::Rejected(idx, reason),
         });
         let replied = match inspected {
@@ -397,25 +360,6 @@ impl Fleet {
 
     fn lock(&self) -> MutexGuard<'_, FleetHealth> {
         self.health.lock().expect("no thread panics while it holds the health. This is a bug.")
-    }
-}
-
-fn of_request(server: usize, error: RequestError) -> AttemptError {
-    match error {
-        RequestError::Gone(reason, pause) => AttemptError::Gone(GoneAt::Server(server), reason, pause),
-        RequestError::Busy(reason, pause) => AttemptError::Busy(server, reason, pause),
-        RequestError::Failed(reason, pause) => AttemptError::Retry(reason, pause),
-        RequestError::Refused(reason) => AttemptError::Final(CallError::Refused(reason)),
-        RequestError::Rejected(reason) => AttemptError::Rejected(server, reason),
-    }
-}
-
-fn of_answer(url: &str, bad: BadAnswer) -> AttemptError {
-    match bad {
-        BadAnswer::Defect(reason) => AttemptError::Retry(format!("{url}: {reason}"), None),
-        BadAnswer::Refused(reason) => {
-            AttemptError::Final(CallError::Refused(format!("{url}: {reason}")))
-        }
     }
 }
 

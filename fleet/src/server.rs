@@ -62,9 +62,15 @@ pub enum RequestError {
     /// The server refuses the request as wrong.
     #[error("{0}")]
     Refused(String),
-    /// The server refuses for another reason, such as a path that it does not have, or the key.
+    /// The server refuses for another reason, such as the key.
     #[error("{0}")]
     Rejected(String),
+    /// The server has nothing at this path (404).
+    #[error("{0}")]
+    NotFound(String),
+    /// The server does not do this at the path (405, 501).
+    #[error("{0}")]
+    NoRoute(String),
 }
 
 /// The client for requests to all servers.
@@ -192,6 +198,8 @@ async fn refusal(url: &str, response: Response, waited: Duration) -> RequestErro
         504 if waited >= SLOW => RequestError::Failed(reason, pause),
         // a proxy without a server behind it, or a server that is starting
         502..=504 => RequestError::Gone(reason, pause),
+        404 => RequestError::NotFound(reason),
+        405 | 501 => RequestError::NoRoute(reason),
         // too slow, or the server's own fault
         408 | 425 | 500..=599 => RequestError::Failed(reason, pause),
         // the request is wrong

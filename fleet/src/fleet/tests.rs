@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::call::BadAnswer;
 
 /// Time after which a test has failed.
 const LIMIT: Duration = Duration::from_secs(120);

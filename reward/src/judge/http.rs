@@ -148,8 +148,8 @@ async fn look_at_all(fleet: &Fleet) -> Result<(), Error> {
     for inspected in join_all(looks).await {
         match inspected {
             Ok(()) => {}
-            Err(InspectionError::Gone(reason)) => {
-                tracing::info!(reason, "A server is not up yet; it is looked at when it is.");
+            Err(InspectionError::Unseen(reason)) => {
+                tracing::info!(%reason, "A server cannot be checked yet; it is before its first call.");
             }
             Err(InspectionError::Unusable(reason)) => return Err(Error::Config(reason)),
         }
