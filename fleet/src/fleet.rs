@@ -16,7 +16,7 @@ use super::config::FleetConfig;
 use super::inspection::{Inspected, InspectionError, Inspections, Inspector};
 use super::outage::{Outage, Waiting};
 use super::pool::{CallEnd, ServerPool};
-use super::server::{Error, ServerClient, client};
+use super::server::{Error, RequestError, ServerClient, client};
 use super::slots::Slots;
 
 /// Pause before the second attempt, before the random factor; it doubles with each further attempt.
@@ -189,7 +189,7 @@ impl Fleet {
         let sent = self.started.elapsed();
         self.record_sent(idx);
         let inspected = self.inspect(idx).await.map_err(|error| match error {
-            InspectionError::Unseen(error) => of_request(idx, error),
+            InspectionError::Unseen(error) => self.of_request(idx, error),
             InspectionError::Unusable(reason) => AttemptError::Rejected(idx, reason),
         });
         let replied = match inspected {
@@ -228,8 +228,19 @@ impl Fleet {
         let url = format!("{}/{}", self.servers[server].base(), self.config.path);
         let started = Instant::now();
         let answer = self.servers[server].post(&url, body, self.config.timeout).await;
-        let answer = answer.map_err(|error| of_request(server, error))?;
+        let answer = answer.map_err(|error| self.of_request(server, error))?;
         call.read(answer, started.elapsed()).map_err(|bad| of_answer(&url, bad))
+    }
+
+    /// The failure of a request. A path that a server had before is missing while a proxy waits for
+    /// the server's next start.
+    fn of_request(&self, server: usize, error: RequestError) -> AttemptError {
+        match error {
+            RequestError::NotFound(reason) if self.lock().answering.contains(&server) => {
+                AttemptError::Gone(GoneAt::Server(server), reason, None)
+            }
+            error => of_request(server, error),
+        }
     }
 
     /// A failed attempt, which was `sent` at that time, beside what other calls saw: a server that

@@ -200,12 +200,15 @@ async fn refusal(url: &str, response: Response, waited: Duration) -> RequestErro
         502..=504 => RequestError::Gone(reason, pause),
         404 => RequestError::NotFound(reason),
         405 | 501 => RequestError::NoRoute(reason),
-        // too slow, or the server's own fault
-        408 | 425 | 500..=599 => RequestError::Failed(reason, pause),
         // the request is wrong
         400 | 413 | 414 | 422 => RequestError::Refused(reason),
         // the settings of this program are wrong, not the request
-        _ => RequestError::Rejected(reason),
+        300..=399 | 401..=403 | 406 | 407 | 410 | 415 | 421 | 426 | 451 => {
+            RequestError::Rejected(reason)
+        }
+        // too slow, the server's own fault, or one that passes: a conflict, a request that a proxy
+        // gave up (460, 499), a failure while it generates (TGI's 424)
+        _ => RequestError::Failed(reason, pause),
     }
 }
 

@@ -331,3 +331,30 @@ async fn late_answer_of_a_proxy_that_its_server_is_too_slow_counts_as_a_try() {
     let Err(CallError::Exhausted(failed)) = ask(&fleet, 1).await else { panic!("no answer") };
     assert!(failed.n_attempts == 1 && failed.last.contains("504"), "{failed}");
 }
+
+#[tokio::test]
+async fn statuses_that_pass_are_tried_again_and_others_are_not() {
+    let passing = [409, 423, 424, 408, 425, 449, 460, 499, 418, 500, 507, 520, 529];
+    let refusing = [400, 401, 402, 403, 404, 405, 406, 410, 413, 415, 421, 422, 426, 451, 501];
+    for (status, n_wanted) in passing.map(|it| (it, 3)).into_iter().chain(refusing.map(|it| (it, 1)))
+    {
+        let ill: &str = format!("{status} Some Reason\r\n").leak();
+        let server = server(Duration::ZERO, ill);
+        let fleet = fleet(vec![server.url.clone()], 3, Duration::from_secs(60));
+        let error = ask(&fleet, 1).await.unwrap_err();
+        assert_eq!(server.n_calls.load(Ordering::SeqCst), n_wanted, "{status}: {error}");
+        assert_eq!(matches!(error, CallError::Exhausted(_)), n_wanted > 1, "{status}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn path_that_a_server_had_before_is_waited_for() {
+    // a balancer says 404 while the server behind it starts anew
+    let restarted = server_by(Duration::ZERO, |number, _| match number {
+        1..6 => "404 Not Found\r\n".to_owned(),
+        _ => "200 OK\r\n".to_owned(),
+    });
+    let fleet = fleet(vec![restarted.url.clone()], 1, Duration::from_secs(60));
+    assert!(ask(&fleet, 1).await.is_ok() && ask(&fleet, 2).await.is_ok());
+    assert_eq!(restarted.n_calls.load(Ordering::SeqCst), 7);
+}
