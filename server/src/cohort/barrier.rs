@@ -4,20 +4,18 @@
 //! Knows no protocol.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use joust_schema::prompt::Prompt;
-use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 pub(crate) use super::answers::MemberScore;
+pub(crate) use super::question::CohortQuestion;
 use super::answers::{member_answers, problem_of_members};
 use super::machine::Cohorts;
-use super::members::{NewMember, RequestNumber};
+use super::members::{DigestedText, NewMember, RequestNumber};
 use super::stall::{StallWatch, WaitingCounts};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::client::Client;
@@ -33,25 +31,6 @@ use crate::problem::Problem;
 
 /// Maximum time between two checks of the clock task whether the barrier still exists.
 const MAX_CLOCK_PAUSE: Duration = Duration::from_secs(1);
-
-/// Prompt, known answer and origin of a group: the same for all of its members.
-#[derive(Clone, Debug)]
-pub(crate) struct CohortQuestion {
-    pub(crate) prompt: Prompt,
-    /// The known answer.
-    pub(crate) answer: Option<Value>,
-    pub(crate) group_id: Option<String>,
-    /// Client of the first member, for fair shares.
-    pub(crate) client: Client,
-}
-
-/// Hashes prompt and known answer: members of one group have both in common.
-impl Hash for CohortQuestion {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.prompt.to_column().hash(state);
-        self.answer.as_ref().map(Value::to_string).hash(state);
-    }
-}
 
 /// A completion that arrives, with its group and its name there.
 #[derive(Clone, Debug)]
@@ -108,13 +87,6 @@ impl Counted for BarrierState {
     }
 }
 
-impl CohortQuestion {
-    fn n_bytes(&self) -> usize {
-        let answer = self.answer.as_ref().and_then(Value::as_str).map_or(0, str::len);
-        self.prompt.to_column().len() + answer
-    }
-}
-
 type ScoredCohorts = Cohorts<MemberScore, CohortQuestion>;
 type ScoredEvent = CohortEvent<MemberScore, CohortQuestion>;
 
@@ -166,6 +138,13 @@ impl Barrier {
     /// Number of requests that wait for their answers.
     pub(crate) fn n_waiting(&self) -> usize {
         self.shared.counts.n_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether a group of this key is collected, or has a member of this text whose clients have
+    /// gone.
+    pub(crate) fn is_awaited(&self, key: &CohortKey, said: &str) -> bool {
+        let completion = DigestedText::new(said.to_owned());
+        self.shared.lock().cohorts.is_awaited(key, &completion)
     }
 
     /// Refuses further completions and gives up the groups that wait for members.
@@ -424,19 +403,9 @@ fn restore(cohorts: &mut ScoredCohorts, keep: Duration, restored: Restored) {
         let until = keep.saturating_sub(age);
         let id = cohorts.restore(until, key, members.enumerate().map(member).collect());
         if judged.result.lost_members().contains(&true) {
-            let question = question_of(&judged);
+            let question = CohortQuestion::of(&judged);
             let question_bytes = question.n_bytes();
             cohorts.keep_texts(id, (question, question_bytes), judged.group.completions.clone());
         }
-    }
-}
-
-/// The question of a judged group, which makes the same group again.
-fn question_of(judged: &Judged) -> CohortQuestion {
-    CohortQuestion {
-        prompt: Prompt::Text(judged.group.question.clone()),
-        answer: judged.group.reference.clone().map(Value::String),
-        group_id: Some(judged.group.group_id.0.clone()),
-        client: Client::of_tenant(&judged.tenant, None),
     }
 }
