@@ -52,6 +52,7 @@ pub(super) fn of_request(server: usize, error: RequestError) -> AttemptError {
         RequestError::Failed(reason, pause) => AttemptError::Retry(reason, pause),
         RequestError::Refused(reason) => AttemptError::Final(CallError::Refused(reason)),
         RequestError::Rejected(reason)
+        | RequestError::Moved { reason, .. }
         | RequestError::NotFound(reason)
         | RequestError::NoRoute(reason) => AttemptError::Rejected(server, reason),
     }

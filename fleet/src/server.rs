@@ -5,7 +5,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -21,6 +22,9 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// Maximum number of characters of a server's message in an error.
 const MAX_ERROR_CHARS: usize = 300;
+
+/// Maximum number of redirects that a request follows.
+const MAX_REDIRECTS: usize = 10;
 
 /// Time after which a proxy's 504 says that an answer takes too long, and not that nobody is there.
 const SLOW: Duration = Duration::from_secs(5);
@@ -71,6 +75,14 @@ pub enum RequestError {
     /// The server does not do this at the path (405, 501).
     #[error("{0}")]
     NoRoute(String),
+    /// The server is at another address, and a redirect to it would lose the body of a call.
+    #[error("{reason}")]
+    Moved {
+        /// The reason.
+        reason: String,
+        /// The address to which the request is redirected.
+        to: String,
+    },
 }
 
 /// The client for requests to all servers.
@@ -88,7 +100,20 @@ pub(crate) fn client(config: &FleetConfig) -> Result<Client, Error> {
         value.set_sensitive(true);
         headers.insert(key, value);
     }
-    let builder = || Client::builder().timeout(config.timeout).default_headers(headers.clone());
+    // the other redirects make a GET without a body of a request
+    let policy = || {
+        Policy::custom(|attempt| match attempt.status().as_u16() {
+            307 | 308 if attempt.previous().len() > MAX_REDIRECTS => {
+                attempt.error("too many redirects")
+            }
+            307 | 308 => attempt.follow(),
+            _ => attempt.stop(),
+        })
+    };
+    let builder = || {
+        let builder = Client::builder().timeout(config.timeout).redirect(policy());
+        builder.default_headers(headers.clone())
+    };
     // a machine without root certificates can still speak HTTP
     let needs_roots = config.urls.iter().any(|url| url.starts_with("https://"));
     match builder().build() {
@@ -179,6 +204,14 @@ async fn refusal(url: &str, response: Response, waited: Duration) -> RequestErro
     let status = response.status();
     let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
     let pause = after.and_then(|after| retry_after(after, SystemTime::now()));
+    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
+    if let Some(to) = location.and_then(|to| response.url().join(to).ok())
+        && matches!(status.as_u16(), 301..=303)
+    {
+        let reason =
+            format!("{url}: {status}: it redirects to {to}, which loses a call; use that address");
+        return RequestError::Moved { reason, to: to.into() };
+    }
     let message = match status {
         // a server that refuses a key may repeat the key in its message, which clients read
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => String::new(),

@@ -358,3 +358,36 @@ async fn path_that_a_server_had_before_is_waited_for() {
     assert!(ask(&fleet, 1).await.is_ok() && ask(&fleet, 2).await.is_ok());
     assert_eq!(restarted.n_calls.load(Ordering::SeqCst), 7);
 }
+
+#[tokio::test]
+async fn redirects_that_keep_the_body_are_followed_and_others_are_told() {
+    let (send, bodies) = crossbeam::channel::unbounded();
+    let there = server_by(Duration::ZERO, move |_, body| {
+        send.send(body.to_owned()).unwrap();
+        "200 OK\r\n".to_owned()
+    });
+    for (status, is_followed) in [(301, false), (302, false), (303, false), (307, true), (308, true)]
+    {
+        let head = format!("{status} Moved\r\nlocation: {}/ask\r\n", there.url);
+        let moved = server(Duration::ZERO, head.leak());
+        let fleet = fleet(vec![moved.url.clone()], 3, Duration::from_secs(60));
+        let outcome = ask(&fleet, 5).await;
+        match is_followed {
+            true => {
+                assert_eq!(outcome.unwrap().reply, json!(true), "{status}");
+                assert_eq!(bodies.try_recv().unwrap(), "{\"number\":5}", "{status}");
+            }
+            false => {
+                let Err(CallError::Rejected(reason)) = outcome else { panic!("{outcome:?}") };
+                assert!(reason.contains(&format!("redirects to {}/ask", there.url)), "{reason}");
+                assert!(bodies.try_recv().is_err() && reason.starts_with(&moved.url), "{reason}");
+            }
+        }
+        assert_eq!(moved.n_calls.load(Ordering::SeqCst), 1, "{status}");
+    }
+    // in a circle
+    let circle = server(Duration::ZERO, "308 Moved\r\nlocation: ask\r\n");
+    let fleet = fleet(vec![circle.url.clone()], 1, Duration::ZERO);
+    let error = ask(&fleet, 1).await.unwrap_err();
+    assert!(error.to_string().contains("redirect"), "{error}");
+}

@@ -69,6 +69,13 @@ impl ServerLook {
             Err(error) if may_be_seen_later(&error) => {
                 return Err(InspectionError::Unseen(error));
             }
+            Err(RequestError::Moved { to, .. }) if to.ends_with("/models") => {
+                let (base, to) = (server.base(), to.trim_end_matches("/models"));
+                return Err(InspectionError::Unusable(format!(
+                    "judge.urls holds {base}, which redirects to {to}: a redirect of this kind \
+                     loses the body of a call; set judge.urls to that address"
+                )));
+            }
             Err(reason) => {
                 tracing::info!(%reason, "A server does not list its models; it is not checked.");
             }

@@ -167,3 +167,19 @@ fn http_tokenizer_is_checked_although_the_server_failed_at_first() {
     assert!(reason.contains("reads the judge's prompt as 3 tokens"), "{reason}");
     assert_eq!(server.n_calls.load(Ordering::SeqCst), 0);
 }
+
+#[test]
+fn http_server_that_redirects_elsewhere_is_refused_with_the_address() {
+    let moved = |to: &'static str| {
+        let answer = move |_| (StatusCode::MOVED_PERMANENTLY, [("location", to)]).into_response();
+        server_with(vec![("/v1/models", Arc::new(answer))])
+    };
+    let server = moved("https://judge.example/v1/models");
+    let error = open(&server.url, |_| {}).map(drop).unwrap_err();
+    assert!(error.contains(&format!("judge.urls holds {}", server.url)), "{error}");
+    assert!(error.contains("redirects to https://judge.example/v1: "), "{error}");
+    // a page for people says nothing about calls
+    let server = moved("/login");
+    let mut judge = open(&server.url, |_| {}).unwrap();
+    assert!(all_votes(&mut judge, 1)[0].1.is_ok());
+}
