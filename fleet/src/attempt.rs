@@ -47,7 +47,9 @@ impl GoneAt {
 /// The failure of an attempt whose request has no answer.
 pub(super) fn of_request(server: usize, error: RequestError) -> AttemptError {
     match error {
-        RequestError::Gone(reason, pause) => AttemptError::Gone(GoneAt::Server(server), reason, pause),
+        RequestError::Gone(reason, pause) => {
+            AttemptError::Gone(GoneAt::Server(server), reason, pause)
+        }
         RequestError::Busy(reason, pause) => AttemptError::Busy(server, reason, pause),
         RequestError::Failed(reason, pause) => AttemptError::Retry(reason, pause),
         RequestError::Refused(reason) => AttemptError::Final(CallError::Refused(reason)),

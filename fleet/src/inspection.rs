@@ -67,7 +67,11 @@ impl Inspections {
                     return Err(InspectionError::Unseen(error));
                 }
                 let n_looks = looks.n_failed;
-                tracing::warn!(reason, n_looks, "A server cannot be checked and is used unchecked.");
+                tracing::warn!(
+                    reason,
+                    n_looks,
+                    "A server cannot be checked and is used unchecked."
+                );
             }
             looked => looked?,
         }

@@ -230,7 +230,10 @@ mod tests {
         // no rest: the wait has an end, and calls wait for it
         assert_eq!(choose(&mut pool, NOW), SlotChoice::Wait(Some(NOW + asked)));
         let later = NOW + asked;
-        assert_eq!([(); 2].map(|()| choose(&mut pool, later)), [(); 2].map(|()| SlotChoice::Send(0)));
+        assert_eq!(
+            [(); 2].map(|()| choose(&mut pool, later)),
+            [(); 2].map(|()| SlotChoice::Send(0))
+        );
         assert_eq!(choose(&mut pool, later), SlotChoice::Wait(None), "half the slots");
         assert_eq!(pool.n_resting(later), 0);
     }

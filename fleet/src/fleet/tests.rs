@@ -336,7 +336,8 @@ async fn late_answer_of_a_proxy_that_its_server_is_too_slow_counts_as_a_try() {
 async fn statuses_that_pass_are_tried_again_and_others_are_not() {
     let passing = [409, 423, 424, 408, 425, 449, 460, 499, 418, 500, 507, 520, 529];
     let refusing = [400, 401, 402, 403, 404, 405, 406, 410, 413, 415, 421, 422, 426, 451, 501];
-    for (status, n_wanted) in passing.map(|it| (it, 3)).into_iter().chain(refusing.map(|it| (it, 1)))
+    for (status, n_wanted) in
+        passing.map(|it| (it, 3)).into_iter().chain(refusing.map(|it| (it, 1)))
     {
         let ill: &str = format!("{status} Some Reason\r\n").leak();
         let server = server(Duration::ZERO, ill);
@@ -366,7 +367,8 @@ async fn redirects_that_keep_the_body_are_followed_and_others_are_told() {
         send.send(body.to_owned()).unwrap();
         "200 OK\r\n".to_owned()
     });
-    for (status, is_followed) in [(301, false), (302, false), (303, false), (307, true), (308, true)]
+    for (status, is_followed) in
+        [(301, false), (302, false), (303, false), (307, true), (308, true)]
     {
         let head = format!("{status} Moved\r\nlocation: {}/ask\r\n", there.url);
         let moved = server(Duration::ZERO, head.leak());

@@ -12,10 +12,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 pub(crate) use super::answers::MemberScore;
-pub(crate) use super::question::CohortQuestion;
 use super::answers::{member_answers, problem_of_members};
 use super::machine::Cohorts;
 use super::members::{DigestedText, NewMember, RequestNumber};
+pub(crate) use super::question::CohortQuestion;
 use super::stall::{StallWatch, WaitingCounts};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
 use crate::client::Client;

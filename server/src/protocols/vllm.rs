@@ -154,7 +154,8 @@ fn pairs_of_texts(
     is_awaited: impl Fn(&Prompt, &str) -> bool,
 ) -> Result<Vec<(Prompt, String)>, Problem> {
     let pair = |text: &String| {
-        let parts = |(prompt, said): (&str, &str)| (Prompt::Text(prompt.to_owned()), said.to_owned());
+        let parts =
+            |(prompt, said): (&str, &str)| (Prompt::Text(prompt.to_owned()), said.to_owned());
         let last = parts(splits(text).next()?);
         let mut all = splits(text).map(parts);
         let awaited = match splits(text).nth(1) {

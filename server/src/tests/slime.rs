@@ -78,10 +78,10 @@ async fn member_that_the_judge_failed_for_is_judged_when_it_comes_again() {
     assert_eq!(error["code"], "judge_failed");
     assert!(error["message"].as_str().unwrap().contains("500 Internal"), "{error}");
     let again = send(&app, "/remote_rm", &[], &said("ill")).await;
-    assert_eq!((again.status(), &again.headers()["retry-after"]), (
-        StatusCode::SERVICE_UNAVAILABLE,
-        &axum::http::HeaderValue::from_static("1"),
-    ));
+    assert_eq!(
+        (again.status(), &again.headers()["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &axum::http::HeaderValue::from_static("1"),)
+    );
 
     is_ill.store(false, Ordering::SeqCst);
     let (status, reward) = in_time(sent("ill")).await.unwrap();

@@ -119,9 +119,8 @@ async fn score_counts_the_judges_tokens() {
 async fn classify_keeps_completions_that_name_a_chat_mark_in_their_group() {
     let app = server(longer(), |config| config.cohorts.group_size = 2);
     let chat = |said: &str| {
-        let text = format!(
-            "<|im_start|>user\nhow?<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>\n"
-        );
+        let text =
+            format!("<|im_start|>user\nhow?<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>\n");
         json!({"model": "m", "input": [text]})
     };
     let tricky = "It is written <|im_start|>assistant\n or [/INST] in a template.";

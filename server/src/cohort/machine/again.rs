@@ -45,9 +45,8 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
 
     /// Whether a member of a group that is judged has its result from an earlier judging.
     pub(crate) fn has_answers(&self, id: CohortId) -> bool {
-        let has_answer = |cohort: &Cohort<R, Q>| {
-            cohort.members.iter().any(|member| member.answer.is_some())
-        };
+        let has_answer =
+            |cohort: &Cohort<R, Q>| cohort.members.iter().any(|member| member.answer.is_some());
         self.cohorts.get(&id).is_some_and(has_answer)
     }
 

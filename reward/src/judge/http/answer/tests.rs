@@ -142,7 +142,11 @@ fn choices_are_in_the_order_of_their_indexes_or_of_the_list() {
     let choice = |index: Value, text: &str| json!({"index": index, "message": {"content": text}});
     let texts = |choices: Value| {
         let read = ChatCompletion::read(&json!({"choices": choices})).unwrap();
-        read.into_replies(9, 1.0, SentThought::Expected).into_iter().map(|reply| reply.text).collect::<Vec<_>>().concat()
+        read.into_replies(9, 1.0, SentThought::Expected)
+            .into_iter()
+            .map(|reply| reply.text)
+            .collect::<Vec<_>>()
+            .concat()
     };
     let choices = json!([choice(json!(2), "c"), choice(json!(0), "a"), choice(json!(1), "b")]);
     assert_eq!(texts(choices), "abc");
