@@ -18,7 +18,6 @@ use super::members::{DigestedText, NewMember, RequestNumber};
 pub(crate) use super::question::CohortQuestion;
 use super::stall::{StallWatch, WaitingCounts};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
-use crate::client::Client;
 use crate::connection_end::ConnectionEnd;
 use crate::counted::{Counted, CountedGuard};
 use crate::desk::handle::ScorerHandle;
