@@ -5,6 +5,7 @@ its own folder and in the folder above: copy the two files together. Needs the s
 only, and knows no trainer.
 """
 
+import http.client
 import json
 import os
 import time
@@ -21,6 +22,8 @@ BUSY_OR_INCOMPLETE = (*BUSY, 504)
 TRIES = 8
 # Maximum time of one try in seconds; more than `serve.collect_s` and `serve.timeout_s` together.
 TIMEOUT_S = 7200.0
+# Longest pause that a server may ask for, in seconds.
+MAX_RETRY_AFTER_S = 600.0
 
 
 class Refused(Exception):
@@ -60,18 +63,29 @@ def pause_s(attempt, retry_after_s=0.0):
     return max(2.0**attempt, retry_after_s)
 
 
+def seconds_of(retry_after):
+    """The pause that a header Retry-After asks for; 0 for a date, which proxies send, or nonsense."""
+    try:
+        seconds = float(retry_after)
+    except (TypeError, ValueError):
+        return 0.0
+    return seconds if 0 <= seconds <= MAX_RETRY_AFTER_S else 0.0
+
+
 def send(url, body, headers, timeout_s):
     """Sends a JSON body once and returns the JSON answer.
 
-    Raises Refused for every other status than 200, and OSError if there is no answer.
+    Raises Refused for every other status than 200; OSError, HTTPException or ValueError if there is
+    no answer, or half of one.
     """
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
-        retry_after_s = float(error.headers.get("Retry-After", 0))
-        raise Refused(error.code, error.read().decode(), retry_after_s) from error
+        retry_after_s = seconds_of(error.headers.get("Retry-After"))
+        told = error.read().decode(errors="replace")
+        raise Refused(error.code, told, retry_after_s) from error
 
 
 def ask(url, body, headers, retried=BUSY, tries=TRIES, timeout_s=TIMEOUT_S):
@@ -90,6 +104,7 @@ def ask(url, body, headers, retried=BUSY, tries=TRIES, timeout_s=TIMEOUT_S):
             if refused.status not in retried:
                 break
             wait = pause_s(attempt, refused.retry_after_s)
-        except OSError as error:
-            problem, wait = str(error), pause_s(attempt)
+        # no connection; one that broke off in the middle of an answer; half an answer of a proxy
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            problem, wait = f"{type(error).__name__}: {error}", pause_s(attempt)
     raise RuntimeError(f"{url} gave no reward: {problem}")

@@ -21,9 +21,6 @@ pub(crate) fn print(run: &FinishedRun) {
             (after - before) * 100.0
         ));
     }
-    if run.n_updates == 0 {
-        line("No update was made: in no step did the rewards of completions in the loss differ.");
-    }
     let dir = run.dir.display();
     line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
     line(format!("The view to open:    {dir}/completions/*.parquet (pandas, polars, DuckDB)"));

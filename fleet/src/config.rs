@@ -25,4 +25,7 @@ pub struct FleetConfig {
     /// Time for which calls wait for servers that are gone, all of them: attempts in this time do
     /// not count. Zero: they count.
     pub outage: Duration,
+    /// Time for which a call waits after a server first asked it to call more slowly: attempts that
+    /// such an answer ends do not count in this time. Zero: they count.
+    pub busy: Duration,
 }

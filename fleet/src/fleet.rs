@@ -2,7 +2,7 @@
 //!
 //! It does not know what a call asks, only whether the call is still wanted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use joust_schema::seed::Seed;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::call::{BadAnswer, Call, CallError, Exhausted, Finished};
+use super::attempt::{AttemptError, GoneAt, of_answer, of_request};
+use super::call::{Call, CallError, Exhausted, Finished};
 use super::config::FleetConfig;
 use super::inspection::{Inspected, InspectionError, Inspections, Inspector};
 use super::outage::{Outage, Waiting};
@@ -41,26 +42,18 @@ pub struct Fleet {
 #[derive(Default)]
 struct FleetHealth {
     outage: Outage,
+    /// The time in which all servers ask for slower calls, which is like an outage.
+    busy: Outage,
     /// Reason of the last failure, for calls that find all servers at rest.
     last_failure: String,
+    /// Per server: when it last answered a call.
+    answered_at: BTreeMap<usize, Duration>,
     /// Servers that answered since they last rejected a call.
     answering: BTreeSet<usize>,
     /// Servers of which it was logged that they reject calls while others answer.
     rejecting: BTreeSet<usize>,
-}
-
-/// Why an attempt failed.
-enum AttemptError {
-    /// Another attempt, at this or another server, may succeed. The pause is the server's
-    /// `Retry-After`, if any.
-    Retry(String, Option<Duration>),
-    /// This server rejects the call for a reason of its own, such as its path or its key.
-    Rejected(usize, String),
-    /// Nobody is at this server, or all servers rest during an outage; the pause is the server's
-    /// `Retry-After`, or the time until a rest ends, if any.
-    Gone(Option<usize>, String, Option<Duration>),
-    /// Another attempt would fail like this one.
-    Final(CallError),
+    /// Servers of which it was logged that they ask for slower calls.
+    throttling: BTreeSet<usize>,
 }
 
 impl Fleet {
@@ -76,9 +69,9 @@ impl Fleet {
         let server = |url: &String| ServerClient::new(client.clone(), url);
         Ok(Self {
             servers: config.urls.iter().map(server).collect(),
-            config,
             slots: Slots::new(pool),
-            inspections: Inspections::new(inspector, n_servers),
+            inspections: Inspections::new(inspector, n_servers, config.tries),
+            config,
             health: Mutex::default(),
             started: Instant::now(),
         })
@@ -118,6 +111,7 @@ impl Fleet {
     ) -> Result<Finished<C::Reply>, CallError> {
         let mut failed = Exhausted::default();
         let mut rejected_by = BTreeSet::new();
+        let (mut busy_since, mut gone_since) = (None, None);
         let mut attempt = n_tried;
         while attempt < self.config.tries {
             let pause = match self.attempt(call, &rejected_by).await {
@@ -133,13 +127,29 @@ impl Fleet {
                     continue;
                 }
                 Err(AttemptError::Retry(reason, pause)) => {
+                    gone_since = None;
                     failed.add(reason);
                     attempt += 1;
                     (pause, MAX_PAUSE)
                 }
-                Err(AttemptError::Gone(server, reason, pause)) => {
+                Err(AttemptError::Busy(server, reason, pause)) => {
+                    gone_since = None;
                     failed.add(reason);
-                    match self.waiting(server) {
+                    let since = *busy_since.get_or_insert_with(|| self.started.elapsed());
+                    match self.busy_since(server, since) {
+                        Waiting::Counts => {
+                            attempt += 1;
+                            (pause, MAX_PAUSE)
+                        }
+                        // the wait for a slot is also one for the end of the server's pause
+                        Waiting::Waits => continue,
+                        Waiting::Over => break,
+                    }
+                }
+                Err(AttemptError::Gone(at, reason, pause)) => {
+                    failed.add(reason);
+                    let since = *gone_since.get_or_insert_with(|| self.started.elapsed());
+                    match self.gone_since(at, since) {
                         Waiting::Counts => {
                             attempt += 1;
                             (pause, MAX_PAUSE)
@@ -177,9 +187,9 @@ impl Fleet {
         };
         let idx = permit.server();
         let sent = self.started.elapsed();
-        self.lock().outage.record_sent(idx);
+        self.record_sent(idx);
         let inspected = self.inspect(idx).await.map_err(|error| match error {
-            InspectionError::Gone(reason) => AttemptError::Gone(Some(idx), reason, None),
+            InspectionError::Unseen(error) => self.of_request(idx, error),
             InspectionError::Unusable(reason) => AttemptError::Rejected(idx, reason),
         });
         let replied = match inspected {
@@ -193,15 +203,19 @@ impl Fleet {
             }
             Err(error) => Err(error),
         };
+        let replied = replied.map_err(|error| self.seen_beside_others(error, sent));
+        self.record(idx, sent, replied.as_ref().err());
         permit.end(match &replied {
+            // calls that wait behind this one fail soon, too
+            Err(AttemptError::Busy(..)) if self.are_busy_for_too_long(idx) => CallEnd::GivenUp,
+            Err(AttemptError::Busy(_, _, pause)) => CallEnd::Busy(*pause),
             Err(AttemptError::Retry(..) | AttemptError::Gone(..)) => CallEnd::Failed,
             Err(AttemptError::Rejected(_, reason)) => self.end_of_rejected(idx, reason),
             Ok(_) | Err(AttemptError::Final(_)) => CallEnd::Answered,
         });
-        if let Err(AttemptError::Gone(..)) = &replied {
+        if let Err(AttemptError::Gone(GoneAt::Server(_), ..)) = &replied {
             self.inspections.forget(idx).await;
         }
-        self.record(idx, sent, replied.as_ref().err());
         Ok((replied?, idx))
     }
 
@@ -214,8 +228,32 @@ impl Fleet {
         let url = format!("{}/{}", self.servers[server].base(), self.config.path);
         let started = Instant::now();
         let answer = self.servers[server].post(&url, body, self.config.timeout).await;
-        let answer = answer.map_err(|error| of_request(server, error))?;
+        let answer = answer.map_err(|error| self.of_request(server, error))?;
         call.read(answer, started.elapsed()).map_err(|bad| of_answer(&url, bad))
+    }
+
+    /// The failure of a request. A path that a server had before is missing while a proxy waits for
+    /// the server's next start.
+    fn of_request(&self, server: usize, error: RequestError) -> AttemptError {
+        match error {
+            RequestError::NotFound(reason) if self.lock().answering.contains(&server) => {
+                AttemptError::Gone(GoneAt::Server(server), reason, None)
+            }
+            error => of_request(server, error),
+        }
+    }
+
+    /// A failed attempt, which was `sent` at that time, beside what other calls saw: a server that
+    /// answered one in the meantime is up, whatever this call found.
+    fn seen_beside_others(&self, error: AttemptError, sent: Duration) -> AttemptError {
+        match error {
+            AttemptError::Gone(GoneAt::Server(idx), reason, pause)
+                if self.lock().answered_at.get(&idx).is_some_and(|at| *at >= sent) =>
+            {
+                AttemptError::Gone(GoneAt::AnsweringServer(idx), reason, pause)
+            }
+            error => error,
+        }
     }
 
     /// The failure of a call that finds all servers at rest after failures.
@@ -223,7 +261,7 @@ impl Fleet {
         let health = self.lock();
         let reason = format!("all servers rest after failures, the last: {}", health.last_failure);
         match health.outage.is_on() {
-            true => AttemptError::Gone(None, reason, Some(pause)),
+            true => AttemptError::Gone(GoneAt::All, reason, Some(pause)),
             false => AttemptError::Retry(reason, Some(pause)),
         }
     }
@@ -242,6 +280,12 @@ impl Fleet {
         CallEnd::Failed
     }
 
+    fn record_sent(&self, server: usize) {
+        let mut health = self.lock();
+        health.outage.record_sent(server);
+        health.busy.record_sent(server);
+    }
+
     /// Records what an attempt, which was `sent` at that time, says about the servers.
     fn record(&self, server: usize, sent: Duration, error: Option<&AttemptError>) {
         let now = self.started.elapsed();
@@ -249,6 +293,7 @@ impl Fleet {
         match error {
             Some(AttemptError::Gone(_, reason, _)) => {
                 health.last_failure.clone_from(reason);
+                health.busy.record_rejection(server);
                 let outage_s = self.config.outage.as_secs_f64();
                 match health.outage.record_gone(server, sent, now) {
                     true if outage_s > 0.0 => {
@@ -256,6 +301,17 @@ impl Fleet {
                     }
                     true => tracing::warn!(reason, "A server is not up."),
                     false => {}
+                }
+            }
+            Some(AttemptError::Busy(_, reason, _)) => {
+                health.outage.record_answer();
+                health.busy.record_gone(server, sent, now);
+                if health.throttling.insert(server) {
+                    tracing::warn!(
+                        reason,
+                        "A server asks for slower calls; it gets fewer at once, after a pause. \
+                         requests_per_minute or a lower concurrency would avoid such refusals."
+                    );
                 }
             }
             Some(AttemptError::Retry(reason, _)) => {
@@ -268,41 +324,53 @@ impl Fleet {
                 health.outage.record_rejection(server);
             }
             None => {
+                health.answered_at.insert(server, now);
                 health.answering.insert(server);
                 health.outage.record_answer();
+                health.busy.record_answer();
             }
-            Some(AttemptError::Final(_) | AttemptError::Rejected(..)) => {
+            Some(AttemptError::Final(_)) => {
+                health.answered_at.insert(server, now);
+                health.outage.record_answer();
+            }
+            Some(AttemptError::Rejected(..)) => {
                 health.outage.record_answer();
             }
         }
     }
 
-    /// What an attempt is that found nobody at the server `at`, or all servers at rest.
-    fn waiting(&self, at: Option<usize>) -> Waiting {
+    /// What an attempt is that found nobody, in a call whose attempts have found nobody since the
+    /// time `since`. Other calls, which servers answer, make the wait no longer.
+    fn gone_since(&self, at: GoneAt, since: Duration) -> Waiting {
         let (max, now) = (self.config.outage, self.started.elapsed());
-        self.lock().outage.waiting(at, self.servers.len(), max, now)
+        let waiting = self.lock().outage.waiting(at.server(), self.servers.len(), max, now);
+        match (waiting, at) {
+            (Waiting::Waits, GoneAt::AnsweringServer(_)) => Waiting::Counts,
+            (Waiting::Waits, _) if now.saturating_sub(since) >= max => Waiting::Counts,
+            (waiting, _) => waiting,
+        }
+    }
+
+    /// What an attempt is that the server `at` found one too many, in a call that was told so first
+    /// at the time `since`.
+    fn busy_since(&self, at: usize, since: Duration) -> Waiting {
+        match self.config.busy {
+            Duration::ZERO => Waiting::Counts,
+            _ if self.are_busy_for_too_long(at) => Waiting::Over,
+            max if self.started.elapsed().saturating_sub(since) >= max => Waiting::Over,
+            _ => Waiting::Waits,
+        }
+    }
+
+    /// Whether all servers, `at` among them, have answered nothing else for longer than calls wait.
+    fn are_busy_for_too_long(&self, at: usize) -> bool {
+        let (max, now) = (self.config.busy, self.started.elapsed());
+        let waiting = self.lock().busy.waiting(Some(at), self.servers.len(), max, now);
+        waiting == Waiting::Over
     }
 
     fn lock(&self) -> MutexGuard<'_, FleetHealth> {
         self.health.lock().expect("no thread panics while it holds the health. This is a bug.")
-    }
-}
-
-fn of_request(server: usize, error: RequestError) -> AttemptError {
-    match error {
-        RequestError::Gone(reason, pause) => AttemptError::Gone(Some(server), reason, pause),
-        RequestError::Failed(reason, pause) => AttemptError::Retry(reason, pause),
-        RequestError::Refused(reason) => AttemptError::Final(CallError::Refused(reason)),
-        RequestError::Rejected(reason) => AttemptError::Rejected(server, reason),
-    }
-}
-
-fn of_answer(url: &str, bad: BadAnswer) -> AttemptError {
-    match bad {
-        BadAnswer::Defect(reason) => AttemptError::Retry(format!("{url}: {reason}"), None),
-        BadAnswer::Refused(reason) => {
-            AttemptError::Final(CallError::Refused(format!("{url}: {reason}")))
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::breaker::Breaker;
 use super::pace::Pace;
+use super::throttle::Throttle;
 
 /// All servers, by their positions in the config.
 pub(crate) struct ServerPool {
@@ -20,6 +21,7 @@ pub(crate) struct ServerPool {
 struct PooledServer {
     breaker: Breaker,
     pace: Pace,
+    throttle: Throttle,
     n_slots: usize,
 }
 
@@ -52,8 +54,17 @@ pub(crate) enum CallEnd {
     Answered,
     /// The call failed by the server's fault.
     Failed,
+    /// The server asks for slower calls, and perhaps for a pause. It is up.
+    Busy(Option<Duration>),
     /// The caller gave the call up before its end, which says nothing about the server.
     GivenUp,
+}
+
+impl PooledServer {
+    /// Time from which its rate and its pause allow a call.
+    fn ready_at(&self) -> Duration {
+        self.pace.ready_at().max(self.throttle.ready_at())
+    }
 }
 
 impl ServerPool {
@@ -62,6 +73,7 @@ impl ServerPool {
         let server = || PooledServer {
             breaker: Breaker::default(),
             pace: Pace::new(calls_per_minute),
+            throttle: Throttle::new(max_slots),
             n_slots: 0,
         };
         Self { max_slots, servers: std::iter::repeat_with(server).take(n).collect() }
@@ -77,9 +89,12 @@ impl ServerPool {
     ) -> SlotChoice {
         let is_open = |(idx, _): &(usize, &PooledServer)| !rejected_by.contains(idx);
         let open = || self.servers.iter().enumerate().filter(is_open);
-        let has_room = |server: &PooledServer| server.n_slots + n_slots <= self.max_slots;
+        let has_room = |server: &PooledServer| {
+            let is_within = server.n_slots + n_slots <= self.max_slots;
+            is_within && server.throttle.has_room(server.n_slots, n_slots)
+        };
         let can_take = |server: &PooledServer| {
-            server.breaker.allows(now) && has_room(server) && server.pace.ready_at() <= now
+            server.breaker.allows(now) && has_room(server) && server.ready_at() <= now
         };
         let free = open().filter(|(_, server)| can_take(server));
         // an idle server may be dead: without this it would get each call first
@@ -104,7 +119,7 @@ impl ServerPool {
         // a server without room, or on trial with one call, is free again when a call ends
         let paced = |server: &PooledServer| {
             let is_paced = server.breaker.allows(now) && has_room(server);
-            is_paced.then(|| server.pace.ready_at())
+            is_paced.then(|| server.ready_at())
         };
         let next = open().filter_map(|(_, server)| rests(server).or_else(|| paced(server)));
         SlotChoice::Wait(next.min())
@@ -124,9 +139,16 @@ impl ServerPool {
     pub(crate) fn end_call(&mut self, call: SentCall, end: CallEnd, now: Duration) {
         let SentCall { server, n_slots, sent } = call;
         self.release(server, n_slots);
-        let breaker = &mut self.servers[server].breaker;
+        let PooledServer { breaker, throttle, .. } = &mut self.servers[server];
         match end {
-            CallEnd::Answered => breaker.record_answer(),
+            CallEnd::Answered => {
+                breaker.record_answer();
+                throttle.record_answer(sent);
+            }
+            CallEnd::Busy(asked) => {
+                breaker.record_answer();
+                throttle.record_busy(sent, now, asked);
+            }
             CallEnd::Failed => breaker.record_failure(sent, now),
             CallEnd::GivenUp => breaker.record_given_up(sent),
         }
@@ -225,6 +247,24 @@ mod tests {
         let SlotChoice::Wait(Some(at)) = choose(&mut pool, NOW) else { panic!("over the limit") };
         assert!(at > NOW + Duration::from_secs(1) && at < NOW + Duration::from_secs(2));
         assert_eq!(choose(&mut pool, at), SlotChoice::Send(0));
+    }
+
+    #[test]
+    fn pool_calls_a_busy_server_later_and_less_and_others_meanwhile() {
+        let mut pool = ServerPool::new(2, 4, 0);
+        assert_eq!(choose(&mut pool, NOW), SlotChoice::Send(0));
+        let asked = Duration::from_secs(3);
+        pool.end_call(sent(0, NOW), CallEnd::Busy(Some(asked)), NOW);
+        assert_eq!([(); 4].map(|()| choose(&mut pool, NOW)), [(); 4].map(|()| SlotChoice::Send(1)));
+        // no rest: the wait has an end, and calls wait for it
+        assert_eq!(choose(&mut pool, NOW), SlotChoice::Wait(Some(NOW + asked)));
+        let later = NOW + asked;
+        assert_eq!(
+            [(); 2].map(|()| choose(&mut pool, later)),
+            [(); 2].map(|()| SlotChoice::Send(0))
+        );
+        assert_eq!(choose(&mut pool, later), SlotChoice::Wait(None), "half the slots");
+        assert_eq!(pool.n_resting(later), 0);
     }
 
     #[test]

@@ -21,9 +21,12 @@ use crate::votes::VoteRule;
 pub struct RewardConfig {
     /// Value that becomes the reward of a completion.
     pub kind: RewardKind,
-    /// Largest share of the judged completions of a training step that may have no reward. With
-    /// more of them the run stops before it learns from the step, with exit code 1; `--resume`
-    /// repeats the step. 1: never stops.
+    /// Largest share of the judged completions of a training step that may have no reward, and
+    /// largest share of its votes that may have no reply from the judge: lost votes also change
+    /// the rewards of completions that have other votes. A vote that is asked for again counts
+    /// once, as lost where its last attempt has no reply. With more of them the run stops before
+    /// it learns from the step, with exit code 1; `--resume` repeats the step. `joust score` ends
+    /// with exit code 1 where more votes are lost, after it has written its files. 1: never stops.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_failed: f64,
     /// The judge that compares two completions.

@@ -36,6 +36,24 @@ pub enum Error {
         /// Why the first of them has none.
         reason: String,
     },
+    /// Too many votes of a step have no reply. Nothing was learned from the step.
+    #[error(
+        "step {step}: {n_lost} of {n_asked} votes have no reply of the judge, more than \
+         reward.max_failed = {max_failed} allows, so that the rewards made of the others may be \
+         wrong: {reason}; mend it and go on with --resume, which repeats the step"
+    )]
+    TooManyLostVotes {
+        /// The step.
+        step: u64,
+        /// Number of votes without a reply.
+        n_lost: usize,
+        /// Number of votes that were asked for.
+        n_asked: usize,
+        /// The configured share.
+        max_failed: f64,
+        /// Why the first of them has none.
+        reason: String,
+    },
     /// No completion of a step ended by itself, truncated ones are left out of the loss, and
     /// nothing was learned before.
     #[error(
@@ -51,6 +69,20 @@ pub enum Error {
         n_completions: usize,
         /// The configured length.
         max_tokens: usize,
+    },
+    /// The whole run made no update, so that nothing was exported.
+    #[error(
+        "no update was made in {steps} steps: in none of them did the rewards of completions in \
+         the loss differ{reason}; nothing is exported; look at the completions and rewards in {}",
+        dir.display()
+    )]
+    NothingLearned {
+        /// Number of steps.
+        steps: u64,
+        /// What the last step looked like, in brackets; empty if this start made none.
+        reason: String,
+        /// The run's folder.
+        dir: PathBuf,
     },
     /// The checkpoint that the run would go on from cannot be read.
     #[error("checkpoint {} cannot be used: {source}; {}", path.display(), advice(older.as_deref()))]

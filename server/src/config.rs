@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use joust_reward::TournamentConfig;
+use joust_reward::arena::GroupWork;
 use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cohort::terms::{CohortConfig, Incomplete};
+use crate::group::check_work;
 use crate::tokens::BearerToken;
 
 /// Journal size at which a set is written, however few its groups.
@@ -35,7 +38,7 @@ pub struct ServeConfig {
     pub timeout_s: f64,
     /// Number of members of a group whose completions arrive one request each (`/get_reward`,
     /// `/remote_rm`): the trainer's samples per prompt.
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2, max = 1024))]
     pub group_size: usize,
     /// Maximum time from the first to the last completion of a group of single completions, in
     /// seconds.
@@ -130,6 +133,17 @@ impl Default for ServeConfig {
 }
 
 impl ServeConfig {
+    /// Refuses a `group_size` whose groups would all be refused: their work under `tournament` is
+    /// above the limit of a group.
+    pub fn problem_with(&self, tournament: &TournamentConfig) -> Option<String> {
+        let completions: Vec<String> = (0..self.group_size).map(|idx| idx.to_string()).collect();
+        let problem = check_work(&GroupWork::of(tournament, "", &completions)).err()?;
+        Some(format!(
+            "serve.group_size is {}, which reward.tournament does not allow: {problem}",
+            self.group_size
+        ))
+    }
+
     /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = validate(self, &ConfigKeys::of::<Self>());

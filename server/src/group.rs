@@ -18,7 +18,7 @@ use joust_reward::arena::{GroupRequest, GroupWork};
 use joust_reward::tournament::TournamentKind;
 use joust_reward::{TournamentConfig, VoteRule};
 
-/// Maximum number of completions per group.
+/// Maximum number of completions per group; also that of `serve.group_size`.
 const MAX_COMPLETIONS: usize = 1024;
 
 /// Maximum number of votes per match and of rounds.

@@ -390,3 +390,16 @@ fn tokens_that_are_no_text_are_refused() {
     let message = refuse_command(&command);
     assert!(message.contains("JOUST_TOKENS is not UTF-8 text"), "{message}");
 }
+
+#[test]
+fn group_sizes_that_no_group_could_have_are_refused_at_start() {
+    let size = ["serve.group_size is 1030, wanted at most 1024"];
+    check(&["serve", QUICKSTART, "serve.group_size=1030"], &size);
+    let round_robin = "reward.tournament.kind=\"round_robin\"";
+    let wanted = [
+        "serve.group_size is 1024, which reward.tournament does not allow: ",
+        "523776 matches",
+        "262144 are the limit",
+    ];
+    check(&["serve", QUICKSTART, "serve.group_size=1024", round_robin], &wanted);
+}

@@ -225,3 +225,14 @@ fn examples_find_the_client_that_is_copied_beside_them() {
     let found = python(&arg(dir.path()), &["-c", code]);
     assert_eq!(found.trim(), arg(&dir.path().join("joust_client.py")));
 }
+
+#[test]
+fn client_asks_again_after_answers_that_broke_off() {
+    let told: Value =
+        serde_json::from_str(&python("tests/it/examples", &["broken_answers.py"])).unwrap();
+    let told = told.as_object().unwrap();
+    assert_eq!(told.len(), 8);
+    for (case, n_requests) in told {
+        assert_eq!(n_requests, 2, "{case}");
+    }
+}

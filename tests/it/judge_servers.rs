@@ -113,7 +113,11 @@ fn votes_that_are_cut_off_are_counted_and_told() {
     let dir = tempfile::tempdir().unwrap();
     let output =
         judge(dir.path(), "cut", &["reward.judge.max_thinking_tokens=3"]).output().unwrap();
-    assert!(output.status.success(), "{}", told(&output));
+    // no vote has a verdict
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let error = String::from_utf8(output.stderr).unwrap();
+    let wanted = "error: none of 12 votes has a verdict: 12 were cut off";
+    assert!(error.contains(wanted), "{error}");
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(
         said.contains("12 of 12 votes were cut off: reward.judge.max_thinking_tokens"),

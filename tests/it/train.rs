@@ -156,8 +156,11 @@ fn train_stops_at_a_failing_judge_or_masks_its_groups_and_goes_on() {
     // the folder does not keep another config from starting
     let going_on = [&failing[..], &["reward.max_failed=1"]].concat();
     let output = joust(&args(dir.path(), &going_on)).output().unwrap();
-    assert!(output.status.success(), "{}", told(&output));
+    // and a run without any update is no success
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     assert!(told(&output).contains("updates 0 equal 100 % failed "), "{}", told(&output));
+    let wanted = "error: no update was made in 2 steps: ";
+    assert!(told(&output).contains(wanted), "{}", told(&output));
     let rewards: Vec<joust_schema::tables::Reward> =
         joust_schema::parquet::read(&run.join("step_00001/rewards.parquet")).unwrap();
     let matches: Vec<joust_schema::tables::Match> =
@@ -293,4 +296,33 @@ fn train_takes_a_rule_as_the_reward_and_documents_every_metric() {
             assert!(page.contains(&format!("| `{key}` |")), "{key} is not in docs/metrics.md");
         }
     }
+}
+
+#[test]
+fn train_that_makes_no_update_at_all_fails_and_exports_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let export = dir.path().join("exported");
+    let export_path = format!("export.path={}", export.display());
+    // one token is no answer
+    let mute = ["reward.kind=correct", "rollout.max_completion_length=1", "train.steps=2"];
+    let mute = [&mute[..], &["eval.every=0", &export_path]].concat();
+    let output = within_minutes(&joust(&args(dir.path(), &mute))).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let wanted = "error: no update was made in 2 steps: in none of them did the rewards of \
+                  completions in the loss differ (in the last step, all of its 12 completions \
+                  reached rollout.max_completion_length); nothing is exported";
+    assert!(told(&output).contains(wanted), "{}", told(&output));
+    assert!(!export.exists() && dir.path().join("short/checkpoints/step_00002").exists());
+    // nor is it one to go on at its end; with more tokens it goes on and learns
+    let again = [&mute[..], &["--resume"]].concat();
+    let output = within_minutes(&joust(&args(dir.path(), &again))).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(told(&output).contains("no update was made in 2 steps"), "{}", told(&output));
+    let longer = [&again[..], &["rollout.max_completion_length=40", "train.steps=6"]].concat();
+    let output = within_minutes(&joust(&args(dir.path(), &longer))).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(export.join("model.safetensors").exists());
+    // a run that is over stays so
+    let output = within_minutes(&joust(&args(dir.path(), &longer))).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
 }

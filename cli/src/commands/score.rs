@@ -12,7 +12,7 @@ use joust_schema::rows::{MESSAGES, Row, VERL_COLUMN};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
-use crate::commands::votes::{refuse_no_votes, vote_warnings};
+use crate::commands::votes::{refuse_lost_votes, refuse_no_votes, vote_warnings};
 use crate::commands::written::OutputFolder;
 use crate::commands::{ConfigArgs, data_rows, open_scorer};
 use crate::failure::UserError;
@@ -101,7 +101,8 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     for warning in vote_warnings(&tally) {
         output::line(warning);
     }
-    refuse_no_votes(&tally)
+    refuse_no_votes(&tally)?;
+    refuse_lost_votes(&tally, config.reward.max_failed)
 }
 
 /// Reads groups to be scored.

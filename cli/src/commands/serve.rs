@@ -14,7 +14,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use clap::Args;
 use hyper_util::rt::TokioTimer;
-use joust_reward::Scorer;
+use joust_reward::{RewardKind, Scorer};
 use joust_server::{BearerToken, ScorerHandle, ServeConfig, Server, ServerConfig};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -38,6 +38,10 @@ pub(crate) struct ServeArgs {
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let Some(config) = args.config.start_scoring()? else { return Ok(()) };
+    let plays_matches = config.reward.kind != RewardKind::Correct;
+    if plays_matches && let Some(problem) = config.serve.problem_with(&config.reward.tournament) {
+        return Err(UserError::new(problem).into());
+    }
     // files that cannot be read fail before the judge is loaded
     let tls = tls_config(&config.serve)?;
     let tokens = read_tokens(config.serve.token_file.as_deref())?;

@@ -25,13 +25,33 @@ pub(crate) fn vote_warnings(tally: &VoteTally) -> Vec<String> {
     lines
 }
 
-/// Fails if votes were wanted and none came.
+/// Fails if more than the share `max_failed` of the votes have no reply.
 ///
 /// # Errors
 /// The reason of the first vote.
+pub(crate) fn refuse_lost_votes(tally: &VoteTally, max_failed: f64) -> anyhow::Result<()> {
+    if !tally.exceeds(max_failed) {
+        return Ok(());
+    }
+    bail!(
+        "{} of {} votes have no reply of the judge, more than reward.max_failed = {max_failed} \
+         allows, so that the rewards made of the others may be wrong: {}",
+        tally.n_lost,
+        tally.n_asked,
+        tally.first_failure.as_deref().unwrap_or_default()
+    )
+}
+
+/// Fails if votes were wanted and none came, or none has a verdict.
+///
+/// # Errors
+/// The first reason.
 pub(crate) fn refuse_no_votes(tally: &VoteTally) -> anyhow::Result<()> {
     match tally.why_none_came() {
-        Some(reason) => bail!("none of {} votes came: {reason}", tally.n_votes),
+        Some(reason) if tally.n_failed == tally.n_votes => {
+            bail!("none of {} votes came: {reason}", tally.n_votes)
+        }
+        Some(reason) => bail!("none of {} votes has a verdict: {reason}", tally.n_votes),
         None => Ok(()),
     }
 }

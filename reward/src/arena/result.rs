@@ -2,11 +2,13 @@
 //!
 //! It does not know how a group is scored.
 
+use std::collections::BTreeMap;
+
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::{Match, Reward, Status, Vote};
 
 use crate::rule::Correctness;
-use crate::tally::{VoteTally, why_no_reply};
+use crate::tally::{VoteTally, may_come_later, why_no_reply};
 
 /// A scored group: rows of the `rewards`, `matches` and `votes` tables.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -40,6 +42,27 @@ impl GroupResult {
     /// What became of the group's votes.
     pub fn tally(&self) -> VoteTally {
         VoteTally::of(&self.votes)
+    }
+
+    /// Per member: whether it has no reward because the judge failed at all of its votes, which says
+    /// nothing about it. Another request for them may have replies.
+    pub fn lost_members(&self) -> Vec<bool> {
+        let mut is_lost = vec![false; self.rewards.len()];
+        if self.is_refused || !self.votes.iter().any(may_come_later) {
+            return is_lost;
+        }
+        let members: BTreeMap<_, _> =
+            self.matches.iter().map(|row| (&row.match_id, [row.member_a, row.member_b])).collect();
+        for (row, is_lost) in self.rewards.iter().zip(&mut is_lost) {
+            *is_lost = row.reward.is_none() && row.status == Status::JudgeFailed;
+        }
+        // a reply without a verdict, or a refusal, is an answer
+        for vote in self.votes.iter().filter(|vote| !may_come_later(vote)) {
+            for member in members.get(&vote.match_id).into_iter().flatten() {
+                is_lost[member.0 as usize] = false;
+            }
+        }
+        is_lost
     }
 
     /// Why no member has a reward, if the judge failed for all of them or refused all.

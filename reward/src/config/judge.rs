@@ -90,6 +90,8 @@ pub struct HttpJudgeConfig {
     pub extra_body: Map<String, Value>,
     /// Name of the field with the maximum number of tokens.
     pub max_tokens_field: TokenLimitName,
+    /// Whether the model thinks before its verdict, and the server sends the thought.
+    pub thought: SentThought,
     /// Maximum number of votes in flight per server. A call for several votes counts as several.
     #[schemars(range(min = 1))]
     pub concurrency: usize,
@@ -113,6 +115,11 @@ pub struct HttpJudgeConfig {
     /// until a server is up again. 0: they count.
     #[schemars(range(min = 0.0, max = 1e9))]
     pub outage_s: f64,
+    /// Time for which a vote waits after a server first refused it as one too many (429, or 503
+    /// with `Retry-After`), in seconds. Refusals in this time do not count as `tries`; the server
+    /// gets fewer votes at once, and a pause. 0: they count.
+    #[schemars(range(min = 0.0, max = 1e9))]
+    pub busy_s: f64,
 }
 
 /// Name of the field with the maximum number of tokens.
@@ -124,6 +131,20 @@ pub enum TokenLimitName {
     MaxTokens,
     /// The name that OpenAI's newer models want.
     MaxCompletionTokens,
+}
+
+/// Whether an answer begins with a thought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SentThought {
+    /// The answer has a thought, inside it up to `</think>`, or beside it. Without one it may be a
+    /// thought that was cut off, and is no vote; unless the server says that the model thought
+    /// (`reasoning_tokens` above 0) and ended by itself, as OpenAI's do.
+    #[default]
+    Expected,
+    /// The model does not think, or its server keeps thoughts back: an answer that ended by itself
+    /// and opens no thought is read for its verdict.
+    None,
 }
 
 /// Keys of a `replay` judge.
@@ -173,12 +194,14 @@ impl Default for HttpJudgeConfig {
             headers_env: BTreeMap::new(),
             extra_body: Map::new(),
             max_tokens_field: TokenLimitName::default(),
+            thought: SentThought::default(),
             concurrency: 64,
             samples_per_call: 1,
             requests_per_minute: 0,
             timeout_s: 900.0,
             tries: 5,
             outage_s: 120.0,
+            busy_s: 600.0,
         }
     }
 }

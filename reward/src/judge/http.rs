@@ -9,6 +9,7 @@ mod answer;
 mod calls;
 mod look;
 mod shared;
+mod thoughts;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -137,6 +138,7 @@ fn fleet_config(http: &HttpJudgeConfig) -> Result<FleetConfig, Error> {
         timeout: Duration::from_secs_f64(http.timeout_s),
         tries: http.tries,
         outage: Duration::from_secs_f64(http.outage_s),
+        busy: Duration::from_secs_f64(http.busy_s),
     })
 }
 
@@ -146,8 +148,8 @@ async fn look_at_all(fleet: &Fleet) -> Result<(), Error> {
     for inspected in join_all(looks).await {
         match inspected {
             Ok(()) => {}
-            Err(InspectionError::Gone(reason)) => {
-                tracing::info!(reason, "A server is not up yet; it is looked at when it is.");
+            Err(InspectionError::Unseen(reason)) => {
+                tracing::info!(%reason, "A server cannot be checked yet; it is before its first call.");
             }
             Err(InspectionError::Unusable(reason)) => return Err(Error::Config(reason)),
         }

@@ -60,6 +60,7 @@ const MAY_CHANGE: &[&str] = &[
     "reward.judge.timeout_s",
     "reward.judge.tries",
     "reward.judge.outage_s",
+    "reward.judge.busy_s",
     "reward.judge.headers",
     "reward.judge.headers_env",
 ];

@@ -1,8 +1,8 @@
-//! Completions of a step without a reward: how many, and why.
+//! Completions of a step without a reward, and its votes without a reply: how many, and why.
 //!
 //! It knows results of scoring, and not what is done about failures.
 
-use joust_reward::GroupResult;
+use joust_reward::{GroupResult, VoteTally};
 use joust_schema::tables::Verdict;
 
 use crate::error::Error;
@@ -16,6 +16,7 @@ pub(super) struct Failures {
     n_judged: usize,
     /// Why the first of them has no reward.
     reason: String,
+    votes: VoteTally,
 }
 
 impl Failures {
@@ -30,19 +31,29 @@ impl Failures {
             n_failed: rows().filter(|row| row.reward.is_none()).count(),
             n_judged: rows().count(),
             reason: judged().find(is_failed).map_or_else(String::new, reason),
+            votes: VoteTally::of(results.iter().flat_map(|result| &result.votes)),
         }
     }
 
-    /// Fails where more than the share `max_failed` has no reward.
+    /// Fails where more than the share `max_failed` has no reward, or of the votes no reply.
     ///
     /// # Errors
-    /// [`Error::TooManyFailures`]
+    /// [`Error::TooManyFailures`], [`Error::TooManyLostVotes`]
     pub(super) fn check(self, step: u64, max_failed: f64) -> Result<(), Error> {
-        let Self { n_failed, n_judged, reason } = self;
-        match n_failed as f64 > max_failed * n_judged as f64 {
-            true => Err(Error::TooManyFailures { step, n_failed, n_judged, max_failed, reason }),
-            false => Ok(()),
+        let Self { n_failed, n_judged, reason, votes } = self;
+        if n_failed as f64 > max_failed * n_judged as f64 {
+            return Err(Error::TooManyFailures { step, n_failed, n_judged, max_failed, reason });
         }
+        if votes.exceeds(max_failed) {
+            return Err(Error::TooManyLostVotes {
+                step,
+                n_lost: votes.n_lost,
+                n_asked: votes.n_asked,
+                max_failed,
+                reason: votes.first_failure.unwrap_or_default(),
+            });
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod evaluation;
 mod failures;
+mod idle;
 mod records;
 mod scored;
 mod start;

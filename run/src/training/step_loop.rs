@@ -17,6 +17,7 @@ use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome};
 
 use super::evaluation::Evaluation;
 use super::failures::Failures;
+use super::idle::why_nothing_is_learned;
 use super::records;
 use super::scored::{ScoredGroup, ScoredStep, answer_text};
 use super::state::{FinishedRun, RunEnd, TrainingState};
@@ -61,6 +62,7 @@ impl Training {
     /// # Errors
     /// The first failure of a stage, of a record or of the export; a later start resumes from the
     /// newest checkpoint. Where sampling or judging fails, the state before the step is saved.
+    /// [`Error::NothingLearned`] where the whole run made no update; nothing is exported then.
     pub fn run(
         mut self,
         stop: &StopSwitch,
@@ -71,6 +73,7 @@ impl Training {
         observer.observe(Event::LoopFinished);
         let end = end?;
         if end == RunEnd::Finished {
+            self.check_learned()?;
             let run_dir = self.run.dir();
             let export = Export { section: &self.config.export, run_dir, inputs: &self.inputs };
             export.write(self.trainer.model(), &self.tokenizer)?;
@@ -85,6 +88,17 @@ impl Training {
             accuracy: self.state.accuracy,
             last_groups: self.last_groups,
         })
+    }
+
+    /// Fails where a whole run has made no update: its model is the one that it began with.
+    fn check_learned(&self) -> Result<(), Error> {
+        let steps = self.state.step;
+        if self.trainer.n_updates() > 0 || steps == 0 {
+            return Ok(());
+        }
+        let last = why_nothing_is_learned(&self.last_groups);
+        let reason = last.map_or(String::new(), |reason| format!(" (in the last step, {reason})"));
+        Err(Error::NothingLearned { steps, reason, dir: self.run.dir().to_owned() })
     }
 
     fn run_steps(

@@ -43,6 +43,7 @@ pub(super) fn problem_of_members(problem: &Problem) -> Problem {
 pub(super) fn member_answers(judged: &Judged) -> Vec<MemberAnswer<MemberScore>> {
     let (tokens, n_members) = (JudgeTokens::of(&judged.result), judged.result.rewards.len());
     let refused = judged.result.why_all_failed().filter(|_| judged.result.is_refused);
+    let is_lost = judged.result.lost_members();
     let answer = |(member, row): (usize, &Reward)| match row.reward {
         Some(reward) if row.status == Status::Scored => Ok(MemberScore {
             group: judged.key,
@@ -56,6 +57,7 @@ pub(super) fn member_answers(judged: &Judged) -> Vec<MemberAnswer<MemberScore>> 
             losses: row.losses,
             tokens: tokens.share(member, n_members),
         }),
+        _ if is_lost[member] => Err(Problem::GivenUp(failure(judged))),
         _ => match &refused {
             Some(reason) => Err(Problem::Invalid(reason.clone())),
             None => {
@@ -65,4 +67,11 @@ pub(super) fn member_answers(judged: &Judged) -> Vec<MemberAnswer<MemberScore>> 
         },
     };
     judged.result.rewards.iter().enumerate().map(answer).collect()
+}
+
+/// Why a member has no vote at all.
+fn failure(judged: &Judged) -> String {
+    let first = judged.result.tally().first_failure.unwrap_or_default();
+    let shown: String = first.lines().next().unwrap_or_default().chars().take(600).collect();
+    format!("the judge failed at all votes on this completion: {shown}")
 }

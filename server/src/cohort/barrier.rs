@@ -4,23 +4,20 @@
 //! Knows no protocol.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use joust_schema::prompt::Prompt;
-use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 pub(crate) use super::answers::MemberScore;
 use super::answers::{member_answers, problem_of_members};
 use super::machine::Cohorts;
-use super::members::{NewMember, RequestNumber};
+use super::members::{DigestedText, NewMember, RequestNumber};
+pub(crate) use super::question::CohortQuestion;
 use super::stall::{StallWatch, WaitingCounts};
 use super::terms::{CohortEvent, CohortId, CohortKey, MemberAnswer, MemberName, Ticket};
-use crate::client::Client;
 use crate::connection_end::ConnectionEnd;
 use crate::counted::{Counted, CountedGuard};
 use crate::desk::handle::ScorerHandle;
@@ -33,25 +30,6 @@ use crate::problem::Problem;
 
 /// Maximum time between two checks of the clock task whether the barrier still exists.
 const MAX_CLOCK_PAUSE: Duration = Duration::from_secs(1);
-
-/// Prompt, known answer and origin of a group: the same for all of its members.
-#[derive(Clone, Debug)]
-pub(crate) struct CohortQuestion {
-    pub(crate) prompt: Prompt,
-    /// The known answer.
-    pub(crate) answer: Option<Value>,
-    pub(crate) group_id: Option<String>,
-    /// Client of the first member, for fair shares.
-    pub(crate) client: Client,
-}
-
-/// Hashes prompt and known answer: members of one group have both in common.
-impl Hash for CohortQuestion {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.prompt.to_column().hash(state);
-        self.answer.as_ref().map(Value::to_string).hash(state);
-    }
-}
 
 /// A completion that arrives, with its group and its name there.
 #[derive(Clone, Debug)]
@@ -108,13 +86,6 @@ impl Counted for BarrierState {
     }
 }
 
-impl CohortQuestion {
-    fn n_bytes(&self) -> usize {
-        let answer = self.answer.as_ref().and_then(Value::as_str).map_or(0, str::len);
-        self.prompt.to_column().len() + answer
-    }
-}
-
 type ScoredCohorts = Cohorts<MemberScore, CohortQuestion>;
 type ScoredEvent = CohortEvent<MemberScore, CohortQuestion>;
 
@@ -166,6 +137,13 @@ impl Barrier {
     /// Number of requests that wait for their answers.
     pub(crate) fn n_waiting(&self) -> usize {
         self.shared.counts.n_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether a group of this key is collected, or has a member of this text whose clients have
+    /// gone.
+    pub(crate) fn is_awaited(&self, key: &CohortKey, said: &str) -> bool {
+        let completion = DigestedText::new(said.to_owned());
+        self.shared.lock().cohorts.is_awaited(key, &completion)
     }
 
     /// Refuses further completions and gives up the groups that wait for members.
@@ -365,11 +343,23 @@ impl BarrierShared {
         for cohort in complete {
             let shared = Arc::clone(self);
             tokio::spawn(async move {
-                let id = cohort.id;
+                let (id, question) = (cohort.id, cohort.question.clone());
+                let is_again = shared.lock().cohorts.has_answers(id);
+                let texts = cohort.members.iter().map(|(_, text)| text.clone());
+                let texts = is_again.then(|| texts.collect::<Vec<_>>());
                 let scored = shared.score(cohort).await;
-                shared.change(|cohorts, now| match &scored {
-                    Ok(judged) => cohorts.finish(now, id, member_answers(judged)),
-                    Err(problem) => cohorts.give_up(id, problem_of_members(problem)),
+                shared.change(|cohorts, now| match (&scored, texts) {
+                    (Ok(judged), _) if judged.result.lost_members().contains(&true) => {
+                        let kept = (question, judged.group.completions.clone());
+                        cohorts.finish_in_part(now, id, member_answers(judged), kept)
+                    }
+                    (Ok(judged), _) => cohorts.finish(now, id, member_answers(judged)),
+                    // the members that have their results keep them
+                    (Err(problem), Some(texts)) => {
+                        let answers = vec![Err(problem_of_members(problem)); texts.len()];
+                        cohorts.finish_in_part(now, id, answers, (question, texts))
+                    }
+                    (Err(problem), None) => cohorts.give_up(id, problem_of_members(problem)),
                 });
             });
         }
@@ -410,6 +400,11 @@ fn restore(cohorts: &mut ScoredCohorts, keep: Duration, restored: Restored) {
             (name, completion, answer, restored.delivered.contains(&(judged.key, idx)))
         };
         let until = keep.saturating_sub(age);
-        cohorts.restore(until, key, members.enumerate().map(member).collect());
+        let id = cohorts.restore(until, key, members.enumerate().map(member).collect());
+        if judged.result.lost_members().contains(&true) {
+            let question = CohortQuestion::of(&judged);
+            let question_bytes = question.n_bytes();
+            cohorts.keep_texts(id, (question, question_bytes), judged.group.completions.clone());
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! A request waits until its answer has gone to the client ([`Cohorts::deliver`]), or the client
 //! has ([`Cohorts::leave`]): an answer that nobody got is kept for the retry.
 
+mod again;
 mod finding;
 mod leaving;
 
@@ -97,11 +98,15 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             None => (true, self.add_member(now, new)?),
         };
         let ticket = self.wait_at((id, idx), request);
+        self.want_again((id, idx));
         if let Some(answer) = self.cohorts[&id].members[idx].answer.clone() {
             return Ok((ticket, vec![CohortEvent::Answer(ticket, answer)]));
         }
         self.memory.hold(ticket, &self.cohorts[&id].share, held_bytes);
         self.watch_clients(now, id);
+        if self.is_wanted_again(id) {
+            return Ok((ticket, self.judge_again(now, id)));
+        }
         // another member makes no other one sure: a group that settles is not searched for each
         let cohort = &self.cohorts[&id];
         if is_new && cohort.stage.settles() && idx >= self.config.group_size {
@@ -298,7 +303,9 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             return Vec::new();
         };
         let mut events = Vec::new();
-        for (member, answer) in cohort.members.iter_mut().zip(answers) {
+        let members = cohort.members.iter_mut().zip(answers);
+        // a member that has its result keeps it when the group is judged again
+        for (member, answer) in members.filter(|(member, _)| member.answer.is_none()) {
             let answer_of = |ticket| CohortEvent::Answer(ticket, answer.clone());
             events.extend(member.tickets().map(answer_of));
             member.answer = Some(answer);
@@ -316,7 +323,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         until: Duration,
         key: &CohortKey,
         members: Vec<(Option<MemberName>, &str, MemberAnswer<R>, bool)>,
-    ) {
+    ) -> CohortId {
         let member = |(name, completion, answer, is_delivered): (_, &str, _, _)| {
             let completion = DigestedText::new(completion.to_owned());
             CohortMember::judged(name, completion, answer, is_delivered)
@@ -326,6 +333,7 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
         cohort.stage = CohortStage::Over { until };
         let id = self.insert(cohort);
         self.mark_members(id);
+        id
     }
 
     /// Gives up a group that could not be judged. Its members get `problem`; a retry begins a new

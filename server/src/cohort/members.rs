@@ -232,6 +232,19 @@ impl<R> CohortMember<R> {
         (self.name.clone(), std::mem::take(&mut self.completion.text))
     }
 
+    /// Keeps a text that was taken, for another judging.
+    pub(super) fn put_text(&mut self, text: String) {
+        self.completion.text = text;
+    }
+
+    /// Whether the judge, or the way to it, failed for this member: another judging may not.
+    pub(super) fn is_lost(&self) -> bool {
+        let is_final = |problem: &Problem| {
+            matches!(problem, Problem::NoVotes(_) | Problem::Invalid(_) | Problem::GroupClosed)
+        };
+        matches!(&self.answer, Some(Err(problem)) if !is_final(problem))
+    }
+
     pub(super) fn wait(&mut self, ticket: Ticket, request: RequestNumber) {
         self.waiting.push((ticket, request));
     }

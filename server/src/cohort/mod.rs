@@ -7,6 +7,7 @@ mod index;
 pub(crate) mod machine;
 pub(crate) mod members;
 mod memory;
+mod question;
 mod stage;
 pub(crate) mod stall;
 pub mod terms;

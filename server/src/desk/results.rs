@@ -1,8 +1,8 @@
 //! In-flight and cached results by group key, with TTL and byte limit: single flight for identical
 //! groups. Pure: the caller passes the time.
 //!
-//! A result in which the judge failed for every member is shown to jobs only: a further request has
-//! the group judged again.
+//! A result in which the judge failed for every member, or at all votes of one, is shown to jobs
+//! only: a further request has the group judged again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -100,7 +100,10 @@ impl Results {
             return Some(GroupLookup::InFlight(receive));
         }
         match &self.cached.get(&key)?.outcome {
-            Ok(judged) if judged.result.why_all_failed().is_none() => {
+            Ok(judged)
+                if judged.result.why_all_failed().is_none()
+                    && !judged.result.lost_members().contains(&true) =>
+            {
                 Some(GroupLookup::Cached(Arc::clone(judged)))
             }
             _ => None,

@@ -72,6 +72,19 @@ pub(crate) fn join_cohorts(
     state.barrier.join(arrivals, end)
 }
 
+/// Whether the group of a prompt is collected, or has a member of this text whose client may come
+/// again. A group with a name of its own is not looked for.
+pub(crate) fn is_awaited(
+    state: &ServerState,
+    client: &Client,
+    headers: &HeaderMap,
+    prompt: &Prompt,
+    said: &str,
+) -> bool {
+    !headers.contains_key(GROUP)
+        && state.barrier.is_awaited(&content_key(client, prompt, &Value::Null), said)
+}
+
 /// A completion with its cohort key and name.
 fn arrival(
     client: &Client,

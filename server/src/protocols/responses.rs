@@ -13,8 +13,9 @@ pub(crate) enum Conversation {
     Items(Vec<Item>),
 }
 
-/// A model's output: messages, tool calls, reasoning and other items. The last message counts, with
-/// the tools that are called after it.
+/// A model's output: messages, tool calls, reasoning and other items, and the turns of users and
+/// systems that agents return among them. The model's last message counts, with the tools that are
+/// called after it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub(crate) struct Output {
     output: Vec<Item>,
@@ -48,6 +49,11 @@ pub(crate) struct Item {
 impl Item {
     fn kind(&self) -> &str {
         self.kind.as_deref().unwrap_or("message")
+    }
+
+    /// Whether it is a message of the model, and not one of a user or a system.
+    fn is_answer(&self) -> bool {
+        self.kind() == "message" && matches!(self.role.as_deref(), None | Some("assistant"))
     }
 
     /// The item as a chat message; `None` for reasoning.
@@ -85,12 +91,13 @@ impl Item {
 }
 
 impl Output {
-    /// The text of the last message with the tools that are called after it; empty without both.
+    /// The text of the model's last message with the tools that are called after it; empty without
+    /// both.
     ///
     /// # Errors
     /// A message that is no text.
     pub(crate) fn text(&self) -> Result<String, String> {
-        let last = self.output.iter().rposition(|item| item.kind() == "message");
+        let last = self.output.iter().rposition(Item::is_answer);
         let mut said = Message::new("assistant", "");
         if let Some(last) = last.and_then(|at| self.output[at].message("assistant").transpose()) {
             said.content = last?.content;
@@ -160,6 +167,26 @@ mod tests {
         assert_eq!(calls.text(), Ok("Wait.\n\nTool call: add({\"a\": 1})".to_owned()));
         let image = json!([{"type": "message", "content": [{"type": "output_image"}]}]);
         assert!(output(image).text().unwrap_err().contains("\"output_image\""));
+    }
+
+    #[test]
+    fn output_text_is_never_the_turn_of_a_user_or_a_system() {
+        let answer = json!({"type": "message", "role": "assistant", "content": "It is 4."});
+        let call = json!({"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"});
+        // agents remind models in the name of the user, and return the prompt with the rollout
+        for role in ["user", "system", "developer", "tool"] {
+            let nudge = json!({"role": role, "content": "You did not call a tool."});
+            let typed = json!({"type": "message", "role": role, "content": "Please continue."});
+            let said = output(json!([nudge, answer, typed]));
+            assert_eq!(said.text(), Ok("It is 4.".to_owned()), "{role}");
+            let with_call = output(json!([answer, nudge, call]));
+            assert_eq!(with_call.text(), Ok("It is 4.\n\nTool call: f({})".to_owned()), "{role}");
+            assert_eq!(output(json!([nudge, call])).text(), Ok("Tool call: f({})".to_owned()));
+            assert_eq!(output(json!([typed])).text(), Ok(String::new()), "{role}");
+        }
+        // an image of the user is no answer either
+        let image = json!({"role": "user", "content": [{"type": "input_image"}]});
+        assert_eq!(output(json!([answer, image])).text(), Ok("It is 4.".to_owned()));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::chat_text::split;
+use super::chat_text::splits;
 use super::native::score_texts;
-use super::per_completion::{CompletionRequest, answers, join_cohorts};
+use super::per_completion::{CompletionRequest, answers, is_awaited, join_cohorts};
 use super::system::model_name;
 use crate::client::Client;
 use crate::connection_end::ConnectionEnd;
@@ -94,7 +94,9 @@ pub(crate) struct Classify {
     model: Option<String>,
     /// One conversation that ends with a message of the assistant (vLLM).
     messages: Option<Vec<Message>>,
-    /// Conversations to which the chat template was applied, each ending in an answer (vLLM).
+    /// Conversations to which the chat template was applied, each ending in an answer (vLLM). Where a
+    /// completion names the start of an assistant's turn itself, the split is the one whose prompt
+    /// has a group that is collected, or else the last; `messages` need no split.
     input: Option<Texts>,
     /// As `input` (SGLang).
     text: Option<Texts>,
@@ -119,9 +121,11 @@ pub(crate) async fn classify(
     end: ConnectionEnd,
     Input(body): Input<Classify>,
 ) -> Result<Json<Value>, Problem> {
+    let is_awaited =
+        |prompt: &Prompt, said: &str| is_awaited(&state, &client, &headers, prompt, said);
     let (is_sglang, pairs) = match (body.input, body.text, body.messages) {
-        (Some(texts), None, None) => (false, pairs_of_texts(texts)?),
-        (None, Some(texts), None) => (true, pairs_of_texts(texts)?),
+        (Some(texts), None, None) => (false, pairs_of_texts(texts, is_awaited)?),
+        (None, Some(texts), None) => (true, pairs_of_texts(texts, is_awaited)?),
         (None, None, Some(messages)) => (false, vec![pair_of_messages(messages)?]),
         _ => return Err(invalid("wanted one of input, text and messages")),
     };
@@ -142,9 +146,24 @@ pub(crate) async fn classify(
     Ok(list(&state, "classify", body.model, rows, tokens))
 }
 
-/// Prompts and completions of texts to which a chat template was applied.
-fn pairs_of_texts(texts: Texts) -> Result<Vec<(Prompt, String)>, Problem> {
-    let pair = |text: &String| split(text).map(|(prompt, said)| (Prompt::Text(prompt), said));
+/// Prompts and completions of texts to which a chat template was applied. A completion may name the
+/// start of an assistant's turn itself: of several splits, one whose group is awaited is the right
+/// one.
+fn pairs_of_texts(
+    texts: Texts,
+    is_awaited: impl Fn(&Prompt, &str) -> bool,
+) -> Result<Vec<(Prompt, String)>, Problem> {
+    let pair = |text: &String| {
+        let parts =
+            |(prompt, said): (&str, &str)| (Prompt::Text(prompt.to_owned()), said.to_owned());
+        let last = parts(splits(text).next()?);
+        let mut all = splits(text).map(parts);
+        let awaited = match splits(text).nth(1) {
+            Some(_) => all.find(|(prompt, said)| is_awaited(prompt, said)),
+            None => None,
+        };
+        Some(awaited.unwrap_or(last))
+    };
     match texts.into_vec().iter().map(pair).collect::<Option<Vec<_>>>() {
         Some(pairs) if !pairs.is_empty() => Ok(pairs),
         _ => {

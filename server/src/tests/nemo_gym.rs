@@ -156,3 +156,22 @@ async fn verify_bounds_the_bodies_that_wait_for_their_answers() {
     tokio::time::timeout(limit, until_waiting(&app, 1)).await.unwrap();
     later.abort();
 }
+
+#[tokio::test]
+async fn nemo_gym_judges_the_text_of_the_policy_and_not_that_of_its_users() {
+    let app = server(longer(), |_| {});
+    let nudge = json!({"type": "message", "role": "user",
+                       "content": "You did not call a tool. Please continue."});
+    let nudged = |text: &str| {
+        let mut response = said(text);
+        response["output"].as_array_mut().unwrap().push(nudge.clone());
+        response
+    };
+    let body = json!({
+        "conversation_history": [{"role": "user", "content": "Tell me."}],
+        "response_objs": [nudged("a long answer"), nudged("a"), said("an answer")],
+    });
+    let answer = json_of(send(&app, "/compare", &[], &body).await).await;
+    let rewards: Vec<f64> = serde_json::from_value(answer["rewards"].clone()).unwrap();
+    assert!(rewards[0] > rewards[2] && rewards[2] > rewards[1], "{rewards:?}");
+}

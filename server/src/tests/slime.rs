@@ -1,5 +1,11 @@
 //! slime's `/remote_rm`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use joust_reward::judge::JudgeError;
+use joust_reward::tournament::TournamentKind;
+
 use super::fixture::*;
 
 #[tokio::test]
@@ -40,4 +46,74 @@ async fn headers_that_come_with_different_values_are_refused() {
         let error = json_of(response).await["error"].to_string();
         assert!(error.contains(&format!("header {name} comes with different values")), "{error}");
     }
+}
+
+#[tokio::test]
+async fn member_that_the_judge_failed_for_is_judged_when_it_comes_again() {
+    let is_ill = Arc::new(AtomicBool::new(true));
+    let judge = {
+        let is_ill = Arc::clone(&is_ill);
+        ScriptedJudge::of_verdicts(move |vote| {
+            let texts = [&*vote.answer_first, &*vote.answer_second];
+            match texts.contains(&"ill") && is_ill.load(Ordering::SeqCst) {
+                true => Err(JudgeError::Failed("500 Internal Server Error".to_owned())),
+                false if vote.answer_first.len() > vote.answer_second.len() => Ok(Verdict::First),
+                false => Ok(Verdict::Second),
+            }
+        })
+    };
+    let mut config = RewardConfig::default();
+    config.tournament.kind = TournamentKind::RoundRobin;
+    let scorer = Scorer::with_judge(&config, Some(Box::new(judge)), true);
+    let app = Server::new(ScorerHandle::spawn(scorer, plain_config()).unwrap().0).router();
+    let said = |text: &str| json!({"prompt": "2+2?", "response": text, "label": "4"});
+    let sent = |text: &str| spawn(&app, "/remote_rm", said(text));
+    let waiting = [sent("ill"), sent("longest"), sent("long")];
+    let mut answers = Vec::new();
+    for answer in waiting {
+        answers.push(in_time(answer).await.unwrap());
+    }
+    assert_eq!([answers[0].0, answers[1].0, answers[2].0], [503, 200, 200], "{answers:?}");
+    let error = &answers[0].1["error"];
+    assert_eq!(error["code"], "judge_failed");
+    assert!(error["message"].as_str().unwrap().contains("500 Internal"), "{error}");
+    let again = send(&app, "/remote_rm", &[], &said("ill")).await;
+    assert_eq!(
+        (again.status(), &again.headers()["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &axum::http::HeaderValue::from_static("1"),)
+    );
+
+    is_ill.store(false, Ordering::SeqCst);
+    let (status, reward) = in_time(sent("ill")).await.unwrap();
+    assert_eq!(status, 200);
+    // it loses against both others
+    assert_eq!(reward, 0.0, "{answers:?}");
+    let health: Value = serde_json::from_str(&get(&app, "/health", None).await.1).unwrap();
+    assert_eq!(health["open_cohorts"], 0);
+}
+
+#[tokio::test]
+async fn group_with_a_member_that_the_judge_failed_for_is_not_kept() {
+    let n_calls = Arc::new(AtomicUsize::new(0));
+    let judge = {
+        let n_calls = Arc::clone(&n_calls);
+        ScriptedJudge::of_verdicts(move |vote| {
+            let is_early = n_calls.fetch_add(1, Ordering::SeqCst) < 12;
+            match is_early && [&vote.answer_first, &vote.answer_second].contains(&&"5".to_owned()) {
+                true => Err(JudgeError::Failed("500".to_owned())),
+                false => Ok(Verdict::First),
+            }
+        })
+    };
+    let app = server(Box::new(judge), |_| {});
+    let mut body = group();
+    body["votes"] = json!(1);
+    let first = json_of(post(&app, &body.to_string()).await).await;
+    assert_eq!(first["rewards"][1], Value::Null, "{first}");
+    assert!(first["rewards"][0].is_number(), "{first}");
+    while n_calls.load(Ordering::SeqCst) < 12 {
+        n_calls.fetch_add(1, Ordering::SeqCst);
+    }
+    let again = json_of(post(&app, &body.to_string()).await).await;
+    assert!(again["rewards"][1].is_number(), "{again}");
 }

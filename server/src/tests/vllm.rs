@@ -114,3 +114,22 @@ async fn score_counts_the_judges_tokens() {
     }
     assert_eq!(parts, whole);
 }
+
+#[tokio::test]
+async fn classify_keeps_completions_that_name_a_chat_mark_in_their_group() {
+    let app = server(longer(), |config| config.cohorts.group_size = 2);
+    let chat = |said: &str| {
+        let text =
+            format!("<|im_start|>user\nhow?<|im_end|>\n<|im_start|>assistant\n{said}<|im_end|>\n");
+        json!({"model": "m", "input": [text]})
+    };
+    let tricky = "It is written <|im_start|>assistant\n or [/INST] in a template.";
+    let plain = spawn(&app, "/classify", chat("I do not know."));
+    until_waiting(&app, 1).await;
+    let (status, told) = in_time(spawn(&app, "/classify", chat(tricky))).await.unwrap();
+    assert_eq!(status, 200, "{told}");
+    let (_, plain) = in_time(plain).await.unwrap();
+    let score = |told: &Value| told["data"][0]["probs"][0].as_f64().unwrap();
+    // the whole completion is judged, also what stands before the mark
+    assert!(score(&told) > score(&plain), "{told} {plain}");
+}

@@ -4,15 +4,46 @@
 //! It does not know servers, nor what was asked.
 
 use joust_fleet::BadAnswer;
+use joust_schema::tables::Verdict;
 use serde_json::Value;
 
+use crate::config::judge::SentThought;
 use crate::judge::chat::ChatReply;
 use crate::judge::vote::VoteReply;
 use crate::{prompt, verdict};
 
-/// Reasons for which a server ends an answer that the model has not ended: vLLM and SGLang when
-/// their weights change or they shut down, gateways when the server behind them fails.
-const ABORTED: [&str; 5] = ["abort", "aborted", "cancelled", "error", "timeout"];
+/// Names of `finish_reason` for an answer that the model has ended itself: OpenAI's, those of TGI
+/// (`eos_token`, `stop_sequence`), Together (`eos`), Anthropic (`end_turn`, `tool_use`) and Cohere
+/// (`complete`).
+const WHOLE: [&str; 12] = [
+    "stop",
+    "eos",
+    "eos_token",
+    "stop_token",
+    "stop_sequence",
+    "end_turn",
+    "complete",
+    "completed",
+    "tool_calls",
+    "tool_call",
+    "tool_use",
+    "function_call",
+];
+
+/// Names for one that a limit of tokens ended: OpenAI's, Mistral's (`model_length`), and those of
+/// Anthropic and GLM for the end of the context.
+const CUT_OFF: [&str; 6] = [
+    "length",
+    "max_tokens",
+    "max_output_tokens",
+    "max_completion_tokens",
+    "model_length",
+    "model_context_window_exceeded",
+];
+
+/// Names for one that a filter of the service keeps back, and would again: OpenAI's, Anthropic's,
+/// GLM's and Gemini's.
+const WITHHELD: [&str; 4] = ["content_filter", "refusal", "sensitive", "safety"];
 
 /// The fields of a chat completion that are used.
 #[derive(Debug, PartialEq)]
@@ -27,8 +58,18 @@ pub(super) struct ChatCompletion {
 struct CompletionChoice {
     index: Option<u64>,
     message: ChoiceMessage,
-    /// Whether the token limit or the end of the context ended the answer.
-    is_cut_off: bool,
+    finish: FinishKind,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FinishKind {
+    /// By itself, as far as the server says.
+    Whole,
+    /// By the token limit or the end of the context.
+    CutOff,
+    /// By a filter: what came of it is no vote.
+    Withheld,
 }
 
 /// What the model said.
@@ -44,6 +85,8 @@ struct TokenUsage {
     prompt_tokens: usize,
     completion_tokens: usize,
     cached_tokens: Option<usize>,
+    /// Tokens of thoughts, if the server counts them.
+    reasoning_tokens: usize,
 }
 
 impl ChatCompletion {
@@ -75,20 +118,32 @@ impl ChatCompletion {
     /// The prompt is computed once: for all votes but the first it counts as cached. The server
     /// reports only the sum of the choices' tokens. Each vote gets an estimated share, by the
     /// length of its text; the shares add up to the sum.
-    pub(super) fn into_replies(self, n_wanted: usize, latency_ms: f64) -> Vec<VoteReply> {
+    pub(super) fn into_replies(
+        self,
+        n_wanted: usize,
+        latency_ms: f64,
+        sent: SentThought,
+    ) -> Vec<VoteReply> {
         let Self { mut choices, usage } = self;
         choices.truncate(n_wanted);
+        let is_kept_back = sent == SentThought::None || usage.reasoning_tokens > 0;
         let said = |choice: CompletionChoice| {
             let content = without_prompt(&choice.message.content).to_owned();
-            let message = ChoiceMessage { content, ..choice.message };
-            (message.text(!choice.is_cut_off), choice.is_cut_off)
+            let mut message = ChoiceMessage { content, ..choice.message };
+            if is_kept_back && !message.content.contains("<think>") {
+                message.thought.get_or_insert_default();
+            }
+            (message.text(choice.finish == FinishKind::Whole), choice.finish)
         };
-        let texts: Vec<(String, bool)> = choices.into_iter().map(said).collect();
+        let texts: Vec<(String, FinishKind)> = choices.into_iter().map(said).collect();
         let lengths: Vec<usize> = texts.iter().map(|(text, _)| text.chars().count()).collect();
         let shares = shares(usage.completion_tokens, &lengths);
-        type Place = (usize, ((String, bool), usize));
-        let reply = |(place, ((text, is_cut_off), completion_tokens)): Place| VoteReply {
-            verdict: verdict::parse(&text),
+        type Place = (usize, ((String, FinishKind), usize));
+        let reply = |(place, ((text, finish), completion_tokens)): Place| VoteReply {
+            verdict: match finish {
+                FinishKind::Withheld => Verdict::Invalid,
+                FinishKind::Whole | FinishKind::CutOff => verdict::parse(&text),
+            },
             is_swapped: false,
             text,
             prompt_tokens: usage.prompt_tokens,
@@ -98,7 +153,7 @@ impl ChatCompletion {
             },
             completion_tokens,
             latency_ms,
-            is_cut_off,
+            is_cut_off: finish == FinishKind::CutOff,
         };
         texts.into_iter().zip(shares).enumerate().map(reply).collect()
     }
@@ -108,7 +163,7 @@ impl ChatCompletion {
         let choice = self.choices.into_iter().next();
         let choice = choice.ok_or_else(|| defect("the answer has no choices"))?;
         Ok(ChatReply {
-            is_whole: !choice.is_cut_off,
+            is_whole: choice.finish == FinishKind::Whole,
             text: choice.message.text(false),
             prompt_tokens: self.usage.prompt_tokens,
             completion_tokens: self.usage.completion_tokens,
@@ -143,13 +198,23 @@ impl CompletionChoice {
             other => return Err(unexpected(&format!("choices[{at}].message"), other, "an object")),
         };
         let index = count(&choice["index"]).map(|index| index as u64);
-        // `model_length` is Mistral's name, `max_tokens` that of converters from other APIs
-        let ends_early = ["length", "max_tokens", "model_length"];
-        let finish = choice["finish_reason"].as_str().unwrap_or_default().to_ascii_lowercase();
-        if ABORTED.contains(&&finish[..]) {
-            return Err(defect(&format!("the server ended the answer: finish_reason {finish:?}")));
+        Ok(Self { index, message, finish: FinishKind::read(&choice["finish_reason"])? })
+    }
+}
+
+impl FinishKind {
+    /// Reads a `finish_reason`. A server ends an answer for many reasons that the model did not
+    /// have (vLLM when its weights change, DeepSeek without resources, GLM with a broken network):
+    /// what is not known to be an end is none, and the answer is asked for again.
+    fn read(reason: &Value) -> Result<Self, BadAnswer> {
+        let reason = reason.as_str().unwrap_or_default().to_ascii_lowercase();
+        let is_of = |names: &[&str]| names.contains(&&*reason);
+        match () {
+            () if reason.is_empty() || is_of(&WHOLE) => Ok(Self::Whole),
+            () if is_of(&CUT_OFF) => Ok(Self::CutOff),
+            () if is_of(&WITHHELD) => Ok(Self::Withheld),
+            () => Err(defect(&format!("the server ended the answer: finish_reason {reason:?}"))),
         }
-        Ok(Self { index, message, is_cut_off: ends_early.contains(&&finish[..]) })
     }
 }
 
@@ -247,6 +312,7 @@ impl TokenUsage {
             prompt_tokens: read(&usage["prompt_tokens"]),
             completion_tokens: read(&usage["completion_tokens"]),
             cached_tokens: count(&usage["prompt_tokens_details"]["cached_tokens"]),
+            reasoning_tokens: read(&usage["completion_tokens_details"]["reasoning_tokens"]),
         }
     }
 }

@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 
 use super::answer::ChatCompletion;
 use super::shared::WantedVotes;
+use super::thoughts::ThoughtWatch;
 use super::wire::{ChatBody, TokenLimit, disarmed, vote_messages};
-use crate::config::judge::{HttpJudgeConfig, JudgeConfig, TokenLimitName};
+use crate::config::judge::{HttpJudgeConfig, JudgeConfig, SentThought, TokenLimitName};
 use crate::judge::chat::{ChatOutcome, ChatReply, ChatRequest};
 use crate::judge::interface::JudgeServers;
 use crate::judge::vote::{JudgeError, VoteOutcome, VoteReply, VoteRequest};
@@ -38,6 +39,7 @@ struct CalledModel {
     top_p: f64,
     max_tokens: usize,
     limit_name: TokenLimitName,
+    thought: SentThought,
     extra: Map<String, Value>,
 }
 
@@ -49,6 +51,7 @@ pub(super) struct JudgeCalls {
     has_warned: Vec<AtomicBool>,
     /// Per server: whether the warning about a thought that was cut off early was logged.
     has_warned_of_context: Vec<AtomicBool>,
+    thoughts: ThoughtWatch,
 }
 
 impl JudgeServers for JudgeCalls {
@@ -71,9 +74,11 @@ impl JudgeCalls {
             top_p: config.top_p,
             max_tokens: config.max_thinking_tokens,
             limit_name: http.max_tokens_field,
+            thought: http.thought,
             extra: http.extra_body.clone(),
         };
-        Self { fleet, model, has_warned, has_warned_of_context }
+        let thoughts = ThoughtWatch::default();
+        Self { fleet, model, has_warned, has_warned_of_context, thoughts }
     }
 
     /// Makes a call for votes with the same prompt, after `n_tried` attempts, and reports on each
@@ -95,6 +100,7 @@ impl JudgeCalls {
                 let (n_given, n_wanted) = (replies.len(), votes.len());
                 self.warn_of_missing_choices(server, n_given, n_wanted);
                 self.warn_of_short_context(server, &replies);
+                self.warn_of_missing_thoughts(server, &replies);
                 let left = votes.split_off(n_given);
                 for (vote, reply) in votes.into_iter().zip(replies) {
                     report(CallReport::VoteOver((vote.id, Ok(reply))));
@@ -154,6 +160,22 @@ impl JudgeCalls {
         }
     }
 
+    /// Logs once that answers have no thought, so that none is a vote.
+    fn warn_of_missing_thoughts(&self, server: usize, replies: &[VoteReply]) {
+        if self.thoughts.is_news(replies) {
+            let said = replies.last().map_or("", |reply| &reply.text);
+            let said: String = said.chars().take(200).collect();
+            tracing::warn!(
+                url = self.fleet.config().urls[server],
+                said,
+                "The last {} votes ended by themselves and have no thought (`</think>`), so that \
+                 they count as invalid. For a model that does not think, or a server that sends \
+                 no thoughts, set judge.thought = \"none\".",
+                ThoughtWatch::N_IN_ROW
+            );
+        }
+    }
+
     /// Logs once per server that it gives fewer choices than it is asked for.
     fn warn_of_missing_choices(&self, server: usize, n_given: usize, n_wanted: usize) {
         if n_given < n_wanted && !self.has_warned[server].swap(true, Ordering::Relaxed) {
@@ -199,7 +221,8 @@ impl Call for VoteCall<'_> {
 
     fn read(&mut self, answer: Value, latency: Duration) -> Result<Vec<VoteReply>, BadAnswer> {
         let answer = ChatCompletion::read(&answer)?;
-        Ok(answer.into_replies(self.votes.len(), latency.as_secs_f64() * 1e3))
+        let latency_ms = latency.as_secs_f64() * 1e3;
+        Ok(answer.into_replies(self.votes.len(), latency_ms, self.model.thought))
     }
 
     fn seed(&self) -> Seed {

@@ -1,8 +1,8 @@
 //! A look at a server before its first call: does it have the model, is its context long enough,
 //! does it read the judge's prompt as the same tokens?
 //!
-//! Servers without the routes for this are taken as they are; the log says so. It does not know
-//! when a look is due.
+//! Servers without the routes for this are taken as they are; the log says so. A server that fails
+//! is looked at again. It does not know when a look is due.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,7 +68,16 @@ impl ServerLook {
         let url = format!("{}/models", server.base());
         match server.get(&url, TIMEOUT).await {
             Ok(models) => self.check_models(server.base(), &models)?,
-            Err(RequestError::Gone(reason, _)) => return Err(InspectionError::Gone(reason)),
+            Err(error) if may_be_seen_later(&error) => {
+                return Err(InspectionError::Unseen(error));
+            }
+            Err(RequestError::Moved { to, .. }) if to.ends_with("/models") => {
+                let (base, to) = (server.base(), to.trim_end_matches("/models"));
+                return Err(InspectionError::Unusable(format!(
+                    "judge.urls holds {base}, which redirects to {to}: a redirect of this kind \
+                     loses the body of a call; set judge.urls to that address"
+                )));
+            }
             Err(reason) => {
                 tracing::info!(%reason, "A server does not list its models; it is not checked.");
             }
@@ -154,11 +163,10 @@ impl ServerLook {
                 return Err(InspectionError::Unusable(judge.mismatch(base, &theirs, &ids)));
             }
             Ok(Some(_)) => {}
-            Err(RequestError::Gone(reason, _)) => return Err(InspectionError::Gone(reason)),
-            Ok(None)
-            | Err(
-                RequestError::Failed(..) | RequestError::Refused(_) | RequestError::Rejected(_),
-            ) => {
+            Err(error) if may_be_seen_later(&error) => {
+                return Err(InspectionError::Unseen(error));
+            }
+            Ok(None) | Err(_) => {
                 tracing::info!(url, "A server does not tokenize; its tokens are not checked.");
                 return Ok(());
             }
@@ -221,6 +229,11 @@ fn listed_names(names: &[&str]) -> String {
         0 => shown.join(", "),
         n_more => format!("{} and {n_more} more", shown.join(", ")),
     }
+}
+
+/// Whether a failure says nothing about the server's routes.
+fn may_be_seen_later(error: &RequestError) -> bool {
+    matches!(error, RequestError::Gone(..) | RequestError::Busy(..) | RequestError::Failed(..))
 }
 
 /// The tokens that a server gives; `None` if it gives none.

@@ -54,6 +54,7 @@ fn group(statuses: &[Status], votes: Vec<Vote>) -> GroupResult {
 fn check_fails_above_the_share_of_the_judged_completions() {
     let (scored, failed) = (Status::Scored, Status::JudgeFailed);
     let dead = vote(Verdict::Invalid, "[no reply] connection\nrefused");
+    let dead = Vote { vote: 1, ..dead };
     let half = group(&[scored, failed], vec![vote(Verdict::First, "a"), dead.clone()]);
     let check = |results: &[GroupResult], max_failed: f64| {
         Failures::of(results).check(3, max_failed).map_err(|error| error.to_string())
@@ -74,4 +75,23 @@ fn check_fails_above_the_share_of_the_judged_completions() {
     assert!(message.contains("no verdict in a vote that says \"Hm. I cannot say.\""), "{message}");
     let unknown = group(&[failed; 2], Vec::new());
     assert!(check(&[unknown], 0.5).unwrap_err().contains("no known answer"));
+}
+
+#[test]
+fn check_fails_above_the_share_of_votes_without_a_reply_although_all_have_a_reward() {
+    let lost = |at| Vote { vote: at, ..vote(Verdict::Invalid, "[no reply] 429 Too Many Requests") };
+    let given = |at| Vote { vote: at, ..vote(Verdict::First, "a") };
+    let check = |votes: Vec<Vote>, max_failed| {
+        let result = group(&[Status::Scored; 2], votes);
+        Failures::of(&[result]).check(3, max_failed).map_err(|error| error.to_string())
+    };
+    assert_eq!(check(vec![given(0), lost(1)], 0.5), Ok(()));
+    let message = check(vec![given(0), lost(1), lost(2)], 0.5).unwrap_err();
+    let wanted = "step 3: 2 of 3 votes have no reply of the judge, more than reward.max_failed = \
+                  0.5 allows, so that the rewards made of the others may be wrong: 429 Too";
+    assert!(message.starts_with(wanted), "{message}");
+    assert_eq!(check(vec![given(0), lost(1), lost(2)], 1.0), Ok(()));
+    // asked for again, and answered
+    let again = |at| Vote { attempt: 1, ..given(at) };
+    assert_eq!(check(vec![lost(0), again(0), lost(1), again(1)], 0.0), Ok(()));
 }

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::{Cohorts, MemberPosition};
-use crate::cohort::members::{MemberMark, Membership, NewMember, RetryRules, TextMatch};
+use crate::cohort::members::{
+    DigestedText, MemberMark, Membership, NewMember, RetryRules, TextMatch,
+};
 use crate::cohort::members::{marks_of, place};
 use crate::cohort::stage::CohortStage;
 use crate::cohort::terms::{CohortId, CohortKey, MemberName};
@@ -59,6 +61,14 @@ impl<R: Clone, Q: Clone> Cohorts<R, Q> {
             self.forget_old_marks(id, &marks, rules);
         }
         Ok(None)
+    }
+
+    /// Whether a group of this key is collected, or a member of a judged one has this text and no
+    /// client.
+    pub(crate) fn is_awaited(&self, key: &CohortKey, completion: &DigestedText) -> bool {
+        let marks = marks_of(None, completion);
+        let is_collected = self.index.collecting(key).next().is_some();
+        is_collected || self.index.newest_marked(key, &marks, None).is_some()
     }
 
     fn place_in(

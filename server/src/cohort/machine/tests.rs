@@ -942,3 +942,59 @@ fn members_beyond_a_group_that_may_be_retries_settle_themselves() {
     assert_eq!(texts_of(&cohorts.tick(at(3))), [["c", "c"]]);
     assert_eq!((cohorts.tick(at(4)), cohorts.n_collecting()), (Vec::new(), 1));
 }
+
+#[test]
+fn retry_of_a_member_that_the_judge_failed_for_has_its_group_judged_again() {
+    for key in [content("p"), given("g")] {
+        let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+        let (_, event) = join_three(&mut cohorts, at(0), &key, |_| None);
+        let CohortEvent::Judge { cohort, members, .. } = event else { panic!("{event:?}") };
+        let texts = || members.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>();
+        let lost = || Err(Problem::GivenUp("500".to_owned()));
+        let answers = vec![lost(), Ok("b".to_owned()), Err(Problem::NoVotes("9.".to_owned()))];
+        let events = cohorts.finish_in_part(at(1), cohort, answers, ((), texts()));
+        for event in events {
+            let CohortEvent::Answer(ticket, _) = event else { panic!("{event:?}") };
+            cohorts.deliver(at(1), ticket);
+        }
+        assert_eq!((cohorts.n_open(), cohorts.memory.n_bytes()), (0, 13), "the texts are kept");
+        // the judge fails again
+        let (_, events) = join(&mut cohorts, at(2), &key, None, "a", ()).unwrap();
+        let [CohortEvent::Judge { cohort: again, members: same, .. }] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!((*again, same), (cohort, &members));
+        assert!(cohorts.has_answers(cohort) && cohorts.n_open() == 1);
+        let answers = vec![lost(); 3];
+        let events = cohorts.finish_in_part(at(3), cohort, answers, ((), texts()));
+        let [CohortEvent::Answer(ticket, answer)] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(answer, &lost());
+        cohorts.deliver(at(3), *ticket);
+        // and is well the next time
+        let (ticket, events) = join(&mut cohorts, at(4), &key, None, "a", ()).unwrap();
+        assert!(matches!(events[..], [CohortEvent::Judge { .. }]), "{events:?}");
+        let answers = ["a", "other", "c"].map(|text| Ok(text.to_owned())).to_vec();
+        assert_eq!(cohorts.finish(at(5), cohort, answers), [answered(ticket, "a")]);
+        cohorts.deliver(at(5), ticket);
+        assert_eq!((cohorts.n_open(), cohorts.memory.n_bytes()), (0, 0));
+        // the judge had read the third and said nothing valid: that stays
+        let (ticket, events) = join(&mut cohorts, at(6), &key, None, "c", ()).unwrap();
+        let no_votes = Err(Problem::NoVotes("9.".to_owned()));
+        assert_eq!(events, [CohortEvent::Answer(ticket, no_votes)]);
+        assert_eq!(cohorts.tick(at(70)), []);
+        assert_eq!((cohorts.n_known(), cohorts.memory.n_bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn texts_kept_for_another_judging_go_with_their_group() {
+    let mut cohorts = Cohorts::new(config(Incomplete::Fail));
+    let (_, event) = join_three(&mut cohorts, at(0), &content("p"), |_| None);
+    let CohortEvent::Judge { cohort, members, .. } = event else { panic!("{event:?}") };
+    let texts = members.into_iter().map(|(_, text)| text).collect();
+    let answers = vec![Err(Problem::GivenUp("500".to_owned())); 3];
+    cohorts.finish_in_part(at(1), cohort, answers, ((), texts));
+    assert_eq!(cohorts.memory.n_bytes(), 13);
+    cohorts.tick(at(61));
+    assert_eq!((cohorts.n_known(), cohorts.memory.n_bytes()), (0, 0));
+}

@@ -15,7 +15,7 @@ fn whole() -> String {
 
 /// The reply to one vote.
 fn reply(body: &Value) -> Result<VoteReply, BadAnswer> {
-    let mut replies = ChatCompletion::read(body)?.into_replies(1, 1.0);
+    let mut replies = ChatCompletion::read(body)?.into_replies(1, 1.0, SentThought::Expected);
     Ok(replies.remove(0))
 }
 
@@ -29,12 +29,30 @@ fn answers_that_the_server_ended_are_no_answers() {
         let message = json!({"content": whole()});
         reply(&json!({"choices": [{"message": message, "finish_reason": finish}]}))
     };
-    for finish in ["abort", "error", "Cancelled"] {
+    let broken_off = [
+        "abort",
+        "error",
+        "Cancelled",
+        "insufficient_system_resource",
+        "network_error",
+        "repetition_truncation",
+    ];
+    for finish in broken_off {
         let Err(BadAnswer::Defect(reason)) = of_reason(json!(finish)) else { panic!("{finish}") };
         assert!(reason.contains("finish_reason"), "{reason}");
     }
-    for finish in [json!("stop"), json!("eos"), json!(null), json!("length"), json!("tool_calls")] {
-        assert_eq!(of_reason(finish).unwrap().verdict, Verdict::Second);
+    let wholes = ["stop", "STOP", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls"];
+    for finish in wholes.map(Value::from).into_iter().chain([json!(null), json!("")]) {
+        let reply = of_reason(finish).unwrap();
+        assert_eq!((reply.verdict, reply.is_cut_off), (Verdict::Second, false));
+    }
+    for finish in ["length", "MAX_TOKENS", "model_length", "model_context_window_exceeded"] {
+        let reply = of_reason(json!(finish)).unwrap();
+        assert_eq!((reply.verdict, reply.is_cut_off), (Verdict::Second, true), "{finish}");
+    }
+    for finish in ["content_filter", "refusal", "sensitive"] {
+        let reply = of_reason(json!(finish)).unwrap();
+        assert_eq!((reply.verdict, reply.is_cut_off), (Verdict::Invalid, false), "{finish}");
     }
 }
 
@@ -124,7 +142,11 @@ fn choices_are_in_the_order_of_their_indexes_or_of_the_list() {
     let choice = |index: Value, text: &str| json!({"index": index, "message": {"content": text}});
     let texts = |choices: Value| {
         let read = ChatCompletion::read(&json!({"choices": choices})).unwrap();
-        read.into_replies(9, 1.0).into_iter().map(|reply| reply.text).collect::<Vec<_>>().concat()
+        read.into_replies(9, 1.0, SentThought::Expected)
+            .into_iter()
+            .map(|reply| reply.text)
+            .collect::<Vec<_>>()
+            .concat()
     };
     let choices = json!([choice(json!(2), "c"), choice(json!(0), "a"), choice(json!(1), "b")]);
     assert_eq!(texts(choices), "abc");
@@ -206,5 +228,29 @@ proptest! {
     fn shares_add_up(total: usize, lengths in prop::collection::vec(0_usize..1 << 40, 1..9)) {
         let shares = shares(total, &lengths);
         prop_assert_eq!(shares.iter().map(|share| *share as u128).sum::<u128>(), total as u128);
+    }
+}
+
+#[test]
+fn answers_without_a_thought_are_votes_where_none_is_sent() {
+    let of = |content: &str, finish: &str, n_tokens: u64, sent: SentThought| {
+        let body = json!({
+            "choices": [{"message": {"content": content}, "finish_reason": finish}],
+            "usage": {"prompt_tokens": 300, "completion_tokens": 200,
+                      "completion_tokens_details": {"reasoning_tokens": n_tokens}},
+        });
+        ChatCompletion::read(&body).unwrap().into_replies(1, 1.0, sent).remove(0).verdict
+    };
+    let (expected, none) = (SentThought::Expected, SentThought::None);
+    assert_eq!(of(BOX, "stop", 0, expected), Verdict::Invalid);
+    assert_eq!(of(BOX, "stop", 0, none), Verdict::Second);
+    // OpenAI's models think, and keep the thought back
+    assert_eq!(of(BOX, "stop", 192, expected), Verdict::Second);
+    for sent in [expected, none] {
+        // a thought that was cut off, or has no end, has no verdict
+        assert_eq!(of(BOX, "length", 192, sent), Verdict::Invalid);
+        assert_eq!(of(&format!("<think>\n{BOX}"), "stop", 192, sent), Verdict::Invalid);
+        assert_eq!(of(&whole(), "stop", 0, sent), Verdict::Second);
+        assert_eq!(of("9.", "stop", 192, sent), Verdict::Invalid);
     }
 }

@@ -126,3 +126,60 @@ fn http_server_that_cannot_be_looked_at_is_used() {
         assert!(all_votes(&mut judge, 1)[0].1.is_ok());
     }
 }
+
+#[test]
+fn http_server_that_fails_at_a_look_is_looked_at_again() {
+    // a server that is busy when it is looked at is the wrong one all the same
+    let failures: [fn() -> Response; 3] = [
+        || StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        || StatusCode::TOO_MANY_REQUESTS.into_response(),
+        || (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response(),
+    ];
+    for failure in failures {
+        let n_looks = std::sync::atomic::AtomicUsize::new(0);
+        let listed = json!({"data": [{"id": "other", "max_model_len": 100}]});
+        let models = move |_| match n_looks.fetch_add(1, Ordering::SeqCst) {
+            0 => failure(),
+            _ => axum::Json(listed.clone()).into_response(),
+        };
+        let server = server_with(vec![("/v1/models", Arc::new(models))]);
+        let mut judge = open(&server.url, |_| {}).unwrap();
+        for (_, outcome) in all_votes(&mut judge, 3) {
+            let Err(JudgeError::Failed(reason)) = outcome else { panic!("{outcome:?}") };
+            assert!(reason.contains("\"rrm\"") && reason.contains("\"other\""), "{reason}");
+        }
+        assert_eq!(server.n_calls.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn http_tokenizer_is_checked_although_the_server_failed_at_first() {
+    let n_looks = std::sync::atomic::AtomicUsize::new(0);
+    let tokenize = move |_| match n_looks.fetch_add(1, Ordering::SeqCst) {
+        0 => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        _ => axum::Json(json!({"tokens": [1, 2, 3]})).into_response(),
+    };
+    let server = server_with(vec![("/tokenize", Arc::new(tokenize))]);
+    let mut judge = open(&server.url, |http| http.tokenizer = Some(NANO.into())).unwrap();
+    let Err(JudgeError::Failed(reason)) = all_votes(&mut judge, 1).remove(0).1 else {
+        panic!("a vote of another tokenizer")
+    };
+    assert!(reason.contains("reads the judge's prompt as 3 tokens"), "{reason}");
+    assert_eq!(server.n_calls.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn http_server_that_redirects_elsewhere_is_refused_with_the_address() {
+    let moved = |to: &'static str| {
+        let answer = move |_| (StatusCode::MOVED_PERMANENTLY, [("location", to)]).into_response();
+        server_with(vec![("/v1/models", Arc::new(answer))])
+    };
+    let server = moved("https://judge.example/v1/models");
+    let error = open(&server.url, |_| {}).map(drop).unwrap_err();
+    assert!(error.contains(&format!("judge.urls holds {}", server.url)), "{error}");
+    assert!(error.contains("redirects to https://judge.example/v1: "), "{error}");
+    // a page for people says nothing about calls
+    let server = moved("/login");
+    let mut judge = open(&server.url, |_| {}).unwrap();
+    assert!(all_votes(&mut judge, 1)[0].1.is_ok());
+}
