@@ -51,7 +51,7 @@ impl FileRow {
     /// A prompt with its completion; or a chat, of which the last turn is the completion.
     fn of(row: &Row) -> Result<Self, joust_schema::Error> {
         if row.has("completion") {
-            let (column, prompt) = row.prompt("prompt")?;
+            let (column, prompt) = row.open_prompt("prompt")?;
             let completion = match row.required("completion")? {
                 Prompt::Text(text) => text,
                 Prompt::Messages(messages) => match <[Message; 1]>::try_from(messages) {

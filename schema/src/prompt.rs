@@ -102,6 +102,17 @@ impl Prompt {
         messages.iter().all(is_blank).then(|| "has no message with a text".to_owned())
     }
 
+    /// The number of the last message, from 1, if it is the assistant's: what should be continued
+    /// is answered already.
+    pub fn answered_at(&self) -> Option<usize> {
+        match self {
+            Self::Text(_) => None,
+            Self::Messages(messages) => {
+                messages.last().filter(|last| last.role == "assistant").map(|_| messages.len())
+            }
+        }
+    }
+
     /// The prompt as one line of text for tables: messages as JSON.
     pub fn to_column(&self) -> String {
         match self {

@@ -87,6 +87,29 @@ fn rate_and_logprobs_read_parquet_text_without_annotation() {
 }
 
 #[test]
+fn a_chat_that_has_its_answer_is_no_prompt_of_any_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", RULE);
+    let row = r#"{"messages": [{"role": "user", "content": "2+3?"}, {"role": "assistant",
+        "content": "It is 5."}], "completions": ["5"], "completion_a": "5", "completion_b": "6",
+        "answer": "5"}"#
+        .replace('\n', " ");
+    let input = file(dir.path(), "p.jsonl", &row);
+    let output = arg(&dir.path().join("out"));
+    let model = ["--model", "tests/golden/models/tiny-qwen2"];
+    let io = ["--input", &input, "--output", &output];
+    for command in [
+        [&["generate"], &io[..], &model[..]].concat(),
+        [&["score", &config], &io[..]].concat(),
+        [&["judge", &config], &io[..]].concat(),
+    ] {
+        let message = refuse(&command);
+        let wanted = "p.jsonl:1: column `messages` ends with the assistant's turn (message 2)";
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
 fn files_of_other_formats_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let config = file(dir.path(), "rule.toml", RULE);

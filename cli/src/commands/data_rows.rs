@@ -27,9 +27,10 @@ pub(crate) fn read_all<T>(
 /// The prompt of a row: `prompt`, else `messages`.
 ///
 /// # Errors
-/// A row without a prompt, or with a blank one; the error names place and column.
+/// A row without a prompt, with a blank one, or with one that has its answer; the error names place
+/// and column.
 pub(crate) fn prompt(row: &Row) -> Result<Prompt, Error> {
-    let (column, prompt) = row.prompt("prompt")?;
+    let (column, prompt) = row.open_prompt("prompt")?;
     match prompt.problem() {
         Some(problem) => Err(row.cell_error(column, problem)),
         None => Ok(prompt),

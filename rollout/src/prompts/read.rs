@@ -95,7 +95,7 @@ fn prompt(row: &Row, column: &str) -> SchemaResult<Prompt> {
     if !row.has(column) && !row.has(MESSAGES) {
         return Err(row.error(format!("{}; set prompt_column", row.missing_reason(column))));
     }
-    let (column, prompt) = row.prompt(column)?;
+    let (column, prompt) = row.open_prompt(column)?;
     match prompt.problem() {
         Some(problem) => {
             let text = format!("{problem}; leave the row out or write a prompt");

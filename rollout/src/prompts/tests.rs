@@ -60,6 +60,24 @@ fn open_reads_texts_messages_and_answers() {
 }
 
 #[test]
+fn open_refuses_a_chat_that_has_its_answer() {
+    // the columns of OpenR1-Math-220k and NuminaMath-CoT
+    let row = r#"{"problem": "2+3?", "messages": [{"role": "user", "content": "2+3?"},
+        {"role": "assistant", "content": "It is 5."}], "answer": "5"}"#
+        .replace('\n', " ");
+    let file = file("p.jsonl", &row);
+    let message = open(&file, |_| {}).unwrap_err();
+    assert_eq!(
+        message.rsplit_once("p.jsonl").unwrap().1,
+        ":1: column `messages` ends with the assistant's turn (message 2), so that the answer would \
+         be part of the prompt; cut that turn off, or give column `problem` the name `prompt` \
+         (`train`: prompts.prompt_column = \"problem\")"
+    );
+    let source = open(&file, |config| config.prompt_column = "problem".to_owned()).unwrap();
+    assert_eq!(source.rows()[0].prompt, Prompt::Text("2+3?".to_owned()));
+}
+
+#[test]
 fn next_shuffles_every_epoch_and_continues_from_a_cursor() {
     let file = ten();
     let mut source = open(&file, |_| {}).unwrap();
