@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
+use joust_reward::prompt::after_opened_thought;
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::rows::{self, MESSAGES, Place, Row};
 use joust_schema::seed::Seed;
@@ -19,6 +20,11 @@ pub(crate) enum ExampleSource {
     /// A built-in task with any number of examples.
     Task { kind: TaskKind, config: TaskConfig, chat: bool },
 }
+
+/// What is wrong with an answer that would be learned as a thought.
+const NO_END_OF_THOUGHT: &str = "the chat template opens a thought (<think>) and the turn that is \
+                                 learned does not end one: write the thought and </think> before \
+                                 the answer, or take a template that opens none";
 
 /// The order of rows in the epoch of the last request.
 #[derive(Default)]
@@ -97,6 +103,11 @@ impl FileRow {
             }
             _ => Err(row.cell_error("messages", "has no turns before the assistant's")),
         }
+    }
+
+    /// Whether the chat template renders the prompt; with `chat`, it renders texts too.
+    fn is_chat(&self, chat: bool) -> bool {
+        chat || matches!(self.prompt, Prompt::Messages(_))
     }
 
     fn checked(
@@ -178,6 +189,32 @@ impl ExampleSource {
         }
     }
 
+    /// Whether examples are rendered by the chat template.
+    pub(crate) fn has_chats(&self) -> bool {
+        match self {
+            Self::File { rows, chat, .. } => rows.iter().any(|row| row.is_chat(*chat)),
+            Self::Task { kind, chat, .. } => *chat || matches!(kind, TaskKind::ArithmeticJudge),
+        }
+    }
+
+    /// Refuses rows that would be learned as a thought, by the first chat's prompt: before the run
+    /// begins.
+    pub(crate) fn check_thoughts(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
+        let Self::File { path, rows, chat, .. } = self else { return Ok(()) };
+        let mut chats = rows.iter().filter(|row| row.is_chat(*chat)).peekable();
+        let Some(first) = chats.peek() else { return Ok(()) };
+        let messages = match &first.prompt {
+            Prompt::Messages(messages) => messages.clone(),
+            Prompt::Text(text) => vec![Message::new("user", text)],
+        };
+        // what the template refuses is told with its row, when that is used
+        let Ok(prompt) = tokenizer.render_chat(&messages, true) else { return Ok(()) };
+        match chats.find(|row| after_opened_thought(&prompt, &row.completion).is_none()) {
+            Some(row) => Err(row.place.error(path, NO_END_OF_THOUGHT).into()),
+            None => Ok(()),
+        }
+    }
+
     /// Example `idx`.
     pub(crate) fn example(
         &self,
@@ -187,6 +224,9 @@ impl ExampleSource {
     ) -> Result<Example, Error> {
         let chat_example = |messages: &[Message], completion: String| -> Result<Example, Error> {
             let prompt = tokenizer.render_chat(messages, true)?;
+            let completion = after_opened_thought(&prompt, &completion)
+                .ok_or_else(|| Error::input(NO_END_OF_THOUGHT))?
+                .to_owned();
             Ok(Example { prompt, is_chat: true, completion })
         };
         let render = |prompt: Prompt, chat: bool, completion: String| match prompt {

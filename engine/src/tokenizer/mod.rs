@@ -7,6 +7,7 @@ pub(crate) mod as_is;
 mod as_text;
 mod byte_bound;
 mod chat;
+mod continuation;
 pub(crate) mod gguf;
 mod special;
 mod stream;
@@ -20,6 +21,7 @@ use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Message;
 use serde_json::{Map, Value, json};
 
+pub use continuation::TurnFrame;
 pub use stream::TextStream;
 
 use crate::error::Error;
