@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_reward::prompt::after_opened_thought;
+use joust_schema::ordered_json::OrderedJson;
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::rows::{self, MESSAGES, Place, Row};
 use joust_schema::seed::Seed;
@@ -58,7 +59,7 @@ impl FileRow {
     fn of(row: &Row) -> Result<Self, joust_schema::Error> {
         if row.has("completion") {
             let (column, prompt) = row.open_prompt("prompt")?;
-            let completion = match row.required("completion")? {
+            let completion = match row.said("completion")? {
                 Prompt::Text(text) => text,
                 Prompt::Messages(messages) => match <[Message; 1]>::try_from(messages) {
                     Ok([only]) if only.role == "assistant" => learned(row, "completion", only)?,
@@ -131,6 +132,12 @@ impl FileRow {
 
 /// The text of the turn that is learned. What would not be learned is refused.
 fn learned(row: &Row, column: &str, turn: Message) -> Result<String, joust_schema::Error> {
+    let weight = turn.further_field("weight");
+    if matches!(weight, Some(OrderedJson::Number(weight)) if weight.as_f64() == Some(0.0)) {
+        let text = "has `weight` 0 on the turn that is learned, which says that it is not; leave \
+                    the row out, or the turn";
+        return Err(row.cell_error(column, text));
+    }
     if !turn.tool_calls.is_empty() {
         let text = "calls tools in the turn that is learned, and only text can be learned";
         return Err(row.cell_error(column, text));

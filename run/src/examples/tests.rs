@@ -82,6 +82,17 @@ fn file_rows_are_refused_by_line_and_column() {
             .replace('\n', " "),
             "column `messages` has a thought in the turn that is learned (parts of `content`)",
         ),
+        (
+            format!(
+                r#"{{"messages": [{user}, {{"role": "assistant", "content": "b", "weight": 0}}]}}"#
+            ),
+            "column `messages` has `weight` 0 on the turn that is learned",
+        ),
+        (
+            r#"{"prompt": "a", "completion": [{"role": "assistant", "content": "b", "weight": 0}]}"#
+                .to_owned(),
+            "column `completion` has `weight` 0 on the turn that is learned",
+        ),
     ] {
         let message = rows_of(&row).unwrap_err();
         assert!(message.contains("t.jsonl:1: ") && message.contains(wanted), "{message}");

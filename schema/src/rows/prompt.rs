@@ -2,9 +2,12 @@
 //!
 //! It does not know who reads the prompt.
 
-use super::row::Row;
+use serde_json::value::RawValue;
+
+use super::row::{Row, without_position};
 use crate::error::Error;
-use crate::prompt::Prompt;
+use crate::ordered_json::JsonFields;
+use crate::prompt::{Message, Prompt};
 
 /// The column that is read where a row has no prompt.
 pub const MESSAGES: &str = "messages";
@@ -20,12 +23,29 @@ impl Row {
     /// A row without a prompt; what is wrong with the chat's messages.
     pub fn prompt<'a>(&self, column: &'a str) -> Result<(&'a str, Prompt), Error> {
         let column = if !self.has(column) && self.has(MESSAGES) { MESSAGES } else { column };
-        let prompt = match self.required(column)? {
-            Prompt::Text(text) => Prompt::from_column(text)
-                .map_err(|error| self.cell_error(column, format!("holds a chat: {error}")))?,
+        let bad = |error: String| self.cell_error(column, format!("holds a chat: {error}"));
+        let prompt = match self.said(column)? {
+            Prompt::Text(text) => match Prompt::from_column(text.clone()).map_err(bad)? {
+                Prompt::Messages(messages) => whole(messages, &text).map_err(bad)?,
+                text => text,
+            },
             messages => messages,
         };
         Ok((column, prompt))
+    }
+
+    /// A text or a chat in a cell, whose messages keep the fields that only chat templates know.
+    ///
+    /// # Errors
+    /// As [`Row::required`]; an integer of a chat that would lose digits.
+    pub fn said(&self, column: &str) -> Result<Prompt, Error> {
+        match self.required(column)? {
+            Prompt::Text(text) => Ok(Prompt::Text(text)),
+            Prompt::Messages(messages) => {
+                let json = self.get(column).map_or("null", RawValue::get);
+                whole(messages, json).map_err(|reason| self.cell_error(column, reason))
+            }
+        }
     }
 
     /// As [`Row::prompt`], of a prompt that someone continues or has continued: a chat that ends
@@ -51,4 +71,46 @@ impl Row {
             ),
         ))
     }
+}
+
+/// A chat with all that its JSON text says about its messages.
+fn whole(mut messages: Vec<Message>, json: &str) -> Result<Prompt, String> {
+    if let Some(integer) = large_integer(json) {
+        return Err(format!("has the integer {integer}, beyond 64 bits; write it as a text"));
+    }
+    let fields: Vec<JsonFields> =
+        serde_json::from_str(json).map_err(|error| without_position(&error))?;
+    for (message, fields) in messages.iter_mut().zip(fields) {
+        message.add_further(fields);
+    }
+    Ok(Prompt::Messages(messages))
+}
+
+/// The first integer of a JSON text that has more digits than 64 bits hold.
+fn large_integer(json: &str) -> Option<&str> {
+    let bytes = json.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let start = at;
+        match bytes[at] {
+            b'"' => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != b'"' {
+                    at += 1 + usize::from(bytes[at] == b'\\');
+                }
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' => {
+                let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+                at += bytes[at..].iter().take_while(|byte| is_part(byte)).count();
+                let number = &json[start..at];
+                let is_integer = !number.contains(['.', 'e', 'E']);
+                if is_integer && number.parse::<u64>().is_err() && number.parse::<i64>().is_err() {
+                    return Some(number);
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    None
 }

@@ -15,6 +15,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 
 use super::*;
+use crate::prompt::Prompt;
 
 /// A file in a temporary folder, which is deleted with it.
 struct DataFile {
@@ -284,4 +285,54 @@ fn pipes_are_read_from_their_beginning_to_their_end() {
     let file = table(vec![("x", large)], Compression::UNCOMPRESSED);
     let message = piped("t.parquet", std::fs::read(&file.path).unwrap()).unwrap_err();
     assert!(message.ends_with("not through a pipe; write it to a file first"), "{message}");
+}
+
+fn prompt(row: &str) -> Result<Prompt, String> {
+    let file = data_file("p.jsonl", row.as_bytes());
+    let prompts = read_all(&file.path, &["prompt", MESSAGES], |row| Ok(row.prompt("prompt")?.1));
+    prompts.map(|mut prompts| prompts.remove(0)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn chats_of_files_keep_fields_that_only_templates_know() {
+    let chat = r#"[{"content":"5","role":"assistant","tool_plan":"Add.","weight":0,"name":null}]"#;
+    let text = serde_json::to_string(chat).unwrap();
+    for row in [format!(r#"{{"messages": {chat}}}"#), format!(r#"{{"prompt": {text}}}"#)] {
+        let wanted = r#"[{"role":"assistant","content":"5","tool_plan":"Add.","weight":0}]"#;
+        assert_eq!(prompt(&row).unwrap().to_column(), wanted);
+    }
+}
+
+#[test]
+fn chats_of_files_are_refused_for_integers_that_would_lose_digits() {
+    let chat = |id: &str| {
+        format!(
+            r#"[{{"role": "assistant", "tool_calls": [{{"arguments": {{"id": {id}}}}}], "n": 1}}]"#
+        )
+    };
+    for fine in [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "1e25",
+        "0.12345678901234567890123",
+        "12345678901234567890.5",
+        r#""123456789012345678901234""#,
+        r#""\\\"123456789012345678901234""#,
+        r#"["\\", 1]"#,
+        "-0",
+    ] {
+        assert!(prompt(&format!(r#"{{"prompt": {}}}"#, chat(fine))).is_ok(), "{fine}");
+    }
+    for large in ["18446744073709551616", "-9223372036854775809", "123456789012345678901234"] {
+        let text = serde_json::to_string(&chat(large)).unwrap();
+        for (cell, words) in [(chat(large), ""), (text, "holds a chat: ")] {
+            let message = prompt(&format!(r#"{{"prompt": {cell}}}"#)).unwrap_err();
+            let wanted = format!(
+                "p.jsonl:1: column `prompt` {words}has the integer {large}, beyond 64 bits; write \
+                 it as a text"
+            );
+            assert!(message.ends_with(&wanted), "{message}");
+        }
+    }
+    assert!(prompt(r#"{"prompt": "123456789012345678901234"}"#).is_ok());
 }
