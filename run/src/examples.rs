@@ -117,10 +117,7 @@ impl FileRow {
         prompt: &str,
         completion: &str,
     ) -> Result<Self, joust_schema::Error> {
-        if self.prompt.is_empty() {
-            return Err(row.cell_error(prompt, "is empty"));
-        }
-        if let Some(problem) = self.prompt.problem() {
+        if let Some(problem) = self.prompt.emptiness() {
             return Err(row.cell_error(prompt, problem));
         }
         if self.completion.is_empty() {

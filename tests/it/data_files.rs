@@ -87,6 +87,33 @@ fn rate_and_logprobs_read_parquet_text_without_annotation() {
 }
 
 #[test]
+fn answers_that_nobody_compares_and_roles_that_nobody_judges_do_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", RULE);
+    let output = arg(&dir.path().join("out"));
+    let row = |answer: &str| {
+        let row = r#"{"prompt": [{"role": "user", "content": " "}, {"role": "environment",
+            "content": "7"}], "completions": ["7", "8"], "answer": "#;
+        file(dir.path(), "p.jsonl", &format!("{}{answer}}}", row.replace('\n', " ")))
+    };
+    let score = |config: &str, input: &str| {
+        ["score", config, "--input", input, "--output", &output].map(str::to_owned)
+    };
+    fn borrowed(args: &[String]) -> Vec<&str> {
+        args.iter().map(String::as_str).collect()
+    }
+    succeed(&borrowed(&score(&config, &row("7"))));
+    let message = refuse(&borrowed(&score(&config, &row(r#"{"value": "7"}"#))));
+    assert!(message.contains("column `answer` is an object, wanted a text"), "{message}");
+    // with a judge, the answer does not matter, and the roles do
+    let judged = file(dir.path(), "judge.toml", "[reward]\nkind = \"win_rate\"\n");
+    let message = refuse(&borrowed(&score(&judged, &row(r#"{"value": "7"}"#))));
+    assert!(message.contains("column `prompt` has a blank message of the user"), "{message}");
+    let model = ["--model", "tests/golden/models/tiny-qwen2", "--max-tokens", "1"];
+    succeed(&[&["generate", "--input", &row("7")], &model[..]].concat());
+}
+
+#[test]
 fn a_chat_that_has_its_answer_is_no_prompt_of_any_command() {
     let dir = tempfile::tempdir().unwrap();
     let config = file(dir.path(), "rule.toml", RULE);

@@ -69,7 +69,7 @@ struct SampleRow {
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     written::check_other_file(&args.input, args.output.as_deref())?;
     let rows = data_rows::read_all(&args.input, &["prompt", "messages"], |row| {
-        Ok((row.place(), data_rows::prompt(row)?))
+        Ok((row.place(), data_rows::prompt(row, Prompt::emptiness)?))
     })?;
     args.output.as_deref().map_or(Ok(()), written::prepare_file)?;
     let mut engine = args.model.open_engine()?;

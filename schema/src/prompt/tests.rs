@@ -47,6 +47,7 @@ fn question_of_a_conversation_has_every_turn_with_its_speaker() {
     let calling = json!({"role": "assistant", "content": null, "tool_calls": [call("c1")]});
     let called = "User: 2+2?\n\nTool call: add({\"a\": 2, \"b\": 2})\n\nTool result of add: 4";
     for answer in [
+        json!({"role": "ipython", "name": "add", "content": "4"}),
         json!({"role": "tool", "tool_call_id": "c1", "content": "4"}),
         json!({"role": "tool", "name": "add", "content": [{"type": "text", "text": "4"}]}),
     ] {

@@ -8,7 +8,7 @@ use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::{
     Array as _, ArrayRef, BinaryArray, Decimal128Array, DictionaryArray, FixedSizeListArray,
-    Int32Array, Int64Array, ListArray, MapBuilder, RecordBatch, StringArray, StringBuilder,
+    FixedSizeBinaryArray, Int32Array, Int64Array, Int64Builder, ListArray, MapBuilder, RecordBatch, StringArray, StringBuilder,
     StructArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
@@ -199,12 +199,56 @@ fn parquet_columns_that_nobody_asks_for_do_not_matter() {
         Compression::UNCOMPRESSED,
     );
     assert_eq!(column(&file, "x").unwrap(), ["\"a\"", "\"b\""]);
-    assert!(column(&file, "t").unwrap_err().contains("column `t` holds times of the zone"));
-    assert!(column(&file, "m").unwrap_err().contains("column `m` holds a map"));
+    let times = ["\"1970-01-01T00:00:00.000001Z\"", "\"1970-01-01T00:00:00.000002Z\""];
+    assert_eq!(column(&file, "t").unwrap(), times);
+    assert_eq!(column(&file, "m").unwrap(), ["{}", "{}"]);
     let prices = column(&file, "p").unwrap();
     assert_eq!(prices.map_to_numbers(), ["1.25", "-0.05"]);
     let missing = column(&file, "z").unwrap_err();
     assert!(missing.ends_with("none of the columns z (there are: x, t, m, p)"), "{missing}");
+}
+
+#[test]
+fn parquet_chats_are_read_beside_times_and_maps_of_their_messages() {
+    let texts = |values: [&str; 2]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
+    // the form of WildChat, with fields that have no JSON
+    let times: ArrayRef =
+        Arc::new(TimestampMicrosecondArray::from(vec![1, 2]).with_timezone("UTC"));
+    let mut by_number = MapBuilder::new(None, Int64Builder::new(), StringBuilder::new());
+    let mut by_name = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for _ in 0..2 {
+        by_number.keys().append_value(1);
+        by_number.values().append_value("x");
+        by_number.append(true).unwrap();
+        by_name.keys().append_value("score");
+        by_name.values().append_value("high");
+        by_name.append(true).unwrap();
+    }
+    let ids: ArrayRef =
+        Arc::new(FixedSizeBinaryArray::try_from_iter([[1_u8, 2], [3, 4]].iter()).unwrap());
+    let message = StructArray::try_from(vec![
+        ("role", texts(["user", "user"])),
+        ("at", times),
+        ("by_number", Arc::new(by_number.finish()) as ArrayRef),
+        ("content", texts(["a", "b"])),
+        ("hash", Arc::clone(&ids)),
+        ("by_name", Arc::new(by_name.finish()) as ArrayRef),
+    ])
+    .unwrap();
+    let item = Arc::new(Field::new("item", message.data_type().clone(), true));
+    let chats =
+        ListArray::new(item, OffsetBuffer::from_lengths([1, 1]), Arc::new(message), None);
+    let file = table(
+        vec![("hash", ids), ("messages", Arc::new(chats)), ("prompt", texts(["p", "q"]))],
+        Compression::UNCOMPRESSED,
+    );
+    let cells = column(&file, "messages").unwrap();
+    let wanted = r#"[{"role":"user","at":"1970-01-01T00:00:00.000001Z","content":"a","by_name":{"score":"high"}}]"#;
+    assert_eq!(cells[0], wanted);
+    let prompts = read_all(&file.path, &["prompt", MESSAGES], |row| Ok(row.prompt("prompt")?.1));
+    assert_eq!(prompts.unwrap()[1], Prompt::Text("q".to_owned()));
+    let message = column(&file, "hash").unwrap_err();
+    assert!(message.contains("column `hash` holds values of the type"), "{message}");
 }
 
 /// Decimals may be JSON numbers or texts; both are the same answer.
