@@ -17,8 +17,10 @@ pub use content::Content;
 pub use message::Message;
 
 /// Roles of messages that a judge reads.
-pub const ROLES: [&str; 7] =
-    ["system", "developer", "user", "assistant", "tool", "function", "ipython"];
+pub const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
+
+/// The role of tools in chats of Llama 3, which a judge reads as `tool`.
+const LLAMA_TOOL: &str = "ipython";
 
 /// Who reads prompts beside the policy. What only the others could not read does not matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +108,7 @@ impl Prompt {
         };
         for (idx, message) in messages.iter().enumerate() {
             let (number, role) = (idx + 1, &message.role);
-            if !ROLES.contains(&&role[..]) {
+            if !ROLES.contains(&&role[..]) && role != LLAMA_TOOL {
                 let roles = ROLES.join(", ");
                 return Some(format!("has the role {role:?} in message {number}, wanted {roles}"));
             }
