@@ -132,9 +132,8 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
     let entries = std::fs::read_dir(path).map_err(|source| Error::io(path, source))?;
     let entries: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     // repositories of GGUF files often have the original's config.json beside them
-    let has_ending = |ending: &str| {
-        entries.iter().any(|path| path.extension().is_some_and(|it| it == ending))
-    };
+    let has_ending =
+        |ending: &str| entries.iter().any(|path| path.extension().is_some_and(|it| it == ending));
     let is_gguf_alone = has_ending("gguf") && !has_ending("safetensors");
     if path.join("config.json").exists() && !is_gguf_alone {
         return Ok(None);

@@ -122,7 +122,7 @@ impl FineTuning {
             false => Some(first_model(config, &source, seed)?),
         };
         if let Some((_, tokenizer)) = &fresh {
-            source.check_thoughts(tokenizer)?;
+            source.check_thoughts(&config.data.tokenizer(tokenizer)?)?;
         }
         let run = start.open()?;
         let newest = run.rewind_to_newest()?;
@@ -133,6 +133,7 @@ impl FineTuning {
             (None, Some(fresh)) => fresh,
             (None, None) => first_model(config, &source, seed)?,
         };
+        let tokenizer = config.data.tokenizer(&tokenizer)?;
         let frame = tokenizer.turn_frame().filter(|_| source.has_chats());
         match &frame {
             // who samples from the model has to know its end
@@ -302,6 +303,7 @@ fn first_model(
     // a tokenizer without merges renders the prompts by the chat template; the final one is trained
     // on the rendered texts
     let template = joust_engine::tokenizer::train::bpe(std::iter::empty(), &fresh.bpe)?;
+    let template = config.data.tokenizer(&template)?;
     let texts = (0..n_examples)
         .map(|idx| {
             let example = source.example(&template, seed_of_texts, idx)?;

@@ -117,9 +117,8 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
     let purpose = config.reward.prompt_use();
-    let rows = data_rows::read_all(&args.input, &AnswerPair::COLUMNS, |row| {
-        AnswerPair::of(row, purpose)
-    })?;
+    let rows =
+        data_rows::read_all(&args.input, &AnswerPair::COLUMNS, |row| AnswerPair::of(row, purpose))?;
     let output = OutputFolder { path: &args.output, files: &WRITTEN };
     let scorer = open_scorer(&config, &args.input, &output)?;
     let mut judge = scorer.into_judge().ok_or_else(|| {

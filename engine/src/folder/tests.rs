@@ -167,5 +167,8 @@ fn folders_of_gguf_files_beside_a_config_and_of_slow_tokenizers_say_what_to_do()
     assert_eq!(super::gguf_at(dir.path()).unwrap(), None);
     write("vocab.json");
     let message = Tokenizer::from_folder(dir.path()).err().unwrap().to_string();
-    assert!(message.contains("no tokenizer.json in this folder; transformers writes it"), "{message}");
+    assert!(
+        message.contains("no tokenizer.json in this folder; transformers writes it"),
+        "{message}"
+    );
 }

@@ -161,6 +161,20 @@ impl Tokenizer {
         Self { kwargs: Arc::new(kwargs.clone()), as_text: Arc::default(), ..self.clone() }
     }
 
+    /// The tokenizer with variables of its chat template beside those that it has; of the same name
+    /// the new ones count.
+    #[must_use]
+    pub fn with_more_template_kwargs(&self, more: &JsonFields) -> Self {
+        if more.0.is_empty() {
+            return self.clone();
+        }
+        let mut kwargs = JsonFields::clone(&self.kwargs);
+        for (name, value) in &more.0 {
+            kwargs.insert(name.clone(), value.clone());
+        }
+        self.with_template_kwargs(&kwargs)
+    }
+
     /// Reads `tokenizer.json`, the settings, the special and added tokens, and the chat template of
     /// a model folder.
     ///

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use joust_schema::ids::PromptId;
+use joust_schema::ordered_json::OrderedJson;
 use joust_schema::prompt::{Prompt, PromptUse};
-use joust_schema::rows::{self, MESSAGES, Place, Row, VERL_COLUMN};
+use joust_schema::rows::{self, MESSAGES, Place, Row, TEMPLATE_COLUMNS, VERL_COLUMN};
 use joust_schema::seed::Seed;
 
 use super::row::PromptRow;
@@ -24,9 +25,15 @@ pub(super) fn rows(config: &PromptsConfig, purpose: PromptUse) -> Result<Vec<Pro
     };
     let mut columns =
         vec![config.prompt_column.as_str(), MESSAGES, config.answer_column.as_str(), VERL_COLUMN];
+    columns.extend(TEMPLATE_COLUMNS);
     columns.extend(id_columns);
-    let mut reader =
-        PromptReader { config, purpose, id_columns, place_of_id: BTreeMap::new(), rows: Vec::new() };
+    let mut reader = PromptReader {
+        config,
+        purpose,
+        id_columns,
+        place_of_id: BTreeMap::new(),
+        rows: Vec::new(),
+    };
     rows::read(path, &columns, &mut |row| {
         reader.add(&row)?;
         let has_enough = config.max_prompts > 0 && reader.rows.len() == config.max_prompts;
@@ -55,15 +62,24 @@ struct PromptReader<'a> {
 impl PromptReader<'_> {
     fn add(&mut self, row: &Row) -> SchemaResult<()> {
         let prompt = prompt(row, &self.config.prompt_column, self.purpose)?;
+        let template_kwargs = row.template_kwargs(&prompt)?;
         let prompt_id = match self.given_id(row)? {
             Some(id) => self.unique(id, row)?,
             None => {
                 let key = Seed::new(0).child_str("prompt", &prompt.to_column());
+                // the same question with other tools is another prompt
+                let key = match template_kwargs.0.is_empty() {
+                    true => key,
+                    false => key.child_str(
+                        "kwargs",
+                        &OrderedJson::Object(template_kwargs.clone()).to_string(),
+                    ),
+                };
                 PromptId(format!("{:016x}", key.0))
             }
         };
         let answer = self.answer(row)?;
-        self.rows.push(PromptRow { prompt_id, prompt, answer });
+        self.rows.push(PromptRow { prompt_id, prompt, template_kwargs, answer });
         Ok(())
     }
 

@@ -284,6 +284,7 @@ fn open_names_the_line_of_an_unusable_prompt() {
         assert!(!message.contains('\n'), "{message}");
     }
     let missing = PromptsConfig { path: "no/such.jsonl".into(), ..PromptsConfig::default() };
-    let message = PromptSource::open(&missing, PromptUse::Judge, Seed::new(0)).unwrap_err().to_string();
+    let message =
+        PromptSource::open(&missing, PromptUse::Judge, Seed::new(0)).unwrap_err().to_string();
     assert!(message.starts_with("no/such.jsonl: No such file"), "{message}");
 }

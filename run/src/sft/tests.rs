@@ -90,3 +90,23 @@ fn encode_of_byte_level_models_is_prompt_completion_and_eos() {
     let chat = [Message::new("user", "Hi")];
     assert!(tokenizer("tiny-llama").render_chat(&chat, true).unwrap().ends_with("<think>\n"));
 }
+
+#[test]
+fn encode_renders_the_tools_of_a_row_and_the_variables_of_the_config() {
+    let chat = r#""messages": [{"role": "user", "content": "2+3?"},
+        {"role": "assistant", "content": "5"}]"#;
+    let with_tools = format!(r#"{{{chat}, "tools": [{{"name": "add"}}]}}"#);
+    let tokenizer = tokenizer("tiny-qwen2");
+    let (prompt, _) = learned(&tokenizer, &format!("{{{chat}}}")).unwrap();
+    assert!(prompt.contains("You are a tiny test model."), "{prompt}");
+    let (prompt, completion) = learned(&tokenizer, &with_tools).unwrap();
+    assert!(prompt.contains("Tools:\n{\"name\": \"add\"}<|im_end|>"), "{prompt}");
+    assert_eq!(completion, "5<|im_end|>");
+    let kwargs = serde_json::from_str(r#"{"tools": [{"name": "sub"}]}"#).unwrap();
+    let data = DataSection { chat_template_kwargs: kwargs, ..DataSection::default() };
+    let tokenizer = data.tokenizer(&tokenizer).unwrap();
+    let (prompt, _) = learned(&tokenizer, &format!("{{{chat}}}")).unwrap();
+    assert!(prompt.contains("Tools:\n{\"name\": \"sub\"}<|im_end|>"), "{prompt}");
+    let (prompt, _) = learned(&tokenizer, &with_tools).unwrap();
+    assert!(prompt.contains("{\"name\": \"add\"}") && !prompt.contains("sub"), "{prompt}");
+}

@@ -172,7 +172,8 @@ fn message_keeps_null_as_content_and_further_fields() {
     let refused: Message = serde_json::from_str(refused).unwrap();
     assert_eq!((&refused.content[..], refused.content_is_null), ("No.", false));
     let mut message = Message::new("assistant", "5");
-    let text = r#"{"role":"user","tool_plan":"Add.","content":"6","weight":0,"refusal":null,"x":null}"#;
+    let text =
+        r#"{"role":"user","tool_plan":"Add.","content":"6","weight":0,"refusal":null,"x":null}"#;
     message.add_further(serde_json::from_str(text).unwrap());
     let wanted = r#"{"role":"assistant","content":"5","tool_plan":"Add.","weight":0}"#;
     assert_eq!(serde_json::to_string(&message).unwrap(), wanted);
@@ -206,8 +207,7 @@ fn content_skips_thoughts_and_reads_refusals() {
         {"text": "4"},
         {"type": "refusal", "refusal": "."},
     ]);
-    let wanted =
-        Content { text: "It is 4.".to_owned(), has_thought: true, ..Content::default() };
+    let wanted = Content { text: "It is 4.".to_owned(), has_thought: true, ..Content::default() };
     assert_eq!(serde_json::from_value::<Content>(parts).unwrap(), wanted);
 }
 

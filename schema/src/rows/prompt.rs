@@ -87,7 +87,7 @@ fn whole(mut messages: Vec<Message>, json: &str) -> Result<Prompt, String> {
 }
 
 /// The first integer of a JSON text that has more digits than 64 bits hold.
-fn large_integer(json: &str) -> Option<&str> {
+pub(super) fn large_integer(json: &str) -> Option<&str> {
     let bytes = json.as_bytes();
     let mut at = 0;
     while at < bytes.len() {

@@ -7,9 +7,9 @@ use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::{
-    Array as _, ArrayRef, BinaryArray, Decimal128Array, DictionaryArray, FixedSizeListArray,
-    FixedSizeBinaryArray, Int32Array, Int64Array, Int64Builder, ListArray, MapBuilder, RecordBatch, StringArray, StringBuilder,
-    StructArray, TimestampMicrosecondArray, UInt64Array,
+    Array as _, ArrayRef, BinaryArray, Decimal128Array, DictionaryArray, FixedSizeBinaryArray,
+    FixedSizeListArray, Int32Array, Int64Array, Int64Builder, ListArray, MapBuilder, RecordBatch,
+    StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
@@ -236,8 +236,7 @@ fn parquet_chats_are_read_beside_times_and_maps_of_their_messages() {
     ])
     .unwrap();
     let item = Arc::new(Field::new("item", message.data_type().clone(), true));
-    let chats =
-        ListArray::new(item, OffsetBuffer::from_lengths([1, 1]), Arc::new(message), None);
+    let chats = ListArray::new(item, OffsetBuffer::from_lengths([1, 1]), Arc::new(message), None);
     let file = table(
         vec![("hash", ids), ("messages", Arc::new(chats)), ("prompt", texts(["p", "q"]))],
         Compression::UNCOMPRESSED,
@@ -379,4 +378,39 @@ fn chats_of_files_are_refused_for_integers_that_would_lose_digits() {
         }
     }
     assert!(prompt(r#"{"prompt": "123456789012345678901234"}"#).is_ok());
+}
+
+#[test]
+fn template_kwargs_are_tools_and_others_as_data_sets_have_them() {
+    let kwargs = |prompt: &str, cells: &str| {
+        let file = data_file("p.jsonl", format!(r#"{{"prompt": {prompt}{cells}}}"#).as_bytes());
+        let columns = [&["prompt"], &TEMPLATE_COLUMNS[..]].concat();
+        let rows =
+            read_all(&file.path, &columns, |row| row.template_kwargs(&row.prompt("prompt")?.1));
+        let rows = rows.map_err(|error| error.to_string().split_off(file.path.as_os_str().len()));
+        rows.map(|rows| serde_json::to_string(&rows[0]).unwrap())
+    };
+    let chat = r#"[{"role": "user", "content": "a"}]"#;
+    let tool = r#"[{"type": "function", "function": {"name": "f", "a": null}}]"#;
+    let in_text = serde_json::to_string(tool).unwrap();
+    for cell in [tool, &in_text] {
+        let wanted = format!(r#"{{"tools":{}}}"#, tool.replace(' ', ""));
+        assert_eq!(kwargs(chat, &format!(r#", "tools": {cell}"#)), Ok(wanted));
+    }
+    let others = r#", "tools": [], "chat_template_kwargs": {"enable_thinking": false, "x": null}"#;
+    assert_eq!(kwargs(chat, others), Ok(r#"{"enable_thinking":false}"#.to_owned()));
+    for none in ["", r#", "tools": null"#, r#", "tools": """#, r#", "tools": "null""#] {
+        assert_eq!(kwargs(chat, none), Ok("{}".to_owned()), "{none}");
+    }
+    for (cells, wanted) in [
+        (r#""tools": "hammer""#, ":1: column `tools` is another text, wanted a list for the chat"),
+        (r#""tools": {"a": 1}"#, ":1: column `tools` is an object, wanted a list"),
+        (r#""tools": "[1""#, ":1: column `tools` is unreadable JSON, wanted a list"),
+        (r#""tools": [184467440737095516160]"#, "has the integer 184467440737095516160, beyond"),
+        (r#""chat_template_kwargs": {"messages": []}"#, "`chat_template_kwargs` has `messages`"),
+    ] {
+        let message = kwargs(chat, &format!(", {cells}")).unwrap_err();
+        assert!(message.contains(wanted), "{message}");
+        assert_eq!(kwargs("\"a\"", &format!(", {cells}")), Ok("{}".to_owned()));
+    }
 }

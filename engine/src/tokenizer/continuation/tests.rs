@@ -97,10 +97,7 @@ fn turn_frame_is_what_the_template_writes_around_a_turn() {
             frame(" ", " ", 2),
         ),
         // another end than the tokenizer's EOS, and a thought before the content
-        (
-            turns("{{ m.content }}", "<t></t>{{ m.content }}{{ bos_token }}\n"),
-            frame("", "", 1),
-        ),
+        (turns("{{ m.content }}", "<t></t>{{ m.content }}{{ bos_token }}\n"), frame("", "", 1)),
         // no end
         (turns("Q: {{ m.content }}\n", "A: {{ m.content }}\n"), None),
         // something else before the end
