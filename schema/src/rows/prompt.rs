@@ -25,6 +25,11 @@ impl Row {
         let column = if !self.has(column) && self.has(MESSAGES) { MESSAGES } else { column };
         let bad = |error: String| self.cell_error(column, format!("holds a chat: {error}"));
         let prompt = match self.said(column)? {
+            Prompt::Text(text) if is_python(&text) => {
+                let reason =
+                    "is a chat as Python prints it, which is no JSON; write it by json.dumps";
+                return Err(self.cell_error(column, reason));
+            }
             Prompt::Text(text) => match Prompt::from_column(text.clone()).map_err(bad)? {
                 Prompt::Messages(messages) => whole(messages, &text).map_err(bad)?,
                 text => text,
@@ -71,6 +76,12 @@ impl Row {
             ),
         ))
     }
+}
+
+/// Whether a text is what Python's `str` makes of a list of messages, as pandas' CSV files have it.
+fn is_python(text: &str) -> bool {
+    let text = text.trim_start();
+    ["[{'role':", "[{'content':"].iter().any(|start| text.starts_with(start))
 }
 
 /// A chat with all that its JSON text says about its messages.

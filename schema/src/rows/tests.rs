@@ -70,7 +70,7 @@ fn json_lines_are_read_with_byte_order_mark_line_ends_and_blank_lines() {
 
 #[test]
 fn errors_name_the_file_and_the_place() {
-    let cases: [(&str, &[u8], &str); 15] = [
+    let cases: [(&str, &[u8], &str); 16] = [
         ("t.jsonl", b"{\"x\":1}\n{\"x\":", "t.jsonl:2: invalid JSON: EOF"),
         ("t.jsonl", b"{\"x\":1}\n[2]", "t.jsonl:2: invalid type: sequence, expected one object"),
         ("t.jsonl", b"{\"x\":1,\"x\":2}", "t.jsonl:1: column `x` occurs twice"),
@@ -81,11 +81,12 @@ fn errors_name_the_file_and_the_place() {
         ("t.json", b"[{\"x\":1}] 3", "t.json: after the end of the JSON array"),
         (
             "t.jsonl",
-            b"{\"x\":1,\"y\":NaN}",
-            "t.jsonl:1: invalid JSON: NaN and Infinity are no JSON",
+            b"{\"y\":1,\"x\":[NaN]}",
+            "t.jsonl:1: column `x` has a number that JSON does not know: NaN and Infinity are no JSON",
         ),
-        ("t.jsonl", b"{\"y\":-Infinity}", "are no JSON; write null (column 7)"),
-        ("t.json", b"[{\"y\":1},\n{\"y\":NaN}]", "t.json: row 2: invalid JSON: NaN and Infinity"),
+        ("t.jsonl", b"{\"x\":-Infinity}", "are no JSON; write null"),
+        ("t.json", b"[{\"x\":1},\n{\"x\":NaN}]", "t.json: row 2: column `x` has a number that"),
+        ("t.json", b"[{\"x\":\"\xff\"}]", "t.json: not readable as UTF-8 text"),
         ("t.jsonl.gz", b"\x1f\x8b\x08", "is compressed by gzip; decompress it first"),
         ("t.jsonl", b"\xff\xfe{\x00", "is UTF-16 text, wanted UTF-8"),
         ("t.csv", b"x\n1", "t.csv: unknown file type"),
@@ -412,5 +413,42 @@ fn template_kwargs_are_tools_and_others_as_data_sets_have_them() {
         let message = kwargs(chat, &format!(", {cells}")).unwrap_err();
         assert!(message.contains(wanted), "{message}");
         assert_eq!(kwargs("\"a\"", &format!(", {cells}")), Ok("{}".to_owned()));
+    }
+}
+
+#[test]
+fn floats_that_are_no_numbers_do_not_matter_in_columns_that_nobody_reads() {
+    let rows = [
+        r#"{"y": NaN, "x": "NaN \"Infinity\" \u00e9\\", "z": [-Infinity, {"a": Infinity}]}"#,
+        r#"{"x": "-Infinity", "y": 1}"#,
+    ];
+    for (name, text) in [("t.jsonl", rows.join("\n")), ("t.json", format!("[{}]", rows.join(",")))]
+    {
+        let file = data_file(name, text.as_bytes());
+        let texts = read_all(&file.path, &["x"], |row| row.required::<String>("x")).unwrap();
+        assert_eq!(texts, ["NaN \"Infinity\" \u{e9}\\", "-Infinity"]);
+    }
+}
+
+#[test]
+fn prompts_that_are_no_text_or_no_json_are_refused_in_words() {
+    for (cell, wanted) in [
+        (
+            r#""a \ud83d b""#,
+            r"column `prompt` has half of a surrogate pair (\ud83d), which is no text",
+        ),
+        (r#""\\\ud83d\ude00 \ude00""#, r"has half of a surrogate pair (\ude00), which is no text"),
+        (r#""\ud83d\u0041""#, r"has half of a surrogate pair (\ud83d), which is no text"),
+        (
+            r#"" [{'role': 'user', 'content': 'hi'}]""#,
+            "column `prompt` is a chat as Python prints it, which is no JSON; write it by json.dumps",
+        ),
+        (r#""[{'content': 'hi', 'role': 'user'}]""#, "as Python prints it"),
+    ] {
+        let message = prompt(&format!(r#"{{"prompt": {cell}}}"#)).unwrap_err();
+        assert!(message.contains(wanted), "{message}");
+    }
+    for fine in [r#""\ud83d\ude00""#, r#""\\\\ud83d""#, r#""[{'a': 1}] is a list""#] {
+        assert!(prompt(&format!(r#"{{"prompt": {fine}}}"#)).is_ok(), "{fine}");
     }
 }
