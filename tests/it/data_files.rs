@@ -114,6 +114,23 @@ fn answers_that_nobody_compares_and_roles_that_nobody_judges_do_not_matter() {
 }
 
 #[test]
+fn generate_renders_the_tools_of_a_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let chat = r#""messages": [{"role": "user", "content": "2+3?"}]"#;
+    let rows = [
+        format!("{{{chat}}}"),
+        format!(r#"{{{chat}, "tools": [{{"name": "add"}}]}}"#),
+        format!(r#"{{{chat}, "chat_template_kwargs": {{"tools": [{{"name": "add"}}]}}}}"#),
+    ];
+    let input = file(dir.path(), "p.jsonl", &rows.join("\n"));
+    let model = ["--model", "tests/golden/models/tiny-qwen2", "--max-tokens", "1"];
+    let samples = json_lines(&succeed(&[&["generate", "--input", &input], &model[..]].concat()));
+    let prompts: Vec<_> = samples.iter().map(|sample| &sample["prompt_token_ids"]).collect();
+    assert_ne!(prompts[0], prompts[1]);
+    assert_eq!(prompts[1], prompts[2]);
+}
+
+#[test]
 fn a_chat_that_has_its_answer_is_no_prompt_of_any_command() {
     let dir = tempfile::tempdir().unwrap();
     let config = file(dir.path(), "rule.toml", RULE);

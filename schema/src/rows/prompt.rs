@@ -13,7 +13,7 @@ use crate::prompt::{Message, Prompt};
 pub const MESSAGES: &str = "messages";
 
 /// Columns in which data sets keep the question of a chat that has its answer.
-const QUESTIONS: [&str; 5] = ["prompt", "problem", "question", "instruction", "query"];
+const QUESTIONS: [&str; 4] = ["problem", "question", "instruction", "query"];
 
 impl Row {
     /// The prompt in `column`, or in `messages` where that is missing or null; with the name of the

@@ -184,3 +184,27 @@ fn messages_have_no_content_where_it_is_null_and_all_fields_that_a_file_gave() {
     let of_null = tokenizer.with_chat_template(template.replace(" | tojson", "")).unwrap();
     assert_eq!(of_null.render_chat(&[calling], true).unwrap(), "[False False False  ]");
 }
+
+#[test]
+fn else_of_a_loop_runs_where_no_round_came_to_its_end() {
+    // what jinja2 3.1 renders
+    for (template, wanted) in [
+        ("{% for x in [1,2] %}{{x}}{% break %}{% else %}E{% endfor %}", "1E"),
+        ("{% for x in [1,2] %}{{x}}{% continue %}{% else %}E{% endfor %}", "12E"),
+        (
+            "{% for x in [1,2] %}{% if x==2 %}{% break %}{% endif %}{{x}}{% else %}E{% endfor %}",
+            "1",
+        ),
+        ("{% for x in [1,2] %}{% if x==1 %}{% continue %}{% endif %}2{% else %}E{% endfor %}", "2"),
+        ("{% for x in [] %}{% else %}E{% endfor %}", "E"),
+        ("{% for x in [1] %}{% else %}E{% endfor %}", ""),
+        (
+            "{% for y in [1,2] %}{% for x in [1] %}{{x}}{% break %}{% else %}{{y}}{% continue %}\
+             {% endfor %}z{% endfor %}",
+            "1112",
+        ),
+    ] {
+        let tokenizer = tokenizer(template, &json!({}), "2025-01-01").unwrap();
+        assert_eq!(tokenizer.render_chat(&[], true).unwrap(), wanted, "{template}");
+    }
+}
