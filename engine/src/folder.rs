@@ -129,14 +129,18 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
             false => Err(Error::bad_file(path, "not a model; wanted a folder or a .gguf file")),
         };
     }
-    if path.join("config.json").exists() {
+    let entries = std::fs::read_dir(path).map_err(|source| Error::io(path, source))?;
+    let entries: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    // repositories of GGUF files often have the original's config.json beside them
+    let has_ending =
+        |ending: &str| entries.iter().any(|path| path.extension().is_some_and(|it| it == ending));
+    let is_gguf_alone = has_ending("gguf") && !has_ending("safetensors");
+    if path.join("config.json").exists() && !is_gguf_alone {
         return Ok(None);
     }
-    let entries = std::fs::read_dir(path).map_err(|source| Error::io(path, source))?;
     // of a split model the first part stands for all
     let is_first = |path: &PathBuf| SplitName::parse(path).is_none_or(|name| name.part == 1);
-    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let all: Vec<PathBuf> = files.filter(|path| is_gguf(path)).collect();
+    let all: Vec<PathBuf> = entries.iter().filter(|path| is_gguf(path)).cloned().collect();
     let mut files: Vec<PathBuf> = all.iter().filter(|path| is_first(path)).cloned().collect();
     if files.is_empty()
         && let Some(name) = all.first().and_then(|path| SplitName::parse(path))

@@ -46,5 +46,5 @@ pub use engine::Engine;
 pub use error::Error;
 pub use model::{Decoder, Precision};
 pub use request::{Request, RequestId, Sample, Stats};
-pub use settings::{EngineConfig, KvDType, SamplingParams};
+pub use settings::{EngineConfig, KvDType, SamplingParams, template_problems};
 pub use tokenizer::Tokenizer;

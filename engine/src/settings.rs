@@ -187,21 +187,27 @@ impl EngineConfig {
                 self.step_tokens, self.max_batch
             ));
         }
-        if CalendarDate::parse(&self.template_date).is_none() {
-            problems.push(format!(
-                "template_date is {:?}, wanted a date such as {DEFAULT_TEMPLATE_DATE}",
-                self.template_date
-            ));
-        }
-        for (name, value) in &self.chat_template_kwargs.0 {
-            if ["messages", "add_generation_prompt"].contains(&&name[..]) {
-                problems.push(format!("chat_template_kwargs.{name} is set by every rendering"));
-            }
-            let is_list = matches!(value, OrderedJson::List(_) | OrderedJson::Null);
-            if ["tools", "documents"].contains(&&name[..]) && !is_list {
-                problems.push(format!("chat_template_kwargs.{name} is {value}, wanted a list"));
-            }
-        }
+        problems.extend(template_problems(&self.template_date, &self.chat_template_kwargs));
         problems
     }
+}
+
+/// Problems of the keys `template_date` and `chat_template_kwargs`.
+pub fn template_problems(date: &str, kwargs: &JsonFields) -> Vec<String> {
+    let mut problems = Vec::new();
+    if CalendarDate::parse(date).is_none() {
+        problems.push(format!(
+            "template_date is {date:?}, wanted a date such as {DEFAULT_TEMPLATE_DATE}"
+        ));
+    }
+    for (name, value) in &kwargs.0 {
+        if ["messages", "add_generation_prompt"].contains(&&name[..]) {
+            problems.push(format!("chat_template_kwargs.{name} is set by every rendering"));
+        }
+        let is_list = matches!(value, OrderedJson::List(_) | OrderedJson::Null);
+        if ["tools", "documents"].contains(&&name[..]) && !is_list {
+            problems.push(format!("chat_template_kwargs.{name} is {value}, wanted a list"));
+        }
+    }
+    problems
 }

@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 
 use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
+use joust_schema::prompt::PromptUse;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::judge::JudgeConfig;
+use self::judge::{JudgeConfig, JudgeKind};
 use crate::rating::bradley_terry::BradleyTerryConfig;
 use crate::rating::elo::EloConfig;
 use crate::tournament::{TournamentKind, TournamentPlan};
@@ -133,6 +134,14 @@ pub struct RatingConfig {
 }
 
 impl RewardConfig {
+    /// Who reads prompts: a rule compares known answers, and no other judge sees those.
+    pub fn prompt_use(&self) -> PromptUse {
+        match self.kind == RewardKind::Correct || matches!(self.judge.kind, JudgeKind::Rule) {
+            true => PromptUse::Answers,
+            false => PromptUse::Judge,
+        }
+    }
+
     /// All problems, each named by its key. The judge has none where no match is played.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = validate(self, &ConfigKeys::of::<Self>());

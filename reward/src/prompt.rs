@@ -80,6 +80,19 @@ pub fn with_opened_thought<'a>(prompt: &str, completion: &'a str) -> Cow<'a, str
     }
 }
 
+/// What is left of a completion behind a prompt that has opened the thought already: a completion
+/// that opens it again loses that beginning. `None` for a completion that does not end the thought,
+/// of which all would be a thought.
+pub fn after_opened_thought<'a>(prompt: &str, completion: &'a str) -> Option<&'a str> {
+    let Some((_, opened)) = prompt.rsplit_once(THINK_OPEN).filter(|(_, it)| it.trim().is_empty())
+    else {
+        return Some(completion);
+    };
+    let again = completion.trim_start().strip_prefix(THINK_OPEN);
+    let rest = again.map_or(completion, |rest| rest.strip_prefix(opened).unwrap_or(rest));
+    completion.contains(THINK_CLOSE).then_some(rest)
+}
+
 /// Returns a policy's answer to `prompt` without its thoughts, also without one that the prompt has
 /// opened; see [`with_opened_thought`].
 pub fn answer<'a>(prompt: &str, completion: &'a str) -> &'a str {

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
+use joust_reward::prompt::after_opened_thought;
+use joust_schema::ordered_json::{JsonFields, OrderedJson};
 use joust_schema::prompt::{Message, Prompt};
-use joust_schema::rows::{self, MESSAGES, Place, Row};
+use joust_schema::rows::{self, MESSAGES, Place, Row, TEMPLATE_COLUMNS};
 use joust_schema::seed::Seed;
 
 use crate::config::sft::{DataSection, TaskKind};
@@ -19,6 +21,11 @@ pub(crate) enum ExampleSource {
     /// A built-in task with any number of examples.
     Task { kind: TaskKind, config: TaskConfig, chat: bool },
 }
+
+/// What is wrong with an answer that would be learned as a thought.
+const NO_END_OF_THOUGHT: &str = "the chat template opens a thought (<think>) and the turn that is \
+                                 learned does not end one: write the thought and </think> before \
+                                 the answer, or take a template that opens none";
 
 /// The order of rows in the epoch of the last request.
 #[derive(Default)]
@@ -43,16 +50,19 @@ pub(crate) struct FileRow {
     place: Place,
     prompt: Prompt,
     completion: String,
+    /// Variables of the chat template that the row brings along, such as tools.
+    template_kwargs: JsonFields,
 }
 
 impl FileRow {
-    const COLUMNS: [&str; 3] = ["prompt", "messages", "completion"];
+    const COLUMNS: [&str; 5] =
+        ["prompt", MESSAGES, "completion", TEMPLATE_COLUMNS[0], TEMPLATE_COLUMNS[1]];
 
     /// A prompt with its completion; or a chat, of which the last turn is the completion.
     fn of(row: &Row) -> Result<Self, joust_schema::Error> {
         if row.has("completion") {
-            let (column, prompt) = row.prompt("prompt")?;
-            let completion = match row.required("completion")? {
+            let (column, prompt) = row.open_prompt("prompt")?;
+            let completion = match row.said("completion")? {
                 Prompt::Text(text) => text,
                 Prompt::Messages(messages) => match <[Message; 1]>::try_from(messages) {
                     Ok([only]) if only.role == "assistant" => learned(row, "completion", only)?,
@@ -70,8 +80,7 @@ impl FileRow {
                     }
                 },
             };
-            let place = row.place();
-            return Self { place, prompt, completion }.checked(row, column, "completion");
+            return Self::new(row, prompt, completion)?.checked(row, column, "completion");
         }
         if row.get("messages").is_none() {
             return Err(row.missing("completion"));
@@ -85,8 +94,8 @@ impl FileRow {
         match messages.pop() {
             Some(last) if last.role == "assistant" && !messages.is_empty() => {
                 let completion = learned(row, "messages", last)?;
-                let (place, prompt) = (row.place(), Prompt::Messages(messages));
-                Self { place, prompt, completion }.checked(row, "messages", "messages")
+                Self::new(row, Prompt::Messages(messages), completion)?
+                    .checked(row, "messages", "messages")
             }
             Some(last) if last.role != "assistant" => {
                 let text = format!(
@@ -99,16 +108,23 @@ impl FileRow {
         }
     }
 
+    fn new(row: &Row, prompt: Prompt, completion: String) -> Result<Self, joust_schema::Error> {
+        let template_kwargs = row.template_kwargs(&prompt)?;
+        Ok(Self { place: row.place(), prompt, completion, template_kwargs })
+    }
+
+    /// Whether the chat template renders the prompt; with `chat`, it renders texts too.
+    fn is_chat(&self, chat: bool) -> bool {
+        chat || matches!(self.prompt, Prompt::Messages(_))
+    }
+
     fn checked(
         self,
         row: &Row,
         prompt: &str,
         completion: &str,
     ) -> Result<Self, joust_schema::Error> {
-        if self.prompt.is_empty() {
-            return Err(row.cell_error(prompt, "is empty"));
-        }
-        if let Some(problem) = self.prompt.problem() {
+        if let Some(problem) = self.prompt.emptiness() {
             return Err(row.cell_error(prompt, problem));
         }
         if self.completion.is_empty() {
@@ -120,6 +136,12 @@ impl FileRow {
 
 /// The text of the turn that is learned. What would not be learned is refused.
 fn learned(row: &Row, column: &str, turn: Message) -> Result<String, joust_schema::Error> {
+    let weight = turn.further_field("weight");
+    if matches!(weight, Some(OrderedJson::Number(weight)) if weight.as_f64() == Some(0.0)) {
+        let text = "has `weight` 0 on the turn that is learned, which says that it is not; leave \
+                    the row out, or the turn";
+        return Err(row.cell_error(column, text));
+    }
     if !turn.tool_calls.is_empty() {
         let text = "calls tools in the turn that is learned, and only text can be learned";
         return Err(row.cell_error(column, text));
@@ -178,6 +200,32 @@ impl ExampleSource {
         }
     }
 
+    /// Whether examples are rendered by the chat template.
+    pub(crate) fn has_chats(&self) -> bool {
+        match self {
+            Self::File { rows, chat, .. } => rows.iter().any(|row| row.is_chat(*chat)),
+            Self::Task { kind, chat, .. } => *chat || matches!(kind, TaskKind::ArithmeticJudge),
+        }
+    }
+
+    /// Refuses rows that would be learned as a thought, by the first chat's prompt: before the run
+    /// begins.
+    pub(crate) fn check_thoughts(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
+        let Self::File { path, rows, chat, .. } = self else { return Ok(()) };
+        let mut chats = rows.iter().filter(|row| row.is_chat(*chat));
+        let Some(first) = chats.next() else { return Ok(()) };
+        let kwargs = &first.template_kwargs;
+        let source = ChatSource { tokenizer, chat: *chat, kwargs };
+        // what the template refuses is told with its row, when that is used
+        let Ok(Some(prompt)) = source.rendered(&first.prompt) else { return Ok(()) };
+        let is_alike = |row: &&FileRow| row.template_kwargs == *kwargs;
+        let mut rows = std::iter::once(first).chain(chats.filter(is_alike));
+        match rows.find(|row| after_opened_thought(&prompt, &row.completion).is_none()) {
+            Some(row) => Err(row.place.error(path, NO_END_OF_THOUGHT).into()),
+            None => Ok(()),
+        }
+    }
+
     /// Example `idx`.
     pub(crate) fn example(
         &self,
@@ -185,25 +233,19 @@ impl ExampleSource {
         seed: Seed,
         idx: u64,
     ) -> Result<Example, Error> {
-        let chat_example = |messages: &[Message], completion: String| -> Result<Example, Error> {
-            let prompt = tokenizer.render_chat(messages, true)?;
-            Ok(Example { prompt, is_chat: true, completion })
-        };
-        let render = |prompt: Prompt, chat: bool, completion: String| match prompt {
-            Prompt::Messages(messages) => chat_example(&messages, completion),
-            Prompt::Text(text) if chat => chat_example(&[Message::new("user", text)], completion),
-            Prompt::Text(prompt) => Ok(Example { prompt, is_chat: false, completion }),
-        };
+        let plain = JsonFields::default();
         match self {
             Self::File { path, rows, chat, order } => {
                 let n_rows = rows.len() as u64;
                 let row = &rows[order.borrow_mut().row(seed, idx / n_rows, n_rows, idx % n_rows)];
-                let rendered = render(row.prompt.clone(), *chat, row.completion.clone());
+                let source = ChatSource { tokenizer, chat: *chat, kwargs: &row.template_kwargs };
+                let rendered = source.example(&row.prompt, row.completion.clone());
                 rendered.map_err(|error| row.place.error(path, error.to_string()).into())
             }
             Self::Task { kind: TaskKind::ArithmeticPolicy, config, chat } => {
                 let example = joust_data::policy_example(config, seed, idx);
-                render(Prompt::Text(example.prompt), *chat, example.completion)
+                let source = ChatSource { tokenizer, chat: *chat, kwargs: &plain };
+                source.example(&Prompt::Text(example.prompt), example.completion)
             }
             Self::Task { kind: TaskKind::ArithmeticJudge, config, .. } => {
                 let pair = joust_data::judge_pair(config, seed, idx);
@@ -212,9 +254,46 @@ impl ExampleSource {
                     &pair.answer_first,
                     &pair.answer_second,
                 );
-                chat_example(&messages, pair.thought)
+                let source = ChatSource { tokenizer, chat: true, kwargs: &plain };
+                source.example(&Prompt::Messages(messages.to_vec()), pair.thought)
             }
         }
+    }
+}
+
+/// What renders the chats of examples.
+struct ChatSource<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Whether a text is rendered as a turn of the user.
+    chat: bool,
+    /// Further variables of the template.
+    kwargs: &'a JsonFields,
+}
+
+impl ChatSource<'_> {
+    /// The prompt as a template renders it, if one does.
+    fn rendered(&self, prompt: &Prompt) -> Result<Option<String>, Error> {
+        let of_text;
+        let messages = match prompt {
+            Prompt::Messages(messages) => &messages[..],
+            Prompt::Text(text) if self.chat => {
+                of_text = [Message::new("user", text)];
+                &of_text[..]
+            }
+            Prompt::Text(_) => return Ok(None),
+        };
+        let tokenizer = self.tokenizer.with_more_template_kwargs(self.kwargs);
+        Ok(Some(tokenizer.render_chat(messages, true)?))
+    }
+
+    fn example(&self, prompt: &Prompt, completion: String) -> Result<Example, Error> {
+        let Some(rendered) = self.rendered(prompt)? else {
+            return Ok(Example { prompt: prompt.question(), is_chat: false, completion });
+        };
+        let completion = after_opened_thought(&rendered, &completion)
+            .ok_or_else(|| Error::input(NO_END_OF_THOUGHT))?
+            .to_owned();
+        Ok(Example { prompt: rendered, is_chat: true, completion })
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use joust_engine::model::Decoder;
+use joust_engine::tokenizer::TurnFrame;
 use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
 use joust_trainer::checkpoint::{self, Retention};
@@ -16,7 +17,7 @@ use tch::Kind;
 use crate::checkpoints::CheckpointClock;
 use crate::config::sft::{ModelSection, SftRun};
 use crate::error::Error;
-use crate::examples::ExampleSource;
+use crate::examples::{Example, ExampleSource};
 use crate::export::Export;
 use crate::observer::{Event, Observer};
 use crate::places;
@@ -41,6 +42,8 @@ struct FineTuning {
     seed: Seed,
     source: ExampleSource,
     tokenizer: Tokenizer,
+    /// What the chat template writes around the turn that is learned.
+    frame: Option<TurnFrame>,
     trainer: SftTrainer,
     state: SftState,
     /// The step of the newest checkpoint.
@@ -118,15 +121,31 @@ impl FineTuning {
             true => None,
             false => Some(first_model(config, &source, seed)?),
         };
+        if let Some((_, tokenizer)) = &fresh {
+            source.check_thoughts(&config.data.tokenizer(tokenizer)?)?;
+        }
         let run = start.open()?;
         let newest = run.rewind_to_newest()?;
-        let (model, tokenizer) = match (&newest, fresh) {
+        let (mut model, tokenizer) = match (&newest, fresh) {
             (Some((_, path)), _) => {
                 open_model(path, &config.model).map_err(|error| run.bad_checkpoint(error))?
             }
             (None, Some(fresh)) => fresh,
             (None, None) => first_model(config, &source, seed)?,
         };
+        let tokenizer = config.data.tokenizer(&tokenizer)?;
+        let frame = tokenizer.turn_frame().filter(|_| source.has_chats());
+        match &frame {
+            // who samples from the model has to know its end
+            Some(frame) if !tokenizer.eos_ids().contains(&frame.end_id) => {
+                model.add_end_token(frame.end_id);
+            }
+            None if source.has_chats() => tracing::warn!(
+                "The chat template ends the assistant's turn by no control token: the tokenizer's \
+                 end token is learned."
+            ),
+            _ => {}
+        }
         let mut trainer = SftTrainer::new(model, &config.trainer)?;
         let state = match &newest {
             Some((step, path)) => {
@@ -139,7 +158,8 @@ impl FineTuning {
             None => SftState { step: 0, num_tokens: 0.0 },
         };
         let saved = state.step;
-        Ok(Self { run, seed, source, tokenizer, trainer, state, saved, n_skipped_in_a_row: 0 })
+        let n_skipped_in_a_row = 0;
+        Ok(Self { run, seed, source, tokenizer, frame, trainer, state, saved, n_skipped_in_a_row })
     }
 
     /// All steps that are left.
@@ -190,7 +210,8 @@ impl FineTuning {
     fn examples(&self, batch_size: u64) -> Result<Vec<SftExample>, Error> {
         let first = self.state.step * batch_size;
         let numbers = first..first + batch_size;
-        numbers.map(|idx| encode(&self.tokenizer, &self.source, self.seed, idx)).collect()
+        let example = |idx| self.source.example(&self.tokenizer, self.seed, idx);
+        numbers.map(|idx| encode(&self.tokenizer, self.frame.as_ref(), &example(idx)?)).collect()
     }
 
     /// Learns from the examples of a step, whose making has begun at `started`.
@@ -282,6 +303,7 @@ fn first_model(
     // a tokenizer without merges renders the prompts by the chat template; the final one is trained
     // on the rendered texts
     let template = joust_engine::tokenizer::train::bpe(std::iter::empty(), &fresh.bpe)?;
+    let template = config.data.tokenizer(&template)?;
     let texts = (0..n_examples)
         .map(|idx| {
             let example = source.example(&template, seed_of_texts, idx)?;
@@ -295,19 +317,31 @@ fn first_model(
     Ok((model, tokenizer))
 }
 
+/// The tokens of an example. A completion of a chat ends as the template ends the turn, another one
+/// with the tokenizer's EOS.
 fn encode(
     tokenizer: &Tokenizer,
-    source: &ExampleSource,
-    seed: Seed,
-    idx: u64,
+    frame: Option<&TurnFrame>,
+    example: &Example,
 ) -> Result<SftExample, Error> {
-    let example = source.example(tokenizer, seed, idx)?;
-    let mut completion = tokenizer.encode(&example.completion)?;
-    completion.extend(tokenizer.eos_ids().first());
-    let prompt = match example.is_chat {
-        true => tokenizer.encode(&example.prompt)?,
+    let Example { prompt, is_chat, completion } = example;
+    let frame = frame.filter(|_| *is_chat);
+    let (text, end) = match frame {
+        Some(TurnFrame { before, after, end_id }) => {
+            let before = if completion.starts_with(char::is_whitespace) { "" } else { before };
+            (format!("{before}{completion}{after}"), Some(*end_id))
+        }
+        None => (completion.clone(), tokenizer.eos_ids().first().copied()),
+    };
+    let mut completion = tokenizer.encode_continuation(prompt, &text)?;
+    completion.extend(end);
+    let prompt = match is_chat {
+        true => tokenizer.encode(prompt)?,
         // with the BOS token, as in sampling from a text prompt
-        false => tokenizer.encode_prompt(&example.prompt)?,
+        false => tokenizer.encode_prompt(prompt)?,
     };
     Ok(SftExample { prompt, completion })
 }
+
+#[cfg(test)]
+mod tests;

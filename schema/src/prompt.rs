@@ -19,6 +19,28 @@ pub use message::Message;
 /// Roles of messages that a judge reads.
 pub const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
+/// The role of tools in chats of Llama 3, which a judge reads as `tool`.
+const LLAMA_TOOL: &str = "ipython";
+
+/// Who reads prompts beside the policy. What only the others could not read does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptUse {
+    /// A judge, to whom known answers do not matter.
+    Judge,
+    /// Nobody: completions are compared with the known answers.
+    Answers,
+}
+
+impl PromptUse {
+    /// Why the prompt cannot be used so, to be said after its name; `None` if it can.
+    pub fn problem(self, prompt: &Prompt) -> Option<String> {
+        match self {
+            Self::Judge => prompt.problem(),
+            Self::Answers => prompt.emptiness(),
+        }
+    }
+}
+
 /// A prompt: a text, or chat messages that a chat template turns into one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
@@ -80,16 +102,13 @@ impl Prompt {
 
     /// Why a judge cannot read the prompt, to be said after its name; `None` if it can.
     pub fn problem(&self) -> Option<String> {
-        if self.is_empty() {
-            return Some("is empty".to_owned());
-        }
         let messages = match self {
-            Self::Text(text) => return text.trim().is_empty().then(|| "is blank".to_owned()),
-            Self::Messages(messages) => messages,
+            Self::Messages(messages) if !messages.is_empty() => messages,
+            _ => return self.emptiness(),
         };
         for (idx, message) in messages.iter().enumerate() {
             let (number, role) = (idx + 1, &message.role);
-            if !ROLES.contains(&&role[..]) {
+            if !ROLES.contains(&&role[..]) && role != LLAMA_TOOL {
                 let roles = ROLES.join(", ");
                 return Some(format!("has the role {role:?} in message {number}, wanted {roles}"));
             }
@@ -97,9 +116,35 @@ impl Prompt {
                 return Some(format!("has a blank message of the user (message {number})"));
             }
         }
+        self.emptiness()
+    }
+
+    /// Says that there is nothing to continue, to be said after the prompt's name; `None` if there
+    /// is. Roles and turns without a text are the chat template's concern.
+    pub fn emptiness(&self) -> Option<String> {
+        if self.is_empty() {
+            return Some("is empty".to_owned());
+        }
         let is_blank =
             |message: &Message| message.content.trim().is_empty() && message.tool_calls.is_empty();
-        messages.iter().all(is_blank).then(|| "has no message with a text".to_owned())
+        match self {
+            Self::Text(text) => text.trim().is_empty().then(|| "is blank".to_owned()),
+            Self::Messages(messages) => {
+                let is_blank = messages.iter().all(is_blank);
+                is_blank.then(|| "has no message with a text".to_owned())
+            }
+        }
+    }
+
+    /// The number of the last message, from 1, if it is the assistant's: what should be continued
+    /// is answered already.
+    pub fn answered_at(&self) -> Option<usize> {
+        match self {
+            Self::Text(_) => None,
+            Self::Messages(messages) => {
+                messages.last().filter(|last| last.role == "assistant").map(|_| messages.len())
+            }
+        }
     }
 
     /// The prompt as one line of text for tables: messages as JSON.

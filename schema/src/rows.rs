@@ -9,6 +9,7 @@ mod json;
 mod parquet;
 mod prompt;
 mod row;
+mod template;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read as _, Seek as _};
@@ -18,6 +19,7 @@ use std::path::Path;
 pub use answer::VERL_COLUMN;
 pub use prompt::MESSAGES;
 pub use row::{EachRow, Place, Row};
+pub use template::TEMPLATE_COLUMNS;
 
 use crate::error::Error;
 

@@ -87,6 +87,73 @@ fn rate_and_logprobs_read_parquet_text_without_annotation() {
 }
 
 #[test]
+fn answers_that_nobody_compares_and_roles_that_nobody_judges_do_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", RULE);
+    let output = arg(&dir.path().join("out"));
+    let row = |answer: &str| {
+        let row = r#"{"prompt": [{"role": "user", "content": " "}, {"role": "environment",
+            "content": "7"}], "completions": ["7", "8"], "answer": "#;
+        file(dir.path(), "p.jsonl", &format!("{}{answer}}}", row.replace('\n', " ")))
+    };
+    let score = |config: &str, input: &str| {
+        ["score", config, "--input", input, "--output", &output].map(str::to_owned)
+    };
+    fn borrowed(args: &[String]) -> Vec<&str> {
+        args.iter().map(String::as_str).collect()
+    }
+    succeed(&borrowed(&score(&config, &row("7"))));
+    let message = refuse(&borrowed(&score(&config, &row(r#"{"value": "7"}"#))));
+    assert!(message.contains("column `answer` is an object, wanted a text"), "{message}");
+    // with a judge, the answer does not matter, and the roles do
+    let judged = file(dir.path(), "judge.toml", "[reward]\nkind = \"win_rate\"\n");
+    let message = refuse(&borrowed(&score(&judged, &row(r#"{"value": "7"}"#))));
+    assert!(message.contains("column `prompt` has a blank message of the user"), "{message}");
+    let model = ["--model", "tests/golden/models/tiny-qwen2", "--max-tokens", "1"];
+    succeed(&[&["generate", "--input", &row("7")], &model[..]].concat());
+}
+
+#[test]
+fn generate_renders_the_tools_of_a_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let chat = r#""messages": [{"role": "user", "content": "2+3?"}]"#;
+    let rows = [
+        format!("{{{chat}}}"),
+        format!(r#"{{{chat}, "tools": [{{"name": "add"}}]}}"#),
+        format!(r#"{{{chat}, "chat_template_kwargs": {{"tools": [{{"name": "add"}}]}}}}"#),
+    ];
+    let input = file(dir.path(), "p.jsonl", &rows.join("\n"));
+    let model = ["--model", "tests/golden/models/tiny-qwen2", "--max-tokens", "1"];
+    let samples = json_lines(&succeed(&[&["generate", "--input", &input], &model[..]].concat()));
+    let prompts: Vec<_> = samples.iter().map(|sample| &sample["prompt_token_ids"]).collect();
+    assert_ne!(prompts[0], prompts[1]);
+    assert_eq!(prompts[1], prompts[2]);
+}
+
+#[test]
+fn a_chat_that_has_its_answer_is_no_prompt_of_any_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = file(dir.path(), "rule.toml", RULE);
+    let row = r#"{"messages": [{"role": "user", "content": "2+3?"}, {"role": "assistant",
+        "content": "It is 5."}], "completions": ["5"], "completion_a": "5", "completion_b": "6",
+        "answer": "5"}"#
+        .replace('\n', " ");
+    let input = file(dir.path(), "p.jsonl", &row);
+    let output = arg(&dir.path().join("out"));
+    let model = ["--model", "tests/golden/models/tiny-qwen2"];
+    let io = ["--input", &input, "--output", &output];
+    for command in [
+        [&["generate"], &io[..], &model[..]].concat(),
+        [&["score", &config], &io[..]].concat(),
+        [&["judge", &config], &io[..]].concat(),
+    ] {
+        let message = refuse(&command);
+        let wanted = "p.jsonl:1: column `messages` ends with the assistant's turn (message 2)";
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
 fn files_of_other_formats_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let config = file(dir.path(), "rule.toml", RULE);

@@ -24,13 +24,17 @@ pub(crate) fn read_all<T>(
     }
 }
 
-/// The prompt of a row: `prompt`, else `messages`.
+/// The prompt of a row: `prompt`, else `messages`. `problem` says why it cannot be used.
 ///
 /// # Errors
-/// A row without a prompt, or with a blank one; the error names place and column.
-pub(crate) fn prompt(row: &Row) -> Result<Prompt, Error> {
-    let (column, prompt) = row.prompt("prompt")?;
-    match prompt.problem() {
+/// A row without a prompt, with one that has a problem, or with one that has its answer; the error
+/// names place and column.
+pub(crate) fn prompt(
+    row: &Row,
+    problem: impl Fn(&Prompt) -> Option<String>,
+) -> Result<Prompt, Error> {
+    let (column, prompt) = row.open_prompt("prompt")?;
+    match problem(&prompt) {
         Some(problem) => Err(row.cell_error(column, problem)),
         None => Ok(prompt),
     }

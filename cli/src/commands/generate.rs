@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use joust_engine::{Engine, Request, RequestId, SamplingParams};
+use joust_engine::{Request, RequestId, SamplingParams, Tokenizer};
 use joust_schema::prompt::Prompt;
+use joust_schema::rows::{MESSAGES, TEMPLATE_COLUMNS};
 use joust_schema::tables::FinishReason;
 use serde::Serialize;
 
@@ -68,15 +69,19 @@ struct SampleRow {
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     written::check_other_file(&args.input, args.output.as_deref())?;
-    let rows = data_rows::read_all(&args.input, &["prompt", "messages"], |row| {
-        Ok((row.place(), data_rows::prompt(row)?))
+    let columns = [&["prompt", MESSAGES], &TEMPLATE_COLUMNS[..]].concat();
+    let rows = data_rows::read_all(&args.input, &columns, |row| {
+        let prompt = data_rows::prompt(row, Prompt::emptiness)?;
+        let template_kwargs = row.template_kwargs(&prompt)?;
+        Ok((row.place(), prompt, template_kwargs))
     })?;
     args.output.as_deref().map_or(Ok(()), written::prepare_file)?;
     let mut engine = args.model.open_engine()?;
     let mut requests = Vec::with_capacity(rows.len());
-    for (prompt_idx, (place, prompt)) in rows.into_iter().enumerate() {
+    for (prompt_idx, (place, prompt, template_kwargs)) in rows.into_iter().enumerate() {
         let refuse = |error: joust_engine::Error| place.error(&args.input, error.to_string());
-        let prompt_token_ids = encode(&engine, prompt, args.chat).map_err(refuse)?;
+        let tokenizer = engine.tokenizer().with_more_template_kwargs(&template_kwargs);
+        let prompt_token_ids = encode(&tokenizer, prompt, args.chat).map_err(refuse)?;
         let params = SamplingParams {
             max_tokens: args.max_tokens,
             temperature: args.temperature,
@@ -119,8 +124,11 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     output::json_lines(args.output.as_deref(), &rows)
 }
 
-fn encode(engine: &Engine, prompt: Prompt, chat: bool) -> Result<Vec<u32>, joust_engine::Error> {
-    let tokenizer = engine.tokenizer();
+fn encode(
+    tokenizer: &Tokenizer,
+    prompt: Prompt,
+    chat: bool,
+) -> Result<Vec<u32>, joust_engine::Error> {
     match prompt {
         Prompt::Text(text) if !chat => tokenizer.encode_prompt(&text),
         Prompt::Text(text) => {

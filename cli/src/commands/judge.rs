@@ -8,7 +8,7 @@ use joust_reward::judge::{Judge, JudgeError, ShownPair, VoteId, VoteReply, VoteR
 use joust_reward::{VoteTally, no_reply_text, prompt};
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
-use joust_schema::prompt::{Completion, Prompt};
+use joust_schema::prompt::{Completion, Prompt, PromptUse};
 use joust_schema::rows::{MESSAGES, Row, VERL_COLUMN};
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Verdict, Vote};
@@ -56,13 +56,13 @@ impl AnswerPair {
     const COLUMNS: [&str; 7] =
         ["prompt", MESSAGES, "completion_a", "completion_b", "winner", "answer", VERL_COLUMN];
 
-    fn of(row: &Row) -> Result<Self, joust_schema::Error> {
+    fn of(row: &Row, purpose: PromptUse) -> Result<Self, joust_schema::Error> {
         Ok(Self {
-            prompt: data_rows::prompt(row)?,
+            prompt: data_rows::prompt(row, |prompt| purpose.problem(prompt))?,
             completion_a: row.required("completion_a")?,
             completion_b: row.required("completion_b")?,
             winner: row.optional("winner")?,
-            answer: row.answer("answer")?,
+            answer: row.answer_for(purpose, "answer")?,
         })
     }
 }
@@ -116,7 +116,9 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     if n_votes == 0 {
         return Err(UserError::new("--votes is 0, wanted at least 1").into());
     }
-    let rows = data_rows::read_all(&args.input, &AnswerPair::COLUMNS, AnswerPair::of)?;
+    let purpose = config.reward.prompt_use();
+    let rows =
+        data_rows::read_all(&args.input, &AnswerPair::COLUMNS, |row| AnswerPair::of(row, purpose))?;
     let output = OutputFolder { path: &args.output, files: &WRITTEN };
     let scorer = open_scorer(&config, &args.input, &output)?;
     let mut judge = scorer.into_judge().ok_or_else(|| {

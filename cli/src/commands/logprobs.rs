@@ -45,7 +45,7 @@ pub(crate) fn run(args: LogprobsArgs) -> anyhow::Result<()> {
     for (pair_idx, (place, prompt, completion)) in rows.into_iter().enumerate() {
         let score = || -> Result<LogprobsRow, joust_engine::Error> {
             let prompt_token_ids = tokenizer.encode_prompt(&prompt)?;
-            let token_ids = tokenizer.encode(&completion)?;
+            let token_ids = tokenizer.encode_continuation(&prompt, &completion)?;
             let logprobs =
                 joust_engine::forced::logprobs(engine.model(), &prompt_token_ids, &token_ids)?;
             let sum = logprobs.iter().map(|&logprob| f64::from(logprob)).sum();

@@ -7,7 +7,7 @@ use clap::Args;
 use joust_reward::rule::Correctness;
 use joust_reward::{GroupRequest, RewardKind, VoteTally, dump};
 use joust_schema::ids::GroupId;
-use joust_schema::prompt::Completion;
+use joust_schema::prompt::{Completion, PromptUse};
 use joust_schema::rows::{MESSAGES, Row, VERL_COLUMN};
 use joust_schema::seed::Seed;
 use serde::Serialize;
@@ -46,7 +46,8 @@ struct GroupRewards {
 
 pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let Some(config) = args.config.start_scoring()? else { return Ok(()) };
-    let groups = read_groups(&args.input, Seed::new(config.run.seed))?;
+    let purpose = config.reward.prompt_use();
+    let groups = read_groups(&args.input, Seed::new(config.run.seed), purpose)?;
     let is_correct = config.reward.kind == RewardKind::Correct;
     if is_correct && groups.iter().all(|group| group.reference.is_none()) {
         let text = format!(
@@ -112,13 +113,17 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The problem of the first row that is not a group, with its place.
-pub(crate) fn read_groups(input: &Path, seed: Seed) -> anyhow::Result<Vec<GroupRequest>> {
+pub(crate) fn read_groups(
+    input: &Path,
+    seed: Seed,
+    purpose: PromptUse,
+) -> anyhow::Result<Vec<GroupRequest>> {
     const COLUMNS: [&str; 6] =
         ["prompt", MESSAGES, "completions", "answer", VERL_COLUMN, "group_id"];
     let mut place_of_id = BTreeMap::new();
     let mut n_copies: BTreeMap<u64, u64> = BTreeMap::new();
     let groups = data_rows::read_all(input, &COLUMNS, |row| {
-        let mut group = group_request(row)?;
+        let mut group = group_request(row, purpose)?;
         let content = content_seed(seed, &group);
         let copy = n_copies.entry(content.0).or_default();
         group.seed = content.child("copy", *copy);
@@ -142,8 +147,8 @@ fn content_seed(seed: Seed, group: &GroupRequest) -> Seed {
     completions.into_iter().fold(seed, |seed, text| seed.child_str("completion", text))
 }
 
-fn group_request(row: &Row) -> Result<GroupRequest, joust_schema::Error> {
-    let prompt = data_rows::prompt(row)?;
+fn group_request(row: &Row, purpose: PromptUse) -> Result<GroupRequest, joust_schema::Error> {
+    let prompt = data_rows::prompt(row, |prompt| purpose.problem(prompt))?;
     let question = prompt.question();
     let completions: Vec<Completion> = row.required("completions")?;
     if completions.is_empty() {
@@ -158,7 +163,7 @@ fn group_request(row: &Row) -> Result<GroupRequest, joust_schema::Error> {
         seed: Seed::new(0),
         completions: completions.into_iter().map(|text| text.0).collect(),
         question,
-        reference: row.answer("answer")?,
+        reference: row.answer_for(purpose, "answer")?,
         tournament: None,
     })
 }

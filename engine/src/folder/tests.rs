@@ -152,3 +152,23 @@ fn written_folders_give_the_same_numbers_again() {
         assert_eq!(tokenizer.encode(text).unwrap(), files.tokenizer.encode(text).unwrap());
     }
 }
+
+#[test]
+fn folders_of_gguf_files_beside_a_config_and_of_slow_tokenizers_say_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str| std::fs::write(dir.path().join(name), "{}").unwrap();
+    write("config.json");
+    write("m-Q4_K_M.gguf");
+    assert_eq!(super::gguf_at(dir.path()).unwrap(), Some(dir.path().join("m-Q4_K_M.gguf")));
+    write("m-Q8_0.gguf");
+    let message = super::gguf_at(dir.path()).unwrap_err().to_string();
+    assert!(message.ends_with("2 .gguf files in this folder; name one of them"), "{message}");
+    write("model.safetensors");
+    assert_eq!(super::gguf_at(dir.path()).unwrap(), None);
+    write("vocab.json");
+    let message = Tokenizer::from_folder(dir.path()).err().unwrap().to_string();
+    assert!(
+        message.contains("no tokenizer.json in this folder; transformers writes it"),
+        "{message}"
+    );
+}

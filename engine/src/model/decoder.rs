@@ -28,6 +28,13 @@ impl Decoder {
         &self.config
     }
 
+    /// Adds a token that ends a text to the model's configuration.
+    pub fn add_end_token(&mut self, id: u32) {
+        if !self.config.eos_token_ids.contains(&id) {
+            self.config.eos_token_ids.push(id);
+        }
+    }
+
     /// Device of the parameters.
     pub fn device(&self) -> Device {
         self.embedding.device()

@@ -7,9 +7,11 @@ pub(crate) mod as_is;
 mod as_text;
 mod byte_bound;
 mod chat;
+mod continuation;
 pub(crate) mod gguf;
 mod special;
 mod stream;
+mod templates;
 pub mod train;
 
 use std::collections::BTreeSet;
@@ -18,15 +20,18 @@ use std::sync::{Arc, OnceLock};
 
 use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Message;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+pub use continuation::TurnFrame;
 pub use stream::TextStream;
 
 use crate::error::Error;
 use crate::jinja::CalendarDate;
 use crate::json;
 use as_text::TextEncoder;
-use chat::{JinjaTemplate, TemplateContext};
+use chat::TemplateContext;
+pub(crate) use templates::MORE_TEMPLATES;
+use templates::{ChatTemplates, TemplateTexts};
 
 /// A tokenizer as a model folder describes it.
 #[derive(Clone)]
@@ -34,7 +39,7 @@ pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     /// Content of `tokenizer_config.json`, without the chat template.
     config: Map<String, Value>,
-    template: TemplateChoice,
+    templates: ChatTemplates,
     /// The date that the template's `strftime_now` gives.
     today: CalendarDate,
     /// Further variables of the template.
@@ -49,28 +54,9 @@ pub struct Tokenizer {
     bytes_per_token: Arc<OnceLock<Option<usize>>>,
 }
 
-/// The chat template of a tokenizer.
-#[derive(Clone)]
-enum TemplateChoice {
-    None,
-    Parsed(Arc<JinjaTemplate>),
-    /// Several templates, none of which is the default one: their names.
-    NoDefault(Vec<String>),
-}
-
-/// Text of a folder's chat template.
-pub(crate) enum TemplateSource {
-    None,
-    Text(String),
-    /// Names of several templates without a default one.
-    NoDefault(Vec<String>),
-}
-
-impl From<Option<String>> for TemplateSource {
-    fn from(text: Option<String>) -> Self {
-        text.map_or(Self::None, Self::Text)
-    }
-}
+/// Folders with `tokenizer.model`, or with `vocab.json` and `merges.txt` alone, have none.
+const NO_TOKENIZER: &str = "no tokenizer.json in this folder; transformers writes it: \
+                            AutoTokenizer.from_pretrained(folder).save_pretrained(folder)";
 
 /// Date that chat templates see by default, as year, month and day.
 pub const DEFAULT_TEMPLATE_DATE: &str = "2025-01-01";
@@ -108,12 +94,10 @@ impl Tokenizer {
 
     fn text_encoder(&self) -> &TextEncoder {
         self.as_text.get_or_init(|| {
-            let written = match &self.template {
-                TemplateChoice::Parsed(template) => {
-                    as_text::written_tokens(template, self.today, &self.kwargs)
-                }
-                _ => BTreeSet::new(),
-            };
+            let template = self.templates.of(&self.kwargs);
+            let written = template.map_or(BTreeSet::new(), |template| {
+                as_text::written_tokens(template, self.today, &self.kwargs)
+            });
             TextEncoder::new(&self.inner, written)
         })
     }
@@ -126,7 +110,7 @@ impl Tokenizer {
     pub(crate) fn from_parts(
         inner: tokenizers::Tokenizer,
         config: Map<String, Value>,
-        template: TemplateSource,
+        templates: TemplateTexts,
     ) -> Result<Self, Error> {
         let named = special::named(&config);
         let text_of =
@@ -141,19 +125,13 @@ impl Tokenizer {
             id_of(bos)?;
         }
         let eos_ids = eos.as_ref().map(id_of).transpose()?.into_iter().collect();
-        let template = match template {
-            TemplateSource::None => TemplateChoice::None,
-            TemplateSource::Text(text) => {
-                TemplateChoice::Parsed(Arc::new(JinjaTemplate::parse(text)?))
-            }
-            TemplateSource::NoDefault(names) => TemplateChoice::NoDefault(names),
-        };
+        let templates = ChatTemplates::parse(templates)?;
         let today = CalendarDate::parse(DEFAULT_TEMPLATE_DATE)
             .expect("the default date is a date. This is a bug.");
         Ok(Self {
             inner: Arc::new(inner),
             config,
-            template,
+            templates,
             today,
             kwargs: Arc::default(),
             named,
@@ -183,6 +161,20 @@ impl Tokenizer {
         Self { kwargs: Arc::new(kwargs.clone()), as_text: Arc::default(), ..self.clone() }
     }
 
+    /// The tokenizer with variables of its chat template beside those that it has; of the same name
+    /// the new ones count.
+    #[must_use]
+    pub fn with_more_template_kwargs(&self, more: &JsonFields) -> Self {
+        if more.0.is_empty() {
+            return self.clone();
+        }
+        let mut kwargs = JsonFields::clone(&self.kwargs);
+        for (name, value) in &more.0 {
+            kwargs.insert(name.clone(), value.clone());
+        }
+        self.with_template_kwargs(&kwargs)
+    }
+
     /// Reads `tokenizer.json`, the settings, the special and added tokens, and the chat template of
     /// a model folder.
     ///
@@ -191,6 +183,9 @@ impl Tokenizer {
     /// BOS or EOS is not in the vocabulary, [`Error::Template`] where the template does not parse.
     pub fn from_folder(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("tokenizer.json");
+        if dir.is_dir() && !path.exists() {
+            return Err(Error::bad_file(dir, NO_TOKENIZER));
+        }
         let bytes = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
         let unreadable = |error: tokenizers::Error| {
             Error::bad_file(&path, format!("not a readable tokenizer: {error}"))
@@ -209,10 +204,10 @@ impl Tokenizer {
         };
         special::complete(dir, &mut inner, &mut config)?;
         let in_config = config.remove("chat_template");
-        Self::from_parts(inner, config, template_source(dir, in_config.as_ref())?)
+        Self::from_parts(inner, config, templates::texts(dir, in_config.as_ref())?)
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json` (with the chat template), and the class
+    /// Writes `tokenizer.json` and `tokenizer_config.json` (with the chat templates), and the class
     /// that the latter names if joust trained the tokenizer.
     ///
     /// # Errors
@@ -223,9 +218,7 @@ impl Tokenizer {
         let path = dir.join("tokenizer.json");
         std::fs::write(&path, text).map_err(|source| Error::io(&path, source))?;
         let mut config = self.config.clone();
-        if let TemplateChoice::Parsed(template) = &self.template {
-            config.insert("chat_template".to_owned(), json!(template.source()));
-        }
+        self.templates.write(&mut config);
         as_is::save(dir, &config)?;
         json::write(&dir.join("tokenizer_config.json"), &Value::Object(config))
     }
@@ -314,7 +307,7 @@ impl Tokenizer {
 
     /// Whether the tokenizer has a chat template.
     pub fn has_chat_template(&self) -> bool {
-        matches!(self.template, TemplateChoice::Parsed(_))
+        self.templates.has_default()
     }
 
     /// The same tokenizer with another chat template.
@@ -322,8 +315,8 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Template`] where the template does not parse.
     pub fn with_chat_template(&self, source: String) -> Result<Self, Error> {
-        let template = TemplateChoice::Parsed(Arc::new(JinjaTemplate::parse(source)?));
-        Ok(Self { template, as_text: Arc::default(), ..self.clone() })
+        let templates = ChatTemplates::parse(Some(source).into())?;
+        Ok(Self { templates, as_text: Arc::default(), ..self.clone() })
     }
 
     /// Renders chat messages as the text that the model was trained on. The text contains the
@@ -338,20 +331,7 @@ impl Tokenizer {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, Error> {
-        let template = match &self.template {
-            TemplateChoice::Parsed(template) => template,
-            TemplateChoice::None => {
-                return Err(Error::Template(
-                    "the model has none; give prompts as text, not as messages".to_owned(),
-                ));
-            }
-            TemplateChoice::NoDefault(names) => {
-                return Err(Error::Template(format!(
-                    "the model has {} and none named default; rename one",
-                    names.join(", ")
-                )));
-            }
-        };
+        let template = self.templates.of(&self.kwargs)?;
         let context = TemplateContext {
             add_generation_prompt,
             special_tokens: &self.named,
@@ -361,48 +341,6 @@ impl Tokenizer {
         template.render(messages, &context)
     }
 }
-
-/// The chat template of a folder: `chat_template.jinja` and the files beside it, else the one of
-/// `tokenizer_config.json`.
-fn template_source(dir: &Path, in_config: Option<&Value>) -> Result<TemplateSource, Error> {
-    let path = dir.join("chat_template.jinja");
-    if path.exists() {
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::io(&path, source))?;
-        return Ok(TemplateSource::Text(text));
-    }
-    let mut others = Vec::new();
-    if let Ok(entries) = std::fs::read_dir(dir.join(MORE_TEMPLATES)) {
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        others.extend(names.filter_map(|name| Some(name.strip_suffix(".jinja")?.to_owned())));
-        others.sort();
-    }
-    if !others.is_empty() {
-        return Ok(TemplateSource::NoDefault(others));
-    }
-    let template = match in_config {
-        None | Some(Value::Null) => return Ok(TemplateSource::None),
-        Some(Value::String(template)) => Some(template.clone()),
-        Some(Value::Array(named)) => {
-            let default = named.iter().find(|entry| entry["name"] == "default");
-            let Some(default) = default else {
-                let names = named.iter().filter_map(|entry| entry["name"].as_str());
-                return Ok(TemplateSource::NoDefault(names.map(str::to_owned).collect()));
-            };
-            default["template"].as_str().map(str::to_owned)
-        }
-        Some(_) => None,
-    };
-    match template {
-        Some(template) => Ok(TemplateSource::Text(template)),
-        None => Err(Error::bad_file(
-            dir.join("tokenizer_config.json"),
-            "key `chat_template` is no text and no list of named ones",
-        )),
-    }
-}
-
-/// The only subfolder of a model folder: chat templates beside the default one.
-pub(crate) const MORE_TEMPLATES: &str = "additional_chat_templates";
 
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,24 @@ fn strip_thinking_removes_thoughts() {
 }
 
 #[test]
+fn after_opened_thought_opens_no_second_one() {
+    for (prompt, completion, wanted) in [
+        ("Q<think>\n", "<think>\nsum\n</think>\n\n5", Some("sum\n</think>\n\n5")),
+        ("Q<think>\n", "\n<think>\n\nsum</think>5", Some("\nsum</think>5")),
+        ("Q<think>\n", "<think>sum</think>5", Some("sum</think>5")),
+        ("Q<think>", "<think>\nsum</think>5", Some("\nsum</think>5")),
+        ("Q<think>\n", "sum\n</think>\n\n5", Some("sum\n</think>\n\n5")),
+        ("Q<think>\n", "5", None),
+        ("Q<think>\n", "<think>\nsum", None),
+        ("Q", "<think>\nsum</think>5", Some("<think>\nsum</think>5")),
+        ("Q<think>\n\n</think>\n\n", "5", Some("5")),
+        ("What does <think> mean?", "5", Some("5")),
+    ] {
+        assert_eq!(after_opened_thought(prompt, completion), wanted, "{prompt:?} {completion:?}");
+    }
+}
+
+#[test]
 fn with_opened_thought_leaves_an_unfinished_thought_without_answer() {
     for prompt in ["Q\n<think>", "Q<think>\n", "<|assistant|><think>\n\n"] {
         let answer = |text: &str| strip_thinking(&with_opened_thought(prompt, text)).to_owned();

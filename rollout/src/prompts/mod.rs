@@ -3,6 +3,7 @@
 mod read;
 pub(crate) mod row;
 
+use joust_schema::prompt::PromptUse;
 use joust_schema::seed::Seed;
 use serde::{Deserialize, Serialize};
 
@@ -32,12 +33,12 @@ pub struct PromptSource {
 }
 
 impl PromptSource {
-    /// Reads the file.
+    /// Reads the file. `purpose` says who reads the prompts beside the policy.
     ///
     /// # Errors
     /// [`Error::Prompts`] and [`Error::Schema`] name the file, the row and the remedy.
-    pub fn open(config: &PromptsConfig, seed: Seed) -> Result<Self, Error> {
-        let rows = read::rows(config)?;
+    pub fn open(config: &PromptsConfig, purpose: PromptUse, seed: Seed) -> Result<Self, Error> {
+        let rows = read::rows(config, purpose)?;
         let (shuffle, epochs) = (config.shuffle, config.epochs);
         let mut source = Self {
             rows,

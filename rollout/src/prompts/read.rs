@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use joust_schema::ids::PromptId;
-use joust_schema::prompt::Prompt;
-use joust_schema::rows::{self, MESSAGES, Place, Row, VERL_COLUMN};
+use joust_schema::ordered_json::OrderedJson;
+use joust_schema::prompt::{Prompt, PromptUse};
+use joust_schema::rows::{self, MESSAGES, Place, Row, TEMPLATE_COLUMNS, VERL_COLUMN};
 use joust_schema::seed::Seed;
 
 use super::row::PromptRow;
@@ -15,7 +16,7 @@ use crate::error::Error;
 type SchemaResult<T> = Result<T, joust_schema::Error>;
 
 /// Reads and checks the rows, at most `max_prompts` of them.
-pub(super) fn rows(config: &PromptsConfig) -> Result<Vec<PromptRow>, Error> {
+pub(super) fn rows(config: &PromptsConfig, purpose: PromptUse) -> Result<Vec<PromptRow>, Error> {
     let path = &config.path;
     let id_columns: &[&str] = match &config.id_column {
         IdColumn::Auto => &["prompt_id", "id"],
@@ -24,9 +25,15 @@ pub(super) fn rows(config: &PromptsConfig) -> Result<Vec<PromptRow>, Error> {
     };
     let mut columns =
         vec![config.prompt_column.as_str(), MESSAGES, config.answer_column.as_str(), VERL_COLUMN];
+    columns.extend(TEMPLATE_COLUMNS);
     columns.extend(id_columns);
-    let mut reader =
-        PromptReader { config, id_columns, place_of_id: BTreeMap::new(), rows: Vec::new() };
+    let mut reader = PromptReader {
+        config,
+        purpose,
+        id_columns,
+        place_of_id: BTreeMap::new(),
+        rows: Vec::new(),
+    };
     rows::read(path, &columns, &mut |row| {
         reader.add(&row)?;
         let has_enough = config.max_prompts > 0 && reader.rows.len() == config.max_prompts;
@@ -41,8 +48,12 @@ pub(super) fn rows(config: &PromptsConfig) -> Result<Vec<PromptRow>, Error> {
     }
 }
 
+/// What to do about a column of another meaning.
+const OTHER_COLUMN: &str = "; set prompts.answer_column to another column";
+
 struct PromptReader<'a> {
     config: &'a PromptsConfig,
+    purpose: PromptUse,
     id_columns: &'a [&'a str],
     place_of_id: BTreeMap<PromptId, Place>,
     rows: Vec<PromptRow>,
@@ -50,17 +61,40 @@ struct PromptReader<'a> {
 
 impl PromptReader<'_> {
     fn add(&mut self, row: &Row) -> SchemaResult<()> {
-        let prompt = prompt(row, &self.config.prompt_column)?;
+        let prompt = prompt(row, &self.config.prompt_column, self.purpose)?;
+        let template_kwargs = row.template_kwargs(&prompt)?;
         let prompt_id = match self.given_id(row)? {
             Some(id) => self.unique(id, row)?,
             None => {
                 let key = Seed::new(0).child_str("prompt", &prompt.to_column());
+                // the same question with other tools is another prompt
+                let key = match template_kwargs.0.is_empty() {
+                    true => key,
+                    false => key.child_str(
+                        "kwargs",
+                        &OrderedJson::Object(template_kwargs.clone()).to_string(),
+                    ),
+                };
                 PromptId(format!("{:016x}", key.0))
             }
         };
-        let answer = row.answer(&self.config.answer_column)?;
-        self.rows.push(PromptRow { prompt_id, prompt, answer });
+        let answer = self.answer(row)?;
+        self.rows.push(PromptRow { prompt_id, prompt, template_kwargs, answer });
         Ok(())
+    }
+
+    fn answer(&self, row: &Row) -> SchemaResult<Option<String>> {
+        let answer = row.answer_for(self.purpose, &self.config.answer_column);
+        answer.map_err(|error| match error {
+            // the reason comes last, and a remedy behind it
+            joust_schema::Error::Line { path, line, reason } => {
+                joust_schema::Error::Line { path, line, reason: reason + OTHER_COLUMN }
+            }
+            joust_schema::Error::Row { path, row, reason } => {
+                joust_schema::Error::Row { path, row, reason: reason + OTHER_COLUMN }
+            }
+            other => other,
+        })
     }
 
     fn given_id(&self, row: &Row) -> SchemaResult<Option<String>> {
@@ -91,12 +125,12 @@ impl PromptReader<'_> {
 ///
 /// # Errors
 /// What the cell is instead, with the place and the column.
-fn prompt(row: &Row, column: &str) -> SchemaResult<Prompt> {
+fn prompt(row: &Row, column: &str, purpose: PromptUse) -> SchemaResult<Prompt> {
     if !row.has(column) && !row.has(MESSAGES) {
         return Err(row.error(format!("{}; set prompt_column", row.missing_reason(column))));
     }
-    let (column, prompt) = row.prompt(column)?;
-    match prompt.problem() {
+    let (column, prompt) = row.open_prompt(column)?;
+    match purpose.problem(&prompt) {
         Some(problem) => {
             let text = format!("{problem}; leave the row out or write a prompt");
             Err(row.cell_error(column, text))

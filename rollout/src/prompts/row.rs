@@ -1,6 +1,7 @@
 //! One prompt of a data set.
 
 use joust_schema::ids::PromptId;
+use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Prompt;
 
 /// One prompt of a data set.
@@ -10,6 +11,8 @@ pub struct PromptRow {
     pub prompt_id: PromptId,
     /// The prompt.
     pub prompt: Prompt,
+    /// Variables of the chat template that the row brings along, such as tools.
+    pub template_kwargs: JsonFields,
     /// The known answer, where the file has one.
     pub answer: Option<String>,
 }

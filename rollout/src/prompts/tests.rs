@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use joust_schema::prompt::{Message, Prompt};
+use joust_schema::prompt::{Message, Prompt, PromptUse};
 use joust_schema::seed::Seed;
 
 use super::{PromptCursor, PromptSource};
@@ -24,7 +24,7 @@ fn file(name: &str, text: &str) -> File {
 fn open(file: &File, change: impl FnOnce(&mut PromptsConfig)) -> Result<PromptSource, String> {
     let mut config = PromptsConfig { path: file.path.clone(), ..PromptsConfig::default() };
     change(&mut config);
-    PromptSource::open(&config, Seed::new(3)).map_err(|error| error.to_string())
+    PromptSource::open(&config, PromptUse::Judge, Seed::new(3)).map_err(|error| error.to_string())
 }
 
 fn texts(source: &mut PromptSource, n: usize) -> Vec<String> {
@@ -57,6 +57,59 @@ fn open_reads_texts_messages_and_answers() {
     assert_eq!(answers, [Some("4"), Some("6"), Some("10"), None, None]);
     assert!(matches!(rows[3].prompt, Prompt::Messages(_)));
     assert_eq!(rows[4].prompt, Prompt::Messages(vec![Message::new("user", "7+7?")]));
+}
+
+#[test]
+fn open_refuses_a_chat_that_has_its_answer() {
+    // the columns of OpenR1-Math-220k and NuminaMath-CoT
+    let row = r#"{"problem": "2+3?", "messages": [{"role": "user", "content": "2+3?"},
+        {"role": "assistant", "content": "It is 5."}], "answer": "5"}"#
+        .replace('\n', " ");
+    let file = file("p.jsonl", &row);
+    let message = open(&file, |_| {}).unwrap_err();
+    assert_eq!(
+        message.rsplit_once("p.jsonl").unwrap().1,
+        ":1: column `messages` ends with the assistant's turn (message 2), so that the answer would \
+         be part of the prompt; cut that turn off, or give column `problem` the name `prompt` \
+         (`train`: prompts.prompt_column = \"problem\")"
+    );
+    let source = open(&file, |config| config.prompt_column = "problem".to_owned()).unwrap();
+    assert_eq!(source.rows()[0].prompt, Prompt::Text("2+3?".to_owned()));
+}
+
+#[test]
+fn open_minds_roles_for_judges_and_answers_for_rules_alone() {
+    // as templates of Llama 3 and GLM have roles, and TriviaQA answers
+    let turn = |role: &str, text: &str| format!(r#"{{"role": "{role}", "content": "{text}"}}"#);
+    let chat = [turn("user", " "), turn("assistant", "a"), turn("observation", "b")].join(", ");
+    let ipython = [turn("user", "a"), turn("ipython", "b")].join(", ");
+    let row = |prompt: &str, answer: &str| {
+        file("p.jsonl", &format!(r#"{{"prompt": [{prompt}], "answer": {answer}}}"#))
+    };
+    let read = |file: &File, purpose: PromptUse| {
+        let config = PromptsConfig { path: file.path.clone(), ..PromptsConfig::default() };
+        let source = PromptSource::open(&config, purpose, Seed::new(0));
+        source.map(|source| source.rows()[0].answer.clone()).map_err(|error| error.to_string())
+    };
+    let object = r#"{"value": "5"}"#;
+    assert_eq!(read(&row(&chat, "5"), PromptUse::Answers), Ok(Some("5".to_owned())));
+    let message = read(&row(&chat, "5"), PromptUse::Judge).unwrap_err();
+    assert!(message.contains("has a blank message of the user (message 1)"), "{message}");
+    for answer in ["5", object] {
+        assert!(read(&row(&ipython, answer), PromptUse::Judge).is_ok(), "{answer}");
+    }
+    let message = read(&row(&ipython, object), PromptUse::Answers).unwrap_err();
+    assert!(
+        message.ends_with(
+            "column `answer` is an object, wanted a text, a number, a truth value or a list of \
+             them; set prompts.answer_column to another column"
+        ),
+        "{message}"
+    );
+    for purpose in [PromptUse::Answers, PromptUse::Judge] {
+        let message = read(&row(&turn("system", " "), "5"), purpose).unwrap_err();
+        assert!(message.contains("has no message with a text"), "{message}");
+    }
 }
 
 #[test]
@@ -231,6 +284,7 @@ fn open_names_the_line_of_an_unusable_prompt() {
         assert!(!message.contains('\n'), "{message}");
     }
     let missing = PromptsConfig { path: "no/such.jsonl".into(), ..PromptsConfig::default() };
-    let message = PromptSource::open(&missing, Seed::new(0)).unwrap_err().to_string();
+    let message =
+        PromptSource::open(&missing, PromptUse::Judge, Seed::new(0)).unwrap_err().to_string();
     assert!(message.starts_with("no/such.jsonl: No such file"), "{message}");
 }

@@ -4,6 +4,7 @@ use joust_engine::Tokenizer;
 use joust_schema::prompt::{Message, Prompt};
 
 use crate::config::{ChatTemplateUse, RolloutConfig};
+use crate::prompts::row::PromptRow;
 
 /// The text that the policy continues, and its tokens.
 pub(super) struct RenderedPrompt {
@@ -11,16 +12,17 @@ pub(super) struct RenderedPrompt {
     pub(super) token_ids: Vec<u32>,
 }
 
-/// Renders a prompt. `question` is its plain text, which is continued as it is without a chat
+/// Renders the prompt of a row. `question` is its plain text, which is continued as it is without a chat
 /// template.
 pub(super) fn render(
-    prompt: &Prompt,
+    row: &PromptRow,
     question: &str,
     tokenizer: &Tokenizer,
     config: &RolloutConfig,
 ) -> Result<RenderedPrompt, joust_engine::Error> {
-    let (text, token_ids) = match chat_messages(prompt, config) {
+    let (text, token_ids) = match chat_messages(&row.prompt, config) {
         Some(messages) => {
+            let tokenizer = tokenizer.with_more_template_kwargs(&row.template_kwargs);
             let text = tokenizer.render_chat(&messages, true)?;
             let token_ids = tokenizer.encode(&text)?;
             (text, token_ids)

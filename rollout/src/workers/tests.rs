@@ -36,6 +36,7 @@ fn prompts(n: usize) -> Vec<PromptRow> {
     let row = |idx: usize| PromptRow {
         prompt_id: PromptId(format!("p{idx}")),
         prompt: Prompt::Text(format!("What is the sum of {idx} and 30{}", "?".repeat(idx))),
+        template_kwargs: JsonFields::default(),
         answer: Some((30 + idx).to_string()),
     };
     (0..n).map(row).collect()
@@ -129,7 +130,12 @@ fn generate_drops_a_prompt_that_does_not_fit_with_its_reason() {
 #[test]
 fn generate_renders_chats_and_with_chat_template_always_texts() {
     let message = Prompt::Messages(vec![Message::new("user", "6 + 7?")]);
-    let row = |prompt| PromptRow { prompt_id: "p".into(), prompt, answer: None };
+    let row = |prompt| PromptRow {
+        prompt_id: "p".into(),
+        prompt,
+        template_kwargs: JsonFields::default(),
+        answer: None,
+    };
     let chat = generate(&mut workers(&config(1)), &[row(message)]);
     let always = RolloutConfig { chat_template: ChatTemplateUse::Always, ..config(1) };
     let text = generate(&mut workers(&always), &[row(Prompt::Text("6 + 7?".to_owned()))]);

@@ -113,7 +113,7 @@ fn submit(
     job: GroupJob,
 ) -> Result<PendingGroup, EngineError> {
     let question = job.row.prompt.question();
-    let prompt = render(&job.row.prompt, &question, engine.tokenizer(), config)?;
+    let prompt = render(&job.row, &question, engine.tokenizer(), config)?;
     let n_samples = job.group_size.unwrap_or(config.group_size);
     let params = SamplingParams {
         max_tokens: config.max_completion_length,

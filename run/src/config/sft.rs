@@ -6,7 +6,10 @@ use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_engine::config::{Family, ModelConfig, PassthroughKeys};
 use joust_engine::device::{DType, DeviceChoice};
+use joust_engine::template_problems;
+use joust_engine::tokenizer::DEFAULT_TEMPLATE_DATE;
 use joust_engine::tokenizer::train::BpeConfig;
+use joust_schema::ordered_json::JsonFields;
 use joust_trainer::SftConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -47,6 +50,8 @@ impl SftRun {
         let mut problems = self.run.problems();
         problems.extend(of_section("model", &self.model));
         problems.extend(of_section("data", &self.data));
+        let found = template_problems(&self.data.template_date, &self.data.chat_template_kwargs);
+        problems.extend(found.iter().map(|problem| format!("data.{problem}")));
         problems.extend(of_section("trainer", &self.trainer));
         problems.extend(of_section("checkpoint", &self.checkpoint));
         if self.data.task.is_some() {
@@ -175,7 +180,7 @@ pub struct NewTokenizer {
 }
 
 /// Training data: a file or a built-in task.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSection {
     /// File of examples: JSON Lines, a JSON array or Parquet with `prompt` (text or chat messages)
@@ -185,10 +190,36 @@ pub struct DataSection {
     pub path: Option<PathBuf>,
     /// Whether a text prompt is rendered as a chat message of the user.
     pub chat: bool,
+    /// Date that chat templates take for the present day, as year, month and day.
+    pub template_date: String,
+    /// Further variables of the chat template, such as `{ enable_thinking = false }`. Those of a row
+    /// (columns `tools` and `chat_template_kwargs`) come first.
+    pub chat_template_kwargs: JsonFields,
     /// Built-in task. Its examples are drawn anew at every step.
     pub task: Option<TaskKind>,
     /// Settings of the built-in task.
     pub arithmetic: TaskConfig,
+}
+
+impl Default for DataSection {
+    fn default() -> Self {
+        Self {
+            path: None,
+            chat: false,
+            template_date: DEFAULT_TEMPLATE_DATE.to_owned(),
+            chat_template_kwargs: JsonFields::default(),
+            task: None,
+            arithmetic: TaskConfig::default(),
+        }
+    }
+}
+
+impl DataSection {
+    /// The tokenizer with the variables that the section gives to its chat template.
+    pub(crate) fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error> {
+        let tokenizer = tokenizer.with_template_date(&self.template_date)?;
+        Ok(tokenizer.with_template_kwargs(&self.chat_template_kwargs))
+    }
 }
 
 /// A built-in task.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use joust_engine::device::DeviceChoice;
 use joust_reward::{JudgeKind, RewardConfig, RewardKind};
 use joust_rollout::{PromptsConfig, RolloutConfig};
+use joust_schema::prompt::PromptUse;
 use joust_trainer::GrpoConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -153,7 +154,7 @@ impl TrainRun {
 
     /// Whether the reward is made of known answers, which every prompt then needs.
     pub(crate) fn needs_answers(&self) -> bool {
-        self.reward.kind == RewardKind::Correct || matches!(self.reward.judge.kind, JudgeKind::Rule)
+        self.reward.prompt_use() == PromptUse::Answers
     }
 
     /// The files and folders that the run reads.

@@ -41,6 +41,12 @@ fn file_rows_are_refused_by_line_and_column() {
         (r#"{"prompt": "a"}"#.to_owned(), "column `completion` is missing (there are: prompt)"),
         (r#"{"completion": "a"}"#.to_owned(), "column `prompt` is missing"),
         (r#"{"prompt": "a", "completion": ""}"#.to_owned(), "`completion` has no text to learn"),
+        (
+            format!(
+                r#"{{"messages": [{user}, {{"role": "assistant", "content": "b"}}], "completion": "b"}}"#
+            ),
+            "column `messages` ends with the assistant's turn (message 2)",
+        ),
         (format!(r#"{{"messages": [{user}]}}"#), "ends with a turn of `user`, wanted one of the"),
         (
             r#"{"messages": [{"role": "assistant", "content": "a"}]}"#.to_owned(),
@@ -75,6 +81,17 @@ fn file_rows_are_refused_by_line_and_column() {
             )
             .replace('\n', " "),
             "column `messages` has a thought in the turn that is learned (parts of `content`)",
+        ),
+        (
+            format!(
+                r#"{{"messages": [{user}, {{"role": "assistant", "content": "b", "weight": 0}}]}}"#
+            ),
+            "column `messages` has `weight` 0 on the turn that is learned",
+        ),
+        (
+            r#"{"prompt": "a", "completion": [{"role": "assistant", "content": "b", "weight": 0}]}"#
+                .to_owned(),
+            "column `completion` has `weight` 0 on the turn that is learned",
         ),
     ] {
         let message = rows_of(&row).unwrap_err();

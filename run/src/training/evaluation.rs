@@ -5,6 +5,7 @@ use joust_rollout::{
     DroppedPrompt, GenerateRequest, PromptRow, PromptSource, PromptsConfig, RolloutWorkers,
 };
 use joust_schema::ids::PolicyVersion;
+use joust_schema::prompt::PromptUse;
 use joust_schema::seed::Seed;
 
 use super::scored::answer_text;
@@ -59,7 +60,7 @@ impl Evaluation {
             epochs: 1,
             max_prompts: config.eval.max_prompts,
         };
-        let rows = PromptSource::open(&prompts, Seed::new(0))?.rows().to_vec();
+        let rows = PromptSource::open(&prompts, PromptUse::Answers, Seed::new(0))?.rows().to_vec();
         check_answers(&prompts, &rows)?;
         let prompts = rows;
         let temperature = config.eval.temperature.unwrap_or(config.rollout.temperature);

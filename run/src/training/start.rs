@@ -42,7 +42,8 @@ pub fn start(
     let run_dir = config.run.dir();
     Export { section: &config.export, run_dir: &run_dir, inputs: &inputs }.check()?;
     let seed = Seed::new(config.run.seed);
-    let mut prompts = PromptSource::open(&config.prompts, seed.child("prompts", 0))?;
+    let mut prompts =
+        PromptSource::open(&config.prompts, config.reward.prompt_use(), seed.child("prompts", 0))?;
     if config.needs_answers() {
         check_answers(&config.prompts, prompts.rows())?;
     }

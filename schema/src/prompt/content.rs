@@ -18,11 +18,13 @@ pub struct Content {
     pub text: String,
     /// Whether parts that are thoughts were left out.
     pub has_thought: bool,
+    /// Whether it was null.
+    pub is_null: bool,
 }
 
 impl From<String> for Content {
     fn from(text: String) -> Self {
-        Self { text, has_thought: false }
+        Self { text, ..Self::default() }
     }
 }
 
@@ -67,11 +69,11 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_unit<E: Error>(self) -> Result<Content, E> {
-        Ok(Content::default())
+        Ok(Content { is_null: true, ..Content::default() })
     }
 
     fn visit_none<E: Error>(self) -> Result<Content, E> {
-        Ok(Content::default())
+        self.visit_unit()
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Content, D::Error> {

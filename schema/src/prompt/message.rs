@@ -5,46 +5,111 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::content::Content;
-use crate::ordered_json::OrderedJson;
+use crate::ordered_json::{JsonFields, OrderedJson};
 
 /// One chat message.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawMessage")]
 pub struct Message {
     /// The speaker, such as `system`, `user`, `assistant` or `tool`.
     pub role: String,
     /// The text of the message; empty for a message that only calls tools.
     pub content: String,
+    /// Whether the content is null or missing: chat templates see no content then, and not an empty
+    /// one.
+    pub content_is_null: bool,
     /// Tools that the message calls, in the client's form.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<OrderedJson>,
     /// Name of the tool or of the speaker.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Id of the tool call that the message answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
     /// The thought before the content, for chat templates that write it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
     /// The thought, by a name before `reasoning_content`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking: Option<String>,
     /// The thought, by its name in OpenRouter and vLLM.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
+    /// Further fields of a chat in a file, for chat templates that know them. A request's are left
+    /// out.
+    pub further: JsonFields,
     /// Whether the content had parts that are thoughts, which are not in `content`.
-    #[serde(skip)]
     pub has_thought_parts: bool,
 }
+
+/// A message as it is written.
+#[derive(Serialize)]
+struct WrittenMessage<'a> {
+    role: &'a str,
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[OrderedJson]>::is_empty")]
+    tool_calls: &'a [OrderedJson],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<&'a str>,
+    #[serde(flatten)]
+    further: &'a JsonFields,
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = WrittenMessage {
+            role: &self.role,
+            content: (!self.content_is_null).then_some(&self.content[..]),
+            tool_calls: &self.tool_calls,
+            name: self.name.as_deref(),
+            tool_call_id: self.tool_call_id.as_deref(),
+            reasoning_content: self.reasoning_content.as_deref(),
+            thinking: self.thinking.as_deref(),
+            reasoning: self.reasoning.as_deref(),
+            further: &self.further,
+        };
+        written.serialize(serializer)
+    }
+}
+
+/// Names of the fields that a message reads.
+const FIELDS: [&str; 10] = [
+    "role",
+    "content",
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "name",
+    "tool_call_id",
+    "reasoning_content",
+    "thinking",
+    "reasoning",
+];
 
 impl Message {
     /// A message of `role`.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into(), ..Self::default() }
+    }
+
+    /// A field of a chat in a file that this module does not know.
+    pub fn further_field(&self, name: &str) -> Option<&OrderedJson> {
+        self.further.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// Adds the fields of the message's JSON object that it does not have; those that are null are
+    /// left out, as chat templates never see them.
+    pub fn add_further(&mut self, fields: JsonFields) {
+        let is_further = |(name, value): &(String, OrderedJson)| {
+            !FIELDS.contains(&&name[..]) && *value != OrderedJson::Null
+        };
+        self.further = JsonFields(fields.0.into_iter().filter(is_further).collect());
     }
 
     /// Where the message keeps a thought apart from its content: the name of the field.
@@ -71,6 +136,13 @@ impl Message {
             reasoning_content: self.reasoning_content.as_deref().map(&change),
             thinking: self.thinking.as_deref().map(&change),
             reasoning: self.reasoning.as_deref().map(&change),
+            further: JsonFields(
+                self.further
+                    .0
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.map_texts(&change)))
+                    .collect(),
+            ),
             ..self
         }
     }
@@ -109,18 +181,22 @@ impl TryFrom<RawMessage> for Message {
         if raw.content.is_none() && raw.refusal.is_none() && tool_calls.is_empty() {
             return Err("missing field `content`".to_owned());
         }
-        let Content { text: content, has_thought } = raw.content.unwrap_or_default();
+        let null = Content { is_null: true, ..Content::default() };
+        let Content { text: content, has_thought, is_null } = raw.content.unwrap_or(null);
+        let content_is_null = is_null && raw.refusal.is_none();
         let content = if content.is_empty() { raw.refusal.unwrap_or_default() } else { content };
         let text = |thought: Option<Content>| thought.map(|thought| thought.text);
         Ok(Self {
             role: raw.role,
             content,
+            content_is_null,
             tool_calls,
             name: raw.name,
             tool_call_id: raw.tool_call_id,
             reasoning_content: text(raw.reasoning_content),
             thinking: text(raw.thinking),
             reasoning: text(raw.reasoning),
+            further: JsonFields::default(),
             has_thought_parts: has_thought,
         })
     }

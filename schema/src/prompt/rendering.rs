@@ -41,7 +41,7 @@ fn turn_texts(turn: &Message, tools: &BTreeMap<String, String>) -> Vec<String> {
         "developer" => "Developer".to_owned(),
         "user" => "User".to_owned(),
         "assistant" => "Assistant".to_owned(),
-        "tool" | "function" => match turn.name.as_ref().or_else(by_id) {
+        "tool" | "function" | "ipython" => match turn.name.as_ref().or_else(by_id) {
             Some(name) => format!("Tool result of {name}"),
             None => "Tool result".to_owned(),
         },

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Completion, Content, Message, Prompt};
+use crate::ordered_json::OrderedJson;
 
 fn prompt(value: Value) -> Prompt {
     serde_json::from_value(value).unwrap()
@@ -46,6 +47,7 @@ fn question_of_a_conversation_has_every_turn_with_its_speaker() {
     let calling = json!({"role": "assistant", "content": null, "tool_calls": [call("c1")]});
     let called = "User: 2+2?\n\nTool call: add({\"a\": 2, \"b\": 2})\n\nTool result of add: 4";
     for answer in [
+        json!({"role": "ipython", "name": "add", "content": "4"}),
         json!({"role": "tool", "tool_call_id": "c1", "content": "4"}),
         json!({"role": "tool", "name": "add", "content": [{"type": "text", "text": "4"}]}),
     ] {
@@ -150,6 +152,39 @@ fn message_keeps_the_order_of_keys_in_tool_calls_and_thoughts() {
 }
 
 #[test]
+fn message_keeps_null_as_content_and_further_fields() {
+    let call = r#""tool_calls":[{"id":"c"}]"#;
+    for (given, wanted) in [
+        (format!(r#"{{"role":"assistant","content":null,{call}}}"#), None),
+        (format!(r#"{{"role":"assistant",{call}}}"#), Some(r#""content":null"#)),
+        (format!(r#"{{"role":"assistant","content":"",{call}}}"#), None),
+    ] {
+        let message: Message = serde_json::from_str(&given).unwrap();
+        assert_eq!(message.content, "");
+        let written = serde_json::to_string(&message).unwrap();
+        match wanted {
+            None => assert_eq!(written, given),
+            Some(part) => assert!(written.contains(part), "{written}"),
+        }
+        assert_eq!(serde_json::from_str::<Message>(&written).unwrap(), message);
+    }
+    let refused = r#"{"role":"assistant","content":null,"refusal":"No."}"#;
+    let refused: Message = serde_json::from_str(refused).unwrap();
+    assert_eq!((&refused.content[..], refused.content_is_null), ("No.", false));
+    let mut message = Message::new("assistant", "5");
+    let text =
+        r#"{"role":"user","tool_plan":"Add.","content":"6","weight":0,"refusal":null,"x":null}"#;
+    message.add_further(serde_json::from_str(text).unwrap());
+    let wanted = r#"{"role":"assistant","content":"5","tool_plan":"Add.","weight":0}"#;
+    assert_eq!(serde_json::to_string(&message).unwrap(), wanted);
+    assert_eq!(message.further_field("weight"), Some(&OrderedJson::Number(0.into())));
+    let plain: Message = serde_json::from_str(wanted).unwrap();
+    assert_eq!(plain, Message::new("assistant", "5"), "a request's are left out");
+    let changed = message.map_texts(|text| text.replace('A', "B"));
+    assert_eq!(changed.further_field("tool_plan"), Some(&OrderedJson::Text("Bdd.".to_owned())));
+}
+
+#[test]
 fn map_texts_reaches_every_text_of_a_message() {
     let message: Message = serde_json::from_value(json!({
         "role": "assistant", "content": "a", "name": "a", "reasoning_content": "a",
@@ -172,7 +207,7 @@ fn content_skips_thoughts_and_reads_refusals() {
         {"text": "4"},
         {"type": "refusal", "refusal": "."},
     ]);
-    let wanted = Content { text: "It is 4.".to_owned(), has_thought: true };
+    let wanted = Content { text: "It is 4.".to_owned(), has_thought: true, ..Content::default() };
     assert_eq!(serde_json::from_value::<Content>(parts).unwrap(), wanted);
 }
 

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::row::Row;
 use crate::error::Error;
 use crate::known::known_answer;
+use crate::prompt::PromptUse;
 
 /// The column in which verl keeps the known answer, as `ground_truth`.
 pub const VERL_COLUMN: &str = "reward_model";
@@ -26,6 +27,17 @@ impl Row {
         match own {
             Some(answer) => Ok(Some(answer)),
             None => self.ground_truth(),
+        }
+    }
+
+    /// As [`Row::answer`]. Where nobody compares answers, what is no answer counts as none.
+    ///
+    /// # Errors
+    /// As [`Row::answer`], where answers are compared.
+    pub fn answer_for(&self, purpose: PromptUse, column: &str) -> Result<Option<String>, Error> {
+        match purpose {
+            PromptUse::Answers => self.answer(column),
+            PromptUse::Judge => Ok(self.answer(column).ok().flatten()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Rows of JSON Lines and of JSON arrays.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::BufRead;
 use std::ops::ControlFlow;
@@ -37,8 +38,8 @@ pub(super) fn read_lines(
         if text.trim().is_empty() {
             continue;
         }
-        let fields =
-            fields(text, columns).map_err(|error| place.error(path, reason(text, &error)))?;
+        let fields = fields(&with_floats_named(text), columns)
+            .map_err(|error| place.error(path, reason(&error)))?;
         if each(fields.into_row(&shared, place))?.is_break() {
             return Ok(());
         }
@@ -56,7 +57,10 @@ pub(super) fn read_array(
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
     let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let text = std::str::from_utf8(text)
+        .map_err(|error| Error::bad_file(path, format!("not readable as UTF-8 text: {error}")))?;
+    let text = with_floats_named(text);
+    let mut deserializer = serde_json::Deserializer::from_str(&text);
     let mut visitor = ArrayRows { path: &path.into(), columns, each, n_rows: 0, stopped: None };
     match deserializer.deserialize_seq(&mut visitor) {
         Ok(()) => deserializer.end().map_err(|error| {
@@ -73,9 +77,6 @@ pub(super) fn read_array(
                     path,
                     match error.classify() {
                         serde_json::error::Category::Data => format!("{text} ({position})"),
-                        _ if is_no_number(&bytes, &error) => {
-                            format!("invalid JSON: {NO_NUMBER} ({position})")
-                        }
                         _ => format!("invalid JSON: {text} ({position})"),
                     },
                 ))
@@ -91,7 +92,7 @@ pub(super) fn parse_row(
     text: &str,
     columns: &[&str],
 ) -> Result<Row, Error> {
-    let fields = fields(text, columns).map_err(|error| place.error(path, reason(text, &error)))?;
+    let fields = fields(text, columns).map_err(|error| place.error(path, reason(&error)))?;
     Ok(fields.into_row(path, place))
 }
 
@@ -103,13 +104,10 @@ fn fields(text: &str, columns: &[&str]) -> Result<ObjectCells, serde_json::Error
 }
 
 /// serde_json's message without its "line 1": the file's line is named elsewhere.
-fn reason(json: &str, error: &serde_json::Error) -> String {
+fn reason(error: &serde_json::Error) -> String {
     let text = without_position(error);
     match error.classify() {
         serde_json::error::Category::Data => text,
-        _ if is_no_number(json.as_bytes(), error) => {
-            format!("invalid JSON: {NO_NUMBER} (column {})", error.column())
-        }
         serde_json::error::Category::Eof => {
             format!("invalid JSON: {text} (column {}); wanted one object per line", error.column())
         }
@@ -117,14 +115,37 @@ fn reason(json: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// What Python writes for floats that are no numbers.
-const NO_NUMBER: &str = "NaN and Infinity are no JSON; write null";
+/// What Python writes for floats that are no numbers, which is no JSON.
+const NO_NUMBERS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
-/// Whether an error stands at such a float.
-fn is_no_number(json: &[u8], error: &serde_json::Error) -> bool {
-    let line = json.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1));
-    let rest = line.and_then(|line| line.get(error.column().checked_sub(1)?..));
-    rest.is_some_and(|rest| rest.starts_with(b"NaN") || rest.starts_with(b"Infinity"))
+/// Begins the text that stands in the place of such a float. Unicode keeps this code point free for
+/// uses inside a program.
+const NAMED_FLOAT: &str = "\"\u{fdd2}";
+
+/// JSON with texts in the place of floats that are no numbers. In columns that nobody reads they do
+/// not matter; [`Columns`] refuses them in the others.
+fn with_floats_named(json: &str) -> Cow<'_, str> {
+    if !NO_NUMBERS.iter().any(|float| json.contains(float)) {
+        return Cow::Borrowed(json);
+    }
+    let mut named = String::with_capacity(json.len() + 16);
+    let (mut rest, mut in_text) = (json, false);
+    while let Some(c) = rest.chars().next() {
+        let float = NO_NUMBERS.iter().find(|float| !in_text && rest.starts_with(**float));
+        let n_bytes = match (float, c) {
+            (Some(float), _) => {
+                named.push_str(&format!("{NAMED_FLOAT}{float}\""));
+                rest = &rest[float.len()..];
+                continue;
+            }
+            (None, '\\') if in_text => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            (None, c) => c.len_utf8(),
+        };
+        in_text ^= c == '"';
+        named.push_str(&rest[..n_bytes]);
+        rest = &rest[n_bytes..];
+    }
+    Cow::Owned(named)
 }
 
 struct ObjectCells {
@@ -168,7 +189,15 @@ impl<'de> Visitor<'de> for Columns<'_> {
                     let text = format!("column `{name}` occurs twice");
                     return Err(serde::de::Error::custom(text));
                 }
-                fields.cells.push((name.clone(), object.next_value()?));
+                let cell: Box<RawValue> = object.next_value()?;
+                if cell.get().contains(NAMED_FLOAT) {
+                    let text = format!(
+                        "column `{name}` has a number that JSON does not know: NaN and Infinity \
+                         are no JSON; write null"
+                    );
+                    return Err(serde::de::Error::custom(text));
+                }
+                fields.cells.push((name.clone(), cell));
             } else {
                 object.next_value::<IgnoredAny>()?;
             }

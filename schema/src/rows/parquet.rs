@@ -47,17 +47,18 @@ pub(super) fn read(
         *stored == DataType::FixedSizeBinary(16) && meant == Some(&LogicalType::Uuid)
     };
     let uuids: Vec<&str> = wanted.iter().filter(is_uuid).map(|&idx| names[idx].as_str()).collect();
-    for &idx in &wanted {
-        let field = &schema.fields()[idx];
-        if uuids.contains(&field.name().as_str()) {
-            continue;
-        }
-        if let Some(part) = unreadable(field.data_type()) {
+    let mut leaves = Leaves::default();
+    for (idx, field) in schema.fields().iter().enumerate() {
+        let n_before = leaves.read.len();
+        let reads_all = uuids.contains(&field.name().as_str());
+        leaves.add(field.data_type(), is_wanted(field), reads_all);
+        if wanted.contains(&idx) && leaves.read.len() == n_before {
+            let part = unreadable(field.data_type()).unwrap_or_else(|| "nothing".to_owned());
             let text = format!("column `{}` holds {part}, which is not read", field.name());
             return Err(Error::bad_file(path, text));
         }
     }
-    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.iter().copied());
+    let mask = ProjectionMask::leaves(builder.parquet_schema(), leaves.read);
     let reader = builder.with_projection(mask).with_batch_size(ROWS_PER_BATCH).build();
     let shared: Rc<Path> = path.into();
     let mut n_rows = 0;
@@ -86,6 +87,40 @@ pub(super) fn read(
         }
     }
     Ok(())
+}
+
+/// The stored columns of a schema, of which each field that holds no others is one.
+#[derive(Default)]
+struct Leaves {
+    /// Number of leaves so far.
+    n: usize,
+    /// Those that are read, by number.
+    read: Vec<usize>,
+}
+
+impl Leaves {
+    /// Adds the leaves of a type, in their order. Of a wanted one, fields without JSON are left
+    /// out: nobody can need them. `reads_all` keeps those too.
+    fn add(&mut self, data_type: &DataType, is_wanted: bool, reads_all: bool) {
+        let is_read = is_wanted && (reads_all || !has_no_json(data_type));
+        match data_type {
+            DataType::Struct(fields) => {
+                for field in fields {
+                    self.add(field.data_type(), is_read, reads_all);
+                }
+            }
+            DataType::List(inner)
+            | DataType::LargeList(inner)
+            | DataType::FixedSizeList(inner, _)
+            | DataType::Map(inner, _) => self.add(inner.data_type(), is_read, reads_all),
+            _ => {
+                if is_read {
+                    self.read.push(self.n);
+                }
+                self.n += 1;
+            }
+        }
+    }
 }
 
 /// The rows with text in place of binary, because writers without annotations store text as binary,
@@ -158,6 +193,10 @@ fn text_of(leaf: &DataType) -> DataType {
         DataType::Binary => DataType::Utf8,
         DataType::LargeBinary => DataType::LargeUtf8,
         DataType::BinaryView => DataType::Utf8View,
+        // the names of zones are no part of JSON's times: they are told in UTC
+        DataType::Timestamp(unit, Some(zone)) if !zone.starts_with(['+', '-']) => {
+            DataType::Timestamp(*unit, Some("+00:00".into()))
+        }
         other => other.clone(),
     }
 }
@@ -170,6 +209,7 @@ fn with_leaves(data_type: &DataType, leaf: fn(&DataType) -> DataType) -> DataTyp
     };
     match data_type {
         DataType::Dictionary(_, value) if text_of(value) != **value => leaf(value),
+        DataType::Map(entries, sorted) => DataType::Map(of_field(entries), *sorted),
         DataType::List(inner) => DataType::List(of_field(inner)),
         DataType::LargeList(inner) => DataType::LargeList(of_field(inner)),
         DataType::FixedSizeList(inner, length) => DataType::FixedSizeList(of_field(inner), *length),
@@ -178,14 +218,38 @@ fn with_leaves(data_type: &DataType, leaf: fn(&DataType) -> DataType) -> DataTyp
     }
 }
 
+/// Whether a type, or all that it holds, has no JSON.
+fn has_no_json(data_type: &DataType) -> bool {
+    let of_field = |field: &Field| has_no_json(field.data_type());
+    match data_type {
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) => {
+                let is_text = |field: &FieldRef| {
+                    matches!(
+                        as_text(field.data_type()),
+                        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+                    )
+                };
+                // a part of an entry is no entry
+                !fields.first().is_some_and(is_text)
+                    || fields.iter().any(|field| unreadable(field.data_type()).is_some())
+            }
+            _ => true,
+        },
+        DataType::Union(..) | DataType::Interval(_) | DataType::FixedSizeBinary(_) => true,
+        DataType::List(inner) | DataType::LargeList(inner) | DataType::FixedSizeList(inner, _) => {
+            of_field(inner)
+        }
+        DataType::Struct(fields) => fields.iter().all(|field| of_field(field)),
+        _ => false,
+    }
+}
+
 /// The part of a type that has no JSON, in words.
 fn unreadable(data_type: &DataType) -> Option<String> {
     let of_field = |field: &Field| unreadable(field.data_type());
     match data_type {
-        DataType::Timestamp(_, Some(zone)) if !zone.starts_with(['+', '-']) => {
-            Some(format!("times of the zone {zone}"))
-        }
-        DataType::Map(entries, _) => Some(format!("a map ({entries})")),
+        DataType::Map(entries, _) if has_no_json(data_type) => Some(format!("a map ({entries})")),
         DataType::Union(..) | DataType::Interval(_) | DataType::FixedSizeBinary(_) => {
             Some(format!("values of the type {data_type}"))
         }

@@ -83,7 +83,7 @@ impl Row {
             None | Some("null") => Ok(None),
             Some(json) => serde_json::from_str(json)
                 .map(Some)
-                .map_err(|error| self.cell_error(column, without_position(&error))),
+                .map_err(|error| self.cell_error(column, cell_reason(json, &error))),
         }
     }
 
@@ -149,6 +149,34 @@ pub(super) fn kind(json: &str) -> &'static str {
         Some(b'n') => "null",
         _ => "a number",
     }
+}
+
+/// Why a cell is not readable.
+fn cell_reason(json: &str, error: &serde_json::Error) -> String {
+    let text = without_position(error);
+    match text.contains("hex escape").then(|| half_of_pair(json)).flatten() {
+        Some(half) => format!("has half of a surrogate pair ({half}), which is no text"),
+        None => text,
+    }
+}
+
+/// The first escape in a JSON text that is half of a surrogate pair, as programs leave it that cut
+/// text between the two.
+fn half_of_pair(json: &str) -> Option<&str> {
+    let unit = |at: usize| {
+        let escape = json.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(escape, 16).ok()
+    };
+    let mut at = 0;
+    while at < json.len() {
+        at += match (json.as_bytes()[at], unit(at)) {
+            (b'\\', Some(0xd800..=0xdbff)) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
+            (b'\\', Some(0xd800..=0xdfff)) => return json.get(at..at + 6),
+            (b'\\', _) => 2,
+            _ => 1,
+        };
+    }
+    None
 }
 
 /// serde_json's message without its position, which counts from the beginning of the cell.

@@ -7,14 +7,15 @@ use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::{
-    Array as _, ArrayRef, BinaryArray, Decimal128Array, DictionaryArray, FixedSizeListArray,
-    Int32Array, Int64Array, ListArray, MapBuilder, RecordBatch, StringArray, StringBuilder,
-    StructArray, TimestampMicrosecondArray, UInt64Array,
+    Array as _, ArrayRef, BinaryArray, Decimal128Array, DictionaryArray, FixedSizeBinaryArray,
+    FixedSizeListArray, Int32Array, Int64Array, Int64Builder, ListArray, MapBuilder, RecordBatch,
+    StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 
 use super::*;
+use crate::prompt::Prompt;
 
 /// A file in a temporary folder, which is deleted with it.
 struct DataFile {
@@ -69,7 +70,7 @@ fn json_lines_are_read_with_byte_order_mark_line_ends_and_blank_lines() {
 
 #[test]
 fn errors_name_the_file_and_the_place() {
-    let cases: [(&str, &[u8], &str); 15] = [
+    let cases: [(&str, &[u8], &str); 16] = [
         ("t.jsonl", b"{\"x\":1}\n{\"x\":", "t.jsonl:2: invalid JSON: EOF"),
         ("t.jsonl", b"{\"x\":1}\n[2]", "t.jsonl:2: invalid type: sequence, expected one object"),
         ("t.jsonl", b"{\"x\":1,\"x\":2}", "t.jsonl:1: column `x` occurs twice"),
@@ -80,11 +81,12 @@ fn errors_name_the_file_and_the_place() {
         ("t.json", b"[{\"x\":1}] 3", "t.json: after the end of the JSON array"),
         (
             "t.jsonl",
-            b"{\"x\":1,\"y\":NaN}",
-            "t.jsonl:1: invalid JSON: NaN and Infinity are no JSON",
+            b"{\"y\":1,\"x\":[NaN]}",
+            "t.jsonl:1: column `x` has a number that JSON does not know: NaN and Infinity are no JSON",
         ),
-        ("t.jsonl", b"{\"y\":-Infinity}", "are no JSON; write null (column 7)"),
-        ("t.json", b"[{\"y\":1},\n{\"y\":NaN}]", "t.json: row 2: invalid JSON: NaN and Infinity"),
+        ("t.jsonl", b"{\"x\":-Infinity}", "are no JSON; write null"),
+        ("t.json", b"[{\"x\":1},\n{\"x\":NaN}]", "t.json: row 2: column `x` has a number that"),
+        ("t.json", b"[{\"x\":\"\xff\"}]", "t.json: not readable as UTF-8 text"),
         ("t.jsonl.gz", b"\x1f\x8b\x08", "is compressed by gzip; decompress it first"),
         ("t.jsonl", b"\xff\xfe{\x00", "is UTF-16 text, wanted UTF-8"),
         ("t.csv", b"x\n1", "t.csv: unknown file type"),
@@ -198,12 +200,55 @@ fn parquet_columns_that_nobody_asks_for_do_not_matter() {
         Compression::UNCOMPRESSED,
     );
     assert_eq!(column(&file, "x").unwrap(), ["\"a\"", "\"b\""]);
-    assert!(column(&file, "t").unwrap_err().contains("column `t` holds times of the zone"));
-    assert!(column(&file, "m").unwrap_err().contains("column `m` holds a map"));
+    let times = ["\"1970-01-01T00:00:00.000001Z\"", "\"1970-01-01T00:00:00.000002Z\""];
+    assert_eq!(column(&file, "t").unwrap(), times);
+    assert_eq!(column(&file, "m").unwrap(), ["{}", "{}"]);
     let prices = column(&file, "p").unwrap();
     assert_eq!(prices.map_to_numbers(), ["1.25", "-0.05"]);
     let missing = column(&file, "z").unwrap_err();
     assert!(missing.ends_with("none of the columns z (there are: x, t, m, p)"), "{missing}");
+}
+
+#[test]
+fn parquet_chats_are_read_beside_times_and_maps_of_their_messages() {
+    let texts = |values: [&str; 2]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
+    // the form of WildChat, with fields that have no JSON
+    let times: ArrayRef =
+        Arc::new(TimestampMicrosecondArray::from(vec![1, 2]).with_timezone("UTC"));
+    let mut by_number = MapBuilder::new(None, Int64Builder::new(), StringBuilder::new());
+    let mut by_name = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for _ in 0..2 {
+        by_number.keys().append_value(1);
+        by_number.values().append_value("x");
+        by_number.append(true).unwrap();
+        by_name.keys().append_value("score");
+        by_name.values().append_value("high");
+        by_name.append(true).unwrap();
+    }
+    let ids: ArrayRef =
+        Arc::new(FixedSizeBinaryArray::try_from_iter([[1_u8, 2], [3, 4]].iter()).unwrap());
+    let message = StructArray::try_from(vec![
+        ("role", texts(["user", "user"])),
+        ("at", times),
+        ("by_number", Arc::new(by_number.finish()) as ArrayRef),
+        ("content", texts(["a", "b"])),
+        ("hash", Arc::clone(&ids)),
+        ("by_name", Arc::new(by_name.finish()) as ArrayRef),
+    ])
+    .unwrap();
+    let item = Arc::new(Field::new("item", message.data_type().clone(), true));
+    let chats = ListArray::new(item, OffsetBuffer::from_lengths([1, 1]), Arc::new(message), None);
+    let file = table(
+        vec![("hash", ids), ("messages", Arc::new(chats)), ("prompt", texts(["p", "q"]))],
+        Compression::UNCOMPRESSED,
+    );
+    let cells = column(&file, "messages").unwrap();
+    let wanted = r#"[{"role":"user","at":"1970-01-01T00:00:00.000001Z","content":"a","by_name":{"score":"high"}}]"#;
+    assert_eq!(cells[0], wanted);
+    let prompts = read_all(&file.path, &["prompt", MESSAGES], |row| Ok(row.prompt("prompt")?.1));
+    assert_eq!(prompts.unwrap()[1], Prompt::Text("q".to_owned()));
+    let message = column(&file, "hash").unwrap_err();
+    assert!(message.contains("column `hash` holds values of the type"), "{message}");
 }
 
 /// Decimals may be JSON numbers or texts; both are the same answer.
@@ -284,4 +329,126 @@ fn pipes_are_read_from_their_beginning_to_their_end() {
     let file = table(vec![("x", large)], Compression::UNCOMPRESSED);
     let message = piped("t.parquet", std::fs::read(&file.path).unwrap()).unwrap_err();
     assert!(message.ends_with("not through a pipe; write it to a file first"), "{message}");
+}
+
+fn prompt(row: &str) -> Result<Prompt, String> {
+    let file = data_file("p.jsonl", row.as_bytes());
+    let prompts = read_all(&file.path, &["prompt", MESSAGES], |row| Ok(row.prompt("prompt")?.1));
+    prompts.map(|mut prompts| prompts.remove(0)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn chats_of_files_keep_fields_that_only_templates_know() {
+    let chat = r#"[{"content":"5","role":"assistant","tool_plan":"Add.","weight":0,"name":null}]"#;
+    let text = serde_json::to_string(chat).unwrap();
+    for row in [format!(r#"{{"messages": {chat}}}"#), format!(r#"{{"prompt": {text}}}"#)] {
+        let wanted = r#"[{"role":"assistant","content":"5","tool_plan":"Add.","weight":0}]"#;
+        assert_eq!(prompt(&row).unwrap().to_column(), wanted);
+    }
+}
+
+#[test]
+fn chats_of_files_are_refused_for_integers_that_would_lose_digits() {
+    let chat = |id: &str| {
+        format!(
+            r#"[{{"role": "assistant", "tool_calls": [{{"arguments": {{"id": {id}}}}}], "n": 1}}]"#
+        )
+    };
+    for fine in [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "1e25",
+        "0.12345678901234567890123",
+        "12345678901234567890.5",
+        r#""123456789012345678901234""#,
+        r#""\\\"123456789012345678901234""#,
+        r#"["\\", 1]"#,
+        "-0",
+    ] {
+        assert!(prompt(&format!(r#"{{"prompt": {}}}"#, chat(fine))).is_ok(), "{fine}");
+    }
+    for large in ["18446744073709551616", "-9223372036854775809", "123456789012345678901234"] {
+        let text = serde_json::to_string(&chat(large)).unwrap();
+        for (cell, words) in [(chat(large), ""), (text, "holds a chat: ")] {
+            let message = prompt(&format!(r#"{{"prompt": {cell}}}"#)).unwrap_err();
+            let wanted = format!(
+                "p.jsonl:1: column `prompt` {words}has the integer {large}, beyond 64 bits; write \
+                 it as a text"
+            );
+            assert!(message.ends_with(&wanted), "{message}");
+        }
+    }
+    assert!(prompt(r#"{"prompt": "123456789012345678901234"}"#).is_ok());
+}
+
+#[test]
+fn template_kwargs_are_tools_and_others_as_data_sets_have_them() {
+    let kwargs = |prompt: &str, cells: &str| {
+        let file = data_file("p.jsonl", format!(r#"{{"prompt": {prompt}{cells}}}"#).as_bytes());
+        let columns = [&["prompt"], &TEMPLATE_COLUMNS[..]].concat();
+        let rows =
+            read_all(&file.path, &columns, |row| row.template_kwargs(&row.prompt("prompt")?.1));
+        let rows = rows.map_err(|error| error.to_string().split_off(file.path.as_os_str().len()));
+        rows.map(|rows| serde_json::to_string(&rows[0]).unwrap())
+    };
+    let chat = r#"[{"role": "user", "content": "a"}]"#;
+    let tool = r#"[{"type": "function", "function": {"name": "f", "a": null}}]"#;
+    let in_text = serde_json::to_string(tool).unwrap();
+    for cell in [tool, &in_text] {
+        let wanted = format!(r#"{{"tools":{}}}"#, tool.replace(' ', ""));
+        assert_eq!(kwargs(chat, &format!(r#", "tools": {cell}"#)), Ok(wanted));
+    }
+    let others = r#", "tools": [], "chat_template_kwargs": {"enable_thinking": false, "x": null}"#;
+    assert_eq!(kwargs(chat, others), Ok(r#"{"enable_thinking":false}"#.to_owned()));
+    for none in ["", r#", "tools": null"#, r#", "tools": """#, r#", "tools": "null""#] {
+        assert_eq!(kwargs(chat, none), Ok("{}".to_owned()), "{none}");
+    }
+    for (cells, wanted) in [
+        (r#""tools": "hammer""#, ":1: column `tools` is another text, wanted a list for the chat"),
+        (r#""tools": {"a": 1}"#, ":1: column `tools` is an object, wanted a list"),
+        (r#""tools": "[1""#, ":1: column `tools` is unreadable JSON, wanted a list"),
+        (r#""tools": [184467440737095516160]"#, "has the integer 184467440737095516160, beyond"),
+        (r#""chat_template_kwargs": {"messages": []}"#, "`chat_template_kwargs` has `messages`"),
+    ] {
+        let message = kwargs(chat, &format!(", {cells}")).unwrap_err();
+        assert!(message.contains(wanted), "{message}");
+        assert_eq!(kwargs("\"a\"", &format!(", {cells}")), Ok("{}".to_owned()));
+    }
+}
+
+#[test]
+fn floats_that_are_no_numbers_do_not_matter_in_columns_that_nobody_reads() {
+    let rows = [
+        r#"{"y": NaN, "x": "NaN \"Infinity\" \u00e9\\", "z": [-Infinity, {"a": Infinity}]}"#,
+        r#"{"x": "-Infinity", "y": 1}"#,
+    ];
+    for (name, text) in [("t.jsonl", rows.join("\n")), ("t.json", format!("[{}]", rows.join(",")))]
+    {
+        let file = data_file(name, text.as_bytes());
+        let texts = read_all(&file.path, &["x"], |row| row.required::<String>("x")).unwrap();
+        assert_eq!(texts, ["NaN \"Infinity\" \u{e9}\\", "-Infinity"]);
+    }
+}
+
+#[test]
+fn prompts_that_are_no_text_or_no_json_are_refused_in_words() {
+    for (cell, wanted) in [
+        (
+            r#""a \ud83d b""#,
+            r"column `prompt` has half of a surrogate pair (\ud83d), which is no text",
+        ),
+        (r#""\\\ud83d\ude00 \ude00""#, r"has half of a surrogate pair (\ude00), which is no text"),
+        (r#""\ud83d\u0041""#, r"has half of a surrogate pair (\ud83d), which is no text"),
+        (
+            r#"" [{'role': 'user', 'content': 'hi'}]""#,
+            "column `prompt` is a chat as Python prints it, which is no JSON; write it by json.dumps",
+        ),
+        (r#""[{'content': 'hi', 'role': 'user'}]""#, "as Python prints it"),
+    ] {
+        let message = prompt(&format!(r#"{{"prompt": {cell}}}"#)).unwrap_err();
+        assert!(message.contains(wanted), "{message}");
+    }
+    for fine in [r#""\ud83d\ude00""#, r#""\\\\ud83d""#, r#""[{'a': 1}] is a list""#] {
+        assert!(prompt(&format!(r#"{{"prompt": {fine}}}"#)).is_ok(), "{fine}");
+    }
 }

@@ -59,7 +59,7 @@ pub(crate) fn run(args: JudgeBenchArgs) -> anyhow::Result<()> {
         let text = "wanted reward.judge.kind = \"engine\": other judges compute no prompts here";
         return Err(UserError::new(text.to_owned()).into());
     };
-    let groups = read_groups(&args.input, Seed::new(config.run.seed))?;
+    let groups = read_groups(&args.input, Seed::new(config.run.seed), config.reward.prompt_use())?;
     let n_groups = groups.len();
     let mut judge = RecordingJudge::new(EngineJudge::open(model, &config.reward.judge)?);
     let mut arena = Arena::new(&config.reward, false);

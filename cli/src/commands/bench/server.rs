@@ -80,7 +80,8 @@ pub(crate) fn run(args: ServerBenchArgs) -> anyhow::Result<()> {
         .context("starting the server's threads")?;
     let costs = match &args.input {
         Some(input) => {
-            let groups = read_groups(input, Seed::new(config.run.seed))?;
+            let groups =
+                read_groups(input, Seed::new(config.run.seed), config.reward.prompt_use())?;
             Some(runtime.block_on(overhead(&config, &groups, args.turns))?)
         }
         None => None,

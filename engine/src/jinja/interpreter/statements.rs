@@ -49,7 +49,7 @@ impl Interpreter {
                 }
                 return self.deeper(|it| it.execute_all(otherwise, out));
             }
-            Statement::For(definition) => self.execute_for(definition, out)?,
+            Statement::For(definition) => return self.execute_for(definition, out),
             Statement::Set { target, value } => {
                 let value = self.evaluate(value)?;
                 self.assign(target, value)?;
@@ -156,7 +156,7 @@ impl Interpreter {
         &mut self,
         definition: &Arc<ForLoop>,
         out: &mut String,
-    ) -> Result<(), TemplateFailure> {
+    ) -> Result<Flow, TemplateFailure> {
         let items = self.evaluate(&definition.iterable)?;
         self.count(items.len().unwrap_or(0) / 4)?;
         let recursion = definition.is_recursive.then(|| {
@@ -165,19 +165,20 @@ impl Interpreter {
             self.loops.len() - 1
         });
         let before = std::mem::replace(&mut self.loop_depth, 0);
-        self.run_loop(definition, &items, recursion, out)?;
+        let flow = self.run_loop(definition, &items, recursion, out)?;
         self.loop_depth = before;
-        Ok(())
+        Ok(flow)
     }
 
-    /// Runs a loop over `items`.
+    /// Runs a loop over `items`, and its `else` where no round has come to its end: without items,
+    /// and where each round is left by `continue` or `break`. Returns where that `else` goes on.
     pub(super) fn run_loop(
         &mut self,
         definition: &ForLoop,
         items: &PyValue,
         recursion: Option<usize>,
         out: &mut String,
-    ) -> Result<(), TemplateFailure> {
+    ) -> Result<Flow, TemplateFailure> {
         let mut kept = items.items()?;
         if let Some(condition) = &definition.condition {
             let mut filtered = Vec::new();
@@ -193,14 +194,10 @@ impl Interpreter {
             }
             kept = filtered;
         }
-        if kept.is_empty() {
-            let parent = Rc::clone(&self.scope);
-            return self
-                .in_scope(parent, |it| it.execute_all(&definition.otherwise, out).map(|_| ()));
-        }
         let items = Rc::new(PyItems::from(kept));
         let changed = Rc::new(RefCell::new(None));
         let depth = self.loop_depth;
+        let mut has_ended_a_round = false;
         for idx in 0..items.len() {
             self.count_step()?;
             let state = LoopState {
@@ -215,10 +212,17 @@ impl Interpreter {
                 it.assign(&definition.target, items[idx].clone())?;
                 it.execute_all(&definition.body, out)
             })?;
+            has_ended_a_round |= flow == Flow::Next;
             if flow == Flow::Break {
                 break;
             }
         }
-        Ok(())
+        match has_ended_a_round {
+            true => Ok(Flow::Next),
+            false => {
+                let parent = Rc::clone(&self.scope);
+                self.in_scope(parent, |it| it.execute_all(&definition.otherwise, out))
+            }
+        }
     }
 }

@@ -166,3 +166,45 @@ fn several_templates_without_a_default_are_an_error_with_their_names() {
     std::fs::write(dir.path().join("chat_template.jinja"), "from the file\n").unwrap();
     assert_eq!(render(&["default"]).unwrap(), "from the file");
 }
+
+#[test]
+fn messages_have_no_content_where_it_is_null_and_all_fields_that_a_file_gave() {
+    // transformers 5.23 drops keys whose value is null before it renders
+    let template = "{% for m in messages %}[{{ 'content' in m }} {{ m.content is defined }} \
+                    {{ m.content is none }} {{ m.tool_plan }} {{ m.n | tojson }}]{% endfor %}";
+    let tokenizer = tokenizer(template, &json!({}), "2025-01-01").unwrap();
+    let calling = json!({"role": "assistant", "content": null, "tool_calls": [{"id": "c"}]});
+    let calling: Message = serde_json::from_value(calling).unwrap();
+    let mut planning = Message::new("assistant", "");
+    planning.add_further(serde_json::from_str(r#"{"tool_plan": "Add.", "n": [1, 2.5]}"#).unwrap());
+    assert_eq!(
+        tokenizer.render_chat(&[planning], true).unwrap(),
+        "[True True False Add. [1, 2.5]]"
+    );
+    let of_null = tokenizer.with_chat_template(template.replace(" | tojson", "")).unwrap();
+    assert_eq!(of_null.render_chat(&[calling], true).unwrap(), "[False False False  ]");
+}
+
+#[test]
+fn else_of_a_loop_runs_where_no_round_came_to_its_end() {
+    // what jinja2 3.1 renders
+    for (template, wanted) in [
+        ("{% for x in [1,2] %}{{x}}{% break %}{% else %}E{% endfor %}", "1E"),
+        ("{% for x in [1,2] %}{{x}}{% continue %}{% else %}E{% endfor %}", "12E"),
+        (
+            "{% for x in [1,2] %}{% if x==2 %}{% break %}{% endif %}{{x}}{% else %}E{% endfor %}",
+            "1",
+        ),
+        ("{% for x in [1,2] %}{% if x==1 %}{% continue %}{% endif %}2{% else %}E{% endfor %}", "2"),
+        ("{% for x in [] %}{% else %}E{% endfor %}", "E"),
+        ("{% for x in [1] %}{% else %}E{% endfor %}", ""),
+        (
+            "{% for y in [1,2] %}{% for x in [1] %}{{x}}{% break %}{% else %}{{y}}{% continue %}\
+             {% endfor %}z{% endfor %}",
+            "1112",
+        ),
+    ] {
+        let tokenizer = tokenizer(template, &json!({}), "2025-01-01").unwrap();
+        assert_eq!(tokenizer.render_chat(&[], true).unwrap(), wanted, "{template}");
+    }
+}
