@@ -3,8 +3,8 @@
 //! In: a [`Call`], which makes its request body and reads the answer. Out: its reply, or a
 //! [`CallError`]. A call goes to the least loaded server. The crate limits the slots in use and the
 //! requests per minute of each server, retries faults with growing pauses, stops calling a server
-//! that keeps failing, calls one more slowly that asks for it, and waits for servers that are gone. It does not know what a call asks: no
-//! prompts, votes or verdicts.
+//! that keeps failing, calls one more slowly that asks for it, and waits for servers that are gone.
+//! It does not know what a call asks: no prompts, votes or verdicts.
 
 #![forbid(unsafe_code)]
 

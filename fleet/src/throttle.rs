@@ -1,5 +1,5 @@
-//! Throttle: fewer calls at once, and a pause, for a server that asks for slower calls. A pure state
-//! machine; the caller has the clock.
+//! Throttle: fewer calls at once, and a pause, for a server that asks for slower calls. A pure
+//! state machine; the caller has the clock.
 //!
 //! Additive increase, multiplicative decrease (Chiu and Jain 1989): a refusal halves the number of
 //! slots, and answers to as many calls as there are slots add one.

@@ -44,8 +44,8 @@ impl GroupResult {
         VoteTally::of(&self.votes)
     }
 
-    /// Per member: whether it has no reward because the judge failed at all of its votes, which says
-    /// nothing about it. Another request for them may have replies.
+    /// Per member: whether it has no reward because the judge failed at all of its votes, which
+    /// says nothing about it. Another request for them may have replies.
     pub fn lost_members(&self) -> Vec<bool> {
         let mut is_lost = vec![false; self.rewards.len()];
         if self.is_refused || !self.votes.iter().any(may_come_later) {

@@ -94,9 +94,9 @@ pub(crate) struct Classify {
     model: Option<String>,
     /// One conversation that ends with a message of the assistant (vLLM).
     messages: Option<Vec<Message>>,
-    /// Conversations to which the chat template was applied, each ending in an answer (vLLM). Where a
-    /// completion names the start of an assistant's turn itself, the split is the one whose prompt
-    /// has a group that is collected, or else the last; `messages` need no split.
+    /// Conversations to which the chat template was applied, each ending in an answer (vLLM).
+    /// Where a completion names the start of an assistant's turn itself, the split is the one
+    /// whose prompt has a group that is collected, or else the last; `messages` need no split.
     input: Option<Texts>,
     /// As `input` (SGLang).
     text: Option<Texts>,

@@ -9,8 +9,8 @@ use crate::cohort::stage::{Cohort, CohortStage};
 use crate::cohort::terms::{CohortEvent, CohortId, MemberAnswer};
 
 impl<R: Clone, Q: Clone> Cohorts<R, Q> {
-    /// As [`Cohorts::finish`], for a group of which some members are without an answer of the judge.
-    /// `question` and `texts`, one per member, are kept for another judging.
+    /// As [`Cohorts::finish`], for a group of which some members are without an answer of the
+    /// judge. `question` and `texts`, one per member, are kept for another judging.
     pub(crate) fn finish_in_part(
         &mut self,
         now: Duration,
