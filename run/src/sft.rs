@@ -328,7 +328,10 @@ fn encode(
     let frame = frame.filter(|_| *is_chat);
     let (text, end) = match frame {
         Some(TurnFrame { before, after, end_id }) => {
-            let before = if completion.starts_with(char::is_whitespace) { "" } else { before };
+            let before = match completion.starts_with(char::is_whitespace) {
+                true => "",
+                false => &before[..],
+            };
             (format!("{before}{completion}{after}"), Some(*end_id))
         }
         None => (completion.clone(), tokenizer.eos_ids().first().copied()),

@@ -69,8 +69,8 @@ fn open_refuses_a_chat_that_has_its_answer() {
     let message = open(&file, |_| {}).unwrap_err();
     assert_eq!(
         message.rsplit_once("p.jsonl").unwrap().1,
-        ":1: column `messages` ends with the assistant's turn (message 2), so that the answer would \
-         be part of the prompt; cut that turn off, or give column `problem` the name `prompt` \
+        ":1: column `messages` ends with the assistant's turn (message 2), so that the answer \
+         would be part of the prompt; cut that turn off, or give column `problem` the name `prompt` \
          (`train`: prompts.prompt_column = \"problem\")"
     );
     let source = open(&file, |config| config.prompt_column = "problem".to_owned()).unwrap();

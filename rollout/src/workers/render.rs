@@ -12,8 +12,8 @@ pub(super) struct RenderedPrompt {
     pub(super) token_ids: Vec<u32>,
 }
 
-/// Renders the prompt of a row. `question` is its plain text, which is continued as it is without a chat
-/// template.
+/// Renders the prompt of a row. `question` is its plain text, which is continued as it is without a
+/// chat template.
 pub(super) fn render(
     row: &PromptRow,
     question: &str,

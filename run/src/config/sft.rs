@@ -192,8 +192,8 @@ pub struct DataSection {
     pub chat: bool,
     /// Date that chat templates take for the present day, as year, month and day.
     pub template_date: String,
-    /// Further variables of the chat template, such as `{ enable_thinking = false }`. Those of a row
-    /// (columns `tools` and `chat_template_kwargs`) come first.
+    /// Further variables of the chat template, such as `{ enable_thinking = false }`. Those of a
+    /// row (columns `tools` and `chat_template_kwargs`) take precedence.
     pub chat_template_kwargs: JsonFields,
     /// Built-in task. Its examples are drawn anew at every step.
     pub task: Option<TaskKind>,

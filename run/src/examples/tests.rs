@@ -43,8 +43,10 @@ fn file_rows_are_refused_by_line_and_column() {
         (r#"{"prompt": "a", "completion": ""}"#.to_owned(), "`completion` has no text to learn"),
         (
             format!(
-                r#"{{"messages": [{user}, {{"role": "assistant", "content": "b"}}], "completion": "b"}}"#
-            ),
+                r#"{{"completion": "b", "messages": [{user},
+                {{"role": "assistant", "content": "b"}}]}}"#
+            )
+            .replace('\n', " "),
             "column `messages` ends with the assistant's turn (message 2)",
         ),
         (format!(r#"{{"messages": [{user}]}}"#), "ends with a turn of `user`, wanted one of the"),

@@ -82,7 +82,7 @@ fn errors_name_the_file_and_the_place() {
         (
             "t.jsonl",
             b"{\"y\":1,\"x\":[NaN]}",
-            "t.jsonl:1: column `x` has a number that JSON does not know: NaN and Infinity are no JSON",
+            "t.jsonl:1: column `x` has a number that JSON does not know",
         ),
         ("t.jsonl", b"{\"x\":-Infinity}", "are no JSON; write null"),
         ("t.json", b"[{\"x\":1},\n{\"x\":NaN}]", "t.json: row 2: column `x` has a number that"),
@@ -243,8 +243,11 @@ fn parquet_chats_are_read_beside_times_and_maps_of_their_messages() {
         Compression::UNCOMPRESSED,
     );
     let cells = column(&file, "messages").unwrap();
-    let wanted = r#"[{"role":"user","at":"1970-01-01T00:00:00.000001Z","content":"a","by_name":{"score":"high"}}]"#;
-    assert_eq!(cells[0], wanted);
+    let wanted = [
+        r#"[{"role":"user","at":"1970-01-01T00:00:00.000001Z","content":"a","#,
+        r#""by_name":{"score":"high"}}]"#,
+    ];
+    assert_eq!(cells[0], wanted.concat());
     let prompts = read_all(&file.path, &["prompt", MESSAGES], |row| Ok(row.prompt("prompt")?.1));
     assert_eq!(prompts.unwrap()[1], Prompt::Text("q".to_owned()));
     let message = column(&file, "hash").unwrap_err();
@@ -441,7 +444,7 @@ fn prompts_that_are_no_text_or_no_json_are_refused_in_words() {
         (r#""\ud83d\u0041""#, r"has half of a surrogate pair (\ud83d), which is no text"),
         (
             r#"" [{'role': 'user', 'content': 'hi'}]""#,
-            "column `prompt` is a chat as Python prints it, which is no JSON; write it by json.dumps",
+            "column `prompt` is a chat as Python prints it, which is no JSON",
         ),
         (r#""[{'content': 'hi', 'role': 'user'}]""#, "as Python prints it"),
     ] {
