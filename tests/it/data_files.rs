@@ -106,8 +106,8 @@ fn answers_that_nobody_compares_and_roles_that_nobody_judges_do_not_matter() {
     let message = refuse(&borrowed(&score(&config, &row(r#"{"value": "7"}"#))));
     assert!(message.contains("column `answer` is an object, wanted a text"), "{message}");
     // with a judge, the answer does not matter, and the roles do
-    let judged = file(dir.path(), "judge.toml", "[reward]\nkind = \"win_rate\"\n");
-    let message = refuse(&borrowed(&score(&judged, &row(r#"{"value": "7"}"#))));
+    let judged = "configs/quickstart.toml";
+    let message = refuse(&borrowed(&score(judged, &row(r#"{"value": "7"}"#))));
     assert!(message.contains("column `prompt` has a blank message of the user"), "{message}");
     let model = ["--model", "tests/golden/models/tiny-qwen2", "--max-tokens", "1"];
     succeed(&[&["generate", "--input", &row("7")], &model[..]].concat());

@@ -393,7 +393,7 @@ fn tokens_that_are_no_text_are_refused() {
 
 #[test]
 fn group_sizes_that_no_group_could_have_are_refused_at_start() {
-    let size = ["serve.group_size is 1030, wanted at most 1024"];
+    let size = ["serve.group_size is 1030, wanted at least 2 and at most 1024"];
     check(&["serve", QUICKSTART, "serve.group_size=1030"], &size);
     let round_robin = "reward.tournament.kind=\"round_robin\"";
     let wanted = [

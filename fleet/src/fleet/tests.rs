@@ -242,7 +242,7 @@ async fn call_that_alone_is_refused_for_its_rate_fails_while_others_are_answered
 async fn calls_wait_for_a_server_behind_a_port_that_closes_connections() {
     // docker's proxy, ssh -L and kubectl port-forward accept connections before the server does
     let published = server_by(Duration::ZERO, |number, _| match number {
-        0..30 => String::new(),
+        0..14 => String::new(),
         _ => "200 OK\r\n".to_owned(),
     });
     // the last connections may close while the first is answered

@@ -253,11 +253,6 @@ fn open_names_the_line_of_an_unusable_prompt() {
             "[{\"prompt\":\"a\"},{\"prompt\":\"\"}]",
             "p.json: row 2: column `prompt` is empty",
         ),
-        (
-            "p.jsonl",
-            "{\"prompt\":\"a\",\"answer\":{\"value\":1}}",
-            "p.jsonl:1: column `answer` is an object, wanted a text, a number",
-        ),
         ("p.jsonl", "{\"prompt\":\"a\",\"id\":[1]}", "p.jsonl:1: column `id` is a list, wanted"),
         (
             "p.jsonl",
@@ -283,6 +278,14 @@ fn open_names_the_line_of_an_unusable_prompt() {
         assert!(message.contains(wanted), "{text:?}: {message}");
         assert!(!message.contains('\n'), "{message}");
     }
+    // an answer matters only where it is compared
+    let row = file("p.jsonl", "{\"prompt\":\"a\",\"answer\":{\"value\":1}}");
+    assert!(open(&row, |_| {}).is_ok());
+    let config = PromptsConfig { path: row.path.clone(), ..PromptsConfig::default() };
+    let compared = PromptSource::open(&config, PromptUse::Answers, Seed::new(0));
+    let message = compared.unwrap_err().to_string();
+    let wanted = "p.jsonl:1: column `answer` is an object, wanted a text, a number";
+    assert!(message.contains(wanted), "{message}");
     let missing = PromptsConfig { path: "no/such.jsonl".into(), ..PromptsConfig::default() };
     let message =
         PromptSource::open(&missing, PromptUse::Judge, Seed::new(0)).unwrap_err().to_string();

@@ -38,7 +38,7 @@ fn encode_writes_a_thought_into_the_one_that_the_template_opens() {
         {"role": "assistant", "content": "<think>\nsum\n</think>\n\n5"}]}"#;
     let opens = tokenizer("tiny-llama");
     let (prompt, completion) = learned(&opens, row).unwrap();
-    assert_eq!(prompt, "<|im_start|>\n<|user|>2+3?<|assistant|><think>\n");
+    assert_eq!(prompt, "<|im_start|><|user|>2+3?<|assistant|><think>\n");
     assert_eq!(completion, "sum\n</think>\n\n5<|im_end|>");
     let (prompt, completion) = learned(&tokenizer("tiny-qwen3"), row).unwrap();
     assert!(prompt.ends_with("<|im_start|>assistant\n"), "{prompt}");
