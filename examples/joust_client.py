@@ -64,7 +64,7 @@ def pause_s(attempt, retry_after_s=0.0):
 
 
 def seconds_of(retry_after):
-    """The pause that a header Retry-After asks for; 0 for a date, which proxies send, or nonsense."""
+    """The pause that a Retry-After header asks for; 0 for a date, as proxies send, or nonsense."""
     try:
         seconds = float(retry_after)
     except (TypeError, ValueError):

@@ -48,3 +48,4 @@ pub use model::{Decoder, Precision};
 pub use request::{Request, RequestId, Sample, Stats};
 pub use settings::{EngineConfig, KvDType, SamplingParams, template_problems};
 pub use tokenizer::Tokenizer;
+pub use tokenizer::continuation::TurnFrame;

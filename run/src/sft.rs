@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use joust_engine::model::Decoder;
-use joust_engine::tokenizer::TurnFrame;
-use joust_engine::{Tokenizer, folder};
+use joust_engine::{Tokenizer, TurnFrame, folder};
 use joust_schema::seed::Seed;
 use joust_trainer::checkpoint::{self, Retention};
 use joust_trainer::{Metrics, SftExample, SftTrainer};

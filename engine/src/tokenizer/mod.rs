@@ -7,7 +7,7 @@ pub(crate) mod as_is;
 mod as_text;
 mod byte_bound;
 mod chat;
-mod continuation;
+pub(crate) mod continuation;
 pub(crate) mod gguf;
 mod special;
 mod stream;
@@ -22,7 +22,6 @@ use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Message;
 use serde_json::{Map, Value};
 
-pub use continuation::TurnFrame;
 pub use stream::TextStream;
 
 use crate::error::Error;

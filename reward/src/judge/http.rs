@@ -149,7 +149,7 @@ async fn look_at_all(fleet: &Fleet) -> Result<(), Error> {
         match inspected {
             Ok(()) => {}
             Err(InspectionError::Unseen(reason)) => {
-                tracing::info!(%reason, "A server is not checked yet; it is before its first call.");
+                tracing::info!(%reason, "A server is not checked yet, but before its first call.");
             }
             Err(InspectionError::Unusable(reason)) => return Err(Error::Config(reason)),
         }

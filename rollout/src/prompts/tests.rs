@@ -70,8 +70,8 @@ fn open_refuses_a_chat_that_has_its_answer() {
     assert_eq!(
         message.rsplit_once("p.jsonl").unwrap().1,
         ":1: column `messages` ends with the assistant's turn (message 2), so that the answer \
-         would be part of the prompt; cut that turn off, or give column `problem` the name `prompt` \
-         (`train`: prompts.prompt_column = \"problem\")"
+         would be part of the prompt; cut that turn off, or give column `problem` the name \
+         `prompt` (`train`: prompts.prompt_column = \"problem\")"
     );
     let source = open(&file, |config| config.prompt_column = "problem".to_owned()).unwrap();
     assert_eq!(source.rows()[0].prompt, Prompt::Text("2+3?".to_owned()));
