@@ -39,6 +39,11 @@ fn serve(stream: TcpStream) -> Option<()> {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
+        if body.is_empty() {
+            // a look at the models, which it does not list
+            writer.write_all(b"HTTP/1.1 404 Status\r\ncontent-length: 0\r\n\r\n").ok()?;
+            continue;
+        }
         let body: Value = serde_json::from_slice(&body).ok()?;
         let messages = body["messages"].as_array()?;
         let said: String = messages.iter().filter_map(|turn| turn["content"].as_str()).collect();
