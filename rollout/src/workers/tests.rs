@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use joust_engine::model::Decoder;
 use joust_engine::{Engine, EngineConfig};
 use joust_schema::ids::{PolicyVersion, PromptId};
+use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
