@@ -1,6 +1,7 @@
 //! A model in training: f32 master weights, the optimiser and the count of updates.
 //!
-//! Shared by both kinds of training. Which loss is minimised is not known here.
+//! The one loop over micro-batches, for every kind of training. Which loss is minimised is not
+//! known here.
 
 use joust_engine::Decoder;
 use joust_engine::device::DType;
@@ -8,9 +9,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::batch::MicroBatch;
 use crate::error::Error;
+use crate::forward::{TokenNeeds, token_numbers};
+use crate::objective::{KeptTogether, Objective};
 use crate::optim::{AdamW, OptimConfig};
 use crate::pack::micro_batches;
+use crate::sample::TrainingSample;
 
 /// Training of a model, whatever its loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -77,9 +82,75 @@ impl Learner {
         Self { model, optimizer, config, compute, n_updates_total }
     }
 
-    /// Splits rows of the given lengths into micro-batches, as lists of row indices.
-    pub(crate) fn micro_batches(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
-        micro_batches(lengths, self.config.micro_batch_rows, self.config.micro_batch_tokens)
+    /// Adds the gradient of an objective over the samples of an update, and returns the loss; none,
+    /// and no gradient, where none can come of the samples.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], with all gradients cleared.
+    pub(crate) fn pass(
+        &mut self,
+        samples: &[&TrainingSample],
+        objective: &mut dyn Objective,
+    ) -> Result<Option<f64>, Error> {
+        objective.begin(samples);
+        let samples: Vec<&TrainingSample> =
+            samples.iter().copied().filter(|sample| objective.has_gradient(sample)).collect();
+        if samples.is_empty() {
+            return Ok(None);
+        }
+        let mut total = 0.0;
+        for rows in self.micro_batches(&samples, objective.kept_together()) {
+            let rows = rows.into_iter().map(|row| samples[row]).collect();
+            let batch = MicroBatch::new(rows, self.model.device());
+            let tokens = token_numbers(&self.model, &batch, self.compute, objective.needs())?;
+            let loss = objective.loss(&batch, &tokens);
+            total += self.accumulate(&loss)?;
+        }
+        Ok(Some(total))
+    }
+
+    /// Log-probabilities of every sample's trained tokens under `model`, without gradients.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] where the model refuses.
+    pub(crate) fn logprobs(
+        &self,
+        model: &Decoder,
+        samples: &[TrainingSample],
+        temperature: f64,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let _guard = tch::no_grad_guard();
+        let needs = TokenNeeds { temperature, entropies: false, is_top: false };
+        let mut logprobs = vec![Vec::new(); samples.len()];
+        let trained: Vec<usize> =
+            (0..samples.len()).filter(|&row| samples[row].trained.contains(&true)).collect();
+        let computed: Vec<&TrainingSample> = trained.iter().map(|&row| &samples[row]).collect();
+        for rows in self.micro_batches(&computed, KeptTogether::Nothing) {
+            let batch = rows.iter().map(|&row| computed[row]).collect();
+            let batch = MicroBatch::new(batch, model.device());
+            let all = token_numbers(model, &batch, self.compute, needs)?.logprobs;
+            let mut all = Vec::<f32>::try_from(all.to_kind(Kind::Float))?.into_iter();
+            for row in rows {
+                let n_trained = computed[row].n_trained();
+                logprobs[trained[row]] = all.by_ref().take(n_trained).collect();
+            }
+        }
+        Ok(logprobs)
+    }
+
+    /// Splits samples into micro-batches, as lists of their indices.
+    fn micro_batches(
+        &self,
+        samples: &[&TrainingSample],
+        together: KeptTogether,
+    ) -> Vec<Vec<usize>> {
+        let lengths: Vec<usize> = samples.iter().map(|sample| sample.n_tokens()).collect();
+        let units: Vec<usize> = match together {
+            KeptTogether::Nothing => (0..samples.len()).collect(),
+            KeptTogether::Groups => samples.iter().map(|sample| sample.group).collect(),
+        };
+        let LearnerConfig { micro_batch_rows, micro_batch_tokens, .. } = self.config;
+        micro_batches(&lengths, &units, micro_batch_rows, micro_batch_tokens)
     }
 
     /// The learning rate at a place of the schedule.
@@ -89,7 +160,7 @@ impl Learner {
     }
 
     /// Adds the gradients of `loss` to those of the next update and returns its value.
-    pub(crate) fn accumulate(&mut self, loss: &Tensor) -> Result<f64, Error> {
+    fn accumulate(&mut self, loss: &Tensor) -> Result<f64, Error> {
         let value = loss.double_value(&[]);
         if !value.is_finite() {
             self.optimizer.clear_gradients();

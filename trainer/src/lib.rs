@@ -18,12 +18,16 @@ mod metrics;
 pub mod objective;
 pub mod optim;
 mod pack;
+mod sample;
 mod sft;
 
+pub use batch::MicroBatch;
 pub use error::Error;
+pub use forward::{TokenNeeds, TokenNumbers};
 pub use grpo::GrpoTrainer;
 pub use grpo::config::GrpoConfig;
 pub use grpo::step::{ScoredTables, StepInfo, StepOutcome};
 pub use learner::LearnerConfig;
 pub use metrics::Metrics;
+pub use sample::TrainingSample;
 pub use sft::{SftConfig, SftExample, SftTrainer};

@@ -5,13 +5,12 @@ use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::Kind;
 
-use crate::batch::{TokenBatch, TokenRow};
 use crate::error::Error;
-use crate::forward::token_logprobs;
 use crate::learner::{Learner, LearnerConfig};
 use crate::metrics::Metrics;
+use crate::objective::likelihood::Likelihood;
+use crate::sample::TrainingSample;
 
 /// Settings of supervised fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,8 +53,8 @@ pub struct SftExample {
 }
 
 impl SftExample {
-    fn tokens(&self) -> TokenRow<'_, u32> {
-        TokenRow { prompt: &self.prompt, completion: &self.completion }
+    fn n_tokens(&self) -> usize {
+        self.prompt.len() + self.completion.len()
     }
 }
 
@@ -96,42 +95,31 @@ impl SftTrainer {
     /// # Errors
     /// [`Error::NotFinite`], [`Error::BadWeights`].
     pub fn step(&mut self, examples: &[SftExample], place: u64) -> Result<Metrics, Error> {
-        let fits = |row: &TokenRow<'_, u32>| {
-            !row.prompt.is_empty()
-                && !row.completion.is_empty()
-                && row.n_tokens() <= self.max_length
+        let fits = |example: &&SftExample| {
+            !example.prompt.is_empty()
+                && !example.completion.is_empty()
+                && example.n_tokens() <= self.max_length
         };
-        let rows: Vec<_> = examples.iter().map(SftExample::tokens).filter(fits).collect();
-        let n_skipped = (examples.len() - rows.len()) as f64;
-        if rows.is_empty() {
-            return Ok(Metrics::from([
-                ("step_tokens".to_owned(), 0.0),
-                ("skipped_examples".to_owned(), n_skipped),
-            ]));
-        }
-        let lengths: Vec<usize> = rows.iter().map(|row| row.n_tokens()).collect();
-        let n_targets: usize = rows.iter().map(|row| row.completion.len()).sum();
-        let (mut loss_sum, mut n_top, mut entropy) = (0.0, 0.0, 0.0);
-        for micro_batch in self.learner.micro_batches(&lengths) {
-            let selected: Vec<_> = micro_batch.into_iter().map(|row| rows[row]).collect();
-            let batch = TokenBatch::new(&selected, self.learner.model.device());
-            let tokens = token_logprobs(&self.learner.model, &batch, self.learner.compute, 1.0)?;
-            let loss = -tokens.logprobs.sum(Kind::Float) / n_targets as f64;
-            loss_sum += self.learner.accumulate(&loss)?;
-            n_top += tokens.is_top.sum(Kind::Int64).double_value(&[]);
-            entropy += tokens.entropies.sum(Kind::Double).double_value(&[]);
-        }
-        let (lr, grad_norm) = self.learner.update(place)?;
-        let n_tokens: usize = lengths.iter().sum();
-        Ok(Metrics::from([
-            ("loss".to_owned(), loss_sum),
-            ("grad_norm".to_owned(), grad_norm),
-            ("learning_rate".to_owned(), lr),
-            ("mean_token_accuracy".to_owned(), n_top / n_targets as f64),
-            ("entropy".to_owned(), entropy / n_targets as f64),
+        let sample = |(place, example): (usize, &SftExample)| {
+            TrainingSample::of_completion(&example.prompt, &example.completion, place)
+        };
+        let samples: Vec<TrainingSample> =
+            examples.iter().filter(fits).enumerate().map(sample).collect();
+        let n_tokens: usize = samples.iter().map(TrainingSample::n_tokens).sum();
+        let mut metrics = Metrics::from([
             ("step_tokens".to_owned(), n_tokens as f64),
-            ("skipped_examples".to_owned(), n_skipped),
-        ]))
+            ("skipped_examples".to_owned(), (examples.len() - samples.len()) as f64),
+        ]);
+        let mut objective = Likelihood::default();
+        let samples: Vec<_> = samples.iter().collect();
+        if let Some(loss) = self.learner.pass(&samples, &mut objective)? {
+            let (lr, grad_norm) = self.learner.update(place)?;
+            metrics.insert("loss".to_owned(), loss);
+            metrics.insert("grad_norm".to_owned(), grad_norm);
+            metrics.insert("learning_rate".to_owned(), lr);
+            metrics.extend(objective.metrics());
+        }
+        Ok(metrics)
     }
 }
 

@@ -1,64 +1,48 @@
 //! A step's metrics, under the names that TRL's users know.
 
-use tch::Kind;
-
-use super::mismatch::Mismatch;
 use super::rows::ScoredColumns;
 use crate::advantage::{are_equal, deviation, mean};
-use crate::forward::TokenLogprobs;
 use crate::metrics::Metrics;
-use crate::objective::MicroBatchLoss;
+use crate::objective::policy::PolicyObjective;
 
 /// Sums over the updates of a step.
 #[derive(Default)]
 pub(super) struct UpdateSums {
-    pub(super) loss: f64,
-    pub(super) grad_norm: f64,
+    loss: f64,
+    grad_norm: f64,
     /// Learning rate of the last update.
-    pub(super) lr: f64,
-    pub(super) n_updates: f64,
-    n_tokens: f64,
-    entropy: f64,
-    kl: f64,
-    n_clipped_low: f64,
-    n_clipped_high: f64,
-    /// Before the first update.
-    pub(super) mismatch: Mismatch,
+    lr: f64,
+    n_updates: f64,
 }
 
 impl UpdateSums {
-    /// Adds the tokens of a micro-batch.
-    pub(super) fn add_tokens(&mut self, tokens: &TokenLogprobs, loss: &MicroBatchLoss) {
-        self.n_tokens += tokens.entropies.numel() as f64;
-        self.entropy += tokens.entropies.sum(Kind::Double).double_value(&[]);
-        self.kl += loss.kl_sum.unwrap_or(0.0);
-        self.n_clipped_low += loss.n_clipped_low;
-        self.n_clipped_high += loss.n_clipped_high;
+    /// Adds an update.
+    pub(super) fn add(&mut self, loss: f64, grad_norm: f64, lr: f64) {
+        self.loss += loss;
+        self.grad_norm += grad_norm;
+        self.lr = lr;
+        self.n_updates += 1.0;
     }
 
-    /// The metrics of the updates.
-    pub(super) fn metrics(&self, has_reference: bool) -> Metrics {
+    /// The metrics of the updates of `objective`.
+    pub(super) fn metrics(&self, objective: &PolicyObjective, has_reference: bool) -> Metrics {
         let n_updates = self.n_updates.max(1.0);
         let mut metrics = Metrics::new();
         let mut put = |name: &str, value: f64| metrics.insert(name.to_owned(), value);
         put("updates", self.n_updates);
         put("loss", self.loss / n_updates);
         if self.n_updates > 0.0 {
-            let n_tokens = self.n_tokens.max(1.0);
-            let n_clipped = self.n_clipped_low + self.n_clipped_high;
             put("grad_norm", self.grad_norm / n_updates);
             put("learning_rate", self.lr);
-            put("entropy", self.entropy / n_tokens);
-            put("clip_ratio/low_mean", self.n_clipped_low / n_tokens);
-            put("clip_ratio/high_mean", self.n_clipped_high / n_tokens);
-            put("clip_ratio/region_mean", n_clipped / n_tokens);
-            if has_reference {
-                put("kl", self.kl / n_tokens);
-            }
+            metrics.extend(objective.metrics(has_reference));
         }
-        metrics.extend(self.mismatch.metrics());
         metrics
     }
+}
+
+/// The metrics of a step in which there was nothing to learn.
+pub(super) fn without_updates() -> Metrics {
+    Metrics::from([("updates".to_owned(), 0.0), ("loss".to_owned(), 0.0)])
 }
 
 /// The metrics of rewards and completions, known before any update.

@@ -4,12 +4,9 @@
 //! the column of advantages, and the step's metrics. It does not know where rewards come from.
 
 pub(crate) mod config;
-mod fixed;
 mod metrics;
-mod mismatch;
 mod rows;
 pub(crate) mod step;
-mod update;
 
 use std::sync::Arc;
 
@@ -19,13 +16,14 @@ use joust_engine::Decoder;
 use crate::advantage::advantages;
 use crate::error::Error;
 use crate::learner::Learner;
+use crate::metrics::Metrics;
+use crate::objective::policy::{PolicyObjective, SampledStep};
 use crate::objective::{PolicyLoss, SamplerNumbers};
+use crate::sample::TrainingSample;
 use config::GrpoConfig;
-use fixed::{FixedLogprobs, row_logprobs};
-use metrics::{UpdateSums, reward_metrics};
-use rows::{ScoredColumns, TrainingRow};
+use metrics::{UpdateSums, reward_metrics, without_updates};
+use rows::ScoredColumns;
 use step::{ScoredTables, StepInfo, StepOutcome};
-use update::PolicyUpdater;
 
 /// The policy in training.
 pub struct GrpoTrainer {
@@ -90,12 +88,11 @@ impl GrpoTrainer {
         let mut advantages =
             advantages(&columns.rewards(), columns.groups, baseline, scale_rewards);
         let needs_behaviour = self.loss.correction.is_some();
-        let rows = columns.training_rows(&advantages, &masked, needs_behaviour)?;
-        let sums = self.make_updates(&rows, info)?;
+        let samples = columns.samples(&advantages, &masked, needs_behaviour)?;
+        let mut metrics = reward_metrics(&columns);
+        metrics.extend(self.make_updates(samples, info)?);
         let unused = advantages.iter_mut().zip(masked).filter(|(_, is_masked)| *is_masked);
         unused.for_each(|(advantage, _)| *advantage = None);
-        let mut metrics = reward_metrics(&columns);
-        metrics.extend(sums.metrics(self.config.has_reference()));
         Ok(StepOutcome { advantages: Arc::new(Float64Array::from(advantages)), metrics })
     }
 
@@ -106,51 +103,69 @@ impl GrpoTrainer {
         columns.ended().into_iter().map(|ended| is_on && !ended).collect()
     }
 
-    /// All passes over the rows of a step.
+    /// All passes over the samples of a step; the metrics of its updates.
     fn make_updates(
         &mut self,
-        rows: &[TrainingRow<'_>],
+        mut samples: Vec<TrainingSample>,
         info: &StepInfo,
-    ) -> Result<UpdateSums, Error> {
-        let loss = self.loss;
-        if rows.iter().all(|row| row.advantage == 0.0) && !loss.learns_without_advantage() {
-            return Ok(UpdateSums::default());
+    ) -> Result<Metrics, Error> {
+        let has_advantage = samples.iter().any(|sample| sample.advantage != 0.0);
+        if !has_advantage && !self.loss.learns_without_advantage() {
+            return Ok(without_updates());
         }
         let n_passes = self.config.num_iterations;
-        let n_updates = self.config.updates_per_pass.min(rows.len());
-        let fixed = self.fixed_logprobs(rows, n_passes * n_updates, info)?;
+        let n_updates = self.config.updates_per_pass.min(samples.len());
+        self.fix_logprobs(&mut samples, n_passes * n_updates, info)?;
+        let n_trained: usize = samples.iter().map(TrainingSample::n_trained).sum();
+        let step = SampledStep {
+            temperature: info.temperature,
+            max_completion_length: info.max_completion_length,
+            n_tokens_per_update: n_trained as f64 / n_updates.max(1) as f64,
+        };
+        let mut objective = PolicyObjective::new(self.loss, step);
+        let mut sums = UpdateSums::default();
         let first = self.config.n_updates(info.step.saturating_sub(1));
-        let mut updater = PolicyUpdater::new(&mut self.learner, loss, rows, fixed, info, n_updates);
         for pass in 0..n_passes {
             let order = match n_updates {
-                1 => (0..rows.len()).collect(),
-                _ => info.seed.child("pass", pass as u64).permutation(rows.len()),
+                1 => (0..samples.len()).collect(),
+                _ => info.seed.child("pass", pass as u64).permutation(samples.len()),
             };
             let start = |update: usize| update * order.len() / n_updates;
             for update in 0..n_updates {
+                let selected = &order[start(update)..start(update + 1)];
+                let selected: Vec<_> = selected.iter().map(|&row| &samples[row]).collect();
+                // none where no gradient can come of the samples
+                let Some(loss) = self.learner.pass(&selected, &mut objective)? else { continue };
                 // by step: an earlier step without an update does not delay the schedule
                 let place = first + (pass * self.config.updates_per_pass + update) as u64;
-                updater.update(&order[start(update)..start(update + 1)], place)?;
+                let (lr, grad_norm) = self.learner.update(place)?;
+                objective.policy_has_moved();
+                sums.add(loss, grad_norm, lr);
             }
         }
-        Ok(updater.into_sums())
+        Ok(sums.metrics(&objective, self.config.has_reference()))
     }
 
-    fn fixed_logprobs(
+    /// Computes the log-probabilities that stay fixed while the policy moves: those of the policy
+    /// before the step's first update, if there are several, and those of the reference.
+    fn fix_logprobs(
         &self,
-        rows: &[TrainingRow<'_>],
+        samples: &mut [TrainingSample],
         n_updates: usize,
         info: &StepInfo,
-    ) -> Result<FixedLogprobs, Error> {
-        let under = |model: &Decoder| row_logprobs(&self.learner, model, rows, info.temperature);
-        let mut fixed = FixedLogprobs::default();
+    ) -> Result<(), Error> {
+        let learner = &self.learner;
         if n_updates > 1 {
-            fixed.old = Some(under(&self.learner.model)?);
+            let old = learner.logprobs(&learner.model, samples, info.temperature)?;
+            let rows = samples.iter_mut().zip(old);
+            rows.for_each(|(sample, logprobs)| sample.old = Some(logprobs));
         }
         if let Some(reference) = &self.reference {
-            fixed.reference = Some(under(reference)?);
+            let logprobs = learner.logprobs(reference, samples, info.temperature)?;
+            let rows = samples.iter_mut().zip(logprobs);
+            rows.for_each(|(sample, logprobs)| sample.reference = Some(logprobs));
         }
-        Ok(fixed)
+        Ok(())
     }
 }
 

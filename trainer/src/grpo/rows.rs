@@ -1,31 +1,13 @@
-//! A step's two tables with their columns read in place: checked against each other, and the rows
-//! that are trained on.
+//! A step's two tables with their columns read in place: checked against each other, and the
+//! samples that are trained on.
 
 use joust_schema::group_rows::GroupRows;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{FinishReason, Reward, RewardColumns, Rollout, RolloutColumns};
 
 use super::step::ScoredTables;
-use crate::batch::TokenRow;
 use crate::error::Error;
-
-/// One completion of a step. As in TRL, each counts in the denominators of the loss: also one
-/// without a reward (its advantage is 0) and one whose tokens are masked.
-pub(super) struct TrainingRow<'a> {
-    pub(super) tokens: TokenRow<'a, i32>,
-    pub(super) advantage: f64,
-    /// Whether no token of the completion is in the loss.
-    pub(super) is_masked: bool,
-    /// Log-probability with which the sampler drew each token, where it is known.
-    pub(super) behaviour: Option<&'a [f32]>,
-}
-
-impl TrainingRow<'_> {
-    /// Number of tokens in the loss.
-    pub(super) fn n_loss_tokens(&self) -> usize {
-        if self.is_masked { 0 } else { self.tokens.completion.len() }
-    }
-}
+use crate::sample::TrainingSample;
 
 /// The columns of both tables, and the rows of each group.
 pub(super) struct ScoredColumns<'a> {
@@ -106,41 +88,44 @@ impl<'a> ScoredColumns<'a> {
         self.rollouts.finish_reason.iter().map(|reason| reason == FinishReason::Stop).collect()
     }
 
-    /// All completions; those of `masked` have no token in the loss.
+    /// All completions; those of `masked` have no trained token. As in TRL, each counts in the
+    /// denominators of the loss: also one without a reward (its advantage is 0) and a masked one.
     ///
     /// # Errors
     /// [`Error::Batch`] for a completion that cannot be trained on, and for one without the
     /// sampler's log-probabilities where they are needed.
-    pub(super) fn training_rows(
+    pub(super) fn samples(
         &self,
         advantages: &[Option<f64>],
         masked: &[bool],
         needs_behaviour: bool,
-    ) -> Result<Vec<TrainingRow<'_>>, Error> {
-        let rows = advantages.iter().zip(masked).enumerate();
-        rows.map(|(row, (advantage, is_masked))| {
-            self.training_row(row, advantage.unwrap_or(0.0), *is_masked, needs_behaviour)
-        })
-        .collect()
+    ) -> Result<Vec<TrainingSample>, Error> {
+        let mut samples = Vec::with_capacity(advantages.len());
+        for (group, rows) in self.groups.iter().enumerate() {
+            for row in rows {
+                let sample = self.sample(row, group, needs_behaviour)?;
+                let sample = if masked[row] { sample.masked() } else { sample };
+                let advantage = advantages[row].unwrap_or(0.0);
+                samples.push(TrainingSample { advantage, ..sample });
+            }
+        }
+        Ok(samples)
     }
 
-    fn training_row(
+    fn sample(
         &self,
         row: usize,
-        advantage: f64,
-        is_masked: bool,
+        group: usize,
         needs_behaviour: bool,
-    ) -> Result<TrainingRow<'_>, Error> {
-        let tokens = TokenRow {
-            prompt: self.rollouts.prompt_token_ids.get(row),
-            completion: self.rollouts.completion_token_ids.get(row),
-        };
+    ) -> Result<TrainingSample, Error> {
+        let prompt = self.rollouts.prompt_token_ids.get(row);
+        let completion = self.rollouts.completion_token_ids.get(row);
         let behaviour = self.rollouts.behaviour_logprobs.get(row);
         let bad = |reason: String| {
             let (group, member) = (self.rollouts.group_id.get(row), self.rollouts.member.get(row));
             Error::Batch(format!("group {group} member {member}{reason}"))
         };
-        let n_tokens = tokens.completion.len();
+        let n_tokens = completion.len();
         let counts = [Some(self.rollouts.completion_logprobs.get(row)), behaviour];
         if let Some(n) = counts.iter().flatten().map(|list| list.len()).find(|&n| n != n_tokens) {
             return Err(bad(format!(": {n} log-probabilities for {n_tokens} tokens")));
@@ -151,9 +136,10 @@ impl<'a> ScoredColumns<'a> {
                     .to_owned(),
             ));
         }
-        if tokens.prompt.is_empty() || tokens.completion.is_empty() {
+        if prompt.is_empty() || completion.is_empty() {
             return Err(bad(" has an empty prompt or completion".to_owned()));
         }
-        Ok(TrainingRow { tokens, advantage, is_masked, behaviour })
+        let behaviour = behaviour.map(<[f32]>::to_vec);
+        Ok(TrainingSample { behaviour, ..TrainingSample::of_completion(prompt, completion, group) })
     }
 }

@@ -1,12 +1,18 @@
-//! What an update minimises, as data: published losses by name, each a product of five parts.
+//! What an update minimises: objectives of samples (`policy`, `likelihood`), and policy losses as
+//! data: published ones by name, each a product of five parts.
 //!
-//! Pure tensor functions of log-probabilities; they do not know the model. A new loss is a variant
-//! of one part, or a line in `preset`, with a golden value in `tests`.
+//! Functions of log-probabilities; they do not know the model. A new policy loss is a variant of
+//! one part, or a line in `preset`, with a golden value in `tests`; another kind of training is an
+//! [`Objective`].
 
 mod aggregate;
 mod correction;
+mod interface;
 mod kl;
-mod policy;
+pub(crate) mod likelihood;
+mod mismatch;
+pub(crate) mod policy;
+mod policy_loss;
 mod preset;
 mod ratio;
 mod rows;
@@ -14,8 +20,9 @@ mod surrogate;
 
 pub use aggregate::{Aggregate, Normalizer};
 pub use correction::{Correction, CorrectionWeights, SamplerNumbers};
+pub use interface::{KeptTogether, Objective};
 pub use kl::{KlEstimator, KlTerm};
-pub use policy::{MicroBatchLoss, PolicyLoss, PolicyTerms};
+pub use policy_loss::{MicroBatchLoss, PolicyLoss, PolicyTerms};
 pub use preset::{LossConfig, Preset};
 pub use ratio::Ratio;
 pub use surrogate::{

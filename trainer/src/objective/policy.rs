@@ -1,114 +1,132 @@
-//! The policy loss: ratio × surrogate × correction × aggregate × KL.
+//! The objective of GRPO: the policy loss of a step's samples, with sums for its metrics.
 //!
-//! A pure function of log-probabilities; it does not know the model. With w = importance ratio,
-//! c = correction's weight: the loss of a token is c·surrogate(w, A) + weight·kl (times w where
-//! that is asked for), and the aggregate reduces the tokens to one number. Order and details are
-//! those of TRL 1.16's `GRPOTrainer._compute_loss`, the parts that TRL lacks those of verl 0.9.1
-//! and OpenRLHF 0.11.2; tests hold values and gradients of all three.
+//! It does not know how advantages were computed.
 
 use tch::{Kind, Tensor};
 
-use super::aggregate::{Aggregate, Normalizer};
-use super::correction::{Correction, SamplerTerms};
-use super::kl::KlTerm;
-use super::ratio::Ratio;
-use super::surrogate::{Surrogate, TokenTerms};
+use super::aggregate::Normalizer;
+use super::interface::Objective;
+use super::mismatch::Mismatch;
+use super::policy_loss::{MicroBatchLoss, PolicyLoss, PolicyTerms};
+use crate::batch::MicroBatch;
+use crate::forward::{TokenNeeds, TokenNumbers};
+use crate::metrics::Metrics;
+use crate::sample::TrainingSample;
 
-/// A policy loss as its five parts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PolicyLoss {
-    /// What the importance ratio is taken over.
-    pub ratio: Ratio,
-    /// The loss of one token.
-    pub surrogate: Surrogate,
-    /// Weights for a sampler with other probabilities than the trainer's.
-    pub correction: Option<Correction>,
-    /// Reduction to one number.
-    pub aggregate: Aggregate,
-    /// Divergence from the reference.
-    pub kl: KlTerm,
+/// How the samples of a step were made, and into how many updates they are split.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SampledStep {
+    /// Temperature that completions were sampled with.
+    pub(crate) temperature: f64,
+    /// Maximum number of tokens per completion.
+    pub(crate) max_completion_length: usize,
+    /// Number of trained tokens of the step, divided by the number of updates per pass.
+    pub(crate) n_tokens_per_update: f64,
 }
 
-/// Inputs of the loss: one micro-batch.
-///
-/// # Shapes
-/// All [B, C], right-padded to the longest completion; `advantages` may be [B, 1].
-pub struct PolicyTerms<'a> {
-    /// Current log-probabilities, with gradients.
-    pub logprobs: &'a Tensor,
-    /// Log-probabilities under the policy that sampled; `None` takes the current ones, detached.
-    pub old: Option<&'a Tensor>,
-    /// Log-probabilities with which the sampler drew the tokens; needed by a correction.
-    pub behaviour: Option<&'a Tensor>,
-    /// Log-probabilities under the reference; needed where the KL term has a weight.
-    pub reference: Option<&'a Tensor>,
-    /// 1 for trained tokens, 0 for others.
-    pub mask: &'a Tensor,
-    /// The advantages of rows or tokens.
-    pub advantages: &'a Tensor,
+/// The policy loss over the updates of one step.
+pub(crate) struct PolicyObjective {
+    loss: PolicyLoss,
+    step: SampledStep,
+    normalizer: Normalizer,
+    sums: PolicySums,
+    /// Between the sampler and the policy before the first update.
+    mismatch: Mismatch,
+    /// True until the first update is over: the policy is the one that sampled.
+    is_unmoved: bool,
 }
 
-/// The loss of a micro-batch and sums for the metrics.
-pub struct MicroBatchLoss {
-    /// This micro-batch's share of the update's loss: a scalar with gradients.
-    pub loss: Tensor,
-    /// Sum of the divergence over the tokens, where a reference is given.
-    pub kl_sum: Option<f64>,
-    /// Number of tokens with a ratio below the surrogate's bounds and a negative advantage.
-    pub n_clipped_low: f64,
-    /// Number of tokens with a ratio above the surrogate's bounds and a positive advantage.
-    pub n_clipped_high: f64,
+/// Sums over the trained tokens of a step.
+#[derive(Default)]
+struct PolicySums {
+    n_tokens: f64,
+    entropy: f64,
+    kl: f64,
+    n_clipped_low: f64,
+    n_clipped_high: f64,
 }
 
-impl PolicyLoss {
-    /// Computes the loss of one micro-batch.
-    ///
-    /// # Panics
-    /// Where a correction has no `behaviour`.
-    pub fn micro_batch(&self, terms: &PolicyTerms<'_>, whole: &Normalizer) -> MicroBatchLoss {
-        let PolicyTerms { logprobs, mask, advantages, .. } = *terms;
-        let detached = logprobs.detach();
-        let old = terms.old.unwrap_or(&detached);
-        let log_ratio = self.ratio.log_ratio(logprobs, old, mask);
-        let tokens = TokenTerms { logprobs, old, log_ratio: &log_ratio, advantages, mask };
-        let surrogate = self.surrogate.per_token(&tokens);
-        // never in place: autograd may need the values
-        let corrected = match &self.correction {
-            None => surrogate,
-            Some(correction) => {
-                let behaviour = terms.behaviour;
-                let behaviour =
-                    behaviour.expect("A correction has its sampler's part. This is a bug.");
-                let terms = SamplerTerms { logprobs, old, behaviour, advantages, mask };
-                surrogate * correction.token_weights(&terms)
-            }
+impl PolicyObjective {
+    pub(crate) fn new(loss: PolicyLoss, step: SampledStep) -> Self {
+        let normalizer = Normalizer {
+            n_rows: 0,
+            n_tokens: 0,
+            n_tokens_per_update: step.n_tokens_per_update,
+            max_completion_length: step.max_completion_length,
         };
-        let kl = terms.reference.map(|reference| {
-            let kl = self.kl.per_token(logprobs, reference);
-            if self.kl.by_ratio { kl * log_ratio.exp() } else { kl }
-        });
-        let kl_sum = kl.as_ref().map(|kl| (kl.detach() * mask).sum(Kind::Double).double_value(&[]));
-        let per_token = match kl {
-            None => corrected,
-            Some(kl) => corrected + kl * self.kl.weight,
-        };
-        let [n_clipped_low, n_clipped_high] = self.n_clipped(&log_ratio, advantages, mask);
-        let loss = self.aggregate.reduce(&per_token, mask, whole);
-        MicroBatchLoss { loss, kl_sum, n_clipped_low, n_clipped_high }
+        let (sums, mismatch) = (PolicySums::default(), Mismatch::default());
+        Self { loss, step, normalizer, sums, mismatch, is_unmoved: true }
     }
 
-    /// Whether completions with the advantage 0 have a gradient.
-    pub fn learns_without_advantage(&self) -> bool {
-        self.kl.weight > 0.0 || matches!(self.surrogate, Surrogate::Dro(_))
+    /// Is told that the weights have changed.
+    pub(crate) fn policy_has_moved(&mut self) {
+        self.is_unmoved = false;
     }
 
-    fn n_clipped(&self, log_ratio: &Tensor, advantages: &Tensor, mask: &Tensor) -> [f64; 2] {
-        let Some((low, high)) = self.surrogate.unclipped() else { return [0.0; 2] };
-        let ratio = log_ratio.detach().exp();
-        let count = |outside: Tensor, side: Tensor| {
-            let tokens = outside.logical_and(&side).to_kind(Kind::Double) * mask;
-            tokens.sum(Kind::Double).double_value(&[])
+    /// The metrics of all updates together.
+    pub(crate) fn metrics(&self, has_reference: bool) -> Metrics {
+        let PolicySums { entropy, kl, n_clipped_low, n_clipped_high, .. } = self.sums;
+        let n_tokens = self.sums.n_tokens.max(1.0);
+        let mut metrics = self.mismatch.metrics();
+        let mut put = |name: &str, value: f64| metrics.insert(name.to_owned(), value);
+        put("entropy", entropy / n_tokens);
+        put("clip_ratio/low_mean", n_clipped_low / n_tokens);
+        put("clip_ratio/high_mean", n_clipped_high / n_tokens);
+        put("clip_ratio/region_mean", (n_clipped_low + n_clipped_high) / n_tokens);
+        if has_reference {
+            put("kl", kl / n_tokens);
+        }
+        metrics
+    }
+
+    fn add(&mut self, tokens: &TokenNumbers, loss: &MicroBatchLoss) {
+        let sums = &mut self.sums;
+        sums.n_tokens += tokens.logprobs.numel() as f64;
+        let entropies = tokens.entropies.as_ref();
+        sums.entropy += entropies.map_or(0.0, |values| values.sum(Kind::Double).double_value(&[]));
+        sums.kl += loss.kl_sum.unwrap_or(0.0);
+        sums.n_clipped_low += loss.n_clipped_low;
+        sums.n_clipped_high += loss.n_clipped_high;
+    }
+}
+
+impl Objective for PolicyObjective {
+    fn needs(&self) -> TokenNeeds {
+        TokenNeeds { temperature: self.step.temperature, entropies: true, is_top: false }
+    }
+
+    fn begin(&mut self, samples: &[&TrainingSample]) {
+        self.normalizer.n_rows = samples.len();
+        self.normalizer.n_tokens = samples.iter().map(|sample| sample.n_trained()).sum();
+    }
+
+    /// With most losses a completion with advantage 0 has gradient 0, as has a masked one: it
+    /// counts in the denominators only.
+    fn has_gradient(&self, sample: &TrainingSample) -> bool {
+        let has_signal = sample.advantage != 0.0 || self.loss.learns_without_advantage();
+        has_signal && sample.trained.contains(&true)
+    }
+
+    fn loss(&mut self, batch: &MicroBatch<'_>, tokens: &TokenNumbers) -> Tensor {
+        let behaviour = batch.numbers(|sample| sample.behaviour.as_deref());
+        if self.is_unmoved
+            && let Some(behaviour) = &behaviour
+        {
+            self.mismatch.add(&tokens.logprobs, behaviour);
+        }
+        let behaviour = behaviour.map(|behaviour| batch.spread(&behaviour));
+        let old = batch.column(|sample| sample.old.as_deref());
+        let reference = batch.column(|sample| sample.reference.as_deref());
+        let terms = PolicyTerms {
+            logprobs: &batch.spread(&tokens.logprobs),
+            old: old.as_ref(),
+            behaviour: behaviour.as_ref(),
+            reference: reference.as_ref(),
+            mask: &batch.mask,
+            advantages: &batch.row_column(|sample| sample.advantage),
         };
-        [count(ratio.lt(low), advantages.lt(0.0)), count(ratio.gt(high), advantages.gt(0.0))]
+        let loss = self.loss.micro_batch(&terms, &self.normalizer);
+        self.add(tokens, &loss);
+        loss.loss
     }
 }

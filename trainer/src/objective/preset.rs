@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::aggregate::Aggregate;
 use super::correction::{Correction, SamplerNumbers};
 use super::kl::KlTerm;
-use super::policy::PolicyLoss;
+use super::policy_loss::PolicyLoss;
 use super::ratio::Ratio;
 use super::surrogate::{
     CispoBounds, ClipBounds, DroPenalty, LogBounds, NoBounds, ProbabilityBounds, SapoTemperatures,

@@ -19,9 +19,8 @@ pub(super) struct Mismatch {
 }
 
 impl Mismatch {
-    /// Adds tokens: `logprobs` `[M]`, and as many numbers of the sampler.
-    pub(super) fn add(&mut self, logprobs: &Tensor, behaviour: &[f32]) {
-        let behaviour = Tensor::from_slice(behaviour).to_device(logprobs.device());
+    /// Adds tokens: the trainer's log-probabilities and the sampler's, `[M]` each.
+    pub(super) fn add(&mut self, logprobs: &Tensor, behaviour: &Tensor) {
         let difference = logprobs.detach().to_kind(Kind::Double) - behaviour;
         let weights = difference.exp();
         let sum = |values: &Tensor| values.sum(Kind::Double).double_value(&[]);
@@ -60,8 +59,8 @@ mod tests {
     fn metrics_are_those_of_the_definitions() {
         let mut mismatch = Mismatch::default();
         assert!(mismatch.metrics().is_empty());
-        mismatch.add(&Tensor::from_slice(&[-1.0f64, -2.0]), &[-1.5, -2.0]);
-        mismatch.add(&Tensor::from_slice(&[-0.25f64]), &[0.0]);
+        mismatch.add(&Tensor::from_slice(&[-1.0f64, -2.0]), &Tensor::from_slice(&[-1.5f32, -2.0]));
+        mismatch.add(&Tensor::from_slice(&[-0.25f64]), &Tensor::from_slice(&[0.0f32]));
         let metrics = mismatch.metrics();
         let weights = [0.5f64.exp(), 1.0, (-0.25f64).exp()];
         let sum: f64 = weights.iter().sum();
