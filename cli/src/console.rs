@@ -27,6 +27,11 @@ impl Console {
     pub(crate) fn sft() -> Self {
         Self { bar: ProgressBar::hidden(), every: 50, step_line: sft_line }
     }
+
+    /// For `joust dpo`.
+    pub(crate) fn dpo() -> Self {
+        Self { bar: ProgressBar::hidden(), every: 10, step_line: dpo_line }
+    }
 }
 
 impl Observer for Console {
@@ -44,7 +49,7 @@ impl Observer for Console {
                     run_dir.display()
                 ));
             }
-            Event::SftReady { n_parameters, n_steps, run_dir } => output::note(format!(
+            Event::TuningReady { n_parameters, n_steps, run_dir } => output::note(format!(
                 "Training {:.2} M parameters for {n_steps} steps in {}.",
                 n_parameters as f64 / 1e6,
                 run_dir.display()
@@ -91,6 +96,23 @@ fn training_line(metrics: &Metrics, eval_accuracy: Option<f64>) -> String {
         parts.push(format!("{speed:.0} tokens/s"));
     }
     parts.join(" ")
+}
+
+/// `loss 0.6123 accuracy 0.780 margin 0.210 2100 tokens/s`
+///
+/// `accuracy` is the share of the pairs whose chosen completion has the larger implicit reward,
+/// `margin` the mean difference of the two.
+fn dpo_line(metrics: &Metrics, _eval_accuracy: Option<f64>) -> String {
+    if !metrics.contains_key("loss") {
+        return format!("no update: {} pairs do not fit", metrics["skipped_examples"]);
+    }
+    format!(
+        "loss {:.4} accuracy {:.3} margin {:.3} {:.0} tokens/s",
+        metrics["loss"],
+        metrics["rewards/accuracies"],
+        metrics["rewards/margins"],
+        metrics["tokens_per_second"]
+    )
 }
 
 /// `loss 0.1234 accuracy 0.980 2100 tokens/s`

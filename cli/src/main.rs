@@ -32,6 +32,8 @@ enum CliCommand {
     Train(commands::train::TrainArgs),
     /// Fine-tunes a model on prompts with given completions.
     Sft(commands::sft::SftArgs),
+    /// Makes preferred completions more probable and rejected ones less (DPO, IPO and others).
+    Dpo(commands::dpo::DpoArgs),
     /// Runs the reward server.
     Serve(commands::serve::ServeArgs),
     /// Scores groups of completions and dumps matches, votes and rewards.
@@ -72,6 +74,7 @@ fn run(command: CliCommand) -> ExitCode {
     let result = match command {
         CliCommand::Train(args) => commands::train::run(args),
         CliCommand::Sft(args) => commands::sft::run(args),
+        CliCommand::Dpo(args) => commands::dpo::run(args),
         CliCommand::Serve(args) => commands::serve::run(args),
         CliCommand::Score(args) => commands::score::run(args),
         CliCommand::Judge(args) => commands::judge::run(args),

@@ -1,8 +1,10 @@
-//! Config files and overrides of `joust train`, `sft` and `serve`: their merge and their checks.
+//! Config files and overrides of `joust train`, `sft`, `dpo` and `serve`: their merge and their
+//! checks.
 
 use std::path::PathBuf;
 use std::slice::from_ref;
 
+use joust_run::config::dpo::DpoRun;
 use joust_run::config::merge::Merged;
 use joust_run::config::sft::SftRun;
 use joust_run::config::train::TrainRun;
@@ -40,6 +42,7 @@ pub fn check(bytes: &[u8]) {
     read(&[shipped.clone(), file.path.clone()], &overrides, train);
     read(&[file.path.clone(), shipped], &overrides, train);
     read(from_ref(&file.path), &overrides, SftRun::validate);
+    read(from_ref(&file.path), &overrides, DpoRun::validate);
     let serve = |config: &ServeRun| joust_run::config::refuse(config.serve.validate());
     read(from_ref(&file.path), &overrides, serve);
 }

@@ -1,13 +1,14 @@
 //! Runs: a config in, a run folder out.
 //!
-//! Owns configs and how their files merge, the run folder, the loops of training and supervised
-//! fine-tuning, records, metrics and evaluation. What happens is told to an [`Observer`]. Knows
-//! neither the inside of a stage nor a terminal: programs are shells over this library.
+//! Owns configs and how their files merge, the run folder, the loops of training and of learning
+//! from given texts, records, metrics and evaluation. What happens is told to an [`Observer`].
+//! Knows neither the inside of a stage nor a terminal: programs are shells over this library.
 
 #![forbid(unsafe_code)]
 
 mod checkpoints;
 pub mod config;
+pub mod dpo;
 mod error;
 mod examples;
 mod export;
@@ -19,8 +20,10 @@ mod run_folder;
 pub mod sft;
 mod stop;
 pub mod training;
+mod tuning;
 
 pub use error::Error;
 pub use observer::{Event, Observer};
 pub use run_folder::ExistingRun;
 pub use stop::StopSwitch;
+pub use tuning::FinishedTuning;

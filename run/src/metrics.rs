@@ -12,7 +12,7 @@ const fn metric(name: &'static str, meaning: &'static str) -> Metric {
     Metric { name, meaning }
 }
 
-/// Metrics of `joust train` and `joust sft`, in the order of the page.
+/// Metrics of `joust train`, `joust sft` and `joust dpo`, in the order of the page.
 pub const METRICS: &[Metric] = &[
     metric(
         "step",
@@ -147,7 +147,7 @@ pub const METRICS: &[Metric] = &[
     metric("dropped_prompts", "Number of prompts that could not be sampled from."),
     metric(
         "num_tokens",
-        "Number of tokens in all steps so far: sampled (`train`), of examples (`sft`).",
+        "Number of tokens in all steps so far: sampled (`train`), of examples (`sft`, `dpo`).",
     ),
     metric("step_time", "Seconds per step."),
     metric("time/rollout_s", "Seconds of sampling completions."),
@@ -156,18 +156,37 @@ pub const METRICS: &[Metric] = &[
     metric("time/eval_s", "Seconds of the measurement on held-out prompts."),
     metric(
         "tokens_per_second",
-        "Number of tokens per second: sampled by policy and judge (`train`), trained (`sft`).",
+        "Number of tokens per second: sampled by policy and judge (`train`), trained (`sft`, \
+         `dpo`).",
     ),
     metric(
         "mean_token_accuracy",
         "Share of the completion tokens that are the model's most probable ones (`sft`).",
     ),
-    metric("step_tokens", "Number of tokens in the step, prompts included (`sft`)."),
+    metric(
+        "rewards/chosen",
+        "Mean implicit reward of the chosen completions: `trainer.beta` times the log-ratio of \
+         policy and reference (`dpo`).",
+    ),
+    metric("rewards/rejected", "Mean implicit reward of the rejected completions (`dpo`)."),
+    metric("rewards/margins", "Mean difference of the two implicit rewards of a pair (`dpo`)."),
+    metric(
+        "rewards/accuracies",
+        "Share of the pairs whose chosen completion has the larger implicit reward (`dpo`).",
+    ),
+    metric("logps/chosen", "Mean log-probability of a whole chosen completion (`dpo`)."),
+    metric("logps/rejected", "Mean log-probability of a whole rejected completion (`dpo`)."),
+    metric(
+        "step_tokens",
+        "Number of tokens in the step, prompts included (`sft`, `dpo`; there a prompt counts for \
+         each completion).",
+    ),
     metric(
         "skipped_examples",
-        "Number of examples left out because they are too long or empty (`sft`).",
+        "Number of examples left out because they are too long or empty (`sft`, `dpo`), or because \
+         both completions are the same (`dpo`).",
     ),
-    metric("data_time", "Seconds of making and tokenising the step's examples (`sft`)."),
+    metric("data_time", "Seconds of making and tokenising the step's examples (`sft`, `dpo`)."),
 ];
 
 /// A Markdown table of all metrics.

@@ -28,8 +28,8 @@ pub enum Event<'a> {
         /// The run's folder.
         run_dir: &'a Path,
     },
-    /// A run of supervised fine-tuning is open and ready for its next step.
-    SftReady {
+    /// A run on given texts is open and ready for its next step.
+    TuningReady {
         /// Number of parameters of the model.
         n_parameters: usize,
         /// Number of steps of the whole run.

@@ -9,7 +9,7 @@ fn shipped_configs_are_valid() {
         let path = arg(&entry.unwrap().path());
         let text = std::fs::read_to_string(&path).unwrap();
         // the header of a config names its command
-        let verb = ["train", "sft", "serve"];
+        let verb = ["train", "sft", "dpo", "serve"];
         let verb = verb.iter().find(|verb| text.contains(&format!("joust {verb} configs/")));
         let verb = verb.unwrap_or_else(|| panic!("{path} does not say how it is run"));
         assert!(succeed(&[verb, &path[..], "--dry-run"]).contains("[run]"), "{path}");

@@ -8,6 +8,7 @@ mod contracts;
 mod corpora;
 mod data_files;
 mod doctor;
+mod dpo;
 mod dumps;
 mod earlier_dumps;
 mod engine_memory;

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tch::Kind;
 
+use crate::dpo::DpoTrainer;
 use crate::error::Error;
 use crate::grpo::GrpoTrainer;
 use crate::learner::Learner;
@@ -39,6 +40,8 @@ pub struct Retention {
 pub trait Trainer {
     /// The model in training.
     fn model(&self) -> &Decoder;
+    /// Number of updates made so far.
+    fn n_updates(&self) -> u64;
     #[doc(hidden)]
     fn learner(&mut self) -> LearnerAccess<'_>;
 }
@@ -47,25 +50,25 @@ pub trait Trainer {
 #[doc(hidden)]
 pub struct LearnerAccess<'a>(&'a mut Learner);
 
-impl Trainer for SftTrainer {
-    fn model(&self) -> &Decoder {
-        &self.learner.model
-    }
+macro_rules! trainers {
+    ($($trainer:ty),*) => {$(
+        impl Trainer for $trainer {
+            fn model(&self) -> &Decoder {
+                &self.learner.model
+            }
 
-    fn learner(&mut self) -> LearnerAccess<'_> {
-        LearnerAccess(&mut self.learner)
-    }
+            fn n_updates(&self) -> u64 {
+                self.learner.optimizer.n_updates()
+            }
+
+            fn learner(&mut self) -> LearnerAccess<'_> {
+                LearnerAccess(&mut self.learner)
+            }
+        }
+    )*};
 }
 
-impl Trainer for GrpoTrainer {
-    fn model(&self) -> &Decoder {
-        &self.learner.model
-    }
-
-    fn learner(&mut self) -> LearnerAccess<'_> {
-        LearnerAccess(&mut self.learner)
-    }
-}
+trainers!(GrpoTrainer, SftTrainer, DpoTrainer);
 
 /// The folder of the checkpoint after `step`.
 pub fn path(run_dir: &Path, step: u64) -> PathBuf {

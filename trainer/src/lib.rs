@@ -1,13 +1,15 @@
 //! Scored Arrow batches in, new weights out.
 //!
-//! Group-relative policy optimisation and supervised fine-tuning of decoder models, their optimiser
-//! and checkpoints. It does not know where rewards come from, nor what a judge is.
+//! Group-relative policy optimisation, preference optimisation and supervised fine-tuning of
+//! decoder models, their optimiser and checkpoints. It does not know where rewards come from, nor
+//! what a judge is.
 
 #![forbid(unsafe_code)]
 
 pub mod advantage;
 mod batch;
 pub mod checkpoint;
+mod dpo;
 mod error;
 mod forward;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod sample;
 mod sft;
 
 pub use batch::MicroBatch;
+pub use dpo::{DpoConfig, DpoPair, DpoTrainer};
 pub use error::Error;
 pub use forward::{TokenNeeds, TokenNumbers};
 pub use grpo::GrpoTrainer;

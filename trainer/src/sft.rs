@@ -77,16 +77,6 @@ impl SftTrainer {
         Ok(Self { learner: Learner::new(model, &config.learner, config.steps), max_length })
     }
 
-    /// The model.
-    pub fn model(&self) -> &Decoder {
-        &self.learner.model
-    }
-
-    /// Number of updates made so far.
-    pub fn n_updates(&self) -> u64 {
-        self.learner.optimizer.n_updates()
-    }
-
     /// One update: loss = −Σ log p(token) / number of completion tokens in the batch. Without an
     /// example that has a prompt, a completion and at most `max_length` tokens there is no update,
     /// and the metrics have no loss. `place` is the update's place in the schedule: the number of

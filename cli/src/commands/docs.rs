@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use joust_run::config::dpo::DpoRun;
 use joust_run::config::reference::section;
 use joust_run::config::renamed;
 use joust_run::config::sft::SftRun;
@@ -73,6 +74,7 @@ fn configuration_page() -> String {
     text += &section::<TrainRun>("joust train");
     text += &section::<ScoreRun>("joust serve, joust score, joust judge");
     text += &section::<SftRun>("joust sft");
+    text += &section::<DpoRun>("joust dpo");
     text
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod data;
 mod data_rows;
 pub(crate) mod docs;
 pub(crate) mod doctor;
+pub(crate) mod dpo;
 pub(crate) mod dump;
 pub(crate) mod generate;
 pub(crate) mod judge;

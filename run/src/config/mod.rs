@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
+pub mod dpo;
 pub mod merge;
 pub mod reference;
 pub mod renamed;

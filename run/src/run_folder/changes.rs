@@ -147,6 +147,7 @@ mod tests {
     use joust_schema::config::keys::{ConfigKeys, Shape};
 
     use super::*;
+    use crate::config::dpo::DpoRun;
     use crate::config::sft::SftRun;
     use crate::config::train::TrainRun;
 
@@ -205,7 +206,8 @@ mod tests {
                 },
             }
         }
-        let all = [ConfigKeys::of::<TrainRun>(), ConfigKeys::of::<SftRun>()];
+        let all =
+            [ConfigKeys::of::<TrainRun>(), ConfigKeys::of::<SftRun>(), ConfigKeys::of::<DpoRun>()];
         for key in MAY_CHANGE {
             assert!(all.iter().any(|keys| has(keys, key)), "{key} is no key");
         }

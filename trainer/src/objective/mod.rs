@@ -1,5 +1,6 @@
-//! What an update minimises: objectives of samples (`policy`, `likelihood`), and policy losses as
-//! data: published ones by name, each a product of five parts.
+//! What an update minimises: objectives of samples (`policy`, `pairs`, `likelihood`), and losses as
+//! data: those of pairs by name, those of policies as a product of five parts, published ones by
+//! name.
 //!
 //! Functions of log-probabilities; they do not know the model. A new policy loss is a variant of
 //! one part, or a line in `preset`, with a golden value in `tests`; another kind of training is an
@@ -11,8 +12,10 @@ mod interface;
 mod kl;
 pub(crate) mod likelihood;
 mod mismatch;
+pub(crate) mod pairs;
 pub(crate) mod policy;
 mod policy_loss;
+mod preference;
 mod preset;
 mod ratio;
 mod rows;
@@ -23,6 +26,7 @@ pub use correction::{Correction, CorrectionWeights, SamplerNumbers};
 pub use interface::{KeptTogether, Objective};
 pub use kl::{KlEstimator, KlTerm};
 pub use policy_loss::{MicroBatchLoss, PolicyLoss, PolicyTerms};
+pub use preference::{PairTerms, PreferenceLoss};
 pub use preset::{LossConfig, Preset};
 pub use ratio::Ratio;
 pub use surrogate::{

@@ -1,5 +1,7 @@
 //! Files of examples as people have them.
 
+use joust_schema::rows;
+
 use super::*;
 
 fn rows_of(text: &str) -> Result<Vec<(String, String)>, String> {

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use joust_data::TaskConfig;
 use joust_schema::prompt::Message;
+use joust_schema::seed::Seed;
 
 use super::*;
 use crate::config::sft::{DataSection, TaskKind};
+use crate::examples::ExampleSource;
 
 fn tokenizer(name: &str) -> Tokenizer {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models");
@@ -26,8 +28,7 @@ fn learned(tokenizer: &Tokenizer, row: &str) -> Result<(String, String), String>
         error.to_string()
     })?;
     source.check_thoughts(tokenizer).unwrap();
-    let frame = tokenizer.turn_frame().filter(|_| source.has_chats());
-    let ids = encode(tokenizer, frame.as_ref(), &example).unwrap();
+    let ids = Encoder::new(tokenizer.clone(), source.has_chats()).encode(&example).unwrap();
     Ok((tokenizer.decode(&ids.prompt, false), tokenizer.decode(&ids.completion, false)))
 }
 
@@ -58,10 +59,10 @@ fn encode_ends_a_turn_as_the_template_does_and_a_text_by_eos() {
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|endoftext|>\n\
                     {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     let tokenizer = tokenizer.with_chat_template(template.to_owned()).unwrap();
-    let frame = tokenizer.turn_frame();
+    let encoder = Encoder::new(tokenizer.clone(), true);
     let example = |is_chat: bool| {
         let (prompt, completion) = ("2+3=".to_owned(), "5".to_owned());
-        encode(&tokenizer, frame.as_ref(), &Example { prompt, is_chat, completion }).unwrap()
+        encoder.encode(&Example { prompt, is_chat, completion }).unwrap()
     };
     assert_eq!(example(true).completion.last(), Some(&other));
     assert_eq!(example(false).completion.last(), Some(&eos));
@@ -77,10 +78,10 @@ fn encode_of_byte_level_models_is_prompt_completion_and_eos() {
         let tokenizer = tokenizer(name);
         let config = TaskConfig::default();
         let source = ExampleSource::Task { kind, config, chat: true };
-        let frame = tokenizer.turn_frame();
+        let encoder = Encoder::new(tokenizer.clone(), true);
         for idx in 0..50 {
             let example = source.example(&tokenizer, Seed::new(1), idx).unwrap();
-            let ids = encode(&tokenizer, frame.as_ref(), &example).unwrap();
+            let ids = encoder.encode(&example).unwrap();
             let mut wanted = tokenizer.encode(&example.completion).unwrap();
             wanted.push(tokenizer.eos_ids()[0]);
             assert_eq!(ids.completion, wanted);

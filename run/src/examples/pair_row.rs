@@ -1,0 +1,96 @@
+//! One row of a file of preference pairs, in every form that TRL's `DPOTrainer` takes.
+
+use joust_schema::ordered_json::JsonFields;
+use joust_schema::prompt::{Message, Prompt};
+use joust_schema::rows::{MESSAGES, Place, Row, TEMPLATE_COLUMNS};
+
+use super::row::turn;
+
+/// A prompt with two completions, of which one is preferred.
+#[derive(Clone)]
+pub(crate) struct PairRow {
+    pub(super) place: Place,
+    pub(super) prompt: Prompt,
+    pub(super) chosen: String,
+    pub(super) rejected: String,
+    /// Variables of the chat template that the row brings along, such as tools.
+    pub(super) template_kwargs: JsonFields,
+}
+
+impl PairRow {
+    pub(super) const COLUMNS: [&str; 6] =
+        ["prompt", MESSAGES, "chosen", "rejected", TEMPLATE_COLUMNS[0], TEMPLATE_COLUMNS[1]];
+
+    /// A prompt with two answers; or two chats or texts that begin alike, of which the common
+    /// beginning is the prompt. Two chats bring their prompt along even where a column has it, too.
+    pub(super) fn of(row: &Row) -> Result<Self, joust_schema::Error> {
+        let has_prompt = row.has("prompt") || row.has(MESSAGES);
+        let said = |column| match has_prompt {
+            true => row.said(column),
+            // chats as JSON text, as tables keep them
+            false => row.prompt(column).map(|(_, prompt)| prompt),
+        };
+        let (chosen, rejected) = (said("chosen")?, said("rejected")?);
+        let (prompt, chosen, rejected) = match (chosen, rejected) {
+            (Prompt::Messages(chosen), Prompt::Messages(rejected))
+                if !has_prompt || (chosen.len() > 1 && rejected.len() > 1) =>
+            {
+                let n_common = common_turns(&chosen, &rejected);
+                let (prompt, chosen) = split(chosen, n_common);
+                let (_, rejected) = split(rejected, n_common);
+                (prompt, chosen, rejected)
+            }
+            (Prompt::Text(chosen), Prompt::Text(rejected)) if !has_prompt => {
+                let at = common_bytes(&chosen, &rejected);
+                let rest = |text: &str| Prompt::Text(text[at..].to_owned());
+                (Prompt::Text(chosen[..at].to_owned()), rest(&chosen), rest(&rejected))
+            }
+            (chosen, rejected) => (row.open_prompt("prompt")?.1, chosen, rejected),
+        };
+        if prompt.is_empty() {
+            let text = "has no beginning in common with `rejected`, which would be the prompt; \
+                        give the prompt a column of its own";
+            return Err(row.cell_error("chosen", text));
+        }
+        if let Some(problem) = prompt.emptiness() {
+            let text = format!("the prompt {problem}");
+            return Err(row.error(text));
+        }
+        let chosen = turn(row, "chosen", chosen)?;
+        let rejected = turn(row, "rejected", rejected)?;
+        let template_kwargs = row.template_kwargs(&prompt)?;
+        Ok(Self { place: row.place(), prompt, chosen, rejected, template_kwargs })
+    }
+
+    /// Whether the chat template renders the prompt; with `chat`, it renders texts too.
+    pub(super) fn is_chat(&self, chat: bool) -> bool {
+        chat || matches!(self.prompt, Prompt::Messages(_))
+    }
+}
+
+/// Number of messages at the beginning that are the same in both chats; of each chat at least the
+/// last message is left.
+fn common_turns(chosen: &[Message], rejected: &[Message]) -> usize {
+    let most = chosen.len().min(rejected.len()).saturating_sub(1);
+    let pairs = chosen.iter().zip(rejected).take(most);
+    pairs.take_while(|(chosen, rejected)| chosen == rejected).count()
+}
+
+fn split(mut chat: Vec<Message>, at: usize) -> (Prompt, Prompt) {
+    let rest = chat.split_off(at);
+    (Prompt::Messages(chat), Prompt::Messages(rest))
+}
+
+/// Length in bytes of the common beginning of two texts. A blank at its end belongs to the
+/// completions, as in TRL's `extract_prompt`.
+fn common_bytes(chosen: &str, rejected: &str) -> usize {
+    let alike = chosen.chars().zip(rejected.chars()).take_while(|(a, b)| a == b);
+    let at: usize = alike.map(|(character, _)| character.len_utf8()).sum();
+    match chosen[..at].strip_suffix(' ') {
+        Some(before) => before.len(),
+        None => at,
+    }
+}
+
+#[cfg(test)]
+mod tests;

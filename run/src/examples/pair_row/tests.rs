@@ -1,0 +1,86 @@
+//! Files of preference pairs as people have them.
+
+use joust_schema::rows;
+
+use super::*;
+
+/// Prompt, chosen and rejected completion of each row.
+fn rows_of(text: &str) -> Result<Vec<[String; 3]>, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.jsonl");
+    std::fs::write(&path, text.replace('\n', " ")).unwrap();
+    let rows = rows::read_all(&path, &PairRow::COLUMNS, PairRow::of);
+    let rows = rows.map_err(|error| error.to_string())?;
+    let texts = |row: PairRow| [row.prompt.question(), row.chosen, row.rejected];
+    Ok(rows.into_iter().map(texts).collect())
+}
+
+#[test]
+fn pair_rows_are_read_in_every_form_of_trl() {
+    let user = r#"{"role": "user", "content": "2+3?"}"#;
+    let right = r#"{"role": "assistant", "content": "5"}"#;
+    let wrong = r#"{"role": "assistant", "content": "6"}"#;
+    for row in [
+        r#"{"prompt": "2+3?", "chosen": "5", "rejected": "6"}"#.to_owned(),
+        // of `joust dump pairs`
+        r#"{"prompt": "2+3?", "chosen": "5", "rejected": "6", "chosen_reward": 0.9}"#.to_owned(),
+        format!(r#"{{"prompt": [{user}], "chosen": [{right}], "rejected": [{wrong}]}}"#),
+        format!(r#"{{"prompt": [{user}], "chosen": "5", "rejected": "6"}}"#),
+        format!(r#"{{"prompt": {:?}, "chosen": "5", "rejected": "6"}}"#, format!("[{user}]")),
+        format!(r#"{{"chosen": [{user}, {right}], "rejected": [{user}, {wrong}]}}"#),
+        // of ultrafeedback_binarized: the prompt is in the chats, too
+        format!(
+            r#"{{"prompt": "2+3?", "chosen": [{user}, {right}], "rejected": [{user}, {wrong}]}}"#
+        ),
+        format!(
+            r#"{{"chosen": {:?}, "rejected": {:?}}}"#,
+            format!("[{user}, {right}]"),
+            format!("[{user}, {wrong}]")
+        ),
+        format!(r#"{{"messages": [{user}], "chosen": "5", "rejected": [{wrong}]}}"#),
+    ] {
+        let wanted = ["2+3?", "5", "6"].map(str::to_owned);
+        assert_eq!(rows_of(&row).unwrap(), [wanted], "{row}");
+    }
+    // of hh-rlhf: the blank belongs to the completions, as in TRL
+    let row =
+        r#"{"chosen": "Human: hi Assistant: good day", "rejected": "Human: hi Assistant: go"}"#;
+    let wanted = ["Human: hi Assistant: go", "od day", ""].map(str::to_owned);
+    assert_eq!(rows_of(row).unwrap(), [wanted]);
+    let row = r#"{"chosen": "Q: é A: yes", "rejected": "Q: é A: no"}"#;
+    assert_eq!(rows_of(row).unwrap(), [["Q: é A:", " yes", " no"].map(str::to_owned)]);
+}
+
+#[test]
+fn pair_rows_are_refused_by_line_and_column() {
+    let turn = |role: &str, text: &str| format!(r#"{{"role": "{role}", "content": "{text}"}}"#);
+    let (user, right) = (turn("user", "a"), turn("assistant", "b"));
+    for (row, wanted) in [
+        (r#"{"prompt": "a", "chosen": "b"}"#.to_owned(), "column `rejected` is missing"),
+        (r#"{"prompt": "a", "completion": "b"}"#.to_owned(), "column `chosen` is missing"),
+        (
+            r#"{"chosen": "b", "rejected": "c"}"#.to_owned(),
+            "`chosen` has no beginning in common with `rejected`",
+        ),
+        (
+            format!(r#"{{"chosen": [{user}, {right}], "rejected": [{right}, {right}]}}"#),
+            "`chosen` has no beginning in common with `rejected`",
+        ),
+        (
+            format!(
+                r#"{{"chosen": [{user}, {right}, {user}, {right}],
+                "rejected": [{user}, {user}, {user}, {right}]}}"#
+            ),
+            "column `chosen` has 3 messages, wanted one of the assistant",
+        ),
+        (
+            format!(r#"{{"prompt": [{user}, {right}], "chosen": "b", "rejected": "c"}}"#),
+            "column `prompt` ends with the assistant's turn (message 2)",
+        ),
+        (r#"{"prompt": "  ", "chosen": "b", "rejected": "c"}"#.to_owned(), "the prompt is blank"),
+        (r#"{"prompt": "a", "chosen": 3, "rejected": "c"}"#.to_owned(), "column `chosen`"),
+    ] {
+        let message = rows_of(&row).unwrap_err();
+        assert!(message.contains("t.jsonl:1") && message.contains(wanted), "{row}: {message}");
+    }
+}

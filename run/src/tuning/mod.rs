@@ -1,0 +1,302 @@
+//! Runs that learn from given texts: the loop that `joust sft` and `joust dpo` share.
+//!
+//! What an example is, and how a model learns from it, is not known here: that is a [`Course`].
+
+mod course;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use joust_engine::model::Decoder;
+use joust_engine::{Tokenizer, folder};
+use joust_schema::seed::Seed;
+use joust_trainer::Metrics;
+use joust_trainer::checkpoint::{self, Retention, Trainer as _};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+use crate::checkpoints::CheckpointClock;
+use crate::config::sft::ExportSection;
+use crate::config::{CheckpointSection, RunSection};
+use crate::error::Error;
+use crate::examples::Encoder;
+use crate::export::Export;
+use crate::inputs::InputPath;
+use crate::observer::{Event, Observer};
+use crate::places;
+use crate::run_folder::{ExistingRun, RunFolder, RunStart};
+use crate::stop::StopSwitch;
+use crate::training::RunEnd;
+
+pub(crate) use course::Course;
+
+/// A config of such a run: the settings that all kinds have.
+pub(crate) trait TuningConfig: Default + Serialize + JsonSchema {
+    fn validate(&self) -> Result<(), Error>;
+    fn run(&self) -> &RunSection;
+    fn checkpoint(&self) -> &CheckpointSection;
+    fn export(&self) -> &ExportSection;
+    /// The files and folders that the run reads.
+    fn inputs(&self) -> Vec<InputPath>;
+    /// The device of the model in training.
+    fn device(&self) -> Result<Device, Error>;
+    /// Number of updates of the whole run.
+    fn n_steps(&self) -> u64;
+    /// Number of examples per update.
+    fn batch_size(&self) -> usize;
+}
+
+/// The state that a checkpoint holds beside weights and optimiser.
+#[derive(Serialize, Deserialize)]
+struct TuningState {
+    step: u64,
+    num_tokens: f64,
+}
+
+/// A run in progress.
+struct Tuning<'a, T, C: Course> {
+    config: &'a T,
+    course: C,
+    run: RunFolder,
+    seed: Seed,
+    encoder: Encoder,
+    trainer: C::Trainer,
+    state: TuningState,
+    /// The step of the newest checkpoint.
+    saved: u64,
+    /// Number of examples since the last update, none of which fits.
+    n_skipped_in_a_row: u64,
+}
+
+/// A run whose loop has ended.
+pub struct FinishedTuning {
+    /// How it has ended.
+    pub end: RunEnd,
+    /// Number of steps, those of earlier starts included.
+    pub steps: u64,
+    /// The run's folder.
+    pub dir: PathBuf,
+}
+
+/// Runs to the last step, or to the end of the step in which it is asked to stop. `course` opens
+/// what the run learns from.
+///
+/// # Errors
+/// [`Error::Input`] for unusable configs or data; the trainer's errors.
+pub(crate) fn run<T: TuningConfig, C: Course>(
+    config: &T,
+    course: impl FnOnce() -> Result<C, Error>,
+    existing: ExistingRun,
+    stop: &StopSwitch,
+    observer: &mut dyn Observer,
+) -> Result<FinishedTuning, Error> {
+    config.validate()?;
+    config.run().set_threads();
+    let inputs = config.inputs();
+    let run_dir = config.run().dir();
+    let export = Export { section: config.export(), run_dir: &run_dir, inputs: &inputs };
+    let start = RunStart::new(config.run(), config, &inputs, existing)?;
+    start.check()?;
+    places::check_inputs(&run_dir, &inputs)?;
+    export.check()?;
+    let mut tuning = Tuning::open(config, course()?, &start, observer)?;
+    let n_steps = config.n_steps();
+    observer.observe(Event::TuningReady {
+        n_parameters: tuning.trainer.model().n_parameters(),
+        n_steps,
+        run_dir: tuning.run.dir(),
+    });
+    observer.observe(Event::LoopStarted { step: tuning.state.step, n_steps });
+    let end = tuning.run_steps(stop, observer);
+    observer.observe(Event::LoopFinished);
+    let end = end?;
+    if end == RunEnd::Finished {
+        tuning.check_learned()?;
+        export.write(tuning.trainer.model(), tuning.encoder.tokenizer())?;
+    }
+    Ok(FinishedTuning { end, steps: tuning.state.step, dir: run_dir })
+}
+
+impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
+    /// Opens all that the run needs: a fresh run, or the newest checkpoint.
+    fn open(
+        config: &'a T,
+        course: C,
+        start: &RunStart<'_, T>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        let seed = Seed::new(config.run().seed);
+        let n_steps = config.n_steps();
+        if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
+            return Err(Error::input(format!(
+                "config: trainer.steps is {n_steps}, and the run has made {step} already; wanted \
+                 at least as many"
+            )));
+        }
+        // before the folder is touched: `--clean` deletes nothing for a model that cannot be made
+        let fresh = match start.resumes() {
+            true => None,
+            false => Some(course.first_model(seed)?),
+        };
+        if let Some((_, tokenizer)) = &fresh {
+            course.check(&course.tokenizer(tokenizer)?)?;
+        }
+        let run = start.open()?;
+        let newest = run.rewind_to_newest()?;
+        let (mut model, tokenizer) = match (&newest, fresh) {
+            (Some((_, path)), _) => {
+                open_model(path, config.device()?).map_err(|error| run.bad_checkpoint(error))?
+            }
+            (None, Some(fresh)) => fresh,
+            (None, None) => course.first_model(seed)?,
+        };
+        let encoder = Encoder::new(course.tokenizer(&tokenizer)?, course.has_chats());
+        if let Some(end_id) = encoder.end_of_turn() {
+            // who samples from the model has to know its end
+            if !encoder.tokenizer().eos_ids().contains(&end_id) {
+                model.add_end_token(end_id);
+            }
+        } else if course.has_chats() {
+            tracing::warn!(
+                "The chat template ends the assistant's turn by no control token: the tokenizer's \
+                 end token is learned."
+            );
+        }
+        let mut trainer = course.trainer(model)?;
+        let state = match &newest {
+            Some((step, path)) => {
+                let state = checkpoint::restore(&mut trainer, path)
+                    .map_err(|error| run.bad_checkpoint(error.into()))?;
+                observer.observe(Event::Resumed { step: *step });
+                observer.observe(Event::ConfigChanged { changes: &run.changes() });
+                state
+            }
+            None => TuningState { step: 0, num_tokens: 0.0 },
+        };
+        let saved = state.step;
+        let n_skipped_in_a_row = 0;
+        Ok(Self { config, course, run, seed, encoder, trainer, state, saved, n_skipped_in_a_row })
+    }
+
+    /// All steps that are left.
+    fn run_steps(
+        &mut self,
+        stop: &StopSwitch,
+        observer: &mut dyn Observer,
+    ) -> Result<RunEnd, Error> {
+        let n_steps = self.config.n_steps();
+        let mut checkpoints = CheckpointClock::new(self.config.checkpoint(), Instant::now());
+        while self.state.step < n_steps {
+            if stop.is_asked() {
+                self.save_interim(&checkpoints)?;
+                return Ok(RunEnd::Stopped);
+            }
+            let started = Instant::now();
+            let examples = match self.examples() {
+                Ok(examples) => examples,
+                Err(error) => {
+                    // a later start repeats this step and none before it
+                    if let Err(error) = self.save_interim(&checkpoints) {
+                        tracing::error!(%error, "The state before the step is not saved.");
+                    }
+                    return Err(error);
+                }
+            };
+            let metrics = self.step(&examples, started)?;
+            let step = self.state.step;
+            self.run.check()?;
+            self.run.log(step, &metrics)?;
+            observer.observe(Event::StepFinished {
+                step,
+                n_steps,
+                metrics: &metrics,
+                eval_accuracy: None,
+            });
+            let began = Instant::now();
+            if let Some(retention) = checkpoints.due(step, step == n_steps, began) {
+                self.save(retention)?;
+                checkpoints.written(began, Instant::now());
+            }
+        }
+        Ok(RunEnd::Finished)
+    }
+
+    /// The examples of the next step.
+    fn examples(&self) -> Result<Vec<C::Example>, Error> {
+        let batch_size = self.config.batch_size() as u64;
+        let first = self.state.step * batch_size;
+        let numbers = first..first + batch_size;
+        numbers.map(|idx| self.course.example(&self.encoder, self.seed, idx)).collect()
+    }
+
+    /// Learns from the examples of a step, whose making has begun at `started`.
+    fn step(&mut self, examples: &[C::Example], started: Instant) -> Result<Metrics, Error> {
+        let data_seconds = started.elapsed().as_secs_f64();
+        let mut metrics = C::learn(&mut self.trainer, examples, self.state.step)?;
+        self.state.step += 1;
+        self.check_learning(&metrics, examples.len() as u64)?;
+        self.state.num_tokens += metrics["step_tokens"];
+        let seconds = started.elapsed().as_secs_f64();
+        metrics.insert("num_tokens".to_owned(), self.state.num_tokens);
+        metrics.insert("step_time".to_owned(), seconds);
+        metrics.insert("data_time".to_owned(), data_seconds);
+        metrics.insert("tokens_per_second".to_owned(), metrics["step_tokens"] / seconds);
+        Ok(metrics)
+    }
+
+    /// Refuses data of which nothing fits: no example of a whole epoch, or of 1,000 of a task.
+    fn check_learning(&mut self, metrics: &Metrics, n_examples: u64) -> Result<(), Error> {
+        if metrics.contains_key("loss") {
+            self.n_skipped_in_a_row = 0;
+            return Ok(());
+        }
+        self.n_skipped_in_a_row += n_examples;
+        // each epoch has another order: so many in a row hold a whole epoch
+        let n_of_file = self.course.n_examples().map(|n| 2 * n - 1);
+        if self.n_skipped_in_a_row < n_of_file.unwrap_or(1_000) {
+            return Ok(());
+        }
+        let n_skipped = self.n_skipped_in_a_row;
+        let wanted = C::WANTED;
+        Err(Error::input(format!("none of the last {n_skipped} examples fits: {wanted}")))
+    }
+
+    /// Refuses to end a run that has learned nothing in all of its steps.
+    fn check_learned(&self) -> Result<(), Error> {
+        match self.trainer.n_updates() {
+            0 => {
+                let n_examples = self.config.n_steps() * self.config.batch_size() as u64;
+                let wanted = C::WANTED;
+                Err(Error::input(format!(
+                    "none of the run's {n_examples} examples fits, so that nothing was learned and \
+                     no model is exported: {wanted}"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Saves the state after the last step, unless it is saved already.
+    fn save_interim(&mut self, checkpoints: &CheckpointClock) -> Result<(), Error> {
+        match self.state.step == self.saved {
+            true => Ok(()),
+            false => self.save(checkpoints.interim()),
+        }
+    }
+
+    fn save(&mut self, retention: Retention) -> Result<(), Error> {
+        let (step, dir) = (self.state.step, self.run.dir());
+        let (trainer, tokenizer) = (&mut self.trainer, self.encoder.tokenizer());
+        checkpoint::save(trainer, tokenizer, dir, step, &self.state, retention)?;
+        self.saved = step;
+        Ok(())
+    }
+}
+
+/// A model with f32 master weights and its tokenizer.
+pub(crate) fn open_model(path: &Path, device: Device) -> Result<(Decoder, Tokenizer), Error> {
+    let files = folder::open(path)?;
+    let model = files.decoder(device, Kind::Float)?;
+    Ok((model, files.tokenizer))
+}

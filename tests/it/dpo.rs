@@ -1,0 +1,82 @@
+//! `joust dpo` as users run it: pairs in, a model out that prefers what they prefer.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::binary::{arg, file, joust, json_lines, refuse, root, succeed, told};
+
+/// Pairs of the arithmetic task: the known answer is chosen, a wrong one rejected.
+fn pairs(dir: &Path) -> String {
+    let questions = std::fs::read_to_string(root().join("data/prompts/arithmetic-train.jsonl"));
+    let pair = |row: &Value| {
+        let answer: i64 = row["answer"].as_str().unwrap().parse().unwrap();
+        let said = |number: i64| format!("The answer is {number}.");
+        let wrong = said(answer - 10);
+        json!({"prompt": row["prompt"], "chosen": said(answer), "rejected": wrong}).to_string()
+    };
+    let rows: Vec<String> = json_lines(&questions.unwrap())[..96].iter().map(pair).collect();
+    file(dir, "pairs.jsonl", &rows.join("\n"))
+}
+
+fn args<'a>(name: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    let plain = ["dpo", "configs/dpo.toml", "trainer.batch_size=16"];
+    let schedule = "trainer.learner.optim.schedule={ kind = \"constant\", warmup_updates = 0 }";
+    let names = name.iter().map(String::as_str);
+    plain.into_iter().chain([schedule]).chain(names).chain(more.iter().copied()).collect()
+}
+
+fn metrics(dir: &Path, run: &str) -> Vec<Value> {
+    json_lines(&std::fs::read_to_string(dir.join(run).join("metrics.jsonl")).unwrap())
+}
+
+#[test]
+fn dpo_learns_preferences_and_a_resumed_run_ends_in_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = format!("data.path={}", pairs(dir.path()));
+    let place = format!("run.output_dir={}", arg(dir.path()));
+    let run = |name: &str| {
+        let export = format!("export.path={}", arg(&dir.path().join(name).join("model")));
+        vec![data.clone(), place.clone(), format!("run.name={name}"), export]
+    };
+    let (whole, parts) = (run("whole"), run("parts"));
+    succeed(&args(&whole, &["trainer.steps=30"]));
+    let steps = metrics(dir.path(), "whole");
+    let number = |at: usize, name: &str| steps[at][name].as_f64().unwrap();
+    // the policy is the reference before its first update
+    assert!((number(0, "loss") - std::f64::consts::LN_2).abs() < 1e-6);
+    assert_eq!(number(0, "rewards/accuracies"), 0.0);
+    let last = number(29, "rewards/accuracies");
+    assert!(last > 0.8 && number(29, "loss") < 0.5, "{last}");
+    assert!(number(29, "rewards/margins") > 0.2, "{}", steps[29]);
+
+    succeed(&args(&parts, &["trainer.steps=12"]));
+    std::fs::remove_dir_all(dir.path().join("parts/model")).unwrap();
+    succeed(&args(&parts, &["trainer.steps=30", "--resume"]));
+    let weights =
+        |name: &str| std::fs::read(dir.path().join(name).join("model/model.safetensors")).unwrap();
+    assert!(weights("whole") == weights("parts"));
+    assert!(dir.path().join("whole/model/tokenizer.json").exists());
+}
+
+#[test]
+fn dpo_refuses_what_is_no_pair_and_runs_that_learn_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = format!("run.output_dir={}", arg(dir.path()));
+    let data = |name: &str, text: &str| format!("data.path={}", file(dir.path(), name, text));
+    let sft = data("sft.jsonl", r#"{"prompt": "1+1?", "completion": "2"}"#);
+    let message = refuse(&args(&[place.clone(), sft], &[]));
+    assert!(message.contains("sft.jsonl:1: column `chosen` is missing"), "{message}");
+    let row = r#"{"prompt": "1+1?", "chosen": "2", "rejected": "3"}"#;
+    let one = data("one.jsonl", row);
+    let message = refuse(&args(&[place.clone(), one.clone()], &["trainer.beta=0"]));
+    assert!(message.contains("trainer.beta"), "{message}");
+    let other = "model.reference=tests/golden/models/tiny-llama";
+    let message = refuse(&args(&[place.clone(), one], &[other]));
+    assert!(message.contains("the reference has 300 tokens"), "{message}");
+    let equal = data("equal.jsonl", &row.replace('3', "2"));
+    let output = joust(&args(&[place, equal], &["trainer.steps=4"])).output().unwrap();
+    let message = told(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("wanted a prompt, two completions that differ"), "{message}");
+}

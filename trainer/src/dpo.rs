@@ -1,0 +1,178 @@
+//! Direct preference optimisation: of two completions of a prompt, the preferred one becomes more
+//! probable than under the reference, and the other one less.
+
+use joust_engine::Decoder;
+use joust_schema::config::check::validate;
+use joust_schema::config::keys::ConfigKeys;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::learner::{Learner, LearnerConfig};
+use crate::metrics::Metrics;
+use crate::objective::PreferenceLoss;
+use crate::objective::pairs::{PairLoss, PairObjective, PairSide};
+use crate::sample::TrainingSample;
+
+/// Settings of preference optimisation, under the names of TRL's `DPOConfig`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DpoConfig {
+    /// Number of updates of the run.
+    #[schemars(range(min = 1))]
+    pub steps: u64,
+    /// Number of pairs per update.
+    #[schemars(range(min = 1, max = 65536))]
+    pub batch_size: usize,
+    /// Maximum number of tokens of a prompt with a completion. A pair with a longer one is left out
+    /// and counted.
+    #[schemars(range(min = 1))]
+    pub max_length: usize,
+    /// The loss of a pair.
+    pub loss: PreferenceLoss,
+    /// How much the policy is held at the reference: the larger, the nearer it stays.
+    #[schemars(range(max = 1e3), extend("exclusiveMinimum" = 0))]
+    pub beta: f64,
+    /// Share of the pairs whose labels are taken to be wrong (`sigmoid`, `sigmoid_norm`, `robust`,
+    /// `exo_pair`).
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 0.5))]
+    pub label_smoothing: f64,
+    /// Weight of the cross-entropy of the chosen completions beside the loss of the pairs (RPO,
+    /// arXiv 2404.19733). 0: none.
+    #[schemars(range(min = 0.0, max = 1e3))]
+    pub sft_weight: f64,
+    /// Training of the model.
+    pub learner: LearnerConfig,
+}
+
+impl Default for DpoConfig {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            batch_size: 32,
+            max_length: 2048,
+            loss: PreferenceLoss::Sigmoid,
+            beta: 0.1,
+            label_smoothing: 0.0,
+            sft_weight: 0.0,
+            learner: LearnerConfig::default(),
+        }
+    }
+}
+
+impl DpoConfig {
+    /// All problems, each named by its key.
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = validate(self, &ConfigKeys::of::<Self>());
+        if self.loss == PreferenceLoss::ExoPair && self.label_smoothing <= 0.0 {
+            let text = "label_smoothing is 0, wanted more with the loss `exo_pair`, which is \
+                        infinite for labels that are certain";
+            problems.push(text.to_owned());
+        }
+        problems
+    }
+
+    fn pair_loss(&self) -> PairLoss {
+        let Self { loss, beta, label_smoothing, sft_weight, .. } = *self;
+        PairLoss { loss, beta, label_smoothing, sft_weight }
+    }
+}
+
+/// A prompt with two completions as token ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DpoPair {
+    /// Tokens that are given; at least one.
+    pub prompt: Vec<u32>,
+    /// The preferred completion.
+    pub chosen: Vec<u32>,
+    /// The other one.
+    pub rejected: Vec<u32>,
+}
+
+impl DpoPair {
+    /// Number of tokens of the prompt with the longer completion.
+    fn n_tokens(&self) -> usize {
+        self.prompt.len() + self.chosen.len().max(self.rejected.len())
+    }
+
+    fn fits(&self, max_length: usize) -> bool {
+        let is_empty = self.prompt.is_empty() || self.chosen.is_empty() || self.rejected.is_empty();
+        !is_empty && self.chosen != self.rejected && self.n_tokens() <= max_length
+    }
+
+    /// Both completions with the prompt, as a group of their own.
+    fn samples(&self, group: usize) -> [TrainingSample; 2] {
+        let sample = |side: PairSide, completion: &[u32]| TrainingSample {
+            advantage: side.sign(),
+            ..TrainingSample::of_completion(&self.prompt, completion, group)
+        };
+        [sample(PairSide::Chosen, &self.chosen), sample(PairSide::Rejected, &self.rejected)]
+    }
+}
+
+/// A model in preference optimisation.
+pub struct DpoTrainer {
+    pub(crate) learner: Learner,
+    reference: Decoder,
+    config: DpoConfig,
+    max_length: usize,
+}
+
+impl DpoTrainer {
+    /// Takes a model with f32 master weights, and the reference.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first thing that is wrong with the settings.
+    pub fn new(model: Decoder, reference: Decoder, config: &DpoConfig) -> Result<Self, Error> {
+        if let Some(problem) = config.validate().into_iter().next() {
+            return Err(Error::Config(problem));
+        }
+        let (wanted, seen) = (model.config().vocab_size, reference.config().vocab_size);
+        if wanted != seen {
+            return Err(Error::Config(format!(
+                "the reference has {seen} tokens and the model {wanted}, wanted models of one \
+                 tokenizer"
+            )));
+        }
+        let max_length = config.max_length.min(model.config().max_position);
+        let max_length = max_length.min(reference.config().max_position);
+        let learner = Learner::new(model, &config.learner, config.steps);
+        Ok(Self { learner, reference, config: config.clone(), max_length })
+    }
+
+    /// One update: the mean loss of the pairs. A pair without a prompt or a completion, with equal
+    /// completions, or with more than `max_length` tokens is left out and counted. Without a pair
+    /// that fits there is no update, and the metrics have no loss. `place` is the update's place in
+    /// the schedule.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], [`Error::BadWeights`].
+    pub fn step(&mut self, pairs: &[DpoPair], place: u64) -> Result<Metrics, Error> {
+        let fitting = pairs.iter().filter(|pair| pair.fits(self.max_length)).enumerate();
+        let mut samples: Vec<TrainingSample> =
+            fitting.flat_map(|(group, pair)| pair.samples(group)).collect();
+        let n_skipped = pairs.len() - samples.len() / 2;
+        let reference = self.learner.logprobs(&self.reference, &samples, 1.0)?;
+        for (sample, logprobs) in samples.iter_mut().zip(reference) {
+            sample.reference = Some(logprobs);
+        }
+        let n_tokens: usize = samples.iter().map(TrainingSample::n_tokens).sum();
+        let mut metrics = Metrics::from([
+            ("step_tokens".to_owned(), n_tokens as f64),
+            ("skipped_examples".to_owned(), n_skipped as f64),
+        ]);
+        let mut objective = PairObjective::new(self.config.pair_loss());
+        let samples: Vec<_> = samples.iter().collect();
+        if let Some(loss) = self.learner.pass(&samples, &mut objective)? {
+            let (lr, grad_norm) = self.learner.update(place)?;
+            metrics.insert("loss".to_owned(), loss);
+            metrics.insert("grad_norm".to_owned(), grad_norm);
+            metrics.insert("learning_rate".to_owned(), lr);
+            metrics.extend(objective.metrics());
+        }
+        Ok(metrics)
+    }
+}
+
+#[cfg(test)]
+mod tests;
