@@ -9,8 +9,10 @@ use joust_schema::prompt::{Message, Prompt};
 use crate::error::Error;
 
 /// What is wrong with an answer that would be learned as a thought.
-pub(super) const NO_END_OF_THOUGHT: &str = "the chat template opens a thought (<think>) and the turn that is learned does not end one: \
-     write the thought and </think> before the answer, or take a template that opens none";
+pub(super) const NO_END_OF_THOUGHT: &str = "the chat template opens a thought (<think>) and the \
+                                            turn that is learned does not end one: write the \
+                                            thought and </think> before the answer, or take a \
+                                            template that opens none";
 
 /// One example.
 pub(crate) struct Example {
