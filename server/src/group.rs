@@ -167,6 +167,12 @@ impl<'de> Deserialize<'de> for KnownValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         let text = raw.get();
+        // lists of answers and truth values, as in files; what is no answer is told later
+        if text.starts_with(['[', 't', 'f'])
+            && let Ok(answer) = joust_schema::known::known_answer(&raw)
+        {
+            return Ok(Self(answer.map_or(Value::Null, Value::String)));
+        }
         let value: Result<Value, _> = serde_json::from_str(text);
         let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
         let digits = value.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -208,7 +214,7 @@ pub(crate) fn check_work(work: &GroupWork) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The known answer of a JSON body as text: a text or a number.
+/// The known answer of a JSON body as text. Lists of answers are texts already (see [`known`]).
 ///
 /// # Errors
 /// [`Problem::Invalid`] for any other value than a text, a number or null.
@@ -217,9 +223,12 @@ pub(crate) fn known_answer(answer: Option<Value>) -> Result<Option<String>, Prob
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
-        Some(_) => Err(invalid("answer is neither a text nor a number")),
+        Some(_) => Err(invalid(NO_ANSWER)),
     }
 }
+
+/// What is wrong with an object as an answer.
+const NO_ANSWER: &str = "answer is neither a text nor a number, a truth value or a list of those";
 
 fn invalid(reason: &str) -> Problem {
     Problem::Invalid(reason.to_owned())

@@ -203,6 +203,7 @@ fn http2_members_of_a_large_group_wait_together_on_one_connection() {
     let server = start(&[&format!("serve.group_size={SIZE}")]);
     let [_, slime, ..] = &PROTOCOLS;
     let mut connection = Http2::connect(&server.address);
+    assert!(connection.max_streams as usize >= SIZE, "{}", connection.max_streams);
     for at in 0..SIZE {
         connection.send(&ask(slime, "2+2?", (&at.to_string(), 0), |_, _| None));
     }

@@ -130,6 +130,10 @@ async fn listen(
     }
 }
 
+/// Number of requests that may wait at once on an HTTP/2 connection: a client may send all members
+/// of all its groups over one. Clients that are told no number (httpx) send one request at a time.
+const MAX_STREAMS: u32 = 100_000;
+
 /// A server on a socket, with limits for slow clients.
 pub(super) fn plain_server(
     listener: TcpListener,
@@ -140,8 +144,7 @@ pub(super) fn plain_server(
     // the end of a client's bytes is handled by `gone`: HTTP/1.1 would overlook it behind bytes
     // that are not read yet, or close the connection of a client that waits for a quick answer
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).half_close(true);
-    // a client may send all members of its groups over one connection, and all wait at once
-    http.http2().max_concurrent_streams(None);
+    http.http2().max_concurrent_streams(MAX_STREAMS);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIME);
     Ok(server)
 }

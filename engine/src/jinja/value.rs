@@ -254,6 +254,8 @@ impl PyValue {
     /// The error of using a missing value, if this is one.
     pub(super) fn defined(&self) -> Result<&Self, TemplateFailure> {
         match self {
+            // `what` is a name, or says what is missing
+            Self::Undefined(what) if what.contains(" has no ") => failure(what.to_string()),
             Self::Undefined(what) => failure(format!("{what} is undefined")),
             other => Ok(other),
         }

@@ -105,7 +105,7 @@ fn arrival(
         return Err(bad(&format!("prompt {problem}")));
     }
     if !matches!(label, Value::Null | Value::String(_) | Value::Number(_)) {
-        return Err(bad("label is neither a text nor a number"));
+        return Err(bad("label is neither a text nor a number, a truth value or a list of those"));
     }
     let group = header(GROUP)?.map(str::to_owned);
     let key = match (&group, number(ATTEMPT)?) {

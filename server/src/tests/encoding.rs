@@ -47,3 +47,28 @@ async fn known_answers_keep_every_digit() {
     let answer = json_of(post(&app, &body).await).await;
     assert_eq!(answer["winner"], 1, "{answer}");
 }
+
+#[tokio::test]
+async fn known_answers_have_the_forms_of_data_files() {
+    let app = server(Box::<RuleJudge>::default(), |_| {});
+    for (answer, right) in [
+        (r#"["7", "seven"]"#, "seven"),
+        ("[7, 36893488147419103233]", "36893488147419103233"),
+        ("[7]", "7"),
+        ("true", "true"),
+    ] {
+        let body = format!(
+            r#"{{"prompt": {answer:?}, "completions": ["8", "{right}"], "answer": {answer}}}"#
+        );
+        let judged = json_of(post(&app, &body).await).await;
+        assert_eq!(judged["winner"], 1, "{answer}: {judged}");
+    }
+    for (answer, wanted) in
+        [(r#"{"a": 7}"#, "answer is neither"), ("[[7]]", "answer is neither"), ("[]", "no known")]
+    {
+        let body =
+            format!(r#"{{"prompt": {answer:?}, "completions": ["8", "7"], "answer": {answer}}}"#);
+        let told = json_of(post(&app, &body).await).await["error"].to_string();
+        assert!(told.contains(wanted), "{answer}: {told}");
+    }
+}

@@ -16,6 +16,9 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 
+/// Number of a setting.
+const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -24,6 +27,8 @@ const END_HEADERS: u8 = 4;
 pub(super) struct Http2 {
     stream: TcpStream,
     next: u32,
+    /// Number of streams that the server allows at once; 1 before it has named one, as in httpx.
+    pub(super) max_streams: u32,
 }
 
 impl Http2 {
@@ -31,9 +36,28 @@ impl Http2 {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        let mut connection = Self { stream, next: 1 };
+        let mut connection = Self { stream, next: 1, max_streams: 1 };
         connection.write(SETTINGS, 0, 0, &[]);
+        let (kind, _, _, settings) = connection.read();
+        assert_eq!(kind, SETTINGS, "the server begins with its settings");
+        for setting in settings.chunks(6) {
+            if setting[..2] == MAX_CONCURRENT_STREAMS {
+                connection.max_streams = u32::from_be_bytes(setting[2..].try_into().unwrap());
+            }
+        }
+        connection.write(SETTINGS, ACK, 0, &[]);
         connection
+    }
+
+    /// The next frame: kind, flags, stream, content.
+    fn read(&mut self) -> (u8, u8, u32, Vec<u8>) {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let mut payload = vec![0; length];
+        self.stream.read_exact(&mut payload).unwrap();
+        (head[3], head[4], id, payload)
     }
 
     fn write(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) {
@@ -72,13 +96,7 @@ impl Http2 {
         let mut bodies: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
         let mut whole = BTreeMap::new();
         while whole.len() < wanted {
-            let mut head = [0; 9];
-            self.stream.read_exact(&mut head).unwrap();
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-            let (kind, flags) = (head[3], head[4]);
-            let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            let mut payload = vec![0; length];
-            self.stream.read_exact(&mut payload).unwrap();
+            let (kind, flags, id, payload) = self.read();
             match kind {
                 SETTINGS if flags & ACK == 0 => self.write(SETTINGS, ACK, 0, &[]),
                 PING if flags & ACK == 0 => self.write(PING, ACK, 0, &payload),

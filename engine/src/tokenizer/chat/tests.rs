@@ -124,7 +124,7 @@ fn template_errors_name_the_line_or_give_the_templates_own_words() {
     let cases = [
         ("a\n{% if %}", "chat template: does not parse: line 2:"),
         ("{{ raise_exception('only users') }}", "chat template: only users"),
-        ("{{ messages[0].tool_calls[0] }}", "has no attribute 'tool_calls' is undefined"),
+        ("{{ messages[0].tool_calls[0] }}", "has no attribute 'tool_calls'"),
         (
             "{% for x in [1] %}{% for y in x %}{% endfor %}{% endfor %}",
             "'int' object is not iterable",
