@@ -20,7 +20,7 @@ fn pairs(dir: &Path) -> String {
 }
 
 fn args<'a>(name: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
-    let plain = ["dpo", "configs/dpo.toml", "trainer.batch_size=16"];
+    let plain = ["dpo", "configs/dpo.toml", "trainer.batch_size=16", "data.chat=true"];
     let schedule = "trainer.learner.optim.schedule={ kind = \"constant\", warmup_updates = 0 }";
     let names = name.iter().map(String::as_str);
     plain.into_iter().chain([schedule]).chain(names).chain(more.iter().copied()).collect()
@@ -71,6 +71,10 @@ fn dpo_refuses_what_is_no_pair_and_runs_that_learn_nothing() {
     let one = data("one.jsonl", row);
     let message = refuse(&args(&[place.clone(), one.clone()], &["trainer.beta=0"]));
     assert!(message.contains("trainer.beta"), "{message}");
+    let rendered = data("rendered.jsonl", &row.replace("1+1?", "<｜User｜>1+1?<｜Assistant｜>"));
+    let message = refuse(&args(&[place.clone(), rendered], &[]));
+    let wanted = "rendered.jsonl:1: the prompt has the control token `<｜User｜>`";
+    assert!(message.contains(wanted), "{message}");
     let other = "model.reference=tests/golden/models/tiny-llama";
     let message = refuse(&args(&[place.clone(), one], &[other]));
     assert!(message.contains("the reference has 300 tokens"), "{message}");

@@ -280,8 +280,15 @@ impl Tokenizer {
 
     /// Whether a text contains a special token's text.
     pub(crate) fn spells_special_token(&self, text: &str) -> bool {
+        self.special_token_in(text).is_some()
+    }
+
+    /// The first special token in a text.
+    pub fn special_token_in(&self, text: &str) -> Option<String> {
         let added = self.inner.get_added_tokens_decoder();
-        added.values().any(|token| token.special && text.contains(token.content.as_str()))
+        let special = added.values().filter(|token| token.special);
+        let found = special.filter_map(|token| Some((text.find(&token.content)?, &token.content)));
+        found.min().map(|(_, token)| token.clone())
     }
 
     /// Number of tokens, added tokens included.

@@ -40,6 +40,12 @@ impl ChatSource<'_> {
         let messages = match prompt {
             Prompt::Messages(messages) => &messages[..],
             Prompt::Text(text) if self.chat => {
+                if let Some(token) = self.tokenizer.special_token_in(text) {
+                    return Err(Error::input(format!(
+                        "the prompt has the control token `{token}`, as a text has that a chat \
+                         template has rendered already: set data.chat = false, or take it out"
+                    )));
+                }
                 of_text = [Message::new("user", text)];
                 &of_text[..]
             }
