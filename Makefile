@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup setup-test build test test-clients test-vllm check faults fuzz quickstart models prompts smollm2 bench-engine docs clean
+.PHONY: help setup setup-test build test test-clients test-vllm test-peft check faults fuzz quickstart models prompts smollm2 bench-engine docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -78,6 +78,13 @@ test-vllm: build .cache/vllm/.done ## the http judge against a real vLLM on the 
 .cache/vllm/.done:
 	PYTHON=$(PYTHON) tests/vllm/install.sh .cache/vllm
 	touch .cache/vllm/.done
+
+test-peft: build .cache/peft/.done ## adapters and merged models in peft and transformers (installs 3 GB)
+	.cache/peft/bin/python tests/peft/run.py --joust $(JOUST)
+.cache/peft/.done:
+	$(PYTHON) -m venv .cache/peft
+	.cache/peft/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) transformers==5.23.0 peft==0.21.2
+	touch .cache/peft/.done
 
 bench-engine: build smollm2 .cache/peers/.done .cache/smollm2-bf16/.done ## joust beside transformers and llama.cpp on one model (a quarter of an hour)
 	.cache/peers/bin/python bench/peers/compare.py --model .cache/smollm2-bf16/model --gguf .cache/smollm2-bf16/model.gguf

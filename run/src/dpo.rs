@@ -1,9 +1,11 @@
 //! Preference optimisation: what `joust dpo` learns from.
 
+use std::path::Path;
+
 use joust_engine::model::Decoder;
 use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
-use joust_trainer::{DpoPair, DpoTrainer, Metrics};
+use joust_trainer::{DpoPair, DpoTrainer, LearnerConfig, Metrics};
 use tch::Device;
 
 use crate::config::dpo::DpoRun;
@@ -63,6 +65,14 @@ impl TuningConfig for DpoRun {
         Ok(self.model.device.resolve()?)
     }
 
+    fn base(&self) -> &Path {
+        &self.model.path
+    }
+
+    fn learner(&self) -> &LearnerConfig {
+        &self.trainer.learner
+    }
+
     fn n_steps(&self) -> u64 {
         self.trainer.steps
     }
@@ -80,7 +90,7 @@ impl Course for PreferenceTuning<'_> {
                                   with the prompt at most trainer.max_length tokens";
 
     fn first_model(&self, _seed: Seed) -> Result<(Decoder, Tokenizer), Error> {
-        open_model(&self.config.model.path, self.config.device()?)
+        open_model(&self.config.model.path, self.config.device()?, self.config.learner())
     }
 
     fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error> {
@@ -100,9 +110,14 @@ impl Course for PreferenceTuning<'_> {
     }
 
     fn trainer(&self, model: Decoder) -> Result<DpoTrainer, Error> {
-        let compute = self.config.trainer.learner.compute_kind(&model);
-        let files = folder::open(self.config.model.reference())?;
-        let reference = files.decoder(self.config.device()?, compute)?;
+        let reference = match &self.config.model.reference {
+            None if model.has_adapters() => model.without_adapters(),
+            _ => {
+                let compute = self.config.trainer.learner.compute_kind(&model);
+                let files = folder::open(self.config.model.reference())?;
+                files.decoder(self.config.device()?, compute)?
+            }
+        };
         Ok(DpoTrainer::new(model, reference, &self.config.trainer)?)
     }
 

@@ -1,9 +1,11 @@
 //! Supervised fine-tuning, from a model or from nothing: what `joust sft` learns from.
 
+use std::path::Path;
+
 use joust_engine::Tokenizer;
 use joust_engine::model::Decoder;
 use joust_schema::seed::Seed;
-use joust_trainer::{Metrics, SftExample, SftTrainer};
+use joust_trainer::{LearnerConfig, Metrics, SftExample, SftTrainer};
 use tch::{Device, Kind};
 
 use crate::config::sft::{ExportSection, SftRun};
@@ -60,6 +62,14 @@ impl TuningConfig for SftRun {
 
     fn device(&self) -> Result<Device, Error> {
         Ok(self.model.device.resolve()?)
+    }
+
+    fn base(&self) -> &Path {
+        self.model.path.as_deref().unwrap_or(Path::new(""))
+    }
+
+    fn learner(&self) -> &LearnerConfig {
+        &self.trainer.learner
     }
 
     fn n_steps(&self) -> u64 {
@@ -125,7 +135,7 @@ fn first_model(
 ) -> Result<(Decoder, Tokenizer), Error> {
     let section = &config.model;
     if let Some(path) = &section.path {
-        return open_model(path, section.device.resolve()?);
+        return open_model(path, section.device.resolve()?, &config.trainer.learner);
     }
     let missing =
         |key: &str| Error::input(format!("key `model.{key}` is missing for a fresh model"));

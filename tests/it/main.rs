@@ -23,6 +23,7 @@ mod http;
 mod judge_prompt_size;
 mod judge_servers;
 mod killed;
+mod lora;
 mod nano;
 mod parity;
 mod prefix_sharing;

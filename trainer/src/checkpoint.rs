@@ -1,12 +1,13 @@
-//! Training states on disk: a model folder that other programs load, and the state for resuming.
+//! Training states on disk: a folder that other programs load, and the state for resuming.
 //!
-//! `checkpoints/step_00010/` holds the model in f32, so that no bit is lost, and `trainer_state/`
-//! the optimiser's running means and a JSON object of the caller.
+//! `checkpoints/step_00010/` holds the model in f32, so that no bit is lost, or its adapters in
+//! PEFT's format; and `trainer_state/` the optimiser's running means and a JSON object of the
+//! caller.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use joust_engine::{Decoder, Tokenizer, folder, weights};
+use joust_engine::{Decoder, Tokenizer, folder, lora, weights};
 use joust_schema::atomic;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -111,7 +112,8 @@ fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     Ok(checkpoints)
 }
 
-/// Writes a checkpoint, then deletes older ones: those beyond `retention`, and interim ones.
+/// Writes a checkpoint, then deletes older ones: those beyond `retention`, and interim ones. `base` is
+/// the path of the model that adapters belong to.
 ///
 /// # Errors
 /// [`Error::BadWeights`] for a model whose numbers are not finite: it is never saved.
@@ -124,13 +126,20 @@ pub fn save<S: Serialize>(
     step: u64,
     state: &S,
     retention: Retention,
+    base: &Path,
 ) -> Result<PathBuf, Error> {
     let path = path(run_dir, step);
     let LearnerAccess(learner) = trainer.learner();
     learner.check_usable()?;
     atomic::write_dir::<Error>(&path, |dir| {
         let model = &learner.model;
-        folder::save(dir, model.config(), &model.to_weights(Kind::Float), tokenizer)?;
+        match &learner.config.lora {
+            None => folder::save(dir, model.config(), &model.to_weights(Kind::Float), tokenizer)?,
+            Some(config) => {
+                lora::save(dir, model, config, base)?;
+                tokenizer.save(dir)?;
+            }
+        }
         let state_dir = dir.join(STATE_DIR);
         let io = |source| joust_schema::Error::io(&state_dir, source);
         std::fs::create_dir(&state_dir).map_err(io)?;
@@ -165,8 +174,8 @@ fn delete_old(run_dir: &Path, step: u64, retention: Retention) -> Result<(), Err
     Ok(())
 }
 
-/// Restores the optimiser of a trainer whose model was loaded from the same folder, and returns the
-/// caller's object.
+/// Restores the optimiser of a trainer, and its model's adapters; a model without adapters was loaded
+/// from the same folder. Returns the caller's object.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] names the file or tensor that does not fit.
@@ -187,6 +196,9 @@ pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> 
         .ok_or_else(|| bad(format!("{STATE_FILE}: key `n_updates` is missing")))?;
     let means = weights::read_file(&state_dir.join(OPTIMIZER_FILE))?;
     let LearnerAccess(learner) = trainer.learner();
+    if learner.model.has_adapters() {
+        learner.model.set_adapters(&lora::read(path)?)?;
+    }
     learner
         .optimizer
         .restore(n_updates, |name| means.get(name).map(tch::Tensor::shallow_clone))

@@ -3,11 +3,12 @@
 //! The one loop over micro-batches, for every kind of training. Which loss is minimised is not
 //! known here.
 
-use joust_engine::Decoder;
 use joust_engine::device::DType;
+use joust_engine::{Decoder, LoraConfig};
+use joust_schema::seed::Seed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::batch::MicroBatch;
 use crate::error::Error;
@@ -32,6 +33,9 @@ pub struct LearnerConfig {
     /// micro-batch of its own.
     #[schemars(range(min = 1))]
     pub micro_batch_tokens: usize,
+    /// Adapters that are trained in place of the model's weights (LoRA); the weights are kept in
+    /// the format of `compute_dtype`. Without it, all weights are trained.
+    pub lora: Option<LoraConfig>,
     /// AdamW, the optimiser.
     pub optim: OptimConfig,
 }
@@ -42,12 +46,30 @@ impl Default for LearnerConfig {
             compute_dtype: DType::Auto,
             micro_batch_rows: 64,
             micro_batch_tokens: 8_192,
+            lora: None,
             optim: OptimConfig::default(),
         }
     }
 }
 
 impl LearnerConfig {
+    /// Number format of the weights of a model in training: f32, or the format of the computation
+    /// where adapters are trained in their place.
+    pub fn weights_kind(&self, device: Device) -> Kind {
+        match (&self.lora, self.compute_dtype) {
+            (None, _) => Kind::Float,
+            (Some(_), DType::Auto) if !device.is_cuda() => Kind::Float,
+            (Some(_), other) => other.resolve(device),
+        }
+    }
+
+    /// Gives a model the adapters that are trained, if the config has some.
+    pub fn attach_adapters(&self, model: &mut Decoder, seed: Seed) {
+        if let Some(lora) = &self.lora {
+            model.attach_adapters(lora, seed);
+        }
+    }
+
     /// Number format in which a model computes in training.
     pub fn compute_kind(&self, model: &Decoder) -> Kind {
         match self.compute_dtype {
@@ -78,7 +100,7 @@ impl Learner {
         let mut config = config.clone();
         let most = (MAX_LOGITS / model.config().vocab_size).max(1);
         config.micro_batch_tokens = config.micro_batch_tokens.min(most);
-        let optimizer = AdamW::new(model.named_parameters(), &config.optim);
+        let optimizer = AdamW::new(model.trained_parameters(), &config.optim);
         Self { model, optimizer, config, compute, n_updates_total }
     }
 

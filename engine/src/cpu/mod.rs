@@ -22,7 +22,7 @@ use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
 use crate::ffi::{simd, threads};
-use crate::model::{self, Decoder, HeadNorms};
+use crate::model::{self, Decoder, FusedAdapters, HeadNorms};
 
 pub(crate) use math::{exp, highest};
 
@@ -35,6 +35,7 @@ const SMALL: usize = 16_384;
 struct CpuLinear {
     weight: CpuWeight,
     bias: Option<Tensor>,
+    adapters: Option<FusedAdapters>,
 }
 
 /// A weight in the form that products use.
@@ -55,10 +56,20 @@ impl CpuLinear {
             },
             _ => CpuWeight::Plain(weight.detach()),
         };
-        Ok(Self { weight, bias: linear.bias.as_ref().map(Tensor::detach) })
+        let adapters = linear.adapters.as_ref().map(FusedAdapters::detach);
+        Ok(Self { weight, bias: linear.bias.as_ref().map(Tensor::detach), adapters })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+        let y = self.product(x)?;
+        match &self.adapters {
+            Some(adapters) => adapters.add_output(&y, x),
+            None => Ok(y),
+        }
+    }
+
+    /// The layer without its adapters.
+    fn product(&self, x: &Tensor) -> Result<Tensor, Error> {
         match &self.weight {
             CpuWeight::Plain(weight) => Ok(x.f_linear(weight, self.bias.as_ref())?),
             CpuWeight::Packed { gemv: Some(gemv), .. }

@@ -70,7 +70,7 @@ fn outs(n: i64, width: i64) -> [Activations; 2] {
 
 /// A linear layer in bf16.
 fn plain(weight: &Tensor) -> Linear {
-    Linear { weight: bf16(weight), scale: None, bias: None }
+    Linear { weight: bf16(weight), scale: None, bias: None, adapters: None }
 }
 
 /// Fails where more than a few values differ by more than a rounding, or any value by more than a

@@ -104,6 +104,11 @@ impl Decoder {
         &self.layers
     }
 
+    /// The layers, to give them other adapters.
+    pub(crate) fn layers_mut(&mut self) -> &mut [Layer] {
+        &mut self.layers
+    }
+
     /// The token embedding [V, H].
     pub(crate) fn embedding(&self) -> &Tensor {
         &self.embedding
@@ -118,16 +123,19 @@ impl Decoder {
     pub(crate) fn head(&self) -> Linear {
         match &self.head {
             Some(head) => head.shallow_clone(),
-            None => Linear { weight: self.embedding.shallow_clone(), scale: None, bias: None },
+            None => Linear {
+                weight: self.embedding.shallow_clone(),
+                scale: None,
+                bias: None,
+                adapters: None,
+            },
         }
     }
 
     /// Number formats of the parameters.
     pub fn precision(&self) -> Precision {
         let is_fp8 = |linear: &Linear| linear.scale.is_some();
-        let of_layer = |layer: &Layer| {
-            [&layer.qkv, &layer.output, &layer.gate_up, &layer.down].into_iter().any(is_fp8)
-        };
+        let of_layer = |layer: &Layer| layer.linears().into_iter().any(is_fp8);
         Precision {
             kind: self.kind(),
             fp8_layers: self.layers.iter().any(of_layer),
@@ -145,15 +153,20 @@ impl Decoder {
         self.rope.inv_freq()
     }
 
-    /// Whether both models share memory, so that a change of one changes the other.
+    /// Whether both models share memory, so that a change of one changes the other. Adapters are
+    /// shared where the weights are.
     pub fn shares_weights_with(&self, other: &Decoder) -> bool {
         self.embedding.data_ptr() == other.embedding.data_ptr()
     }
 
-    /// Switches gradients of every parameter on or off.
+    /// Switches gradients of every parameter that training changes on or off; of others, which
+    /// adapters stand in for, off.
     pub fn set_requires_grad(&self, on: bool) {
         for (_, parameter) in self.named_parameters() {
-            let _ = parameter.set_requires_grad(on);
+            let _ = parameter.set_requires_grad(on && !self.has_adapters());
+        }
+        for (_, matrix) in self.adapter_parameters() {
+            let _ = matrix.set_requires_grad(on);
         }
     }
 

@@ -53,6 +53,16 @@ impl HeadNorms {
 }
 
 impl Layer {
+    /// The linear layers: `qkv`, `output`, `gate_up`, `down`.
+    pub(crate) fn linears(&self) -> [&Linear; 4] {
+        [&self.qkv, &self.output, &self.gate_up, &self.down]
+    }
+
+    /// As [`Layer::linears`].
+    pub(crate) fn linears_mut(&mut self) -> [&mut Linear; 4] {
+        [&mut self.qkv, &mut self.output, &mut self.gate_up, &mut self.down]
+    }
+
     /// A second handle to the same parameters; no memory is copied.
     pub(crate) fn shallow_clone(&self) -> Self {
         Self {

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use tch::{Device, Kind, Tensor};
 
+use super::adapter::FusedAdapters;
 use crate::error::Error;
 use crate::ffi::cuda::stream::CudaStream;
 use crate::fp8::{Quantized, quantize_tokens};
@@ -16,7 +17,7 @@ use crate::fp8::{Quantized, quantize_tokens};
 /// Last part of the name of an FP8 matrix's scale.
 pub(super) const SCALE: &str = "weight_scale";
 
-/// A linear layer: weight [N, K] and optional bias.
+/// A linear layer: weight [N, K], optional bias, optional adapters.
 #[derive(Debug)]
 pub(crate) struct Linear {
     /// [N, K], plain or E4M3.
@@ -25,6 +26,8 @@ pub(crate) struct Linear {
     pub(crate) scale: Option<Tensor>,
     /// `[N]`
     pub(crate) bias: Option<Tensor>,
+    /// What is trained in place of the weight.
+    pub(crate) adapters: Option<FusedAdapters>,
 }
 
 /// Shapes [M, K, N] of FP8 products that cuBLASLt has refused with one scale per row.
@@ -58,6 +61,7 @@ impl Linear {
             weight: self.weight.shallow_clone(),
             scale: optional(&self.scale),
             bias: optional(&self.bias),
+            adapters: self.adapters.as_ref().map(FusedAdapters::shallow_clone),
         }
     }
 
@@ -66,6 +70,15 @@ impl Linear {
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+        let y = self.product(x)?;
+        match &self.adapters {
+            Some(adapters) => adapters.add_output(&y, x),
+            None => Ok(y),
+        }
+    }
+
+    /// The layer without its adapters.
+    fn product(&self, x: &Tensor) -> Result<Tensor, Error> {
         let kind = x.kind();
         let Some(scale) = &self.scale else {
             let bias = self.bias.as_ref().map(|bias| bias.to_kind(kind));
@@ -156,11 +169,15 @@ impl Linear {
         Ok(y.f_to_kind(kind)?)
     }
 
-    /// The weight in `kind`, dequantised where it is FP8.
+    /// The weight in `kind`, dequantised where it is FP8, and with its adapters.
     pub(crate) fn plain_weight(&self, kind: Kind) -> Result<Tensor, Error> {
-        match &self.scale {
-            Some(scale) => by_row(&self.weight, scale).dequantize(kind),
-            None => Ok(self.weight.f_to_kind(kind)?),
+        let weight = match &self.scale {
+            Some(scale) => by_row(&self.weight, scale).dequantize(kind)?,
+            None => self.weight.f_to_kind(kind)?,
+        };
+        match &self.adapters {
+            Some(adapters) => adapters.merged(&weight),
+            None => Ok(weight),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Shape glossary: B rows of a batch, T tokens per row, N flat tokens, H hidden size, V vocabulary,
 //! Hq query heads, Hkv key/value heads, D dimensions per head.
 
+mod adapter;
 pub(crate) mod attention;
 mod decoder;
 pub(crate) mod layer;
@@ -16,6 +17,7 @@ mod source;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use adapter::{Adapter, FusedAdapters};
 pub use decoder::Decoder;
 pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;

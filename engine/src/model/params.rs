@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
+use super::adapter::FusedAdapters;
 use super::decoder::Decoder;
 use super::layer::{HeadNorms, Layer};
 use super::linear::{Linear, SCALE};
@@ -18,6 +19,10 @@ use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::fp8::{self, Quantized};
 use crate::weights::{Checkpoint, WeightMap};
+
+/// Names of a layer's linear layers, in the order of [`Layer::linears`].
+const LINEARS: [&str; 4] =
+    ["self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"];
 
 /// Names of the weights of a layer's head norms.
 const Q_NORM: &str = "self_attn.q_norm.weight";
@@ -154,9 +159,9 @@ impl Decoder {
         let head = if precision.fp8_head {
             let weight = own_head.as_ref().unwrap_or(&embedding);
             let Quantized { values, scale, .. } = fp8::quantize(name, weight)?;
-            Some(Linear { weight: values, scale: Some(scale), bias: None })
+            Some(Linear { weight: values, scale: Some(scale), bias: None, adapters: None })
         } else {
-            own_head.map(|weight| Linear { weight, scale: None, bias: None })
+            own_head.map(|weight| Linear { weight, scale: None, bias: None, adapters: None })
         };
         Ok(Self {
             embedding,
@@ -197,8 +202,8 @@ impl Decoder {
         named.into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect()
     }
 
-    /// The checkpoint's tensors on the CPU in `kind`: fused tensors are split and FP8 matrices
-    /// dequantised. They share no memory with the model.
+    /// The checkpoint's tensors on the CPU in `kind`: fused tensors are split, FP8 matrices
+    /// dequantised and adapters added to their weights. They share no memory with the model.
     pub fn to_weights(&self, kind: Kind) -> WeightMap {
         let _guard = tch::no_grad_guard();
         let q_rows = (self.config.n_heads * self.config.head_dim) as i64;
@@ -228,25 +233,39 @@ impl Decoder {
         weights
     }
 
-    /// The named parameters without scales: FP8 matrices are dequantised to `kind`, others
-    /// unchanged.
+    /// The named parameters without scales: FP8 matrices are dequantised to `kind`, adapters are
+    /// added to their weights, others unchanged.
     pub(super) fn plain_parameters(&self, kind: Kind) -> Vec<(String, Tensor)> {
         let named = self.named_parameters();
+        let adapters = self.adapters_by_name();
         let scales: BTreeMap<&str, &Tensor> =
             named.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let plain = |(name, tensor): &(String, Tensor)| {
             let scale = scales.get(format!("{name}_scale").as_str());
             let scale = scale.map(|scale| scale.shallow_clone());
-            let linear = Linear { weight: tensor.shallow_clone(), scale, bias: None };
-            let weight = match &linear.scale {
-                Some(_) => linear
-                    .plain_weight(kind)
-                    .expect("a model's FP8 matrices have one scale per row. This is a bug."),
-                None => linear.weight,
+            let adapters = adapters.get(name.as_str()).map(|it| it.shallow_clone());
+            let linear = Linear { weight: tensor.shallow_clone(), scale, bias: None, adapters };
+            let weight = match (&linear.scale, &linear.adapters) {
+                (None, None) => Ok(linear.weight),
+                (None, Some(_)) => linear.plain_weight(tensor.kind()),
+                (Some(_), _) => linear.plain_weight(kind),
             };
-            (name.clone(), weight)
+            let fits = "a model's FP8 matrices have one scale per row, and its adapters the shapes \
+                        of their weights. This is a bug.";
+            (name.clone(), weight.expect(fits))
         };
         named.iter().filter(|(name, _)| !name.ends_with(SCALE)).map(plain).collect()
+    }
+
+    /// The adapters of each linear layer that has some, by the name of its weight.
+    fn adapters_by_name(&self) -> BTreeMap<String, &FusedAdapters> {
+        let of_layers = self.layers.iter().enumerate().flat_map(|(layer_idx, layer)| {
+            LINEARS.iter().zip(layer.linears()).filter_map(move |(name, linear)| {
+                let adapters = linear.adapters.as_ref()?;
+                Some((format!("model.layers.{layer_idx}.{name}.weight"), adapters))
+            })
+        });
+        of_layers.collect()
     }
 
     /// A second handle to the same model: both share memory, so that a change of one changes the
@@ -263,7 +282,8 @@ impl Decoder {
         }
     }
 
-    /// A copy of the model on `device` in `precision` that shares no memory with it.
+    /// A copy of the model on `device` in `precision` that shares no memory with it. Adapters are
+    /// merged into its weights.
     ///
     /// # Errors
     /// [`Error::InfiniteWeight`] where a weight to be quantised is NaN or infinite.

@@ -81,7 +81,7 @@ pub(super) fn fused(
     if !fp8 || parts.iter().any(|(name, _)| source.keeps_plain(name)) {
         let matrices = parts.iter().map(|(name, rows)| source.plain(name, &[*rows, width]));
         let weight = stack(matrices.collect::<Result<_, Error>>()?)?;
-        return Ok(Linear { weight, scale: None, bias });
+        return Ok(Linear { weight, scale: None, bias, adapters: None });
     }
     // long-lived memory is allocated before temporary memory, to avoid fragmentation
     let n_rows: usize = parts.iter().map(|(_, rows)| rows).sum();
@@ -91,7 +91,7 @@ pub(super) fn fused(
         source.fp8(name, [*rows, width], &out.rows(start, *rows as i64)?)?;
         start += *rows as i64;
     }
-    Ok(Linear { weight: out.values, scale: Some(out.scale), bias })
+    Ok(Linear { weight: out.values, scale: Some(out.scale), bias, adapters: None })
 }
 
 /// Concatenates tensors along their first dimension; a single tensor is not copied.

@@ -199,6 +199,7 @@ fn scaled_product_scales_afterwards_where_scales_per_row_are_refused() {
         weight: quantized.values,
         scale: Some(quantized.scale),
         bias: Some(drawn(&[48]).to_kind(Kind::BFloat16)),
+        adapters: None,
     };
     let x = crate::fp8::quantize_tokens(&drawn(&[5, 32])).unwrap();
     let products = [true, false].map(|is_scaled| {

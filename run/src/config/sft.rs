@@ -64,6 +64,13 @@ impl SftRun {
         if self.model.path.is_some() == self.model.new.is_some() {
             problems.push("wanted either `model.path` or `model.new`, not both or none".to_owned());
         }
+        if self.model.new.is_some() && self.trainer.learner.lora.is_some() {
+            problems.push(
+                "trainer.learner.lora is set with model.new, wanted model.path: adapters belong to \
+                 a model that stays as it is"
+                    .to_owned(),
+            );
+        }
         if self.model.new.is_some() && self.model.tokenizer.is_none() {
             problems.push("model.tokenizer is missing: a fresh model has a fresh one".to_owned());
         }

@@ -60,7 +60,17 @@ pub fn start(
     let evaluation = Evaluation::open(&config)?;
     let device = config.policy.device.resolve()?;
     let files = folder::open(&config.policy.path)?;
-    let origin = files.decoder(device, Kind::Float)?;
+    let learner = &config.trainer.learner;
+    let origin = files.decoder(device, learner.weights_kind(device))?;
+    // the policy of the first step; with adapters it shares the weights of the reference
+    let first_policy = || -> Result<Decoder, Error> {
+        if learner.lora.is_none() {
+            return Ok(origin.duplicate(device, Kind::Float)?);
+        }
+        let mut policy = origin.shared();
+        learner.attach_adapters(&mut policy, seed.child("adapters", 0));
+        Ok(policy)
+    };
     // a large judge takes a while to load
     let scorer = Scorer::open(&config.reward, false)?;
 
@@ -71,17 +81,18 @@ pub fn start(
     // engines that do not fit into memory leave the folder as it is, too
     let fresh = match start.resumes() {
         true => None,
-        false => Some(with_engines(origin.duplicate(device, Kind::Float)?)?),
+        false => Some(with_engines(first_policy()?)?),
     };
     let run = start.open()?;
     let found = run.rewind_to_newest()?;
     let (policy, engines) = match (&found, fresh) {
-        (Some((_, path)), _) => {
+        (Some((_, path)), _) if learner.lora.is_none() => {
             let read = || folder::open(path)?.decoder(device, Kind::Float);
             with_engines(read().map_err(|error| run.bad_checkpoint(error.into()))?)?
         }
         (None, Some(fresh)) => fresh,
-        (None, None) => with_engines(origin.duplicate(device, Kind::Float)?)?,
+        // the checkpoint's adapters follow with the trainer's state
+        _ => with_engines(first_policy()?)?,
     };
     let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
     let reference = config.trainer.has_reference().then_some(origin);
@@ -134,13 +145,15 @@ fn sampling_precision(config: &TrainRun, policy: &Decoder) -> Result<Precision, 
 fn sampler_numbers(config: &TrainRun, policy: &Decoder) -> Result<SamplerNumbers, Error> {
     let rollout = &config.rollout;
     let is_filtered = rollout.top_p < 1.0 || rollout.top_k > 0;
-    let is_same = sampling_precision(config, policy)? == policy.kind().into()
+    let is_same = policy.kind() != Kind::BFloat16
+        && sampling_precision(config, policy)? == policy.kind().into()
         && config.trainer.learner.compute_kind(policy) == policy.kind()
         && rollout.engine.kv_dtype == KvDType::Auto;
     Ok(if is_same || is_filtered { SamplerNumbers::Same } else { SamplerNumbers::Other })
 }
 
-/// One engine per worker. Engines that compute in the policy's number format share its weights.
+/// One engine per worker. Engines that compute in the policy's number format share its weights; a
+/// GPU's kernels know no adapters, so that engines there have weights with the adapters in them.
 fn engines(
     config: &TrainRun,
     policy: &Decoder,
@@ -151,7 +164,8 @@ fn engines(
     let tokenizer = Arc::new(tokenizer.clone());
     let engine = |_| {
         // no worker samples while the trainer changes the weights, so one copy serves both
-        let weights = match precision == policy.kind().into() {
+        let knows_adapters = !policy.device().is_cuda() || !policy.has_adapters();
+        let weights = match knows_adapters && precision == policy.kind().into() {
             true => policy.shared(),
             false => policy.duplicate(policy.device(), precision)?,
         };

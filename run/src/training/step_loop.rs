@@ -367,6 +367,7 @@ impl Training {
             step,
             &self.state,
             retention,
+            &self.config.policy.path,
         )?;
         self.is_saved = true;
         self.checkpoints.written(began, Instant::now());

@@ -10,11 +10,11 @@ use std::time::Instant;
 use joust_engine::model::Decoder;
 use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
-use joust_trainer::Metrics;
 use joust_trainer::checkpoint::{self, Retention, Trainer as _};
+use joust_trainer::{LearnerConfig, Metrics};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+use tch::Device;
 
 use crate::checkpoints::CheckpointClock;
 use crate::config::sft::ExportSection;
@@ -41,6 +41,9 @@ pub(crate) trait TuningConfig: Default + Serialize + JsonSchema {
     fn inputs(&self) -> Vec<InputPath>;
     /// The device of the model in training.
     fn device(&self) -> Result<Device, Error>;
+    /// The model in training, without adapters.
+    fn base(&self) -> &Path;
+    fn learner(&self) -> &LearnerConfig;
     /// Number of updates of the whole run.
     fn n_steps(&self) -> u64;
     /// Number of examples per update.
@@ -145,12 +148,15 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
         let run = start.open()?;
         let newest = run.rewind_to_newest()?;
         let (mut model, tokenizer) = match (&newest, fresh) {
-            (Some((_, path)), _) => {
-                open_model(path, config.device()?).map_err(|error| run.bad_checkpoint(error))?
+            (Some((_, path)), _) if config.learner().lora.is_none() => {
+                let opened = open_model(path, config.device()?, config.learner());
+                opened.map_err(|error| run.bad_checkpoint(error))?
             }
             (None, Some(fresh)) => fresh,
-            (None, None) => course.first_model(seed)?,
+            // the checkpoint's adapters follow with the trainer's state
+            _ => course.first_model(seed)?,
         };
+        config.learner().attach_adapters(&mut model, seed.child("adapters", 0));
         let encoder = Encoder::new(course.tokenizer(&tokenizer)?, course.has_chats());
         if let Some(end_id) = encoder.end_of_turn() {
             // who samples from the model has to know its end
@@ -288,15 +294,20 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
     fn save(&mut self, retention: Retention) -> Result<(), Error> {
         let (step, dir) = (self.state.step, self.run.dir());
         let (trainer, tokenizer) = (&mut self.trainer, self.encoder.tokenizer());
-        checkpoint::save(trainer, tokenizer, dir, step, &self.state, retention)?;
+        let base = self.config.base();
+        checkpoint::save(trainer, tokenizer, dir, step, &self.state, retention, base)?;
         self.saved = step;
         Ok(())
     }
 }
 
-/// A model with f32 master weights and its tokenizer.
-pub(crate) fn open_model(path: &Path, device: Device) -> Result<(Decoder, Tokenizer), Error> {
+/// A model with the weights that training wants, and its tokenizer.
+pub(crate) fn open_model(
+    path: &Path,
+    device: Device,
+    learner: &LearnerConfig,
+) -> Result<(Decoder, Tokenizer), Error> {
     let files = folder::open(path)?;
-    let model = files.decoder(device, Kind::Float)?;
+    let model = files.decoder(device, learner.weights_kind(device))?;
     Ok((model, files.tokenizer))
 }

@@ -66,7 +66,7 @@ fn matrix(
 
     let linear = |weight: &Tensor| -> Result<Linear, Error> {
         let Quantized { values, scale, .. } = quantize(name, weight)?;
-        Ok(Linear { weight: values, scale: Some(scale), bias: None })
+        Ok(Linear { weight: values, scale: Some(scale), bias: None, adapters: None })
     };
     let linears = weights.iter().map(linear).collect::<Result<Vec<_>, Error>>()?;
     drop(weights);

@@ -176,7 +176,7 @@ impl MeasureStage<'_> {
 
     /// A matrix that kernels may prefetch, as in a step.
     pub(super) fn next_product(&self, width: i64) -> Result<Linear, Error> {
-        Ok(Linear { weight: self.bf16(&[1_024, width])?, scale: None, bias: None })
+        Ok(Linear { weight: self.bf16(&[1_024, width])?, scale: None, bias: None, adapters: None })
     }
 
     /// Memory for activations of both forms.

@@ -29,6 +29,7 @@ fn check(kernels: &dyn Ops, reference: &dyn Ops, draw: &RandomTensors) {
                 weight: quantized.values,
                 scale: Some(quantized.scale),
                 bias: has_bias.then(|| bf16(&draw.randn(&[n_out]))),
+                adapters: None,
             };
             let x = quantize_tokens(&(draw.randn(&[n, width]) * (draw.randn(&[n, 1]) * 2.0).exp()))
                 .unwrap();
