@@ -1,6 +1,7 @@
 """Loads what joust trains into peft and transformers, and compares log-probabilities.
 
-    python tests/peft/run.py --joust target/release/joust    # torch, transformers 5.23.0, peft 0.21.2
+    pip install torch==2.11.0 transformers==5.23.0 peft==0.21.2
+    python tests/peft/run.py --joust target/release/joust
 
 A few steps of GRPO train adapters of the nano policy. peft loads the checkpoint's folder on the
 base model, transformers the exported, merged model; both have to give the log-probabilities of

@@ -112,8 +112,8 @@ fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     Ok(checkpoints)
 }
 
-/// Writes a checkpoint, then deletes older ones: those beyond `retention`, and interim ones. `base` is
-/// the path of the model that adapters belong to.
+/// Writes a checkpoint, then deletes older ones: those beyond `retention`, and interim ones. `base`
+/// is the path of the model that adapters belong to.
 ///
 /// # Errors
 /// [`Error::BadWeights`] for a model whose numbers are not finite: it is never saved.
@@ -174,8 +174,8 @@ fn delete_old(run_dir: &Path, step: u64, retention: Retention) -> Result<(), Err
     Ok(())
 }
 
-/// Restores the optimiser of a trainer, and its model's adapters; a model without adapters was loaded
-/// from the same folder. Returns the caller's object.
+/// Restores the optimiser of a trainer, and its model's adapters; a model without adapters was
+/// loaded from the same folder. Returns the caller's object.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] names the file or tensor that does not fit.
