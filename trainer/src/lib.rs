@@ -20,6 +20,8 @@ pub mod optim;
 mod pack;
 mod sample;
 mod sft;
+#[cfg(test)]
+mod tiny;
 
 pub use batch::MicroBatch;
 pub use error::Error;

@@ -7,6 +7,7 @@
 //! Hq query heads, Hkv key/value heads, D dimensions per head.
 
 pub(crate) mod attention;
+mod body;
 mod decoder;
 pub(crate) mod layer;
 mod linear;
@@ -16,6 +17,7 @@ mod source;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use body::{BodyPass, KeptActivations, take_back};
 pub use decoder::Decoder;
 pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;
