@@ -38,4 +38,5 @@ mod streams;
 mod structure;
 mod tiny_engine;
 mod train;
+mod train_bench;
 mod wire;

@@ -3,6 +3,8 @@
 //! The one loop over micro-batches, for every kind of training. Which loss is minimised is not
 //! known here.
 
+use std::time::Instant;
+
 use joust_engine::Decoder;
 use joust_engine::device::DType;
 use joust_engine::model::KeptActivations;
@@ -17,6 +19,7 @@ use crate::objective::{KeptTogether, Objective};
 use crate::optim::{AdamW, OptimConfig};
 use crate::pack::micro_batches;
 use crate::sample::TrainingSample;
+use crate::seconds::TrainSeconds;
 
 /// Training of a model, whatever its loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +78,7 @@ pub(crate) struct Learner {
     pub(crate) plan: ForwardPlan,
     /// Number of updates of the whole run, for the schedule.
     pub(crate) n_updates_total: u64,
+    pub(crate) seconds: TrainSeconds,
 }
 
 impl Learner {
@@ -92,7 +96,14 @@ impl Learner {
                 / (size_of::<f32>() * model.config().vocab_size),
         };
         let optimizer = AdamW::new(model.named_parameters(), &config.optim);
-        Self { model, optimizer, config: config.clone(), plan, n_updates_total }
+        Self {
+            model,
+            optimizer,
+            config: config.clone(),
+            plan,
+            n_updates_total,
+            seconds: TrainSeconds::default(),
+        }
     }
 
     /// Adds the gradient of an objective over the samples of an update, and returns the loss; none,
@@ -114,11 +125,15 @@ impl Learner {
         let mut total = 0.0;
         for rows in self.micro_batches(&samples, objective.kept_together()) {
             let rows = rows.into_iter().map(|row| samples[row]).collect();
+            let started = Instant::now();
             let batch = MicroBatch::new(rows, self.model.device());
             let pass = TokenPass::forward(&self.model, &batch, self.plan, objective.needs())?;
             let loss = objective.loss(&batch, pass.numbers());
             total += finite(loss.double_value(&[]), &mut self.optimizer)?;
+            self.seconds.forward_s += started.elapsed().as_secs_f64();
+            let started = Instant::now();
             pass.backward(&loss)?;
+            self.seconds.backward_s += started.elapsed().as_secs_f64();
         }
         Ok(Some(total))
     }
@@ -179,11 +194,14 @@ impl Learner {
     /// [`Error::NotFinite`] before the update, [`Error::BadWeights`] after it: the weights must
     /// then be neither saved nor published.
     pub(crate) fn update(&mut self, place: u64) -> Result<(f64, f64), Error> {
+        let started = Instant::now();
         let lr = self.lr(place);
         let norm = self.optimizer.grad_norm();
         finite(norm, &mut self.optimizer)?;
         let norm = self.optimizer.update(lr);
-        match self.optimizer.is_finite() {
+        let is_finite = self.optimizer.is_finite();
+        self.seconds.optimizer_s += started.elapsed().as_secs_f64();
+        match is_finite {
             true => Ok((lr, norm)),
             false => Err(Error::BadWeights { update: self.optimizer.n_updates() }),
         }

@@ -19,6 +19,7 @@ pub mod objective;
 pub mod optim;
 mod pack;
 mod sample;
+mod seconds;
 mod sft;
 #[cfg(test)]
 mod tiny;
@@ -32,4 +33,5 @@ pub use grpo::step::{ScoredTables, StepInfo, StepOutcome};
 pub use learner::LearnerConfig;
 pub use metrics::Metrics;
 pub use sample::TrainingSample;
+pub use seconds::TrainSeconds;
 pub use sft::{SftConfig, SftExample, SftTrainer};
