@@ -40,4 +40,5 @@ mod streams;
 mod structure;
 mod tiny_engine;
 mod train;
+mod train_bench;
 mod wire;

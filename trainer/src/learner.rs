@@ -3,7 +3,10 @@
 //! The one loop over micro-batches, for every kind of training. Which loss is minimised is not
 //! known here.
 
+use std::time::Instant;
+
 use joust_engine::device::DType;
+use joust_engine::model::KeptActivations;
 use joust_engine::{Decoder, LoraConfig};
 use joust_schema::seed::Seed;
 use schemars::JsonSchema;
@@ -12,11 +15,12 @@ use tch::{Device, Kind, Tensor};
 
 use crate::batch::MicroBatch;
 use crate::error::Error;
-use crate::forward::{TokenNeeds, token_numbers};
+use crate::forward::{ForwardPlan, TokenNeeds, TokenPass, token_numbers};
 use crate::objective::{KeptTogether, Objective};
 use crate::optim::{AdamW, OptimConfig};
 use crate::pack::micro_batches;
 use crate::sample::TrainingSample;
+use crate::seconds::TrainSeconds;
 
 /// Training of a model, whatever its loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,11 +32,18 @@ pub struct LearnerConfig {
     /// accumulated.
     #[schemars(range(min = 1))]
     pub micro_batch_rows: usize,
-    /// Maximum number of tokens per micro-batch, padding included. It is lowered for a large
-    /// vocabulary, so that a tensor of logits stays within 1 GiB. A row that is longer has a
+    /// Maximum number of tokens per micro-batch, padding included. A row that is longer has a
     /// micro-batch of its own.
     #[schemars(range(min = 1))]
     pub micro_batch_tokens: usize,
+    /// Maximum size of a tensor of logits, in MiB; about four such tensors are alive at once. A
+    /// micro-batch with more logits computes its output head in chunks of tokens, and each chunk a
+    /// second time for its gradient. Large chunks are faster on a GPU.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub logits_mib: usize,
+    /// Whether only the input of each layer is kept for the gradient, and each layer computed a
+    /// second time: less memory, about a third more time. The gradient is the same.
+    pub checkpoint_activations: bool,
     /// Adapters that are trained in place of the model's weights (LoRA); the weights are kept in
     /// the format of `compute_dtype`. Without it, all weights are trained.
     pub lora: Option<LoraConfig>,
@@ -46,6 +57,8 @@ impl Default for LearnerConfig {
             compute_dtype: DType::Auto,
             micro_batch_rows: 64,
             micro_batch_tokens: 8_192,
+            logits_mib: 64,
+            checkpoint_activations: false,
             lora: None,
             optim: OptimConfig::default(),
         }
@@ -79,29 +92,40 @@ impl LearnerConfig {
     }
 }
 
-/// Maximum number of logits per micro-batch; about four such tensors are alive at once.
-const MAX_LOGITS: usize = 1 << 28;
-
 /// The model, its optimiser and its schedule.
 pub(crate) struct Learner {
     pub(crate) model: Decoder,
     pub(crate) optimizer: AdamW,
     pub(crate) config: LearnerConfig,
-    pub(crate) compute: Kind,
+    pub(crate) plan: ForwardPlan,
     /// Number of updates of the whole run, for the schedule.
     pub(crate) n_updates_total: u64,
+    pub(crate) seconds: TrainSeconds,
 }
 
 impl Learner {
     /// Takes a model with f32 weights (f64 in tests).
     pub(crate) fn new(model: Decoder, config: &LearnerConfig, n_updates_total: u64) -> Self {
-        let compute = config.compute_kind(&model);
         model.set_requires_grad(true);
-        let mut config = config.clone();
-        let most = (MAX_LOGITS / model.config().vocab_size).max(1);
-        config.micro_batch_tokens = config.micro_batch_tokens.min(most);
+        let kept = match config.checkpoint_activations {
+            true => KeptActivations::LayerInputs,
+            false => KeptActivations::All,
+        };
+        let plan = ForwardPlan {
+            kept,
+            compute: config.compute_kind(&model),
+            chunk_tokens: (config.logits_mib << 20)
+                / (size_of::<f32>() * model.config().vocab_size),
+        };
         let optimizer = AdamW::new(model.trained_parameters(), &config.optim);
-        Self { model, optimizer, config, compute, n_updates_total }
+        Self {
+            model,
+            optimizer,
+            config: config.clone(),
+            plan,
+            n_updates_total,
+            seconds: TrainSeconds::default(),
+        }
     }
 
     /// Adds the gradient of an objective over the samples of an update, and returns the loss; none,
@@ -123,10 +147,15 @@ impl Learner {
         let mut total = 0.0;
         for rows in self.micro_batches(&samples, objective.kept_together()) {
             let rows = rows.into_iter().map(|row| samples[row]).collect();
+            let started = Instant::now();
             let batch = MicroBatch::new(rows, self.model.device());
-            let tokens = token_numbers(&self.model, &batch, self.compute, objective.needs())?;
-            let loss = objective.loss(&batch, &tokens);
-            total += self.accumulate(&loss)?;
+            let pass = TokenPass::forward(&self.model, &batch, self.plan, objective.needs())?;
+            let loss = objective.loss(&batch, pass.numbers());
+            total += finite(loss.double_value(&[]), &mut self.optimizer)?;
+            self.seconds.forward_s += started.elapsed().as_secs_f64();
+            let started = Instant::now();
+            pass.backward(&loss)?;
+            self.seconds.backward_s += started.elapsed().as_secs_f64();
         }
         Ok(Some(total))
     }
@@ -141,7 +170,6 @@ impl Learner {
         samples: &[TrainingSample],
         temperature: f64,
     ) -> Result<Vec<Vec<f32>>, Error> {
-        let _guard = tch::no_grad_guard();
         let needs = TokenNeeds { temperature, entropies: false, is_top: false };
         let mut logprobs = vec![Vec::new(); samples.len()];
         let trained: Vec<usize> =
@@ -150,7 +178,7 @@ impl Learner {
         for rows in self.micro_batches(&computed, KeptTogether::Nothing) {
             let batch = rows.iter().map(|&row| computed[row]).collect();
             let batch = MicroBatch::new(batch, model.device());
-            let all = token_numbers(model, &batch, self.compute, needs)?.logprobs;
+            let all = token_numbers(model, &batch, self.plan, needs)?.logprobs;
             let mut all = Vec::<f32>::try_from(all.to_kind(Kind::Float))?.into_iter();
             for row in rows {
                 let n_trained = computed[row].n_trained();
@@ -181,17 +209,6 @@ impl Learner {
         self.config.optim.lr * schedule.factor(place, self.n_updates_total)
     }
 
-    /// Adds the gradients of `loss` to those of the next update and returns its value.
-    fn accumulate(&mut self, loss: &Tensor) -> Result<f64, Error> {
-        let value = loss.double_value(&[]);
-        if !value.is_finite() {
-            self.optimizer.clear_gradients();
-            return Err(Error::NotFinite { loss: value, update: self.optimizer.n_updates() });
-        }
-        loss.f_backward()?;
-        Ok(value)
-    }
-
     /// Makes the update at a place of the schedule, counted from 0, and returns learning rate and
     /// gradient norm.
     ///
@@ -199,14 +216,14 @@ impl Learner {
     /// [`Error::NotFinite`] before the update, [`Error::BadWeights`] after it: the weights must
     /// then be neither saved nor published.
     pub(crate) fn update(&mut self, place: u64) -> Result<(f64, f64), Error> {
+        let started = Instant::now();
         let lr = self.lr(place);
         let norm = self.optimizer.grad_norm();
-        if !norm.is_finite() {
-            self.optimizer.clear_gradients();
-            return Err(Error::NotFinite { loss: norm, update: self.optimizer.n_updates() });
-        }
+        finite(norm, &mut self.optimizer)?;
         let norm = self.optimizer.update(lr);
-        match self.optimizer.is_finite() {
+        let is_finite = self.optimizer.is_finite();
+        self.seconds.optimizer_s += started.elapsed().as_secs_f64();
+        match is_finite {
             true => Ok((lr, norm)),
             false => Err(Error::BadWeights { update: self.optimizer.n_updates() }),
         }
@@ -219,7 +236,7 @@ impl Learner {
     pub(crate) fn check_usable(&self) -> Result<(), Error> {
         let _guard = tch::no_grad_guard();
         let ids = Tensor::zeros([1, 1], (Kind::Int64, self.model.device()));
-        let hidden = self.model.hidden(&ids, self.compute)?; // [1, 1, H]
+        let hidden = self.model.hidden(&ids, self.plan.compute)?; // [1, 1, H]
         let logits = self.model.logits(&hidden.squeeze_dim(0))?; // [1, V]
         match self.optimizer.is_finite() && logits.isfinite().all().int64_value(&[]) == 1 {
             true => Ok(()),
@@ -227,3 +244,18 @@ impl Learner {
         }
     }
 }
+
+/// A loss, or the norm of a gradient, if it is a finite number.
+///
+/// # Errors
+/// [`Error::NotFinite`], with all gradients cleared.
+fn finite(value: f64, optimizer: &mut AdamW) -> Result<f64, Error> {
+    if value.is_finite() {
+        return Ok(value);
+    }
+    optimizer.clear_gradients();
+    Err(Error::NotFinite { loss: value, update: optimizer.n_updates() })
+}
+
+#[cfg(test)]
+mod tests;

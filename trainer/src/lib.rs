@@ -21,7 +21,10 @@ pub mod objective;
 pub mod optim;
 mod pack;
 mod sample;
+mod seconds;
 mod sft;
+#[cfg(test)]
+mod tiny;
 
 pub use batch::MicroBatch;
 pub use dpo::{DpoConfig, DpoPair, DpoTrainer};
@@ -33,4 +36,5 @@ pub use grpo::step::{ScoredTables, StepInfo, StepOutcome};
 pub use learner::LearnerConfig;
 pub use metrics::Metrics;
 pub use sample::TrainingSample;
+pub use seconds::TrainSeconds;
 pub use sft::{SftConfig, SftExample, SftTrainer};

@@ -1,4 +1,5 @@
-//! `joust bench`: measures the speed of the parts, one JSON line each.
+//! `joust bench`: measures the speed of the parts, one JSON line each (`train`: text unless
+//! `--json`).
 
 mod engine;
 mod gpu;
@@ -6,6 +7,7 @@ mod judge;
 mod model;
 mod precision;
 mod server;
+mod train;
 mod votes;
 
 use clap::Subcommand;
@@ -24,6 +26,8 @@ pub(crate) enum BenchCommand {
     /// The reward server on a socket: latency of single completions at a fixed rate, and overhead
     /// over the judge alone.
     Server(server::ServerBenchArgs),
+    /// Steps of GRPO on random prompts: seconds of each part, tokens per second, peak memory.
+    Train(train::TrainBenchArgs),
     /// Tournaments of given groups: matches per second, and the share of prompt tokens computed.
     Judge(judge::JudgeBenchArgs),
 }
@@ -35,6 +39,7 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Precision(args) => precision::run(args),
         BenchCommand::Votes(args) => votes::run(args),
         BenchCommand::Server(args) => server::run(args),
+        BenchCommand::Train(args) => train::run(args),
         BenchCommand::Judge(args) => judge::run(args),
     }
 }

@@ -55,6 +55,13 @@ impl Decoder {
     /// [`Error::BadRequest`] where `ids` is not [B, T]; [`Error::PromptTooLong`] where T exceeds
     /// the model's maximum context.
     pub fn hidden(&self, ids: &Tensor, compute: Kind) -> Result<Tensor, Error> {
+        let (positions, mut causal) = self.causal_batch(ids)?;
+        let hidden = self.forward(&ids.reshape([-1]), &positions, compute, &mut causal)?;
+        Ok(hidden.view([causal.n_rows, causal.n_time, self.config.hidden_size as i64]))
+    }
+
+    /// Positions `[B·T]` and attention of a right-padded batch.
+    pub(super) fn causal_batch(&self, ids: &Tensor) -> Result<(Tensor, Causal), Error> {
         let size = ids.size();
         let [n_rows, n_time] = size[..] else {
             return Err(Error::BadRequest(format!("token ids have shape {size:?}, wanted [B, T]")));
@@ -66,10 +73,13 @@ impl Decoder {
             });
         }
         let positions = Tensor::arange(n_time, (Kind::Int64, self.device()));
-        let positions = positions.repeat([n_rows]); // [B·T]
-        let mut causal = Causal { n_rows, n_time, scale: self.config.attention_scale() };
-        let hidden = self.forward(&ids.reshape([-1]), &positions, compute, &mut causal)?;
-        Ok(hidden.view([n_rows, n_time, self.config.hidden_size as i64]))
+        let causal = Causal { n_rows, n_time, scale: self.config.attention_scale() };
+        Ok((positions.repeat([n_rows]), causal))
+    }
+
+    /// Embeddings of flat tokens: `ids` `[N]` i64 → [N, H] in `compute`.
+    pub(super) fn embed(&self, ids: &Tensor, compute: Kind) -> Tensor {
+        Tensor::embedding(&self.embedding, ids, -1, false, false).to_kind(compute)
     }
 
     /// Hidden states after the final norm of flat tokens.
@@ -84,19 +94,20 @@ impl Decoder {
         attend: &mut dyn Attend,
     ) -> Result<Tensor, Error> {
         let rotation = self.rope.at(positions, compute);
-        let mut x = Tensor::embedding(&self.embedding, ids, -1, false, false).to_kind(compute);
+        let mut x = self.embed(ids, compute);
         for (layer_idx, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&self.config, layer_idx, &x, &rotation, attend)?;
         }
         Ok(rms_norm(&x, &self.final_norm, self.config.rms_norm_eps))
     }
 
-    /// Next-token logits: `hidden` [N, H] → [N, V] f32.
+    /// Next-token logits: `hidden` [N, H] → [N, V] f32, or f64 of f64 hidden states.
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
-        Ok(self.head().forward(hidden)?.f_to_kind(Kind::Float)?)
+        let wide = if hidden.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        Ok(self.head().forward(hidden)?.f_to_kind(wide)?)
     }
 
     /// The layers.

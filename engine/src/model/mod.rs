@@ -8,6 +8,7 @@
 
 mod adapter;
 pub(crate) mod attention;
+mod body;
 mod decoder;
 pub(crate) mod layer;
 mod linear;
@@ -18,6 +19,7 @@ mod source;
 pub(crate) mod tests;
 
 pub(crate) use adapter::{Adapter, FusedAdapters};
+pub use body::{BodyPass, KeptActivations, take_back};
 pub use decoder::Decoder;
 pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;

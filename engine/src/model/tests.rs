@@ -4,7 +4,7 @@
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
-use super::{Decoder, Linear, Precision};
+use super::{Decoder, KeptActivations, Linear, Precision};
 use crate::config::ModelConfig;
 use crate::config::examples::{tiny, tiny_qwen3};
 use crate::folder;
@@ -39,6 +39,39 @@ fn decoder_to_weights_and_from_weights_are_inverse() {
         assert_eq!(parameters.len(), again.named_parameters().len());
         for ((name, a), (_, b)) in parameters.iter().zip(again.named_parameters()) {
             assert!(a.equal(&b), "{name}");
+        }
+    }
+}
+
+#[test]
+fn body_has_the_same_gradients_whatever_activations_are_kept() {
+    for config in [tiny(), tiny_qwen3()] {
+        for kind in [Kind::Float, Kind::Double] {
+            let pass = |kept: KeptActivations| {
+                let model = with_uneven_norms(&config, 1, kind);
+                model.set_requires_grad(true);
+                let ids = Tensor::from_slice(&[3i64, 5, 8, 2, 7, 4, 9, 0]).view([2, 4]);
+                let wanted = Tensor::from_slice(&[1i64, 2, 4, 6]);
+                // two micro-batches, whose gradients add up
+                let mut hidden = Tensor::new();
+                for _ in 0..2 {
+                    let body = model.body(&ids, &wanted, kind, kept).unwrap();
+                    hidden = body.hidden().detach();
+                    body.backward(&hidden.sin()).unwrap();
+                }
+                let named = model.named_parameters().into_iter();
+                (hidden, named.map(|(name, tensor)| (name, tensor.grad())).collect::<Vec<_>>())
+            };
+            let (hidden, gradients) = pass(KeptActivations::All);
+            let (again, recomputed) = pass(KeptActivations::LayerInputs);
+            assert!(hidden.equal(&again));
+            for ((name, a), (_, b)) in gradients.iter().zip(&recomputed) {
+                let head_only = name.starts_with("lm_head");
+                assert!(
+                    head_only || (a.equal(b) && a.abs().max().double_value(&[]) > 0.0),
+                    "{name}"
+                );
+            }
         }
     }
 }

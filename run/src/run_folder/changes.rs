@@ -52,6 +52,8 @@ const MAY_CHANGE: &[&str] = &[
     "reward.judge.engine.fetch_ahead_mib",
     "trainer.learner.micro_batch_rows",
     "trainer.learner.micro_batch_tokens",
+    "trainer.learner.logits_mib",
+    "trainer.learner.checkpoint_activations",
     // the judge's servers
     "reward.judge.urls",
     "reward.judge.api_key_env",

@@ -9,9 +9,11 @@ mod rows;
 pub(crate) mod step;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::Float64Array;
 use joust_engine::Decoder;
+use tch::Kind;
 
 use crate::advantage::advantages;
 use crate::error::Error;
@@ -20,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::objective::policy::{PolicyObjective, SampledStep};
 use crate::objective::{PolicyLoss, SamplerNumbers};
 use crate::sample::TrainingSample;
+use crate::seconds::TrainSeconds;
 use config::GrpoConfig;
 use metrics::{UpdateSums, reward_metrics, without_updates};
 use rows::ScoredColumns;
@@ -66,6 +69,16 @@ impl GrpoTrainer {
     /// Number of updates made so far.
     pub fn n_updates(&self) -> u64 {
         self.learner.optimizer.n_updates()
+    }
+
+    /// Number format of the activations.
+    pub fn compute_kind(&self) -> Kind {
+        self.learner.plan.compute
+    }
+
+    /// Seconds spent so far, by part.
+    pub fn seconds(&self) -> TrainSeconds {
+        self.learner.seconds
     }
 
     /// Learns from one step's scored rollouts.
@@ -115,7 +128,9 @@ impl GrpoTrainer {
         }
         let n_passes = self.config.num_iterations;
         let n_updates = self.config.updates_per_pass.min(samples.len());
+        let started = Instant::now();
         self.fix_logprobs(&mut samples, n_passes * n_updates, info)?;
+        self.learner.seconds.fixed_s += started.elapsed().as_secs_f64();
         let n_trained: usize = samples.iter().map(TrainingSample::n_trained).sum();
         let step = SampledStep {
             temperature: info.temperature,

@@ -3,7 +3,6 @@
 use arrow::array::AsArray as _;
 use arrow::datatypes::Float64Type;
 use joust_engine::Decoder;
-use joust_engine::config::{Family, ModelConfig, PassthroughKeys};
 use joust_schema::ids::{GroupId, Member, PolicyVersion};
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
@@ -20,30 +19,10 @@ use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
 use crate::objective::{KlTerm, LossConfig, SamplerNumbers};
 use crate::optim::{OptimConfig, Schedule};
+use crate::tiny::tiny_model;
 
 fn model() -> Decoder {
-    let config = ModelConfig {
-        family: Family::QWEN2,
-        vocab_size: 30,
-        hidden_size: 16,
-        intermediate_size: 24,
-        n_layers: 2,
-        n_heads: 2,
-        n_kv_heads: 1,
-        head_dim: 8,
-        max_position: 32,
-        rms_norm_eps: 1e-6,
-        rope_theta: 1e4,
-        rope_scaling: None,
-        tie_word_embeddings: true,
-        attention_bias: true,
-        bos_token_id: None,
-        eos_token_ids: vec![0],
-        torch_dtype: None,
-        fp8: None,
-        kept: PassthroughKeys::default(),
-    };
-    Decoder::random(&config, Seed::new(1), Device::Cpu, Kind::Float)
+    tiny_model(Kind::Float, true)
 }
 
 /// Two groups of two completions; member 0 is preferred in both.

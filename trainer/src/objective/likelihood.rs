@@ -42,6 +42,6 @@ impl Objective for Likelihood {
         };
         self.n_top += sum(&tokens.is_top, Kind::Int64);
         self.entropy += sum(&tokens.entropies, Kind::Double);
-        -tokens.logprobs.sum(Kind::Float) / self.n_targets as f64
+        -tokens.logprobs.sum(None::<Kind>) / self.n_targets as f64
     }
 }

@@ -8,7 +8,7 @@ use joust_engine::{Engine, Request, RequestId, SamplingParams};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 
-use super::model::{BenchModel, median};
+use super::model::{BenchModel, median, peak_rss_mb};
 use crate::output;
 
 /// Arguments of `joust bench engine`.
@@ -109,10 +109,6 @@ pub(crate) fn run(args: EngineBenchArgs) -> anyhow::Result<()> {
         Some(error) => printed.and(Err(error)),
         None => printed,
     }
-}
-
-fn peak_rss_mb() -> f64 {
-    joust_engine::device::peak_memory_bytes() as f64 / 1e6
 }
 
 /// Median time of the prefill of a prompt, in seconds.

@@ -1,4 +1,5 @@
-//! The model that a benchmark measures, and the median of its repetitions. Knows no benchmark.
+//! The model that a benchmark measures, the median of its repetitions, and peak memory. Knows no
+//! benchmark.
 
 use std::path::PathBuf;
 
@@ -42,4 +43,9 @@ impl BenchModel {
 pub(super) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Peak host memory of the process so far, in MB.
+pub(super) fn peak_rss_mb() -> f64 {
+    joust_engine::device::peak_memory_bytes() as f64 / 1e6
 }
