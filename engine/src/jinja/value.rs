@@ -255,7 +255,7 @@ impl PyValue {
     pub(super) fn defined(&self) -> Result<&Self, TemplateFailure> {
         match self {
             // `what` is a name, or says what is missing
-            Self::Undefined(what) if what.contains(" has no ") => failure(what.to_string()),
+            Self::Undefined(what) if what.contains(" has no ") => failure(&what[..]),
             Self::Undefined(what) => failure(format!("{what} is undefined")),
             other => Ok(other),
         }
