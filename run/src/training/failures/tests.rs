@@ -47,6 +47,7 @@ fn group(statuses: &[Status], votes: Vec<Vote>) -> GroupResult {
         position_bias_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
+        parts: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 use joust_reward::GroupResult;
 use joust_rollout::{RolloutBatch, RolloutGroup};
 use joust_schema::ids::{Member, PolicyVersion};
+use joust_schema::prompt::Prompt;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{
     Completion, FinishReason, Match, Reward, Rollout, Status, Verdict, Vote,
@@ -34,6 +35,8 @@ fn batch(answer: Option<&str>) -> RolloutBatch {
     let group = RolloutGroup {
         group_id: "g".into(),
         prompt_id: "p".into(),
+        prompt: Prompt::Text("1+1?".to_owned()),
+        columns: None,
         question: "1+1?".to_owned(),
         answer: answer.map(str::to_owned),
         completions: vec![rollout(0, "It is 2."), rollout(1, "It is 3.")],
@@ -104,6 +107,7 @@ fn result(winner: Member) -> GroupResult {
         position_bias_stderr: Some(0.1),
         is_refused: false,
         correctness: Vec::new(),
+        parts: Vec::new(),
     }
 }
 
