@@ -54,7 +54,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "accuracy",
         "Share of the step's completions whose final answer equals the known one. It has no \
-         influence on training unless `reward.kind` is `correct`.",
+         influence on training unless the reward is made of known answers.",
     ),
     metric(
         "answers/missing_ratio",

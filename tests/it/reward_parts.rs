@@ -143,18 +143,23 @@ fn judge_is_asked_only_for_tied_groups_and_no_part_is_a_reward_of_0() {
 #[test]
 fn program_that_dies_hangs_or_lies_ends_the_run_with_one_line() {
     let dir = tempfile::tempdir().unwrap();
-    for (text, wanted) in [
-        ("import no_such_module", "twice: the program ended (exit status: 1); its last words: Mo"),
-        ("import time; time.sleep(1000)", "twice: no answer in 2 s (timeout_s)"),
-        ("for line in open(0): print('thinking …')", "the answer is no JSON ("),
+    for (timeout_s, text, wanted) in [
         (
+            60,
+            "import no_such_module",
+            "twice: the program ended (exit status: 1); its last words: ModuleNotFoundError",
+        ),
+        (2, "import time; time.sleep(1000)", "twice: no answer in 2 s (timeout_s)"),
+        (60, "for line in open(0): print('thinking …')", "the answer is no JSON ("),
+        (
+            60,
             "import json\nfor line in open(0): print(json.dumps(dict(id=json.loads(line)['id'], \
              rewards=[float('nan')] * 4)))",
             "the answer has NaN or Infinity, which is no JSON; it begins \"{",
         ),
     ] {
-        let part =
-            python_part(dir.path(), text).replace(" }", ", timeout_s = 2, optional = true }");
+        let keys = format!(", timeout_s = {timeout_s}, optional = true }}");
+        let part = python_part(dir.path(), text).replace(" }", &keys);
         let output = output(&small(dir.path(), &format!("{{ kind = \"correct\" }}, {part}"), &[]));
         assert_eq!(output.status.code(), Some(1), "{}", told(&output));
         let said = String::from_utf8(output.stderr.clone()).unwrap();
@@ -182,7 +187,7 @@ fn program_that_dies_hangs_or_lies_ends_the_run_with_one_line() {
 fn run_is_not_resumed_with_another_program() {
     let dir = tempfile::tempdir().unwrap();
     let text = "import json\nfor line in open(0):\n    q = json.loads(line)\n    \
-                print(json.dumps(dict(id=q['id'], rewards=[c['tokens'] for c in \
+                print(json.dumps(dict(id=q['id'], rewards=[len(c['text']) for c in \
                 q['completions']])))\n";
     let part = python_part(dir.path(), text);
     succeed(&small(dir.path(), &part, &[]));
@@ -218,7 +223,7 @@ fn stop_signals_end_the_program_and_all_that_it_has_started() {
              child = subprocess.Popen(['sleep', '1000'])\n    \
              open({:?}, 'a').write(f'{{child.pid}} {{os.getpid()}}\\n')\n    \
              time.sleep(1000 if q['step'] == 2 else 0)\n    \
-             print(json.dumps(dict(id=q['id'], rewards=[c['tokens'] for c in \
+             print(json.dumps(dict(id=q['id'], rewards=[len(c['text']) for c in \
          q['completions']])))\n",
         arg(&pids)
     );

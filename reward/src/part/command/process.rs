@@ -3,7 +3,6 @@
 //! It knows nothing of groups and rewards.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -50,17 +49,16 @@ impl RewardProcess {
     /// Why it cannot be started, in one line.
     pub(super) fn start(part: &str, words: &[String]) -> Result<Self, String> {
         let (program, arguments) = words.split_first().ok_or("run is empty")?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             // Python would keep an answer back until its buffer is full
             .env("PYTHONUNBUFFERED", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
+            .stderr(Stdio::piped());
+        let mut child = live::start(&mut command)
             .map_err(|error| format!("part `{part}`: {program:?} cannot be started: {error}"))?;
-        live::add(child.id() as i32);
         let mut input = child.stdin.take().expect("its input is a pipe. This is a bug.");
         let output = child.stdout.take().expect("its output is a pipe. This is a bug.");
         let error = child.stderr.take().expect("its errors are a pipe. This is a bug.");
@@ -146,7 +144,7 @@ impl RewardProcess {
     fn kill(&mut self) -> std::io::Result<ExitStatus> {
         self.is_over = true;
         self.questions = None;
-        live::kill(self.child.id() as i32);
+        live::kill(&self.child);
         self.child.wait()
     }
 }
