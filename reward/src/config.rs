@@ -216,7 +216,20 @@ impl RewardConfig {
         if self.plays_matches() {
             under("judge", self.judge.contradictions());
         }
-        problems.extend(part::contradictions(self));
+        problems.extend(part::contradictions(&self.parts, self.combine));
+        if !self.parts.is_empty() && self.kind != RewardKind::default() {
+            problems.push(
+                "kind and parts are both set, wanted one: the kind of a reward of parts is that of \
+                 each part"
+                    .to_owned(),
+            );
+        }
+        for (idx, part) in self.parts.iter().enumerate() {
+            if part.wants_rating() && self.rating.method == RatingMethod::WinRate {
+                let text = "value is rating, but rating.method win_rate gives no rating";
+                problems.push(format!("parts[{idx}].{text}"));
+            }
+        }
         if self.kind == RewardKind::Rating && self.rating.method == RatingMethod::WinRate {
             problems.push("kind is rating, but rating.method win_rate gives no rating".to_owned());
         }

@@ -1,8 +1,8 @@
 //! Groups in; matches, verdicts, ratings and rewards out.
 //!
 //! A tournament chooses which completions meet, a judge votes on two at a time, ratings turn votes
-//! into rewards; the arena plays many groups at once. A reward may have further parts. The crate does not know policies, gradients
-//! or HTTP routes.
+//! into rewards; the arena plays many groups at once. A reward may have further parts. The crate
+//! does not know policies, gradients or HTTP routes.
 
 #![forbid(unsafe_code)]
 

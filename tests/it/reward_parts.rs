@@ -172,7 +172,7 @@ fn program_that_dies_hangs_or_lies_ends_the_run_with_one_line() {
     // where failures are allowed, nothing is invented: the other parts are the reward
     let part = python_part(dir.path(), "raise SystemExit").replace(" }", ", optional = true }");
     let parts = format!("{{ kind = \"correct\" }}, {part}");
-    let output = output(&small(dir.path(), &parts, &["reward.max_failed=1", "train.steps=1"]));
+    let output = output(&small(dir.path(), &parts, &["reward.max_failed=1"]));
     let path = dir.path().join("short/step_00001/rewards.parquet");
     let rows: Vec<Reward> = parquet::read(&path).unwrap();
     let rewards: Vec<Option<f64>> = rows.iter().map(|row| row.reward).collect();
@@ -256,9 +256,10 @@ fn stop_signals_end_the_program_and_all_that_it_has_started() {
     wait(3, false);
     // and at the end of a run
     std::fs::remove_file(&pids).unwrap();
-    let output = output(&small(&dir.path().join("whole"), &part, &["train.steps=1"]));
+    let part = python_part(dir.path(), &text.replace("== 2", "== 9"));
+    let output = output(&small(&dir.path().join("whole"), &part, &[]));
     assert!(output.status.success(), "{}", told(&output));
-    wait(2, false);
+    wait(4, false);
 }
 
 #[test]

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{RatingMethod, RewardConfig, RewardKind};
-use crate::part::format::whole_match;
+use crate::part::pattern::whole_match;
 
 /// A part of the reward: its kind with the keys of that kind, and keys that all kinds have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -220,21 +219,18 @@ impl RewardPart {
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(self.of.word())
     }
+
+    /// Whether its numbers are Elo numbers of a judge.
+    pub(super) fn wants_rating(&self) -> bool {
+        matches!(&self.of, PartOf::Judge(judge) if judge.value == JudgeValue::Rating)
+    }
 }
 
 /// Problems of the parts of a reward, and between them.
-pub(super) fn contradictions(config: &RewardConfig) -> Vec<String> {
-    let parts = &config.parts;
+pub(super) fn contradictions(parts: &[RewardPart], combine: Combine) -> Vec<String> {
     let mut problems = Vec::new();
-    if parts.is_empty() && config.combine != Combine::default() {
+    if parts.is_empty() && combine != Combine::default() {
         problems.push("combine is set, but parts is empty; wanted both".to_owned());
-    }
-    if !parts.is_empty() && config.kind != RewardKind::default() {
-        problems.push(
-            "kind and parts are both set, wanted one: the kind of a reward of parts is that of \
-             each part"
-                .to_owned(),
-        );
     }
     let mut first_of_name: BTreeMap<&str, usize> = BTreeMap::new();
     let mut first_judge = None;
@@ -259,9 +255,6 @@ pub(super) fn contradictions(config: &RewardConfig) -> Vec<String> {
         }
         if judge.when == JudgeWhen::Tied && parts.len() == 1 {
             add("when is tied, but there is no other part that could be tied".to_owned());
-        }
-        if judge.value == JudgeValue::Rating && config.rating.method == RatingMethod::WinRate {
-            add("value is rating, but rating.method win_rate gives no rating".to_owned());
         }
     }
     problems

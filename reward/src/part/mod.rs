@@ -9,12 +9,13 @@ mod command;
 mod correct;
 #[cfg(test)]
 mod fixture;
-pub(crate) mod format;
+mod format;
 mod group;
 mod http;
 mod length;
 mod open;
 pub(crate) mod outcome;
+pub(crate) mod pattern;
 mod scorer;
 mod source;
 mod wire;

@@ -1,6 +1,7 @@
 //! Parts as they are written in TOML, and what is refused.
 
 use super::*;
+use crate::config::RewardConfig;
 
 fn config(text: &str) -> RewardConfig {
     toml::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
