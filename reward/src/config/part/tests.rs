@@ -1,6 +1,5 @@
 //! Parts as they are written in TOML, and what is refused.
 
-use super::*;
 use crate::config::RewardConfig;
 
 fn config(text: &str) -> RewardConfig {
