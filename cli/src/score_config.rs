@@ -29,6 +29,12 @@ impl ScoreRun {
     pub(crate) fn problems(&self) -> Vec<String> {
         let reward = self.reward.validate().into_iter();
         let mut problems: Vec<String> = reward.map(|problem| format!("reward.{problem}")).collect();
+        if !self.reward.parts.is_empty() {
+            problems.push(
+                "reward.parts is set, which only `joust train` knows; score by one kind of reward"
+                    .to_owned(),
+            );
+        }
         let serve = self.serve.validate().into_iter();
         problems.extend(serve.map(|problem| format!("serve.{problem}")));
         problems

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::Context as _;
+use joust_reward::end_all_commands;
 use joust_run::StopSwitch;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -31,6 +32,7 @@ impl StopSignals {
         listen(move |signal| {
             if number.swap(signal, Ordering::AcqRel) != 0 {
                 output::note("Ended at once; --resume goes on after the newest checkpoint.");
+                end_all_commands();
                 exit(128 + signal);
             }
             output::note("Stopping after this step; a second signal ends at once.");

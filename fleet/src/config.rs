@@ -28,4 +28,16 @@ pub struct FleetConfig {
     /// Time for which a call waits after a server first asked it to call more slowly: attempts that
     /// such an answer ends do not count in this time. Zero: they count.
     pub busy: Duration,
+    /// What numbers in answers mean that JSON does not have.
+    pub odd_numbers: OddNumbers,
+}
+
+/// What `NaN`, `Infinity` and `-Infinity` in an answer mean, which Python writes and JSON does not
+/// have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OddNumbers {
+    /// They are null.
+    Null,
+    /// They make it no JSON, so that it is no answer.
+    Refused,
 }

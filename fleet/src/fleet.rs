@@ -66,7 +66,7 @@ impl Fleet {
         let client = client(&config)?;
         let n_servers = config.urls.len();
         let pool = ServerPool::new(n_servers, config.concurrency, config.requests_per_minute);
-        let server = |url: &String| ServerClient::new(client.clone(), url);
+        let server = |url: &String| ServerClient::new(client.clone(), url, config.odd_numbers);
         Ok(Self {
             servers: config.urls.iter().map(server).collect(),
             slots: Slots::new(pool),

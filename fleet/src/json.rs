@@ -5,14 +5,16 @@
 
 use serde_json::Value;
 
+use super::config::OddNumbers;
+
 /// Maximum number of characters of a body in an error.
 const MAX_SHOWN_CHARS: usize = 80;
 
-/// Reads a body.
+/// Reads a body, with `odd` numbers as null or as no JSON.
 ///
 /// # Errors
 /// Why it is no JSON, with the place and the beginning of the body.
-pub(crate) fn read(body: &[u8]) -> Result<Value, String> {
+pub(crate) fn read(body: &[u8], odd: OddNumbers) -> Result<Value, String> {
     let text = std::str::from_utf8(body).map_err(|error| {
         let text = String::from_utf8_lossy(body);
         format!("the answer is no JSON: {error}; it begins {:?}", shown(&text))
@@ -22,15 +24,19 @@ pub(crate) fn read(body: &[u8]) -> Result<Value, String> {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    match serde_json::from_str(&without_odd_numbers(text)) {
-        Ok(value) => Ok(value),
-        Err(_) => Err(format!("the answer is no JSON: {error}; it begins {:?}", shown(text))),
+    match (serde_json::from_str(&without_odd_numbers(text)), odd) {
+        (Ok(value), OddNumbers::Null) => Ok(value),
+        (Ok(_), OddNumbers::Refused) => Err(format!(
+            "the answer has NaN or Infinity, which is no JSON; it begins {:?}",
+            shown(text)
+        )),
+        (Err(_), _) => Err(format!("the answer is no JSON: {error}; it begins {:?}", shown(text))),
     }
 }
 
 /// The message of an error body in one line: that of OpenAI's and similar forms, or the text.
 pub(crate) fn error_message(body: &[u8]) -> String {
-    let message = read(body).ok().and_then(|value| message_of(&value));
+    let message = read(body, OddNumbers::Null).ok().and_then(|value| message_of(&value));
     let text = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -102,12 +108,20 @@ mod tests {
             ("\u{feff}{\"a\": null}", json!({"a": null})),
         ];
         for (text, value) in cases {
-            assert_eq!(read(text.as_bytes()).unwrap(), value, "{text}");
+            assert_eq!(read(text.as_bytes(), OddNumbers::Null).unwrap(), value, "{text}");
         }
     }
 
     #[test]
+    fn odd_numbers_are_refused_where_null_has_a_meaning() {
+        let error = read(b"{\"a\": [NaN]}", OddNumbers::Refused).unwrap_err();
+        assert!(error.starts_with("the answer has NaN or Infinity, which is no JSON"), "{error}");
+        assert_eq!(read(b"{\"a\": null}", OddNumbers::Refused), Ok(json!({"a": null})));
+    }
+
+    #[test]
     fn bodies_that_are_no_json_are_named_by_place_and_beginning() {
+        let read = |body: &[u8]| read(body, OddNumbers::Null);
         let error = read(b"<html>Login</html>").unwrap_err();
         assert!(error.contains("column 1") && error.contains("<html>Login"), "{error}");
         let error = read(b"{\"a\": NaN, \"b\": }").unwrap_err();

@@ -11,7 +11,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::config::FleetConfig;
+use super::config::{FleetConfig, OddNumbers};
 use super::json;
 
 /// Maximum size of a response. The longest thoughts of many samples take a few MiB.
@@ -48,6 +48,7 @@ pub enum Error {
 pub struct ServerClient {
     client: Client,
     base: String,
+    odd_numbers: OddNumbers,
 }
 
 /// Why a request has no answer; with the pause of the server's `Retry-After`, if any.
@@ -123,8 +124,8 @@ pub(crate) fn client(config: &FleetConfig) -> Result<Client, Error> {
 }
 
 impl ServerClient {
-    pub(crate) fn new(client: Client, base: &str) -> Self {
-        Self { client, base: base.trim_end_matches('/').to_owned() }
+    pub(crate) fn new(client: Client, base: &str, odd_numbers: OddNumbers) -> Self {
+        Self { client, base: base.trim_end_matches('/').to_owned(), odd_numbers }
     }
 
     /// Base address.
@@ -137,7 +138,7 @@ impl ServerClient {
     /// # Errors
     /// See [`RequestError`].
     pub async fn get(&self, url: &str, timeout: Duration) -> Result<Value, RequestError> {
-        answer(url, self.client.get(url).timeout(timeout)).await
+        self.answer(url, self.client.get(url).timeout(timeout)).await
     }
 
     /// Posts a JSON text to an address, within `timeout`.
@@ -151,11 +152,17 @@ impl ServerClient {
         timeout: Duration,
     ) -> Result<Value, RequestError> {
         let request = self.client.post(url).header(CONTENT_TYPE, "application/json");
-        answer(url, request.body(body).timeout(timeout)).await
+        self.answer(url, request.body(body).timeout(timeout)).await
+    }
+
+    async fn answer(&self, url: &str, request: RequestBuilder) -> Result<Value, RequestError> {
+        let body = answer_body(url, request).await?;
+        json::read(&body, self.odd_numbers)
+            .map_err(|reason| RequestError::Failed(format!("{url}: {reason}"), None))
     }
 }
 
-async fn answer(url: &str, request: RequestBuilder) -> Result<Value, RequestError> {
+async fn answer_body(url: &str, request: RequestBuilder) -> Result<Vec<u8>, RequestError> {
     let failed = |reason: &str| RequestError::Failed(format!("{url}: {reason}"), None);
     let sent = Instant::now();
     let response = request.send().await.map_err(|error| {
@@ -175,15 +182,14 @@ async fn answer(url: &str, request: RequestBuilder) -> Result<Value, RequestErro
             "the answer is encoded ({encoding:?}), which nobody asked for"
         )));
     }
-    let body = match read_body(response, MAX_BODY_BYTES).await {
-        Ok((body, true)) => body,
+    match read_body(response, MAX_BODY_BYTES).await {
+        Ok((body, true)) => Ok(body),
         Ok((_, false)) => {
             let limit = MAX_BODY_BYTES >> 20;
-            return Err(failed(&format!("the answer is longer than {limit} MiB")));
+            Err(failed(&format!("the answer is longer than {limit} MiB")))
         }
-        Err(error) => return Err(failed(&in_one_line(&error.without_url()).text)),
-    };
-    json::read(&body).map_err(|reason| failed(&reason))
+        Err(error) => Err(failed(&in_one_line(&error.without_url()).text)),
+    }
 }
 
 /// Reads a body up to `max` bytes; false if there is more.

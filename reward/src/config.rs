@@ -1,6 +1,7 @@
 //! Settings of scoring: the judge, the tournament, the rating, and what becomes the reward.
 
 pub(crate) mod judge;
+pub(crate) mod part;
 
 use std::sync::LazyLock;
 
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::judge::{JudgeConfig, JudgeKind};
+use self::part::{Combine, PartOf, RewardPart};
 use crate::rating::bradley_terry::BradleyTerryConfig;
 use crate::rating::elo::EloConfig;
 use crate::tournament::{TournamentKind, TournamentPlan};
@@ -20,14 +22,22 @@ use crate::votes::VoteRule;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardConfig {
-    /// Value that becomes the reward of a completion.
+    /// Value that becomes the reward of a completion. A reward of `parts` has this key at its
+    /// default.
     pub kind: RewardKind,
+    /// Parts that the reward is made of, each a table with a `kind`. Only for `joust train`.
+    /// Default: one part, the value of `reward.kind`.
+    pub parts: Vec<RewardPart>,
+    /// How the numbers of the parts become one reward.
+    pub combine: Combine,
     /// Largest share of the judged completions of a training step that may have no reward, and
     /// largest share of its votes that may have no reply from the judge: lost votes also change
     /// the rewards of completions that have other votes. A vote that is asked for again counts
-    /// once, as lost where its last attempt has no reply. With more of them the run stops before
-    /// it learns from the step, with exit code 1; `--resume` repeats the step. `joust score` ends
-    /// with exit code 1 where more votes are lost, after it has written its files. 1: never stops.
+    /// once, as lost where its last attempt has no reply. Also largest share of the completions for
+    /// which a part of the reward may fail, `optional` or not. With more of them the run stops
+    /// before it learns from the step, with exit code 1; `--resume` repeats the step. `joust score`
+    /// ends with exit code 1 where more votes are lost, after it has written its files. 1: never
+    /// stops.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_failed: f64,
     /// The judge that compares two completions.
@@ -42,6 +52,8 @@ impl Default for RewardConfig {
     fn default() -> Self {
         Self {
             kind: RewardKind::default(),
+            parts: Vec::new(),
+            combine: Combine::default(),
             max_failed: 0.5,
             judge: JudgeConfig::default(),
             tournament: TournamentConfig::default(),
@@ -136,16 +148,59 @@ pub struct RatingConfig {
 impl RewardConfig {
     /// Who reads prompts: a rule compares known answers, and no other judge sees those.
     pub fn prompt_use(&self) -> PromptUse {
-        match self.kind == RewardKind::Correct || matches!(self.judge.kind, JudgeKind::Rule) {
-            true => PromptUse::Answers,
-            false => PromptUse::Judge,
+        let is_rule = matches!(self.judge.kind, JudgeKind::Rule);
+        if self.parts.is_empty() {
+            return match self.kind == RewardKind::Correct || is_rule {
+                true => PromptUse::Answers,
+                false => PromptUse::Judge,
+            };
         }
+        let has_correct = self.parts.iter().any(|part| matches!(part.of, PartOf::Correct));
+        let compares = has_correct || (is_rule && self.plays_matches());
+        match (self.plays_matches() && !is_rule, compares) {
+            (true, true) => PromptUse::JudgeAndAnswers,
+            (true, false) => PromptUse::Judge,
+            (false, true) => PromptUse::Answers,
+            (false, false) => PromptUse::Nothing,
+        }
+    }
+
+    /// Whether every prompt needs a known answer, because the reward is made of it.
+    pub fn needs_answers(&self) -> bool {
+        if self.parts.is_empty() {
+            return self.prompt_use() == PromptUse::Answers;
+        }
+        let is_rule = matches!(self.judge.kind, JudgeKind::Rule);
+        self.parts.iter().filter(|part| !part.optional).any(|part| match part.of {
+            PartOf::Correct => true,
+            PartOf::Judge(_) => is_rule,
+            _ => false,
+        })
+    }
+
+    /// Whether a judge compares completions.
+    pub fn plays_matches(&self) -> bool {
+        match self.parts.is_empty() {
+            true => self.kind != RewardKind::Correct,
+            false => self.parts.iter().any(|part| matches!(part.of, PartOf::Judge(_))),
+        }
+    }
+
+    /// The same reward without parts, of one kind.
+    pub(crate) fn of_kind(&self, kind: RewardKind) -> Self {
+        Self { kind, parts: Vec::new(), combine: Combine::default(), ..self.clone() }
+    }
+
+    /// Whether a part reads all columns of a prompt's row.
+    pub fn reads_rows(&self) -> bool {
+        let reads = |part: &RewardPart| matches!(part.of, PartOf::Command(_) | PartOf::Http(_));
+        self.parts.iter().any(reads)
     }
 
     /// All problems, each named by its key. The judge has none where no match is played.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = validate(self, &ConfigKeys::of::<Self>());
-        if self.kind == RewardKind::Correct {
+        if !self.plays_matches() {
             problems.retain(|problem| !problem.starts_with("judge."));
         }
         problems.extend(self.contradictions());
@@ -158,8 +213,22 @@ impl RewardConfig {
             problems.extend(found.iter().map(|problem| format!("{prefix}.{problem}")));
         };
         under("tournament", self.tournament.contradictions());
-        if self.kind != RewardKind::Correct {
+        if self.plays_matches() {
             under("judge", self.judge.contradictions());
+        }
+        problems.extend(part::contradictions(&self.parts, self.combine));
+        if !self.parts.is_empty() && self.kind != RewardKind::default() {
+            problems.push(
+                "kind and parts are both set, wanted one: the kind of a reward of parts is that of \
+                 each part"
+                    .to_owned(),
+            );
+        }
+        for (idx, part) in self.parts.iter().enumerate() {
+            if part.wants_rating() && self.rating.method == RatingMethod::WinRate {
+                let text = "value is rating, but rating.method win_rate gives no rating";
+                problems.push(format!("parts[{idx}].{text}"));
+            }
         }
         if self.kind == RewardKind::Rating && self.rating.method == RatingMethod::WinRate {
             problems.push("kind is rating, but rating.method win_rate gives no rating".to_owned());

@@ -309,5 +309,6 @@ fn score_by_rule(request: &GroupRequest) -> GroupResult {
         position_bias_stderr: None,
         is_refused: request.reference.is_none(),
         correctness,
+        parts: Vec::new(),
     }
 }

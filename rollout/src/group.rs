@@ -1,8 +1,11 @@
 //! The completions of one prompt, and those of one step.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use joust_schema::group_rows::GroupRows;
 use joust_schema::ids::{GroupId, PromptId};
+use joust_schema::prompt::Prompt;
 use joust_schema::table::Table as _;
 use joust_schema::tables::Rollout;
 
@@ -15,6 +18,10 @@ pub struct RolloutGroup {
     pub group_id: GroupId,
     /// The prompt's id.
     pub prompt_id: PromptId,
+    /// The prompt as its file has it.
+    pub prompt: Prompt,
+    /// All columns of its row as one JSON object, where the source keeps rows.
+    pub columns: Option<Arc<str>>,
     /// The prompt as a judge is shown it, without chat template.
     pub question: String,
     /// The known answer, where there is one.

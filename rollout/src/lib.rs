@@ -14,7 +14,7 @@ mod workers;
 pub use config::{ChatTemplateUse, IdColumn, PromptsConfig, RolloutConfig};
 pub use error::Error;
 pub use group::{DroppedPrompt, RolloutBatch, RolloutGroup};
-pub use prompts::row::PromptRow;
+pub use prompts::row::{PromptNeeds, PromptRow};
 pub use prompts::{PromptCursor, PromptSource};
 pub use workers::RolloutWorkers;
 pub use workers::request::{GenerateRequest, RolloutProgress};

@@ -36,6 +36,27 @@ pub enum Error {
         /// Why the first of them has none.
         reason: String,
     },
+    /// A part of the reward failed for too many completions of a step. Nothing was learned from the
+    /// step.
+    #[error(
+        "step {step}: part `{part}` of the reward failed for {n_failed} of {n_asked} completions, \
+         more than reward.max_failed = {max_failed} allows: {reason}; mend it and go on with \
+         --resume, which repeats the step"
+    )]
+    TooManyPartFailures {
+        /// The step.
+        step: u64,
+        /// Name of the part.
+        part: String,
+        /// Number of completions for which it failed.
+        n_failed: usize,
+        /// Number of completions that it was asked for.
+        n_asked: usize,
+        /// The configured share.
+        max_failed: f64,
+        /// Why it failed first.
+        reason: String,
+    },
     /// Too many votes of a step have no reply. Nothing was learned from the step.
     #[error(
         "step {step}: {n_lost} of {n_asked} votes have no reply of the judge, more than \

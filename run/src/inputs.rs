@@ -2,6 +2,7 @@
 //!
 //! It knows which files of a folder matter, and not what is in them.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InputPath {
     /// The dotted key.
-    pub(crate) key: &'static str,
+    pub(crate) key: Cow<'static, str>,
     pub(crate) path: PathBuf,
     kind: InputKind,
 }
@@ -40,16 +41,16 @@ const SAMPLE_EVERY: u64 = 16 << 20;
 const SAMPLE_BYTES: u64 = 64 << 10;
 
 impl InputPath {
-    pub(crate) fn file(key: &'static str, path: &Path) -> Self {
-        Self { key, path: path.to_owned(), kind: InputKind::File }
+    pub(crate) fn file(key: impl Into<Cow<'static, str>>, path: &Path) -> Self {
+        Self { key: key.into(), path: path.to_owned(), kind: InputKind::File }
     }
 
     pub(crate) fn model(key: &'static str, path: &Path) -> Self {
-        Self { key, path: path.to_owned(), kind: InputKind::Model }
+        Self { key: key.into(), path: path.to_owned(), kind: InputKind::Model }
     }
 
     pub(crate) fn dump(key: &'static str, path: &Path) -> Self {
-        Self { key, path: path.to_owned(), kind: InputKind::Dump }
+        Self { key: key.into(), path: path.to_owned(), kind: InputKind::Dump }
     }
 
     /// What the path should lead to.

@@ -39,9 +39,22 @@ pub const METRICS: &[Metric] = &[
     ),
     metric("reward/matches", "Number of matches."),
     metric(
+        "rewards/NAME/mean",
+        "Mean of the numbers that the part `NAME` of `reward.parts` gave the step's completions, \
+         before its weight.",
+    ),
+    metric(
+        "rewards/NAME/std",
+        "Standard deviation of these numbers over all completions of the step (unbiased).",
+    ),
+    metric(
+        "rewards/NAME/missing",
+        "Number of completions to which the part gave no number, although it was asked.",
+    ),
+    metric(
         "accuracy",
         "Share of the step's completions whose final answer equals the known one. It has no \
-         influence on training unless `reward.kind` is `correct`.",
+         influence on training unless the reward is made of known answers.",
     ),
     metric(
         "answers/missing_ratio",

@@ -6,6 +6,7 @@ mod changes;
 mod content;
 mod lock;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -48,7 +49,7 @@ pub(crate) struct RunStart<'a, C> {
     config: &'a C,
     inputs: &'a [InputPath],
     /// Hash of each input by its key.
-    digests: BTreeMap<&'static str, String>,
+    digests: BTreeMap<Cow<'static, str>, String>,
     existing: ExistingRun,
 }
 
@@ -84,7 +85,7 @@ where
         inputs: &'a [InputPath],
         existing: ExistingRun,
     ) -> Result<Self, Error> {
-        let digests = inputs.iter().map(|input| Ok((input.key, input.digest()?)));
+        let digests = inputs.iter().map(|input| Ok((input.key.clone(), input.digest()?)));
         let digests = digests.collect::<Result<_, Error>>()?;
         Ok(Self { run, config, inputs, digests, existing })
     }
@@ -204,7 +205,7 @@ where
     ///
     /// # Errors
     /// Inputs whose content has changed.
-    fn same_inputs(&self, dir: &Path) -> Result<Vec<&'static str>, Error> {
+    fn same_inputs(&self, dir: &Path) -> Result<Vec<&str>, Error> {
         let path = dir.join(ABOUT);
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let about: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -214,15 +215,15 @@ where
             return Ok(Vec::new());
         };
         let is_changed = |input: &&InputPath| {
-            first.get(input.key).is_some_and(|first| *first != json!(self.digests[input.key]))
+            first.get(&*input.key).is_some_and(|first| *first != json!(self.digests[&input.key]))
         };
         let changed = self.inputs.iter().filter(is_changed);
         let changed: Vec<String> =
             changed.map(|input| format!("{} ({})", input.key, input.path.display())).collect();
         match changed.is_empty() {
             true => {
-                let keys = self.digests.keys().copied();
-                Ok(keys.filter(|key| first.contains_key(*key)).collect())
+                let keys = self.digests.keys().map(AsRef::as_ref);
+                Ok(keys.filter(|key: &&str| first.contains_key(*key)).collect())
             }
             false => Err(Error::input(format!(
                 "{}: not the content that the run began with: {}; resume with the files of the \

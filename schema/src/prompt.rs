@@ -29,14 +29,18 @@ pub enum PromptUse {
     Judge,
     /// Nobody: completions are compared with the known answers.
     Answers,
+    /// A judge, and completions are compared with the known answers too.
+    JudgeAndAnswers,
+    /// Nobody, and no answers are compared.
+    Nothing,
 }
 
 impl PromptUse {
     /// Why the prompt cannot be used so, to be said after its name; `None` if it can.
     pub fn problem(self, prompt: &Prompt) -> Option<String> {
         match self {
-            Self::Judge => prompt.problem(),
-            Self::Answers => prompt.emptiness(),
+            Self::Judge | Self::JudgeAndAnswers => prompt.problem(),
+            Self::Answers | Self::Nothing => prompt.emptiness(),
         }
     }
 }

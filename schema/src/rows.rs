@@ -18,6 +18,7 @@ use std::path::Path;
 
 pub use answer::VERL_COLUMN;
 pub use prompt::MESSAGES;
+use row::ReadColumns;
 pub use row::{EachRow, Place, Row};
 pub use template::TEMPLATE_COLUMNS;
 
@@ -30,6 +31,22 @@ use crate::error::Error;
 /// [`Error::Io`]; [`Error::BadFile`] for a file that is none of the formats; [`Error::Line`] and
 /// [`Error::Row`] name the place; the errors of `each`.
 pub fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Result<(), Error> {
+    read_columns(path, ReadColumns::Named(columns), each)
+}
+
+/// As [`read`], with the cells of all columns. Errors of columns that nobody else reads count, too.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_whole(path: &Path, each: &mut EachRow<'_>) -> Result<(), Error> {
+    read_columns(path, ReadColumns::All, each)
+}
+
+fn read_columns(
+    path: &Path,
+    columns: ReadColumns<'_>,
+    each: &mut EachRow<'_>,
+) -> Result<(), Error> {
     let opened = OpenedFile::open(path)?;
     match opened.format()? {
         FileFormat::Parquet => parquet::read(path, opened.regular()?, columns, each),

@@ -5,9 +5,10 @@
 //! not known here.
 
 use std::borrow::{Borrow, Cow};
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, new_null_array};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use crate::column::RowField;
 use crate::error::Error;
@@ -63,6 +64,25 @@ pub fn replace_column(
     let mut columns = batch.columns().to_vec();
     columns[batch.schema().index_of(name)?] = array;
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// Adds columns of numbers behind those that the batch has. Readers of its table ignore them.
+///
+/// # Errors
+/// [`Error::Arrow`] for a column of another length.
+pub fn add_number_columns(
+    batch: &RecordBatch,
+    columns: impl IntoIterator<Item = (String, Float64Array)>,
+) -> Result<RecordBatch, Error> {
+    let schema = batch.schema();
+    let mut fields = schema.fields().to_vec();
+    let mut arrays = batch.columns().to_vec();
+    for (name, array) in columns {
+        fields.push(Arc::new(Field::new(name, DataType::Float64, true)));
+        arrays.push(Arc::new(array));
+    }
+    let schema = Schema::new_with_metadata(fields, schema.metadata().clone());
+    Ok(RecordBatch::try_new(Arc::new(schema), arrays)?)
 }
 
 /// Makes a table of existing columns: each is taken from `own`, or else from the first of `sources`

@@ -30,6 +30,7 @@ mod prefix_sharing;
 mod quantize;
 mod qwen3;
 mod rate;
+mod reward_parts;
 mod serve;
 mod server_bench;
 mod serving;

@@ -34,26 +34,26 @@ fn args(dir: &Path, server: &JudgeServer, more: &[&str]) -> Vec<String> {
 }
 
 /// A command in the background, with what it says.
-struct Begun {
+pub(crate) struct Begun {
     child: Child,
     said: BufReader<ChildStderr>,
 }
 
 impl Begun {
-    fn new(args: &[String]) -> Self {
+    pub(crate) fn new(args: &[String]) -> Self {
         let mut command = joust(args);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(child.stderr.take().unwrap());
         Self { child, said }
     }
 
-    fn send(&self, signal: &str) {
+    pub(crate) fn send(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Reads until a line has `wanted`.
-    fn wait_for(&mut self, wanted: &str) {
+    pub(crate) fn wait_for(&mut self, wanted: &str) {
         let mut line = String::new();
         while !line.contains(wanted) {
             line.clear();
@@ -62,7 +62,7 @@ impl Begun {
     }
 
     /// Exit code, and what was said to the end.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.said.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap().code(), rest)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::binary::{file, joust, succeed, told, within_minutes};
 
 /// A short run: its judge is the nano RRM, or the known answers.
-fn args(dir: &Path, more: &[&str]) -> Vec<String> {
+pub(crate) fn args(dir: &Path, more: &[&str]) -> Vec<String> {
     let mut args: Vec<String> = ["train", "configs/quickstart.toml", "run.name=short"]
         .into_iter()
         .chain(["train.steps=4", "train.prompts_per_step=3", "rollout.group_size=4"])
@@ -45,7 +45,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// `metrics.jsonl` without times.
-fn metrics(dir: &Path) -> Vec<serde_json::Map<String, serde_json::Value>> {
+pub(crate) fn metrics(dir: &Path) -> Vec<serde_json::Map<String, serde_json::Value>> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
     let rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
     rows.map(|mut row: serde_json::Map<_, _>| {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::call::BadAnswer;
+use crate::config::OddNumbers;
 
 /// Time after which a test has failed.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -84,6 +85,7 @@ fn fleet(urls: Vec<String>, tries: u32, outage: Duration) -> Arc<Fleet> {
         tries,
         outage,
         busy: outage,
+        odd_numbers: OddNumbers::Null,
     };
     Arc::new(Fleet::new(config, None).unwrap())
 }

@@ -66,6 +66,7 @@ impl JudgedGroup {
             position_bias_stderr: measured.map(|bias| bias.stderr),
             is_refused,
             correctness: Vec::new(),
+            parts: Vec::new(),
         }
     }
 }

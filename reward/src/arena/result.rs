@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::{Match, Reward, Status, Vote};
 
+use crate::part::outcome::PartScores;
 use crate::rule::Correctness;
 use crate::tally::{VoteTally, may_come_later, why_no_reply};
 
@@ -36,6 +37,10 @@ pub struct GroupResult {
     /// whoever needs it later compares again.
     #[serde(skip)]
     pub correctness: Vec<Correctness>,
+    /// What each part of the reward says, in the order of the config; empty for a reward without
+    /// parts.
+    #[serde(skip)]
+    pub parts: Vec<PartScores>,
 }
 
 impl GroupResult {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use futures_util::future::join_all;
-use joust_fleet::{Fleet, FleetConfig, InspectionError, Inspector};
+use joust_fleet::{Fleet, FleetConfig, InspectionError, Inspector, OddNumbers};
 use tokio::task::AbortHandle;
 
 use super::chat::{ChatId, ChatModel, ChatOutcome, ChatRequest};
@@ -139,6 +139,7 @@ fn fleet_config(http: &HttpJudgeConfig) -> Result<FleetConfig, Error> {
         tries: http.tries,
         outage: Duration::from_secs_f64(http.outage_s),
         busy: Duration::from_secs_f64(http.busy_s),
+        odd_numbers: OddNumbers::Null,
     })
 }
 

@@ -3,13 +3,12 @@
 mod read;
 pub(crate) mod row;
 
-use joust_schema::prompt::PromptUse;
 use joust_schema::seed::Seed;
 use serde::{Deserialize, Serialize};
 
 use crate::config::PromptsConfig;
 use crate::error::Error;
-use row::PromptRow;
+use row::{PromptNeeds, PromptRow};
 
 /// Position in the sequence of all prompts of all epochs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +32,16 @@ pub struct PromptSource {
 }
 
 impl PromptSource {
-    /// Reads the file. `purpose` says who reads the prompts beside the policy.
+    /// Reads the file. `needs` says who reads the prompts beside the policy, and what of them.
     ///
     /// # Errors
     /// [`Error::Prompts`] and [`Error::Schema`] name the file, the row and the remedy.
-    pub fn open(config: &PromptsConfig, purpose: PromptUse, seed: Seed) -> Result<Self, Error> {
-        let rows = read::rows(config, purpose)?;
+    pub fn open(
+        config: &PromptsConfig,
+        needs: impl Into<PromptNeeds>,
+        seed: Seed,
+    ) -> Result<Self, Error> {
+        let rows = read::rows(config, needs.into())?;
         let (shuffle, epochs) = (config.shuffle, config.epochs);
         let mut source = Self {
             rows,

@@ -9,14 +9,14 @@ use joust_schema::prompt::{Prompt, PromptUse};
 use joust_schema::rows::{self, MESSAGES, Place, Row, TEMPLATE_COLUMNS, VERL_COLUMN};
 use joust_schema::seed::Seed;
 
-use super::row::PromptRow;
+use super::row::{PromptNeeds, PromptRow};
 use crate::config::{IdColumn, PromptsConfig};
 use crate::error::Error;
 
 type SchemaResult<T> = Result<T, joust_schema::Error>;
 
 /// Reads and checks the rows, at most `max_prompts` of them.
-pub(super) fn rows(config: &PromptsConfig, purpose: PromptUse) -> Result<Vec<PromptRow>, Error> {
+pub(super) fn rows(config: &PromptsConfig, needs: PromptNeeds) -> Result<Vec<PromptRow>, Error> {
     let path = &config.path;
     let id_columns: &[&str] = match &config.id_column {
         IdColumn::Auto => &["prompt_id", "id"],
@@ -27,18 +27,17 @@ pub(super) fn rows(config: &PromptsConfig, purpose: PromptUse) -> Result<Vec<Pro
         vec![config.prompt_column.as_str(), MESSAGES, config.answer_column.as_str(), VERL_COLUMN];
     columns.extend(TEMPLATE_COLUMNS);
     columns.extend(id_columns);
-    let mut reader = PromptReader {
-        config,
-        purpose,
-        id_columns,
-        place_of_id: BTreeMap::new(),
-        rows: Vec::new(),
-    };
-    rows::read(path, &columns, &mut |row| {
+    let mut reader =
+        PromptReader { config, needs, id_columns, place_of_id: BTreeMap::new(), rows: Vec::new() };
+    let mut each = |row: Row| {
         reader.add(&row)?;
         let has_enough = config.max_prompts > 0 && reader.rows.len() == config.max_prompts;
         Ok(if has_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
+    };
+    match needs.keeps_rows {
+        true => rows::read_whole(path, &mut each)?,
+        false => rows::read(path, &columns, &mut each)?,
+    }
     match reader.rows.is_empty() {
         true => Err(Error::Prompts {
             path: path.clone(),
@@ -53,7 +52,7 @@ const OTHER_COLUMN: &str = "; set prompts.answer_column to another column";
 
 struct PromptReader<'a> {
     config: &'a PromptsConfig,
-    purpose: PromptUse,
+    needs: PromptNeeds,
     id_columns: &'a [&'a str],
     place_of_id: BTreeMap<PromptId, Place>,
     rows: Vec<PromptRow>,
@@ -61,7 +60,7 @@ struct PromptReader<'a> {
 
 impl PromptReader<'_> {
     fn add(&mut self, row: &Row) -> SchemaResult<()> {
-        let prompt = prompt(row, &self.config.prompt_column, self.purpose)?;
+        let prompt = prompt(row, &self.config.prompt_column, self.needs.purpose)?;
         let template_kwargs = row.template_kwargs(&prompt)?;
         let prompt_id = match self.given_id(row)? {
             Some(id) => self.unique(id, row)?,
@@ -79,12 +78,13 @@ impl PromptReader<'_> {
             }
         };
         let answer = self.answer(row)?;
-        self.rows.push(PromptRow { prompt_id, prompt, template_kwargs, answer });
+        let columns = self.needs.keeps_rows.then(|| row.object().into());
+        self.rows.push(PromptRow { prompt_id, prompt, template_kwargs, answer, columns });
         Ok(())
     }
 
     fn answer(&self, row: &Row) -> SchemaResult<Option<String>> {
-        let answer = row.answer_for(self.purpose, &self.config.answer_column);
+        let answer = row.answer_for(self.needs.purpose, &self.config.answer_column);
         answer.map_err(|error| match error {
             // the reason comes last, and a remedy behind it
             joust_schema::Error::Line { path, line, reason } => {

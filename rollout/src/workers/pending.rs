@@ -60,6 +60,8 @@ impl PendingGroup {
         RolloutGroup {
             group_id: group_id.clone(),
             prompt_id: job.row.prompt_id,
+            prompt: job.row.prompt,
+            columns: job.row.columns,
             question,
             answer: job.row.answer,
             completions,

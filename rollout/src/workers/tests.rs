@@ -38,6 +38,7 @@ fn prompts(n: usize) -> Vec<PromptRow> {
         prompt_id: PromptId(format!("p{idx}")),
         prompt: Prompt::Text(format!("What is the sum of {idx} and 30{}", "?".repeat(idx))),
         template_kwargs: JsonFields::default(),
+        columns: None,
         answer: Some((30 + idx).to_string()),
     };
     (0..n).map(row).collect()
@@ -135,6 +136,7 @@ fn generate_renders_chats_and_with_chat_template_always_texts() {
         prompt_id: "p".into(),
         prompt,
         template_kwargs: JsonFields::default(),
+        columns: None,
         answer: None,
     };
     let chat = generate(&mut workers(&config(1)), &[row(message)]);

@@ -64,10 +64,7 @@ impl Page<'_> {
             return;
         }
         let word = &variant.choice.word;
-        let kind = Table::from_iter([(tag.to_owned(), Value::String(word.clone()))]);
-        let change = path
-            .rsplit('.')
-            .fold(kind, |table, name| Table::from_iter([(name.to_owned(), Value::Table(table))]));
+        let change = nested(&dotted(path, tag), Value::String(word.clone()));
         let defaults = (self.defaults)(&change);
         let only = format!("Only for `{}` = `\"{word}\"`.", dotted(path, tag));
         self.text += &format!("\n### [{path}], {tag} = \"{word}\"\n\n{only}\n");
@@ -77,13 +74,57 @@ impl Page<'_> {
         self.inner(path, &format!(" {only}"), &variant.keys, &defaults);
     }
 
-    /// The tables among `keys`; `only` is added to what they mean.
+    /// The tables among `keys`, and those in lists; `only` is added to what they mean.
     fn inner(&mut self, path: &str, only: &str, keys: &[ConfigKey], defaults: &Table) {
         for key in keys {
-            if let Shape::Table(inner) = &key.shape {
-                let meaning = format!("{}{only}", key.meaning);
-                self.table(&dotted(path, &key.name), &meaning, inner, defaults);
+            let path = dotted(path, &key.name);
+            let meaning = format!("{}{only}", key.meaning);
+            match &key.shape {
+                Shape::Table(inner) => self.table(&path, &meaning, inner, defaults),
+                Shape::List { items, .. } => {
+                    if let Shape::Table(inner) = items.as_ref() {
+                        self.list(&path, inner);
+                    }
+                }
+                _ => {}
             }
+        }
+    }
+
+    /// The tables of a list: keys that all have, then those of each kind.
+    fn list(&mut self, path: &str, keys: &ConfigKeys) {
+        let Some(variants) = &keys.variants else { return };
+        let kinds = variants.all.iter().map(|variant| variant.choice.clone()).collect();
+        let tag = ConfigKey {
+            name: variants.tag.clone(),
+            meaning: "Kind of this table.".to_owned(),
+            shape: Shape::Choice(kinds),
+        };
+        let first = variants.all.first().map_or("", |variant| &variant.choice.word);
+        self.text += &format!("\n### [[{path}]]\n\nA table of the list `{path}`.\n");
+        let rows: Vec<&ConfigKey> = [&tag].into_iter().chain(&keys.all).collect();
+        let mut defaults = self.defaults_in_list(path, &tag.name, first);
+        defaults.remove(&tag.name);
+        self.rows(&rows, &defaults);
+        for Variant { choice, keys } in variants.all.iter().filter(|it| !it.keys.is_empty()) {
+            let (tag, word) = (&tag.name, &choice.word);
+            self.text += &format!("\n### [[{path}]], {tag} = \"{word}\"\n\n");
+            self.text += &format!("{}\n", choice.meaning);
+            let defaults = self.defaults_in_list(path, tag, word);
+            self.rows(&keys.iter().collect::<Vec<_>>(), &defaults);
+        }
+    }
+
+    /// The defaults of a table of a kind in a list.
+    fn defaults_in_list(&self, path: &str, tag: &str, word: &str) -> Table {
+        let table = Table::from_iter([(tag.to_owned(), Value::String(word.to_owned()))]);
+        let list = Value::Array(vec![Value::Table(table)]);
+        let config = (self.defaults)(&nested(path, list));
+        let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+        let list = values_at(&config, section).remove(name);
+        match list.and_then(|list| list.as_array()?.first()?.as_table().cloned()) {
+            Some(table) => table,
+            None => Table::new(),
         }
     }
 
@@ -106,6 +147,15 @@ impl Page<'_> {
                 key.name
             );
         }
+    }
+}
+
+/// A table with one value, at a dotted key.
+fn nested(path: &str, value: Value) -> Table {
+    let at = |value, name: &str| Value::Table(Table::from_iter([(name.to_owned(), value)]));
+    match path.rsplit('.').fold(value, at) {
+        Value::Table(table) => table,
+        _ => Table::new(),
     }
 }
 

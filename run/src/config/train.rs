@@ -1,11 +1,10 @@
 //! The config of `joust train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use joust_engine::device::DeviceChoice;
-use joust_reward::{JudgeKind, RewardConfig, RewardKind};
+use joust_reward::{JudgeKind, PartOf, RewardConfig};
 use joust_rollout::{PromptsConfig, RolloutConfig};
-use joust_schema::prompt::PromptUse;
 use joust_trainer::GrpoConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -154,7 +153,7 @@ impl TrainRun {
 
     /// Whether the reward is made of known answers, which every prompt then needs.
     pub(crate) fn needs_answers(&self) -> bool {
-        self.reward.prompt_use() == PromptUse::Answers
+        self.reward.needs_answers()
     }
 
     /// The files and folders that the run reads.
@@ -164,7 +163,7 @@ impl TrainRun {
             InputPath::file("prompts.path", &self.prompts.path),
         ];
         inputs.extend(self.eval.path.iter().map(|path| InputPath::file("eval.path", path)));
-        if self.reward.kind != RewardKind::Correct {
+        if self.reward.plays_matches() {
             match &self.reward.judge.kind {
                 JudgeKind::Engine(judge) => {
                     inputs.push(InputPath::model("reward.judge.model", &judge.model));
@@ -179,6 +178,15 @@ impl TrainRun {
                 }
                 JudgeKind::Rule => {}
             }
+        }
+        for (idx, part) in self.reward.parts.iter().enumerate() {
+            let PartOf::Command(command) = &part.of else { continue };
+            let words = command.run.iter().enumerate();
+            let files = words.filter(|(_, word)| Path::new(word).is_file());
+            inputs.extend(files.map(|(word_idx, word)| {
+                let key = format!("reward.parts[{idx}].run[{word_idx}]");
+                InputPath::file(key, Path::new(word))
+            }));
         }
         inputs
     }

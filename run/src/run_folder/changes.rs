@@ -65,6 +65,13 @@ const MAY_CHANGE: &[&str] = &[
     "reward.judge.busy_s",
     "reward.judge.headers",
     "reward.judge.headers_env",
+    // programs and servers of the reward's parts
+    "reward.parts.timeout_s",
+    "reward.parts.url",
+    "reward.parts.headers_env",
+    "reward.parts.concurrency",
+    "reward.parts.tries",
+    "reward.parts.outage_s",
 ];
 
 /// A key whose value differs between two starts.
@@ -104,6 +111,13 @@ fn collect(at: &str, old: &Table, new: &Table, found: &mut Vec<KeyChange>) {
             (Some(Value::Table(old)), Some(Value::Table(new))) => collect(&name, old, new, found),
             (None, Some(Value::Table(new))) => collect(&name, &empty, new, found),
             (Some(Value::Table(old)), None) => collect(&name, old, &empty, found),
+            (Some(Value::Array(old)), Some(Value::Array(new))) if are_like_tables(old, new) => {
+                for (idx, (old, new)) in old.iter().zip(new).enumerate() {
+                    if let (Value::Table(old), Value::Table(new)) = (old, new) {
+                        collect(&format!("{name}[{idx}]"), old, new, found);
+                    }
+                }
+            }
             (from, to) if from == to => {}
             (from, to) => {
                 found.push(KeyChange { key: name, from: from.cloned(), to: to.cloned() });
@@ -114,9 +128,21 @@ fn collect(at: &str, old: &Table, new: &Table, found: &mut Vec<KeyChange>) {
 
 /// Whether a run may go on with another value of `key`. The keys `by_content` name files whose
 /// content is the same.
+/// Whether two lists are tables, as many in each.
+fn are_like_tables(old: &[Value], new: &[Value]) -> bool {
+    old.len() == new.len() && old.iter().chain(new).all(Value::is_table)
+}
+
+/// A dotted key without the indexes of tables in lists.
+fn without_indexes(key: &str) -> String {
+    let parts = key.split('.').map(|part| part.split('[').next().unwrap_or(part));
+    parts.collect::<Vec<_>>().join(".")
+}
+
 pub(super) fn may_change(key: &str, by_content: &[&str]) -> bool {
+    let plain = without_indexes(key);
     let is_under = |listed: &&str| {
-        key.strip_prefix(*listed).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        plain.strip_prefix(*listed).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     by_content.contains(&key) || MAY_CHANGE.iter().any(is_under)
 }
@@ -198,12 +224,27 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_a_list_are_compared_key_by_key() {
+        let old = "[[reward.parts]]\nkind = 'command'\nrun = ['a']\ntimeout_s = 1\n\
+                   [[reward.parts]]\nkind = 'correct'";
+        assert_eq!(refused(old, &old.replace("timeout_s = 1", "timeout_s = 9")), None);
+        let words = refused(old, &old.replace("['a']", "['b']")).unwrap();
+        assert!(words.starts_with("key `reward.parts[0].run` differs"), "{words}");
+        let fewer = refused(old, "[[reward.parts]]\nkind = 'correct'").unwrap();
+        assert!(fewer.starts_with("key `reward.parts` differs"), "{fewer}");
+    }
+
+    #[test]
     fn keys_that_may_change_are_keys() {
         fn has(keys: &ConfigKeys, dotted: &str) -> bool {
             match dotted.split_once('.') {
                 None => keys.get(dotted).is_some(),
                 Some((first, rest)) => match keys.get(first).map(|key| &key.shape) {
                     Some(Shape::Table(inner)) => has(inner, rest),
+                    Some(Shape::List { items, .. }) => match items.as_ref() {
+                        Shape::Table(inner) => has(inner, rest),
+                        _ => false,
+                    },
                     _ => false,
                 },
             }

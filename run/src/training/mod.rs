@@ -5,6 +5,7 @@
 mod evaluation;
 mod failures;
 mod idle;
+mod part_groups;
 mod records;
 mod scored;
 mod start;

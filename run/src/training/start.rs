@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use joust_engine::model::Decoder;
 use joust_engine::{Engine, KvDType, Precision, folder};
-use joust_reward::Scorer;
-use joust_rollout::{PromptSource, RolloutWorkers};
+use joust_reward::PartScorer;
+use joust_rollout::{PromptNeeds, PromptSource, RolloutWorkers};
 use joust_schema::seed::Seed;
 use joust_trainer::objective::SamplerNumbers;
 use joust_trainer::{GrpoTrainer, checkpoint};
@@ -42,8 +42,9 @@ pub fn start(
     let run_dir = config.run.dir();
     Export { section: &config.export, run_dir: &run_dir, inputs: &inputs }.check()?;
     let seed = Seed::new(config.run.seed);
-    let mut prompts =
-        PromptSource::open(&config.prompts, config.reward.prompt_use(), seed.child("prompts", 0))?;
+    let needs =
+        PromptNeeds { purpose: config.reward.prompt_use(), keeps_rows: config.reward.reads_rows() };
+    let mut prompts = PromptSource::open(&config.prompts, needs, seed.child("prompts", 0))?;
     if config.needs_answers() {
         check_answers(&config.prompts, prompts.rows())?;
     }
@@ -72,7 +73,7 @@ pub fn start(
         Ok(policy)
     };
     // a large judge takes a while to load
-    let scorer = Scorer::open(&config.reward, false)?;
+    let scorer = PartScorer::open(&config.reward)?;
 
     let with_engines = |policy: Decoder| {
         let engines = engines(&config, &policy, &files.tokenizer)?;

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use joust_engine::Tokenizer;
-use joust_reward::{GroupRequest, GroupResult, Scorer};
+use joust_reward::{GroupResult, PartScorer};
 use joust_rollout::{
     DroppedPrompt, GenerateRequest, PromptRow, PromptSource, RolloutBatch, RolloutWorkers,
 };
@@ -18,8 +18,9 @@ use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome};
 use super::evaluation::Evaluation;
 use super::failures::Failures;
 use super::idle::why_nothing_is_learned;
+use super::part_groups::part_group;
 use super::records;
-use super::scored::{ScoredGroup, ScoredStep, answer_text};
+use super::scored::{ScoredGroup, ScoredStep};
 use super::state::{FinishedRun, RunEnd, TrainingState};
 use super::step_metrics::{StepClock, scored_metrics};
 use super::tables::StepTables;
@@ -40,7 +41,7 @@ pub struct Training {
     pub(super) tokenizer: Tokenizer,
     pub(super) prompts: PromptSource,
     pub(super) workers: RolloutWorkers,
-    pub(super) scorer: Scorer,
+    pub(super) scorer: PartScorer,
     pub(super) trainer: GrpoTrainer,
     pub(super) evaluation: Option<Evaluation>,
     pub(super) state: TrainingState,
@@ -222,7 +223,10 @@ impl Training {
         let batch = self.sample(step, prompts, observer)?;
         self.check_lengths(step, &batch)?;
         clock.end_part("rollout_s");
-        let results = self.score(step, &batch, observer)?;
+        let seed = self.seed.child("reward", step);
+        let groups = batch.groups.iter().map(|group| part_group(step, group, seed));
+        let progress = &mut || observer.observe(Event::Progressed);
+        let results = self.scorer.score_all(groups.collect(), progress)?;
         Failures::of(&results).check(step, self.config.reward.max_failed)?;
         clock.end_part("reward_s");
         Ok((batch, results))
@@ -284,27 +288,6 @@ impl Training {
             "All completions were truncated and are left out of the loss: the step has no update."
         );
         Ok(())
-    }
-
-    /// Scores all groups; the results are in their order.
-    fn score(
-        &mut self,
-        step: u64,
-        batch: &RolloutBatch,
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<GroupResult>, Error> {
-        let seed = self.seed.child("reward", step);
-        let requests = batch.groups.iter().map(|group| GroupRequest {
-            step: step as i64,
-            group_id: group.group_id.clone(),
-            question: group.question.clone(),
-            completions: group.completions.iter().map(answer_text).collect(),
-            reference: group.answer.clone(),
-            seed: seed.child_str("prompt", &group.prompt_id.0),
-            tournament: None,
-        });
-        let progress = &mut || observer.observe(Event::Progressed);
-        Ok(self.scorer.score_all(requests.collect(), progress)?)
     }
 
     /// Updates the policy, and publishes it to the workers. The advantages go into the tables.

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use joust_reward::rule::Correctness;
-use joust_reward::{GroupResult, VoteTally};
+use joust_reward::{GroupResult, PartOutcome, VoteTally};
 use joust_schema::tables::{Status, Verdict, Vote};
 use joust_trainer::Metrics;
+use joust_trainer::advantage::deviation;
 
 use super::scored::{ScoredGroup, ScoredStep};
 
@@ -16,11 +17,38 @@ pub(super) fn scored_metrics(step: &ScoredStep) -> Metrics {
     let rewards = || step.results().flat_map(|result| &result.rewards);
     let n_failed = rewards().filter(|row| row.status == Status::JudgeFailed).count();
     metrics.insert("reward/judge_failed_ratio".to_owned(), share(n_failed, rewards().count()));
+    metrics.extend(part_metrics(&step.results().collect::<Vec<_>>()));
     let votes: Vec<&Vote> = step.results().flat_map(|result| &result.votes).collect();
     if !votes.is_empty() {
         metrics.extend(vote_metrics(&votes));
         metrics.extend(position_bias(step.results()));
         metrics.extend(match_metrics(&step.groups));
+    }
+    metrics
+}
+
+/// Metrics of each part of the reward, under TRL's names for reward functions.
+fn part_metrics(results: &[&GroupResult]) -> Metrics {
+    let Some(first) = results.first() else { return Metrics::new() };
+    let mut metrics = Metrics::new();
+    for (idx, part) in first.parts.iter().enumerate() {
+        let asked =
+            results.iter().filter(|result| result.parts[idx].outcome != PartOutcome::NotAsked);
+        let values: Vec<Option<f64>> = asked
+            .flat_map(|result| {
+                let outcome = &result.parts[idx].outcome;
+                (0..result.rewards.len()).map(|member| outcome.value(member))
+            })
+            .collect();
+        let known: Vec<f64> = values.iter().flatten().copied().collect();
+        let mut put = |name: &str, value: f64| {
+            metrics.insert(format!("rewards/{}/{name}", part.name), value);
+        };
+        put("missing", (values.len() - known.len()) as f64);
+        if !known.is_empty() {
+            put("mean", known.iter().sum::<f64>() / known.len() as f64);
+            put("std", deviation(&known));
+        }
     }
     metrics
 }

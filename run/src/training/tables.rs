@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int32Array, RecordBatch, StringArray};
-use joust_reward::GroupResult;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray};
+use joust_reward::{GroupResult, PartScores};
 use joust_rollout::RolloutBatch;
 use joust_schema::group_rows::GroupRows;
 use joust_schema::ids::Member;
-use joust_schema::table::{Table as _, join_columns, replace_column};
+use joust_schema::table::{Table as _, add_number_columns, join_columns, replace_column};
 use joust_schema::tables::{Completion, Reward};
 
 use super::scored::ScoredStep;
@@ -25,11 +25,8 @@ impl StepTables {
     /// Packs the groups and their results, which are in the same order.
     pub(super) fn pack(batch: &RolloutBatch, results: &[GroupResult]) -> Result<Self, Error> {
         let rewards: Vec<&Reward> = results.iter().flat_map(|result| &result.rewards).collect();
-        Ok(Self {
-            rollouts: batch.to_arrow()?,
-            rewards: Reward::to_batch(&rewards)?,
-            groups: batch.group_rows(),
-        })
+        let rewards = add_number_columns(&Reward::to_batch(&rewards)?, part_columns(results))?;
+        Ok(Self { rollouts: batch.to_arrow()?, rewards, groups: batch.group_rows() })
     }
 
     /// Puts the trainer's advantages into `rewards`.
@@ -55,6 +52,24 @@ impl StepTables {
             ("answer", Arc::new(answers.collect::<StringArray>())),
             ("correct", Arc::new(correctness.collect::<BooleanArray>())),
         ];
-        Ok(join_columns::<Completion>(&own, &[&self.rollouts, &self.rewards])?)
+        let joined = join_columns::<Completion>(&own, &[&self.rollouts, &self.rewards])?;
+        let results: Vec<&GroupResult> = step.results().collect();
+        Ok(add_number_columns(&joined, part_columns(results))?)
     }
+}
+
+/// The columns `part_<name>`: the number that a part gave each completion, null where it gave none.
+fn part_columns<'a>(
+    results: impl IntoIterator<Item = &'a GroupResult>,
+) -> Vec<(String, Float64Array)> {
+    let results: Vec<&GroupResult> = results.into_iter().collect();
+    let Some(first) = results.first() else { return Vec::new() };
+    let column = |(idx, part): (usize, &PartScores)| {
+        let of_group = |result: &&'a GroupResult| {
+            let outcome = &result.parts[idx].outcome;
+            (0..result.rewards.len()).map(|member| outcome.value(member)).collect::<Vec<_>>()
+        };
+        (format!("part_{}", part.name), results.iter().flat_map(of_group).collect())
+    };
+    first.parts.iter().enumerate().map(column).collect()
 }

@@ -36,8 +36,8 @@ impl Row {
     /// As [`Row::answer`], where answers are compared.
     pub fn answer_for(&self, purpose: PromptUse, column: &str) -> Result<Option<String>, Error> {
         match purpose {
-            PromptUse::Answers => self.answer(column),
-            PromptUse::Judge => Ok(self.answer(column).ok().flatten()),
+            PromptUse::Answers | PromptUse::JudgeAndAnswers => self.answer(column),
+            PromptUse::Judge | PromptUse::Nothing => Ok(self.answer(column).ok().flatten()),
         }
     }
 

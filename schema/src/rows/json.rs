@@ -10,7 +10,7 @@ use std::rc::Rc;
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::row::{EachRow, Place, Row, without_position};
+use super::row::{EachRow, Place, ReadColumns, Row, without_position};
 use crate::error::Error;
 
 /// Some editors begin a file of text with it.
@@ -20,7 +20,7 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub(super) fn read_lines(
     path: &Path,
     mut reader: impl BufRead,
-    columns: &[&str],
+    columns: ReadColumns<'_>,
     each: &mut EachRow<'_>,
 ) -> Result<(), Error> {
     let shared: Rc<Path> = path.into();
@@ -51,7 +51,7 @@ pub(super) fn read_lines(
 pub(super) fn read_array(
     path: &Path,
     mut reader: impl BufRead,
-    columns: &[&str],
+    columns: ReadColumns<'_>,
     each: &mut EachRow<'_>,
 ) -> Result<(), Error> {
     let mut bytes = Vec::new();
@@ -90,13 +90,13 @@ pub(super) fn parse_row(
     path: &Rc<Path>,
     place: Place,
     text: &str,
-    columns: &[&str],
+    columns: ReadColumns<'_>,
 ) -> Result<Row, Error> {
     let fields = fields(text, columns).map_err(|error| place.error(path, reason(&error)))?;
     Ok(fields.into_row(path, place))
 }
 
-fn fields(text: &str, columns: &[&str]) -> Result<ObjectCells, serde_json::Error> {
+fn fields(text: &str, columns: ReadColumns<'_>) -> Result<ObjectCells, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let fields = Columns(columns).deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -161,7 +161,7 @@ impl ObjectCells {
 
 /// Reads an object, with the values of these columns.
 #[derive(Clone, Copy)]
-struct Columns<'a>(&'a [&'a str]);
+struct Columns<'a>(ReadColumns<'a>);
 
 impl<'de> DeserializeSeed<'de> for Columns<'_> {
     type Value = ObjectCells;
@@ -184,7 +184,7 @@ impl<'de> Visitor<'de> for Columns<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<ObjectCells, A::Error> {
         let mut fields = ObjectCells { cells: Vec::new(), names: Vec::new() };
         while let Some(name) = object.next_key::<String>()? {
-            if self.0.contains(&name.as_str()) {
+            if self.0.contain(&name) {
                 if fields.cells.iter().any(|(known, _)| *known == name) {
                     let text = format!("column `{name}` occurs twice");
                     return Err(serde::de::Error::custom(text));
@@ -215,7 +215,7 @@ enum ArrayEnd {
 /// Reads an array, row by row.
 struct ArrayRows<'a, 'b> {
     path: &'a Rc<Path>,
-    columns: &'a [&'a str],
+    columns: ReadColumns<'a>,
     each: &'a mut EachRow<'b>,
     n_rows: usize,
     stopped: Option<ArrayEnd>,

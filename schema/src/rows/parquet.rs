@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::LogicalType;
 
 use super::json::parse_row;
-use super::row::{EachRow, Place};
+use super::row::{EachRow, Place, ReadColumns};
 use crate::error::Error;
 
 /// Number of rows that are in memory at a time.
@@ -25,19 +25,22 @@ const ROWS_PER_BATCH: usize = 512;
 pub(super) fn read(
     path: &Path,
     file: File,
-    columns: &[&str],
+    columns: ReadColumns<'_>,
     each: &mut EachRow<'_>,
 ) -> Result<(), Error> {
     let bad = |error: parquet::errors::ParquetError| Error::bad_file(path, error);
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(bad)?;
     let schema = builder.schema().clone();
-    let is_wanted = |field: &FieldRef| columns.contains(&field.name().as_str());
+    let is_wanted = |field: &FieldRef| columns.contain(field.name());
     let names: Rc<[String]> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let wanted: Vec<usize> =
         (0..names.len()).filter(|&idx| is_wanted(&schema.fields()[idx])).collect();
     if wanted.is_empty() {
-        let text =
-            format!("none of the columns {} (there are: {})", columns.join(", "), names.join(", "));
+        let looked_for = match columns {
+            ReadColumns::Named(names) => names.join(", "),
+            ReadColumns::All => "of a row".to_owned(),
+        };
+        let text = format!("none of the columns {looked_for} (there are: {})", names.join(", "));
         return Err(Error::bad_file(path, text));
     }
     let types = builder.parquet_schema().root_schema().get_fields();

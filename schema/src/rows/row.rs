@@ -12,6 +12,25 @@ use crate::error::Error;
 /// Called with each row; tells whether to go on.
 pub type EachRow<'a> = dyn FnMut(Row) -> Result<ControlFlow<()>, Error> + 'a;
 
+/// The columns of a file that are read.
+#[derive(Clone, Copy)]
+pub(super) enum ReadColumns<'a> {
+    /// Those with these names, where the file has them.
+    Named(&'a [&'a str]),
+    /// All that the file has.
+    All,
+}
+
+impl ReadColumns<'_> {
+    /// Whether the column is read.
+    pub(super) fn contain(self, name: &str) -> bool {
+        match self {
+            Self::Named(names) => names.contains(&name),
+            Self::All => true,
+        }
+    }
+}
+
 /// Where a row stands in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -67,6 +86,13 @@ impl Row {
     /// The JSON text of a cell; `None` where the row has no such column. A null is `null`.
     pub fn get(&self, column: &str) -> Option<&RawValue> {
         self.cells.iter().find(|(name, _)| name == column).map(|(_, cell)| &**cell)
+    }
+
+    /// The cells that were read as the text of one JSON object, in the order of the file.
+    pub fn object(&self) -> String {
+        let name = |name: &str| serde_json::Value::from(name).to_string();
+        let cells = self.cells.iter().map(|(column, cell)| format!("{}:{cell}", name(column)));
+        format!("{{{}}}", cells.collect::<Vec<_>>().join(","))
     }
 
     /// Whether a cell is there and not null.

@@ -420,6 +420,30 @@ fn template_kwargs_are_tools_and_others_as_data_sets_have_them() {
 }
 
 #[test]
+fn rows_are_read_whole_with_all_their_columns() {
+    let whole = |file: &DataFile| {
+        let mut rows = Vec::new();
+        let read = read_whole(&file.path, &mut |row| {
+            rows.push(row.object());
+            Ok(ControlFlow::Continue(()))
+        });
+        read.map(|()| rows).map_err(|error| error.to_string())
+    };
+    let lines = data_file("a.jsonl", b"{\"b\": 0.50, \"a \\\"\": [1,  null]}\n{\"c\": {}}\n");
+    let wanted = ["{\"b\":0.50,\"a \\\"\":[1,  null]}", "{\"c\":{}}"];
+    assert_eq!(whole(&lines).unwrap(), wanted);
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("x", Arc::new(Int64Array::from(vec![1]))),
+        ("y", Arc::new(StringArray::from(vec![None::<&str>]))),
+    ];
+    let parquet = table(columns, Compression::UNCOMPRESSED);
+    assert_eq!(whole(&parquet).unwrap(), ["{\"x\":1,\"y\":null}"]);
+    // a column that cannot be told is an error now
+    let odd = data_file("b.jsonl", b"{\"a\": 1, \"b\": NaN}\n");
+    assert!(whole(&odd).unwrap_err().contains("column `b` has a number that JSON does not know"));
+}
+
+#[test]
 fn floats_that_are_no_numbers_do_not_matter_in_columns_that_nobody_reads() {
     let rows = [
         r#"{"y": NaN, "x": "NaN \"Infinity\" \u00e9\\", "z": [-Infinity, {"a": Infinity}]}"#,

@@ -121,7 +121,8 @@ table! {
 }
 
 table! {
-    /// The reward of one completion.
+    /// The reward of one completion. A reward of several parts has a column `part_NAME` for each of
+    /// them behind these, with the number that the part gave; null where it gave none.
     Reward, RewardColumns, "rewards", "1.0" {
         /// Its group.
         group_id: GroupId,

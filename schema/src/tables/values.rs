@@ -86,6 +86,8 @@ vocabulary! {
         Timeout = "timeout",
         /// Taken out of training by rule.
         Masked = "masked",
+        /// A part of the reward gave it no number.
+        PartFailed = "part_failed",
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
+use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 
 use super::admission::{Limits, Workload, estimate, text_bytes};
@@ -27,10 +28,9 @@ use crate::metrics::ServerMetrics;
 use crate::problem::Problem;
 use joust_reward::Error;
 use joust_reward::GroupRequest;
-use joust_reward::RewardKind;
 use joust_reward::Scorer;
-use joust_reward::TournamentConfig;
 use joust_reward::judge::{CacheStats, ChatReply, ChatRequest, JudgeError, JudgeServers};
+use joust_reward::{JudgeConfig, RatingConfig, RewardConfig, RewardKind, TournamentConfig};
 
 /// Capacity of the channel for commands other than groups: records, cancellations, conversations.
 const MAX_OTHER_COMMANDS: usize = 4096;
@@ -349,9 +349,21 @@ enum AdmissionCheck {
     Skip,
 }
 
+/// The settings that a result depends on. A reward of parts is not served.
+#[derive(Serialize)]
+struct JudgedBy<'a> {
+    kind: RewardKind,
+    max_failed: f64,
+    judge: &'a JudgeConfig,
+    tournament: &'a TournamentConfig,
+    rating: &'a RatingConfig,
+}
+
 /// Name of the judge and a hash of its settings: results of another judge are no answers.
 fn judge_fingerprint(scorer: &Scorer) -> String {
-    let settings = serde_json::to_string(scorer.config());
+    let RewardConfig { kind, max_failed, judge, tournament, rating, .. } = scorer.config();
+    let settings = JudgedBy { kind: *kind, max_failed: *max_failed, judge, tournament, rating };
+    let settings = serde_json::to_string(&settings);
     let settings = settings.expect("settings are plain data. This is a bug.");
     let hash = blake3::hash(settings.as_bytes()).to_hex();
     format!("{} {}", scorer.judge_name(), &hash[..16])

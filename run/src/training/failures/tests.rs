@@ -47,6 +47,7 @@ fn group(statuses: &[Status], votes: Vec<Vote>) -> GroupResult {
         position_bias_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
+        parts: Vec::new(),
     }
 }
 
@@ -75,6 +76,37 @@ fn check_fails_above_the_share_of_the_judged_completions() {
     assert!(message.contains("no verdict in a vote that says \"Hm. I cannot say.\""), "{message}");
     let unknown = group(&[failed; 2], Vec::new());
     assert!(check(&[unknown], 0.5).unwrap_err().contains("no known answer"));
+}
+
+#[test]
+fn check_fails_above_the_share_of_completions_for_which_a_part_failed() {
+    let with_part = |outcome: PartOutcome, status: Status| {
+        let parts = vec![PartScores { name: "mine".to_owned(), outcome }];
+        GroupResult { parts, ..group(&[status; 2], Vec::new()) }
+    };
+    let given = |values: [Option<f64>; 2]| PartOutcome::Given(values.to_vec());
+    let good = || with_part(given([Some(1.0); 2]), Status::Scored);
+    let failed = || PartOutcome::Failed("twice: it died".to_owned());
+    let check = |results: &[GroupResult], max_failed: f64| {
+        Failures::of(results).check(3, max_failed).map_err(|error| error.to_string())
+    };
+    // an optional part that failed leaves its group a reward, and counts all the same
+    let dead = || with_part(failed(), Status::Scored);
+    assert_eq!(check(&[good(), dead()], 0.5), Ok(()));
+    let message = check(&[good(), dead(), dead()], 0.5).unwrap_err();
+    let wanted = "step 3: part `mine` of the reward failed for 4 of 6 completions, more than \
+                  reward.max_failed = 0.5 allows: twice: it died; mend it";
+    assert!(message.starts_with(wanted), "{message}");
+    assert_eq!(check(&[good(), dead(), dead()], 1.0), Ok(()));
+    let not_asked = || with_part(PartOutcome::NotAsked, Status::Scored);
+    assert!(check(&[not_asked(), not_asked(), dead()], 0.9).is_err());
+    // numbers that a part does not have are no failure of it, but rewards that are missing
+    let half = || with_part(given([None, Some(1.0)]), Status::PartFailed);
+    assert_eq!(check(&[good(), half()], 0.5), Ok(()));
+    let message = check(&[good(), half(), half()], 0.5).unwrap_err();
+    let wanted = "step 3: 4 of 6 judged completions have no reward, more than reward.max_failed = \
+                  0.5 allows: part `mine` gave null;";
+    assert!(message.starts_with(wanted), "{message}");
 }
 
 #[test]

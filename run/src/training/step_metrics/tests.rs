@@ -1,8 +1,10 @@
 //! Metrics and tables of a step of one group: a right and a wrong completion, judged once.
 
-use joust_reward::GroupResult;
+use arrow::array::{AsArray as _, Float64Array};
+use joust_reward::{GroupResult, PartOutcome, PartScores};
 use joust_rollout::{RolloutBatch, RolloutGroup};
 use joust_schema::ids::{Member, PolicyVersion};
+use joust_schema::prompt::Prompt;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{
     Completion, FinishReason, Match, Reward, Rollout, Status, Verdict, Vote,
@@ -34,6 +36,8 @@ fn batch(answer: Option<&str>) -> RolloutBatch {
     let group = RolloutGroup {
         group_id: "g".into(),
         prompt_id: "p".into(),
+        prompt: Prompt::Text("1+1?".to_owned()),
+        columns: None,
         question: "1+1?".to_owned(),
         answer: answer.map(str::to_owned),
         completions: vec![rollout(0, "It is 2."), rollout(1, "It is 3.")],
@@ -104,7 +108,51 @@ fn result(winner: Member) -> GroupResult {
         position_bias_stderr: Some(0.1),
         is_refused: false,
         correctness: Vec::new(),
+        parts: Vec::new(),
     }
+}
+
+#[test]
+fn parts_have_metrics_and_columns_of_their_own() {
+    let part = |name: &str, outcome| PartScores { name: name.to_owned(), outcome };
+    let parts = vec![
+        part("mine", PartOutcome::Given(vec![Some(3.0), Some(1.0)])),
+        part("half", PartOutcome::Given(vec![None, Some(0.5)])),
+        part("dead", PartOutcome::Failed("it died".to_owned())),
+        part("judge", PartOutcome::NotAsked),
+    ];
+    let result = GroupResult { parts, ..result(Member(0)) };
+    let tables = StepTables::pack(&batch(None), std::slice::from_ref(&result)).unwrap();
+    let step = ScoredStep::new(batch(None), vec![result]);
+    let metrics = scored_metrics(&step);
+    let of_parts: Vec<(&str, f64)> = metrics
+        .iter()
+        .filter(|(name, _)| name.starts_with("rewards/"))
+        .map(|(name, value)| (name.as_str(), *value))
+        .collect();
+    let wanted = [
+        ("rewards/dead/missing", 2.0),
+        ("rewards/half/mean", 0.5),
+        ("rewards/half/missing", 1.0),
+        ("rewards/half/std", 0.0),
+        ("rewards/judge/missing", 0.0),
+        ("rewards/mine/mean", 2.0),
+        ("rewards/mine/missing", 0.0),
+        ("rewards/mine/std", std::f64::consts::SQRT_2),
+    ];
+    assert_eq!(of_parts, wanted);
+    let completions = tables.completions(&step).unwrap();
+    for batch in [&tables.rewards, &completions] {
+        let column = |name: &str| batch.column_by_name(name).unwrap().clone();
+        let numbers = |values: [Option<f64>; 2]| Float64Array::from(values.to_vec());
+        assert_eq!(*column("part_mine").as_primitive(), numbers([Some(3.0), Some(1.0)]));
+        assert_eq!(*column("part_half").as_primitive(), numbers([None, Some(0.5)]));
+        assert_eq!(*column("part_dead").as_primitive(), numbers([None; 2]));
+        assert_eq!(batch.num_columns(), batch.schema().fields().len());
+    }
+    // readers of the tables see their own columns
+    assert_eq!(Reward::from_batch(&tables.rewards).unwrap().len(), 2);
+    assert_eq!(Completion::from_batch(&completions).unwrap().len(), 2);
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn judged(question: &str, status: Status) -> Arc<Judged> {
         position_bias_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
+        parts: Vec::new(),
     };
     Arc::new(Judged { key: key_of(&group), group, result, cohort: None, tenant: String::new() })
 }

@@ -41,6 +41,7 @@ fn record_result(recorder: &mut Recorder, question: &str) {
         position_bias_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
+        parts: Vec::new(),
     };
     let judged = Judged { key, tenant: String::new(), group, result, cohort: None };
     recorder.record_result(&Arc::new(judged), &json);

@@ -264,6 +264,7 @@ fn rewards_have_the_member_numbers_of_the_client() {
         position_bias_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
+        parts: Vec::new(),
     };
     let judged = Reward::from_batch(&rewards(&labels, &result).unwrap()).unwrap();
     let seen: Vec<_> = judged.iter().map(|row| (row.member, row.reward)).collect();
