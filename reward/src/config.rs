@@ -171,7 +171,8 @@ impl RewardConfig {
             return self.prompt_use() == PromptUse::Answers;
         }
         let is_rule = matches!(self.judge.kind, JudgeKind::Rule);
-        self.parts.iter().filter(|part| !part.optional).any(|part| match part.of {
+        let needed = self.parts.iter().filter(|part| !part.optional && part.weight != 0.0);
+        needed.into_iter().any(|part| match part.of {
             PartOf::Correct => true,
             PartOf::Judge(_) => is_rule,
             _ => false,

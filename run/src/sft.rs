@@ -97,7 +97,7 @@ impl Course for FineTuning<'_> {
     }
 
     fn check(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
-        self.source.check_thoughts(tokenizer)
+        self.source.check(tokenizer)
     }
 
     fn n_examples(&self) -> Option<u64> {

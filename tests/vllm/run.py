@@ -140,7 +140,7 @@ def main() -> None:
     (other / "tokenizer_config.json").write_text(json.dumps(described))
     with served(args.vllm, other, folder) as (url, _):
         http = ["reward.judge.kind=http", f'reward.judge.urls=["{url}"]', "reward.judge.model=rrm"]
-        http.append(f"reward.judge.tokenizer={MODEL}")
+        http += [f"reward.judge.tokenizer={MODEL}", "reward.judge.max_thinking_tokens=160"]
         run = joust(binary, "judge", config, *http, "--input", str(folder / "pairs.jsonl"),
                     "--output", str(folder / "refused"))
         wrong_name = joust(binary, "judge", config, http[0], http[1], "reward.judge.model=other",

@@ -136,7 +136,9 @@ pub fn save<S: Serialize>(
         match &learner.config.lora {
             None => folder::save(dir, model.config(), &model.to_weights(Kind::Float), tokenizer)?,
             Some(config) => {
-                lora::save(dir, model, config, base)?;
+                // PEFT looks for the base from wherever it is started
+                let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+                lora::save(dir, model, config, &base)?;
                 tokenizer.save(dir)?;
             }
         }

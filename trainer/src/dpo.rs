@@ -69,6 +69,10 @@ impl DpoConfig {
                         infinite for labels that are certain";
             problems.push(text.to_owned());
         }
+        if self.label_smoothing > 0.0 && !self.loss.has_label_smoothing() {
+            let text = "label_smoothing is above 0, wanted 0 with this loss, which has none";
+            problems.push(text.to_owned());
+        }
         problems
     }
 

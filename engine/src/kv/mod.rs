@@ -170,6 +170,7 @@ impl KvMemory {
     /// Evicts all cached prefixes that no context uses.
     pub(crate) fn forget(&mut self) {
         while self.evict() {}
+        self.pool.order();
     }
 
     pub(crate) fn usage(&self) -> KvUsage {

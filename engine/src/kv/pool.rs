@@ -29,6 +29,12 @@ impl BlockPool {
         Some(block)
     }
 
+    /// Free blocks are allocated in the order of their numbers again, whatever was released before:
+    /// the order of a batch's rows, and with it the last bits of its numbers, follows the blocks.
+    pub(super) fn order(&mut self) {
+        self.free.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
     /// Adds a user.
     pub(super) fn acquire(&mut self, block: u32) {
         self.users[block as usize] += 1;

@@ -77,7 +77,7 @@ impl FusedAdapters {
         Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, Error>>()?, 1)?)
     }
 
-    /// The weight [N, K] with what the adapters add, in its own kind.
+    /// The weight [N, K] with what the adapters add: f32, or f64 for f64 matrices.
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
@@ -87,10 +87,10 @@ impl FusedAdapters {
         let parts = parts.into_iter().zip(&self.0).map(|(weight, (_, adapter))| match adapter {
             Some(adapter) => {
                 let added = adapter.weight()?;
-                let sum = weight.f_to_kind(added.kind())? + added;
-                Ok(sum.f_to_kind(weight.kind())?)
+                Ok(weight.f_to_kind(added.kind())? + added)
             }
-            None => Ok(weight),
+            None if weight.kind() == Kind::Double => Ok(weight),
+            None => Ok(weight.f_to_kind(Kind::Float)?),
         });
         Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, Error>>()?, 0)?)
     }

@@ -176,7 +176,7 @@ impl Linear {
             None => self.weight.f_to_kind(kind)?,
         };
         match &self.adapters {
-            Some(adapters) => adapters.merged(&weight),
+            Some(adapters) => Ok(adapters.merged(&weight)?.f_to_kind(kind)?),
             None => Ok(weight),
         }
     }

@@ -247,8 +247,10 @@ impl Decoder {
             let linear = Linear { weight: tensor.shallow_clone(), scale, bias: None, adapters };
             let weight = match (&linear.scale, &linear.adapters) {
                 (None, None) => Ok(linear.weight),
-                (None, Some(_)) => linear.plain_weight(tensor.kind()),
-                (Some(_), _) => linear.plain_weight(kind),
+                // rounded once, by who takes it
+                (_, Some(_)) if tensor.kind() == Kind::Double => linear.plain_weight(Kind::Double),
+                (_, Some(_)) => linear.plain_weight(Kind::Float),
+                (Some(_), None) => linear.plain_weight(kind),
             };
             let fits = "a model's FP8 matrices have one scale per row, and its adapters the shapes \
                         of their weights. This is a bug.";
@@ -294,7 +296,11 @@ impl Decoder {
     ) -> Result<Decoder, Error> {
         let precision = precision.into();
         let config = ModelConfig { fp8: None, ..self.config.clone() };
-        let wide = if precision.fp8_layers { self.kind() } else { precision.kind };
+        let wide = match (precision.fp8_layers, self.has_adapters()) {
+            (false, _) => precision.kind,
+            (true, false) => self.kind(),
+            (true, true) => Kind::Float,
+        };
         Self::from_weights(&config, &self.to_weights(wide).into(), device, precision)
     }
 

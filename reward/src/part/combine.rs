@@ -20,11 +20,13 @@ pub(super) struct WeightedPart<'a> {
 ///
 /// A part that was not asked adds nothing. A member to which a part gives no number has no reward;
 /// where the part is optional, it adds nothing to this member, as TRL's `nansum`. A member without
-/// any number has no reward.
+/// any number has no reward. A part of weight 0 has no influence.
 pub(super) fn rewards(parts: &[WeightedPart<'_>], n: usize, how: Combine) -> Vec<Option<f64>> {
     let mut rewards: Vec<Option<f64>> = vec![Some(0.0); n];
     let mut has_number = vec![false; n];
-    for part in parts.iter().filter(|part| *part.outcome != PartOutcome::NotAsked) {
+    let counts =
+        |part: &&WeightedPart<'_>| part.weight != 0.0 && *part.outcome != PartOutcome::NotAsked;
+    for part in parts.iter().filter(counts) {
         let values: Vec<Option<f64>> = (0..n).map(|member| part.outcome.value(member)).collect();
         let values = match how {
             Combine::Sum => values,
@@ -41,6 +43,19 @@ pub(super) fn rewards(parts: &[WeightedPart<'_>], n: usize, how: Combine) -> Vec
     }
     let with_number = rewards.into_iter().zip(has_number);
     with_number.map(|(reward, has)| reward.filter(|_| has)).collect()
+}
+
+/// Whether no part has a number for any member, though none has failed, and all may have none: what
+/// the parts leave open.
+pub(super) fn are_silent(parts: &[WeightedPart<'_>], n: usize) -> bool {
+    let is_silent = |part: &WeightedPart<'_>| match part.outcome {
+        PartOutcome::NotAsked => true,
+        PartOutcome::Failed(_) => false,
+        PartOutcome::Given(_) => {
+            part.is_optional && (0..n).all(|member| part.outcome.value(member).is_none())
+        }
+    };
+    parts.iter().filter(|part| part.weight != 0.0).all(is_silent)
 }
 
 /// Whether some members have a reward, at least two, and these do not differ.

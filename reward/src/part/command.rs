@@ -18,6 +18,13 @@ use crate::config::part::CommandPartConfig;
 use crate::error::Error;
 use process::RewardProcess;
 
+/// Number of lines in a step that are no answers after which the program is not asked any more.
+const MAX_ODD_LINES: usize = 2;
+
+/// Why the program is not asked any more.
+const PRINTS_MORE: &str = "two lines of the program in this step were no answers, so that it is not \
+                           asked any more: its standard output is for answers alone";
+
 /// A program that scores groups, one at a time.
 pub(super) struct CommandPart {
     name: String,
@@ -25,6 +32,8 @@ pub(super) struct CommandPart {
     timeout: Duration,
     /// Largest share of the completions for which the part may fail before nobody is asked.
     max_failed: f64,
+    /// Number of lines in this step that were no answers.
+    n_odd: usize,
     /// None before the first start and after a failure.
     process: Option<RewardProcess>,
 }
@@ -44,6 +53,7 @@ impl CommandPart {
             words: config.run.clone(),
             timeout: Duration::from_secs_f64(config.timeout_s),
             max_failed,
+            n_odd: 0,
             process: None,
         };
         let started = RewardProcess::start(&part.name, &part.words);
@@ -66,7 +76,8 @@ impl CommandPart {
             match process.ask(line.clone(), self.timeout) {
                 Ok(answer) => {
                     let (id, n) = (&group.request.group_id.0, group.request.completions.len());
-                    let numbers = wire::read_line(&answer, id, n)?;
+                    let numbers =
+                        wire::read_line(&answer, id, n).inspect_err(|_| self.n_odd += 1)?;
                     self.process = Some(process);
                     return Ok(numbers);
                 }
@@ -87,12 +98,19 @@ impl PartSource for CommandPart {
     fn score(&mut self, groups: &[PartGroup]) -> Vec<PartOutcome> {
         let n_all: usize = groups.iter().map(|group| group.request.completions.len()).sum();
         let mut n_failed = 0;
+        self.n_odd = 0;
         let mut outcomes = Vec::with_capacity(groups.len());
         for group in groups {
             // the step fails anyway, and each further group may take the whole time twice
             if n_failed as f64 > self.max_failed * n_all as f64 {
                 let reason = "not asked after too many failures".to_owned();
                 outcomes.push(PartOutcome::Failed(reason));
+                continue;
+            }
+            // a program that prints more than answers would lose every second group
+            if self.n_odd >= MAX_ODD_LINES {
+                n_failed += group.request.completions.len();
+                outcomes.push(PartOutcome::Failed(PRINTS_MORE.to_owned()));
                 continue;
             }
             outcomes.push(match self.score_group(group) {

@@ -28,6 +28,8 @@ impl PartOutcome {
 pub struct PartScores {
     /// The name of the part.
     pub name: String,
+    /// Whether the part has an influence on the reward: its weight is not 0.
+    pub counts: bool,
     /// What it says.
     pub outcome: PartOutcome,
 }

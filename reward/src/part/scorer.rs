@@ -76,7 +76,9 @@ impl PartScorer {
             sources_beside(&mut self.parts, &groups, || judge(&mut self.scorer, &all))?;
         if when == Some(JudgeWhen::Tied) {
             let is_tied = |(group, said): (&PartGroup, &Vec<PartOutcome>)| {
+                let n = group.request.completions.len();
                 combine::are_tied(&combined(&self.parts, self.combine, group, said))
+                    || combine::are_silent(&weighted(&self.parts, said), n)
             };
             let tied: Vec<bool> = groups.iter().zip(&outcomes).map(is_tied).collect();
             results = judge(&mut self.scorer, &tied)?;
@@ -116,7 +118,8 @@ impl PartScorer {
                     "A part of the reward has no numbers for a group."
                 );
             }
-            result.parts.push(PartScores { name: part.name.clone(), outcome });
+            let (name, counts) = (part.name.clone(), part.weight != 0.0);
+            result.parts.push(PartScores { name, counts, outcome });
         }
         result
     }
@@ -171,12 +174,16 @@ fn combined(
     group: &PartGroup,
     outcomes: &[PartOutcome],
 ) -> Vec<Option<f64>> {
-    let weighted = |(part, outcome): (&OpenPart, _)| {
+    combine::rewards(&weighted(parts, outcomes), group.request.completions.len(), how)
+}
+
+/// What the parts say about a group, and how each counts.
+fn weighted<'a>(parts: &[OpenPart], outcomes: &'a [PartOutcome]) -> Vec<WeightedPart<'a>> {
+    let weighted = |(part, outcome): (&OpenPart, &'a PartOutcome)| {
         let (weight, is_optional) = (part.weight, part.is_optional);
         WeightedPart { weight, is_optional, outcome }
     };
-    let parts: Vec<_> = parts.iter().zip(outcomes).map(weighted).collect();
-    combine::rewards(&parts, group.request.completions.len(), how)
+    parts.iter().zip(outcomes).map(weighted).collect()
 }
 
 /// A group that no judge has seen. Its members have no reward yet.

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 
 use super::group::PartGroup;
 
+/// Largest reward, in distance from 0: sums and squares of rewards stay finite numbers.
+const MAX_REWARD: f64 = 1e12;
+
 /// Maximum number of characters of an answer in an error.
 pub(super) const MAX_SHOWN_CHARS: usize = 120;
 
@@ -103,7 +106,12 @@ pub(super) fn read_answer(answer: &Value, id: &str, n: usize) -> Result<Vec<Opti
     let read = |(idx, reward): (usize, &Value)| match reward {
         Value::Null => Ok(None),
         // JSON has finite numbers only, and larger ones than f64 are refused when they are read
-        Value::Number(number) => Ok(number.as_f64()),
+        Value::Number(number) => match number.as_f64() {
+            Some(value) if value.abs() > MAX_REWARD => {
+                Err(format!("rewards[{idx}] is {number}, wanted at most {MAX_REWARD:e} from 0"))
+            }
+            value => Ok(value),
+        },
         other => Err(format!("rewards[{idx}] is {}, wanted a number or null", kind(other))),
     };
     rewards.iter().enumerate().map(read).collect()

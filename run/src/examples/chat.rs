@@ -9,7 +9,7 @@ use joust_schema::prompt::{Message, Prompt};
 use crate::error::Error;
 
 /// What is wrong with an answer that would be learned as a thought.
-pub(super) const NO_END_OF_THOUGHT: &str = "the chat template opens a thought (<think>) and the \
+const NO_END_OF_THOUGHT: &str = "the chat template opens a thought (<think>) and the \
                                             turn that is learned does not end one: write the \
                                             thought and </think> before the answer, or take a \
                                             template that opens none";
@@ -35,7 +35,7 @@ pub(super) struct ChatSource<'a> {
 
 impl ChatSource<'_> {
     /// The prompt as a template renders it, if one does.
-    pub(super) fn rendered(&self, prompt: &Prompt) -> Result<Option<String>, Error> {
+    fn rendered(&self, prompt: &Prompt) -> Result<Option<String>, Error> {
         let of_text;
         let messages = match prompt {
             Prompt::Messages(messages) => &messages[..],

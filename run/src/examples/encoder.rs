@@ -46,15 +46,25 @@ impl Encoder {
         let Self { tokenizer, frame } = self;
         let Example { prompt, is_chat, completion } = example;
         let frame = frame.as_ref().filter(|_| *is_chat);
-        let (text, end) = match frame {
-            Some(TurnFrame { before, after, end_id }) => {
+        // a completion may have its end already
+        let end = match frame {
+            Some(frame) => Some(frame.end_id),
+            None => tokenizer.eos_ids().first().copied(),
+        };
+        let end_text = end.map_or(String::new(), |end| tokenizer.decode(&[end], false));
+        let completion = match completion.strip_suffix(&end_text) {
+            Some(before) => before,
+            None => completion,
+        };
+        let text = match frame {
+            Some(TurnFrame { before, after, .. }) => {
                 let before = match completion.starts_with(char::is_whitespace) {
                     true => "",
                     false => &before[..],
                 };
-                (format!("{before}{completion}{after}"), Some(*end_id))
+                format!("{before}{completion}{after}")
             }
-            None => (completion.clone(), tokenizer.eos_ids().first().copied()),
+            None => completion.to_owned(),
         };
         let mut completion = tokenizer.encode_continuation(prompt, &text)?;
         completion.extend(end);

@@ -22,7 +22,8 @@ impl PairRow {
         ["prompt", MESSAGES, "chosen", "rejected", TEMPLATE_COLUMNS[0], TEMPLATE_COLUMNS[1]];
 
     /// A prompt with two answers; or two chats or texts that begin alike, of which the common
-    /// beginning is the prompt. Two chats bring their prompt along even where a column has it, too.
+    /// beginning is the prompt. Two chats may bring along the prompt that a column
+    /// has, too.
     pub(super) fn of(row: &Row) -> Result<Self, joust_schema::Error> {
         let has_prompt = row.has("prompt") || row.has(MESSAGES);
         let said = |column| match has_prompt {
@@ -33,7 +34,7 @@ impl PairRow {
         let (chosen, rejected) = (said("chosen")?, said("rejected")?);
         let (prompt, chosen, rejected) = match (chosen, rejected) {
             (Prompt::Messages(chosen), Prompt::Messages(rejected))
-                if !has_prompt || (chosen.len() > 1 && rejected.len() > 1) =>
+                if !has_prompt || begin_with_prompt(row, &chosen, &rejected)? =>
             {
                 let n_common = common_turns(&chosen, &rejected);
                 let (prompt, chosen) = split(chosen, n_common);
@@ -52,6 +53,13 @@ impl PairRow {
                         give the prompt a column of its own";
             return Err(row.cell_error("chosen", text));
         }
+        if let Some(number) = prompt.answered_at() {
+            let text = format!(
+                "has message {number} of the assistant in common with `rejected`, wanted a turn of \
+                 the user at the end of what both begin with"
+            );
+            return Err(row.cell_error("chosen", text));
+        }
         if let Some(problem) = prompt.emptiness() {
             let text = format!("the prompt {problem}");
             return Err(row.error(text));
@@ -66,6 +74,20 @@ impl PairRow {
     pub(super) fn is_chat(&self, chat: bool) -> bool {
         chat || matches!(self.prompt, Prompt::Messages(_))
     }
+}
+
+/// Whether two chats bring along the prompt that a column has: what they have in common begins with
+/// it, or holds it as a message.
+fn begin_with_prompt(
+    row: &Row,
+    chosen: &[Message],
+    rejected: &[Message],
+) -> Result<bool, joust_schema::Error> {
+    let common = &chosen[..common_turns(chosen, rejected)];
+    Ok(match row.prompt("prompt")?.1 {
+        Prompt::Messages(prompt) => !prompt.is_empty() && common.starts_with(&prompt),
+        Prompt::Text(prompt) => common.iter().any(|turn| turn.content.trim() == prompt.trim()),
+    })
 }
 
 /// Number of messages at the beginning that are the same in both chats; of each chat at least the

@@ -52,12 +52,12 @@ impl PairSource {
         self.rendered(tokenizer, self.rows.get(seed, idx))
     }
 
-    /// Renders the first pair: what is wrong with all of them is told before the run begins.
+    /// Renders all pairs: what is wrong with one of them is told before the run begins.
     ///
     /// # Errors
     /// As [`PairSource::pair`].
     pub(crate) fn check(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
-        self.rows.in_file().first().map_or(Ok(()), |row| self.rendered(tokenizer, row).map(drop))
+        self.rows.in_file().iter().try_for_each(|row| self.rendered(tokenizer, row).map(drop))
     }
 
     fn rendered(&self, tokenizer: &Tokenizer, row: &PairRow) -> Result<PairOfExamples, Error> {

@@ -2,12 +2,11 @@
 
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
-use joust_reward::prompt::after_opened_thought;
 use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Prompt;
 use joust_schema::seed::Seed;
 
-use super::chat::{ChatSource, Example, NO_END_OF_THOUGHT};
+use super::chat::{ChatSource, Example};
 use super::row::FileRow;
 use super::shuffled::ShuffledRows;
 use crate::config::sft::{DataSection, TaskKind};
@@ -51,22 +50,14 @@ impl ExampleSource {
         }
     }
 
-    /// Refuses rows that would be learned as a thought, by the first chat's prompt: before the run
-    /// begins.
-    pub(crate) fn check_thoughts(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
+    /// Renders all rows of a file: what is wrong with one of them is told before the run begins.
+    ///
+    /// # Errors
+    /// As [`ExampleSource::example`].
+    pub(crate) fn check(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
         let Self::File { rows, chat } = self else { return Ok(()) };
-        let mut chats = rows.in_file().iter().filter(|row| row.is_chat(*chat));
-        let Some(first) = chats.next() else { return Ok(()) };
-        let kwargs = &first.template_kwargs;
-        let source = ChatSource { tokenizer, chat: *chat, kwargs };
-        // what the template refuses is told with its row, when that is used
-        let Ok(Some(prompt)) = source.rendered(&first.prompt) else { return Ok(()) };
-        let is_alike = |row: &&FileRow| row.template_kwargs == *kwargs;
-        let mut alike = std::iter::once(first).chain(chats.filter(is_alike));
-        match alike.find(|row| after_opened_thought(&prompt, &row.completion).is_none()) {
-            Some(row) => Err(row.place.error(rows.path(), NO_END_OF_THOUGHT).into()),
-            None => Ok(()),
-        }
+        let mut all = rows.in_file().iter();
+        all.try_for_each(|row| rendered(rows, row, tokenizer, *chat).map(drop))
     }
 
     /// Example `idx`.
@@ -78,12 +69,7 @@ impl ExampleSource {
     ) -> Result<Example, Error> {
         let plain = JsonFields::default();
         match self {
-            Self::File { rows, chat } => {
-                let row = rows.get(seed, idx);
-                let source = ChatSource { tokenizer, chat: *chat, kwargs: &row.template_kwargs };
-                let rendered = source.example(&row.prompt, row.completion.clone());
-                rendered.map_err(|error| row.place.error(rows.path(), error.to_string()).into())
-            }
+            Self::File { rows, chat } => rendered(rows, rows.get(seed, idx), tokenizer, *chat),
             Self::Task { kind: TaskKind::ArithmeticPolicy, config, chat } => {
                 let example = joust_data::policy_example(config, seed, idx);
                 let source = ChatSource { tokenizer, chat: *chat, kwargs: &plain };
@@ -101,4 +87,16 @@ impl ExampleSource {
             }
         }
     }
+}
+
+/// The example of a row.
+fn rendered(
+    rows: &ShuffledRows<FileRow>,
+    row: &FileRow,
+    tokenizer: &Tokenizer,
+    chat: bool,
+) -> Result<Example, Error> {
+    let source = ChatSource { tokenizer, chat, kwargs: &row.template_kwargs };
+    let example = source.example(&row.prompt, row.completion.clone());
+    example.map_err(|error| row.place.error(rows.path(), error.to_string()).into())
 }

@@ -126,8 +126,6 @@ fn collect(at: &str, old: &Table, new: &Table, found: &mut Vec<KeyChange>) {
     }
 }
 
-/// Whether a run may go on with another value of `key`. The keys `by_content` name files whose
-/// content is the same.
 /// Whether two lists are tables, as many in each.
 fn are_like_tables(old: &[Value], new: &[Value]) -> bool {
     old.len() == new.len() && old.iter().chain(new).all(Value::is_table)
@@ -139,6 +137,8 @@ fn without_indexes(key: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
+/// Whether a run may go on with another value of `key`. The keys `by_content` name files whose
+/// content is the same.
 pub(super) fn may_change(key: &str, by_content: &[&str]) -> bool {
     let plain = without_indexes(key);
     let is_under = |listed: &&str| {

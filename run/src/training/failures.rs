@@ -89,7 +89,7 @@ impl Failures {
 fn part_failures(results: &[GroupResult]) -> Vec<PartFailure> {
     let Some(first) = results.first() else { return Vec::new() };
     let mut failures = Vec::new();
-    for (idx, part) in first.parts.iter().enumerate() {
+    for (idx, part) in first.parts.iter().enumerate().filter(|(_, part)| part.counts) {
         let mut failure =
             PartFailure { part: part.name.clone(), n_failed: 0, n_asked: 0, reason: String::new() };
         for result in results {
@@ -129,7 +129,7 @@ fn reason(result: &GroupResult) -> String {
 /// What the first part without a number for a completion without a reward says.
 fn reason_of_part(result: &GroupResult) -> Option<String> {
     let member = result.rewards.iter().position(|row| row.reward.is_none())?;
-    result.parts.iter().find_map(|PartScores { name, outcome }| match outcome {
+    result.parts.iter().find_map(|PartScores { name, outcome, .. }| match outcome {
         PartOutcome::Given(numbers) if numbers[member].is_none() => {
             Some(format!("part `{name}` gave null"))
         }

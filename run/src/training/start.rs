@@ -95,7 +95,7 @@ pub fn start(
         // the checkpoint's adapters follow with the trainer's state
         _ => with_engines(first_policy()?)?,
     };
-    let workers = RolloutWorkers::spawn(engines, &config.rollout)?;
+    let mut workers = RolloutWorkers::spawn(engines, &config.rollout)?;
     let reference = config.trainer.has_reference().then_some(origin);
     let sampler = sampler_numbers(&config, &policy)?;
     let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps, sampler)?;
@@ -103,6 +103,10 @@ pub fn start(
         Some((step, path)) => {
             let state: TrainingState = checkpoint::restore(&mut trainer, path)
                 .map_err(|error| run.bad_checkpoint(error.into()))?;
+            // engines with weights of their own were made before the adapters came
+            if trainer.model().has_adapters() {
+                workers.publish(trainer.model())?;
+            }
             prompts.seek(state.cursor)?;
             observer.observe(Event::Resumed { step: *step });
             observer.observe(Event::ConfigChanged { changes: &run.changes() });

@@ -88,10 +88,13 @@ impl Row {
         self.cells.iter().find(|(name, _)| name == column).map(|(_, cell)| &**cell)
     }
 
-    /// The cells that were read as the text of one JSON object, in the order of the file.
+    /// The cells that were read as one line of JSON: an object, in the order of the file.
     pub fn object(&self) -> String {
         let name = |name: &str| serde_json::Value::from(name).to_string();
-        let cells = self.cells.iter().map(|(column, cell)| format!("{}:{cell}", name(column)));
+        let cells = self
+            .cells
+            .iter()
+            .map(|(column, cell)| format!("{}:{}", name(column), without_blanks(cell.get())));
         format!("{{{}}}", cells.collect::<Vec<_>>().join(","))
     }
 
@@ -212,4 +215,18 @@ pub(super) fn without_position(error: &serde_json::Error) -> String {
         Some((message, _)) => message.to_owned(),
         None => text,
     }
+}
+
+/// A JSON text without the white space between its parts. Numbers keep their digits.
+fn without_blanks(json: &str) -> String {
+    let (mut text, mut is_in_string, mut is_escaped) =
+        (String::with_capacity(json.len()), false, false);
+    for character in json.chars() {
+        if is_in_string || !matches!(character, ' ' | '\t' | '\n' | '\r') {
+            text.push(character);
+        }
+        is_in_string ^= character == '"' && !is_escaped;
+        is_escaped = is_in_string && character == '\\' && !is_escaped;
+    }
+    text
 }

@@ -107,6 +107,9 @@ fn dpo_refuses_settings_that_make_no_loss() {
     assert!(refused(beta).contains("beta"));
     let smoothing = DpoConfig { label_smoothing: 0.5, ..DpoConfig::default() };
     assert!(refused(smoothing).contains("label_smoothing"));
+    let ignored =
+        DpoConfig { label_smoothing: 0.1, loss: PreferenceLoss::Hinge, ..DpoConfig::default() };
+    assert!(refused(ignored).contains("label_smoothing is above 0"));
     let step = &golden("dpo.json")["step"];
     let other =
         DpoTrainer::new(model("tiny-qwen3"), model("tiny-llama"), &config(step)).err().unwrap();

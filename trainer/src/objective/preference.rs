@@ -61,6 +61,11 @@ pub struct PairTerms<'a> {
 }
 
 impl PreferenceLoss {
+    /// Whether the loss allows for labels that are wrong.
+    pub fn has_label_smoothing(self) -> bool {
+        matches!(self, Self::Sigmoid | Self::SigmoidNorm | Self::Robust | Self::ExoPair)
+    }
+
     /// The loss of each pair: [P]. `beta` is above 0, `label_smoothing` at least 0 and below 0.5.
     pub fn per_pair(self, terms: &PairTerms<'_>, beta: f64, label_smoothing: f64) -> Tensor {
         let PairTerms { chosen, rejected, chosen_lengths, rejected_lengths } = terms;

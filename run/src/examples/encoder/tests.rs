@@ -24,10 +24,10 @@ fn learned(tokenizer: &Tokenizer, row: &str) -> Result<(String, String), String>
     let source = ExampleSource::open(&section).map_err(|error| error.to_string())?;
     let example = source.example(tokenizer, Seed::new(0), 0).map_err(|error| {
         // told before the run begins, too
-        assert_eq!(source.check_thoughts(tokenizer).unwrap_err().to_string(), error.to_string());
+        assert_eq!(source.check(tokenizer).unwrap_err().to_string(), error.to_string());
         error.to_string()
     })?;
-    source.check_thoughts(tokenizer).unwrap();
+    source.check(tokenizer).unwrap();
     let ids = Encoder::new(tokenizer.clone(), source.has_chats()).encode(&example).unwrap();
     Ok((tokenizer.decode(&ids.prompt, false), tokenizer.decode(&ids.completion, false)))
 }

@@ -77,6 +77,20 @@ fn pair_rows_are_refused_by_line_and_column() {
             format!(r#"{{"prompt": [{user}, {right}], "chosen": "b", "rejected": "c"}}"#),
             "column `prompt` ends with the assistant's turn (message 2)",
         ),
+        // completions of several turns behind the prompt of a column
+        (
+            format!(
+                r#"{{"prompt": [{user}], "chosen": [{right}, {user}, {right}],
+                "rejected": [{right}, {user}, {user}]}}"#
+            ),
+            "column `chosen` has 3 messages, wanted one of the assistant",
+        ),
+        (
+            format!(
+                r#"{{"chosen": [{user}, {right}, {right}], "rejected": [{user}, {right}, {user}]}}"#
+            ),
+            "column `chosen` has message 2 of the assistant in common with `rejected`",
+        ),
         (r#"{"prompt": "  ", "chosen": "b", "rejected": "c"}"#.to_owned(), "the prompt is blank"),
         (r#"{"prompt": "a", "chosen": 3, "rejected": "c"}"#.to_owned(), "column `chosen`"),
     ] {

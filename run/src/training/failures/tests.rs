@@ -81,7 +81,7 @@ fn check_fails_above_the_share_of_the_judged_completions() {
 #[test]
 fn check_fails_above_the_share_of_completions_for_which_a_part_failed() {
     let with_part = |outcome: PartOutcome, status: Status| {
-        let parts = vec![PartScores { name: "mine".to_owned(), outcome }];
+        let parts = vec![PartScores { name: "mine".to_owned(), counts: true, outcome }];
         GroupResult { parts, ..group(&[status; 2], Vec::new()) }
     };
     let given = |values: [Option<f64>; 2]| PartOutcome::Given(values.to_vec());

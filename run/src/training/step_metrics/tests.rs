@@ -114,7 +114,7 @@ fn result(winner: Member) -> GroupResult {
 
 #[test]
 fn parts_have_metrics_and_columns_of_their_own() {
-    let part = |name: &str, outcome| PartScores { name: name.to_owned(), outcome };
+    let part = |name: &str, outcome| PartScores { name: name.to_owned(), counts: true, outcome };
     let parts = vec![
         part("mine", PartOutcome::Given(vec![Some(3.0), Some(1.0)])),
         part("half", PartOutcome::Given(vec![None, Some(0.5)])),
