@@ -1,7 +1,8 @@
 //! Summary at the end of a run: accuracy, one tournament, one thought of the judge, paths.
 //!
-//! Knows no config.
+//! Of the config it knows what a run leaves.
 
+use joust_run::config::train::TrainRun;
 use joust_run::training::{FinishedRun, ScoredGroup};
 use joust_schema::ids::Member;
 use joust_schema::tables::Verdict;
@@ -9,7 +10,7 @@ use joust_schema::tables::Verdict;
 use crate::output::line;
 
 /// Prints the summary.
-pub(crate) fn print(run: &FinishedRun) {
+pub(crate) fn print(run: &FinishedRun, config: &TrainRun) {
     print_bracket(&run.last_groups);
     let (minutes, seconds) = (run.seconds as u64 / 60, run.seconds as u64 % 60);
     line(format!("\n{} steps, {minutes} min {seconds} s in this start.", run.steps));
@@ -25,7 +26,14 @@ pub(crate) fn print(run: &FinishedRun) {
     line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
     line(format!("The view to open:    {dir}/completions/*.parquet (pandas, polars, DuckDB)"));
     line(format!("Metrics by step:     {dir}/metrics.jsonl"));
-    line(format!("The model:           {dir}/checkpoints/ (Hugging Face folders)"));
+    let (what, folders) = match config.trainer.learner.lora {
+        None => ("The model:   ", "Hugging Face folders"),
+        Some(_) => ("The adapters:", "PEFT folders"),
+    };
+    line(format!("{what}        {dir}/checkpoints/ ({folders})"));
+    if let Some(path) = &config.export.path {
+        line(format!("The exported model:  {}", path.display()));
+    }
 }
 
 /// Prints the tournament of the group whose rewards differ most, and its first thought.

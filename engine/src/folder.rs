@@ -151,7 +151,8 @@ fn gguf_at(path: &Path) -> Result<Option<PathBuf>, Error> {
         1 => Ok(files.pop()),
         0 if path.join("adapter_config.json").exists() => Err(Error::bad_file(
             path,
-            "an adapter (adapter_config.json), not a model; merge it into its base model first",
+            "an adapter (adapter_config.json), not a model; merge it into its base model first: by \
+             export.path of its run (--resume), or peft's merge_and_unload",
         )),
         0 => Err(Error::bad_file(
             path,

@@ -15,21 +15,21 @@ use crate::json;
 use crate::model::{Adapter, Decoder, FusedAdapters};
 use crate::weights::{self, WeightMap};
 
-/// Low-rank adapters: which projections have one, and how large it is. Names and defaults are those
-/// of PEFT's `LoraConfig`; adapters have no dropout.
+/// Low-rank adapters: which projections have one, and how large it is. Names are those of PEFT's
+/// `LoraConfig`; adapters have no dropout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rank of the adapters.
+    /// Rank of the adapters. Default: 16.
     #[schemars(range(min = 1, max = 4096))]
     pub r: usize,
-    /// Scale: an adapter's output is multiplied by `lora_alpha` / `r`.
+    /// Scale: an adapter's output is multiplied by `lora_alpha` / `r`. Default: 32.
     #[schemars(extend("exclusiveMinimum" = 0), range(max = 1e6))]
     pub lora_alpha: f64,
     /// Whether an adapter's output is multiplied by `lora_alpha` / √`r` instead (rsLoRA, arXiv
-    /// 2312.03732).
+    /// 2312.03732). Default: false.
     pub use_rslora: bool,
-    /// The projections with an adapter.
+    /// The projections with an adapter. Default: all.
     #[schemars(length(min = 1))]
     pub target_modules: Vec<Projection>,
 }

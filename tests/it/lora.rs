@@ -43,6 +43,15 @@ fn training_of_adapters_leaves_a_peft_folder_and_a_merged_model_and_can_be_resum
     run("parts", &["train.steps=2"]);
     std::fs::remove_dir_all(dir.path().join("parts-model")).unwrap();
     run("parts", &["train.steps=4", "--resume"]);
+    // engines with weights of their own take the adapters of the checkpoint, too
+    let other = ["rollout.engine.quantization=fp8", "rollout.max_completion_length=24"];
+    run("whole8", &[&other[..], &["train.steps=3"]].concat());
+    run("parts8", &[&other[..], &["train.steps=2"]].concat());
+    std::fs::remove_dir_all(dir.path().join("parts8-model")).unwrap();
+    run("parts8", &[&other[..], &["train.steps=3", "--resume"]].concat());
+    let [whole8, parts8] =
+        ["whole8", "parts8"].map(|name| dir.path().join(name).join("checkpoints/step_00003"));
+    same_files(&whole8, &parts8, &["adapter_model.safetensors"]);
     let checkpoint = |name: &str| dir.path().join(name).join("checkpoints/step_00004");
     let (whole, parts) = (checkpoint("whole"), checkpoint("parts"));
     let of_adapter = ["adapter_model.safetensors", "adapter_config.json", "tokenizer.json"];

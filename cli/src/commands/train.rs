@@ -25,11 +25,11 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
     }
     let signals = StopSignals::listen()?;
     let mut console = Console::training();
-    let training = training::start(config, args.existing.choice(), &mut console)?;
+    let training = training::start(config.clone(), args.existing.choice(), &mut console)?;
     let run = training.run(signals.switch(), &mut console)?;
     match run.end {
         RunEnd::Finished => {
-            summary::print(&run);
+            summary::print(&run, &config);
             Ok(())
         }
         RunEnd::Stopped => Err(signals.stopped(run.steps).into()),

@@ -22,6 +22,20 @@ struct Source {
     table: Table,
 }
 
+/// Whether a config has a dotted key, or a table of several kinds that may have it.
+fn is_key(keys: &ConfigKeys, dotted: &str) -> bool {
+    if keys.variants.is_some() {
+        return true;
+    }
+    match dotted.split_once('.') {
+        None => keys.get(dotted).is_some(),
+        Some((first, rest)) => match keys.get(first).map(|key| &key.shape) {
+            Some(Shape::Table(inner)) => is_key(inner, rest),
+            _ => false,
+        },
+    }
+}
+
 /// Tables from files, in the order in which they merge, and overrides.
 pub struct Merged {
     sources: Vec<Source>,
@@ -71,12 +85,18 @@ impl Merged {
         for source in &self.sources {
             merge(&mut table, &source.table, Some(&keys));
         }
-        let problems = check::problems(&table, &keys, &RENAMED);
+        let renamed: Vec<(&str, &str)> =
+            RENAMED.into_iter().filter(|(_, new)| is_key(&keys, new)).collect();
+        let problems = check::problems(&table, &keys, &renamed);
         let result: Result<T, _> = serde_path_to_error::deserialize(Value::Table(table));
         self.refuse(&problems, result.as_ref().map(rules).unwrap_or_default())?;
         result.map_err(|error| {
             let message = error.inner().to_string();
-            let message = message.lines().next().unwrap_or_default().trim().to_owned();
+            let message = message.lines().next().unwrap_or_default().trim();
+            let message = match message.split_once("expected struct") {
+                Some((seen, _)) => format!("{seen}wanted a table of keys"),
+                None => message.to_owned(),
+            };
             let path = error.path().to_string();
             let path = if path == "." { "" } else { &path };
             let missing = message.strip_prefix("missing field `");

@@ -430,8 +430,13 @@ fn rows_are_read_whole_with_all_their_columns() {
         read.map(|()| rows).map_err(|error| error.to_string())
     };
     let lines = data_file("a.jsonl", b"{\"b\": 0.50, \"a \\\"\": [1,  null]}\n{\"c\": {}}\n");
-    let wanted = ["{\"b\":0.50,\"a \\\"\":[1,  null]}", "{\"c\":{}}"];
+    let wanted = ["{\"b\":0.50,\"a \\\"\":[1,null]}", "{\"c\":{}}"];
     assert_eq!(whole(&lines).unwrap(), wanted);
+    // one line each, also of a file with indented ones; texts and digits stay as they are
+    let text = b"[\n  {\n    \"m\": [\n      {\"a b\": \" \\\\\\\" x\"},\t36893488147419103233\n    ]\n  }\n]";
+    let indented = data_file("b.json", text);
+    let wanted = ["{\"m\":[{\"a b\":\" \\\\\\\" x\"},36893488147419103233]}"];
+    assert_eq!(whole(&indented).unwrap(), wanted);
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("x", Arc::new(Int64Array::from(vec![1]))),
         ("y", Arc::new(StringArray::from(vec![None::<&str>]))),

@@ -1,5 +1,6 @@
 //! `joust dump show`: rows as a table for people, or as JSON lines.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use joust_schema::table::{TABLE_KEY, VERSION_KEY};
 use joust_schema::{parquet, rows};
 use serde_json::Value;
 
+use crate::failure::UserError;
 use crate::output;
 
 /// Arguments of `joust dump show`.
@@ -30,7 +32,9 @@ pub(crate) struct ShowArgs {
 const MAX_CELL_CHARS: usize = 48;
 
 pub(crate) fn run(args: ShowArgs) -> anyhow::Result<()> {
-    for file in super::files::parquet_files(&args.path)? {
+    let files = super::files::parquet_files(&args.path)?;
+    check_columns(&args.columns, &files, &args.path)?;
+    for file in files {
         let schema = parquet::schema(&file)?;
         let columns: Vec<String> = schema
             .fields()
@@ -56,6 +60,23 @@ pub(crate) fn run(args: ShowArgs) -> anyhow::Result<()> {
         output::line("");
     }
     Ok(())
+}
+
+/// Refuses columns that none of the files has.
+fn check_columns(wanted: &[String], files: &[PathBuf], path: &Path) -> anyhow::Result<()> {
+    let mut names = BTreeSet::new();
+    for file in files {
+        let schema = parquet::schema(file)?;
+        names.extend(schema.fields().iter().map(|field| field.name().clone()));
+    }
+    match wanted.iter().find(|name| !names.contains(*name)) {
+        Some(name) => {
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
+            let text = format!("{}: no column `{name}` (there are: {names})", path.display());
+            Err(UserError::new(text).into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// The cells of the first rows, at most `max_rows` unless that is 0.

@@ -28,6 +28,35 @@ fn sum_weighs_each_part_and_a_missing_number_takes_the_reward() {
 }
 
 #[test]
+fn parts_of_weight_0_have_no_influence() {
+    let all = given(&[Some(1.0), Some(0.5), Some(0.0)]);
+    for other in [given(&[None; 3]), PartOutcome::Failed("it died".to_owned()), all.clone()] {
+        let parts = [(1.0, false, all.clone()), (0.0, false, other)];
+        assert_eq!(combined(&parts, Combine::Sum), [Some(1.0), Some(0.5), Some(0.0)]);
+    }
+    assert_eq!(combined(&[(0.0, false, all)], Combine::Sum), [None; 3]);
+}
+
+#[test]
+fn are_silent_where_optional_parts_have_no_number_and_none_has_failed() {
+    let silent = |parts: &[(f64, bool, PartOutcome)]| {
+        let weighted = parts.iter().map(|(weight, is_optional, outcome)| WeightedPart {
+            weight: *weight,
+            is_optional: *is_optional,
+            outcome,
+        });
+        are_silent(&weighted.collect::<Vec<_>>(), 2)
+    };
+    let (none, judge) = (given(&[None, None]), (1.0, false, PartOutcome::NotAsked));
+    let failed = PartOutcome::Failed("it died".to_owned());
+    assert!(silent(&[(1.0, true, none.clone()), judge.clone()]));
+    assert!(silent(&[(1.0, true, none.clone()), (0.0, false, failed.clone()), judge.clone()]));
+    assert!(!silent(&[(1.0, false, none.clone()), judge.clone()]));
+    assert!(!silent(&[(1.0, true, failed), judge.clone()]));
+    assert!(!silent(&[(1.0, true, given(&[None, Some(0.0)])), judge]));
+}
+
+#[test]
 fn sum_leaves_parts_out_that_were_not_asked_and_invents_no_number() {
     let all = given(&[Some(1.0), Some(0.5), Some(0.0)]);
     let failed = PartOutcome::Failed("it died".to_owned());

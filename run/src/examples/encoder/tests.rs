@@ -64,6 +64,14 @@ fn encode_ends_a_turn_as_the_template_does_and_a_text_by_eos() {
         let (prompt, completion) = ("2+3=".to_owned(), "5".to_owned());
         encoder.encode(&Example { prompt, is_chat, completion }).unwrap()
     };
+    // an end that the data has is not doubled
+    let twice = |text: &str, is_chat: bool| {
+        let (prompt, completion) = ("2+3=".to_owned(), format!("5{text}"));
+        encoder.encode(&Example { prompt, is_chat, completion }).unwrap().completion
+    };
+    let eos_text = tokenizer.decode(&[eos], false);
+    assert_eq!(twice("<|endoftext|>", true), example(true).completion);
+    assert_eq!(twice(&eos_text, false), example(false).completion);
     assert_eq!(example(true).completion.last(), Some(&other));
     assert_eq!(example(false).completion.last(), Some(&eos));
     assert_ne!(eos, other);
