@@ -40,9 +40,9 @@ pub enum Error {
     /// step.
     #[error(
         "step {step}: part `{part}` of the reward failed for {n_failed} of {n_asked} completions, \
-         more than reward.max_failed = {max_failed} allows: {reason}; --resume repeats the step, with \
-         the files of `run` as they were: a changed program begins another run, perhaps from the \
-         newest checkpoint (policy.path)"
+         more than reward.max_failed = {max_failed} allows: {reason}; --resume repeats the step, \
+         with the files of `run` as they were: a changed program begins another run, perhaps from \
+         the newest checkpoint (policy.path)"
     )]
     TooManyPartFailures {
         /// The step.

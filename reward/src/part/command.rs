@@ -22,8 +22,8 @@ use process::RewardProcess;
 const MAX_ODD_LINES: usize = 2;
 
 /// Why the program is not asked any more.
-const PRINTS_MORE: &str = "two lines of the program in this step were no answers, so that it is not \
-                           asked any more: its standard output is for answers alone";
+const PRINTS_MORE: &str = "two lines of the program in this step were no answers, so that it is \
+                           not asked any more: its standard output is for answers alone";
 
 /// A program that scores groups, one at a time.
 pub(super) struct CommandPart {

@@ -433,7 +433,12 @@ fn rows_are_read_whole_with_all_their_columns() {
     let wanted = ["{\"b\":0.50,\"a \\\"\":[1,null]}", "{\"c\":{}}"];
     assert_eq!(whole(&lines).unwrap(), wanted);
     // one line each, also of a file with indented ones; texts and digits stay as they are
-    let text = b"[\n  {\n    \"m\": [\n      {\"a b\": \" \\\\\\\" x\"},\t36893488147419103233\n    ]\n  }\n]";
+    let text = br#"[
+        {
+            "m": [ {"a b": " \\\" x"}, 36893488147419103233
+            ]
+        }
+    ]"#;
     let indented = data_file("b.json", text);
     let wanted = ["{\"m\":[{\"a b\":\" \\\\\\\" x\"},36893488147419103233]}"];
     assert_eq!(whole(&indented).unwrap(), wanted);
