@@ -71,6 +71,9 @@ fn dpo_refuses_what_is_no_pair_and_runs_that_learn_nothing() {
     let one = data("one.jsonl", row);
     let message = refuse(&args(&[place.clone(), one.clone()], &["trainer.beta=0"]));
     assert!(message.contains("trainer.beta"), "{message}");
+    // a name of the loss in `joust train`
+    let message = refuse(&args(&[place.clone(), one.clone()], &["trainer.loss_type=ipo"]));
+    assert!(message.contains("trainer.loss_type is an unknown key"), "{message}");
     let rendered = data("rendered.jsonl", &row.replace("1+1?", "<｜User｜>1+1?<｜Assistant｜>"));
     let message = refuse(&args(&[place.clone(), rendered], &[]));
     let wanted = "rendered.jsonl:1: the prompt has the control token `<｜User｜>`";

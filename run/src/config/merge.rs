@@ -85,8 +85,13 @@ impl Merged {
         for source in &self.sources {
             merge(&mut table, &source.table, Some(&keys));
         }
+        // `trainer` of `joust train` and `joust dpo` are two sections of one name
+        let is_other = |new: &str| {
+            let section = new.split('.').next().unwrap_or_default();
+            keys.get(section).is_some() && !is_key(&keys, new)
+        };
         let renamed: Vec<(&str, &str)> =
-            RENAMED.into_iter().filter(|(_, new)| is_key(&keys, new)).collect();
+            RENAMED.into_iter().filter(|(_, new)| !is_other(new)).collect();
         let problems = check::problems(&table, &keys, &renamed);
         let result: Result<T, _> = serde_path_to_error::deserialize(Value::Table(table));
         self.refuse(&problems, result.as_ref().map(rules).unwrap_or_default())?;

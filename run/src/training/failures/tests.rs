@@ -95,7 +95,7 @@ fn check_fails_above_the_share_of_completions_for_which_a_part_failed() {
     assert_eq!(check(&[good(), dead()], 0.5), Ok(()));
     let message = check(&[good(), dead(), dead()], 0.5).unwrap_err();
     let wanted = "step 3: part `mine` of the reward failed for 4 of 6 completions, more than \
-                  reward.max_failed = 0.5 allows: twice: it died; mend it";
+                  reward.max_failed = 0.5 allows: twice: it died; --resume repeats";
     assert!(message.starts_with(wanted), "{message}");
     assert_eq!(check(&[good(), dead(), dead()], 1.0), Ok(()));
     let not_asked = || with_part(PartOutcome::NotAsked, Status::Scored);
