@@ -48,7 +48,7 @@ pub enum PreferenceLoss {
 /// Temperature of DiscoPOP's mixture.
 const DISCOPOP_TAU: f64 = 0.05;
 
-/// Log-probabilities of whole completions: [P] each, of P pairs.
+/// Log-probabilities of whole completions: `[P]` each, of P pairs.
 pub struct PairTerms<'a> {
     /// Log-ratios of the chosen completions, policy against reference, with gradients.
     pub chosen: &'a Tensor,
@@ -66,7 +66,7 @@ impl PreferenceLoss {
         matches!(self, Self::Sigmoid | Self::SigmoidNorm | Self::Robust | Self::ExoPair)
     }
 
-    /// The loss of each pair: [P]. `beta` is above 0, `label_smoothing` at least 0 and below 0.5.
+    /// The loss of each pair: `[P]`. `beta` is above 0, `label_smoothing` at least 0 and below 0.5.
     pub fn per_pair(self, terms: &PairTerms<'_>, beta: f64, label_smoothing: f64) -> Tensor {
         let PairTerms { chosen, rejected, chosen_lengths, rejected_lengths } = terms;
         let difference = || -> Tensor { *chosen - *rejected };
