@@ -16,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 use crate::batch::MicroBatch;
 use crate::error::Error;
 use crate::forward::{ForwardPlan, TokenNeeds, TokenPass, token_numbers};
+use crate::metrics::Metrics;
 use crate::objective::{KeptTogether, Objective};
 use crate::optim::{AdamW, OptimConfig};
 use crate::pack::micro_batches;
@@ -158,6 +159,29 @@ impl Learner {
             self.seconds.backward_s += started.elapsed().as_secs_f64();
         }
         Ok(Some(total))
+    }
+
+    /// One update on all samples, and its metrics: number of tokens; loss, gradient norm and
+    /// learning rate where a gradient can come of the samples.
+    ///
+    /// # Errors
+    /// As [`Learner::pass`] and [`Learner::update`].
+    pub(crate) fn step(
+        &mut self,
+        samples: &[TrainingSample],
+        objective: &mut dyn Objective,
+        place: u64,
+    ) -> Result<Metrics, Error> {
+        let n_tokens: usize = samples.iter().map(TrainingSample::n_tokens).sum();
+        let mut metrics = Metrics::from([("step_tokens".to_owned(), n_tokens as f64)]);
+        let samples: Vec<&TrainingSample> = samples.iter().collect();
+        if let Some(loss) = self.pass(&samples, objective)? {
+            let (lr, grad_norm) = self.update(place)?;
+            metrics.insert("loss".to_owned(), loss);
+            metrics.insert("grad_norm".to_owned(), grad_norm);
+            metrics.insert("learning_rate".to_owned(), lr);
+        }
+        Ok(metrics)
     }
 
     /// Log-probabilities of every sample's trained tokens under `model`, without gradients.

@@ -95,18 +95,11 @@ impl SftTrainer {
         };
         let samples: Vec<TrainingSample> =
             examples.iter().filter(fits).enumerate().map(sample).collect();
-        let n_tokens: usize = samples.iter().map(TrainingSample::n_tokens).sum();
-        let mut metrics = Metrics::from([
-            ("step_tokens".to_owned(), n_tokens as f64),
-            ("skipped_examples".to_owned(), (examples.len() - samples.len()) as f64),
-        ]);
+        let n_skipped = examples.len() - samples.len();
         let mut objective = Likelihood::default();
-        let samples: Vec<_> = samples.iter().collect();
-        if let Some(loss) = self.learner.pass(&samples, &mut objective)? {
-            let (lr, grad_norm) = self.learner.update(place)?;
-            metrics.insert("loss".to_owned(), loss);
-            metrics.insert("grad_norm".to_owned(), grad_norm);
-            metrics.insert("learning_rate".to_owned(), lr);
+        let mut metrics = self.learner.step(&samples, &mut objective, place)?;
+        metrics.insert("skipped_examples".to_owned(), n_skipped as f64);
+        if metrics.contains_key("loss") {
             metrics.extend(objective.metrics());
         }
         Ok(metrics)
