@@ -16,13 +16,8 @@ from pathlib import Path
 import gguf
 import llama_cpp_generate
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
+from model_folder import write_folder
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 N_CHECKED = 16
@@ -58,28 +53,6 @@ def main():
     write_gguf(model, args.source, args.gguf)
     if not check(args.folder, args.gguf):
         sys.exit(1)
-
-
-def write_folder(source, folder):
-    """Writes the Hugging Face folder and returns its model."""
-    loaded = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.float32
-    )
-    # transformers refuses to save a model from a quantized file: its weights move into a new one
-    settings = loaded.config.to_dict()
-    settings.pop("quantization_config", None)
-    settings["dtype"] = "bfloat16"
-    model = LlamaForCausalLM(LlamaConfig.from_dict(settings)).to(torch.bfloat16)
-    model.load_state_dict(loaded.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return model
 
 
 def write_gguf(model, source, target):

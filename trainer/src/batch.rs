@@ -1,25 +1,33 @@
-//! Samples as tensors: right-padded, with the positions that are trained on.
+//! Samples as tensors: trees of their tokens, with the positions that are trained on.
 //!
 //! Alignment is fixed here once: the hidden state at position t − 1 predicts token t, and a
 //! per-token number belongs to the token that it is the log-probability of.
 
+use std::collections::BTreeMap;
+
+use joust_engine::model::TokenTree;
 use tch::{Device, Kind, Tensor};
 
 use crate::sample::TrainingSample;
+use crate::sharing::SharedSamples;
 
-/// Samples as tensors on one device: B rows, T tokens of the longest row, C trained tokens of the
-/// row that has most of them, M trained tokens in all.
+/// Samples as tensors on one device: B samples, C trained tokens of the one that has most of them,
+/// M trained tokens in all. Equal trained tokens after equal tokens are one prediction; there are Q
+/// different ones.
 #[derive(Debug)]
 pub struct MicroBatch<'a> {
-    /// The rows.
+    /// The samples.
     pub samples: Vec<&'a TrainingSample>,
-    /// Token ids, padded with 0: [B, T] i64.
-    pub ids: Tensor,
-    /// Flat positions (row · T + t) whose hidden states predict trained tokens: `[M]` i64.
+    /// Their tokens, those that samples of a group share only once.
+    pub trees: Vec<TokenTree>,
+    /// Positions among the tokens of the trees whose hidden states predict trained tokens: `[Q]`
+    /// i64.
     pub sources: Tensor,
-    /// The trained tokens in the same order: `[M]` i64.
+    /// The predicted tokens in the same order: `[Q]` i64.
     pub targets: Tensor,
-    /// Flat positions (row · C + c) of the same tokens in a [B, C] matrix: `[M]` i64.
+    /// The prediction of each trained token: `[M]` i64.
+    pub predictions: Tensor,
+    /// Flat positions (row · C + c) of the trained tokens in a [B, C] matrix: `[M]` i64.
     pub places: Tensor,
     /// 1 for trained tokens, 0 for padding: [B, C] f32.
     pub mask: Tensor,
@@ -28,30 +36,36 @@ pub struct MicroBatch<'a> {
 impl<'a> MicroBatch<'a> {
     /// Lays samples out.
     pub fn new(samples: Vec<&'a TrainingSample>, device: Device) -> Self {
-        let n_rows = samples.len();
-        let n_time = samples.iter().map(|sample| sample.n_tokens()).max().unwrap_or(0);
+        let shared = SharedSamples::new(&samples);
         let n_columns = samples.iter().map(|sample| sample.n_trained()).max().unwrap_or(0);
-        let mut ids = vec![0i64; n_rows * n_time];
-        let (mut sources, mut targets, mut places) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, sample) in samples.iter().enumerate() {
-            ids[row * n_time..][..sample.n_tokens()].copy_from_slice(&sample.tokens);
+        let mut known: BTreeMap<(usize, i64), i64> = BTreeMap::new();
+        let (mut sources, mut targets) = (Vec::new(), Vec::new());
+        let (mut predictions, mut places) = (Vec::new(), Vec::new());
+        for (row, (sample, place)) in samples.iter().zip(&shared.places).enumerate() {
             let tokens = sample.tokens.iter().zip(&sample.trained).enumerate();
             let trained = tokens.filter(|(_, (_, is_trained))| **is_trained);
             for (column, (t, (&token, _))) in trained.enumerate() {
-                sources.push((row * n_time + t) as i64 - 1);
-                targets.push(token);
+                let source = place.token(t - 1);
+                let prediction = *known.entry((source, token)).or_insert_with(|| {
+                    sources.push(source as i64);
+                    targets.push(token);
+                    sources.len() as i64 - 1
+                });
+                predictions.push(prediction);
                 places.push((row * n_columns + column) as i64);
             }
         }
-        let shape = [n_rows as i64, n_columns as i64];
+        let shape = [samples.len() as i64, n_columns as i64];
         let places = Tensor::from_slice(&places);
         let mask = Tensor::zeros([shape[0] * shape[1]], (Kind::Float, Device::Cpu))
             .index_fill(0, &places, 1.0)
             .view(shape);
+        let on_device = |numbers: &[i64]| Tensor::from_slice(numbers).to_device(device);
         Self {
-            ids: Tensor::from_slice(&ids).view([n_rows as i64, n_time as i64]).to_device(device),
-            sources: Tensor::from_slice(&sources).to_device(device),
-            targets: Tensor::from_slice(&targets).to_device(device),
+            trees: shared.trees,
+            sources: on_device(&sources),
+            targets: on_device(&targets),
+            predictions: on_device(&predictions),
             places: places.to_device(device),
             mask: mask.to_device(device),
             samples,

@@ -1,13 +1,13 @@
 //! The model's log-probabilities of trained tokens, and the way back from a loss of them.
 //!
 //! The only place that sees the vocabulary: the head runs over chunks of tokens, so that no tensor
-//! of logits is larger than a bound, however many tokens a micro-batch has. Where they fit one
-//! chunk, libtorch keeps its graph. Otherwise only numbers per token are kept: the loss is
-//! differentiated by the log-probabilities, each chunk is computed again and takes its gradient
-//! back to its hidden states, and these take theirs back through the layers.
+//! of logits is larger than a bound, however many tokens a micro-batch has. A loss is
+//! differentiated by numbers per token; each chunk of logits is computed again (a sole one is kept)
+//! and takes their gradients back to its hidden states, and these take theirs back through the
+//! layers.
 
 use joust_engine::Decoder;
-use joust_engine::model::{BodyPass, KeptActivations, take_back};
+use joust_engine::model::{BodyPass, KeptActivations};
 use tch::{Kind, Tensor};
 
 use crate::batch::MicroBatch;
@@ -19,9 +19,20 @@ pub struct TokenNeeds {
     /// Divisor of the logits.
     pub temperature: f64,
     /// Whether entropies are needed.
-    pub entropies: bool,
+    pub entropies: Entropies,
     /// Whether it is needed which tokens are the most probable ones.
     pub is_top: bool,
+}
+
+/// Whether entropies are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entropies {
+    /// Not at all.
+    None,
+    /// As numbers, for metrics and masks.
+    Numbers,
+    /// With gradients, as a part of the loss.
+    Gradients,
 }
 
 /// The model's numbers of a micro-batch's trained tokens.
@@ -29,8 +40,7 @@ pub struct TokenNeeds {
 pub struct TokenNumbers {
     /// Log-probabilities: `[M]` f32, with gradients where they are on.
     pub logprobs: Tensor,
-    /// Entropy of the distribution that each token was drawn from, where it is needed: `[M]` f32,
-    /// no gradients.
+    /// Entropy of the distribution that each token was drawn from, where it is needed: `[M]` f32.
     pub entropies: Option<Tensor>,
     /// Whether each token is the most probable one, where that is needed: `[M]` bool.
     pub is_top: Option<Tensor>,
@@ -55,17 +65,19 @@ pub(crate) fn token_numbers(
     needs: TokenNeeds,
 ) -> Result<TokenNumbers, Error> {
     let _guard = tch::no_grad_guard();
-    let body = model.body(&batch.ids, &batch.sources, plan.compute, KeptActivations::All)?;
-    Head { model, targets: &batch.targets, plan }.numbers(body.hidden(), needs)
+    let body = model.body(&batch.trees, &batch.sources, plan.compute, KeptActivations::None)?;
+    let head = Head { model, batch, plan, needs };
+    Ok(head.predictions(body.hidden(), None)?.of_tokens(batch))
 }
 
 /// The forward pass of a micro-batch with its way back.
 pub(crate) struct TokenPass<'a> {
     head: Head<'a>,
-    needs: TokenNeeds,
+    body: BodyPass<'a>,
+    predictions: TokenNumbers,
     numbers: TokenNumbers,
-    /// The layers, where the graph is cut between them and the head.
-    cut: Option<BodyPass<'a>>,
+    /// The log-probabilities of the whole vocabulary, where all predictions fit one chunk.
+    sole_chunk: Option<Tensor>,
 }
 
 impl<'a> TokenPass<'a> {
@@ -76,15 +88,13 @@ impl<'a> TokenPass<'a> {
         plan: ForwardPlan,
         needs: TokenNeeds,
     ) -> Result<Self, Error> {
-        let body = model.body(&batch.ids, &batch.sources, plan.compute, plan.kept)?;
-        let head = Head { model, targets: &batch.targets, plan };
-        if plan.kept == KeptActivations::All && head.chunks().len() == 1 {
-            let numbers = head.numbers(body.hidden(), needs)?;
-            return Ok(Self { head, needs, numbers, cut: None });
-        }
-        let mut numbers = tch::no_grad(|| head.numbers(body.hidden(), needs))?;
-        numbers.logprobs = numbers.logprobs.set_requires_grad(true);
-        Ok(Self { head, needs, numbers, cut: Some(body) })
+        let body = model.body(&batch.trees, &batch.sources, plan.compute, plan.kept)?;
+        let head = Head { model, batch, plan, needs };
+        let mut sole_chunk = None;
+        let predictions = tch::no_grad(|| head.predictions(body.hidden(), Some(&mut sole_chunk)))?;
+        let predictions = predictions.with_gradients(needs);
+        let numbers = predictions.of_tokens(batch);
+        Ok(Self { head, body, predictions, numbers, sole_chunk })
     }
 
     /// The numbers; gradients of the log-probabilities find the way back.
@@ -95,44 +105,71 @@ impl<'a> TokenPass<'a> {
     /// Adds the gradients of a loss of the numbers to those of the parameters.
     pub(crate) fn backward(self, loss: &Tensor) -> Result<(), Error> {
         loss.f_backward()?;
-        if let Some(body) = self.cut {
-            let by_logprobs = self.numbers.logprobs.grad(); // [M]
-            let gradient = self.head.backward(body.hidden(), &by_logprobs, self.needs)?;
-            body.backward(&gradient)?;
-        }
-        Ok(())
+        let _guard = tch::no_grad_guard();
+        let Self { head, body, predictions, sole_chunk, .. } = self;
+        let gradient = head.backward(body.hidden(), &predictions, sole_chunk)?;
+        Ok(body.backward(&gradient)?)
     }
 }
 
-/// The output head over the trained tokens of a micro-batch.
+impl TokenNumbers {
+    /// The same numbers as leaves of a graph.
+    fn with_gradients(self, needs: TokenNeeds) -> Self {
+        let has_gradients = needs.entropies == Entropies::Gradients;
+        Self {
+            logprobs: self.logprobs.set_requires_grad(true),
+            entropies: self.entropies.map(|numbers| numbers.set_requires_grad(has_gradients)),
+            is_top: self.is_top,
+        }
+    }
+
+    /// The numbers of trained tokens `[M]` from those of predictions `[Q]`.
+    fn of_tokens(&self, batch: &MicroBatch<'_>) -> Self {
+        let of = |numbers: &Tensor| numbers.index_select(0, &batch.predictions);
+        Self {
+            logprobs: of(&self.logprobs),
+            entropies: self.entropies.as_ref().map(of),
+            is_top: self.is_top.as_ref().map(of),
+        }
+    }
+}
+
+/// The output head over the predictions of a micro-batch.
 struct Head<'a> {
     model: &'a Decoder,
-    targets: &'a Tensor, // [M]
+    batch: &'a MicroBatch<'a>,
     plan: ForwardPlan,
+    needs: TokenNeeds,
 }
 
 impl Head<'_> {
-    /// First token and number of tokens of each chunk.
+    /// First prediction and number of predictions of each chunk.
     fn chunks(&self) -> Vec<(i64, i64)> {
-        let (n_tokens, most) = (self.targets.size()[0], self.plan.chunk_tokens.max(1) as i64);
-        let starts = (0..n_tokens.max(1)).step_by(most as usize);
-        starts.map(|start| (start, most.min(n_tokens - start))).collect()
+        let n_predictions = self.batch.targets.size()[0];
+        let most = self.plan.chunk_tokens.max(1) as i64;
+        let starts = (0..n_predictions.max(1)).step_by(most as usize);
+        starts.map(|start| (start, most.min(n_predictions - start))).collect()
     }
 
-    /// The numbers of all tokens from their hidden states [M, H], chunk by chunk.
-    fn numbers(&self, hidden: &Tensor, needs: TokenNeeds) -> Result<TokenNumbers, Error> {
-        let chunks = self.chunks().into_iter();
-        let numbers = chunks.map(|(start, n)| {
-            self.chunk_numbers(
-                &hidden.narrow(0, start, n),
-                &self.targets.narrow(0, start, n),
-                needs,
-            )
-        });
-        let mut numbers: Vec<TokenNumbers> = numbers.collect::<Result<_, _>>()?;
-        if numbers.len() == 1 {
-            return Ok(numbers.remove(0));
+    /// The numbers of all predictions from their hidden states [Q, H], chunk by chunk. Where there
+    /// is one chunk, `sole` gets its log-probabilities.
+    fn predictions(
+        &self,
+        hidden: &Tensor,
+        sole: Option<&mut Option<Tensor>>,
+    ) -> Result<TokenNumbers, Error> {
+        let chunks = self.chunks();
+        if let ([_], Some(sole)) = (&chunks[..], sole) {
+            let all = self.vocabulary(hidden)?;
+            let numbers = self.chunk_numbers(&all, &self.batch.targets);
+            *sole = Some(all);
+            return Ok(numbers);
         }
+        let numbers = chunks.into_iter().map(|(start, n)| {
+            let all = self.vocabulary(&hidden.narrow(0, start, n))?;
+            Ok(self.chunk_numbers(&all, &self.batch.targets.narrow(0, start, n)))
+        });
+        let numbers: Vec<TokenNumbers> = numbers.collect::<Result<_, Error>>()?;
         let joined = |part: fn(&TokenNumbers) -> Option<&Tensor>| {
             let parts: Option<Vec<&Tensor>> = numbers.iter().map(part).collect();
             parts.map(|parts| Tensor::cat(&parts, 0))
@@ -145,44 +182,64 @@ impl Head<'_> {
         })
     }
 
-    /// The numbers of m tokens: `hidden` [m, H], `targets` `[m]`. The softmax is in f32 (f64 of f64
-    /// hidden states) over logits divided by the temperature.
-    fn chunk_numbers(
-        &self,
-        hidden: &Tensor,
-        targets: &Tensor,
-        needs: TokenNeeds,
-    ) -> Result<TokenNumbers, Error> {
-        let logits = self.model.logits(hidden)?; // [m, V]
-        let logits = if needs.temperature == 1.0 { logits } else { logits / needs.temperature };
-        let all = logits.log_softmax(-1, logits.kind()); // [m, V]
-        drop(logits);
-        let logprobs = all.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1); // [m]
-        let _guard = tch::no_grad_guard();
-        let all = all.detach();
-        let entropies = needs
-            .entropies
-            .then(|| -(all.exp() * &all).sum_dim_intlist([-1i64].as_slice(), false, None));
-        let is_top = needs.is_top.then(|| all.argmax(-1, false).eq_tensor(targets));
-        Ok(TokenNumbers { logprobs, entropies, is_top })
+    /// Log-probabilities of the whole vocabulary: `hidden` [m, H] → [m, V] f32 (f64 of f64 hidden
+    /// states), of the logits divided by the temperature.
+    fn vocabulary(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        let mut logits = self.model.logits_forward(hidden)?; // [m, V]
+        if self.needs.temperature != 1.0 {
+            logits /= self.needs.temperature;
+        }
+        Ok(logits.log_softmax(-1, logits.kind()))
     }
 
-    /// Computes each chunk again and takes the gradient by the log-probabilities `[M]` back to the
-    /// hidden states [M, H]. The head's own gradient is added to its parameter.
+    /// The numbers of m predictions: `all` [m, V], `targets` `[m]`.
+    fn chunk_numbers(&self, all: &Tensor, targets: &Tensor) -> TokenNumbers {
+        let entropies = (self.needs.entropies != Entropies::None)
+            .then(|| -(all.exp() * all).sum_dim_intlist([-1i64].as_slice(), false, None));
+        TokenNumbers {
+            logprobs: all.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1), // [m]
+            entropies,
+            is_top: self.needs.is_top.then(|| all.argmax(-1, false).eq_tensor(targets)),
+        }
+    }
+
+    /// Takes the gradients by the numbers of the predictions back to the hidden states [Q, H]. The
+    /// head's own gradient is added to its parameter.
+    ///
+    /// With p = softmax(logits / T), H its entropy, and the gradients a by the log-probability of
+    /// token t and b by H, the gradient by logit v is (a·(1[v = t] − p_v) − b·p_v·(ln p_v + H)) / T.
     fn backward(
         &self,
         hidden: &Tensor,
-        by_logprobs: &Tensor,
-        needs: TokenNeeds,
+        predictions: &TokenNumbers,
+        mut sole_chunk: Option<Tensor>,
     ) -> Result<Tensor, Error> {
-        let needs = TokenNeeds { entropies: false, is_top: false, ..needs };
+        let by_logprobs = predictions.logprobs.grad().unsqueeze(1); // [Q, 1]
+        let entropies = predictions.entropies.as_ref().filter(|it| it.requires_grad());
         let mut gradients = Vec::new();
         for (start, n) in self.chunks() {
-            let leaf = hidden.narrow(0, start, n).detach().set_requires_grad(true);
-            let targets = self.targets.narrow(0, start, n);
-            let numbers = self.chunk_numbers(&leaf, &targets, needs)?;
-            take_back(&numbers.logprobs, &by_logprobs.narrow(0, start, n))?;
-            gradients.push(leaf.grad()); // [m, H]
+            let hidden = hidden.narrow(0, start, n);
+            let all = match sole_chunk.take() {
+                Some(all) => all,
+                None => self.vocabulary(&hidden)?,
+            };
+            let part = |column: &Tensor| column.narrow(0, start, n);
+            let by_logprobs = part(&by_logprobs);
+            let probabilities = all.exp();
+            let mut by_logits = match entropies {
+                None => probabilities * -&by_logprobs,
+                Some(entropies) => {
+                    let column = part(&entropies.detach().unsqueeze(1));
+                    let by_entropies = part(&entropies.grad().unsqueeze(1));
+                    probabilities * -((all + column) * by_entropies + &by_logprobs)
+                }
+            }; // [m, V]
+            let targets = part(&self.batch.targets).unsqueeze(1);
+            let _ = by_logits.f_scatter_add_(1, &targets, &by_logprobs)?;
+            if self.needs.temperature != 1.0 {
+                by_logits /= self.needs.temperature;
+            }
+            gradients.push(self.model.logits_backward(&hidden, &by_logits)?); // [m, H]
         }
         Ok(Tensor::cat(&gradients, 0))
     }

@@ -15,11 +15,11 @@ use tch::{Device, Kind, Tensor};
 
 use crate::batch::MicroBatch;
 use crate::error::Error;
-use crate::forward::{ForwardPlan, TokenNeeds, TokenPass, token_numbers};
+use crate::forward::{Entropies, ForwardPlan, TokenNeeds, TokenPass, token_numbers};
 use crate::metrics::Metrics;
 use crate::objective::{KeptTogether, Objective};
 use crate::optim::{AdamW, OptimConfig};
-use crate::pack::micro_batches;
+use crate::pack::{PackLimits, micro_batches};
 use crate::sample::TrainingSample;
 use crate::seconds::TrainSeconds;
 
@@ -33,17 +33,17 @@ pub struct LearnerConfig {
     /// accumulated.
     #[schemars(range(min = 1))]
     pub micro_batch_rows: usize,
-    /// Maximum number of tokens per micro-batch, padding included. A row that is longer has a
-    /// micro-batch of its own.
+    /// Maximum number of tokens per micro-batch, where the prompt of a group counts once. A row that
+    /// is longer has a micro-batch of its own.
     #[schemars(range(min = 1))]
     pub micro_batch_tokens: usize,
-    /// Maximum size of a tensor of logits, in MiB; about four such tensors are alive at once. A
+    /// Maximum size of a tensor of logits, in MiB; about three such tensors are alive at once. A
     /// micro-batch with more logits computes its output head in chunks of tokens, and each chunk a
     /// second time for its gradient. Large chunks are faster on a GPU.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub logits_mib: usize,
     /// Whether only the input of each layer is kept for the gradient, and each layer computed a
-    /// second time: less memory, about a third more time. The gradient is the same.
+    /// second time: less memory, about a quarter more time. The gradient is the same.
     pub checkpoint_activations: bool,
     /// Adapters that are trained in place of the model's weights (LoRA); the weights are kept in
     /// the format of `compute_dtype`. Without it, all weights are trained.
@@ -110,7 +110,7 @@ impl Learner {
         model.set_requires_grad(true);
         let kept = match config.checkpoint_activations {
             true => KeptActivations::LayerInputs,
-            false => KeptActivations::All,
+            false => KeptActivations::Products,
         };
         let plan = ForwardPlan {
             kept,
@@ -194,7 +194,7 @@ impl Learner {
         samples: &[TrainingSample],
         temperature: f64,
     ) -> Result<Vec<Vec<f32>>, Error> {
-        let needs = TokenNeeds { temperature, entropies: false, is_top: false };
+        let needs = TokenNeeds { temperature, entropies: Entropies::None, is_top: false };
         let mut logprobs = vec![Vec::new(); samples.len()];
         let trained: Vec<usize> =
             (0..samples.len()).filter(|&row| samples[row].trained.contains(&true)).collect();
@@ -218,13 +218,13 @@ impl Learner {
         samples: &[&TrainingSample],
         together: KeptTogether,
     ) -> Vec<Vec<usize>> {
-        let lengths: Vec<usize> = samples.iter().map(|sample| sample.n_tokens()).collect();
-        let units: Vec<usize> = match together {
-            KeptTogether::Nothing => (0..samples.len()).collect(),
-            KeptTogether::Groups => samples.iter().map(|sample| sample.group).collect(),
-        };
         let LearnerConfig { micro_batch_rows, micro_batch_tokens, .. } = self.config;
-        micro_batches(&lengths, &units, micro_batch_rows, micro_batch_tokens)
+        let limits = PackLimits {
+            max_rows: micro_batch_rows,
+            max_tokens: micro_batch_tokens,
+            keeps_groups: together == KeptTogether::Groups,
+        };
+        micro_batches(samples, limits)
     }
 
     /// The learning rate at a place of the schedule.
@@ -244,7 +244,7 @@ impl Learner {
         let lr = self.lr(place);
         let norm = self.optimizer.grad_norm();
         finite(norm, &mut self.optimizer)?;
-        let norm = self.optimizer.update(lr);
+        self.optimizer.update(lr, norm);
         let is_finite = self.optimizer.is_finite();
         self.seconds.optimizer_s += started.elapsed().as_secs_f64();
         match is_finite {

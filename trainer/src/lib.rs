@@ -23,13 +23,14 @@ mod pack;
 mod sample;
 mod seconds;
 mod sft;
+mod sharing;
 #[cfg(test)]
 mod tiny;
 
 pub use batch::MicroBatch;
 pub use dpo::{DpoConfig, DpoPair, DpoTrainer};
 pub use error::Error;
-pub use forward::{TokenNeeds, TokenNumbers};
+pub use forward::{Entropies, TokenNeeds, TokenNumbers};
 pub use grpo::GrpoTrainer;
 pub use grpo::config::GrpoConfig;
 pub use grpo::step::{ScoredTables, StepInfo, StepOutcome};

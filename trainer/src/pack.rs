@@ -1,73 +1,119 @@
-//! Packing of rows into micro-batches of similar length.
+//! Packing of samples into micro-batches.
 //!
-//! Pure numbers; the result depends on the lengths alone, and on what is kept together.
+//! Pure numbers. There is no padding; tokens that samples of a micro-batch share count once.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-/// Splits rows 0..lengths.len() into micro-batches of at most `max_rows` rows and `max_tokens`
-/// tokens, padding included. Rows of similar length go together, and so do all rows with the same
-/// number in `units`; a unit that is larger than a micro-batch may be goes alone.
-pub(crate) fn micro_batches(
-    lengths: &[usize],
-    units: &[usize],
-    max_rows: usize,
-    max_tokens: usize,
-) -> Vec<Vec<usize>> {
-    let mut rows_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (row, &unit) in units.iter().enumerate() {
-        rows_of.entry(unit).or_default().push(row);
-    }
-    let longest_of = |rows: &[usize]| rows.iter().map(|&row| lengths[row]).max().unwrap_or(0);
-    let mut order: Vec<Vec<usize>> = rows_of.into_values().collect();
-    order.sort_by_key(|rows| (Reverse(longest_of(rows)), rows[0]));
+use crate::sample::TrainingSample;
+use crate::sharing::{SharedGroup, groups};
+
+/// What a micro-batch may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackLimits {
+    /// Number of samples.
+    pub(crate) max_rows: usize,
+    /// Number of tokens, shared ones counted once.
+    pub(crate) max_tokens: usize,
+    /// Whether groups are never split.
+    pub(crate) keeps_groups: bool,
+}
+
+/// Splits samples into micro-batches, as lists of their indices. Groups follow each other, those
+/// with long samples first; a unit (a group that is kept together, or else a sample) that is larger
+/// than a micro-batch may be goes alone.
+pub(crate) fn micro_batches(samples: &[&TrainingSample], limits: PackLimits) -> Vec<Vec<usize>> {
+    let mut groups = groups(samples);
+    let longest =
+        |group: &SharedGroup| group.samples.iter().map(|&row| samples[row].n_tokens()).max();
+    groups.sort_by_key(|group| (std::cmp::Reverse(longest(group)), group.samples[0]));
     let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut longest = 0;
-    for rows in order {
-        let fits = batches.last().is_some_and(|batch| {
-            let n_rows = batch.len() + rows.len();
-            n_rows <= max_rows && n_rows * longest <= max_tokens
-        });
-        match batches.last_mut() {
-            Some(batch) if fits => batch.extend(rows),
-            _ => {
-                longest = longest_of(&rows);
-                batches.push(rows);
+    let mut n_tokens = 0;
+    for group in groups {
+        let mut members: Vec<usize> = (0..group.samples.len()).collect();
+        members.sort_by_key(|&member| (group.first_equal[member], member));
+        let units: Vec<Vec<usize>> = match limits.keeps_groups {
+            true => vec![members],
+            false => members.into_iter().map(|member| vec![member]).collect(),
+        };
+        // the different samples of the group that the current micro-batch holds
+        let mut held = BTreeSet::new();
+        for unit in units {
+            let cost = group.cost(samples, &unit, &held);
+            let n_rows = batches.last().map_or(0, Vec::len);
+            let fits = n_rows > 0
+                && n_rows + unit.len() <= limits.max_rows
+                && n_tokens + cost <= limits.max_tokens;
+            if !fits {
+                batches.push(Vec::new());
+                held.clear();
+                n_tokens = 0;
             }
+            n_tokens += group.cost(samples, &unit, &held);
+            held.extend(unit.iter().map(|&member| group.first_equal[member]));
+            let rows = unit.iter().map(|&member| group.samples[member]);
+            batches.last_mut().expect("one was pushed. This is a bug.").extend(rows);
         }
     }
     batches
+}
+
+impl SharedGroup {
+    /// Number of tokens that members add to a micro-batch which holds the different samples `held`
+    /// of the group.
+    fn cost(
+        &self,
+        samples: &[&TrainingSample],
+        members: &[usize],
+        held: &BTreeSet<usize>,
+    ) -> usize {
+        let added: BTreeSet<usize> =
+            members.iter().map(|&member| self.first_equal[member]).collect();
+        let branch = |&first: &usize| samples[self.samples[first]].n_tokens() - self.n_prefix;
+        let prefix = if held.is_empty() { self.n_prefix } else { 0 };
+        prefix + added.difference(held).map(branch).sum::<usize>()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::micro_batches;
+    use super::{PackLimits, micro_batches};
+    use crate::sample::TrainingSample;
+    use crate::sharing::SharedSamples;
 
     proptest! {
         #[test]
-        fn micro_batches_hold_every_row_once_within_the_limits(
-            rows in prop::collection::vec((1usize..40, 0usize..8), 0..60),
-            alone in any::<bool>(),
+        fn micro_batches_hold_every_sample_once_within_the_limits(
+            rows in prop::collection::vec((0usize..4, 0usize..8, 1usize..40, 0u32..3), 0..60),
+            keeps_groups in any::<bool>(),
             max_rows in 1usize..10,
             max_tokens in 1usize..200,
         ) {
-            let lengths: Vec<usize> = rows.iter().map(|row| row.0).collect();
-            let unit = |(at, row): (usize, &(usize, usize))| if alone { at } else { row.1 };
-            let units: Vec<usize> = rows.iter().enumerate().map(unit).collect();
-            let batches = micro_batches(&lengths, &units, max_rows, max_tokens);
-            let mut rows: Vec<usize> = batches.concat();
-            rows.sort_unstable();
-            prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
+            let sample = |&(n_prompt, group, n_completion, token): &_| {
+                TrainingSample::of_completion(&vec![9; n_prompt], &vec![token; n_completion], group)
+            };
+            let samples: Vec<TrainingSample> = rows.iter().map(sample).collect();
+            let samples: Vec<&TrainingSample> = samples.iter().collect();
+            let limits = PackLimits { max_rows, max_tokens, keeps_groups };
+            let batches = micro_batches(&samples, limits);
+            let mut seen: Vec<usize> = batches.concat();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..samples.len()).collect::<Vec<_>>());
             for batch in &batches {
-                let longest = batch.iter().map(|&row| lengths[row]).max().unwrap();
-                let is_unit = batch.iter().all(|&row| units[row] == units[batch[0]]);
-                prop_assert!(is_unit || batch.len() <= max_rows);
-                prop_assert!(is_unit || batch.len() * longest <= max_tokens);
-                let mut others = batches.iter().filter(|other| *other != batch).flatten();
-                let is_in = |unit: usize| batch.iter().any(|&row| units[row] == unit);
-                prop_assert!(!others.any(|&other| is_in(units[other])));
+                let of_batch: Vec<&TrainingSample> = batch.iter().map(|&row| samples[row]).collect();
+                let shared = SharedSamples::new(&of_batch);
+                let n_tokens: usize = shared.trees.iter().map(|tree| tree.n_tokens()).sum();
+                let group = |row: usize| samples[row].group;
+                let is_unit = match keeps_groups {
+                    true => batch.iter().all(|&row| group(row) == group(batch[0])),
+                    false => batch.len() == 1,
+                };
+                prop_assert!(is_unit || (batch.len() <= max_rows && n_tokens <= max_tokens));
+                if keeps_groups {
+                    let mut others = batches.iter().filter(|other| *other != batch).flatten();
+                    prop_assert!(!others.any(|&row| batch.iter().any(|&own| group(own) == group(row))));
+                }
             }
         }
     }

@@ -155,27 +155,40 @@ impl PackedWeight {
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
     pub(crate) fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, Error> {
-        const NONE: &CStr = c"none";
-        let mut bias: Option<TensorHandle> = bias.map(handle);
-        let mut out: TensorHandle = std::ptr::null_mut();
-        // SAFETY: all handles are of live tensors, which the call borrows; no scalars and no
-        // algorithm are passed; `out` is an owned handle.
-        unsafe {
-            let bias = bias.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
-            let status = aoti_torch_cpu__linear_pointwise(
-                handle(x),
-                handle(&self.0),
-                bias,
-                NONE.as_ptr(),
-                std::ptr::null(),
-                0,
-                std::ptr::null(),
-                &raw mut out,
-            );
-            match status {
-                0 => Ok(Tensor::from_ptr(out.cast())),
-                _ => Err(refused("a product with a packed weight")),
-            }
+        onednn_linear(x, &self.0, bias)
+    }
+}
+
+/// oneDNN's product y = x·Wᵀ + b on the CPU, without gradients: `x` [M, K], `weight` [N, K], plain
+/// or packed → [M, N], in the weight's kind.
+///
+/// # Errors
+/// [`Error::Tensor`] where libtorch refuses.
+pub(crate) fn onednn_linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor, Error> {
+    const NONE: &CStr = c"none";
+    let mut bias: Option<TensorHandle> = bias.map(handle);
+    let mut out: TensorHandle = std::ptr::null_mut();
+    // SAFETY: all handles are of live tensors, which the call borrows; no scalars and no algorithm
+    // are passed; `out` is an owned handle.
+    unsafe {
+        let bias = bias.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
+        let status = aoti_torch_cpu__linear_pointwise(
+            handle(x),
+            handle(weight),
+            bias,
+            NONE.as_ptr(),
+            std::ptr::null(),
+            0,
+            std::ptr::null(),
+            &raw mut out,
+        );
+        match status {
+            0 => Ok(Tensor::from_ptr(out.cast())),
+            _ => Err(refused("a product by oneDNN")),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::{gradients, products};
 use crate::error::Error;
 
 /// The adapter of one projection.
@@ -36,6 +37,18 @@ impl Adapter {
         let linear =
             |x: &Tensor, weight: &Tensor| x.f_linear(&weight.f_to_kind(kind)?, None::<&Tensor>);
         Ok(linear(&linear(x, &self.a)?, &self.b)? * self.scale)
+    }
+
+    /// Adds the gradients of both matrices to those that are there, and returns what the adapter
+    /// adds to the gradient of the input [M, K], from the gradient of the output [M, N].
+    fn backward(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor, Error> {
+        let kind = x.kind();
+        let [a, b] = [&self.a, &self.b].map(|matrix| matrix.detach().to_kind(kind));
+        let gradient = gradient * self.scale;
+        let by_rank = products::product(&gradient, &b)?; // [M, R]
+        gradients::add(&self.a, &products::outer(&by_rank, x)?)?;
+        gradients::add(&self.b, &products::outer(&gradient, &products::linear(x, &a, None)?)?)?;
+        products::product(&by_rank, &a)
     }
 
     /// What the adapter adds to the weight: [N, K] f32, or f64 for f64 matrices.
@@ -75,6 +88,23 @@ impl FusedAdapters {
             None => Ok(y),
         });
         Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, Error>>()?, 1)?)
+    }
+
+    /// Adds the gradients of all matrices to those that are there, and returns what the adapters add
+    /// to the gradient of the input `x` [M, K], from the gradient of the output [M, N].
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    pub(crate) fn backward(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor, Error> {
+        let sizes: Vec<i64> = self.0.iter().map(|(rows, _)| *rows).collect();
+        let parts = gradient.f_split_with_sizes(&sizes[..], 1)?;
+        let mut sum = x.zeros_like();
+        for (gradient, (_, adapter)) in parts.iter().zip(&self.0) {
+            if let Some(adapter) = adapter {
+                sum += adapter.backward(x, gradient)?;
+            }
+        }
+        Ok(sum)
     }
 
     /// The weight [N, K] with what the adapters add: f32, or f64 for f64 matrices.

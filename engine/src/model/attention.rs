@@ -55,7 +55,7 @@ impl Causal {
 }
 
 /// Repeats each key/value head for the query heads that share it: [B, Hkv, T, D] → [B, Hq, T, D].
-fn repeat_heads(x: &Tensor, n_q_heads: i64) -> Tensor {
+pub(super) fn repeat_heads(x: &Tensor, n_q_heads: i64) -> Tensor {
     let size = x.size();
     let (n_rows, n_kv_heads, n_time, head_dim) = (size[0], size[1], size[2], size[3]);
     if n_kv_heads == n_q_heads {

@@ -1,89 +1,124 @@
-//! A forward pass for training and the way back through its layers: with libtorch's whole graph, or
-//! with the input of each layer alone, from which the layer is computed a second time (Chen et al.,
-//! "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
+//! A forward pass for training and the way back through its layers, over trees of sequences.
 //!
-//! It ends at the hidden states: what is computed from them, and its loss, are not known here.
+//! What is kept for the way back is chosen: the inputs and outputs of the products, or the input of
+//! each layer alone, from which the layer is computed a second time (Chen et al., "Training Deep
+//! Nets with Sublinear Memory Cost", arXiv 1604.06174). It ends at the hidden states: losses are
+//! not known here.
 
 use tch::{Kind, Tensor};
 
-use super::attention::Causal;
 use super::decoder::Decoder;
-use super::layer::rms_norm;
-use super::rope::Rotation;
+use super::gradients;
+use super::layer::{rms_norm, rms_norm_backward};
+use super::layer_pass::{LayerActivations, PassContext};
+use super::tree::{TokenTree, TreeLayout};
+use super::tree_attention::TreeAttention;
 use crate::error::Error;
 
 /// What is kept of a forward pass for the way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptActivations {
-    /// Every activation.
-    All,
+    /// Inputs and outputs of products and of attention.
+    Products,
     /// The input of each layer.
     LayerInputs,
+    /// Nothing: there is no way back.
+    None,
 }
 
 /// Hidden states after the final norm, and the way back from them to the parameters.
 pub struct BodyPass<'a> {
     model: &'a Decoder,
+    context: PassContext<'a>,
+    ids: Tensor,    // [N]
+    wanted: Tensor, // [M]
     hidden: Tensor, // [M, H]
-    /// None where the hidden states carry the whole graph.
-    layers: Option<LayerInputs>,
+    layers: Vec<KeptLayer>,
+    /// The input of the final norm: [N, H].
+    last: Tensor,
 }
 
-/// What the layers are computed from again.
-struct LayerInputs {
-    ids: Tensor, // [N]
-    rotation: Rotation,
-    causal: Causal,
-    /// The input of each layer, then that of the final norm: [N, H] each.
-    inputs: Vec<Tensor>,
-    wanted: Tensor, // [M]
-    compute: Kind,
+struct KeptLayer {
+    x: Tensor, // [N, H]
+    activations: Option<LayerActivations>,
 }
 
 impl Decoder {
-    /// Runs the layers over a right-padded batch with causal attention, for training.
+    /// Runs the layers over trees of sequences with causal attention, without autograd.
     ///
     /// # Shapes
-    /// `ids` [B, T] i64, `wanted` `[M]` i64 (flat positions row · T + t) → [M, H] in `compute`.
+    /// `wanted` `[M]` i64: positions among the N tokens of the trees, which lie tree by tree, the
+    /// prefix first, then the branches → [M, H] in `compute`.
     ///
     /// # Errors
-    /// As [`Decoder::hidden`].
+    /// [`Error::PromptTooLong`] where a sequence exceeds the model's maximum context.
     pub fn body(
         &self,
-        ids: &Tensor,
+        trees: &[TokenTree],
         wanted: &Tensor,
         compute: Kind,
         kept: KeptActivations,
     ) -> Result<BodyPass<'_>, Error> {
-        if kept == KeptActivations::All {
-            let hidden = self.hidden(ids, compute)?; // [B, T, H]
-            let width = hidden.size()[2];
-            let hidden = hidden.reshape([-1, width]).index_select(0, wanted);
-            return Ok(BodyPass { model: self, hidden, layers: None });
+        let longest = trees.iter().map(TokenTree::longest).max().unwrap_or(0);
+        if longest > self.config.max_position {
+            return Err(Error::PromptTooLong { tokens: longest, limit: self.config.max_position });
         }
         let _guard = tch::no_grad_guard();
-        let (positions, mut causal) = self.causal_batch(ids)?;
-        let ids = ids.reshape([-1]);
-        let rotation = self.rope.at(&positions, compute);
-        let mut inputs = vec![self.embed(&ids, compute)];
-        for (layer_idx, layer) in self.layers.iter().enumerate() {
-            let x = &inputs[layer_idx];
-            inputs.push(layer.forward(&self.config, layer_idx, x, &rotation, &mut causal)?);
+        let device = self.device();
+        let layout = TreeLayout::new(trees);
+        let tokens =
+            trees.iter().flat_map(|tree| std::iter::once(&tree.prefix).chain(&tree.branches));
+        let ids = Tensor::from_slice(&tokens.flatten().copied().collect::<Vec<i64>>());
+        let ids = ids.to_device(device);
+        let positions = Tensor::from_slice(&layout.positions).to_device(device);
+        let context = PassContext {
+            config: &self.config,
+            rotation: self.rope.at(&positions, compute),
+            attention: TreeAttention::new(&layout, self.config.attention_scale(), device),
+        };
+        let mut x = self.embed(&ids, compute);
+        let mut layers = Vec::new();
+        for layer in &self.layers {
+            let (y, activations) = layer.forward_kept(&context, &x)?;
+            let activations = (kept == KeptActivations::Products).then_some(activations);
+            let input = std::mem::replace(&mut x, y);
+            if kept != KeptActivations::None {
+                layers.push(KeptLayer { x: input, activations });
+            }
         }
-        let last = &inputs[self.layers.len()];
-        let hidden = self.normed(last).index_select(0, wanted);
+        let hidden = self.normed(&x).index_select(0, wanted);
         let wanted = wanted.shallow_clone();
-        let layers = Some(LayerInputs { ids, rotation, causal, inputs, wanted, compute });
-        Ok(BodyPass { model: self, hidden, layers })
+        Ok(BodyPass { model: self, context, ids, wanted, hidden, layers, last: x })
     }
 
     fn normed(&self, x: &Tensor) -> Tensor {
         rms_norm(x, &self.final_norm, self.config.rms_norm_eps)
     }
+
+    /// Next-token logits without autograd, for a way back by [`Decoder::logits_backward`]: `hidden`
+    /// [N, H] → [N, V] f32, or f64 of f64 hidden states.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    pub fn logits_forward(&self, hidden: &Tensor) -> Result<Tensor, Error> {
+        let _guard = tch::no_grad_guard();
+        let wide = if hidden.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        Ok(self.head().detach().forward(hidden)?.f_to_kind(wide)?)
+    }
+
+    /// Adds the gradient of the output head to what is there, and returns that of the hidden states
+    /// [N, H] from that of the logits [N, V], in the kind of the hidden states.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    pub fn logits_backward(&self, hidden: &Tensor, gradient: &Tensor) -> Result<Tensor, Error> {
+        let _guard = tch::no_grad_guard();
+        self.head().backward(hidden, &gradient.f_to_kind(hidden.kind())?)
+    }
 }
 
 impl BodyPass<'_> {
-    /// The hidden states [M, H]. They carry a graph where all activations are kept.
+    /// The hidden states [M, H].
     pub fn hidden(&self) -> &Tensor {
         &self.hidden
     }
@@ -93,41 +128,30 @@ impl BodyPass<'_> {
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
+    ///
+    /// # Panics
+    /// Where nothing was kept.
     pub fn backward(self, gradient: &Tensor) -> Result<(), Error> {
-        match self.layers {
-            None => take_back(&self.hidden, gradient),
-            Some(layers) => layers.backward(self.model, gradient),
+        let _guard = tch::no_grad_guard();
+        let Self { model, context, ids, wanted, last, mut layers, .. } = self;
+        assert_eq!(layers.len(), model.layers.len(), "Every layer is kept. This is a bug.");
+        let mut by_normed = last.zeros_like();
+        let _ = by_normed.f_index_add_(0, &wanted, gradient)?;
+        let eps = model.config.rms_norm_eps;
+        let mut gradient = rms_norm_backward(&last, &model.final_norm, eps, &by_normed)?;
+        drop((last, by_normed));
+        for layer in model.layers.iter().rev() {
+            let Some(KeptLayer { x, activations }) = layers.pop() else { break };
+            let activations = match activations {
+                Some(activations) => activations,
+                None => layer.forward_kept(&context, &x)?.1,
+            };
+            gradient = layer.backward(&context, &x, activations, &gradient)?;
         }
-    }
-}
-
-impl LayerInputs {
-    fn backward(mut self, model: &Decoder, gradient: &Tensor) -> Result<(), Error> {
-        let mut next_input = || {
-            let input = self.inputs.pop().expect("every layer has an input. This is a bug.");
-            input.set_requires_grad(true)
-        };
-        let x = next_input();
-        take_back(&model.normed(&x).index_select(0, &self.wanted), gradient)?;
-        let mut gradient = x.grad(); // [N, H]
-        for (layer_idx, layer) in model.layers.iter().enumerate().rev() {
-            let x = next_input();
-            let (rotation, causal) = (&self.rotation, &mut self.causal);
-            let y = layer.forward(&model.config, layer_idx, &x, rotation, causal)?;
-            take_back(&y, &gradient)?;
-            gradient = x.grad();
+        if model.embedding.requires_grad() {
+            let wide = gradient.to_kind(model.embedding.kind());
+            gradients::add_rows(&model.embedding, &ids, &wide)?;
         }
-        // the first layer's input again, this time with its graph; adapters have none before it
-        let embedded = model.embed(&self.ids, self.compute);
-        if embedded.requires_grad() { take_back(&embedded, &gradient) } else { Ok(()) }
+        Ok(())
     }
-}
-
-/// Runs the graph of `output` backwards from its gradient, of the same shape.
-///
-/// # Errors
-/// [`Error::Tensor`] where libtorch refuses.
-pub fn take_back(output: &Tensor, gradient: &Tensor) -> Result<(), Error> {
-    // the derivative of this sum by `output` is `gradient`, bit for bit
-    Ok((output * gradient).sum(None::<Kind>).f_backward()?)
 }

@@ -6,6 +6,7 @@
 use tch::{Kind, Tensor};
 
 use super::attention::Attend;
+use super::gradients;
 use super::linear::Linear;
 use super::rope::Rotation;
 use crate::config::ModelConfig;
@@ -49,6 +50,26 @@ impl HeadNorms {
             self.k.expand([n_kv_heads, head_dim], false),
         );
         rms_norm(x, &Tensor::cat(&[q, k], 0), self.eps) // weight [Hq + Hkv, D]
+    }
+
+    /// The gradient of `x` [N, Hq + Hkv, D] from that of the normalised heads; those of the weights
+    /// are added to what is there.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    pub(super) fn backward(
+        &self,
+        x: &Tensor,
+        n_q_heads: i64,
+        gradient: &Tensor,
+    ) -> Result<Tensor, Error> {
+        let n_kv_heads = x.size()[1] - n_q_heads;
+        let part = |weight: &Tensor, start: i64, n_heads: i64| {
+            let [x, gradient] = [x, gradient].map(|it| it.narrow(1, start, n_heads));
+            rms_norm_backward(&x, weight, self.eps, &gradient)
+        };
+        let parts = [part(&self.q, 0, n_q_heads)?, part(&self.k, n_q_heads, n_kv_heads)?];
+        Ok(Tensor::cat(&parts, 1))
     }
 }
 
@@ -115,4 +136,31 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     let x_wide = x.to_kind(wide);
     let scale = (x_wide.square().mean_dim([-1i64].as_slice(), true, wide) + eps).rsqrt(); // [.., 1]
     (x_wide * scale).to_kind(kind) * weight.to_kind(kind)
+}
+
+/// The gradient of `x` [.., D] from that of [`rms_norm`]; that of the weight `[D]` is added to what
+/// is there. With r = 1/sqrt(mean(x²) + eps), n = x·r and g = gradient·weight, it is
+/// r·(g − n·mean(g·n)), and that of the weight the sum of gradient·n over all rows.
+///
+/// # Errors
+/// [`Error::Tensor`] where libtorch refuses.
+pub(super) fn rms_norm_backward(
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f64,
+    gradient: &Tensor,
+) -> Result<Tensor, Error> {
+    let kind = x.kind();
+    let wide = if kind == Kind::Double { Kind::Double } else { Kind::Float };
+    let (x, gradient) = (x.to_kind(wide), gradient.to_kind(wide));
+    let mean = |values: Tensor| values.mean_dim([-1i64].as_slice(), true, wide);
+    let scale = (mean(x.square()) + eps).rsqrt(); // [.., 1]
+    let normed = x * &scale;
+    if weight.requires_grad() {
+        let rows = (&gradient * &normed).reshape([-1, weight.size()[0]]);
+        gradients::add(weight, &rows.sum_dim_intlist([0i64].as_slice(), false, wide))?;
+    }
+    let by_normed = gradient * weight.detach().to_kind(wide);
+    let share = mean(&by_normed * &normed);
+    Ok(((by_normed - normed * share) * scale).to_kind(kind))
 }

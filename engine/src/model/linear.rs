@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
 use super::adapter::FusedAdapters;
+use super::{gradients, products};
 use crate::error::Error;
 use crate::ffi::cuda::stream::CudaStream;
 use crate::fp8::{Quantized, quantize_tokens};
@@ -82,7 +83,7 @@ impl Linear {
         let kind = x.kind();
         let Some(scale) = &self.scale else {
             let bias = self.bias.as_ref().map(|bias| bias.to_kind(kind));
-            return Ok(x.f_linear(&self.weight.f_to_kind(kind)?, bias.as_ref())?);
+            return products::linear(x, &self.weight.f_to_kind(kind)?, bias.as_ref());
         };
         let x = quantize_tokens(x)?;
         if self.weight.device() == Device::Cpu {
@@ -92,6 +93,42 @@ impl Linear {
         let out = Tensor::f_empty(size, (kind, self.weight.device()))?;
         self.scaled_product(&x.values, &x.scale, &out)?;
         Ok(out)
+    }
+
+    /// The same layer without gradients; no memory is copied.
+    pub(super) fn detach(&self) -> Self {
+        let detached = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::detach);
+        Self {
+            weight: self.weight.detach(),
+            scale: detached(&self.scale),
+            bias: detached(&self.bias),
+            adapters: self.adapters.as_ref().map(FusedAdapters::detach),
+        }
+    }
+
+    /// Adds the gradients of the parameters to those that are there, and returns the gradient of
+    /// the input: `x` [M, K], `gradient` of the output [M, N] → [M, K].
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    pub(crate) fn backward(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor, Error> {
+        let kind = x.kind();
+        let weight = match &self.scale {
+            Some(scale) => by_row(&self.weight, scale).dequantize(kind)?,
+            None => self.weight.detach().f_to_kind(kind)?,
+        };
+        if self.weight.requires_grad() {
+            gradients::add(&self.weight, &products::outer(gradient, x)?)?;
+        }
+        if let Some(bias) = self.bias.as_ref().filter(|bias| bias.requires_grad()) {
+            let by_bias = gradient.sum_dim_intlist([0i64].as_slice(), false, bias.kind());
+            gradients::add(bias, &by_bias)?;
+        }
+        let by_input = products::product(gradient, &weight)?;
+        match &self.adapters {
+            Some(adapters) => Ok(by_input + adapters.backward(x, gradient)?),
+            None => Ok(by_input),
+        }
     }
 
     /// The product with inputs that are quantised already, written to `out`: `values` [M, K] E4M3,

@@ -8,19 +8,26 @@
 
 mod adapter;
 pub(crate) mod attention;
+mod attention_kernel;
 mod body;
 mod decoder;
+mod gradients;
 pub(crate) mod layer;
+mod layer_pass;
 mod linear;
 mod params;
+pub(crate) mod products;
 mod rope;
 mod source;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tree;
+mod tree_attention;
 
 pub(crate) use adapter::{Adapter, FusedAdapters};
-pub use body::{BodyPass, KeptActivations, take_back};
+pub use body::{BodyPass, KeptActivations};
 pub use decoder::Decoder;
 pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;
 pub use source::Precision;
+pub use tree::TokenTree;

@@ -48,6 +48,11 @@ impl Rope {
 }
 
 impl Rotation {
+    /// The rotation back, which takes gradients through this one.
+    pub(super) fn reversed(&self) -> Self {
+        Self { cos: self.cos.shallow_clone(), sin: self.sin.neg() }
+    }
+
     /// Rotates every head: [N, heads, D] → [N, heads, D].
     pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
         let halves = x.chunk(2, 2);

@@ -4,7 +4,7 @@
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
-use super::{Decoder, KeptActivations, Linear, Precision};
+use super::{Decoder, KeptActivations, Linear, Precision, TokenTree};
 use crate::config::ModelConfig;
 use crate::config::examples::{tiny, tiny_qwen3};
 use crate::folder;
@@ -43,34 +43,104 @@ fn decoder_to_weights_and_from_weights_are_inverse() {
     }
 }
 
+/// Gradients by name.
+type Gradients = Vec<(String, Tensor)>;
+
+fn gradients(model: &Decoder) -> Gradients {
+    let named = model.named_parameters().into_iter();
+    named.map(|(name, tensor)| (name, tensor.grad())).collect()
+}
+
+/// Trees of different shapes, and all their sequences.
+fn trees() -> (Vec<TokenTree>, Vec<Vec<i64>>) {
+    let tree = |prefix: &[i64], branches: &[&[i64]]| TokenTree {
+        prefix: prefix.to_vec(),
+        branches: branches.iter().map(|branch| branch.to_vec()).collect(),
+    };
+    let trees = vec![
+        tree(&[3, 5, 8], &[&[2], &[7, 4, 9, 6, 1], &[7, 4, 3]]),
+        tree(&[], &[&[1, 2, 3, 4]]),
+        tree(&[9, 9, 4], &[&[5, 6], &[6, 5]]),
+        tree(&[4], &[&[5, 6, 7, 8, 1, 2, 3, 9], &[2], &[1]]),
+    ];
+    let sequences = |tree: &TokenTree| {
+        let whole = |branch: &Vec<i64>| [&tree.prefix[..], branch].concat();
+        tree.branches.iter().map(whole).collect::<Vec<_>>()
+    };
+    let all = trees.iter().flat_map(sequences).collect();
+    (trees, all)
+}
+
+/// Hidden states of the last two tokens of each sequence, and the gradients of Σ sin(hidden), by
+/// autograd through each sequence alone.
+fn by_autograd(model: &Decoder, sequences: &[Vec<i64>]) -> (Tensor, Gradients) {
+    let last_two = |sequence: &Vec<i64>| {
+        let ids = Tensor::from_slice(sequence).unsqueeze(0);
+        let hidden = model.hidden(&ids, model.kind()).unwrap().squeeze_dim(0);
+        hidden.narrow(0, sequence.len() as i64 - 2, 2)
+    };
+    let hidden = Tensor::cat(&sequences.iter().map(last_two).collect::<Vec<_>>(), 0);
+    hidden.sin().sum(None::<Kind>).backward();
+    (hidden.detach(), gradients(model))
+}
+
+/// The flat positions of the last two tokens of each sequence of trees.
+fn last_two(trees: &[TokenTree]) -> Tensor {
+    let (mut wanted, mut start) = (Vec::new(), 0);
+    for tree in trees {
+        let mut end = start + tree.prefix.len();
+        for branch in &tree.branches {
+            end += branch.len();
+            let before_last = match branch.len() {
+                1 => start + tree.prefix.len() - 1,
+                _ => end - 2,
+            };
+            wanted.extend([before_last as i64, end as i64 - 1]);
+        }
+        start = end;
+    }
+    Tensor::from_slice(&wanted)
+}
+
 #[test]
-fn body_has_the_same_gradients_whatever_activations_are_kept() {
+fn body_of_trees_has_the_hidden_states_and_gradients_of_autograd_through_each_sequence() {
     for config in [tiny(), tiny_qwen3()] {
-        for kind in [Kind::Float, Kind::Double] {
-            let pass = |kept: KeptActivations| {
+        for (kind, most) in [(Kind::Float, 1e-5), (Kind::Double, 1e-12)] {
+            let model = || {
                 let model = with_uneven_norms(&config, 1, kind);
                 model.set_requires_grad(true);
-                let ids = Tensor::from_slice(&[3i64, 5, 8, 2, 7, 4, 9, 0]).view([2, 4]);
-                let wanted = Tensor::from_slice(&[1i64, 2, 4, 6]);
-                // two micro-batches, whose gradients add up
-                let mut hidden = Tensor::new();
-                for _ in 0..2 {
-                    let body = model.body(&ids, &wanted, kind, kept).unwrap();
-                    hidden = body.hidden().detach();
-                    body.backward(&hidden.sin()).unwrap();
-                }
-                let named = model.named_parameters().into_iter();
-                (hidden, named.map(|(name, tensor)| (name, tensor.grad())).collect::<Vec<_>>())
+                model
             };
-            let (hidden, gradients) = pass(KeptActivations::All);
-            let (again, recomputed) = pass(KeptActivations::LayerInputs);
-            assert!(hidden.equal(&again));
-            for ((name, a), (_, b)) in gradients.iter().zip(&recomputed) {
-                let head_only = name.starts_with("lm_head");
-                assert!(
-                    head_only || (a.equal(b) && a.abs().max().double_value(&[]) > 0.0),
-                    "{name}"
-                );
+            let (trees, sequences) = trees();
+            let (hidden, gradients_by_autograd) = by_autograd(&model(), &sequences);
+            let mut of_products = None;
+            for kept in [KeptActivations::Products, KeptActivations::LayerInputs] {
+                let model = model();
+                let body = model.body(&trees, &last_two(&trees), kind, kept).unwrap();
+                let distance = (body.hidden() - &hidden).abs().max().double_value(&[]);
+                assert!(distance < most, "{distance}");
+                let gradient = body.hidden().cos();
+                body.backward(&gradient).unwrap();
+                // a second micro-batch, whose gradients are added
+                let body = model.body(&trees, &last_two(&trees), kind, kept).unwrap();
+                body.backward(&gradient).unwrap();
+                let seen = gradients(&model);
+                for ((name, a), (_, b)) in seen.iter().zip(&gradients_by_autograd) {
+                    if name.starts_with("lm_head") {
+                        assert!(!a.defined());
+                        continue;
+                    }
+                    let largest = b.abs().max().double_value(&[]);
+                    let distance = (a / 2.0 - b).abs().max().double_value(&[]);
+                    assert!(
+                        largest > 0.0 && distance < most * largest.max(1.0),
+                        "{name}: {distance}"
+                    );
+                }
+                let before = of_products.get_or_insert_with(|| gradients(&model));
+                for ((name, a), (_, b)) in seen.iter().zip(before) {
+                    assert!(name.starts_with("lm_head") || a.equal(b), "{name}");
+                }
             }
         }
     }

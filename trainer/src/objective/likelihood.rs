@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::interface::Objective;
 use crate::batch::MicroBatch;
-use crate::forward::{TokenNeeds, TokenNumbers};
+use crate::forward::{Entropies, TokenNeeds, TokenNumbers};
 use crate::metrics::Metrics;
 use crate::sample::TrainingSample;
 
@@ -29,7 +29,7 @@ impl Likelihood {
 
 impl Objective for Likelihood {
     fn needs(&self) -> TokenNeeds {
-        TokenNeeds { temperature: 1.0, entropies: true, is_top: true }
+        TokenNeeds { temperature: 1.0, entropies: Entropies::Numbers, is_top: true }
     }
 
     fn begin(&mut self, samples: &[&TrainingSample]) {

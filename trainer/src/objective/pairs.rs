@@ -7,7 +7,7 @@ use super::interface::{KeptTogether, Objective};
 use super::preference::{PairTerms, PreferenceLoss};
 use super::rows::row_sum;
 use crate::batch::MicroBatch;
-use crate::forward::{TokenNeeds, TokenNumbers};
+use crate::forward::{Entropies, TokenNeeds, TokenNumbers};
 use crate::metrics::Metrics;
 use crate::sample::TrainingSample;
 
@@ -90,7 +90,7 @@ impl PairObjective {
 
 impl Objective for PairObjective {
     fn needs(&self) -> TokenNeeds {
-        TokenNeeds { temperature: 1.0, entropies: true, is_top: false }
+        TokenNeeds { temperature: 1.0, entropies: Entropies::Numbers, is_top: false }
     }
 
     fn kept_together(&self) -> KeptTogether {

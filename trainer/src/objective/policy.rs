@@ -9,7 +9,7 @@ use super::interface::Objective;
 use super::mismatch::Mismatch;
 use super::policy_loss::{MicroBatchLoss, PolicyLoss, PolicyTerms};
 use crate::batch::MicroBatch;
-use crate::forward::{TokenNeeds, TokenNumbers};
+use crate::forward::{Entropies, TokenNeeds, TokenNumbers};
 use crate::metrics::Metrics;
 use crate::sample::TrainingSample;
 
@@ -92,7 +92,11 @@ impl PolicyObjective {
 
 impl Objective for PolicyObjective {
     fn needs(&self) -> TokenNeeds {
-        TokenNeeds { temperature: self.step.temperature, entropies: true, is_top: false }
+        TokenNeeds {
+            temperature: self.step.temperature,
+            entropies: Entropies::Numbers,
+            is_top: false,
+        }
     }
 
     fn begin(&mut self, samples: &[&TrainingSample]) {

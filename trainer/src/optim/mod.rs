@@ -64,6 +64,21 @@ struct ParameterState {
     decays: bool,
 }
 
+/// Number of values that are updated at once: on a CPU so few that all intermediate results stay in
+/// the cache, on a GPU so many that few kernels are launched. Results do not depend on it.
+const CHUNK_ON_CPU: i64 = 1 << 17;
+const CHUNK_ON_GPU: i64 = 1 << 26;
+
+/// Views of contiguous tensors of one shape, chunk by chunk.
+fn chunks<const N: usize>(tensors: [&Tensor; N]) -> impl Iterator<Item = [Tensor; N]> {
+    let flat = tensors.map(|tensor| tensor.view([-1]));
+    let n_values = tensors[0].numel() as i64;
+    let most = if tensors[0].device().is_cuda() { CHUNK_ON_GPU } else { CHUNK_ON_CPU };
+    (0..n_values).step_by(most as usize).map(move |start| {
+        flat.each_ref().map(|flat| flat.narrow(0, start, most.min(n_values - start)))
+    })
+}
+
 /// AdamW over a model's parameters.
 pub struct AdamW {
     parameters: Vec<ParameterState>,
@@ -93,15 +108,19 @@ impl AdamW {
         let _guard = tch::no_grad_guard();
         let squares = self.parameters.iter().filter_map(|parameter| {
             let grad = parameter.tensor.grad();
-            grad.defined().then(|| grad.square().sum(Kind::Double).double_value(&[]))
+            grad.defined().then(|| {
+                let grad = grad.contiguous();
+                let square =
+                    |[grad]: [Tensor; 1]| grad.square().sum(Kind::Double).double_value(&[]);
+                chunks([&grad]).map(square).sum::<f64>()
+            })
         });
         squares.sum::<f64>().sqrt()
     }
 
-    /// Clips the gradients, makes one update with learning rate `lr`, clears the gradients, and
-    /// returns their norm before clipping.
-    pub fn update(&mut self, lr: f64) -> f64 {
-        let norm = self.grad_norm();
+    /// Clips the gradients of norm `norm`, makes one update with learning rate `lr`, and clears the
+    /// gradients.
+    pub fn update(&mut self, lr: f64, norm: f64) {
         let limit = self.config.max_grad_norm;
         // torch.nn.utils.clip_grad_norm_ adds the same 1e-6
         let scale = if limit > 0.0 { (limit / (norm + 1e-6)).min(1.0) } else { 1.0 };
@@ -115,17 +134,20 @@ impl AdamW {
             if !grad.defined() {
                 continue;
             }
-            let grad = if scale < 1.0 { grad * scale } else { grad };
-            if parameter.decays {
-                let _ = parameter.tensor.g_mul_scalar_(1.0 - lr * weight_decay);
+            let (tensor, grad) = (parameter.tensor.detach(), grad.contiguous());
+            let all = [&tensor, &grad, &parameter.mean, &parameter.square];
+            for [mut tensor, grad, mut mean, mut square] in chunks(all) {
+                let grad = if scale < 1.0 { grad * scale } else { grad };
+                if parameter.decays {
+                    let _ = tensor.g_mul_scalar_(1.0 - lr * weight_decay);
+                }
+                let _ = mean.g_mul_scalar_(beta1).g_add_(&(&grad * (1.0 - beta1)));
+                let _ = square.g_mul_scalar_(beta2).g_add_(&(grad.square() * (1.0 - beta2)));
+                let denominator = square.sqrt() / correction2.sqrt() + eps;
+                let _ = tensor.g_sub_(&(&mean / denominator * (lr / correction1)));
             }
-            let _ = parameter.mean.g_mul_scalar_(beta1).g_add_(&(&grad * (1.0 - beta1)));
-            let _ = parameter.square.g_mul_scalar_(beta2).g_add_(&(grad.square() * (1.0 - beta2)));
-            let denominator = parameter.square.sqrt() / correction2.sqrt() + eps;
-            let _ = parameter.tensor.g_sub_(&(&parameter.mean / denominator * (lr / correction1)));
             parameter.tensor.zero_grad();
         }
-        norm
     }
 
     /// Whether all parameters are finite numbers.

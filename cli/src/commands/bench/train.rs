@@ -49,7 +49,7 @@ pub(crate) struct TrainBenchArgs {
     /// Maximum size of a tensor of logits in training, in MiB.
     #[arg(long, default_value_t = GrpoConfig::default().learner.logits_mib)]
     logits_mib: usize,
-    /// Maximum number of tokens per micro-batch, padding included.
+    /// Maximum number of tokens per micro-batch, with the prompt of a group once.
     #[arg(long, default_value_t = GrpoConfig::default().learner.micro_batch_tokens)]
     micro_batch_tokens: usize,
     /// Prints JSON.
