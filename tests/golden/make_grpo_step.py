@@ -52,6 +52,18 @@ CASES = [
     ("missing_with_beta", {"beta": 0.3}, MISSING),
     ("truncated_with_beta", {"mask_truncated_completions": True, "beta": 0.3}, REWARDS),
     ("missing_batch_scale", {"scale_rewards": "batch"}, MISSING),
+    ("entropy_bonus", {"entropy_coef": 0.2}, REWARDS),
+    ("top_entropy", {"top_entropy_quantile": 0.3, "beta": 0.3}, REWARDS),
+    (
+        "top_entropy_and_bonus",
+        {
+            "top_entropy_quantile": 0.5,
+            "entropy_coef": 0.2,
+            "mask_truncated_completions": True,
+            "temperature": 0.7,
+        },
+        MISSING,
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::batch::MicroBatch;
 use crate::error::Error;
-use crate::forward::{Entropies, ForwardPlan, TokenNeeds, TokenPass, token_numbers};
+use crate::forward::{Entropies, ForwardPlan, TokenNeeds, TokenNumbers, TokenPass, token_numbers};
 use crate::metrics::Metrics;
 use crate::objective::{KeptTogether, Objective};
 use crate::optim::{AdamW, OptimConfig};
@@ -195,21 +195,46 @@ impl Learner {
         temperature: f64,
     ) -> Result<Vec<Vec<f32>>, Error> {
         let needs = TokenNeeds { temperature, entropies: Entropies::None, is_top: false };
-        let mut logprobs = vec![Vec::new(); samples.len()];
+        self.numbers(model, samples, needs, |numbers| Some(&numbers.logprobs))
+    }
+
+    /// Entropies of the policy where it predicts every sample's trained tokens, without gradients.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] where the model refuses.
+    pub(crate) fn entropies(
+        &self,
+        samples: &[TrainingSample],
+        temperature: f64,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let needs = TokenNeeds { temperature, entropies: Entropies::Numbers, is_top: false };
+        self.numbers(&self.model, samples, needs, |numbers| numbers.entropies.as_ref())
+    }
+
+    /// One of the numbers of every sample's trained tokens.
+    fn numbers(
+        &self,
+        model: &Decoder,
+        samples: &[TrainingSample],
+        needs: TokenNeeds,
+        number: fn(&TokenNumbers) -> Option<&Tensor>,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let mut of_samples = vec![Vec::new(); samples.len()];
         let trained: Vec<usize> =
             (0..samples.len()).filter(|&row| samples[row].trained.contains(&true)).collect();
         let computed: Vec<&TrainingSample> = trained.iter().map(|&row| &samples[row]).collect();
         for rows in self.micro_batches(&computed, KeptTogether::Nothing) {
             let batch = rows.iter().map(|&row| computed[row]).collect();
             let batch = MicroBatch::new(batch, model.device());
-            let all = token_numbers(model, &batch, self.plan, needs)?.logprobs;
+            let all = token_numbers(model, &batch, self.plan, needs)?;
+            let all = number(&all).expect("the numbers are computed. This is a bug.");
             let mut all = Vec::<f32>::try_from(all.to_kind(Kind::Float))?.into_iter();
             for row in rows {
                 let n_trained = computed[row].n_trained();
-                logprobs[trained[row]] = all.by_ref().take(n_trained).collect();
+                of_samples[trained[row]] = all.by_ref().take(n_trained).collect();
             }
         }
-        Ok(logprobs)
+        Ok(of_samples)
     }
 
     /// Splits samples into micro-batches, as lists of their indices.

@@ -16,6 +16,9 @@ pub struct TrainingSample {
     pub old: Option<Vec<f32>>,
     /// Log-probabilities under the reference model, where the objective needs them.
     pub reference: Option<Vec<f32>>,
+    /// 1 for trained tokens that the policy loss is taken of, 0 for those that it leaves out; all
+    /// where it is missing.
+    pub kept: Option<Vec<f32>>,
     /// Advantage of the whole row; 0 where it has none.
     pub advantage: f64,
     /// Number of the group that the row belongs to, unique in its step.
@@ -38,14 +41,22 @@ impl TrainingSample {
     pub fn masked(self) -> Self {
         let none = |numbers: Option<Vec<f32>>| numbers.map(|_| Vec::new());
         let trained = vec![false; self.tokens.len()];
-        let (behaviour, old, reference) =
-            (none(self.behaviour), none(self.old), none(self.reference));
-        Self { trained, behaviour, old, reference, ..self }
+        let (behaviour, old) = (none(self.behaviour), none(self.old));
+        let (reference, kept) = (none(self.reference), none(self.kept));
+        Self { trained, behaviour, old, reference, kept, ..self }
     }
 
     /// Number of tokens, given and trained ones.
     pub fn n_tokens(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Number of trained tokens that the policy loss is taken of.
+    pub fn n_kept(&self) -> usize {
+        match &self.kept {
+            Some(kept) => kept.iter().filter(|kept| **kept > 0.0).count(),
+            None => self.n_trained(),
+        }
     }
 
     /// Number of trained tokens.

@@ -22,7 +22,7 @@ use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
 use crate::ffi::{simd, threads};
-use crate::model::{self, Decoder, FusedAdapters, HeadNorms};
+use crate::model::{self, Decoder, FusedAdapters, HeadNorms, products};
 
 pub(crate) use math::{exp, highest};
 
@@ -71,7 +71,7 @@ impl CpuLinear {
     /// The layer without its adapters.
     fn product(&self, x: &Tensor) -> Result<Tensor, Error> {
         match &self.weight {
-            CpuWeight::Plain(weight) => Ok(x.f_linear(weight, self.bias.as_ref())?),
+            CpuWeight::Plain(weight) => products::linear(x, weight, self.bias.as_ref()),
             CpuWeight::Packed { gemv: Some(gemv), .. }
                 if (1..=simd::max_gemv_rows() as i64).contains(&x.size()[0]) =>
             {

@@ -129,7 +129,7 @@ impl GrpoTrainer {
         let n_passes = self.config.num_iterations;
         let n_updates = self.config.updates_per_pass.min(samples.len());
         let started = Instant::now();
-        self.fix_logprobs(&mut samples, n_passes * n_updates, info)?;
+        self.fix_numbers(&mut samples, n_passes * n_updates, info)?;
         self.learner.seconds.fixed_s += started.elapsed().as_secs_f64();
         let n_trained: usize = samples.iter().map(TrainingSample::n_trained).sum();
         let step = SampledStep {
@@ -161,9 +161,10 @@ impl GrpoTrainer {
         Ok(sums.metrics(&objective, self.config.has_reference()))
     }
 
-    /// Computes the log-probabilities that stay fixed while the policy moves: those of the policy
-    /// before the step's first update, if there are several, and those of the reference.
-    fn fix_logprobs(
+    /// Computes what stays fixed while the policy moves: the log-probabilities of the policy before
+    /// the step's first update, if there are several, those of the reference, and the choice of
+    /// tokens by their entropy.
+    fn fix_numbers(
         &self,
         samples: &mut [TrainingSample],
         n_updates: usize,
@@ -174,6 +175,10 @@ impl GrpoTrainer {
             let old = learner.logprobs(&learner.model, samples, info.temperature)?;
             let rows = samples.iter_mut().zip(old);
             rows.for_each(|(sample, logprobs)| sample.old = Some(logprobs));
+        }
+        if self.loss.entropy.selects() {
+            let kept = self.loss.entropy.kept(&learner.entropies(samples, info.temperature)?);
+            samples.iter_mut().zip(kept).for_each(|(sample, kept)| sample.kept = Some(kept));
         }
         if let Some(reference) = &self.reference {
             let logprobs = learner.logprobs(reference, samples, info.temperature)?;

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::golden::golden;
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
-use crate::objective::{KlTerm, LossConfig, SamplerNumbers};
+use crate::objective::{EntropyTerm, KlTerm, LossConfig, SamplerNumbers};
 use crate::optim::{OptimConfig, Schedule};
 use crate::tiny::tiny_model;
 
@@ -224,6 +224,10 @@ fn grpo_config(case: &Value) -> GrpoConfig {
         loss: LossConfig {
             preset: serde_json::from_value(case["loss_type"].clone()).unwrap(),
             kl: KlTerm { weight: or("beta", 0.0.into()).as_f64().unwrap(), ..KlTerm::default() },
+            entropy: EntropyTerm {
+                weight: or("entropy_coef", 0.0.into()).as_f64().unwrap(),
+                top_share: or("top_entropy_quantile", 1.0.into()).as_f64().unwrap(),
+            },
             ..LossConfig::default()
         },
         scale_rewards: serde_json::from_value(or("scale_rewards", "group".into())).unwrap(),
@@ -276,6 +280,8 @@ fn step_equals_trl_with_truncated_completions_and_missing_rewards() {
     for case in golden["cases"].as_array().unwrap() {
         let name = format!("{} {}", case["name"], case["loss_type"]);
         let config = grpo_config(case);
+        let temperature = case["settings"]["temperature"].as_f64().unwrap_or(1.0);
+        let info = StepInfo { temperature, ..info.clone() };
         let reference = config.has_reference().then(|| {
             let reference = open();
             let _guard = tch::no_grad_guard();

@@ -39,6 +39,7 @@ impl Outcome {
 /// Groups of completions of one prompt with drawn tokens and numbers; some without advantage.
 fn samples(lengths: &[(usize, Vec<usize>)], seed: u64) -> Vec<TrainingSample> {
     let mut samples = Vec::new();
+    let has_kept = seed.is_multiple_of(2);
     for (group, (n_prompt, completions)) in lengths.iter().enumerate() {
         let seed = Seed::new(seed).child("group", group as u64);
         let draw = |seed: Seed, at: usize| (seed.child("token", at as u64).0 % 30) as u32;
@@ -54,6 +55,8 @@ fn samples(lengths: &[(usize, Vec<usize>)], seed: u64) -> Vec<TrainingSample> {
                 behaviour: numbers("behaviour"),
                 old: numbers("old"),
                 reference: numbers("reference"),
+                kept: has_kept
+                    .then(|| (0..n_tokens).map(|at| (draw(seed, at) % 2) as f32).collect()),
                 advantage: [1.2, -0.7, 0.0][(seed.0 % 3) as usize],
                 ..TrainingSample::of_completion(&prompt, &completion, group)
             });
@@ -66,8 +69,10 @@ fn objective(name: &str, samples: &[TrainingSample]) -> Box<dyn Objective> {
     if name == "likelihood" {
         return Box::new(Likelihood::default());
     }
+    let (name, entropy) =
+        name.strip_suffix(" with entropy").map_or((name, 0.0), |name| (name, 0.3));
     let config = json!({
-        "preset": name, "kl": {"weight": 0.1}, "correction": {"weights": "token", "truncate": 2.0},
+        "preset": name, "entropy": {"weight": entropy}, "kl": {"weight": 0.1}, "correction": {"weights": "token", "truncate": 2.0},
     });
     let config: LossConfig = serde_json::from_value(config).unwrap();
     let n_trained: usize = samples.iter().map(TrainingSample::n_trained).sum();
@@ -79,7 +84,7 @@ fn objective(name: &str, samples: &[TrainingSample]) -> Box<dyn Objective> {
     Box::new(PolicyObjective::new(config.loss(SamplerNumbers::Same), step))
 }
 
-const OBJECTIVES: [&str; 4] = ["likelihood", "dapo", "grpo", "gspo"];
+const OBJECTIVES: [&str; 5] = ["likelihood", "dapo", "grpo", "gspo", "dapo with entropy"];
 
 /// The tiny model, perhaps with adapters whose matrices are all drawn.
 fn model(is_tied: bool, has_adapters: bool) -> Decoder {

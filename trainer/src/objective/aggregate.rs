@@ -37,6 +37,8 @@ pub struct Normalizer {
     pub n_rows: usize,
     /// Number of trained tokens of the update.
     pub n_tokens: usize,
+    /// Number of trained tokens of the update that the surrogate is taken of.
+    pub n_kept: usize,
     /// Number of trained tokens of all updates that the step's completions are split into, divided
     /// by the number of these updates.
     pub n_tokens_per_update: f64,

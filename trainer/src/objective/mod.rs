@@ -1,5 +1,5 @@
 //! What an update minimises: objectives of samples (`policy`, `pairs`, `likelihood`), and losses as
-//! data: those of pairs by name, those of policies as a product of five parts, published ones by
+//! data: those of pairs by name, those of policies as a product of six parts, published ones by
 //! name.
 //!
 //! Functions of log-probabilities; they do not know the model. A new policy loss is a variant of
@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod correction;
+mod entropy;
 mod interface;
 mod kl;
 pub(crate) mod likelihood;
@@ -23,6 +24,7 @@ mod surrogate;
 
 pub use aggregate::{Aggregate, Normalizer};
 pub use correction::{Correction, CorrectionWeights, SamplerNumbers};
+pub use entropy::EntropyTerm;
 pub use interface::{KeptTogether, Objective};
 pub use kl::{KlEstimator, KlTerm};
 pub use policy_loss::{MicroBatchLoss, PolicyLoss, PolicyTerms};

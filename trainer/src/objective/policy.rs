@@ -51,6 +51,7 @@ impl PolicyObjective {
         let normalizer = Normalizer {
             n_rows: 0,
             n_tokens: 0,
+            n_kept: 0,
             n_tokens_per_update: step.n_tokens_per_update,
             max_completion_length: step.max_completion_length,
         };
@@ -94,7 +95,10 @@ impl Objective for PolicyObjective {
     fn needs(&self) -> TokenNeeds {
         TokenNeeds {
             temperature: self.step.temperature,
-            entropies: Entropies::Numbers,
+            entropies: match self.loss.entropy.weight > 0.0 {
+                true => Entropies::Gradients,
+                false => Entropies::Numbers,
+            },
             is_top: false,
         }
     }
@@ -102,6 +106,7 @@ impl Objective for PolicyObjective {
     fn begin(&mut self, samples: &[&TrainingSample]) {
         self.normalizer.n_rows = samples.len();
         self.normalizer.n_tokens = samples.iter().map(|sample| sample.n_trained()).sum();
+        self.normalizer.n_kept = samples.iter().map(|sample| sample.n_kept()).sum();
     }
 
     /// With most losses a completion with advantage 0 has gradient 0, as has a masked one: it
@@ -121,12 +126,16 @@ impl Objective for PolicyObjective {
         let behaviour = behaviour.map(|behaviour| batch.spread(&behaviour));
         let old = batch.column(|sample| sample.old.as_deref());
         let reference = batch.column(|sample| sample.reference.as_deref());
+        let kept = batch.column(|sample| sample.kept.as_deref());
+        let entropies = tokens.entropies.as_ref().map(|entropies| batch.spread(entropies));
         let terms = PolicyTerms {
             logprobs: &batch.spread(&tokens.logprobs),
             old: old.as_ref(),
             behaviour: behaviour.as_ref(),
             reference: reference.as_ref(),
             mask: &batch.mask,
+            kept: kept.as_ref(),
+            entropies: entropies.as_ref(),
             advantages: &batch.row_column(|sample| sample.advantage),
         };
         let loss = self.loss.micro_batch(&terms, &self.normalizer);

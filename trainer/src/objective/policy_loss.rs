@@ -1,8 +1,9 @@
-//! The policy loss: ratio × surrogate × correction × aggregate × KL.
+//! The policy loss: ratio × surrogate × correction × aggregate × KL × entropy.
 //!
 //! A pure function of log-probabilities; it does not know the model. With w = importance ratio,
 //! c = correction's weight: the loss of a token is c·surrogate(w, A) + weight·kl (times w where
-//! that is asked for), and the aggregate reduces the tokens to one number. Order and details are
+//! that is asked for), and the aggregate reduces the tokens to one number; a bonus for the mean
+//! entropy is subtracted from it. Order and details are
 //! those of TRL 1.16's `GRPOTrainer._compute_loss`, the parts that TRL lacks those of verl 0.9.1
 //! and OpenRLHF 0.11.2; tests hold values and gradients of all three.
 
@@ -10,11 +11,12 @@ use tch::{Kind, Tensor};
 
 use super::aggregate::{Aggregate, Normalizer};
 use super::correction::{Correction, SamplerTerms};
+use super::entropy::EntropyTerm;
 use super::kl::KlTerm;
 use super::ratio::Ratio;
 use super::surrogate::{Surrogate, TokenTerms};
 
-/// A policy loss as its five parts.
+/// A policy loss as its six parts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PolicyLoss {
     /// What the importance ratio is taken over.
@@ -27,6 +29,8 @@ pub struct PolicyLoss {
     pub aggregate: Aggregate,
     /// Divergence from the reference.
     pub kl: KlTerm,
+    /// Bonus for entropy, and choice of tokens by it.
+    pub entropy: EntropyTerm,
 }
 
 /// Inputs of the loss: one micro-batch.
@@ -44,6 +48,10 @@ pub struct PolicyTerms<'a> {
     pub reference: Option<&'a Tensor>,
     /// 1 for trained tokens, 0 for others.
     pub mask: &'a Tensor,
+    /// 1 for the tokens that the surrogate is taken of; `None` takes all of `mask`.
+    pub kept: Option<&'a Tensor>,
+    /// Entropies of the policy, with gradients; needed where the entropy term has a weight.
+    pub entropies: Option<&'a Tensor>,
     /// The advantages of rows or tokens.
     pub advantages: &'a Tensor,
 }
@@ -64,7 +72,7 @@ impl PolicyLoss {
     /// Computes the loss of one micro-batch.
     ///
     /// # Panics
-    /// Where a correction has no `behaviour`.
+    /// Where a correction has no `behaviour`, or a bonus for entropy no `entropies`.
     pub fn micro_batch(&self, terms: &PolicyTerms<'_>, whole: &Normalizer) -> MicroBatchLoss {
         let PolicyTerms { logprobs, mask, advantages, .. } = *terms;
         let detached = logprobs.detach();
@@ -83,6 +91,10 @@ impl PolicyLoss {
                 surrogate * correction.token_weights(&terms)
             }
         };
+        let corrected = match terms.kept {
+            None => corrected,
+            Some(kept) => corrected * kept,
+        };
         let kl = terms.reference.map(|reference| {
             let kl = self.kl.per_token(logprobs, reference);
             if self.kl.by_ratio { kl * log_ratio.exp() } else { kl }
@@ -93,13 +105,20 @@ impl PolicyLoss {
             Some(kl) => corrected + kl * self.kl.weight,
         };
         let [n_clipped_low, n_clipped_high] = self.n_clipped(&log_ratio, advantages, mask);
-        let loss = self.aggregate.reduce(&per_token, mask, whole);
+        let mut loss = self.aggregate.reduce(&per_token, mask, whole);
+        if self.entropy.weight > 0.0 {
+            let entropies = terms.entropies.expect("A bonus has entropies. This is a bug.");
+            let sum = (entropies * terms.kept.unwrap_or(mask)).sum(None::<Kind>);
+            loss -= sum * (self.entropy.weight / whole.n_kept.max(1) as f64);
+        }
         MicroBatchLoss { loss, kl_sum, n_clipped_low, n_clipped_high }
     }
 
     /// Whether completions with the advantage 0 have a gradient.
     pub fn learns_without_advantage(&self) -> bool {
-        self.kl.weight > 0.0 || matches!(self.surrogate, Surrogate::Dro(_))
+        self.kl.weight > 0.0
+            || self.entropy.weight > 0.0
+            || matches!(self.surrogate, Surrogate::Dro(_))
     }
 
     fn n_clipped(&self, log_ratio: &Tensor, advantages: &Tensor, mask: &Tensor) -> [f64; 2] {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregate;
 use super::correction::{Correction, SamplerNumbers};
+use super::entropy::EntropyTerm;
 use super::kl::KlTerm;
 use super::policy_loss::PolicyLoss;
 use super::ratio::Ratio;
@@ -70,6 +71,8 @@ pub struct LossConfig {
     pub correction: Option<Correction>,
     /// Divergence from the reference policy, which is the policy at the start of the run.
     pub kl: KlTerm,
+    /// Bonus for the policy's entropy, and choice of tokens by it.
+    pub entropy: EntropyTerm,
 }
 
 impl LossConfig {
@@ -82,6 +85,7 @@ impl LossConfig {
             correction: self.correction_for(sampler),
             aggregate: self.aggregate.unwrap_or(aggregate),
             kl: self.kl,
+            entropy: self.entropy,
         }
     }
 

@@ -145,14 +145,21 @@ impl Inputs {
             behaviour: Some(&self.behaviour),
             reference: has_reference.then_some(&self.reference),
             mask: &self.mask,
+            kept: None,
+            entropies: None,
             advantages: &self.advantages,
         };
         loss.micro_batch(&terms, &WHOLE)
     }
 }
 
-const WHOLE: Normalizer =
-    Normalizer { n_rows: 4, n_tokens: 14, n_tokens_per_update: 14.0, max_completion_length: 5 };
+const WHOLE: Normalizer = Normalizer {
+    n_rows: 4,
+    n_tokens: 14,
+    n_kept: 14,
+    n_tokens_per_update: 14.0,
+    max_completion_length: 5,
+};
 
 fn parse(config: &Value) -> PolicyLoss {
     serde_json::from_value::<LossConfig>(config.clone()).unwrap().loss(SamplerNumbers::Same)
