@@ -76,7 +76,7 @@ impl ExecutionPath {
 }
 
 /// Bytes of a model's parameters. Unquantised matrices of an FP8 checkpoint are counted as FP8.
-pub(crate) fn weight_bytes(config: &ModelConfig, precision: Precision) -> usize {
+pub fn weight_bytes(config: &ModelConfig, precision: Precision) -> usize {
     let plain = precision.kind.elt_size_in_bytes();
     let matrix = |rows: usize, width: usize, is_fp8: bool| match is_fp8 {
         true => rows * width + 4 * rows,

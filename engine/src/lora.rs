@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
+use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::json;
 use crate::model::{Adapter, Decoder, FusedAdapters};
@@ -92,6 +93,19 @@ impl LoraConfig {
     fn scale(&self) -> f64 {
         let r = self.r as f64;
         self.lora_alpha / if self.use_rslora { r.sqrt() } else { r }
+    }
+
+    /// Number of parameters that the adapters of a model have.
+    pub fn n_parameters(&self, model: &ModelConfig) -> usize {
+        let (hidden, width) = (model.hidden_size, model.intermediate_size);
+        let (q_width, kv_width) =
+            (model.n_heads * model.head_dim, model.n_kv_heads * model.head_dim);
+        let of = |projection: &Projection| match projection {
+            Projection::QProj | Projection::OProj => hidden + q_width,
+            Projection::KProj | Projection::VProj => hidden + kv_width,
+            Projection::GateProj | Projection::UpProj | Projection::DownProj => hidden + width,
+        };
+        model.n_layers * self.r * self.target_modules.iter().map(of).sum::<usize>()
     }
 
     /// The adapter's `adapter_config.json`.

@@ -163,7 +163,7 @@ impl Default for EngineConfig {
 
 impl EngineConfig {
     /// Maximum number of tokens per sequence of a model.
-    pub(crate) fn max_context_of(&self, model: &ModelConfig) -> usize {
+    pub fn max_context_of(&self, model: &ModelConfig) -> usize {
         match self.max_context {
             0 => model.max_position,
             limit => limit.min(model.max_position),

@@ -13,6 +13,7 @@ mod error;
 mod examples;
 mod export;
 mod inputs;
+pub mod memory;
 pub mod metrics;
 mod observer;
 mod places;

@@ -7,10 +7,12 @@ use clap::Args;
 use joust_engine::capacity::CapacityPlan;
 use joust_engine::device::{self, DeviceChoice};
 use joust_engine::{EngineConfig, folder};
+use joust_run::config::train::TrainRun;
+use joust_run::memory::{self, DevicePlan};
 use serde::Serialize;
 use tch::Device;
 
-use crate::commands::EngineArgs;
+use crate::commands::{ConfigArgs, EngineArgs};
 use crate::failure::UserError;
 use crate::output;
 
@@ -21,10 +23,14 @@ pub(crate) struct DoctorArgs {
     /// of the device. The weights are not read.
     #[arg(long)]
     model: Option<PathBuf>,
+    /// Config files and overrides of `joust train`: plans the memory of the whole run. Weights are
+    /// not read.
+    #[arg(long, num_args = 1.., value_name = "CONFIG.toml|KEY=VALUE", conflicts_with = "model")]
+    train: Vec<String>,
     #[command(flatten)]
     engine: EngineArgs,
     /// Plans for a GPU with this much free memory, in GiB, instead of the device of this machine.
-    #[arg(long, requires = "model")]
+    #[arg(long)]
     gpu_memory_gib: Option<f64>,
     /// Prints one JSON object.
     #[arg(long)]
@@ -39,17 +45,25 @@ struct DoctorReport {
     omp_wait_policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<CapacityPlan>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    run: Vec<DevicePlan>,
 }
 
 pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
     let config = args.engine.config();
-    let plan = args.model.as_ref().map(|model| plan(model, &config, args.gpu_memory_gib));
-    let plan = plan.transpose()?;
+    let gpu_memory = args.gpu_memory_gib.map(gpu_bytes).transpose()?;
+    if gpu_memory.is_some() && args.model.is_none() && args.train.is_empty() {
+        let problem = "--gpu-memory-gib plans a model or a run; add --model or --train";
+        return Err(UserError::new(problem.to_owned()).into());
+    }
+    let plan = args.model.as_ref().map(|model| plan(model, &config, gpu_memory)).transpose()?;
+    let run = plan_run(&args.train, gpu_memory)?;
     let doctor = DoctorReport {
         joust: env!("CARGO_PKG_VERSION"),
         machine: device::report(),
         omp_wait_policy: std::env::var("OMP_WAIT_POLICY").ok(),
         plan,
+        run,
     };
     if args.json {
         output::json(&doctor)?;
@@ -59,36 +73,60 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
         for (name, value) in machine.into_iter().chain(planned) {
             output::line(format!("{name:<16} {value}"));
         }
+        for plan in &doctor.run {
+            print_run(plan);
+        }
     }
+    memory::check(&doctor.run)?;
     match &doctor.plan {
         Some(plan) => Ok(plan.check(&config)?),
         None => Ok(()),
     }
 }
 
+/// The plan of a training run, if one is asked for.
+fn plan_run(parts: &[String], gpu_memory: Option<usize>) -> anyhow::Result<Vec<DevicePlan>> {
+    if parts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let config = ConfigArgs { parts: parts.to_vec(), dry_run: false };
+    Ok(memory::plan(&config.read(TrainRun::problems)?, gpu_memory)?)
+}
+
+fn print_run(plan: &DevicePlan) {
+    let (needed, all) = (gib(plan.needed_bytes()), gib(plan.memory_bytes));
+    let verdict = if plan.fits() { "fits" } else { "does not fit" };
+    output::line(format!("memory of the run on {}: {needed} of {all} GiB, {verdict}", plan.device));
+    for part in &plan.parts {
+        output::line(format!("  {:<26}{:>8} GiB", part.name, gib(part.bytes)));
+    }
+}
+
 /// Maximum of `--gpu-memory-gib`: more than any GPU has.
 const MAX_GPU_GIB: f64 = 100_000.0;
+
+/// Bytes of `--gpu-memory-gib`.
+fn gpu_bytes(gib: f64) -> anyhow::Result<usize> {
+    if gib > 0.0 && gib <= MAX_GPU_GIB {
+        return Ok((gib * f64::from(1 << 30)) as usize);
+    }
+    let problem = format!("--gpu-memory-gib is {gib}, wanted more than 0, at most {MAX_GPU_GIB}");
+    Err(UserError::new(problem).into())
+}
 
 fn plan(
     model: &std::path::Path,
     config: &EngineConfig,
-    gpu_memory_gib: Option<f64>,
+    gpu_memory: Option<usize>,
 ) -> anyhow::Result<CapacityPlan> {
     let model = folder::open_config(model)?;
-    let (device, memory) = match gpu_memory_gib {
+    let (device, memory) = match gpu_memory {
         Some(_) if config.device == DeviceChoice::Cpu => {
             let problem =
                 "--gpu-memory-gib plans for a GPU, --device is cpu; leave one of them out";
             return Err(UserError::new(problem.to_owned()).into());
         }
-        Some(gib) if gib > 0.0 && gib <= MAX_GPU_GIB => {
-            (Device::Cuda(0), (gib * f64::from(1 << 30)) as usize)
-        }
-        Some(gib) => {
-            let problem =
-                format!("--gpu-memory-gib is {gib}, wanted more than 0, at most {MAX_GPU_GIB}");
-            return Err(UserError::new(problem).into());
-        }
+        Some(bytes) => (Device::Cuda(0), bytes),
         None => {
             let device = config.device.resolve().map_err(|error| {
                 UserError::new(format!("{error}, or --gpu-memory-gib to plan for one elsewhere"))

@@ -39,7 +39,7 @@ mod written;
 pub(crate) struct ConfigArgs {
     /// TOML files, merged left to right, and overrides like `trainer.steps=10`.
     #[arg(required = true, value_name = "CONFIG.toml|KEY=VALUE")]
-    parts: Vec<String>,
+    pub(crate) parts: Vec<String>,
     /// Prints the resolved config and stops.
     #[arg(long)]
     pub(crate) dry_run: bool,

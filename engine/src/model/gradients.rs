@@ -4,17 +4,22 @@ use tch::{Kind, Tensor};
 
 use crate::error::Error;
 
-/// Adds a gradient to that of a parameter, a leaf that requires one.
+/// The gradient of a parameter, a leaf that requires one; zeros where there was none.
+fn of(parameter: &Tensor) -> Result<Tensor, Error> {
+    if !parameter.grad().defined() {
+        // makes one without other memory than its own
+        tch::with_grad(|| parameter.sum(None::<Kind>).f_backward())?;
+        let _ = parameter.grad().f_zero_()?;
+    }
+    Ok(parameter.grad())
+}
+
+/// Adds a gradient to that of a parameter.
 ///
 /// # Errors
 /// [`Error::Tensor`] where libtorch refuses.
 pub(super) fn add(parameter: &Tensor, gradient: &Tensor) -> Result<(), Error> {
-    let mut sum = parameter.grad();
-    if !sum.defined() {
-        // makes one: the derivative of this sum by the parameter is `gradient`, bit for bit
-        let gradient = gradient.f_to_kind(parameter.kind())?;
-        return tch::with_grad(|| Ok((parameter * gradient).sum(None::<Kind>).f_backward()?));
-    }
+    let mut sum = of(parameter)?;
     let _ = sum.f_add_(&gradient.f_to_kind(sum.kind())?)?;
     Ok(())
 }
@@ -25,12 +30,6 @@ pub(super) fn add(parameter: &Tensor, gradient: &Tensor) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Tensor`] where libtorch refuses.
 pub(super) fn add_rows(parameter: &Tensor, rows: &Tensor, gradient: &Tensor) -> Result<(), Error> {
-    let mut sum = parameter.grad();
-    if !sum.defined() {
-        let mut of_rows = parameter.detach().zeros_like();
-        let _ = of_rows.f_index_add_(0, rows, gradient)?;
-        return add(parameter, &of_rows);
-    }
-    let _ = sum.f_index_add_(0, rows, gradient)?;
+    let _ = of(parameter)?.f_index_add_(0, rows, gradient)?;
     Ok(())
 }

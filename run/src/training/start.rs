@@ -19,6 +19,7 @@ use crate::checkpoints::CheckpointClock;
 use crate::config::train::TrainRun;
 use crate::error::Error;
 use crate::export::Export;
+use crate::memory;
 use crate::observer::{Event, Observer};
 use crate::places;
 use crate::run_folder::{ExistingRun, RunStart};
@@ -61,6 +62,7 @@ pub fn start(
     let evaluation = Evaluation::open(&config)?;
     let device = config.policy.device.resolve()?;
     let files = folder::open(&config.policy.path)?;
+    memory::check(&memory::plan(&config, None)?)?;
     let learner = &config.trainer.learner;
     let origin = files.decoder(device, learner.weights_kind(device))?;
     // the policy of the first step; with adapters it shares the weights of the reference

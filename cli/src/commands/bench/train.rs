@@ -91,10 +91,15 @@ struct TrainBench {
 }
 
 pub(crate) fn run(args: TrainBenchArgs) -> anyhow::Result<()> {
+    let engine = args.engine.config();
     let settings = EngineConfig {
         max_batch: (args.prompts * args.completions as usize).max(1),
         max_queue: 0,
-        ..args.engine.config()
+        max_context: match engine.max_context {
+            0 => args.prompt_tokens + args.completion_tokens,
+            limit => limit,
+        },
+        ..engine
     };
     let (mut trainer, mut engine) = open(&args, &settings)?;
     let loading_rss_mb = peak_rss_mb();

@@ -1,0 +1,208 @@
+//! Memory plan of a training run, by device: what training, sampling and judging need together.
+//! Weights are not read.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use joust_engine::capacity::{CapacityPlan, weight_bytes};
+use joust_engine::config::ModelConfig;
+use joust_engine::device::{self, DeviceChoice};
+use joust_engine::{EngineConfig, folder};
+use joust_reward::JudgeKind;
+use joust_trainer::{TrainedModel, TrainingMemory};
+use serde::Serialize;
+use tch::{Device, Kind};
+
+use crate::config::train::TrainRun;
+use crate::error::Error;
+
+/// What a run needs of one device.
+#[derive(Clone, Debug, Serialize)]
+pub struct DevicePlan {
+    /// `cpu` or `cuda`.
+    pub device: &'static str,
+    /// Bytes of the device's memory.
+    pub memory_bytes: usize,
+    /// Bytes needed, by what they hold.
+    pub parts: Vec<PlanPart>,
+}
+
+/// What a part of a device's memory holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanPart {
+    /// Name of the content.
+    pub name: &'static str,
+    /// Number of bytes.
+    pub bytes: usize,
+}
+
+/// Copies of a bf16 matrix that a CPU's products keep: as it is, and packed twice.
+const CPU_BF16_COPIES: usize = 3;
+
+impl DevicePlan {
+    /// Bytes needed.
+    pub fn needed_bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    /// Whether the run fits.
+    pub fn fits(&self) -> bool {
+        self.needed_bytes() <= self.memory_bytes
+    }
+}
+
+/// Plans a run. With `gpu_memory`, devices are planned as on a machine with a GPU of so many free
+/// bytes.
+///
+/// # Errors
+/// [`Error::Engine`] for models and devices that cannot be used.
+pub fn plan(config: &TrainRun, gpu_memory: Option<usize>) -> Result<Vec<DevicePlan>, Error> {
+    let mut planner = Planner { gpu_memory, parts: BTreeMap::new() };
+    let device = planner.device(config.policy.device)?;
+    let policy = constants(&config.policy.path)?;
+    planner.add_training(config, device, &policy);
+    planner.add_sampling(config, device, &policy)?;
+    if config.reward.plays_matches()
+        && let JudgeKind::Engine(judge) = &config.reward.judge.kind
+    {
+        let device = planner.device(judge.engine.device)?;
+        let engine = planner.engine(&judge.engine, device, &constants(&judge.model)?)?;
+        planner.add(device, "judge: weights", engine.fixed_bytes() - engine.reserve_bytes);
+        planner.add(device, "judge: keys and values", kv_bytes(&engine));
+    }
+    planner.finish()
+}
+
+/// Refuses a run that needs more memory than a device has.
+///
+/// # Errors
+/// [`Error::Input`] with the parts and with settings that need less.
+pub fn check(plans: &[DevicePlan]) -> Result<(), Error> {
+    let Some(plan) = plans.iter().find(|plan| !plan.fits()) else { return Ok(()) };
+    let mut parts = plan.parts.clone();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+    let parts: Vec<String> =
+        parts.iter().map(|part| format!("{} {}", part.name, gib(part.bytes))).collect();
+    Err(Error::input(format!(
+        "config: the run needs {} GiB of {}'s {} GiB ({}); less memory need \
+         trainer.learner.checkpoint_activations = true, a smaller \
+         trainer.learner.micro_batch_tokens, trainer.learner.lora, and smaller kv_memory_mib or \
+         max_context of rollout.engine and reward.judge.engine",
+        gib(plan.needed_bytes()),
+        plan.device,
+        gib(plan.memory_bytes),
+        parts.join(", ")
+    )))
+}
+
+fn gib(bytes: usize) -> String {
+    format!("{:.1}", bytes as f64 / f64::from(1 << 30))
+}
+
+/// The constants of a model.
+fn constants(path: &Path) -> Result<ModelConfig, Error> {
+    match path.join("config.json").exists() {
+        true => Ok(folder::open_config(path)?),
+        false => Ok(folder::open(path)?.config),
+    }
+}
+
+fn kv_bytes(engine: &CapacityPlan) -> usize {
+    engine.kv_tokens * engine.kv_bytes_per_token
+}
+
+/// Parts by device: whether it is a GPU, and what it holds.
+struct Planner {
+    gpu_memory: Option<usize>,
+    parts: BTreeMap<bool, Vec<PlanPart>>,
+}
+
+impl Planner {
+    fn device(&self, choice: DeviceChoice) -> Result<Device, Error> {
+        match (self.gpu_memory, choice) {
+            (Some(_), DeviceChoice::Auto | DeviceChoice::Cuda) => Ok(Device::Cuda(0)),
+            _ => Ok(choice.resolve()?),
+        }
+    }
+
+    fn memory(&self, device: Device) -> Result<usize, Error> {
+        match self.gpu_memory.filter(|_| device.is_cuda()) {
+            Some(bytes) => Ok(bytes),
+            None => Ok(device::memory_bytes(device)?),
+        }
+    }
+
+    fn engine(
+        &self,
+        engine: &EngineConfig,
+        device: Device,
+        model: &ModelConfig,
+    ) -> Result<CapacityPlan, Error> {
+        Ok(CapacityPlan::new(model, engine, device, self.memory(device)?)?)
+    }
+
+    fn add(&mut self, device: Device, name: &'static str, bytes: usize) {
+        if bytes > 0 {
+            self.parts.entry(device.is_cuda()).or_default().push(PlanPart { name, bytes });
+        }
+    }
+
+    fn add_training(&mut self, config: &TrainRun, device: Device, model: &ModelConfig) {
+        let learner = &config.trainer.learner;
+        let trained = TrainedModel {
+            model,
+            weights: learner.weights_kind(device),
+            compute: learner.compute_dtype.resolve(device),
+            has_reference: config.trainer.has_reference(),
+            longest: config.rollout.engine.max_context_of(model),
+        };
+        let memory = TrainingMemory::plan(trained, learner);
+        let parts = [
+            ("policy: weights", memory.weight_bytes),
+            ("policy: gradients", memory.gradient_bytes),
+            ("policy: AdamW", memory.optimizer_bytes),
+            ("reference: weights", memory.reference_bytes),
+            ("training: activations", memory.activation_bytes),
+            ("training: a layer", memory.layer_bytes),
+            ("training: logits", memory.logits_bytes),
+        ];
+        for (name, bytes) in parts {
+            self.add(device, name, bytes);
+        }
+    }
+
+    fn add_sampling(
+        &mut self,
+        config: &TrainRun,
+        device: Device,
+        model: &ModelConfig,
+    ) -> Result<(), Error> {
+        let settings = &config.rollout.engine;
+        let learner = &config.trainer.learner;
+        let precision = settings.quantization.resolve(device, settings.dtype, false)?;
+        let shares = precision == learner.weights_kind(device).into()
+            && !(device.is_cuda() && learner.lora.is_some());
+        let n_copies = match (device.is_cuda(), precision.kind) {
+            _ if shares => 0,
+            (false, Kind::BFloat16) => CPU_BF16_COPIES,
+            _ => 1,
+        };
+        let engine = self.engine(settings, device, model)?;
+        let n_workers = config.rollout.workers;
+        let copy = n_copies * weight_bytes(model, precision) + engine.buffer_bytes;
+        self.add(device, "sampling: weights", n_workers * copy);
+        self.add(device, "sampling: keys and values", n_workers * kv_bytes(&engine));
+        self.add(device, "libraries", engine.reserve_bytes);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<DevicePlan>, Error> {
+        let parts = std::mem::take(&mut self.parts);
+        let plan = |(is_gpu, parts): (bool, Vec<PlanPart>)| {
+            let device = if is_gpu { Device::Cuda(0) } else { Device::Cpu };
+            let name = if is_gpu { "cuda" } else { "cpu" };
+            Ok(DevicePlan { device: name, memory_bytes: self.memory(device)?, parts })
+        };
+        parts.into_iter().map(plan).collect()
+    }
+}

@@ -1,0 +1,127 @@
+//! How much memory the training of a model needs. Arithmetic on a model's constants; nothing is
+//! loaded.
+
+use joust_engine::capacity::weight_bytes;
+use joust_engine::config::ModelConfig;
+use serde::Serialize;
+use tch::Kind;
+
+use crate::learner::LearnerConfig;
+
+/// Bytes that training needs, by what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TrainingMemory {
+    /// Weights of the model, with adapters.
+    pub weight_bytes: usize,
+    /// Gradients of the trained parameters, in f32.
+    pub gradient_bytes: usize,
+    /// Both running means of AdamW, in f32.
+    pub optimizer_bytes: usize,
+    /// Weights of the reference, where there is one of its own.
+    pub reference_bytes: usize,
+    /// What is kept of the layers of a micro-batch for the gradient.
+    pub activation_bytes: usize,
+    /// Intermediate results of the layer that is computed.
+    pub layer_bytes: usize,
+    /// Logits of a chunk, and what is computed from them.
+    pub logits_bytes: usize,
+}
+
+/// What is trained.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainedModel<'a> {
+    /// The model's constants.
+    pub model: &'a ModelConfig,
+    /// Number format of the weights.
+    pub weights: Kind,
+    /// Number format of the activations.
+    pub compute: Kind,
+    /// Whether the loss needs a reference.
+    pub has_reference: bool,
+    /// Number of tokens of the longest sequence.
+    pub longest: usize,
+}
+
+/// Tensors of the size of a chunk's logits that are alive at once.
+const LOGITS_ALIVE: usize = 3;
+
+impl TrainingMemory {
+    /// Plans the training of a model.
+    pub fn plan(trained: TrainedModel<'_>, config: &LearnerConfig) -> Self {
+        let TrainedModel { model, weights, compute, longest, .. } = trained;
+        let all_weights = weight_bytes(model, weights.into());
+        let n_adapters = config.lora.as_ref().map(|lora| lora.n_parameters(model));
+        let n_parameters = all_weights / weights.elt_size_in_bytes();
+        let n_trained = n_adapters.unwrap_or(n_parameters);
+        let f32_bytes = Kind::Float.elt_size_in_bytes();
+        let own_reference = trained.has_reference && config.lora.is_none();
+        // a row that is longer than a micro-batch has one of its own
+        let n_tokens = config.micro_batch_tokens.max(longest);
+        let shape = Shape { model, value: compute.elt_size_in_bytes() };
+        let kept = match config.checkpoint_activations {
+            true => shape.input(),
+            false => shape.products(),
+        };
+        let chunk = (config.logits_mib << 20).min(n_tokens * model.vocab_size * f32_bytes);
+        Self {
+            weight_bytes: all_weights + n_adapters.unwrap_or(0) * f32_bytes,
+            gradient_bytes: n_trained * f32_bytes,
+            optimizer_bytes: 2 * n_trained * f32_bytes,
+            reference_bytes: if own_reference { all_weights } else { 0 },
+            activation_bytes: n_tokens * model.n_layers * kept,
+            layer_bytes: n_tokens * shape.working(),
+            logits_bytes: LOGITS_ALIVE * chunk,
+        }
+    }
+
+    /// All bytes together.
+    pub fn total(&self) -> usize {
+        self.weight_bytes
+            + self.gradient_bytes
+            + self.optimizer_bytes
+            + self.reference_bytes
+            + self.activation_bytes
+            + self.layer_bytes
+            + self.logits_bytes
+    }
+}
+
+/// Bytes per token of a layer's tensors.
+struct Shape<'a> {
+    model: &'a ModelConfig,
+    /// Bytes of a value.
+    value: usize,
+}
+
+impl Shape<'_> {
+    fn q_width(&self) -> usize {
+        self.model.n_heads * self.model.head_dim
+    }
+
+    fn kv_width(&self) -> usize {
+        self.model.n_kv_heads * self.model.head_dim
+    }
+
+    /// The input of the layer.
+    fn input(&self) -> usize {
+        self.value * self.model.hidden_size
+    }
+
+    /// Inputs and outputs of its products and of attention.
+    fn products(&self) -> usize {
+        let ModelConfig { hidden_size, intermediate_size, n_heads, .. } = *self.model;
+        let values = 2 * hidden_size + 2 * self.q_width() + 2 * self.kv_width();
+        self.value * (values + 2 * intermediate_size) + n_heads * Kind::Float.elt_size_in_bytes()
+    }
+
+    /// Everything that is alive where a layer's gradient is computed: the larger of its two halves,
+    /// and the norms in f32.
+    fn working(&self) -> usize {
+        let ModelConfig { hidden_size, intermediate_size, .. } = *self.model;
+        let mlp = 8 * intermediate_size;
+        let attention = 10 * self.q_width() + 4 * self.kv_width();
+        self.products()
+            + self.value * mlp.max(attention)
+            + 6 * hidden_size * Kind::Float.elt_size_in_bytes()
+    }
+}
