@@ -19,8 +19,8 @@ from compare import HERE, processor, run, seconds
 from model_folder import write_folder
 
 MODEL = Path(".cache/smollm2-folder")
-COLUMNS = ["prompts", "program", "step s", "sampling s", "update s", "peak GB", "of TRL's throughput"]
-COLUMNS += ["of TRL's memory", "floor s"]
+COLUMNS = ["prompts", "program", "step s", "sampling s", "update s", "peak GB"]
+COLUMNS += ["of TRL's throughput", "of TRL's memory", "floor s"]
 
 
 def main():
@@ -49,11 +49,12 @@ def main():
     print("| " + " | ".join(COLUMNS) + " |\n" + "|" + "---|" * len(COLUMNS))
     for row in rows:
         print("| " + " | ".join(row) + " |")
+    speeds = (f"{dtype} {speed(dtype) / 1e9:.0f} GFLOP/s" for dtype in args.dtypes.split(","))
     print(
         f"\n{processor()}, {os.cpu_count()} threads. {args.prompts} prompts × {args.group} "
         f"completions of {args.new} tokens. Floor: 2 operations per parameter and token that is\n"
         "sampled, and 6 per token that is trained, a prompt once, at the speed of a large product "
-        f"({', '.join(f'{dtype} {speed(dtype) / 1e9:.0f} GFLOP/s' for dtype in args.dtypes.split(','))})."
+        f"({', '.join(speeds)})."
     )
 
 
@@ -72,8 +73,8 @@ def measure(args, dtype, n_prompt_tokens):
     with args.output.open("a") as output:
         for round_idx in range(args.rounds):
             for name, command in programs.items():
-                text = f"round {round_idx + 1} of {args.rounds}: {name}, prompts of {n_prompt_tokens}"
-                print(text, file=sys.stderr, flush=True)
+                turn = f"round {round_idx + 1} of {args.rounds}"
+                print(f"{turn}: {name}, {n_prompt_tokens}", file=sys.stderr, flush=True)
                 lines[name].append(with_sums(run(command, os.cpu_count())))
                 output.write(json.dumps(lines[name][-1]) + "\n")
     return lines
@@ -92,7 +93,8 @@ def table_rows(args, dtype, n_prompt_tokens, lines):
         return statistics.median(line[key] for line in lines[name])
 
     # the faster of TRL's modes, with its memory
-    trl = min((name for name in lines if name.startswith("TRL")), key=lambda it: median(it, "step_s"))
+    of_trl = [name for name in lines if name.startswith("TRL")]
+    trl = min(of_trl, key=lambda name: median(name, "step_s"))
     floor = floor_s(args, dtype, n_prompt_tokens)
     for name in lines:
         step_s, peak = median(name, "step_s"), median(name, "peak_rss_mb") / 1e3

@@ -3,10 +3,10 @@
 Prompts of `--prompt` tokens, groups of `--group` completions of exactly `--new` tokens, random
 rewards: the work of `joust bench train`. The first step is left out.
 
-    python bench/peers/trl_step.py --model DIR --prompts 8 --group 8 --prompt 64 --new 64 --dtype f32
+    python bench/peers/trl_step.py --model DIR --prompts 8 --group 8 --prompt 64 --new 64
 
-`--dtype`: the weights and computation of `f32` or `bf16`, or `amp`: f32 weights under bf16 autocast,
-which is TRL's default.
+`--dtype`: the weights and computation of `f32` or `bf16`, or `amp`: f32 weights under autocast to
+bf16, which is TRL's default.
 """
 
 import argparse

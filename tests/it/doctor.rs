@@ -36,3 +36,40 @@ fn doctor_plans_a_model_and_refuses_what_the_engine_would_refuse() {
     assert!(at(&["--max-batch", "0"]).contains("max_batch"));
     assert!(at(&["--device", "cpu"]).contains("--gpu-memory-gib"));
 }
+
+#[test]
+fn doctor_plans_a_training_run_and_refuses_one_that_does_not_fit() {
+    let models = ["policy.path=bench/gpu/rrm-32b", "reward.judge.model=bench/gpu/rrm-32b"];
+    let arguments = |more: &[&'static str]| {
+        [&["doctor", "--json", "--train", "configs/grpo-h100.toml"], &models[..], more].concat()
+    };
+    // a run's needs in bytes, by what they are for
+    let needs = |more: &[&'static str]| {
+        let gpu = [more, &["--gpu-memory-gib", "2000"]].concat();
+        let report: Value = serde_json::from_str(&succeed(&arguments(&gpu))).unwrap();
+        let plan = report["run"].as_array().unwrap()[0].clone();
+        assert_eq!(plan["device"], "cuda");
+        let parts = plan["parts"].as_array().unwrap().iter();
+        parts
+            .map(|part| {
+                (part["name"].as_str().unwrap().to_owned(), part["bytes"].as_u64().unwrap())
+            })
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let plain = needs(&[]);
+    // 16 bytes per parameter
+    let of_policy = ["policy: weights", "policy: gradients", "policy: AdamW"];
+    let n_parameters = plain["policy: weights"] / 4;
+    assert_eq!(of_policy.map(|part| plain[part]).iter().sum::<u64>(), 16 * n_parameters);
+    let checkpointed = needs(&["trainer.learner.checkpoint_activations=true"]);
+    assert!(10 * checkpointed["training: activations"] < plain["training: activations"]);
+    let adapted = needs(&["trainer.learner.lora={ r = 16 }"]);
+    assert!(100 * adapted["policy: AdamW"] < plain["policy: AdamW"]);
+    assert_eq!(adapted["policy: weights"] / plain["policy: weights"], 0, "bf16");
+    let refused = joust(&arguments(&["--gpu-memory-gib", "79"])).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    let wanted = ["the run needs", "cuda's 79.0 GiB", "policy: AdamW 24", "checkpoint_activations"];
+    assert!(wanted.iter().all(|part| told.contains(part)), "{told}");
+    assert!(refuse(&["doctor", "--gpu-memory-gib", "79"]).contains("--train"));
+}

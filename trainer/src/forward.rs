@@ -207,7 +207,7 @@ impl Head<'_> {
     /// head's own gradient is added to its parameter.
     ///
     /// With p = softmax(logits / T), H its entropy, and the gradients a by the log-probability of
-    /// token t and b by H, the gradient by logit v is (a·(1[v = t] − p_v) − b·p_v·(ln p_v + H)) / T.
+    /// token t and b by H, the gradient by logit v is (a·(1[v = t] − p_v) − b·p_v·(ln p_v + H))/T.
     fn backward(
         &self,
         hidden: &Tensor,

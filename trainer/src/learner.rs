@@ -33,8 +33,8 @@ pub struct LearnerConfig {
     /// accumulated.
     #[schemars(range(min = 1))]
     pub micro_batch_rows: usize,
-    /// Maximum number of tokens per micro-batch, where the prompt of a group counts once. A row that
-    /// is longer has a micro-batch of its own.
+    /// Maximum number of tokens per micro-batch, where the prompt of a group counts once. A row
+    /// that is longer has a micro-batch of its own.
     #[schemars(range(min = 1))]
     pub micro_batch_tokens: usize,
     /// Maximum size of a tensor of logits, in MiB; about three such tensors are alive at once. A

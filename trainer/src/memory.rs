@@ -57,7 +57,7 @@ impl TrainingMemory {
         let own_reference = trained.has_reference && config.lora.is_none();
         // a row that is longer than a micro-batch has one of its own
         let n_tokens = config.micro_batch_tokens.max(longest);
-        let shape = Shape { model, value: compute.elt_size_in_bytes() };
+        let shape = LayerShape { model, value: compute.elt_size_in_bytes() };
         let kept = match config.checkpoint_activations {
             true => shape.input(),
             false => shape.products(),
@@ -87,13 +87,13 @@ impl TrainingMemory {
 }
 
 /// Bytes per token of a layer's tensors.
-struct Shape<'a> {
+struct LayerShape<'a> {
     model: &'a ModelConfig,
     /// Bytes of a value.
     value: usize,
 }
 
-impl Shape<'_> {
+impl LayerShape<'_> {
     fn q_width(&self) -> usize {
         self.model.n_heads * self.model.head_dim
     }

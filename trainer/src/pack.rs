@@ -101,7 +101,7 @@ mod tests {
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..samples.len()).collect::<Vec<_>>());
             for batch in &batches {
-                let of_batch: Vec<&TrainingSample> = batch.iter().map(|&row| samples[row]).collect();
+                let of_batch: Vec<_> = batch.iter().map(|&row| samples[row]).collect();
                 let shared = SharedSamples::new(&of_batch);
                 let n_tokens: usize = shared.trees.iter().map(|tree| tree.n_tokens()).sum();
                 let group = |row: usize| samples[row].group;
@@ -112,7 +112,8 @@ mod tests {
                 prop_assert!(is_unit || (batch.len() <= max_rows && n_tokens <= max_tokens));
                 if keeps_groups {
                     let mut others = batches.iter().filter(|other| *other != batch).flatten();
-                    prop_assert!(!others.any(|&row| batch.iter().any(|&own| group(own) == group(row))));
+                    let is_own = |row: usize| batch.iter().any(|&own| group(own) == group(row));
+                    prop_assert!(!others.any(|&row| is_own(row)));
                 }
             }
         }

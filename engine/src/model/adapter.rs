@@ -90,7 +90,7 @@ impl FusedAdapters {
         Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, Error>>()?, 1)?)
     }
 
-    /// Adds the gradients of all matrices to those that are there, and returns what the adapters add
+    /// Adds the gradients of all matrices to what is there, and returns what the adapters add
     /// to the gradient of the input `x` [M, K], from the gradient of the output [M, N].
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub(super) struct LayerActivations {
 }
 
 /// Queries, keys and values of a layer.
-struct Heads {
+struct ProjectedHeads {
     /// Queries and keys as projected: [N, Hq + Hkv, D].
     projected: Tensor,
     q: Tensor, // [N, Hq, D], rotated
@@ -56,7 +56,7 @@ impl Layer {
         let eps = context.config.rms_norm_eps;
         let normed = rms_norm(x, &self.input_norm, eps);
         let qkv = self.qkv.detach().forward(&normed)?;
-        let Heads { q, k, v, .. } = self.heads(context, &qkv);
+        let ProjectedHeads { q, k, v, .. } = self.heads(context, &qkv);
         let attended = context.attention.forward([&q, &k, &v])?;
         let middle = x + self.output.detach().forward(&attended.out.flatten(1, 2))?;
         let normed = rms_norm(&middle, &self.post_norm, eps);
@@ -96,13 +96,13 @@ impl Layer {
         Ok(by_middle + rms_norm_backward(x, &self.input_norm, eps, &by_normed)?)
     }
 
-    fn heads(&self, context: &PassContext<'_>, qkv: &Tensor) -> Heads {
+    fn heads(&self, context: &PassContext<'_>, qkv: &Tensor) -> ProjectedHeads {
         let [n_q_heads, n_kv_heads, head_dim] = context.shape_of_heads();
         let qkv = qkv.view([-1, n_q_heads + 2 * n_kv_heads, head_dim]);
         let projected = qkv.narrow(1, 0, n_q_heads + n_kv_heads);
         let normed = self.head_norms.as_ref().map(|norms| norms.apply(&projected, n_q_heads));
         let rotated = context.rotation.apply(normed.as_ref().unwrap_or(&projected));
-        Heads {
+        ProjectedHeads {
             projected,
             q: rotated.narrow(1, 0, n_q_heads),
             k: rotated.narrow(1, n_q_heads, n_kv_heads),
@@ -119,7 +119,7 @@ impl Layer {
         gradient: &Tensor,
     ) -> Result<Tensor, Error> {
         let [n_q_heads, ..] = context.shape_of_heads();
-        let Heads { projected, q, k, v } = self.heads(context, qkv);
+        let ProjectedHeads { projected, q, k, v } = self.heads(context, qkv);
         let gradient = gradient.view_as(&attended.out);
         let [by_q, by_k, by_v] = context.attention.backward([&q, &k, &v], attended, &gradient)?;
         let by_rotated = Tensor::cat(&[by_q, by_k], 1); // [N, Hq + Hkv, D]

@@ -26,14 +26,14 @@ struct Rectangle {
 }
 
 /// One call: the tokens of `queries` attend to those of `keys`, or causally to themselves.
-struct Call {
+struct AttentionCall {
     queries: Rectangle,
     keys: Option<Rectangle>,
 }
 
 /// The attention of a batch of trees.
 pub(super) struct TreeAttention {
-    calls: Vec<Call>,
+    calls: Vec<AttentionCall>,
     scale: f64,
 }
 
@@ -103,7 +103,7 @@ impl TreeAttention {
             Rectangle::new(&segments.iter().map(tokens).collect::<Vec<_>>(), device)
         };
         let own = rectangles(&layout.segments).into_iter();
-        let own = own.map(|segments| Call { queries: rectangle(&segments), keys: None });
+        let own = own.map(|segments| AttentionCall { queries: rectangle(&segments), keys: None });
         // prefixes of one length, so that keys have no padding
         let mut by_length: BTreeMap<usize, Vec<(Segment, Segment)>> = BTreeMap::new();
         for crossing in &layout.crossings {
@@ -120,14 +120,14 @@ impl TreeAttention {
             };
             let calls = rectangles(&branches).into_iter().map(|branches| {
                 let prefixes: Vec<Segment> = branches.iter().map(prefix_of).collect();
-                Call { queries: rectangle(&branches), keys: Some(rectangle(&prefixes)) }
+                AttentionCall { queries: rectangle(&branches), keys: Some(rectangle(&prefixes)) }
             });
             calls.collect::<Vec<_>>()
         });
         Self { calls: own.chain(across).collect(), scale }
     }
 
-    fn scores(&self, call: &Call) -> Scores {
+    fn scores(&self, call: &AttentionCall) -> Scores {
         Scores { is_causal: call.keys.is_none(), scale: self.scale }
     }
 

@@ -72,7 +72,8 @@ fn objective(name: &str, samples: &[TrainingSample]) -> Box<dyn Objective> {
     let (name, entropy) =
         name.strip_suffix(" with entropy").map_or((name, 0.0), |name| (name, 0.3));
     let config = json!({
-        "preset": name, "entropy": {"weight": entropy}, "kl": {"weight": 0.1}, "correction": {"weights": "token", "truncate": 2.0},
+        "preset": name, "entropy": {"weight": entropy}, "kl": {"weight": 0.1},
+        "correction": {"weights": "token", "truncate": 2.0},
     });
     let config: LossConfig = serde_json::from_value(config).unwrap();
     let n_trained: usize = samples.iter().map(TrainingSample::n_trained).sum();

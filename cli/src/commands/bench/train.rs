@@ -1,11 +1,12 @@
 //! `joust bench train`: steps of GRPO on random prompts and rewards, with the time of each part.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use joust_engine::{Engine, EngineConfig, Request, RequestId, Sample, SamplingParams, folder};
+use joust_engine::{
+    Decoder, Engine, EngineConfig, Request, RequestId, Sample, SamplingParams, Tokenizer, folder,
+};
 use joust_schema::ids::{GroupId, Member, PolicyVersion};
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
@@ -15,16 +16,14 @@ use joust_trainer::{GrpoConfig, GrpoTrainer, ScoredTables, StepInfo, TrainSecond
 use serde::Serialize;
 use tch::Kind;
 
-use super::model::peak_rss_mb;
-use crate::commands::EngineArgs;
+use super::model::{BenchModel, peak_rss_mb};
 use crate::output;
 
 /// Arguments of `joust bench train`.
 #[derive(Args)]
 pub(crate) struct TrainBenchArgs {
-    /// Model folder (Hugging Face) or GGUF file. It is trained in f32 master weights.
-    #[arg(long)]
-    model: PathBuf,
+    #[command(flatten)]
+    model: BenchModel,
     /// Number of prompts per step.
     #[arg(long, default_value_t = 8)]
     prompts: usize,
@@ -55,8 +54,6 @@ pub(crate) struct TrainBenchArgs {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    engine: EngineArgs,
 }
 
 /// Seconds are means per step. On a GPU, work counts where its result is waited for.
@@ -91,7 +88,7 @@ struct TrainBench {
 }
 
 pub(crate) fn run(args: TrainBenchArgs) -> anyhow::Result<()> {
-    let engine = args.engine.config();
+    let engine = args.model.engine.config();
     let settings = EngineConfig {
         max_batch: (args.prompts * args.completions as usize).max(1),
         max_queue: 0,
@@ -123,7 +120,7 @@ pub(crate) fn run(args: TrainBenchArgs) -> anyhow::Result<()> {
     print(
         &TrainBench {
             bench: "train",
-            model: args.model.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            model: args.model.name(),
             device: if trainer.model().device().is_cuda() { "cuda" } else { "cpu" },
             dtype: joust_engine::device::dtype_name(trainer.compute_kind()),
             threads: joust_engine::device::n_threads(),
@@ -153,16 +150,26 @@ pub(crate) fn run(args: TrainBenchArgs) -> anyhow::Result<()> {
 /// The policy in training, and an engine that samples from it: with the same weights where both
 /// compute in the same number format.
 fn open(args: &TrainBenchArgs, settings: &EngineConfig) -> anyhow::Result<(GrpoTrainer, Engine)> {
-    let files = folder::open(&args.model)?;
     let device = settings.device.resolve()?;
-    let policy = files.decoder(device, Kind::Float)?;
+    let (policy, tokenizer) = match args.model.random_weights {
+        true => {
+            let config = folder::open_config(&args.model.model)?;
+            let policy =
+                Decoder::drawn_on_device(&config, Seed::new(0), device, Kind::Float.into())?;
+            (policy, Tokenizer::from_folder(&args.model.model)?)
+        }
+        false => {
+            let files = folder::open(&args.model.model)?;
+            (files.decoder(device, Kind::Float)?, files.tokenizer)
+        }
+    };
     let reference = args.reference.then(|| policy.duplicate(device, Kind::Float)).transpose()?;
     let precision = settings.quantization.resolve(device, settings.dtype, false)?;
     let sampler = match precision == policy.kind().into() {
         true => policy.shared(),
         false => policy.duplicate(device, precision)?,
     };
-    let engine = Engine::new(sampler, Arc::new(files.tokenizer), settings)?;
+    let engine = Engine::new(sampler, Arc::new(tokenizer), settings)?;
     let mut config = GrpoConfig::default();
     config.loss.kl.weight = if args.reference { 0.01 } else { 0.0 };
     config.learner.compute_dtype = settings.dtype;
