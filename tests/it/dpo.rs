@@ -40,7 +40,9 @@ fn dpo_learns_preferences_and_a_resumed_run_ends_in_the_same_weights() {
         vec![data.clone(), place.clone(), format!("run.name={name}"), export]
     };
     let (whole, parts) = (run("whole"), run("parts"));
-    succeed(&args(&whole, &["trainer.steps=30"]));
+    // measuring pairs changes nothing of what is learned
+    let measured = data.replace("data.path", "eval.path");
+    succeed(&args(&whole, &["trainer.steps=30", &measured, "eval.every=20"]));
     let steps = metrics(dir.path(), "whole");
     let number = |at: usize, name: &str| steps[at][name].as_f64().unwrap();
     // the policy is the reference before its first update
@@ -50,9 +52,17 @@ fn dpo_learns_preferences_and_a_resumed_run_ends_in_the_same_weights() {
     assert!(last > 0.8 && number(29, "loss") < 0.5, "{last}");
     assert!(number(29, "rewards/margins") > 0.2, "{}", steps[29]);
 
-    succeed(&args(&parts, &["trainer.steps=12"]));
+    let measured: Vec<usize> =
+        (0..30).filter(|&at| steps[at].get("eval/loss").is_some()).map(|at| at + 1).collect();
+    assert_eq!(measured, [20, 30]);
+    assert!(number(29, "eval/rewards/accuracies") > 0.8, "{}", steps[29]);
+    assert!(number(29, "eval/rewards/margins") > number(19, "eval/rewards/margins"));
+
+    // 96 pairs, 16 per step: two epochs
+    succeed(&args(&parts, &["trainer.epochs=2"]));
+    assert_eq!(metrics(dir.path(), "parts").len(), 12);
     std::fs::remove_dir_all(dir.path().join("parts/model")).unwrap();
-    succeed(&args(&parts, &["trainer.steps=30", "--resume"]));
+    succeed(&args(&parts, &["trainer.epochs=5", "--resume"]));
     let weights =
         |name: &str| std::fs::read(dir.path().join(name).join("model/model.safetensors")).unwrap();
     assert!(weights("whole") == weights("parts"));

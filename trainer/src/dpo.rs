@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::learner::{Learner, LearnerConfig};
-use crate::metrics::Metrics;
+use crate::length::TuningLength;
+use crate::metrics::{Metrics, held_out_metrics};
 use crate::objective::PreferenceLoss;
 use crate::objective::pairs::{PairLoss, PairObjective, PairSide};
 use crate::sample::TrainingSample;
@@ -18,9 +19,14 @@ use crate::sample::TrainingSample;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoConfig {
-    /// Number of updates of the run.
+    /// Number of updates of the run. Exactly one of `steps` and `epochs` is set; a later file or
+    /// override that sets one takes the place of the other.
     #[schemars(range(min = 1))]
-    pub steps: u64,
+    pub steps: Option<u64>,
+    /// Number of passes over the pairs of the file, in place of `steps`; it may have a fraction.
+    /// An update that the last pass does not fill takes the rest from a further one.
+    #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0))]
+    pub epochs: Option<f64>,
     /// Number of pairs per update.
     #[schemars(range(min = 1, max = 65536))]
     pub batch_size: usize,
@@ -48,7 +54,8 @@ pub struct DpoConfig {
 impl Default for DpoConfig {
     fn default() -> Self {
         Self {
-            steps: 1000,
+            steps: None,
+            epochs: None,
             batch_size: 32,
             max_length: 2048,
             loss: PreferenceLoss::Sigmoid,
@@ -61,7 +68,7 @@ impl Default for DpoConfig {
 }
 
 impl DpoConfig {
-    /// All problems, each named by its key.
+    /// All problems but those of [`Self::length`], each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = validate(self, &ConfigKeys::of::<Self>());
         if self.loss == PreferenceLoss::ExoPair && self.label_smoothing <= 0.0 {
@@ -74,6 +81,14 @@ impl DpoConfig {
             problems.push(text.to_owned());
         }
         problems
+    }
+
+    /// Length of the run.
+    ///
+    /// # Errors
+    /// Says that not exactly one of its keys is set.
+    pub fn length(&self) -> Result<TuningLength, String> {
+        TuningLength::of(self.steps, self.epochs)
     }
 
     fn pair_loss(&self) -> PairLoss {
@@ -123,11 +138,16 @@ pub struct DpoTrainer {
 }
 
 impl DpoTrainer {
-    /// Takes a model with f32 master weights, and the reference.
+    /// Takes a model with f32 master weights, the reference, and the number of updates of the run.
     ///
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
-    pub fn new(model: Decoder, reference: Decoder, config: &DpoConfig) -> Result<Self, Error> {
+    pub fn new(
+        model: Decoder,
+        reference: Decoder,
+        config: &DpoConfig,
+        n_steps: u64,
+    ) -> Result<Self, Error> {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::Config(problem));
         }
@@ -140,26 +160,25 @@ impl DpoTrainer {
         }
         let max_length = config.max_length.min(model.config().max_position);
         let max_length = max_length.min(reference.config().max_position);
-        let learner = Learner::new(model, &config.learner, config.steps);
+        let learner = Learner::new(model, &config.learner, n_steps);
         Ok(Self { learner, reference, config: config.clone(), max_length })
     }
 
-    /// One update: the mean loss of the pairs. A pair without a prompt or a completion, with equal
-    /// completions, or with more than `max_length` tokens is left out and counted. Without a pair
-    /// that fits there is no update, and the metrics have no loss. `place` is the update's place in
-    /// the schedule.
+    /// Whether a pair can be learned: it has a prompt and two completions that differ, and each of
+    /// them has with the prompt at most `max_length` tokens.
+    pub fn fits(&self, pair: &DpoPair) -> bool {
+        pair.fits(self.max_length)
+    }
+
+    /// One update: the mean loss of the pairs. A pair that does not fit is left out and counted.
+    /// Without a pair that fits there is no update, and the metrics have no loss. `place` is the
+    /// update's place in the schedule.
     ///
     /// # Errors
     /// [`Error::NotFinite`], [`Error::BadWeights`].
     pub fn step(&mut self, pairs: &[DpoPair], place: u64) -> Result<Metrics, Error> {
-        let fitting = pairs.iter().filter(|pair| pair.fits(self.max_length)).enumerate();
-        let mut samples: Vec<TrainingSample> =
-            fitting.flat_map(|(group, pair)| pair.samples(group)).collect();
+        let samples = self.samples(pairs)?;
         let n_skipped = pairs.len() - samples.len() / 2;
-        let reference = self.learner.logprobs(&self.reference, &samples, 1.0)?;
-        for (sample, logprobs) in samples.iter_mut().zip(reference) {
-            sample.reference = Some(logprobs);
-        }
         let mut objective = PairObjective::new(self.config.pair_loss());
         let mut metrics = self.learner.step(&samples, &mut objective, place)?;
         metrics.insert("skipped_examples".to_owned(), n_skipped as f64);
@@ -167,6 +186,32 @@ impl DpoTrainer {
             metrics.extend(objective.metrics());
         }
         Ok(metrics)
+    }
+
+    /// The loss of held-out pairs and their further numbers, as metrics under `eval/`; none where
+    /// no pair fits.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], [`Error::Engine`].
+    pub fn evaluate(&self, pairs: &[DpoPair]) -> Result<Metrics, Error> {
+        let samples = self.samples(pairs)?;
+        let mut objective = PairObjective::new(self.config.pair_loss());
+        let Some(loss) = self.learner.evaluate(&samples, &mut objective)? else {
+            return Ok(Metrics::new());
+        };
+        Ok(held_out_metrics(loss, objective.metrics(), pairs.len() - samples.len() / 2))
+    }
+
+    /// The samples of the pairs that fit, with the log-probabilities of the reference.
+    fn samples(&self, pairs: &[DpoPair]) -> Result<Vec<TrainingSample>, Error> {
+        let fitting = pairs.iter().filter(|pair| self.fits(pair)).enumerate();
+        let mut samples: Vec<TrainingSample> =
+            fitting.flat_map(|(group, pair)| pair.samples(group)).collect();
+        let reference = self.learner.logprobs(&self.reference, &samples, 1.0)?;
+        for (sample, logprobs) in samples.iter_mut().zip(reference) {
+            sample.reference = Some(logprobs);
+        }
+        Ok(samples)
     }
 }
 

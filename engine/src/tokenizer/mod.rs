@@ -13,7 +13,7 @@ mod special;
 mod stream;
 mod templates;
 pub mod train;
-mod turns;
+pub(crate) mod turns;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,7 +24,6 @@ use joust_schema::prompt::Message;
 use serde_json::{Map, Value};
 
 pub use stream::TextStream;
-pub use turns::{MarkedTokens, RenderedTurns};
 
 use crate::error::Error;
 use crate::jinja::{CalendarDate, Rendered};

@@ -5,7 +5,7 @@ use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::advantage::{Baseline, ScaleRewards};
+use crate::advantage::{AdvantageRule, Baseline, ScaleRewards};
 use crate::learner::LearnerConfig;
 use crate::objective::{Correction, LossConfig};
 
@@ -16,10 +16,12 @@ use crate::objective::{Correction, LossConfig};
 pub struct GrpoConfig {
     /// The loss: a published one by its name, and the parts that differ from it.
     pub loss: LossConfig,
-    /// What is subtracted from the rewards of a group.
-    pub baseline: Baseline,
-    /// Divisor of the centred rewards of a group.
-    pub scale_rewards: ScaleRewards,
+    /// What is subtracted from a reward. Default: by `loss.preset`, `leave_one_out` with `rloo`,
+    /// `none` with `reinforce++`, and `group_mean` with all others.
+    pub baseline: Option<Baseline>,
+    /// Divisor of the centred rewards. Default: by `loss.preset`, `none` with `rloo`, `whiten` with
+    /// `reinforce++` and `reinforce++_baseline`, and `group` with all others.
+    pub scale_rewards: Option<ScaleRewards>,
     /// Number of passes over the completions of a step.
     #[schemars(range(min = 1, max = 1000))]
     pub num_iterations: usize,
@@ -38,8 +40,8 @@ impl Default for GrpoConfig {
     fn default() -> Self {
         Self {
             loss: LossConfig::default(),
-            baseline: Baseline::GroupMean,
-            scale_rewards: ScaleRewards::Group,
+            baseline: None,
+            scale_rewards: None,
             num_iterations: 1,
             updates_per_pass: 1,
             mask_truncated_completions: false,
@@ -54,7 +56,17 @@ impl GrpoConfig {
         let mut problems = validate(self, &ConfigKeys::of::<Self>());
         let correction = self.loss.correction.iter().flat_map(Correction::contradictions);
         problems.extend(correction.map(|problem| format!("loss.correction.{problem}")));
+        problems.extend(self.advantage_rule().contradiction());
         problems
+    }
+
+    /// How advantages are made of rewards: by the preset, and by the keys that differ from it.
+    pub fn advantage_rule(&self) -> AdvantageRule {
+        let AdvantageRule { baseline, scale } = self.loss.preset.advantage_rule();
+        AdvantageRule {
+            baseline: self.baseline.unwrap_or(baseline),
+            scale: self.scale_rewards.unwrap_or(scale),
+        }
     }
 
     /// Updates that a run of `steps` steps makes, for the schedule.

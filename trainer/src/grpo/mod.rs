@@ -97,9 +97,11 @@ impl GrpoTrainer {
     ) -> Result<StepOutcome, Error> {
         let columns = ScoredColumns::open(tables)?;
         let masked = self.masked(&columns);
-        let GrpoConfig { baseline, scale_rewards, .. } = self.config;
-        let mut advantages =
-            advantages(&columns.rewards(), columns.groups, baseline, scale_rewards);
+        let lengths = columns.completion_lengths().into_iter().zip(&masked);
+        let n_trained: Vec<usize> =
+            lengths.map(|(length, is_masked)| if *is_masked { 0 } else { length }).collect();
+        let rule = self.config.advantage_rule();
+        let mut advantages = advantages(&columns.rewards(), &n_trained, columns.groups, rule);
         let needs_behaviour = self.loss.correction.is_some();
         let samples = columns.samples(&advantages, &masked, needs_behaviour)?;
         let mut metrics = reward_metrics(&columns);

@@ -226,7 +226,7 @@ fn grpo_config(case: &Value) -> GrpoConfig {
             kl: KlTerm { weight: or("beta", 0.0.into()).as_f64().unwrap(), ..KlTerm::default() },
             ..LossConfig::default()
         },
-        scale_rewards: serde_json::from_value(or("scale_rewards", "group".into())).unwrap(),
+        scale_rewards: serde_json::from_value(or("scale_rewards", Value::Null)).unwrap(),
         mask_truncated_completions: or("mask_truncated_completions", false.into()) == true,
         ..config()
     }

@@ -32,8 +32,7 @@ fn render_turns_and_encode_parts_give_the_mask_of_transformers_with_and_without_
     assert_eq!(templates.len(), 3);
     for row in templates {
         for kind in ["template", "plain"] {
-            let tokenizer =
-                tokenizer(row["model"].as_str().unwrap(), row[kind].as_str().unwrap());
+            let tokenizer = tokenizer(row["model"].as_str().unwrap(), row[kind].as_str().unwrap());
             let end = end_of_turn(&tokenizer);
             assert!(end.is_some(), "{}", row["name"]);
             for case in row["chats"].as_array().unwrap() {
@@ -87,7 +86,10 @@ fn render_turns_refuses_turns_that_it_cannot_find() {
     let mut spelled = messages.clone();
     spelled[3].content = "Hi<|im_end|>".to_owned();
     let message = told(&plain, &spelled);
-    assert!(message.contains("ends a turn by `<|im_end|>`, which the text of message 4"), "{message}");
+    assert!(
+        message.contains("ends a turn by `<|im_end|>`, which the text of message 4"),
+        "{message}"
+    );
     // a mark for one of two turns, and one of them is selected
     let once = template.replace(
         "{{ m.content }}",
