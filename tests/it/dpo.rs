@@ -56,6 +56,10 @@ fn dpo_learns_preferences_and_a_resumed_run_ends_in_the_same_weights() {
         (0..30).filter(|&at| steps[at].get("eval/loss").is_some()).map(|at| at + 1).collect();
     assert_eq!(measured, [20, 30]);
     assert!(number(29, "eval/rewards/accuracies") > 0.8, "{}", steps[29]);
+    let page = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    for key in steps[29].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("| `{key}` |")), "{key} is not in docs/metrics.md");
+    }
     assert!(number(29, "eval/rewards/margins") > number(19, "eval/rewards/margins"));
 
     // 96 pairs, 16 per step: two epochs
@@ -67,6 +71,34 @@ fn dpo_learns_preferences_and_a_resumed_run_ends_in_the_same_weights() {
         |name: &str| std::fs::read(dir.path().join(name).join("model/model.safetensors")).unwrap();
     assert!(weights("whole") == weights("parts"));
     assert!(dir.path().join("whole/model/tokenizer.json").exists());
+}
+
+#[test]
+fn dpo_refreshes_its_reference_and_a_resumed_run_ends_in_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = format!("data.path={}", pairs(dir.path()));
+    let place = format!("run.output_dir={}", arg(dir.path()));
+    let sync = "trainer.sync_ref_model={ every = 2, mixup_alpha = 0.6 }";
+    let run = |name: &str, more: &[&str]| {
+        let export = format!("export.path={}", arg(&dir.path().join(name).join("model")));
+        let name = format!("run.name={name}");
+        succeed(&args(&[data.clone(), place.clone(), name, export], more));
+    };
+    run("plain", &["trainer.steps=6"]);
+    run("whole", &["trainer.steps=6", sync]);
+    run("parts", &["trainer.steps=3", sync]);
+    std::fs::remove_dir_all(dir.path().join("parts/model")).unwrap();
+    run("parts", &["trainer.steps=6", sync, "--resume"]);
+    let weights =
+        |name: &str| std::fs::read(dir.path().join(name).join("model/model.safetensors")).unwrap();
+    assert!(weights("whole") == weights("parts"));
+    assert!(weights("whole") != weights("plain"));
+    // nearer to the policy, the reference gives smaller rewards
+    let margin = |run: &str| metrics(dir.path(), run)[5]["rewards/margins"].as_f64().unwrap();
+    assert!(margin("whole").abs() < margin("plain").abs());
+    let adapters = [sync, "trainer.learner.lora={ r = 2 }"];
+    let message = refuse(&args(&[data, place], &adapters));
+    assert!(message.contains("sync_ref_model is set with learner.lora"), "{message}");
 }
 
 #[test]

@@ -86,6 +86,10 @@ fn sft_of_all_turns_learns_more_tokens_and_measures_held_out_chats() {
     assert!(number(6, "eval/loss") < number(2, "eval/loss"), "{:?}", steps[6]);
     let accuracy = number(6, "eval/mean_token_accuracy");
     assert!(accuracy > 0.0 && accuracy <= 1.0 && number(6, "eval/skipped_examples") == 0.0);
+    let page = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    for key in steps[6].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("| `{key}` |")), "{key} is not in docs/metrics.md");
+    }
     // the last turn alone is the default
     runs.run("last", &["trainer.steps=7", &held_out]);
     let last = runs.metrics("last");

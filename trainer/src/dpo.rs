@@ -13,6 +13,7 @@ use crate::length::TuningLength;
 use crate::metrics::{Metrics, held_out_metrics};
 use crate::objective::PreferenceLoss;
 use crate::objective::pairs::{PairLoss, PairObjective, PairSide};
+use crate::reference::{Reference, SyncRefModel, sync_problem};
 use crate::sample::TrainingSample;
 
 /// Settings of preference optimisation, under the names of TRL's `DPOConfig`.
@@ -47,6 +48,10 @@ pub struct DpoConfig {
     /// arXiv 2404.19733). 0: none.
     #[schemars(range(min = 0.0, max = 1e3))]
     pub sft_weight: f64,
+    /// Refresh of the reference by the model in training (TR-DPO), such as
+    /// `{ every = 512, mixup_alpha = 0.6 }`. Without it, the reference stays as it is. It goes
+    /// without `learner.lora`.
+    pub sync_ref_model: Option<SyncRefModel>,
     /// Training of the model.
     pub learner: LearnerConfig,
 }
@@ -62,6 +67,7 @@ impl Default for DpoConfig {
             beta: 0.1,
             label_smoothing: 0.0,
             sft_weight: 0.0,
+            sync_ref_model: None,
             learner: LearnerConfig::default(),
         }
     }
@@ -80,6 +86,7 @@ impl DpoConfig {
             let text = "label_smoothing is above 0, wanted 0 with this loss, which has none";
             problems.push(text.to_owned());
         }
+        problems.extend(sync_problem(self.sync_ref_model, self.learner.lora.as_ref()));
         problems
     }
 
@@ -132,7 +139,7 @@ impl DpoPair {
 /// A model in preference optimisation.
 pub struct DpoTrainer {
     pub(crate) learner: Learner,
-    reference: Decoder,
+    pub(crate) reference: Reference,
     config: DpoConfig,
     max_length: usize,
 }
@@ -161,6 +168,7 @@ impl DpoTrainer {
         let max_length = config.max_length.min(model.config().max_position);
         let max_length = max_length.min(reference.config().max_position);
         let learner = Learner::new(model, &config.learner, n_steps);
+        let reference = Reference::new(reference, config.sync_ref_model);
         Ok(Self { learner, reference, config: config.clone(), max_length })
     }
 
@@ -181,6 +189,7 @@ impl DpoTrainer {
         let n_skipped = pairs.len() - samples.len() / 2;
         let mut objective = PairObjective::new(self.config.pair_loss());
         let mut metrics = self.learner.step(&samples, &mut objective, place)?;
+        self.reference.refresh(&self.learner.model, place + 1);
         metrics.insert("skipped_examples".to_owned(), n_skipped as f64);
         if metrics.contains_key("loss") {
             metrics.extend(objective.metrics());
@@ -207,7 +216,7 @@ impl DpoTrainer {
         let fitting = pairs.iter().filter(|pair| self.fits(pair)).enumerate();
         let mut samples: Vec<TrainingSample> =
             fitting.flat_map(|(group, pair)| pair.samples(group)).collect();
-        let reference = self.learner.logprobs(&self.reference, &samples, 1.0)?;
+        let reference = self.learner.logprobs(&self.reference.model, &samples, 1.0)?;
         for (sample, logprobs) in samples.iter_mut().zip(reference) {
             sample.reference = Some(logprobs);
         }

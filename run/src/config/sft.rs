@@ -69,6 +69,13 @@ impl SftRun {
                     .to_owned(),
             );
         }
+        if self.data.task.is_some() && self.data.trained_turns == TrainedTurns::All {
+            problems.push(
+                "data.trained_turns is all with data.task, whose examples have one turn; wanted \
+                 last"
+                    .to_owned(),
+            );
+        }
         if self.model.path.is_some() == self.model.new.is_some() {
             problems.push("wanted either `model.path` or `model.new`, not both or none".to_owned());
         }

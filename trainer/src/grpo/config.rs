@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::advantage::{AdvantageRule, Baseline, ScaleRewards};
 use crate::learner::LearnerConfig;
 use crate::objective::{Correction, LossConfig};
+use crate::reference::{SyncRefModel, sync_problem};
 
 /// Settings of GRPO; names and meanings outside of `loss` and `baseline` are those of TRL's
 /// `GRPOConfig`.
@@ -32,6 +33,10 @@ pub struct GrpoConfig {
     /// As in TRL, their rewards still count in the mean of their group, and the completions in the
     /// number of completions that losses of completions divide by.
     pub mask_truncated_completions: bool,
+    /// Refresh of the reference by the policy, such as `{ every = 512, mixup_alpha = 0.6 }`.
+    /// Without it, the reference stays as it is. It goes with `loss.kl.weight` above 0, and without
+    /// `learner.lora`.
+    pub sync_ref_model: Option<SyncRefModel>,
     /// Training of the policy.
     pub learner: LearnerConfig,
 }
@@ -45,6 +50,7 @@ impl Default for GrpoConfig {
             num_iterations: 1,
             updates_per_pass: 1,
             mask_truncated_completions: false,
+            sync_ref_model: None,
             learner: LearnerConfig::default(),
         }
     }
@@ -57,6 +63,14 @@ impl GrpoConfig {
         let correction = self.loss.correction.iter().flat_map(Correction::contradictions);
         problems.extend(correction.map(|problem| format!("loss.correction.{problem}")));
         problems.extend(self.advantage_rule().contradiction());
+        problems.extend(sync_problem(self.sync_ref_model, self.learner.lora.as_ref()));
+        if self.sync_ref_model.is_some() && !self.has_reference() {
+            problems.push(
+                "sync_ref_model is set, wanted loss.kl.weight above 0: without it there is no \
+                 reference"
+                    .to_owned(),
+            );
+        }
         problems
     }
 
