@@ -16,10 +16,10 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SyncRefModel {
-    /// Number of steps between refreshes.
+    /// Number of steps between refreshes. Default: 512.
     #[schemars(range(min = 1))]
     pub every: u64,
-    /// Share α of the policy: the reference becomes α · policy + (1 − α) · reference.
+    /// Share α of the policy: the reference becomes α · policy + (1 − α) · reference. Default: 0.6.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub mixup_alpha: f64,
 }

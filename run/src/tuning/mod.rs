@@ -141,8 +141,8 @@ impl<'a, L: Lessons> Tuning<'a, L> {
                 }
                 Some(_) => {}
                 None => tracing::warn!(
-                    "The chat template ends the assistant's turn by no control token: the \
-                     tokenizer's end token is learned."
+                    "The chat template ends the assistant's turn by no control token: completions \
+                     end with the tokenizer's end token, turns of whole chats as they are rendered."
                 ),
             }
         }
