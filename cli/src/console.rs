@@ -61,7 +61,9 @@ impl Observer for Console {
             Event::Progressed => self.bar.tick(),
             Event::StepFinished { step, n_steps, metrics, eval_accuracy } => {
                 let line = (self.step_line)(metrics, eval_accuracy);
-                output::progress(&self.bar, step, n_steps, self.every, &line);
+                // a measurement is always shown
+                let every = if metrics.contains_key("eval/loss") { 1 } else { self.every };
+                output::progress(&self.bar, step, n_steps, every, &line);
             }
             Event::PromptsExhausted => {
                 output::note("The prompts are used up; the run ends here.");
@@ -98,30 +100,38 @@ fn training_line(metrics: &Metrics, eval_accuracy: Option<f64>) -> String {
     parts.join(" ")
 }
 
-/// `loss 0.6123 accuracy 0.780 margin 0.210 2100 tokens/s`
+/// `loss 0.6123 accuracy 0.780 margin 0.210 eval loss 0.6321 accuracy 0.740 2100 tokens/s`
 ///
 /// `accuracy` is the share of the pairs whose chosen completion has the larger implicit reward,
-/// `margin` the mean difference of the two.
+/// `margin` the mean difference of the two; behind `eval`, of held-out pairs.
 fn dpo_line(metrics: &Metrics, _eval_accuracy: Option<f64>) -> String {
-    if !metrics.contains_key("loss") {
-        return format!("no update: {} pairs do not fit", metrics["skipped_examples"]);
-    }
-    format!(
-        "loss {:.4} accuracy {:.3} margin {:.3} {:.0} tokens/s",
-        metrics["loss"],
-        metrics["rewards/accuracies"],
-        metrics["rewards/margins"],
-        metrics["tokens_per_second"]
-    )
+    let learned = match metrics.get("loss") {
+        None => format!("no update: {} pairs do not fit", metrics["skipped_examples"]),
+        Some(loss) => format!(
+            "loss {loss:.4} accuracy {:.3} margin {:.3}",
+            metrics["rewards/accuracies"], metrics["rewards/margins"],
+        ),
+    };
+    tuning_line(&learned, metrics, "eval/rewards/accuracies")
 }
 
-/// `loss 0.1234 accuracy 0.980 2100 tokens/s`
+/// `loss 0.1234 accuracy 0.980 eval loss 0.1321 accuracy 0.961 2100 tokens/s`
 fn sft_line(metrics: &Metrics, _eval_accuracy: Option<f64>) -> String {
-    if !metrics.contains_key("loss") {
-        return format!("no update: {} examples do not fit", metrics["skipped_examples"]);
+    let learned = match metrics.get("loss") {
+        None => format!("no update: {} examples do not fit", metrics["skipped_examples"]),
+        Some(loss) => format!("loss {loss:.4} accuracy {:.3}", metrics["mean_token_accuracy"]),
+    };
+    tuning_line(&learned, metrics, "eval/mean_token_accuracy")
+}
+
+/// What was learned, what was measured on held-out examples, and the speed.
+fn tuning_line(learned: &str, metrics: &Metrics, eval_accuracy: &str) -> String {
+    let mut line = learned.to_owned();
+    if let (Some(loss), Some(accuracy)) = (metrics.get("eval/loss"), metrics.get(eval_accuracy)) {
+        line += &format!(" eval loss {loss:.4} accuracy {accuracy:.3}");
     }
-    format!(
-        "loss {:.4} accuracy {:.3} {:.0} tokens/s",
-        metrics["loss"], metrics["mean_token_accuracy"], metrics["tokens_per_second"]
-    )
+    if metrics.contains_key("loss") {
+        line += &format!(" {:.0} tokens/s", metrics["tokens_per_second"]);
+    }
+    line
 }

@@ -16,10 +16,12 @@ mod number_format;
 mod operators;
 mod parser;
 mod percent;
+mod rendered;
 mod strftime;
 mod value;
 
 pub(crate) use failure::TemplateFailure;
+pub(crate) use rendered::Rendered;
 pub(crate) use strftime::CalendarDate;
 pub(crate) use value::{PyDict, PyValue};
 
@@ -45,7 +47,7 @@ impl Template {
         &self,
         variables: PyDict,
         today: CalendarDate,
-    ) -> Result<String, TemplateFailure> {
+    ) -> Result<Rendered, TemplateFailure> {
         interpreter::render(&self.body, variables, today)
     }
 }

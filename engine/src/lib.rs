@@ -51,3 +51,4 @@ pub use request::{Request, RequestId, Sample, Stats};
 pub use settings::{EngineConfig, KvDType, SamplingParams, template_problems};
 pub use tokenizer::Tokenizer;
 pub use tokenizer::continuation::TurnFrame;
+pub use tokenizer::turns::{MarkedTokens, RenderedTurns};

@@ -1,23 +1,20 @@
 //! Preference optimisation: what `joust dpo` learns from.
 
-use std::path::Path;
-
 use joust_engine::model::Decoder;
 use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
-use joust_trainer::{DpoPair, DpoTrainer, LearnerConfig, Metrics};
-use tch::Device;
+use joust_trainer::{DpoPair, DpoTrainer, Metrics};
 
-use crate::config::dpo::DpoRun;
-use crate::config::sft::ExportSection;
-use crate::config::{CheckpointSection, RunSection};
+use crate::config::dpo::{DpoModelSection, DpoRun};
 use crate::error::Error;
-use crate::examples::{Encoder, PairSource};
+use crate::examples::{Encoder, PairOfExamples, PairSource, PairTexts, held_out_pairs};
 use crate::inputs::InputPath;
 use crate::observer::Observer;
 use crate::run_folder::ExistingRun;
 use crate::stop::StopSwitch;
-use crate::tuning::{self, Course, FinishedTuning, TuningConfig, open_model};
+use crate::tuning::{
+    self, Course, FinishedTuning, Lessons, TuningConfig, TuningSettings, open_model,
+};
 
 /// Runs preference optimisation to its last step, or to the end of the step in which it is asked to
 /// stop.
@@ -41,94 +38,100 @@ struct PreferenceTuning<'a> {
 }
 
 impl TuningConfig for DpoRun {
-    fn validate(&self) -> Result<(), Error> {
-        self.validate()
-    }
-
-    fn run(&self) -> &RunSection {
-        &self.run
-    }
-
-    fn checkpoint(&self) -> &CheckpointSection {
-        &self.checkpoint
-    }
-
-    fn export(&self) -> &ExportSection {
-        &self.export
+    fn problems(&self) -> Vec<String> {
+        self.problems()
     }
 
     fn inputs(&self) -> Vec<InputPath> {
         self.inputs()
     }
 
-    fn device(&self) -> Result<Device, Error> {
-        Ok(self.model.device.resolve()?)
-    }
-
-    fn base(&self) -> &Path {
-        &self.model.path
-    }
-
-    fn learner(&self) -> &LearnerConfig {
-        &self.trainer.learner
-    }
-
-    fn n_steps(&self) -> u64 {
-        self.trainer.steps
-    }
-
-    fn batch_size(&self) -> usize {
-        self.trainer.batch_size
+    fn settings(&self) -> TuningSettings<'_> {
+        TuningSettings {
+            run: &self.run,
+            eval: &self.eval,
+            checkpoint: &self.checkpoint,
+            export: &self.export,
+            device: self.model.device,
+            base: &self.model.path,
+            learner: &self.trainer.learner,
+            length: self.trainer.length(),
+            batch_size: self.trainer.batch_size,
+        }
     }
 }
 
-impl Course for PreferenceTuning<'_> {
+impl<'a> Course for PreferenceTuning<'a> {
+    type Lessons = DpoLessons<'a>;
+
+    fn n_examples(&self) -> Option<u64> {
+        Some(self.source.n_pairs())
+    }
+
+    fn first_model(&self, _seed: Seed) -> Result<(Decoder, Tokenizer), Error> {
+        let DpoModelSection { path, device, .. } = &self.config.model;
+        open_model(path, device.resolve()?, &self.config.trainer.learner)
+    }
+
+    fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error> {
+        self.config.data.template_settings().tokenizer(tokenizer)
+    }
+
+    fn rendered(self, tokenizer: &Tokenizer) -> Result<DpoLessons<'a>, Error> {
+        let Self { config, source } = self;
+        let texts = source.rendered(tokenizer)?;
+        let held_out = held_out_pairs(&config.eval, &config.data, tokenizer)?;
+        Ok(DpoLessons { config, texts, held_out })
+    }
+}
+
+/// The same pairs as a model reads them.
+struct DpoLessons<'a> {
+    config: &'a DpoRun,
+    texts: PairTexts,
+    held_out: Vec<PairOfExamples>,
+}
+
+impl Lessons for DpoLessons<'_> {
     type Example = DpoPair;
     type Trainer = DpoTrainer;
 
     const WANTED: &'static str = "wanted a prompt, two completions that differ, and each of them \
                                   with the prompt at most trainer.max_length tokens";
 
-    fn first_model(&self, _seed: Seed) -> Result<(Decoder, Tokenizer), Error> {
-        open_model(&self.config.model.path, self.config.device()?, self.config.learner())
-    }
-
-    fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error> {
-        self.config.data.tokenizer(tokenizer)
-    }
-
-    fn check(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
-        self.source.check(tokenizer)
-    }
-
-    fn n_examples(&self) -> Option<u64> {
-        Some(self.source.n_pairs())
-    }
-
     fn has_chats(&self) -> bool {
-        self.source.has_chats()
+        self.texts.has_chats()
     }
 
-    fn trainer(&self, model: Decoder) -> Result<DpoTrainer, Error> {
-        let reference = match &self.config.model.reference {
+    fn trainer(&self, model: Decoder, n_steps: u64) -> Result<DpoTrainer, Error> {
+        let DpoRun { model: section, trainer: config, .. } = self.config;
+        let reference = match &section.reference {
             None if model.has_adapters() => model.without_adapters(),
             _ => {
-                let compute = self.config.trainer.learner.compute_kind(&model);
-                let files = folder::open(self.config.model.reference())?;
-                files.decoder(self.config.device()?, compute)?
+                let compute = config.learner.compute_kind(&model);
+                folder::open(section.reference())?.decoder(section.device.resolve()?, compute)?
             }
         };
-        Ok(DpoTrainer::new(model, reference, &self.config.trainer)?)
+        Ok(DpoTrainer::new(model, reference, config, n_steps)?)
     }
 
     fn example(&self, encoder: &Encoder, seed: Seed, idx: u64) -> Result<DpoPair, Error> {
-        let pair = self.source.pair(encoder.tokenizer(), seed, idx)?;
-        let (chosen, rejected) = (encoder.encode(&pair.chosen)?, encoder.encode(&pair.rejected)?);
-        let prompt = chosen.prompt;
-        Ok(DpoPair { prompt, chosen: chosen.completion, rejected: rejected.completion })
+        encoder.pair(self.texts.pair(seed, idx))
+    }
+
+    fn held_out(&self, encoder: &Encoder) -> Result<Vec<DpoPair>, Error> {
+        self.held_out.iter().map(|pair| encoder.pair(pair)).collect()
     }
 
     fn learn(trainer: &mut DpoTrainer, pairs: &[DpoPair], place: u64) -> Result<Metrics, Error> {
         Ok(trainer.step(pairs, place)?)
+    }
+
+    fn evaluate(trainer: &DpoTrainer, pairs: &[DpoPair]) -> Result<Metrics, Error> {
+        Ok(trainer.evaluate(pairs)?)
+    }
+
+    fn fits(trainer: &DpoTrainer, pair: &DpoPair) -> bool {
+        trainer.fits(pair)
     }
 }

@@ -29,7 +29,8 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "frac_reward_zero_std",
-        "Share of the groups whose rewards are all equal. Such groups have no gradient.",
+        "Share of the groups whose rewards are all equal. Such groups have no gradient, unless \
+         `trainer.baseline` is `none` or `trainer.scale_rewards` is `whiten`.",
     ),
     metric("frac_reward_missing", "Share of the completions without a reward."),
     metric(
@@ -78,6 +79,23 @@ pub const METRICS: &[Metric] = &[
         "eval/dropped_prompts",
         "Number of held-out prompts that could not be sampled from. They count as wrong.",
     ),
+    metric(
+        "eval/loss",
+        "Loss on the held-out examples (`sft`) or pairs (`dpo`), as `loss` of one update on all of \
+         them.",
+    ),
+    metric("eval/mean_token_accuracy", "`mean_token_accuracy` of the held-out examples (`sft`)."),
+    metric("eval/entropy", "`entropy` at the learned tokens of the held-out examples."),
+    metric("eval/rewards/chosen", "`rewards/chosen` of the held-out pairs (`dpo`)."),
+    metric("eval/rewards/rejected", "`rewards/rejected` of the held-out pairs (`dpo`)."),
+    metric("eval/rewards/margins", "`rewards/margins` of the held-out pairs (`dpo`)."),
+    metric("eval/rewards/accuracies", "`rewards/accuracies` of the held-out pairs (`dpo`)."),
+    metric("eval/logps/chosen", "`logps/chosen` of the held-out pairs (`dpo`)."),
+    metric("eval/logps/rejected", "`logps/rejected` of the held-out pairs (`dpo`)."),
+    metric(
+        "eval/skipped_examples",
+        "Number of held-out examples that are not measured, for the reasons of `skipped_examples`.",
+    ),
     metric("judge/votes", "Number of votes, second tries included."),
     metric("judge/invalid_ratio", "Share of the votes without a valid verdict."),
     metric("judge/no_reply_ratio", "Share of the votes without any reply of the judge."),
@@ -108,7 +126,8 @@ pub const METRICS: &[Metric] = &[
     metric("learning_rate", "Learning rate of the step's last update."),
     metric(
         "updates",
-        "Number of updates in the step. It is 0 if the rewards of every group are equal.",
+        "Number of updates in the step. It is 0 if no completion has an advantage: if the rewards \
+         of every group are equal.",
     ),
     metric(
         "entropy",
@@ -166,7 +185,7 @@ pub const METRICS: &[Metric] = &[
     metric("time/rollout_s", "Seconds of sampling completions."),
     metric("time/reward_s", "Seconds of judging."),
     metric("time/train_s", "Seconds of updates and of publishing the weights to the workers."),
-    metric("time/eval_s", "Seconds of the measurement on held-out prompts."),
+    metric("time/eval_s", "Seconds of the measurement on held-out prompts or examples."),
     metric(
         "tokens_per_second",
         "Number of tokens per second: sampled by policy and judge (`train`), trained (`sft`, \
@@ -174,7 +193,7 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "mean_token_accuracy",
-        "Share of the completion tokens that are the model's most probable ones (`sft`).",
+        "Share of the learned tokens that are the model's most probable ones (`sft`).",
     ),
     metric(
         "rewards/chosen",

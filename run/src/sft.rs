@@ -5,18 +5,19 @@ use std::path::Path;
 use joust_engine::Tokenizer;
 use joust_engine::model::Decoder;
 use joust_schema::seed::Seed;
-use joust_trainer::{LearnerConfig, Metrics, SftExample, SftTrainer};
-use tch::{Device, Kind};
+use joust_trainer::{Metrics, SftExample, SftTrainer};
+use tch::Kind;
 
-use crate::config::sft::{ExportSection, SftRun};
-use crate::config::{CheckpointSection, RunSection};
+use crate::config::sft::SftRun;
 use crate::error::Error;
-use crate::examples::{EncodedExample, Encoder, ExampleSource};
+use crate::examples::{Encoder, ExampleSource, ExampleTexts, LearnedText, held_out_texts};
 use crate::inputs::InputPath;
 use crate::observer::Observer;
 use crate::run_folder::ExistingRun;
 use crate::stop::StopSwitch;
-use crate::tuning::{self, Course, FinishedTuning, TuningConfig, open_model};
+use crate::tuning::{
+    self, Course, FinishedTuning, Lessons, TuningConfig, TuningSettings, open_model,
+};
 
 /// Runs supervised fine-tuning to its last step, or to the end of the step in which it is asked to
 /// stop.
@@ -33,89 +34,87 @@ pub fn run(
     tuning::run(config, course, existing, stop, observer)
 }
 
-/// Examples whose completions are learned.
+/// Examples of which completions or turns are learned.
 struct FineTuning<'a> {
     config: &'a SftRun,
     source: ExampleSource,
 }
 
 impl TuningConfig for SftRun {
-    fn validate(&self) -> Result<(), Error> {
-        self.validate()
-    }
-
-    fn run(&self) -> &RunSection {
-        &self.run
-    }
-
-    fn checkpoint(&self) -> &CheckpointSection {
-        &self.checkpoint
-    }
-
-    fn export(&self) -> &ExportSection {
-        &self.export
+    fn problems(&self) -> Vec<String> {
+        self.problems()
     }
 
     fn inputs(&self) -> Vec<InputPath> {
         self.inputs()
     }
 
-    fn device(&self) -> Result<Device, Error> {
-        Ok(self.model.device.resolve()?)
-    }
-
-    fn base(&self) -> &Path {
-        self.model.path.as_deref().unwrap_or(Path::new(""))
-    }
-
-    fn learner(&self) -> &LearnerConfig {
-        &self.trainer.learner
-    }
-
-    fn n_steps(&self) -> u64 {
-        self.trainer.steps
-    }
-
-    fn batch_size(&self) -> usize {
-        self.trainer.batch_size
+    fn settings(&self) -> TuningSettings<'_> {
+        TuningSettings {
+            run: &self.run,
+            eval: &self.eval,
+            checkpoint: &self.checkpoint,
+            export: &self.export,
+            device: self.model.device,
+            base: self.model.path.as_deref().unwrap_or(Path::new("")),
+            learner: &self.trainer.learner,
+            length: self.trainer.length(),
+            batch_size: self.trainer.batch_size,
+        }
     }
 }
 
-impl Course for FineTuning<'_> {
-    type Example = SftExample;
-    type Trainer = SftTrainer;
+impl<'a> Course for FineTuning<'a> {
+    type Lessons = SftLessons<'a>;
 
-    const WANTED: &'static str =
-        "wanted a prompt, a completion, and together at most trainer.max_length tokens";
+    fn n_examples(&self) -> Option<u64> {
+        self.source.n_examples()
+    }
 
     fn first_model(&self, seed: Seed) -> Result<(Decoder, Tokenizer), Error> {
         first_model(self.config, &self.source, seed)
     }
 
     fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error> {
-        self.config.data.tokenizer(tokenizer)
+        self.config.data.template_settings().tokenizer(tokenizer)
     }
 
-    fn check(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
-        self.source.check(tokenizer)
+    fn rendered(self, tokenizer: &Tokenizer) -> Result<SftLessons<'a>, Error> {
+        let Self { config, source } = self;
+        let texts = source.rendered(tokenizer)?;
+        let held_out = held_out_texts(&config.eval, &config.data, tokenizer)?;
+        Ok(SftLessons { config, texts, held_out })
     }
+}
 
-    fn n_examples(&self) -> Option<u64> {
-        self.source.n_examples()
-    }
+/// The same examples as a model reads them.
+struct SftLessons<'a> {
+    config: &'a SftRun,
+    texts: ExampleTexts,
+    held_out: Vec<LearnedText>,
+}
+
+impl Lessons for SftLessons<'_> {
+    type Example = SftExample;
+    type Trainer = SftTrainer;
+
+    const WANTED: &'static str =
+        "wanted a prompt, a completion, and together at most trainer.max_length tokens";
 
     fn has_chats(&self) -> bool {
-        self.source.has_chats()
+        self.texts.has_chats()
     }
 
-    fn trainer(&self, model: Decoder) -> Result<SftTrainer, Error> {
-        Ok(SftTrainer::new(model, &self.config.trainer)?)
+    fn trainer(&self, model: Decoder, n_steps: u64) -> Result<SftTrainer, Error> {
+        Ok(SftTrainer::new(model, &self.config.trainer, n_steps)?)
     }
 
     fn example(&self, encoder: &Encoder, seed: Seed, idx: u64) -> Result<SftExample, Error> {
-        let example = self.source.example(encoder.tokenizer(), seed, idx)?;
-        let EncodedExample { prompt, completion } = encoder.encode(&example)?;
-        Ok(SftExample { prompt, completion })
+        self.texts.example(encoder, seed, idx)
+    }
+
+    fn held_out(&self, encoder: &Encoder) -> Result<Vec<SftExample>, Error> {
+        self.held_out.iter().map(|text| encoder.example(text)).collect()
     }
 
     fn learn(
@@ -124,6 +123,14 @@ impl Course for FineTuning<'_> {
         place: u64,
     ) -> Result<Metrics, Error> {
         Ok(trainer.step(examples, place)?)
+    }
+
+    fn evaluate(trainer: &SftTrainer, examples: &[SftExample]) -> Result<Metrics, Error> {
+        Ok(trainer.evaluate(examples)?)
+    }
+
+    fn fits(trainer: &SftTrainer, example: &SftExample) -> bool {
+        trainer.fits(example)
     }
 }
 
@@ -146,12 +153,9 @@ fn first_model(
     // a tokenizer without merges renders the prompts by the chat template; the final one is trained
     // on the rendered texts
     let template = joust_engine::tokenizer::train::bpe(std::iter::empty(), &fresh.bpe)?;
-    let template = config.data.tokenizer(&template)?;
+    let template = config.data.template_settings().tokenizer(&template)?;
     let texts = (0..n_examples)
-        .map(|idx| {
-            let example = source.example(&template, seed_of_texts, idx)?;
-            Ok(example.prompt + &example.completion)
-        })
+        .map(|idx| source.text(&template, seed_of_texts, idx))
         .collect::<Result<Vec<_>, Error>>()?;
     let tokenizer = joust_engine::tokenizer::train::bpe(texts.into_iter(), &fresh.bpe)?;
     let model_config = new.config(&tokenizer);

@@ -283,7 +283,7 @@ fn sft_refuses_thoughts_that_it_would_not_learn() {
     let text = format!("[model]\npath = \"data/models/nano-policy\"\n[data]\npath = {data:?}\n");
     let config = file(dir.path(), "c.toml", &text);
     let place = format!("run.output_dir={}", dir.path().display());
-    let message = refuse(&["sft", &config, &place]);
+    let message = refuse(&["sft", &config, &place, "trainer.steps=2"]);
     let wanted = "d.jsonl:1: column `messages` has a thought in the turn that is learned";
     assert!(message.contains(wanted), "{message}");
 }

@@ -40,7 +40,9 @@ fn dpo_learns_preferences_and_a_resumed_run_ends_in_the_same_weights() {
         vec![data.clone(), place.clone(), format!("run.name={name}"), export]
     };
     let (whole, parts) = (run("whole"), run("parts"));
-    succeed(&args(&whole, &["trainer.steps=30"]));
+    // measuring pairs changes nothing of what is learned
+    let measured = data.replace("data.path", "eval.path");
+    succeed(&args(&whole, &["trainer.steps=30", &measured, "eval.every=20"]));
     let steps = metrics(dir.path(), "whole");
     let number = |at: usize, name: &str| steps[at][name].as_f64().unwrap();
     // the policy is the reference before its first update
@@ -50,13 +52,53 @@ fn dpo_learns_preferences_and_a_resumed_run_ends_in_the_same_weights() {
     assert!(last > 0.8 && number(29, "loss") < 0.5, "{last}");
     assert!(number(29, "rewards/margins") > 0.2, "{}", steps[29]);
 
-    succeed(&args(&parts, &["trainer.steps=12"]));
+    let measured: Vec<usize> =
+        (0..30).filter(|&at| steps[at].get("eval/loss").is_some()).map(|at| at + 1).collect();
+    assert_eq!(measured, [20, 30]);
+    assert!(number(29, "eval/rewards/accuracies") > 0.8, "{}", steps[29]);
+    let page = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    for key in steps[29].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("| `{key}` |")), "{key} is not in docs/metrics.md");
+    }
+    assert!(number(29, "eval/rewards/margins") > number(19, "eval/rewards/margins"));
+
+    // 96 pairs, 16 per step: two epochs
+    succeed(&args(&parts, &["trainer.epochs=2"]));
+    assert_eq!(metrics(dir.path(), "parts").len(), 12);
     std::fs::remove_dir_all(dir.path().join("parts/model")).unwrap();
-    succeed(&args(&parts, &["trainer.steps=30", "--resume"]));
+    succeed(&args(&parts, &["trainer.epochs=5", "--resume"]));
     let weights =
         |name: &str| std::fs::read(dir.path().join(name).join("model/model.safetensors")).unwrap();
     assert!(weights("whole") == weights("parts"));
     assert!(dir.path().join("whole/model/tokenizer.json").exists());
+}
+
+#[test]
+fn dpo_refreshes_its_reference_and_a_resumed_run_ends_in_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = format!("data.path={}", pairs(dir.path()));
+    let place = format!("run.output_dir={}", arg(dir.path()));
+    let sync = "trainer.sync_ref_model={ every = 2, mixup_alpha = 0.6 }";
+    let run = |name: &str, more: &[&str]| {
+        let export = format!("export.path={}", arg(&dir.path().join(name).join("model")));
+        let name = format!("run.name={name}");
+        succeed(&args(&[data.clone(), place.clone(), name, export], more));
+    };
+    run("plain", &["trainer.steps=6"]);
+    run("whole", &["trainer.steps=6", sync]);
+    run("parts", &["trainer.steps=3", sync]);
+    std::fs::remove_dir_all(dir.path().join("parts/model")).unwrap();
+    run("parts", &["trainer.steps=6", sync, "--resume"]);
+    let weights =
+        |name: &str| std::fs::read(dir.path().join(name).join("model/model.safetensors")).unwrap();
+    assert!(weights("whole") == weights("parts"));
+    assert!(weights("whole") != weights("plain"));
+    // nearer to the policy, the reference gives smaller rewards
+    let margin = |run: &str| metrics(dir.path(), run)[5]["rewards/margins"].as_f64().unwrap();
+    assert!(margin("whole").abs() < margin("plain").abs());
+    let adapters = [sync, "trainer.learner.lora={ r = 2 }"];
+    let message = refuse(&args(&[data, place], &adapters));
+    assert!(message.contains("sync_ref_model is set with learner.lora"), "{message}");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod reward_parts;
 mod serve;
 mod server_bench;
 mod serving;
+mod sft;
 mod smollm2;
 mod soak;
 mod stopped;

@@ -326,3 +326,25 @@ fn train_that_makes_no_update_at_all_fails_and_exports_nothing() {
     let output = within_minutes(&joust(&args(dir.path(), &longer))).output().unwrap();
     assert!(output.status.success(), "{}", told(&output));
 }
+
+#[test]
+fn train_refreshes_its_reference_and_a_resumed_run_ends_in_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let sync = "trainer.sync_ref_model={ every = 1, mixup_alpha = 0.5 }";
+    let plain = ["reward.kind=correct", "trainer.loss.kl.weight=0.1"];
+    let refreshed = [&plain[..], &[sync]].concat();
+    let folder = |name: &str| dir.path().join(name);
+    succeed(&args(&folder("plain"), &plain));
+    succeed(&args(&folder("whole"), &refreshed));
+    succeed(&args(&folder("parts"), &refreshed));
+    let last = |name: &str| metrics(&folder(name).join("short")).pop().unwrap();
+    assert!(last("whole")["kl"] != last("plain")["kl"], "{:?}", last("whole"));
+    // the newest checkpoint is lost
+    std::fs::remove_dir_all(folder("parts/short/checkpoints/step_00004")).unwrap();
+    succeed(&args(&folder("parts"), &[&refreshed[..], &["--resume"]].concat()));
+    same(&folder("whole/short"), &folder("parts/short"));
+    let reference = "short/checkpoints/step_00004/trainer_state/reference.safetensors";
+    assert!(folder("whole").join(reference).exists() && !folder("plain").join(reference).exists());
+    let output = joust(&args(&folder("none"), &["reward.kind=correct", sync])).output().unwrap();
+    assert!(told(&output).contains("wanted loss.kl.weight above 0"), "{}", told(&output));
+}

@@ -1,4 +1,4 @@
-//! From rewards to advantages: each completion against the others of its group.
+//! From rewards to advantages: each completion against the others of its group, or of the batch.
 //!
 //! Pure numbers. Members without a reward take no part: they are left out of mean and deviation and
 //! get no advantage.
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// Added to the deviation before dividing, as TRL does.
 const EPSILON: f64 = 1e-4;
+
+/// Added to the variance before whitening, as verl and OpenRLHF do.
+const WHITENING_EPSILON: f64 = 1e-8;
 
 /// Divisor of the centred rewards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +26,10 @@ pub enum ScaleRewards {
     None,
     /// Standard deviation of the other members of the group; no divisor where it is 0 (NeMo-RL).
     LeaveOneOut,
+    /// The centred rewards a are whitened over the batch, each weighted by the number of trained
+    /// tokens of its completion: A = (a − mean) / √(variance + 1e-8) (REINFORCE++, arXiv
+    /// 2501.03262; `masked_whiten` in verl).
+    Whiten,
 }
 
 /// What is subtracted from a reward.
@@ -35,18 +42,56 @@ pub enum Baseline {
     /// Mean of the other members of the group: n / (n − 1) times the difference from the mean of
     /// the group (RLOO, arXiv 2402.14740).
     LeaveOneOut,
+    /// Nothing. It goes with `scale_rewards` `whiten` or `none`.
+    None,
 }
 
-/// Advantage of each row; `None` where the reward is.
+/// How advantages are made of rewards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdvantageRule {
+    /// What is subtracted from a reward.
+    pub baseline: Baseline,
+    /// Divisor of the centred rewards.
+    pub scale: ScaleRewards,
+}
+
+impl AdvantageRule {
+    /// What is wrong with the two together, named by the key that has to change.
+    pub(crate) fn contradiction(self) -> Option<String> {
+        let is_bounded = matches!(self.scale, ScaleRewards::None | ScaleRewards::Whiten);
+        (self.baseline == Baseline::None && !is_bounded).then(|| {
+            "scale_rewards divides rewards without a baseline, wanted whiten or none with the \
+             baseline none"
+                .to_owned()
+        })
+    }
+}
+
+/// Advantage of each row; `None` where the reward is. `n_tokens`: number of trained tokens of each
+/// row, of which only whitening takes account.
 ///
-/// Deviations are unbiased (n − 1). A group with fewer than two rewards, or with equal ones, gets
-/// advantages of exactly 0: it says nothing about which completion is better. Equal is decided by
-/// comparing the rewards, because the mean of equal numbers may differ from them in the last bits.
+/// Deviations are unbiased (n − 1). With a baseline of the group, a group with fewer than two
+/// rewards, or with equal ones, gets centred rewards of exactly 0: it says nothing about which
+/// completion is better. Equal is decided by comparing the rewards, because the mean of equal
+/// numbers may differ from them in the last bits. Whitening moves these zeros, as it does in verl.
 pub fn advantages(
     rewards: &[Option<f64>],
+    n_tokens: &[usize],
     groups: &GroupRows,
-    baseline: Baseline,
-    scale: ScaleRewards,
+    rule: AdvantageRule,
+) -> Vec<Option<f64>> {
+    let scaled = scaled_by_group(rewards, groups, rule);
+    match rule.scale {
+        ScaleRewards::Whiten => whitened(&scaled, n_tokens),
+        _ => scaled,
+    }
+}
+
+/// Rewards minus the baseline, divided by the deviation where the scale has one.
+fn scaled_by_group(
+    rewards: &[Option<f64>],
+    groups: &GroupRows,
+    AdvantageRule { baseline, scale }: AdvantageRule,
 ) -> Vec<Option<f64>> {
     let known: Vec<f64> = rewards.iter().flatten().copied().collect();
     let batch_deviation = deviation(&known);
@@ -55,7 +100,7 @@ pub fn advantages(
         let group = &rewards[rows];
         let known: Vec<f64> = group.iter().flatten().copied().collect();
         let group_deviation = deviation(&known);
-        let is_flat = are_equal(&known);
+        let is_flat = baseline != Baseline::None && are_equal(&known);
         let advantage = |(member, reward): (usize, &Option<f64>)| {
             let reward = (*reward)?;
             if is_flat {
@@ -65,11 +110,12 @@ pub fn advantages(
             let baseline = match baseline {
                 Baseline::GroupMean => mean(&known),
                 Baseline::LeaveOneOut => mean(&others()),
+                Baseline::None => 0.0,
             };
             let divisor = match scale {
                 ScaleRewards::Group => group_deviation + EPSILON,
                 ScaleRewards::Batch => batch_deviation + EPSILON,
-                ScaleRewards::None => 1.0,
+                ScaleRewards::None | ScaleRewards::Whiten => 1.0,
                 ScaleRewards::LeaveOneOut => match deviation(&others()) {
                     0.0 => 1.0,
                     deviation => deviation + EPSILON,
@@ -80,6 +126,25 @@ pub fn advantages(
         advantages.extend(group.iter().enumerate().map(advantage));
     }
     advantages
+}
+
+/// Values minus their mean, divided by their deviation; each value counts as many times as its row
+/// has tokens. Equal values, and those of fewer than two tokens, become exactly 0.
+fn whitened(values: &[Option<f64>], n_tokens: &[usize]) -> Vec<Option<f64>> {
+    let counted = values.iter().zip(n_tokens);
+    let counted: Vec<(f64, f64)> = counted
+        .filter_map(|(value, &n)| Some(((*value)?, n as f64)))
+        .filter(|(_, n)| *n > 0.0)
+        .collect();
+    let total: f64 = counted.iter().map(|(_, n)| n).sum();
+    let known: Vec<f64> = counted.iter().map(|(value, _)| *value).collect();
+    if total < 2.0 || are_equal(&known) {
+        return values.iter().map(|value| value.map(|_| 0.0)).collect();
+    }
+    let mean = counted.iter().map(|(value, n)| n * value).sum::<f64>() / total;
+    let squares: f64 = counted.iter().map(|(value, n)| n * (value - mean).powi(2)).sum();
+    let deviation = (squares / (total - 1.0) + WHITENING_EPSILON).sqrt();
+    values.iter().map(|value| Some(((*value)? - mean) / deviation)).collect()
 }
 
 /// The known rewards of a group without that of one member.

@@ -1,8 +1,8 @@
 //! Training states on disk: a folder that other programs load, and the state for resuming.
 //!
 //! `checkpoints/step_00010/` holds the model in f32, so that no bit is lost, or its adapters in
-//! PEFT's format; and `trainer_state/` the optimiser's running means and a JSON object of the
-//! caller.
+//! PEFT's format; and `trainer_state/` the optimiser's running means, the reference if it is
+//! refreshed, and a JSON object of the caller.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,13 @@ use crate::dpo::DpoTrainer;
 use crate::error::Error;
 use crate::grpo::GrpoTrainer;
 use crate::learner::Learner;
+use crate::reference::Reference;
 use crate::sft::SftTrainer;
 
 const STATE_DIR: &str = "trainer_state";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
+const REFERENCE_FILE: &str = "reference.safetensors";
 
 /// Empty file in [`STATE_DIR`] of an interim checkpoint.
 const INTERIM_FILE: &str = "interim";
@@ -44,15 +46,25 @@ pub trait Trainer {
     /// Number of updates made so far.
     fn n_updates(&self) -> u64;
     #[doc(hidden)]
-    fn learner(&mut self) -> LearnerAccess<'_>;
+    fn parts(&mut self) -> TrainerParts<'_>;
 }
 
-/// Gives this module access to the learner inside a trainer.
+/// Gives this module access to what a training state holds of a trainer.
 #[doc(hidden)]
-pub struct LearnerAccess<'a>(&'a mut Learner);
+pub struct TrainerParts<'a> {
+    learner: &'a mut Learner,
+    /// The reference, if it is refreshed.
+    reference: Option<&'a Reference>,
+}
+
+impl<'a> TrainerParts<'a> {
+    fn new(learner: &'a mut Learner, reference: Option<&'a Reference>) -> Self {
+        Self { learner, reference: reference.filter(|reference| reference.is_refreshed()) }
+    }
+}
 
 macro_rules! trainers {
-    ($($trainer:ty),*) => {$(
+    ($($trainer:ty: $trainer_value:ident => $reference:expr),*) => {$(
         impl Trainer for $trainer {
             fn model(&self) -> &Decoder {
                 &self.learner.model
@@ -62,14 +74,19 @@ macro_rules! trainers {
                 self.learner.optimizer.n_updates()
             }
 
-            fn learner(&mut self) -> LearnerAccess<'_> {
-                LearnerAccess(&mut self.learner)
+            fn parts(&mut self) -> TrainerParts<'_> {
+                let $trainer_value = self;
+                TrainerParts::new(&mut $trainer_value.learner, $reference)
             }
         }
     )*};
 }
 
-trainers!(GrpoTrainer, SftTrainer, DpoTrainer);
+trainers!(
+    GrpoTrainer: it => it.reference.as_ref(),
+    SftTrainer: it => None,
+    DpoTrainer: it => Some(&it.reference)
+);
 
 /// The folder of the checkpoint after `step`.
 pub fn path(run_dir: &Path, step: u64) -> PathBuf {
@@ -129,7 +146,7 @@ pub fn save<S: Serialize>(
     base: &Path,
 ) -> Result<PathBuf, Error> {
     let path = path(run_dir, step);
-    let LearnerAccess(learner) = trainer.learner();
+    let TrainerParts { learner, reference } = trainer.parts();
     learner.check_usable()?;
     atomic::write_dir::<Error>(&path, |dir| {
         let model = &learner.model;
@@ -147,6 +164,9 @@ pub fn save<S: Serialize>(
         std::fs::create_dir(&state_dir).map_err(io)?;
         let means = learner.optimizer.state().into_iter().collect();
         weights::write_file(&state_dir.join(OPTIMIZER_FILE), &means)?;
+        if let Some(reference) = reference {
+            reference.save(&state_dir.join(REFERENCE_FILE))?;
+        }
         let text = serde_json::json!({
             "n_updates": learner.optimizer.n_updates(),
             "run": state,
@@ -176,8 +196,8 @@ fn delete_old(run_dir: &Path, step: u64, retention: Retention) -> Result<(), Err
     Ok(())
 }
 
-/// Restores the optimiser of a trainer, and its model's adapters; a model without adapters was
-/// loaded from the same folder. Returns the caller's object.
+/// Restores the optimiser of a trainer, its reference if that is refreshed, and its model's
+/// adapters; a model without adapters was loaded from the same folder. Returns the caller's object.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] names the file or tensor that does not fit.
@@ -197,7 +217,10 @@ pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> 
         .as_u64()
         .ok_or_else(|| bad(format!("{STATE_FILE}: key `n_updates` is missing")))?;
     let means = weights::read_file(&state_dir.join(OPTIMIZER_FILE))?;
-    let LearnerAccess(learner) = trainer.learner();
+    let TrainerParts { learner, reference } = trainer.parts();
+    if let Some(reference) = reference {
+        reference.restore(&state_dir.join(REFERENCE_FILE))?;
+    }
     if learner.model.has_adapters() {
         learner.model.set_adapters(&lora::read(path)?)?;
     }

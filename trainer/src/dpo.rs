@@ -9,18 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::learner::{Learner, LearnerConfig};
-use crate::metrics::Metrics;
+use crate::length::TuningLength;
+use crate::metrics::{Metrics, held_out_metrics};
 use crate::objective::PreferenceLoss;
 use crate::objective::pairs::{PairLoss, PairObjective, PairSide};
+use crate::reference::{Reference, SyncRefModel, sync_problem};
 use crate::sample::TrainingSample;
 
 /// Settings of preference optimisation, under the names of TRL's `DPOConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoConfig {
-    /// Number of updates of the run.
+    /// Number of updates of the run. Exactly one of `steps` and `epochs` is set; a later file or
+    /// override that sets one takes the place of the other.
     #[schemars(range(min = 1))]
-    pub steps: u64,
+    pub steps: Option<u64>,
+    /// Number of passes over the pairs of the file, in place of `steps`; it may have a fraction.
+    /// An update that the last pass does not fill takes the rest from a further one.
+    #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0))]
+    pub epochs: Option<f64>,
     /// Number of pairs per update.
     #[schemars(range(min = 1, max = 65536))]
     pub batch_size: usize,
@@ -41,6 +48,10 @@ pub struct DpoConfig {
     /// arXiv 2404.19733). 0: none.
     #[schemars(range(min = 0.0, max = 1e3))]
     pub sft_weight: f64,
+    /// Refresh of the reference by the model in training (TR-DPO), such as
+    /// `{ every = 512, mixup_alpha = 0.6 }`. Without it, the reference stays as it is. It goes
+    /// without `learner.lora`.
+    pub sync_ref_model: Option<SyncRefModel>,
     /// Training of the model.
     pub learner: LearnerConfig,
 }
@@ -48,20 +59,22 @@ pub struct DpoConfig {
 impl Default for DpoConfig {
     fn default() -> Self {
         Self {
-            steps: 1000,
+            steps: None,
+            epochs: None,
             batch_size: 32,
             max_length: 2048,
             loss: PreferenceLoss::Sigmoid,
             beta: 0.1,
             label_smoothing: 0.0,
             sft_weight: 0.0,
+            sync_ref_model: None,
             learner: LearnerConfig::default(),
         }
     }
 }
 
 impl DpoConfig {
-    /// All problems, each named by its key.
+    /// All problems but those of [`Self::length`], each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = validate(self, &ConfigKeys::of::<Self>());
         if self.loss == PreferenceLoss::ExoPair && self.label_smoothing <= 0.0 {
@@ -73,7 +86,16 @@ impl DpoConfig {
             let text = "label_smoothing is above 0, wanted 0 with this loss, which has none";
             problems.push(text.to_owned());
         }
+        problems.extend(sync_problem(self.sync_ref_model, self.learner.lora.as_ref()));
         problems
+    }
+
+    /// Length of the run.
+    ///
+    /// # Errors
+    /// Says that not exactly one of its keys is set.
+    pub fn length(&self) -> Result<TuningLength, String> {
+        TuningLength::of(self.steps, self.epochs)
     }
 
     fn pair_loss(&self) -> PairLoss {
@@ -117,17 +139,22 @@ impl DpoPair {
 /// A model in preference optimisation.
 pub struct DpoTrainer {
     pub(crate) learner: Learner,
-    reference: Decoder,
+    pub(crate) reference: Reference,
     config: DpoConfig,
     max_length: usize,
 }
 
 impl DpoTrainer {
-    /// Takes a model with f32 master weights, and the reference.
+    /// Takes a model with f32 master weights, the reference, and the number of updates of the run.
     ///
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
-    pub fn new(model: Decoder, reference: Decoder, config: &DpoConfig) -> Result<Self, Error> {
+    pub fn new(
+        model: Decoder,
+        reference: Decoder,
+        config: &DpoConfig,
+        n_steps: u64,
+    ) -> Result<Self, Error> {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::Config(problem));
         }
@@ -140,33 +167,60 @@ impl DpoTrainer {
         }
         let max_length = config.max_length.min(model.config().max_position);
         let max_length = max_length.min(reference.config().max_position);
-        let learner = Learner::new(model, &config.learner, config.steps);
+        let learner = Learner::new(model, &config.learner, n_steps);
+        let reference = Reference::new(reference, config.sync_ref_model);
         Ok(Self { learner, reference, config: config.clone(), max_length })
     }
 
-    /// One update: the mean loss of the pairs. A pair without a prompt or a completion, with equal
-    /// completions, or with more than `max_length` tokens is left out and counted. Without a pair
-    /// that fits there is no update, and the metrics have no loss. `place` is the update's place in
-    /// the schedule.
+    /// Whether a pair can be learned: it has a prompt and two completions that differ, and each of
+    /// them has with the prompt at most `max_length` tokens.
+    pub fn fits(&self, pair: &DpoPair) -> bool {
+        pair.fits(self.max_length)
+    }
+
+    /// One update: the mean loss of the pairs. A pair that does not fit is left out and counted.
+    /// Without a pair that fits there is no update, and the metrics have no loss. `place` is the
+    /// update's place in the schedule.
     ///
     /// # Errors
     /// [`Error::NotFinite`], [`Error::BadWeights`].
     pub fn step(&mut self, pairs: &[DpoPair], place: u64) -> Result<Metrics, Error> {
-        let fitting = pairs.iter().filter(|pair| pair.fits(self.max_length)).enumerate();
-        let mut samples: Vec<TrainingSample> =
-            fitting.flat_map(|(group, pair)| pair.samples(group)).collect();
+        let samples = self.samples(pairs)?;
         let n_skipped = pairs.len() - samples.len() / 2;
-        let reference = self.learner.logprobs(&self.reference, &samples, 1.0)?;
-        for (sample, logprobs) in samples.iter_mut().zip(reference) {
-            sample.reference = Some(logprobs);
-        }
         let mut objective = PairObjective::new(self.config.pair_loss());
         let mut metrics = self.learner.step(&samples, &mut objective, place)?;
+        self.reference.refresh(&self.learner.model, place + 1);
         metrics.insert("skipped_examples".to_owned(), n_skipped as f64);
         if metrics.contains_key("loss") {
             metrics.extend(objective.metrics());
         }
         Ok(metrics)
+    }
+
+    /// The loss of held-out pairs and their further numbers, as metrics under `eval/`; none where
+    /// no pair fits.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], [`Error::Engine`].
+    pub fn evaluate(&self, pairs: &[DpoPair]) -> Result<Metrics, Error> {
+        let samples = self.samples(pairs)?;
+        let mut objective = PairObjective::new(self.config.pair_loss());
+        let Some(loss) = self.learner.evaluate(&samples, &mut objective)? else {
+            return Ok(Metrics::new());
+        };
+        Ok(held_out_metrics(loss, objective.metrics(), pairs.len() - samples.len() / 2))
+    }
+
+    /// The samples of the pairs that fit, with the log-probabilities of the reference.
+    fn samples(&self, pairs: &[DpoPair]) -> Result<Vec<TrainingSample>, Error> {
+        let fitting = pairs.iter().filter(|pair| self.fits(pair)).enumerate();
+        let mut samples: Vec<TrainingSample> =
+            fitting.flat_map(|(group, pair)| pair.samples(group)).collect();
+        let reference = self.learner.logprobs(&self.reference.model, &samples, 1.0)?;
+        for (sample, logprobs) in samples.iter_mut().zip(reference) {
+            sample.reference = Some(logprobs);
+        }
+        Ok(samples)
     }
 }
 

@@ -3,6 +3,8 @@
 //! The one loop over micro-batches, for every kind of training. Which loss is minimised is not
 //! known here.
 
+mod evaluate;
+
 use std::time::Instant;
 
 use joust_engine::device::DType;

@@ -16,11 +16,13 @@ mod forward;
 mod golden;
 mod grpo;
 mod learner;
+mod length;
 mod memory;
 mod metrics;
 pub mod objective;
 pub mod optim;
 mod pack;
+mod reference;
 mod sample;
 mod seconds;
 mod sft;
@@ -36,8 +38,13 @@ pub use grpo::GrpoTrainer;
 pub use grpo::config::GrpoConfig;
 pub use grpo::step::{ScoredTables, StepInfo, StepOutcome};
 pub use learner::LearnerConfig;
+<<<<<<< HEAD
 pub use memory::{TrainedModel, TrainingMemory};
+=======
+pub use length::TuningLength;
+>>>>>>> b
 pub use metrics::Metrics;
+pub use reference::SyncRefModel;
 pub use sample::TrainingSample;
 pub use seconds::TrainSeconds;
 pub use sft::{SftConfig, SftExample, SftTrainer};

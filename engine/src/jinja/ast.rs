@@ -33,12 +33,13 @@ pub(super) enum Statement {
         filters: Vec<FilterCall>,
         body: Vec<Statement>,
     },
-    /// Statements with variables of their own: `with`, `block`, and `generation`, which marks what
-    /// a model has written.
+    /// Statements with variables of their own: `with` and `block`.
     Scope {
         assignments: Vec<(Target, Expression)>,
         body: Vec<Statement>,
     },
+    /// `{% generation %}…{% endgeneration %}`: marks what a model has written.
+    Generation(Vec<Statement>),
     Break,
     Continue,
     /// A statement that needs other templates.

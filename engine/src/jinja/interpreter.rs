@@ -4,6 +4,7 @@ mod expressions;
 mod statements;
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::ast::{ForLoop, MacroDefinition, Statement};
 use super::display;
 use super::failure::{TemplateFailure, failure};
 use super::methods;
+use super::rendered::Rendered;
 use super::strftime::CalendarDate;
 use super::value::{Callable, CyclerState, MAX_KEYS, PyDict, PyValue, range};
 
@@ -42,7 +44,7 @@ pub(super) fn render(
     body: &[Statement],
     globals: PyDict,
     today: CalendarDate,
-) -> Result<String, TemplateFailure> {
+) -> Result<Rendered, TemplateFailure> {
     let scope = Rc::new(Scope::default());
     let mut interpreter = Interpreter {
         scope: Rc::clone(&scope),
@@ -55,10 +57,12 @@ pub(super) fn render(
         n_steps: 0,
         today,
         namespaces: Vec::new(),
+        n_texts_aside: 0,
+        generated: Vec::new(),
     };
-    let mut out = String::new();
-    interpreter.execute_all(body, &mut out)?;
-    Ok(out)
+    let mut text = String::new();
+    interpreter.execute_all(body, &mut text)?;
+    Ok(Rendered { text, generated: std::mem::take(&mut interpreter.generated) })
 }
 
 /// Variables of a part of a template, and the scope around it.
@@ -120,6 +124,10 @@ struct Interpreter {
     today: CalendarDate,
     /// All namespaces: they may hold each other in circles.
     namespaces: Vec<Rc<RefCell<PyDict>>>,
+    /// Number of texts in each other that are written beside the rendered one: of macros, of `set`.
+    n_texts_aside: usize,
+    /// What `generation` has marked in the rendered text.
+    generated: Vec<Range<usize>>,
 }
 
 impl Drop for Interpreter {
@@ -143,6 +151,18 @@ impl Interpreter {
         let result = self.deeper(part);
         self.scope = before;
         result
+    }
+
+    /// The text that a part writes beside the rendered one.
+    fn aside(
+        &mut self,
+        part: impl FnOnce(&mut Self, &mut String) -> Result<(), TemplateFailure>,
+    ) -> Result<String, TemplateFailure> {
+        let mut text = String::new();
+        self.n_texts_aside += 1;
+        part(self, &mut text)?;
+        self.n_texts_aside -= 1;
+        Ok(text)
     }
 
     fn deeper<T>(
@@ -276,8 +296,7 @@ impl Interpreter {
                 "macro '{name}' takes not more than {n_parameters} argument(s)"
             ));
         }
-        let mut out = String::new();
-        self.in_scope(scope, |it| {
+        let write = |it: &mut Self, out: &mut String| {
             for ((parameter, default), value) in definition.parameters.iter().zip(given) {
                 let value = match (value, default) {
                     (Some(value), _) => value,
@@ -299,9 +318,10 @@ impl Interpreter {
                 let entries = named.into_iter().map(|(key, value)| (PyValue::text(key), value));
                 it.scope.set("kwargs", PyValue::dict(entries));
             }
-            it.execute_all(&definition.body, &mut out).map(|_| ())
-        })?;
-        Ok(PyValue::text(out))
+            it.execute_all(&definition.body, out).map(drop)
+        };
+        let text = self.aside(|it, out| it.in_scope(scope, |it| write(it, out)))?;
+        Ok(PyValue::text(text))
     }
 
     fn call_loop(
@@ -312,11 +332,12 @@ impl Interpreter {
     ) -> Result<PyValue, TemplateFailure> {
         let definition = Arc::clone(&self.loops[idx].definition);
         let scope = Rc::clone(&self.loops[idx].scope);
-        let mut out = String::new();
         let before = std::mem::replace(&mut self.loop_depth, depth);
-        self.in_scope(scope, |it| it.run_loop(&definition, items, Some(idx), &mut out))?;
+        let text = self.aside(|it, out| {
+            it.in_scope(scope, |it| it.run_loop(&definition, items, Some(idx), out)).map(drop)
+        })?;
         self.loop_depth = before;
-        Ok(PyValue::text(out))
+        Ok(PyValue::text(text))
     }
 
     fn call_function(

@@ -235,7 +235,7 @@ impl Parser {
                 let n_loops = std::mem::replace(&mut self.n_loops, 0);
                 let body = self.inner(|parser| parser.body_until("endgeneration"));
                 self.n_loops = n_loops;
-                Ok(Statement::Scope { assignments: Vec::new(), body: body? })
+                Ok(Statement::Generation(body?))
             }
             "print" => {
                 let mut values = vec![self.expression()?];

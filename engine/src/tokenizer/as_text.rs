@@ -162,6 +162,7 @@ pub(super) fn written_tokens(
         kwargs,
     };
     let rendered = chats.iter().filter_map(|chat| template.render(chat, &context).ok());
+    let rendered = rendered.map(|rendered| rendered.text);
     let mut written = BTreeSet::new();
     for text in std::iter::once(template.source().to_owned()).chain(rendered) {
         let mut rest = &text[..];

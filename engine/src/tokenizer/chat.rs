@@ -8,7 +8,7 @@ use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::Message;
 
 use crate::error::Error;
-use crate::jinja::{CalendarDate, PyDict, PyValue, Template};
+use crate::jinja::{CalendarDate, PyDict, PyValue, Rendered, Template};
 
 /// A parsed chat template.
 pub(super) struct JinjaTemplate {
@@ -52,7 +52,7 @@ impl JinjaTemplate {
         &self,
         messages: &[Message],
         context: &TemplateContext<'_>,
-    ) -> Result<String, Error> {
+    ) -> Result<Rendered, Error> {
         let mut variables = PyDict::default();
         let mut set = |name: &str, value: PyValue| variables.insert(PyValue::text(name), value);
         for (name, text) in context.special_tokens {

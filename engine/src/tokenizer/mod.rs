@@ -13,6 +13,7 @@ mod special;
 mod stream;
 mod templates;
 pub mod train;
+pub(crate) mod turns;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,7 +26,7 @@ use serde_json::{Map, Value};
 pub use stream::TextStream;
 
 use crate::error::Error;
-use crate::jinja::CalendarDate;
+use crate::jinja::{CalendarDate, Rendered};
 use crate::json;
 use as_text::TextEncoder;
 use chat::TemplateContext;
@@ -337,6 +338,15 @@ impl Tokenizer {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, Error> {
+        Ok(self.rendered(messages, add_generation_prompt)?.text)
+    }
+
+    /// As [`Tokenizer::render_chat`], with what the template marks as generated.
+    fn rendered(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<Rendered, Error> {
         let template = self.templates.of(&self.kwargs)?;
         let context = TemplateContext {
             add_generation_prompt,

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use joust_engine::Tokenizer;
 use joust_engine::device::DeviceChoice;
-use joust_engine::template_problems;
 use joust_engine::tokenizer::DEFAULT_TEMPLATE_DATE;
 use joust_schema::ordered_json::JsonFields;
 use joust_trainer::DpoConfig;
@@ -12,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sft::ExportSection;
+use super::tuning::{TemplateSettings, TuningEvalSection, length_problems};
 use super::{CheckpointSection, RunSection, of_section, refuse};
 use crate::error::Error;
 use crate::inputs::InputPath;
@@ -29,6 +28,8 @@ pub struct DpoRun {
     /// Direct preference optimisation of the model. Names and meanings are those of TRL's
     /// `DPOConfig`.
     pub trainer: DpoConfig,
+    /// Measurement of progress: the loss of held-out pairs, which are not learned from.
+    pub eval: TuningEvalSection,
     /// Checkpoints: saved training states from which the run goes on.
     pub checkpoint: CheckpointSection,
     /// Model folder that is written when the run ends.
@@ -86,10 +87,12 @@ impl Default for PairsSection {
 }
 
 impl PairsSection {
-    /// The tokenizer with the variables that the section gives to its chat template.
-    pub(crate) fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error> {
-        let tokenizer = tokenizer.with_template_date(&self.template_date)?;
-        Ok(tokenizer.with_template_kwargs(&self.chat_template_kwargs))
+    /// What the chat template sees.
+    pub(crate) fn template_settings(&self) -> TemplateSettings<'_> {
+        TemplateSettings {
+            template_date: &self.template_date,
+            template_kwargs: &self.chat_template_kwargs,
+        }
     }
 }
 
@@ -107,13 +110,12 @@ impl DpoRun {
         let mut problems = self.run.problems();
         problems.extend(of_section("model", &self.model));
         problems.extend(of_section("data", &self.data));
-        let found = template_problems(&self.data.template_date, &self.data.chat_template_kwargs);
-        problems.extend(found.iter().map(|problem| format!("data.{problem}")));
+        problems.extend(self.data.template_settings().problems());
         problems.extend(self.trainer.validate().iter().map(|text| format!("trainer.{text}")));
+        problems.extend(self.eval.problems());
         problems.extend(of_section("checkpoint", &self.checkpoint));
         let schedule = &self.trainer.learner.optim.schedule;
-        let problem = schedule.problem_with(self.trainer.steps);
-        problems.extend(problem.map(|text| format!("trainer.learner.optim.schedule.{text}")));
+        problems.extend(length_problems(&self.trainer.length(), schedule));
         problems
     }
 
@@ -123,6 +125,7 @@ impl DpoRun {
             InputPath::model("model.path", &self.model.path),
             InputPath::file("data.path", &self.data.path),
         ];
+        inputs.extend(self.eval.input());
         let reference = self.model.reference.iter();
         inputs.extend(reference.map(|path| InputPath::model("model.reference", path)));
         inputs

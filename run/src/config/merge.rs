@@ -16,6 +16,10 @@ use toml::{Table, Value};
 use super::renamed::RENAMED;
 use crate::error::Error;
 
+/// Section and two keys of it of which one is set: a later file or override that sets the other one
+/// takes its place.
+const ALTERNATIVES: [(&str, [&str; 2]); 1] = [("trainer", ["steps", "epochs"])];
+
 /// One place that keys came from.
 struct Source {
     name: String,
@@ -83,6 +87,7 @@ impl Merged {
         self.add_command_line(&keys)?;
         let mut table = Table::try_from(T::default())?;
         for source in &self.sources {
+            drop_earlier_alternatives(&mut table, &source.table);
             merge(&mut table, &source.table, Some(&keys));
         }
         // `trainer` of `joust train` and `joust dpo` are two sections of one name
@@ -251,6 +256,21 @@ pub(crate) fn merge(target: &mut Table, source: &Table, keys: Option<&ConfigKeys
             (Some(Value::Table(target)), Value::Table(source)) => merge(target, source, inner),
             _ => {
                 target.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Drops a key where a later source sets the one that stands in its place.
+fn drop_earlier_alternatives(target: &mut Table, source: &Table) {
+    for (section, [first, second]) in ALTERNATIVES {
+        let later = source.get(section).and_then(Value::as_table);
+        let (Some(later), Some(Value::Table(earlier))) = (later, target.get_mut(section)) else {
+            continue;
+        };
+        for (set, other) in [(first, second), (second, first)] {
+            if later.contains_key(set) && !later.contains_key(other) {
+                earlier.remove(other);
             }
         }
     }

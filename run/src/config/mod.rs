@@ -15,6 +15,7 @@ pub mod reference;
 pub mod renamed;
 pub mod sft;
 pub mod train;
+pub mod tuning;
 
 /// The run and its folder.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -6,7 +6,6 @@ use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_engine::config::{Family, ModelConfig, PassthroughKeys};
 use joust_engine::device::{DType, DeviceChoice};
-use joust_engine::template_problems;
 use joust_engine::tokenizer::DEFAULT_TEMPLATE_DATE;
 use joust_engine::tokenizer::train::BpeConfig;
 use joust_schema::ordered_json::JsonFields;
@@ -14,6 +13,7 @@ use joust_trainer::SftConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tuning::{TemplateSettings, TuningEvalSection, length_problems};
 use super::{CheckpointSection, RunSection, of_section, refuse};
 use crate::error::Error;
 use crate::inputs::InputPath;
@@ -30,6 +30,8 @@ pub struct SftRun {
     pub data: DataSection,
     /// Supervised fine-tuning of the model.
     pub trainer: SftConfig,
+    /// Measurement of progress: the loss of held-out examples, which are not learned from.
+    pub eval: TuningEvalSection,
     /// Checkpoints: saved training states from which the run goes on.
     pub checkpoint: CheckpointSection,
     /// Model folder that is written when the run ends.
@@ -50,17 +52,30 @@ impl SftRun {
         let mut problems = self.run.problems();
         problems.extend(of_section("model", &self.model));
         problems.extend(of_section("data", &self.data));
-        let found = template_problems(&self.data.template_date, &self.data.chat_template_kwargs);
-        problems.extend(found.iter().map(|problem| format!("data.{problem}")));
+        problems.extend(self.data.template_settings().problems());
         problems.extend(of_section("trainer", &self.trainer));
+        problems.extend(self.eval.problems());
         problems.extend(of_section("checkpoint", &self.checkpoint));
         if self.data.task.is_some() {
             let found = self.data.arithmetic.contradictions();
             problems.extend(found.iter().map(|problem| format!("data.arithmetic.{problem}")));
         }
         let schedule = &self.trainer.learner.optim.schedule;
-        let problem = schedule.problem_with(self.trainer.steps);
-        problems.extend(problem.map(|text| format!("trainer.learner.optim.schedule.{text}")));
+        problems.extend(length_problems(&self.trainer.length(), schedule));
+        if self.data.task.is_some() && self.trainer.epochs.is_some() {
+            problems.push(
+                "trainer.epochs is set with data.task, whose examples do not repeat; wanted \
+                 trainer.steps"
+                    .to_owned(),
+            );
+        }
+        if self.data.task.is_some() && self.data.trained_turns == TrainedTurns::All {
+            problems.push(
+                "data.trained_turns is all with data.task, whose examples have one turn; wanted \
+                 last"
+                    .to_owned(),
+            );
+        }
         if self.model.path.is_some() == self.model.new.is_some() {
             problems.push("wanted either `model.path` or `model.new`, not both or none".to_owned());
         }
@@ -84,7 +99,7 @@ impl SftRun {
     pub(crate) fn inputs(&self) -> Vec<InputPath> {
         let model = self.model.path.iter().map(|path| InputPath::model("model.path", path));
         let data = self.data.path.iter().map(|path| InputPath::file("data.path", path));
-        model.chain(data).collect()
+        model.chain(data).chain(self.eval.input()).collect()
     }
 }
 
@@ -191,10 +206,11 @@ pub struct NewTokenizer {
 #[serde(default, deny_unknown_fields)]
 pub struct DataSection {
     /// File of examples: JSON Lines, a JSON array or Parquet with `prompt` (text or chat messages)
-    /// and `completion` (text or one message of the assistant); or with `messages` alone, of which
-    /// the last is of the assistant and is learned. Of a message, `content` is learned: tool calls
-    /// and thoughts beside it are refused.
+    /// and `completion` (text or one message of the assistant), which is learned; or with
+    /// `messages` alone, of which `trained_turns` are learned.
     pub path: Option<PathBuf>,
+    /// Turns of the assistant that are learned, of rows with `messages` alone.
+    pub trained_turns: TrainedTurns,
     /// Whether a text prompt is rendered as a chat message of the user.
     pub chat: bool,
     /// Date that chat templates take for the present day, as year, month and day.
@@ -212,6 +228,7 @@ impl Default for DataSection {
     fn default() -> Self {
         Self {
             path: None,
+            trained_turns: TrainedTurns::Last,
             chat: false,
             template_date: DEFAULT_TEMPLATE_DATE.to_owned(),
             chat_template_kwargs: JsonFields::default(),
@@ -222,11 +239,30 @@ impl Default for DataSection {
 }
 
 impl DataSection {
-    /// The tokenizer with the variables that the section gives to its chat template.
-    pub(crate) fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error> {
-        let tokenizer = tokenizer.with_template_date(&self.template_date)?;
-        Ok(tokenizer.with_template_kwargs(&self.chat_template_kwargs))
+    /// What the chat template sees.
+    pub(crate) fn template_settings(&self) -> TemplateSettings<'_> {
+        TemplateSettings {
+            template_date: &self.template_date,
+            template_kwargs: &self.chat_template_kwargs,
+        }
     }
+}
+
+/// Turns of the assistant that are learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainedTurns {
+    /// The last message, which has to be of the assistant, as a completion of those before it. Of
+    /// it, `content` is learned: tool calls and thoughts beside it are refused.
+    #[default]
+    Last,
+    /// All turns of the assistant, as the chat template renders them in the whole chat, each with
+    /// the token that ends it (TRL's `assistant_only_loss`). Tool calls and thoughts are learned
+    /// where the template writes them; templates of reasoning models drop the thoughts of earlier
+    /// turns. A message with `weight = 0` is not learned. The turns are found by the template's
+    /// `{% generation %}` marks, and without marks by rendering what precedes each of them; a
+    /// template that renders that otherwise within the whole chat is refused.
+    All,
 }
 
 /// A built-in task.

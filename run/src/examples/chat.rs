@@ -1,7 +1,7 @@
-//! How examples become the text that a model reads: prompts by the chat template, completions as
-//! they go on behind it.
+//! How examples become the text that a model reads: prompts by the chat template and completions as
+//! they go on behind it, or whole chats.
 
-use joust_engine::Tokenizer;
+use joust_engine::{RenderedTurns, Tokenizer};
 use joust_reward::prompt::after_opened_thought;
 use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::{Message, Prompt};
@@ -14,7 +14,33 @@ const NO_END_OF_THOUGHT: &str = "the chat template opens a thought (<think>) and
                                             thought and </think> before the answer, or take a \
                                             template that opens none";
 
-/// One example.
+/// What encloses a thought in the text of a message.
+const THOUGHT: [&str; 2] = ["<think>", "</think>"];
+
+/// What is wrong with a last turn whose thought would not be learned.
+const THOUGHT_NOT_WRITTEN: &str = "the chat template does not write the thought of the last turn, \
+                                   which would not be learned: write it into `content` as the \
+                                   template has it, or leave it out";
+
+/// What is learned, as text.
+pub(crate) enum LearnedText {
+    /// A completion of a prompt.
+    Completion(Example),
+    /// Turns of a chat.
+    Turns(RenderedTurns),
+}
+
+impl LearnedText {
+    /// The whole text.
+    pub(crate) fn whole(self) -> String {
+        match self {
+            Self::Completion(example) => example.prompt + &example.completion,
+            Self::Turns(rendered) => rendered.text,
+        }
+    }
+}
+
+/// A prompt with a completion.
 pub(crate) struct Example {
     /// The prompt as the model reads it.
     pub(crate) prompt: String,
@@ -55,6 +81,27 @@ impl ChatSource<'_> {
         Ok(Some(tokenizer.render_chat(messages, true)?))
     }
 
+    /// A chat with the turns of some of its messages. `end`: the text that ends a turn in the
+    /// template, if it has one.
+    ///
+    /// # Errors
+    /// What the template refuses; a thought of the last message that it does not write.
+    pub(super) fn turns(
+        &self,
+        messages: &[Message],
+        turns: &[usize],
+        end: Option<&str>,
+    ) -> Result<RenderedTurns, Error> {
+        let tokenizer = self.tokenizer.with_more_template_kwargs(self.kwargs);
+        let rendered = tokenizer.render_turns(messages, turns, end)?;
+        if let Some(last) = messages.last().filter(|_| turns.contains(&(messages.len() - 1)))
+            && drops_thought(last, &rendered.text)
+        {
+            return Err(Error::input(THOUGHT_NOT_WRITTEN));
+        }
+        Ok(rendered)
+    }
+
     /// The text of an example. What would be learned as a thought is refused.
     pub(super) fn example(&self, prompt: &Prompt, completion: String) -> Result<Example, Error> {
         let Some(rendered) = self.rendered(prompt)? else {
@@ -65,4 +112,15 @@ impl ChatSource<'_> {
             .to_owned();
         Ok(Example { prompt: rendered, is_chat: true, completion })
     }
+}
+
+/// Whether a message has a thought that is not in the rendered chat.
+pub(super) fn drops_thought(message: &Message, rendered: &str) -> bool {
+    let fields = [&message.reasoning_content, &message.thinking, &message.reasoning];
+    let [open, close] = THOUGHT;
+    let in_content = message.content.split_once(close);
+    let in_content = in_content
+        .map(|(before, _)| before.split_once(open).map_or(before, |(_, thought)| thought));
+    let thought = fields.into_iter().flatten().map(String::as_str).next().or(in_content);
+    thought.is_some_and(|thought| !rendered.contains(thought.trim()))
 }

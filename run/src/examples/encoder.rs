@@ -1,8 +1,10 @@
 //! Examples as token ids.
 
-use joust_engine::{Tokenizer, TurnFrame};
+use joust_engine::{MarkedTokens, Tokenizer, TurnFrame};
+use joust_trainer::{DpoPair, SftExample};
 
-use super::chat::Example;
+use super::chat::{Example, LearnedText};
+use super::pairs::PairOfExamples;
 use crate::error::Error;
 
 /// Makes the tokens of examples.
@@ -21,9 +23,8 @@ pub(crate) struct EncodedExample {
 }
 
 impl Encoder {
-    /// `has_chats`: whether examples are rendered by the chat template.
-    pub(crate) fn new(tokenizer: Tokenizer, has_chats: bool) -> Self {
-        let frame = tokenizer.turn_frame().filter(|_| has_chats);
+    pub(crate) fn new(tokenizer: Tokenizer) -> Self {
+        let frame = tokenizer.turn_frame();
         Self { tokenizer, frame }
     }
 
@@ -35,6 +36,38 @@ impl Encoder {
     /// The token that ends the assistant's turn in the chat template, if it is a control token.
     pub(crate) fn end_of_turn(&self) -> Option<u32> {
         self.frame.as_ref().map(|frame| frame.end_id)
+    }
+
+    /// The tokens of what is learned. Of a chat, those behind the last turn are left out: nothing
+    /// learned follows.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for texts that the tokenizer cannot encode.
+    pub(crate) fn example(&self, text: &LearnedText) -> Result<SftExample, Error> {
+        match text {
+            LearnedText::Completion(example) => {
+                let EncodedExample { prompt, completion } = self.encode(example)?;
+                Ok(SftExample::of_completion(prompt, &completion))
+            }
+            LearnedText::Turns(rendered) => {
+                let tokens = self.tokenizer.encode_parts(&rendered.text, &rendered.turns)?;
+                let MarkedTokens { mut ids, is_marked: mut is_learned } = tokens;
+                let n_tokens = is_learned.iter().rposition(|is| *is).map_or(0, |last| last + 1);
+                ids.truncate(n_tokens);
+                is_learned.truncate(n_tokens);
+                Ok(SftExample { tokens: ids, is_learned })
+            }
+        }
+    }
+
+    /// The tokens of a pair.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for texts that the tokenizer cannot encode.
+    pub(crate) fn pair(&self, pair: &PairOfExamples) -> Result<DpoPair, Error> {
+        let (chosen, rejected) = (self.encode(&pair.chosen)?, self.encode(&pair.rejected)?);
+        let (prompt, chosen) = (chosen.prompt, chosen.completion);
+        Ok(DpoPair { prompt, chosen, rejected: rejected.completion })
     }
 
     /// The tokens of an example. A completion of a chat ends as the template ends the turn, another

@@ -9,6 +9,7 @@ mod row;
 mod shuffled;
 mod source;
 
-pub(crate) use encoder::{EncodedExample, Encoder};
-pub(crate) use pairs::PairSource;
-pub(crate) use source::ExampleSource;
+pub(crate) use chat::LearnedText;
+pub(crate) use encoder::Encoder;
+pub(crate) use pairs::{PairOfExamples, PairSource, PairTexts, held_out_pairs};
+pub(crate) use source::{ExampleSource, ExampleTexts, held_out_texts};

@@ -1,44 +1,59 @@
-//! One row of a file of examples: a prompt with its completion, or a chat that ends with it.
+//! One row of a file of examples: a prompt with its completion, or a chat of which turns are
+//! learned.
 
 use joust_schema::ordered_json::{JsonFields, OrderedJson};
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::rows::{MESSAGES, Place, Row, TEMPLATE_COLUMNS};
 
+use crate::config::sft::TrainedTurns;
+
 /// One row of a file.
 #[derive(Clone)]
 pub(crate) struct FileRow {
     pub(super) place: Place,
-    pub(super) prompt: Prompt,
-    pub(super) completion: String,
+    pub(super) learned: Learned,
     /// Variables of the chat template that the row brings along, such as tools.
     pub(super) template_kwargs: JsonFields,
+}
+
+/// What is learned of a row.
+#[derive(Clone)]
+pub(super) enum Learned {
+    /// A completion of a prompt.
+    Completion { prompt: Prompt, completion: String },
+    /// Turns of a chat, by the numbers of their messages from 0.
+    Turns { messages: Vec<Message>, turns: Vec<usize> },
 }
 
 impl FileRow {
     pub(super) const COLUMNS: [&str; 5] =
         ["prompt", MESSAGES, "completion", TEMPLATE_COLUMNS[0], TEMPLATE_COLUMNS[1]];
 
-    /// A prompt with its completion; or a chat, of which the last turn is the completion.
-    pub(super) fn of(row: &Row) -> Result<Self, joust_schema::Error> {
+    /// A prompt with its completion; or a chat, of which `trained` turns are learned.
+    pub(super) fn of(row: &Row, trained: TrainedTurns) -> Result<Self, joust_schema::Error> {
         if row.has("completion") {
             let (column, prompt) = row.open_prompt("prompt")?;
             let completion = turn(row, "completion", row.said("completion")?)?;
-            return Self::new(row, prompt, completion)?.checked(row, column, "completion");
+            return Self::of_completion(row, [column, "completion"], prompt, completion);
         }
         if row.get("messages").is_none() {
             return Err(row.missing("completion"));
         }
-        let mut messages = match row.prompt(MESSAGES)? {
-            (_, Prompt::Messages(messages)) => messages,
-            (column, Prompt::Text(_)) => {
-                return Err(row.cell_error(column, "is a text, wanted a list of chat messages"));
+        match (row.prompt(MESSAGES)?, trained) {
+            ((_, Prompt::Messages(messages)), TrainedTurns::Last) => Self::of_last(row, messages),
+            ((_, Prompt::Messages(messages)), TrainedTurns::All) => Self::of_all(row, messages),
+            ((column, Prompt::Text(_)), _) => {
+                Err(row.cell_error(column, "is a text, wanted a list of chat messages"))
             }
-        };
+        }
+    }
+
+    /// A chat of which the last message is learned.
+    fn of_last(row: &Row, mut messages: Vec<Message>) -> Result<Self, joust_schema::Error> {
         match messages.pop() {
             Some(last) if last.role == "assistant" && !messages.is_empty() => {
                 let completion = learned(row, "messages", last)?;
-                Self::new(row, Prompt::Messages(messages), completion)?
-                    .checked(row, "messages", "messages")
+                Self::of_completion(row, ["messages"; 2], Prompt::Messages(messages), completion)
             }
             Some(last) if last.role != "assistant" => {
                 let text = format!(
@@ -51,30 +66,69 @@ impl FileRow {
         }
     }
 
-    fn new(row: &Row, prompt: Prompt, completion: String) -> Result<Self, joust_schema::Error> {
-        let template_kwargs = row.template_kwargs(&prompt)?;
-        Ok(Self { place: row.place(), prompt, completion, template_kwargs })
+    /// A chat of which all turns of the assistant are learned that have a weight.
+    fn of_all(row: &Row, messages: Vec<Message>) -> Result<Self, joust_schema::Error> {
+        let turns = messages.iter().enumerate();
+        let turns: Vec<usize> = turns
+            .filter(|(_, message)| message.role == "assistant" && !has_no_weight(message))
+            .map(|(idx, _)| idx)
+            .collect();
+        if turns.is_empty() {
+            return Err(row.cell_error("messages", "has no turn of the assistant to learn"));
+        }
+        for &idx in &turns {
+            let (number, turn) = (idx + 1, &messages[idx]);
+            if turn.has_thought_parts {
+                let text = format!(
+                    "has a thought in parts of `content` (message {number}), which a template does \
+                     not see: write it as `reasoning_content`, or leave it out"
+                );
+                return Err(row.cell_error("messages", text));
+            }
+            let says_nothing = turn.content.is_empty() && turn.tool_calls.is_empty();
+            if says_nothing && turn.thought_field().is_none() {
+                let text = format!("has no text to learn in message {number}");
+                return Err(row.cell_error("messages", text));
+            }
+        }
+        let chat = Prompt::Messages(messages);
+        let template_kwargs = row.template_kwargs(&chat)?;
+        let Prompt::Messages(messages) = chat else {
+            unreachable!("the chat was made of messages. This is a bug.")
+        };
+        let learned = Learned::Turns { messages, turns };
+        Ok(Self { place: row.place(), learned, template_kwargs })
     }
 
-    /// Whether the chat template renders the prompt; with `chat`, it renders texts too.
+    /// Whether the chat template renders the row; with `chat`, it renders texts too.
     pub(super) fn is_chat(&self, chat: bool) -> bool {
-        chat || matches!(self.prompt, Prompt::Messages(_))
+        let is_text = matches!(self.learned, Learned::Completion { prompt: Prompt::Text(_), .. });
+        chat || !is_text
     }
 
-    fn checked(
-        self,
+    /// `columns`: those of the prompt and of the completion.
+    fn of_completion(
         row: &Row,
-        prompt: &str,
-        completion: &str,
+        columns: [&str; 2],
+        prompt: Prompt,
+        completion: String,
     ) -> Result<Self, joust_schema::Error> {
-        if let Some(problem) = self.prompt.emptiness() {
-            return Err(row.cell_error(prompt, problem));
+        let template_kwargs = row.template_kwargs(&prompt)?;
+        if let Some(problem) = prompt.emptiness() {
+            return Err(row.cell_error(columns[0], problem));
         }
-        if self.completion.is_empty() {
-            return Err(row.cell_error(completion, "has no text to learn"));
+        if completion.is_empty() {
+            return Err(row.cell_error(columns[1], "has no text to learn"));
         }
-        Ok(self)
+        let learned = Learned::Completion { prompt, completion };
+        Ok(Self { place: row.place(), learned, template_kwargs })
     }
+}
+
+/// Whether a message says of itself that it is not learned.
+fn has_no_weight(message: &Message) -> bool {
+    let weight = message.further_field("weight");
+    matches!(weight, Some(OrderedJson::Number(weight)) if weight.as_f64() == Some(0.0))
 }
 
 /// The text in a cell that holds the turn that is learned: a text, or one message of the assistant.
@@ -103,8 +157,7 @@ pub(super) fn learned(
     column: &str,
     turn: Message,
 ) -> Result<String, joust_schema::Error> {
-    let weight = turn.further_field("weight");
-    if matches!(weight, Some(OrderedJson::Number(weight)) if weight.as_f64() == Some(0.0)) {
+    if has_no_weight(&turn) {
         let text = "has `weight` 0 on the turn that is learned, which says that it is not; leave \
                     the row out, or the turn";
         return Err(row.cell_error(column, text));

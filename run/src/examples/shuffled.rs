@@ -41,6 +41,18 @@ impl<R> ShuffledRows<R> {
         Ok(Self { path: path.to_owned(), rows, order: RefCell::default() })
     }
 
+    /// The rows with `change` made to each of them, in the order of the file.
+    ///
+    /// # Errors
+    /// The first one of `change`.
+    pub(crate) fn try_map<T>(
+        self,
+        change: impl FnMut(R) -> Result<T, Error>,
+    ) -> Result<ShuffledRows<T>, Error> {
+        let rows = self.rows.into_iter().map(change).collect::<Result<_, _>>()?;
+        Ok(ShuffledRows { path: self.path, rows, order: self.order })
+    }
+
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -1,34 +1,53 @@
 //! Sources of supervised examples: a file, or a built-in task.
 
+use std::path::{Path, PathBuf};
+
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_schema::ordered_json::JsonFields;
-use joust_schema::prompt::Prompt;
+use joust_schema::prompt::{Message, Prompt};
+use joust_schema::rows::Place;
 use joust_schema::seed::Seed;
+use joust_trainer::SftExample;
 
-use super::chat::{ChatSource, Example};
-use super::row::FileRow;
+use super::chat::{ChatSource, LearnedText, drops_thought};
+use super::encoder::Encoder;
+use super::row::{FileRow, Learned};
 use super::shuffled::ShuffledRows;
-use crate::config::sft::{DataSection, TaskKind};
+use crate::config::sft::{DataSection, TaskKind, TrainedTurns};
+use crate::config::tuning::TuningEvalSection;
 use crate::error::Error;
 
-/// Examples by number.
+/// Examples by number, as people wrote them.
 pub(crate) enum ExampleSource {
     /// The rows of a file, shuffled anew in every epoch.
     File { rows: ShuffledRows<FileRow>, chat: bool },
     /// A built-in task with any number of examples.
-    Task { kind: TaskKind, config: TaskConfig, chat: bool },
+    Task(TaskSource),
+}
+
+/// Examples by number, as the text that a model reads.
+pub(crate) enum ExampleTexts {
+    /// The rows of a file, shuffled anew in every epoch.
+    File { rows: ShuffledRows<LearnedText>, has_chats: bool },
+    /// A built-in task, whose examples are drawn when they are needed.
+    Task(TaskSource),
+}
+
+/// A built-in task.
+pub(crate) struct TaskSource {
+    pub(crate) kind: TaskKind,
+    pub(crate) config: TaskConfig,
+    pub(crate) chat: bool,
 }
 
 impl ExampleSource {
     pub(crate) fn open(section: &DataSection) -> Result<Self, Error> {
+        let chat = section.chat;
         match (&section.path, section.task) {
-            (Some(path), None) => {
-                let rows = ShuffledRows::read(path, &FileRow::COLUMNS, FileRow::of)?;
-                Ok(Self::File { rows, chat: section.chat })
-            }
+            (Some(path), None) => Ok(Self::File { rows: read(path, section.trained_turns)?, chat }),
             (None, Some(kind)) => {
-                Ok(Self::Task { kind, config: section.arithmetic.clone(), chat: section.chat })
+                Ok(Self::Task(TaskSource { kind, config: section.arithmetic.clone(), chat }))
             }
             _ => Err(Error::input("wanted either `data.path` or `data.task`, not both or none")),
         }
@@ -38,65 +57,184 @@ impl ExampleSource {
     pub(crate) fn n_examples(&self) -> Option<u64> {
         match self {
             Self::File { rows, .. } => Some(rows.in_file().len() as u64),
-            Self::Task { .. } => None,
+            Self::Task(_) => None,
         }
     }
 
-    /// Whether examples are rendered by the chat template.
-    pub(crate) fn has_chats(&self) -> bool {
-        match self {
-            Self::File { rows, chat } => rows.in_file().iter().any(|row| row.is_chat(*chat)),
-            Self::Task { kind, chat, .. } => *chat || matches!(kind, TaskKind::ArithmeticJudge),
-        }
+    /// Example `idx` as one text.
+    ///
+    /// # Errors
+    /// As [`ExampleSource::rendered`].
+    pub(crate) fn text(
+        &self,
+        tokenizer: &Tokenizer,
+        seed: Seed,
+        idx: u64,
+    ) -> Result<String, Error> {
+        let text = match self {
+            Self::File { rows, chat } => {
+                let renderer = Renderer::new(tokenizer, *chat, rows.path());
+                renderer.text(rows.get(seed, idx))
+            }
+            Self::Task(task) => task.text(tokenizer, seed, idx),
+        };
+        text.map(LearnedText::whole)
     }
 
     /// Renders all rows of a file: what is wrong with one of them is told before the run begins.
     ///
     /// # Errors
-    /// As [`ExampleSource::example`].
-    pub(crate) fn check(&self, tokenizer: &Tokenizer) -> Result<(), Error> {
-        let Self::File { rows, chat } = self else { return Ok(()) };
-        let mut all = rows.in_file().iter();
-        all.try_for_each(|row| rendered(rows, row, tokenizer, *chat).map(drop))
+    /// What the chat template refuses, with the row.
+    pub(crate) fn rendered(self, tokenizer: &Tokenizer) -> Result<ExampleTexts, Error> {
+        let (rows, chat) = match self {
+            Self::File { rows, chat } => (rows, chat),
+            Self::Task(task) => return Ok(ExampleTexts::Task(task)),
+        };
+        let has_chats = rows.in_file().iter().any(|row| row.is_chat(chat));
+        let path = rows.path().to_owned();
+        let mut renderer = Renderer::new(tokenizer, chat, &path);
+        let rows = rows.try_map(|row| renderer.counted(&row))?;
+        renderer.warn();
+        Ok(ExampleTexts::File { rows, has_chats })
+    }
+}
+
+impl ExampleTexts {
+    /// Whether examples are rendered by the chat template.
+    pub(crate) fn has_chats(&self) -> bool {
+        match self {
+            Self::File { has_chats, .. } => *has_chats,
+            Self::Task(task) => task.chat || matches!(task.kind, TaskKind::ArithmeticJudge),
+        }
     }
 
-    /// Example `idx`.
+    /// Example `idx` of the run.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for texts that the tokenizer cannot encode.
     pub(crate) fn example(
+        &self,
+        encoder: &Encoder,
+        seed: Seed,
+        idx: u64,
+    ) -> Result<SftExample, Error> {
+        match self {
+            Self::File { rows, .. } => encoder.example(rows.get(seed, idx)),
+            Self::Task(task) => encoder.example(&task.text(encoder.tokenizer(), seed, idx)?),
+        }
+    }
+}
+
+/// The held-out examples of a config, rendered with the settings of `data`; none without a file.
+///
+/// # Errors
+/// What cannot be read or rendered, with its row.
+pub(crate) fn held_out_texts(
+    eval: &TuningEvalSection,
+    data: &DataSection,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<LearnedText>, Error> {
+    let Some(path) = &eval.path else { return Ok(Vec::new()) };
+    let rows = read(path, data.trained_turns)?;
+    let mut renderer = Renderer::new(tokenizer, data.chat, path);
+    let rows = rows.in_file().iter().take(eval.n_examples());
+    let texts = rows.map(|row| renderer.counted(row)).collect::<Result<_, _>>()?;
+    renderer.warn();
+    Ok(texts)
+}
+
+fn read(path: &Path, turns: TrainedTurns) -> Result<ShuffledRows<FileRow>, Error> {
+    ShuffledRows::read(path, &FileRow::COLUMNS, |row| FileRow::of(row, turns))
+}
+
+impl TaskSource {
+    /// Example `idx`.
+    pub(crate) fn text(
         &self,
         tokenizer: &Tokenizer,
         seed: Seed,
         idx: u64,
-    ) -> Result<Example, Error> {
-        let plain = JsonFields::default();
-        match self {
-            Self::File { rows, chat } => rendered(rows, rows.get(seed, idx), tokenizer, *chat),
-            Self::Task { kind: TaskKind::ArithmeticPolicy, config, chat } => {
-                let example = joust_data::policy_example(config, seed, idx);
-                let source = ChatSource { tokenizer, chat: *chat, kwargs: &plain };
+    ) -> Result<LearnedText, Error> {
+        let kwargs = &JsonFields::default();
+        let example = match self.kind {
+            TaskKind::ArithmeticPolicy => {
+                let example = joust_data::policy_example(&self.config, seed, idx);
+                let source = ChatSource { tokenizer, chat: self.chat, kwargs };
                 source.example(&Prompt::Text(example.prompt), example.completion)
             }
-            Self::Task { kind: TaskKind::ArithmeticJudge, config, .. } => {
-                let pair = joust_data::judge_pair(config, seed, idx);
+            TaskKind::ArithmeticJudge => {
+                let pair = joust_data::judge_pair(&self.config, seed, idx);
                 let messages = joust_reward::prompt::messages(
                     &pair.question,
                     &pair.answer_first,
                     &pair.answer_second,
                 );
-                let source = ChatSource { tokenizer, chat: true, kwargs: &plain };
+                let source = ChatSource { tokenizer, chat: true, kwargs };
                 source.example(&Prompt::Messages(messages.to_vec()), pair.thought)
             }
+        };
+        example.map(LearnedText::Completion)
+    }
+}
+
+/// Renders the rows of a file.
+struct Renderer<'a> {
+    tokenizer: &'a Tokenizer,
+    chat: bool,
+    path: PathBuf,
+    /// Text of the token that ends a turn in the template, if it has one.
+    end: Option<String>,
+    /// Number of turns that are learned without their thoughts.
+    n_without_thought: usize,
+}
+
+impl<'a> Renderer<'a> {
+    fn new(tokenizer: &'a Tokenizer, chat: bool, path: &Path) -> Self {
+        let frame = tokenizer.turn_frame();
+        let end = frame.map(|frame| tokenizer.decode(&[frame.end_id], false));
+        Self { tokenizer, chat, path: path.to_owned(), end, n_without_thought: 0 }
+    }
+
+    fn text(&self, row: &FileRow) -> Result<LearnedText, Error> {
+        let FileRow { place, learned, template_kwargs: kwargs } = row;
+        let source = ChatSource { tokenizer: self.tokenizer, chat: self.chat, kwargs };
+        let text = match learned {
+            Learned::Completion { prompt, completion } => {
+                source.example(prompt, completion.clone()).map(LearnedText::Completion)
+            }
+            Learned::Turns { messages, turns } => {
+                source.turns(messages, turns, self.end.as_deref()).map(LearnedText::Turns)
+            }
+        };
+        text.map_err(|error| at(place, &self.path, &error))
+    }
+
+    /// The text of a row; turns that are learned without their thoughts are counted.
+    fn counted(&mut self, row: &FileRow) -> Result<LearnedText, Error> {
+        let text = self.text(row)?;
+        if let (LearnedText::Turns(rendered), Learned::Turns { messages, turns }) =
+            (&text, &row.learned)
+        {
+            let is_dropped = |turn: &Message| drops_thought(turn, &rendered.text);
+            self.n_without_thought +=
+                turns.iter().filter(|&&idx| is_dropped(&messages[idx])).count();
+        }
+        Ok(text)
+    }
+
+    fn warn(&self) {
+        let n_turns = self.n_without_thought;
+        if n_turns > 0 {
+            tracing::warn!(
+                n_turns,
+                "The chat template drops thoughts of earlier turns: these turns are learned \
+                 without a thought."
+            );
         }
     }
 }
 
-/// The example of a row.
-fn rendered(
-    rows: &ShuffledRows<FileRow>,
-    row: &FileRow,
-    tokenizer: &Tokenizer,
-    chat: bool,
-) -> Result<Example, Error> {
-    let source = ChatSource { tokenizer, chat, kwargs: &row.template_kwargs };
-    let example = source.example(&row.prompt, row.completion.clone());
-    example.map_err(|error| row.place.error(rows.path(), error.to_string()).into())
+/// An error of a row.
+fn at(place: &Place, path: &Path, error: &Error) -> Error {
+    place.error(path, error.to_string()).into()
 }

@@ -22,6 +22,7 @@ const MAY_CHANGE: &[&str] = &[
     // length
     "train.steps",
     "trainer.steps",
+    "trainer.epochs",
     "eval.every",
     "checkpoint",
     "reward.max_failed",

@@ -9,8 +9,26 @@ use joust_trainer::checkpoint::Trainer;
 use crate::error::Error;
 use crate::examples::Encoder;
 
-/// Examples by number, and a model that learns from them.
+/// What a run learns from, as people wrote it.
 pub(crate) trait Course {
+    /// The same as the text that a model reads.
+    type Lessons: Lessons;
+
+    /// Number of examples after which they repeat; `None` if they never do.
+    fn n_examples(&self) -> Option<u64>;
+
+    /// The model of the first step, with f32 master weights, and its tokenizer.
+    fn first_model(&self, seed: Seed) -> Result<(Decoder, Tokenizer), Error>;
+
+    /// The tokenizer with the variables that the config gives to its chat template.
+    fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error>;
+
+    /// Renders all examples with such a tokenizer, and refuses those that cannot be learned.
+    fn rendered(self, tokenizer: &Tokenizer) -> Result<Self::Lessons, Error>;
+}
+
+/// Examples by number, and a model that learns from them.
+pub(crate) trait Lessons {
     /// One example as token ids.
     type Example;
     /// The model in training.
@@ -19,26 +37,17 @@ pub(crate) trait Course {
     /// What an example has to be.
     const WANTED: &'static str;
 
-    /// The model of the first step, with f32 master weights, and its tokenizer.
-    fn first_model(&self, seed: Seed) -> Result<(Decoder, Tokenizer), Error>;
-
-    /// The tokenizer with the variables that the config gives to its chat template.
-    fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error>;
-
-    /// Refuses examples that cannot be learned, before the run's folder is touched.
-    fn check(&self, tokenizer: &Tokenizer) -> Result<(), Error>;
-
-    /// Number of examples after which they repeat; `None` if they never do.
-    fn n_examples(&self) -> Option<u64>;
-
     /// Whether examples are rendered by the chat template.
     fn has_chats(&self) -> bool;
 
-    /// Takes the model of the first step, or that of a checkpoint.
-    fn trainer(&self, model: Decoder) -> Result<Self::Trainer, Error>;
+    /// Takes the model of the first step, or that of a checkpoint, for a run of `n_steps` updates.
+    fn trainer(&self, model: Decoder, n_steps: u64) -> Result<Self::Trainer, Error>;
 
     /// Example `idx` of the run.
     fn example(&self, encoder: &Encoder, seed: Seed, idx: u64) -> Result<Self::Example, Error>;
+
+    /// The held-out examples, none where nothing is measured.
+    fn held_out(&self, encoder: &Encoder) -> Result<Vec<Self::Example>, Error>;
 
     /// Makes one update. `place` is its place in the schedule.
     fn learn(
@@ -46,4 +55,10 @@ pub(crate) trait Course {
         examples: &[Self::Example],
         place: u64,
     ) -> Result<Metrics, Error>;
+
+    /// The metrics of held-out examples; none where no example fits.
+    fn evaluate(trainer: &Self::Trainer, examples: &[Self::Example]) -> Result<Metrics, Error>;
+
+    /// Whether an example can be learned.
+    fn fits(trainer: &Self::Trainer, example: &Self::Example) -> bool;
 }

@@ -1,54 +1,36 @@
 //! Runs that learn from given texts: the loop that `joust sft` and `joust dpo` share.
 //!
-//! What an example is, and how a model learns from it, is not known here: that is a [`Course`].
+//! What an example is, and how a model learns from it, is not known here: that is a [`Course`] and
+//! its [`Lessons`].
 
 mod course;
+mod opened;
+mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use joust_engine::model::Decoder;
-use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
+use joust_trainer::Metrics;
 use joust_trainer::checkpoint::{self, Retention, Trainer as _};
-use joust_trainer::{LearnerConfig, Metrics};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::Device;
 
 use crate::checkpoints::CheckpointClock;
-use crate::config::sft::ExportSection;
-use crate::config::{CheckpointSection, RunSection};
+use crate::config::refuse;
 use crate::error::Error;
 use crate::examples::Encoder;
 use crate::export::Export;
-use crate::inputs::InputPath;
 use crate::observer::{Event, Observer};
 use crate::places;
 use crate::run_folder::{ExistingRun, RunFolder, RunStart};
 use crate::stop::StopSwitch;
 use crate::training::RunEnd;
 
-pub(crate) use course::Course;
+use opened::Opened;
 
-/// A config of such a run: the settings that all kinds have.
-pub(crate) trait TuningConfig: Default + Serialize + JsonSchema {
-    fn validate(&self) -> Result<(), Error>;
-    fn run(&self) -> &RunSection;
-    fn checkpoint(&self) -> &CheckpointSection;
-    fn export(&self) -> &ExportSection;
-    /// The files and folders that the run reads.
-    fn inputs(&self) -> Vec<InputPath>;
-    /// The device of the model in training.
-    fn device(&self) -> Result<Device, Error>;
-    /// The model in training, without adapters.
-    fn base(&self) -> &Path;
-    fn learner(&self) -> &LearnerConfig;
-    /// Number of updates of the whole run.
-    fn n_steps(&self) -> u64;
-    /// Number of examples per update.
-    fn batch_size(&self) -> usize;
-}
+pub(crate) use course::{Course, Lessons};
+pub(crate) use opened::open_model;
+pub(crate) use settings::{TuningConfig, TuningSettings};
 
 /// The state that a checkpoint holds beside weights and optimiser.
 #[derive(Serialize, Deserialize)]
@@ -58,13 +40,19 @@ struct TuningState {
 }
 
 /// A run in progress.
-struct Tuning<'a, T, C: Course> {
-    config: &'a T,
-    course: C,
+struct Tuning<'a, L: Lessons> {
+    settings: TuningSettings<'a>,
+    /// Number of steps of the whole run.
+    n_steps: u64,
+    /// Number of examples after which they repeat, if they do.
+    n_examples: Option<u64>,
+    lessons: L,
+    /// Examples that are measured and not learned from.
+    held_out: Vec<L::Example>,
     run: RunFolder,
     seed: Seed,
     encoder: Encoder,
-    trainer: C::Trainer,
+    trainer: L::Trainer,
     state: TuningState,
     /// The step of the newest checkpoint.
     saved: u64,
@@ -94,17 +82,18 @@ pub(crate) fn run<T: TuningConfig, C: Course>(
     stop: &StopSwitch,
     observer: &mut dyn Observer,
 ) -> Result<FinishedTuning, Error> {
-    config.validate()?;
-    config.run().set_threads();
+    refuse(config.problems())?;
+    let settings = config.settings();
+    settings.run.set_threads();
     let inputs = config.inputs();
-    let run_dir = config.run().dir();
-    let export = Export { section: config.export(), run_dir: &run_dir, inputs: &inputs };
-    let start = RunStart::new(config.run(), config, &inputs, existing)?;
+    let run_dir = settings.run.dir();
+    let export = Export { section: settings.export, run_dir: &run_dir, inputs: &inputs };
+    let start = RunStart::new(settings.run, config, &inputs, existing)?;
     start.check()?;
     places::check_inputs(&run_dir, &inputs)?;
     export.check()?;
     let mut tuning = Tuning::open(config, course()?, &start, observer)?;
-    let n_steps = config.n_steps();
+    let n_steps = tuning.n_steps;
     observer.observe(Event::TuningReady {
         n_parameters: tuning.trainer.model().n_parameters(),
         n_steps,
@@ -121,55 +110,50 @@ pub(crate) fn run<T: TuningConfig, C: Course>(
     Ok(FinishedTuning { end, steps: tuning.state.step, dir: run_dir })
 }
 
-impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
+impl<'a, L: Lessons> Tuning<'a, L> {
     /// Opens all that the run needs: a fresh run, or the newest checkpoint.
-    fn open(
+    fn open<T: TuningConfig, C: Course<Lessons = L>>(
         config: &'a T,
         course: C,
         start: &RunStart<'_, T>,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
-        let seed = Seed::new(config.run().seed);
-        let n_steps = config.n_steps();
+        let settings = config.settings();
+        let seed = Seed::new(settings.run.seed);
+        let n_examples = course.n_examples();
+        let n_steps = settings.n_steps(n_examples)?;
         if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
             return Err(Error::input(format!(
-                "config: trainer.steps is {n_steps}, and the run has made {step} already; wanted \
-                 at least as many"
+                "config: the run has {n_steps} steps (trainer.steps, trainer.epochs), and has made \
+                 {step} already; wanted at least as many"
             )));
         }
-        // before the folder is touched: `--clean` deletes nothing for a model that cannot be made
-        let fresh = match start.resumes() {
-            true => None,
-            false => Some(course.first_model(seed)?),
+        let Opened { mut model, lessons, encoder, run, newest } = match start.resumes() {
+            true => Opened::resumed(&settings, course, start, seed)?,
+            false => Opened::fresh(course, start, seed)?,
         };
-        if let Some((_, tokenizer)) = &fresh {
-            course.check(&course.tokenizer(tokenizer)?)?;
-        }
-        let run = start.open()?;
-        let newest = run.rewind_to_newest()?;
-        let (mut model, tokenizer) = match (&newest, fresh) {
-            (Some((_, path)), _) if config.learner().lora.is_none() => {
-                let opened = open_model(path, config.device()?, config.learner());
-                opened.map_err(|error| run.bad_checkpoint(error))?
+        settings.learner.attach_adapters(&mut model, seed.child("adapters", 0));
+        if lessons.has_chats() {
+            match encoder.end_of_turn() {
+                // who samples from the model has to know its end
+                Some(end_id) if !encoder.tokenizer().eos_ids().contains(&end_id) => {
+                    model.add_end_token(end_id);
+                }
+                Some(_) => {}
+                None => tracing::warn!(
+                    "The chat template ends the assistant's turn by no control token: completions \
+                     end with the tokenizer's end token, turns of whole chats as they are rendered."
+                ),
             }
-            (None, Some(fresh)) => fresh,
-            // the checkpoint's adapters follow with the trainer's state
-            _ => course.first_model(seed)?,
-        };
-        config.learner().attach_adapters(&mut model, seed.child("adapters", 0));
-        let encoder = Encoder::new(course.tokenizer(&tokenizer)?, course.has_chats());
-        if let Some(end_id) = encoder.end_of_turn() {
-            // who samples from the model has to know its end
-            if !encoder.tokenizer().eos_ids().contains(&end_id) {
-                model.add_end_token(end_id);
-            }
-        } else if course.has_chats() {
-            tracing::warn!(
-                "The chat template ends the assistant's turn by no control token: the tokenizer's \
-                 end token is learned."
-            );
         }
-        let mut trainer = course.trainer(model)?;
+        let mut trainer = lessons.trainer(model, n_steps)?;
+        let held_out = lessons.held_out(&encoder)?;
+        if !held_out.is_empty() && !held_out.iter().any(|it| L::fits(&trainer, it)) {
+            let (n_held_out, wanted) = (held_out.len(), L::WANTED);
+            return Err(Error::input(format!(
+                "eval.path: none of the {n_held_out} held-out examples fits: {wanted}"
+            )));
+        }
         let state = match &newest {
             Some((step, path)) => {
                 let state = checkpoint::restore(&mut trainer, path)
@@ -180,9 +164,20 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
             }
             None => TuningState { step: 0, num_tokens: 0.0 },
         };
-        let saved = state.step;
-        let n_skipped_in_a_row = 0;
-        Ok(Self { config, course, run, seed, encoder, trainer, state, saved, n_skipped_in_a_row })
+        Ok(Self {
+            settings,
+            n_steps,
+            n_examples,
+            lessons,
+            held_out,
+            run,
+            seed,
+            encoder,
+            trainer,
+            saved: state.step,
+            state,
+            n_skipped_in_a_row: 0,
+        })
     }
 
     /// All steps that are left.
@@ -191,8 +186,8 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
         stop: &StopSwitch,
         observer: &mut dyn Observer,
     ) -> Result<RunEnd, Error> {
-        let n_steps = self.config.n_steps();
-        let mut checkpoints = CheckpointClock::new(self.config.checkpoint(), Instant::now());
+        let n_steps = self.n_steps;
+        let mut checkpoints = CheckpointClock::new(self.settings.checkpoint, Instant::now());
         while self.state.step < n_steps {
             if stop.is_asked() {
                 self.save_interim(&checkpoints)?;
@@ -209,8 +204,11 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
                     return Err(error);
                 }
             };
-            let metrics = self.step(&examples, started)?;
+            let mut metrics = self.step(&examples, started)?;
             let step = self.state.step;
+            if self.settings.eval.is_due(step, n_steps) {
+                metrics.extend(self.evaluate()?);
+            }
             self.run.check()?;
             self.run.log(step, &metrics)?;
             observer.observe(Event::StepFinished {
@@ -229,17 +227,17 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
     }
 
     /// The examples of the next step.
-    fn examples(&self) -> Result<Vec<C::Example>, Error> {
-        let batch_size = self.config.batch_size() as u64;
+    fn examples(&self) -> Result<Vec<L::Example>, Error> {
+        let batch_size = self.settings.batch_size as u64;
         let first = self.state.step * batch_size;
         let numbers = first..first + batch_size;
-        numbers.map(|idx| self.course.example(&self.encoder, self.seed, idx)).collect()
+        numbers.map(|idx| self.lessons.example(&self.encoder, self.seed, idx)).collect()
     }
 
     /// Learns from the examples of a step, whose making has begun at `started`.
-    fn step(&mut self, examples: &[C::Example], started: Instant) -> Result<Metrics, Error> {
+    fn step(&mut self, examples: &[L::Example], started: Instant) -> Result<Metrics, Error> {
         let data_seconds = started.elapsed().as_secs_f64();
-        let mut metrics = C::learn(&mut self.trainer, examples, self.state.step)?;
+        let mut metrics = L::learn(&mut self.trainer, examples, self.state.step)?;
         self.state.step += 1;
         self.check_learning(&metrics, examples.len() as u64)?;
         self.state.num_tokens += metrics["step_tokens"];
@@ -251,6 +249,17 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
         Ok(metrics)
     }
 
+    /// The metrics of the held-out examples, if there are any.
+    fn evaluate(&self) -> Result<Metrics, Error> {
+        if self.held_out.is_empty() {
+            return Ok(Metrics::new());
+        }
+        let started = Instant::now();
+        let mut metrics = L::evaluate(&self.trainer, &self.held_out)?;
+        metrics.insert("time/eval_s".to_owned(), started.elapsed().as_secs_f64());
+        Ok(metrics)
+    }
+
     /// Refuses data of which nothing fits: no example of a whole epoch, or of 1,000 of a task.
     fn check_learning(&mut self, metrics: &Metrics, n_examples: u64) -> Result<(), Error> {
         if metrics.contains_key("loss") {
@@ -259,12 +268,12 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
         }
         self.n_skipped_in_a_row += n_examples;
         // each epoch has another order: so many in a row hold a whole epoch
-        let n_of_file = self.course.n_examples().map(|n| 2 * n - 1);
+        let n_of_file = self.n_examples.map(|n| 2 * n - 1);
         if self.n_skipped_in_a_row < n_of_file.unwrap_or(1_000) {
             return Ok(());
         }
         let n_skipped = self.n_skipped_in_a_row;
-        let wanted = C::WANTED;
+        let wanted = L::WANTED;
         Err(Error::input(format!("none of the last {n_skipped} examples fits: {wanted}")))
     }
 
@@ -272,8 +281,8 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
     fn check_learned(&self) -> Result<(), Error> {
         match self.trainer.n_updates() {
             0 => {
-                let n_examples = self.config.n_steps() * self.config.batch_size() as u64;
-                let wanted = C::WANTED;
+                let n_examples = self.n_steps * self.settings.batch_size as u64;
+                let wanted = L::WANTED;
                 Err(Error::input(format!(
                     "none of the run's {n_examples} examples fits, so that nothing was learned and \
                      no model is exported: {wanted}"
@@ -294,20 +303,9 @@ impl<'a, T: TuningConfig, C: Course> Tuning<'a, T, C> {
     fn save(&mut self, retention: Retention) -> Result<(), Error> {
         let (step, dir) = (self.state.step, self.run.dir());
         let (trainer, tokenizer) = (&mut self.trainer, self.encoder.tokenizer());
-        let base = self.config.base();
+        let base = self.settings.base;
         checkpoint::save(trainer, tokenizer, dir, step, &self.state, retention, base)?;
         self.saved = step;
         Ok(())
     }
-}
-
-/// A model with the weights that training wants, and its tokenizer.
-pub(crate) fn open_model(
-    path: &Path,
-    device: Device,
-    learner: &LearnerConfig,
-) -> Result<(Decoder, Tokenizer), Error> {
-    let files = folder::open(path)?;
-    let model = files.decoder(device, learner.weights_kind(device))?;
-    Ok((model, files.tokenizer))
 }

@@ -1,18 +1,31 @@
-//! Advantages against TRL's, recorded in tests/golden/grpo.json.
+//! Advantages against those of TRL, verl, OpenRLHF and NeMo-RL, recorded in
+//! `tests/golden/grpo.json` and, in f64, in `advantages.json` by `make_advantages.py`.
 
 use joust_schema::group_rows::GroupRows;
 use serde_json::Value;
 
-use super::{Baseline, ScaleRewards, advantages, deviation};
+use super::*;
 use crate::golden::golden;
+use crate::objective::LossConfig;
 
 fn rewards(value: &Value) -> Vec<Option<f64>> {
     value.as_array().unwrap().iter().map(Value::as_f64).collect()
 }
 
+/// Advantages of rows of one token each.
+fn of(
+    rewards: &[Option<f64>],
+    groups: &GroupRows,
+    baseline: Baseline,
+    scale: ScaleRewards,
+) -> Vec<Option<f64>> {
+    let n_tokens = vec![1; rewards.len()];
+    advantages(rewards, &n_tokens, groups, AdvantageRule { baseline, scale })
+}
+
 fn check(rewards: &[Option<f64>], group_size: usize, scale: ScaleRewards, wanted: &Value) {
     let groups: GroupRows = rewards.chunks(group_size).map(<[_]>::len).collect();
-    let seen = advantages(rewards, &groups, Baseline::GroupMean, scale);
+    let seen = of(rewards, &groups, Baseline::GroupMean, scale);
     for (idx, (seen, wanted)) in seen.iter().zip(wanted.as_array().unwrap()).enumerate() {
         // TRL turns a missing reward into an advantage of 0; here it stays missing
         let seen = seen.unwrap_or(0.0);
@@ -39,7 +52,7 @@ fn advantages_equal_trl() {
 fn advantages_are_missing_where_rewards_are() {
     let groups: GroupRows = [3, 0].into_iter().collect();
     let rewards = [None, Some(1.0), Some(0.0)];
-    let advantages = advantages(&rewards, &groups, Baseline::GroupMean, ScaleRewards::Group);
+    let advantages = of(&rewards, &groups, Baseline::GroupMean, ScaleRewards::Group);
     assert_eq!(advantages.len(), 3);
     assert_eq!(advantages[0], None);
     assert!(advantages[1].unwrap() > 0.7);
@@ -63,7 +76,7 @@ fn advantages_of_equal_rewards_are_exactly_zero() {
             let baselines = [Baseline::GroupMean, Baseline::LeaveOneOut];
             let both = scales.into_iter().flat_map(|scale| baselines.map(|base| (base, scale)));
             for (baseline, scale) in both {
-                let advantages = advantages(&rewards, &groups, baseline, scale);
+                let advantages = of(&rewards, &groups, baseline, scale);
                 assert!(advantages[..n].iter().all(|a| *a == Some(0.0)), "{n} times {reward}");
                 assert!(advantages[n + 1].unwrap() > 0.0);
             }
@@ -78,7 +91,7 @@ fn leave_one_out_advantages_equal_those_of_verl_openrlhf_and_nemo_rl() {
     let check = |rewards: &[f64], sizes: &[usize], scale: ScaleRewards, wanted: &[f64]| {
         let groups: GroupRows = sizes.iter().copied().collect();
         let rewards: Vec<Option<f64>> = rewards.iter().copied().map(Some).collect();
-        let seen = advantages(&rewards, &groups, Baseline::LeaveOneOut, scale);
+        let seen = of(&rewards, &groups, Baseline::LeaveOneOut, scale);
         for (seen, wanted) in seen.into_iter().zip(wanted) {
             // NeMo-RL adds 1e-6 to the deviation, where 1e-4 is added here
             let gap = (seen.unwrap() - wanted).abs();
@@ -101,6 +114,79 @@ fn leave_one_out_advantages_equal_those_of_verl_openrlhf_and_nemo_rl() {
 fn leave_one_out_with_equal_others_has_no_divisor() {
     let groups: GroupRows = [3].into_iter().collect();
     let rewards = [Some(1.0), Some(0.0), None];
-    let seen = advantages(&rewards, &groups, Baseline::LeaveOneOut, ScaleRewards::LeaveOneOut);
+    let seen = of(&rewards, &groups, Baseline::LeaveOneOut, ScaleRewards::LeaveOneOut);
     assert_eq!(seen, [Some(1.0), Some(-1.0), None]);
+}
+
+/// The rule of a preset by its name in a config.
+fn rule(preset: &str) -> AdvantageRule {
+    let config: LossConfig = serde_json::from_value(serde_json::json!({"preset": preset})).unwrap();
+    config.preset.advantage_rule()
+}
+
+#[test]
+fn advantages_of_presets_equal_those_of_trl_and_verl_in_f64() {
+    let golden = golden("advantages.json");
+    let all = rewards(&golden["rewards"]);
+    let lengths: Vec<usize> = serde_json::from_value(golden["lengths"].clone()).unwrap();
+    let size = golden["group_size"].as_u64().unwrap() as usize;
+    let groups: GroupRows = all.chunks(size).map(<[_]>::len).collect();
+    let check = |rewards: &[Option<f64>], preset: &str, tolerance: f64, wanted: &Value| {
+        let seen = advantages(rewards, &lengths, &groups, rule(preset));
+        for (row, wanted) in wanted.as_array().unwrap().iter().enumerate() {
+            // TRL turns a missing reward into an advantage of 0; here it stays missing
+            assert_eq!(seen[row].is_some(), rewards[row].is_some());
+            let (seen, wanted) = (seen[row].unwrap_or(0.0), wanted.as_f64().unwrap());
+            assert!((seen - wanted).abs() < tolerance, "{preset} {row}: {seen}, wanted {wanted}");
+        }
+    };
+    let verl = &golden["verl"];
+    check(&all, "rloo", 1e-12, &verl["rloo"]);
+    // verl adds 1e-8 to the number of tokens that it divides by
+    check(&all, "reinforce++", 1e-8, &verl["reinforce_plus_plus"]);
+    check(&all, "reinforce++_baseline", 1e-8, &verl["reinforce_plus_plus_baseline"]);
+    check(&all, "rloo", 1e-12, &golden["trl"]["rloo"]);
+    check(&rewards(&golden["missing_rewards"]), "rloo", 1e-12, &golden["trl"]["rloo_missing"]);
+}
+
+#[test]
+fn whitened_advantages_weigh_rows_by_their_tokens_and_are_zero_without_a_difference() {
+    let whiten = AdvantageRule { baseline: Baseline::None, scale: ScaleRewards::Whiten };
+    let groups: GroupRows = [2, 2].into_iter().collect();
+    let whitened = |rewards: [Option<f64>; 4], n_tokens: [usize; 4]| {
+        advantages(&rewards, &n_tokens, &groups, whiten)
+    };
+    // mean of the tokens 0.25, unbiased variance 3/15
+    let seen = whitened([Some(1.0), Some(0.0), None, Some(0.0)], [4, 10, 7, 2]);
+    let deviation = (3.0f64 / 15.0 + 1e-8).sqrt();
+    for (seen, wanted) in seen.iter().zip([Some(0.75), Some(-0.25), None, Some(-0.25)]) {
+        assert_eq!(seen.is_some(), wanted.is_some());
+        let wanted = wanted.unwrap_or(0.0) / deviation;
+        assert!((seen.unwrap_or(0.0) - wanted).abs() < 1e-12, "{seen:?} {wanted}");
+    }
+    for (rewards, n_tokens) in [
+        ([Some(0.1); 4], [4, 10, 7, 2]),
+        ([Some(1.0), None, None, None], [9; 4]),
+        // a masked completion has no token
+        ([Some(1.0), Some(0.5), Some(0.5), None], [0, 3, 2, 4]),
+        ([Some(1.0), Some(0.5), None, None], [0, 1, 1, 1]),
+    ] {
+        let seen = whitened(rewards, n_tokens);
+        assert!(seen.iter().flatten().all(|advantage| *advantage == 0.0), "{seen:?}");
+    }
+}
+
+#[test]
+fn baseline_none_is_refused_with_a_divisor_of_its_own() {
+    for (baseline, scale, is_refused) in [
+        (Baseline::None, ScaleRewards::Whiten, false),
+        (Baseline::None, ScaleRewards::None, false),
+        (Baseline::None, ScaleRewards::Group, true),
+        (Baseline::None, ScaleRewards::Batch, true),
+        (Baseline::None, ScaleRewards::LeaveOneOut, true),
+        (Baseline::LeaveOneOut, ScaleRewards::Batch, false),
+    ] {
+        let rule = AdvantageRule { baseline, scale };
+        assert_eq!(rule.contradiction().is_some(), is_refused, "{rule:?}");
+    }
 }

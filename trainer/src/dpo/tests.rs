@@ -17,7 +17,7 @@ fn model(name: &str) -> Decoder {
 
 fn trainer(step: &Value, config: &DpoConfig) -> DpoTrainer {
     let name = |key: &str| step[key].as_str().unwrap();
-    DpoTrainer::new(model(name("policy")), model(name("reference")), config).unwrap()
+    DpoTrainer::new(model(name("policy")), model(name("reference")), config, 1000).unwrap()
 }
 
 fn pairs(step: &Value) -> Vec<DpoPair> {
@@ -57,6 +57,29 @@ fn dpo_step_has_loss_gradient_and_rewards_of_trl_however_it_is_split() {
 }
 
 #[test]
+fn dpo_evaluate_gives_the_numbers_of_a_step_and_changes_nothing_of_the_next_one() {
+    let step = &golden("dpo.json")["step"];
+    let mut all = pairs(step);
+    all.push(DpoPair { rejected: vec![5; 600], ..all[0].clone() });
+    for (rows, tokens) in [(64, 8_192), (2, 40)] {
+        let mut config = config(step);
+        config.learner.micro_batch_rows = rows;
+        config.learner.micro_batch_tokens = tokens;
+        let mut trained = trainer(step, &config);
+        let evaluated = trained.evaluate(&all).unwrap();
+        let first = trained.step(&all, 0).unwrap();
+        for (name, seen) in &evaluated {
+            let wanted = first[name.strip_prefix("eval/").unwrap()];
+            assert!((seen - wanted).abs() < 1e-6, "{name} {seen}, the step has {wanted}");
+        }
+        assert!(evaluated.contains_key("eval/rewards/accuracies"), "{evaluated:?}");
+        assert_eq!(evaluated["eval/skipped_examples"], 1.0);
+        assert_eq!(trainer(step, &config).step(&all, 0).unwrap(), first);
+        assert!(trained.evaluate(&all[all.len() - 1..]).unwrap().is_empty());
+    }
+}
+
+#[test]
 fn dpo_leaves_out_pairs_without_a_preference_and_those_that_are_too_long() {
     let step = &golden("dpo.json")["step"];
     let mut all = pairs(step);
@@ -85,7 +108,7 @@ fn dpo_makes_the_chosen_completions_more_probable_than_the_rejected_ones() {
         config.loss = loss;
         let policy = model(step["policy"].as_str().unwrap());
         let reference = model(step["policy"].as_str().unwrap());
-        let mut trainer = DpoTrainer::new(policy, reference, &config).unwrap();
+        let mut trainer = DpoTrainer::new(policy, reference, &config, 1000).unwrap();
         let first = trainer.step(&pairs(step), 0).unwrap();
         // nothing is preferred by a policy that is its reference
         assert_eq!((first["rewards/margins"], first["rewards/accuracies"]), (0.0, 0.0));
@@ -111,7 +134,7 @@ fn dpo_refuses_settings_that_make_no_loss() {
         DpoConfig { label_smoothing: 0.1, loss: PreferenceLoss::Hinge, ..DpoConfig::default() };
     assert!(refused(ignored).contains("label_smoothing is above 0"));
     let step = &golden("dpo.json")["step"];
-    let other =
-        DpoTrainer::new(model("tiny-qwen3"), model("tiny-llama"), &config(step)).err().unwrap();
+    let (policy, reference) = (model("tiny-qwen3"), model("tiny-llama"));
+    let other = DpoTrainer::new(policy, reference, &config(step), 1000).err().unwrap();
     assert!(other.to_string().contains("the reference has 300 tokens and the model 304"));
 }

@@ -5,9 +5,10 @@ use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::advantage::{Baseline, ScaleRewards};
+use crate::advantage::{AdvantageRule, Baseline, ScaleRewards};
 use crate::learner::LearnerConfig;
 use crate::objective::{Correction, LossConfig};
+use crate::reference::{SyncRefModel, sync_problem};
 
 /// Settings of GRPO; names and meanings outside of `loss` and `baseline` are those of TRL's
 /// `GRPOConfig`.
@@ -16,10 +17,12 @@ use crate::objective::{Correction, LossConfig};
 pub struct GrpoConfig {
     /// The loss: a published one by its name, and the parts that differ from it.
     pub loss: LossConfig,
-    /// What is subtracted from the rewards of a group.
-    pub baseline: Baseline,
-    /// Divisor of the centred rewards of a group.
-    pub scale_rewards: ScaleRewards,
+    /// What is subtracted from a reward. Default: by `loss.preset`, `leave_one_out` with `rloo`,
+    /// `none` with `reinforce++`, and `group_mean` with all others.
+    pub baseline: Option<Baseline>,
+    /// Divisor of the centred rewards. Default: by `loss.preset`, `none` with `rloo`, `whiten` with
+    /// `reinforce++` and `reinforce++_baseline`, and `group` with all others.
+    pub scale_rewards: Option<ScaleRewards>,
     /// Number of passes over the completions of a step.
     #[schemars(range(min = 1, max = 1000))]
     pub num_iterations: usize,
@@ -30,6 +33,10 @@ pub struct GrpoConfig {
     /// As in TRL, their rewards still count in the mean of their group, and the completions in the
     /// number of completions that losses of completions divide by.
     pub mask_truncated_completions: bool,
+    /// Refresh of the reference by the policy, such as `{ every = 512, mixup_alpha = 0.6 }`.
+    /// Without it, the reference stays as it is. It goes with `loss.kl.weight` above 0, and without
+    /// `learner.lora`.
+    pub sync_ref_model: Option<SyncRefModel>,
     /// Training of the policy.
     pub learner: LearnerConfig,
 }
@@ -38,11 +45,12 @@ impl Default for GrpoConfig {
     fn default() -> Self {
         Self {
             loss: LossConfig::default(),
-            baseline: Baseline::GroupMean,
-            scale_rewards: ScaleRewards::Group,
+            baseline: None,
+            scale_rewards: None,
             num_iterations: 1,
             updates_per_pass: 1,
             mask_truncated_completions: false,
+            sync_ref_model: None,
             learner: LearnerConfig::default(),
         }
     }
@@ -54,7 +62,25 @@ impl GrpoConfig {
         let mut problems = validate(self, &ConfigKeys::of::<Self>());
         let correction = self.loss.correction.iter().flat_map(Correction::contradictions);
         problems.extend(correction.map(|problem| format!("loss.correction.{problem}")));
+        problems.extend(self.advantage_rule().contradiction());
+        problems.extend(sync_problem(self.sync_ref_model, self.learner.lora.as_ref()));
+        if self.sync_ref_model.is_some() && !self.has_reference() {
+            problems.push(
+                "sync_ref_model is set, wanted loss.kl.weight above 0: without it there is no \
+                 reference"
+                    .to_owned(),
+            );
+        }
         problems
+    }
+
+    /// How advantages are made of rewards: by the preset, and by the keys that differ from it.
+    pub fn advantage_rule(&self) -> AdvantageRule {
+        let AdvantageRule { baseline, scale } = self.loss.preset.advantage_rule();
+        AdvantageRule {
+            baseline: self.baseline.unwrap_or(baseline),
+            scale: self.scale_rewards.unwrap_or(scale),
+        }
     }
 
     /// Updates that a run of `steps` steps makes, for the schedule.

@@ -21,6 +21,7 @@ use crate::learner::Learner;
 use crate::metrics::Metrics;
 use crate::objective::policy::{PolicyObjective, SampledStep};
 use crate::objective::{PolicyLoss, SamplerNumbers};
+use crate::reference::Reference;
 use crate::sample::TrainingSample;
 use crate::seconds::TrainSeconds;
 use config::GrpoConfig;
@@ -33,7 +34,7 @@ pub struct GrpoTrainer {
     pub(crate) learner: Learner,
     config: GrpoConfig,
     loss: PolicyLoss,
-    reference: Option<Decoder>,
+    pub(crate) reference: Option<Reference>,
 }
 
 impl GrpoTrainer {
@@ -58,6 +59,7 @@ impl GrpoTrainer {
         }
         let learner = Learner::new(policy, &config.learner, config.n_updates(steps));
         let loss = config.loss.loss(sampler);
+        let reference = reference.map(|model| Reference::new(model, config.sync_ref_model));
         Ok(Self { learner, config: config.clone(), loss, reference })
     }
 
@@ -97,13 +99,18 @@ impl GrpoTrainer {
     ) -> Result<StepOutcome, Error> {
         let columns = ScoredColumns::open(tables)?;
         let masked = self.masked(&columns);
-        let GrpoConfig { baseline, scale_rewards, .. } = self.config;
-        let mut advantages =
-            advantages(&columns.rewards(), columns.groups, baseline, scale_rewards);
+        let lengths = columns.completion_lengths().into_iter().zip(&masked);
+        let n_trained: Vec<usize> =
+            lengths.map(|(length, is_masked)| if *is_masked { 0 } else { length }).collect();
+        let rule = self.config.advantage_rule();
+        let mut advantages = advantages(&columns.rewards(), &n_trained, columns.groups, rule);
         let needs_behaviour = self.loss.correction.is_some();
         let samples = columns.samples(&advantages, &masked, needs_behaviour)?;
         let mut metrics = reward_metrics(&columns);
         metrics.extend(self.make_updates(samples, info)?);
+        if let Some(reference) = &self.reference {
+            reference.refresh(&self.learner.model, info.step);
+        }
         let unused = advantages.iter_mut().zip(masked).filter(|(_, is_masked)| *is_masked);
         unused.for_each(|(advantage, _)| *advantage = None);
         Ok(StepOutcome { advantages: Arc::new(Float64Array::from(advantages)), metrics })
@@ -181,7 +188,7 @@ impl GrpoTrainer {
             samples.iter_mut().zip(kept).for_each(|(sample, kept)| sample.kept = Some(kept));
         }
         if let Some(reference) = &self.reference {
-            let logprobs = learner.logprobs(reference, samples, info.temperature)?;
+            let logprobs = learner.logprobs(&reference.model, samples, info.temperature)?;
             let rows = samples.iter_mut().zip(logprobs);
             rows.for_each(|(sample, logprobs)| sample.reference = Some(logprobs));
         }

@@ -7,12 +7,13 @@ use joust_schema::ids::{GroupId, Member, PolicyVersion};
 use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{FinishReason, Reward, Rollout, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::GrpoTrainer;
 use super::config::GrpoConfig;
 use super::step::{ScoredTables, StepInfo, StepOutcome};
+use crate::advantage::AdvantageRule;
 use crate::error::Error;
 use crate::golden::golden;
 use crate::learner::LearnerConfig;
@@ -230,7 +231,7 @@ fn grpo_config(case: &Value) -> GrpoConfig {
             },
             ..LossConfig::default()
         },
-        scale_rewards: serde_json::from_value(or("scale_rewards", "group".into())).unwrap(),
+        scale_rewards: serde_json::from_value(or("scale_rewards", Value::Null)).unwrap(),
         mask_truncated_completions: or("mask_truncated_completions", false.into()) == true,
         ..config()
     }
@@ -373,4 +374,36 @@ fn weights_are_not_usable_where_they_or_the_logits_are_not_finite() {
         // a single number in the tensors with biases, of which the first token sees nothing
         assert!(!usable(&|tensor| drop(tensor.view([-1]).get(-1).fill_(value))));
     }
+}
+
+#[test]
+fn advantage_rule_is_that_of_the_preset_unless_keys_differ() {
+    let of = |config: Value| -> GrpoConfig { serde_json::from_value(config).unwrap() };
+    let rule = |config: Value| {
+        let AdvantageRule { baseline, scale } = of(config).advantage_rule();
+        json!([baseline, scale])
+    };
+    for (preset, wanted) in [
+        ("dapo", ["group_mean", "group"]),
+        ("dr_grpo", ["group_mean", "group"]),
+        ("rloo", ["leave_one_out", "none"]),
+        ("reinforce++", ["none", "whiten"]),
+        ("reinforce++_baseline", ["group_mean", "whiten"]),
+    ] {
+        let loss = json!({"preset": preset});
+        assert_eq!(rule(json!({"loss": loss})), json!(wanted), "{preset}");
+        let batch = json!({"loss": loss, "scale_rewards": "batch"});
+        assert_eq!(rule(batch.clone())[1], "batch", "{preset}");
+        let problems = of(batch).validate().join("; ");
+        assert_eq!(problems.contains("scale_rewards divides"), preset == "reinforce++", "{preset}");
+    }
+    let sync = json!({"every": 2});
+    let without = of(json!({"sync_ref_model": sync})).validate().join("; ");
+    assert!(without.contains("wanted loss.kl.weight above 0"), "{without}");
+    let with = json!({"sync_ref_model": sync, "loss": {"kl": {"weight": 0.1}}});
+    assert!(of(with.clone()).validate().is_empty());
+    let mut adapters = with;
+    adapters["learner"] = json!({"lora": {"r": 2}});
+    let adapters = of(adapters).validate().join("; ");
+    assert!(adapters.contains("sync_ref_model is set with learner.lora"), "{adapters}");
 }

@@ -1,4 +1,5 @@
-//! Policy losses by the names that users know, and the settings that change a part of one.
+//! Policy losses by the names that users know, with the advantages that belong to them, and the
+//! settings that change a part of one.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use super::surrogate::{
     CispoBounds, ClipBounds, DroPenalty, LogBounds, NoBounds, ProbabilityBounds, SapoTemperatures,
     Surrogate, VespoShape,
 };
+use crate::advantage::{AdvantageRule, Baseline, ScaleRewards};
 
 /// A published loss: the values of all parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +51,20 @@ pub enum Preset {
     Ppo,
     /// No ratio.
     Reinforce,
+    /// Clipped ratio of the probabilities of whole completions, advantages against the other
+    /// members of the group (arXiv 2402.14740; the loss of TRL's `RLOOTrainer`). With one update
+    /// per step its gradient is that of REINFORCE. TRL takes the divergence from the reference out
+    /// of the rewards; here `kl` adds it to the loss.
+    Rloo,
+    /// `ppo` with rewards that are whitened over the batch, whatever their group (arXiv 2501.03262;
+    /// `reinforce_plus_plus` in verl). The paper takes the divergence from the reference out of the
+    /// rewards of tokens; here `kl` adds it to the loss.
+    #[serde(rename = "reinforce++")]
+    ReinforcePlusPlus,
+    /// `ppo` with rewards minus the mean of their group that are whitened over the batch (there;
+    /// `reinforce_plus_plus_baseline` in verl).
+    #[serde(rename = "reinforce++_baseline")]
+    ReinforcePlusPlusBaseline,
 }
 
 /// A loss in a config: a preset, and the parts that differ from it.
@@ -120,6 +136,19 @@ impl Preset {
             Self::Dro => (Token, Surrogate::Dro(DroPenalty::default()), TokenMean),
             Self::Ppo => (Token, dual, TokenMean),
             Self::Reinforce => (Token, Surrogate::Reinforce(NoBounds {}), TokenMean),
+            Self::Rloo => (Ratio::SequenceSum, clip, SequenceMean),
+            Self::ReinforcePlusPlus | Self::ReinforcePlusPlusBaseline => (Token, dual, TokenMean),
         }
+    }
+
+    /// How a published loss makes advantages of rewards.
+    pub(crate) fn advantage_rule(self) -> AdvantageRule {
+        let (baseline, scale) = match self {
+            Self::Rloo => (Baseline::LeaveOneOut, ScaleRewards::None),
+            Self::ReinforcePlusPlus => (Baseline::None, ScaleRewards::Whiten),
+            Self::ReinforcePlusPlusBaseline => (Baseline::GroupMean, ScaleRewards::Whiten),
+            _ => (Baseline::GroupMean, ScaleRewards::Group),
+        };
+        AdvantageRule { baseline, scale }
     }
 }

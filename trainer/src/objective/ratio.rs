@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::rows::masked_mean;
+use super::rows::{masked_mean, row_sum};
 
 /// What the importance ratio is taken over. Per token: l = current, o = old log-probability,
 /// m = mask.
@@ -19,6 +19,9 @@ pub enum Ratio {
     /// exp of the mean of l − o over a completion: one ratio for all of its tokens (GSPO,
     /// arXiv 2507.18071).
     Sequence,
+    /// exp of the sum of l − o over a completion: the ratio of the probabilities of whole
+    /// completions (RLOO, arXiv 2402.14740; TRL's `RLOOTrainer`).
+    SequenceSum,
     /// The value of `sequence`, with the gradient of each token alone (GSPO-token, there and in
     /// verl). With one advantage per completion it gives the gradient of `sequence`.
     SequenceToken,
@@ -31,6 +34,7 @@ impl Ratio {
         match self {
             Self::Token => difference,
             Self::Sequence => masked_mean(&difference, mask), // [B, 1]
+            Self::SequenceSum => row_sum(&(difference * mask)), // [B, 1]
             Self::SequenceToken => {
                 logprobs - logprobs.detach() + masked_mean(&difference, mask).detach()
             }

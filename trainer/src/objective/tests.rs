@@ -309,3 +309,52 @@ fn correction_whose_bounds_make_no_sense_is_refused() {
     let without_weights = of(r#"{"weights": "none", "mask": [0.5, 5.0]}"#);
     assert!(without_weights[0].starts_with("mask needs weights"), "{without_weights:?}");
 }
+
+/// Rows of different lengths as a matrix, padded with 0.
+fn padded(rows: &Value) -> Tensor {
+    let rows: Vec<Vec<f64>> = serde_json::from_value(rows.clone()).unwrap();
+    let width = rows.iter().map(Vec::len).max().unwrap();
+    let all: Vec<f64> = rows
+        .iter()
+        .flat_map(|row| (0..width).map(|at| row.get(at).copied().unwrap_or(0.0)))
+        .collect();
+    Tensor::from_slice(&all).view([rows.len() as i64, width as i64])
+}
+
+#[test]
+fn losses_of_rloo_and_reinforce_plus_plus_equal_those_of_trl_and_verl() {
+    let golden = golden("advantages.json");
+    let lengths: Vec<usize> = serde_json::from_value(golden["lengths"].clone()).unwrap();
+    let ones: Vec<Vec<f64>> = lengths.iter().map(|&n| vec![1.0; n]).collect();
+    let mask = padded(&json!(ones));
+    let n_tokens: usize = lengths.iter().sum();
+    let whole = Normalizer {
+        n_rows: lengths.len(),
+        n_tokens,
+        n_tokens_per_update: n_tokens as f64,
+        max_completion_length: 8,
+    };
+    for (name, preset) in [("trl_rloo", "rloo"), ("verl_reinforce_plus_plus", "reinforce++")] {
+        for case in golden["losses"][name].as_array().unwrap() {
+            let logprobs = padded(&case["new"]).set_requires_grad(true);
+            let old = padded(&case["old"]);
+            let advantages: Vec<f64> = serde_json::from_value(case["advantages"].clone()).unwrap();
+            let terms = PolicyTerms {
+                logprobs: &logprobs,
+                old: Some(&old),
+                behaviour: None,
+                reference: None,
+                mask: &mask,
+                advantages: &Tensor::from_slice(&advantages).unsqueeze(1),
+            };
+            let seen = parse(&json!({"preset": preset})).micro_batch(&terms, &whole);
+            seen.loss.backward();
+            let wanted = case["loss"].as_f64().unwrap();
+            let gap = (seen.loss.double_value(&[]) - wanted).abs();
+            assert!(gap < 1e-9, "{preset}: {gap} from {wanted}");
+            let gap = logprobs.grad() - padded(&case["gradient"]);
+            let gap = gap.abs().max().double_value(&[]);
+            assert!(gap < 1e-9, "{preset}: gradient off by {gap}");
+        }
+    }
+}

@@ -89,6 +89,13 @@ impl Interpreter {
                     it.execute_all(body, out)
                 });
             }
+            Statement::Generation(body) => {
+                let start = out.len();
+                self.in_scope(Rc::clone(&self.scope), |it| it.execute_all(body, out))?;
+                if self.n_texts_aside == 0 {
+                    self.generated.push(start..out.len());
+                }
+            }
             Statement::Break => return Ok(Flow::Break),
             Statement::Continue => return Ok(Flow::Continue),
             Statement::Unavailable(tag) => {
@@ -100,9 +107,8 @@ impl Interpreter {
 
     /// The text that statements write, in a scope of their own.
     fn captured(&mut self, body: &[Statement]) -> Result<String, TemplateFailure> {
-        let mut text = String::new();
-        self.in_scope(Rc::clone(&self.scope), |it| it.execute_all(body, &mut text))?;
-        Ok(text)
+        let scope = Rc::clone(&self.scope);
+        self.aside(|it, text| it.in_scope(scope, |it| it.execute_all(body, text)).map(drop))
     }
 
     fn filtered(

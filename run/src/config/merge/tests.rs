@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::*;
+use crate::config::sft::SftRun;
 use crate::config::train::TrainRun;
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -207,4 +208,26 @@ fn rules_between_keys_are_told_with_all_other_problems() {
         message,
         "the command line: optim.steps is 0, wanted at least 1; config: name is x, wanted another"
     );
+}
+
+#[test]
+fn a_later_length_takes_the_place_of_an_earlier_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = ["[trainer]\nsteps = 100", "[trainer]\nepochs = 2.0", "[trainer]\nbatch_size = 3"];
+    let paths = files.iter().enumerate().map(|(at, text)| {
+        let path = dir.path().join(format!("{at}.toml"));
+        std::fs::write(&path, text).unwrap();
+        path
+    });
+    let paths: Vec<PathBuf> = paths.collect();
+    let read = |files: &[PathBuf], overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+        let merged = Merged::read(files, &overrides).unwrap();
+        let config: SftRun = merged.into_config(|_: &SftRun| Vec::new()).unwrap();
+        (config.trainer.steps, config.trainer.epochs)
+    };
+    assert_eq!(read(&paths, &[]), (None, Some(2.0)));
+    assert_eq!(read(&paths, &["trainer.steps=7"]), (Some(7), None));
+    assert_eq!(read(&paths[..1], &["trainer.epochs=1", "trainer.steps=7"]), (Some(7), Some(1.0)));
+    assert_eq!(read(&paths[2..], &[]), (None, None));
 }

@@ -4,13 +4,20 @@ use joust_schema::rows;
 
 use super::*;
 
-fn rows_of(text: &str) -> Result<Vec<(String, String)>, String> {
+fn read(text: &str, trained: TrainedTurns) -> Result<Vec<FileRow>, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.jsonl");
     std::fs::write(&path, text).unwrap();
-    let rows = rows::read_all(&path, &FileRow::COLUMNS, FileRow::of);
-    let rows = rows.map_err(|error| error.to_string())?;
-    Ok(rows.into_iter().map(|row| (row.prompt.question(), row.completion)).collect())
+    let rows = rows::read_all(&path, &FileRow::COLUMNS, |row| FileRow::of(row, trained));
+    rows.map_err(|error| error.to_string())
+}
+
+fn rows_of(text: &str) -> Result<Vec<(String, String)>, String> {
+    let completion = |row: FileRow| match row.learned {
+        Learned::Completion { prompt, completion } => (prompt.question(), completion),
+        Learned::Turns { turns, .. } => panic!("turns {turns:?}"),
+    };
+    Ok(read(text, TrainedTurns::Last)?.into_iter().map(completion).collect())
 }
 
 #[test]
@@ -101,4 +108,40 @@ fn file_rows_are_refused_by_line_and_column() {
         let message = rows_of(&row).unwrap_err();
         assert!(message.contains("t.jsonl:1: ") && message.contains(wanted), "{message}");
     }
+}
+
+#[test]
+fn file_rows_hold_all_turns_of_the_assistant_that_have_a_weight() {
+    let said = |role: &str, more: &str| format!(r#"{{"role": "{role}", {more}}}"#);
+    let user = said("user", r#""content": "a""#);
+    let five = said("assistant", r#""content": "5""#);
+    let ignored = said("assistant", r#""content": "5", "weight": 0"#);
+    let thought = said("assistant", r#""content": "", "reasoning_content": "hm""#);
+    let call = said("assistant", r#""content": null, "tool_calls": [{"name": "add"}]"#);
+    let silent = said("assistant", r#""content": """#);
+    let of = |messages: &[&String]| {
+        let messages: Vec<&str> = messages.iter().map(|message| &message[..]).collect();
+        let row = format!(r#"{{"messages": [{}]}}"#, messages.join(", "));
+        match read(&row, TrainedTurns::All)?.remove(0).learned {
+            Learned::Turns { turns, messages: all } => {
+                assert_eq!(all.len(), messages.len());
+                Ok(turns)
+            }
+            Learned::Completion { completion, .. } => Err(completion),
+        }
+    };
+    assert_eq!(of(&[&user, &five, &user, &five]), Ok(vec![1, 3]));
+    assert_eq!(of(&[&user, &ignored, &user, &five, &user]), Ok(vec![3]));
+    assert_eq!(of(&[&user, &call, &user, &thought]), Ok(vec![1, 3]));
+    let message = of(&[&user, &ignored, &user]).unwrap_err();
+    assert!(message.contains("`messages` has no turn of the assistant to learn"), "{message}");
+    let message = of(&[&user, &five, &user, &silent]).unwrap_err();
+    assert!(message.contains("t.jsonl:1: column `messages` has no text to learn in message 4"));
+    let parts = said("assistant", r#""content": [{"type": "thinking", "thinking": "c"}]"#);
+    let message = of(&[&user, &parts]).unwrap_err();
+    assert!(message.contains("has a thought in parts of `content` (message 2)"), "{message}");
+    // a completion of its own is what is learned, whatever the turns
+    let row = format!(r#"{{"messages": [{user}], "completion": "5"}}"#);
+    let rows = read(&row, TrainedTurns::All).unwrap();
+    assert!(matches!(rows[0].learned, Learned::Completion { .. }));
 }

@@ -1,0 +1,40 @@
+//! The loss of samples that are not learned from. Nothing of the training changes by it: no
+//! gradient, no update, no random draw.
+
+use super::Learner;
+use crate::batch::MicroBatch;
+use crate::error::Error;
+use crate::forward::token_numbers;
+use crate::objective::Objective;
+use crate::sample::TrainingSample;
+
+impl Learner {
+    /// The loss of an objective over samples, as that of one update; its sums are then those of the
+    /// samples. None without samples.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for a loss that is none, [`Error::Engine`] where the model refuses.
+    pub(crate) fn evaluate(
+        &self,
+        samples: &[TrainingSample],
+        objective: &mut dyn Objective,
+    ) -> Result<Option<f64>, Error> {
+        let samples: Vec<&TrainingSample> = samples.iter().collect();
+        if samples.is_empty() {
+            return Ok(None);
+        }
+        objective.begin(&samples);
+        let _guard = tch::no_grad_guard();
+        let mut total = 0.0;
+        for rows in self.micro_batches(&samples, objective.kept_together()) {
+            let rows = rows.into_iter().map(|row| samples[row]).collect();
+            let batch = MicroBatch::new(rows, self.model.device());
+            let numbers = token_numbers(&self.model, &batch, self.plan, objective.needs())?;
+            total += objective.loss(&batch, &numbers).double_value(&[]);
+        }
+        match total.is_finite() {
+            true => Ok(Some(total)),
+            false => Err(Error::NotFinite { loss: total, update: self.optimizer.n_updates() }),
+        }
+    }
+}
