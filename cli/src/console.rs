@@ -70,10 +70,14 @@ impl Observer for Console {
                 "All completions were truncated and are left out of the loss: the step has no \
                  update."
             ),
-            Event::Evaluated { step, accuracy } => output::note(format!(
-                "Accuracy on held-out prompts after step {step}: {:.1} %.",
-                accuracy * 100.0
-            )),
+            Event::Evaluated { step, accuracy } => {
+                let when = match step {
+                    0 => "before the first step".to_owned(),
+                    _ => format!("after step {step}"),
+                };
+                let percent = accuracy * 100.0;
+                output::note(format!("Accuracy on held-out prompts {when}: {percent:.1} %."));
+            }
             Event::HeldOutPromptsDropped { n_dropped, prompt_id, reason } => tracing::warn!(
                 n_dropped, %prompt_id, %reason,
                 "Held-out prompts cannot be sampled from and count as wrong; the first is named."

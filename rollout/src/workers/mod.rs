@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::group::RolloutBatch;
 use messages::{GroupJob, WorkerCommand, WorkerReport};
 use request::{GenerateRequest, RolloutProgress};
-use sampling::{Replies, Sampling, SamplingEvent};
+use sampling::{Sampling, SamplingEvent, WorkerReplies};
 
 /// The threads, and the channels to and from them.
 pub struct RolloutWorkers {
@@ -116,8 +116,8 @@ impl RolloutWorkers {
     }
 
     /// The replies to a command that was sent to every worker.
-    fn replies(&self) -> Replies<'_> {
-        Replies::new(&self.reports, self.n_workers())
+    fn replies(&self) -> WorkerReplies<'_> {
+        WorkerReplies::new(&self.reports, self.n_workers())
     }
 }
 

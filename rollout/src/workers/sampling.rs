@@ -15,7 +15,7 @@ use crate::group::{RolloutBatch, RolloutGroup};
 
 /// A request that the workers work on. Dropping it waits for them.
 pub struct Sampling<'a> {
-    replies: Replies<'a>,
+    replies: WorkerReplies<'a>,
     /// By the index of the prompt.
     outcomes: Vec<Option<PromptOutcome>>,
     n_tokens: usize,
@@ -35,7 +35,7 @@ pub enum SamplingEvent {
 
 impl<'a> Sampling<'a> {
     pub(super) fn new(
-        replies: Replies<'a>,
+        replies: WorkerReplies<'a>,
         n_prompts: usize,
         cancelled: Option<Arc<AtomicBool>>,
     ) -> Self {
@@ -46,7 +46,7 @@ impl<'a> Sampling<'a> {
     /// The next event; `wait` is the longest time to wait for one, without limit if it is none.
     pub fn next(&mut self, wait: Option<Duration>) -> SamplingEvent {
         match self.replies.next(wait) {
-            Reply::Outcome(prompt_idx, outcome) => {
+            WorkerReply::Outcome(prompt_idx, outcome) => {
                 if let PromptOutcome::Group(group) = &outcome {
                     let tokens = group.completions.iter().map(|row| row.completion_token_ids.len());
                     self.n_tokens += tokens.sum::<usize>();
@@ -54,8 +54,8 @@ impl<'a> Sampling<'a> {
                 self.outcomes[prompt_idx] = Some(outcome);
                 SamplingEvent::Finished(prompt_idx)
             }
-            Reply::Nothing => SamplingEvent::Nothing,
-            Reply::Over => SamplingEvent::Over,
+            WorkerReply::Nothing => SamplingEvent::Nothing,
+            WorkerReply::Over => SamplingEvent::Over,
         }
     }
 
@@ -102,7 +102,7 @@ impl Drop for Sampling<'_> {
 }
 
 /// The replies to a command that every worker has.
-pub(super) struct Replies<'a> {
+pub(super) struct WorkerReplies<'a> {
     reports: &'a Receiver<WorkerReport>,
     /// Number of workers that are not done.
     n_busy: usize,
@@ -111,7 +111,7 @@ pub(super) struct Replies<'a> {
 }
 
 /// A reply of a worker.
-pub(super) enum Reply {
+pub(super) enum WorkerReply {
     Outcome(usize, PromptOutcome),
     /// None has come in the time that the caller waits.
     Nothing,
@@ -119,12 +119,12 @@ pub(super) enum Reply {
     Over,
 }
 
-impl<'a> Replies<'a> {
+impl<'a> WorkerReplies<'a> {
     pub(super) fn new(reports: &'a Receiver<WorkerReport>, n_workers: usize) -> Self {
         Self { reports, n_busy: n_workers, failures: BTreeMap::new() }
     }
 
-    fn next(&mut self, wait: Option<Duration>) -> Reply {
+    fn next(&mut self, wait: Option<Duration>) -> WorkerReply {
         while self.n_busy > 0 {
             let report = match wait {
                 Some(wait) => self.reports.recv_timeout(wait),
@@ -132,21 +132,21 @@ impl<'a> Replies<'a> {
             };
             match report {
                 Ok(WorkerReport::Outcome(prompt_idx, outcome)) => {
-                    return Reply::Outcome(prompt_idx, outcome);
+                    return WorkerReply::Outcome(prompt_idx, outcome);
                 }
                 Ok(WorkerReport::Done) => self.n_busy -= 1,
                 Ok(WorkerReport::Failed { worker, reason }) => {
                     self.failures.insert(worker, reason);
                     self.n_busy -= 1;
                 }
-                Err(RecvTimeoutError::Timeout) => return Reply::Nothing,
+                Err(RecvTimeoutError::Timeout) => return WorkerReply::Nothing,
                 Err(RecvTimeoutError::Disconnected) => {
                     self.failures.insert(0, "all threads have ended".to_owned());
                     self.n_busy = 0;
                 }
             }
         }
-        Reply::Over
+        WorkerReply::Over
     }
 
     /// Waits until all workers are done.
@@ -154,7 +154,7 @@ impl<'a> Replies<'a> {
     /// # Errors
     /// The failure of the worker with the lowest number.
     pub(super) fn finish(mut self) -> Result<(), Error> {
-        while !matches!(self.next(None), Reply::Over) {}
+        while !matches!(self.next(None), WorkerReply::Over) {}
         self.check()
     }
 

@@ -98,7 +98,7 @@ pub(super) struct RoundChecks {
     pub(super) is_new: bool,
     /// The run has made an update.
     pub(super) has_learned: bool,
-    /// Truncated completions are left out of the loss.
+    /// The round is the step's first, and truncated completions are left out of the loss.
     pub(super) is_masked: bool,
     /// Maximum number of tokens of a completion.
     pub(super) max_tokens: usize,

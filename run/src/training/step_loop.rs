@@ -265,7 +265,7 @@ impl Training {
             step,
             is_new: self.state.num_tokens == 0 && n_groups_before == 0,
             has_learned: n_updates > 0,
-            is_masked: self.config.trainer.mask_truncated_completions,
+            is_masked: self.config.trainer.mask_truncated_completions && n_groups_before == 0,
             max_tokens: rollout.max_completion_length,
         };
         let stages = RoundStages {
