@@ -152,8 +152,8 @@ impl<'a> Scoring<'a> {
         self.places[place] = ScoringPlace::Group { group, outcomes, n_unanswered };
         self.ask_in_order();
         match self.judge.as_ref().map(|judge| judge.when) {
-            Some(JudgeWhen::Always) => self.to_judge(place),
-            Some(JudgeWhen::Tied) if n_unanswered == 0 => self.to_judge_if_tied(place),
+            Some(JudgeWhen::Always) => self.ask_judge(place),
+            Some(JudgeWhen::Tied) if n_unanswered == 0 => self.ask_judge_if_tied(place),
             Some(JudgeWhen::Tied) | None => Ok(()),
         }
     }
@@ -272,23 +272,23 @@ impl<'a> Scoring<'a> {
             let is_decided = *n_unanswered == 0;
             self.n_missing -= 1;
             if is_decided && self.judge.as_ref().is_some_and(|it| it.when == JudgeWhen::Tied) {
-                self.to_judge_if_tied(place)?;
+                self.ask_judge_if_tied(place)?;
             }
         }
         self.begin_waiting()
     }
 
-    fn to_judge_if_tied(&mut self, place: usize) -> Result<(), Error> {
+    fn ask_judge_if_tied(&mut self, place: usize) -> Result<(), Error> {
         match &self.places[place] {
             ScoringPlace::Group { group, outcomes, .. } if self.roles.are_tied(group, outcomes) => {
-                self.to_judge(place)
+                self.ask_judge(place)
             }
             _ => Ok(()),
         }
     }
 
     /// Gives the group of a place to the judge, now or together with the others.
-    fn to_judge(&mut self, place: usize) -> Result<(), Error> {
+    fn ask_judge(&mut self, place: usize) -> Result<(), Error> {
         let (Some(judge), ScoringPlace::Group { group, .. }) =
             (&mut self.judge, &self.places[place])
         else {
