@@ -59,6 +59,38 @@ impl Observer for Console {
                 self.bar.set_position(step);
             }
             Event::Progressed => self.bar.tick(),
+            Event::GroupsRefilled { .. } => self.bar.tick(),
+            Event::PromptDropped { step, prompt_id, reason } => {
+                tracing::warn!(step, %prompt_id, %reason, "A prompt was dropped.");
+            }
+            Event::AllTruncated { step, n_completions, max_tokens } => tracing::warn!(
+                step,
+                n_completions,
+                max_tokens,
+                "All completions were truncated and are left out of the loss: the step has no \
+                 update."
+            ),
+            Event::Evaluated { step, accuracy } => {
+                let when = match step {
+                    0 => "before the first step".to_owned(),
+                    _ => format!("after step {step}"),
+                };
+                let percent = accuracy * 100.0;
+                output::note(format!("Accuracy on held-out prompts {when}: {percent:.1} %."));
+            }
+            Event::HeldOutPromptsDropped { n_dropped, prompt_id, reason } => tracing::warn!(
+                n_dropped, %prompt_id, %reason,
+                "Held-out prompts cannot be sampled from and count as wrong; the first is named."
+            ),
+            Event::EvaluationBrokenOff { step } => {
+                tracing::info!(step, "The evaluation is broken off; the next start repeats it.");
+            }
+            Event::CheckpointSaved { step } => tracing::debug!(step, "A checkpoint is written."),
+            Event::StateNotSaved { error } => {
+                tracing::error!(error, "The state before the step is not saved.");
+            }
+            // the summary names it
+            Event::ModelExported { .. } => {}
             Event::StepFinished { step, n_steps, metrics, eval_accuracy } => {
                 let line = (self.step_line)(metrics, eval_accuracy);
                 // a measurement is always shown
@@ -73,31 +105,44 @@ impl Observer for Console {
     }
 }
 
-/// `reward 0.500 accuracy 0.617 eval 0.584 updates 1 equal 44 % failed 0 % 2100 tokens/s`
+/// `reward 0.500 acc 62 % updates 1 spread 13/16 failed 3 % length 31 entropy 0.41 sample 1.2
+/// judge 3.4 train 0.8 s`, in one line
 ///
-/// `equal` is the share of the groups whose rewards are all equal, `failed` the share of the
-/// completions without a reward.
-fn training_line(metrics: &Metrics, eval_accuracy: Option<f64>) -> String {
-    let named = [("reward", "reward"), ("accuracy", "accuracy"), ("judge/accuracy", "judge")];
-    let mut parts: Vec<String> = named
-        .iter()
-        .filter_map(|(key, name)| Some(format!("{name} {:.3}", metrics.get(*key)?)))
-        .collect();
-    if let Some(accuracy) = eval_accuracy {
-        parts.push(format!("eval {accuracy:.3}"));
+/// `acc` is the accuracy of the step's completions, where answers are known. `spread`: groups whose
+/// rewards differ, of those that were scored. `failed` is the share of the completions without a
+/// reward, if there are any; `length` their mean number of tokens.
+fn training_line(metrics: &Metrics, _eval_accuracy: Option<f64>) -> String {
+    let mut parts = Vec::new();
+    let mut put = |name: &str, format: &dyn Fn(f64) -> String| {
+        parts.extend(metrics.get(name).map(|&value| format(value)));
+    };
+    put("reward", &|reward| format!("reward {reward:.3}"));
+    put("accuracy", &|share| format!("acc {:.0} %", share * 100.0));
+    put("updates", &|n| format!("updates {n:.0}"));
+    let n_scored = metrics.get("groups/scored").copied().unwrap_or_default();
+    put("groups/with_spread", &|n| format!("spread {n:.0}/{n_scored:.0}"));
+    if metrics.get("frac_reward_missing").is_some_and(|&share| share > 0.0) {
+        put("frac_reward_missing", &|share| format!("failed {}", percent(share)));
     }
-    if let Some(updates) = metrics.get("updates") {
-        parts.push(format!("updates {updates:.0}"));
+    put("completions/mean_length", &|n_tokens| format!("length {n_tokens:.0}"));
+    put("entropy", &|entropy| format!("entropy {entropy:.2}"));
+    for (stage, name) in [("rollout", "sample"), ("reward", "judge"), ("train", "train")] {
+        put(&format!("time/{stage}_s"), &|took| format!("{name} {}", seconds(took)));
     }
-    for (key, name) in [("frac_reward_zero_std", "equal"), ("frac_reward_missing", "failed")] {
-        if let Some(share) = metrics.get(key) {
-            parts.push(format!("{name} {:.0} %", share * 100.0));
-        }
+    parts.join(" ") + " s"
+}
+
+/// A share above 0, never shown as 0.
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        below if below < 1.0 => "<1 %".to_owned(),
+        percent => format!("{percent:.0} %"),
     }
-    if let Some(speed) = metrics.get("tokens_per_second") {
-        parts.push(format!("{speed:.0} tokens/s"));
-    }
-    parts.join(" ")
+}
+
+fn seconds(took: f64) -> String {
+    let n_decimals = usize::from(took < 9.95);
+    format!("{took:.n_decimals$}")
 }
 
 /// `loss 0.6123 accuracy 0.780 margin 0.210 eval loss 0.6321 accuracy 0.740 2100 tokens/s`
@@ -135,3 +180,6 @@ fn tuning_line(learned: &str, metrics: &Metrics, eval_accuracy: &str) -> String 
     }
     line
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arena;
+mod batch;
 mod config;
 pub mod dump;
 mod error;
@@ -30,7 +31,8 @@ pub use config::part::{CommandPartConfig, FormatPartConfig, HttpPartConfig, Judg
 pub use config::{RatingConfig, RatingMethod, RewardConfig, RewardKind, TournamentConfig};
 pub use error::Error;
 pub use index::PlayerIdx;
-pub use part::{PartGroup, PartMember, PartOutcome, PartScorer, PartScores, end_all_commands};
+pub use part::end_all_commands;
+pub use part::{PartGroup, PartMember, PartOutcome, PartScorer, PartScores, Scoring, StepSize};
 pub use scorer::Scorer;
 pub use tally::{VoteTally, no_reply_text};
 pub use votes::{Stop, VoteRule};

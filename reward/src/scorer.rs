@@ -8,10 +8,8 @@ use std::sync::Arc;
 use joust_schema::ids::Member;
 use joust_schema::tables::{Reward, Status};
 
-use crate::arena::{
-    Arena, GroupHandle, GroupProgress, GroupRequest, GroupResult, Handles, JudgedGroup,
-    rate_together,
-};
+use crate::arena::{Arena, GroupHandle, GroupProgress, GroupRequest, GroupResult, Handles};
+use crate::batch::{FinishedGroup, ScoringBatch};
 use crate::config::judge::JudgeKind;
 use crate::config::{RewardConfig, RewardKind};
 use crate::error::Error;
@@ -215,7 +213,7 @@ impl Scorer {
 
     /// Scores all groups and returns their results in the same order. `progress` is called with
     /// every finished group. The judge's position bias is fitted to all of them together. The
-    /// results do not depend on groups that were scored before.
+    /// results do not depend on groups that were scored before. No other groups may be open.
     ///
     /// # Errors
     /// As [`Arena::add`]; nothing is scored then.
@@ -224,35 +222,69 @@ impl Scorer {
         groups: Vec<GroupRequest>,
         progress: &mut dyn FnMut(),
     ) -> Result<Vec<GroupResult>, Error> {
+        let mut batch = self.begin_batch();
+        for (place, group) in groups.into_iter().enumerate() {
+            if let Err(error) = self.add_to_batch(&mut batch, place, group) {
+                self.cancel_batch(&mut batch);
+                return Err(error);
+            }
+        }
+        while batch.n_open() > 0 {
+            (0..self.pump_batch(&mut batch)).for_each(|_| progress());
+        }
+        Ok(batch.results(&self.config).into_values().collect())
+    }
+
+    /// A batch without groups. Its results do not depend on groups that were scored before; until
+    /// its end, no other groups may be open.
+    pub(crate) fn begin_batch(&mut self) -> ScoringBatch {
         if let Some(judge) = &mut self.judge {
             judge.clear_caches();
         }
-        let mut handles = Vec::with_capacity(groups.len());
-        for group in groups {
-            match self.add(group) {
-                Ok(handle) => handles.push(handle),
-                Err(error) => {
-                    for handle in handles {
-                        self.cancel(handle);
-                    }
-                    return Err(error);
-                }
+        ScoringBatch::default()
+    }
+
+    /// Takes a group in, to be the one at `place` of the batch.
+    ///
+    /// # Errors
+    /// As [`Scorer::add`].
+    pub(crate) fn add_to_batch(
+        &mut self,
+        batch: &mut ScoringBatch,
+        place: usize,
+        request: GroupRequest,
+    ) -> Result<(), Error> {
+        batch.insert(self.add(request)?, place);
+        Ok(())
+    }
+
+    /// Lets the judge work for a moment; the number of groups that it has finished.
+    pub(crate) fn pump_batch(&mut self, batch: &mut ScoringBatch) -> usize {
+        let finished: Vec<(GroupHandle, FinishedGroup)> = match &mut self.judge {
+            Some(judge) => {
+                let judged = self.arena.pump_judged(judge.as_mut()).into_iter();
+                judged.map(|(handle, group)| (handle, FinishedGroup::Judged(group))).collect()
             }
-        }
-        let Some(judge) = &mut self.judge else {
-            let scored = std::mem::take(&mut self.by_rule);
-            return Ok(scored.into_iter().map(|(_, result)| (progress(), result).1).collect());
+            None => {
+                let scored = std::mem::take(&mut self.by_rule).into_iter();
+                scored.map(|(handle, result)| (handle, FinishedGroup::ByRule(result))).collect()
+            }
         };
-        let mut judged: Vec<(GroupHandle, JudgedGroup)> = Vec::with_capacity(handles.len());
-        while self.arena.n_open() > 0 {
-            for group in self.arena.pump_judged(judge.as_mut()) {
-                progress();
-                judged.push(group);
-            }
+        let n_finished = finished.len();
+        finished.into_iter().for_each(|(handle, group)| batch.finish_group(handle, group));
+        n_finished
+    }
+
+    /// Drops the groups of the batch that are open.
+    pub(crate) fn cancel_batch(&mut self, batch: &mut ScoringBatch) {
+        for handle in batch.take_open() {
+            self.cancel(handle);
         }
-        // handles ascend in the order in which the groups were added
-        judged.sort_by_key(|(handle, _)| *handle);
-        Ok(rate_together(judged.into_iter().map(|(_, group)| group).collect(), &self.config))
+    }
+
+    /// Whether results may depend on which groups the judge has at the same time.
+    pub(crate) fn is_batch_dependent(&self) -> bool {
+        self.judge.as_deref().is_some_and(Judge::is_batch_dependent)
     }
 }
 

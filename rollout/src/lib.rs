@@ -18,3 +18,4 @@ pub use prompts::row::{PromptNeeds, PromptRow};
 pub use prompts::{PromptCursor, PromptSource};
 pub use workers::RolloutWorkers;
 pub use workers::request::{GenerateRequest, RolloutProgress};
+pub use workers::sampling::{Sampling, SamplingEvent};

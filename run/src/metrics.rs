@@ -21,7 +21,9 @@ pub const METRICS: &[Metric] = &[
     metric(
         "reward",
         "Mean reward of the step's completions. Win rates have a mean near 0.5, because the \
-         members of a group are compared with each other.",
+         members of a group are compared with each other. With `train.max_refills`, this metric, \
+         `reward_std`, `frac_reward_*` and `completions/*` are those of the groups that are \
+         trained on; all other metrics are those of all groups that were scored.",
     ),
     metric(
         "reward_std",
@@ -31,6 +33,25 @@ pub const METRICS: &[Metric] = &[
         "frac_reward_zero_std",
         "Share of the groups whose rewards are all equal. Such groups have no gradient, unless \
          `trainer.baseline` is `none` or `trainer.scale_rewards` is `whiten`.",
+    ),
+    metric("groups/scored", "Number of groups that were scored."),
+    metric(
+        "groups/with_spread",
+        "Number of groups whose rewards differ: those that something can be learned from.",
+    ),
+    metric(
+        "groups/refilled",
+        "Number of groups that were sampled in place of groups without spread \
+         (`train.max_refills`).",
+    ),
+    metric(
+        "groups/refill_rounds",
+        "Number of times that groups without spread were replaced (`train.max_refills`).",
+    ),
+    metric(
+        "groups/no_spread_ratio_before_refill",
+        "Share of the step's first groups, before any was replaced, that have no spread \
+         (`train.max_refills`).",
     ),
     metric("frac_reward_missing", "Share of the completions without a reward."),
     metric(
@@ -111,7 +132,8 @@ pub const METRICS: &[Metric] = &[
     metric(
         "judge/position_bias",
         "Position bias in log-odds, fitted to the votes of all groups of the step together. A \
-         judge without position bias has 0.",
+         judge without position bias has 0. Groups that replace others are rated with a bias of \
+         their own, round by round (`train.max_refills`): this is that of the first groups.",
     ),
     metric("judge/position_bias_stderr", "Standard error of `judge/position_bias`."),
     metric(
@@ -182,8 +204,23 @@ pub const METRICS: &[Metric] = &[
         "Number of tokens in all steps so far: sampled (`train`), of examples (`sft`, `dpo`).",
     ),
     metric("step_time", "Seconds per step."),
-    metric("time/rollout_s", "Seconds of sampling completions."),
-    metric("time/reward_s", "Seconds of judging."),
+    metric(
+        "time/rollout_s",
+        "Seconds of sampling completions: until the last group of the step is whole.",
+    ),
+    metric(
+        "time/reward_s",
+        "Seconds of scoring: from the first group that a part of the reward or the judge has got \
+         until the last one is scored. A group is scored as soon as it is whole, so that scoring \
+         overlaps with sampling; but an `engine` judge, and one with a verdict cache, begins once \
+         all groups are whole.",
+    ),
+    metric(
+        "time/overlap_s",
+        "Seconds in which completions were sampled and groups were scored. They count in both \
+         `time/rollout_s` and `time/reward_s`: `step_time` is the sum of these two and \
+         `time/train_s`, without `time/overlap_s`, and the time of writing the step's tables.",
+    ),
     metric("time/train_s", "Seconds of updates and of publishing the weights to the workers."),
     metric("time/eval_s", "Seconds of the measurement on held-out prompts or examples."),
     metric(

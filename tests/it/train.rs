@@ -158,7 +158,7 @@ fn train_stops_at_a_failing_judge_or_masks_its_groups_and_goes_on() {
     let output = joust(&args(dir.path(), &going_on)).output().unwrap();
     // and a run without any update is no success
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-    assert!(told(&output).contains("updates 0 equal 100 % failed "), "{}", told(&output));
+    assert!(told(&output).contains("updates 0 spread 0/3 failed "), "{}", told(&output));
     let wanted = "error: no update was made in 2 steps: ";
     assert!(told(&output).contains(wanted), "{}", told(&output));
     let rewards: Vec<joust_schema::tables::Reward> =

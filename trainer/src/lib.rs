@@ -38,11 +38,8 @@ pub use grpo::GrpoTrainer;
 pub use grpo::config::GrpoConfig;
 pub use grpo::step::{ScoredTables, StepInfo, StepOutcome};
 pub use learner::LearnerConfig;
-<<<<<<< HEAD
-pub use memory::{TrainedModel, TrainingMemory};
-=======
 pub use length::TuningLength;
->>>>>>> b
+pub use memory::{TrainedModel, TrainingMemory};
 pub use metrics::Metrics;
 pub use reference::SyncRefModel;
 pub use sample::TrainingSample;

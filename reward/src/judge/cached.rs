@@ -204,6 +204,11 @@ impl Judge for CachedJudge {
         }
     }
 
+    /// The first of equal votes draws for all of them.
+    fn is_batch_dependent(&self) -> bool {
+        true
+    }
+
     /// Votes in flight go on for the requests that wait for them, but are neither cached nor
     /// joined.
     fn clear_caches(&mut self) {

@@ -213,6 +213,10 @@ impl Judge for EngineJudge {
         self.cancel_request(Purpose::Vote(id));
     }
 
+    fn is_batch_dependent(&self) -> bool {
+        true
+    }
+
     fn clear_caches(&mut self) {
         self.engine.forget_prefixes();
     }

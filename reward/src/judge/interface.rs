@@ -27,6 +27,13 @@ pub trait Judge: Send {
     /// one takes longer.
     fn poll(&mut self) -> Vec<VoteOutcome>;
 
+    /// Whether a reply may depend on which other votes are asked for at the same time, and in which
+    /// order: by the last bits of a batch's numbers, or by a cache. A training step asks such a
+    /// judge for all its groups at once, so that a step repeats byte for byte.
+    fn is_batch_dependent(&self) -> bool {
+        false
+    }
+
     /// Clears all caches of earlier prompts. Later results are then the same, to the last bit, as
     /// after a fresh start.
     fn clear_caches(&mut self) {}

@@ -63,6 +63,10 @@ impl Judge for RecordingJudge {
         self.inner.cancel(id);
     }
 
+    fn is_batch_dependent(&self) -> bool {
+        self.inner.is_batch_dependent()
+    }
+
     fn clear_caches(&mut self) {
         self.inner.clear_caches();
     }

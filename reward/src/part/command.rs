@@ -12,7 +12,7 @@ pub use live::end_all;
 
 use super::group::PartGroup;
 use super::outcome::PartOutcome;
-use super::source::PartSource;
+use super::source::{PartQuestions, PartSource};
 use super::wire;
 use crate::config::part::CommandPartConfig;
 use crate::error::Error;
@@ -95,33 +95,33 @@ impl CommandPart {
 }
 
 impl PartSource for CommandPart {
-    fn score(&mut self, groups: &[PartGroup]) -> Vec<PartOutcome> {
-        let n_all: usize = groups.iter().map(|group| group.request.completions.len()).sum();
+    fn score(&mut self, questions: PartQuestions) {
+        let n_all = questions.max_completions;
         let mut n_failed = 0;
         self.n_odd = 0;
-        let mut outcomes = Vec::with_capacity(groups.len());
-        for group in groups {
+        questions.answer_each(|group| {
             // the step fails anyway, and each further group may take the whole time twice
             if n_failed as f64 > self.max_failed * n_all as f64 {
-                let reason = "not asked after too many failures".to_owned();
-                outcomes.push(PartOutcome::Failed(reason));
-                continue;
+                return PartOutcome::Failed("not asked after too many failures".to_owned());
             }
             // a program that prints more than answers would lose every second group
-            if self.n_odd >= MAX_ODD_LINES {
-                n_failed += group.request.completions.len();
-                outcomes.push(PartOutcome::Failed(PRINTS_MORE.to_owned()));
-                continue;
-            }
-            outcomes.push(match self.score_group(group) {
-                Ok(numbers) => PartOutcome::Given(numbers),
-                Err(reason) => {
+            let numbers = match self.n_odd {
+                MAX_ODD_LINES.. => Err(PRINTS_MORE.to_owned()),
+                _ => self.score_group(group),
+            };
+            numbers.map_or_else(
+                |reason| {
                     n_failed += group.request.completions.len();
                     PartOutcome::Failed(reason)
-                }
-            });
-        }
-        outcomes
+                },
+                PartOutcome::Given,
+            )
+        });
+    }
+
+    /// A program may remember what it was asked before.
+    fn needs_order(&self) -> bool {
+        true
     }
 }
 

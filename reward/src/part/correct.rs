@@ -4,15 +4,15 @@
 
 use super::group::PartGroup;
 use super::outcome::PartOutcome;
-use super::source::PartSource;
+use super::source::{PartQuestions, PartSource};
 use crate::{prompt, rule};
 
 /// 1 for a correct completion and 0 for another; nothing without a known answer.
 pub(super) struct KnownAnswerRule;
 
 impl PartSource for KnownAnswerRule {
-    fn score(&mut self, groups: &[PartGroup]) -> Vec<PartOutcome> {
-        groups.iter().map(of_group).collect()
+    fn score(&mut self, questions: PartQuestions) {
+        questions.answer_each(of_group);
     }
 }
 

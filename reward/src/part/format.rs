@@ -7,7 +7,7 @@ use regex::Regex;
 use super::group::PartGroup;
 use super::outcome::PartOutcome;
 use super::pattern::whole_match;
-use super::source::PartSource;
+use super::source::{PartQuestions, PartSource};
 
 /// 1 for a completion that the expression matches as a whole, else 0.
 pub(super) struct FormatRule {
@@ -29,12 +29,12 @@ impl FormatRule {
 }
 
 impl PartSource for FormatRule {
-    fn score(&mut self, groups: &[PartGroup]) -> Vec<PartOutcome> {
+    fn score(&mut self, questions: PartQuestions) {
         let of_group = |group: &PartGroup| {
             let texts = group.request.completions.iter();
             PartOutcome::Given(texts.map(|text| Some(self.number(text))).collect())
         };
-        groups.iter().map(of_group).collect()
+        questions.answer_each(of_group);
     }
 }
 

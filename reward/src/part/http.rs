@@ -2,25 +2,29 @@
 //!
 //! A fleet makes the calls: it bounds the load, retries faults and waits for a server that is gone.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use joust_fleet::{BadAnswer, Call, CallError, Fleet, FleetConfig, OddNumbers};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::task::JoinSet;
 
 use super::group::PartGroup;
 use super::outcome::PartOutcome;
-use super::source::PartSource;
+use super::source::{PartQuestions, PartSource};
 use super::wire;
 use crate::config::part::HttpPartConfig;
 use crate::error::Error;
 
+/// Time between two looks whether the answers are still wanted.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// A server that scores groups.
 pub(super) struct HttpPart {
-    fleet: Fleet,
+    fleet: Arc<Fleet>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -65,30 +69,48 @@ impl HttpPart {
             let _inside = runtime.enter();
             Fleet::new(fleet, None).map_err(|error| bad(&error))?
         };
-        Ok(Self { fleet, runtime })
+        Ok(Self { fleet: Arc::new(fleet), runtime })
     }
+}
 
-    async fn score_group(&self, group: &PartGroup) -> PartOutcome {
-        let request = &group.request;
-        let mut call = PartCall {
-            question: wire::question(group),
-            id: &request.group_id.0,
-            n: request.completions.len(),
-            seed: request.seed,
-        };
-        match self.fleet.call(&mut call, 0).await {
-            Ok(finished) => PartOutcome::Given(finished.reply),
-            Err(CallError::Refused(reason) | CallError::Rejected(reason)) => {
-                PartOutcome::Failed(reason)
-            }
-            Err(error) => PartOutcome::Failed(error.to_string()),
+/// Asks the server about a group.
+async fn score_group(fleet: &Fleet, group: &PartGroup) -> PartOutcome {
+    let request = &group.request;
+    let mut call = PartCall {
+        question: wire::question(group),
+        id: &request.group_id.0,
+        n: request.completions.len(),
+        seed: request.seed,
+    };
+    match fleet.call(&mut call, 0).await {
+        Ok(finished) => PartOutcome::Given(finished.reply),
+        Err(CallError::Refused(reason) | CallError::Rejected(reason)) => {
+            PartOutcome::Failed(reason)
         }
+        Err(error) => PartOutcome::Failed(error.to_string()),
     }
 }
 
 impl PartSource for HttpPart {
-    fn score(&mut self, groups: &[PartGroup]) -> Vec<PartOutcome> {
-        self.runtime.block_on(join_all(groups.iter().map(|group| self.score_group(group))))
+    fn score(&mut self, questions: PartQuestions) {
+        let PartQuestions { groups, answers, .. } = questions;
+        let mut calls = JoinSet::new();
+        for (place, group) in groups {
+            let (fleet, answers) = (Arc::clone(&self.fleet), answers.clone());
+            let call = async move { answers.send(place, score_group(&fleet, &group).await) };
+            calls.spawn_on(call, self.runtime.handle());
+        }
+        self.runtime.block_on(async {
+            // the end of the set ends the calls that nobody waits for
+            while !calls.is_empty() && !answers.are_unwanted() {
+                let ended = tokio::time::timeout(LOOK, calls.join_next()).await;
+                if let Ok(Some(Err(error))) = ended
+                    && error.is_panic()
+                {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
+        });
     }
 }
 

@@ -4,16 +4,16 @@
 
 use super::group::PartGroup;
 use super::outcome::PartOutcome;
-use super::source::PartSource;
+use super::source::{PartQuestions, PartSource};
 use crate::config::part::LengthPartConfig;
 
 impl PartSource for LengthPartConfig {
-    fn score(&mut self, groups: &[PartGroup]) -> Vec<PartOutcome> {
+    fn score(&mut self, questions: PartQuestions) {
         let of_group = |group: &PartGroup| {
             let punish = |n_tokens| Some(overlong(n_tokens, self.max_tokens, self.buffer_tokens));
             PartOutcome::Given(group.members.iter().map(|it| punish(it.n_tokens)).collect())
         };
-        groups.iter().map(of_group).collect()
+        questions.answer_each(of_group);
     }
 }
 

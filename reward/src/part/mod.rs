@@ -16,11 +16,14 @@ mod length;
 mod open;
 pub(crate) mod outcome;
 pub(crate) mod pattern;
+mod result;
 mod scorer;
+mod scoring;
 mod source;
 mod wire;
 
 pub use command::end_all as end_all_commands;
 pub use group::{PartGroup, PartMember};
 pub use outcome::{PartOutcome, PartScores};
-pub use scorer::PartScorer;
+pub use scorer::{PartScorer, StepSize};
+pub use scoring::Scoring;

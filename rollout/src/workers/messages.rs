@@ -14,6 +14,8 @@ use crate::prompts::row::PromptRow;
 pub(super) struct GroupJob {
     /// Index of the prompt in the request.
     pub(super) prompt_idx: usize,
+    /// Index of the group in its step.
+    pub(super) group_idx: usize,
     pub(super) step: i64,
     pub(super) policy_version: PolicyVersion,
     pub(super) row: PromptRow,
@@ -26,10 +28,12 @@ pub(super) struct GroupJob {
 impl GroupJob {
     pub(super) fn new(request: &GenerateRequest<'_>, prompt_idx: usize) -> Self {
         let row = request.prompts[prompt_idx].clone();
+        let group_idx = request.n_groups_before + prompt_idx;
         let seed = request.seed.child("rollout", request.step as u64);
-        let seed = seed.child_str("prompt", &row.prompt_id.0).child("group", prompt_idx as u64);
+        let seed = seed.child_str("prompt", &row.prompt_id.0).child("group", group_idx as u64);
         Self {
             prompt_idx,
+            group_idx,
             step: request.step,
             policy_version: request.policy_version,
             row,

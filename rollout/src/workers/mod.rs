@@ -7,10 +7,8 @@ mod messages;
 mod pending;
 mod render;
 pub(crate) mod request;
+pub(crate) mod sampling;
 mod worker;
-
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use joust_engine::Engine;
@@ -19,8 +17,9 @@ use joust_engine::model::Decoder;
 use crate::config::RolloutConfig;
 use crate::error::Error;
 use crate::group::RolloutBatch;
-use messages::{GroupJob, PromptOutcome, WorkerCommand, WorkerReport};
+use messages::{GroupJob, WorkerCommand, WorkerReport};
 use request::{GenerateRequest, RolloutProgress};
+use sampling::{Sampling, SamplingEvent, WorkerReplies};
 
 /// The threads, and the channels to and from them.
 pub struct RolloutWorkers {
@@ -63,10 +62,24 @@ impl RolloutWorkers {
         self.commands.len()
     }
 
-    /// Samples a group for every prompt.
+    /// Begins to sample a group for every prompt.
     ///
     /// A prompt that cannot be sampled from (too long for the context, refused by the chat
     /// template) is dropped with its reason.
+    ///
+    /// # Errors
+    /// [`Error::Worker`] where a worker's thread has ended.
+    pub fn start(&mut self, request: &GenerateRequest<'_>) -> Result<Sampling<'_>, Error> {
+        let (n_workers, n_prompts) = (self.n_workers(), request.prompts.len());
+        for worker in 0..n_workers {
+            let prompts = (worker..n_prompts).step_by(n_workers);
+            let jobs = prompts.map(|prompt_idx| GroupJob::new(request, prompt_idx)).collect();
+            self.send(worker, WorkerCommand::Generate(jobs, request.cancelled.cloned()))?;
+        }
+        Ok(Sampling::new(self.replies(), n_prompts, request.cancelled.cloned()))
+    }
+
+    /// Samples a group for every prompt: as [`RolloutWorkers::start`], and waits.
     ///
     /// # Errors
     /// [`Error::Worker`] where a worker failed; [`Error::Cancelled`].
@@ -75,34 +88,14 @@ impl RolloutWorkers {
         request: &GenerateRequest<'_>,
         progress: &mut dyn FnMut(RolloutProgress),
     ) -> Result<RolloutBatch, Error> {
-        let (n_workers, n_prompts) = (self.n_workers(), request.prompts.len());
-        for worker in 0..n_workers {
-            let prompts = (worker..n_prompts).step_by(n_workers);
-            let jobs = prompts.map(|prompt_idx| GroupJob::new(request, prompt_idx)).collect();
-            self.send(worker, WorkerCommand::Generate(jobs, request.cancelled.cloned()))?;
+        let n_groups_total = request.prompts.len();
+        let mut sampling = self.start(request)?;
+        let mut n_groups = 0;
+        while let SamplingEvent::Finished(_) = sampling.next(None) {
+            n_groups += 1;
+            progress(RolloutProgress { n_groups, n_groups_total, n_tokens: sampling.n_tokens() });
         }
-        let mut outcomes: Vec<Option<PromptOutcome>> = (0..n_prompts).map(|_| None).collect();
-        let mut so_far = RolloutProgress { n_groups_total: n_prompts, ..Default::default() };
-        self.collect(&mut |prompt_idx, outcome| {
-            if let PromptOutcome::Group(group) = &outcome {
-                let tokens = group.completions.iter().map(|row| row.completion_token_ids.len());
-                so_far.n_tokens += tokens.sum::<usize>();
-            }
-            so_far.n_groups += 1;
-            outcomes[prompt_idx] = Some(outcome);
-            progress(so_far);
-        })?;
-        if request.cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Acquire)) {
-            return Err(Error::Cancelled);
-        }
-        let mut batch = RolloutBatch { n_tokens: so_far.n_tokens, ..RolloutBatch::default() };
-        for outcome in outcomes.into_iter().flatten() {
-            match outcome {
-                PromptOutcome::Group(group) => batch.groups.push(*group),
-                PromptOutcome::Dropped(dropped) => batch.dropped.push(dropped),
-            }
-        }
-        Ok(batch)
+        sampling.finish()
     }
 
     /// Replaces the weights of every worker by those of `policy`, cast to the number format of the
@@ -114,7 +107,7 @@ impl RolloutWorkers {
         for worker in 0..self.n_workers() {
             self.send(worker, WorkerCommand::Publish(Box::new(policy.shared())))?;
         }
-        self.collect(&mut |_, _| {})
+        self.replies().finish()
     }
 
     fn send(&self, worker: usize, command: WorkerCommand) -> Result<(), Error> {
@@ -122,29 +115,9 @@ impl RolloutWorkers {
         self.commands[worker].send(command).map_err(|_| ended())
     }
 
-    /// Passes outcomes on until every worker is done; fails with the failure of the worker with the
-    /// lowest number.
-    fn collect(&self, take: &mut dyn FnMut(usize, PromptOutcome)) -> Result<(), Error> {
-        let mut failures = BTreeMap::new();
-        let mut n_done = 0;
-        while n_done < self.n_workers() {
-            match self.reports.recv() {
-                Ok(WorkerReport::Outcome(prompt_idx, outcome)) => take(prompt_idx, outcome),
-                Ok(WorkerReport::Done) => n_done += 1,
-                Ok(WorkerReport::Failed { worker, reason }) => {
-                    failures.insert(worker, reason);
-                    n_done += 1;
-                }
-                Err(_) => {
-                    let reason = "all threads have ended".to_owned();
-                    return Err(Error::Worker { worker: 0, reason });
-                }
-            }
-        }
-        match failures.into_iter().next() {
-            Some((worker, reason)) => Err(Error::Worker { worker, reason }),
-            None => Ok(()),
-        }
+    /// The replies to a command that was sent to every worker.
+    fn replies(&self) -> WorkerReplies<'_> {
+        WorkerReplies::new(&self.reports, self.n_workers())
     }
 }
 

@@ -39,7 +39,7 @@ impl PendingGroup {
     pub(super) fn into_group(self) -> RolloutGroup {
         let Self { job, question, prompt, mut samples, .. } = self;
         samples.sort_by_key(|sample| sample.index);
-        let group_id = GroupId(format!("{:05}-{:04}", job.step, job.prompt_idx));
+        let group_id = GroupId(format!("{:05}-{:04}", job.step, job.group_idx));
         let prompt_token_ids = table_ids(prompt.token_ids);
         let rollout = |sample: Sample| Rollout {
             step: job.step,

@@ -17,6 +17,8 @@ pub struct GenerateRequest<'a> {
     pub policy_version: PolicyVersion,
     /// The prompts: one group per prompt.
     pub prompts: &'a [PromptRow],
+    /// Number of groups that the step has already: those of this request are counted on from it.
+    pub n_groups_before: usize,
     /// Key of every draw.
     pub seed: Seed,
     /// Number of completions per prompt; `None` takes the configured one.

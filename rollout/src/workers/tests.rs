@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use joust_engine::model::Decoder;
 use joust_engine::{Engine, EngineConfig};
@@ -15,6 +16,7 @@ use joust_schema::tables::{FinishReason, Rollout};
 
 use super::RolloutWorkers;
 use super::request::GenerateRequest;
+use super::sampling::SamplingEvent;
 use crate::config::{ChatTemplateUse, RolloutConfig};
 use crate::error::Error;
 use crate::group::RolloutBatch;
@@ -49,6 +51,7 @@ fn request(prompts: &[PromptRow]) -> GenerateRequest<'_> {
         step: 4,
         policy_version: PolicyVersion(9),
         prompts,
+        n_groups_before: 0,
         seed: Seed::new(1),
         group_size: None,
         temperature: None,
@@ -90,6 +93,53 @@ fn generate_returns_whole_groups_in_order() {
         assert!(full || row.finish_reason == FinishReason::Stop);
     }
     assert_ne!(rows[0].completion_token_ids, rows[1].completion_token_ids);
+}
+
+#[test]
+fn sampling_shows_each_group_when_it_is_whole_and_leaves_nothing_behind() {
+    let mut workers = workers(&config(2));
+    let mut prompts = prompts(5);
+    prompts[3].prompt = Prompt::Text("very ".repeat(5000));
+    let whole = rows(&generate(&mut workers, &prompts));
+    // nobody takes the rest
+    let mut sampling = workers.start(&request(&prompts)).unwrap();
+    assert!(matches!(sampling.next(None), SamplingEvent::Finished(_)));
+    drop(sampling);
+    let mut sampling = workers.start(&request(&prompts)).unwrap();
+    let (mut seen, mut n_tokens) = (Vec::new(), 0);
+    loop {
+        match sampling.next(Some(Duration::ZERO)) {
+            SamplingEvent::Finished(idx) => {
+                let Some(group) = sampling.group(idx) else {
+                    assert_eq!(idx, 3, "the prompt that does not fit");
+                    continue;
+                };
+                let members = group.completions.iter();
+                n_tokens += members.map(|row| row.completion_token_ids.len()).sum::<usize>();
+                assert_eq!(sampling.n_tokens(), n_tokens);
+                seen.push(idx);
+            }
+            SamplingEvent::Nothing => std::thread::yield_now(),
+            SamplingEvent::Over => break,
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2, 4]);
+    let batch = sampling.finish().unwrap();
+    assert_eq!((rows(&batch), batch.dropped.len()), (whole, 1));
+}
+
+#[test]
+fn groups_are_counted_on_from_those_that_the_step_has() {
+    let (mut workers, prompts) = (workers(&config(1)), prompts(3));
+    let whole = rows(&generate(&mut workers, &prompts));
+    let more = GenerateRequest { n_groups_before: 2, ..request(&prompts[2..]) };
+    let rest = workers.generate(&more, &mut |_| {}).unwrap();
+    assert_eq!(rest.groups[0].group_id.0, "00004-0002");
+    let drawn = |rows: &[Rollout]| {
+        rows.iter().map(|row| (row.seed, row.completion_token_ids.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(drawn(&rows(&rest)), drawn(&whole[6..]), "their draws, too");
 }
 
 #[test]

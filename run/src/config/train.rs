@@ -51,11 +51,19 @@ pub struct TrainSection {
     /// Number of prompts per step. Each prompt gets a group of completions.
     #[schemars(range(min = 1, max = 1048576))]
     pub prompts_per_step: usize,
+    /// Maximum number of times per step that groups without spread, whose rewards are all equal or
+    /// missing, are replaced by groups of new prompts: the dynamic sampling of DAPO (verl:
+    /// `algorithm.filter_groups` with `max_num_gen_batches` one larger). Then groups with spread
+    /// alone are trained on, also where there are fewer of them at this limit or at the end of the
+    /// prompts; if no group has spread, there is no update. 0: no group is replaced, and all are
+    /// trained on.
+    #[schemars(range(max = 1000))]
+    pub max_refills: u64,
 }
 
 impl Default for TrainSection {
     fn default() -> Self {
-        Self { steps: 100, prompts_per_step: 16 }
+        Self { steps: 100, prompts_per_step: 16, max_refills: 0 }
     }
 }
 

@@ -79,6 +79,7 @@ impl Evaluation {
             step: 0,
             policy_version: PolicyVersion(0),
             prompts: &self.prompts,
+            n_groups_before: 0,
             seed: seed.child("eval", 0),
             group_size: Some(self.samples),
             temperature: Some(self.temperature),

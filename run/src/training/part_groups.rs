@@ -10,14 +10,14 @@ use joust_schema::tables::Rollout;
 use super::scored::answer_text;
 
 /// A group of step `step`, whose judging draws from `seed`.
-pub(super) fn part_group(step: u64, group: &RolloutGroup, seed: Seed) -> PartGroup {
+pub(super) fn part_group(step: i64, group: &RolloutGroup, seed: Seed) -> PartGroup {
     let member = |row: &Rollout| PartMember {
         finish_reason: row.finish_reason,
         n_tokens: row.completion_token_ids.len(),
     };
     PartGroup {
         request: GroupRequest {
-            step: step as i64,
+            step,
             group_id: group.group_id.clone(),
             question: group.question.clone(),
             completions: group.completions.iter().map(answer_text).collect(),

@@ -5,24 +5,23 @@
 use std::time::Instant;
 
 use joust_engine::Tokenizer;
-use joust_reward::{GroupResult, PartScorer};
-use joust_rollout::{
-    DroppedPrompt, GenerateRequest, PromptRow, PromptSource, RolloutBatch, RolloutWorkers,
-};
+use joust_reward::PartScorer;
+use joust_rollout::{GenerateRequest, PromptRow, PromptSource, RolloutWorkers};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
-use joust_schema::tables::FinishReason;
 use joust_trainer::checkpoint::{self, Retention};
 use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome};
 
 use super::evaluation::Evaluation;
 use super::failures::Failures;
 use super::idle::why_nothing_is_learned;
-use super::part_groups::part_group;
 use super::records;
+use super::refill::StepGroups;
+use super::round::{Round, RoundChecks, RoundStages};
 use super::scored::{ScoredGroup, ScoredStep};
 use super::state::{FinishedRun, RunEnd, TrainingState};
-use super::step_metrics::{StepClock, scored_metrics};
+use super::step_clock::StepClock;
+use super::step_metrics::scored_metrics;
 use super::tables::StepTables;
 use crate::checkpoints::CheckpointClock;
 use crate::config::train::TrainRun;
@@ -78,6 +77,9 @@ impl Training {
             let run_dir = self.run.dir();
             let export = Export { section: &self.config.export, run_dir, inputs: &self.inputs };
             export.write(self.trainer.model(), &self.tokenizer)?;
+            if let Some(path) = &self.config.export.path {
+                observer.observe(Event::ModelExported { path });
+            }
         }
         Ok(FinishedRun {
             end,
@@ -111,7 +113,7 @@ impl Training {
         observer.observe(Event::LoopStarted { step: self.state.step, n_steps });
         if self.state.step == 0 {
             let mut metrics = Metrics::new();
-            if self.evaluate(&mut metrics, stop)? {
+            if self.evaluate(&mut metrics, stop, observer)? {
                 self.state.accuracy_before = self.state.accuracy;
             }
             if !metrics.is_empty() {
@@ -127,7 +129,7 @@ impl Training {
         }
         while self.state.step < n_steps {
             if stop.is_asked() {
-                self.save_interim()?;
+                self.save_interim(observer)?;
                 return Ok(RunEnd::Stopped);
             }
             let Some(metrics) = self.step(observer)? else {
@@ -156,10 +158,10 @@ impl Training {
     ) -> Result<bool, Error> {
         let (step, n_steps) = (self.state.step, self.n_steps);
         let is_last = step == n_steps || self.prompts.is_exhausted();
-        if (is_last || is_evaluation_due) && !self.evaluate(&mut metrics, stop)? {
-            tracing::info!(step, "The evaluation is broken off; the next start repeats it.");
+        if (is_last || is_evaluation_due) && !self.evaluate(&mut metrics, stop, observer)? {
+            observer.observe(Event::EvaluationBrokenOff { step });
             self.state.unevaluated = Some(metrics.into());
-            self.save_interim()?;
+            self.save_interim(observer)?;
             return Ok(false);
         }
         if self.state.unevaluated.take().is_some() {
@@ -169,7 +171,7 @@ impl Training {
         let eval_accuracy = self.state.accuracy;
         observer.observe(Event::StepFinished { step, n_steps, metrics: &metrics, eval_accuracy });
         if let Some(retention) = self.checkpoints.due(step, is_last, Instant::now()) {
-            self.save(retention)?;
+            self.save(retention, observer)?;
         }
         Ok(true)
     }
@@ -182,21 +184,23 @@ impl Training {
         }
         let step = self.state.step + 1;
         let mut clock = StepClock::start();
-        let judged = self.sample_and_score(step, &prompts, &mut clock, observer);
-        let (batch, results) = match judged {
-            Ok(judged) => judged,
+        let groups = match self.sample_and_score(step, prompts, &mut clock, observer) {
+            Ok(groups) => groups,
             Err(error) => {
                 // a later start repeats this step and none before it
-                if let Err(unsaved) = self.save_interim() {
-                    tracing::error!(error = %unsaved, "The state before the step is not saved.");
+                if let Err(unsaved) = self.save_interim(observer) {
+                    observer.observe(Event::StateNotSaved { error: &unsaved.to_string() });
                 }
                 return Err(error);
             }
         };
-        let mut tables = StepTables::pack(&batch, &results)?;
-        let mut metrics = self.train(step, &mut tables)?;
-        clock.end_part("train_s");
-        let scored = ScoredStep::new(batch, results);
+        let began = Instant::now();
+        let mut tables = StepTables::pack(&groups.batch, &groups.results)?;
+        let refills = (self.config.train.max_refills > 0).then(|| groups.metrics());
+        let trained = refills.as_ref().and_then(|_| groups.trained());
+        let mut metrics = self.train(step, &mut tables, trained.as_deref())?;
+        clock.add_training(began.elapsed());
+        let scored = ScoredStep::new(groups.batch, groups.results);
         self.run.check()?;
         records::write(&self.run, step, &scored, &tables)?;
 
@@ -205,6 +209,7 @@ impl Training {
         self.state.cursor = self.prompts.cursor();
         self.state.num_tokens += scored.n_tokens as u64;
         metrics.extend(scored_metrics(&scored));
+        metrics.extend(refills.into_iter().flatten());
         metrics.insert("num_tokens".to_owned(), self.state.num_tokens as f64);
         let n_judge_tokens = metrics.get("judge/tokens").copied().unwrap_or(0.0);
         metrics.extend(clock.metrics(scored.n_tokens as f64 + n_judge_tokens));
@@ -212,105 +217,100 @@ impl Training {
         Ok(Some(metrics))
     }
 
-    /// The part of a step that leaves the weights as they are.
+    /// The part of a step that leaves the weights as they are: a round for these prompts, and
+    /// further ones that replace groups without spread.
     fn sample_and_score(
         &mut self,
         step: u64,
-        prompts: &[PromptRow],
+        mut prompts: Vec<PromptRow>,
         clock: &mut StepClock,
         observer: &mut dyn Observer,
-    ) -> Result<(RolloutBatch, Vec<GroupResult>), Error> {
-        let batch = self.sample(step, prompts, observer)?;
-        self.check_lengths(step, &batch)?;
-        clock.end_part("rollout_s");
-        let seed = self.seed.child("reward", step);
-        let groups = batch.groups.iter().map(|group| part_group(step, group, seed));
-        let progress = &mut || observer.observe(Event::Progressed);
-        let results = self.scorer.score_all(groups.collect(), progress)?;
-        Failures::of(&results).check(step, self.config.reward.max_failed)?;
-        clock.end_part("reward_s");
-        Ok((batch, results))
+    ) -> Result<StepGroups, Error> {
+        let mut groups = StepGroups::default();
+        while !prompts.is_empty() {
+            let Round { batch, results, times } =
+                self.round(step, groups.n_prompts(), &prompts, observer)?;
+            clock.add_round(&times);
+            groups.add_round(prompts.len(), batch, results);
+            Failures::of(&groups.results).check(step, self.config.reward.max_failed)?;
+            prompts = self.prompts.next(groups.n_refill(self.config.train.max_refills));
+            if !prompts.is_empty() {
+                observer.observe(Event::GroupsRefilled { step, n_groups: prompts.len() });
+            }
+        }
+        Ok(groups)
     }
 
-    /// Samples a group of completions per prompt.
-    fn sample(
+    /// Samples a group of completions per prompt, and scores the groups meanwhile.
+    fn round(
         &mut self,
         step: u64,
+        n_groups_before: usize,
         prompts: &[PromptRow],
         observer: &mut dyn Observer,
-    ) -> Result<RolloutBatch, Error> {
+    ) -> Result<Round, Error> {
+        let n_updates = self.trainer.n_updates();
+        let rollout = &self.config.rollout;
         let request = GenerateRequest {
             step: step as i64,
-            policy_version: PolicyVersion(self.trainer.n_updates() as i64),
+            policy_version: PolicyVersion(n_updates as i64),
             prompts,
+            n_groups_before,
             seed: self.seed,
             group_size: None,
             temperature: None,
             cancelled: None,
         };
-        let batch =
-            self.workers.generate(&request, &mut |_| observer.observe(Event::Progressed))?;
-        for DroppedPrompt { prompt_id, reason } in &batch.dropped {
-            tracing::warn!(%prompt_id, %reason, "A prompt was dropped.");
-        }
-        // later in a run, a step of prompts that are too long does not stop it
-        let is_new = self.state.num_tokens == 0;
-        match batch.dropped.first() {
-            Some(first) if is_new && batch.groups.is_empty() => Err(Error::input(format!(
-                "step {step}: none of {} prompts can be sampled from; prompt {}: {}",
-                batch.dropped.len(),
-                first.prompt_id,
-                first.reason
-            ))),
-            _ => Ok(batch),
-        }
-    }
-
-    /// Fails where no completion can be learned from, before they are judged. A run that has
-    /// learned already goes on: the step counts, without an update.
-    fn check_lengths(&self, step: u64, batch: &RolloutBatch) -> Result<(), Error> {
-        let completions = || batch.groups.iter().flat_map(|group| &group.completions);
-        let are_truncated =
-            completions().all(|completion| completion.finish_reason == FinishReason::Length);
-        let n_completions = completions().count();
-        let is_masked = self.config.trainer.mask_truncated_completions;
-        if !(is_masked && are_truncated && n_completions > 0) {
-            return Ok(());
-        }
-        let max_tokens = self.config.rollout.max_completion_length;
-        if self.trainer.n_updates() == 0 {
-            return Err(Error::AllTruncated { step, n_completions, max_tokens });
-        }
-        tracing::warn!(
+        let checks = RoundChecks {
             step,
-            n_completions,
-            max_tokens,
-            "All completions were truncated and are left out of the loss: the step has no update."
-        );
-        Ok(())
+            is_new: self.state.num_tokens == 0 && n_groups_before == 0,
+            has_learned: n_updates > 0,
+            is_masked: self.config.trainer.mask_truncated_completions && n_groups_before == 0,
+            max_tokens: rollout.max_completion_length,
+        };
+        let stages = RoundStages {
+            workers: &mut self.workers,
+            scorer: &mut self.scorer,
+            checks,
+            group_size: rollout.group_size as usize,
+            reward_seed: self.seed.child("reward", step),
+        };
+        stages.run(&request, observer)
     }
 
     /// Updates the policy, and publishes it to the workers. The advantages go into the tables.
-    fn train(&mut self, step: u64, tables: &mut StepTables) -> Result<Metrics, Error> {
+    /// Of the groups, those of `trained` are trained on, or all.
+    fn train(
+        &mut self,
+        step: u64,
+        tables: &mut StepTables,
+        trained: Option<&[usize]>,
+    ) -> Result<Metrics, Error> {
         let info = StepInfo {
             step,
             seed: self.seed.child("train", step),
             temperature: self.config.rollout.temperature,
             max_completion_length: self.config.rollout.max_completion_length,
         };
-        let scored = ScoredTables {
-            rollouts: &tables.rollouts,
-            rewards: &tables.rewards,
-            groups: &tables.groups,
-        };
+        let selected = trained.map(|trained| tables.select(trained)).transpose()?;
+        let StepTables { rollouts, rewards, groups } = selected.as_ref().unwrap_or(tables);
+        let scored = ScoredTables { rollouts, rewards, groups };
         let StepOutcome { advantages, metrics } = self.trainer.step(&scored, &info)?;
-        tables.set_advantages(advantages)?;
+        match trained {
+            None => tables.set_advantages(advantages)?,
+            Some(trained) => tables.set_advantages_of(trained, &advantages)?,
+        }
         self.workers.publish(self.trainer.model())?;
         Ok(metrics)
     }
 
     /// Measures the policy if the config has held-out prompts. False where a stop broke it off.
-    fn evaluate(&mut self, metrics: &mut Metrics, stop: &StopSwitch) -> Result<bool, Error> {
+    fn evaluate(
+        &mut self,
+        metrics: &mut Metrics,
+        stop: &StopSwitch,
+        observer: &mut dyn Observer,
+    ) -> Result<bool, Error> {
         let Some(evaluation) = &self.evaluation else {
             return Ok(true);
         };
@@ -328,18 +328,19 @@ impl Training {
                      {prompt_id}: {reason}"
                 )));
             }
-            tracing::warn!(n_dropped, %prompt_id, %reason, "Held-out prompts cannot be sampled \
-                from and count as wrong; the first is named.");
+            observer.observe(Event::HeldOutPromptsDropped { n_dropped, prompt_id, reason });
         }
         metrics.insert("eval/dropped_prompts".to_owned(), measured.dropped.len() as f64);
         self.state.accuracy = Some(measured.accuracy);
         metrics.insert("eval/accuracy".to_owned(), measured.accuracy);
         metrics.insert("eval/completions/mean_length".to_owned(), measured.mean_length);
         metrics.insert("time/eval_s".to_owned(), began.elapsed().as_secs_f64());
+        let (step, accuracy) = (self.state.step, measured.accuracy);
+        observer.observe(Event::Evaluated { step, accuracy });
         Ok(true)
     }
 
-    fn save(&mut self, retention: Retention) -> Result<(), Error> {
+    fn save(&mut self, retention: Retention, observer: &mut dyn Observer) -> Result<(), Error> {
         self.run.check()?;
         let began = Instant::now();
         let step = self.state.step;
@@ -354,14 +355,15 @@ impl Training {
         )?;
         self.is_saved = true;
         self.checkpoints.written(began, Instant::now());
+        observer.observe(Event::CheckpointSaved { step });
         Ok(())
     }
 
     /// Saves the state after the last complete step, unless it is saved already.
-    fn save_interim(&mut self) -> Result<(), Error> {
+    fn save_interim(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
         match self.is_saved {
             true => Ok(()),
-            false => self.save(self.checkpoints.interim()),
+            false => self.save(self.checkpoints.interim(), observer),
         }
     }
 }

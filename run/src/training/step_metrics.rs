@@ -1,6 +1,4 @@
-//! Metrics of a step that the trainer cannot know: answers, judge, time.
-
-use std::time::Instant;
+//! Metrics of a step that the trainer cannot know: answers, judge.
 
 use joust_reward::rule::Correctness;
 use joust_reward::{GroupResult, PartOutcome, VoteTally};
@@ -8,12 +6,16 @@ use joust_schema::tables::{Status, Verdict, Vote};
 use joust_trainer::Metrics;
 use joust_trainer::advantage::deviation;
 
+use super::refill::has_spread;
 use super::scored::{ScoredGroup, ScoredStep};
 
 /// Metrics of answers and judge.
 pub(super) fn scored_metrics(step: &ScoredStep) -> Metrics {
     let mut metrics = Metrics::from([("dropped_prompts".to_owned(), step.n_dropped as f64)]);
     metrics.extend(accuracy(step));
+    let n_with_spread = step.results().filter(|result| has_spread(result)).count();
+    metrics.insert("groups/scored".to_owned(), step.groups.len() as f64);
+    metrics.insert("groups/with_spread".to_owned(), n_with_spread as f64);
     let rewards = || step.results().flat_map(|result| &result.rewards);
     let n_failed = rewards().filter(|row| row.status == Status::JudgeFailed).count();
     metrics.insert("reward/judge_failed_ratio".to_owned(), share(n_failed, rewards().count()));
@@ -121,36 +123,6 @@ fn match_metrics(groups: &[ScoredGroup]) -> Metrics {
         metrics.insert("judge/accuracy".to_owned(), share(n_right, n_decided));
     }
     metrics
-}
-
-/// Seconds of a step and of its parts.
-pub(super) struct StepClock {
-    began: Instant,
-    part_began: Instant,
-    parts: Metrics,
-}
-
-impl StepClock {
-    pub(super) fn start() -> Self {
-        let began = Instant::now();
-        Self { began, part_began: began, parts: Metrics::new() }
-    }
-
-    /// Ends a part, whose time becomes the metric `time/<name>`; the next one begins.
-    pub(super) fn end_part(&mut self, name: &str) {
-        let now = Instant::now();
-        self.parts.insert(format!("time/{name}"), (now - self.part_began).as_secs_f64());
-        self.part_began = now;
-    }
-
-    /// Metrics of the parts and of the whole step, in which `n_tokens` were computed.
-    pub(super) fn metrics(self, n_tokens: f64) -> Metrics {
-        let seconds = self.began.elapsed().as_secs_f64();
-        let mut metrics = self.parts;
-        metrics.insert("step_time".to_owned(), seconds);
-        metrics.insert("tokens_per_second".to_owned(), n_tokens / seconds);
-        metrics
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, AsArray as _, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Float64Type;
 use joust_reward::{GroupResult, PartScores};
 use joust_rollout::RolloutBatch;
 use joust_schema::group_rows::GroupRows;
@@ -27,6 +31,37 @@ impl StepTables {
         let rewards: Vec<&Reward> = results.iter().flat_map(|result| &result.rewards).collect();
         let rewards = add_number_columns(&Reward::to_batch(&rewards)?, part_columns(results))?;
         Ok(Self { rollouts: batch.to_arrow()?, rewards, groups: batch.group_rows() })
+    }
+
+    /// The tables of some groups, in their order.
+    pub(super) fn select(&self, groups: &[usize]) -> Result<Self, Error> {
+        let of_groups = |table: &RecordBatch| {
+            let slice = |&group: &usize| {
+                let rows = self.groups.rows(group);
+                table.slice(rows.start, rows.len())
+            };
+            let slices: Vec<RecordBatch> = groups.iter().map(slice).collect();
+            concat_batches(table.schema_ref(), &slices).map_err(joust_schema::Error::from)
+        };
+        Ok(Self {
+            rollouts: of_groups(&self.rollouts)?,
+            rewards: of_groups(&self.rewards)?,
+            groups: groups.iter().map(|&group| self.groups.rows(group).len()).collect(),
+        })
+    }
+
+    /// Puts the trainer's advantages for some groups into `rewards`; other groups have none.
+    pub(super) fn set_advantages_of(
+        &mut self,
+        groups: &[usize],
+        advantages: &ArrayRef,
+    ) -> Result<(), Error> {
+        let mut of_groups = advantages.as_primitive::<Float64Type>().iter();
+        let mut of_rows = vec![None; self.groups.n_rows()];
+        for row in groups.iter().flat_map(|&group| self.groups.rows(group)) {
+            of_rows[row] = of_groups.next().flatten();
+        }
+        self.set_advantages(Arc::new(Float64Array::from(of_rows)))
     }
 
     /// Puts the trainer's advantages into `rewards`.

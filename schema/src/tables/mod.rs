@@ -144,7 +144,8 @@ table! {
         losses: i32,
         /// 1 for the best of the group, equals share the better rank; null without ratings.
         rank: Option<i32>,
-        /// The trainer's advantage; null until trained on.
+        /// The trainer's advantage; null until trained on, and where it was not: no reward, a
+        /// truncated completion that is left out, a group that others replace.
         advantage: Option<f64>,
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::*;
-use crate::part::fixture::group;
+use crate::part::fixture::{group, said};
 
 /// A program in Python. `answer(rewards)` answers the question `q`, `n` counts the questions.
 fn part(body: &str, timeout_s: f64, max_failed: f64) -> CommandPart {
@@ -42,8 +42,8 @@ fn reason(outcome: &PartOutcome) -> &str {
 fn command_lives_on_from_group_to_group() {
     let mut part = part("answer([n, len(q['completions'][1]['text'])])", 60.0, 0.0);
     let wanted = [1.0, 2.0, 3.0].map(|n| given([n, 8.0]));
-    assert_eq!(part.score(&groups(3)), wanted);
-    assert_eq!(part.score(&groups(1)), [given([4.0, 8.0])]);
+    assert_eq!(said(&mut part, &groups(3)), wanted);
+    assert_eq!(said(&mut part, &groups(1)), [given([4.0, 8.0])]);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn command_that_lies_fails_for_that_group_alone() {
         ("print()", "the answer is no JSON"),
     ] {
         let body = format!("exec({lie:?} if q['id'] == 'g1' else 'answer([1, 2])')");
-        let outcomes = part(&body, 60.0, 1.0).score(&groups(4));
+        let outcomes = said(&mut part(&body, 60.0, 1.0), &groups(4));
         let failed: Vec<&str> = outcomes
             .iter()
             .filter(|outcome| matches!(outcome, PartOutcome::Failed(_)))
@@ -73,8 +73,11 @@ fn command_that_lies_fails_for_that_group_alone() {
 fn command_that_dies_is_started_once_more_for_a_group() {
     let dir = tempfile::tempdir().unwrap();
     let once = format!("die_once('{}'); answer([1, 2])", dir.path().join("mark").display());
-    assert_eq!(part(&once, 60.0, 0.0).score(&groups(2)), [given([1.0, 2.0]), given([1.0, 2.0])]);
-    let outcomes = part("answer([1 // (q['id'] != 'g0'), 2])", 60.0, 1.0).score(&groups(2));
+    assert_eq!(
+        said(&mut part(&once, 60.0, 0.0), &groups(2)),
+        [given([1.0, 2.0]), given([1.0, 2.0])]
+    );
+    let outcomes = said(&mut part("answer([1 // (q['id'] != 'g0'), 2])", 60.0, 1.0), &groups(2));
     let wanted = "twice: the program ended (exit status: 1); its last words: ZeroDivisionError";
     assert!(reason(&outcomes[0]).starts_with(wanted), "{outcomes:?}");
     assert_eq!(outcomes[1], given([1.0, 2.0]));
@@ -84,7 +87,7 @@ fn command_that_dies_is_started_once_more_for_a_group() {
 fn command_that_hangs_is_ended_after_its_time() {
     let began = Instant::now();
     let mut hanging = part("time.sleep(1000 if q['id'] == 'g0' else 0); answer([1, 2])", 1.0, 1.0);
-    let outcomes = hanging.score(&groups(2));
+    let outcomes = said(&mut hanging, &groups(2));
     assert_eq!(reason(&outcomes[0]), "twice: no answer in 1 s (timeout_s)");
     assert_eq!(outcomes[1], given([1.0, 2.0]));
     // one that reads nothing, and is told more than a pipe holds
@@ -92,14 +95,14 @@ fn command_that_hangs_is_ended_after_its_time() {
     let config = CommandPartConfig { run, timeout_s: 0.5 };
     let mut deaf = CommandPart::open("deaf", &config, 1.0).unwrap();
     let long = "long ".repeat(1 << 20);
-    let outcomes = deaf.score(&[group("g0", &[&long])]);
+    let outcomes = said(&mut deaf, &[group("g0", &[&long])]);
     assert_eq!(reason(&outcomes[0]), "twice: no answer in 0.5 s (timeout_s)");
     assert!(began.elapsed() < Duration::from_secs(100));
 }
 
 #[test]
 fn command_is_not_asked_after_too_many_failures() {
-    let outcomes = part("sys.exit(0)", 60.0, 0.25).score(&groups(8));
+    let outcomes = said(&mut part("sys.exit(0)", 60.0, 0.25), &groups(8));
     let n_asked = outcomes.iter().filter(|outcome| reason(outcome).starts_with("twice")).count();
     assert_eq!(n_asked, 3, "{outcomes:?}");
     assert_eq!(reason(&outcomes[7]), "not asked after too many failures");
@@ -109,7 +112,7 @@ fn command_is_not_asked_after_too_many_failures() {
 fn command_ends_with_all_that_it_has_started() {
     let child = "answer([subprocess.Popen(['sleep', '1000']).pid, os.getpid()])";
     let mut parent = part(child, 60.0, 0.0);
-    let outcome = parent.score(&groups(1)).remove(0);
+    let outcome = said(&mut parent, &groups(1)).remove(0);
     let pids = [0, 1].map(|member| outcome.value(member).unwrap() as u32);
     let is_running = |pid: &u32| {
         let stat = std::fs::read_to_string(Path::new("/proc").join(format!("{pid}/stat")));

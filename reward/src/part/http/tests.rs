@@ -10,7 +10,7 @@ use axum::routing::post;
 use serde_json::json;
 
 use super::*;
-use crate::part::fixture::group;
+use crate::part::fixture::{group, said};
 
 /// A server that answers the n-th question by `answer`; dropping it stops it.
 struct PartServer {
@@ -59,7 +59,7 @@ fn http_asks_about_each_group_and_keeps_their_order() {
     });
     let groups: Vec<PartGroup> = (0..20).map(|n| group(&format!("g{n}"), &["a", "b"])).collect();
     let wanted = (0..20).map(|n| PartOutcome::Given(vec![Some(f64::from(n)), None]));
-    assert_eq!(part(&server.url).score(&groups), wanted.collect::<Vec<_>>());
+    assert_eq!(said(&mut part(&server.url), &groups), wanted.collect::<Vec<_>>());
     assert_eq!(server.n_calls.load(Ordering::SeqCst), 20);
 }
 
@@ -67,7 +67,7 @@ fn http_asks_about_each_group_and_keeps_their_order() {
 fn http_answer_that_is_none_is_asked_for_again_and_fails_in_the_end() {
     let fails = |answer, n_calls| {
         let server = server(answer);
-        let outcome = part(&server.url).score(&[group("g", &["a", "b"])]).remove(0);
+        let outcome = said(&mut part(&server.url), &[group("g", &["a", "b"])]).remove(0);
         assert_eq!(server.n_calls.load(Ordering::SeqCst), n_calls);
         match outcome {
             PartOutcome::Failed(reason) => reason,
@@ -85,14 +85,14 @@ fn http_answer_that_is_none_is_asked_for_again_and_fails_in_the_end() {
         1 => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         _ => json_text("{\"id\": \"g\", \"rewards\": [0, 1]}"),
     });
-    let outcomes = part(&second.url).score(&[group("g", &["a", "b"])]);
+    let outcomes = said(&mut part(&second.url), &[group("g", &["a", "b"])]);
     assert_eq!(outcomes, [PartOutcome::Given(vec![Some(0.0), Some(1.0)])]);
 }
 
 #[test]
 fn http_without_a_server_fails_and_names_it() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let outcomes = part(&format!("http://{address}")).score(&[group("g", &["a", "b"])]);
+    let outcomes = said(&mut part(&format!("http://{address}")), &[group("g", &["a", "b"])]);
     let PartOutcome::Failed(reason) = &outcomes[0] else { panic!("{outcomes:?}") };
     assert!(reason.contains(&format!("http://{address}/")), "{reason}");
 }

@@ -1,6 +1,8 @@
 //! Metrics and tables of a step of one group: a right and a wrong completion, judged once.
 
-use arrow::array::{AsArray as _, Float64Array};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray as _, Float64Array};
 use joust_reward::{GroupResult, PartOutcome, PartScores};
 use joust_rollout::{RolloutBatch, RolloutGroup};
 use joust_schema::ids::{Member, PolicyVersion};
@@ -164,6 +166,8 @@ fn scored_metrics_count_votes_and_compare_verdicts_with_known_answers() {
             ("answers/missing_ratio", 0.0),
             ("answers/not_understood_ratio", 0.0),
             ("dropped_prompts", 0.0),
+            ("groups/scored", 1.0),
+            ("groups/with_spread", 0.0),
             ("judge/accuracy", judge_accuracy),
             ("judge/first_ratio", 1.0),
             ("judge/invalid_ratio", 0.5),
@@ -193,9 +197,41 @@ fn scored_metrics_leave_out_what_needs_known_answers_or_votes() {
         "answers/missing_ratio",
         "answers/not_understood_ratio",
         "dropped_prompts",
+        "groups/scored",
+        "groups/with_spread",
         "reward/judge_failed_ratio",
     ];
     assert_eq!(names, wanted);
+}
+
+#[test]
+fn some_groups_are_selected_and_their_advantages_come_back_to_their_rows() {
+    let mut groups = RolloutBatch::default();
+    let mut results = Vec::new();
+    for name in ["g0", "g1", "g2"] {
+        let mut group = batch(None).groups.remove(0);
+        group.group_id = name.into();
+        group.completions.iter_mut().for_each(|row| row.group_id = name.into());
+        groups.groups.push(group);
+        let mut result = result(Member(0));
+        result.rewards.iter_mut().for_each(|row| row.group_id = name.into());
+        results.push(result);
+    }
+    let mut tables = StepTables::pack(&groups, &results).unwrap();
+    let selected = tables.select(&[0, 2]).unwrap();
+    let ids: Vec<String> = Rollout::from_batch(&selected.rollouts)
+        .unwrap()
+        .into_iter()
+        .map(|row| row.group_id.0)
+        .collect();
+    assert_eq!(ids, ["g0", "g0", "g2", "g2"]);
+    assert_eq!(Reward::from_batch(&selected.rewards).unwrap().len(), 4);
+    assert_eq!(selected.groups.iter().collect::<Vec<_>>(), [0..2, 2..4]);
+    let advantages = Float64Array::from(vec![Some(1.0), None, Some(3.0), Some(4.0)]);
+    tables.set_advantages_of(&[0, 2], &(Arc::new(advantages) as ArrayRef)).unwrap();
+    let rows = Reward::from_batch(&tables.rewards).unwrap();
+    let advantages: Vec<Option<f64>> = rows.iter().map(|row| row.advantage).collect();
+    assert_eq!(advantages, [Some(1.0), None, None, None, Some(3.0), Some(4.0)]);
 }
 
 #[test]

@@ -1,0 +1,131 @@
+//! Runs that replace groups without spread by groups of new prompts: what is trained on, what the
+//! files and metrics say, and where the prompts end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use joust_schema::parquet;
+use joust_schema::tables::{Reward, Rollout};
+
+use crate::binary::{joust, succeed, told, within_minutes};
+use crate::train::{args, metrics, same};
+
+/// A run on known answers: many groups are all right or all wrong.
+fn known(dir: &Path, more: &[&str]) -> Vec<String> {
+    let small = ["reward.kind=correct", "train.prompts_per_step=4", "eval.max_prompts=2"];
+    args(dir, &[&small[..], more].concat())
+}
+
+/// The rewards of each group of a step, in the order of the table.
+fn groups(run: &Path, step: u64) -> Vec<Vec<Reward>> {
+    let path = run.join(format!("step_{step:05}/rewards.parquet"));
+    let rows: Vec<Reward> = parquet::read(&path).unwrap();
+    rows.chunk_by(|a, b| a.group_id == b.group_id).map(<[Reward]>::to_vec).collect()
+}
+
+fn has_spread(group: &[Reward]) -> bool {
+    group.iter().any(|row| row.reward != group[0].reward)
+}
+
+#[test]
+fn groups_without_spread_are_replaced_and_not_trained_on() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(&known(dir.path(), &["train.max_refills=3"]));
+    let run = dir.path().join("short");
+    let mut n_refilled = 0.0;
+    for (step, metrics) in metrics(&run).iter().enumerate().skip(1) {
+        let number = |name: &str| metrics[name].as_f64().unwrap();
+        let groups = groups(&run, step as u64);
+        // all groups that were scored are there, under ids that go on
+        let ids: Vec<String> = groups.iter().map(|rows| rows[0].group_id.0.clone()).collect();
+        let wanted = (0..groups.len()).map(|at| format!("{step:05}-{at:04}"));
+        assert_eq!(ids, wanted.collect::<Vec<_>>());
+        let path = run.join(format!("step_{step:05}/rollouts.parquet"));
+        let rollouts: Vec<Rollout> = parquet::read(&path).unwrap();
+        let prompts: BTreeMap<_, _> =
+            rollouts.iter().map(|row| (&row.prompt_id.0, &row.group_id.0)).collect();
+        assert_eq!((prompts.len(), rollouts.len()), (groups.len(), groups.len() * 4));
+
+        let n_with_spread = groups.iter().filter(|rows| has_spread(rows)).count();
+        let n_before = groups[..4].iter().filter(|rows| !has_spread(rows)).count();
+        assert_eq!(number("groups/scored"), groups.len() as f64);
+        assert_eq!(number("groups/with_spread"), n_with_spread as f64);
+        assert_eq!(number("groups/refilled"), groups.len() as f64 - 4.0);
+        assert_eq!(number("groups/no_spread_ratio_before_refill"), n_before as f64 / 4.0);
+        assert!(n_with_spread == 4 || number("groups/refill_rounds") == 3.0);
+        n_refilled += number("groups/refilled");
+        // what has spread is trained on, and nothing else, unless nothing has
+        let rewards = groups.concat();
+        let trained = |row: &Reward| row.advantage.is_some();
+        for rows in &groups {
+            let is_trained = has_spread(rows) || n_with_spread == 0;
+            assert!(rows.iter().all(|row| trained(row) == is_trained), "{rows:?}");
+        }
+        let known = rewards.iter().filter(|row| trained(row)).filter_map(|row| row.reward);
+        let known: Vec<f64> = known.collect();
+        let mean = known.iter().sum::<f64>() / known.len() as f64;
+        assert!((number("reward") - mean).abs() < 1e-12);
+        assert_eq!(number("updates"), if n_with_spread > 0 { 1.0 } else { 0.0 });
+    }
+    assert!(n_refilled > 0.0);
+    // without the key, nothing is replaced and all are trained on
+    let plain = dir.path().join("plain");
+    succeed(&known(&plain, &["train.steps=2"]));
+    let first = groups(&plain.join("short"), 1);
+    assert_eq!(first.len(), 4);
+    assert!(first.concat().iter().all(|row| row.advantage.is_some()));
+    assert!(!metrics(&plain.join("short"))[1].contains_key("groups/refilled"));
+    // and the first groups of a step are the same with it
+    let replaced = groups(&run, 1);
+    let rewards = |groups: &[Vec<Reward>]| -> Vec<Option<f64>> {
+        groups.concat().iter().map(|row| row.reward).collect()
+    };
+    assert_eq!(rewards(&replaced[..4]), rewards(&first));
+}
+
+#[test]
+fn run_with_refills_that_is_killed_ends_in_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (once, killed) = (dir.path().join("once"), dir.path().join("killed"));
+    // two rounds of a judge, each with a position bias of its own
+    let judged = |dir: &Path, more: &[&str]| {
+        let tied = "reward.parts=[{ kind = \"correct\" }, { kind = \"judge\", weight = 0.001 }]";
+        let more = [&["train.max_refills=2", "rollout.temperature=0.3", tied][..], more].concat();
+        args(dir, &more)
+    };
+    succeed(&judged(&once, &[]));
+    let refilled = metrics(&once.join("short"));
+    let refilled = refilled.iter().filter_map(|row| row.get("groups/refilled")?.as_f64());
+    assert!(refilled.sum::<f64>() > 0.0);
+    let mut child =
+        joust(&judged(&killed, &[])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(120);
+    while !killed.join("short/checkpoints/step_00002").exists() {
+        assert!(Instant::now() < until, "no checkpoint was written");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = within_minutes(&joust(&judged(&killed, &["--resume"]))).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("Going on after step"), "{}", told(&output));
+    same(&once.join("short"), &killed.join("short"));
+}
+
+#[test]
+fn step_that_meets_the_end_of_the_prompts_is_trained_with_what_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let few = ["train.max_refills=9", "prompts.epochs=1", "prompts.max_prompts=6"];
+    let output = within_minutes(&joust(&known(dir.path(), &few))).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("The prompts are used up"), "{}", told(&output));
+    let run = dir.path().join("short");
+    let n_groups: usize = (1..=2)
+        .filter(|step| run.join(format!("step_{step:05}")).exists())
+        .map(|step| groups(&run, step).len())
+        .sum();
+    assert_eq!(n_groups, 6, "each prompt is used once");
+}
