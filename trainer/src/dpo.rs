@@ -77,15 +77,7 @@ impl DpoConfig {
     /// All problems but those of [`Self::length`], each named by its key.
     pub fn validate(&self) -> Vec<String> {
         let mut problems = validate(self, &ConfigKeys::of::<Self>());
-        if self.loss == PreferenceLoss::ExoPair && self.label_smoothing <= 0.0 {
-            let text = "label_smoothing is 0, wanted more with the loss `exo_pair`, which is \
-                        infinite for labels that are certain";
-            problems.push(text.to_owned());
-        }
-        if self.label_smoothing > 0.0 && !self.loss.has_label_smoothing() {
-            let text = "label_smoothing is above 0, wanted 0 with this loss, which has none";
-            problems.push(text.to_owned());
-        }
+        problems.extend(label_smoothing_problems(self.loss, self.label_smoothing));
         problems.extend(sync_problem(self.sync_ref_model, self.learner.lora.as_ref()));
         problems
     }
@@ -102,6 +94,21 @@ impl DpoConfig {
         let Self { loss, beta, label_smoothing, sft_weight, .. } = *self;
         PairLoss { loss, beta, label_smoothing, sft_weight }
     }
+}
+
+/// What is wrong with a loss of pairs and its label smoothing.
+pub(crate) fn label_smoothing_problems(loss: PreferenceLoss, label_smoothing: f64) -> Vec<String> {
+    let mut problems = Vec::new();
+    if loss == PreferenceLoss::ExoPair && label_smoothing <= 0.0 {
+        let text = "label_smoothing is 0, wanted more with the loss `exo_pair`, which is infinite \
+                    for labels that are certain";
+        problems.push(text.to_owned());
+    }
+    if label_smoothing > 0.0 && !loss.has_label_smoothing() {
+        let text = "label_smoothing is above 0, wanted 0 with this loss, which has none";
+        problems.push(text.to_owned());
+    }
+    problems
 }
 
 /// A prompt with two completions as token ids.

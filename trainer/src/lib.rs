@@ -36,6 +36,7 @@ pub use error::Error;
 pub use forward::{Entropies, TokenNeeds, TokenNumbers};
 pub use grpo::GrpoTrainer;
 pub use grpo::config::GrpoConfig;
+pub use grpo::online_dpo::OnlineDpo;
 pub use grpo::step::{ScoredTables, StepInfo, StepOutcome};
 pub use learner::LearnerConfig;
 pub use length::TuningLength;

@@ -5,6 +5,7 @@ use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::online_dpo::OnlineDpo;
 use crate::advantage::{AdvantageRule, Baseline, ScaleRewards};
 use crate::learner::LearnerConfig;
 use crate::objective::{Correction, LossConfig};
@@ -23,6 +24,10 @@ pub struct GrpoConfig {
     /// Divisor of the centred rewards. Default: by `loss.preset`, `none` with `rloo`, `whiten` with
     /// `reinforce++` and `reinforce++_baseline`, and `group` with all others.
     pub scale_rewards: Option<ScaleRewards>,
+    /// Preference optimisation of the best and the worst completion of each group in place of the
+    /// policy loss, such as `{ beta = 0.1 }` (TRL's `OnlineDPOTrainer`). It has no advantages:
+    /// `loss`, `baseline` and `scale_rewards` keep their defaults. A reference policy is loaded.
+    pub online_dpo: Option<OnlineDpo>,
     /// Number of passes over the completions of a step.
     #[schemars(range(min = 1, max = 1000))]
     pub num_iterations: usize,
@@ -34,8 +39,8 @@ pub struct GrpoConfig {
     /// number of completions that losses of completions divide by.
     pub mask_truncated_completions: bool,
     /// Refresh of the reference by the policy, such as `{ every = 512, mixup_alpha = 0.6 }`.
-    /// Without it, the reference stays as it is. It goes with `loss.kl.weight` above 0, and without
-    /// `learner.lora`.
+    /// Without it, the reference stays as it is. It goes with `loss.kl.weight` above 0 or
+    /// `online_dpo`, and without `learner.lora`.
     pub sync_ref_model: Option<SyncRefModel>,
     /// Training of the policy.
     pub learner: LearnerConfig,
@@ -47,6 +52,7 @@ impl Default for GrpoConfig {
             loss: LossConfig::default(),
             baseline: None,
             scale_rewards: None,
+            online_dpo: None,
             num_iterations: 1,
             updates_per_pass: 1,
             mask_truncated_completions: false,
@@ -63,11 +69,21 @@ impl GrpoConfig {
         let correction = self.loss.correction.iter().flat_map(Correction::contradictions);
         problems.extend(correction.map(|problem| format!("loss.correction.{problem}")));
         problems.extend(self.advantage_rule().contradiction());
+        if let Some(online_dpo) = &self.online_dpo {
+            let found = online_dpo.contradictions().into_iter();
+            problems.extend(found.map(|problem| format!("online_dpo.{problem}")));
+            let has_advantages = self.baseline.is_some() || self.scale_rewards.is_some();
+            if self.loss != LossConfig::default() || has_advantages {
+                let text = "online_dpo is set, wanted loss, baseline and scale_rewards as they are \
+                            by default: pairs have no advantages";
+                problems.push(text.to_owned());
+            }
+        }
         problems.extend(sync_problem(self.sync_ref_model, self.learner.lora.as_ref()));
         if self.sync_ref_model.is_some() && !self.has_reference() {
             problems.push(
-                "sync_ref_model is set, wanted loss.kl.weight above 0: without it there is no \
-                 reference"
+                "sync_ref_model is set, wanted loss.kl.weight above 0 or online_dpo: without them \
+                 there is no reference"
                     .to_owned(),
             );
         }
@@ -91,6 +107,6 @@ impl GrpoConfig {
 
     /// Whether the loss needs a reference policy.
     pub fn has_reference(&self) -> bool {
-        self.loss.kl.weight > 0.0
+        self.loss.kl.weight > 0.0 || self.online_dpo.is_some()
     }
 }

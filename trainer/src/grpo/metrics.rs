@@ -3,7 +3,6 @@
 use super::rows::ScoredColumns;
 use crate::advantage::{are_equal, deviation, mean};
 use crate::metrics::Metrics;
-use crate::objective::policy::PolicyObjective;
 
 /// Sums over the updates of a step.
 #[derive(Default)]
@@ -24,17 +23,21 @@ impl UpdateSums {
         self.n_updates += 1.0;
     }
 
-    /// The metrics of the updates of `objective`.
-    pub(super) fn metrics(&self, objective: &PolicyObjective, has_reference: bool) -> Metrics {
+    /// Whether there was an update.
+    pub(super) fn has_updates(&self) -> bool {
+        self.n_updates > 0.0
+    }
+
+    /// The metrics of the updates.
+    pub(super) fn metrics(&self) -> Metrics {
         let n_updates = self.n_updates.max(1.0);
         let mut metrics = Metrics::new();
         let mut put = |name: &str, value: f64| metrics.insert(name.to_owned(), value);
         put("updates", self.n_updates);
         put("loss", self.loss / n_updates);
-        if self.n_updates > 0.0 {
+        if self.has_updates() {
             put("grad_norm", self.grad_norm / n_updates);
             put("learning_rate", self.lr);
-            metrics.extend(objective.metrics(has_reference));
         }
         metrics
     }

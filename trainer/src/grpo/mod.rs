@@ -5,6 +5,7 @@
 
 pub(crate) mod config;
 mod metrics;
+pub(crate) mod online_dpo;
 mod rows;
 pub(crate) mod step;
 
@@ -19,13 +20,15 @@ use crate::advantage::advantages;
 use crate::error::Error;
 use crate::learner::Learner;
 use crate::metrics::Metrics;
+use crate::objective::pairs::PairObjective;
 use crate::objective::policy::{PolicyObjective, SampledStep};
-use crate::objective::{PolicyLoss, SamplerNumbers};
+use crate::objective::{Objective, PolicyLoss, SamplerNumbers};
 use crate::reference::Reference;
 use crate::sample::TrainingSample;
 use crate::seconds::TrainSeconds;
 use config::GrpoConfig;
 use metrics::{UpdateSums, reward_metrics, without_updates};
+use online_dpo::{OnlineDpo, sides};
 use rows::ScoredColumns;
 use step::{ScoredTables, StepInfo, StepOutcome};
 
@@ -54,7 +57,7 @@ impl GrpoTrainer {
             return Err(Error::Config(problem));
         }
         if config.has_reference() && reference.is_none() {
-            let text = "loss.kl.weight is above 0, which needs a reference model";
+            let text = "loss.kl.weight is above 0 or online_dpo is set, which needs a reference";
             return Err(Error::Config(text.to_owned()));
         }
         let learner = Learner::new(policy, &config.learner, config.n_updates(steps));
@@ -99,15 +102,12 @@ impl GrpoTrainer {
     ) -> Result<StepOutcome, Error> {
         let columns = ScoredColumns::open(tables)?;
         let masked = self.masked(&columns);
-        let lengths = columns.completion_lengths().into_iter().zip(&masked);
-        let n_trained: Vec<usize> =
-            lengths.map(|(length, is_masked)| if *is_masked { 0 } else { length }).collect();
-        let rule = self.config.advantage_rule();
-        let mut advantages = advantages(&columns.rewards(), &n_trained, columns.groups, rule);
-        let needs_behaviour = self.loss.correction.is_some();
-        let samples = columns.samples(&advantages, &masked, needs_behaviour)?;
         let mut metrics = reward_metrics(&columns);
-        metrics.extend(self.make_updates(samples, info)?);
+        let (mut advantages, of_updates) = match self.config.online_dpo {
+            Some(online_dpo) => self.learn_from_pairs(online_dpo, &columns, &masked, info)?,
+            None => self.learn_from_advantages(&columns, &masked, info)?,
+        };
+        metrics.extend(of_updates);
         if let Some(reference) = &self.reference {
             reference.refresh(&self.learner.model, info.step);
         }
@@ -123,20 +123,27 @@ impl GrpoTrainer {
         columns.ended().into_iter().map(|ended| is_on && !ended).collect()
     }
 
-    /// All passes over the samples of a step; the metrics of its updates.
-    fn make_updates(
+    /// The updates of the policy loss: advantages row by row, and metrics.
+    fn learn_from_advantages(
         &mut self,
-        mut samples: Vec<TrainingSample>,
+        columns: &ScoredColumns<'_>,
+        masked: &[bool],
         info: &StepInfo,
-    ) -> Result<Metrics, Error> {
+    ) -> Result<(Vec<Option<f64>>, Metrics), Error> {
+        let lengths = columns.completion_lengths().into_iter().zip(masked);
+        let n_trained: Vec<usize> =
+            lengths.map(|(length, is_masked)| if *is_masked { 0 } else { length }).collect();
+        let rule = self.config.advantage_rule();
+        let advantages = advantages(&columns.rewards(), &n_trained, columns.groups, rule);
+        let needs_behaviour = self.loss.correction.is_some();
+        let mut samples = columns.samples(&advantages, masked, needs_behaviour)?;
         let has_advantage = samples.iter().any(|sample| sample.advantage != 0.0);
         if !has_advantage && !self.loss.learns_without_advantage() {
-            return Ok(without_updates());
+            return Ok((advantages, without_updates()));
         }
-        let n_passes = self.config.num_iterations;
         let n_updates = self.config.updates_per_pass.min(samples.len());
         let started = Instant::now();
-        self.fix_numbers(&mut samples, n_passes * n_updates, info)?;
+        self.fix_numbers(&mut samples, self.config.num_iterations * n_updates, info)?;
         self.learner.seconds.fixed_s += started.elapsed().as_secs_f64();
         let n_trained: usize = samples.iter().map(TrainingSample::n_trained).sum();
         let step = SampledStep {
@@ -145,19 +152,65 @@ impl GrpoTrainer {
             n_tokens_per_update: n_trained as f64 / n_updates.max(1) as f64,
         };
         let mut objective = PolicyObjective::new(self.loss, step);
+        let units: Vec<&[TrainingSample]> = samples.chunks(1).collect();
+        let sums = self.make_updates(&units, &mut objective, info)?;
+        let mut metrics = sums.metrics();
+        if sums.has_updates() {
+            metrics.extend(objective.metrics(self.config.has_reference()));
+        }
+        Ok((advantages, metrics))
+    }
+
+    /// The updates of online preference optimisation: the side of each completion of a pair as an
+    /// advantage of 1 or −1, and metrics.
+    fn learn_from_pairs(
+        &mut self,
+        online_dpo: OnlineDpo,
+        columns: &ScoredColumns<'_>,
+        masked: &[bool],
+        info: &StepInfo,
+    ) -> Result<(Vec<Option<f64>>, Metrics), Error> {
+        let rewards = columns.rewards().into_iter().zip(masked);
+        let rewards: Vec<Option<f64>> =
+            rewards.map(|(reward, is_masked)| reward.filter(|_| !is_masked)).collect();
+        let sides = sides(&rewards, columns.groups);
+        let mut samples = columns.samples(&sides, masked, false)?;
+        samples.retain(|sample| sample.advantage != 0.0);
+        if samples.is_empty() {
+            return Ok((sides, without_updates()));
+        }
+        let started = Instant::now();
+        self.fix_reference(&mut samples, 1.0)?;
+        self.learner.seconds.fixed_s += started.elapsed().as_secs_f64();
+        let mut objective = PairObjective::new(online_dpo.pair_loss());
+        let units: Vec<&[TrainingSample]> = samples.chunks(2).collect();
+        let sums = self.make_updates(&units, &mut objective, info)?;
+        let mut metrics = sums.metrics();
+        metrics.extend(objective.metrics());
+        Ok((sides, metrics))
+    }
+
+    /// All passes over the samples of a step, of which those of a unit are in the same update.
+    fn make_updates(
+        &mut self,
+        units: &[&[TrainingSample]],
+        objective: &mut dyn Objective,
+        info: &StepInfo,
+    ) -> Result<UpdateSums, Error> {
+        let n_updates = self.config.updates_per_pass.min(units.len());
         let mut sums = UpdateSums::default();
         let first = self.config.n_updates(info.step.saturating_sub(1));
-        for pass in 0..n_passes {
+        for pass in 0..self.config.num_iterations {
             let order = match n_updates {
-                1 => (0..samples.len()).collect(),
-                _ => info.seed.child("pass", pass as u64).permutation(samples.len()),
+                1 => (0..units.len()).collect(),
+                _ => info.seed.child("pass", pass as u64).permutation(units.len()),
             };
             let start = |update: usize| update * order.len() / n_updates;
             for update in 0..n_updates {
                 let selected = &order[start(update)..start(update + 1)];
-                let selected: Vec<_> = selected.iter().map(|&row| &samples[row]).collect();
+                let selected: Vec<_> = selected.iter().flat_map(|&unit| units[unit]).collect();
                 // none where no gradient can come of the samples
-                let Some(loss) = self.learner.pass(&selected, &mut objective)? else { continue };
+                let Some(loss) = self.learner.pass(&selected, objective)? else { continue };
                 // by step: an earlier step without an update does not delay the schedule
                 let place = first + (pass * self.config.updates_per_pass + update) as u64;
                 let (lr, grad_norm) = self.learner.update(place)?;
@@ -165,7 +218,7 @@ impl GrpoTrainer {
                 sums.add(loss, grad_norm, lr);
             }
         }
-        Ok(sums.metrics(&objective, self.config.has_reference()))
+        Ok(sums)
     }
 
     /// Computes what stays fixed while the policy moves: the log-probabilities of the policy before
@@ -187,8 +240,13 @@ impl GrpoTrainer {
             let kept = self.loss.entropy.kept(&learner.entropies(samples, info.temperature)?);
             samples.iter_mut().zip(kept).for_each(|(sample, kept)| sample.kept = Some(kept));
         }
+        self.fix_reference(samples, info.temperature)
+    }
+
+    /// Computes the log-probabilities of the reference, where there is one.
+    fn fix_reference(&self, samples: &mut [TrainingSample], temperature: f64) -> Result<(), Error> {
         if let Some(reference) = &self.reference {
-            let logprobs = learner.logprobs(&reference.model, samples, info.temperature)?;
+            let logprobs = self.learner.logprobs(&reference.model, samples, temperature)?;
             let rows = samples.iter_mut().zip(logprobs);
             rows.for_each(|(sample, logprobs)| sample.reference = Some(logprobs));
         }

@@ -12,13 +12,15 @@ use tch::{Device, Kind, Tensor};
 
 use super::GrpoTrainer;
 use super::config::GrpoConfig;
+use super::online_dpo::OnlineDpo;
 use super::step::{ScoredTables, StepInfo, StepOutcome};
 use crate::advantage::AdvantageRule;
+use crate::dpo::{DpoConfig, DpoPair, DpoTrainer};
 use crate::error::Error;
 use crate::golden::golden;
 use crate::learner::LearnerConfig;
 use crate::metrics::Metrics;
-use crate::objective::{EntropyTerm, KlTerm, LossConfig, SamplerNumbers};
+use crate::objective::{EntropyTerm, KlTerm, LossConfig, Preset, SamplerNumbers};
 use crate::optim::{OptimConfig, Schedule};
 use crate::tiny::tiny_model;
 
@@ -316,6 +318,53 @@ fn step_equals_trl_with_truncated_completions_and_missing_rewards() {
             }
         }
     }
+}
+
+#[test]
+fn online_dpo_learns_as_dpo_from_the_best_and_the_worst_completion_of_each_group() {
+    let (rollouts, mut rewards) = tables();
+    // the second completion of the second group is preferred
+    rewards[3].reward = Some(1.5);
+    let learner = config().learner;
+    let online = OnlineDpo { beta: 0.3, sft_weight: 0.5, ..OnlineDpo::default() };
+    let config =
+        GrpoConfig { online_dpo: Some(online), learner: learner.clone(), ..GrpoConfig::default() };
+    let mut trainer =
+        GrpoTrainer::new(model(), Some(model()), &config, 2, SamplerNumbers::Same).unwrap();
+    let outcome = step(&mut trainer, &rollouts, &rewards).unwrap();
+
+    let ids = |ids: &[i32]| ids.iter().map(|&id| id as u32).collect::<Vec<u32>>();
+    let sides = outcome.advantages.as_primitive::<Float64Type>();
+    let row_of = |rows: std::ops::Range<usize>, side: f64| {
+        rows.clone().find(|&row| sides.iter().nth(row).flatten() == Some(side)).unwrap()
+    };
+    let mut pairs = Vec::new();
+    let mut start = 0;
+    for group in rollouts.chunk_by(|a, b| a.group_id == b.group_id) {
+        let rows = start..start + group.len();
+        start = rows.end;
+        let (chosen, rejected) = (row_of(rows.clone(), 1.0), row_of(rows, -1.0));
+        assert!(rewards[chosen].reward > rewards[rejected].reward);
+        pairs.push(DpoPair {
+            prompt: ids(&rollouts[chosen].prompt_token_ids),
+            chosen: ids(&rollouts[chosen].completion_token_ids),
+            rejected: ids(&rollouts[rejected].completion_token_ids),
+        });
+    }
+    assert_eq!(sides.iter().flatten().count(), 2 * pairs.len());
+    let dpo = DpoConfig { beta: 0.3, sft_weight: 0.5, learner, ..DpoConfig::default() };
+    let mut offline = DpoTrainer::new(model(), model(), &dpo, 2).unwrap();
+    let wanted = offline.step(&pairs, 0).unwrap();
+    for key in ["loss", "grad_norm", "rewards/margins", "logps/chosen", "entropy"] {
+        let (seen, wanted) = (outcome.metrics[key], wanted[key]);
+        assert!((seen - wanted).abs() < 1e-6 * wanted.abs().max(1.0), "{key}: {seen}, {wanted}");
+    }
+    rewards.iter_mut().for_each(|reward| reward.reward = Some(0.5));
+    let outcome = step(&mut trainer, &rollouts, &rewards).unwrap();
+    assert_eq!(outcome.metrics["updates"], 0.0);
+    let with_preset = LossConfig { preset: Preset::Grpo, ..LossConfig::default() };
+    let wrong = GrpoConfig { online_dpo: Some(online), loss: with_preset, ..GrpoConfig::default() };
+    assert!(wrong.validate()[0].contains("online_dpo is set, wanted loss"));
 }
 
 #[test]

@@ -34,6 +34,9 @@ pub trait Objective {
         sample.trained.contains(&true)
     }
 
+    /// Is told that an update has changed the weights.
+    fn policy_has_moved(&mut self) {}
+
     /// A micro-batch's share of the loss of the update: a scalar with a gradient for the
     /// log-probabilities.
     fn loss(&mut self, batch: &MicroBatch<'_>, tokens: &TokenNumbers) -> Tensor;

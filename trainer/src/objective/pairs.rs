@@ -44,18 +44,19 @@ pub(crate) struct PairLoss {
     pub(crate) sft_weight: f64,
 }
 
-/// The losses of the pairs of one update. A group of samples is a pair.
+/// The losses of the pairs of an update or several. A group of samples is a pair.
 pub(crate) struct PairObjective {
     loss: PairLoss,
     n_pairs: f64,
     n_chosen_tokens: f64,
-    n_tokens: f64,
     sums: PairSums,
 }
 
-/// Sums over the pairs and tokens of an update.
+/// Sums over the pairs and tokens of all updates.
 #[derive(Default)]
 struct PairSums {
+    n_pairs: f64,
+    n_tokens: f64,
     chosen_reward: f64,
     rejected_reward: f64,
     n_right: f64,
@@ -67,10 +68,10 @@ struct PairSums {
 impl PairObjective {
     pub(crate) fn new(loss: PairLoss) -> Self {
         let sums = PairSums::default();
-        Self { loss, n_pairs: 0.0, n_chosen_tokens: 0.0, n_tokens: 0.0, sums }
+        Self { loss, n_pairs: 0.0, n_chosen_tokens: 0.0, sums }
     }
 
-    /// The metrics of the update, under TRL's names.
+    /// The metrics of all updates together, under TRL's names.
     pub(crate) fn metrics(&self) -> Metrics {
         let PairSums { chosen_reward, rejected_reward, .. } = self.sums;
         let of_pairs = [
@@ -82,8 +83,8 @@ impl PairObjective {
             ("logps/rejected", self.sums.rejected_logprobs),
         ];
         let mut metrics: Metrics =
-            of_pairs.map(|(name, sum)| (name.to_owned(), sum / self.n_pairs)).into();
-        metrics.insert("entropy".to_owned(), self.sums.entropy / self.n_tokens);
+            of_pairs.map(|(name, sum)| (name.to_owned(), sum / self.sums.n_pairs)).into();
+        metrics.insert("entropy".to_owned(), self.sums.entropy / self.sums.n_tokens);
         metrics
     }
 }
@@ -98,14 +99,10 @@ impl Objective for PairObjective {
     }
 
     fn begin(&mut self, samples: &[&TrainingSample]) {
-        let n_tokens = |side: Option<PairSide>| -> usize {
-            let of_side =
-                samples.iter().filter(|it| side.is_none_or(|side| PairSide::of(it) == side));
-            of_side.map(|sample| sample.n_trained()).sum()
-        };
+        let chosen = samples.iter().filter(|sample| PairSide::of(sample) == PairSide::Chosen);
+        let n_chosen_tokens: usize = chosen.map(|sample| sample.n_trained()).sum();
         self.n_pairs = samples.len() as f64 / 2.0;
-        self.n_chosen_tokens = n_tokens(Some(PairSide::Chosen)) as f64;
-        self.n_tokens = n_tokens(None) as f64;
+        self.n_chosen_tokens = n_chosen_tokens as f64;
     }
 
     fn loss(&mut self, batch: &MicroBatch<'_>, tokens: &TokenNumbers) -> Tensor {
@@ -132,6 +129,8 @@ impl Objective for PairObjective {
         }
         let sum = |values: &Tensor| values.detach().sum(Kind::Double).double_value(&[]);
         let sums = &mut self.sums;
+        sums.n_pairs += chosen.numel() as f64;
+        sums.n_tokens += tokens.logprobs.numel() as f64;
         sums.chosen_reward += beta * sum(&chosen);
         sums.rejected_reward += beta * sum(&rejected);
         sums.n_right += sum(&chosen.gt_tensor(&rejected));

@@ -59,11 +59,6 @@ impl PolicyObjective {
         Self { loss, step, normalizer, sums, mismatch, is_unmoved: true }
     }
 
-    /// Is told that the weights have changed.
-    pub(crate) fn policy_has_moved(&mut self) {
-        self.is_unmoved = false;
-    }
-
     /// The metrics of all updates together.
     pub(crate) fn metrics(&self, has_reference: bool) -> Metrics {
         let PolicySums { entropy, kl, n_clipped_low, n_clipped_high, .. } = self.sums;
@@ -107,6 +102,10 @@ impl Objective for PolicyObjective {
         self.normalizer.n_rows = samples.len();
         self.normalizer.n_tokens = samples.iter().map(|sample| sample.n_trained()).sum();
         self.normalizer.n_kept = samples.iter().map(|sample| sample.n_kept()).sum();
+    }
+
+    fn policy_has_moved(&mut self) {
+        self.is_unmoved = false;
     }
 
     /// With most losses a completion with advantage 0 has gradient 0, as has a masked one: it

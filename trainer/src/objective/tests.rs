@@ -331,7 +331,7 @@ fn losses_of_rloo_and_reinforce_plus_plus_equal_those_of_trl_and_verl() {
     let whole = Normalizer {
         n_rows: lengths.len(),
         n_tokens,
-        n_kept: 4,
+        n_kept: n_tokens,
         n_tokens_per_update: n_tokens as f64,
         max_completion_length: 8,
     };
