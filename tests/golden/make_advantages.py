@@ -2,7 +2,8 @@
 """Makes tests/golden/advantages.json: advantages and losses of RLOO and REINFORCE++ in float64, by
 verl's functions and TRL's trainer.
 
-    pip install torch==2.11.0 transformers==5.23.0 trl==1.16.0 numpy omegaconf tensordict
+    pip install torch==2.11.0 transformers==5.23.0 trl==1.16.0 tensordict omegaconf
+    pip install ray codetiming hydra-core torchdata orjson pylatexenc
     pip install --no-deps verl==0.9.1
     python tests/golden/make_advantages.py
 

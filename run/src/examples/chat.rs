@@ -85,7 +85,8 @@ impl ChatSource<'_> {
     /// template, if it has one.
     ///
     /// # Errors
-    /// What the template refuses; a thought of the last message that it does not write.
+    /// What the template refuses; an answer, or the thought of the last message, that it does not
+    /// write.
     pub(super) fn turns(
         &self,
         messages: &[Message],
@@ -94,6 +95,17 @@ impl ChatSource<'_> {
     ) -> Result<RenderedTurns, Error> {
         let tokenizer = self.tokenizer.with_more_template_kwargs(self.kwargs);
         let rendered = tokenizer.render_turns(messages, turns, end)?;
+        let [_, close] = THOUGHT;
+        for &idx in turns {
+            let answer = messages[idx].content.rsplit(close).next().unwrap_or_default();
+            if !rendered.text.contains(answer.trim()) {
+                return Err(Error::input(format!(
+                    "the chat template does not write the text of message {} as it is, which would \
+                     not be learned",
+                    idx + 1
+                )));
+            }
+        }
         if let Some(last) = messages.last().filter(|_| turns.contains(&(messages.len() - 1)))
             && drops_thought(last, &rendered.text)
         {

@@ -185,6 +185,12 @@ fn rendered_refuses_a_row_whose_turns_are_not_found_or_whose_thought_would_be_lo
     let plain = tokenizer("tiny-qwen3").with_chat_template(template.to_owned()).unwrap();
     assert_eq!(learned_turns(&plain, chat).unwrap(), ["5<|im_end|>", "6<|im_end|>"]);
     let thought = chat.replace(r#""6""#, r#""6", "reasoning_content": "one more""#);
+    // such as one for contents in parts
+    let silent = template.replace("{{ m.content }}", "{{ m.content[1:] }}");
+    let silent = tokenizer("tiny-qwen3").with_chat_template(silent).unwrap();
+    let message = learned_turns(&silent, chat).unwrap_err();
+    let wanted = "t.jsonl:1: the chat template does not write the text of message 2 as it is";
+    assert!(message.contains(wanted), "{message}");
     let message = learned_turns(&plain, &thought).unwrap_err();
     assert!(message.contains("does not write the thought of the last turn"), "{message}");
 }
