@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup setup-test build test test-clients test-vllm test-peft check faults fuzz quickstart models prompts smollm2 bench-engine docs clean
+.PHONY: help setup setup-test build test test-clients test-vllm test-peft check faults fuzz quickstart models prompts smollm2 bench-engine bench-train docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -96,6 +96,13 @@ bench-engine: build smollm2 .cache/peers/.done .cache/smollm2-bf16/.done ## jous
 	mkdir -p .cache/smollm2-bf16
 	.cache/peers/bin/python bench/peers/make_model.py --source .cache/smollm2/*.gguf --folder .cache/smollm2-bf16/model --gguf .cache/smollm2-bf16/model.gguf
 	touch .cache/smollm2-bf16/.done
+
+bench-train: build smollm2 .cache/trl/.done ## a step of joust beside one of TRL on one model (a quarter of an hour)
+	.cache/trl/bin/python bench/peers/compare_train.py --source .cache/smollm2/*.gguf
+.cache/trl/.done: bench/peers/requirements-train.txt
+	$(PYTHON) -m venv .cache/trl
+	.cache/trl/bin/python -m pip install --quiet --disable-pip-version-check -r bench/peers/requirements-train.txt
+	touch .cache/trl/.done
 
 docs: build ## regenerates docs/configuration.md, docs/migration.md and docs/metrics.md
 	$(JOUST) docs

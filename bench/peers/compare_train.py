@@ -35,6 +35,9 @@ def main():
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument(
+        "--micro", type=int, default=8, help="rows of TRL's micro-batches; 0: all, in one"
+    )
     parser.add_argument("--dtypes", default="f32", help="f32, bf16 (TRL also with autocast)")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench/train.jsonl"))
     args = parser.parse_args()
@@ -52,7 +55,7 @@ def main():
     speeds = (f"{dtype} {speed(dtype) / 1e9:.0f} GFLOP/s" for dtype in args.dtypes.split(","))
     print(
         f"\n{processor()}, {os.cpu_count()} threads. {args.prompts} prompts × {args.group} "
-        f"completions of {args.new} tokens. Floor: 2 operations per parameter and token that is\n"
+        f"completions of {args.new} tokens; TRL in micro-batches of {args.micro or 'all'} rows. Floor: 2 operations per parameter and token that is\n"
         "sampled, and 6 per token that is trained, a prompt once, at the speed of a large product "
         f"({', '.join(speeds)})."
     )
@@ -62,7 +65,8 @@ def measure(args, dtype, n_prompt_tokens):
     """The lines of all programs, by program."""
     shape = ["--prompts", args.prompts, "--steps", args.steps]
     trl = [sys.executable, HERE / "trl_step.py", "--model", MODEL, *shape]
-    trl += ["--group", args.group, "--prompt", n_prompt_tokens, "--new", args.new, "--dtype"]
+    trl += ["--group", args.group, "--prompt", n_prompt_tokens, "--new", args.new]
+    trl += ["--micro", args.micro, "--dtype"]
     joust = [args.joust, "bench", "train", "--model", MODEL, *shape, "--json"]
     joust += ["--completions", args.group, "--prompt-tokens", n_prompt_tokens]
     joust += ["--completion-tokens", args.new, "--dtype", dtype]

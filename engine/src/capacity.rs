@@ -10,7 +10,7 @@ use crate::device;
 use crate::error::Error;
 use crate::gpu::{self, GpuSettings, KvKind};
 use crate::kv::BLOCK_TOKENS;
-use crate::model::{Decoder, Precision};
+use crate::model::{Decoder, Precision, products};
 use crate::settings::{EngineConfig, KvDType};
 
 /// Bytes of GPU memory that are reserved for CUDA's context, the libraries' kernels and workspaces,
@@ -99,6 +99,16 @@ pub fn weight_bytes(config: &ModelConfig, precision: Precision) -> usize {
         false => matrix(config.vocab_size, hidden, precision.fp8_head),
     };
     config.n_layers * per_layer + (config.vocab_size + 1) * hidden * plain + head
+}
+
+/// Bytes of the packed copies of a model's matrices that products on a CPU keep beside them.
+pub fn packed_bytes(config: &ModelConfig, device: Device, precision: Precision) -> usize {
+    let copies = match (device, precision.kind) {
+        (Device::Cpu, Kind::BFloat16) => 2,
+        (Device::Cpu, Kind::Float) if products::prefers_onednn() => 1,
+        _ => 0,
+    };
+    copies * weight_bytes(config, precision)
 }
 
 /// Memory plan of a model, made before it is loaded.

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use joust_engine::capacity::{CapacityPlan, weight_bytes};
+use joust_engine::capacity::{CapacityPlan, packed_bytes, weight_bytes};
 use joust_engine::config::ModelConfig;
 use joust_engine::device::{self, DeviceChoice};
 use joust_engine::{EngineConfig, folder};
 use joust_reward::JudgeKind;
 use joust_trainer::{TrainedModel, TrainingMemory};
 use serde::Serialize;
-use tch::{Device, Kind};
+use tch::Device;
 
 use crate::config::train::TrainRun;
 use crate::error::Error;
@@ -35,9 +35,6 @@ pub struct PlanPart {
     /// Number of bytes.
     pub bytes: usize,
 }
-
-/// Copies of a bf16 matrix that a CPU's products keep: as it is, and packed twice.
-const CPU_BF16_COPIES: usize = 3;
 
 impl DevicePlan {
     /// Bytes needed.
@@ -66,8 +63,11 @@ pub fn plan(config: &TrainRun, gpu_memory: Option<usize>) -> Result<Vec<DevicePl
         && let JudgeKind::Engine(judge) = &config.reward.judge.kind
     {
         let device = planner.device(judge.engine.device)?;
-        let engine = planner.engine(&judge.engine, device, &constants(&judge.model)?)?;
-        planner.add(device, "judge: weights", engine.fixed_bytes() - engine.reserve_bytes);
+        let model = constants(&judge.model)?;
+        let engine = planner.engine(&judge.engine, device, &model)?;
+        let packed = planner.packed(&judge.engine, device, &model)?;
+        let weights = engine.fixed_bytes() - engine.reserve_bytes + packed;
+        planner.add(device, "judge: weights", weights);
         planner.add(device, "judge: keys and values", kv_bytes(&engine));
     }
     planner.finish()
@@ -141,6 +141,17 @@ impl Planner {
         Ok(CapacityPlan::new(model, engine, device, self.memory(device)?)?)
     }
 
+    fn packed(
+        &self,
+        engine: &EngineConfig,
+        device: Device,
+        model: &ModelConfig,
+    ) -> Result<usize, Error> {
+        let is_fp8 = model.fp8.is_some();
+        let precision = engine.quantization.resolve(device, engine.dtype, is_fp8)?;
+        Ok(packed_bytes(model, device, precision))
+    }
+
     fn add(&mut self, device: Device, name: &'static str, bytes: usize) {
         if bytes > 0 {
             self.parts.entry(device.is_cuda()).or_default().push(PlanPart { name, bytes });
@@ -182,14 +193,10 @@ impl Planner {
         let precision = settings.quantization.resolve(device, settings.dtype, false)?;
         let shares = precision == learner.weights_kind(device).into()
             && !(device.is_cuda() && learner.lora.is_some());
-        let n_copies = match (device.is_cuda(), precision.kind) {
-            _ if shares => 0,
-            (false, Kind::BFloat16) => CPU_BF16_COPIES,
-            _ => 1,
-        };
+        let own = if shares { 0 } else { weight_bytes(model, precision) };
         let engine = self.engine(settings, device, model)?;
         let n_workers = config.rollout.workers;
-        let copy = n_copies * weight_bytes(model, precision) + engine.buffer_bytes;
+        let copy = own + packed_bytes(model, device, precision) + engine.buffer_bytes;
         self.add(device, "sampling: weights", n_workers * copy);
         self.add(device, "sampling: keys and values", n_workers * kv_bytes(&engine));
         self.add(device, "libraries", engine.reserve_bytes);

@@ -59,8 +59,12 @@ pub(crate) fn metrics(dir: &Path) -> Vec<serde_json::Map<String, serde_json::Val
 
 pub(crate) fn same(a: &Path, b: &Path) {
     let (a_files, b_files) = (files(a), files(b));
-    let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&a_files), names(&b_files));
+    let only = |files: &BTreeMap<PathBuf, Vec<u8>>, others: &BTreeMap<PathBuf, Vec<u8>>| {
+        files.keys().filter(|name| !others.contains_key(*name)).cloned().collect::<Vec<_>>()
+    };
+    let nothing: Vec<PathBuf> = Vec::new();
+    assert_eq!(only(&a_files, &b_files), nothing, "only in {}", a.display());
+    assert_eq!(only(&b_files, &a_files), nothing, "only in {}", b.display());
     for (name, content) in &a_files {
         assert!(*content == b_files[name], "{} differs", name.display());
     }

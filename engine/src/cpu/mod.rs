@@ -1,8 +1,8 @@
 //! The decoder on a CPU without gradients: libtorch computes the products, and the operations
 //! between them run in place on plain memory.
 //!
-//! The residual stream is f32 in both number formats. bf16 weights are packed for oneDNN once; f32
-//! weights are the model's own. This module knows nothing of requests or sampling.
+//! The residual stream is f32 in both number formats. bf16 weights are packed for oneDNN once, and so
+//! are f32 weights where oneDNN multiplies them; elsewhere these are the model's own. This module knows nothing of requests or sampling.
 
 mod aligned;
 mod attention;
@@ -42,7 +42,7 @@ struct CpuLinear {
 enum CpuWeight {
     /// The model's own tensor, multiplied by libtorch.
     Plain(Tensor),
-    /// bf16: packed for oneDNN, and laid out for GEMV with few tokens.
+    /// Packed for oneDNN; bf16 also laid out for GEMV with few tokens.
     Packed { packed: PackedWeight, gemv: Option<GemvWeight> },
 }
 
@@ -54,6 +54,9 @@ impl CpuLinear {
                 packed: PackedWeight::new(weight)?,
                 gemv: GemvWeight::new(weight),
             },
+            tch::Kind::Float if products::prefers_onednn() => {
+                CpuWeight::Packed { packed: PackedWeight::new(weight)?, gemv: None }
+            }
             _ => CpuWeight::Plain(weight.detach()),
         };
         let adapters = linear.adapters.as_ref().map(FusedAdapters::detach);

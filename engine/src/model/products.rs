@@ -10,7 +10,6 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Error;
 use crate::ffi::tensors::onednn_linear;
 
-/// Whether f32 products are oneDNN's on this processor.
 static PREFERS_ONEDNN: LazyLock<bool> = LazyLock::new(is_amd_with_avx512);
 
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +22,11 @@ fn is_amd_with_avx512() -> bool {
 #[cfg(not(target_arch = "x86_64"))]
 fn is_amd_with_avx512() -> bool {
     false
+}
+
+/// Whether f32 products are oneDNN's on this processor.
+pub(crate) fn prefers_onednn() -> bool {
+    *PREFERS_ONEDNN
 }
 
 fn is_for_onednn(x: &Tensor, y: &Tensor) -> bool {
@@ -54,13 +58,16 @@ pub(super) fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor, Error> {
     }
 }
 
-/// xᵀ·y, as for the gradient of a weight: [M, N], [M, K] → [N, K].
+/// xᵀ·y, as for the gradient of a weight: [M, N], [M, K] → [N, K]. oneDNN is faster where the
+/// result has fewer rows than columns, and computes its transpose otherwise.
 ///
 /// # Errors
 /// [`Error::Tensor`] where libtorch refuses.
 pub(super) fn outer(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
-    match is_for_onednn(x, y) {
-        true => onednn_linear(&x.f_transpose(0, 1)?, &y.f_transpose(0, 1)?, None),
-        false => Ok(x.f_transpose(0, 1)?.f_matmul(y)?),
+    let (x_columns, y_columns) = (x.f_transpose(0, 1)?, y.f_transpose(0, 1)?);
+    match (is_for_onednn(x, y), x.size()[1] > y.size()[1]) {
+        (true, true) => Ok(onednn_linear(&y_columns, &x_columns, None)?.f_transpose(0, 1)?),
+        (true, false) => onednn_linear(&x_columns, &y_columns, None),
+        (false, _) => Ok(x_columns.f_matmul(y)?),
     }
 }
