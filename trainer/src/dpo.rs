@@ -174,7 +174,7 @@ impl DpoTrainer {
         }
         let max_length = config.max_length.min(model.config().max_position);
         let max_length = max_length.min(reference.config().max_position);
-        let learner = Learner::new(model, &config.learner, n_steps);
+        let learner = Learner::new(model, &config.learner, n_steps)?;
         let reference = Reference::new(reference, config.sync_ref_model);
         Ok(Self { learner, reference, config: config.clone(), max_length })
     }

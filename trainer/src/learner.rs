@@ -108,8 +108,16 @@ pub(crate) struct Learner {
 
 impl Learner {
     /// Takes a model with f32 weights (f64 in tests).
-    pub(crate) fn new(model: Decoder, config: &LearnerConfig, n_updates_total: u64) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Engine`] where there is no memory for the gradients.
+    pub(crate) fn new(
+        model: Decoder,
+        config: &LearnerConfig,
+        n_updates_total: u64,
+    ) -> Result<Self, Error> {
         model.set_requires_grad(true);
+        model.allocate_gradients()?;
         let kept = match config.checkpoint_activations {
             true => KeptActivations::LayerInputs,
             false => KeptActivations::Products,
@@ -121,14 +129,14 @@ impl Learner {
                 / (size_of::<f32>() * model.config().vocab_size),
         };
         let optimizer = AdamW::new(model.trained_parameters(), &config.optim);
-        Self {
+        Ok(Self {
             model,
             optimizer,
             config: config.clone(),
             plan,
             n_updates_total,
             seconds: TrainSeconds::default(),
-        }
+        })
     }
 
     /// Adds the gradient of an objective over the samples of an update, and returns the loss; none,

@@ -112,7 +112,7 @@ impl SftTrainer {
             return Err(Error::Config(problem));
         }
         let max_length = config.max_length.min(model.config().max_position);
-        Ok(Self { learner: Learner::new(model, &config.learner, n_steps), max_length })
+        Ok(Self { learner: Learner::new(model, &config.learner, n_steps)?, max_length })
     }
 
     /// Whether an example can be learned: its first token is given, a token is learned, and it has

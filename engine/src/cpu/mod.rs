@@ -107,25 +107,41 @@ struct CpuWeights {
     head: CpuLinear,
 }
 
+impl CpuLayer {
+    fn new(layer: &model::layer::Layer) -> Result<Self, Error> {
+        Ok(Self {
+            input_norm: layer.input_norm.detach(),
+            qkv: CpuLinear::new(&layer.qkv)?,
+            head_norms: layer.head_norms.as_ref().map(HeadNorms::detach),
+            output: CpuLinear::new(&layer.output)?,
+            post_norm: layer.post_norm.detach(),
+            gate_up: CpuLinear::new(&layer.gate_up)?,
+            down: CpuLinear::new(&layer.down)?,
+        })
+    }
+}
+
 impl CpuWeights {
     fn new(model: &Decoder) -> Result<Self, Error> {
-        let layers = model.layers().iter().map(|layer| {
-            Ok(CpuLayer {
-                input_norm: layer.input_norm.detach(),
-                qkv: CpuLinear::new(&layer.qkv)?,
-                head_norms: layer.head_norms.as_ref().map(HeadNorms::detach),
-                output: CpuLinear::new(&layer.output)?,
-                post_norm: layer.post_norm.detach(),
-                gate_up: CpuLinear::new(&layer.gate_up)?,
-                down: CpuLinear::new(&layer.down)?,
-            })
-        });
+        let layers = model.layers().iter().map(CpuLayer::new);
         Ok(Self {
             embedding: model.embedding().detach(),
             layers: layers.collect::<Result<_, Error>>()?,
             final_norm: model.final_norm().detach(),
             head: CpuLinear::new(&model.head())?,
         })
+    }
+
+    /// Takes a model of the same shapes, layer by layer: packed matrices of two models are never in
+    /// memory together.
+    fn replace(&mut self, model: &Decoder) -> Result<(), Error> {
+        for (own, layer) in self.layers.iter_mut().zip(model.layers()) {
+            *own = CpuLayer::new(layer)?;
+        }
+        self.embedding = model.embedding().detach();
+        self.final_norm = model.final_norm().detach();
+        self.head = CpuLinear::new(&model.head())?;
+        Ok(())
     }
 }
 
@@ -339,7 +355,6 @@ impl<E: Element> RunBatch for TypedRunner<E> {
     }
 
     fn take_weights(&mut self, model: &Decoder) -> Result<(), Error> {
-        self.weights = CpuWeights::new(model)?;
-        Ok(())
+        self.weights.replace(model)
     }
 }

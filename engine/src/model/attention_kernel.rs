@@ -72,7 +72,7 @@ pub(super) fn backward(
     let lse = lse.f_constant_pad_nd([0, padding])?;
     // [B, T, Hq, D]
     let flip = |x: &Tensor| x.transpose(1, 2);
-    let no_dropout = Tensor::zeros([0], (tch::Kind::Int64, Device::Cpu));
+    let no_dropout = Tensor::zeros([1], (tch::Kind::Int64, q.device()));
     let (dq, dk, dv, _) = Tensor::f_internal_efficient_attention_backward(
         &flip(gradient),
         &flip(q),

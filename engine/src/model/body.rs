@@ -91,6 +91,16 @@ impl Decoder {
         Ok(BodyPass { model: self, context, ids, wanted, hidden, layers, last: x })
     }
 
+    /// Gives every trained parameter a gradient of zeros, if it has none. Gradients that come before
+    /// any activation leave no holes in the memory of activations.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    pub fn allocate_gradients(&self) -> Result<(), Error> {
+        let _guard = tch::no_grad_guard();
+        self.trained_parameters().iter().try_for_each(|(_, it)| gradients::of(it).map(drop))
+    }
+
     fn normed(&self, x: &Tensor) -> Tensor {
         rms_norm(x, &self.final_norm, self.config.rms_norm_eps)
     }

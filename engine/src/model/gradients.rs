@@ -5,7 +5,10 @@ use tch::{Kind, Tensor};
 use crate::error::Error;
 
 /// The gradient of a parameter, a leaf that requires one; zeros where there was none.
-fn of(parameter: &Tensor) -> Result<Tensor, Error> {
+///
+/// # Errors
+/// [`Error::Tensor`] where libtorch refuses.
+pub(super) fn of(parameter: &Tensor) -> Result<Tensor, Error> {
     if !parameter.grad().defined() {
         // makes one without other memory than its own
         tch::with_grad(|| parameter.sum(None::<Kind>).f_backward())?;

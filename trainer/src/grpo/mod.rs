@@ -60,7 +60,7 @@ impl GrpoTrainer {
             let text = "loss.kl.weight is above 0 or online_dpo is set, which needs a reference";
             return Err(Error::Config(text.to_owned()));
         }
-        let learner = Learner::new(policy, &config.learner, config.n_updates(steps));
+        let learner = Learner::new(policy, &config.learner, config.n_updates(steps))?;
         let loss = config.loss.loss(sampler);
         let reference = reference.map(|model| Reference::new(model, config.sync_ref_model));
         Ok(Self { learner, config: config.clone(), loss, reference })

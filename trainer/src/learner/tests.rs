@@ -109,7 +109,7 @@ fn outcome(
     change: impl FnOnce(&mut Learner),
 ) -> Outcome {
     let model = model(is_tied, has_adapters);
-    let mut learner = Learner::new(model, &LearnerConfig::default(), 1);
+    let mut learner = Learner::new(model, &LearnerConfig::default(), 1).unwrap();
     change(&mut learner);
     let samples: Vec<&TrainingSample> = samples.iter().collect();
     let mut objective = objective(name, &samples.iter().map(|s| (*s).clone()).collect::<Vec<_>>());
