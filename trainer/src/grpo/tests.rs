@@ -284,7 +284,7 @@ fn step_equals_trl_with_truncated_completions_and_missing_rewards() {
         let name = format!("{} {}", case["name"], case["loss_type"]);
         let config = grpo_config(case);
         let temperature = case["settings"]["temperature"].as_f64().unwrap_or(1.0);
-        let info = StepInfo { temperature, ..info.clone() };
+        let info = StepInfo { temperature, ..info };
         let reference = config.has_reference().then(|| {
             let reference = open();
             let _guard = tch::no_grad_guard();
