@@ -53,11 +53,12 @@ def main():
     for row in rows:
         print("| " + " | ".join(row) + " |")
     speeds = (f"{dtype} {speed(dtype) / 1e9:.0f} GFLOP/s" for dtype in args.dtypes.split(","))
+    rows_of_trl = args.micro or "all"
     print(
         f"\n{processor()}, {os.cpu_count()} threads. {args.prompts} prompts × {args.group} "
-        f"completions of {args.new} tokens; TRL in micro-batches of {args.micro or 'all'} rows. Floor: 2 operations per parameter and token that is\n"
-        "sampled, and 6 per token that is trained, a prompt once, at the speed of a large product "
-        f"({', '.join(speeds)})."
+        f"completions of {args.new} tokens; TRL in micro-batches of {rows_of_trl} rows. Floor: 2\n"
+        "operations per parameter and token that is sampled, and 6 per token that is trained, a\n"
+        f"prompt once, at the speed of a large product ({', '.join(speeds)})."
     )
 
 

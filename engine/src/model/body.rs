@@ -91,8 +91,8 @@ impl Decoder {
         Ok(BodyPass { model: self, context, ids, wanted, hidden, layers, last: x })
     }
 
-    /// Gives every trained parameter a gradient of zeros, if it has none. Gradients that come before
-    /// any activation leave no holes in the memory of activations.
+    /// Gives every trained parameter a gradient of zeros, if it has none. Gradients that come
+    /// before any activation leave no holes in the memory of activations.
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
