@@ -63,6 +63,7 @@ enum CliCommand {
 
 fn main() -> ExitCode {
     process::restart_with_settings();
+    process::confine_signal_handlers();
     process::start_logs();
     match arguments::of_process() {
         Ok(args) => run(Cli::parse_from(args).command),

@@ -50,6 +50,13 @@ pub(crate) fn restart_with_settings() {
     tracing::warn!(%error, "Could not restart with OpenMP's and malloc's settings.");
 }
 
+/// Makes signal handlers run on a thread that does not compute.
+pub(crate) fn confine_signal_handlers() {
+    if let Err(error) = joust_engine::signals::confine_handlers() {
+        tracing::warn!(%error, "A signal may interrupt a computation.");
+    }
+}
+
 /// Writes logs to standard error; `RUST_LOG` sets the level.
 pub(crate) fn start_logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()

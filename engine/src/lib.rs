@@ -45,6 +45,7 @@ pub use gpu::measure;
 pub use config::ModelConfig;
 pub use engine::Engine;
 pub use error::Error;
+pub use ffi::signals;
 pub use lora::LoraConfig;
 pub use model::{Decoder, Precision};
 pub use request::{Request, RequestId, Sample, Stats};

@@ -106,6 +106,7 @@ pub struct EngineConfig {
     /// Memory for keys and values, in MiB. 0: the memory that `max_batch` samples of `max_context`
     /// tokens need, at most an eighth of the machine's memory or the free memory of a GPU. A sample
     /// that does not fit waits.
+    #[schemars(range(max = 1_073_741_824))]
     pub kv_memory_mib: usize,
     /// Reuse of the keys and values of earlier prompts by prompts that begin with the same tokens.
     pub prefix_cache: bool,

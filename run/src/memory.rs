@@ -39,7 +39,7 @@ pub struct PlanPart {
 impl DevicePlan {
     /// Bytes needed.
     pub fn needed_bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes).sum()
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
     }
 
     /// Whether the run fits.
@@ -84,10 +84,10 @@ pub fn check(plans: &[DevicePlan]) -> Result<(), Error> {
     let parts: Vec<String> =
         parts.iter().map(|part| format!("{} {}", part.name, gib(part.bytes))).collect();
     Err(Error::input(format!(
-        "config: the run needs {} GiB of {}'s {} GiB ({}); less memory need \
+        "config: the run needs {} GiB of {}'s {} GiB ({}); less memory need smaller kv_memory_mib \
+         or max_context of rollout.engine and reward.judge.engine, \
          trainer.learner.checkpoint_activations = true, a smaller \
-         trainer.learner.micro_batch_tokens, trainer.learner.lora, and smaller kv_memory_mib or \
-         max_context of rollout.engine and reward.judge.engine",
+         trainer.learner.micro_batch_tokens, and trainer.learner.lora",
         gib(plan.needed_bytes()),
         plan.device,
         gib(plan.memory_bytes),
@@ -108,7 +108,7 @@ fn constants(path: &Path) -> Result<ModelConfig, Error> {
 }
 
 fn kv_bytes(engine: &CapacityPlan) -> usize {
-    engine.kv_tokens * engine.kv_bytes_per_token
+    engine.kv_tokens.saturating_mul(engine.kv_bytes_per_token)
 }
 
 /// Parts by device: whether it is a GPU, and what it holds.
@@ -165,6 +165,7 @@ impl Planner {
             weights: learner.weights_kind(device),
             compute: learner.compute_dtype.resolve(device),
             has_reference: config.trainer.has_reference(),
+            n_sequences: config.train.prompts_per_step * config.rollout.group_size as usize,
             longest: config.rollout.engine.max_context_of(model),
         };
         let memory = TrainingMemory::plan(trained, learner);
@@ -197,8 +198,9 @@ impl Planner {
         let engine = self.engine(settings, device, model)?;
         let n_workers = config.rollout.workers;
         let copy = own + packed_bytes(model, device, precision) + engine.buffer_bytes;
-        self.add(device, "sampling: weights", n_workers * copy);
-        self.add(device, "sampling: keys and values", n_workers * kv_bytes(&engine));
+        self.add(device, "sampling: weights", n_workers.saturating_mul(copy));
+        let keys_and_values = n_workers.saturating_mul(kv_bytes(&engine));
+        self.add(device, "sampling: keys and values", keys_and_values);
         self.add(device, "libraries", engine.reserve_bytes);
         Ok(())
     }

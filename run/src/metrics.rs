@@ -153,7 +153,9 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         "entropy",
-        "Mean entropy of the policy's next-token distribution at the trained tokens, in nats.",
+        "Mean entropy of the policy's next-token distribution at the tokens that have a gradient, \
+         in nats: completions with advantage 0 are left out, unless `trainer.loss.kl.weight` or \
+         `trainer.loss.entropy.weight` is above 0.",
     ),
     metric(
         "kl",

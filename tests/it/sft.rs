@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::binary::{arg, file, json_lines, refuse, root, succeed};
+use crate::binary::{arg, file, joust, json_lines, refuse, root, succeed};
 
 /// Chats of two questions of the arithmetic task, with their answers.
 fn chats(dir: &Path, name: &str, from: usize, n: usize) -> String {
@@ -128,4 +128,41 @@ fn sft_of_epochs_makes_as_many_steps_as_the_data_has_and_resumes_to_the_same_wei
     let message = runs.refused("task", &task);
     assert!(message.contains("trainer.epochs is set with data.task"), "{message}");
     assert!(!runs.dir.path().join("warm").exists());
+}
+
+/// A handler on a thread that multiplies matrices would overwrite memory: kernels that are compiled
+/// at run time use their stack pointer for other things.
+#[test]
+fn signals_are_handled_by_a_thread_that_does_not_compute() {
+    const STOPS: u64 = (1 << (2 - 1)) | (1 << (15 - 1)); // SIGINT and SIGTERM
+    let dir = tempfile::tempdir().unwrap();
+    let folder = format!("run.output_dir={}", dir.path().display());
+    let mut run = joust(&["sft", "configs/nano-policy.toml", &folder, "trainer.steps=1000"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = std::io::BufReader::new(run.stderr.take().unwrap());
+    let mut line = String::new();
+    // the first line of a step: all threads are there
+    while !line.contains("loss") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut told, &mut line).unwrap() > 0, "it ended");
+    }
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", run.id())).unwrap();
+    let mut open = Vec::new();
+    for task in tasks {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        let blocked = u64::from_str_radix(&field("SigBlk:"), 16).unwrap();
+        if blocked & STOPS != STOPS {
+            open.push(field("Name:"));
+        }
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_eq!(open, ["handlers"]);
 }

@@ -37,7 +37,7 @@ pub struct LearnerConfig {
     pub micro_batch_rows: usize,
     /// Maximum number of tokens per micro-batch, where the prompt of a group counts once. A row
     /// that is longer has a micro-batch of its own.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub micro_batch_tokens: usize,
     /// Maximum size of a tensor of logits, in MiB; about three such tensors are alive at once. A
     /// micro-batch with more logits computes its output head in chunks of tokens, and each chunk a

@@ -38,7 +38,9 @@ pub struct TrainedModel<'a> {
     pub compute: Kind,
     /// Whether the loss needs a reference.
     pub has_reference: bool,
-    /// Number of tokens of the longest sequence.
+    /// Number of sequences of a step.
+    pub n_sequences: usize,
+    /// Maximum number of tokens per sequence.
     pub longest: usize,
 }
 
@@ -46,43 +48,34 @@ pub struct TrainedModel<'a> {
 const LOGITS_ALIVE: usize = 3;
 
 impl TrainingMemory {
-    /// Plans the training of a model.
+    /// Plans the training of a model. A sequence, or a pair of them, that has more tokens than
+    /// `micro_batch_tokens` needs more than is planned.
     pub fn plan(trained: TrainedModel<'_>, config: &LearnerConfig) -> Self {
-        let TrainedModel { model, weights, compute, longest, .. } = trained;
+        let TrainedModel { model, weights, compute, .. } = trained;
         let all_weights = weight_bytes(model, weights.into());
         let n_adapters = config.lora.as_ref().map(|lora| lora.n_parameters(model));
         let n_parameters = all_weights / weights.elt_size_in_bytes();
         let n_trained = n_adapters.unwrap_or(n_parameters);
         let f32_bytes = Kind::Float.elt_size_in_bytes();
         let own_reference = trained.has_reference && config.lora.is_none();
-        // a row that is longer than a micro-batch has one of its own
-        let n_tokens = config.micro_batch_tokens.max(longest);
+        let n_rows = config.micro_batch_rows.min(trained.n_sequences);
+        let n_tokens = config.micro_batch_tokens.min(n_rows.saturating_mul(trained.longest));
         let shape = LayerShape { model, value: compute.elt_size_in_bytes() };
         let kept = match config.checkpoint_activations {
             true => shape.input(),
             false => shape.products(),
         };
-        let chunk = (config.logits_mib << 20).min(n_tokens * model.vocab_size * f32_bytes);
+        let logits = n_tokens.saturating_mul(model.vocab_size * f32_bytes);
+        let chunk = (config.logits_mib << 20).min(logits);
         Self {
             weight_bytes: all_weights + n_adapters.unwrap_or(0) * f32_bytes,
             gradient_bytes: n_trained * f32_bytes,
             optimizer_bytes: 2 * n_trained * f32_bytes,
             reference_bytes: if own_reference { all_weights } else { 0 },
-            activation_bytes: n_tokens * model.n_layers * kept,
-            layer_bytes: n_tokens * shape.working(),
+            activation_bytes: n_tokens.saturating_mul(model.n_layers * kept),
+            layer_bytes: n_tokens.saturating_mul(shape.working()),
             logits_bytes: LOGITS_ALIVE * chunk,
         }
-    }
-
-    /// All bytes together.
-    pub fn total(&self) -> usize {
-        self.weight_bytes
-            + self.gradient_bytes
-            + self.optimizer_bytes
-            + self.reference_bytes
-            + self.activation_bytes
-            + self.layer_bytes
-            + self.logits_bytes
     }
 }
 

@@ -16,6 +16,23 @@ use crate::commands::{ConfigArgs, EngineArgs};
 use crate::failure::UserError;
 use crate::output;
 
+/// Arguments that plan a model, which a run's config has keys for.
+const PLANS_A_MODEL: [&str; 13] = [
+    "model",
+    "dtype",
+    "quantization",
+    "kv_dtype",
+    "device",
+    "max_batch",
+    "max_context",
+    "step_tokens",
+    "kv_memory_mib",
+    "no_gpu_kernels",
+    "no_cuda_graphs",
+    "no_shared_attention",
+    "fetch_ahead_mib",
+];
+
 /// Arguments of `joust doctor`.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
@@ -25,7 +42,8 @@ pub(crate) struct DoctorArgs {
     model: Option<PathBuf>,
     /// Config files and overrides of `joust train`: plans the memory of the whole run. Weights are
     /// not read.
-    #[arg(long, num_args = 1.., value_name = "CONFIG.toml|KEY=VALUE", conflicts_with = "model")]
+    #[arg(long, num_args = 1.., value_name = "CONFIG.toml|KEY=VALUE")]
+    #[arg(conflicts_with_all = PLANS_A_MODEL)]
     train: Vec<String>,
     #[command(flatten)]
     engine: EngineArgs,

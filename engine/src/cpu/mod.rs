@@ -2,8 +2,8 @@
 //! between them run in place on plain memory.
 //!
 //! The residual stream is f32 in both number formats. bf16 weights are packed for oneDNN once, and
-//! so are f32 weights where oneDNN multiplies them; elsewhere these are the model's own. This module
-//! knows nothing of requests or sampling.
+//! so are f32 weights where oneDNN multiplies them; elsewhere these are the model's own. This
+//! module knows nothing of requests or sampling.
 
 mod aligned;
 mod attention;

@@ -1,5 +1,5 @@
 //! The only unsafe code of joust: memory maps, libtorch's shared libraries, CUDA, slices of
-//! tensors, threads and vector instructions.
+//! tensors, threads, signal masks and vector instructions.
 //!
 //! Each function is small and safe to call. This module knows nothing of models.
 
@@ -7,6 +7,7 @@ pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
 pub(crate) mod nvrtc;
+pub mod signals;
 pub(crate) mod simd;
 pub(crate) mod tensors;
 pub(crate) mod threads;

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EntropyTerm {
-    /// Weight of the mean entropy of the tokens, which is subtracted from the loss (TRL's
-    /// `entropy_coef`, verl's `entropy_coeff`). 0: no bonus.
+    /// Weight of the mean entropy of the trained tokens, with `top_share` of the chosen ones, which
+    /// is subtracted from the loss (TRL's `entropy_coef`, verl's `entropy_coeff`). 0: no bonus.
     #[schemars(range(min = 0.0, max = 1e3))]
     pub weight: f64,
     /// Share of a step's tokens that are trained: those with the highest entropy under the policy
     /// before the step's first update (TRL's `top_entropy_quantile`, arXiv 2506.01939). The others
-    /// count in the denominators, and in the divergence from the reference. Below 1 each step
-    /// computes an additional forward pass.
+    /// count in the denominators of the policy loss, and in the divergence from the reference.
+    /// Below 1 each step computes an additional forward pass.
     #[schemars(extend("exclusiveMinimum" = 0), range(max = 1.0))]
     pub top_share: f64,
 }

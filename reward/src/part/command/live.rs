@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard};
 
+use joust_engine::signals;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Process groups that were started, and whether more may be.
@@ -28,7 +29,7 @@ pub(super) fn start(command: &mut Command) -> io::Result<Child> {
     if live.is_closed {
         return Err(io::Error::other("this process ends"));
     }
-    let child = command.process_group(0).spawn()?;
+    let child = signals::unblocked(|| command.process_group(0).spawn())?;
     live.leaders.insert(child.id(), Pid::from_child(&child));
     Ok(child)
 }
