@@ -5,8 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use joust_schema::ids::Member;
-use joust_schema::tables::{Reward, Status};
+use joust_schema::tables::Status;
 
 use crate::arena::{Arena, GroupHandle, GroupProgress, GroupRequest, GroupResult, Handles};
 use crate::batch::{FinishedGroup, ScoringBatch};
@@ -315,32 +314,12 @@ fn score_by_rule(request: &GroupRequest) -> GroupResult {
         answers.map(|answer| rule::correctness(answer, known)).collect()
     };
     let correctness: Vec<Correctness> = request.reference.as_ref().map_or(Vec::new(), compare);
-    let row = |member: usize| {
-        let found = correctness.get(member);
-        Reward {
-            group_id: request.group_id.clone(),
-            member: Member(member as u32),
-            status: if found.is_some() { Status::Scored } else { Status::JudgeFailed },
-            reward: found.map(|found| if found.is_correct() { 1.0 } else { 0.0 }),
-            win_rate: None,
-            rating: None,
-            rating_stderr: None,
-            wins: 0,
-            losses: 0,
-            rank: None,
-            advantage: None,
-        }
+    let reward_of = |member: usize| match correctness.get(member) {
+        Some(found) => (Status::Scored, Some(if found.is_correct() { 1.0 } else { 0.0 })),
+        None => (Status::JudgeFailed, None),
     };
-    GroupResult {
-        group_id: request.group_id.clone(),
-        rewards: (0..request.completions.len()).map(row).collect(),
-        matches: Vec::new(),
-        votes: Vec::new(),
-        winner: None,
-        position_bias: None,
-        position_bias_stderr: None,
-        is_refused: request.reference.is_none(),
-        correctness,
-        parts: Vec::new(),
-    }
+    let rewards: Vec<_> = (0..request.completions.len()).map(reward_of).collect();
+    let is_refused = request.reference.is_none();
+    let unplayed = GroupResult::without_matches(request, rewards);
+    GroupResult { is_refused, correctness, ..unplayed }
 }

@@ -48,17 +48,28 @@ impl DevicePlan {
     }
 }
 
-/// Plans a run. With `gpu_memory`, devices are planned as on a machine with a GPU of so many free
-/// bytes.
+/// Plans a run whose models are opened for their constants alone. As [`plan_with`].
+///
+/// # Errors
+/// As [`plan_with`].
+pub fn plan(config: &TrainRun, gpu_memory: Option<usize>) -> Result<Vec<DevicePlan>, Error> {
+    plan_with(config, &constants(&config.policy.path)?, gpu_memory)
+}
+
+/// Plans a run of a policy. With `gpu_memory`, devices are planned as on a machine with a GPU of
+/// so many free bytes.
 ///
 /// # Errors
 /// [`Error::Engine`] for models and devices that cannot be used.
-pub fn plan(config: &TrainRun, gpu_memory: Option<usize>) -> Result<Vec<DevicePlan>, Error> {
+pub(crate) fn plan_with(
+    config: &TrainRun,
+    policy: &ModelConfig,
+    gpu_memory: Option<usize>,
+) -> Result<Vec<DevicePlan>, Error> {
     let mut planner = Planner { gpu_memory, parts: BTreeMap::new() };
     let device = planner.device(config.policy.device)?;
-    let policy = constants(&config.policy.path)?;
-    planner.add_training(config, device, &policy);
-    planner.add_sampling(config, device, &policy)?;
+    planner.add_training(config, device, policy);
+    planner.add_sampling(config, device, policy)?;
     if config.reward.plays_matches()
         && let JudgeKind::Engine(judge) = &config.reward.judge.kind
     {

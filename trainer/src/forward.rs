@@ -67,7 +67,8 @@ pub(crate) fn token_numbers(
     let _guard = tch::no_grad_guard();
     let body = model.body(&batch.trees, &batch.sources, plan.compute, KeptActivations::None)?;
     let head = Head { model, batch, plan, needs };
-    Ok(head.predictions(body.hidden(), None)?.of_tokens(batch))
+    let (predictions, _) = head.predictions(body.hidden())?;
+    Ok(predictions.of_tokens(batch))
 }
 
 /// The forward pass of a micro-batch with its way back.
@@ -90,8 +91,7 @@ impl<'a> TokenPass<'a> {
     ) -> Result<Self, Error> {
         let body = model.body(&batch.trees, &batch.sources, plan.compute, plan.kept)?;
         let head = Head { model, batch, plan, needs };
-        let mut sole_chunk = None;
-        let predictions = tch::no_grad(|| head.predictions(body.hidden(), Some(&mut sole_chunk)))?;
+        let (predictions, sole_chunk) = tch::no_grad(|| head.predictions(body.hidden()))?;
         let predictions = predictions.with_gradients(needs);
         let numbers = predictions.of_tokens(batch);
         Ok(Self { head, body, predictions, numbers, sole_chunk })
@@ -151,19 +151,14 @@ impl Head<'_> {
         starts.map(|start| (start, most.min(n_predictions - start))).collect()
     }
 
-    /// The numbers of all predictions from their hidden states [Q, H], chunk by chunk. Where there
-    /// is one chunk, `sole` gets its log-probabilities.
-    fn predictions(
-        &self,
-        hidden: &Tensor,
-        sole: Option<&mut Option<Tensor>>,
-    ) -> Result<TokenNumbers, Error> {
+    /// The numbers of all predictions from their hidden states [Q, H], chunk by chunk, and the
+    /// log-probabilities of the chunk where there is a single one.
+    fn predictions(&self, hidden: &Tensor) -> Result<(TokenNumbers, Option<Tensor>), Error> {
         let chunks = self.chunks();
-        if let ([_], Some(sole)) = (&chunks[..], sole) {
+        if let [_] = chunks[..] {
             let all = self.vocabulary(hidden)?;
             let numbers = self.chunk_numbers(&all, &self.batch.targets);
-            *sole = Some(all);
-            return Ok(numbers);
+            return Ok((numbers, Some(all)));
         }
         let numbers = chunks.into_iter().map(|(start, n)| {
             let all = self.vocabulary(&hidden.narrow(0, start, n))?;
@@ -175,11 +170,12 @@ impl Head<'_> {
             parts.map(|parts| Tensor::cat(&parts, 0))
         };
         let logprobs = joined(|numbers| Some(&numbers.logprobs));
-        Ok(TokenNumbers {
+        let numbers = TokenNumbers {
             logprobs: logprobs.expect("every chunk has log-probabilities. This is a bug."),
             entropies: joined(|numbers| numbers.entropies.as_ref()),
             is_top: joined(|numbers| numbers.is_top.as_ref()),
-        })
+        };
+        Ok((numbers, None))
     }
 
     /// Log-probabilities of the whole vocabulary: `hidden` [m, H] → [m, V] f32 (f64 of f64 hidden

@@ -113,10 +113,7 @@ impl Linear {
     /// [`Error::Tensor`] where libtorch refuses.
     pub(crate) fn backward(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor, Error> {
         let kind = x.kind();
-        let weight = match &self.scale {
-            Some(scale) => by_row(&self.weight, scale).dequantize(kind)?,
-            None => self.weight.detach().f_to_kind(kind)?,
-        };
+        let weight = self.base_weight(kind)?.detach();
         if self.weight.requires_grad() {
             gradients::add(&self.weight, &products::outer(gradient, x)?)?;
         }
@@ -206,12 +203,17 @@ impl Linear {
         Ok(y.f_to_kind(kind)?)
     }
 
+    /// The weight in `kind` without its adapters, dequantised where it is FP8.
+    fn base_weight(&self, kind: Kind) -> Result<Tensor, Error> {
+        match &self.scale {
+            Some(scale) => by_row(&self.weight, scale).dequantize(kind),
+            None => Ok(self.weight.f_to_kind(kind)?),
+        }
+    }
+
     /// The weight in `kind`, dequantised where it is FP8, and with its adapters.
     pub(crate) fn plain_weight(&self, kind: Kind) -> Result<Tensor, Error> {
-        let weight = match &self.scale {
-            Some(scale) => by_row(&self.weight, scale).dequantize(kind)?,
-            None => self.weight.f_to_kind(kind)?,
-        };
+        let weight = self.base_weight(kind)?;
         match &self.adapters {
             Some(adapters) => Ok(adapters.merged(&weight)?.f_to_kind(kind)?),
             None => Ok(weight),

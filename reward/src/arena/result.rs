@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use joust_schema::ids::{GroupId, Member};
 use joust_schema::tables::{Match, Reward, Status, Vote};
 
+use super::request::GroupRequest;
 use crate::part::outcome::PartScores;
 use crate::rule::Correctness;
 use crate::tally::{VoteTally, may_come_later, why_no_reply};
@@ -44,6 +45,38 @@ pub struct GroupResult {
 }
 
 impl GroupResult {
+    /// The result of a group of which no match was played: status and reward member by member.
+    pub(crate) fn without_matches(
+        request: &GroupRequest,
+        rewards: impl IntoIterator<Item = (Status, Option<f64>)>,
+    ) -> Self {
+        let row = |(member, (status, reward)): (usize, (Status, Option<f64>))| Reward {
+            group_id: request.group_id.clone(),
+            member: Member(member as u32),
+            status,
+            reward,
+            win_rate: None,
+            rating: None,
+            rating_stderr: None,
+            wins: 0,
+            losses: 0,
+            rank: None,
+            advantage: None,
+        };
+        Self {
+            group_id: request.group_id.clone(),
+            rewards: rewards.into_iter().enumerate().map(row).collect(),
+            matches: Vec::new(),
+            votes: Vec::new(),
+            winner: None,
+            position_bias: None,
+            position_bias_stderr: None,
+            is_refused: false,
+            correctness: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
     /// What became of the group's votes.
     pub fn tally(&self) -> VoteTally {
         VoteTally::of(&self.votes)

@@ -2,13 +2,12 @@
 //!
 //! Pure but for a warning per failed part. It does not know who is asked, nor when.
 
-use joust_schema::ids::Member;
-use joust_schema::tables::{Reward, Status};
+use joust_schema::tables::Status;
 
 use super::combine::{self, WeightedPart};
 use super::group::PartGroup;
 use super::outcome::{PartOutcome, PartScores};
-use crate::arena::{GroupRequest, GroupResult};
+use crate::arena::GroupResult;
 use crate::config::part::{Combine, JudgeWhen};
 
 /// What counts of a part, whoever gives its numbers.
@@ -55,7 +54,10 @@ impl PartRoles<'_> {
             let numbers = judged.rewards.iter().map(|row| row.reward);
             outcomes[judge_idx] = PartOutcome::Given(numbers.collect());
         }
-        let mut result = judged.unwrap_or_else(|| without_judge(&group.request));
+        let mut result = judged.unwrap_or_else(|| {
+            let rewards = group.request.completions.iter().map(|_| (Status::Scored, None));
+            GroupResult::without_matches(&group.request, rewards)
+        });
         if self.parts.is_empty() {
             return result;
         }
@@ -92,34 +94,5 @@ impl PartRoles<'_> {
             WeightedPart { weight, is_optional, outcome }
         };
         self.parts.iter().zip(outcomes).map(weighted).collect()
-    }
-}
-
-/// A group that no judge has seen. Its members have no reward yet.
-fn without_judge(request: &GroupRequest) -> GroupResult {
-    let row = |member: usize| Reward {
-        group_id: request.group_id.clone(),
-        member: Member(member as u32),
-        status: Status::Scored,
-        reward: None,
-        win_rate: None,
-        rating: None,
-        rating_stderr: None,
-        wins: 0,
-        losses: 0,
-        rank: None,
-        advantage: None,
-    };
-    GroupResult {
-        group_id: request.group_id.clone(),
-        rewards: (0..request.completions.len()).map(row).collect(),
-        matches: Vec::new(),
-        votes: Vec::new(),
-        winner: None,
-        position_bias: None,
-        position_bias_stderr: None,
-        is_refused: false,
-        correctness: Vec::new(),
-        parts: Vec::new(),
     }
 }

@@ -62,7 +62,7 @@ pub fn start(
     let evaluation = Evaluation::open(&config)?;
     let device = config.policy.device.resolve()?;
     let files = folder::open(&config.policy.path)?;
-    memory::check(&memory::plan(&config, None)?)?;
+    memory::check(&memory::plan_with(&config, &files.config, None)?)?;
     let learner = &config.trainer.learner;
     let origin = files.decoder(device, learner.weights_kind(device))?;
     // the policy of the first step; with adapters it shares the weights of the reference
