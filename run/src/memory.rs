@@ -48,19 +48,19 @@ impl DevicePlan {
     }
 }
 
-/// Plans a run whose models are opened for their constants alone. As [`plan_with`].
+/// Plans a run, whose models are opened for their constants alone. With `gpu_memory`, devices are
+/// planned as on a machine with a GPU of so many free bytes.
 ///
 /// # Errors
-/// As [`plan_with`].
+/// [`Error::Engine`] for models and devices that cannot be used.
 pub fn plan(config: &TrainRun, gpu_memory: Option<usize>) -> Result<Vec<DevicePlan>, Error> {
     plan_with(config, &constants(&config.policy.path)?, gpu_memory)
 }
 
-/// Plans a run of a policy. With `gpu_memory`, devices are planned as on a machine with a GPU of
-/// so many free bytes.
+/// As [`plan`], with the constants of a policy that is open already.
 ///
 /// # Errors
-/// [`Error::Engine`] for models and devices that cannot be used.
+/// As [`plan`].
 pub(crate) fn plan_with(
     config: &TrainRun,
     policy: &ModelConfig,
