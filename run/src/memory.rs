@@ -173,8 +173,7 @@ impl Planner {
         let learner = &config.trainer.learner;
         let trained = TrainedModel {
             model,
-            weights: learner.weights_kind(device),
-            compute: learner.compute_dtype.resolve(device),
+            formats: learner.number_formats(device),
             has_reference: config.trainer.has_reference(),
             n_sequences: config.train.prompts_per_step * config.rollout.group_size as usize,
             longest: config.rollout.engine.max_context_of(model),
@@ -203,7 +202,7 @@ impl Planner {
         let settings = &config.rollout.engine;
         let learner = &config.trainer.learner;
         let precision = settings.quantization.resolve(device, settings.dtype, false)?;
-        let shares = precision == learner.weights_kind(device).into()
+        let shares = precision == learner.number_formats(device).working.into()
             && !(device.is_cuda() && learner.lora.is_some());
         let own = if shares { 0 } else { weight_bytes(model, precision) };
         let engine = self.engine(settings, device, model)?;

@@ -8,14 +8,15 @@ verl's functions and TRL's trainer.
     python tests/golden/make_advantages.py
 
 verl: `compute_rloo_outcome_advantage`, `compute_reinforce_plus_plus_outcome_advantage`,
-`compute_reinforce_plus_plus_baseline_outcome_advantage` and `compute_policy_loss_vanilla` of
-verl.trainer.ppo.core_algos. TRL: `RLOOTrainer._compute_loss`, and the lines of
+`compute_reinforce_plus_plus_baseline_outcome_advantage`, `compute_grpo_outcome_advantage` and
+`compute_policy_loss_vanilla` of verl.trainer.ppo.core_algos, and `apply_kl_penalty`. TRL: `RLOOTrainer._compute_loss`, and the lines of
 `RLOOTrainer._generate_and_score_completions` that make advantages of rewards, executed as they
 stand in the installed source.
 """
 
 import reference  # first: it sets the environment of the libraries
 
+import ast
 import inspect
 import json
 import textwrap
@@ -84,7 +85,8 @@ def trl_lines(start, end):
     return textwrap.dedent("\n".join(lines[first : last + 1]))
 
 
-def trl_advantages(rewards):
+def trl_advantages(rewards, kl=None):
+    """`kl`: log-probabilities of policy and reference, and the weight of their divergence."""
     code = trl_lines(
         "grouped_rewards = rewards.view(-1, num_generations)",
         "advantages = torch.nan_to_num(advantages, nan=0.0)",
@@ -96,8 +98,72 @@ def trl_advantages(rewards):
         num_generations=GROUP_SIZE,
         self=types.SimpleNamespace(normalize_advantages=False),
     )
+    if kl is not None:
+        old, reference, names["self"].beta = kl
+        names.update(
+            old_per_token_logps=old,
+            ref_per_token_logps=reference,
+            completion_mask=mask(LENGTHS),
+            gather=lambda tensor: tensor,
+        )
+        lines = trl_lines("per_token_kl = old_per_token_logps", "rewards = rewards - self.beta * kl")
+        exec(lines, names)
     exec(code, names)
     return names["advantages"].tolist()
+
+
+def verl_penalized(tensors, controller, penalty):
+    """Token rewards by `apply_kl_penalty`, executed as it stands in the installed source: its module
+    imports a whole serving stack."""
+    path = Path(verl.__file__).parent / "trainer/ppo/ray_trainer.py"
+    functions = ast.parse(path.read_text()).body
+    wanted = [it for it in functions if getattr(it, "name", None) == "apply_kl_penalty"]
+    names = {"core_algos": core_algos, "torch": torch, "masked_mean": core_algos.verl_F.masked_mean}
+    names["DataProto"] = object
+    exec(compile(ast.Module(wanted, []), path.name, "exec"), names)
+
+    class Batch(dict):
+        batch_size = [len(REWARDS)]
+
+    data, _ = names["apply_kl_penalty"](types.SimpleNamespace(batch=Batch(tensors)), controller, penalty)
+    return data.batch["token_level_rewards"]
+
+
+def with_kl_in_reward():
+    """Advantages of rewards from which a divergence from the reference is taken."""
+    seen, weight = mask(LENGTHS), 0.3
+    old, reference = logprobs(5, LENGTHS, 0.9), logprobs(6, LENGTHS, 0.9)
+    index = np.array([row // GROUP_SIZE for row in range(len(REWARDS))])
+    values = lambda rows: [rows[row, :n].tolist() for row, n in enumerate(LENGTHS)]
+    cases = {}
+    for name, penalty in [("k1", "kl"), ("abs", "abs"), ("k2", "mse"), ("k3", "low_var_kl")]:
+        tensors = {
+            "response_mask": seen,
+            "token_level_scores": token_rewards(REWARDS, LENGTHS),
+            "old_log_probs": old,
+            "ref_log_prob": reference,
+        }
+        rows = verl_penalized(tensors, core_algos.FixedKLController(weight), penalty)
+        config = AlgoConfig(gamma=1.0)
+        plain, _ = core_algos.compute_reinforce_plus_plus_outcome_advantage(
+            rows, seen, config=config
+        )
+        grpo, _ = core_algos.compute_grpo_outcome_advantage(
+            rows, seen, index, norm_adv_by_std_in_grpo=False
+        )
+        rloo, _ = core_algos.compute_rloo_outcome_advantage(rows, seen, index)
+        cases[name] = {
+            "reinforce_plus_plus": values(plain),
+            "grpo_without_std": of_rows(grpo),
+            "rloo": of_rows(rloo),
+        }
+    return {
+        "weight": weight,
+        "old": values(old),
+        "reference": values(reference),
+        "verl": cases,
+        "trl_rloo": trl_advantages(REWARDS, (old, reference, weight)),
+    }
 
 
 def logprobs(seed, lengths, scale):
@@ -195,6 +261,7 @@ def main():
         "lengths": LENGTHS,
         "missing_rewards": MISSING,
         "verl": verl_rows,
+        "kl_in_reward": with_kl_in_reward(),
         "trl": {"rloo": trl_rows, "rloo_missing": trl_advantages(MISSING)},
         "losses": {
             "trl_rloo": [loss_case(trl_loss, trl_rows, scale) for scale in [0.0, 0.3]],

@@ -26,6 +26,10 @@ pub enum ScaleRewards {
     None,
     /// Standard deviation of the other members of the group; no divisor where it is 0 (NeMo-RL).
     LeaveOneOut,
+    /// Mean of the group: A = (r − mean) / mean, for rewards of at least 0. Of rewards 0 and 1 the
+    /// gradient is that of the log of the probability of a right completion, as far as the group is
+    /// large enough to tell (MaxRL, arXiv 2602.02710).
+    Mean,
     /// The centred rewards a are whitened over the batch, each weighted by the number of trained
     /// tokens of its completion: A = (a − mean) / √(variance + 1e-8) (REINFORCE++, arXiv
     /// 2501.03262; `masked_whiten` in verl).
@@ -116,6 +120,7 @@ fn scaled_by_group(
                 ScaleRewards::Group => group_deviation + EPSILON,
                 ScaleRewards::Batch => batch_deviation + EPSILON,
                 ScaleRewards::None | ScaleRewards::Whiten => 1.0,
+                ScaleRewards::Mean => mean(&known),
                 ScaleRewards::LeaveOneOut => match deviation(&others()) {
                     0.0 => 1.0,
                     deviation => deviation + EPSILON,
@@ -126,6 +131,34 @@ fn scaled_by_group(
         advantages.extend(group.iter().enumerate().map(advantage));
     }
     advantages
+}
+
+/// Rewards that cannot be divided by their mean: the first one below 0.
+pub fn negative_reward(rewards: &[Option<f64>], rule: AdvantageRule) -> Option<f64> {
+    let is_divided = rule.scale == ScaleRewards::Mean;
+    rewards.iter().flatten().copied().find(|reward| is_divided && *reward < 0.0)
+}
+
+/// Advantages of tokens, of rewards that fall due at the end of a completion and of penalties that
+/// fall due at each of its tokens: the sums of what follows, whitened over the batch without any
+/// baseline (`compute_reinforce_plus_plus_outcome_advantage` in verl with γ = 1). `None` where the
+/// reward is. `penalties`: of each row, one per trained token.
+pub fn token_advantages(rewards: &[Option<f64>], penalties: &[Vec<f64>]) -> Vec<Option<Vec<f64>>> {
+    let returns = |(reward, penalties): (&Option<f64>, &Vec<f64>)| {
+        let mut sum = (*reward)?;
+        let following = penalties.iter().rev().map(|penalty| {
+            sum -= penalty;
+            sum
+        });
+        let mut returns: Vec<f64> = following.collect();
+        returns.reverse();
+        Some(returns)
+    };
+    let returns: Vec<Option<Vec<f64>>> = rewards.iter().zip(penalties).map(returns).collect();
+    let flat: Vec<Option<f64>> = returns.iter().flatten().flatten().copied().map(Some).collect();
+    let mut whitened = whitened(&flat, &vec![1; flat.len()]).into_iter().flatten();
+    let row = |returns: Option<Vec<f64>>| Some(whitened.by_ref().take(returns?.len()).collect());
+    returns.into_iter().map(row).collect()
 }
 
 /// Values minus their mean, divided by their deviation; each value counts as many times as its row

@@ -41,8 +41,8 @@ pub struct Retention {
 
 /// A trainer whose state can be saved and restored.
 pub trait Trainer {
-    /// The model in training.
-    fn model(&self) -> &Decoder;
+    /// The model in training, with the weights that the optimiser changes.
+    fn master(&self) -> &Decoder;
     /// Number of updates made so far.
     fn n_updates(&self) -> u64;
     #[doc(hidden)]
@@ -66,8 +66,8 @@ impl<'a> TrainerParts<'a> {
 macro_rules! trainers {
     ($($trainer:ty: $trainer_value:ident => $reference:expr),*) => {$(
         impl Trainer for $trainer {
-            fn model(&self) -> &Decoder {
-                &self.learner.model
+            fn master(&self) -> &Decoder {
+                &self.learner.weights.master
             }
 
             fn n_updates(&self) -> u64 {
@@ -149,7 +149,7 @@ pub fn save<S: Serialize>(
     let TrainerParts { learner, reference } = trainer.parts();
     learner.check_usable()?;
     atomic::write_dir::<Error>(&path, |dir| {
-        let model = &learner.model;
+        let model = &learner.weights.master;
         match &learner.config.lora {
             None => folder::save(dir, model.config(), &model.to_weights(Kind::Float), tokenizer)?,
             Some(config) => {
@@ -221,8 +221,8 @@ pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> 
     if let Some(reference) = reference {
         reference.restore(&state_dir.join(REFERENCE_FILE))?;
     }
-    if learner.model.has_adapters() {
-        learner.model.set_adapters(&lora::read(path)?)?;
+    if learner.model().has_adapters() {
+        learner.weights.master.set_adapters(&lora::read(path)?)?;
     }
     learner
         .optimizer

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::learner::{Learner, LearnerConfig};
+use crate::learner::Learner;
+use crate::learner::config::LearnerConfig;
 use crate::length::TuningLength;
 use crate::metrics::{Metrics, held_out_metrics};
 use crate::objective::PreferenceLoss;
@@ -78,6 +79,7 @@ impl DpoConfig {
     pub fn validate(&self) -> Vec<String> {
         let mut problems = validate(self, &ConfigKeys::of::<Self>());
         problems.extend(label_smoothing_problems(self.loss, self.label_smoothing));
+        problems.extend(self.learner.contradictions());
         problems.extend(sync_problem(self.sync_ref_model, self.learner.lora.as_ref()));
         problems
     }
@@ -196,7 +198,7 @@ impl DpoTrainer {
         let n_skipped = pairs.len() - samples.len() / 2;
         let mut objective = PairObjective::new(self.config.pair_loss());
         let mut metrics = self.learner.step(&samples, &mut objective, place)?;
-        self.reference.refresh(&self.learner.model, place + 1);
+        self.reference.refresh(&self.learner.weights.master, place + 1);
         metrics.insert("skipped_examples".to_owned(), n_skipped as f64);
         if metrics.contains_key("loss") {
             metrics.extend(objective.metrics());

@@ -102,13 +102,13 @@ impl<'a> TokenPass<'a> {
         &self.numbers
     }
 
-    /// Adds the gradients of a loss of the numbers to those of the parameters.
-    pub(crate) fn backward(self, loss: &Tensor) -> Result<(), Error> {
+    /// Adds the gradients of a loss of the numbers to `sums`, a model of the same shape.
+    pub(crate) fn backward(self, loss: &Tensor, sums: &Decoder) -> Result<(), Error> {
         loss.f_backward()?;
         let _guard = tch::no_grad_guard();
         let Self { head, body, predictions, sole_chunk, .. } = self;
-        let gradient = head.backward(body.hidden(), &predictions, sole_chunk)?;
-        Ok(body.backward(&gradient)?)
+        let gradient = head.backward(body.hidden(), &predictions, sole_chunk, sums)?;
+        Ok(body.backward(&gradient, sums)?)
     }
 }
 
@@ -200,7 +200,7 @@ impl Head<'_> {
     }
 
     /// Takes the gradients by the numbers of the predictions back to the hidden states [Q, H]. The
-    /// head's own gradient is added to its parameter.
+    /// head's own gradient is added to `sums`.
     ///
     /// With p = softmax(logits / T), H its entropy, and the gradients a by the log-probability of
     /// token t and b by H, the gradient by logit v is (a·(1[v = t] − p_v) − b·p_v·(ln p_v + H))/T.
@@ -209,6 +209,7 @@ impl Head<'_> {
         hidden: &Tensor,
         predictions: &TokenNumbers,
         mut sole_chunk: Option<Tensor>,
+        sums: &Decoder,
     ) -> Result<Tensor, Error> {
         let by_logprobs = predictions.logprobs.grad().unsqueeze(1); // [Q, 1]
         let entropies = predictions.entropies.as_ref().filter(|it| it.requires_grad());
@@ -235,7 +236,7 @@ impl Head<'_> {
             if self.needs.temperature != 1.0 {
                 by_logits /= self.needs.temperature;
             }
-            gradients.push(self.model.logits_backward(&hidden, &by_logits)?); // [m, H]
+            gradients.push(self.model.logits_backward(&hidden, &by_logits, sums)?); // [m, H]
         }
         Ok(Tensor::cat(&gradients, 0))
     }

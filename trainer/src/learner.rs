@@ -3,101 +3,30 @@
 //! The one loop over micro-batches, for every kind of training. Which loss is minimised is not
 //! known here.
 
+pub(crate) mod config;
 mod evaluate;
 
 use std::time::Instant;
 
-use joust_engine::device::DType;
+use joust_engine::Decoder;
 use joust_engine::model::KeptActivations;
-use joust_engine::{Decoder, LoraConfig};
-use joust_schema::seed::Seed;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::batch::MicroBatch;
 use crate::error::Error;
 use crate::forward::{Entropies, ForwardPlan, TokenNeeds, TokenNumbers, TokenPass, token_numbers};
 use crate::metrics::Metrics;
 use crate::objective::{KeptTogether, Objective};
-use crate::optim::{AdamW, OptimConfig};
+use crate::optim::AdamW;
 use crate::pack::{PackLimits, micro_batches};
 use crate::sample::TrainingSample;
 use crate::seconds::TrainSeconds;
-
-/// Training of a model, whatever its loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LearnerConfig {
-    /// Number format of the activations. Master weights, gradients and softmax are f32.
-    pub compute_dtype: DType,
-    /// Maximum number of rows per micro-batch. The gradients of the micro-batches of a batch are
-    /// accumulated.
-    #[schemars(range(min = 1))]
-    pub micro_batch_rows: usize,
-    /// Maximum number of tokens per micro-batch, where the prompt of a group counts once. A row
-    /// that is longer has a micro-batch of its own.
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub micro_batch_tokens: usize,
-    /// Maximum size of a tensor of logits, in MiB; about three such tensors are alive at once. A
-    /// micro-batch with more logits computes its output head in chunks of tokens, and each chunk a
-    /// second time for its gradient. Large chunks are faster on a GPU.
-    #[schemars(range(min = 1, max = 1_048_576))]
-    pub logits_mib: usize,
-    /// Whether only the input of each layer is kept for the gradient, and each layer computed a
-    /// second time: less memory, about a quarter more time. The gradient is the same.
-    pub checkpoint_activations: bool,
-    /// Adapters that are trained in place of the model's weights (LoRA); the weights are kept in
-    /// the format of `compute_dtype`. Without it, all weights are trained.
-    pub lora: Option<LoraConfig>,
-    /// AdamW, the optimiser.
-    pub optim: OptimConfig,
-}
-
-impl Default for LearnerConfig {
-    fn default() -> Self {
-        Self {
-            compute_dtype: DType::Auto,
-            micro_batch_rows: 64,
-            micro_batch_tokens: 8_192,
-            logits_mib: 64,
-            checkpoint_activations: false,
-            lora: None,
-            optim: OptimConfig::default(),
-        }
-    }
-}
-
-impl LearnerConfig {
-    /// Number format of the weights of a model in training: f32, or the format of the computation
-    /// where adapters are trained in their place.
-    pub fn weights_kind(&self, device: Device) -> Kind {
-        match (&self.lora, self.compute_dtype) {
-            (None, _) => Kind::Float,
-            (Some(_), DType::Auto) if !device.is_cuda() => Kind::Float,
-            (Some(_), other) => other.resolve(device),
-        }
-    }
-
-    /// Gives a model the adapters that are trained, if the config has some.
-    pub fn attach_adapters(&self, model: &mut Decoder, seed: Seed) {
-        if let Some(lora) = &self.lora {
-            model.attach_adapters(lora, seed);
-        }
-    }
-
-    /// Number format in which a model computes in training.
-    pub fn compute_kind(&self, model: &Decoder) -> Kind {
-        match self.compute_dtype {
-            DType::Auto if !model.device().is_cuda() => model.kind(),
-            other => other.resolve(model.device()),
-        }
-    }
-}
+use crate::weights::{WeightBucket, Weights};
+use config::LearnerConfig;
 
 /// The model, its optimiser and its schedule.
 pub(crate) struct Learner {
-    pub(crate) model: Decoder,
+    pub(crate) weights: Weights,
     pub(crate) optimizer: AdamW,
     pub(crate) config: LearnerConfig,
     pub(crate) plan: ForwardPlan,
@@ -116,27 +45,34 @@ impl Learner {
         config: &LearnerConfig,
         n_updates_total: u64,
     ) -> Result<Self, Error> {
-        model.set_requires_grad(true);
-        model.allocate_gradients()?;
+        let formats = config.formats_of(&model);
+        let weights = Weights::new(model, formats.working)?;
+        let model = &weights.model;
         let kept = match config.checkpoint_activations {
             true => KeptActivations::LayerInputs,
             false => KeptActivations::Products,
         };
         let plan = ForwardPlan {
             kept,
-            compute: config.compute_kind(&model),
+            compute: formats.compute,
             chunk_tokens: (config.logits_mib << 20)
                 / (size_of::<f32>() * model.config().vocab_size),
         };
-        let optimizer = AdamW::new(model.trained_parameters(), &config.optim);
+        let parameters = weights.buckets.iter().map(WeightBucket::parameters).collect();
+        let optimizer = AdamW::new(parameters, &config.optim);
         Ok(Self {
-            model,
+            weights,
             optimizer,
             config: config.clone(),
             plan,
             n_updates_total,
             seconds: TrainSeconds::default(),
         })
+    }
+
+    /// The model with the weights that passes compute with.
+    pub(crate) fn model(&self) -> &Decoder {
+        &self.weights.model
     }
 
     /// Adds the gradient of an objective over the samples of an update, and returns the loss; none,
@@ -159,13 +95,14 @@ impl Learner {
         for rows in self.micro_batches(&samples, objective.kept_together()) {
             let rows = rows.into_iter().map(|row| samples[row]).collect();
             let started = Instant::now();
-            let batch = MicroBatch::new(rows, self.model.device());
-            let pass = TokenPass::forward(&self.model, &batch, self.plan, objective.needs())?;
+            let batch = MicroBatch::new(rows, self.model().device());
+            let pass =
+                TokenPass::forward(&self.weights.model, &batch, self.plan, objective.needs())?;
             let loss = objective.loss(&batch, pass.numbers());
-            total += finite(loss.double_value(&[]), &mut self.optimizer)?;
+            total += self.finite(loss.double_value(&[]))?;
             self.seconds.forward_s += started.elapsed().as_secs_f64();
             let started = Instant::now();
-            pass.backward(&loss)?;
+            pass.backward(&loss, &self.weights.gradients)?;
             self.seconds.backward_s += started.elapsed().as_secs_f64();
         }
         Ok(Some(total))
@@ -218,7 +155,7 @@ impl Learner {
         temperature: f64,
     ) -> Result<Vec<Vec<f32>>, Error> {
         let needs = TokenNeeds { temperature, entropies: Entropies::Numbers, is_top: false };
-        self.numbers(&self.model, samples, needs, |numbers| numbers.entropies.as_ref())
+        self.numbers(self.model(), samples, needs, |numbers| numbers.entropies.as_ref())
     }
 
     /// One of the numbers of every sample's trained tokens.
@@ -278,8 +215,10 @@ impl Learner {
         let started = Instant::now();
         let lr = self.lr(place);
         let norm = self.optimizer.grad_norm();
-        finite(norm, &mut self.optimizer)?;
+        self.finite(norm)?;
         self.optimizer.update(lr, norm);
+        self.weights.clear_gradients();
+        self.weights.round();
         let is_finite = self.optimizer.is_finite();
         self.seconds.optimizer_s += started.elapsed().as_secs_f64();
         match is_finite {
@@ -288,32 +227,32 @@ impl Learner {
         }
     }
 
+    /// A loss, or the norm of a gradient, if it is a finite number.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`], with all gradients cleared.
+    fn finite(&self, value: f64) -> Result<f64, Error> {
+        if value.is_finite() {
+            return Ok(value);
+        }
+        self.weights.clear_gradients();
+        Err(Error::NotFinite { loss: value, update: self.optimizer.n_updates() })
+    }
+
     /// Checks that the model can be used: its logits for one token are finite.
     ///
     /// # Errors
     /// [`Error::BadWeights`]
     pub(crate) fn check_usable(&self) -> Result<(), Error> {
         let _guard = tch::no_grad_guard();
-        let ids = Tensor::zeros([1, 1], (Kind::Int64, self.model.device()));
-        let hidden = self.model.hidden(&ids, self.plan.compute)?; // [1, 1, H]
-        let logits = self.model.logits(&hidden.squeeze_dim(0))?; // [1, V]
+        let ids = Tensor::zeros([1, 1], (Kind::Int64, self.model().device()));
+        let hidden = self.model().hidden(&ids, self.plan.compute)?; // [1, 1, H]
+        let logits = self.model().logits(&hidden.squeeze_dim(0))?; // [1, V]
         match self.optimizer.is_finite() && logits.isfinite().all().int64_value(&[]) == 1 {
             true => Ok(()),
             false => Err(Error::BadWeights { update: self.optimizer.n_updates() }),
         }
     }
-}
-
-/// A loss, or the norm of a gradient, if it is a finite number.
-///
-/// # Errors
-/// [`Error::NotFinite`], with all gradients cleared.
-fn finite(value: f64, optimizer: &mut AdamW) -> Result<f64, Error> {
-    if value.is_finite() {
-        return Ok(value);
-    }
-    optimizer.clear_gradients();
-    Err(Error::NotFinite { loss: value, update: optimizer.n_updates() })
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ mod sft;
 mod sharing;
 #[cfg(test)]
 mod tiny;
+mod weights;
 
 pub use batch::MicroBatch;
 pub use dpo::{DpoConfig, DpoPair, DpoTrainer};
@@ -38,7 +39,7 @@ pub use grpo::GrpoTrainer;
 pub use grpo::config::GrpoConfig;
 pub use grpo::online_dpo::OnlineDpo;
 pub use grpo::step::{ScoredTables, StepInfo, StepOutcome};
-pub use learner::LearnerConfig;
+pub use learner::config::{LearnerConfig, NumberFormats};
 pub use length::TuningLength;
 pub use memory::{TrainedModel, TrainingMemory};
 pub use metrics::Metrics;

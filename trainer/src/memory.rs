@@ -6,12 +6,12 @@ use joust_engine::config::ModelConfig;
 use serde::Serialize;
 use tch::Kind;
 
-use crate::learner::LearnerConfig;
+use crate::learner::config::{LearnerConfig, NumberFormats};
 
 /// Bytes that training needs, by what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TrainingMemory {
-    /// Weights of the model, with adapters.
+    /// Weights of the model, with adapters, and their rounded copy where there is one.
     pub weight_bytes: usize,
     /// Gradients of the trained parameters, in f32.
     pub gradient_bytes: usize,
@@ -32,10 +32,8 @@ pub struct TrainingMemory {
 pub struct TrainedModel<'a> {
     /// The model's constants.
     pub model: &'a ModelConfig,
-    /// Number format of the weights.
-    pub weights: Kind,
-    /// Number format of the activations.
-    pub compute: Kind,
+    /// Number formats of weights and activations.
+    pub formats: NumberFormats,
     /// Whether the loss needs a reference.
     pub has_reference: bool,
     /// Number of sequences of a step.
@@ -51,12 +49,14 @@ impl TrainingMemory {
     /// Plans the training of a model. A sequence, or a pair of them, that has more tokens than
     /// `micro_batch_tokens` needs more than is planned.
     pub fn plan(trained: TrainedModel<'_>, config: &LearnerConfig) -> Self {
-        let TrainedModel { model, weights, compute, .. } = trained;
+        let TrainedModel { model, formats, .. } = trained;
+        let NumberFormats { weights, working, compute } = formats;
         let all_weights = weight_bytes(model, weights.into());
         let n_adapters = config.lora.as_ref().map(|lora| lora.n_parameters(model));
         let n_parameters = all_weights / weights.elt_size_in_bytes();
         let n_trained = n_adapters.unwrap_or(n_parameters);
         let f32_bytes = Kind::Float.elt_size_in_bytes();
+        let rounded = if working == weights { 0 } else { weight_bytes(model, working.into()) };
         let own_reference = trained.has_reference && config.lora.is_none();
         let n_rows = config.micro_batch_rows.min(trained.n_sequences);
         let n_tokens = config.micro_batch_tokens.min(n_rows.saturating_mul(trained.longest));
@@ -68,10 +68,10 @@ impl TrainingMemory {
         let logits = n_tokens.saturating_mul(model.vocab_size * f32_bytes);
         let chunk = (config.logits_mib << 20).min(logits);
         Self {
-            weight_bytes: all_weights + n_adapters.unwrap_or(0) * f32_bytes,
+            weight_bytes: all_weights + rounded + n_adapters.unwrap_or(0) * f32_bytes,
             gradient_bytes: n_trained * f32_bytes,
             optimizer_bytes: 2 * n_trained * f32_bytes,
-            reference_bytes: if own_reference { all_weights } else { 0 },
+            reference_bytes: if own_reference { weight_bytes(model, compute.into()) } else { 0 },
             activation_bytes: n_tokens.saturating_mul(model.n_layers * kept),
             layer_bytes: n_tokens.saturating_mul(shape.working()),
             logits_bytes: LOGITS_ALIVE * chunk,

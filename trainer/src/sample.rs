@@ -21,6 +21,8 @@ pub struct TrainingSample {
     pub kept: Option<Vec<f32>>,
     /// Advantage of the whole row; 0 where it has none.
     pub advantage: f64,
+    /// Advantages of the trained tokens, where they differ within a row.
+    pub token_advantages: Option<Vec<f32>>,
     /// Number of the group that the row belongs to, unique in its step.
     pub group: usize,
 }
@@ -43,7 +45,16 @@ impl TrainingSample {
         let trained = vec![false; self.tokens.len()];
         let (behaviour, old) = (none(self.behaviour), none(self.old));
         let (reference, kept) = (none(self.reference), none(self.kept));
-        Self { trained, behaviour, old, reference, kept, ..self }
+        let token_advantages = none(self.token_advantages);
+        Self { trained, behaviour, old, reference, kept, token_advantages, ..self }
+    }
+
+    /// Whether a trained token has an advantage.
+    pub fn has_advantage(&self) -> bool {
+        match &self.token_advantages {
+            Some(advantages) => advantages.iter().any(|advantage| *advantage != 0.0),
+            None => self.advantage != 0.0,
+        }
     }
 
     /// Number of tokens, given and trained ones.

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::learner::{Learner, LearnerConfig};
+use crate::learner::Learner;
+use crate::learner::config::LearnerConfig;
 use crate::length::TuningLength;
 use crate::metrics::{Metrics, held_out_metrics};
 use crate::objective::likelihood::Likelihood;
@@ -52,7 +53,9 @@ impl Default for SftConfig {
 impl SftConfig {
     /// All problems but those of [`Self::length`], each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        validate(self, &ConfigKeys::of::<Self>())
+        let mut problems = validate(self, &ConfigKeys::of::<Self>());
+        problems.extend(self.learner.contradictions());
+        problems
     }
 
     /// Length of the run.

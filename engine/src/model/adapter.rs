@@ -39,15 +39,15 @@ impl Adapter {
         Ok(linear(&linear(x, &self.a)?, &self.b)? * self.scale)
     }
 
-    /// Adds the gradients of both matrices to those that are there, and returns what the adapter
-    /// adds to the gradient of the input [M, K], from the gradient of the output [M, N].
-    fn backward(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor, Error> {
+    /// Adds the gradients of both matrices to `sums`, and returns what the adapter adds to the
+    /// gradient of the input [M, K], from the gradient of the output [M, N].
+    fn backward(&self, x: &Tensor, gradient: &Tensor, sums: &Adapter) -> Result<Tensor, Error> {
         let kind = x.kind();
         let [a, b] = [&self.a, &self.b].map(|matrix| matrix.detach().to_kind(kind));
         let gradient = gradient * self.scale;
         let by_rank = products::product(&gradient, &b)?; // [M, R]
-        gradients::add(&self.a, &products::outer(&by_rank, x)?)?;
-        gradients::add(&self.b, &products::outer(&gradient, &products::linear(x, &a, None)?)?)?;
+        gradients::add(&sums.a, &products::outer(&by_rank, x)?)?;
+        gradients::add(&sums.b, &products::outer(&gradient, &products::linear(x, &a, None)?)?)?;
         products::product(&by_rank, &a)
     }
 
@@ -90,18 +90,23 @@ impl FusedAdapters {
         Ok(Tensor::f_cat(&parts.collect::<Result<Vec<_>, Error>>()?, 1)?)
     }
 
-    /// Adds the gradients of all matrices to what is there, and returns what the adapters add
-    /// to the gradient of the input `x` [M, K], from the gradient of the output [M, N].
+    /// Adds the gradients of all matrices to `sums`, and returns what the adapters add to the
+    /// gradient of the input `x` [M, K], from the gradient of the output [M, N].
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
-    pub(crate) fn backward(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor, Error> {
+    pub(crate) fn backward(
+        &self,
+        x: &Tensor,
+        gradient: &Tensor,
+        sums: &FusedAdapters,
+    ) -> Result<Tensor, Error> {
         let sizes: Vec<i64> = self.0.iter().map(|(rows, _)| *rows).collect();
         let parts = gradient.f_split_with_sizes(&sizes[..], 1)?;
         let mut sum = x.zeros_like();
-        for (gradient, (_, adapter)) in parts.iter().zip(&self.0) {
-            if let Some(adapter) = adapter {
-                sum += adapter.backward(x, gradient)?;
+        for ((gradient, (_, adapter)), (_, sums)) in parts.iter().zip(&self.0).zip(&sums.0) {
+            if let (Some(adapter), Some(sums)) = (adapter, sums) {
+                sum += adapter.backward(x, gradient, sums)?;
             }
         }
         Ok(sum)

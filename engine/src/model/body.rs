@@ -8,7 +8,7 @@
 use tch::{Kind, Tensor};
 
 use super::decoder::Decoder;
-use super::gradients;
+use super::gradients::{self, Parameter};
 use super::layer::{rms_norm, rms_norm_backward};
 use super::layer_pass::{LayerActivations, PassContext};
 use super::tree::{TokenTree, TreeLayout};
@@ -91,16 +91,6 @@ impl Decoder {
         Ok(BodyPass { model: self, context, ids, wanted, hidden, layers, last: x })
     }
 
-    /// Gives every trained parameter a gradient of zeros, if it has none. Gradients that come
-    /// before any activation leave no holes in the memory of activations.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`] where libtorch refuses.
-    pub fn allocate_gradients(&self) -> Result<(), Error> {
-        let _guard = tch::no_grad_guard();
-        self.trained_parameters().iter().try_for_each(|(_, it)| gradients::of(it).map(drop))
-    }
-
     fn normed(&self, x: &Tensor) -> Tensor {
         rms_norm(x, &self.final_norm, self.config.rms_norm_eps)
     }
@@ -116,14 +106,19 @@ impl Decoder {
         Ok(self.head().detach().forward(hidden)?.f_to_kind(wide)?)
     }
 
-    /// Adds the gradient of the output head to what is there, and returns that of the hidden states
-    /// [N, H] from that of the logits [N, V], in the kind of the hidden states.
+    /// Adds the gradient of the output head to `sums`, a model of the same shape, and returns that
+    /// of the hidden states [N, H] from that of the logits [N, V], in the kind of the hidden states.
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
-    pub fn logits_backward(&self, hidden: &Tensor, gradient: &Tensor) -> Result<Tensor, Error> {
+    pub fn logits_backward(
+        &self,
+        hidden: &Tensor,
+        gradient: &Tensor,
+        sums: &Decoder,
+    ) -> Result<Tensor, Error> {
         let _guard = tch::no_grad_guard();
-        self.head().backward(hidden, &gradient.f_to_kind(hidden.kind())?)
+        self.head().backward(hidden, &gradient.f_to_kind(hidden.kind())?, &sums.head())
     }
 }
 
@@ -133,34 +128,34 @@ impl BodyPass<'_> {
         &self.hidden
     }
 
-    /// Adds the gradients of all parameters before the output head to those that are there, from
-    /// the gradient of the hidden states [M, H].
+    /// Adds the gradients of all parameters before the output head to `sums`, a model of the same
+    /// shape, from the gradient of the hidden states [M, H].
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
     ///
     /// # Panics
     /// Where nothing was kept.
-    pub fn backward(self, gradient: &Tensor) -> Result<(), Error> {
+    pub fn backward(self, gradient: &Tensor, sums: &Decoder) -> Result<(), Error> {
         let _guard = tch::no_grad_guard();
         let Self { model, context, ids, wanted, last, mut layers, .. } = self;
         assert_eq!(layers.len(), model.layers.len(), "Every layer is kept. This is a bug.");
         let mut by_normed = last.zeros_like();
         let _ = by_normed.f_index_add_(0, &wanted, gradient)?;
         let eps = model.config.rms_norm_eps;
-        let mut gradient = rms_norm_backward(&last, &model.final_norm, eps, &by_normed)?;
+        let final_norm = Parameter { value: &model.final_norm, gradient: &sums.final_norm };
+        let mut gradient = rms_norm_backward(&last, final_norm, eps, &by_normed)?;
         drop((last, by_normed));
-        for layer in model.layers.iter().rev() {
+        for (layer, sums) in model.layers.iter().zip(&sums.layers).rev() {
             let Some(KeptLayer { x, activations }) = layers.pop() else { break };
             let activations = match activations {
                 Some(activations) => activations,
                 None => layer.forward_kept(&context, &x)?.1,
             };
-            gradient = layer.backward(&context, &x, activations, &gradient)?;
+            gradient = layer.backward(&context, &x, activations, &gradient, sums)?;
         }
         if model.embedding.requires_grad() {
-            let wide = gradient.to_kind(model.embedding.kind());
-            gradients::add_rows(&model.embedding, &ids, &wide)?;
+            gradients::add_rows(&sums.embedding, &ids, &gradient)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use tch::{Kind, Tensor};
 
 use super::attention::Attend;
-use super::gradients;
+use super::gradients::{self, Parameter};
 use super::linear::Linear;
 use super::rope::Rotation;
 use crate::config::ModelConfig;
@@ -53,7 +53,7 @@ impl HeadNorms {
     }
 
     /// The gradient of `x` [N, Hq + Hkv, D] from that of the normalised heads; those of the weights
-    /// are added to what is there.
+    /// are added to `sums`.
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
@@ -62,13 +62,16 @@ impl HeadNorms {
         x: &Tensor,
         n_q_heads: i64,
         gradient: &Tensor,
+        sums: &HeadNorms,
     ) -> Result<Tensor, Error> {
         let n_kv_heads = x.size()[1] - n_q_heads;
-        let part = |weight: &Tensor, start: i64, n_heads: i64| {
+        let part = |weight: Parameter<'_>, start: i64, n_heads: i64| {
             let [x, gradient] = [x, gradient].map(|it| it.narrow(1, start, n_heads));
             rms_norm_backward(&x, weight, self.eps, &gradient)
         };
-        let parts = [part(&self.q, 0, n_q_heads)?, part(&self.k, n_q_heads, n_kv_heads)?];
+        let q = Parameter { value: &self.q, gradient: &sums.q };
+        let k = Parameter { value: &self.k, gradient: &sums.k };
+        let parts = [part(q, 0, n_q_heads)?, part(k, n_q_heads, n_kv_heads)?];
         Ok(Tensor::cat(&parts, 1))
     }
 }
@@ -138,15 +141,15 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Tensor {
     (x_wide * scale).to_kind(kind) * weight.to_kind(kind)
 }
 
-/// The gradient of `x` [.., D] from that of [`rms_norm`]; that of the weight `[D]` is added to what
-/// is there. With r = 1/sqrt(mean(x²) + eps), n = x·r and g = gradient·weight, it is
+/// The gradient of `x` [.., D] from that of [`rms_norm`]; that of the weight `[D]` is added to its
+/// sum. With r = 1/sqrt(mean(x²) + eps), n = x·r and g = gradient·weight, it is
 /// r·(g − n·mean(g·n)), and that of the weight the sum of gradient·n over all rows.
 ///
 /// # Errors
 /// [`Error::Tensor`] where libtorch refuses.
 pub(super) fn rms_norm_backward(
     x: &Tensor,
-    weight: &Tensor,
+    weight: Parameter<'_>,
     eps: f64,
     gradient: &Tensor,
 ) -> Result<Tensor, Error> {
@@ -156,11 +159,11 @@ pub(super) fn rms_norm_backward(
     let mean = |values: Tensor| values.mean_dim([-1i64].as_slice(), true, wide);
     let scale = (mean(x.square()) + eps).rsqrt(); // [.., 1]
     let normed = x * &scale;
-    if weight.requires_grad() {
-        let rows = (&gradient * &normed).reshape([-1, weight.size()[0]]);
-        gradients::add(weight, &rows.sum_dim_intlist([0i64].as_slice(), false, wide))?;
+    if weight.value.requires_grad() {
+        let rows = (&gradient * &normed).reshape([-1, weight.value.size()[0]]);
+        gradients::add(weight.gradient, &rows.sum_dim_intlist([0i64].as_slice(), false, wide))?;
     }
-    let by_normed = gradient * weight.detach().to_kind(wide);
+    let by_normed = gradient * weight.value.detach().to_kind(wide);
     let share = mean(&by_normed * &normed);
     Ok(((by_normed - normed * share) * scale).to_kind(kind))
 }

@@ -6,6 +6,7 @@
 
 use tch::Tensor;
 
+use super::gradients::Parameter;
 use super::layer::{Layer, rms_norm, rms_norm_backward};
 use super::rope::Rotation;
 use super::tree_attention::{AttendedTokens, TreeAttention};
@@ -65,8 +66,8 @@ impl Layer {
         Ok((y, LayerActivations { qkv, attended, middle, gate_up }))
     }
 
-    /// Adds the gradients of the parameters to those that are there, and returns the gradient of
-    /// the input `x` [N, H] from that of the output.
+    /// Adds the gradients of the parameters to `sums`, and returns the gradient of the input `x` [N,
+    /// H] from that of the output.
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
@@ -76,24 +77,28 @@ impl Layer {
         x: &Tensor,
         kept: LayerActivations,
         gradient: &Tensor,
+        sums: &Layer,
     ) -> Result<Tensor, Error> {
         let eps = context.config.rms_norm_eps;
         let LayerActivations { qkv, attended, middle, gate_up } = kept;
+        let input_norm = Parameter { value: &self.input_norm, gradient: &sums.input_norm };
+        let post_norm = Parameter { value: &self.post_norm, gradient: &sums.post_norm };
 
-        let by_gated = self.down.backward(&gated(&gate_up), gradient)?; // [N, I]
+        let by_gated = self.down.backward(&gated(&gate_up), gradient, &sums.down)?; // [N, I]
         let by_gate_up = gated_backward(&gate_up, &by_gated);
         drop((gate_up, by_gated));
         let normed = rms_norm(&middle, &self.post_norm, eps);
-        let by_normed = self.gate_up.backward(&normed, &by_gate_up)?;
+        let by_normed = self.gate_up.backward(&normed, &by_gate_up, &sums.gate_up)?;
         drop((normed, by_gate_up));
-        let by_middle = gradient + rms_norm_backward(&middle, &self.post_norm, eps, &by_normed)?;
+        let by_middle = gradient + rms_norm_backward(&middle, post_norm, eps, &by_normed)?;
 
-        let by_attended = self.output.backward(&attended.out.flatten(1, 2), &by_middle)?;
-        let by_qkv = self.heads_backward(context, &qkv, &attended, &by_attended)?;
-        drop((qkv, attended, by_attended));
+        let attended_heads = attended.out.flatten(1, 2);
+        let by_attended = self.output.backward(&attended_heads, &by_middle, &sums.output)?;
+        let by_qkv = self.heads_backward(context, &qkv, &attended, &by_attended, sums)?;
+        drop((qkv, attended, attended_heads, by_attended));
         let normed = rms_norm(x, &self.input_norm, eps);
-        let by_normed = self.qkv.backward(&normed, &by_qkv)?;
-        Ok(by_middle + rms_norm_backward(x, &self.input_norm, eps, &by_normed)?)
+        let by_normed = self.qkv.backward(&normed, &by_qkv, &sums.qkv)?;
+        Ok(by_middle + rms_norm_backward(x, input_norm, eps, &by_normed)?)
     }
 
     fn heads(&self, context: &PassContext<'_>, qkv: &Tensor) -> ProjectedHeads {
@@ -117,6 +122,7 @@ impl Layer {
         qkv: &Tensor,
         attended: &AttendedTokens,
         gradient: &Tensor,
+        sums: &Layer,
     ) -> Result<Tensor, Error> {
         let [n_q_heads, ..] = context.shape_of_heads();
         let ProjectedHeads { projected, q, k, v } = self.heads(context, qkv);
@@ -124,8 +130,8 @@ impl Layer {
         let [by_q, by_k, by_v] = context.attention.backward([&q, &k, &v], attended, &gradient)?;
         let by_rotated = Tensor::cat(&[by_q, by_k], 1); // [N, Hq + Hkv, D]
         let mut by_projected = context.rotation.reversed().apply(&by_rotated);
-        if let Some(norms) = &self.head_norms {
-            by_projected = norms.backward(&projected, n_q_heads, &by_projected)?;
+        if let (Some(norms), Some(sums)) = (&self.head_norms, &sums.head_norms) {
+            by_projected = norms.backward(&projected, n_q_heads, &by_projected, sums)?;
         }
         Ok(Tensor::cat(&[by_projected, by_v], 1).flatten(1, 2))
     }

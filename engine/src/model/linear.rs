@@ -106,25 +106,32 @@ impl Linear {
         }
     }
 
-    /// Adds the gradients of the parameters to those that are there, and returns the gradient of
-    /// the input: `x` [M, K], `gradient` of the output [M, N] → [M, K].
+    /// Adds the gradients of the parameters to `sums`, and returns the gradient of the input: `x`
+    /// [M, K], `gradient` of the output [M, N] → [M, K].
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.
-    pub(crate) fn backward(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor, Error> {
+    pub(crate) fn backward(
+        &self,
+        x: &Tensor,
+        gradient: &Tensor,
+        sums: &Linear,
+    ) -> Result<Tensor, Error> {
         let kind = x.kind();
         let weight = self.base_weight(kind)?.detach();
         if self.weight.requires_grad() {
-            gradients::add(&self.weight, &products::outer(gradient, x)?)?;
+            gradients::add(&sums.weight, &products::outer(gradient, x)?)?;
         }
-        if let Some(bias) = self.bias.as_ref().filter(|bias| bias.requires_grad()) {
-            let by_bias = gradient.sum_dim_intlist([0i64].as_slice(), false, bias.kind());
-            gradients::add(bias, &by_bias)?;
+        if let (Some(bias), Some(sum)) = (&self.bias, &sums.bias)
+            && bias.requires_grad()
+        {
+            let by_bias = gradient.sum_dim_intlist([0i64].as_slice(), false, sum.kind());
+            gradients::add(sum, &by_bias)?;
         }
         let by_input = products::product(gradient, &weight)?;
-        match &self.adapters {
-            Some(adapters) => Ok(by_input + adapters.backward(x, gradient)?),
-            None => Ok(by_input),
+        match (&self.adapters, &sums.adapters) {
+            (Some(adapters), Some(sums)) => Ok(by_input + adapters.backward(x, gradient, sums)?),
+            _ => Ok(by_input),
         }
     }
 

@@ -10,6 +10,7 @@ mod adapter;
 pub(crate) mod attention;
 mod attention_kernel;
 mod body;
+mod buckets;
 mod decoder;
 mod gradients;
 pub(crate) mod layer;
@@ -26,6 +27,7 @@ mod tree_attention;
 
 pub(crate) use adapter::{Adapter, FusedAdapters};
 pub use body::{BodyPass, KeptActivations};
+pub use buckets::{Bucket, BucketPiece};
 pub use decoder::Decoder;
 pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;

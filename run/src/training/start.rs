@@ -9,7 +9,7 @@ use joust_reward::PartScorer;
 use joust_rollout::{PromptNeeds, PromptSource, RolloutWorkers};
 use joust_schema::seed::Seed;
 use joust_trainer::objective::SamplerNumbers;
-use joust_trainer::{GrpoTrainer, checkpoint};
+use joust_trainer::{GrpoTrainer, LearnerConfig, checkpoint};
 use tch::Kind;
 
 use super::evaluation::{Evaluation, check_answers};
@@ -64,7 +64,7 @@ pub fn start(
     let files = folder::open(&config.policy.path)?;
     memory::check(&memory::plan_with(&config, &files.config, None)?)?;
     let learner = &config.trainer.learner;
-    let origin = files.decoder(device, learner.weights_kind(device))?;
+    let origin = files.decoder(device, learner.number_formats(device).weights)?;
     // the policy of the first step; with adapters it shares the weights of the reference
     let first_policy = || -> Result<Decoder, Error> {
         if learner.lora.is_none() {
@@ -78,8 +78,12 @@ pub fn start(
     let scorer = PartScorer::open(&config.reward)?;
 
     let with_engines = |policy: Decoder| {
-        let engines = engines(&config, &policy, &files.tokenizer)?;
-        Ok::<_, Error>((policy, engines))
+        let reference = config.trainer.has_reference().then(|| reference(&origin, learner));
+        let sampler = sampler_numbers(&config, &policy)?;
+        let reference = reference.transpose()?;
+        let trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps, sampler)?;
+        let engines = engines(&config, trainer.policy(), &files.tokenizer)?;
+        Ok::<_, Error>((trainer, engines))
     };
     // engines that do not fit into memory leave the folder as it is, too
     let fresh = match start.resumes() {
@@ -88,7 +92,7 @@ pub fn start(
     };
     let run = start.open()?;
     let found = run.rewind_to_newest()?;
-    let (policy, engines) = match (&found, fresh) {
+    let (mut trainer, engines) = match (&found, fresh) {
         (Some((_, path)), _) if learner.lora.is_none() => {
             let read = || folder::open(path)?.decoder(device, Kind::Float);
             with_engines(read().map_err(|error| run.bad_checkpoint(error.into()))?)?
@@ -98,16 +102,13 @@ pub fn start(
         _ => with_engines(first_policy()?)?,
     };
     let mut workers = RolloutWorkers::spawn(engines, &config.rollout)?;
-    let reference = config.trainer.has_reference().then_some(origin);
-    let sampler = sampler_numbers(&config, &policy)?;
-    let mut trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps, sampler)?;
     let state = match &found {
         Some((step, path)) => {
             let state: TrainingState = checkpoint::restore(&mut trainer, path)
                 .map_err(|error| run.bad_checkpoint(error.into()))?;
             // engines with weights of their own were made before the adapters came
-            if trainer.model().has_adapters() {
-                workers.publish(trainer.model())?;
+            if trainer.policy().has_adapters() {
+                workers.publish(trainer.policy())?;
             }
             prompts.seek(state.cursor)?;
             observer.observe(Event::Resumed { step: *step });
@@ -117,7 +118,7 @@ pub fn start(
         None => TrainingState::default(),
     };
     observer.observe(Event::TrainingReady {
-        n_parameters: trainer.model().n_parameters(),
+        n_parameters: trainer.policy().n_parameters(),
         n_prompts: prompts.rows().len(),
         judge: scorer.judge_name(),
         run_dir: run.dir(),
@@ -139,6 +140,16 @@ pub fn start(
         state,
         last_groups: Vec::new(),
     })
+}
+
+/// The reference, in the number format that is computed in; `origin` itself where it has that
+/// format.
+fn reference(origin: &Decoder, learner: &LearnerConfig) -> Result<Decoder, Error> {
+    let compute = learner.compute_kind(origin);
+    match compute == origin.kind() || learner.lora.is_some() {
+        true => Ok(origin.shared()),
+        false => Ok(origin.duplicate(origin.device(), compute)?),
+    }
 }
 
 /// The number formats that completions are sampled in.

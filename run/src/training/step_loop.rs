@@ -9,7 +9,7 @@ use joust_reward::PartScorer;
 use joust_rollout::{GenerateRequest, PromptRow, PromptSource, RolloutWorkers};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
-use joust_trainer::checkpoint::{self, Retention};
+use joust_trainer::checkpoint::{self, Retention, Trainer};
 use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome};
 
 use super::evaluation::Evaluation;
@@ -76,7 +76,7 @@ impl Training {
             self.check_learned()?;
             let run_dir = self.run.dir();
             let export = Export { section: &self.config.export, run_dir, inputs: &self.inputs };
-            export.write(self.trainer.model(), &self.tokenizer)?;
+            export.write(self.trainer.master(), &self.tokenizer)?;
             if let Some(path) = &self.config.export.path {
                 observer.observe(Event::ModelExported { path });
             }
@@ -300,7 +300,7 @@ impl Training {
             None => tables.set_advantages(advantages)?,
             Some(trained) => tables.set_advantages_of(trained, &advantages)?,
         }
-        self.workers.publish(self.trainer.model())?;
+        self.workers.publish(self.trainer.policy())?;
         Ok(metrics)
     }
 

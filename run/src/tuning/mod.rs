@@ -95,7 +95,7 @@ pub(crate) fn run<T: TuningConfig, C: Course>(
     let mut tuning = Tuning::open(config, course()?, &start, observer)?;
     let n_steps = tuning.n_steps;
     observer.observe(Event::TuningReady {
-        n_parameters: tuning.trainer.model().n_parameters(),
+        n_parameters: tuning.trainer.master().n_parameters(),
         n_steps,
         run_dir: tuning.run.dir(),
     });
@@ -105,7 +105,7 @@ pub(crate) fn run<T: TuningConfig, C: Course>(
     let end = end?;
     if end == RunEnd::Finished {
         tuning.check_learned()?;
-        export.write(tuning.trainer.model(), tuning.encoder.tokenizer())?;
+        export.write(tuning.trainer.master(), tuning.encoder.tokenizer())?;
     }
     Ok(FinishedTuning { end, steps: tuning.state.step, dir: run_dir })
 }

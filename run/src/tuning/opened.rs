@@ -71,6 +71,6 @@ pub(crate) fn open_model(
     learner: &LearnerConfig,
 ) -> Result<(Decoder, Tokenizer), Error> {
     let files = folder::open(path)?;
-    let model = files.decoder(device, learner.weights_kind(device))?;
+    let model = files.decoder(device, learner.number_formats(device).weights)?;
     Ok((model, files.tokenizer))
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::golden::golden;
-use crate::objective::LossConfig;
+use crate::objective::{KlTerm, LossConfig};
 
 fn rewards(value: &Value) -> Vec<Option<f64>> {
     value.as_array().unwrap().iter().map(Value::as_f64).collect()
@@ -147,6 +147,80 @@ fn advantages_of_presets_equal_those_of_trl_and_verl_in_f64() {
     check(&all, "reinforce++_baseline", 1e-8, &verl["reinforce_plus_plus_baseline"]);
     check(&all, "rloo", 1e-12, &golden["trl"]["rloo"]);
     check(&rewards(&golden["missing_rewards"]), "rloo", 1e-12, &golden["trl"]["rloo_missing"]);
+}
+
+#[test]
+fn advantages_with_the_divergence_in_the_reward_equal_those_of_trl_and_verl() {
+    let golden = golden("advantages.json");
+    let all = rewards(&golden["rewards"]);
+    let size = golden["group_size"].as_u64().unwrap() as usize;
+    let groups: GroupRows = all.chunks(size).map(<[_]>::len).collect();
+    let lengths: Vec<usize> = serde_json::from_value(golden["lengths"].clone()).unwrap();
+    let golden = &golden["kl_in_reward"];
+    let lists = |value: &Value| -> Vec<Vec<f32>> { serde_json::from_value(value.clone()).unwrap() };
+    let (old, reference) = (lists(&golden["old"]), lists(&golden["reference"]));
+    for (estimator, wanted) in golden["verl"].as_object().unwrap() {
+        let term = serde_json::json!({
+            "weight": golden["weight"], "estimator": estimator, "place": "reward",
+        });
+        let term: KlTerm = serde_json::from_value(term).unwrap();
+        let rows = old.iter().zip(&reference);
+        let penalties: Vec<Vec<f64>> =
+            rows.map(|(old, reference)| term.penalties(old, reference)).collect();
+        let penalized: Vec<Option<f64>> = all
+            .iter()
+            .zip(&penalties)
+            .map(|(reward, penalties)| Some(reward.unwrap() - penalties.iter().sum::<f64>()))
+            .collect();
+        let check = |rule: AdvantageRule, wanted: &Value| {
+            let seen = advantages(&penalized, &lengths, &groups, rule);
+            for (seen, wanted) in seen.iter().zip(wanted.as_array().unwrap()) {
+                let gap = (seen.unwrap() - wanted.as_f64().unwrap()).abs();
+                assert!(gap < 1e-6, "{estimator} {rule:?}: {seen:?}, wanted {wanted}");
+            }
+        };
+        let centred = AdvantageRule { baseline: Baseline::GroupMean, scale: ScaleRewards::None };
+        check(centred, &wanted["grpo_without_std"]);
+        check(rule("rloo"), &wanted["rloo"]);
+        if estimator == "k1" {
+            check(rule("rloo"), &golden["trl_rloo"]);
+        }
+        let of_tokens = token_advantages(&all, &penalties);
+        for (seen, wanted) in of_tokens.iter().zip(lists(&wanted["reinforce_plus_plus"])) {
+            let seen = seen.as_ref().unwrap();
+            assert_eq!(seen.len(), wanted.len());
+            for (seen, wanted) in seen.iter().zip(wanted) {
+                let gap = (seen - f64::from(wanted)).abs();
+                assert!(gap < 1e-6, "{estimator}: {seen}, wanted {wanted}");
+            }
+        }
+    }
+    // a missing reward has no advantages and takes no part in mean and deviation
+    let penalties = [vec![0.25, 0.5], vec![0.1], vec![0.0]];
+    let seen = token_advantages(&[Some(1.0), None, Some(0.0)], &penalties);
+    let without = token_advantages(&[Some(1.0), Some(0.0)], &[vec![0.25, 0.5], vec![0.0]]);
+    assert_eq!([&seen[0], &seen[1], &seen[2]], [&without[0], &None, &without[1]]);
+}
+
+#[test]
+fn max_rl_divides_by_the_share_of_right_completions() {
+    let groups: GroupRows = [4, 4, 4, 3].into_iter().collect();
+    let rewards = [1, 0, 0, 0, 1, 1, 0, 1, 0, 0, 0, 0].map(|reward| Some(f64::from(reward)));
+    let rewards = [&rewards[..], &[Some(1.0), None, Some(0.0)]].concat();
+    let AdvantageRule { baseline, scale } = rule("max_rl");
+    let seen = of(&rewards, &groups, baseline, scale);
+    let wanted = [3.0, -1.0, -1.0, -1.0].map(Some);
+    assert_eq!(seen[..4], wanted);
+    let third = 1.0 / 3.0;
+    for (seen, wanted) in seen[4..8].iter().zip([third, third, -1.0, third]) {
+        assert!((seen.unwrap() - wanted).abs() < 1e-12);
+    }
+    assert_eq!(seen[8..12], [Some(0.0); 4]);
+    assert_eq!(seen[12..], [Some(1.0), None, Some(-1.0)]);
+    let rule = AdvantageRule { baseline, scale };
+    assert_eq!(negative_reward(&rewards, rule), None);
+    assert_eq!(negative_reward(&[Some(0.5), None, Some(-0.25)], rule), Some(-0.25));
+    assert_eq!(negative_reward(&[Some(-0.25)], AdvantageRule::default()), None);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::online_dpo::OnlineDpo;
 use crate::advantage::{AdvantageRule, Baseline, ScaleRewards};
-use crate::learner::LearnerConfig;
+use crate::learner::config::LearnerConfig;
 use crate::objective::{Correction, LossConfig};
 use crate::reference::{SyncRefModel, sync_problem};
 
@@ -21,8 +21,8 @@ pub struct GrpoConfig {
     /// What is subtracted from a reward. Default: by `loss.preset`, `leave_one_out` with `rloo`,
     /// `none` with `reinforce++`, and `group_mean` with all others.
     pub baseline: Option<Baseline>,
-    /// Divisor of the centred rewards. Default: by `loss.preset`, `none` with `rloo`, `whiten` with
-    /// `reinforce++` and `reinforce++_baseline`, and `group` with all others.
+    /// Divisor of the centred rewards. Default: by `loss.preset`, `none` with `rloo`, `mean` with
+    /// `max_rl`, `whiten` with `reinforce++` and `reinforce++_baseline`, and `group` with all others.
     pub scale_rewards: Option<ScaleRewards>,
     /// Preference optimisation of the best and the worst completion of each group in place of the
     /// policy loss, such as `{ beta = 0.1 }` (TRL's `OnlineDPOTrainer`). It has no advantages:
@@ -69,6 +69,7 @@ impl GrpoConfig {
         let correction = self.loss.correction.iter().flat_map(Correction::contradictions);
         problems.extend(correction.map(|problem| format!("loss.correction.{problem}")));
         problems.extend(self.advantage_rule().contradiction());
+        problems.extend(self.loss.kl.contradiction().map(|text| format!("loss.kl.{text}")));
         if let Some(online_dpo) = &self.online_dpo {
             let found = online_dpo.contradictions().into_iter();
             problems.extend(found.map(|problem| format!("online_dpo.{problem}")));
@@ -79,6 +80,7 @@ impl GrpoConfig {
                 problems.push(text.to_owned());
             }
         }
+        problems.extend(self.learner.contradictions());
         problems.extend(sync_problem(self.sync_ref_model, self.learner.lora.as_ref()));
         if self.sync_ref_model.is_some() && !self.has_reference() {
             problems.push(

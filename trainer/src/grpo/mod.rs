@@ -16,13 +16,13 @@ use arrow::array::Float64Array;
 use joust_engine::Decoder;
 use tch::Kind;
 
-use crate::advantage::advantages;
+use crate::advantage::{advantages, mean, negative_reward, token_advantages};
 use crate::error::Error;
 use crate::learner::Learner;
 use crate::metrics::Metrics;
 use crate::objective::pairs::PairObjective;
 use crate::objective::policy::{PolicyObjective, SampledStep};
-use crate::objective::{Objective, PolicyLoss, SamplerNumbers};
+use crate::objective::{Objective, PolicyLoss, Preset, SamplerNumbers};
 use crate::reference::Reference;
 use crate::sample::TrainingSample;
 use crate::seconds::TrainSeconds;
@@ -66,9 +66,9 @@ impl GrpoTrainer {
         Ok(Self { learner, config: config.clone(), loss, reference })
     }
 
-    /// The policy.
-    pub fn model(&self) -> &Decoder {
-        &self.learner.model
+    /// The policy with the weights that passes compute with.
+    pub fn policy(&self) -> &Decoder {
+        self.learner.model()
     }
 
     /// Number of updates made so far.
@@ -109,7 +109,7 @@ impl GrpoTrainer {
         };
         metrics.extend(of_updates);
         if let Some(reference) = &self.reference {
-            reference.refresh(&self.learner.model, info.step);
+            reference.refresh(&self.learner.weights.master, info.step);
         }
         let unused = advantages.iter_mut().zip(masked).filter(|(_, is_masked)| *is_masked);
         unused.for_each(|(advantage, _)| *advantage = None);
@@ -130,21 +130,21 @@ impl GrpoTrainer {
         masked: &[bool],
         info: &StepInfo,
     ) -> Result<(Vec<Option<f64>>, Metrics), Error> {
-        let lengths = columns.completion_lengths().into_iter().zip(masked);
-        let n_trained: Vec<usize> =
-            lengths.map(|(length, is_masked)| if *is_masked { 0 } else { length }).collect();
-        let rule = self.config.advantage_rule();
-        let advantages = advantages(&columns.rewards(), &n_trained, columns.groups, rule);
         let needs_behaviour = self.loss.correction.is_some();
-        let mut samples = columns.samples(&advantages, masked, needs_behaviour)?;
-        let has_advantage = samples.iter().any(|sample| sample.advantage != 0.0);
+        let mut samples = columns.samples(masked, needs_behaviour)?;
+        let n_updates = self.config.updates_per_pass.min(samples.len());
+        let n_updates_of_step = self.config.num_iterations * n_updates;
+        if self.loss.kl.is_in_reward() {
+            self.fix_numbers(&mut samples, n_updates_of_step, info)?;
+        }
+        let advantages = self.set_advantages(&mut samples, columns)?;
+        let has_advantage = samples.iter().any(TrainingSample::has_advantage);
         if !has_advantage && !self.loss.learns_without_advantage() {
             return Ok((advantages, without_updates()));
         }
-        let n_updates = self.config.updates_per_pass.min(samples.len());
-        let started = Instant::now();
-        self.fix_numbers(&mut samples, self.config.num_iterations * n_updates, info)?;
-        self.learner.seconds.fixed_s += started.elapsed().as_secs_f64();
+        if !self.loss.kl.is_in_reward() {
+            self.fix_numbers(&mut samples, n_updates_of_step, info)?;
+        }
         let n_trained: usize = samples.iter().map(TrainingSample::n_trained).sum();
         let step = SampledStep {
             temperature: info.temperature,
@@ -161,6 +161,45 @@ impl GrpoTrainer {
         Ok((advantages, metrics))
     }
 
+    /// Makes advantages of rewards, and returns them row by row; of a row whose tokens have their
+    /// own, it is their mean.
+    fn set_advantages(
+        &self,
+        samples: &mut [TrainingSample],
+        columns: &ScoredColumns<'_>,
+    ) -> Result<Vec<Option<f64>>, Error> {
+        let rule = self.config.advantage_rule();
+        let mut rewards = columns.rewards();
+        if let Some(reward) = negative_reward(&rewards, rule) {
+            let text = format!(
+                "a reward is {reward}, wanted at least 0 for trainer.scale_rewards = \"mean\" \
+                 (max_rl): a mean around 0 is no divisor"
+            );
+            return Err(Error::Batch(text));
+        }
+        let kl = &self.loss.kl;
+        if kl.is_in_reward() {
+            let of_sample = |sample: &TrainingSample| match (&sample.old, &sample.reference) {
+                (Some(old), Some(reference)) => kl.penalties(old, reference),
+                _ => Vec::new(),
+            };
+            let penalties: Vec<Vec<f64>> = samples.iter().map(of_sample).collect();
+            if rule == Preset::ReinforcePlusPlus.advantage_rule() {
+                let of_tokens = token_advantages(&rewards, &penalties);
+                return Ok(set_token_advantages(samples, of_tokens));
+            }
+            let rows = rewards.iter_mut().zip(penalties);
+            rows.for_each(|(reward, penalties)| {
+                *reward = reward.map(|reward| reward - penalties.iter().sum::<f64>());
+            });
+        }
+        let n_trained: Vec<usize> = samples.iter().map(TrainingSample::n_trained).collect();
+        let advantages = advantages(&rewards, &n_trained, columns.groups, rule);
+        let rows = samples.iter_mut().zip(&advantages);
+        rows.for_each(|(sample, advantage)| sample.advantage = advantage.unwrap_or(0.0));
+        Ok(advantages)
+    }
+
     /// The updates of online preference optimisation: the side of each completion of a pair as an
     /// advantage of 1 or −1, and metrics.
     fn learn_from_pairs(
@@ -174,14 +213,14 @@ impl GrpoTrainer {
         let rewards: Vec<Option<f64>> =
             rewards.map(|(reward, is_masked)| reward.filter(|_| !is_masked)).collect();
         let sides = sides(&rewards, columns.groups);
-        let mut samples = columns.samples(&sides, masked, false)?;
+        let mut samples = columns.samples(masked, false)?;
+        let rows = samples.iter_mut().zip(&sides);
+        rows.for_each(|(sample, side)| sample.advantage = side.unwrap_or(0.0));
         samples.retain(|sample| sample.advantage != 0.0);
         if samples.is_empty() {
             return Ok((sides, without_updates()));
         }
-        let started = Instant::now();
         self.fix_reference(&mut samples, 1.0)?;
-        self.learner.seconds.fixed_s += started.elapsed().as_secs_f64();
         let mut objective = PairObjective::new(online_dpo.pair_loss());
         let units: Vec<&[TrainingSample]> = samples.chunks(2).collect();
         let sums = self.make_updates(&units, &mut objective, info)?;
@@ -222,17 +261,18 @@ impl GrpoTrainer {
     }
 
     /// Computes what stays fixed while the policy moves: the log-probabilities of the policy before
-    /// the step's first update, if there are several, those of the reference, and the choice of
-    /// tokens by their entropy.
+    /// the step's first update, if there are several or its rewards need them, those of the
+    /// reference, and the choice of tokens by their entropy.
     fn fix_numbers(
-        &self,
+        &mut self,
         samples: &mut [TrainingSample],
         n_updates: usize,
         info: &StepInfo,
     ) -> Result<(), Error> {
+        let started = Instant::now();
         let learner = &self.learner;
-        if n_updates > 1 {
-            let old = learner.logprobs(&learner.model, samples, info.temperature)?;
+        if n_updates > 1 || self.loss.kl.is_in_reward() {
+            let old = learner.logprobs(learner.model(), samples, info.temperature)?;
             let rows = samples.iter_mut().zip(old);
             rows.for_each(|(sample, logprobs)| sample.old = Some(logprobs));
         }
@@ -240,18 +280,41 @@ impl GrpoTrainer {
             let kept = self.loss.entropy.kept(&learner.entropies(samples, info.temperature)?);
             samples.iter_mut().zip(kept).for_each(|(sample, kept)| sample.kept = Some(kept));
         }
+        self.learner.seconds.fixed_s += started.elapsed().as_secs_f64();
         self.fix_reference(samples, info.temperature)
     }
 
     /// Computes the log-probabilities of the reference, where there is one.
-    fn fix_reference(&self, samples: &mut [TrainingSample], temperature: f64) -> Result<(), Error> {
-        if let Some(reference) = &self.reference {
-            let logprobs = self.learner.logprobs(&reference.model, samples, temperature)?;
-            let rows = samples.iter_mut().zip(logprobs);
-            rows.for_each(|(sample, logprobs)| sample.reference = Some(logprobs));
-        }
+    fn fix_reference(
+        &mut self,
+        samples: &mut [TrainingSample],
+        temperature: f64,
+    ) -> Result<(), Error> {
+        let Some(reference) = &self.reference else { return Ok(()) };
+        let started = Instant::now();
+        let logprobs = self.learner.logprobs(&reference.model, samples, temperature)?;
+        let rows = samples.iter_mut().zip(logprobs);
+        rows.for_each(|(sample, logprobs)| sample.reference = Some(logprobs));
+        self.learner.seconds.fixed_s += started.elapsed().as_secs_f64();
         Ok(())
     }
+}
+
+/// Gives each token its advantage, and returns the mean of each row.
+fn set_token_advantages(
+    samples: &mut [TrainingSample],
+    of_tokens: Vec<Option<Vec<f64>>>,
+) -> Vec<Option<f64>> {
+    let row = |(sample, of_tokens): (&mut TrainingSample, Option<Vec<f64>>)| {
+        let known = of_tokens.as_deref().unwrap_or_default();
+        let of_sample = match known.is_empty() {
+            true => vec![0.0; sample.n_trained()],
+            false => known.iter().map(|advantage| *advantage as f32).collect(),
+        };
+        sample.token_advantages = Some(of_sample);
+        of_tokens.map(|of_tokens| mean(&of_tokens))
+    };
+    samples.iter_mut().zip(of_tokens).map(row).collect()
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl<'a> ScoredColumns<'a> {
         self.rollouts.finish_reason.iter().map(|reason| reason == FinishReason::Stop).collect()
     }
 
-    /// All completions; those of `masked` have no trained token. As in TRL, each counts in the
+    /// All completions without advantages; those of `masked` have no trained token. As in TRL, each counts in the
     /// denominators of the loss: also one without a reward (its advantage is 0) and a masked one.
     ///
     /// # Errors
@@ -96,17 +96,14 @@ impl<'a> ScoredColumns<'a> {
     /// sampler's log-probabilities where they are needed.
     pub(super) fn samples(
         &self,
-        advantages: &[Option<f64>],
         masked: &[bool],
         needs_behaviour: bool,
     ) -> Result<Vec<TrainingSample>, Error> {
-        let mut samples = Vec::with_capacity(advantages.len());
+        let mut samples = Vec::with_capacity(masked.len());
         for (group, rows) in self.groups.iter().enumerate() {
             for row in rows {
                 let sample = self.sample(row, group, needs_behaviour)?;
-                let sample = if masked[row] { sample.masked() } else { sample };
-                let advantage = advantages[row].unwrap_or(0.0);
-                samples.push(TrainingSample { advantage, ..sample });
+                samples.push(if masked[row] { sample.masked() } else { sample });
             }
         }
         Ok(samples)

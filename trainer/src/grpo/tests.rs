@@ -18,9 +18,11 @@ use crate::advantage::AdvantageRule;
 use crate::dpo::{DpoConfig, DpoPair, DpoTrainer};
 use crate::error::Error;
 use crate::golden::golden;
-use crate::learner::LearnerConfig;
+use crate::learner::config::LearnerConfig;
 use crate::metrics::Metrics;
-use crate::objective::{EntropyTerm, KlTerm, LossConfig, Preset, SamplerNumbers};
+use crate::objective::{
+    EntropyTerm, KlEstimator, KlPlace, KlTerm, LossConfig, Preset, SamplerNumbers,
+};
 use crate::optim::{OptimConfig, Schedule};
 use crate::tiny::tiny_model;
 
@@ -125,7 +127,7 @@ fn step_makes_the_preferred_completion_more_probable() {
     let (rollouts, rewards) = tables();
     let (trainer, advantages, metrics) = run(&config(), &rollouts, &rewards);
     assert!(advantages[0].unwrap() > 0.7 && advantages[1].unwrap() < -0.7);
-    let gain = |row: &Rollout| logprob_sum(trainer.model(), row) - logprob_sum(&model(), row);
+    let gain = |row: &Rollout| logprob_sum(trainer.policy(), row) - logprob_sum(&model(), row);
     assert!(gain(&rollouts[0]) > 0.0 && gain(&rollouts[1]) < 0.0);
     assert_eq!(metrics["updates"], 1.0);
     assert_eq!(metrics["completions/clipped_ratio"], 0.5);
@@ -140,7 +142,7 @@ fn step_does_not_depend_on_the_micro_batch() {
     small.learner.micro_batch_rows = 1;
     let (parts, _, _) = run(&small, &rollouts, &rewards);
     // Adam's first update is ±lr whatever the gradient's size, but for gradients near 0
-    assert!(distance(whole.model(), parts.model()) < 2e-4);
+    assert!(distance(whole.policy(), parts.policy()) < 2e-4);
 }
 
 #[test]
@@ -153,7 +155,7 @@ fn step_learns_nothing_from_equal_and_missing_rewards() {
     rewards[3].status = Status::JudgeFailed;
     let (trainer, advantages, metrics) = run(&config(), &rollouts, &rewards);
     assert_eq!(metrics["updates"], 0.0);
-    assert_eq!(distance(trainer.model(), &model()), 0.0);
+    assert_eq!(distance(trainer.policy(), &model()), 0.0);
     assert_eq!(advantages[3], None);
     assert_eq!(metrics["frac_reward_missing"], 0.25);
 }
@@ -178,6 +180,59 @@ fn several_updates_per_step_use_the_old_policy_and_the_reference() {
     assert_eq!(trainer.n_updates(), 4);
     assert!(metrics["kl"] > 0.0, "{metrics:?}");
     assert!(metrics["clip_ratio/region_mean"] > 0.0, "{metrics:?}");
+}
+
+#[test]
+fn step_takes_the_divergence_out_of_rewards_where_the_config_says_so() {
+    let (rollouts, rewards) = tables();
+    let other = || {
+        let reference = model();
+        let _guard = tch::no_grad_guard();
+        for (_, mut parameter) in reference.named_parameters() {
+            let _ = parameter.g_mul_scalar_(0.9);
+        }
+        reference
+    };
+    let step_of = |preset: Preset, place: KlPlace| {
+        let kl = KlTerm { weight: 0.5, estimator: KlEstimator::K1, place, ..KlTerm::default() };
+        let loss = LossConfig { preset, kl, ..LossConfig::default() };
+        let config = GrpoConfig { loss, ..config() };
+        let mut trainer =
+            GrpoTrainer::new(model(), Some(other()), &config, 1, SamplerNumbers::Same).unwrap();
+        let outcome = step(&mut trainer, &rollouts, &rewards).unwrap();
+        let advantages = outcome.advantages.as_primitive::<Float64Type>().iter();
+        (advantages.map(Option::unwrap).collect::<Vec<f64>>(), outcome.metrics)
+    };
+    let rows = rollouts.iter().zip(&rewards);
+    let penalized: Vec<f64> = rows
+        .map(|(row, reward)| {
+            let kl = logprob_sum(&model(), row) - logprob_sum(&other(), row);
+            reward.reward.unwrap() - 0.5 * f64::from(kl)
+        })
+        .collect();
+    let (seen, metrics) = step_of(Preset::Rloo, KlPlace::Reward);
+    for (row, seen) in seen.iter().enumerate() {
+        // two members: each against the other
+        let wanted = penalized[row] - penalized[row ^ 1];
+        assert!((seen - wanted).abs() < 1e-4, "{row}: {seen}, wanted {wanted}");
+    }
+    assert!(metrics["kl"].abs() > 1e-3 && metrics["reward"] == 0.5);
+    // rewards of tokens: the first one's has the divergence of all
+    let (of_tokens, _) = step_of(Preset::ReinforcePlusPlus, KlPlace::Reward);
+    assert!(of_tokens.iter().sum::<f64>().abs() < 1.0 && of_tokens[0] > of_tokens[1]);
+    let (in_loss, _) = step_of(Preset::Rloo, KlPlace::Loss);
+    assert_eq!(in_loss, [1.0, -1.0, 1.0, -1.0]);
+}
+
+#[test]
+fn step_refuses_a_negative_reward_where_the_mean_is_a_divisor() {
+    let (rollouts, mut rewards) = tables();
+    rewards[1].reward = Some(-0.5);
+    let loss = LossConfig { preset: Preset::MaxRl, ..LossConfig::default() };
+    let config = GrpoConfig { loss, ..config() };
+    let mut trainer = GrpoTrainer::new(model(), None, &config, 1, SamplerNumbers::Same).unwrap();
+    let message = step(&mut trainer, &rollouts, &rewards).unwrap_err().to_string();
+    assert!(message.contains("a reward is -0.5, wanted at least 0"), "{message}");
 }
 
 #[test]
@@ -410,7 +465,7 @@ fn weights_are_not_usable_where_they_or_the_logits_are_not_finite() {
     let usable = |change: &dyn Fn(&mut Tensor)| {
         let trainer = GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same).unwrap();
         let guard = tch::no_grad_guard();
-        for (_, tensor) in trainer.learner.model.named_parameters() {
+        for (_, tensor) in trainer.learner.model().named_parameters() {
             change(&mut tensor.detach());
         }
         drop(guard);

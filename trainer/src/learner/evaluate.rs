@@ -28,8 +28,8 @@ impl Learner {
         let mut total = 0.0;
         for rows in self.micro_batches(&samples, objective.kept_together()) {
             let rows = rows.into_iter().map(|row| samples[row]).collect();
-            let batch = MicroBatch::new(rows, self.model.device());
-            let numbers = token_numbers(&self.model, &batch, self.plan, objective.needs())?;
+            let batch = MicroBatch::new(rows, self.model().device());
+            let numbers = token_numbers(self.model(), &batch, self.plan, objective.needs())?;
             total += objective.loss(&batch, &numbers).double_value(&[]);
         }
         match total.is_finite() {

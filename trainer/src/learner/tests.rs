@@ -9,12 +9,15 @@ use proptest::prelude::*;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use super::{Learner, LearnerConfig};
+use super::Learner;
+use super::config::LearnerConfig;
 use crate::objective::likelihood::Likelihood;
 use crate::objective::policy::{PolicyObjective, SampledStep};
 use crate::objective::{LossConfig, Objective, SamplerNumbers};
+use crate::optim::{AdamW, OptimConfig};
 use crate::sample::TrainingSample;
 use crate::tiny::tiny_model;
+use crate::weights::{WeightBucket, Weights};
 
 /// Loss and gradients of all parameters.
 struct Outcome {
@@ -114,8 +117,8 @@ fn outcome(
     let samples: Vec<&TrainingSample> = samples.iter().collect();
     let mut objective = objective(name, &samples.iter().map(|s| (*s).clone()).collect::<Vec<_>>());
     let loss = learner.pass(&samples, &mut *objective).unwrap().unwrap();
-    let named = learner.model.trained_parameters().into_iter();
-    Outcome { loss, gradients: named.map(|(name, tensor)| (name, tensor.grad())).collect() }
+    let named = learner.weights.gradients.trained_parameters().into_iter();
+    Outcome { loss, gradients: named.collect() }
 }
 
 fn groups() -> impl Strategy<Value = Vec<(usize, Vec<usize>)>> {
@@ -152,4 +155,53 @@ proptest! {
         let distance = whole.distance(&parts);
         prop_assert!(distance < 1e-6, "{distance}");
     }
+}
+
+/// A learner whose passes compute in bf16, with working weights of this number format.
+fn learner_in_bf16(working: Kind) -> Learner {
+    let config = LearnerConfig {
+        optim: OptimConfig { lr: 1e-5, ..OptimConfig::default() },
+        ..LearnerConfig::default()
+    };
+    let mut learner = Learner::new(tiny_model(Kind::Float, false), &config, 3).unwrap();
+    learner.weights = Weights::new(tiny_model(Kind::Float, false), working).unwrap();
+    let parameters = learner.weights.buckets.iter().map(WeightBucket::parameters).collect();
+    learner.optimizer = AdamW::new(parameters, &config.optim);
+    learner.plan.compute = Kind::BFloat16;
+    learner
+}
+
+#[test]
+fn rounded_working_weights_learn_what_their_master_weights_learn() {
+    let samples = samples(&[(5, vec![3, 8]), (2, vec![7, 4, 6])], 4);
+    let samples: Vec<&TrainingSample> = samples.iter().collect();
+    let [of_master, of_rounded] = [Kind::Float, Kind::BFloat16].map(|working| {
+        let mut learner = learner_in_bf16(working);
+        for update in 0..3 {
+            learner.pass(&samples, &mut Likelihood::default()).unwrap().unwrap();
+            learner.update(update).unwrap();
+        }
+        learner.weights
+    });
+    let first = tiny_model(Kind::Float, false);
+    let (mut n_moved, mut n_lost) = (0, 0);
+    let masters = of_master.master.named_parameters().into_iter();
+    let rounded = of_rounded.master.named_parameters().into_iter();
+    let working = of_rounded.model.named_parameters().into_iter();
+    let _guard = tch::no_grad_guard();
+    for ((((name, a), (_, b)), (_, working)), (_, first)) in
+        masters.zip(rounded).zip(working).zip(first.named_parameters())
+    {
+        assert!(working.equal(&b.to_kind(Kind::BFloat16)), "{name}");
+        // three updates of at most 1e-5; which of a value's nearest numbers is taken is bf16's
+        let gap = (&a - &b).abs().max().double_value(&[]);
+        assert!(gap < 3e-5, "{name}: {gap}");
+        let count = |mask: &Tensor| mask.sum(Kind::Int64).int64_value(&[]);
+        let moved = b.not_equal_tensor(&first);
+        n_moved += count(&moved);
+        let as_before = working.eq_tensor(&first.to_kind(Kind::BFloat16));
+        n_lost += count(&moved.logical_and(&as_before));
+    }
+    // updates that bf16 alone would lose
+    assert!(n_moved > 0 && n_lost > n_moved / 4, "{n_lost} of {n_moved}");
 }

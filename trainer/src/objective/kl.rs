@@ -1,6 +1,6 @@
 //! Estimates of the divergence from the reference, per token.
 //!
-//! It does not know where the estimate is added.
+//! An estimate is added to the loss, or taken out of the rewards as a number.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,19 +22,36 @@ pub enum KlEstimator {
     K3,
 }
 
+/// Where the divergence counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KlPlace {
+    /// Its estimate is added to the loss of each token, with its gradient.
+    #[default]
+    Loss,
+    /// Its estimate before the step's first update is subtracted from rewards: the sum over the
+    /// tokens from that of the completion, before advantages are made (TRL's `RLOOTrainer`; verl's
+    /// `use_kl_in_reward`). With the baseline `none` and `scale_rewards` `whiten`, each token has
+    /// the reward minus the estimates from itself on (REINFORCE++). Recorded rewards stay as they
+    /// are. TRL and verl take the estimate `k1`.
+    Reward,
+}
+
 /// The term that keeps the policy near the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KlTerm {
-    /// Weight in the loss. 0: no reference policy is loaded.
+    /// Weight of the divergence. 0: no reference policy is loaded.
     #[schemars(range(min = 0.0, max = 1e3))]
     pub weight: f64,
     /// The estimate.
     pub estimator: KlEstimator,
-    /// Whether the gradient is that of `k2` and only the value that of the estimator (verl's `k1+`,
+    /// Where it counts.
+    pub place: KlPlace,
+    /// Whether the gradient in the loss is that of `k2` and only the value that of the estimator (verl's `k1+`,
     /// `k3+`).
     pub straight_through: bool,
-    /// Whether the estimate is multiplied by the importance ratio, which removes its bias for
+    /// Whether the estimate in the loss is multiplied by the importance ratio, which removes its bias for
     /// completions of an older policy (DeepSeek-V3.2).
     pub by_ratio: bool,
 }
@@ -42,11 +59,45 @@ pub struct KlTerm {
 impl Default for KlTerm {
     fn default() -> Self {
         let estimator = KlEstimator::default();
-        Self { weight: 0.0, estimator, straight_through: false, by_ratio: true }
+        let place = KlPlace::default();
+        Self { weight: 0.0, estimator, place, straight_through: false, by_ratio: true }
     }
 }
 
 impl KlTerm {
+    /// Weight in the loss; 0 where the divergence is taken out of the rewards.
+    pub(super) fn weight_in_loss(&self) -> f64 {
+        match self.place {
+            KlPlace::Loss => self.weight,
+            KlPlace::Reward => 0.0,
+        }
+    }
+
+    /// Whether the divergence is taken out of the rewards.
+    pub(crate) fn is_in_reward(&self) -> bool {
+        self.place == KlPlace::Reward && self.weight > 0.0
+    }
+
+    /// What is taken out of the reward at each token, from log-probabilities of the policy before
+    /// the step's first update and of the reference.
+    pub(crate) fn penalties(&self, old: &[f32], reference: &[f32]) -> Vec<f64> {
+        let [old, reference] = [old, reference].map(|numbers| {
+            let numbers: Vec<f64> = numbers.iter().copied().map(f64::from).collect();
+            Tensor::from_slice(&numbers)
+        });
+        let values = self.estimator.value(&old, &reference) * self.weight;
+        Vec::try_from(values).expect("a flat tensor of f64 is a list. This is a bug.")
+    }
+
+    /// What is wrong with the term, named by its key.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        (self.place == KlPlace::Reward && self.straight_through).then(|| {
+            "straight_through is set with place = \"reward\", wanted one of them: what is taken out \
+             of rewards has no gradient"
+                .to_owned()
+        })
+    }
+
     /// The estimate of each token, before weight and ratio: [B, C].
     pub(super) fn per_token(&self, logprobs: &Tensor, reference: &Tensor) -> Tensor {
         let value = self.estimator.value(logprobs, reference);

@@ -26,7 +26,7 @@ pub use aggregate::{Aggregate, Normalizer};
 pub use correction::{Correction, CorrectionWeights, SamplerNumbers};
 pub use entropy::EntropyTerm;
 pub use interface::{KeptTogether, Objective};
-pub use kl::{KlEstimator, KlTerm};
+pub use kl::{KlEstimator, KlPlace, KlTerm};
 pub use policy_loss::{MicroBatchLoss, PolicyLoss, PolicyTerms};
 pub use preference::{PairTerms, PreferenceLoss};
 pub use preset::{LossConfig, Preset};

@@ -111,7 +111,7 @@ impl Objective for PolicyObjective {
     /// With most losses a completion with advantage 0 has gradient 0, as has a masked one: it
     /// counts in the denominators only.
     fn has_gradient(&self, sample: &TrainingSample) -> bool {
-        let has_signal = sample.advantage != 0.0 || self.loss.learns_without_advantage();
+        let has_signal = sample.has_advantage() || self.loss.learns_without_advantage();
         has_signal && sample.trained.contains(&true)
     }
 
@@ -127,6 +127,7 @@ impl Objective for PolicyObjective {
         let reference = batch.column(|sample| sample.reference.as_deref());
         let kept = batch.column(|sample| sample.kept.as_deref());
         let entropies = tokens.entropies.as_ref().map(|entropies| batch.spread(entropies));
+        let of_tokens = batch.column(|sample| sample.token_advantages.as_deref());
         let terms = PolicyTerms {
             logprobs: &batch.spread(&tokens.logprobs),
             old: old.as_ref(),
@@ -135,7 +136,7 @@ impl Objective for PolicyObjective {
             mask: &batch.mask,
             kept: kept.as_ref(),
             entropies: entropies.as_ref(),
-            advantages: &batch.row_column(|sample| sample.advantage),
+            advantages: &of_tokens.unwrap_or_else(|| batch.row_column(|sample| sample.advantage)),
         };
         let loss = self.loss.micro_batch(&terms, &self.normalizer);
         self.add(tokens, &loss);

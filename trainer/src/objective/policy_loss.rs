@@ -101,8 +101,8 @@ impl PolicyLoss {
         });
         let kl_sum = kl.as_ref().map(|kl| (kl.detach() * mask).sum(Kind::Double).double_value(&[]));
         let per_token = match kl {
-            None => corrected,
-            Some(kl) => corrected + kl * self.kl.weight,
+            Some(kl) if self.kl.weight_in_loss() > 0.0 => corrected + kl * self.kl.weight,
+            _ => corrected,
         };
         let [n_clipped_low, n_clipped_high] = self.n_clipped(&log_ratio, advantages, mask);
         let mut loss = self.aggregate.reduce(&per_token, mask, whole);
@@ -116,7 +116,7 @@ impl PolicyLoss {
 
     /// Whether completions with the advantage 0 have a gradient.
     pub fn learns_without_advantage(&self) -> bool {
-        self.kl.weight > 0.0
+        self.kl.weight_in_loss() > 0.0
             || self.entropy.weight > 0.0
             || matches!(self.surrogate, Surrogate::Dro(_))
     }

@@ -51,14 +51,17 @@ pub enum Preset {
     Ppo,
     /// No ratio.
     Reinforce,
+    /// `dapo` with advantages that are divided by the mean reward of their group (arXiv
+    /// 2602.02710): rare right completions count more.
+    MaxRl,
     /// Clipped ratio of the probabilities of whole completions, advantages against the other
     /// members of the group (arXiv 2402.14740; the loss of TRL's `RLOOTrainer`). With one update
     /// per step its gradient is that of REINFORCE. TRL takes the divergence from the reference out
-    /// of the rewards; here `kl` adds it to the loss.
+    /// of the rewards: `kl = { weight = 0.05, estimator = "k1", place = "reward" }`.
     Rloo,
     /// `ppo` with rewards that are whitened over the batch, whatever their group (arXiv 2501.03262;
     /// `reinforce_plus_plus` in verl). The paper takes the divergence from the reference out of the
-    /// rewards of tokens; here `kl` adds it to the loss.
+    /// rewards of tokens: `kl = { weight = 0.01, estimator = "k1", place = "reward" }`.
     #[serde(rename = "reinforce++")]
     ReinforcePlusPlus,
     /// `ppo` with rewards minus the mean of their group that are whitened over the batch (there;
@@ -136,6 +139,7 @@ impl Preset {
             Self::Dro => (Token, Surrogate::Dro(DroPenalty::default()), TokenMean),
             Self::Ppo => (Token, dual, TokenMean),
             Self::Reinforce => (Token, Surrogate::Reinforce(NoBounds {}), TokenMean),
+            Self::MaxRl => (Token, clip, StepTokenMean),
             Self::Rloo => (Ratio::SequenceSum, clip, SequenceMean),
             Self::ReinforcePlusPlus | Self::ReinforcePlusPlusBaseline => (Token, dual, TokenMean),
         }
@@ -145,6 +149,7 @@ impl Preset {
     pub(crate) fn advantage_rule(self) -> AdvantageRule {
         let (baseline, scale) = match self {
             Self::Rloo => (Baseline::LeaveOneOut, ScaleRewards::None),
+            Self::MaxRl => (Baseline::GroupMean, ScaleRewards::Mean),
             Self::ReinforcePlusPlus => (Baseline::None, ScaleRewards::Whiten),
             Self::ReinforcePlusPlusBaseline => (Baseline::GroupMean, ScaleRewards::Whiten),
             _ => (Baseline::GroupMean, ScaleRewards::Group),

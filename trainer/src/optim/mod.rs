@@ -1,12 +1,13 @@
 //! AdamW with gradient clipping and a learning-rate schedule.
 //!
-//! Parameters are leaf tensors with gradients; the model is not known here. AdamW as in
+//! Parameters and gradients are flat tensors; the model is not known here. AdamW as in
 //! Loshchilov & Hutter, arXiv 1711.05101, in the order of operations of `torch.optim.AdamW`:
 //! p ← p·(1 − lr·λ);  m ← β₁m + (1 − β₁)g;  v ← β₂v + (1 − β₂)g²;
 //! p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).  Norms and biases do not decay.
 
 mod schedule;
 
+use joust_engine::model::{Bucket, BucketPiece};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -55,13 +56,22 @@ impl Default for OptimConfig {
     }
 }
 
-/// One parameter with its running means.
+/// A flat tensor of parameters with their gradients.
+#[derive(Debug)]
+pub struct Parameters {
+    /// Where each parameter lies.
+    pub layout: Bucket,
+    /// The parameters.
+    pub values: Tensor,
+    /// Their gradients, of the same length.
+    pub gradients: Tensor,
+}
+
+/// Parameters with their running means.
 struct ParameterState {
-    name: String,
-    tensor: Tensor,
+    parameters: Parameters,
     mean: Tensor,
     square: Tensor,
-    decays: bool,
 }
 
 /// Number of values that are updated at once: on a CPU so few that all intermediate results stay in
@@ -81,21 +91,32 @@ fn chunks<const N: usize>(tensors: [&Tensor; N]) -> impl Iterator<Item = [Tensor
 
 /// AdamW over a model's parameters.
 pub struct AdamW {
-    parameters: Vec<ParameterState>,
+    buckets: Vec<ParameterState>,
     config: OptimConfig,
     n_updates: u64,
 }
 
+impl ParameterState {
+    /// The parameters by name, each as flat views of its values, gradient and running means.
+    fn pieces(&self) -> impl Iterator<Item = (&BucketPiece, [Tensor; 4])> {
+        let Parameters { layout, values, gradients } = &self.parameters;
+        let all = [values, gradients, &self.mean, &self.square];
+        layout.pieces.iter().map(move |piece| {
+            let (start, n_values) = (piece.start as i64, piece.n_values as i64);
+            (piece, all.map(|flat| flat.narrow(0, start, n_values)))
+        })
+    }
+}
+
 impl AdamW {
     /// Starts with running means of zero. One-dimensional parameters (norms, biases) do not decay.
-    pub fn new(parameters: Vec<(String, Tensor)>, config: &OptimConfig) -> Self {
-        let state = |(name, tensor): (String, Tensor)| {
-            let (mean, square) = (tensor.detach().zeros_like(), tensor.detach().zeros_like());
-            let decays = tensor.dim() >= 2 && config.weight_decay > 0.0;
-            ParameterState { name, tensor, mean, square, decays }
+    pub fn new(parameters: Vec<Parameters>, config: &OptimConfig) -> Self {
+        let state = |parameters: Parameters| {
+            let zeros = || parameters.values.zeros_like();
+            ParameterState { mean: zeros(), square: zeros(), parameters }
         };
-        let parameters = parameters.into_iter().map(state).collect();
-        Self { parameters, config: config.clone(), n_updates: 0 }
+        let buckets = parameters.into_iter().map(state).collect();
+        Self { buckets, config: config.clone(), n_updates: 0 }
     }
 
     /// Number of updates made so far.
@@ -103,23 +124,16 @@ impl AdamW {
         self.n_updates
     }
 
-    /// Norm of all gradients together; a parameter without a gradient counts as 0.
+    /// Norm of all gradients together.
     pub fn grad_norm(&self) -> f64 {
         let _guard = tch::no_grad_guard();
-        let squares = self.parameters.iter().filter_map(|parameter| {
-            let grad = parameter.tensor.grad();
-            grad.defined().then(|| {
-                let grad = grad.contiguous();
-                let square =
-                    |[grad]: [Tensor; 1]| grad.square().sum(Kind::Double).double_value(&[]);
-                chunks([&grad]).map(square).sum::<f64>()
-            })
-        });
+        let square = |[grad]: [Tensor; 1]| grad.square().sum(Kind::Double).double_value(&[]);
+        let pieces = self.buckets.iter().flat_map(ParameterState::pieces);
+        let squares = pieces.map(|(_, [_, grad, ..])| chunks([&grad]).map(square).sum::<f64>());
         squares.sum::<f64>().sqrt()
     }
 
-    /// Clips the gradients of norm `norm`, makes one update with learning rate `lr`, and clears the
-    /// gradients.
+    /// Clips the gradients of norm `norm`, and makes one update with learning rate `lr`.
     pub fn update(&mut self, lr: f64, norm: f64) {
         let limit = self.config.max_grad_norm;
         // torch.nn.utils.clip_grad_norm_ adds the same 1e-6
@@ -129,24 +143,21 @@ impl AdamW {
         let t = self.n_updates as f64;
         let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
         let _guard = tch::no_grad_guard();
-        for parameter in &mut self.parameters {
-            let grad = parameter.tensor.grad();
-            if !grad.defined() {
-                continue;
-            }
-            let (tensor, grad) = (parameter.tensor.detach(), grad.contiguous());
-            let all = [&tensor, &grad, &parameter.mean, &parameter.square];
-            for [mut tensor, grad, mut mean, mut square] in chunks(all) {
+        for (piece, [values, grad, mean, square]) in
+            self.buckets.iter().flat_map(ParameterState::pieces)
+        {
+            let decays = piece.shape.len() >= 2 && weight_decay > 0.0;
+            for [mut values, grad, mut mean, mut square] in chunks([&values, &grad, &mean, &square])
+            {
                 let grad = if scale < 1.0 { grad * scale } else { grad };
-                if parameter.decays {
-                    let _ = tensor.g_mul_scalar_(1.0 - lr * weight_decay);
+                if decays {
+                    let _ = values.g_mul_scalar_(1.0 - lr * weight_decay);
                 }
                 let _ = mean.g_mul_scalar_(beta1).g_add_(&(&grad * (1.0 - beta1)));
                 let _ = square.g_mul_scalar_(beta2).g_add_(&(grad.square() * (1.0 - beta2)));
                 let denominator = square.sqrt() / correction2.sqrt() + eps;
-                let _ = tensor.g_sub_(&(&mean / denominator * (lr / correction1)));
+                let _ = values.g_sub_(&(&mean / denominator * (lr / correction1)));
             }
-            parameter.tensor.zero_grad();
         }
     }
 
@@ -154,31 +165,23 @@ impl AdamW {
     pub fn is_finite(&self) -> bool {
         let _guard = tch::no_grad_guard();
         // NaN and infinities reach the largest or the smallest value; one wait for all tensors
-        let ends = self.parameters.iter().flat_map(|parameter| {
-            let tensor = parameter.tensor.detach();
-            [tensor.max().to_kind(Kind::Double), tensor.min().to_kind(Kind::Double)]
+        let ends = self.buckets.iter().flat_map(|bucket| {
+            let values = &bucket.parameters.values;
+            [values.max().to_kind(Kind::Double), values.min().to_kind(Kind::Double)]
         });
         let ends: Vec<Tensor> = ends.collect();
         ends.is_empty() || Tensor::stack(&ends, 0).isfinite().all().int64_value(&[]) == 1
     }
 
-    /// Clears all gradients without an update.
-    pub fn clear_gradients(&mut self) {
-        for parameter in &mut self.parameters {
-            parameter.tensor.zero_grad();
-        }
-    }
-
     /// The running means by name, for checkpoints. They share memory with the optimiser, so updates
     /// change them.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        let both = |parameter: &ParameterState| {
-            [
-                (format!("exp_avg.{}", parameter.name), parameter.mean.shallow_clone()),
-                (format!("exp_avg_sq.{}", parameter.name), parameter.square.shallow_clone()),
-            ]
+        let pieces = self.buckets.iter().flat_map(ParameterState::pieces);
+        let both = |(piece, [_, _, mean, square]): (&BucketPiece, [Tensor; 4])| {
+            [("exp_avg", mean), ("exp_avg_sq", square)]
+                .map(|(kind, flat)| (format!("{kind}.{}", piece.name), flat.view(&piece.shape[..])))
         };
-        self.parameters.iter().flat_map(both).collect()
+        pieces.flat_map(both).collect()
     }
 
     /// Restores the running means that [`AdamW::state`] returned.
@@ -191,16 +194,12 @@ impl AdamW {
         find: impl Fn(&str) -> Option<Tensor>,
     ) -> Result<(), String> {
         let _guard = tch::no_grad_guard();
-        for parameter in &mut self.parameters {
-            let parts = [("exp_avg", &mut parameter.mean), ("exp_avg_sq", &mut parameter.square)];
-            for (kind, target) in parts {
-                let name = format!("{kind}.{}", parameter.name);
-                let saved = find(&name).ok_or_else(|| format!("tensor {name} is missing"))?;
-                if saved.size() != target.size() {
-                    return Err(format!("tensor {name} has shape {:?}", saved.size()));
-                }
-                target.copy_(&saved);
+        for (name, mut target) in self.state() {
+            let saved = find(&name).ok_or_else(|| format!("tensor {name} is missing"))?;
+            if saved.size() != target.size() {
+                return Err(format!("tensor {name} has shape {:?}", saved.size()));
             }
+            target.copy_(&saved);
         }
         self.n_updates = n_updates;
         Ok(())

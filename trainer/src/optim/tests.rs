@@ -1,9 +1,10 @@
 //! AdamW and the schedules against torch and transformers, recorded in tests/golden/adamw.json.
 
+use joust_engine::model::{Bucket, BucketPiece};
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::{AdamW, OptimConfig, Schedule, ScheduleConfig};
+use super::{AdamW, OptimConfig, Parameters, Schedule, ScheduleConfig};
 use crate::golden::golden;
 
 fn tensor(value: &Value) -> Tensor {
@@ -31,33 +32,54 @@ fn config(golden: &Value) -> OptimConfig {
     }
 }
 
-fn parameters(golden: &Value) -> Vec<(String, Tensor)> {
-    let named = ["matrix", "vector"].into_iter();
-    named
-        .map(|name| (name.to_owned(), tensor(&golden["initial"][name]).set_requires_grad(true)))
-        .collect()
+const NAMES: [&str; 2] = ["matrix", "vector"];
+
+/// Flat tensors of the golden's parameters, with three unused values at the end.
+fn parameters(golden: &Value) -> Parameters {
+    let mut pieces: Vec<BucketPiece> = Vec::new();
+    for name in NAMES {
+        let start = pieces.last().map_or(0, |piece| piece.start + piece.n_values);
+        let tensor = tensor(&golden["initial"][name]);
+        let (shape, n_values) = (tensor.size(), tensor.numel());
+        pieces.push(BucketPiece { name: name.to_owned(), shape, start, n_values });
+    }
+    let n_values = pieces.last().map_or(0, |piece| piece.start + piece.n_values) + 3;
+    let layout = Bucket { pieces, n_values };
+    let values = layout.zeros(Kind::Double, Device::Cpu).unwrap();
+    let gradients = values.zeros_like();
+    let parameters = Parameters { layout, values, gradients };
+    set(&parameters.layout, &parameters.values, &golden["initial"]);
+    parameters
 }
 
-/// Sets a gradient by a loss that has it: Σ p·g.
-fn set_grad(parameter: &Tensor, grad: &Tensor) {
-    (parameter * grad).sum(Kind::Double).backward();
+/// Writes the golden's tensors into a flat tensor.
+fn set(layout: &Bucket, flat: &Tensor, named: &Value) {
+    for (mut view, name) in layout.views(flat).zip(NAMES) {
+        view.copy_(&tensor(&named[name]));
+    }
+}
+
+fn shared(parameters: &Parameters) -> Parameters {
+    Parameters {
+        layout: parameters.layout.clone(),
+        values: parameters.values.shallow_clone(),
+        gradients: parameters.gradients.shallow_clone(),
+    }
 }
 
 #[test]
 fn updates_equal_torch() {
     let golden = golden("adamw.json");
     let parameters = parameters(&golden);
-    let shallow = parameters.iter().map(|(name, p)| (name.clone(), p.shallow_clone())).collect();
-    let mut optimizer = AdamW::new(shallow, &config(&golden));
+    let Parameters { layout, values, gradients } = shared(&parameters);
+    let mut optimizer = AdamW::new(vec![parameters], &config(&golden));
     for (idx, step) in golden["steps"].as_array().unwrap().iter().enumerate() {
-        for (name, parameter) in &parameters {
-            set_grad(parameter, &tensor(&step["grads"][name]));
-        }
+        set(&layout, &gradients, &step["grads"]);
         let norm = optimizer.grad_norm();
         optimizer.update(step["lr"].as_f64().unwrap(), norm);
         assert!((norm - step["grad_norm"].as_f64().unwrap()).abs() < 1e-12, "step {idx}");
-        for (name, parameter) in &parameters {
-            let gap = (parameter.detach() - tensor(&step["after"][name])).abs().max();
+        for (seen, name) in layout.views(&values).zip(NAMES) {
+            let gap = (seen - tensor(&step["after"][name])).abs().max();
             assert!(gap.double_value(&[]) < 1e-12, "step {idx} {name}: {gap:?}");
         }
     }
@@ -68,29 +90,26 @@ fn restored_optimizer_continues_as_if_uninterrupted() {
     let golden = golden("adamw.json");
     let run = |split: Option<usize>| {
         let parameters = parameters(&golden);
-        let shallow = || parameters.iter().map(|(n, p)| (n.clone(), p.shallow_clone())).collect();
-        let mut optimizer = AdamW::new(shallow(), &config(&golden));
+        let mut optimizer = AdamW::new(vec![shared(&parameters)], &config(&golden));
         for (idx, step) in golden["steps"].as_array().unwrap().iter().enumerate() {
             if split == Some(idx) {
                 let copied = |(name, tensor): (String, Tensor)| (name, tensor.copy());
                 let state: Vec<_> = optimizer.state().into_iter().map(copied).collect();
                 let n_updates = optimizer.n_updates();
-                optimizer = AdamW::new(shallow(), &config(&golden));
+                optimizer = AdamW::new(vec![shared(&parameters)], &config(&golden));
                 let find = |name: &str| {
                     let found = state.iter().find(|(known, _)| known == name);
                     found.map(|(_, tensor)| tensor.shallow_clone())
                 };
                 optimizer.restore(n_updates, find).unwrap();
             }
-            for (name, parameter) in &parameters {
-                set_grad(parameter, &tensor(&step["grads"][name]));
-            }
+            set(&parameters.layout, &parameters.gradients, &step["grads"]);
             optimizer.update(0.01, optimizer.grad_norm());
         }
-        parameters[0].1.detach().copy()
+        parameters.values.copy()
     };
     assert_eq!(run(None), run(Some(3)));
-    let mut fresh = AdamW::new(parameters(&golden), &config(&golden));
+    let mut fresh = AdamW::new(vec![parameters(&golden)], &config(&golden));
     let message = fresh.restore(1, |_| None).unwrap_err();
     assert_eq!(message, "tensor exp_avg.matrix is missing");
 }

@@ -109,7 +109,7 @@ pub(crate) fn run(args: TrainBenchArgs) -> anyhow::Result<()> {
         let samples = engine.generate(requests(&args, &engine, step))?;
         sampling_s += started.elapsed().as_secs_f64();
         train(&mut trainer, &args, step, samples)?;
-        engine.publish(trainer.model())?;
+        engine.publish(trainer.policy())?;
     }
     let after = trainer.seconds();
     let per_step =
@@ -121,7 +121,7 @@ pub(crate) fn run(args: TrainBenchArgs) -> anyhow::Result<()> {
         &TrainBench {
             bench: "train",
             model: args.model.name(),
-            device: if trainer.model().device().is_cuda() { "cuda" } else { "cpu" },
+            device: if trainer.policy().device().is_cuda() { "cuda" } else { "cpu" },
             dtype: joust_engine::device::dtype_name(trainer.compute_kind()),
             threads: joust_engine::device::n_threads(),
             prompts: args.prompts,
@@ -164,20 +164,22 @@ fn open(args: &TrainBenchArgs, settings: &EngineConfig) -> anyhow::Result<(GrpoT
         }
     };
     let reference = args.reference.then(|| policy.duplicate(device, Kind::Float)).transpose()?;
+    let mut config = GrpoConfig::default();
+    config.loss.kl.weight = if args.reference { 0.01 } else { 0.0 };
+    config.learner.compute_dtype = settings.dtype;
+    config.learner.working_dtype = settings.dtype;
+    config.learner.checkpoint_activations = args.checkpoint_activations;
+    config.learner.logits_mib = args.logits_mib;
+    config.learner.micro_batch_tokens = args.micro_batch_tokens;
+    let n_steps = args.steps + 1;
+    let trainer = GrpoTrainer::new(policy, reference, &config, n_steps, SamplerNumbers::Same)?;
+    let policy = trainer.policy();
     let precision = settings.quantization.resolve(device, settings.dtype, false)?;
     let sampler = match precision == policy.kind().into() {
         true => policy.shared(),
         false => policy.duplicate(device, precision)?,
     };
     let engine = Engine::new(sampler, Arc::new(tokenizer), settings)?;
-    let mut config = GrpoConfig::default();
-    config.loss.kl.weight = if args.reference { 0.01 } else { 0.0 };
-    config.learner.compute_dtype = settings.dtype;
-    config.learner.checkpoint_activations = args.checkpoint_activations;
-    config.learner.logits_mib = args.logits_mib;
-    config.learner.micro_batch_tokens = args.micro_batch_tokens;
-    let n_steps = args.steps + 1;
-    let trainer = GrpoTrainer::new(policy, reference, &config, n_steps, SamplerNumbers::Same)?;
     Ok((trainer, engine))
 }
 
@@ -209,7 +211,7 @@ fn train(
     mut samples: Vec<Sample>,
 ) -> anyhow::Result<()> {
     samples.sort_by_key(|sample| (sample.request_id, sample.index));
-    let n_vocab = trainer.model().config().vocab_size as u64;
+    let n_vocab = trainer.policy().config().vocab_size as u64;
     let seed = Seed::new(step);
     let prompt_tokens = |prompt: u64| {
         let seed = seed.child("prompt", prompt);
