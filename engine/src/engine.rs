@@ -260,6 +260,20 @@ impl Engine {
         self.scheduler.forget_prefixes();
     }
 
+    /// Frees memory that the next weights make anew: packed weights, and cached keys and values.
+    /// Nothing can be sampled until [`Engine::publish`].
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] while samples are running.
+    pub fn release(&mut self) -> Result<(), Error> {
+        if self.scheduler.is_running() {
+            return Err(Error::BadRequest("samples are running; release between them".to_owned()));
+        }
+        self.scheduler.forget_prefixes();
+        self.runner.release();
+        Ok(())
+    }
+
     /// Takes over the parameters of `weights` between two steps and evicts the prefix cache.
     /// Parameters that share the model's memory are not copied.
     ///

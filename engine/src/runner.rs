@@ -87,6 +87,14 @@ impl Runner {
         }
     }
 
+    /// Frees what the next weights make anew, on a CPU: packed weights, keys and values. A GPU's
+    /// memory for keys and values belongs to its recorded graphs.
+    pub(crate) fn release(&mut self) {
+        if let DeviceRunner::Cpu(runner) = &mut self.runner {
+            runner.release();
+        }
+    }
+
     /// Takes over the parameters of `weights`; they are not copied where they share the model's
     /// memory.
     pub(crate) fn publish(&mut self, weights: &Decoder) -> Result<(), Error> {

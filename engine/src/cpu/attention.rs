@@ -56,6 +56,15 @@ impl<E: Element> KvArena<E> {
         Self { layers, n_kv_heads, head_dim, padded, n_blocks, scale }
     }
 
+    /// Frees what is stored; the arena is as new.
+    pub(super) fn clear(&mut self) {
+        for layer in &mut self.layers {
+            let n_units = layer.len();
+            *layer = PageAligned::zeros(0);
+            *layer = PageAligned::zeros(n_units);
+        }
+    }
+
     /// Stores the keys and values of a batch: `qkv` [N, Hq + 2·Hkv, D], keys rotated.
     pub(super) fn store(&mut self, layer: usize, qkv: &[E], n_q_heads: usize, slots: &[KvSlot]) {
         let (head_dim, padded, n_kv_heads) = (self.head_dim, self.padded, self.n_kv_heads);

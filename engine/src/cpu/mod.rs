@@ -149,7 +149,8 @@ impl CpuWeights {
 /// Runs batches of one model, in one number format.
 struct TypedRunner<E: Element> {
     config: ModelConfig,
-    weights: CpuWeights,
+    /// None between a release and the next weights.
+    weights: Option<CpuWeights>,
     inv_freq: Vec<f32>,
     arena: KvArena<E>,
 }
@@ -160,6 +161,7 @@ pub(crate) struct CpuRunner(Box<dyn RunBatch>);
 trait RunBatch: Send {
     fn forward(&mut self, batch: &ForwardBatch) -> Result<Tensor, Error>;
     fn take_weights(&mut self, model: &Decoder) -> Result<(), Error>;
+    fn release(&mut self);
 }
 
 impl CpuRunner {
@@ -175,6 +177,12 @@ impl CpuRunner {
     /// Computes a batch. Returns the logits of the wanted tokens, [wanted, V] in the model's kind.
     pub(crate) fn forward(&mut self, batch: &ForwardBatch) -> Result<Tensor, Error> {
         self.0.forward(batch)
+    }
+
+    /// Frees packed weights, and all keys and values. Nothing can be computed until other weights
+    /// are taken.
+    pub(crate) fn release(&mut self) {
+        self.0.release();
     }
 
     /// Takes over the current weights of `model`.
@@ -203,7 +211,7 @@ impl<E: Element> TypedRunner<E> {
         let config = model.config().clone();
         let arena = KvArena::new(&config, n_blocks);
         Ok(Self {
-            weights: CpuWeights::new(model)?,
+            weights: Some(CpuWeights::new(model)?),
             inv_freq: slice::<f32>(model.inv_freq()).to_vec(),
             arena,
             config,
@@ -244,8 +252,8 @@ impl<E: Element> TypedRunner<E> {
         });
     }
 
-    fn embed(&self, tokens: &[u32]) -> Vec<f32> {
-        let embedding = slice::<E>(&self.weights.embedding);
+    fn embed(&self, embedding: &Tensor, tokens: &[u32]) -> Vec<f32> {
+        let embedding = slice::<E>(embedding);
         let hidden = self.config.hidden_size;
         let rows = tokens.iter().map(|&token| &embedding[token as usize * hidden..][..hidden]);
         rows.flatten().map(|value| value.to_f32()).collect()
@@ -292,32 +300,20 @@ impl<E: Element> TypedRunner<E> {
         });
         out
     }
-}
 
-/// Number of rows that one thread takes at a time.
-fn rows_per_part(n_rows: usize) -> usize {
-    n_rows.div_ceil(8).clamp(1, 64)
-}
-
-/// The rows of `x` [N, width] with the indices `rows`.
-fn select<T: Copy>(x: &[T], width: usize, rows: &[usize]) -> Vec<T> {
-    rows.iter().flat_map(|&row| &x[row * width..][..width]).copied().collect()
-}
-
-impl<E: Element> RunBatch for TypedRunner<E> {
-    fn forward(&mut self, batch: &ForwardBatch) -> Result<Tensor, Error> {
-        let _guard = tch::no_grad_guard();
+    /// Computes a batch with these weights.
+    fn compute(&mut self, weights: &CpuWeights, batch: &ForwardBatch) -> Result<Tensor, Error> {
         let n_tokens = batch.tokens.len();
         let n_heads = self.config.n_heads;
         let attended = n_heads * self.config.head_dim;
         let n_groups = n_heads / self.config.n_kv_heads;
         let tiles = plan::tiles(batch, (TILE_QUERIES / n_groups).max(1));
         let rotations = self.rotations(&batch.positions);
-        let mut x = self.embed(&batch.tokens);
-        let mut normed = self.norm(&x, &self.weights.layers[0].input_norm);
-        let n_layers = self.weights.layers.len();
+        let mut x = self.embed(&weights.embedding, &batch.tokens);
+        let mut normed = self.norm(&x, &weights.layers[0].input_norm);
+        let n_layers = weights.layers.len();
         for at in 0..n_layers {
-            let layer = &self.weights.layers[at];
+            let layer = &weights.layers[at];
             let mut qkv = layer.qkv.forward(&normed)?;
             self.rotate(layer, slice_mut(&mut qkv), &rotations);
             let qkv = slice::<E>(&qkv);
@@ -344,18 +340,50 @@ impl<E: Element> RunBatch for TypedRunner<E> {
             let gate_up = layer.gate_up.forward(&normed)?;
             let more = layer.down.forward(&self.silu_mul(&gate_up))?;
             let next = match is_last {
-                true => &self.weights.final_norm,
-                false => &self.weights.layers[at + 1].input_norm,
+                true => &weights.final_norm,
+                false => &weights.layers[at + 1].input_norm,
             };
             normed = self.rmsnorm_residual(&mut x, &more, next);
         }
         if batch.wanted.is_empty() {
             return Ok(self.empty(0, self.config.vocab_size));
         }
-        self.weights.head.forward(&normed)
+        weights.head.forward(&normed)
+    }
+}
+
+/// Number of rows that one thread takes at a time.
+fn rows_per_part(n_rows: usize) -> usize {
+    n_rows.div_ceil(8).clamp(1, 64)
+}
+
+/// The rows of `x` [N, width] with the indices `rows`.
+fn select<T: Copy>(x: &[T], width: usize, rows: &[usize]) -> Vec<T> {
+    rows.iter().flat_map(|&row| &x[row * width..][..width]).copied().collect()
+}
+
+impl<E: Element> RunBatch for TypedRunner<E> {
+    fn forward(&mut self, batch: &ForwardBatch) -> Result<Tensor, Error> {
+        let _guard = tch::no_grad_guard();
+        let released = "the weights are released; publish others before sampling";
+        let weights = self.weights.take().ok_or_else(|| Error::BadRequest(released.to_owned()))?;
+        let logits = self.compute(&weights, batch);
+        self.weights = Some(weights);
+        logits
     }
 
     fn take_weights(&mut self, model: &Decoder) -> Result<(), Error> {
-        self.weights.replace(model)
+        match &mut self.weights {
+            Some(weights) => weights.replace(model),
+            None => {
+                self.weights = Some(CpuWeights::new(model)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        self.weights = None;
+        self.arena.clear();
     }
 }

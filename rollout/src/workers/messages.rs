@@ -48,6 +48,8 @@ impl GroupJob {
 pub(super) enum WorkerCommand {
     /// Sample these groups, unless and until the switch is set.
     Generate(Vec<GroupJob>, Option<Arc<AtomicBool>>),
+    /// Free the memory that the next weights make anew.
+    Release,
     /// Take these weights.
     Publish(Box<Decoder>),
 }

@@ -98,6 +98,17 @@ impl RolloutWorkers {
         sampling.finish()
     }
 
+    /// Frees the workers' memory that the next weights make anew, for what comes before these.
+    ///
+    /// # Errors
+    /// [`Error::Worker`] where a worker failed.
+    pub fn release(&mut self) -> Result<(), Error> {
+        for worker in 0..self.n_workers() {
+            self.send(worker, WorkerCommand::Release)?;
+        }
+        self.replies().finish()
+    }
+
     /// Replaces the weights of every worker by those of `policy`, cast to the number format of the
     /// worker.
     ///

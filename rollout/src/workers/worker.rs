@@ -29,6 +29,7 @@ pub(super) fn run(
                     || cancelled.as_ref().is_some_and(|switch| switch.load(Ordering::Acquire));
                 generate(&mut engine, config, jobs, &is_cancelled, reports)
             }
+            WorkerCommand::Release => engine.release(),
             WorkerCommand::Publish(weights) => engine.publish(&weights),
         }));
         if !matches!(result, Ok(Ok(()))) {

@@ -295,6 +295,8 @@ impl Training {
         let selected = trained.map(|trained| tables.select(trained)).transpose()?;
         let StepTables { rollouts, rewards, groups } = selected.as_ref().unwrap_or(tables);
         let scored = ScoredTables { rollouts, rewards, groups };
+        // nothing is sampled before the next weights
+        self.workers.release()?;
         let StepOutcome { advantages, metrics } = self.trainer.step(&scored, &info)?;
         match trained {
             None => tables.set_advantages(advantages)?,

@@ -108,6 +108,7 @@ pub(crate) fn run(args: TrainBenchArgs) -> anyhow::Result<()> {
         let started = Instant::now();
         let samples = engine.generate(requests(&args, &engine, step))?;
         sampling_s += started.elapsed().as_secs_f64();
+        engine.release()?;
         train(&mut trainer, &args, step, samples)?;
         engine.publish(trainer.policy())?;
     }
