@@ -260,8 +260,8 @@ impl Engine {
         self.scheduler.forget_prefixes();
     }
 
-    /// Frees memory that the next weights make anew: packed weights, and cached keys and values.
-    /// Nothing can be sampled until [`Engine::publish`].
+    /// Frees memory that the next weights make anew, where it is large: packed weights, and cached
+    /// keys and values. What is sampled next needs [`Engine::publish`] first.
     ///
     /// # Errors
     /// [`Error::BadRequest`] while samples are running.

@@ -87,10 +87,15 @@ impl Runner {
         }
     }
 
-    /// Frees what the next weights make anew, on a CPU: packed weights, keys and values. A GPU's
+    /// Frees what the next weights make anew: packed weights, keys and values of a large model on
+    /// a CPU. A small model would spend more time on its pages than they are worth, and a GPU's
     /// memory for keys and values belongs to its recorded graphs.
     pub(crate) fn release(&mut self) {
-        if let DeviceRunner::Cpu(runner) = &mut self.runner {
+        const LARGE: usize = 128 << 20;
+        let is_large = self.model.n_bytes() > LARGE;
+        if let DeviceRunner::Cpu(runner) = &mut self.runner
+            && is_large
+        {
             runner.release();
         }
     }

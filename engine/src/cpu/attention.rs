@@ -9,6 +9,7 @@ use super::element::Element;
 use super::math::{self, exp};
 use super::plan::{Tile, View};
 use crate::config::ModelConfig;
+use crate::ffi::malloc;
 use crate::ffi::simd::{LANES, RUN, prefetch, vectorized};
 use crate::ffi::threads::{self, Parts};
 use crate::kv::{BLOCK_TOKENS, KvSlot};
@@ -56,12 +57,10 @@ impl<E: Element> KvArena<E> {
         Self { layers, n_kv_heads, head_dim, padded, n_blocks, scale }
     }
 
-    /// Frees what is stored; the arena is as new.
+    /// Gives the memory of what is stored back; the arena is as new.
     pub(super) fn clear(&mut self) {
         for layer in &mut self.layers {
-            let n_units = layer.len();
-            *layer = PageAligned::zeros(0);
-            *layer = PageAligned::zeros(n_units);
+            malloc::discard(&mut *layer);
         }
     }
 

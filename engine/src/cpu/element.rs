@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use crate::ffi::malloc::ZeroBytes;
 use crate::ffi::simd::{self, LANES, vectorized};
 use crate::ffi::tensors::Plain;
 
@@ -12,7 +13,7 @@ use crate::ffi::tensors::Plain;
 /// [16 tokens / PER_UNIT, D].
 pub(super) trait Element: Plain + Default {
     /// Unit of storage and multiplication.
-    type Unit: Copy + Default + Send + Sync + 'static;
+    type Unit: ZeroBytes + Send + Sync + 'static;
     /// Number of values per unit.
     const PER_UNIT: usize;
 

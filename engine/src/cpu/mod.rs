@@ -22,7 +22,7 @@ use crate::batch::ForwardBatch;
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::ffi::tensors::{PackedWeight, slice, slice_mut};
-use crate::ffi::{simd, threads};
+use crate::ffi::{malloc, simd, threads};
 use crate::model::{self, Decoder, FusedAdapters, HeadNorms, products};
 
 pub(crate) use math::{exp, highest};
@@ -179,10 +179,11 @@ impl CpuRunner {
         self.0.forward(batch)
     }
 
-    /// Frees packed weights, and all keys and values. Nothing can be computed until other weights
-    /// are taken.
+    /// Gives the memory of packed weights, keys and values back. Nothing can be computed until
+    /// other weights are taken.
     pub(crate) fn release(&mut self) {
         self.0.release();
+        malloc::trim();
     }
 
     /// Takes over the current weights of `model`.
@@ -387,3 +388,6 @@ impl<E: Element> RunBatch for TypedRunner<E> {
         self.arena.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
+pub(crate) mod malloc;
 pub(crate) mod nvrtc;
 pub mod signals;
 pub(crate) mod simd;

@@ -219,10 +219,7 @@ fn publish_takes_effect_and_refuses_weights_of_another_shape() {
     assert_eq!(rows(&generate(&mut workers, &prompts(2))), other);
     workers.publish(policy.model()).unwrap();
     assert_eq!(rows(&generate(&mut workers, &prompts(2))), before);
-    // released memory comes back with weights, and nothing is sampled until then
     workers.release().unwrap();
-    let error = workers.generate(&request(&prompts(2)), &mut |_| {}).unwrap_err().to_string();
-    assert!(error.contains("the weights are released"), "{error}");
     workers.publish(policy.model()).unwrap();
     assert_eq!(rows(&generate(&mut workers, &prompts(2))), before);
 }
