@@ -185,11 +185,15 @@ fn conversation(row: &Row) -> Result<Vec<Message>, RowError> {
 /// `input` on the next line as the turn of the user.
 fn instruction(row: &Row) -> Result<Vec<Message>, RowError> {
     let mut chat: Vec<Message> = system(row)?.into_iter().collect();
+    if let Some(kind @ ("a text" | "a number" | "an object")) = row.kind(HISTORY) {
+        let text = format!("is {kind}, wanted a list of pairs of earlier turns");
+        return Err(row.cell_error(HISTORY, text));
+    }
     let history: Option<Vec<[String; 2]>> = row.optional(HISTORY)?;
     for [asked, answered] in history.into_iter().flatten() {
         chat.extend([Message::new("user", asked), Message::new("assistant", answered)]);
     }
-    let (mut task, input) = (text(row, INSTRUCTION)?, row.optional::<String>(INPUT)?);
+    let (mut task, input) = (text(row, INSTRUCTION)?, optional_text(row, INPUT)?);
     if let Some(input) = input.filter(|input| !input.trim().is_empty()) {
         task = format!("{task}\n{input}");
     }
@@ -198,14 +202,18 @@ fn instruction(row: &Row) -> Result<Vec<Message>, RowError> {
 }
 
 fn system(row: &Row) -> Result<Option<Message>, RowError> {
-    let text: Option<String> = row.optional(SYSTEM)?;
+    let text = optional_text(row, SYSTEM)?;
     let text = text.filter(|text| !text.trim().is_empty());
     Ok(text.map(|text| Message::new("system", text)))
 }
 
 fn text(row: &Row, column: &str) -> Result<String, RowError> {
+    optional_text(row, column)?.ok_or_else(|| row.missing(column))
+}
+
+fn optional_text(row: &Row, column: &str) -> Result<Option<String>, RowError> {
     match row.kind(column) {
-        Some("a text") | None => row.required(column),
+        None | Some("a text" | "null") => row.optional(column),
         Some(kind) => Err(row.cell_error(column, format!("is {kind}, wanted a text"))),
     }
 }

@@ -46,6 +46,10 @@ impl Row {
     /// # Errors
     /// As [`Row::required`]; an integer of a chat that would lose digits.
     pub fn said(&self, column: &str) -> Result<Prompt, Error> {
+        if let Some(kind @ ("a number" | "a truth value" | "an object")) = self.kind(column) {
+            let text = format!("is {kind}, wanted a text or a list of chat messages");
+            return Err(self.cell_error(column, text));
+        }
         match self.required(column)? {
             Prompt::Text(text) => Ok(Prompt::Text(text)),
             Prompt::Messages(messages) => {
