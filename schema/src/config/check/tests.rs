@@ -69,7 +69,7 @@ fn config() -> Config {
             stop: Vec::new(),
             is_on: true,
             schedule: Schedule::Cosine,
-            schedules: vec![Schedule::Constant],
+            schedules: vec![Schedule::Cosine],
         },
         judge: Judge { kind: Kind::Rule, temperature: 0.6 },
         votes: Votes { max: 1 },
