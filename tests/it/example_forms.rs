@@ -147,7 +147,7 @@ const CASES: [Case; 34] = [
     ),
     sft(
         r#"{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "u"}]},
-            {"role": "assistant", "content": "A cat."}]}"#,
+            {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]}]}"#,
         Err("column `messages` message 1: a part of content has type \"image_url\", wanted parts \
              of text"),
     ),

@@ -36,8 +36,8 @@ const PLANS_A_MODEL: [&str; 13] = [
 /// Arguments of `joust doctor`.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
-    /// Model folder (Hugging Face) or GGUF file: plans how its weights, keys and values fit into the
-    /// memory of the device. The weights are not read.
+    /// Model folder (Hugging Face) or GGUF file: plans how its weights, keys and values fit into
+    /// the memory of the device. The weights are not read.
     #[arg(long)]
     model: Option<PathBuf>,
     /// Config files and overrides of `joust train`: plans the memory of the whole run. Weights are

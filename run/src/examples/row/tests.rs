@@ -113,7 +113,7 @@ fn file_rows_are_refused_by_line_and_column() {
         ),
         (
             r#"{"conversations": [{"from": "narrator", "value": "a"}]}"#.to_owned(),
-            "column `conversations` has the speaker \"narrator\" in turn 1, wanted human, user, gpt",
+            "column `conversations` has the speaker \"narrator\" in turn 1, wanted human, ",
         ),
         (
             r#"{"conversations": [{"from": "human", "value": "a"}]}"#.to_owned(),

@@ -116,8 +116,8 @@ fn check_fails_above_the_share_of_completions_for_which_a_part_failed() {
     assert_eq!(check(&[good(), dead()], 0.5), Ok(()));
     let message = check(&[good(), dead(), dead()], 0.5).unwrap_err();
     let wanted = "step 3: part `mine` of the reward failed for 4 of 6 completions, more than \
-                  reward.max_failed = 0.5 allows: twice: it died; --resume repeats the step, with the files of \
-                  `run` as they were";
+                  reward.max_failed = 0.5 allows: twice: it died; --resume repeats the step, \
+                  with the files of `run` as they were";
     assert!(message.starts_with(wanted), "{message}");
     let message = check(&[far(failed())], 0.5).unwrap_err();
     let wanted = "twice: it died; mend the server and go on with --resume, which repeats the step";
