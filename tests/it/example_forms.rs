@@ -53,7 +53,8 @@ fn learn(command: &str, dir: &Path, model: &str, data: &str, more: &[&str]) -> R
     Err(lines[0].to_owned())
 }
 
-/// A row, and what is wrong with it, behind its place.
+/// A row, and what is wrong with it, behind its place. Its columns are in the order of their names,
+/// as they are in tables that are made of rows, where the order is told.
 struct Case {
     command: &'static str,
     model: &'static str,
@@ -187,8 +188,8 @@ const CASES: [Case; 34] = [
              that is learned"),
     ),
     sft(
-        r#"{"question": "2+3?", "answer": "5"}"#,
-        Err("column `completion` is missing (there are: question, answer); wanted `prompt`"),
+        r#"{"answer": "5", "question": "2+3?"}"#,
+        Err("column `completion` is missing (there are: answer, question); wanted `prompt`"),
     ),
     sft(
         r#"{"conversations": [{"from": "narrator", "value": "2+3?"}]}"#,
@@ -223,13 +224,13 @@ const CASES: [Case; 34] = [
         Err("column `rejected` is a number, wanted a text or one message of the assistant"),
     ),
     dpo(
-        r#"{"question": "2+3?", "good": "5", "bad": "6"}"#,
-        Err("column `chosen` is missing (there are: question, good, bad); wanted `chosen` and \
+        r#"{"bad": "6", "good": "5", "question": "2+3?"}"#,
+        Err("column `chosen` is missing (there are: bad, good, question); wanted `chosen` and \
              `rejected` with `prompt`"),
     ),
     dpo(
-        r#"{"prompt": "2+3?", "completion": "5", "label": true}"#,
-        Err("column `chosen` is missing (there are: prompt, completion, label); wanted"),
+        r#"{"completion": "5", "label": true, "prompt": "2+3?"}"#,
+        Err("column `chosen` is missing (there are: completion, label, prompt); wanted"),
     ),
 ];
 
