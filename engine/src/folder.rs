@@ -40,7 +40,7 @@ pub fn open(path: &Path) -> Result<ModelFiles, Error> {
     let (config, weights, tokenizer) = match gguf_at(path)? {
         Some(file) => gguf::open(&file)?,
         None => {
-            let (config, tokenizer) = (folder_config(path)?, Tokenizer::from_folder(path)?);
+            let (config, tokenizer) = (open_config(path)?, Tokenizer::from_folder(path)?);
             let (config, weights) = settle(config, weights::safetensors::open_folder(path)?)
                 .map_err(|error| error.of_model(path))?;
             (config, weights, tokenizer)
@@ -243,14 +243,21 @@ pub fn check_apart(input: &Path, output: &Path) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Io`], [`Error::BadFile`], [`Error::BadConfig`] or [`Error::Unsupported`] for a missing,
 /// broken or unsupported `config.json`, `generation_config.json` or GGUF file.
-pub fn open_config(path: &Path) -> Result<ModelConfig, Error> {
+pub fn constants(path: &Path) -> Result<ModelConfig, Error> {
     match gguf_at(path)? {
         Some(file) => gguf::open_config(&file),
-        None => folder_config(path),
+        None => open_config(path),
     }
 }
 
-fn folder_config(dir: &Path) -> Result<ModelConfig, Error> {
+/// As [`constants`], of a folder with a `config.json`.
+///
+/// # Errors
+/// As [`constants`]; [`Error::BadFile`] for a file.
+pub fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
+    if dir.is_file() {
+        return Err(Error::bad_file(dir, "is a file; wanted a folder with a config.json"));
+    }
     let path = dir.join("config.json");
     let mut config = ModelConfig::from_json(&path, &json::read(&path)?)?;
     // chat models often list further end tokens only for generation

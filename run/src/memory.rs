@@ -53,7 +53,7 @@ impl DevicePlan {
 /// # Errors
 /// [`Error::Engine`] for models and devices that cannot be used.
 pub fn plan(config: &TrainRun, gpu_memory: Option<usize>) -> Result<Vec<DevicePlan>, Error> {
-    plan_with(config, &folder::open_config(&config.policy.path)?, gpu_memory)
+    plan_with(config, &folder::constants(&config.policy.path)?, gpu_memory)
 }
 
 /// As [`plan`], with the constants of a policy that is open already.
@@ -73,7 +73,7 @@ pub(crate) fn plan_with(
         && let JudgeKind::Engine(judge) = &config.reward.judge.kind
     {
         let device = planner.device(judge.engine.device)?;
-        let model = folder::open_config(&judge.model)?;
+        let model = folder::constants(&judge.model)?;
         let engine = planner.engine(&judge.engine, device, &model)?;
         let packed = planner.packed(&judge.engine, device, &model)?;
         let weights = engine.fixed_bytes() - engine.reserve_bytes + packed;

@@ -137,7 +137,7 @@ fn plan(
     config: &EngineConfig,
     gpu_memory: Option<usize>,
 ) -> anyhow::Result<CapacityPlan> {
-    let model = folder::open_config(model)?;
+    let model = folder::constants(model)?;
     let (device, memory) = match gpu_memory {
         Some(_) if config.device == DeviceChoice::Cpu => {
             let problem =
