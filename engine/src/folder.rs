@@ -237,11 +237,23 @@ pub fn check_apart(input: &Path, output: &Path) -> Result<(), Error> {
     }
 }
 
-/// Reads a model folder's constants, without its weights.
+/// Reads a model's constants, without its weights: of a folder with a `config.json`, or of the
+/// header of a GGUF file.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::BadFile`], [`Error::BadConfig`] or [`Error::Unsupported`] for a missing,
-/// broken or unsupported `config.json` or `generation_config.json`.
+/// broken or unsupported `config.json`, `generation_config.json` or GGUF file.
+pub fn constants(path: &Path) -> Result<ModelConfig, Error> {
+    match gguf_at(path)? {
+        Some(file) => gguf::open_config(&file),
+        None => open_config(path),
+    }
+}
+
+/// As [`constants`], of a folder with a `config.json`.
+///
+/// # Errors
+/// As [`constants`]; [`Error::BadFile`] for a file.
 pub fn open_config(dir: &Path) -> Result<ModelConfig, Error> {
     if dir.is_file() {
         return Err(Error::bad_file(dir, "is a file; wanted a folder with a config.json"));

@@ -32,6 +32,14 @@ pub(crate) fn open(path: &Path) -> Result<(ModelConfig, Checkpoint, Tokenizer), 
     Ok((config, weights.into(), open_tokenizer(&file)?))
 }
 
+/// Reads a GGUF file's constants alone, which are in its header: tensors are not dequantised.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_config(path: &Path) -> Result<ModelConfig, Error> {
+    ModelConfig::from_json(path, &GgufFile::open(path)?.hf_config()?)
+}
+
 fn open_tokenizer(file: &GgufFile) -> Result<Tokenizer, Error> {
     let (inner, described) = tokenizer_from_gguf(file)?;
     let config = json!({

@@ -7,13 +7,13 @@ use joust_trainer::{DpoPair, DpoTrainer, Metrics};
 
 use crate::config::dpo::{DpoModelSection, DpoRun};
 use crate::error::Error;
-use crate::examples::{Encoder, PairOfExamples, PairSource, PairTexts, held_out_pairs};
+use crate::examples::{Encoder, PairOfExamples, PairSource, PairTexts};
 use crate::inputs::InputPath;
 use crate::observer::Observer;
 use crate::run_folder::ExistingRun;
 use crate::stop::StopSwitch;
 use crate::tuning::{
-    self, Course, FinishedTuning, Lessons, TuningConfig, TuningSettings, open_model,
+    self, Course, FinishedTuning, FirstModel, Lessons, TuningConfig, TuningSettings, open_model,
 };
 
 /// Runs preference optimisation to its last step, or to the end of the step in which it is asked to
@@ -27,7 +27,8 @@ pub fn run(
     stop: &StopSwitch,
     observer: &mut dyn Observer,
 ) -> Result<FinishedTuning, Error> {
-    let course = || Ok(PreferenceTuning { config, source: PairSource::open(&config.data)? });
+    let course =
+        || Ok(PreferenceTuning { config, source: PairSource::open(&config.data, &config.eval)? });
     tuning::run(config, course, existing, stop, observer)
 }
 
@@ -68,7 +69,7 @@ impl<'a> Course for PreferenceTuning<'a> {
         Some(self.source.n_pairs())
     }
 
-    fn first_model(&self, _seed: Seed) -> Result<(Decoder, Tokenizer), Error> {
+    fn first_model(&self, _seed: Seed) -> Result<FirstModel, Error> {
         let DpoModelSection { path, device, .. } = &self.config.model;
         open_model(path, device.resolve()?, &self.config.trainer.learner)
     }
@@ -79,8 +80,7 @@ impl<'a> Course for PreferenceTuning<'a> {
 
     fn rendered(self, tokenizer: &Tokenizer) -> Result<DpoLessons<'a>, Error> {
         let Self { config, source } = self;
-        let texts = source.rendered(tokenizer)?;
-        let held_out = held_out_pairs(&config.eval, &config.data, tokenizer)?;
+        let (texts, held_out) = source.rendered(tokenizer)?;
         Ok(DpoLessons { config, texts, held_out })
     }
 }

@@ -40,9 +40,7 @@ pub enum Error {
     /// step.
     #[error(
         "step {step}: part `{part}` of the reward failed for {n_failed} of {n_asked} completions, \
-         more than reward.max_failed = {max_failed} allows: {reason}; --resume repeats the step, \
-         with the files of `run` as they were: a changed program begins another run, perhaps from \
-         the newest checkpoint (policy.path)"
+         more than reward.max_failed = {max_failed} allows: {reason}; {mend}"
     )]
     TooManyPartFailures {
         /// The step.
@@ -57,6 +55,8 @@ pub enum Error {
         max_failed: f64,
         /// Why it failed first.
         reason: String,
+        /// How the run goes on.
+        mend: &'static str,
     },
     /// Too many votes of a step have no reply. Nothing was learned from the step.
     #[error(
@@ -94,8 +94,9 @@ pub enum Error {
     },
     /// The whole run made no update, so that nothing was exported.
     #[error(
-        "no update was made in {steps} steps: in none of them did the rewards of completions in \
-         the loss differ{reason}; nothing is exported; look at the completions and rewards in {}",
+        "no update was made in {}: in none of the steps did the rewards of completions in the \
+         loss differ{reason}; nothing is exported; look at the completions and rewards in {}",
+        counted(*steps, "step"),
         dir.display()
     )]
     NothingLearned {
@@ -136,6 +137,14 @@ pub enum Error {
     Schema(#[from] joust_schema::Error),
 }
 
+/// `1 step`, `2 steps`
+fn counted(n: u64, thing: &str) -> String {
+    match n {
+        1 => format!("1 {thing}"),
+        n => format!("{n} {thing}s"),
+    }
+}
+
 /// How a run goes on without its newest checkpoint.
 fn advice(older: Option<&Path>) -> String {
     match older {
@@ -147,6 +156,23 @@ fn advice(older: Option<&Path>) -> String {
 }
 
 impl Error {
+    /// An error in a file that a config key names: with the key, unless the machine has failed.
+    pub(crate) fn in_file_of(key: &str, error: joust_schema::Error) -> Self {
+        use std::io::ErrorKind;
+        const OF_USERS: [ErrorKind; 4] = [
+            ErrorKind::NotFound,
+            ErrorKind::PermissionDenied,
+            ErrorKind::IsADirectory,
+            ErrorKind::NotADirectory,
+        ];
+        match &error {
+            joust_schema::Error::Io { source, .. } if !OF_USERS.contains(&source.kind()) => {
+                error.into()
+            }
+            _ => Self::input(format!("{key}: {error}")),
+        }
+    }
+
     pub(crate) fn input(message: impl Into<String>) -> Self {
         Self::Input(message.into())
     }

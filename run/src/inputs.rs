@@ -98,6 +98,14 @@ impl InputPath {
     /// [`Error::Schema`] for a file that cannot be read; [`Error::Input`] for a path that does not
     /// exist, a pipe or a device.
     pub(crate) fn digest(&self) -> Result<String, Error> {
+        if self.path.as_os_str().is_empty() {
+            let (key, wanted) = (&self.key, self.wanted());
+            return Err(Error::input(format!("{key} is empty, wanted the path of {wanted}")));
+        }
+        if self.kind == InputKind::File && self.path.is_dir() {
+            let (key, path) = (&self.key, self.path.display());
+            return Err(Error::input(format!("{key}: {path} is a folder, wanted a file")));
+        }
         if !self.path.exists() {
             return Err(Error::input(format!(
                 "{}: {} does not exist; set the key to the path of {}",
@@ -123,7 +131,8 @@ impl InputPath {
                 whole.update(name.as_os_str().as_encoded_bytes());
             }
             whole.update(&[0]);
-            let hash = hash_file(&file).map_err(|source| FileError::io(&file, source))?;
+            let bad = |source| Error::in_file_of(&self.key, FileError::io(&file, source));
+            let hash = hash_file(&file).map_err(bad)?;
             whole.update(hash.as_bytes());
         }
         Ok(whole.finalize().to_hex().to_string())

@@ -2,7 +2,6 @@
 //! Weights are not read.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use joust_engine::capacity::{CapacityPlan, packed_bytes, weight_bytes};
 use joust_engine::config::ModelConfig;
@@ -54,7 +53,7 @@ impl DevicePlan {
 /// # Errors
 /// [`Error::Engine`] for models and devices that cannot be used.
 pub fn plan(config: &TrainRun, gpu_memory: Option<usize>) -> Result<Vec<DevicePlan>, Error> {
-    plan_with(config, &constants(&config.policy.path)?, gpu_memory)
+    plan_with(config, &folder::constants(&config.policy.path)?, gpu_memory)
 }
 
 /// As [`plan`], with the constants of a policy that is open already.
@@ -74,7 +73,7 @@ pub(crate) fn plan_with(
         && let JudgeKind::Engine(judge) = &config.reward.judge.kind
     {
         let device = planner.device(judge.engine.device)?;
-        let model = constants(&judge.model)?;
+        let model = folder::constants(&judge.model)?;
         let engine = planner.engine(&judge.engine, device, &model)?;
         let packed = planner.packed(&judge.engine, device, &model)?;
         let weights = engine.fixed_bytes() - engine.reserve_bytes + packed;
@@ -108,14 +107,6 @@ pub fn check(plans: &[DevicePlan]) -> Result<(), Error> {
 
 fn gib(bytes: usize) -> String {
     format!("{:.1}", bytes as f64 / f64::from(1 << 30))
-}
-
-/// The constants of a model.
-fn constants(path: &Path) -> Result<ModelConfig, Error> {
-    match path.join("config.json").exists() {
-        true => Ok(folder::open_config(path)?),
-        false => Ok(folder::open(path)?.config),
-    }
 }
 
 fn kv_bytes(engine: &CapacityPlan) -> usize {

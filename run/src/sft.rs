@@ -10,13 +10,13 @@ use tch::Kind;
 
 use crate::config::sft::SftRun;
 use crate::error::Error;
-use crate::examples::{Encoder, ExampleSource, ExampleTexts, LearnedText, held_out_texts};
+use crate::examples::{Encoder, ExampleFile, ExampleSource, ExampleTexts, LearnedText};
 use crate::inputs::InputPath;
 use crate::observer::Observer;
 use crate::run_folder::ExistingRun;
 use crate::stop::StopSwitch;
 use crate::tuning::{
-    self, Course, FinishedTuning, Lessons, TuningConfig, TuningSettings, open_model,
+    self, Course, FinishedTuning, FirstModel, Lessons, TuningConfig, TuningSettings, open_model,
 };
 
 /// Runs supervised fine-tuning to its last step, or to the end of the step in which it is asked to
@@ -30,7 +30,11 @@ pub fn run(
     stop: &StopSwitch,
     observer: &mut dyn Observer,
 ) -> Result<FinishedTuning, Error> {
-    let course = || Ok(FineTuning { config, source: ExampleSource::open(&config.data)? });
+    let course = || {
+        let source = ExampleSource::open(&config.data)?;
+        let held_out = ExampleFile::held_out(&config.eval, &config.data)?;
+        Ok(FineTuning { config, source, held_out })
+    };
     tuning::run(config, course, existing, stop, observer)
 }
 
@@ -38,6 +42,7 @@ pub fn run(
 struct FineTuning<'a> {
     config: &'a SftRun,
     source: ExampleSource,
+    held_out: Option<ExampleFile>,
 }
 
 impl TuningConfig for SftRun {
@@ -71,7 +76,7 @@ impl<'a> Course for FineTuning<'a> {
         self.source.n_examples()
     }
 
-    fn first_model(&self, seed: Seed) -> Result<(Decoder, Tokenizer), Error> {
+    fn first_model(&self, seed: Seed) -> Result<FirstModel, Error> {
         first_model(self.config, &self.source, seed)
     }
 
@@ -80,10 +85,10 @@ impl<'a> Course for FineTuning<'a> {
     }
 
     fn rendered(self, tokenizer: &Tokenizer) -> Result<SftLessons<'a>, Error> {
-        let Self { config, source } = self;
+        let Self { config, source, held_out } = self;
         let texts = source.rendered(tokenizer)?;
-        let held_out = held_out_texts(&config.eval, &config.data, tokenizer)?;
-        Ok(SftLessons { config, texts, held_out })
+        let held_out = held_out.map(|file| file.texts(tokenizer)).transpose()?;
+        Ok(SftLessons { config, texts, held_out: held_out.unwrap_or_default() })
     }
 }
 
@@ -135,11 +140,7 @@ impl Lessons for SftLessons<'_> {
 }
 
 /// The first model: an existing one, or a fresh one with a fresh tokenizer.
-fn first_model(
-    config: &SftRun,
-    source: &ExampleSource,
-    seed: Seed,
-) -> Result<(Decoder, Tokenizer), Error> {
+fn first_model(config: &SftRun, source: &ExampleSource, seed: Seed) -> Result<FirstModel, Error> {
     let section = &config.model;
     if let Some(path) = &section.path {
         return open_model(path, section.device.resolve()?, &config.trainer.learner);
@@ -160,6 +161,7 @@ fn first_model(
     let tokenizer = joust_engine::tokenizer::train::bpe(texts.into_iter(), &fresh.bpe)?;
     let model_config = new.config(&tokenizer);
     let device = section.device.resolve()?;
-    let model = Decoder::random(&model_config, seed.child("model", 0), device, Kind::Float);
-    Ok((model, tokenizer))
+    let random =
+        move || Ok(Decoder::random(&model_config, seed.child("model", 0), device, Kind::Float));
+    Ok(FirstModel { tokenizer, decoder: Box::new(random) })
 }

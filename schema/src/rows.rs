@@ -31,7 +31,7 @@ use crate::error::Error;
 /// [`Error::Io`]; [`Error::BadFile`] for a file that is none of the formats; [`Error::Line`] and
 /// [`Error::Row`] name the place; the errors of `each`.
 pub fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Result<(), Error> {
-    read_columns(path, ReadColumns::Named(columns), each)
+    read_columns(path, ReadColumns::Named(columns), None, each)
 }
 
 /// As [`read`], with the cells of all columns. Errors of columns that nobody else reads count, too.
@@ -39,17 +39,37 @@ pub fn read(path: &Path, columns: &[&str], each: &mut EachRow<'_>) -> Result<(),
 /// # Errors
 /// As [`read`].
 pub fn read_whole(path: &Path, each: &mut EachRow<'_>) -> Result<(), Error> {
-    read_columns(path, ReadColumns::All, each)
+    read_columns(path, ReadColumns::All, None, each)
 }
 
+/// Names of the columns that a file has: those of a table, or those of the first object; none in a
+/// text file without rows.
+///
+/// # Errors
+/// As [`read`].
+pub fn columns(path: &Path) -> Result<Vec<String>, Error> {
+    let opened = OpenedFile::open(path)?;
+    if matches!(opened.format()?, FileFormat::Parquet) {
+        return parquet::columns(path, opened.regular()?);
+    }
+    let mut names = Vec::new();
+    read(path, &[], &mut |row| {
+        names.extend_from_slice(row.names());
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(names)
+}
+
+/// `n_rows`: the number of rows after which `each` ends the reading, where that is known before.
 fn read_columns(
     path: &Path,
     columns: ReadColumns<'_>,
+    n_rows: Option<usize>,
     each: &mut EachRow<'_>,
 ) -> Result<(), Error> {
     let opened = OpenedFile::open(path)?;
     match opened.format()? {
-        FileFormat::Parquet => parquet::read(path, opened.regular()?, columns, each),
+        FileFormat::Parquet => parquet::read(path, opened.regular()?, columns, n_rows, each),
         FileFormat::Array => json::read_array(path, opened.into_reader(), columns, each),
         FileFormat::Lines => json::read_lines(path, opened.into_reader(), columns, each),
     }
@@ -62,12 +82,29 @@ fn read_columns(
 pub fn read_all<T>(
     path: &Path,
     columns: &[&str],
+    value: impl FnMut(&Row) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    read_first(path, columns, usize::MAX, value)
+}
+
+/// As [`read_all`], of the first `n_rows` rows alone: what follows them does not matter.
+///
+/// # Errors
+/// As [`read_all`].
+pub fn read_first<T>(
+    path: &Path,
+    columns: &[&str],
+    n_rows: usize,
     mut value: impl FnMut(&Row) -> Result<T, Error>,
 ) -> Result<Vec<T>, Error> {
     let mut values = Vec::new();
-    read(path, columns, &mut |row| {
+    let limit = Some(n_rows).filter(|n_rows| *n_rows < usize::MAX);
+    read_columns(path, ReadColumns::Named(columns), limit, &mut |row| {
         values.push(value(&row)?);
-        Ok(ControlFlow::Continue(()))
+        match values.len() < n_rows {
+            true => Ok(ControlFlow::Continue(())),
+            false => Ok(ControlFlow::Break(())),
+        }
     })?;
     Ok(values)
 }

@@ -212,7 +212,7 @@ fn sft_goes_on_where_no_example_of_a_batch_fits_and_ends_where_none_of_the_file_
     let output = joust(&["sft", &run("none", &[chat(&long), chat(&long)])]).output().unwrap();
     let message = told(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
-    assert!(message.contains("error: none of the last 3 examples fits"), "{message}");
+    assert!(message.contains("error: data.path: none of the file's 2 examples fits"), "{message}");
     // a run that is over before that has learned nothing either
     let few = run("few", &[chat(&long), chat(&long), chat(&long)]);
     let export = dir.path().join("few-model");

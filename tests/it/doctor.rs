@@ -25,6 +25,9 @@ fn doctor_plans_a_model_and_refuses_what_the_engine_would_refuse() {
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("61.0 GiB") && told.contains("quantization = \"fp8\""), "{told}");
+    let gguf = ["doctor", "--json", "--model", "tests/golden/qwen3/tiny-qwen3.gguf"];
+    let report: Value = serde_json::from_str(&succeed(&gguf)).unwrap();
+    assert!(report["plan"]["weight_bytes"].as_u64().unwrap() > 100_000, "{report}");
     let negative = ["doctor", "--model", "bench/gpu/rrm-32b", "--gpu-memory-gib=-1"];
     assert!(refuse(&negative).contains("--gpu-memory-gib is -1"));
     // what the engine would refuse
@@ -66,6 +69,9 @@ fn doctor_plans_a_training_run_and_refuses_one_that_does_not_fit() {
     let adapted = needs(&["trainer.learner.lora={ r = 16 }"]);
     assert!(100 * adapted["policy: AdamW"] < plain["policy: AdamW"]);
     assert_eq!(adapted["policy: weights"] / plain["policy: weights"], 0, "bf16");
+    // of a judge in a GGUF file, too, the constants are enough
+    let gguf = needs(&["reward.judge.model=tests/golden/qwen3/tiny-qwen3.gguf"]);
+    assert!(0 < gguf["judge: weights"] && gguf["judge: weights"] < 10 << 20, "{gguf:?}");
     let refused = joust(&arguments(&["--gpu-memory-gib", "79"])).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     let told = String::from_utf8_lossy(&refused.stderr);

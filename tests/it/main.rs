@@ -14,6 +14,7 @@ mod dynamic_sampling;
 mod earlier_dumps;
 mod engine_memory;
 mod errors;
+mod example_forms;
 mod examples;
 mod fp8;
 mod full_disk;

@@ -23,6 +23,7 @@ fn qwen3_in_a_gguf_file_generates_and_scores_like_transformers() {
         (heads, config.rope_theta, config.rms_norm_eps)
     };
     assert_eq!(keys(&files.config), keys(&wanted));
+    assert_eq!(folder::constants(&path).unwrap(), files.config);
     // a GGUF file also has the tokens that llama.cpp ends a text at by their names
     let ids = &files.config.eos_token_ids;
     assert!(wanted.eos_token_ids.iter().all(|id| ids.contains(id)), "{ids:?}");

@@ -97,7 +97,7 @@ fn sft_of_all_turns_learns_more_tokens_and_measures_held_out_chats() {
     assert_ne!(last[0]["loss"], steps[0]["loss"]);
     let few = [&held_out[..], "eval.max_examples=2", "trainer.max_length=4", "trainer.steps=1"];
     let message = runs.refused("none", &few);
-    assert!(message.contains("eval.path: none of the 2 held-out examples fits"), "{message}");
+    assert!(message.contains("eval.path: none of the file's 2 examples fits"), "{message}");
 }
 
 #[test]

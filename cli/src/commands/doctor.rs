@@ -36,8 +36,8 @@ const PLANS_A_MODEL: [&str; 13] = [
 /// Arguments of `joust doctor`.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
-    /// Model folder with a config.json: plans how its weights, keys and values fit into the memory
-    /// of the device. The weights are not read.
+    /// Model folder (Hugging Face) or GGUF file: plans how its weights, keys and values fit into
+    /// the memory of the device. The weights are not read.
     #[arg(long)]
     model: Option<PathBuf>,
     /// Config files and overrides of `joust train`: plans the memory of the whole run. Weights are
@@ -137,7 +137,7 @@ fn plan(
     config: &EngineConfig,
     gpu_memory: Option<usize>,
 ) -> anyhow::Result<CapacityPlan> {
-    let model = folder::open_config(model)?;
+    let model = folder::constants(model)?;
     let (device, memory) = match gpu_memory {
         Some(_) if config.device == DeviceChoice::Cpu => {
             let problem =

@@ -5,9 +5,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::CpuRunner;
 use crate::batch::{BatchRow, ForwardBatch};
+use crate::config::examples::tiny;
 use crate::kv::{KvSlot, Span};
 use crate::model::Decoder;
-use crate::model::tests::tiny;
 
 #[test]
 fn released_weights_come_back_and_nothing_is_computed_until_then() {

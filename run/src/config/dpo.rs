@@ -60,10 +60,10 @@ impl DpoModelSection {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PairsSection {
-    /// File of pairs: JSON Lines, a JSON array or Parquet with `prompt` (text or chat messages),
-    /// `chosen` and `rejected` (text or one message of the assistant); or with `chosen` and
-    /// `rejected` alone, two texts or two chats whose common beginning is the prompt. `joust dump
-    /// pairs` writes such files.
+    /// File of pairs. JSON Lines, a JSON array or Parquet with `prompt` (text or chat messages; or
+    /// ShareGPT's `conversations`, Alpaca's `instruction`), `chosen` and `rejected` (text or one
+    /// message of the assistant); or with `chosen` and `rejected` alone, two texts or two chats
+    /// whose common beginning is the prompt. `joust dump pairs` writes such files.
     #[schemars(length(min = 1))]
     pub path: PathBuf,
     /// Whether a text prompt is rendered as a chat message of the user.

@@ -205,11 +205,12 @@ pub struct NewTokenizer {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSection {
-    /// File of examples: JSON Lines, a JSON array or Parquet with `prompt` (text or chat messages)
+    /// File of examples. JSON Lines, a JSON array or Parquet with `prompt` (text or chat messages)
     /// and `completion` (text or one message of the assistant), which is learned; or with
-    /// `messages` alone, of which `trained_turns` are learned.
+    /// `messages` (ShareGPT's `conversations`, Alpaca's `instruction` and `output`) alone, of which
+    /// `trained_turns` are learned.
     pub path: Option<PathBuf>,
-    /// Turns of the assistant that are learned, of rows with `messages` alone.
+    /// Turns of the assistant that are learned, of rows without `completion`.
     pub trained_turns: TrainedTurns,
     /// Whether a text prompt is rendered as a chat message of the user.
     pub chat: bool,

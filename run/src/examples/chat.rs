@@ -78,7 +78,8 @@ impl ChatSource<'_> {
             Prompt::Text(_) => return Ok(None),
         };
         let tokenizer = self.tokenizer.with_more_template_kwargs(self.kwargs);
-        Ok(Some(tokenizer.render_chat(messages, true)?))
+        let rendered = tokenizer.render_chat(messages, true);
+        Ok(Some(rendered.map_err(|error| refused(messages, error))?))
     }
 
     /// A chat with the turns of some of its messages. `end`: the text that ends a turn in the
@@ -94,7 +95,8 @@ impl ChatSource<'_> {
         end: Option<&str>,
     ) -> Result<RenderedTurns, Error> {
         let tokenizer = self.tokenizer.with_more_template_kwargs(self.kwargs);
-        let rendered = tokenizer.render_turns(messages, turns, end)?;
+        let rendered = tokenizer.render_turns(messages, turns, end);
+        let rendered = rendered.map_err(|error| refused(messages, error))?;
         let [_, close] = THOUGHT;
         for &idx in turns {
             let answer = messages[idx].content.rsplit(close).next().unwrap_or_default();
@@ -123,6 +125,37 @@ impl ChatSource<'_> {
             .ok_or_else(|| Error::input(NO_END_OF_THOUGHT))?
             .to_owned();
         Ok(Example { prompt: rendered, is_chat: true, completion })
+    }
+}
+
+/// The error of a chat that the template refuses: with what is uncommon about the order of its
+/// turns, which most templates mean.
+fn refused(messages: &[Message], error: joust_engine::Error) -> Error {
+    let reason = match &error {
+        joust_engine::Error::Template(reason) => reason,
+        _ => return error.into(),
+    };
+    let is_turn = |message: &&Message| !matches!(&message.role[..], "system" | "developer");
+    let turns: Vec<&Message> = messages.iter().filter(is_turn).collect();
+    let is_doubled = |pair: &[&Message]| pair[0].role == pair[1].role;
+    match turns.first() {
+        Some(first) if first.role == "assistant" => Error::input(format!(
+            "the chat template refuses a chat that begins with a turn of the assistant ({reason}): \
+             begin it with a turn of the user, or leave that turn out"
+        )),
+        None => Error::input(format!(
+            "the chat template refuses a chat without a turn of the user ({reason}): give the \
+             instruction as a turn of the user"
+        )),
+        Some(_) if turns.windows(2).any(is_doubled) => {
+            let roles: Vec<&str> = messages.iter().map(|message| &message.role[..]).collect();
+            let roles = roles.join(", ");
+            Error::input(format!(
+                "the chat template refuses a chat with turns of {roles} ({reason}): let the user \
+                 and the assistant take turns"
+            ))
+        }
+        Some(_) => error.into(),
     }
 }
 

@@ -2,7 +2,9 @@
 //! text and as tokens.
 
 mod chat;
+mod data_file;
 mod encoder;
+mod form;
 mod pair_row;
 mod pairs;
 mod row;
@@ -11,5 +13,5 @@ mod source;
 
 pub(crate) use chat::LearnedText;
 pub(crate) use encoder::Encoder;
-pub(crate) use pairs::{PairOfExamples, PairSource, PairTexts, held_out_pairs};
-pub(crate) use source::{ExampleSource, ExampleTexts, held_out_texts};
+pub(crate) use pairs::{PairOfExamples, PairSource, PairTexts};
+pub(crate) use source::{ExampleFile, ExampleSource, ExampleTexts};

@@ -4,6 +4,7 @@ use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::rows::{MESSAGES, Place, Row, TEMPLATE_COLUMNS};
 
+use super::form;
 use super::row::turn;
 
 /// A prompt with two completions, of which one is preferred.
@@ -21,15 +22,25 @@ impl PairRow {
     pub(super) const COLUMNS: [&str; 6] =
         ["prompt", MESSAGES, "chosen", "rejected", TEMPLATE_COLUMNS[0], TEMPLATE_COLUMNS[1]];
 
+    /// The forms of rows that are read.
+    const FORMS: &str = "`chosen` and `rejected` with `prompt` (or `messages`, ShareGPT's \
+                         `conversations`, Alpaca's `instruction`), or alone: two chats or texts \
+                         that begin with the prompt";
+
+    /// Why a file with these columns alone has no pairs.
+    pub(super) fn unknown(names: &[String]) -> String {
+        form::unknown(names, "chosen", Self::FORMS)
+    }
+
     /// A prompt with two answers; or two chats or texts that begin alike, of which the common
     /// beginning is the prompt. Two chats may bring along the prompt that a column
     /// has, too.
     pub(super) fn of(row: &Row) -> Result<Self, joust_schema::Error> {
-        let has_prompt = row.has("prompt") || row.has(MESSAGES);
-        let said = |column| match has_prompt {
-            true => row.said(column),
-            // chats as JSON text, as tables keep them
-            false => row.prompt(column).map(|(_, prompt)| prompt),
+        let has_prompt = form::has_prompt(row);
+        let said = |column| match (has_prompt, row.kind(column)) {
+            (false, Some("a text" | "a list")) => form::text_or_chat(row, column),
+            (_, Some("null") | None) => Err(form::unknown_row(row, column, Self::FORMS)),
+            _ => form::answer(row, column),
         };
         let (chosen, rejected) = (said("chosen")?, said("rejected")?);
         let (prompt, chosen, rejected) = match (chosen, rejected) {
@@ -46,12 +57,21 @@ impl PairRow {
                 let rest = |text: &str| Prompt::Text(text[at..].to_owned());
                 (Prompt::Text(chosen[..at].to_owned()), rest(&chosen), rest(&rejected))
             }
-            (chosen, rejected) => (row.open_prompt("prompt")?.1, chosen, rejected),
+            (chosen, rejected) => {
+                let (column, prompt) = form::open_prompt(row)?;
+                if let Some(problem) = prompt.emptiness() {
+                    return Err(row.cell_error(column, problem));
+                }
+                (prompt, chosen, rejected)
+            }
         };
         if prompt.is_empty() {
             let text = "has no beginning in common with `rejected`, which would be the prompt; \
                         give the prompt a column of its own";
-            return Err(row.cell_error("chosen", text));
+            return Err(match row.get("prompt") {
+                Some(_) => row.error(format!("column `prompt` is null, and `chosen` {text}")),
+                None => row.cell_error("chosen", text),
+            });
         }
         if let Some(number) = prompt.answered_at() {
             let text = format!(
@@ -84,7 +104,7 @@ fn begin_with_prompt(
     rejected: &[Message],
 ) -> Result<bool, joust_schema::Error> {
     let common = &chosen[..common_turns(chosen, rejected)];
-    Ok(match row.prompt("prompt")?.1 {
+    Ok(match form::prompt(row)?.1 {
         Prompt::Messages(prompt) => !prompt.is_empty() && common.starts_with(&prompt),
         Prompt::Text(prompt) => common.iter().any(|turn| turn.content.trim() == prompt.trim()),
     })

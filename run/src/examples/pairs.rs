@@ -1,20 +1,27 @@
 //! Preference pairs by number.
 
-use std::path::Path;
-
 use joust_engine::Tokenizer;
 use joust_schema::seed::Seed;
 
 use super::chat::{ChatSource, Example};
+use super::data_file::{DataFile, RowReader};
 use super::pair_row::PairRow;
 use super::shuffled::ShuffledRows;
 use crate::config::dpo::PairsSection;
 use crate::config::tuning::TuningEvalSection;
 use crate::error::Error;
 
-/// The pairs of a file, as people wrote them.
+/// The pairs of a file and held-out ones, as people wrote them.
 pub(crate) struct PairSource {
-    rows: ShuffledRows<PairRow>,
+    pairs: PairRows,
+    /// Pairs that are measured and not learned from, if there are any.
+    held_out: Option<PairRows>,
+}
+
+/// The pairs of one file.
+struct PairRows {
+    file: DataFile,
+    rows: Vec<PairRow>,
     chat: bool,
 }
 
@@ -32,26 +39,57 @@ pub(crate) struct PairOfExamples {
 
 impl PairSource {
     /// # Errors
-    /// As [`ShuffledRows::read`].
-    pub(crate) fn open(section: &PairsSection) -> Result<Self, Error> {
-        Ok(Self { rows: read(&section.path)?, chat: section.chat })
+    /// As [`DataFile::rows`].
+    pub(crate) fn open(section: &PairsSection, eval: &TuningEvalSection) -> Result<Self, Error> {
+        let read = |file: DataFile, n_rows| {
+            let reader = RowReader {
+                columns: &PairRow::COLUMNS,
+                row: &PairRow::of,
+                unknown: PairRow::unknown,
+            };
+            let rows = file.rows(n_rows, &reader)?;
+            Ok::<_, Error>(PairRows { file, rows, chat: section.chat })
+        };
+        let pairs = read(DataFile::new("data.path", &section.path), usize::MAX)?;
+        let held_out = eval.path.as_ref().map(|path| DataFile::new("eval.path", path));
+        let held_out = held_out.map(|file| read(file, eval.n_examples())).transpose()?;
+        Ok(Self { pairs, held_out })
     }
 
     /// Number of pairs in the file.
     pub(crate) fn n_pairs(&self) -> u64 {
-        self.rows.in_file().len() as u64
+        self.pairs.rows.len() as u64
     }
 
-    /// Renders all pairs: what is wrong with one of them is told before the run begins.
+    /// Renders all pairs: what is wrong with one of them is told before the run begins. The second
+    /// list are those that are held out.
     ///
     /// # Errors
     /// What the chat template refuses, with the row.
-    pub(crate) fn rendered(self, tokenizer: &Tokenizer) -> Result<PairTexts, Error> {
-        let Self { rows, chat } = self;
-        let has_chats = rows.in_file().iter().any(|row| row.is_chat(chat));
-        let path = rows.path().to_owned();
-        let rows = rows.try_map(|row| rendered(tokenizer, chat, &path, &row))?;
-        Ok(PairTexts { rows, has_chats })
+    pub(crate) fn rendered(
+        self,
+        tokenizer: &Tokenizer,
+    ) -> Result<(PairTexts, Vec<PairOfExamples>), Error> {
+        let Self { pairs, held_out } = self;
+        let has_chats = pairs.rows.iter().any(|row| row.is_chat(pairs.chat));
+        let texts = PairTexts { rows: ShuffledRows::new(pairs.rendered(tokenizer)?), has_chats };
+        let held_out = held_out.map(|pairs| pairs.rendered(tokenizer)).transpose()?;
+        Ok((texts, held_out.unwrap_or_default()))
+    }
+}
+
+impl PairRows {
+    fn rendered(&self, tokenizer: &Tokenizer) -> Result<Vec<PairOfExamples>, Error> {
+        let pair = |row: &PairRow| {
+            let source = ChatSource { tokenizer, chat: self.chat, kwargs: &row.template_kwargs };
+            let example = |completion: &str| -> Result<Example, Error> {
+                let rendered = source.example(&row.prompt, completion.to_owned());
+                rendered.map_err(|error| self.file.row_error(row.place, &error))
+            };
+            let (chosen, rejected) = (example(&row.chosen)?, example(&row.rejected)?);
+            Ok(PairOfExamples { chosen, rejected })
+        };
+        self.rows.iter().map(pair).collect()
     }
 }
 
@@ -65,38 +103,4 @@ impl PairTexts {
     pub(crate) fn pair(&self, seed: Seed, idx: u64) -> &PairOfExamples {
         self.rows.get(seed, idx)
     }
-}
-
-/// The held-out pairs of a config, rendered with the settings of `data`; none without a file.
-///
-/// # Errors
-/// What cannot be read or rendered, with its row.
-pub(crate) fn held_out_pairs(
-    eval: &TuningEvalSection,
-    data: &PairsSection,
-    tokenizer: &Tokenizer,
-) -> Result<Vec<PairOfExamples>, Error> {
-    let Some(path) = &eval.path else { return Ok(Vec::new()) };
-    let rows = read(path)?;
-    let rows = rows.in_file().iter().take(eval.n_examples());
-    rows.map(|row| rendered(tokenizer, data.chat, path, row)).collect()
-}
-
-fn read(path: &Path) -> Result<ShuffledRows<PairRow>, Error> {
-    ShuffledRows::read(path, &PairRow::COLUMNS, PairRow::of)
-}
-
-fn rendered(
-    tokenizer: &Tokenizer,
-    chat: bool,
-    path: &Path,
-    row: &PairRow,
-) -> Result<PairOfExamples, Error> {
-    let source = ChatSource { tokenizer, chat, kwargs: &row.template_kwargs };
-    let example = |completion: &str| -> Result<Example, Error> {
-        let rendered = source.example(&row.prompt, completion.to_owned());
-        rendered.map_err(|error| row.place.error(path, error.to_string()).into())
-    };
-    let (chosen, rejected) = (example(&row.chosen)?, example(&row.rejected)?);
-    Ok(PairOfExamples { chosen, rejected })
 }

@@ -5,6 +5,7 @@ use joust_schema::ordered_json::{JsonFields, OrderedJson};
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::rows::{MESSAGES, Place, Row, TEMPLATE_COLUMNS};
 
+use super::form;
 use crate::config::sft::TrainedTurns;
 
 /// One row of a file.
@@ -29,52 +30,68 @@ impl FileRow {
     pub(super) const COLUMNS: [&str; 5] =
         ["prompt", MESSAGES, "completion", TEMPLATE_COLUMNS[0], TEMPLATE_COLUMNS[1]];
 
+    /// The forms of rows that are read.
+    const FORMS: &str = "`prompt` (or `messages`) with `completion`, `messages` or ShareGPT's \
+                         `conversations` alone, or Alpaca's `instruction` and `output`";
+
+    /// Why a file with these columns alone has no examples.
+    pub(super) fn unknown(names: &[String]) -> String {
+        form::unknown(names, "completion", Self::FORMS)
+    }
+
     /// A prompt with its completion; or a chat, of which `trained` turns are learned.
     pub(super) fn of(row: &Row, trained: TrainedTurns) -> Result<Self, joust_schema::Error> {
         if row.has("completion") {
-            let (column, prompt) = row.open_prompt("prompt")?;
-            let completion = turn(row, "completion", row.said("completion")?)?;
+            let (column, prompt) = form::open_prompt(row)?;
+            let completion = turn(row, "completion", form::answer(row, "completion")?)?;
             return Self::of_completion(row, [column, "completion"], prompt, completion);
         }
-        if row.get("messages").is_none() {
-            return Err(row.missing("completion"));
-        }
-        match (row.prompt(MESSAGES)?, trained) {
-            ((_, Prompt::Messages(messages)), TrainedTurns::Last) => Self::of_last(row, messages),
-            ((_, Prompt::Messages(messages)), TrainedTurns::All) => Self::of_all(row, messages),
-            ((column, Prompt::Text(_)), _) => {
-                Err(row.cell_error(column, "is a text, wanted a list of chat messages"))
-            }
+        let (columns, messages) = form::chat(row, Self::FORMS)?;
+        match trained {
+            TrainedTurns::Last => Self::of_last(row, columns, messages),
+            TrainedTurns::All => Self::of_all(row, columns[1], messages),
         }
     }
 
-    /// A chat of which the last message is learned.
-    fn of_last(row: &Row, mut messages: Vec<Message>) -> Result<Self, joust_schema::Error> {
+    /// A chat of which the last message is learned; `columns` have its beginning and its end.
+    fn of_last(
+        row: &Row,
+        columns: [&str; 2],
+        mut messages: Vec<Message>,
+    ) -> Result<Self, joust_schema::Error> {
+        let [_, column] = columns;
         match messages.pop() {
             Some(last) if last.role == "assistant" && !messages.is_empty() => {
-                let completion = learned(row, "messages", last)?;
-                Self::of_completion(row, ["messages"; 2], Prompt::Messages(messages), completion)
+                let completion = learned(row, column, last)?;
+                Self::of_completion(row, columns, Prompt::Messages(messages), completion)
             }
             Some(last) if last.role != "assistant" => {
                 let text = format!(
                     "ends with a turn of `{}`, wanted one of the assistant: it is what is learned",
                     last.role
                 );
-                Err(row.cell_error("messages", text))
+                Err(row.cell_error(column, text))
             }
-            _ => Err(row.cell_error("messages", "has no turns before the assistant's")),
+            Some(_) => Err(row.cell_error(column, "has no turns before the assistant's")),
+            None => {
+                Err(row.cell_error(column, "is empty, wanted a turn of the user and an answer"))
+            }
         }
     }
 
     /// A chat of which all turns of the assistant are learned that have a weight.
-    fn of_all(row: &Row, messages: Vec<Message>) -> Result<Self, joust_schema::Error> {
+    fn of_all(
+        row: &Row,
+        column: &str,
+        messages: Vec<Message>,
+    ) -> Result<Self, joust_schema::Error> {
         let turns = messages.iter().enumerate();
         let turns: Vec<usize> = turns
             .filter(|(_, message)| message.role == "assistant" && !has_no_weight(message))
             .map(|(idx, _)| idx)
             .collect();
         if turns.is_empty() {
-            return Err(row.cell_error("messages", "has no turn of the assistant to learn"));
+            return Err(row.cell_error(column, "has no turn of the assistant to learn"));
         }
         for &idx in &turns {
             let (number, turn) = (idx + 1, &messages[idx]);
@@ -83,12 +100,12 @@ impl FileRow {
                     "has a thought in parts of `content` (message {number}), which a template does \
                      not see: write it as `reasoning_content`, or leave it out"
                 );
-                return Err(row.cell_error("messages", text));
+                return Err(row.cell_error(column, text));
             }
             let says_nothing = turn.content.is_empty() && turn.tool_calls.is_empty();
             if says_nothing && turn.thought_field().is_none() {
                 let text = format!("has no text to learn in message {number}");
-                return Err(row.cell_error("messages", text));
+                return Err(row.cell_error(column, text));
             }
         }
         let chat = Prompt::Messages(messages);

@@ -1,16 +1,13 @@
 //! The rows of a file, shuffled anew in every epoch.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
 
-use joust_schema::rows::{self, Row};
 use joust_schema::seed::Seed;
 
 use crate::error::Error;
 
 /// Rows by number; they repeat after the last one, in another order.
 pub(crate) struct ShuffledRows<R> {
-    path: PathBuf,
     rows: Vec<R>,
     order: RefCell<EpochOrder>,
 }
@@ -23,22 +20,9 @@ struct EpochOrder {
 }
 
 impl<R> ShuffledRows<R> {
-    /// Reads a file, of which only `columns` matter.
-    ///
-    /// # Errors
-    /// [`Error::Schema`] names the row that cannot be read; [`Error::Input`] for a file without
-    /// rows.
-    pub(crate) fn read(
-        path: &Path,
-        columns: &[&str],
-        read: impl Fn(&Row) -> Result<R, joust_schema::Error>,
-    ) -> Result<Self, Error> {
-        let rows = rows::read_all(path, columns, read)?;
-        if rows.is_empty() {
-            let text = format!("{}: no examples in this file", path.display());
-            return Err(Error::input(text));
-        }
-        Ok(Self { path: path.to_owned(), rows, order: RefCell::default() })
+    /// Rows in the order of their file, at least one.
+    pub(crate) fn new(rows: Vec<R>) -> Self {
+        Self { rows, order: RefCell::default() }
     }
 
     /// The rows with `change` made to each of them, in the order of the file.
@@ -50,12 +34,12 @@ impl<R> ShuffledRows<R> {
         change: impl FnMut(R) -> Result<T, Error>,
     ) -> Result<ShuffledRows<T>, Error> {
         let rows = self.rows.into_iter().map(change).collect::<Result<_, _>>()?;
-        Ok(ShuffledRows { path: self.path, rows, order: self.order })
+        Ok(ShuffledRows { rows, order: self.order })
     }
 
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The rows, in the order of the file.
+    pub(crate) fn into_rows(self) -> Vec<R> {
+        self.rows
     }
 
     /// The rows in the order of the file.

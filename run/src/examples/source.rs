@@ -1,29 +1,34 @@
 //! Sources of supervised examples: a file, or a built-in task.
 
-use std::path::{Path, PathBuf};
-
 use joust_data::TaskConfig;
 use joust_engine::Tokenizer;
 use joust_schema::ordered_json::JsonFields;
 use joust_schema::prompt::{Message, Prompt};
-use joust_schema::rows::Place;
 use joust_schema::seed::Seed;
 use joust_trainer::SftExample;
 
 use super::chat::{ChatSource, LearnedText, drops_thought};
+use super::data_file::{DataFile, RowReader};
 use super::encoder::Encoder;
 use super::row::{FileRow, Learned};
 use super::shuffled::ShuffledRows;
-use crate::config::sft::{DataSection, TaskKind, TrainedTurns};
+use crate::config::sft::{DataSection, TaskKind};
 use crate::config::tuning::TuningEvalSection;
 use crate::error::Error;
 
 /// Examples by number, as people wrote them.
 pub(crate) enum ExampleSource {
     /// The rows of a file, shuffled anew in every epoch.
-    File { rows: ShuffledRows<FileRow>, chat: bool },
+    File(ExampleFile),
     /// A built-in task with any number of examples.
     Task(TaskSource),
+}
+
+/// The examples of a file, as people wrote them.
+pub(crate) struct ExampleFile {
+    file: DataFile,
+    rows: ShuffledRows<FileRow>,
+    chat: bool,
 }
 
 /// Examples by number, as the text that a model reads.
@@ -45,7 +50,10 @@ impl ExampleSource {
     pub(crate) fn open(section: &DataSection) -> Result<Self, Error> {
         let chat = section.chat;
         match (&section.path, section.task) {
-            (Some(path), None) => Ok(Self::File { rows: read(path, section.trained_turns)?, chat }),
+            (Some(path), None) => {
+                let file = DataFile::new("data.path", path);
+                Ok(Self::File(ExampleFile::read(file, usize::MAX, section)?))
+            }
             (None, Some(kind)) => {
                 Ok(Self::Task(TaskSource { kind, config: section.arithmetic.clone(), chat }))
             }
@@ -56,7 +64,7 @@ impl ExampleSource {
     /// Number of examples after which they repeat; `None` if they never do.
     pub(crate) fn n_examples(&self) -> Option<u64> {
         match self {
-            Self::File { rows, .. } => Some(rows.in_file().len() as u64),
+            Self::File(file) => Some(file.rows.in_file().len() as u64),
             Self::Task(_) => None,
         }
     }
@@ -72,9 +80,8 @@ impl ExampleSource {
         idx: u64,
     ) -> Result<String, Error> {
         let text = match self {
-            Self::File { rows, chat } => {
-                let renderer = Renderer::new(tokenizer, *chat, rows.path());
-                renderer.text(rows.get(seed, idx))
+            Self::File(file) => {
+                Renderer::new(tokenizer, file.chat, &file.file).text(file.rows.get(seed, idx))
             }
             Self::Task(task) => task.text(tokenizer, seed, idx),
         };
@@ -86,16 +93,58 @@ impl ExampleSource {
     /// # Errors
     /// What the chat template refuses, with the row.
     pub(crate) fn rendered(self, tokenizer: &Tokenizer) -> Result<ExampleTexts, Error> {
-        let (rows, chat) = match self {
-            Self::File { rows, chat } => (rows, chat),
-            Self::Task(task) => return Ok(ExampleTexts::Task(task)),
+        match self {
+            Self::File(file) => {
+                let has_chats = file.rows.in_file().iter().any(|row| row.is_chat(file.chat));
+                Ok(ExampleTexts::File { rows: file.rendered(tokenizer)?, has_chats })
+            }
+            Self::Task(task) => Ok(ExampleTexts::Task(task)),
+        }
+    }
+}
+
+impl ExampleFile {
+    /// The held-out examples of a config, to be rendered with the settings of `data`; none without
+    /// a file.
+    ///
+    /// # Errors
+    /// As [`DataFile::rows`].
+    pub(crate) fn held_out(
+        eval: &TuningEvalSection,
+        data: &DataSection,
+    ) -> Result<Option<Self>, Error> {
+        let file = eval.path.as_ref().map(|path| DataFile::new("eval.path", path));
+        file.map(|file| Self::read(file, eval.n_examples(), data)).transpose()
+    }
+
+    fn read(file: DataFile, n_rows: usize, section: &DataSection) -> Result<Self, Error> {
+        let reader = RowReader {
+            columns: &FileRow::COLUMNS,
+            row: &|row| FileRow::of(row, section.trained_turns),
+            unknown: FileRow::unknown,
         };
-        let has_chats = rows.in_file().iter().any(|row| row.is_chat(chat));
-        let path = rows.path().to_owned();
-        let mut renderer = Renderer::new(tokenizer, chat, &path);
+        let rows = ShuffledRows::new(file.rows(n_rows, &reader)?);
+        Ok(Self { file, rows, chat: section.chat })
+    }
+
+    /// Renders all rows.
+    ///
+    /// # Errors
+    /// What the chat template refuses, with the row.
+    fn rendered(self, tokenizer: &Tokenizer) -> Result<ShuffledRows<LearnedText>, Error> {
+        let Self { file, rows, chat } = self;
+        let mut renderer = Renderer::new(tokenizer, chat, &file);
         let rows = rows.try_map(|row| renderer.counted(&row))?;
         renderer.warn();
-        Ok(ExampleTexts::File { rows, has_chats })
+        Ok(rows)
+    }
+
+    /// Renders all rows, in the order of the file.
+    ///
+    /// # Errors
+    /// What the chat template refuses, with the row.
+    pub(crate) fn texts(self, tokenizer: &Tokenizer) -> Result<Vec<LearnedText>, Error> {
+        self.rendered(tokenizer).map(ShuffledRows::into_rows)
     }
 }
 
@@ -123,28 +172,6 @@ impl ExampleTexts {
             Self::Task(task) => encoder.example(&task.text(encoder.tokenizer(), seed, idx)?),
         }
     }
-}
-
-/// The held-out examples of a config, rendered with the settings of `data`; none without a file.
-///
-/// # Errors
-/// What cannot be read or rendered, with its row.
-pub(crate) fn held_out_texts(
-    eval: &TuningEvalSection,
-    data: &DataSection,
-    tokenizer: &Tokenizer,
-) -> Result<Vec<LearnedText>, Error> {
-    let Some(path) = &eval.path else { return Ok(Vec::new()) };
-    let rows = read(path, data.trained_turns)?;
-    let mut renderer = Renderer::new(tokenizer, data.chat, path);
-    let rows = rows.in_file().iter().take(eval.n_examples());
-    let texts = rows.map(|row| renderer.counted(row)).collect::<Result<_, _>>()?;
-    renderer.warn();
-    Ok(texts)
-}
-
-fn read(path: &Path, turns: TrainedTurns) -> Result<ShuffledRows<FileRow>, Error> {
-    ShuffledRows::read(path, &FileRow::COLUMNS, |row| FileRow::of(row, turns))
 }
 
 impl TaskSource {
@@ -181,7 +208,7 @@ impl TaskSource {
 struct Renderer<'a> {
     tokenizer: &'a Tokenizer,
     chat: bool,
-    path: PathBuf,
+    file: &'a DataFile,
     /// Text of the token that ends a turn in the template, if it has one.
     end: Option<String>,
     /// Number of turns that are learned without their thoughts.
@@ -189,10 +216,10 @@ struct Renderer<'a> {
 }
 
 impl<'a> Renderer<'a> {
-    fn new(tokenizer: &'a Tokenizer, chat: bool, path: &Path) -> Self {
+    fn new(tokenizer: &'a Tokenizer, chat: bool, file: &'a DataFile) -> Self {
         let frame = tokenizer.turn_frame();
         let end = frame.map(|frame| tokenizer.decode(&[frame.end_id], false));
-        Self { tokenizer, chat, path: path.to_owned(), end, n_without_thought: 0 }
+        Self { tokenizer, chat, file, end, n_without_thought: 0 }
     }
 
     fn text(&self, row: &FileRow) -> Result<LearnedText, Error> {
@@ -206,7 +233,7 @@ impl<'a> Renderer<'a> {
                 source.turns(messages, turns, self.end.as_deref()).map(LearnedText::Turns)
             }
         };
-        text.map_err(|error| at(place, &self.path, &error))
+        text.map_err(|error| self.file.row_error(*place, &error))
     }
 
     /// The text of a row; turns that are learned without their thoughts are counted.
@@ -232,9 +259,4 @@ impl<'a> Renderer<'a> {
             );
         }
     }
-}
-
-/// An error of a row.
-fn at(place: &Place, path: &Path, error: &Error) -> Error {
-    place.error(path, error.to_string()).into()
 }

@@ -2,7 +2,7 @@
 //!
 //! It knows results of scoring, and not what is done about failures.
 
-use joust_reward::{GroupResult, PartOutcome, PartScores, VoteTally};
+use joust_reward::{GroupResult, PartOf, PartOutcome, PartScores, RewardConfig, VoteTally};
 use joust_schema::tables::Verdict;
 
 use crate::error::Error;
@@ -51,16 +51,19 @@ impl Failures {
         }
     }
 
-    /// Fails where more than the share `max_failed` has no reward, or of the votes no reply.
+    /// Fails where more than the share `max_failed` of the reward's settings has no reward, or of
+    /// the votes no reply.
     ///
     /// # Errors
     /// [`Error::TooManyPartFailures`], [`Error::TooManyFailures`], [`Error::TooManyLostVotes`]
-    pub(super) fn check(self, step: u64, max_failed: f64) -> Result<(), Error> {
+    pub(super) fn check(self, step: u64, reward: &RewardConfig) -> Result<(), Error> {
+        let max_failed = reward.max_failed;
         let Self { n_failed, n_judged, reason, votes, parts } = self;
         for PartFailure { part, n_failed, n_asked, reason } in parts {
             if n_failed as f64 > max_failed * n_asked as f64 {
                 return Err(Error::TooManyPartFailures {
                     step,
+                    mend: mend(reward, &part),
                     part,
                     n_failed,
                     n_asked,
@@ -82,6 +85,18 @@ impl Failures {
             });
         }
         Ok(())
+    }
+}
+
+/// How a run goes on whose part of this name failed.
+fn mend(reward: &RewardConfig, name: &str) -> &'static str {
+    match reward.parts.iter().find(|part| part.name() == name).map(|part| &part.of) {
+        Some(PartOf::Command(_)) => {
+            "--resume repeats the step, with the files of `run` as they were: a changed program \
+             begins another run, perhaps from the newest checkpoint (policy.path)"
+        }
+        Some(PartOf::Http(_)) => "mend the server and go on with --resume, which repeats the step",
+        _ => "mend it and go on with --resume, which repeats the step",
     }
 }
 

@@ -232,7 +232,7 @@ impl Training {
                 self.round(step, groups.n_prompts(), &prompts, observer)?;
             clock.add_round(&times);
             groups.add_round(prompts.len(), batch, results);
-            Failures::of(&groups.results).check(step, self.config.reward.max_failed)?;
+            Failures::of(&groups.results).check(step, &self.config.reward)?;
             prompts = self.prompts.next(groups.n_refill(self.config.train.max_refills));
             if !prompts.is_empty() {
                 observer.observe(Event::GroupsRefilled { step, n_groups: prompts.len() });

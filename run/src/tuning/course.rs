@@ -9,6 +9,13 @@ use joust_trainer::checkpoint::Trainer;
 use crate::error::Error;
 use crate::examples::Encoder;
 
+/// A model whose weights are not read yet: what is wrong with examples is told before.
+pub(crate) struct FirstModel {
+    pub(crate) tokenizer: Tokenizer,
+    /// Reads or makes the weights.
+    pub(crate) decoder: Box<dyn FnOnce() -> Result<Decoder, Error>>,
+}
+
 /// What a run learns from, as people wrote it.
 pub(crate) trait Course {
     /// The same as the text that a model reads.
@@ -17,8 +24,8 @@ pub(crate) trait Course {
     /// Number of examples after which they repeat; `None` if they never do.
     fn n_examples(&self) -> Option<u64>;
 
-    /// The model of the first step, with f32 master weights, and its tokenizer.
-    fn first_model(&self, seed: Seed) -> Result<(Decoder, Tokenizer), Error>;
+    /// The model of the first step, with f32 master weights.
+    fn first_model(&self, seed: Seed) -> Result<FirstModel, Error>;
 
     /// The tokenizer with the variables that the config gives to its chat template.
     fn tokenizer(&self, tokenizer: &Tokenizer) -> Result<Tokenizer, Error>;

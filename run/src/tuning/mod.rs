@@ -28,7 +28,7 @@ use crate::training::RunEnd;
 
 use opened::Opened;
 
-pub(crate) use course::{Course, Lessons};
+pub(crate) use course::{Course, FirstModel, Lessons};
 pub(crate) use opened::open_model;
 pub(crate) use settings::{TuningConfig, TuningSettings};
 
@@ -123,9 +123,10 @@ impl<'a, L: Lessons> Tuning<'a, L> {
         let n_examples = course.n_examples();
         let n_steps = settings.n_steps(n_examples)?;
         if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
+            let steps = if n_steps == 1 { "step" } else { "steps" };
             return Err(Error::input(format!(
-                "config: the run has {n_steps} steps (trainer.steps, trainer.epochs), and has made \
-                 {step} already; wanted at least as many"
+                "config: the run has {n_steps} {steps} (trainer.steps, trainer.epochs), and has \
+                 made {step} already; wanted at least as many"
             )));
         }
         let Opened { mut model, lessons, encoder, run, newest } = match start.resumes() {
@@ -149,10 +150,8 @@ impl<'a, L: Lessons> Tuning<'a, L> {
         let mut trainer = lessons.trainer(model, n_steps)?;
         let held_out = lessons.held_out(&encoder)?;
         if !held_out.is_empty() && !held_out.iter().any(|it| L::fits(&trainer, it)) {
-            let (n_held_out, wanted) = (held_out.len(), L::WANTED);
-            return Err(Error::input(format!(
-                "eval.path: none of the {n_held_out} held-out examples fits: {wanted}"
-            )));
+            let (none, wanted) = (none_fits("the file's", held_out.len() as u64), L::WANTED);
+            return Err(Error::input(format!("eval.path: {none}: {wanted}")));
         }
         let state = match &newest {
             Some((step, path)) => {
@@ -272,20 +271,26 @@ impl<'a, L: Lessons> Tuning<'a, L> {
         if self.n_skipped_in_a_row < n_of_file.unwrap_or(1_000) {
             return Ok(());
         }
-        let n_skipped = self.n_skipped_in_a_row;
         let wanted = L::WANTED;
-        Err(Error::input(format!("none of the last {n_skipped} examples fits: {wanted}")))
+        Err(Error::input(match self.n_examples {
+            Some(n_examples) => {
+                format!("data.path: {}: {wanted}", none_fits("the file's", n_examples))
+            }
+            None => format!("none of the last {} examples fits: {wanted}", self.n_skipped_in_a_row),
+        }))
     }
 
     /// Refuses to end a run that has learned nothing in all of its steps.
     fn check_learned(&self) -> Result<(), Error> {
         match self.trainer.n_updates() {
             0 => {
-                let n_examples = self.n_steps * self.settings.batch_size as u64;
-                let wanted = L::WANTED;
+                let n_used = self.n_steps * self.settings.batch_size as u64;
+                // an epoch has each example of a file once
+                let n_examples =
+                    self.n_examples.map_or(n_used, |n_examples| n_examples.min(n_used));
+                let (none, wanted) = (none_fits("the run's", n_examples), L::WANTED);
                 Err(Error::input(format!(
-                    "none of the run's {n_examples} examples fits, so that nothing was learned and \
-                     no model is exported: {wanted}"
+                    "{none}, so that nothing was learned and no model is exported: {wanted}"
                 )))
             }
             _ => Ok(()),
@@ -307,5 +312,13 @@ impl<'a, L: Lessons> Tuning<'a, L> {
         checkpoint::save(trainer, tokenizer, dir, step, &self.state, retention, base)?;
         self.saved = step;
         Ok(())
+    }
+}
+
+/// Says that no example fits: "none of the run's 2 examples fits" of `whose` "the run's".
+fn none_fits(whose: &str, n_examples: u64) -> String {
+    match n_examples {
+        1 => format!("{whose} only example does not fit"),
+        n_examples => format!("none of {whose} {n_examples} examples fits"),
     }
 }

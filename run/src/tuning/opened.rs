@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use joust_engine::folder;
 use joust_engine::model::Decoder;
-use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
 use joust_trainer::LearnerConfig;
 use tch::Device;
 
-use super::course::Course;
+use super::course::{Course, FirstModel};
 use super::settings::{TuningConfig, TuningSettings};
 use crate::error::Error;
 use crate::examples::Encoder;
@@ -33,9 +33,10 @@ impl<L> Opened<L> {
         start: &RunStart<'_, T>,
         seed: Seed,
     ) -> Result<Self, Error> {
-        let (model, tokenizer) = course.first_model(seed)?;
+        let FirstModel { tokenizer, decoder } = course.first_model(seed)?;
         let tokenizer = course.tokenizer(&tokenizer)?;
         let lessons = course.rendered(&tokenizer)?;
+        let model = decoder()?;
         let run = start.open()?;
         let newest = run.rewind_to_newest()?;
         Ok(Self { model, lessons, encoder: Encoder::new(tokenizer), run, newest })
@@ -50,27 +51,34 @@ impl<L> Opened<L> {
     ) -> Result<Self, Error> {
         let run = start.open()?;
         let newest = run.rewind_to_newest()?;
-        let (model, tokenizer) = match &newest {
-            Some((_, path)) if settings.learner.lora.is_none() => {
-                let opened = open_model(path, settings.device.resolve()?, settings.learner);
-                opened.map_err(|error| run.bad_checkpoint(error))?
+        let is_whole = newest.is_some() && settings.learner.lora.is_none();
+        let of_checkpoint = |error| match is_whole {
+            true => run.bad_checkpoint(error),
+            false => error,
+        };
+        let first = match &newest {
+            Some((_, path)) if is_whole => {
+                open_model(path, settings.device.resolve()?, settings.learner)
             }
             // the checkpoint's adapters follow with the trainer's state
-            _ => course.first_model(seed)?,
+            _ => course.first_model(seed),
         };
+        let FirstModel { tokenizer, decoder } = first.map_err(of_checkpoint)?;
         let tokenizer = course.tokenizer(&tokenizer)?;
         let lessons = course.rendered(&tokenizer)?;
+        let model = decoder().map_err(of_checkpoint)?;
         Ok(Self { model, lessons, encoder: Encoder::new(tokenizer), run, newest })
     }
 }
 
-/// A model with the weights that training wants, and its tokenizer.
+/// A model with the weights that training wants.
 pub(crate) fn open_model(
     path: &Path,
     device: Device,
     learner: &LearnerConfig,
-) -> Result<(Decoder, Tokenizer), Error> {
+) -> Result<FirstModel, Error> {
     let files = folder::open(path)?;
-    let model = files.decoder(device, learner.number_formats(device).weights)?;
-    Ok((model, files.tokenizer))
+    let tokenizer = files.tokenizer.clone();
+    let kind = learner.number_formats(device).weights;
+    Ok(FirstModel { tokenizer, decoder: Box::new(move || Ok(files.decoder(device, kind)?)) })
 }

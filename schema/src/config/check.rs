@@ -119,13 +119,20 @@ impl Check<'_> {
             _ => false,
         };
         match &key.shape {
-            Shape::Text { is_required: true } | Shape::List { is_required: true, .. }
-                if is_empty =>
-            {
-                self.add(at, Fault::Missing { wanted: first_sentence(&key.meaning) });
-            }
+            Shape::List { is_required: true, items } if is_empty => match items.as_ref() {
+                // such a list has words by default, so that somebody has emptied it
+                Shape::Choice(choices) => {
+                    self.wrong(at, "an empty list", &format!("at least one of {}", words(choices)));
+                }
+                _ => self.missing(at, key),
+            },
+            Shape::Text { is_required: true } if is_empty => self.missing(at, key),
             shape => self.shaped(at, value, shape),
         }
+    }
+
+    fn missing(&mut self, at: &str, key: &ConfigKey) {
+        self.add(at, Fault::Missing { wanted: first_sentence(&key.meaning) });
     }
 
     fn shaped(&mut self, at: &str, value: &Value, shape: &Shape) {
@@ -182,10 +189,15 @@ impl Check<'_> {
         if word.is_some_and(|word| words().any(|known| known == word)) {
             return;
         }
-        let wanted = format!("one of {}", words().collect::<Vec<_>>().join(", "));
+        let wanted = format!("one of {}", self::words(choices));
         let meant = word.and_then(|word| nearest(word, words())).map(|near| format!("\"{near}\""));
         self.add(at, Fault::Value { seen: seen(value), wanted, meant });
     }
+}
+
+/// The words of choices.
+fn words(choices: &[Choice]) -> String {
+    choices.iter().map(|choice| &choice.word[..]).collect::<Vec<_>>().join(", ")
 }
 
 /// The value in one line.

@@ -21,11 +21,19 @@ use crate::error::Error;
 /// Number of rows that are in memory at a time.
 const ROWS_PER_BATCH: usize = 512;
 
-/// Reads the rows of a file.
+/// Names of a file's columns.
+pub(super) fn columns(path: &Path, file: File) -> Result<Vec<String>, Error> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)
+        .map_err(|error| Error::bad_file(path, error))?;
+    Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
+}
+
+/// Reads the rows of a file, at most `n_rows` of them.
 pub(super) fn read(
     path: &Path,
     file: File,
     columns: ReadColumns<'_>,
+    n_rows: Option<usize>,
     each: &mut EachRow<'_>,
 ) -> Result<(), Error> {
     let bad = |error: parquet::errors::ParquetError| Error::bad_file(path, error);
@@ -62,7 +70,11 @@ pub(super) fn read(
         }
     }
     let mask = ProjectionMask::leaves(builder.parquet_schema(), leaves.read);
-    let reader = builder.with_projection(mask).with_batch_size(ROWS_PER_BATCH).build();
+    let mut builder = builder.with_projection(mask).with_batch_size(ROWS_PER_BATCH);
+    if let Some(n_rows) = n_rows {
+        builder = builder.with_limit(n_rows);
+    }
+    let reader = builder.build();
     let shared: Rc<Path> = path.into();
     let mut n_rows = 0;
     for batch in reader.map_err(bad)? {

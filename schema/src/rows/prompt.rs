@@ -31,7 +31,9 @@ impl Row {
                 return Err(self.cell_error(column, reason));
             }
             Prompt::Text(text) => match Prompt::from_column(text.clone()).map_err(bad)? {
-                Prompt::Messages(messages) => whole(messages, &text).map_err(bad)?,
+                Prompt::Messages(messages) => {
+                    Prompt::Messages(whole(messages, &text).map_err(bad)?)
+                }
                 text => text,
             },
             messages => messages,
@@ -44,13 +46,33 @@ impl Row {
     /// # Errors
     /// As [`Row::required`]; an integer of a chat that would lose digits.
     pub fn said(&self, column: &str) -> Result<Prompt, Error> {
+        if let Some(kind @ ("a number" | "a truth value" | "an object")) = self.kind(column) {
+            let text = format!("is {kind}, wanted a text or a list of chat messages");
+            return Err(self.cell_error(column, text));
+        }
         match self.required(column)? {
             Prompt::Text(text) => Ok(Prompt::Text(text)),
             Prompt::Messages(messages) => {
                 let json = self.get(column).map_or("null", RawValue::get);
-                whole(messages, json).map_err(|reason| self.cell_error(column, reason))
+                let whole = whole(messages, json).map(Prompt::Messages);
+                whole.map_err(|reason| self.cell_error(column, reason))
             }
         }
+    }
+
+    /// The messages of a chat that is given as the JSON text of a list, told as those of a cell.
+    ///
+    /// # Errors
+    /// What is wrong with the messages, with the place and the column.
+    pub fn messages(&self, column: &str, json: &str) -> Result<Vec<Message>, Error> {
+        let messages = match serde_json::from_str(json) {
+            Ok(Prompt::Messages(messages)) => messages,
+            Ok(Prompt::Text(_)) => {
+                return Err(self.cell_error(column, "is a text, wanted chat messages"));
+            }
+            Err(error) => return Err(self.cell_error(column, without_position(&error))),
+        };
+        whole(messages, json).map_err(|reason| self.cell_error(column, reason))
     }
 
     /// As [`Row::prompt`], of a prompt that someone continues or has continued: a chat that ends
@@ -60,7 +82,16 @@ impl Row {
     /// As [`Row::prompt`]; a chat that ends with the assistant's turn.
     pub fn open_prompt<'a>(&self, column: &'a str) -> Result<(&'a str, Prompt), Error> {
         let (column, prompt) = self.prompt(column)?;
-        let Some(number) = prompt.answered_at() else { return Ok((column, prompt)) };
+        self.check_open(column, &prompt)?;
+        Ok((column, prompt))
+    }
+
+    /// Refuses a prompt of `column` that ends with the assistant's turn.
+    ///
+    /// # Errors
+    /// Says so, and how the answer is taken out of the prompt.
+    pub fn check_open(&self, column: &str, prompt: &Prompt) -> Result<(), Error> {
+        let Some(number) = prompt.answered_at() else { return Ok(()) };
         let is_other = |name: &&str| *name != column && self.names.iter().any(|it| it == name);
         let mend = QUESTIONS.into_iter().find(is_other).map_or(String::new(), |name| {
             format!(
@@ -85,7 +116,7 @@ fn is_python(text: &str) -> bool {
 }
 
 /// A chat with all that its JSON text says about its messages.
-fn whole(mut messages: Vec<Message>, json: &str) -> Result<Prompt, String> {
+fn whole(mut messages: Vec<Message>, json: &str) -> Result<Vec<Message>, String> {
     if let Some(integer) = large_integer(json) {
         return Err(format!("has the integer {integer}, beyond 64 bits; write it as a text"));
     }
@@ -94,7 +125,7 @@ fn whole(mut messages: Vec<Message>, json: &str) -> Result<Prompt, String> {
     for (message, fields) in messages.iter_mut().zip(fields) {
         message.add_further(fields);
     }
-    Ok(Prompt::Messages(messages))
+    Ok(messages)
 }
 
 /// The first integer of a JSON text that has more digits than 64 bits hold.

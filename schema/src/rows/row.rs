@@ -83,9 +83,19 @@ impl Row {
         self.place
     }
 
+    /// Names of all columns of the row, also of those that were not asked for.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The JSON text of a cell; `None` where the row has no such column. A null is `null`.
     pub fn get(&self, column: &str) -> Option<&RawValue> {
         self.cells.iter().find(|(name, _)| name == column).map(|(_, cell)| &**cell)
+    }
+
+    /// The kind of a cell's value, in words; `None` where the row has no such column.
+    pub fn kind(&self, column: &str) -> Option<&'static str> {
+        self.get(column).map(|cell| kind(cell.get()))
     }
 
     /// The cells that were read as one line of JSON: an object, in the order of the file.

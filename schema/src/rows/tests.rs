@@ -489,3 +489,24 @@ fn prompts_that_are_no_text_or_no_json_are_refused_in_words() {
         assert!(prompt(&format!(r#"{{"prompt": {fine}}}"#)).is_ok(), "{fine}");
     }
 }
+
+#[test]
+fn first_rows_are_read_and_what_follows_them_does_not_matter() {
+    let number = |row: &Row| row.required::<u64>("x");
+    let rows = ["{\"x\": 1, \"y\": \"a\"}", "{\"x\": 2}", "{\"x\": \"bad\"}", "no JSON"];
+    // the text behind the second row is not readable
+    let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&b"a"[..], b"b", b"\xff", b"c"]));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+    for file in [
+        data_file("t.jsonl", rows.join("\n").as_bytes()),
+        data_file("t.json", format!("[{}]", rows.join(",")).as_bytes()),
+        table(vec![("x", numbers), ("y", bytes)], Compression::UNCOMPRESSED),
+    ] {
+        let first = |n_rows| read_first(&file.path, &["x", "y"], n_rows, number);
+        assert_eq!(first(1).unwrap(), [1]);
+        assert_eq!(first(2).unwrap(), [1, 2]);
+        assert!(first(3).is_err(), "{}", file.path.display());
+        assert_eq!(columns(&file.path).unwrap(), ["x", "y"]);
+    }
+    assert_eq!(columns(&data_file("t.jsonl", b"\n").path).unwrap(), [""; 0]);
+}

@@ -9,7 +9,8 @@ fn rows_of(text: &str) -> Result<Vec<[String; 3]>, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.jsonl");
     std::fs::write(&path, text.replace('\n', " ")).unwrap();
-    let rows = rows::read_all(&path, &PairRow::COLUMNS, PairRow::of);
+    let columns = form::columns(&rows::columns(&path).unwrap(), &PairRow::COLUMNS);
+    let rows = rows::read_all(&path, &columns, PairRow::of);
     let rows = rows.map_err(|error| error.to_string())?;
     let texts = |row: PairRow| [row.prompt.question(), row.chosen, row.rejected];
     Ok(rows.into_iter().map(texts).collect())
@@ -38,6 +39,17 @@ fn pair_rows_are_read_in_every_form_of_trl() {
             format!("[{user}, {wrong}]")
         ),
         format!(r#"{{"messages": [{user}], "chosen": "5", "rejected": [{wrong}]}}"#),
+        // one message, as the documentation of data files says
+        format!(r#"{{"prompt": "2+3?", "chosen": {right}, "rejected": {wrong}}}"#),
+        format!(r#"{{"prompt": [{user}], "chosen": {right}, "rejected": "6"}}"#),
+        // of LLaMA-Factory
+        r#"{"conversations": [{"from": "human", "value": "2+3?"}],
+            "chosen": {"from": "gpt", "value": "5"}, "rejected": {"from": "gpt", "value": "6"}}"#
+            .to_owned(),
+        r#"{"instruction": "2+3?", "input": "", "chosen": "5", "rejected": "6"}"#.to_owned(),
+        r#"{"chosen": [{"from": "human", "value": "2+3?"}, {"from": "gpt", "value": "5"}],
+            "rejected": [{"from": "human", "value": "2+3?"}, {"from": "gpt", "value": "6"}]}"#
+            .to_owned(),
     ] {
         let wanted = ["2+3?", "5", "6"].map(str::to_owned);
         assert_eq!(rows_of(&row).unwrap(), [wanted], "{row}");
@@ -91,8 +103,43 @@ fn pair_rows_are_refused_by_line_and_column() {
             ),
             "column `chosen` has message 2 of the assistant in common with `rejected`",
         ),
-        (r#"{"prompt": "  ", "chosen": "b", "rejected": "c"}"#.to_owned(), "the prompt is blank"),
-        (r#"{"prompt": "a", "chosen": 3, "rejected": "c"}"#.to_owned(), "column `chosen`"),
+        (
+            r#"{"prompt": "  ", "chosen": "b", "rejected": "c"}"#.to_owned(),
+            "column `prompt` is blank",
+        ),
+        (
+            r#"{"prompt": "", "chosen": "b", "rejected": "c"}"#.to_owned(),
+            "column `prompt` is empty",
+        ),
+        (
+            r#"{"prompt": [], "chosen": "b", "rejected": "c"}"#.to_owned(),
+            "column `prompt` is empty",
+        ),
+        (
+            format!(
+                r#"{{"prompt": "", "chosen": [{user}, {right}], "rejected": [{user}, {user}]}}"#
+            ),
+            "column `prompt` is empty",
+        ),
+        (
+            r#"{"prompt": null, "chosen": "b", "rejected": "c"}"#.to_owned(),
+            "column `prompt` is null, and `chosen` has no beginning in common with `rejected`",
+        ),
+        (
+            r#"{"prompt": "a", "chosen": 3, "rejected": "c"}"#.to_owned(),
+            "column `chosen` is a number, wanted a text or one message of the assistant",
+        ),
+        (
+            format!(r#"{{"prompt": "a", "chosen": {user}, "rejected": "c"}}"#),
+            "column `chosen` is a message of the role `user`, wanted one of the assistant",
+        ),
+        (
+            r#"{"question": "a", "answer": "b"}"#.to_owned(),
+            "column `chosen` is missing (there are: question, answer); wanted `chosen` and \
+             `rejected` with `prompt` (or `messages`, ShareGPT's `conversations`, Alpaca's \
+             `instruction`), or alone: two chats or texts that begin with the prompt; give the \
+             columns these names",
+        ),
     ] {
         let message = rows_of(&row).unwrap_err();
         assert!(message.contains("t.jsonl:1") && message.contains(wanted), "{row}: {message}");

@@ -8,7 +8,8 @@ fn read(text: &str, trained: TrainedTurns) -> Result<Vec<FileRow>, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.jsonl");
     std::fs::write(&path, text).unwrap();
-    let rows = rows::read_all(&path, &FileRow::COLUMNS, |row| FileRow::of(row, trained));
+    let columns = form::columns(&rows::columns(&path).unwrap(), &FileRow::COLUMNS);
+    let rows = rows::read_all(&path, &columns, |row| FileRow::of(row, trained));
     rows.map_err(|error| error.to_string())
 }
 
@@ -38,9 +39,55 @@ fn file_rows_hold_texts_messages_or_a_chat_alone() {
         // the prompt of a data set that has its chat beside it
         format!(r#"{{"prompt": "2+3?", "messages": [{user}, {assistant}]}}"#),
         format!(r#"[{{"messages": [{user}, {assistant}], "source": "x"}}]"#),
+        // one message, as the documentation of data files says
+        format!(r#"{{"prompt": "2+3?", "completion": {assistant}}}"#),
+        format!(r#"{{"prompt": [{user}], "completion": {assistant}, "messages": null}}"#),
+        // ShareGPT's form
+        r#"{"conversations": [{"from": "human", "value": "2+3?"}, {"from": "gpt", "value": "5"}]}"#
+            .to_owned(),
+        format!(r#"{{"conversations": [{user}, {assistant}], "system": "", "tools": ""}}"#),
+        format!(r#"{{"conversations": {:?}}}"#, format!("[{user}, {assistant}]")),
+        r#"{"messages": [{"from": "user", "value": "2+3?", "role": null},
+            {"from": "assistant", "value": "5", "role": null}]}"#
+            .replace('\n', " "),
+        r#"{"conversations": [{"from": "human", "value": "2+3?"}],
+            "completion": {"from": "gpt", "value": "5"}}"#
+            .replace('\n', " "),
+        // Alpaca's form
+        r#"{"instruction": "2+3?", "input": "", "output": "5", "text": "2+3? 5"}"#.to_owned(),
+        r#"{"instruction": "2+3?", "input": null, "output": "5", "history": []}"#.to_owned(),
+        r#"{"instruction": "2+3?", "output": "5"}"#.to_owned(),
     ] {
         assert_eq!(rows_of(&row).unwrap(), [("2+3?".to_owned(), "5".to_owned())], "{row}");
     }
+}
+
+#[test]
+fn other_forms_keep_the_system_the_input_and_earlier_turns() {
+    let turns = |row: &str| {
+        let Learned::Completion { prompt: Prompt::Messages(messages), completion } =
+            read(&row.replace('\n', " "), TrainedTurns::Last).unwrap().remove(0).learned
+        else {
+            panic!("{row} is no chat")
+        };
+        let turns = messages.iter().map(|turn| format!("{}: {}", turn.role, turn.content));
+        turns.chain([completion]).collect::<Vec<_>>()
+    };
+    let alpaca = r#"{"instruction": "Add.", "input": "2, 3", "output": "5", "system": "Be brief.",
+        "history": [["1+1?", "2"]]}"#;
+    let wanted = ["system: Be brief.", "user: 1+1?", "assistant: 2", "user: Add.\n2, 3", "5"];
+    assert_eq!(turns(alpaca), wanted);
+    let conversation = r#"{"system": "Be brief.", "conversations": [
+        {"from": "human", "value": "2+3?"}, {"from": "gpt", "value": ""},
+        {"from": "observation", "value": "5"}, {"from": "gpt", "value": "It is 5."}]}"#;
+    let wanted = ["system: Be brief.", "user: 2+3?", "assistant: ", "tool: 5", "It is 5."];
+    assert_eq!(turns(conversation), wanted);
+    // a conversation that has its system's message
+    let own = r#"{"system": "Be long.", "conversations": [{"from": "system", "value": "Be brief."},
+        {"from": "human", "value": "2+3?"}, {"from": "gpt", "value": "5"}]}"#;
+    assert_eq!(turns(own), ["system: Be brief.", "user: 2+3?", "5"]);
+    let all = read(&alpaca.replace('\n', " "), TrainedTurns::All).unwrap().remove(0).learned;
+    assert!(matches!(all, Learned::Turns { turns, .. } if turns == [2, 4]));
 }
 
 #[test]
@@ -49,6 +96,54 @@ fn file_rows_are_refused_by_line_and_column() {
     for (row, wanted) in [
         (r#"{"prompt": "a"}"#.to_owned(), "column `completion` is missing (there are: prompt)"),
         (r#"{"completion": "a"}"#.to_owned(), "column `prompt` is missing"),
+        (
+            r#"{"text": "a"}"#.to_owned(),
+            "column `completion` is missing (there are: text); wanted `prompt` (or `messages`) \
+             with `completion`, `messages` or ShareGPT's `conversations` alone, or Alpaca's \
+             `instruction` and `output`; split `text` into the part that is given and the part \
+             that is learned",
+        ),
+        (
+            r#"{"question": "a", "response": "b"}"#.to_owned(),
+            "(there are: question, response); wanted `prompt` (or `messages`) with `completion`, ",
+        ),
+        (
+            r#"{"instruction": "a", "response": "b"}"#.to_owned(),
+            "`instruction` and `output`; give the columns these names",
+        ),
+        (
+            r#"{"conversations": [{"from": "narrator", "value": "a"}]}"#.to_owned(),
+            "column `conversations` has the speaker \"narrator\" in turn 1, wanted human, ",
+        ),
+        (
+            r#"{"conversations": [{"from": "human", "value": "a"}]}"#.to_owned(),
+            "column `conversations` ends with a turn of `user`, wanted one of the assistant",
+        ),
+        (
+            r#"{"conversations": "human: a"}"#.to_owned(),
+            "column `conversations` is a text, wanted a list of turns with `from` and `value`",
+        ),
+        (
+            r#"{"conversations": [{"from": "human"}, {"from": "gpt", "value": "b"}]}"#.to_owned(),
+            "column `conversations` message 1: missing field `content`",
+        ),
+        (
+            r#"{"instruction": "a", "output": 3}"#.to_owned(),
+            "column `output` is a number, wanted a text",
+        ),
+        (
+            r#"{"instruction": "a", "output": ""}"#.to_owned(),
+            "column `output` has no text to learn",
+        ),
+        (r#"{"messages": []}"#.to_owned(), "column `messages` is empty, wanted a turn of the user"),
+        (
+            r#"{"prompt": "a", "completion": 3}"#.to_owned(),
+            "column `completion` is a number, wanted a text or one message of the assistant",
+        ),
+        (
+            format!(r#"{{"prompt": "a", "completion": {user}}}"#),
+            "column `completion` is a message of the role `user`, wanted one of the assistant",
+        ),
         (r#"{"prompt": "a", "completion": ""}"#.to_owned(), "`completion` has no text to learn"),
         (
             format!(

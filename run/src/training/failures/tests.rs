@@ -1,9 +1,25 @@
 //! Shares of failures that stop a run.
 
+use joust_reward::{CommandPartConfig, HttpPartConfig, RewardPart};
 use joust_schema::ids::Member;
 use joust_schema::tables::{Reward, Status, Vote};
 
 use super::*;
+
+/// A reward with the parts `mine`, a program, and `far`, a server.
+fn reward(max_failed: f64) -> RewardConfig {
+    let part = |name: &str, of: PartOf| RewardPart {
+        of,
+        name: Some(name.to_owned()),
+        weight: 1.0,
+        optional: false,
+    };
+    let parts = vec![
+        part("mine", PartOf::Command(CommandPartConfig::default())),
+        part("far", PartOf::Http(HttpPartConfig::default())),
+    ];
+    RewardConfig { max_failed, parts, ..RewardConfig::default() }
+}
 
 fn vote(verdict: Verdict, text: &str) -> Vote {
     Vote {
@@ -58,7 +74,7 @@ fn check_fails_above_the_share_of_the_judged_completions() {
     let dead = Vote { vote: 1, ..dead };
     let half = group(&[scored, failed], vec![vote(Verdict::First, "a"), dead.clone()]);
     let check = |results: &[GroupResult], max_failed: f64| {
-        Failures::of(results).check(3, max_failed).map_err(|error| error.to_string())
+        Failures::of(results).check(3, &reward(max_failed)).map_err(|error| error.to_string())
     };
     assert_eq!(check(&[], 0.0), Ok(()));
     assert_eq!(check(std::slice::from_ref(&half), 0.5), Ok(()));
@@ -84,19 +100,28 @@ fn check_fails_above_the_share_of_completions_for_which_a_part_failed() {
         let parts = vec![PartScores { name: "mine".to_owned(), counts: true, outcome }];
         GroupResult { parts, ..group(&[status; 2], Vec::new()) }
     };
+    // a server has no files of `run`
+    let far = |outcome: PartOutcome| {
+        let parts = vec![PartScores { name: "far".to_owned(), counts: true, outcome }];
+        GroupResult { parts, ..group(&[Status::Scored; 2], Vec::new()) }
+    };
     let given = |values: [Option<f64>; 2]| PartOutcome::Given(values.to_vec());
     let good = || with_part(given([Some(1.0); 2]), Status::Scored);
     let failed = || PartOutcome::Failed("twice: it died".to_owned());
     let check = |results: &[GroupResult], max_failed: f64| {
-        Failures::of(results).check(3, max_failed).map_err(|error| error.to_string())
+        Failures::of(results).check(3, &reward(max_failed)).map_err(|error| error.to_string())
     };
     // an optional part that failed leaves its group a reward, and counts all the same
     let dead = || with_part(failed(), Status::Scored);
     assert_eq!(check(&[good(), dead()], 0.5), Ok(()));
     let message = check(&[good(), dead(), dead()], 0.5).unwrap_err();
     let wanted = "step 3: part `mine` of the reward failed for 4 of 6 completions, more than \
-                  reward.max_failed = 0.5 allows: twice: it died; --resume repeats";
+                  reward.max_failed = 0.5 allows: twice: it died; --resume repeats the step, \
+                  with the files of `run` as they were";
     assert!(message.starts_with(wanted), "{message}");
+    let message = check(&[far(failed())], 0.5).unwrap_err();
+    let wanted = "twice: it died; mend the server and go on with --resume, which repeats the step";
+    assert!(message.ends_with(wanted), "{message}");
     assert_eq!(check(&[good(), dead(), dead()], 1.0), Ok(()));
     let not_asked = || with_part(PartOutcome::NotAsked, Status::Scored);
     assert!(check(&[not_asked(), not_asked(), dead()], 0.9).is_err());
@@ -115,7 +140,7 @@ fn check_fails_above_the_share_of_votes_without_a_reply_although_all_have_a_rewa
     let given = |at| Vote { vote: at, ..vote(Verdict::First, "a") };
     let check = |votes: Vec<Vote>, max_failed| {
         let result = group(&[Status::Scored; 2], votes);
-        Failures::of(&[result]).check(3, max_failed).map_err(|error| error.to_string())
+        Failures::of(&[result]).check(3, &reward(max_failed)).map_err(|error| error.to_string())
     };
     assert_eq!(check(vec![given(0), lost(1)], 0.5), Ok(()));
     let message = check(vec![given(0), lost(1), lost(2)], 0.5).unwrap_err();

@@ -26,6 +26,8 @@ struct Optim {
     stop: Vec<String>,
     is_on: bool,
     schedule: Schedule,
+    #[schemars(length(min = 1))]
+    schedules: Vec<Schedule>,
 }
 
 #[derive(Clone, Serialize, JsonSchema)]
@@ -67,6 +69,7 @@ fn config() -> Config {
             stop: Vec::new(),
             is_on: true,
             schedule: Schedule::Cosine,
+            schedules: vec![Schedule::Cosine],
         },
         judge: Judge { kind: Kind::Rule, temperature: 0.6 },
         votes: Votes { max: 1 },
@@ -109,6 +112,10 @@ fn check_names_each_fault_by_its_dotted_key() {
         (
             "optim.schedule = \"cosin\"",
             "optim.schedule is \"cosin\", wanted one of constant, cosine; did you mean \"cosine\"?",
+        ),
+        (
+            "optim.schedules = []",
+            "optim.schedules is an empty list, wanted at least one of constant, cosine",
         ),
         ("optim.schedule = 3", "optim.schedule is 3, wanted one of constant, cosine"),
         ("optim.stpes = 3", "optim.stpes is an unknown key; did you mean optim.steps?"),
