@@ -1,0 +1,188 @@
+//! How the ranks find each other: a store that one process serves, in which each rank says that it
+//! is there, then the connections between all of them. Knows no collectives.
+
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tch::Device;
+
+use crate::error::{Error, duration};
+use crate::fault::first_line;
+use crate::ffi::{self, ProcessGroup, Store, Words};
+use crate::rank_group::{Lanes, RankGroup};
+use crate::world::{Meeting, World};
+
+/// How to join the other ranks.
+#[derive(Clone, Copy, Debug)]
+pub struct JoinOptions {
+    /// Device of the tensors: the CPU, or a GPU, for which libtorch's CUDA library has been loaded.
+    pub device: Device,
+    /// Time limit of joining, from the call to the connections with all ranks.
+    pub join_limit: Duration,
+    /// Time limit of a collective: how long ranks wait for one that does not take part. Longer than
+    /// the longest time between a fast and a slow rank.
+    pub limit: Duration,
+}
+
+impl Default for JoinOptions {
+    /// CPU tensors; 5 minutes for joining and 30 for a collective, as c10d.
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        Self { device: Device::Cpu, join_limit: minutes(5), limit: minutes(30) }
+    }
+}
+
+/// Pauses between two attempts to reach the store: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+
+/// What c10d may take beyond the time limit before it is left alone.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Joins the other ranks.
+///
+/// # Errors
+/// [`Error::Rendezvous`] where they do not come in time, [`Error::NoNccl`], [`Error::Refused`] for
+/// a device that no group is for.
+pub(crate) fn join(
+    world: &World,
+    meeting: &Meeting,
+    options: JoinOptions,
+) -> Result<RankGroup, Error> {
+    check_device(options.device)?;
+    ffi::init_logs();
+    let deadline = Instant::now() + options.join_limit;
+    // c10d waits without limit for a peer that accepts its connection and then says nothing
+    let (done, outcome) = mpsc::sync_channel(1);
+    let parts = (world.clone(), meeting.clone());
+    let joining = Joining { world: parts.0, meeting: parts.1, options, deadline };
+    let thread = std::thread::Builder::new().name("join".to_owned());
+    let spawned = thread.spawn(move || {
+        // nobody receives where the time limit has passed
+        let _ = done.send(joining.run());
+    });
+    let failed = |reason: String| Error::Rendezvous { address: meeting.address(), reason };
+    spawned.map_err(|error| failed(format!("no thread: {error}")))?;
+    let late = || failed(format!("no answer within {}", duration(&options.join_limit)));
+    outcome.recv_timeout(options.join_limit + GRACE).unwrap_or_else(|_| Err(late()))
+}
+
+fn check_device(device: Device) -> Result<(), Error> {
+    if matches!(device, Device::Cpu | Device::Cuda(_)) {
+        return Ok(());
+    }
+    let (seen, wanted) = (format!("{device:?}"), "the CPU or a CUDA device".to_owned());
+    Err(Error::Refused { call: "join", what: "the device", seen, wanted })
+}
+
+struct Joining {
+    world: World,
+    meeting: Meeting,
+    options: JoinOptions,
+    deadline: Instant,
+}
+
+impl Joining {
+    fn run(&self) -> Result<RankGroup, Error> {
+        let World { rank, size, .. } = self.world;
+        let store = self.store().map_err(|words| self.failed(&words))?;
+        let ours = self.meet(&store)?;
+        let lane = |name: &str| ours.prefixed(name).map_err(|words| self.failed(&words));
+        let gloo = |name: &str| {
+            let group = ProcessGroup::gloo(&lane(name)?, rank, size, self.remaining());
+            let group = group.and_then(|group| {
+                group.set_timeout(self.options.limit)?;
+                Ok(group)
+            });
+            group.map_err(|words| self.failed(&words))
+        };
+        let small = gloo("small")?;
+        let tensors = match self.options.device {
+            Device::Cuda(_) => {
+                ProcessGroup::nccl(&lane("tensors")?, rank, size, self.options.limit)
+                    .map_err(|words| Error::NoNccl { reason: first_line(&words) })?
+            }
+            _ => gloo("tensors")?,
+        };
+        let lanes = Lanes { tensors, small, _store: store };
+        Ok(RankGroup::new(rank, size, self.options.limit, lanes))
+    }
+
+    /// The store, served or found.
+    fn store(&self) -> Result<Store, Words> {
+        let Meeting { host, port, launcher_serves, .. } = &self.meeting;
+        if self.world.is_first() && !launcher_serves {
+            return Store::serve(*port, self.remaining());
+        }
+        // c10d's limit is that of one attempt, and it makes several
+        self.reach()?;
+        Store::connect(host, *port, self.remaining())
+    }
+
+    /// Waits until something listens at the address.
+    fn reach(&self) -> Result<(), Words> {
+        let mut pause = PAUSES[0];
+        loop {
+            let Err(reason) = self.try_to_connect() else { return Ok(()) };
+            let remaining = self.deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                let limit = duration(&self.options.join_limit);
+                return Err(format!("nothing answered within {limit}: {reason}"));
+            }
+            std::thread::sleep(pause.min(remaining));
+            pause = PAUSES[1].min(pause * 2);
+        }
+    }
+
+    fn try_to_connect(&self) -> Result<(), Words> {
+        let Meeting { host, port, .. } = &self.meeting;
+        let addresses = (&host[..], *port).to_socket_addrs().map_err(|error| error.to_string())?;
+        let mut last = "the host has no address".to_owned();
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, self.remaining()) {
+                Ok(_) => return Ok(()),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(last)
+    }
+
+    /// Says that this rank is there, and waits for the others. Returns the part of the store that
+    /// belongs to this meeting: a launcher's store also has the keys of earlier ones, of processes
+    /// that it started before or of commands that ran before in the same process slot.
+    fn meet(&self, store: &Store) -> Result<Store, Error> {
+        let World { rank, size, .. } = self.world;
+        let restart = format!("joust/{}", self.meeting.n_restarts);
+        let ours = || -> Result<Store, Words> {
+            let nth = store.add(&format!("{restart}/joins/{rank}"), 1)?;
+            let ours = store.prefixed(&format!("{restart}/{nth}"))?;
+            ours.set(&format!("rank/{rank}"))?;
+            Ok(ours)
+        };
+        let ours = ours().map_err(|words| self.failed(&words))?;
+        let came = |rank| ours.wait(&format!("rank/{rank}"), self.remaining());
+        let Err(words) = (0..size).try_for_each(came) else { return Ok(ours) };
+        let is_there = |rank| ours.has(&format!("rank/{rank}"));
+        let there: Result<Vec<bool>, Words> = (0..size).map(is_there).collect();
+        let Ok(there) = there else { return Err(self.failed(&words)) };
+        let missing: Vec<String> = there
+            .iter()
+            .enumerate()
+            .filter(|(_, is_there)| !**is_there)
+            .map(|(rank, _)| rank.to_string())
+            .collect();
+        let ranks = if missing.len() == 1 { "rank" } else { "ranks" };
+        let limit = duration(&self.options.join_limit);
+        let missing = missing.join(", ");
+        Err(self.failed(&format!("{ranks} {missing} of {size} did not come within {limit}")))
+    }
+
+    fn failed(&self, words: &str) -> Error {
+        Error::Rendezvous { address: self.meeting.address(), reason: first_line(words) }
+    }
+
+    fn remaining(&self) -> Duration {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        remaining.max(Duration::from_millis(1))
+    }
+}

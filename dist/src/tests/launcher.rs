@@ -1,0 +1,1 @@
+//! Ranks that `torchrun` starts, as users start them.
