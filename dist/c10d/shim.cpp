@@ -85,12 +85,17 @@ const char* dist_nccl_constructor(int of_options) {
   return of_options ? kOptionsConstructor : kGroupConstructor;
 }
 
-// Python does this when torch is imported. Without it libtorch ignores TORCH_CPP_LOG_LEVEL. Where
-// the user has not set it, c10d logs nothing: what it would say is in the errors that it throws.
+// Python does this when torch is imported. Without it libtorch ignores TORCH_CPP_LOG_LEVEL.
 void dist_init_logs() {
   c10::initLogging();
+}
+
+// Where the user has set no level, libtorch logs nothing while ranks join: what c10d would say at
+// length is in the errors that it throws. Afterwards it logs errors, because NCCL's watchdog ends
+// the process, and has no other way to say why.
+void dist_quiet_logs(int is_joining) {
   if (getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
-    FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+    FLAGS_caffe2_log_level = is_joining ? c10::GLOG_FATAL : c10::GLOG_ERROR;
   }
 }
 

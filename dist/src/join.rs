@@ -104,6 +104,7 @@ impl Joining {
             }
             _ => gloo("tensors")?,
         };
+        ffi::log_errors();
         let lanes = Lanes { tensors, small, _store: store };
         Ok(RankGroup::new(rank, size, self.options.limit, lanes))
     }
@@ -160,21 +161,32 @@ impl Joining {
             Ok(ours)
         };
         let ours = ours().map_err(|words| self.failed(&words))?;
-        let came = |rank| ours.wait(&format!("rank/{rank}"), self.remaining());
-        let Err(words) = (0..size).try_for_each(came) else { return Ok(ours) };
-        let is_there = |rank| ours.has(&format!("rank/{rank}"));
-        let there: Result<Vec<bool>, Words> = (0..size).map(is_there).collect();
-        let Ok(there) = there else { return Err(self.failed(&words)) };
-        let missing: Vec<String> = there
-            .iter()
-            .enumerate()
-            .filter(|(_, is_there)| !**is_there)
-            .map(|(rank, _)| rank.to_string())
-            .collect();
-        let ranks = if missing.len() == 1 { "rank" } else { "ranks" };
-        let limit = duration(&self.options.join_limit);
-        let missing = missing.join(", ");
-        Err(self.failed(&format!("{ranks} {missing} of {size} did not come within {limit}")))
+        for rank in 0..size {
+            let key = format!("rank/{rank}");
+            if let Err(words) = ours.wait(&key, self.remaining()) {
+                return Err(self.missing(&ours, rank, &words));
+            }
+        }
+        Ok(ours)
+    }
+
+    /// The error of ranks that are not there: at least one, for which this rank has waited.
+    fn missing(&self, ours: &Store, waited_for: usize, words: &str) -> Error {
+        if Instant::now() < self.deadline {
+            // not for want of time
+            return self.failed(words);
+        }
+        let size = self.world.size;
+        // the store may be gone by now, with the rank that served it
+        let is_missing = |rank: &usize| matches!(ours.has(&format!("rank/{rank}")), Ok(false));
+        let mut ranks: Vec<usize> = (0..size).filter(is_missing).collect();
+        if ranks.is_empty() {
+            ranks.push(waited_for);
+        }
+        let word = if ranks.len() == 1 { "rank" } else { "ranks" };
+        let ranks: Vec<String> = ranks.iter().map(ToString::to_string).collect();
+        let (ranks, limit) = (ranks.join(", "), duration(&self.options.join_limit));
+        self.failed(&format!("{word} {ranks} of {size} did not come within {limit}"))
     }
 
     fn failed(&self, words: &str) -> Error {

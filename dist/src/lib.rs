@@ -47,7 +47,8 @@
 //! process then; the launcher starts all ranks again (`torchrun --max-restarts`). What was wrong
 //! with a call before anything was sent is an [`Error::Refused`], and breaks nothing.
 //!
-//! c10d itself logs nothing unless `TORCH_CPP_LOG_LEVEL` is set: its words are in the errors.
+//! c10d's words are in the errors. Its logs are off while ranks join, and of level ERROR afterwards,
+//! unless `TORCH_CPP_LOG_LEVEL` is set.
 //!
 //! # Same bytes
 //!

@@ -17,14 +17,25 @@ pub(crate) type Words = String;
 unsafe extern "C" {
     fn dist_free_message(message: *mut c_char);
     fn dist_init_logs();
+    fn dist_quiet_logs(is_joining: c_int);
     #[cfg(test)]
     fn dist_nccl_constructor(of_options: c_int) -> *const c_char;
 }
 
-/// Makes libtorch's logs follow `TORCH_CPP_LOG_LEVEL`, and silences c10d's where it is not set.
+/// Makes libtorch's logs follow `TORCH_CPP_LOG_LEVEL`; where it is not set, libtorch logs nothing
+/// until [`log_errors`].
 pub(crate) fn init_logs() {
-    // SAFETY: sets a level, which libtorch reads as a plain number at any time.
-    unsafe { dist_init_logs() }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: reads the environment and sets a level, which libtorch reads as a plain number.
+    ONCE.call_once(|| unsafe { dist_init_logs() });
+    // SAFETY: as above.
+    unsafe { dist_quiet_logs(1) }
+}
+
+/// Makes libtorch log errors, where `TORCH_CPP_LOG_LEVEL` does not say otherwise.
+pub(crate) fn log_errors() {
+    // SAFETY: as in `init_logs`.
+    unsafe { dist_quiet_logs(0) }
 }
 
 /// Mangled names of NCCL's constructors in libtorch_cuda: of its options and of its group.

@@ -168,10 +168,12 @@ fn ranks_that_never_come_are_named() {
         say(&error.to_string());
     });
     told.iter().for_each(Told::check);
-    // the ranks that are there may end one after the other: rank 0 serves the store
     let wanted = "ranks 1, 3 of 4 did not come within 1.5 s";
     assert!(told[0].lines[0].ends_with(wanted), "{:?}", told[0].lines);
-    assert!(told[1].lines[0].starts_with("no rendezvous at 127.0.0.1:"), "{:?}", told[1].lines);
+    // rank 0 serves the store, and may have ended before the others have looked who is missing
+    let wanted = [wanted, "rank 1 of 4 did not come within 1.5 s"];
+    let line = &told[1].lines[0];
+    assert!(wanted.iter().any(|wanted| line.ends_with(wanted)), "{line}");
 }
 
 #[test]

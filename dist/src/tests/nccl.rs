@@ -69,3 +69,29 @@ fn a_gpu_without_libtorch_cuda_is_a_typed_error() {
         assert_eq!(told.lines, [wanted]);
     }
 }
+
+#[test]
+fn nccl_without_a_gpu_refuses_in_its_own_words() {
+    let Some(path) = libtorch_cuda() else { return };
+    let cuda = |o: &mut crate::JoinOptions| o.device = Device::Cuda(0);
+    // the constructors are called, and throw
+    let told = Ranks::new(2).with_options(cuda).with_variable("LD_PRELOAD", path).run(|joined| {
+        say(&match joined {
+            Ok(_) => "a GPU".to_owned(),
+            Err(error) => {
+                assert!(matches!(error, Error::NoNccl { .. }), "{error:?}");
+                error.to_string()
+            }
+        });
+    });
+    for told in told {
+        told.check();
+        if told.lines == ["a GPU"] {
+            tests_not_run("there is a GPU: NCCL's error without one was not seen");
+            return;
+        }
+        let wanted = "no NCCL in libtorch: ProcessGroupNCCL is only supported with GPUs, no GPUs \
+                      found!";
+        assert_eq!(told.lines, [wanted]);
+    }
+}

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::ranks::{Ranks, Told, test_name};
-use crate::{Collectives, Error};
+use crate::Collectives;
 
 const CPU: Device = Device::Cpu;
 

@@ -2,6 +2,7 @@
 //! starts the test again once per rank, with a launcher's variables; in those processes it joins
 //! and runs the body.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Command, ExitStatus, Stdio};
@@ -13,7 +14,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 use crate::{Collectives, Error, JoinOptions, World};
 
 /// Name of the test that a process takes part in.
-pub(super) const TEST: &str = "JOUST_DIST_TEST";
+const TEST: &str = "JOUST_DIST_TEST";
 
 /// Variables that decide, and must not come from the caller's environment.
 const VARIABLES: [&str; 9] = [
@@ -64,7 +65,7 @@ pub(super) struct Ranks {
     endless: Option<usize>,
     address: (&'static str, u16),
     options: JoinOptions,
-    variables: Vec<(&'static str, &'static str)>,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl Ranks {
@@ -99,8 +100,8 @@ impl Ranks {
         Self { options, ..self }
     }
 
-    pub(super) fn with_variable(mut self, name: &'static str, value: &'static str) -> Self {
-        self.variables.push((name, value));
+    pub(super) fn with_variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 
@@ -115,11 +116,7 @@ impl Ranks {
         name: &str,
         body: impl FnOnce(Result<Collectives, Error>),
     ) -> Vec<Told> {
-        if std::env::var(TEST).is_ok_and(|test| test == name) {
-            body(World::from_env().and_then(|world| Collectives::join(world, self.options)));
-            say(DONE);
-            std::process::exit(0);
-        }
+        as_rank(name, self.options, body);
         let (done, outcomes) = mpsc::channel();
         let mut pids = Vec::new();
         for &rank in &self.started {
@@ -131,7 +128,7 @@ impl Ranks {
                 .env("LOCAL_WORLD_SIZE", self.size.to_string())
                 .env("MASTER_ADDR", self.address.0)
                 .env("MASTER_PORT", self.address.1.to_string())
-                .envs(self.variables.iter().copied());
+                .envs(self.variables.iter().cloned());
             pids.push((rank, start(rank, &mut command, &done)));
         }
         let mut told = Vec::new();
@@ -147,6 +144,19 @@ impl Ranks {
         }
         told.sort_by_key(|told| told.rank);
         told
+    }
+}
+
+/// Joins, runs the body and ends the process, in a process that was started as a rank of the test.
+pub(super) fn as_rank(
+    name: &str,
+    options: JoinOptions,
+    body: impl FnOnce(Result<Collectives, Error>),
+) {
+    if std::env::var(TEST).is_ok_and(|test| test == name) {
+        body(World::from_env().and_then(|world| Collectives::join(world, options)));
+        say(DONE);
+        std::process::exit(0);
     }
 }
 
@@ -174,7 +184,7 @@ fn end(pid: Pid) {
 }
 
 /// This test binary, to run one test as a rank.
-pub(super) fn test_command(name: &str) -> Command {
+fn test_command(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture"]);
     of_test(&mut command, name);
