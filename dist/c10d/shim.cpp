@@ -136,12 +136,20 @@ void dist_store_free(StorePtr* store) {
   delete store;
 }
 
-char* dist_gloo(StorePtr* store, int rank, int size, int64_t timeout_ms, GroupPtr** out) {
+// Gloo listens at `address`, or, where it is null, where GLOO_SOCKET_IFNAME or the host's name say.
+char* dist_gloo(
+    StorePtr* store,
+    int rank,
+    int size,
+    const char* address,
+    int64_t timeout_ms,
+    GroupPtr** out) {
   return guarded([&] {
-    // `create_default` also makes the network device, by GLOO_SOCKET_IFNAME or the host's name
-    auto options = c10d::ProcessGroupGloo::Options::create_default(Milliseconds(timeout_ms));
-    *out = new GroupPtr(
-        c10::make_intrusive<c10d::ProcessGroupGloo>(*store, rank, size, options));
+    using Gloo = c10d::ProcessGroupGloo;
+    auto options = address ? Gloo::Options::create(Milliseconds(timeout_ms))
+                           : Gloo::Options::create_default(Milliseconds(timeout_ms));
+    if (address) options->devices.push_back(Gloo::createDeviceForHostname(address));
+    *out = new GroupPtr(c10::make_intrusive<Gloo>(*store, rank, size, options));
   });
 }
 

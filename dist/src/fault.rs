@@ -34,17 +34,22 @@ pub(crate) fn of_collective(words: &str, limit: Duration) -> Error {
     }
 }
 
-/// The first line that says something, without the place in the source before it and the stack
-/// after it.
+/// The first line that says something, without places in sources, and the stack after it.
 pub(crate) fn first_line(words: &str) -> String {
     let mut lines = words.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.next().unwrap_or("no reason given");
+    let mut line = lines.next().unwrap_or("no reason given").to_owned();
     // as in `[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed …`
-    let place = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
-    match place {
-        Some((place, rest)) if place.contains(".cc:") || place.contains(".h:") => rest.to_owned(),
-        _ => line.to_owned(),
+    while let Some((start, end)) = place(&line) {
+        line.replace_range(start..end, "");
     }
+    line
+}
+
+/// Where a place in a source is written, with the space after it.
+fn place(line: &str) -> Option<(usize, usize)> {
+    let start = line.find("[/")?;
+    let end = start + line[start..].find("] ")?;
+    line[start..end].contains(".cc:").then_some((start, end + 2))
 }
 
 /// An address such as `[127.0.0.1]:4711` in c10d's words, as `127.0.0.1:4711`.

@@ -1,7 +1,9 @@
 //! How the ranks find each other: a store that one process serves, in which each rank says that it
 //! is there, then the connections between all of them. Knows no collectives.
 
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +41,9 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)
 /// What c10d may take beyond the time limit before it is left alone.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// What a user sets where Gloo chose the wrong network.
+const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
+
 /// Joins the other ranks.
 ///
 /// # Errors
@@ -51,11 +56,16 @@ pub(crate) fn join(
 ) -> Result<RankGroup, Error> {
     check_device(options.device)?;
     ffi::init_logs();
-    let deadline = Instant::now() + options.join_limit;
+    let all_came = Arc::new(AtomicBool::new(false));
+    let joining = Joining {
+        world: world.clone(),
+        meeting: meeting.clone(),
+        options,
+        deadline: Instant::now() + options.join_limit,
+        all_came: Arc::clone(&all_came),
+    };
     // c10d waits without limit for a peer that accepts its connection and then says nothing
     let (done, outcome) = mpsc::sync_channel(1);
-    let parts = (world.clone(), meeting.clone());
-    let joining = Joining { world: parts.0, meeting: parts.1, options, deadline };
     let thread = std::thread::Builder::new().name("join".to_owned());
     let spawned = thread.spawn(move || {
         // nobody receives where the time limit has passed
@@ -63,8 +73,20 @@ pub(crate) fn join(
     });
     let failed = |reason: String| Error::Rendezvous { address: meeting.address(), reason };
     spawned.map_err(|error| failed(format!("no thread: {error}")))?;
-    let late = || failed(format!("no answer within {}", duration(&options.join_limit)));
-    outcome.recv_timeout(options.join_limit + GRACE).unwrap_or_else(|_| Err(late()))
+    outcome.recv_timeout(options.join_limit + GRACE).unwrap_or_else(|_| {
+        let all_came = all_came.load(Ordering::Relaxed);
+        let who = if all_came { "a rank that had come" } else { "whoever listens there" };
+        let limit = duration(&options.join_limit);
+        Err(failed(format!("{who} did not answer within {limit}{}", advice(world, all_came))))
+    })
+}
+
+/// What helps where ranks of several hosts came but do not reach each other.
+fn advice(world: &World, all_came: bool) -> String {
+    if !all_came || world.local_size == world.size {
+        return String::new();
+    }
+    format!("; set {INTERFACE} to the network interface between the hosts")
 }
 
 fn check_device(device: Device) -> Result<(), Error> {
@@ -80,51 +102,66 @@ struct Joining {
     meeting: Meeting,
     options: JoinOptions,
     deadline: Instant,
+    /// All ranks have said that they are there.
+    all_came: Arc<AtomicBool>,
 }
 
 impl Joining {
     fn run(&self) -> Result<RankGroup, Error> {
         let World { rank, size, .. } = self.world;
-        let store = self.store().map_err(|words| self.failed(&words))?;
+        let (store, address) = self.store().map_err(|words| self.failed(&words))?;
         let ours = self.meet(&store)?;
+        self.all_came.store(true, Ordering::Relaxed);
         let lane = |name: &str| ours.prefixed(name).map_err(|words| self.failed(&words));
-        let gloo = |name: &str| {
-            let group = ProcessGroup::gloo(&lane(name)?, rank, size, self.remaining());
-            let group = group.and_then(|group| {
-                group.set_timeout(self.options.limit)?;
-                Ok(group)
-            });
-            group.map_err(|words| self.failed(&words))
-        };
-        let small = gloo("small")?;
+        let small = self.gloo(&lane("small")?, address)?;
         let tensors = match self.options.device {
             Device::Cuda(_) => {
                 ProcessGroup::nccl(&lane("tensors")?, rank, size, self.options.limit)
                     .map_err(|words| Error::NoNccl { reason: first_line(&words) })?
             }
-            _ => gloo("tensors")?,
+            _ => self.gloo(&lane("tensors")?, address)?,
         };
         ffi::log_errors();
         let lanes = Lanes { tensors, small, _store: store };
         Ok(RankGroup::new(rank, size, self.options.limit, lanes))
     }
 
-    /// The store, served or found.
-    fn store(&self) -> Result<Store, Words> {
-        let Meeting { host, port, launcher_serves, .. } = &self.meeting;
-        if self.world.is_first() && !launcher_serves {
-            return Store::serve(*port, self.remaining());
-        }
-        // c10d's limit is that of one attempt, and it makes several
-        self.reach()?;
-        Store::connect(host, *port, self.remaining())
+    /// Connects with all ranks.
+    fn gloo(&self, store: &Store, address: Option<IpAddr>) -> Result<ProcessGroup, Error> {
+        let World { rank, size, .. } = self.world;
+        // a user's choice comes first, and is libtorch's to read
+        let address = address.filter(|_| std::env::var_os(INTERFACE).is_none());
+        let connected = ProcessGroup::gloo(store, rank, size, address, self.remaining());
+        let connected = connected.and_then(|group| {
+            group.set_timeout(self.options.limit)?;
+            Ok(group)
+        });
+        let advice = advice(&self.world, true);
+        connected.map_err(|words| self.failed(&format!("{}{advice}", first_line(&words))))
     }
 
-    /// Waits until something listens at the address.
-    fn reach(&self) -> Result<(), Words> {
+    /// The store, served or found, and this host's address as seen from there: the network between
+    /// the hosts. A host's name often stands for loopback.
+    fn store(&self) -> Result<(Store, Option<IpAddr>), Words> {
+        let Meeting { host, port, launcher_serves, .. } = &self.meeting;
+        if self.world.is_first() && !launcher_serves {
+            let store = Store::serve(*port, self.remaining())?;
+            // the address need not lead back here: then Gloo chooses
+            return Ok((store, self.try_to_connect(PAUSES[1]).ok()));
+        }
+        // c10d's limit is that of one attempt, and it makes several
+        let address = self.reach()?;
+        Ok((Store::connect(host, *port, self.remaining())?, Some(address)))
+    }
+
+    /// Waits until something listens at the address, and returns this host's own.
+    fn reach(&self) -> Result<IpAddr, Words> {
         let mut pause = PAUSES[0];
         loop {
-            let Err(reason) = self.try_to_connect() else { return Ok(()) };
+            let reason = match self.try_to_connect(self.remaining()) {
+                Ok(address) => return Ok(address),
+                Err(reason) => reason,
+            };
             let remaining = self.deadline.saturating_duration_since(Instant::now());
             if remaining.is_zero() {
                 let limit = duration(&self.options.join_limit);
@@ -135,13 +172,14 @@ impl Joining {
         }
     }
 
-    fn try_to_connect(&self) -> Result<(), Words> {
+    fn try_to_connect(&self, limit: Duration) -> Result<IpAddr, Words> {
         let Meeting { host, port, .. } = &self.meeting;
         let addresses = (&host[..], *port).to_socket_addrs().map_err(|error| error.to_string())?;
         let mut last = "the host has no address".to_owned();
         for address in addresses {
-            match TcpStream::connect_timeout(&address, self.remaining()) {
-                Ok(_) => return Ok(()),
+            let stream = TcpStream::connect_timeout(&address, limit);
+            match stream.and_then(|stream| stream.local_addr()) {
+                Ok(ours) => return Ok(ours.ip()),
                 Err(error) => last = error.to_string(),
             }
         }
@@ -150,7 +188,7 @@ impl Joining {
 
     /// Says that this rank is there, and waits for the others. Returns the part of the store that
     /// belongs to this meeting: a launcher's store also has the keys of earlier ones, of processes
-    /// that it started before or of commands that ran before in the same process slot.
+    /// that it started before or of commands that ran before in the same place.
     fn meet(&self, store: &Store) -> Result<Store, Error> {
         let World { rank, size, .. } = self.world;
         let restart = format!("joust/{}", self.meeting.n_restarts);
@@ -172,11 +210,13 @@ impl Joining {
 
     /// The error of ranks that are not there: at least one, for which this rank has waited.
     fn missing(&self, ours: &Store, waited_for: usize, words: &str) -> Error {
-        if Instant::now() < self.deadline {
-            // not for want of time
-            return self.failed(words);
-        }
         let size = self.world.size;
+        if Instant::now() < self.deadline {
+            // the rank that serves it may have waited for long enough
+            let words = first_line(words);
+            let reason = format!("rank {waited_for} of {size} had not come when the store failed");
+            return self.failed(&format!("{reason}: {words}"));
+        }
         // the store may be gone by now, with the rank that served it
         let is_missing = |rank: &usize| matches!(ours.has(&format!("rank/{rank}")), Ok(false));
         let mut ranks: Vec<usize> = (0..size).filter(is_missing).collect();

@@ -24,8 +24,8 @@
 //!   LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE exec joust train config.toml'
 //! ```
 //!
-//! Gloo listens on the address of the host's name, else on loopback: between hosts set
-//! `GLOO_SOCKET_IFNAME` (and `NCCL_SOCKET_IFNAME`) to the network interface. `torchrun` sets
+//! Gloo listens at the address from which a host reaches `MASTER_ADDR`; where that is the wrong
+//! network, set `GLOO_SOCKET_IFNAME` (and `NCCL_SOCKET_IFNAME`) to the interface. `torchrun` sets
 //! `OMP_NUM_THREADS=1`, which is slow for ranks that compute on the CPU. Give each rank all GPUs
 //! of its host and the one at `local_rank` as its device; do not hide the others with
 //! `CUDA_VISIBLE_DEVICES`, because NCCL needs to see them. Sums by NCCL repeat to the bit only with

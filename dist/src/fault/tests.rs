@@ -39,6 +39,7 @@ fn first_line_leaves_out_places_and_stacks() {
         ("", "no reason given"),
         ("\n  what happened  \nframe #0: c10::Error", "what happened"),
         ("[/a/b.cc:1] what happened", "what happened"),
+        ("it failed with [/a/b.cc:1] that", "it failed with that"),
         ("[127.0.0.1] is an address", "[127.0.0.1] is an address"),
         ("[/a/b.cc:1]", "[/a/b.cc:1]"),
     ];

@@ -1,13 +1,14 @@
 //! Process groups of c10d and their collectives. Shapes and formats are the caller's concern.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::net::IpAddr;
 use std::ptr::NonNull;
 use std::time::Duration;
 
 use tch::Tensor;
 
 use super::store::{RawStore, Store};
-use super::{Words, c_number, checked, made, ms};
+use super::{Words, c_number, c_string, checked, made, ms};
 
 /// The shim's handle of a process group.
 #[repr(C)]
@@ -29,6 +30,7 @@ unsafe extern "C" {
         store: *mut RawStore,
         rank: c_int,
         size: c_int,
+        address: *const c_char,
         timeout_ms: i64,
         out: *mut *mut RawGroup,
     ) -> *mut c_char;
@@ -98,16 +100,22 @@ pub(crate) struct PendingWork(NonNull<RawWork>);
 unsafe impl Send for PendingWork {}
 
 impl ProcessGroup {
-    /// A group of Gloo, whose tensors are in the CPU's memory.
+    /// A group of Gloo, whose tensors are in the CPU's memory. It listens at `address`, or where
+    /// `GLOO_SOCKET_IFNAME` or the host's name say.
     pub(crate) fn gloo(
         store: &Store,
         rank: usize,
         size: usize,
+        address: Option<IpAddr>,
         timeout: Duration,
     ) -> Result<Self, Words> {
         let (rank, size) = (c_number(rank)?, c_number(size)?);
-        // SAFETY: the store lives through the call; the group takes a reference of its own.
-        let raw = made(|out| unsafe { dist_gloo(store.raw(), rank, size, ms(timeout), out) })?;
+        let address = address.map(|address| c_string(&address.to_string())).transpose()?;
+        let address = address.as_ref().map_or(std::ptr::null(), |address| address.as_ptr());
+        // SAFETY: the store and the C string live through the call; the group takes a reference of
+        // its own to the store.
+        let raw =
+            made(|out| unsafe { dist_gloo(store.raw(), rank, size, address, ms(timeout), out) })?;
         Ok(Self { raw, is_nccl: false })
     }
 

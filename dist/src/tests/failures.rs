@@ -171,9 +171,9 @@ fn ranks_that_never_come_are_named() {
     let wanted = "ranks 1, 3 of 4 did not come within 1.5 s";
     assert!(told[0].lines[0].ends_with(wanted), "{:?}", told[0].lines);
     // rank 0 serves the store, and may have ended before the others have looked who is missing
-    let wanted = [wanted, "rank 1 of 4 did not come within 1.5 s"];
     let line = &told[1].lines[0];
-    assert!(wanted.iter().any(|wanted| line.ends_with(wanted)), "{line}");
+    let wanted = [": ranks 1, 3 of 4 did not", ": rank 1 of 4 did not", ": rank 1 of 4 had not"];
+    assert!(wanted.iter().any(|wanted| line.contains(wanted)), "{line}");
 }
 
 #[test]
@@ -201,7 +201,8 @@ fn a_stranger_at_the_address_fails_soon_after_the_time_limit() {
         say(&error.to_string());
     });
     told[0].check();
-    assert_eq!(told[0].lines.len(), 1);
+    let line = &told[0].lines[0];
+    assert!(line.ends_with("whoever listens there did not answer within 1.5 s"), "{line}");
 }
 
 #[test]
