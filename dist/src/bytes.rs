@@ -1,7 +1,7 @@
 //! Collectives of bytes of any length, such as tables and texts. They travel in pieces, so that
 //! neither libtorch's lengths nor a rank's memory bound them.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use crate::collectives::Collectives;
 use crate::error::Error;
@@ -25,24 +25,22 @@ impl Collectives {
         let Some(turn) = self.turn()? else { return Ok(Some(vec![bytes])) };
         let lengths = announce_length(&turn, Collective::GatherBytes, bytes.len())?;
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut of_all = self.world().is_first().then(|| vec![Vec::new(); lengths.len()]);
+        let empty = || lengths.iter().map(|length| Vec::with_capacity(*length)).collect();
+        let mut of_all: Option<Vec<Vec<u8>>> = self.world().is_first().then(empty);
         // equal lengths: a rank without so many bytes sends zeros, which rank 0 leaves out
         for start in (0..longest).step_by(PIECE_BYTES) {
             let piece_bytes = PIECE_BYTES.min(longest - start);
             let mut piece = vec![0; piece_bytes];
             let ours = &bytes[start.min(bytes.len())..(start + piece_bytes).min(bytes.len())];
             piece[..ours.len()].copy_from_slice(ours);
-            let piece = Tensor::f_from_slice(&piece)?;
-            let mut outputs = Vec::new();
-            if of_all.is_some() {
-                for _ in &lengths {
-                    outputs.push(Tensor::f_zeros(piece.size(), (Kind::Uint8, Device::Cpu))?);
-                }
-            }
+            let piece = turn.tensor(&piece)?;
+            let n_outputs = of_all.as_ref().map_or(0, Vec::len);
+            let outputs = (0..n_outputs).map(|_| turn.zeros(piece_bytes));
+            let outputs: Vec<Tensor> = outputs.collect::<Result<_, _>>()?;
             turn.on_small(|small| small.gather(&outputs, &piece))?;
             let collected = of_all.iter_mut().flatten().zip(&lengths).zip(&outputs);
             for ((collected, length), output) in collected {
-                let theirs = Vec::<u8>::try_from(output)?;
+                let theirs = turn.bytes(output)?;
                 collected
                     .extend_from_slice(&theirs[..piece_bytes.min(length.saturating_sub(start))]);
             }
@@ -59,9 +57,9 @@ impl Collectives {
         let length = announce_length(&turn, Collective::BroadcastBytes, bytes.len())?[0];
         bytes.resize(length, 0);
         for piece in bytes.chunks_mut(PIECE_BYTES) {
-            let tensor = Tensor::f_from_slice(piece)?;
+            let tensor = turn.tensor(piece)?;
             turn.on_small(|small| small.broadcast(&tensor, 0))?;
-            piece.copy_from_slice(&Vec::<u8>::try_from(&tensor)?);
+            piece.copy_from_slice(&turn.bytes(&tensor)?);
         }
         Ok(bytes)
     }

@@ -12,6 +12,7 @@ use tch::Device;
 use crate::error::{Error, duration};
 use crate::fault::first_line;
 use crate::ffi::{self, ProcessGroup, Store, Words};
+use crate::planned_call::{Collective, PlannedCall};
 use crate::rank_group::{Lanes, RankGroup};
 use crate::world::{Meeting, World};
 
@@ -40,6 +41,9 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)
 
 /// What c10d may take beyond the time limit before it is left alone.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// What all ranks do first.
+const JOINED: PlannedCall = PlannedCall::of_values(Collective::Barrier, 0);
 
 /// What a user sets where Gloo chose the wrong network.
 const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
@@ -121,9 +125,14 @@ impl Joining {
             }
             _ => self.gloo(&lane("tensors")?, address)?,
         };
-        ffi::log_errors();
         let lanes = Lanes { tensors, small, _store: store };
-        Ok(RankGroup::new(rank, size, self.options.limit, lanes))
+        let mut group = RankGroup::new(rank, size, self.options.join_limit, lanes);
+        // the store may go as soon as one rank has joined: not before all have
+        let all_joined = group.turn().and_then(|turn| turn.announce(&JOINED, &[]).map(|_| ()));
+        all_joined.map_err(|error| self.failed(&error.to_string()))?;
+        group.set_limit(self.options.limit).map_err(|words| self.failed(&words))?;
+        ffi::log_errors();
+        Ok(group)
     }
 
     /// Connects with all ranks.
@@ -132,10 +141,6 @@ impl Joining {
         // a user's choice comes first, and is libtorch's to read
         let address = address.filter(|_| std::env::var_os(INTERFACE).is_none());
         let connected = ProcessGroup::gloo(store, rank, size, address, self.remaining());
-        let connected = connected.and_then(|group| {
-            group.set_timeout(self.options.limit)?;
-            Ok(group)
-        });
         let advice = advice(&self.world, true);
         connected.map_err(|words| self.failed(&format!("{}{advice}", first_line(&words))))
     }

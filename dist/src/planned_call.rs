@@ -73,9 +73,8 @@ pub(crate) struct PlannedCall {
 
 impl PlannedCall {
     /// A collective of `n_values` numbers, or of none.
-    pub(crate) fn of_values(collective: Collective, n_values: usize) -> Self {
-        let n_values = i64::try_from(n_values).unwrap_or(i64::MAX);
-        Self { collective: collective as i64, format: -1, n_values, root: -1 }
+    pub(crate) const fn of_values(collective: Collective, n_values: usize) -> Self {
+        Self { collective: collective as i64, format: -1, n_values: n_values as i64, root: -1 }
     }
 
     /// A collective of tensors, the larger of which has `n_values` values of a format.

@@ -19,6 +19,13 @@ pub(crate) struct Lanes {
     pub(crate) _store: Store,
 }
 
+impl Lanes {
+    fn set_timeout(&self, limit: Duration) -> Result<(), Words> {
+        self.small.set_timeout(limit)?;
+        self.tensors.set_timeout(limit)
+    }
+}
+
 /// The ranks, from the inside of one.
 pub(crate) struct RankGroup {
     pub(crate) rank: usize,
@@ -54,11 +61,21 @@ impl RankGroup {
         self.failure.get().is_some()
     }
 
-    /// Notes a failure. Later ones are consequences of the first.
+    /// Changes the time limit of collectives from that of joining to that of work.
+    pub(crate) fn set_limit(&mut self, limit: Duration) -> Result<(), Words> {
+        self.limit = limit;
+        match self.lanes.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            Some(lanes) => lanes.set_timeout(limit),
+            None => Ok(()),
+        }
+    }
+
     fn fail(&self, words: &Words) -> Error {
         self.note(fault::of_collective(words, self.limit))
     }
 
+    /// Notes a failure, also one of this rank alone: the others go on, and this one is out of step.
+    /// Later failures are consequences of the first.
     fn note(&self, error: Error) -> Error {
         let _ = self.failure.set(error.clone());
         error
@@ -119,11 +136,27 @@ impl<'a> Turn<'a> {
 
     /// The bytes of all ranks, which have the same length on each, one after the other.
     pub(crate) fn gather_all(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
-        let input = Tensor::f_from_slice(bytes)?;
-        let length = i64::try_from(bytes.len() * self.group.size).unwrap_or(i64::MAX);
-        let output = Tensor::f_zeros([length], (Kind::Uint8, Device::Cpu))?;
+        let input = self.tensor(bytes)?;
+        let output = self.zeros(bytes.len() * self.group.size)?;
         self.on_small(|small| small.all_gather(&output, &input))?;
-        Ok(Vec::try_from(&output)?)
+        self.bytes(&output)
+    }
+
+    /// Bytes as a tensor.
+    pub(crate) fn tensor(&self, bytes: &[u8]) -> Result<Tensor, Error> {
+        Tensor::f_from_slice(bytes).map_err(|error| self.group.note(error.into()))
+    }
+
+    /// Room for bytes.
+    pub(crate) fn zeros(&self, n_bytes: usize) -> Result<Tensor, Error> {
+        let n_bytes = i64::try_from(n_bytes).unwrap_or(i64::MAX);
+        let made = Tensor::f_zeros([n_bytes], (Kind::Uint8, Device::Cpu));
+        made.map_err(|error| self.group.note(error.into()))
+    }
+
+    /// The bytes of a tensor.
+    pub(crate) fn bytes(&self, tensor: &Tensor) -> Result<Vec<u8>, Error> {
+        Vec::try_from(tensor).map_err(|error: tch::TchError| self.group.note(error.into()))
     }
 
     /// Makes a collective of small things, and waits for its end.
