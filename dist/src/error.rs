@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// Ranks that make different collectives at the same time.
     #[error(
-        "the ranks are out of step: rank {our_rank} makes a {ours}, rank {their_rank} a {theirs}; \
+        "the ranks are out of step: rank {our_rank} makes {ours}, rank {their_rank} {theirs}; \
          all ranks have to make the same collectives in the same order"
     )]
     OutOfStep {

@@ -39,6 +39,9 @@ impl Default for JoinOptions {
 /// Pauses between two attempts to reach the store: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
+/// The longest time limit of joining: clocks end somewhere.
+const MAX_JOIN_LIMIT: Duration = Duration::from_secs(86_400 * 365);
+
 /// What c10d may take beyond the time limit before it is left alone.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -60,12 +63,14 @@ pub(crate) fn join(
 ) -> Result<RankGroup, Error> {
     check_device(options.device)?;
     ffi::init_logs();
+    let join_limit = options.join_limit.min(MAX_JOIN_LIMIT);
+    let options = JoinOptions { join_limit, ..options };
     let all_came = Arc::new(AtomicBool::new(false));
     let joining = Joining {
         world: world.clone(),
         meeting: meeting.clone(),
         options,
-        deadline: Instant::now() + options.join_limit,
+        deadline: Instant::now() + join_limit,
         all_came: Arc::clone(&all_came),
     };
     // c10d waits without limit for a peer that accepts its connection and then says nothing
@@ -77,10 +82,10 @@ pub(crate) fn join(
     });
     let failed = |reason: String| Error::Rendezvous { address: meeting.address(), reason };
     spawned.map_err(|error| failed(format!("no thread: {error}")))?;
-    outcome.recv_timeout(options.join_limit + GRACE).unwrap_or_else(|_| {
+    outcome.recv_timeout(join_limit + GRACE).unwrap_or_else(|_| {
         let all_came = all_came.load(Ordering::Relaxed);
         let who = if all_came { "a rank that had come" } else { "whoever listens there" };
-        let limit = duration(&options.join_limit);
+        let limit = duration(&join_limit);
         Err(failed(format!("{who} did not answer within {limit}{}", advice(world, all_came))))
     })
 }

@@ -177,9 +177,9 @@ fn all_and_any_ask_every_rank() {
     check(&[1, 3], |c| {
         let is_last = c.world().rank + 1 == c.world().size;
         assert!(c.all(true).unwrap());
-        assert_eq!(c.all(!is_last).unwrap(), false);
+        assert!(!c.all(!is_last).unwrap());
         assert!(c.any(is_last).unwrap());
-        assert_eq!(c.any(false).unwrap(), false);
+        assert!(!c.any(false).unwrap());
     });
 }
 
@@ -200,6 +200,17 @@ fn bytes_of_any_length_are_gathered_and_copied() {
             assert_eq!(copied, bytes(0, lengths[0]));
         }
     });
+}
+
+#[test]
+fn collectives_may_be_shared_between_threads_and_work_moved() {
+    fn is_shared<T: Send + Sync>() -> bool {
+        true
+    }
+    fn is_moved<T: Send>() -> bool {
+        true
+    }
+    assert!(is_shared::<Collectives>() && is_moved::<crate::Work<'_>>());
 }
 
 #[test]

@@ -48,7 +48,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Asserts that the body came to its end, that the process ended well, and that it wrote nothing to standard error.
+    /// Asserts that the body came to its end, that the process ended well, and that it wrote
+    /// nothing to standard error.
     pub(super) fn check(&self) {
         let Self { rank, status, stdout, stderr, .. } = self;
         assert!(status.success(), "rank {rank}: {status}\n{stdout}\n{stderr}");
