@@ -204,13 +204,15 @@ fn bytes_of_any_length_are_gathered_and_copied() {
 
 #[test]
 fn collectives_may_be_shared_between_threads_and_work_moved() {
-    fn is_shared<T: Send + Sync>() -> bool {
-        true
+    fn check_shared<T: Send + Sync>(_: &T) {}
+    fn check_moved<T: Send>(work: T) -> T {
+        work
     }
-    fn is_moved<T: Send>() -> bool {
-        true
-    }
-    assert!(is_shared::<Collectives>() && is_moved::<crate::Work<'_>>());
+    let c = Collectives::single(CPU);
+    check_shared(&c);
+    let mut tensor = Tensor::ones([2], (Kind::Float, CPU));
+    check_moved(c.start_all_reduce_sum(&mut tensor).unwrap()).wait().unwrap();
+    assert_eq!(numbers(&tensor), [1.0; 2]);
 }
 
 #[test]
