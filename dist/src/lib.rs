@@ -45,10 +45,13 @@
 //! [`Error::TimedOut`] after the time limit. After either the collectives are of no more use: all
 //! further ones fail at once with [`Error::Unusable`], which names the first failure. End the
 //! process then; the launcher starts all ranks again (`torchrun --max-restarts`). What was wrong
-//! with a call before anything was sent is an [`Error::Refused`], and breaks nothing.
+//! with a call before anything was sent is an [`Error::Refused`], and breaks nothing. On a GPU a
+//! rank that dies in the middle of a collective is not seen by waiting, which only orders the
+//! stream: NCCL's watchdog ends the process after the time limit, and the next collective that is
+//! announced fails before.
 //!
-//! c10d's words are in the errors. Its logs are off while ranks join, and of level ERROR afterwards,
-//! unless `TORCH_CPP_LOG_LEVEL` is set.
+//! c10d's words are in the errors. Its logs are off while ranks join, and of level ERROR
+//! afterwards, unless `TORCH_CPP_LOG_LEVEL` is set.
 //!
 //! # Same bytes
 //!

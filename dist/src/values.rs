@@ -1,4 +1,4 @@
-//! Collectives of a few numbers, and the barrier. The numbers of all ranks come to every rank, which
+//! Collectives of numbers, and the barrier. The numbers of all ranks come to every rank, which
 //! computes with them in the order of the ranks: same bits everywhere, whatever Gloo's algorithm.
 
 use crate::collectives::Collectives;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tch::Tensor;
 
+use super::call::{Words, c_number, c_string, checked, made, ms};
 use super::store::{RawStore, Store};
-use super::{Words, c_number, c_string, checked, made, ms};
 
 /// The shim's handle of a process group.
 #[repr(C)]
@@ -26,6 +26,8 @@ struct RawWork {
 type RawTensor = *mut c_void;
 
 unsafe extern "C" {
+    #[cfg(test)]
+    fn dist_nccl_constructor(of_options: c_int) -> *const c_char;
     fn dist_gloo(
         store: *mut RawStore,
         rank: c_int,
@@ -221,4 +223,14 @@ impl Drop for PendingWork {
         // to work under way.
         unsafe { dist_work_free(self.0.as_ptr()) }
     }
+}
+
+/// Mangled names of NCCL's constructors in libtorch_cuda: of its options and of its group.
+#[cfg(test)]
+pub(crate) fn nccl_constructors() -> [&'static str; 2] {
+    [1, 0].map(|of_options| {
+        // SAFETY: the function returns one of two constants, which are C strings.
+        let name = unsafe { std::ffi::CStr::from_ptr(dist_nccl_constructor(of_options)) };
+        name.to_str().unwrap()
+    })
 }

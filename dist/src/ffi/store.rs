@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::{Words, c_string, checked, made, ms};
+use super::call::{Words, c_string, checked, made, ms};
 
 /// The shim's handle of a store.
 #[repr(C)]
