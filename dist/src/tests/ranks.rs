@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -208,9 +209,15 @@ pub(super) fn test_name<F>() -> String {
     path.replace("::{{closure}}", "")
 }
 
-/// A port that nobody listened at a moment ago.
+/// A port that nobody listens at, below those that systems give to connections: no other test's
+/// connection takes it before it is used.
 pub(super) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static N_TAKEN: AtomicU32 = AtomicU32::new(0);
+    let candidates = std::iter::repeat_with(|| {
+        let nth = std::process::id() * 101 + N_TAKEN.fetch_add(1, Ordering::Relaxed);
+        u16::try_from(10_000 + nth % 22_000).unwrap()
+    });
+    candidates.take(1_000).find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok()).unwrap()
 }
 
 /// Tells the test's own process a line.
