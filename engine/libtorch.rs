@@ -3,7 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "a build script speaks to cargo by printing")]
 
-fn main() {
+pub(crate) fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=../engine/libtorch.rs");
     let Some(libtorch) = std::env::var_os("LIBTORCH") else {

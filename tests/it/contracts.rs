@@ -5,19 +5,21 @@ use std::process::Command;
 
 use crate::binary::root;
 
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("joust-schema", &[]),
     ("joust-fleet", &["joust-schema"]),
+    ("joust-dist", &[]),
     ("joust-engine", &["joust-schema"]),
     ("joust-data", &["joust-schema"]),
     ("joust-rollout", &["joust-schema", "joust-engine"]),
     ("joust-reward", &["joust-schema", "joust-fleet", "joust-engine"]),
     ("joust-server", &["joust-schema", "joust-reward"]),
-    ("joust-trainer", &["joust-schema", "joust-engine"]),
+    ("joust-trainer", &["joust-schema", "joust-dist", "joust-engine"]),
     (
         "joust-run",
         &[
             "joust-schema",
+            "joust-dist",
             "joust-engine",
             "joust-data",
             "joust-rollout",
@@ -29,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
         "joust",
         &[
             "joust-schema",
+            "joust-dist",
             "joust-engine",
             "joust-data",
             "joust-rollout",
@@ -84,6 +87,8 @@ fn forbidden_edges_of_stages_server_and_fleet_are_named() {
         ("joust-trainer", "joust-rollout"),
         ("joust-fleet", "joust-reward"),
         ("joust-schema", "joust"),
+        ("joust-dist", "joust-engine"),
+        ("joust-engine", "joust-dist"),
         ("joust-reward", "joust-of-tomorrow"),
     ] {
         assert_eq!(forbidden_edges([(from, to)]), [format!("{from} depends on {to}")]);

@@ -68,7 +68,7 @@ fn imports_of_a_crates_files_have_no_circle() {
 
 #[test]
 fn files_outside_tests_have_at_most_450_lines() {
-    let files = tree::files(&root(), &["rs", "cu", "cuh", "py"]);
+    let files = tree::files(&root(), &["rs", "cu", "cuh", "cpp", "h", "py"]);
     let tests = test_files(&files);
     let found = rules::too_long(files.iter().filter(|file| !tests.contains(&file.path)));
     check_only(&found, &[]);
@@ -76,7 +76,7 @@ fn files_outside_tests_have_at_most_450_lines() {
 
 #[test]
 fn lines_have_at_most_100_columns() {
-    let files = tree::files(&root(), &["rs", "cu", "cuh", "py", "toml"]);
+    let files = tree::files(&root(), &["rs", "cu", "cuh", "cpp", "h", "py", "toml"]);
     check_only(&rules::too_wide(files.iter()), &[]);
 }
 
@@ -88,7 +88,7 @@ fn rust_files_begin_with_what_they_own() {
 
 #[test]
 fn file_names_say_what_a_file_owns() {
-    let files = tree::files(&root(), &["rs", "py", "cu", "cuh"]);
+    let files = tree::files(&root(), &["rs", "py", "cu", "cuh", "cpp", "h"]);
     check_only(&rules::without_name(files.iter()), &[]);
 }
 
