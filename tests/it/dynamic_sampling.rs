@@ -57,17 +57,22 @@ fn groups_without_spread_are_replaced_and_not_trained_on() {
         assert!(n_with_spread == 4 || number("groups/refill_rounds") == 3.0);
         n_refilled += number("groups/refilled");
         // what has spread is trained on, and nothing else, unless nothing has
-        let rewards = groups.concat();
         let trained = |row: &Reward| row.advantage.is_some();
         for rows in &groups {
             let is_trained = has_spread(rows) || n_with_spread == 0;
             assert!(rows.iter().all(|row| trained(row) == is_trained), "{rows:?}");
         }
-        let known = rewards.iter().filter(|row| trained(row)).filter_map(|row| row.reward);
-        let known: Vec<f64> = known.collect();
+        // the metrics of rewards and completions are those of all groups
+        let rewards = groups.concat();
+        let known: Vec<f64> = rewards.iter().filter_map(|row| row.reward).collect();
         let mean = known.iter().sum::<f64>() / known.len() as f64;
         assert!((number("reward") - mean).abs() < 1e-12);
+        assert!((number("accuracy") - mean).abs() < 1e-12, "the reward is the correctness");
+        let lengths = rollouts.iter().map(|row| row.completion_token_ids.len() as f64);
+        let mean_length = lengths.sum::<f64>() / rollouts.len() as f64;
+        assert!((number("completions/mean_length") - mean_length).abs() < 1e-9);
         assert_eq!(number("updates"), if n_with_spread > 0 { 1.0 } else { 0.0 });
+        assert_eq!(metrics.contains_key("loss"), n_with_spread > 0);
     }
     assert!(n_refilled > 0.0);
     // without the key, nothing is replaced and all are trained on

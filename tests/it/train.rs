@@ -183,6 +183,7 @@ fn train_stops_at_a_failing_judge_or_masks_its_groups_and_goes_on() {
     }
     let last = metrics(&run).pop().unwrap();
     assert_eq!(last["updates"], 0.0);
+    assert!(!last.contains_key("loss"), "a step without an update has no loss");
     assert!(last["frac_reward_missing"].as_f64().unwrap() > 0.0);
 }
 

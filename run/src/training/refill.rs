@@ -24,8 +24,12 @@ pub(super) struct StepGroups {
 
 /// Whether the rewards of a group differ: whether something can be learned from it.
 pub(super) fn has_spread(result: &GroupResult) -> bool {
-    let known: Vec<f64> = result.rewards.iter().filter_map(|row| row.reward).collect();
-    !are_equal(&known)
+    !are_equal(&known_rewards(result))
+}
+
+/// The rewards of a group without those that are missing.
+pub(super) fn known_rewards(result: &GroupResult) -> Vec<f64> {
+    result.rewards.iter().filter_map(|row| row.reward).collect()
 }
 
 impl StepGroups {
