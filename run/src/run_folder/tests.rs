@@ -1,5 +1,8 @@
 //! Starts of a run on a folder in every state.
 
+use joust_trainer::Metrics;
+
+use super::content::METRICS;
 use super::*;
 use crate::config::sft::SftRun;
 
@@ -43,7 +46,7 @@ impl Made {
         let state = self.path(&format!("checkpoints/step_{step:05}/trainer_state"));
         std::fs::create_dir_all(&state).unwrap();
         std::fs::write(state.join("state.json"), "{}").unwrap();
-        folder.log(step, &Metrics::new()).unwrap();
+        folder.metrics_log().add(step, &Metrics::new()).unwrap();
     }
 
     fn lines(&self, name: &str) -> Vec<Value> {
@@ -69,7 +72,7 @@ fn a_run_with_steps_is_kept_resumed_or_cleaned() {
     let made = Made::new();
     let folder = made.start(ExistingRun::Refuse).unwrap();
     made.make_step(&folder, 2);
-    folder.log(3, &Metrics::new()).unwrap();
+    folder.metrics_log().add(3, &Metrics::new()).unwrap();
     drop(folder);
     // names that joust does not give
     let own = ["step_100", "checkpoints/step_100", "completions/completions_3"];

@@ -26,13 +26,13 @@ pub(super) fn why_nothing_is_learned(groups: &[ScoredGroup]) -> Option<String> {
     } else if are_all(Correctness::NoAnswer) {
         format!("in none of its {n} completions was an answer found")
     } else if groups.iter().all(has_equal_texts) {
-        format!("the completions of each of its {} groups are equal", groups.len())
+        "the completions of each group are equal".to_owned()
     } else if groups.iter().any(|group| has_spread(&group.result)) {
         "where rewards differ, too few completions are left that did not reach \
          rollout.max_completion_length (trainer.mask_truncated_completions)"
             .to_owned()
     } else {
-        format!("the rewards in each of its {} groups are equal", groups.len())
+        "the rewards of each group are equal".to_owned()
     })
 }
 

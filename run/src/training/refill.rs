@@ -3,8 +3,11 @@
 //! Pure. Source: DAPO (arXiv 2503.14476), section 3.2. It does not know how groups are sampled,
 //! scored or trained on.
 
+use std::collections::BTreeSet;
+
 use joust_reward::GroupResult;
 use joust_rollout::RolloutBatch;
+use joust_schema::ids::PromptId;
 use joust_trainer::Metrics;
 use joust_trainer::advantage::are_equal;
 
@@ -55,6 +58,13 @@ impl StepGroups {
     /// Number of prompts so far.
     pub(super) fn n_prompts(&self) -> usize {
         self.n_prompts
+    }
+
+    /// The prompts so far.
+    pub(super) fn prompt_ids(&self) -> BTreeSet<PromptId> {
+        let sampled = self.batch.groups.iter().map(|group| &group.prompt_id);
+        let dropped = self.batch.dropped.iter().map(|dropped| &dropped.prompt_id);
+        sampled.chain(dropped).cloned().collect()
     }
 
     /// Number of groups of the next round, if at most `max_refills` rounds may follow the first.
