@@ -101,7 +101,8 @@ pub const METRICS: &[Metric] = &[
     metric(
         "eval/loss",
         "Loss on the held-out examples (`sft`) or pairs (`dpo`), as `loss` of one update on all of \
-         them.",
+         them. After a step that refreshes the reference (`trainer.sync_ref_model`), `eval/*` of \
+         `dpo` are measured against the new reference, as in TRL.",
     ),
     metric("eval/mean_token_accuracy", "`mean_token_accuracy` of the held-out examples (`sft`)."),
     metric("eval/entropy", "`entropy` at the learned tokens of the held-out examples."),

@@ -124,7 +124,7 @@ impl Training<'_> {
             self.state.accuracy_before = self.state.accuracy;
         }
         if let Some(metrics) = self.state.unevaluated.clone()
-            && !self.finish_step(metrics.into(), true)?
+            && !self.finish_step(metrics.into())?
         {
             return Ok(RunEnd::Stopped);
         }
@@ -138,9 +138,7 @@ impl Training<'_> {
                 StepEnd::NoPrompts => break,
                 StepEnd::GivenUp => continue,
             };
-            let every = self.config.eval.every;
-            let is_due = every > 0 && self.state.step.is_multiple_of(every);
-            if !self.finish_step(metrics, is_due)? {
+            if !self.finish_step(metrics)? {
                 return Ok(RunEnd::Stopped);
             }
         }
@@ -152,10 +150,11 @@ impl Training<'_> {
 
     /// Evaluates after a step if that is due, and after the last one; then tells its metrics. False
     /// where a stop broke the evaluation off: the state is saved, and its next start repeats it.
-    fn finish_step(&mut self, mut metrics: Metrics, is_due: bool) -> Result<bool, Error> {
-        let (step, n_steps) = (self.state.step, self.n_steps);
+    fn finish_step(&mut self, mut metrics: Metrics) -> Result<bool, Error> {
+        let (step, n_steps, every) = (self.state.step, self.n_steps, self.config.eval.every);
         let is_last = step == n_steps || self.prompts.is_exhausted();
-        if is_last || is_due {
+        let is_repeated = self.state.unevaluated.take().is_some();
+        if is_last || is_repeated || (every > 0 && step.is_multiple_of(every)) {
             let Some(measured) = self.evaluate()? else {
                 self.observer.observe(Event::EvaluationBrokenOff { step })?;
                 self.state.unevaluated = Some(metrics.into());
@@ -164,9 +163,7 @@ impl Training<'_> {
             };
             metrics.extend(measured);
         }
-        if self.state.unevaluated.take().is_some() {
-            self.is_saved = false;
-        }
+        self.is_saved &= !is_repeated;
         self.observer.observe(Event::StepFinished { step, n_steps, metrics: &metrics })?;
         if let Some(retention) = self.checkpoints.due(step, is_last, Instant::now()) {
             self.save(retention)?;
@@ -196,9 +193,8 @@ impl Training<'_> {
         };
         let began = Instant::now();
         let mut tables = StepTables::pack(&groups.batch, &groups.results)?;
-        let refills = (self.config.train.max_refills > 0).then(|| groups.metrics());
-        let trained = refills.as_ref().and_then(|_| groups.trained());
-        let mut metrics = self.train(step, &mut tables, trained.as_deref())?;
+        let mut metrics = groups.metrics();
+        metrics.extend(self.train(step, &mut tables, groups.trained().as_deref())?);
         clock.add_training(began.elapsed());
         let scored = ScoredStep::new(groups.batch, groups.results);
         self.run.check()?;
@@ -209,7 +205,6 @@ impl Training<'_> {
         self.state.cursor = self.prompts.cursor();
         self.state.num_tokens += scored.n_tokens as u64;
         metrics.extend(scored_metrics(&scored));
-        metrics.extend(refills.into_iter().flatten());
         metrics.insert("num_tokens".to_owned(), self.state.num_tokens as f64);
         let n_judge_tokens = metrics.get("judge/tokens").copied().unwrap_or(0.0);
         metrics.extend(clock.metrics(scored.n_tokens as f64 + n_judge_tokens));
@@ -226,14 +221,13 @@ impl Training<'_> {
         mut prompts: Vec<PromptRow>,
         clock: &mut StepClock,
     ) -> Result<Option<StepGroups>, Error> {
-        let mut groups = StepGroups::default();
+        let mut groups = StepGroups::new(self.config.train.max_refills);
         loop {
             let Round { batch, results, times } = self.round(step, groups.n_prompts(), &prompts)?;
             clock.add_round(&times);
             groups.add_round(prompts.len(), batch, results);
             Failures::of(&groups.results).check(step, self.config.reward.max_failed)?;
-            let n_groups = groups.n_refill(self.config.train.max_refills);
-            prompts = self.prompts.next_unused(n_groups, groups.prompt_ids());
+            prompts = self.prompts.next_unused(groups.n_refill(), groups.prompt_ids());
             let n_groups = prompts.len();
             if n_groups == 0 {
                 return Ok(Some(groups));
