@@ -116,8 +116,8 @@ fn dpo_measures_held_out_pairs_against_the_reference_that_a_step_has_refreshed()
         let distance = (number("eval/loss") - std::f64::consts::LN_2).abs();
         // a refreshed reference is the policy itself
         let is_refreshed = step % 2 == 0;
-        assert_eq!(distance < 1e-9, is_refreshed, "step {step}: {distance}");
-        assert_eq!(number("eval/rewards/margins").abs() < 1e-9, is_refreshed, "{row}");
+        assert_eq!(distance < 1e-7, is_refreshed, "step {step}: {distance}");
+        assert_eq!(number("eval/rewards/margins").abs() < 1e-7, is_refreshed, "{row}");
     }
 }
 
