@@ -53,7 +53,7 @@ fuzz: setup ## mutates the inputs of every parser, FUZZ_SECONDS each; FUZZ_TARGE
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -max_len=8192 || exit 1; \
 	done
 
-quickstart: build ## GRPO on a nano policy, taught by a nano reasoning judge (a few minutes)
+quickstart: build ## GRPO on a nano policy, taught by a nano reasoning judge (a minute after the build)
 	$(JOUST) train configs/quickstart.toml --clean
 
 models: build ## remakes data/models from nothing (a good hour on two cores)

@@ -14,6 +14,7 @@ mod process;
 mod score_config;
 mod signals;
 mod summary;
+mod time_left;
 
 use std::process::ExitCode;
 

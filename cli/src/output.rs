@@ -2,14 +2,17 @@
 //!
 //! Knows no command.
 
-use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use serde::Serialize;
+
+use crate::time_left::TimeLeft;
 
 /// Writes one line for people to standard output.
 pub(crate) fn line(text: impl AsRef<str>) {
@@ -36,15 +39,32 @@ pub(crate) fn check() -> anyhow::Result<()> {
 /// The progress bar that is drawn now. Lines are written above it.
 static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
-/// Writes one line to standard error, beside the result of a command.
-pub(crate) fn note(text: impl AsRef<str>) {
-    let write = || {
-        let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
-    };
+/// Writes to standard error, above the progress bar if one is drawn.
+fn above_bar<T>(write: impl FnOnce(&mut dyn Write) -> T) -> T {
+    let write = || write(&mut std::io::stderr().lock());
     let bar = BAR.lock().ok().and_then(|bar| bar.as_ref()?.upgrade());
     match bar {
         Some(bar) => bar.suspend(write),
         None => write(),
+    }
+}
+
+/// Writes one line to standard error, beside the result of a command.
+pub(crate) fn note(text: impl AsRef<str>) {
+    let _ = above_bar(|stderr| writeln!(stderr, "{}", text.as_ref()));
+}
+
+/// Takes the lines of the log, each whole.
+pub(crate) struct LogLines;
+
+impl Write for LogLines {
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
+        above_bar(|stderr| stderr.write_all(lines))?;
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 
@@ -75,11 +95,17 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
 
 /// A progress bar on standard error; nothing is drawn if that is not a terminal.
 pub(crate) fn progress_bar(n_total: u64, unit: &str) -> ProgressBar {
-    let bar = ProgressBar::new(n_total);
+    progress_bar_from(0, n_total, unit)
+}
+
+/// A progress bar of work of which the first part was done before.
+pub(crate) fn progress_bar_from(n_done: u64, n_total: u64, unit: &str) -> ProgressBar {
+    let bar = ProgressBar::new(n_total).with_position(n_done);
     // the bar takes what is left of the terminal's width, so that narrow ones break no line
-    let template = format!("{{pos}}/{{len}} {unit} {{wide_bar}} {{elapsed}} < {{eta}}");
+    let template = format!("{{pos}}/{{len}} {unit} {{wide_bar}} {{elapsed}} < {{left}}");
     let style = ProgressStyle::with_template(&template)
         .expect("the template is a constant with known placeholders. This is a bug.");
+    let style = style.with_key("left", TimeLeft::new(n_done, Instant::now()));
     bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
     if std::io::stderr().is_terminal() {
         bar.enable_steady_tick(Duration::from_millis(250));
@@ -92,11 +118,50 @@ pub(crate) fn progress_bar(n_total: u64, unit: &str) -> ProgressBar {
     bar
 }
 
-/// Moves a progress bar to `position`, and writes a line every `every` steps.
-pub(crate) fn progress(bar: &ProgressBar, position: u64, n_total: u64, every: u64, message: &str) {
-    bar.set_position(position);
-    let is_due = position.is_multiple_of(every) || position == n_total || position == 1;
-    if is_due {
-        note(format!("{position}/{n_total} {message}"));
+/// Writes `parts` in one line, or in several where standard error is a narrower terminal; none of
+/// the parts is broken.
+pub(crate) fn note_parts(parts: &[String]) {
+    let width = Term::stderr().size_checked().map(|(_, n_columns)| usize::from(n_columns));
+    note(filled(parts, width.unwrap_or(usize::MAX)));
+}
+
+/// Parts in lines of at most `width` columns, where that is possible. All but the first line begin
+/// below the second part.
+fn filled(parts: &[String], width: usize) -> String {
+    let indent = parts.first().map_or(0, String::len);
+    let mut text = String::new();
+    let mut n_columns = 0;
+    for part in parts {
+        if n_columns > indent && n_columns + 1 + part.len() > width {
+            text += "\n";
+            text += &" ".repeat(indent);
+            n_columns = indent;
+        }
+        if !text.is_empty() {
+            text += " ";
+            n_columns += 1;
+        }
+        text += part;
+        n_columns += part.len();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filled_lines_break_between_parts_and_go_on_below_the_second_one() {
+        let parts = ["9/10", "loss 0.5", "accuracy 0.25", "9 tokens/s"].map(str::to_owned);
+        let whole = "9/10 loss 0.5 accuracy 0.25 9 tokens/s";
+        assert_eq!(filled(&parts, usize::MAX), whole);
+        assert_eq!(filled(&parts, whole.len()), whole);
+        let broken = "9/10 loss 0.5 accuracy 0.25\n     9 tokens/s";
+        assert_eq!(filled(&parts, whole.len() - 1), broken);
+        let narrow = "9/10 loss 0.5\n     accuracy 0.25\n     9 tokens/s";
+        assert_eq!(filled(&parts, 15), narrow);
+        assert_eq!(filled(&parts, 1), narrow, "no part is broken");
+        assert_eq!(filled(&[], 80), "");
     }
 }

@@ -6,6 +6,8 @@
 use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 
+use crate::output;
+
 /// Environment variable that marks the restarted program.
 const RESTARTED: &str = "JOUST_STARTED";
 
@@ -63,7 +65,7 @@ pub(crate) fn start_logs() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| output::LogLines)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 }

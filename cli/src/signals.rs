@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use anyhow::Context as _;
 use joust_reward::end_all_commands;
 use joust_run::StopSwitch;
+use joust_run::training::RunEnd;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::exit;
@@ -46,8 +47,19 @@ impl StopSignals {
         &self.switch
     }
 
+    /// Tells how a run has ended after `steps` steps.
+    ///
+    /// # Errors
+    /// [`Stopped`] where it was asked to stop.
+    pub(crate) fn check(&self, end: RunEnd, steps: u64) -> anyhow::Result<()> {
+        match end {
+            RunEnd::Finished => Ok(()),
+            RunEnd::Stopped => Err(self.stopped(steps).into()),
+        }
+    }
+
     /// The end of a command that was asked to stop, with the command that goes on.
-    pub(crate) fn stopped(&self, steps: u64) -> Stopped {
+    fn stopped(&self, steps: u64) -> Stopped {
         let saved = match steps {
             0 => "Stopped before the first step was over.".to_owned(),
             steps => format!("Stopped after step {steps}, which is saved."),

@@ -2,37 +2,65 @@
 //!
 //! Of the config it knows what a run leaves.
 
+use std::path::PathBuf;
+
 use joust_run::config::train::TrainRun;
 use joust_run::training::{FinishedRun, ScoredGroup};
+use joust_run::{Error, Event, Observer, counted};
 use joust_schema::ids::Member;
 use joust_schema::tables::Verdict;
 
 use crate::output::line;
 
-/// Prints the summary.
-pub(crate) fn print(run: &FinishedRun, config: &TrainRun) {
-    print_bracket(&run.last_groups);
-    let (minutes, seconds) = (run.seconds as u64 / 60, run.seconds as u64 % 60);
-    line(format!("\n{} steps, {minutes} min {seconds} s in this start.", run.steps));
-    if let (Some(before), Some(after)) = (run.accuracy_before, run.accuracy) {
-        line(format!(
-            "Accuracy on held-out prompts: {:.1} % before, {:.1} % now ({:+.1} points).",
-            before * 100.0,
-            after * 100.0,
-            (after - before) * 100.0
-        ));
+/// Prints the summary once a run has finished.
+pub(crate) struct Summary {
+    has_adapters: bool,
+    /// The folder of the exported model.
+    exported: Option<PathBuf>,
+}
+
+impl Summary {
+    /// For a run of this config.
+    pub(crate) fn of(config: &TrainRun) -> Self {
+        Self { has_adapters: config.trainer.learner.lora.is_some(), exported: None }
     }
-    let dir = run.dir.display();
-    line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
-    line(format!("The view to open:    {dir}/completions/*.parquet (pandas, polars, DuckDB)"));
-    line(format!("Metrics by step:     {dir}/metrics.jsonl"));
-    let (what, folders) = match config.trainer.learner.lora {
-        None => ("The model:   ", "Hugging Face folders"),
-        Some(_) => ("The adapters:", "PEFT folders"),
-    };
-    line(format!("{what}        {dir}/checkpoints/ ({folders})"));
-    if let Some(path) = &config.export.path {
-        line(format!("The exported model:  {}", path.display()));
+
+    fn print(&self, run: &FinishedRun) {
+        print_bracket(&run.last_groups);
+        let (minutes, seconds) = (run.seconds as u64 / 60, run.seconds as u64 % 60);
+        let steps = counted(run.steps, "step");
+        line(format!("\n{steps}, {minutes} min {seconds} s in this start."));
+        if let (Some(before), Some(after)) = (run.accuracy_before, run.accuracy) {
+            line(format!(
+                "Accuracy on held-out prompts: {:.1} % before, {:.1} % now ({:+.1} points).",
+                before * 100.0,
+                after * 100.0,
+                (after - before) * 100.0
+            ));
+        }
+        let dir = run.dir.display();
+        line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
+        line(format!("The view to open:    {dir}/completions/*.parquet (pandas, polars, DuckDB)"));
+        line(format!("Metrics by step:     {dir}/metrics.jsonl"));
+        let (what, folders) = match self.has_adapters {
+            false => ("The model:   ", "Hugging Face folders"),
+            true => ("The adapters:", "PEFT folders"),
+        };
+        line(format!("{what}        {dir}/checkpoints/ ({folders})"));
+        if let Some(path) = &self.exported {
+            line(format!("The exported model:  {}", path.display()));
+        }
+    }
+}
+
+impl Observer for Summary {
+    fn observe(&mut self, event: Event<'_>) -> Result<(), Error> {
+        match event {
+            Event::ModelExported { path } => self.exported = Some(path.to_owned()),
+            Event::TrainingFinished { run } => self.print(run),
+            _ => {}
+        }
+        Ok(())
     }
 }
 

@@ -94,7 +94,11 @@ impl Exhausted {
 
 impl std::fmt::Display for Exhausted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} tries; ", self.n_attempts)?;
+        // those count that are no `tries` of a config, during an outage
+        match self.n_attempts {
+            1 => write!(f, "1 call; ")?,
+            n => write!(f, "{n} calls; ")?,
+        }
         // a last reason that all servers rest names the failure before it
         match self.last.contains(&self.first) {
             true => write!(f, "{}", self.last),
@@ -111,12 +115,12 @@ mod tests {
     fn exhausted_call_tells_its_first_and_its_last_reason() {
         let mut exhausted = Exhausted::default();
         exhausted.add("connection refused".to_owned());
-        assert_eq!(exhausted.to_string(), "1 tries; connection refused");
+        assert_eq!(exhausted.to_string(), "1 call; connection refused");
         exhausted.add("connection refused".to_owned());
-        assert_eq!(exhausted.to_string(), "2 tries; connection refused");
+        assert_eq!(exhausted.to_string(), "2 calls; connection refused");
         exhausted.add("all rest".to_owned());
-        assert_eq!(exhausted.to_string(), "3 tries; first: connection refused; last: all rest");
+        assert_eq!(exhausted.to_string(), "3 calls; first: connection refused; last: all rest");
         exhausted.add("all rest, the last: connection refused".to_owned());
-        assert_eq!(exhausted.to_string(), "4 tries; all rest, the last: connection refused");
+        assert_eq!(exhausted.to_string(), "4 calls; all rest, the last: connection refused");
     }
 }

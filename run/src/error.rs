@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::counted::counted;
+
 /// A failure of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -92,11 +94,12 @@ pub enum Error {
         /// The configured length.
         max_tokens: usize,
     },
-    /// The whole run made no update, so that nothing was exported.
+    /// The whole run made no update, so that its model is not exported.
     #[error(
-        "no update was made in {}: in none of the steps did the rewards of completions in the \
-         loss differ{reason}; nothing is exported; look at the completions and rewards in {}",
+        "no update was made in {}: the rewards of completions in the loss never differed within a \
+         group{reason};{} look at the completions and rewards in {}",
         counted(*steps, "step"),
+        if *is_exported { " the model is not exported;" } else { "" },
         dir.display()
     )]
     NothingLearned {
@@ -104,6 +107,8 @@ pub enum Error {
         steps: u64,
         /// What the last step looked like, in brackets; empty if this start made none.
         reason: String,
+        /// Whether the config names a folder for the model.
+        is_exported: bool,
         /// The run's folder.
         dir: PathBuf,
     },
@@ -135,14 +140,6 @@ pub enum Error {
     /// Tables or files.
     #[error(transparent)]
     Schema(#[from] joust_schema::Error),
-}
-
-/// `1 step`, `2 steps`
-fn counted(n: u64, thing: &str) -> String {
-    match n {
-        1 => format!("1 {thing}"),
-        n => format!("{n} {thing}s"),
-    }
 }
 
 /// How a run goes on without its newest checkpoint.

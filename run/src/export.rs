@@ -7,6 +7,7 @@ use joust_engine::{Decoder, Tokenizer, folder};
 use crate::config::sft::ExportSection;
 use crate::error::Error;
 use crate::inputs::InputPath;
+use crate::observer::{Event, Observer};
 use crate::places;
 
 /// The export of one run: where it goes, and what it must not replace.
@@ -25,12 +26,18 @@ impl Export<'_> {
     }
 
     /// Writes the model if the config names a folder for it.
-    pub(crate) fn write(&self, model: &Decoder, tokenizer: &Tokenizer) -> Result<(), Error> {
+    pub(crate) fn write(
+        &self,
+        model: &Decoder,
+        tokenizer: &Tokenizer,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
         let Some(path) = &self.section.path else { return Ok(()) };
         self.check()?;
         let kind = self.section.dtype.resolve(tch::Device::Cpu);
         joust_schema::atomic::write_dir::<Error>(path, |dir| {
             Ok(folder::save(dir, model.config(), &model.to_weights(kind), tokenizer)?)
-        })
+        })?;
+        observer.observe(Event::ModelExported { path })
     }
 }

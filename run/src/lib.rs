@@ -8,6 +8,7 @@
 
 mod checkpoints;
 pub mod config;
+mod counted;
 pub mod dpo;
 mod error;
 mod examples;
@@ -23,6 +24,7 @@ mod stop;
 pub mod training;
 mod tuning;
 
+pub use counted::counted;
 pub use error::Error;
 pub use observer::{Event, Observer};
 pub use run_folder::ExistingRun;

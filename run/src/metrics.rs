@@ -21,9 +21,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         "reward",
         "Mean reward of the step's completions. Win rates have a mean near 0.5, because the \
-         members of a group are compared with each other. With `train.max_refills`, this metric, \
-         `reward_std`, `frac_reward_*` and `completions/*` are those of the groups that are \
-         trained on; all other metrics are those of all groups that were scored.",
+         members of a group are compared with each other.",
     ),
     metric(
         "reward_std",
@@ -103,7 +101,8 @@ pub const METRICS: &[Metric] = &[
     metric(
         "eval/loss",
         "Loss on the held-out examples (`sft`) or pairs (`dpo`), as `loss` of one update on all of \
-         them.",
+         them. After a step that refreshes the reference (`trainer.sync_ref_model`), `eval/*` of \
+         `dpo` are measured against the new reference, as in TRL.",
     ),
     metric("eval/mean_token_accuracy", "`mean_token_accuracy` of the held-out examples (`sft`)."),
     metric("eval/entropy", "`entropy` at the learned tokens of the held-out examples."),
@@ -143,7 +142,7 @@ pub const METRICS: &[Metric] = &[
     ),
     metric("judge/tokens", "Number of tokens that the judge wrote."),
     metric("judge/tokens_per_vote", "Mean number of tokens that the judge wrote per vote."),
-    metric("loss", "Loss, mean over the step's updates."),
+    metric("loss", "Loss, mean over the step's updates; left out of a step without an update."),
     metric("grad_norm", "Norm of the gradient before clipping, mean over the step's updates."),
     metric("learning_rate", "Learning rate of the step's last update."),
     metric(

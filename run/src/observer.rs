@@ -5,17 +5,17 @@ use std::path::Path;
 use joust_schema::ids::PromptId;
 use joust_trainer::Metrics;
 
+use crate::error::Error;
+use crate::training::state::FinishedRun;
+
 /// An event of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Event<'a> {
     /// The run goes on from the checkpoint of `step`.
     Resumed {
         /// The checkpoint's step.
         step: u64,
-    },
-    /// The run goes on with another config than that of the start before.
-    ConfigChanged {
-        /// The keys, each with both values.
+        /// The keys whose values differ from those of the start before, each with both.
         changes: &'a [String],
     },
     /// A training run is open and ready for its next step.
@@ -24,8 +24,8 @@ pub enum Event<'a> {
         n_parameters: usize,
         /// Number of prompts in the file.
         n_prompts: usize,
-        /// Name of the judge.
-        judge: &'a str,
+        /// Name of the judge, if there is one.
+        judge: Option<&'a str>,
         /// The run's folder.
         run_dir: &'a Path,
     },
@@ -45,7 +45,7 @@ pub enum Event<'a> {
         /// Number of steps of the whole run.
         n_steps: u64,
     },
-    /// A part of a step is complete: a prompt's group, a tournament.
+    /// Parts of a step are complete: the group of a prompt, tournaments.
     Progressed,
     /// Groups without spread are replaced: as many new prompts are sampled and scored.
     GroupsRefilled {
@@ -53,6 +53,12 @@ pub enum Event<'a> {
         step: u64,
         /// Number of new prompts.
         n_groups: usize,
+    },
+    /// The run was asked to stop, and the step would have needed further groups: it is given up as
+    /// if it had not begun, and the next start repeats it.
+    StepGivenUp {
+        /// The step.
+        step: u64,
     },
     /// A prompt of the step cannot be sampled from, and has no group.
     PromptDropped {
@@ -63,6 +69,8 @@ pub enum Event<'a> {
         /// Why it has none.
         reason: &'a str,
     },
+    /// The chat template ends the assistant's turn by no control token.
+    TurnsWithoutEnd,
     /// All completions were truncated and are left out of the loss: the step has no update.
     AllTruncated {
         /// The step.
@@ -72,12 +80,12 @@ pub enum Event<'a> {
         /// Maximum number of tokens of a completion.
         max_tokens: usize,
     },
-    /// The accuracy on held-out prompts is measured.
+    /// The policy is measured on held-out prompts.
     Evaluated {
         /// The last step before it; 0 at the start of the run.
         step: u64,
-        /// The accuracy.
-        accuracy: f64,
+        /// What was measured. After a step, the step's metrics have it, too.
+        metrics: &'a Metrics,
     },
     /// Held-out prompts cannot be sampled from, and count as wrong.
     HeldOutPromptsDropped {
@@ -108,7 +116,7 @@ pub enum Event<'a> {
         /// The folder.
         path: &'a Path,
     },
-    /// A step is complete and logged.
+    /// A step is complete.
     StepFinished {
         /// The step, counted from 1.
         step: u64,
@@ -116,17 +124,37 @@ pub enum Event<'a> {
         n_steps: u64,
         /// The step's metrics.
         metrics: &'a Metrics,
-        /// The newest accuracy on held-out prompts, if it is measured.
-        eval_accuracy: Option<f64>,
     },
     /// No prompts are left for a further step.
     PromptsExhausted,
     /// The loop is over; the model is exported next, unless the run was stopped or has failed.
     LoopFinished,
+    /// A training run has made all of its steps, and its model is exported.
+    TrainingFinished {
+        /// The run.
+        run: &'a FinishedRun,
+    },
 }
 
 /// Receives the events of a run, in their order, on the run's own thread.
 pub trait Observer {
     /// Takes one event.
-    fn observe(&mut self, event: Event<'_>);
+    ///
+    /// # Errors
+    /// A failure ends the run.
+    fn observe(&mut self, event: Event<'_>) -> Result<(), Error>;
+}
+
+impl<T: Observer + ?Sized> Observer for &mut T {
+    fn observe(&mut self, event: Event<'_>) -> Result<(), Error> {
+        (**self).observe(event)
+    }
+}
+
+/// The second one takes an event once the first one has taken it.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn observe(&mut self, event: Event<'_>) -> Result<(), Error> {
+        self.0.observe(event)?;
+        self.1.observe(event)
+    }
 }

@@ -5,17 +5,17 @@
 mod changes;
 mod content;
 mod lock;
+mod metrics_log;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use joust_schema::config::keys::ConfigKeys;
 use joust_schema::{Error as FileError, atomic, jsonl, manifest};
-use joust_trainer::{Metrics, checkpoint};
+use joust_trainer::checkpoint;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -26,10 +26,11 @@ use crate::config::merge::merge;
 use crate::error::Error;
 use crate::inputs::InputPath;
 use changes::KeyChange;
-use content::{ABOUT, CONFIG, FolderContent, METRICS, STARTS};
+use content::{ABOUT, CONFIG, FolderContent, STARTS, read_whole_lines};
 use lock::RunLock;
 
 pub(crate) use content::{is_own_name, run_around};
+pub(crate) use metrics_log::MetricsLog;
 
 /// Treatment of a run folder that exists already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -249,6 +250,11 @@ impl RunFolder {
         self.lock.check()
     }
 
+    /// The log of the run's metrics.
+    pub(crate) fn metrics_log(&self) -> MetricsLog {
+        MetricsLog::of_run(&self.dir)
+    }
+
     /// The keys that differ from the start before, each with both values.
     pub(crate) fn changes(&self) -> Vec<String> {
         self.changes.iter().map(KeyChange::to_string).collect()
@@ -340,37 +346,8 @@ impl RunFolder {
             }
         }
         manifest::truncate(&self.dir, step.map_or(-1, |step| step as i64))?;
-        self.forget_metrics_from(step.map_or(0, |step| step + 1))
+        self.metrics_log().forget_from(step.map_or(0, |step| step + 1))
     }
-
-    /// Deletes the metrics of `step` and of later ones: the run logs them again.
-    pub(crate) fn forget_metrics_from(&self, step: u64) -> Result<(), Error> {
-        let path = self.dir.join(METRICS);
-        if path.exists() {
-            let mut lines = read_whole_lines(&path)?;
-            lines.retain(|line| line["step"].as_u64().is_some_and(|at| at < step));
-            jsonl::write(&path, &lines)?;
-        }
-        Ok(())
-    }
-
-    /// Adds one step's metrics to `metrics.jsonl`.
-    pub(crate) fn log(&self, step: u64, metrics: &Metrics) -> Result<(), Error> {
-        let mut line = Map::from_iter([("step".to_owned(), json!(step))]);
-        line.extend(metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
-        let path = self.dir.join(METRICS);
-        let io = |source| FileError::io(&path, source);
-        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io)?;
-        let line = jsonl::to_line(&line).expect("names and numbers serialise. This is a bug.");
-        file.write_all(line.as_bytes()).map_err(io)?;
-        Ok(())
-    }
-}
-
-/// The whole lines of a log whose last line a kill may have cut off.
-fn read_whole_lines(path: &Path) -> Result<Vec<Value>, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| FileError::io(path, source))?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// The content of `run.json`: program, machine and command of the run.

@@ -102,6 +102,26 @@ fn dpo_refreshes_its_reference_and_a_resumed_run_ends_in_the_same_weights() {
 }
 
 #[test]
+fn dpo_measures_held_out_pairs_against_the_reference_that_a_step_has_refreshed() {
+    // as TRL, whose refresh is a callback at the end of the step, before the evaluation
+    let dir = tempfile::tempdir().unwrap();
+    let data = format!("data.path={}", pairs(dir.path()));
+    let measured = data.replace("data.path", "eval.path");
+    let place = format!("run.output_dir={}", arg(dir.path()));
+    let whole = "trainer.sync_ref_model={ every = 2, mixup_alpha = 1.0 }";
+    let more = ["run.name=r", "trainer.steps=4", "eval.every=1", &measured, whole];
+    succeed(&args(&[data, place], &more));
+    for (step, row) in (1..).zip(metrics(dir.path(), "r")) {
+        let number = |name: &str| row[name].as_f64().unwrap();
+        let distance = (number("eval/loss") - std::f64::consts::LN_2).abs();
+        // a refreshed reference is the policy itself
+        let is_refreshed = step % 2 == 0;
+        assert_eq!(distance < 1e-7, is_refreshed, "step {step}: {distance}");
+        assert_eq!(number("eval/rewards/margins").abs() < 1e-7, is_refreshed, "{row}");
+    }
+}
+
+#[test]
 fn dpo_refuses_what_is_no_pair_and_runs_that_learn_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let place = format!("run.output_dir={}", arg(dir.path()));

@@ -115,7 +115,7 @@ fn score_reads_groups_from_parquet() {
     let config = arg(&root().join("configs/quickstart.toml"));
     let scores = arg(&dir.path().join("scores"));
     let text = succeed(&["score", &config, "--input", &output, "--output", &scores]);
-    assert!(text.contains("1 groups"), "{text}");
+    assert!(text.contains("1 group, "), "{text}");
 }
 
 /// The rows of a dump's table of which `group_id` or `match_id` begins with `group`, as text.

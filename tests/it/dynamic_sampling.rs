@@ -1,15 +1,18 @@
 //! Runs that replace groups without spread by groups of new prompts: what is trained on, what the
 //! files and metrics say, and where the prompts end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use joust_schema::parquet;
-use joust_schema::tables::{Reward, Rollout};
+use joust_schema::tables::{Reward, Rollout, Vote};
 
 use crate::binary::{joust, succeed, told, within_minutes};
+use crate::held_judge::{JudgeServer, Manner};
+use crate::stopped::Begun;
 use crate::train::{args, metrics, same};
 
 /// A run on known answers: many groups are all right or all wrong.
@@ -57,17 +60,22 @@ fn groups_without_spread_are_replaced_and_not_trained_on() {
         assert!(n_with_spread == 4 || number("groups/refill_rounds") == 3.0);
         n_refilled += number("groups/refilled");
         // what has spread is trained on, and nothing else, unless nothing has
-        let rewards = groups.concat();
         let trained = |row: &Reward| row.advantage.is_some();
         for rows in &groups {
             let is_trained = has_spread(rows) || n_with_spread == 0;
             assert!(rows.iter().all(|row| trained(row) == is_trained), "{rows:?}");
         }
-        let known = rewards.iter().filter(|row| trained(row)).filter_map(|row| row.reward);
-        let known: Vec<f64> = known.collect();
+        // the metrics of rewards and completions are those of all groups
+        let rewards = groups.concat();
+        let known: Vec<f64> = rewards.iter().filter_map(|row| row.reward).collect();
         let mean = known.iter().sum::<f64>() / known.len() as f64;
         assert!((number("reward") - mean).abs() < 1e-12);
+        assert!((number("accuracy") - mean).abs() < 1e-12, "the reward is the correctness");
+        let lengths = rollouts.iter().map(|row| row.completion_token_ids.len() as f64);
+        let mean_length = lengths.sum::<f64>() / rollouts.len() as f64;
+        assert!((number("completions/mean_length") - mean_length).abs() < 1e-9);
         assert_eq!(number("updates"), if n_with_spread > 0 { 1.0 } else { 0.0 });
+        assert_eq!(metrics.contains_key("loss"), n_with_spread > 0);
     }
     assert!(n_refilled > 0.0);
     // without the key, nothing is replaced and all are trained on
@@ -113,6 +121,73 @@ fn run_with_refills_that_is_killed_ends_in_the_same_bytes() {
     assert!(output.status.success(), "{}", told(&output));
     assert!(told(&output).contains("Going on after step"), "{}", told(&output));
     same(&once.join("short"), &killed.join("short"));
+}
+
+#[test]
+fn step_that_needs_further_groups_is_given_up_at_a_stop_and_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = JudgeServer::start(Manner::Answers);
+    let judged = |name: &str, more: &[&str]| {
+        // the recorded log-probabilities depend on earlier cached prefixes in their last bits
+        let small = ["train.max_refills=2", "rollout.temperature=0.3", "eval.every=0"];
+        let small = [&small[..], &["checkpoint.every=0", "rollout.engine.prefix_cache=false"]];
+        let server = server.overrides();
+        let server: Vec<&str> = server.iter().map(String::as_str).collect();
+        args(&dir.path().join(name), &[&small.concat()[..], &server, more].concat())
+    };
+    succeed(&judged("whole", &[]));
+    let whole = dir.path().join("whole/short");
+    let votes = |step: u64| -> Vec<Vote> {
+        parquet::read(&whole.join(format!("step_{step:05}/votes.parquet"))).unwrap()
+    };
+    let n_votes = |steps: Range<u64>| steps.map(|step| votes(step).len()).sum::<usize>();
+    assert_eq!(server.n_calls(), n_votes(1..5), "each vote is a call");
+    // a step whose first round is judged, and not its last one
+    let metrics = metrics(&whole);
+    let rows = metrics.iter().filter_map(|row| Some((row["step"].as_u64()?, row)));
+    let is_first_round = |vote: &Vote| {
+        let group = &vote.match_id.0[6..10];
+        group.parse::<usize>().unwrap() < 3
+    };
+    let mut rows = rows.filter(|(step, row)| {
+        *step > 1
+            && row["groups/refilled"].as_f64() > Some(0.0)
+            && votes(*step).iter().any(is_first_round)
+    });
+    let step = rows.next().expect("a step replaces groups").0;
+
+    let broken = dir.path().join("broken/short");
+    server.hold_after(n_votes(1..step));
+    let mut run = Begun::new(&judged("broken", &[]));
+    server.wait_for_a_held_call();
+    run.send("-INT");
+    run.wait_for("Stopping after this step; a second signal ends at once.");
+    server.set(Manner::Answers);
+    let (code, said) = run.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains(&format!("Step {step} needs further groups")), "{said}");
+    let wanted = format!("Stopped after step {}, which is saved.", step - 1);
+    assert!(said.contains(&wanted), "{said}");
+    assert!(!broken.join(format!("step_{step:05}")).exists());
+    succeed(&judged("broken", &["--resume"]));
+    same(&whole, &broken);
+}
+
+#[test]
+fn prompts_of_a_step_are_not_drawn_again_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // six prompts epoch after epoch, and groups that hardly ever have spread
+    let few = ["train.max_refills=9", "prompts.max_prompts=6", "rollout.temperature=0.6"];
+    succeed(&known(dir.path(), &few));
+    let run = dir.path().join("short");
+    for step in 1..=4 {
+        let path = run.join(format!("step_{step:05}/rollouts.parquet"));
+        let rollouts: Vec<Rollout> = parquet::read(&path).unwrap();
+        let prompts: BTreeSet<_> = rollouts.iter().map(|row| &row.prompt_id.0).collect();
+        let groups: BTreeSet<_> = rollouts.iter().map(|row| &row.group_id.0).collect();
+        assert_eq!(prompts.len(), groups.len(), "step {step}");
+        assert!(prompts.len() > 4 || step > 1, "groups are replaced while there are others");
+    }
 }
 
 #[test]

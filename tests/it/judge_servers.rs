@@ -83,7 +83,7 @@ fn commands_without_any_vote_end_with_exit_code_1_and_the_first_reason() {
     let wanted = |output: std::process::Output, n_votes: usize| {
         assert_eq!(output.status.code(), Some(1), "{}", told(&output));
         let error = String::from_utf8(output.stderr).unwrap();
-        let reason = format!("error: none of {n_votes} votes came: no vote after 2 tries; ");
+        let reason = format!("error: none of {n_votes} votes came: no vote after 2 calls; ");
         // after what the log says of the server
         let last = error.lines().last().unwrap_or_default();
         assert!(last.starts_with(&reason), "{error}");

@@ -43,6 +43,7 @@ mod soak;
 mod stopped;
 mod streams;
 mod structure;
+mod terminal;
 mod tiny_engine;
 mod train;
 mod train_bench;

@@ -183,6 +183,7 @@ fn train_stops_at_a_failing_judge_or_masks_its_groups_and_goes_on() {
     }
     let last = metrics(&run).pop().unwrap();
     assert_eq!(last["updates"], 0.0);
+    assert!(!last.contains_key("loss"), "a step without an update has no loss");
     assert!(last["frac_reward_missing"].as_f64().unwrap() > 0.0);
 }
 
@@ -312,9 +313,9 @@ fn train_that_makes_no_update_at_all_fails_and_exports_nothing() {
     let mute = [&mute[..], &["eval.every=0", &export_path]].concat();
     let output = within_minutes(&joust(&args(dir.path(), &mute))).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-    let wanted = "error: no update was made in 2 steps: in none of them did the rewards of \
-                  completions in the loss differ (in the last step, all of its 12 completions \
-                  reached rollout.max_completion_length); nothing is exported";
+    let wanted = "error: no update was made in 2 steps: the rewards of completions in the loss \
+                  never differed within a group (in the last step, all of its 12 completions \
+                  reached rollout.max_completion_length); the model is not exported; look at";
     assert!(told(&output).contains(wanted), "{}", told(&output));
     assert!(!export.exists() && dir.path().join("short/checkpoints/step_00002").exists());
     // nor is it one to go on at its end; with more tokens it goes on and learns
@@ -329,6 +330,15 @@ fn train_that_makes_no_update_at_all_fails_and_exports_nothing() {
     // a run that is over stays so
     let output = within_minutes(&joust(&args(dir.path(), &longer))).output().unwrap();
     assert!(output.status.success(), "{}", told(&output));
+    // of an export that nobody wanted nothing is said, and one step is not "1 steps"
+    let mute = ["reward.kind=correct", "rollout.max_completion_length=1", "train.steps=1"];
+    let no_warmup = "trainer.learner.optim.schedule.warmup_updates=0";
+    let mute = [&mute[..], &["eval.every=0", no_warmup]].concat();
+    let output = within_minutes(&joust(&args(&dir.path().join("other"), &mute))).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let wanted = "error: no update was made in 1 step: the rewards of completions";
+    assert!(told(&output).contains(wanted), "{}", told(&output));
+    assert!(!told(&output).contains("exported"), "{}", told(&output));
 }
 
 #[test]

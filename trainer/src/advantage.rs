@@ -187,7 +187,7 @@ fn others(group: &[Option<f64>], member: usize) -> Vec<f64> {
 }
 
 /// Mean of some values; 0 of none.
-pub(crate) fn mean(values: &[f64]) -> f64 {
+pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 

@@ -4,7 +4,6 @@ use clap::Args;
 use joust_run::config::dpo::DpoRun;
 use joust_run::dpo;
 
-use crate::commands::sft::finish;
 use crate::commands::{ConfigArgs, ExistingArgs};
 use crate::console::Console;
 use crate::signals::StopSignals;
@@ -26,5 +25,5 @@ pub(crate) fn run(args: DpoArgs) -> anyhow::Result<()> {
     let signals = StopSignals::listen()?;
     let existing = args.existing.choice();
     let run = dpo::run(&config, existing, signals.switch(), &mut Console::dpo())?;
-    finish(&run, &signals, &config.export)
+    signals.check(run.end, run.steps)
 }

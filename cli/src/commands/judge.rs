@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use joust_reward::judge::{Judge, JudgeError, ShownPair, VoteId, VoteReply, VoteRequest};
 use joust_reward::{VoteTally, no_reply_text, prompt};
+use joust_run::counted;
 use joust_schema::ids::{GroupId, MatchId, Member};
 use joust_schema::parquet;
 use joust_schema::prompt::{Completion, Prompt, PromptUse};
@@ -349,9 +350,9 @@ fn summarise(
 fn print_summary(summary: &JudgingSummary, tally: &VoteTally) {
     let percent = |share: Option<f64>| share.map(|share| format!("{:.1} %", share * 100.0));
     output::line(format!(
-        "{} pairs, {} votes, {} invalid, {:.0} s, {:.0} judge tokens/s",
-        summary.pairs,
-        summary.votes,
+        "{}, {}, {} invalid, {:.0} s, {:.0} judge tokens/s",
+        counted(summary.pairs as u64, "pair"),
+        counted(summary.votes as u64, "vote"),
         summary.invalid_votes,
         summary.seconds,
         summary.judge_tokens_per_second

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use joust_reward::rule::Correctness;
 use joust_reward::{GroupRequest, RewardKind, VoteTally, dump};
+use joust_run::counted;
 use joust_schema::ids::GroupId;
 use joust_schema::prompt::{Completion, PromptUse};
 use joust_schema::rows::{MESSAGES, Row, VERL_COLUMN};
@@ -85,8 +86,10 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         ));
     }
     output::line(format!(
-        "{} groups, {n_votes} votes, {n_missing} completions without a reward: {}",
-        lines.len(),
+        "{}, {}, {} without a reward: {}",
+        counted(lines.len() as u64, "group"),
+        counted(n_votes as u64, "vote"),
+        counted(n_missing as u64, "completion"),
         args.output.display()
     ));
     let mut measured = results.iter();

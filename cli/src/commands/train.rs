@@ -2,12 +2,12 @@
 
 use clap::Args;
 use joust_run::config::train::TrainRun;
-use joust_run::training::{self, RunEnd};
+use joust_run::training;
 
 use crate::commands::{ConfigArgs, ExistingArgs};
 use crate::console::Console;
 use crate::signals::StopSignals;
-use crate::summary;
+use crate::summary::Summary;
 
 /// Arguments of `joust train`.
 #[derive(Args)]
@@ -24,14 +24,8 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
         return args.config.print(&config);
     }
     let signals = StopSignals::listen()?;
-    let mut console = Console::training();
-    let training = training::start(config.clone(), args.existing.choice(), &mut console)?;
-    let run = training.run(signals.switch(), &mut console)?;
-    match run.end {
-        RunEnd::Finished => {
-            summary::print(&run, &config);
-            Ok(())
-        }
-        RunEnd::Stopped => Err(signals.stopped(run.steps).into()),
-    }
+    let mut observer = (Console::training(), Summary::of(&config));
+    let existing = args.existing.choice();
+    let run = training::start(config, existing, signals.switch(), &mut observer)?.run()?;
+    signals.check(run.end, run.steps)
 }

@@ -50,9 +50,9 @@ impl PartScorer {
         Ok(Self { parts, combine: config.combine, scorer })
     }
 
-    /// Name of the judge; `none` where no part is one.
-    pub fn judge_name(&self) -> &str {
-        self.scorer.as_ref().map_or("none", Scorer::judge_name)
+    /// Name of the judge; `None` where no part is one.
+    pub fn judge_name(&self) -> Option<&str> {
+        self.scorer.as_ref().map(Scorer::judge_name)
     }
 
     /// Scores the groups of a step while they come: `feed` adds them, and may wait for the end.

@@ -3,6 +3,9 @@
 mod read;
 pub(crate) mod row;
 
+use std::collections::BTreeSet;
+
+use joust_schema::ids::PromptId;
 use joust_schema::seed::Seed;
 use serde::{Deserialize, Serialize};
 
@@ -64,16 +67,34 @@ impl PromptSource {
 
     /// The next `n` prompts; fewer once the epochs are used up.
     pub fn next(&mut self, n: usize) -> Vec<PromptRow> {
+        let rows = std::iter::from_fn(|| self.advance());
+        rows.take(n).collect()
+    }
+
+    /// The next `n` prompts beside those that are `used`, each once; fewer where the epochs or all
+    /// other prompts are used up. A used prompt that comes up is passed over.
+    pub fn next_unused(&mut self, n: usize, mut used: BTreeSet<PromptId>) -> Vec<PromptRow> {
         let mut taken = Vec::with_capacity(n);
-        while taken.len() < n && !self.is_exhausted() {
-            taken.push(self.rows[self.order[self.cursor.position]].clone());
-            self.cursor.position += 1;
-            if self.cursor.position == self.rows.len() {
-                self.cursor = PromptCursor { epoch: self.cursor.epoch + 1, position: 0 };
-                self.draw_order();
+        while taken.len() < n && self.rows.iter().any(|row| !used.contains(&row.prompt_id)) {
+            let Some(row) = self.advance() else { break };
+            if used.insert(row.prompt_id.clone()) {
+                taken.push(row);
             }
         }
         taken
+    }
+
+    fn advance(&mut self) -> Option<PromptRow> {
+        if self.is_exhausted() {
+            return None;
+        }
+        let row = self.rows[self.order[self.cursor.position]].clone();
+        self.cursor.position += 1;
+        if self.cursor.position == self.rows.len() {
+            self.cursor = PromptCursor { epoch: self.cursor.epoch + 1, position: 0 };
+            self.draw_order();
+        }
+        Some(row)
     }
 
     /// Whether the epochs are used up.

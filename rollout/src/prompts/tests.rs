@@ -1,10 +1,13 @@
 //! Prompt files as people have them, their order, and where a cursor leads.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use joust_schema::ids::PromptId;
 use joust_schema::prompt::{Message, Prompt, PromptUse};
 use joust_schema::seed::Seed;
 
+use super::row::PromptRow;
 use super::{PromptCursor, PromptSource};
 use crate::config::PromptsConfig;
 
@@ -110,6 +113,40 @@ fn open_minds_roles_for_judges_and_answers_for_rules_alone() {
         let message = read(&row(&turn("system", " "), "5"), purpose).unwrap_err();
         assert!(message.contains("has no message with a text"), "{message}");
     }
+}
+
+#[test]
+fn next_unused_passes_over_what_is_used_and_ends_where_nothing_else_is_left() {
+    let file = ten();
+    let mut source = open(&file, |_| {}).unwrap();
+    texts(&mut source, 6);
+    // a step of three prompts that goes over the end of the epoch
+    let step: Vec<PromptRow> = source.next(3);
+    let used: BTreeSet<PromptId> = step.iter().map(|row| row.prompt_id.clone()).collect();
+    let others = source.next_unused(5, used.clone());
+    let ids: BTreeSet<PromptId> = others.iter().map(|row| row.prompt_id.clone()).collect();
+    assert_eq!((others.len(), ids.len()), (5, 5), "each comes once");
+    assert!(ids.is_disjoint(&used));
+    // one of the first epoch, then those of the second one in its order, without those used
+    let mut plain = open(&file, |_| {}).unwrap();
+    texts(&mut plain, 9);
+    let mut wanted = plain.next(1);
+    let last = wanted[0].prompt_id.clone();
+    let second = plain.next(10).into_iter();
+    wanted.extend(second.filter(|row| !used.contains(&row.prompt_id) && row.prompt_id != last));
+    assert_eq!(others, wanted[..5]);
+    // the others come to an end, and nothing is used up for the prompts that are used
+    let all: BTreeSet<PromptId> = used.union(&ids).cloned().collect();
+    assert_eq!(source.next_unused(9, all.clone()).len(), 2);
+    let before = source.cursor();
+    let ten = source.rows().iter().map(|row| row.prompt_id.clone()).collect();
+    assert_eq!((source.next_unused(9, ten), source.cursor()), (Vec::new(), before));
+    // and with the epochs
+    let mut once = open(&file, |config| config.epochs = 1).unwrap();
+    texts(&mut once, 8);
+    assert_eq!(once.next_unused(9, all).len(), 0);
+    assert_eq!(once.next_unused(9, BTreeSet::new()).len(), 0);
+    assert!(once.is_exhausted());
 }
 
 #[test]

@@ -64,6 +64,12 @@ pub(super) fn look(dir: &Path) -> Result<FolderContent, Error> {
     }
 }
 
+/// The whole lines of a log whose last line a kill may have cut off.
+pub(super) fn read_whole_lines(path: &Path) -> Result<Vec<Value>, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| FileError::io(path, source))?;
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
 /// The run's folder that `path` is or lies in.
 pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
     path.ancestors().find(|dir| is_run(dir)).map(Path::to_owned)

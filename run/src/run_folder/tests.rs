@@ -1,7 +1,11 @@
 //! Starts of a run on a folder in every state.
 
+use joust_trainer::Metrics;
+
+use super::content::METRICS;
 use super::*;
 use crate::config::sft::SftRun;
+use crate::observer::{Event, Observer};
 
 /// A run in a folder of its own, which reads one file.
 struct Made {
@@ -43,7 +47,7 @@ impl Made {
         let state = self.path(&format!("checkpoints/step_{step:05}/trainer_state"));
         std::fs::create_dir_all(&state).unwrap();
         std::fs::write(state.join("state.json"), "{}").unwrap();
-        folder.log(step, &Metrics::new()).unwrap();
+        folder.metrics_log().add(step, &Metrics::new()).unwrap();
     }
 
     fn lines(&self, name: &str) -> Vec<Value> {
@@ -69,7 +73,7 @@ fn a_run_with_steps_is_kept_resumed_or_cleaned() {
     let made = Made::new();
     let folder = made.start(ExistingRun::Refuse).unwrap();
     made.make_step(&folder, 2);
-    folder.log(3, &Metrics::new()).unwrap();
+    folder.metrics_log().add(3, &Metrics::new()).unwrap();
     drop(folder);
     // names that joust does not give
     let own = ["step_100", "checkpoints/step_100", "completions/completions_3"];
@@ -208,4 +212,37 @@ fn other_folders_are_not_touched() {
         assert!(message.contains("is there already and is no run"), "{message}");
     }
     assert_eq!(std::fs::read_dir(made.config.run.dir()).unwrap().count(), 1);
+}
+
+/// Counts what it is told.
+struct Counter(usize);
+
+impl Observer for Counter {
+    fn observe(&mut self, _: Event<'_>) -> Result<(), Error> {
+        self.0 += 1;
+        Ok(())
+    }
+}
+
+#[test]
+fn metrics_log_has_the_first_measurement_and_each_step_and_its_failure_ends_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Metrics::from([("eval/accuracy".to_owned(), 0.5)]);
+    let mut observers = (MetricsLog::of_run(dir.path()), Counter(0));
+    let finished = Event::StepFinished { step: 2, n_steps: 4, metrics: &metrics };
+    let evaluated = |step| Event::Evaluated { step, metrics: &metrics };
+    for event in [Event::LoopFinished, evaluated(0), evaluated(2), finished] {
+        observers.observe(event).unwrap();
+    }
+    let path = dir.path().join(METRICS);
+    let line = |step: u64| json!({"step": step, "eval/accuracy": 0.5});
+    assert_eq!(read_whole_lines(&path).unwrap(), [line(0), line(2)]);
+    assert_eq!(observers.1.0, 4);
+    // a log that cannot be written
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let failure = observers.observe(finished).unwrap_err().to_string();
+    assert!(failure.contains("metrics.jsonl"), "{failure}");
+    assert_eq!(observers.1.0, 4, "nobody is told of a step that is not logged");
+    observers.observe(Event::LoopFinished).unwrap();
 }

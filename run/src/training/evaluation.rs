@@ -1,5 +1,7 @@
 //! Measurement of a policy: completions of held-out prompts against their known answers.
 
+use std::time::Instant;
+
 use joust_reward::rule;
 use joust_rollout::{
     DroppedPrompt, GenerateRequest, PromptRow, PromptSource, PromptsConfig, RolloutWorkers,
@@ -7,10 +9,12 @@ use joust_rollout::{
 use joust_schema::ids::PolicyVersion;
 use joust_schema::prompt::PromptUse;
 use joust_schema::seed::Seed;
+use joust_trainer::Metrics;
 
 use super::scored::answer_text;
 use crate::config::train::TrainRun;
 use crate::error::Error;
+use crate::observer::{Event, Observer};
 use crate::stop::StopSwitch;
 
 /// Held-out prompts, and the settings of sampling.
@@ -24,10 +28,31 @@ pub(crate) struct Evaluation {
 pub(crate) struct EvaluationResult {
     /// Share of correct completions.
     pub(crate) accuracy: f64,
-    /// Mean number of tokens per completion.
-    pub(crate) mean_length: f64,
+    pub(crate) metrics: Metrics,
+    n_prompts: usize,
     /// Prompts that could not be sampled from. They count as wrong.
-    pub(crate) dropped: Vec<DroppedPrompt>,
+    dropped: Vec<DroppedPrompt>,
+}
+
+impl EvaluationResult {
+    /// Tells what was measured after `step`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where not one prompt can be sampled from at the start of the run: later
+    /// measurements would say nothing either.
+    pub(crate) fn tell(&self, step: u64, observer: &mut dyn Observer) -> Result<(), Error> {
+        if let Some(DroppedPrompt { prompt_id, reason }) = self.dropped.first() {
+            let n_dropped = self.dropped.len();
+            if step == 0 && n_dropped == self.n_prompts {
+                return Err(Error::input(format!(
+                    "eval.path: none of {n_dropped} held-out prompts can be sampled from; prompt \
+                     {prompt_id}: {reason}"
+                )));
+            }
+            observer.observe(Event::HeldOutPromptsDropped { n_dropped, prompt_id, reason })?;
+        }
+        observer.observe(Event::Evaluated { step, metrics: &self.metrics })
+    }
 }
 
 /// Refuses a file of prompts that lack known answers.
@@ -75,6 +100,7 @@ impl Evaluation {
         seed: Seed,
         stop: &StopSwitch,
     ) -> Result<Option<EvaluationResult>, Error> {
+        let began = Instant::now();
         let request = GenerateRequest {
             step: 0,
             policy_version: PolicyVersion(0),
@@ -99,15 +125,18 @@ impl Evaluation {
                 group.completions.iter().filter(|row| rule::is_correct(&answer_text(row), answer))
             })
             .count();
+        let accuracy = n_correct as f64 / n_wanted as f64;
+        let metrics = [
+            ("eval/accuracy", accuracy),
+            ("eval/completions/mean_length", batch.n_tokens as f64 / n_wanted as f64),
+            ("eval/dropped_prompts", batch.dropped.len() as f64),
+            ("time/eval_s", began.elapsed().as_secs_f64()),
+        ];
         Ok(Some(EvaluationResult {
-            accuracy: n_correct as f64 / n_wanted as f64,
-            mean_length: batch.n_tokens as f64 / n_wanted as f64,
+            accuracy,
+            metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
+            n_prompts: self.prompts.len(),
             dropped: batch.dropped,
         }))
-    }
-
-    /// Number of held-out prompts.
-    pub(crate) fn n_prompts(&self) -> usize {
-        self.prompts.len()
     }
 }

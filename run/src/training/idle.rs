@@ -5,6 +5,7 @@
 use joust_reward::rule::Correctness;
 use joust_schema::tables::FinishReason;
 
+use super::refill::has_spread;
 use super::scored::ScoredGroup;
 
 /// Why nothing can be learned from groups; none for no groups.
@@ -25,19 +26,14 @@ pub(super) fn why_nothing_is_learned(groups: &[ScoredGroup]) -> Option<String> {
     } else if are_all(Correctness::NoAnswer) {
         format!("in none of its {n} completions was an answer found")
     } else if groups.iter().all(has_equal_texts) {
-        format!("the completions of each of its {} groups are equal", groups.len())
-    } else if groups.iter().any(has_spread) {
+        "the completions of each group are equal".to_owned()
+    } else if groups.iter().any(|group| has_spread(&group.result)) {
         "where rewards differ, too few completions are left that did not reach \
          rollout.max_completion_length (trainer.mask_truncated_completions)"
             .to_owned()
     } else {
-        format!("the rewards in each of its {} groups are equal", groups.len())
+        "the rewards of each group are equal".to_owned()
     })
-}
-
-fn has_spread(group: &ScoredGroup) -> bool {
-    let mut rewards = group.result.rewards.iter().filter_map(|row| row.reward);
-    rewards.next().is_some_and(|first| rewards.any(|reward| reward != first))
 }
 
 fn has_equal_texts(group: &ScoredGroup) -> bool {

@@ -11,7 +11,7 @@ mod refill;
 mod round;
 mod scored;
 mod start;
-mod state;
+pub(crate) mod state;
 mod step_clock;
 mod step_loop;
 mod step_metrics;

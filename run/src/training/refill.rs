@@ -3,14 +3,19 @@
 //! Pure. Source: DAPO (arXiv 2503.14476), section 3.2. It does not know how groups are sampled,
 //! scored or trained on.
 
+use std::collections::BTreeSet;
+
 use joust_reward::GroupResult;
 use joust_rollout::RolloutBatch;
+use joust_schema::ids::PromptId;
 use joust_trainer::Metrics;
 use joust_trainer::advantage::are_equal;
 
 /// The groups of a step, round after round, with their results in the same order.
 #[derive(Default)]
 pub(super) struct StepGroups {
+    /// Maximum number of rounds after the first one; 0 where no group is replaced.
+    max_refills: u64,
     pub(super) batch: RolloutBatch,
     pub(super) results: Vec<GroupResult>,
     /// Number of prompts, those included that were dropped.
@@ -24,11 +29,20 @@ pub(super) struct StepGroups {
 
 /// Whether the rewards of a group differ: whether something can be learned from it.
 pub(super) fn has_spread(result: &GroupResult) -> bool {
-    let known: Vec<f64> = result.rewards.iter().filter_map(|row| row.reward).collect();
-    !are_equal(&known)
+    !are_equal(&known_rewards(result))
+}
+
+/// The rewards of a group without those that are missing.
+pub(super) fn known_rewards(result: &GroupResult) -> Vec<f64> {
+    result.rewards.iter().filter_map(|row| row.reward).collect()
 }
 
 impl StepGroups {
+    /// No groups, in whose place at most `max_refills` rounds may bring others.
+    pub(super) fn new(max_refills: u64) -> Self {
+        Self { max_refills, ..Self::default() }
+    }
+
     /// Adds the groups of a round for `n_prompts` prompts.
     pub(super) fn add_round(
         &mut self,
@@ -53,9 +67,16 @@ impl StepGroups {
         self.n_prompts
     }
 
-    /// Number of groups of the next round, if at most `max_refills` rounds may follow the first.
-    pub(super) fn n_refill(&self, max_refills: u64) -> usize {
-        match self.n_rounds <= max_refills {
+    /// The prompts so far.
+    pub(super) fn prompt_ids(&self) -> BTreeSet<PromptId> {
+        let sampled = self.batch.groups.iter().map(|group| &group.prompt_id);
+        let dropped = self.batch.dropped.iter().map(|dropped| &dropped.prompt_id);
+        sampled.chain(dropped).cloned().collect()
+    }
+
+    /// Number of groups of the next round.
+    pub(super) fn n_refill(&self) -> usize {
+        match self.n_rounds <= self.max_refills {
             true => self.n_wanted.saturating_sub(self.with_spread().count()),
             false => 0,
         }
@@ -65,12 +86,16 @@ impl StepGroups {
     /// `None` where that is all of them, or none: a step without spread is trained on as it is.
     pub(super) fn trained(&self) -> Option<Vec<usize>> {
         let trained: Vec<usize> = self.with_spread().collect();
-        let is_part = !trained.is_empty() && trained.len() < self.results.len();
+        let is_part =
+            self.max_refills > 0 && !trained.is_empty() && trained.len() < self.results.len();
         is_part.then_some(trained)
     }
 
-    /// What was replaced.
+    /// What was replaced; no metrics where no group is.
     pub(super) fn metrics(&self) -> Metrics {
+        if self.max_refills == 0 {
+            return Metrics::new();
+        }
         let share = self.n_without_spread_before as f64 / self.n_wanted.max(1) as f64;
         let n_refilled = self.results.len() - self.n_wanted;
         Metrics::from([

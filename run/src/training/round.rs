@@ -63,7 +63,7 @@ impl RoundStages<'_> {
                         }
                         None => scoring.skip(prompt_idx),
                     }
-                    observer.observe(Event::Progressed);
+                    observer.observe(Event::Progressed)?;
                     event = sampling.next(Some(Duration::ZERO));
                 }
                 if event == SamplingEvent::Over {
@@ -72,16 +72,18 @@ impl RoundStages<'_> {
                 if scoring.has_begun() {
                     reward_began.get_or_insert_with(Instant::now);
                 }
-                let n_judged = scoring.poll(Duration::ZERO)?;
-                (0..n_judged).for_each(|_| observer.observe(Event::Progressed));
+                if scoring.poll(Duration::ZERO)? > 0 {
+                    observer.observe(Event::Progressed)?;
+                }
             }
             let batch = sampling.finish()?;
             let sampled = Instant::now();
             checks.check(&batch, observer)?;
             scoring.close()?;
             while !scoring.is_done() {
-                let n_judged = scoring.poll(LOOK)?;
-                (0..n_judged).for_each(|_| observer.observe(Event::Progressed));
+                if scoring.poll(LOOK)? > 0 {
+                    observer.observe(Event::Progressed)?;
+                }
             }
             Ok::<_, Error>((batch, reward_began.unwrap_or(sampled), sampled))
         };
@@ -109,7 +111,7 @@ impl RoundChecks {
     fn check(&self, batch: &RolloutBatch, observer: &mut dyn Observer) -> Result<(), Error> {
         let step = self.step;
         for DroppedPrompt { prompt_id, reason } in &batch.dropped {
-            observer.observe(Event::PromptDropped { step, prompt_id, reason });
+            observer.observe(Event::PromptDropped { step, prompt_id, reason })?;
         }
         match batch.dropped.first() {
             Some(first) if self.is_new && batch.groups.is_empty() => Err(Error::input(format!(
@@ -137,7 +139,6 @@ impl RoundChecks {
         if !self.has_learned {
             return Err(Error::AllTruncated { step, n_completions, max_tokens });
         }
-        observer.observe(Event::AllTruncated { step, n_completions, max_tokens });
-        Ok(())
+        observer.observe(Event::AllTruncated { step, n_completions, max_tokens })
     }
 }

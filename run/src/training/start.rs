@@ -17,23 +17,27 @@ use super::state::TrainingState;
 use super::step_loop::Training;
 use crate::checkpoints::CheckpointClock;
 use crate::config::train::TrainRun;
+use crate::counted::counted;
 use crate::error::Error;
 use crate::export::Export;
 use crate::memory;
 use crate::observer::{Event, Observer};
 use crate::places;
 use crate::run_folder::{ExistingRun, RunStart};
+use crate::stop::StopSwitch;
 
 /// Opens all that the run needs. Unusable files are errors before the run's folder is touched.
+/// What happens is told to `observer`.
 ///
 /// # Errors
 /// [`Error::Input`] for a config that makes no sense, for prompts that lack the answers that the
 /// reward is made of, and for a folder that cannot be used; the stages' errors for their files.
-pub fn start(
+pub fn start<'a>(
     config: TrainRun,
     existing: ExistingRun,
-    observer: &mut dyn Observer,
-) -> Result<Training, Error> {
+    stop: &StopSwitch,
+    observer: &'a mut dyn Observer,
+) -> Result<Training<'a>, Error> {
     config.validate()?;
     config.run.set_threads();
     let inputs = config.inputs();
@@ -55,8 +59,9 @@ pub fn start(
     }
     if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
         return Err(Error::input(format!(
-            "config: the run has {n_steps} steps (train.steps, prompts.epochs), and its \
-             checkpoint has made {step} already; wanted at least as many"
+            "config: the run has {} (train.steps, prompts.epochs), and its checkpoint has made \
+             {step} already; wanted at least as many",
+            counted(n_steps, "step")
         )));
     }
     let evaluation = Evaluation::open(&config)?;
@@ -111,8 +116,11 @@ pub fn start(
                 workers.publish(trainer.policy())?;
             }
             prompts.seek(state.cursor)?;
-            observer.observe(Event::Resumed { step: *step });
-            observer.observe(Event::ConfigChanged { changes: &run.changes() });
+            if state.unevaluated.is_some() {
+                // a start before this one may have written the line that is still to come
+                run.metrics_log().forget_from(state.step)?;
+            }
+            observer.observe(Event::Resumed { step: *step, changes: &run.changes() })?;
             state
         }
         None => TrainingState::default(),
@@ -122,8 +130,10 @@ pub fn start(
         n_prompts: prompts.rows().len(),
         judge: scorer.judge_name(),
         run_dir: run.dir(),
-    });
+    })?;
     Ok(Training {
+        stop: stop.clone(),
+        observer: (run.metrics_log(), observer),
         n_steps,
         inputs,
         checkpoints: CheckpointClock::new(&config.checkpoint, Instant::now()),

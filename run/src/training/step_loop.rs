@@ -29,11 +29,11 @@ use crate::error::Error;
 use crate::export::Export;
 use crate::inputs::InputPath;
 use crate::observer::{Event, Observer};
-use crate::run_folder::RunFolder;
+use crate::run_folder::{MetricsLog, RunFolder};
 use crate::stop::StopSwitch;
 
 /// A run in progress: the stages, their state, and the folder of the run.
-pub struct Training {
+pub struct Training<'a> {
     pub(super) config: TrainRun,
     pub(super) run: RunFolder,
     pub(super) seed: Seed,
@@ -53,35 +53,43 @@ pub struct Training {
     pub(super) is_saved: bool,
     /// The groups of the last step, for the closing summary.
     pub(super) last_groups: Vec<ScoredGroup>,
+    pub(super) stop: StopSwitch,
+    pub(super) observer: (MetricsLog, &'a mut dyn Observer),
 }
 
-impl Training {
+/// How a step has ended.
+enum StepEnd {
+    /// It is made: these are its metrics.
+    Made(Metrics),
+    /// No prompts are left for it.
+    NoPrompts,
+    /// It would have needed further groups after the run was asked to stop.
+    GivenUp,
+}
+
+impl Training<'_> {
     /// Runs to the last step, or to the end of the step in which it is asked to stop. A stop breaks
-    /// off an evaluation, which a later start repeats.
+    /// off an evaluation, and a step that needs further groups in place of those without spread; a
+    /// later start repeats them.
     ///
     /// # Errors
-    /// The first failure of a stage, of a record or of the export; a later start resumes from the
-    /// newest checkpoint. Where sampling or judging fails, the state before the step is saved.
-    /// [`Error::NothingLearned`] where the whole run made no update; nothing is exported then.
-    pub fn run(
-        mut self,
-        stop: &StopSwitch,
-        observer: &mut dyn Observer,
-    ) -> Result<FinishedRun, Error> {
+    /// The first failure of a stage, of a record, of an observer or of the export; a later start
+    /// resumes from the newest checkpoint. Where sampling or judging fails, the state before the
+    /// step is saved. [`Error::NothingLearned`] where the whole run made no update; its model is
+    /// not exported then.
+    pub fn run(mut self) -> Result<FinishedRun, Error> {
         let started = Instant::now();
-        let end = self.run_steps(stop, observer);
-        observer.observe(Event::LoopFinished);
+        let end = self.run_steps();
+        let told = self.observer.observe(Event::LoopFinished);
         let end = end?;
+        told?;
         if end == RunEnd::Finished {
             self.check_learned()?;
-            let run_dir = self.run.dir();
-            let export = Export { section: &self.config.export, run_dir, inputs: &self.inputs };
-            export.write(self.trainer.master(), &self.tokenizer)?;
-            if let Some(path) = &self.config.export.path {
-                observer.observe(Event::ModelExported { path });
-            }
+            let (section, run_dir) = (&self.config.export, self.run.dir());
+            let export = Export { section, run_dir, inputs: &self.inputs };
+            export.write(self.trainer.master(), &self.tokenizer, &mut self.observer)?;
         }
-        Ok(FinishedRun {
+        let run = FinishedRun {
             end,
             dir: self.run.dir().to_owned(),
             steps: self.state.step,
@@ -90,7 +98,11 @@ impl Training {
             accuracy_before: self.state.accuracy_before,
             accuracy: self.state.accuracy,
             last_groups: self.last_groups,
-        })
+        };
+        if end == RunEnd::Finished {
+            self.observer.observe(Event::TrainingFinished { run: &run })?;
+        }
+        Ok(run)
     }
 
     /// Fails where a whole run has made no update: its model is the one that it began with.
@@ -101,104 +113,88 @@ impl Training {
         }
         let last = why_nothing_is_learned(&self.last_groups);
         let reason = last.map_or(String::new(), |reason| format!(" (in the last step, {reason})"));
-        Err(Error::NothingLearned { steps, reason, dir: self.run.dir().to_owned() })
+        let is_exported = self.config.export.path.is_some();
+        Err(Error::NothingLearned { steps, reason, is_exported, dir: self.run.dir().to_owned() })
     }
 
-    fn run_steps(
-        &mut self,
-        stop: &StopSwitch,
-        observer: &mut dyn Observer,
-    ) -> Result<RunEnd, Error> {
+    fn run_steps(&mut self) -> Result<RunEnd, Error> {
         let n_steps = self.n_steps;
-        observer.observe(Event::LoopStarted { step: self.state.step, n_steps });
-        if self.state.step == 0 {
-            let mut metrics = Metrics::new();
-            if self.evaluate(&mut metrics, stop, observer)? {
-                self.state.accuracy_before = self.state.accuracy;
-            }
-            if !metrics.is_empty() {
-                self.run.log(0, &metrics)?;
-            }
+        self.observer.observe(Event::LoopStarted { step: self.state.step, n_steps })?;
+        if self.state.step == 0 && self.evaluate()?.is_some() {
+            self.state.accuracy_before = self.state.accuracy;
         }
-        if let Some(metrics) = self.state.unevaluated.clone() {
-            // a start before this one may have come further
-            self.run.forget_metrics_from(self.state.step)?;
-            if !self.finish_step(metrics.into(), true, stop, observer)? {
-                return Ok(RunEnd::Stopped);
-            }
+        if let Some(metrics) = self.state.unevaluated.clone()
+            && !self.finish_step(metrics.into())?
+        {
+            return Ok(RunEnd::Stopped);
         }
         while self.state.step < n_steps {
-            if stop.is_asked() {
-                self.save_interim(observer)?;
+            if self.stop.is_asked() {
+                self.save_interim()?;
                 return Ok(RunEnd::Stopped);
             }
-            let Some(metrics) = self.step(observer)? else {
-                break;
+            let metrics = match self.step()? {
+                StepEnd::Made(metrics) => metrics,
+                StepEnd::NoPrompts => break,
+                StepEnd::GivenUp => continue,
             };
-            let every = self.config.eval.every;
-            let is_due = every > 0 && self.state.step.is_multiple_of(every);
-            if !self.finish_step(metrics, is_due, stop, observer)? {
+            if !self.finish_step(metrics)? {
                 return Ok(RunEnd::Stopped);
             }
         }
         if self.state.step < self.config.train.steps {
-            observer.observe(Event::PromptsExhausted);
+            self.observer.observe(Event::PromptsExhausted)?;
         }
         Ok(RunEnd::Finished)
     }
 
-    /// Evaluates after a step if that is due, and after the last one; then logs its metrics. False
+    /// Evaluates after a step if that is due, and after the last one; then tells its metrics. False
     /// where a stop broke the evaluation off: the state is saved, and its next start repeats it.
-    fn finish_step(
-        &mut self,
-        mut metrics: Metrics,
-        is_evaluation_due: bool,
-        stop: &StopSwitch,
-        observer: &mut dyn Observer,
-    ) -> Result<bool, Error> {
-        let (step, n_steps) = (self.state.step, self.n_steps);
+    fn finish_step(&mut self, mut metrics: Metrics) -> Result<bool, Error> {
+        let (step, n_steps, every) = (self.state.step, self.n_steps, self.config.eval.every);
         let is_last = step == n_steps || self.prompts.is_exhausted();
-        if (is_last || is_evaluation_due) && !self.evaluate(&mut metrics, stop, observer)? {
-            observer.observe(Event::EvaluationBrokenOff { step });
-            self.state.unevaluated = Some(metrics.into());
-            self.save_interim(observer)?;
-            return Ok(false);
+        let is_repeated = self.state.unevaluated.take().is_some();
+        if is_last || is_repeated || (every > 0 && step.is_multiple_of(every)) {
+            let Some(measured) = self.evaluate()? else {
+                self.observer.observe(Event::EvaluationBrokenOff { step })?;
+                self.state.unevaluated = Some(metrics.into());
+                self.save_interim()?;
+                return Ok(false);
+            };
+            metrics.extend(measured);
         }
-        if self.state.unevaluated.take().is_some() {
-            self.is_saved = false;
-        }
-        self.run.log(step, &metrics)?;
-        let eval_accuracy = self.state.accuracy;
-        observer.observe(Event::StepFinished { step, n_steps, metrics: &metrics, eval_accuracy });
+        self.is_saved &= !is_repeated;
+        self.observer.observe(Event::StepFinished { step, n_steps, metrics: &metrics })?;
         if let Some(retention) = self.checkpoints.due(step, is_last, Instant::now()) {
-            self.save(retention, observer)?;
+            self.save(retention)?;
         }
         Ok(true)
     }
 
-    /// One step: sample, score, train, record. `None` if no prompts are left.
-    fn step(&mut self, observer: &mut dyn Observer) -> Result<Option<Metrics>, Error> {
+    /// One step: sample, score, train, record.
+    fn step(&mut self) -> Result<StepEnd, Error> {
         let prompts = self.prompts.next(self.config.train.prompts_per_step);
         if prompts.is_empty() {
-            return Ok(None);
+            return Ok(StepEnd::NoPrompts);
         }
         let step = self.state.step + 1;
         let mut clock = StepClock::start();
-        let groups = match self.sample_and_score(step, prompts, &mut clock, observer) {
-            Ok(groups) => groups,
+        let groups = match self.sample_and_score(step, prompts, &mut clock) {
+            Ok(Some(groups)) => groups,
+            Ok(None) => return Ok(StepEnd::GivenUp),
             Err(error) => {
                 // a later start repeats this step and none before it
-                if let Err(unsaved) = self.save_interim(observer) {
-                    observer.observe(Event::StateNotSaved { error: &unsaved.to_string() });
+                if let Err(unsaved) = self.save_interim() {
+                    let event = Event::StateNotSaved { error: &unsaved.to_string() };
+                    let _ = self.observer.observe(event);
                 }
                 return Err(error);
             }
         };
         let began = Instant::now();
         let mut tables = StepTables::pack(&groups.batch, &groups.results)?;
-        let refills = (self.config.train.max_refills > 0).then(|| groups.metrics());
-        let trained = refills.as_ref().and_then(|_| groups.trained());
-        let mut metrics = self.train(step, &mut tables, trained.as_deref())?;
+        let mut metrics = groups.metrics();
+        metrics.extend(self.train(step, &mut tables, groups.trained().as_deref())?);
         clock.add_training(began.elapsed());
         let scored = ScoredStep::new(groups.batch, groups.results);
         self.run.check()?;
@@ -209,36 +205,40 @@ impl Training {
         self.state.cursor = self.prompts.cursor();
         self.state.num_tokens += scored.n_tokens as u64;
         metrics.extend(scored_metrics(&scored));
-        metrics.extend(refills.into_iter().flatten());
         metrics.insert("num_tokens".to_owned(), self.state.num_tokens as f64);
         let n_judge_tokens = metrics.get("judge/tokens").copied().unwrap_or(0.0);
         metrics.extend(clock.metrics(scored.n_tokens as f64 + n_judge_tokens));
         self.last_groups = scored.groups;
-        Ok(Some(metrics))
+        Ok(StepEnd::Made(metrics))
     }
 
     /// The part of a step that leaves the weights as they are: a round for these prompts, and
-    /// further ones that replace groups without spread.
+    /// further ones that replace groups without spread. `None` where the run was asked to stop
+    /// before a further round.
     fn sample_and_score(
         &mut self,
         step: u64,
         mut prompts: Vec<PromptRow>,
         clock: &mut StepClock,
-        observer: &mut dyn Observer,
-    ) -> Result<StepGroups, Error> {
-        let mut groups = StepGroups::default();
-        while !prompts.is_empty() {
-            let Round { batch, results, times } =
-                self.round(step, groups.n_prompts(), &prompts, observer)?;
+    ) -> Result<Option<StepGroups>, Error> {
+        let mut groups = StepGroups::new(self.config.train.max_refills);
+        loop {
+            let Round { batch, results, times } = self.round(step, groups.n_prompts(), &prompts)?;
             clock.add_round(&times);
             groups.add_round(prompts.len(), batch, results);
             Failures::of(&groups.results).check(step, &self.config.reward)?;
-            prompts = self.prompts.next(groups.n_refill(self.config.train.max_refills));
-            if !prompts.is_empty() {
-                observer.observe(Event::GroupsRefilled { step, n_groups: prompts.len() });
+            prompts = self.prompts.next_unused(groups.n_refill(), groups.prompt_ids());
+            let n_groups = prompts.len();
+            if n_groups == 0 {
+                return Ok(Some(groups));
             }
+            // with fewer rounds the step would not be that of an unbroken run
+            if self.stop.is_asked() {
+                self.observer.observe(Event::StepGivenUp { step })?;
+                return Ok(None);
+            }
+            self.observer.observe(Event::GroupsRefilled { step, n_groups })?;
         }
-        Ok(groups)
     }
 
     /// Samples a group of completions per prompt, and scores the groups meanwhile.
@@ -247,7 +247,6 @@ impl Training {
         step: u64,
         n_groups_before: usize,
         prompts: &[PromptRow],
-        observer: &mut dyn Observer,
     ) -> Result<Round, Error> {
         let n_updates = self.trainer.n_updates();
         let rollout = &self.config.rollout;
@@ -275,7 +274,7 @@ impl Training {
             group_size: rollout.group_size as usize,
             reward_seed: self.seed.child("reward", step),
         };
-        stages.run(&request, observer)
+        stages.run(&request, &mut self.observer)
     }
 
     /// Updates the policy, and publishes it to the workers. The advantages go into the tables.
@@ -306,43 +305,21 @@ impl Training {
         Ok(metrics)
     }
 
-    /// Measures the policy if the config has held-out prompts. False where a stop broke it off.
-    fn evaluate(
-        &mut self,
-        metrics: &mut Metrics,
-        stop: &StopSwitch,
-        observer: &mut dyn Observer,
-    ) -> Result<bool, Error> {
+    /// Measures the policy: no metrics if the config has no held-out prompts, `None` where a stop
+    /// broke it off.
+    fn evaluate(&mut self) -> Result<Option<Metrics>, Error> {
         let Some(evaluation) = &self.evaluation else {
-            return Ok(true);
+            return Ok(Some(Metrics::new()));
         };
-        let began = Instant::now();
-        let Some(measured) = evaluation.run(&mut self.workers, self.seed, stop)? else {
-            return Ok(false);
+        let Some(measured) = evaluation.run(&mut self.workers, self.seed, &self.stop)? else {
+            return Ok(None);
         };
-        if let Some(first) = measured.dropped.first() {
-            let n_dropped = measured.dropped.len();
-            let (prompt_id, reason) = (&first.prompt_id, &first.reason);
-            // without one measured prompt, later measurements would say nothing either
-            if self.state.step == 0 && n_dropped == evaluation.n_prompts() {
-                return Err(Error::input(format!(
-                    "eval.path: none of {n_dropped} held-out prompts can be sampled from; prompt \
-                     {prompt_id}: {reason}"
-                )));
-            }
-            observer.observe(Event::HeldOutPromptsDropped { n_dropped, prompt_id, reason });
-        }
-        metrics.insert("eval/dropped_prompts".to_owned(), measured.dropped.len() as f64);
+        measured.tell(self.state.step, &mut self.observer)?;
         self.state.accuracy = Some(measured.accuracy);
-        metrics.insert("eval/accuracy".to_owned(), measured.accuracy);
-        metrics.insert("eval/completions/mean_length".to_owned(), measured.mean_length);
-        metrics.insert("time/eval_s".to_owned(), began.elapsed().as_secs_f64());
-        let (step, accuracy) = (self.state.step, measured.accuracy);
-        observer.observe(Event::Evaluated { step, accuracy });
-        Ok(true)
+        Ok(Some(measured.metrics))
     }
 
-    fn save(&mut self, retention: Retention, observer: &mut dyn Observer) -> Result<(), Error> {
+    fn save(&mut self, retention: Retention) -> Result<(), Error> {
         self.run.check()?;
         let began = Instant::now();
         let step = self.state.step;
@@ -357,15 +334,14 @@ impl Training {
         )?;
         self.is_saved = true;
         self.checkpoints.written(began, Instant::now());
-        observer.observe(Event::CheckpointSaved { step });
-        Ok(())
+        self.observer.observe(Event::CheckpointSaved { step })
     }
 
     /// Saves the state after the last complete step, unless it is saved already.
-    fn save_interim(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+    fn save_interim(&mut self) -> Result<(), Error> {
         match self.is_saved {
             true => Ok(()),
-            false => self.save(self.checkpoints.interim(), observer),
+            false => self.save(self.checkpoints.interim()),
         }
     }
 }

@@ -1,30 +1,75 @@
-//! Metrics of a step that the trainer cannot know: answers, judge.
+//! Metrics of what was sampled and scored in a step: rewards, completions, answers, judge.
+//!
+//! They are of all groups. Which of them are trained on, and what is learned, is not known here.
 
 use joust_reward::rule::Correctness;
 use joust_reward::{GroupResult, PartOutcome, VoteTally};
-use joust_schema::tables::{Status, Verdict, Vote};
+use joust_schema::tables::{FinishReason, Rollout, Status, Verdict, Vote};
 use joust_trainer::Metrics;
-use joust_trainer::advantage::deviation;
+use joust_trainer::advantage::{deviation, mean};
 
-use super::refill::has_spread;
+use super::refill::{has_spread, known_rewards};
 use super::scored::{ScoredGroup, ScoredStep};
 
-/// Metrics of answers and judge.
+/// Metrics of all groups of a step.
 pub(super) fn scored_metrics(step: &ScoredStep) -> Metrics {
     let mut metrics = Metrics::from([("dropped_prompts".to_owned(), step.n_dropped as f64)]);
+    metrics.extend(reward_metrics(step));
+    metrics.extend(completion_metrics(step));
     metrics.extend(accuracy(step));
-    let n_with_spread = step.results().filter(|result| has_spread(result)).count();
-    metrics.insert("groups/scored".to_owned(), step.groups.len() as f64);
-    metrics.insert("groups/with_spread".to_owned(), n_with_spread as f64);
-    let rewards = || step.results().flat_map(|result| &result.rewards);
-    let n_failed = rewards().filter(|row| row.status == Status::JudgeFailed).count();
-    metrics.insert("reward/judge_failed_ratio".to_owned(), share(n_failed, rewards().count()));
     metrics.extend(part_metrics(&step.results().collect::<Vec<_>>()));
     let votes: Vec<&Vote> = step.results().flat_map(|result| &result.votes).collect();
     if !votes.is_empty() {
         metrics.extend(vote_metrics(&votes));
         metrics.extend(position_bias(step.results()));
         metrics.extend(match_metrics(&step.groups));
+    }
+    metrics
+}
+
+/// Rewards, those that are missing, and the groups without spread.
+fn reward_metrics(step: &ScoredStep) -> Metrics {
+    let rows = || step.results().flat_map(|result| &result.rewards);
+    let n_completions = rows().count();
+    let known: Vec<f64> = rows().filter_map(|row| row.reward).collect();
+    let n_judge_failed = rows().filter(|row| row.status == Status::JudgeFailed).count();
+    let n_groups = step.groups.len();
+    let n_with_spread = step.results().filter(|result| has_spread(result)).count();
+    let mut metrics = Metrics::new();
+    let mut put = |name: &str, value: f64| metrics.insert(name.to_owned(), value);
+    put("groups/scored", n_groups as f64);
+    put("groups/with_spread", n_with_spread as f64);
+    put("frac_reward_zero_std", share(n_groups - n_with_spread, n_groups));
+    put("frac_reward_missing", 1.0 - share(known.len(), n_completions));
+    put("reward/judge_failed_ratio", share(n_judge_failed, n_completions));
+    if !known.is_empty() {
+        let deviations: Vec<f64> =
+            step.results().map(|result| deviation(&known_rewards(result))).collect();
+        put("reward", mean(&known));
+        put("reward_std", mean(&deviations));
+    }
+    metrics
+}
+
+/// Lengths of the completions, and how they ended.
+fn completion_metrics(step: &ScoredStep) -> Metrics {
+    let rows = || step.groups.iter().flat_map(|group| &group.rollout.completions);
+    let n_tokens = |row: &Rollout| row.completion_token_ids.len() as f64;
+    let lengths: Vec<f64> = rows().map(n_tokens).collect();
+    let ended = rows().filter(|row| row.finish_reason == FinishReason::Stop);
+    let ended: Vec<f64> = ended.map(n_tokens).collect();
+    let mut metrics = Metrics::new();
+    let mut put = |name: &str, value: f64| {
+        metrics.insert(format!("completions/{name}"), value);
+    };
+    if !lengths.is_empty() {
+        put("mean_length", mean(&lengths));
+        put("min_length", lengths.iter().copied().fold(f64::INFINITY, f64::min));
+        put("max_length", lengths.iter().copied().fold(0.0, f64::max));
+        put("clipped_ratio", 1.0 - share(ended.len(), lengths.len()));
+    }
+    if !ended.is_empty() {
+        put("mean_terminated_length", mean(&ended));
     }
     metrics
 }

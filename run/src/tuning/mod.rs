@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoints::CheckpointClock;
 use crate::config::refuse;
+use crate::counted::counted;
 use crate::error::Error;
 use crate::examples::Encoder;
 use crate::export::Export;
 use crate::observer::{Event, Observer};
 use crate::places;
-use crate::run_folder::{ExistingRun, RunFolder, RunStart};
+use crate::run_folder::{ExistingRun, MetricsLog, RunFolder, RunStart};
 use crate::stop::StopSwitch;
 use crate::training::RunEnd;
 
@@ -56,8 +57,10 @@ struct Tuning<'a, L: Lessons> {
     state: TuningState,
     /// The step of the newest checkpoint.
     saved: u64,
+    checkpoints: CheckpointClock,
     /// Number of examples since the last update, none of which fits.
     n_skipped_in_a_row: u64,
+    observer: (MetricsLog, &'a mut dyn Observer),
 }
 
 /// A run whose loop has ended.
@@ -93,19 +96,14 @@ pub(crate) fn run<T: TuningConfig, C: Course>(
     places::check_inputs(&run_dir, &inputs)?;
     export.check()?;
     let mut tuning = Tuning::open(config, course()?, &start, observer)?;
-    let n_steps = tuning.n_steps;
-    observer.observe(Event::TuningReady {
-        n_parameters: tuning.trainer.master().n_parameters(),
-        n_steps,
-        run_dir: tuning.run.dir(),
-    });
-    observer.observe(Event::LoopStarted { step: tuning.state.step, n_steps });
-    let end = tuning.run_steps(stop, observer);
-    observer.observe(Event::LoopFinished);
+    let end = tuning.run_steps(stop);
+    let told = tuning.observer.observe(Event::LoopFinished);
     let end = end?;
+    told?;
     if end == RunEnd::Finished {
         tuning.check_learned()?;
-        export.write(tuning.trainer.master(), tuning.encoder.tokenizer())?;
+        let tokenizer = tuning.encoder.tokenizer();
+        export.write(tuning.trainer.master(), tokenizer, &mut tuning.observer)?;
     }
     Ok(FinishedTuning { end, steps: tuning.state.step, dir: run_dir })
 }
@@ -116,17 +114,17 @@ impl<'a, L: Lessons> Tuning<'a, L> {
         config: &'a T,
         course: C,
         start: &RunStart<'_, T>,
-        observer: &mut dyn Observer,
+        observer: &'a mut dyn Observer,
     ) -> Result<Self, Error> {
         let settings = config.settings();
         let seed = Seed::new(settings.run.seed);
         let n_examples = course.n_examples();
         let n_steps = settings.n_steps(n_examples)?;
         if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
-            let steps = if n_steps == 1 { "step" } else { "steps" };
             return Err(Error::input(format!(
-                "config: the run has {n_steps} {steps} (trainer.steps, trainer.epochs), and has \
-                 made {step} already; wanted at least as many"
+                "config: the run has {} (trainer.steps, trainer.epochs), and has made {step} \
+                 already; wanted at least as many",
+                counted(n_steps, "step")
             )));
         }
         let Opened { mut model, lessons, encoder, run, newest } = match start.resumes() {
@@ -141,10 +139,7 @@ impl<'a, L: Lessons> Tuning<'a, L> {
                     model.add_end_token(end_id);
                 }
                 Some(_) => {}
-                None => tracing::warn!(
-                    "The chat template ends the assistant's turn by no control token: completions \
-                     end with the tokenizer's end token, turns of whole chats as they are rendered."
-                ),
+                None => observer.observe(Event::TurnsWithoutEnd)?,
             }
         }
         let mut trainer = lessons.trainer(model, n_steps)?;
@@ -157,13 +152,19 @@ impl<'a, L: Lessons> Tuning<'a, L> {
             Some((step, path)) => {
                 let state = checkpoint::restore(&mut trainer, path)
                     .map_err(|error| run.bad_checkpoint(error.into()))?;
-                observer.observe(Event::Resumed { step: *step });
-                observer.observe(Event::ConfigChanged { changes: &run.changes() });
+                observer.observe(Event::Resumed { step: *step, changes: &run.changes() })?;
                 state
             }
             None => TuningState { step: 0, num_tokens: 0.0 },
         };
+        observer.observe(Event::TuningReady {
+            n_parameters: trainer.master().n_parameters(),
+            n_steps,
+            run_dir: run.dir(),
+        })?;
         Ok(Self {
+            observer: (run.metrics_log(), observer),
+            checkpoints: CheckpointClock::new(settings.checkpoint, Instant::now()),
             settings,
             n_steps,
             n_examples,
@@ -180,16 +181,12 @@ impl<'a, L: Lessons> Tuning<'a, L> {
     }
 
     /// All steps that are left.
-    fn run_steps(
-        &mut self,
-        stop: &StopSwitch,
-        observer: &mut dyn Observer,
-    ) -> Result<RunEnd, Error> {
+    fn run_steps(&mut self, stop: &StopSwitch) -> Result<RunEnd, Error> {
         let n_steps = self.n_steps;
-        let mut checkpoints = CheckpointClock::new(self.settings.checkpoint, Instant::now());
+        self.observer.observe(Event::LoopStarted { step: self.state.step, n_steps })?;
         while self.state.step < n_steps {
             if stop.is_asked() {
-                self.save_interim(&checkpoints)?;
+                self.save_interim()?;
                 return Ok(RunEnd::Stopped);
             }
             let started = Instant::now();
@@ -197,8 +194,9 @@ impl<'a, L: Lessons> Tuning<'a, L> {
                 Ok(examples) => examples,
                 Err(error) => {
                     // a later start repeats this step and none before it
-                    if let Err(error) = self.save_interim(&checkpoints) {
-                        tracing::error!(%error, "The state before the step is not saved.");
+                    if let Err(unsaved) = self.save_interim() {
+                        let event = Event::StateNotSaved { error: &unsaved.to_string() };
+                        let _ = self.observer.observe(event);
                     }
                     return Err(error);
                 }
@@ -209,17 +207,9 @@ impl<'a, L: Lessons> Tuning<'a, L> {
                 metrics.extend(self.evaluate()?);
             }
             self.run.check()?;
-            self.run.log(step, &metrics)?;
-            observer.observe(Event::StepFinished {
-                step,
-                n_steps,
-                metrics: &metrics,
-                eval_accuracy: None,
-            });
-            let began = Instant::now();
-            if let Some(retention) = checkpoints.due(step, step == n_steps, began) {
+            self.observer.observe(Event::StepFinished { step, n_steps, metrics: &metrics })?;
+            if let Some(retention) = self.checkpoints.due(step, step == n_steps, Instant::now()) {
                 self.save(retention)?;
-                checkpoints.written(began, Instant::now());
             }
         }
         Ok(RunEnd::Finished)
@@ -282,36 +272,38 @@ impl<'a, L: Lessons> Tuning<'a, L> {
 
     /// Refuses to end a run that has learned nothing in all of its steps.
     fn check_learned(&self) -> Result<(), Error> {
-        match self.trainer.n_updates() {
-            0 => {
-                let n_used = self.n_steps * self.settings.batch_size as u64;
-                // an epoch has each example of a file once
-                let n_examples =
-                    self.n_examples.map_or(n_used, |n_examples| n_examples.min(n_used));
-                let (none, wanted) = (none_fits("the run's", n_examples), L::WANTED);
-                Err(Error::input(format!(
-                    "{none}, so that nothing was learned and no model is exported: {wanted}"
-                )))
-            }
-            _ => Ok(()),
+        if self.trainer.n_updates() > 0 {
+            return Ok(());
         }
+        let n_used = self.n_steps * self.settings.batch_size as u64;
+        // an epoch has each example of a file once
+        let n_examples = self.n_examples.map_or(n_used, |n_examples| n_examples.min(n_used));
+        let is_exported = self.settings.export.path.is_some();
+        let not_exported = if is_exported { " and the model is not exported" } else { "" };
+        let none = none_fits("the run's", n_examples);
+        Err(Error::input(format!(
+            "{none}, so that nothing was learned{not_exported}: {}",
+            L::WANTED
+        )))
     }
 
     /// Saves the state after the last step, unless it is saved already.
-    fn save_interim(&mut self, checkpoints: &CheckpointClock) -> Result<(), Error> {
+    fn save_interim(&mut self) -> Result<(), Error> {
         match self.state.step == self.saved {
             true => Ok(()),
-            false => self.save(checkpoints.interim()),
+            false => self.save(self.checkpoints.interim()),
         }
     }
 
     fn save(&mut self, retention: Retention) -> Result<(), Error> {
+        let began = Instant::now();
         let (step, dir) = (self.state.step, self.run.dir());
         let (trainer, tokenizer) = (&mut self.trainer, self.encoder.tokenizer());
         let base = self.settings.base;
         checkpoint::save(trainer, tokenizer, dir, step, &self.state, retention, base)?;
         self.saved = step;
-        Ok(())
+        self.checkpoints.written(began, Instant::now());
+        self.observer.observe(Event::CheckpointSaved { step })
     }
 }
 

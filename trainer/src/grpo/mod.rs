@@ -1,7 +1,8 @@
 //! Group-relative policy optimisation: scored rollouts in, one or more updates of the policy out.
 //!
 //! Input: the `rollouts` and `rewards` tables of one step as Arrow batches, read in place. Output:
-//! the column of advantages, and the step's metrics. It does not know where rewards come from.
+//! the column of advantages, and the metrics of the updates. It does not know where rewards come
+//! from.
 
 pub(crate) mod config;
 mod metrics;
@@ -27,7 +28,7 @@ use crate::reference::Reference;
 use crate::sample::TrainingSample;
 use crate::seconds::TrainSeconds;
 use config::GrpoConfig;
-use metrics::{UpdateSums, reward_metrics, without_updates};
+use metrics::UpdateSums;
 use online_dpo::{OnlineDpo, sides};
 use rows::ScoredColumns;
 use step::{ScoredTables, StepInfo, StepOutcome};
@@ -102,12 +103,10 @@ impl GrpoTrainer {
     ) -> Result<StepOutcome, Error> {
         let columns = ScoredColumns::open(tables)?;
         let masked = self.masked(&columns);
-        let mut metrics = reward_metrics(&columns);
-        let (mut advantages, of_updates) = match self.config.online_dpo {
+        let (mut advantages, metrics) = match self.config.online_dpo {
             Some(online_dpo) => self.learn_from_pairs(online_dpo, &columns, &masked, info)?,
             None => self.learn_from_advantages(&columns, &masked, info)?,
         };
-        metrics.extend(of_updates);
         if let Some(reference) = &self.reference {
             reference.refresh(&self.learner.weights.master, info.step);
         }
@@ -140,7 +139,7 @@ impl GrpoTrainer {
         let advantages = self.set_advantages(&mut samples, columns)?;
         let has_advantage = samples.iter().any(TrainingSample::has_advantage);
         if !has_advantage && !self.loss.learns_without_advantage() {
-            return Ok((advantages, without_updates()));
+            return Ok((advantages, UpdateSums::default().metrics()));
         }
         if !self.loss.kl.is_in_reward() {
             self.fix_numbers(&mut samples, n_updates_of_step, info)?;
@@ -218,7 +217,7 @@ impl GrpoTrainer {
         rows.for_each(|(sample, side)| sample.advantage = side.unwrap_or(0.0));
         samples.retain(|sample| sample.advantage != 0.0);
         if samples.is_empty() {
-            return Ok((sides, without_updates()));
+            return Ok((sides, UpdateSums::default().metrics()));
         }
         self.fix_reference(&mut samples, 1.0)?;
         let mut objective = PairObjective::new(online_dpo.pair_loss());

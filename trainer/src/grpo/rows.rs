@@ -78,11 +78,6 @@ impl<'a> ScoredColumns<'a> {
         self.rewards.reward.iter().collect()
     }
 
-    /// Number of completion tokens row by row.
-    pub(super) fn completion_lengths(&self) -> Vec<usize> {
-        self.rollouts.completion_token_ids.iter().map(<[i32]>::len).collect()
-    }
-
     /// Row by row, whether the completion ended by itself.
     pub(super) fn ended(&self) -> Vec<bool> {
         self.rollouts.finish_reason.iter().map(|reason| reason == FinishReason::Stop).collect()

@@ -37,6 +37,6 @@ pub struct StepOutcome {
     /// The column `advantage` of the `rewards` table; null for rows without a reward and for
     /// truncated rows that are masked.
     pub advantages: ArrayRef,
-    /// The step's metrics.
+    /// The metrics of the updates.
     pub metrics: Metrics,
 }

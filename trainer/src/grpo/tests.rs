@@ -130,7 +130,6 @@ fn step_makes_the_preferred_completion_more_probable() {
     let gain = |row: &Rollout| logprob_sum(trainer.policy(), row) - logprob_sum(&model(), row);
     assert!(gain(&rollouts[0]) > 0.0 && gain(&rollouts[1]) < 0.0);
     assert_eq!(metrics["updates"], 1.0);
-    assert_eq!(metrics["completions/clipped_ratio"], 0.5);
     assert!(metrics["loss"].abs() < 1.0 && metrics["grad_norm"] > 0.0);
 }
 
@@ -154,20 +153,18 @@ fn step_learns_nothing_from_equal_and_missing_rewards() {
     rewards[3].reward = None;
     rewards[3].status = Status::JudgeFailed;
     let (trainer, advantages, metrics) = run(&config(), &rollouts, &rewards);
-    assert_eq!(metrics["updates"], 0.0);
+    assert_eq!(metrics, Metrics::from([("updates".to_owned(), 0.0)]), "there is no loss");
     assert_eq!(distance(trainer.policy(), &model()), 0.0);
     assert_eq!(advantages[3], None);
-    assert_eq!(metrics["frac_reward_missing"], 0.25);
 }
 
 #[test]
 fn mask_truncated_completions_takes_the_advantage_and_keeps_the_reward() {
     let (rollouts, rewards) = tables();
     let config = GrpoConfig { mask_truncated_completions: true, ..config() };
-    let (_, advantages, metrics) = run(&config, &rollouts, &rewards);
+    let (_, advantages, _) = run(&config, &rollouts, &rewards);
     assert_eq!(advantages[1], None);
     assert!(advantages[0].unwrap() > 0.7, "it is compared with the truncated completion");
-    assert_eq!(metrics["reward"], 0.5);
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl JudgeCalls {
                     return;
                 }
                 let tries = self.fleet.config().tries;
-                let reason = format!("{tries} tries; {n_given} choices for {n_wanted} votes");
+                let reason = format!("{tries} calls; {n_given} choices for {n_wanted} votes");
                 (left, JudgeError::Failed(format!("no vote after {reason}")))
             }
             Err(CallError::Refused(reason)) => (votes, JudgeError::Refused(reason)),

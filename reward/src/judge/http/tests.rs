@@ -153,7 +153,7 @@ fn http_chat_is_passed_on_with_its_own_sampling() {
     let refused = chat(&mut judge, 2).unwrap_err();
     assert!(matches!(&refused, JudgeError::Refused(reason) if reason.ends_with("no")), "{refused}");
     let failed = chat(&mut judge, 3).unwrap_err();
-    assert!(failed.to_string().starts_with("no answer after 2 tries"), "{failed}");
+    assert!(failed.to_string().starts_with("no answer after 2 calls"), "{failed}");
     judge.cancel_chat(ChatId(3));
 }
 
@@ -201,7 +201,7 @@ fn http_votes_fail_without_a_server_and_go_to_another_one() {
     let mut alone = judge(vec![nobody.clone()], |http| (http.tries, http.outage_s) = (2, 0.0));
     let outcomes = all_votes(&mut alone, 1);
     let Err(JudgeError::Failed(reason)) = &outcomes[0].1 else { panic!("{outcomes:?}") };
-    assert!(reason.contains("no vote after 2 tries"), "{reason}");
+    assert!(reason.contains("no vote after 2 calls"), "{reason}");
     assert!(reason.contains("127.0.0.1:9") && reason.contains("refused"), "{reason}");
 
     let server = mock(|_, _| async { says("hm</think> \\boxed{Assistant 2}") });

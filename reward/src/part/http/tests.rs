@@ -75,7 +75,7 @@ fn http_answer_that_is_none_is_asked_for_again_and_fails_in_the_end() {
         }
     };
     let odd = fails(|_, _| json_text("{\"id\": \"g\", \"rewards\": [NaN, 1]}"), 2);
-    assert!(odd.contains("2 tries; ") && odd.contains("has NaN or Infinity"), "{odd}");
+    assert!(odd.contains("2 calls; ") && odd.contains("has NaN or Infinity"), "{odd}");
     let short = fails(|_, _| json_text("{\"id\": \"g\", \"rewards\": [1]}"), 2);
     assert!(short.contains("1 rewards for 2 completions; it begins \"{"), "{short}");
     let refused = fails(|_, _| (StatusCode::BAD_REQUEST, "no such task").into_response(), 1);

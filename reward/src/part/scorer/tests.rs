@@ -133,7 +133,7 @@ fn member_without_a_number_has_no_reward_unless_the_part_is_optional() {
         let mut scorer = PartScorer { parts, combine: Combine::Sum, scorer: None };
         let results = score_all(&mut scorer, &[group("a", &RIGHT_AND_WRONG)], &mut || {});
         assert_eq!(rewards(&results[0]), wanted);
-        assert_eq!((scorer.judge_name(), results[0].rewards[0].win_rate), ("none", None));
+        assert_eq!((scorer.judge_name(), results[0].rewards[0].win_rate), (None, None));
     }
 }
 

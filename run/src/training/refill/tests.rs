@@ -40,8 +40,8 @@ fn groups(marks: &str) -> Vec<GroupResult> {
     marks.chars().map(of_mark).collect()
 }
 
-fn step(rounds: &[&str]) -> StepGroups {
-    let mut step = StepGroups::default();
+fn step(max_refills: u64, rounds: &[&str]) -> StepGroups {
+    let mut step = StepGroups::new(max_refills);
     for marks in rounds {
         let batch = RolloutBatch { n_tokens: 10, ..RolloutBatch::default() };
         step.add_round(marks.len(), batch, groups(marks));
@@ -77,32 +77,34 @@ fn refill_asks_for_as_many_groups_as_have_no_spread_up_to_its_limit() {
         // no prompt of the first round could be sampled from
         (&[""], 3, 0),
     ] {
-        assert_eq!(step(rounds).n_refill(max_refills), wanted, "{rounds:?} {max_refills}");
+        assert_eq!(step(max_refills, rounds).n_refill(), wanted, "{rounds:?} {max_refills}");
     }
 }
 
 #[test]
 fn groups_with_spread_are_trained_on_in_their_order() {
-    assert_eq!(step(&["+=+=", "=+"]).trained(), Some(vec![0, 2, 5]));
-    assert_eq!(step(&["++", "+"]).trained(), None, "all of them");
-    assert_eq!(step(&["==", "=="]).trained(), None, "nothing to choose from");
+    assert_eq!(step(1, &["+=+=", "=+"]).trained(), Some(vec![0, 2, 5]));
+    assert_eq!(step(1, &["++", "+"]).trained(), None, "all of them");
+    assert_eq!(step(1, &["==", "=="]).trained(), None, "nothing to choose from");
+    assert_eq!(step(0, &["+=+="]).trained(), None, "nothing is replaced");
 }
 
 #[test]
 fn metrics_count_what_was_replaced() {
-    let metrics = step(&["+=+=", "=+", "="]).metrics();
+    let metrics = step(2, &["+=+=", "=+", "="]).metrics();
     let number = |name: &str| metrics[&format!("groups/{name}")];
     assert_eq!((number("refill_rounds"), number("refilled")), (2.0, 3.0));
     assert_eq!(number("no_spread_ratio_before_refill"), 0.5);
-    let metrics = step(&["++"]).metrics();
+    let metrics = step(2, &["++"]).metrics();
     assert_eq!(metrics["groups/refill_rounds"] + metrics["groups/refilled"], 0.0);
+    assert!(step(0, &["+="]).metrics().is_empty());
 }
 
 #[test]
 fn prompts_that_were_dropped_count_as_prompts_and_their_places_are_filled() {
-    let mut step = step(&["+="]);
+    let mut step = step(2, &["+="]);
     let dropped = DroppedPrompt { prompt_id: "p".into(), reason: "too long".to_owned() };
     step.add_round(1, RolloutBatch { dropped: vec![dropped], ..RolloutBatch::default() }, vec![]);
-    assert_eq!((step.n_prompts(), step.n_refill(2)), (3, 1));
+    assert_eq!((step.n_prompts(), step.n_refill()), (3, 1));
     assert_eq!((step.batch.dropped.len(), step.batch.n_tokens), (1, 10));
 }

@@ -165,7 +165,14 @@ fn scored_metrics_count_votes_and_compare_verdicts_with_known_answers() {
             ("accuracy", 0.5),
             ("answers/missing_ratio", 0.0),
             ("answers/not_understood_ratio", 0.0),
+            ("completions/clipped_ratio", 0.0),
+            ("completions/max_length", 2.0),
+            ("completions/mean_length", 1.5),
+            ("completions/mean_terminated_length", 1.5),
+            ("completions/min_length", 1.0),
             ("dropped_prompts", 0.0),
+            ("frac_reward_missing", 0.5),
+            ("frac_reward_zero_std", 1.0),
             ("groups/scored", 1.0),
             ("groups/with_spread", 0.0),
             ("judge/accuracy", judge_accuracy),
@@ -178,8 +185,10 @@ fn scored_metrics_count_votes_and_compare_verdicts_with_known_answers() {
             ("judge/tokens", 20.0),
             ("judge/tokens_per_vote", 10.0),
             ("judge/votes", 2.0),
+            ("reward", 0.5),
             ("reward/judge_failed_ratio", 0.5),
             ("reward/matches", 1.0),
+            ("reward_std", 0.0),
         ];
         assert_eq!(metrics, wanted.map(|(name, value)| (name.to_owned(), value)).into());
     }
@@ -191,17 +200,55 @@ fn scored_metrics_leave_out_what_needs_known_answers_or_votes() {
     assert!(!metrics.contains_key("accuracy") && !metrics.contains_key("judge/accuracy"));
     let without_votes = GroupResult { votes: Vec::new(), ..result(Member(0)) };
     let metrics = scored_metrics(&ScoredStep::new(batch(Some("2")), vec![without_votes]));
-    let names: Vec<&String> = metrics.keys().collect();
+    assert!(metrics.contains_key("accuracy"));
+    let of_judge = |name: &&String| name.starts_with("judge/") || *name == "reward/matches";
+    assert_eq!(metrics.keys().find(of_judge), None);
+}
+
+#[test]
+fn scored_metrics_of_nothing_have_no_means() {
+    let metrics = scored_metrics(&ScoredStep::new(RolloutBatch::default(), Vec::new()));
     let wanted = [
-        "accuracy",
-        "answers/missing_ratio",
-        "answers/not_understood_ratio",
-        "dropped_prompts",
-        "groups/scored",
-        "groups/with_spread",
-        "reward/judge_failed_ratio",
+        ("dropped_prompts", 0.0),
+        ("frac_reward_missing", 1.0),
+        ("frac_reward_zero_std", 0.0),
+        ("groups/scored", 0.0),
+        ("groups/with_spread", 0.0),
+        ("reward/judge_failed_ratio", 0.0),
     ];
-    assert_eq!(names, wanted);
+    assert_eq!(metrics, wanted.map(|(name, value)| (name.to_owned(), value)).into());
+}
+
+#[test]
+fn scored_metrics_are_those_of_all_groups_of_the_step() {
+    // a group with spread, which alone is trained on where others are replaced; a group whose
+    // reward has failed; a group of equal rewards, one of whose completions was cut off
+    let (mut groups, mut results) = (RolloutBatch::default(), Vec::new());
+    for rewards in [[Some(1.0), Some(0.0)], [None, None], [Some(0.25), Some(0.25)]] {
+        groups.groups.extend(batch(Some("2")).groups);
+        let mut result = result(Member(0));
+        for (row, reward) in result.rewards.iter_mut().zip(rewards) {
+            row.reward = reward;
+        }
+        results.push(result);
+    }
+    groups.groups[2].completions[0].finish_reason = FinishReason::Length;
+    let metrics = scored_metrics(&ScoredStep::new(groups, results));
+    let wanted = [
+        ("accuracy", 0.5),
+        ("completions/clipped_ratio", 1.0 / 6.0),
+        ("completions/mean_length", 1.5),
+        ("completions/mean_terminated_length", 8.0 / 5.0),
+        ("frac_reward_missing", 2.0 / 6.0),
+        ("frac_reward_zero_std", 2.0 / 3.0),
+        ("groups/scored", 3.0),
+        ("groups/with_spread", 1.0),
+        ("reward", 1.5 / 4.0),
+        ("reward_std", std::f64::consts::FRAC_1_SQRT_2 / 3.0),
+    ];
+    for (name, wanted) in wanted {
+        assert!((metrics[name] - wanted).abs() < 1e-12, "{name}: {}", metrics[name]);
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn http_failure_tells_the_field_or_the_cause() {
     ] {
         let reason = failure(move || raw(body));
         assert!(reason.contains(wanted), "{reason}");
-        assert!(reason.starts_with("no vote after 2 tries; http://127.0.0.1"), "{reason}");
+        assert!(reason.starts_with("no vote after 2 calls; http://127.0.0.1"), "{reason}");
     }
     let encoded = || ([("content-encoding", "gzip")], "x").into_response();
     assert!(failure(encoded).contains("the answer is encoded (\"gzip\")"));
