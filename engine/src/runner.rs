@@ -12,6 +12,7 @@ use crate::batch::{BatchRow, ForwardBatch};
 use crate::capacity::{ExecutionPath, gpu_settings};
 use crate::cpu::CpuRunner;
 use crate::error::Error;
+use crate::ffi::malloc::LARGE;
 use crate::gpu::GpuRunner;
 use crate::model::Decoder;
 use crate::sampler::{self, Drawn, RowSampling};
@@ -91,7 +92,6 @@ impl Runner {
     /// a CPU. A small model would spend more time on its pages than they are worth, and a GPU's
     /// memory for keys and values belongs to its recorded graphs.
     pub(crate) fn release(&mut self) {
-        const LARGE: usize = 128 << 20;
         let is_large = self.model.n_bytes() > LARGE;
         if let DeviceRunner::Cpu(runner) = &mut self.runner
             && is_large

@@ -9,9 +9,9 @@ verl's functions and TRL's trainer.
 
 verl: `compute_rloo_outcome_advantage`, `compute_reinforce_plus_plus_outcome_advantage`,
 `compute_reinforce_plus_plus_baseline_outcome_advantage`, `compute_grpo_outcome_advantage` and
-`compute_policy_loss_vanilla` of verl.trainer.ppo.core_algos, and `apply_kl_penalty`. TRL: `RLOOTrainer._compute_loss`, and the lines of
-`RLOOTrainer._generate_and_score_completions` that make advantages of rewards, executed as they
-stand in the installed source.
+`compute_policy_loss_vanilla` of verl.trainer.ppo.core_algos, and `apply_kl_penalty`. TRL:
+`RLOOTrainer._compute_loss`, and the lines of `RLOOTrainer._generate_and_score_completions` that
+make advantages of rewards, executed as they stand in the installed source.
 """
 
 import reference  # first: it sets the environment of the libraries
@@ -106,15 +106,15 @@ def trl_advantages(rewards, kl=None):
             completion_mask=mask(LENGTHS),
             gather=lambda tensor: tensor,
         )
-        lines = trl_lines("per_token_kl = old_per_token_logps", "rewards = rewards - self.beta * kl")
-        exec(lines, names)
+        first, last = "per_token_kl = old_per_token_logps", "rewards = rewards - self.beta * kl"
+        exec(trl_lines(first, last), names)
     exec(code, names)
     return names["advantages"].tolist()
 
 
 def verl_penalized(tensors, controller, penalty):
-    """Token rewards by `apply_kl_penalty`, executed as it stands in the installed source: its module
-    imports a whole serving stack."""
+    """Token rewards by `apply_kl_penalty`, executed as it stands in the installed source: its
+    module imports a whole serving stack."""
     path = Path(verl.__file__).parent / "trainer/ppo/ray_trainer.py"
     functions = ast.parse(path.read_text()).body
     wanted = [it for it in functions if getattr(it, "name", None) == "apply_kl_penalty"]
@@ -125,7 +125,8 @@ def verl_penalized(tensors, controller, penalty):
     class Batch(dict):
         batch_size = [len(REWARDS)]
 
-    data, _ = names["apply_kl_penalty"](types.SimpleNamespace(batch=Batch(tensors)), controller, penalty)
+    data = types.SimpleNamespace(batch=Batch(tensors))
+    data, _ = names["apply_kl_penalty"](data, controller, penalty)
     return data.batch["token_level_rewards"]
 
 

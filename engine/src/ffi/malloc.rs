@@ -3,6 +3,10 @@
 
 use std::ffi::c_int;
 
+/// Number of bytes of a model whose memory is worth its pages: a smaller one spends more time on
+/// them.
+pub(crate) const LARGE: usize = 128 << 20;
+
 /// Gives the free memory back that the C library keeps.
 pub(crate) fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -107,7 +107,8 @@ impl Decoder {
     }
 
     /// Adds the gradient of the output head to `sums`, a model of the same shape, and returns that
-    /// of the hidden states [N, H] from that of the logits [N, V], in the kind of the hidden states.
+    /// of the hidden states [N, H] from that of the logits [N, V], in the kind of the hidden
+    /// states.
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.

@@ -9,6 +9,7 @@ use super::decoder::Decoder;
 use super::layer::{HeadNorms, Layer};
 use super::linear::Linear;
 use crate::error::Error;
+use crate::ffi::malloc::{self, LARGE};
 
 /// A parameter within its bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,18 +88,22 @@ impl Decoder {
 
     /// Moves the trained parameters into flat tensors of these buckets and this number format, and
     /// returns the tensors. Models that share memory with this one follow. One bucket is in memory
-    /// twice at a time.
+    /// twice at a time; what was there before goes back to the system where it is large.
     ///
     /// # Errors
     /// [`Error::Tensor`] for lack of memory; some of the parameters are moved then.
     pub fn move_into_buckets(&self, buckets: &[Bucket], kind: Kind) -> Result<Vec<Tensor>, Error> {
         let _guard = tch::no_grad_guard();
+        let is_large = self.n_bytes() > LARGE;
         let mut parameters = self.trained_parameters().into_iter();
         let flats = buckets.iter().map(|bucket| {
             let flat = bucket.zeros(kind, self.device())?;
             for (mut view, (_, mut parameter)) in bucket.views(&flat).zip(&mut parameters) {
                 view.f_copy_(&parameter)?;
                 parameter.set_data(&view);
+            }
+            if is_large {
+                malloc::trim();
             }
             Ok(flat)
         });

@@ -66,8 +66,8 @@ impl Layer {
         Ok((y, LayerActivations { qkv, attended, middle, gate_up }))
     }
 
-    /// Adds the gradients of the parameters to `sums`, and returns the gradient of the input `x` [N,
-    /// H] from that of the output.
+    /// Adds the gradients of the parameters to `sums`, and returns the gradient of the input `x`
+    /// [N, H] from that of the output.
     ///
     /// # Errors
     /// [`Error::Tensor`] where libtorch refuses.

@@ -22,7 +22,8 @@ pub struct GrpoConfig {
     /// `none` with `reinforce++`, and `group_mean` with all others.
     pub baseline: Option<Baseline>,
     /// Divisor of the centred rewards. Default: by `loss.preset`, `none` with `rloo`, `mean` with
-    /// `max_rl`, `whiten` with `reinforce++` and `reinforce++_baseline`, and `group` with all others.
+    /// `max_rl`, `whiten` with `reinforce++` and `reinforce++_baseline`, and `group` with all
+    /// others.
     pub scale_rewards: Option<ScaleRewards>,
     /// Preference optimisation of the best and the worst completion of each group in place of the
     /// policy loss, such as `{ beta = 0.1 }` (TRL's `OnlineDPOTrainer`). It has no advantages:
