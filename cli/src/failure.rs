@@ -82,7 +82,7 @@ fn is_users(cause: &(dyn std::error::Error + 'static)) -> bool {
 fn is_users_run(error: &joust_run::Error) -> bool {
     use joust_run::Error;
     match error {
-        Error::Input(_) => true,
+        Error::Input(_) | Error::Ranks(joust_dist::Error::Variable { .. }) => true,
         Error::Rollout(error) => is_users_rollout(error),
         Error::Reward(error) => is_users_reward(error),
         Error::Trainer(error) => is_users_trainer(error),

@@ -19,15 +19,18 @@ const RESTARTED: &str = "JOUST_STARTED";
 ///
 /// malloc: memory that is returned to the system after each step would be page-faulted in the next.
 ///
+/// NCCL: sums that are the same in every repetition.
+///
 /// cuBLASLt's workspace, in KiB: libtorch's 1 MiB is too small to split products of few rows over
 /// the whole GPU.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 8] = [
     ("OMP_WAIT_POLICY", "PASSIVE"),
     ("GOMP_SPINCOUNT", "2000"),
     ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
     ("MALLOC_MMAP_THRESHOLD_", "68719476736"),
     ("MALLOC_TRIM_THRESHOLD_", "137438953472"),
     ("MALLOC_TOP_PAD_", "268435456"),
+    ("NCCL_ALGO", "Ring"),
     ("CUBLASLT_WORKSPACE_SIZE", "32768"),
 ];
 
@@ -47,9 +50,26 @@ pub(crate) fn restart_with_settings() {
             command.env(name, value);
         }
     }
+    if let Some(n_threads) = threads_of_rank() {
+        command.env("OMP_NUM_THREADS", n_threads.to_string());
+    }
     // exec returns only if it fails: then the program continues without the settings
     let error = command.exec();
     tracing::warn!(%error, "Could not restart with OpenMP's and malloc's settings.");
+}
+
+/// Number of threads of a process that shares its host with other ranks of a run; `None` where there
+/// are none, or the user has set the number. `torchrun` sets 1, which is no choice of the user's.
+fn threads_of_rank() -> Option<usize> {
+    let number = |name: &str| std::env::var(name).ok()?.trim().parse::<usize>().ok();
+    let n_ranks = number("LOCAL_WORLD_SIZE").filter(|n_ranks| *n_ranks > 1)?;
+    let is_launchers = std::env::var_os("TORCHELASTIC_RUN_ID").is_some();
+    let is_users = match number("OMP_NUM_THREADS") {
+        Some(n_threads) => !(is_launchers && n_threads == 1),
+        None => std::env::var_os("OMP_NUM_THREADS").is_some(),
+    };
+    let n_processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+    (!is_users).then_some((n_processors / n_ranks).max(1))
 }
 
 /// Makes signal handlers run on a thread that does not compute.

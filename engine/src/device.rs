@@ -1,5 +1,7 @@
 //! Devices and number formats: the settings that choose them, and the capabilities of this machine.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Kind};
@@ -12,12 +14,13 @@ use crate::model::Precision;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceChoice {
-    /// The first GPU if libtorch finds one, else the CPU.
+    /// A GPU if libtorch finds one, else the CPU: the first one, or that of the process's place
+    /// among those of its host (`LOCAL_RANK`).
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The first CUDA device.
+    /// The CUDA device of the process's place among those of its host, without others the first.
     Cuda,
 }
 
@@ -77,6 +80,24 @@ impl Quantization {
     }
 }
 
+static GPU_IDX: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes this process use the GPU with this index, before any of it is used. Each process of several
+/// on a host has its own; without a choice it is the first one.
+pub fn choose_gpu(idx: usize) {
+    GPU_IDX.store(idx, Ordering::Release);
+}
+
+/// Index of the GPU that this process uses.
+pub(crate) fn gpu_idx() -> usize {
+    GPU_IDX.load(Ordering::Acquire)
+}
+
+/// The GPU that this process uses.
+fn own_gpu() -> Device {
+    Device::Cuda(gpu_idx())
+}
+
 impl DeviceChoice {
     /// The device, after checking that it exists.
     ///
@@ -86,8 +107,8 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Auto if !ffi::has_cuda_driver() => Ok(Device::Cpu),
-            Self::Auto => Ok(if cuda_available() { Device::Cuda(0) } else { Device::Cpu }),
-            Self::Cuda if cuda_available() => Ok(Device::Cuda(0)),
+            Self::Auto => Ok(if cuda_available() { own_gpu() } else { Device::Cpu }),
+            Self::Cuda if cuda_available() => Ok(own_gpu()),
             Self::Cuda => Err(Error::Device(
                 "cuda is requested, but libtorch finds no CUDA device; use device = \"cpu\""
                     .to_owned(),

@@ -12,7 +12,7 @@ use joust_schema::tables::Rollout;
 use crate::error::Error;
 
 /// The completions of one prompt at one step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct RolloutGroup {
     /// Its id.
     pub group_id: GroupId,
@@ -20,7 +20,9 @@ pub struct RolloutGroup {
     pub prompt_id: PromptId,
     /// The prompt as its file has it.
     pub prompt: Prompt,
-    /// All columns of its row as one JSON object, where the source keeps rows.
+    /// All columns of its row as one JSON object, where the source keeps rows. They are not sent to
+    /// other processes: rewards are made where the group was sampled.
+    #[serde(skip)]
     pub columns: Option<Arc<str>>,
     /// The prompt as a judge is shown it, without chat template.
     pub question: String,
@@ -31,7 +33,7 @@ pub struct RolloutGroup {
 }
 
 /// A prompt that could not be sampled from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DroppedPrompt {
     /// The prompt.
     pub prompt_id: PromptId,

@@ -1,5 +1,8 @@
 //! Preference optimisation: what `joust dpo` learns from.
 
+use std::sync::Arc;
+
+use joust_dist::Collectives;
 use joust_engine::model::Decoder;
 use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
@@ -103,7 +106,12 @@ impl Lessons for DpoLessons<'_> {
         self.texts.has_chats()
     }
 
-    fn trainer(&self, model: Decoder, n_steps: u64) -> Result<DpoTrainer, Error> {
+    fn trainer(
+        &self,
+        model: Decoder,
+        n_steps: u64,
+        ranks: Arc<Collectives>,
+    ) -> Result<DpoTrainer, Error> {
         let DpoRun { model: section, trainer: config, .. } = self.config;
         let reference = match &section.reference {
             None if model.has_adapters() => model.without_adapters(),
@@ -112,7 +120,7 @@ impl Lessons for DpoLessons<'_> {
                 folder::open(section.reference())?.decoder(section.device.resolve()?, compute)?
             }
         };
-        Ok(DpoTrainer::new(model, reference, config, n_steps)?)
+        Ok(DpoTrainer::new(model, reference, config, n_steps, ranks)?)
     }
 
     fn example(&self, encoder: &Encoder, seed: Seed, idx: u64) -> Result<DpoPair, Error> {

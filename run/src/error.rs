@@ -131,6 +131,9 @@ pub enum Error {
     /// Judging.
     #[error(transparent)]
     Reward(#[from] joust_reward::Error),
+    /// The other ranks of the run.
+    #[error(transparent)]
+    Ranks(#[from] joust_dist::Error),
     /// Training or checkpoints.
     #[error(transparent)]
     Trainer(#[from] joust_trainer::Error),

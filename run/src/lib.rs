@@ -18,6 +18,7 @@ pub mod memory;
 pub mod metrics;
 mod observer;
 mod places;
+mod ranks;
 mod run_folder;
 pub mod sft;
 mod stop;

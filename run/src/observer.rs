@@ -151,6 +151,13 @@ impl<T: Observer + ?Sized> Observer for &mut T {
     }
 }
 
+/// Where there is none, nothing is told.
+impl<T: Observer> Observer for Option<T> {
+    fn observe(&mut self, event: Event<'_>) -> Result<(), Error> {
+        self.as_mut().map_or(Ok(()), |observer| observer.observe(event))
+    }
+}
+
 /// The second one takes an event once the first one has taken it.
 impl<A: Observer, B: Observer> Observer for (A, B) {
     fn observe(&mut self, event: Event<'_>) -> Result<(), Error> {

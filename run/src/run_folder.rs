@@ -13,6 +13,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use joust_dist::Collectives;
 use joust_schema::config::keys::ConfigKeys;
 use joust_schema::{Error as FileError, atomic, jsonl, manifest};
 use joust_trainer::checkpoint;
@@ -25,6 +26,7 @@ use crate::config::RunSection;
 use crate::config::merge::merge;
 use crate::error::Error;
 use crate::inputs::InputPath;
+use crate::ranks;
 use changes::KeyChange;
 use content::{ABOUT, CONFIG, FolderContent, STARTS, read_whole_lines};
 use lock::RunLock;
@@ -65,7 +67,8 @@ enum Plan {
 /// The folder of one run. While it exists, no other process writes the run.
 pub(crate) struct RunFolder {
     dir: PathBuf,
-    lock: RunLock,
+    /// None where another rank writes the run.
+    lock: Option<RunLock>,
     /// The keys that differ from the start before.
     changes: Vec<KeyChange>,
     /// The checkpoint to go on from: step and folder.
@@ -96,26 +99,46 @@ where
         matches!(self.existing, ExistingRun::Resume)
     }
 
-    /// The last step of the run that the start goes on with.
+    /// The last step of the run that the start goes on with. Only the first rank looks.
     ///
     /// # Errors
     /// A folder that cannot be read.
-    pub(crate) fn newest_step(&self) -> Result<Option<u64>, Error> {
-        match self.resumes() {
+    pub(crate) fn newest_step(&self, ranks: &Collectives) -> Result<Option<u64>, Error> {
+        match self.resumes() && ranks.world().is_first() {
             true => Ok(checkpoint::latest(&self.run.dir())?.map(|(step, _)| step)),
             false => Ok(None),
         }
     }
 
     /// Refuses a folder that this start cannot use, before expensive work and without touching it.
-    /// Its result holds until somebody else comes: [`RunStart::open`] looks again.
+    /// Its result holds until somebody else comes: [`RunStart::open`] looks again. Only the first
+    /// rank looks.
     ///
     /// # Errors
     /// As [`RunStart::open`].
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self, ranks: &Collectives) -> Result<(), Error> {
+        if !ranks.world().is_first() {
+            return Ok(());
+        }
         let dir = self.run.dir();
         RunLock::probe(&dir)?;
         self.plan(&dir).map(|_| ())
+    }
+
+    /// Opens the folder on the first rank, which alone writes it, and rewinds it to its newest
+    /// checkpoint. The others are told which one that is.
+    ///
+    /// # Errors
+    /// As [`RunStart::open`] on the first rank; [`Error::Ranks`] on the others once it has failed.
+    pub(crate) fn open_together(&self, ranks: &Collectives) -> Result<RunFolder, Error> {
+        if !ranks.world().is_first() {
+            let newest = ranks::of_first(ranks, None)?;
+            return Ok(RunFolder { dir: self.run.dir(), lock: None, changes: Vec::new(), newest });
+        }
+        let folder = self.open()?;
+        folder.rewind()?;
+        ranks::of_first(ranks, folder.newest.clone())?;
+        Ok(folder)
     }
 
     /// Makes and locks the folder, and writes the resolved config into it.
@@ -143,7 +166,7 @@ where
             }
         };
         let newest = checkpoint::latest(&dir)?;
-        let folder = RunFolder { dir, lock, changes, newest };
+        let folder = RunFolder { dir, lock: Some(lock), changes, newest };
         // before the config is replaced by that of this start, whose changes would be forgotten
         if folder.dir.join(CONFIG).exists() {
             folder.note_start()?;
@@ -247,12 +270,12 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Lost`]
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.lock.check()
+        self.lock.as_ref().map_or(Ok(()), RunLock::check)
     }
 
-    /// The log of the run's metrics.
-    pub(crate) fn metrics_log(&self) -> MetricsLog {
-        MetricsLog::of_run(&self.dir)
+    /// The log of the run's metrics, which the rank that writes the run keeps.
+    pub(crate) fn metrics_log(&self) -> Option<MetricsLog> {
+        self.lock.is_some().then(|| MetricsLog::of_run(&self.dir))
     }
 
     /// The keys that differ from the start before, each with both values.
@@ -260,11 +283,9 @@ impl RunFolder {
         self.changes.iter().map(KeyChange::to_string).collect()
     }
 
-    /// The newest checkpoint if there is one: step and folder. Deletes all records after it, or
-    /// all records without one; the run makes them again.
-    pub(crate) fn rewind_to_newest(&self) -> Result<Option<(u64, PathBuf)>, Error> {
-        self.rewind(self.newest.as_ref().map(|(step, _)| *step))?;
-        Ok(self.newest.clone())
+    /// The newest checkpoint if there is one: step and folder.
+    pub(crate) fn newest(&self) -> Option<(u64, PathBuf)> {
+        self.newest.clone()
     }
 
     /// The error of the newest checkpoint, which cannot be read, with what to do instead. Failures
@@ -326,8 +347,10 @@ impl RunFolder {
         Ok(jsonl::write(&path, &lines)?)
     }
 
-    /// Deletes the records after the checkpoint of `step`, or all records without a checkpoint.
-    fn rewind(&self, step: Option<u64>) -> Result<(), Error> {
+    /// Deletes the records after the newest checkpoint, or all records without one; the run makes
+    /// them again.
+    fn rewind(&self) -> Result<(), Error> {
+        let step = self.newest.as_ref().map(|(step, _)| *step);
         let later = |number: u64| step.is_none_or(|step| number > step);
         for (dir, step_of) in content::step_folders(&self.dir) {
             let Ok(entries) = std::fs::read_dir(&dir) else {
@@ -346,7 +369,7 @@ impl RunFolder {
             }
         }
         manifest::truncate(&self.dir, step.map_or(-1, |step| step as i64))?;
-        self.metrics_log().forget_from(step.map_or(0, |step| step + 1))
+        MetricsLog::of_run(&self.dir).forget_from(step.map_or(0, |step| step + 1))
     }
 }
 

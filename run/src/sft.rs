@@ -1,7 +1,9 @@
 //! Supervised fine-tuning, from a model or from nothing: what `joust sft` learns from.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use joust_dist::Collectives;
 use joust_engine::Tokenizer;
 use joust_engine::model::Decoder;
 use joust_schema::seed::Seed;
@@ -110,8 +112,13 @@ impl Lessons for SftLessons<'_> {
         self.texts.has_chats()
     }
 
-    fn trainer(&self, model: Decoder, n_steps: u64) -> Result<SftTrainer, Error> {
-        Ok(SftTrainer::new(model, &self.config.trainer, n_steps)?)
+    fn trainer(
+        &self,
+        model: Decoder,
+        n_steps: u64,
+        ranks: Arc<Collectives>,
+    ) -> Result<SftTrainer, Error> {
+        Ok(SftTrainer::new(model, &self.config.trainer, n_steps, ranks)?)
     }
 
     fn example(&self, encoder: &Encoder, seed: Seed, idx: u64) -> Result<SftExample, Error> {

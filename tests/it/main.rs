@@ -32,6 +32,7 @@ mod parity;
 mod prefix_sharing;
 mod quantize;
 mod qwen3;
+mod ranks;
 mod rate;
 mod reward_parts;
 mod serve;

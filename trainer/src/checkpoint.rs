@@ -7,6 +7,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use joust_dist::Collectives;
 use joust_engine::{Decoder, Tokenizer, folder, lora, weights};
 use joust_schema::atomic;
 use serde::Serialize;
@@ -41,8 +42,13 @@ pub struct Retention {
 
 /// A trainer whose state can be saved and restored.
 pub trait Trainer {
-    /// The model in training, with the weights that the optimiser changes.
-    fn master(&self) -> &Decoder;
+    /// The model with the weights that the optimiser changes. All ranks call it together.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`]
+    fn master(&self) -> Result<Decoder, Error>;
+    /// The processes that train together.
+    fn ranks(&self) -> &Collectives;
     /// Number of updates made so far.
     fn n_updates(&self) -> u64;
     #[doc(hidden)]
@@ -66,8 +72,12 @@ impl<'a> TrainerParts<'a> {
 macro_rules! trainers {
     ($($trainer:ty: $trainer_value:ident => $reference:expr),*) => {$(
         impl Trainer for $trainer {
-            fn master(&self) -> &Decoder {
-                &self.learner.weights.master
+            fn master(&self) -> Result<Decoder, Error> {
+                self.learner.master()
+            }
+
+            fn ranks(&self) -> &Collectives {
+                &self.learner.ranks
             }
 
             fn n_updates(&self) -> u64 {
@@ -130,7 +140,8 @@ fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
 }
 
 /// Writes a checkpoint, then deletes older ones: those beyond `retention`, and interim ones. `base`
-/// is the path of the model that adapters belong to.
+/// is the path of the model that adapters belong to. All ranks call it together; the first one
+/// writes, and the others wait for it.
 ///
 /// # Errors
 /// [`Error::BadWeights`] for a model whose numbers are not finite: it is never saved.
@@ -148,8 +159,13 @@ pub fn save<S: Serialize>(
     let path = path(run_dir, step);
     let TrainerParts { learner, reference } = trainer.parts();
     learner.check_usable()?;
+    let (model, means) = (learner.master()?, learner.optimizer_state()?);
+    if !learner.ranks.world().is_first() {
+        learner.ranks.barrier()?;
+        return Ok(path);
+    }
     atomic::write_dir::<Error>(&path, |dir| {
-        let model = &learner.weights.master;
+        let model = &model;
         match &learner.config.lora {
             None => folder::save(dir, model.config(), &model.to_weights(Kind::Float), tokenizer)?,
             Some(config) => {
@@ -162,7 +178,6 @@ pub fn save<S: Serialize>(
         let state_dir = dir.join(STATE_DIR);
         let io = |source| joust_schema::Error::io(&state_dir, source);
         std::fs::create_dir(&state_dir).map_err(io)?;
-        let means = learner.optimizer.state().into_iter().collect();
         weights::write_file(&state_dir.join(OPTIMIZER_FILE), &means)?;
         if let Some(reference) = reference {
             reference.save(&state_dir.join(REFERENCE_FILE))?;
@@ -178,6 +193,7 @@ pub fn save<S: Serialize>(
         Ok(())
     })?;
     delete_old(run_dir, step, retention)?;
+    learner.ranks.barrier()?;
     Ok(path)
 }
 
@@ -222,11 +238,10 @@ pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> 
         reference.restore(&state_dir.join(REFERENCE_FILE))?;
     }
     if learner.model().has_adapters() {
-        learner.weights.master.set_adapters(&lora::read(path)?)?;
+        learner.model().set_adapters(&lora::read(path)?)?;
     }
     learner
-        .optimizer
-        .restore(n_updates, |name| means.get(name).map(tch::Tensor::shallow_clone))
+        .restore_optimizer(n_updates, |name| means.get(name).map(tch::Tensor::shallow_clone))
         .map_err(bad)?;
     serde_json::from_value(state["run"].take())
         .map_err(|error| bad(format!("{STATE_FILE}: {error}")))

@@ -1,6 +1,9 @@
 //! Direct preference optimisation: of two completions of a prompt, the preferred one becomes more
 //! probable than under the reference, and the other one less.
 
+use std::sync::Arc;
+
+use joust_dist::Collectives;
 use joust_engine::Decoder;
 use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
@@ -154,7 +157,8 @@ pub struct DpoTrainer {
 }
 
 impl DpoTrainer {
-    /// Takes a model with f32 master weights, the reference, and the number of updates of the run.
+    /// Takes a model with f32 master weights, the reference, the number of updates of the run, and
+    /// the processes that train together, which have the same pairs.
     ///
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
@@ -163,6 +167,7 @@ impl DpoTrainer {
         reference: Decoder,
         config: &DpoConfig,
         n_steps: u64,
+        ranks: Arc<Collectives>,
     ) -> Result<Self, Error> {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::Config(problem));
@@ -176,7 +181,7 @@ impl DpoTrainer {
         }
         let max_length = config.max_length.min(model.config().max_position);
         let max_length = max_length.min(reference.config().max_position);
-        let learner = Learner::new(model, &config.learner, n_steps)?;
+        let learner = Learner::new(model, &config.learner, n_steps, ranks)?;
         let reference = Reference::new(reference, config.sync_ref_model);
         Ok(Self { learner, reference, config: config.clone(), max_length })
     }
@@ -198,7 +203,7 @@ impl DpoTrainer {
         let n_skipped = pairs.len() - samples.len() / 2;
         let mut objective = PairObjective::new(self.config.pair_loss());
         let mut metrics = self.learner.step(&samples, &mut objective, place)?;
-        self.reference.refresh(&self.learner.weights.master, place + 1);
+        self.reference.refresh(|| self.learner.master(), place + 1)?;
         metrics.insert("skipped_examples".to_owned(), n_skipped as f64);
         if metrics.contains_key("loss") {
             metrics.extend(objective.metrics());

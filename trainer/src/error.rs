@@ -45,6 +45,9 @@ pub enum Error {
     /// Tables or files.
     #[error(transparent)]
     Schema(#[from] joust_schema::Error),
+    /// The other ranks of the run.
+    #[error(transparent)]
+    Ranks(#[from] joust_dist::Error),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Tensor(#[from] tch::TchError),

@@ -5,9 +5,14 @@
 
 pub(crate) mod config;
 mod evaluate;
+mod share;
+mod state;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
+use joust_dist::Collectives;
 use joust_engine::Decoder;
 use joust_engine::model::KeptActivations;
 use tch::{Kind, Tensor};
@@ -32,6 +37,8 @@ pub(crate) struct Learner {
     pub(crate) plan: ForwardPlan,
     /// Number of updates of the whole run, for the schedule.
     pub(crate) n_updates_total: u64,
+    /// The processes that train together.
+    pub(crate) ranks: Arc<Collectives>,
     pub(crate) seconds: TrainSeconds,
 }
 
@@ -44,9 +51,10 @@ impl Learner {
         model: Decoder,
         config: &LearnerConfig,
         n_updates_total: u64,
+        ranks: Arc<Collectives>,
     ) -> Result<Self, Error> {
         let formats = config.formats_of(&model);
-        let weights = Weights::new(model, formats.working)?;
+        let weights = Weights::new(model, formats.working, &ranks)?;
         let model = &weights.model;
         let kept = match config.checkpoint_activations {
             true => KeptActivations::LayerInputs,
@@ -66,6 +74,7 @@ impl Learner {
             config: config.clone(),
             plan,
             n_updates_total,
+            ranks,
             seconds: TrainSeconds::default(),
         })
     }
@@ -75,11 +84,12 @@ impl Learner {
         &self.weights.model
     }
 
-    /// Adds the gradient of an objective over the samples of an update, and returns the loss; none,
-    /// and no gradient, where none can come of the samples.
+    /// Adds the gradient of an objective over the samples of an update, which are the same on all
+    /// ranks, and returns the loss; none, and no gradient, where none can come of the samples. Each
+    /// rank computes its share.
     ///
     /// # Errors
-    /// [`Error::NotFinite`], with all gradients cleared.
+    /// [`Error::NotFinite`], with all gradients cleared; [`Error::Ranks`].
     pub(crate) fn pass(
         &mut self,
         samples: &[&TrainingSample],
@@ -91,6 +101,7 @@ impl Learner {
         if samples.is_empty() {
             return Ok(None);
         }
+        let samples = self.share(&samples);
         let mut total = 0.0;
         for rows in self.micro_batches(&samples, objective.kept_together()) {
             let rows = rows.into_iter().map(|row| samples[row]).collect();
@@ -99,13 +110,18 @@ impl Learner {
             let pass =
                 TokenPass::forward(&self.weights.model, &batch, self.plan, objective.needs())?;
             let loss = objective.loss(&batch, pass.numbers());
-            total += self.finite(loss.double_value(&[]))?;
+            total += loss.double_value(&[]);
+            // all ranks fail together, below
+            if !total.is_finite() {
+                break;
+            }
             self.seconds.forward_s += started.elapsed().as_secs_f64();
             let started = Instant::now();
             pass.backward(&loss, &self.weights.gradients)?;
             self.seconds.backward_s += started.elapsed().as_secs_f64();
         }
-        Ok(Some(total))
+        self.ranks.sum_f64(std::slice::from_mut(&mut total))?;
+        self.finite(total).map(Some)
     }
 
     /// One update on all samples, and its metrics: number of tokens; loss, gradient norm and
@@ -124,6 +140,7 @@ impl Learner {
         let samples: Vec<&TrainingSample> = samples.iter().collect();
         if let Some(loss) = self.pass(&samples, objective)? {
             let (lr, grad_norm) = self.update(place)?;
+            objective.reduce(&self.ranks)?;
             metrics.insert("loss".to_owned(), loss);
             metrics.insert("grad_norm".to_owned(), grad_norm);
             metrics.insert("learning_rate".to_owned(), lr);
@@ -166,22 +183,28 @@ impl Learner {
         needs: TokenNeeds,
         number: fn(&TokenNumbers) -> Option<&Tensor>,
     ) -> Result<Vec<Vec<f32>>, Error> {
-        let mut of_samples = vec![Vec::new(); samples.len()];
-        let trained: Vec<usize> =
-            (0..samples.len()).filter(|&row| samples[row].trained.contains(&true)).collect();
-        let computed: Vec<&TrainingSample> = trained.iter().map(|&row| &samples[row]).collect();
+        let trained: Vec<&TrainingSample> =
+            samples.iter().filter(|sample| sample.trained.contains(&true)).collect();
+        let mut all: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        let own = self.share_of(&trained);
+        let computed: Vec<&TrainingSample> = own.iter().map(|&row| trained[row]).collect();
         for rows in self.micro_batches(&computed, KeptTogether::Nothing) {
             let batch = rows.iter().map(|&row| computed[row]).collect();
             let batch = MicroBatch::new(batch, model.device());
-            let all = token_numbers(model, &batch, self.plan, needs)?;
-            let all = number(&all).expect("the numbers are computed. This is a bug.");
-            let mut all = Vec::<f32>::try_from(all.to_kind(Kind::Float))?.into_iter();
+            let numbers = token_numbers(model, &batch, self.plan, needs)?;
+            let numbers = number(&numbers).expect("the numbers are computed. This is a bug.");
+            let mut numbers = Vec::<f32>::try_from(numbers.to_kind(Kind::Float))?.into_iter();
             for row in rows {
-                let n_trained = computed[row].n_trained();
-                of_samples[trained[row]] = all.by_ref().take(n_trained).collect();
+                let of_row = numbers.by_ref().take(computed[row].n_trained()).collect();
+                all.insert(own[row], of_row);
             }
         }
-        Ok(of_samples)
+        let mut all = self.of_all_ranks(&trained, all)?.into_iter();
+        let of_sample = |sample: &TrainingSample| match sample.trained.contains(&true) {
+            true => all.next().expect("every trained sample is computed. This is a bug."),
+            false => Vec::new(),
+        };
+        Ok(samples.iter().map(of_sample).collect())
     }
 
     /// Splits samples into micro-batches, as lists of their indices.
@@ -210,16 +233,18 @@ impl Learner {
     ///
     /// # Errors
     /// [`Error::NotFinite`] before the update, [`Error::BadWeights`] after it: the weights must
-    /// then be neither saved nor published.
+    /// then be neither saved nor published. [`Error::Ranks`].
     pub(crate) fn update(&mut self, place: u64) -> Result<(f64, f64), Error> {
         let started = Instant::now();
         let lr = self.lr(place);
-        let norm = self.optimizer.grad_norm();
-        self.finite(norm)?;
+        self.weights.reduce_gradients(&self.ranks)?;
+        let mut square = self.optimizer.grad_square();
+        self.ranks.sum_f64(std::slice::from_mut(&mut square))?;
+        let norm = self.finite(square.sqrt())?;
         self.optimizer.update(lr, norm);
         self.weights.clear_gradients();
-        self.weights.round();
-        let is_finite = self.optimizer.is_finite();
+        self.weights.share(&self.ranks)?;
+        let is_finite = self.ranks.all(self.optimizer.is_finite())?;
         self.seconds.optimizer_s += started.elapsed().as_secs_f64();
         match is_finite {
             true => Ok((lr, norm)),
@@ -248,7 +273,9 @@ impl Learner {
         let ids = Tensor::zeros([1, 1], (Kind::Int64, self.model().device()));
         let hidden = self.model().hidden(&ids, self.plan.compute)?; // [1, 1, H]
         let logits = self.model().logits(&hidden.squeeze_dim(0))?; // [1, V]
-        match self.optimizer.is_finite() && logits.isfinite().all().int64_value(&[]) == 1 {
+        match self.ranks.all(self.optimizer.is_finite())?
+            && logits.isfinite().all().int64_value(&[]) == 1
+        {
             true => Ok(()),
             false => Err(Error::BadWeights { update: self.optimizer.n_updates() }),
         }

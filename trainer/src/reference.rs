@@ -48,13 +48,20 @@ impl Reference {
 
     /// Moves the reference towards the policy, if that is due after `n_steps` steps. The mix is
     /// computed in f32 (f64 where one of the two is), and rounded to the reference's format.
-    pub(crate) fn refresh(&self, policy: &Decoder, n_steps: u64) {
-        let Some(SyncRefModel { every, mixup_alpha }) = self.sync else { return };
+    ///
+    /// # Errors
+    /// Those of `policy`.
+    pub(crate) fn refresh(
+        &self,
+        policy: impl FnOnce() -> Result<Decoder, Error>,
+        n_steps: u64,
+    ) -> Result<(), Error> {
+        let Some(SyncRefModel { every, mixup_alpha }) = self.sync else { return Ok(()) };
         if n_steps == 0 || !n_steps.is_multiple_of(every) {
-            return;
+            return Ok(());
         }
         let _guard = tch::no_grad_guard();
-        let policy = policy.named_parameters();
+        let policy = policy()?.named_parameters();
         for ((name, mut mine), (same_name, theirs)) in
             self.model.named_parameters().into_iter().zip(policy)
         {
@@ -65,6 +72,7 @@ impl Reference {
             let mixed = mine.to_kind(wide) * (1.0 - mixup_alpha) + theirs;
             mine.copy_(&mixed);
         }
+        Ok(())
     }
 
     /// Writes the reference's parameters as they are.

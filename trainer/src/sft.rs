@@ -1,6 +1,9 @@
 //! Supervised fine-tuning: cross-entropy of given completions or turns, all else left out of the
 //! loss.
 
+use std::sync::Arc;
+
+use joust_dist::Collectives;
 use joust_engine::Decoder;
 use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
@@ -106,16 +109,22 @@ pub struct SftTrainer {
 }
 
 impl SftTrainer {
-    /// Takes a model with f32 master weights, and the number of updates of the run.
+    /// Takes a model with f32 master weights, the number of updates of the run, and the processes
+    /// that train together, which have the same examples.
     ///
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
-    pub fn new(model: Decoder, config: &SftConfig, n_steps: u64) -> Result<Self, Error> {
+    pub fn new(
+        model: Decoder,
+        config: &SftConfig,
+        n_steps: u64,
+        ranks: Arc<Collectives>,
+    ) -> Result<Self, Error> {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::Config(problem));
         }
         let max_length = config.max_length.min(model.config().max_position);
-        Ok(Self { learner: Learner::new(model, &config.learner, n_steps)?, max_length })
+        Ok(Self { learner: Learner::new(model, &config.learner, n_steps, ranks)?, max_length })
     }
 
     /// Whether an example can be learned: its first token is given, a token is learned, and it has

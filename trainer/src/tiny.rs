@@ -30,3 +30,8 @@ pub(crate) fn tiny_model(kind: Kind, is_tied: bool) -> Decoder {
     };
     Decoder::random(&config, Seed::new(1), Device::Cpu, kind)
 }
+
+/// A run of one process.
+pub(crate) fn alone() -> std::sync::Arc<joust_dist::Collectives> {
+    std::sync::Arc::new(joust_dist::Collectives::single(Device::Cpu))
+}

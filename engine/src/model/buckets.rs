@@ -3,6 +3,8 @@
 //! Optimisers and collectives see a few long tensors; the model's parameters are views of them.
 //! What the values are (weights, gradients) is not known here.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
 use super::decoder::Decoder;
@@ -22,6 +24,35 @@ pub struct BucketPiece {
     pub start: usize,
     /// Number of its values.
     pub n_values: usize,
+}
+
+/// The part of a parameter that lies in a part of its bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PieceOfPart {
+    /// Whether it belongs to a matrix, not to a norm or a bias.
+    pub is_matrix: bool,
+    /// Place of its first value in the part.
+    pub start: usize,
+    /// Number of its values.
+    pub n_values: usize,
+}
+
+impl BucketPiece {
+    /// Its place in the bucket.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.start + self.n_values
+    }
+
+    /// What lies in a range of the bucket.
+    pub fn within(&self, range: &Range<usize>) -> Option<PieceOfPart> {
+        let own = self.range();
+        let (start, end) = (own.start.max(range.start), own.end.min(range.end));
+        (start < end).then(|| PieceOfPart {
+            is_matrix: self.shape.len() >= 2,
+            start: start - range.start,
+            n_values: end - start,
+        })
+    }
 }
 
 /// Parameters that lie one after the other in one flat tensor.

@@ -27,7 +27,7 @@ mod tree_attention;
 
 pub(crate) use adapter::{Adapter, FusedAdapters};
 pub use body::{BodyPass, KeptActivations};
-pub use buckets::{Bucket, BucketPiece};
+pub use buckets::{Bucket, BucketPiece, PieceOfPart};
 pub use decoder::Decoder;
 pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;

@@ -3,7 +3,7 @@
 //! Plain data. It does not know weights.
 
 /// What a part says about a group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum PartOutcome {
     /// A number per member; `None`: the part has none for this member. Numbers are finite.
     Given(Vec<Option<f64>>),
@@ -24,7 +24,7 @@ impl PartOutcome {
 }
 
 /// What a part says about a group, under the part's name.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PartScores {
     /// The name of the part.
     pub name: String,

@@ -28,7 +28,7 @@ pub(super) struct GroupJob {
 impl GroupJob {
     pub(super) fn new(request: &GenerateRequest<'_>, prompt_idx: usize) -> Self {
         let row = request.prompts[prompt_idx].clone();
-        let group_idx = request.n_groups_before + prompt_idx;
+        let group_idx = request.n_groups_before + prompt_idx * request.group_stride;
         let seed = request.seed.child("rollout", request.step as u64);
         let seed = seed.child_str("prompt", &row.prompt_id.0).child("group", group_idx as u64);
         Self {

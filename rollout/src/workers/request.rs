@@ -19,6 +19,9 @@ pub struct GenerateRequest<'a> {
     pub prompts: &'a [PromptRow],
     /// Number of groups that the step has already: those of this request are counted on from it.
     pub n_groups_before: usize,
+    /// Distance of the numbers of two groups that follow each other: the number of ranks where
+    /// each samples a part of a step.
+    pub group_stride: usize,
     /// Key of every draw.
     pub seed: Seed,
     /// Number of completions per prompt; `None` takes the configured one.

@@ -52,6 +52,7 @@ fn request(prompts: &[PromptRow]) -> GenerateRequest<'_> {
         policy_version: PolicyVersion(9),
         prompts,
         n_groups_before: 0,
+        group_stride: 1,
         seed: Seed::new(1),
         group_size: None,
         temperature: None,

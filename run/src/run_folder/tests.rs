@@ -1,5 +1,6 @@
 //! Starts of a run on a folder in every state.
 
+use joust_dist::Collectives;
 use joust_trainer::Metrics;
 
 use super::content::METRICS;
@@ -28,10 +29,9 @@ impl Made {
 
     fn start(&self, existing: ExistingRun) -> Result<RunFolder, Error> {
         let start = RunStart::new(&self.config.run, &self.config, &self.inputs, existing)?;
-        start.check()?;
-        let folder = start.open()?;
-        folder.rewind_to_newest()?;
-        Ok(folder)
+        let alone = Collectives::single(tch::Device::Cpu);
+        start.check(&alone)?;
+        start.open_together(&alone)
     }
 
     fn refused(&self, existing: ExistingRun) -> String {
@@ -47,7 +47,7 @@ impl Made {
         let state = self.path(&format!("checkpoints/step_{step:05}/trainer_state"));
         std::fs::create_dir_all(&state).unwrap();
         std::fs::write(state.join("state.json"), "{}").unwrap();
-        folder.metrics_log().add(step, &Metrics::new()).unwrap();
+        folder.metrics_log().unwrap().add(step, &Metrics::new()).unwrap();
     }
 
     fn lines(&self, name: &str) -> Vec<Value> {
@@ -73,7 +73,7 @@ fn a_run_with_steps_is_kept_resumed_or_cleaned() {
     let made = Made::new();
     let folder = made.start(ExistingRun::Refuse).unwrap();
     made.make_step(&folder, 2);
-    folder.metrics_log().add(3, &Metrics::new()).unwrap();
+    folder.metrics_log().unwrap().add(3, &Metrics::new()).unwrap();
     drop(folder);
     // names that joust does not give
     let own = ["step_100", "checkpoints/step_100", "completions/completions_3"];

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use joust_dist::Collectives;
 use joust_reward::rule;
 use joust_rollout::{
     DroppedPrompt, GenerateRequest, PromptRow, PromptSource, PromptsConfig, RolloutWorkers,
@@ -11,6 +12,7 @@ use joust_schema::prompt::PromptUse;
 use joust_schema::seed::Seed;
 use joust_trainer::Metrics;
 
+use super::exchange::{self, own_prompts};
 use super::scored::answer_text;
 use crate::config::train::TrainRun;
 use crate::error::Error;
@@ -92,29 +94,36 @@ impl Evaluation {
         Ok(Some(Self { prompts, samples: config.eval.samples, temperature }))
     }
 
-    /// Samples completions of every prompt. The draws are the same at every step. `None` where a
-    /// stop broke it off.
+    /// Samples completions of every prompt, each rank of its part. The draws are the same at every
+    /// step. `None` where a stop broke it off on any rank.
     pub(crate) fn run(
         &self,
         workers: &mut RolloutWorkers,
         seed: Seed,
         stop: &StopSwitch,
+        ranks: &Collectives,
     ) -> Result<Option<EvaluationResult>, Error> {
         let began = Instant::now();
+        let prompts = own_prompts(ranks, &self.prompts);
         let request = GenerateRequest {
             step: 0,
             policy_version: PolicyVersion(0),
-            prompts: &self.prompts,
-            n_groups_before: 0,
+            prompts: &prompts,
+            n_groups_before: ranks.world().rank,
+            group_stride: ranks.world().size,
             seed: seed.child("eval", 0),
             group_size: Some(self.samples),
             temperature: Some(self.temperature),
             cancelled: Some(stop.flag()),
         };
-        let batch = match workers.generate(&request, &mut |_| {}) {
-            Err(joust_rollout::Error::Cancelled) => return Ok(None),
-            batch => batch?,
+        let own = match workers.generate(&request, &mut |_| {}) {
+            Err(joust_rollout::Error::Cancelled) => None,
+            batch => Some(batch?),
         };
+        if ranks.any(own.is_none())? {
+            return Ok(None);
+        }
+        let batch = exchange::of_all_ranks(ranks, &prompts, own.unwrap_or_default())?;
         // prompts that were dropped count as wrong
         let n_wanted = self.prompts.len() * self.samples as usize;
         let n_correct = batch

@@ -3,6 +3,7 @@
 //! Table of contents; [`start()`] opens a run, [`Training::run`] runs it.
 
 mod evaluation;
+mod exchange;
 mod failures;
 mod idle;
 mod part_groups;

@@ -4,11 +4,13 @@
 
 use std::time::{Duration, Instant};
 
+use joust_dist::Collectives;
 use joust_reward::{GroupResult, PartScorer, Scoring, StepSize};
 use joust_rollout::{DroppedPrompt, GenerateRequest, RolloutBatch, RolloutWorkers, SamplingEvent};
 use joust_schema::seed::Seed;
 use joust_schema::tables::FinishReason;
 
+use super::exchange;
 use super::part_groups::part_group;
 use super::step_clock::RoundTimes;
 use crate::error::Error;
@@ -26,6 +28,7 @@ pub(super) struct Round {
 
 /// What a round works with.
 pub(super) struct RoundStages<'a> {
+    pub(super) ranks: &'a Collectives,
     pub(super) workers: &'a mut RolloutWorkers,
     pub(super) scorer: &'a mut PartScorer,
     pub(super) checks: RoundChecks,
@@ -36,16 +39,17 @@ pub(super) struct RoundStages<'a> {
 }
 
 impl RoundStages<'_> {
-    /// Samples a group per prompt, and scores the groups meanwhile. The results are rated together.
+    /// Samples a group per prompt of this rank, and scores the groups meanwhile. Those of a rank are
+    /// rated together; the round is that of all ranks.
     ///
     /// # Errors
-    /// The stages' failures, those of [`RoundChecks`].
+    /// The stages' failures, those of [`RoundChecks`], [`Error::Ranks`].
     pub(super) fn run(
         self,
         request: &GenerateRequest<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Round, Error> {
-        let Self { workers, scorer, checks, group_size, reward_seed } = self;
+        let Self { ranks, workers, scorer, checks, group_size, reward_seed } = self;
         let began = Instant::now();
         let mut sampling = workers.start(request)?;
         let size = StepSize { n_groups: request.prompts.len(), group_size };
@@ -76,8 +80,9 @@ impl RoundStages<'_> {
                     observer.observe(Event::Progressed)?;
                 }
             }
-            let batch = sampling.finish()?;
+            let own = sampling.finish()?;
             let sampled = Instant::now();
+            let batch = exchange::of_all_ranks(ranks, request.prompts, own)?;
             checks.check(&batch, observer)?;
             scoring.close()?;
             while !scoring.is_done() {
@@ -87,7 +92,8 @@ impl RoundStages<'_> {
             }
             Ok::<_, Error>((batch, reward_began.unwrap_or(sampled), sampled))
         };
-        let ((batch, reward_began, sampled), results) = scorer.score(size, feed)?;
+        let ((batch, reward_began, sampled), own) = scorer.score(size, feed)?;
+        let results = exchange::results_of_all_ranks(ranks, &batch.groups, own)?;
         let times = RoundTimes { began, reward_began, sampled, scored: Instant::now() };
         Ok(Round { batch, results, times })
     }

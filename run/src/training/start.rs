@@ -23,6 +23,7 @@ use crate::export::Export;
 use crate::memory;
 use crate::observer::{Event, Observer};
 use crate::places;
+use crate::ranks;
 use crate::run_folder::{ExistingRun, RunStart};
 use crate::stop::StopSwitch;
 
@@ -41,8 +42,10 @@ pub fn start<'a>(
     config.validate()?;
     config.run.set_threads();
     let inputs = config.inputs();
+    let (device, ranks) = ranks::join(config.policy.device)?;
     let start = RunStart::new(&config.run, &config, &inputs, existing)?;
-    start.check()?;
+    start.check(&ranks)?;
+    let mut observer = ranks.world().is_first().then_some(observer);
     places::check_inputs(&config.run.dir(), &inputs)?;
     let run_dir = config.run.dir();
     Export { section: &config.export, run_dir: &run_dir, inputs: &inputs }.check()?;
@@ -57,7 +60,7 @@ pub fn start<'a>(
     if let Some(problem) = config.schedule_problem(n_steps) {
         return Err(Error::input(format!("config: {problem}")));
     }
-    if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
+    if let Some(step) = start.newest_step(&ranks)?.filter(|step| *step > n_steps) {
         return Err(Error::input(format!(
             "config: the run has {} (train.steps, prompts.epochs), and its checkpoint has made \
              {step} already; wanted at least as many",
@@ -65,7 +68,6 @@ pub fn start<'a>(
         )));
     }
     let evaluation = Evaluation::open(&config)?;
-    let device = config.policy.device.resolve()?;
     let files = folder::open(&config.policy.path)?;
     memory::check(&memory::plan_with(&config, &files.config, None)?)?;
     let learner = &config.trainer.learner;
@@ -86,7 +88,8 @@ pub fn start<'a>(
         let reference = config.trainer.has_reference().then(|| reference(&origin, learner));
         let sampler = sampler_numbers(&config, &policy)?;
         let reference = reference.transpose()?;
-        let trainer = GrpoTrainer::new(policy, reference, &config.trainer, n_steps, sampler)?;
+        let (trainer, ranks) = (&config.trainer, Arc::clone(&ranks));
+        let trainer = GrpoTrainer::new(policy, reference, trainer, n_steps, sampler, ranks)?;
         let engines = engines(&config, trainer.policy(), &files.tokenizer)?;
         Ok::<_, Error>((trainer, engines))
     };
@@ -95,8 +98,8 @@ pub fn start<'a>(
         true => None,
         false => Some(with_engines(first_policy()?)?),
     };
-    let run = start.open()?;
-    let found = run.rewind_to_newest()?;
+    let run = start.open_together(&ranks)?;
+    let found = run.newest();
     let (mut trainer, engines) = match (&found, fresh) {
         (Some((_, path)), _) if learner.lora.is_none() => {
             let read = || folder::open(path)?.decoder(device, Kind::Float);
@@ -118,7 +121,9 @@ pub fn start<'a>(
             prompts.seek(state.cursor)?;
             if state.unevaluated.is_some() {
                 // a start before this one may have written the line that is still to come
-                run.metrics_log().forget_from(state.step)?;
+                if let Some(log) = run.metrics_log() {
+                    log.forget_from(state.step)?;
+                }
             }
             observer.observe(Event::Resumed { step: *step, changes: &run.changes() })?;
             state
@@ -133,6 +138,7 @@ pub fn start<'a>(
     })?;
     Ok(Training {
         stop: stop.clone(),
+        ranks,
         observer: (run.metrics_log(), observer),
         n_steps,
         inputs,

@@ -2,8 +2,10 @@
 //!
 //! It connects the stages and keeps their records. The work inside a stage is not known here.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use joust_dist::Collectives;
 use joust_engine::Tokenizer;
 use joust_reward::PartScorer;
 use joust_rollout::{GenerateRequest, PromptRow, PromptSource, RolloutWorkers};
@@ -13,6 +15,7 @@ use joust_trainer::checkpoint::{self, Retention, Trainer};
 use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome};
 
 use super::evaluation::Evaluation;
+use super::exchange::own_prompts;
 use super::failures::Failures;
 use super::idle::why_nothing_is_learned;
 use super::records;
@@ -29,6 +32,7 @@ use crate::error::Error;
 use crate::export::Export;
 use crate::inputs::InputPath;
 use crate::observer::{Event, Observer};
+use crate::ranks;
 use crate::run_folder::{MetricsLog, RunFolder};
 use crate::stop::StopSwitch;
 
@@ -36,6 +40,8 @@ use crate::stop::StopSwitch;
 pub struct Training<'a> {
     pub(super) config: TrainRun,
     pub(super) run: RunFolder,
+    /// The processes of the run.
+    pub(super) ranks: Arc<Collectives>,
     pub(super) seed: Seed,
     pub(super) tokenizer: Tokenizer,
     pub(super) prompts: PromptSource,
@@ -54,7 +60,8 @@ pub struct Training<'a> {
     /// The groups of the last step, for the closing summary.
     pub(super) last_groups: Vec<ScoredGroup>,
     pub(super) stop: StopSwitch,
-    pub(super) observer: (MetricsLog, &'a mut dyn Observer),
+    /// None but on the rank that writes the run.
+    pub(super) observer: (Option<MetricsLog>, Option<&'a mut dyn Observer>),
 }
 
 /// How a step has ended.
@@ -87,7 +94,10 @@ impl Training<'_> {
             self.check_learned()?;
             let (section, run_dir) = (&self.config.export, self.run.dir());
             let export = Export { section, run_dir, inputs: &self.inputs };
-            export.write(self.trainer.master(), &self.tokenizer, &mut self.observer)?;
+            let model = self.trainer.master()?;
+            if self.ranks.world().is_first() {
+                export.write(&model, &self.tokenizer, &mut self.observer)?;
+            }
         }
         let run = FinishedRun {
             end,
@@ -129,7 +139,7 @@ impl Training<'_> {
             return Ok(RunEnd::Stopped);
         }
         while self.state.step < n_steps {
-            if self.stop.is_asked() {
+            if self.is_stopped()? {
                 self.save_interim()?;
                 return Ok(RunEnd::Stopped);
             }
@@ -165,7 +175,8 @@ impl Training<'_> {
         }
         self.is_saved &= !is_repeated;
         self.observer.observe(Event::StepFinished { step, n_steps, metrics: &metrics })?;
-        if let Some(retention) = self.checkpoints.due(step, is_last, Instant::now()) {
+        let due = self.checkpoints.due(step, is_last, Instant::now());
+        if let Some(retention) = ranks::due(&self.ranks, due)? {
             self.save(retention)?;
         }
         Ok(true)
@@ -198,7 +209,9 @@ impl Training<'_> {
         clock.add_training(began.elapsed());
         let scored = ScoredStep::new(groups.batch, groups.results);
         self.run.check()?;
-        records::write(&self.run, step, &scored, &tables)?;
+        if self.ranks.world().is_first() {
+            records::write(&self.run, step, &scored, &tables)?;
+        }
 
         self.is_saved = false;
         self.state.step = step;
@@ -233,7 +246,7 @@ impl Training<'_> {
                 return Ok(Some(groups));
             }
             // with fewer rounds the step would not be that of an unbroken run
-            if self.stop.is_asked() {
+            if self.is_stopped()? {
                 self.observer.observe(Event::StepGivenUp { step })?;
                 return Ok(None);
             }
@@ -250,11 +263,14 @@ impl Training<'_> {
     ) -> Result<Round, Error> {
         let n_updates = self.trainer.n_updates();
         let rollout = &self.config.rollout;
+        let world = self.ranks.world();
+        let own = own_prompts(&self.ranks, prompts);
         let request = GenerateRequest {
             step: step as i64,
             policy_version: PolicyVersion(n_updates as i64),
-            prompts,
-            n_groups_before,
+            prompts: &own,
+            n_groups_before: n_groups_before + world.rank,
+            group_stride: world.size,
             seed: self.seed,
             group_size: None,
             temperature: None,
@@ -268,6 +284,7 @@ impl Training<'_> {
             max_tokens: rollout.max_completion_length,
         };
         let stages = RoundStages {
+            ranks: &self.ranks,
             workers: &mut self.workers,
             scorer: &mut self.scorer,
             checks,
@@ -311,12 +328,18 @@ impl Training<'_> {
         let Some(evaluation) = &self.evaluation else {
             return Ok(Some(Metrics::new()));
         };
-        let Some(measured) = evaluation.run(&mut self.workers, self.seed, &self.stop)? else {
+        let (workers, ranks) = (&mut self.workers, &*self.ranks);
+        let Some(measured) = evaluation.run(workers, self.seed, &self.stop, ranks)? else {
             return Ok(None);
         };
         measured.tell(self.state.step, &mut self.observer)?;
         self.state.accuracy = Some(measured.accuracy);
         Ok(Some(measured.metrics))
+    }
+
+    /// Whether any of the ranks was asked to stop.
+    fn is_stopped(&self) -> Result<bool, Error> {
+        Ok(self.ranks.any(self.stop.is_asked())?)
     }
 
     fn save(&mut self, retention: Retention) -> Result<(), Error> {

@@ -1,5 +1,8 @@
 //! What a run learns from, and how: the part in which the kinds of such runs differ.
 
+use std::sync::Arc;
+
+use joust_dist::Collectives;
 use joust_engine::Tokenizer;
 use joust_engine::model::Decoder;
 use joust_schema::seed::Seed;
@@ -47,8 +50,14 @@ pub(crate) trait Lessons {
     /// Whether examples are rendered by the chat template.
     fn has_chats(&self) -> bool;
 
-    /// Takes the model of the first step, or that of a checkpoint, for a run of `n_steps` updates.
-    fn trainer(&self, model: Decoder, n_steps: u64) -> Result<Self::Trainer, Error>;
+    /// Takes the model of the first step, or that of a checkpoint, for a run of `n_steps` updates
+    /// on these ranks.
+    fn trainer(
+        &self,
+        model: Decoder,
+        n_steps: u64,
+        ranks: Arc<Collectives>,
+    ) -> Result<Self::Trainer, Error>;
 
     /// Example `idx` of the run.
     fn example(&self, encoder: &Encoder, seed: Seed, idx: u64) -> Result<Self::Example, Error>;

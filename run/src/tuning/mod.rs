@@ -8,8 +8,10 @@ mod opened;
 mod settings;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
+use joust_dist::Collectives;
 use joust_schema::seed::Seed;
 use joust_trainer::Metrics;
 use joust_trainer::checkpoint::{self, Retention, Trainer as _};
@@ -23,6 +25,7 @@ use crate::examples::Encoder;
 use crate::export::Export;
 use crate::observer::{Event, Observer};
 use crate::places;
+use crate::ranks;
 use crate::run_folder::{ExistingRun, MetricsLog, RunFolder, RunStart};
 use crate::stop::StopSwitch;
 use crate::training::RunEnd;
@@ -60,7 +63,9 @@ struct Tuning<'a, L: Lessons> {
     checkpoints: CheckpointClock,
     /// Number of examples since the last update, none of which fits.
     n_skipped_in_a_row: u64,
-    observer: (MetricsLog, &'a mut dyn Observer),
+    ranks: Arc<Collectives>,
+    /// None but on the rank that writes the run.
+    observer: (Option<MetricsLog>, Option<&'a mut dyn Observer>),
 }
 
 /// A run whose loop has ended.
@@ -78,12 +83,12 @@ pub struct FinishedTuning {
 ///
 /// # Errors
 /// [`Error::Input`] for unusable configs or data; the trainer's errors.
-pub(crate) fn run<T: TuningConfig, C: Course>(
-    config: &T,
+pub(crate) fn run<'a, T: TuningConfig, C: Course>(
+    config: &'a T,
     course: impl FnOnce() -> Result<C, Error>,
     existing: ExistingRun,
     stop: &StopSwitch,
-    observer: &mut dyn Observer,
+    observer: &'a mut dyn Observer,
 ) -> Result<FinishedTuning, Error> {
     refuse(config.problems())?;
     let settings = config.settings();
@@ -92,18 +97,22 @@ pub(crate) fn run<T: TuningConfig, C: Course>(
     let run_dir = settings.run.dir();
     let export = Export { section: settings.export, run_dir: &run_dir, inputs: &inputs };
     let start = RunStart::new(settings.run, config, &inputs, existing)?;
-    start.check()?;
+    let (_, ranks) = ranks::join(settings.device)?;
+    start.check(&ranks)?;
     places::check_inputs(&run_dir, &inputs)?;
     export.check()?;
-    let mut tuning = Tuning::open(config, course()?, &start, observer)?;
+    let observer = ranks.world().is_first().then_some(observer);
+    let mut tuning = Tuning::open(config, course()?, &start, (ranks, observer))?;
     let end = tuning.run_steps(stop);
     let told = tuning.observer.observe(Event::LoopFinished);
     let end = end?;
     told?;
     if end == RunEnd::Finished {
         tuning.check_learned()?;
-        let tokenizer = tuning.encoder.tokenizer();
-        export.write(tuning.trainer.master(), tokenizer, &mut tuning.observer)?;
+        let (model, tokenizer) = (tuning.trainer.master()?, tuning.encoder.tokenizer());
+        if tuning.ranks.world().is_first() {
+            export.write(&model, tokenizer, &mut tuning.observer)?;
+        }
     }
     Ok(FinishedTuning { end, steps: tuning.state.step, dir: run_dir })
 }
@@ -114,13 +123,13 @@ impl<'a, L: Lessons> Tuning<'a, L> {
         config: &'a T,
         course: C,
         start: &RunStart<'_, T>,
-        observer: &'a mut dyn Observer,
+        (ranks, mut observer): (Arc<Collectives>, Option<&'a mut dyn Observer>),
     ) -> Result<Self, Error> {
         let settings = config.settings();
         let seed = Seed::new(settings.run.seed);
         let n_examples = course.n_examples();
         let n_steps = settings.n_steps(n_examples)?;
-        if let Some(step) = start.newest_step()?.filter(|step| *step > n_steps) {
+        if let Some(step) = start.newest_step(&ranks)?.filter(|step| *step > n_steps) {
             return Err(Error::input(format!(
                 "config: the run has {} (trainer.steps, trainer.epochs), and has made {step} \
                  already; wanted at least as many",
@@ -128,8 +137,8 @@ impl<'a, L: Lessons> Tuning<'a, L> {
             )));
         }
         let Opened { mut model, lessons, encoder, run, newest } = match start.resumes() {
-            true => Opened::resumed(&settings, course, start, seed)?,
-            false => Opened::fresh(course, start, seed)?,
+            true => Opened::resumed(&settings, course, start, (seed, &ranks))?,
+            false => Opened::fresh(course, start, (seed, &ranks))?,
         };
         settings.learner.attach_adapters(&mut model, seed.child("adapters", 0));
         if lessons.has_chats() {
@@ -142,7 +151,7 @@ impl<'a, L: Lessons> Tuning<'a, L> {
                 None => observer.observe(Event::TurnsWithoutEnd)?,
             }
         }
-        let mut trainer = lessons.trainer(model, n_steps)?;
+        let mut trainer = lessons.trainer(model, n_steps, Arc::clone(&ranks))?;
         let held_out = lessons.held_out(&encoder)?;
         if !held_out.is_empty() && !held_out.iter().any(|it| L::fits(&trainer, it)) {
             let (none, wanted) = (none_fits("the file's", held_out.len() as u64), L::WANTED);
@@ -158,12 +167,13 @@ impl<'a, L: Lessons> Tuning<'a, L> {
             None => TuningState { step: 0, num_tokens: 0.0 },
         };
         observer.observe(Event::TuningReady {
-            n_parameters: trainer.master().n_parameters(),
+            n_parameters: trainer.master()?.n_parameters(),
             n_steps,
             run_dir: run.dir(),
         })?;
         Ok(Self {
             observer: (run.metrics_log(), observer),
+            ranks,
             checkpoints: CheckpointClock::new(settings.checkpoint, Instant::now()),
             settings,
             n_steps,
@@ -185,7 +195,7 @@ impl<'a, L: Lessons> Tuning<'a, L> {
         let n_steps = self.n_steps;
         self.observer.observe(Event::LoopStarted { step: self.state.step, n_steps })?;
         while self.state.step < n_steps {
-            if stop.is_asked() {
+            if self.ranks.any(stop.is_asked())? {
                 self.save_interim()?;
                 return Ok(RunEnd::Stopped);
             }
@@ -208,7 +218,8 @@ impl<'a, L: Lessons> Tuning<'a, L> {
             }
             self.run.check()?;
             self.observer.observe(Event::StepFinished { step, n_steps, metrics: &metrics })?;
-            if let Some(retention) = self.checkpoints.due(step, step == n_steps, Instant::now()) {
+            let due = self.checkpoints.due(step, step == n_steps, Instant::now());
+            if let Some(retention) = ranks::due(&self.ranks, due)? {
                 self.save(retention)?;
             }
         }

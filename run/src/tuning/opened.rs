@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use joust_dist::Collectives;
 use joust_engine::folder;
 use joust_engine::model::Decoder;
 use joust_schema::seed::Seed;
@@ -31,14 +32,14 @@ impl<L> Opened<L> {
     pub(super) fn fresh<T: TuningConfig, C: Course<Lessons = L>>(
         course: C,
         start: &RunStart<'_, T>,
-        seed: Seed,
+        (seed, ranks): (Seed, &Collectives),
     ) -> Result<Self, Error> {
         let FirstModel { tokenizer, decoder } = course.first_model(seed)?;
         let tokenizer = course.tokenizer(&tokenizer)?;
         let lessons = course.rendered(&tokenizer)?;
         let model = decoder()?;
-        let run = start.open()?;
-        let newest = run.rewind_to_newest()?;
+        let run = start.open_together(ranks)?;
+        let newest = run.newest();
         Ok(Self { model, lessons, encoder: Encoder::new(tokenizer), run, newest })
     }
 
@@ -47,10 +48,10 @@ impl<L> Opened<L> {
         settings: &TuningSettings<'_>,
         course: C,
         start: &RunStart<'_, T>,
-        seed: Seed,
+        (seed, ranks): (Seed, &Collectives),
     ) -> Result<Self, Error> {
-        let run = start.open()?;
-        let newest = run.rewind_to_newest()?;
+        let run = start.open_together(ranks)?;
+        let newest = run.newest();
         let is_whole = newest.is_some() && settings.learner.lora.is_none();
         let of_checkpoint = |error| match is_whole {
             true => run.bad_checkpoint(error),

@@ -8,6 +8,7 @@ use tch::{Device, Kind};
 
 use super::*;
 use crate::golden::golden;
+use crate::tiny::alone;
 
 fn model(name: &str) -> Decoder {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models");
@@ -17,7 +18,7 @@ fn model(name: &str) -> Decoder {
 
 fn trainer(step: &Value, config: &DpoConfig) -> DpoTrainer {
     let name = |key: &str| step[key].as_str().unwrap();
-    DpoTrainer::new(model(name("policy")), model(name("reference")), config, 1000).unwrap()
+    DpoTrainer::new(model(name("policy")), model(name("reference")), config, 1000, alone()).unwrap()
 }
 
 fn pairs(step: &Value) -> Vec<DpoPair> {
@@ -108,7 +109,7 @@ fn dpo_makes_the_chosen_completions_more_probable_than_the_rejected_ones() {
         config.loss = loss;
         let policy = model(step["policy"].as_str().unwrap());
         let reference = model(step["policy"].as_str().unwrap());
-        let mut trainer = DpoTrainer::new(policy, reference, &config, 1000).unwrap();
+        let mut trainer = DpoTrainer::new(policy, reference, &config, 1000, alone()).unwrap();
         let first = trainer.step(&pairs(step), 0).unwrap();
         // nothing is preferred by a policy that is its reference
         assert_eq!((first["rewards/margins"], first["rewards/accuracies"]), (0.0, 0.0));
@@ -135,6 +136,6 @@ fn dpo_refuses_settings_that_make_no_loss() {
     assert!(refused(ignored).contains("label_smoothing is above 0"));
     let step = &golden("dpo.json")["step"];
     let (policy, reference) = (model("tiny-qwen3"), model("tiny-llama"));
-    let other = DpoTrainer::new(policy, reference, &config(step), 1000).err().unwrap();
+    let other = DpoTrainer::new(policy, reference, &config(step), 1000, alone()).err().unwrap();
     assert!(other.to_string().contains("the reference has 300 tokens and the model 304"));
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::Float64Array;
+use joust_dist::Collectives;
 use joust_engine::Decoder;
 use tch::Kind;
 
@@ -43,7 +44,8 @@ pub struct GrpoTrainer {
 
 impl GrpoTrainer {
     /// Takes the policy with f32 master weights, and the reference where the loss needs one.
-    /// `sampler`: whether completions are sampled in the number format of training.
+    /// `sampler`: whether completions are sampled in the number format of training. `ranks`: the
+    /// processes that train together; each is given the same tables, and computes its share.
     ///
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
@@ -53,6 +55,7 @@ impl GrpoTrainer {
         config: &GrpoConfig,
         steps: u64,
         sampler: SamplerNumbers,
+        ranks: Arc<Collectives>,
     ) -> Result<Self, Error> {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::Config(problem));
@@ -61,7 +64,7 @@ impl GrpoTrainer {
             let text = "loss.kl.weight is above 0 or online_dpo is set, which needs a reference";
             return Err(Error::Config(text.to_owned()));
         }
-        let learner = Learner::new(policy, &config.learner, config.n_updates(steps))?;
+        let learner = Learner::new(policy, &config.learner, config.n_updates(steps), ranks)?;
         let loss = config.loss.loss(sampler);
         let reference = reference.map(|model| Reference::new(model, config.sync_ref_model));
         Ok(Self { learner, config: config.clone(), loss, reference })
@@ -108,7 +111,7 @@ impl GrpoTrainer {
             None => self.learn_from_advantages(&columns, &masked, info)?,
         };
         if let Some(reference) = &self.reference {
-            reference.refresh(&self.learner.weights.master, info.step);
+            reference.refresh(|| self.learner.master(), info.step)?;
         }
         let unused = advantages.iter_mut().zip(masked).filter(|(_, is_masked)| *is_masked);
         unused.for_each(|(advantage, _)| *advantage = None);
@@ -155,6 +158,7 @@ impl GrpoTrainer {
         let sums = self.make_updates(&units, &mut objective, info)?;
         let mut metrics = sums.metrics();
         if sums.has_updates() {
+            objective.reduce(&self.learner.ranks)?;
             metrics.extend(objective.metrics(self.config.has_reference()));
         }
         Ok((advantages, metrics))
@@ -223,6 +227,7 @@ impl GrpoTrainer {
         let mut objective = PairObjective::new(online_dpo.pair_loss());
         let units: Vec<&[TrainingSample]> = samples.chunks(2).collect();
         let sums = self.make_updates(&units, &mut objective, info)?;
+        objective.reduce(&self.learner.ranks)?;
         let mut metrics = sums.metrics();
         metrics.extend(objective.metrics());
         Ok((sides, metrics))

@@ -24,7 +24,7 @@ use crate::objective::{
     EntropyTerm, KlEstimator, KlPlace, KlTerm, LossConfig, Preset, SamplerNumbers,
 };
 use crate::optim::{OptimConfig, Schedule};
-use crate::tiny::tiny_model;
+use crate::tiny::{alone, tiny_model};
 
 fn model() -> Decoder {
     tiny_model(Kind::Float, true)
@@ -105,7 +105,7 @@ fn run(
 ) -> (GrpoTrainer, Vec<Option<f64>>, Metrics) {
     let reference = config.has_reference().then(model);
     let mut trainer =
-        GrpoTrainer::new(model(), reference, config, 1, SamplerNumbers::Same).unwrap();
+        GrpoTrainer::new(model(), reference, config, 1, SamplerNumbers::Same, alone()).unwrap();
     let outcome = step(&mut trainer, rollouts, rewards).unwrap();
     let advantages = outcome.advantages.as_primitive::<Float64Type>().iter().collect();
     (trainer, advantages, outcome.metrics)
@@ -195,7 +195,8 @@ fn step_takes_the_divergence_out_of_rewards_where_the_config_says_so() {
         let loss = LossConfig { preset, kl, ..LossConfig::default() };
         let config = GrpoConfig { loss, ..config() };
         let mut trainer =
-            GrpoTrainer::new(model(), Some(other()), &config, 1, SamplerNumbers::Same).unwrap();
+            GrpoTrainer::new(model(), Some(other()), &config, 1, SamplerNumbers::Same, alone())
+                .unwrap();
         let outcome = step(&mut trainer, &rollouts, &rewards).unwrap();
         let advantages = outcome.advantages.as_primitive::<Float64Type>().iter();
         (advantages.map(Option::unwrap).collect::<Vec<f64>>(), outcome.metrics)
@@ -227,7 +228,8 @@ fn step_refuses_a_negative_reward_where_the_mean_is_a_divisor() {
     rewards[1].reward = Some(-0.5);
     let loss = LossConfig { preset: Preset::MaxRl, ..LossConfig::default() };
     let config = GrpoConfig { loss, ..config() };
-    let mut trainer = GrpoTrainer::new(model(), None, &config, 1, SamplerNumbers::Same).unwrap();
+    let mut trainer =
+        GrpoTrainer::new(model(), None, &config, 1, SamplerNumbers::Same, alone()).unwrap();
     let message = step(&mut trainer, &rollouts, &rewards).unwrap_err().to_string();
     assert!(message.contains("a reward is -0.5, wanted at least 0"), "{message}");
 }
@@ -237,7 +239,7 @@ fn step_refuses_tables_that_do_not_fit_together() {
     let (rollouts, rewards) = tables();
     let message = |rollouts: &[Rollout], rewards: &[Reward]| {
         let mut trainer =
-            GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same).unwrap();
+            GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same, alone()).unwrap();
         step(&mut trainer, rollouts, rewards).unwrap_err().to_string()
     };
     assert_eq!(message(&rollouts[..3], &rewards), "batch: rollouts has 3 rows, rewards has 4");
@@ -352,7 +354,7 @@ fn step_equals_trl_with_truncated_completions_and_missing_rewards() {
             groups: &[4, 4].into_iter().collect(),
         };
         let mut trainer =
-            GrpoTrainer::new(open(), reference, &config, 1, SamplerNumbers::Same).unwrap();
+            GrpoTrainer::new(open(), reference, &config, 1, SamplerNumbers::Same, alone()).unwrap();
         let outcome = trainer.step(&tables, &info).unwrap();
         for key in ["loss", "grad_norm"] {
             let (seen, wanted) = (outcome.metrics[key], case[key].as_f64().unwrap());
@@ -382,7 +384,8 @@ fn online_dpo_learns_as_dpo_from_the_best_and_the_worst_completion_of_each_group
     let config =
         GrpoConfig { online_dpo: Some(online), learner: learner.clone(), ..GrpoConfig::default() };
     let mut trainer =
-        GrpoTrainer::new(model(), Some(model()), &config, 2, SamplerNumbers::Same).unwrap();
+        GrpoTrainer::new(model(), Some(model()), &config, 2, SamplerNumbers::Same, alone())
+            .unwrap();
     let outcome = step(&mut trainer, &rollouts, &rewards).unwrap();
 
     let ids = |ids: &[i32]| ids.iter().map(|&id| id as u32).collect::<Vec<u32>>();
@@ -405,7 +408,7 @@ fn online_dpo_learns_as_dpo_from_the_best_and_the_worst_completion_of_each_group
     }
     assert_eq!(sides.iter().flatten().count(), 2 * pairs.len());
     let dpo = DpoConfig { beta: 0.3, sft_weight: 0.5, learner, ..DpoConfig::default() };
-    let mut offline = DpoTrainer::new(model(), model(), &dpo, 2).unwrap();
+    let mut offline = DpoTrainer::new(model(), model(), &dpo, 2, alone()).unwrap();
     let wanted = offline.step(&pairs, 0).unwrap();
     for key in ["loss", "grad_norm", "rewards/margins", "logps/chosen", "entropy"] {
         let (seen, wanted) = (outcome.metrics[key], wanted[key]);
@@ -427,7 +430,8 @@ fn schedule_goes_on_in_steps_without_an_update() {
     let mut config = GrpoConfig { updates_per_pass: 2, ..config() };
     config.learner.optim.schedule.kind = Schedule::Linear;
     let peak = config.learner.optim.lr;
-    let mut trainer = GrpoTrainer::new(model(), None, &config, 4, SamplerNumbers::Same).unwrap();
+    let mut trainer =
+        GrpoTrainer::new(model(), None, &config, 4, SamplerNumbers::Same, alone()).unwrap();
     let mut step = |number: u64, rewards: &[Reward]| {
         let tables = ScoredTables {
             rollouts: &Rollout::to_batch(&rollouts).unwrap(),
@@ -449,7 +453,8 @@ fn schedule_goes_on_in_steps_without_an_update() {
 #[test]
 fn step_fails_where_the_update_makes_weights_that_are_not_finite() {
     let (rollouts, rewards) = tables();
-    let mut trainer = GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same).unwrap();
+    let mut trainer =
+        GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same, alone()).unwrap();
     // no config has it: the check must not depend on the bounds of the keys
     trainer.learner.config.optim.lr = f64::INFINITY;
     let error = step(&mut trainer, &rollouts, &rewards).unwrap_err();
@@ -460,7 +465,8 @@ fn step_fails_where_the_update_makes_weights_that_are_not_finite() {
 #[test]
 fn weights_are_not_usable_where_they_or_the_logits_are_not_finite() {
     let usable = |change: &dyn Fn(&mut Tensor)| {
-        let trainer = GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same).unwrap();
+        let trainer =
+            GrpoTrainer::new(model(), None, &config(), 1, SamplerNumbers::Same, alone()).unwrap();
         let guard = tch::no_grad_guard();
         for (_, tensor) in trainer.learner.model().named_parameters() {
             change(&mut tensor.detach());

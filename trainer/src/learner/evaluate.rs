@@ -13,7 +13,8 @@ impl Learner {
     /// samples. None without samples.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] for a loss that is none, [`Error::Engine`] where the model refuses.
+    /// [`Error::NotFinite`] for a loss that is none, [`Error::Engine`] where the model refuses,
+    /// [`Error::Ranks`].
     pub(crate) fn evaluate(
         &self,
         samples: &[TrainingSample],
@@ -24,6 +25,7 @@ impl Learner {
             return Ok(None);
         }
         objective.begin(&samples);
+        let samples = self.share(&samples);
         let _guard = tch::no_grad_guard();
         let mut total = 0.0;
         for rows in self.micro_batches(&samples, objective.kept_together()) {
@@ -32,6 +34,8 @@ impl Learner {
             let numbers = token_numbers(self.model(), &batch, self.plan, objective.needs())?;
             total += objective.loss(&batch, &numbers).double_value(&[]);
         }
+        self.ranks.sum_f64(std::slice::from_mut(&mut total))?;
+        objective.reduce(&self.ranks)?;
         match total.is_finite() {
             true => Ok(Some(total)),
             false => Err(Error::NotFinite { loss: total, update: self.optimizer.n_updates() }),

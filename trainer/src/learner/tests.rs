@@ -16,7 +16,7 @@ use crate::objective::policy::{PolicyObjective, SampledStep};
 use crate::objective::{LossConfig, Objective, SamplerNumbers};
 use crate::optim::{AdamW, OptimConfig};
 use crate::sample::TrainingSample;
-use crate::tiny::tiny_model;
+use crate::tiny::{alone, tiny_model};
 use crate::weights::{WeightBucket, Weights};
 
 /// Loss and gradients of all parameters.
@@ -112,7 +112,7 @@ fn outcome(
     change: impl FnOnce(&mut Learner),
 ) -> Outcome {
     let model = model(is_tied, has_adapters);
-    let mut learner = Learner::new(model, &LearnerConfig::default(), 1).unwrap();
+    let mut learner = Learner::new(model, &LearnerConfig::default(), 1, alone()).unwrap();
     change(&mut learner);
     let samples: Vec<&TrainingSample> = samples.iter().collect();
     let mut objective = objective(name, &samples.iter().map(|s| (*s).clone()).collect::<Vec<_>>());
@@ -163,8 +163,8 @@ fn learner_in_bf16(working: Kind) -> Learner {
         optim: OptimConfig { lr: 1e-5, ..OptimConfig::default() },
         ..LearnerConfig::default()
     };
-    let mut learner = Learner::new(tiny_model(Kind::Float, false), &config, 3).unwrap();
-    learner.weights = Weights::new(tiny_model(Kind::Float, false), working).unwrap();
+    let mut learner = Learner::new(tiny_model(Kind::Float, false), &config, 3, alone()).unwrap();
+    learner.weights = Weights::new(tiny_model(Kind::Float, false), working, &alone()).unwrap();
     let parameters = learner.weights.buckets.iter().map(WeightBucket::parameters).collect();
     learner.optimizer = AdamW::new(parameters, &config.optim);
     learner.plan.compute = Kind::BFloat16;
@@ -185,8 +185,8 @@ fn rounded_working_weights_learn_what_their_master_weights_learn() {
     });
     let first = tiny_model(Kind::Float, false);
     let (mut n_moved, mut n_lost) = (0, 0);
-    let masters = of_master.master.named_parameters().into_iter();
-    let rounded = of_rounded.master.named_parameters().into_iter();
+    let masters = of_master.master(&alone()).unwrap().named_parameters().into_iter();
+    let rounded = of_rounded.master(&alone()).unwrap().named_parameters().into_iter();
     let working = of_rounded.model.named_parameters().into_iter();
     let _guard = tch::no_grad_guard();
     for ((((name, a), (_, b)), (_, working)), (_, first)) in

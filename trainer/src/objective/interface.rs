@@ -1,8 +1,10 @@
 //! What an update minimises, as the one loop over micro-batches sees it. It knows no model.
 
+use joust_dist::Collectives;
 use tch::Tensor;
 
 use crate::batch::MicroBatch;
+use crate::error::Error;
 use crate::forward::{TokenNeeds, TokenNumbers};
 use crate::sample::TrainingSample;
 
@@ -36,6 +38,13 @@ pub trait Objective {
 
     /// Is told that an update has changed the weights.
     fn policy_has_moved(&mut self) {}
+
+    /// Adds the sums that its metrics are made of over all ranks, each of which has computed a part
+    /// of the samples.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`]
+    fn reduce(&mut self, ranks: &Collectives) -> Result<(), Error>;
 
     /// A micro-batch's share of the loss of the update: a scalar with a gradient for the
     /// log-probabilities.

@@ -1,9 +1,12 @@
 //! The objective of supervised fine-tuning: −Σ log p(token) / number of trained tokens.
 
+use joust_dist::Collectives;
 use tch::{Kind, Tensor};
 
 use super::interface::Objective;
+use super::sums::add_ranks;
 use crate::batch::MicroBatch;
+use crate::error::Error;
 use crate::forward::{Entropies, TokenNeeds, TokenNumbers};
 use crate::metrics::Metrics;
 use crate::sample::TrainingSample;
@@ -34,6 +37,10 @@ impl Objective for Likelihood {
 
     fn begin(&mut self, samples: &[&TrainingSample]) {
         self.n_targets = samples.iter().map(|sample| sample.n_trained()).sum();
+    }
+
+    fn reduce(&mut self, ranks: &Collectives) -> Result<(), Error> {
+        add_ranks([&mut self.n_top, &mut self.entropy], ranks)
     }
 
     fn loss(&mut self, _batch: &MicroBatch<'_>, tokens: &TokenNumbers) -> Tensor {

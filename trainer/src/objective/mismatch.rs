@@ -3,8 +3,11 @@
 //! Notation per token: o = log-probability that the trainer gives it, s = that with which it was
 //! drawn, w = exp(o − s). It knows no loss.
 
+use joust_dist::Collectives;
 use tch::{Kind, Tensor};
 
+use super::sums::add_ranks;
+use crate::error::Error;
 use crate::metrics::Metrics;
 
 /// Sums over tokens.
@@ -31,6 +34,16 @@ impl Mismatch {
         self.kl += sum(&(&weights - 1.0 - &difference));
         self.weight += sum(&weights);
         self.weight_squared += sum(&weights.square());
+    }
+
+    /// Adds the tokens of all ranks.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`]
+    pub(super) fn reduce(&mut self, ranks: &Collectives) -> Result<(), Error> {
+        let Self { n_tokens, distance, kl, weight, weight_squared, .. } = self;
+        add_ranks([n_tokens, distance, kl, weight, weight_squared], ranks)?;
+        Ok(ranks.max_f64(std::slice::from_mut(&mut self.distance_max))?)
     }
 
     /// Mean and largest |o − s|; the divergence of the sampler from the trainer, mean of w − 1 −

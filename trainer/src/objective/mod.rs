@@ -20,6 +20,7 @@ mod preference;
 mod preset;
 mod ratio;
 mod rows;
+mod sums;
 mod surrogate;
 
 pub use aggregate::{Aggregate, Normalizer};

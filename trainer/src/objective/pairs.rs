@@ -1,12 +1,15 @@
 //! The objective of preference optimisation: the mean loss of the pairs of an update, with sums for
 //! its metrics.
 
+use joust_dist::Collectives;
 use tch::{Kind, Tensor};
 
 use super::interface::{KeptTogether, Objective};
 use super::preference::{PairTerms, PreferenceLoss};
 use super::rows::row_sum;
+use super::sums::add_ranks;
 use crate::batch::MicroBatch;
+use crate::error::Error;
 use crate::forward::{Entropies, TokenNeeds, TokenNumbers};
 use crate::metrics::Metrics;
 use crate::sample::TrainingSample;
@@ -103,6 +106,21 @@ impl Objective for PairObjective {
         let n_chosen_tokens: usize = chosen.map(|sample| sample.n_trained()).sum();
         self.n_pairs = samples.len() as f64 / 2.0;
         self.n_chosen_tokens = n_chosen_tokens as f64;
+    }
+
+    fn reduce(&mut self, ranks: &Collectives) -> Result<(), Error> {
+        let sums = &mut self.sums;
+        let numbers = [
+            &mut sums.n_pairs,
+            &mut sums.n_tokens,
+            &mut sums.chosen_reward,
+            &mut sums.rejected_reward,
+            &mut sums.n_right,
+            &mut sums.chosen_logprobs,
+            &mut sums.rejected_logprobs,
+            &mut sums.entropy,
+        ];
+        add_ranks(numbers, ranks)
     }
 
     fn loss(&mut self, batch: &MicroBatch<'_>, tokens: &TokenNumbers) -> Tensor {

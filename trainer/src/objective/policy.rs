@@ -2,13 +2,16 @@
 //!
 //! It does not know how advantages were computed.
 
+use joust_dist::Collectives;
 use tch::{Kind, Tensor};
 
 use super::aggregate::Normalizer;
 use super::interface::Objective;
 use super::mismatch::Mismatch;
 use super::policy_loss::{MicroBatchLoss, PolicyLoss, PolicyTerms};
+use super::sums::add_ranks;
 use crate::batch::MicroBatch;
+use crate::error::Error;
 use crate::forward::{Entropies, TokenNeeds, TokenNumbers};
 use crate::metrics::Metrics;
 use crate::sample::TrainingSample;
@@ -102,6 +105,19 @@ impl Objective for PolicyObjective {
         self.normalizer.n_rows = samples.len();
         self.normalizer.n_tokens = samples.iter().map(|sample| sample.n_trained()).sum();
         self.normalizer.n_kept = samples.iter().map(|sample| sample.n_kept()).sum();
+    }
+
+    fn reduce(&mut self, ranks: &Collectives) -> Result<(), Error> {
+        let sums = &mut self.sums;
+        let numbers = [
+            &mut sums.n_tokens,
+            &mut sums.entropy,
+            &mut sums.kl,
+            &mut sums.n_clipped_low,
+            &mut sums.n_clipped_high,
+        ];
+        add_ranks(numbers, ranks)?;
+        self.mismatch.reduce(ranks)
     }
 
     fn policy_has_moved(&mut self) {

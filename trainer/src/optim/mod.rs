@@ -7,7 +7,7 @@
 
 mod schedule;
 
-use joust_engine::model::{Bucket, BucketPiece};
+use joust_engine::model::PieceOfPart;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -59,8 +59,8 @@ impl Default for OptimConfig {
 /// A flat tensor of parameters with their gradients.
 #[derive(Debug)]
 pub struct Parameters {
-    /// Where each parameter lies.
-    pub layout: Bucket,
+    /// Where each parameter, or the part of one that is here, lies.
+    pub pieces: Vec<PieceOfPart>,
     /// The parameters.
     pub values: Tensor,
     /// Their gradients, of the same length.
@@ -97,11 +97,11 @@ pub struct AdamW {
 }
 
 impl ParameterState {
-    /// The parameters by name, each as flat views of its values, gradient and running means.
-    fn pieces(&self) -> impl Iterator<Item = (&BucketPiece, [Tensor; 4])> {
-        let Parameters { layout, values, gradients } = &self.parameters;
+    /// The parameters, each as flat views of its values, gradient and running means.
+    fn pieces(&self) -> impl Iterator<Item = (&PieceOfPart, [Tensor; 4])> {
+        let Parameters { pieces, values, gradients } = &self.parameters;
         let all = [values, gradients, &self.mean, &self.square];
-        layout.pieces.iter().map(move |piece| {
+        pieces.iter().map(move |piece| {
             let (start, n_values) = (piece.start as i64, piece.n_values as i64);
             (piece, all.map(|flat| flat.narrow(0, start, n_values)))
         })
@@ -124,13 +124,12 @@ impl AdamW {
         self.n_updates
     }
 
-    /// Norm of all gradients together.
-    pub fn grad_norm(&self) -> f64 {
+    /// Sum of the squares of all gradients.
+    pub fn grad_square(&self) -> f64 {
         let _guard = tch::no_grad_guard();
         let square = |[grad]: [Tensor; 1]| grad.square().sum(Kind::Double).double_value(&[]);
         let pieces = self.buckets.iter().flat_map(ParameterState::pieces);
-        let squares = pieces.map(|(_, [_, grad, ..])| chunks([&grad]).map(square).sum::<f64>());
-        squares.sum::<f64>().sqrt()
+        pieces.map(|(_, [_, grad, ..])| chunks([&grad]).map(square).sum::<f64>()).sum::<f64>()
     }
 
     /// Clips the gradients of norm `norm`, and makes one update with learning rate `lr`.
@@ -146,7 +145,7 @@ impl AdamW {
         for (piece, [values, grad, mean, square]) in
             self.buckets.iter().flat_map(ParameterState::pieces)
         {
-            let decays = piece.shape.len() >= 2 && weight_decay > 0.0;
+            let decays = piece.is_matrix && weight_decay > 0.0;
             for [mut values, grad, mut mean, mut square] in chunks([&values, &grad, &mean, &square])
             {
                 let grad = if scale < 1.0 { grad * scale } else { grad };
@@ -173,36 +172,18 @@ impl AdamW {
         ends.is_empty() || Tensor::stack(&ends, 0).isfinite().all().int64_value(&[]) == 1
     }
 
-    /// The running means by name, for checkpoints. They share memory with the optimiser, so updates
-    /// change them.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        let pieces = self.buckets.iter().flat_map(ParameterState::pieces);
-        let both = |(piece, [_, _, mean, square]): (&BucketPiece, [Tensor; 4])| {
-            [("exp_avg", mean), ("exp_avg_sq", square)]
-                .map(|(kind, flat)| (format!("{kind}.{}", piece.name), flat.view(&piece.shape[..])))
-        };
-        pieces.flat_map(both).collect()
+    /// The running means of each flat tensor: `exp_avg` and `exp_avg_sq`. They share memory with
+    /// the optimiser, so that updates change them, and a change of them is one of its state.
+    pub fn means(&self) -> impl Iterator<Item = [(&'static str, Tensor); 2]> {
+        self.buckets.iter().map(|bucket| {
+            let means = [("exp_avg", &bucket.mean), ("exp_avg_sq", &bucket.square)];
+            means.map(|(name, flat)| (name, flat.shallow_clone()))
+        })
     }
 
-    /// Restores the running means that [`AdamW::state`] returned.
-    ///
-    /// # Errors
-    /// The name of the first tensor that is missing or has another shape.
-    pub fn restore(
-        &mut self,
-        n_updates: u64,
-        find: impl Fn(&str) -> Option<Tensor>,
-    ) -> Result<(), String> {
-        let _guard = tch::no_grad_guard();
-        for (name, mut target) in self.state() {
-            let saved = find(&name).ok_or_else(|| format!("tensor {name} is missing"))?;
-            if saved.size() != target.size() {
-                return Err(format!("tensor {name} has shape {:?}", saved.size()));
-            }
-            target.copy_(&saved);
-        }
+    /// Sets the number of updates made, of a state that is restored.
+    pub fn set_n_updates(&mut self, n_updates: u64) {
         self.n_updates = n_updates;
-        Ok(())
     }
 }
 

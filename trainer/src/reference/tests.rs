@@ -29,17 +29,17 @@ fn refresh_mixes_in_the_policy_every_few_steps() {
         let sync = SyncRefModel { every: 3, mixup_alpha: alpha };
         let reference = Reference::new(model(-2.0, kind), Some(sync));
         for n_steps in [0, 1, 2, 4, 5] {
-            reference.refresh(&policy, n_steps);
+            reference.refresh(|| Ok(policy.shared()), n_steps).unwrap();
         }
         assert!(numbers(&reference.model) == before);
-        reference.refresh(&policy, 3);
+        reference.refresh(|| Ok(policy.shared()), 3).unwrap();
         for ((before, theirs), seen) in before.iter().zip(theirs).zip(numbers(&reference.model)) {
             let wanted = before * (1.0 - alpha) + theirs * alpha;
             let gap = (seen - wanted).abs().max().double_value(&[]);
             assert!(gap < tolerance, "{kind:?}: {gap}");
         }
         let fixed = Reference::new(model(-2.0, kind), None);
-        fixed.refresh(&policy, 3);
+        fixed.refresh(|| Ok(policy.shared()), 3).unwrap();
         assert!(numbers(&fixed.model) == before);
     }
 }

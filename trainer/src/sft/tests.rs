@@ -7,6 +7,7 @@ use tch::{Device, Kind};
 
 use super::{SftConfig, SftExample, SftTrainer};
 use crate::golden::golden;
+use crate::tiny::alone;
 
 #[test]
 fn sft_step_has_the_loss_and_gradient_norm_of_transformers_for_every_family() {
@@ -18,7 +19,7 @@ fn sft_step_has_the_loss_and_gradient_norm_of_transformers_for_every_family() {
         let rows: Vec<Vec<u32>> = serde_json::from_value(golden["rows"].clone()).unwrap();
         let example = |row: &Vec<u32>| SftExample::of_completion(row[..1].to_vec(), &row[1..]);
         let examples: Vec<SftExample> = rows.iter().map(example).collect();
-        let mut trainer = SftTrainer::new(model, &SftConfig::default(), 1000).unwrap();
+        let mut trainer = SftTrainer::new(model, &SftConfig::default(), 1000, alone()).unwrap();
         let metrics = trainer.step(&examples, 0).unwrap();
         for key in ["loss", "grad_norm"] {
             let (seen, wanted) = (metrics[key], golden[key].as_f64().unwrap());
@@ -34,7 +35,7 @@ fn sft_step_learns_marked_tokens_alone_and_evaluate_gives_its_numbers() {
         let files = joust_engine::folder::open(&models.join("tiny-qwen3")).unwrap();
         let model = files.decoder(Device::Cpu, Kind::Float).unwrap();
         let config = SftConfig { max_length, ..SftConfig::default() };
-        SftTrainer::new(model, &config, 1000).unwrap()
+        SftTrainer::new(model, &config, 1000, alone()).unwrap()
     };
     let tokens: Vec<u32> = (10..22).collect();
     let marked = |learned: &[usize]| SftExample {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use joust_dist::Collectives;
 use joust_engine::{
     Decoder, Engine, EngineConfig, Request, RequestId, Sample, SamplingParams, Tokenizer, folder,
 };
@@ -173,7 +174,14 @@ fn open(args: &TrainBenchArgs, settings: &EngineConfig) -> anyhow::Result<(GrpoT
     config.learner.logits_mib = args.logits_mib;
     config.learner.micro_batch_tokens = args.micro_batch_tokens;
     let n_steps = args.steps + 1;
-    let trainer = GrpoTrainer::new(policy, reference, &config, n_steps, SamplerNumbers::Same)?;
+    let trainer = GrpoTrainer::new(
+        policy,
+        reference,
+        &config,
+        n_steps,
+        SamplerNumbers::Same,
+        Arc::new(Collectives::single(device)),
+    )?;
     let policy = trainer.policy();
     let precision = settings.quantization.resolve(device, settings.dtype, false)?;
     let sampler = match precision == policy.kind().into() {

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use cudarc::driver::result::{ctx, device, primary_ctx};
 use cudarc::driver::{DriverError, sys};
 
+use crate::device::gpu_idx;
 use crate::error::Error;
 use crate::ffi;
 
@@ -26,7 +27,7 @@ pub(crate) fn enter() -> Result<(), Error> {
         let retained = || -> Result<usize, DriverError> {
             cudarc::driver::result::init()?;
             // SAFETY: the device is valid; the context is retained for the life of the process.
-            Ok(unsafe { primary_ctx::retain(device::get(0)?)? } as usize)
+            Ok(unsafe { primary_ctx::retain(device::get(gpu_idx() as i32)?)? } as usize)
         };
         retained().map_err(|error| format!("{error:?}"))
     });
@@ -58,7 +59,7 @@ pub(crate) fn capability() -> Result<(String, (i32, i32)), Error> {
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
     };
     let query = || -> Result<(String, (i32, i32)), DriverError> {
-        let gpu = device::get(0)?;
+        let gpu = device::get(gpu_idx() as i32)?;
         // SAFETY: the device is valid.
         let number = |attribute| unsafe { device::get_attribute(gpu, attribute) };
         Ok((device::get_name(gpu)?, (number(MAJOR)?, number(MINOR)?)))

@@ -1,0 +1,251 @@
+//! Runs of several processes on the CPU, started with a launcher's variables: what one process
+//! computes, they compute together, and any of them may stop or die.
+
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::binary::{arg, file, joust, json_lines, refuse_command, succeed};
+use crate::train::same;
+
+/// The processes of one run. What they write to standard error goes to files.
+struct Ranks {
+    children: Vec<Child>,
+    logs: Vec<PathBuf>,
+}
+
+impl Ranks {
+    fn start(dir: &Path, args: &[String], n: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        drop(listener);
+        let (mut children, mut logs) = (Vec::new(), Vec::new());
+        for rank in 0..n {
+            let log = dir.join(format!("rank-{rank}-{port}.log"));
+            let mut command = joust(args);
+            for (name, value) in [
+                ("RANK", rank.to_string()),
+                ("WORLD_SIZE", n.to_string()),
+                ("LOCAL_RANK", rank.to_string()),
+                ("LOCAL_WORLD_SIZE", n.to_string()),
+                ("MASTER_ADDR", "127.0.0.1".to_owned()),
+                ("MASTER_PORT", port.clone()),
+            ] {
+                command.env(name, value);
+            }
+            command.stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
+            children.push(command.spawn().unwrap());
+            logs.push(log);
+        }
+        Self { children, logs }
+    }
+
+    fn said(&self, rank: usize) -> String {
+        std::fs::read_to_string(&self.logs[rank]).unwrap()
+    }
+
+    /// Waits until the first rank has said something.
+    fn wait_for(&mut self, wanted: &str) {
+        let end = Instant::now() + Duration::from_secs(120);
+        while !self.said(0).contains(wanted) {
+            assert!(self.children[0].try_wait().unwrap().is_none(), "{}", self.said(0));
+            assert!(Instant::now() < end, "{}", self.said(0));
+            std::thread::yield_now();
+        }
+    }
+
+    fn send(&self, rank: usize, signal: &str) {
+        let pid = self.children[rank].id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Exit codes, once all have ended.
+    fn end(&mut self) -> Vec<Option<i32>> {
+        let end = Instant::now() + Duration::from_secs(120);
+        while self.children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+            assert!(Instant::now() < end, "{}\n{}", self.said(0), self.said(1));
+            std::thread::yield_now();
+        }
+        self.children.iter_mut().map(|child| child.wait().unwrap().code()).collect()
+    }
+
+    /// Runs to the end, where only the first rank has anything to say.
+    fn succeed(dir: &Path, args: &[String], n: usize) {
+        let mut ranks = Self::start(dir, args, n);
+        let codes = ranks.end();
+        assert!(codes.iter().all(|code| *code == Some(0)), "{codes:?}\n{}", ranks.said(0));
+        for rank in 1..n {
+            let mut printed = String::new();
+            let stdout = ranks.children[rank].stdout.as_mut().unwrap();
+            stdout.read_to_string(&mut printed).unwrap();
+            assert_eq!((printed, ranks.said(rank)), (String::new(), String::new()));
+        }
+    }
+}
+
+impl Drop for Ranks {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A run of four steps of five prompts.
+fn args(dir: &Path, name: &str, more: &[&str]) -> Vec<String> {
+    let mut args: Vec<String> = [
+        "train",
+        "configs/quickstart.toml",
+        "train.steps=4",
+        "train.prompts_per_step=5",
+        "rollout.group_size=6",
+        "rollout.temperature=1.6",
+        "rollout.max_completion_length=40",
+        "eval.every=2",
+        "eval.max_prompts=7",
+        // the recorded log-probabilities depend on earlier cached prefixes in their last bits
+        "rollout.engine.prefix_cache=false",
+    ]
+    .map(str::to_owned)
+    .into();
+    args.extend([format!("run.output_dir={}", arg(dir)), format!("run.name={name}")]);
+    args.extend(more.iter().map(|&more| more.to_owned()));
+    args
+}
+
+fn metrics(dir: &Path, name: &str) -> Vec<Value> {
+    json_lines(&std::fs::read_to_string(dir.join(name).join("metrics.jsonl")).unwrap())
+}
+
+/// Asserts that a number of every line is the same but for last digits.
+fn near(a: &[Value], b: &[Value], names: &[&str]) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        for name in names {
+            let [a, b] = [a, b].map(|line| line.get(name).map(|it| it.as_f64().unwrap()));
+            let gap = a.unwrap_or_default() - b.unwrap_or_default();
+            let most = 1e-5 * a.unwrap_or_default().abs().max(1.0);
+            assert!(a.is_some() == b.is_some() && gap.abs() < most, "{name}: {a:?}, {b:?}");
+        }
+    }
+}
+
+#[test]
+fn ranks_learn_what_one_process_learns_and_twice_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let by_rule = ["reward.kind=correct", "trainer.loss.kl.weight=0.01", "train.max_refills=1"];
+    succeed(&args(dir, "alone", &by_rule));
+    Ranks::succeed(dir, &args(dir, "three", &by_rule), 3);
+    let again = dir.join("again");
+    Ranks::succeed(dir, &args(&again, "three", &by_rule), 3);
+    same(&dir.join("three"), &again.join("three"));
+    let names = [
+        "loss",
+        "grad_norm",
+        "kl",
+        "entropy",
+        "reward",
+        "accuracy",
+        "eval/accuracy",
+        "groups/refilled",
+        "num_tokens",
+        "sampling/sampling_logp_difference/max",
+    ];
+    near(&metrics(dir, "alone"), &metrics(dir, "three"), &names);
+}
+
+#[test]
+fn ranks_go_on_after_one_was_stopped_or_killed_and_in_another_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let saved = ["checkpoint.every=1"];
+    Ranks::succeed(dir, &args(dir, "whole", &saved), 2);
+    let broken = dir.join("broken");
+    let resumed = [&saved[..], &["--resume"]].concat();
+
+    // a signal to one of them stops all after the step
+    let mut ranks = Ranks::start(dir, &args(&broken, "whole", &saved), 2);
+    ranks.wait_for("\n1/4 ");
+    ranks.send(1, "-INT");
+    let codes = ranks.end();
+    assert!(codes[1] == Some(130) && codes[0].is_some(), "{codes:?} {}", ranks.said(0));
+
+    // one dies: the other says so at once
+    let mut ranks = Ranks::start(dir, &args(&broken, "whole", &resumed), 2);
+    ranks.wait_for("Going on after step ");
+    ranks.send(1, "-KILL");
+    let codes = ranks.end();
+    assert!(codes[0] != Some(0), "{codes:?}");
+    let said = ranks.said(0);
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(matches!(&errors[..], [error] if error.contains("rank")), "{said}");
+
+    Ranks::succeed(dir, &args(&broken, "whole", &resumed), 2);
+    let weights = |dir: &Path| {
+        let step = dir.join("whole/checkpoints/step_00004");
+        ["model.safetensors", "trainer_state/optimizer.safetensors"]
+            .map(|name| std::fs::read(step.join(name)).unwrap())
+    };
+    assert!(weights(dir) == weights(&broken));
+
+    // one process goes on with what two have made, and two with what one has made
+    let longer = [&resumed[..], &["train.steps=5"]].concat();
+    succeed(&args(&broken, "whole", &longer));
+    let longer = [&resumed[..], &["train.steps=6"]].concat();
+    Ranks::succeed(dir, &args(&broken, "whole", &longer), 2);
+    assert_eq!(metrics(&broken, "whole").last().unwrap()["step"], 6);
+}
+
+#[test]
+fn ranks_learn_texts_and_preferences_as_one_process_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let rows = (0..12).map(|n| {
+        let (right, wrong) = (n + 40, n + 3);
+        format!(
+            "{{\"prompt\": \"What is {n} + 40?\", \"completion\": \"It is {right}.\", \
+             \"chosen\": \"It is {right}.\", \"rejected\": \"No idea, {wrong}\"}}\n"
+        )
+    });
+    let data = file(dir, "rows.jsonl", &rows.collect::<String>());
+    for (command, names) in [
+        ("sft", &["loss", "grad_norm", "mean_token_accuracy", "eval/loss"][..]),
+        ("dpo", &["loss", "grad_norm", "rewards/margins", "eval/loss"][..]),
+    ] {
+        let args = |name: &str| -> Vec<String> {
+            [command, "trainer.steps=3", "trainer.batch_size=5", "eval.every=1"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain([
+                    format!("data.path={data}"),
+                    format!("eval.path={data}"),
+                    "model.path=data/models/nano-policy".to_owned(),
+                    format!("run.output_dir={}", arg(dir)),
+                    format!("run.name={command}-{name}"),
+                ])
+                .collect()
+        };
+        succeed(&args("alone"));
+        Ranks::succeed(dir, &args("two"), 2);
+        let of = |name: &str| metrics(dir, &format!("{command}-{name}"));
+        near(&of("alone"), &of("two"), names);
+    }
+}
+
+#[test]
+fn a_place_among_ranks_that_makes_no_sense_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = joust(&args(dir.path(), "r", &[]));
+    for (name, value) in [("RANK", "2"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")] {
+        command.env(name, value);
+    }
+    let error = refuse_command(&command);
+    let wanted = "error: environment variable RANK is `2`, wanted a number from 0 to 1";
+    assert!(error.starts_with(wanted), "{error}");
+}
