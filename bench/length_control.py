@@ -133,8 +133,6 @@ def main():
                         row[2].extend(s)
             print(f"{bias} logits for the longer answer, quality and length correlate {related}")
             for (unit, name), row in sorted(seen.items(), reverse=True):
-                if (unit, name) == ("group", "without"):
-                    continue
                 with_length, with_truth = [np.array(values) for values in row[:2]]
                 error = max(v.std() / len(v) ** 0.5 for v in (with_length, with_truth))
                 print(

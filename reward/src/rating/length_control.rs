@@ -19,9 +19,9 @@ use super::votes::GroupVotes;
 ///
 /// It decides about groups that are rated alone, where chance makes the better answers longer in
 /// some groups and shorter in others. In groups of eight after four rounds of Swiss, 2 logits lost
-/// 0.04 of the correlation with the true order under a judge without preference, and 0.5 logits
-/// left nearly all of a preference in the rewards. A step of sixteen groups tells so much that the
-/// prior hardly matters.
+/// 0.03 of the correlation with the true order under a judge without preference, 1 logit 0.01, and
+/// 0.5 logits left nearly all of a preference in the rewards. With a step of sixteen groups the
+/// prior hardly matters (`bench/length_control.py`).
 pub const LENGTH_SLOPE_PRIOR_SD: f64 = 1.0;
 
 /// How far a judge prefers longer answers.
