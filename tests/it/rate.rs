@@ -199,7 +199,7 @@ fn rate_of_a_length_controlled_dump_gives_the_ratings_without_control() {
     let score = |name: &str, more: &[&str]| {
         let output = arg(&dir.path().join(name));
         let args = ["score", &config, "--input", &input, "--output", &output];
-        let told = succeed(&[&args, &["reward.judge.kind=rule"], more].concat());
+        let told = succeed(&[&args[..], &["reward.judge.kind=rule"], more].concat());
         let rewards = format!("{output}/rewards.parquet");
         let rows = json_lines(&succeed(&["dump", "show", &rewards, "--rows", "0", "--json"]));
         (told, rows, format!("{output}/matches.parquet"))
