@@ -133,12 +133,28 @@ pub enum RatingMethod {
     WinRate,
 }
 
+impl RatingMethod {
+    /// The name in configs.
+    fn name(self) -> &'static str {
+        match self {
+            Self::BradleyTerry => "bradley_terry",
+            Self::Elo => "elo",
+            Self::WinRate => "win_rate",
+        }
+    }
+}
+
 /// The rating that is computed from the votes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RatingConfig {
     /// Method that computes ratings from votes.
     pub method: RatingMethod,
+    /// Whether win rate, rating and reward are those at equal length: the judge's preference for
+    /// longer answers, a slope of the strengths on the number of characters, is fitted to all groups
+    /// that are rated together and removed. Only with the method `bradley_terry`. The slope is
+    /// measured in any case (`judge/length_slope`); docs/rewards.md says what the control costs.
+    pub length_control: bool,
     /// Settings of `bradley_terry`.
     pub bradley_terry: BradleyTerryConfig,
     /// Settings of `elo`.
@@ -230,6 +246,13 @@ impl RewardConfig {
                 let text = "value is rating, but rating.method win_rate gives no rating";
                 problems.push(format!("parts[{idx}].{text}"));
             }
+        }
+        if self.rating.length_control && self.rating.method != RatingMethod::BradleyTerry {
+            let method = self.rating.method.name();
+            problems.push(format!(
+                "rating.length_control is true, but rating.method {method} has no length term, \
+                 wanted bradley_terry"
+            ));
         }
         if self.kind == RewardKind::Rating && self.rating.method == RatingMethod::WinRate {
             problems.push("kind is rating, but rating.method win_rate gives no rating".to_owned());

@@ -136,6 +136,16 @@ pub const METRICS: &[Metric] = &[
     ),
     metric("judge/position_bias_stderr", "Standard error of `judge/position_bias`."),
     metric(
+        "judge/length_slope",
+        "Preference of the judge for longer answers, fitted to the votes of all groups of the step \
+         together: log-odds per unit of tanh((characters - mean of the group) / standard deviation \
+         within groups). Longer answers that are better give a slope too. It is measured with \
+         `reward.rating.length_control` and without, and left out where the rating is not \
+         `bradley_terry` or the answers of each group are equally long. It is that of the first \
+         groups of the step, as `judge/position_bias`.",
+    ),
+    metric("judge/length_slope_stderr", "Standard error of `judge/length_slope`."),
+    metric(
         "judge/accuracy",
         "Share of the matches between a right and a wrong completion that the right one won. It \
          needs known answers.",

@@ -82,6 +82,11 @@ pub struct ScoreGroupResponse {
     pub winner: Option<Member>,
     /// Log-odds by which the judge prefers the completion shown first.
     pub position_bias: Option<f64>,
+    /// Log-odds by which the judge prefers longer completions, per unit of the length term. It
+    /// is fitted to this group alone, so that chance is most of it. Null where all lengths are equal,
+    /// and without a Bradley-Terry rating.
+    #[serde(default)]
+    pub length_slope: Option<f64>,
     /// Name of the judge.
     pub judge: String,
     /// Judge outputs, if requested, by match and vote.
@@ -220,6 +225,7 @@ impl ScoreGroupResponse {
             matches: result.matches.iter().map(report).collect(),
             winner: result.winner,
             position_bias: result.position_bias,
+            length_slope: result.length_slope,
             judge,
             traces: with_traces.then(|| traces(result)),
         }

@@ -185,6 +185,49 @@ fn rate_without_the_order_of_presentation_says_so() {
 }
 
 #[test]
+fn rate_of_a_length_controlled_dump_gives_the_ratings_without_control() {
+    let dir = tempfile::tempdir().unwrap();
+    let group = |idx: usize| {
+        let right = |n: usize| if (idx + n).is_multiple_of(2) { "4" } else { "5" };
+        let answer = |n: usize| format!("{} so it is {}", "I think ".repeat(idx + n), right(n));
+        let completions: Vec<String> = (0..6).map(answer).collect();
+        json!({"prompt": format!("p{idx}"), "completions": completions, "answer": "4"}).to_string()
+    };
+    let lines: Vec<String> = (0..4).map(group).collect();
+    let input = file(dir.path(), "groups.jsonl", &lines.join("\n"));
+    let config = arg(&root().join("configs/quickstart.toml"));
+    let score = |name: &str, more: &[&str]| {
+        let output = arg(&dir.path().join(name));
+        let args = ["score", &config, "--input", &input, "--output", &output];
+        let told = succeed(&[&args[..], &["reward.judge.kind=rule"], more].concat());
+        let rewards = format!("{output}/rewards.parquet");
+        let rows = json_lines(&succeed(&["dump", "show", &rewards, "--rows", "0", "--json"]));
+        (told, rows, format!("{output}/matches.parquet"))
+    };
+    let (told, plain, _) = score("plain", &[]);
+    assert!(told.contains("reward.rating.length_control removes it"), "{told}");
+    let (told, controlled, matches) = score("controlled", &["reward.rating.length_control=true"]);
+    assert!(told.contains("log-odds for longer answers, removed from the ratings"), "{told}");
+    let (rated, _) = rate(&["--input", &matches]);
+    assert_eq!((rated.len(), controlled.len()), (24, 24));
+    for (rated, plain) in rated.iter().zip(&plain) {
+        for name in ["rating", "rating_stderr", "win_rate"] {
+            let (seen, wanted) = (number(rated, name), number(plain, name));
+            assert!((seen - wanted).abs() < 1e-9, "{name}: {rated} {plain}");
+        }
+    }
+    let differs = |(one, other): (&Value, &Value)| {
+        (number(one, "reward") - number(other, "reward")).abs() > 1e-3
+    };
+    assert!(plain.iter().zip(&controlled).any(differs));
+    let arguments = ["score", &config, "--input", &input, "--output", "unused"];
+    let elo = ["reward.rating.method=elo", "reward.rating.length_control=true"];
+    let message = refuse(&[&arguments[..], &elo].concat());
+    let wanted = "reward.rating.length_control is true, but rating.method elo has no length term";
+    assert!(message.contains(wanted), "{message}");
+}
+
+#[test]
 fn rate_fits_one_position_bias_to_all_groups() {
     let dir = tempfile::tempdir().unwrap();
     // three matches, each won by who was shown first

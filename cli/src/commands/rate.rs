@@ -2,7 +2,8 @@
 //!
 //! A dump's own matches give the ratings and win rates of the dump: they hold the votes by
 //! presentation order, the position bias that the ratings were fitted with, and the number of
-//! members with equal completions, which play as one.
+//! members with equal completions, which play as one. They hold no lengths: of a dump with
+//! `reward.rating.length_control` the ratings are those without it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,8 @@ pub(crate) struct RateArgs {
     /// has the votes of one order, or with `a_first_votes_a` and `a_first_votes_b`, the votes of
     /// the order with `member_a` first, as in the `matches.parquet` of a dump. `copies_a` and
     /// `copies_b` are the members of the group with the completion of `member_a` and `member_b`,
-    /// which count in win rates and ranks; 1 each if left out.
+    /// which count in win rates and ranks; 1 each if left out. Of a dump with
+    /// `reward.rating.length_control` the ratings are those without it.
     #[arg(long)]
     input: PathBuf,
     /// Rating method.

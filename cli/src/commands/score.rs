@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use joust_reward::rule::Correctness;
-use joust_reward::{GroupRequest, RewardKind, VoteTally, dump};
+use joust_reward::{GroupRequest, GroupResult, RewardKind, VoteTally, dump};
 use joust_run::counted;
 use joust_schema::ids::GroupId;
 use joust_schema::prompt::{Completion, PromptUse};
@@ -92,21 +92,35 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         counted(n_missing as u64, "completion"),
         args.output.display()
     ));
-    let mut measured = results.iter();
-    let measured =
-        measured.find_map(|result| result.position_bias.zip(result.position_bias_stderr));
-    if let Some((bias, stderr)) = measured {
-        output::line(format!(
-            "position bias of the judge: {bias:+.3} ± {stderr:.3} log-odds for the answer shown \
-             first, removed from the ratings"
-        ));
-    }
+    print_preferences(&results, config.reward.rating.length_control);
     let tally = VoteTally::of(results.iter().flat_map(|result| &result.votes));
     for warning in vote_warnings(&tally) {
         output::line(warning);
     }
     refuse_no_votes(&tally)?;
     refuse_lost_votes(&tally, config.reward.max_failed)
+}
+
+/// Says what the judge prefers beside the better answer; all groups are rated with the same.
+fn print_preferences(results: &[GroupResult], length_control: bool) {
+    let bias = |result: &GroupResult| result.position_bias.zip(result.position_bias_stderr);
+    if let Some((bias, stderr)) = results.iter().find_map(bias) {
+        output::line(format!(
+            "position bias of the judge: {bias:+.3} ± {stderr:.3} log-odds for the answer shown \
+             first, removed from the ratings"
+        ));
+    }
+    let slope = |result: &GroupResult| result.length_slope.zip(result.length_slope_stderr);
+    if let Some((slope, stderr)) = results.iter().find_map(slope) {
+        let what_became = match length_control {
+            true => "removed from the ratings",
+            false => "in the ratings (reward.rating.length_control removes it)",
+        };
+        output::line(format!(
+            "length slope of the judge: {slope:+.3} ± {stderr:.3} log-odds for longer answers, \
+             {what_became}"
+        ));
+    }
 }
 
 /// Reads groups to be scored.

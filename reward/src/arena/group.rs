@@ -193,10 +193,12 @@ impl OpenGroup {
         // an order that does not depend on the order of the members, so that sums do not either
         let mut matches: Vec<(u32, MatchVotes)> = self.matches.iter().map(of_match).collect();
         matches.sort_by_key(|(round, votes)| (*round, votes.a, votes.b));
-        let seed_order = self.tournament.seed_order().iter();
+        let seed_order = || self.tournament.seed_order().iter();
+        let length = |&player: &PlayerIdx| self.players.answer(player).chars().count();
         Standing {
             slot_of_member: self.players.of_members().iter().map(|&player| slot(player)).collect(),
-            keys: seed_order.map(|&player| self.players.key(player)).collect(),
+            keys: seed_order().map(|&player| self.players.key(player)).collect(),
+            lengths: seed_order().map(length).collect(),
             matches: matches.into_iter().map(|(_, votes)| votes).collect(),
             group_seed: self.request.seed,
         }

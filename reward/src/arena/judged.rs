@@ -9,7 +9,8 @@ use super::result::GroupResult;
 use super::rewards::{Standing, rewards};
 use crate::config::{RatingMethod, RewardConfig};
 use crate::rating::GroupVotes;
-use crate::rating::bradley_terry::{BradleyTerry, bradley_terry_of_groups};
+use crate::rating::bradley_terry::{BradleyTerry, PositionBias, bradley_terry_of_groups};
+use crate::rating::length_control::{LengthFit, LengthSlope, MeasuredGroup};
 
 /// A group whose tournament is over.
 pub(crate) struct JudgedGroup {
@@ -19,8 +20,17 @@ pub(crate) struct JudgedGroup {
     pub(super) winner: Option<Member>,
 }
 
-/// Rates groups that the same judge compared: its position bias is fitted to all of them together.
-/// The results are in the order of the groups; that order changes none of them.
+/// The fit of a group by Bradley and Terry.
+struct GroupFit {
+    /// The strengths that are rewarded: at equal length where lengths are controlled.
+    strengths: BradleyTerry,
+    /// Of all groups that are rated together; none where no lengths differ.
+    length_slope: Option<LengthSlope>,
+}
+
+/// Rates groups that the same judge compared: its position bias and its preference for longer
+/// answers are fitted to all of them together. The results are in the order of the groups; that
+/// order changes none of them.
 pub(crate) fn rate_together(groups: Vec<JudgedGroup>, config: &RewardConfig) -> Vec<GroupResult> {
     let mut order: Vec<usize> = (0..groups.len()).collect();
     // sums over the groups depend on their content alone, down to the last digit
@@ -28,34 +38,54 @@ pub(crate) fn rate_together(groups: Vec<JudgedGroup>, config: &RewardConfig) -> 
         let standing = &groups[idx].standing;
         (standing.group_seed.0, &standing.keys)
     });
-    let mut fits: Vec<Option<BradleyTerry>> = groups.iter().map(|_| None).collect();
+    let mut fits: Vec<Option<GroupFit>> = groups.iter().map(|_| None).collect();
     if config.rating.method == RatingMethod::BradleyTerry {
-        let votes: Vec<GroupVotes<'_>> =
-            order.iter().map(|&idx| groups[idx].standing.votes()).collect();
-        let fitted = bradley_terry_of_groups(&votes, &config.rating.bradley_terry);
+        let standings: Vec<&Standing> = order.iter().map(|&idx| &groups[idx].standing).collect();
+        let fitted = fit_together(&standings, config);
         order.into_iter().zip(fitted).for_each(|(idx, fit)| fits[idx] = Some(fit));
     }
     groups.into_iter().zip(fits).map(|(group, fit)| group.rate(config, fit.as_ref())).collect()
 }
 
+fn fit_together<'a>(standings: &[&'a Standing], config: &RewardConfig) -> Vec<GroupFit> {
+    let of_standing = |standing: &&'a Standing| MeasuredGroup {
+        votes: standing.votes(),
+        lengths: &standing.lengths,
+    };
+    let measured: Vec<MeasuredGroup<'_>> = standings.iter().map(of_standing).collect();
+    let votes: Vec<GroupVotes<'_>> = measured.iter().map(|group| group.votes).collect();
+    let plain = bradley_terry_of_groups(&votes, &config.rating.bradley_terry);
+    // fitted in any case, so that the preference is seen before it is removed
+    let by_length = LengthFit::of(&measured, &plain, &config.rating.bradley_terry);
+    let length_slope = by_length.as_ref().map(LengthFit::slope);
+    let strengths = match by_length {
+        Some(by_length) if config.rating.length_control => by_length.at_equal_length(),
+        _ => plain,
+    };
+    strengths.into_iter().map(|strengths| GroupFit { strengths, length_slope }).collect()
+}
+
 impl JudgedGroup {
-    /// The result, with a position bias that is fitted to the group alone.
+    /// The result, with a position bias and a length slope that are fitted to the group alone.
     pub(crate) fn rate_alone(self, config: &RewardConfig) -> GroupResult {
         let mut results = rate_together(vec![self], config);
         results.pop().expect("A group has a result. This is a bug.")
     }
 
-    fn rate(self, config: &RewardConfig, fit: Option<&BradleyTerry>) -> GroupResult {
-        let rewards = rewards(&self.group_id, &self.standing, config, fit);
+    fn rate(self, config: &RewardConfig, fit: Option<&GroupFit>) -> GroupResult {
+        let strengths = fit.map(|fit| &fit.strengths);
+        let rewards = rewards(&self.group_id, &self.standing, config, strengths);
         let EvidenceRows { mut matches, votes, is_refused } = self.evidence;
-        let bias = fit.map(|fit| fit.position_bias);
+        let bias: Option<PositionBias> = strengths.map(|strengths| strengths.position_bias);
         for row in &mut matches {
             row.position_bias = bias.map(|bias| bias.logits);
             row.position_bias_stderr = bias.map(|bias| bias.stderr);
         }
         // in a group without matches nothing is measured
-        let is_measured = config.rating.bradley_terry.position_bias && !matches.is_empty();
+        let has_matches = !matches.is_empty();
+        let is_measured = config.rating.bradley_terry.position_bias && has_matches;
         let measured = bias.filter(|_| is_measured);
+        let slope = fit.and_then(|fit| fit.length_slope).filter(|_| has_matches);
         GroupResult {
             group_id: self.group_id,
             rewards,
@@ -64,6 +94,8 @@ impl JudgedGroup {
             winner: self.winner,
             position_bias: measured.map(|bias| bias.logits),
             position_bias_stderr: measured.map(|bias| bias.stderr),
+            length_slope: slope.map(|slope| slope.logits),
+            length_slope_stderr: slope.map(|slope| slope.stderr),
             is_refused,
             correctness: Vec::new(),
             parts: Vec::new(),

@@ -31,6 +31,13 @@ pub struct GroupResult {
     /// Standard error of `position_bias`.
     #[serde(default)]
     pub position_bias_stderr: Option<f64>,
+    /// Log-odds by which the judge prefers longer answers, per unit of the length term; none if the
+    /// rating does not measure it. It is measured whether it is controlled or not.
+    #[serde(default)]
+    pub length_slope: Option<f64>,
+    /// Standard error of `length_slope`.
+    #[serde(default)]
+    pub length_slope_stderr: Option<f64>,
     /// True if the judge refused every vote, and would refuse it again.
     #[serde(default)]
     pub is_refused: bool,
@@ -71,6 +78,8 @@ impl GroupResult {
             winner: None,
             position_bias: None,
             position_bias_stderr: None,
+            length_slope: None,
+            length_slope_stderr: None,
             is_refused: false,
             correctness: Vec::new(),
             parts: Vec::new(),

@@ -20,6 +20,8 @@ pub(super) struct Standing {
     pub(super) slot_of_member: Vec<usize>,
     /// Per slot: its key.
     pub(super) keys: Vec<u64>,
+    /// Per slot: number of characters of its completion, as the judge reads it.
+    pub(super) lengths: Vec<usize>,
     pub(super) matches: Vec<MatchVotes>,
     pub(super) group_seed: Seed,
 }

@@ -1,6 +1,7 @@
 //! Groups through whole tournaments, with judges that are good, biased, broken or slow.
 
 mod arrival;
+mod length;
 mod place;
 mod size;
 
@@ -83,6 +84,17 @@ fn play(config: &RewardConfig, judge: &mut dyn Judge, completions: &[String]) ->
 
 fn rewards(result: &GroupResult) -> Vec<f64> {
     result.rewards.iter().map(|row| row.reward.unwrap()).collect()
+}
+
+/// Pearson's correlation; 0 without variance.
+fn correlation(x: &[f64], y: &[f64]) -> f64 {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (mean_x, mean_y) = (mean(x), mean(y));
+    let moment = |a: &[f64], b: &[f64], mean_a: f64, mean_b: f64| -> f64 {
+        a.iter().zip(b).map(|(a, b)| (a - mean_a) * (b - mean_b)).sum()
+    };
+    let of_both = moment(x, x, mean_x, mean_x) * moment(y, y, mean_y, mean_y);
+    if of_both < 1e-12 { 0.0 } else { moment(x, y, mean_x, mean_y) / of_both.sqrt() }
 }
 
 #[test]
@@ -293,14 +305,16 @@ proptest! {
         method in prop::sample::select(&METHODS[..]),
         votes in prop::sample::select(&[1u32, 2, 3, 5][..]),
         rounds in prop::option::of(1u32..6),
+        controls_length in any::<bool>(),
     ) {
         let mut config = config(kind, votes);
         config.rating.method = method;
+        config.rating.length_control = controls_length && method == RatingMethod::BradleyTerry;
         config.tournament.rounds = rounds;
         let n = order.len();
-        // some completions occur more than once
-        let mut plain = numbers(n);
-        plain.extend(copies.iter().map(|copy| copy.to_string()));
+        // of unlike lengths, and some completions occur more than once
+        let mut plain: Vec<String> = (0..n).map(|value| format!("{value:0>width$}", width = 7 * value % 5)).collect();
+        plain.extend(copies.iter().map(|&copy| plain[copy].clone()).collect::<Vec<_>>());
         let mut shuffled: Vec<String> = order.iter().map(|&idx| plain[idx].clone()).collect();
         shuffled.extend(plain[n..].iter().rev().cloned());
         let fails_sometimes = |request: &VoteRequest| match request.seed.child("fail", 0).unit() {
@@ -312,5 +326,6 @@ proptest! {
         prop_assert_eq!(by_text(&plain, &straight.rewards), by_text(&shuffled, &permuted.rewards));
         prop_assert_eq!(straight.votes.len(), permuted.votes.len());
         prop_assert_eq!(straight.position_bias, permuted.position_bias);
+        prop_assert_eq!(straight.length_slope, permuted.length_slope);
     }
 }

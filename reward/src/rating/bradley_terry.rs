@@ -12,7 +12,8 @@ use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::posterior::{BiasTerm, Posterior};
+use super::curvature::Curvature;
+use super::posterior::{GroupTerms, Posterior, Shared, VoteTerm};
 use super::scale::sigmoid;
 use super::votes::{GroupVotes, MatchVotes};
 use super::win_rate::expected_win_rate;
@@ -142,17 +143,19 @@ pub fn bradley_terry_of_groups(
         return groups.iter().map(alone).collect();
     }
     check(groups, config);
-    let bias = BiasTerm::Fitted { precision: POSITION_BIAS_PRIOR_SD.powi(-2) };
-    let posterior = Posterior { groups, precision: config.prior_sd.powi(-2), bias };
+    let posterior = Posterior {
+        groups: groups.iter().map(|group| by_position(group, |_, _| 0.0)).collect(),
+        precision: config.prior_sd.powi(-2),
+        shared: Shared::Fitted { precision: POSITION_BIAS_PRIOR_SD.powi(-2) },
+    };
     let maximum = posterior.maximum();
     let position_bias =
-        PositionBias { logits: maximum.at.beta, stderr: maximum.bias_variance.sqrt() };
-    let fit = |(group, theta): (&GroupVotes<'_>, &Vec<f64>)| BradleyTerry {
-        ratings: strengths(&posterior, group, theta, position_bias),
-        position_bias,
-        iterations: maximum.iterations,
+        PositionBias { logits: maximum.at.shared, stderr: maximum.shared_variance.sqrt() };
+    let fit = |(group, theta): (&GroupTerms, &Vec<f64>)| {
+        let iterations = maximum.iterations;
+        fitted(&posterior, group, theta, position_bias, iterations)
     };
-    groups.iter().zip(&maximum.at.thetas).map(fit).collect()
+    posterior.groups.iter().zip(&maximum.at.thetas).map(fit).collect()
 }
 
 /// Fits the strengths of a group to a position bias that is known from elsewhere. With the bias of
@@ -168,14 +171,23 @@ pub fn bradley_terry_with_bias(
 ) -> BradleyTerry {
     let groups = [GroupVotes { n, matches }];
     check(&groups, config);
-    let bias = BiasTerm::Fixed(position_bias.logits);
-    let posterior = Posterior { groups: &groups, precision: config.prior_sd.powi(-2), bias };
+    let posterior = Posterior {
+        groups: vec![by_position(&groups[0], |_, _| 0.0)],
+        precision: config.prior_sd.powi(-2),
+        shared: Shared::Fixed(position_bias.logits),
+    };
     let maximum = posterior.maximum();
-    BradleyTerry {
-        ratings: strengths(&posterior, &groups[0], &maximum.at.thetas[0], position_bias),
-        position_bias,
-        iterations: maximum.iterations,
-    }
+    let (group, theta) = (&posterior.groups[0], &maximum.at.thetas[0]);
+    fitted(&posterior, group, theta, position_bias, maximum.iterations)
+}
+
+/// The votes of a group, with the position bias as the shared coefficient and an offset per pair of
+/// players.
+pub(super) fn by_position(
+    group: &GroupVotes<'_>,
+    offset: impl Fn(usize, usize) -> f64,
+) -> GroupTerms {
+    GroupTerms::new(group, |a, b, sign| VoteTerm { offset: offset(a, b), covariate: sign })
 }
 
 fn check(groups: &[GroupVotes<'_>], config: &BradleyTerryConfig) {
@@ -189,29 +201,54 @@ fn check(groups: &[GroupVotes<'_>], config: &BradleyTerryConfig) {
     assert!(problems.is_empty(), "{problems:?}. This is a bug.");
 }
 
-/// Strengths, standard errors and win rates at the maximum.
-fn strengths(
-    posterior: &Posterior<'_>,
-    group: &GroupVotes<'_>,
+/// The fit of a group at the maximum of a posterior by position.
+fn fitted(
+    posterior: &Posterior,
+    group: &GroupTerms,
     theta: &[f64],
-    bias: PositionBias,
+    position_bias: PositionBias,
+    iterations: usize,
+) -> BradleyTerry {
+    let slopes = posterior.slopes(group, theta, position_bias.logits);
+    let error = SharedError { mixed: &slopes.mixed, stderr: position_bias.stderr };
+    let ratings = strengths(&slopes.curvature, theta, &[error]);
+    BradleyTerry { ratings, position_bias, iterations }
+}
+
+/// The error of a shared coefficient, which is in all strengths.
+pub(super) struct SharedError<'a> {
+    /// Mixed curvature of strengths and coefficient.
+    pub(super) mixed: &'a [f64],
+    /// Standard error of the coefficient.
+    pub(super) stderr: f64,
+}
+
+/// Strengths, standard errors and win rates at the maximum. The errors of the coefficients count as
+/// independent.
+pub(super) fn strengths(
+    curvature: &Curvature,
+    theta: &[f64],
+    shared: &[SharedError<'_>],
 ) -> Vec<Strength> {
-    let slopes = posterior.slopes(group, theta, bias.logits);
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let level = mean(theta);
     let thetas: Vec<f64> = theta.iter().map(|theta| theta - level).collect();
-    // how the strengths move with the bias, whose error they share
-    let per_bias = slopes.curvature.solve(&slopes.mixed);
-    let level_per_bias = mean(&per_bias);
-    let variances = slopes.curvature.centred_variances();
-    let win_rates = expected_win_rate(&vec![1; group.n], &|a, b| sigmoid(thetas[a] - thetas[b]));
-    let strength = |player: usize| {
-        let with_bias = (per_bias[player] - level_per_bias) * bias.stderr;
-        Strength {
-            theta: thetas[player],
-            stderr: (variances[player] + with_bias * with_bias).sqrt(),
-            win_rate: win_rates[player].unwrap_or(0.5),
+    let mut variances = curvature.centred_variances();
+    for SharedError { mixed, stderr } in shared {
+        // how the strengths move with the coefficient
+        let per_unit = curvature.solve(mixed);
+        let level_per_unit = mean(&per_unit);
+        for (variance, per_unit) in variances.iter_mut().zip(per_unit) {
+            let error = (per_unit - level_per_unit) * stderr;
+            *variance += error * error;
         }
+    }
+    let n_each = vec![1; thetas.len()];
+    let win_rates = expected_win_rate(&n_each, &|a, b| sigmoid(thetas[a] - thetas[b]));
+    let strength = |player: usize| Strength {
+        theta: thetas[player],
+        stderr: variances[player].sqrt(),
+        win_rate: win_rates[player].unwrap_or(0.5),
     };
-    (0..group.n).map(strength).collect()
+    (0..thetas.len()).map(strength).collect()
 }

@@ -21,7 +21,7 @@ pub(super) fn scored_metrics(step: &ScoredStep) -> Metrics {
     let votes: Vec<&Vote> = step.results().flat_map(|result| &result.votes).collect();
     if !votes.is_empty() {
         metrics.extend(vote_metrics(&votes));
-        metrics.extend(position_bias(step.results()));
+        metrics.extend(preferences(step));
         metrics.extend(match_metrics(&step.groups));
     }
     metrics
@@ -136,14 +136,22 @@ fn vote_metrics(votes: &[&Vote]) -> Metrics {
     ])
 }
 
-/// The judge's position bias and its error; all groups of a step are rated with the same.
-fn position_bias<'a>(mut results: impl Iterator<Item = &'a GroupResult>) -> Metrics {
-    let measured = results.find_map(|result| result.position_bias.zip(result.position_bias_stderr));
-    let named = |(bias, stderr)| {
-        [("judge/position_bias", bias), ("judge/position_bias_stderr", stderr)]
-            .map(|(name, value): (&str, f64)| (name.to_owned(), value))
-    };
-    measured.map(named).into_iter().flatten().collect()
+/// The judge's position bias and its preference for longer answers, with their errors; all groups
+/// of a step are rated with the same.
+fn preferences(step: &ScoredStep) -> Metrics {
+    let bias = |result: &GroupResult| result.position_bias.zip(result.position_bias_stderr);
+    let slope = |result: &GroupResult| result.length_slope.zip(result.length_slope_stderr);
+    let measured = [
+        ("judge/position_bias", step.results().find_map(bias)),
+        ("judge/length_slope", step.results().find_map(slope)),
+    ];
+    let mut metrics = Metrics::new();
+    for (name, measured) in measured {
+        let Some((logits, stderr)) = measured else { continue };
+        metrics.insert(name.to_owned(), logits);
+        metrics.insert(format!("{name}_stderr"), stderr);
+    }
+    metrics
 }
 
 /// The number of matches, and the judge's accuracy in those of a right and a wrong completion.

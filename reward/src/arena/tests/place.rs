@@ -16,17 +16,6 @@ fn times_first(result: &GroupResult) -> Vec<f64> {
     net
 }
 
-/// Pearson's correlation; 0 without variance.
-fn correlation(x: &[f64], y: &[f64]) -> f64 {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let (mean_x, mean_y) = (mean(x), mean(y));
-    let moment = |a: &[f64], b: &[f64], mean_a: f64, mean_b: f64| -> f64 {
-        a.iter().zip(b).map(|(a, b)| (a - mean_a) * (b - mean_b)).sum()
-    };
-    let of_both = moment(x, x, mean_x, mean_x) * moment(y, y, mean_y, mean_y);
-    if of_both < 1e-12 { 0.0 } else { moment(x, y, mean_x, mean_y) / of_both.sqrt() }
-}
-
 fn spread(rewards: &[f64]) -> f64 {
     let (low, high) = rewards
         .iter()

@@ -61,6 +61,8 @@ fn group(statuses: &[Status], votes: Vec<Vote>) -> GroupResult {
         winner: None,
         position_bias: None,
         position_bias_stderr: None,
+        length_slope: None,
+        length_slope_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
         parts: Vec::new(),

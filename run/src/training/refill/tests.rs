@@ -28,6 +28,8 @@ fn group(rewards: &[Option<f64>]) -> GroupResult {
         winner: None,
         position_bias: None,
         position_bias_stderr: None,
+        length_slope: None,
+        length_slope_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
         parts: Vec::new(),

@@ -37,6 +37,8 @@ fn judged(question: &str, status: Status) -> Arc<Judged> {
         winner: None,
         position_bias: None,
         position_bias_stderr: None,
+        length_slope: None,
+        length_slope_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
         parts: Vec::new(),

@@ -39,6 +39,8 @@ fn record_result(recorder: &mut Recorder, question: &str) {
         winner: None,
         position_bias: None,
         position_bias_stderr: None,
+        length_slope: None,
+        length_slope_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
         parts: Vec::new(),

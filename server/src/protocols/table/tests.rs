@@ -262,6 +262,8 @@ fn rewards_have_the_member_numbers_of_the_client() {
         winner: None,
         position_bias: None,
         position_bias_stderr: None,
+        length_slope: None,
+        length_slope_stderr: None,
         is_refused: false,
         correctness: Vec::new(),
         parts: Vec::new(),
