@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use crate::arena::{GroupHandle, GroupResult, JudgedGroup, rate_together};
 use crate::config::RewardConfig;
+use crate::error::Error;
+use crate::pool::RatingPool;
 
 /// The groups of a batch, each at a place of its own. The results depend on places, not on the
 /// order in which groups come or are finished.
@@ -51,10 +53,17 @@ impl ScoringBatch {
     }
 
     /// The results of the finished groups by place. The judge's position bias is fitted to all of
-    /// them together.
-    pub(crate) fn results(self, config: &RewardConfig) -> BTreeMap<usize, GroupResult> {
+    /// them together, and to those of other processes.
+    ///
+    /// # Errors
+    /// [`Error::Pool`]
+    pub(crate) fn results(
+        self,
+        config: &RewardConfig,
+        pool: &dyn RatingPool,
+    ) -> Result<BTreeMap<usize, GroupResult>, Error> {
         let (places, groups): (Vec<usize>, Vec<JudgedGroup>) = self.judged.into_iter().unzip();
-        let rated = places.into_iter().zip(rate_together(groups, config));
-        rated.chain(self.by_rule).collect()
+        let rated = places.into_iter().zip(rate_together(groups, config, pool)?);
+        Ok(rated.chain(self.by_rule).collect())
     }
 }

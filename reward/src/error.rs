@@ -29,6 +29,9 @@ pub enum Error {
     /// The judge's model or its tokenizer failed.
     #[error("judge: {0}")]
     Engine(#[from] joust_engine::Error),
+    /// The processes that judge a step together cannot reach each other.
+    #[error("{0}")]
+    Pool(String),
     /// A table is wrong, or a file cannot be read or written.
     #[error(transparent)]
     Schema(#[from] joust_schema::Error),

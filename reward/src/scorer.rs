@@ -16,6 +16,7 @@ use crate::judge::{
     CacheStats, CachedJudge, ChatId, ChatOutcome, ChatRequest, EngineJudge, HttpJudge, Judge,
     JudgeError, JudgeServers, ReplayJudge, RuleJudge,
 };
+use crate::pool::Alone;
 use crate::prompt;
 use crate::rule::{self, Correctness};
 
@@ -231,7 +232,7 @@ impl Scorer {
         while batch.n_open() > 0 {
             (0..self.pump_batch(&mut batch)).for_each(|_| progress());
         }
-        Ok(batch.results(&self.config).into_values().collect())
+        Ok(batch.results(&self.config, &Alone)?.into_values().collect())
     }
 
     /// A batch without groups. Its results do not depend on groups that were scored before; until

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use joust_dist::{Collectives, JoinOptions, World};
 use joust_engine::device::{self, DeviceChoice};
+use joust_reward::RatingPool;
 use joust_trainer::checkpoint::Retention;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -76,4 +77,20 @@ pub(crate) fn due(ranks: &Collectives, due: Option<Retention>) -> Result<Option<
     let due = due.map(|Retention { keep_last, is_interim }| (keep_last, is_interim));
     let due = of_first(ranks, due)?;
     Ok(due.map(|(keep_last, is_interim)| Retention { keep_last, is_interim }))
+}
+
+/// The ranks as those who judge a step together.
+pub(crate) struct JudgingRanks(pub(crate) Arc<Collectives>);
+
+impl RatingPool for JudgingRanks {
+    fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, String> {
+        let world = self.0.world();
+        if world.size == 1 {
+            return Ok(Vec::new());
+        }
+        let own = String::from_utf8(own).map_err(|error| error.to_string())?;
+        let all = exchange(&self.0, own).map_err(|error| error.to_string())?;
+        let others = all.into_iter().enumerate().filter(|(rank, _)| *rank != world.rank);
+        Ok(others.map(|(_, text)| text.into_bytes()).collect())
+    }
 }

@@ -161,6 +161,25 @@ fn ranks_learn_what_one_process_learns_and_twice_the_same_bytes() {
 }
 
 #[test]
+fn ranks_rate_the_groups_of_a_step_together_as_one_process_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let short = ["train.steps=3", "eval.every=0"];
+    succeed(&args(dir, "alone", &short));
+    Ranks::succeed(dir, &args(dir, "two", &short), 2);
+    let names = [
+        "loss",
+        "grad_norm",
+        "reward",
+        "reward_std",
+        "judge/position_bias",
+        "judge/length_slope",
+        "judge/votes",
+    ];
+    near(&metrics(dir, "alone"), &metrics(dir, "two"), &names);
+}
+
+#[test]
 fn ranks_go_on_after_one_was_stopped_or_killed_and_in_another_number() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -8,6 +8,8 @@ use super::evidence::EvidenceRows;
 use super::result::GroupResult;
 use super::rewards::{Standing, rewards};
 use crate::config::{RatingMethod, RewardConfig};
+use crate::error::Error;
+use crate::pool::{Alone, RatingPool, of_others};
 use crate::rating::GroupVotes;
 use crate::rating::bradley_terry::{BradleyTerry, PositionBias, bradley_terry_of_groups};
 use crate::rating::length_control::{LengthFit, LengthSlope, MeasuredGroup};
@@ -29,22 +31,33 @@ struct GroupFit {
 }
 
 /// Rates groups that the same judge compared: its position bias and its preference for longer
-/// answers are fitted to all of them together. The results are in the order of the groups; that
-/// order changes none of them.
-pub(crate) fn rate_together(groups: Vec<JudgedGroup>, config: &RewardConfig) -> Vec<GroupResult> {
-    let mut order: Vec<usize> = (0..groups.len()).collect();
-    // sums over the groups depend on their content alone, down to the last digit
-    order.sort_by_key(|&idx| {
-        let standing = &groups[idx].standing;
-        (standing.group_seed.0, &standing.keys)
-    });
+/// answers are fitted to all of them together, those of other processes included. The results are
+/// in the order of the groups; that order changes none of them.
+///
+/// # Errors
+/// [`Error::Pool`]
+pub(crate) fn rate_together(
+    groups: Vec<JudgedGroup>,
+    config: &RewardConfig,
+    pool: &dyn RatingPool,
+) -> Result<Vec<GroupResult>, Error> {
     let mut fits: Vec<Option<GroupFit>> = groups.iter().map(|_| None).collect();
     if config.rating.method == RatingMethod::BradleyTerry {
-        let standings: Vec<&Standing> = order.iter().map(|&idx| &groups[idx].standing).collect();
-        let fitted = fit_together(&standings, config);
-        order.into_iter().zip(fitted).for_each(|(idx, fit)| fits[idx] = Some(fit));
+        let own: Vec<&Standing> = groups.iter().map(|group| &group.standing).collect();
+        let others = of_others(pool, &own)?;
+        let all: Vec<&Standing> = own.into_iter().chain(&others).collect();
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        // sums over the groups depend on their content alone, down to the last digit
+        order.sort_by_key(|&idx| (all[idx].group_seed.0, &all[idx].keys));
+        let standings: Vec<&Standing> = order.iter().map(|&idx| all[idx]).collect();
+        for (idx, fit) in order.into_iter().zip(fit_together(&standings, config)) {
+            if let Some(own) = fits.get_mut(idx) {
+                *own = Some(fit);
+            }
+        }
     }
-    groups.into_iter().zip(fits).map(|(group, fit)| group.rate(config, fit.as_ref())).collect()
+    let rated = groups.into_iter().zip(fits).map(|(group, fit)| group.rate(config, fit.as_ref()));
+    Ok(rated.collect())
 }
 
 fn fit_together<'a>(standings: &[&'a Standing], config: &RewardConfig) -> Vec<GroupFit> {
@@ -68,8 +81,9 @@ fn fit_together<'a>(standings: &[&'a Standing], config: &RewardConfig) -> Vec<Gr
 impl JudgedGroup {
     /// The result, with a position bias and a length slope that are fitted to the group alone.
     pub(crate) fn rate_alone(self, config: &RewardConfig) -> GroupResult {
-        let mut results = rate_together(vec![self], config);
-        results.pop().expect("A group has a result. This is a bug.")
+        let rated = rate_together(vec![self], config, &Alone);
+        let result = rated.ok().and_then(|mut results| results.pop());
+        result.expect("A group that is rated alone has a result. This is a bug.")
     }
 
     fn rate(self, config: &RewardConfig, fit: Option<&GroupFit>) -> GroupResult {

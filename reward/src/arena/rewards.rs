@@ -15,7 +15,8 @@ use crate::rating::elo::elo;
 use crate::rating::{ELO_SCALE, GroupVotes, MatchVotes, elo_number, expected_win_rate, win_rate};
 
 /// The votes of a finished tournament, by slot.
-pub(super) struct Standing {
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct Standing {
     /// Per member: its slot. Members with equal completions share one.
     pub(super) slot_of_member: Vec<usize>,
     /// Per slot: its key.

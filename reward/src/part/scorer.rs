@@ -3,6 +3,8 @@
 //! All parts work at the same time, the judge on the caller's thread, each of the others on one of
 //! its own. It does not know how a part finds its numbers.
 
+use std::sync::Arc;
+
 use super::open::{OpenKind, OpenPart, judge_of, open_parts};
 use super::result::{PartRole, PartRoles};
 use super::scoring::Scoring;
@@ -10,6 +12,7 @@ use crate::arena::GroupResult;
 use crate::config::RewardConfig;
 use crate::config::part::Combine;
 use crate::error::Error;
+use crate::pool::{Alone, RatingPool};
 use crate::scorer::Scorer;
 
 /// The open parts of a reward. A reward without parts is that of a [`Scorer`].
@@ -18,6 +21,8 @@ pub struct PartScorer {
     combine: Combine,
     /// The judge; without parts, whatever `reward.kind` says.
     scorer: Option<Scorer>,
+    /// Who judges the groups of a step together with this process.
+    pool: Arc<dyn RatingPool>,
 }
 
 /// Size of a step whose groups are scored.
@@ -47,7 +52,13 @@ impl PartScorer {
             false => judge_of(config),
         };
         let scorer = judge.map(|config| Scorer::open(&config, false)).transpose()?;
-        Ok(Self { parts, combine: config.combine, scorer })
+        Ok(Self { parts, combine: config.combine, scorer, pool: Arc::new(Alone) })
+    }
+
+    /// The same, for groups of a step that other processes judge, too: ratings are fitted to the
+    /// groups of all.
+    pub fn among(self, pool: Arc<dyn RatingPool>) -> Self {
+        Self { pool, ..self }
     }
 
     /// Name of the judge; `None` where no part is one.
@@ -88,7 +99,7 @@ impl PartScorer {
             // from here on the sources alone can answer: the end of all of them is noticed
             drop(ends);
             let fed = feed(&mut scoring)?;
-            Ok((fed, scoring.finish()?))
+            Ok((fed, scoring.finish(&*self.pool)?))
         })
     }
 }

@@ -22,6 +22,7 @@ use crate::arena::GroupResult;
 use crate::batch::ScoringBatch;
 use crate::config::part::JudgeWhen;
 use crate::error::Error;
+use crate::pool::RatingPool;
 use crate::scorer::Scorer;
 
 /// Time between two looks for answers while the end of a step is waited for.
@@ -210,17 +211,17 @@ impl<'a> Scoring<'a> {
     }
 
     /// Waits until all is said, and returns the results in the order of the places that have a
-    /// group. Groups that the judge has are rated together.
+    /// group. Groups that the judge has are rated together, also with those of other processes.
     ///
     /// # Errors
     /// As [`Scorer::add`].
-    pub(super) fn finish(mut self) -> Result<Vec<GroupResult>, Error> {
+    pub(super) fn finish(mut self, pool: &dyn RatingPool) -> Result<Vec<GroupResult>, Error> {
         self.close()?;
         while !self.is_done() {
             self.poll(LOOK)?;
         }
         let mut judged = match &mut self.judge {
-            Some(judge) => std::mem::take(&mut judge.batch).results(judge.scorer.config()),
+            Some(judge) => std::mem::take(&mut judge.batch).results(judge.scorer.config(), pool)?,
             None => Default::default(),
         };
         let places = std::mem::take(&mut self.places).into_iter().enumerate();

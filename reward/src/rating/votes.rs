@@ -4,7 +4,7 @@
 //! group.
 
 /// Valid votes of one match in one presentation order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VoteCounts {
     /// Votes for player a.
     pub a: u32,
@@ -13,7 +13,7 @@ pub struct VoteCounts {
 }
 
 /// The valid votes of one match between two players of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MatchVotes {
     /// Number of one player.
     pub a: usize,

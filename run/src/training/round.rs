@@ -39,8 +39,8 @@ pub(super) struct RoundStages<'a> {
 }
 
 impl RoundStages<'_> {
-    /// Samples a group per prompt of this rank, and scores the groups meanwhile. Those of a rank are
-    /// rated together; the round is that of all ranks.
+    /// Samples a group per prompt of this rank, and scores the groups meanwhile. The groups of
+    /// all ranks are rated together; the round is that of all ranks.
     ///
     /// # Errors
     /// The stages' failures, those of [`RoundChecks`], [`Error::Ranks`].

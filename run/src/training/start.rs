@@ -23,7 +23,7 @@ use crate::export::Export;
 use crate::memory;
 use crate::observer::{Event, Observer};
 use crate::places;
-use crate::ranks;
+use crate::ranks::{self, JudgingRanks};
 use crate::run_folder::{ExistingRun, RunStart};
 use crate::stop::StopSwitch;
 
@@ -82,7 +82,8 @@ pub fn start<'a>(
         Ok(policy)
     };
     // a large judge takes a while to load
-    let scorer = PartScorer::open(&config.reward)?;
+    let pool = Arc::new(JudgingRanks(Arc::clone(&ranks)));
+    let scorer = PartScorer::open(&config.reward)?.among(pool);
 
     let with_engines = |policy: Decoder| {
         let reference = config.trainer.has_reference().then(|| reference(&origin, learner));

@@ -58,7 +58,7 @@ fn score_all(
 fn scorer(parts: Vec<OpenPart>) -> PartScorer {
     let config: RewardConfig = toml::from_str("judge.kind = 'rule'").unwrap();
     let scorer = Scorer::open(&config, false).unwrap();
-    PartScorer { parts, combine: Combine::Sum, scorer: Some(scorer) }
+    PartScorer { parts, combine: Combine::Sum, scorer: Some(scorer), pool: Arc::new(Alone) }
 }
 
 fn given(values: &[f64]) -> PartOutcome {
@@ -130,7 +130,8 @@ fn member_without_a_number_has_no_reward_unless_the_part_is_optional() {
             scripted("half", false, |_| given(&[0.5, 0.5])),
             scripted("some", is_optional, some),
         ];
-        let mut scorer = PartScorer { parts, combine: Combine::Sum, scorer: None };
+        let mut scorer =
+            PartScorer { parts, combine: Combine::Sum, scorer: None, pool: Arc::new(Alone) };
         let results = score_all(&mut scorer, &[group("a", &RIGHT_AND_WRONG)], &mut || {});
         assert_eq!(rewards(&results[0]), wanted);
         assert_eq!((scorer.judge_name(), results[0].rewards[0].win_rate), (None, None));
@@ -182,7 +183,8 @@ fn parts_work_at_the_same_time() {
     }
     let part = |name| open(name, false, OpenKind::Source(Box::new(Meets(Arc::clone(&meeting)))));
     let parts = vec![part("a"), part("b")];
-    let mut scorer = PartScorer { parts, combine: Combine::Sum, scorer: None };
+    let mut scorer =
+        PartScorer { parts, combine: Combine::Sum, scorer: None, pool: Arc::new(Alone) };
     let results = score_all(&mut scorer, &[group("a", &RIGHT_AND_WRONG)], &mut || {});
     assert_eq!(results[0].rewards[0].reward, Some(2.0));
 }
@@ -320,7 +322,8 @@ fn judge_whose_replies_depend_on_batches_gets_all_groups_at_once() {
     let judge = InBatches(RuleJudge::default(), Arc::clone(&n_asked));
     let judge: Box<dyn Judge> = Box::new(judge);
     let scorer = Some(Scorer::with_judge(&config, Some(judge), false));
-    let mut scorer = PartScorer { parts: Vec::new(), combine: Combine::Sum, scorer };
+    let mut scorer =
+        PartScorer { parts: Vec::new(), combine: Combine::Sum, scorer, pool: Arc::new(Alone) };
     let size = StepSize { n_groups: 2, group_size: 2 };
     let feed = |scoring: &mut Scoring<'_>| {
         for place in [1, 0] {
