@@ -58,8 +58,9 @@ pub(crate) fn restart_with_settings() {
     tracing::warn!(%error, "Could not restart with OpenMP's and malloc's settings.");
 }
 
-/// Number of threads of a process that shares its host with other ranks of a run; `None` where there
-/// are none, or the user has set the number. `torchrun` sets 1, which is no choice of the user's.
+/// Number of threads of a process that shares its host with other ranks of a run; `None` where
+/// there are none, or the user has set the number. `torchrun` sets 1, which is no choice of the
+/// user's.
 fn threads_of_rank() -> Option<usize> {
     let number = |name: &str| std::env::var(name).ok()?.trim().parse::<usize>().ok();
     let n_ranks = number("LOCAL_WORLD_SIZE").filter(|n_ranks| *n_ranks > 1)?;

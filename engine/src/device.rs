@@ -1,7 +1,5 @@
 //! Devices and number formats: the settings that choose them, and the capabilities of this machine.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Kind};
@@ -80,22 +78,15 @@ impl Quantization {
     }
 }
 
-static GPU_IDX: AtomicUsize = AtomicUsize::new(0);
-
-/// Makes this process use the GPU with this index, before any of it is used. Each process of several
-/// on a host has its own; without a choice it is the first one.
+/// Makes this process use the GPU with this index, before any of it is used. Each process of
+/// several on a host has its own; without a choice it is the first one.
 pub fn choose_gpu(idx: usize) {
-    GPU_IDX.store(idx, Ordering::Release);
-}
-
-/// Index of the GPU that this process uses.
-pub(crate) fn gpu_idx() -> usize {
-    GPU_IDX.load(Ordering::Acquire)
+    ffi::cuda::context::choose(idx);
 }
 
 /// The GPU that this process uses.
 fn own_gpu() -> Device {
-    Device::Cuda(gpu_idx())
+    Device::Cuda(ffi::cuda::context::gpu_idx())
 }
 
 impl DeviceChoice {

@@ -1,8 +1,8 @@
 //! The processes of a run, each a rank: how they join, and how they agree.
 //!
 //! All ranks have the same config, prompts and weights, and know every step as a whole; each
-//! samples, judges and computes the gradients of its part. The first one writes the run's folder. What is
-//! exchanged is not known here.
+//! samples, judges and computes the gradients of its part. The first one writes the run's folder.
+//! What is exchanged is not known here.
 
 use std::sync::Arc;
 

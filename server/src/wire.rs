@@ -82,8 +82,8 @@ pub struct ScoreGroupResponse {
     pub winner: Option<Member>,
     /// Log-odds by which the judge prefers the completion shown first.
     pub position_bias: Option<f64>,
-    /// Log-odds by which the judge prefers longer completions, per unit of the length term. It
-    /// is fitted to this group alone, so that chance is most of it. Null where all lengths are equal,
+    /// Log-odds by which the judge prefers longer completions, per unit of the length term. It is
+    /// fitted to this group alone, so that chance is most of it. Null where all lengths are equal,
     /// and without a Bradley-Terry rating.
     #[serde(default)]
     pub length_slope: Option<f64>,

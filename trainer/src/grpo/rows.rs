@@ -83,8 +83,9 @@ impl<'a> ScoredColumns<'a> {
         self.rollouts.finish_reason.iter().map(|reason| reason == FinishReason::Stop).collect()
     }
 
-    /// All completions without advantages; those of `masked` have no trained token. As in TRL, each counts in the
-    /// denominators of the loss: also one without a reward (its advantage is 0) and a masked one.
+    /// All completions without advantages; those of `masked` have no trained token. As in TRL, each
+    /// counts in the denominators of the loss: also one without a reward (its advantage is 0) and a
+    /// masked one.
     ///
     /// # Errors
     /// [`Error::Batch`] for a completion that cannot be trained on, and for one without the

@@ -48,11 +48,11 @@ pub struct KlTerm {
     pub estimator: KlEstimator,
     /// Where it counts.
     pub place: KlPlace,
-    /// Whether the gradient in the loss is that of `k2` and only the value that of the estimator (verl's `k1+`,
-    /// `k3+`).
+    /// Whether the gradient in the loss is that of `k2` and only the value that of the estimator
+    /// (verl's `k1+`, `k3+`).
     pub straight_through: bool,
-    /// Whether the estimate in the loss is multiplied by the importance ratio, which removes its bias for
-    /// completions of an older policy (DeepSeek-V3.2).
+    /// Whether the estimate in the loss is multiplied by the importance ratio, which removes its
+    /// bias for completions of an older policy (DeepSeek-V3.2).
     pub by_ratio: bool,
 }
 
@@ -92,8 +92,8 @@ impl KlTerm {
     /// What is wrong with the term, named by its key.
     pub(crate) fn contradiction(&self) -> Option<String> {
         (self.place == KlPlace::Reward && self.straight_through).then(|| {
-            "straight_through is set with place = \"reward\", wanted one of them: what is taken out \
-             of rewards has no gradient"
+            "straight_through is set with place = \"reward\", wanted one of them: what is taken \
+             out of rewards has no gradient"
                 .to_owned()
         })
     }

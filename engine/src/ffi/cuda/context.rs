@@ -1,17 +1,29 @@
 //! The GPU's context, its memory and its capability. It knows nothing of streams and kernels.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cudarc::driver::result::{ctx, device, primary_ctx};
 use cudarc::driver::{DriverError, sys};
 
-use crate::device::gpu_idx;
 use crate::error::Error;
 use crate::ffi;
 
 /// Turns the driver's error of an action into [`Error::Device`].
 pub(super) fn failed(what: &str) -> impl Fn(DriverError) -> Error + '_ {
     move |error| Error::Device(format!("{what}: {error:?}"))
+}
+
+static GPU_IDX: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes this process use the GPU with this index, before any of it is used.
+pub(crate) fn choose(idx: usize) {
+    GPU_IDX.store(idx, Ordering::Release);
+}
+
+/// Index of the GPU that this process uses.
+pub(crate) fn gpu_idx() -> usize {
+    GPU_IDX.load(Ordering::Acquire)
 }
 
 /// Makes libtorch's context current on the calling thread.
