@@ -29,6 +29,7 @@ pub(crate) mod quantize;
 pub(crate) mod rate;
 pub(crate) mod score;
 pub(crate) mod serve;
+pub(crate) mod sets;
 pub(crate) mod sft;
 pub(crate) mod train;
 pub(crate) mod votes;
