@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use joust_reward::judge::Judge;
+use joust_reward::judge::{Judge, KeptVotes};
 use joust_reward::{RewardKind, Scorer};
 use joust_schema::seed::Seed;
 use joust_schema::tables::{Match, Vote};
@@ -90,7 +90,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
     };
     let mut rows = PairRows { purpose: config.reward.prompt_use() };
     let votes_wanted = VotesWanted { per_pair: n_votes, seed: Seed::new(config.run.seed) };
-    let mut work = JudgeWork { config: &config, votes_wanted, judge: None };
+    let mut work = JudgeWork { config: &config, votes_wanted, judge: None, kept: None };
     let counts = match sets::label(&job, &mut rows, &mut work)? {
         Labelled::Sets(counts) => counts,
         Labelled::Small(pairs) => {
@@ -119,6 +119,7 @@ struct JudgeWork<'a> {
     config: &'a ScoreRun,
     votes_wanted: VotesWanted,
     judge: Option<Box<dyn Judge>>,
+    kept: Option<KeptVotes>,
 }
 
 /// Pairs that were judged.
@@ -146,7 +147,11 @@ impl JudgeWork<'_> {
     ) -> anyhow::Result<JudgedPairs> {
         let judge = match &mut self.judge {
             Some(judge) => judge,
-            none => none.insert(judge_of(Scorer::open(&self.config.reward, true)?)?),
+            none => {
+                let mut scorer = Scorer::open(&self.config.reward, true)?;
+                self.kept.iter().for_each(|kept| scorer.keep_votes(kept.clone()));
+                none.insert(judge_of(scorer)?)
+            }
         };
         let began = Instant::now();
         // a set's votes do not depend on the sets before it
@@ -177,6 +182,10 @@ impl SetWork for JudgeWork<'_> {
             RewardKind::Correct => Err(no_judge()),
             _ => Ok(()),
         }
+    }
+
+    fn keep_votes(&mut self, kept: KeptVotes) {
+        self.kept = Some(kept);
     }
 
     fn judge(

@@ -6,6 +6,7 @@ mod summary;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use joust_reward::judge::KeptVotes;
 use joust_reward::{GroupRequest, GroupResult, RewardKind, Scorer, dump};
 use joust_schema::ids::GroupId;
 use joust_schema::jsonl;
@@ -76,7 +77,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         options: Table::new(),
     };
     let mut rows = GroupRows::new(Seed::new(config.run.seed), config.reward.prompt_use());
-    let mut work = ScoreWork { config: &config, input: &args.input, scorer: None };
+    let mut work = ScoreWork { config: &config, input: &args.input, scorer: None, kept: None };
     let summary = match sets::label(&job, &mut rows, &mut work)? {
         Labelled::Sets(summary) => summary,
         Labelled::Small(groups) => {
@@ -99,6 +100,7 @@ struct ScoreWork<'a> {
     config: &'a ScoreRun,
     input: &'a Path,
     scorer: Option<Scorer>,
+    kept: Option<KeptVotes>,
 }
 
 /// Groups that were scored together.
@@ -131,6 +133,10 @@ impl SetWork for ScoreWork<'_> {
         Err(UserError::new(text).into())
     }
 
+    fn keep_votes(&mut self, kept: KeptVotes) {
+        self.kept = Some(kept);
+    }
+
     fn judge(
         &mut self,
         groups: Vec<GroupRequest>,
@@ -138,7 +144,11 @@ impl SetWork for ScoreWork<'_> {
     ) -> anyhow::Result<ScoredGroups> {
         let scorer = match &mut self.scorer {
             Some(scorer) => scorer,
-            none => none.insert(Scorer::open(&self.config.reward, true)?),
+            none => {
+                let scorer = none.insert(Scorer::open(&self.config.reward, true)?);
+                self.kept.iter().for_each(|kept| scorer.keep_votes(kept.clone()));
+                scorer
+            }
         };
         let results = scorer.score_all(groups.clone(), progress)?;
         Ok(ScoredGroups { groups, results })

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use joust_reward::judge::KeptVotes;
+use joust_reward::{JudgeKind, RewardKind};
 use joust_schema::rows::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +22,7 @@ use toml::Table;
 
 use crate::commands::written::{check_apart_from_dump, place};
 use crate::failure::UserError;
+use crate::output;
 use crate::score_config::ScoreRun;
 use crate::signals::StopSignals;
 use files::{DataFile, data_files};
@@ -30,6 +33,9 @@ use shard::Shard;
 
 pub(crate) use folder::refuse_sets;
 pub(crate) use read::{RowAt, SetRows};
+
+/// File of the votes of the set in work.
+const UNFINISHED: &str = "unfinished_votes.jsonl";
 
 /// How a large input is divided.
 #[derive(Args)]
@@ -66,6 +72,9 @@ pub(crate) trait SetWork {
     /// # Errors
     /// An input that cannot be judged as the config says.
     fn check_first(&self, items: &[Self::Item], is_all: bool) -> anyhow::Result<()>;
+
+    /// Keeps the votes of the judge.
+    fn keep_votes(&mut self, kept: KeptVotes);
 
     /// Judges a set; `progress` is called with each item.
     ///
@@ -145,7 +154,9 @@ where
                 small = Some(set.items);
                 return Ok(());
             }
-            run = Some(SetRun::<W>::open(job, &files)?);
+            let opened = SetRun::<W>::open(job, &files)?;
+            opened.kept.iter().for_each(|kept| work.keep_votes(kept.clone()));
+            run = Some(opened);
         }
         let run = run.as_mut().expect("the first set has opened the run. This is a bug.");
         run.take(set, work)
@@ -180,18 +191,25 @@ struct SetRun<W: SetWork> {
     folder: SetFolder,
     signals: StopSignals,
     progress: SetProgress,
+    /// Votes of the set in work, of a judge that is paid for by the vote. Those of a judge in this
+    /// process depend on the votes beside them in their last bits: its sets are judged anew.
+    kept: Option<KeptVotes>,
     total: W::Summary,
     n_sets: usize,
 }
 
 impl<W: SetWork> SetRun<W> {
     fn open(job: &SetJob<'_>, files: &[DataFile]) -> anyhow::Result<Self> {
-        check_apart_from_dump("--output", job.output, &job.config.reward)?;
+        let reward = &job.config.reward;
+        check_apart_from_dump("--output", job.output, reward)?;
+        let is_paid =
+            reward.kind != RewardKind::Correct && matches!(reward.judge.kind, JudgeKind::Http(_));
         Ok(Self {
             output: job.output.to_owned(),
             folder: SetFolder::open(job.output, &settings(job)?, job.files)?,
             signals: StopSignals::listen_for_sets()?,
             progress: SetProgress::new(files, job.args.shard, W::UNIT),
+            kept: is_paid.then(KeptVotes::default),
             total: W::Summary::default(),
             n_sets: 0,
         })
@@ -215,11 +233,20 @@ impl<W: SetWork> SetRun<W> {
         }
         self.folder.check_writable(number)?;
         self.progress.begin_set(set.rows_read, set.bytes_read, n, set.is_last);
+        if let Some(kept) = &self.kept {
+            let n_votes = kept.begin(&self.output.join(UNFINISHED), &input)?;
+            if n_votes > 0 {
+                output::note(format!(
+                    "Set {number} goes on with {n_votes} votes that came before."
+                ));
+            }
+        }
         let judged = work.judge(set.items, &mut || self.progress.inc())?;
         let summary = work.summary(&judged);
         work.check(&summary).with_context(|| format!("set {number} is not written"))?;
         let record = SetRecord { n, input, summary };
         self.folder.write(number, &record, |dir| work.write(dir, &judged))?;
+        self.kept.as_ref().map_or(Ok(()), KeptVotes::end)?;
         W::add(&mut self.total, record.summary);
         Ok(())
     }
