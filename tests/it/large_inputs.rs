@@ -346,7 +346,13 @@ fn served(dir: &Path, server: &JudgeServer, output: &str) -> Vec<String> {
     let input = file(dir, "groups.jsonl", &lines(0..10));
     let output = arg(&dir.join(output));
     let args = ["score", "configs/quickstart.toml", "--input", &input, "--output", &output];
-    let more = ["--set-groups", "2", "reward.judge.concurrency=1", "reward.tournament.votes=3"];
+    let more = [
+        "--set-groups",
+        "2",
+        "reward.max_failed=0.1",
+        "reward.judge.concurrency=1",
+        "reward.tournament.votes=3",
+    ];
     let args = args.into_iter().chain(more).map(str::to_owned);
     args.chain(server.overrides()).collect()
 }

@@ -22,7 +22,7 @@ use crate::commands::{ConfigArgs, open_scorer};
 use crate::failure::UserError;
 use crate::output;
 use crate::score_config::ScoreRun;
-use pairs::{NumberedPair, PairRows, Side, VotesWanted, judge_pairs, match_row};
+use pairs::{NumberedPair, PairMaker, Side, VotesWanted, judge_pairs, match_row};
 use summary::{JudgingCounts, tell};
 
 /// Arguments of `joust judge`.
@@ -88,7 +88,7 @@ pub(crate) fn run(args: JudgeArgs) -> anyhow::Result<()> {
         files: &WRITTEN,
         options: Table::from_iter([("--votes".to_owned(), i64::from(n_votes).into())]),
     };
-    let mut rows = PairRows { purpose: config.reward.prompt_use() };
+    let mut rows = PairMaker { purpose: config.reward.prompt_use() };
     let votes_wanted = VotesWanted { per_pair: n_votes, seed: Seed::new(config.run.seed) };
     let mut work = JudgeWork { config: &config, votes_wanted, judge: None, kept: None };
     let counts = match sets::label(&job, &mut rows, &mut work)? {

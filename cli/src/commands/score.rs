@@ -21,7 +21,7 @@ use crate::commands::{ConfigArgs, open_scorer};
 use crate::failure::UserError;
 use crate::output;
 use crate::score_config::ScoreRun;
-use groups::GroupRows;
+use groups::GroupMaker;
 use summary::ScoreSummary;
 
 pub(crate) use groups::read_groups;
@@ -76,7 +76,7 @@ pub(crate) fn run(args: ScoreArgs) -> anyhow::Result<()> {
         files: &WRITTEN,
         options: Table::new(),
     };
-    let mut rows = GroupRows::new(Seed::new(config.run.seed), config.reward.prompt_use());
+    let mut rows = GroupMaker::new(Seed::new(config.run.seed), config.reward.prompt_use());
     let mut work = ScoreWork { config: &config, input: &args.input, scorer: None, kept: None };
     let summary = match sets::label(&job, &mut rows, &mut work)? {
         Labelled::Sets(summary) => summary,

@@ -25,7 +25,7 @@ use crate::failure::UserError;
 use crate::output;
 use crate::score_config::ScoreRun;
 use crate::signals::StopSignals;
-use files::{DataFile, data_files};
+use files::{ListedFile, data_files};
 use folder::{SetFolder, SetRecord};
 use progress::SetProgress;
 use read::{ReadSet, SetShape, read_sets};
@@ -144,7 +144,7 @@ where
     check_apart(job, &files)?;
     let size = if job.args.set_groups == 0 { usize::MAX } else { job.args.set_groups };
     let shape = SetShape { size, shard: job.args.shard };
-    let is_one_file = matches!(&files[..], [DataFile { name: None, .. }]);
+    let is_one_file = matches!(&files[..], [ListedFile { name: None, .. }]);
     let may_be_small = is_one_file && shape.shard == Shard::ALL;
     let (mut small, mut run) = (None, None);
     read_sets(&files, &shape, rows, &mut |set| {
@@ -170,9 +170,10 @@ where
 }
 
 /// Refuses an output folder that the input is read of.
-fn check_apart(job: &SetJob<'_>, files: &[DataFile]) -> anyhow::Result<()> {
+fn check_apart(job: &SetJob<'_>, files: &[ListedFile]) -> anyhow::Result<()> {
     let output = place(job.output);
-    let is_inside = |file: &DataFile| file.name.is_some() && place(&file.path).starts_with(&output);
+    let is_inside =
+        |file: &ListedFile| file.name.is_some() && place(&file.path).starts_with(&output);
     let holds = job.input.is_dir() && output.starts_with(place(job.input));
     match holds || files.iter().any(is_inside) {
         true => Err(UserError::new(format!(
@@ -199,7 +200,7 @@ struct SetRun<W: SetWork> {
 }
 
 impl<W: SetWork> SetRun<W> {
-    fn open(job: &SetJob<'_>, files: &[DataFile]) -> anyhow::Result<Self> {
+    fn open(job: &SetJob<'_>, files: &[ListedFile]) -> anyhow::Result<Self> {
         let reward = &job.config.reward;
         check_apart_from_dump("--output", job.output, reward)?;
         let is_paid =

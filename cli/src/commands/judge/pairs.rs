@@ -18,7 +18,7 @@ use crate::commands::data_rows;
 use crate::commands::sets::{RowAt, SetRows};
 
 /// Makes pairs of rows.
-pub(super) struct PairRows {
+pub(super) struct PairMaker {
     pub(super) purpose: PromptUse,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct NumberedPair {
     pub(super) pair: AnswerPair,
 }
 
-impl SetRows for PairRows {
+impl SetRows for PairMaker {
     type Item = NumberedPair;
 
     const COLUMNS: &'static [&'static str] =

@@ -21,7 +21,7 @@ use crate::commands::sets::{RowAt, SetRows, default_id};
 /// The draws of a group depend on its prompt and its completions, not on its line, its file or the
 /// other groups. Groups of equal content are numbered within a set, so that each has draws of its
 /// own there.
-pub(super) struct GroupRows {
+pub(super) struct GroupMaker {
     seed: Seed,
     purpose: PromptUse,
     n_copies: BTreeMap<u64, u64>,
@@ -54,7 +54,7 @@ impl PackedPlace {
     }
 }
 
-impl GroupRows {
+impl GroupMaker {
     pub(super) fn new(seed: Seed, purpose: PromptUse) -> Self {
         Self {
             seed,
@@ -66,7 +66,7 @@ impl GroupRows {
     }
 }
 
-impl SetRows for GroupRows {
+impl SetRows for GroupMaker {
     type Item = GroupRequest;
 
     const COLUMNS: &'static [&'static str] =
@@ -121,9 +121,9 @@ pub(crate) fn read_groups(
     seed: Seed,
     purpose: PromptUse,
 ) -> anyhow::Result<Vec<GroupRequest>> {
-    let mut rows = GroupRows::new(seed, purpose);
+    let mut rows = GroupMaker::new(seed, purpose);
     let mut row_idx = 0;
-    let groups = data_rows::read_all(input, GroupRows::COLUMNS, |row| {
+    let groups = data_rows::read_all(input, GroupMaker::COLUMNS, |row| {
         let at = RowAt { file_idx: 0, name: None, row_idx };
         row_idx += 1;
         rows.note(row, &at)?;

@@ -19,7 +19,7 @@ const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
 
 /// A data file of an input.
 #[derive(Debug)]
-pub(crate) struct DataFile {
+pub(crate) struct ListedFile {
     pub(crate) path: PathBuf,
     /// The path below the input's folder; `None` for an input that is this file alone.
     pub(crate) name: Option<String>,
@@ -33,7 +33,7 @@ pub(crate) struct DataFile {
 ///
 /// # Errors
 /// A folder or a pattern without data files; [`Error::Io`].
-pub(crate) fn data_files(input: &Path) -> anyhow::Result<Vec<DataFile>> {
+pub(crate) fn data_files(input: &Path) -> anyhow::Result<Vec<ListedFile>> {
     if input.is_dir() {
         return named(input, input, &|_| true);
     }
@@ -42,11 +42,11 @@ pub(crate) fn data_files(input: &Path) -> anyhow::Result<Vec<DataFile>> {
             named(input, &folder, &|name| pattern.is_match(name))
         }
         // a file that is not there is told by who opens it
-        _ => Ok(vec![DataFile::at(input.to_owned(), None)]),
+        _ => Ok(vec![ListedFile::at(input.to_owned(), None)]),
     }
 }
 
-impl DataFile {
+impl ListedFile {
     fn at(path: PathBuf, name: Option<String>) -> Self {
         let metadata = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file);
         let n_bytes = metadata.map_or(0, |metadata| metadata.len());
@@ -61,7 +61,7 @@ fn named(
     input: &Path,
     folder: &Path,
     is_wanted: &dyn Fn(&str) -> bool,
-) -> anyhow::Result<Vec<DataFile>> {
+) -> anyhow::Result<Vec<ListedFile>> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
     walk(folder, "", &mut seen, &mut |name, path| {
@@ -71,7 +71,9 @@ fn named(
     })?;
     found.sort();
     match found.is_empty() {
-        false => Ok(found.into_iter().map(|(name, path)| DataFile::at(path, Some(name))).collect()),
+        false => {
+            Ok(found.into_iter().map(|(name, path)| ListedFile::at(path, Some(name))).collect())
+        }
         true => Err(UserError::new(format!(
             "{}: no data files here; wanted files that end in .{}",
             input.display(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar};
 
-use super::files::DataFile;
+use super::files::ListedFile;
 use super::shard::Shard;
 use crate::output;
 use crate::time_left::TimeLeft;
@@ -31,7 +31,7 @@ pub(super) struct SetProgress {
 }
 
 impl SetProgress {
-    pub(super) fn new(files: &[DataFile], shard: Shard, unit: &'static str) -> Self {
+    pub(super) fn new(files: &[ListedFile], shard: Shard, unit: &'static str) -> Self {
         let n_rows: Option<u64> = files.iter().map(|file| file.n_rows).sum();
         Self {
             unit,
@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn total_is_that_of_tables_or_an_estimate_by_bytes() {
-        let file = |n_bytes, n_rows| DataFile { path: "x".into(), name: None, n_bytes, n_rows };
-        let total = |files: &[DataFile], is_last| {
+        let file = |n_bytes, n_rows| ListedFile { path: "x".into(), name: None, n_bytes, n_rows };
+        let total = |files: &[ListedFile], is_last| {
             let shard = "1/2".parse().unwrap();
             let mut progress = SetProgress::new(files, shard, "groups");
             progress.skip(10);

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use joust_schema::Error;
 use joust_schema::rows::{self, Row};
 
-use super::files::DataFile;
+use super::files::ListedFile;
 use super::shard::Shard;
 
 /// Makes items of rows.
@@ -68,7 +68,7 @@ pub(crate) struct SetShape {
 /// # Errors
 /// Those of [`rows::read`], of `rows` and of `each`; files without any row.
 pub(crate) fn read_sets<R: SetRows>(
-    files: &[DataFile],
+    files: &[ListedFile],
     shape: &SetShape,
     rows: &mut R,
     each: &mut dyn FnMut(ReadSet<R::Item>) -> anyhow::Result<()>,
