@@ -295,7 +295,7 @@ fn what_is_wrong_with_an_input_is_told_in_one_line_and_finished_sets_stay() {
     let wanted = "was made of other rows than there are now: the input has changed";
     assert!(message.contains(&format!("set 1 of {output} {wanted}")), "{message}");
     std::fs::write(&first, text).unwrap();
-    std::fs::write(&last, &good[..good.len() / 2].rsplit_once('\n').unwrap().0).unwrap();
+    std::fs::write(&last, good[..good.len() / 2].rsplit_once('\n').unwrap().0).unwrap();
     assert!(refuse(&score).contains(&format!("set 3 of {output} {wanted}")));
     std::fs::write(&last, good).unwrap();
     let message = refuse(&[&score[..], &["run.seed=3"]].concat());
@@ -307,6 +307,9 @@ fn what_is_wrong_with_an_input_is_told_in_one_line_and_finished_sets_stay() {
     let none = format!("{input}/*.csv");
     let message = refuse(&["score", &config, "--input", &none, "--output", &inside]);
     assert!(message.contains("no data files here; wanted files that end in "), "{message}");
+    let unquoted = ["score", &config, "--input", &arg(&first), &arg(&last), "--output", &inside];
+    let message = refuse(&unquoted);
+    assert!(message.contains("is no config: --input takes one file, a folder, "), "{message}");
     let shard = ["--shard", "0/3"];
     let output = joust(&[&score[..], &shard].concat()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
