@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::Context as _;
 use joust_reward::end_all_commands;
-use joust_run::StopSwitch;
 use joust_run::training::RunEnd;
+use joust_run::{StopSwitch, counted};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::exit;
@@ -28,15 +28,31 @@ pub(crate) struct StopSignals {
 impl StopSignals {
     /// Begins to listen. The first signal asks a run to stop after its current step.
     pub(crate) fn listen() -> anyhow::Result<Self> {
+        Self::listen_and_say(
+            "Stopping after this step; a second signal ends at once.".to_owned(),
+            "Ended at once; --resume goes on after the newest checkpoint.".to_owned(),
+        )
+    }
+
+    /// As [`StopSignals::listen`], for a command that writes sets.
+    pub(crate) fn listen_for_sets() -> anyhow::Result<Self> {
+        Self::listen_and_say(
+            "Stopping after this set; a second signal ends at once, and the set is judged again."
+                .to_owned(),
+            format!("Ended at once. Go on with: {}", same_command(std::env::args().skip(1))),
+        )
+    }
+
+    fn listen_and_say(first_line: String, second_line: String) -> anyhow::Result<Self> {
         let (switch, first) = (StopSwitch::default(), Arc::new(AtomicI32::new(0)));
         let (asked, number) = (switch.clone(), Arc::clone(&first));
         listen(move |signal| {
             if number.swap(signal, Ordering::AcqRel) != 0 {
-                output::note("Ended at once; --resume goes on after the newest checkpoint.");
+                output::note(&second_line);
                 end_all_commands();
                 exit(128 + signal);
             }
-            output::note("Stopping after this step; a second signal ends at once.");
+            output::note(&first_line);
             asked.ask();
         })?;
         Ok(Self { switch, first })
@@ -56,6 +72,19 @@ impl StopSignals {
             RunEnd::Finished => Ok(()),
             RunEnd::Stopped => Err(self.stopped(steps).into()),
         }
+    }
+
+    /// Whether a signal has come.
+    pub(crate) fn has_come(&self) -> bool {
+        self.first.load(Ordering::Acquire) != 0
+    }
+
+    /// The end of a command that has written `n_sets` sets.
+    pub(crate) fn stopped_between_sets(&self, n_sets: usize) -> Stopped {
+        let sets = counted(n_sets as u64, "set");
+        let command = same_command(std::env::args().skip(1));
+        let message = format!("Stopped after {sets}. Go on with: {command}");
+        Stopped { message, signal: self.first.load(Ordering::Acquire) }
     }
 
     /// The end of a command that was asked to stop, with the command that goes on.
@@ -98,10 +127,13 @@ fn is_hangup_ignored() -> bool {
 
 /// The command line that resumes the run of these arguments.
 fn resume_command(args: impl Iterator<Item = String>) -> String {
-    let mut parts = vec!["joust".to_owned()];
-    parts.extend(args.filter(|arg| arg != "--clean" && arg != "--resume").map(quoted));
-    parts.push("--resume".to_owned());
-    parts.join(" ")
+    same_command(args.filter(|arg| arg != "--clean" && arg != "--resume")) + " --resume"
+}
+
+/// The command line of these arguments.
+fn same_command(args: impl Iterator<Item = String>) -> String {
+    let parts = std::iter::once("joust".to_owned()).chain(args.map(quoted));
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 /// An argument as a shell reads it.

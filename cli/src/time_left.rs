@@ -23,14 +23,15 @@ impl TimeLeft {
         Self { first: (n_done, now), last: (n_done, now) }
     }
 
-    fn note(&mut self, n_done: u64, now: Instant) {
+    /// Takes note of the number of units that are done now.
+    pub(crate) fn note(&mut self, n_done: u64, now: Instant) {
         if n_done != self.last.0 {
             self.last = (n_done, now);
         }
     }
 
     /// The time that is left of work of `n_total` units; `None` before the first one is done.
-    fn at(&self, n_total: u64, now: Instant) -> Option<Duration> {
+    pub(crate) fn at(&self, n_total: u64, now: Instant) -> Option<Duration> {
         let ((n_before, began), (n_done, last)) = (self.first, self.last);
         let n_new = n_done.checked_sub(n_before).filter(|&n| n > 0)?;
         let per_unit = last.saturating_duration_since(began).as_secs_f64() / n_new as f64;

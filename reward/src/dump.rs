@@ -2,7 +2,7 @@
 //!
 //! It does not know how groups are scored.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use joust_schema::ids::{Member, PromptId};
 use joust_schema::parquet;
@@ -15,6 +15,11 @@ use crate::{prompt, rule};
 
 /// A written file: its name, its table and its number of rows.
 pub type WrittenFile = (String, &'static str, usize);
+
+/// The folder of a set of scored groups in a dump that is written set by set.
+pub fn set_path(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("set_{number:05}"))
+}
 
 /// Writes scored groups into `dir`: `matches.parquet`, `votes.parquet`, `rewards.parquet`, and
 /// `completions.parquet` with prompts and completions. `results` has one entry per group,

@@ -14,7 +14,7 @@ use crate::config::{RewardConfig, RewardKind};
 use crate::error::Error;
 use crate::judge::{
     CacheStats, CachedJudge, ChatId, ChatOutcome, ChatRequest, EngineJudge, HttpJudge, Judge,
-    JudgeError, JudgeServers, ReplayJudge, RuleJudge,
+    JudgeError, JudgeServers, KeepingJudge, KeptVotes, ReplayJudge, RuleJudge,
 };
 use crate::pool::Alone;
 use crate::prompt;
@@ -83,6 +83,12 @@ impl Scorer {
             n_chats: 0,
             open_chats: BTreeSet::new(),
         }
+    }
+
+    /// Keeps the judge's votes in a file, and takes those from it that came before.
+    pub fn keep_votes(&mut self, kept: KeptVotes) {
+        let keep = |judge| Box::new(KeepingJudge::new(judge, kept)) as Box<dyn Judge>;
+        self.judge = self.judge.take().map(keep);
     }
 
     /// Name of the judge.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use joust_schema::tables::{Verdict, Vote};
+use serde::{Deserialize, Serialize};
 
 use crate::judge::JudgeError;
 
@@ -36,7 +37,7 @@ pub(crate) fn why_no_reply(vote: &Vote) -> Option<&str> {
 }
 
 /// Counts of votes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoteTally {
     /// Number of votes, each attempt counted.
     pub n_votes: usize,
@@ -79,6 +80,19 @@ impl VoteTally {
         tally.n_asked = last.len();
         tally.n_lost = last.values().filter(|(_, is_lost)| *is_lost).count();
         tally
+    }
+
+    /// Adds the counts of other matches, which come after these.
+    pub fn add(&mut self, later: Self) {
+        self.n_votes += later.n_votes;
+        self.n_invalid += later.n_invalid;
+        self.n_failed += later.n_failed;
+        self.n_asked += later.n_asked;
+        self.n_lost += later.n_lost;
+        self.n_cut_off += later.n_cut_off;
+        self.first_failure = self.first_failure.take().or(later.first_failure);
+        self.first_without_verdict =
+            self.first_without_verdict.take().or(later.first_without_verdict);
     }
 
     /// Whether more than the share `max_failed` of the votes that were asked for have no reply.
@@ -145,6 +159,12 @@ mod tests {
         ];
         let tally = VoteTally::of(&votes);
         assert_eq!((tally.n_votes, tally.n_failed, tally.n_asked, tally.n_lost), (7, 4, 4, 2));
+        // counted in two parts, by match
+        let other = |vote: Vote| Vote { match_id: "h/1-0-1".into(), ..vote };
+        let (one, two) = (votes.clone(), votes.clone().map(other));
+        let mut added = VoteTally::of(&one);
+        added.add(VoteTally::of(&two));
+        assert_eq!(added, VoteTally::of(one.iter().chain(&two)));
         assert!(tally.exceeds(0.49) && !tally.exceeds(0.5) && !tally.exceeds(1.0));
         assert!(!VoteTally::default().exceeds(0.0));
     }

@@ -28,6 +28,6 @@ mod tuning;
 pub use counted::counted;
 pub use error::Error;
 pub use observer::{Event, Observer};
-pub use run_folder::ExistingRun;
+pub use run_folder::{ExistingRun, differing_keys};
 pub use stop::StopSwitch;
 pub use tuning::FinishedTuning;

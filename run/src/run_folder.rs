@@ -31,6 +31,7 @@ use changes::KeyChange;
 use content::{ABOUT, CONFIG, FolderContent, STARTS, read_whole_lines};
 use lock::RunLock;
 
+pub use changes::differing_keys;
 pub(crate) use content::{is_own_name, run_around};
 pub(crate) use metrics_log::MetricsLog;
 

@@ -18,7 +18,7 @@ use crate::serving::Server;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The program under a limit of `blocks` of 512 bytes or more for each file that it writes.
-fn limited(blocks: u32, args: &[&str]) -> Command {
+pub(crate) fn limited(blocks: u32, args: &[&str]) -> Command {
     let program = joust(args);
     // the signal that a full disk does not send is ignored; the soft limit can be raised again
     let script = format!("trap '' XFSZ; ulimit -S -f {blocks}; exec \"$@\"");

@@ -25,6 +25,7 @@ mod http;
 mod judge_prompt_size;
 mod judge_servers;
 mod killed;
+mod large_inputs;
 mod lora;
 mod nano;
 mod overlap;

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::failure::UserError;
 use crate::score_config::{ScoreRun, UNUSED};
 use crate::{output, signals};
 use written::OutputFolder;
@@ -29,6 +30,7 @@ pub(crate) mod quantize;
 pub(crate) mod rate;
 pub(crate) mod score;
 pub(crate) mod serve;
+pub(crate) mod sets;
 pub(crate) mod sft;
 pub(crate) mod train;
 pub(crate) mod votes;
@@ -67,6 +69,12 @@ impl ConfigArgs {
     /// Starts a scoring command: validates the config and sets its threads. `None` after
     /// `--dry-run`, which only prints the config.
     pub(crate) fn start_scoring(&self) -> anyhow::Result<Option<ScoreRun>> {
+        // a pattern without quotes becomes many names
+        let is_data = |part: &&String| part.ends_with(".jsonl") || part.ends_with(".parquet");
+        if let Some(part) = self.parts.iter().find(is_data) {
+            let text = "is no config: --input takes one file, a folder, or a pattern in quotes";
+            return Err(UserError::new(format!("{part} {text}")).into());
+        }
         let config = self.read_scoring()?;
         if self.dry_run {
             self.print(&config)?;

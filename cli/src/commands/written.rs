@@ -39,7 +39,7 @@ impl OutputFolder<'_> {
     }
 }
 
-const UNWRITABLE: &str = "--output cannot be written";
+pub(crate) const UNWRITABLE: &str = "--output cannot be written";
 
 /// Tries to write a file.
 pub(crate) fn prepare_file(path: &Path) -> anyhow::Result<()> {
@@ -93,7 +93,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// The path without links. Of a path that does not exist, the longest part that does is resolved.
-fn place(path: &Path) -> PathBuf {
+pub(crate) fn place(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut parts = absolute.ancestors();
     let real = parts.find_map(|part| Some((part, part.canonicalize().ok()?)));

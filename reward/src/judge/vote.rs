@@ -54,7 +54,7 @@ pub struct VoteRequest {
 }
 
 /// A judge's reply to a [`VoteRequest`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct VoteReply {
     /// Which of the shown answers won.
     pub verdict: Verdict,

@@ -148,6 +148,12 @@ pub(super) fn may_change(key: &str, by_content: &[&str]) -> bool {
     by_content.contains(&key) || MAY_CHANGE.iter().any(is_under)
 }
 
+/// The keys, dotted, that say what is computed and whose values differ.
+pub fn differing_keys(old: &Table, new: &Table) -> Vec<String> {
+    let keys = changes(old, new).into_iter().map(|change| change.key);
+    keys.filter(|key| !may_change(key, &[])).collect()
+}
+
 /// Why a run cannot go on with these changes; none if it can.
 pub(super) fn refusal(changes: &[KeyChange], by_content: &[&str]) -> Option<String> {
     let keys = changes.iter().map(|change| change.key.as_str());

@@ -25,11 +25,13 @@ pub(super) fn read_lines(
 ) -> Result<(), Error> {
     let shared: Rc<Path> = path.into();
     let mut bytes = Vec::new();
+    let mut end_byte = 0;
     for line in 1.. {
         bytes.clear();
         let n_read = reader.read_until(b'\n', &mut bytes);
-        if n_read.map_err(|source| Error::io(path, source))? == 0 {
-            return Ok(());
+        match n_read.map_err(|source| Error::io(path, source))? {
+            0 => return Ok(()),
+            n_read => end_byte += n_read as u64,
         }
         let place = Place::Line(line);
         let text = bytes.strip_prefix(BYTE_ORDER_MARK).filter(|_| line == 1).unwrap_or(&bytes);
@@ -40,7 +42,8 @@ pub(super) fn read_lines(
         }
         let fields = fields(&with_floats_named(text), columns)
             .map_err(|error| place.error(path, reason(&error)))?;
-        if each(fields.into_row(&shared, place))?.is_break() {
+        let row = Row { end_byte: Some(end_byte), ..fields.into_row(&shared, place) };
+        if each(row)?.is_break() {
             return Ok(());
         }
     }
@@ -155,7 +158,8 @@ struct ObjectCells {
 
 impl ObjectCells {
     fn into_row(self, path: &Rc<Path>, place: Place) -> Row {
-        Row { path: Rc::clone(path), place, cells: self.cells, names: self.names.into() }
+        let path = Rc::clone(path);
+        Row { path, place, cells: self.cells, names: self.names.into(), end_byte: None }
     }
 }
 

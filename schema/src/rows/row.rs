@@ -75,12 +75,18 @@ pub struct Row {
     pub(super) cells: Vec<(String, Box<RawValue>)>,
     /// Names of all columns of the row, also of those that were not asked for.
     pub(super) names: Rc<[String]>,
+    pub(super) end_byte: Option<u64>,
 }
 
 impl Row {
     /// Where the row stands.
     pub fn place(&self) -> Place {
         self.place
+    }
+
+    /// Number of bytes of the file to the end of this row; `None` where rows are no lines.
+    pub fn end_byte(&self) -> Option<u64> {
+        self.end_byte
     }
 
     /// Names of all columns of the row, also of those that were not asked for.

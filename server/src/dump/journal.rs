@@ -219,7 +219,7 @@ pub(crate) fn segment_path(dir: &Path, number: usize) -> PathBuf {
 
 /// Folder of a segment's set of tables.
 pub(crate) fn set_path(dir: &Path, number: usize) -> PathBuf {
-    dir.join(format!("set_{number:05}"))
+    joust_reward::dump::set_path(dir, number)
 }
 
 /// A segment in the folder.
