@@ -62,7 +62,10 @@ def length_terms(lengths):
 
 
 def fit(groups, terms):
-    """Strengths and slope (maximum a posteriori), with one position term; no slope if terms is None."""
+    """Strengths and slope (maximum a posteriori), with one position term.
+
+    Without terms there is no slope.
+    """
     n_all = N * len(groups)
     x, won, row = np.zeros((sum(map(len, groups)), n_all + 2)), [], 0
     for group, votes in enumerate(groups):

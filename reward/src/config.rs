@@ -151,9 +151,9 @@ pub struct RatingConfig {
     /// Method that computes ratings from votes.
     pub method: RatingMethod,
     /// Whether win rate, rating and reward are those at equal length: the judge's preference for
-    /// longer answers, a slope of the strengths on the number of characters, is fitted to all groups
-    /// that are rated together and removed. Only with the method `bradley_terry`. The slope is
-    /// measured in any case (`judge/length_slope`); docs/rewards.md says what the control costs.
+    /// longer answers, a slope of the strengths on the number of characters, is fitted to all
+    /// groups that are rated together and removed. Only with the method `bradley_terry`. The slope
+    /// is measured in any case (`judge/length_slope`); docs/rewards.md says what the control costs.
     pub length_control: bool,
     /// Settings of `bradley_terry`.
     pub bradley_terry: BradleyTerryConfig,

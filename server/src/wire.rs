@@ -83,8 +83,8 @@ pub struct ScoreGroupResponse {
     /// Log-odds by which the judge prefers the completion shown first.
     pub position_bias: Option<f64>,
     /// Log-odds by which the judge prefers longer completions, per unit of the length term. It
-    /// is fitted to this group alone, so that chance is most of it. Null where all lengths are equal,
-    /// and without a Bradley-Terry rating.
+    /// is fitted to this group alone, so that chance is most of it. Null where all lengths are
+    /// equal, and without a Bradley-Terry rating.
     #[serde(default)]
     pub length_slope: Option<f64>,
     /// Name of the judge.

@@ -1,5 +1,5 @@
-"""Makes length_control.json: Bradley-Terry fits of several groups with a slope on the lengths of the
-answers, that the crate joust-reward must reproduce.
+"""Makes length_control.json: Bradley-Terry fits of several groups with a slope on the lengths of
+the answers, that the crate joust-reward must reproduce.
 
 The reference is two logistic regressions over all groups, maximised with scipy. The first has a
 block of columns per group and one common column for the answer shown first. The second has the

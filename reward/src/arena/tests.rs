@@ -313,7 +313,8 @@ proptest! {
         config.tournament.rounds = rounds;
         let n = order.len();
         // of unlike lengths, and some completions occur more than once
-        let mut plain: Vec<String> = (0..n).map(|value| format!("{value:0>width$}", width = 7 * value % 5)).collect();
+        let padded = |value: usize| format!("{value:0>width$}", width = 7 * value % 5);
+        let mut plain: Vec<String> = (0..n).map(padded).collect();
         plain.extend(copies.iter().map(|&copy| plain[copy].clone()).collect::<Vec<_>>());
         let mut shuffled: Vec<String> = order.iter().map(|&idx| plain[idx].clone()).collect();
         shuffled.extend(plain[n..].iter().rev().cloned());

@@ -5,8 +5,8 @@
 //! what a length counts, nor whether the strengths at equal length are used.
 //!
 //! The slope is fitted together with the strengths, not to the fitted strengths: their prior has
-//! pulled those towards 0, most those of players with few votes, and a slope on them is smaller by a
-//! third to a half. What remains of the length in the rewards is the same for both after a Swiss
+//! pulled those towards 0, most those of players with few votes, and a slope on them is smaller by
+//! a third to a half. What remains of the length in the rewards is the same for both after a Swiss
 //! tournament (`bench/length_control.py`), where all have the same number of votes. The position
 //! bias is kept as it was fitted before: who is shown first does not depend on the length, and with
 //! one bias for both fits a group of equal lengths keeps its ratings to the last digit.

@@ -2,8 +2,8 @@
 //! f64. One file per method.
 //!
 //! In: the votes of a finished group, per match and split by presentation order, and the lengths of
-//! its answers. It does not know why two players met, nor how a rating becomes a reward. Invalid votes never get here: they are
-//! missing data, not half a win.
+//! its answers. It does not know why two players met, nor how a rating becomes a reward. Invalid
+//! votes never get here: they are missing data, not half a win.
 
 pub mod bradley_terry;
 mod cholesky;

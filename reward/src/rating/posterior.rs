@@ -46,8 +46,8 @@ pub(super) struct GroupTerms {
 }
 
 impl GroupTerms {
-    /// The votes of a group. `term` gives the term of a vote of players a and b, by a sign that is 1
-    /// if a was shown first and -1 if b was.
+    /// The votes of a group. `term` gives the term of a vote of players a and b, by a sign that is
+    /// 1 if a was shown first and -1 if b was.
     pub(super) fn new(
         group: &GroupVotes<'_>,
         term: impl Fn(usize, usize, f64) -> VoteTerm,

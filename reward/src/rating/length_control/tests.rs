@@ -219,7 +219,8 @@ proptest! {
         let seen = control(&[moved, other], &config);
         prop_assert_eq!(wanted.slope.is_some(), seen.slope.is_some());
         if let (Some(wanted), Some(seen)) = (wanted.slope, seen.slope) {
-            assert_close(&[seen.logits, seen.stderr], &[wanted.logits, wanted.stderr], 1e-9, "slope");
+            let [seen_both, wanted] = [seen, wanted].map(|slope| [slope.logits, slope.stderr]);
+            assert_close(&seen_both, &wanted, 1e-9, "slope");
             prop_assert!(seen.logits.is_finite() && seen.stderr <= LENGTH_SLOPE_PRIOR_SD);
         }
         let of_first = thetas(&wanted.at_equal_length[0]);
