@@ -53,7 +53,7 @@ impl DevicePlan {
 /// # Errors
 /// [`Error::Engine`] for models and devices that cannot be used.
 pub fn plan(config: &TrainRun, gpu_memory: Option<usize>) -> Result<Vec<DevicePlan>, Error> {
-    plan_with(config, &folder::constants(&config.policy.path)?, gpu_memory)
+    plan_with(config, &folder::constants(&config.policy.path)?, gpu_memory, 1)
 }
 
 /// As [`plan`], with the constants of a policy that is open already.
@@ -64,8 +64,9 @@ pub(crate) fn plan_with(
     config: &TrainRun,
     policy: &ModelConfig,
     gpu_memory: Option<usize>,
+    n_ranks: usize,
 ) -> Result<Vec<DevicePlan>, Error> {
-    let mut planner = Planner { gpu_memory, parts: BTreeMap::new() };
+    let mut planner = Planner { gpu_memory, n_ranks, parts: BTreeMap::new() };
     let device = planner.device(config.policy.device)?;
     planner.add_training(config, device, policy);
     planner.add_sampling(config, device, policy)?;
@@ -116,6 +117,8 @@ fn kv_bytes(engine: &CapacityPlan) -> usize {
 /// Parts by device: whether it is a GPU, and what it holds.
 struct Planner {
     gpu_memory: Option<usize>,
+    /// Number of processes of the run, each with a device of its own.
+    n_ranks: usize,
     parts: BTreeMap<bool, Vec<PlanPart>>,
 }
 
@@ -166,7 +169,9 @@ impl Planner {
             model,
             formats: learner.number_formats(device),
             has_reference: config.trainer.has_reference(),
-            n_sequences: config.train.prompts_per_step * config.rollout.group_size as usize,
+            n_ranks: self.n_ranks,
+            n_sequences: config.train.prompts_per_step.div_ceil(self.n_ranks)
+                * config.rollout.group_size as usize,
             longest: config.rollout.engine.max_context_of(model),
         };
         let memory = TrainingMemory::plan(trained, learner);

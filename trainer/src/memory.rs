@@ -11,7 +11,8 @@ use crate::learner::config::{LearnerConfig, NumberFormats};
 /// Bytes that training needs, by what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TrainingMemory {
-    /// Weights of the model, with adapters, and their rounded copy where there is one.
+    /// Weights of the model, with adapters; where those that are computed with are rounded, also
+    /// this process's part of the others.
     pub weight_bytes: usize,
     /// Gradients of the trained parameters, in f32.
     pub gradient_bytes: usize,
@@ -36,7 +37,9 @@ pub struct TrainedModel<'a> {
     pub formats: NumberFormats,
     /// Whether the loss needs a reference.
     pub has_reference: bool,
-    /// Number of sequences of a step.
+    /// Number of processes that train together, which divide the optimiser's state.
+    pub n_ranks: usize,
+    /// Number of sequences of a step of one process.
     pub n_sequences: usize,
     /// Maximum number of tokens per sequence.
     pub longest: usize,
@@ -56,7 +59,11 @@ impl TrainingMemory {
         let n_parameters = all_weights / weights.elt_size_in_bytes();
         let n_trained = n_adapters.unwrap_or(n_parameters);
         let f32_bytes = Kind::Float.elt_size_in_bytes();
-        let rounded = if working == weights { 0 } else { weight_bytes(model, working.into()) };
+        let part = |bytes: usize| bytes.div_ceil(trained.n_ranks.max(1));
+        let own_weights = match working == weights {
+            true => all_weights,
+            false => weight_bytes(model, working.into()) + part(all_weights),
+        };
         let own_reference = trained.has_reference && config.lora.is_none();
         let n_rows = config.micro_batch_rows.min(trained.n_sequences);
         let n_tokens = config.micro_batch_tokens.min(n_rows.saturating_mul(trained.longest));
@@ -68,9 +75,9 @@ impl TrainingMemory {
         let logits = n_tokens.saturating_mul(model.vocab_size * f32_bytes);
         let chunk = (config.logits_mib << 20).min(logits);
         Self {
-            weight_bytes: all_weights + rounded + n_adapters.unwrap_or(0) * f32_bytes,
+            weight_bytes: own_weights + n_adapters.unwrap_or(0) * f32_bytes,
             gradient_bytes: n_trained * f32_bytes,
-            optimizer_bytes: 2 * n_trained * f32_bytes,
+            optimizer_bytes: part(2 * n_trained * f32_bytes),
             reference_bytes: if own_reference { weight_bytes(model, compute.into()) } else { 0 },
             activation_bytes: n_tokens.saturating_mul(model.n_layers * kept),
             layer_bytes: n_tokens.saturating_mul(shape.working()),

@@ -68,7 +68,7 @@ impl Reference {
             assert_eq!(name, same_name, "policy and reference have one layout. This is a bug.");
             let is_double = [mine.kind(), theirs.kind()].contains(&Kind::Double);
             let wide = if is_double { Kind::Double } else { Kind::Float };
-            let theirs = theirs.to_kind(wide) * mixup_alpha;
+            let theirs = theirs.to_device(mine.device()).to_kind(wide) * mixup_alpha;
             let mixed = mine.to_kind(wide) * (1.0 - mixup_alpha) + theirs;
             mine.copy_(&mixed);
         }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use joust_dist::Collectives;
 use joust_engine::Decoder;
 use joust_engine::model::Bucket;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
 use crate::optim::Parameters;
@@ -144,7 +144,8 @@ impl Weights {
         Ok(())
     }
 
-    /// The model with its master weights. It shares their memory where this rank has them all.
+    /// The model with its master weights. It shares their memory where this rank has them all;
+    /// otherwise they are gathered on the CPU, a bucket at a time.
     ///
     /// # Errors
     /// [`Error::Ranks`]
@@ -153,8 +154,12 @@ impl Weights {
         if self.buckets.iter().all(|it| it.working.kind() == it.master.kind()) {
             return Ok(self.model.shared());
         }
-        let wholes = self.buckets.iter().map(|bucket| bucket.whole(&bucket.master, ranks));
-        let wholes = wholes.collect::<Result<Vec<Tensor>, Error>>()?;
+        let is_alone = ranks.world().size == 1;
+        let whole = |bucket: &WeightBucket| {
+            let whole = bucket.whole(&bucket.master, ranks)?;
+            Ok(if is_alone { whole } else { whole.to_device(Device::Cpu) })
+        };
+        let wholes = self.buckets.iter().map(whole).collect::<Result<Vec<Tensor>, Error>>()?;
         let layouts: Vec<Bucket> = self.buckets.iter().map(|it| it.layout.clone()).collect();
         Ok(self.model.on_buckets(&layouts, &wholes))
     }

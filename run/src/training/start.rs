@@ -69,7 +69,7 @@ pub fn start<'a>(
     }
     let evaluation = Evaluation::open(&config)?;
     let files = folder::open(&config.policy.path)?;
-    memory::check(&memory::plan_with(&config, &files.config, None)?)?;
+    memory::check(&memory::plan_with(&config, &files.config, None, ranks.world().size)?)?;
     let learner = &config.trainer.learner;
     let origin = files.decoder(device, learner.number_formats(device).weights)?;
     // the policy of the first step; with adapters it shares the weights of the reference
