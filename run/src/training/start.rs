@@ -75,7 +75,11 @@ pub fn start<'a>(
     // the policy of the first step; with adapters it shares the weights of the reference
     let first_policy = || -> Result<Decoder, Error> {
         if learner.lora.is_none() {
-            return Ok(origin.duplicate(device, Kind::Float)?);
+            let is_reference = config.trainer.has_reference() && shares_format(&origin, learner);
+            return match is_reference {
+                true => Ok(origin.duplicate(device, Kind::Float)?),
+                false => Ok(origin.shared()),
+            };
         }
         let mut policy = origin.shared();
         learner.attach_adapters(&mut policy, seed.child("adapters", 0));
@@ -162,11 +166,15 @@ pub fn start<'a>(
 /// The reference, in the number format that is computed in; `origin` itself where it has that
 /// format.
 fn reference(origin: &Decoder, learner: &LearnerConfig) -> Result<Decoder, Error> {
-    let compute = learner.compute_kind(origin);
-    match compute == origin.kind() || learner.lora.is_some() {
+    match shares_format(origin, learner) || learner.lora.is_some() {
         true => Ok(origin.shared()),
-        false => Ok(origin.duplicate(origin.device(), compute)?),
+        false => Ok(origin.duplicate(origin.device(), learner.compute_kind(origin))?),
     }
+}
+
+/// Whether a model has the number format that is computed in.
+fn shares_format(origin: &Decoder, learner: &LearnerConfig) -> bool {
+    learner.compute_kind(origin) == origin.kind()
 }
 
 /// The number formats that completions are sampled in.
