@@ -98,6 +98,10 @@ fn run(command: CliCommand) -> ExitCode {
 
 /// Tells how a command has ended, unless it has ended well.
 fn end(error: &anyhow::Error) -> ExitCode {
-    output::note(failure::last_words(error));
+    let last_words = failure::last_words(error);
+    // another process of the run has them
+    if !last_words.is_empty() {
+        output::note(last_words);
+    }
     failure::exit_code(error)
 }

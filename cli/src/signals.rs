@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::Context as _;
+use joust_dist::World;
 use joust_reward::end_all_commands;
 use joust_run::training::RunEnd;
 use joust_run::{StopSwitch, counted};
@@ -28,7 +29,11 @@ pub(crate) struct StopSignals {
 impl StopSignals {
     /// Begins to listen. The first signal asks a run to stop after its current step.
     pub(crate) fn listen() -> anyhow::Result<Self> {
+        let switch = StopSwitch::default();
+        // until they have come there is nothing to save
+        switch.set_waits_for_ranks(World::from_env().is_ok_and(|world| world.size > 1));
         Self::listen_and_say(
+            switch,
             "Stopping after this step; a second signal ends at once.".to_owned(),
             "Ended at once; --resume goes on after the newest checkpoint.".to_owned(),
         )
@@ -37,14 +42,19 @@ impl StopSignals {
     /// As [`StopSignals::listen`], for a command that writes sets.
     pub(crate) fn listen_for_sets() -> anyhow::Result<Self> {
         Self::listen_and_say(
+            StopSwitch::default(),
             "Stopping after this set; a second signal ends at once, and the set is judged again."
                 .to_owned(),
             format!("Ended at once. Go on with: {}", same_command(std::env::args().skip(1))),
         )
     }
 
-    fn listen_and_say(first_line: String, second_line: String) -> anyhow::Result<Self> {
-        let (switch, first) = (StopSwitch::default(), Arc::new(AtomicI32::new(0)));
+    fn listen_and_say(
+        switch: StopSwitch,
+        first_line: String,
+        second_line: String,
+    ) -> anyhow::Result<Self> {
+        let first = Arc::new(AtomicI32::new(0));
         let (asked, number) = (switch.clone(), Arc::clone(&first));
         listen(move |signal| {
             if number.swap(signal, Ordering::AcqRel) != 0 {
@@ -52,7 +62,13 @@ impl StopSignals {
                 end_all_commands();
                 exit(128 + signal);
             }
-            output::note(&first_line);
+            if asked.waits_for_ranks() {
+                output::note("Ended before all processes of the run had come.");
+                exit(128 + signal);
+            }
+            if is_first_rank() {
+                output::note(&first_line);
+            }
             asked.ask();
         })?;
         Ok(Self { switch, first })
@@ -93,9 +109,22 @@ impl StopSignals {
             0 => "Stopped before the first step was over.".to_owned(),
             steps => format!("Stopped after step {steps}, which is saved."),
         };
-        let message = format!("{saved} Go on with: {}", resume_command(std::env::args().skip(1)));
-        Stopped { message, signal: self.first.load(Ordering::Acquire) }
+        let message = match is_first_rank() {
+            true => format!("{saved} Go on with: {}", resume_command(std::env::args().skip(1))),
+            false => String::new(),
+        };
+        // 0 where another process of the run was asked
+        let signal = match self.first.load(Ordering::Acquire) {
+            0 => SIGTERM,
+            signal => signal,
+        };
+        Stopped { message, signal }
     }
+}
+
+/// Whether this process speaks for the run: the first one of several, or the only one.
+pub(crate) fn is_first_rank() -> bool {
+    World::from_env().map_or(true, |world| world.is_first())
 }
 
 /// Ends the program at the first stop signal, with a last line.

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tch::Device;
 
 use crate::error::Error;
+use crate::stop::StopSwitch;
 
 /// Joins the other processes that a launcher such as `torchrun` has started; without one, the run
 /// has this process alone. Each process of a host takes the GPU of its place among them.
@@ -22,12 +23,17 @@ use crate::error::Error;
 /// # Errors
 /// [`Error::Ranks`] where the launcher's variables make no sense, or not all processes come;
 /// [`Error::Engine`] where there is no such device.
-pub(crate) fn join(choice: DeviceChoice) -> Result<(Device, Arc<Collectives>), Error> {
+pub(crate) fn join(
+    choice: DeviceChoice,
+    stop: &StopSwitch,
+) -> Result<(Device, Arc<Collectives>), Error> {
     let world = World::from_env()?;
     device::choose_gpu(world.local_rank);
     let device = choice.resolve()?;
     let options = JoinOptions { device, ..JoinOptions::default() };
-    Ok((device, Arc::new(Collectives::join(world, options)?)))
+    let joined = Collectives::join(world, options);
+    stop.set_waits_for_ranks(false);
+    Ok((device, Arc::new(joined?)))
 }
 
 /// The values of all ranks, in their order.

@@ -113,14 +113,59 @@ where
 
     /// Refuses a folder that this start cannot use, before expensive work and without touching it.
     /// Its result holds until somebody else comes: [`RunStart::open`] looks again. Only the first
-    /// rank looks.
+    /// rank looks at the folder; all compare their configs and inputs.
     ///
     /// # Errors
-    /// As [`RunStart::open`].
+    /// As [`RunStart::open`]; [`Error::Input`] where ranks differ.
     pub(crate) fn check(&self, ranks: &Collectives) -> Result<(), Error> {
-        if !ranks.world().is_first() {
+        if ranks.world().is_first() {
+            self.check_folder()?;
+        }
+        self.check_ranks(ranks)
+    }
+
+    /// Refuses to begin where this rank has another config, or other inputs, than the first one.
+    fn check_ranks(&self, ranks: &Collectives) -> Result<(), Error> {
+        if ranks.world().size == 1 {
             return Ok(());
         }
+        let own = (toml::to_string(self.config)?, self.digests.clone());
+        let (config, digests) = ranks::of_first(ranks, own)?;
+        let difference = self.difference(&config, &digests)?;
+        let any_differs = ranks.any(difference.is_some())?;
+        match difference {
+            Some(difference) => Err(Error::input(format!(
+                "rank {} differs from rank 0: {difference}; wanted the same config and files on \
+                 all ranks",
+                ranks.world().rank
+            ))),
+            None if any_differs => Err(Error::input(
+                "another rank has another config or other files than rank 0, and says which",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The first thing in which a config and the hashes of inputs differ from this start's.
+    fn difference(
+        &self,
+        config: &str,
+        digests: &BTreeMap<Cow<'static, str>, String>,
+    ) -> Result<Option<String>, Error> {
+        // what a rank may have of its own
+        const OWN: [&str; 2] = ["run.threads", "reward.judge.urls"];
+        let first: Table = config.parse().map_err(|error: toml::de::Error| {
+            Error::input(format!("the config of rank 0: {}", error.message()))
+        })?;
+        let changes = changes::changes(&first, &Table::try_from(self.config)?);
+        let change = changes.iter().find(|change| !OWN.contains(&change.key.as_str()));
+        let input = self.digests.iter().find(|(key, hash)| digests.get(*key) != Some(*hash));
+        Ok(change
+            .map(KeyChange::to_string)
+            .or_else(|| input.map(|(key, _)| format!("the content of {key}"))))
+    }
+
+    fn check_folder(&self) -> Result<(), Error> {
         let dir = self.run.dir();
         RunLock::probe(&dir)?;
         self.plan(&dir).map(|_| ())

@@ -19,12 +19,14 @@ struct Ranks {
 }
 
 impl Ranks {
-    fn start(dir: &Path, args: &[String], n: usize) -> Self {
+    /// Starts a process for each list of arguments.
+    fn start(dir: &Path, args_of_ranks: &[Vec<String>]) -> Self {
+        let n = args_of_ranks.len();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port().to_string();
         drop(listener);
         let (mut children, mut logs) = (Vec::new(), Vec::new());
-        for rank in 0..n {
+        for (rank, args) in args_of_ranks.iter().enumerate() {
             let log = dir.join(format!("rank-{rank}-{port}.log"));
             let mut command = joust(args);
             for (name, value) in [
@@ -75,7 +77,7 @@ impl Ranks {
 
     /// Runs to the end, where only the first rank has anything to say.
     fn succeed(dir: &Path, args: &[String], n: usize) {
-        let mut ranks = Self::start(dir, args, n);
+        let mut ranks = Self::start(dir, &vec![args.to_vec(); n]);
         let codes = ranks.end();
         assert!(codes.iter().all(|code| *code == Some(0)), "{codes:?}\n{}", ranks.said(0));
         for rank in 1..n {
@@ -189,14 +191,16 @@ fn ranks_go_on_after_one_was_stopped_or_killed_and_in_another_number() {
     let resumed = [&saved[..], &["--resume"]].concat();
 
     // a signal to one of them stops all after the step
-    let mut ranks = Ranks::start(dir, &args(&broken, "whole", &saved), 2);
+    let mut ranks = Ranks::start(dir, &vec![args(&broken, "whole", &saved); 2]);
     ranks.wait_for("\n1/4 ");
     ranks.send(1, "-INT");
     let codes = ranks.end();
-    assert!(codes[1] == Some(130) && codes[0].is_some(), "{codes:?} {}", ranks.said(0));
+    assert_eq!(codes, [Some(143), Some(130)], "{}", ranks.said(0));
+    assert!(ranks.said(0).contains("which is saved. Go on with: "), "{}", ranks.said(0));
+    assert_eq!(ranks.said(1), "");
 
     // one dies: the other says so at once
-    let mut ranks = Ranks::start(dir, &args(&broken, "whole", &resumed), 2);
+    let mut ranks = Ranks::start(dir, &vec![args(&broken, "whole", &resumed); 2]);
     ranks.wait_for("Going on after step ");
     ranks.send(1, "-KILL");
     let codes = ranks.end();
@@ -255,6 +259,50 @@ fn ranks_learn_texts_and_preferences_as_one_process_does() {
         let of = |name: &str| metrics(dir, &format!("{command}-{name}"));
         near(&of("alone"), &of("two"), names);
     }
+}
+
+#[test]
+fn ranks_of_different_configs_and_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let row = |n: u32| format!("{{\"prompt\": \"What is {n} + 1?\", \"answer\": {}}}\n", n + 1);
+    let own = format!("prompts.path={}", file(dir, "own.jsonl", &(row(1) + &row(2))));
+    for (more, wanted) in
+        [("trainer.learner.optim.lr=0.5", "trainer.learner.optim.lr"), (&own[..], "prompts.path")]
+    {
+        let mut ranks = Ranks::start(dir, &[args(dir, "r", &[]), args(dir, "r", &[more])]);
+        assert_eq!(ranks.end(), [Some(2), Some(2)]);
+        let said = [ranks.said(0), ranks.said(1)];
+        assert!(said[1].starts_with("error: rank 1 differs from rank 0: "), "{said:?}");
+        assert!(said[1].contains(wanted), "{said:?}");
+        assert!(said[0].starts_with("error: another rank has another config"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_stop_while_other_ranks_have_not_come_ends_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = args(dir.path(), "r", &[]);
+    let mut ranks = Ranks::start(dir.path(), &[args.clone(), args]);
+    ranks.send(1, "-KILL");
+    let end = Instant::now() + Duration::from_secs(60);
+    // the program listens to signals
+    let tasks = format!("/proc/{}/task", ranks.children[0].id());
+    let listens = || {
+        let tasks = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+        let names = tasks.map(|task| std::fs::read_to_string(task.path().join("comm")));
+        names.flatten().any(|name| name.trim() == "signals")
+    };
+    while !listens() {
+        assert!(Instant::now() < end, "{}", ranks.said(0));
+        std::thread::yield_now();
+    }
+    ranks.send(0, "-TERM");
+    while ranks.children[0].try_wait().unwrap().is_none() {
+        assert!(Instant::now() < end, "{}", ranks.said(0));
+        std::thread::yield_now();
+    }
+    assert_eq!(ranks.children[0].wait().unwrap().code(), Some(143), "{}", ranks.said(0));
 }
 
 #[test]

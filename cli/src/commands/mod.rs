@@ -89,9 +89,11 @@ impl ConfigArgs {
         Ok(self.merged()?.without(&UNUSED).into_config(ScoreRun::problems)?)
     }
 
-    /// Prints the resolved config.
+    /// Prints the resolved config, once where there are several processes.
     pub(crate) fn print<T: Serialize>(&self, config: &T) -> anyhow::Result<()> {
-        output::line(toml::to_string(config)?.trim_end());
+        if crate::signals::is_first_rank() {
+            output::line(toml::to_string(config)?.trim_end());
+        }
         Ok(())
     }
 }

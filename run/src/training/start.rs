@@ -42,7 +42,7 @@ pub fn start<'a>(
     config.validate()?;
     config.run.set_threads();
     let inputs = config.inputs();
-    let (device, ranks) = ranks::join(config.policy.device)?;
+    let (device, ranks) = ranks::join(config.policy.device, stop)?;
     let start = RunStart::new(&config.run, &config, &inputs, existing)?;
     start.check(&ranks)?;
     let mut observer = ranks.world().is_first().then_some(observer);

@@ -97,7 +97,7 @@ pub(crate) fn run<'a, T: TuningConfig, C: Course>(
     let run_dir = settings.run.dir();
     let export = Export { section: settings.export, run_dir: &run_dir, inputs: &inputs };
     let start = RunStart::new(settings.run, config, &inputs, existing)?;
-    let (_, ranks) = ranks::join(settings.device)?;
+    let (_, ranks) = ranks::join(settings.device, stop)?;
     start.check(&ranks)?;
     places::check_inputs(&run_dir, &inputs)?;
     export.check()?;

@@ -70,6 +70,13 @@ impl GrpoConfig {
         let correction = self.loss.correction.iter().flat_map(Correction::contradictions);
         problems.extend(correction.map(|problem| format!("loss.correction.{problem}")));
         problems.extend(self.advantage_rule().contradiction());
+        if self.loss.kl.is_in_reward() && self.advantage_rule().scale == ScaleRewards::Mean {
+            problems.push(
+                "loss.kl.place is reward with scale_rewards mean (max_rl), wanted place loss: a \
+                 divergence may make the mean reward negative, and a divisor of the wrong sign"
+                    .to_owned(),
+            );
+        }
         problems.extend(self.loss.kl.contradiction().map(|text| format!("loss.kl.{text}")));
         if let Some(online_dpo) = &self.online_dpo {
             let found = online_dpo.contradictions().into_iter();

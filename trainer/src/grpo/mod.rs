@@ -161,7 +161,23 @@ impl GrpoTrainer {
             objective.reduce(&self.learner.ranks)?;
             metrics.extend(objective.metrics(self.config.has_reference()));
         }
+        if self.loss.kl.is_in_reward() {
+            // what was taken out of the rewards, of all tokens
+            let penalties = self.penalties(&samples);
+            let sum: f64 = penalties.iter().flatten().sum();
+            let n_tokens = penalties.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+            metrics.insert("kl".to_owned(), sum / n_tokens / self.loss.kl.weight);
+        }
         Ok((advantages, metrics))
+    }
+
+    /// What is taken out of the reward at each trained token.
+    fn penalties(&self, samples: &[TrainingSample]) -> Vec<Vec<f64>> {
+        let of_sample = |sample: &TrainingSample| match (&sample.old, &sample.reference) {
+            (Some(old), Some(reference)) => self.loss.kl.penalties(old, reference),
+            _ => Vec::new(),
+        };
+        samples.iter().map(of_sample).collect()
     }
 
     /// Makes advantages of rewards, and returns them row by row; of a row whose tokens have their
@@ -180,13 +196,8 @@ impl GrpoTrainer {
             );
             return Err(Error::Batch(text));
         }
-        let kl = &self.loss.kl;
-        if kl.is_in_reward() {
-            let of_sample = |sample: &TrainingSample| match (&sample.old, &sample.reference) {
-                (Some(old), Some(reference)) => kl.penalties(old, reference),
-                _ => Vec::new(),
-            };
-            let penalties: Vec<Vec<f64>> = samples.iter().map(of_sample).collect();
+        if self.loss.kl.is_in_reward() {
+            let penalties = self.penalties(samples);
             if rule == Preset::ReinforcePlusPlus.advantage_rule() {
                 let of_tokens = token_advantages(&rewards, &penalties);
                 return Ok(set_token_advantages(samples, of_tokens));

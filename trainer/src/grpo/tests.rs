@@ -214,7 +214,11 @@ fn step_takes_the_divergence_out_of_rewards_where_the_config_says_so() {
         let wanted = penalized[row] - penalized[row ^ 1];
         assert!((seen - wanted).abs() < 1e-4, "{row}: {seen}, wanted {wanted}");
     }
-    assert!(metrics["kl"].abs() > 1e-3 && metrics["reward"] == 0.5);
+    let n_tokens: usize = rollouts.iter().map(|row| row.completion_token_ids.len()).sum();
+    let rewards_sum: f64 = rewards.iter().map(|row| row.reward.unwrap()).sum();
+    let wanted = (rewards_sum - penalized.iter().sum::<f64>()) / 0.5 / n_tokens as f64;
+    assert!((metrics["kl"] - wanted).abs() < 1e-5, "{}: {wanted}", metrics["kl"]);
+    assert!(wanted.abs() > 1e-3);
     // rewards of tokens: the first one's has the divergence of all
     let (of_tokens, _) = step_of(Preset::ReinforcePlusPlus, KlPlace::Reward);
     assert!(of_tokens.iter().sum::<f64>().abs() < 1.0 && of_tokens[0] > of_tokens[1]);
@@ -224,6 +228,10 @@ fn step_takes_the_divergence_out_of_rewards_where_the_config_says_so() {
 
 #[test]
 fn step_refuses_a_negative_reward_where_the_mean_is_a_divisor() {
+    let kl = KlTerm { weight: 0.1, place: KlPlace::Reward, ..KlTerm::default() };
+    let with_kl = LossConfig { preset: Preset::MaxRl, kl, ..LossConfig::default() };
+    let problems = GrpoConfig { loss: with_kl, ..config() }.validate();
+    assert!(problems.len() == 1 && problems[0].contains("loss.kl.place is reward"), "{problems:?}");
     let (rollouts, mut rewards) = tables();
     rewards[1].reward = Some(-0.5);
     let loss = LossConfig { preset: Preset::MaxRl, ..LossConfig::default() };
