@@ -71,7 +71,12 @@ def measure(args, dtype, n_prompt_tokens):
     joust = [args.joust, "bench", "train", "--model", MODEL, *shape, "--json"]
     joust += ["--completions", args.group, "--prompt-tokens", n_prompt_tokens]
     joust += ["--completion-tokens", args.new, "--dtype", dtype]
-    programs = {"joust": joust, "joust, checkpointing": [*joust, "--checkpoint-activations"]}
+    small = ["--checkpoint-activations", "--micro-batch-tokens", "1024", "--logits-mib", "32"]
+    programs = {
+        "joust": joust,
+        "joust, checkpointing": [*joust, "--checkpoint-activations"],
+        "joust, small": [*joust, *small],
+    }
     for mode in ["f32"] if dtype == "f32" else ["bf16", "amp"]:
         programs[f"TRL {mode}"] = [*trl, mode]
     lines = {name: [] for name in programs}
