@@ -26,7 +26,7 @@ fn thetas(fit: &BradleyTerry) -> Vec<f64> {
     fit.ratings.iter().map(|rating| rating.theta).collect()
 }
 
-fn assert_close(seen: &[f64], wanted: &[f64], tolerance: f64, what: &str) {
+pub(super) fn assert_close(seen: &[f64], wanted: &[f64], tolerance: f64, what: &str) {
     assert_eq!(seen.len(), wanted.len(), "{what}");
     for (seen, wanted) in seen.iter().zip(wanted) {
         assert!((seen - wanted).abs() <= tolerance, "{what}: {seen} is not {wanted}");

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::rating::bradley_terry::{POSITION_BIAS_PRIOR_SD, bradley_terry_of_groups};
+use crate::rating::tests::assert_close;
 use crate::rating::{MatchVotes, VoteCounts};
 
 fn match_votes(&[a, b, p, q, r, s]: &[u32; 6]) -> MatchVotes {
@@ -48,13 +49,6 @@ fn control(groups: &[Group], config: &BradleyTerryConfig) -> Controlled {
     let slope = fit.as_ref().map(LengthFit::slope);
     let at_equal_length = fit.map_or(plain.clone(), |fit| fit.at_equal_length());
     Controlled { plain, slope, at_equal_length }
-}
-
-fn assert_close(seen: &[f64], wanted: &[f64], tolerance: f64, what: &str) {
-    assert_eq!(seen.len(), wanted.len(), "{what}");
-    for (seen, wanted) in seen.iter().zip(wanted) {
-        assert!((seen - wanted).abs() <= tolerance, "{what}: {seen} is not {wanted}");
-    }
 }
 
 #[derive(Deserialize)]
