@@ -32,6 +32,13 @@ pub struct JudgeConfig {
     /// training step that scores a set of groups. Only for the kinds `engine` and `http`.
     #[serde(default)]
     pub verdict_cache_mib: usize,
+    /// Number of groups of a training step that the judge works on at once. It begins with the
+    /// first ones while later groups are sampled, and with the next ones when these are judged. 0:
+    /// all groups of a step, once all are sampled. Judges whose replies do not depend on what they
+    /// work on at once (`http` and `replay` without a cache, `rule`) get each group when it is
+    /// sampled. A number pays where the judge has a device of its own.
+    #[serde(default)]
+    pub groups_at_once: usize,
 }
 
 /// Kind of judge. The keys of a kind belong to this kind alone.
@@ -179,6 +186,7 @@ impl Default for JudgeConfig {
             top_p: defaults::top_p(),
             max_thinking_tokens: defaults::max_thinking_tokens(),
             verdict_cache_mib: 0,
+            groups_at_once: 0,
         }
     }
 }

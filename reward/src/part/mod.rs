@@ -16,6 +16,7 @@ mod length;
 mod open;
 pub(crate) mod outcome;
 pub(crate) mod pattern;
+mod portions;
 mod result;
 mod scorer;
 mod scoring;

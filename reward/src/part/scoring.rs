@@ -4,10 +4,8 @@
 //! What is said about a group depends on no other group, so that the results do not depend on when
 //! groups come. Two kinds of scorers would make them do so, and have their groups otherwise: a
 //! source that may remember groups gets them in the order of the step, and a judge whose replies
-//! depend on its batches gets all of them at once, when the last has come. It does not know how
-//! numbers are found.
+//! depend on its batches gets them in portions of places. It does not know how numbers are found.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +14,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::group::PartGroup;
 use super::outcome::PartOutcome;
+use super::portions::Portions;
 use super::result::PartRoles;
 use super::source::{AnswerSender, PartAnswer, PartQuestions, PlacedGroup};
 use crate::arena::GroupResult;
@@ -50,8 +49,8 @@ struct BatchJudge<'a> {
     scorer: &'a mut Scorer,
     batch: ScoringBatch,
     when: JudgeWhen,
-    /// Places of groups that wait until all can go to the judge; none if the judge takes each.
-    waiting: Option<BTreeSet<usize>>,
+    /// The groups that go to the judge in portions; none if the judge takes each when it comes.
+    portions: Option<Portions>,
 }
 
 /// The way to a source.
@@ -108,8 +107,10 @@ impl<'a> Scoring<'a> {
         group_size: usize,
     ) -> (Self, SourceEnds) {
         let judge = scorer.zip(roles.when_judged()).map(|(scorer, when)| {
-            let waiting = scorer.is_batch_dependent().then(BTreeSet::new);
-            BatchJudge { batch: scorer.begin_batch(), scorer, when, waiting }
+            let size = scorer.config().judge.groups_at_once;
+            let is_portioned = scorer.is_batch_dependent();
+            let portions = is_portioned.then(|| Portions::new(n_groups, size));
+            BatchJudge { batch: scorer.begin_batch(), scorer, when, portions }
         });
         // room for whatever may come: nobody waits to send
         let n_answers = n_groups * roles.parts.len();
@@ -153,16 +154,20 @@ impl<'a> Scoring<'a> {
         self.places[place] = ScoringPlace::Group { group, outcomes, n_unanswered };
         self.ask_in_order();
         match self.judge.as_ref().map(|judge| judge.when) {
-            Some(JudgeWhen::Always) => self.ask_judge(place),
-            Some(JudgeWhen::Tied) if n_unanswered == 0 => self.ask_judge_if_tied(place),
+            Some(JudgeWhen::Always) => self.decide(place, true),
+            Some(JudgeWhen::Tied) if n_unanswered == 0 => self.decide_if_tied(place),
             Some(JudgeWhen::Tied) | None => Ok(()),
         }
     }
 
     /// Notes that a place has no group.
-    pub fn skip(&mut self, place: usize) {
+    ///
+    /// # Errors
+    /// As [`Scorer::add`].
+    pub fn skip(&mut self, place: usize) -> Result<(), Error> {
         self.places[place] = ScoringPlace::Empty;
         self.ask_in_order();
+        self.decide(place, false)
     }
 
     /// Notes that no more groups come.
@@ -170,15 +175,14 @@ impl<'a> Scoring<'a> {
     /// # Errors
     /// As [`Scorer::add`].
     pub fn close(&mut self) -> Result<(), Error> {
-        for place in &mut self.places {
-            if matches!(place, ScoringPlace::Expected) {
-                *place = ScoringPlace::Empty;
+        for place in 0..self.places.len() {
+            if matches!(self.places[place], ScoringPlace::Expected) {
+                self.skip(place)?;
             }
         }
-        self.ask_in_order();
         self.queues.clear();
         self.is_closed = true;
-        self.begin_waiting()
+        Ok(())
     }
 
     /// Whether a source or the judge was asked about a group.
@@ -204,10 +208,12 @@ impl<'a> Scoring<'a> {
     pub fn poll(&mut self, wait: Duration) -> Result<usize, Error> {
         let wait = if self.is_judging() { Duration::ZERO } else { wait };
         self.take_answers(wait)?;
-        Ok(match &mut self.judge {
+        let n_finished = match &mut self.judge {
             Some(judge) if judge.batch.n_open() > 0 => judge.scorer.pump_batch(&mut judge.batch),
             _ => 0,
-        })
+        };
+        self.begin_portion()?;
+        Ok(n_finished)
     }
 
     /// Waits until all is said, and returns the results in the order of the places that have a
@@ -273,53 +279,50 @@ impl<'a> Scoring<'a> {
             let is_decided = *n_unanswered == 0;
             self.n_missing -= 1;
             if is_decided && self.judge.as_ref().is_some_and(|it| it.when == JudgeWhen::Tied) {
-                self.ask_judge_if_tied(place)?;
+                self.decide_if_tied(place)?;
             }
         }
-        self.begin_waiting()
+        Ok(())
     }
 
-    fn ask_judge_if_tied(&mut self, place: usize) -> Result<(), Error> {
-        match &self.places[place] {
-            ScoringPlace::Group { group, outcomes, .. } if self.roles.are_tied(group, outcomes) => {
-                self.ask_judge(place)
+    fn decide_if_tied(&mut self, place: usize) -> Result<(), Error> {
+        let ScoringPlace::Group { group, outcomes, .. } = &self.places[place] else {
+            return Ok(());
+        };
+        let is_tied = self.roles.are_tied(group, outcomes);
+        self.decide(place, is_tied)
+    }
+
+    /// Takes in whether the judge gets the group of a place.
+    fn decide(&mut self, place: usize, is_wanted: bool) -> Result<(), Error> {
+        match self.judge.as_mut().map(|judge| &mut judge.portions) {
+            Some(Some(portions)) => {
+                portions.decide(place, is_wanted);
+                self.begin_portion()
             }
-            _ => Ok(()),
+            Some(None) if is_wanted => self.ask_judge(place),
+            Some(None) | None => Ok(()),
         }
     }
 
-    /// Gives the group of a place to the judge, now or together with the others.
+    /// Gives the next portion to the judge, if it is known and the judge has nothing to do.
+    fn begin_portion(&mut self) -> Result<(), Error> {
+        if self.is_judging() {
+            return Ok(());
+        }
+        let portions = self.judge.as_mut().and_then(|judge| judge.portions.as_mut());
+        let portion = portions.and_then(Portions::take_next).unwrap_or_default();
+        portion.into_iter().try_for_each(|place| self.ask_judge(place))
+    }
+
     fn ask_judge(&mut self, place: usize) -> Result<(), Error> {
         let (Some(judge), ScoringPlace::Group { group, .. }) =
             (&mut self.judge, &self.places[place])
         else {
             return Ok(());
         };
-        match &mut judge.waiting {
-            Some(waiting) => {
-                waiting.insert(place);
-                Ok(())
-            }
-            None => {
-                self.has_begun = true;
-                judge.scorer.add_to_batch(&mut judge.batch, place, group.request.clone())
-            }
-        }
-    }
-
-    /// Gives the groups that wait to the judge, if these are all that it will get.
-    fn begin_waiting(&mut self) -> Result<(), Error> {
-        let Some(judge) = &mut self.judge else { return Ok(()) };
-        let is_complete =
-            self.is_closed && (judge.when == JudgeWhen::Always || self.n_missing == 0);
-        let Some(waiting) = judge.waiting.as_mut().filter(|_| is_complete) else { return Ok(()) };
-        for place in std::mem::take(waiting) {
-            if let ScoringPlace::Group { group, .. } = &self.places[place] {
-                self.has_begun = true;
-                judge.scorer.add_to_batch(&mut judge.batch, place, group.request.clone())?;
-            }
-        }
-        Ok(())
+        self.has_begun = true;
+        judge.scorer.add_to_batch(&mut judge.batch, place, group.request.clone())
     }
 }
 

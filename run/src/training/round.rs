@@ -65,7 +65,7 @@ impl RoundStages<'_> {
                             let group = part_group(request.step, group, reward_seed);
                             scoring.add(prompt_idx, group)?;
                         }
-                        None => scoring.skip(prompt_idx),
+                        None => scoring.skip(prompt_idx)?,
                     }
                     observer.observe(Event::Progressed)?;
                     event = sampling.next(Some(Duration::ZERO));

@@ -266,7 +266,7 @@ fn results_do_not_depend_on_when_groups_come() {
                 let feed = |scoring: &mut Scoring<'_>| {
                     for place in order {
                         match place {
-                            2 => scoring.skip(2),
+                            2 => scoring.skip(2)?,
                             _ => {
                                 let group = group(&format!("g{place}"), &RIGHT_AND_WRONG);
                                 scoring.add(place, group)?;
@@ -315,16 +315,22 @@ fn group_is_scored_while_others_are_still_to_come() {
     assert_eq!(results[1].group_id.0, "later");
 }
 
+/// A scorer by one judge whose replies depend on its batches, and the number of votes it was asked
+/// for.
+fn in_batches(groups_at_once: usize) -> (PartScorer, Arc<AtomicUsize>) {
+    let n_asked = Arc::new(AtomicUsize::new(0));
+    let mut config: RewardConfig = toml::from_str("judge.kind = 'rule'").unwrap();
+    config.judge.groups_at_once = groups_at_once;
+    let judge = InBatches(RuleJudge::default(), Arc::clone(&n_asked));
+    let scorer = Some(Scorer::with_judge(&config, Some(Box::new(judge)), false));
+    let parts = Vec::new();
+    (PartScorer { parts, combine: Combine::Sum, scorer, pool: Arc::new(Alone) }, n_asked)
+}
+
 #[test]
 fn judge_whose_replies_depend_on_batches_gets_all_groups_at_once() {
-    let n_asked = Arc::new(AtomicUsize::new(0));
-    let config: RewardConfig = toml::from_str("judge.kind = 'rule'").unwrap();
-    let judge = InBatches(RuleJudge::default(), Arc::clone(&n_asked));
-    let judge: Box<dyn Judge> = Box::new(judge);
-    let scorer = Some(Scorer::with_judge(&config, Some(judge), false));
-    let mut scorer =
-        PartScorer { parts: Vec::new(), combine: Combine::Sum, scorer, pool: Arc::new(Alone) };
-    let size = StepSize { n_groups: 2, group_size: 2 };
+    let (mut scorer, n_asked) = in_batches(0);
+    let size = StepSize { n_groups: 3, group_size: 2 };
     let feed = |scoring: &mut Scoring<'_>| {
         for place in [1, 0] {
             scoring.add(place, group(&format!("g{place}"), &RIGHT_AND_WRONG))?;
@@ -337,6 +343,36 @@ fn judge_whose_replies_depend_on_batches_gets_all_groups_at_once() {
     };
     assert_eq!(scorer.score(size, feed).unwrap().1.len(), 2);
     assert!(n_asked.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn judge_begins_with_a_portion_of_the_groups_while_others_are_to_come() {
+    let (mut scorer, n_asked) = in_batches(2);
+    let size = StepSize { n_groups: 5, group_size: 2 };
+    let n_votes_of = |n_groups: usize| {
+        let (mut scorer, n_asked) = in_batches(0);
+        let ids: Vec<String> = (0..n_groups).map(|idx| format!("g{idx}")).collect();
+        let groups: Vec<_> = ids.iter().map(|id| group(id, &RIGHT_AND_WRONG)).collect();
+        score_all(&mut scorer, &groups, &mut || {});
+        n_asked.load(Ordering::Relaxed)
+    };
+    let feed = |scoring: &mut Scoring<'_>| {
+        let add = |scoring: &mut Scoring<'_>, place: usize| {
+            scoring.add(place, group(&format!("g{place}"), &RIGHT_AND_WRONG))?;
+            while scoring.is_judging() {
+                scoring.poll(Duration::ZERO)?;
+            }
+            Ok::<_, Error>(n_asked.load(Ordering::Relaxed))
+        };
+        assert_eq!(add(scoring, 4)?, 0);
+        assert_eq!(add(scoring, 2)?, 0);
+        assert_eq!(add(scoring, 0)?, 0, "its portion lacks place 1");
+        assert_eq!(add(scoring, 1)?, n_votes_of(2));
+        assert!(!scoring.is_done());
+        assert_eq!(add(scoring, 3)?, n_votes_of(5), "the portions of 2 and 3, and of 4");
+        Ok::<_, Error>(())
+    };
+    assert_eq!(scorer.score(size, feed).unwrap().1.len(), 5);
 }
 
 #[test]
