@@ -15,14 +15,12 @@ pub(crate) struct Console {
     every: u64,
     /// The parts of a step's line.
     step_parts: fn(&Metrics) -> Vec<String>,
-    /// Whether a summary at the end names the exported model.
-    has_summary: bool,
 }
 
 impl Console {
     /// For `joust train`.
     pub(crate) fn training() -> Self {
-        Self { has_summary: true, ..Self::new(1, training_parts) }
+        Self::new(1, training_parts)
     }
 
     /// For `joust sft`.
@@ -36,7 +34,7 @@ impl Console {
     }
 
     fn new(every: u64, step_parts: fn(&Metrics) -> Vec<String>) -> Self {
-        Self { bar: ProgressBar::hidden(), every, step_parts, has_summary: false }
+        Self { bar: ProgressBar::hidden(), every, step_parts }
     }
 
     fn show_step(&self, step: u64, n_steps: u64, metrics: &Metrics) {
@@ -117,8 +115,7 @@ impl Observer for Console {
             Event::StateNotSaved { error } => {
                 tracing::error!(error, "The state before the step is not saved.");
             }
-            Event::ModelExported { .. } if self.has_summary => {}
-            Event::ModelExported { path } => output::line(format!("Wrote {}.", path.display())),
+            Event::ModelExported { .. } => {}
             Event::StepFinished { step, n_steps, metrics } => {
                 self.show_step(step, n_steps, metrics);
             }
@@ -126,7 +123,7 @@ impl Observer for Console {
                 output::note("The prompts are used up; the run ends here.");
             }
             Event::LoopFinished => self.bar.finish_and_clear(),
-            Event::TrainingFinished { .. } => {}
+            Event::TrainingFinished { .. } | Event::TuningFinished { .. } => {}
         }
         Ok(())
     }
@@ -144,7 +141,7 @@ fn training_parts(metrics: &Metrics) -> Vec<String> {
     let mut put = |name: &str, format: &dyn Fn(f64) -> String| {
         parts.extend(metrics.get(name).map(|&value| format(value)));
     };
-    put("reward", &|reward| format!("reward {reward:.3}"));
+    put("reward", &|reward| format!("reward {}", fixed(reward)));
     put("accuracy", &|share| format!("acc {:.0}%", share * 100.0));
     put("updates", &|n| format!("updates {n:.0}"));
     let n_scored = metrics.get("groups/scored").copied().unwrap_or_default();
@@ -161,6 +158,15 @@ fn training_parts(metrics: &Metrics) -> Vec<String> {
     });
     parts.push(stages.collect::<String>() + "s");
     parts
+}
+
+/// A number with three decimals; what rounds to 0 has no sign.
+fn fixed(value: f64) -> String {
+    let text = format!("{value:.3}");
+    match text.strip_prefix('-') {
+        Some(digits) if digits.bytes().all(|digit| b"0.".contains(&digit)) => digits.to_owned(),
+        _ => text,
+    }
 }
 
 /// A share above 0, never shown as 0.
@@ -208,7 +214,7 @@ fn tuning_parts(
         Some(loss) => {
             parts.push(format!("loss {loss:.4}"));
             let shown =
-                names.iter().map(|(name, metric)| format!("{name} {:.3}", metrics[*metric]));
+                names.iter().map(|(name, metric)| format!("{name} {}", fixed(metrics[*metric])));
             parts.extend(shown);
         }
     }

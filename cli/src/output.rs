@@ -54,6 +54,14 @@ pub(crate) fn note(text: impl AsRef<str>) {
     let _ = above_bar(|stderr| writeln!(stderr, "{}", text.as_ref()));
 }
 
+/// Writes the last line before the program ends at once, and leaves no progress bar behind.
+pub(crate) fn last_note(text: impl AsRef<str>) {
+    if let Some(bar) = BAR.lock().ok().and_then(|bar| bar.as_ref()?.upgrade()) {
+        bar.finish_and_clear();
+    }
+    note(text);
+}
+
 /// Takes the lines of the log, each whole.
 pub(crate) struct LogLines;
 

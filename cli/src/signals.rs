@@ -35,7 +35,8 @@ impl StopSignals {
         Self::listen_and_say(
             switch,
             "Stopping after this step; a second signal ends at once.".to_owned(),
-            "Ended at once; --resume goes on after the newest checkpoint.".to_owned(),
+            "Ended at once; --resume goes on after the newest checkpoint, or begins where there is \
+             none.".to_owned(),
         )
     }
 
@@ -58,12 +59,12 @@ impl StopSignals {
         let (asked, number) = (switch.clone(), Arc::clone(&first));
         listen(move |signal| {
             if number.swap(signal, Ordering::AcqRel) != 0 {
-                output::note(&second_line);
+                output::last_note(&second_line);
                 end_all_commands();
                 exit(128 + signal);
             }
             if asked.waits_for_ranks() {
-                output::note("Ended before all processes of the run had come.");
+                output::last_note("Ended before all processes of the run had come.");
                 exit(128 + signal);
             }
             if is_first_rank() {
@@ -130,7 +131,7 @@ pub(crate) fn is_first_rank() -> bool {
 /// Ends the program at the first stop signal, with a last line.
 pub(crate) fn end_at_signal(last_line: String) -> anyhow::Result<()> {
     listen(move |signal| {
-        output::note(&last_line);
+        output::last_note(&last_line);
         exit(128 + signal);
     })
 }

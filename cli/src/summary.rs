@@ -1,14 +1,16 @@
-//! Summary at the end of a run: accuracy, one tournament, one thought of the judge, paths.
+//! Summary at the end of a run: what was measured, paths; of tournaments one, with a thought of
+//! the judge.
 //!
 //! Of the config it knows what a run leaves.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
-use joust_run::config::train::TrainRun;
 use joust_run::training::{FinishedRun, ScoredGroup};
-use joust_run::{Error, Event, Observer, counted};
+use joust_run::{Error, Event, FinishedTuning, Observer, counted};
 use joust_schema::ids::Member;
 use joust_schema::tables::Verdict;
+use joust_trainer::LearnerConfig;
 
 use crate::output::line;
 
@@ -20,16 +22,14 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// For a run of this config.
-    pub(crate) fn of(config: &TrainRun) -> Self {
-        Self { has_adapters: config.trainer.learner.lora.is_some(), exported: None }
+    /// For a run of a learner with these settings.
+    pub(crate) fn of(learner: &LearnerConfig) -> Self {
+        Self { has_adapters: learner.lora.is_some(), exported: None }
     }
 
     fn print(&self, run: &FinishedRun) {
         print_bracket(&run.last_groups);
-        let (minutes, seconds) = (run.seconds as u64 / 60, run.seconds as u64 % 60);
-        let steps = counted(run.steps, "step");
-        line(format!("\n{steps}, {minutes} min {seconds} s in this start."));
+        line(format!("\n{}", made(run.steps, run.seconds)));
         if let (Some(before), Some(after)) = (run.accuracy_before, run.accuracy) {
             line(format!(
                 "Accuracy on held-out prompts: {:.1} % before, {:.1} % now ({:+.1} points).",
@@ -41,6 +41,18 @@ impl Summary {
         let dir = run.dir.display();
         line(format!("Every step's tables: {dir}/step_*/ (rollouts, matches, votes, rewards)"));
         line(format!("The view to open:    {dir}/completions/*.parquet (pandas, polars, DuckDB)"));
+        self.print_files(run.dir.display());
+    }
+
+    fn print_tuning(&self, run: &FinishedTuning) {
+        line(made(run.steps, run.seconds));
+        if let Some([first, last]) = run.eval_losses {
+            line(format!("Loss on held-out examples: {first:.4} at first, {last:.4} now."));
+        }
+        self.print_files(run.dir.display());
+    }
+
+    fn print_files(&self, dir: impl Display) {
         line(format!("Metrics by step:     {dir}/metrics.jsonl"));
         let (what, folders) = match self.has_adapters {
             false => ("The model:   ", "Hugging Face folders"),
@@ -53,11 +65,18 @@ impl Summary {
     }
 }
 
+/// How many steps a run has, and how long its last start took.
+fn made(steps: u64, seconds: f64) -> String {
+    let (minutes, seconds) = (seconds as u64 / 60, seconds as u64 % 60);
+    format!("{}, {minutes} min {seconds} s in this start.", counted(steps, "step"))
+}
+
 impl Observer for Summary {
     fn observe(&mut self, event: Event<'_>) -> Result<(), Error> {
         match event {
             Event::ModelExported { path } => self.exported = Some(path.to_owned()),
             Event::TrainingFinished { run } => self.print(run),
+            Event::TuningFinished { run } => self.print_tuning(run),
             _ => {}
         }
         Ok(())

@@ -203,6 +203,24 @@ impl RewardConfig {
         }
     }
 
+    /// Why rewards may be below 0, by the key that makes them so; none where only the numbers of a
+    /// program or a server may be.
+    pub fn negative_part(&self) -> Option<String> {
+        if self.combine == Combine::Gdpo && !self.parts.is_empty() {
+            return Some("combine is gdpo, which centres the numbers of each part".to_owned());
+        }
+        let parts = self.parts.iter().enumerate();
+        let mut reasons = parts.filter_map(|(idx, part)| match (&part.of, part.weight) {
+            (PartOf::Length(_), weight) if weight > 0.0 => {
+                Some(format!("parts[{idx}] is a length part, from 0 down to -1"))
+            }
+            (PartOf::Length(_), _) => None,
+            (_, weight) if weight < 0.0 => Some(format!("parts[{idx}].weight is {weight}")),
+            _ => None,
+        });
+        reasons.next()
+    }
+
     /// The same reward without parts, of one kind.
     pub(crate) fn of_kind(&self, kind: RewardKind) -> Self {
         Self { kind, parts: Vec::new(), combine: Combine::default(), ..self.clone() }

@@ -173,6 +173,15 @@ impl Error {
         }
     }
 
+    /// An error in a file of prompts that a config key names: with the key.
+    pub(crate) fn in_prompts_of(key: &str, error: joust_rollout::Error) -> Self {
+        match error {
+            joust_rollout::Error::Schema(error) => Self::in_file_of(key, error),
+            error @ joust_rollout::Error::Prompts { .. } => Self::input(format!("{key}: {error}")),
+            error => error.into(),
+        }
+    }
+
     pub(crate) fn input(message: impl Into<String>) -> Self {
         Self::Input(message.into())
     }

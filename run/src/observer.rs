@@ -7,6 +7,7 @@ use joust_trainer::Metrics;
 
 use crate::error::Error;
 use crate::training::state::FinishedRun;
+use crate::tuning::FinishedTuning;
 
 /// An event of a run.
 #[derive(Clone, Copy)]
@@ -133,6 +134,11 @@ pub enum Event<'a> {
     TrainingFinished {
         /// The run.
         run: &'a FinishedRun,
+    },
+    /// A run on given texts has made all of its steps, and its model is exported.
+    TuningFinished {
+        /// The run.
+        run: &'a FinishedTuning,
     },
 }
 

@@ -42,6 +42,14 @@ pub fn read_whole(path: &Path, each: &mut EachRow<'_>) -> Result<(), Error> {
     read_columns(path, ReadColumns::All, None, each)
 }
 
+/// Whether a file is a table: all its rows have the same columns.
+///
+/// # Errors
+/// As [`read`].
+pub fn is_table(path: &Path) -> Result<bool, Error> {
+    Ok(matches!(OpenedFile::open(path)?.format()?, FileFormat::Parquet))
+}
+
 /// Names of the columns that a file has: those of a table, or those of the first object; none in a
 /// text file without rows.
 ///

@@ -193,7 +193,7 @@ const CASES: [Case; 34] = [
     ),
     sft(
         r#"{"conversations": [{"from": "narrator", "value": "2+3?"}]}"#,
-        Err("column `conversations` has the speaker \"narrator\" in turn 1, wanted human, user"),
+        Err("column `conversations` turn 1 has the speaker \"narrator\", wanted human, user"),
     ),
     sft(r#"{"prompt": "2+3?", "completion": ""}"#, Err("column `completion` has no text to learn")),
     Case {

@@ -7,6 +7,7 @@ use joust_run::dpo;
 use crate::commands::{ConfigArgs, ExistingArgs};
 use crate::console::Console;
 use crate::signals::StopSignals;
+use crate::summary::Summary;
 
 /// Arguments of `joust dpo`.
 #[derive(Args)]
@@ -24,6 +25,7 @@ pub(crate) fn run(args: DpoArgs) -> anyhow::Result<()> {
     }
     let signals = StopSignals::listen()?;
     let existing = args.existing.choice();
-    let run = dpo::run(&config, existing, signals.switch(), &mut Console::dpo())?;
+    let mut observer = (Console::dpo(), Summary::of(&config.trainer.learner));
+    let run = dpo::run(&config, existing, signals.switch(), &mut observer)?;
     signals.check(run.end, run.steps)
 }

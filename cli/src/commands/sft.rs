@@ -7,6 +7,7 @@ use joust_run::sft;
 use crate::commands::{ConfigArgs, ExistingArgs};
 use crate::console::Console;
 use crate::signals::StopSignals;
+use crate::summary::Summary;
 
 /// Arguments of `joust sft`.
 #[derive(Args)]
@@ -24,6 +25,7 @@ pub(crate) fn run(args: SftArgs) -> anyhow::Result<()> {
     }
     let signals = StopSignals::listen()?;
     let existing = args.existing.choice();
-    let run = sft::run(&config, existing, signals.switch(), &mut Console::sft())?;
+    let mut observer = (Console::sft(), Summary::of(&config.trainer.learner));
+    let run = sft::run(&config, existing, signals.switch(), &mut observer)?;
     signals.check(run.end, run.steps)
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
         return args.config.print(&config);
     }
     let signals = StopSignals::listen()?;
-    let mut observer = (Console::training(), Summary::of(&config));
+    let mut observer = (Console::training(), Summary::of(&config.trainer.learner));
     let existing = args.existing.choice();
     let run = training::start(config, existing, signals.switch(), &mut observer)?.run()?;
     signals.check(run.end, run.steps)

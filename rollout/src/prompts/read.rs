@@ -127,7 +127,7 @@ impl PromptReader<'_> {
 /// What the cell is instead, with the place and the column.
 fn prompt(row: &Row, column: &str, purpose: PromptUse) -> SchemaResult<Prompt> {
     if !row.has(column) && !row.has(MESSAGES) {
-        return Err(row.error(format!("{}; set prompt_column", row.missing_reason(column))));
+        return Err(row.error(format!("{}; set prompts.prompt_column", row.missing_reason(column))));
     }
     let (column, prompt) = row.open_prompt(column)?;
     match purpose.problem(&prompt) {

@@ -272,10 +272,14 @@ fn open_names_the_line_of_an_unusable_prompt() {
         (
             "p.jsonl",
             "{\"question\":\"a\"}",
-            "p.jsonl:1: column `prompt` is missing (there are: question); set prompt_column",
+            "p.jsonl:1: column `prompt` is missing (there are: question); set prompts.prompt_column",
         ),
         ("p.jsonl", "{\"prompt\":7}", "a text or a list of chat messages"),
-        ("p.jsonl", "{\"prompt\":null}", "p.jsonl:1: column `prompt` is null; set prompt_column"),
+        (
+            "p.jsonl",
+            "{\"prompt\":null}",
+            "p.jsonl:1: column `prompt` is null; set prompts.prompt_column",
+        ),
         ("p.jsonl", "{\"prompt\":\"\"}", "p.jsonl:1: column `prompt` is empty"),
         ("p.jsonl", "{\"prompt\":\" \\n\"}", "p.jsonl:1: column `prompt` is "),
         ("p.jsonl", "{\"prompt\":[{\"role\":7}]}", "p.jsonl:1: column `prompt` "),

@@ -6,6 +6,7 @@ use joust_engine::device::DeviceChoice;
 use joust_reward::{JudgeKind, PartOf, RewardConfig};
 use joust_rollout::{PromptsConfig, RolloutConfig};
 use joust_trainer::GrpoConfig;
+use joust_trainer::advantage::ScaleRewards;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +129,14 @@ impl TrainRun {
         under("reward", self.reward.validate());
         under("trainer", self.trainer.validate());
         problems.extend(self.schedule_problem(self.train.steps));
+        if self.trainer.advantage_rule().scale == ScaleRewards::Mean
+            && let Some(reason) = self.reward.negative_part()
+        {
+            problems.push(format!(
+                "reward.{reason}, with trainer.scale_rewards mean (max_rl); wanted rewards of at \
+                 least 0: they are divided by their mean"
+            ));
+        }
         let device = self.rollout.engine.device;
         if device != DeviceChoice::Auto && device != self.policy.device {
             problems.push(

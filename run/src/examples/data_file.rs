@@ -45,7 +45,8 @@ impl DataFile {
         if names.is_empty() {
             return Err(self.empty());
         }
-        let columns = form::columns(&names, reader.columns);
+        let is_table = rows::is_table(&self.path).map_err(|error| self.error(error))?;
+        let columns = form::columns(is_table.then_some(&names[..]), reader.columns);
         // the rows of a text file say themselves that they have no such column
         let is_known = names.iter().any(|name| columns.contains(&&name[..]));
         let rows = match rows::read_first(&self.path, &columns, n_rows, reader.row) {

@@ -7,6 +7,7 @@ use joust_schema::Error as RowError;
 use joust_schema::ordered_json::{JsonFields, OrderedJson};
 use joust_schema::prompt::{Message, Prompt};
 use joust_schema::rows::{MESSAGES, Row};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// The column of a chat in ShareGPT's form.
@@ -34,14 +35,16 @@ const SPEAKERS: [(&str, &str); 9] = [
     ("observation", "tool"),
 ];
 
-/// The columns of a file that are read: `own`, and those of the other forms that the file has.
-pub(super) fn columns<'a>(names: &[String], own: &[&'a str]) -> Vec<&'a str> {
-    let has = |column: &str| names.iter().any(|name| name == column);
+/// The columns of a file that are read: `own`, and those of the other forms. A table is read for the
+/// forms alone that its columns, `names`, are of; rows of other files may each have a form of their
+/// own.
+pub(super) fn columns<'a>(names: Option<&[String]>, own: &[&'a str]) -> Vec<&'a str> {
+    let may_have = |column: &str| names.is_none_or(|names| names.iter().any(|name| name == column));
     let mut columns = own.to_vec();
-    if has(CONVERSATIONS) {
+    if may_have(CONVERSATIONS) {
         columns.extend([CONVERSATIONS, SYSTEM]);
     }
-    if has(INSTRUCTION) {
+    if may_have(INSTRUCTION) {
         columns.extend([INSTRUCTION, INPUT, OUTPUT, SYSTEM, HISTORY]);
     }
     columns
@@ -117,8 +120,15 @@ pub(super) fn chat(row: &Row, wanted: &str) -> Result<([&'static str; 2], Vec<Me
     if row.has(CONVERSATIONS) {
         return Ok(([CONVERSATIONS; 2], conversation(row)?));
     }
-    if !(row.has(INSTRUCTION) && row.get(OUTPUT).is_some()) {
+    if !row.has(INSTRUCTION) {
         return Err(unknown_row(row, "completion", wanted));
+    }
+    if row.get(OUTPUT).is_none() {
+        let text = format!(
+            "{}, and a row with `{INSTRUCTION}` needs it or `completion`: it is what is learned",
+            row.missing_reason(OUTPUT)
+        );
+        return Err(row.error(text));
     }
     let mut messages = instruction(row)?;
     messages.push(Message::new("assistant", text(row, OUTPUT)?));
@@ -185,12 +195,7 @@ fn conversation(row: &Row) -> Result<Vec<Message>, RowError> {
 /// `input` on the next line as the turn of the user.
 fn instruction(row: &Row) -> Result<Vec<Message>, RowError> {
     let mut chat: Vec<Message> = system(row)?.into_iter().collect();
-    if let Some(kind @ ("a text" | "a number" | "an object")) = row.kind(HISTORY) {
-        let text = format!("is {kind}, wanted a list of pairs of earlier turns");
-        return Err(row.cell_error(HISTORY, text));
-    }
-    let history: Option<Vec<[String; 2]>> = row.optional(HISTORY)?;
-    for [asked, answered] in history.into_iter().flatten() {
+    for [asked, answered] in history(row)? {
         chat.extend([Message::new("user", asked), Message::new("assistant", answered)]);
     }
     let (mut task, input) = (text(row, INSTRUCTION)?, optional_text(row, INPUT)?);
@@ -199,6 +204,24 @@ fn instruction(row: &Row) -> Result<Vec<Message>, RowError> {
     }
     chat.push(Message::new("user", task));
     Ok(chat)
+}
+
+/// Alpaca's earlier turns: pairs of what was asked and what was answered.
+fn history(row: &Row) -> Result<Vec<[String; 2]>, RowError> {
+    let Some(json) = row.get(HISTORY).map(RawValue::get) else { return Ok(Vec::new()) };
+    let wrong = |what: &str| {
+        let text = format!("{what}, wanted a list of pairs of texts, [[asked, answered], ...]");
+        row.cell_error(HISTORY, text)
+    };
+    let Ok(turns) = serde_json::from_str::<Vec<Value>>(json) else {
+        let kind = row.kind(HISTORY).unwrap_or("missing");
+        return Err(wrong(&format!("is {kind}")));
+    };
+    let turns = turns.into_iter().enumerate();
+    let pair = |(idx, turn): (usize, Value)| {
+        serde_json::from_value(turn).map_err(|_| wrong(&format!("has no such pair at {}", idx + 1)))
+    };
+    turns.map(pair).collect()
 }
 
 fn system(row: &Row) -> Result<Option<Message>, RowError> {
@@ -233,11 +256,8 @@ fn messages(row: &Row, column: &str, json: &str) -> Result<Option<Vec<Message>>,
         return if is_one { row.messages(column, &list).map(Some) } else { Ok(None) };
     }
     let turns = turns.into_iter().enumerate().map(|(idx, turn)| {
-        with_role(turn).map_err(|speaker| {
-            let known = SPEAKERS.map(|(speaker, _)| speaker).join(", ");
-            let text = format!("has the speaker {speaker} in turn {}, wanted {known}", idx + 1);
-            row.cell_error(column, text)
-        })
+        with_role(turn)
+            .map_err(|problem| row.cell_error(column, format!("turn {} {problem}", idx + 1)))
     });
     let turns = turns.collect::<Result<Vec<JsonFields>, RowError>>()?;
     let json =
@@ -248,14 +268,21 @@ fn messages(row: &Row, column: &str, json: &str) -> Result<Option<Vec<Message>>,
 /// A turn with `role` and `content` in place of `from` and `value`.
 ///
 /// # Errors
-/// A speaker that is unknown, as JSON.
+/// What is wrong with the turn: a speaker that is unknown, a text that is missing.
 fn with_role(turn: JsonFields) -> Result<JsonFields, String> {
     let mut fields = Vec::new();
+    let is_text = |name: &str| ["value", "content"].contains(&name);
+    if !turn.0.iter().any(|(name, value)| is_text(name) && *value != OrderedJson::Null) {
+        return Err("has no `value`, wanted the text of the turn".to_owned());
+    }
     for (name, value) in turn.0 {
         match &name[..] {
             "from" => {
                 let role = SPEAKERS.iter().find(|(speaker, _)| value.as_str() == Some(speaker));
-                let (_, role) = role.ok_or_else(|| value.to_string())?;
+                let (_, role) = role.ok_or_else(|| {
+                    let known = SPEAKERS.map(|(speaker, _)| speaker).join(", ");
+                    format!("has the speaker {value}, wanted {known}")
+                })?;
                 fields.push(("role".to_owned(), OrderedJson::Text((*role).to_owned())));
             }
             "value" => fields.push(("content".to_owned(), value)),

@@ -87,7 +87,9 @@ impl Evaluation {
             epochs: 1,
             max_prompts: config.eval.max_prompts,
         };
-        let rows = PromptSource::open(&prompts, PromptUse::Answers, Seed::new(0))?.rows().to_vec();
+        let source = PromptSource::open(&prompts, PromptUse::Answers, Seed::new(0))
+            .map_err(|error| Error::in_prompts_of("eval.path", error))?;
+        let rows = source.rows().to_vec();
         check_answers(&prompts, &rows)?;
         let prompts = rows;
         let temperature = config.eval.temperature.unwrap_or(config.rollout.temperature);

@@ -52,7 +52,8 @@ pub fn start<'a>(
     let seed = Seed::new(config.run.seed);
     let needs =
         PromptNeeds { purpose: config.reward.prompt_use(), keeps_rows: config.reward.reads_rows() };
-    let mut prompts = PromptSource::open(&config.prompts, needs, seed.child("prompts", 0))?;
+    let mut prompts = PromptSource::open(&config.prompts, needs, seed.child("prompts", 0))
+        .map_err(|error| Error::in_prompts_of("prompts.path", error))?;
     if config.needs_answers() {
         check_answers(&config.prompts, prompts.rows())?;
     }

@@ -63,6 +63,8 @@ struct Tuning<'a, L: Lessons> {
     checkpoints: CheckpointClock,
     /// Number of examples since the last update, none of which fits.
     n_skipped_in_a_row: u64,
+    /// The first and the newest loss on held-out examples.
+    eval_losses: Option<[f64; 2]>,
     ranks: Arc<Collectives>,
     /// None but on the rank that writes the run.
     observer: (Option<MetricsLog>, Option<&'a mut dyn Observer>),
@@ -74,6 +76,10 @@ pub struct FinishedTuning {
     pub end: RunEnd,
     /// Number of steps, those of earlier starts included.
     pub steps: u64,
+    /// Seconds of this start's loop.
+    pub seconds: f64,
+    /// Loss on held-out examples when it was first and last measured by this start.
+    pub eval_losses: Option<[f64; 2]>,
     /// The run's folder.
     pub dir: PathBuf,
 }
@@ -103,7 +109,9 @@ pub(crate) fn run<'a, T: TuningConfig, C: Course>(
     export.check()?;
     let observer = ranks.world().is_first().then_some(observer);
     let mut tuning = Tuning::open(config, course()?, &start, (ranks, observer))?;
+    let began = Instant::now();
     let end = tuning.run_steps(stop);
+    let seconds = began.elapsed().as_secs_f64();
     let told = tuning.observer.observe(Event::LoopFinished);
     let end = end?;
     told?;
@@ -114,7 +122,12 @@ pub(crate) fn run<'a, T: TuningConfig, C: Course>(
             export.write(&model, tokenizer, &mut tuning.observer)?;
         }
     }
-    Ok(FinishedTuning { end, steps: tuning.state.step, dir: run_dir })
+    let (steps, eval_losses) = (tuning.state.step, tuning.eval_losses);
+    let run = FinishedTuning { end, steps, seconds, eval_losses, dir: run_dir };
+    if end == RunEnd::Finished {
+        tuning.observer.observe(Event::TuningFinished { run: &run })?;
+    }
+    Ok(run)
 }
 
 impl<'a, L: Lessons> Tuning<'a, L> {
@@ -187,6 +200,7 @@ impl<'a, L: Lessons> Tuning<'a, L> {
             saved: state.step,
             state,
             n_skipped_in_a_row: 0,
+            eval_losses: None,
         })
     }
 
@@ -250,13 +264,17 @@ impl<'a, L: Lessons> Tuning<'a, L> {
     }
 
     /// The metrics of the held-out examples, if there are any.
-    fn evaluate(&self) -> Result<Metrics, Error> {
+    fn evaluate(&mut self) -> Result<Metrics, Error> {
         if self.held_out.is_empty() {
             return Ok(Metrics::new());
         }
         let started = Instant::now();
         let mut metrics = L::evaluate(&self.trainer, &self.held_out)?;
         metrics.insert("time/eval_s".to_owned(), started.elapsed().as_secs_f64());
+        if let Some(&loss) = metrics.get("eval/loss") {
+            let first = self.eval_losses.map_or(loss, |[first, _]| first);
+            self.eval_losses = Some([first, loss]);
+        }
         Ok(metrics)
     }
 

@@ -106,10 +106,16 @@ impl LearnerConfig {
 
     /// All contradictions, each named by its key.
     pub(crate) fn contradictions(&self) -> Option<String> {
-        let is_rounded = self.lora.is_some() && self.working_dtype != DType::F32;
-        is_rounded.then(|| {
-            "learner.working_dtype is set with learner.lora, wanted one of them: adapters are f32, \
-             and the model's own weights have the format of learner.compute_dtype"
+        let is_rounded = self.working_dtype != DType::F32;
+        if is_rounded && self.lora.is_some() {
+            let text = "learner.working_dtype is set with learner.lora, wanted one of them: \
+                        adapters are f32, and the model's own weights have the format of \
+                        learner.compute_dtype";
+            return Some(text.to_owned());
+        }
+        (is_rounded && self.compute_dtype == DType::F32).then(|| {
+            "learner.compute_dtype is f32 with rounded weights (learner.working_dtype), wanted \
+             auto or the same: each pass would widen what was rounded"
                 .to_owned()
         })
     }

@@ -9,7 +9,7 @@ fn rows_of(text: &str) -> Result<Vec<[String; 3]>, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.jsonl");
     std::fs::write(&path, text.replace('\n', " ")).unwrap();
-    let columns = form::columns(&rows::columns(&path).unwrap(), &PairRow::COLUMNS);
+    let columns = form::columns(None, &PairRow::COLUMNS);
     let rows = rows::read_all(&path, &columns, PairRow::of);
     let rows = rows.map_err(|error| error.to_string())?;
     let texts = |row: PairRow| [row.prompt.question(), row.chosen, row.rejected];

@@ -8,7 +8,7 @@ fn read(text: &str, trained: TrainedTurns) -> Result<Vec<FileRow>, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.jsonl");
     std::fs::write(&path, text).unwrap();
-    let columns = form::columns(&rows::columns(&path).unwrap(), &FileRow::COLUMNS);
+    let columns = form::columns(None, &FileRow::COLUMNS);
     let rows = rows::read_all(&path, &columns, |row| FileRow::of(row, trained));
     rows.map_err(|error| error.to_string())
 }
@@ -109,11 +109,20 @@ fn file_rows_are_refused_by_line_and_column() {
         ),
         (
             r#"{"instruction": "a", "response": "b"}"#.to_owned(),
-            "`instruction` and `output`; give the columns these names",
+            "column `output` is missing (there are: instruction, response), and a row with \
+             `instruction` needs it or `completion`",
+        ),
+        (
+            r#"{"instruction": "a", "output": "b", "history": [["x", "y"], ["z"]]}"#.to_owned(),
+            "column `history` has no such pair at 2, wanted a list of pairs of texts, [[asked, ",
+        ),
+        (
+            r#"{"instruction": "a", "output": "b", "history": "x"}"#.to_owned(),
+            "column `history` is a text, wanted a list of pairs of texts",
         ),
         (
             r#"{"conversations": [{"from": "narrator", "value": "a"}]}"#.to_owned(),
-            "column `conversations` has the speaker \"narrator\" in turn 1, wanted human, ",
+            "column `conversations` turn 1 has the speaker \"narrator\", wanted human, ",
         ),
         (
             r#"{"conversations": [{"from": "human", "value": "a"}]}"#.to_owned(),
@@ -125,7 +134,7 @@ fn file_rows_are_refused_by_line_and_column() {
         ),
         (
             r#"{"conversations": [{"from": "human"}, {"from": "gpt", "value": "b"}]}"#.to_owned(),
-            "column `conversations` message 1: missing field `content`",
+            "column `conversations` turn 1 has no `value`, wanted the text of the turn",
         ),
         (
             r#"{"instruction": "a", "output": 3}"#.to_owned(),
