@@ -30,4 +30,4 @@ pub use error::Error;
 pub use observer::{Event, Observer};
 pub use run_folder::{ExistingRun, differing_keys};
 pub use stop::StopSwitch;
-pub use tuning::FinishedTuning;
+pub use tuning::finished::FinishedTuning;

@@ -7,7 +7,7 @@ use joust_trainer::Metrics;
 
 use crate::error::Error;
 use crate::training::state::FinishedRun;
-use crate::tuning::FinishedTuning;
+use crate::tuning::finished::FinishedTuning;
 
 /// An event of a run.
 #[derive(Clone, Copy)]

@@ -17,9 +17,8 @@ use crate::inputs::InputPath;
 use crate::observer::Observer;
 use crate::run_folder::ExistingRun;
 use crate::stop::StopSwitch;
-use crate::tuning::{
-    self, Course, FinishedTuning, FirstModel, Lessons, TuningConfig, TuningSettings, open_model,
-};
+use crate::tuning::finished::FinishedTuning;
+use crate::tuning::{self, Course, FirstModel, Lessons, TuningConfig, TuningSettings, open_model};
 
 /// Runs supervised fine-tuning to its last step, or to the end of the step in which it is asked to
 /// stop.

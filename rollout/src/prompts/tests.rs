@@ -272,7 +272,8 @@ fn open_names_the_line_of_an_unusable_prompt() {
         (
             "p.jsonl",
             "{\"question\":\"a\"}",
-            "p.jsonl:1: column `prompt` is missing (there are: question); set prompts.prompt_column",
+            "p.jsonl:1: column `prompt` is missing (there are: question); set \
+             prompts.prompt_column",
         ),
         ("p.jsonl", "{\"prompt\":7}", "a text or a list of chat messages"),
         (

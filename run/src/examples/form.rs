@@ -35,9 +35,9 @@ const SPEAKERS: [(&str, &str); 9] = [
     ("observation", "tool"),
 ];
 
-/// The columns of a file that are read: `own`, and those of the other forms. A table is read for the
-/// forms alone that its columns, `names`, are of; rows of other files may each have a form of their
-/// own.
+/// The columns of a file that are read: `own`, and those of the other forms. A table is read for
+/// the forms alone that its columns, `names`, are of; rows of other files may each have a form of
+/// their own.
 pub(super) fn columns<'a>(names: Option<&[String]>, own: &[&'a str]) -> Vec<&'a str> {
     let may_have = |column: &str| names.is_none_or(|names| names.iter().any(|name| name == column));
     let mut columns = own.to_vec();

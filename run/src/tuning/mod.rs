@@ -4,10 +4,10 @@
 //! its [`Lessons`].
 
 mod course;
+pub(crate) mod finished;
 mod opened;
 mod settings;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,6 +30,7 @@ use crate::run_folder::{ExistingRun, MetricsLog, RunFolder, RunStart};
 use crate::stop::StopSwitch;
 use crate::training::RunEnd;
 
+use finished::FinishedTuning;
 use opened::Opened;
 
 pub(crate) use course::{Course, FirstModel, Lessons};
@@ -68,20 +69,6 @@ struct Tuning<'a, L: Lessons> {
     ranks: Arc<Collectives>,
     /// None but on the rank that writes the run.
     observer: (Option<MetricsLog>, Option<&'a mut dyn Observer>),
-}
-
-/// A run whose loop has ended.
-pub struct FinishedTuning {
-    /// How it has ended.
-    pub end: RunEnd,
-    /// Number of steps, those of earlier starts included.
-    pub steps: u64,
-    /// Seconds of this start's loop.
-    pub seconds: f64,
-    /// Loss on held-out examples when it was first and last measured by this start.
-    pub eval_losses: Option<[f64; 2]>,
-    /// The run's folder.
-    pub dir: PathBuf,
 }
 
 /// Runs to the last step, or to the end of the step in which it is asked to stop. `course` opens
