@@ -1,5 +1,7 @@
 //! Settings of prompt sources and of sampling.
 
+mod servers;
+
 use std::path::PathBuf;
 
 use joust_engine::EngineConfig;
@@ -7,6 +9,8 @@ use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use servers::{SamplerKind, ServersConfig, WeightsDType, WeightsVia};
 
 /// The prompts and their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -95,6 +99,8 @@ pub enum ChatTemplateUse {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RolloutConfig {
+    /// What samples from the policy.
+    pub kind: SamplerKind,
     /// Number of completions per prompt, which are compared with each other (TRL:
     /// `num_generations`).
     #[schemars(range(min = 2, max = 1024))]
@@ -128,11 +134,15 @@ pub struct RolloutConfig {
     /// `quantization` means no FP8. FP8 matrices are quantised again from each version of the
     /// policy.
     pub engine: EngineConfig,
+    /// Inference servers that sample from the policy, and get each version of it. Only for the
+    /// kinds `vllm` and `sglang`.
+    pub servers: ServersConfig,
 }
 
 impl Default for RolloutConfig {
     fn default() -> Self {
         Self {
+            kind: SamplerKind::Engine,
             group_size: 8,
             max_completion_length: 256,
             temperature: 1.0,
@@ -144,6 +154,7 @@ impl Default for RolloutConfig {
             workers: 1,
             queue_capacity: 256,
             engine: EngineConfig { max_queue: 65_536, ..EngineConfig::default() },
+            servers: ServersConfig::default(),
         }
     }
 }

@@ -11,7 +11,10 @@ mod group;
 mod prompts;
 mod workers;
 
-pub use config::{ChatTemplateUse, IdColumn, PromptsConfig, RolloutConfig};
+pub use config::{
+    ChatTemplateUse, IdColumn, PromptsConfig, RolloutConfig, SamplerKind, ServersConfig,
+    WeightsDType, WeightsVia,
+};
 pub use error::Error;
 pub use group::{DroppedPrompt, RolloutBatch, RolloutGroup};
 pub use prompts::row::{PromptNeeds, PromptRow};
