@@ -4,6 +4,7 @@
 //! samples. It knows nothing of threads, channels and sockets, or of what the tokens mean.
 
 mod open_requests;
+mod sample_end;
 mod stop_search;
 
 use std::path::Path;
@@ -25,6 +26,7 @@ use crate::scheduler::{Chunk, QueuedRequest, Scheduler, SchedulerLimits};
 use crate::settings::{EngineConfig, SamplingParams};
 use crate::tokenizer::Tokenizer;
 use open_requests::OpenRequests;
+pub use sample_end::{EndedSample, SampleEnd};
 
 /// A model and its open requests.
 pub struct Engine {
@@ -75,8 +77,7 @@ impl Engine {
         let model = &runner.model;
         let max_context = config.max_context_of(model.config());
         let kv_tokens = n_blocks * BLOCK_TOKENS;
-        let end_tokens = tokenizer.eos_ids().iter().copied();
-        let end_tokens = end_tokens.chain(model.config().eos_token_ids.iter().copied()).collect();
+        let end_tokens = sample_end::end_tokens(&tokenizer, model.config());
         let limits = SchedulerLimits {
             max_batch: config.max_batch,
             max_queue: match config.max_queue {

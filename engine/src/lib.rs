@@ -43,7 +43,7 @@ pub(crate) fn tests_not_run(reason: &str) {
 pub use gpu::measure;
 
 pub use config::ModelConfig;
-pub use engine::Engine;
+pub use engine::{EndedSample, Engine, SampleEnd};
 pub use error::Error;
 pub use ffi::signals;
 pub use lora::LoraConfig;

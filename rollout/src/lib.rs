@@ -9,6 +9,8 @@ mod config;
 mod error;
 mod group;
 mod prompts;
+mod sampler;
+mod sampling;
 mod workers;
 
 pub use config::{
@@ -19,6 +21,7 @@ pub use error::Error;
 pub use group::{DroppedPrompt, RolloutBatch, RolloutGroup};
 pub use prompts::row::{PromptNeeds, PromptRow};
 pub use prompts::{PromptCursor, PromptSource};
+pub use sampler::{Sampler, SamplerCounts};
+pub use sampling::request::{GenerateRequest, RolloutProgress};
+pub use sampling::{Sampling, SamplingEvent};
 pub use workers::RolloutWorkers;
-pub use workers::request::{GenerateRequest, RolloutProgress};
-pub use workers::sampling::{Sampling, SamplingEvent};

@@ -16,6 +16,7 @@ use crate::scheduler::{Sequence, SequenceKey};
 use crate::settings::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
+use super::sample_end::sample_text;
 use super::stop_search::StopSearch;
 
 /// A submitted request with at least one unfinished sample.
@@ -196,23 +197,14 @@ impl OpenRequests {
         })
     }
 
-    /// Text of a finished sample. It ends before the first stop string; the rest of the stop
-    /// string's last token is cut off with it.
     fn text(
         &self,
         token_ids: &[u32],
         search: Option<&StopSearch>,
         params: &SamplingParams,
     ) -> String {
-        let cut = search.and_then(|search| search.text(&self.tokenizer, token_ids));
-        cut.unwrap_or_else(|| {
-            // the end token is not part of the text, whether it is a special token or not
-            let shown = match token_ids.split_last() {
-                Some((&last, before)) if is_end_token(&self.end_tokens, params, last) => before,
-                _ => token_ids,
-            };
-            self.tokenizer.decode(shown, true)
-        })
+        let is_end = |token: u32| is_end_token(&self.end_tokens, params, token);
+        sample_text(&self.tokenizer, token_ids, search, &is_end)
     }
 }
 

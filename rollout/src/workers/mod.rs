@@ -4,22 +4,21 @@
 //! their timing change nothing. A worker reports its failures, panics included.
 
 mod messages;
-mod pending;
-mod render;
-pub(crate) mod request;
-pub(crate) mod sampling;
-mod worker;
+pub(crate) mod worker;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use joust_engine::Engine;
 use joust_engine::model::Decoder;
+use joust_schema::ids::PolicyVersion;
 
 use crate::config::RolloutConfig;
 use crate::error::Error;
-use crate::group::RolloutBatch;
-use messages::{GroupJob, WorkerCommand, WorkerReport};
-use request::{GenerateRequest, RolloutProgress};
-use sampling::{Sampling, SamplingEvent, WorkerReplies};
+use crate::sampler::Sampler;
+use crate::sampling::Sampling;
+use crate::sampling::group_job::GroupJob;
+use crate::sampling::reports::{WorkerReplies, WorkerReport};
+use crate::sampling::request::GenerateRequest;
+use messages::WorkerCommand;
 
 /// The threads, and the channels to and from them.
 pub struct RolloutWorkers {
@@ -57,19 +56,29 @@ impl RolloutWorkers {
         Ok(Self { commands, reports, threads })
     }
 
-    /// Number of workers.
-    pub fn n_workers(&self) -> usize {
+    fn send(&self, worker: usize, command: WorkerCommand) -> Result<(), Error> {
+        let ended = || Error::Worker { worker, reason: "its thread has ended".to_owned() };
+        self.commands[worker].send(command).map_err(|_| ended())
+    }
+
+    /// The replies to a command that was sent to every worker.
+    fn replies(&self) -> WorkerReplies<'_> {
+        WorkerReplies::new(&self.reports, self.n_workers())
+    }
+}
+
+impl Sampler for RolloutWorkers {
+    fn n_workers(&self) -> usize {
         self.commands.len()
     }
 
-    /// Begins to sample a group for every prompt.
-    ///
-    /// A prompt that cannot be sampled from (too long for the context, refused by the chat
-    /// template) is dropped with its reason.
-    ///
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
     /// # Errors
     /// [`Error::Worker`] where a worker's thread has ended.
-    pub fn start(&mut self, request: &GenerateRequest<'_>) -> Result<Sampling<'_>, Error> {
+    fn start(&mut self, request: &GenerateRequest<'_>) -> Result<Sampling<'_>, Error> {
         let (n_workers, n_prompts) = (self.n_workers(), request.prompts.len());
         for worker in 0..n_workers {
             let prompts = (worker..n_prompts).step_by(n_workers);
@@ -79,30 +88,7 @@ impl RolloutWorkers {
         Ok(Sampling::new(self.replies(), n_prompts, request.cancelled.cloned()))
     }
 
-    /// Samples a group for every prompt: as [`RolloutWorkers::start`], and waits.
-    ///
-    /// # Errors
-    /// [`Error::Worker`] where a worker failed; [`Error::Cancelled`].
-    pub fn generate(
-        &mut self,
-        request: &GenerateRequest<'_>,
-        progress: &mut dyn FnMut(RolloutProgress),
-    ) -> Result<RolloutBatch, Error> {
-        let n_groups_total = request.prompts.len();
-        let mut sampling = self.start(request)?;
-        let mut n_groups = 0;
-        while let SamplingEvent::Finished(_) = sampling.next(None) {
-            n_groups += 1;
-            progress(RolloutProgress { n_groups, n_groups_total, n_tokens: sampling.n_tokens() });
-        }
-        sampling.finish()
-    }
-
-    /// Frees the workers' memory that the next weights make anew, for what comes before these.
-    ///
-    /// # Errors
-    /// [`Error::Worker`] where a worker failed.
-    pub fn release(&mut self) -> Result<(), Error> {
+    fn release(&mut self) -> Result<(), Error> {
         for worker in 0..self.n_workers() {
             self.send(worker, WorkerCommand::Release)?;
         }
@@ -114,21 +100,11 @@ impl RolloutWorkers {
     ///
     /// # Errors
     /// [`Error::Worker`] where a worker cannot take them.
-    pub fn publish(&mut self, policy: &Decoder) -> Result<(), Error> {
+    fn publish(&mut self, policy: &Decoder, _version: PolicyVersion) -> Result<(), Error> {
         for worker in 0..self.n_workers() {
             self.send(worker, WorkerCommand::Publish(Box::new(policy.shared())))?;
         }
         self.replies().finish()
-    }
-
-    fn send(&self, worker: usize, command: WorkerCommand) -> Result<(), Error> {
-        let ended = || Error::Worker { worker, reason: "its thread has ended".to_owned() };
-        self.commands[worker].send(command).map_err(|_| ended())
-    }
-
-    /// The replies to a command that was sent to every worker.
-    fn replies(&self) -> WorkerReplies<'_> {
-        WorkerReplies::new(&self.reports, self.n_workers())
     }
 }
 

@@ -15,12 +15,13 @@ use joust_schema::table::Table as _;
 use joust_schema::tables::{FinishReason, Rollout};
 
 use super::RolloutWorkers;
-use super::request::GenerateRequest;
-use super::sampling::SamplingEvent;
 use crate::config::{ChatTemplateUse, RolloutConfig};
 use crate::error::Error;
 use crate::group::RolloutBatch;
 use crate::prompts::row::PromptRow;
+use crate::sampler::Sampler as _;
+use crate::sampling::SamplingEvent;
+use crate::sampling::request::GenerateRequest;
 
 fn engine() -> Engine {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models/tiny-qwen2");
@@ -209,18 +210,19 @@ fn publish_takes_effect_and_refuses_weights_of_another_shape() {
     let policy = engine();
     let config = policy.model().config().clone();
     let (device, kind) = (policy.model().device(), policy.model().kind());
-    workers.publish(&Decoder::random(&config, Seed::new(7), device, kind)).unwrap();
+    let random = Decoder::random(&config, Seed::new(7), device, kind);
+    workers.publish(&random, PolicyVersion(1)).unwrap();
     let other = rows(&generate(&mut workers, &prompts(2)));
     assert_ne!(before[0].completion_logprobs, other[0].completion_logprobs);
     let narrow = joust_engine::ModelConfig { intermediate_size: 8, ..config };
     let wrong = Decoder::random(&narrow, Seed::new(7), device, kind);
-    let message = workers.publish(&wrong).unwrap_err().to_string();
+    let message = workers.publish(&wrong, PolicyVersion(2)).unwrap_err().to_string();
     assert!(message.starts_with("rollout worker 0: tensor model.layers.0.mlp"), "{message}");
     // the workers keep the weights that they had
     assert_eq!(rows(&generate(&mut workers, &prompts(2))), other);
-    workers.publish(policy.model()).unwrap();
+    workers.publish(policy.model(), PolicyVersion(3)).unwrap();
     assert_eq!(rows(&generate(&mut workers, &prompts(2))), before);
     workers.release().unwrap();
-    workers.publish(policy.model()).unwrap();
+    workers.publish(policy.model(), PolicyVersion(3)).unwrap();
     assert_eq!(rows(&generate(&mut workers, &prompts(2))), before);
 }

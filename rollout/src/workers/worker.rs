@@ -6,13 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 use crossbeam::channel::{Receiver, Sender};
-use joust_engine::{Engine, Error as EngineError, Request, RequestId, SamplingParams};
+use joust_engine::{Engine, Error as EngineError, Request, RequestId, Sample};
 
-use super::messages::{GroupJob, PromptOutcome, WorkerCommand, WorkerReport};
-use super::pending::PendingGroup;
-use super::render::render;
+use super::messages::WorkerCommand;
 use crate::config::RolloutConfig;
-use crate::group::DroppedPrompt;
+use crate::error::Error;
+use crate::group::{DroppedPrompt, RolloutGroup};
+use crate::sampling::group_job::{Completion, GroupJob, RenderedGroup};
+use crate::sampling::reports::{PromptOutcome, WorkerReport};
 
 /// Carries out commands until their channel is closed.
 pub(super) fn run(
@@ -36,10 +37,12 @@ pub(super) fn run(
             // the rest of a failed command is not needed; the next one begins afresh
             engine.clear();
         }
+        let failed =
+            |reason| WorkerReport::Failed { worker, error: Error::Worker { worker, reason } };
         let report = match result {
             Ok(Ok(())) => WorkerReport::Done,
-            Ok(Err(error)) => WorkerReport::Failed { worker, reason: error.to_string() },
-            Err(panic) => WorkerReport::Failed { worker, reason: panic_text(panic.as_ref()) },
+            Ok(Err(error)) => failed(error.to_string()),
+            Err(panic) => failed(panic_text(panic.as_ref())),
         };
         if reports.send(report).is_err() {
             return;
@@ -47,7 +50,8 @@ pub(super) fn run(
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+/// The first line of a panic's message.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panicked: {}", text.unwrap_or("no message").lines().next().unwrap_or_default())
@@ -89,7 +93,7 @@ fn generate(
             let id = sample.request_id;
             let requested = "samples belong to requests that were made. This is a bug.";
             let group = pending.get_mut(&id).expect(requested);
-            group.add_sample(sample);
+            group.samples.push(sample);
             if group.is_complete() {
                 let group = pending.remove(&id).expect(requested).into_group();
                 report(id.0 as usize, PromptOutcome::Group(Box::new(group)));
@@ -113,20 +117,28 @@ fn submit(
     config: &RolloutConfig,
     job: GroupJob,
 ) -> Result<PendingGroup, EngineError> {
-    let question = job.row.prompt.question();
-    let prompt = render(&job.row, &question, engine.tokenizer(), config)?;
-    let n_samples = job.group_size.unwrap_or(config.group_size);
-    let params = SamplingParams {
-        max_tokens: config.max_completion_length,
-        temperature: job.temperature.unwrap_or(config.temperature),
-        top_p: config.top_p,
-        top_k: config.top_k,
-        n: n_samples,
-        seed: job.seed,
-        stop: config.stop.clone(),
-        ..SamplingParams::default()
-    };
-    let id = RequestId(job.prompt_idx as u64);
-    engine.submit(Request::new(id, prompt.token_ids.clone(), params))?;
-    Ok(PendingGroup::new(job, question, prompt, n_samples))
+    let group = job.rendered(engine.tokenizer(), config)?;
+    let id = RequestId(group.prompt_idx() as u64);
+    let prompt = group.prompt_token_ids().to_vec();
+    engine.submit(Request::new(id, prompt, group.params.clone()))?;
+    Ok(PendingGroup { group, samples: Vec::new() })
+}
+
+/// A group in the engine, and those of its samples that are finished.
+struct PendingGroup {
+    group: RenderedGroup,
+    samples: Vec<Sample>,
+}
+
+impl PendingGroup {
+    fn is_complete(&self) -> bool {
+        self.samples.len() == self.group.params.n as usize
+    }
+
+    /// The complete group, its members in the order of their samples.
+    fn into_group(self) -> RolloutGroup {
+        let Self { group, mut samples } = self;
+        samples.sort_by_key(|sample| sample.index);
+        group.with(samples.into_iter().map(Completion::from).collect())
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use joust_dist::Collectives;
 use joust_reward::rule;
 use joust_rollout::{
-    DroppedPrompt, GenerateRequest, PromptRow, PromptSource, PromptsConfig, RolloutWorkers,
+    DroppedPrompt, GenerateRequest, PromptRow, PromptSource, PromptsConfig, Sampler,
 };
 use joust_schema::ids::PolicyVersion;
 use joust_schema::prompt::PromptUse;
@@ -100,7 +100,7 @@ impl Evaluation {
     /// step. `None` where a stop broke it off on any rank.
     pub(crate) fn run(
         &self,
-        workers: &mut RolloutWorkers,
+        sampler: &mut dyn Sampler,
         seed: Seed,
         stop: &StopSwitch,
         ranks: &Collectives,
@@ -118,7 +118,7 @@ impl Evaluation {
             temperature: Some(self.temperature),
             cancelled: Some(stop.flag()),
         };
-        let own = match workers.generate(&request, &mut |_| {}) {
+        let own = match sampler.generate(&request, &mut |_| {}) {
             Err(joust_rollout::Error::Cancelled) => None,
             batch => Some(batch?),
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use joust_dist::Collectives;
 use joust_reward::{GroupResult, PartScorer, Scoring, StepSize};
-use joust_rollout::{DroppedPrompt, GenerateRequest, RolloutBatch, RolloutWorkers, SamplingEvent};
+use joust_rollout::{DroppedPrompt, GenerateRequest, RolloutBatch, Sampler, SamplingEvent};
 use joust_schema::seed::Seed;
 use joust_schema::tables::FinishReason;
 
@@ -29,7 +29,7 @@ pub(super) struct Round {
 /// What a round works with.
 pub(super) struct RoundStages<'a> {
     pub(super) ranks: &'a Collectives,
-    pub(super) workers: &'a mut RolloutWorkers,
+    pub(super) sampler: &'a mut dyn Sampler,
     pub(super) scorer: &'a mut PartScorer,
     pub(super) checks: RoundChecks,
     /// Number of completions per group.
@@ -49,9 +49,9 @@ impl RoundStages<'_> {
         request: &GenerateRequest<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Round, Error> {
-        let Self { ranks, workers, scorer, checks, group_size, reward_seed } = self;
+        let Self { ranks, sampler, scorer, checks, group_size, reward_seed } = self;
         let began = Instant::now();
-        let mut sampling = workers.start(request)?;
+        let mut sampling = sampler.start(request)?;
         let size = StepSize { n_groups: request.prompts.len(), group_size };
         let feed = |scoring: &mut Scoring<'_>| {
             let mut reward_began = None;

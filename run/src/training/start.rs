@@ -6,7 +6,8 @@ use std::time::Instant;
 use joust_engine::model::Decoder;
 use joust_engine::{Engine, KvDType, Precision, folder};
 use joust_reward::PartScorer;
-use joust_rollout::{PromptNeeds, PromptSource, RolloutWorkers};
+use joust_rollout::{PromptNeeds, PromptSource, RolloutWorkers, Sampler};
+use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 use joust_trainer::objective::SamplerNumbers;
 use joust_trainer::{GrpoTrainer, LearnerConfig, checkpoint};
@@ -115,14 +116,15 @@ pub fn start<'a>(
         // the checkpoint's adapters follow with the trainer's state
         _ => with_engines(first_policy()?)?,
     };
-    let mut workers = RolloutWorkers::spawn(engines, &config.rollout)?;
+    let mut sampler: Box<dyn Sampler> = Box::new(RolloutWorkers::spawn(engines, &config.rollout)?);
     let state = match &found {
         Some((step, path)) => {
             let state: TrainingState = checkpoint::restore(&mut trainer, path)
                 .map_err(|error| run.bad_checkpoint(error.into()))?;
             // engines with weights of their own were made before the adapters came
             if trainer.policy().has_adapters() {
-                workers.publish(trainer.policy())?;
+                let version = PolicyVersion(trainer.n_updates() as i64);
+                sampler.publish(trainer.policy(), version)?;
             }
             prompts.seek(state.cursor)?;
             if state.unevaluated.is_some() {
@@ -155,7 +157,7 @@ pub fn start<'a>(
         seed,
         tokenizer: files.tokenizer,
         prompts,
-        workers,
+        sampler,
         scorer,
         trainer,
         evaluation,

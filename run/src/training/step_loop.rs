@@ -8,7 +8,7 @@ use std::time::Instant;
 use joust_dist::Collectives;
 use joust_engine::Tokenizer;
 use joust_reward::PartScorer;
-use joust_rollout::{GenerateRequest, PromptRow, PromptSource, RolloutWorkers};
+use joust_rollout::{GenerateRequest, PromptRow, PromptSource, Sampler};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 use joust_trainer::checkpoint::{self, Retention, Trainer};
@@ -45,7 +45,7 @@ pub struct Training<'a> {
     pub(super) seed: Seed,
     pub(super) tokenizer: Tokenizer,
     pub(super) prompts: PromptSource,
-    pub(super) workers: RolloutWorkers,
+    pub(super) sampler: Box<dyn Sampler>,
     pub(super) scorer: PartScorer,
     pub(super) trainer: GrpoTrainer,
     pub(super) evaluation: Option<Evaluation>,
@@ -285,7 +285,7 @@ impl Training<'_> {
         };
         let stages = RoundStages {
             ranks: &self.ranks,
-            workers: &mut self.workers,
+            sampler: &mut *self.sampler,
             scorer: &mut self.scorer,
             checks,
             group_size: rollout.group_size as usize,
@@ -312,13 +312,14 @@ impl Training<'_> {
         let StepTables { rollouts, rewards, groups } = selected.as_ref().unwrap_or(tables);
         let scored = ScoredTables { rollouts, rewards, groups };
         // nothing is sampled before the next weights
-        self.workers.release()?;
+        self.sampler.release()?;
         let StepOutcome { advantages, metrics } = self.trainer.step(&scored, &info)?;
         match trained {
             None => tables.set_advantages(advantages)?,
             Some(trained) => tables.set_advantages_of(trained, &advantages)?,
         }
-        self.workers.publish(self.trainer.policy())?;
+        let version = PolicyVersion(self.trainer.n_updates() as i64);
+        self.sampler.publish(self.trainer.policy(), version)?;
         Ok(metrics)
     }
 
@@ -328,8 +329,8 @@ impl Training<'_> {
         let Some(evaluation) = &self.evaluation else {
             return Ok(Some(Metrics::new()));
         };
-        let (workers, ranks) = (&mut self.workers, &*self.ranks);
-        let Some(measured) = evaluation.run(workers, self.seed, &self.stop, ranks)? else {
+        let (sampler, ranks) = (&mut *self.sampler, &*self.ranks);
+        let Some(measured) = evaluation.run(sampler, self.seed, &self.stop, ranks)? else {
             return Ok(None);
         };
         measured.tell(self.state.step, &mut self.observer)?;

@@ -2,16 +2,18 @@
 //!
 //! It does not know what the groups are for.
 
-use std::collections::BTreeMap;
+pub(crate) mod group_job;
+pub(crate) mod render;
+pub(crate) mod reports;
+pub(crate) mod request;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError};
-
-use super::messages::{PromptOutcome, WorkerReport};
 use crate::error::Error;
 use crate::group::{RolloutBatch, RolloutGroup};
+use reports::{PromptOutcome, WorkerReplies, WorkerReply};
 
 /// A request that the workers work on. Dropping it waits for them.
 pub struct Sampling<'a> {
@@ -34,7 +36,7 @@ pub enum SamplingEvent {
 }
 
 impl<'a> Sampling<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         replies: WorkerReplies<'a>,
         n_prompts: usize,
         cancelled: Option<Arc<AtomicBool>>,
@@ -75,8 +77,7 @@ impl<'a> Sampling<'a> {
     /// Waits for the workers, and returns all groups in the order of the prompts.
     ///
     /// # Errors
-    /// [`Error::Worker`] where a worker failed: the one with the lowest number;
-    /// [`Error::Cancelled`].
+    /// The error of a worker that failed, the one with the lowest number; [`Error::Cancelled`].
     pub fn finish(mut self) -> Result<RolloutBatch, Error> {
         while self.next(None) != SamplingEvent::Over {}
         self.replies.check()?;
@@ -98,70 +99,5 @@ impl Drop for Sampling<'_> {
     fn drop(&mut self) {
         // reports that nobody takes would be those of the next command
         while self.next(None) != SamplingEvent::Over {}
-    }
-}
-
-/// The replies to a command that every worker has.
-pub(super) struct WorkerReplies<'a> {
-    reports: &'a Receiver<WorkerReport>,
-    /// Number of workers that are not done.
-    n_busy: usize,
-    /// Reasons of failures by worker.
-    failures: BTreeMap<usize, String>,
-}
-
-/// A reply of a worker.
-pub(super) enum WorkerReply {
-    Outcome(usize, PromptOutcome),
-    /// None has come in the time that the caller waits.
-    Nothing,
-    /// All workers are done.
-    Over,
-}
-
-impl<'a> WorkerReplies<'a> {
-    pub(super) fn new(reports: &'a Receiver<WorkerReport>, n_workers: usize) -> Self {
-        Self { reports, n_busy: n_workers, failures: BTreeMap::new() }
-    }
-
-    fn next(&mut self, wait: Option<Duration>) -> WorkerReply {
-        while self.n_busy > 0 {
-            let report = match wait {
-                Some(wait) => self.reports.recv_timeout(wait),
-                None => self.reports.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match report {
-                Ok(WorkerReport::Outcome(prompt_idx, outcome)) => {
-                    return WorkerReply::Outcome(prompt_idx, outcome);
-                }
-                Ok(WorkerReport::Done) => self.n_busy -= 1,
-                Ok(WorkerReport::Failed { worker, reason }) => {
-                    self.failures.insert(worker, reason);
-                    self.n_busy -= 1;
-                }
-                Err(RecvTimeoutError::Timeout) => return WorkerReply::Nothing,
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.failures.insert(0, "all threads have ended".to_owned());
-                    self.n_busy = 0;
-                }
-            }
-        }
-        WorkerReply::Over
-    }
-
-    /// Waits until all workers are done.
-    ///
-    /// # Errors
-    /// The failure of the worker with the lowest number.
-    pub(super) fn finish(mut self) -> Result<(), Error> {
-        while !matches!(self.next(None), WorkerReply::Over) {}
-        self.check()
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        match self.failures.first_key_value() {
-            Some((&worker, reason)) => Err(Error::Worker { worker, reason: reason.clone() }),
-            None => Ok(()),
-        }
     }
 }

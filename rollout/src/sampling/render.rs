@@ -7,14 +7,14 @@ use crate::config::{ChatTemplateUse, RolloutConfig};
 use crate::prompts::row::PromptRow;
 
 /// The text that the policy continues, and its tokens.
-pub(super) struct RenderedPrompt {
-    pub(super) text: String,
-    pub(super) token_ids: Vec<u32>,
+pub(crate) struct RenderedPrompt {
+    pub(crate) text: String,
+    pub(crate) token_ids: Vec<u32>,
 }
 
 /// Renders the prompt of a row. `question` is its plain text, which is continued as it is without a
 /// chat template.
-pub(super) fn render(
+pub(crate) fn render(
     row: &PromptRow,
     question: &str,
     tokenizer: &Tokenizer,
