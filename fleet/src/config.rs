@@ -20,6 +20,8 @@ pub struct FleetConfig {
     pub requests_per_minute: u32,
     /// Maximum time of one call, its whole response included.
     pub timeout: Duration,
+    /// Maximum size of an answer, in bytes.
+    pub max_answer_bytes: usize,
     /// Maximum number of attempts of a call, the first included; at least 1.
     pub tries: u32,
     /// Time for which calls wait for servers that are gone, all of them: attempts in this time do
@@ -31,6 +33,9 @@ pub struct FleetConfig {
     /// What numbers in answers mean that JSON does not have.
     pub odd_numbers: OddNumbers,
 }
+
+/// Size of an answer that is enough for texts: the longest thoughts of many samples take a few MiB.
+pub const MAX_TEXT_BYTES: usize = 64 << 20;
 
 /// What `NaN`, `Infinity` and `-Infinity` in an answer mean, which Python writes and JSON does not
 /// have.

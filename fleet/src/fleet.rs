@@ -66,7 +66,7 @@ impl Fleet {
         let client = client(&config)?;
         let n_servers = config.urls.len();
         let pool = ServerPool::new(n_servers, config.concurrency, config.requests_per_minute);
-        let server = |url: &String| ServerClient::new(client.clone(), url, config.odd_numbers);
+        let server = |url: &String| ServerClient::new(client.clone(), url, &config);
         Ok(Self {
             servers: config.urls.iter().map(server).collect(),
             slots: Slots::new(pool),
@@ -90,6 +90,21 @@ impl Fleet {
     /// Number of servers that currently get no calls because of failures.
     pub fn n_resting(&self) -> usize {
         self.slots.n_resting()
+    }
+
+    /// Whether every server was found gone since its last answer: calls wait for one to come back.
+    pub fn are_all_gone(&self) -> bool {
+        self.lock().outage.is_everywhere(self.servers.len())
+    }
+
+    /// A server, for requests that are no calls.
+    pub fn server(&self, server: usize) -> &ServerClient {
+        &self.servers[server]
+    }
+
+    /// Has a server inspected again before its next call.
+    pub async fn forget_inspection(&self, server: usize) {
+        self.inspections.forget(server).await;
     }
 
     /// Looks at a server now, if it was not inspected since it was last gone.

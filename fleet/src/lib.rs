@@ -23,7 +23,7 @@ mod slots;
 mod throttle;
 
 pub use call::{BadAnswer, Call, CallError, Exhausted, Finished};
-pub use config::{FleetConfig, OddNumbers};
+pub use config::{FleetConfig, MAX_TEXT_BYTES, OddNumbers};
 pub use fleet::Fleet;
 pub use inspection::{Inspected, InspectionError, Inspector};
 pub use server::{Error, RequestError, ServerClient};

@@ -68,6 +68,11 @@ impl Outage {
         self.since.is_some()
     }
 
+    /// Whether there are signs of an outage at each of `n_servers`.
+    pub(super) fn is_everywhere(&self, n_servers: usize) -> bool {
+        self.is_on() && (0..n_servers).all(|server| self.down.contains(&server))
+    }
+
     /// What an attempt is that found nobody at the server `at`, or all `n_servers` at rest.
     pub(super) fn waiting(
         &self,

@@ -14,9 +14,6 @@ use tokio::time::Instant;
 use super::config::{FleetConfig, OddNumbers};
 use super::json;
 
-/// Maximum size of a response. The longest thoughts of many samples take a few MiB.
-const MAX_BODY_BYTES: usize = 64 << 20;
-
 /// Maximum number of bytes that are read of an error's body.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
@@ -48,6 +45,7 @@ pub enum Error {
 pub struct ServerClient {
     client: Client,
     base: String,
+    max_answer_bytes: usize,
     odd_numbers: OddNumbers,
 }
 
@@ -124,8 +122,10 @@ pub(crate) fn client(config: &FleetConfig) -> Result<Client, Error> {
 }
 
 impl ServerClient {
-    pub(crate) fn new(client: Client, base: &str, odd_numbers: OddNumbers) -> Self {
-        Self { client, base: base.trim_end_matches('/').to_owned(), odd_numbers }
+    pub(crate) fn new(client: Client, base: &str, config: &FleetConfig) -> Self {
+        let (max_answer_bytes, odd_numbers) = (config.max_answer_bytes, config.odd_numbers);
+        let base = base.trim_end_matches('/').to_owned();
+        Self { client, base, max_answer_bytes, odd_numbers }
     }
 
     /// Base address.
@@ -156,13 +156,17 @@ impl ServerClient {
     }
 
     async fn answer(&self, url: &str, request: RequestBuilder) -> Result<Value, RequestError> {
-        let body = answer_body(url, request).await?;
+        let body = answer_body(url, request, self.max_answer_bytes).await?;
         json::read(&body, self.odd_numbers)
             .map_err(|reason| RequestError::Failed(format!("{url}: {reason}"), None))
     }
 }
 
-async fn answer_body(url: &str, request: RequestBuilder) -> Result<Vec<u8>, RequestError> {
+async fn answer_body(
+    url: &str,
+    request: RequestBuilder,
+    max_bytes: usize,
+) -> Result<Vec<u8>, RequestError> {
     let failed = |reason: &str| RequestError::Failed(format!("{url}: {reason}"), None);
     let sent = Instant::now();
     let response = request.send().await.map_err(|error| {
@@ -182,10 +186,10 @@ async fn answer_body(url: &str, request: RequestBuilder) -> Result<Vec<u8>, Requ
             "the answer is encoded ({encoding:?}), which nobody asked for"
         )));
     }
-    match read_body(response, MAX_BODY_BYTES).await {
+    match read_body(response, max_bytes).await {
         Ok((body, true)) => Ok(body),
         Ok((_, false)) => {
-            let limit = MAX_BODY_BYTES >> 20;
+            let limit = max_bytes >> 20;
             Err(failed(&format!("the answer is longer than {limit} MiB")))
         }
         Err(error) => Err(failed(&in_one_line(&error.without_url()).text)),

@@ -25,6 +25,9 @@ pub enum Error {
         /// What happened to it.
         reason: String,
     },
+    /// Servers that sample gave no group, or not from the newest version of the policy.
+    #[error("rollout.servers: {0}")]
+    Servers(String),
     /// The caller cancelled the sampling.
     #[error("the sampling was cancelled")]
     Cancelled,

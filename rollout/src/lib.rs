@@ -11,6 +11,7 @@ mod group;
 mod prompts;
 mod sampler;
 mod sampling;
+mod servers;
 mod workers;
 
 pub use config::{
@@ -24,4 +25,5 @@ pub use prompts::{PromptCursor, PromptSource};
 pub use sampler::{Sampler, SamplerCounts};
 pub use sampling::request::{GenerateRequest, RolloutProgress};
 pub use sampling::{Sampling, SamplingEvent};
+pub use servers::{ServedPolicy, ServerSampler};
 pub use workers::RolloutWorkers;

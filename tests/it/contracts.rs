@@ -11,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("joust-dist", &[]),
     ("joust-engine", &["joust-schema"]),
     ("joust-data", &["joust-schema"]),
-    ("joust-rollout", &["joust-schema", "joust-engine"]),
+    ("joust-rollout", &["joust-schema", "joust-fleet", "joust-engine"]),
     ("joust-reward", &["joust-schema", "joust-fleet", "joust-engine"]),
     ("joust-server", &["joust-schema", "joust-reward"]),
     ("joust-trainer", &["joust-schema", "joust-dist", "joust-engine"]),

@@ -85,6 +85,7 @@ fn fleet(urls: Vec<String>, tries: u32, outage: Duration) -> Arc<Fleet> {
         tries,
         outage,
         busy: outage,
+        max_answer_bytes: 1 << 20,
         odd_numbers: OddNumbers::Null,
     };
     Arc::new(Fleet::new(config, None).unwrap())

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use futures_util::future::join_all;
-use joust_fleet::{Fleet, FleetConfig, InspectionError, Inspector, OddNumbers};
+use joust_fleet::{Fleet, FleetConfig, InspectionError, Inspector, MAX_TEXT_BYTES, OddNumbers};
 use tokio::task::AbortHandle;
 
 use super::chat::{ChatId, ChatModel, ChatOutcome, ChatRequest};
@@ -136,6 +136,7 @@ fn fleet_config(http: &HttpJudgeConfig) -> Result<FleetConfig, Error> {
         concurrency: http.concurrency,
         requests_per_minute: http.requests_per_minute,
         timeout: Duration::from_secs_f64(http.timeout_s),
+        max_answer_bytes: MAX_TEXT_BYTES,
         tries: http.tries,
         outage: Duration::from_secs_f64(http.outage_s),
         busy: Duration::from_secs_f64(http.busy_s),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use joust_fleet::{BadAnswer, Call, CallError, Fleet, FleetConfig, OddNumbers};
+use joust_fleet::{BadAnswer, Call, CallError, Fleet, FleetConfig, MAX_TEXT_BYTES, OddNumbers};
 use joust_schema::seed::Seed;
 use serde::Serialize;
 use serde_json::Value;
@@ -53,6 +53,7 @@ impl HttpPart {
             concurrency: config.concurrency,
             requests_per_minute: 0,
             timeout: Duration::from_secs_f64(config.timeout_s),
+            max_answer_bytes: MAX_TEXT_BYTES,
             tries: config.tries,
             outage: Duration::from_secs_f64(config.outage_s),
             busy: Duration::from_secs_f64(config.outage_s),

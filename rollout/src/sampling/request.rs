@@ -30,6 +30,9 @@ pub struct GenerateRequest<'a> {
     pub temperature: Option<f64>,
     /// Once it is true, the workers break off.
     pub cancelled: Option<&'a Arc<AtomicBool>>,
+    /// Once it is true, servers that are all gone are not waited for: then the sampling breaks off
+    /// as if it were cancelled.
+    pub stop: Option<&'a Arc<AtomicBool>>,
 }
 
 /// Progress of a [`GenerateRequest`].

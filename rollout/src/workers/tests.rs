@@ -58,6 +58,7 @@ fn request(prompts: &[PromptRow]) -> GenerateRequest<'_> {
         group_size: None,
         temperature: None,
         cancelled: None,
+        stop: None,
     }
 }
 

@@ -104,7 +104,7 @@ fn generate(
 }
 
 /// True for failures of the machine or the program; other errors concern one prompt.
-fn is_failure(error: &EngineError) -> bool {
+pub(crate) fn is_failure(error: &EngineError) -> bool {
     matches!(
         error,
         EngineError::Tensor(_) | EngineError::QueueFull { .. } | EngineError::BadRequest(_)

@@ -117,6 +117,7 @@ impl Evaluation {
             group_size: Some(self.samples),
             temperature: Some(self.temperature),
             cancelled: Some(stop.flag()),
+            stop: None,
         };
         let own = match sampler.generate(&request, &mut |_| {}) {
             Err(joust_rollout::Error::Cancelled) => None,

@@ -275,6 +275,7 @@ impl Training<'_> {
             group_size: None,
             temperature: None,
             cancelled: None,
+            stop: None,
         };
         let checks = RoundChecks {
             step,
