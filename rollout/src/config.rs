@@ -130,7 +130,8 @@ pub struct RolloutConfig {
     /// wait.
     #[schemars(range(min = 1, max = 1048576))]
     pub queue_capacity: usize,
-    /// Engine of each worker. Its `device` is the device of the policy, and `auto` as its
+    /// Engine of each worker. With servers, its `max_context`, `template_date` and
+    /// `chat_template_kwargs` alone have an effect. Its `device` is the device of the policy, and `auto` as its
     /// `quantization` means no FP8. FP8 matrices are quantised again from each version of the
     /// policy.
     pub engine: EngineConfig,
@@ -162,6 +163,35 @@ impl Default for RolloutConfig {
 impl RolloutConfig {
     /// All problems, each named by its key.
     pub fn validate(&self) -> Vec<String> {
-        validate(self, &ConfigKeys::of::<Self>())
+        let mut problems = validate(self, &ConfigKeys::of::<Self>());
+        problems.extend(self.contradictions());
+        problems
+    }
+
+    /// Problems between keys.
+    fn contradictions(&self) -> Vec<String> {
+        let mut problems = self.servers.contradictions(self.kind);
+        if !self.kind.is_servers() {
+            return problems;
+        }
+        let kind = self.kind.key();
+        if self.workers != 1 {
+            problems.push(format!(
+                "workers is {}, wanted 1 with kind = \"{kind}\": the servers sample",
+                self.workers
+            ));
+        }
+        for key in servers::differing_keys(&self.engine, &Self::default().engine) {
+            if !ENGINE_KEYS_OF_PROMPTS.contains(&&*key) {
+                problems.push(format!(
+                    "engine.{key} has no effect with kind = \"{kind}\": the servers have engines \
+                     of their own"
+                ));
+            }
+        }
+        problems
     }
 }
+
+/// Keys of `engine` that say how prompts are made and how long they are, whoever samples.
+const ENGINE_KEYS_OF_PROMPTS: [&str; 3] = ["max_context", "template_date", "chat_template_kwargs"];

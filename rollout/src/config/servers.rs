@@ -27,6 +27,15 @@ impl SamplerKind {
         self != Self::Engine
     }
 
+    /// The value in configs.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+        }
+    }
+
     /// Name of the program that samples, for messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -121,5 +130,113 @@ impl Default for ServersConfig {
             weights_dtype: WeightsDType::Bf16,
             max_logprob_difference: 0.05,
         }
+    }
+}
+
+impl ServersConfig {
+    /// Problems of the section for a kind of sampler, each named by its key in `[rollout]`.
+    pub(super) fn contradictions(&self, kind: SamplerKind) -> Vec<String> {
+        if kind == SamplerKind::Engine {
+            let unused = differing_keys(self, &Self::default());
+            let problem = |key: &String| {
+                format!(
+                    "servers.{key} has no effect with kind = \"engine\", wanted kind = \"vllm\" or \
+                     \"sglang\""
+                )
+            };
+            return unused.iter().map(problem).collect();
+        }
+        let mut problems = Vec::new();
+        if self.urls.is_empty() {
+            problems.push(
+                "servers.urls is empty, wanted the address of at least one server".to_owned(),
+            );
+        }
+        for (idx, url) in self.urls.iter().enumerate() {
+            let key = format!("servers.urls[{idx}] is {url:?}, wanted");
+            let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            match authority.map(|rest| rest.trim_end_matches('/')) {
+                None | Some("") => problems.push(format!("{key} http://… or https://…")),
+                Some(rest) if rest.ends_with("/v1") => {
+                    problems.push(format!("{key} the address without /v1"));
+                }
+                Some(_) => {}
+            }
+            let is_same = |other: &String| other.trim_end_matches('/') == url.trim_end_matches('/');
+            if self.urls[..idx].iter().any(is_same) {
+                problems.push(format!("{key} each server once"));
+            }
+        }
+        problems
+    }
+}
+
+/// Keys of a section whose values differ from those of another.
+pub(super) fn differing_keys<T: Serialize>(section: &T, other: &T) -> Vec<String> {
+    let keys = |section: &T| match serde_json::to_value(section) {
+        Ok(serde_json::Value::Object(keys)) => keys,
+        _ => serde_json::Map::new(),
+    };
+    let other = keys(other);
+    let differs = |(key, value): &(String, serde_json::Value)| other.get(key) != Some(value);
+    keys(section).into_iter().filter(differs).map(|(key, _)| key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::RolloutConfig;
+
+    use super::*;
+
+    fn problems(change: impl FnOnce(&mut RolloutConfig)) -> Vec<String> {
+        let urls = vec!["http://a:8000".to_owned(), "https://b".to_owned()];
+        let mut config = RolloutConfig {
+            kind: SamplerKind::Vllm,
+            servers: ServersConfig { urls, ..ServersConfig::default() },
+            ..RolloutConfig::default()
+        };
+        change(&mut config);
+        config.validate()
+    }
+
+    #[test]
+    fn rollout_config_names_keys_that_have_no_effect_on_its_kind_of_sampler() {
+        assert_eq!(problems(|_| {}), Vec::<String>::new());
+        assert_eq!(
+            problems(|config| config.kind = SamplerKind::Engine),
+            ["servers.urls has no effect with kind = \"engine\", wanted kind = \"vllm\" or \
+              \"sglang\""]
+        );
+        let of_engine = problems(|config| {
+            config.workers = 2;
+            config.engine.max_batch = 8;
+            config.engine.max_context = 512;
+            config.engine.template_date = "2026-01-02".to_owned();
+        });
+        assert_eq!(
+            of_engine,
+            [
+                "workers is 2, wanted 1 with kind = \"vllm\": the servers sample",
+                "engine.max_batch has no effect with kind = \"vllm\": the servers have engines of \
+              their own"
+            ]
+        );
+    }
+
+    #[test]
+    fn servers_config_names_wrong_addresses() {
+        let of = |urls: &[&str]| {
+            let urls: Vec<String> = urls.iter().map(|url| (*url).to_owned()).collect();
+            problems(|config| config.servers.urls = urls)
+        };
+        assert_eq!(of(&[]), ["servers.urls is empty, wanted the address of at least one server"]);
+        assert_eq!(
+            of(&["a:8000", "http://a/v1/", "http://b", "http://b/"]),
+            [
+                "servers.urls[0] is \"a:8000\", wanted http://… or https://…",
+                "servers.urls[1] is \"http://a/v1/\", wanted the address without /v1",
+                "servers.urls[3] is \"http://b/\", wanted each server once"
+            ]
+        );
     }
 }
