@@ -59,10 +59,12 @@ impl Observer for Console {
                     output::note(format!("Changed since the last start: {}.", changes.join(", ")));
                 }
             }
-            Event::TrainingReady { n_parameters, n_prompts, judge, run_dir } => {
+            Event::TrainingReady { n_parameters, n_prompts, sampler, judge, run_dir } => {
+                let sampler =
+                    sampler.map_or(String::new(), |sampler| format!(", sampled by {sampler}"));
                 let judge = judge.map_or(String::new(), |judge| format!(", judge: {judge}"));
                 output::note(format!(
-                    "{} M parameters, {}{judge}, run folder: {}",
+                    "{} M parameters, {}{sampler}{judge}, run folder: {}",
                     (n_parameters as f64 / 1e5).round() / 10.0,
                     counted(n_prompts as u64, "prompt"),
                     run_dir.display()
@@ -81,6 +83,10 @@ impl Observer for Console {
             Event::StepGivenUp { step } => output::note(format!(
                 "Step {step} needs further groups in place of those without spread: it is given \
                  up, and the next start repeats it."
+            )),
+            Event::StepWithoutServers { step } => output::note(format!(
+                "No server is up that samples for step {step}: it is given up, and the next start \
+                 repeats it."
             )),
             Event::PromptDropped { step, prompt_id, reason } => {
                 tracing::warn!(step, %prompt_id, %reason, "A prompt was dropped.");

@@ -17,6 +17,11 @@ use crate::settings::{EngineConfig, KvDType};
 /// and libtorch's allocator.
 const GPU_RESERVE: usize = 3 << 29;
 
+/// Bytes of a device's memory that the libraries take.
+pub fn reserve_bytes(device: Device) -> usize {
+    if device.is_cuda() { GPU_RESERVE } else { 0 }
+}
+
 /// The path of the engine on which a model runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExecutionPath {
@@ -161,7 +166,7 @@ impl CapacityPlan {
         let kv_bytes_per_token = path.kv_bytes_per_token(model, precision.kind);
         let weight_bytes = weight_bytes(model, precision);
         let buffer_bytes = path.buffer_bytes(model, engine, max_context);
-        let reserve_bytes = if device.is_cuda() { GPU_RESERVE } else { 0 };
+        let reserve_bytes = reserve_bytes(device);
         let mut plan = Self {
             memory_bytes: memory,
             weight_bytes,

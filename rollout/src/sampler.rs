@@ -77,4 +77,7 @@ pub struct SamplerCounts {
     /// Number of groups that were thrown away because their server did not hold the newest version
     /// of the policy.
     pub n_stale_groups: u64,
+    /// Number of servers that did not hold the newest version when a request began; the most of
+    /// all requests.
+    pub n_servers_down: u64,
 }

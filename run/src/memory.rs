@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use joust_engine::capacity::{CapacityPlan, packed_bytes, weight_bytes};
+use joust_engine::capacity::{CapacityPlan, packed_bytes, reserve_bytes, weight_bytes};
 use joust_engine::config::ModelConfig;
 use joust_engine::device::{self, DeviceChoice};
 use joust_engine::{EngineConfig, folder};
@@ -196,6 +196,11 @@ impl Planner {
         model: &ModelConfig,
     ) -> Result<(), Error> {
         let settings = &config.rollout.engine;
+        if config.rollout.kind.is_servers() {
+            // neither weights nor keys and values of a sampler are here
+            self.add(device, "libraries", reserve_bytes(device));
+            return Ok(());
+        }
         let learner = &config.trainer.learner;
         let precision = settings.quantization.resolve(device, settings.dtype, false)?;
         let shares = precision == learner.number_formats(device).working.into()

@@ -189,6 +189,26 @@ pub const METRICS: &[Metric] = &[
     ),
     metric("sampling/sampling_logp_difference/max", "Largest distance of this kind."),
     metric(
+        "sampling/retries",
+        "Number of calls that servers (`rollout.kind`) had to be asked again: after a failure, a \
+         bad answer or a stale group.",
+    ),
+    metric(
+        "sampling/bad_answers",
+        "Number of answers of servers that were thrown away because they were not what was asked \
+         for: too few choices, other tokens or numbers, an aborted completion.",
+    ),
+    metric(
+        "sampling/stale_groups",
+        "Number of groups that were thrown away because their server did not hold the newest \
+         version of the policy when it answered.",
+    ),
+    metric(
+        "sampling/servers_down",
+        "Number of servers that did not hold the newest version of the policy when the sampling \
+         of the step, or of a measurement before it, began.",
+    ),
+    metric(
         "sampling/kl",
         "Divergence of the distributions that were sampled from, from those that training gives, \
          per token, before the step's first update.",

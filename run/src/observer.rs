@@ -25,6 +25,8 @@ pub enum Event<'a> {
         n_parameters: usize,
         /// Number of prompts in the file.
         n_prompts: usize,
+        /// The servers that sample; none where this machine does.
+        sampler: Option<&'a str>,
         /// Name of the judge, if there is one.
         judge: Option<&'a str>,
         /// The run's folder.
@@ -58,6 +60,12 @@ pub enum Event<'a> {
     /// The run was asked to stop, and the step would have needed further groups: it is given up as
     /// if it had not begun, and the next start repeats it.
     StepGivenUp {
+        /// The step.
+        step: u64,
+    },
+    /// The run was asked to stop while all servers that sample were gone: the step is given up as
+    /// if it had not begun, and the next start repeats it.
+    StepWithoutServers {
         /// The step.
         step: u64,
     },

@@ -32,7 +32,7 @@ use content::{ABOUT, CONFIG, FolderContent, STARTS, read_whole_lines};
 use lock::RunLock;
 
 pub use changes::differing_keys;
-pub(crate) use content::{is_own_name, run_around};
+pub(crate) use content::{WEIGHTS, is_own_name, run_around};
 pub(crate) use metrics_log::MetricsLog;
 
 /// Treatment of a run folder that exists already.
@@ -93,6 +93,14 @@ where
         let digests = inputs.iter().map(|input| Ok((input.key.clone(), input.digest()?)));
         let digests = digests.collect::<Result<_, Error>>()?;
         Ok(Self { run, config, inputs, digests, existing })
+    }
+
+    /// The servers that sample, for `run.json`; none for other runs.
+    fn sampler(&self) -> Option<Value> {
+        let config = serde_json::to_value(self.config).unwrap_or_default();
+        let rollout = &config["rollout"];
+        let kind = rollout["kind"].as_str().filter(|kind| *kind != "engine")?;
+        Some(json!({"kind": kind, "urls": rollout["servers"]["urls"]}))
     }
 
     /// Whether the start goes on with a run, if there is one.
@@ -221,6 +229,9 @@ where
         if !folder.dir.join(ABOUT).exists() {
             let mut about = about(self.run);
             about["inputs"] = json!(self.digests);
+            if let Some(sampler) = self.sampler() {
+                about["sampler"] = sampler;
+            }
             folder.write(ABOUT, &format!("{about:#}\n"))?;
         }
         if !folder.dir.join(STARTS).exists() {

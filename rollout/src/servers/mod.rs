@@ -20,6 +20,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use joust_engine::model::Decoder;
 use joust_fleet::{Fleet, FleetConfig, OddNumbers};
 use joust_schema::ids::PolicyVersion;
+use joust_schema::seed::Seed;
 
 use crate::config::{RolloutConfig, ServersConfig};
 use crate::error::Error;
@@ -37,6 +38,25 @@ use wire::Wire;
 /// Maximum size of an answer. A group of 64 completions of 32,768 tokens takes about 100 MiB.
 const MAX_ANSWER_BYTES: usize = 1 << 30;
 
+/// A start of a run, as servers are told of it.
+#[derive(Clone, Debug)]
+pub struct StartId {
+    /// Part of the name that servers give the weights: version numbers repeat where a run is
+    /// resumed.
+    pub id: String,
+    /// Whether this process gives weights to the servers: among several, one does.
+    pub publishes: bool,
+}
+
+impl StartId {
+    /// An id that no other start has.
+    pub fn fresh() -> String {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seed = Seed::new(now.map_or(0, |now| now.as_nanos() as u64));
+        format!("{:08x}", seed.child("process", std::process::id().into()).0 >> 32)
+    }
+}
+
 /// Samples groups on servers. A thread with a tokio runtime makes the calls.
 pub struct ServerSampler {
     n_servers: usize,
@@ -51,6 +71,19 @@ pub struct ServerSampler {
 }
 
 impl ServerSampler {
+    /// Looks at the servers, which have no weights of the run before [`Sampler::publish`].
+    ///
+    /// # Errors
+    /// [`Error::Servers`] for servers that cannot be used.
+    pub fn open(
+        config: &RolloutConfig,
+        policy: ServedPolicy,
+        start: StartId,
+    ) -> Result<Self, Error> {
+        let _ = (config, policy, start);
+        Err(Error::Servers("this build gives no weights to servers".to_owned()))
+    }
+
     /// Prepares calls to the servers, and makes none. `model` is the name that the servers give the
     /// policy.
     fn new(
@@ -148,7 +181,9 @@ impl Sampler for ServerSampler {
     fn start(&mut self, request: &GenerateRequest<'_>) -> Result<Sampling<'_>, Error> {
         let label = {
             let mut weights = self.weights();
-            self.held.set(weights.check()?);
+            let held = weights.check()?;
+            self.counts.set_down(held.iter().filter(|held| !**held).count());
+            self.held.set(held);
             weights.label()
         };
         let n_prompts = request.prompts.len();

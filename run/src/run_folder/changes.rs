@@ -55,6 +55,18 @@ const MAY_CHANGE: &[&str] = &[
     "trainer.learner.micro_batch_tokens",
     "trainer.learner.logits_mib",
     "trainer.learner.checkpoint_activations",
+    // the policy's servers
+    "rollout.servers.urls",
+    "rollout.servers.model",
+    "rollout.servers.api_key_env",
+    "rollout.servers.concurrency",
+    "rollout.servers.timeout_s",
+    "rollout.servers.tries",
+    "rollout.servers.outage_s",
+    "rollout.servers.weights_dir",
+    "rollout.servers.weights_dir_on_server",
+    "rollout.servers.keep_weights",
+    "rollout.servers.max_logprob_difference",
     // the judge's servers
     "reward.judge.urls",
     "reward.judge.api_key_env",

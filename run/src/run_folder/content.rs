@@ -22,6 +22,8 @@ pub(super) const METRICS: &str = "metrics.jsonl";
 /// Folders of steps' records, beside the `step_…` folders.
 const CHECKPOINTS: &str = "checkpoints";
 const COMPLETIONS: &str = "completions";
+/// Folder of the weights that servers read.
+pub(crate) const WEIGHTS: &str = "weights";
 
 /// What is at the place of a run's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +80,7 @@ pub(crate) fn run_around(path: &Path) -> Option<PathBuf> {
 /// Whether joust gives this name to an entry of a run's folder.
 pub(crate) fn is_own_name(name: &str) -> bool {
     let name = atomic::finished_name(name);
-    let files = [CONFIG, ABOUT, STARTS, METRICS, manifest::FILE, CHECKPOINTS, COMPLETIONS];
+    let files = [CONFIG, ABOUT, STARTS, METRICS, manifest::FILE, CHECKPOINTS, COMPLETIONS, WEIGHTS];
     name == lock::FILE || files.contains(&name) || is_step(name)
 }
 
@@ -116,6 +118,12 @@ fn is_step(name: &str) -> bool {
 
 fn is_completions(name: &str) -> bool {
     step_of_completions(name).is_some()
+}
+
+/// `v000001`, and the weights that a start tries servers with.
+fn is_weights(name: &str) -> bool {
+    let digits = name.strip_prefix('v').unwrap_or_default();
+    name == "drill" || digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_run(dir: &Path) -> bool {
@@ -157,6 +165,7 @@ fn names(dir: &Path) -> Result<Vec<String>, Error> {
 pub(super) fn sweep(dir: &Path) -> Result<(), Error> {
     atomic::sweep(dir, is_own_name)?;
     atomic::sweep(&dir.join(CHECKPOINTS), is_step)?;
+    atomic::sweep(&dir.join(WEIGHTS), is_weights)?;
     Ok(atomic::sweep(&dir.join(COMPLETIONS), is_completions)?)
 }
 
@@ -171,6 +180,7 @@ pub(super) fn delete_run(dir: &Path) -> Result<(), Error> {
         let of_step = match name.as_str() {
             CHECKPOINTS => is_step,
             COMPLETIONS => is_completions,
+            WEIGHTS => is_weights,
             name if name == lock::FILE || !is_own_name(name) => continue,
             _ => {
                 delete(&path)?;

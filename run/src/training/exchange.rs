@@ -6,6 +6,7 @@
 use joust_dist::Collectives;
 use joust_reward::{GroupResult, PartScores};
 use joust_rollout::{DroppedPrompt, PromptRow, RolloutBatch, RolloutGroup};
+use joust_schema::tables::Rollout;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -29,6 +30,18 @@ enum SampledPrompt {
 struct WholeResult {
     result: GroupResult,
     parts: Vec<PartScores>,
+}
+
+/// Leaves out log-probabilities that are not known: JSON has no NaN.
+fn leave_out_unknown(row: &mut Rollout) {
+    if row.completion_logprobs.iter().all(|logprob| logprob.is_nan()) {
+        row.completion_logprobs.clear();
+    }
+}
+
+/// Puts in what [`leave_out_unknown`] has left out.
+fn fill_in_unknown(row: &mut Rollout) {
+    row.completion_logprobs.resize(row.completion_token_ids.len(), f32::NAN);
 }
 
 /// Takes one value of each rank in turn until all are used.
@@ -56,7 +69,8 @@ pub(super) fn of_all_ranks(
     if ranks.world().size == 1 {
         return Ok(own);
     }
-    let RolloutBatch { groups, dropped, .. } = own;
+    let RolloutBatch { mut groups, dropped, .. } = own;
+    groups.iter_mut().flat_map(|group| &mut group.completions).for_each(leave_out_unknown);
     let (mut groups, mut dropped) = (groups.into_iter().peekable(), dropped.into_iter());
     let sampled = prompts.iter().filter_map(|prompt| {
         match groups.next_if(|group| group.prompt_id == prompt.prompt_id) {
@@ -71,6 +85,7 @@ pub(super) fn of_all_ranks(
             SampledPrompt::Dropped(prompt) => all.dropped.push(prompt),
         }
     }
+    all.groups.iter_mut().flat_map(|group| &mut group.completions).for_each(fill_in_unknown);
     all.n_tokens = all.completions().map(|row| row.completion_token_ids.len()).sum();
     Ok(all)
 }

@@ -10,6 +10,7 @@ mod part_groups;
 mod records;
 mod refill;
 mod round;
+mod sampling;
 mod scored;
 mod start;
 pub(crate) mod state;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use joust_dist::Collectives;
 use joust_reward::{GroupResult, PartScorer, Scoring, StepSize};
-use joust_rollout::{DroppedPrompt, GenerateRequest, RolloutBatch, Sampler, SamplingEvent};
+use joust_rollout::{
+    DroppedPrompt, GenerateRequest, RolloutBatch, Sampler, Sampling, SamplingEvent,
+};
 use joust_schema::seed::Seed;
 use joust_schema::tables::FinishReason;
 
@@ -80,7 +82,7 @@ impl RoundStages<'_> {
                     observer.observe(Event::Progressed)?;
                 }
             }
-            let own = sampling.finish()?;
+            let own = finished(sampling, request, ranks)?;
             let sampled = Instant::now();
             let batch = exchange::of_all_ranks(ranks, request.prompts, own)?;
             checks.check(&batch, observer)?;
@@ -97,6 +99,20 @@ impl RoundStages<'_> {
         let times = RoundTimes { began, reward_began, sampled, scored: Instant::now() };
         Ok(Round { batch, results, times })
     }
+}
+
+/// The groups of this rank. Where a stop broke the wait for servers off, on any rank, it did on all.
+fn finished(
+    sampling: Sampling<'_>,
+    request: &GenerateRequest<'_>,
+    ranks: &Collectives,
+) -> Result<RolloutBatch, Error> {
+    let own = match sampling.finish() {
+        Err(joust_rollout::Error::Cancelled) => None,
+        own => Some(own?),
+    };
+    let is_given_up = request.stop.is_some() && ranks.any(own.is_none())?;
+    own.filter(|_| !is_given_up).ok_or_else(|| joust_rollout::Error::Cancelled.into())
 }
 
 /// What is refused of the groups of a round once they are sampled.

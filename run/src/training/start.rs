@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use joust_engine::model::Decoder;
-use joust_engine::{Engine, KvDType, Precision, folder};
+use joust_engine::{KvDType, folder};
 use joust_reward::PartScorer;
-use joust_rollout::{PromptNeeds, PromptSource, RolloutWorkers, Sampler};
+use joust_rollout::{PromptNeeds, PromptSource};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 use joust_trainer::objective::SamplerNumbers;
@@ -14,6 +14,7 @@ use joust_trainer::{GrpoTrainer, LearnerConfig, checkpoint};
 use tch::Kind;
 
 use super::evaluation::{Evaluation, check_answers};
+use super::sampling;
 use super::state::TrainingState;
 use super::step_loop::Training;
 use crate::checkpoints::CheckpointClock;
@@ -91,41 +92,35 @@ pub fn start<'a>(
     let pool = Arc::new(JudgingRanks(Arc::clone(&ranks)));
     let scorer = PartScorer::open(&config.reward)?.among(pool);
 
-    let with_engines = |policy: Decoder| {
+    let with_sampler = |policy: Decoder| {
         let reference = config.trainer.has_reference().then(|| reference(&origin, learner));
-        let sampler = sampler_numbers(&config, &policy)?;
+        let numbers = sampler_numbers(&config, &policy)?;
         let reference = reference.transpose()?;
-        let (trainer, ranks) = (&config.trainer, Arc::clone(&ranks));
-        let trainer = GrpoTrainer::new(policy, reference, trainer, n_steps, sampler, ranks)?;
-        let engines = engines(&config, trainer.policy(), &files.tokenizer)?;
-        Ok::<_, Error>((trainer, engines))
+        let (trainer, of_trainer) = (&config.trainer, Arc::clone(&ranks));
+        let trainer = GrpoTrainer::new(policy, reference, trainer, n_steps, numbers, of_trainer)?;
+        let sampler = sampling::open(&config, trainer.policy(), &files, &ranks)?;
+        Ok::<_, Error>((trainer, sampler))
     };
-    // engines that do not fit into memory leave the folder as it is, too
+    // engines that do not fit into memory and wrong servers leave the folder as it is, too
     let fresh = match start.resumes() {
         true => None,
-        false => Some(with_engines(first_policy()?)?),
+        false => Some(with_sampler(first_policy()?)?),
     };
     let run = start.open_together(&ranks)?;
     let found = run.newest();
-    let (mut trainer, engines) = match (&found, fresh) {
+    let (mut trainer, mut sampler) = match (&found, fresh) {
         (Some((_, path)), _) if learner.lora.is_none() => {
             let read = || folder::open(path)?.decoder(device, Kind::Float);
-            with_engines(read().map_err(|error| run.bad_checkpoint(error.into()))?)?
+            with_sampler(read().map_err(|error| run.bad_checkpoint(error.into()))?)?
         }
         (None, Some(fresh)) => fresh,
         // the checkpoint's adapters follow with the trainer's state
-        _ => with_engines(first_policy()?)?,
+        _ => with_sampler(first_policy()?)?,
     };
-    let mut sampler: Box<dyn Sampler> = Box::new(RolloutWorkers::spawn(engines, &config.rollout)?);
     let state = match &found {
         Some((step, path)) => {
             let state: TrainingState = checkpoint::restore(&mut trainer, path)
                 .map_err(|error| run.bad_checkpoint(error.into()))?;
-            // engines with weights of their own were made before the adapters came
-            if trainer.policy().has_adapters() {
-                let version = PolicyVersion(trainer.n_updates() as i64);
-                sampler.publish(trainer.policy(), version)?;
-            }
             prompts.seek(state.cursor)?;
             if state.unevaluated.is_some() {
                 // a start before this one may have written the line that is still to come
@@ -138,9 +133,17 @@ pub fn start<'a>(
         }
         None => TrainingState::default(),
     };
+    // engines with weights of their own were made before a checkpoint's adapters came
+    let lacks_adapters = found.is_some() && trainer.policy().has_adapters();
+    if lacks_adapters || config.rollout.kind.is_servers() {
+        let version = PolicyVersion(trainer.n_updates() as i64);
+        sampling::publish(&mut *sampler, trainer.policy(), version, &ranks)?;
+    }
+    let sampled_by = sampling::name(&config);
     observer.observe(Event::TrainingReady {
         n_parameters: trainer.policy().n_parameters(),
         n_prompts: prompts.rows().len(),
+        sampler: sampled_by.as_deref(),
         judge: scorer.judge_name(),
         run_dir: run.dir(),
     })?;
@@ -180,42 +183,18 @@ fn shares_format(origin: &Decoder, learner: &LearnerConfig) -> bool {
     learner.compute_kind(origin) == origin.kind()
 }
 
-/// The number formats that completions are sampled in.
-fn sampling_precision(config: &TrainRun, policy: &Decoder) -> Result<Precision, Error> {
-    let settings = &config.rollout.engine;
-    Ok(settings.quantization.resolve(policy.device(), settings.dtype, false)?)
-}
-
-/// Whether completions are sampled in the number format that training computes in. Where `top_p` or
-/// `top_k` filter, probabilities differ by more than numbers do, and the formats do not matter.
+/// Whether completions are sampled in the number format that training computes in; those of servers
+/// never are. Where `top_p` or `top_k` filter, probabilities differ by more than numbers do, and
+/// the formats of engines do not matter.
 fn sampler_numbers(config: &TrainRun, policy: &Decoder) -> Result<SamplerNumbers, Error> {
     let rollout = &config.rollout;
+    if rollout.kind.is_servers() {
+        return Ok(SamplerNumbers::Other);
+    }
     let is_filtered = rollout.top_p < 1.0 || rollout.top_k > 0;
     let is_same = policy.kind() != Kind::BFloat16
-        && sampling_precision(config, policy)? == policy.kind().into()
+        && sampling::precision(config, policy)? == policy.kind().into()
         && config.trainer.learner.compute_kind(policy) == policy.kind()
         && rollout.engine.kv_dtype == KvDType::Auto;
     Ok(if is_same || is_filtered { SamplerNumbers::Same } else { SamplerNumbers::Other })
-}
-
-/// One engine per worker. Engines that compute in the policy's number format share its weights; a
-/// GPU's kernels know no adapters, so that engines there have weights with the adapters in them.
-fn engines(
-    config: &TrainRun,
-    policy: &Decoder,
-    tokenizer: &joust_engine::Tokenizer,
-) -> Result<Vec<Engine>, Error> {
-    let settings = &config.rollout.engine;
-    let precision = sampling_precision(config, policy)?;
-    let tokenizer = Arc::new(tokenizer.clone());
-    let engine = |_| {
-        // no worker samples while the trainer changes the weights, so one copy serves both
-        let knows_adapters = !policy.device().is_cuda() || !policy.has_adapters();
-        let weights = match knows_adapters && precision == policy.kind().into() {
-            true => policy.shared(),
-            false => policy.duplicate(policy.device(), precision)?,
-        };
-        Ok(Engine::new(weights, Arc::clone(&tokenizer), settings)?)
-    };
-    (0..config.rollout.workers).map(engine).collect()
 }

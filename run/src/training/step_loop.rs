@@ -21,6 +21,7 @@ use super::idle::why_nothing_is_learned;
 use super::records;
 use super::refill::StepGroups;
 use super::round::{Round, RoundChecks, RoundStages};
+use super::sampling;
 use super::scored::{ScoredGroup, ScoredStep};
 use super::state::{FinishedRun, RunEnd, TrainingState};
 use super::step_clock::StepClock;
@@ -218,6 +219,7 @@ impl Training<'_> {
         self.state.cursor = self.prompts.cursor();
         self.state.num_tokens += scored.n_tokens as u64;
         metrics.extend(scored_metrics(&scored));
+        metrics.extend(sampling::metrics(&mut *self.sampler, &self.ranks)?);
         metrics.insert("num_tokens".to_owned(), self.state.num_tokens as f64);
         let n_judge_tokens = metrics.get("judge/tokens").copied().unwrap_or(0.0);
         metrics.extend(clock.metrics(scored.n_tokens as f64 + n_judge_tokens));
@@ -227,7 +229,7 @@ impl Training<'_> {
 
     /// The part of a step that leaves the weights as they are: a round for these prompts, and
     /// further ones that replace groups without spread. `None` where the run was asked to stop
-    /// before a further round.
+    /// before a further round, or while all servers that sample were gone.
     fn sample_and_score(
         &mut self,
         step: u64,
@@ -236,7 +238,14 @@ impl Training<'_> {
     ) -> Result<Option<StepGroups>, Error> {
         let mut groups = StepGroups::new(self.config.train.max_refills);
         loop {
-            let Round { batch, results, times } = self.round(step, groups.n_prompts(), &prompts)?;
+            let round = self.round(step, groups.n_prompts(), &prompts);
+            let Round { batch, results, times } = match round {
+                Err(Error::Rollout(joust_rollout::Error::Cancelled)) => {
+                    self.observer.observe(Event::StepWithoutServers { step })?;
+                    return Ok(None);
+                }
+                round => round?,
+            };
             clock.add_round(&times);
             groups.add_round(prompts.len(), batch, results);
             Failures::of(&groups.results).check(step, &self.config.reward)?;
@@ -275,7 +284,7 @@ impl Training<'_> {
             group_size: None,
             temperature: None,
             cancelled: None,
-            stop: None,
+            stop: rollout.kind.is_servers().then(|| self.stop.flag()),
         };
         let checks = RoundChecks {
             step,
@@ -320,7 +329,7 @@ impl Training<'_> {
             Some(trained) => tables.set_advantages_of(trained, &advantages)?,
         }
         let version = PolicyVersion(self.trainer.n_updates() as i64);
-        self.sampler.publish(self.trainer.policy(), version)?;
+        sampling::publish(&mut *self.sampler, self.trainer.policy(), version, &self.ranks)?;
         Ok(metrics)
     }
 
