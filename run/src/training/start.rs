@@ -183,16 +183,14 @@ fn shares_format(origin: &Decoder, learner: &LearnerConfig) -> bool {
     learner.compute_kind(origin) == origin.kind()
 }
 
-/// Whether completions are sampled in the number format that training computes in; those of servers
-/// never are. Where `top_p` or `top_k` filter, probabilities differ by more than numbers do, and
-/// the formats of engines do not matter.
+/// Whether completions are sampled in the number format that training computes in; servers compute
+/// otherwise in any case. Where `top_p` or `top_k` filter, probabilities differ by more than
+/// numbers do, and the formats do not matter.
 fn sampler_numbers(config: &TrainRun, policy: &Decoder) -> Result<SamplerNumbers, Error> {
     let rollout = &config.rollout;
-    if rollout.kind.is_servers() {
-        return Ok(SamplerNumbers::Other);
-    }
     let is_filtered = rollout.top_p < 1.0 || rollout.top_k > 0;
-    let is_same = policy.kind() != Kind::BFloat16
+    let is_same = !rollout.kind.is_servers()
+        && policy.kind() != Kind::BFloat16
         && sampling::precision(config, policy)? == policy.kind().into()
         && config.trainer.learner.compute_kind(policy) == policy.kind()
         && rollout.engine.kv_dtype == KvDType::Auto;
