@@ -30,6 +30,7 @@ mod lora;
 mod nano;
 mod overlap;
 mod parity;
+mod policy_server;
 mod prefix_sharing;
 mod quantize;
 mod qwen3;
