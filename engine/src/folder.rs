@@ -3,6 +3,8 @@
 //! A model is a folder in Hugging Face's layout, or one GGUF file. The formats of its parts are
 //! known elsewhere.
 
+pub mod served;
+
 use std::path::{Path, PathBuf};
 
 use joust_schema::atomic::{self, MARK};

@@ -143,6 +143,23 @@ fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
     }
 }
 
+/// Log-probability of a token under the distribution that tokens are drawn from: tempered, and
+/// renormalised over the tokens that top-k and top-p keep. 0 where the most probable token is taken.
+pub(crate) fn drawn_logprob(logits: &[f32], token: u32, draw: &RowSampling) -> f32 {
+    if draw.is_greedy() {
+        return 0.0;
+    }
+    let (peak, inverse) = (highest(logits), 1.0 / draw.temperature as f32);
+    let kept = if draw.keeps_all(logits.len()) {
+        chunk_sums(logits, peak, inverse).iter().sum()
+    } else {
+        let mut weights = vec![0f32; logits.len()];
+        weigh(logits, peak, inverse, &mut weights);
+        total_weight(&kept_candidates(&weights, draw))
+    };
+    (logits[token as usize] - peak) * inverse - kept.ln() as f32
+}
+
 vectorized! {
     fn widen(row: &[bf16], wide: &mut [f32]) {
         for (wide, &value) in wide.iter_mut().zip(row) {
