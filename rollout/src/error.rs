@@ -28,6 +28,9 @@ pub enum Error {
     /// Servers that sample gave no group, or not from the newest version of the policy.
     #[error("rollout.servers: {0}")]
     Servers(String),
+    /// A server that samples cannot, or not from the newest version of the policy.
+    #[error("rollout.servers: {0}")]
+    ServerFault(#[from] crate::servers::control::fault::ServerFault),
     /// The caller cancelled the sampling.
     #[error("the sampling was cancelled")]
     Cancelled,

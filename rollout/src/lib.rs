@@ -25,5 +25,5 @@ pub use prompts::{PromptCursor, PromptSource};
 pub use sampler::{Sampler, SamplerCounts};
 pub use sampling::request::{GenerateRequest, RolloutProgress};
 pub use sampling::{Sampling, SamplingEvent};
-pub use servers::{ServedPolicy, ServerSampler, StartId};
+pub use servers::{PolicyServers, ServedPolicy, ServerFault, ServerSampler, StartId};
 pub use workers::RolloutWorkers;

@@ -5,57 +5,40 @@
 //! weights reach the servers is not known here, only who holds the newest ones.
 
 mod answer;
+pub(crate) mod control;
 mod counts;
+mod fleet_config;
 mod group_call;
 mod policy;
+mod start_id;
 mod thread;
 mod weights;
 mod wire;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use joust_engine::model::Decoder;
-use joust_fleet::{Fleet, FleetConfig, OddNumbers};
+use joust_fleet::Fleet;
 use joust_schema::ids::PolicyVersion;
-use joust_schema::seed::Seed;
 
-use crate::config::{RolloutConfig, ServersConfig};
+use crate::config::RolloutConfig;
 use crate::error::Error;
 use crate::sampler::{Sampler, SamplerCounts};
 use crate::sampling::Sampling;
 use crate::sampling::group_job::GroupJob;
 use crate::sampling::reports::{WorkerReplies, WorkerReport};
 use crate::sampling::request::GenerateRequest;
+pub use control::PolicyServers;
+pub use control::fault::ServerFault;
 use counts::Counts;
+use fleet_config::fleet_config;
 pub use policy::ServedPolicy;
+pub use start_id::StartId;
 use thread::{GenerateCommand, SamplingThread};
 use weights::{HeldWeights, ServedWeights, inspector};
 use wire::Wire;
-
-/// Maximum size of an answer. A group of 64 completions of 32,768 tokens takes about 100 MiB.
-const MAX_ANSWER_BYTES: usize = 1 << 30;
-
-/// A start of a run, as servers are told of it.
-#[derive(Clone, Debug)]
-pub struct StartId {
-    /// Part of the name that servers give the weights: version numbers repeat where a run is
-    /// resumed.
-    pub id: String,
-    /// Whether this process gives weights to the servers: among several, one does.
-    pub publishes: bool,
-}
-
-impl StartId {
-    /// An id that no other start has.
-    pub fn fresh() -> String {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let seed = Seed::new(now.map_or(0, |now| now.as_nanos() as u64));
-        format!("{:08x}", seed.child("process", std::process::id().into()).0 >> 32)
-    }
-}
 
 /// Samples groups on servers. A thread with a tokio runtime makes the calls.
 pub struct ServerSampler {
@@ -74,14 +57,15 @@ impl ServerSampler {
     /// Looks at the servers, which have no weights of the run before [`Sampler::publish`].
     ///
     /// # Errors
-    /// [`Error::Servers`] for servers that cannot be used.
+    /// As [`PolicyServers::open`].
     pub fn open(
         config: &RolloutConfig,
         policy: ServedPolicy,
         start: StartId,
     ) -> Result<Self, Error> {
-        let _ = (config, policy, start);
-        Err(Error::Servers("this build gives no weights to servers".to_owned()))
+        let weights = PolicyServers::open(config, &policy, start)?;
+        let model = weights.model().to_owned();
+        Self::new(config, policy, model, Arc::new(Mutex::new(weights)))
     }
 
     /// Prepares calls to the servers, and makes none. `model` is the name that the servers give the
@@ -104,7 +88,7 @@ impl ServerSampler {
             let _inside = runtime.enter();
             let inspector =
                 inspector(Arc::clone(&weights), Arc::clone(&held), servers.urls.clone());
-            Fleet::new(fleet_config(servers, &wire)?, Some(inspector))
+            Fleet::new(fleet_config(servers, wire.path())?, Some(inspector))
                 .map_err(|error| bad(&error))?
         };
         let (report, reports) = bounded(config.queue_capacity);
@@ -138,33 +122,6 @@ impl ServerSampler {
     fn weights(&self) -> MutexGuard<'_, dyn ServedWeights + 'static> {
         self.weights.lock().expect("no thread panics while it holds the weights. This is a bug.")
     }
-}
-
-/// Settings of the fleet, with the API key of the environment.
-fn fleet_config(servers: &ServersConfig, wire: &Wire) -> Result<FleetConfig, Error> {
-    let mut headers = Vec::new();
-    if let Some(name) = &servers.api_key_env {
-        let key = std::env::var(name).unwrap_or_default().trim().to_owned();
-        if key.is_empty() {
-            let text = format!("api_key_env: the variable {name} is not set");
-            return Err(Error::Servers(text));
-        }
-        headers.push(("authorization".to_owned(), format!("Bearer {key}")));
-    }
-    Ok(FleetConfig {
-        urls: servers.urls.clone(),
-        path: wire.path().to_owned(),
-        headers,
-        concurrency: servers.concurrency,
-        requests_per_minute: 0,
-        timeout: Duration::from_secs_f64(servers.timeout_s),
-        max_answer_bytes: MAX_ANSWER_BYTES,
-        tries: servers.tries,
-        outage: Duration::from_secs_f64(servers.outage_s),
-        busy: Duration::from_secs_f64(servers.outage_s),
-        // a log-probability that is no number is no answer
-        odd_numbers: OddNumbers::Refused,
-    })
 }
 
 impl Sampler for ServerSampler {

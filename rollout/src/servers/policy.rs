@@ -12,12 +12,12 @@ use crate::sampling::group_job::{GroupJob, RenderedGroup};
 
 /// The policy that servers sample from.
 pub struct ServedPolicy {
-    tokenizer: Arc<Tokenizer>,
+    pub(super) tokenizer: Arc<Tokenizer>,
     pub(super) end: SampleEnd,
     /// Number of token ids.
     pub(super) vocab_size: usize,
     /// Maximum number of tokens of prompt and completion together.
-    max_context: usize,
+    pub(super) max_context: usize,
 }
 
 impl ServedPolicy {

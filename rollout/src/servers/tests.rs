@@ -14,7 +14,7 @@ use joust_schema::seed::Seed;
 use joust_schema::tables::FinishReason;
 
 use super::*;
-use crate::config::SamplerKind;
+use crate::config::{SamplerKind, ServersConfig};
 use crate::group::RolloutBatch;
 use crate::prompts::row::PromptRow;
 use scripted::{Asked, ScriptedServer, ScriptedWeights, choice};

@@ -42,6 +42,8 @@ pub(crate) struct Faults {
     pub(crate) aborts: bool,
     /// The routes of the control plane answer with this status: there is no development mode.
     pub(crate) control_status: Option<u16>,
+    /// Maximum context that it tells; none: the model's.
+    pub(crate) max_model_len: Option<usize>,
     /// Time that a pause takes.
     pub(crate) slow_pause: Duration,
     /// Which log-probabilities it answers with.

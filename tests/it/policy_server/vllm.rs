@@ -45,7 +45,8 @@ async fn version() -> Json<Value> {
 }
 
 async fn models(State(served): Shared) -> Json<Value> {
-    let max_model_len = folder::constants(served.folder()).unwrap().max_position;
+    let own = folder::constants(served.folder()).unwrap().max_position;
+    let max_model_len = served.faults().max_model_len.unwrap_or(own);
     let model = json!({"id": MODEL, "object": "model", "max_model_len": max_model_len});
     Json(json!({"object": "list", "data": [model]}))
 }

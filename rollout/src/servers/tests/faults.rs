@@ -1,7 +1,7 @@
 //! Wrong answers, and servers that are not as they should be.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use serde_json::json;
