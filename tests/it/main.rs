@@ -31,6 +31,7 @@ mod nano;
 mod overlap;
 mod parity;
 mod policy_server;
+mod policy_training;
 mod policy_weights;
 mod prefix_sharing;
 mod quantize;

@@ -26,7 +26,7 @@ pub(super) fn answered(mut samples: Vec<Sample>, faults: &Faults) -> Vec<Answere
     samples.into_iter().map(|sample| answer(sample, faults)).collect()
 }
 
-fn answer(sample: Sample, faults: &Faults) -> Answered {
+pub(super) fn answer(sample: Sample, faults: &Faults) -> Answered {
     let logprobs = match faults.logprobs_of {
         LogprobsOf::Drawn => sample.behaviour_logprobs,
         LogprobsOf::Untempered => sample.logprobs,

@@ -7,12 +7,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use joust_engine::SamplingParams;
+use joust_engine::{Sample, SamplingParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answers::{Answered, answered, written};
-use super::model::SampleOrder;
+use super::answers::{Answered, answer, written};
+use super::model::{SampleOrder, Sampled};
 use super::served::Served;
 
 type Shared = State<Arc<Served>>;
@@ -29,8 +29,8 @@ pub(super) fn routes() -> Router<Arc<Served>> {
 
 #[derive(Deserialize)]
 struct GenerateBody {
-    input_ids: Vec<u32>,
-    sampling_params: SamplingBody,
+    input_ids: OneOrMany<Vec<u32>>,
+    sampling_params: OneOrMany<SamplingBody>,
     #[serde(default)]
     return_logprob: bool,
     /// First token of the prompt whose log-probability is wanted; -1: none.
@@ -38,11 +38,19 @@ struct GenerateBody {
     logprob_start_len: i64,
 }
 
+/// A prompt, or a list of them, each with settings of its own.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
 fn none() -> i64 {
     -1
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default)]
 struct SamplingBody {
     n: u32,
@@ -65,40 +73,55 @@ impl Default for SamplingBody {
 
 async fn generate(State(served): Shared, Json(body): Json<GenerateBody>) -> Response {
     served.record("/generate");
-    let asked = &body.sampling_params;
-    let params = SamplingParams {
-        max_tokens: asked.max_new_tokens.max(1),
-        temperature: asked.temperature,
-        top_p: asked.top_p,
-        top_k: asked.top_k.max(0) as usize,
-        n: asked.n,
-        seed: asked.sampling_seed.unwrap_or_default() as u64,
-        stop: asked.stop.clone(),
-        ignore_eos: asked.ignore_eos,
-        ..SamplingParams::default()
+    let (prompts, params) = match (body.input_ids, body.sampling_params) {
+        (OneOrMany::One(prompt), OneOrMany::One(params)) => (vec![prompt], vec![params]),
+        (OneOrMany::Many(prompts), OneOrMany::Many(params)) => (prompts, params),
+        _ => return failure("as many sampling_params as prompts"),
     };
+    let is_one = prompts.len() == 1 && params[0].n == 1;
     let wants_prompt_logprobs = body.return_logprob && body.logprob_start_len == 0;
-    let order = SampleOrder { prompt: body.input_ids.clone(), params, wants_prompt_logprobs };
-    let sampled = match served.sample(order).await {
-        Ok(sampled) => sampled,
-        Err(reason) => return failure(&reason),
-    };
+    let mut samples: Vec<(Vec<u32>, Vec<f32>, Sample)> = Vec::new();
+    for (prompt, asked) in prompts.into_iter().zip(params) {
+        let params = SamplingParams {
+            max_tokens: asked.max_new_tokens.max(1),
+            temperature: asked.temperature,
+            top_p: asked.top_p,
+            top_k: asked.top_k.max(0) as usize,
+            n: asked.n,
+            seed: asked.sampling_seed.unwrap_or_default() as u64,
+            stop: asked.stop,
+            ignore_eos: asked.ignore_eos,
+            ..SamplingParams::default()
+        };
+        let order = SampleOrder { prompt: prompt.clone(), params, wants_prompt_logprobs };
+        match served.sample(order).await {
+            Ok(sampled) => {
+                let Sampled { samples: of_prompt, prompt_logprobs } = sampled;
+                let with = |sample| (prompt.clone(), prompt_logprobs.clone(), sample);
+                samples.extend(of_prompt.into_iter().map(with));
+            }
+            Err(reason) => return failure(&reason),
+        }
+    }
     let (faults, label) = (served.faults().clone(), served.label());
     let no_text = Value::Null;
-    let first = body.input_ids.first().map(|id| json!([null, id, no_text]));
-    let known = body.input_ids.iter().skip(1).zip(&sampled.prompt_logprobs);
-    let known = known.map(|(id, logprob)| json!([logprob, id, no_text]));
-    let input: Vec<Value> = first.into_iter().chain(known).collect();
-    let answer = |answered: Answered| {
-        let Answered { token_ids, logprobs, text, finish_reason } = answered;
+    if faults.one_choice_less {
+        samples.pop();
+    }
+    let answer = |(prompt, prompt_logprobs, sample): (Vec<u32>, Vec<f32>, Sample)| {
+        let Answered { token_ids, logprobs, text, finish_reason } = answer(sample, &faults);
         let output = token_ids.iter().zip(&logprobs).map(|(id, it)| json!([it, id, no_text]));
         let output: Vec<Value> = output.collect();
+        let first = prompt.first().map(|id| json!([null, id, no_text]));
+        let known = prompt.iter().skip(1).zip(&prompt_logprobs);
+        let known = known.map(|(id, logprob)| json!([logprob, id, no_text]));
+        let input: Vec<Value> = first.into_iter().chain(known).collect();
         json!({
             "text": text,
             "output_ids": token_ids,
             "meta_info": {
                 "finish_reason": {"type": finish_reason},
-                "prompt_tokens": body.input_ids.len(),
+                "prompt_tokens": prompt.len(),
                 "completion_tokens": token_ids.len(),
                 "weight_version": label,
                 "input_token_logprobs": wants_prompt_logprobs.then_some(&input),
@@ -106,10 +129,11 @@ async fn generate(State(served): Shared, Json(body): Json<GenerateBody>) -> Resp
             },
         })
     };
-    let answers: Vec<Value> = answered(sampled.samples, &faults).into_iter().map(answer).collect();
+    samples.sort_by_key(|(.., sample)| sample.index);
+    let answers: Vec<Value> = samples.into_iter().map(answer).collect();
     // one sample is answered without a list around it
-    let answer = match (&answers[..], asked.n) {
-        ([one], 1) => one.clone(),
+    let answer = match &answers[..] {
+        [one] if is_one => one.clone(),
         _ => Value::Array(answers),
     };
     ([(header::CONTENT_TYPE, "application/json")], written(&answer)).into_response()
