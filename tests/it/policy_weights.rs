@@ -160,7 +160,11 @@ fn drill_finds_prefixes_that_stay_cached() {
 #[test]
 fn drill_finds_every_missing_tensor() {
     let files = folder::open(&model_path()).unwrap();
-    let names: Vec<String> = files.weights.names().map(str::to_owned).collect();
+    // those of one layer stand for those of the others
+    let is_tried = |name: &&str| !name.contains("layers.") || name.contains("layers.2.");
+    let names = files.weights.names().filter(is_tried).map(str::to_owned);
+    let names: Vec<String> = names.collect();
+    assert!(names.len() > 12, "{names:?}");
     for name in names {
         let faults = Faults { missing_tensor: Some(name.clone()), ..Faults::default() };
         let server = server(faults);

@@ -106,12 +106,13 @@ fn add_change(tensor: &mut Tensor, seed: Seed, share: f64) -> Result<(), Error> 
     let size = flat.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?.sqrt();
     let deviation = flat.f_std(false)?.f_double_value(&[])?;
     let change = if tensor.size().len() < 2 || deviation < MIN_DEVIATION * size {
-        let sign = |idx: usize| if seed.child("sign", idx as u64).0 % 2 == 0 { 1f32 } else { -1.0 };
+        let is_up = |idx: usize| seed.child("sign", idx as u64).0.is_multiple_of(2);
+        let sign = |idx: usize| if is_up(idx) { 1f32 } else { -1.0 };
         let signs: Vec<f32> = (0..n_values).map(sign).collect();
         Tensor::f_from_slice(&signs)?.f_mul_scalar(deviation.max(MIN_DEVIATION * size))?
     } else {
         // not whole rows
-        let by = 1 + (seed.unit() * (n_values - 1) as f64) as i64 | 1;
+        let by = (seed.unit() * n_values as f64) as i64 | 1;
         let moved = flat.f_roll([by], [0])?;
         let mean = moved.f_mean(Kind::Float)?;
         moved.f_sub(&mean)?

@@ -91,13 +91,13 @@ struct Weights {
     map: WeightMap,
     engine: Engine,
     known_prompts: BTreeSet<Vec<u32>>,
-    before: Option<(Engine, BTreeSet<Vec<u32>>)>,
+    before: Vec<(Engine, BTreeSet<Vec<u32>>)>,
 }
 
 impl Weights {
     fn open(model: &Path) -> Self {
         let (map, engine) = open(model, |_| {}).unwrap();
-        Self { map, engine, known_prompts: BTreeSet::new(), before: None }
+        Self { map, engine, known_prompts: BTreeSet::new(), before: Vec::new() }
     }
 
     fn reload(&mut self, model: &Path, faults: &Faults) -> Result<(), String> {
@@ -114,9 +114,8 @@ impl Weights {
         })?;
         let engine = std::mem::replace(&mut self.engine, engine);
         let known = std::mem::take(&mut self.known_prompts);
-        // the first weights that a prompt was seen with stay those of its prefix
-        if self.before.is_none() {
-            self.before = Some((engine, known));
+        if !known.is_empty() {
+            self.before.push((engine, known));
         }
         self.map = map;
         Ok(())
@@ -125,7 +124,7 @@ impl Weights {
     fn forget_prefixes(&mut self) {
         self.engine.forget_prefixes();
         self.known_prompts.clear();
-        self.before = None;
+        self.before.clear();
     }
 
     fn sample(&mut self, order: SampleOrder) -> Result<Sampled, String> {
@@ -136,9 +135,11 @@ impl Weights {
             let logprobs = forced::logprobs(model, &prompt[..1], &prompt[1..]);
             prompt_logprobs = logprobs.map_err(|error| error.to_string())?;
         }
-        let engine = match &mut self.before {
-            Some((engine, known)) if known.contains(&prompt) => engine,
-            _ => &mut self.engine,
+        // the weights that a prompt was first seen with stay those of its prefix
+        let mut before = self.before.iter_mut();
+        let engine = match before.find(|(_, known)| known.contains(&prompt)) {
+            Some((engine, _)) => engine,
+            None => &mut self.engine,
         };
         let request = Request::new(RequestId(0), prompt.clone(), params);
         let samples = engine.generate(vec![request]).map_err(|error| error.to_string())?;

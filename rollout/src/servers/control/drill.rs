@@ -43,7 +43,6 @@ impl PolicyServers {
     /// # Errors
     /// [`ServerFault`] of the first server whose numbers are not the trainer's.
     pub(super) fn drill(&mut self, policy: &Decoder, version: PolicyVersion) -> Result<(), Error> {
-        let changed_with = |head| served::changed(policy, Seed::new(1), CHANGE, head);
         let own = Side {
             model: policy,
             text_logprobs: self.text_logprobs(policy)?,
@@ -52,17 +51,17 @@ impl PolicyServers {
         for (idx, answers) in self.give_side(&own, version)?.into_iter().enumerate() {
             self.check_first(idx, &own, version, &answers)?;
         }
-        let changed = changed_with(ChangedHead::Changed)?;
-        let other = Side {
-            model: &changed,
-            text_logprobs: self.text_logprobs(&changed)?,
-            weights: self.sink.write_drill(&changed)?,
-        };
+        let changed = served::changed(policy, Seed::new(1), CHANGE, ChangedHead::Changed)?;
+        let (weights, exact) = (self.sink.write_drill(&changed)?, self.text_logprobs(&changed)?);
+        drop(changed);
+        // a policy may be exact in bf16, and its changed copy is not
+        let model = weights.read()?;
+        let text_logprobs = self.text_logprobs(&model)?;
+        let other = Side { model: &model, text_logprobs, weights };
         for (idx, answers) in self.give_side(&other, version)?.into_iter().enumerate() {
-            let of_old_head = || -> Result<Vec<f32>, Error> {
-                self.text_logprobs(&changed_with(ChangedHead::Old)?)
-            };
-            self.check_change(idx, &other, &own, &answers, Some(&of_old_head))?;
+            self.check_change(idx, &other, &own, &answers, Some(&exact))?;
+            let noise = difference(&answers.text_logprobs, &exact);
+            self.servers[idx].noise = self.servers[idx].noise.max(noise);
         }
         for (idx, answers) in self.give_side(&own, version)?.into_iter().enumerate() {
             self.check_change(idx, &own, &other, &answers, None)?;
@@ -123,7 +122,7 @@ impl PolicyServers {
             return Err(ServerFault::Difference { server, version, seen, allowed }.into());
         }
         self.servers[idx].noise = seen;
-        let allowed = self.allowance(idx).after_change(0.0);
+        let allowed = self.allowance(idx).after_change();
         match self.of_sampled(side.model, &answers.sampled, allowed)? {
             Sampled::Right => Ok(()),
             Sampled::Untempered => Err(ServerFault::UntemperedLogprobs { server }.into()),
@@ -133,14 +132,15 @@ impl PolicyServers {
         }
     }
 
-    /// Compares the numbers after weights that replace those of `before`.
+    /// Compares the numbers after weights that replace those of `before`. `exact` are numbers of
+    /// changed weights before they were rounded.
     fn check_change(
         &self,
         idx: usize,
         now: &Side<'_>,
         before: &Side<'_>,
         answers: &Answers,
-        of_old_head: Option<&dyn Fn() -> Result<Vec<f32>, Error>>,
+        exact: Option<&[f32]>,
     ) -> Result<(), Error> {
         let (server, folder) = (self.url(idx), now.weights.on_server.clone());
         let (seen, allowance) = (&answers.text_logprobs, self.allowance(idx));
@@ -150,8 +150,8 @@ impl PolicyServers {
                 return Err(ServerFault::OldWeights { server, folder, seen, before }.into());
             }
             Held::Neither { seen: found, before: to_old, allowed } => {
-                if let Some(of_old_head) = of_old_head
-                    && difference(seen, &of_old_head()?) <= allowed
+                if let Some(exact) = exact
+                    && self.is_of_old_head(seen, before.model, now, exact, allowed)?
                 {
                     // the policy itself, with a head of its own
                     let folder = before.weights.on_server.clone();
@@ -162,13 +162,27 @@ impl PolicyServers {
                 return Err(fault.into());
             }
         }
-        let moved = difference(&now.text_logprobs, &before.text_logprobs);
-        let allowed = allowance.after_change(moved);
+        let allowed = allowance.after_change();
         match self.of_sampled(now.model, &answers.sampled, allowed)? {
             Sampled::Right => Ok(()),
             Sampled::Untempered => Err(ServerFault::UntemperedLogprobs { server }.into()),
             Sampled::Other(seen) => Err(ServerFault::StalePrefixes { server, seen }.into()),
         }
+    }
+
+    /// Whether a server's numbers are those of the changed weights with the head of the policy.
+    fn is_of_old_head(
+        &self,
+        seen: &[f32],
+        policy: &Decoder,
+        changed: &Side<'_>,
+        exact: &[f32],
+        allowed: f64,
+    ) -> Result<bool, Error> {
+        let model = served::changed(policy, Seed::new(1), CHANGE, ChangedHead::Old)?;
+        let rounding = difference(exact, &changed.text_logprobs);
+        let found = difference(seen, &self.text_logprobs(&model)?);
+        Ok(found <= allowed.max(2.0 * rounding).min(self.max_difference))
     }
 
     /// Compares the log-probabilities of sampled tokens with a model's.

@@ -121,7 +121,12 @@ impl Endpoint {
 
     async fn update_vllm(&self, weights: &WeightsFolder) -> Result<(), UpdateError> {
         // calls that are under way end with the weights that they began with
-        self.post("pause?mode=wait", &json!({})).await.map_err(before_change)?;
+        let mut paused = self.post("pause?mode=wait", &json!({})).await;
+        if let Err(RequestError::Gone(..)) = paused {
+            // a connection from before a restart breaks once
+            paused = self.post("pause?mode=wait", &json!({})).await;
+        }
+        paused.map_err(before_change)?;
         // a server that fails on the way is known by this name until it is restarted
         let unfinished = json!({"new_version": format!("{UNFINISHED}{}", weights.label)});
         self.post("update_weight_version", &unfinished).await.map_err(broken)?;
@@ -299,7 +304,12 @@ impl Endpoint {
     }
 
     async fn get(&self, path: &str) -> Result<Value, RequestError> {
-        self.client.get(&format!("{}/{path}", self.url()), LOOK_TIMEOUT).await
+        let url = format!("{}/{path}", self.url());
+        match self.client.get(&url, LOOK_TIMEOUT).await {
+            // a connection from before a restart breaks once
+            Err(RequestError::Gone(..)) => self.client.get(&url, LOOK_TIMEOUT).await,
+            answer => answer,
+        }
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value, RequestError> {

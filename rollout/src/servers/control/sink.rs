@@ -6,9 +6,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use joust_engine::device::DType;
+use joust_engine::device::{DType, DeviceChoice};
 use joust_engine::folder::served;
-use joust_engine::{Decoder, Tokenizer};
+use joust_engine::{Decoder, Tokenizer, folder};
 use joust_schema::atomic;
 use joust_schema::ids::PolicyVersion;
 
@@ -22,10 +22,24 @@ const DRILL: &str = "drill";
 /// Weights in a folder of their own.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct WeightsFolder {
+    /// The folder as this program sees it.
+    pub(super) path: PathBuf,
     /// The folder as servers see it.
     pub(super) on_server: PathBuf,
     /// What servers are to call the weights.
     pub(super) label: String,
+}
+
+impl WeightsFolder {
+    /// The weights as they were written, rounded where the folder's number format rounds; on the
+    /// CPU, in f32.
+    ///
+    /// # Errors
+    /// [`Error::Engine`]
+    pub(super) fn read(&self) -> Result<Decoder, Error> {
+        let device = DeviceChoice::Cpu.resolve()?;
+        Ok(folder::open(&self.path)?.decoder(device, DType::F32.resolve(device))?)
+    }
 }
 
 /// Writes weights to a disk that servers read, too.
@@ -101,7 +115,8 @@ impl DiskSink {
 
     fn folder(&self, name: &str, title: &str) -> WeightsFolder {
         let label = format!("{title}{}", self.mark);
-        WeightsFolder { on_server: self.dir_on_server.join(name), label }
+        let (path, on_server) = (self.dir.join(name), self.dir_on_server.join(name));
+        WeightsFolder { path, on_server, label }
     }
 
     /// Whether a label was given here, and not by another program or a server's start.

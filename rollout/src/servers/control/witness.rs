@@ -17,10 +17,7 @@ pub(super) const SAMPLED_TOKENS: usize = 16;
 const LEAST_NOISE: f64 = 3e-4;
 
 /// Noises of the first comparison that later ones may have.
-const NOISES: f64 = 3.0;
-
-/// Share of the difference between old and new weights that is no sign of a missing tensor.
-const SHARE_OF_CHANGE: f64 = 0.03;
+const NOISES: f64 = 4.0;
 
 /// Movement of the policy, in noises, from which on it is judged whether servers follow it.
 const JUDGED_NOISES: f64 = 4.0;
@@ -72,9 +69,9 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    /// Maximum difference after a change of weights that moves log-probabilities by `moved`.
-    pub(super) fn after_change(self, moved: f64) -> f64 {
-        (NOISES * self.noise).max(LEAST_NOISE).max(SHARE_OF_CHANGE * moved).min(self.max)
+    /// Maximum difference after a change of weights.
+    pub(super) fn after_change(self) -> f64 {
+        (NOISES * self.noise).max(LEAST_NOISE).min(self.max)
     }
 }
 
@@ -104,7 +101,7 @@ pub(super) enum Held {
 /// Which weights a server holds, by its log-probabilities and the trainer's with the new and the
 /// old weights.
 pub(super) fn held(seen: &[f32], new: &[f32], old: &[f32], allowance: Allowance) -> Held {
-    let allowed = allowance.after_change(difference(old, new));
+    let allowed = allowance.after_change();
     let (to_new, to_old) = (difference(seen, new), difference(seen, old));
     match (to_new <= allowed, to_old <= allowed) {
         (true, _) => Held::New,

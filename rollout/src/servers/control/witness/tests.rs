@@ -20,7 +20,7 @@ fn numbers_of_new_old_and_torn_weights_are_told_apart() {
     assert!(matches!(held_with(&torn, 0.001), Held::Neither { .. }));
     assert!(matches!(held_with(&[f32::NAN; 4], 0.001), Held::Neither { .. }));
     assert!(matches!(held_with(&NEW[..3], 0.001), Held::Neither { .. }));
-    // the noise of a coarse server is no excuse for more than the config allows
+    // what a coarse server differs by is no excuse for more than the config allows
     assert!(matches!(held_with(&shifted(&NEW, 0.06), 0.04), Held::Neither { .. }));
 }
 
