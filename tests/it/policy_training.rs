@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use joust_schema::tables::Rollout;
 use serde_json::{Map, Value};
 
 use crate::binary::{joust, refuse, root, succeed, told};
 use crate::policy_server::{Faults, PolicyServer};
+use crate::ranks::Ranks;
 use crate::stopped::Begun;
 use crate::train::metrics;
 
@@ -43,14 +45,22 @@ fn with(args: Vec<String>, more: &[&str]) -> Vec<String> {
     args.into_iter().chain(more.iter().map(|&text| text.to_owned())).collect()
 }
 
-/// Waits until a run has saved a step.
-fn wait_for_step(dir: &Path, step: u64) {
+/// A run in the background that has saved a step.
+fn begun(args: &[String], dir: &Path, step: u64) -> Begun {
+    await_step(Begun::new(args), dir, step)
+}
+
+fn await_step(mut run: Begun, dir: &Path, step: u64) -> Begun {
     let saved = dir.join(format!("r/checkpoints/step_{step:05}"));
     let deadline = Instant::now() + Duration::from_secs(120);
     while !saved.exists() {
+        if !run.is_running() {
+            panic!("it ended before step {step}: {}", run.end().1);
+        }
         assert!(Instant::now() < deadline, "step {step} was not saved");
         std::thread::sleep(Duration::from_millis(2));
     }
+    run
 }
 
 /// The rows of steps.
@@ -75,9 +85,7 @@ fn a_policy_on_two_servers_learns_as_on_engines_and_goes_on_after_a_kill() {
     for kind in ["vllm", "sglang"] {
         let (first, second) = (server(), server());
         let args = args(&dir.path().join(kind), &on_servers(kind, &[&first, &second]));
-        let run = Begun::new(&args);
-        wait_for_step(&dir.path().join(kind), 2);
-        drop(run);
+        drop(begun(&args, &dir.path().join(kind), 2));
         let output = joust(&with(args, &["--resume"])).output().unwrap();
         assert!(output.status.success(), "{kind}: {}", told(&output));
         assert!(told(&output).contains("Going on after step"), "{kind}: {}", told(&output));
@@ -114,10 +122,9 @@ fn a_server_that_dies_in_a_run_is_done_without_and_taken_again_when_it_is_back()
     let (first, mut second) = (server(), server());
     let more = ["train.steps=8", "eval.max_prompts=4"];
     let args = with(args(dir.path(), &on_servers("vllm", &[&first, &second])), &more);
-    let run = Begun::new(&args);
-    wait_for_step(dir.path(), 1);
+    let run = begun(&args, dir.path(), 1);
     second.kill();
-    wait_for_step(dir.path(), 4);
+    let run = await_step(run, dir.path(), 4);
     second.restart();
     let (code, said) = run.end();
     assert_eq!(code, Some(0), "{said}");
@@ -129,6 +136,33 @@ fn a_server_that_dies_in_a_run_is_done_without_and_taken_again_when_it_is_back()
     assert_eq!(second.label(), first.label());
     let difference = mean(&rows, "sampling/sampling_logp_difference/mean");
     assert!(difference < 1e-4, "{difference}");
+}
+
+#[test]
+fn ranks_sample_from_the_same_servers_and_the_first_gives_them_the_policy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (server(), server());
+    let more = ["train.steps=3", "eval.max_prompts=4", "rollout.temperature=0.8"];
+    let args = with(args(dir.path(), &on_servers("vllm", &[&first, &second])), &more);
+    Ranks::succeed(dir.path(), &args, 2);
+    let run = dir.path().join("r");
+    let rows = steps(&run);
+    assert_eq!(rows.len(), 3);
+    let difference = mean(&rows, "sampling/sampling_logp_difference/mean");
+    assert!(difference < 1e-4, "{difference}");
+    let n_reloads = first.calls().iter().filter(|call| *call == "/collective_rpc").count();
+    assert_eq!(n_reloads, 3 + 3, "the drill, and a version per step");
+    // servers tell the numbers of the distribution that was drawn from alone
+    let file = run.join("step_00002/rollouts.parquet");
+    let rollouts: Vec<Rollout> = joust_schema::parquet::read(&file).unwrap();
+    assert_eq!(rollouts.len(), 64);
+    for row in rollouts {
+        let behaviour = row.behaviour_logprobs.unwrap();
+        assert_eq!(behaviour.len(), row.completion_token_ids.len());
+        assert!(behaviour.iter().all(|logprob| logprob.is_finite()));
+        assert_eq!(row.completion_logprobs.len(), behaviour.len());
+        assert!(row.completion_logprobs.iter().all(|logprob| logprob.is_nan()));
+    }
 }
 
 #[test]
@@ -145,8 +179,7 @@ fn wrong_answers_end_a_run_with_their_reason_and_it_goes_on_when_they_are_right(
         (Faults { aborts: true, ..right() }, "ended by \"abort\""),
     ];
     for (place, (faults, reason)) in wrong.into_iter().enumerate() {
-        let run = Begun::new(&args);
-        wait_for_step(dir.path(), 1 + 2 * place as u64);
+        let run = begun(&args, dir.path(), 1 + 2 * place as u64);
         *server.faults() = faults;
         let (code, said) = run.end();
         assert_eq!(code, Some(1), "{said}");
@@ -164,8 +197,8 @@ fn a_run_without_servers_waits_then_fails_and_goes_on_and_a_stop_ends_the_wait()
     let mut server = server();
     let more = ["eval.max_prompts=1", "train.steps=6", "--resume"];
     let args = with(args(dir.path(), &on_servers("vllm", &[&server])), &more);
-    let run = Begun::new(&with(args.clone(), &["rollout.servers.outage_s=0.5"]));
-    wait_for_step(dir.path(), 1);
+    let short = with(args.clone(), &["rollout.servers.outage_s=0.5"]);
+    let run = begun(&short, dir.path(), 1);
     server.kill();
     let (code, said) = run.end();
     assert_eq!(code, Some(1), "{said}");
@@ -175,13 +208,13 @@ fn a_run_without_servers_waits_then_fails_and_goes_on_and_a_stop_ends_the_wait()
     let mut run = Begun::new(&with(args.clone(), &["rollout.servers.outage_s=600"]));
     run.wait_for("Going on after step");
     let step = steps(&dir.path().join("r")).len() as u64;
-    wait_for_step(dir.path(), step + 1);
+    let mut run = await_step(run, dir.path(), step + 1);
     server.kill();
     run.wait_for("not up");
     run.send("-INT");
     let stopped = Instant::now();
     let (code, said) = run.end();
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(130), "{said}");
     assert!(stopped.elapsed() < Duration::from_secs(20), "{said}");
 
     server.restart();

@@ -13,7 +13,7 @@ use crate::binary::{arg, file, joust, json_lines, refuse_command, succeed};
 use crate::train::same;
 
 /// The processes of one run. What they write to standard error goes to files.
-struct Ranks {
+pub(crate) struct Ranks {
     children: Vec<Child>,
     logs: Vec<PathBuf>,
 }
@@ -76,7 +76,7 @@ impl Ranks {
     }
 
     /// Runs to the end, where only the first rank has anything to say.
-    fn succeed(dir: &Path, args: &[String], n: usize) {
+    pub(crate) fn succeed(dir: &Path, args: &[String], n: usize) {
         let mut ranks = Self::start(dir, &vec![args.to_vec(); n]);
         let codes = ranks.end();
         assert!(codes.iter().all(|code| *code == Some(0)), "{codes:?}\n{}", ranks.said(0));

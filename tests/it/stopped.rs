@@ -61,6 +61,10 @@ impl Begun {
         }
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Exit code, and what was said to the end.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();

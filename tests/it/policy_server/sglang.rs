@@ -73,12 +73,13 @@ impl Default for SamplingBody {
 
 async fn generate(State(served): Shared, Json(body): Json<GenerateBody>) -> Response {
     served.record("/generate");
+    let is_list = matches!(body.input_ids, OneOrMany::Many(_));
     let (prompts, params) = match (body.input_ids, body.sampling_params) {
         (OneOrMany::One(prompt), OneOrMany::One(params)) => (vec![prompt], vec![params]),
         (OneOrMany::Many(prompts), OneOrMany::Many(params)) => (prompts, params),
         _ => return failure("as many sampling_params as prompts"),
     };
-    let is_one = prompts.len() == 1 && params[0].n == 1;
+    let is_one = !is_list && params[0].n == 1;
     let wants_prompt_logprobs = body.return_logprob && body.logprob_start_len == 0;
     let mut samples: Vec<(Vec<u32>, Vec<f32>, Sample)> = Vec::new();
     for (prompt, asked) in prompts.into_iter().zip(params) {
@@ -131,7 +132,7 @@ async fn generate(State(served): Shared, Json(body): Json<GenerateBody>) -> Resp
     };
     samples.sort_by_key(|(.., sample)| sample.index);
     let answers: Vec<Value> = samples.into_iter().map(answer).collect();
-    // one sample is answered without a list around it
+    // one prompt's one sample is answered without a list around it
     let answer = match &answers[..] {
         [one] if is_one => one.clone(),
         _ => Value::Array(answers),

@@ -71,7 +71,12 @@ struct FinishBody {
 }
 
 pub(super) fn read(answer: &Value) -> Result<Answered, BadAnswer> {
-    let samples = Vec::<SampleBody>::deserialize(answer)
+    // a list of one prompt may be answered without a list
+    let samples = match answer {
+        Value::Object(_) => SampleBody::deserialize(answer).map(|sample| vec![sample]),
+        _ => Vec::deserialize(answer),
+    };
+    let samples: Vec<SampleBody> = samples
         .map_err(|error| BadAnswer::Defect(format!("the answer is no list of samples: {error}")))?;
     let labels = samples.iter().map(|sample| sample.meta_info.weight_version.clone());
     let label = match &labels.collect::<Vec<_>>()[..] {
