@@ -197,11 +197,14 @@ async fn weight_info(State(shared): State<Arc<Shared>>) -> Response {
     written(&json!({"weight_version": label}))
 }
 
+/// What servers hold, of what a test said that they hold.
+type OnCheck = dyn FnMut(&[bool]) -> Vec<bool> + Send;
+
 /// Weights that all servers hold, unless a test says otherwise.
 pub(super) struct ScriptedWeights {
     pub(super) held: Vec<bool>,
     /// Called by each check; what it returns is what the servers hold.
-    pub(super) on_check: Box<dyn FnMut(&[bool]) -> Vec<bool> + Send>,
+    pub(super) on_check: Box<OnCheck>,
 }
 
 impl ScriptedWeights {
