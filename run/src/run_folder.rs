@@ -2,6 +2,7 @@
 //!
 //! It knows files and steps. The work of a step is not known here.
 
+mod about;
 mod changes;
 mod content;
 mod lock;
@@ -27,6 +28,7 @@ use crate::config::merge::merge;
 use crate::error::Error;
 use crate::inputs::InputPath;
 use crate::ranks;
+use about::n_processors;
 use changes::KeyChange;
 use content::{ABOUT, CONFIG, FolderContent, STARTS, read_whole_lines};
 use lock::RunLock;
@@ -93,14 +95,6 @@ where
         let digests = inputs.iter().map(|input| Ok((input.key.clone(), input.digest()?)));
         let digests = digests.collect::<Result<_, Error>>()?;
         Ok(Self { run, config, inputs, digests, existing })
-    }
-
-    /// The servers that sample, for `run.json`; none for other runs.
-    fn sampler(&self) -> Option<Value> {
-        let config = serde_json::to_value(self.config).unwrap_or_default();
-        let rollout = &config["rollout"];
-        let kind = rollout["kind"].as_str().filter(|kind| *kind != "engine")?;
-        Some(json!({"kind": kind, "urls": rollout["servers"]["urls"]}))
     }
 
     /// Whether the start goes on with a run, if there is one.
@@ -227,11 +221,8 @@ where
         }
         folder.write(CONFIG, &toml::to_string(self.config)?)?;
         if !folder.dir.join(ABOUT).exists() {
-            let mut about = about(self.run);
+            let mut about = about::about(self.run, self.config);
             about["inputs"] = json!(self.digests);
-            if let Some(sampler) = self.sampler() {
-                about["sampler"] = sampler;
-            }
             folder.write(ABOUT, &format!("{about:#}\n"))?;
         }
         if !folder.dir.join(STARTS).exists() {
@@ -428,28 +419,6 @@ impl RunFolder {
         manifest::truncate(&self.dir, step.map_or(-1, |step| step as i64))?;
         MetricsLog::of_run(&self.dir).forget_from(step.map_or(0, |step| step + 1))
     }
-}
-
-/// The content of `run.json`: program, machine and command of the run.
-fn about(run: &RunSection) -> Value {
-    let git = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok();
-    let commit = git
-        .filter(|output| output.status.success())
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    json!({
-        "name": run.name,
-        "seed": run.seed,
-        "joust": env!("CARGO_PKG_VERSION"),
-        "git_commit": commit,
-        "libtorch": joust_engine::ffi::libtorch_version(),
-        "threads": run.threads,
-        "processors": n_processors(),
-        "command": std::env::args().collect::<Vec<_>>(),
-    })
-}
-
-fn n_processors() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 #[cfg(test)]

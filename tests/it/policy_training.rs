@@ -223,6 +223,35 @@ fn a_run_without_servers_waits_then_fails_and_goes_on_and_a_stop_ends_the_wait()
 }
 
 #[test]
+fn a_step_counts_whose_policy_no_server_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = server();
+    let more = ["eval.max_prompts=1", "train.steps=6", "checkpoint.every=0", "--resume"];
+    let args = with(args(dir.path(), &on_servers("vllm", &[&server])), &more);
+    let mut run = Begun::new(&with(args.clone(), &["rollout.servers.outage_s=0.5"]));
+    let log = dir.path().join("r/metrics.jsonl");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while std::fs::read_to_string(&log).unwrap_or_default().lines().count() < 2 {
+        assert!(run.is_running() && Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    server.faults().failing_reloads = u32::MAX;
+    let (code, said) = run.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("has taken the policy's weights"), "{said}");
+    let before = steps(&dir.path().join("r")).len();
+    *server.faults() = Faults::default();
+    server.restart();
+    let output = joust(&args).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    let after = format!("Going on after step {}.", before + 1);
+    assert!(told(&output).contains(&after), "{after} {}", told(&output));
+    let rows = steps(&dir.path().join("r"));
+    let numbers: Vec<f64> = rows.iter().map(|row| row["step"].as_f64().unwrap()).collect();
+    assert_eq!(numbers, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+}
+
+#[test]
 fn settings_that_make_no_sense_with_servers_are_refused_in_a_line_each() {
     let dir = tempfile::tempdir().unwrap();
     let of = |more: &[&str]| {

@@ -54,16 +54,18 @@ pub struct ServerSampler {
 }
 
 impl ServerSampler {
-    /// Looks at the servers, which have no weights of the run before [`Sampler::publish`].
+    /// Looks at the servers, which have no weights of the run before [`Sampler::publish`]. Once
+    /// `stop` is true, it waits for no server, and neither does the publication of weights.
     ///
     /// # Errors
-    /// As [`PolicyServers::open`].
+    /// As [`PolicyServers::open_until`].
     pub fn open(
         config: &RolloutConfig,
         policy: ServedPolicy,
         start: StartId,
+        stop: &Arc<AtomicBool>,
     ) -> Result<Self, Error> {
-        let weights = PolicyServers::open(config, &policy, start)?;
+        let weights = PolicyServers::open_until(config, &policy, start, Arc::clone(stop))?;
         let model = weights.model().to_owned();
         Self::new(config, policy, model, Arc::new(Mutex::new(weights)))
     }
@@ -105,7 +107,11 @@ impl ServerSampler {
         };
         let thread = std::thread::Builder::new()
             .name("rollout-servers".to_owned())
-            .spawn(move || sampling.run(&runtime, &commands))
+            .spawn(move || {
+                sampling.run(&runtime, &commands);
+                // a look at a server may still wait for an answer
+                runtime.shutdown_background();
+            })
             .map_err(|error| bad(&error))?;
         Ok(Self {
             n_servers: servers.urls.len(),
@@ -134,7 +140,7 @@ impl Sampler for ServerSampler {
     }
 
     /// # Errors
-    /// [`Error::Servers`] where servers hold wrong weights that cannot be replaced.
+    /// [`Error::ServerFault`] where a server computes with weights that it was not given.
     fn start(&mut self, request: &GenerateRequest<'_>) -> Result<Sampling<'_>, Error> {
         let label = {
             let mut weights = self.weights();
@@ -163,8 +169,9 @@ impl Sampler for ServerSampler {
     /// Gives the weights to the servers. Steps without an update publish nothing.
     ///
     /// # Errors
-    /// [`Error::Servers`] where they cannot be written, no server can take them, or a server's
-    /// log-probabilities show that it computes with others.
+    /// [`Error::ServerFault`] where no server can take them, or a server's log-probabilities show
+    /// that it computes with others; [`Error::Schema`] where they cannot be written;
+    /// [`Error::Cancelled`].
     fn publish(&mut self, policy: &Decoder, version: PolicyVersion) -> Result<(), Error> {
         if self.version == Some(version) {
             return Ok(());

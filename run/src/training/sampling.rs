@@ -16,6 +16,7 @@ use crate::counted::counted;
 use crate::error::Error;
 use crate::ranks::of_first;
 use crate::run_folder::WEIGHTS;
+use crate::stop::StopSwitch;
 
 /// Opens what samples. Servers are looked at, and have no weights of the run yet.
 ///
@@ -27,6 +28,7 @@ pub(super) fn open(
     policy: &Decoder,
     files: &ModelFiles,
     ranks: &Collectives,
+    stop: &StopSwitch,
 ) -> Result<Box<dyn Sampler>, Error> {
     if !config.rollout.kind.is_servers() {
         let engines = engines(config, policy, &files.tokenizer)?;
@@ -39,7 +41,7 @@ pub(super) fn open(
     rollout.servers.weights_dir = Some(absolute);
     let served = ServedPolicy::new(policy.config(), &files.tokenizer, &rollout)?;
     let start = StartId { id: of_first(ranks, StartId::fresh())?, publishes: is_first(ranks) };
-    Ok(Box::new(ServerSampler::open(&rollout, served, start)?))
+    Ok(Box::new(ServerSampler::open(&rollout, served, start, stop.flag())?))
 }
 
 fn is_first(ranks: &Collectives) -> bool {
@@ -60,20 +62,20 @@ pub(super) fn publish(
     if sampler.is_repeatable() || ranks.world().size == 1 {
         return Ok(sampler.publish(policy, version)?);
     }
-    let mut published = Ok(());
-    if is_first(ranks) {
-        published = sampler.publish(policy, version);
-    }
-    let has_failed = ranks.any(published.is_err())?;
-    published?;
-    match is_first(ranks) {
-        true => Ok(()),
-        false if has_failed => {
-            let reason = "the first rank could not give the policy to the servers".to_owned();
-            Err(joust_rollout::Error::Servers(reason).into())
+    // of all ranks or of none: the state after a failure is saved by all together
+    for first in [true, false] {
+        let mut published = Ok(());
+        if is_first(ranks) == first {
+            published = sampler.publish(policy, version);
         }
-        false => Ok(sampler.publish(policy, version)?),
+        let has_failed = ranks.any(published.is_err())?;
+        published?;
+        if has_failed {
+            let reason = "another process of the run could not give the policy to the servers";
+            return Err(joust_rollout::Error::Servers(reason.to_owned()).into());
+        }
     }
+    Ok(())
 }
 
 /// Who samples, for people; none for engines on this machine.

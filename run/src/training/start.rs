@@ -98,7 +98,7 @@ pub fn start<'a>(
         let reference = reference.transpose()?;
         let (trainer, of_trainer) = (&config.trainer, Arc::clone(&ranks));
         let trainer = GrpoTrainer::new(policy, reference, trainer, n_steps, numbers, of_trainer)?;
-        let sampler = sampling::open(&config, trainer.policy(), &files, &ranks)?;
+        let sampler = sampling::open(&config, trainer.policy(), &files, &ranks, stop)?;
         Ok::<_, Error>((trainer, sampler))
     };
     // engines that do not fit into memory and wrong servers leave the folder as it is, too

@@ -73,6 +73,8 @@ enum StepEnd {
     NoPrompts,
     /// It would have needed further groups after the run was asked to stop.
     GivenUp,
+    /// It is made and saved; no server took its policy before the run was asked to stop.
+    Untold,
 }
 
 impl Training<'_> {
@@ -148,6 +150,7 @@ impl Training<'_> {
                 StepEnd::Made(metrics) => metrics,
                 StepEnd::NoPrompts => break,
                 StepEnd::GivenUp => continue,
+                StepEnd::Untold => return Ok(RunEnd::Stopped),
             };
             if !self.finish_step(metrics)? {
                 return Ok(RunEnd::Stopped);
@@ -166,10 +169,16 @@ impl Training<'_> {
         let is_last = step == n_steps || self.prompts.is_exhausted();
         let is_repeated = self.state.unevaluated.take().is_some();
         if is_last || is_repeated || (every > 0 && step.is_multiple_of(every)) {
-            let Some(measured) = self.evaluate()? else {
+            let measured = match self.evaluate() {
+                // of several processes the others do not know
+                Err(error) if self.ranks.world().size == 1 => {
+                    return Err(self.save_untold_after(metrics, error));
+                }
+                measured => measured?,
+            };
+            let Some(measured) = measured else {
                 self.observer.observe(Event::EvaluationBrokenOff { step })?;
-                self.state.unevaluated = Some(metrics.into());
-                self.save_interim()?;
+                self.save_untold(metrics)?;
                 return Ok(false);
             };
             metrics.extend(measured);
@@ -207,6 +216,8 @@ impl Training<'_> {
         let mut tables = StepTables::pack(&groups.batch, &groups.results)?;
         let mut metrics = groups.metrics();
         metrics.extend(self.train(step, &mut tables, groups.trained().as_deref())?);
+        // a step counts although nobody takes its policy
+        let published = self.publish();
         clock.add_training(began.elapsed());
         let scored = ScoredStep::new(groups.batch, groups.results);
         self.run.check()?;
@@ -224,7 +235,15 @@ impl Training<'_> {
         let n_judge_tokens = metrics.get("judge/tokens").copied().unwrap_or(0.0);
         metrics.extend(clock.metrics(scored.n_tokens as f64 + n_judge_tokens));
         self.last_groups = scored.groups;
-        Ok(StepEnd::Made(metrics))
+        match published {
+            Ok(()) => Ok(StepEnd::Made(metrics)),
+            Err(Error::Rollout(joust_rollout::Error::Cancelled)) => {
+                self.observer.observe(Event::EvaluationBrokenOff { step })?;
+                self.save_untold(metrics)?;
+                Ok(StepEnd::Untold)
+            }
+            Err(error) => Err(self.save_untold_after(metrics, error)),
+        }
     }
 
     /// The part of a step that leaves the weights as they are: a round for these prompts, and
@@ -304,7 +323,7 @@ impl Training<'_> {
         stages.run(&request, &mut self.observer)
     }
 
-    /// Updates the policy, and publishes it to the workers. The advantages go into the tables.
+    /// Updates the policy. The advantages go into the tables.
     /// Of the groups, those of `trained` are trained on, or all.
     fn train(
         &mut self,
@@ -328,9 +347,29 @@ impl Training<'_> {
             None => tables.set_advantages(advantages)?,
             Some(trained) => tables.set_advantages_of(trained, &advantages)?,
         }
-        let version = PolicyVersion(self.trainer.n_updates() as i64);
-        sampling::publish(&mut *self.sampler, self.trainer.policy(), version, &self.ranks)?;
         Ok(metrics)
+    }
+
+    /// Has all that samples take the policy.
+    fn publish(&mut self) -> Result<(), Error> {
+        let version = PolicyVersion(self.trainer.n_updates() as i64);
+        sampling::publish(&mut *self.sampler, self.trainer.policy(), version, &self.ranks)
+    }
+
+    /// Saves a step that is made, whose line of metrics is still to come: the next start has it
+    /// measured and told.
+    fn save_untold(&mut self, metrics: Metrics) -> Result<(), Error> {
+        self.state.unevaluated = Some(metrics.into());
+        self.save_interim()
+    }
+
+    /// As [`Training::save_untold`] after a failure, which goes on.
+    fn save_untold_after(&mut self, metrics: Metrics, error: Error) -> Error {
+        if let Err(unsaved) = self.save_untold(metrics) {
+            let event = Event::StateNotSaved { error: &unsaved.to_string() };
+            let _ = self.observer.observe(event);
+        }
+        error
     }
 
     /// Measures the policy: no metrics if the config has no held-out prompts, `None` where a stop

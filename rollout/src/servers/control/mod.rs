@@ -15,6 +15,7 @@ mod state;
 mod witness;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -52,6 +53,8 @@ pub struct PolicyServers {
     /// Time for which servers that are gone are waited for.
     outage: Duration,
     newest: Option<NewestWeights>,
+    /// Once it is true, servers are not waited for.
+    stop: Arc<AtomicBool>,
     /// Whether this process gives weights; if not, another one does, and this one looks.
     publishes: bool,
 }
@@ -84,6 +87,20 @@ impl PolicyServers {
         config: &RolloutConfig,
         policy: &ServedPolicy,
         start: StartId,
+    ) -> Result<Self, Error> {
+        Self::open_until(config, policy, start, Arc::default())
+    }
+
+    /// As [`PolicyServers::open`]. Once `stop` is true, servers that are not up are not waited for:
+    /// here and later.
+    ///
+    /// # Errors
+    /// As [`PolicyServers::open`]; [`Error::Cancelled`].
+    pub fn open_until(
+        config: &RolloutConfig,
+        policy: &ServedPolicy,
+        start: StartId,
+        stop: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::Servers(error.to_string());
         let servers = &config.servers;
@@ -120,6 +137,7 @@ impl PolicyServers {
             max_difference: servers.max_logprob_difference,
             outage,
             newest: None,
+            stop,
         };
         opened.look_at_all(&servers.model, policy.max_context)?;
         Ok(opened)
@@ -321,9 +339,18 @@ impl PolicyServers {
                 let reasons = reasons.collect::<Vec<_>>().join("; ");
                 return Err(ServerFault::NoServer { waited_s, reasons }.into());
             }
-            std::thread::sleep(PAUSE.min(self.outage));
+            self.pause()?;
             self.check()?;
         }
+    }
+
+    /// Waits before another look at servers that are gone.
+    fn pause(&self) -> Result<(), Error> {
+        if self.stop.load(Ordering::Acquire) {
+            return Err(Error::Cancelled);
+        }
+        std::thread::sleep(PAUSE.min(self.outage));
+        Ok(())
     }
 
     /// Asks every server for its facts, and waits for those that are not up.
@@ -353,7 +380,7 @@ impl PolicyServers {
                         "A policy server is not up; it is waited for."
                     );
                 }
-                std::thread::sleep(PAUSE.min(self.outage));
+                self.pause()?;
             }
         }
         Ok(())
