@@ -131,9 +131,9 @@ pub struct RolloutConfig {
     #[schemars(range(min = 1, max = 1048576))]
     pub queue_capacity: usize,
     /// Engine of each worker. With servers, its `max_context`, `template_date` and
-    /// `chat_template_kwargs` alone have an effect. Its `device` is the device of the policy, and `auto` as its
-    /// `quantization` means no FP8. FP8 matrices are quantised again from each version of the
-    /// policy.
+    /// `chat_template_kwargs` alone have an effect. Its `device` is the device of the policy, and
+    /// `auto` as its `quantization` means no FP8. FP8 matrices are quantised again from each
+    /// version of the policy.
     pub engine: EngineConfig,
     /// Inference servers that sample from the policy, and get each version of it. Only for the
     /// kinds `vllm` and `sglang`.

@@ -81,7 +81,7 @@ pub(crate) struct RenderedGroup {
 
 /// A completion of a group.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Completion {
+pub(crate) struct SampledCompletion {
     /// Tokens, the one that ended it included.
     pub(crate) token_ids: Vec<u32>,
     /// Log-probabilities under the untempered softmax; NaN where they are not known.
@@ -93,7 +93,7 @@ pub(crate) struct Completion {
     pub(crate) finish_reason: FinishReason,
 }
 
-impl From<Sample> for Completion {
+impl From<Sample> for SampledCompletion {
     fn from(sample: Sample) -> Self {
         Self {
             token_ids: sample.token_ids,
@@ -122,11 +122,11 @@ impl RenderedGroup {
     }
 
     /// The group with its completions, member by member.
-    pub(crate) fn with(self, completions: Vec<Completion>) -> RolloutGroup {
+    pub(crate) fn with(self, completions: Vec<SampledCompletion>) -> RolloutGroup {
         let Self { job, question, prompt, .. } = self;
         let group_id = GroupId(format!("{:05}-{:04}", job.step, job.group_idx));
         let prompt_token_ids = table_ids(prompt.token_ids);
-        let rollout = |(member, completion): (usize, Completion)| Rollout {
+        let rollout = |(member, completion): (usize, SampledCompletion)| Rollout {
             step: job.step,
             group_id: group_id.clone(),
             member: Member(member as u32),

@@ -8,21 +8,21 @@ use joust_fleet::BadAnswer;
 use joust_schema::tables::FinishReason;
 
 use super::policy::ServedPolicy;
-use crate::sampling::group_job::Completion;
+use crate::sampling::group_job::SampledCompletion;
 
 /// Largest log-probability that rounding can give.
 const MAX_LOGPROB: f64 = 1e-3;
 
 /// An answer as a kind of server writes it.
 pub(super) struct Answered {
-    pub(super) choices: Vec<Choice>,
+    pub(super) choices: Vec<GivenChoice>,
     /// What the server calls its weights, if its answers say so.
     pub(super) label: Option<String>,
 }
 
 /// A completion as a server gives it.
 #[derive(Clone, Debug)]
-pub(super) struct Choice {
+pub(super) struct GivenChoice {
     pub(super) prompt: Echo,
     pub(super) token_ids: Vec<u32>,
     pub(super) logprobs: Vec<f64>,
@@ -51,22 +51,25 @@ impl Expected<'_> {
     ///
     /// # Errors
     /// [`BadAnswer::Defect`] with the first thing that is wrong.
-    pub(super) fn completions(&self, choices: Vec<Choice>) -> Result<Vec<Completion>, BadAnswer> {
+    pub(super) fn completions(
+        &self,
+        choices: Vec<GivenChoice>,
+    ) -> Result<Vec<SampledCompletion>, BadAnswer> {
         let (n_given, n_wanted) = (choices.len(), self.n_choices);
         if n_given != n_wanted {
             let reason = format!("the answer has {n_given} choices, wanted {n_wanted}");
             return Err(BadAnswer::Defect(reason));
         }
-        let completion = |(idx, choice): (usize, Choice)| {
+        let completion = |(idx, choice): (usize, GivenChoice)| {
             let named = |reason| BadAnswer::Defect(format!("choice {idx} {reason}"));
             self.completion(choice).map_err(named)
         };
         choices.into_iter().enumerate().map(completion).collect()
     }
 
-    fn completion(&self, choice: Choice) -> Result<Completion, String> {
+    fn completion(&self, choice: GivenChoice) -> Result<SampledCompletion, String> {
         self.check(&choice)?;
-        let Choice { mut token_ids, logprobs, finish_reason, .. } = choice;
+        let GivenChoice { mut token_ids, logprobs, finish_reason, .. } = choice;
         let ended = self.policy.end.find(&token_ids);
         let (n_given, max_tokens) = (token_ids.len(), self.params.max_tokens);
         let finish_reason = match ended.is_ended {
@@ -91,7 +94,7 @@ impl Expected<'_> {
         let given: Vec<f32> =
             logprobs.iter().take(ended.n_tokens).map(|&logprob| logprob as f32).collect();
         let (logprobs, behaviour_logprobs) = self.columns(given);
-        Ok(Completion {
+        Ok(SampledCompletion {
             token_ids,
             logprobs,
             behaviour_logprobs: Some(behaviour_logprobs),
@@ -100,8 +103,8 @@ impl Expected<'_> {
         })
     }
 
-    fn check(&self, choice: &Choice) -> Result<(), String> {
-        let Choice { prompt, token_ids, logprobs, finish_reason } = choice;
+    fn check(&self, choice: &GivenChoice) -> Result<(), String> {
+        let GivenChoice { prompt, token_ids, logprobs, finish_reason } = choice;
         match prompt {
             Echo::TokenIds(ids) if *ids == self.prompt_token_ids => {}
             Echo::NTokens(n) if *n == self.prompt_token_ids.len() => {}

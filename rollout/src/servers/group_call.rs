@@ -16,7 +16,7 @@ use super::policy::ServedPolicy;
 use super::wire::{Wire, WireRequest};
 use crate::error::Error;
 use crate::group::RolloutGroup;
-use crate::sampling::group_job::{Completion, RenderedGroup};
+use crate::sampling::group_job::{RenderedGroup, SampledCompletion};
 
 /// A group on its way to a server.
 pub(super) struct GroupCall<'a> {
@@ -30,7 +30,7 @@ pub(super) struct GroupCall<'a> {
 
 /// The completions of a group.
 pub(super) struct GroupReply {
-    completions: Vec<Completion>,
+    completions: Vec<SampledCompletion>,
     /// What the server calls its weights, if its answers say so.
     label: Option<String>,
 }

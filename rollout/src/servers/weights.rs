@@ -1,5 +1,5 @@
-//! Which servers hold the newest weights: asked before a server's first call of a request, and again
-//! after it was gone.
+//! Which servers hold the newest weights: asked before a server's first call of a request, and
+//! again after it was gone.
 //!
 //! It does not know how weights reach a server.
 

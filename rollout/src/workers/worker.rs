@@ -12,7 +12,7 @@ use super::messages::WorkerCommand;
 use crate::config::RolloutConfig;
 use crate::error::Error;
 use crate::group::{DroppedPrompt, RolloutGroup};
-use crate::sampling::group_job::{Completion, GroupJob, RenderedGroup};
+use crate::sampling::group_job::{GroupJob, RenderedGroup, SampledCompletion};
 use crate::sampling::reports::{PromptOutcome, WorkerReport};
 
 /// Carries out commands until their channel is closed.
@@ -139,6 +139,6 @@ impl PendingGroup {
     fn into_group(self) -> RolloutGroup {
         let Self { group, mut samples } = self;
         samples.sort_by_key(|sample| sample.index);
-        group.with(samples.into_iter().map(Completion::from).collect())
+        group.with(samples.into_iter().map(SampledCompletion::from).collect())
     }
 }

@@ -101,7 +101,7 @@ impl RoundStages<'_> {
     }
 }
 
-/// The groups of this rank. Where a stop broke the wait for servers off, on any rank, it did on all.
+/// The groups of this rank. Where a stop broke the wait for servers off on any rank, it did on all.
 fn finished(
     sampling: Sampling<'_>,
     request: &GenerateRequest<'_>,

@@ -30,9 +30,9 @@ table! {
         prompt_token_ids: Vec<i32>,
         /// The sampled tokens, the stop token included.
         completion_token_ids: Vec<i32>,
-        /// Log-probability of each sampled token at sampling time, under the untempered softmax. NaN
-        /// where it is not known: a server that samples with a temperature, top-k or top-p tells
-        /// `behaviour_logprobs` alone.
+        /// Log-probability of each sampled token at sampling time, under the untempered softmax.
+        /// NaN where it is not known: a server that samples with a temperature, top-k or top-p
+        /// tells `behaviour_logprobs` alone.
         completion_logprobs: Vec<f32>,
         /// Log-probability of each sampled token under the distribution that it was drawn from:
         /// tempered, renormalised over the tokens that top-k and top-p keep. Null where it is not

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{WireRequest, token_ids};
-use crate::servers::answer::{Answered, Choice, Echo};
+use crate::servers::answer::{Answered, Echo, GivenChoice};
 
 pub(super) const PATH: &str = "generate";
 
@@ -91,7 +91,7 @@ pub(super) fn read(answer: &Value) -> Result<Answered, BadAnswer> {
     Ok(Answered { choices: choices.collect::<Result<_, _>>()?, label })
 }
 
-fn choice(idx: usize, body: SampleBody) -> Result<Choice, BadAnswer> {
+fn choice(idx: usize, body: SampleBody) -> Result<GivenChoice, BadAnswer> {
     let defect = |reason: &str| BadAnswer::Defect(format!("choice {idx} {reason}"));
     let MetaInfo { prompt_tokens, finish_reason, output_token_logprobs, .. } = body.meta_info;
     let given = token_ids(&body.output_ids).ok_or_else(|| {
@@ -104,7 +104,7 @@ fn choice(idx: usize, body: SampleBody) -> Result<Choice, BadAnswer> {
     let logprobs = output_token_logprobs.into_iter().map(|(logprob, ..)| logprob);
     let logprobs = logprobs.collect::<Option<Vec<f64>>>();
     let logprobs = logprobs.ok_or_else(|| defect("has a token without log-probability"))?;
-    Ok(Choice {
+    Ok(GivenChoice {
         prompt: Echo::NTokens(prompt_tokens),
         token_ids: given,
         logprobs,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{WireRequest, token_ids};
-use crate::servers::answer::{Answered, Choice, Echo};
+use crate::servers::answer::{Answered, Echo, GivenChoice};
 
 pub(super) const PATH: &str = "v1/completions";
 
@@ -77,7 +77,7 @@ pub(super) fn read(answer: &Value) -> Result<Answered, BadAnswer> {
     Ok(Answered { choices, label: None })
 }
 
-fn choice(body: ChoiceBody) -> Result<Choice, BadAnswer> {
+fn choice(body: ChoiceBody) -> Result<GivenChoice, BadAnswer> {
     let index = body.index;
     let (Some(token_ids), Some(prompt)) =
         (token_ids(&body.token_ids), token_ids(&body.prompt_token_ids))
@@ -93,5 +93,5 @@ fn choice(body: ChoiceBody) -> Result<Choice, BadAnswer> {
         BadAnswer::Defect(format!("choice {index} has a token without log-probability"))
     })?;
     let finish_reason = body.finish_reason.unwrap_or_default();
-    Ok(Choice { prompt: Echo::TokenIds(prompt), token_ids, logprobs, finish_reason })
+    Ok(GivenChoice { prompt: Echo::TokenIds(prompt), token_ids, logprobs, finish_reason })
 }
