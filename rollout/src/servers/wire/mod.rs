@@ -2,17 +2,18 @@
 //!
 //! It does not know which answers are right.
 
+mod request;
 mod sglang;
 mod vllm;
 
 use std::time::Duration;
 
-use joust_engine::SamplingParams;
 use joust_fleet::{BadAnswer, RequestError, ServerClient};
 use serde_json::Value;
 
 use super::answer::Answered;
 use crate::config::SamplerKind;
+pub(super) use request::WireRequest;
 
 /// Maximum time of the question which weights a server holds.
 const LABEL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,31 +25,6 @@ pub(super) enum Wire {
         model: String,
     },
     Sglang,
-}
-
-/// What is asked for.
-pub(super) struct WireRequest<'a> {
-    pub(super) prompt_token_ids: &'a [u32],
-    /// How it is sampled; the number of samples is `n_choices`.
-    pub(super) params: &'a SamplingParams,
-    pub(super) n_choices: usize,
-    /// Tokens that end a completion.
-    pub(super) end_tokens: Vec<u32>,
-}
-
-impl WireRequest<'_> {
-    /// Seed of the first choice. Servers take no seeds above i64, and add up to `n_choices`.
-    fn seed(&self) -> i64 {
-        (self.params.seed >> 2) as i64
-    }
-
-    /// As servers write "all tokens".
-    fn top_k(&self) -> i64 {
-        match self.params.top_k {
-            0 => -1,
-            top_k => top_k as i64,
-        }
-    }
 }
 
 impl Wire {
@@ -100,10 +76,4 @@ impl Wire {
         let label = info["weight_version"].as_str().map(str::to_owned);
         label.ok_or_else(|| RequestError::Failed(format!("{url}: no weight_version"), None))
     }
-}
-
-/// A list of token ids.
-fn token_ids(value: &Value) -> Option<Vec<u32>> {
-    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    value.as_array()?.iter().map(id).collect()
 }

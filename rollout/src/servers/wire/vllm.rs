@@ -7,7 +7,7 @@ use joust_fleet::BadAnswer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{WireRequest, token_ids};
+use super::request::{WireRequest, token_ids};
 use crate::servers::answer::{Answered, Echo, GivenChoice};
 
 pub(super) const PATH: &str = "v1/completions";
