@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup setup-test build test test-clients test-vllm test-peft check faults fuzz quickstart models prompts smollm2 bench-engine bench-train docs clean
+.PHONY: help setup setup-test build test test-clients test-vllm test-vllm-policy test-peft check faults fuzz quickstart models prompts smollm2 bench-engine bench-train docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -75,6 +75,10 @@ smollm2: setup .cache/smollm2/.done ## SmolLM2-135M-Instruct (GGUF) into .cache
 
 test-vllm: build .cache/vllm/.done ## the http judge against a real vLLM on the CPU (installs 8 GB, then ten minutes)
 	$(PYTHON) tests/vllm/run.py --vllm .cache/vllm/bin/vllm --joust $(JOUST)
+
+test-vllm-policy: build .cache/vllm/.done ## policies sampled by real vLLM servers on the CPU (half an hour after the installation)
+	$(PYTHON) tests/vllm/policy.py --vllm .cache/vllm/bin/vllm --joust $(JOUST)
+
 .cache/vllm/.done:
 	PYTHON=$(PYTHON) tests/vllm/install.sh .cache/vllm
 	touch .cache/vllm/.done

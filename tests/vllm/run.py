@@ -10,73 +10,25 @@ must be refused before any vote. `make test-vllm` runs it; see docs/judge-server
 import argparse
 import contextlib
 import json
-import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+
+from server import Server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = ROOT / "data" / "models" / "nano-rrm"
 N_PAIRS = 40
 MAX_TOKENS = 500
-# vLLM's engine starts more threads than a small machine has; spinning ones stop the rest
-ENVIRONMENT = {
-    "VLLM_TARGET_DEVICE": "cpu",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "KMP_BLOCKTIME": "0",
-}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager
 def served(vllm: str, model: pathlib.Path, folder: pathlib.Path, *args: str):
     """A vLLM server of a model: its base address, and the seconds until it was up."""
-    port = free_port()
-    command = [vllm, "serve", str(model), "--served-model-name", "rrm", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--enforce-eager", "--dtype", "float32", *args]
-    log_path = folder / f"vllm-{port}.log"
-    began = time.time()
-    with open(log_path, "wb") as log:
-        server = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **ENVIRONMENT},
-            start_new_session=True,
-        )
-    try:
-        while True:
-            if server.poll() is not None or time.time() - began > 1200:
-                sys.exit(f"vLLM did not start:\n{log_path.read_text(errors='replace')[-4000:]}")
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-                break
-            time.sleep(1)
-        yield f"http://127.0.0.1:{port}/v1", time.time() - began
-    finally:
-        server.terminate()
-        try:
-            server.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, 9)
-            server.wait()
+    with Server(vllm, model, folder, "rrm", *args, dev_mode=False) as server:
+        yield f"{server.url}/v1", server.seconds
 
 
 def joust(binary: str, *args: str) -> subprocess.CompletedProcess:
