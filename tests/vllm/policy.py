@@ -27,7 +27,8 @@ import json, shutil, sys
 from safetensors.torch import load_file, save_file
 source, target = sys.argv[1:]
 shutil.copytree(source, target)
-weights = {name: tensor.float() for name, tensor in load_file(f"{source}/model.safetensors").items()}
+weights = load_file(f"{source}/model.safetensors")
+weights = {name: tensor.float() for name, tensor in weights.items()}
 weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
 save_file(weights, f"{target}/model.safetensors", metadata={"format": "pt"})
 config = json.load(open(f"{target}/config.json"))
@@ -121,7 +122,7 @@ class Checks:
         out, errors = run.communicate()
         done = subprocess.CompletedProcess(command, run.returncode, out, errors)
         self.learned("killed", done, time.time() - began)
-        if "lacks the newest weights" not in errors and "is not up" not in errors:
+        if "newest weights" not in errors and "is not up" not in errors:
             self.expect("killed: noticed", False, errors[-600:])
 
 

@@ -1,8 +1,9 @@
 //! Model folders that inference servers read new weights from, and a changed model to try the way
 //! of the weights with.
 //!
-//! The output head is always a tensor of its own: servers with tied embeddings skip it, and those
-//! that have untied them want it. It does not know when a server reads a folder, or what it answers.
+//! The output head is always a tensor of its own: servers whose model has one want it, and vLLM on
+//! CPUs takes it for tied embeddings, too, where it would keep the old one otherwise. It does not
+//! know when a server reads a folder.
 
 use std::path::Path;
 
@@ -20,7 +21,7 @@ use crate::weights::WeightMap;
 const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// Deviation that a tensor is taken to have at least, as a share of its size: that of trained norms.
+/// Deviation that a tensor is taken to have at least, as a share of its size.
 const MIN_DEVIATION: f64 = 0.1;
 
 /// The output head of a changed model.

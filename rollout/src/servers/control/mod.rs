@@ -202,7 +202,8 @@ impl PolicyServers {
                     true => was.clone().after_look(seen, wanted, |it| sink.is_own(it)),
                     false => HeldVersion::of_label(seen, wanted),
                 };
-                if was != server.held
+                // once per outage
+                if was == HeldVersion::Newest
                     && let Some(reason) = server.held.reason()
                 {
                     let url = server.endpoint.url();
