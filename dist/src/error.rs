@@ -33,6 +33,15 @@ pub enum Error {
         /// c10d's words.
         reason: String,
     },
+    /// Another rank that has failed by itself, and has said so in place of a collective: this one
+    /// was not made. Further ones can be made by all ranks together.
+    #[error("rank {rank} has failed: {reason}")]
+    RankFailed {
+        /// The rank; the first of several.
+        rank: usize,
+        /// What it says.
+        reason: String,
+    },
     /// A rank that did not take part within the time limit: it hangs, or does other things.
     #[error("a rank did not take part within {}: {reason}", duration(limit))]
     TimedOut {

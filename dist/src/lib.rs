@@ -34,10 +34,12 @@
 //! # The one rule
 //!
 //! **All ranks make the same collectives in the same order.** A rank that returns early from a loop
-//! of collectives, or fails alone, leaves the others waiting: decide by [`Collectives::all`] or
+//! of collectives leaves the others waiting: decide by [`Collectives::all`] or
 //! [`Collectives::any`], together. Ranks tell each other what they are about to do (256 bytes,
 //! before every collective), so a rank that does something else is an [`Error::OutOfStep`] on every
-//! rank at once.
+//! rank at once. A rank that fails alone calls [`Collectives::fail`], wherever it is: the others'
+//! next collective is then an [`Error::RankFailed`] with its reason, and all may still save what
+//! they have together.
 //!
 //! # Failures
 //!

@@ -111,13 +111,17 @@ impl<'a> Turn<'a> {
     /// of all ranks, each padded to the length of a frame.
     ///
     /// # Errors
-    /// [`Error::OutOfStep`] where a rank is about to do something else.
+    /// [`Error::RankFailed`] where a rank has failed, [`Error::OutOfStep`] where one is about to do
+    /// something else.
     pub(crate) fn announce(
         &self,
         call: &PlannedCall,
         values: &[u8],
     ) -> Result<Vec<Vec<u8>>, Error> {
         let frames = self.gather_all(&call.frame(values))?;
+        if let Some((rank, reason)) = self.failures(&frames, "")?.into_iter().next() {
+            return Err(Error::RankFailed { rank, reason });
+        }
         let frames = frames.chunks_exact(FRAME_BYTES).map(PlannedCall::read);
         let mut of_all = Vec::with_capacity(self.group.size);
         for (rank, (theirs, values)) in frames.enumerate() {
@@ -132,6 +136,36 @@ impl<'a> Turn<'a> {
             of_all.push(values.to_owned());
         }
         Ok(of_all)
+    }
+
+    /// Tells all ranks that this one has failed, in place of the collective that they make, and
+    /// returns the ranks that have failed, with their reasons.
+    pub(crate) fn announce_failure(&self, reason: &str) -> Result<Vec<(usize, String)>, Error> {
+        let length = (reason.len() as u64).to_le_bytes();
+        let frames = self.gather_all(&PlannedCall::FAILURE.frame(&length))?;
+        self.failures(&frames, reason)
+    }
+
+    /// The ranks that have failed, with their reasons, which all ranks give each other where there
+    /// are some. `ours` is this rank's.
+    fn failures(&self, frames: &[u8], ours: &str) -> Result<Vec<(usize, String)>, Error> {
+        let length = |frame: &[u8]| match PlannedCall::read(frame) {
+            (PlannedCall::FAILURE, values) => Some(read_length(values)),
+            _ => None,
+        };
+        let lengths: Vec<_> = frames.chunks_exact(FRAME_BYTES).map(length).collect();
+        let Some(longest) = lengths.iter().flatten().copied().max() else { return Ok(Vec::new()) };
+        let mut padded = ours.as_bytes().to_vec();
+        padded.resize(longest, 0);
+        let texts = match longest {
+            0 => Vec::new(),
+            _ => self.gather_all(&padded)?,
+        };
+        let failure = |(rank, length): (usize, Option<usize>)| {
+            let text = &texts[rank * longest..][..length?];
+            Some((rank, String::from_utf8_lossy(text).into_owned()))
+        };
+        Ok(lengths.into_iter().enumerate().filter_map(failure).collect())
     }
 
     /// The bytes of all ranks, which have the same length on each, one after the other.
@@ -179,4 +213,10 @@ impl<'a> Turn<'a> {
     fn lanes(&self) -> &Lanes {
         self.lanes.as_ref().expect("only dropping takes the groups. This is a bug.")
     }
+}
+
+/// The number of bytes that the values of a frame begin with.
+pub(crate) fn read_length(values: &[u8]) -> usize {
+    let bytes = values[..8].try_into().expect("frames have more bytes. This is a bug.");
+    usize::try_from(u64::from_le_bytes(bytes)).unwrap_or(usize::MAX)
 }

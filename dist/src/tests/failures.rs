@@ -148,6 +148,50 @@ fn ranks_out_of_step_learn_of_it_at_once() {
 }
 
 #[test]
+fn a_rank_that_fails_alone_says_why_to_all() {
+    let told = Ranks::new(3).run(|joined| {
+        let c = joined.unwrap();
+        let rank = c.world().rank;
+        let failed = |rank: usize, reason: &str| (rank, reason.to_owned());
+        let long = "no room ".repeat(1_000);
+        // whatever the others are about to do, small or large
+        for nth in 0..4 {
+            if rank == 1 {
+                assert_eq!(c.fail("the disk is full").unwrap(), [failed(1, "the disk is full")]);
+            } else {
+                let outcome = match nth {
+                    0 => c.sum_f64(&mut [1.0, 2.0]),
+                    1 => c.all_reduce_sum(&mut ones(1 << 16)),
+                    2 => c.all_gather_bytes(vec![0; 5_000]).map(|_| ()),
+                    _ => c.barrier(),
+                };
+                let (rank, reason) = failed(1, "the disk is full");
+                assert_eq!(outcome, Err(Error::RankFailed { rank, reason }));
+            }
+            // all may go on together
+            assert_eq!(c.all_gather_bytes(vec![1]).unwrap().concat(), [1; 3]);
+        }
+        // several at the same time, and all
+        let reasons = ["", "why", &long];
+        match rank {
+            0 => {
+                let error = c.barrier().unwrap_err();
+                assert_eq!(error.to_string(), "rank 1 has failed: why");
+            }
+            _ => {
+                let all = c.fail(reasons[rank]).unwrap();
+                assert_eq!(all.len(), 2);
+                assert_eq!(all[0], failed(1, "why"));
+                assert!(all[1].0 == 2 && long.starts_with(&all[1].1) && all[1].1.len() >= 1_000);
+            }
+        }
+        assert_eq!(c.fail("").unwrap(), [0, 1, 2].map(|rank| failed(rank, "")));
+        c.barrier().unwrap();
+    });
+    told.iter().for_each(Told::check);
+}
+
+#[test]
 fn lengths_formats_and_roots_must_agree() {
     for case in ["length", "format", "root", "numbers"] {
         let told = Ranks::new(2).with_variable("CASE", case).run(|joined| {

@@ -29,6 +29,7 @@ pub(crate) use adapter::{Adapter, FusedAdapters};
 pub use body::{BodyPass, KeptActivations};
 pub use buckets::{Bucket, BucketPiece, PieceOfPart};
 pub use decoder::Decoder;
+pub use params::CheckpointPart;
 pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;
 pub use source::Precision;
