@@ -22,12 +22,12 @@ endif
 build: setup ## target/release/joust
 	$(CARGO) build --release --locked
 
-# polars reads the dumps in a test, as users would
-setup-test: setup .venv/polars
-.venv/polars:
+# polars reads the dumps in a test, and torch the checkpoints, as users would
+setup-test: setup .venv/readers
+.venv/readers:
 	test -d .venv || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check polars==2.1.0
-	touch .venv/polars
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check polars==2.1.0 safetensors==0.8.0 numpy==2.4.6
+	touch .venv/readers
 
 test: setup-test ## all tests
 	$(CARGO) test --release --locked --workspace

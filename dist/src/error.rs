@@ -1,6 +1,7 @@
 //! Errors of several processes, named by what the caller can do about them. Knows no texts of c10d:
 //! `fault` reads those.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Errors of joining other processes and of collectives with them.
@@ -26,10 +27,12 @@ pub enum Error {
         reason: String,
     },
     /// A rank that is gone: its process ended, or its machine cannot be reached any more.
-    #[error("another rank is gone{}: {reason}", at(peer))]
+    #[error("{} is gone: {reason}", who(rank))]
     PeerLost {
-        /// Address of the rank's connection, where c10d says it.
-        peer: Option<String>,
+        /// The rank, where it is known: the first one that any rank has seen go.
+        rank: Option<usize>,
+        /// Address of the connection that has ended, where c10d says it.
+        peer: Option<SocketAddr>,
         /// c10d's words.
         reason: String,
     },
@@ -107,8 +110,8 @@ fn seen(value: &Option<String>) -> String {
     value.as_ref().map_or("not set".to_owned(), |value| format!("`{value}`"))
 }
 
-fn at(peer: &Option<String>) -> String {
-    peer.as_ref().map_or(String::new(), |peer| format!(" ({peer})"))
+fn who(rank: &Option<usize>) -> String {
+    rank.map_or("another rank".to_owned(), |rank| format!("rank {rank}"))
 }
 
 /// A duration in seconds, in as many digits as needed.

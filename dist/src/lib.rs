@@ -43,7 +43,8 @@
 //!
 //! # Failures
 //!
-//! A rank that dies is an [`Error::PeerLost`] on the others within milliseconds, one that hangs an
+//! A rank that dies is an [`Error::PeerLost`] on the others within milliseconds, which names it
+//! where the system tells whose a connection was (Linux, up to 256 ranks); one that hangs is an
 //! [`Error::TimedOut`] after the time limit. After either the collectives are of no more use: all
 //! further ones fail at once with [`Error::Unusable`], which names the first failure. End the
 //! process then; the launcher starts all ranks again (`torchrun --max-restarts`). What was wrong
@@ -71,6 +72,7 @@ mod fault;
 #[expect(unsafe_code, reason = "c10d is C++; this module alone calls it")]
 mod ffi;
 mod join;
+mod peers;
 mod planned_call;
 mod rank_group;
 mod tensors;

@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Error;
 use crate::fault;
 use crate::ffi::{PendingWork, ProcessGroup, Store, Words};
+use crate::peers::Peers;
 use crate::planned_call::{FRAME_BYTES, PlannedCall};
 
 /// The two groups of a rank: what is small does not queue behind tensors, and never needs a GPU.
@@ -32,12 +33,19 @@ pub(crate) struct RankGroup {
     pub(crate) size: usize,
     limit: Duration,
     lanes: Mutex<Option<Lanes>>,
+    pub(crate) peers: Peers,
     failure: OnceLock<Error>,
 }
 
 impl RankGroup {
-    pub(crate) fn new(rank: usize, size: usize, limit: Duration, lanes: Lanes) -> Self {
-        Self { rank, size, limit, lanes: Mutex::new(Some(lanes)), failure: OnceLock::new() }
+    pub(crate) fn new(
+        (rank, size): (usize, usize),
+        limit: Duration,
+        lanes: Lanes,
+        peers: Peers,
+    ) -> Self {
+        let lanes = Mutex::new(Some(lanes));
+        Self { rank, size, limit, lanes, peers, failure: OnceLock::new() }
     }
 
     /// The right to make one collective.
@@ -71,7 +79,11 @@ impl RankGroup {
     }
 
     fn fail(&self, words: &Words) -> Error {
-        self.note(fault::of_collective(words, self.limit))
+        let mut error = fault::of_collective(words, self.limit);
+        if let Error::PeerLost { rank, peer, .. } = &mut error {
+            *rank = self.peers.first_lost(*peer);
+        }
+        self.note(error)
     }
 
     /// Notes a failure, also one of this rank alone: the others go on, and this one is out of step.

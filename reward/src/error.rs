@@ -3,6 +3,8 @@
 //! A failed call of the judge is not an error of scoring: it is a missing vote, and a status in the
 //! result.
 
+use crate::pool::PoolError;
+
 /// A failure to score.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -31,7 +33,7 @@ pub enum Error {
     Engine(#[from] joust_engine::Error),
     /// The processes that judge a step together cannot reach each other.
     #[error("{0}")]
-    Pool(String),
+    Pool(PoolError),
     /// A table is wrong, or a file cannot be read or written.
     #[error(transparent)]
     Schema(#[from] joust_schema::Error),

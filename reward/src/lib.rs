@@ -34,7 +34,7 @@ pub use error::Error;
 pub use index::PlayerIdx;
 pub use part::end_all_commands;
 pub use part::{PartGroup, PartMember, PartOutcome, PartScorer, PartScores, Scoring, StepSize};
-pub use pool::RatingPool;
+pub use pool::{PoolError, RatingPool};
 pub use scorer::Scorer;
 pub use tally::{VoteTally, no_reply_text};
 pub use votes::{Stop, VoteRule};

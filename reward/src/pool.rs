@@ -4,21 +4,24 @@
 
 use crate::error::Error;
 
+/// What keeps a process from the others.
+pub type PoolError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The processes that judge the groups of a step together.
 pub trait RatingPool: Send + Sync {
     /// Gives this process's groups to all others, and returns theirs. All processes call it
     /// together.
     ///
     /// # Errors
-    /// What keeps a process from the others, in words.
-    fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, String>;
+    /// What keeps a process from the others.
+    fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, PoolError>;
 }
 
 /// A process without others.
 pub(crate) struct Alone;
 
 impl RatingPool for Alone {
-    fn exchange(&self, _own: Vec<u8>) -> Result<Vec<Vec<u8>>, String> {
+    fn exchange(&self, _own: Vec<u8>) -> Result<Vec<Vec<u8>>, PoolError> {
         Ok(Vec::new())
     }
 }

@@ -3,6 +3,7 @@
 
 mod batching;
 mod binary;
+mod checkpoints;
 mod configs;
 mod contracts;
 mod corpora;
@@ -33,6 +34,7 @@ mod parity;
 mod prefix_sharing;
 mod quantize;
 mod qwen3;
+mod rank_failures;
 mod ranks;
 mod rate;
 mod reward_parts;

@@ -151,6 +151,12 @@ impl Shards {
         self.pieces.is_empty()
     }
 
+    /// The tensors with the numbers of their values, as far as pieces of them are there.
+    pub fn lengths(&self) -> impl Iterator<Item = (&str, usize)> {
+        let length = |pieces: &Vec<PieceInFile>| pieces.iter().map(|it| it.range.end).max();
+        self.pieces.iter().map(move |(name, it)| (name.as_str(), length(it).unwrap_or(0)))
+    }
+
     /// Copies the values of `range` of a tensor of `n_values` values into a flat tensor of as many
     /// as the range has. Only what overlaps with the range is read.
     ///
