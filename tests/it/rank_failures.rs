@@ -9,7 +9,8 @@ use crate::ranks::{Ranks, args};
 
 /// A run of two steps that is not measured.
 fn short(dir: &Path, more: &[&str]) -> Vec<String> {
-    let short = ["eval.every=0", "eval.max_prompts=1", "train.steps=2"];
+    let warmup = "trainer.learner.optim.schedule.warmup_updates=0";
+    let short = ["eval.every=0", "eval.max_prompts=1", "train.steps=2", warmup];
     args(dir, "run", &[&short[..], more].concat())
 }
 

@@ -76,7 +76,8 @@ pub(crate) fn open_file(path: &Path) -> Result<Checkpoint, Error> {
 /// As [`open_file`].
 pub(crate) fn texts_of(path: &Path) -> Result<HashMap<String, String>, Error> {
     let file = ffi::mmap(path)?;
-    let (_, header) = SafeTensors::read_metadata(&file).map_err(|error| unreadable(path, &error))?;
+    let (_, header) =
+        SafeTensors::read_metadata(&file).map_err(|error| unreadable(path, &error))?;
     Ok(header.metadata().clone().unwrap_or_default())
 }
 

@@ -48,11 +48,8 @@ pub fn write_shard(path: &Path, pieces: &[Piece]) -> Result<(), Error> {
     let offsets = pieces.iter().map(|it| (it.name.clone(), json!({"saved_offsets": [it.start]})));
     let offsets = Value::Object(offsets.collect::<Map<_, _>>()).to_string();
     let version = "1.0".to_owned();
-    let texts = BTreeMap::from([
-        (OFFSETS, offsets),
-        ("DCP_VERSION", version),
-        ("format", "pt".to_owned()),
-    ]);
+    let texts =
+        BTreeMap::from([(OFFSETS, offsets), ("DCP_VERSION", version), ("format", "pt".to_owned())]);
     let entry = |Piece { name, values, .. }: &Piece| TensorEntry {
         name: name.clone(),
         shape: values.size(),
@@ -177,7 +174,9 @@ impl Shards {
         for PieceInFile { range: piece, .. } in pieces {
             if piece.start != end {
                 let next = piece.start;
-                return Err(bad(format!("has no piece from value {end} on, the next is at {next}")));
+                return Err(bad(format!(
+                    "has no piece from value {end} on, the next is at {next}"
+                )));
             }
             end = piece.end;
         }
