@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup setup-test build test test-clients test-vllm test-peft check faults fuzz quickstart models prompts smollm2 bench-engine bench-train docs clean
+.PHONY: help setup setup-test build test test-clients test-vllm test-peft test-two-hosts check faults fuzz quickstart models prompts smollm2 bench-engine bench-train docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ test-vllm: build .cache/vllm/.done ## the http judge against a real vLLM on the 
 .cache/vllm/.done:
 	PYTHON=$(PYTHON) tests/vllm/install.sh .cache/vllm
 	touch .cache/vllm/.done
+
+test-two-hosts: build ## ranks on two network namespaces: kills, a cut cable, restarts (root; some minutes)
+	tests/real/two_hosts.sh
 
 test-peft: build .cache/peft/.done ## adapters and merged models in peft and transformers (installs 3 GB)
 	.cache/peft/bin/python tests/peft/run.py --joust $(JOUST)
