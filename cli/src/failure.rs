@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use crate::signals::is_first_rank;
+use crate::process::is_first_rank;
 
 /// An error in the user's input: a config, a file, an argument.
 #[derive(Debug, thiserror::Error)]

@@ -82,6 +82,11 @@ pub(crate) fn confine_signal_handlers() {
     }
 }
 
+/// Whether this process speaks for the run: the first one of several, or the only one.
+pub(crate) fn is_first_rank() -> bool {
+    World::from_env().map_or(true, |world| world.is_first())
+}
+
 /// What a later rank of a run warns of beside the first one, which has the same models and files:
 /// only what may be its own.
 const OF_LATER_RANKS: &str = "warn,joust_engine=error,joust_engine::gpu=warn,joust_run=error";

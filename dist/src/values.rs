@@ -54,10 +54,10 @@ impl Collectives {
         Ok(())
     }
 
-    /// Tells all ranks that this one has failed and makes no further step with them. The collective
-    /// that they make next fails with [`Error::RankFailed`], whichever it is. Returns the ranks that
-    /// have failed at the same time, this one among them, with their reasons; afterwards all ranks
-    /// may make collectives again. A rank alone fails alone.
+    /// Tells all ranks that this one has failed. The collective that they make next fails with
+    /// [`Error::RankFailed`], whichever it is. Returns the ranks that have failed at the same time,
+    /// this one among them, with their reasons; afterwards all ranks may make collectives again. A
+    /// rank alone fails alone.
     ///
     /// # Errors
     /// As [`Self::sum_f64`].

@@ -3,7 +3,8 @@
 //! A failed call of the judge is not an error of scoring: it is a missing vote, and a status in the
 //! result.
 
-use crate::pool::PoolError;
+/// What keeps a process from those that judge with it.
+pub type PoolError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A failure to score.
 #[derive(Debug, thiserror::Error)]

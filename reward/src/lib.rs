@@ -30,11 +30,11 @@ pub use config::judge::{EngineJudgeConfig, HttpJudgeConfig, JudgeConfig, JudgeKi
 pub use config::part::{Combine, JudgeValue, JudgeWhen, LengthPartConfig, PartOf, RewardPart};
 pub use config::part::{CommandPartConfig, FormatPartConfig, HttpPartConfig, JudgePartConfig};
 pub use config::{RatingConfig, RatingMethod, RewardConfig, RewardKind, TournamentConfig};
-pub use error::Error;
+pub use error::{Error, PoolError};
 pub use index::PlayerIdx;
 pub use part::end_all_commands;
 pub use part::{PartGroup, PartMember, PartOutcome, PartScorer, PartScores, Scoring, StepSize};
-pub use pool::{PoolError, RatingPool};
+pub use pool::RatingPool;
 pub use scorer::Scorer;
 pub use tally::{VoteTally, no_reply_text};
 pub use votes::{Stop, VoteRule};

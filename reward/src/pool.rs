@@ -2,10 +2,7 @@
 //!
 //! It knows bytes. Who the other processes are, and how they are reached, is the caller's.
 
-use crate::error::Error;
-
-/// What keeps a process from the others.
-pub type PoolError = Box<dyn std::error::Error + Send + Sync>;
+use crate::error::{Error, PoolError};
 
 /// The processes that judge the groups of a step together.
 pub trait RatingPool: Send + Sync {

@@ -1,9 +1,9 @@
 //! Training states on disk: a folder that other programs load, and the state for resuming.
 //!
 //! `checkpoints/step_00010/` holds the model in f32, so that no bit is lost, or its adapters in
-//! PEFT's format; and `trainer_state/` the optimiser's running means, in a shard per rank that torch
-//! loads too (`torch.distributed.checkpoint.HuggingFaceStorageReader`), the reference if it is
-//! refreshed, and a JSON object of the caller. Any number of ranks goes on with it.
+//! PEFT's format; and `trainer_state/` the optimiser's running means, in a shard per rank that
+//! torch loads too (`torch.distributed.checkpoint.HuggingFaceStorageReader`), the reference if it
+//! is refreshed, and a JSON object of the caller. Any number of ranks goes on with it.
 
 mod model_files;
 mod shared_folder;

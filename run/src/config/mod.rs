@@ -45,11 +45,11 @@ impl Default for RunSection {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RanksSection {
-    /// Seconds within which all processes have to come. Default: 300.
+    /// Seconds within which all processes have to come.
     #[schemars(range(min = 1.0, max = 1e6))]
     pub join_timeout_s: f64,
     /// Seconds that a process waits for another one that hangs, or works longer on its part of a
-    /// step. Default: 1800.
+    /// step.
     #[schemars(range(min = 1.0, max = 1e6))]
     pub timeout_s: f64,
 }
