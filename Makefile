@@ -5,7 +5,7 @@ JOUST := target/release/joust
 PYTHON := python3
 TORCH := torch==2.11.0
 
-.PHONY: help setup setup-test build test test-clients test-vllm test-vllm-policy test-peft check faults fuzz quickstart models prompts smollm2 bench-engine bench-train docs clean
+.PHONY: help setup setup-test build test test-clients test-vllm test-vllm-policy test-peft test-two-hosts check faults fuzz quickstart models prompts smollm2 bench-engine bench-train docs clean
 
 help: ## what can be made
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -22,12 +22,12 @@ endif
 build: setup ## target/release/joust
 	$(CARGO) build --release --locked
 
-# polars reads the dumps in a test, as users would
-setup-test: setup .venv/polars
-.venv/polars:
+# polars reads the dumps in a test, and torch the checkpoints, as users would
+setup-test: setup .venv/readers
+.venv/readers:
 	test -d .venv || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check polars==2.1.0
-	touch .venv/polars
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check polars==2.1.0 safetensors==0.8.0 numpy==2.4.6
+	touch .venv/readers
 
 test: setup-test ## all tests
 	$(CARGO) test --release --locked --workspace
@@ -82,6 +82,9 @@ test-vllm-policy: build .cache/vllm/.done ## policies sampled by real vLLM serve
 .cache/vllm/.done:
 	PYTHON=$(PYTHON) tests/vllm/install.sh .cache/vllm
 	touch .cache/vllm/.done
+
+test-two-hosts: build ## ranks on two network namespaces: kills, a cut cable, restarts (root; some minutes)
+	tests/real/two_hosts.sh
 
 test-peft: build .cache/peft/.done ## adapters and merged models in peft and transformers (installs 3 GB)
 	.cache/peft/bin/python tests/peft/run.py --joust $(JOUST)

@@ -5,6 +5,8 @@
 
 use std::process::ExitCode;
 
+use crate::process::is_first_rank;
+
 /// An error in the user's input: a config, a file, an argument.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -25,12 +27,21 @@ pub(crate) struct Stopped {
     pub(crate) signal: i32,
 }
 
-/// What is told of the end of a command, in one line.
+/// What is told of the end of a command, in one line; empty where another process of the run tells
+/// it.
 pub(crate) fn last_words(error: &anyhow::Error) -> String {
+    if is_common(error) && !is_first_rank() {
+        return String::new();
+    }
     match error.is::<Stopped>() {
         true => error.to_string(),
         false => format!("error: {}", one_line(error)),
     }
+}
+
+/// Whether all processes of a run have failed in the same way.
+fn is_common(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(joust_run::Error::OfAllRanks(_)))
 }
 
 /// The message of an error, in one line.
@@ -88,7 +99,8 @@ fn is_users_run(error: &joust_run::Error) -> bool {
         Error::Trainer(error) => is_users_trainer(error),
         Error::Engine(error) => is_users_engine(error),
         Error::Schema(error) => is_users_schema(error),
-        Error::BadCheckpoint { source, .. } => is_users_run(source),
+        Error::BadCheckpoint { source, .. } | Error::OfRank { source, .. } => is_users_run(source),
+        Error::OfAllRanks(error) => is_users_run(error),
         _ => false,
     }
 }

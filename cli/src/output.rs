@@ -63,11 +63,15 @@ pub(crate) fn last_note(text: impl AsRef<str>) {
 }
 
 /// Takes the lines of the log, each whole.
-pub(crate) struct LogLines;
+pub(crate) struct LogLines {
+    /// The rank that each of them begins with, if any.
+    pub(crate) rank: Option<usize>,
+}
 
 impl Write for LogLines {
     fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
-        above_bar(|stderr| stderr.write_all(lines))?;
+        let rank = self.rank.map_or(String::new(), |rank| format!("rank {rank}: "));
+        above_bar(|stderr| stderr.write_all(&[rank.as_bytes(), lines].concat()))?;
         Ok(lines.len())
     }
 

@@ -6,6 +6,8 @@
 use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 
+use joust_dist::World;
+
 use crate::output;
 
 /// Environment variable that marks the restarted program.
@@ -80,13 +82,25 @@ pub(crate) fn confine_signal_handlers() {
     }
 }
 
-/// Writes logs to standard error; `RUST_LOG` sets the level.
+/// Whether this process speaks for the run: the first one of several, or the only one.
+pub(crate) fn is_first_rank() -> bool {
+    World::from_env().map_or(true, |world| world.is_first())
+}
+
+/// What a later rank of a run warns of beside the first one, which has the same models and files:
+/// only what may be its own.
+const OF_LATER_RANKS: &str = "warn,joust_engine=error,joust_engine::gpu=warn,joust_run=error";
+
+/// Writes logs to standard error; `RUST_LOG` sets the level. Lines of a run's later ranks carry the
+/// rank.
 pub(crate) fn start_logs() {
+    let rank = World::from_env().ok().filter(|it| !it.is_first()).map(|world| world.rank);
+    let level = if rank.is_some() { OF_LATER_RANKS } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| output::LogLines)
+        .with_writer(move || output::LogLines { rank })
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 }

@@ -18,6 +18,7 @@ use signal_hook::low_level::exit;
 
 use crate::failure::Stopped;
 use crate::output;
+use crate::process::is_first_rank;
 
 /// Listens for stop signals on behalf of a run.
 pub(crate) struct StopSignals {
@@ -121,11 +122,6 @@ impl StopSignals {
         };
         Stopped { message, signal }
     }
-}
-
-/// Whether this process speaks for the run: the first one of several, or the only one.
-pub(crate) fn is_first_rank() -> bool {
-    World::from_env().map_or(true, |world| world.is_first())
 }
 
 /// Ends the program at the first stop signal, with a last line.

@@ -5,6 +5,7 @@ use tch::Device;
 
 use crate::error::Error;
 use crate::join::{JoinOptions, join};
+use crate::peers;
 use crate::rank_group::{RankGroup, Turn};
 use crate::world::World;
 
@@ -29,7 +30,13 @@ impl Collectives {
             Some(meeting) if world.size > 1 => Some(join(&world, meeting, options)?),
             _ => None,
         };
-        Ok(Self { world, device: options.device, group })
+        let joined = Self { world, device: options.device, group };
+        if let Some(group) = &joined.group
+            && joined.world.size <= peers::MAX_RANKS
+        {
+            group.peers.learn(&joined.all_gather_bytes(peers::own_addresses())?);
+        }
+        Ok(joined)
     }
 
     /// The collectives of a process without others, with tensors on any device.

@@ -1,6 +1,7 @@
 //! Errors of several processes, named by what the caller can do about them. Knows no texts of c10d:
 //! `fault` reads those.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Errors of joining other processes and of collectives with them.
@@ -26,11 +27,22 @@ pub enum Error {
         reason: String,
     },
     /// A rank that is gone: its process ended, or its machine cannot be reached any more.
-    #[error("another rank is gone{}: {reason}", at(peer))]
+    #[error("{} is gone: {reason}", who(rank))]
     PeerLost {
-        /// Address of the rank's connection, where c10d says it.
-        peer: Option<String>,
+        /// The rank, where it is known: the first one that any rank has seen go.
+        rank: Option<usize>,
+        /// Address of the connection that has ended, where c10d says it.
+        peer: Option<SocketAddr>,
         /// c10d's words.
+        reason: String,
+    },
+    /// Another rank that has failed by itself, and has said so in place of a collective: this one
+    /// was not made. Further ones can be made by all ranks together.
+    #[error("rank {rank} has failed: {reason}")]
+    RankFailed {
+        /// The rank; the first of several.
+        rank: usize,
+        /// What it says.
         reason: String,
     },
     /// A rank that did not take part within the time limit: it hangs, or does other things.
@@ -98,8 +110,8 @@ fn seen(value: &Option<String>) -> String {
     value.as_ref().map_or("not set".to_owned(), |value| format!("`{value}`"))
 }
 
-fn at(peer: &Option<String>) -> String {
-    peer.as_ref().map_or(String::new(), |peer| format!(" ({peer})"))
+fn who(rank: &Option<usize>) -> String {
+    rank.map_or("another rank".to_owned(), |rank| format!("rank {rank}"))
 }
 
 /// A duration in seconds, in as many digits as needed.

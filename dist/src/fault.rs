@@ -1,6 +1,7 @@
 //! From c10d's words to a typed error. Gloo's and NCCL's exceptions have no types that reach Rust,
 //! so the words decide. Knows nothing of ranks or tensors.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::error::Error;
@@ -28,7 +29,13 @@ pub(crate) fn of_collective(words: &str, limit: Duration) -> Error {
     if has(&LATE) {
         Error::TimedOut { limit, reason }
     } else if has(&LOST) {
-        Error::PeerLost { peer: address(&reason), reason }
+        match address(&reason) {
+            Some((words, peer)) => {
+                let reason = reason.replace(&words, &peer.to_string());
+                Error::PeerLost { rank: None, peer: Some(peer), reason }
+            }
+            None => Error::PeerLost { rank: None, peer: None, reason },
+        }
     } else {
         Error::Backend { reason }
     }
@@ -52,16 +59,14 @@ fn place(line: &str) -> Option<(usize, usize)> {
     line[start..end].contains(".cc:").then_some((start, end + 2))
 }
 
-/// An address such as `[127.0.0.1]:4711` in c10d's words, as `127.0.0.1:4711`.
-fn address(reason: &str) -> Option<String> {
+/// An address in c10d's words such as `[127.0.0.1]:4711`, as they have it and as it is: Gloo shows
+/// ports with their bytes in the network's order.
+fn address(reason: &str) -> Option<(String, SocketAddr)> {
     let (_, rest) = reason.split_once('[')?;
     let (host, rest) = rest.split_once("]:")?;
     let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let is_address = host.parse::<std::net::IpAddr>().is_ok() && !port.is_empty();
-    is_address.then(|| match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    })
+    let address = SocketAddr::new(host.parse().ok()?, u16::from_be(port.parse().ok()?));
+    Some((format!("[{host}]:{port}"), address))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tch::Device;
 use crate::error::{Error, duration};
 use crate::fault::first_line;
 use crate::ffi::{self, ProcessGroup, Store, Words};
+use crate::peers::Peers;
 use crate::planned_call::{Collective, PlannedCall};
 use crate::rank_group::{Lanes, RankGroup};
 use crate::world::{Meeting, World};
@@ -131,7 +132,8 @@ impl Joining {
             _ => self.gloo(&lane("tensors")?, address)?,
         };
         let lanes = Lanes { tensors, small, _store: store };
-        let mut group = RankGroup::new(rank, size, self.options.join_limit, lanes);
+        let peers = Peers::new(ours);
+        let mut group = RankGroup::new((rank, size), self.options.join_limit, lanes, peers);
         // the store may go as soon as one rank has joined: not before all have
         let all_joined = group.turn().and_then(|turn| turn.announce(&JOINED, &[]).map(|_| ()));
         all_joined.map_err(|error| self.failed(&error.to_string()))?;

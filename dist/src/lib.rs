@@ -34,14 +34,17 @@
 //! # The one rule
 //!
 //! **All ranks make the same collectives in the same order.** A rank that returns early from a loop
-//! of collectives, or fails alone, leaves the others waiting: decide by [`Collectives::all`] or
+//! of collectives leaves the others waiting: decide by [`Collectives::all`] or
 //! [`Collectives::any`], together. Ranks tell each other what they are about to do (256 bytes,
 //! before every collective), so a rank that does something else is an [`Error::OutOfStep`] on every
-//! rank at once.
+//! rank at once. A rank that fails alone calls [`Collectives::fail`], wherever it is: the others'
+//! next collective is then an [`Error::RankFailed`] with its reason, and all may still save what
+//! they have together.
 //!
 //! # Failures
 //!
-//! A rank that dies is an [`Error::PeerLost`] on the others within milliseconds, one that hangs an
+//! A rank that dies is an [`Error::PeerLost`] on the others within milliseconds, which names it
+//! where the system tells whose a connection was (Linux, up to 256 ranks); one that hangs is an
 //! [`Error::TimedOut`] after the time limit. After either the collectives are of no more use: all
 //! further ones fail at once with [`Error::Unusable`], which names the first failure. End the
 //! process then; the launcher starts all ranks again (`torchrun --max-restarts`). What was wrong
@@ -69,6 +72,7 @@ mod fault;
 #[expect(unsafe_code, reason = "c10d is C++; this module alone calls it")]
 mod ffi;
 mod join;
+mod peers;
 mod planned_call;
 mod rank_group;
 mod tensors;

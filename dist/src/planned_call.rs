@@ -26,11 +26,13 @@ pub(crate) enum Collective {
     All,
     Any,
     GatherBytes,
+    AllGatherBytes,
     BroadcastBytes,
     Barrier,
+    Fail,
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "all_reduce_sum",
     "reduce_scatter_sum",
     "all_gather",
@@ -40,8 +42,10 @@ const NAMES: [&str; 11] = [
     "all",
     "any",
     "gather_bytes",
+    "all_gather_bytes",
     "broadcast_bytes",
     "barrier",
+    "fail",
 ];
 
 /// Number formats of tensors that collectives take.
@@ -83,6 +87,9 @@ impl PlannedCall {
         let format = format.and_then(|idx| i64::try_from(idx).ok()).unwrap_or(-1);
         Self { format, ..Self::of_values(collective, n_values) }
     }
+
+    /// What a rank that has failed does in place of any collective.
+    pub(crate) const FAILURE: Self = Self::of_values(Collective::Fail, 0);
 
     /// The same from one rank to all others.
     pub(crate) fn with_root(self, root: usize) -> Self {

@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Error;
 use crate::fault;
 use crate::ffi::{PendingWork, ProcessGroup, Store, Words};
+use crate::peers::Peers;
 use crate::planned_call::{FRAME_BYTES, PlannedCall};
 
 /// The two groups of a rank: what is small does not queue behind tensors, and never needs a GPU.
@@ -32,12 +33,19 @@ pub(crate) struct RankGroup {
     pub(crate) size: usize,
     limit: Duration,
     lanes: Mutex<Option<Lanes>>,
+    pub(crate) peers: Peers,
     failure: OnceLock<Error>,
 }
 
 impl RankGroup {
-    pub(crate) fn new(rank: usize, size: usize, limit: Duration, lanes: Lanes) -> Self {
-        Self { rank, size, limit, lanes: Mutex::new(Some(lanes)), failure: OnceLock::new() }
+    pub(crate) fn new(
+        (rank, size): (usize, usize),
+        limit: Duration,
+        lanes: Lanes,
+        peers: Peers,
+    ) -> Self {
+        let lanes = Mutex::new(Some(lanes));
+        Self { rank, size, limit, lanes, peers, failure: OnceLock::new() }
     }
 
     /// The right to make one collective.
@@ -71,7 +79,11 @@ impl RankGroup {
     }
 
     fn fail(&self, words: &Words) -> Error {
-        self.note(fault::of_collective(words, self.limit))
+        let mut error = fault::of_collective(words, self.limit);
+        if let Error::PeerLost { rank, peer, .. } = &mut error {
+            *rank = self.peers.first_lost(*peer);
+        }
+        self.note(error)
     }
 
     /// Notes a failure, also one of this rank alone: the others go on, and this one is out of step.
@@ -111,13 +123,17 @@ impl<'a> Turn<'a> {
     /// of all ranks, each padded to the length of a frame.
     ///
     /// # Errors
-    /// [`Error::OutOfStep`] where a rank is about to do something else.
+    /// [`Error::RankFailed`] where a rank has failed, [`Error::OutOfStep`] where one is about to do
+    /// something else.
     pub(crate) fn announce(
         &self,
         call: &PlannedCall,
         values: &[u8],
     ) -> Result<Vec<Vec<u8>>, Error> {
         let frames = self.gather_all(&call.frame(values))?;
+        if let Some((rank, reason)) = self.failures(&frames, "")?.into_iter().next() {
+            return Err(Error::RankFailed { rank, reason });
+        }
         let frames = frames.chunks_exact(FRAME_BYTES).map(PlannedCall::read);
         let mut of_all = Vec::with_capacity(self.group.size);
         for (rank, (theirs, values)) in frames.enumerate() {
@@ -132,6 +148,36 @@ impl<'a> Turn<'a> {
             of_all.push(values.to_owned());
         }
         Ok(of_all)
+    }
+
+    /// Tells all ranks that this one has failed, in place of the collective that they make, and
+    /// returns the ranks that have failed, with their reasons.
+    pub(crate) fn announce_failure(&self, reason: &str) -> Result<Vec<(usize, String)>, Error> {
+        let length = (reason.len() as u64).to_le_bytes();
+        let frames = self.gather_all(&PlannedCall::FAILURE.frame(&length))?;
+        self.failures(&frames, reason)
+    }
+
+    /// The ranks that have failed, with their reasons, which all ranks give each other where there
+    /// are some. `ours` is this rank's.
+    fn failures(&self, frames: &[u8], ours: &str) -> Result<Vec<(usize, String)>, Error> {
+        let length = |frame: &[u8]| match PlannedCall::read(frame) {
+            (PlannedCall::FAILURE, values) => Some(read_length(values)),
+            _ => None,
+        };
+        let lengths: Vec<_> = frames.chunks_exact(FRAME_BYTES).map(length).collect();
+        let Some(longest) = lengths.iter().flatten().copied().max() else { return Ok(Vec::new()) };
+        let mut padded = ours.as_bytes().to_vec();
+        padded.resize(longest, 0);
+        let texts = match longest {
+            0 => Vec::new(),
+            _ => self.gather_all(&padded)?,
+        };
+        let failure = |(rank, length): (usize, Option<usize>)| {
+            let text = &texts[rank * longest..][..length?];
+            Some((rank, String::from_utf8_lossy(text).into_owned()))
+        };
+        Ok(lengths.into_iter().enumerate().filter_map(failure).collect())
     }
 
     /// The bytes of all ranks, which have the same length on each, one after the other.
@@ -179,4 +225,10 @@ impl<'a> Turn<'a> {
     fn lanes(&self) -> &Lanes {
         self.lanes.as_ref().expect("only dropping takes the groups. This is a bug.")
     }
+}
+
+/// The number of bytes that the values of a frame begin with.
+pub(crate) fn read_length(values: &[u8]) -> usize {
+    let bytes = values[..8].try_into().expect("frames have more bytes. This is a bug.");
+    usize::try_from(u64::from_le_bytes(bytes)).unwrap_or(usize::MAX)
 }

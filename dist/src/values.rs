@@ -5,12 +5,16 @@ use crate::collectives::Collectives;
 use crate::error::Error;
 use crate::planned_call::{Collective, INLINE_BYTES, PlannedCall};
 
+/// Bytes of a reason that the ranks tell each other; what is longer is cut.
+const MAX_REASON_BYTES: usize = 2_048;
+
 /// Numbers and decisions, in the CPU's memory. As many on each rank.
 impl Collectives {
     /// Replaces each number by its sum over all ranks.
     ///
     /// # Errors
-    /// [`Error::OutOfStep`], [`Error::PeerLost`], [`Error::TimedOut`] or [`Error::Unusable`].
+    /// [`Error::RankFailed`], [`Error::OutOfStep`], [`Error::PeerLost`], [`Error::TimedOut`] or
+    /// [`Error::Unusable`].
     pub fn sum_f64(&self, values: &mut [f64]) -> Result<(), Error> {
         self.combine(Collective::SumF64, values, |a, b| a + b)
     }
@@ -48,6 +52,21 @@ impl Collectives {
         let Some(turn) = self.turn()? else { return Ok(()) };
         turn.announce(&PlannedCall::of_values(Collective::Barrier, 0), &[])?;
         Ok(())
+    }
+
+    /// Tells all ranks that this one has failed. The collective that they make next fails with
+    /// [`Error::RankFailed`], whichever it is. Returns the ranks that have failed at the same time,
+    /// this one among them, with their reasons; afterwards all ranks may make collectives again. A
+    /// rank alone fails alone.
+    ///
+    /// # Errors
+    /// As [`Self::sum_f64`].
+    pub fn fail(&self, reason: &str) -> Result<Vec<(usize, String)>, Error> {
+        let reason = &reason[..reason.floor_char_boundary(MAX_REASON_BYTES)];
+        match self.turn()? {
+            Some(turn) => turn.announce_failure(reason),
+            None => Ok(vec![(0, reason.to_owned())]),
+        }
     }
 
     fn votes(&self, collective: Collective, yes: bool) -> Result<Vec<bool>, Error> {

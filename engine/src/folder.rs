@@ -5,6 +5,7 @@
 
 pub mod served;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use joust_schema::atomic::{self, MARK};
@@ -19,6 +20,7 @@ use crate::json;
 use crate::model::{Decoder, Precision};
 use crate::tokenizer::{MORE_TEMPLATES, Tokenizer, as_is};
 use crate::weights::gguf::{SplitName, is_gguf};
+use crate::weights::safetensors::{INDEX, SINGLE};
 use crate::weights::{self, Checkpoint, WeightMap};
 
 /// The parts of a model as read from its files.
@@ -294,8 +296,22 @@ pub fn save(
     weights: &WeightMap,
     tokenizer: &Tokenizer,
 ) -> Result<(), Error> {
-    std::fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
     let kind = weights.values().next().map_or(Kind::Float, tch::Tensor::kind);
+    save_beside_weights(dir, config, kind, tokenizer)?;
+    weights::write_file(&dir.join(SINGLE), weights)
+}
+
+/// Writes all files of a model folder but those of its weights, which have the format `kind`.
+///
+/// # Errors
+/// [`Error::Io`]
+pub fn save_beside_weights(
+    dir: &Path,
+    config: &ModelConfig,
+    kind: Kind,
+    tokenizer: &Tokenizer,
+) -> Result<(), Error> {
+    std::fs::create_dir_all(dir).map_err(|source| Error::io(dir, source))?;
     json::write(&dir.join("config.json"), &config.to_json(kind))?;
     let mut generation = config.kept.generation.clone();
     if generation.is_empty() {
@@ -304,8 +320,28 @@ pub fn save(
     }
     generation.insert("eos_token_id".to_owned(), config.eos_json());
     json::write(&dir.join("generation_config.json"), &Value::Object(generation))?;
-    weights::write_file(&dir.join("model.safetensors"), weights)?;
     tokenizer.save(dir)
+}
+
+/// The name of a weight file, from 0, of `n_files`.
+pub fn weight_file_name(file: usize, n_files: usize) -> String {
+    match n_files {
+        1 => SINGLE.to_owned(),
+        _ => format!("model-{:05}-of-{n_files:05}.safetensors", file + 1),
+    }
+}
+
+/// Writes the list of the weight file of each tensor.
+///
+/// # Errors
+/// [`Error::Io`]
+pub fn save_index(
+    dir: &Path,
+    file_of: &BTreeMap<String, String>,
+    n_bytes: usize,
+) -> Result<(), Error> {
+    let index = json!({ "metadata": { "total_size": n_bytes }, "weight_map": file_of });
+    json::write(&dir.join(INDEX), &index)
 }
 
 #[cfg(test)]

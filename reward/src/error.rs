@@ -3,6 +3,9 @@
 //! A failed call of the judge is not an error of scoring: it is a missing vote, and a status in the
 //! result.
 
+/// What keeps a process from those that judge with it.
+pub type PoolError = Box<dyn std::error::Error + Send + Sync>;
+
 /// A failure to score.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -31,7 +34,7 @@ pub enum Error {
     Engine(#[from] joust_engine::Error),
     /// The processes that judge a step together cannot reach each other.
     #[error("{0}")]
-    Pool(String),
+    Pool(PoolError),
     /// A table is wrong, or a file cannot be read or written.
     #[error(transparent)]
     Schema(#[from] joust_schema::Error),

@@ -30,7 +30,7 @@ pub use config::judge::{EngineJudgeConfig, HttpJudgeConfig, JudgeConfig, JudgeKi
 pub use config::part::{Combine, JudgeValue, JudgeWhen, LengthPartConfig, PartOf, RewardPart};
 pub use config::part::{CommandPartConfig, FormatPartConfig, HttpPartConfig, JudgePartConfig};
 pub use config::{RatingConfig, RatingMethod, RewardConfig, RewardKind, TournamentConfig};
-pub use error::Error;
+pub use error::{Error, PoolError};
 pub use index::PlayerIdx;
 pub use part::end_all_commands;
 pub use part::{PartGroup, PartMember, PartOutcome, PartScorer, PartScores, Scoring, StepSize};

@@ -2,7 +2,7 @@
 //!
 //! It knows bytes. Who the other processes are, and how they are reached, is the caller's.
 
-use crate::error::Error;
+use crate::error::{Error, PoolError};
 
 /// The processes that judge the groups of a step together.
 pub trait RatingPool: Send + Sync {
@@ -10,15 +10,15 @@ pub trait RatingPool: Send + Sync {
     /// together.
     ///
     /// # Errors
-    /// What keeps a process from the others, in words.
-    fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, String>;
+    /// What keeps a process from the others.
+    fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, PoolError>;
 }
 
 /// A process without others.
 pub(crate) struct Alone;
 
 impl RatingPool for Alone {
-    fn exchange(&self, _own: Vec<u8>) -> Result<Vec<Vec<u8>>, String> {
+    fn exchange(&self, _own: Vec<u8>) -> Result<Vec<Vec<u8>>, PoolError> {
         Ok(Vec::new())
     }
 }

@@ -122,6 +122,17 @@ pub enum Error {
         /// What is wrong with it.
         source: Box<Error>,
     },
+    /// A failure of this rank alone. The others end with it.
+    #[error("rank {rank}: {source}")]
+    OfRank {
+        /// This rank.
+        rank: usize,
+        /// What it failed with.
+        source: Box<Error>,
+    },
+    /// A failure that all ranks have at the same time, for the same reason.
+    #[error("{0}")]
+    OfAllRanks(Box<Error>),
     /// A config cannot be written as TOML.
     #[error("config: {0}")]
     Config(#[from] toml::ser::Error),
@@ -156,6 +167,26 @@ fn advice(older: Option<&Path>) -> String {
 }
 
 impl Error {
+    /// What keeps this rank from the others, or what another one has told it.
+    fn of_other_ranks(&self) -> Option<&joust_dist::Error> {
+        match self {
+            Self::Ranks(error) | Self::Trainer(joust_trainer::Error::Ranks(error)) => Some(error),
+            Self::Reward(joust_reward::Error::Pool(error)) => error.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the other ranks know of the failure, or cannot be told.
+    pub(crate) fn is_known_to_ranks(&self) -> bool {
+        matches!(self, Self::OfRank { .. } | Self::OfAllRanks(_)) || self.of_other_ranks().is_some()
+    }
+
+    /// Whether all ranks are there after the failure, so that they can save the state together.
+    pub(crate) fn leaves_ranks(&self) -> bool {
+        let of_other_ranks = self.of_other_ranks();
+        of_other_ranks.is_none_or(|it| matches!(it, joust_dist::Error::RankFailed { .. }))
+    }
+
     /// An error in a file that a config key names: with the key, unless the machine has failed.
     pub(crate) fn in_file_of(key: &str, error: joust_schema::Error) -> Self {
         use std::io::ErrorKind;

@@ -1,19 +1,22 @@
 //! The processes of a run, each a rank: how they join, and how they agree.
 //!
 //! All ranks have the same config, prompts and weights, and know every step as a whole; each
-//! samples, judges and computes the gradients of its part. The first one writes the run's folder.
-//! What is exchanged is not known here.
+//! samples, judges and computes the gradients of its part. The first one writes the run's folder;
+//! checkpoints are written by all. A failure of one becomes the end of all (`tell`). What is
+//! exchanged is not known here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use joust_dist::{Collectives, JoinOptions, World};
 use joust_engine::device::{self, DeviceChoice};
-use joust_reward::RatingPool;
+use joust_reward::{PoolError, RatingPool};
 use joust_trainer::checkpoint::Retention;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::Device;
 
+use crate::config::RanksSection;
 use crate::error::Error;
 use crate::stop::StopSwitch;
 
@@ -25,15 +28,38 @@ use crate::stop::StopSwitch;
 /// [`Error::Engine`] where there is no such device.
 pub(crate) fn join(
     choice: DeviceChoice,
+    limits: &RanksSection,
     stop: &StopSwitch,
 ) -> Result<(Device, Arc<Collectives>), Error> {
     let world = World::from_env()?;
     device::choose_gpu(world.local_rank);
     let device = choice.resolve()?;
-    let options = JoinOptions { device, ..JoinOptions::default() };
-    let joined = Collectives::join(world, options);
+    let [join_limit, limit] =
+        [limits.join_timeout_s, limits.timeout_s].map(Duration::from_secs_f64);
+    let joined = Collectives::join(world, JoinOptions { device, join_limit, limit });
     stop.set_waits_for_ranks(false);
     Ok((device, Arc::new(joined?)))
+}
+
+/// Tells the other ranks of this one's failure, at their next collective, so that all end for one
+/// reason; they may make collectives afterwards. What they know of already is not told again.
+pub(crate) fn tell(ranks: &Collectives, error: Error) -> Error {
+    let world = ranks.world();
+    if world.size == 1 || error.is_known_to_ranks() {
+        return error;
+    }
+    let reason = error.to_string();
+    let Ok(failed) = ranks.fail(&reason) else {
+        // they are gone, which is no news
+        return Error::OfRank { rank: world.rank, source: Box::new(error) };
+    };
+    let of_own = failed.iter().find(|(rank, _)| *rank == world.rank);
+    let is_common = failed.len() == world.size
+        && failed.iter().all(|(_, reason)| Some(reason) == of_own.map(|(_, reason)| reason));
+    match is_common {
+        true => Error::OfAllRanks(Box::new(error)),
+        false => Error::OfRank { rank: world.rank, source: Box::new(error) },
+    }
 }
 
 /// The values of all ranks, in their order.
@@ -47,19 +73,22 @@ where
     if ranks.world().size == 1 {
         return Ok(vec![own]);
     }
-    const PLAIN: &str = "Plain data becomes JSON and comes back. This is a bug.";
-    let bytes = serde_json::to_vec(&own).expect(PLAIN);
+    let bytes = to_bytes(&own);
     drop(own);
-    let all = ranks.gather_bytes(bytes)?.map_or(Vec::new(), |parts| {
-        let mut all = vec![b'['];
-        for (rank, part) in parts.into_iter().enumerate() {
-            all.extend((rank > 0).then_some(b','));
-            all.extend(part);
-        }
-        all.push(b']');
-        all
-    });
-    Ok(serde_json::from_slice(&ranks.broadcast_bytes(all)?).expect(PLAIN))
+    let all = ranks.all_gather_bytes(bytes)?;
+    Ok(all.iter().map(|bytes| of_bytes(bytes)).collect())
+}
+
+/// The values of all ranks, on the first one; none on the others.
+///
+/// # Errors
+/// [`Error::Ranks`]
+pub(crate) fn collect<T>(ranks: &Collectives, own: &T) -> Result<Option<Vec<T>>, Error>
+where
+    T: Serialize + DeserializeOwned,
+{
+    let all = ranks.gather_bytes(to_bytes(own))?;
+    Ok(all.map(|all| all.iter().map(|bytes| of_bytes(bytes)).collect()))
 }
 
 /// The first rank's value, on all ranks.
@@ -70,9 +99,21 @@ pub(crate) fn of_first<T>(ranks: &Collectives, own: T) -> Result<T, Error>
 where
     T: Serialize + DeserializeOwned,
 {
-    let own: Vec<T> = ranks.world().is_first().then_some(own).into_iter().collect();
-    let first = exchange(ranks, own)?.into_iter().flatten().next();
-    Ok(first.expect("the first rank sends its value. This is a bug."))
+    if ranks.world().size == 1 {
+        return Ok(own);
+    }
+    let bytes = if ranks.world().is_first() { to_bytes(&own) } else { Vec::new() };
+    Ok(of_bytes(&ranks.broadcast_bytes(bytes)?))
+}
+
+const PLAIN: &str = "Plain data becomes JSON and comes back. This is a bug.";
+
+fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect(PLAIN)
+}
+
+fn of_bytes<T: DeserializeOwned>(bytes: &[u8]) -> T {
+    serde_json::from_slice(bytes).expect(PLAIN)
 }
 
 /// The checkpoint that is due, as the first rank's clock has it.
@@ -89,14 +130,9 @@ pub(crate) fn due(ranks: &Collectives, due: Option<Retention>) -> Result<Option<
 pub(crate) struct JudgingRanks(pub(crate) Arc<Collectives>);
 
 impl RatingPool for JudgingRanks {
-    fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, String> {
-        let world = self.0.world();
-        if world.size == 1 {
-            return Ok(Vec::new());
-        }
-        let own = String::from_utf8(own).map_err(|error| error.to_string())?;
-        let all = exchange(&self.0, own).map_err(|error| error.to_string())?;
-        let others = all.into_iter().enumerate().filter(|(rank, _)| *rank != world.rank);
-        Ok(others.map(|(_, text)| text.into_bytes()).collect())
+    fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, PoolError> {
+        let mut all = self.0.all_gather_bytes(own)?;
+        all.remove(self.0.world().rank);
+        Ok(all)
     }
 }

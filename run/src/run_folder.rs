@@ -134,18 +134,14 @@ where
         let own = (toml::to_string(self.config)?, self.digests.clone());
         let (config, digests) = ranks::of_first(ranks, own)?;
         let difference = self.difference(&config, &digests)?;
-        let any_differs = ranks.any(difference.is_some())?;
-        match difference {
-            Some(difference) => Err(Error::input(format!(
-                "rank {} differs from rank 0: {difference}; wanted the same config and files on \
-                 all ranks",
-                ranks.world().rank
-            ))),
-            None if any_differs => Err(Error::input(
-                "another rank has another config or other files than rank 0, and says which",
-            )),
-            None => Ok(()),
+        if let Some(difference) = difference {
+            return Err(Error::input(format!(
+                "config and files differ from those of rank 0: {difference}; wanted the same on \
+                 all ranks"
+            )));
         }
+        // a rank that differs says so here
+        Ok(ranks.barrier()?)
     }
 
     /// The first thing in which a config and the hashes of inputs differ from this start's.
@@ -350,6 +346,7 @@ impl RunFolder {
         };
         let is_machines = match &error {
             Error::Engine(error) | Error::Trainer(TrainerError::Engine(error)) => of_engine(error),
+            Error::Ranks(_) | Error::Trainer(TrainerError::Ranks(_)) => true,
             Error::Trainer(
                 TrainerError::Tensor(_) | TrainerError::Schema(FileError::Io { .. }),
             ) => true,

@@ -3,6 +3,7 @@
 
 mod batching;
 mod binary;
+mod checkpoints;
 mod configs;
 mod contracts;
 mod corpora;
@@ -36,6 +37,7 @@ mod policy_weights;
 mod prefix_sharing;
 mod quantize;
 mod qwen3;
+mod rank_failures;
 mod ranks;
 mod rate;
 mod reward_parts;

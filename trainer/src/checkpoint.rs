@@ -1,19 +1,22 @@
 //! Training states on disk: a folder that other programs load, and the state for resuming.
 //!
 //! `checkpoints/step_00010/` holds the model in f32, so that no bit is lost, or its adapters in
-//! PEFT's format; and `trainer_state/` the optimiser's running means, the reference if it is
-//! refreshed, and a JSON object of the caller.
+//! PEFT's format; and `trainer_state/` the optimiser's running means, in a shard per rank that
+//! torch loads too (`torch.distributed.checkpoint.HuggingFaceStorageReader`), the reference if it
+//! is refreshed, and a JSON object of the caller. Any number of ranks goes on with it.
+
+mod model_files;
+mod shared_folder;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use joust_dist::Collectives;
-use joust_engine::{Decoder, Tokenizer, folder, lora, weights};
-use joust_schema::atomic;
+use joust_engine::weights::{Shards, shard_name, write_shard};
+use joust_engine::{Decoder, Tokenizer, folder, lora};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tch::Kind;
 
 use crate::dpo::DpoTrainer;
 use crate::error::Error;
@@ -21,9 +24,11 @@ use crate::grpo::GrpoTrainer;
 use crate::learner::Learner;
 use crate::reference::Reference;
 use crate::sft::SftTrainer;
+use shared_folder::write_together;
 
 const STATE_DIR: &str = "trainer_state";
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// The running means in checkpoints of versions without shards.
+const WHOLE_OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
 const REFERENCE_FILE: &str = "reference.safetensors";
 
@@ -140,13 +145,14 @@ fn list(run_dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
 }
 
 /// Writes a checkpoint, then deletes older ones: those beyond `retention`, and interim ones. `base`
-/// is the path of the model that adapters belong to. All ranks call it together; the first one
-/// writes, and the others wait for it.
+/// is the path of the model that adapters belong to. All ranks call it together, and each writes
+/// its part.
 ///
 /// # Errors
 /// [`Error::BadWeights`] for a model whose numbers are not finite: it is never saved.
-/// [`Error::Engine`] and [`Error::Schema`] for files that cannot be written. Older checkpoints are
-/// deleted only after the new one is complete.
+/// [`Error::Engine`] and [`Error::Schema`] for files that cannot be written: nothing is left of the
+/// new checkpoint then. Older checkpoints are deleted only after the new one is complete.
+/// [`Error::Ranks`] where another rank has failed.
 pub fn save<S: Serialize>(
     trainer: &mut impl Trainer,
     tokenizer: &Tokenizer,
@@ -159,26 +165,34 @@ pub fn save<S: Serialize>(
     let path = path(run_dir, step);
     let TrainerParts { learner, reference } = trainer.parts();
     learner.check_usable()?;
-    let (model, means) = (learner.master()?, learner.optimizer_state()?);
-    if !learner.ranks.world().is_first() {
-        learner.ranks.barrier()?;
-        return Ok(path);
-    }
-    atomic::write_dir::<Error>(&path, |dir| {
-        let model = &model;
+    let ranks = &learner.ranks;
+    let (rank, is_first) = (ranks.world().rank, ranks.world().is_first());
+    write_together(ranks, &path, |dir| {
         match &learner.config.lora {
-            None => folder::save(dir, model.config(), &model.to_weights(Kind::Float), tokenizer)?,
+            None => model_files::write(dir, learner)?,
             Some(config) => {
+                let model = learner.master()?;
                 // PEFT looks for the base from wherever it is started
                 let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
-                lora::save(dir, model, config, &base)?;
-                tokenizer.save(dir)?;
+                if is_first {
+                    lora::save(dir, &model, config, &base)?;
+                }
             }
         }
         let state_dir = dir.join(STATE_DIR);
         let io = |source| joust_schema::Error::io(&state_dir, source);
-        std::fs::create_dir(&state_dir).map_err(io)?;
-        weights::write_file(&state_dir.join(OPTIMIZER_FILE), &means)?;
+        std::fs::create_dir_all(&state_dir).map_err(io)?;
+        write_shard(&state_dir.join(shard_name(rank)), &learner.optimizer_pieces())?;
+        if !is_first {
+            return Ok(());
+        }
+        match learner.config.lora {
+            Some(_) => tokenizer.save(dir)?,
+            None => {
+                let config = learner.model().config();
+                folder::save_beside_weights(dir, config, model_files::KIND, tokenizer)?;
+            }
+        }
         if let Some(reference) = reference {
             reference.save(&state_dir.join(REFERENCE_FILE))?;
         }
@@ -192,8 +206,9 @@ pub fn save<S: Serialize>(
         std::fs::write(state_dir.join(STATE_FILE), format!("{text:#}\n")).map_err(io)?;
         Ok(())
     })?;
-    delete_old(run_dir, step, retention)?;
-    learner.ranks.barrier()?;
+    if is_first {
+        delete_old(run_dir, step, retention)?;
+    }
     Ok(path)
 }
 
@@ -232,7 +247,13 @@ pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> 
     let n_updates = state["n_updates"]
         .as_u64()
         .ok_or_else(|| bad(format!("{STATE_FILE}: key `n_updates` is missing")))?;
-    let means = weights::read_file(&state_dir.join(OPTIMIZER_FILE))?;
+    let means = match state_dir.join(WHOLE_OPTIMIZER_FILE) {
+        whole if whole.exists() => Shards::open(&[whole])?,
+        _ => Shards::open_folder(&state_dir)?,
+    };
+    if means.is_empty() {
+        return Err(bad(format!("{STATE_DIR} has no shard of the optimiser")));
+    }
     let TrainerParts { learner, reference } = trainer.parts();
     if let Some(reference) = reference {
         reference.restore(&state_dir.join(REFERENCE_FILE))?;
@@ -240,9 +261,10 @@ pub fn restore<S: DeserializeOwned>(trainer: &mut impl Trainer, path: &Path) -> 
     if learner.model().has_adapters() {
         learner.model().set_adapters(&lora::read(path)?)?;
     }
-    learner
-        .restore_optimizer(n_updates, |name| means.get(name).map(tch::Tensor::shallow_clone))
-        .map_err(bad)?;
+    learner.restore_optimizer(n_updates, &means).map_err(|error| match error {
+        Error::Engine(joust_engine::Error::Tensor(_)) => error,
+        error => bad(error.to_string()),
+    })?;
     serde_json::from_value(state["run"].take())
         .map_err(|error| bad(format!("{STATE_FILE}: {error}")))
 }

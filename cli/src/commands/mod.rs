@@ -91,7 +91,7 @@ impl ConfigArgs {
 
     /// Prints the resolved config, once where there are several processes.
     pub(crate) fn print<T: Serialize>(&self, config: &T) -> anyhow::Result<()> {
-        if crate::signals::is_first_rank() {
+        if crate::process::is_first_rank() {
             output::line(toml::to_string(config)?.trim_end());
         }
         Ok(())

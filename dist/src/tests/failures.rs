@@ -56,8 +56,10 @@ fn a_rank_that_is_gone_fails_the_others_at_once() {
             }
             let (outcome, took) = timed(|| c.all_reduce_sum(&mut ones(1 << 16)));
             let error = outcome.unwrap_err();
-            let Error::PeerLost { peer: Some(peer), .. } = &error else { panic!("{error:?}") };
-            assert!(peer.parse::<std::net::SocketAddr>().is_ok(), "{peer}");
+            let Error::PeerLost { peer: Some(peer), rank: Some(_), .. } = &error else {
+                panic!("{error:?}")
+            };
+            assert!(peer.ip().is_loopback(), "{peer}");
             assert!(took < SOON, "{took:?}");
             check_unusable(&c, &error);
             assert!(is_one_line(&error), "{error}");
@@ -67,7 +69,10 @@ fn a_rank_that_is_gone_fails_the_others_at_once() {
         for survivor in told.iter().filter(|told| told.rank != victim) {
             survivor.check();
             let line = &survivor.lines[0];
-            assert!(line.starts_with("another rank is gone (127.0.0.1:"), "{line}");
+            let is_named = line.starts_with(&format!("rank {victim} is gone: "));
+            // the store that knows the first one may have gone with rank 0
+            let is_later = victim == 0 && line.starts_with("rank ") && line.contains(" is gone: ");
+            assert!((is_named || is_later) && line.contains(" 127.0.0.1:"), "{line}");
         }
     }
 }
@@ -77,7 +82,8 @@ fn a_rank_that_hangs_fails_the_others_after_the_time_limit() {
     let told = Ranks::new(2).with_options(|o| o.limit = LIMIT).with_endless(1).run(|joined| {
         let c = joined.unwrap();
         warm_up(&c);
-        if c.world().rank == 1 {
+        while c.world().rank == 1 {
+            // the thread that is not stopped at once does nothing either
             signal_self(Signal::STOP);
         }
         let (outcome, took) = timed(|| c.all_reduce_sum(&mut ones(1 << 16)));
@@ -145,6 +151,50 @@ fn ranks_out_of_step_learn_of_it_at_once() {
         ranks("rank 2 makes gather_bytes", "rank 0 sum_f64 of 2"),
     ];
     assert_eq!(lines.collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn a_rank_that_fails_alone_says_why_to_all() {
+    let told = Ranks::new(3).run(|joined| {
+        let c = joined.unwrap();
+        let rank = c.world().rank;
+        let failed = |rank: usize, reason: &str| (rank, reason.to_owned());
+        let long = "no room ".repeat(1_000);
+        // whatever the others are about to do, small or large
+        for nth in 0..4 {
+            if rank == 1 {
+                assert_eq!(c.fail("the disk is full").unwrap(), [failed(1, "the disk is full")]);
+            } else {
+                let outcome = match nth {
+                    0 => c.sum_f64(&mut [1.0, 2.0]),
+                    1 => c.all_reduce_sum(&mut ones(1 << 16)),
+                    2 => c.all_gather_bytes(vec![0; 5_000]).map(|_| ()),
+                    _ => c.barrier(),
+                };
+                let (rank, reason) = failed(1, "the disk is full");
+                assert_eq!(outcome, Err(Error::RankFailed { rank, reason }));
+            }
+            // all may go on together
+            assert_eq!(c.all_gather_bytes(vec![1]).unwrap().concat(), [1; 3]);
+        }
+        // several at the same time, and all
+        let reasons = ["", "why", &long];
+        match rank {
+            0 => {
+                let error = c.barrier().unwrap_err();
+                assert_eq!(error.to_string(), "rank 1 has failed: why");
+            }
+            _ => {
+                let all = c.fail(reasons[rank]).unwrap();
+                assert_eq!(all.len(), 2);
+                assert_eq!(all[0], failed(1, "why"));
+                assert!(all[1].0 == 2 && long.starts_with(&all[1].1) && all[1].1.len() >= 1_000);
+            }
+        }
+        assert_eq!(c.fail("").unwrap(), [0, 1, 2].map(|rank| failed(rank, "")));
+        c.barrier().unwrap();
+    });
+    told.iter().for_each(Told::check);
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn tensors_without_values_are_no_problem() {
         c.all_gather(&mut other, &empty).unwrap();
         c.reduce_scatter_sum(&empty, &mut other).unwrap();
         assert!(c.gather_bytes(Vec::new()).unwrap().is_none_or(|all| all.concat().is_empty()));
+        assert!(c.all_gather_bytes(Vec::new()).unwrap().concat().is_empty());
         assert_eq!(c.broadcast_bytes(Vec::new()).unwrap(), b"");
         c.sum_f64(&mut []).unwrap();
         // all ranks are still in step
@@ -195,6 +196,7 @@ fn bytes_of_any_length_are_gathered_and_copied() {
             let all = c.gather_bytes(bytes(rank, lengths[rank])).unwrap();
             let wanted: Vec<Vec<u8>> =
                 (0..c.world().size).map(|rank| bytes(rank, lengths[rank])).collect();
+            assert_eq!(c.all_gather_bytes(bytes(rank, lengths[rank])).unwrap(), wanted);
             assert_eq!(all, c.world().is_first().then_some(wanted));
             let copied = c.broadcast_bytes(bytes(rank, lengths[rank])).unwrap();
             assert_eq!(copied, bytes(0, lengths[0]));
@@ -223,6 +225,8 @@ fn one_process_starts_nothing() {
             assert_eq!(c.world().size, 1);
             c.barrier().unwrap();
             assert_eq!(c.gather_bytes(vec![1]).unwrap(), Some(vec![vec![1]]));
+            assert_eq!(c.all_gather_bytes(vec![1]).unwrap(), vec![vec![1]]);
+            assert_eq!(c.fail("why").unwrap(), [(0, "why".to_owned())]);
             assert_eq!(n_threads(), before);
         }
         // nobody listens at the address

@@ -31,5 +31,6 @@ pub use buckets::{Bucket, BucketPiece, PieceOfPart};
 pub use decoder::Decoder;
 pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;
+pub use params::CheckpointPart;
 pub use source::Precision;
 pub use tree::TokenTree;

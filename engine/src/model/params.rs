@@ -28,6 +28,41 @@ const LINEARS: [&str; 4] =
 const Q_NORM: &str = "self_attn.q_norm.weight";
 const K_NORM: &str = "self_attn.k_norm.weight";
 
+/// Rows of a parameter that are a tensor of checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointPart {
+    /// Name of the tensor.
+    pub name: String,
+    /// The first of its rows in the parameter.
+    pub start: i64,
+    /// Number of its rows.
+    pub n_rows: i64,
+}
+
+impl ModelConfig {
+    /// What a parameter of this name with `n_rows` rows is in checkpoints: one tensor, or several
+    /// one after the other where it is fused.
+    pub fn checkpoint_parts(&self, name: &str, n_rows: i64) -> Vec<CheckpointPart> {
+        let q_rows = (self.n_heads * self.head_dim) as i64;
+        let kv_rows = (self.n_kv_heads * self.head_dim) as i64;
+        let width = self.intermediate_size as i64;
+        let (fused, parts): (_, &[(&str, i64)]) = if name.contains("qkv_proj") {
+            ("qkv_proj", &[("q_proj", q_rows), ("k_proj", kv_rows), ("v_proj", kv_rows)])
+        } else if name.contains("gate_up_proj") {
+            ("gate_up_proj", &[("gate_proj", width), ("up_proj", width)])
+        } else {
+            return vec![CheckpointPart { name: name.to_owned(), start: 0, n_rows }];
+        };
+        let mut start = 0;
+        let part = |&(part, n_rows): &(&str, i64)| {
+            let part = CheckpointPart { name: name.replace(fused, part), start, n_rows };
+            start += n_rows;
+            part
+        };
+        parts.iter().map(part).collect()
+    }
+}
+
 impl Decoder {
     /// Builds the model from a checkpoint's tensors, on `device` and in `precision`: matrices are
     /// quantised or dequantised where the checkpoint's number format differs from `precision`.
@@ -206,28 +241,16 @@ impl Decoder {
     /// dequantised and adapters added to their weights. They share no memory with the model.
     pub fn to_weights(&self, kind: Kind) -> WeightMap {
         let _guard = tch::no_grad_guard();
-        let q_rows = (self.config.n_heads * self.config.head_dim) as i64;
-        let kv_rows = (self.config.n_kv_heads * self.config.head_dim) as i64;
         let mut weights = WeightMap::new();
         for (name, tensor) in self.plain_parameters(kind) {
-            let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind);
-            let mut split = |fused: &str, parts: &[(&str, i64)]| {
-                let mut start = 0;
-                for (part, rows) in parts {
-                    let rows_of_part = tensor.narrow(0, start, *rows).copy();
-                    weights.insert(name.replace(fused, part), rows_of_part);
-                    start += rows;
-                }
-            };
-            if name.contains("qkv_proj") {
-                split("qkv_proj", &[("q_proj", q_rows), ("k_proj", kv_rows), ("v_proj", kv_rows)]);
-            } else if name.contains("gate_up_proj") {
-                let rows = self.config.intermediate_size as i64;
-                split("gate_up_proj", &[("gate_proj", rows), ("up_proj", rows)]);
-            } else if name == "lm_head.weight" && self.config.tie_word_embeddings {
+            if name == "lm_head.weight" && self.config.tie_word_embeddings {
                 // an FP8 copy of the embedding does not belong to the checkpoint
-            } else {
-                weights.insert(name, tensor.copy());
+                continue;
+            }
+            let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind);
+            for part in self.config.checkpoint_parts(&name, tensor.size()[0]) {
+                let values = tensor.narrow(0, part.start, part.n_rows).copy();
+                weights.insert(part.name, values);
             }
         }
         weights

@@ -60,6 +60,15 @@ impl FileTensor {
         let range = start..start + n_rows as usize * row_bytes;
         Self { file: Arc::clone(&self.file), range, shape, kind: self.kind }
     }
+
+    /// Location of some of the values, as a flat tensor.
+    fn values(&self, values: &Range<usize>) -> Self {
+        let value_bytes = self.kind.elt_size_in_bytes();
+        let start = self.range.start + values.start * value_bytes;
+        let range = start..start + values.len() * value_bytes;
+        let shape = vec![values.len() as i64];
+        Self { file: Arc::clone(&self.file), range, shape, kind: self.kind }
+    }
 }
 
 impl Checkpoint {
@@ -136,6 +145,20 @@ impl Checkpoint {
         match self.tensors.get(name) {
             Some(TensorLocation::FileTensor(file)) => file.rows(start, n_rows).read(device),
             _ => Ok(self.read(name, device)?.f_narrow(0, start, n_rows)?),
+        }
+    }
+
+    /// Reads some of a tensor's values, counted row by row, onto the CPU as a flat tensor.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub(crate) fn read_values(&self, name: &str, values: Range<usize>) -> Result<Tensor, Error> {
+        match self.tensors.get(name) {
+            Some(TensorLocation::FileTensor(file)) => file.values(&values).read(Device::Cpu),
+            _ => {
+                let flat = self.read(name, Device::Cpu)?.f_flatten(0, -1)?;
+                Ok(flat.f_narrow(0, values.start as i64, values.len() as i64)?)
+            }
         }
     }
 

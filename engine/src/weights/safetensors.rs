@@ -70,6 +70,21 @@ pub(crate) fn open_file(path: &Path) -> Result<Checkpoint, Error> {
     Ok(checkpoint)
 }
 
+/// The texts by name in the header of a safetensors file.
+///
+/// # Errors
+/// As [`open_file`].
+pub(crate) fn texts_of(path: &Path) -> Result<HashMap<String, String>, Error> {
+    let file = ffi::mmap(path)?;
+    let (_, header) =
+        SafeTensors::read_metadata(&file).map_err(|error| unreadable(path, &error))?;
+    Ok(header.metadata().clone().unwrap_or_default())
+}
+
+fn unreadable(path: &Path, error: &SafeTensorError) -> Error {
+    Error::bad_file(path, format!("not a readable safetensors file: {error}"))
+}
+
 /// Reads all tensors of one safetensors file.
 ///
 /// # Errors
@@ -99,9 +114,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
 
 fn open_into(path: &Path, checkpoint: &mut Checkpoint) -> Result<(), Error> {
     let file = Arc::new(ffi::mmap(path)?);
-    let header = SafeTensors::deserialize(&file).map_err(|error| {
-        Error::bad_file(path, format!("not a readable safetensors file: {error}"))
-    })?;
+    let header = SafeTensors::deserialize(&file).map_err(|error| unreadable(path, &error))?;
     for (name, view) in header.iter() {
         let shape = view.shape().iter().map(|&dim| dim as i64).collect();
         let start = view.data().as_ptr() as usize - file.as_ptr() as usize;

@@ -30,11 +30,33 @@ pub struct RunSection {
     /// Number of threads per tensor operation. 0: libtorch's own choice.
     #[schemars(range(max = 1024))]
     pub threads: usize,
+    /// The processes of the run, where a launcher starts several.
+    pub ranks: RanksSection,
 }
 
 impl Default for RunSection {
     fn default() -> Self {
-        Self { name: "run".to_owned(), output_dir: "outputs".into(), seed: 0, threads: 0 }
+        let (name, output_dir) = ("run".to_owned(), "outputs".into());
+        Self { name, output_dir, seed: 0, threads: 0, ranks: RanksSection::default() }
+    }
+}
+
+/// Several processes of a run: how long they wait for each other.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RanksSection {
+    /// Seconds within which all processes have to come.
+    #[schemars(range(min = 1.0, max = 1e6))]
+    pub join_timeout_s: f64,
+    /// Seconds that a process waits for another one that hangs, or works longer on its part of a
+    /// step.
+    #[schemars(range(min = 1.0, max = 1e6))]
+    pub timeout_s: f64,
+}
+
+impl Default for RanksSection {
+    fn default() -> Self {
+        Self { join_timeout_s: 300.0, timeout_s: 1_800.0 }
     }
 }
 

@@ -33,6 +33,7 @@ const MAY_CHANGE: &[&str] = &[
     "trainer.learner.optim.schedule",
     // speed
     "run.threads",
+    "run.ranks",
     "rollout.workers",
     "rollout.queue_capacity",
     "rollout.engine.max_batch",

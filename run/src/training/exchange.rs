@@ -6,11 +6,11 @@
 use joust_dist::Collectives;
 use joust_reward::{GroupResult, PartScores};
 use joust_rollout::{DroppedPrompt, PromptRow, RolloutBatch, RolloutGroup};
-use joust_schema::tables::Rollout;
+use joust_schema::tables::{Rollout, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::ranks::exchange;
+use crate::ranks::{collect, exchange};
 
 /// The prompts that a rank samples from.
 pub(super) fn own_prompts(ranks: &Collectives, prompts: &[PromptRow]) -> Vec<PromptRow> {
@@ -90,32 +90,48 @@ pub(super) fn of_all_ranks(
     Ok(all)
 }
 
-/// The results of all ranks in the order of `groups`, those of the whole round.
+/// The results of all ranks in the order of `groups`, those of the whole round. The texts of votes
+/// with a verdict, which are only written, come to the first rank alone; the others have none.
 ///
 /// # Errors
 /// [`Error::Ranks`]
 pub(super) fn results_of_all_ranks(
     ranks: &Collectives,
     groups: &[RolloutGroup],
-    own: Vec<GroupResult>,
+    mut own: Vec<GroupResult>,
 ) -> Result<Vec<GroupResult>, Error> {
     if ranks.world().size == 1 {
         return Ok(own);
     }
+    let texts = collect(ranks, &take_texts(&mut own))?;
     let whole = |result: GroupResult| WholeResult { parts: result.parts.clone(), result };
     let all = exchange(ranks, own.into_iter().map(whole).collect::<Vec<_>>())?;
-    let mut by_group: std::collections::BTreeMap<_, _> = all
+    let mut all: Vec<GroupResult> = all
         .into_iter()
         .flatten()
-        .map(|WholeResult { result, parts }| {
-            (result.group_id.clone(), GroupResult { parts, ..result })
-        })
+        .map(|WholeResult { result, parts }| GroupResult { parts, ..result })
         .collect();
+    if let Some(texts) = texts {
+        let written = all.iter_mut().flat_map(texts_of).zip(texts.into_iter().flatten());
+        written.for_each(|(text, its)| *text = its);
+    }
+    let mut by_group: std::collections::BTreeMap<_, _> =
+        all.into_iter().map(|result| (result.group_id.clone(), result)).collect();
     let in_order = groups.iter().map(|group| {
         let result = by_group.remove(&group.group_id);
         result.expect("every group has one result. This is a bug.")
     });
     Ok(in_order.collect())
+}
+
+/// The texts of a group's votes with a verdict. What the others say is looked at everywhere.
+fn texts_of(result: &mut GroupResult) -> impl Iterator<Item = &mut String> {
+    let with_verdict = result.votes.iter_mut().filter(|vote| vote.verdict != Verdict::Invalid);
+    with_verdict.map(|vote| &mut vote.text)
+}
+
+fn take_texts(results: &mut [GroupResult]) -> Vec<String> {
+    results.iter_mut().flat_map(texts_of).map(std::mem::take).collect()
 }
 
 #[cfg(test)]

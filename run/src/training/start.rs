@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use joust_dist::Collectives;
 use joust_engine::model::Decoder;
 use joust_engine::{KvDType, folder};
 use joust_reward::PartScorer;
@@ -11,7 +12,7 @@ use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 use joust_trainer::objective::SamplerNumbers;
 use joust_trainer::{GrpoTrainer, LearnerConfig, checkpoint};
-use tch::Kind;
+use tch::{Device, Kind};
 
 use super::evaluation::{Evaluation, check_answers};
 use super::sampling;
@@ -43,8 +44,19 @@ pub fn start<'a>(
 ) -> Result<Training<'a>, Error> {
     config.validate()?;
     config.run.set_threads();
+    let (device, ranks) = ranks::join(config.policy.device, &config.run.ranks, stop)?;
+    let opened = open(config, existing, stop, observer, (device, Arc::clone(&ranks)));
+    opened.map_err(|error| ranks::tell(&ranks, error))
+}
+
+fn open<'a>(
+    config: TrainRun,
+    existing: ExistingRun,
+    stop: &StopSwitch,
+    observer: &'a mut dyn Observer,
+    (device, ranks): (Device, Arc<Collectives>),
+) -> Result<Training<'a>, Error> {
     let inputs = config.inputs();
-    let (device, ranks) = ranks::join(config.policy.device, stop)?;
     let start = RunStart::new(&config.run, &config, &inputs, existing)?;
     start.check(&ranks)?;
     let mut observer = ranks.world().is_first().then_some(observer);

@@ -87,7 +87,12 @@ impl Training<'_> {
     /// resumes from the newest checkpoint. Where sampling or judging fails, the state before the
     /// step is saved. [`Error::NothingLearned`] where the whole run made no update; its model is
     /// not exported then.
-    pub fn run(mut self) -> Result<FinishedRun, Error> {
+    pub fn run(self) -> Result<FinishedRun, Error> {
+        let ranks = Arc::clone(&self.ranks);
+        self.run_to_end().map_err(|error| ranks::tell(&ranks, error))
+    }
+
+    fn run_to_end(mut self) -> Result<FinishedRun, Error> {
         let started = Instant::now();
         let end = self.run_steps();
         let told = self.observer.observe(Event::LoopFinished);
@@ -115,6 +120,8 @@ impl Training<'_> {
         if end == RunEnd::Finished {
             self.observer.observe(Event::TrainingFinished { run: &run })?;
         }
+        // what the first rank has failed to write is the end of all
+        self.ranks.barrier()?;
         Ok(run)
     }
 
@@ -204,10 +211,13 @@ impl Training<'_> {
             Ok(Some(groups)) => groups,
             Ok(None) => return Ok(StepEnd::GivenUp),
             Err(error) => {
+                let error = ranks::tell(&self.ranks, error);
                 // a later start repeats this step and none before it
-                if let Err(unsaved) = self.save_interim() {
-                    let event = Event::StateNotSaved { error: &unsaved.to_string() };
-                    let _ = self.observer.observe(event);
+                if error.leaves_ranks()
+                    && let Err(unsaved) = self.save_interim()
+                {
+                    let unsaved = ranks::tell(&self.ranks, unsaved).to_string();
+                    let _ = self.observer.observe(Event::StateNotSaved { error: &unsaved });
                 }
                 return Err(error);
             }
@@ -271,6 +281,8 @@ impl Training<'_> {
             prompts = self.prompts.next_unused(groups.n_refill(), groups.prompt_ids());
             let n_groups = prompts.len();
             if n_groups == 0 {
+                // a failure of one rank until here is one of sampling and scoring on all
+                self.ranks.barrier()?;
                 return Ok(Some(groups));
             }
             // with fewer rounds the step would not be that of an unbroken run

@@ -86,16 +86,30 @@ pub(crate) fn run<'a, T: TuningConfig, C: Course>(
     refuse(config.problems())?;
     let settings = config.settings();
     settings.run.set_threads();
+    let (_, ranks) = ranks::join(settings.device, &settings.run.ranks, stop)?;
+    let run = run_among(config, course, existing, stop, observer, &ranks);
+    run.map_err(|error| ranks::tell(&ranks, error))
+}
+
+/// The run as one of its ranks.
+fn run_among<'a, T: TuningConfig, C: Course>(
+    config: &'a T,
+    course: impl FnOnce() -> Result<C, Error>,
+    existing: ExistingRun,
+    stop: &StopSwitch,
+    observer: &'a mut dyn Observer,
+    ranks: &Arc<Collectives>,
+) -> Result<FinishedTuning, Error> {
+    let settings = config.settings();
     let inputs = config.inputs();
     let run_dir = settings.run.dir();
     let export = Export { section: settings.export, run_dir: &run_dir, inputs: &inputs };
     let start = RunStart::new(settings.run, config, &inputs, existing)?;
-    let (_, ranks) = ranks::join(settings.device, stop)?;
-    start.check(&ranks)?;
+    start.check(ranks)?;
     places::check_inputs(&run_dir, &inputs)?;
     export.check()?;
     let observer = ranks.world().is_first().then_some(observer);
-    let mut tuning = Tuning::open(config, course()?, &start, (ranks, observer))?;
+    let mut tuning = Tuning::open(config, course()?, &start, (Arc::clone(ranks), observer))?;
     let began = Instant::now();
     let end = tuning.run_steps(stop);
     let seconds = began.elapsed().as_secs_f64();
@@ -105,7 +119,7 @@ pub(crate) fn run<'a, T: TuningConfig, C: Course>(
     if end == RunEnd::Finished {
         tuning.check_learned()?;
         let (model, tokenizer) = (tuning.trainer.master()?, tuning.encoder.tokenizer());
-        if tuning.ranks.world().is_first() {
+        if ranks.world().is_first() {
             export.write(&model, tokenizer, &mut tuning.observer)?;
         }
     }
@@ -114,6 +128,8 @@ pub(crate) fn run<'a, T: TuningConfig, C: Course>(
     if end == RunEnd::Finished {
         tuning.observer.observe(Event::TuningFinished { run: &run })?;
     }
+    // what the first rank has failed to write is the end of all
+    ranks.barrier()?;
     Ok(run)
 }
 
@@ -201,13 +217,16 @@ impl<'a, L: Lessons> Tuning<'a, L> {
                 return Ok(RunEnd::Stopped);
             }
             let started = Instant::now();
-            let examples = match self.examples() {
+            let examples = match self.examples_of_all_ranks() {
                 Ok(examples) => examples,
                 Err(error) => {
+                    let error = ranks::tell(&self.ranks, error);
                     // a later start repeats this step and none before it
-                    if let Err(unsaved) = self.save_interim() {
-                        let event = Event::StateNotSaved { error: &unsaved.to_string() };
-                        let _ = self.observer.observe(event);
+                    if error.leaves_ranks()
+                        && let Err(unsaved) = self.save_interim()
+                    {
+                        let unsaved = ranks::tell(&self.ranks, unsaved).to_string();
+                        let _ = self.observer.observe(Event::StateNotSaved { error: &unsaved });
                     }
                     return Err(error);
                 }
@@ -225,6 +244,13 @@ impl<'a, L: Lessons> Tuning<'a, L> {
             }
         }
         Ok(RunEnd::Finished)
+    }
+
+    /// The examples of the next step, once all ranks have them.
+    fn examples_of_all_ranks(&self) -> Result<Vec<L::Example>, Error> {
+        let examples = self.examples()?;
+        self.ranks.barrier()?;
+        Ok(examples)
     }
 
     /// The examples of the next step.

@@ -1,9 +1,8 @@
-//! The optimiser's state as whole tensors by name, whatever the number of ranks that have it in
-//! parts: a checkpoint of one number of ranks goes on with another.
+//! The optimiser's state of this rank, as flat pieces of tensors by name: those of all ranks are
+//! the whole, so that a checkpoint of one number of ranks goes on with another.
 
 use joust_engine::Decoder;
-use joust_engine::weights::WeightMap;
-use tch::{Device, Tensor};
+use joust_engine::weights::{Piece, Shards};
 
 use super::Learner;
 use crate::error::Error;
@@ -17,53 +16,49 @@ impl Learner {
         self.weights.master(&self.ranks)
     }
 
-    /// The optimiser's running means by name, on the first rank; nothing on the others. All ranks
-    /// call it together.
-    ///
-    /// # Errors
-    /// [`Error::Ranks`]
-    pub(crate) fn optimizer_state(&self) -> Result<WeightMap, Error> {
+    /// This rank's pieces of the optimiser's running means. They share memory with the optimiser.
+    pub(crate) fn optimizer_pieces(&self) -> Vec<Piece> {
         let _guard = tch::no_grad_guard();
-        let mut state = WeightMap::new();
+        let mut pieces = Vec::new();
         for (bucket, means) in self.weights.buckets.iter().zip(self.optimizer.means()) {
-            for (kind, own) in means {
-                let whole = bucket.whole(&own, &self.ranks)?;
-                if self.ranks.world().is_first() {
-                    let whole = whole.to_device(Device::Cpu);
-                    let pieces = bucket.layout.pieces.iter().zip(bucket.layout.views(&whole));
-                    state.extend(pieces.map(|(it, view)| (format!("{kind}.{}", it.name), view)));
+            for (kind, own) in &means {
+                for parameter in &bucket.layout.pieces {
+                    let Some(part) = parameter.within(&bucket.own) else { continue };
+                    pieces.push(Piece {
+                        name: format!("{kind}.{}", parameter.name),
+                        start: bucket.own.start + part.start - parameter.start,
+                        values: own.narrow(0, part.start as i64, part.n_values as i64),
+                    });
                 }
             }
         }
-        Ok(state)
+        pieces
     }
 
-    /// Restores the running means of [`Learner::optimizer_state`] after `n_updates` updates.
+    /// Restores this rank's pieces of the running means after `n_updates` updates. No more than
+    /// these are read.
     ///
     /// # Errors
-    /// The name of the first tensor that is missing or has another shape.
+    /// [`Error::Engine`] for a tensor that is missing, incomplete or of another length.
     pub(crate) fn restore_optimizer(
         &mut self,
         n_updates: u64,
-        find: impl Fn(&str) -> Option<Tensor>,
-    ) -> Result<(), String> {
+        saved: &Shards,
+    ) -> Result<(), Error> {
         let _guard = tch::no_grad_guard();
         for (bucket, means) in self.weights.buckets.iter().zip(self.optimizer.means()) {
-            for (kind, own) in means {
-                for (piece, range) in bucket.layout.pieces.iter().map(|it| (it, it.range())) {
-                    let name = format!("{kind}.{}", piece.name);
-                    let saved = find(&name).ok_or_else(|| format!("tensor {name} is missing"))?;
-                    if saved.size() != piece.shape {
-                        return Err(format!("tensor {name} has shape {:?}", saved.size()));
-                    }
-                    let (start, end) =
-                        (range.start.max(bucket.own.start), range.end.min(bucket.own.end));
-                    if start >= end {
-                        continue;
-                    }
-                    let n_values = (end - start) as i64;
-                    let saved = saved.view([-1]).narrow(0, (start - range.start) as i64, n_values);
-                    own.narrow(0, (start - bucket.own.start) as i64, n_values).copy_(&saved);
+            for (kind, own) in &means {
+                for parameter in &bucket.layout.pieces {
+                    let name = format!("{kind}.{}", parameter.name);
+                    // those of other ranks are checked, too
+                    let (start, n_values) = match parameter.within(&bucket.own) {
+                        Some(part) => (part.start, part.n_values),
+                        None => (0, 0),
+                    };
+                    let first = (bucket.own.start + start).saturating_sub(parameter.start);
+                    let values = own.narrow(0, start as i64, n_values as i64);
+                    let range = first..first + n_values;
+                    saved.read(&name, parameter.n_values, range, &values)?;
                 }
             }
         }
