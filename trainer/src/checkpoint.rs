@@ -19,7 +19,7 @@ use crate::dpo::DpoTrainer;
 use crate::error::Error;
 use crate::grpo::GrpoTrainer;
 use crate::learner::Learner;
-use crate::reference::Reference;
+use crate::reference::{self, Reference};
 use crate::sft::SftTrainer;
 
 const STATE_DIR: &str = "trainer_state";
@@ -51,6 +51,8 @@ pub trait Trainer {
     fn ranks(&self) -> &Collectives;
     /// Number of updates made so far.
     fn n_updates(&self) -> u64;
+    /// Number of values of the model's parameters.
+    fn n_parameters(&self) -> usize;
     #[doc(hidden)]
     fn parts(&mut self) -> TrainerParts<'_>;
 }
@@ -82,6 +84,10 @@ macro_rules! trainers {
 
             fn n_updates(&self) -> u64 {
                 self.learner.optimizer.n_updates()
+            }
+
+            fn n_parameters(&self) -> usize {
+                self.learner.model().n_parameters()
             }
 
             fn parts(&mut self) -> TrainerParts<'_> {
@@ -160,6 +166,7 @@ pub fn save<S: Serialize>(
     let TrainerParts { learner, reference } = trainer.parts();
     learner.check_usable()?;
     let (model, means) = (learner.master()?, learner.optimizer_state()?);
+    let reference = reference.map(|it| it.model.gathered(&learner.ranks)).transpose()?;
     if !learner.ranks.world().is_first() {
         learner.ranks.barrier()?;
         return Ok(path);
@@ -179,8 +186,8 @@ pub fn save<S: Serialize>(
         let io = |source| joust_schema::Error::io(&state_dir, source);
         std::fs::create_dir(&state_dir).map_err(io)?;
         weights::write_file(&state_dir.join(OPTIMIZER_FILE), &means)?;
-        if let Some(reference) = reference {
-            reference.save(&state_dir.join(REFERENCE_FILE))?;
+        if let Some(reference) = &reference {
+            reference::save(reference, &state_dir.join(REFERENCE_FILE))?;
         }
         let text = serde_json::json!({
             "n_updates": learner.optimizer.n_updates(),

@@ -55,6 +55,7 @@ const MAY_CHANGE: &[&str] = &[
     "trainer.learner.micro_batch_tokens",
     "trainer.learner.logits_mib",
     "trainer.learner.checkpoint_activations",
+    "trainer.learner.shard",
     // the judge's servers
     "reward.judge.urls",
     "reward.judge.api_key_env",

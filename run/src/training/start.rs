@@ -1,16 +1,18 @@
 //! From a config to a run that is ready for its next step: a fresh run or a resumed one.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use joust_engine::folder::{self, ModelFiles};
 use joust_engine::model::Decoder;
-use joust_engine::{Engine, KvDType, Precision, folder};
+use joust_engine::{Engine, KvDType, Precision};
 use joust_reward::PartScorer;
 use joust_rollout::{PromptNeeds, PromptSource, RolloutWorkers};
 use joust_schema::seed::Seed;
 use joust_trainer::objective::SamplerNumbers;
-use joust_trainer::{GrpoTrainer, LearnerConfig, checkpoint};
-use tch::Kind;
+use joust_trainer::{FirstWeights, GrpoTrainer, checkpoint};
+use tch::{Device, Kind};
 
 use super::evaluation::{Evaluation, check_answers};
 use super::state::TrainingState;
@@ -70,33 +72,35 @@ pub fn start<'a>(
     }
     let evaluation = Evaluation::open(&config)?;
     let files = folder::open(&config.policy.path)?;
-    memory::check(&memory::plan_with(&config, &files.config, None, ranks.world().size)?)?;
-    let learner = &config.trainer.learner;
-    let origin = files.decoder(device, learner.number_formats(device).weights)?;
-    // the policy of the first step; with adapters it shares the weights of the reference
-    let first_policy = || -> Result<Decoder, Error> {
-        if learner.lora.is_none() {
-            let is_reference = config.trainer.has_reference() && shares_format(&origin, learner);
-            return match is_reference {
-                true => Ok(origin.duplicate(device, Kind::Float)?),
-                false => Ok(origin.shared()),
-            };
-        }
+    let shard = memory::shard(&config, &files.config, &ranks)?;
+    let mut trainer_config = config.trainer.clone();
+    trainer_config.learner.shard = shard;
+    let learner = &trainer_config.learner;
+    let files = Rc::new(files);
+    // with adapters, the policy shares the weights of the reference
+    let weights = learner.number_formats(device).weights;
+    let origin = learner.lora.is_some().then(|| files.decoder(device, weights)).transpose()?;
+    let first_policy = || -> Result<FirstWeights, Error> {
+        let Some(origin) = &origin else { return in_files(&files, device) };
         let mut policy = origin.shared();
         learner.attach_adapters(&mut policy, seed.child("adapters", 0));
-        Ok(policy)
+        Ok(policy.into())
     };
     // a large judge takes a while to load
     let pool = Arc::new(JudgingRanks(Arc::clone(&ranks)));
     let scorer = PartScorer::open(&config.reward)?.among(pool);
 
-    let with_engines = |policy: Decoder| {
-        let reference = config.trainer.has_reference().then(|| reference(&origin, learner));
+    let with_engines = |policy: FirstWeights| {
+        let reference = || match &origin {
+            Some(origin) => Ok(origin.shared().into()),
+            None => in_files(&files, device),
+        };
+        let reference = config.trainer.has_reference().then(reference).transpose()?;
         let sampler = sampler_numbers(&config, &policy)?;
-        let reference = reference.transpose()?;
-        let (trainer, ranks) = (&config.trainer, Arc::clone(&ranks));
-        let trainer = GrpoTrainer::new(policy, reference, trainer, n_steps, sampler, ranks)?;
-        let engines = engines(&config, trainer.policy(), &files.tokenizer)?;
+        let (trainer, ranks) = (&trainer_config, Arc::clone(&ranks));
+        let mut trainer = GrpoTrainer::new(policy, reference, trainer, n_steps, sampler, ranks)?;
+        let policy = trainer.publish_in(sampling_precision(&config, device)?)?;
+        let engines = engines(&config, &policy, &files.tokenizer)?;
         Ok::<_, Error>((trainer, engines))
     };
     // engines that do not fit into memory leave the folder as it is, too
@@ -108,8 +112,8 @@ pub fn start<'a>(
     let found = run.newest();
     let (mut trainer, engines) = match (&found, fresh) {
         (Some((_, path)), _) if learner.lora.is_none() => {
-            let read = || folder::open(path)?.decoder(device, Kind::Float);
-            with_engines(read().map_err(|error| run.bad_checkpoint(error.into()))?)?
+            let open = || in_files(&Rc::new(folder::open(path)?), device);
+            with_engines(open().map_err(|error| run.bad_checkpoint(error))?)?
         }
         (None, Some(fresh)) => fresh,
         // the checkpoint's adapters follow with the trainer's state
@@ -153,7 +157,7 @@ pub fn start<'a>(
         config,
         run,
         seed,
-        tokenizer: files.tokenizer,
+        tokenizer: files.tokenizer.clone(),
         prompts,
         workers,
         scorer,
@@ -164,33 +168,24 @@ pub fn start<'a>(
     })
 }
 
-/// The reference, in the number format that is computed in; `origin` itself where it has that
-/// format.
-fn reference(origin: &Decoder, learner: &LearnerConfig) -> Result<Decoder, Error> {
-    match shares_format(origin, learner) || learner.lora.is_some() {
-        true => Ok(origin.shared()),
-        false => Ok(origin.duplicate(origin.device(), learner.compute_kind(origin))?),
-    }
-}
-
-/// Whether a model has the number format that is computed in.
-fn shares_format(origin: &Decoder, learner: &LearnerConfig) -> bool {
-    learner.compute_kind(origin) == origin.kind()
+/// A model in files, which the trainer reads.
+fn in_files(files: &Rc<ModelFiles>, device: Device) -> Result<FirstWeights, Error> {
+    Ok(FirstWeights::of_files(Rc::clone(files), device)?)
 }
 
 /// The number formats that completions are sampled in.
-fn sampling_precision(config: &TrainRun, policy: &Decoder) -> Result<Precision, Error> {
+fn sampling_precision(config: &TrainRun, device: Device) -> Result<Precision, Error> {
     let settings = &config.rollout.engine;
-    Ok(settings.quantization.resolve(policy.device(), settings.dtype, false)?)
+    Ok(settings.quantization.resolve(device, settings.dtype, false)?)
 }
 
 /// Whether completions are sampled in the number format that training computes in. Where `top_p` or
 /// `top_k` filter, probabilities differ by more than numbers do, and the formats do not matter.
-fn sampler_numbers(config: &TrainRun, policy: &Decoder) -> Result<SamplerNumbers, Error> {
+fn sampler_numbers(config: &TrainRun, policy: &FirstWeights) -> Result<SamplerNumbers, Error> {
     let rollout = &config.rollout;
     let is_filtered = rollout.top_p < 1.0 || rollout.top_k > 0;
     let is_same = policy.kind() != Kind::BFloat16
-        && sampling_precision(config, policy)? == policy.kind().into()
+        && sampling_precision(config, policy.device())? == policy.kind().into()
         && config.trainer.learner.compute_kind(policy) == policy.kind()
         && rollout.engine.kv_dtype == KvDType::Auto;
     Ok(if is_same || is_filtered { SamplerNumbers::Same } else { SamplerNumbers::Other })
@@ -204,12 +199,12 @@ fn engines(
     tokenizer: &joust_engine::Tokenizer,
 ) -> Result<Vec<Engine>, Error> {
     let settings = &config.rollout.engine;
-    let precision = sampling_precision(config, policy)?;
+    let precision = sampling_precision(config, policy.device())?;
     let tokenizer = Arc::new(tokenizer.clone());
     let engine = |_| {
         // no worker samples while the trainer changes the weights, so one copy serves both
         let knows_adapters = !policy.device().is_cuda() || !policy.has_adapters();
-        let weights = match knows_adapters && precision == policy.kind().into() {
+        let weights = match knows_adapters && precision == policy.precision() {
             true => policy.shared(),
             false => policy.duplicate(policy.device(), precision)?,
         };

@@ -318,7 +318,7 @@ impl Training<'_> {
             None => tables.set_advantages(advantages)?,
             Some(trained) => tables.set_advantages_of(trained, &advantages)?,
         }
-        self.workers.publish(self.trainer.policy())?;
+        self.workers.publish(&self.trainer.published()?)?;
         Ok(metrics)
     }
 
