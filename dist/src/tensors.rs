@@ -58,6 +58,19 @@ impl Collectives {
         input: &'a Tensor,
         output: &'a mut Tensor,
     ) -> Result<Work<'a>, Error> {
+        self.reduce_scatter_sum_of(input, output)
+    }
+
+    /// As [`Self::start_reduce_scatter_sum`], with handles of its own to both tensors: until the
+    /// work has ended, their memory belongs to it.
+    ///
+    /// # Errors
+    /// As [`Self::reduce_scatter_sum`].
+    pub fn reduce_scatter_sum_of(
+        &self,
+        input: &Tensor,
+        output: &Tensor,
+    ) -> Result<Work<'_>, Error> {
         let collective = Collective::ReduceScatterSum;
         let whole = self.flat(collective, "the input", input)?;
         let part = self.flat(collective, "the output", output)?;
@@ -93,6 +106,15 @@ impl Collectives {
         output: &'a mut Tensor,
         input: &'a Tensor,
     ) -> Result<Work<'a>, Error> {
+        self.all_gather_of(output, input)
+    }
+
+    /// As [`Self::start_all_gather`], with handles of its own to both tensors: until the work has
+    /// ended, their memory belongs to it.
+    ///
+    /// # Errors
+    /// As [`Self::all_gather`].
+    pub fn all_gather_of(&self, output: &Tensor, input: &Tensor) -> Result<Work<'_>, Error> {
         let collective = Collective::AllGather;
         let whole = self.flat(collective, "the output", output)?;
         let part = self.flat(collective, "the input", input)?;

@@ -17,7 +17,7 @@ use crate::config::keys::token_ids;
 use crate::error::Error;
 use crate::gguf;
 use crate::json;
-use crate::model::{Decoder, Precision};
+use crate::model::{Bucket, Decoder, Precision, TakeBucket};
 use crate::tokenizer::{MORE_TEMPLATES, Tokenizer, as_is};
 use crate::weights::gguf::{SplitName, is_gguf};
 use crate::weights::safetensors::{INDEX, SINGLE};
@@ -64,6 +64,30 @@ impl ModelFiles {
         precision: impl Into<Precision>,
     ) -> Result<Decoder, Error> {
         Decoder::from_weights(&self.config, &self.weights, device, precision)
+            .map_err(|error| error.of_model(&self.path))
+    }
+
+    /// Checks that the files have all tensors of the model with the right shapes. Tensors are not
+    /// read.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::decoder`].
+    pub fn inspect(&self) -> Result<(), Error> {
+        Decoder::inspect(&self.config, &self.weights).map_err(|error| error.of_model(&self.path))
+    }
+
+    /// Reads the model's parameters bucket by bucket, for `take`; see [`Decoder::drain_weights`].
+    ///
+    /// # Errors
+    /// As [`ModelFiles::decoder`], and those of `take`.
+    pub fn drain_buckets(
+        &self,
+        device: Device,
+        kind: Kind,
+        multiple: usize,
+        take: &mut TakeBucket<'_>,
+    ) -> Result<(Decoder, Vec<Bucket>), Error> {
+        Decoder::drain_weights(&self.config, &self.weights, (device, kind), multiple, take)
             .map_err(|error| error.of_model(&self.path))
     }
 }

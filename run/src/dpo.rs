@@ -1,12 +1,12 @@
 //! Preference optimisation: what `joust dpo` learns from.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use joust_dist::Collectives;
-use joust_engine::model::Decoder;
 use joust_engine::{Tokenizer, folder};
 use joust_schema::seed::Seed;
-use joust_trainer::{DpoPair, DpoTrainer, Metrics};
+use joust_trainer::{DpoPair, DpoTrainer, FirstWeights, Metrics, ShardStage};
 
 use crate::config::dpo::{DpoModelSection, DpoRun};
 use crate::error::Error;
@@ -101,25 +101,32 @@ impl Lessons for DpoLessons<'_> {
     const WANTED: &'static str = "wanted a prompt, two completions that differ, and each of them \
                                   with the prompt at most trainer.max_length tokens";
 
+    const SEQUENCES: usize = 2;
+    const HAS_REFERENCE: bool = true;
+
     fn has_chats(&self) -> bool {
         self.texts.has_chats()
     }
 
     fn trainer(
         &self,
-        model: Decoder,
+        model: FirstWeights,
         n_steps: u64,
-        ranks: Arc<Collectives>,
+        (ranks, shard): (Arc<Collectives>, ShardStage),
     ) -> Result<DpoTrainer, Error> {
         let DpoRun { model: section, trainer: config, .. } = self.config;
-        let reference = match &section.reference {
-            None if model.has_adapters() => model.without_adapters(),
+        let reference = match (&section.reference, &model) {
+            (None, FirstWeights::Loaded(model)) if model.has_adapters() => {
+                model.without_adapters().into()
+            }
             _ => {
-                let compute = config.learner.compute_kind(&model);
-                folder::open(section.reference())?.decoder(section.device.resolve()?, compute)?
+                let files = Rc::new(folder::open(section.reference())?);
+                FirstWeights::of_files(files, section.device.resolve()?)?
             }
         };
-        Ok(DpoTrainer::new(model, reference, config, n_steps, ranks)?)
+        let mut config = config.clone();
+        config.learner.shard = shard;
+        Ok(DpoTrainer::new(model, reference, &config, n_steps, ranks)?)
     }
 
     fn example(&self, encoder: &Encoder, seed: Seed, idx: u64) -> Result<DpoPair, Error> {

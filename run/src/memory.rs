@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use joust_dist::Collectives;
 use joust_engine::capacity::{CapacityPlan, packed_bytes, reserve_bytes, weight_bytes};
 use joust_engine::config::ModelConfig;
 use joust_engine::device::{self, DeviceChoice};
 use joust_engine::{EngineConfig, folder};
 use joust_reward::JudgeKind;
-use joust_trainer::{TrainedModel, TrainingMemory};
+use joust_trainer::{LearnerConfig, ShardStage, TrainedModel, TrainingMemory};
 use serde::Serialize;
 use tch::Device;
 
@@ -47,26 +48,107 @@ impl DevicePlan {
     }
 }
 
-/// Plans a run, whose models are opened for their constants alone. With `gpu_memory`, devices are
-/// planned as on a machine with a GPU of so many free bytes.
+/// The memory plan of one of the processes of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunPlan {
+    /// How the processes divide the model in training.
+    pub shard: ShardStage,
+    /// What one of them needs.
+    pub devices: Vec<DevicePlan>,
+}
+
+/// Plans a run of `n_ranks` processes, whose models are opened for their constants alone. With
+/// `gpu_memory`, devices are planned as on a machine with a GPU of so many free bytes.
 ///
 /// # Errors
 /// [`Error::Engine`] for models and devices that cannot be used.
-pub fn plan(config: &TrainRun, gpu_memory: Option<usize>) -> Result<Vec<DevicePlan>, Error> {
-    plan_with(config, &folder::constants(&config.policy.path)?, gpu_memory, 1)
+pub fn plan(
+    config: &TrainRun,
+    gpu_memory: Option<usize>,
+    n_ranks: usize,
+) -> Result<RunPlan, Error> {
+    plan_with(config, &folder::constants(&config.policy.path)?, gpu_memory, n_ranks)
 }
 
-/// As [`plan`], with the constants of a policy that is open already.
-///
-/// # Errors
-/// As [`plan`].
-pub(crate) fn plan_with(
+/// As [`plan`], with the constants of a policy that is open already: of the stage of
+/// `trainer.learner.shard`, or of the first one that fits, or of the one that needs least.
+fn plan_with(
     config: &TrainRun,
     policy: &ModelConfig,
     gpu_memory: Option<usize>,
     n_ranks: usize,
+) -> Result<RunPlan, Error> {
+    let planned = |shard| {
+        let devices = plan_stage(config, policy, gpu_memory, (n_ranks, shard))?;
+        Ok::<_, Error>(RunPlan { shard, devices })
+    };
+    let shard = config.trainer.learner.shard;
+    if shard != ShardStage::Auto {
+        return planned(shard);
+    }
+    let stages = config.trainer.learner.possible_shards(n_ranks).into_iter();
+    let mut plans = stages.map(planned).collect::<Result<Vec<_>, Error>>()?;
+    let needed = |plan: &RunPlan| plan.devices.iter().map(DevicePlan::needed_bytes).sum::<usize>();
+    let fits = |plan: &RunPlan| plan.devices.iter().all(DevicePlan::fits);
+    let chosen = plans.iter().position(fits);
+    // a copy for sampling may make the last stage need more than the one before
+    let least = || (0..plans.len()).min_by_key(|&place| needed(&plans[place]));
+    let chosen = chosen.or_else(least).unwrap_or(0);
+    Ok(plans.swap_remove(chosen))
+}
+
+/// How the ranks of a run divide the model in training, which they decide together.
+///
+/// # Errors
+/// As [`plan`]; [`Error::Input`] for a run that needs more memory than a device has.
+pub(crate) fn shard(
+    config: &TrainRun,
+    policy: &ModelConfig,
+    ranks: &Collectives,
+) -> Result<ShardStage, Error> {
+    let plan = plan_with(config, policy, None, ranks.world().size)?;
+    check(&plan.devices)?;
+    agreed(plan.shard, ranks)
+}
+
+/// As [`shard`], for a run that does not sample: what is trained, with any stage.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn shard_of(
+    trained: TrainedModel<'_>,
+    learner: &LearnerConfig,
+    device: Device,
+    ranks: &Collectives,
+) -> Result<ShardStage, Error> {
+    if learner.shard != ShardStage::Auto {
+        return Ok(learner.shard);
+    }
+    let memory = device::memory_bytes(device)?;
+    let mut stages = learner.possible_shards(trained.n_ranks);
+    let needed =
+        |shard| TrainingMemory::plan(TrainedModel { shard, ..trained }, learner).needed_bytes();
+    let last = stages.pop().unwrap_or_default();
+    agreed(stages.into_iter().find(|stage| needed(*stage) <= memory).unwrap_or(last), ranks)
+}
+
+/// The last of the stages that the ranks have chosen.
+fn agreed(chosen: ShardStage, ranks: &Collectives) -> Result<ShardStage, Error> {
+    let stages = ShardStage::STAGES;
+    let place = stages.iter().position(|stage| *stage == chosen).unwrap_or(0);
+    let mut largest = [place as f64];
+    ranks.max_f64(&mut largest).map_err(joust_trainer::Error::from)?;
+    Ok(stages[largest[0] as usize])
+}
+
+/// What one of several processes needs that divide the model in this way.
+fn plan_stage(
+    config: &TrainRun,
+    policy: &ModelConfig,
+    gpu_memory: Option<usize>,
+    (n_ranks, shard): (usize, ShardStage),
 ) -> Result<Vec<DevicePlan>, Error> {
-    let mut planner = Planner { gpu_memory, n_ranks, parts: BTreeMap::new() };
+    let mut planner = Planner { gpu_memory, n_ranks, shard, parts: BTreeMap::new() };
     let device = planner.device(config.policy.device)?;
     planner.add_training(config, device, policy);
     planner.add_sampling(config, device, policy)?;
@@ -119,6 +201,7 @@ struct Planner {
     gpu_memory: Option<usize>,
     /// Number of processes of the run, each with a device of its own.
     n_ranks: usize,
+    shard: ShardStage,
     parts: BTreeMap<bool, Vec<PlanPart>>,
 }
 
@@ -170,6 +253,7 @@ impl Planner {
             formats: learner.number_formats(device),
             has_reference: config.trainer.has_reference(),
             n_ranks: self.n_ranks,
+            shard: self.shard,
             n_sequences: config.train.prompts_per_step.div_ceil(self.n_ranks)
                 * config.rollout.group_size as usize,
             longest: config.rollout.engine.max_context_of(model),
@@ -179,6 +263,7 @@ impl Planner {
             ("policy: weights", memory.weight_bytes),
             ("policy: gradients", memory.gradient_bytes),
             ("policy: AdamW", memory.optimizer_bytes),
+            ("policy: buffers", memory.buffer_bytes),
             ("reference: weights", memory.reference_bytes),
             ("training: activations", memory.activation_bytes),
             ("training: a layer", memory.layer_bytes),
@@ -196,20 +281,27 @@ impl Planner {
         model: &ModelConfig,
     ) -> Result<(), Error> {
         let settings = &config.rollout.engine;
+        let learner = &config.trainer.learner;
+        let is_whole = self.shard < ShardStage::Zero3 || self.n_ranks == 1;
         if config.rollout.kind.is_servers() {
-            // neither weights nor keys and values of a sampler are here
+            // servers have keys and values; the weights that they are given are whole
+            let working = learner.number_formats(device).working.into();
+            let copy = if is_whole { 0 } else { weight_bytes(model, working) };
+            self.add(device, "weights for servers", copy);
             self.add(device, "libraries", reserve_bytes(device));
             return Ok(());
         }
-        let learner = &config.trainer.learner;
         let precision = settings.quantization.resolve(device, settings.dtype, false)?;
-        let shares = precision == learner.number_formats(device).working.into()
+        let shares = is_whole
+            && precision == learner.number_formats(device).working.into()
             && !(device.is_cuda() && learner.lora.is_some());
         let own = if shares { 0 } else { weight_bytes(model, precision) };
+        // one copy serves all workers
+        let (shared, own) = if is_whole { (0, own) } else { (own, 0) };
         let engine = self.engine(settings, device, model)?;
         let n_workers = config.rollout.workers;
         let copy = own + packed_bytes(model, device, precision) + engine.buffer_bytes;
-        self.add(device, "sampling: weights", n_workers.saturating_mul(copy));
+        self.add(device, "sampling: weights", shared + n_workers.saturating_mul(copy));
         let keys_and_values = n_workers.saturating_mul(kv_bytes(&engine));
         self.add(device, "sampling: keys and values", keys_and_values);
         self.add(device, "libraries", engine.reserve_bytes);

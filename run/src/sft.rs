@@ -7,7 +7,7 @@ use joust_dist::Collectives;
 use joust_engine::Tokenizer;
 use joust_engine::model::Decoder;
 use joust_schema::seed::Seed;
-use joust_trainer::{Metrics, SftExample, SftTrainer};
+use joust_trainer::{FirstWeights, Metrics, SftExample, SftTrainer, ShardStage};
 use tch::Kind;
 
 use crate::config::sft::SftRun;
@@ -107,17 +107,22 @@ impl Lessons for SftLessons<'_> {
     const WANTED: &'static str =
         "wanted a prompt, a completion, and together at most trainer.max_length tokens";
 
+    const SEQUENCES: usize = 1;
+    const HAS_REFERENCE: bool = false;
+
     fn has_chats(&self) -> bool {
         self.texts.has_chats()
     }
 
     fn trainer(
         &self,
-        model: Decoder,
+        model: FirstWeights,
         n_steps: u64,
-        ranks: Arc<Collectives>,
+        (ranks, shard): (Arc<Collectives>, ShardStage),
     ) -> Result<SftTrainer, Error> {
-        Ok(SftTrainer::new(model, &self.config.trainer, n_steps, ranks)?)
+        let mut config = self.config.trainer.clone();
+        config.learner.shard = shard;
+        Ok(SftTrainer::new(model, &config, n_steps, ranks)?)
     }
 
     fn example(&self, encoder: &Encoder, seed: Seed, idx: u64) -> Result<SftExample, Error> {
@@ -167,7 +172,8 @@ fn first_model(config: &SftRun, source: &ExampleSource, seed: Seed) -> Result<Fi
     let tokenizer = joust_engine::tokenizer::train::bpe(texts.into_iter(), &fresh.bpe)?;
     let model_config = new.config(&tokenizer);
     let device = section.device.resolve()?;
-    let random =
-        move || Ok(Decoder::random(&model_config, seed.child("model", 0), device, Kind::Float));
+    let random = move || {
+        Ok(Decoder::random(&model_config, seed.child("model", 0), device, Kind::Float).into())
+    };
     Ok(FirstModel { tokenizer, decoder: Box::new(random) })
 }

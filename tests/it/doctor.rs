@@ -40,6 +40,9 @@ fn doctor_plans_a_model_and_refuses_what_the_engine_would_refuse() {
     assert!(at(&["--device", "cpu"]).contains("--gpu-memory-gib"));
 }
 
+/// Bytes by what they are for.
+type Needs = std::collections::BTreeMap<String, u64>;
+
 #[test]
 fn doctor_plans_a_training_run_and_refuses_one_that_does_not_fit() {
     let models = ["policy.path=bench/gpu/rrm-32b", "reward.judge.model=bench/gpu/rrm-32b"];
@@ -57,7 +60,7 @@ fn doctor_plans_a_training_run_and_refuses_one_that_does_not_fit() {
             .map(|part| {
                 (part["name"].as_str().unwrap().to_owned(), part["bytes"].as_u64().unwrap())
             })
-            .collect::<std::collections::BTreeMap<_, _>>()
+            .collect::<Needs>()
     };
     let plain = needs(&[]);
     // 16 bytes per parameter
@@ -66,6 +69,21 @@ fn doctor_plans_a_training_run_and_refuses_one_that_does_not_fit() {
     assert_eq!(of_policy.map(|part| plain[part]).iter().sum::<u64>(), 16 * n_parameters);
     let checkpointed = needs(&["trainer.learner.checkpoint_activations=true"]);
     assert!(10 * checkpointed["training: activations"] < plain["training: activations"]);
+    // one of eight processes, with more and more of the model in parts
+    let of_eight = |shard| needs(&[shard, "--ranks", "8"]);
+    let [one, two, three] = ["zero1", "zero2", "zero3"].map(|shard| match shard {
+        "zero1" => of_eight("trainer.learner.shard=zero1"),
+        "zero2" => of_eight("trainer.learner.shard=zero2"),
+        _ => of_eight("trainer.learner.shard=zero3"),
+    });
+    let eighth = |of: &Needs, part: &str| of[part].div_ceil(8);
+    assert_eq!(one["policy: AdamW"], eighth(&plain, "policy: AdamW"));
+    assert_eq!(one["policy: gradients"], plain["policy: gradients"]);
+    assert_eq!(two["policy: gradients"], eighth(&plain, "policy: gradients"));
+    assert_eq!(two["policy: weights"], one["policy: weights"]);
+    assert!(2 * three["policy: weights"] < two["policy: weights"]);
+    assert!(two["policy: buffers"] < three["policy: buffers"]);
+    assert!(!one.contains_key("policy: buffers"));
     let adapted = needs(&["trainer.learner.lora={ r = 16 }"]);
     assert!(100 * adapted["policy: AdamW"] < plain["policy: AdamW"]);
     assert_eq!(adapted["policy: weights"] / plain["policy: weights"], 0, "bf16");

@@ -172,6 +172,39 @@ fn ranks_learn_what_one_process_learns_and_twice_the_same_bytes() {
 }
 
 #[test]
+fn ranks_learn_the_same_with_more_or_less_of_the_model_in_parts_and_go_on_with_another_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let common = [
+        "reward.kind=correct",
+        "trainer.loss.kl.weight=0.01",
+        "trainer.learner.working_dtype=bf16",
+        "trainer.learner.checkpoint_activations=true",
+        "trainer.learner.optim.schedule.kind=constant",
+        "checkpoint.every=2",
+        "checkpoint.keep_last=0",
+    ];
+    let at = |folder: &str, shard: &str, more: &[&str]| {
+        let shard = format!("trainer.learner.shard={shard}");
+        args(&dir.join(folder), "run", &[&common[..], &[&shard], more].concat())
+    };
+    let saved = |folder: &str| {
+        let step = dir.join(folder).join("run/checkpoints/step_00004");
+        let names = ["model.safetensors", "trainer_state/optimizer.safetensors"];
+        names.map(|name| std::fs::read(step.join(name)).unwrap())
+    };
+    for shard in ["zero1", "zero2", "zero3"] {
+        Ranks::succeed(dir, &at(shard, shard, &[]), 2);
+    }
+    assert!(saved("zero1") == saved("zero2") && saved("zero1") == saved("zero3"));
+    // a run in between which the stage changes, and a single process at the end
+    Ranks::succeed(dir, &at("changed", "zero3", &["train.steps=2"]), 2);
+    Ranks::succeed(dir, &at("changed", "zero2", &["--resume"]), 2);
+    assert!(saved("changed") == saved("zero1"));
+    succeed(&at("changed", "zero3", &["--resume", "train.steps=5"]));
+}
+
+#[test]
 fn ranks_rate_the_groups_of_a_step_together_as_one_process_does() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

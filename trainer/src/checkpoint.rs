@@ -22,7 +22,7 @@ use crate::dpo::DpoTrainer;
 use crate::error::Error;
 use crate::grpo::GrpoTrainer;
 use crate::learner::Learner;
-use crate::reference::Reference;
+use crate::reference::{self, Reference};
 use crate::sft::SftTrainer;
 use shared_folder::write_together;
 
@@ -56,6 +56,8 @@ pub trait Trainer {
     fn ranks(&self) -> &Collectives;
     /// Number of updates made so far.
     fn n_updates(&self) -> u64;
+    /// Number of values of the model's parameters.
+    fn n_parameters(&self) -> usize;
     #[doc(hidden)]
     fn parts(&mut self) -> TrainerParts<'_>;
 }
@@ -87,6 +89,10 @@ macro_rules! trainers {
 
             fn n_updates(&self) -> u64 {
                 self.learner.optimizer.n_updates()
+            }
+
+            fn n_parameters(&self) -> usize {
+                self.learner.model().n_parameters()
             }
 
             fn parts(&mut self) -> TrainerParts<'_> {
@@ -167,6 +173,7 @@ pub fn save<S: Serialize>(
     learner.check_usable()?;
     let ranks = &learner.ranks;
     let (rank, is_first) = (ranks.world().rank, ranks.world().is_first());
+    let reference = reference.map(|it| it.model.gathered(ranks)).transpose()?;
     write_together(ranks, &path, |dir| {
         match &learner.config.lora {
             None => model_files::write(dir, learner)?,
@@ -193,8 +200,8 @@ pub fn save<S: Serialize>(
                 folder::save_beside_weights(dir, config, model_files::KIND, tokenizer)?;
             }
         }
-        if let Some(reference) = reference {
-            reference.save(&state_dir.join(REFERENCE_FILE))?;
+        if let Some(reference) = &reference {
+            reference::save(reference, &state_dir.join(REFERENCE_FILE))?;
         }
         let text = serde_json::json!({
             "n_updates": learner.optimizer.n_updates(),

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use joust_dist::Collectives;
-use joust_engine::Decoder;
 use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
@@ -19,6 +18,7 @@ use crate::objective::PreferenceLoss;
 use crate::objective::pairs::{PairLoss, PairObjective, PairSide};
 use crate::reference::{Reference, SyncRefModel, sync_problem};
 use crate::sample::TrainingSample;
+use crate::weights::first::FirstWeights;
 
 /// Settings of preference optimisation, under the names of TRL's `DPOConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -163,8 +163,8 @@ impl DpoTrainer {
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
     pub fn new(
-        model: Decoder,
-        reference: Decoder,
+        model: impl Into<FirstWeights>,
+        reference: impl Into<FirstWeights>,
         config: &DpoConfig,
         n_steps: u64,
         ranks: Arc<Collectives>,
@@ -172,6 +172,7 @@ impl DpoTrainer {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::Config(problem));
         }
+        let (model, reference) = (model.into(), reference.into());
         let (wanted, seen) = (model.config().vocab_size, reference.config().vocab_size);
         if wanted != seen {
             return Err(Error::Config(format!(
@@ -181,7 +182,9 @@ impl DpoTrainer {
         }
         let max_length = config.max_length.min(model.config().max_position);
         let max_length = max_length.min(reference.config().max_position);
+        let compute = config.learner.compute_kind(&model);
         let learner = Learner::new(model, &config.learner, n_steps, ranks)?;
+        let reference = learner.weights.frozen(reference, compute, &learner.ranks)?;
         let reference = Reference::new(reference, config.sync_ref_model);
         Ok(Self { learner, reference, config: config.clone(), max_length })
     }
@@ -203,7 +206,8 @@ impl DpoTrainer {
         let n_skipped = pairs.len() - samples.len() / 2;
         let mut objective = PairObjective::new(self.config.pair_loss());
         let mut metrics = self.learner.step(&samples, &mut objective, place)?;
-        self.reference.refresh(|| self.learner.master(), place + 1)?;
+        let reference = &self.reference;
+        reference.refresh(|| self.learner.own_values(&reference.model), place + 1)?;
         metrics.insert("skipped_examples".to_owned(), n_skipped as f64);
         if metrics.contains_key("loss") {
             metrics.extend(objective.metrics());
@@ -230,7 +234,7 @@ impl DpoTrainer {
         let fitting = pairs.iter().filter(|pair| self.fits(pair)).enumerate();
         let mut samples: Vec<TrainingSample> =
             fitting.flat_map(|(group, pair)| pair.samples(group)).collect();
-        let reference = self.learner.logprobs(&self.reference.model, &samples, 1.0)?;
+        let reference = self.learner.reference_logprobs(&self.reference.model, &samples, 1.0)?;
         for (sample, logprobs) in samples.iter_mut().zip(reference) {
             sample.reference = Some(logprobs);
         }

@@ -7,11 +7,12 @@
 //! layers.
 
 use joust_engine::Decoder;
-use joust_engine::model::{BodyPass, KeptActivations};
+use joust_engine::model::{BodyBackward, BodyForward, BodyPass, KeptActivations, Section};
 use tch::{Kind, Tensor};
 
 use crate::batch::MicroBatch;
 use crate::error::Error;
+use crate::weights::sections::Sections;
 
 /// What an objective needs to know of each trained token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,18 +58,45 @@ pub(crate) struct ForwardPlan {
     pub(crate) kept: KeptActivations,
 }
 
-/// Computes the numbers without a way back.
+/// The layers over a micro-batch, section by section; a rank without one opens the same sections.
+fn body<'a>(
+    model: &'a Decoder,
+    batch: Option<&MicroBatch<'_>>,
+    plan: ForwardPlan,
+    sections: &mut Sections<'_>,
+) -> Result<Option<BodyPass<'a>>, Error> {
+    let n_layers = model.config().n_layers;
+    let after = |layer_idx: usize| match layer_idx + 1 < n_layers {
+        true => Section::Layer(layer_idx + 1),
+        false => Section::Head,
+    };
+    sections.open(Section::Embedding, Some(Section::Layer(0)))?;
+    let begin = |batch: &MicroBatch<'_>| {
+        model.begin_body(&batch.trees, &batch.sources, plan.compute, plan.kept)
+    };
+    let mut body = batch.map(begin).transpose()?;
+    for layer_idx in 0..n_layers {
+        sections.open(Section::Layer(layer_idx), Some(after(layer_idx)))?;
+        body.as_mut().map_or(Ok(()), BodyForward::layer)?;
+    }
+    sections.open(Section::Head, None)?;
+    Ok(body.map(BodyForward::finish).transpose()?)
+}
+
+/// Computes the numbers without a way back; none where there is no micro-batch.
 pub(crate) fn token_numbers(
     model: &Decoder,
-    batch: &MicroBatch<'_>,
+    batch: Option<&MicroBatch<'_>>,
     plan: ForwardPlan,
     needs: TokenNeeds,
-) -> Result<TokenNumbers, Error> {
+    sections: &mut Sections<'_>,
+) -> Result<Option<TokenNumbers>, Error> {
     let _guard = tch::no_grad_guard();
-    let body = model.body(&batch.trees, &batch.sources, plan.compute, KeptActivations::None)?;
-    let head = Head { model, batch, plan, needs };
-    let (predictions, _) = head.predictions(body.hidden())?;
-    Ok(predictions.of_tokens(batch))
+    let plan = ForwardPlan { kept: KeptActivations::None, ..plan };
+    let body = body(model, batch, plan, sections)?;
+    let (Some(batch), Some(body)) = (batch, body) else { return Ok(None) };
+    let (predictions, _) = Head { model, batch, plan, needs }.predictions(body.hidden())?;
+    Ok(Some(predictions.of_tokens(batch)))
 }
 
 /// The forward pass of a micro-batch with its way back.
@@ -82,19 +110,21 @@ pub(crate) struct TokenPass<'a> {
 }
 
 impl<'a> TokenPass<'a> {
-    /// Runs the model over a micro-batch.
+    /// Runs the model over a micro-batch, if there is one.
     pub(crate) fn forward(
         model: &'a Decoder,
-        batch: &'a MicroBatch<'_>,
+        batch: Option<&'a MicroBatch<'_>>,
         plan: ForwardPlan,
         needs: TokenNeeds,
-    ) -> Result<Self, Error> {
-        let body = model.body(&batch.trees, &batch.sources, plan.compute, plan.kept)?;
+        sections: &mut Sections<'_>,
+    ) -> Result<Option<Self>, Error> {
+        let body = body(model, batch, plan, sections)?;
+        let (Some(batch), Some(body)) = (batch, body) else { return Ok(None) };
         let head = Head { model, batch, plan, needs };
         let (predictions, sole_chunk) = tch::no_grad(|| head.predictions(body.hidden()))?;
         let predictions = predictions.with_gradients(needs);
         let numbers = predictions.of_tokens(batch);
-        Ok(Self { head, body, predictions, numbers, sole_chunk })
+        Ok(Some(Self { head, body, predictions, numbers, sole_chunk }))
     }
 
     /// The numbers; gradients of the log-probabilities find the way back.
@@ -102,14 +132,43 @@ impl<'a> TokenPass<'a> {
         &self.numbers
     }
 
-    /// Adds the gradients of a loss of the numbers to `sums`, a model of the same shape.
-    pub(crate) fn backward(self, loss: &Tensor, sums: &Decoder) -> Result<(), Error> {
+    /// Takes the gradients of a loss of the numbers back to the hidden states: the output head's
+    /// own are added to `sums`.
+    fn begin_backward(self, loss: &Tensor, sums: &Decoder) -> Result<BodyBackward<'a>, Error> {
         loss.f_backward()?;
         let _guard = tch::no_grad_guard();
         let Self { head, body, predictions, sole_chunk, .. } = self;
         let gradient = head.backward(body.hidden(), &predictions, sole_chunk, sums)?;
-        Ok(body.backward(&gradient, sums)?)
+        Ok(body.begin_backward(&gradient, sums)?)
     }
+}
+
+/// Adds the gradients of a pass's loss to `sums`, a model of the same shape, section by section; a
+/// rank without a pass goes through the same sections.
+pub(crate) fn backward(
+    pass: Option<(TokenPass<'_>, &Tensor)>,
+    sums: &Decoder,
+    sections: &mut Sections<'_>,
+) -> Result<(), Error> {
+    // the gradient of an output head that is the embedding is one of the embedding
+    let is_tied = sums.config().tie_word_embeddings;
+    if is_tied {
+        sections.begin_sums(Section::Embedding)?;
+    }
+    sections.begin_sums(Section::Head)?;
+    let mut body = pass.map(|(pass, loss)| pass.begin_backward(loss, sums)).transpose()?;
+    sections.end_sums(Section::Head)?;
+    for layer_idx in (0..sums.config().n_layers).rev() {
+        sections.open(Section::Layer(layer_idx), layer_idx.checked_sub(1).map(Section::Layer))?;
+        sections.begin_sums(Section::Layer(layer_idx))?;
+        body.as_mut().map_or(Ok(()), |body| body.layer(sums))?;
+        sections.end_sums(Section::Layer(layer_idx))?;
+    }
+    if !is_tied {
+        sections.begin_sums(Section::Embedding)?;
+    }
+    body.map_or(Ok(()), |body| body.finish(sums))?;
+    sections.end_sums(Section::Embedding)
 }
 
 impl TokenNumbers {

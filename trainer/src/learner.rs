@@ -19,13 +19,18 @@ use tch::{Kind, Tensor};
 
 use crate::batch::MicroBatch;
 use crate::error::Error;
-use crate::forward::{Entropies, ForwardPlan, TokenNeeds, TokenNumbers, TokenPass, token_numbers};
+use crate::forward::{
+    Entropies, ForwardPlan, TokenNeeds, TokenNumbers, TokenPass, backward, token_numbers,
+};
 use crate::metrics::Metrics;
 use crate::objective::{KeptTogether, Objective};
 use crate::optim::AdamW;
 use crate::pack::{PackLimits, micro_batches};
 use crate::sample::TrainingSample;
 use crate::seconds::TrainSeconds;
+use crate::weights::first::FirstWeights;
+use crate::weights::frozen::FrozenModel;
+use crate::weights::sections::Sections;
 use crate::weights::{WeightBucket, Weights};
 use config::LearnerConfig;
 
@@ -46,15 +51,17 @@ impl Learner {
     /// Takes a model with f32 weights (f64 in tests).
     ///
     /// # Errors
-    /// [`Error::Engine`] where there is no memory for the gradients.
+    /// [`Error::Engine`] where there is no memory for the gradients, and for files that cannot be
+    /// used.
     pub(crate) fn new(
-        model: Decoder,
+        first: impl Into<FirstWeights>,
         config: &LearnerConfig,
         n_updates_total: u64,
         ranks: Arc<Collectives>,
     ) -> Result<Self, Error> {
-        let formats = config.formats_of(&model);
-        let weights = Weights::new(model, formats.working, &ranks)?;
+        let first = first.into();
+        let formats = config.formats_of(&first);
+        let weights = Weights::new(first, formats.working, config.shard, &ranks)?;
         let model = &weights.model;
         let kept = match config.checkpoint_activations {
             true => KeptActivations::LayerInputs,
@@ -103,23 +110,32 @@ impl Learner {
         }
         let samples = self.share(&samples);
         let mut total = 0.0;
-        for rows in self.micro_batches(&samples, objective.kept_together()) {
-            let rows = rows.into_iter().map(|row| samples[row]).collect();
+        let micro_batches = self.micro_batches(&samples, objective.kept_together());
+        let Weights { model, gradients, .. } = &self.weights;
+        let mut sections = self.weights.sections(&self.ranks);
+        for pass in 0..sections.n_passes(micro_batches.len())? {
             let started = Instant::now();
-            let batch = MicroBatch::new(rows, self.model().device());
-            let pass =
-                TokenPass::forward(&self.weights.model, &batch, self.plan, objective.needs())?;
-            let loss = objective.loss(&batch, pass.numbers());
-            total += loss.double_value(&[]);
+            let batch = micro_batches.get(pass).map(|rows| {
+                MicroBatch::new(rows.iter().map(|&row| samples[row]).collect(), model.device())
+            });
+            let needs = objective.needs();
+            let pass = TokenPass::forward(model, batch.as_ref(), self.plan, needs, &mut sections)?;
+            let mut loss = None;
+            if let (Some(batch), Some(pass)) = (&batch, &pass) {
+                let of_batch = objective.loss(batch, pass.numbers());
+                total += of_batch.double_value(&[]);
+                loss = Some(of_batch);
+            }
             // all ranks fail together, below
-            if !total.is_finite() {
+            if !sections.all(total.is_finite())? {
                 break;
             }
             self.seconds.forward_s += started.elapsed().as_secs_f64();
             let started = Instant::now();
-            pass.backward(&loss, &self.weights.gradients)?;
+            backward(pass.zip(loss.as_ref()), gradients, &mut sections)?;
             self.seconds.backward_s += started.elapsed().as_secs_f64();
         }
+        sections.finish()?;
         self.ranks.sum_f64(std::slice::from_mut(&mut total))?;
         self.finite(total).map(Some)
     }
@@ -148,17 +164,31 @@ impl Learner {
         Ok(metrics)
     }
 
-    /// Log-probabilities of every sample's trained tokens under `model`, without gradients.
+    /// Log-probabilities of every sample's trained tokens, without gradients.
     ///
     /// # Errors
     /// [`Error::Engine`] where the model refuses.
     pub(crate) fn logprobs(
         &self,
-        model: &Decoder,
         samples: &[TrainingSample],
         temperature: f64,
     ) -> Result<Vec<Vec<f32>>, Error> {
         let needs = TokenNeeds { temperature, entropies: Entropies::None, is_top: false };
+        self.numbers(self.policy(), samples, needs, |numbers| Some(&numbers.logprobs))
+    }
+
+    /// As [`Learner::logprobs`], of a reference.
+    ///
+    /// # Errors
+    /// As [`Learner::logprobs`].
+    pub(crate) fn reference_logprobs(
+        &self,
+        reference: &FrozenModel,
+        samples: &[TrainingSample],
+        temperature: f64,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let needs = TokenNeeds { temperature, entropies: Entropies::None, is_top: false };
+        let model = (&reference.model, reference.sections(&self.ranks));
         self.numbers(model, samples, needs, |numbers| Some(&numbers.logprobs))
     }
 
@@ -172,13 +202,18 @@ impl Learner {
         temperature: f64,
     ) -> Result<Vec<Vec<f32>>, Error> {
         let needs = TokenNeeds { temperature, entropies: Entropies::Numbers, is_top: false };
-        self.numbers(self.model(), samples, needs, |numbers| numbers.entropies.as_ref())
+        self.numbers(self.policy(), samples, needs, |numbers| numbers.entropies.as_ref())
+    }
+
+    /// The model in training, for passes without gradients.
+    fn policy(&self) -> (&Decoder, Sections<'_>) {
+        (self.model(), self.weights.read_sections(&self.ranks))
     }
 
     /// One of the numbers of every sample's trained tokens.
     fn numbers(
         &self,
-        model: &Decoder,
+        (model, mut sections): (&Decoder, Sections<'_>),
         samples: &[TrainingSample],
         needs: TokenNeeds,
         number: fn(&TokenNumbers) -> Option<&Tensor>,
@@ -188,13 +223,17 @@ impl Learner {
         let mut all: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
         let own = self.share_of(&trained);
         let computed: Vec<&TrainingSample> = own.iter().map(|&row| trained[row]).collect();
-        for rows in self.micro_batches(&computed, KeptTogether::Nothing) {
-            let batch = rows.iter().map(|&row| computed[row]).collect();
-            let batch = MicroBatch::new(batch, model.device());
-            let numbers = token_numbers(model, &batch, self.plan, needs)?;
+        let micro_batches = self.micro_batches(&computed, KeptTogether::Nothing);
+        for pass in 0..sections.n_passes(micro_batches.len())? {
+            let rows = micro_batches.get(pass);
+            let batch = rows.map(|rows| {
+                MicroBatch::new(rows.iter().map(|&row| computed[row]).collect(), model.device())
+            });
+            let numbers = token_numbers(model, batch.as_ref(), self.plan, needs, &mut sections)?;
+            let (Some(rows), Some(numbers)) = (rows, numbers) else { continue };
             let numbers = number(&numbers).expect("the numbers are computed. This is a bug.");
             let mut numbers = Vec::<f32>::try_from(numbers.to_kind(Kind::Float))?.into_iter();
-            for row in rows {
+            for &row in rows {
                 let of_row = numbers.by_ref().take(computed[row].n_trained()).collect();
                 all.insert(own[row], of_row);
             }
@@ -270,12 +309,16 @@ impl Learner {
     /// [`Error::BadWeights`]
     pub(crate) fn check_usable(&self) -> Result<(), Error> {
         let _guard = tch::no_grad_guard();
-        let ids = Tensor::zeros([1, 1], (Kind::Int64, self.model().device()));
-        let hidden = self.model().hidden(&ids, self.plan.compute)?; // [1, 1, H]
-        let logits = self.model().logits(&hidden.squeeze_dim(0))?; // [1, V]
-        match self.ranks.all(self.optimizer.is_finite())?
-            && logits.isfinite().all().int64_value(&[]) == 1
-        {
+        let sample = TrainingSample::of_completion(&[0_i64], &[0], 0);
+        let batch = MicroBatch::new(vec![&sample], self.model().device());
+        let entropies = Entropies::Numbers;
+        let needs = TokenNeeds { temperature: 1.0, entropies, is_top: false };
+        let (model, mut sections) = self.policy();
+        let numbers = token_numbers(model, Some(&batch), self.plan, needs, &mut sections)?;
+        // a logit that is not finite makes the entropy NaN
+        let entropies = numbers.and_then(|numbers| numbers.entropies);
+        let is_usable = entropies.is_some_and(|it| it.isfinite().all().int64_value(&[]) == 1);
+        match self.ranks.all(self.optimizer.is_finite() && is_usable)? {
             true => Ok(()),
             false => Err(Error::BadWeights { update: self.optimizer.n_updates() }),
         }

@@ -47,3 +47,5 @@ pub use reference::SyncRefModel;
 pub use sample::TrainingSample;
 pub use seconds::TrainSeconds;
 pub use sft::{SftConfig, SftExample, SftTrainer};
+pub use weights::first::FirstWeights;
+pub use weights::stage::ShardStage;

@@ -7,9 +7,10 @@ use joust_engine::weights::{self, WeightMap};
 use joust_engine::{Decoder, LoraConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Error;
+use crate::weights::frozen::FrozenModel;
 
 /// Refresh of the reference; meanings and defaults are those of TRL's `ref_model_sync_steps` and
 /// `ref_model_mixup_alpha`.
@@ -32,12 +33,12 @@ impl Default for SyncRefModel {
 
 /// The reference, which is never trained, and its refresh.
 pub(crate) struct Reference {
-    pub(crate) model: Decoder,
+    pub(crate) model: FrozenModel,
     sync: Option<SyncRefModel>,
 }
 
 impl Reference {
-    pub(crate) fn new(model: Decoder, sync: Option<SyncRefModel>) -> Self {
+    pub(crate) fn new(model: FrozenModel, sync: Option<SyncRefModel>) -> Self {
         Self { model, sync }
     }
 
@@ -48,12 +49,13 @@ impl Reference {
 
     /// Moves the reference towards the policy, if that is due after `n_steps` steps. The mix is
     /// computed in f32 (f64 where one of the two is), and rounded to the reference's format.
+    /// `policy`: what this rank has of the policy, as [`FrozenModel::own_values`].
     ///
     /// # Errors
     /// Those of `policy`.
     pub(crate) fn refresh(
         &self,
-        policy: impl FnOnce() -> Result<Decoder, Error>,
+        policy: impl FnOnce() -> Result<Vec<Tensor>, Error>,
         n_steps: u64,
     ) -> Result<(), Error> {
         let Some(SyncRefModel { every, mixup_alpha }) = self.sync else { return Ok(()) };
@@ -61,11 +63,13 @@ impl Reference {
             return Ok(());
         }
         let _guard = tch::no_grad_guard();
-        let policy = policy()?.named_parameters();
-        for ((name, mut mine), (same_name, theirs)) in
-            self.model.named_parameters().into_iter().zip(policy)
-        {
-            assert_eq!(name, same_name, "policy and reference have one layout. This is a bug.");
+        let (mine, policy) = (self.model.own_values(), policy()?);
+        for (mut mine, theirs) in mine.into_iter().zip(policy) {
+            assert_eq!(
+                mine.size(),
+                theirs.size(),
+                "policy and reference have one layout. This is a bug."
+            );
             let is_double = [mine.kind(), theirs.kind()].contains(&Kind::Double);
             let wide = if is_double { Kind::Double } else { Kind::Float };
             let theirs = theirs.to_device(mine.device()).to_kind(wide) * mixup_alpha;
@@ -75,18 +79,6 @@ impl Reference {
         Ok(())
     }
 
-    /// Writes the reference's parameters as they are.
-    ///
-    /// # Errors
-    /// [`Error::Engine`] for a file that cannot be written.
-    pub(crate) fn save(&self, path: &Path) -> Result<(), Error> {
-        let parameters = self.model.named_parameters().into_iter();
-        let all: WeightMap = parameters
-            .map(|(name, tensor)| (name, tensor.detach().to_device(Device::Cpu)))
-            .collect();
-        Ok(weights::write_file(path, &all)?)
-    }
-
     /// Reads the parameters back.
     ///
     /// # Errors
@@ -94,17 +86,23 @@ impl Reference {
     /// model.
     pub(crate) fn restore(&self, path: &Path) -> Result<(), Error> {
         let saved = weights::read_file(path)?;
-        let _guard = tch::no_grad_guard();
-        for (name, mut mine) in self.model.named_parameters() {
-            let tensor = saved.get(&name).filter(|tensor| tensor.size() == mine.size());
-            let tensor = tensor.ok_or_else(|| Error::Checkpoint {
-                path: path.to_owned(),
-                reason: format!("`{name}` is missing or has another shape"),
-            })?;
-            mine.copy_(tensor);
-        }
-        Ok(())
+        let find = |name: &str| saved.get(name).map(Tensor::shallow_clone);
+        self.model.restore(find).map_err(|name| Error::Checkpoint {
+            path: path.to_owned(),
+            reason: format!("`{name}` is missing or has another shape"),
+        })
     }
+}
+
+/// Writes a reference's parameters as they are.
+///
+/// # Errors
+/// [`Error::Engine`] for a file that cannot be written.
+pub(crate) fn save(reference: &Decoder, path: &Path) -> Result<(), Error> {
+    let parameters = reference.named_parameters().into_iter();
+    let all: WeightMap =
+        parameters.map(|(name, tensor)| (name, tensor.detach().to_device(Device::Cpu))).collect();
+    Ok(weights::write_file(path, &all)?)
 }
 
 /// What is wrong with a refresh in a config.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use joust_dist::Collectives;
-use joust_engine::Decoder;
 use joust_schema::config::check::validate;
 use joust_schema::config::keys::ConfigKeys;
 use schemars::JsonSchema;
@@ -17,6 +16,7 @@ use crate::length::TuningLength;
 use crate::metrics::{Metrics, held_out_metrics};
 use crate::objective::likelihood::Likelihood;
 use crate::sample::TrainingSample;
+use crate::weights::first::FirstWeights;
 
 /// Settings of supervised fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,7 +115,7 @@ impl SftTrainer {
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
     pub fn new(
-        model: Decoder,
+        model: impl Into<FirstWeights>,
         config: &SftConfig,
         n_steps: u64,
         ranks: Arc<Collectives>,
@@ -123,6 +123,7 @@ impl SftTrainer {
         if let Some(problem) = config.validate().into_iter().next() {
             return Err(Error::Config(problem));
         }
+        let model = model.into();
         let max_length = config.max_length.min(model.config().max_position);
         Ok(Self { learner: Learner::new(model, &config.learner, n_steps, ranks)?, max_length })
     }

@@ -8,7 +8,8 @@ use joust_engine::capacity::CapacityPlan;
 use joust_engine::device::{self, DeviceChoice};
 use joust_engine::{EngineConfig, folder};
 use joust_run::config::train::TrainRun;
-use joust_run::memory::{self, DevicePlan};
+use joust_run::memory::{self, DevicePlan, RunPlan};
+use joust_trainer::ShardStage;
 use serde::Serialize;
 use tch::Device;
 
@@ -45,6 +46,10 @@ pub(crate) struct DoctorArgs {
     #[arg(long, num_args = 1.., value_name = "CONFIG.toml|KEY=VALUE")]
     #[arg(conflicts_with_all = PLANS_A_MODEL)]
     train: Vec<String>,
+    /// Number of processes of the run that `--train` plans, each with a device of its own.
+    #[arg(long, requires = "train", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    ranks: u32,
     #[command(flatten)]
     engine: EngineArgs,
     /// Plans for a GPU with this much free memory, in GiB, instead of the device of this machine.
@@ -63,6 +68,9 @@ struct DoctorReport {
     omp_wait_policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<CapacityPlan>,
+    /// How the processes of the run divide the model in training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<ShardStage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     run: Vec<DevicePlan>,
 }
@@ -75,13 +83,14 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
         return Err(UserError::new(problem.to_owned()).into());
     }
     let plan = args.model.as_ref().map(|model| plan(model, &config, gpu_memory)).transpose()?;
-    let run = plan_run(&args.train, gpu_memory)?;
+    let run = plan_run(&args.train, gpu_memory, args.ranks as usize)?;
     let doctor = DoctorReport {
         joust: env!("CARGO_PKG_VERSION"),
         machine: device::report(),
         omp_wait_policy: std::env::var("OMP_WAIT_POLICY").ok(),
         plan,
-        run,
+        shard: run.as_ref().map(|run| run.shard),
+        run: run.map(|run| run.devices).unwrap_or_default(),
     };
     if args.json {
         output::json(&doctor)?;
@@ -90,6 +99,13 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
         let planned = doctor.plan.iter().flat_map(plan_rows);
         for (name, value) in machine.into_iter().chain(planned) {
             output::line(format!("{name:<16} {value}"));
+        }
+        if args.ranks > 1
+            && let Some(shard) = doctor.shard
+        {
+            let shard = serde_json::to_value(shard)?;
+            let shard = shard.as_str().unwrap_or_default();
+            output::line(format!("one of {} processes, learner.shard = \"{shard}\"", args.ranks));
         }
         for plan in &doctor.run {
             print_run(plan);
@@ -103,12 +119,16 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
 }
 
 /// The plan of a training run, if one is asked for.
-fn plan_run(parts: &[String], gpu_memory: Option<usize>) -> anyhow::Result<Vec<DevicePlan>> {
+fn plan_run(
+    parts: &[String],
+    gpu_memory: Option<usize>,
+    n_ranks: usize,
+) -> anyhow::Result<Option<RunPlan>> {
     if parts.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let config = ConfigArgs { parts: parts.to_vec(), dry_run: false };
-    Ok(memory::plan(&config.read(TrainRun::problems)?, gpu_memory)?)
+    Ok(Some(memory::plan(&config.read(TrainRun::problems)?, gpu_memory, n_ranks)?))
 }
 
 fn print_run(plan: &DevicePlan) {

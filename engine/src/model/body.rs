@@ -26,16 +26,36 @@ pub enum KeptActivations {
     None,
 }
 
+/// A forward pass on its way through the layers. Each step reads the parameters of its part of the
+/// model alone: the embedding, a layer, the final norm.
+pub struct BodyForward<'a> {
+    steps: BodySteps<'a>,
+    kept: KeptActivations,
+    n_layers: usize,
+    x: Tensor, // [N, H]
+}
+
 /// Hidden states after the final norm, and the way back from them to the parameters.
 pub struct BodyPass<'a> {
+    steps: BodySteps<'a>,
+    hidden: Tensor, // [M, H]
+    /// The input of the final norm: [N, H].
+    last: Tensor,
+}
+
+/// The way back through the layers, from the last one to the embedding.
+pub struct BodyBackward<'a> {
+    steps: BodySteps<'a>,
+    /// Of the input of the layer that was last, or of the final norm's: [N, H].
+    gradient: Tensor,
+}
+
+struct BodySteps<'a> {
     model: &'a Decoder,
     context: PassContext<'a>,
     ids: Tensor,    // [N]
     wanted: Tensor, // [M]
-    hidden: Tensor, // [M, H]
     layers: Vec<KeptLayer>,
-    /// The input of the final norm: [N, H].
-    last: Tensor,
 }
 
 struct KeptLayer {
@@ -59,6 +79,24 @@ impl Decoder {
         compute: Kind,
         kept: KeptActivations,
     ) -> Result<BodyPass<'_>, Error> {
+        let mut forward = self.begin_body(trees, wanted, compute, kept)?;
+        for _ in &self.layers {
+            forward.layer()?;
+        }
+        forward.finish()
+    }
+
+    /// Begins [`Decoder::body`] with the embedding.
+    ///
+    /// # Errors
+    /// As [`Decoder::body`].
+    pub fn begin_body(
+        &self,
+        trees: &[TokenTree],
+        wanted: &Tensor,
+        compute: Kind,
+        kept: KeptActivations,
+    ) -> Result<BodyForward<'_>, Error> {
         let longest = trees.iter().map(TokenTree::longest).max().unwrap_or(0);
         if longest > self.config.max_position {
             return Err(Error::PromptTooLong { tokens: longest, limit: self.config.max_position });
@@ -76,19 +114,10 @@ impl Decoder {
             rotation: self.rope.at(&positions, compute),
             attention: TreeAttention::new(&layout, self.config.attention_scale(), device),
         };
-        let mut x = self.embed(&ids, compute);
-        let mut layers = Vec::new();
-        for layer in &self.layers {
-            let (y, activations) = layer.forward_kept(&context, &x)?;
-            let activations = (kept == KeptActivations::Products).then_some(activations);
-            let input = std::mem::replace(&mut x, y);
-            if kept != KeptActivations::None {
-                layers.push(KeptLayer { x: input, activations });
-            }
-        }
-        let hidden = self.normed(&x).index_select(0, wanted);
+        let x = self.embed(&ids, compute);
         let wanted = wanted.shallow_clone();
-        Ok(BodyPass { model: self, context, ids, wanted, hidden, layers, last: x })
+        let steps = BodySteps { model: self, context, ids, wanted, layers: Vec::new() };
+        Ok(BodyForward { steps, kept, n_layers: 0, x })
     }
 
     fn normed(&self, x: &Tensor) -> Tensor {
@@ -123,7 +152,41 @@ impl Decoder {
     }
 }
 
-impl BodyPass<'_> {
+impl<'a> BodyForward<'a> {
+    /// Runs the next layer.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    ///
+    /// # Panics
+    /// After the last layer.
+    pub fn layer(&mut self) -> Result<(), Error> {
+        let _guard = tch::no_grad_guard();
+        let steps = &mut self.steps;
+        let (y, activations) =
+            steps.model.layers[self.n_layers].forward_kept(&steps.context, &self.x)?;
+        self.n_layers += 1;
+        let activations = (self.kept == KeptActivations::Products).then_some(activations);
+        let x = std::mem::replace(&mut self.x, y);
+        if self.kept != KeptActivations::None {
+            steps.layers.push(KeptLayer { x, activations });
+        }
+        Ok(())
+    }
+
+    /// Ends the pass with the final norm.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    pub fn finish(self) -> Result<BodyPass<'a>, Error> {
+        let _guard = tch::no_grad_guard();
+        let Self { steps, x, .. } = self;
+        let hidden = steps.model.normed(&x).f_index_select(0, &steps.wanted)?;
+        Ok(BodyPass { steps, hidden, last: x })
+    }
+}
+
+impl<'a> BodyPass<'a> {
     /// The hidden states [M, H].
     pub fn hidden(&self) -> &Tensor {
         &self.hidden
@@ -138,26 +201,65 @@ impl BodyPass<'_> {
     /// # Panics
     /// Where nothing was kept.
     pub fn backward(self, gradient: &Tensor, sums: &Decoder) -> Result<(), Error> {
+        let mut backward = self.begin_backward(gradient, sums)?;
+        for _ in &sums.layers {
+            backward.layer(sums)?;
+        }
+        backward.finish(sums)
+    }
+
+    /// Begins [`BodyPass::backward`] with the final norm.
+    ///
+    /// # Errors
+    /// As [`BodyPass::backward`].
+    ///
+    /// # Panics
+    /// Where nothing was kept.
+    pub fn begin_backward(
+        self,
+        gradient: &Tensor,
+        sums: &Decoder,
+    ) -> Result<BodyBackward<'a>, Error> {
         let _guard = tch::no_grad_guard();
-        let Self { model, context, ids, wanted, last, mut layers, .. } = self;
-        assert_eq!(layers.len(), model.layers.len(), "Every layer is kept. This is a bug.");
+        let Self { steps, last, .. } = self;
+        let model = steps.model;
+        assert_eq!(steps.layers.len(), model.layers.len(), "Every layer is kept. This is a bug.");
         let mut by_normed = last.zeros_like();
-        let _ = by_normed.f_index_add_(0, &wanted, gradient)?;
+        let _ = by_normed.f_index_add_(0, &steps.wanted, gradient)?;
         let eps = model.config.rms_norm_eps;
         let final_norm = Parameter { value: &model.final_norm, gradient: &sums.final_norm };
-        let mut gradient = rms_norm_backward(&last, final_norm, eps, &by_normed)?;
-        drop((last, by_normed));
-        for (layer, sums) in model.layers.iter().zip(&sums.layers).rev() {
-            let Some(KeptLayer { x, activations }) = layers.pop() else { break };
-            let activations = match activations {
-                Some(activations) => activations,
-                None => layer.forward_kept(&context, &x)?.1,
-            };
-            gradient = layer.backward(&context, &x, activations, &gradient, sums)?;
-        }
-        if model.embedding.requires_grad() {
-            gradients::add_rows(&sums.embedding, &ids, &gradient)?;
-        }
+        let gradient = rms_norm_backward(&last, final_norm, eps, &by_normed)?;
+        Ok(BodyBackward { steps, gradient })
+    }
+}
+
+impl BodyBackward<'_> {
+    /// Adds the gradients of the layer before the last one to `sums`, a model of the same shape.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    pub fn layer(&mut self, sums: &Decoder) -> Result<(), Error> {
+        let _guard = tch::no_grad_guard();
+        let BodySteps { model, context, layers, .. } = &mut self.steps;
+        let Some(KeptLayer { x, activations }) = layers.pop() else { return Ok(()) };
+        let (layer, sums) = (&model.layers[layers.len()], &sums.layers[layers.len()]);
+        let activations = match activations {
+            Some(activations) => activations,
+            None => layer.forward_kept(context, &x)?.1,
+        };
+        self.gradient = layer.backward(context, &x, activations, &self.gradient, sums)?;
         Ok(())
+    }
+
+    /// Adds the gradient of the embedding to `sums`, a model of the same shape.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] where libtorch refuses.
+    pub fn finish(self, sums: &Decoder) -> Result<(), Error> {
+        let _guard = tch::no_grad_guard();
+        match self.steps.model.embedding.requires_grad() {
+            true => gradients::add_rows(&sums.embedding, &self.steps.ids, &self.gradient),
+            false => Ok(()),
+        }
     }
 }

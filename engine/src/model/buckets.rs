@@ -64,19 +64,33 @@ pub struct Bucket {
     pub n_values: usize,
 }
 
-/// The part of a parameter's name that its bucket has in common: `layers.N`, or nothing before and
-/// after the layers.
-fn layer_of(name: &str) -> Option<&str> {
-    let (_, rest) = name.split_once("layers.")?;
-    rest.split('.').next()
+/// A part of a model whose parameters have a bucket of their own, in the order of a forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// The embedding, which is also the output head of a model whose two are tied.
+    Embedding,
+    /// A layer, by its index.
+    Layer(usize),
+    /// The final norm, and the output head where it has weights of its own.
+    Head,
 }
 
-/// Lays parameters out in buckets: one for what comes before the layers, one per layer, and one for
-/// what comes after them. Each is as long as a multiple of `multiple` values, with unused values at
-/// its end.
-fn layout(parameters: &[(String, Tensor)], multiple: usize) -> Vec<Bucket> {
-    let same = |a: &(String, Tensor), b: &(String, Tensor)| layer_of(&a.0) == layer_of(&b.0);
-    let bucket = |parameters: &[(String, Tensor)]| {
+impl Section {
+    /// The section of a parameter.
+    fn of(name: &str) -> Self {
+        let layer = name.split_once("layers.").and_then(|(_, rest)| rest.split('.').next());
+        match layer.and_then(|layer| layer.parse().ok()) {
+            Some(layer_idx) => Self::Layer(layer_idx),
+            None if name.contains("embed_tokens") => Self::Embedding,
+            None => Self::Head,
+        }
+    }
+}
+
+impl Bucket {
+    /// Lays the parameters of a section out. The bucket is as long as a multiple of `multiple`
+    /// values, with unused values at its end.
+    pub(super) fn of(parameters: &[(String, Tensor)], multiple: usize) -> Self {
         let mut start = 0;
         let piece = |(name, tensor): &(String, Tensor)| {
             let piece = BucketPiece {
@@ -89,12 +103,28 @@ fn layout(parameters: &[(String, Tensor)], multiple: usize) -> Vec<Bucket> {
             piece
         };
         let pieces = parameters.iter().map(piece).collect();
-        Bucket { pieces, n_values: start.next_multiple_of(multiple) }
-    };
-    parameters.chunk_by(same).map(bucket).collect()
-}
+        Self { pieces, n_values: start.next_multiple_of(multiple) }
+    }
 
-impl Bucket {
+    /// The part of the model whose parameters are in the bucket.
+    pub fn section(&self) -> Section {
+        self.pieces.first().map_or(Section::Head, |piece| Section::of(&piece.name))
+    }
+
+    /// A flat tensor of the bucket with copies of its parameters, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for lack of memory.
+    pub fn filled(&self, parameters: &[(String, Tensor)], kind: Kind) -> Result<Tensor, Error> {
+        let _guard = tch::no_grad_guard();
+        let device = parameters.first().map_or(Device::Cpu, |(_, tensor)| tensor.device());
+        let flat = self.zeros(kind, device)?;
+        for (mut view, (_, parameter)) in self.views(&flat).zip(parameters) {
+            view.f_copy_(parameter)?;
+        }
+        Ok(flat)
+    }
+
     /// A flat tensor of zeros for the bucket.
     ///
     /// # Errors
@@ -111,45 +141,76 @@ impl Bucket {
     }
 }
 
+fn by_section(parameters: &[(String, Tensor)]) -> impl Iterator<Item = &[(String, Tensor)]> {
+    let same = |a: &(String, Tensor), b: &(String, Tensor)| Section::of(&a.0) == Section::of(&b.0);
+    parameters.chunk_by(same)
+}
+
+/// Bytes of a bucket that are worth their pages.
+const LARGE_BUCKET: usize = LARGE >> 5;
+
+/// Takes the parameters of a bucket.
+pub type TakeBucket<'a> = dyn FnMut(&Bucket, &[(String, Tensor)]) -> Result<(), Error> + 'a;
+
+/// Gives the parameters of a section to `take`, and leaves them without memory: what they had goes
+/// back to the system where it is large.
+pub(super) fn drain(
+    parameters: &[(String, Tensor)],
+    multiple: usize,
+    take: &mut TakeBucket<'_>,
+) -> Result<Bucket, Error> {
+    let bucket = Bucket::of(parameters, multiple);
+    take(&bucket, parameters)?;
+    let mut n_bytes = 0;
+    for (_, parameter) in parameters {
+        n_bytes += parameter.numel() * parameter.kind().elt_size_in_bytes();
+        let empty = Tensor::f_empty([0], (parameter.kind(), parameter.device()))?;
+        parameter.shallow_clone().set_data(&empty);
+    }
+    if n_bytes > LARGE_BUCKET {
+        malloc::trim();
+    }
+    Ok(bucket)
+}
+
 impl Decoder {
     /// The buckets of the parameters that training changes.
     pub fn buckets(&self, multiple: usize) -> Vec<Bucket> {
-        layout(&self.trained_parameters(), multiple)
+        by_section(&self.trained_parameters()).map(|it| Bucket::of(it, multiple)).collect()
     }
 
-    /// Moves the trained parameters into flat tensors of these buckets and this number format, and
-    /// returns the tensors. Models that share memory with this one follow. One bucket is in memory
-    /// twice at a time; what was there before goes back to the system where it is large.
+    /// Gives the parameters that training changes to `take`, bucket by bucket: each is as long as
+    /// a multiple of `multiple` values. The model, and those that share memory with it, have no
+    /// parameters then, until [`Decoder::put_on_buckets`] gives them others.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for lack of memory; some of the parameters are moved then.
-    pub fn move_into_buckets(&self, buckets: &[Bucket], kind: Kind) -> Result<Vec<Tensor>, Error> {
+    /// [`Error::Tensor`] for lack of memory, and those of `take`; some of the parameters are gone
+    /// then.
+    pub fn drain_buckets(
+        &self,
+        multiple: usize,
+        take: &mut TakeBucket<'_>,
+    ) -> Result<Vec<Bucket>, Error> {
         let _guard = tch::no_grad_guard();
-        let is_large = self.n_bytes() > LARGE;
-        let mut parameters = self.trained_parameters().into_iter();
-        let flats = buckets.iter().map(|bucket| {
-            let flat = bucket.zeros(kind, self.device())?;
-            for (mut view, (_, mut parameter)) in bucket.views(&flat).zip(&mut parameters) {
-                view.f_copy_(&parameter)?;
-                parameter.set_data(&view);
-            }
-            if is_large {
-                malloc::trim();
-            }
-            Ok(flat)
-        });
-        flats.collect()
+        let parameters = self.trained_parameters();
+        by_section(&parameters).map(|it| drain(it, multiple, take)).collect()
+    }
+
+    /// Makes the trained parameters views of flat tensors of these buckets. Models that share
+    /// memory with this one follow.
+    pub fn put_on_buckets(&self, buckets: &[Bucket], flats: &[Tensor]) {
+        let _guard = tch::no_grad_guard();
+        let views = buckets.iter().zip(flats).flat_map(|(bucket, flat)| bucket.views(flat));
+        for ((_, mut parameter), view) in self.trained_parameters().into_iter().zip(views) {
+            parameter.set_data(&view);
+        }
     }
 
     /// A model of the same shape whose trained parameters are views of flat tensors of these
     /// buckets; all other parameters are this model's own. No memory is copied.
     pub fn on_buckets(&self, buckets: &[Bucket], flats: &[Tensor]) -> Decoder {
-        let _guard = tch::no_grad_guard();
         let model = self.detached();
-        let views = buckets.iter().zip(flats).flat_map(|(bucket, flat)| bucket.views(flat));
-        for ((_, mut parameter), view) in model.trained_parameters().into_iter().zip(views) {
-            parameter.set_data(&view);
-        }
+        model.put_on_buckets(buckets, flats);
         model
     }
 

@@ -1,6 +1,8 @@
 //! The whole model: forward passes, and access to the parameters for training and publishing. It
 //! knows nothing of files and requests.
 
+use std::collections::BTreeMap;
+
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{Attend, Causal};
@@ -11,6 +13,9 @@ use super::source::Precision;
 use crate::config::ModelConfig;
 use crate::error::Error;
 use crate::fp8;
+
+/// Name of the embedding.
+pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// A decoder model with its parameters on one device.
 pub struct Decoder {
@@ -208,18 +213,50 @@ impl Decoder {
         if let Some((name, target)) = mine.next() {
             return Err(other_layout(&name, &target));
         }
-        for (name, source, mut target, scale) in copies {
-            match scale {
-                Some(mut scale) => {
-                    let quantized = fp8::quantize(name, &source.f_to_device(target.device())?)?;
-                    target.f_copy_(&quantized.values)?;
-                    scale.f_copy_(&quantized.scale)?;
-                }
-                None => target.f_copy_(source)?,
+        for (name, source, target, scale) in copies {
+            copy_parameter(name, source, (target, scale))?;
+        }
+        Ok(())
+    }
+
+    /// Overwrites the parameters of these names, as [`Decoder::copy_from`] overwrites all; an
+    /// output head that is an FP8 copy of the embedding follows it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a parameter that this model has not, or has in another shape.
+    pub fn copy_parameters(&self, theirs: &[(String, Tensor)]) -> Result<(), Error> {
+        let _guard = tch::no_grad_guard();
+        let mine: BTreeMap<String, Tensor> = self.named_parameters().into_iter().collect();
+        let mine = |name: &str| mine.get(name).map(Tensor::shallow_clone);
+        for (name, source) in theirs {
+            let head = "lm_head.weight";
+            let follows = name == EMBEDDING && self.config.tie_word_embeddings;
+            let head = follows.then_some(head).filter(|head| mine(head).is_some());
+            for name in [Some(name.as_str()), head].into_iter().flatten() {
+                let target = mine(name).filter(|target| target.size() == source.size());
+                let target = target.ok_or_else(|| other_layout(name, source))?;
+                copy_parameter(name, source, (target, mine(&format!("{name}_scale"))))?;
             }
         }
         Ok(())
     }
+}
+
+/// Copies a parameter to its target, or to its target and its scale where the target is FP8.
+fn copy_parameter(
+    name: &str,
+    source: &Tensor,
+    (mut target, scale): (Tensor, Option<Tensor>),
+) -> Result<(), Error> {
+    match scale {
+        Some(mut scale) => {
+            let quantized = fp8::quantize(name, &source.f_to_device(target.device())?)?;
+            target.f_copy_(&quantized.values)?;
+            scale.f_copy_(&quantized.scale)?;
+        }
+        None => target.f_copy_(source)?,
+    }
+    Ok(())
 }
 
 /// A tensor that only one of two models has.

@@ -26,8 +26,8 @@ mod tree;
 mod tree_attention;
 
 pub(crate) use adapter::{Adapter, FusedAdapters};
-pub use body::{BodyPass, KeptActivations};
-pub use buckets::{Bucket, BucketPiece, PieceOfPart};
+pub use body::{BodyBackward, BodyForward, BodyPass, KeptActivations};
+pub use buckets::{Bucket, BucketPiece, PieceOfPart, Section, TakeBucket};
 pub use decoder::Decoder;
 pub(crate) use layer::HeadNorms;
 pub(crate) use linear::Linear;

@@ -7,13 +7,14 @@ use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
 use super::adapter::FusedAdapters;
-use super::decoder::Decoder;
+use super::buckets::{Bucket, TakeBucket, drain};
+use super::decoder::{Decoder, EMBEDDING};
 use super::layer::{HeadNorms, Layer};
 use super::linear::{Linear, SCALE};
 use super::rope::Rope;
 use super::source::{
     DrawnOnDevice, FromCheckpoint, InspectedCheckpoint, Precision, RandomWeights, WeightSource,
-    WeightTarget, fused, stack,
+    WeightTarget, Zeros, fused, stack,
 };
 use crate::config::ModelConfig;
 use crate::error::Error;
@@ -23,6 +24,9 @@ use crate::weights::{Checkpoint, WeightMap};
 /// Names of a layer's linear layers, in the order of [`Layer::linears`].
 const LINEARS: [&str; 4] =
     ["self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"];
+
+/// Takes the parameters of a section that is built.
+type SectionDone<'a> = dyn FnMut(&[(String, Tensor)]) -> Result<(), Error> + 'a;
 
 /// Names of the weights of a layer's head norms.
 const Q_NORM: &str = "self_attn.q_norm.weight";
@@ -77,13 +81,44 @@ impl Decoder {
         device: Device,
         precision: impl Into<Precision>,
     ) -> Result<Self, Error> {
+        Self::from_weights_by_section(config, checkpoint, device, precision, &mut |_| Ok(()))
+    }
+
+    /// As [`Decoder::from_weights`], but the trained parameters go to `take` bucket by bucket, each
+    /// as soon as it is read: see [`Decoder::drain_buckets`]. One bucket is in memory at a time.
+    ///
+    /// # Errors
+    /// As [`Decoder::from_weights`], and those of `take`.
+    pub fn drain_weights(
+        config: &ModelConfig,
+        checkpoint: &Checkpoint,
+        (device, kind): (Device, Kind),
+        multiple: usize,
+        take: &mut TakeBucket<'_>,
+    ) -> Result<(Self, Vec<Bucket>), Error> {
+        let mut buckets = Vec::new();
+        let mut done = |parameters: &[(String, Tensor)]| {
+            buckets.push(drain(parameters, multiple, take)?);
+            Ok(())
+        };
+        let model = Self::from_weights_by_section(config, checkpoint, device, kind, &mut done)?;
+        Ok((model, buckets))
+    }
+
+    fn from_weights_by_section(
+        config: &ModelConfig,
+        checkpoint: &Checkpoint,
+        device: Device,
+        precision: impl Into<Precision>,
+        done: &mut SectionDone<'_>,
+    ) -> Result<Self, Error> {
         let target = WeightTarget { device, precision: precision.into() };
         let is_fp8 = |name| checkpoint.kind(name) == Some(Kind::Float8e4m3fn);
         if config.fp8.is_some() && !checkpoint.names().any(is_fp8) {
             return Err(Error::NotFp8);
         }
         let source = FromCheckpoint::new(checkpoint, config.fp8, target);
-        let model = Self::build(config, &source)?;
+        let model = Self::build_by_section(config, &source, done)?;
         // frequencies that old checkpoints store follow from the configuration
         let unused = source.unused().into_iter();
         let unused: Vec<&str> =
@@ -135,106 +170,71 @@ impl Decoder {
         Self::build(config, &DrawnOnDevice { n_layers: config.n_layers, seed, target })
     }
 
+    /// A model of zeros, for weights that come later: see [`Decoder::copy_parameters`].
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for lack of memory.
+    pub fn zeros(
+        config: &ModelConfig,
+        device: Device,
+        precision: impl Into<Precision>,
+    ) -> Result<Self, Error> {
+        let config = ModelConfig { fp8: None, ..config.clone() };
+        Self::build(&config, &Zeros(WeightTarget { device, precision: precision.into() }))
+    }
+
     fn build(config: &ModelConfig, source: &impl WeightSource) -> Result<Self, Error> {
+        Self::build_by_section(config, source, &mut |_| Ok(()))
+    }
+
+    /// Builds the model, and hands the parameters of each section out as soon as it is there.
+    pub(super) fn build_by_section(
+        config: &ModelConfig,
+        source: &impl WeightSource,
+        done: &mut SectionDone<'_>,
+    ) -> Result<Self, Error> {
         let _guard = tch::no_grad_guard();
         let WeightTarget { device, precision } = source.target();
         let hidden = config.hidden_size;
-        let (q_rows, kv_rows) =
-            (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
+        let shape = [config.vocab_size, hidden];
+        let embedding = source.plain(EMBEDDING, &shape)?;
+        let name = "lm_head.weight";
+        let tied_fp8_head = (config.tie_word_embeddings && precision.fp8_head)
+            .then(|| quantized_head(name, &embedding))
+            .transpose()?;
+        done(&[(EMBEDDING.to_owned(), embedding.shallow_clone())])?;
         let mut layers = Vec::new();
         for layer_idx in 0..config.n_layers {
-            let at = |rest: &str| format!("model.layers.{layer_idx}.{rest}");
-            let linear = |parts: &[(&str, usize)], width: usize, has_bias: bool| {
-                let named = |ending: &str| {
-                    let name =
-                        |&(name, rows): &(&str, usize)| (at(&format!("{name}.{ending}")), rows);
-                    parts.iter().map(name).collect::<Vec<_>>()
-                };
-                let bias = if has_bias {
-                    let biases = named("bias");
-                    let biases = biases.iter().map(|(name, rows)| source.plain(name, &[*rows]));
-                    Some(stack(biases.collect::<Result<_, Error>>()?)?)
-                } else {
-                    None
-                };
-                fused(source, &named("weight"), width, precision.fp8_layers, bias)
-            };
-            let (q, k, v) = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj");
-            let (gate, up) = ("mlp.gate_proj", "mlp.up_proj");
-            let width = config.intermediate_size;
-            let head_norm = |name: &str| source.plain(&at(name), &[config.head_dim]);
-            layers.push(Layer {
-                input_norm: source.plain(&at("input_layernorm.weight"), &[hidden])?,
-                qkv: linear(
-                    &[(q, q_rows), (k, kv_rows), (v, kv_rows)],
-                    hidden,
-                    config.attention_bias,
-                )?,
-                head_norms: match config.family.head_norms {
-                    true => Some(HeadNorms {
-                        q: head_norm(Q_NORM)?,
-                        k: head_norm(K_NORM)?,
-                        eps: config.rms_norm_eps,
-                    }),
-                    false => None,
-                },
-                output: linear(&[("self_attn.o_proj", hidden)], q_rows, config.has_output_bias())?,
-                post_norm: source.plain(&at("post_attention_layernorm.weight"), &[hidden])?,
-                gate_up: linear(&[(gate, width), (up, width)], hidden, false)?,
-                down: linear(&[("mlp.down_proj", hidden)], width, false)?,
-            });
+            let layer = build_layer(config, source, layer_idx)?;
+            done(&shallow(parameters_of_layer(layer_idx, &layer)))?;
+            layers.push(layer);
         }
-        let shape = [config.vocab_size, hidden];
-        let embedding = source.plain("model.embed_tokens.weight", &shape)?;
-        let name = "lm_head.weight";
-        let own_head = match config.tie_word_embeddings {
-            true => None,
-            false => Some(source.plain(name, &shape)?),
+        let final_norm = source.plain("model.norm.weight", &[hidden])?;
+        let head = match config.tie_word_embeddings {
+            true => tied_fp8_head,
+            false => {
+                let weight = source.plain(name, &shape)?;
+                Some(match precision.fp8_head {
+                    true => quantized_head(name, &weight)?,
+                    false => Linear { weight, scale: None, bias: None, adapters: None },
+                })
+            }
         };
-        let head = if precision.fp8_head {
-            let weight = own_head.as_ref().unwrap_or(&embedding);
-            let Quantized { values, scale, .. } = fp8::quantize(name, weight)?;
-            Some(Linear { weight: values, scale: Some(scale), bias: None, adapters: None })
-        } else {
-            own_head.map(|weight| Linear { weight, scale: None, bias: None, adapters: None })
-        };
-        Ok(Self {
-            embedding,
-            layers,
-            final_norm: source.plain("model.norm.weight", &[hidden])?,
-            head,
-            rope: Rope::new(config, device),
-            config: config.clone(),
-        })
+        done(&shallow(parameters_of_head(&final_norm, head.as_ref())))?;
+        let rope = Rope::new(config, device);
+        Ok(Self { embedding, layers, final_norm, head, rope, config: config.clone() })
     }
 
     /// All parameters in a stable order, as shallow clones. Names are the checkpoint's, except for
     /// the fused `qkv_proj` and `gate_up_proj`. One-dimensional parameters are norms and biases; an
     /// FP8 matrix is followed by its `weight_scale`.
     pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
-        let mut named = vec![("model.embed_tokens.weight".to_owned(), &self.embedding)];
-        fn push<'a>(named: &mut Vec<(String, &'a Tensor)>, name: String, linear: &'a Linear) {
-            named.push((format!("{name}.weight"), &linear.weight));
-            named.extend(linear.scale.as_ref().map(|scale| (format!("{name}.{SCALE}"), scale)));
-            named.extend(linear.bias.as_ref().map(|bias| (format!("{name}.bias"), bias)));
-        }
+        let mut named = vec![(EMBEDDING.to_owned(), &self.embedding)];
         for (layer_idx, layer) in self.layers.iter().enumerate() {
-            let at = |rest: &str| format!("model.layers.{layer_idx}.{rest}");
-            named.push((at("input_layernorm.weight"), &layer.input_norm));
-            push(&mut named, at("self_attn.qkv_proj"), &layer.qkv);
-            if let Some(HeadNorms { q, k, .. }) = &layer.head_norms {
-                named.extend([(at(Q_NORM), q), (at(K_NORM), k)]);
-            }
-            push(&mut named, at("self_attn.o_proj"), &layer.output);
-            named.push((at("post_attention_layernorm.weight"), &layer.post_norm));
-            push(&mut named, at("mlp.gate_up_proj"), &layer.gate_up);
-            push(&mut named, at("mlp.down_proj"), &layer.down);
+            named.extend(parameters_of_layer(layer_idx, layer));
         }
-        named.push(("model.norm.weight".to_owned(), &self.final_norm));
-        if let Some(head) = &self.head {
-            push(&mut named, "lm_head".to_owned(), head);
-        }
-        named.into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect()
+        named.extend(parameters_of_head(&self.final_norm, self.head.as_ref()));
+        shallow(named)
     }
 
     /// The checkpoint's tensors on the CPU in `kind`: fused tensors are split, FP8 matrices
@@ -337,4 +337,89 @@ impl Decoder {
     pub fn n_parameters(&self) -> usize {
         self.named_parameters().iter().map(|(_, tensor)| tensor.numel()).sum()
     }
+}
+
+fn build_layer(
+    config: &ModelConfig,
+    source: &impl WeightSource,
+    layer_idx: usize,
+) -> Result<Layer, Error> {
+    let precision = source.target().precision;
+    let hidden = config.hidden_size;
+    let (q_rows, kv_rows) = (config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim);
+    let at = |rest: &str| format!("model.layers.{layer_idx}.{rest}");
+    let linear = |parts: &[(&str, usize)], width: usize, has_bias: bool| {
+        let named = |ending: &str| {
+            let name = |&(name, rows): &(&str, usize)| (at(&format!("{name}.{ending}")), rows);
+            parts.iter().map(name).collect::<Vec<_>>()
+        };
+        let bias = if has_bias {
+            let biases = named("bias");
+            let biases = biases.iter().map(|(name, rows)| source.plain(name, &[*rows]));
+            Some(stack(biases.collect::<Result<_, Error>>()?)?)
+        } else {
+            None
+        };
+        fused(source, &named("weight"), width, precision.fp8_layers, bias)
+    };
+    let (q, k, v) = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj");
+    let (gate, up) = ("mlp.gate_proj", "mlp.up_proj");
+    let width = config.intermediate_size;
+    let head_norm = |name: &str| source.plain(&at(name), &[config.head_dim]);
+    Ok(Layer {
+        input_norm: source.plain(&at("input_layernorm.weight"), &[hidden])?,
+        qkv: linear(&[(q, q_rows), (k, kv_rows), (v, kv_rows)], hidden, config.attention_bias)?,
+        head_norms: match config.family.head_norms {
+            true => Some(HeadNorms {
+                q: head_norm(Q_NORM)?,
+                k: head_norm(K_NORM)?,
+                eps: config.rms_norm_eps,
+            }),
+            false => None,
+        },
+        output: linear(&[("self_attn.o_proj", hidden)], q_rows, config.has_output_bias())?,
+        post_norm: source.plain(&at("post_attention_layernorm.weight"), &[hidden])?,
+        gate_up: linear(&[(gate, width), (up, width)], hidden, false)?,
+        down: linear(&[("mlp.down_proj", hidden)], width, false)?,
+    })
+}
+
+fn quantized_head(name: &str, weight: &Tensor) -> Result<Linear, Error> {
+    let Quantized { values, scale, .. } = fp8::quantize(name, weight)?;
+    Ok(Linear { weight: values, scale: Some(scale), bias: None, adapters: None })
+}
+
+/// Named parameters of a part of a model.
+type Named<'a> = Vec<(String, &'a Tensor)>;
+
+fn shallow(named: Named<'_>) -> Vec<(String, Tensor)> {
+    named.into_iter().map(|(name, tensor)| (name, tensor.shallow_clone())).collect()
+}
+
+fn push<'a>(named: &mut Named<'a>, name: String, linear: &'a Linear) {
+    named.push((format!("{name}.weight"), &linear.weight));
+    named.extend(linear.scale.as_ref().map(|scale| (format!("{name}.{SCALE}"), scale)));
+    named.extend(linear.bias.as_ref().map(|bias| (format!("{name}.bias"), bias)));
+}
+
+fn parameters_of_layer(layer_idx: usize, layer: &Layer) -> Named<'_> {
+    let at = |rest: &str| format!("model.layers.{layer_idx}.{rest}");
+    let mut named = vec![(at("input_layernorm.weight"), &layer.input_norm)];
+    push(&mut named, at("self_attn.qkv_proj"), &layer.qkv);
+    if let Some(HeadNorms { q, k, .. }) = &layer.head_norms {
+        named.extend([(at(Q_NORM), q), (at(K_NORM), k)]);
+    }
+    push(&mut named, at("self_attn.o_proj"), &layer.output);
+    named.push((at("post_attention_layernorm.weight"), &layer.post_norm));
+    push(&mut named, at("mlp.gate_up_proj"), &layer.gate_up);
+    push(&mut named, at("mlp.down_proj"), &layer.down);
+    named
+}
+
+fn parameters_of_head<'a>(final_norm: &'a Tensor, head: Option<&'a Linear>) -> Named<'a> {
+    let mut named = vec![("model.norm.weight".to_owned(), final_norm)];
+    if let Some(head) = head {
+        push(&mut named, "lm_head".to_owned(), head);
+    }
+    named
 }

@@ -279,6 +279,20 @@ fn fresh(
     Ok(tensor.f_to_kind(target.precision.kind)?)
 }
 
+/// Zeros in place of weights that come later.
+pub(super) struct Zeros(pub(super) WeightTarget);
+
+impl WeightSource for Zeros {
+    fn target(&self) -> WeightTarget {
+        self.0
+    }
+
+    fn plain(&self, _name: &str, shape: &[usize]) -> Result<Tensor, Error> {
+        let dims: Vec<i64> = shape.iter().map(|&dim| dim as i64).collect();
+        Ok(Tensor::f_zeros(&dims, (self.0.precision.kind, self.0.device))?)
+    }
+}
+
 /// Random initial weights: matrices from N(0, 0.02²) with a seed per name, norms 1, biases 0.
 pub(super) struct RandomWeights {
     pub(super) seed: Seed,

@@ -4,9 +4,10 @@
 use joust_schema::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
-use super::{Decoder, KeptActivations, Linear, Precision, TokenTree};
+use super::{Bucket, Decoder, KeptActivations, Linear, Precision, TokenTree};
 use crate::config::ModelConfig;
 use crate::config::examples::{tiny, tiny_qwen3};
+use crate::error::Error;
 use crate::folder;
 use crate::golden;
 
@@ -328,6 +329,26 @@ fn scaled_product_scales_afterwards_where_scales_per_row_are_refused() {
 }
 
 #[test]
+fn a_model_of_zeros_takes_parameters_in_portions_as_a_duplicate_takes_all() {
+    let model = with_uneven_norms(&tiny(), 3, Kind::Float);
+    for precision in [Kind::BFloat16.into(), FP8] {
+        let wanted = model.duplicate(Device::Cpu, precision).unwrap();
+        let copy = Decoder::zeros(model.config(), Device::Cpu, precision).unwrap();
+        for portion in model.named_parameters().chunks(3) {
+            copy.copy_parameters(portion).unwrap();
+        }
+        assert_eq!(copy.precision(), wanted.precision());
+        let pairs = copy.named_parameters().into_iter().zip(wanted.named_parameters());
+        for ((name, a), (_, b)) in pairs {
+            assert!(a.to_kind(Kind::Float).equal(&b.to_kind(Kind::Float)), "{name}");
+        }
+        let one = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+        let other = [("model.norm.weight".to_owned(), one)];
+        assert!(matches!(copy.copy_parameters(&other), Err(Error::Shape { .. })));
+    }
+}
+
+#[test]
 fn buckets_hold_the_trained_parameters_of_a_model_and_of_those_that_share_its_memory() {
     let _guard = tch::no_grad_guard();
     let model = with_uneven_norms(&tiny_qwen3(), 5, Kind::Float);
@@ -336,7 +357,14 @@ fn buckets_hold_the_trained_parameters_of_a_model_and_of_those_that_share_its_me
     let buckets = model.buckets(16);
     assert_eq!(buckets.len(), model.config().n_layers + 2);
     assert_eq!(buckets[1].pieces[0].name, "model.layers.0.input_layernorm.weight");
-    let flats = model.move_into_buckets(&buckets, Kind::Float).unwrap();
+    let mut flats = Vec::new();
+    let mut take = |bucket: &Bucket, parameters: &[(String, Tensor)]| {
+        flats.push(bucket.filled(parameters, Kind::Float)?);
+        Ok(())
+    };
+    assert_eq!(model.drain_buckets(16, &mut take).unwrap(), buckets);
+    assert_eq!((shared.n_parameters(), shared.device()), (0, Device::Cpu));
+    model.put_on_buckets(&buckets, &flats);
     assert!(flats.iter().all(|flat| flat.numel() % 16 == 0));
     assert!(flats.iter().map(Tensor::numel).sum::<usize>() < n_parameters + 16 * buckets.len());
     for model in [&model, &shared] {

@@ -56,6 +56,7 @@ const MAY_CHANGE: &[&str] = &[
     "trainer.learner.micro_batch_tokens",
     "trainer.learner.logits_mib",
     "trainer.learner.checkpoint_activations",
+    "trainer.learner.shard",
     // the policy's servers
     "rollout.servers.urls",
     "rollout.servers.model",

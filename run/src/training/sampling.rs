@@ -10,6 +10,7 @@ use joust_engine::{Decoder, Engine, Precision, Tokenizer};
 use joust_rollout::{RolloutWorkers, Sampler, SamplerCounts, ServedPolicy, ServerSampler, StartId};
 use joust_schema::ids::PolicyVersion;
 use joust_trainer::Metrics;
+use tch::Device;
 
 use crate::config::train::TrainRun;
 use crate::counted::counted;
@@ -104,10 +105,14 @@ pub(super) fn metrics(sampler: &mut dyn Sampler, ranks: &Collectives) -> Result<
     Ok(names.into_iter().zip(values).map(metric).collect())
 }
 
-/// The number formats that completions are sampled in on this machine.
-pub(super) fn precision(config: &TrainRun, policy: &Decoder) -> Result<Precision, Error> {
+/// The number formats of the policy's weights for sampling: those that engines compute in, or, for
+/// servers, which round what they are given, those that training computes in.
+pub(super) fn precision(config: &TrainRun, device: Device) -> Result<Precision, Error> {
+    if config.rollout.kind.is_servers() {
+        return Ok(config.trainer.learner.number_formats(device).working.into());
+    }
     let settings = &config.rollout.engine;
-    Ok(settings.quantization.resolve(policy.device(), settings.dtype, false)?)
+    Ok(settings.quantization.resolve(device, settings.dtype, false)?)
 }
 
 /// One engine per worker. Engines that compute in the policy's number format share its weights; a
@@ -118,12 +123,12 @@ fn engines(
     tokenizer: &Tokenizer,
 ) -> Result<Vec<Engine>, Error> {
     let settings = &config.rollout.engine;
-    let precision = precision(config, policy)?;
+    let precision = precision(config, policy.device())?;
     let tokenizer = Arc::new(tokenizer.clone());
     let engine = |_| {
         // no worker samples while the trainer changes the weights, so one copy serves both
         let knows_adapters = !policy.device().is_cuda() || !policy.has_adapters();
-        let weights = match knows_adapters && precision == policy.kind().into() {
+        let weights = match knows_adapters && precision == policy.precision() {
             true => policy.shared(),
             false => policy.duplicate(policy.device(), precision)?,
         };

@@ -1,17 +1,18 @@
 //! From a config to a run that is ready for its next step: a fresh run or a resumed one.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use joust_dist::Collectives;
-use joust_engine::model::Decoder;
-use joust_engine::{KvDType, folder};
+use joust_engine::folder::{self, ModelFiles};
+use joust_engine::{KvDType, Precision};
 use joust_reward::PartScorer;
 use joust_rollout::{PromptNeeds, PromptSource};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 use joust_trainer::objective::SamplerNumbers;
-use joust_trainer::{GrpoTrainer, LearnerConfig, checkpoint};
+use joust_trainer::{FirstWeights, GrpoTrainer, checkpoint};
 use tch::{Device, Kind};
 
 use super::evaluation::{Evaluation, check_answers};
@@ -84,33 +85,36 @@ fn open<'a>(
     }
     let evaluation = Evaluation::open(&config)?;
     let files = folder::open(&config.policy.path)?;
-    memory::check(&memory::plan_with(&config, &files.config, None, ranks.world().size)?)?;
-    let learner = &config.trainer.learner;
-    let origin = files.decoder(device, learner.number_formats(device).weights)?;
-    // the policy of the first step; with adapters it shares the weights of the reference
-    let first_policy = || -> Result<Decoder, Error> {
-        if learner.lora.is_none() {
-            let is_reference = config.trainer.has_reference() && shares_format(&origin, learner);
-            return match is_reference {
-                true => Ok(origin.duplicate(device, Kind::Float)?),
-                false => Ok(origin.shared()),
-            };
-        }
+    let shard = memory::shard(&config, &files.config, &ranks)?;
+    let mut trainer_config = config.trainer.clone();
+    trainer_config.learner.shard = shard;
+    let learner = &trainer_config.learner;
+    let files = Rc::new(files);
+    // with adapters, the policy shares the weights of the reference
+    let weights = learner.number_formats(device).weights;
+    let origin = learner.lora.is_some().then(|| files.decoder(device, weights)).transpose()?;
+    let first_policy = || -> Result<FirstWeights, Error> {
+        let Some(origin) = &origin else { return in_files(&files, device) };
         let mut policy = origin.shared();
         learner.attach_adapters(&mut policy, seed.child("adapters", 0));
-        Ok(policy)
+        Ok(policy.into())
     };
     // a large judge takes a while to load
     let pool = Arc::new(JudgingRanks(Arc::clone(&ranks)));
     let scorer = PartScorer::open(&config.reward)?.among(pool);
 
-    let with_sampler = |policy: Decoder| {
-        let reference = config.trainer.has_reference().then(|| reference(&origin, learner));
+    let with_sampler = |policy: FirstWeights| {
+        let reference = || match &origin {
+            Some(origin) => Ok(origin.shared().into()),
+            None => in_files(&files, device),
+        };
+        let reference = config.trainer.has_reference().then(reference).transpose()?;
         let numbers = sampler_numbers(&config, &policy)?;
-        let reference = reference.transpose()?;
-        let (trainer, of_trainer) = (&config.trainer, Arc::clone(&ranks));
-        let trainer = GrpoTrainer::new(policy, reference, trainer, n_steps, numbers, of_trainer)?;
-        let sampler = sampling::open(&config, trainer.policy(), &files, &ranks, stop)?;
+        let (trainer, of_trainer) = (&trainer_config, Arc::clone(&ranks));
+        let mut trainer =
+            GrpoTrainer::new(policy, reference, trainer, n_steps, numbers, of_trainer)?;
+        let policy = trainer.publish_in(sampling::precision(&config, device)?)?;
+        let sampler = sampling::open(&config, &policy, &files, &ranks, stop)?;
         Ok::<_, Error>((trainer, sampler))
     };
     // engines that do not fit into memory and wrong servers leave the folder as it is, too
@@ -122,8 +126,8 @@ fn open<'a>(
     let found = run.newest();
     let (mut trainer, mut sampler) = match (&found, fresh) {
         (Some((_, path)), _) if learner.lora.is_none() => {
-            let read = || folder::open(path)?.decoder(device, Kind::Float);
-            with_sampler(read().map_err(|error| run.bad_checkpoint(error.into()))?)?
+            let open = || in_files(&Rc::new(folder::open(path)?), device);
+            with_sampler(open().map_err(|error| run.bad_checkpoint(error))?)?
         }
         (None, Some(fresh)) => fresh,
         // the checkpoint's adapters follow with the trainer's state
@@ -149,7 +153,7 @@ fn open<'a>(
     let lacks_adapters = found.is_some() && trainer.policy().has_adapters();
     if lacks_adapters || config.rollout.kind.is_servers() {
         let version = PolicyVersion(trainer.n_updates() as i64);
-        sampling::publish(&mut *sampler, trainer.policy(), version, &ranks)?;
+        sampling::publish(&mut *sampler, &trainer.published()?, version, &ranks)?;
     }
     let sampled_by = sampling::name(&config);
     observer.observe(Event::TrainingReady {
@@ -170,7 +174,7 @@ fn open<'a>(
         config,
         run,
         seed,
-        tokenizer: files.tokenizer,
+        tokenizer: files.tokenizer.clone(),
         prompts,
         sampler,
         scorer,
@@ -181,29 +185,20 @@ fn open<'a>(
     })
 }
 
-/// The reference, in the number format that is computed in; `origin` itself where it has that
-/// format.
-fn reference(origin: &Decoder, learner: &LearnerConfig) -> Result<Decoder, Error> {
-    match shares_format(origin, learner) || learner.lora.is_some() {
-        true => Ok(origin.shared()),
-        false => Ok(origin.duplicate(origin.device(), learner.compute_kind(origin))?),
-    }
-}
-
-/// Whether a model has the number format that is computed in.
-fn shares_format(origin: &Decoder, learner: &LearnerConfig) -> bool {
-    learner.compute_kind(origin) == origin.kind()
+/// A model in files, which the trainer reads.
+fn in_files(files: &Rc<ModelFiles>, device: Device) -> Result<FirstWeights, Error> {
+    Ok(FirstWeights::of_files(Rc::clone(files), device)?)
 }
 
 /// Whether completions are sampled in the number format that training computes in; servers compute
 /// otherwise in any case. Where `top_p` or `top_k` filter, probabilities differ by more than
 /// numbers do, and the formats do not matter.
-fn sampler_numbers(config: &TrainRun, policy: &Decoder) -> Result<SamplerNumbers, Error> {
+fn sampler_numbers(config: &TrainRun, policy: &FirstWeights) -> Result<SamplerNumbers, Error> {
     let rollout = &config.rollout;
     let is_filtered = rollout.top_p < 1.0 || rollout.top_k > 0;
     let is_same = !rollout.kind.is_servers()
         && policy.kind() != Kind::BFloat16
-        && sampling::precision(config, policy)? == policy.kind().into()
+        && sampling::precision(config, policy.device())? == policy.kind().into()
         && config.trainer.learner.compute_kind(policy) == policy.kind()
         && rollout.engine.kv_dtype == KvDType::Auto;
     Ok(if is_same || is_filtered { SamplerNumbers::Same } else { SamplerNumbers::Other })

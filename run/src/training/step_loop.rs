@@ -365,7 +365,8 @@ impl Training<'_> {
     /// Has all that samples take the policy.
     fn publish(&mut self) -> Result<(), Error> {
         let version = PolicyVersion(self.trainer.n_updates() as i64);
-        sampling::publish(&mut *self.sampler, self.trainer.policy(), version, &self.ranks)
+        let policy = self.trainer.published()?;
+        sampling::publish(&mut *self.sampler, &policy, version, &self.ranks)
     }
 
     /// Saves a step that is made, whose line of metrics is still to come: the next start has it

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use joust_dist::Collectives;
 use joust_engine::Tokenizer;
-use joust_engine::model::Decoder;
 use joust_schema::seed::Seed;
-use joust_trainer::Metrics;
 use joust_trainer::checkpoint::Trainer;
+use joust_trainer::{FirstWeights, Metrics, ShardStage};
 
 use crate::error::Error;
 use crate::examples::Encoder;
@@ -16,7 +15,7 @@ use crate::examples::Encoder;
 pub(crate) struct FirstModel {
     pub(crate) tokenizer: Tokenizer,
     /// Reads or makes the weights.
-    pub(crate) decoder: Box<dyn FnOnce() -> Result<Decoder, Error>>,
+    pub(crate) decoder: Box<dyn FnOnce() -> Result<FirstWeights, Error>>,
 }
 
 /// What a run learns from, as people wrote it.
@@ -46,17 +45,21 @@ pub(crate) trait Lessons {
 
     /// What an example has to be.
     const WANTED: &'static str;
+    /// Number of sequences of an example.
+    const SEQUENCES: usize;
+    /// Whether the loss needs a reference.
+    const HAS_REFERENCE: bool;
 
     /// Whether examples are rendered by the chat template.
     fn has_chats(&self) -> bool;
 
     /// Takes the model of the first step, or that of a checkpoint, for a run of `n_steps` updates
-    /// on these ranks.
+    /// on these ranks, which divide the model in this way.
     fn trainer(
         &self,
-        model: Decoder,
+        model: FirstWeights,
         n_steps: u64,
-        ranks: Arc<Collectives>,
+        divided: (Arc<Collectives>, ShardStage),
     ) -> Result<Self::Trainer, Error>;
 
     /// Example `idx` of the run.

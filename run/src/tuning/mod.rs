@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use joust_dist::Collectives;
 use joust_schema::seed::Seed;
-use joust_trainer::Metrics;
 use joust_trainer::checkpoint::{self, Retention, Trainer as _};
+use joust_trainer::{FirstWeights, Metrics, TrainedModel};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoints::CheckpointClock;
@@ -23,6 +23,7 @@ use crate::counted::counted;
 use crate::error::Error;
 use crate::examples::Encoder;
 use crate::export::Export;
+use crate::memory;
 use crate::observer::{Event, Observer};
 use crate::places;
 use crate::ranks;
@@ -156,7 +157,9 @@ impl<'a, L: Lessons> Tuning<'a, L> {
             true => Opened::resumed(&settings, course, start, (seed, &ranks))?,
             false => Opened::fresh(course, start, (seed, &ranks))?,
         };
-        settings.learner.attach_adapters(&mut model, seed.child("adapters", 0));
+        if let FirstWeights::Loaded(model) = &mut model {
+            settings.learner.attach_adapters(model, seed.child("adapters", 0));
+        }
         if lessons.has_chats() {
             match encoder.end_of_turn() {
                 // who samples from the model has to know its end
@@ -167,7 +170,19 @@ impl<'a, L: Lessons> Tuning<'a, L> {
                 None => observer.observe(Event::TurnsWithoutEnd)?,
             }
         }
-        let mut trainer = lessons.trainer(model, n_steps, Arc::clone(&ranks))?;
+        let TuningSettings { learner, batch_size, .. } = settings;
+        let (constants, n_ranks) = (model.config(), ranks.world().size);
+        let trained = TrainedModel {
+            model: constants,
+            formats: learner.number_formats(model.device()),
+            has_reference: L::HAS_REFERENCE,
+            n_ranks,
+            shard: learner.shard,
+            n_sequences: batch_size.div_ceil(n_ranks) * L::SEQUENCES,
+            longest: constants.max_position,
+        };
+        let shard = memory::shard_of(trained, learner, model.device(), &ranks)?;
+        let mut trainer = lessons.trainer(model, n_steps, (Arc::clone(&ranks), shard))?;
         let held_out = lessons.held_out(&encoder)?;
         if !held_out.is_empty() && !held_out.iter().any(|it| L::fits(&trainer, it)) {
             let (none, wanted) = (none_fits("the file's", held_out.len() as u64), L::WANTED);
@@ -183,7 +198,7 @@ impl<'a, L: Lessons> Tuning<'a, L> {
             None => TuningState { step: 0, num_tokens: 0.0 },
         };
         observer.observe(Event::TuningReady {
-            n_parameters: trainer.master()?.n_parameters(),
+            n_parameters: trainer.n_parameters(),
             n_steps,
             run_dir: run.dir(),
         })?;

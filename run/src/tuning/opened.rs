@@ -2,12 +2,12 @@
 //! newest checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use joust_dist::Collectives;
 use joust_engine::folder;
-use joust_engine::model::Decoder;
 use joust_schema::seed::Seed;
-use joust_trainer::LearnerConfig;
+use joust_trainer::{FirstWeights, LearnerConfig};
 use tch::Device;
 
 use super::course::{Course, FirstModel};
@@ -18,7 +18,7 @@ use crate::run_folder::{RunFolder, RunStart};
 
 /// What a run has before it has a trainer.
 pub(super) struct Opened<L> {
-    pub(super) model: Decoder,
+    pub(super) model: FirstWeights,
     pub(super) lessons: L,
     pub(super) encoder: Encoder,
     pub(super) run: RunFolder,
@@ -81,5 +81,10 @@ pub(crate) fn open_model(
     let files = folder::open(path)?;
     let tokenizer = files.tokenizer.clone();
     let kind = learner.number_formats(device).weights;
-    Ok(FirstModel { tokenizer, decoder: Box::new(move || Ok(files.decoder(device, kind)?)) })
+    let has_adapters = learner.lora.is_some();
+    let decoder = move || match has_adapters {
+        true => Ok(files.decoder(device, kind)?.into()),
+        false => Ok(FirstWeights::of_files(Rc::new(files), device)?),
+    };
+    Ok(FirstModel { tokenizer, decoder: Box::new(decoder) })
 }

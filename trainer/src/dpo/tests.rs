@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use joust_engine::Decoder;
 use serde_json::Value;
 use tch::{Device, Kind};
 

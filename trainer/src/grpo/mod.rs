@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use arrow::array::Float64Array;
 use joust_dist::Collectives;
-use joust_engine::Decoder;
+use joust_engine::{Decoder, Precision};
 use tch::Kind;
 
 use crate::advantage::{advantages, mean, negative_reward, token_advantages};
@@ -28,6 +28,7 @@ use crate::objective::{Objective, PolicyLoss, Preset, SamplerNumbers};
 use crate::reference::Reference;
 use crate::sample::TrainingSample;
 use crate::seconds::TrainSeconds;
+use crate::weights::first::FirstWeights;
 use config::GrpoConfig;
 use metrics::UpdateSums;
 use online_dpo::{OnlineDpo, sides};
@@ -50,8 +51,8 @@ impl GrpoTrainer {
     /// # Errors
     /// [`Error::Config`] with the first thing that is wrong with the settings.
     pub fn new(
-        policy: Decoder,
-        reference: Option<Decoder>,
+        policy: impl Into<FirstWeights>,
+        reference: Option<FirstWeights>,
         config: &GrpoConfig,
         steps: u64,
         sampler: SamplerNumbers,
@@ -64,15 +65,40 @@ impl GrpoTrainer {
             let text = "loss.kl.weight is above 0 or online_dpo is set, which needs a reference";
             return Err(Error::Config(text.to_owned()));
         }
+        let policy = policy.into();
+        let compute = config.learner.compute_kind(&policy);
         let learner = Learner::new(policy, &config.learner, config.n_updates(steps), ranks)?;
         let loss = config.loss.loss(sampler);
+        let frozen = |first| learner.weights.frozen(first, compute, &learner.ranks);
+        let reference = reference.map(frozen).transpose()?;
         let reference = reference.map(|model| Reference::new(model, config.sync_ref_model));
         Ok(Self { learner, config: config.clone(), loss, reference })
     }
 
-    /// The policy with the weights that passes compute with.
+    /// The policy with the weights that passes compute with. With weights in parts
+    /// ([`crate::ShardStage::Zero3`]) it has constants and shapes alone: see
+    /// [`GrpoTrainer::published`].
     pub fn policy(&self) -> &Decoder {
         self.learner.model()
+    }
+
+    /// The policy with all its weights, for samplers that compute in `precision`: that of
+    /// [`GrpoTrainer::policy`], or, where its weights are in parts, a copy, whose memory
+    /// [`GrpoTrainer::published`] writes to. All ranks call it together.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for lack of memory, [`Error::Ranks`].
+    pub fn publish_in(&mut self, precision: Precision) -> Result<Decoder, Error> {
+        self.learner.weights.publish_in(precision, &self.learner.ranks)
+    }
+
+    /// The policy of [`GrpoTrainer::publish_in`] with the weights of now. All ranks call it
+    /// together.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for weights that cannot be quantised, [`Error::Ranks`].
+    pub fn published(&self) -> Result<Decoder, Error> {
+        self.learner.weights.published(&self.learner.ranks)
     }
 
     /// Number of updates made so far.
@@ -111,7 +137,7 @@ impl GrpoTrainer {
             None => self.learn_from_advantages(&columns, &masked, info)?,
         };
         if let Some(reference) = &self.reference {
-            reference.refresh(|| self.learner.master(), info.step)?;
+            reference.refresh(|| self.learner.own_values(&reference.model), info.step)?;
         }
         let unused = advantages.iter_mut().zip(masked).filter(|(_, is_masked)| *is_masked);
         unused.for_each(|(advantage, _)| *advantage = None);
@@ -287,7 +313,7 @@ impl GrpoTrainer {
         let started = Instant::now();
         let learner = &self.learner;
         if n_updates > 1 || self.loss.kl.is_in_reward() {
-            let old = learner.logprobs(learner.model(), samples, info.temperature)?;
+            let old = learner.logprobs(samples, info.temperature)?;
             let rows = samples.iter_mut().zip(old);
             rows.for_each(|(sample, logprobs)| sample.old = Some(logprobs));
         }
@@ -307,7 +333,7 @@ impl GrpoTrainer {
     ) -> Result<(), Error> {
         let Some(reference) = &self.reference else { return Ok(()) };
         let started = Instant::now();
-        let logprobs = self.learner.logprobs(&reference.model, samples, temperature)?;
+        let logprobs = self.learner.reference_logprobs(&reference.model, samples, temperature)?;
         let rows = samples.iter_mut().zip(logprobs);
         rows.for_each(|(sample, logprobs)| sample.reference = Some(logprobs));
         self.learner.seconds.fixed_s += started.elapsed().as_secs_f64();

@@ -103,7 +103,7 @@ fn run(
     rollouts: &[Rollout],
     rewards: &[Reward],
 ) -> (GrpoTrainer, Vec<Option<f64>>, Metrics) {
-    let reference = config.has_reference().then(model);
+    let reference = config.has_reference().then(|| model().into());
     let mut trainer =
         GrpoTrainer::new(model(), reference, config, 1, SamplerNumbers::Same, alone()).unwrap();
     let outcome = step(&mut trainer, rollouts, rewards).unwrap();
@@ -194,9 +194,15 @@ fn step_takes_the_divergence_out_of_rewards_where_the_config_says_so() {
         let kl = KlTerm { weight: 0.5, estimator: KlEstimator::K1, place, ..KlTerm::default() };
         let loss = LossConfig { preset, kl, ..LossConfig::default() };
         let config = GrpoConfig { loss, ..config() };
-        let mut trainer =
-            GrpoTrainer::new(model(), Some(other()), &config, 1, SamplerNumbers::Same, alone())
-                .unwrap();
+        let mut trainer = GrpoTrainer::new(
+            model(),
+            Some(other().into()),
+            &config,
+            1,
+            SamplerNumbers::Same,
+            alone(),
+        )
+        .unwrap();
         let outcome = step(&mut trainer, &rollouts, &rewards).unwrap();
         let advantages = outcome.advantages.as_primitive::<Float64Type>().iter();
         (advantages.map(Option::unwrap).collect::<Vec<f64>>(), outcome.metrics)
@@ -353,7 +359,7 @@ fn step_equals_trl_with_truncated_completions_and_missing_rewards() {
             let named = reference.named_parameters();
             let (_, head) = named.iter().find(|(name, _)| name.starts_with("lm_head")).unwrap();
             let _ = head.shallow_clone().g_mul_scalar_(0.5);
-            reference
+            reference.into()
         });
         let (rollouts, rewards) = golden_tables(&golden, &case["rewards"]);
         let tables = ScoredTables {
@@ -392,7 +398,7 @@ fn online_dpo_learns_as_dpo_from_the_best_and_the_worst_completion_of_each_group
     let config =
         GrpoConfig { online_dpo: Some(online), learner: learner.clone(), ..GrpoConfig::default() };
     let mut trainer =
-        GrpoTrainer::new(model(), Some(model()), &config, 2, SamplerNumbers::Same, alone())
+        GrpoTrainer::new(model(), Some(model().into()), &config, 2, SamplerNumbers::Same, alone())
             .unwrap();
     let outcome = step(&mut trainer, &rollouts, &rewards).unwrap();
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::optim::OptimConfig;
+use crate::weights::first::FirstWeights;
+use crate::weights::stage::ShardStage;
 
 /// Number formats of a model in training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,13 @@ pub struct LearnerConfig {
     /// Whether only the input of each layer is kept for the gradient, and each layer computed a
     /// second time: less memory, about a quarter more time. The gradient is the same.
     pub checkpoint_activations: bool,
+    /// How several ranks divide the model in training. `zero1`: each has a part of the optimiser's
+    /// state. `zero2`: also of the sums of gradients, which are sent once per micro-batch in place
+    /// of once per update. `zero3`: also of the weights, and of those of a reference; a layer's are
+    /// gathered before its forward and its backward pass. `auto`: the first whose memory plan fits
+    /// the device. `zero2` and `zero3` learn the same to the last bit; so does `zero1` where an
+    /// update has one micro-batch per rank, and else but for last bits. With `lora`, not `zero3`.
+    pub shard: ShardStage,
     /// Adapters that are trained in place of the model's weights (LoRA); the weights are kept in
     /// the format of `compute_dtype`. Without it, all weights are trained.
     pub lora: Option<LoraConfig>,
@@ -64,6 +73,7 @@ impl Default for LearnerConfig {
             micro_batch_tokens: 8_192,
             logits_mib: 64,
             checkpoint_activations: false,
+            shard: ShardStage::Auto,
             lora: None,
             optim: OptimConfig::default(),
         }
@@ -86,9 +96,9 @@ impl LearnerConfig {
 
     /// Number formats of a model in training that is open: as [`Self::number_formats`], but f64
     /// where its weights are.
-    pub(crate) fn formats_of(&self, model: &Decoder) -> NumberFormats {
-        let formats = self.number_formats(model.device());
-        let wide = |kind| match (kind, model.kind()) {
+    pub(crate) fn formats_of(&self, first: &FirstWeights) -> NumberFormats {
+        let formats = self.number_formats(first.device());
+        let wide = |kind| match (kind, first.kind()) {
             (Kind::Float, Kind::Double) => Kind::Double,
             (other, _) => other,
         };
@@ -100,12 +110,28 @@ impl LearnerConfig {
     }
 
     /// Number format in which a model computes in training.
-    pub fn compute_kind(&self, model: &Decoder) -> Kind {
-        self.formats_of(model).compute
+    pub fn compute_kind(&self, first: &FirstWeights) -> Kind {
+        self.formats_of(first).compute
+    }
+
+    /// The stages that `n_ranks` ranks may divide the model by, in the order in which they need
+    /// less memory.
+    pub fn possible_shards(&self, n_ranks: usize) -> Vec<ShardStage> {
+        let most = match (n_ranks, &self.lora) {
+            (0 | 1, _) => ShardStage::Zero1,
+            (_, Some(_)) => ShardStage::Zero2,
+            _ => ShardStage::Zero3,
+        };
+        ShardStage::STAGES.into_iter().filter(|stage| *stage <= most).collect()
     }
 
     /// All contradictions, each named by its key.
     pub(crate) fn contradictions(&self) -> Option<String> {
+        if self.lora.is_some() && self.shard == ShardStage::Zero3 {
+            let text = "learner.shard is \"zero3\" with learner.lora, wanted another: what is \
+                        trained is small, and the model's own weights are not divided";
+            return Some(text.to_owned());
+        }
         let is_rounded = self.working_dtype != DType::F32;
         if is_rounded && self.lora.is_some() {
             let text = "learner.working_dtype is set with learner.lora, wanted one of them: \

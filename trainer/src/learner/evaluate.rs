@@ -28,11 +28,17 @@ impl Learner {
         let samples = self.share(&samples);
         let _guard = tch::no_grad_guard();
         let mut total = 0.0;
-        for rows in self.micro_batches(&samples, objective.kept_together()) {
-            let rows = rows.into_iter().map(|row| samples[row]).collect();
-            let batch = MicroBatch::new(rows, self.model().device());
-            let numbers = token_numbers(self.model(), &batch, self.plan, objective.needs())?;
-            total += objective.loss(&batch, &numbers).double_value(&[]);
+        let micro_batches = self.micro_batches(&samples, objective.kept_together());
+        let (model, mut sections) = self.policy();
+        for pass in 0..sections.n_passes(micro_batches.len())? {
+            let batch = micro_batches.get(pass).map(|rows| {
+                MicroBatch::new(rows.iter().map(|&row| samples[row]).collect(), model.device())
+            });
+            let needs = objective.needs();
+            let numbers = token_numbers(model, batch.as_ref(), self.plan, needs, &mut sections)?;
+            if let (Some(batch), Some(numbers)) = (&batch, &numbers) {
+                total += objective.loss(batch, numbers).double_value(&[]);
+            }
         }
         self.ranks.sum_f64(std::slice::from_mut(&mut total))?;
         objective.reduce(&self.ranks)?;

@@ -3,9 +3,11 @@
 
 use joust_engine::Decoder;
 use joust_engine::weights::{Piece, Shards};
+use tch::Tensor;
 
 use super::Learner;
 use crate::error::Error;
+use crate::weights::frozen::FrozenModel;
 
 impl Learner {
     /// The model with the weights that the optimiser changes. All ranks call it together.
@@ -14,6 +16,18 @@ impl Learner {
     /// [`Error::Ranks`]
     pub(crate) fn master(&self) -> Result<Decoder, Error> {
         self.weights.master(&self.ranks)
+    }
+
+    /// What this rank has of the weights that the optimiser changes, in the shapes of a reference.
+    /// All ranks call it together.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`]
+    pub(crate) fn own_values(&self, reference: &FrozenModel) -> Result<Vec<Tensor>, Error> {
+        match reference.is_in_parts() {
+            true => Ok(self.weights.buckets.iter().map(|it| it.master.shallow_clone()).collect()),
+            false => Ok(self.master()?.named_parameters().into_iter().map(|(_, it)| it).collect()),
+        }
     }
 
     /// This rank's pieces of the optimiser's running means. They share memory with the optimiser.

@@ -17,6 +17,7 @@ use crate::objective::{LossConfig, Objective, SamplerNumbers};
 use crate::optim::{AdamW, OptimConfig};
 use crate::sample::TrainingSample;
 use crate::tiny::{alone, tiny_model};
+use crate::weights::stage::ShardStage;
 use crate::weights::{WeightBucket, Weights};
 
 /// Loss and gradients of all parameters.
@@ -164,7 +165,10 @@ fn learner_in_bf16(working: Kind) -> Learner {
         ..LearnerConfig::default()
     };
     let mut learner = Learner::new(tiny_model(Kind::Float, false), &config, 3, alone()).unwrap();
-    learner.weights = Weights::new(tiny_model(Kind::Float, false), working, &alone()).unwrap();
+    learner.weights = {
+        let first = tiny_model(Kind::Float, false);
+        Weights::new(first, working, ShardStage::Auto, &alone()).unwrap()
+    };
     let parameters = learner.weights.buckets.iter().map(WeightBucket::parameters).collect();
     learner.optimizer = AdamW::new(parameters, &config.optim);
     learner.plan.compute = Kind::BFloat16;

@@ -13,7 +13,7 @@ use joust_schema::seed::Seed;
 use joust_schema::table::Table as _;
 use joust_schema::tables::{Reward, Rollout, Status};
 use joust_trainer::objective::SamplerNumbers;
-use joust_trainer::{GrpoConfig, GrpoTrainer, ScoredTables, StepInfo, TrainSeconds};
+use joust_trainer::{FirstWeights, GrpoConfig, GrpoTrainer, ScoredTables, StepInfo, TrainSeconds};
 use serde::Serialize;
 use tch::Kind;
 
@@ -176,7 +176,7 @@ fn open(args: &TrainBenchArgs, settings: &EngineConfig) -> anyhow::Result<(GrpoT
     let n_steps = args.steps + 1;
     let trainer = GrpoTrainer::new(
         policy,
-        reference,
+        reference.map(FirstWeights::from),
         &config,
         n_steps,
         SamplerNumbers::Same,
