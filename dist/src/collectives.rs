@@ -11,8 +11,8 @@ use crate::world::World;
 
 /// The collectives of this process with all others.
 ///
-/// A process has one, for its whole life. It may be shared between threads, but the order of
-/// collectives is that of the ranks, so one thread should make them.
+/// It may be shared between threads, but the order of collectives is that of the ranks, so one
+/// thread should make them; another one has its own ([`Collectives::join_beside`]).
 pub struct Collectives {
     world: World,
     device: Device,
@@ -37,6 +37,19 @@ impl Collectives {
             group.peers.learn(&joined.all_gather_bytes(peers::own_addresses())?);
         }
         Ok(joined)
+    }
+
+    /// Joins the ranks of this world once more, by the store that they have met in, which must live
+    /// as long: collectives of their own, which a second thread may make.
+    ///
+    /// # Errors
+    /// As [`Collectives::join`].
+    pub fn join_beside(&self, options: JoinOptions) -> Result<Self, Error> {
+        let mut world = self.world.clone();
+        if let Some(meeting) = &mut world.meeting {
+            meeting.launcher_serves = true;
+        }
+        Self::join(world, options)
     }
 
     /// The collectives of a process without others, with tensors on any device.

@@ -25,8 +25,8 @@ pub fn logprobs(model: &Decoder, prompt: &[u32], completion: &[u32]) -> Result<V
     Ok(values)
 }
 
-/// As [`logprobs`], under the distribution that tokens are drawn from with these settings: tempered,
-/// and renormalised over the tokens that top-k and top-p keep.
+/// As [`logprobs`], under the distribution that tokens are drawn from with these settings:
+/// tempered, and renormalised over the tokens that top-k and top-p keep.
 ///
 /// # Errors
 /// As [`logprobs`].

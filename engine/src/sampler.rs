@@ -144,7 +144,8 @@ fn sample_row(logits: &[f32], draw: &RowSampling) -> Result<Drawn, Error> {
 }
 
 /// Log-probability of a token under the distribution that tokens are drawn from: tempered, and
-/// renormalised over the tokens that top-k and top-p keep. 0 where the most probable token is taken.
+/// renormalised over the tokens that top-k and top-p keep. 0 where the most probable token is
+/// taken.
 pub(crate) fn drawn_logprob(logits: &[f32], token: u32, draw: &RowSampling) -> f32 {
     if draw.is_greedy() {
         return 0.0;

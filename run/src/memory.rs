@@ -292,16 +292,22 @@ impl Planner {
             return Ok(());
         }
         let precision = settings.quantization.resolve(device, settings.dtype, false)?;
-        let shares = is_whole
-            && precision == learner.number_formats(device).working.into()
-            && !(device.is_cuda() && learner.lora.is_some());
-        let own = if shares { 0 } else { weight_bytes(model, precision) };
-        // one copy serves all workers
-        let (shared, own) = if is_whole { (0, own) } else { (own, 0) };
+        let working = learner.number_formats(device).working.into();
+        let shares =
+            is_whole && precision == working && !(device.is_cuda() && learner.lora.is_some());
+        let weights = weight_bytes(model, precision);
+        // one copy of weights in parts serves all workers
+        let in_parts = if is_whole { 0 } else { weights };
+        // sampling ahead reads weights that the trainer does not change
+        let is_ahead = config.train.ahead > 0;
+        let own = if is_ahead || (is_whole && !shares) { weights } else { 0 };
+        let n_waiting = if config.train.ahead > 1 { config.train.ahead as usize } else { 0 };
+        let waiting = n_waiting * weight_bytes(model, if is_whole { working } else { precision });
+        self.add(device, "sampling: policies that wait", waiting);
         let engine = self.engine(settings, device, model)?;
         let n_workers = config.rollout.workers;
         let copy = own + packed_bytes(model, device, precision) + engine.buffer_bytes;
-        self.add(device, "sampling: weights", shared + n_workers.saturating_mul(copy));
+        self.add(device, "sampling: weights", in_parts + n_workers.saturating_mul(copy));
         let keys_and_values = n_workers.saturating_mul(kv_bytes(&engine));
         self.add(device, "sampling: keys and values", keys_and_values);
         self.add(device, "libraries", engine.reserve_bytes);

@@ -209,6 +209,11 @@ pub const METRICS: &[Metric] = &[
          of the step, or of a measurement before it, began.",
     ),
     metric(
+        "sampling/updates_behind",
+        "Number of updates that the policy has seen since the completions of the step were sampled \
+         from it (`train.ahead`).",
+    ),
+    metric(
         "sampling/kl",
         "Divergence of the distributions that were sampled from, from those that training gives, \
          per token, before the step's first update.",
@@ -251,6 +256,11 @@ pub const METRICS: &[Metric] = &[
         "Seconds in which completions were sampled and groups were scored. They count in both \
          `time/rollout_s` and `time/reward_s`: `step_time` is the sum of these two and \
          `time/train_s`, without `time/overlap_s`, and the time of writing the step's tables.",
+    ),
+    metric(
+        "time/wait_s",
+        "Seconds in which training waited for the groups of the step (`train.ahead`); in \
+         `step_time`, in place of the seconds of sampling and scoring.",
     ),
     metric("time/train_s", "Seconds of updates and of publishing the weights to the workers."),
     metric("time/eval_s", "Seconds of the measurement on held-out prompts or examples."),

@@ -34,11 +34,26 @@ pub(crate) fn join(
     let world = World::from_env()?;
     device::choose_gpu(world.local_rank);
     let device = choice.resolve()?;
-    let [join_limit, limit] =
-        [limits.join_timeout_s, limits.timeout_s].map(Duration::from_secs_f64);
-    let joined = Collectives::join(world, JoinOptions { device, join_limit, limit });
+    let joined = Collectives::join(world, join_options(device, limits));
     stop.set_waits_for_ranks(false);
     Ok((device, Arc::new(joined?)))
+}
+
+/// Joins the same processes once more, for collectives of a thread of its own.
+///
+/// # Errors
+/// [`Error::Ranks`] where not all come.
+pub(crate) fn join_beside(
+    ranks: &Collectives,
+    limits: &RanksSection,
+) -> Result<Arc<Collectives>, Error> {
+    Ok(Arc::new(ranks.join_beside(join_options(Device::Cpu, limits))?))
+}
+
+fn join_options(device: Device, limits: &RanksSection) -> JoinOptions {
+    let [join_limit, limit] =
+        [limits.join_timeout_s, limits.timeout_s].map(Duration::from_secs_f64);
+    JoinOptions { device, join_limit, limit }
 }
 
 /// Tells the other ranks of this one's failure, at their next collective, so that all end for one

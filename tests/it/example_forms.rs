@@ -166,7 +166,7 @@ const CASES: [Case; 34] = [
     ),
     sft(
         r#"{"instruction": "Double.", "history": "none", "output": "46"}"#,
-        Err("column `history` is a text, wanted a list of pairs of earlier turns"),
+        Err("column `history` is a text, wanted a list of pairs of texts"),
     ),
     sft(
         r#"{"messages": [{"role": "user", "content": 23}, {"role": "assistant", "content": 5}]}"#,

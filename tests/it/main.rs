@@ -1,6 +1,7 @@
 //! Integration tests, one binary: models against transformers, commands as users type them, whole
 //! runs on the shipped models, servers as clients see them, and the workspace's own order.
 
+mod ahead;
 mod batching;
 mod binary;
 mod checkpoints;

@@ -134,7 +134,7 @@ pub(crate) fn metrics(dir: &Path, name: &str) -> Vec<Value> {
 }
 
 /// Asserts that a number of every line is the same but for last digits.
-fn near(a: &[Value], b: &[Value], names: &[&str]) {
+pub(crate) fn near(a: &[Value], b: &[Value], names: &[&str]) {
     assert_eq!(a.len(), b.len());
     for (a, b) in a.iter().zip(b) {
         for name in names {
@@ -190,8 +190,12 @@ fn ranks_learn_the_same_with_more_or_less_of_the_model_in_parts_and_go_on_with_a
     };
     let saved = |folder: &str| {
         let step = dir.join(folder).join("run/checkpoints/step_00004");
-        let names = ["model.safetensors", "trainer_state/optimizer.safetensors"];
-        names.map(|name| std::fs::read(step.join(name)).unwrap())
+        let of_ranks = |rank: usize| {
+            let shard = format!("trainer_state/shard-0000{rank}-model-00001-of-00001.safetensors");
+            [format!("model-0000{rank}-of-00002.safetensors"), shard]
+        };
+        let read = |name: &String| std::fs::read(step.join(name)).unwrap();
+        [1, 2].map(of_ranks).as_flattened().iter().map(read).collect::<Vec<_>>()
     };
     for shard in ["zero1", "zero2", "zero3"] {
         Ranks::succeed(dir, &at(shard, shard, &[]), 2);

@@ -1,7 +1,7 @@
 //! What a caller asks of the workers, and how it follows their progress.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
@@ -33,6 +33,13 @@ pub struct GenerateRequest<'a> {
     /// Once it is true, servers that are all gone are not waited for: then the sampling breaks off
     /// as if it were cancelled.
     pub stop: Option<&'a Arc<AtomicBool>>,
+}
+
+impl GenerateRequest<'_> {
+    /// Whether nobody waits for the groups any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Acquire))
+    }
 }
 
 /// Progress of a [`GenerateRequest`].

@@ -60,11 +60,19 @@ pub struct TrainSection {
     /// trained on.
     #[schemars(range(max = 1000))]
     pub max_refills: u64,
+    /// Number of steps that are sampled and scored while one is trained on. With n, the completions
+    /// of a step are of the policy n steps before the one that they train, and the policy gradient
+    /// is corrected for that (`trainer.loss.correction`, on by default then). A run that goes on
+    /// from a checkpoint samples these steps anew, with the newest policy: it does not end in the
+    /// weights of an unbroken one. 0: one after the other. Sampling and training then share
+    /// neither time nor, on one machine, its processor.
+    #[schemars(range(max = 16))]
+    pub ahead: u64,
 }
 
 impl Default for TrainSection {
     fn default() -> Self {
-        Self { steps: 100, prompts_per_step: 16, max_refills: 0 }
+        Self { steps: 100, prompts_per_step: 16, max_refills: 0, ahead: 0 }
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Table of contents; [`start()`] opens a run, [`Training::run`] runs it.
 
+mod ahead;
+mod collector;
 mod evaluation;
 mod exchange;
 mod failures;
@@ -17,7 +19,9 @@ pub(crate) mod state;
 mod step_clock;
 mod step_loop;
 mod step_metrics;
+mod step_source;
 mod tables;
+mod told;
 
 pub use scored::ScoredGroup;
 pub use start::start;

@@ -88,6 +88,9 @@ impl RoundStages<'_> {
             checks.check(&batch, observer)?;
             scoring.close()?;
             while !scoring.is_done() {
+                if request.is_cancelled() {
+                    return Err(joust_rollout::Error::Cancelled.into());
+                }
                 if scoring.poll(LOOK)? > 0 {
                     observer.observe(Event::Progressed)?;
                 }

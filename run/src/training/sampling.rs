@@ -126,9 +126,10 @@ fn engines(
     let precision = precision(config, policy.device())?;
     let tokenizer = Arc::new(tokenizer.clone());
     let engine = |_| {
-        // no worker samples while the trainer changes the weights, so one copy serves both
+        // where no worker samples while the trainer changes the weights, one copy serves both
         let knows_adapters = !policy.device().is_cuda() || !policy.has_adapters();
-        let weights = match knows_adapters && precision == policy.precision() {
+        let is_same = precision == policy.precision() && config.train.ahead == 0;
+        let weights = match knows_adapters && is_same {
             true => policy.shared(),
             false => policy.duplicate(policy.device(), precision)?,
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use joust_dist::Collectives;
+use joust_engine::KvDType;
 use joust_engine::folder::{self, ModelFiles};
-use joust_engine::{KvDType, Precision};
 use joust_reward::PartScorer;
 use joust_rollout::{PromptNeeds, PromptSource};
 use joust_schema::ids::PolicyVersion;
@@ -15,10 +15,13 @@ use joust_trainer::objective::SamplerNumbers;
 use joust_trainer::{FirstWeights, GrpoTrainer, checkpoint};
 use tch::{Device, Kind};
 
+use super::ahead::AheadSource;
+use super::collector::Collector;
 use super::evaluation::{Evaluation, check_answers};
 use super::sampling;
 use super::state::TrainingState;
 use super::step_loop::Training;
+use super::step_source::StepSource;
 use crate::checkpoints::CheckpointClock;
 use crate::config::train::TrainRun;
 use crate::counted::counted;
@@ -57,8 +60,9 @@ fn open<'a>(
     observer: &'a mut dyn Observer,
     (device, ranks): (Device, Arc<Collectives>),
 ) -> Result<Training<'a>, Error> {
+    let config = Arc::new(config);
     let inputs = config.inputs();
-    let start = RunStart::new(&config.run, &config, &inputs, existing)?;
+    let start = RunStart::new(&config.run, &*config, &inputs, existing)?;
     start.check(&ranks)?;
     let mut observer = ranks.world().is_first().then_some(observer);
     places::check_inputs(&config.run.dir(), &inputs)?;
@@ -100,7 +104,11 @@ fn open<'a>(
         Ok(policy.into())
     };
     // a large judge takes a while to load
-    let pool = Arc::new(JudgingRanks(Arc::clone(&ranks)));
+    let collecting_ranks = match config.train.ahead {
+        0 => Arc::clone(&ranks),
+        _ => ranks::join_beside(&ranks, &config.run.ranks)?,
+    };
+    let pool = Arc::new(JudgingRanks(Arc::clone(&collecting_ranks)));
     let scorer = PartScorer::open(&config.reward)?.among(pool);
 
     let with_sampler = |policy: FirstWeights| {
@@ -149,10 +157,10 @@ fn open<'a>(
         }
         None => TrainingState::default(),
     };
+    let version = PolicyVersion(trainer.n_updates() as i64);
     // engines with weights of their own were made before a checkpoint's adapters came
     let lacks_adapters = found.is_some() && trainer.policy().has_adapters();
     if lacks_adapters || config.rollout.kind.is_servers() {
-        let version = PolicyVersion(trainer.n_updates() as i64);
         sampling::publish(&mut *sampler, &trainer.published()?, version, &ranks)?;
     }
     let sampled_by = sampling::name(&config);
@@ -163,6 +171,24 @@ fn open<'a>(
         judge: scorer.judge_name(),
         run_dir: run.dir(),
     })?;
+    let is_last = prompts.is_exhausted();
+    let collector = Collector {
+        config: Arc::clone(&config),
+        ranks: collecting_ranks,
+        seed,
+        prompts,
+        sampler,
+        scorer,
+        evaluation,
+        stop: stop.clone(),
+        abandoned: None,
+        version,
+        has_sampled: state.num_tokens > 0,
+    };
+    let source: Box<dyn StepSource> = match config.train.ahead {
+        0 => Box::new(collector),
+        ahead => Box::new(AheadSource::spawn(collector, ahead, (state.step, n_steps))?),
+    };
     Ok(Training {
         stop: stop.clone(),
         ranks,
@@ -175,11 +201,9 @@ fn open<'a>(
         run,
         seed,
         tokenizer: files.tokenizer.clone(),
-        prompts,
-        sampler,
-        scorer,
+        source,
         trainer,
-        evaluation,
+        is_last,
         state,
         last_groups: Vec::new(),
     })
@@ -190,13 +214,14 @@ fn in_files(files: &Rc<ModelFiles>, device: Device) -> Result<FirstWeights, Erro
     Ok(FirstWeights::of_files(Rc::clone(files), device)?)
 }
 
-/// Whether completions are sampled in the number format that training computes in; servers compute
-/// otherwise in any case. Where `top_p` or `top_k` filter, probabilities differ by more than
-/// numbers do, and the formats do not matter.
+/// Whether completions are sampled in the number format that training computes in, from the policy
+/// that they train; servers compute otherwise in any case. Where `top_p` or `top_k` filter,
+/// probabilities differ by more than numbers do, and the formats do not matter.
 fn sampler_numbers(config: &TrainRun, policy: &FirstWeights) -> Result<SamplerNumbers, Error> {
     let rollout = &config.rollout;
     let is_filtered = rollout.top_p < 1.0 || rollout.top_k > 0;
     let is_same = !rollout.kind.is_servers()
+        && config.train.ahead == 0
         && policy.kind() != Kind::BFloat16
         && sampling::precision(config, policy.device())? == policy.kind().into()
         && config.trainer.learner.compute_kind(policy) == policy.kind()

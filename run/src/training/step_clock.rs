@@ -35,6 +35,11 @@ impl StepClock {
         Self { began: Instant::now(), rollout, reward, overlap, train }
     }
 
+    /// Time since the step began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Adds a round.
     pub(super) fn add_round(&mut self, times: &RoundTimes) {
         let RoundTimes { began, reward_began, sampled, scored } = *times;

@@ -7,25 +7,19 @@ use std::time::Instant;
 
 use joust_dist::Collectives;
 use joust_engine::Tokenizer;
-use joust_reward::PartScorer;
-use joust_rollout::{GenerateRequest, PromptRow, PromptSource, Sampler};
 use joust_schema::ids::PolicyVersion;
 use joust_schema::seed::Seed;
 use joust_trainer::checkpoint::{self, Retention, Trainer};
 use joust_trainer::{GrpoTrainer, Metrics, ScoredTables, StepInfo, StepOutcome};
 
-use super::evaluation::Evaluation;
-use super::exchange::own_prompts;
-use super::failures::Failures;
+use super::collector::{Collected, CollectedStep, Measured};
 use super::idle::why_nothing_is_learned;
 use super::records;
-use super::refill::StepGroups;
-use super::round::{Round, RoundChecks, RoundStages};
-use super::sampling;
 use super::scored::{ScoredGroup, ScoredStep};
 use super::state::{FinishedRun, RunEnd, TrainingState};
 use super::step_clock::StepClock;
 use super::step_metrics::scored_metrics;
+use super::step_source::StepSource;
 use super::tables::StepTables;
 use crate::checkpoints::CheckpointClock;
 use crate::config::train::TrainRun;
@@ -39,18 +33,17 @@ use crate::stop::StopSwitch;
 
 /// A run in progress: the stages, their state, and the folder of the run.
 pub struct Training<'a> {
-    pub(super) config: TrainRun,
+    pub(super) config: Arc<TrainRun>,
     pub(super) run: RunFolder,
     /// The processes of the run.
     pub(super) ranks: Arc<Collectives>,
     pub(super) seed: Seed,
     pub(super) tokenizer: Tokenizer,
-    pub(super) prompts: PromptSource,
-    pub(super) sampler: Box<dyn Sampler>,
-    pub(super) scorer: PartScorer,
+    pub(super) source: Box<dyn StepSource>,
     pub(super) trainer: GrpoTrainer,
-    pub(super) evaluation: Option<Evaluation>,
     pub(super) state: TrainingState,
+    /// Whether no prompts are left after those of the last step.
+    pub(super) is_last: bool,
     /// The files and folders that the run reads.
     pub(super) inputs: Vec<InputPath>,
     /// Number of steps of the whole run.
@@ -173,7 +166,7 @@ impl Training<'_> {
     /// where a stop broke the evaluation off: the state is saved, and its next start repeats it.
     fn finish_step(&mut self, mut metrics: Metrics) -> Result<bool, Error> {
         let (step, n_steps, every) = (self.state.step, self.n_steps, self.config.eval.every);
-        let is_last = step == n_steps || self.prompts.is_exhausted();
+        let is_last = step == n_steps || self.is_last;
         let is_repeated = self.state.unevaluated.take().is_some();
         if is_last || is_repeated || (every > 0 && step.is_multiple_of(every)) {
             let measured = match self.evaluate() {
@@ -201,15 +194,14 @@ impl Training<'_> {
 
     /// One step: sample, score, train, record.
     fn step(&mut self) -> Result<StepEnd, Error> {
-        let prompts = self.prompts.next(self.config.train.prompts_per_step);
-        if prompts.is_empty() {
-            return Ok(StepEnd::NoPrompts);
-        }
         let step = self.state.step + 1;
         let mut clock = StepClock::start();
-        let groups = match self.sample_and_score(step, prompts, &mut clock) {
-            Ok(Some(groups)) => groups,
-            Ok(None) => return Ok(StepEnd::GivenUp),
+        let collected = self.source.next(step, &mut self.observer);
+        let waited = clock.elapsed();
+        let collected = match collected {
+            Ok(Collected::Step(collected)) => *collected,
+            Ok(Collected::NoPrompts) => return Ok(StepEnd::NoPrompts),
+            Ok(Collected::GivenUp) => return Ok(StepEnd::GivenUp),
             Err(error) => {
                 let error = ranks::tell(&self.ranks, error);
                 // a later start repeats this step and none before it
@@ -222,6 +214,9 @@ impl Training<'_> {
                 return Err(error);
             }
         };
+        let CollectedStep { groups, rounds, metrics: sampling_metrics, .. } = collected;
+        rounds.iter().for_each(|times| clock.add_round(times));
+        let n_updates_behind = self.trainer.n_updates() as i64 - collected.version.0;
         let began = Instant::now();
         let mut tables = StepTables::pack(&groups.batch, &groups.results)?;
         let mut metrics = groups.metrics();
@@ -237,13 +232,18 @@ impl Training<'_> {
 
         self.is_saved = false;
         self.state.step = step;
-        self.state.cursor = self.prompts.cursor();
+        self.state.cursor = collected.cursor;
+        self.is_last = collected.is_last;
         self.state.num_tokens += scored.n_tokens as u64;
         metrics.extend(scored_metrics(&scored));
-        metrics.extend(sampling::metrics(&mut *self.sampler, &self.ranks)?);
+        metrics.extend(sampling_metrics);
         metrics.insert("num_tokens".to_owned(), self.state.num_tokens as f64);
         let n_judge_tokens = metrics.get("judge/tokens").copied().unwrap_or(0.0);
         metrics.extend(clock.metrics(scored.n_tokens as f64 + n_judge_tokens));
+        if self.config.train.ahead > 0 {
+            metrics.insert("sampling/updates_behind".to_owned(), n_updates_behind as f64);
+            metrics.insert("time/wait_s".to_owned(), waited.as_secs_f64());
+        }
         self.last_groups = scored.groups;
         match published {
             Ok(()) => Ok(StepEnd::Made(metrics)),
@@ -254,85 +254,6 @@ impl Training<'_> {
             }
             Err(error) => Err(self.save_untold_after(metrics, error)),
         }
-    }
-
-    /// The part of a step that leaves the weights as they are: a round for these prompts, and
-    /// further ones that replace groups without spread. `None` where the run was asked to stop
-    /// before a further round, or while all servers that sample were gone.
-    fn sample_and_score(
-        &mut self,
-        step: u64,
-        mut prompts: Vec<PromptRow>,
-        clock: &mut StepClock,
-    ) -> Result<Option<StepGroups>, Error> {
-        let mut groups = StepGroups::new(self.config.train.max_refills);
-        loop {
-            let round = self.round(step, groups.n_prompts(), &prompts);
-            let Round { batch, results, times } = match round {
-                Err(Error::Rollout(joust_rollout::Error::Cancelled)) => {
-                    self.observer.observe(Event::StepWithoutServers { step })?;
-                    return Ok(None);
-                }
-                round => round?,
-            };
-            clock.add_round(&times);
-            groups.add_round(prompts.len(), batch, results);
-            Failures::of(&groups.results).check(step, &self.config.reward)?;
-            prompts = self.prompts.next_unused(groups.n_refill(), groups.prompt_ids());
-            let n_groups = prompts.len();
-            if n_groups == 0 {
-                // a failure of one rank until here is one of sampling and scoring on all
-                self.ranks.barrier()?;
-                return Ok(Some(groups));
-            }
-            // with fewer rounds the step would not be that of an unbroken run
-            if self.is_stopped()? {
-                self.observer.observe(Event::StepGivenUp { step })?;
-                return Ok(None);
-            }
-            self.observer.observe(Event::GroupsRefilled { step, n_groups })?;
-        }
-    }
-
-    /// Samples a group of completions per prompt, and scores the groups meanwhile.
-    fn round(
-        &mut self,
-        step: u64,
-        n_groups_before: usize,
-        prompts: &[PromptRow],
-    ) -> Result<Round, Error> {
-        let n_updates = self.trainer.n_updates();
-        let rollout = &self.config.rollout;
-        let world = self.ranks.world();
-        let own = own_prompts(&self.ranks, prompts);
-        let request = GenerateRequest {
-            step: step as i64,
-            policy_version: PolicyVersion(n_updates as i64),
-            prompts: &own,
-            n_groups_before: n_groups_before + world.rank,
-            group_stride: world.size,
-            seed: self.seed,
-            group_size: None,
-            temperature: None,
-            cancelled: None,
-            stop: rollout.kind.is_servers().then(|| self.stop.flag()),
-        };
-        let checks = RoundChecks {
-            step,
-            is_new: self.state.num_tokens == 0 && n_groups_before == 0,
-            has_learned: n_updates > 0,
-            is_masked: self.config.trainer.mask_truncated_completions && n_groups_before == 0,
-            max_tokens: rollout.max_completion_length,
-        };
-        let stages = RoundStages {
-            ranks: &self.ranks,
-            sampler: &mut *self.sampler,
-            scorer: &mut self.scorer,
-            checks,
-            group_size: rollout.group_size as usize,
-            reward_seed: self.seed.child("reward", step),
-        };
-        stages.run(&request, &mut self.observer)
     }
 
     /// Updates the policy. The advantages go into the tables.
@@ -352,8 +273,7 @@ impl Training<'_> {
         let selected = trained.map(|trained| tables.select(trained)).transpose()?;
         let StepTables { rollouts, rewards, groups } = selected.as_ref().unwrap_or(tables);
         let scored = ScoredTables { rollouts, rewards, groups };
-        // nothing is sampled before the next weights
-        self.sampler.release()?;
+        self.source.before_update(&mut self.observer)?;
         let StepOutcome { advantages, metrics } = self.trainer.step(&scored, &info)?;
         match trained {
             None => tables.set_advantages(advantages)?,
@@ -366,7 +286,7 @@ impl Training<'_> {
     fn publish(&mut self) -> Result<(), Error> {
         let version = PolicyVersion(self.trainer.n_updates() as i64);
         let policy = self.trainer.published()?;
-        sampling::publish(&mut *self.sampler, &policy, version, &self.ranks)
+        self.source.publish(policy, version)
     }
 
     /// Saves a step that is made, whose line of metrics is still to come: the next start has it
@@ -388,16 +308,15 @@ impl Training<'_> {
     /// Measures the policy: no metrics if the config has no held-out prompts, `None` where a stop
     /// broke it off.
     fn evaluate(&mut self) -> Result<Option<Metrics>, Error> {
-        let Some(evaluation) = &self.evaluation else {
-            return Ok(Some(Metrics::new()));
-        };
-        let (sampler, ranks) = (&mut *self.sampler, &*self.ranks);
-        let Some(measured) = evaluation.run(sampler, self.seed, &self.stop, ranks)? else {
-            return Ok(None);
-        };
-        measured.tell(self.state.step, &mut self.observer)?;
-        self.state.accuracy = Some(measured.accuracy);
-        Ok(Some(measured.metrics))
+        match self.source.evaluate(&mut self.observer)? {
+            Measured::Nothing => Ok(Some(Metrics::new())),
+            Measured::BrokenOff => Ok(None),
+            Measured::Policy(measured) => {
+                measured.tell(self.state.step, &mut self.observer)?;
+                self.state.accuracy = Some(measured.accuracy);
+                Ok(Some(measured.metrics))
+            }
+        }
     }
 
     /// Whether any of the ranks was asked to stop.

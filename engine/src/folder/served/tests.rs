@@ -1,3 +1,5 @@
+//! Folders for servers, read back.
+
 use joust_schema::seed::Seed;
 use tch::{Device, Kind};
 

@@ -31,7 +31,7 @@ struct Answers {
 }
 
 /// Weights of the drill: a model, its numbers of the fixed text, and its folder.
-struct Side<'a> {
+struct DrillSide<'a> {
     model: &'a Decoder,
     text_logprobs: Vec<f32>,
     weights: WeightsFolder,
@@ -43,7 +43,7 @@ impl PolicyServers {
     /// # Errors
     /// [`ServerFault`] of the first server whose numbers are not the trainer's.
     pub(super) fn drill(&mut self, policy: &Decoder, version: PolicyVersion) -> Result<(), Error> {
-        let own = Side {
+        let own = DrillSide {
             model: policy,
             text_logprobs: self.text_logprobs(policy)?,
             weights: self.sink.write(policy, version)?,
@@ -57,7 +57,7 @@ impl PolicyServers {
         // a policy may be exact in bf16, and its changed copy is not
         let model = weights.read()?;
         let text_logprobs = self.text_logprobs(&model)?;
-        let other = Side { model: &model, text_logprobs, weights };
+        let other = DrillSide { model: &model, text_logprobs, weights };
         for (idx, answers) in self.give_side(&other, version)?.into_iter().enumerate() {
             self.check_change(idx, &other, &own, &answers, Some(&exact))?;
             let noise = difference(&answers.text_logprobs, &exact);
@@ -82,7 +82,7 @@ impl PolicyServers {
     /// Gives weights to all servers, and asks for their numbers: each must answer.
     fn give_side(
         &mut self,
-        side: &Side<'_>,
+        side: &DrillSide<'_>,
         version: PolicyVersion,
     ) -> Result<Vec<Answers>, Error> {
         let text_logprobs = side.text_logprobs.clone();
@@ -111,7 +111,7 @@ impl PolicyServers {
     fn check_first(
         &mut self,
         idx: usize,
-        side: &Side<'_>,
+        side: &DrillSide<'_>,
         version: PolicyVersion,
         answers: &Answers,
     ) -> Result<(), Error> {
@@ -137,8 +137,8 @@ impl PolicyServers {
     fn check_change(
         &self,
         idx: usize,
-        now: &Side<'_>,
-        before: &Side<'_>,
+        now: &DrillSide<'_>,
+        before: &DrillSide<'_>,
         answers: &Answers,
         exact: Option<&[f32]>,
     ) -> Result<(), Error> {
@@ -175,7 +175,7 @@ impl PolicyServers {
         &self,
         seen: &[f32],
         policy: &Decoder,
-        changed: &Side<'_>,
+        changed: &DrillSide<'_>,
         exact: &[f32],
         allowed: f64,
     ) -> Result<bool, Error> {

@@ -33,7 +33,7 @@ use endpoint::{Endpoint, is_no_control};
 use fault::ServerFault;
 use sink::{DiskSink, WeightsFolder};
 use state::HeldVersion;
-use witness::{Allowance, Seen, Texts, difference, is_lost, share_followed};
+use witness::{Allowance, Seen, WitnessTexts, difference, is_lost, share_followed};
 
 /// Time between two looks at servers that are waited for.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ pub struct PolicyServers {
     runtime: tokio::runtime::Runtime,
     servers: Vec<PolicyServer>,
     sink: DiskSink,
-    texts: Texts,
+    texts: WitnessTexts,
     /// How groups are sampled.
     params: SamplingParams,
     max_difference: f64,
@@ -126,7 +126,7 @@ impl PolicyServers {
             runtime,
             servers: (0..fleet.n_servers()).map(server).collect(),
             sink: DiskSink::new(servers, Arc::clone(&policy.tokenizer), &start)?,
-            texts: Texts::new(vocab_size, policy.max_context),
+            texts: WitnessTexts::new(vocab_size, policy.max_context),
             publishes: start.publishes,
             params: SamplingParams {
                 temperature: config.temperature,

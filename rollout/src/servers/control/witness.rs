@@ -27,14 +27,14 @@ const LEAST_SHARE: f64 = 0.5;
 
 /// Fixed texts of random tokens.
 #[derive(Clone, Debug)]
-pub(super) struct Texts {
+pub(super) struct WitnessTexts {
     /// Its log-probabilities show all weights; servers do not read cached prefixes for them.
     pub(super) text: Vec<u32>,
     /// A long prompt: what is sampled behind it shows whether its cached prefix is of old weights.
     pub(super) prompt: Vec<u32>,
 }
 
-impl Texts {
+impl WitnessTexts {
     /// For a vocabulary of this size and a context of so many tokens.
     pub(super) fn new(vocab_size: usize, max_context: usize) -> Self {
         let seed = Seed::new(0).child("policy server", 0);

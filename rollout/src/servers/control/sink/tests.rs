@@ -1,3 +1,5 @@
+//! Folders of versions, written and deleted.
+
 use std::path::Path;
 
 use joust_engine::folder;

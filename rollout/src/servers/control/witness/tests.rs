@@ -1,3 +1,5 @@
+//! Witnesses of wrong weights, with numbers made up.
+
 use super::*;
 
 const OLD: [f32; 4] = [-1.0, -2.0, -3.0, -4.0];
@@ -47,10 +49,10 @@ fn movement_of_a_policy_is_judged_once_it_is_above_the_noise() {
 
 #[test]
 fn texts_are_the_same_in_every_run_and_fit_into_a_small_context() {
-    let texts = Texts::new(512, 4096);
-    assert_eq!(texts.text[..3], Texts::new(512, 4096).text[..3]);
+    let texts = WitnessTexts::new(512, 4096);
+    assert_eq!(texts.text[..3], WitnessTexts::new(512, 4096).text[..3]);
     assert_eq!((texts.text.len(), texts.prompt.len()), (TEXT_TOKENS, PROMPT_TOKENS));
     assert!(texts.text.iter().chain(&texts.prompt).all(|&id| id < 512));
-    let small = Texts::new(512, 64);
+    let small = WitnessTexts::new(512, 64);
     assert!(small.prompt.len() + SAMPLED_TOKENS <= 64 && small.text.len() <= 64);
 }
