@@ -117,6 +117,23 @@ fn a_policy_on_two_servers_learns_as_on_engines_and_goes_on_after_a_kill() {
 }
 
 #[test]
+fn a_policy_on_servers_is_sampled_a_step_ahead_of_training_and_goes_on_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (server(), server());
+    let args = with(args(dir.path(), &on_servers("vllm", &[&first, &second])), &["train.ahead=1"]);
+    drop(begun(&args, dir.path(), 2));
+    let output = joust(&with(args, &["--resume"])).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    let run = dir.path().join("r");
+    let rows = steps(&run);
+    assert_eq!(rows.len(), 5);
+    assert_eq!(sum(&rows, "sampling/stale_groups"), 0.0);
+    let behind = |row: &Map<String, Value>| row["sampling/updates_behind"].as_f64().unwrap();
+    let behind: Vec<f64> = rows.iter().map(behind).collect();
+    assert!(behind[4] == 1.0 && behind.iter().all(|n| *n <= 1.0), "{behind:?}");
+}
+
+#[test]
 fn a_server_that_dies_in_a_run_is_done_without_and_taken_again_when_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let (first, mut second) = (server(), server());
