@@ -24,7 +24,8 @@ pub enum ScaleRewards {
     Batch,
     /// No divisor: A = r − mean (Dr. GRPO, arXiv 2503.20783).
     None,
-    /// Standard deviation of the other members of the group; no divisor where it is 0 (NeMo-RL).
+    /// Standard deviation of the other members of the group + 1e-4; no divisor where it is 0
+    /// (NeMo-RL, which adds 1e-6).
     LeaveOneOut,
     /// Mean of the group: A = (r − mean) / mean, for rewards of at least 0. Of rewards 0 and 1 the
     /// gradient is that of the log of the probability of a right completion, as far as the group is
