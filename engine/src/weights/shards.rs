@@ -26,7 +26,7 @@ pub struct Piece {
     pub name: String,
     /// Place of the piece's first value in the tensor.
     pub start: usize,
-    /// The piece's values. [N]
+    /// The piece's values. Shape: N.
     pub values: Tensor,
 }
 
