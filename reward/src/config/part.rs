@@ -232,6 +232,9 @@ pub(super) fn contradictions(parts: &[RewardPart], combine: Combine) -> Vec<Stri
     if parts.is_empty() && combine != Combine::default() {
         problems.push("combine is set, but parts is empty; wanted both".to_owned());
     }
+    if !parts.is_empty() && parts.iter().all(|part| part.weight == 0.0) {
+        problems.push("parts: each weight is 0, which rewards nothing; wanted another".to_owned());
+    }
     let mut first_of_name: BTreeMap<&str, usize> = BTreeMap::new();
     let mut first_judge = None;
     for (idx, part) in parts.iter().enumerate() {

@@ -58,6 +58,7 @@ fn parts_that_make_no_sense_are_named_by_their_keys() {
         ),
         (parts("{ kind = 'http', url = 'host:80' }"), "parts[0].url is \"host:80\", wanted http"),
         (parts("{ kind = 'correct', weight = nan }"), "parts[0].weight is nan, wanted"),
+        (parts("{ kind = 'correct', weight = 0 }"), "parts: each weight is 0"),
     ] {
         let problems = config(&text).validate();
         let has = problems.iter().any(|problem| problem.starts_with(wanted));
