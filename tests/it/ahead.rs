@@ -106,7 +106,7 @@ fn run_that_goes_on_samples_the_steps_under_way_anew_and_leaves_no_prompt_out() 
 fn failure_of_a_step_ahead_loses_none_of_the_steps_before() {
     let dir = tempfile::tempdir().unwrap();
     let part = hashed(dir.path(), 6);
-    let more = [&part[..], SPREAD, "train.ahead=1", "checkpoint.every=0", "eval.every=0"];
+    let more = [&part[..], SPREAD, "train.ahead=1", "checkpoint.every=0", "eval.every=2"];
     let output = joust(&args(dir.path(), &more)).output().unwrap();
     let error = told(&output);
     assert_eq!(output.status.code(), Some(1), "{error}");

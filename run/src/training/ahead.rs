@@ -39,7 +39,7 @@ enum Report {
     /// A policy is taken: its memory is not read any more.
     Taken,
     Measured(Measured),
-    /// Nothing follows.
+    /// No further step follows; nothing at all where a policy cannot be taken or measured.
     Failed(Error),
 }
 
@@ -107,7 +107,9 @@ impl AheadSource {
             Ok(Report::Told(event)) => event.tell(observer)?,
             Ok(Report::Collected(step)) => self.collected.push_back(step),
             Ok(Report::Taken) => self.n_untaken = self.n_untaken.saturating_sub(1),
-            Ok(Report::Failed(error)) => self.failure = Some(error),
+            Ok(Report::Failed(error)) => {
+                self.failure.get_or_insert(error);
+            }
             Ok(measured @ Report::Measured(_)) => return Ok(Some(measured)),
             Err(RecvError) => self.end(),
         }
@@ -126,7 +128,7 @@ impl AheadSource {
         }
     }
 
-    /// Why the thread has ended.
+    /// Why nothing follows.
     fn take_failure(&mut self) -> Error {
         self.failure.take().expect("a thread ends early for one reason, told once. This is a bug.")
     }
@@ -139,7 +141,7 @@ impl StepSource for AheadSource {
             if let Some(step) = self.collected.pop_front() {
                 return Ok(step);
             }
-            if self.has_ended() {
+            if self.failure.is_some() || self.has_ended() {
                 return Err(self.take_failure());
             }
             self.next_report(observer)?;
@@ -207,9 +209,7 @@ impl CollectingThread {
     fn run(mut self, commands: &Receiver<Command>) {
         for command in commands {
             if let Err(error) = self.carry_out(command) {
-                // the other ranks' threads end for the same reason
-                let error = ranks::tell(&self.collector.ranks, error);
-                self.report(Report::Failed(error));
+                self.fail(error);
                 return;
             }
         }
@@ -219,11 +219,15 @@ impl CollectingThread {
         match command {
             Command::Collect(last) => {
                 while self.next <= last {
-                    let collected =
-                        self.collector.collect(self.next, &mut Teller(&self.reports))?;
-                    if self.collector.is_abandoned() {
-                        return Err(joust_rollout::Error::Cancelled.into());
-                    }
+                    let collected = match self.collect() {
+                        Ok(collected) => collected,
+                        Err(error) => {
+                            // the steps before it are trained on, and their policies measured
+                            self.next = u64::MAX;
+                            self.fail(error);
+                            return Ok(());
+                        }
+                    };
                     self.next = match collected {
                         Collected::Step(_) => self.next + 1,
                         // there is nothing after it
@@ -243,6 +247,19 @@ impl CollectingThread {
             }
         }
         Ok(())
+    }
+
+    fn collect(&mut self) -> Result<Collected, Error> {
+        let collected = self.collector.collect(self.next, &mut Teller(&self.reports))?;
+        match self.collector.is_abandoned() {
+            true => Err(joust_rollout::Error::Cancelled.into()),
+            false => Ok(collected),
+        }
+    }
+
+    /// Reports a failure, the same one on all ranks.
+    fn fail(&self, error: Error) {
+        self.report(Report::Failed(ranks::tell(&self.collector.ranks, error)));
     }
 
     fn report(&self, report: Report) {
