@@ -39,7 +39,7 @@ mod written;
 /// Config files and overrides, and whether only to print the config.
 #[derive(Args)]
 pub(crate) struct ConfigArgs {
-    /// TOML files, merged left to right, and overrides like `trainer.steps=10`.
+    /// TOML files, merged left to right, and overrides like `run.seed=1`.
     #[arg(required = true, value_name = "CONFIG.toml|KEY=VALUE")]
     pub(crate) parts: Vec<String>,
     /// Prints the resolved config and stops.

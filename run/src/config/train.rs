@@ -62,10 +62,10 @@ pub struct TrainSection {
     pub max_refills: u64,
     /// Number of steps that are sampled and scored while one is trained on. With n, the completions
     /// of a step are of the policy n steps before the one that they train, and the policy gradient
-    /// is corrected for that (`trainer.loss.correction`, on by default then). A run that goes on
-    /// from a checkpoint samples these steps anew, with the newest policy: it does not end in the
-    /// weights of an unbroken one. 0: one after the other. Sampling and training then share
-    /// neither time nor, on one machine, its processor.
+    /// is corrected for that (`trainer.loss.correction`, on by default then, except with `top_p`
+    /// and `top_k`). A run that goes on from a checkpoint samples these steps anew, from the policy
+    /// of the checkpoint: it does not end in the weights of an unbroken one. 0: one after the
+    /// other.
     #[schemars(range(max = 16))]
     pub ahead: u64,
 }

@@ -83,10 +83,12 @@ pub struct LossConfig {
     /// Reduction to one number. Default: by preset.
     pub aggregate: Option<Aggregate>,
     /// Correction for a sampler whose probabilities are not the trainer's. Default: where sampling
-    /// computes in another number format than training (bf16 or FP8 weights, FP8 keys and values)
-    /// and draws from the whole vocabulary, completions have weights, and those with one above 3
-    /// are left out, as in TRL; none elsewhere, since `top_p` and `top_k` alone lower the weights.
-    /// `{ weights = "none" }` is none everywhere.
+    /// computes in another number format than training (bf16 or FP8 weights, FP8 keys and values),
+    /// on servers or steps ahead (`train.ahead`), and draws from the whole vocabulary, completions
+    /// have weights (`weights = "sequence"`), and those with one above 3 are left out, as in TRL;
+    /// none elsewhere, since `top_p` and `top_k` alone lower the weights. A table replaces all of
+    /// it: keys that it does not name have the values below. `{ weights = "none" }` is none
+    /// everywhere.
     pub correction: Option<Correction>,
     /// Divergence from the reference policy, which is the policy at the start of the run.
     pub kl: KlTerm,
